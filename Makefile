@@ -1,0 +1,84 @@
+# Each target builds .venv first when it is missing or older than pyproject.toml.
+# `make` lists the targets; CI runs `make test` and nothing else.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.made
+JOBS ?= auto
+PYTEST := $(BIN)/python -m pytest
+# Tests run side by side; `make test-cli JOBS=0 ARGS='-k version -x'` runs a few in one process.
+ARGS ?=
+
+.PHONY: help setup check lint types imports fmt unit test test-unit test-contract test-compat test-property test-faults test-cli \
+	demo bench soak docs docs-check sweep clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## Make .venv with avfs and its tools
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "avfs needs Python 3.11 or newer; name one with PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+check: lint types imports unit ## What a commit must pass: lint, types, layers, unit tests (under a minute)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+imports: $(STAMP)
+	$(BIN)/lint-imports
+
+unit: $(STAMP)
+	$(PYTEST) -q -n $(JOBS) tests/unit $(ARGS)
+
+fmt: $(STAMP) ## Format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix --exit-zero --quiet .
+	$(BIN)/ruff format .
+
+test: lint types imports ## Everything that this machine can run
+	$(PYTEST) -n $(JOBS) tests $(ARGS)
+
+test-unit: unit ## Unit tests: no mount, no git command
+test-contract: $(STAMP) ## The promises that each part makes to the ones above it
+test-compat: $(STAMP) ## Against git itself
+test-property: $(STAMP) ## Hypothesis: round trips and the state machine
+test-faults: $(STAMP) ## Failing, killed and full disks at each named step
+test-cli: $(STAMP) ## The command line: text, JSON, exit codes, help
+
+test-contract test-compat test-property test-faults test-cli:
+	$(PYTEST) -n $(JOBS) tests/$(patsubst test-%,%,$@) $(ARGS)
+
+demo: $(STAMP) ## The main job on real input: vault, forks, checkpoints, restore, undo
+	@PATH="$(CURDIR)/$(BIN):$$PATH" tools/demo.sh
+
+bench: $(STAMP) ## Measure the bars and write docs/benchmarks.md
+	$(BIN)/python tools/bench.py $(ARGS)
+
+soak: $(STAMP) ## Power cuts on loop-mounted file systems, in a loop (root)
+	$(BIN)/python tools/soak.py $(ARGS)
+
+docs: $(STAMP) ## Write docs/cli.md and docs/json.md from the code
+	$(BIN)/python tools/generate_docs.py
+
+docs-check: $(STAMP) ## Fail if docs/cli.md or docs/json.md is stale
+	$(BIN)/python tools/generate_docs.py --check
+
+sweep: $(STAMP) ## Unmount and remove what aborted test runs left behind
+	$(BIN)/python -m tests.support.sweep
+
+clean: ## Remove everything that was built
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,36 @@
+"""`avfs cat`: write out a file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from avfs_git.cli.context import State
+from avfs_git.cli.verb import LIMIT, TREE_PATH, verb
+from avfs_git.errors import BadUsage
+
+if TYPE_CHECKING:
+    from avfs_git.cli.results import Content
+    from avfs_git.paths import TreePath
+
+
+@verb("cat", view="files")
+@click.argument("path", type=TREE_PATH)
+@click.option("-v", "--version", type=LIMIT, metavar="N", help="An earlier version, as `avfs log PATH` numbers them.")
+@click.option("--at", metavar="STATE", help="As it is in that state: a checkpoint's label or id, or a fork.")
+def command(state: State, path: TreePath, version: int | None, at: str | None) -> Content | None:
+    """Write out a file
+
+    Byte for byte.     With `--json` the document holds `content_b64`, and `content` where the file is UTF-8.
+    """
+    if version is not None and at is not None:
+        raise BadUsage("--version and --at exclude each other")
+    with state.open_workspace() as workspace:
+        chunks = workspace.open_read(path, version=version, at=at)
+        if not state.output.structured:
+            state.output.data(chunks)
+            return None
+        from avfs_git.cli.records import to_content  # noqa: PLC0415 - only for a document
+
+        return to_content(path, b"".join(chunks))

@@ -1,0 +1,89 @@
+"""`avfs checkpoint`, also `avfs snapshot`: save states of a workspace and go back to them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from avfs_git.cli.app import VerbGroup
+from avfs_git.cli.commands.diff import compare, diff_options
+from avfs_git.cli.context import State
+from avfs_git.cli.verb import LIMIT, TREE_PATH, verb
+from avfs_git.errors import BadUsage
+
+if TYPE_CHECKING:
+    from avfs_git.cli.results import CheckpointList, DeletedCheckpoint
+    from avfs_git.model import CheckpointDetails, CheckpointResult, Diff, RestoreResult
+    from avfs_git.paths import TreePath
+
+
+@verb("checkpoint save", view="history")
+@click.argument("label", required=False)
+@click.option("-d", "--description", "-m", "--message", metavar="TEXT", help="What the commit says; default: the label.")
+def save(state: State, label: str | None, description: str | None) -> CheckpointResult:
+    """Save the present state of the workspace as a commit
+
+    It holds the files that are not ignored; ignored files, empty directories, times and attributes are kept beside
+    it. When nothing changed since the last one, no commit is made and the result says `unchanged`.
+    """
+    with state.open_workspace() as workspace:
+        return workspace.checkpoint(label, description=description)
+
+
+@verb("checkpoint list", view="history")
+@click.option("-n", "--limit", type=LIMIT, default=100, show_default=True, help="At most so many.")
+def list_(state: State, limit: int) -> CheckpointList:
+    """List the checkpoints of a fork, the newest first"""
+    with state.open_workspace() as workspace:
+        return {"checkpoints": workspace.list_checkpoints(limit=limit)}
+
+
+@verb("checkpoint info", view="history")
+@click.argument("name")
+def info(state: State, name: str) -> CheckpointDetails:
+    """Show what a checkpoint holds and what it changed"""
+    with state.open_workspace() as workspace:
+        return workspace.checkpoint_details(name)
+
+
+@verb("checkpoint diff", view="history", splits_at_dashes=True)
+@click.argument("old")
+@click.argument("new", required=False)
+@diff_options
+def diff(
+    state: State, old: str, new: str | None, stat: bool, name_status: bool, unified: int, paths: tuple[TreePath, ...]
+) -> Diff:
+    """Show how two checkpoints differ; without NEW, how the workspace differs from OLD"""
+    return compare(state, old, new, stat=stat, name_status=name_status, unified=unified, paths=paths)
+
+
+@verb("checkpoint restore", view="history")
+@click.argument("name")
+@click.argument("paths", nargs=-1, type=TREE_PATH, metavar="[PATH]...")
+@click.option("-n", "--dry-run", is_flag=True, help="Show what would change, and change nothing.")
+@click.option("--into", metavar="FORK", help="Leave this workspace as it is, and make a new fork of that state.")
+def restore(state: State, name: str, paths: tuple[TreePath, ...], dry_run: bool, into: str | None) -> RestoreResult:
+    """Bring the workspace, or single paths of it, back to a checkpoint
+
+    What is not saved is saved first, and `avfs undo` takes the restore back. Only paths that differ are touched.
+    """
+    if into is not None and paths:
+        raise BadUsage("--into restores the whole state, not single paths")
+    with state.open_workspace() as workspace:
+        return workspace.restore(name, paths=paths, dry_run=dry_run, into=into)
+
+
+@verb("checkpoint delete", view="history")
+@click.argument("label")
+def delete(state: State, label: str) -> DeletedCheckpoint:
+    """Take a label away; its commit stays where history holds it"""
+    with state.open_workspace() as workspace:
+        return {"label": label, "checkpoint": workspace.delete_checkpoint(label)}
+
+
+command = VerbGroup(
+    "checkpoint",
+    help="Manage checkpoints: saved states of a workspace",
+    commands=[save, list_, info, diff, restore, delete],
+)

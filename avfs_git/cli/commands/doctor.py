@@ -1,0 +1,35 @@
+"""`avfs doctor`: check a vault, and mend what can be mended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from avfs_git.cli.context import State
+from avfs_git.cli.verb import verb
+from avfs_git.errors import ProblemsFound
+
+if TYPE_CHECKING:
+    from avfs_git.model import DoctorReport
+
+
+@verb("doctor", view="vaults")
+@click.option("--repair", is_flag=True, help="Mend what can be mended; each repair is checked.")
+def command(state: State, repair: bool) -> DoctorReport:
+    """Check a vault, and mend what can be mended
+
+    Looks at the repository, the refs, the operation log and every workspace. Problems that are left make the command
+    fail; they are listed in any case.
+    """
+    with state.open_vault() as vault, state.output.working("checking the vault"):
+        report = vault.doctor(repair=repair)
+    if report.healthy:
+        return report
+    if not state.output.structured:
+        state.output.result(report)
+    from avfs_git.cli.records import to_record  # noqa: PLC0415 - only where something was found
+
+    left = [problem for problem in report.problems if not problem.fixed]
+    fixable = sum(problem.fixable for problem in left)
+    raise ProblemsFound(len(left), fixable=0 if repair else fixable, details={"report": to_record(report)})

@@ -1,0 +1,30 @@
+"""`avfs log`: the history of a fork, or of one path."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from avfs_git.cli.context import State
+from avfs_git.cli.verb import LIMIT, TREE_PATH, verb
+
+if TYPE_CHECKING:
+    from avfs_git.cli.results import History, PathHistory
+    from avfs_git.paths import TreePath
+
+
+@verb("log", view="history")
+@click.argument("path", required=False, type=TREE_PATH)
+@click.option("-n", "--limit", type=LIMIT, default=50, show_default=True, help="At most so many.")
+@click.option("--name-status", is_flag=True, help="Also which paths each commit changed.")
+def command(state: State, path: TreePath | None, limit: int, name_status: bool) -> History | PathHistory:
+    """Show the history of a fork, or of one path
+
+    The newest comes first. The versions of a path are numbered from the oldest, which is 1; `avfs cat --version` and
+    `avfs checkout --version` take these numbers.
+    """
+    with state.open_workspace() as workspace:
+        if path is None:
+            return {"entries": workspace.log(limit=limit, with_files=name_status)}
+        return {"path": path, "versions": workspace.path_versions(path, limit=limit)}

@@ -1,0 +1,52 @@
+"""`avfs ls`: list a directory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from avfs_git.cli.context import State
+from avfs_git.cli.verb import TREE_PATH, verb
+
+if TYPE_CHECKING:
+    from avfs_git.cli.results import Listing
+    from avfs_git.model import FileInfo
+    from avfs_git.paths import TreePath
+    from avfs_git.sdk import Workspace
+
+
+@verb("ls", view="files")
+@click.argument("path", required=False, default="/", type=TREE_PATH)
+@click.option("-l", "--long", is_flag=True, help="Also mode, size and time.")
+@click.option("-a", "--all", "everything", is_flag=True, help="Also names that start with a dot.")
+@click.option("-R", "--recursive", is_flag=True, help="Also what is below directories.")
+def command(state: State, path: TreePath, long: bool, everything: bool, recursive: bool) -> Listing:  # noqa: ARG001 - `long` is for the view
+    """List a directory"""
+    from avfs_git.model import Kind  # noqa: PLC0415 - loaded by the SDK anyway, not by help
+
+    with state.open_workspace() as workspace:
+        info = workspace.stat(path)
+        if info.kind is not Kind.DIRECTORY:
+            return {"path": path, "entries": [info]}
+        return {"path": path, "entries": list_below(workspace, path, everything=everything, recursive=recursive)}
+
+
+def list_below(workspace: Workspace, path: TreePath, *, everything: bool, recursive: bool) -> list[FileInfo]:
+    """List a directory, and on request all below it: a directory before what it holds."""
+    from avfs_git.model import Kind  # noqa: PLC0415 - as above
+
+    found: list[FileInfo] = []
+    stack: list[FileInfo] = []
+
+    def push(directory: bytes) -> None:
+        entries = workspace.list_dir(directory or b"/")
+        stack.extend(entry for entry in reversed(entries) if everything or not entry.path.rpartition(b"/")[2].startswith(b"."))
+
+    push(path)
+    while stack:
+        entry = stack.pop()
+        found.append(entry)
+        if recursive and entry.kind is Kind.DIRECTORY:
+            push(entry.path)
+    return found

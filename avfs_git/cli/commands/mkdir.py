@@ -1,0 +1,28 @@
+"""`avfs mkdir`: make directories."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from avfs_git.cli.context import State
+from avfs_git.cli.verb import TREE_PATH, verb
+
+if TYPE_CHECKING:
+    from avfs_git.cli.results import Entries
+    from avfs_git.paths import TreePath
+
+
+@verb("mkdir", view="files")
+@click.argument("paths", nargs=-1, required=True, type=TREE_PATH, metavar="PATH...")
+@click.option("-p", "--parents", is_flag=True, help="Also make directories on the way; one that is there is no failure.")
+def command(state: State, paths: tuple[TreePath, ...], parents: bool) -> Entries:
+    """Make directories
+
+    An empty directory is part of checkpoints, though git's trees know none.
+    """
+    with state.open_workspace() as workspace:
+        for path in paths:
+            workspace.make_dir(path, parents=parents)
+        return {"entries": [workspace.stat(path) for path in paths]}

@@ -1,0 +1,30 @@
+"""`avfs mv`: move or rename files and directories."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from avfs_git.cli.commands.cp import check_destination
+from avfs_git.cli.context import State
+from avfs_git.cli.verb import TREE_PATH, verb
+
+if TYPE_CHECKING:
+    from avfs_git.cli.results import Transfers
+    from avfs_git.paths import TreePath
+
+
+@verb("mv", view="files")
+@click.argument("sources", nargs=-1, required=True, type=TREE_PATH, metavar="SOURCE...")
+@click.argument("destination", type=TREE_PATH)
+def command(state: State, sources: tuple[TreePath, ...], destination: TreePath) -> Transfers:
+    """Move or rename files and directories
+
+    Inside the workspace; into the destination where it is a directory. A file that is there already is not
+    overwritten, and a directory does not go below itself.
+    """
+    with state.open_workspace() as workspace:
+        check_destination(workspace, sources, destination)
+        places = [workspace.move(source, destination).path for source in sources]
+    return {"moved": [{"source": source, "destination": place} for source, place in zip(sources, places, strict=True)]}

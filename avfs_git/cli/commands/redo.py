@@ -1,0 +1,21 @@
+"""`avfs redo`: do again what was undone last."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from avfs_git.cli.context import State
+from avfs_git.cli.verb import verb
+
+if TYPE_CHECKING:
+    from avfs_git.model import UndoResult
+
+
+@verb("redo", view="history")
+def command(state: State) -> UndoResult:
+    """Do again what was undone last
+
+    Works as often as `avfs undo` was used, until something new is done.
+    """
+    with state.open_vault_and_fork() as (vault, fork):
+        return vault.redo(fork=fork)

@@ -1,0 +1,25 @@
+"""`avfs revert`: bring back the version of a path before the present one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from avfs_git.cli.context import State
+from avfs_git.cli.verb import TREE_PATH, verb
+
+if TYPE_CHECKING:
+    from avfs_git.model import RestoreResult
+    from avfs_git.paths import TreePath
+
+
+@verb("revert", view="history")
+@click.argument("path", type=TREE_PATH)
+def command(state: State, path: TreePath) -> RestoreResult:
+    """Bring back the version of a path before the present one
+
+    What is not saved is saved first, and `avfs undo` takes it back.
+    """
+    with state.open_workspace() as workspace:
+        return workspace.revert_path(path)

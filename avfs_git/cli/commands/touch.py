@@ -1,0 +1,22 @@
+"""`avfs touch`: make an empty file, or give a path the present time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from avfs_git.cli.context import State
+from avfs_git.cli.verb import TREE_PATH, verb
+
+if TYPE_CHECKING:
+    from avfs_git.cli.results import Entries
+    from avfs_git.paths import TreePath
+
+
+@verb("touch", view="files")
+@click.argument("paths", nargs=-1, required=True, type=TREE_PATH, metavar="PATH...")
+def command(state: State, paths: tuple[TreePath, ...]) -> Entries:
+    """Make an empty file, or give a path the present time"""
+    with state.open_workspace() as workspace:
+        return {"entries": [workspace.touch(path) for path in paths]}

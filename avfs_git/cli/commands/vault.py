@@ -1,0 +1,144 @@
+"""`avfs vault`: make, choose, look at and delete vaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from avfs_git.cli.app import VerbGroup
+from avfs_git.cli.commands.fork import make_fork
+from avfs_git.cli.context import State, parse_target
+from avfs_git.cli.verb import HOST_PATH, verb
+from avfs_git.errors import BadUsage, ConfirmationNeeded, Interrupted, quote
+
+if TYPE_CHECKING:
+    from avfs_git.cli.results import ConfigResult, ForkResult, VaultList
+    from avfs_git.model import VaultInfo
+
+
+@verb("vault create", view="vaults")
+@click.argument("name")
+@click.option("--from", "source", type=HOST_PATH, metavar="DIR", help="A directory or git repository to start from.")
+@click.option(
+    "-b", "--branch", default="main", show_default=True, metavar="NAME", help="The first fork, where the source names none."
+)
+@click.option("--use", is_flag=True, help="Make it the current vault even if there is one.")
+def create(state: State, name: str, source: Path | None, branch: str, use: bool) -> VaultInfo:
+    """Make a vault, empty or from a directory or git repository
+
+    From a git repository come its whole history, its branches and its tags, and what is uncommitted, untracked and
+    ignored in its working tree. Nothing of the source is changed or executed. The first vault becomes the current one.
+    """
+    with (
+        state.output.working(f"making vault {quote(name)}"),
+        state.avfs.create_vault(name, source=source, branch=branch) as vault,
+    ):
+        info = vault.info()
+    if use or state.avfs.current_vault() is None:
+        info = state.avfs.use_vault(name)
+    return info
+
+
+@verb("vault list", view="vaults")
+def list_(state: State) -> VaultList:
+    """List the vaults
+
+    The current one is marked with a star.
+    """
+    return {"vaults": state.avfs.list_vaults()}
+
+
+@verb("vault use", view="vaults")
+@click.argument("name")
+def use(state: State, name: str) -> VaultInfo:
+    """Choose the vault that is used where none is named
+
+    This is a convenience for a person at a prompt: programs name their vault with `--vault` or AVFS_VAULT.
+    """
+    return state.avfs.use_vault(name)
+
+
+@verb("vault info", view="vaults")
+@click.argument("name", required=False)
+@click.option("--sizes", is_flag=True, help="Also count its bytes on disk.")
+def info(state: State, name: str | None, sizes: bool) -> VaultInfo:
+    """Show what is known of a vault"""
+    _name_vault(state, name)
+    with state.open_vault() as vault:
+        return vault.info(sizes=sizes)
+
+
+@verb("vault delete", view="vaults")
+@click.argument("name")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+def delete(state: State, name: str, yes: bool) -> VaultInfo:
+    """Delete a vault with its whole history, its forks and their workspaces
+
+    This cannot be undone. Without a terminal to ask on, it needs `--yes`.
+    """
+    if not yes:
+        answer = state.output.confirm(f"Delete vault {quote(name)} with everything in it?")
+        if answer is None:
+            raise ConfirmationNeeded(f"delete vault {quote(name)}")
+        if not answer:
+            raise Interrupted
+    return state.avfs.delete_vault(name)
+
+
+@verb("vault config", view="vaults")
+@click.argument("key", required=False)
+@click.argument("value", required=False)
+@click.option("--unset", is_flag=True, help="Take KEY back to its default.")
+def config(state: State, key: str | None, value: str | None, unset: bool) -> ConfigResult:
+    """Show or change the settings of a vault
+
+    Without KEY it shows all of them, with KEY one, and with VALUE it changes that one.
+    """
+    if unset and (key is None or value is not None):
+        raise BadUsage("--unset takes a KEY and no VALUE")
+    with state.open_vault() as vault:
+        if unset and key is not None:
+            vault.unset_config(key)
+        elif key is not None and value is not None:
+            vault.set_config(key, value)
+        settings = vault.get_config()
+        changed = unset or value is not None
+        if key is None:
+            return {"config": settings, "changed": changed}
+        if key not in settings and not changed:
+            raise BadUsage(f"there is no setting {quote(key)}", hint="See them with `avfs vault config`.")
+        return {"config": {key: settings[key]} if key in settings else {}, "changed": changed}
+
+
+@verb("vault fork", view="vaults")
+@click.argument("source", metavar="VAULT[@FORK]")
+@click.argument("name")
+@click.option("--use", is_flag=True, help="Make the vault the current one.")
+def fork(state: State, source: str, name: str, use: bool) -> ForkResult:
+    """Make a fork NAME in a vault: the same as `avfs --vault VAULT fork create NAME`
+
+    Where no vault has that name, `--vault NAME` then means the fork.
+    """
+    _name_vault(state, source)
+    made = make_fork(state, name, source=parse_target(source).fork)
+    if use:
+        state.avfs.use_vault(made["vault"])
+    return made
+
+
+def _name_vault(state: State, name: str | None) -> None:
+    """Let an argument name the vault, as `--vault` would."""
+    if name is None:
+        return
+    if state.vault_flag is not None and state.vault_flag != name:
+        raise BadUsage(f"--vault names {quote(state.vault_flag)}, the argument {quote(name)}", hint="Name it once.")
+    state.vault_flag = name
+
+
+command = VerbGroup(
+    "vault",
+    help="Manage vaults: repositories with their workspaces",
+    commands=[create, list_, use, info, delete, config, fork],
+)

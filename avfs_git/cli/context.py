@@ -1,0 +1,184 @@
+"""Where a command works: flags and environment become a home, a vault and a fork.
+
+Decided here: which environment variables count, what they mean, and how a vault or fork is named. This is the only
+reader of the environment. One `State` serves one run of the program; it opens what is asked for when it is first
+asked for, and `close` closes it.
+
+    AVFS_HOME       where vaults are kept; default ${XDG_DATA_HOME:-~/.local/share}/avfs
+    AVFS_VAULT      the vault to use where `--vault` is not given, also NAME@FORK
+    AVFS_FORK       the fork to use where neither `--fork` nor `--vault` is given
+    AVFS_AUTHOR_NAME, AVFS_AUTHOR_EMAIL, else GIT_AUTHOR_NAME, GIT_AUTHOR_EMAIL
+                    who makes checkpoints, unless the vault's settings say it; else USER@HOST
+    NO_COLOR        no colours
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from avfs_git.errors import BadUsage, InvalidInput, VaultNotFound, quote
+
+if TYPE_CHECKING:
+    from avfs_git.cli.output.base import Output
+    from avfs_git.model import Identity
+    from avfs_git.sdk import Avfs, Vault, Workspace
+
+_BARE_NAME = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*)(?:@(.*))?", re.ASCII | re.DOTALL)
+
+
+class Target(NamedTuple):
+    """Which vault and which fork; None leaves the choice to the home or the vault."""
+
+    vault: str | Path | None
+    fork: str | None
+
+
+def parse_target(text: str) -> Target:
+    """Read `NAME[@FORK]` or a path to a bare repository, also with `@FORK`.
+
+    A path is what holds a slash before the first `@`, or is `.`, `..` or starts with `~`. A directory that exists
+    under the whole text wins over the reading with a fork.
+    """
+    if (match := _BARE_NAME.fullmatch(text)) and text not in {".", ".."}:
+        return Target(match[1], match[2] or None)
+    whole = Path(text).expanduser()
+    if "@" not in text or whole.is_dir():
+        return Target(whole if "/" in text or text in {".", ".."} or text.startswith("~") else text, None)
+    parts = text.split("@")
+    for count in range(len(parts) - 1, 0, -1):
+        directory = Path("@".join(parts[:count])).expanduser()
+        if directory.is_dir():
+            return Target(directory, "@".join(parts[count:]) or None)
+    return Target(whole if "/" in parts[0] else text, None)
+
+
+def find_home() -> Path:
+    """Find the directory that holds the vaults."""
+    if named := os.environ.get("AVFS_HOME"):
+        return Path(named).expanduser().absolute()
+    data = os.environ.get("XDG_DATA_HOME", "")
+    if data.startswith("/"):  # the XDG base directory specification: a relative path is to be ignored
+        return Path(data) / "avfs"
+    return Path("~/.local/share/avfs").expanduser()
+
+
+def find_identity() -> Identity:
+    """Find out who makes checkpoints where the vault's settings do not say it: the environment, else user and host."""
+    name, email = (os.environ.get(f"AVFS_AUTHOR_{what}") or os.environ.get(f"GIT_AUTHOR_{what}") for what in ("NAME", "EMAIL"))
+    from avfs_git.model import Identity  # noqa: PLC0415 - not needed to show help
+
+    if name and email:
+        return Identity(name, email)
+    import pwd  # noqa: PLC0415 - only where it is needed
+
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container may run under an id that has no name
+        user = f"uid{os.getuid()}"
+    return Identity(name or user, email or f"{user}@{os.uname().nodename}")
+
+
+def wants_color() -> bool:
+    """Say whether colours are welcome (no-color.org: any value but the empty one says no)."""
+    return not os.environ.get("NO_COLOR")
+
+
+class State:
+    """One run of the program: its flags, its output, and what it has opened."""
+
+    def __init__(self, output: Output) -> None:
+        self.output = output
+        self.json = False
+        self.verbose = False
+        self.vault_flag: str | None = None
+        self.fork_flag: str | None = None
+        self._avfs: Avfs | None = None
+
+    @property
+    def avfs(self) -> Avfs:
+        """The home with its vaults."""
+        if self._avfs is None:
+            from avfs_git.sdk import Avfs  # noqa: PLC0415 - loads libgit2; help does without
+
+            self._avfs = Avfs(find_home(), identity=find_identity())
+        return self._avfs
+
+    def target(self) -> Target:
+        """Say which vault and fork are named by flags and environment.
+
+        Raises:
+            BadUsage: If two flags name different forks.
+        """
+        if self.vault_flag is not None:
+            vault, fork = parse_target(self.vault_flag)
+            if fork and self.fork_flag and fork != self.fork_flag:
+                raise BadUsage(f"--vault names the fork {quote(fork)}, --fork another one", hint="Name it once.")
+            return Target(vault, self.fork_flag or fork)
+        named = os.environ.get("AVFS_VAULT")
+        vault, fork = parse_target(named) if named else Target(None, None)
+        return Target(vault, self.fork_flag or os.environ.get("AVFS_FORK") or fork)
+
+    @contextmanager
+    def open_vault(self) -> Iterator[Vault]:
+        """Open the vault that is meant."""
+        with self._open() as (vault, _fork):
+            yield vault
+
+    @contextmanager
+    def open_vault_and_fork(self) -> Iterator[tuple[Vault, str | None]]:
+        """Open the vault that is meant; also say which of its forks, None for the default."""
+        with self._open() as pair:
+            yield pair
+
+    @contextmanager
+    def open_workspace(self) -> Iterator[Workspace]:
+        """Open the workspace that is meant."""
+        with self._open() as (vault, fork), closing(vault.workspace(fork)) as workspace:  # closing: an ephemeral fork stays
+            self.output.amend(fork=workspace.fork)
+            yield workspace
+
+    @contextmanager
+    def _open(self) -> Iterator[tuple[Vault, str | None]]:
+        target = self.target()
+        try:
+            vault, fork = self.avfs.open_vault(target.vault), target.fork
+        except VaultNotFound:
+            # The name of a fork stands for its vault where only one vault has it: so `vault fork` of other systems,
+            # which makes a vault, and ours, which makes a fork, are used alike.
+            if not isinstance(target.vault, str) or target.fork is not None:
+                raise
+            owner = self._find_owner(target.vault)
+            if owner is None:
+                raise
+            vault, fork = self.avfs.open_vault(owner), target.vault
+        with vault:
+            self.output.amend(vault=vault.name, fork=fork)
+            yield vault, fork
+
+    def _find_owner(self, fork: str) -> str | None:
+        owners = []
+        for info in self.avfs.list_vaults():
+            with self.avfs.open_vault(info.name) as vault:
+                if any(known.name == fork for known in vault.list_forks()):
+                    owners.append(info.name)
+        if len(owners) > 1:
+            choices = " or ".join(f"`--vault {owner}@{fork}`" for owner in owners[:3])
+            raise InvalidInput(f"more than one vault has a fork {quote(fork)}", hint=f"Say which: {choices}.")
+        return owners[0] if owners else None
+
+    def use_text(self) -> None:
+        """Answer with text after all."""
+        from avfs_git.cli.output.text import TextOutput  # noqa: PLC0415 - only where it is needed
+
+        self.output = TextOutput(color=wants_color())
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if self._avfs is not None:
+            avfs, self._avfs = self._avfs, None
+            avfs.close()

@@ -1,0 +1,1 @@
+"""Where results go: text for people, or one JSON document."""

@@ -1,0 +1,90 @@
+"""The channels that a command has, named by purpose.
+
+Decided here: the interface that `text.TextOutput` and `envelope.EnvelopeOutput` implement. Commands and `app` know
+only this. One thread at a time. Nothing of it survives the process.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol
+
+from avfs_git.errors import AvfsError, HostError
+
+if TYPE_CHECKING:
+    from avfs_git.model import Warning
+
+
+class OutputClosed(Exception):
+    """Nobody reads the result any more."""
+
+
+class OutputLost(HostError):
+    """The result cannot be written."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__("write the result", error)
+
+
+class Output(Protocol):
+    """What a command may say, and to whom."""
+
+    structured: bool
+    """Whether the result becomes a document; else bytes may go out as they are."""
+
+    def begin(self, kind: str, view: str, request: Mapping[str, object]) -> None:
+        """Learn which verb runs, how its result is shown, and with which arguments."""
+
+    def amend(self, **facts: object) -> None:
+        """Add to the request what became known while it was served."""
+
+    def result(self, value: object) -> None:
+        """Give the result of the verb; None where it went out as bytes."""
+
+    def data(self, chunks: Iterable[bytes]) -> None:
+        """Give a result that is bytes, as they are. Not for structured output."""
+
+    def warn(self, warnings: Iterable[Warning]) -> None:
+        """Tell what the caller should know, beside the warnings that the result carries."""
+
+    def note(self, message: str) -> None:
+        """Remark something that is not part of the result."""
+
+    def working(self, message: str) -> AbstractContextManager[None]:
+        """Show that something takes its time."""
+
+    def confirm(self, question: str) -> bool | None:
+        """Ask a person; None where nobody can be asked."""
+
+    def failure(self, error: AvfsError, *, trace: str | None = None) -> None:
+        """Report why the verb failed."""
+
+    def close(self) -> None:
+        """Bring everything out.
+
+        Raises:
+            OutputClosed: If nobody reads it any more.
+            OutputLost: If it cannot be written.
+        """
+
+
+def write_all(stream: object, data: bytes) -> None:
+    """Write bytes to standard output or standard error and bring them out.
+
+    Raises:
+        OutputClosed: If nobody reads them any more.
+        OutputLost: If they cannot be written.
+    """
+    buffer = getattr(stream, "buffer", None)
+    if buffer is None:  # the caller closed the descriptor before the program started
+        raise OutputLost(OSError(errno.EBADF, os.strerror(errno.EBADF)))
+    try:
+        buffer.write(data)
+        buffer.flush()
+    except BrokenPipeError as err:
+        raise OutputClosed from err
+    except OSError as err:
+        raise OutputLost(err) from err

@@ -1,0 +1,103 @@
+"""One JSON document on standard output, in every outcome.
+
+Decided here: the envelope, version 1. What is in it is collected and written once, at the end: nothing else reaches
+standard output, and nothing at all standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from avfs_git.cli.output.base import write_all
+from avfs_git.errors import AvfsError, InternalError
+
+if TYPE_CHECKING:
+    from avfs_git.model import Warning
+
+SCHEMA_VERSION = 1
+
+
+class EnvelopeOutput:
+    """Collects a result or a failure, and writes the document on `close`."""
+
+    structured = True
+
+    def __init__(self, arguments: list[str]) -> None:
+        self._kind = "error_result"
+        self._request: dict[str, object] = {"arguments": arguments}
+        self._warnings: list[dict[str, object]] = []
+        self._document: dict[str, object] | None = None
+
+    def begin(self, kind: str, view: str, request: Mapping[str, object]) -> None:  # noqa: ARG002 - no views in JSON
+        """Learn which verb runs and with which arguments."""
+        self._kind = kind
+        if request:
+            self._request = dict(request)
+
+    def amend(self, **facts: object) -> None:
+        """Add to the request what became known while it was served."""
+        self._request.update(facts)
+
+    def result(self, value: object) -> None:
+        """Keep the result and its warnings."""
+        from avfs_git.cli.records import to_record  # noqa: PLC0415 - not needed for usage errors
+
+        self.warn(getattr(value, "warnings", ()))
+        self._finish(success=True, result=to_record(value), error=None)
+
+    def warn(self, warnings: Iterable[Warning]) -> None:
+        """Keep what the caller should know."""
+        from avfs_git.cli.records import to_warning  # noqa: PLC0415 - not needed for usage errors
+
+        self._warnings.extend(map(to_warning, warnings))
+
+    def data(self, chunks: Iterable[bytes]) -> None:  # noqa: ARG002 - never called
+        """Refuse: bytes do not go beside a document."""
+        raise InternalError("bytes cannot stand beside a document")
+
+    def note(self, message: str) -> None:
+        """Drop it: remarks are for people."""
+
+    @contextmanager
+    def working(self, message: str) -> Iterator[None]:  # noqa: ARG002 - progress is for people
+        """Show nothing."""
+        yield
+
+    def confirm(self, question: str) -> bool | None:  # noqa: ARG002 - nobody is asked
+        """Nobody can be asked."""
+        return None
+
+    def failure(self, error: AvfsError, *, trace: str | None = None) -> None:
+        """Keep the failure; it replaces a result."""
+        from avfs_git.cli.records import to_error  # noqa: PLC0415 - only where it is needed
+
+        record = to_error(error)
+        if trace is not None:
+            record["traceback"] = trace
+        self._finish(success=False, result=None, error=record)
+
+    def _finish(self, *, success: bool, result: object, error: object) -> None:
+        from avfs_git.cli.records import to_record  # noqa: PLC0415 - only where it is needed
+
+        self._document = {
+            "schema_version": SCHEMA_VERSION,
+            "kind": self._kind,
+            "success": success,
+            "request": to_record(self._request),
+            "result": result,
+            "warnings": self._warnings,
+            "error": error,
+        }
+
+    def close(self) -> None:
+        """Write the document; none where help was asked for and given."""
+        if self._document is None:
+            return
+        document, self._document = self._document, None
+        pretty = 2 if sys.stdout is not None and sys.stdout.isatty() else None
+        text = json.dumps(document, ensure_ascii=False, indent=pretty, separators=None if pretty else (",", ":"))
+        write_all(sys.stdout, text.encode("utf-8") + b"\n")

@@ -1,0 +1,41 @@
+"""How names and text from outside are shown on one line, without letting them steer a terminal.
+
+Pure functions, called by the text output and its views. The quoting of names is git's own with `core.quotePath`
+off, so that lines can be compared with git's.
+"""
+
+from __future__ import annotations
+
+import re
+
+_ESCAPES = {0x07: "\\a", 0x08: "\\b", 0x09: "\\t", 0x0A: "\\n", 0x0B: "\\v", 0x0C: "\\f", 0x0D: "\\r", 0x22: '\\"', 0x5C: "\\\\"}
+_PLAIN = re.compile(rb"[^\x00-\x1f\x7f\"\\\x80-\xff]*")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def quote_path(path: bytes) -> str:
+    """Show a path in one line; the root is `/`. What is not printable is escaped, then in double quotes."""
+    if _PLAIN.fullmatch(path):
+        return path.decode("ascii") or "/"
+    shown = []
+    quoted = False
+    for char in path.decode("utf-8", "surrogateescape"):
+        code = ord(char)
+        if code in _ESCAPES:
+            shown.append(_ESCAPES[code])
+            quoted = True
+        elif 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8
+            shown.append(f"\\{code - 0xDC00:03o}")
+            quoted = True
+        elif code < 0x20 or 0x7F <= code < 0xA0:
+            shown.extend(f"\\{byte:03o}" for byte in char.encode())
+            quoted = True
+        else:
+            shown.append(char)
+    text = "".join(shown)
+    return f'"{text}"' if quoted else text
+
+
+def defuse(text: str) -> str:
+    """Make the control characters of a text visible, save line feeds and tabs."""
+    return _CONTROLS.sub(lambda match: f"\\x{ord(match[0]):02x}", text)

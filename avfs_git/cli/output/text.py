@@ -1,0 +1,285 @@
+"""Text for people: tables and trees on a terminal, plain lines in a pipe, remarks on standard error.
+
+Decided here: how lines, tables, times, sizes and ids look; what each result shows is in `views`. This is the only
+importer of rich, and imports it only on a terminal: a pipe costs nothing. In a pipe, a table is one line a row with
+tabs between the cells and no heading, times are RFC 3339 and ids are whole.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from keyword import iskeyword
+from typing import TYPE_CHECKING
+
+from avfs_git.cli.output.base import OutputClosed, OutputLost, write_all
+from avfs_git.cli.output.quoting import defuse, quote_path
+from avfs_git.errors import AvfsError, InternalError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import Console, RenderableType
+
+    from avfs_git.model import TreeNode, Warning
+
+Part = str | tuple[str, str]
+"""A piece of a line: a text, or a text with a style."""
+
+_SHORT_ID = 12
+
+
+class TextOutput:
+    """Writes results for people as they come."""
+
+    structured = False
+
+    def __init__(self, *, color: bool = True, verbose: bool = False) -> None:
+        self.color = color
+        self.verbose = verbose
+        self._kind = ""
+        self._view = ""
+        self.request: dict[str, object] = {}
+        """The arguments: how much a view shows may depend on them."""
+        self._console: Console | None = None
+        self._pending = bytearray()
+        self.on_terminal = _is_terminal(sys.stdout)
+
+    # --- the channels ----------------------------------------------------------------------------
+
+    def begin(self, kind: str, view: str, request: Mapping[str, object]) -> None:
+        """Learn which verb runs, with which arguments, and how its result is shown."""
+        self._kind = kind
+        self._view = view
+        self.request = dict(request)
+
+    def amend(self, **facts: object) -> None:
+        """Add to the request what became known while it was served."""
+        self.request.update(facts)
+
+    def result(self, value: object) -> None:
+        """Show the result as its view says, then its warnings."""
+        if value is None:
+            return
+        if not self._view:
+            raise InternalError(f"nothing shows a {self._kind}")
+        module = import_module(f"avfs_git.cli.output.views.{self._view}")
+        name = self._kind.removesuffix("_result")
+        show = getattr(module, f"{name}_" if iskeyword(name) else name)
+        show(self, value)
+        self.flush()
+        self.warn(getattr(value, "warnings", ()))
+
+    def warn(self, warnings: Iterable[Warning]) -> None:
+        """Tell on standard error what the caller should know."""
+        for warning in warnings:
+            self._remark("warning", warning.message, "yellow")
+
+    def data(self, chunks: Iterable[bytes]) -> None:
+        """Pass bytes on as they are."""
+        for chunk in chunks:
+            write_all(sys.stdout, chunk)
+
+    def note(self, message: str) -> None:
+        """Remark something on standard error."""
+        self._remark("", message, "")
+
+    @contextmanager
+    def working(self, message: str) -> Iterator[None]:
+        """Show on a terminal that something takes its time."""
+        if not _is_terminal(sys.stderr):
+            yield
+            return
+        from rich.console import Console  # noqa: PLC0415 - only on a terminal
+
+        with Console(stderr=True, no_color=not self.color).status(defuse(message)):
+            yield
+
+    def confirm(self, question: str) -> bool | None:
+        """Ask on the terminal; None where there is none."""
+        if not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
+            return None
+        _write_remark(f"{defuse(question)} [y/N] ")
+        return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+    def failure(self, error: AvfsError, *, trace: str | None = None) -> None:
+        """Say on standard error what failed and what to do."""
+        self._pending.clear()
+        if trace is not None:
+            _write_remark(trace)
+        self._remark("error", error.message, "bold red")
+        if error.hint:
+            self._remark("hint", error.hint, "cyan")
+
+    def close(self) -> None:
+        """Bring everything out."""
+        self.flush()
+
+    def _remark(self, label: str, message: str, style: str) -> None:
+        text = defuse(message)
+        if label and self.color and _is_terminal(sys.stderr):
+            from rich.console import Console  # noqa: PLC0415 - only on a terminal
+            from rich.text import Text  # noqa: PLC0415
+
+            Console(stderr=True).print(Text.assemble((f"{label}: ", style), text), soft_wrap=True)
+            return
+        _write_remark(f"{label}: {text}\n" if label else f"{text}\n")
+
+    # --- what views write with -------------------------------------------------------------------
+
+    def line(self, *parts: Part) -> None:
+        """Write one line of the result."""
+        if self.on_terminal and self.color and any(isinstance(part, tuple) for part in parts):
+            from rich.text import Text  # noqa: PLC0415 - only on a terminal
+
+            self._print(
+                Text.assemble(*((defuse(part) if isinstance(part, str) else (defuse(part[0]), part[1])) for part in parts))
+            )
+            return
+        text = "".join(part if isinstance(part, str) else part[0] for part in parts)
+        self.raw((defuse(text) if self.on_terminal else text).encode("utf-8", "surrogateescape") + b"\n")
+
+    def raw(self, data: bytes) -> None:
+        """Write bytes of the result as they are."""
+        self._pending += data
+        if len(self._pending) > 1 << 16:
+            self.flush()
+
+    def patch(self, data: bytes) -> None:
+        """Write a patch: byte for byte, or coloured on a terminal."""
+        if not self.on_terminal:
+            self.raw(data)
+            return
+        for line in data.decode("utf-8", "replace").split("\n")[:-1]:
+            header = line.startswith(("diff ", "index ", "--- ", "+++ "))
+            style = "bold" if header else {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
+            self.line((line, style) if style else line)
+
+    def table(self, headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> None:
+        """Write rows; `right` names the columns whose cells stand at the right."""
+        if not self.on_terminal:
+            for row in rows:
+                self.line("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in row))
+            return
+        from rich import box  # noqa: PLC0415 - only on a terminal
+        from rich.table import Table  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+        for heading in headings:
+            table.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(defuse(cell)) for cell in row))
+        self._print(table)
+
+    def facts(self, rows: Iterable[tuple[str, str | None]]) -> None:
+        """Write what is known of one thing, a line a fact; None is left out."""
+        known = [(name, value) for name, value in rows if value is not None]
+        width = max((len(name) for name, _ in known), default=0)
+        for name, value in known:
+            if self.on_terminal:
+                self.line((f"{name}:".ljust(width + 2), "bold"), value)
+            else:
+                self.line(f"{name}\t{value}")
+
+    def tree(self, node: TreeNode) -> None:
+        """Write an entry with what stands below it."""
+        if self.on_terminal:
+            self._draw(node)
+            return
+        stack = [(node, 0)]  # not recursive: trees may be thousands deep
+        while stack:
+            current, depth = stack.pop()
+            self.line("  " * depth, self._leaf(current, whole=not depth))
+            stack.extend((child, depth + 1) for child in reversed(current.children))
+
+    def _draw(self, node: TreeNode) -> None:
+        from rich.text import Text  # noqa: PLC0415 - only on a terminal
+        from rich.tree import Tree  # noqa: PLC0415
+
+        root = Tree(Text(self._leaf(node, whole=True)))
+        stack = [(node, root)]
+        while stack:
+            current, drawn = stack.pop()
+            stack.extend((child, drawn.add(Text(self._leaf(child, whole=False)))) for child in current.children)
+        self._print(root)
+
+    def _leaf(self, node: TreeNode, *, whole: bool) -> str:
+        path = node.info.path if whole else node.info.path.rpartition(b"/")[2]
+        name = quote_path(path)
+        return f"{name}/" if node.info.kind == "directory" and path else name
+
+    def hint(self, message: str) -> None:
+        """Name a useful next command, to a person at a terminal."""
+        if self.on_terminal:
+            self.flush()
+            self._remark("hint", message, "cyan")
+
+    def id(self, oid: str | None) -> str:
+        """Show an id: short on a terminal."""
+        return "-" if oid is None else oid[:_SHORT_ID] if self.on_terminal else oid
+
+    def time(self, ns: int | None) -> str:
+        """Show a time: local on a terminal."""
+        if ns is None:
+            return "-"
+        from avfs_git.cli.records import to_time  # noqa: PLC0415 - only where a time is shown
+
+        if self.on_terminal:
+            from datetime import UTC, datetime  # noqa: PLC0415 - only on a terminal
+
+            try:
+                return datetime.fromtimestamp(ns // 1_000_000_000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
+            except (OverflowError, ValueError, OSError):
+                return "-"
+        return to_time(ns) or "-"
+
+    def size(self, size: int | None) -> str:
+        """Show a size: in bytes, or rounded on a terminal."""
+        if size is None:
+            return "-"
+        if not self.on_terminal or size < 1024:
+            return str(size)
+        value = float(size)
+        for unit in ("KiB", "MiB", "GiB"):
+            value /= 1024
+            if value < 1024:
+                return f"{value:.1f} {unit}"
+        return f"{value / 1024:.1f} TiB"
+
+    def flush(self) -> None:
+        """Bring out what was written so far."""
+        if self._pending:
+            data = bytes(self._pending)
+            self._pending.clear()
+            write_all(sys.stdout, data)
+
+    def _print(self, what: RenderableType) -> None:
+        self.flush()
+        if self._console is None:
+            from rich.console import Console  # noqa: PLC0415 - only on a terminal
+
+            self._console = Console(no_color=not self.color, highlight=False, markup=False, emoji=False)
+        try:
+            self._console.print(what)
+        except BrokenPipeError as err:
+            raise OutputClosed from err
+        except OSError as err:
+            raise OutputLost(err) from err
+
+
+def _is_terminal(stream: object) -> bool:
+    isatty = getattr(stream, "isatty", None)
+    return bool(isatty and isatty())
+
+
+def _write_remark(text: str) -> None:
+    """Write to standard error; a remark that nobody can read is no failure."""
+    if sys.stderr is None:
+        return
+    try:
+        write_all(sys.stderr, text.encode("utf-8", "backslashreplace"))
+    except (OutputClosed, OutputLost):
+        pass

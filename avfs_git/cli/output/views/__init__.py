@@ -1,0 +1,1 @@
+"""What each result looks like to people: one function a kind of result, named after it."""

@@ -1,0 +1,131 @@
+"""What results about files look like to people."""
+
+from __future__ import annotations
+
+import stat as stat_bits
+from typing import TYPE_CHECKING
+
+from avfs_git.cli.output.quoting import quote_path
+
+if TYPE_CHECKING:
+    from avfs_git.cli.output.text import TextOutput
+    from avfs_git.cli.results import Entries, Listing, Removed, Transfers, Tree, Written
+    from avfs_git.model import FileInfo, TransferResult
+
+_KIND_BITS = {
+    "file": stat_bits.S_IFREG,
+    "directory": stat_bits.S_IFDIR,
+    "symlink": stat_bits.S_IFLNK,
+    "gitlink": stat_bits.S_IFDIR,
+}
+_STYLES = {"directory": "bold blue", "symlink": "cyan"}
+
+
+def _mode(info: FileInfo) -> str:
+    return stat_bits.filemode(stat_bits.S_IMODE(info.mode) | _KIND_BITS.get(info.kind, 0))
+
+
+def _below(path: bytes, directory: bytes) -> str:
+    """Name an entry as seen from the directory that is listed."""
+    return quote_path(path[len(directory) + 1 :] if directory and path != directory else path)
+
+
+def ls(text: TextOutput, result: Listing) -> None:
+    """List names, or with `--long` a line of facts each."""
+    directory = result["path"]
+    if text.request.get("long"):
+        rows = (
+            (
+                _mode(info),
+                text.size(info.size),
+                text.time(info.mtime_ns),
+                _below(info.path, directory) + (f" -> {quote_path(info.target)}" if info.target is not None else ""),
+            )
+            for info in result["entries"]
+        )
+        text.table(("Mode", "Size", "Changed", "Name"), rows, right=("Size",))
+        return
+    for info in result["entries"]:
+        slash = "/" if info.kind == "directory" else ""
+        text.line((f"{_below(info.path, directory)}{slash}", _STYLES.get(info.kind, "")))
+
+
+def write(text: TextOutput, result: Written) -> None:
+    """Say what was written."""
+    file = result["file"]
+    text.line("Appended to " if result["appended"] else "Wrote ", (quote_path(file.path), "bold"), f" ({file.size} bytes)")
+
+
+def mkdir(text: TextOutput, result: Entries) -> None:
+    """Say which directories are there."""
+    for info in result["entries"]:
+        text.line("Made ", (f"{quote_path(info.path)}/", "bold blue"))
+
+
+def rm(text: TextOutput, result: Removed) -> None:
+    """Say what is gone."""
+    for item in result["removed"]:
+        text.line("Removed ", (quote_path(item["path"]), "bold"))
+
+
+def cp(text: TextOutput, result: Transfers) -> None:
+    """Say what was copied."""
+    for item in result["moved"]:
+        text.line("Copied ", quote_path(item["source"]), " to ", (quote_path(item["destination"]), "bold"))
+
+
+def mv(text: TextOutput, result: Transfers) -> None:
+    """Say what was moved."""
+    for item in result["moved"]:
+        text.line("Moved ", quote_path(item["source"]), " to ", (quote_path(item["destination"]), "bold"))
+
+
+def tree(text: TextOutput, result: Tree) -> None:
+    """Draw a tree."""
+    text.tree(result["tree"])
+
+
+def stat(text: TextOutput, result: Entries) -> None:
+    """Show what is known of each path."""
+    for number, info in enumerate(result["entries"]):
+        if number:
+            text.line()
+        text.facts(
+            [
+                ("path", quote_path(info.path)),
+                ("kind", info.kind),
+                ("mode", f"{stat_bits.S_IMODE(info.mode):04o} ({_mode(info)})"),
+                ("size", str(info.size)),
+                ("changed", text.time(info.mtime_ns)),
+                ("links", str(info.nlink)),
+                ("target", None if info.target is None else quote_path(info.target)),
+                ("oid", info.oid),
+            ]
+        )
+
+
+def touch(text: TextOutput, result: Entries) -> None:
+    """Say what was touched."""
+    for info in result["entries"]:
+        text.line("Touched ", (quote_path(info.path), "bold"))
+
+
+def import_(text: TextOutput, result: TransferResult) -> None:
+    """Say what came in."""
+    _transfer(text, "Imported", result)
+    text.hint("Save it with `avfs checkpoint save [LABEL]`.")
+
+
+def export(text: TextOutput, result: TransferResult) -> None:
+    """Say what went out."""
+    _transfer(text, "Exported", result)
+
+
+def _transfer(text: TextOutput, word: str, result: TransferResult) -> None:
+    text.line(
+        f"{word} ",
+        result.source,
+        " to ",
+        (result.destination, "bold"),
+        f": {result.files} files, {result.directories} directories, {result.total_bytes} bytes",
+    )

@@ -1,0 +1,256 @@
+"""What results about states look like to people: checkpoints, differences, histories, operations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from avfs_git.cli.output.quoting import quote_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from avfs_git.cli.output.text import TextOutput
+    from avfs_git.cli.results import CheckpointList, DeletedCheckpoint, History, OperationList, PathHistory, ShowResult
+    from avfs_git.model import ChangedFile, CheckpointDetails, CheckpointResult, Diff, RestoreResult, Status, UndoResult
+
+_LETTERS = {
+    "added": ("A", "green"),
+    "deleted": ("D", "red"),
+    "modified": ("M", "yellow"),
+    "renamed": ("R", "cyan"),
+    "mode": ("M", "yellow"),
+    "type": ("T", "magenta"),
+}
+_STAT_WIDTH = 40
+
+
+def _changes(text: TextOutput, changes: Sequence[ChangedFile], *, indent: str = "") -> None:
+    """List paths with git's letters."""
+    for change in changes:
+        letter, style = _LETTERS[change.kind]
+        if change.similarity is not None:
+            letter += f"{change.similarity:03d}"
+        names = [path for path in (change.old_path, change.path) if path is not None]
+        text.line(indent, (letter, style), "\t", "\t".join(map(quote_path, names)))
+
+
+def _count(changes: Sequence[ChangedFile], word: str = "path") -> str:
+    return f"{len(changes)} {word}{'' if len(changes) == 1 else 's'}"
+
+
+def _subject(message: str) -> str:
+    return message.split("\n", 1)[0]
+
+
+def checkpoint_save(text: TextOutput, result: CheckpointResult) -> None:
+    """Say what was saved."""
+    saved = result.checkpoint
+    if result.outcome == "unchanged" or saved is None:
+        text.line("Nothing changed since ", text.id(saved.id) if saved else "the fork was made")
+        return
+    label = f"{saved.labels[0]} " if saved.labels else ""
+    text.line("Saved ", (label, "bold"), (text.id(saved.id), "yellow"), f" ({_count(result.changed_files)})")
+    _changes(text, result.changed_files)
+    if result.sidecar_changed:
+        text.line(f"Beside it: {_count(result.sidecar_changed)} ignored or not known to git")
+
+
+def checkpoint_list(text: TextOutput, result: CheckpointList) -> None:
+    """List checkpoints, a line each."""
+    rows = (
+        (text.id(point.id), ",".join(point.labels) or "-", text.time(point.created_at_ns), _subject(point.message))
+        for point in result["checkpoints"]
+    )
+    text.table(("Checkpoint", "Label", "Saved", "Message"), rows)
+
+
+def checkpoint_info(text: TextOutput, details: CheckpointDetails) -> None:
+    """Show what a checkpoint holds and what it changed."""
+    point = details.checkpoint
+    text.facts(
+        [
+            ("checkpoint", point.id),
+            ("labels", ", ".join(point.labels) or None),
+            ("fork", point.fork),
+            ("author", f"{point.author.name} <{point.author.email}>"),
+            ("saved", text.time(point.created_at_ns)),
+            ("parents", " ".join(point.parents) or None),
+            ("tree", point.tree),
+            ("sidecar", point.sidecar),
+            ("files", str(details.files)),
+            ("size", text.size(details.total_size)),
+            ("beside it", str(details.sidecar_files) if details.sidecar_files else None),
+        ]
+    )
+    _message(text, point.message)
+    _changes(text, details.changed_files)
+
+
+def _message(text: TextOutput, message: str) -> None:
+    if not message.strip():
+        return
+    text.line()
+    for line in message.rstrip("\n").split("\n"):
+        text.line(f"    {line}" if line else "")
+    text.line()
+
+
+def checkpoint_diff(text: TextOutput, difference: Diff) -> None:
+    """Show a difference as git does."""
+    diff(text, difference)
+
+
+def diff(text: TextOutput, difference: Diff) -> None:
+    """Show a difference as git does: a patch, or a list with `--name-status` or `--stat`."""
+    if text.request.get("name_status"):
+        _changes(text, [file.change for file in difference.files])
+    elif text.request.get("stat"):
+        _stat(text, difference)
+    else:
+        for file in difference.files:
+            text.patch(file.patch)
+    if difference.sidecar:
+        text.flush()
+        text.note(f"{_count(difference.sidecar)} ignored or not known to git also differ: see them with `--json`.")
+
+
+def _stat(text: TextOutput, difference: Diff) -> None:
+    files = difference.files
+    most = max((file.additions + file.deletions for file in files), default=0)
+    names = [
+        quote_path(file.change.path)
+        if file.change.old_path is None
+        else f"{quote_path(file.change.old_path)} => {quote_path(file.change.path)}"
+        for file in files
+    ]
+    name_width = max(map(len, names), default=0)
+    count_width = len(str(most))
+    for name, file in zip(names, files, strict=True):
+        if file.binary:
+            text.line(f" {name.ljust(name_width)} | Bin")
+            continue
+        scale = min(1.0, _STAT_WIDTH / most) if most else 0.0
+        plus, minus = (max(1, round(count * scale)) if count else 0 for count in (file.additions, file.deletions))
+        count = file.additions + file.deletions
+        text.line(f" {name.ljust(name_width)} | {count:>{count_width}} ", ("+" * plus, "green"), ("-" * minus, "red"))
+    insertions, deletions = sum(file.additions for file in files), sum(file.deletions for file in files)
+    changed = _count([file.change for file in files], "file")
+    text.line(f" {changed} changed, {insertions} insertions(+), {deletions} deletions(-)")
+
+
+def checkpoint_restore(text: TextOutput, result: RestoreResult) -> None:
+    """Say what was restored, or would be."""
+    if result.outcome == "planned":
+        text.line(f"Would change {_count(result.changed_files)}")
+    elif result.outcome == "unchanged":
+        text.line("Nothing differs from ", result.target)
+    elif result.fork:
+        text.line("Restored ", (result.target, "bold"), " into fork ", (result.fork, "bold"))
+    else:
+        text.line("Restored ", (result.target, "bold"), f" ({_count(result.changed_files)})")
+    _changes(text, result.changed_files)
+    if result.sidecar_changed:
+        text.line(f"Beside it: {_count(result.sidecar_changed)} ignored or not known to git")
+    if result.saved:
+        text.line("What was not saved is in ", text.id(result.saved))
+    if result.outcome == "restored" and not result.fork:
+        text.hint("Take it back with `avfs undo`.")
+
+
+def checkpoint_delete(text: TextOutput, result: DeletedCheckpoint) -> None:
+    """Say which label is gone."""
+    text.line("Deleted label ", (result["label"], "bold"), " of ", text.id(result["checkpoint"].id))
+
+
+def checkout(text: TextOutput, result: RestoreResult) -> None:
+    """Say what was brought back."""
+    checkpoint_restore(text, result)
+
+
+def revert(text: TextOutput, result: RestoreResult) -> None:
+    """Say what was brought back."""
+    checkpoint_restore(text, result)
+
+
+def status(text: TextOutput, state: Status) -> None:
+    """List what the next checkpoint would save."""
+    text.line("On fork ", (state.fork, "bold"), f" at {text.id(state.head)}" if state.head else ", no checkpoint yet")
+    if state.clean:
+        text.line("Nothing to save")
+    _changes(text, state.changed_files)
+    if state.sidecar_changed:
+        text.line("Beside it, ignored or not known to git:")
+        _changes(text, state.sidecar_changed, indent="  ")
+    if not state.clean:
+        text.hint("Save it with `avfs checkpoint save [LABEL]`.")
+
+
+def log(text: TextOutput, result: History | PathHistory) -> None:
+    """List commits, or the versions of a path, a line each."""
+    if "versions" in result:
+        rows = (
+            (
+                str(version.number),
+                text.id(version.checkpoint),
+                version.change.kind,
+                text.size(version.change.size),
+                text.time(version.created_at_ns),
+                _subject(version.message),
+            )
+            for version in result["versions"]
+        )
+        text.table(("Version", "Checkpoint", "Change", "Size", "Saved", "Message"), rows, right=("Version", "Size"))
+        return
+    for entry in result["entries"]:
+        point = entry.checkpoint
+        labels = f" ({', '.join(point.labels)})" if point.labels else ""
+        text.line(
+            (text.id(point.id), "yellow"),
+            (labels, "bold"),
+            f" {text.time(point.created_at_ns)} {point.author.name}: {_subject(point.message)}",
+        )
+        _changes(text, entry.changed_files)
+
+
+def show(text: TextOutput, result: ShowResult) -> None:
+    """Show a commit as `git show` does."""
+    point = result["details"].checkpoint
+    labels = f" ({', '.join(point.labels)})" if point.labels else ""
+    text.line((f"checkpoint {point.id}", "yellow"), (labels, "bold"))
+    text.line(f"Author: {point.author.name} <{point.author.email}>")
+    text.line(f"Date:   {text.time(point.created_at_ns)}")
+    _message(text, point.message)
+    diff(text, result["diff"])
+
+
+def undo(text: TextOutput, result: UndoResult) -> None:
+    """Say what was taken back."""
+    text.line("Undid ", (result.operation.description, "bold"), f" ({_count(result.changed_files)})")
+    _changes(text, result.changed_files)
+    if result.saved:
+        text.line("What was not saved is in ", text.id(result.saved))
+    text.hint("Do it again with `avfs redo`.")
+
+
+def redo(text: TextOutput, result: UndoResult) -> None:
+    """Say what was done again."""
+    text.line("Did again ", (result.operation.description, "bold"), f" ({_count(result.changed_files)})")
+    _changes(text, result.changed_files)
+    if result.saved:
+        text.line("What was not saved is in ", text.id(result.saved))
+
+
+def op_log(text: TextOutput, result: OperationList) -> None:
+    """List operations, a line each."""
+    rows = (
+        (
+            str(operation.id),
+            text.time(operation.created_at_ns),
+            operation.fork or "-",
+            operation.kind,
+            "undone" if operation.undone else "",
+            operation.description,
+        )
+        for operation in result["operations"]
+    )
+    text.table(("Operation", "Done", "Fork", "Kind", "", "Description"), rows, right=("Operation",))

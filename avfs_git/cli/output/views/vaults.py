@@ -1,0 +1,113 @@
+"""What results about vaults and forks look like to people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from avfs_git.cli.output.quoting import quote_path
+
+if TYPE_CHECKING:
+    from avfs_git.cli.output.text import TextOutput
+    from avfs_git.cli.results import ConfigResult, ForkList, ForkResult, VaultList
+    from avfs_git.model import DoctorReport, ForkInfo, VaultInfo
+
+
+def vault_create(text: TextOutput, vault: VaultInfo) -> None:
+    """Say that a vault is there."""
+    text.line("Made vault ", (vault.name, "bold"), " at ", quote_path(bytes(vault.path)))
+    text.hint(f"Make a fork with `avfs --vault {vault.name} fork create NAME`.")
+
+
+def vault_list(text: TextOutput, result: VaultList) -> None:
+    """List vaults; a star marks the current one."""
+    vaults = result["vaults"]
+    if not vaults:
+        text.hint("There is no vault yet. Make one with `avfs vault create NAME`.")
+        return
+    rows = (("*" if vault.current else "", vault.name, str(vault.forks), text.time(vault.created_at_ns)) for vault in vaults)
+    text.table(("", "Vault", "Forks", "Made"), rows, right=("Forks",))
+
+
+def vault_use(text: TextOutput, vault: VaultInfo) -> None:
+    """Say which vault is current."""
+    text.line("Using vault ", (vault.name, "bold"))
+
+
+def vault_info(text: TextOutput, vault: VaultInfo) -> None:
+    """Show what is known of a vault."""
+    text.facts(
+        [
+            ("name", vault.name),
+            ("path", quote_path(bytes(vault.path))),
+            ("current", "yes" if vault.current else "no"),
+            ("default fork", vault.default_fork),
+            ("forks", str(vault.forks)),
+            ("made", text.time(vault.created_at_ns)),
+            ("size", None if vault.size_bytes is None else text.size(vault.size_bytes)),
+        ]
+    )
+
+
+def vault_delete(text: TextOutput, vault: VaultInfo) -> None:
+    """Say which vault is gone."""
+    text.line("Deleted vault ", (vault.name, "bold"))
+
+
+def vault_config(text: TextOutput, result: ConfigResult) -> None:
+    """List settings as `key=value`."""
+    for key, value in sorted(result["config"].items()):
+        text.line(key, "=", value)
+
+
+def vault_fork(text: TextOutput, result: ForkResult) -> None:
+    """Say which fork was made."""
+    fork_create(text, result)
+
+
+def fork_create(text: TextOutput, result: ForkResult) -> None:
+    """Say which fork was made, and from what."""
+    fork = result["fork"]
+    origin = f" from {fork.parent}" if fork.parent else ""
+    at = f" at {text.id(fork.forked_at)}" if fork.forked_at else ""
+    text.line("Made fork ", (fork.name, "bold"), f"{origin}{at}")
+    text.hint(f"Work in it with `avfs --vault {result['vault']}@{fork.name} …`.")
+
+
+def fork_list(text: TextOutput, result: ForkList) -> None:
+    """List forks with their parents."""
+    rows = (
+        (fork.name, text.id(fork.head), fork.parent or "-", "ephemeral" if fork.ephemeral else "", text.time(fork.created_at_ns))
+        for fork in result["forks"]
+    )
+    text.table(("Fork", "Head", "From", "", "Made"), rows)
+
+
+def fork_info(text: TextOutput, fork: ForkInfo) -> None:
+    """Show what is known of a fork."""
+    text.facts(
+        [
+            ("name", fork.name),
+            ("head", fork.head or "none yet"),
+            ("base", fork.base or "none yet"),
+            ("from", fork.parent),
+            ("forked at", fork.forked_at),
+            ("ephemeral", "yes" if fork.ephemeral else "no"),
+            ("made", text.time(fork.created_at_ns)),
+        ]
+    )
+
+
+def fork_delete(text: TextOutput, fork: ForkInfo) -> None:
+    """Say which fork is gone."""
+    text.line("Deleted fork ", (fork.name, "bold"))
+    text.hint("Bring it back with `avfs undo`.")
+
+
+def doctor(text: TextOutput, report: DoctorReport) -> None:
+    """List what was checked and what was found."""
+    for problem in report.problems:
+        state = "mended" if problem.fixed else problem.severity
+        text.line((f"{state}: ", "green" if problem.fixed else "red"), problem.description)
+        if not problem.fixed:
+            text.line(f"  {problem.remedy}")
+    text.line(f"Checked {', '.join(report.checked)}: ", ("healthy", "green") if report.healthy else ("not healthy", "red"))

@@ -1,0 +1,153 @@
+"""What all verbs share: the options that may stand before or after the verb, and the way a result goes out.
+
+Decided here: `--json`, `--vault`, `--fork` and `--verbose` and where they are accepted; which kind of result a verb
+gives; what of its arguments the request shows. Every command is a `Verb`, made by the decorator `verb`; it returns
+its result, and `Verb.invoke` hands that to the output.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from avfs_git.cli.output.base import write_all
+from avfs_git.errors import BadUsage
+from avfs_git.paths import parse_tree_path
+
+if TYPE_CHECKING:
+    from avfs_git.cli.context import State
+
+AFTER_DASHES = "avfs.after_dashes"
+"""Where a verb with `splits_at_dashes` finds the arguments behind `--`, in `ctx.meta`."""
+
+
+def _note_flag(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    """Keep an option that may stand before or after the verb."""
+    if not value:
+        return
+    state: State = ctx.obj
+    name = f"{param.name}_flag" if param.name in {"vault", "fork"} else str(param.name)
+    earlier = getattr(state, name)
+    if isinstance(value, str) and earlier is not None and earlier != value:
+        raise BadUsage(f"--{param.name} is given twice, as '{earlier}' and '{value}'")
+    setattr(state, name, value)
+
+
+def shared_options(*, hidden: bool) -> list[click.Parameter]:
+    """Make the options that all verbs and the program itself accept."""
+
+    def option(*names: str, **settings: Any) -> click.Option:
+        return click.Option(names, expose_value=False, is_eager=True, callback=_note_flag, hidden=hidden, **settings)
+
+    return [
+        option("--vault", metavar="NAME[@FORK]", help="The vault to work in, also a path to any bare repository."),
+        option("--fork", metavar="NAME", help="The fork to work in; default: the vault's own."),
+        option("--json", is_flag=True, help="Answer with one JSON document."),
+        option("--verbose", is_flag=True, help="Show the whole trace of an unexpected failure."),
+    ]
+
+
+def show_help(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001 - click's signature
+    """Write the help of a command and end; it wins over `--json`."""
+    if value and not ctx.resilient_parsing:
+        write_all(sys.stdout, f"{ctx.get_help()}\n".encode())
+        ctx.exit()
+
+
+def help_option() -> click.Option:
+    """Make the option that asks for help."""
+    return click.Option(
+        ["-h", "--help"], is_flag=True, expose_value=False, is_eager=True, callback=show_help, help="Show this message and exit."
+    )
+
+
+class Verb(click.Command):
+    """A command of avfs: parses, runs, and gives its result to the output."""
+
+    def __init__(
+        self,
+        *,
+        kind: str,
+        view: str,
+        unrecorded: tuple[str, ...] = (),
+        splits_at_dashes: bool = False,
+        **settings: Any,
+    ) -> None:
+        super().__init__(add_help_option=False, **settings)
+        self.kind = kind
+        self.view = view
+        self.unrecorded = unrecorded
+        self.splits_at_dashes = splits_at_dashes
+        self.params.extend([*shared_options(hidden=True), help_option()])
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse; the kind is known before anything can fail."""
+        ctx.obj.output.begin(self.kind, self.view, {})
+        if self.splits_at_dashes and "--" in args:
+            at = args.index("--")
+            ctx.meta[AFTER_DASHES] = args[at + 1 :]
+            args = args[:at]
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> None:
+        """Run the command and hand on what it returns."""
+        state: State = ctx.obj
+        if state.output.structured and not state.json:  # `--json` was the value of some option
+            state.use_text()
+        request = {name: value for name, value in ctx.params.items() if name not in self.unrecorded}
+        state.output.begin(self.kind, self.view, {"vault": state.vault_flag, "fork": state.fork_flag, **request})
+        state.output.result(super().invoke(ctx))
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """End every help with where the shared options are explained."""
+        super().format_epilog(ctx, formatter)
+        formatter.write_paragraph()
+        formatter.write_text("--vault, --fork, --json and --verbose are accepted here too: see `avfs --help`.")
+
+
+def verb(
+    words: str, *, view: str, unrecorded: tuple[str, ...] = (), splits_at_dashes: bool = False
+) -> Callable[[Callable[..., object]], Verb]:
+    """Make a function a verb: `words` is what people type, and gives the result's kind.
+
+    Args:
+        words: As in `checkpoint save`.
+        view: The module of `output.views` that shows the result.
+        unrecorded: Parameters that the request does not repeat.
+        splits_at_dashes: Keep what stands behind `--` apart from the other arguments.
+    """
+
+    def decorate(function: Callable[..., object]) -> Verb:
+        command = click.command(
+            words.rpartition(" ")[2],
+            cls=Verb,
+            kind=f"{words.replace(' ', '_').replace('-', '_')}_result",
+            view=view,
+            unrecorded=unrecorded,
+            splits_at_dashes=splits_at_dashes,
+        )
+        return command(click.pass_obj(function))
+
+    return decorate
+
+
+def read_host_path(text: str) -> Path:
+    """Read a path of the machine; `-` stands for standard input or output where a verb says so.
+
+    Raises:
+        BadUsage: If it is empty or holds a NUL byte.
+    """
+    if not text or "\0" in text:
+        raise BadUsage("a path of the machine may not be empty or hold a NUL byte")
+    return Path(text)
+
+
+TREE_PATH = parse_tree_path
+"""A path in the workspace, from its root, with or without a leading slash."""
+HOST_PATH = read_host_path
+"""A path of the machine."""
+LIMIT = click.IntRange(min=1)

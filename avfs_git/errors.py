@@ -1,0 +1,504 @@
+"""Every error that avfs raises on purpose, with its stable code and exit status.
+
+Decided here and nowhere else: the names, codes, families and wording of failures. Everybody raises
+from here; only `cli` turns an error into text, a document or an exit status.
+
+    AvfsError                 1     other
+    |- InvalidInput           2     a name, path or option that cannot be used
+    |- VaultError             10-19
+    |- WorkspaceError         20-29
+    |- CheckpointError        30-39
+    |- MergeError             40-49
+    |- MountError             50-59
+    |- ProblemsFound          60    the doctor is not satisfied
+    |- InternalError          70    a broken invariant: a bug in avfs
+    `- Interrupted            130   Ctrl-C
+
+A message is composed in the class, so that one failure always reads the same: lower case, no full
+stop, the subject in single quotes. `hint` is a sentence with a command to run. `details` is JSON-safe.
+The codes are API: they are added, never renamed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+def quote(name: str | bytes) -> str:
+    """Show a name from outside in a message: printable, in single quotes, on one line."""
+    text = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return f"'{shown[:300]}{'…' if len(shown) > 300 else ''}'"
+
+
+class AvfsError(Exception):
+    """The root of all failures that a caller may want to tell apart.
+
+    Attributes:
+        code: Stable, dotted, for programs.
+        message: For people; one line.
+        hint: What to do next, or None.
+        details: JSON-safe facts about this failure.
+        exit_code: What a command line ends with.
+    """
+
+    code: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str | None = None, details: Mapping[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.details: dict[str, object] = dict(details or {})
+
+
+class HostError(AvfsError):
+    """The operating system refused something: a full disk, a failing device, a missing permission."""
+
+    code = "host.failed"
+
+    def __init__(self, action: str, error: OSError) -> None:
+        reason = error.strerror or str(error)
+        super().__init__(
+            f"cannot {action}: {reason}",
+            hint="Free some space, then try again." if error.errno in (28, 122) else None,
+            details={"errno": error.errno or 0},
+        )
+        self.errno = error.errno or 0
+
+
+# --- command line and names ------------------------------------------------------------------------
+
+
+class InvalidInput(AvfsError):
+    """An argument that cannot mean anything here."""
+
+    code = "input.invalid"
+    exit_code = 2
+
+
+class BadUsage(InvalidInput):
+    """A command line that cannot be understood: an unknown verb or option, a missing argument."""
+
+    code = "input.usage"
+
+
+class ConfirmationNeeded(InvalidInput):
+    """Something that cannot be undone was asked for without saying so, and nobody is there to ask."""
+
+    code = "input.confirmation_needed"
+
+    def __init__(self, action: str) -> None:
+        super().__init__(f"cannot {action} without confirmation", hint="Say it with `--yes`.", details={"action": action})
+
+
+class InvalidName(InvalidInput):
+    """A name of a vault, fork, label or remote that is not allowed."""
+
+    code = "input.invalid_name"
+
+    def __init__(self, kind: str, name: str | bytes, reason: str) -> None:
+        super().__init__(f"{quote(name)} is not a usable {kind} name: {reason}", details={"kind": kind, "reason": reason})
+
+
+class InvalidPath(InvalidInput):
+    """A path that cannot name anything in a workspace."""
+
+    code = "input.invalid_path"
+
+    def __init__(self, path: str | bytes, reason: str) -> None:
+        super().__init__(f"{quote(path)} is not a usable path: {reason}", details={"reason": reason})
+
+
+class PathEscapes(InvalidInput):
+    """A path or a symbolic link that leads out of the workspace."""
+
+    code = "path.escapes"
+
+    def __init__(self, path: str | bytes) -> None:
+        super().__init__(f"{quote(path)} leads out of the workspace")
+
+
+# --- vaults ------------------------------------------------------------------------------------------
+
+
+class VaultError(AvfsError):
+    """Something about a vault or its objects and refs."""
+
+    code = "vault.failed"
+    exit_code = 10
+
+
+class VaultNotFound(VaultError):
+    """No vault of that name or at that place."""
+
+    code = "vault.not_found"
+    exit_code = 11
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no vault {quote(name)}", hint="See them with `avfs vault list`.", details={"vault": name})
+
+
+class NoVaultChosen(VaultError):
+    """No vault was named and none is current."""
+
+    code = "vault.not_chosen"
+    exit_code = 11
+
+    def __init__(self) -> None:
+        super().__init__("no vault was named", hint="Name one with `--vault NAME`, or choose one with `avfs vault use NAME`.")
+
+
+class VaultExists(VaultError):
+    """A vault of that name is there already."""
+
+    code = "vault.exists"
+    exit_code = 12
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is already a vault {quote(name)}", details={"vault": name})
+
+
+class RefConflict(VaultError):
+    """A ref does not hold what the caller expected: somebody else moved it first."""
+
+    code = "vault.ref_conflict"
+    exit_code = 13
+
+    def __init__(self, ref: str, expected: str | None, actual: str | None) -> None:
+        super().__init__(
+            f"{quote(ref)} was moved by somebody else",
+            hint="Look at it with `avfs log`, then try again.",
+            details={"ref": ref, "expected": expected, "actual": actual},
+        )
+
+
+class RefLocked(VaultError):
+    """A ref stays locked by another program."""
+
+    code = "vault.ref_locked"
+    exit_code = 14
+
+    def __init__(self, ref: str, lock: str) -> None:
+        super().__init__(
+            f"{quote(ref)} is locked by another program",
+            hint=f"If no git command is running, remove {quote(lock)}.",
+            details={"ref": ref, "lock": lock},
+        )
+
+
+class RefDamaged(VaultError):
+    """A ref whose file does not say what it points to."""
+
+    code = "vault.ref_damaged"
+
+    def __init__(self, ref: str, reason: str) -> None:
+        super().__init__(
+            f"{quote(ref)} is damaged: {reason}",
+            hint="Run `avfs doctor` to see what is affected.",
+            details={"ref": ref, "reason": reason},
+        )
+
+
+class ObjectMissing(VaultError):
+    """An object that is referred to is not in the vault."""
+
+    code = "vault.object_missing"
+    exit_code = 15
+
+    def __init__(self, oid: str) -> None:
+        super().__init__(f"object {oid} is missing", hint="Run `avfs doctor` to see what is affected.", details={"oid": oid})
+
+
+class ObjectCorrupt(VaultError):
+    """An object does not hold what its id says, or cannot be what it claims to be."""
+
+    code = "vault.object_corrupt"
+    exit_code = 16
+
+    def __init__(self, oid: str, reason: str) -> None:
+        super().__init__(
+            f"object {oid} is corrupt: {reason}",
+            hint="Run `avfs doctor` to see what is affected.",
+            details={"oid": oid, "reason": reason},
+        )
+
+
+class HostileTree(ObjectCorrupt):
+    """A tree with an entry that must never be written to a disk."""
+
+    code = "vault.hostile_tree"
+
+    def __init__(self, oid: str, name: bytes, reason: str) -> None:
+        super().__init__(oid, f"the entry {quote(name)} {reason}")
+        self.details["entry"] = name.decode("utf-8", "replace")
+
+
+class NotAVault(VaultError):
+    """A directory that cannot serve as a vault."""
+
+    code = "vault.unusable"
+    exit_code = 17
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{quote(path)} cannot be used: {reason}", details={"path": path, "reason": reason})
+
+
+class FormatUnsupported(VaultError):
+    """State on disk of a version that this program does not know."""
+
+    code = "vault.format_unsupported"
+    exit_code = 18
+
+    def __init__(self, what: str, found: str, known: str) -> None:
+        super().__init__(
+            f"{quote(what)} has format {quote(found)}; this avfs knows {known}",
+            hint="Use the version of avfs that wrote it, or a newer one.",
+            details={"found": found, "known": known},
+        )
+
+
+class GitFailed(VaultError):
+    """A git command failed."""
+
+    code = "vault.git_failed"
+    exit_code = 19
+
+    def __init__(self, command: str, reason: str) -> None:
+        super().__init__(f"git {command} failed: {reason}", details={"command": command})
+
+
+# --- forks and workspaces ----------------------------------------------------------------------------
+
+
+class WorkspaceError(AvfsError):
+    """Something about a fork or its workspace."""
+
+    code = "workspace.failed"
+    exit_code = 20
+
+
+class ForkNotFound(WorkspaceError):
+    """No fork of that name."""
+
+    code = "fork.not_found"
+    exit_code = 21
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no fork {quote(name)}", hint="See them with `avfs fork list`.", details={"fork": name})
+
+
+class ForkExists(WorkspaceError):
+    """A fork or branch of that name is there already."""
+
+    code = "fork.exists"
+    exit_code = 22
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is already a fork {quote(name)}", details={"fork": name})
+
+
+class WorkspaceBusy(WorkspaceError):
+    """Another process holds the workspace."""
+
+    code = "workspace.busy"
+    exit_code = 23
+
+    def __init__(self, name: str, holder: str | None, *, pid: int | None = None) -> None:
+        by = f" by {holder}" if holder else ""
+        super().__init__(
+            f"workspace {quote(name)} is in use{by}",
+            hint="Wait for it, then try again.",
+            details={"fork": name, "holder": holder, "pid": pid},
+        )
+
+
+class WorkspaceDamaged(WorkspaceError):
+    """Files of a workspace are missing or cannot be read."""
+
+    code = "workspace.damaged"
+    exit_code = 24
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(
+            f"workspace {quote(name)} is damaged: {reason}", hint="Run `avfs doctor --repair`.", details={"fork": name, "reason": reason}
+        )
+
+
+class PathNotFound(WorkspaceError):
+    """Nothing is at that path of the workspace."""
+
+    code = "path.not_found"
+    exit_code = 25
+
+    def __init__(self, path: bytes | str) -> None:
+        super().__init__(f"there is nothing at {quote(path)}")
+
+
+class PathUnsuitable(WorkspaceError):
+    """What is at a path does not allow what was asked: wrong kind, not empty, already there."""
+
+    code = "path.unsuitable"
+    exit_code = 26
+
+    def __init__(self, path: bytes | str, reason: str) -> None:
+        super().__init__(f"{quote(path)} {reason}", details={"reason": reason})
+
+
+class ContentChanged(WorkspaceError):
+    """The content at a path is not what the caller expected; nothing was written."""
+
+    code = "path.content_changed"
+    exit_code = 27
+
+    def __init__(self, path: bytes | str, expected: str, actual: str | None) -> None:
+        super().__init__(
+            f"{quote(path)} is not what was expected",
+            hint="Read it again, then write with its new id.",
+            details={"expected": expected, "actual": actual},
+        )
+
+
+class HostUnsupported(WorkspaceError):
+    """The file system under a workspace lacks something that it needs."""
+
+    code = "workspace.host_unsupported"
+    exit_code = 28
+
+    def __init__(self, path: str, lacks: str) -> None:
+        super().__init__(
+            f"the file system at {quote(path)} lacks {lacks}",
+            hint="Set AVFS_HOME to a directory on ext4, XFS, btrfs or tmpfs.",
+            details={"path": path, "lacks": lacks},
+        )
+
+
+# --- checkpoints -------------------------------------------------------------------------------------
+
+
+class CheckpointError(AvfsError):
+    """Something about a checkpoint, or about making one."""
+
+    code = "checkpoint.failed"
+    exit_code = 30
+
+
+class CheckpointNotFound(CheckpointError):
+    """No checkpoint of that label or id."""
+
+    code = "checkpoint.not_found"
+    exit_code = 31
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"there is no checkpoint {quote(name)}", hint="See them with `avfs checkpoint list`.", details={"checkpoint": name}
+        )
+
+
+class CheckpointExists(CheckpointError):
+    """A label that is taken."""
+
+    code = "checkpoint.exists"
+    exit_code = 32
+
+    def __init__(self, label: str) -> None:
+        super().__init__(f"there is already a checkpoint labelled {quote(label)}", details={"label": label})
+
+
+class AmbiguousName(CheckpointError):
+    """A shortened id that fits more than one object."""
+
+    code = "checkpoint.ambiguous"
+    exit_code = 33
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{quote(name)} fits more than one checkpoint", hint="Give more of its letters.")
+
+
+class FileChanging(CheckpointError):
+    """A file kept changing while it was read; nothing was committed."""
+
+    code = "checkpoint.file_changing"
+    exit_code = 34
+
+    def __init__(self, path: bytes) -> None:
+        super().__init__(f"{quote(path)} keeps changing while it is read", hint="Stop what writes it, then try again.")
+
+
+class LayerNotUnderstood(CheckpointError):
+    """The upper layer holds an overlayfs mark that this program does not know."""
+
+    code = "checkpoint.layer_not_understood"
+    exit_code = 35
+
+    def __init__(self, path: bytes, mark: str) -> None:
+        super().__init__(f"{quote(path)} carries the overlayfs mark {quote(mark)}, which avfs does not know", details={"mark": mark})
+
+
+class NothingToUndo(CheckpointError):
+    """No operation is left to take back, or to do again."""
+
+    code = "undo.nothing"
+    exit_code = 36
+
+    def __init__(self, word: str) -> None:
+        super().__init__(f"there is nothing to {word}", hint="See what was done with `avfs op log`.")
+
+
+class CannotUndo(CheckpointError):
+    """An operation that cannot be taken back as things stand."""
+
+    code = "undo.impossible"
+    exit_code = 37
+
+    def __init__(self, op: str, reason: str) -> None:
+        super().__init__(f"cannot undo {quote(op)}: {reason}", details={"operation": op, "reason": reason})
+
+
+# --- merging, mounting ---------------------------------------------------------------------------------
+
+
+class MergeError(AvfsError):
+    """Something about a merge."""
+
+    code = "merge.failed"
+    exit_code = 40
+
+
+class MountError(AvfsError):
+    """Something about a live tree."""
+
+    code = "mount.failed"
+    exit_code = 50
+
+
+class ProblemsFound(AvfsError):
+    """The doctor found something that is not mended."""
+
+    code = "doctor.problems_found"
+    exit_code = 60
+
+    def __init__(self, count: int, *, fixable: int = 0, details: Mapping[str, object] | None = None) -> None:
+        super().__init__(
+            f"{count} {'problem is' if count == 1 else 'problems are'} left",
+            hint="Run `avfs doctor --repair`." if fixable else None,
+            details=details,
+        )
+
+
+class Interrupted(AvfsError):
+    """Somebody pressed Ctrl-C."""
+
+    code = "interrupted"
+    exit_code = 130
+
+    def __init__(self) -> None:
+        super().__init__("interrupted")
+
+
+class InternalError(AvfsError):
+    """A broken invariant: a bug in avfs."""
+
+    code = "internal"
+    exit_code = 70

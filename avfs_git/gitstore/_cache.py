@@ -1,0 +1,55 @@
+"""A bounded cache whose hits cost one look-up.
+
+Decided here: how what was read before is kept and forgotten. Called by `objects`. Two generations
+instead of a list in order of use: what is used moves to the young one, and when that is full the old one
+is dropped and the young one becomes old. So the least used half goes, a hit moves nothing, and threads
+need no lock: each step is one operation on a dict, and a race costs at most a second reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from avfs_git.paths import Oid
+
+V = TypeVar("V")
+
+
+class GenerationCache(Generic[V]):
+    """Values by object id, up to a weight."""
+
+    __slots__ = ("_limit", "_old", "_weigh", "_weight", "young")
+
+    def __init__(self, limit: int, weigh: Callable[[V], int]) -> None:
+        self.young: dict[Oid, V] = {}
+        """What was used lately; callers in a hurry look here themselves first."""
+        self._old: dict[Oid, V] = {}
+        self._limit = limit // 2
+        self._weigh = weigh
+        self._weight = 0
+
+    def get(self, oid: Oid) -> V | None:
+        """Return what is kept under an id, or None."""
+        value = self.young.get(oid)
+        if value is None:
+            value = self._old.get(oid)
+            if value is not None:
+                self.put(oid, value)
+        return value
+
+    def put(self, oid: Oid, value: V) -> None:
+        """Keep a value, and forget others if there is too much."""
+        weight = self._weigh(value)
+        if self._weight + weight > self._limit:
+            self._old = self.young
+            self.young = {}
+            self._weight = 0
+        self.young[oid] = value
+        self._weight += weight
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.young = {}
+        self._old = {}
+        self._weight = 0

@@ -1,0 +1,169 @@
+"""Running git itself, for what is git's job: checking, packing refs, collecting garbage, transport.
+
+Decided here: which commands of git avfs runs, with which options, and in which surroundings. Called by the
+doctor and by maintenance; blocks until git is done. Usable from threads.
+
+Git obeys its configuration and environment, and both can make it run programs. So the environment is made
+anew for each run, options come from a list of known ones, names from outside stand after
+`--end-of-options`, and git is not started at all in a repository whose configuration holds a key that is not
+known to be harmless: an override on the command line would have to name every dangerous one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from avfs_git.errors import GitFailed, InternalError
+from avfs_git.gitstore.repository import read_config
+from avfs_git.host.durable import host_errors
+
+_OPTIONS: Mapping[str, frozenset[str]] = {
+    "fsck": frozenset({"--strict", "--full", "--no-dangling", "--no-progress", "--no-reflogs", "--connectivity-only"}),
+    "gc": frozenset({"--quiet", "--no-prune", "--prune=2.weeks.ago"}),
+    "pack-refs": frozenset({"--all", "--prune"}),
+    "count-objects": frozenset({"-v"}),
+    "version": frozenset(),
+}
+"""The commands that may be run, and their options."""
+
+_HARMLESS = re.compile(
+    r"core\.(repositoryformatversion|filemode|bare|fsync|fsyncmethod|fsyncobjectfiles|logallrefupdates|ignorecase|precomposeunicode"
+    r"|symlinks|protecthfs|protectntfs|sharedrepository|compression|loosecompression|bigfilethreshold|packedgitlimit|packedgitwindowsize"
+    r"|deltabasecachelimit|quotepath|autocrlf|safecrlf|eol|abbrev|commitgraph|multipackindex|preferasymlinkrefs)"
+    r"|extensions\.(noop|preciousobjects|objectformat|refstorage|worktreeconfig|relativeworktrees)"
+    r"|gc\.(auto|autodetach|autopacklimit|pruneexpire|packrefs|aggressivedepth|aggressivewindow|bigpackthreshold|writecommitgraph"
+    r"|reflogexpire|reflogexpireunreachable|worktreepruneexpire|logexpiry|cruftpacks)"
+    r"|maintenance\.(auto|strategy)|(transfer|receive|fetch)\.(fsckobjects|unpacklimit|hiderefs)"
+    r"|receive\.(autogc|denycurrentbranch|denydeletes|denydeletecurrent|denynonfastforwards|updateserverinfo|advertiseatomic)"
+    r"|pack\.[a-z]+|repack\.[a-z]+|index\.[a-z]+|init\.defaultbranch|user\.(name|email)|(branch|remote)\..*\.[a-z]+|branch\.[a-z]+"
+    r"|push\.default|pull\.rebase|avfs\..*",
+    re.DOTALL,
+)
+_HARMFUL = re.compile(r"pack\.packobjectshook|remote\..*\.(receivepack|uploadpack|vcs|proxy)", re.DOTALL)
+
+_OVERRIDES = (
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.pager=cat",
+    "gc.autoDetach=false",
+    "maintenance.auto=false",
+    "safe.bareRepository=explicit",
+    "transfer.fsckObjects=true",
+    "protocol.allow=never",
+)
+_ENVIRONMENT: Mapping[str, str] = {
+    "LC_ALL": "C",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_ATTR_NOSYSTEM": "1",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_NO_REPLACE_OBJECTS": "1",
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_ALLOW_PROTOCOL": "",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_ADVICE": "0",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class GitResult:
+    """How a git command ended."""
+
+    status: int
+    output: bytes
+    messages: str
+    """What it said on standard error."""
+
+
+def run(git_dir: Path, verb: str, options: Sequence[str] = (), operands: Sequence[str] = ()) -> GitResult:
+    """Run one command of git on a repository; how it ended is for the caller to judge.
+
+    Raises:
+        GitFailed: If there is no git, or the repository's configuration is not known to be harmless.
+        InternalError: If the command or an option is not one of those that avfs runs.
+    """
+    if verb not in _OPTIONS or not _OPTIONS[verb].issuperset(options):
+        raise InternalError(f"git {verb} is not to be run with {list(options)!r}")
+    _check_config(git_dir, verb)
+    program = shutil.which("git")
+    if program is None:
+        raise GitFailed(verb, "git is not installed")
+    program = os.path.abspath(program)
+    try:
+        import git  # noqa: PLC0415 - its import runs git, and takes longer than most commands
+    except ImportError as error:
+        raise GitFailed(verb, str(error).strip().splitlines()[0]) from error
+
+    # GitPython adds to the environment that it inherits; `env -i` takes all of that away again.
+    environment = {**_ENVIRONMENT, "PATH": f"{os.path.dirname(program)}:{os.defpath}"}
+    command = [
+        "env",
+        "-i",
+        *[f"{name}={value}" for name, value in environment.items()],
+        program,
+        f"--git-dir={git_dir.absolute()}",
+    ]
+    for override in _OVERRIDES:
+        command += ["-c", override]
+    command += [verb, *options]
+    if operands:
+        command += ["--end-of-options", *operands]
+    with host_errors(f"run git {verb}"):
+        status, output, messages = git.Git(git_dir).execute(
+            command,
+            with_extended_output=True,
+            with_exceptions=False,
+            stdout_as_string=False,
+            strip_newline_in_stdout=False,
+        )
+    return GitResult(int(status), output, messages)
+
+
+def _check_config(git_dir: Path, verb: str) -> None:
+    for key in read_config(git_dir):
+        if not _HARMLESS.fullmatch(key) or _HARMFUL.fullmatch(key):
+            raise GitFailed(verb, f"the configuration of the vault holds '{key}', which could make git run other programs")
+
+
+def fsck(git_dir: Path, *, limit: int = 1000) -> list[str]:
+    """Have git check every object and ref; return what it finds fault with, at most `limit` lines.
+
+    Raises:
+        GitFailed: If git cannot be run.
+    """
+    result = run(git_dir, "fsck", ["--strict", "--full", "--no-dangling", "--no-progress"])
+    lines = [*result.output.decode("utf-8", "replace").splitlines(), *result.messages.splitlines()]
+    found = [line for line in lines if line and not line.startswith(("notice: ", "dangling "))]
+    if result.status and not found:
+        found = [f"git fsck ended with status {result.status}"]
+    return found[:limit]
+
+
+def collect_garbage(git_dir: Path) -> None:
+    """Have git repack everything into one pack, and prune what was unreachable for two weeks.
+
+    Raises:
+        GitFailed: If git cannot be run, or fails.
+    """
+    _run_or_fail(git_dir, "gc", ["--quiet", "--prune=2.weeks.ago"])
+
+
+def pack_refs(git_dir: Path) -> None:
+    """Have git move all refs into `packed-refs`.
+
+    Raises:
+        GitFailed: If git cannot be run, or fails.
+    """
+    _run_or_fail(git_dir, "pack-refs", ["--all", "--prune"])
+
+
+def _run_or_fail(git_dir: Path, verb: str, options: Sequence[str]) -> None:
+    result = run(git_dir, verb, options)
+    if result.status:
+        lines = result.messages.strip().splitlines()
+        raise GitFailed(verb, lines[-1][:300] if lines else f"status {result.status}")

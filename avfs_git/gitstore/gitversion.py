@@ -1,0 +1,40 @@
+"""Which git is installed here, for the few questions that versions of git answer differently.
+
+Decided here: nothing but the number. `ignore` and `renames` ask, and only when what they look at is read
+differently by different versions, for that costs a process (once). Without a git there is nobody to
+agree with, and the newest is assumed. Safe from any thread; touches no repository.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import shutil
+import subprocess
+
+GitVersion = tuple[int, int]
+
+NEWEST: GitVersion = (9999, 0)
+_TIMEOUT_S = 10
+
+
+@functools.cache
+def installed_git() -> GitVersion:
+    """Return the first two numbers of the installed git's version; `NEWEST` without one."""
+    program = shutil.which("git")
+    if program is None:
+        return NEWEST
+    try:
+        # No environment: none of the user's GIT_ variables may make it write or run anything.
+        done = subprocess.run(
+            [program, "version"], capture_output=True, check=False, cwd="/", env={"LC_ALL": "C"}, timeout=_TIMEOUT_S
+        )
+    except (OSError, subprocess.SubprocessError):
+        return NEWEST
+    return parse_git_version(done.stdout)
+
+
+def parse_git_version(line: bytes) -> GitVersion:
+    """Read what `git version` prints."""
+    match = re.match(rb"git version (\d+)\.(\d+)", line)
+    return (int(match[1]), int(match[2])) if match else NEWEST

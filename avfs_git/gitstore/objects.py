@@ -1,0 +1,456 @@
+"""Reading the objects of a repository.
+
+Decided here: where an object is looked for (packs, then loose files, then whatever else libgit2 knows),
+that nothing is returned whose content is not what its id says, and what is kept in memory. Called by
+everything that reads history; nothing else opens a pack or a loose object.
+
+Usable from threads. Git may repack and prune at any time beside this: a pack that has gone makes the
+directory be read again, once, before an object counts as missing. pygit2 is imported only when a delta
+or a foreign layout needs it, because that import takes longer than most commands.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, Self
+
+from avfs_git.errors import HostError, InternalError, ObjectCorrupt, ObjectMissing
+from avfs_git.gitstore import packfile
+from avfs_git.gitstore._cache import GenerationCache
+from avfs_git.gitstore._translate import object_errors
+from avfs_git.gitstore.commits import Commit, parse_commit
+from avfs_git.gitstore.trees import EMPTY_TREE, parse_tree
+from avfs_git.paths import Oid
+
+if TYPE_CHECKING:
+    import pygit2
+
+KIND_COMMIT, KIND_TREE, KIND_BLOB, KIND_TAG = 1, 2, 3, 4  # gitformat-pack
+KIND_NAMES: Mapping[int, bytes] = {KIND_COMMIT: b"commit", KIND_TREE: b"tree", KIND_BLOB: b"blob", KIND_TAG: b"tag"}
+_KINDS = {name: kind for kind, name in KIND_NAMES.items()}
+
+Tree = Mapping[bytes, tuple[int, Oid]]
+"""Entries by name, in git's order: mode and id. Shared between callers, never changed."""
+
+SMALL_BLOB = 64 << 10
+_TREE_ENTRIES_KEPT = 40_000
+_BLOB_BYTES_KEPT = 32 << 20
+_SIZES_KEPT = 64_000
+_COMMITS_KEPT = 4_000
+
+
+def hash_object(kind: int, data: bytes) -> Oid:
+    """Compute the id of an object."""
+    hasher = hashlib.sha1(b"%b %d\0" % (KIND_NAMES[kind], len(data)), usedforsecurity=False)
+    hasher.update(data)
+    return Oid(hasher.digest())
+
+
+def wrong_kind(oid: Oid, found: int, expected: int) -> ObjectCorrupt:
+    """Make the error about an object that is not of the kind that what refers to it says."""
+    return ObjectCorrupt(oid.hex(), f"it is a {KIND_NAMES[found].decode()} where a {KIND_NAMES[expected].decode()} was expected")
+
+
+class ObjectSource(Protocol):
+    """Whatever objects can be read from."""
+
+    def read(self, oid: Oid) -> tuple[int, bytes]:
+        """Read an object: its kind and content."""
+        ...
+
+    def read_blob(self, oid: Oid) -> bytes:
+        """Read the content of a blob."""
+        ...
+
+    def read_tree(self, oid: Oid) -> Tree:
+        """Read and check a tree."""
+        ...
+
+    def read_commit(self, oid: Oid) -> Commit:
+        """Read a commit."""
+        ...
+
+    def blob_size(self, oid: Oid) -> int:
+        """Say how long a blob is, without reading it."""
+        ...
+
+    def exists(self, oid: Oid) -> bool:
+        """Tell whether an object is there."""
+        ...
+
+    def stream_blob(self, oid: Oid) -> Iterator[bytes]:
+        """Read the content of a blob in pieces of at most 1 MiB."""
+        ...
+
+
+class ObjectStore:
+    """The objects of one repository, for reading."""
+
+    def __init__(self, git_dir: Path) -> None:
+        """Open the objects of a repository; reads nothing yet."""
+        self.git_dir = git_dir
+        self.objects_dir = git_dir / "objects"
+        self.packs = packfile.PackSet(self.objects_dir / "pack")
+        self._loose_prefix = os.fsencode(self.objects_dir) + b"/"
+        self._odb: pygit2.Odb | None = None
+        self._odb_lock = threading.Lock()
+        self._trees: GenerationCache[Tree] = GenerationCache(_TREE_ENTRIES_KEPT, lambda tree: len(tree) + 1)
+        self._blobs: GenerationCache[bytes] = GenerationCache(_BLOB_BYTES_KEPT, lambda blob: len(blob) + 100)
+        self._commits: GenerationCache[Commit] = GenerationCache(_COMMITS_KEPT, lambda _: 1)
+        self._sizes: GenerationCache[int] = GenerationCache(_SIZES_KEPT, lambda _: 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of files and memory."""
+        self.packs.close()
+        self._odb = None
+        for cache in (self._trees, self._blobs, self._commits, self._sizes):
+            cache.clear()
+
+    # --- reading -----------------------------------------------------------------------------------------
+
+    def read(self, oid: Oid) -> tuple[int, bytes]:
+        """Read an object: its kind and content.
+
+        Raises:
+            ObjectMissing: If it is not there.
+            ObjectCorrupt: If its content is not what its id says.
+        """
+        generation = self.packs.generation
+        found = self._read_packed(oid) or self._read_loose(oid)
+        if found is None and self.packs.changed_since(generation):
+            found = self._read_packed(oid)
+        if found is None:
+            if oid == EMPTY_TREE:
+                return KIND_TREE, b""  # as git has it: known without being stored
+            return self._read_by_libgit2(oid)
+        kind, data = found
+        if hash_object(kind, data) != oid:
+            raise ObjectCorrupt(oid.hex(), "its content is not what its id says")
+        return found
+
+    def read_blob(self, oid: Oid) -> bytes:
+        """Read the content of a blob; a small one that was read before costs a look-up.
+
+        Raises:
+            ObjectMissing: If it is not there.
+            ObjectCorrupt: If its content is not what its id says, or it is no blob.
+        """
+        blob = self._blobs.young.get(oid)
+        if blob is None:
+            blob = self._blobs.get(oid)
+            if blob is None:
+                blob = self._read_as(KIND_BLOB, oid)
+                if len(blob) <= SMALL_BLOB:
+                    self._blobs.put(oid, blob)
+        return blob
+
+    def read_tree(self, oid: Oid) -> Tree:
+        """Read and check a tree; one that was read before costs a look-up.
+
+        Raises:
+            ObjectMissing: If it is not there.
+            HostileTree: If an entry must never be written to a disk.
+            ObjectCorrupt: If it is no tree that git would write.
+        """
+        tree = self._trees.young.get(oid)
+        if tree is None:
+            tree = self._trees.get(oid)
+            if tree is None:
+                tree = parse_tree(self._read_as(KIND_TREE, oid), oid)
+                self._trees.put(oid, tree)
+        return tree
+
+    def read_commit(self, oid: Oid) -> Commit:
+        """Read a commit; one that was read before costs a look-up.
+
+        Raises:
+            ObjectMissing: If it is not there.
+            ObjectCorrupt: If it is no commit.
+        """
+        commit = self._commits.get(oid)
+        if commit is None:
+            commit = parse_commit(self._read_as(KIND_COMMIT, oid), oid)
+            self._commits.put(oid, commit)
+        return commit
+
+    def blob_size(self, oid: Oid) -> int:
+        """Say how long a blob is, without reading it.
+
+        Raises:
+            ObjectMissing: If it is not there.
+            ObjectCorrupt: If it is no blob.
+        """
+        size = self._sizes.get(oid)
+        if size is None:
+            kind, size = self.header(oid)
+            if kind != KIND_BLOB:
+                raise wrong_kind(oid, kind, KIND_BLOB)
+            self._sizes.put(oid, size)
+        return size
+
+    def header(self, oid: Oid) -> tuple[int, int]:
+        """Say the kind and size of an object, as its header claims.
+
+        Raises:
+            ObjectMissing: If it is not there.
+            ObjectCorrupt: If its header makes no sense.
+        """
+        generation = self.packs.generation
+        header = self._header_packed(oid) or self._header_loose(oid)
+        if header is None and self.packs.changed_since(generation):
+            header = self._header_packed(oid)
+        if header is not None:
+            return header
+        if oid == EMPTY_TREE:
+            return KIND_TREE, 0
+        if not self._libgit2_may_know(oid):
+            raise ObjectMissing(oid.hex())
+        with object_errors(oid):
+            size_kind = self._libgit2().read_header(_pygit2_oid(oid))
+        return int(size_kind[0]), int(size_kind[1])
+
+    def exists(self, oid: Oid) -> bool:
+        """Tell whether an object is there; says nothing of its content."""
+        generation = self.packs.generation
+        with _read_errors(oid):
+            if self.packs.find(oid) is not None or os.path.exists(self._loose_path(oid)):
+                return True
+            if self.packs.changed_since(generation) and self.packs.find(oid) is not None:
+                return True
+        return self._libgit2_may_know(oid) and bool(self._libgit2().exists(_pygit2_oid(oid)))
+
+    def stream_blob(self, oid: Oid) -> Iterator[bytes]:
+        """Read the content of a blob in pieces of at most 1 MiB.
+
+        The last piece is held back until the content is known to be what the id says. A blob that is
+        stored as a delta is read whole; git does not make deltas of big files.
+
+        Raises:
+            ObjectMissing: If it is not there.
+            ObjectCorrupt: If its content is not what its id says, or it is no blob.
+        """
+        size = self.blob_size(oid)
+        if size > packfile.CHUNK:
+            with _read_errors(oid):
+                found = self.packs.find(oid)
+                with suppress(FileNotFoundError):  # git has moved it to another pack: then it is read whole
+                    if found is not None and found[0].header(found[1])[0] == KIND_BLOB:
+                        yield from _verified(oid, size, found[0].stream(found[1]))
+                        return
+                if found is None and (loose := self._open_loose(oid)) is not None:
+                    try:
+                        yield from _verified(oid, size, _stream_loose(oid, loose, size))
+                    finally:
+                        os.close(loose)
+                    return
+        data = self.read_blob(oid)
+        for start in range(0, len(data), packfile.CHUNK):
+            yield data[start : start + packfile.CHUNK]
+
+    def find_by_prefix(self, hex_prefix: str) -> list[Oid]:
+        """List the objects whose hexadecimal id starts so, at least four digits, in order."""
+        if not 4 <= len(hex_prefix) <= 40 or not set(hex_prefix) <= set("0123456789abcdef"):
+            return []
+        found = self.packs.with_prefix(hex_prefix)
+        try:
+            names = os.listdir(self.objects_dir / hex_prefix[:2])
+        except OSError:
+            names = []
+        rest = hex_prefix[2:]
+        found |= {Oid(bytes.fromhex(hex_prefix[:2] + name)) for name in names if len(name) == 38 and name.startswith(rest)}
+        if self._has_alternates() or self.packs.unreadable:
+            found |= {Oid(bytes(known.raw)) for known in self._libgit2() if str(known).startswith(hex_prefix)}
+        return sorted(found)
+
+    def freshen(self, oid: Oid) -> bool:
+        """Keep git from pruning an object that is about to be referred to again; tell whether it is there.
+
+        Git spares what is unreachable for some time after it was last written; a writer that does not
+        store an object because it is there already has to renew that time, as git's own writers do.
+        """
+        with _read_errors(oid):
+            found = self.packs.find(oid)
+        try:
+            os.utime(self._loose_path(oid) if found is None else found[0].path)
+        except OSError:
+            return False
+        return True
+
+    # --- where objects are -------------------------------------------------------------------------------
+
+    def _read_as(self, kind: int, oid: Oid) -> bytes:
+        found, data = self.read(oid)
+        if found != kind:
+            raise wrong_kind(oid, found, kind)
+        return data
+
+    def _read_packed(self, oid: Oid) -> tuple[int, bytes] | None:
+        with _read_errors(oid):
+            found = self.packs.find(oid)
+            if found is None:
+                return None
+            try:
+                kind, data = found[0].read(found[1])
+            except FileNotFoundError:
+                return None  # git has moved it to another pack
+            if data is not None:
+                return kind, data
+        return self._read_by_libgit2(oid)  # a delta
+
+    def _read_loose(self, oid: Oid) -> tuple[int, bytes] | None:
+        with _read_errors(oid):
+            loose = self._open_loose(oid)
+            if loose is None:
+                return None
+            try:
+                kind, size, length = _loose_header(oid, os.pread(loose, 256, 0))
+                _check_size(oid, kind, size)
+                return kind, b"".join(packfile.inflate_stream(loose, 0, size + length))[length:]
+            finally:
+                os.close(loose)
+
+    def _header_packed(self, oid: Oid) -> tuple[int, int] | None:
+        with _read_errors(oid):
+            found = self.packs.find(oid)
+            if found is None:
+                return None
+            try:
+                kind, size = found[0].header(found[1])
+            except FileNotFoundError:
+                return None  # git has moved it to another pack
+            if kind in KIND_NAMES:
+                return kind, size
+        with object_errors(oid):
+            kind, size = self._libgit2().read_header(_pygit2_oid(oid))  # a delta
+        return int(kind), int(size)
+
+    def _header_loose(self, oid: Oid) -> tuple[int, int] | None:
+        with _read_errors(oid):
+            loose = self._open_loose(oid)
+            if loose is None:
+                return None
+            try:
+                return _loose_header(oid, os.pread(loose, 256, 0))[:2]
+            finally:
+                os.close(loose)
+
+    def _loose_path(self, oid: Oid) -> bytes:
+        name = oid.hex()
+        return self._loose_prefix + f"{name[:2]}/{name[2:]}".encode("ascii")
+
+    def _open_loose(self, oid: Oid) -> int | None:
+        try:
+            return os.open(self._loose_path(oid), os.O_RDONLY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def _has_alternates(self) -> bool:
+        return (self.objects_dir / "info" / "alternates").exists()
+
+    def _libgit2_may_know(self, oid: Oid) -> bool:
+        """Tell whether libgit2 may find what was not found here; spares the import where it cannot."""
+        return self._odb is not None or self._has_alternates() or bool(self.packs.unreadable) or self.packs.find(oid) is not None
+
+    def _libgit2(self, *, anew: bool = False) -> pygit2.Odb:
+        with self._odb_lock:
+            if self._odb is None or anew:
+                import pygit2  # noqa: PLC0415 - most commands do without, see above
+
+                self._odb = pygit2.Odb(os.fspath(self.objects_dir))
+            return self._odb
+
+    def _read_by_libgit2(self, oid: Oid) -> tuple[int, bytes]:
+        """Read an object by libgit2, which verifies its content."""
+        if not self._libgit2_may_know(oid):
+            raise ObjectMissing(oid.hex())
+        for anew in (False, True):
+            try:
+                with object_errors(oid):
+                    odb = self._libgit2(anew=anew)
+                    kind, size = odb.read_header(_pygit2_oid(oid))
+                    _check_size(oid, int(kind), size)
+                    return int(kind), odb.read(_pygit2_oid(oid))[1]
+            except (ObjectMissing, ObjectCorrupt):
+                # It may have opened a pack that has gone since; what it says anew is final.
+                if anew:
+                    raise
+        raise InternalError("libgit2 was asked neither once nor twice")
+
+
+def _pygit2_oid(oid: Oid) -> pygit2.Oid:
+    import pygit2  # noqa: PLC0415 - most commands do without, see above
+
+    return pygit2.Oid(raw=oid)
+
+
+class _read_errors:  # noqa: N801 - used as a context manager, and on every read: cheaper as a class
+    """Turn what reading an object's bytes raises into errors about that object."""
+
+    __slots__ = ("_oid",)
+
+    def __init__(self, oid: Oid) -> None:
+        self._oid = oid
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is None:
+            return
+        if isinstance(error, packfile.BadPack):
+            raise ObjectCorrupt(self._oid.hex(), str(error)) from error
+        if isinstance(error, OSError):
+            raise HostError(f"read object {self._oid.hex()}", error) from error
+
+
+def _check_size(oid: Oid, kind: int, size: int) -> None:
+    if size > packfile.MAX_STRUCTURE and kind != KIND_BLOB:
+        raise ObjectCorrupt(oid.hex(), "it is too large for what it is")
+
+
+def _loose_header(oid: Oid, data: bytes) -> tuple[int, int, int]:
+    """Read what a loose object starts with: its kind, its size, and the length of that."""
+    try:
+        text, separator, _ = zlib.decompressobj().decompress(data, 64).partition(b"\0")
+    except zlib.error as error:
+        raise ObjectCorrupt(oid.hex(), f"it cannot be inflated ({error})") from error
+    name, _, digits = text.partition(b" ")
+    kind = _KINDS.get(name)
+    if kind is None or not separator or not digits.isdigit() or len(digits) > 19:
+        raise ObjectCorrupt(oid.hex(), "its header makes no sense")
+    return kind, int(digits), len(text) + 1
+
+
+def _stream_loose(oid: Oid, fd: int, size: int) -> Iterator[bytes]:
+    length = _loose_header(oid, os.pread(fd, 256, 0))[2]
+    skip = length
+    for piece in packfile.inflate_stream(fd, 0, size + length):
+        yield piece[skip:]
+        skip = max(0, skip - len(piece))
+
+
+def _verified(oid: Oid, size: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Pass pieces of a blob on, the last only once all of them are known to be what the id says."""
+    hasher = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    held = b""
+    for piece in pieces:
+        hasher.update(piece)
+        if held:
+            yield held
+        held = piece
+    if hasher.digest() != oid:
+        raise ObjectCorrupt(oid.hex(), "its content is not what its id says")
+    if held:
+        yield held

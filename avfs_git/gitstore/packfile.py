@@ -1,0 +1,413 @@
+"""Reading packs: where an object is, and what a pack holds there.
+
+Decided here: which packs are known, when the directory is read again, and that entries are read with
+`pread` (a pack cut short under us is then an error, where a mapping would be a SIGBUS). Called by
+`objects`, and by `packwriter` to announce a new pack. Only entries that hold a whole object are read here;
+all of ours do. Deltas, which git makes, are left to libgit2.
+
+Usable from threads: a descriptor is closed when the last reader lets go of it, never under one. Files of
+a pack never change once they have their name; that git removes one at any time is expected, and shows as
+`FileNotFoundError` or as an object that is no longer found.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import threading
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from avfs_git.paths import Oid
+
+INDEX_MAGIC = b"\xfftOc\0\0\0\2"
+PACK_HEADER = struct.Struct(">4sII")
+CHUNK = 1 << 20
+
+MAX_STRUCTURE = 128 << 20
+"""Bytes of a commit, tree or tag above which it is not read: millions of entries fit, a bomb does not."""
+
+_WHOLE = frozenset({1, 2, 3, 4})  # commit, tree, blob, tag; the other kinds are deltas
+_BLOB = 3
+_FANOUT_END = 8 + 1024
+_SMALL_PACK = 2_000
+"""Objects up to which a pack's index is read into one dict with those of others: most checkpoints."""
+_SMALL_TOTAL = 50_000
+_OPEN_PACKS = 64
+_FIRST_READ = 4096
+
+
+class BadPack(ValueError):
+    """A pack or its index does not hold what the format says."""
+
+
+def entry_header(kind: int, size: int) -> bytes:
+    """Write what stands before an object in a pack: its kind and size (gitformat-pack)."""
+    byte = kind << 4 | size & 15
+    size >>= 4
+    if not size:
+        return bytes((byte,))
+    header = bytearray()
+    while size:
+        header.append(byte | 0x80)
+        byte = size & 0x7F
+        size >>= 7
+    header.append(byte)
+    return bytes(header)
+
+
+def parse_entry_header(data: bytes | memoryview) -> tuple[int, int, int]:
+    """Read what stands before an object in a pack: its kind, its size, and the header's length."""
+    try:
+        byte = data[0]
+        kind = byte >> 4 & 7
+        size = byte & 15
+        shift = 4
+        length = 1
+        while byte & 0x80:
+            byte = data[length]
+            size |= (byte & 0x7F) << shift
+            shift += 7
+            length += 1
+    except IndexError:
+        raise BadPack("the pack is cut short") from None
+    if shift > 67:
+        raise BadPack("the pack holds an impossible size")
+    return kind, size, length
+
+
+class PackIndex:
+    """The index of a pack (version 2), mapped or read: where each object is."""
+
+    __slots__ = ("_data", "_oids_end", "count")
+
+    def __init__(self, path: Path) -> None:
+        """Open an index.
+
+        Raises:
+            BadPack: If it is no index of version 2, or cut short.
+            OSError: If it cannot be opened.
+        """
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            size = os.fstat(fd).st_size
+            if size < _FANOUT_END + 40:
+                raise BadPack("the index is cut short")
+            # A small one is cheaper to read than to map.
+            self._data: bytes | mmap.mmap = os.pread(fd, size, 0) if size < 1 << 18 else mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
+        finally:
+            os.close(fd)
+        data = self._data
+        if len(data) != size or data[:8] != INDEX_MAGIC:
+            raise BadPack("the index has no known format")
+        self.count: int = struct.unpack_from(">I", data, _FANOUT_END - 4)[0]
+        self._oids_end = _FANOUT_END + 20 * self.count
+        if size < _FANOUT_END + 28 * self.count + 40:
+            raise BadPack("the index is cut short")
+
+    def find(self, oid: bytes) -> int | None:
+        """Say at which offset of the pack an object is, or None."""
+        data = self._data
+        first = oid[0]
+        start, end = (0, struct.unpack_from(">I", data, 8)[0]) if not first else struct.unpack_from(">II", data, 4 + 4 * first)
+        if end > self.count:
+            raise BadPack("the index is not in order")
+        position: int = self._bisect(oid, start, end)
+        at = _FANOUT_END + 20 * position
+        return self.offset_at(position) if position < end and data[at : at + 20] == oid else None
+
+    def _bisect(self, key: bytes, low: int, high: int) -> int:
+        data = self._data
+        while low < high:
+            middle = (low + high) >> 1
+            at = _FANOUT_END + 20 * middle
+            if data[at : at + 20] < key:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def offset_at(self, position: int) -> int:
+        """Say where the object at a position of the index is in the pack."""
+        offset: int = struct.unpack_from(">I", self._data, self._oids_end + 4 * self.count + 4 * position)[0]
+        if offset & 0x80000000:
+            at = self._oids_end + 8 * self.count + 8 * (offset & 0x7FFFFFFF)
+            if at + 8 > len(self._data) - 40:
+                raise BadPack("the index is cut short")
+            offset = struct.unpack_from(">Q", self._data, at)[0]
+        return offset
+
+    def oids(self) -> list[Oid]:
+        """List all objects, in order."""
+        data = self._data[_FANOUT_END : self._oids_end]
+        return [Oid(data[at : at + 20]) for at in range(0, len(data), 20)]
+
+    def offsets(self) -> list[int]:
+        """List the offsets of all objects, in order of their ids."""
+        at = self._oids_end + 4 * self.count
+        found = list(struct.unpack_from(f">{self.count}I", self._data, at))
+        if any(offset & 0x80000000 for offset in found):
+            return [self.offset_at(position) for position in range(self.count)]
+        return found
+
+    def crcs(self) -> list[int]:
+        """List the checksums of all entries, in order of their ids."""
+        return list(struct.unpack_from(f">{self.count}I", self._data, self._oids_end))
+
+    def pack_checksum(self) -> bytes:
+        """Return the checksum that the pack itself ends with."""
+        return bytes(self._data[-40:-20])
+
+    def with_prefix(self, hex_prefix: str) -> list[Oid]:
+        """List the objects whose hexadecimal id starts so."""
+        low = bytes.fromhex(hex_prefix.ljust(40, "0"))
+        found: list[Oid] = []
+        for position in range(self._bisect(low, 0, self.count), self.count):
+            at = _FANOUT_END + 20 * position
+            oid = Oid(bytes(self._data[at : at + 20]))
+            if not oid.hex().startswith(hex_prefix):
+                break
+            found.append(oid)
+        return found
+
+
+class _Descriptor:
+    """An open file that is closed when nobody holds this object any more."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, path: Path) -> None:
+        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        with suppress(AttributeError, OSError):
+            os.close(self.fd)
+
+
+class Pack:
+    """One pack: its index, and its entries as they are on disk."""
+
+    __slots__ = ("_file", "_owner", "index", "path")
+
+    def __init__(self, path: Path, owner: PackSet) -> None:
+        self.path = path
+        self.index = PackIndex(path.with_suffix(".idx"))
+        self._file: _Descriptor | None = None
+        self._owner = owner
+
+    def file(self) -> _Descriptor:
+        """Return the open pack; hold on to it while reading from its descriptor."""
+        held = self._file
+        if held is None:
+            self._file = held = _Descriptor(self.path)
+            self._owner.opened(self)
+        return held
+
+    def close(self) -> None:
+        """Let go of the open pack; readers at work keep it open until they are done."""
+        self._file = None
+
+    def read(self, offset: int) -> tuple[int, bytes | None]:
+        """Read the object at an offset: its kind, and its content or None for a delta.
+
+        Raises:
+            BadPack: If it cannot be taken apart.
+            OSError: If the pack cannot be read; `FileNotFoundError` if it has gone.
+        """
+        held = self.file()
+        data = os.pread(held.fd, _FIRST_READ, offset)
+        kind, size, start = parse_entry_header(data)
+        if kind not in _WHOLE:
+            return kind, None
+        if size > MAX_STRUCTURE and kind != _BLOB:
+            raise BadPack("it is too large for what it is")
+        return kind, inflate_entry(held.fd, offset, data, start, size)
+
+    def header(self, offset: int) -> tuple[int, int]:
+        """Read the kind and the size of the entry at an offset; of a delta the size is its own."""
+        held = self.file()
+        return parse_entry_header(os.pread(held.fd, 32, offset))[:2]
+
+    def stream(self, offset: int) -> Iterator[bytes]:
+        """Read the object at an offset, which is no delta, in pieces of at most 1 MiB.
+
+        Raises:
+            BadPack: If it cannot be taken apart.
+            OSError: If the pack cannot be read.
+        """
+        held = self.file()
+        _, size, start = parse_entry_header(os.pread(held.fd, 32, offset))
+        yield from inflate_stream(held.fd, offset + start, size)
+
+
+def inflate_entry(fd: int, offset: int, data: bytes, start: int, size: int) -> bytes:
+    """Inflate the object whose entry begins with `data`, reading on where that does not reach."""
+    inflater = zlib.decompressobj()
+    try:
+        # One byte more than there should be, so that content longer than its header says shows.
+        content = inflater.decompress(data[start:], size + 1)
+        if inflater.eof and len(content) == size:
+            return content
+        pieces = [content]
+        length = len(content)
+        position = offset + len(data)
+        while not inflater.eof and length <= size:
+            source = inflater.unconsumed_tail
+            if not source:
+                source = os.pread(fd, min(CHUNK, max(size - length, _FIRST_READ)), position)
+                if not source:
+                    raise BadPack("the pack is cut short")
+                position += len(source)
+            piece = inflater.decompress(source, size + 1 - length)
+            length += len(piece)
+            pieces.append(piece)
+    except zlib.error as error:
+        raise BadPack(f"it cannot be inflated ({error})") from error
+    if length != size:
+        raise BadPack("its size is not what its header says")
+    return b"".join(pieces)
+
+
+def inflate_stream(fd: int, position: int, size: int) -> Iterator[bytes]:
+    """Inflate from a position of a file, in pieces of at most 1 MiB, exactly `size` bytes."""
+    inflater = zlib.decompressobj()
+    left = size
+    try:
+        while not inflater.eof:
+            source = inflater.unconsumed_tail
+            if not source:
+                source = os.pread(fd, CHUNK, position)
+                if not source:
+                    raise BadPack("it is cut short")
+                position += len(source)
+            piece = inflater.decompress(source, min(CHUNK, left + 1))
+            left -= len(piece)
+            if left < 0:
+                break
+            if piece:
+                yield piece
+    except zlib.error as error:
+        raise BadPack(f"it cannot be inflated ({error})") from error
+    if left:
+        raise BadPack("its size is not what its header says")
+
+
+class PackSet:
+    """All packs of one `objects/pack` directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.unreadable: set[str] = set()
+        """Names of packs that only libgit2 may understand: an index of version 1, or a broken one."""
+        self._packs: dict[str, Pack] = {}
+        self._small: dict[Oid, tuple[Pack, int]] = {}
+        self._large: list[Pack] = []
+        self._open: list[Pack] = []
+        self._lock = threading.Lock()
+        self._listed = False
+        self.generation = 0
+        """Grows whenever other packs are known: whoever missed an object before looks again."""
+
+    def find(self, oid: Oid) -> tuple[Pack, int] | None:
+        """Say in which known pack an object is, and where; None does not say that no new pack holds it."""
+        if not self._listed:
+            self.refresh()
+        found = self._small.get(oid)
+        if found is not None:
+            return found
+        for pack in self._large:
+            offset = pack.index.find(oid)
+            if offset is not None:
+                return pack, offset
+        return None
+
+    def changed_since(self, generation: int) -> bool:
+        """Read the directory again; tell whether other packs are known than at that generation."""
+        self.refresh()
+        return self.generation != generation
+
+    def refresh(self) -> None:
+        """Read the directory again."""
+        with self._lock:
+            try:
+                listed = set(os.listdir(self.directory))
+            except FileNotFoundError:
+                listed = set()
+            stems = (name[:-4] for name in listed if name.startswith("pack-") and name.endswith(".idx"))
+            names = {stem for stem in stems if f"{stem}.pack" in listed}
+            self._listed = True
+            if names == self._packs.keys() | self.unreadable:
+                return
+            self.unreadable &= names
+            packs = {name: pack for name, pack in self._packs.items() if name in names}
+            for name in sorted(names - packs.keys() - self.unreadable):
+                try:
+                    packs[name] = Pack(self.directory / f"{name}.pack", self)
+                except FileNotFoundError:
+                    continue  # gone since
+                except (BadPack, OSError):
+                    self.unreadable.add(name)
+            self._arrange(packs)
+
+    def add(self, pack_path: Path) -> None:
+        """Learn of a pack that was just written."""
+        with self._lock:
+            if self._listed and pack_path.stem not in self._packs:
+                pack = Pack(pack_path, self)
+                self._packs[pack_path.stem] = pack
+                self._large = _place(pack, self._small, self._large)
+                self.generation += 1
+
+    def _arrange(self, packs: dict[str, Pack]) -> None:
+        """Put packs to use in place of those known before; readers see the old ones or the new ones."""
+        small: dict[Oid, tuple[Pack, int]] = {}
+        large: list[Pack] = []
+        for pack in packs.values():
+            large = _place(pack, small, large)
+        self._small = small
+        self._large = large
+        self._packs = packs
+        self.generation += 1
+        for pack in self._open[:]:
+            if pack.path.stem not in packs:
+                pack.close()
+                with suppress(ValueError):
+                    self._open.remove(pack)
+
+    def opened(self, pack: Pack) -> None:
+        """Note that a pack was opened; the one open for longest is closed if there are too many."""
+        self._open.append(pack)
+        while len(self._open) > _OPEN_PACKS:
+            self._open.pop(0).close()
+
+    def packs(self) -> list[Pack]:
+        """List all packs that can be read here, as the directory is now."""
+        self.refresh()
+        return list(self._packs.values())
+
+    def with_prefix(self, hex_prefix: str) -> set[Oid]:
+        """List the objects of all packs whose hexadecimal id starts so."""
+        return {oid for pack in self.packs() for oid in pack.index.with_prefix(hex_prefix)}
+
+    def close(self) -> None:
+        """Let go of every file."""
+        with self._lock:
+            for pack in self._open:
+                pack.close()
+            self._open = []
+            self._packs = {}
+            self._small = {}
+            self._large = []
+            self._listed = False
+
+
+def _place(pack: Pack, small: dict[Oid, tuple[Pack, int]], large: list[Pack]) -> list[Pack]:
+    """Put a pack's objects with the small ones, or return the large ones with it, the largest first."""
+    index = pack.index
+    if index.count <= _SMALL_PACK and len(small) + index.count <= _SMALL_TOTAL:
+        small.update((oid, (pack, offset)) for oid, offset in zip(index.oids(), index.offsets(), strict=True))
+        return large
+    return sorted([*large, pack], key=lambda other: -other.index.count)

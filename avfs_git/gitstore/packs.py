@@ -1,0 +1,155 @@
+"""Merging small packs, so that their number stays small however many checkpoints are made.
+
+Decided here: which packs are merged, and when. Called after checkpoints and by maintenance. One process at a
+time does it; any number of readers and writers, and `git gc`, go on meanwhile.
+
+Entries are copied as they are, each checked against its checksum. Only packs of whole objects are taken, as
+all of ours are; a delta could refer to something that is not copied. The merged pack is complete and on disk
+before the first old one goes, the index of an old one goes before its pack, and whoever misses an object
+looks at the directory again: so at every instant each object is found. A crash leaves both old and new.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import zlib
+from contextlib import suppress
+
+from avfs_git import faults
+from avfs_git.gitstore.objects import KIND_NAMES, ObjectStore
+from avfs_git.gitstore.packfile import BadPack, Pack, parse_entry_header
+from avfs_git.gitstore.packwriter import PackWriter
+from avfs_git.host.durable import host_errors, make_dirs_durably
+from avfs_git.paths import Oid
+
+_MANY = 32
+_BIG_PACK = 256 << 20
+"""Bytes above which a pack is left alone."""
+_PIECE = 1 << 20
+
+
+def consolidate_packs(store: ObjectStore, *, more_than: int = _MANY) -> int:
+    """Merge small packs if there are more than so many; return how many became one.
+
+    Packs are merged from the smallest on, as long as each is at most as big as those before it together: so an
+    object is copied only a logarithmic number of times in the life of a repository.
+
+    Raises:
+        HostError: If the disk refuses; the old packs are then all there.
+    """
+    if len(store.packs.packs()) <= more_than or len(_candidates(store)) <= more_than:
+        return 0
+    if (store.objects_dir / "pack" / "multi-pack-index").exists():
+        return 0  # git's own list of packs names them: only git may remove any
+    with host_errors("merge packs"):
+        make_dirs_durably(store.git_dir / "avfs")
+        fd = os.open(store.git_dir / "avfs" / "consolidate.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return 0  # another process is at it
+            return _merge(store, _choose(_candidates(store), more_than))
+        finally:
+            os.close(fd)
+
+
+def _candidates(store: ObjectStore) -> list[tuple[int, Pack]]:
+    """List the packs that may be merged, with their sizes, the smallest first."""
+    found: list[tuple[int, Pack]] = []
+    for pack in store.packs.packs():
+        with suppress(OSError):
+            size = pack.path.stat().st_size
+            marked = any(pack.path.with_suffix(suffix).exists() for suffix in (".keep", ".promisor", ".mtimes", ".bitmap"))
+            if size <= _BIG_PACK and not marked:
+                found.append((size, pack))
+    return sorted(found, key=lambda item: (item[0], item[1].path.name))
+
+
+def _choose(candidates: list[tuple[int, Pack]], more_than: int) -> list[Pack]:
+    """Choose the packs to merge: at least half of those that are too many."""
+    total = 0
+    chosen: list[Pack] = []
+    for size, pack in candidates:
+        if size > total and len(chosen) > max(more_than // 2, 1):
+            break
+        total += size
+        chosen.append(pack)
+    return chosen
+
+
+def _merge(store: ObjectStore, chosen: list[Pack]) -> int:
+    merged: list[Pack] = []
+    with PackWriter(store) as writer:
+        for pack in chosen:
+            # One that holds deltas, is damaged or has gone is left as it is; doctor speaks of the damaged one.
+            with suppress(BadPack, FileNotFoundError):
+                entries = _entries(pack)
+                _copy(pack, entries, writer)
+                merged.append(pack)
+        if len(merged) < 2:
+            return 0
+        faults.reach("consolidate.copied")
+        result = writer.finish()
+    for pack in merged:
+        if pack.path != result:
+            with suppress(FileNotFoundError):
+                os.unlink(pack.path.with_suffix(".idx"))
+            faults.reach("consolidate.index_removed")
+            for suffix in (".pack", ".rev"):
+                with suppress(FileNotFoundError):
+                    os.unlink(pack.path.with_suffix(suffix))
+    store.packs.refresh()
+    return len(merged)
+
+
+def _entries(pack: Pack) -> list[tuple[int, int, Oid, int]]:
+    """List the entries of a pack in its order: offset, end, id and checksum.
+
+    Raises:
+        BadPack: If one of them is a delta, or is not what its checksum says.
+        FileNotFoundError: If the pack has gone.
+    """
+    held = pack.file()
+    end = os.fstat(held.fd).st_size - 20
+    index = pack.index
+    order = sorted(zip(index.offsets(), index.oids(), index.crcs(), strict=True))
+    ends = [offset for offset, _, _ in order[1:]] + [end]
+    entries = [(offset, stop, oid, crc) for (offset, oid, crc), stop in zip(order, ends, strict=True)]
+    for offset, stop, _, crc in entries:
+        head = os.pread(held.fd, 32, offset)
+        if parse_entry_header(head)[0] not in KIND_NAMES:
+            raise BadPack("the pack holds deltas")
+        found = 0
+        for start in range(offset, stop, _PIECE):
+            found = zlib.crc32(os.pread(held.fd, min(_PIECE, stop - start), start), found)
+        if found != crc:
+            raise BadPack("an entry of the pack is damaged")
+    return entries
+
+
+def _copy(pack: Pack, entries: list[tuple[int, int, Oid, int]], writer: PackWriter) -> None:
+    held = pack.file()
+    for offset, stop, oid, crc in entries:
+        pieces = (os.pread(held.fd, min(_PIECE, stop - start), start) for start in range(offset, stop, _PIECE))
+        writer.add_entry(oid, pieces, crc)
+
+
+def remove_leftovers(store: ObjectStore, *, now_s: float, older_than_s: float = 24 * 3600) -> int:
+    """Remove what killed writers left beside the packs for longer than any writer takes; return how many files went.
+
+    That is temporary files of ours, and packs that never got their index or have lost it to `consolidate_packs`.
+    """
+    directory = store.objects_dir / "pack"
+    names = set(os.listdir(directory))
+    count = 0
+    for name in names:
+        unfinished = name.startswith(("tmp_pack_", "tmp_idx_"))
+        without_index = name.startswith("pack-") and name.endswith(".pack") and f"{name[:-5]}.idx" not in names
+        if unfinished or without_index:
+            with suppress(OSError):
+                if (directory / name).stat().st_mtime < now_s - older_than_s:
+                    os.unlink(directory / name)
+                    count += 1
+    return count

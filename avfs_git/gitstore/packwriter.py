@@ -1,0 +1,588 @@
+"""Writing the objects of one checkpoint as one pack.
+
+Decided here: how objects are collected, compressed and made durable. Called by whoever makes objects:
+checkpoints, imports, merges. One `PackWriter` is used by one thread; any number of them, in any number of
+processes, work beside each other, beside readers and beside git.
+
+Until `finish` nothing is visible, and a crash leaves at most `tmp_pack_*` and `tmp_idx_*` files, which
+`git prune` removes. `finish` syncs pack and index, renames the pack, then the index (git takes a pack
+for one only by its index, so none is ever seen without its content), then syncs the directory. What
+`finish` returned from is there after a power cut.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import zlib
+from array import array
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import accumulate
+from pathlib import Path
+from typing import Protocol, Self
+
+from avfs_git import faults
+from avfs_git.errors import ObjectCorrupt
+from avfs_git.gitstore import packfile
+from avfs_git.gitstore.commits import Commit, parse_commit
+from avfs_git.gitstore.objects import (
+    KIND_BLOB,
+    KIND_COMMIT,
+    KIND_NAMES,
+    KIND_TREE,
+    SMALL_BLOB,
+    ObjectStore,
+    Tree,
+    hash_object,
+    wrong_kind,
+)
+from avfs_git.gitstore.trees import parse_tree
+from avfs_git.host.durable import fsync_dir, host_errors, write_all
+from avfs_git.paths import Oid
+
+CHUNK = packfile.CHUNK
+_HELD_BYTES = 32 << 20
+"""Of a pack that are held in memory before it goes on to a file."""
+_WHOLE_FILE = 4 << 20
+"""Up to which a file is read whole instead of in pieces."""
+_HEADERS = {kind: name + b" %d\0" for kind, name in KIND_NAMES.items()}
+_PROBE = 64 << 10
+
+
+class SizeChanged(ValueError):
+    """A file was not as long as its caller said: it is being written to."""
+
+
+class ObjectSink(Protocol):
+    """Whatever takes new objects, and reads them back as well as those that were there."""
+
+    def add(self, kind: int, data: bytes, *, keep: bool = False) -> Oid:
+        """Take an object and return its id; with `keep`, it is read again from here even if it is not stored."""
+        ...
+
+    def add_file(self, fd: int, size: int) -> Oid:
+        """Take a file of that size, from its start, as a blob."""
+        ...
+
+    def read(self, oid: Oid) -> tuple[int, bytes]:
+        """Read an object: its kind and content."""
+        ...
+
+    def read_blob(self, oid: Oid) -> bytes:
+        """Read the content of a blob."""
+        ...
+
+    def read_tree(self, oid: Oid) -> Tree:
+        """Read and check a tree."""
+        ...
+
+    def read_commit(self, oid: Oid) -> Commit:
+        """Read a commit."""
+        ...
+
+    def blob_size(self, oid: Oid) -> int:
+        """Say how long a blob is, without reading it."""
+        ...
+
+    def exists(self, oid: Oid) -> bool:
+        """Tell whether an object is there."""
+        ...
+
+    def stream_blob(self, oid: Oid) -> Iterator[bytes]:
+        """Read the content of a blob in pieces of at most 1 MiB."""
+        ...
+
+
+class PackWriter:
+    """Collects objects and writes them as one pack; reads them back, and everything else from the store."""
+
+    def __init__(self, store: ObjectStore, *, level: int = 1) -> None:
+        """Start a pack; nothing is written yet. The level is zlib's, 0 to 9."""
+        self.store = store
+        self._level = level
+        self._offsets: dict[Oid, int] = {}  # in the order of adding, as `_crcs` is
+        self._crcs = array("I")
+        self._held = bytearray()
+        self._held_from = packfile.PACK_HEADER.size  # the offset of the first byte held; what is before is in the file
+        self._file: tuple[int, Path] | None = None
+        self._trees: dict[Oid, Tree] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
+    # --- taking objects ----------------------------------------------------------------------------------
+
+    def add(self, kind: int, data: bytes, *, keep: bool = False) -> Oid:  # noqa: ARG002 - all of it is kept
+        """Take an object and return its id.
+
+        A big one that the store has is not stored again. Small ones are: asking would cost more.
+
+        Raises:
+            HostError: If the disk does not take it.
+        """
+        size = len(data)
+        hasher = hashlib.sha1(_HEADERS[kind] % size, usedforsecurity=False)
+        hasher.update(data)
+        oid = Oid(hasher.digest())
+        if oid in self._offsets or (size > SMALL_BLOB and self._store_has(oid)):
+            return oid
+        level = self._level if size <= SMALL_BLOB else self._level_for(data[:_PROBE])
+        entry = packfile.entry_header(kind, size) + zlib.compress(data, level)
+        held = self._held
+        self._offsets[oid] = self._held_from + len(held)
+        self._crcs.append(zlib.crc32(entry))
+        held += entry
+        if len(held) > _HELD_BYTES:
+            self._spill()
+        return oid
+
+    def add_many(self, kind: int, contents: Iterable[bytes]) -> list[Oid]:
+        """Take several objects of one kind and return their ids.
+
+        Raises:
+            HostError: If the disk does not take them.
+        """
+        return [self.add(kind, data) for data in contents]
+
+    def add_file(self, fd: int, size: int) -> Oid:
+        """Take a file of that size, from its start, as a blob; in bounded memory.
+
+        Raises:
+            SizeChanged: If the file ends earlier or goes on; nothing was taken.
+            OSError: If the file cannot be read; nothing was taken.
+            HostError: If the disk does not take it.
+        """
+        if size <= _WHOLE_FILE:
+            return self.add(KIND_BLOB, _read_whole(fd, size))
+        # Hashing is 20 times as fast as deflating: what the store has costs a reading, not a writing.
+        oid = hash_file(fd, size)
+        if oid in self._offsets or self._store_has(oid):
+            return oid
+        return self._deflate_file(fd, size)
+
+    def add_entry(self, oid: Oid, pieces: Iterable[bytes], crc: int) -> None:
+        """Take an object as another pack holds it, deflated and with its header, and no delta.
+
+        Raises:
+            HostError: If the disk does not take it.
+        """
+        if oid in self._offsets:
+            return
+        self._offsets[oid] = self._held_from + len(self._held)
+        self._crcs.append(crc)
+        for piece in pieces:
+            self._held += piece
+            if len(self._held) > _HELD_BYTES:
+                self._spill()
+
+    def _store_has(self, oid: Oid) -> bool:
+        # The order matters: only what is there *after* its time was renewed is safe from a `git prune` under way.
+        return self.store.exists(oid) and self.store.freshen(oid)
+
+    def _level_for(self, probe: bytes) -> int:
+        """Choose a level for big content: none if its start shows that it is compressed already."""
+        return 0 if len(zlib.compress(probe, 1)) > len(probe) * 0.97 else self._level
+
+    def _deflate_file(self, fd: int, size: int) -> Oid:
+        """Write a file to the pack piece by piece."""
+        self._spill()
+        assert self._file is not None  # noqa: S101 - `_spill` opened it
+        out = self._file[0]
+        start = self._held_from
+        hasher = hashlib.sha1(_HEADERS[KIND_BLOB] % size, usedforsecurity=False)
+        deflater = zlib.compressobj(self._level_for(os.pread(fd, _PROBE, 0)))
+        piece = packfile.entry_header(KIND_BLOB, size)
+        crc = zlib.crc32(piece)
+        end = start + len(piece)
+        try:
+            with host_errors("write a pack"):
+                write_all(out, piece)
+            for data in _read_pieces(fd, size):
+                hasher.update(data)
+                piece = deflater.compress(data)
+                if piece:
+                    crc = zlib.crc32(piece, crc)
+                    end += len(piece)
+                    with host_errors("write a pack"):
+                        write_all(out, piece)
+            piece = deflater.flush()
+            crc = zlib.crc32(piece, crc)
+            end += len(piece)
+            with host_errors("write a pack"):
+                write_all(out, piece)
+        except BaseException:
+            with suppress(OSError):
+                os.ftruncate(out, start)
+                os.lseek(out, start, os.SEEK_SET)
+            raise
+        oid = Oid(hasher.digest())
+        if oid in self._offsets:  # the file changed meanwhile into something known
+            with host_errors("write a pack"):
+                os.ftruncate(out, start)
+                os.lseek(out, start, os.SEEK_SET)
+            return oid
+        self._offsets[oid] = start
+        self._crcs.append(crc)
+        self._held_from = end
+        return oid
+
+    def _spill(self) -> None:
+        """Move what is held in memory on to the file."""
+        with host_errors("write a pack"):
+            if self._file is None:
+                self._file = _open_temporary(self.store.objects_dir / "pack", "tmp_pack_")
+                os.lseek(self._file[0], packfile.PACK_HEADER.size, os.SEEK_SET)  # the header counts objects: it comes last
+            fd = self._file[0]
+            try:
+                write_all(fd, self._held)
+            except OSError:
+                # A part may be there: whoever goes on after the error has to find the file as it was.
+                os.ftruncate(fd, self._held_from)
+                os.lseek(fd, self._held_from, os.SEEK_SET)
+                raise
+        self._held_from += len(self._held)
+        self._held = bytearray()
+
+    # --- making them visible -----------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Say how many objects the pack holds."""
+        return len(self._offsets)
+
+    def finish(self) -> Path | None:
+        """Write the pack, durably, and return its path; None if it would be empty.
+
+        Raises:
+            HostError: If the disk does not take it; nothing is visible then.
+        """
+        if not self._offsets:
+            self.discard()
+            return None
+        try:
+            with host_errors("write a pack"):
+                pack_path = self._write()
+        except BaseException:
+            self.discard()
+            raise
+        self._forget()
+        self.store.packs.add(pack_path)
+        return pack_path
+
+    def _write(self) -> Path:
+        directory = self.store.objects_dir / "pack"
+        header = packfile.PACK_HEADER.pack(b"PACK", 2, len(self._offsets))
+        if self._file is None:
+            self._file = _open_temporary(directory, "tmp_pack_")
+            fd, temporary = self._file
+            hasher = hashlib.sha1(header, usedforsecurity=False)
+            hasher.update(self._held)
+            checksum = hasher.digest()
+            write_all(fd, b"".join((header, self._held, checksum)))
+        else:
+            self._spill()
+            fd, temporary = self._file
+            os.pwrite(fd, header, 0)
+            checksum = _hash_start(fd, self._held_from)
+            write_all(fd, checksum)
+        faults.reach("pack.written")
+        os.fsync(fd)
+        index_fd, index_temporary = _open_temporary(directory, "tmp_idx_")
+        try:
+            write_all(index_fd, build_index(list(self._offsets), list(self._offsets.values()), self._crcs, checksum))
+            os.fsync(index_fd)
+            faults.reach("pack.synced")
+            pack_path = directory / f"pack-{checksum.hex()}.pack"
+            os.rename(temporary, pack_path)
+            self._close_file()
+            faults.reach("pack.renamed")
+            os.rename(index_temporary, pack_path.with_suffix(".idx"))
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(index_temporary)
+            raise
+        finally:
+            os.close(index_fd)
+        faults.reach("pack.visible")
+        fsync_dir(directory)
+        return pack_path
+
+    def discard(self) -> None:
+        """Give everything up; nothing of it stays."""
+        if self._file is not None:
+            with suppress(OSError):
+                os.unlink(self._file[1])
+        self._forget()
+
+    def _close_file(self) -> None:
+        if self._file is not None:
+            os.close(self._file[0])
+            self._file = None
+
+    def _forget(self) -> None:
+        self._close_file()
+        self._offsets = {}
+        self._crcs = array("I")
+        self._held = bytearray()
+        self._held_from = packfile.PACK_HEADER.size
+        self._trees = {}
+
+    # --- reading back ------------------------------------------------------------------------------------
+
+    def _entry(self, offset: int, length: int) -> bytes:
+        """Return bytes of the pack to be, from an offset on."""
+        if offset >= self._held_from:
+            start = offset - self._held_from
+            return bytes(memoryview(self._held)[start : start + length])
+        assert self._file is not None  # noqa: S101 - what is not held was spilled
+        with host_errors("read a pack"):
+            return os.pread(self._file[0], length, offset)
+
+    def read(self, oid: Oid) -> tuple[int, bytes]:
+        """Read an object: its kind and content.
+
+        Raises:
+            ObjectMissing: If it is neither here nor in the store.
+            ObjectCorrupt: If its content is not what its id says.
+        """
+        offset = self._offsets.get(oid)
+        if offset is None:
+            return self.store.read(oid)
+        kind, size, start = packfile.parse_entry_header(self._entry(offset, 32))
+        if offset < self._held_from:
+            assert self._file is not None  # noqa: S101 - what is not held was spilled
+            with host_errors("read a pack"):
+                data = packfile.inflate_entry(self._file[0], offset, self._entry(offset, 4096), start, size)
+        else:
+            data = zlib.decompressobj().decompress(self._entry(offset + start, _deflated_at_most(size)))
+        if hash_object(kind, data) != oid:
+            raise ObjectCorrupt(oid.hex(), "its content is not what its id says")
+        return kind, data
+
+    def _read_as(self, kind: int, oid: Oid) -> bytes:
+        found, data = self.read(oid)
+        if found != kind:
+            raise wrong_kind(oid, found, kind)
+        return data
+
+    def read_blob(self, oid: Oid) -> bytes:
+        """Read the content of a blob.
+
+        Raises:
+            ObjectMissing: If it is neither here nor in the store.
+            ObjectCorrupt: If its content is not what its id says, or it is no blob.
+        """
+        return self._read_as(KIND_BLOB, oid) if oid in self._offsets else self.store.read_blob(oid)
+
+    def read_tree(self, oid: Oid) -> Tree:
+        """Read and check a tree.
+
+        Raises:
+            ObjectMissing: If it is neither here nor in the store.
+            ObjectCorrupt: If it is no tree that git would write.
+        """
+        if oid not in self._offsets:
+            return self.store.read_tree(oid)
+        tree = self._trees.get(oid)
+        if tree is None:
+            if len(self._trees) >= 1_000:
+                self._trees = {}
+            self._trees[oid] = tree = parse_tree(self._read_as(KIND_TREE, oid), oid)
+        return tree
+
+    def read_commit(self, oid: Oid) -> Commit:
+        """Read a commit.
+
+        Raises:
+            ObjectMissing: If it is neither here nor in the store.
+            ObjectCorrupt: If it is no commit.
+        """
+        return parse_commit(self._read_as(KIND_COMMIT, oid), oid) if oid in self._offsets else self.store.read_commit(oid)
+
+    def blob_size(self, oid: Oid) -> int:
+        """Say how long a blob is, without reading it.
+
+        Raises:
+            ObjectMissing: If it is neither here nor in the store.
+        """
+        offset = self._offsets.get(oid)
+        return self.store.blob_size(oid) if offset is None else packfile.parse_entry_header(self._entry(offset, 32))[1]
+
+    def exists(self, oid: Oid) -> bool:
+        """Tell whether an object is here or in the store."""
+        return oid in self._offsets or self.store.exists(oid)
+
+    def stream_blob(self, oid: Oid) -> Iterator[bytes]:
+        """Read the content of a blob in pieces of at most 1 MiB.
+
+        Raises:
+            ObjectMissing: If it is neither here nor in the store.
+            ObjectCorrupt: If its content is not what its id says.
+        """
+        offset = self._offsets.get(oid)
+        if offset is None:
+            yield from self.store.stream_blob(oid)
+            return
+        _, size, start = packfile.parse_entry_header(self._entry(offset, 32))
+        if size > CHUNK and offset < self._held_from and self._file is not None:
+            yield from packfile.inflate_stream(self._file[0], offset + start, size)
+            return
+        data = self.read_blob(oid)
+        for position in range(0, len(data), CHUNK):
+            yield data[position : position + CHUNK]
+
+
+class DryWriter:
+    """Computes the ids that a `PackWriter` would, and stores nothing: what a checkpoint would be.
+
+    Trees and commits are kept in memory, so that what was added can be compared; blobs are not, unless asked for.
+    """
+
+    def __init__(self, store: ObjectStore) -> None:
+        """Start with nothing added."""
+        self.store = store
+        self._added: dict[Oid, tuple[int, bytes]] = {}
+        self._sizes: dict[Oid, int] = {}
+
+    def add(self, kind: int, data: bytes, *, keep: bool = False) -> Oid:
+        """Compute the id of an object."""
+        oid = hash_object(kind, data)
+        if kind == KIND_BLOB and not keep:
+            self._sizes[oid] = len(data)
+        else:
+            self._added[oid] = (kind, data)
+        return oid
+
+    def add_file(self, fd: int, size: int) -> Oid:
+        """Compute the id that a file of that size has as a blob.
+
+        Raises:
+            SizeChanged: If the file ends earlier or goes on.
+            OSError: If the file cannot be read.
+        """
+        oid = hash_file(fd, size)
+        self._sizes[oid] = size
+        return oid
+
+    def read(self, oid: Oid) -> tuple[int, bytes]:
+        """Read an object of the store, or a tree or commit that was added."""
+        return self._added.get(oid) or self.store.read(oid)
+
+    def read_blob(self, oid: Oid) -> bytes:
+        """Read the content of a blob of the store, or one that was kept."""
+        added = self._added.get(oid)
+        return self.store.read_blob(oid) if added is None else added[1]
+
+    def read_tree(self, oid: Oid) -> Tree:
+        """Read and check a tree."""
+        added = self._added.get(oid)
+        return self.store.read_tree(oid) if added is None else parse_tree(added[1], oid)
+
+    def read_commit(self, oid: Oid) -> Commit:
+        """Read a commit."""
+        added = self._added.get(oid)
+        return self.store.read_commit(oid) if added is None else parse_commit(added[1], oid)
+
+    def blob_size(self, oid: Oid) -> int:
+        """Say how long a blob is, without reading it."""
+        size = self._sizes.get(oid)
+        return self.store.blob_size(oid) if size is None else size
+
+    def exists(self, oid: Oid) -> bool:
+        """Tell whether an object was added or is in the store."""
+        return oid in self._added or oid in self._sizes or self.store.exists(oid)
+
+    def stream_blob(self, oid: Oid) -> Iterator[bytes]:
+        """Read the content of a blob of the store in pieces of at most 1 MiB."""
+        return self.store.stream_blob(oid)
+
+
+def hash_file(fd: int, size: int) -> Oid:
+    """Compute the id that a file of that size, from its start, has as a blob; in bounded memory.
+
+    Raises:
+        SizeChanged: If the file ends earlier or goes on.
+        OSError: If the file cannot be read.
+    """
+    if size <= CHUNK:
+        return hash_object(KIND_BLOB, _read_whole(fd, size))
+    hasher = hashlib.sha1(_HEADERS[KIND_BLOB] % size, usedforsecurity=False)
+    for data in _read_pieces(fd, size):
+        hasher.update(data)
+    return Oid(hasher.digest())
+
+
+def _read_whole(fd: int, size: int) -> bytes:
+    data = os.pread(fd, size + 1, 0)  # one more, to see whether the file goes on
+    if len(data) != size:
+        raise SizeChanged(f"a file has {len(data)} bytes where {size} were expected")
+    return data
+
+
+def _read_pieces(fd: int, size: int) -> Iterator[bytes]:
+    position = 0
+    while data := os.pread(fd, CHUNK, position):
+        position += len(data)
+        if position > size:
+            break
+        yield data
+    if position != size:
+        raise SizeChanged(f"a file has {'more' if position > size else position} bytes where {size} were expected")
+
+
+def _deflated_at_most(size: int) -> int:
+    return size + (size >> 10) + 64
+
+
+def _hash_start(fd: int, length: int) -> bytes:
+    """Hash a file from its start up to a length."""
+    hasher = hashlib.sha1(usedforsecurity=False)
+    position = 0
+    while position < length:
+        data = os.pread(fd, min(CHUNK, length - position), position)
+        if not data:
+            raise OSError(5, "the pack is shorter than what was written to it")
+        hasher.update(data)
+        position += len(data)
+    return hasher.digest()
+
+
+def _open_temporary(directory: Path, prefix: str) -> tuple[int, Path]:
+    """Open a new file for writing and reading, under a name that git removes if nobody does."""
+    path = directory / (prefix + os.urandom(8).hex())
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    return os.open(path, flags, 0o444), path
+
+
+def build_index(oids: list[Oid], offsets: list[int], crcs: Iterable[int], pack_checksum: bytes) -> bytes:
+    """Write the index (version 2) of a pack; its objects come in any order."""
+    order = sorted(range(len(oids)), key=oids.__getitem__)
+    firsts = [0] * 256
+    for oid in oids:
+        firsts[oid[0]] += 1
+    crc_list = list(crcs)
+    big: list[int] = []
+    small: list[int] = []
+    for position in order:
+        offset = offsets[position]
+        if offset < 0x80000000:
+            small.append(offset)
+        else:
+            small.append(0x80000000 | len(big))
+            big.append(offset)
+    body = b"".join(
+        (
+            packfile.INDEX_MAGIC,
+            struct.pack(">256I", *accumulate(firsts)),
+            *[oids[position] for position in order],
+            struct.pack(f">{len(order)}I", *[crc_list[position] for position in order]),
+            struct.pack(f">{len(small)}I", *small),
+            struct.pack(f">{len(big)}Q", *big),
+            pack_checksum,
+        )
+    )
+    return body + hashlib.sha1(body, usedforsecurity=False).digest()

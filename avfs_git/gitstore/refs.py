@@ -1,0 +1,566 @@
+"""Reading refs, and moving them by compare-and-swap.
+
+Decided here: how a ref is locked, checked, moved and made durable, beside git and beside other processes
+of ours. Called by everything that names a commit; nothing else touches `refs/`, `packed-refs` or `HEAD`.
+Usable from threads and processes at once.
+
+**The lock** is git's own: whoever creates `REF.lock` may move `REF`. Git leaves that file behind when it is
+killed; ours never needs a hand. The new value is written to a file in `avfs/reftxn`, on which a flock is
+held, and that file is linked to `REF.lock`. So a lock of ours that is found in the way says whether its owner
+lives: if the flock can be had, it does not, and the lock is removed (by whoever has the flock, so that no
+two remove it, and only while the name still means that file).
+
+**The order** of `update`: write and sync the new values; lock all refs; check all old values; then for each
+change in the order given: rename `REF.lock` to `REF`, or remove `REF` (from `packed-refs` first, else the old
+value there would come back); sync its directory. A crash before the first rename changes nothing; later
+it leaves a prefix of the changes, in order.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from avfs_git import faults
+from avfs_git.errors import HostError, InternalError, InvalidName, RefConflict, RefDamaged, RefLocked
+from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably, write_all
+from avfs_git.paths import Oid
+
+_LOCK_WAIT_S = 5.0
+_MAX_SYMBOLIC = 5
+_VALUE = re.compile(rb"([0-9a-f]{40})\s*")
+_SYMBOLIC = re.compile(rb"ref:[ \t]*(\S+)\s*")
+_PACKED = re.compile(rb"^([0-9a-f]{40}) (\S+)$", re.MULTILINE)
+_FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|$)|[/.]$")
+
+
+@dataclass(frozen=True, slots=True)
+class RefChange:
+    """One ref to be moved, if it is where it is believed to be."""
+
+    name: str
+    old: Oid | None
+    """What it must hold; None: it must not exist."""
+    new: Oid | None
+    """What it is to hold; None: it is removed."""
+
+
+@dataclass(slots=True)
+class _Prepared:
+    """A file in `avfs/reftxn` with what a ref is to hold, under flock: the proof that its owner lives."""
+
+    path: bytes
+    fd: int
+
+
+@dataclass(slots=True)
+class _Lock:
+    """The place of a lock, and whether it is ours."""
+
+    path: bytes
+    linked: bool = False
+
+
+@dataclass(slots=True)
+class _PackedRefs:
+    """What `packed-refs` held when it was last read."""
+
+    stamp: tuple[int, int, int] | None = None
+    refs: dict[str, Oid] = field(default_factory=dict)
+
+
+def check_ref_name(name: str) -> str:
+    """Return the name if a ref may have it: below `refs/`, and what git allows.
+
+    Raises:
+        InvalidName: Otherwise.
+    """
+    if not name.startswith("refs/") or name.count("/") < 2 or _FORBIDDEN.search(name):
+        raise InvalidName("ref", name, "git does not allow it")
+    try:
+        size = max(len(part) for part in os.fsencode(name).split(b"/"))
+    except UnicodeEncodeError:
+        raise InvalidName("ref", name, "it is not valid UTF-8") from None
+    if size > 250 or len(name) > 3000:
+        raise InvalidName("ref", name, "it is too long")
+    return name
+
+
+class RefStore:
+    """The refs of one repository."""
+
+    def __init__(self, git_dir: Path, *, recover: bool = True) -> None:
+        """Open the refs of a repository, and remove what killed processes of ours left locked unless told not to."""
+        self.git_dir = git_dir
+        self._root = os.fsencode(git_dir) + b"/"
+        self._transactions = self._root + b"avfs/reftxn"
+        self._packed = _PackedRefs()
+        if recover:
+            self.recover()
+
+    # --- reading -----------------------------------------------------------------------------------------
+
+    def read(self, name: str) -> Oid | None:
+        """Return what a ref holds, or None if there is no such ref; symbolic ones are followed inside `refs/`.
+
+        Raises:
+            InvalidName: If no ref can have that name.
+            RefDamaged: If its file holds no id.
+        """
+        for _ in range(_MAX_SYMBOLIC):
+            check_ref_name(name)
+            found = self._read_loose(name)
+            if found is None:
+                return self._read_packed().get(name)
+            if isinstance(found, bytes):
+                return found
+            name = found
+        raise RefDamaged(name, "it is a symbolic ref that leads nowhere")
+
+    def list(self, prefix: str = "refs/") -> dict[str, Oid]:
+        """Return all refs whose name starts so, in order of name; damaged ones are left out."""
+        loose, _ = self._walk(prefix)
+        # Loose ones first: one that git packs meanwhile is then found among the packed ones.
+        found = {name: oid for name, oid in self._read_packed().items() if name.startswith(prefix)}
+        for name, value in loose.items():
+            if isinstance(value, bytes):
+                found[name] = value
+            else:
+                with suppress(RefDamaged, InvalidName):
+                    target = self.read(value)
+                    if target is not None:
+                        found[name] = target
+        return dict(sorted(found.items()))
+
+    def list_damaged(self, prefix: str = "refs/") -> tuple[str, ...]:
+        """Name the refs whose files hold no id."""
+        return tuple(sorted(self._walk(prefix)[1]))
+
+    def head(self) -> str | None:
+        """Name the ref that HEAD points to; None if it holds a commit itself, or is damaged."""
+        with host_errors("read HEAD"):
+            try:
+                data = _read_file(self._root + b"HEAD")
+            except FileNotFoundError:
+                return None
+        match = _SYMBOLIC.fullmatch(data)
+        return None if match is None else os.fsdecode(match[1])
+
+    def _read_loose(self, name: str) -> Oid | str | None:
+        """Return the id in a ref's own file, or the name of another ref, or None if there is no file."""
+        try:
+            data = _read_file(self._root + os.fsencode(name))
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return None
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise RefDamaged(name, "it is a symbolic link") from None
+            if error.errno == errno.ENAMETOOLONG:
+                return None
+            with host_errors(f"read '{name}'"):
+                raise
+        match = _VALUE.fullmatch(data)
+        if match is not None:
+            return Oid(bytes.fromhex(match[1].decode("ascii")))
+        match = _SYMBOLIC.fullmatch(data)
+        if match is not None:
+            return os.fsdecode(match[1])
+        raise RefDamaged(name, "its file holds no id" if data else "its file is empty")
+
+    def _walk(self, prefix: str) -> tuple[dict[str, Oid | str], set[str]]:
+        """Read the loose refs whose name starts so: those that can be read, and those that cannot."""
+        if not prefix.startswith("refs/") or ".." in prefix:
+            raise InvalidName("ref", prefix, "it is not below 'refs/'")
+        found: dict[str, Oid | str] = {}
+        damaged: set[str] = set()
+        waiting = [prefix.rpartition("/")[0]]
+        while waiting:
+            directory = waiting.pop()
+            try:
+                with os.scandir(self._root + os.fsencode(directory)) as entries:
+                    names = [(os.fsdecode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                with host_errors(f"read '{directory}'"):
+                    raise error
+            for name, is_directory in names:
+                full = f"{directory}/{name}"
+                if is_directory:
+                    if f"{full}/".startswith(prefix) or prefix.startswith(f"{full}/"):
+                        waiting.append(full)
+                elif full.startswith(prefix) and not _FORBIDDEN.search(full):
+                    try:
+                        value = self._read_loose(full)
+                    except RefDamaged:
+                        damaged.add(full)
+                        continue
+                    if value is not None:
+                        found[full] = value
+        return found, damaged
+
+    def _read_packed(self) -> dict[str, Oid]:
+        """Return the packed refs, read again if the file is another one."""
+        path = self._root + b"packed-refs"
+        known = self._packed
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            return {}
+        if known.stamp == (status.st_ino, status.st_size, status.st_mtime_ns):
+            return known.refs
+        refs, stamp = _parse_packed(path)
+        # A file written in the last moments may be replaced by another with the same stamp.
+        recent = stamp is None or time.time_ns() - stamp[2] < 2_000_000_000
+        self._packed = _PackedRefs(None if recent else stamp, refs)
+        return refs
+
+    # --- moving ------------------------------------------------------------------------------------------
+
+    def update(self, changes: Sequence[RefChange]) -> None:
+        """Move refs, all or none; on disk on return.
+
+        Raises:
+            RefConflict: If one of them holds something else than expected, or its name is in the way of another.
+            RefLocked: If another program keeps one locked.
+            HostError: If the disk refuses. Before the first ref was moved nothing has changed then.
+        """
+        if not changes:
+            return
+        for change in changes:
+            check_ref_name(change.name)
+        if len({change.name for change in changes}) != len(changes):
+            raise InternalError("a ref is changed twice at once")
+        with ExitStack() as stack, host_errors(f"update '{changes[0].name}'"):
+            locks: dict[str, _Lock] = {}
+            removal: _Prepared | None = None
+            for change in sorted(changes, key=lambda change: change.name):  # one order for all, against deadlocks
+                if change.new is not None:
+                    prepared = stack.enter_context(self._prepare(change.new.hex().encode("ascii") + b"\n"))
+                else:
+                    # All removals share one file: a fork may have more labels than a process may open files.
+                    removal = prepared = removal or stack.enter_context(self._prepare(b""))
+                lock = _Lock(self._root + os.fsencode(change.name) + b".lock")
+                stack.callback(self._release, lock)
+                self._acquire(prepared, lock, change.name)
+                locks[change.name] = lock
+            faults.reach("refs.locked")
+            packed = _parse_packed(self._root + b"packed-refs")[0]
+            for change in changes:
+                self._check(change, packed)
+            faults.reach("refs.checked")
+            self._move_all(changes, locks, packed)
+            faults.reach("refs.moved")
+
+    def set_head(self, name: str) -> None:
+        """Make HEAD point to a ref, which need not exist; on disk on return.
+
+        Raises:
+            InvalidName: If no branch can have that name.
+            RefLocked: If another program keeps HEAD locked.
+            HostError: If the disk refuses.
+        """
+        check_ref_name(name)
+        if not name.startswith("refs/heads/"):
+            raise InvalidName("branch", name, "HEAD can only point to a branch")
+        with ExitStack() as stack, host_errors("update HEAD"):
+            prepared = stack.enter_context(self._prepare(b"ref: " + os.fsencode(name) + b"\n"))
+            lock = _Lock(self._root + b"HEAD.lock")
+            stack.callback(self._release, lock)
+            self._acquire(prepared, lock, "HEAD")
+            os.rename(lock.path, self._root + b"HEAD")
+            lock.linked = False
+            fsync_dir(self.git_dir)
+
+    def _check(self, change: RefChange, packed: dict[str, Oid]) -> None:
+        """Compare a locked ref with what it is believed to hold, and its name with those of others."""
+        name = change.name
+        loose = self._read_loose(name)
+        if isinstance(loose, str):
+            raise RefConflict(name, _hex(change.old), f"ref: {loose}")
+        actual = packed.get(name) if loose is None else loose
+        if actual != change.old:
+            raise RefConflict(name, _hex(change.old), _hex(actual))
+        if change.old is None and change.new is not None:
+            parts = name.split("/")
+            for end in range(3, len(parts)):
+                above = "/".join(parts[:end])
+                if above in packed or isinstance(self._read_loose(above), bytes):
+                    raise RefConflict(name, None, f"'{above}' exists")
+            below = f"{name}/"
+            if any(other.startswith(below) for other in packed) or any(self._walk(below)):
+                raise RefConflict(name, None, f"'{below}' exists")
+
+    def _move_all(self, changes: Sequence[RefChange], locks: dict[str, _Lock], packed: dict[str, Oid]) -> None:
+        unsynced: bytes | None = None
+        for position, change in enumerate(changes):
+            path = self._root + os.fsencode(change.name)
+            directory = os.path.dirname(path)
+            if unsynced is not None and directory != unsynced:
+                # In the order given also after a power cut: what was moved before is on the disk first.
+                fsync_dir(Path(os.fsdecode(unsynced)))
+            unsynced = directory
+            if change.new is not None:
+                try:
+                    _rename_over(locks[change.name].path, path)
+                except IsADirectoryError:
+                    raise RefConflict(change.name, _hex(change.old), f"'{change.name}/' exists") from None
+                locks[change.name].linked = False
+            elif change.old is not None:
+                if change.name in packed:
+                    run = position
+                    while run < len(changes) and changes[run].new is None:
+                        run += 1
+                    gone = {removed.name for removed in changes[position:run]}
+                    self._remove_packed(gone)
+                    packed = {name: oid for name, oid in packed.items() if name not in gone}
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
+                with suppress(OSError):
+                    os.unlink(self._root + b"logs/" + os.fsencode(change.name))  # else git cannot log `NAME/…`
+                # Before the directory is synced, so that no lock is on the disk after that.
+                os.unlink(locks[change.name].path)
+                locks[change.name].linked = False
+            if position + 1 < len(changes):
+                faults.reach("refs.moved_one")
+        if unsynced is not None:
+            fsync_dir(Path(os.fsdecode(unsynced)))
+        for change in changes:
+            if change.new is None:
+                self._remove_empty_parents(os.path.dirname(self._root + os.fsencode(change.name)))
+
+    def _remove_packed(self, gone: set[str]) -> None:
+        """Rewrite `packed-refs` without some refs."""
+        path = self._root + b"packed-refs"
+        with ExitStack() as stack:
+            prepared = stack.enter_context(self._prepare(b""))
+            lock = _Lock(path + b".lock")
+            stack.callback(self._release, lock)
+            self._acquire(prepared, lock, "packed-refs")
+            lines: list[bytes] = []
+            dropping = False
+            for line in _read_file(path).splitlines(keepends=True):
+                if not line.startswith(b"^"):  # what an annotated tag points to, on the line after its own
+                    dropping = os.fsdecode(line[41:].rstrip(b"\n")) in gone
+                if not dropping:
+                    lines.append(line)
+            write_all(prepared.fd, b"".join(lines))
+            os.fsync(prepared.fd)
+            faults.reach("refs.packed_written")
+            os.rename(lock.path, path)
+            lock.linked = False
+            fsync_dir(self.git_dir)
+            faults.reach("refs.packed_removed")
+
+    # --- locks -------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _prepare(self, content: bytes) -> Iterator[_Prepared]:
+        """Write what a lock file is to hold under a name of its own, with the flock taken; remove it at the end."""
+        prepared = self._create_prepared()
+        try:
+            if content:
+                write_all(prepared.fd, content)
+                os.fsync(prepared.fd)  # before it gets the ref's name: else a crash may leave the ref empty
+            yield prepared
+        finally:
+            with suppress(OSError):
+                os.unlink(prepared.path)
+            with suppress(OSError):
+                os.close(prepared.fd)
+
+    def _create_prepared(self) -> _Prepared:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        while True:
+            path = self._transactions + b"/" + os.urandom(8).hex().encode("ascii")
+            try:
+                fd = os.open(path, flags, 0o666)
+            except FileNotFoundError:
+                make_dirs_durably(Path(os.fsdecode(self._transactions)))
+                continue
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                # Until it had the flock it looked like a dead owner's: `recover` may have removed it.
+                if os.fstat(fd).st_nlink:
+                    return _Prepared(path, fd)
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)
+
+    def _acquire(self, prepared: _Prepared, lock: _Lock, name: str) -> None:
+        """Link a prepared file to its lock's name, waiting for whoever has it."""
+        deadline = time.monotonic() + _LOCK_WAIT_S
+        pause_s = 0.001
+        while True:
+            try:
+                os.link(prepared.path, lock.path)
+            except FileExistsError:
+                if self._remove_dead(lock.path):
+                    continue
+            except FileNotFoundError:
+                # Also when git removes an empty directory between the two.
+                try:
+                    make_dirs_durably(Path(os.fsdecode(os.path.dirname(lock.path))))
+                except HostError as error:
+                    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+                        raise RefConflict(name, None, "a part of its name is a ref") from None
+                    if error.errno != errno.ENOENT:
+                        raise
+                else:
+                    continue
+            except NotADirectoryError:
+                raise RefConflict(name, None, "a part of its name is a ref") from None
+            else:
+                lock.linked = True
+                return
+            if time.monotonic() > deadline:
+                raise RefLocked(name, os.fsdecode(lock.path))
+            time.sleep(pause_s * (0.5 + os.urandom(1)[0] / 256))  # so that waiters do not meet again
+            pause_s = min(pause_s * 2, 0.05)
+
+    def _remove_dead(self, path: bytes) -> bool:
+        """Remove a lock of ours whose owner died; tell whether the lock is gone."""
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        try:
+            found = os.fstat(fd)
+            temporary = self._temporary_of(found)
+            if temporary is None:
+                return False  # git's, or another program's
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return False  # its owner lives
+            try:
+                now = os.lstat(path)
+            except FileNotFoundError:
+                return True
+            if (now.st_dev, now.st_ino) == (found.st_dev, found.st_ino):
+                os.unlink(path)
+            if os.fstat(fd).st_nlink <= 1:  # else it is a lock elsewhere too, and still has to say whose
+                with suppress(FileNotFoundError):
+                    os.unlink(temporary)
+            return True
+        finally:
+            os.close(fd)
+
+    def _temporary_of(self, found: os.stat_result) -> bytes | None:
+        """Find the name in `avfs/reftxn` of a lock file."""
+        with suppress(OSError), os.scandir(self._transactions) as entries:
+            for entry in entries:
+                status = entry.stat(follow_symlinks=False)
+                if (status.st_dev, status.st_ino) == (found.st_dev, found.st_ino):
+                    return entry.path
+        return None
+
+    def _release(self, lock: _Lock) -> None:
+        """Give a lock up, if it is still held; the file in `avfs/reftxn`, which says whose it is, goes after it."""
+        if lock.linked:
+            with suppress(OSError):
+                os.unlink(lock.path)
+            lock.linked = False
+            self._remove_empty_parents(os.path.dirname(lock.path))
+
+    def _remove_empty_parents(self, directory: bytes) -> None:
+        """Remove directories that hold no ref any more, up to `refs/KIND`."""
+        with suppress(OSError):
+            while directory.startswith(self._root + b"refs/") and directory[len(self._root) :].count(b"/") >= 2:
+                os.rmdir(directory)
+                directory = os.path.dirname(directory)
+
+    def recover(self) -> int:
+        """Remove the locks that killed processes of ours left, and say how many files went.
+
+        Called when the refs are opened; a lock in the way of an update is removed there as well. What
+        cannot be removed (a file system that is read-only) stays.
+        """
+        try:
+            names = os.listdir(self._transactions)
+        except OSError:
+            return 0
+        return sum(self._recover_one(self._transactions + b"/" + name) for name in names) if names else 0
+
+    def _recover_one(self, temporary: bytes) -> int:
+        try:
+            fd = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return 0
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            found = os.fstat(fd)
+            if found.st_nlink > 1:
+                # Somewhere its lock may stand. The file in `avfs/reftxn` goes last: it says whose the lock is.
+                for path in self._lock_files():
+                    status = os.lstat(path)
+                    if (status.st_dev, status.st_ino) == (found.st_dev, found.st_ino):
+                        os.unlink(path)
+            os.unlink(temporary)
+        except OSError:
+            return 0  # its owner lives, or another process was faster
+        finally:
+            os.close(fd)
+        return 1
+
+    def _lock_files(self) -> Iterator[bytes]:
+        yield from (path for path in (self._root + b"packed-refs.lock", self._root + b"HEAD.lock") if os.path.lexists(path))
+        for directory, _, files in os.walk(self._root + b"refs"):
+            for name in files:
+                if name.endswith(b".lock"):
+                    yield os.path.join(directory, name)
+
+
+def _hex(oid: Oid | None) -> str | None:
+    return None if oid is None else oid.hex()
+
+
+def _read_file(path: bytes) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        data = os.read(fd, 4096)
+        if len(data) < 4096:
+            return data
+        pieces = [data]
+        while data := os.read(fd, 1 << 20):
+            pieces.append(data)
+        return b"".join(pieces)
+    finally:
+        os.close(fd)
+
+
+def _parse_packed(path: bytes) -> tuple[dict[str, Oid], tuple[int, int, int] | None]:
+    """Read `packed-refs`; what the file was is told with it."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return {}, None
+    with os.fdopen(fd, "rb") as file:
+        status = os.fstat(file.fileno())
+        data = file.read()
+    refs = {os.fsdecode(name): Oid(bytes.fromhex(value.decode("ascii"))) for value, name in _PACKED.findall(data)}
+    return refs, (status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _rename_over(lock: bytes, path: bytes) -> None:
+    """Rename a lock to its ref; empty directories of that name, which git leaves, make room."""
+    for _ in range(3):
+        try:
+            os.rename(lock, path)
+        except IsADirectoryError:
+            for directory, _, _ in os.walk(path, topdown=False):
+                with suppress(OSError):
+                    os.rmdir(directory)
+        else:
+            return
+    os.rename(lock, path)

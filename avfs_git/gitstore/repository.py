@@ -1,0 +1,413 @@
+"""Repositories as a whole: made, checked, found, and taken over into a vault.
+
+Decided here: what a new vault's repository looks like, which repositories can serve as a vault or as the
+source of one, and what is taken over from a source. Called when vaults are created and opened. Nothing of a
+source is executed: no git runs, no hook, and of its configuration only what may forbid the use is read.
+
+A new repository is made whole under the name it is given; whoever wants it to appear at once gives a
+temporary name and renames. On return it is on disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from avfs_git.errors import FormatUnsupported, InternalError, InvalidName, NotAVault, ObjectMissing, RefDamaged
+from avfs_git.gitstore._config import is_true, parse_config
+from avfs_git.gitstore.objects import ObjectStore
+from avfs_git.gitstore.refs import RefStore, check_ref_name
+from avfs_git.host.durable import fsync_dir, host_errors, sync_file_system, write_file_atomically
+from avfs_git.paths import Oid
+
+_VAULT_CONFIG = b"""\
+[core]
+\trepositoryformatversion = 0
+\tfilemode = true
+\tbare = true
+\tfsync = all
+[gc]
+\tauto = 0
+[maintenance]
+\tauto = false
+[transfer]
+\tfsckObjects = true
+[receive]
+\tautogc = false
+"""
+_DIRECTORIES = ("objects", "objects/info", "objects/pack", "refs", "refs/heads", "refs/tags", "info")
+_OF_ITS_OWN = {"objects": True, "refs": True, "objects/pack": False, "objects/info": False, "refs/heads": False}
+"""Directories that may not be links to somewhere else, and whether they must be there."""
+_OTHER_FORMATS = frozenset({"objectformat", "refstorage", "partialclone", "compatobjectformat"})
+_KNOWN_EXTENSIONS = frozenset({"noop", "noop-v1", "preciousobjects", "worktreeconfig", "relativeworktrees"})
+_SYMBOLIC = re.compile(rb"ref:[ \t]*(\S+)\s*")
+_HEX = re.compile(rb"[0-9a-f]{40}")
+_LOOSE_DIRECTORY = re.compile(rb"[0-9a-f]{2}")
+_LOOSE_NAME = re.compile(rb"[0-9a-f]{38}")
+_PACK_NAME = re.compile(rb"pack-[0-9a-f]+\.(?:pack|rev|idx)")
+_FICLONE = 0x40049409  # linux/fs.h
+_MAX_ALTERNATES = 5  # as deep as git goes
+
+
+# --- making ------------------------------------------------------------------------------------------------
+
+
+def init_vault_repo(git_dir: Path, *, head: str = "refs/heads/main") -> None:
+    """Make a bare repository with a configuration of ours; on disk on return.
+
+    Plain git in it is durable too, as far as git goes, and never collects garbage by itself.
+
+    Raises:
+        InvalidName: If no branch can have that name.
+        HostError: If something is there already, or the disk refuses.
+    """
+    check_ref_name(head)
+    with host_errors(f"create '{git_dir}'"):
+        git_dir.mkdir()
+        directories = [git_dir / name for name in _DIRECTORIES]
+        for directory in directories:
+            directory.mkdir()
+    write_file_atomically(git_dir / "config", _VAULT_CONFIG, durable=True)
+    for directory in reversed(directories):
+        fsync_dir(directory)
+    # HEAD comes last: without it git and avfs take the directory for no repository.
+    write_file_atomically(git_dir / "HEAD", b"ref: " + os.fsencode(head) + b"\n")
+    fsync_dir(git_dir.parent)
+
+
+# --- checking ----------------------------------------------------------------------------------------------
+
+
+def check_repository(git_dir: Path) -> None:
+    """Refuse a repository that cannot serve as a vault, or that would lead us out of its directory.
+
+    Raises:
+        NotAVault: If it is no bare repository, is incomplete, or points to places outside.
+        FormatUnsupported: If it is of a kind that this program does not read.
+        HostError: If it cannot be looked at.
+    """
+    _check_layout(git_dir)
+    values = _check_config(git_dir)
+    if "core.worktree" in values or not all(map(is_true, values.get("core.bare", []))):
+        raise NotAVault(str(git_dir), "it belongs to a working tree; create a vault from it instead")
+    for alternate in _alternates(git_dir / "objects"):
+        if not alternate.resolve().is_relative_to(git_dir.resolve()):
+            raise NotAVault(str(git_dir), f"it borrows objects from '{alternate}'")
+    read_head(git_dir)
+
+
+def _check_layout(git_dir: Path) -> None:
+    with host_errors(f"open '{git_dir}'"):
+        if not git_dir.is_dir():
+            raise NotAVault(str(git_dir), "it is no directory")
+        if (git_dir / "commondir").exists():
+            raise NotAVault(str(git_dir), "it is a linked working tree of another repository")
+        for name, needed in _OF_ITS_OWN.items():
+            try:
+                mode = (git_dir / name).lstat().st_mode
+            except FileNotFoundError:
+                if needed:
+                    raise NotAVault(str(git_dir), f"it has no '{name}'") from None
+                continue
+            if not stat.S_ISDIR(mode):
+                raise NotAVault(str(git_dir), f"its '{name}' is no directory of its own")
+
+
+def read_config(git_dir: Path) -> dict[str, list[str]]:
+    """Read a repository's own configuration, without what it includes: the values of each key, in lower case.
+
+    Raises:
+        NotAVault: If the file is a link.
+        HostError: If it cannot be read.
+    """
+    with host_errors(f"open '{git_dir}'"):
+        try:
+            return parse_config(_read_regular(git_dir / "config"))
+        except FileNotFoundError:
+            return {}
+
+
+def _check_config(git_dir: Path) -> dict[str, list[str]]:
+    """Read the configuration and refuse what cannot be read as it says."""
+    values = read_config(git_dir)
+    version = values.get("core.repositoryformatversion", ["0"])[-1]
+    if version not in {"0", "1"}:
+        raise FormatUnsupported(str(git_dir), version, "the formats 0 and 1 of git")
+    for key, found in values.items():
+        name = key.removeprefix("extensions.")
+        if key.startswith("remote.") and key.endswith((".promisor", ".partialclonefilter")) and found[-1] != "false":
+            raise FormatUnsupported(str(git_dir), "partial clone", "repositories that hold all their objects")
+        if name == key:
+            continue
+        value = found[-1].lower()
+        if (name, value) in {("objectformat", "sha1"), ("refstorage", "files")}:
+            continue
+        if name in _OTHER_FORMATS or (version == "1" and name not in _KNOWN_EXTENSIONS):
+            raise FormatUnsupported(str(git_dir), f"{name} {value}", "repositories with SHA-1 ids and refs in files, complete")
+    if (git_dir / "reftable").exists():
+        raise FormatUnsupported(str(git_dir), "refstorage reftable", "refs in files")
+    return values
+
+
+def read_head(git_dir: Path) -> tuple[str | None, Oid | None]:
+    """Say which branch HEAD names, and which commit that holds; of a detached HEAD the commit alone.
+
+    Raises:
+        NotAVault: If HEAD is missing, is a link, or leads out of `refs/`.
+    """
+    with host_errors(f"open '{git_dir}'"):
+        try:
+            data = _read_regular(git_dir / "HEAD")
+        except FileNotFoundError:
+            raise NotAVault(str(git_dir), "it has no HEAD") from None
+    if _HEX.fullmatch(data.strip()):
+        return None, Oid(bytes.fromhex(data.strip().decode("ascii")))
+    match = _SYMBOLIC.fullmatch(data)
+    if match is None:
+        raise NotAVault(str(git_dir), "its HEAD makes no sense")
+    name = os.fsdecode(match[1])
+    try:
+        check_ref_name(name)
+    except InvalidName:
+        raise NotAVault(str(git_dir), "its HEAD leads out of it") from None
+    try:
+        return name, RefStore(common_dir(git_dir), recover=False).read(name)
+    except RefDamaged:
+        return name, None
+
+
+def read_shallow(git_dir: Path) -> frozenset[Oid]:
+    """Return the commits whose parents are left out of a shallow repository."""
+    with host_errors(f"open '{git_dir}'"):
+        try:
+            data = _read_regular(git_dir / "shallow")
+        except FileNotFoundError:
+            return frozenset()
+    return frozenset(Oid(bytes.fromhex(line.decode("ascii"))) for line in data.split() if _HEX.fullmatch(line))
+
+
+def _read_regular(path: Path) -> bytes:
+    """Read a small file of a repository; a link or a device is none."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise NotAVault(str(path.parent), f"its '{path.name}' is a symbolic link") from None
+        raise
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise NotAVault(str(path.parent), f"its '{path.name}' is no file")
+        return file.read(64 << 20)
+
+
+def _alternates(objects_dir: Path) -> list[Path]:
+    """List the directories that a repository borrows objects from."""
+    with host_errors(f"open '{objects_dir}'"):
+        try:
+            data = _read_regular(objects_dir / "info" / "alternates")
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+    return [objects_dir / os.fsdecode(line) for line in data.split(b"\n") if line and not line.startswith(b"#")]
+
+
+# --- finding -----------------------------------------------------------------------------------------------
+
+
+def find_git_dir(directory: Path) -> Path | None:
+    """Find the repository of a working tree, or the directory itself if it is a bare one.
+
+    Of a linked working tree it is its own directory, which holds its HEAD and index; `common_dir` says where
+    objects and refs are. Directories above are not looked at.
+    """
+    place = directory / ".git"
+    with suppress(OSError):
+        mode = place.lstat().st_mode
+        if stat.S_ISREG(mode):
+            data = _read_regular(place)
+            if data.startswith(b"gitdir:"):
+                place = directory / os.fsdecode(data[7:].strip(b" \t").rstrip(b"\r\n"))
+        if place.is_dir() and (place / "HEAD").is_file():
+            return place
+    if (directory / "HEAD").is_file() and (directory / "objects").is_dir() and (directory / "refs").is_dir():
+        return directory
+    return None
+
+
+def common_dir(git_dir: Path) -> Path:
+    """Say where the objects and refs of a repository are: elsewhere for a linked working tree."""
+    try:
+        data = _read_regular(git_dir / "commondir")
+    except FileNotFoundError:
+        return git_dir
+    except OSError as error:
+        with host_errors(f"open '{git_dir}'"):
+            raise error
+    return git_dir / os.fsdecode(data.rstrip(b"\r\n"))
+
+
+# --- taking over -------------------------------------------------------------------------------------------
+
+
+def import_objects_and_refs(source_git_dir: Path, git_dir: Path) -> str | None:
+    """Take the whole history of a repository over into a new one: objects, branches, tags, HEAD.
+
+    Objects are hard links where the file system allows it, else clones of their extents, else copies; those that
+    the source borrows come along. A source that git works in at the same time does no harm. On disk on return.
+
+    Returns:
+        The branch that HEAD names, or None if it is detached; `read_head` of the source then says where.
+
+    Raises:
+        NotAVault: If the source is no complete repository.
+        FormatUnsupported: If it is of a kind that this program does not read.
+        ObjectMissing: If a ref of the source names an object that it has not.
+        HostError: If it cannot be read, or the disk refuses.
+    """
+    common = common_dir(source_git_dir)
+    _check_layout(common)
+    _check_config(common)
+    if (git_dir / "packed-refs").exists():
+        raise InternalError("history is taken over into a repository that has refs")
+    # Refs first: whatever they name is there from then on, wherever git moves it meanwhile.
+    head, commit = read_head(source_git_dir)
+    refs = _refs_to_import(common)
+    shallow = read_shallow(common)
+    with host_errors(f"import '{source_git_dir}'"):
+        for objects_dir in _all_object_dirs(common / "objects"):
+            _import_objects(objects_dir, git_dir / "objects")
+        if shallow:
+            write_file_atomically(git_dir / "shallow", b"".join(oid.hex().encode("ascii") + b"\n" for oid in sorted(shallow)))
+    with ObjectStore(git_dir) as store:
+        for oid in {*refs.values(), *([commit] if commit is not None else [])}:
+            if not store.exists(oid):
+                raise ObjectMissing(oid.hex())
+    # The source's own git may never have synced what is linked here, so one sync of everything; then the refs.
+    sync_file_system(git_dir)
+    if refs:
+        lines = sorted((os.fsencode(name), oid.hex().encode("ascii")) for name, oid in refs.items())
+        packed = b"# pack-refs with: sorted \n" + b"".join(b"%b %b\n" % (oid, name) for name, oid in lines)
+        write_file_atomically(git_dir / "packed-refs", packed)
+    if head is not None and head.startswith("refs/heads/"):
+        write_file_atomically(git_dir / "HEAD", b"ref: " + os.fsencode(head) + b"\n")
+        return head
+    return None
+
+
+def _refs_to_import(common: Path) -> dict[str, Oid]:
+    refs = RefStore(common, recover=False)
+    found = {**refs.list("refs/heads/"), **refs.list("refs/tags/")}
+    usable: dict[str, Oid] = {}
+    for name, oid in found.items():
+        with suppress(InvalidName):
+            usable[check_ref_name(name)] = oid
+    return usable
+
+
+def _all_object_dirs(objects_dir: Path) -> list[Path]:
+    """List a directory of objects and all that it borrows from, each once."""
+    found: list[Path] = []
+    seen: set[Path] = set()
+    waiting = [(objects_dir, 0)]
+    while waiting:
+        directory, depth = waiting.pop(0)
+        resolved = directory.resolve()
+        if resolved in seen or not resolved.is_dir():
+            continue
+        seen.add(resolved)
+        found.append(resolved)
+        if depth < _MAX_ALTERNATES:
+            waiting += [(alternate, depth + 1) for alternate in _alternates(resolved)]
+    return found
+
+
+def _import_objects(source: Path, target: Path) -> None:
+    # Loose objects first: one that git packs meanwhile is then found in its pack.
+    for directory in _listed(source, _LOOSE_DIRECTORY):
+        names = _listed(source / os.fsdecode(directory), _LOOSE_NAME)
+        if names:
+            here = target / os.fsdecode(directory)
+            here.mkdir(exist_ok=True)
+            for name in names:
+                with suppress(FileNotFoundError):
+                    _take_file(source / os.fsdecode(directory) / os.fsdecode(name), here / os.fsdecode(name))
+    # A pack that goes away while the packs are taken has become part of another: look again.
+    for _ in range(10):
+        names = _listed(source / "pack", _PACK_NAME)
+        stems = {name[:-4] for name in names if name.endswith(b".idx") and name[:-4] + b".pack" in names}
+        try:
+            for stem in sorted(stems):
+                for name in (stem + b".pack", stem + b".rev", stem + b".idx"):  # the index last: with it the pack is one
+                    if name in names:
+                        _take_file(source / "pack" / os.fsdecode(name), target / "pack" / os.fsdecode(name))
+        except FileNotFoundError:
+            continue
+        return
+    raise OSError(errno.EBUSY, "its packs keep changing")
+
+
+def _listed(directory: Path, pattern: re.Pattern[bytes]) -> list[bytes]:
+    try:
+        return sorted(name for name in os.listdir(os.fsencode(directory)) if pattern.fullmatch(name))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _take_file(source: Path, target: Path) -> None:
+    """Have a file of objects here too; they never change, so that one file can serve both."""
+    if target.exists():
+        return
+    fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise NotAVault(str(source), "it is no file")
+        try:
+            os.link(source, target, follow_symlinks=False)
+        except FileExistsError:
+            return
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EACCES, errno.ENOTSUP, errno.ENOSYS):
+                raise
+        else:
+            return
+        _copy(fd, target)
+    finally:
+        os.close(fd)
+
+
+def _copy(fd: int, target: Path) -> None:
+    """Copy an open file, by sharing its extents where the file system can."""
+    temporary = target.with_name(f"tmp_obj_{os.getpid()}_{target.name}")
+    with suppress(FileNotFoundError):
+        temporary.unlink()
+    out = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o444)
+    try:
+        try:
+            fcntl.ioctl(out, _FICLONE, fd)
+        except OSError:
+            for start in _offsets(fd):
+                _copy_piece(fd, out, start)
+        temporary.rename(target)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    finally:
+        os.close(out)
+
+
+def _offsets(fd: int) -> Iterator[int]:
+    yield from range(0, os.fstat(fd).st_size, 1 << 20)
+
+
+def _copy_piece(fd: int, out: int, start: int) -> None:
+    data = os.pread(fd, 1 << 20, start)
+    written = 0
+    while written < len(data):
+        written += os.pwrite(out, memoryview(data)[written:], start + written)

@@ -1,0 +1,277 @@
+"""What a git tree says: parsed, checked, written, searched and edited by path.
+
+Decided here: which entries a tree may have (`parse_tree` refuses what must never reach a disk), the
+order of entries, and how an edit of a few paths becomes new trees. Called by everything that reads or
+builds trees; pure functions without state, safe from any thread. Nothing here touches a disk: objects
+come from an `ObjectSource` and go to an `ObjectSink`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from avfs_git.errors import HostileTree, InternalError, InvalidPath, ObjectCorrupt
+from avfs_git.paths import Oid, TreePath, components, join, split
+
+if TYPE_CHECKING:
+    from avfs_git.gitstore.objects import ObjectSource, Tree
+    from avfs_git.gitstore.packwriter import ObjectSink
+
+MODE_FILE = 0o100644
+MODE_EXEC = 0o100755
+MODE_SYMLINK = 0o120000
+MODE_TREE = 0o40000
+MODE_GITLINK = 0o160000
+
+EMPTY_TREE = Oid(bytes.fromhex("4b825dc642cb6eb9a060e54bf8d69288fbee4904"))
+
+_KIND_TREE = 2  # gitformat-pack; `objects` names it too, and imports this module
+_NULL_OID = b"\0" * 20
+
+_MODES = {b"100644": MODE_FILE, b"40000": MODE_TREE, b"100755": MODE_EXEC, b"120000": MODE_SYMLINK, b"160000": MODE_GITLINK}
+_SPELLED = {mode: text + b" " for text, mode in _MODES.items()}
+# Git wrote group-writable files until 2005 and some hosts padded the mode of directories; git itself reads both so.
+_OLD_MODES = {**_MODES, b"100664": MODE_FILE, b"040000": MODE_TREE}
+
+_ENTRY = re.compile(rb"([^ ]+) ([^\0/]+)\0(.{20})", re.DOTALL)
+_ANY_ENTRY = re.compile(rb"([^ \0]*) ([^\0]*)\0(.{20})", re.DOTALL)
+
+# A dot first, then all that may make it `.`, `..` or `.git`; over names that NUL separates.
+_DOT_NAME = re.compile(rb"\0\.(?:\.?\0|[gG])")
+
+# A name that NTFS opens as `.git`: trailing dots and spaces, the short name, an alternate stream; also after a backslash.
+_NTFS_DOTGIT = re.compile(rb"(?:^|\\)(?:\.git|git~1)[. ]*(?:$|[\\:])", re.IGNORECASE | re.DOTALL)
+# A name that HFS+ opens as `.git`: it ignores these code points wherever they stand.
+_IGNORED = rb"(?:\xe2\x80[\x8c-\x8f\xaa-\xae]|\xe2\x81[\xaa-\xaf]|\xef\xbb\xbf)*"
+_HFS_DOTGIT = re.compile(_IGNORED + _IGNORED.join([rb"\.", b"g", b"i", b"t", b""]), re.IGNORECASE)
+
+
+def is_forbidden_name(name: bytes) -> bool:
+    """Tell whether git refuses this name in a tree.
+
+    That is `.`, `..`, and `.git` in every spelling that some file system folds to it.
+    """
+    if name in (b".", b".."):
+        return True
+    if _NTFS_DOTGIT.search(name):
+        return True
+    match = _HFS_DOTGIT.match(name)
+    return match is not None and not _starts_with_a_character(name[match.end() :])
+
+
+def _starts_with_a_character(rest: bytes) -> bool:
+    """Tell whether one well-formed UTF-8 character comes next; git takes a malformed one for the end of the name."""
+    if not rest:
+        return False
+    lead = rest[0]
+    if lead < 0x80:
+        return True
+    size = 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
+    try:
+        character = rest[:size].decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return character not in ("￾", "￿")
+
+
+def parse_tree(data: bytes, oid: Oid) -> Tree:
+    """Read a tree object: its entries by name, in git's order, each checked.
+
+    Raises:
+        HostileTree: If a name must never be written to a disk, or stands there twice.
+        ObjectCorrupt: If it is no tree, or not one that git would write.
+    """
+    if not data:
+        return {}
+    found = _ENTRY.findall(data)
+    if not found:
+        return _parse_slowly(data, oid)
+    modes, names, oids = zip(*found, strict=True)
+    try:
+        tree: Tree = dict(zip(names, zip(map(_MODES.__getitem__, modes), oids, strict=True), strict=True))
+    except KeyError:
+        return _parse_slowly(data, oid)
+    joined = b"\0" + b"\0".join(names) + b"\0"
+    directories = modes.count(b"40000")
+    # Of each entry 27 bytes are not in `joined`: the mode (a directory's is a byte shorter), a space, the id.
+    # What the pattern skipped, or a name that is there twice, shows in the sums.
+    if len(data) != 27 * len(found) + len(joined) - 1 - directories or len(tree) != len(found):
+        return _parse_slowly(data, oid)
+    order = [name + b"/" if mode == b"40000" else name for mode, name, _ in found] if directories else list(names)
+    if order != sorted(order) or _NULL_OID in oids:
+        return _parse_slowly(data, oid)
+    if _may_hold_forbidden_name(joined):
+        for name in names:
+            if is_forbidden_name(name):
+                raise HostileTree(oid.hex(), name, "is a name that git forbids")
+    return tree
+
+
+def _may_hold_forbidden_name(joined: bytes) -> bool:
+    """Look over all names of a tree at once; quiet only if `is_forbidden_name` refuses none of them."""
+    return (
+        b"\\" in joined
+        or b"~1" in joined
+        or (not joined.isascii() and (b"\xe2\x80" in joined or b"\xe2\x81" in joined or b"\xef\xbb\xbf" in joined))
+        or (b"\0." in joined and _DOT_NAME.search(joined) is not None)
+    )
+
+
+def _parse_slowly(data: bytes, oid: Oid) -> Tree:
+    """Read a tree entry by entry, to accept old spellings of modes and to say what is wrong."""
+    tree: dict[bytes, tuple[int, Oid]] = {}
+    position = 0
+    before = b""
+    while position < len(data):
+        match = _ANY_ENTRY.match(data, position)
+        if match is None:
+            raise ObjectCorrupt(oid.hex(), "an entry of the tree is cut short")
+        text, name, entry = match.groups()
+        position = match.end()
+        if not name:
+            raise HostileTree(oid.hex(), name, "is an empty name")
+        if b"/" in name:
+            raise HostileTree(oid.hex(), name, "holds a slash")
+        if is_forbidden_name(name):
+            raise HostileTree(oid.hex(), name, "is a name that git forbids")
+        if name in tree:
+            raise HostileTree(oid.hex(), name, "is there twice")
+        mode = _OLD_MODES.get(text)
+        if mode is None:
+            raise ObjectCorrupt(oid.hex(), f"an entry of the tree has mode '{text[:12].decode('ascii', 'replace')}'")
+        if entry == _NULL_OID:
+            raise ObjectCorrupt(oid.hex(), "an entry of the tree has no id")
+        key = name + b"/" if mode == MODE_TREE else name
+        if key < before:
+            raise ObjectCorrupt(oid.hex(), "the entries of the tree are not in order")
+        before = key
+        tree[name] = (mode, Oid(entry))
+    return tree
+
+
+def serialize_tree(entries: Mapping[bytes, tuple[int, Oid]]) -> bytes:
+    """Write a tree object; the entries come in any order.
+
+    Raises:
+        InvalidPath: If a name is none that git allows in a tree.
+        InternalError: If a mode is not git's.
+    """
+    joined = b"\0" + b"\0".join(entries) + b"\0"
+    if b"/" in joined or joined.count(b"\0") != len(entries) + 1 or b"\0\0" in joined or _may_hold_forbidden_name(joined):
+        for name in entries:
+            _check_name(name)
+    try:
+        parts = [
+            (name + b"/" if mode == MODE_TREE else name, b"%b%b\0%b" % (_SPELLED[mode], name, oid))
+            for name, (mode, oid) in entries.items()
+        ]
+    except KeyError as error:
+        raise InternalError(f"a tree entry cannot have mode {error.args[0]!r}") from None
+    parts.sort()
+    return b"".join([part for _, part in parts])
+
+
+def _check_name(name: bytes) -> None:
+    if not name or b"/" in name or b"\0" in name:
+        raise InvalidPath(name, "it cannot be one name in a tree")
+    if is_forbidden_name(name):
+        raise InvalidPath(name, "git does not allow this name in a tree")
+
+
+def find_entry(source: ObjectSource, tree: Oid, path: TreePath) -> tuple[int, Oid] | None:
+    """Look a path up below a tree: its mode and id, or None; the root is the tree itself."""
+    entry: tuple[int, Oid] = (MODE_TREE, tree)
+    for name in components(path):
+        if entry[0] != MODE_TREE:
+            return None
+        found = source.read_tree(entry[1]).get(name)
+        if found is None:
+            return None
+        entry = found
+    return entry
+
+
+def edit_tree(
+    source: ObjectSource, sink: ObjectSink, tree: Oid | None, edits: Mapping[TreePath, tuple[int, Oid] | None]
+) -> Oid | None:
+    """Apply edits by path to a tree and return the id of the new one; None if nothing is left.
+
+    Only trees on the paths are read and rebuilt, and those that come out as they were are not written
+    again. An edit replaces whatever is at its path, None removes it; edits below it apply to what it put
+    there. A directory that comes to hold nothing vanishes, as git has it.
+
+    Raises:
+        InternalError: If an edit puts something below what another edit made a file, or replaces the root.
+    """
+    if not edits:
+        return tree
+    plan = _plan_edits(edits)
+    directories = sorted(plan, key=lambda directory: (directory.count(b"/") + 1 if directory else 0, directory))
+    before: dict[TreePath, Tree] = {}
+    after: dict[TreePath, dict[bytes, tuple[int, Oid]]] = {}
+
+    # From the root down: read each tree on the way, as its parent's edits leave it.
+    for directory in directories:
+        base: tuple[int, Oid] | None = None
+        if not directory:
+            base = None if tree is None else (MODE_TREE, tree)
+        else:
+            parent, name = split(directory)
+            base = after[parent].get(name)
+            if base is not None and base[0] != MODE_TREE:
+                if plan[parent].get(name) is not None and _adds_something(plan, directory):
+                    raise InternalError(f"an edit puts something below the file {name!r}")
+                base = None
+        before[directory] = entries = {} if base is None else source.read_tree(base[1])
+        after[directory] = edited = dict(entries)
+        for name, edit in plan[directory].items():
+            if edit is None:
+                edited.pop(name, None)
+            else:
+                edited[name] = edit
+
+    # From the leaves up: write what differs, and tell the parent.
+    for directory in reversed(directories):
+        edited = after[directory]
+        if not directory:
+            if not edited:
+                return None
+            return tree if edited == before[directory] and tree is not None else sink.add(_KIND_TREE, serialize_tree(edited))
+        if edited == before[directory] and edited:
+            continue  # the parent names it already
+        parent, name = split(directory)
+        if edited:
+            after[parent][name] = (MODE_TREE, sink.add(_KIND_TREE, serialize_tree(edited)))
+        elif (held := after[parent].get(name)) is not None and held[0] == MODE_TREE:
+            del after[parent][name]  # a file of that name stays: nothing was put below it
+    raise InternalError("an edit of a tree did not reach its root")
+
+
+def _plan_edits(edits: Mapping[TreePath, tuple[int, Oid] | None]) -> dict[TreePath, dict[bytes, tuple[int, Oid] | None]]:
+    """Sort edits by directory; every directory on the way to one is there."""
+    plan: dict[TreePath, dict[bytes, tuple[int, Oid] | None]] = {}
+    for path, edit in edits.items():
+        if not path:
+            raise InternalError("the root of a tree cannot be replaced by an edit")
+        directory, name = split(path)
+        plan.setdefault(directory, {})[name] = edit
+    for directory in list(plan):
+        above = directory
+        while above:
+            above, _ = split(above)
+            if above in plan:
+                break  # and then so is everything above it, in this pass or a later one
+            plan[above] = {}
+    return plan
+
+
+def _adds_something(plan: Mapping[TreePath, Mapping[bytes, tuple[int, Oid] | None]], directory: TreePath) -> bool:
+    below = join(directory, b"")
+    return any(
+        edit is not None
+        for place, edits in plan.items()
+        if place == directory or place.startswith(below)
+        for edit in edits.values()
+    )

@@ -1,0 +1,130 @@
+"""Writing files so that they are there, whole, after a power cut.
+
+Decided here: the order of write, fsync and rename, and that a directory is synced after a name in it
+came or went (the rename is lost without that, though the file's content is on the disk). Called by
+whatever keeps state on disk. Functions without state, safe from any thread; two writers of one file
+each write their own temporary file, and the last rename wins.
+
+A crash leaves the old content or the new, and perhaps a `.NAME.XXXXXXXX.tmp` beside it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from avfs_git.errors import HostError
+
+
+@contextmanager
+def host_errors(action: str) -> Iterator[None]:
+    """Turn an `OSError` into a `HostError` that says what was being done."""
+    try:
+        yield
+    except OSError as error:
+        raise HostError(action, error) from error
+
+
+def write_file_atomically(path: Path, data: bytes, *, mode: int = 0o666, durable: bool = True) -> None:
+    """Replace a file's content: all of it or nothing; on disk on return if durable.
+
+    Raises:
+        HostError: If the system refuses; the old content is then as it was.
+    """
+    with host_errors(f"write '{path}'"):
+        directory, name = os.path.split(os.fsencode(path))
+        # Not derived from the whole name, which may be as long as a name can be.
+        temporary = os.path.join(directory, b".%s.%s.tmp" % (name[:200], os.urandom(4).hex().encode("ascii")))
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        try:
+            try:
+                write_all(fd, data)
+                if durable:
+                    os.fsync(fd)  # before the rename: else a crash may leave the name with no content
+            finally:
+                os.close(fd)
+            os.rename(temporary, os.fsencode(path))
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+        if durable:
+            _fsync_dir(directory or b".")
+
+
+def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
+    """Write all of it; a write may take less than it is given."""
+    written = os.write(fd, data)
+    if written == len(data):
+        return
+    view = memoryview(data)
+    while written < len(view):
+        written += os.write(fd, view[written:])
+
+
+def fsync_dir(path: Path) -> None:
+    """Put on disk which names a directory holds.
+
+    Raises:
+        HostError: If the system refuses.
+    """
+    with host_errors(f"sync '{path}'"):
+        _fsync_dir(os.fsencode(path))
+
+
+def _fsync_dir(path: bytes) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def make_dirs_durably(path: Path) -> None:
+    """Make a directory and those above it that are missing; on disk on return.
+
+    Raises:
+        HostError: If the system refuses, or something else has that name.
+    """
+    with host_errors(f"create '{path}'"):
+        missing: list[Path] = []
+        place = path
+        while not place.is_dir():
+            missing.append(place)
+            if place.parent == place:
+                break
+            place = place.parent
+        for directory in reversed(missing):
+            # Another process may make it at the same time; whoever returns first has synced it all the same.
+            try:
+                os.mkdir(directory)
+            except FileExistsError:
+                if not directory.is_dir():
+                    raise
+            _fsync_dir(os.fsencode(directory.parent))
+
+
+def sync_file_system(path: Path) -> None:
+    """Put on disk everything that is not yet, on the file system that a path is on.
+
+    For a great many files at once, where one sync each would take longer.
+
+    Raises:
+        HostError: If the system refuses, or writing something back failed.
+    """
+    import ctypes  # noqa: PLC0415 - only here, and it takes as long as a small command
+
+    with host_errors(f"sync '{path}'"):
+        syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+        if syncfs is None:
+            os.sync()
+            return
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if syncfs(fd) != 0:
+                code = ctypes.get_errno()
+                raise OSError(code, os.strerror(code))
+        finally:
+            os.close(fd)

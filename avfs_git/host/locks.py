@@ -1,0 +1,171 @@
+"""A lock file that says who holds it and how often what it guards has changed.
+
+Decided here: how processes exclude each other from a workspace, and how one learns cheaply that another
+wrote in the meantime. The lock itself is flock(2): the kernel drops it when its holder dies, so that no lock
+is ever left behind. A record in the file names the holder for messages; only the flock counts.
+
+It begins with two counters, shared by mmap: `epoch`, which every holder moves on when it changes something, and
+`clean_epoch`, the epoch at which the last capture found everything recorded, with the commit that recorded it.
+The epoch is odd while a change is under way; one that stays odd belongs to a process that died in a change.
+
+One `LockFile` serves one process, from any thread; taking it is reentrant within a thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+
+_COMMIT = slice(16, 36)
+_OWNER_AT = 64
+_OWNER_MAX = 192
+_SIZE = _OWNER_AT + _OWNER_MAX
+
+
+class LockFile:
+    """An exclusive lock between processes, with change counters.
+
+    Raises OSError from any method if the file system fails.
+    """
+
+    def __init__(self, path: Path, *, owner: str) -> None:
+        """Open the lock, making its file if needed.
+
+        Args:
+            path: The lock file.
+            owner: What `holder` tells other processes while this one holds it, beside the pid.
+        """
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        try:
+            found = os.fstat(self._fd)
+            self._identity = (found.st_dev, found.st_ino)
+            if found.st_size < _SIZE:
+                os.ftruncate(self._fd, _SIZE)
+            self._map = mmap.mmap(self._fd, _SIZE)
+        except BaseException:
+            os.close(self._fd)
+            raise
+        self._signature = f"{os.getpid()} {owner}".encode()[:_OWNER_MAX].ljust(_OWNER_MAX, b"\0")
+        self._thread_lock = threading.RLock()
+        self._depth = 0
+        self._changing = 0
+
+    def is_at(self, path: Path) -> bool:
+        """Whether this lock is the one at a path: it may have been moved away, or another put there."""
+        try:
+            there = os.stat(path)
+        except OSError:
+            return False
+        return (there.st_dev, there.st_ino) == self._identity
+
+    def close(self) -> None:
+        """Give up the file. A second call does nothing."""
+        if self._fd >= 0:
+            self._map.close()
+            os.close(self._fd)
+            self._fd = -1
+
+    def acquire(self, timeout_s: float) -> bool:
+        """Take the lock; False if somebody else kept it for that long."""
+        if not self._thread_lock.acquire(timeout=max(timeout_s, 0)):
+            return False
+        if self._depth:
+            self._depth += 1
+            return True
+        try:
+            taken = self._lock_file(timeout_s)
+        except BaseException:
+            self._thread_lock.release()
+            raise
+        if not taken:
+            self._thread_lock.release()
+            return False
+        self._depth = 1
+        return True
+
+    def _lock_file(self, timeout_s: float) -> bool:
+        pause_s = 0.0005
+        deadline: float | None = None
+        while True:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except OSError as error:
+                if error.errno not in (errno.EWOULDBLOCK, errno.EINTR):
+                    raise
+            now = time.monotonic()
+            if deadline is None:
+                deadline = now + timeout_s
+            if now >= deadline:
+                return False
+            # flock has no timeout of its own, and a blocking one cannot be interrupted from another thread.
+            time.sleep(min(pause_s, deadline - now))
+            pause_s = min(pause_s * 2, 0.05)
+
+    def release(self) -> None:
+        """Give the lock back."""
+        self._depth -= 1
+        if self._depth == 0:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+        self._thread_lock.release()
+
+    def sign(self) -> None:
+        """Write down who holds the lock. Costs a memory copy."""
+        self._map[_OWNER_AT:_SIZE] = self._signature
+
+    def holder(self) -> tuple[int, str] | None:
+        """Tell who last signed: its pid and name. Meaningful only while the lock cannot be taken."""
+        pid, _, name = self._map[_OWNER_AT:_SIZE].rstrip(b"\0").decode("utf-8", "replace").partition(" ")
+        return (int(pid), name) if pid.isascii() and pid.isdigit() else None
+
+    @property
+    def epoch(self) -> int:
+        """How often what the lock guards has changed; odd while a change is under way."""
+        return int.from_bytes(self._map[0:8], "little")
+
+    @property
+    def clean_epoch(self) -> int:
+        """The epoch at which everything was last recorded; 0 for never."""
+        return int.from_bytes(self._map[8:16], "little")
+
+    def begin_change(self) -> int:
+        """Mark that a change begins, before anything is touched; nests. Returns the epoch before."""
+        before = self.epoch
+        self._changing += 1
+        if self._changing == 1:
+            # Odd already: somebody died in a change. Staying odd here would hide our own change from others.
+            self._map[0:8] = (before + 1 + before % 2).to_bytes(8, "little")
+        return before
+
+    def end_change(self) -> int:
+        """Mark that a change is complete. Returns the new epoch."""
+        self._changing -= 1
+        now = self.epoch
+        if self._changing == 0:
+            now += 1
+            self._map[0:8] = now.to_bytes(8, "little")
+        return now
+
+    @property
+    def clean_commit(self) -> bytes:
+        """The commit that held everything at `clean_epoch`, as 20 bytes; zeros for what the workspace began with."""
+        return self._map[_COMMIT]
+
+    def mark_clean(self, epoch: int, commit: bytes) -> None:
+        """Remember that everything up to this epoch is recorded in a commit."""
+        # The epoch last: a reader that sees it sees the commit that belongs to it.
+        self._map[8:16] = (0).to_bytes(8, "little")
+        self._map[_COMMIT] = commit
+        self._map[8:16] = epoch.to_bytes(8, "little")
+
+    def __enter__(self) -> LockFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

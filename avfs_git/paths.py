@@ -1,0 +1,152 @@
+"""Names and paths: the one border between what people type and what trees and disks hold.
+
+Decided here: what a path in a workspace looks like (`TreePath`), which names vaults, forks and labels
+may have, and how a fork's name becomes one directory name. Everybody calls it; it touches no disk and
+holds no state.
+
+A `TreePath` is bytes, relative to the root of the workspace, without leading or trailing slash, without
+`.`, `..` or empty components; the root is `b""`. Host paths are `pathlib.Path`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import NewType
+
+from avfs_git.errors import InvalidName, InvalidPath, PathEscapes
+
+TreePath = NewType("TreePath", bytes)
+Oid = NewType("Oid", bytes)
+"""A git object id as its 20 raw bytes; `.hex()` is how people see it."""
+
+ROOT = TreePath(b"")
+NAME_MAX = 255  # linux/limits.h
+
+
+def parse_tree_path(text: str | bytes | os.PathLike[str]) -> TreePath:
+    """Read a path as people write it: from the root of the workspace, leading slash or not.
+
+    `.` and empty components vanish and `..` takes back the component before it, both as text.
+
+    Raises:
+        PathEscapes: If `..` leads above the root.
+        InvalidPath: If the path holds a NUL byte or a component of more than 255 bytes.
+    """
+    raw = os.fsencode(text)
+    if b"\0" in raw:
+        raise InvalidPath(raw, "it holds a NUL byte")
+    parts: list[bytes] = []
+    for part in raw.split(b"/"):
+        if part in (b"", b"."):
+            continue
+        if part == b"..":
+            if not parts:
+                raise PathEscapes(raw)
+            parts.pop()
+            continue
+        if len(part) > NAME_MAX:
+            raise InvalidPath(raw, f"a name in it is longer than {NAME_MAX} bytes")
+        parts.append(part)
+    return TreePath(b"/".join(parts))
+
+
+def join(directory: TreePath, name: bytes) -> TreePath:
+    """Name an entry of a directory."""
+    return TreePath(directory + b"/" + name if directory else name)
+
+
+def split(path: TreePath) -> tuple[TreePath, bytes]:
+    """Split a path other than the root into its directory and its name."""
+    directory, _, name = path.rpartition(b"/")
+    return TreePath(directory), name
+
+
+def components(path: TreePath) -> list[bytes]:
+    """List the names that lead to a path; none for the root."""
+    return path.split(b"/") if path else []
+
+
+def show_path(path: bytes) -> str:
+    """Show a path to people; bytes that are not UTF-8 are replaced."""
+    return path.decode("utf-8", "replace")
+
+
+# --- names -----------------------------------------------------------------------------------------------
+
+_VAULT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
+_REF_FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//")
+
+
+def check_vault_name(name: str) -> str:
+    """Return the name if a vault may have it.
+
+    Raises:
+        InvalidName: Otherwise.
+    """
+    if not _VAULT_NAME.fullmatch(name):
+        raise InvalidName("vault", name, "use 1 to 64 letters, digits, '-', '_' and '.', not starting with '-' or '.'")
+    if name.endswith((".git", ".lock", ".")):
+        raise InvalidName("vault", name, "it may not end in '.git', '.lock' or '.'")
+    return name
+
+
+def check_fork_name(name: str) -> str:
+    """Return the name if a fork may have it: what git allows for a branch, at most 200 bytes.
+
+    The rules are those of `git check-ref-format --branch`.
+
+    Raises:
+        InvalidName: Otherwise.
+    """
+    if reason := _refuse_ref(name):
+        raise InvalidName("fork", name, reason)
+    if name == "HEAD":
+        raise InvalidName("fork", name, "git keeps it for itself")
+    return name
+
+
+def check_label(name: str) -> str:
+    """Return the name if a checkpoint may be labelled so: what git allows in a ref, and no slash.
+
+    Raises:
+        InvalidName: Otherwise.
+    """
+    if "/" in name:
+        raise InvalidName("checkpoint", name, "it may not hold '/'")
+    if reason := _refuse_ref(name):
+        raise InvalidName("checkpoint", name, reason)
+    return name
+
+
+def _refuse_ref(name: str) -> str | None:
+    if not name:
+        return "it is empty"
+    try:
+        size = len(name.encode("utf-8"))
+    except UnicodeEncodeError:
+        return "it is not valid UTF-8"
+    if size > 200:
+        return "it is longer than 200 bytes"
+    if name.startswith("-"):
+        return "it starts with '-'"
+    if _REF_FORBIDDEN.search(name):
+        return "git does not allow some of its characters"
+    if name == "@":
+        return "git keeps it for itself"
+    for part in name.split("/"):
+        if not part:
+            return "it has an empty part"
+        if part.startswith(".") or part.endswith((".", ".lock")):
+            return "a part of it starts or ends with '.', or ends with '.lock'"
+    return None
+
+
+def fork_dir_name(fork: str) -> str:
+    """Encode a fork's name as one directory name, reversibly: `%` and `/` are percent-escaped."""
+    return fork.replace("%", "%25").replace("/", "%2F")
+
+
+def fork_of_dir_name(name: str) -> str:
+    """Decode what `fork_dir_name` made."""
+    return name.replace("%2F", "/").replace("%25", "%")

@@ -1,0 +1,376 @@
+"""Changing what is visible: bringing lower entries up, and changing content and attributes.
+
+Decided here: how an entry of the lower layer gets into the upper one (`copy_up`). It is made complete in `work`,
+with its mode, times and attributes, and shown by one rename; the times of the directory that gains it are put
+back, since copying up is no change that anybody may see. So a kill between any two system calls leaves the
+entry in the lower layer or whole in the upper one.
+
+Each change happens on disk first, then in the nodes, then it is reported to `on_change`. Callers and assumptions
+are those of `vfs.view`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable
+
+from avfs_git import faults
+from avfs_git.host.beneath import O_PATH, Descriptor, open_at
+from avfs_git.host.xattrs import entry_of, remove_xattr, write_xattr
+from avfs_git.vfs.inodes import Node
+from avfs_git.vfs.lower import LowerEntry
+from avfs_git.vfs.upper import store_xattr_name
+from avfs_git.vfs.view import SPOOL_ABOVE, MergedView, fail, write_all
+
+
+class CopyingView(MergedView):
+    """The merged view with everything that changes nodes without changing names."""
+
+    # --- copying up ----------------------------------------------------------------------------------------
+
+    def copy_up(self, node: Node) -> None:
+        """Bring a node and the directories above it into the upper layer."""
+        with self._lock:
+            self._bring_up(node)
+
+    def _bring_up(self, node: Node, *, with_data: bool = True) -> None:
+        if node.upper:
+            return
+        missing: list[Node] = []
+        here: Node = node
+        while not here.upper:
+            missing.append(here)
+            if here.parent is None:
+                if here is node and node.lower is not None and not node.is_dir:
+                    self._bring_up_nameless(node, node.lower, with_data=with_data)
+                    return
+                raise fail(errno.ENOENT, here.name)
+            here = here.parent
+        for child in reversed(missing):
+            self._copy_up(child, with_data=with_data or child is not node)
+
+    def _copy_up(self, node: Node, *, with_data: bool = True) -> None:
+        """Bring a node up into a directory that is in the upper layer."""
+        parent, entry = node.parent, node.lower
+        assert parent is not None  # noqa: S101 - the root is always up
+        assert entry is not None  # noqa: S101 - what is not in the upper layer is in the lower one
+        directory = self._dir_fd(parent)
+        before = os.stat(directory.fd)
+        kind = node.kind
+        if kind == stat.S_IFDIR:
+            temporary = self._copy_dir(entry)
+        elif kind == stat.S_IFLNK:
+            temporary = self._copy_symlink(entry)
+        else:
+            temporary, fd = self.upper.make_file(0o600)
+            self._fill_copy(temporary, fd, entry, with_data=with_data)
+            os.close(fd)
+        faults.reach("copy_up.made")
+        self._show_copy(temporary, directory.fd, node, entry.mode & 0o7777)
+        faults.reach("copy_up.shown")
+        _put_times(directory.fd, before)
+        if parent.listing is not None:
+            parent.listing[node.name] = kind
+        node.upper = True
+        node.descriptor = None
+        if kind == stat.S_IFDIR:
+            node.listing = {}
+        else:
+            node.lower = None
+            node.links = 1
+            node.has_xattrs = bool(entry.xattrs)
+
+    def _bring_up_nameless(self, node: Node, entry: LowerEntry, *, with_data: bool) -> None:
+        """Give a file of the lower layer that was unlinked while in use a place to be written to."""
+        fd = self.upper.make_hidden_file()
+        self._fill_copy(b"", fd, entry, with_data=with_data)
+        node.held = Descriptor(fd)
+        node.held.writable = True
+        node.upper = True
+        node.lower = None
+        node.descriptor = None
+
+    def _fill_copy(self, temporary: bytes, fd: int, entry: LowerEntry, *, with_data: bool) -> None:
+        """Make an open file equal to a lower one; on failure nothing is left of it."""
+        try:
+            if with_data:
+                if self.lower.size_of(entry) <= SPOOL_ABOVE:
+                    write_all(fd, self.lower.read(entry))
+                else:
+                    for piece in self.lower.stream(entry):
+                        write_all(fd, piece)
+                faults.reach("copy_up.written")
+            if entry.xattrs:
+                self.upper.write_user_xattrs(fd, entry.xattrs)
+            os.fchmod(fd, entry.mode & 0o7777)
+            if with_data:
+                os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+        except BaseException:
+            os.close(fd)
+            if temporary:
+                self.upper.discard(temporary)
+            raise
+
+    def _copy_dir(self, entry: LowerEntry) -> bytes:
+        temporary = self.upper.make_dir(0o700)
+        place = entry_of(self.upper.work.fd, temporary)
+        try:
+            if entry.xattrs:
+                self.upper.write_user_xattrs(place, entry.xattrs)
+            chmod_at(self.upper.work.fd, temporary, entry.mode & 0o7777)
+            os.utime(place, ns=(entry.mtime_ns, entry.mtime_ns), follow_symlinks=False)
+        except BaseException:
+            self.upper.discard(temporary)
+            raise
+        return temporary
+
+    def _copy_symlink(self, entry: LowerEntry) -> bytes:
+        target = self.lower.read(entry)
+        work = self.upper.work.fd
+        while True:
+            temporary = self.upper.new_name()
+            try:
+                os.symlink(target, temporary, dir_fd=work)
+            except FileExistsError:
+                continue
+            break
+        os.utime(temporary, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=work, follow_symlinks=False)
+        return temporary
+
+    def _show_copy(self, temporary: bytes, directory: int, node: Node, mode: int) -> None:
+        try:
+            try:
+                self.upper.show(temporary, directory, node.name)
+            except PermissionError:
+                # Moving a directory writes its `..`, which a read-only one of an ordinary user refuses. It is
+                # shown writable and closed again: the one place where a kill leaves a mode that was not there.
+                if not node.is_dir or mode & 0o200:
+                    raise
+                chmod_at(self.upper.work.fd, temporary, mode | 0o200)
+                self.upper.show(temporary, directory, node.name)
+                chmod_at(directory, node.name, mode)
+        except BaseException:
+            self.upper.discard(temporary)
+            raise
+
+    def _make_pure(self, node: Node) -> None:
+        """Bring a directory up with everything below it and cut it off from the lower layer.
+
+        Until it is marked opaque at the end, each step shows the same as before.
+        """
+        self._bring_up(node)
+        if node.lower is None:
+            return
+        joined: list[Node] = []
+        pending = [node]
+        while pending:
+            here = pending.pop()
+            joined.append(here)
+            if here.lower is None:
+                continue
+            for name in list(self.lower.children(here.lower)):
+                child = self._child(here, name)
+                if child is None:
+                    continue
+                if not child.upper:
+                    self._copy_up(child)
+                if child.is_dir and child.lower is not None:
+                    pending.append(child)
+        faults.reach("copy_up.tree_copied")
+        self._set_opaque(node)
+        for here in joined:
+            here.lower = None
+
+    def _set_opaque(self, node: Node) -> None:
+        keep, target = self._target(node)
+        self.upper.set_opaque(target)
+        del keep
+
+    # --- content -------------------------------------------------------------------------------------------
+
+    def write(self, node: Node, data: bytes | memoryview, offset: int) -> int:
+        """Write a piece of a file, all of it."""
+        with self._lock:
+            held = self._writable(node)
+            view = memoryview(data)
+            done = 0
+            try:
+                while done < len(view):
+                    done += os.pwrite(held.fd, view[done:] if done else view, offset + done)
+            finally:
+                # What was written before the disk was full is in the file.
+                self._report(node)
+            return done
+
+    def append(self, node: Node, data: bytes | memoryview) -> int:
+        """Write at the end of a file, all of it."""
+        with self._lock:
+            return self.write(node, data, os.fstat(self._writable(node).fd).st_size)
+
+    def _writable(self, node: Node, *, with_data: bool = True) -> Descriptor:
+        if node.kind != stat.S_IFREG:
+            raise fail(errno.EISDIR if node.is_dir else errno.EINVAL, node.name)
+        self._bring_up(node, with_data=with_data)
+        return self._data_fd(node, write=True)
+
+    def truncate(self, node: Node, size: int) -> None:
+        """Set the size of a file."""
+        with self._lock:
+            os.ftruncate(self._writable(node, with_data=size > 0).fd, size)
+            self._report(node)
+
+    def open_file(self, node: Node, flags: int) -> int:
+        """Open a file; the caller closes the descriptor.
+
+        Opened for writing, the file is brought up and reported as changed now; who writes later through the
+        descriptor reports that with `mark_changed`. Opened for reading only, a file that is in the lower layer
+        is shown as it is now, even if it is written to afterwards.
+        """
+        writes = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
+        flags &= ~(os.O_CREAT | os.O_EXCL)
+        with self._lock:
+            if node.kind != stat.S_IFREG:
+                raise fail(errno.EISDIR if node.is_dir else errno.ENXIO, node.name)
+            if writes:
+                self._bring_up(node, with_data=not flags & os.O_TRUNC)
+            if not node.upper:
+                return os.dup(self._readable(node).fd)
+            if node.held is not None:
+                fd = os.open(b"/proc/self/fd/%d" % node.held.fd, flags)
+            elif node.parent is None:
+                raise fail(errno.ENOENT, node.name)
+            else:
+                fd = open_at(self._dir_fd(node.parent).fd, node.name, flags)
+            if writes:
+                self._report(node)
+            return fd
+
+    def mark_changed(self, node: Node) -> None:
+        """Report that the content of a file was changed through a descriptor."""
+        with self._lock:
+            self._report(node)
+
+    def sync(self, node: Node, *, data_only: bool = False) -> None:
+        """Force a file or directory of the upper layer to disk, as fsync(2) does."""
+        with self._lock:
+            if not node.upper:
+                return
+            if node.is_dir:
+                held = Descriptor(open_at(self._dir_fd(node).fd, b".", os.O_RDONLY | os.O_DIRECTORY))
+            elif node.kind == stat.S_IFREG:
+                held = self._data_fd(node, write=False)
+            else:
+                return
+        (os.fdatasync if data_only else os.fsync)(held.fd)
+
+    # --- attributes ----------------------------------------------------------------------------------------
+
+    def chmod(self, node: Node, mode: int) -> None:
+        """Set the permission bits.
+
+        Raises:
+            OSError: ENOTSUP for a symbolic link, which has none.
+        """
+        with self._lock:
+            if node.kind == stat.S_IFLNK:
+                raise fail(errno.ENOTSUP, node.name)
+            self._bring_up(node)
+            if node.held is not None:
+                os.chmod(b"/proc/self/fd/%d" % node.held.fd, mode)
+            elif node.parent is None:
+                os.chmod(entry_of(self._dir_fd(node).fd, b"."), mode)
+            else:
+                chmod_at(self._dir_fd(node.parent).fd, node.name, mode)
+            node.sets_group = None
+            self._report(node)
+
+    def chown(self, node: Node, uid: int = -1, gid: int = -1) -> None:
+        """Set the owner, the group or both; -1 keeps."""
+        with self._lock:
+            self._bring_up(node)
+            keep, target = self._target(node)
+            os.chown(target, uid, gid, follow_symlinks=isinstance(target, int))
+            del keep
+            node.sets_group = None
+            self._report(node)
+
+    def utimens(self, node: Node, *, atime_ns: int | None = None, mtime_ns: int | None = None) -> None:
+        """Set the times of last access and change; None keeps."""
+        with self._lock:
+            self._bring_up(node)
+            keep, target = self._target(node)
+            follow = isinstance(target, int)
+            if atime_ns is None or mtime_ns is None:
+                now = os.stat(target, follow_symlinks=follow)
+                atime_ns = now.st_atime_ns if atime_ns is None else atime_ns
+                mtime_ns = now.st_mtime_ns if mtime_ns is None else mtime_ns
+            os.utime(target, ns=(atime_ns, mtime_ns), follow_symlinks=follow)
+            del keep
+            self._report(node)
+
+    def set_xattr(self, node: Node, name: bytes, value: bytes, *, flags: int = 0) -> None:
+        """Set an extended attribute.
+
+        Raises:
+            PermissionError: For a `user.` attribute of what is neither file nor directory, and for names that
+                would be marks of overlayfs.
+        """
+        stored = store_xattr_name(name)
+        with self._lock:
+            self._check_takes_xattr(node, name)
+            if flags:  # before anything is copied up in vain
+                there = name in self.read_xattrs(node)
+                if there and flags & os.XATTR_CREATE:
+                    raise fail(errno.EEXIST, name)
+                if not there and flags & os.XATTR_REPLACE:
+                    raise fail(errno.ENODATA, name)
+            self._bring_up(node)
+            keep, target = self._target(node)
+            write_xattr(target, stored, value, flags=flags)
+            del keep
+            node.has_xattrs = True
+            self._report(node)
+
+    def remove_xattr(self, node: Node, name: bytes) -> None:
+        """Remove an extended attribute.
+
+        Raises:
+            OSError: ENODATA if there is none of that name.
+        """
+        stored = store_xattr_name(name)
+        with self._lock:
+            self._check_takes_xattr(node, name)
+            if name not in self.read_xattrs(node):
+                raise fail(errno.ENODATA, name)
+            self._bring_up(node)
+            keep, target = self._target(node)
+            remove_xattr(target, stored)
+            del keep
+            self._report(node)
+
+    @staticmethod
+    def _check_takes_xattr(node: Node, name: bytes) -> None:
+        if name.startswith(b"user.") and node.kind not in (stat.S_IFREG, stat.S_IFDIR):
+            raise fail(errno.EPERM, name)
+
+
+def write_pieces(fd: int, pieces: Iterable[bytes]) -> None:
+    """Write one piece after the other at a descriptor's place."""
+    for piece in pieces:
+        write_all(fd, piece)
+
+
+def chmod_at(directory: int, name: bytes, mode: int) -> None:
+    """Set the permission bits of an entry of a directory, never those of a symbolic link's target."""
+    fd = open_at(directory, name, O_PATH)
+    try:
+        os.chmod(b"/proc/self/fd/%d" % fd, mode)
+    finally:
+        os.close(fd)
+
+
+def _put_times(directory: int, before: os.stat_result) -> None:
+    """Put back the times of a directory, as the kernel does after a copy-up."""
+    os.utime(entry_of(directory, b"."), ns=(before.st_atime_ns, before.st_mtime_ns))

@@ -1,0 +1,163 @@
+"""The directories that a capture can read: an upper layer, and a plain directory that is imported.
+
+Decided here: how each answers what `vfs.scan.Layer` asks. Nothing follows a symbolic link, and every name is
+looked up in an open directory. One reader serves one capture at a time; a few directories stay open in it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+from avfs_git.host.beneath import OPEN_DIR, OPEN_LIST, Descriptor, open_at, open_beneath
+from avfs_git.host.xattrs import entry_of, list_xattrs, read_xattr
+from avfs_git.paths import TreePath, components
+from avfs_git.vfs.scan import DIRECTORY, FILE, WHITEOUT, Found, kind_of_mode
+from avfs_git.vfs.upper import UpperLayer, check_file_marks, is_whiteout, is_xattr_whiteout, read_dir_marks, read_user_xattrs
+
+_OPEN_DIRECTORIES = 64
+_OPEN_FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe put in a file's place must not hang the reader
+
+Xattrs = tuple[tuple[bytes, bytes], ...]
+
+
+class _Directories:
+    """Directories below a root, the last few of them kept open."""
+
+    def __init__(self, root: Descriptor) -> None:
+        self._root = root
+        self._open: OrderedDict[TreePath, Descriptor] = OrderedDict()
+
+    def get(self, path: TreePath) -> int:
+        found = self._open.get(path)
+        if found is None:
+            found = open_beneath(self._root.fd, components(path))
+            self._open[path] = found
+            if len(self._open) > _OPEN_DIRECTORIES:
+                self._open.popitem(last=False)
+        return found.fd
+
+
+class UpperReader:
+    """An upper layer, for a capture."""
+
+    def __init__(self, upper: UpperLayer) -> None:
+        self._upper = upper
+        self._directories = _Directories(upper.root)
+
+    def list_dir(self, path: TreePath) -> Sequence[Found]:
+        """List a directory."""
+        return [Found(*entry) for entry in self._upper.scan_dir(self._directories.get(path), path)]
+
+    def find(self, path: TreePath, name: bytes) -> Found | None:
+        """Look at one entry."""
+        try:
+            directory = self._directories.get(path)
+            found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        kind = kind_of_mode(found.st_mode)
+        if kind == DIRECTORY:
+            marks = read_dir_marks(entry_of(directory, name), path + b"/" + name if path else name)
+            return Found(name, found, kind, marks.opaque)
+        if kind == FILE and not found.st_size and read_dir_marks(entry_of(directory, b"."), path).xattr_whiteouts:
+            hidden = is_xattr_whiteout(found, entry_of(directory, name))
+            return Found(name, found, WHITEOUT if hidden else kind, opaque=False)
+        return Found(name, found, WHITEOUT if is_whiteout(found) else kind, opaque=False)
+
+    def open_file(self, path: TreePath, name: bytes) -> int:
+        """Open a file for reading, after a look at its marks."""
+        fd = open_at(self._directories.get(path), name, _OPEN_FILE)
+        try:
+            check_file_marks(fd, path + b"/" + name if path else name)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def read_link(self, path: TreePath, name: bytes) -> bytes:
+        """Read a symbolic link."""
+        return os.fsencode(os.readlink(name, dir_fd=self._directories.get(path)))
+
+    def file_xattrs(self, fd: int) -> Xattrs:
+        """Read the user's own attributes of an open file."""
+        found = read_user_xattrs(fd, b"")
+        return tuple(sorted((name, value) for name, value in found.items() if name.startswith(b"user."))) if found else ()
+
+    def dir_xattrs(self, path: TreePath) -> Xattrs:
+        """Read the user's own attributes of a directory."""
+        found = read_user_xattrs(entry_of(self._directories.get(path), b"."), path)
+        return tuple(sorted((name, value) for name, value in found.items() if name.startswith(b"user."))) if found else ()
+
+    def dir_stat(self, path: TreePath) -> os.stat_result:
+        """Stat a directory."""
+        return os.fstat(self._directories.get(path))
+
+
+class PlainDirectory:
+    """A directory of the host, for an import. Mounts below it are read like what they stand on."""
+
+    def __init__(self, root: Path) -> None:
+        """Open the directory. The root itself may be reached through symbolic links.
+
+        Raises OSError if it is not there.
+        """
+        self._directories = _Directories(Descriptor(os.open(root, OPEN_DIR & ~os.O_NOFOLLOW)))
+
+    def list_dir(self, path: TreePath) -> Sequence[Found]:
+        """List a directory, sorted by name."""
+        listing = open_at(self._directories.get(path), b".", OPEN_LIST)
+        found: list[Found] = []
+        try:
+            with os.scandir(listing) as entries:
+                for entry in entries:
+                    try:
+                        status = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:  # gone since it was listed
+                        continue
+                    found.append(Found(os.fsencode(entry.name), status, kind_of_mode(status.st_mode), opaque=False))
+        finally:
+            os.close(listing)
+        found.sort(key=lambda entry: entry.name)
+        return found
+
+    def find(self, path: TreePath, name: bytes) -> Found | None:
+        """Look at one entry."""
+        try:
+            found = os.stat(name, dir_fd=self._directories.get(path), follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return Found(name, found, kind_of_mode(found.st_mode), opaque=False)
+
+    def open_file(self, path: TreePath, name: bytes) -> int:
+        """Open a file for reading."""
+        fd = open_at(self._directories.get(path), name, _OPEN_FILE)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise FileNotFoundError(2, "no longer a file", name)
+        return fd
+
+    def read_link(self, path: TreePath, name: bytes) -> bytes:
+        """Read a symbolic link."""
+        return os.fsencode(os.readlink(name, dir_fd=self._directories.get(path)))
+
+    def file_xattrs(self, fd: int) -> Xattrs:
+        """Read the user's attributes of an open file."""
+        return _read_plain_xattrs(fd)
+
+    def dir_xattrs(self, path: TreePath) -> Xattrs:
+        """Read the user's attributes of a directory."""
+        return _read_plain_xattrs(entry_of(self._directories.get(path), b"."))
+
+    def dir_stat(self, path: TreePath) -> os.stat_result:
+        """Stat a directory."""
+        return os.fstat(self._directories.get(path))
+
+
+def _read_plain_xattrs(target: int | bytes) -> Xattrs:
+    names = [name for name in list_xattrs(target) if name.startswith(b"user.")]
+    pairs = [(name, read_xattr(target, name)) for name in sorted(names)]
+    return tuple((name, value) for name, value in pairs if value is not None)

@@ -1,0 +1,553 @@
+"""Changing names: making, linking, renaming and removing entries of the merged view.
+
+Decided here: by which steps on disk each of these becomes visible at once, and what the nodes say afterwards.
+
+    make      in place; over a whiteout: made in `work`, the two change places
+    unlink    in place; where the lower layer has the name: a whiteout is renamed over it
+    rmdir     in place; where the lower layer has the name: directory and whiteout change places
+    rename    what has a lower part is brought up first; then one rename, which leaves a whiteout where the lower
+              layer has the old name; a directory is opaque before it gets to where it could merge
+
+A kill between any two system calls leaves the old names or the new ones. A stray whiteout that hides nothing may
+stay. Callers and assumptions are those of `vfs.view`. The kernel's overlayfs can mount the result: no
+attribute but `opaque` is written.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from avfs_git import faults
+from avfs_git.host.beneath import (
+    POOL,
+    RENAME_EXCHANGE,
+    RENAME_NOREPLACE,
+    RENAME_WHITEOUT,
+    Descriptor,
+    open_at,
+    remove_tree,
+    rename_at,
+)
+from avfs_git.host.xattrs import entry_of
+from avfs_git.paths import NAME_MAX
+from avfs_git.vfs.copyup import CopyingView, chmod_at
+from avfs_git.vfs.inodes import Node
+from avfs_git.vfs.upper import is_whiteout
+from avfs_git.vfs.view import fail
+
+Owner = tuple[int, int]
+
+
+class Namespace(CopyingView):
+    """The merged view with everything that changes names."""
+
+    # --- making --------------------------------------------------------------------------------------------
+
+    def create(self, parent: Node, name: bytes, mode: int | None = None, *, owner: Owner | None = None) -> Node:
+        """Make an empty file.
+
+        Args:
+            parent: The directory that gets it.
+            name: Its name there.
+            mode: Its exact permission bits; None for what the process's umask leaves of 0666.
+            owner: Its user and group; None for the process's own. A directory that hands its group on does so.
+
+        Raises:
+            FileExistsError: If the name is taken.
+        """
+        with self._lock:
+            directory = self._prepare_new(parent, name)
+            masked = 0o666 if mode is None else mode & 0o777
+            try:
+                data = Descriptor(open_at(directory.fd, name, os.O_CREAT | os.O_EXCL | os.O_RDWR, masked))
+            except FileExistsError:
+                temporary, fd = self.upper.make_file(masked, os.O_RDWR)
+                data = Descriptor(fd)
+                self._show_new(parent, directory.fd, name, temporary, mode, owner)
+            else:
+                self._settle_in_place(parent, directory.fd, name, mode, owner)
+            node = self._add_new(parent, name, stat.S_IFREG)
+            data.writable = True
+            POOL.keep(node, data)
+            return node
+
+    def mkdir(self, parent: Node, name: bytes, mode: int | None = None, *, owner: Owner | None = None) -> Node:
+        """Make a directory; the arguments are those of `create`."""
+        with self._lock:
+            directory = self._prepare_new(parent, name)
+            masked = 0o777 if mode is None else mode & 0o777
+            try:
+                os.mkdir(name, masked, dir_fd=directory.fd)
+            except FileExistsError:
+                temporary = self.upper.make_dir(masked)
+                # It must not show what the lower layer has under the name, which the whiteout hid until now.
+                self.upper.set_opaque(entry_of(self.upper.work.fd, temporary))
+                self._show_new(parent, directory.fd, name, temporary, mode, owner)
+            else:
+                self._settle_in_place(parent, directory.fd, name, mode, owner)
+            node = self._add_new(parent, name, stat.S_IFDIR)
+            node.listing = {}
+            return node
+
+    def symlink(self, parent: Node, name: bytes, target: bytes, *, owner: Owner | None = None) -> Node:
+        """Make a symbolic link; what it points to is not looked at."""
+        with self._lock:
+            directory = self._prepare_new(parent, name)
+            try:
+                os.symlink(target, name, dir_fd=directory.fd)
+            except FileExistsError:
+                temporary = self.upper.new_name()
+                os.symlink(target, temporary, dir_fd=self.upper.work.fd)
+                self._show_new(parent, directory.fd, name, temporary, None, owner)
+            else:
+                self._settle_in_place(parent, directory.fd, name, None, owner)
+            return self._add_new(parent, name, stat.S_IFLNK)
+
+    def mknod(self, parent: Node, name: bytes, mode: int, rdev: int = 0, *, owner: Owner | None = None) -> Node:
+        """Make a file, fifo, socket or device.
+
+        Raises:
+            PermissionError: For a character device 0:0, which would be a whiteout.
+        """
+        kind = stat.S_IFMT(mode)
+        if kind in (stat.S_IFREG, 0):
+            return self.create(parent, name, mode & 0o7777, owner=owner)
+        if kind == stat.S_IFCHR and rdev == 0:
+            raise fail(errno.EPERM, name)
+        with self._lock:
+            directory = self._prepare_new(parent, name)
+            try:
+                os.mknod(name, mode & ~0o7000, rdev, dir_fd=directory.fd)
+            except FileExistsError:
+                temporary = self.upper.new_name()
+                os.mknod(temporary, mode & ~0o7000, rdev, dir_fd=self.upper.work.fd)
+                self._show_new(parent, directory.fd, name, temporary, mode & 0o7777, owner)
+            else:
+                self._settle_in_place(parent, directory.fd, name, mode & 0o7777, owner)
+            return self._add_new(parent, name, kind)
+
+    def link(self, node: Node, parent: Node, name: bytes) -> Node:
+        """Give a file one more name.
+
+        Raises:
+            PermissionError: For a directory.
+            FileNotFoundError: If the file has no name any more.
+        """
+        with self._lock:
+            self._check_new(parent, name)
+            if node.is_dir:
+                raise fail(errno.EPERM, name)
+            if node.parent is None:
+                raise fail(errno.ENOENT, name)
+            self._bring_up(node)
+            self._bring_up(parent)
+            directory = self._dir_fd(parent)
+            source = self._dir_fd(node.parent)
+            try:
+                os.link(node.name, name, src_dir_fd=source.fd, dst_dir_fd=directory.fd, follow_symlinks=False)
+            except FileExistsError:
+                temporary = self.upper.new_name()
+                os.link(node.name, temporary, src_dir_fd=source.fd, dst_dir_fd=self.upper.work.fd, follow_symlinks=False)
+                faults.reach("namespace.linked")
+                self.upper.show_instead(temporary, directory.fd, name)
+            status = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+            self.inodes.link_to_disk(node, (status.st_dev, status.st_ino))
+            node.links = status.st_nlink
+            self._add_name(node, parent, name)
+            if parent.listing is not None:
+                parent.listing[name] = node.kind
+            self._report_name(parent, name)
+            return node
+
+    def _prepare_new(self, parent: Node, name: bytes) -> Descriptor:
+        """Make sure that a name can be made, and bring the directory up."""
+        self._check_new(parent, name)
+        self._bring_up(parent)
+        return self._dir_fd(parent)
+
+    def _check_new(self, parent: Node, name: bytes) -> None:
+        self._check_name(parent, name)
+        if self._child(parent, name) is not None:
+            raise fail(errno.EEXIST, name)
+
+    def _check_name(self, parent: Node, name: bytes) -> None:
+        if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
+            raise fail(errno.EINVAL, name)
+        if len(name) > NAME_MAX:
+            raise fail(errno.ENAMETOOLONG, name)
+        if parent.kind != stat.S_IFDIR:
+            raise fail(errno.ENOTDIR, parent.name)
+        if parent.parent is None and parent is not self.root:
+            raise fail(errno.ENOENT, name)
+        if self._is_reserved(parent, name):
+            raise fail(errno.EPERM, name)
+
+    def _show_new(
+        self, parent: Node, directory: int, name: bytes, temporary: bytes, mode: int | None, owner: Owner | None
+    ) -> None:
+        """Put what was made in `work` in place of the whiteout that has its name."""
+        try:
+            self._settle(parent, self.upper.work.fd, temporary, mode, owner, hidden=True)
+            faults.reach("namespace.made")
+            self.upper.show_instead(temporary, directory, name)
+        except BaseException:
+            self.upper.discard(temporary)
+            raise
+
+    def _settle_in_place(self, parent: Node, directory: int, name: bytes, mode: int | None, owner: Owner | None) -> None:
+        """Settle what was just made under its own name, or take it back."""
+        try:
+            self._settle(parent, directory, name, mode, owner)
+        except BaseException:
+            remove_tree(directory, name)
+            raise
+
+    def _settle(
+        self, parent: Node, directory: int, name: bytes, mode: int | None, owner: Owner | None, *, hidden: bool = False
+    ) -> None:
+        """Give what was just made its owner and its exact mode.
+
+        What was made in its directory has got the group that the directory hands on; what was made hidden, in
+        `work`, gets it here.
+        """
+        if mode is None and owner is None and not (hidden and self._hands_group_on(parent)):
+            return
+        made = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        uid, gid = owner or (made.st_uid, made.st_gid)
+        is_dir = stat.S_ISDIR(made.st_mode)
+        wanted = stat.S_IMODE(made.st_mode) if mode is None else mode & 0o7777
+        if self._hands_group_on(parent):
+            gid = os.stat(self._dir_fd(parent).fd).st_gid
+            if is_dir:
+                wanted |= stat.S_ISGID
+        moved = (uid, gid) != (made.st_uid, made.st_gid)
+        if moved:
+            os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
+        if not stat.S_ISLNK(made.st_mode) and (moved or wanted != stat.S_IMODE(made.st_mode)):
+            chmod_at(directory, name, wanted)
+
+    def _hands_group_on(self, parent: Node) -> bool:
+        found = parent.sets_group
+        if found is None:
+            found = bool(os.stat(self._dir_fd(parent).fd).st_mode & stat.S_ISGID)
+            parent.sets_group = found
+        return found
+
+    def _add_new(self, parent: Node, name: bytes, kind: int) -> Node:
+        node = Node(kind, parent, name, None, upper=True)
+        node.has_xattrs = False
+        if parent.listing is not None:
+            parent.listing[name] = kind
+        self._add(node)
+        self._report_name(parent, name)
+        return node
+
+    # --- removing ------------------------------------------------------------------------------------------
+
+    def unlink(self, parent: Node, name: bytes) -> None:
+        """Remove a name of anything but a directory.
+
+        Raises:
+            IsADirectoryError: If it is one.
+        """
+        with self._lock:
+            self._check_name(parent, name)
+            node = self.lookup(parent, name)
+            if node.is_dir:
+                raise fail(errno.EISDIR, name)
+            self._remove_name(parent, name, node)
+            self._report_name(parent, name)
+
+    def _remove_name(self, parent: Node, name: bytes, node: Node) -> None:
+        """Remove a name on disk and from the nodes; a directory with everything below it."""
+        hides = self._lower_child(parent, name) is not None
+        self._hold_below(node)
+        if not node.upper:
+            self._bring_up(parent)
+            self.upper.add_whiteout(self._dir_fd(parent).fd, name)
+        else:
+            directory = self._dir_fd(parent)
+            try:
+                if hides:
+                    self.upper.replace_by_whiteout(directory.fd, name, is_dir=node.is_dir)
+                elif not node.is_dir:
+                    os.unlink(name, dir_fd=directory.fd)
+                else:
+                    self._remove_upper_dir(directory.fd, name)
+            except FileNotFoundError:
+                # Somebody removed it behind our back: forget it, so that the next look tells the truth.
+                self._detach(parent, name, node)
+                if parent.listing is not None:
+                    parent.listing.pop(name, None)
+                raise
+        if parent.listing is not None:
+            if hides:
+                parent.listing[name] = 0
+            else:
+                parent.listing.pop(name, None)
+        self._detach(parent, name, node)
+
+    def _remove_upper_dir(self, directory: int, name: bytes) -> None:
+        try:
+            os.rmdir(name, dir_fd=directory)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            self.upper.remove_dir(directory, name)
+            self.upper.forget_dirs()
+
+    def rmdir(self, parent: Node, name: bytes) -> None:
+        """Remove an empty directory.
+
+        Raises:
+            OSError: ENOTEMPTY if it shows an entry.
+        """
+        with self._lock:
+            self._check_name(parent, name)
+            node = self.lookup(parent, name)
+            if not node.is_dir:
+                raise fail(errno.ENOTDIR, name)
+            if not self.is_empty(node):
+                raise fail(errno.ENOTEMPTY, name)
+            self._remove_name(parent, name, node)
+            self.upper.forget_dirs()
+            self._report_name(parent, name)
+
+    def remove_tree(self, parent: Node, name: bytes) -> None:
+        """Remove an entry with everything below it, in one visible step."""
+        with self._lock:
+            self._check_name(parent, name)
+            node = self.lookup(parent, name)
+            self._remove_name(parent, name, node)
+            if node.is_dir:
+                self._forget_paths()
+                self.upper.forget_dirs()
+            self._report_name(parent, name, deep=node.is_dir)
+
+    def _hold_below(self, node: Node) -> None:
+        if not self._pinned:
+            return
+        pending = [node]
+        while pending:
+            here = pending.pop()
+            self._hold(here)
+            pending.extend(here.children.values())
+
+    def _detach(self, parent: Node, name: bytes, node: Node) -> None:
+        """Take a name from a node; without names and pins it is gone, and so is what is below it."""
+        self._forget_path(parent, name)
+        parent.children.pop(name, None)
+        if node.aliases:
+            rest = [alias for alias in node.names() if alias[0] is not parent or alias[1] != name]
+            node.parent, node.name = rest[0]
+            node.aliases = rest[1:] or None
+            node.links -= 1
+            node.held = None
+            return
+        node.parent = None
+        node.links -= 1
+        if node.is_dir:
+            below = list(node.children.items())
+            for child_name, child in below:
+                self._detach_below(node, child_name, child)
+            node.listing = {}
+        elif node.links > 0 and node.disk_key is not None:
+            # Names that nobody has looked up yet lead to the same file: they are to find this node.
+            if not node.pins:
+                self._release(node)
+            return
+        self.inodes.unlink_from_disk(node)
+        if not node.pins:
+            self._release(node)
+
+    def _detach_below(self, parent: Node, name: bytes, node: Node) -> None:
+        pending = [(parent, name, node)]
+        while pending:
+            above, below_name, here = pending.pop()
+            pending.extend((here, child_name, child) for child_name, child in here.children.items())
+            rest = [alias for alias in here.names() if alias[0] is not above or alias[1] != below_name]
+            here.links -= 1
+            if rest:
+                here.parent, here.name = rest[0]
+                here.aliases = rest[1:] or None
+                here.held = None
+                continue
+            here.parent = None
+            here.aliases = None
+            if here.is_dir:
+                here.children = {}
+                here.listing = {}
+            if not here.pins:
+                self._release(here)
+        parent.children.pop(name, None)
+
+    def _forget_paths(self) -> None:
+        self._paths.clear()
+        self._paths[b""] = self.root
+
+    # --- renaming ------------------------------------------------------------------------------------------
+
+    def rename(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes, *, flags: int = 0) -> None:
+        """Rename an entry, a directory with everything below it.
+
+        Args:
+            parent: The directory that holds it.
+            name: Its name there.
+            new_parent: The directory that gets it.
+            new_name: Its name there.
+            flags: `RENAME_NOREPLACE` or `RENAME_EXCHANGE` of renameat2(2).
+
+        Raises:
+            OSError: As rename(2) does.
+        """
+        with self._lock:
+            if flags not in (0, RENAME_NOREPLACE, RENAME_EXCHANGE):
+                raise fail(errno.EINVAL, name)
+            self._check_name(parent, name)
+            self._check_name(new_parent, new_name)
+            node = self.lookup(parent, name)
+            target = self._child(new_parent, new_name)
+            self._check_rename(node, parent, target, new_parent, new_name, flags)
+            if target is node:
+                return
+            if flags == RENAME_EXCHANGE and target is not None:
+                self._exchange(parent, name, node, new_parent, new_name, target)
+            else:
+                self._move(parent, name, node, new_parent, new_name, target)
+
+    def _check_rename(self, node: Node, parent: Node, target: Node | None, new_parent: Node, new_name: bytes, flags: int) -> None:
+        """Refuse what rename(2) refuses, in the order in which Linux looks at it."""
+        if target is None and flags == RENAME_EXCHANGE:
+            raise fail(errno.ENOENT, new_name)
+        if target is not None and flags == RENAME_NOREPLACE:
+            raise fail(errno.EEXIST, new_name)
+        if node.is_dir and _is_within(new_parent, node):
+            raise fail(errno.EINVAL, new_name)
+        if target is None or target is node:
+            return
+        if target.is_dir and _is_within(parent, target):
+            raise fail(errno.EINVAL if flags == RENAME_EXCHANGE else errno.ENOTEMPTY, new_name)
+        if flags == RENAME_EXCHANGE:
+            return
+        if node.is_dir and not target.is_dir:
+            raise fail(errno.ENOTDIR, new_name)
+        if target.is_dir and not node.is_dir:
+            raise fail(errno.EISDIR, new_name)
+        if target.is_dir and not self.is_empty(target):
+            raise fail(errno.ENOTEMPTY, new_name)
+
+    def _prepare_to_move(self, node: Node, new_parent: Node) -> None:
+        """Bring up what is to be moved, whole, so that it shows the same wherever it stands."""
+        if not node.is_dir:
+            self._bring_up(node)
+            return
+        self._make_pure(node)
+        if new_parent.lower is not None:
+            self._set_opaque(node)
+
+    def _move(self, parent: Node, name: bytes, node: Node, new_parent: Node, new_name: bytes, target: Node | None) -> None:
+        self._bring_up(new_parent)
+        self._prepare_to_move(node, new_parent)
+        if target is not None:
+            self._hold(target)
+            if target.is_dir and target.upper and self._upper_names(target):
+                self._clear_whiteouts(target, new_parent, new_name)
+        hides = self._lower_child(parent, name) is not None
+        source, sink = self._dir_fd(parent), self._dir_fd(new_parent)
+        faults.reach("namespace.rename_prepared")
+        if node.is_dir and target is None and self._has_whiteout(new_parent, new_name):
+            # A directory cannot be renamed over a device: they change places, and the whiteout stays if needed.
+            rename_at(source.fd, name, sink.fd, new_name, RENAME_EXCHANGE)
+            faults.reach("namespace.renamed")
+            if not hides:
+                os.unlink(name, dir_fd=source.fd)
+        else:
+            rename_at(source.fd, name, sink.fd, new_name, RENAME_WHITEOUT if hides else 0)
+            faults.reach("namespace.renamed")
+        if target is not None:
+            self._detach(new_parent, new_name, target)
+        self._rebind(parent, name, node, new_parent, new_name)
+        if parent.listing is not None:
+            if hides:
+                parent.listing[name] = 0
+            else:
+                parent.listing.pop(name, None)
+        if new_parent.listing is not None:
+            new_parent.listing[new_name] = node.kind
+        self._after_rename(parent, name, new_parent, new_name, deep=node.is_dir)
+
+    def _exchange(self, parent: Node, name: bytes, node: Node, new_parent: Node, new_name: bytes, target: Node) -> None:
+        self._prepare_to_move(node, new_parent)
+        self._prepare_to_move(target, parent)
+        source, sink = self._dir_fd(parent), self._dir_fd(new_parent)
+        faults.reach("namespace.rename_prepared")
+        rename_at(source.fd, name, sink.fd, new_name, RENAME_EXCHANGE)
+        faults.reach("namespace.renamed")
+        self._forget_path(parent, name)
+        self._forget_path(new_parent, new_name)
+        self._set_name(node, parent, name, new_parent, new_name)
+        self._set_name(target, new_parent, new_name, parent, name)
+        new_parent.children[new_name] = node
+        parent.children[name] = target
+        if parent.listing is not None:
+            parent.listing[name] = target.kind
+        if new_parent.listing is not None:
+            new_parent.listing[new_name] = node.kind
+        self._after_rename(parent, name, new_parent, new_name, deep=node.is_dir or target.is_dir)
+
+    def _after_rename(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes, *, deep: bool) -> None:
+        if deep:
+            self._forget_paths()
+            self.upper.forget_dirs()
+        self._report_name(parent, name, deep=deep)
+        self._report_name(new_parent, new_name, deep=deep)
+
+    def _rebind(self, parent: Node, name: bytes, node: Node, new_parent: Node, new_name: bytes) -> None:
+        self._forget_path(parent, name)
+        self._forget_path(new_parent, new_name)
+        parent.children.pop(name, None)
+        new_parent.children[new_name] = node
+        self._set_name(node, parent, name, new_parent, new_name)
+
+    @staticmethod
+    def _set_name(node: Node, parent: Node, name: bytes, new_parent: Node, new_name: bytes) -> None:
+        if node.parent is parent and node.name == name:
+            node.parent, node.name = new_parent, new_name
+        elif node.aliases:
+            node.aliases = [
+                (new_parent, new_name) if above is parent and alias == name else (above, alias) for above, alias in node.aliases
+            ]
+
+    def _has_whiteout(self, parent: Node, name: bytes) -> bool:
+        if parent.listing is not None:
+            return parent.listing.get(name) == 0
+        try:
+            found = os.stat(name, dir_fd=self._dir_fd(parent).fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return is_whiteout(found) or not stat.S_ISDIR(found.st_mode)
+
+    def _clear_whiteouts(self, node: Node, parent: Node, name: bytes) -> None:
+        """Put a really empty directory in place of one that shows no entry, so that a rename can replace it."""
+        directory = self._dir_fd(parent)
+        before = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+        temporary = self.upper.make_dir(0o700)
+        self.upper.set_opaque(entry_of(self.upper.work.fd, temporary))
+        if (before.st_uid, before.st_gid) != (self._uid, self._gid):
+            os.chown(temporary, before.st_uid, before.st_gid, dir_fd=self.upper.work.fd, follow_symlinks=False)
+        chmod_at(self.upper.work.fd, temporary, stat.S_IMODE(before.st_mode))
+        faults.reach("namespace.empty_made")
+        self.upper.show_instead(temporary, directory.fd, name)
+        node.descriptor = None
+        node.listing = {}
+        node.lower = None
+
+
+def _is_within(node: Node | None, directory: Node) -> bool:
+    while node is not None:
+        if node is directory:
+            return True
+        node = node.parent
+    return False

@@ -1,0 +1,159 @@
+"""Finding what changed in a layer: the upper layer of a workspace, or a plain directory that is imported.
+
+Decided here: what a capture may ask of a layer (`Layer`), how the paths that a process knows it changed are
+kept (`DirtySet`), and which names of one directory need another look (`scan_directory`). Only the directory
+at hand is held in memory. Callers hold the workspace lock; files may still change under a scan when a live
+tree is mounted, which the capture detects file by file.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from avfs_git.paths import TreePath, components
+from avfs_git.vfs.statcache import FINGERPRINT_SIZE, DirCache, Fingerprint, take_fingerprint
+
+FILE, DIRECTORY, SYMLINK, WHITEOUT, OTHER = "file", "dir", "symlink", "whiteout", "other"
+
+_WHITEOUT_PRINT: Fingerprint = b"whiteout".ljust(FINGERPRINT_SIZE, b"\0")
+
+
+class Found(NamedTuple):
+    """One entry of a layer's directory, as lstat shows it."""
+
+    name: bytes
+    stat: os.stat_result
+    kind: str
+    opaque: bool
+    """Whether it is a directory that hides what the lower layer has there."""
+
+
+class Layer(Protocol):
+    """What a capture asks of a directory on disk. Nothing here follows a symbolic link."""
+
+    def list_dir(self, path: TreePath) -> Sequence[Found]:
+        """List a directory. Raises LayerNotUnderstood for marks that cannot be read."""
+        ...
+
+    def find(self, path: TreePath, name: bytes) -> Found | None:
+        """Look at one entry; None if nothing is there."""
+        ...
+
+    def open_file(self, path: TreePath, name: bytes) -> int:
+        """Open a regular file for reading; the caller closes it."""
+        ...
+
+    def read_link(self, path: TreePath, name: bytes) -> bytes:
+        """Read a symbolic link."""
+        ...
+
+    def file_xattrs(self, fd: int) -> tuple[tuple[bytes, bytes], ...]:
+        """Read the user's own extended attributes of an open file, sorted."""
+        ...
+
+    def dir_xattrs(self, path: TreePath) -> tuple[tuple[bytes, bytes], ...]:
+        """Read the user's own extended attributes of a directory, sorted."""
+        ...
+
+    def dir_stat(self, path: TreePath) -> os.stat_result:
+        """Stat a directory."""
+        ...
+
+
+def kind_of_mode(mode: int) -> str:
+    """Name what an st_mode is, whiteouts aside."""
+    if stat.S_ISREG(mode):
+        return FILE
+    if stat.S_ISDIR(mode):
+        return DIRECTORY
+    return SYMLINK if stat.S_ISLNK(mode) else OTHER
+
+
+class DirtySet:
+    """Paths that may have changed, as a tree of names.
+
+    A name whose value is None may have changed with everything below it.
+    """
+
+    __slots__ = ("names",)
+
+    def __init__(self) -> None:
+        self.names: dict[bytes, DirtySet | None] = {}
+
+    def add(self, path: TreePath, *, deep: bool = False) -> None:
+        """Note that the entry at a path may have changed, or with `deep` all that is below it too."""
+        parts = components(path)
+        if not parts:
+            return
+        here = self
+        for part in parts[:-1]:
+            if part not in here.names:
+                here.names[part] = DirtySet()
+            below = here.names[part]
+            if below is None:
+                return
+            here = below
+        last = parts[-1]
+        if deep:
+            here.names[last] = None
+        elif last not in here.names:
+            here.names[last] = DirtySet()
+
+    def __bool__(self) -> bool:
+        return bool(self.names)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.names)
+
+
+class Suspect(NamedTuple):
+    """A name that needs another look."""
+
+    name: bytes
+    found: Found | None
+    fingerprint: Fingerprint | None
+    cached: Fingerprint | None
+    below: DirtySet | None
+    """For a directory: the only names in it that can have changed; None if any can."""
+
+
+def scan_directory(
+    layer: Layer, path: TreePath, cached: DirCache, only: DirtySet | None, *, racy_after_ns: int
+) -> Iterator[Suspect]:
+    """Yield the names of one directory that differ from the cache, directories always among them.
+
+    Args:
+        layer: Where the directory is.
+        path: The directory, which the layer holds.
+        cached: Its fingerprints at the last capture.
+        only: Look at these names only.
+        racy_after_ns: See `take_fingerprint`.
+    """
+    if only is not None:
+        for name, below in only.names.items():
+            found = layer.find(path, name)
+            yield _suspect(name, found, cached, below, racy_after_ns)
+        return
+    seen: set[bytes] = set()
+    for found in layer.list_dir(path):
+        seen.add(found.name)
+        suspect = _suspect(found.name, found, cached, None, racy_after_ns)
+        if found.kind == DIRECTORY or suspect.fingerprint != suspect.cached:
+            yield suspect
+    for name in [name for name in cached if name not in seen and name != b"."]:
+        yield Suspect(name, None, None, cached[name], None)
+
+
+def _suspect(
+    name: bytes, found: Found | None, cached: Mapping[bytes, Fingerprint], below: DirtySet | None, racy: int
+) -> Suspect:
+    if found is None:
+        return Suspect(name, None, None, cached.get(name), None)
+    if found.kind == WHITEOUT:
+        # Whiteouts of a layer may be links to one device, so that their times and number tell nothing.
+        return Suspect(name, found, _WHITEOUT_PRINT, cached.get(name), below)
+    print_now = take_fingerprint(found.stat, opaque=found.opaque, racy_after_ns=racy if found.kind == FILE else None)
+    return Suspect(name, found, print_now, cached.get(name), below)

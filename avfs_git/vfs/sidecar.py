@@ -1,0 +1,144 @@
+"""The sidecar: how trees hold what a git tree of clean history cannot.
+
+Decided here and nowhere else: the format of a sidecar tree (docs/format.md is its normative text).
+`vfs.lower` reads it, `workspace.capture` writes it. Pure functions over objects; no disk, no locks.
+
+A sidecar tree mirrors the directories of its checkpoint. In the tree of one directory stand
+
+- `meta`, a blob of NUL-terminated records `MTIME_NS SP MODE SP XATTRS SP NAME`, sorted by name, one for
+  each entry of the directory whose attributes are known. MODE is octal permission bits, or `-` where git's
+  own mode says all; XATTRS is `-` or `KEY=VALUE` pairs joined by commas, the key percent-escaped and the
+  value in base64. In the root's `meta`, the name `.` is the root itself.
+- `=NAME` for a child that only the sidecar holds (an ignored file, an empty directory, a nested repository),
+  and for a directory of the git tree with such a child somewhere below it;
+- `+NAME` for a directory of the git tree of which the sidecar holds attributes only, so that whoever looks for
+  untracked content need not look there.
+
+NAME is escaped (`%` as `%25`, `\\` as `%5C`), and the sign before it makes every name one that git accepts.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+from avfs_git.errors import ObjectCorrupt
+from avfs_git.paths import Oid
+
+META_NAME = b"meta"
+SELF = b"."
+"""The record of the root directory itself."""
+
+_MODE_FILE = 0o100644
+_RECORD = re.compile(rb"(-?\d+|-) ([0-7]+|-) ([^ \0]+) ([^\0]+)\0")
+
+
+class Meta(NamedTuple):
+    """The attributes of one entry that its git mode does not tell."""
+
+    mtime_ns: int | None = None
+    mode: int | None = None
+    """Permission bits (07777), or None where git's mode says them."""
+    xattrs: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class SideEntry(NamedTuple):
+    """A child in a sidecar tree."""
+
+    mode: int
+    oid: Oid
+    untracked: bool
+    """Whether it is, or has below it, something that only the sidecar holds."""
+
+
+def parse_sidecar(tree: Mapping[bytes, tuple[int, Oid]], oid: Oid) -> tuple[dict[bytes, SideEntry], Oid | None]:
+    """Read a sidecar tree: its children by their real names, and its `meta` blob.
+
+    Raises:
+        ObjectCorrupt: If it holds an entry that no sidecar has.
+    """
+    found: dict[bytes, SideEntry] = {}
+    meta: Oid | None = None
+    for entry, (mode, child) in tree.items():
+        if entry == META_NAME:
+            meta = child
+            continue
+        name = entry[1:]
+        if b"%" in name:
+            name = name.replace(b"%5C", b"\\").replace(b"%25", b"%")
+        if entry[:1] not in (b"=", b"+") or name in (b"", b".", b"..") or _escape(name) != entry[1:]:
+            raise ObjectCorrupt(oid.hex(), f"{entry!r} is not an entry of a sidecar")
+        found[name] = SideEntry(mode, child, entry[:1] == b"=")
+    return found, meta
+
+
+def compose_sidecar(children: Mapping[bytes, SideEntry], meta: Oid | None) -> dict[bytes, tuple[int, Oid]]:
+    """Make the entries of a sidecar tree; the reverse of `parse_sidecar`."""
+    entries = {(b"=" if untracked else b"+") + _escape(name): (mode, oid) for name, (mode, oid, untracked) in children.items()}
+    if meta is not None:
+        entries[META_NAME] = (_MODE_FILE, meta)
+    return entries
+
+
+def _escape(name: bytes) -> bytes:
+    return name.replace(b"%", b"%25").replace(b"\\", b"%5C") if b"%" in name or b"\\" in name else name
+
+
+def parse_meta(data: bytes, oid: Oid) -> dict[bytes, Meta]:
+    """Read a `meta` blob.
+
+    Raises:
+        ObjectCorrupt: If it is not one.
+    """
+    found: dict[bytes, Meta] = {}
+    end = 0
+    for match in _RECORD.finditer(data):
+        if match.start() != end:
+            break
+        end = match.end()
+        mtime, mode, xattrs, name = match.groups()
+        found[name] = Meta(
+            None if mtime == b"-" else int(mtime),
+            None if mode == b"-" else int(mode, 8) & 0o7777,
+            () if xattrs == b"-" else _parse_xattrs(xattrs, oid),
+        )
+    if end != len(data):
+        raise ObjectCorrupt(oid.hex(), "it is not the metadata of a sidecar")
+    return found
+
+
+def _parse_xattrs(field: bytes, oid: Oid) -> tuple[tuple[bytes, bytes], ...]:
+    pairs = []
+    for pair in field.split(b","):
+        key, _, value = pair.partition(b"=")
+        try:
+            pairs.append((unquote_to_bytes(key), binascii.a2b_base64(value, strict_mode=True) if value else b""))
+        except binascii.Error as error:
+            raise ObjectCorrupt(oid.hex(), "an attribute in the metadata of a sidecar is not base64") from error
+    return tuple(pairs)
+
+
+def serialize_meta(records: Mapping[bytes, Meta]) -> bytes:
+    """Write a `meta` blob."""
+    out = []
+    for name in sorted(records):
+        mtime_ns, mode, xattrs = records[name]
+        out.append(
+            b"%s %s %s %s\0"
+            % (
+                b"-" if mtime_ns is None else b"%d" % mtime_ns,
+                b"-" if mode is None else b"%o" % mode,
+                _format_xattrs(xattrs) if xattrs else b"-",
+                name,
+            )
+        )
+    return b"".join(out)
+
+
+def _format_xattrs(xattrs: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    return b",".join(
+        quote_from_bytes(key, safe="").encode("ascii") + b"=" + binascii.b2a_base64(value, newline=False) for key, value in xattrs
+    )

@@ -1,0 +1,212 @@
+"""The stat cache: what the upper layer looked like when it was last known to equal a checkpoint.
+
+Decided here: what identifies an unchanged entry (its fingerprint) and how the cache is kept on disk.
+`workspace.capture` compares the upper layer with it, so that a checkpoint reads only what changed.
+
+The file is a log of transactions, each with its length and checksum; what follows the first damaged one is
+ignored. A shorter log only means an older state, from which more is read again: the cache may be deleted at
+any time. It is written under the workspace lock and never forced to disk.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from avfs_git.paths import Oid, TreePath
+
+_MAGIC = b"avfs-statcache 1\n"
+_HEAD = struct.Struct("<II")  # length of the payload, its CRC-32
+_SYNC = struct.Struct("<20s20s20sI")  # tree, sidecar, commit, number of directories
+_DIRECTORY = struct.Struct("<IBII")  # length of the path, flags, entries set, names dropped
+_NAME = struct.Struct("<H")
+_FINGERPRINT = struct.Struct("<IQqqQB")  # mode, size, mtime, ctime, inode, opaque
+FINGERPRINT_SIZE = _FINGERPRINT.size
+_NOTHING = bytes(20)
+_SUBTREE_GONE = 1
+
+Fingerprint = bytes
+DirCache = dict[bytes, Fingerprint]
+
+
+def take_fingerprint(found: os.stat_result, *, opaque: bool = False, racy_after_ns: int | None = None) -> Fingerprint:
+    """Condense what tells whether an entry changed.
+
+    Args:
+        found: From lstat.
+        opaque: Whether it is an opaque directory.
+        racy_after_ns: A file changed at this time or later may change again without its times moving
+            (the clock of file systems ticks coarsely), so that it gets a fingerprint that matches nothing.
+    """
+    ctime_ns = found.st_ctime_ns
+    if racy_after_ns is not None and ctime_ns >= racy_after_ns:
+        ctime_ns = -1
+    return _FINGERPRINT.pack(found.st_mode, found.st_size, found.st_mtime_ns, ctime_ns, found.st_ino, opaque)
+
+
+class StatCache:
+    """Fingerprints by directory, and the tree, sidecar and commit at which they hold.
+
+    Attributes:
+        tree: The git tree that the workspace equalled, or None for an empty one.
+        sidecar: Its sidecar tree.
+        commit: The commit that recorded it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.tree: Oid | None = None
+        self.sidecar: Oid | None = None
+        self.commit: Oid | None = None
+        self.directories: dict[TreePath, DirCache] = {}
+        self._size = 0
+
+    @classmethod
+    def load(cls, path: Path) -> StatCache | None:
+        """Read the cache; None if there is none that can be used."""
+        cache = cls(path)
+        try:
+            data = path.read_bytes()
+        except OSError:  # it is only a cache: whatever is wrong with it, everything is read again
+            return None
+        if not data.startswith(_MAGIC):
+            return None
+        at = len(_MAGIC)
+        seen = False
+        while at + _HEAD.size <= len(data):
+            length, crc = _HEAD.unpack_from(data, at)
+            payload = data[at + _HEAD.size : at + _HEAD.size + length]
+            if len(payload) != length or zlib.crc32(payload) != crc:
+                break
+            try:
+                cache._apply(payload)
+            except (struct.error, IndexError):
+                break
+            seen = True
+            at += _HEAD.size + length
+        cache._size = at
+        return cache if seen else None
+
+    def directory(self, path: TreePath) -> DirCache | None:
+        """Get the fingerprints of a directory of the upper layer; None if it held none."""
+        return self.directories.get(path)
+
+    def _apply(self, payload: bytes) -> None:
+        tree, sidecar, commit, count = _SYNC.unpack_from(payload, 0)
+        at = _SYNC.size
+        gone: set[bytes] = set()
+        updates: list[tuple[TreePath, DirCache, list[bytes]]] = []
+        for _ in range(count):
+            path_length, flags, entries, drops = _DIRECTORY.unpack_from(payload, at)
+            at += _DIRECTORY.size
+            path = TreePath(payload[at : at + path_length])
+            at += path_length
+            if flags & _SUBTREE_GONE:
+                gone.add(path)
+                continue
+            dropped = []
+            for _ in range(drops):
+                (length,) = _NAME.unpack_from(payload, at)
+                at += 2 + length
+                dropped.append(payload[at - length : at])
+            there: DirCache = {}
+            for _ in range(entries):
+                (length,) = _NAME.unpack_from(payload, at)
+                at += 2
+                name = payload[at : at + length]
+                at += length
+                there[name] = payload[at : at + _FINGERPRINT.size]
+                at += _FINGERPRINT.size
+            updates.append((path, there, dropped))
+        # What went away is what was there before; the same capture may speak of what took its place.
+        self._drop_subtrees(gone)
+        for path, there, dropped in updates:
+            here = self.directories.setdefault(path, {})
+            for name in dropped:
+                here.pop(name, None)
+            here.update(there)
+        self.tree = None if tree == _NOTHING else Oid(tree)
+        self.sidecar = None if sidecar == _NOTHING else Oid(sidecar)
+        self.commit = None if commit == _NOTHING else Oid(commit)
+
+    def _drop_subtrees(self, gone: set[bytes]) -> None:
+        if not gone:
+            return
+        for path in list(self.directories):
+            here: bytes = path
+            while here not in gone and here:
+                here = here.rpartition(b"/")[0]
+            if here:
+                del self.directories[path]
+
+    def commit_update(self, update: StatCacheUpdate, *, tree: Oid | None, sidecar: Oid | None, commit: Oid | None) -> None:
+        """Take over what a capture found, in memory and on disk.
+
+        Call it only after the objects that it speaks of are durable: an entry that is marked clean is not
+        read again.
+        """
+        payload = [_SYNC.pack(tree or _NOTHING, sidecar or _NOTHING, commit or _NOTHING, update.count)]
+        payload.extend(update.encode())
+        joined = b"".join(payload)
+        self._apply(joined)
+        record = _HEAD.pack(len(joined), zlib.crc32(joined)) + joined
+        entries = sum(map(len, self.directories.values()))
+        try:
+            if self._size == 0 or self._size > 4096 + 400 * entries:
+                self._rewrite()
+            else:
+                with self._path.open("r+b") as file:
+                    file.truncate(self._size)
+                    file.seek(self._size)
+                    file.write(record)
+                self._size += len(record)
+        except OSError:
+            # A cache that cannot be written must not fail a checkpoint that is already durable; one that
+            # may hold half of this transaction is told by its checksum.
+            self._size = 0
+
+    def _rewrite(self) -> None:
+        whole = StatCacheUpdate()
+        for path, entries in self.directories.items():
+            whole.set_directory(path, entries, ())
+        joined = _SYNC.pack(self.tree or _NOTHING, self.sidecar or _NOTHING, self.commit or _NOTHING, whole.count) + b"".join(
+            whole.encode()
+        )
+        temporary = self._path.with_name(self._path.name + ".new")
+        data = _MAGIC + _HEAD.pack(len(joined), zlib.crc32(joined)) + joined
+        temporary.write_bytes(data)
+        temporary.replace(self._path)
+        self._size = len(data)
+
+
+class StatCacheUpdate:
+    """What one capture learnt, until it is known to be recorded."""
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[TreePath, int, Iterable[tuple[bytes, Fingerprint]], Iterable[bytes]]] = []
+
+    @property
+    def count(self) -> int:
+        """How many directories it speaks of."""
+        return len(self._steps)
+
+    def set_directory(self, path: TreePath, entries: DirCache, dropped: Iterable[bytes]) -> None:
+        """Record fingerprints of a directory, and names that it holds no longer."""
+        self._steps.append((path, 0, tuple(entries.items()), tuple(dropped)))
+
+    def drop_subtree(self, path: TreePath) -> None:
+        """Record that nothing is at and below a path in the upper layer."""
+        self._steps.append((path, _SUBTREE_GONE, (), ()))
+
+    def encode(self) -> Iterable[bytes]:
+        """Yield the payload of its transaction."""
+        for path, flags, entries, dropped in self._steps:
+            entry_list, drop_list = list(entries), list(dropped)
+            yield _DIRECTORY.pack(len(path), flags, len(entry_list), len(drop_list)) + path
+            for name in drop_list:
+                yield _NAME.pack(len(name)) + name
+            for name, fingerprint in entry_list:
+                yield _NAME.pack(len(name)) + name + fingerprint

@@ -1,0 +1,542 @@
+"""The upper layer on disk: what a workspace changed relative to its base.
+
+Decided here and nowhere else: how a deletion (whiteout), a directory that hides the one below it (opaque) and
+the other marks of overlayfs are spelled, so that the kernel's overlayfs (mounted with `userxattr`) and avfs can
+each show the same workspace, one after the other. `vfs.merged` and the capture of a checkpoint ask it.
+
+    whiteout    a character device 0:0; also read: an empty file with `user.overlay.whiteout` in a directory
+                with `user.overlay.opaque=x`
+    opaque      a directory with `user.overlay.opaque=y`
+    harmless    `user.overlay.` origin, impure, nlink, uuid, upper, protattr: hints for the kernel
+    anything else under `user.overlay.` or `trusted.overlay.` is refused (`LayerNotUnderstood`), never guessed
+    an attribute `user.overlay.X` that a program sets is kept as `user.overlay.overlay.X`, as the kernel does
+
+Everything is relative to directory descriptors and no symbolic link is followed. Readers need nothing; writers
+hold the workspace lock. Each function leaves the layer either as it was or as promised, at a kill between any two
+system calls: what is being made stands in `work` until one rename shows it. Leftovers there belong to nobody and
+are removed by `clean_work`. Nothing is forced to disk: a power cut is what checkpoints are for.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from avfs_git import faults
+from avfs_git.errors import HostUnsupported, LayerNotUnderstood
+from avfs_git.host.beneath import (
+    OPEN_DIR,
+    OPEN_LIST,
+    RENAME_EXCHANGE,
+    RENAME_NOREPLACE,
+    RENAME_WHITEOUT,
+    Descriptor,
+    open_at,
+    open_beneath,
+    open_dir,
+    remove_tree,
+    rename_at,
+)
+from avfs_git.host.xattrs import Target, entry_of, list_xattrs, read_xattr, remove_xattr, write_xattr
+from avfs_git.paths import TreePath, components, split
+
+WHITEOUT_RDEV = 0  # Documentation/filesystems/overlayfs.rst: "a character device with 0/0 device number"
+_MARKS = b"user.overlay."
+_ESCAPED = b"user.overlay.overlay."
+_FOREIGN_MARKS = b"trusted.overlay."
+_OPAQUE = _MARKS + b"opaque"
+_XWHITEOUT = _MARKS + b"whiteout"
+_HARMLESS = frozenset(_MARKS + name for name in (b"origin", b"impure", b"nlink", b"uuid", b"upper", b"protattr"))
+
+_TEMPORARY = b"avfs-"
+_SHARED_WHITEOUT = b"avfs-whiteout"
+_PROCESS = _TEMPORARY + os.urandom(4).hex().encode() + b"-"
+"""Tells temporary names of this process from those of a dead one that had the same number."""
+_numbers = itertools.count()
+_DIRS_KEPT = 64
+
+EntryKind = Literal["file", "dir", "symlink", "whiteout", "other"]
+
+
+class UpperEntry(NamedTuple):
+    """One entry of a directory of the upper layer."""
+
+    name: bytes
+    stat: os.stat_result
+    kind: EntryKind
+    opaque: bool
+    """Whether it is a directory that hides what the lower layer has there."""
+
+
+class DirMarks(NamedTuple):
+    """What overlayfs notes on a directory."""
+
+    opaque: bool
+    xattr_whiteouts: bool
+    """Whether whiteouts in it may be spelled as empty files with an attribute."""
+
+
+def is_whiteout(found: os.stat_result) -> bool:
+    """Tell whether this is a deletion in its usual spelling."""
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == WHITEOUT_RDEV
+
+
+def is_xattr_whiteout(found: os.stat_result, target: Target) -> bool:
+    """Tell whether this is a deletion in its other spelling; only asked in a directory that allows it."""
+    return stat.S_ISREG(found.st_mode) and found.st_size == 0 and read_xattr(target, _XWHITEOUT) is not None
+
+
+def read_dir_marks(target: Target, path: bytes) -> DirMarks:
+    """Read the marks of a directory.
+
+    Raises:
+        LayerNotUnderstood: If one of them is unknown.
+    """
+    names = list_xattrs(target)
+    if not names:
+        return DirMarks(opaque=False, xattr_whiteouts=False)
+    _check_marks(names, path)
+    value = read_xattr(target, _OPAQUE) if _OPAQUE in names else None
+    if value not in (None, b"y", b"x"):
+        raise LayerNotUnderstood(path, f"{_OPAQUE.decode()}={value!r}")
+    return DirMarks(opaque=value == b"y", xattr_whiteouts=value == b"x")
+
+
+def check_file_marks(target: Target, path: bytes) -> bool:
+    """Make sure that a file holds its own data and is what it seems; tell whether it carries any attribute.
+
+    Raises:
+        LayerNotUnderstood: If a mark says otherwise.
+    """
+    names = list_xattrs(target)
+    if not names:
+        return False
+    _check_marks(names, path)
+    return True
+
+
+def _check_marks(names: Iterable[bytes], path: bytes) -> None:
+    for name in names:
+        if name.startswith(_FOREIGN_MARKS) or (
+            name.startswith(_MARKS) and not name.startswith(_ESCAPED) and name not in _HARMLESS and name != _OPAQUE
+        ):
+            raise LayerNotUnderstood(path, name.decode("utf-8", "replace"))
+
+
+def read_user_xattrs(target: Target, path: bytes) -> dict[bytes, bytes]:
+    """Read the attributes that programs gave an entry, under the names they used.
+
+    Raises:
+        LayerNotUnderstood: If the entry carries an unknown mark of overlayfs.
+    """
+    names = list_xattrs(target)
+    if not names:
+        return {}
+    _check_marks(names, path)
+    found: dict[bytes, bytes] = {}
+    for name in names:
+        shown = show_xattr_name(name)
+        value = None if shown is None else read_xattr(target, name)
+        if shown is not None and value is not None:
+            found[shown] = value
+    return found
+
+
+def show_xattr_name(name: bytes) -> bytes | None:
+    """Give the name under which programs see an attribute of the upper layer; None for a mark of overlayfs."""
+    if not name.startswith(_MARKS):
+        return None if name.startswith(_FOREIGN_MARKS) else name
+    return _MARKS + name[len(_ESCAPED) :] if name.startswith(_ESCAPED) else None
+
+
+def store_xattr_name(name: bytes) -> bytes:
+    """Give the name under which the upper layer keeps an attribute of programs.
+
+    Raises:
+        PermissionError: For names that would be marks of a layer without `userxattr`.
+    """
+    if name.startswith(_FOREIGN_MARKS):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), name)
+    return _ESCAPED + name[len(_MARKS) :] if name.startswith(_MARKS) else name
+
+
+def _only_user(found: Mapping[bytes, bytes]) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple(sorted(pair for pair in found.items() if pair[0].startswith(b"user.")))
+
+
+class UpperLayer:
+    """The two directories of an upper layer: its entries, and `work` for what is being made.
+
+    Attributes:
+        directory: The upper directory.
+        work_dir: A directory of the same file system, for this layer alone.
+        root: Descriptor of the upper directory.
+        work: Descriptor of the work directory.
+    """
+
+    def __init__(self, directory: Path, work: Path) -> None:
+        self.directory = directory
+        self.work_dir = work
+        self.root = Descriptor(os.open(directory, OPEN_DIR))
+        self.work = Descriptor(os.open(work, OPEN_DIR))
+        self._dirs: dict[TreePath, Descriptor] = {}
+
+    def reopen(self) -> None:
+        """Find both directories anew, as after another process may have put others in their place."""
+        self.root = Descriptor(os.open(self.directory, OPEN_DIR))
+        self.work = Descriptor(os.open(self.work_dir, OPEN_DIR))
+        self.forget_dirs()
+
+    def forget_dirs(self) -> None:
+        """Find every directory anew: to be called before paths are used after others may have moved directories."""
+        self._dirs.clear()
+
+    # --- reading -------------------------------------------------------------------------------------------
+
+    def open_dir(self, path: TreePath) -> Descriptor:
+        """Open a directory of the layer to name its entries, one component at a time.
+
+        What was opened lately is kept until `forget_dirs`.
+
+        Raises:
+            FileNotFoundError: If the layer does not hold it.
+            NotADirectoryError: If something on the way is no directory.
+        """
+        if not path:
+            return self.root
+        dirs = self._dirs
+        found = dirs.get(path)
+        if found is None:
+            above, name = split(path)
+            near = dirs.get(above) if above else self.root
+            found = open_beneath(self.root.fd, components(path)) if near is None else open_dir(near.fd, name)
+            while len(dirs) >= _DIRS_KEPT:
+                try:
+                    del dirs[next(iter(dirs))]
+                except (KeyError, StopIteration, RuntimeError):  # another thread was quicker
+                    break
+            dirs[path] = found
+        return found
+
+    def list_dir(self, path: TreePath) -> list[UpperEntry]:
+        """List a directory, see `scan_dir`."""
+        return self.scan_dir(self.open_dir(path).fd, path)
+
+    def find(self, path: TreePath, name: bytes) -> UpperEntry | None:
+        """Look at one entry of a directory; None if the layer holds nothing there, or no such directory."""
+        try:
+            directory = self.open_dir(path)
+            found = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+            unusual = (
+                stat.S_ISREG(found.st_mode)
+                and found.st_size == 0
+                and read_dir_marks(entry_of(directory.fd, b"."), path).xattr_whiteouts
+            )
+            return self._describe(directory.fd, path, name, found, xattr_whiteouts=unusual)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def is_opaque(self, path: TreePath) -> bool:
+        """Tell whether a directory hides what the lower layer has there; the root never does, as for the kernel."""
+        return bool(path) and read_dir_marks(entry_of(self.open_dir(path).fd, b"."), path).opaque
+
+    def open_file(self, path: TreePath, name: bytes) -> int:
+        """Open a file for reading; the caller closes it. Anything else than a file is refused.
+
+        Raises:
+            OSError: ELOOP for a symbolic link, EINVAL for what else is no regular file.
+        """
+        fd = open_at(self.open_dir(path).fd, name, os.O_RDONLY | os.O_NONBLOCK)  # a fifo must not block
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), name)
+        return fd
+
+    def read_link(self, path: TreePath, name: bytes) -> bytes:
+        """Read a symbolic link."""
+        return os.readlink(name, dir_fd=self.open_dir(path).fd)
+
+    def file_xattrs(self, fd: int, path: bytes = b"") -> tuple[tuple[bytes, bytes], ...]:
+        """Read the attributes that programs gave an open file, sorted.
+
+        Raises:
+            LayerNotUnderstood: If it carries an unknown mark of overlayfs.
+        """
+        return _only_user(read_user_xattrs(fd, path))
+
+    def dir_xattrs(self, path: TreePath) -> tuple[tuple[bytes, bytes], ...]:
+        """Read the attributes that programs gave a directory, sorted."""
+        return _only_user(read_user_xattrs(entry_of(self.open_dir(path).fd, b"."), path))
+
+    def dir_stat(self, path: TreePath) -> os.stat_result:
+        """Stat a directory."""
+        return os.stat(self.open_dir(path).fd)
+
+    def scan_dir(self, directory: int, path: TreePath) -> list[UpperEntry]:
+        """List a directory with what is known of each entry, sorted by name.
+
+        Args:
+            directory: A descriptor of it.
+            path: Where it stands, for messages.
+
+        Raises:
+            LayerNotUnderstood: If the directory or one in it carries an unknown mark. The marks of files are not
+                looked at here, see `check_file_marks`.
+        """
+        xattr_whiteouts = False
+        found: list[UpperEntry] = []
+        listing = open_at(directory, b".", OPEN_LIST)
+        try:
+            # The marks of the directory itself are asked for through the descriptor that is open anyway.
+            xattr_whiteouts = read_dir_marks(listing, path).xattr_whiteouts
+            with os.scandir(listing) as entries:
+                for entry in entries:
+                    try:
+                        name, status = os.fsencode(entry.name), entry.stat(follow_symlinks=False)
+                        found.append(self._describe(listing, path, name, status, xattr_whiteouts=xattr_whiteouts))
+                    except FileNotFoundError:  # gone since it was listed
+                        continue
+        finally:
+            os.close(listing)
+        found.sort()
+        return found
+
+    @staticmethod
+    def _describe(directory: int, path: bytes, name: bytes, found: os.stat_result, *, xattr_whiteouts: bool) -> UpperEntry:
+        kind = stat.S_IFMT(found.st_mode)
+        if kind == stat.S_IFREG:
+            if xattr_whiteouts and is_xattr_whiteout(found, entry_of(directory, name)):
+                return UpperEntry(name, found, "whiteout", opaque=False)
+            return UpperEntry(name, found, "file", opaque=False)
+        if kind == stat.S_IFDIR:
+            marks = read_dir_marks(entry_of(directory, name), path + b"/" + name if path else name)
+            return UpperEntry(name, found, "dir", marks.opaque)
+        if kind == stat.S_IFLNK:
+            return UpperEntry(name, found, "symlink", opaque=False)
+        return UpperEntry(name, found, "whiteout" if is_whiteout(found) else "other", opaque=False)
+
+    def list_names(self, directory: int, *, xattr_whiteouts: bool) -> dict[bytes, int]:
+        """List a directory cheaply: the type bits of `st_mode` by name, 0 for a whiteout."""
+        found: dict[bytes, int] = {}
+        listing = open_at(directory, b".", OPEN_LIST)
+        try:
+            with os.scandir(listing) as entries:
+                for entry in entries:
+                    if entry.is_symlink():
+                        kind = stat.S_IFLNK
+                    elif entry.is_dir(follow_symlinks=False):
+                        kind = stat.S_IFDIR
+                    elif entry.is_file(follow_symlinks=False) and not xattr_whiteouts:
+                        kind = stat.S_IFREG
+                    else:
+                        try:
+                            status = entry.stat(follow_symlinks=False)
+                        except FileNotFoundError:
+                            continue
+                        kind = stat.S_IFMT(status.st_mode)
+                        if is_whiteout(status) or (
+                            xattr_whiteouts and is_xattr_whiteout(status, entry_of(listing, os.fsencode(entry.name)))
+                        ):
+                            kind = 0
+                    found[os.fsencode(entry.name)] = kind
+        finally:
+            os.close(listing)
+        return found
+
+    # --- making things in work -----------------------------------------------------------------------------
+
+    def new_name(self) -> bytes:
+        """Choose a name in `work` that no other thread or process of now uses."""
+        return b"%s%x-%x" % (_PROCESS, os.getpid(), next(_numbers))
+
+    def make_file(self, mode: int = 0o666, flags: int = os.O_WRONLY) -> tuple[bytes, int]:
+        """Make an empty file in `work`; give its name and an open descriptor."""
+        while True:
+            name = self.new_name()
+            try:
+                return name, open_at(self.work.fd, name, flags | os.O_CREAT | os.O_EXCL, mode)
+            except FileExistsError:  # left by a dead process that had our number
+                continue
+
+    def make_dir(self, mode: int = 0o777) -> bytes:
+        """Make an empty directory in `work`; give its name."""
+        while True:
+            name = self.new_name()
+            try:
+                os.mkdir(name, mode, dir_fd=self.work.fd)
+            except FileExistsError:
+                continue
+            return name
+
+    def make_hidden_file(self) -> int:
+        """Open a file without a name, for reading and writing; it vanishes with its last descriptor."""
+        name, fd = self.make_file(0o600, os.O_RDWR)
+        os.unlink(name, dir_fd=self.work.fd)
+        return fd
+
+    def discard(self, name: bytes) -> None:
+        """Remove something from `work`, with all below it."""
+        remove_tree(self.work.fd, name)
+
+    def clean_work(self) -> None:
+        """Remove what killed processes left in `work`; the kernel's own directories there are the kernel's."""
+        listing = open_at(self.work.fd, b".", OPEN_LIST)
+        try:
+            names = [os.fsencode(name) for name in os.listdir(listing)]
+        finally:
+            os.close(listing)
+        for name in names:
+            if name.startswith(_TEMPORARY):
+                self.discard(name)
+
+    # --- whiteouts, opaque directories ---------------------------------------------------------------------
+
+    def _link_whiteout(self, directory: int, name: bytes) -> None:
+        """Make a whiteout under a name that is free.
+
+        All whiteouts of a layer are links to one device, as the kernel's are: no inode each, which matters after
+        `rm -rf node_modules`.
+        """
+        work = self.work.fd
+        for _ in range(100):
+            try:
+                os.link(_SHARED_WHITEOUT, name, src_dir_fd=work, dst_dir_fd=directory, follow_symlinks=False)
+            except FileNotFoundError:
+                self._make_shared_whiteout()
+            except OSError as error:
+                if error.errno in (errno.EPERM, errno.ENOTSUP, errno.EACCES):  # no hard links to devices here
+                    os.mknod(name, stat.S_IFCHR, WHITEOUT_RDEV, dir_fd=directory)
+                    return
+                if error.errno != errno.EMLINK:
+                    raise
+                os.unlink(_SHARED_WHITEOUT, dir_fd=work)
+            else:
+                return
+        raise FileNotFoundError(errno.ENOENT, "the work directory keeps changing", self.work_dir)
+
+    def _make_shared_whiteout(self) -> None:
+        try:
+            os.mknod(_SHARED_WHITEOUT, stat.S_IFCHR, WHITEOUT_RDEV, dir_fd=self.work.fd)
+        except FileExistsError:
+            pass  # another thread made it first
+
+    def add_whiteout(self, directory: int, name: bytes) -> None:
+        """Hide an entry of the lower layer where the upper layer holds nothing under its name."""
+        self._link_whiteout(directory, name)
+
+    def replace_by_whiteout(self, directory: int, name: bytes, *, is_dir: bool) -> None:
+        """Remove an entry of the upper layer and hide that of the lower layer, in one step.
+
+        A directory goes with all below it, so that whoever must not lose its content looks first.
+        """
+        temporary = self.new_name()
+        self._link_whiteout(self.work.fd, temporary)
+        faults.reach("upper.whiteout_made")
+        try:
+            # A device cannot be renamed over a directory, so the two change places.
+            rename_at(self.work.fd, temporary, directory, name, RENAME_EXCHANGE if is_dir else 0)
+        except OSError:
+            self.discard(temporary)
+            raise
+        faults.reach("upper.whiteout_placed")
+        if is_dir:
+            self.discard(temporary)
+
+    def remove_dir(self, directory: int, name: bytes) -> None:
+        """Remove a directory with all below it in one step, where the lower layer has nothing to hide."""
+        temporary = self.new_name()
+        rename_at(directory, name, self.work.fd, temporary, RENAME_NOREPLACE)
+        faults.reach("upper.dir_taken")
+        self.discard(temporary)
+
+    def set_opaque(self, target: Target) -> None:
+        """Make a directory hide what the lower layer has in its place."""
+        write_xattr(target, _OPAQUE, b"y")
+
+    # --- showing what was made -----------------------------------------------------------------------------
+
+    def clear_opaque(self, target: Target) -> None:
+        """Let a directory show what the lower layer has there."""
+        remove_xattr(target, _OPAQUE)
+
+    def show(self, temporary: bytes, directory: int, name: bytes) -> None:
+        """Move what was made in `work` to a name that is free.
+
+        Raises:
+            FileExistsError: If it is not.
+        """
+        rename_at(self.work.fd, temporary, directory, name, RENAME_NOREPLACE)
+
+    def show_instead(self, temporary: bytes, directory: int, name: bytes) -> None:
+        """Move what was made in `work` to a name in place of what has it; that is removed with all below it.
+
+        The two change places and the old one is removed afterwards. This is also quicker than a rename over it:
+        ext4 writes a file's data out at once when it replaces another by rename (`auto_da_alloc`).
+        """
+        rename_at(self.work.fd, temporary, directory, name, RENAME_EXCHANGE)
+        faults.reach("upper.exchanged")
+        try:
+            os.unlink(temporary, dir_fd=self.work.fd)
+        except (IsADirectoryError, PermissionError):
+            self.discard(temporary)
+
+    # --- attributes ----------------------------------------------------------------------------------------
+
+    def write_user_xattrs(self, target: Target, attributes: Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]]) -> None:
+        """Give an entry that is being made the attributes of another one.
+
+        Attributes that this process may not set (`security.`, `trusted.` for ordinary users) or that this file
+        system does not keep are left out, as `cp -a` does.
+        """
+        pairs = attributes.items() if isinstance(attributes, Mapping) else attributes
+        for name, value in pairs:
+            try:
+                write_xattr(target, store_xattr_name(name), value)
+            except OSError as error:
+                if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EACCES):
+                    raise
+
+
+def probe(directory: Path) -> None:
+    """Make sure that a directory can hold an upper layer.
+
+    Args:
+        directory: A writable directory; what is tried in it is removed again.
+
+    Raises:
+        HostUnsupported: If whiteouts, user attributes or renames with flags cannot be made there.
+    """
+    held = Descriptor(os.open(directory, OPEN_DIR))
+    number = next(_numbers)
+    trial, other = (b"avfs-probe-%x-%x-%s" % (os.getpid(), number, end) for end in (b"a", b"b"))
+
+    def attempt(lacks: str, mode: int, flags: int) -> None:
+        try:
+            if flags:
+                os.mkdir(trial, 0o700, dir_fd=held.fd)
+                os.mknod(other, stat.S_IFREG | 0o600, dir_fd=held.fd)
+                rename_at(held.fd, other, held.fd, trial if flags == RENAME_EXCHANGE else trial + b"/x", flags)
+            elif mode:
+                os.mknod(trial, mode, WHITEOUT_RDEV, dir_fd=held.fd)
+                if not is_whiteout(os.stat(trial, dir_fd=held.fd, follow_symlinks=False)):
+                    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+            else:
+                os.mkdir(trial, 0o700, dir_fd=held.fd)
+                write_xattr(entry_of(held.fd, trial), _OPAQUE, b"y")
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+                raise
+            raise HostUnsupported(os.fsdecode(directory), lacks) from error
+        finally:
+            for name in (trial, other):
+                remove_tree(held.fd, name)
+
+    attempt("whiteouts (character devices 0:0)", stat.S_IFCHR, 0)
+    attempt("extended attributes of users", 0, 0)
+    attempt("exchanging names (RENAME_EXCHANGE)", 0, RENAME_EXCHANGE)
+    attempt("whiteouts on rename (RENAME_WHITEOUT)", 0, RENAME_WHITEOUT)

@@ -1,0 +1,580 @@
+"""Turning what a layer holds into a git tree and a sidecar: the heart of every checkpoint.
+
+Decided here: which paths go into the tree and which into the sidecar, what is left out, and when a file
+counts as read whole. Called with the workspace lock held, by checkpoints, status, restores and imports.
+Reads the layer, writes objects to a sink, and changes nothing else: a capture that is abandoned leaves
+nothing behind. One directory after the other is held in memory; unchanged ones are not even read.
+
+The previous state (tree and sidecar at which the stat cache holds) is edited with what changed since. A path
+is *tracked* if the previous tree holds it; tracked paths stay in the tree whatever the ignore rules say, as
+with `git add -A`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from avfs_git.errors import FileChanging, HostError
+from avfs_git.faults import reach
+from avfs_git.gitstore.objects import KIND_BLOB, KIND_TREE, ObjectSource
+from avfs_git.gitstore.packwriter import SizeChanged
+from avfs_git.gitstore.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, is_forbidden_name, serialize_tree
+from avfs_git.model import Warning
+from avfs_git.paths import ROOT, Oid, TreePath, join, show_path
+from avfs_git.vfs.lower import DIRECTORY_MODE, LowerEntry, LowerTree
+from avfs_git.vfs.scan import DIRECTORY, FILE, SYMLINK, WHITEOUT, DirtySet, Layer, Suspect, scan_directory
+from avfs_git.vfs.sidecar import SELF, Meta, SideEntry, compose_sidecar, parse_meta, parse_sidecar, serialize_meta
+from avfs_git.vfs.statcache import DirCache, StatCache, StatCacheUpdate, take_fingerprint
+
+WHOLE_READ_MAX = 1 << 20
+"""Files up to this size are read in one piece; larger ones stream."""
+READ_TRIES = 5
+RACY_NS = 20_000_000
+"""Twice the coarsest clock tick of Linux file systems (CONFIG_HZ=100)."""
+
+_T = TypeVar("_T")
+_GIT = b".git"
+_IGNORE = b".gitignore"
+
+
+class Sink(ObjectSource, Protocol):
+    """Where a capture puts objects, and reads them and older ones from."""
+
+    def add(self, kind: int, data: bytes, *, keep: bool = False) -> Oid:
+        """Add an object; with `keep`, one that can be read back."""
+        ...
+
+    def add_file(self, fd: int, size: int) -> Oid:
+        """Add a file as a blob, in bounded memory."""
+        ...
+
+
+class IgnoreRules(Protocol):
+    """Which untracked paths stay out of the tree."""
+
+    def is_ignored(self, path: TreePath, *, is_dir: bool) -> bool:
+        """Whether the ignore rules name the path, or a directory above it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SidecarLimits:
+    """What the sidecar may hold; what it may not is left out and named in a warning."""
+
+    max_file_bytes: int | None = None
+    exclude: IgnoreRules | None = None
+
+
+@dataclass(slots=True)
+class Captured:
+    """What a capture found."""
+
+    tree: Oid | None
+    sidecar: Oid | None
+    update: StatCacheUpdate
+    warnings: list[Warning] = field(default_factory=list)
+    blob_paths: dict[Oid, TreePath] = field(default_factory=dict)
+    """Where the content of blobs that were read just now can be found."""
+
+
+class _Frame:
+    """One directory while it is captured."""
+
+    __slots__ = (
+        "cached", "changed", "entry_changed", "fresh_prints", "gone_prints", "has_layer", "ignored", "index", "lower",
+        "meta", "meta_changed", "meta_oid", "name", "nested", "only", "own_stat", "parent", "path", "pending", "prev_sidecar", "prev_tree",
+        "reclassify", "side", "tree",
+    )  # fmt: skip
+
+    def __init__(
+        self, path: TreePath, name: bytes, parent: _Frame | None, prev: tuple[Oid | None, Oid | None], index: Oid | None, lower: LowerEntry | None
+    ) -> None:
+        self.path = path
+        self.name = name
+        self.parent = parent
+        self.prev_tree, self.prev_sidecar = prev
+        self.index = index
+        self.lower = lower
+        self.cached: DirCache = {}
+        self.only: DirtySet | None = None
+        self.has_layer = True
+        self.reclassify = False
+        self.own_stat: os.stat_result | None = None
+        self.pending: list[_Frame] = []
+        self.tree: dict[bytes, tuple[int, Oid]] | None = None
+        self.side: dict[bytes, SideEntry] = {}
+        self.meta_oid: Oid | None = None
+        self.meta: dict[bytes, Meta] = {}
+        self.meta_changed = False
+        self.changed = False
+        self.fresh_prints: DirCache = {}
+        self.gone_prints: list[bytes] = []
+        self.ignored: bool | None = None
+        self.nested: bool | None = None
+
+
+class Capture:
+    """One capture of one layer."""
+
+    def __init__(
+        self,
+        layer: Layer,
+        sink: Sink,
+        ignore: IgnoreRules,
+        *,
+        lower: LowerTree | None = None,
+        cache: StatCache | None = None,
+        limits: SidecarLimits | None = None,
+        known: Mapping[TreePath, Oid] | None = None,
+        index: Oid | None = None,
+        remember_blobs: bool = False,
+    ) -> None:
+        """Prepare a capture.
+
+        Args:
+            layer: What to capture.
+            sink: Where objects go.
+            ignore: The ignore rules of the state that is captured.
+            lower: What shows where the layer holds nothing; None for a directory that stands alone.
+            cache: What the layer looked like at the previous state; None to read everything.
+            limits: What the sidecar may hold.
+            known: Blobs of files that need not be read, by path.
+            index: The tree whose paths are tracked; that of the previous state if not given.
+            remember_blobs: Fill `Captured.blob_paths`.
+        """
+        self._layer = layer
+        self._sink = sink
+        self._ignore = ignore
+        self._lower = lower
+        self._cache = cache
+        self._limits = limits or SidecarLimits()
+        self._known = known or {}
+        self._index = index
+        self._remember = remember_blobs
+        self._racy_after_ns = time.time_ns() - RACY_NS
+        self._result = Captured(None, None, StatCacheUpdate())
+
+    def run(self, dirty: DirtySet | None = None) -> Captured:
+        """Capture the layer.
+
+        Args:
+            dirty: The only paths that can differ from the cache; None to compare everything.
+
+        Raises:
+            FileChanging: If a file cannot be read without it changing.
+            LayerNotUnderstood: If the layer carries a mark that avfs does not know.
+            HostError: If the disk fails.
+        """
+        lower_root = self._lower.root if self._lower else None
+        if self._cache is not None:
+            prev = (self._cache.tree, self._cache.sidecar)
+        else:
+            prev = (lower_root.tree, lower_root.sidecar) if lower_root else (None, None)
+        root = _Frame(ROOT, b"", None, prev, self._index or prev[0], lower_root)
+        root.ignored = root.nested = False
+        root.only = dirty
+        if self._cache is not None:
+            root.cached = self._cache.directory(ROOT) or {}
+        try:
+            self._walk(root)
+        except OSError as error:
+            raise HostError("read the workspace", error) from error
+        return self._result
+
+    # --- walking ---------------------------------------------------------------------------------
+
+    def _walk(self, root: _Frame) -> None:
+        # An explicit stack: trees may be deeper than Python's own.
+        self._enter(root)
+        stack = [root]
+        while stack:
+            frame = stack[-1]
+            if frame.pending:
+                child = frame.pending.pop()
+                self._enter(child)
+                stack.append(child)
+                continue
+            stack.pop()
+            tree, sidecar = self._finish(frame)
+            if frame.parent is None:
+                self._result.tree, self._result.sidecar = tree, sidecar
+            else:
+                self._join(frame.parent, frame, tree, sidecar)
+
+    def _enter(self, frame: _Frame) -> None:
+        if frame.path == ROOT and (frame.only is None or frame.only):
+            self._look_at_root(frame)
+        suspects = []
+        if frame.has_layer and not (frame.only is not None and not frame.only):
+            suspects = list(
+                scan_directory(self._layer, frame.path, frame.cached, frame.only, racy_after_ns=self._racy_after_ns)
+            )
+        if not suspects and not frame.reclassify:
+            return
+        # What decides on the other names of the directory comes first.
+        suspects.sort(key=lambda suspect: suspect.name not in (_GIT, _IGNORE))
+        for suspect in suspects:
+            if frame.path == ROOT and suspect.name == _GIT:
+                continue  # the live tree's own link to the vault
+            if suspect.found is not None and suspect.found.kind == DIRECTORY:
+                self._expect_directory(frame, suspect)
+            else:
+                self._take_entry(frame, suspect)
+        if frame.reclassify:
+            self._reclassify(frame)
+        for child in frame.pending:
+            child.reclassify = child.reclassify or frame.reclassify
+
+    def _look_at_root(self, frame: _Frame) -> None:
+        found = self._layer.dir_stat(ROOT)
+        fingerprint = take_fingerprint(found)
+        if frame.cached.get(SELF) != fingerprint:
+            self._load(frame)
+            self._set_meta(frame, SELF, self._meta_of(found, DIRECTORY_MODE, self._layer.dir_xattrs(ROOT)))
+            frame.fresh_prints[SELF] = fingerprint
+
+    def _expect_directory(self, frame: _Frame, suspect: Suspect) -> None:
+        """Queue a directory that the layer holds."""
+        name, found, fingerprint, cached = suspect.name, suspect.found, suspect.fingerprint, suspect.cached
+        assert found is not None and fingerprint is not None  # noqa: S101, PT018 - what the caller looked at
+        path = join(frame.path, name)
+        opaque = fingerprint[-1]
+        lower = None if opaque else self._lower_child(frame, name)
+        if lower is not None and not lower.is_dir:
+            lower = None
+        same = cached is not None and cached[-1] == opaque and _is_directory_print(cached)
+        if same:
+            prev = self._prev_directory(frame, name)
+        else:
+            prev = (lower.tree, lower.sidecar) if lower is not None else (None, None)
+        child = _Frame(path, name, frame, prev, self._index_tree(frame, name), lower)
+        if same:
+            child.only = suspect.below
+            child.cached = (self._cache.directory(path) if self._cache else None) or {}
+        else:
+            frame.changed = True
+            self._load(frame)
+            # What stood at this name before is not what is below it now.
+            assert frame.tree is not None  # noqa: S101, PT018 - just loaded
+            if frame.tree.get(name, (MODE_TREE,))[0] not in (MODE_TREE, MODE_GITLINK):
+                del frame.tree[name]
+            if self._is_gitlink(child):
+                _put(frame.tree, name, self._index_entry(frame, name))
+            if cached is not None:
+                self._result.update.drop_subtree(path)
+        if cached != fingerprint:
+            child.own_stat = found.stat
+            frame.fresh_prints[name] = fingerprint
+        if name == _GIT and frame.path != ROOT:
+            self._note_git(frame, present=True)
+        frame.pending.append(child)
+
+    def _take_entry(self, frame: _Frame, suspect: Suspect) -> None:
+        """Take a name that is no directory of the layer."""
+        name, found = suspect.name, suspect.found
+        path = join(frame.path, name)
+        if found is None:
+            frame.gone_prints.append(name)
+        else:
+            assert suspect.fingerprint is not None  # noqa: S101 - found things have one
+            frame.fresh_prints[name] = suspect.fingerprint
+        if suspect.cached is not None and _is_directory_print(suspect.cached):
+            self._result.update.drop_subtree(path)
+        self._load(frame)
+        if name == _GIT:
+            self._note_git(frame, present=found is not None and found.kind != WHITEOUT)
+        before = None if frame.tree is None else frame.tree.get(name)
+        if found is None:
+            self._reveal(frame, name, path)
+        elif found.kind == WHITEOUT:
+            self._set_absent(frame, name)
+        elif found.kind == FILE:
+            self._take_file(frame, name, path, suspect)
+        elif found.kind == SYMLINK:
+            target = self._layer.read_link(frame.path, name)
+            oid = self._sink.add(KIND_BLOB, target)
+            self._place(frame, name, MODE_SYMLINK, oid, Meta(found.stat.st_mtime_ns))
+        else:
+            self._set_absent(frame, name)
+            self._warn("capture.left_out", path, "is a device, socket or pipe, which no checkpoint can hold")
+        if name == _IGNORE and (None if frame.tree is None else frame.tree.get(name)) != before:
+            frame.reclassify = True
+
+    def _reveal(self, frame: _Frame, name: bytes, path: TreePath) -> None:
+        """Take what the lower layer shows at a name that the layer holds no longer."""
+        lower = self._lower_child(frame, name)
+        if lower is None:
+            self._set_absent(frame, name)
+            return
+        mode = lower.mode & 0o7777
+        if lower.is_dir:
+            self._set_absent(frame, name)
+            child = _Frame(path, name, frame, (lower.tree, lower.sidecar), None, lower)
+            child.index = self._index_tree(frame, name)
+            child.has_layer = False
+            child.reclassify = True
+            if lower.kind == "gitlink" and lower.oid is not None:
+                assert frame.tree is not None  # noqa: S101 - loaded by whoever found the change
+                frame.tree[name] = (MODE_GITLINK, lower.oid)
+            self._set_meta(frame, name, Meta(lower.mtime_ns, None if mode == DIRECTORY_MODE else mode, lower.xattrs))
+            frame.pending.append(child)
+            return
+        assert lower.oid is not None  # noqa: S101 - files and symlinks have one
+        if lower.kind == "symlink":
+            self._place(frame, name, MODE_SYMLINK, lower.oid, Meta(lower.mtime_ns))
+            return
+        git_mode = MODE_EXEC if mode & 0o100 else MODE_FILE
+        odd = mode != (0o755 if git_mode == MODE_EXEC else 0o644)
+        self._place(frame, name, git_mode, lower.oid, Meta(lower.mtime_ns, mode if odd else None, lower.xattrs))
+
+    def _take_file(self, frame: _Frame, name: bytes, path: TreePath, suspect: Suspect) -> None:
+        found = suspect.found
+        assert found is not None  # noqa: S101 - what the caller looked at
+        limit = self._limits.max_file_bytes
+        to_sidecar = self._goes_to_sidecar(frame, name, MODE_FILE)
+        if to_sidecar:
+            excluded = self._limits.exclude is not None and self._limits.exclude.is_ignored(path, is_dir=False)
+            if excluded or (limit is not None and found.stat.st_size > limit):
+                self._set_absent(frame, name)
+                self._warn("sidecar.left_out", path, "is excluded from checkpoints" if excluded else "is larger than checkpoints hold")
+                return
+        oid, final, xattrs = self._read_file(frame, name, path, found.stat)
+        if self._remember:
+            self._result.blob_paths[oid] = path
+        if final is not found.stat:
+            frame.fresh_prints[name] = take_fingerprint(final, racy_after_ns=self._racy_after_ns)
+        git_mode = MODE_EXEC if final.st_mode & 0o100 else MODE_FILE
+        permissions = stat.S_IMODE(final.st_mode)
+        odd = permissions != (0o755 if git_mode == MODE_EXEC else 0o644)
+        self._place(frame, name, git_mode, oid, Meta(final.st_mtime_ns, permissions if odd else None, xattrs), sidecar=to_sidecar)
+
+    def _read_file(
+        self, frame: _Frame, name: bytes, path: TreePath, before: os.stat_result
+    ) -> tuple[Oid, os.stat_result, tuple[tuple[bytes, bytes], ...]]:
+        """Read a file whole: what is stored was its content at one moment."""
+        fd = self._layer.open_file(frame.path, name)
+        try:
+            known = self._known.get(path)
+            for attempt in range(READ_TRIES):
+                now = before if attempt == 0 else os.fstat(fd)
+                try:
+                    if known is not None:
+                        oid = known
+                    elif now.st_size <= WHOLE_READ_MAX:
+                        data = os.read(fd, now.st_size + 1) if attempt == 0 else os.pread(fd, now.st_size + 1, 0)
+                        oid = self._sink.add(KIND_BLOB, data) if len(data) == now.st_size else None
+                    else:
+                        os.lseek(fd, 0, os.SEEK_SET)
+                        oid = self._sink.add_file(fd, now.st_size)
+                except SizeChanged:
+                    oid = None
+                reach("capture.file_read")
+                after = os.fstat(fd)
+                if oid is not None and _same_content(now, after):
+                    return oid, after, self._layer.file_xattrs(fd)
+            raise FileChanging(path)
+        finally:
+            os.close(fd)
+
+    # --- placing ---------------------------------------------------------------------------------
+
+    def _place(self, frame: _Frame, name: bytes, mode: int, oid: Oid, meta: Meta, *, sidecar: bool | None = None) -> None:
+        assert frame.tree is not None  # noqa: S101 - loaded by whoever found the change
+        if sidecar is None:
+            sidecar = self._goes_to_sidecar(frame, name, mode)
+        if sidecar:
+            frame.tree.pop(name, None)
+            frame.side[name] = SideEntry(mode, oid, untracked=True)
+        else:
+            frame.side.pop(name, None)
+            frame.tree[name] = (mode, oid)
+        frame.changed = True
+        self._set_meta(frame, name, meta)
+
+    def _goes_to_sidecar(self, frame: _Frame, name: bytes, mode: int) -> bool:
+        if is_forbidden_name(name) or (mode == MODE_SYMLINK and is_forbidden_symlink(name)):
+            return True
+        index = self._index_entry(frame, name)
+        if index is not None and index[0] not in (MODE_TREE, MODE_GITLINK):
+            return False
+        if self._is_nested(frame) or self._is_ignored_dir(frame):
+            return True
+        return self._ignore.is_ignored(join(frame.path, name), is_dir=False)
+
+    def _is_ignored_dir(self, frame: _Frame) -> bool:
+        if frame.ignored is None:
+            assert frame.parent is not None  # noqa: S101 - the root's is known
+            frame.ignored = self._is_ignored_dir(frame.parent) or self._ignore.is_ignored(frame.path, is_dir=True)
+        return frame.ignored
+
+    def _is_nested(self, frame: _Frame) -> bool:
+        """Whether a directory is, or is in, a repository of its own: it holds `.git` and nothing tracked."""
+        if frame.nested is None:
+            assert frame.parent is not None  # noqa: S101 - the root's is known
+            self._load(frame)
+            frame.nested = (
+                self._is_nested(frame.parent)
+                or (frame.index is None and _GIT in frame.side)
+                or self._is_gitlink(frame)
+            )
+        return frame.nested
+
+    def _is_gitlink(self, frame: _Frame) -> bool:
+        held = self._index_entry(frame.parent, frame.name) if frame.parent is not None else None
+        return held is not None and held[0] == MODE_GITLINK
+
+    def _note_git(self, frame: _Frame, *, present: bool) -> None:
+        """Take notice that `.git` came or went, which decides where its neighbours belong."""
+        self._load(frame)
+        was = _GIT in frame.side
+        if frame.path == ROOT or was == present:
+            return
+        frame.reclassify = True
+        assert frame.parent is not None  # noqa: S101 - the root was sorted out
+        frame.nested = self._is_nested(frame.parent) or (frame.index is None and present) or self._is_gitlink(frame)
+
+    def _reclassify(self, frame: _Frame) -> None:
+        """Look again at what the sidecar holds here, after the rules that put it there have changed."""
+        self._load(frame)
+        assert frame.tree is not None  # noqa: S101 - just loaded
+        queued = {child.name for child in frame.pending}
+        for name, (mode, oid, untracked) in list(frame.side.items()):
+            if mode == MODE_TREE:
+                if name in queued or not untracked:
+                    continue
+                child = _Frame(join(frame.path, name), name, frame, self._prev_directory(frame, name), None, self._lower_child(frame, name))
+                child.index = self._index_tree(frame, name)
+                if child.index is None and self._is_ignored_dir(child):
+                    continue  # ignored before and now: nothing in it moves
+                child.has_layer = False
+                frame.pending.append(child)
+            elif not self._goes_to_sidecar(frame, name, mode):
+                del frame.side[name]
+                frame.tree[name] = (mode, oid)
+                frame.changed = True
+
+    def _set_absent(self, frame: _Frame, name: bytes) -> None:
+        assert frame.tree is not None  # noqa: S101 - loaded by whoever found the change
+        frame.tree.pop(name, None)
+        frame.side.pop(name, None)
+        if frame.meta.pop(name, None) is not None:
+            frame.meta_changed = True
+        frame.changed = True
+
+    def _set_meta(self, frame: _Frame, name: bytes, meta: Meta) -> None:
+        if frame.meta.get(name) != meta:
+            frame.meta[name] = meta
+            frame.meta_changed = True
+            frame.changed = True
+
+    @staticmethod
+    def _meta_of(found: os.stat_result, usual_mode: int, xattrs: tuple[tuple[bytes, bytes], ...]) -> Meta:
+        permissions = stat.S_IMODE(found.st_mode)
+        return Meta(found.st_mtime_ns, None if permissions == usual_mode else permissions, xattrs)
+
+    # --- looking up and finishing --------------------------------------------------------------------
+
+    def _load(self, frame: _Frame) -> None:
+        """Read the previous state of a directory, when its first change is met."""
+        if frame.tree is not None:
+            return
+        frame.tree = dict(self._sink.read_tree(frame.prev_tree)) if frame.prev_tree is not None else {}
+        if frame.prev_sidecar is not None:
+            frame.side, frame.meta_oid = parse_sidecar(self._sink.read_tree(frame.prev_sidecar), frame.prev_sidecar)
+            if frame.meta_oid is not None:
+                frame.meta = parse_meta(self._sink.read_blob(frame.meta_oid), frame.meta_oid)
+
+    def _index_entry(self, frame: _Frame, name: bytes) -> tuple[int, Oid] | None:
+        return None if frame.index is None else self._sink.read_tree(frame.index).get(name)
+
+    def _index_tree(self, frame: _Frame, name: bytes) -> Oid | None:
+        held = self._index_entry(frame, name)
+        return held[1] if held is not None and held[0] == MODE_TREE else None
+
+    def _prev_directory(self, frame: _Frame, name: bytes) -> tuple[Oid | None, Oid | None]:
+        self._load(frame)
+        assert frame.tree is not None  # noqa: S101 - just loaded
+        tree, side = frame.tree.get(name), frame.side.get(name)
+        return (
+            tree[1] if tree is not None and tree[0] == MODE_TREE else None,
+            side.oid if side is not None and side.mode == MODE_TREE else None,
+        )
+
+    def _lower_child(self, frame: _Frame, name: bytes) -> LowerEntry | None:
+        if self._lower is None or frame.lower is None:
+            return None
+        return self._lower.children(frame.lower).get(name)
+
+    def _finish(self, frame: _Frame) -> tuple[Oid | None, Oid | None]:
+        """Write the objects of a directory whose children are done."""
+        if frame.fresh_prints or frame.gone_prints:
+            self._result.update.set_directory(frame.path, frame.fresh_prints, frame.gone_prints)
+        if not frame.changed or frame.tree is None:
+            return frame.prev_tree, frame.prev_sidecar
+        if frame.meta_changed:
+            frame.meta_oid = self._sink.add(KIND_BLOB, serialize_meta(frame.meta), keep=True) if frame.meta else None
+        tree = self._sink.add(KIND_TREE, serialize_tree(frame.tree)) if frame.tree else None
+        entries = compose_sidecar(frame.side, frame.meta_oid)
+        sidecar = self._sink.add(KIND_TREE, serialize_tree(entries)) if entries else None
+        return tree, sidecar
+
+    def _join(self, frame: _Frame, child: _Frame, tree: Oid | None, sidecar: Oid | None) -> None:
+        """Put a finished directory into the one above it."""
+        if child.own_stat is None and not child.changed and frame.tree is None:
+            return
+        self._load(frame)
+        assert frame.tree is not None  # noqa: S101 - just loaded
+        name = child.name
+        held = frame.tree.get(name)
+        new_tree = held if held is not None and held[0] == MODE_GITLINK else None
+        if tree is not None:
+            new_tree = (MODE_TREE, tree)
+        new_side: SideEntry | None = None
+        if sidecar is not None:
+            new_side = SideEntry(MODE_TREE, sidecar, untracked=new_tree is None or self._holds_untracked(child, sidecar))
+        elif new_tree is None:
+            # Nothing in it, or nothing that may be kept: but it is there.
+            new_side = SideEntry(MODE_TREE, self._sink.add(KIND_TREE, b""), untracked=True)
+        if new_tree != held or new_side != frame.side.get(name):
+            frame.changed = True
+            _put(frame.tree, name, new_tree)
+            _put(frame.side, name, new_side)
+        if child.own_stat is not None:
+            self._set_meta(frame, name, self._meta_of(child.own_stat, DIRECTORY_MODE, self._layer.dir_xattrs(child.path)))
+
+    def _holds_untracked(self, child: _Frame, sidecar: Oid) -> bool:
+        side = child.side if child.tree is not None else parse_sidecar(self._sink.read_tree(sidecar), sidecar)[0]
+        return any(entry.untracked for entry in side.values())
+
+    def _warn(self, code: str, path: TreePath, what: str) -> None:
+        self._result.warnings.append(Warning(code, f"'{show_path(path)}' {what}", path))
+
+
+def is_forbidden_symlink(name: bytes) -> bool:
+    """Whether git refuses a symbolic link of this name (`git fsck`: gitmodulesSymlink)."""
+    return name.lower() == b".gitmodules"
+
+
+def _put(entries: dict[bytes, _T], name: bytes, value: _T | None) -> None:
+    if value is None:
+        entries.pop(name, None)
+    else:
+        entries[name] = value
+
+
+def _is_directory_print(fingerprint: bytes) -> bool:
+    return stat.S_ISDIR(int.from_bytes(fingerprint[:4], "little"))
+
+
+def _same_content(before: os.stat_result, after: os.stat_result) -> bool:
+    return (before.st_size, before.st_mtime_ns, before.st_ctime_ns, before.st_mode) == (
+        after.st_size,
+        after.st_mtime_ns,
+        after.st_ctime_ns,
+        after.st_mode,
+    )

@@ -1,0 +1,241 @@
+"""Saving a checkpoint: workspace to objects, objects to one pack, the branch to the new commit.
+
+Decided here: the order of those steps, what is recorded with them, and when there is nothing to record.
+Callers hold the workspace lock. The order, and what each step guards against:
+
+1. The pack is written and forced to disk before any ref moves, else a ref could name an object that a power
+   cut took away.
+2. The sidecar's ref moves before the branch, else a collection of garbage between the two could take the sidecar
+   of an acknowledged checkpoint. Both are compared and swapped under git's own locks.
+3. The log is written when the refs have moved: what is in the log happened.
+4. The stat cache comes last; without it the next capture only reads more.
+
+A crash before step 2 leaves unreferenced objects, after it a complete checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from avfs_git.errors import CheckpointExists, RefConflict
+from avfs_git.faults import reach
+from avfs_git.gitstore.commits import Commit, serialize_commit
+from avfs_git.gitstore.objects import KIND_COMMIT, KIND_TREE
+from avfs_git.gitstore.packs import consolidate_packs
+from avfs_git.gitstore.packwriter import DryWriter, PackWriter
+from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.treediff import diff_trees
+from avfs_git.gitstore.trees import EMPTY_TREE, find_entry
+from avfs_git.model import ChangedFile, CheckpointResult, Status
+from avfs_git.paths import Oid, TreePath, check_label
+from avfs_git.workspace.capture import Captured
+from avfs_git.workspace.format import HEADS, LABELS, SIDECARS
+from avfs_git.workspace.oplog import OpRecord
+from avfs_git.workspace.sidecardiff import diff_sidecars
+from avfs_git.workspace.workspace import LockedWorkspace
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A capture, compared with the head of its fork."""
+
+    captured: Captured
+    head: Oid | None
+    commit: Commit | None
+    changed_files: tuple[ChangedFile, ...]
+    sidecar_changed: tuple[ChangedFile, ...]
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the head records it already."""
+        return self.head is not None and not self.changed_files and not self.sidecar_changed
+
+
+def take(locked: LockedWorkspace, sink: PackWriter | DryWriter, *, known: dict[TreePath, Oid] | None = None, remember_blobs: bool = False) -> Taken:
+    """Capture the workspace and compare it with the head of its fork."""
+    captured = locked.capture(sink, known=known, remember_blobs=remember_blobs)
+    head, commit = locked.head()
+    changed = diff_trees(sink, commit.tree if commit else None, captured.tree)
+    recorded = recorded_sidecar(locked, commit)
+    sidecar_changed = diff_sidecars(sink, recorded, captured.sidecar)
+    return Taken(captured, head, commit, tuple(changed), tuple(sidecar_changed))
+
+
+def recorded_sidecar(locked: LockedWorkspace, commit: Commit | None) -> Oid | None:
+    """Find the sidecar tree with which a workspace at its head is compared.
+
+    A commit that git made has none of its own; what the workspace last recorded stands for it.
+    """
+    if commit is not None and commit.sidecar is not None:
+        return locked.vault.sidecar_tree(commit)
+    return locked.opened.synced_trees()[1]
+
+
+def read_status(locked: LockedWorkspace) -> Status:
+    """Tell what a checkpoint would record now. Writes nothing."""
+    taken = take(locked, DryWriter(locked.vault.store))
+    return Status(
+        fork=locked.fork,
+        head=taken.head.hex() if taken.head else None,
+        base=locked.opened.state.base,
+        changed_files=taken.changed_files,
+        sidecar_changed=taken.sidecar_changed,
+        warnings=tuple(taken.captured.warnings),
+    )
+
+
+def save_checkpoint(
+    locked: LockedWorkspace,
+    *,
+    label: str | None = None,
+    message: str | None = None,
+    kind: str = "checkpoint",
+    description: str | None = None,
+    known: dict[TreePath, Oid] | None = None,
+    before: str | None = None,
+    log: bool = True,
+    parents: Sequence[Oid] = (),
+    more: dict[str, object] | None = None,
+) -> CheckpointResult:
+    """Record the workspace as a commit on its fork.
+
+    Durable when it returns. Costs what changed since the last capture.
+
+    Args:
+        locked: The workspace.
+        label: A name for the checkpoint.
+        message: The commit's message.
+        kind: The operation in the log.
+        description: Its text in the log.
+        known: Blobs of files that need not be read.
+        before: The commit whose state the workspace had, if files were changed by this operation.
+        log: Whether the operation is one of its own, and can be undone.
+        parents: Further parents of the commit.
+        more: Facts to keep in the log.
+
+    Raises:
+        CheckpointExists: If the label is taken by another commit.
+        FileChanging: If a file cannot be read whole.
+        RefConflict: If the branch holds changes that the workspace has not seen.
+    """
+    vault = locked.vault
+    vault.prepare()
+    held_label = None
+    if label is not None:
+        check_label(label)
+        held_label = vault.refs.read(f"{LABELS}{locked.fork}/{label}")
+        if held_label is not None:
+            raise CheckpointExists(label)
+    pack = PackWriter(vault.store)
+    try:
+        taken = take(locked, pack, known=known)
+        if taken.is_unchanged:
+            return _label_head(locked, taken, label, kind, description)
+        _refuse_lost_updates(locked, taken, pack)
+        result = _record(locked, taken, pack, label, message, kind, description, before, parents, log=log, more=more)
+    finally:
+        pack.discard()
+    consolidate_packs(vault.store)
+    return result
+
+
+def _refuse_lost_updates(locked: LockedWorkspace, taken: Taken, pack: PackWriter) -> None:
+    """Refuse to commit over what somebody else put on the branch and this workspace never held.
+
+    A commit made inside the live tree holds what the workspace holds, and passes.
+    """
+    synced = locked.opened.synced_trees()[0]
+    head_tree = taken.commit.tree if taken.commit else None
+    if head_tree == synced or head_tree is None:
+        return
+    for change in diff_trees(pack, synced, head_tree):
+        there = find_entry(pack, head_tree, TreePath(change.path))
+        mine = find_entry(pack, taken.captured.tree, TreePath(change.path)) if taken.captured.tree else None
+        before = find_entry(pack, synced, TreePath(change.path)) if synced else None
+        if mine != there and mine == before:
+            raise RefConflict(HEADS + locked.fork, _hex(locked.opened.cache.commit if locked.opened.cache else None), _hex(taken.head))
+
+
+def _hex(oid: Oid | None) -> str | None:
+    return oid.hex() if oid is not None else None
+
+
+def _label_head(locked: LockedWorkspace, taken: Taken, label: str | None, kind: str, description: str | None) -> CheckpointResult:
+    """Answer that nothing changed; a label is given to the head."""
+    vault, head = locked.vault, taken.head
+    assert head is not None  # noqa: S101 - there is a head where nothing changed
+    if label is not None:
+        ref = f"{LABELS}{locked.fork}/{label}"
+        vault.refs.update([RefChange(ref, None, head)])
+        vault.oplog.append(
+            OpRecord(0, locked.fork, "label", description or f"label {label}", vault.clock_ns(), moves=[(ref, None, head.hex())])
+        )
+    elif not taken.captured.update.count:
+        locked.mark_captured(taken.captured, commit=head)
+    return CheckpointResult("unchanged", vault.describe(head, fork=locked.fork), (), (), tuple(taken.captured.warnings))
+
+
+def _record(
+    locked: LockedWorkspace,
+    taken: Taken,
+    pack: PackWriter,
+    label: str | None,
+    message: str | None,
+    kind: str,
+    description: str | None,
+    before: str | None,
+    parents: Sequence[Oid],
+    *,
+    log: bool,
+    more: dict[str, object] | None,
+) -> CheckpointResult:
+    vault, fork, captured = locked.vault, locked.fork, taken.captured
+    signature = vault.signature()
+    old_sidecar = vault.read_sidecar_ref(fork)
+    new_sidecar = old_sidecar
+    if captured.sidecar is not None:
+        if old_sidecar is None or vault.store.read_commit(old_sidecar).tree != captured.sidecar:
+            sidecar_commit = Commit(captured.sidecar, (old_sidecar,) if old_sidecar else (), signature, signature, f"sidecar of {fork}\n")
+            new_sidecar = pack.add(KIND_COMMIT, serialize_commit(sidecar_commit))
+    else:
+        new_sidecar = None
+    tree = captured.tree if captured.tree is not None else _empty_tree(pack)
+    text = message or (f"checkpoint {label}" if label else "checkpoint")
+    commit = Commit(
+        tree,
+        (*((taken.head,) if taken.head else ()), *parents),
+        signature,
+        signature,
+        text.rstrip("\n") + "\n",
+        sidecar=new_sidecar,
+    )
+    oid = pack.add(KIND_COMMIT, serialize_commit(commit))
+    pack.finish()
+    reach("checkpoint.packed")
+    changes = []
+    if new_sidecar is not None and new_sidecar != old_sidecar:
+        changes.append(RefChange(SIDECARS + fork, old_sidecar, new_sidecar))
+    changes.append(RefChange(HEADS + fork, taken.head, oid))
+    if label is not None:
+        changes.append(RefChange(f"{LABELS}{fork}/{label}", None, oid))
+    vault.refs.update(changes)
+    reach("checkpoint.refs_moved")
+    if log:
+        moves = [(change.name, _hex(change.old), _hex(change.new)) for change in changes if not change.name.startswith(SIDECARS)]
+        vault.oplog.append(
+            OpRecord(
+                0, fork, kind, description or text.splitlines()[0], vault.clock_ns(), moves=moves, before=before, after=oid.hex(), more=more or {}
+            )
+        )
+    reach("checkpoint.logged")
+    locked.mark_captured(captured, commit=oid)
+    labels = {label: oid} if label is not None else {}
+    return CheckpointResult(
+        "created", vault.describe(oid, fork=fork, labels=labels), taken.changed_files, taken.sidecar_changed, tuple(captured.warnings)
+    )
+
+
+def _empty_tree(pack: PackWriter) -> Oid:
+    pack.add(KIND_TREE, b"")
+    return EMPTY_TREE

@@ -1,0 +1,90 @@
+"""The settings of a vault: which exist, what they mean, how they are kept.
+
+Decided here and nowhere else. Kept as JSON in `avfs/config.json`, replaced atomically and durably; readers
+take the whole file. Nothing of it is ever executed, and git's own configuration is not consulted.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from avfs_git.errors import InvalidInput, NotAVault, quote
+from avfs_git.host.durable import host_errors, write_file_atomically
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting: what it means, and what it is when nobody set it."""
+
+    key: str
+    default: str
+    meaning: str
+    is_number: bool = False
+
+
+SETTINGS = {
+    setting.key: setting
+    for setting in (
+        Setting("user.name", "", "the author of checkpoints; empty for the caller's own"),
+        Setting("user.email", "", "the author's address"),
+        Setting("sidecar.max_file_bytes", "0", "ignored files larger than this are left out of checkpoints; 0 for no limit", is_number=True),
+        Setting("sidecar.exclude", "", "ignored files that checkpoints leave out: gitignore patterns, one a line"),
+    )
+}
+
+
+class Config:
+    """The settings of one vault."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> dict[str, str]:
+        """Read every setting, with defaults for those that nobody set.
+
+        Raises:
+            NotAVault: If the file cannot be understood.
+        """
+        values = {key: setting.default for key, setting in SETTINGS.items()}
+        values.update(self._read_own())
+        return values
+
+    def _read_own(self) -> dict[str, str]:
+        try:
+            found = json.loads(self._path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise NotAVault(str(self._path), "its settings cannot be read") from error
+        if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+            raise NotAVault(str(self._path), "its settings are not text")
+        return {key: value for key, value in found.items() if key in SETTINGS}
+
+    def set(self, key: str, value: str) -> None:
+        """Change a setting, durably.
+
+        Raises:
+            InvalidInput: If there is no such setting, or it cannot have that value.
+        """
+        setting = self._find(key)
+        if setting.is_number and not (value.isascii() and value.isdigit()):
+            raise InvalidInput(f"{quote(key)} takes a whole number, not {quote(value)}")
+        self._write({**self._read_own(), key: value})
+
+    def unset(self, key: str) -> None:
+        """Put a setting back to its default."""
+        self._find(key)
+        values = self._read_own()
+        values.pop(key, None)
+        self._write(values)
+
+    def _find(self, key: str) -> Setting:
+        if key not in SETTINGS:
+            raise InvalidInput(f"there is no setting {quote(key)}", hint=f"There are: {', '.join(sorted(SETTINGS))}.")
+        return SETTINGS[key]
+
+    def _write(self, values: dict[str, str]) -> None:
+        with host_errors(f"write '{self._path}'"):
+            write_file_atomically(self._path, json.dumps(values, indent=1, sort_keys=True).encode() + b"\n")

@@ -1,0 +1,168 @@
+"""Making a vault: empty, from a directory, or from a git repository with what is not committed there.
+
+Decided here: what of a source becomes a vault's first state. A vault is made under another name and renamed
+into place when it is complete and on disk, so that a crash leaves none or a whole one. The source is only read:
+nothing in it is executed, and no git runs on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from avfs_git.errors import HostError, VaultExists
+from avfs_git.faults import reach
+from avfs_git.gitstore.commits import Commit, serialize_commit
+from avfs_git.gitstore.ignore import Ignorer
+from avfs_git.gitstore.objects import KIND_COMMIT, KIND_TREE
+from avfs_git.gitstore.packwriter import PackWriter
+from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.repository import find_git_dir, import_objects_and_refs, init_vault_repo
+from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably
+from avfs_git.model import Identity, Warning
+from avfs_git.paths import Oid, TreePath, join, split
+from avfs_git.vfs.layers import PlainDirectory
+from avfs_git.workspace.capture import Capture, Captured
+from avfs_git.workspace.format import HEADS, SIDECARS, WorkspaceState
+from avfs_git.workspace.oplog import OpRecord
+from avfs_git.workspace.vault import OpenVault
+from avfs_git.workspace.workspace import create_workspace
+from avfs_git.host.boot import read_boot_id
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """What making a vault did."""
+
+    git_dir: Path
+    fork: str
+    commit: str | None
+    warnings: tuple[Warning, ...] = field(default=())
+
+
+def create_vault(
+    git_dir: Path,
+    *,
+    source: Path | None = None,
+    branch: str = "main",
+    identity: Identity | None = None,
+    clock_ns: Callable[[], int] = time.time_ns,
+) -> Created:
+    """Make a vault.
+
+    Args:
+        git_dir: Where.
+        source: A directory to begin with; a git repository brings its history and branches along.
+        branch: The first fork, where the source does not say it.
+        identity: Who makes the first commit.
+        clock_ns: The time of it.
+
+    Raises:
+        VaultExists: If something is there.
+        NotAVault: If the source is a repository that cannot be read safely.
+        HostError: If the source or the disk cannot be used. Nothing is left behind.
+    """
+    if git_dir.exists():
+        raise VaultExists(git_dir.name.removesuffix(".git"))
+    if source is not None and not source.is_dir():
+        raise HostError(f"read '{source}'", NotADirectoryError(20, os.strerror(20 if source.exists() else 2)))
+    making = git_dir.with_name(f".making-{os.getpid()}-{git_dir.name}")
+    with host_errors(f"make '{git_dir.parent}'"):
+        make_dirs_durably(git_dir.parent)
+    try:
+        created = _fill(making, source, branch, identity, clock_ns)
+        reach("vault.filled")
+        with host_errors(f"make '{git_dir}'"):
+            os.rename(making, git_dir)
+            fsync_dir(git_dir.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            shutil.rmtree(making)
+        if isinstance(error, HostError) and error.errno in (17, 39):  # somebody else made it meanwhile
+            raise VaultExists(git_dir.name.removesuffix(".git")) from error
+        raise
+    return Created(git_dir, created.fork, created.commit, created.warnings)
+
+
+def _fill(git_dir: Path, source: Path | None, branch: str, identity: Identity | None, clock_ns: Callable[[], int]) -> Created:
+    source_git = find_git_dir(source) if source is not None else None
+    head = HEADS + branch
+    init_vault_repo(git_dir, head=head)
+    if source_git is not None:
+        head = import_objects_and_refs(source_git, git_dir) or head
+    vault = OpenVault(git_dir, identity=identity, clock_ns=clock_ns)
+    try:
+        vault.prepare()
+        if vault.refs.head() != head:
+            vault.refs.set_head(head)
+        fork = head.removeprefix(HEADS)
+        if source is None:
+            return Created(git_dir, fork, None)
+        commit, warnings = import_first_state(vault, fork, source)
+        return Created(git_dir, fork, commit.hex() if commit else None, tuple(warnings))
+    finally:
+        vault.close()
+
+
+def import_first_state(vault: OpenVault, fork: str, source: Path) -> tuple[Oid | None, list[Warning]]:
+    """Make what a directory holds the state of a fork that nobody has used yet.
+
+    Where the fork's branch has that tree already, it gets no new commit: only the sidecar is recorded.
+    """
+    head = vault.read_head(fork)
+    head_commit = vault.store.read_commit(head) if head is not None else None
+    pack = PackWriter(vault.store)
+    try:
+        captured = _capture_directory(pack, source, head_commit.tree if head_commit else None, vault.read_exclude())
+        signature = vault.signature()
+        sidecar = None
+        changes = []
+        if captured.sidecar is not None:
+            text = f"sidecar of {fork}\n"
+            sidecar = pack.add(KIND_COMMIT, serialize_commit(Commit(captured.sidecar, (), signature, signature, text)))
+            changes.append(RefChange(SIDECARS + fork, None, sidecar))
+        commit = head
+        if head_commit is None or head_commit.tree != captured.tree:
+            tree = captured.tree if captured.tree is not None else pack.add(KIND_TREE, b"")
+            text = "import\n" if head is None else "uncommitted changes at import\n"
+            commit = pack.add(KIND_COMMIT, serialize_commit(Commit(tree, (head,) if head else (), signature, signature, text, sidecar=sidecar)))
+            changes.append(RefChange(HEADS + fork, head, commit))
+        pack.finish()
+        vault.refs.update(changes)
+    finally:
+        pack.discard()
+    assert commit is not None  # noqa: S101 - the head, or made just now
+    state = WorkspaceState(
+        fork=fork,
+        base=commit.hex(),
+        sidecar=sidecar.hex() if sidecar else None,
+        created_at_ns=vault.clock_ns(),
+        boot=read_boot_id(),
+    )
+    more = {"base": state.base, "sidecar": state.sidecar, "parent": None, "forked_at": None, "ephemeral": False}
+    vault.oplog.append(OpRecord(0, fork, "vault_create", f"import {source.name}", vault.clock_ns(), more=more))
+    create_workspace(vault, vault.layout.workspace(fork), state, durable=True)
+    return commit, captured.warnings
+
+
+def _capture_directory(pack: PackWriter, source: Path, index: Oid | None, exclude: bytes) -> Captured:
+    try:
+        layer = PlainDirectory(source)
+    except OSError as error:
+        raise HostError(f"read '{source}'", error) from error
+
+    def read_ignore_file(directory: TreePath) -> bytes | None:
+        path = join(directory, b".gitignore")
+        try:
+            fd = layer.open_file(*split(path))
+        except OSError:
+            return None
+        with os.fdopen(fd, "rb") as file:
+            return file.read()
+
+    return Capture(layer, pack, Ignorer(read_ignore_file, exclude), index=index).run()

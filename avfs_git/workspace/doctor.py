@@ -1,0 +1,174 @@
+"""Examining a vault and its workspaces, and mending what can be mended.
+
+Decided here: what is looked at, what counts as a problem, and which problems have a repair. Each repair is
+verified by looking again. Nothing that may hold somebody's work is ever removed: what is in the way is put into
+the trash. Works beside other processes: a workspace that is in use is reported as such and left alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from avfs_git.errors import AvfsError, GitFailed, WorkspaceBusy
+from avfs_git.gitstore.gitcommand import fsck
+from avfs_git.gitstore.packwriter import DryWriter
+from avfs_git.model import DoctorReport, Problem
+from avfs_git.paths import Oid, show_path
+from avfs_git.vfs.statcache import StatCache
+from avfs_git.workspace.checkpoint import take
+from avfs_git.workspace.forks import Opener, move_to_trash
+from avfs_git.workspace.format import SIDECARS
+from avfs_git.workspace.vault import OpenVault
+
+STALE_AFTER_S = 3600
+"""Temporary files of packs may belong to a process that is alive; older ones do not."""
+
+
+@dataclass(slots=True)
+class _Finding:
+    """A problem, with what mends it and what tells whether that worked."""
+
+    problem: Problem
+    repair: Callable[[], None] | None = None
+    is_mended: Callable[[], bool] | None = None
+
+
+def examine_vault(vault: OpenVault, open_workspace: Opener, *, repair: bool) -> DoctorReport:
+    """Look at everything, and mend what can be mended if asked to."""
+    problems: list[Problem] = []
+    checks = (
+        ("refs", _check_refs(vault)),
+        ("leftovers", _check_leftovers(vault)),
+        ("orphans", _check_orphans(vault)),
+        ("forks", _check_forks(vault)),
+        ("workspaces", _check_workspaces(vault, open_workspace)),
+        ("objects", _check_objects(vault)),
+    )
+    for _, findings in checks:
+        for finding in findings:
+            problems.append(_treat(finding) if repair else finding.problem)
+    return DoctorReport(vault.name, tuple(name for name, _ in checks), tuple(problems))
+
+
+def _treat(finding: _Finding) -> Problem:
+    problem = finding.problem
+    if finding.repair is None:
+        return problem
+    try:
+        finding.repair()
+        fixed = finding.is_mended is None or finding.is_mended()
+    except (AvfsError, OSError):  # the report says that it is still there; that is all a failed repair may do
+        fixed = False
+    return Problem(problem.code, problem.severity, problem.description, problem.remedy, problem.fixable, fixed)
+
+
+def _found(code: str, description: str, remedy: str, *, severity: str = "error") -> _Finding:
+    return _Finding(Problem(code, severity, description, remedy))
+
+
+def _fixable(
+    code: str, description: str, remedy: str, repair: Callable[[], object], is_mended: Callable[[], bool], *, severity: str = "warning"
+) -> _Finding:
+    return _Finding(Problem(code, severity, description, remedy, fixable=True), lambda: void(repair()), is_mended)
+
+
+def void(_: object) -> None:
+    """Drop a result."""
+
+
+def _check_refs(vault: OpenVault) -> Iterator[_Finding]:
+    for name in vault.refs.list_damaged():
+        yield _found("ref.damaged", f"'{name}' does not hold an object id", f"Give it one with `git update-ref {name} OID`, or delete the file.")
+
+
+def _check_leftovers(vault: OpenVault) -> Iterator[_Finding]:
+    pack_dir = vault.git_dir / "objects" / "pack"
+    try:
+        found = [path for path in pack_dir.iterdir() if path.name.startswith(("tmp_", ".tmp"))]
+    except OSError as error:
+        yield _found("objects.unreadable", f"'{pack_dir}' cannot be read: {error.strerror}", "Check the permissions of the vault.")
+        return
+    now = time.time()
+    for path in found:
+        try:
+            is_stale = now - path.stat().st_mtime > STALE_AFTER_S
+        except FileNotFoundError:
+            continue
+        if is_stale:
+            yield _fixable(
+                "objects.leftover",
+                f"'{path.name}' was left behind by a process that died",
+                "Remove it.",
+                lambda path=path: path.unlink(missing_ok=True),  # type: ignore[misc]  # a default binds the loop's value
+                lambda path=path: not path.exists(),  # type: ignore[misc]  # as above
+            )
+
+
+def _check_orphans(vault: OpenVault) -> Iterator[_Finding]:
+    for fork in vault.layout.list_workspaces():
+        if not vault.has_fork(fork):
+            yield _fixable(
+                "workspace.orphan",
+                f"the workspace of '{fork}' has no branch",
+                "Put it into the trash of the vault.",
+                lambda fork=fork: move_to_trash(vault, fork),  # type: ignore[misc]  # a default binds the loop's value
+                lambda fork=fork: not vault.layout.workspace(fork).root.exists(),  # type: ignore[misc]  # as above
+            )
+
+
+def _check_forks(vault: OpenVault) -> Iterator[_Finding]:
+    for fork, head in vault.list_heads().items():
+        try:
+            commit = vault.store.read_commit(head)
+            vault.store.read_tree(commit.tree)
+        except AvfsError as error:
+            yield _found("fork.damaged", f"the head of '{fork}' cannot be read: {error.message}", f"Restore an older state of '{fork}'.")
+            continue
+        for oid in {commit.sidecar, vault.refs.read(SIDECARS + fork)} - {None}:
+            assert oid is not None  # noqa: S101 - just taken out
+            problem = _sidecar_problem(vault, oid)
+            if problem is not None:
+                yield _found("sidecar.damaged", f"the sidecar of '{fork}' cannot be read: {problem}", "Make a new checkpoint of the fork.")
+
+
+def _sidecar_problem(vault: OpenVault, oid: Oid) -> str | None:
+    try:
+        vault.store.read_tree(vault.store.read_commit(oid).tree)
+    except AvfsError as error:
+        return error.message
+    return None
+
+
+def _check_workspaces(vault: OpenVault, open_workspace: Opener) -> Iterator[_Finding]:
+    for fork in vault.layout.list_workspaces():
+        if not vault.has_fork(fork):
+            continue
+        layout = vault.layout.workspace(fork)
+        if layout.statcache.exists() and StatCache.load(layout.statcache) is None:
+            yield _fixable(
+                "statcache.unreadable",
+                f"the stat cache of '{fork}' cannot be read",
+                "Remove it; the next checkpoint reads all changed files again.",
+                lambda layout=layout: layout.statcache.unlink(missing_ok=True),  # type: ignore[misc]  # a default binds the loop's value
+                lambda layout=layout: not layout.statcache.exists(),  # type: ignore[misc]  # as above
+            )
+        try:
+            with open_workspace(fork).locked() as locked:
+                taken = take(locked, DryWriter(vault.store))
+        except WorkspaceBusy as error:
+            yield _found("workspace.busy", error.message, "Examine it again when it is free.", severity="warning")
+        except AvfsError as error:
+            yield _found(error.code, f"the workspace of '{fork}' cannot be captured: {error.message}", error.hint or "Look at the file named.")
+        else:
+            for warning in taken.captured.warnings:
+                yield _found(warning.code, f"in '{fork}', {warning.message}", "Copy it elsewhere if it matters.", severity="warning")
+
+
+def _check_objects(vault: OpenVault) -> Iterator[_Finding]:
+    try:
+        for line in fsck(vault.git_dir):
+            yield _found("objects.fsck", show_path(line.encode()), "Fetch the object from another copy of the vault, or restore a state before it.")
+    except GitFailed as error:
+        yield _found("git.failed", error.message, "Install git, or run `git fsck --strict` in the vault by hand.")

@@ -1,0 +1,381 @@
+"""The files of a workspace, by path: what `ls`, `cat`, `write`, `cp` and their like do.
+
+Decided here: what each of these does with directories, symbolic links and what is already there, and which
+errors callers see: the filesystem's own are translated in one place (`file_errors`). Reading takes no lock;
+changing takes the workspace lock for the time of one operation. What is written is durable at the next checkpoint.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from avfs_git.errors import AvfsError, ContentChanged, HostError, PathEscapes, PathNotFound, PathUnsuitable
+from avfs_git.gitstore.objects import KIND_BLOB, hash_object
+from avfs_git.model import FileInfo, Kind, TreeNode
+from avfs_git.paths import ROOT, TreePath, join, split
+from avfs_git.vfs.merged import Attr, MergedTree, Node
+from avfs_git.workspace.workspace import OpenWorkspace
+
+_T = TypeVar("_T")
+
+_KINDS = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFLNK: Kind.SYMLINK}
+
+_REASONS = {
+    errno.ENOTDIR: "is below something that is no directory",
+    errno.EISDIR: "is a directory",
+    errno.EEXIST: "is there already",
+    errno.ENOTEMPTY: "is a directory that is not empty",
+    errno.EINVAL: "cannot be used so",
+    errno.EPERM: "may not be changed",
+    errno.EACCES: "may not be used by this user",
+    errno.EBUSY: "is the root of the workspace",
+    errno.ELOOP: "leads through too many symbolic links",
+    errno.ENAMETOOLONG: "has a name that is too long",
+    errno.ENXIO: "is no file",
+}
+
+
+@contextmanager
+def file_errors(path: TreePath, action: str) -> Iterator[None]:
+    """Turn what the filesystem raises into what callers see."""
+    try:
+        yield
+    except OSError as error:
+        raise translate_os_error(error, path, action) from error
+
+
+def translate_os_error(error: OSError, path: TreePath, action: str) -> AvfsError:
+    """Make the error that callers see of one that the filesystem raised."""
+    if error.errno == errno.ENOENT:
+        return PathNotFound(b"/" + path)
+    if error.errno in _REASONS:
+        return PathUnsuitable(b"/" + path, _REASONS[error.errno])
+    return HostError(action, error)
+
+
+class Files:
+    """The files of one open workspace."""
+
+    def __init__(self, opened: OpenWorkspace) -> None:
+        self._opened = opened
+
+    def _read(self, path: TreePath, action: Callable[[MergedTree], _T]) -> _T:
+        opened = self._opened
+        try:
+            return action(opened.read_view())
+        except OSError as error:
+            raise translate_os_error(error, path, "read the workspace") from error
+
+    def _change(self, path: TreePath, action: Callable[[MergedTree], _T]) -> _T:
+        opened = self._opened
+        locked = opened.acquire()
+        try:
+            locked.begin()
+            try:
+                return action(opened.merged)
+            finally:
+                locked.end()
+        except OSError as error:
+            raise translate_os_error(error, path, "write to the workspace") from error
+        finally:
+            opened.lock.release()
+
+    # --- reading ---------------------------------------------------------------------------------------
+
+    def read(self, path: TreePath) -> bytes:
+        """Read a whole file."""
+        opened = self._opened
+        try:
+            return opened.read_view().read_file(path)
+        except OSError as error:
+            raise translate_os_error(error, path, "read the workspace") from error
+
+    def stream(self, path: TreePath) -> Iterator[bytes]:
+        """Read a file in pieces of at most 1 MiB."""
+
+        def begin(merged: MergedTree) -> Iterator[bytes]:
+            node = merged.resolve(path)
+            if node.is_dir:
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            return merged.stream(node)
+
+        pieces = self._read(path, begin)
+        while True:
+            with file_errors(path, "read the workspace"):
+                piece = next(pieces, None)
+            if piece is None:
+                return
+            yield piece
+
+    def read_link(self, path: TreePath) -> bytes:
+        """Read a symbolic link."""
+        return self._read(path, lambda merged: merged.readlink(merged.resolve(path, follow_last=False)))
+
+    def exists(self, path: TreePath) -> bool:
+        """Whether anything is at a path, be it a symbolic link to nowhere."""
+        try:
+            self._read(path, lambda merged: merged.resolve(path, follow_last=False))
+        except (PathNotFound, PathUnsuitable, PathEscapes):
+            return False
+        return True
+
+    def stat(self, path: TreePath, *, with_oid: bool = False, follow: bool = False) -> FileInfo:
+        """Describe what is at a path."""
+
+        def look(merged: MergedTree) -> FileInfo:
+            node = merged.resolve(path, follow_last=follow)
+            info = _describe(merged, path, node, merged.getattr(node))
+            return self._with_oid(merged, node, info) if with_oid else info
+
+        return self._read(path, look)
+
+    def list_dir(self, path: TreePath) -> list[FileInfo]:
+        """Describe what is in a directory, by name; of anything else, itself."""
+
+        def look(merged: MergedTree) -> list[FileInfo]:
+            node = merged.resolve(path)
+            if not node.is_dir:
+                return [_describe(merged, path, node, merged.getattr(node))]
+            return [
+                _describe_listed(merged, join(path, listed.name), listed.attr, listed.entry.oid if listed.entry else None)
+                for listed in sorted(merged.list_attrs(node))
+            ]
+
+        return self._read(path, look)
+
+    def tree(self, path: TreePath, *, depth: int | None = None) -> TreeNode:
+        """Describe what is below a path, `depth` levels of it."""
+
+        def look(merged: MergedTree) -> TreeNode:
+            return _describe_tree(merged, path, merged.resolve(path), depth)
+
+        return self._read(path, look)
+
+    def _with_oid(self, merged: MergedTree, node: Node, info: FileInfo) -> FileInfo:
+        if info.oid is not None or info.kind not in (Kind.FILE, Kind.SYMLINK):
+            return info
+        return FileInfo(
+            info.path, info.kind, info.mode, info.size, info.mtime_ns, content_oid(merged, node), info.target, info.nlink
+        )
+
+    # --- changing --------------------------------------------------------------------------------------
+
+    def write(
+        self,
+        path: TreePath,
+        data: bytes | Iterable[bytes],
+        *,
+        append: bool = False,
+        expect: str | None = None,
+        parents: bool = True,
+        executable: bool | None = None,
+    ) -> None:
+        """Make a file hold `data`; see the SDK for the arguments."""
+        opened = self._opened
+        locked = opened.acquire()
+        try:
+            merged = opened.merged
+            if expect is not None:
+                self._check_expected(merged, path, expect)
+            locked.begin()
+            try:
+                if append:
+                    self._append(merged, path, data)
+                else:
+                    mode = None if executable is None else self._executable_mode(merged, path, executable=executable)
+                    try:
+                        merged.write_file(path, data, mode=mode)
+                    except FileNotFoundError:
+                        if not parents:
+                            raise
+                        merged.make_dir(split(path)[0], parents=True)
+                        merged.write_file(path, data, mode=mode)
+            finally:
+                locked.end()
+        except OSError as error:
+            raise translate_os_error(error, path, "write to the workspace") from error
+        finally:
+            opened.lock.release()
+
+    def _append(self, merged: MergedTree, path: TreePath, data: bytes | Iterable[bytes]) -> None:
+        try:
+            node = merged.resolve(path)
+        except FileNotFoundError:
+            merged.make_dir(split(path)[0], parents=True)
+            merged.write_file(path, data)
+            return
+        for piece in (data,) if isinstance(data, bytes) else data:
+            merged.append(node, piece)
+
+    @staticmethod
+    def _executable_mode(merged: MergedTree, path: TreePath, *, executable: bool) -> int:
+        try:
+            mode = stat.S_IMODE(merged.getattr(merged.resolve(path)).mode)
+        except FileNotFoundError:
+            mode = 0o644
+        return mode | (mode & 0o444) >> 2 if executable else mode & ~0o111
+
+    def _check_expected(self, merged: MergedTree, path: TreePath, expect: str) -> None:
+        """Refuse if the content is not the one that the caller has seen; `""` means that nothing may be there."""
+        try:
+            node = merged.resolve(path)
+        except FileNotFoundError:
+            if expect:
+                raise ContentChanged(b"/" + path, expect, None) from None
+            return
+        actual = content_oid(merged, node) if not node.is_dir else "directory"
+        if actual != expect:
+            raise ContentChanged(b"/" + path, expect, actual)
+
+    def make_dir(self, path: TreePath, *, parents: bool = False) -> None:
+        """Make a directory."""
+        if path == ROOT and parents:
+            return
+        self._change(path, lambda merged: merged.make_dir(path, parents=parents))
+
+    def remove(self, path: TreePath, *, recursive: bool = False, missing_ok: bool = False, expect: str | None = None) -> None:
+        """Remove a file, a symbolic link or, with `recursive`, a directory."""
+
+        def act(merged: MergedTree) -> None:
+            if expect is not None:
+                self._check_expected(merged, path, expect)
+            merged.remove(path, recursive=recursive)
+
+        try:
+            self._change(path, act)
+        except PathNotFound:
+            if not missing_ok:
+                raise
+
+    def move(self, source: TreePath, destination: TreePath) -> TreePath:
+        """Rename; into the destination if that is a directory. Nothing is overwritten. Returns the new path."""
+
+        def act(merged: MergedTree) -> TreePath:
+            merged.resolve(source, follow_last=False)
+            target = _into(merged, source, destination)
+            if target == source or target.startswith(source + b"/"):
+                raise PathUnsuitable(b"/" + source, "cannot be moved into itself")
+            merged.move(source, target, flags=1)  # RENAME_NOREPLACE, renameat2(2)
+            return target
+
+        return self._change(source, act)
+
+    def copy(self, source: TreePath, destination: TreePath, *, recursive: bool = False) -> TreePath:
+        """Copy, with modes and attributes; into the destination if that is a directory. Nothing is overwritten."""
+
+        def act(merged: MergedTree) -> TreePath:
+            node = merged.resolve(source, follow_last=False)
+            target = _into(merged, source, destination)
+            if node.is_dir and not recursive:
+                raise PathUnsuitable(b"/" + source, "is a directory; copy it with `-r`")
+            if node.is_dir and (target == source or target.startswith(source + b"/")):
+                raise PathUnsuitable(b"/" + source, "cannot be copied into itself")
+            _copy_entry(merged, source, node, target)
+            return target
+
+        return self._change(source, act)
+
+    def touch(self, path: TreePath, *, mtime_ns: int | None = None) -> None:
+        """Set the time of a file's last change, to now if not given; make it if it is not there."""
+
+        def act(merged: MergedTree) -> None:
+            try:
+                node = merged.resolve(path)
+            except FileNotFoundError:
+                node = merged.write_file(path, b"")
+                if mtime_ns is None:
+                    return
+            when = time.time_ns() if mtime_ns is None else mtime_ns
+            merged.utimens(node, atime_ns=when, mtime_ns=when)
+
+        self._change(path, act)
+
+    def chmod(self, path: TreePath, mode: int) -> None:
+        """Set permission bits."""
+        self._change(path, lambda merged: merged.chmod(merged.resolve(path), mode & 0o7777))
+
+    def symlink(self, path: TreePath, target: bytes) -> None:
+        """Make a symbolic link. Where it leads is not looked at: it is followed inside the workspace only."""
+        self._change(path, lambda merged: merged.make_symlink(path, target))
+
+    def link(self, source: TreePath, destination: TreePath) -> None:
+        """Give a file one more name."""
+        self._change(source, lambda merged: merged.make_link(source, destination))
+
+
+def content_oid(merged: MergedTree, node: Node) -> str:
+    """Compute the id that the content of a file has as a blob."""
+    if node.lower is not None and not node.upper and node.lower.oid is not None:
+        return node.lower.oid.hex()
+    data = merged.readlink(node) if node.kind == stat.S_IFLNK else merged.read_all(node)
+    return hash_object(KIND_BLOB, data).hex()
+
+
+def _into(merged: MergedTree, source: TreePath, destination: TreePath) -> TreePath:
+    try:
+        node = merged.resolve(destination)
+    except FileNotFoundError:
+        return destination
+    if not node.is_dir:
+        raise PathUnsuitable(b"/" + destination, "is there already")
+    target = join(destination, split(source)[1])
+    try:
+        merged.resolve(target, follow_last=False)
+    except FileNotFoundError:
+        return target
+    raise PathUnsuitable(b"/" + target, "is there already")
+
+
+def _copy_entry(merged: MergedTree, source: TreePath, node: Node, target: TreePath) -> None:
+    pending = [(source, node, target)]
+    while pending:
+        path, here, there = pending.pop()
+        attr = merged.getattr(here)
+        if here.is_dir:
+            made = merged.make_dir(there, mode=stat.S_IMODE(attr.mode))
+            pending += [(join(path, name), merged.lookup(here, name), join(there, name)) for name, _ in merged.readdir(here)]
+        elif here.kind == stat.S_IFLNK:
+            merged.make_symlink(there, merged.readlink(here))
+            continue
+        elif here.kind == stat.S_IFREG:
+            made = merged.write_file(there, merged.stream(here), mode=stat.S_IMODE(attr.mode))
+        else:
+            raise PathUnsuitable(b"/" + path, "is a device, socket or pipe and cannot be copied")
+        for key, value in merged.read_xattrs(here).items():
+            if key.startswith(b"user."):
+                merged.set_xattr(made, key, value)
+
+
+def _describe(merged: MergedTree, path: TreePath, node: Node, attr: Attr) -> FileInfo:
+    entry = None if node.upper else node.lower
+    return _describe_listed(merged, path, attr, entry.oid if entry is not None and not node.is_dir else None)
+
+
+def _describe_listed(merged: MergedTree, path: TreePath, attr: Attr, oid: bytes | None) -> FileInfo:
+    kind = _KINDS.get(stat.S_IFMT(attr.mode), Kind.OTHER)
+    target = merged.readlink(merged.resolve(path, follow_last=False)) if kind == Kind.SYMLINK else None
+    return FileInfo(
+        path=path,
+        kind=kind,
+        mode=attr.mode,
+        size=attr.size if kind != Kind.DIRECTORY else 0,
+        mtime_ns=attr.mtime_ns,
+        oid=oid.hex() if oid is not None and kind != Kind.DIRECTORY else None,
+        target=target,
+        nlink=attr.nlink,
+    )
+
+
+def _describe_tree(merged: MergedTree, path: TreePath, node: Node, depth: int | None) -> TreeNode:
+    info = _describe(merged, path, node, merged.getattr(node))
+    if not node.is_dir or depth == 0:
+        return TreeNode(info)
+    below = None if depth is None else depth - 1
+    children = [_describe_tree(merged, join(path, name), merged.lookup(node, name), below) for name, _ in sorted(merged.readdir(node))]
+    return TreeNode(info, tuple(children))

@@ -1,0 +1,236 @@
+"""Forks: making, listing and ending them.
+
+Decided here: what a fork starts from, what is written when one is made, and where everything goes when one is
+deleted. Making one costs two refs and a line in the log, whatever the size of the tree. The order of steps:
+
+- make: refs, then log, then directories. A crash after the refs leaves a fork without a workspace, which is made
+  when somebody opens it.
+- delete: refs that keep what was there, then the branch goes (in one update), then the workspace moves to the
+  trash, then the log. A crash in between leaves a workspace without a branch, which nobody opens: `create_fork`
+  and the doctor put it into the trash.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from avfs_git.errors import CheckpointNotFound, ForkExists, ForkNotFound, HostError, InvalidInput, quote
+from avfs_git.faults import reach
+from avfs_git.gitstore.refs import RefChange
+from avfs_git.host.durable import fsync_dir, make_dirs_durably
+from avfs_git.model import ForkInfo
+from avfs_git.paths import Oid, check_fork_name, fork_dir_name
+from avfs_git.workspace.checkpoint import save_checkpoint
+from avfs_git.workspace.format import HEADS, LABELS, SIDECARS, WorkspaceState
+from avfs_git.workspace.oplog import OpRecord
+from avfs_git.workspace.revisions import resolve_revision
+from avfs_git.workspace.vault import OpenVault
+from avfs_git.workspace.workspace import OpenWorkspace, create_workspace
+from avfs_git.host.boot import read_boot_id
+
+Opener = Callable[[str], OpenWorkspace]
+
+
+def create_fork(
+    vault: OpenVault,
+    name: str,
+    *,
+    open_workspace: Opener,
+    source: str | None = None,
+    at: str | None = None,
+    ephemeral: bool = False,
+    with_changes: bool = True,
+) -> None:
+    """Make a fork.
+
+    Args:
+        vault: Where.
+        name: Its name, a branch's.
+        open_workspace: Opens the workspace of the source.
+        source: The fork that it starts from; the vault's default one if not given.
+        at: A checkpoint to start from, instead of the present state of the source.
+        ephemeral: Whether it is made to be thrown away.
+        with_changes: Whether uncommitted work of the source comes along; it is checkpointed there first.
+
+    Raises:
+        ForkExists: If the name is taken.
+        ForkNotFound, CheckpointNotFound: If there is nothing to start from.
+    """
+    check_fork_name(name)
+    vault.prepare()
+    if vault.has_fork(name):
+        raise ForkExists(name)
+    source = source or vault.default_fork()
+    if source is not None and at is None and not vault.has_fork(source):
+        raise ForkNotFound(source)
+    if at is not None:
+        commit = resolve_revision(vault, at, fork=source)
+        sidecar = vault.store.read_commit(commit).sidecar
+        if source is not None and vault.read_head(source) == commit and sidecar is None:
+            sidecar = _recorded_sidecar(vault, source, commit)
+        parent = source
+    elif source is None:
+        raise CheckpointNotFound("HEAD")
+    else:
+        commit, sidecar = _settle_source(vault, source, open_workspace, with_changes=with_changes)
+        parent = source
+    changes = [RefChange(HEADS + name, None, commit)]
+    left_over = vault.read_sidecar_ref(name)
+    if left_over is not None and left_over != sidecar:
+        changes += vault.keep(left_over)
+    if sidecar is not None and sidecar != left_over:
+        # Before the branch: it must not name a sidecar that a collection of garbage may take.
+        changes.insert(0, RefChange(SIDECARS + name, left_over, sidecar))
+    _clear_orphan(vault, name)
+    vault.refs.update(changes)
+    reach("fork.refs_made")
+    created_at_ns = vault.clock_ns()
+    state = WorkspaceState(
+        fork=name,
+        base=commit.hex(),
+        sidecar=sidecar.hex() if sidecar else None,
+        parent=parent,
+        forked_at=commit.hex(),
+        ephemeral=ephemeral,
+        created_at_ns=created_at_ns,
+        boot=read_boot_id(),
+    )
+    more = {key: getattr(state, key) for key in ("base", "sidecar", "parent", "forked_at", "ephemeral")}
+    moves = [(HEADS + name, None, commit.hex())]
+    vault.oplog.append(OpRecord(0, name, "fork_create", f"fork {name} from {parent or at}", created_at_ns, moves=moves, more=more))
+    reach("fork.logged")
+    # Not forced to disk: what it says stands in the log, and it is made again from there.
+    create_workspace(vault, vault.layout.workspace(name), state, durable=False)
+    reach("fork.made")
+
+
+def _settle_source(vault: OpenVault, source: str, open_workspace: Opener, *, with_changes: bool) -> tuple[Oid, Oid | None]:
+    """Find what a fork starts from, after saving what its source has not committed."""
+    head = vault.read_head(source)
+    if head is None or with_changes:
+        opened = open_workspace(source)
+        if head is None or not opened.is_recorded_by(head):
+            with opened.locked() as locked:
+                save_checkpoint(locked, message=None if head else "empty", description="save before a fork")
+            head = vault.read_head(source)
+    if head is None:
+        raise CheckpointNotFound(source)
+    sidecar = vault.store.read_commit(head).sidecar
+    return head, sidecar if sidecar is not None else _recorded_sidecar(vault, source, head)
+
+
+def _recorded_sidecar(vault: OpenVault, fork: str, head: Oid) -> Oid | None:
+    """Find the sidecar of a head that names none itself: a commit of git's, with which a workspace began."""
+    state = vault.layout.workspace(fork).read_state()
+    if state is not None and state.sidecar is not None and state.base == head.hex():
+        return Oid(bytes.fromhex(state.sidecar))
+    return None
+
+
+def _clear_orphan(vault: OpenVault, fork: str) -> None:
+    """Put away a workspace whose branch is gone, so that a new fork of that name does not find it."""
+    if vault.layout.workspace(fork).root.exists():
+        move_to_trash(vault, fork)
+
+
+def move_to_trash(vault: OpenVault, fork: str) -> str:
+    """Move the workspace of a fork out of the way, whole, and return the name it has there."""
+    root = vault.layout.workspace(fork).root
+    name = f"{vault.clock_ns()}-{fork_dir_name(fork)}"[:255]
+    try:
+        make_dirs_durably(vault.layout.trash)
+        root.rename(vault.layout.trash / name)
+        fsync_dir(vault.layout.trash)
+        fsync_dir(root.parent)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise HostError(f"put away the workspace of '{fork}'", error) from error
+    return name
+
+
+def take_from_trash(vault: OpenVault, fork: str, name: str) -> None:
+    """Move a workspace back to its place; does nothing if it is not in the trash any more."""
+    root = vault.layout.workspace(fork).root
+    held = vault.layout.trash / name
+    if not name or not held.is_dir() or root.exists():
+        return
+    try:
+        os.rename(held, root)
+        fsync_dir(root.parent)
+    except OSError as error:
+        raise HostError(f"bring back the workspace of '{fork}'", error) from error
+
+
+def end_fork(vault: OpenVault, fork: str, open_workspace: Opener) -> tuple[list[tuple[str, str | None, str | None]], str]:
+    """Take a fork away: its refs, kept reachable under others, and its workspace, kept in the trash.
+
+    Returns the refs that moved, and the name in the trash.
+    """
+    moves: list[RefChange] = []
+    head = vault.read_head(fork)
+    if head is not None:
+        moves.append(RefChange(HEADS + fork, head, None))
+    sidecar = vault.read_sidecar_ref(fork)
+    if sidecar is not None:
+        moves.append(RefChange(SIDECARS + fork, sidecar, None))
+    moves += [RefChange(f"{LABELS}{fork}/{label}", oid, None) for label, oid in vault.list_labels(fork).items()]
+    opened = open_workspace(fork)
+    with opened.locked():
+        vault.refs.update([*vault.keep(*(move.old for move in moves)), *moves])
+        reach("fork.refs_gone")
+        trashed = move_to_trash(vault, fork)
+    opened.close()
+    reach("fork.trashed")
+    return [(move.name, move.old.hex() if move.old else None, None) for move in moves], trashed
+
+
+def delete_fork(vault: OpenVault, fork: str, *, open_workspace: Opener) -> ForkInfo:
+    """Delete a fork. Its commits stay reachable and its files stay in the trash, so that it can be undone.
+
+    Raises:
+        ForkNotFound: If there is none of that name.
+        InvalidInput: If it is the vault's default fork.
+    """
+    info = fork_info(vault, fork)
+    if vault.default_fork() == fork:
+        raise InvalidInput(f"{quote(fork)} is the vault's default fork", hint="Delete the vault instead, or another fork.")
+    vault.prepare()
+    moves, trashed = end_fork(vault, fork, open_workspace)
+    vault.oplog.append(
+        OpRecord(0, fork, "fork_delete", f"delete fork {fork}", vault.clock_ns(), moves=moves, more={"trash": trashed})
+    )
+    return info
+
+
+def fork_info(vault: OpenVault, fork: str) -> ForkInfo:
+    """Describe a fork.
+
+    Raises:
+        ForkNotFound: If there is none of that name.
+    """
+    head = vault.read_head(fork)
+    if head is None and not vault.has_fork(fork):
+        raise ForkNotFound(fork)
+    state = vault.layout.workspace(fork).read_state()
+    if state is None:
+        return ForkInfo(fork, head.hex() if head else None, head.hex() if head else None)
+    return ForkInfo(
+        name=fork,
+        head=head.hex() if head else None,
+        base=state.base,
+        parent=state.parent,
+        forked_at=state.forked_at,
+        ephemeral=state.ephemeral,
+        created_at_ns=state.created_at_ns,
+    )
+
+
+def list_forks(vault: OpenVault) -> list[ForkInfo]:
+    """Describe all forks, by name."""
+    names = set(vault.list_heads())
+    default = vault.default_fork()
+    if default is not None:
+        names.add(default)
+    return [fork_info(vault, name) for name in sorted(names)]

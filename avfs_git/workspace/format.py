@@ -1,0 +1,174 @@
+"""The files that avfs keeps beside a repository: their names, their versions, how they are read and written.
+
+Decided here and nowhere else: the layout of `avfs/` in a vault (docs/format.md is the normative text) and
+what happens with a version that this program does not know: it is refused. Everything else in `workspace`
+asks here for places. Writes are atomic; which of them are also forced to disk is said at each function.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from avfs_git.errors import FormatUnsupported, HostError, WorkspaceDamaged
+from avfs_git.host.durable import host_errors, make_dirs_durably, write_file_atomically
+from avfs_git.paths import fork_dir_name, fork_of_dir_name
+
+FORMAT = 1
+"""The version of everything under `avfs/`."""
+
+HEADS = "refs/heads/"
+SIDECARS = "refs/avfs/sidecar/"
+LABELS = "refs/avfs/checkpoints/"
+KEPT = "refs/avfs/keep/"
+
+
+@dataclass(slots=True)
+class Pending:
+    """An operation on the files of a workspace that a crash may have cut short.
+
+    It is forced to disk before the first file is touched and removed after the last. Whoever opens the workspace
+    in between puts it back, unless the branch has moved: then the operation was complete.
+    """
+
+    kind: str
+    head: str | None
+    """Where the branch pointed when the operation began."""
+    tree: str | None
+    """The tree of the workspace at that time."""
+    sidecar: str | None
+    """Its sidecar tree."""
+
+
+@dataclass(slots=True)
+class WorkspaceState:
+    """What is known of a workspace beside its layers."""
+
+    fork: str
+    base: str | None
+    sidecar: str | None
+    """The sidecar commit of the lower layer."""
+    format: int = FORMAT
+    parent: str | None = None
+    forked_at: str | None = None
+    ephemeral: bool = False
+    created_at_ns: int | None = None
+    boot: str | None = None
+    """The boot of the machine in which the upper layer was last written to."""
+    pending: Pending | None = None
+
+
+class VaultLayout:
+    """Where things are in one vault."""
+
+    def __init__(self, git_dir: Path) -> None:
+        self.git_dir = git_dir
+        self.root = git_dir / "avfs"
+        self.format = self.root / "format"
+        self.workspaces = self.root / "workspaces"
+        self.trash = self.root / "trash"
+        self.oplog = self.root / "oplog"
+        self.config = self.root / "config.json"
+
+    def workspace(self, fork: str) -> WorkspaceLayout:
+        """Place the workspace of a fork."""
+        return WorkspaceLayout(self.workspaces / fork_dir_name(fork), fork)
+
+    def list_workspaces(self) -> list[str]:
+        """List the forks that have a workspace on disk."""
+        if not self.workspaces.is_dir():
+            return []
+        return sorted(fork_of_dir_name(entry.name) for entry in self.workspaces.iterdir() if entry.is_dir())
+
+    def read_format(self) -> int | None:
+        """Read the version of this vault's state; None if avfs never wrote to it.
+
+        Raises:
+            FormatUnsupported: If it is of another version.
+        """
+        try:
+            text = self.format.read_text("ascii", "replace").strip()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise host_failure(error, self.format) from error
+        if text != str(FORMAT):
+            raise FormatUnsupported(str(self.root), text[:40], str(FORMAT))
+        return FORMAT
+
+    def prepare(self) -> None:
+        """Make the directories that avfs needs in a repository, durably. Cheap where they are there."""
+        if self.read_format() is not None:
+            return
+        with host_errors(f"prepare '{self.root}'"):
+            make_dirs_durably(self.workspaces)
+            # Last, because its presence says that the rest is there.
+            write_file_atomically(self.format, f"{FORMAT}\n".encode())
+
+
+class WorkspaceLayout:
+    """Where things are in one workspace."""
+
+    def __init__(self, root: Path, fork: str) -> None:
+        self.root = root
+        self.fork = fork
+        self.state = root / "state"
+        self.upper = root / "upper"
+        self.work = root / "work"
+        self.lock = root / "lock"
+        self.statcache = root / "statcache"
+
+    def read_state(self) -> WorkspaceState | None:
+        """Read the state; None if there is none.
+
+        Raises:
+            WorkspaceDamaged: If it cannot be understood.
+            FormatUnsupported: If it is of another version.
+        """
+        try:
+            data = self.state.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise host_failure(error, self.state) from error
+        return parse_state(data, self.fork)
+
+    def write_state(self, state: WorkspaceState, *, durable: bool = True) -> None:
+        """Replace the state.
+
+        Args:
+            state: What to write.
+            durable: Force it to disk. A fresh workspace's can be told from its branch, so that it need not be.
+        """
+        with host_errors(f"write '{self.state}'"):
+            write_file_atomically(self.state, serialize_state(state), durable=durable)
+
+
+def host_failure(error: OSError, path: Path) -> Exception:
+    """Say that a file could not be read."""
+
+
+    return HostError(f"read '{path}'", error)
+
+
+def serialize_state(state: WorkspaceState) -> bytes:
+    """Write a state as JSON."""
+    return json.dumps(asdict(state), indent=1).encode() + b"\n"
+
+
+def parse_state(data: bytes, fork: str) -> WorkspaceState:
+    """Read what `serialize_state` wrote."""
+    try:
+        values: dict[str, Any] = json.loads(data)
+        if values["format"] != FORMAT:
+            raise FormatUnsupported(f"workspace {fork}", str(values["format"])[:40], str(FORMAT))
+        pending = values.pop("pending", None)
+        known = {f.name for f in fields(WorkspaceState)}
+        state = WorkspaceState(**{key: value for key, value in values.items() if key in known})
+        if pending is not None:
+            state.pending = Pending(**pending)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WorkspaceDamaged(fork, "its state file cannot be read") from error
+    return state

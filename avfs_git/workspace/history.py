@@ -1,0 +1,158 @@
+"""The history of a fork: its checkpoints, its log, and the versions of one path.
+
+Decided here: which commits of a branch count as checkpoints of a fork, and how versions are numbered. Reads
+only; walks no further than it was asked to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from avfs_git.errors import CheckpointNotFound, PathNotFound, PathUnsuitable
+from avfs_git.gitstore import history as commits
+from avfs_git.gitstore.objects import ObjectSource
+from avfs_git.gitstore.treediff import diff_trees
+from avfs_git.gitstore.trees import EMPTY_TREE, MODE_TREE
+from avfs_git.model import Checkpoint, CheckpointDetails, Identity, LogEntry, PathVersion
+from avfs_git.paths import Oid, TreePath
+from avfs_git.vfs.lower import LowerTree
+from avfs_git.vfs.sidecar import parse_sidecar
+from avfs_git.workspace.revisions import resolve_revision
+from avfs_git.workspace.vault import OpenVault
+
+
+def list_checkpoints(vault: OpenVault, fork: str, *, limit: int) -> list[Checkpoint]:
+    """List the checkpoints of a fork, newest first: commits that avfs made, and labelled ones."""
+    head = vault.read_head(fork)
+    labels = vault.list_labels(fork)
+    found: list[Checkpoint] = []
+    seen: set[Oid] = set()
+    if head is not None:
+        labelled = set(labels.values())
+        for oid, commit in commits.first_parent_log(vault.store, head):
+            if commit.sidecar is None and oid not in labelled:
+                if not labelled - seen:
+                    break
+                continue
+            seen.add(oid)
+            found.append(vault.describe(oid, fork=fork, labels=labels))
+            if len(found) >= limit:
+                return found
+    # Labels whose commits have left the branch, as after an undo.
+    rest = sorted({oid for oid in labels.values() if oid not in seen})
+    found += [vault.describe(oid, fork=fork, labels=labels) for oid in rest]
+    return found[:limit]
+
+
+def describe_checkpoint(vault: OpenVault, name: str, *, fork: str | None) -> CheckpointDetails:
+    """Describe a checkpoint and count what it holds. Costs its whole tree."""
+    oid = resolve_revision(vault, name, fork=fork)
+    commit = vault.store.read_commit(oid)
+    files, size = _count_tree(vault.store, commit.tree)
+    sidecar = vault.sidecar_tree(commit)
+    parent = vault.store.read_commit(commit.parents[0]).tree if commit.parents else None
+    return CheckpointDetails(
+        checkpoint=vault.describe(oid, fork=fork),
+        files=files,
+        total_size=size,
+        sidecar_files=_count_sidecar(vault.store, sidecar) if sidecar is not None else 0,
+        changed_files=tuple(diff_trees(vault.store, parent, commit.tree)),
+    )
+
+
+def _count_tree(source: ObjectSource, tree: Oid) -> tuple[int, int]:
+    files = size = 0
+    stack = [tree]
+    while stack:
+        for mode, oid in source.read_tree(stack.pop()).values():
+            if mode == MODE_TREE:
+                stack.append(oid)
+            elif mode != 0o160000:
+                files += 1
+                size += source.blob_size(oid)
+    return files, size
+
+
+def _count_sidecar(source: ObjectSource, tree: Oid) -> int:
+    files = 0
+    stack = [tree]
+    while stack:
+        oid = stack.pop()
+        for entry in parse_sidecar(source.read_tree(oid), oid)[0].values():
+            if entry.mode != MODE_TREE:
+                files += 1
+            elif entry.untracked:
+                stack.append(entry.oid)
+    return files
+
+
+def read_log(vault: OpenVault, rev: str, *, fork: str | None, limit: int, with_files: bool) -> list[LogEntry]:
+    """List the commits that lead to a state, newest first."""
+    head = resolve_revision(vault, rev, fork=fork)
+    labels = vault.list_labels(fork) if fork else {}
+    entries = []
+    for oid, commit in islice(commits.log(vault.store, [head]), limit):
+        changed = ()
+        if with_files:
+            parent = vault.store.read_commit(commit.parents[0]).tree if commit.parents else None
+            changed = tuple(diff_trees(vault.store, parent, commit.tree))
+        entries.append(LogEntry(vault.describe(oid, fork=fork, labels=labels), changed))
+    return entries
+
+
+def list_path_versions(vault: OpenVault, fork: str, path: TreePath, *, limit: int | None = None) -> list[PathVersion]:
+    """List the states that a path had in the history of a fork, newest first; the oldest is number 1.
+
+    Raises:
+        PathNotFound: If it never was there.
+    """
+    head = vault.read_head(fork)
+    if head is None:
+        raise CheckpointNotFound("HEAD")
+    found = list(commits.path_versions(vault.store, head, path))
+    if not found:
+        raise PathNotFound(path)
+    total = len(found)
+    return [
+        PathVersion(
+            number=total - at,
+            checkpoint=oid.hex(),
+            message=commit.message.rstrip("\n"),
+            author=Identity(commit.author.name, commit.author.email),
+            created_at_ns=commit.committer.when_s * 1_000_000_000,
+            change=change,
+        )
+        for at, (oid, commit, change) in enumerate(islice(found, limit))
+    ]
+
+
+def find_version(vault: OpenVault, fork: str, path: TreePath, number: int) -> PathVersion:
+    """Find one version of a path by its number.
+
+    Raises:
+        PathUnsuitable: If it has no such version.
+    """
+    versions = list_path_versions(vault, fork, path)
+    for version in versions:
+        if version.number == number:
+            return version
+    raise PathUnsuitable(path, f"has no version {number}; it has 1 to {len(versions)}")
+
+
+def stream_past(vault: OpenVault, name: str, path: TreePath, *, fork: str | None) -> Iterator[bytes]:
+    """Read a file as it is in a state, what only its sidecar holds included. Links are not followed.
+
+    Raises:
+        PathNotFound: If nothing is at the path in that state.
+        PathUnsuitable: If it is no file there.
+    """
+    commit = vault.store.read_commit(resolve_revision(vault, name, fork=fork))
+    tree = None if commit.tree == EMPTY_TREE else commit.tree  # which need not be stored
+    lower = LowerTree(vault.store, tree, vault.sidecar_tree(commit), default_mtime_ns=commit.committer.when_s * 1_000_000_000)
+    entry = lower.lookup(path)
+    if entry is None:
+        raise PathNotFound(b"/" + path)
+    if entry.kind != "file":
+        raise PathUnsuitable(b"/" + path, "is a directory" if entry.is_dir else "is no file")
+    return lower.stream(entry)

@@ -1,0 +1,35 @@
+"""Labels: names that people give to checkpoints.
+
+Decided here: what taking a label away means. Called without the workspace lock: a label is a ref, and compared
+and swapped like one.
+"""
+
+from __future__ import annotations
+
+from avfs_git.errors import CheckpointNotFound
+from avfs_git.gitstore.refs import RefChange
+from avfs_git.model import Checkpoint
+from avfs_git.paths import check_label
+from avfs_git.workspace.format import LABELS
+from avfs_git.workspace.oplog import OpRecord
+from avfs_git.workspace.vault import OpenVault
+
+
+def delete_label(vault: OpenVault, fork: str, label: str) -> Checkpoint:
+    """Take a label away; its commit stays reachable, so that it can be undone.
+
+    Raises:
+        CheckpointNotFound: If there is no such label.
+    """
+    check_label(label)
+    ref = f"{LABELS}{fork}/{label}"
+    oid = vault.refs.read(ref)
+    if oid is None:
+        raise CheckpointNotFound(label)
+    described = vault.describe(oid, fork=fork)
+    vault.prepare()
+    vault.refs.update([*vault.keep(oid), RefChange(ref, oid, None)])
+    vault.oplog.append(
+        OpRecord(0, fork, "checkpoint_delete", f"delete checkpoint {label}", vault.clock_ns(), moves=[(ref, oid.hex(), None)])
+    )
+    return described

@@ -1,0 +1,426 @@
+"""Restoring: bringing the files of a workspace to another state, under whatever runs in it.
+
+Decided here: what is saved before, in which order files change, and how a restore that was cut short is put
+back. Only differing paths are touched, and they get new times, so that build tools notice. The order, and
+what each step guards against:
+
+1. What is uncommitted is saved as a checkpoint: nothing is lost, and the state before is a known one.
+2. The intent is forced to disk. From here on, whoever opens the workspace after a crash puts it back.
+3. The new files are written beside the workspace. A full disk shows here, before anything has changed.
+4. Entries change, each by one rename.
+5. The result is captured, compared with what was wanted, and committed. If the branch has moved, the restore is
+   complete, whatever the intent says.
+6. The intent is removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from avfs_git.errors import HostError, InternalError, PathNotFound, RefConflict
+from avfs_git.faults import reach
+from avfs_git.gitstore.commits import Commit, serialize_commit
+from avfs_git.gitstore.objects import KIND_COMMIT, KIND_TREE, ObjectSource
+from avfs_git.gitstore.packwriter import DryWriter, PackWriter
+from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.treediff import diff_trees
+from avfs_git.gitstore.trees import EMPTY_TREE
+from avfs_git.host.durable import write_all
+from avfs_git.model import ChangedFile, RestoreResult, Warning
+from avfs_git.paths import ROOT, Oid, TreePath, join, show_path, split
+from avfs_git.vfs.inodes import Node
+from avfs_git.vfs.lower import LowerEntry, LowerTree
+from avfs_git.vfs.plan import Step, plan_steps
+from avfs_git.workspace.checkpoint import save_checkpoint, take
+from avfs_git.workspace.format import KEPT, Pending
+from avfs_git.workspace.oplog import OpRecord
+from avfs_git.workspace.sidecardiff import diff_sidecars
+from avfs_git.workspace.workspace import LockedWorkspace
+
+
+def restore_state(
+    locked: LockedWorkspace,
+    target: Oid,
+    *,
+    paths: Sequence[TreePath] = (),
+    dry_run: bool = False,
+    name: str | None = None,
+    kind: str = "restore",
+) -> RestoreResult:
+    """Bring the workspace, or some paths of it, to the state of a commit.
+
+    Args:
+        locked: The workspace.
+        target: The commit.
+        paths: Only these and what is below them; all if none.
+        dry_run: Only tell what would change.
+        name: What the caller called the target, for messages.
+        kind: The operation in the log.
+
+    Raises:
+        PathNotFound: If a path is neither in the workspace nor in the target.
+        HostError: If the disk is full or fails; the state is the old one.
+    """
+    vault = locked.vault
+    commit = vault.store.read_commit(target)
+    shown = name or target.hex()
+    if dry_run:
+        writer = DryWriter(vault.store)
+        taken = take(locked, writer)
+        now = (taken.captured.tree, taken.captured.sidecar)
+        wanted = _target_trees(locked, commit, now)
+        steps = _plan(locked, writer, now, wanted, commit, paths)
+        files, untracked = _preview(writer, steps, now, wanted, paths)
+        return RestoreResult("planned" if steps else "unchanged", target.hex(), files, untracked, warnings=tuple(taken.captured.warnings))
+    vault.prepare()
+    saved = _save(locked, f"save before {kind} of {shown}")
+    now = locked.opened.synced_trees()
+    wanted = _target_trees(locked, commit, now)
+    steps = _plan(locked, vault.store, now, wanted, commit, paths)
+    if not steps:
+        return RestoreResult("unchanged", target.hex(), (), saved=saved)
+    head = vault.read_head(locked.fork)
+    with _intent(locked, kind):
+        change = _Application(locked, LowerTree(vault.store, *now, default_mtime_ns=0), _lower(vault.store, wanted, commit))
+        change.apply(steps)
+        reach("restore.applied")
+        result = save_checkpoint(
+            locked,
+            kind=kind,
+            message=f"{kind} {shown}",
+            description=f"{kind} {shown}" + (f" ({len(paths)} paths)" if paths else ""),
+            known=change.known,
+            before=head.hex() if head else None,
+        )
+        reach("restore.committed")
+        if not paths and not change.warnings and locked.opened.synced_trees()[0] != wanted[0]:
+            raise InternalError("the restored workspace does not hold what was wanted")
+    return RestoreResult(
+        "restored",
+        target.hex(),
+        result.changed_files,
+        result.sidecar_changed,
+        saved=saved,
+        checkpoint=result.checkpoint,
+        warnings=(*result.warnings, *change.warnings),
+    )
+
+
+def _target_trees(locked: LockedWorkspace, commit: Commit, now: tuple[Oid | None, Oid | None]) -> tuple[Oid | None, Oid | None]:
+    """Find the trees of a state. A commit of git's says nothing of untracked files: they stay."""
+    sidecar = locked.vault.sidecar_tree(commit)
+    tree = None if commit.tree == EMPTY_TREE else commit.tree
+    return tree, sidecar if commit.sidecar is not None else now[1]
+
+
+def _lower(source: ObjectSource, trees: tuple[Oid | None, Oid | None], commit: Commit) -> LowerTree:
+    return LowerTree(source, *trees, default_mtime_ns=commit.committer.when_s * 1_000_000_000)
+
+
+def _plan(
+    locked: LockedWorkspace,
+    source: ObjectSource,
+    now: tuple[Oid | None, Oid | None],
+    wanted: tuple[Oid | None, Oid | None],
+    commit: Commit,
+    paths: Sequence[TreePath],
+) -> list[Step]:
+    left = LowerTree(source, *now, default_mtime_ns=0)
+    right = _lower(source, wanted, commit)
+    for path in paths:
+        if left.lookup(path) is None and right.lookup(path) is None:
+            raise PathNotFound(path)
+    return plan_steps(left, right, paths)
+
+
+def _preview(
+    source: ObjectSource,
+    steps: list[Step],
+    now: tuple[Oid | None, Oid | None],
+    wanted: tuple[Oid | None, Oid | None],
+    paths: Sequence[TreePath],
+) -> tuple[tuple[ChangedFile, ...], tuple[ChangedFile, ...]]:
+    files = diff_trees(source, now[0], wanted[0], paths=paths)
+    touched = {step.path for step in steps}
+    untracked = [change for change in diff_sidecars(source, now[1], wanted[1]) if not paths or change.path in touched]
+    return tuple(files), tuple(untracked)
+
+
+def _save(locked: LockedWorkspace, description: str) -> str | None:
+    """Save what is uncommitted; where the branch has moved by other hands, beside it."""
+    try:
+        result = save_checkpoint(locked, message=description, description=description)
+    except RefConflict:
+        return save_aside(locked, description)
+    return result.checkpoint.id if result.outcome == "created" and result.checkpoint else None
+
+
+def save_aside(locked: LockedWorkspace, description: str) -> str | None:
+    """Save what is uncommitted as a commit that no branch holds, kept reachable; None if there is nothing.
+
+    The workspace counts as captured at that commit afterwards.
+    """
+    vault = locked.vault
+    pack = PackWriter(vault.store)
+    try:
+        taken = take(locked, pack)
+        if taken.is_unchanged:
+            locked.mark_captured(taken.captured, commit=taken.head)
+            return None
+        captured = taken.captured
+        signature = vault.signature()
+        sidecar = None
+        if captured.sidecar is not None:
+            held = vault.read_sidecar_ref(locked.fork)
+            text = f"sidecar of {locked.fork}\n"
+            sidecar = pack.add(
+                KIND_COMMIT, serialize_commit(Commit(captured.sidecar, (held,) if held else (), signature, signature, text))
+            )
+        tree = captured.tree if captured.tree is not None else pack.add(KIND_TREE, b"")
+        parents = (taken.head,) if taken.head else ()
+        oid = pack.add(KIND_COMMIT, serialize_commit(Commit(tree, parents, signature, signature, description + "\n", sidecar=sidecar)))
+        pack.finish()
+        changes = [RefChange(KEPT + kept.hex(), None, kept) for kept in (sidecar, oid) if kept is not None]
+        vault.refs.update([change for change in changes if vault.refs.read(change.name) is None])
+        locked.mark_captured(captured, commit=oid)
+    finally:
+        pack.discard()
+    return oid.hex()
+
+
+# --- the intent, and putting back ---------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _intent(locked: LockedWorkspace, kind: str) -> Iterator[None]:
+    """Announce that files are about to change from the captured state; put them back if that fails."""
+    state = locked.opened.state
+    tree, sidecar = locked.opened.synced_trees()
+    head = locked.vault.read_head(locked.fork)
+    state.pending = Pending(kind, _hex(head), _hex(tree), _hex(sidecar))
+    locked.write_state()
+    reach("restore.announced")
+    locked.begin()
+    try:
+        yield
+    except BaseException:
+        # Also for Ctrl-C: what was half done is put back, now or, if that fails too, when it is next opened.
+        with contextlib.suppress(OSError, HostError):
+            put_back(locked)
+        raise
+    finally:
+        locked.end()
+    locked.opened.lock.mark_clean(locked.opened.lock.epoch, locked.opened.lock.clean_commit)
+    state.pending = None
+    locked.write_state()
+
+
+def put_back(locked: LockedWorkspace) -> None:
+    """Bring a workspace back to the state before an operation that was cut short; complete ones stay.
+
+    Called with the lock held, by the operation itself or by whoever opens the workspace next. Can itself be cut
+    short, and called again.
+    """
+    opened = locked.opened
+    pending = opened.state.pending
+    if pending is None:
+        return
+    store = locked.vault.store
+    if _hex(locked.vault.read_head(locked.fork)) == pending.head:
+        opened.dirty = None
+        opened.upper.clean_work()
+        writer = DryWriter(store)
+        captured = locked.capture(writer)
+        now = LowerTree(writer, captured.tree, captured.sidecar, default_mtime_ns=0)
+        before = LowerTree(writer, _oid(pending.tree), _oid(pending.sidecar), default_mtime_ns=0)
+        locked.begin()
+        try:
+            _Application(locked, now, before).apply(plan_steps(now, before))
+        finally:
+            locked.end()
+    opened.dirty = None
+    opened.state.pending = None
+    locked.write_state()
+
+
+@dataclass(slots=True)
+class Replay:
+    """An operation that is taken back or done again."""
+
+    record: OpRecord
+    changes: list[RefChange]
+    state: Oid | None
+    """The commit whose state the workspace is brought to; None if files stay as they are."""
+
+
+def replay_operation(locked: LockedWorkspace, replay: Replay) -> tuple[list[ChangedFile], str | None]:
+    """Bring files and refs to where they were before, or after, an operation.
+
+    Returns what changed in files, and the commit that holds what was uncommitted, if anything was.
+    """
+    vault, opened = locked.vault, locked.opened
+    kept = vault.keep(*(change.old for change in replay.changes))
+    if replay.state is None:
+        vault.refs.update([*kept, *replay.changes])
+        reach("undo.refs_moved")
+        vault.oplog.append(replay.record)
+        return [], None
+    saved = save_aside(locked, f"save before {replay.record.description}")
+    commit = vault.store.read_commit(replay.state)
+    now = opened.synced_trees()
+    wanted = _target_trees(locked, commit, now)
+    steps = _plan(locked, vault.store, now, wanted, commit, ())
+    with _intent(locked, replay.record.kind):
+        change = _Application(locked, LowerTree(vault.store, *now, default_mtime_ns=0), _lower(vault.store, wanted, commit))
+        change.apply(steps)
+        reach("undo.applied")
+        captured = locked.capture(DryWriter(vault.store), known=change.known)
+        vault.refs.update([*kept, *replay.changes])
+        reach("undo.refs_moved")
+        replay.record.more = {**replay.record.more, "saved": saved}
+        vault.oplog.append(replay.record)
+        # The sidecar that was captured is stored nowhere: what differs from the target's is times alone.
+        captured.tree, captured.sidecar = wanted
+        locked.mark_captured(captured, commit=replay.state)
+    return diff_trees(vault.store, now[0], wanted[0]), saved
+
+
+def _hex(oid: Oid | None) -> str | None:
+    return oid.hex() if oid is not None else None
+
+
+def _oid(text: str | None) -> Oid | None:
+    return Oid(bytes.fromhex(text)) if text is not None else None
+
+
+# --- changing files -------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Application:
+    """The steps of a plan, carried out on the merged view."""
+
+    locked: LockedWorkspace
+    now: LowerTree
+    target: LowerTree
+    known: dict[TreePath, Oid] = field(default_factory=dict)
+    warnings: list[Warning] = field(default_factory=list)
+
+    def apply(self, steps: Sequence[Step]) -> None:
+        """Carry the steps out; on failure, only whole steps have been."""
+        upper = self.locked.opened.upper
+        staged: dict[TreePath, bytes] = {}
+        try:
+            for step in steps:
+                if step.after is not None and step.after.kind == "file" and self._needs_content(step):
+                    staged[step.path] = self._stage_file(step.after)
+            reach("restore.staged")
+            for step in steps:
+                if step.is_removal:
+                    self._remove(step)
+            for step in steps:
+                if step.after is not None:
+                    self._put(step, step.after, staged)
+                reach("restore.step")
+        finally:
+            for temporary in staged.values():
+                with contextlib.suppress(OSError):  # what stays behind is removed when the workspace is next opened
+                    upper.discard(temporary)
+
+    @staticmethod
+    def _needs_content(step: Step) -> bool:
+        before, after = step.before, step.after
+        return before is None or after is None or before.kind != after.kind or before.oid != after.oid
+
+    def _stage_file(self, entry: LowerEntry) -> bytes:
+        upper = self.locked.opened.upper
+        name, fd = upper.make_file(0o600)
+        try:
+            for piece in self.target.stream(entry) if self.target.size_of(entry) > 1 << 20 else (self.target.read(entry),):
+                write_all(fd, piece)
+            if entry.xattrs:
+                upper.write_user_xattrs(fd, entry.xattrs)
+            os.fchmod(fd, entry.mode & 0o7777)
+        except BaseException:
+            os.close(fd)
+            upper.discard(name)
+            raise
+        os.close(fd)
+        return name
+
+    def _node(self, path: TreePath) -> Node:
+        return self.locked.merged.resolve(path, follow_last=False)
+
+    def _remove(self, step: Step) -> None:
+        assert step.before is not None  # noqa: S101 - what is removed is there
+        parent, name = split(step.path)
+        with contextlib.suppress(FileNotFoundError):  # its directory went with an earlier step
+            self._remove_entry(self._node(parent), name, step.path, step.before)
+
+    def _remove_entry(self, parent: Node, name: bytes, path: TreePath, entry: LowerEntry) -> bool:
+        """Remove what the captured state holds; True if something else keeps a directory in place."""
+        merged = self.locked.merged
+        node = merged.lookup(parent, name)
+        if not node.is_dir:
+            merged.unlink(parent, name)
+            return False
+        if not node.upper:
+            merged.remove_tree(parent, name)
+            return False
+        held = self.now.children(entry)
+        kept = False
+        for child, _ in merged.readdir(node):
+            known = held.get(child)
+            if known is None:
+                # A device, a pipe, a file too large for checkpoints: nothing else has it, so it stays.
+                kept = True
+                self.warnings.append(Warning("restore.kept", f"'{show_path(join(path, child))}' is in no checkpoint and stays", join(path, child)))
+            else:
+                kept = self._remove_entry(node, child, join(path, child), known) or kept
+        if not kept:
+            merged.rmdir(parent, name)
+        return kept
+
+    def _put(self, step: Step, entry: LowerEntry, staged: dict[TreePath, bytes]) -> None:
+        merged = self.locked.merged
+        path = step.path
+        if path == ROOT:
+            self._set_attributes(merged.root, entry)
+            return
+        directory, name = split(path)
+        parent = self._node(directory)
+        if entry.is_dir:
+            with contextlib.suppress(FileExistsError):
+                merged.mkdir(parent, name, entry.mode & 0o7777)
+            node = merged.lookup(parent, name)
+            if not node.is_dir:
+                return
+            self._set_attributes(node, entry)
+        elif entry.kind == "symlink":
+            target = self.target.read(entry)
+            if step.before is not None and not step.is_removal:
+                merged.unlink(parent, name)
+            merged.symlink(parent, name, target)
+        elif path in staged:
+            assert entry.oid is not None  # noqa: S101 - files have one
+            merged.install(parent, name, staged[path])
+            del staged[path]
+            self.known[path] = entry.oid
+        else:
+            self._set_attributes(merged.lookup(parent, name), entry)
+
+    def _set_attributes(self, node: Node, entry: LowerEntry) -> None:
+        merged = self.locked.merged
+        if stat.S_IMODE(merged.getattr(node).mode) != stat.S_IMODE(entry.mode):
+            merged.chmod(node, stat.S_IMODE(entry.mode))
+        wanted = dict(entry.xattrs)
+        there = {key: value for key, value in merged.read_xattrs(node).items() if key.startswith(b"user.")}
+        for key in there.keys() - wanted.keys():
+            merged.remove_xattr(node, key)
+        for key, value in wanted.items():
+            if there.get(key) != value:
+                merged.set_xattr(node, key, value)

@@ -1,0 +1,399 @@
+"""Carrying files in and out: directories of the host, and tar archives.
+
+Decided here: what comes along (files, directories, symbolic links, modes, times, the user's attributes) and what
+does not: a link that leads out of what is carried, devices, sockets and pipes are left out and named in a warning.
+On the host's side nothing is written through a symbolic link, and nothing outside the destination.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import stat
+import tarfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from avfs_git.errors import HostError, InvalidInput, InvalidPath, PathEscapes, PathUnsuitable, quote
+from avfs_git.host.beneath import open_at
+from avfs_git.host.durable import host_errors, write_all
+from avfs_git.model import TransferResult, Warning
+from avfs_git.paths import ROOT, TreePath, components, join, parse_tree_path, show_path, split
+from avfs_git.vfs.layers import PlainDirectory
+from avfs_git.vfs.merged import MergedTree, Node
+from avfs_git.vfs.scan import DIRECTORY, FILE, SYMLINK, Found
+from avfs_git.workspace.files import translate_os_error
+from avfs_git.workspace.workspace import OpenWorkspace
+
+_PIECE = 1 << 20
+
+
+class _Tally:
+    """What has been carried so far."""
+
+    def __init__(self) -> None:
+        self.files = self.directories = self.total_bytes = 0
+        self.warnings: list[Warning] = []
+
+    def leave_out(self, path: bytes, reason: str) -> None:
+        self.warnings.append(Warning("transfer.left_out", f"'{show_path(path)}' {reason}", path))
+
+    def result(self, source: str, destination: str) -> TransferResult:
+        return TransferResult(source, destination, self.files, self.directories, self.total_bytes, tuple(self.warnings))
+
+
+def leads_out(directory: TreePath, target: bytes) -> bool:
+    """Whether a symbolic link in a directory leads out of the tree that the directory is in."""
+    if target.startswith(b"/"):
+        return True
+    depth = len(components(directory))
+    for part in target.split(b"/"):
+        depth += -1 if part == b".." else 0 if part in (b"", b".") else 1
+        if depth < 0:
+            return True
+    return False
+
+
+# --- in -------------------------------------------------------------------------------------------------------
+
+
+def import_path(opened: OpenWorkspace, source: Path, path: TreePath, *, recursive: bool, max_depth: int | None) -> TransferResult:
+    """Copy a file or directory of the host into a workspace."""
+    tally = _Tally()
+    try:
+        status = os.stat(source)
+    except OSError as error:
+        raise HostError(f"read '{source}'", error) from error
+    with opened.locked() as locked, locked.changing() as merged:
+        try:
+            if stat.S_ISDIR(status.st_mode):
+                if not recursive:
+                    raise InvalidInput(f"{quote(str(source))} is a directory", hint="Import it with `-r`.")
+                _import_directory(merged, source, path, max_depth, tally)
+            elif stat.S_ISREG(status.st_mode):
+                _import_file(merged, source, path, tally)
+            else:
+                raise InvalidInput(f"{quote(str(source))} is neither a file nor a directory")
+        except OSError as error:
+            raise translate_os_error(error, path, f"import '{source}'") from error
+    return tally.result(str(source), "/" + show_path(path))
+
+
+def _import_file(merged: MergedTree, source: Path, path: TreePath, tally: _Tally) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if path == ROOT or merged.resolve(path).is_dir:
+            path = join(path, os.fsencode(source.name))
+    with source.open("rb") as file:
+        status = os.fstat(file.fileno())
+        merged.make_dir(split(path)[0], parents=True)
+        node = merged.write_file(path, _pieces(file, tally), mode=stat.S_IMODE(status.st_mode) & 0o777)
+        merged.utimens(node, atime_ns=status.st_mtime_ns, mtime_ns=status.st_mtime_ns)
+    tally.files += 1
+
+
+def _pieces(file: BinaryIO | io.BufferedIOBase, tally: _Tally) -> Iterator[bytes]:
+    while piece := file.read(_PIECE):
+        tally.total_bytes += len(piece)
+        yield piece
+
+
+def _import_directory(merged: MergedTree, source: Path, path: TreePath, max_depth: int | None, tally: _Tally) -> None:
+    layer = PlainDirectory(source)
+    if path != ROOT:
+        merged.make_dir(path, parents=True)
+    stack: list[tuple[TreePath, int]] = [(ROOT, 0)]
+    while stack:
+        here, depth = stack.pop()
+        for found in layer.list_dir(here):
+            inside = join(here, found.name)
+            there = TreePath(b"/".join(part for part in (path, inside) if part))
+            if _is_repository_link(here, found, path):
+                continue
+            if found.kind == DIRECTORY:
+                if max_depth is None or depth < max_depth:
+                    merged.make_dir(there, parents=True)
+                    tally.directories += 1
+                    stack.append((inside, depth + 1))
+            elif found.kind == FILE:
+                _import_entry(merged, layer, here, found, there, tally)
+            elif found.kind == SYMLINK:
+                target = layer.read_link(here, found.name)
+                if leads_out(here, target):
+                    tally.leave_out(inside, "is a symbolic link that leads out of what is imported")
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    merged.remove(there)
+                merged.make_symlink(there, target)
+                tally.files += 1
+            else:
+                tally.leave_out(inside, "is a device, socket or pipe")
+
+
+def _is_repository_link(here: TreePath, found: Found, path: TreePath) -> bool:
+    """Whether this is the repository of the imported directory itself, which the vault takes the place of."""
+    return here == ROOT and path == ROOT and found.name == b".git"
+
+
+def _import_entry(merged: MergedTree, layer: PlainDirectory, here: TreePath, found: Found, there: TreePath, tally: _Tally) -> None:
+    fd = layer.open_file(here, found.name)
+    with os.fdopen(fd, "rb", buffering=0) as file:
+        node = merged.write_file(there, _pieces(file, tally), mode=stat.S_IMODE(found.stat.st_mode) & 0o777)
+        merged.utimens(node, atime_ns=found.stat.st_mtime_ns, mtime_ns=found.stat.st_mtime_ns)
+        for key, value in layer.file_xattrs(fd):
+            merged.set_xattr(node, key, value)
+    tally.files += 1
+
+
+def import_tar(opened: OpenWorkspace, file: BinaryIO, path: TreePath) -> TransferResult:
+    """Unpack a tar archive into a workspace."""
+    tally = _Tally()
+    try:
+        with opened.locked() as locked, locked.changing() as merged, tarfile.open(fileobj=file, mode="r|*") as archive:
+            for member in archive:
+                _unpack(merged, archive, member, path, tally)
+    except tarfile.TarError as error:
+        raise InvalidInput(f"this is no tar archive that can be read: {error}") from error
+    except OSError as error:
+        raise translate_os_error(error, path, "unpack the archive") from error
+    return tally.result("-", "/" + show_path(path))
+
+
+def _unpack(merged: MergedTree, archive: tarfile.TarFile, member: tarfile.TarInfo, path: TreePath, tally: _Tally) -> None:
+    try:
+        inside = parse_tree_path(os.fsencode(member.name))
+    except (PathEscapes, InvalidPath):
+        tally.leave_out(os.fsencode(member.name), "leads out of the archive")
+        return
+    if not inside:
+        return
+    there = TreePath(b"/".join(part for part in (path, inside) if part))
+    directory = split(there)[0]
+    if directory:
+        merged.make_dir(directory, parents=True)
+    mtime_ns = int(member.mtime * 1_000_000_000)
+    if member.isdir():
+        merged.make_dir(there, parents=True)
+        tally.directories += 1
+    elif member.isreg():
+        content = archive.extractfile(member)
+        assert content is not None  # noqa: S101 - regular members have one
+        node = merged.write_file(there, _pieces(content, tally), mode=member.mode & 0o777)
+        merged.utimens(node, atime_ns=mtime_ns, mtime_ns=mtime_ns)
+        tally.files += 1
+    elif member.issym():
+        target = os.fsencode(member.linkname)
+        if leads_out(split(inside)[0], target):
+            tally.leave_out(inside, "is a symbolic link that leads out of the archive")
+            return
+        with contextlib.suppress(FileNotFoundError):
+            merged.remove(there)
+        merged.make_symlink(there, target)
+        tally.files += 1
+    elif member.islnk():
+        try:
+            source = TreePath(b"/".join(part for part in (path, parse_tree_path(os.fsencode(member.linkname))) if part))
+            with contextlib.suppress(FileNotFoundError):
+                merged.remove(there)
+            merged.make_link(source, there)
+            tally.files += 1
+        except (PathEscapes, FileNotFoundError):
+            tally.leave_out(inside, "is a hard link to something that is not in the archive")
+    else:
+        tally.leave_out(inside, "is a device or pipe")
+
+
+# --- out ------------------------------------------------------------------------------------------------------
+
+
+def _walk(merged: MergedTree, path: TreePath, node: Node, max_depth: int | None) -> Iterator[tuple[TreePath, Node]]:
+    """Yield what is below a directory by its path from there, directories before what is in them."""
+    stack: list[tuple[TreePath, Node, int]] = [(ROOT, node, 0)]
+    while stack:
+        here, directory, depth = stack.pop()
+        for name, _ in sorted(merged.readdir(directory)):
+            child = merged.lookup(directory, name)
+            yield join(here, name), child
+            if child.is_dir and (max_depth is None or depth < max_depth):
+                stack.append((join(here, name), child, depth + 1))
+
+
+def export_path(
+    opened: OpenWorkspace, path: TreePath, destination: Path, *, recursive: bool, max_depth: int | None, overwrite: bool
+) -> TransferResult:
+    """Copy a file or directory of a workspace to the host."""
+    tally = _Tally()
+    with opened.locked() as locked:
+        merged = locked.merged
+        try:
+            node = merged.resolve(path)
+        except OSError as error:
+            raise translate_os_error(error, path, "read the workspace") from error
+        with host_errors(f"export to '{destination}'"):
+            if not node.is_dir:
+                if destination.is_dir():
+                    destination = destination / os.fsdecode(split(path)[1])
+                directory = os.open(destination.parent, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    _export_file(merged, node, directory, os.fsencode(destination.name), os.fsencode(destination), overwrite, tally)
+                finally:
+                    os.close(directory)
+            elif not recursive:
+                raise PathUnsuitable(b"/" + path, "is a directory; export it with `-r`")
+            else:
+                destination.mkdir(parents=True, exist_ok=True)
+                _export_directory(merged, path, node, destination, max_depth, overwrite, tally)
+    return tally.result("/" + show_path(path), str(destination))
+
+
+def _export_directory(
+    merged: MergedTree, path: TreePath, node: Node, destination: Path, max_depth: int | None, overwrite: bool, tally: _Tally
+) -> None:
+    root = os.open(destination, os.O_RDONLY | os.O_DIRECTORY)
+    made: list[tuple[TreePath, Node]] = []
+    try:
+        for inside, child in _walk(merged, path, node, max_depth):
+            above, name = split(inside)
+            with _opened_below(root, above) as directory:
+                if child.is_dir:
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(name, 0o700, dir_fd=directory)
+                    tally.directories += 1
+                    made.append((inside, child))
+                elif child.kind == stat.S_IFLNK:
+                    target = merged.readlink(child)
+                    if leads_out(above, target):
+                        tally.leave_out(inside, "is a symbolic link that leads out of what is exported")
+                        continue
+                    _clear(directory, name, inside, overwrite)
+                    os.symlink(target, name, dir_fd=directory)
+                    tally.files += 1
+                elif child.kind == stat.S_IFREG:
+                    _export_file(merged, child, directory, name, inside, overwrite, tally)
+                else:
+                    tally.leave_out(inside, "is a device, socket or pipe")
+        for inside, child in reversed(made):
+            # Last: a read-only directory takes no files, and files that come change its times.
+            attr = merged.getattr(child)
+            with _opened_below(root, inside) as directory:
+                os.fchmod(directory, stat.S_IMODE(attr.mode))
+                os.utime(directory, ns=(attr.mtime_ns, attr.mtime_ns))
+    finally:
+        os.close(root)
+
+
+@contextlib.contextmanager
+def _opened_below(root: int, path: TreePath) -> Iterator[int]:
+    """Open a directory below another for as long as the block runs, through no symbolic link."""
+    here = os.dup(root)
+    try:
+        for name in components(path):
+            below = open_at(here, name, os.O_RDONLY | os.O_DIRECTORY)
+            os.close(here)
+            here = below
+        yield here
+    finally:
+        os.close(here)
+
+
+def _clear(directory: int, name: bytes, path: bytes, overwrite: bool) -> None:  # noqa: FBT001 - handed through
+    try:
+        there = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(there.st_mode):
+        raise PathUnsuitable(path, "is a directory at the destination")
+    if not overwrite:
+        raise PathUnsuitable(path, "is already at the destination; export with `--overwrite` to replace it")
+    os.unlink(name, dir_fd=directory)
+
+
+def _export_file(
+    merged: MergedTree, node: Node, directory: int, name: bytes, path: bytes, overwrite: bool, tally: _Tally  # noqa: FBT001 - handed through
+) -> None:
+    _clear(directory, name, path, overwrite)
+    attr = merged.getattr(node)
+    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=directory)
+    try:
+        for piece in merged.stream(node):
+            write_all(fd, piece)
+            tally.total_bytes += len(piece)
+        for key, value in merged.read_xattrs(node).items():
+            if key.startswith(b"user."):
+                with contextlib.suppress(OSError):  # the destination may know no attributes
+                    os.setxattr(fd, key, value)
+        os.fchmod(fd, stat.S_IMODE(attr.mode) & 0o777)
+        os.utime(fd, ns=(attr.mtime_ns, attr.mtime_ns))
+    finally:
+        os.close(fd)
+    tally.files += 1
+
+
+def export_tar(opened: OpenWorkspace, path: TreePath, file: BinaryIO) -> TransferResult:
+    """Write a tar archive of a file or directory of a workspace, sorted by path."""
+    tally = _Tally()
+    with opened.locked() as locked:
+        merged = locked.merged
+        try:
+            node = merged.resolve(path)
+            entries: Iterable[tuple[TreePath, Node]] = (
+                _walk(merged, path, node, None) if node.is_dir else [(TreePath(split(path)[1]), node)]
+            )
+            with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+                for inside, child in entries:
+                    _pack(merged, archive, inside, child, tally)
+        except OSError as error:
+            raise translate_os_error(error, path, "write the archive") from error
+    return tally.result("/" + show_path(path), "-")
+
+
+class _Pieces(io.RawIOBase):
+    """A file of the workspace, as tarfile wants to read it."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        super().__init__()
+        self._pieces = pieces
+        self._rest = b""
+
+    def readable(self) -> bool:
+        """Whether it can be read: it can."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Read `size` bytes, fewer only at the end."""
+        parts = [self._rest]
+        have = len(self._rest)
+        while size < 0 or have < size:
+            piece = next(self._pieces, None)
+            if piece is None:
+                break
+            parts.append(piece)
+            have += len(piece)
+        data = b"".join(parts)
+        size = len(data) if size < 0 else size
+        self._rest = data[size:]
+        return data[:size]
+
+
+def _pack(merged: MergedTree, archive: tarfile.TarFile, inside: TreePath, node: Node, tally: _Tally) -> None:
+    attr = merged.getattr(node)
+    member = tarfile.TarInfo(os.fsdecode(inside))
+    member.mtime = attr.mtime_ns // 1_000_000_000
+    member.mode = stat.S_IMODE(attr.mode)
+    if node.is_dir:
+        member.type = tarfile.DIRTYPE
+        archive.addfile(member)
+        tally.directories += 1
+    elif node.kind == stat.S_IFLNK:
+        member.type = tarfile.SYMTYPE
+        member.linkname = os.fsdecode(merged.readlink(node))
+        archive.addfile(member)
+        tally.files += 1
+    elif node.kind == stat.S_IFREG:
+        member.size = attr.size
+        archive.addfile(member, _Pieces(merged.stream(node)))
+        tally.files += 1
+        tally.total_bytes += attr.size
+    else:
+        tally.leave_out(inside, "is a device, socket or pipe")

@@ -1,0 +1,122 @@
+"""Taking operations back, and doing them again.
+
+Decided here: what undoing each kind of operation means. Nothing is destroyed by it: what was uncommitted is
+saved first, commits that leave a branch stay reachable, deleted workspaces lie in the trash. An operation on a
+ref that has moved since by other hands is refused.
+"""
+
+from __future__ import annotations
+
+from avfs_git.errors import CannotUndo, ForkNotFound, NothingToUndo
+from avfs_git.gitstore.refs import RefChange
+from avfs_git.model import UndoResult
+from avfs_git.paths import Oid
+from avfs_git.workspace.format import HEADS
+from avfs_git.workspace.forks import Opener, end_fork, take_from_trash
+from avfs_git.workspace.oplog import REDO, UNDO, OpRecord
+from avfs_git.workspace.restore import Replay, replay_operation
+from avfs_git.workspace.vault import OpenVault
+
+
+def undo(vault: OpenVault, fork: str | None, open_workspace: Opener) -> UndoResult:
+    """Take back the last operation of a fork, or of the vault, that is still in force.
+
+    Raises:
+        NothingToUndo: If there is none.
+        CannotUndo: If its refs have moved since.
+    """
+    record = vault.oplog.find_undoable(fork)
+    if record is None:
+        raise NothingToUndo("undo")
+    return _turn(vault, record, UNDO, open_workspace)
+
+
+def redo(vault: OpenVault, fork: str | None, open_workspace: Opener) -> UndoResult:
+    """Do the operation again that was taken back last.
+
+    Raises:
+        NothingToUndo: If there is none, or something else was done since.
+        CannotUndo: If its refs have moved since.
+    """
+    record = vault.oplog.find_redoable(fork)
+    if record is None:
+        raise NothingToUndo("redo")
+    return _turn(vault, record, REDO, open_workspace)
+
+
+def _turn(vault: OpenVault, record: OpRecord, direction: str, open_workspace: Opener) -> UndoResult:
+    back = direction == UNDO
+    changes = [_reverse(move) if back else _forward(move) for move in record.moves]
+    for change in changes:
+        if vault.refs.read(change.name) != change.old:
+            raise CannotUndo(record.description, f"'{change.name}' has moved since")
+    ends = (record.kind == "fork_create") == back and record.kind in ("fork_create", "fork_delete")
+    text = f"{direction} {record.description}"
+    if record.kind in ("fork_create", "fork_delete"):
+        moves, trash = _turn_fork(vault, record, changes, open_workspace, ends=ends)
+        new = OpRecord(
+            0, record.fork, direction, text, vault.clock_ns(), moves=moves, target=record.id, more={**record.more, "trash": trash}
+        )
+        vault.oplog.append(new)
+        return UndoResult(record.to_operation(undone=back))
+    if not vault.has_fork(record.fork):
+        raise ForkNotFound(record.fork)
+    state = record.before if back else record.after
+    opened = open_workspace(record.fork)
+    with opened.locked() as locked:
+        replay = Replay(
+            record=OpRecord(
+                0,
+                record.fork,
+                direction,
+                text,
+                vault.clock_ns(),
+                moves=[_as_move(change) for change in changes],
+                before=record.after if back else record.before,
+                after=state,
+                target=record.id,
+            ),
+            changes=changes,
+            state=Oid(bytes.fromhex(state)) if record.before is not None and state is not None else None,
+        )
+        changed, saved = replay_operation(locked, replay)
+    return UndoResult(record.to_operation(undone=back), tuple(changed), saved)
+
+
+def _turn_fork(
+    vault: OpenVault, record: OpRecord, changes: list[RefChange], open_workspace: Opener, *, ends: bool
+) -> tuple[list[tuple[str, str | None, str | None]], str]:
+    if ends:
+        return end_fork(vault, record.fork, open_workspace)
+    gone = _last_end(vault, record)
+    moves = [RefChange(ref, None, Oid(bytes.fromhex(old))) for ref, old, _ in gone.moves if old is not None] if gone else changes
+    take_from_trash(vault, record.fork, str(gone.more.get("trash", "")) if gone else "")
+    # Sidecars and labels before the branch, by which the fork is found.
+    vault.refs.update(sorted(moves, key=lambda change: change.name.startswith(HEADS)))
+    return [_as_move(change) for change in moves], ""
+
+
+def _last_end(vault: OpenVault, record: OpRecord) -> OpRecord | None:
+    """Find the operation that took the fork away last: it knows all its refs, and its place in the trash."""
+    for other in vault.oplog.read_fork(record.fork):
+        if other.moves and all(new is None for _, _, new in other.moves) and any(ref == HEADS + record.fork for ref, _, _ in other.moves):
+            return other
+    return None
+
+
+def _reverse(move: tuple[str, str | None, str | None]) -> RefChange:
+    ref, old, new = move
+    return RefChange(ref, _oid(new), _oid(old))
+
+
+def _forward(move: tuple[str, str | None, str | None]) -> RefChange:
+    ref, old, new = move
+    return RefChange(ref, _oid(old), _oid(new))
+
+
+def _oid(text: str | None) -> Oid | None:
+    return Oid(bytes.fromhex(text)) if text is not None else None
+
+
+def _as_move(change: RefChange) -> tuple[str, str | None, str | None]:
+    return (change.name, change.old.hex() if change.old else None, change.new.hex() if change.new else None)

@@ -1,0 +1,157 @@
+"""A vault that is open: its objects, its refs, its log and its settings in one hand.
+
+Decided here: what opening a repository as a vault checks and brings along, and which refs avfs keeps for a
+fork. Every function of `workspace` takes an `OpenVault`. It holds no lock; it may be shared by threads.
+Opening writes nothing: `prepare` makes avfs's directory when something is first changed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from avfs_git.gitstore.commits import Commit, Signature
+from avfs_git.gitstore.objects import ObjectStore
+from avfs_git.gitstore.refs import RefChange, RefStore
+from avfs_git.gitstore.repository import check_repository
+from avfs_git.model import Checkpoint, Identity
+from avfs_git.paths import Oid
+from avfs_git.workspace.config import Config
+from avfs_git.workspace.format import HEADS, KEPT, LABELS, SIDECARS, VaultLayout
+from avfs_git.workspace.oplog import OpLog
+
+NOBODY = Identity("avfs", "avfs@localhost")
+
+
+class OpenVault:
+    """One vault, open."""
+
+    def __init__(
+        self, git_dir: Path, *, name: str | None = None, identity: Identity | None = None, clock_ns: Callable[[], int] = time.time_ns
+    ) -> None:
+        """Open a bare repository as a vault.
+
+        Args:
+            git_dir: The repository.
+            name: What to call it in messages; its path if not given.
+            identity: Who makes commits, unless the vault's settings say it.
+            clock_ns: The time of commits and operations.
+
+        Raises:
+            NotAVault: If it is no repository that avfs can serve.
+            FormatUnsupported: If it, or avfs's state in it, has an unknown format.
+        """
+        check_repository(git_dir)
+        self.git_dir = git_dir
+        self.name = name or str(git_dir)
+        self.layout = VaultLayout(git_dir)
+        self.layout.read_format()
+        self.refs = RefStore(git_dir)
+        self.oplog = OpLog(self.layout.oplog)
+        self.config = Config(self.layout.config)
+        self.clock_ns = clock_ns
+        self._identity = identity
+        self._store: ObjectStore | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def store(self) -> ObjectStore:
+        """The objects; opened when first asked for, because loading libgit2 takes time."""
+        if self._store is None:
+            with self._lock:
+                if self._store is None:
+                    self._store = ObjectStore(self.git_dir)
+        return self._store
+
+    def close(self) -> None:
+        """Give up what is open. A second call does nothing."""
+        with self._lock:
+            if self._store is not None:
+                self._store.close()
+                self._store = None
+
+    def prepare(self) -> None:
+        """Make sure that avfs may write its state here."""
+        self.layout.prepare()
+
+    # --- refs -----------------------------------------------------------------------------------
+
+    def read_head(self, fork: str) -> Oid | None:
+        """Read the commit that a fork's branch points to."""
+        return self.refs.read(HEADS + fork)
+
+    def has_fork(self, fork: str) -> bool:
+        """Whether there is a branch of that name, or an empty vault's first one yet to be born."""
+        return self.read_head(fork) is not None or self.refs.head() == HEADS + fork
+
+    def list_heads(self) -> dict[str, Oid]:
+        """List forks with their heads."""
+        return {name.removeprefix(HEADS): oid for name, oid in self.refs.list(HEADS).items()}
+
+    def default_fork(self) -> str | None:
+        """Name the fork that HEAD points to."""
+        head = self.refs.head()
+        return head.removeprefix(HEADS) if head is not None and head.startswith(HEADS) else None
+
+    def read_sidecar_ref(self, fork: str) -> Oid | None:
+        """Read the newest sidecar commit of a fork."""
+        return self.refs.read(SIDECARS + fork)
+
+    def list_labels(self, fork: str) -> dict[str, Oid]:
+        """List the labels of a fork's checkpoints."""
+        prefix = f"{LABELS}{fork}/"
+        found = {name.removeprefix(prefix): oid for name, oid in self.refs.list(prefix).items()}
+        return {label: oid for label, oid in found.items() if "/" not in label}
+
+    def keep(self, *oids: Oid | None) -> list[RefChange]:
+        """Make the ref changes that keep commits reachable when nothing else does."""
+        changes = []
+        for oid in dict.fromkeys(oids):
+            if oid is not None and self.refs.read(KEPT + oid.hex()) is None:
+                changes.append(RefChange(KEPT + oid.hex(), None, oid))
+        return changes
+
+    # --- commits ----------------------------------------------------------------------------------
+
+    def sidecar_tree(self, commit: Commit | None) -> Oid | None:
+        """Find the sidecar tree of a checkpoint; None if it has none."""
+        if commit is None or commit.sidecar is None:
+            return None
+        return self.store.read_commit(commit.sidecar).tree
+
+    def identity(self) -> Identity:
+        """Tell who makes commits now."""
+        settings = self.config.read()
+        fallback = self._identity or NOBODY
+        return Identity(settings["user.name"] or fallback.name, settings["user.email"] or fallback.email)
+
+    def signature(self) -> Signature:
+        """Make the signature of a commit that is made now."""
+        identity = self.identity()
+        return Signature(identity.name, identity.email, self.clock_ns() // 1_000_000_000)
+
+    def describe(self, oid: Oid, *, fork: str | None = None, labels: dict[str, Oid] | None = None) -> Checkpoint:
+        """Make the value that callers see of a commit."""
+        commit = self.store.read_commit(oid)
+        if labels is None:
+            labels = self.list_labels(fork) if fork else {}
+        return Checkpoint(
+            id=oid.hex(),
+            labels=tuple(sorted(label for label, held in labels.items() if held == oid)),
+            message=commit.message.rstrip("\n"),
+            author=Identity(commit.author.name, commit.author.email),
+            created_at_ns=commit.committer.when_s * 1_000_000_000,
+            parents=tuple(parent.hex() for parent in commit.parents),
+            tree=commit.tree.hex(),
+            sidecar=commit.sidecar.hex() if commit.sidecar else None,
+            fork=fork,
+        )
+
+    def read_exclude(self) -> bytes:
+        """Read the ignore rules that hold for the whole vault (gitignore(5): info/exclude)."""
+        try:
+            return (self.git_dir / "info" / "exclude").read_bytes()
+        except OSError:  # git, too, goes on without it
+            return b""

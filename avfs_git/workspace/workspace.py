@@ -1,0 +1,381 @@
+"""A workspace that is open: its layers, its lock, and what this process knows of its changes.
+
+Decided here: how a process notices what others did to a workspace, when its own record of changed paths may
+be trusted, and what happens when a workspace is met that a crash left in the middle of something. Whoever
+changes a workspace asks `OpenWorkspace.locked` for a `LockedWorkspace`; the functions that change take one,
+so that forgetting the lock does not type-check.
+
+The upper layer on disk is the truth. In memory are the merged view and the set of paths changed since the
+last capture; both are dropped when the lock's epoch shows that another process wrote. A process that is
+killed loses nothing: the next capture compares everything with the stat cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from avfs_git.errors import ForkNotFound, HostError, WorkspaceBusy, WorkspaceDamaged
+from avfs_git.gitstore.commits import Commit
+from avfs_git.gitstore.ignore import Ignorer
+from avfs_git.host.boot import read_boot_id
+from avfs_git.host.locks import LockFile
+from avfs_git.host.xattrs import entry_of
+from avfs_git.paths import Oid, TreePath, join
+from avfs_git.vfs.layers import UpperReader
+from avfs_git.vfs.lower import LowerTree
+from avfs_git.vfs.merged import MergedTree
+from avfs_git.vfs.scan import DirtySet
+from avfs_git.vfs.statcache import StatCache
+from avfs_git.vfs.upper import UpperLayer
+from avfs_git.workspace.capture import Captured, Capture, SidecarLimits, Sink
+from avfs_git.workspace.format import HEADS, WorkspaceLayout, WorkspaceState
+from avfs_git.workspace.vault import OpenVault
+
+LOCK_TIMEOUT_S = 10.0
+
+Recovery = Callable[["LockedWorkspace"], None]
+
+
+class OpenWorkspace:
+    """The workspace of one fork, open."""
+
+    def __init__(self, vault: OpenVault, fork: str, *, recover: Recovery, lock_timeout_s: float = LOCK_TIMEOUT_S) -> None:
+        """Open a workspace, making it on disk if its fork is there without one.
+
+        Args:
+            vault: Where it is.
+            fork: Its fork.
+            recover: Called with the workspace locked when a crash left an operation unfinished.
+            lock_timeout_s: How long to wait for other processes.
+
+        Raises:
+            ForkNotFound: If there is no such fork.
+            WorkspaceDamaged: If its files cannot be understood.
+        """
+        self.vault = vault
+        self.fork = fork
+        self.layout: WorkspaceLayout = vault.layout.workspace(fork)
+        self.lock_timeout_s = lock_timeout_s
+        self._recover = recover
+        self.state = _load_state(vault, self.layout)
+        try:
+            self.lock = LockFile(self.layout.lock, owner=f"avfs on {fork}")
+        except OSError as error:
+            raise HostError(f"open the lock of workspace '{fork}'", error) from error
+        self._boot = read_boot_id()
+        self._epoch = -1
+        """The epoch up to which what is in memory holds; -1 for none of it."""
+        self.dirty: DirtySet | None = None
+        self._cache: StatCache | None = None
+        self._cache_known = False
+        self.upper = UpperLayer(self.layout.upper, self.layout.work)
+        self.lower = self._open_lower()
+        self.merged = MergedTree(self.lower, self.upper, on_change=self._note_change)
+        if not self.lock.epoch:
+            self._adopt_root()
+        self._locked = LockedWorkspace(self)
+        self.is_closed = False
+
+    def close(self) -> None:
+        """Give up what is open. A second call does nothing."""
+        if not self.is_closed:
+            self.is_closed = True
+            self.merged.forget_all()
+            self.lock.close()
+
+    def is_gone(self) -> bool:
+        """Whether the workspace was put away, or another one has taken its place."""
+        return not self.lock.is_at(self.layout.lock)
+
+    def forget(self) -> None:
+        """Look at everything anew when the lock is next taken."""
+        self._epoch = -1
+
+    def _open_lower(self) -> LowerTree:
+        state = self.state
+        if state.base is None:
+            return LowerTree(self.vault.store, None, None, default_mtime_ns=state.created_at_ns or 0)
+        commit = self.vault.store.read_commit(Oid(bytes.fromhex(state.base)))
+        sidecar = self.vault.store.read_commit(Oid(bytes.fromhex(state.sidecar))).tree if state.sidecar else None
+        return LowerTree(self.vault.store, commit.tree, sidecar, default_mtime_ns=commit.committer.when_s * 1_000_000_000)
+
+    def _adopt_root(self) -> None:
+        """Give the root of an upper layer that nobody has used the attributes of the lower one, which it hides."""
+        entry = self.lower.root
+        with contextlib.suppress(OSError):  # they are a comfort: what counts is captured from what is there
+            os.chmod(self.layout.upper, stat.S_IMODE(entry.mode))
+            os.utime(self.layout.upper, ns=(entry.mtime_ns, entry.mtime_ns))
+            self.upper.write_user_xattrs(entry_of(self.upper.root.fd, b"."), entry.xattrs)
+
+    def _note_change(self, path: TreePath, deep: bool) -> None:  # noqa: FBT001 - the signature of a callback
+        if self.dirty is not None:
+            self.dirty.add(path, deep=deep)
+
+    # --- the lock --------------------------------------------------------------------------------
+
+    @contextmanager
+    def locked(self) -> Iterator[LockedWorkspace]:
+        """Hold the workspace against other processes, with everything in memory up to date.
+
+        Raises:
+            WorkspaceBusy: If somebody else holds it for too long.
+        """
+        locked = self.acquire()
+        try:
+            yield locked
+        finally:
+            self.lock.release()
+
+    def acquire(self) -> LockedWorkspace:
+        """Take the lock, as `locked` does; the caller calls `lock.release`."""
+        lock = self.lock
+        if not lock.acquire(self.lock_timeout_s):
+            held = lock.holder()
+            raise WorkspaceBusy(self.fork, f"{held[1]} (pid {held[0]})" if held else None, pid=held[0] if held else None)
+        if not lock.is_at(self.layout.lock):
+            # The fork was deleted: what is written here now would go to the trash unseen.
+            lock.release()
+            raise ForkNotFound(self.fork)
+        lock.sign()
+        if lock.epoch != self._epoch or self._epoch % 2:
+            try:
+                self._catch_up()
+            except BaseException:
+                lock.release()
+                raise
+        return self._locked
+
+    def read_view(self) -> MergedTree:
+        """Get the merged view for reading, without the lock unless somebody else wrote."""
+        if self.lock.epoch != self._epoch:
+            with self.locked():
+                pass
+        return self.merged
+
+    def _catch_up(self) -> None:
+        """Bring memory up to date with the disk, after another process or a crash."""
+        state = _load_state(self.vault, self.layout)
+        moved = (state.base, state.sidecar) != (self.state.base, self.state.sidecar)
+        self.state = state
+        if moved:
+            self.lower = self._open_lower()
+            self.upper = UpperLayer(self.layout.upper, self.layout.work)
+            self.merged = MergedTree(self.lower, self.upper, on_change=self._note_change)
+        else:
+            self.merged.forget_all()
+        self._cache, self._cache_known = None, False
+        epoch = self.lock.epoch
+        died_in_a_change = bool(epoch % 2)
+        # After a boot the counters may be older than the files that they speak of.
+        known_clean = epoch == self.lock.clean_epoch and not died_in_a_change and state.boot == self._boot
+        self.dirty = DirtySet() if known_clean else None
+        if died_in_a_change:
+            self.upper.clean_work()
+        self._epoch = epoch
+        if state.pending is not None:
+            self._recover(self._locked)
+        if died_in_a_change:
+            self.lock.begin_change()
+            self._epoch = self.lock.end_change()
+
+    def is_recorded_by(self, head: Oid | None) -> bool:
+        """Whether the workspace is known to hold just what a commit holds; False where only a scan would tell."""
+        lock = self.lock
+        if lock.epoch != lock.clean_epoch or lock.epoch % 2 or self.state.boot != self._boot or self.state.pending:
+            return False
+        recorded = lock.clean_commit
+        if not any(recorded):
+            return head is not None and self.state.base == head.hex()
+        return recorded == head
+
+    # --- the stat cache ---------------------------------------------------------------------------
+
+    @property
+    def cache(self) -> StatCache | None:
+        """What the upper layer looked like at the last capture; None if that is not known."""
+        if not self._cache_known:
+            self._cache = StatCache.load(self.layout.statcache)
+            self._cache_known = True
+            if self._cache is None and self.lock.clean_epoch:
+                self.dirty = None  # the paths changed since the last capture are not those changed since the base
+        return self._cache
+
+    def synced_trees(self) -> tuple[Oid | None, Oid | None]:
+        """Get the tree and sidecar tree of the state from which captures start."""
+        cache = self.cache
+        return (cache.tree, cache.sidecar) if cache is not None else (self.lower.root.tree, self.lower.root.sidecar)
+
+
+class LockedWorkspace:
+    """A workspace while this process holds its lock: what may change it."""
+
+    def __init__(self, opened: OpenWorkspace) -> None:
+        self.opened = opened
+
+    @property
+    def vault(self) -> OpenVault:
+        """The vault it is in."""
+        return self.opened.vault
+
+    @property
+    def fork(self) -> str:
+        """Its fork."""
+        return self.opened.fork
+
+    @property
+    def merged(self) -> MergedTree:
+        """The merged view, for reading and, inside `changing`, for writing."""
+        return self.opened.merged
+
+    @contextmanager
+    def changing(self) -> Iterator[MergedTree]:
+        """Change files: other processes see that something moved, also if this one dies in between."""
+        self.begin()
+        try:
+            yield self.opened.merged
+        finally:
+            self.end()
+
+    def begin(self) -> None:
+        """Begin to change files, as `changing` does; the caller calls `end`."""
+        opened = self.opened
+        if opened.state.boot != opened._boot:
+            # Before the first change: after a power cut, this tells that the counters cannot be trusted.
+            opened.state.boot = opened._boot
+            self.write_state()
+        opened.lock.begin_change()
+
+    def end(self) -> None:
+        """End what `begin` began."""
+        self.opened._epoch = self.opened.lock.end_change()
+
+    def write_state(self, *, durable: bool = True) -> None:
+        """Write the state of the workspace to disk."""
+        self.opened.layout.write_state(self.opened.state, durable=durable)
+
+    def head(self) -> tuple[Oid | None, Commit | None]:
+        """Read the commit that the fork's branch points to."""
+        oid = self.vault.read_head(self.fork)
+        return oid, (self.vault.store.read_commit(oid) if oid is not None else None)
+
+    def capture(self, sink: Sink, *, known: dict[TreePath, Oid] | None = None, remember_blobs: bool = False) -> Captured:
+        """Turn the workspace into trees. Reads only what changed since the last capture."""
+        opened = self.opened
+        cache = opened.cache
+        settings = self.vault.config.read()
+        exclude = settings["sidecar.exclude"]
+        limits = SidecarLimits(
+            max_file_bytes=int(settings["sidecar.max_file_bytes"]) or None,
+            exclude=Ignorer(lambda _: None, exclude.encode()) if exclude else None,
+        )
+        capture = Capture(
+            UpperReader(opened.upper),
+            sink,
+            Ignorer(self._read_ignore_file, self.vault.read_exclude()),
+            lower=opened.lower,
+            cache=cache,
+            limits=limits,
+            known=known,
+            remember_blobs=remember_blobs,
+        )
+        return capture.run(opened.dirty)
+
+    def _read_ignore_file(self, directory: TreePath) -> bytes | None:
+        with contextlib.suppress(OSError):
+            node = self.merged.resolve(join(directory, b".gitignore"), follow_last=False)
+            if stat.S_ISREG(self.merged.getattr(node).mode):  # git follows no symbolic link here
+                return self.merged.read_all(node)
+        return None
+
+    def mark_captured(self, captured: Captured, *, commit: Oid | None) -> None:
+        """Remember a capture whose objects are durable: what it read is not read again."""
+        opened = self.opened
+        cache = opened.cache
+        if cache is None:
+            cache = StatCache(opened.layout.statcache)
+        cache.commit_update(captured.update, tree=captured.tree, sidecar=captured.sidecar, commit=commit)
+        opened._cache, opened._cache_known = cache, True
+        opened.dirty = DirtySet()
+        opened._epoch = opened.lock.epoch
+        opened.lock.mark_clean(opened._epoch, commit or bytes(20))
+
+
+def _load_state(vault: OpenVault, layout: WorkspaceLayout) -> WorkspaceState:
+    """Read a workspace's state, or make the workspace of a fork that has none yet."""
+    state = layout.read_state()
+    if state is not None:
+        return state
+    fork = layout.fork
+    head = vault.read_head(fork)
+    if head is None and not vault.has_fork(fork):
+        raise ForkNotFound(fork)
+    if layout.upper.is_dir() and any(layout.upper.iterdir()):
+        # Its base is written down in the log as well: nothing else says below what these files belong.
+        state = _recall_state(vault, fork)
+        if state is None:
+            raise WorkspaceDamaged(fork, "its state file is missing")
+    else:
+        state = _recall_state(vault, fork) or fresh_state(vault, fork, head)
+    create_workspace(vault, layout, state, durable=True)
+    return state
+
+
+def fresh_state(vault: OpenVault, fork: str, head: Oid | None) -> WorkspaceState:
+    """Make the state of a workspace on a branch that has none."""
+    commit = vault.store.read_commit(head) if head is not None else None
+    return WorkspaceState(
+        fork=fork,
+        base=head.hex() if head is not None else None,
+        sidecar=commit.sidecar.hex() if commit is not None and commit.sidecar is not None else None,
+        created_at_ns=vault.clock_ns(),
+        boot=read_boot_id(),
+    )
+
+
+def _recall_state(vault: OpenVault, fork: str) -> WorkspaceState | None:
+    for record in vault.oplog.read_fork(fork):
+        if "base" in record.more:
+            more = record.more
+            return WorkspaceState(
+                fork=fork,
+                base=more.get("base"),
+                sidecar=more.get("sidecar"),
+                parent=more.get("parent"),
+                forked_at=more.get("forked_at"),
+                ephemeral=bool(more.get("ephemeral")),
+                created_at_ns=record.created_at_ns,
+                boot=None,
+            )
+    return None
+
+
+def create_workspace(vault: OpenVault, layout: WorkspaceLayout, state: WorkspaceState, *, durable: bool) -> None:
+    """Make the directories of a workspace and its state.
+
+    Not durable, it can be made again from the log; durable, it survives a power cut by itself.
+    """
+    vault.prepare()
+    try:
+        _make_directories(layout, vault, state)
+    except OSError as error:
+        raise HostError(f"make the workspace of '{state.fork}'", error) from error
+    layout.write_state(state, durable=durable)
+
+
+def _make_directories(layout: WorkspaceLayout, vault: OpenVault, state: WorkspaceState) -> None:
+    root = os.fspath(layout.root)
+    for directory in (root, root + "/work", root + "/upper"):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(directory)
+
+
+def branch_of(fork: str) -> str:
+    """Name the branch of a fork."""
+    return HEADS + fork
+
+

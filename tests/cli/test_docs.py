@@ -1,0 +1,88 @@
+"""The documents that are written from the code, and the table of errors."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from avfs_git import errors
+
+ROOT = Path(__file__).resolve().parents[2]
+
+FAMILIES: dict[type[errors.AvfsError], range] = {
+    errors.InvalidInput: range(2, 3),
+    errors.VaultError: range(10, 20),
+    errors.WorkspaceError: range(20, 30),
+    errors.CheckpointError: range(30, 40),
+    errors.MergeError: range(40, 50),
+    errors.MountError: range(50, 60),
+    errors.ProblemsFound: range(60, 61),
+    errors.InternalError: range(70, 71),
+    errors.Interrupted: range(130, 131),
+}
+
+
+def load_generator() -> ModuleType:
+    """Load the script as a module."""
+    spec = importlib.util.spec_from_file_location("generate_docs", ROOT / "tools/generate_docs.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    import sys
+
+    sys.modules["generate_docs"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["cli.md", "json.md"])
+def test_generated_documents_are_fresh(name: str) -> None:
+    """What stands in docs is what the code says now; `make docs` writes it."""
+    assert (ROOT / "docs" / name).read_text(encoding="utf-8") == load_generator().render()[name]
+
+
+def all_errors() -> list[type[errors.AvfsError]]:
+    """List all errors of the module."""
+    found, stack = [], [errors.AvfsError]
+    while stack:
+        kind = stack.pop()
+        stack.extend(kind.__subclasses__())
+        if kind.__module__ == errors.__name__:
+            found.append(kind)
+    return found
+
+
+def test_no_two_errors_share_a_code() -> None:
+    """Every error that may be raised has a code of its own."""
+    codes = [kind.code for kind in all_errors()]
+
+    assert sorted(codes) == sorted(set(codes))
+
+
+def test_exit_statuses_stay_in_their_family() -> None:
+    """The status of an error tells its family; what has no family ends with 1."""
+    for kind in all_errors():
+        family = next((statuses for root, statuses in FAMILIES.items() if issubclass(kind, root)), range(1, 2))
+        assert kind.exit_code in family, kind
+
+
+def test_every_error_is_explained() -> None:
+    """The table needs a sentence for each."""
+    assert [kind for kind in all_errors() if not (kind.__doc__ or "").strip().endswith(".")] == []
+
+
+def test_documents_link_to_files_that_exist() -> None:
+    """No document points nowhere."""
+    import re
+
+    missing = [
+        (page.name, link)
+        for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+        for link in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text(encoding="utf-8"))
+        if not (page.parent / link).exists()
+    ]
+
+    assert missing == []

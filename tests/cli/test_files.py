@@ -1,0 +1,193 @@
+"""The file commands, import and export, doctor."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import os
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import Cli, Transcript, spawn
+
+Snapshot = Callable[[str, str], None]
+
+
+def test_files_as_people_see_them(avfs: Transcript, work: str, snapshot: Snapshot) -> None:
+    """The file commands in text."""
+    avfs("ls")
+    avfs("ls -l -a")
+    avfs("ls -R /")
+    avfs("ls src")
+    avfs("ls -l README")
+    avfs("tree")
+    avfs("tree -L 1 /")
+    avfs("cat /src/main.py")
+    avfs("write a/b/c.txt 'one '")
+    avfs("write -a a/b/c.txt two")
+    avfs("cat a/b/c.txt")
+    avfs("mkdir d e")
+    avfs("mkdir d", status=26)
+    avfs("mkdir -p d d/e/f")
+    avfs("touch new README")
+    avfs("cp README copy")
+    avfs("cp README run.sh d")
+    avfs("cp src elsewhere", status=26)
+    avfs("cp -r src elsewhere")
+    avfs("mv copy moved")
+    avfs("mv moved new", status=26)
+    avfs("mv elsewhere elsewhere/deeper", status=26)
+    avfs("mv new moved d")
+    avfs("rm d", status=26)
+    avfs("rm -r d e")
+    avfs("rm nosuch", status=25)
+    avfs("rm -f nosuch")
+    avfs("stat README link --oid")
+    avfs("cat nosuch", status=25)
+    avfs("cat src", status=26)
+    avfs("ls nosuch", status=25)
+    avfs("write ../x 1", status=2)
+
+    snapshot("files.txt", avfs.text)
+
+
+def test_file_documents(avfs: Transcript, work: str, snapshot: Snapshot) -> None:
+    """The same for programs."""
+    avfs("ls --json")
+    avfs("ls src -a -R --json")
+    avfs("tree / --json")
+    avfs("cat README --json")
+    avfs("cat src/data.bin --json")
+    avfs("write a/b one --json")
+    avfs("mkdir d --json")
+    avfs("touch t --json")
+    avfs("cp README copy --json")
+    avfs("mv copy moved --json")
+    avfs("rm moved --json")
+    avfs("stat link --oid --json")
+    avfs("cat nosuch --json", status=25)
+
+    snapshot("files.json.txt", avfs.text)
+
+
+@pytest.mark.parametrize("data", [b"", b"\0\xff\n", b"x" * 3_000_000, "ä\r\n".encode()])
+def test_bytes_go_in_and_out_unchanged(cli: Cli, work: str, data: bytes) -> None:
+    """Standard input to a file and back to standard output, byte for byte; the same in base64."""
+    cli("write", "f", stdin=data).ok()
+
+    assert cli("cat", "f").stdout == data
+    assert base64.b64decode(cli("cat", "f", "--json").result["content_b64"]) == data
+
+
+def test_cat_of_earlier_states(cli: Cli, work: str) -> None:
+    """A version, a checkpoint and a fork can be named."""
+    cli("checkpoint", "save", "a").ok()
+    cli("write", "README", "new").ok()
+    cli("checkpoint", "save", "b").ok()
+    cli("write", "README", "newer").ok()
+
+    assert [cli("cat", "README", *how).text for how in ([], ["--at", "a"], ["--at", "b"], ["-v", "1"], ["-v", "2"])] == [
+        "newer",
+        "hello\n",
+        "new",
+        "hello\n",
+        "new",
+    ]
+    assert cli("cat", "nosuch", "--at", "a").status == 25
+    assert cli("cat", "README", "--at", "nosuch").status == 31
+
+
+def test_expected_content_guards_a_write(cli: Cli, work: str) -> None:
+    """A file that somebody else changed is left alone."""
+    oid = cli("stat", "README", "--oid", "--json").result["entries"][0]["oid"]
+
+    assert oid == hashlib.sha1(b"blob 6\0hello\n", usedforsecurity=False).hexdigest()
+    assert cli("write", "README", "mine", "--expect", oid).status == 0
+    ran = cli("write", "README", "yours", "--expect", oid, "--json")
+    assert (ran.status, ran.document["error"]["code"]) == (27, "path.content_changed")
+    assert cli("cat", "README").text == "mine"
+    assert cli("write", "fresh", "1", "--expect", "").status == 0
+    assert cli("write", "fresh", "2", "--expect", "").status == 27
+
+
+def test_names_that_are_not_utf8_survive(cli: Cli, work: str) -> None:
+    """A name of any bytes can be written, listed, read and removed."""
+    name = os.fsdecode(b"odd/\xff\n\x1b")
+    cli("write", name, "1").ok()
+
+    entry = cli("ls", "odd", "--json").result["entries"][0]
+    assert base64.b64decode(entry["path_b64"]) == b"odd/\xff\n\x1b"
+    assert cli("ls", "odd").stdout == b'"\\377\\n\\033"\n'
+    assert cli("cat", name).text == "1"
+    cli("rm", name).ok()
+    assert cli("ls", "odd").stdout == b""
+
+
+def test_names_that_are_not_utf8_survive_the_process(work: str) -> None:
+    """The same through a real argument vector, and with a locale that is not UTF-8."""
+    for locale in ("C", "C.UTF-8"):
+        assert spawn("write", b"\xfe\xff", "1", env={"LC_ALL": locale}).status == 0
+        assert spawn("cat", b"\xfe\xff", env={"LC_ALL": locale}).stdout == b"1"
+
+
+def test_symbolic_link_cannot_lead_out(cli: Cli, project: Path) -> None:
+    """A link to the machine's files stays a link."""
+    (project / "out").symlink_to("/etc/passwd")
+    (project / "up").symlink_to("../../../../..")
+    cli("vault", "create", "work", "--from", str(project)).ok()
+
+    for path in ("out", "up/etc/passwd", "link/../../etc/passwd"):
+        ran = cli("cat", path)
+        assert ran.status != 0
+        assert b"root:" not in ran.stdout
+
+
+def test_transfers_as_people_see_them(avfs: Transcript, project: Path, tmp_path: Path, snapshot: Snapshot) -> None:
+    """Import and export in text."""
+    avfs("vault create empty")
+    avfs("import $TMP/project", status=2)
+    avfs("import -r $TMP/project /copy")
+    avfs("import $TMP/project/README one.txt")
+    avfs("import $TMP/nosuch", status=1)
+    avfs("ls -R")
+    avfs("export -r /copy $TMP/out")
+    avfs("export one.txt $TMP/single")
+    avfs("export one.txt $TMP/single", status=26)
+    avfs("export one.txt $TMP/single --overwrite")
+    avfs("export nosuch $TMP/x", status=25)
+    avfs("export --tar / $TMP/all.tar")
+    avfs("import --tar $TMP/all.tar again")
+    avfs("ls again")
+    avfs("import -r $TMP/project shallow --max-depth 1 --json")
+    avfs("export -r shallow $TMP/out2 --json")
+
+    snapshot("transfer.txt", avfs.text)
+    assert (tmp_path / "out/link").readlink() == Path("README")
+    assert (tmp_path / "out/run.sh").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "out/empty").is_dir()
+    assert (tmp_path / "out/build.log").read_text() == "ignored\n"
+    assert (tmp_path / "out/README").stat().st_mtime_ns == (project / "README").stat().st_mtime_ns
+
+
+def test_tar_through_pipes(cli: Cli, work: str) -> None:
+    """An archive on standard output is a whole archive, and comes back from standard input."""
+    archive = cli("export", "--tar", "/", "-").ok().stdout
+
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        assert {"README", "src/main.py", "build.log"} <= {member.name.removeprefix("./") for member in tar.getmembers()}
+    cli("import", "--tar", "-", "back", stdin=archive).ok()
+    assert cli("cat", "back/src/main.py").text == "print(1)\nprint(2)\nprint(3)\n"
+    assert cli("export", "--tar", "/", "-", "--json").status == 2
+
+
+def test_doctor_finds_a_healthy_vault(avfs: Transcript, work: str, snapshot: Snapshot) -> None:
+    """Nothing to mend in a new vault."""
+    avfs("checkpoint save")
+    avfs("doctor")
+    avfs("doctor --json")
+
+    snapshot("doctor.txt", avfs.text)

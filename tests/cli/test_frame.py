@@ -1,0 +1,348 @@
+"""What holds for every command: one document in every outcome, exit statuses, help, start-up."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import click
+import pytest
+
+from avfs_git.cli import app
+from avfs_git.cli.context import State
+from avfs_git.cli.verb import verb
+from avfs_git.errors import ForkNotFound, InternalError
+from avfs_git.model import ChangedFile, ChangeKind, CheckpointResult, Warning
+from tests.support.cli import Cli, Ran, spawn
+
+ENVELOPE = {"schema_version", "kind", "success", "request", "result", "warnings", "error"}
+ERROR = {"code", "message", "hint", "exit_code", "details"}
+
+
+@verb("fake", view="fake")
+@click.argument("outcome")
+@click.argument("rest", nargs=-1)
+@click.option("-d", "--description")
+def fake(state: State, outcome: str, rest: tuple[str, ...], description: str | None) -> object:
+    """Do what it is told."""
+    if outcome == "fork":
+        raise ForkNotFound("x\udcff")
+    if outcome == "bug":
+        raise ZeroDivisionError("by zero")
+    if outcome == "invariant":
+        raise InternalError("two heads")
+    if outcome == "interrupt":
+        raise KeyboardInterrupt
+    if outcome == "disk":
+        raise OSError(28, "No space left on device")
+    if outcome == "warn":
+        warning = Warning("sidecar.too_big", "'a' was left out", b"a\xff")
+        return CheckpointResult(
+            "created", None, (ChangedFile(b"a\xff", ChangeKind.ADDED, new_mode=0o100644),), warnings=(warning,)
+        )
+    return {"outcome": outcome, "rest": rest, "description": description}
+
+
+@pytest.fixture(autouse=True)
+def fake_verb(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Add a verb that ends as it is told to."""
+    commands, views = ModuleType("fake"), ModuleType("fake")
+    commands.command = fake  # type: ignore[attr-defined]
+    views.fake = lambda text, value: text.line("fake: ", str(getattr(value, "outcome", value)))  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "avfs_git.cli.commands.fake", commands)
+    monkeypatch.setitem(sys.modules, "avfs_git.cli.output.views.fake", views)
+    monkeypatch.setitem(app.VERBS, "fake", app.Entry("fake", "Do what it is told."))
+
+
+def check_document(ran: Ran) -> None:
+    """Demand exactly one document with all its fields, whose status is the program's."""
+    document = json.loads(ran.stdout)
+    assert set(document) == ENVELOPE
+    assert document["schema_version"] == 1
+    assert ran.stdout.count(b"\n") == 1
+    assert ran.stderr == ""
+    if document["success"]:
+        assert (document["error"], ran.status) == (None, 0)
+    else:
+        assert document["result"] is None
+        assert set(document["error"]) >= ERROR
+        assert document["error"]["exit_code"] == ran.status
+        assert ran.status != 0
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize(
+    ("arguments", "kind", "status"),
+    [
+        (["fake", "fine"], "fake_result", 0),
+        (["fake", "warn"], "fake_result", 0),
+        (["fake", "fork"], "fake_result", 21),
+        (["fake", "bug"], "fake_result", 70),
+        (["fake", "invariant"], "fake_result", 70),
+        (["fake", "interrupt"], "fake_result", 130),
+        (["fake", "disk"], "fake_result", 1),
+        (["fake"], "fake_result", 2),
+        (["fake", "fine", "--bogus"], "fake_result", 2),
+        (["checkpoint", "save", "--bogus"], "checkpoint_save_result", 2),
+        (["checkpoint", "saev"], "error_result", 2),
+        (["checkpoint"], "error_result", 2),
+        (["nonsense"], "error_result", 2),
+        (["--bogus"], "error_result", 2),
+        ([], "error_result", 2),
+        (["--version"], "version_result", 0),
+    ],
+)
+def test_json_gives_one_document_in_every_outcome(cli: Cli, arguments: list[str], kind: str, status: int, place: str) -> None:
+    """Success, failure, misuse, a bug and Ctrl-C all give exactly one document, wherever `--json` stands."""
+    line = ["--json", *arguments] if place == "before" else [*arguments, "--json"]
+
+    ran = cli(*line)
+
+    check_document(ran)
+    assert (ran.document["kind"], ran.status) == (kind, status)
+
+
+def test_request_shows_normalised_arguments(cli: Cli) -> None:
+    """The request holds what was understood, defaults included."""
+    ran = cli("fake", "fine", "a", "--json", "--vault", "v@f", "--", "--json", "-d")
+
+    assert ran.document["request"] == {
+        "vault": "v@f",
+        "fork": None,
+        "outcome": "fine",
+        "rest": ["a", "--json", "-d"],
+        "description": None,
+    }
+
+
+def test_json_behind_dashes_is_an_argument(cli: Cli) -> None:
+    """Behind `--`, `--json` belongs to whoever is called."""
+    ran = cli("fake", "fine", "--", "--json")
+
+    assert ran.text == "fake: {'outcome': 'fine', 'rest': ('--json',), 'description': None}\n"
+
+
+def test_json_as_the_value_of_an_option_is_a_value(cli: Cli) -> None:
+    """An option takes `--json` as its value, and the answer is text."""
+    ran = cli("fake", "fine", "-d", "--json")
+
+    assert ran.text == "fake: {'outcome': 'fine', 'rest': (), 'description': '--json'}\n"
+
+
+def test_warnings_stand_beside_the_result(cli: Cli) -> None:
+    """A warning is an entry of `warnings`; names that are not UTF-8 come twice."""
+    document = cli("fake", "warn", "--json").document
+
+    assert document["warnings"] == [
+        {"code": "sidecar.too_big", "message": "'a' was left out", "path": "a\ufffd", "path_b64": "Yf8="}
+    ]
+    assert "warnings" not in document["result"]
+    assert document["result"]["changed_files"][0]["path_b64"] == "Yf8="
+    assert document["result"]["changed_files"][0]["new_mode"] == "100644"
+
+
+def test_error_document_survives_names_that_are_not_utf8(cli: Cli) -> None:
+    """A name with stray bytes comes approximately as text and exactly in base64."""
+    details = cli("fake", "fork", "--json").document["error"]["details"]
+
+    assert details == {"fork": "x\ufffd", "fork_b64": "eP8="}
+
+
+def test_text_errors_go_to_stderr_with_a_hint(cli: Cli) -> None:
+    """Text mode says what failed and what to do on standard error, and nothing on standard output."""
+    ran = cli("fake", "disk")
+
+    assert (ran.status, ran.stdout, ran.stderr) == (
+        1,
+        b"",
+        "error: cannot finish: No space left on device\nhint: Free some space, then try again.\n",
+    )
+
+
+def test_bug_shows_its_trace_only_on_request(cli: Cli) -> None:
+    """A bug is one line and a hint; `--verbose` shows the trace."""
+    short, long = cli("fake", "bug"), cli("fake", "bug", "--verbose")
+
+    assert short.stderr == (
+        "error: ZeroDivisionError: by zero\n"
+        "hint: This is a bug in avfs. Run it again with `--verbose` and report what it shows.\n"
+    )
+    assert "Traceback" in long.stderr
+    assert "Traceback" in cli("fake", "bug", "--verbose", "--json").document["error"]["traceback"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help", "--json"], ["--json", "fake", "--help"], ["checkpoint", "save", "-h", "--json"]]
+)
+def test_help_wins_over_json(cli: Cli, arguments: list[str]) -> None:
+    """Asked for help, it gives help and nothing behind it."""
+    ran = cli(*arguments)
+
+    assert ran.status == 0
+    assert ran.text.startswith("Usage: avfs")
+    assert "schema_version" not in ran.text
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "hint"),
+    [
+        ("chekpoint", "there is no command 'chekpoint'", "Did you mean `avfs checkpoint`?"),
+        ("checkpoint saev", "there is no command 'saev'", "Did you mean `avfs checkpoint save`?"),
+        ("checkpoint save --descr x", "there is no option '--descr'", "Did you mean `--description`?"),
+        ("log -n 0", "invalid value for '-n' / '--limit': 0 is not in the range x>=1", "See `avfs log --help`."),
+        ("cat", "missing argument 'PATH'", "See `avfs cat --help`."),
+        ("cat ../x", "'../x' leads out of the workspace", None),
+        ("--vault a ls --vault b", "--vault is given twice, as 'a' and 'b'", None),
+        ("--vault a@b --fork c ls", "--vault names the fork 'b', --fork another one", "Name it once."),
+        ("diff a b c", "diff compares at most two states", "Write paths behind `--`."),
+        ("checkout a", "name one of --version and --at", "See the versions with `avfs log PATH`."),
+        ("cat a --version 1 --at b", "--version and --at exclude each other", None),
+        ("vault config --unset", "--unset takes a KEY and no VALUE", None),
+        ("export a - --tar --json", None, None),
+    ],
+)
+def test_misuse_says_what_is_wrong(cli: Cli, line: str, error: str | None, hint: str | None) -> None:
+    """A command line that cannot be understood ends with 2, one message, and where possible a hint."""
+    ran = cli(*line.split())
+
+    assert ran.status == 2
+    if error is not None:
+        assert ran.stderr == f"error: {error}\n" + (f"hint: {hint}\n" if hint else "")
+
+
+def test_no_command_shows_help_and_fails(cli: Cli) -> None:
+    """Without a command the help goes to standard error, and the status is that of misuse."""
+    ran = cli()
+
+    assert (ran.status, ran.stdout) == (2, b"")
+    assert "Checkpoints and history:" in ran.stderr
+
+
+def test_reader_that_goes_away_is_no_failure_to_report() -> None:
+    """A closed pipe ends the program quietly with 141, as SIGPIPE would."""
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    ran = spawn("--version", stdout=writer, stderr=subprocess.PIPE)
+
+    os.close(writer)
+    assert (ran.status, ran.stderr) == (141, "")
+
+
+def test_closed_stdout_is_reported() -> None:
+    """Started without standard output, it says that the result could not be written."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$0" -m avfs_git --version >&-', sys.executable], check=False, capture_output=True, text=True
+    )
+
+    assert (done.returncode, done.stderr) == (1, "error: cannot write the result: Bad file descriptor\n")
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--version", "--json"], ["--help"]])
+def test_full_disk_behind_stdout_is_reported(arguments: list[str]) -> None:
+    """A result that cannot be written is a failure."""
+    with Path("/dev/full").open("wb") as full:
+        ran = spawn(*arguments, stdout=full, stderr=subprocess.PIPE)
+
+    assert ran.status == 1
+    assert ran.stderr.startswith("error: cannot write the result: No space left on device\n")
+
+
+def test_help_imports_only_what_it_needs() -> None:
+    """`avfs --help` loads click and our own light modules: neither libgit2 nor rich nor the SDK nor any command."""
+    code = "import sys, avfs_git.cli.app as app; app.run(['--help']); print(sorted(sys.modules), file=sys.stderr)"
+
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+
+    loaded = {name.strip(" '") for name in done.stderr.strip("[]\n").split(",")}
+    ours = {name for name in loaded if name.startswith("avfs_git")}
+    assert ours == {
+        "avfs_git",
+        "avfs_git.cli",
+        "avfs_git.cli.app",
+        "avfs_git.cli.context",
+        "avfs_git.cli.output",
+        "avfs_git.cli.output.base",
+        "avfs_git.cli.output.quoting",
+        "avfs_git.cli.output.text",
+        "avfs_git.cli.verb",
+        "avfs_git.errors",
+        "avfs_git.paths",
+    }
+    heavy = {
+        "pygit2",
+        "git",
+        "rich",
+        "mfusepy",
+        "subprocess",
+        "socket",
+        "ssl",
+        "json",
+        "tempfile",
+        "asyncio",
+        "dataclasses",
+        "importlib.metadata",
+    }
+    assert loaded & heavy == set()
+
+
+def walk(command: click.Command, ctx: click.Context) -> Iterator[click.Context]:
+    """Visit a command and all below it."""
+    yield ctx
+    if isinstance(command, click.Group):
+        for name in command.list_commands(ctx):
+            below = command.get_command(ctx, name)
+            assert below is not None
+            yield from walk(below, click.Context(below, info_name=name, parent=ctx, terminal_width=100))
+
+
+def all_contexts() -> list[click.Context]:
+    """List every command with its context."""
+    return [
+        ctx
+        for ctx in walk(app.program, click.Context(app.program, info_name="avfs", terminal_width=100))
+        if not ctx.command_path.endswith(" fake")
+    ]
+
+
+def test_help_of_every_command(snapshot: Callable[[str, str], None]) -> None:
+    """The whole help text, so that no flag changes unnoticed."""
+    parts = [f"=== {ctx.command_path}\n\n{ctx.get_help()}\n" for ctx in all_contexts()]
+
+    snapshot("help.txt", "\n".join(parts))
+
+
+def test_table_of_verbs_agrees_with_the_commands() -> None:
+    """What `avfs --help` says of a verb is the first line of the verb's own help."""
+    ctx = click.Context(app.program)
+    for name, entry in app.VERBS.items():
+        command = app.program.get_command(ctx, name)
+        assert command is not None
+        assert (command.help or "").split("\n")[0] == entry.help, name
+        assert command.name == app.ALIASES.get(name, name)
+
+
+def test_every_verb_has_a_view_of_the_type_it_returns() -> None:
+    """Each command's result is shown by a function of its views, which takes what the command returns."""
+    from importlib import import_module
+    from keyword import iskeyword
+
+    from avfs_git.cli.verb import Verb
+
+    for ctx in all_contexts():
+        command = ctx.command
+        if not isinstance(command, Verb):
+            continue
+        function = command.callback.__wrapped__  # type: ignore[union-attr]
+        name = command.kind.removesuffix("_result")
+        module = import_module(f"avfs_git.cli.output.views.{command.view}")
+        returned = function.__annotations__["return"].removesuffix(" | None")
+        if name == "cat":
+            continue  # its text is the file itself
+        view = getattr(module, f"{name}_" if iskeyword(name) else name)
+        assert list(view.__annotations__.values())[1] == returned, name

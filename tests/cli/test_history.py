@@ -1,0 +1,165 @@
+"""`checkpoint`, `status`, `log`, `diff`, `show`, `checkout`, `revert`, `undo`, `redo`, `op log`."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import Cli, Transcript
+
+Snapshot = Callable[[str, str], None]
+
+
+def make_history(avfs: Transcript) -> None:
+    """Make two checkpoints and something that is not saved."""
+    avfs("checkpoint save first -d 'the start'")
+    avfs("write README 'hello again'")
+    avfs("mv src/main.py src/start.py")
+    avfs("rm src/data.bin")
+    avfs("write src/new.py 'print(4)'")
+    avfs("checkpoint save second")
+    avfs("write notes.txt unsaved")
+    avfs("write other.log 'ignored too'")
+
+
+def test_history_as_people_see_it(avfs: Transcript, work: str, snapshot: Snapshot) -> None:
+    """Checkpoints, status, log, diff and show in text."""
+    avfs("status")
+    make_history(avfs)
+    avfs("status")
+    avfs("checkpoint list")
+    avfs("snapshot list -n 1")
+    avfs("checkpoint info second")
+    avfs("log")
+    avfs("log --name-status -n 1")
+    avfs("log README")
+    avfs("diff")
+    avfs("diff first second")
+    avfs("diff first second --name-status")
+    avfs("diff first second --stat")
+    avfs("diff first -U 0 -- README")
+    avfs("checkpoint diff first second -p src")
+    avfs("show second --stat")
+    avfs("show first --name-status")
+
+    snapshot("history.txt", avfs.text)
+
+
+def test_history_documents(avfs: Transcript, work: str, snapshot: Snapshot) -> None:
+    """The same for programs."""
+    avfs("checkpoint save first -d 'the start' --json")
+    avfs("checkpoint save again --json")
+    avfs("write README 'hello again'")
+    avfs("write x.log ignored")
+    avfs("status --json")
+    avfs("diff --json")
+    avfs("diff --stat --json")
+    avfs("checkpoint save --json")
+    avfs("checkpoint list --json")
+    avfs("checkpoint info first --json")
+    avfs("log -n 1 --name-status --json")
+    avfs("log README --json")
+    avfs("show HEAD --json")
+    avfs("op log --json")
+    avfs("checkpoint info nosuch --json", status=31)
+    avfs("diff nosuch --json", status=31)
+
+    snapshot("history.json.txt", avfs.text)
+
+
+def test_going_back_as_people_see_it(avfs: Transcript, work: str, snapshot: Snapshot) -> None:
+    """Restore, checkout, revert, undo and redo in text."""
+    make_history(avfs)
+    avfs("checkpoint restore first --dry-run")
+    avfs("checkpoint restore first README")
+    avfs("undo")
+    avfs("redo")
+    avfs("checkpoint restore first")
+    avfs("checkpoint restore first")
+    avfs("undo")
+    avfs("checkpoint restore first --into back")
+    avfs("checkpoint save third")
+    avfs("checkout README --version 1")
+    avfs("checkout README --at second")
+    avfs("checkout README --version 99", status=31)
+    avfs("checkpoint save fourth")
+    avfs("revert README")
+    avfs("cat README")
+    avfs("checkpoint delete third")
+    avfs("checkpoint list")
+    avfs("op log -n 3")
+    avfs("checkpoint restore first --into x README", status=2)
+    avfs("checkpoint restore nosuch", status=31)
+
+    snapshot("restore.txt", avfs.text)
+
+
+def test_going_back_documents(avfs: Transcript, work: str, snapshot: Snapshot) -> None:
+    """The same for programs."""
+    make_history(avfs)
+    avfs("checkpoint restore first --dry-run --json")
+    avfs("checkpoint restore first --json")
+    avfs("undo --json")
+    avfs("redo --json")
+    avfs("checkout README --at second --json")
+    avfs("revert README --json")
+    avfs("checkpoint delete second --json")
+
+    snapshot("restore.json.txt", avfs.text)
+
+
+def test_undo_without_operations_says_so(cli: Cli) -> None:
+    """In a new vault there is nothing to take back."""
+    cli("vault", "create", "new").ok()
+
+    assert cli("undo").status == 36
+    assert cli("redo").status == 36
+
+
+def test_unchanged_checkpoint_makes_no_commit(cli: Cli, work: str) -> None:
+    """A second checkpoint of the same state is the first one."""
+    first = cli("checkpoint", "save", "--json").result
+    second = cli("checkpoint", "save", "--json").result
+
+    assert second["outcome"] == "unchanged"
+    assert second["checkpoint"]["id"] == first["checkpoint"]["id"]
+
+
+@pytest.mark.needs("git")
+def test_diff_is_the_patch_that_git_makes(cli: Cli, work: str, hermetic: Path) -> None:
+    """The text of `diff` is git's, byte for byte."""
+    cli("checkpoint", "save", "a").ok()
+    cli("write", "src/main.py", "print(1)\nprint(5)\nprint(3)\n").ok()
+    cli("write", "ä\tb", "odd name").ok()
+    cli("rm", "link").ok()
+    cli("checkpoint", "save", "b").ok()
+    names = [cli("checkpoint", "info", label, "--json").result["checkpoint"]["id"] for label in ("a", "b")]
+    repository = hermetic / "avfs/vaults/work.git"
+    git = ["git", "-C", str(repository), "diff", "--no-ext-diff", "-M", *names]
+
+    ours = cli("diff", "a", "b").stdout
+
+    assert ours == subprocess.run([*git, "--full-index"], check=True, capture_output=True).stdout or (
+        ours == subprocess.run(git, check=True, capture_output=True).stdout
+    )
+
+
+def test_paths_of_diff_may_stand_in_three_places(cli: Cli, work: str) -> None:
+    """Behind `--`, with a leading slash, or after `--path`."""
+    cli("checkpoint", "save", "a").ok()
+    cli("write", "README", "x").ok()
+    cli("write", "run.sh", "y").ok()
+
+    for arguments in (["--", "README"], ["/README"], ["-p", "README"], ["a", "--", "README"]):
+        assert cli("diff", "--name-status", *arguments).text == "M\tREADME\n"
+
+
+def test_identity_comes_from_the_environment(cli: Cli, work: str) -> None:
+    """AVFS_AUTHOR_* says who makes a checkpoint."""
+    cli("write", "a", "1").ok()
+    saved = cli("checkpoint", "save", "--json", env={"AVFS_AUTHOR_NAME": "Agent 7", "AVFS_AUTHOR_EMAIL": "7@example.org"}).result
+
+    assert saved["checkpoint"]["author"] == {"name": "Agent 7", "email": "7@example.org"}

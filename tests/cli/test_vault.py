@@ -1,0 +1,149 @@
+"""`avfs vault` and `avfs fork`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import Cli, Transcript
+
+Snapshot = Callable[[str, str], None]
+
+
+def test_vaults_are_made_listed_chosen_and_deleted(avfs: Transcript, project: Path, snapshot: Snapshot) -> None:
+    """The life of vaults, as people see it."""
+    avfs("vault list")
+    avfs("vault create one")
+    avfs("vault create two --from $TMP/project")
+    avfs("vault list")
+    avfs("vault use two")
+    avfs("vault info")
+    avfs("vault info one")
+    avfs("vault create three --use --branch trunk")
+    avfs("vault info")
+    avfs("vault delete one --yes")
+    avfs("vault list")
+
+    snapshot("vault.txt", avfs.text)
+
+
+def test_vault_documents(avfs: Transcript, project: Path, snapshot: Snapshot) -> None:
+    """The same for programs."""
+    avfs("vault create one --from $TMP/project --json")
+    avfs("vault list --json")
+    avfs("vault use one --json")
+    avfs("vault info --json")
+    avfs("vault config commit.name --json", status=2)
+    avfs("vault delete one --json", status=2)
+    avfs("vault delete one -y --json")
+    avfs("vault info one --json", status=11)
+    avfs("status --json", status=11)
+
+    snapshot("vault.json.txt", avfs.text)
+
+
+def test_vault_size_is_counted_on_request(cli: Cli, work: str) -> None:
+    """`--sizes` counts bytes; without it nothing is counted."""
+    assert cli("vault", "info", "--json").result["size_bytes"] is None
+    assert cli("vault", "info", "--sizes", "--json").result["size_bytes"] > 100
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "-x", "a/b", "a b", "x" * 65, "x.git", "$(id)", "a\nb", "a\udcff"])
+def test_bad_vault_names_are_refused(cli: Cli, hermetic: Path, name: str) -> None:
+    """A name that could lead somewhere else, or looks like an option, makes nothing."""
+    ran = cli("vault", "create", "--json", "--", name)
+
+    assert ran.status == 2
+    assert not list((hermetic / "avfs").glob("vaults/*"))
+
+
+def test_deleting_without_a_terminal_needs_yes(cli: Cli, work: str) -> None:
+    """Nobody can be asked, so nothing is deleted, in text and in JSON."""
+    ran = cli("vault", "delete", "work")
+
+    assert (ran.status, ran.stderr) == (2, "error: cannot delete vault 'work' without confirmation\nhint: Say it with `--yes`.\n")
+    assert cli("vault", "delete", "work", "--json").document["error"]["code"] == "input.confirmation_needed"
+    assert [vault["name"] for vault in cli("vault", "list", "--json").result["vaults"]] == ["work"]
+
+
+def test_settings_are_shown_changed_and_taken_back(cli: Cli, work: str) -> None:
+    """Without arguments all settings, with a key one, with a value it changes."""
+    settings = cli("vault", "config", "--json").result["config"]
+    key = min(settings)
+
+    assert cli("vault", "config", key).text == f"{key}={settings[key]}\n"
+    assert cli("vault", "config", "no.such.key").status == 2
+
+
+def test_forks_are_made_listed_and_deleted(avfs: Transcript, work: str, snapshot: Snapshot) -> None:
+    """The life of forks, as people see it."""
+    avfs("checkpoint save first")
+    avfs("fork list")
+    avfs("fork create a")
+    avfs("fork create b/c --from a --ephemeral")
+    avfs("fork create old --at first --committed")
+    avfs("vault fork work d")
+    avfs("fork list")
+    avfs("fork info b/c")
+    avfs("fork info")
+    avfs("fork delete a")
+    avfs("fork list")
+    avfs("undo")
+    avfs("fork info a")
+    avfs("fork create a", status=22)
+    avfs("fork info nosuch", status=21)
+    avfs("--fork nosuch status", status=21)
+
+    snapshot("fork.txt", avfs.text)
+
+
+def test_fork_documents(avfs: Transcript, work: str, snapshot: Snapshot) -> None:
+    """The same for programs."""
+    avfs("fork create a --json")
+    avfs("vault fork work@a b --json")
+    avfs("fork list --json")
+    avfs("fork info a --json")
+    avfs("fork delete a --json")
+    avfs("fork create ../x --json", status=2)
+
+    snapshot("fork.json.txt", avfs.text)
+
+
+def test_fork_holds_what_is_not_saved_unless_told(cli: Cli, work: str) -> None:
+    """A fork starts with everything; `--committed` leaves out what is not in a checkpoint."""
+    cli("checkpoint", "save").ok()
+    cli("write", "new", "x").ok()
+    cli("fork", "create", "with").ok()
+    cli("fork", "create", "without", "--committed").ok()
+
+    assert cli("--fork", "with", "cat", "new").text == "x"
+    assert cli("--fork", "without", "cat", "new").status == 25
+    assert cli("--fork", "without", "cat", "build.log").text == "ignored\n"
+
+
+def test_name_of_a_fork_stands_for_its_vault_where_it_is_unique(cli: Cli, work: str) -> None:
+    """After `vault fork work task`, `--vault task` means that fork; two of the name are refused."""
+    cli("vault", "fork", "work", "task").ok()
+    cli("--vault", "task", "write", "x", "1").ok()
+
+    assert cli("--vault", "work@task", "cat", "x").text == "1"
+    assert cli("--vault", "task", "status", "--json").document["request"]["fork"] == "task"
+
+    cli("vault", "create", "other").ok()
+    cli("vault", "fork", "other", "task").ok()
+    ran = cli("--vault", "task", "status")
+
+    assert ran.status == 2
+    assert "`--vault other@task`" in ran.stderr
+    assert cli("--vault", "nosuch", "status").status == 11
+
+
+def test_any_bare_repository_is_a_vault(cli: Cli, work: str, hermetic: Path) -> None:
+    """A path names the repository itself."""
+    path = hermetic / "avfs/vaults/work.git"
+
+    assert cli("--vault", str(path), "cat", "README").text == "hello\n"
+    assert cli("--vault", f"{path}@main", "cat", "README").text == "hello\n"
+    assert cli("--vault", "/nowhere.git", "status").status in {11, 17}

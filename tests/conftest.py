@@ -1,0 +1,117 @@
+"""What all tests share: a hermetic environment, the capability report, the sweep of stale mounts.
+
+Every test runs without the user's git configuration and environment, with a fixed author, locale, time zone and
+terminal width, and with a home of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.support import capabilities, sweep
+from tests.support.cli import Cli, Transcript
+
+_SCRUBBED = ("GIT_", "AVFS_", "XDG_", "LC_", "PYTHON")
+_FIXED = {
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_AUTHOR_NAME": "Ada Author",
+    "GIT_AUTHOR_EMAIL": "ada@example.org",
+    "GIT_COMMITTER_NAME": "Ada Author",
+    "GIT_COMMITTER_EMAIL": "ada@example.org",
+    "LC_ALL": "C.UTF-8",
+    "TZ": "UTC",
+    "COLUMNS": "120",
+    "TERM": "dumb",
+}
+
+settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("deep", deadline=None, max_examples=5000, suppress_health_check=[HealthCheck.too_slow])
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let snapshots be written anew."""
+    parser.addoption("--update-snapshots", action="store_true", help="write what commands show now into tests/cli/snapshots")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose Hypothesis' profile; refuse to skip for ever in CI."""
+    if not config.getoption("hypothesis_profile", default=None):
+        settings.load_profile("ci" if os.environ.get("CI") else "dev")
+    if hasattr(config, "workerinput"):
+        return  # a worker of pytest-xdist: its controller has looked already
+    sweep.sweep()
+    if os.environ.get("CI") and (missing := capabilities.missing_but_expected()):
+        raise pytest.UsageError(f"CI: this machine should be able to, but is not: {', '.join(missing)}")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Clean up after workers that died."""
+    if not hasattr(config, "workerinput"):
+        sweep.sweep()
+
+
+def pytest_report_header() -> str:
+    """Say what this machine can do."""
+    return f"capabilities {capabilities.report()}"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what this machine cannot run."""
+    for mark in item.iter_markers("needs"):
+        for name in mark.args:
+            if not capabilities.has(name):
+                pytest.skip(f"this machine lacks {name}")
+
+
+@pytest.fixture(autouse=True)
+def hermetic(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give each test a fixed environment and an empty home; return the home."""
+    for name in os.environ:
+        if name.startswith(_SCRUBBED) or name in {"LANG", "LANGUAGE", "NO_COLOR", "FORCE_COLOR", "EMAIL"}:
+            monkeypatch.delenv(name)
+    home = tmp_path_factory.mktemp("home")
+    for name, value in {**_FIXED, "HOME": str(home), "AVFS_HOME": str(home / "avfs")}.items():
+        monkeypatch.setenv(name, value)
+    return home
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, hermetic: Path) -> Cli:
+    """The command line, run in this process with an empty home."""
+    return Cli(monkeypatch)
+
+
+@pytest.fixture
+def avfs(cli: Cli, hermetic: Path, tmp_path: Path) -> Transcript:
+    """The command line, with a transcript of what it showed."""
+    return Transcript(cli, {"home": hermetic / "avfs", "tmp": tmp_path})
+
+
+@pytest.fixture
+def snapshot(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compare a whole output with the file that holds it; `--update-snapshots` writes the file."""
+
+    def compare(name: str, text: str) -> None:
+        path = Path(__file__).parent / "cli" / "snapshots" / name
+        if request.config.getoption("--update-snapshots"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+
+        assert path.read_text(encoding="utf-8") == text
+
+    return compare
+
+
+@pytest.fixture
+def mount_dir() -> Iterator[Path]:
+    """A directory for mounts, which are gone after the test whatever happens."""
+    directory = sweep.scratch_root()
+    yield directory
+    sweep.remove(directory)

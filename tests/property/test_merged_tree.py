@@ -1,0 +1,146 @@
+"""The merged tree against a plain directory that the same steps were taken in."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from avfs_git.paths import TreePath
+from avfs_git.vfs.merged import MergedTree, Node
+from avfs_git.vfs.upper import UpperLayer
+from tests.support import capabilities
+from tests.support.steps import NAMES, Step, make_lower, steps, take_in_directory, take_in_tree
+from tests.support.trees import Described, DirectoryLower, describe_dir, describe_tree
+
+_PATHS = st.lists(st.sampled_from(NAMES), min_size=1, max_size=3).map(b"/".join)
+
+
+class MergedTreeMachine(RuleBasedStateMachine):
+    """Takes every step in both, then compares what they show, what changed and what was reported."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base = Path(tempfile.mkdtemp(prefix="avfs-test-"))
+        self.reported: list[tuple[TreePath, bool]] = []
+        self.handles: list[tuple[Node, int]] = []
+        self.numbers: dict[bytes, int] = {}
+
+    @initialize(with_lower=st.booleans())
+    def start(self, with_lower: bool) -> None:
+        for name in ("lower", "upper", "work"):
+            (self.base / name).mkdir()
+        if with_lower:
+            make_lower(self.base / "lower")
+        self.started_ns = time.time_ns() - 10**9
+        shutil.copytree(self.base / "lower", self.base / "model", symlinks=True)
+        shutil.copystat(self.base / "lower", self.base / "upper")
+        self.lower = DirectoryLower(self.base / "lower")
+        self.tree = self.open_tree()
+        self.before = describe_dir(self.base / "model")
+
+    def open_tree(self) -> MergedTree:
+        upper = UpperLayer(self.base / "upper", self.base / "work")
+        return MergedTree(self.lower, upper, on_change=lambda path, deep: self.reported.append((path, deep)))
+
+    @rule(step=steps())
+    def take(self, step: Step) -> None:
+        self.reported.clear()
+        expected = take_in_directory(self.base / "model", step)
+        assert take_in_tree(self.tree, step) == expected, step
+        after = describe_dir(self.base / "model")
+        if expected is None:
+            self.check_reported(step, self.before, after)
+        self.before = after
+
+    def check_reported(self, step: Step, before: dict[bytes, Described], after: dict[bytes, Described]) -> None:
+        """Every path that differs was reported itself, or a path above it was reported with all below it."""
+        for path in before.keys() | after.keys():
+            # The position among hard links is not the entry's own.
+            if [part for n, part in enumerate(before.get(path, ())) if n != 4] != [
+                part for n, part in enumerate(after.get(path, ())) if n != 4
+            ]:
+                covered = any(
+                    path == seen or (deep and (not seen or path.startswith(seen + b"/"))) for seen, deep in self.reported
+                )
+                assert covered, (step, path, self.reported)
+
+    @rule(path=_PATHS)
+    def open_handle(self, path: bytes) -> None:
+        """Pin a file as a kernel does, with an open file beside it in the model."""
+        try:
+            node = self.tree.resolve(TreePath(path), follow_last=False)
+        except OSError:
+            return
+        if node.kind == 0o100000 and len(self.handles) < 5:
+            self.tree.pin(node)
+            self.handles.append((node, os.open(os.fsencode(self.base / "model") + b"/" + path, os.O_RDWR)))
+
+    @rule(data=st.sampled_from([b"", b"handle"]), number=st.integers(0, 4))
+    def use_handle(self, data: bytes, number: int) -> None:
+        """What was opened stays usable when its names go."""
+        if number < len(self.handles):
+            node, fd = self.handles[number]
+            if data:
+                self.tree.write(node, data, 2)
+                os.pwrite(fd, data, 2)
+            found = os.fstat(fd)
+            attr = self.tree.getattr(node)
+            assert (attr.size, attr.mode, attr.nlink) == (found.st_size, found.st_mode, found.st_nlink)
+            assert self.tree.read(node, 100_000, 0) == os.pread(fd, 100_000, 0)
+            self.before = describe_dir(self.base / "model")
+
+    def close_handles(self) -> None:
+        for node, fd in self.handles:
+            self.tree.unpin(node)
+            os.close(fd)
+        self.handles.clear()
+
+    @rule()
+    def forget_handles(self) -> None:
+        self.close_handles()
+
+    @rule()
+    def forget_all(self) -> None:
+        self.close_handles()
+        self.tree.forget_all()
+
+    @rule()
+    def reopen(self) -> None:
+        """Another process finds on disk what this one shows."""
+        self.close_handles()
+        self.tree = self.open_tree()
+        self.tree.upper.clean_work()
+        assert set(os.listdir(self.base / "work")) <= {"avfs-whiteout"}
+
+    @invariant()
+    def shows_the_same(self) -> None:
+        if not hasattr(self, "tree"):
+            return
+        shown = describe_tree(self.tree, times=True)
+        expected = describe_dir(self.base / "model", times=True)
+        assert {path: entry[:5] for path, entry in shown.items()} == {path: entry[:5] for path, entry in expected.items()}
+        for path, entry in expected.items():
+            was, now = entry[5], shown[path][5]
+            assert isinstance(was, int)
+            assert isinstance(now, int)
+            # A time from before the test must be the same; one of now is now in both.
+            assert was == now or (was > self.started_ns and now > self.started_ns), (path, was, now)
+
+    def teardown(self) -> None:
+        if hasattr(self, "tree"):
+            self.close_handles()
+            assert describe_tree(self.open_tree()) == describe_dir(self.base / "model")
+        shutil.rmtree(self.base)
+
+
+MergedTreeMachine.TestCase.settings = settings(stateful_step_count=30, max_examples=100)
+MergedTreeTest = MergedTreeMachine.TestCase
+if not capabilities.has("whiteout") or not capabilities.has("user-xattrs"):
+    del MergedTreeTest

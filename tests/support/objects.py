@@ -1,0 +1,106 @@
+"""Git objects in memory, as a source to read from, and written out for git itself to read.
+
+Decided here: nothing but bytes; ids are computed as git does, so both sides speak of the same objects.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from avfs_git.errors import ObjectMissing
+from avfs_git.gitstore.commits import Commit, Signature, parse_commit, serialize_commit
+from avfs_git.gitstore.objects import KIND_BLOB, KIND_COMMIT, KIND_NAMES, KIND_TREE, Tree, hash_object
+from avfs_git.gitstore.trees import MODE_TREE, parse_tree, serialize_tree
+from avfs_git.paths import Oid
+
+Files = Mapping[bytes, tuple[int, bytes]]
+"""Mode and content by path; of a gitlink the content is the 20 bytes of a commit's id."""
+
+
+class MemorySource:
+    """Objects by id. `read_count` tells how many objects were looked at."""
+
+    def __init__(self) -> None:
+        self.objects: dict[Oid, tuple[int, bytes]] = {}
+        self.read_count = 0
+        self._trees: dict[Oid, Tree] = {}
+        self._commits: dict[Oid, Commit] = {}
+
+    # --- as an ObjectSource ------------------------------------------------------------------------------
+
+    def read(self, oid: Oid) -> tuple[int, bytes]:
+        """Return an object."""
+        self.read_count += 1
+        found = self.objects.get(oid)
+        if found is None:
+            raise ObjectMissing(oid.hex())
+        return found
+
+    def read_blob(self, oid: Oid) -> bytes:
+        """Return a blob."""
+        return self.read(oid)[1]
+
+    def read_tree(self, oid: Oid) -> Tree:
+        """Return a tree, parsed once."""
+        self.read_count += 1
+        tree = self._trees.get(oid)
+        if tree is None:
+            tree = self._trees[oid] = parse_tree(self.read(oid)[1], oid)
+        return tree
+
+    def read_commit(self, oid: Oid) -> Commit:
+        """Return a commit, parsed once."""
+        commit = self._commits.get(oid)
+        if commit is None:
+            commit = self._commits[oid] = parse_commit(self.read(oid)[1], oid)
+        return commit
+
+    def blob_size(self, oid: Oid) -> int:
+        """Return the length of a blob."""
+        return len(self.objects[oid][1])
+
+    def exists(self, oid: Oid) -> bool:
+        """Tell whether there is such an object."""
+        return oid in self.objects
+
+    def stream_blob(self, oid: Oid) -> Iterator[bytes]:
+        """Return a blob in one piece."""
+        yield self.read_blob(oid)
+
+    # --- making objects ----------------------------------------------------------------------------------
+
+    def add(self, kind: int, data: bytes) -> Oid:
+        """Keep an object and return its id."""
+        oid = hash_object(kind, data)
+        self.objects[oid] = (kind, data)
+        return oid
+
+    def add_tree(self, files: Files) -> Oid:
+        """Keep a tree with all that is in it."""
+        entries: dict[bytes, tuple[int, Oid]] = {}
+        below: dict[bytes, dict[bytes, tuple[int, bytes]]] = {}
+        for path, (mode, content) in files.items():
+            name, slash, rest = path.partition(b"/")
+            if slash:
+                below.setdefault(name, {})[rest] = (mode, content)
+            else:
+                entries[name] = (mode, Oid(content) if mode == 0o160000 else self.add(KIND_BLOB, content))
+        for name, inside in below.items():
+            entries[name] = (MODE_TREE, self.add_tree(inside))
+        return self.add(KIND_TREE, serialize_tree(entries))
+
+    def add_commit(self, tree: Oid, *parents: Oid, when_s: int = 1_700_000_000, message: str = "a change\n") -> Oid:
+        """Keep a commit."""
+        signature = Signature("Ada Author", "ada@example.org", when_s)
+        return self.add(KIND_COMMIT, serialize_commit(Commit(tree, parents, signature, signature, message)))
+
+    def write_to(self, git_dir: Path) -> None:
+        """Write all objects into a repository, loose; those that are there stay."""
+        for oid, (kind, data) in self.objects.items():
+            name = oid.hex()
+            path = git_dir / "objects" / name[:2] / name[2:]
+            if not path.exists():
+                path.parent.mkdir(exist_ok=True)
+                path.write_bytes(zlib.compress(b"%b %d\0%b" % (KIND_NAMES[kind], len(data), data), 0))

@@ -1,0 +1,245 @@
+"""Steps of a random walk over a tree, and two ways to take them: on a merged tree and on a real directory.
+
+Decided here: what a step is and what it answers. Both ways answer with None or the name of an errno, so that a real
+file system, be it a plain directory or the kernel's overlayfs, is the oracle.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from hypothesis import strategies as st
+
+from avfs_git.errors import PathEscapes
+from avfs_git.host.beneath import RENAME_EXCHANGE, RENAME_NOREPLACE, rename_at
+from avfs_git.paths import TreePath, split
+from avfs_git.vfs.merged import MergedTree
+
+OLD_NS = 1_000_000_000 * 10**9
+"""A time long before any test: what is older than a test must not have changed."""
+
+ESCAPES = "escapes"
+
+Verb = Literal[
+    "create", "write_file", "write_at", "truncate", "append", "mkdir", "unlink", "rmdir", "remove_tree", "rename",
+    "noreplace", "exchange", "symlink", "link", "chmod", "utime", "set_xattr", "remove_xattr", "mkfifo",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call."""
+
+    verb: Verb
+    path: bytes
+    other: bytes = b""
+    """The second path of a rename or link, the content of a write, the target of a symbolic link."""
+    number: int = 0
+    """A mode, an offset, a size."""
+
+
+NAMES = [b"a", b"b", b"c", b"d e", b"\xff\xfe"]
+_paths = st.lists(st.sampled_from(NAMES), min_size=1, max_size=3).map(b"/".join)
+_data = st.sampled_from([b"", b"x", b"some content\n"])
+_targets = st.sampled_from([b"a", b"../b", b"nowhere", b"c/a", b"."])
+
+
+def steps() -> st.SearchStrategy[Step]:
+    """Generate any step."""
+    one = st.sampled_from(["create", "mkdir", "unlink", "rmdir", "remove_tree", "set_xattr", "remove_xattr", "mkfifo"])
+    two = st.sampled_from(["rename", "rename", "rename", "noreplace", "exchange", "link"])
+    modes = st.sampled_from([0o644, 0o755, 0o600, 0o700, 0o1777])
+    return st.one_of(
+        st.builds(Step, one, _paths),
+        st.builds(Step, two, _paths, _paths),
+        st.builds(Step, st.sampled_from(["write_file", "append"]), _paths, _data),
+        st.builds(Step, st.just("write_at"), _paths, _data, st.integers(0, 20)),
+        st.builds(Step, st.just("truncate"), _paths, st.just(b""), st.sampled_from([0, 3, 30, 70_000])),
+        st.builds(Step, st.just("symlink"), _paths, _targets),
+        st.builds(Step, st.sampled_from(["chmod"]), _paths, st.just(b""), modes),
+        st.builds(Step, st.just("utime"), _paths, st.just(b""), st.integers(1, 1000)),
+    )
+
+
+def _answer(call: Callable[[], object]) -> str | None:
+    try:
+        call()
+    except OSError as error:
+        assert error.errno is not None
+        return errno.errorcode[error.errno]
+    except PathEscapes:
+        return ESCAPES
+    return None
+
+
+def _leads_out(base: bytes, path: bytes, *, follow_last: bool) -> bool:
+    """Tell whether a path passes a symbolic link that leads out of a directory, before a test follows it."""
+    here: list[bytes] = []
+    pending = path.split(b"/")[::-1]
+    for _ in range(200):
+        if not pending:
+            break
+        name = pending.pop()
+        place = b"/".join([base, *here, name])
+        if name == b"..":
+            if not here:
+                return True
+            here.pop()
+        elif os.path.islink(place) and (pending or follow_last):
+            pending += os.readlink(place).split(b"/")[::-1]
+        elif not os.path.isdir(place):
+            return False
+        elif name != b".":
+            here.append(name)
+    return False
+
+
+def take_in_tree(tree: MergedTree, step: Step) -> str | None:
+    """Take a step in a merged tree."""
+    return _answer(lambda: _in_tree(tree, step))
+
+
+def _in_tree(tree: MergedTree, step: Step) -> None:  # noqa: PLR0912 - one branch a verb
+    path, other = TreePath(step.path), TreePath(step.other)
+    parent = tree.resolve(split(path)[0])
+    name = split(path)[1]
+    if not parent.is_dir:
+        raise NotADirectoryError(errno.ENOTDIR, "")
+    match step.verb:
+        case "create":
+            tree.create(parent, name, 0o644)
+        case "mkdir":
+            tree.mkdir(parent, name, 0o755)
+        case "mkfifo":
+            tree.mknod(parent, name, stat.S_IFIFO | 0o644)
+        case "symlink":
+            tree.symlink(parent, name, step.other)
+        case "unlink":
+            tree.unlink(parent, name)
+        case "rmdir":
+            tree.rmdir(parent, name)
+        case "remove_tree":
+            tree.remove(path, recursive=True)
+        case "rename" | "noreplace" | "exchange":
+            new_parent, new_name = tree.resolve(split(other)[0]), split(other)[1]
+            flags = {"rename": 0, "noreplace": RENAME_NOREPLACE, "exchange": RENAME_EXCHANGE}[step.verb]
+            tree.rename(parent, name, new_parent, new_name, flags=flags)
+        case "link":
+            node = tree.lookup(parent, name)
+            tree.link(node, tree.resolve(split(other)[0]), split(other)[1])
+        case "write_file":
+            tree.write_file(path, step.other)
+        case "append":
+            tree.append(tree.lookup(parent, name), step.other)
+        case "write_at":
+            tree.write(tree.lookup(parent, name), step.other, step.number)
+        case "truncate":
+            tree.truncate(tree.lookup(parent, name), step.number)
+        case "chmod":
+            tree.chmod(tree.lookup(parent, name), step.number)
+        case "utime":
+            tree.utimens(tree.lookup(parent, name), atime_ns=OLD_NS, mtime_ns=OLD_NS + step.number)
+        case "set_xattr":
+            tree.set_xattr(tree.lookup(parent, name), b"user.note", b"v")
+        case "remove_xattr":
+            tree.remove_xattr(tree.lookup(parent, name), b"user.note")
+
+
+def take_in_directory(directory: Path, step: Step) -> str | None:
+    """Take a step in a real directory, as a program would that may not leave it."""
+    base = os.fsencode(directory)
+    if _leads_out(base, step.path, follow_last=step.verb == "write_file"):
+        return ESCAPES
+    if step.verb in ("rename", "noreplace", "exchange", "link") and _leads_out(base, step.other, follow_last=False):
+        return ESCAPES
+    return _answer(lambda: _in_directory(base, step))
+
+
+def _in_directory(base: bytes, step: Step) -> None:  # noqa: PLR0912 - one branch a verb
+    place, there = base + b"/" + step.path, base + b"/" + step.other
+    match step.verb:
+        case "create":
+            os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+        case "mkdir":
+            os.mkdir(place, 0o755)
+        case "mkfifo":
+            os.mkfifo(place, 0o644)
+        case "symlink":
+            os.symlink(step.other, place)
+        case "unlink":
+            os.unlink(place)
+        case "rmdir":
+            os.rmdir(place)
+        case "remove_tree":
+            if os.path.isdir(place) and not os.path.islink(place):
+                shutil.rmtree(place)
+            else:
+                os.unlink(place)
+        case "rename" | "noreplace" | "exchange":
+            flags = {"rename": 0, "noreplace": RENAME_NOREPLACE, "exchange": RENAME_EXCHANGE}[step.verb]
+            rename_at(0, place, 0, there, flags)
+        case "link":
+            os.link(place, there, follow_symlinks=False)
+        case "write_file":
+            _write(place, os.O_CREAT | os.O_TRUNC, step.other, 0)
+        case "append" | "write_at" | "truncate":
+            if not stat.S_ISREG(os.lstat(place).st_mode):
+                raise OSError(errno.EISDIR if os.path.isdir(place) and not os.path.islink(place) else errno.EINVAL, "")
+            if step.verb == "truncate":
+                _truncate(place, step.number)
+            else:
+                _write(place, 0, step.other, os.lstat(place).st_size if step.verb == "append" else step.number)
+        case "chmod":
+            if os.path.islink(place):
+                raise OSError(errno.ENOTSUP, "")
+            os.chmod(place, step.number)
+        case "utime":
+            os.utime(place, ns=(OLD_NS, OLD_NS + step.number), follow_symlinks=False)
+        case "set_xattr":
+            os.setxattr(place, b"user.note", b"v", follow_symlinks=False)
+        case "remove_xattr":
+            os.removexattr(place, b"user.note", follow_symlinks=False)
+
+
+def _write(place: bytes, flags: int, data: bytes, offset: int) -> None:
+    if flags and os.path.exists(place) and not os.path.isfile(place) and not os.path.isdir(place):
+        raise OSError(errno.EINVAL, "")  # a fifo, which would block
+    fd = os.open(place, os.O_WRONLY | flags, 0o666)
+    try:
+        os.pwrite(fd, data, offset)
+    finally:
+        os.close(fd)
+
+
+def _truncate(place: bytes, size: int) -> None:
+    fd = os.open(place, os.O_WRONLY)
+    try:
+        os.ftruncate(fd, size)
+    finally:
+        os.close(fd)
+
+
+def make_lower(directory: Path) -> None:
+    """Fill a directory with one of everything that a base can hold, all of it old."""
+    base = os.fsencode(directory)
+    for path in (b"a", b"a/b", b"a/b/c", b"b", b"b/d e", b"c", b"c/empty"):
+        os.mkdir(base + b"/" + path, 0o755)
+    for number, path in enumerate((b"a/a", b"a/b/a", b"a/b/c/a", b"b/a", b"d e", b"b/d e/b", b"c/\xff\xfe")):
+        with open(base + b"/" + path, "wb") as file:
+            file.write(b"lower %d\n" % number * (1 + number * 20_000 * (number == 5)))
+    os.symlink(b"../a/b", base + b"/b/b")
+    os.symlink(b"nowhere", base + b"/\xff\xfe")
+    os.chmod(base + b"/b/a", 0o755)
+    os.chmod(base + b"/c", 0o700)
+    os.setxattr(base + b"/a/a", b"user.note", b"low")
+    os.setxattr(base + b"/a/b", b"user.note", b"low dir")
+    for here, dirs, files in os.walk(base, topdown=False):
+        for name in [*dirs, *files, b"."]:
+            os.utime(here + b"/" + name, ns=(OLD_NS, OLD_NS), follow_symlinks=False)

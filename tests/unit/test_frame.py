@@ -1,0 +1,22 @@
+"""The package as it is installed: what it exports, and what importing it costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import avfs_git
+
+
+def test_import_of_the_package_imports_none_of_its_parts() -> None:
+    """`import avfs_git` alone loads neither libgit2 nor the SDK."""
+    code = "import sys, avfs_git; print([m for m in ('pygit2', 'avfs_git.sdk', 'avfs_git.model', 'click') if m in sys.modules])"
+
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+
+    assert done.stdout == "[]\n"
+
+
+def test_version_is_a_release_number() -> None:
+    """The version is one that packaging tools can order."""
+    assert [part.isdigit() for part in avfs_git.__version__.split(".")] == [True, True, True]

@@ -1,0 +1,278 @@
+"""Write docs/cli.md and docs/json.md from the commands, the errors and the records.
+
+`python tools/generate_docs.py` writes them, `--check` fails where they are stale; a test calls `render`. What is
+written comes from the code alone: the help of each command, the classes in `errors`, the fields of the values in
+`model` and `cli.results` and the texts beside them.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from avfs_git import errors, model
+from avfs_git.cli import app, results
+from avfs_git.cli.verb import Verb
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+WIDTH = 96
+
+CLI_INTRO = """# The command line
+
+<!-- Written by `make docs` from the commands themselves. -->
+
+Every command answers with text, or with one JSON document under `--json`: see [json.md](json.md). The options
+`--vault`, `--fork`, `--json` and `--verbose` may stand before or after the verb. The words are explained in
+[glossary.md](glossary.md).
+
+The environment:
+
+| Variable | Means |
+|---|---|
+| `AVFS_HOME` | where vaults are kept; default `${XDG_DATA_HOME:-~/.local/share}/avfs` |
+| `AVFS_VAULT` | the vault where `--vault` is not given, also `NAME@FORK` |
+| `AVFS_FORK` | the fork where neither `--fork` nor `--vault` is given |
+| `AVFS_AUTHOR_NAME`, `AVFS_AUTHOR_EMAIL` | who makes checkpoints |
+| `GIT_AUTHOR_NAME`, `GIT_AUTHOR_EMAIL` | the same, where those are not set; else the vault's configuration says it |
+| `NO_COLOR` | no colours, whatever its value |
+
+`--vault` takes a name, a name with a fork (`NAME@FORK`), a path to any bare repository (what holds a slash), or the name
+of a fork that only one vault has.
+"""
+
+JSON_INTRO = """# JSON
+
+<!-- Written by `make docs` from the code. -->
+
+With `--json`, before or after the verb (not behind `--`), a command writes exactly one JSON document to standard output,
+in every outcome, a command line that cannot be understood included. Nothing else goes to standard output, and nothing
+to standard error. `--help` wins over `--json`.
+
+| Field | Holds |
+|---|---|
+| `schema_version` | 1 |
+| `kind` | which verb answers: `checkpoint_save_result`; `error_result` where no verb was understood |
+| `success` | whether the exit status is 0 |
+| `request` | the arguments with defaults, and the vault and fork meant; `arguments` as given where they are not understood |
+| `result` | the record of the verb's result; null on failure |
+| `warnings` | what the caller should know: objects with `code`, `message` and, where one is meant, `path` |
+| `error` | null, or an object with `code`, `message`, `hint`, `exit_code`, `details`; `traceback` of a bug under `--verbose` |
+
+The promise: within a schema number fields are added, never renamed or removed, and codes are added, never changed. A
+reader ignores fields that it does not know. An exit status that it does not know is a failure.
+
+How values are spelled:
+
+- Times are RFC 3339 in UTC, with nanoseconds where there are any. Ids are whole. Sizes are bytes.
+- Paths of the workspace are relative to its root, without a leading slash; the root is `/`.
+- What is bytes in the workspace comes as text. Where it is not UTF-8, the text is approximate and a second field, `NAME_b64`,
+  holds the bytes exactly, in base64.
+- Modes of files are four octal digits, modes in git's trees six.
+"""
+
+
+@dataclass
+class Field:
+    """One field of a record."""
+
+    name: str
+    annotation: str
+    text: str
+
+
+@dataclass
+class Record:
+    """A value type, as its source describes it."""
+
+    name: str
+    text: str
+    fields: list[Field]
+
+
+def read_records(path: Path) -> dict[str, Record]:
+    """Read the value types of a module, with the texts that stand behind their fields."""
+    found: dict[str, Record] = {}
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if not isinstance(node, ast.ClassDef):
+            continue
+        record = Record(node.name, ast.get_docstring(node) or "", [])
+        for item, following in zip(node.body, [*node.body[1:], None], strict=True):
+            if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+                text = ""
+                if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
+                    text = str(following.value.value)
+                record.fields.append(Field(item.target.id, ast.unparse(item.annotation), text))
+            elif isinstance(item, ast.FunctionDef) and any(ast.unparse(mark) == "property" for mark in item.decorator_list):
+                record.fields.append(
+                    Field(item.name, ast.unparse(item.returns) if item.returns else "", ast.get_docstring(item) or "")
+                )
+        found[node.name] = record
+    return found
+
+
+_PLAIN = {
+    "str": "text",
+    "int": "number",
+    "bool": "true or false",
+    "bytes": "text",
+    "Path": "text",
+    "CheckpointValue": "[Checkpoint](#checkpoint)",
+}
+
+
+def spell_type(annotation: str, name: str, records: dict[str, Record]) -> str:
+    """Say in words what a field holds."""
+    parts = [part.strip() for part in annotation.split(" | ")]
+    if len(parts) > 1:
+        return " or ".join("null" if part == "None" else spell_type(part, name, records) for part in parts)
+    if match := re.fullmatch(r"(?:tuple|Sequence|list)\[(.+?)(?:, \.\.\.)?\]", annotation):
+        return f"list of {spell_type(match[1], name, records)}"
+    if annotation.startswith("dict["):
+        return "object of texts"
+    if name.endswith("_ns"):
+        return "time"
+    if annotation == "int" and name.endswith("mode"):
+        return "octal text"
+    if annotation in {"Kind", "ChangeKind"}:
+        return " · ".join(f"`{member.value}`" for member in getattr(model, annotation))
+    if annotation in _PLAIN:
+        return _PLAIN[annotation]
+    if annotation in records:
+        return f"[{annotation}](#{annotation.lower()})"
+    return annotation
+
+
+def one_line(text: str) -> str:
+    """Fit a text into a cell."""
+    return " ".join(re.sub(r"\bNone\b", "null", text).split()).replace("|", "\\|")
+
+
+def render_record(record: Record, records: dict[str, Record]) -> Iterator[str]:
+    """Render the table of a record."""
+    yield f"### {record.name}"
+    yield ""
+    yield one_line(record.text)
+    yield ""
+    explained = any(field.text for field in record.fields)
+    yield "| Field | Holds | Meaning |" if explained else "| Field | Holds |"
+    yield "|---|---|---|" if explained else "|---|---|"
+    for field in record.fields:
+        if field.name == "warnings":
+            continue
+        spelled = spell_type(field.annotation, field.name, records)
+        yield f"| `{field.name.removesuffix('_ns')}` | {spelled} |{f' {one_line(field.text)} |' if explained else ''}"
+    yield ""
+
+
+def walk(ctx: click.Context) -> Iterator[click.Context]:
+    """Visit a command and all below it."""
+    yield ctx
+    if isinstance(ctx.command, click.Group):
+        for name in ctx.command.list_commands(ctx):
+            command = ctx.command.get_command(ctx, name)
+            if command is not None:
+                yield from walk(click.Context(command, info_name=name, parent=ctx, terminal_width=WIDTH, max_content_width=WIDTH))
+
+
+def all_commands() -> list[click.Context]:
+    """List every command with its context, in the order of the help."""
+    return list(walk(click.Context(app.program, info_name="avfs", terminal_width=WIDTH, max_content_width=WIDTH)))
+
+
+def all_errors() -> list[type[errors.AvfsError]]:
+    """List the errors that have a code of their own, by exit status."""
+    found: list[type[errors.AvfsError]] = []
+    stack: list[type[errors.AvfsError]] = [errors.AvfsError]
+    while stack:
+        kind = stack.pop()
+        stack.extend(kind.__subclasses__())
+        if "code" in vars(kind) and kind.__module__ == errors.__name__:
+            found.append(kind)
+    return sorted(found, key=lambda kind: (kind.exit_code, kind.code))
+
+
+def render_cli() -> str:
+    """Render docs/cli.md."""
+    lines = [CLI_INTRO]
+    for ctx in all_commands():
+        lines += ["", f"## {ctx.command_path}", "", "```", ctx.get_help(), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def render_json() -> str:
+    """Render docs/json.md."""
+    composed = read_records(Path(results.__file__))
+    values = read_records(Path(model.__file__))
+    records = {**values, **composed}
+    lines = [JSON_INTRO, "## Results", "", "| Command | Kind | Result |", "|---|---|---|"]
+    used: set[str] = {"VersionResult"}
+    lines.append(f"| `avfs --version` | `version_result` | {spell_type('VersionResult', '', records)} |")
+    for ctx in all_commands():
+        command = ctx.command
+        if not isinstance(command, Verb):
+            continue
+        returned = str(getattr(command.callback, "__wrapped__").__annotations__["return"]).removesuffix(" | None")  # noqa: B009 - untyped
+        used.update(returned.split(" | "))
+        lines.append(f"| `{ctx.command_path}` | `{command.kind}` | {spell_type(returned, '', records)} |")
+    lines += [
+        "",
+        "`cat` and `export --tar` to standard output write bytes, not documents, without `--json`.",
+        "",
+        "## Records",
+        "",
+    ]
+    pending = sorted(used)
+    done: set[str] = set()
+    while pending:
+        name = pending.pop(0)
+        if name in done or name not in records:
+            continue
+        done.add(name)
+        for field in records[name].fields:
+            mentioned = re.findall(r"\w+", field.annotation)
+            pending += ["Checkpoint" if word == "CheckpointValue" else word for word in mentioned if field.name != "warnings"]
+    for name in sorted(done - {"Kind", "ChangeKind"}):
+        lines += render_record(records[name], records)
+    lines += [
+        "## Errors and exit statuses",
+        "",
+        "0 is success. Errors of one family have neighbouring statuses. 141 means that nobody read the result (SIGPIPE).",
+        "",
+        "| Status | Code | Means |",
+        "|---|---|---|",
+    ]
+    for kind in all_errors():
+        lines.append(f"| {kind.exit_code} | `{kind.code}` | {one_line((kind.__doc__ or '').split(chr(10) * 2)[0])} |")
+    return "\n".join(lines) + "\n"
+
+
+def render() -> dict[str, str]:
+    """Render every generated document by its name."""
+    return {"cli.md": render_cli(), "json.md": render_json()}
+
+
+def main() -> int:
+    """Write the documents, or check them."""
+    stale = []
+    for name, text in render().items():
+        path = DOCS / name
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            continue
+        stale.append(name)
+        if "--check" not in sys.argv[1:]:
+            path.write_text(text, encoding="utf-8")
+            print(f"wrote docs/{name}")
+    if stale and "--check" in sys.argv[1:]:
+        print(f"stale: {', '.join(stale)}; run `make docs`", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
