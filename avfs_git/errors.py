@@ -322,7 +322,9 @@ class WorkspaceDamaged(WorkspaceError):
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(
-            f"workspace {quote(name)} is damaged: {reason}", hint="Run `avfs doctor --repair`.", details={"fork": name, "reason": reason}
+            f"workspace {quote(name)} is damaged: {reason}",
+            hint="Run `avfs doctor --repair`.",
+            details={"fork": name, "reason": reason},
         )
 
 
@@ -433,7 +435,9 @@ class LayerNotUnderstood(CheckpointError):
     exit_code = 35
 
     def __init__(self, path: bytes, mark: str) -> None:
-        super().__init__(f"{quote(path)} carries the overlayfs mark {quote(mark)}, which avfs does not know", details={"mark": mark})
+        super().__init__(
+            f"{quote(path)} carries the overlayfs mark {quote(mark)}, which avfs does not know", details={"mark": mark}
+        )
 
 
 class NothingToUndo(CheckpointError):

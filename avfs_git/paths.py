@@ -21,6 +21,8 @@ Oid = NewType("Oid", bytes)
 """A git object id as its 20 raw bytes; `.hex()` is how people see it."""
 
 ROOT = TreePath(b"")
+_PLAIN = re.compile(rb"(?:[^./\0][^/\0]*/)*[^./\0][^/\0]*", re.DOTALL)
+"""A path in which nothing needs a second look: no slash at either end, no component that begins with a dot."""
 NAME_MAX = 255  # linux/limits.h
 
 
@@ -34,6 +36,8 @@ def parse_tree_path(text: str | bytes | os.PathLike[str]) -> TreePath:
         InvalidPath: If the path holds a NUL byte or a component of more than 255 bytes.
     """
     raw = os.fsencode(text)
+    if _PLAIN.fullmatch(raw) is not None and len(raw) <= NAME_MAX:
+        return TreePath(raw)
     if b"\0" in raw:
         raise InvalidPath(raw, "it holds a NUL byte")
     parts: list[bytes] = []

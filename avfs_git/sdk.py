@@ -26,7 +26,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from avfs_git.errors import HostError, InvalidInput, NoVaultChosen, PathUnsuitable, VaultNotFound
 from avfs_git.host.durable import host_errors, write_file_atomically
@@ -58,7 +58,14 @@ from avfs_git.workspace.create import create_vault
 from avfs_git.workspace.doctor import examine_vault
 from avfs_git.workspace.files import Files
 from avfs_git.workspace.fold import fold_workspace
-from avfs_git.workspace.history import describe_checkpoint, find_version, list_checkpoints, list_path_versions, read_log, stream_past
+from avfs_git.workspace.history import (
+    describe_checkpoint,
+    find_version,
+    list_checkpoints,
+    list_path_versions,
+    read_log,
+    stream_past,
+)
 from avfs_git.workspace.restore import put_back, restore_state
 from avfs_git.workspace.revisions import resolve_revision
 from avfs_git.workspace.transfer import export_path, export_tar, import_path, import_tar
@@ -97,7 +104,7 @@ class Avfs:
         self._lock_timeout_s = lock_timeout_s
         self._opened: list[Vault] = []
 
-    def __enter__(self) -> Avfs:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -232,7 +239,9 @@ class Vault:
         warnings: What making it left out, right after `Avfs.create_vault`.
     """
 
-    def __init__(self, core: OpenVault, *, is_current: Callable[[], bool] = lambda: False, lock_timeout_s: float = LOCK_TIMEOUT_S) -> None:
+    def __init__(
+        self, core: OpenVault, *, is_current: Callable[[], bool] = lambda: False, lock_timeout_s: float = LOCK_TIMEOUT_S
+    ) -> None:
         self._core = core
         self._is_current = is_current
         self._lock_timeout_s = lock_timeout_s
@@ -240,7 +249,7 @@ class Vault:
         self._lock = threading.RLock()
         self.warnings: tuple[Warning, ...] = ()
 
-    def __enter__(self) -> Vault:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -285,7 +294,9 @@ class Vault:
             current=self._is_current(),
             default_fork=default,
             forks=len(forks_now | ({default} if default else set())),
-            created_at_ns=path.stat().st_ctime_ns if not (path / "description").exists() else (path / "description").stat().st_mtime_ns,
+            created_at_ns=path.stat().st_ctime_ns
+            if not (path / "description").exists()
+            else (path / "description").stat().st_mtime_ns,
             size_bytes=_disk_usage(path) if sizes else None,
         )
 
@@ -385,7 +396,14 @@ class Vault:
         return describe_checkpoint(self._core, rev, fork=fork or self._core.default_fork())
 
     def diff(
-        self, old: str | None, new: str, *, fork: str | None = None, paths: Sequence[PathLike] = (), context: int = 3, patches: bool = True
+        self,
+        old: str | None,
+        new: str,
+        *,
+        fork: str | None = None,
+        paths: Sequence[PathLike] = (),
+        context: int = 3,
+        patches: bool = True,
     ) -> Diff:
         """Compare two states by name.
 
@@ -435,7 +453,7 @@ class Workspace:
         self._held: OpenWorkspace | None = None
         self._held_files: Files | None = None
 
-    def __enter__(self) -> Workspace:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -514,15 +532,13 @@ class Workspace:
             ContentChanged: If `expect` does not hold.
             PathUnsuitable: If something else than a file is there.
         """
-        tree_path = parse_tree_path(path)
-        self._files.write(tree_path, data, append=append, expect=expect, parents=parents, executable=executable)
-        return self._files.stat(tree_path, follow=True)
+        return self._files.write(
+            parse_tree_path(path), data, append=append, expect=expect, parents=parents, executable=executable
+        )
 
     def write_from(self, path: PathLike, chunks: Iterable[bytes], *, append: bool = False, expect: str | None = None) -> FileInfo:
         """Make a file hold what an iterable yields, in bounded memory; otherwise as `write`."""
-        tree_path = parse_tree_path(path)
-        self._files.write(tree_path, chunks, append=append, expect=expect)
-        return self._files.stat(tree_path, follow=True)
+        return self._files.write(parse_tree_path(path), chunks, append=append, expect=expect)
 
     def list_dir(self, path: PathLike = "/") -> list[FileInfo]:
         """Describe what is in a directory, by name."""
@@ -611,7 +627,9 @@ class Workspace:
         """Take a label away. The commit stays in the history; it can be undone."""
         return labels.delete_label(self._core, self.fork, label)
 
-    def restore(self, target: str, *, paths: Sequence[PathLike] = (), dry_run: bool = False, into: str | None = None) -> RestoreResult:
+    def restore(
+        self, target: str, *, paths: Sequence[PathLike] = (), dry_run: bool = False, into: str | None = None
+    ) -> RestoreResult:
         """Bring the files to the state of a checkpoint. What is uncommitted is saved first; it can be undone.
 
         Args:
@@ -634,7 +652,13 @@ class Workspace:
             return restore_state(locked, oid, paths=_tree_paths(paths), dry_run=dry_run, name=target)
 
     def diff(
-        self, old: str | None = None, new: str | None = None, *, paths: Sequence[PathLike] = (), context: int = 3, patches: bool = True
+        self,
+        old: str | None = None,
+        new: str | None = None,
+        *,
+        paths: Sequence[PathLike] = (),
+        context: int = 3,
+        patches: bool = True,
     ) -> Diff:
         """Compare two states; the head and the workspace as it is, where they are not named."""
         if new is not None:
@@ -696,7 +720,9 @@ class Workspace:
 
     # --- in and out ---------------------------------------------------------------------------------------
 
-    def import_path(self, source: Path, path: PathLike = "/", *, recursive: bool = True, max_depth: int | None = None) -> TransferResult:
+    def import_path(
+        self, source: Path, path: PathLike = "/", *, recursive: bool = True, max_depth: int | None = None
+    ) -> TransferResult:
         """Copy a file or directory of the host into the workspace. Links that lead out of the source are left out."""
         return import_path(self._opened, Path(source), parse_tree_path(path), recursive=recursive, max_depth=max_depth)
 

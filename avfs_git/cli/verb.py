@@ -98,7 +98,8 @@ class Verb(click.Command):
         state: State = ctx.obj
         if state.output.structured and not state.json:  # `--json` was the value of some option
             state.use_text()
-        request = {name: value for name, value in ctx.params.items() if name not in self.unrecorded}
+        names = [param.name for param in self.params if param.name in ctx.params and param.name not in self.unrecorded]
+        request = {str(name): ctx.params[name] for name in names}
         state.output.begin(self.kind, self.view, {"vault": state.vault_flag, "fork": state.fork_flag, **request})
         state.output.result(super().invoke(ctx))
 

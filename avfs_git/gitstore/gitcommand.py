@@ -125,7 +125,7 @@ def run(git_dir: Path, verb: str, options: Sequence[str] = (), operands: Sequenc
 
 
 def _check_config(git_dir: Path, verb: str) -> None:
-    for key in read_config(git_dir):
+    for key in [*read_config(git_dir), *read_config(git_dir, "config.worktree")]:
         if not _HARMLESS.fullmatch(key) or _HARMFUL.fullmatch(key):
             raise GitFailed(verb, f"the configuration of the vault holds '{key}', which could make git run other programs")
 

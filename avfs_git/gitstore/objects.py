@@ -172,6 +172,11 @@ class ObjectStore:
                 self._trees.put(oid, tree)
         return tree
 
+    def remember_trees(self, trees: Mapping[Oid, Tree]) -> None:
+        """Keep trees that were written by this process, so that reading them costs a look-up."""
+        for oid, tree in trees.items():
+            self._trees.put(oid, tree)
+
     def read_commit(self, oid: Oid) -> Commit:
         """Read a commit; one that was read before costs a look-up.
 

@@ -17,7 +17,7 @@ import os
 import struct
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
@@ -38,7 +38,7 @@ from avfs_git.gitstore.objects import (
     hash_object,
     wrong_kind,
 )
-from avfs_git.gitstore.trees import parse_tree
+from avfs_git.gitstore.trees import parse_tree, serialize_tree, sort_tree
 from avfs_git.host.durable import fsync_dir, host_errors, write_all
 from avfs_git.paths import Oid
 
@@ -49,6 +49,7 @@ _WHOLE_FILE = 4 << 20
 """Up to which a file is read whole instead of in pieces."""
 _HEADERS = {kind: name + b" %d\0" for kind, name in KIND_NAMES.items()}
 _PROBE = 64 << 10
+_TREES_KEPT = 1_000
 
 
 class SizeChanged(ValueError):
@@ -60,6 +61,10 @@ class ObjectSink(Protocol):
 
     def add(self, kind: int, data: bytes, *, keep: bool = False) -> Oid:
         """Take an object and return its id; with `keep`, it is read again from here even if it is not stored."""
+        ...
+
+    def add_tree(self, entries: Mapping[bytes, tuple[int, Oid]]) -> Oid:
+        """Take a tree by its entries, which come in any order, and return its id."""
         ...
 
     def add_file(self, fd: int, size: int) -> Oid:
@@ -132,13 +137,22 @@ class PackWriter:
         if oid in self._offsets or (size > SMALL_BLOB and self._store_has(oid)):
             return oid
         level = self._level if size <= SMALL_BLOB else self._level_for(data[:_PROBE])
-        entry = packfile.entry_header(kind, size) + zlib.compress(data, level)
+        entry = packfile.entry_header(kind, size) + _deflate(data, level)
         held = self._held
         self._offsets[oid] = self._held_from + len(held)
         self._crcs.append(zlib.crc32(entry))
         held += entry
         if len(held) > _HELD_BYTES:
             self._spill()
+        return oid
+
+    def add_tree(self, entries: Mapping[bytes, tuple[int, Oid]]) -> Oid:
+        """Take a tree by its entries and return its id; reading it back costs a look-up."""
+        tree = sort_tree(entries)
+        oid = self.add(KIND_TREE, serialize_tree(tree))
+        if len(self._trees) >= _TREES_KEPT:
+            self._trees = {}
+        self._trees[oid] = tree
         return oid
 
     def add_many(self, kind: int, contents: Iterable[bytes]) -> list[Oid]:
@@ -269,8 +283,10 @@ class PackWriter:
         except BaseException:
             self.discard()
             raise
+        trees = self._trees
         self._forget()
         self.store.packs.add(pack_path)
+        self.store.remember_trees(trees)  # what was written now is what the next writer reads first
         return pack_path
 
     def _write(self) -> Path:
@@ -389,7 +405,7 @@ class PackWriter:
             return self.store.read_tree(oid)
         tree = self._trees.get(oid)
         if tree is None:
-            if len(self._trees) >= 1_000:
+            if len(self._trees) >= _TREES_KEPT:
                 self._trees = {}
             self._trees[oid] = tree = parse_tree(self._read_as(KIND_TREE, oid), oid)
         return tree
@@ -457,6 +473,10 @@ class DryWriter:
             self._added[oid] = (kind, data)
         return oid
 
+    def add_tree(self, entries: Mapping[bytes, tuple[int, Oid]]) -> Oid:
+        """Compute the id of a tree."""
+        return self.add(KIND_TREE, serialize_tree(entries))
+
     def add_file(self, fd: int, size: int) -> Oid:
         """Compute the id that a file of that size has as a blob.
 
@@ -499,6 +519,15 @@ class DryWriter:
     def stream_blob(self, oid: Oid) -> Iterator[bytes]:
         """Read the content of a blob of the store in pieces of at most 1 MiB."""
         return self.store.stream_blob(oid)
+
+
+def _deflate(data: bytes, level: int) -> bytes:
+    """Compress an object, with a window no larger than it: setting up zlib's largest takes longer than most objects."""
+    bits = max(9, len(data).bit_length())
+    if bits >= zlib.MAX_WBITS:
+        return zlib.compress(data, level)
+    deflater = zlib.compressobj(level, zlib.DEFLATED, max(bits, 12), max(bits, 12) - 7)
+    return deflater.compress(data) + deflater.flush()
 
 
 def hash_file(fd: int, size: int) -> Oid:

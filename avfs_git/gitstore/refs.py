@@ -241,6 +241,7 @@ class RefStore:
         with ExitStack() as stack, host_errors(f"update '{changes[0].name}'"):
             locks: dict[str, _Lock] = {}
             removal: _Prepared | None = None
+            written: list[_Prepared] = []
             for change in sorted(changes, key=lambda change: change.name):  # one order for all, against deadlocks
                 if change.new is not None:
                     prepared = stack.enter_context(self._prepare(change.new.hex().encode("ascii") + b"\n"))
@@ -251,10 +252,16 @@ class RefStore:
                 stack.callback(self._release, lock)
                 self._acquire(prepared, lock, change.name)
                 locks[change.name] = lock
+                if change.new is not None:
+                    written.append(prepared)
             faults.reach("refs.locked")
             packed = _parse_packed(self._root + b"packed-refs")[0]
             for change in changes:
                 self._check(change, packed)
+            # Before any of them gets a ref's name, else a power cut may leave the ref empty; and one after the other,
+            # because what is created between two of these waits for the journal.
+            for prepared in written:
+                os.fsync(prepared.fd)
             faults.reach("refs.checked")
             self._move_all(changes, locks, packed)
             faults.reach("refs.moved")
@@ -275,6 +282,7 @@ class RefStore:
             lock = _Lock(self._root + b"HEAD.lock")
             stack.callback(self._release, lock)
             self._acquire(prepared, lock, "HEAD")
+            os.fsync(prepared.fd)
             os.rename(lock.path, self._root + b"HEAD")
             lock.linked = False
             fsync_dir(self.git_dir)
@@ -321,7 +329,7 @@ class RefStore:
                     gone = {removed.name for removed in changes[position:run]}
                     self._remove_packed(gone)
                     packed = {name: oid for name, oid in packed.items() if name not in gone}
-                with suppress(FileNotFoundError):
+                with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):  # it was packed
                     os.unlink(path)
                 with suppress(OSError):
                     os.unlink(self._root + b"logs/" + os.fsencode(change.name))  # else git cannot log `NAME/…`
@@ -368,7 +376,6 @@ class RefStore:
         try:
             if content:
                 write_all(prepared.fd, content)
-                os.fsync(prepared.fd)  # before it gets the ref's name: else a crash may leave the ref empty
             yield prepared
         finally:
             with suppress(OSError):

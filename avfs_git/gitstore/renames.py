@@ -19,14 +19,14 @@ import stat
 import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final
 
 from avfs_git.gitstore.gitversion import GitVersion, installed_git
 from avfs_git.gitstore.objects import ObjectSource
 from avfs_git.model import ChangedFile, ChangeKind
-from avfs_git.paths import Oid, TreePath
+from avfs_git.paths import Oid
 
 MAX_FILE_SIZE = 8 << 20
 MAX_TOTAL_SIZE = 64 << 20
@@ -35,7 +35,6 @@ _MAX_SCORE: Final = 60_000  # diffcore.h
 _CANDIDATES: Final = 4
 """How many sources git keeps in mind for one destination."""
 _SAME_CONTENT_TRIED: Final = 100
-_EMPTY_BLOB: Final = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
 
 
 def detect_renames(
@@ -56,16 +55,12 @@ def detect_renames(
         git_version: The git to agree with; the installed one by default, asked only where it matters. Before
             2.44, git left the last line out of its count if no newline ends it.
     """
-    sources = [
-        _Candidate(change, Oid(bytes.fromhex(change.old_oid or ""))) for change in changes if _is_side(change, ChangeKind.DELETED)
-    ]
-    targets = [
-        _Candidate(change, Oid(bytes.fromhex(change.new_oid or ""))) for change in changes if _is_side(change, ChangeKind.ADDED)
-    ]
+    by_path = attrgetter("path")
+    changes = sorted(changes, key=by_path)
+    sources = [_Candidate.of(change, change.old_oid, change.old_mode) for change in changes if change.kind is ChangeKind.DELETED]
+    targets = [_Candidate.of(change, change.new_oid, change.new_mode) for change in changes if change.kind is ChangeKind.ADDED]
     if not sources or not targets:
-        return sorted(changes, key=_path)
-    sources.sort(key=attrgetter("path"))
-    targets.sort(key=attrgetter("path"))
+        return changes
     _pair_equal(sources, targets)
     minimum = max(1, threshold * _MAX_SCORE // 100)
     if minimum < _MAX_SCORE:
@@ -75,16 +70,10 @@ def detect_renames(
         left_targets = [one for one in targets if not one.paired]
         if len(left_sources) * len(left_targets) <= limit * limit:
             _pair_similar(reader, left_sources, left_targets, minimum)
-    renamed = {target.path: target for target in targets if target.origin is not None}
-    gone = {source.path for source in sources if source.paired}
-    result = [
-        change
-        for change in changes
-        if not (change.kind is ChangeKind.DELETED and change.path in gone)
-        and not (change.kind is ChangeKind.ADDED and change.path in renamed)
-    ]
-    result += [_rename(target) for target in renamed.values()]
-    return sorted(result, key=_path)
+    paired = {id(candidate.change) for candidate in (*sources, *targets) if candidate.paired}
+    result = [change for change in changes if id(change) not in paired]
+    result += [_rename(target.origin, target) for target in targets if target.origin is not None]
+    return sorted(result, key=by_path)
 
 
 @dataclass(slots=True)
@@ -92,18 +81,18 @@ class _Candidate:
     """One side of a possible rename."""
 
     change: ChangedFile
+    path: bytes
+    name: bytes
     oid: Oid
+    mode: int
     paired: bool = False
     origin: _Candidate | None = None
     score: int = 0
-    path: bytes = field(init=False)
-    name: bytes = field(init=False)
-    mode: int = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.path = self.change.path
-        self.name = self.path.rpartition(b"/")[2]
-        self.mode = self.change.old_mode or self.change.new_mode or 0
+    @staticmethod
+    def of(change: ChangedFile, oid: str | None, mode: int | None) -> _Candidate:
+        """Take the side of a change that is there."""
+        return _Candidate(change, change.path, change.path.rpartition(b"/")[2], Oid(bytes.fromhex(oid or "")), mode or 0)
 
     @property
     def is_file(self) -> bool:
@@ -111,19 +100,9 @@ class _Candidate:
         return stat.S_ISREG(self.mode)
 
 
-def _path(change: ChangedFile) -> bytes:
-    return change.path
-
-
-def _is_side(change: ChangedFile, kind: ChangeKind) -> bool:
-    return change.kind is kind
-
-
-def _rename(target: _Candidate) -> ChangedFile:
-    origin = target.origin
-    assert origin is not None  # noqa: S101 - only targets with one come here
+def _rename(origin: _Candidate, target: _Candidate) -> ChangedFile:
     return ChangedFile(
-        TreePath(target.path),
+        target.path,
         ChangeKind.RENAMED,
         old_path=origin.path,
         old_oid=origin.change.old_oid,
@@ -192,11 +171,11 @@ def _pair_similar(reader: _Reader, sources: list[_Candidate], targets: list[_Can
     ranking: list[tuple[int, bool, _Candidate, _Candidate]] = []
     for target in targets:
         scores = finder.scores(target)
-        if not scores:
+        if max(scores.values(), default=0) < minimum:
             continue
         slots: list[tuple[int, bool, int]] = []
         worst = (0, False)
-        # Which slot a source lands in decides between equals further down, so those that do not fit take part as well.
+        # Which slot a source lands in decides between equals further down, so those below the minimum take part as well.
         for number, source in enumerate(sources):
             rank = (scores.get(number, 0), source.name == target.name)
             if len(slots) < _CANDIDATES:
@@ -226,7 +205,7 @@ class _Finder:
         self._holders: dict[int, list[tuple[int, int]]] = {}
 
     def scores(self, target: _Candidate) -> dict[int, int]:
-        """Return the scores of those sources that reach the minimum, by number."""
+        """Return the scores by number of source; 0 where there is none, or the sizes alone rule the pair out."""
         if not target.is_file:
             return {}
         size = self._reader.size(target)
@@ -243,12 +222,7 @@ class _Finder:
         for key, count in self._reader.spans(target).items():
             for number, held in self._holders.get(key, ()):
                 common[number] = common.get(number, 0) + min(held, count)
-        scores = {}
-        for number in fitting & common.keys():
-            score = common[number] * _MAX_SCORE // max(size, self._sizes[number])
-            if score >= self._minimum:
-                scores[number] = score
-        return scores
+        return {number: common[number] * _MAX_SCORE // max(size, self._sizes[number]) for number in fitting & common.keys()}
 
 
 def _fitting_sizes(size: int, minimum: int) -> tuple[int, int]:

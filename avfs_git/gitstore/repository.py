@@ -119,7 +119,7 @@ def _check_layout(git_dir: Path) -> None:
                 raise NotAVault(str(git_dir), f"its '{name}' is no directory of its own")
 
 
-def read_config(git_dir: Path) -> dict[str, list[str]]:
+def read_config(git_dir: Path, name: str = "config") -> dict[str, list[str]]:
     """Read a repository's own configuration, without what it includes: the values of each key, in lower case.
 
     Raises:
@@ -128,7 +128,7 @@ def read_config(git_dir: Path) -> dict[str, list[str]]:
     """
     with host_errors(f"open '{git_dir}'"):
         try:
-            return parse_config(_read_regular(git_dir / "config"))
+            return parse_config(_read_regular(git_dir / name))
         except FileNotFoundError:
             return {}
 

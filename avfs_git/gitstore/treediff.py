@@ -66,7 +66,7 @@ def diff_trees(source: ObjectSource, old: Oid | None, new: Oid | None, *, paths:
             # What is asked for below a file is not that file.
             if (was is not None or now is not None) and below is None:
                 changes.append(changed_file(TreePath(path), was, now))
-    changes.sort(key=_by_path)
+    changes.sort(key=operator.attrgetter("path"))
     return changes
 
 
@@ -96,10 +96,6 @@ def status_letter(change: ChangedFile) -> str:
     """Return what `git diff --name-status` prints for a change: `A`, `D`, `M`, `T`, or `R` with the per cent."""
     letter = _LETTERS[change.kind]
     return f"{letter}{change.similarity or 0:03d}" if change.kind is ChangeKind.RENAMED else letter
-
-
-def _by_path(change: ChangedFile) -> bytes:
-    return change.path
 
 
 def _differing(before: Tree, after: Tree) -> list[bytes]:

@@ -42,7 +42,7 @@ _ANY_ENTRY = re.compile(rb"([^ \0]*) ([^\0]*)\0(.{20})", re.DOTALL)
 _DOT_NAME = re.compile(rb"\0\.(?:\.?\0|[gG])")
 
 # A name that NTFS opens as `.git`: trailing dots and spaces, the short name, an alternate stream; also after a backslash.
-_NTFS_DOTGIT = re.compile(rb"(?:^|\\)(?:\.git|git~1)[. ]*(?:$|[\\:])", re.IGNORECASE | re.DOTALL)
+_NTFS_DOTGIT = re.compile(rb"(?:^|\\)(?:\.git|git~1)[. ]*(?:\Z|[\\:])", re.IGNORECASE | re.DOTALL)
 # A name that HFS+ opens as `.git`: it ignores these code points wherever they stand.
 _IGNORED = rb"(?:\xe2\x80[\x8c-\x8f\xaa-\xae]|\xe2\x81[\xaa-\xaf]|\xef\xbb\xbf)*"
 _HFS_DOTGIT = re.compile(_IGNORED + _IGNORED.join([rb"\.", b"g", b"i", b"t", b""]), re.IGNORECASE)
@@ -149,6 +149,11 @@ def _parse_slowly(data: bytes, oid: Oid) -> Tree:
         before = key
         tree[name] = (mode, Oid(entry))
     return tree
+
+
+def sort_tree(entries: Mapping[bytes, tuple[int, Oid]]) -> dict[bytes, tuple[int, Oid]]:
+    """Put entries in git's order: by name, that of a directory as if it ended in a slash (git-mktree(1))."""
+    return dict(sorted(entries.items(), key=lambda item: item[0] + b"/" if item[1][0] == MODE_TREE else item[0]))
 
 
 def serialize_tree(entries: Mapping[bytes, tuple[int, Oid]]) -> bytes:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from avfs_git import faults
 from avfs_git.errors import HostError
 
 
@@ -37,12 +38,14 @@ def write_file_atomically(path: Path, data: bytes, *, mode: int = 0o666, durable
         directory, name = os.path.split(os.fsencode(path))
         # Not derived from the whole name, which may be as long as a name can be.
         temporary = os.path.join(directory, b".%s.%s.tmp" % (name[:200], os.urandom(4).hex().encode("ascii")))
+        faults.reach("durable.begun")
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
         try:
             try:
                 write_all(fd, data)
                 if durable:
                     os.fsync(fd)  # before the rename: else a crash may leave the name with no content
+                faults.reach("durable.written")
             finally:
                 os.close(fd)
             os.rename(temporary, os.fsencode(path))
@@ -50,6 +53,7 @@ def write_file_atomically(path: Path, data: bytes, *, mode: int = 0o666, durable
             with suppress(OSError):
                 os.unlink(temporary)
             raise
+        faults.reach("durable.renamed")
         if durable:
             _fsync_dir(directory or b".")
 

@@ -6,7 +6,8 @@ is ever left behind. A record in the file names the holder for messages; only th
 
 It begins with two counters, shared by mmap: `epoch`, which every holder moves on when it changes something, and
 `clean_epoch`, the epoch at which the last capture found everything recorded, with the commit that recorded it.
-The epoch is odd while a change is under way; one that stays odd belongs to a process that died in a change.
+The epoch is odd while a change is under way; one that stays odd belongs to a process that died in a change. A
+mark beside them retires the lock, when what it guards is put away.
 
 One `LockFile` serves one process, from any thread; taking it is reentrant within a thread.
 """
@@ -21,11 +22,15 @@ import threading
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 _COMMIT = slice(16, 36)
+_RETIRED = 36
 _OWNER_AT = 64
 _OWNER_MAX = 192
 _SIZE = _OWNER_AT + _OWNER_MAX
+_COUNTERS_END = 1 << 64
+"""A counter that is damaged may stand just below it; it wraps around, and stays odd or even as it should be."""
 
 
 class LockFile:
@@ -45,8 +50,9 @@ class LockFile:
         try:
             found = os.fstat(self._fd)
             self._identity = (found.st_dev, found.st_ino)
-            if found.st_size < _SIZE:
-                os.ftruncate(self._fd, _SIZE)
+            if found.st_size < _SIZE or not found.st_blocks:
+                # The blocks, too: on a full disk a write to a hole through the map kills the process (SIGBUS).
+                os.posix_fallocate(self._fd, 0, _SIZE)
             self._map = mmap.mmap(self._fd, _SIZE)
         except BaseException:
             os.close(self._fd)
@@ -55,14 +61,6 @@ class LockFile:
         self._thread_lock = threading.RLock()
         self._depth = 0
         self._changing = 0
-
-    def is_at(self, path: Path) -> bool:
-        """Whether this lock is the one at a path: it may have been moved away, or another put there."""
-        try:
-            there = os.stat(path)
-        except OSError:
-            return False
-        return (there.st_dev, there.st_ino) == self._identity
 
     def close(self) -> None:
         """Give up the file. A second call does nothing."""
@@ -140,7 +138,7 @@ class LockFile:
         self._changing += 1
         if self._changing == 1:
             # Odd already: somebody died in a change. Staying odd here would hide our own change from others.
-            self._map[0:8] = (before + 1 + before % 2).to_bytes(8, "little")
+            self._map[0:8] = ((before + 1 + before % 2) % _COUNTERS_END).to_bytes(8, "little")
         return before
 
     def end_change(self) -> int:
@@ -148,7 +146,7 @@ class LockFile:
         self._changing -= 1
         now = self.epoch
         if self._changing == 0:
-            now += 1
+            now = (now + 1) % _COUNTERS_END
             self._map[0:8] = now.to_bytes(8, "little")
         return now
 
@@ -164,7 +162,16 @@ class LockFile:
         self._map[_COMMIT] = commit
         self._map[8:16] = epoch.to_bytes(8, "little")
 
-    def __enter__(self) -> LockFile:
+    @property
+    def is_retired(self) -> bool:
+        """Whether what the lock guards was put away: whoever still has it open must not write there."""
+        return bool(self._map[_RETIRED])
+
+    def retire(self, *, retired: bool = True) -> None:
+        """Say, to all who have the lock open, whether what it guards is put away."""
+        self._map[_RETIRED] = retired
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from avfs_git.gitstore.objects import ObjectSource
 from avfs_git.gitstore.trees import MODE_EXEC, MODE_GITLINK, MODE_SYMLINK, MODE_TREE
 from avfs_git.paths import Oid, TreePath, components
-from avfs_git.vfs.sidecar import META_NAME, SELF, Meta, parse_meta, parse_sidecar
+from avfs_git.vfs.sidecar import META_NAME, SELF, Meta, parse_record, parse_records, parse_sidecar
 
 DIRECTORY_MODE = 0o755
 CACHED_ENTRIES = 30_000
@@ -40,7 +40,16 @@ class LowerEntry:
     __slots__ = ("kind", "mode", "mtime_ns", "oid", "sidecar", "tracked", "tree", "xattrs")
 
     def __init__(
-        self, kind: str, mode: int, mtime_ns: int, oid: Oid | None, tree: Oid | None, sidecar: Oid | None, meta: Meta, *, tracked: bool
+        self,
+        kind: str,
+        mode: int,
+        mtime_ns: int,
+        oid: Oid | None,
+        tree: Oid | None,
+        sidecar: Oid | None,
+        meta: Meta,
+        *,
+        tracked: bool,
     ) -> None:
         self.kind = kind
         self.mode = mode
@@ -59,10 +68,11 @@ class LowerEntry:
 
 def read_meta(source: ObjectSource, sidecar: Oid | None) -> dict[bytes, Meta]:
     """Read the metadata that a sidecar tree keeps for the entries of its directory."""
-    if sidecar is None:
+    found = source.read_tree(sidecar).get(META_NAME) if sidecar is not None else None
+    if found is None:
         return {}
-    found = source.read_tree(sidecar).get(META_NAME)
-    return {} if found is None else parse_meta(source.read_blob(found[1]), found[1])
+    oid = found[1]
+    return {name: parse_record(record, oid) for name, record in parse_records(source.read_blob(oid), oid).items()}
 
 
 class LowerTree:
@@ -124,7 +134,7 @@ class LowerTree:
         permissions = _PERMISSIONS.get(mode, 0o644) if meta.mode is None else meta.mode
         if mode == MODE_TREE:
             held = (oid, None) if tracked else (None, oid)
-            return LowerEntry("dir", stat.S_IFDIR | permissions, mtime_ns, None, *held, meta, tracked=tracked)
+            return LowerEntry("dir", stat.S_IFDIR | permissions, mtime_ns, None, held[0], held[1], meta, tracked=tracked)
         if mode == MODE_GITLINK:
             return LowerEntry("gitlink", stat.S_IFDIR | permissions, mtime_ns, oid, None, None, meta, tracked=tracked)
         if mode == MODE_SYMLINK:

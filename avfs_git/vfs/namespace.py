@@ -296,7 +296,6 @@ class Namespace(CopyingView):
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
             self.upper.remove_dir(directory, name)
-            self.upper.forget_dirs()
 
     def rmdir(self, parent: Node, name: bytes) -> None:
         """Remove an empty directory.
@@ -312,7 +311,6 @@ class Namespace(CopyingView):
             if not self.is_empty(node):
                 raise fail(errno.ENOTEMPTY, name)
             self._remove_name(parent, name, node)
-            self.upper.forget_dirs()
             self._report_name(parent, name)
 
     def remove_tree(self, parent: Node, name: bytes) -> None:
@@ -323,7 +321,6 @@ class Namespace(CopyingView):
             self._remove_name(parent, name, node)
             if node.is_dir:
                 self._forget_paths()
-                self.upper.forget_dirs()
             self._report_name(parent, name, deep=node.is_dir)
 
     def _hold_below(self, node: Node) -> None:
@@ -500,7 +497,6 @@ class Namespace(CopyingView):
     def _after_rename(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes, *, deep: bool) -> None:
         if deep:
             self._forget_paths()
-            self.upper.forget_dirs()
         self._report_name(parent, name, deep=deep)
         self._report_name(new_parent, new_name, deep=deep)
 

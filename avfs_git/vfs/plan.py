@@ -79,7 +79,9 @@ def _differences(path: TreePath, now: LowerTree, left: LowerEntry, target: Lower
                 yield from _compare(child, now, was, target, wanted)
 
 
-def _compare(path: TreePath, now: LowerTree, was: LowerEntry | None, target: LowerTree, wanted: LowerEntry | None) -> Iterator[Step]:
+def _compare(
+    path: TreePath, now: LowerTree, was: LowerEntry | None, target: LowerTree, wanted: LowerEntry | None
+) -> Iterator[Step]:
     if was is None and wanted is None:
         return
     if was is not None and wanted is not None and was.is_dir and wanted.is_dir:

@@ -147,9 +147,7 @@ def scan_directory(
         yield Suspect(name, None, None, cached[name], None)
 
 
-def _suspect(
-    name: bytes, found: Found | None, cached: Mapping[bytes, Fingerprint], below: DirtySet | None, racy: int
-) -> Suspect:
+def _suspect(name: bytes, found: Found | None, cached: Mapping[bytes, Fingerprint], below: DirtySet | None, racy: int) -> Suspect:
     if found is None:
         return Suspect(name, None, None, cached.get(name), None)
     if found.kind == WHITEOUT:

@@ -1,4 +1,4 @@
-"""The sidecar: how trees hold what a git tree of clean history cannot.
+r"""The sidecar: how trees hold what a git tree of clean history cannot.
 
 Decided here and nowhere else: the format of a sidecar tree (docs/format.md is its normative text).
 `vfs.lower` reads it, `workspace.capture` writes it. Pure functions over objects; no disk, no locks.
@@ -14,7 +14,7 @@ A sidecar tree mirrors the directories of its checkpoint. In the tree of one dir
 - `+NAME` for a directory of the git tree of which the sidecar holds attributes only, so that whoever looks for
   untracked content need not look there.
 
-NAME is escaped (`%` as `%25`, `\\` as `%5C`), and the sign before it makes every name one that git accepts.
+NAME is escaped (`%` as `%25`, `\` as `%5C`), and the sign before it makes every name one that git accepts.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ SELF = b"."
 """The record of the root directory itself."""
 
 _MODE_FILE = 0o100644
-_RECORD = re.compile(rb"(-?\d+|-) ([0-7]+|-) ([^ \0]+) ([^\0]+)\0")
+_RECORD = re.compile(rb"((?:-?\d+|-) (?:[0-7]+|-) [^ \0]+) ([^\0]+)\0")
+_NO_ATTRIBUTES = b"- -"
 
 
 class Meta(NamedTuple):
@@ -87,27 +88,52 @@ def _escape(name: bytes) -> bytes:
     return name.replace(b"%", b"%25").replace(b"\\", b"%5C") if b"%" in name or b"\\" in name else name
 
 
-def parse_meta(data: bytes, oid: Oid) -> dict[bytes, Meta]:
-    """Read a `meta` blob.
+Record = bytes
+"""One record of a `meta` blob without its name, which whoever only compares or copies it need not take apart."""
+
+
+def parse_records(data: bytes, oid: Oid) -> dict[bytes, Record]:
+    """Read the records of a `meta` blob by name.
 
     Raises:
         ObjectCorrupt: If it is not one.
     """
-    found: dict[bytes, Meta] = {}
-    end = 0
-    for match in _RECORD.finditer(data):
-        if match.start() != end:
-            break
-        end = match.end()
-        mtime, mode, xattrs, name = match.groups()
-        found[name] = Meta(
-            None if mtime == b"-" else int(mtime),
-            None if mode == b"-" else int(mode, 8) & 0o7777,
-            () if xattrs == b"-" else _parse_xattrs(xattrs, oid),
-        )
-    if end != len(data):
+    pairs = _RECORD.findall(data)
+    if sum([len(record) + len(name) for record, name in pairs]) + 2 * len(pairs) != len(data):
         raise ObjectCorrupt(oid.hex(), "it is not the metadata of a sidecar")
-    return found
+    return {name: record for record, name in pairs}
+
+
+def serialize_records(records: Mapping[bytes, Record]) -> bytes:
+    """Write a `meta` blob."""
+    return b"".join([b"%s %s\0" % (records[name], name) for name in sorted(records)])
+
+
+def parse_record(record: Record, oid: Oid) -> Meta:
+    """Take one record apart."""
+    mtime, mode, xattrs = record.split(b" ")
+    return Meta(
+        None if mtime == b"-" else int(mtime),
+        None if mode == b"-" else int(mode, 8) & 0o7777,
+        () if xattrs == b"-" else _parse_xattrs(xattrs, oid),
+    )
+
+
+def format_record(meta: Meta) -> Record:
+    """Put one record together; the reverse of `parse_record`."""
+    return b"%s %s %s" % (
+        b"-" if meta.mtime_ns is None else b"%d" % meta.mtime_ns,
+        b"-" if meta.mode is None else b"%o" % meta.mode,
+        _format_xattrs(meta.xattrs) if meta.xattrs else b"-",
+    )
+
+
+def differ_beyond_times(left: Record | None, right: Record | None) -> bool:
+    """Whether two records differ in permissions or attributes; a missing one has none that are unusual."""
+    if left == right:
+        return False
+    before = left.partition(b" ")[2] if left is not None else _NO_ATTRIBUTES
+    return before != (right.partition(b" ")[2] if right is not None else _NO_ATTRIBUTES)
 
 
 def _parse_xattrs(field: bytes, oid: Oid) -> tuple[tuple[bytes, bytes], ...]:
@@ -119,23 +145,6 @@ def _parse_xattrs(field: bytes, oid: Oid) -> tuple[tuple[bytes, bytes], ...]:
         except binascii.Error as error:
             raise ObjectCorrupt(oid.hex(), "an attribute in the metadata of a sidecar is not base64") from error
     return tuple(pairs)
-
-
-def serialize_meta(records: Mapping[bytes, Meta]) -> bytes:
-    """Write a `meta` blob."""
-    out = []
-    for name in sorted(records):
-        mtime_ns, mode, xattrs = records[name]
-        out.append(
-            b"%s %s %s %s\0"
-            % (
-                b"-" if mtime_ns is None else b"%d" % mtime_ns,
-                b"-" if mode is None else b"%o" % mode,
-                _format_xattrs(xattrs) if xattrs else b"-",
-                name,
-            )
-        )
-    return b"".join(out)
 
 
 def _format_xattrs(xattrs: tuple[tuple[bytes, bytes], ...]) -> bytes:

@@ -38,12 +38,11 @@ from avfs_git.host.beneath import (
     Descriptor,
     open_at,
     open_beneath,
-    open_dir,
     remove_tree,
     rename_at,
 )
 from avfs_git.host.xattrs import Target, entry_of, list_xattrs, read_xattr, remove_xattr, write_xattr
-from avfs_git.paths import TreePath, components, split
+from avfs_git.paths import TreePath, components
 
 WHITEOUT_RDEV = 0  # Documentation/filesystems/overlayfs.rst: "a character device with 0/0 device number"
 _MARKS = b"user.overlay."
@@ -58,7 +57,6 @@ _SHARED_WHITEOUT = b"avfs-whiteout"
 _PROCESS = _TEMPORARY + os.urandom(4).hex().encode() + b"-"
 """Tells temporary names of this process from those of a dead one that had the same number."""
 _numbers = itertools.count()
-_DIRS_KEPT = 64
 
 EntryKind = Literal["file", "dir", "symlink", "whiteout", "other"]
 
@@ -165,10 +163,6 @@ def store_xattr_name(name: bytes) -> bytes:
     return _ESCAPED + name[len(_MARKS) :] if name.startswith(_MARKS) else name
 
 
-def _only_user(found: Mapping[bytes, bytes]) -> tuple[tuple[bytes, bytes], ...]:
-    return tuple(sorted(pair for pair in found.items() if pair[0].startswith(b"user.")))
-
-
 class UpperLayer:
     """The two directories of an upper layer: its entries, and `work` for what is being made.
 
@@ -184,98 +178,22 @@ class UpperLayer:
         self.work_dir = work
         self.root = Descriptor(os.open(directory, OPEN_DIR))
         self.work = Descriptor(os.open(work, OPEN_DIR))
-        self._dirs: dict[TreePath, Descriptor] = {}
 
     def reopen(self) -> None:
         """Find both directories anew, as after another process may have put others in their place."""
         self.root = Descriptor(os.open(self.directory, OPEN_DIR))
         self.work = Descriptor(os.open(self.work_dir, OPEN_DIR))
-        self.forget_dirs()
-
-    def forget_dirs(self) -> None:
-        """Find every directory anew: to be called before paths are used after others may have moved directories."""
-        self._dirs.clear()
 
     # --- reading -------------------------------------------------------------------------------------------
 
     def open_dir(self, path: TreePath) -> Descriptor:
         """Open a directory of the layer to name its entries, one component at a time.
 
-        What was opened lately is kept until `forget_dirs`.
-
         Raises:
             FileNotFoundError: If the layer does not hold it.
             NotADirectoryError: If something on the way is no directory.
         """
-        if not path:
-            return self.root
-        dirs = self._dirs
-        found = dirs.get(path)
-        if found is None:
-            above, name = split(path)
-            near = dirs.get(above) if above else self.root
-            found = open_beneath(self.root.fd, components(path)) if near is None else open_dir(near.fd, name)
-            while len(dirs) >= _DIRS_KEPT:
-                try:
-                    del dirs[next(iter(dirs))]
-                except (KeyError, StopIteration, RuntimeError):  # another thread was quicker
-                    break
-            dirs[path] = found
-        return found
-
-    def list_dir(self, path: TreePath) -> list[UpperEntry]:
-        """List a directory, see `scan_dir`."""
-        return self.scan_dir(self.open_dir(path).fd, path)
-
-    def find(self, path: TreePath, name: bytes) -> UpperEntry | None:
-        """Look at one entry of a directory; None if the layer holds nothing there, or no such directory."""
-        try:
-            directory = self.open_dir(path)
-            found = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
-            unusual = (
-                stat.S_ISREG(found.st_mode)
-                and found.st_size == 0
-                and read_dir_marks(entry_of(directory.fd, b"."), path).xattr_whiteouts
-            )
-            return self._describe(directory.fd, path, name, found, xattr_whiteouts=unusual)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-
-    def is_opaque(self, path: TreePath) -> bool:
-        """Tell whether a directory hides what the lower layer has there; the root never does, as for the kernel."""
-        return bool(path) and read_dir_marks(entry_of(self.open_dir(path).fd, b"."), path).opaque
-
-    def open_file(self, path: TreePath, name: bytes) -> int:
-        """Open a file for reading; the caller closes it. Anything else than a file is refused.
-
-        Raises:
-            OSError: ELOOP for a symbolic link, EINVAL for what else is no regular file.
-        """
-        fd = open_at(self.open_dir(path).fd, name, os.O_RDONLY | os.O_NONBLOCK)  # a fifo must not block
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), name)
-        return fd
-
-    def read_link(self, path: TreePath, name: bytes) -> bytes:
-        """Read a symbolic link."""
-        return os.readlink(name, dir_fd=self.open_dir(path).fd)
-
-    def file_xattrs(self, fd: int, path: bytes = b"") -> tuple[tuple[bytes, bytes], ...]:
-        """Read the attributes that programs gave an open file, sorted.
-
-        Raises:
-            LayerNotUnderstood: If it carries an unknown mark of overlayfs.
-        """
-        return _only_user(read_user_xattrs(fd, path))
-
-    def dir_xattrs(self, path: TreePath) -> tuple[tuple[bytes, bytes], ...]:
-        """Read the attributes that programs gave a directory, sorted."""
-        return _only_user(read_user_xattrs(entry_of(self.open_dir(path).fd, b"."), path))
-
-    def dir_stat(self, path: TreePath) -> os.stat_result:
-        """Stat a directory."""
-        return os.stat(self.open_dir(path).fd)
+        return open_beneath(self.root.fd, components(path)) if path else self.root
 
     def scan_dir(self, directory: int, path: TreePath) -> list[UpperEntry]:
         """List a directory with what is known of each entry, sorted by name.

@@ -1,0 +1,1 @@
+"""Vaults, forks and workspaces: saving them, restoring them, and taking it back."""

@@ -23,12 +23,23 @@ from avfs_git.errors import FileChanging, HostError
 from avfs_git.faults import reach
 from avfs_git.gitstore.objects import KIND_BLOB, KIND_TREE, ObjectSource
 from avfs_git.gitstore.packwriter import SizeChanged
-from avfs_git.gitstore.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, is_forbidden_name, serialize_tree
+from avfs_git.gitstore.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, is_forbidden_name
 from avfs_git.model import Warning
 from avfs_git.paths import ROOT, Oid, TreePath, join, show_path
 from avfs_git.vfs.lower import DIRECTORY_MODE, LowerEntry, LowerTree
 from avfs_git.vfs.scan import DIRECTORY, FILE, SYMLINK, WHITEOUT, DirtySet, Layer, Suspect, scan_directory
-from avfs_git.vfs.sidecar import SELF, Meta, SideEntry, compose_sidecar, parse_meta, parse_sidecar, serialize_meta
+from avfs_git.vfs.sidecar import (
+    SELF,
+    Meta,
+    Record,
+    SideEntry,
+    compose_sidecar,
+    differ_beyond_times,
+    format_record,
+    parse_records,
+    parse_sidecar,
+    serialize_records,
+)
 from avfs_git.vfs.statcache import DirCache, StatCache, StatCacheUpdate, take_fingerprint
 
 WHOLE_READ_MAX = 1 << 20
@@ -47,6 +58,10 @@ class Sink(ObjectSource, Protocol):
 
     def add(self, kind: int, data: bytes, *, keep: bool = False) -> Oid:
         """Add an object; with `keep`, one that can be read back."""
+        ...
+
+    def add_tree(self, entries: Mapping[bytes, tuple[int, Oid]]) -> Oid:
+        """Add a tree by its entries."""
         ...
 
     def add_file(self, fd: int, size: int) -> Oid:
@@ -78,6 +93,8 @@ class Captured:
     sidecar: Oid | None
     update: StatCacheUpdate
     warnings: list[Warning] = field(default_factory=list)
+    sidecar_touched: bool = False
+    """Whether the sidecar may differ from the previous one in more than times."""
     blob_paths: dict[Oid, TreePath] = field(default_factory=dict)
     """Where the content of blobs that were read just now can be found."""
 
@@ -86,13 +103,40 @@ class _Frame:
     """One directory while it is captured."""
 
     __slots__ = (
-        "cached", "changed", "entry_changed", "fresh_prints", "gone_prints", "has_layer", "ignored", "index", "lower",
-        "meta", "meta_changed", "meta_oid", "name", "nested", "only", "own_stat", "parent", "path", "pending", "prev_sidecar", "prev_tree",
-        "reclassify", "side", "tree",
-    )  # fmt: skip
+        "cached",
+        "changed",
+        "entry_changed",
+        "fresh_prints",
+        "gone_prints",
+        "has_layer",
+        "ignored",
+        "index",
+        "lower",
+        "meta",
+        "meta_changed",
+        "meta_oid",
+        "name",
+        "nested",
+        "only",
+        "own_stat",
+        "parent",
+        "path",
+        "pending",
+        "prev_sidecar",
+        "prev_tree",
+        "reclassify",
+        "side",
+        "tree",
+    )
 
     def __init__(
-        self, path: TreePath, name: bytes, parent: _Frame | None, prev: tuple[Oid | None, Oid | None], index: Oid | None, lower: LowerEntry | None
+        self,
+        path: TreePath,
+        name: bytes,
+        parent: _Frame | None,
+        prev: tuple[Oid | None, Oid | None],
+        index: Oid | None,
+        lower: LowerEntry | None,
     ) -> None:
         self.path = path
         self.name = name
@@ -109,7 +153,7 @@ class _Frame:
         self.tree: dict[bytes, tuple[int, Oid]] | None = None
         self.side: dict[bytes, SideEntry] = {}
         self.meta_oid: Oid | None = None
-        self.meta: dict[bytes, Meta] = {}
+        self.meta: dict[bytes, Record] = {}
         self.meta_changed = False
         self.changed = False
         self.fresh_prints: DirCache = {}
@@ -211,9 +255,7 @@ class Capture:
             self._look_at_root(frame)
         suspects = []
         if frame.has_layer and not (frame.only is not None and not frame.only):
-            suspects = list(
-                scan_directory(self._layer, frame.path, frame.cached, frame.only, racy_after_ns=self._racy_after_ns)
-            )
+            suspects = list(scan_directory(self._layer, frame.path, frame.cached, frame.only, racy_after_ns=self._racy_after_ns))
         if not suspects and not frame.reclassify:
             return
         # What decides on the other names of the directory comes first.
@@ -248,10 +290,8 @@ class Capture:
         if lower is not None and not lower.is_dir:
             lower = None
         same = cached is not None and cached[-1] == opaque and _is_directory_print(cached)
-        if same:
-            prev = self._prev_directory(frame, name)
-        else:
-            prev = (lower.tree, lower.sidecar) if lower is not None else (None, None)
+        shown = (lower.tree, lower.sidecar) if lower is not None else (None, None)
+        prev = self._prev_directory(frame, name) if same else shown
         child = _Frame(path, name, frame, prev, self._index_tree(frame, name), lower)
         if same:
             child.only = suspect.below
@@ -260,7 +300,7 @@ class Capture:
             frame.changed = True
             self._load(frame)
             # What stood at this name before is not what is below it now.
-            assert frame.tree is not None  # noqa: S101, PT018 - just loaded
+            assert frame.tree is not None  # noqa: S101 - just loaded
             if frame.tree.get(name, (MODE_TREE,))[0] not in (MODE_TREE, MODE_GITLINK):
                 del frame.tree[name]
             if self._is_gitlink(child):
@@ -341,7 +381,9 @@ class Capture:
             excluded = self._limits.exclude is not None and self._limits.exclude.is_ignored(path, is_dir=False)
             if excluded or (limit is not None and found.stat.st_size > limit):
                 self._set_absent(frame, name)
-                self._warn("sidecar.left_out", path, "is excluded from checkpoints" if excluded else "is larger than checkpoints hold")
+                self._warn(
+                    "sidecar.left_out", path, "is excluded from checkpoints" if excluded else "is larger than checkpoints hold"
+                )
                 return
         oid, final, xattrs = self._read_file(frame, name, path, found.stat)
         if self._remember:
@@ -362,6 +404,7 @@ class Capture:
             known = self._known.get(path)
             for attempt in range(READ_TRIES):
                 now = before if attempt == 0 else os.fstat(fd)
+                oid: Oid | None = None
                 try:
                     if known is not None:
                         oid = known
@@ -390,8 +433,10 @@ class Capture:
         if sidecar:
             frame.tree.pop(name, None)
             frame.side[name] = SideEntry(mode, oid, untracked=True)
+            self._result.sidecar_touched = True
         else:
-            frame.side.pop(name, None)
+            if frame.side.pop(name, None) is not None:
+                self._result.sidecar_touched = True
             frame.tree[name] = (mode, oid)
         frame.changed = True
         self._set_meta(frame, name, meta)
@@ -418,9 +463,7 @@ class Capture:
             assert frame.parent is not None  # noqa: S101 - the root's is known
             self._load(frame)
             frame.nested = (
-                self._is_nested(frame.parent)
-                or (frame.index is None and _GIT in frame.side)
-                or self._is_gitlink(frame)
+                self._is_nested(frame.parent) or (frame.index is None and _GIT in frame.side) or self._is_gitlink(frame)
             )
         return frame.nested
 
@@ -447,7 +490,9 @@ class Capture:
             if mode == MODE_TREE:
                 if name in queued or not untracked:
                     continue
-                child = _Frame(join(frame.path, name), name, frame, self._prev_directory(frame, name), None, self._lower_child(frame, name))
+                child = _Frame(
+                    join(frame.path, name), name, frame, self._prev_directory(frame, name), None, self._lower_child(frame, name)
+                )
                 child.index = self._index_tree(frame, name)
                 if child.index is None and self._is_ignored_dir(child):
                     continue  # ignored before and now: nothing in it moves
@@ -457,20 +502,28 @@ class Capture:
                 del frame.side[name]
                 frame.tree[name] = (mode, oid)
                 frame.changed = True
+                self._result.sidecar_touched = True
 
     def _set_absent(self, frame: _Frame, name: bytes) -> None:
         assert frame.tree is not None  # noqa: S101 - loaded by whoever found the change
         frame.tree.pop(name, None)
-        frame.side.pop(name, None)
-        if frame.meta.pop(name, None) is not None:
+        held = frame.side.pop(name, None)
+        record = frame.meta.pop(name, None)
+        if record is not None:
             frame.meta_changed = True
+        if (held is not None and held.untracked) or differ_beyond_times(record, None):
+            self._result.sidecar_touched = True
         frame.changed = True
 
     def _set_meta(self, frame: _Frame, name: bytes, meta: Meta) -> None:
-        if frame.meta.get(name) != meta:
-            frame.meta[name] = meta
+        record = format_record(meta)
+        before = frame.meta.get(name)
+        if before != record:
+            frame.meta[name] = record
             frame.meta_changed = True
             frame.changed = True
+            if differ_beyond_times(before, record):
+                self._result.sidecar_touched = True
 
     @staticmethod
     def _meta_of(found: os.stat_result, usual_mode: int, xattrs: tuple[tuple[bytes, bytes], ...]) -> Meta:
@@ -487,7 +540,7 @@ class Capture:
         if frame.prev_sidecar is not None:
             frame.side, frame.meta_oid = parse_sidecar(self._sink.read_tree(frame.prev_sidecar), frame.prev_sidecar)
             if frame.meta_oid is not None:
-                frame.meta = parse_meta(self._sink.read_blob(frame.meta_oid), frame.meta_oid)
+                frame.meta = parse_records(self._sink.read_blob(frame.meta_oid), frame.meta_oid)
 
     def _index_entry(self, frame: _Frame, name: bytes) -> tuple[int, Oid] | None:
         return None if frame.index is None else self._sink.read_tree(frame.index).get(name)
@@ -517,10 +570,10 @@ class Capture:
         if not frame.changed or frame.tree is None:
             return frame.prev_tree, frame.prev_sidecar
         if frame.meta_changed:
-            frame.meta_oid = self._sink.add(KIND_BLOB, serialize_meta(frame.meta), keep=True) if frame.meta else None
-        tree = self._sink.add(KIND_TREE, serialize_tree(frame.tree)) if frame.tree else None
+            frame.meta_oid = self._sink.add(KIND_BLOB, serialize_records(frame.meta), keep=True) if frame.meta else None
+        tree = self._sink.add_tree(frame.tree) if frame.tree else None
         entries = compose_sidecar(frame.side, frame.meta_oid)
-        sidecar = self._sink.add(KIND_TREE, serialize_tree(entries)) if entries else None
+        sidecar = self._sink.add_tree(entries) if entries else None
         return tree, sidecar
 
     def _join(self, frame: _Frame, child: _Frame, tree: Oid | None, sidecar: Oid | None) -> None:
@@ -542,6 +595,9 @@ class Capture:
             new_side = SideEntry(MODE_TREE, self._sink.add(KIND_TREE, b""), untracked=True)
         if new_tree != held or new_side != frame.side.get(name):
             frame.changed = True
+            before = frame.side.get(name)
+            if (new_side is not None and new_side.untracked) != (before is not None and before.untracked):
+                self._result.sidecar_touched = True
             _put(frame.tree, name, new_tree)
             _put(frame.side, name, new_side)
         if child.own_stat is not None:

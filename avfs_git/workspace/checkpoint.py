@@ -15,10 +15,11 @@ A crash before step 2 leaves unreferenced objects, after it a complete checkpoin
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from avfs_git.errors import CheckpointExists, RefConflict
+from avfs_git.errors import AvfsError, CheckpointExists, RefConflict
 from avfs_git.faults import reach
 from avfs_git.gitstore.commits import Commit, serialize_commit
 from avfs_git.gitstore.objects import KIND_COMMIT, KIND_TREE
@@ -33,6 +34,7 @@ from avfs_git.workspace.capture import Captured
 from avfs_git.workspace.format import HEADS, LABELS, SIDECARS
 from avfs_git.workspace.oplog import OpRecord
 from avfs_git.workspace.sidecardiff import diff_sidecars
+from avfs_git.workspace.vault import OpenVault
 from avfs_git.workspace.workspace import LockedWorkspace
 
 
@@ -52,13 +54,23 @@ class Taken:
         return self.head is not None and not self.changed_files and not self.sidecar_changed
 
 
-def take(locked: LockedWorkspace, sink: PackWriter | DryWriter, *, known: dict[TreePath, Oid] | None = None, remember_blobs: bool = False) -> Taken:
+def take(
+    locked: LockedWorkspace,
+    sink: PackWriter | DryWriter,
+    *,
+    known: dict[TreePath, Oid] | None = None,
+    remember_blobs: bool = False,
+) -> Taken:
     """Capture the workspace and compare it with the head of its fork."""
+    before = locked.opened.synced_trees()[1]
     captured = locked.capture(sink, known=known, remember_blobs=remember_blobs)
     head, commit = locked.head()
     changed = diff_trees(sink, commit.tree if commit else None, captured.tree)
     recorded = recorded_sidecar(locked, commit)
-    sidecar_changed = diff_sidecars(sink, recorded, captured.sidecar)
+    if recorded == before and not captured.sidecar_touched:
+        sidecar_changed = []
+    else:
+        sidecar_changed = diff_sidecars(sink, recorded, captured.sidecar)
     return Taken(captured, head, commit, tuple(changed), tuple(sidecar_changed))
 
 
@@ -131,13 +143,19 @@ def save_checkpoint(
     try:
         taken = take(locked, pack, known=known)
         if taken.is_unchanged:
-            return _label_head(locked, taken, label, kind, description)
+            return _label_head(locked, taken, label, description)
         _refuse_lost_updates(locked, taken, pack)
         result = _record(locked, taken, pack, label, message, kind, description, before, parents, log=log, more=more)
     finally:
         pack.discard()
-    consolidate_packs(vault.store)
+    tidy_packs(vault)
     return result
+
+
+def tidy_packs(vault: OpenVault) -> None:
+    """Merge small packs. What was acknowledged does not depend on it: a full disk is no reason to fail."""
+    with contextlib.suppress(AvfsError, OSError):
+        consolidate_packs(vault.store)
 
 
 def _refuse_lost_updates(locked: LockedWorkspace, taken: Taken, pack: PackWriter) -> None:
@@ -154,14 +172,16 @@ def _refuse_lost_updates(locked: LockedWorkspace, taken: Taken, pack: PackWriter
         mine = find_entry(pack, taken.captured.tree, TreePath(change.path)) if taken.captured.tree else None
         before = find_entry(pack, synced, TreePath(change.path)) if synced else None
         if mine != there and mine == before:
-            raise RefConflict(HEADS + locked.fork, _hex(locked.opened.cache.commit if locked.opened.cache else None), _hex(taken.head))
+            raise RefConflict(
+                HEADS + locked.fork, _hex(locked.opened.cache.commit if locked.opened.cache else None), _hex(taken.head)
+            )
 
 
 def _hex(oid: Oid | None) -> str | None:
     return oid.hex() if oid is not None else None
 
 
-def _label_head(locked: LockedWorkspace, taken: Taken, label: str | None, kind: str, description: str | None) -> CheckpointResult:
+def _label_head(locked: LockedWorkspace, taken: Taken, label: str | None, description: str | None) -> CheckpointResult:
     """Answer that nothing changed; a label is given to the head."""
     vault, head = locked.vault, taken.head
     assert head is not None  # noqa: S101 - there is a head where nothing changed
@@ -196,7 +216,9 @@ def _record(
     new_sidecar = old_sidecar
     if captured.sidecar is not None:
         if old_sidecar is None or vault.store.read_commit(old_sidecar).tree != captured.sidecar:
-            sidecar_commit = Commit(captured.sidecar, (old_sidecar,) if old_sidecar else (), signature, signature, f"sidecar of {fork}\n")
+            started_from = locked.opened.state.sidecar
+            kept = old_sidecar or (Oid(bytes.fromhex(started_from)) if started_from else None)
+            sidecar_commit = Commit(captured.sidecar, (kept,) if kept else (), signature, signature, f"sidecar of {fork}\n")
             new_sidecar = pack.add(KIND_COMMIT, serialize_commit(sidecar_commit))
     else:
         new_sidecar = None
@@ -225,14 +247,26 @@ def _record(
         moves = [(change.name, _hex(change.old), _hex(change.new)) for change in changes if not change.name.startswith(SIDECARS)]
         vault.oplog.append(
             OpRecord(
-                0, fork, kind, description or text.splitlines()[0], vault.clock_ns(), moves=moves, before=before, after=oid.hex(), more=more or {}
+                0,
+                fork,
+                kind,
+                description or text.splitlines()[0],
+                vault.clock_ns(),
+                moves=moves,
+                before=before,
+                after=oid.hex(),
+                more=more or {},
             )
         )
     reach("checkpoint.logged")
     locked.mark_captured(captured, commit=oid)
     labels = {label: oid} if label is not None else {}
     return CheckpointResult(
-        "created", vault.describe(oid, fork=fork, labels=labels), taken.changed_files, taken.sidecar_changed, tuple(captured.warnings)
+        "created",
+        vault.describe(oid, fork=fork, labels=labels),
+        taken.changed_files,
+        taken.sidecar_changed,
+        tuple(captured.warnings),
     )
 
 

@@ -61,7 +61,11 @@ class _WorkspaceObjects:
     def blob_size(self, oid: Oid) -> int:
         """Tell the size of a blob."""
         path = self._paths.get(oid)
-        return self._source.blob_size(oid) if path is None else self._merged.getattr(self._merged.resolve(path, follow_last=False)).size
+        return (
+            self._source.blob_size(oid)
+            if path is None
+            else self._merged.getattr(self._merged.resolve(path, follow_last=False)).size
+        )
 
     def exists(self, oid: Oid) -> bool:
         """Whether an object can be read."""
@@ -72,7 +76,9 @@ class _WorkspaceObjects:
         return iter((self.read_blob(oid),)) if oid in self._paths else self._source.stream_blob(oid)
 
 
-def diff_workspace(locked: LockedWorkspace, old: str | None, *, paths: Sequence[TreePath] = (), context: int = 3, patches: bool = True) -> Diff:
+def diff_workspace(
+    locked: LockedWorkspace, old: str | None, *, paths: Sequence[TreePath] = (), context: int = 3, patches: bool = True
+) -> Diff:
     """Compare a state, the head if none is named, with the workspace as it is."""
     vault = locked.vault
     writer = DryWriter(vault.store)
@@ -92,15 +98,21 @@ def diff_workspace(locked: LockedWorkspace, old: str | None, *, paths: Sequence[
     return Diff(name, WORKSPACE, files, tuple(change for change in untracked if _is_within(change.path, paths)))
 
 
-def diff_commits(vault: OpenVault, old: Oid | None, new: Oid, *, paths: Sequence[TreePath] = (), context: int = 3, patches: bool = True) -> Diff:
+def diff_commits(
+    vault: OpenVault, old: Oid | None, new: Oid, *, paths: Sequence[TreePath] = (), context: int = 3, patches: bool = True
+) -> Diff:
     """Compare two commits, or one with nothing."""
     left = vault.store.read_commit(old) if old is not None else None
     right = vault.store.read_commit(new)
     files = _diff_files(vault.store, left.tree if left else None, right.tree, paths, context, patches=patches)
     old_sidecar, new_sidecar = vault.sidecar_tree(left), vault.sidecar_tree(right)
     # A commit that git made says nothing of what it does not track.
-    untracked = diff_sidecars(vault.store, old_sidecar, new_sidecar) if new_sidecar is not None and (left is None or old_sidecar) else []
-    return Diff(old.hex() if old else "", new.hex(), files, tuple(change for change in untracked if _is_within(change.path, paths)))
+    untracked = (
+        diff_sidecars(vault.store, old_sidecar, new_sidecar) if new_sidecar is not None and (left is None or old_sidecar) else []
+    )
+    return Diff(
+        old.hex() if old else "", new.hex(), files, tuple(change for change in untracked if _is_within(change.path, paths))
+    )
 
 
 def _diff_files(
@@ -113,4 +125,4 @@ def _diff_files(
 
 
 def _is_within(path: bytes, paths: Sequence[TreePath]) -> bool:
-    return not paths or any(path == other or other == b"" or path.startswith(other + b"/") for other in paths)
+    return not paths or any(other in (path, b"") or path.startswith(other + b"/") for other in paths)

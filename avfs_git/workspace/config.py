@@ -29,7 +29,12 @@ SETTINGS = {
     for setting in (
         Setting("user.name", "", "the author of checkpoints; empty for the caller's own"),
         Setting("user.email", "", "the author's address"),
-        Setting("sidecar.max_file_bytes", "0", "ignored files larger than this are left out of checkpoints; 0 for no limit", is_number=True),
+        Setting(
+            "sidecar.max_file_bytes",
+            "0",
+            "ignored files larger than this are left out of checkpoints; 0 for no limit",
+            is_number=True,
+        ),
         Setting("sidecar.exclude", "", "ignored files that checkpoints leave out: gitignore patterns, one a line"),
     )
 }

@@ -23,6 +23,7 @@ from avfs_git.gitstore.objects import KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.repository import find_git_dir, import_objects_and_refs, init_vault_repo
+from avfs_git.host.boot import read_boot_id
 from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably
 from avfs_git.model import Identity, Warning
 from avfs_git.paths import Oid, TreePath, join, split
@@ -32,7 +33,6 @@ from avfs_git.workspace.format import HEADS, SIDECARS, WorkspaceState
 from avfs_git.workspace.oplog import OpRecord
 from avfs_git.workspace.vault import OpenVault
 from avfs_git.workspace.workspace import create_workspace
-from avfs_git.host.boot import read_boot_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +71,21 @@ def create_vault(
         raise VaultExists(git_dir.name.removesuffix(".git"))
     if source is not None and not source.is_dir():
         raise HostError(f"read '{source}'", NotADirectoryError(20, os.strerror(20 if source.exists() else 2)))
-    making = git_dir.with_name(f".making-{os.getpid()}-{git_dir.name}")
+    making = git_dir.with_name(f".making-{os.getpid()}-{os.urandom(4).hex()}-{git_dir.name}")
     with host_errors(f"make '{git_dir.parent}'"):
         make_dirs_durably(git_dir.parent)
+    remove_unfinished(git_dir.parent)
     try:
         created = _fill(making, source, branch, identity, clock_ns)
         reach("vault.filled")
         with host_errors(f"make '{git_dir}'"):
             os.rename(making, git_dir)
-            fsync_dir(git_dir.parent)
+            try:
+                reach("vault.renamed")
+                fsync_dir(git_dir.parent)
+            except BaseException:
+                os.rename(git_dir, making)  # it was not acknowledged: nothing of it stays
+                raise
     except BaseException as error:
         with contextlib.suppress(OSError):
             shutil.rmtree(making)
@@ -87,6 +93,26 @@ def create_vault(
             raise VaultExists(git_dir.name.removesuffix(".git")) from error
         raise
     return Created(git_dir, created.fork, created.commit, created.warnings)
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Remove the vaults in a directory that a process died while making or deleting."""
+    with contextlib.suppress(OSError):
+        for entry in list(directory.iterdir()):
+            word, _, rest = entry.name.partition("-")
+            pid = rest.partition("-")[0]
+            if word in (".making", ".deleted") and pid.isascii() and pid.isdigit() and not _is_alive(int(pid)):
+                shutil.rmtree(entry, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # somebody else's
+        return True
+    return True
 
 
 def _fill(git_dir: Path, source: Path | None, branch: str, identity: Identity | None, clock_ns: Callable[[], int]) -> Created:
@@ -130,7 +156,9 @@ def import_first_state(vault: OpenVault, fork: str, source: Path) -> tuple[Oid |
         if head_commit is None or head_commit.tree != captured.tree:
             tree = captured.tree if captured.tree is not None else pack.add(KIND_TREE, b"")
             text = "import\n" if head is None else "uncommitted changes at import\n"
-            commit = pack.add(KIND_COMMIT, serialize_commit(Commit(tree, (head,) if head else (), signature, signature, text, sidecar=sidecar)))
+            commit = pack.add(
+                KIND_COMMIT, serialize_commit(Commit(tree, (head,) if head else (), signature, signature, text, sidecar=sidecar))
+            )
             changes.append(RefChange(HEADS + fork, head, commit))
         pack.finish()
         vault.refs.update(changes)
@@ -146,7 +174,7 @@ def import_first_state(vault: OpenVault, fork: str, source: Path) -> tuple[Oid |
     )
     more = {"base": state.base, "sidecar": state.sidecar, "parent": None, "forked_at": None, "ephemeral": False}
     vault.oplog.append(OpRecord(0, fork, "vault_create", f"import {source.name}", vault.clock_ns(), more=more))
-    create_workspace(vault, vault.layout.workspace(fork), state, durable=True)
+    create_workspace(vault, vault.layout.workspace(fork), state)
     return commit, captured.warnings
 
 

@@ -31,7 +31,7 @@ class _Finding:
     """A problem, with what mends it and what tells whether that worked."""
 
     problem: Problem
-    repair: Callable[[], None] | None = None
+    repair: Callable[[], object] | None = None
     is_mended: Callable[[], bool] | None = None
 
 
@@ -47,8 +47,7 @@ def examine_vault(vault: OpenVault, open_workspace: Opener, *, repair: bool) -> 
         ("objects", _check_objects(vault)),
     )
     for _, findings in checks:
-        for finding in findings:
-            problems.append(_treat(finding) if repair else finding.problem)
+        problems.extend(_treat(finding) if repair else finding.problem for finding in findings)
     return DoctorReport(vault.name, tuple(name for name, _ in checks), tuple(problems))
 
 
@@ -69,18 +68,24 @@ def _found(code: str, description: str, remedy: str, *, severity: str = "error")
 
 
 def _fixable(
-    code: str, description: str, remedy: str, repair: Callable[[], object], is_mended: Callable[[], bool], *, severity: str = "warning"
+    code: str,
+    description: str,
+    remedy: str,
+    repair: Callable[[], object],
+    is_mended: Callable[[], bool],
+    *,
+    severity: str = "warning",
 ) -> _Finding:
-    return _Finding(Problem(code, severity, description, remedy, fixable=True), lambda: void(repair()), is_mended)
-
-
-def void(_: object) -> None:
-    """Drop a result."""
+    return _Finding(Problem(code, severity, description, remedy, fixable=True), repair, is_mended)
 
 
 def _check_refs(vault: OpenVault) -> Iterator[_Finding]:
     for name in vault.refs.list_damaged():
-        yield _found("ref.damaged", f"'{name}' does not hold an object id", f"Give it one with `git update-ref {name} OID`, or delete the file.")
+        yield _found(
+            "ref.damaged",
+            f"'{name}' does not hold an object id",
+            f"Give it one with `git update-ref {name} OID`, or delete the file.",
+        )
 
 
 def _check_leftovers(vault: OpenVault) -> Iterator[_Finding]:
@@ -88,7 +93,9 @@ def _check_leftovers(vault: OpenVault) -> Iterator[_Finding]:
     try:
         found = [path for path in pack_dir.iterdir() if path.name.startswith(("tmp_", ".tmp"))]
     except OSError as error:
-        yield _found("objects.unreadable", f"'{pack_dir}' cannot be read: {error.strerror}", "Check the permissions of the vault.")
+        yield _found(
+            "objects.unreadable", f"'{pack_dir}' cannot be read: {error.strerror}", "Check the permissions of the vault."
+        )
         return
     now = time.time()
     for path in found:
@@ -124,13 +131,17 @@ def _check_forks(vault: OpenVault) -> Iterator[_Finding]:
             commit = vault.store.read_commit(head)
             vault.store.read_tree(commit.tree)
         except AvfsError as error:
-            yield _found("fork.damaged", f"the head of '{fork}' cannot be read: {error.message}", f"Restore an older state of '{fork}'.")
+            yield _found(
+                "fork.damaged", f"the head of '{fork}' cannot be read: {error.message}", f"Restore an older state of '{fork}'."
+            )
             continue
         for oid in {commit.sidecar, vault.refs.read(SIDECARS + fork)} - {None}:
             assert oid is not None  # noqa: S101 - just taken out
             problem = _sidecar_problem(vault, oid)
             if problem is not None:
-                yield _found("sidecar.damaged", f"the sidecar of '{fork}' cannot be read: {problem}", "Make a new checkpoint of the fork.")
+                yield _found(
+                    "sidecar.damaged", f"the sidecar of '{fork}' cannot be read: {problem}", "Make a new checkpoint of the fork."
+                )
 
 
 def _sidecar_problem(vault: OpenVault, oid: Oid) -> str | None:
@@ -160,15 +171,25 @@ def _check_workspaces(vault: OpenVault, open_workspace: Opener) -> Iterator[_Fin
         except WorkspaceBusy as error:
             yield _found("workspace.busy", error.message, "Examine it again when it is free.", severity="warning")
         except AvfsError as error:
-            yield _found(error.code, f"the workspace of '{fork}' cannot be captured: {error.message}", error.hint or "Look at the file named.")
+            yield _found(
+                error.code,
+                f"the workspace of '{fork}' cannot be captured: {error.message}",
+                error.hint or "Look at the file named.",
+            )
         else:
             for warning in taken.captured.warnings:
-                yield _found(warning.code, f"in '{fork}', {warning.message}", "Copy it elsewhere if it matters.", severity="warning")
+                yield _found(
+                    warning.code, f"in '{fork}', {warning.message}", "Copy it elsewhere if it matters.", severity="warning"
+                )
 
 
 def _check_objects(vault: OpenVault) -> Iterator[_Finding]:
     try:
         for line in fsck(vault.git_dir):
-            yield _found("objects.fsck", show_path(line.encode()), "Fetch the object from another copy of the vault, or restore a state before it.")
+            yield _found(
+                "objects.fsck",
+                show_path(line.encode()),
+                "Fetch the object from another copy of the vault, or restore a state before it.",
+            )
     except GitFailed as error:
         yield _found("git.failed", error.message, "Install git, or run `git fsck --strict` in the vault by hand.")

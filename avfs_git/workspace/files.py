@@ -175,8 +175,8 @@ class Files:
         expect: str | None = None,
         parents: bool = True,
         executable: bool | None = None,
-    ) -> None:
-        """Make a file hold `data`; see the SDK for the arguments."""
+    ) -> FileInfo:
+        """Make a file hold `data` and describe it; see the SDK for the arguments."""
         opened = self._opened
         locked = opened.acquire()
         try:
@@ -186,32 +186,33 @@ class Files:
             locked.begin()
             try:
                 if append:
-                    self._append(merged, path, data)
+                    node = self._append(merged, path, data)
                 else:
                     mode = None if executable is None else self._executable_mode(merged, path, executable=executable)
                     try:
-                        merged.write_file(path, data, mode=mode)
+                        node = merged.write_file(path, data, mode=mode)
                     except FileNotFoundError:
                         if not parents:
                             raise
                         merged.make_dir(split(path)[0], parents=True)
-                        merged.write_file(path, data, mode=mode)
+                        node = merged.write_file(path, data, mode=mode)
             finally:
                 locked.end()
+            return _describe(merged, path, node, merged.getattr(node))
         except OSError as error:
             raise translate_os_error(error, path, "write to the workspace") from error
         finally:
             opened.lock.release()
 
-    def _append(self, merged: MergedTree, path: TreePath, data: bytes | Iterable[bytes]) -> None:
+    def _append(self, merged: MergedTree, path: TreePath, data: bytes | Iterable[bytes]) -> Node:
         try:
             node = merged.resolve(path)
         except FileNotFoundError:
             merged.make_dir(split(path)[0], parents=True)
-            merged.write_file(path, data)
-            return
+            return merged.write_file(path, data)
         for piece in (data,) if isinstance(data, bytes) else data:
             merged.append(node, piece)
+        return node
 
     @staticmethod
     def _executable_mode(merged: MergedTree, path: TreePath, *, executable: bool) -> int:
@@ -377,5 +378,7 @@ def _describe_tree(merged: MergedTree, path: TreePath, node: Node, depth: int | 
     if not node.is_dir or depth == 0:
         return TreeNode(info)
     below = None if depth is None else depth - 1
-    children = [_describe_tree(merged, join(path, name), merged.lookup(node, name), below) for name, _ in sorted(merged.readdir(node))]
+    children = [
+        _describe_tree(merged, join(path, name), merged.lookup(node, name), below) for name, _ in sorted(merged.readdir(node))
+    ]
     return TreeNode(info, tuple(children))

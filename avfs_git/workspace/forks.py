@@ -1,10 +1,11 @@
 """Forks: making, listing and ending them.
 
 Decided here: what a fork starts from, what is written when one is made, and where everything goes when one is
-deleted. Making one costs two refs and a line in the log, whatever the size of the tree. The order of steps:
+deleted. Making one costs a ref and a line in the log, whatever the size of the tree; its sidecar is the one that
+the commit names, which the fork that it came from keeps reachable. The order of steps:
 
-- make: refs, then log, then directories. A crash after the refs leaves a fork without a workspace, which is made
-  when somebody opens it.
+- make: the state of the workspace, then the branch, then the log. A crash before the branch leaves a workspace
+  without a branch; one before the log a fork whose making cannot be undone.
 - delete: refs that keep what was there, then the branch goes (in one update), then the workspace moves to the
   trash, then the log. A crash in between leaves a workspace without a branch, which nobody opens: `create_fork`
   and the doctor put it into the trash.
@@ -18,16 +19,17 @@ from collections.abc import Callable
 from avfs_git.errors import CheckpointNotFound, ForkExists, ForkNotFound, HostError, InvalidInput, quote
 from avfs_git.faults import reach
 from avfs_git.gitstore.refs import RefChange
+from avfs_git.host.boot import read_boot_id
 from avfs_git.host.durable import fsync_dir, make_dirs_durably
+from avfs_git.host.locks import LockFile
 from avfs_git.model import ForkInfo
 from avfs_git.paths import Oid, check_fork_name, fork_dir_name
 from avfs_git.workspace.checkpoint import save_checkpoint
 from avfs_git.workspace.format import HEADS, LABELS, SIDECARS, WorkspaceState
-from avfs_git.workspace.oplog import OpRecord
+from avfs_git.workspace.oplog import OpRecord, RefMoveRecord
 from avfs_git.workspace.revisions import resolve_revision
 from avfs_git.workspace.vault import OpenVault
-from avfs_git.workspace.workspace import OpenWorkspace, create_workspace
-from avfs_git.host.boot import read_boot_id
+from avfs_git.workspace.workspace import OpenWorkspace, make_workspace, unmake_workspace
 
 Opener = Callable[[str], OpenWorkspace]
 
@@ -62,8 +64,6 @@ def create_fork(
     if vault.has_fork(name):
         raise ForkExists(name)
     source = source or vault.default_fork()
-    if source is not None and at is None and not vault.has_fork(source):
-        raise ForkNotFound(source)
     if at is not None:
         commit = resolve_revision(vault, at, fork=source)
         sidecar = vault.store.read_commit(commit).sidecar
@@ -75,16 +75,6 @@ def create_fork(
     else:
         commit, sidecar = _settle_source(vault, source, open_workspace, with_changes=with_changes)
         parent = source
-    changes = [RefChange(HEADS + name, None, commit)]
-    left_over = vault.read_sidecar_ref(name)
-    if left_over is not None and left_over != sidecar:
-        changes += vault.keep(left_over)
-    if sidecar is not None and sidecar != left_over:
-        # Before the branch: it must not name a sidecar that a collection of garbage may take.
-        changes.insert(0, RefChange(SIDECARS + name, left_over, sidecar))
-    _clear_orphan(vault, name)
-    vault.refs.update(changes)
-    reach("fork.refs_made")
     created_at_ns = vault.clock_ns()
     state = WorkspaceState(
         fork=name,
@@ -96,18 +86,39 @@ def create_fork(
         created_at_ns=created_at_ns,
         boot=read_boot_id(),
     )
-    more = {key: getattr(state, key) for key in ("base", "sidecar", "parent", "forked_at", "ephemeral")}
-    moves = [(HEADS + name, None, commit.hex())]
-    vault.oplog.append(OpRecord(0, name, "fork_create", f"fork {name} from {parent or at}", created_at_ns, moves=moves, more=more))
-    reach("fork.logged")
-    # Not forced to disk: what it says stands in the log, and it is made again from there.
-    create_workspace(vault, vault.layout.workspace(name), state, durable=False)
+    left_over = vault.read_sidecar_ref(name)
+    changes = [RefChange(HEADS + name, None, commit)]
+    if left_over is not None:
+        # The branch of an older fork of that name was deleted by hand.
+        changes += [*vault.keep(left_over), RefChange(SIDECARS + name, left_over, None)]
+    layout = vault.layout.workspace(name)
+    # Before the refs, because whatever is made after a sync waits for the journal. Not forced to disk: what the
+    # state says stands in the log, and it is made again from there.
+    try:
+        make_workspace(layout, state)
+    except FileExistsError:
+        _clear_orphan(vault, name)
+        make_workspace(layout, state)
     reach("fork.made")
+    try:
+        vault.refs.update(changes)
+    except BaseException:
+        unmake_workspace(layout)
+        raise
+    reach("fork.refs_made")
+    more = {key: getattr(state, key) for key in ("base", "sidecar", "parent", "forked_at", "ephemeral")}
+    moves: list[RefMoveRecord] = [(HEADS + name, None, commit.hex())]
+    vault.oplog.append(
+        OpRecord(0, name, "fork_create", f"fork {name} from {parent or at}", created_at_ns, moves=moves, more=more)
+    )
+    reach("fork.logged")
 
 
 def _settle_source(vault: OpenVault, source: str, open_workspace: Opener, *, with_changes: bool) -> tuple[Oid, Oid | None]:
     """Find what a fork starts from, after saving what its source has not committed."""
     head = vault.read_head(source)
+    if head is None and not vault.has_fork(source):
+        raise ForkNotFound(source)
     if head is None or with_changes:
         opened = open_workspace(source)
         if head is None or not opened.is_recorded_by(head):
@@ -154,16 +165,24 @@ def take_from_trash(vault: OpenVault, fork: str, name: str) -> None:
     """Move a workspace back to its place; does nothing if it is not in the trash any more."""
     root = vault.layout.workspace(fork).root
     held = vault.layout.trash / name
-    if not name or not held.is_dir() or root.exists():
+    if not name or root.exists():
         return
+    if not held.is_dir():
+        # The doctor may have put it away once more, after an undo that died.
+        with_its_name = sorted(place for place in vault.layout.trash.glob("*") if place.name.endswith(f"-{fork_dir_name(fork)}"))
+        if not with_its_name:
+            return
+        held = with_its_name[-1]
     try:
+        with LockFile(held / "lock", owner="avfs") as lock:
+            lock.retire(retired=False)
         os.rename(held, root)
         fsync_dir(root.parent)
     except OSError as error:
         raise HostError(f"bring back the workspace of '{fork}'", error) from error
 
 
-def end_fork(vault: OpenVault, fork: str, open_workspace: Opener) -> tuple[list[tuple[str, str | None, str | None]], str]:
+def end_fork(vault: OpenVault, fork: str, open_workspace: Opener) -> tuple[list[RefMoveRecord], str]:
     """Take a fork away: its refs, kept reachable under others, and its workspace, kept in the trash.
 
     Returns the refs that moved, and the name in the trash.
@@ -180,6 +199,7 @@ def end_fork(vault: OpenVault, fork: str, open_workspace: Opener) -> tuple[list[
     with opened.locked():
         vault.refs.update([*vault.keep(*(move.old for move in moves)), *moves])
         reach("fork.refs_gone")
+        opened.lock.retire()
         trashed = move_to_trash(vault, fork)
     opened.close()
     reach("fork.trashed")

@@ -8,7 +8,7 @@ asks here for places. Writes are atomic; which of them are also forced to disk i
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,9 @@ class WorkspaceState:
     boot: str | None = None
     """The boot of the machine in which the upper layer was last written to."""
     pending: Pending | None = None
+
+
+_STATE_FIELDS = tuple(field.name for field in fields(WorkspaceState))
 
 
 class VaultLayout:
@@ -148,14 +151,15 @@ class WorkspaceLayout:
 
 def host_failure(error: OSError, path: Path) -> Exception:
     """Say that a file could not be read."""
-
-
     return HostError(f"read '{path}'", error)
 
 
 def serialize_state(state: WorkspaceState) -> bytes:
     """Write a state as JSON."""
-    return json.dumps(asdict(state), indent=1).encode() + b"\n"
+    values = {name: getattr(state, name) for name in _STATE_FIELDS}
+    if state.pending is not None:
+        values["pending"] = {name: getattr(state.pending, name) for name in Pending.__slots__}
+    return json.dumps(values).encode() + b"\n"
 
 
 def parse_state(data: bytes, fork: str) -> WorkspaceState:
@@ -165,8 +169,7 @@ def parse_state(data: bytes, fork: str) -> WorkspaceState:
         if values["format"] != FORMAT:
             raise FormatUnsupported(f"workspace {fork}", str(values["format"])[:40], str(FORMAT))
         pending = values.pop("pending", None)
-        known = {f.name for f in fields(WorkspaceState)}
-        state = WorkspaceState(**{key: value for key, value in values.items() if key in known})
+        state = WorkspaceState(**{key: value for key, value in values.items() if key in _STATE_FIELDS})
         if pending is not None:
             state.pending = Pending(**pending)
     except (ValueError, KeyError, TypeError, AttributeError) as error:

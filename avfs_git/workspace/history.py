@@ -14,7 +14,7 @@ from avfs_git.gitstore import history as commits
 from avfs_git.gitstore.objects import ObjectSource
 from avfs_git.gitstore.treediff import diff_trees
 from avfs_git.gitstore.trees import EMPTY_TREE, MODE_TREE
-from avfs_git.model import Checkpoint, CheckpointDetails, Identity, LogEntry, PathVersion
+from avfs_git.model import ChangedFile, Checkpoint, CheckpointDetails, Identity, LogEntry, PathVersion
 from avfs_git.paths import Oid, TreePath
 from avfs_git.vfs.lower import LowerTree
 from avfs_git.vfs.sidecar import parse_sidecar
@@ -93,7 +93,7 @@ def read_log(vault: OpenVault, rev: str, *, fork: str | None, limit: int, with_f
     labels = vault.list_labels(fork) if fork else {}
     entries = []
     for oid, commit in islice(commits.log(vault.store, [head]), limit):
-        changed = ()
+        changed: tuple[ChangedFile, ...] = ()
         if with_files:
             parent = vault.store.read_commit(commit.parents[0]).tree if commit.parents else None
             changed = tuple(diff_trees(vault.store, parent, commit.tree))

@@ -28,6 +28,9 @@ from avfs_git.model import Operation, RefMove
 UNDO, REDO = "undo", "redo"
 _TAIL = 1 << 16
 
+RefMoveRecord = tuple[str, str | None, str | None]
+"""A ref with its old and its new value in hexadecimal; None where there is none."""
+
 
 @dataclass(slots=True)
 class OpRecord:
@@ -38,7 +41,7 @@ class OpRecord:
     kind: str
     description: str
     created_at_ns: int
-    moves: list[tuple[str, str | None, str | None]] = field(default_factory=list)
+    moves: list[RefMoveRecord] = field(default_factory=list)
     before: str | None = None
     """The commit whose state the workspace had, where the operation changed files."""
     after: str | None = None

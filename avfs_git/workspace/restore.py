@@ -21,7 +21,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from avfs_git.errors import HostError, InternalError, PathNotFound, RefConflict
+from avfs_git.errors import AvfsError, InternalError, PathNotFound, RefConflict
 from avfs_git.faults import reach
 from avfs_git.gitstore.commits import Commit, serialize_commit
 from avfs_git.gitstore.objects import KIND_COMMIT, KIND_TREE, ObjectSource
@@ -73,14 +73,16 @@ def restore_state(
         taken = take(locked, writer)
         now = (taken.captured.tree, taken.captured.sidecar)
         wanted = _target_trees(locked, commit, now)
-        steps = _plan(locked, writer, now, wanted, commit, paths)
+        steps = _plan(writer, now, wanted, commit, paths)
         files, untracked = _preview(writer, steps, now, wanted, paths)
-        return RestoreResult("planned" if steps else "unchanged", target.hex(), files, untracked, warnings=tuple(taken.captured.warnings))
+        return RestoreResult(
+            "planned" if steps else "unchanged", target.hex(), files, untracked, warnings=tuple(taken.captured.warnings)
+        )
     vault.prepare()
     saved = _save(locked, f"save before {kind} of {shown}")
     now = locked.opened.synced_trees()
     wanted = _target_trees(locked, commit, now)
-    steps = _plan(locked, vault.store, now, wanted, commit, paths)
+    steps = _plan(vault.store, now, wanted, commit, paths)
     if not steps:
         return RestoreResult("unchanged", target.hex(), (), saved=saved)
     head = vault.read_head(locked.fork)
@@ -122,7 +124,6 @@ def _lower(source: ObjectSource, trees: tuple[Oid | None, Oid | None], commit: C
 
 
 def _plan(
-    locked: LockedWorkspace,
     source: ObjectSource,
     now: tuple[Oid | None, Oid | None],
     wanted: tuple[Oid | None, Oid | None],
@@ -182,7 +183,9 @@ def save_aside(locked: LockedWorkspace, description: str) -> str | None:
             )
         tree = captured.tree if captured.tree is not None else pack.add(KIND_TREE, b"")
         parents = (taken.head,) if taken.head else ()
-        oid = pack.add(KIND_COMMIT, serialize_commit(Commit(tree, parents, signature, signature, description + "\n", sidecar=sidecar)))
+        oid = pack.add(
+            KIND_COMMIT, serialize_commit(Commit(tree, parents, signature, signature, description + "\n", sidecar=sidecar))
+        )
         pack.finish()
         changes = [RefChange(KEPT + kept.hex(), None, kept) for kept in (sidecar, oid) if kept is not None]
         vault.refs.update([change for change in changes if vault.refs.read(change.name) is None])
@@ -202,21 +205,27 @@ def _intent(locked: LockedWorkspace, kind: str) -> Iterator[None]:
     tree, sidecar = locked.opened.synced_trees()
     head = locked.vault.read_head(locked.fork)
     state.pending = Pending(kind, _hex(head), _hex(tree), _hex(sidecar))
-    locked.write_state()
-    reach("restore.announced")
-    locked.begin()
     try:
-        yield
+        locked.write_state()
+        reach("restore.announced")
+        locked.begin()
+        try:
+            yield
+        except BaseException:
+            # Also for Ctrl-C: what was half done is put back, now or, if that fails too, when it is next opened.
+            with contextlib.suppress(OSError, AvfsError):
+                put_back(locked)
+            raise
+        finally:
+            locked.end()
+        locked.opened.lock.mark_clean(locked.opened.lock.epoch, locked.opened.lock.clean_commit)
+        reach("restore.complete")
+        state.pending = None
+        locked.write_state()
     except BaseException:
-        # Also for Ctrl-C: what was half done is put back, now or, if that fails too, when it is next opened.
-        with contextlib.suppress(OSError, HostError):
-            put_back(locked)
+        # What the disk says of the intent is not known: nothing may be written before that is read again.
+        locked.opened.forget()
         raise
-    finally:
-        locked.end()
-    locked.opened.lock.mark_clean(locked.opened.lock.epoch, locked.opened.lock.clean_commit)
-    state.pending = None
-    locked.write_state()
 
 
 def put_back(locked: LockedWorkspace) -> None:
@@ -273,7 +282,7 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> tuple[list[Chan
     commit = vault.store.read_commit(replay.state)
     now = opened.synced_trees()
     wanted = _target_trees(locked, commit, now)
-    steps = _plan(locked, vault.store, now, wanted, commit, ())
+    steps = _plan(vault.store, now, wanted, commit, ())
     with _intent(locked, replay.record.kind):
         change = _Application(locked, LowerTree(vault.store, *now, default_mtime_ns=0), _lower(vault.store, wanted, commit))
         change.apply(steps)
@@ -378,7 +387,9 @@ class _Application:
             if known is None:
                 # A device, a pipe, a file too large for checkpoints: nothing else has it, so it stays.
                 kept = True
-                self.warnings.append(Warning("restore.kept", f"'{show_path(join(path, child))}' is in no checkpoint and stays", join(path, child)))
+                self.warnings.append(
+                    Warning("restore.kept", f"'{show_path(join(path, child))}' is in no checkpoint and stays", join(path, child))
+                )
             else:
                 kept = self._remove_entry(node, child, join(path, child), known) or kept
         if not kept:

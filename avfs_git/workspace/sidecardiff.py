@@ -10,9 +10,7 @@ from avfs_git.gitstore.objects import ObjectSource
 from avfs_git.gitstore.trees import MODE_TREE
 from avfs_git.model import ChangedFile, ChangeKind
 from avfs_git.paths import ROOT, Oid, TreePath, join
-from avfs_git.vfs.sidecar import SELF, Meta, SideEntry, parse_meta, parse_sidecar
-
-_NO_META = Meta()
+from avfs_git.vfs.sidecar import SELF, Record, SideEntry, differ_beyond_times, parse_record, parse_records, parse_sidecar
 
 
 def diff_sidecars(source: ObjectSource, old: Oid | None, new: Oid | None) -> list[ChangedFile]:
@@ -34,16 +32,20 @@ def diff_sidecars(source: ObjectSource, old: Oid | None, new: Oid | None) -> lis
                 found.append(change)
             elif _is_dir(before) or _is_dir(after):
                 stack.append((join(path, name), _tree_of(before), _tree_of(after)))
+        listed = {change.path for change in found}
         for name in left_meta.keys() | right_meta.keys():
-            found.extend(_compare_meta(path, name, left_meta.get(name, _NO_META), right_meta.get(name, _NO_META), found))
+            there = path if name == SELF else join(path, name)
+            was, now = left_meta.get(name), right_meta.get(name)
+            if there not in listed and differ_beyond_times(was, now):
+                found.append(ChangedFile(there, ChangeKind.MODE, old_mode=_mode_of(was), new_mode=_mode_of(now)))
     return sorted(found, key=lambda change: change.path)
 
 
-def _read(source: ObjectSource, oid: Oid | None) -> tuple[dict[bytes, SideEntry], dict[bytes, Meta]]:
+def _read(source: ObjectSource, oid: Oid | None) -> tuple[dict[bytes, SideEntry], dict[bytes, Record]]:
     if oid is None:
         return {}, {}
     children, meta = parse_sidecar(source.read_tree(oid), oid)
-    return children, parse_meta(source.read_blob(meta), meta) if meta is not None else {}
+    return children, parse_records(source.read_blob(meta), meta) if meta is not None else {}
 
 
 def _is_dir(entry: SideEntry | None) -> bool:
@@ -79,10 +81,5 @@ def _compare(path: TreePath, before: SideEntry | None, after: SideEntry | None) 
     return ChangedFile(path, kind, old_oid=old.oid.hex(), new_oid=new.oid.hex(), old_mode=old.mode, new_mode=new.mode)
 
 
-def _compare_meta(directory: TreePath, name: bytes, before: Meta, after: Meta, found: list[ChangedFile]) -> list[ChangedFile]:
-    if (before.mode, before.xattrs) == (after.mode, after.xattrs):
-        return []
-    path = directory if name == SELF else join(directory, name)
-    if any(change.path == path for change in found):
-        return []
-    return [ChangedFile(path, ChangeKind.MODE, old_mode=before.mode, new_mode=after.mode)]
+def _mode_of(record: Record | None) -> int | None:
+    return parse_record(record, Oid(bytes(20))).mode if record is not None else None

@@ -14,7 +14,7 @@ import stat
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from avfs_git.errors import HostError, InvalidInput, InvalidPath, PathEscapes, PathUnsuitable, quote
 from avfs_git.host.beneath import open_at
@@ -93,7 +93,7 @@ def _import_file(merged: MergedTree, source: Path, path: TreePath, tally: _Tally
     tally.files += 1
 
 
-def _pieces(file: BinaryIO | io.BufferedIOBase, tally: _Tally) -> Iterator[bytes]:
+def _pieces(file: IO[bytes], tally: _Tally) -> Iterator[bytes]:
     while piece := file.read(_PIECE):
         tally.total_bytes += len(piece)
         yield piece
@@ -136,7 +136,9 @@ def _is_repository_link(here: TreePath, found: Found, path: TreePath) -> bool:
     return here == ROOT and path == ROOT and found.name == b".git"
 
 
-def _import_entry(merged: MergedTree, layer: PlainDirectory, here: TreePath, found: Found, there: TreePath, tally: _Tally) -> None:
+def _import_entry(
+    merged: MergedTree, layer: PlainDirectory, here: TreePath, found: Found, there: TreePath, tally: _Tally
+) -> None:
     fd = layer.open_file(here, found.name)
     with os.fdopen(fd, "rb", buffering=0) as file:
         node = merged.write_file(there, _pieces(file, tally), mode=stat.S_IMODE(found.stat.st_mode) & 0o777)
@@ -207,7 +209,7 @@ def _unpack(merged: MergedTree, archive: tarfile.TarFile, member: tarfile.TarInf
 # --- out ------------------------------------------------------------------------------------------------------
 
 
-def _walk(merged: MergedTree, path: TreePath, node: Node, max_depth: int | None) -> Iterator[tuple[TreePath, Node]]:
+def _walk(merged: MergedTree, node: Node, max_depth: int | None) -> Iterator[tuple[TreePath, Node]]:
     """Yield what is below a directory by its path from there, directories before what is in them."""
     stack: list[tuple[TreePath, Node, int]] = [(ROOT, node, 0)]
     while stack:
@@ -236,7 +238,9 @@ def export_path(
                     destination = destination / os.fsdecode(split(path)[1])
                 directory = os.open(destination.parent, os.O_RDONLY | os.O_DIRECTORY)
                 try:
-                    _export_file(merged, node, directory, os.fsencode(destination.name), os.fsencode(destination), overwrite, tally)
+                    _export_file(
+                        merged, node, directory, os.fsencode(destination.name), os.fsencode(destination), overwrite, tally
+                    )
                 finally:
                     os.close(directory)
             elif not recursive:
@@ -253,7 +257,7 @@ def _export_directory(
     root = os.open(destination, os.O_RDONLY | os.O_DIRECTORY)
     made: list[tuple[TreePath, Node]] = []
     try:
-        for inside, child in _walk(merged, path, node, max_depth):
+        for inside, child in _walk(merged, node, max_depth):
             above, name = split(inside)
             with _opened_below(root, above) as directory:
                 if child.is_dir:
@@ -297,7 +301,7 @@ def _opened_below(root: int, path: TreePath) -> Iterator[int]:
         os.close(here)
 
 
-def _clear(directory: int, name: bytes, path: bytes, overwrite: bool) -> None:  # noqa: FBT001 - handed through
+def _clear(directory: int, name: bytes, path: bytes, overwrite: bool) -> None:
     try:
         there = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
@@ -310,7 +314,7 @@ def _clear(directory: int, name: bytes, path: bytes, overwrite: bool) -> None:  
 
 
 def _export_file(
-    merged: MergedTree, node: Node, directory: int, name: bytes, path: bytes, overwrite: bool, tally: _Tally  # noqa: FBT001 - handed through
+    merged: MergedTree, node: Node, directory: int, name: bytes, path: bytes, overwrite: bool, tally: _Tally
 ) -> None:
     _clear(directory, name, path, overwrite)
     attr = merged.getattr(node)
@@ -338,7 +342,7 @@ def export_tar(opened: OpenWorkspace, path: TreePath, file: BinaryIO) -> Transfe
         try:
             node = merged.resolve(path)
             entries: Iterable[tuple[TreePath, Node]] = (
-                _walk(merged, path, node, None) if node.is_dir else [(TreePath(split(path)[1]), node)]
+                _walk(merged, node, None) if node.is_dir else [(TreePath(split(path)[1]), node)]
             )
             with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as archive:
                 for inside, child in entries:

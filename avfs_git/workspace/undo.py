@@ -8,12 +8,13 @@ ref that has moved since by other hands is refused.
 from __future__ import annotations
 
 from avfs_git.errors import CannotUndo, ForkNotFound, NothingToUndo
+from avfs_git.faults import reach
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.model import UndoResult
 from avfs_git.paths import Oid
+from avfs_git.workspace.forks import Opener, end_fork, move_to_trash, take_from_trash
 from avfs_git.workspace.format import HEADS
-from avfs_git.workspace.forks import Opener, end_fork, take_from_trash
-from avfs_git.workspace.oplog import REDO, UNDO, OpRecord
+from avfs_git.workspace.oplog import REDO, UNDO, OpRecord, RefMoveRecord
 from avfs_git.workspace.restore import Replay, replay_operation
 from avfs_git.workspace.vault import OpenVault
 
@@ -47,13 +48,19 @@ def redo(vault: OpenVault, fork: str | None, open_workspace: Opener) -> UndoResu
 def _turn(vault: OpenVault, record: OpRecord, direction: str, open_workspace: Opener) -> UndoResult:
     back = direction == UNDO
     changes = [_reverse(move) if back else _forward(move) for move in record.moves]
+    still: list[RefChange] = []
     for change in changes:
-        if vault.refs.read(change.name) != change.old:
+        holds = vault.refs.read(change.name)
+        if holds == change.old:
+            still.append(change)
+        elif holds != change.new:
             raise CannotUndo(record.description, f"'{change.name}' has moved since")
+        # Else an undo died when it had moved this ref and was not yet in the log: this one completes it.
     ends = (record.kind == "fork_create") == back and record.kind in ("fork_create", "fork_delete")
     text = f"{direction} {record.description}"
     if record.kind in ("fork_create", "fork_delete"):
         moves, trash = _turn_fork(vault, record, changes, open_workspace, ends=ends)
+        reach("undo.fork_turned")
         new = OpRecord(
             0, record.fork, direction, text, vault.clock_ns(), moves=moves, target=record.id, more={**record.more, "trash": trash}
         )
@@ -76,7 +83,7 @@ def _turn(vault: OpenVault, record: OpRecord, direction: str, open_workspace: Op
                 after=state,
                 target=record.id,
             ),
-            changes=changes,
+            changes=still,
             state=Oid(bytes.fromhex(state)) if record.before is not None and state is not None else None,
         )
         changed, saved = replay_operation(locked, replay)
@@ -85,31 +92,38 @@ def _turn(vault: OpenVault, record: OpRecord, direction: str, open_workspace: Op
 
 def _turn_fork(
     vault: OpenVault, record: OpRecord, changes: list[RefChange], open_workspace: Opener, *, ends: bool
-) -> tuple[list[tuple[str, str | None, str | None]], str]:
-    if ends:
+) -> tuple[list[RefMoveRecord], str]:
+    if ends and vault.read_head(record.fork) is not None:
         return end_fork(vault, record.fork, open_workspace)
+    if ends:
+        return [_as_move(change) for change in changes], move_to_trash(vault, record.fork)
     gone = _last_end(vault, record)
     moves = [RefChange(ref, None, Oid(bytes.fromhex(old))) for ref, old, _ in gone.moves if old is not None] if gone else changes
     take_from_trash(vault, record.fork, str(gone.more.get("trash", "")) if gone else "")
     # Sidecars and labels before the branch, by which the fork is found.
-    vault.refs.update(sorted(moves, key=lambda change: change.name.startswith(HEADS)))
+    still = [change for change in moves if vault.refs.read(change.name) != change.new]
+    vault.refs.update(sorted(still, key=lambda change: change.name.startswith(HEADS)))
     return [_as_move(change) for change in moves], ""
 
 
 def _last_end(vault: OpenVault, record: OpRecord) -> OpRecord | None:
     """Find the operation that took the fork away last: it knows all its refs, and its place in the trash."""
     for other in vault.oplog.read_fork(record.fork):
-        if other.moves and all(new is None for _, _, new in other.moves) and any(ref == HEADS + record.fork for ref, _, _ in other.moves):
+        if (
+            other.moves
+            and all(new is None for _, _, new in other.moves)
+            and any(ref == HEADS + record.fork for ref, _, _ in other.moves)
+        ):
             return other
     return None
 
 
-def _reverse(move: tuple[str, str | None, str | None]) -> RefChange:
+def _reverse(move: RefMoveRecord) -> RefChange:
     ref, old, new = move
     return RefChange(ref, _oid(new), _oid(old))
 
 
-def _forward(move: tuple[str, str | None, str | None]) -> RefChange:
+def _forward(move: RefMoveRecord) -> RefChange:
     ref, old, new = move
     return RefChange(ref, _oid(old), _oid(new))
 
@@ -118,5 +132,5 @@ def _oid(text: str | None) -> Oid | None:
     return Oid(bytes.fromhex(text)) if text is not None else None
 
 
-def _as_move(change: RefChange) -> tuple[str, str | None, str | None]:
+def _as_move(change: RefChange) -> RefMoveRecord:
     return (change.name, change.old.hex() if change.old else None, change.new.hex() if change.new else None)

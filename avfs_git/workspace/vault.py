@@ -29,7 +29,12 @@ class OpenVault:
     """One vault, open."""
 
     def __init__(
-        self, git_dir: Path, *, name: str | None = None, identity: Identity | None = None, clock_ns: Callable[[], int] = time.time_ns
+        self,
+        git_dir: Path,
+        *,
+        name: str | None = None,
+        identity: Identity | None = None,
+        clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """Open a bare repository as a vault.
 
@@ -107,11 +112,11 @@ class OpenVault:
 
     def keep(self, *oids: Oid | None) -> list[RefChange]:
         """Make the ref changes that keep commits reachable when nothing else does."""
-        changes = []
-        for oid in dict.fromkeys(oids):
-            if oid is not None and self.refs.read(KEPT + oid.hex()) is None:
-                changes.append(RefChange(KEPT + oid.hex(), None, oid))
-        return changes
+        return [
+            RefChange(KEPT + oid.hex(), None, oid)
+            for oid in dict.fromkeys(oids)
+            if oid is not None and self.refs.read(KEPT + oid.hex()) is None
+        ]
 
     # --- commits ----------------------------------------------------------------------------------
 

@@ -17,12 +17,12 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from avfs_git.errors import ForkNotFound, HostError, WorkspaceBusy, WorkspaceDamaged
 from avfs_git.gitstore.commits import Commit
 from avfs_git.gitstore.ignore import Ignorer
 from avfs_git.host.boot import read_boot_id
+from avfs_git.host.durable import host_errors, make_dirs_durably
 from avfs_git.host.locks import LockFile
 from avfs_git.host.xattrs import entry_of
 from avfs_git.paths import Oid, TreePath, join
@@ -32,8 +32,8 @@ from avfs_git.vfs.merged import MergedTree
 from avfs_git.vfs.scan import DirtySet
 from avfs_git.vfs.statcache import StatCache
 from avfs_git.vfs.upper import UpperLayer
-from avfs_git.workspace.capture import Captured, Capture, SidecarLimits, Sink
-from avfs_git.workspace.format import HEADS, WorkspaceLayout, WorkspaceState
+from avfs_git.workspace.capture import Capture, Captured, SidecarLimits, Sink
+from avfs_git.workspace.format import HEADS, WorkspaceLayout, WorkspaceState, serialize_state
 from avfs_git.workspace.vault import OpenVault
 
 LOCK_TIMEOUT_S = 10.0
@@ -67,13 +67,17 @@ class OpenWorkspace:
             self.lock = LockFile(self.layout.lock, owner=f"avfs on {fork}")
         except OSError as error:
             raise HostError(f"open the lock of workspace '{fork}'", error) from error
-        self._boot = read_boot_id()
-        self._epoch = -1
-        """The epoch up to which what is in memory holds; -1 for none of it."""
+        self.boot = read_boot_id()
+        self.epoch = -1
+        """The epoch of the lock up to which what is in memory holds; -1 for none of it."""
         self.dirty: DirtySet | None = None
         self._cache: StatCache | None = None
         self._cache_known = False
-        self.upper = UpperLayer(self.layout.upper, self.layout.work)
+        with host_errors(f"open workspace '{fork}'"):
+            for directory in (self.layout.upper, self.layout.work):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(directory)
+            self.upper = UpperLayer(self.layout.upper, self.layout.work)
         self.lower = self._open_lower()
         self.merged = MergedTree(self.lower, self.upper, on_change=self._note_change)
         if not self.lock.epoch:
@@ -89,12 +93,12 @@ class OpenWorkspace:
             self.lock.close()
 
     def is_gone(self) -> bool:
-        """Whether the workspace was put away, or another one has taken its place."""
-        return not self.lock.is_at(self.layout.lock)
+        """Whether the workspace was put away."""
+        return self.lock.is_retired
 
     def forget(self) -> None:
         """Look at everything anew when the lock is next taken."""
-        self._epoch = -1
+        self.epoch = -1
 
     def _open_lower(self) -> LowerTree:
         state = self.state
@@ -112,7 +116,7 @@ class OpenWorkspace:
             os.utime(self.layout.upper, ns=(entry.mtime_ns, entry.mtime_ns))
             self.upper.write_user_xattrs(entry_of(self.upper.root.fd, b"."), entry.xattrs)
 
-    def _note_change(self, path: TreePath, deep: bool) -> None:  # noqa: FBT001 - the signature of a callback
+    def _note_change(self, path: TreePath, deep: bool) -> None:
         if self.dirty is not None:
             self.dirty.add(path, deep=deep)
 
@@ -137,12 +141,12 @@ class OpenWorkspace:
         if not lock.acquire(self.lock_timeout_s):
             held = lock.holder()
             raise WorkspaceBusy(self.fork, f"{held[1]} (pid {held[0]})" if held else None, pid=held[0] if held else None)
-        if not lock.is_at(self.layout.lock):
+        if lock.is_retired:
             # The fork was deleted: what is written here now would go to the trash unseen.
             lock.release()
             raise ForkNotFound(self.fork)
         lock.sign()
-        if lock.epoch != self._epoch or self._epoch % 2:
+        if lock.epoch != self.epoch or self.epoch % 2:
             try:
                 self._catch_up()
             except BaseException:
@@ -152,7 +156,7 @@ class OpenWorkspace:
 
     def read_view(self) -> MergedTree:
         """Get the merged view for reading, without the lock unless somebody else wrote."""
-        if self.lock.epoch != self._epoch:
+        if self.lock.epoch != self.epoch:
             with self.locked():
                 pass
         return self.merged
@@ -172,21 +176,25 @@ class OpenWorkspace:
         epoch = self.lock.epoch
         died_in_a_change = bool(epoch % 2)
         # After a boot the counters may be older than the files that they speak of.
-        known_clean = epoch == self.lock.clean_epoch and not died_in_a_change and state.boot == self._boot
+        known_clean = epoch == self.lock.clean_epoch and not died_in_a_change and state.boot == self.boot
         self.dirty = DirtySet() if known_clean else None
         if died_in_a_change:
             self.upper.clean_work()
-        self._epoch = epoch
-        if state.pending is not None:
-            self._recover(self._locked)
-        if died_in_a_change:
-            self.lock.begin_change()
-            self._epoch = self.lock.end_change()
+        self.epoch = epoch
+        try:
+            if state.pending is not None:
+                self._recover(self._locked)
+            if died_in_a_change:
+                self.lock.begin_change()
+                self.epoch = self.lock.end_change()
+        except BaseException:
+            self.forget()  # what is pending stays so: whoever takes the lock next tries again
+            raise
 
     def is_recorded_by(self, head: Oid | None) -> bool:
         """Whether the workspace is known to hold just what a commit holds; False where only a scan would tell."""
         lock = self.lock
-        if lock.epoch != lock.clean_epoch or lock.epoch % 2 or self.state.boot != self._boot or self.state.pending:
+        if lock.epoch != lock.clean_epoch or lock.epoch % 2 or self.state.boot != self.boot or self.state.pending:
             return False
         recorded = lock.clean_commit
         if not any(recorded):
@@ -201,9 +209,15 @@ class OpenWorkspace:
         if not self._cache_known:
             self._cache = StatCache.load(self.layout.statcache)
             self._cache_known = True
-            if self._cache is None and self.lock.clean_epoch:
-                self.dirty = None  # the paths changed since the last capture are not those changed since the base
+            recorded = bytes(20) if self._cache is None else self._cache.commit or bytes(20)
+            if self.lock.clean_epoch and (self._cache is None or recorded != self.lock.clean_commit):
+                # An older one, as after a full disk: the paths changed since the last capture are not those changed since then.
+                self.dirty = None
         return self._cache
+
+    def adopt_cache(self, cache: StatCache) -> None:
+        """Use a stat cache that was written just now."""
+        self._cache, self._cache_known = cache, True
 
     def synced_trees(self) -> tuple[Oid | None, Oid | None]:
         """Get the tree and sidecar tree of the state from which captures start."""
@@ -244,15 +258,15 @@ class LockedWorkspace:
     def begin(self) -> None:
         """Begin to change files, as `changing` does; the caller calls `end`."""
         opened = self.opened
-        if opened.state.boot != opened._boot:
+        if opened.state.boot != opened.boot:
             # Before the first change: after a power cut, this tells that the counters cannot be trusted.
-            opened.state.boot = opened._boot
+            opened.state.boot = opened.boot
             self.write_state()
         opened.lock.begin_change()
 
     def end(self) -> None:
         """End what `begin` began."""
-        self.opened._epoch = self.opened.lock.end_change()
+        self.opened.epoch = self.opened.lock.end_change()
 
     def write_state(self, *, durable: bool = True) -> None:
         """Write the state of the workspace to disk."""
@@ -299,18 +313,24 @@ class LockedWorkspace:
         if cache is None:
             cache = StatCache(opened.layout.statcache)
         cache.commit_update(captured.update, tree=captured.tree, sidecar=captured.sidecar, commit=commit)
-        opened._cache, opened._cache_known = cache, True
+        opened.adopt_cache(cache)
         opened.dirty = DirtySet()
-        opened._epoch = opened.lock.epoch
-        opened.lock.mark_clean(opened._epoch, commit or bytes(20))
+        opened.epoch = opened.lock.epoch
+        opened.lock.mark_clean(opened.epoch, commit or bytes(20))
 
 
 def _load_state(vault: OpenVault, layout: WorkspaceLayout) -> WorkspaceState:
     """Read a workspace's state, or make the workspace of a fork that has none yet."""
-    state = layout.read_state()
+    fork = layout.fork
+    try:
+        state = layout.read_state()
+    except WorkspaceDamaged:
+        # A fresh one that a power cut caught half written holds nothing yet.
+        if layout.upper.is_dir() and any(layout.upper.iterdir()):
+            raise
+        state = None
     if state is not None:
         return state
-    fork = layout.fork
     head = vault.read_head(fork)
     if head is None and not vault.has_fork(fork):
         raise ForkNotFound(fork)
@@ -321,17 +341,19 @@ def _load_state(vault: OpenVault, layout: WorkspaceLayout) -> WorkspaceState:
             raise WorkspaceDamaged(fork, "its state file is missing")
     else:
         state = _recall_state(vault, fork) or fresh_state(vault, fork, head)
-    create_workspace(vault, layout, state, durable=True)
+    create_workspace(vault, layout, state)
     return state
 
 
 def fresh_state(vault: OpenVault, fork: str, head: Oid | None) -> WorkspaceState:
     """Make the state of a workspace on a branch that has none."""
     commit = vault.store.read_commit(head) if head is not None else None
+    # A commit of git's names none: what `fork` was about to record when it died stands in the ref.
+    sidecar = commit.sidecar if commit is not None and commit.sidecar is not None else vault.read_sidecar_ref(fork)
     return WorkspaceState(
         fork=fork,
         base=head.hex() if head is not None else None,
-        sidecar=commit.sidecar.hex() if commit is not None and commit.sidecar is not None else None,
+        sidecar=sidecar.hex() if sidecar is not None else None,
         created_at_ns=vault.clock_ns(),
         boot=read_boot_id(),
     )
@@ -354,28 +376,38 @@ def _recall_state(vault: OpenVault, fork: str) -> WorkspaceState | None:
     return None
 
 
-def create_workspace(vault: OpenVault, layout: WorkspaceLayout, state: WorkspaceState, *, durable: bool) -> None:
-    """Make the directories of a workspace and its state.
-
-    Not durable, it can be made again from the log; durable, it survives a power cut by itself.
-    """
+def create_workspace(vault: OpenVault, layout: WorkspaceLayout, state: WorkspaceState) -> None:
+    """Make a workspace on disk, durably."""
     vault.prepare()
+    with host_errors(f"make the workspace of '{state.fork}'"):
+        make_dirs_durably(layout.root)
+    layout.write_state(state)
+
+
+def make_workspace(layout: WorkspaceLayout, state: WorkspaceState) -> None:
+    """Make a workspace on disk, not forced to it: after a power cut it is made again from the log.
+
+    Raises:
+        FileExistsError: If there is one.
+        HostError: If the disk refuses.
+    """
     try:
-        _make_directories(layout, vault, state)
+        os.mkdir(layout.root)
+        with open(layout.state, "xb") as file:
+            file.write(serialize_state(state))
+    except FileExistsError:
+        raise
     except OSError as error:
         raise HostError(f"make the workspace of '{state.fork}'", error) from error
-    layout.write_state(state, durable=durable)
 
 
-def _make_directories(layout: WorkspaceLayout, vault: OpenVault, state: WorkspaceState) -> None:
-    root = os.fspath(layout.root)
-    for directory in (root, root + "/work", root + "/upper"):
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(directory)
+def unmake_workspace(layout: WorkspaceLayout) -> None:
+    """Remove what `make_workspace` made and nobody has used."""
+    with contextlib.suppress(OSError):  # what stays is an orphan, which the next fork of that name puts away
+        os.unlink(layout.state)
+        os.rmdir(layout.root)
 
 
 def branch_of(fork: str) -> str:
     """Name the branch of a fork."""
     return HEADS + fork
-
-

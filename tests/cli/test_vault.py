@@ -115,8 +115,8 @@ def test_fork_holds_what_is_not_saved_unless_told(cli: Cli, work: str) -> None:
     """A fork starts with everything; `--committed` leaves out what is not in a checkpoint."""
     cli("checkpoint", "save").ok()
     cli("write", "new", "x").ok()
-    cli("fork", "create", "with").ok()
     cli("fork", "create", "without", "--committed").ok()
+    cli("fork", "create", "with").ok()
 
     assert cli("--fork", "with", "cat", "new").text == "x"
     assert cli("--fork", "without", "cat", "new").status == 25

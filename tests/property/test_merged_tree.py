@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 import time
 from pathlib import Path
 
-from hypothesis import settings
+from hypothesis import note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -16,10 +17,8 @@ from avfs_git.paths import TreePath
 from avfs_git.vfs.merged import MergedTree, Node
 from avfs_git.vfs.upper import UpperLayer
 from tests.support import capabilities
-from tests.support.steps import NAMES, Step, make_lower, steps, take_in_directory, take_in_tree
+from tests.support.steps import Draft, Step, drafts, make_lower, take_in_directory, take_in_tree
 from tests.support.trees import Described, DirectoryLower, describe_dir, describe_tree
-
-_PATHS = st.lists(st.sampled_from(NAMES), min_size=1, max_size=3).map(b"/".join)
 
 
 class MergedTreeMachine(RuleBasedStateMachine):
@@ -34,6 +33,7 @@ class MergedTreeMachine(RuleBasedStateMachine):
 
     @initialize(with_lower=st.booleans())
     def start(self, with_lower: bool) -> None:
+        """Make a lower layer, and the same as a plain directory."""
         for name in ("lower", "upper", "work"):
             (self.base / name).mkdir()
         if with_lower:
@@ -46,11 +46,21 @@ class MergedTreeMachine(RuleBasedStateMachine):
         self.before = describe_dir(self.base / "model")
 
     def open_tree(self) -> MergedTree:
+        """Open the layers as a process does that knows nothing of them."""
         upper = UpperLayer(self.base / "upper", self.base / "work")
         return MergedTree(self.lower, upper, on_change=lambda path, deep: self.reported.append((path, deep)))
 
-    @rule(step=steps())
-    def take(self, step: Step) -> None:
+    @rule(several=st.lists(drafts(), min_size=1, max_size=8))
+    def take(self, several: list[Draft]) -> None:
+        """Take some steps in both."""
+        for draft in several:
+            step = draft.choose(self.before)
+            note(f"{step}")
+            self.take_one(step)
+            self.shows_the_same()
+
+    def take_one(self, step: Step) -> None:
+        """Take one step in both; the answer must be the same, and all changes reported."""
         self.reported.clear()
         expected = take_in_directory(self.base / "model", step)
         assert take_in_tree(self.tree, step) == expected, step
@@ -71,14 +81,13 @@ class MergedTreeMachine(RuleBasedStateMachine):
                 )
                 assert covered, (step, path, self.reported)
 
-    @rule(path=_PATHS)
-    def open_handle(self, path: bytes) -> None:
+    @rule(number=st.integers(0, 40))
+    def open_handle(self, number: int) -> None:
         """Pin a file as a kernel does, with an open file beside it in the model."""
-        try:
+        files = sorted(path for path, entry in self.before.items() if entry[0] == stat.S_IFREG)
+        if files and len(self.handles) < 5:
+            path = files[number % len(files)]
             node = self.tree.resolve(TreePath(path), follow_last=False)
-        except OSError:
-            return
-        if node.kind == 0o100000 and len(self.handles) < 5:
             self.tree.pin(node)
             self.handles.append((node, os.open(os.fsencode(self.base / "model") + b"/" + path, os.O_RDWR)))
 
@@ -97,30 +106,26 @@ class MergedTreeMachine(RuleBasedStateMachine):
             self.before = describe_dir(self.base / "model")
 
     def close_handles(self) -> None:
+        """Close all files."""
         for node, fd in self.handles:
             self.tree.unpin(node)
             os.close(fd)
         self.handles.clear()
 
-    @rule()
-    def forget_handles(self) -> None:
+    @rule(how=st.sampled_from(["close handles", "forget", "reopen"]))
+    def begin_anew(self, how: str) -> None:
+        """Another process, or this one after it forgot everything, finds on disk what was shown."""
         self.close_handles()
-
-    @rule()
-    def forget_all(self) -> None:
-        self.close_handles()
-        self.tree.forget_all()
-
-    @rule()
-    def reopen(self) -> None:
-        """Another process finds on disk what this one shows."""
-        self.close_handles()
-        self.tree = self.open_tree()
-        self.tree.upper.clean_work()
-        assert set(os.listdir(self.base / "work")) <= {"avfs-whiteout"}
+        if how == "forget":
+            self.tree.forget_all()
+        elif how == "reopen":
+            self.tree = self.open_tree()
+            self.tree.upper.clean_work()
+            assert os.listdir(self.base / "work") == []
 
     @invariant()
     def shows_the_same(self) -> None:
+        """The tree shows what the plain directory holds."""
         if not hasattr(self, "tree"):
             return
         shown = describe_tree(self.tree, times=True)
@@ -134,6 +139,7 @@ class MergedTreeMachine(RuleBasedStateMachine):
             assert was == now or (was > self.started_ns and now > self.started_ns), (path, was, now)
 
     def teardown(self) -> None:
+        """Look at the disk once more with new eyes, and clean up."""
         if hasattr(self, "tree"):
             self.close_handles()
             assert describe_tree(self.open_tree()) == describe_dir(self.base / "model")

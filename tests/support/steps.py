@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar, get_args
 
 from hypothesis import strategies as st
 
@@ -21,6 +21,7 @@ from avfs_git.errors import PathEscapes
 from avfs_git.host.beneath import RENAME_EXCHANGE, RENAME_NOREPLACE, rename_at
 from avfs_git.paths import TreePath, split
 from avfs_git.vfs.merged import MergedTree
+from tests.support.trees import Described
 
 OLD_NS = 1_000_000_000 * 10**9
 """A time long before any test: what is older than a test must not have changed."""
@@ -46,25 +47,66 @@ class Step:
 
 
 NAMES = [b"a", b"b", b"c", b"d e", b"\xff\xfe"]
-_paths = st.lists(st.sampled_from(NAMES), min_size=1, max_size=3).map(b"/".join)
-_data = st.sampled_from([b"", b"x", b"some content\n"])
-_targets = st.sampled_from([b"a", b"../b", b"nowhere", b"c/a", b"."])
+_DATA = [b"", b"x", b"some content\n"]
+_TARGETS = [b"a", b"../b", b"nowhere", b"c/a", b".", b"b/a"]
+_NUMBERS = {
+    "chmod": [0o644, 0o755, 0o600, 0o700, 0o1777],
+    "truncate": [0, 3, 30, 70_000],
+    "write_at": [0, 5, 20],
+    "utime": [1, 7],
+}
+_NEW = ("create", "mkdir", "symlink", "mkfifo")
+_COMMON = ("rename", "rename", "rename", "exchange", "link", "unlink", "rmdir", "mkdir", "write_file", "write_file")
 
 
-def steps() -> st.SearchStrategy[Step]:
+@dataclass(frozen=True)
+class Draft:
+    """A step that is still to find its paths among those that are there."""
+
+    verb: Verb
+    first: int
+    second: int
+    name: bytes
+    choice: int
+    anywhere: bool
+    """Whether the first path may be one that is not there."""
+
+    def choose(self, entries: dict[bytes, Described]) -> Step:
+        """Choose paths in a tree as it is now."""
+        there = sorted(path for path in entries if path)
+        dirs = sorted(path for path, entry in entries.items() if entry[0] == stat.S_IFDIR)
+        fresh = dirs[self.first % len(dirs)]
+        path = fresh + b"/" + self.name if fresh else self.name
+        if there and not self.anywhere and self.verb not in _NEW:
+            path = there[self.first % len(there)]
+        number = _pick(_NUMBERS.get(self.verb, [0]), self.choice)
+        match self.verb:
+            case "rename" | "noreplace" | "exchange" | "link":
+                other = dirs[self.second % len(dirs)]
+                target = other + b"/" + self.name if other else self.name
+                if there and (self.verb == "exchange" or self.choice % 2):
+                    target = there[self.second % len(there)]
+                return Step(self.verb, path, target)
+            case "symlink":
+                return Step(self.verb, path, _pick(_TARGETS, self.choice))
+            case "write_file" | "append" | "write_at":
+                return Step(self.verb, path, _pick(_DATA, self.choice), number)
+        return Step(self.verb, path, number=number)
+
+
+_T = TypeVar("_T")
+
+
+def _pick(choices: list[_T], number: int) -> _T:
+    return choices[number % len(choices)]
+
+
+def drafts() -> st.SearchStrategy[Draft]:
     """Generate any step."""
-    one = st.sampled_from(["create", "mkdir", "unlink", "rmdir", "remove_tree", "set_xattr", "remove_xattr", "mkfifo"])
-    two = st.sampled_from(["rename", "rename", "rename", "noreplace", "exchange", "link"])
-    modes = st.sampled_from([0o644, 0o755, 0o600, 0o700, 0o1777])
-    return st.one_of(
-        st.builds(Step, one, _paths),
-        st.builds(Step, two, _paths, _paths),
-        st.builds(Step, st.sampled_from(["write_file", "append"]), _paths, _data),
-        st.builds(Step, st.just("write_at"), _paths, _data, st.integers(0, 20)),
-        st.builds(Step, st.just("truncate"), _paths, st.just(b""), st.sampled_from([0, 3, 30, 70_000])),
-        st.builds(Step, st.just("symlink"), _paths, _targets),
-        st.builds(Step, st.sampled_from(["chmod"]), _paths, st.just(b""), modes),
-        st.builds(Step, st.just("utime"), _paths, st.just(b""), st.integers(1, 1000)),
+    place = st.integers(0, 40)
+    verbs = st.sampled_from([*get_args(Verb), *_COMMON])
+    return st.builds(
+        Draft, verbs, place, place, st.sampled_from(NAMES), st.integers(0, 11), st.sampled_from([False, False, False, True])
     )
 
 
@@ -72,8 +114,7 @@ def _answer(call: Callable[[], object]) -> str | None:
     try:
         call()
     except OSError as error:
-        assert error.errno is not None
-        return errno.errorcode[error.errno]
+        return errno.errorcode[error.errno or 0]
     except PathEscapes:
         return ESCAPES
     return None
@@ -157,7 +198,9 @@ def take_in_directory(directory: Path, step: Step) -> str | None:
     base = os.fsencode(directory)
     if _leads_out(base, step.path, follow_last=step.verb == "write_file"):
         return ESCAPES
-    if step.verb in ("rename", "noreplace", "exchange", "link") and _leads_out(base, step.other, follow_last=False):
+    has_parent = os.path.isdir(base + b"/" + split(TreePath(step.path))[0])  # else the first path is what fails
+    two_paths = step.verb in ("rename", "noreplace", "exchange", "link")
+    if has_parent and two_paths and _leads_out(base, step.other, follow_last=False):
         return ESCAPES
     return _answer(lambda: _in_directory(base, step))
 

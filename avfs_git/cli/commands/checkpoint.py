@@ -47,7 +47,7 @@ def info(state: State, name: str) -> CheckpointDetails:
         return workspace.checkpoint_details(name)
 
 
-@verb("checkpoint diff", view="history", splits_at_dashes=True)
+@verb("checkpoint diff", view="history", unrecorded=("paths",), splits_at_dashes=True)
 @click.argument("old")
 @click.argument("new", required=False)
 @diff_options

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -46,7 +47,7 @@ def command(
             return workspace.export_path(path, destination, recursive=recursive, max_depth=max_depth, overwrite=overwrite)
         with _open_archive(destination, overwrite=overwrite) as file:
             moved = workspace.export_tar(path, file)
-    return None if to_stdout else moved
+    return None if to_stdout else replace(moved, destination=str(destination))
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -39,7 +40,7 @@ def command(state: State, source: Path, path: TreePath, recursive: bool, max_dep
         if not tar:
             return workspace.import_path(source, path, recursive=recursive, max_depth=max_depth)
         with _open_archive(source) as file:
-            return workspace.import_tar(file, path)
+            return replace(workspace.import_tar(file, path), source=str(source))
 
 
 @contextmanager

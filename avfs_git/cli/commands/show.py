@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from avfs_git.paths import TreePath
 
 
-@verb("show", view="history", splits_at_dashes=True)
+@verb("show", view="history", unrecorded=("paths",), splits_at_dashes=True)
 @click.argument("name", default="HEAD", metavar="[STATE]")
 @diff_options
 def command(state: State, name: str, stat: bool, name_status: bool, unified: int, paths: tuple[TreePath, ...]) -> ShowResult:
@@ -25,6 +25,7 @@ def command(state: State, name: str, stat: bool, name_status: bool, unified: int
     """
     check_options(stat=stat, name_status=name_status)
     wanted = paths_of(paths)
+    state.output.amend(paths=wanted)
     with state.open_vault_and_fork() as (vault, fork):
         details = vault.show(name, fork=fork)
         point = details.checkpoint

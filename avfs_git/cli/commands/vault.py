@@ -11,7 +11,7 @@ from avfs_git.cli.app import VerbGroup
 from avfs_git.cli.commands.fork import make_fork
 from avfs_git.cli.context import State, parse_target
 from avfs_git.cli.verb import HOST_PATH, verb
-from avfs_git.errors import BadUsage, ConfirmationNeeded, Interrupted, quote
+from avfs_git.errors import BadUsage, ConfirmationNeeded, quote
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import ConfigResult, ForkResult, VaultList
@@ -78,12 +78,8 @@ def delete(state: State, name: str, yes: bool) -> VaultInfo:
 
     This cannot be undone. Without a terminal to ask on, it needs `--yes`.
     """
-    if not yes:
-        answer = state.output.confirm(f"Delete vault {quote(name)} with everything in it?")
-        if answer is None:
-            raise ConfirmationNeeded(f"delete vault {quote(name)}")
-        if not answer:
-            raise Interrupted
+    if not yes and not state.output.confirm(f"Delete vault {quote(name)} with everything in it?"):
+        raise ConfirmationNeeded(f"delete vault {quote(name)}")
     return state.avfs.delete_vault(name)
 
 

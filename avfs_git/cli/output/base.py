@@ -56,8 +56,8 @@ class Output(Protocol):
     def working(self, message: str) -> AbstractContextManager[None]:
         """Show that something takes its time."""
 
-    def confirm(self, question: str) -> bool | None:
-        """Ask a person; None where nobody can be asked."""
+    def confirm(self, question: str) -> bool:
+        """Ask a person; no where nobody can be asked."""
 
     def failure(self, error: AvfsError, *, trace: str | None = None) -> None:
         """Report why the verb failed."""

@@ -67,9 +67,9 @@ class EnvelopeOutput:
         """Show nothing."""
         yield
 
-    def confirm(self, question: str) -> bool | None:  # noqa: ARG002 - nobody is asked
-        """Nobody can be asked."""
-        return None
+    def confirm(self, question: str) -> bool:  # noqa: ARG002 - nobody is asked
+        """Say no: nobody can be asked."""
+        return False
 
     def failure(self, error: AvfsError, *, trace: str | None = None) -> None:
         """Keep the failure; it replaces a result."""

@@ -29,6 +29,7 @@ Part = str | tuple[str, str]
 """A piece of a line: a text, or a text with a style."""
 
 _SHORT_ID = 12
+_SGR = {"bold": "1", "red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36"}
 
 
 class TextOutput:
@@ -97,10 +98,10 @@ class TextOutput:
         with Console(stderr=True, no_color=not self.color).status(defuse(message)):
             yield
 
-    def confirm(self, question: str) -> bool | None:
-        """Ask on the terminal; None where there is none."""
+    def confirm(self, question: str) -> bool:
+        """Ask on the terminal; no where there is none."""
         if not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
-            return None
+            return False
         _write_remark(f"{defuse(question)} [y/N] ")
         return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
@@ -119,27 +120,20 @@ class TextOutput:
 
     def _remark(self, label: str, message: str, style: str) -> None:
         text = defuse(message)
-        if label and self.color and _is_terminal(sys.stderr):
-            from rich.console import Console  # noqa: PLC0415 - only on a terminal
-            from rich.text import Text  # noqa: PLC0415
-
-            Console(stderr=True).print(Text.assemble((f"{label}: ", style), text), soft_wrap=True)
-            return
-        _write_remark(f"{label}: {text}\n" if label else f"{text}\n")
+        if label:
+            text = f"{_paint(f'{label}: ', style) if self.color and _is_terminal(sys.stderr) else f'{label}: '}{text}"
+        _write_remark(f"{text}\n")
 
     # --- what views write with -------------------------------------------------------------------
 
     def line(self, *parts: Part) -> None:
         """Write one line of the result."""
-        if self.on_terminal and self.color and any(isinstance(part, tuple) for part in parts):
-            from rich.text import Text  # noqa: PLC0415 - only on a terminal
-
-            self._print(
-                Text.assemble(*((defuse(part) if isinstance(part, str) else (defuse(part[0]), part[1])) for part in parts))
-            )
-            return
-        text = "".join(part if isinstance(part, str) else part[0] for part in parts)
-        self.raw((defuse(text) if self.on_terminal else text).encode("utf-8", "surrogateescape") + b"\n")
+        shown = []
+        for part in parts:
+            text, style = (part, "") if isinstance(part, str) else part
+            text = defuse(text) if self.on_terminal else text
+            shown.append(_paint(text, style) if self.on_terminal and self.color else text)
+        self.raw("".join(shown).encode("utf-8", "surrogateescape") + b"\n")
 
     def raw(self, data: bytes) -> None:
         """Write bytes of the result as they are."""
@@ -268,6 +262,13 @@ class TextOutput:
             raise OutputClosed from err
         except OSError as err:
             raise OutputLost(err) from err
+
+
+def _paint(text: str, style: str) -> str:
+    """Colour a text by hand: rich would wrap it and change its tabs."""
+    if not (text and style):
+        return text
+    return f"\x1b[{';'.join(_SGR[word] for word in style.split())}m{text}\x1b[0m"
 
 
 def _is_terminal(stream: object) -> bool:

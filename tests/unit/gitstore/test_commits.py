@@ -35,7 +35,11 @@ def test_a_commit_is_written_as_git_has_it() -> None:
 
 text = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=20)
 signatures = st.builds(
-    Signature, st.sampled_from(["Ada", "Żółć 鈴木"]), st.sampled_from(["a@b", "é@x"]), st.integers(0, 2**37), st.integers(-1439, 1439)
+    Signature,
+    st.sampled_from(["Ada", "Żółć 鈴木"]),
+    st.sampled_from(["a@b", "é@x"]),
+    st.integers(0, 2**37),
+    st.integers(-1439, 1439),
 )
 
 

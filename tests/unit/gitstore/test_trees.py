@@ -28,7 +28,9 @@ X = Oid(b"x" * 20)
 Y = Oid(b"y" * 20)
 OF = Oid(b"o" * 20)
 
-names = st.binary(min_size=1, max_size=8).filter(lambda name: b"/" not in name and b"\0" not in name and not is_forbidden_name(name))
+names = st.binary(min_size=1, max_size=8).filter(
+    lambda name: b"/" not in name and b"\0" not in name and not is_forbidden_name(name)
+)
 modes = st.sampled_from([MODE_FILE, MODE_EXEC, MODE_SYMLINK, MODE_TREE, MODE_GITLINK])
 oids = st.binary(min_size=20, max_size=20).filter(any).map(Oid)
 
@@ -77,6 +79,7 @@ ALLOWED = [
     b"\xe2\x80\x8c",
     b"with space",
     b"new\nline",
+    b".git\n",
     b" .git",
     b"~1",
 ]
@@ -316,7 +319,9 @@ short = st.sampled_from([b"a", b"b", b"a.b", b"c"])
 some_paths = st.lists(short, min_size=1, max_size=3).map(b"/".join)
 
 
-def apply_plainly(files: dict[bytes, tuple[int, Oid]], edits: dict[bytes, tuple[int, Oid] | None]) -> dict[bytes, tuple[int, Oid]]:
+def apply_plainly(
+    files: dict[bytes, tuple[int, Oid]], edits: dict[bytes, tuple[int, Oid] | None]
+) -> dict[bytes, tuple[int, Oid]]:
     """Apply edits one by one to a flat list of files, shallow ones first: what `edit_tree` has to agree with."""
     for path, change in sorted(edits.items(), key=lambda item: item[0].count(b"/")):
         files = {name: held for name, held in files.items() if name != path and not name.startswith(path + b"/")}
@@ -328,7 +333,9 @@ def apply_plainly(files: dict[bytes, tuple[int, Oid]], edits: dict[bytes, tuple[
     return files
 
 
-@given(st.lists(st.dictionaries(some_paths, st.none() | st.sampled_from([(MODE_FILE, X), (MODE_EXEC, Y)]), max_size=5), max_size=4))
+@given(
+    st.lists(st.dictionaries(some_paths, st.none() | st.sampled_from([(MODE_FILE, X), (MODE_EXEC, Y)]), max_size=5), max_size=4)
+)
 def test_edits_agree_with_a_flat_list_of_files(rounds: list[dict[bytes, tuple[int, Oid] | None]]) -> None:
     """Whatever is edited, the tree holds what a list of paths would."""
     sink = Sink()

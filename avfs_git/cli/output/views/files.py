@@ -53,7 +53,11 @@ def ls(text: TextOutput, result: Listing) -> None:
 def write(text: TextOutput, result: Written) -> None:
     """Say what was written."""
     file = result["file"]
-    text.line("Appended to " if result["appended"] else "Wrote ", (quote_path(file.path), "bold"), f" ({file.size} bytes)")
+    text.line(
+        "Appended to " if result["appended"] else "Wrote ",
+        (quote_path(file.path), "bold"),
+        f" ({_count(file.size, 'byte', 'bytes')})",
+    )
 
 
 def mkdir(text: TextOutput, result: Entries) -> None:
@@ -121,11 +125,16 @@ def export(text: TextOutput, result: TransferResult) -> None:
     _transfer(text, "Exported", result)
 
 
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
+
+
 def _transfer(text: TextOutput, word: str, result: TransferResult) -> None:
     text.line(
         f"{word} ",
         result.source,
         " to ",
         (result.destination, "bold"),
-        f": {result.files} files, {result.directories} directories, {result.total_bytes} bytes",
+        f": {_count(result.files, 'file', 'files')}, {_count(result.directories, 'directory', 'directories')}, ",
+        _count(result.total_bytes, "byte", "bytes"),
     )

@@ -47,6 +47,9 @@ def checkpoint_save(text: TextOutput, result: CheckpointResult) -> None:
     saved = result.checkpoint
     if result.outcome == "unchanged" or saved is None:
         text.line("Nothing changed since ", text.id(saved.id) if saved else "the fork was made")
+        label = text.request.get("label")
+        if saved and label:
+            text.line("Labelled it ", (str(label), "bold"))
         return
     label = f"{saved.labels[0]} " if saved.labels else ""
     text.line("Saved ", (label, "bold"), (text.id(saved.id), "yellow"), f" ({_count(result.changed_files)})")
@@ -111,7 +114,7 @@ def diff(text: TextOutput, difference: Diff) -> None:
             text.patch(file.patch)
     if difference.sidecar:
         text.flush()
-        text.note(f"{_count(difference.sidecar)} ignored or not known to git also differ: see them with `--json`.")
+        text.note(f"Also different, ignored or not known to git: {_count(difference.sidecar)}. See them with `--json`.")
 
 
 def _stat(text: TextOutput, difference: Diff) -> None:
@@ -131,23 +134,27 @@ def _stat(text: TextOutput, difference: Diff) -> None:
             continue
         scale = min(1.0, _STAT_WIDTH / most) if most else 0.0
         plus, minus = (max(1, round(count * scale)) if count else 0 for count in (file.additions, file.deletions))
-        count = file.additions + file.deletions
-        text.line(f" {name.ljust(name_width)} | {count:>{count_width}} ", ("+" * plus, "green"), ("-" * minus, "red"))
+        count = f"{file.additions + file.deletions:>{count_width}}"
+        bar = (" ", ("+" * plus, "green"), ("-" * minus, "red")) if plus or minus else ()
+        text.line(f" {name.ljust(name_width)} | {count}", *bar)
     insertions, deletions = sum(file.additions for file in files), sum(file.deletions for file in files)
     changed = _count([file.change for file in files], "file")
-    text.line(f" {changed} changed, {insertions} insertions(+), {deletions} deletions(-)")
+    plural = ("" if insertions == 1 else "s", "" if deletions == 1 else "s")
+    text.line(f" {changed} changed, {insertions} insertion{plural[0]}(+), {deletions} deletion{plural[1]}(-)")
 
 
 def checkpoint_restore(text: TextOutput, result: RestoreResult) -> None:
     """Say what was restored, or would be."""
+    name = str(text.request.get("name", ""))
+    target = f"{name} ({text.id(result.target)})" if name and name != result.target else text.id(result.target)
     if result.outcome == "planned":
-        text.line(f"Would change {_count(result.changed_files)}")
+        text.line(f"Would change {_count(result.changed_files)} to restore ", target)
     elif result.outcome == "unchanged":
-        text.line("Nothing differs from ", result.target)
+        text.line("Nothing differs from ", target)
     elif result.fork:
-        text.line("Restored ", (result.target, "bold"), " into fork ", (result.fork, "bold"))
+        text.line("Restored ", (target, "bold"), " into fork ", (result.fork, "bold"))
     else:
-        text.line("Restored ", (result.target, "bold"), f" ({_count(result.changed_files)})")
+        text.line("Restored ", (target, "bold"), f", {_count(result.changed_files)}")
     _changes(text, result.changed_files)
     if result.sidecar_changed:
         text.line(f"Beside it: {_count(result.sidecar_changed)} ignored or not known to git")
@@ -225,7 +232,7 @@ def show(text: TextOutput, result: ShowResult) -> None:
 
 def undo(text: TextOutput, result: UndoResult) -> None:
     """Say what was taken back."""
-    text.line("Undid ", (result.operation.description, "bold"), f" ({_count(result.changed_files)})")
+    text.line("Undid ", (result.operation.description, "bold"))
     _changes(text, result.changed_files)
     if result.saved:
         text.line("What was not saved is in ", text.id(result.saved))
@@ -234,7 +241,7 @@ def undo(text: TextOutput, result: UndoResult) -> None:
 
 def redo(text: TextOutput, result: UndoResult) -> None:
     """Say what was done again."""
-    text.line("Did again ", (result.operation.description, "bold"), f" ({_count(result.changed_files)})")
+    text.line("Did again ", (result.operation.description, "bold"))
     _changes(text, result.changed_files)
     if result.saved:
         text.line("What was not saved is in ", text.id(result.saved))

@@ -1,0 +1,211 @@
+"""The conversation with the kernel about one live tree.
+
+Decided here: what is negotiated, how requests are received and answers sent, and how the kernel is told to forget
+what it remembers. `fuse.server` is the one user. A channel may be used by several threads at once: each has a
+`Request` of its own to receive into, and a reply or notification is one system call.
+
+The point of the negotiation is that a warm tree asks nothing: opening, closing and listing need no request, names
+and attributes are good until they are invalidated, file contents, symbolic links and listings stay in the
+kernel's cache. So whoever changes a tree by another way than through the mount must say so, with `forget_content`
+and `forget_name`, from a thread that serves no request: the kernel takes the locks of the inode meanwhile, which
+a request that is being served may hold.
+
+Nothing survives a crash but the mount itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from typing import NamedTuple
+
+from avfs_git.errors import MountError
+from avfs_git.fuse import protocol as p
+
+MAX_IO = 1 << 20
+"""The largest read or write: what the kernel allows without a sysctl, 256 pages."""
+_BUFFER_SIZE = MAX_IO + 4096
+_PARALLEL = 64
+"""How many requests in the background (read-ahead, write-back) may wait at once."""
+
+_WANTED = (
+    p.ASYNC_READ
+    | p.BIG_WRITES
+    | p.DO_READDIRPLUS
+    | p.ASYNC_DIO
+    | p.NO_OPEN_SUPPORT
+    | p.PARALLEL_DIROPS
+    | p.ABORT_ERROR
+    | p.MAX_PAGES
+    | p.CACHE_SYMLINKS
+    | p.NO_OPENDIR_SUPPORT
+    | p.EXPLICIT_INVAL_DATA
+    | p.HANDLE_KILLPRIV_V2
+    | p.HAS_EXPIRE_ONLY
+    | p.HAS_RESEND
+)
+_NEEDED = p.NO_OPEN_SUPPORT | p.NO_OPENDIR_SUPPORT | p.MAX_PAGES
+_GONE = frozenset({errno.ENODEV, errno.ECONNABORTED, errno.ECONNRESET})
+
+
+class Agreed(NamedTuple):
+    """What this kernel and avfs agreed on."""
+
+    minor: int
+    flags: int
+
+    @property
+    def can_resend(self) -> bool:
+        """Whether a new server can ask for what the old one left unanswered (Linux 6.9)."""
+        return bool(self.flags & p.HAS_RESEND)
+
+    @property
+    def has_writeback(self) -> bool:
+        """Whether the kernel collects small writes before it sends them."""
+        return bool(self.flags & p.WRITEBACK_CACHE)
+
+
+class Request:
+    """One request of the kernel; each receiving thread uses one object again and again.
+
+    Attributes:
+        buffer: The request as it came, and what was there before behind its end.
+        end: Where it ends.
+        operation: What is asked for.
+        unique: Its number, which the answer repeats.
+        ino: The node that it is about.
+        uid: Who asks.
+        gid: The group of who asks.
+    """
+
+    __slots__ = ("buffer", "end", "gid", "ino", "operation", "uid", "unique", "view")
+
+    def __init__(self) -> None:
+        self.buffer = bytearray(_BUFFER_SIZE)
+        self.view = memoryview(self.buffer)
+        self.end = 0
+        self.operation = 0
+        self.unique = 0
+        self.ino = 0
+        self.uid = 0
+        self.gid = 0
+
+    def name_at(self, start: int) -> bytes:
+        """Take the name that stands there, up to the end of the request."""
+        return bytes(self.view[start : self.end - 1])
+
+    def names_at(self, start: int) -> tuple[bytes, bytes]:
+        """Take two names that stand one after the other."""
+        first, _, second = bytes(self.view[start : self.end - 1]).partition(b"\0")
+        return first, second
+
+
+class Channel:
+    """The descriptor on which the kernel speaks to the server of one mount."""
+
+    def __init__(self, fd: int) -> None:
+        """Take over a descriptor of `/dev/fuse`, which is closed with this object."""
+        self.fd = fd
+
+    def close(self) -> None:
+        """End the conversation: what still uses the tree gets errors. A second call does nothing."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def negotiate(self, *, writeback: bool = False) -> Agreed:
+        """Answer the kernel's first request.
+
+        Args:
+            writeback: Let the kernel collect small writes, see `fuse.server`.
+
+        Raises:
+            MountError: If the kernel is too old, or the mount has ended already.
+        """
+        request = Request()
+        while self.receive(request):
+            if request.operation != p.INIT:
+                self.reply_error(request, errno.EIO)
+                continue
+            major, minor, read_ahead, offered = p.INIT_IN.unpack_from(request.buffer, p.BODY)
+            if major > p.MAJOR:  # it asks again, in our version
+                self.reply(request, p.INIT_OUT.pack(p.MAJOR, p.MINOR_MAX, *[0] * 11))
+                continue
+            if offered & p.INIT_EXT:
+                offered |= int.from_bytes(request.view[p.BODY + p.INIT_IN.size :][:4], sys.byteorder) << 32
+            if major < p.MAJOR or minor < p.MINOR_MIN or offered & _NEEDED != _NEEDED:
+                self.reply_error(request, errno.EPROTO)
+                raise MountError(
+                    f"the kernel's FUSE {major}.{minor} is too old",
+                    hint="Linux 5.4 or newer is needed.",
+                    details={"version": f"{major}.{minor}"},
+                )
+            flags = offered & (_WANTED | (p.WRITEBACK_CACHE if writeback else 0))
+            if offered & p.INIT_EXT:
+                flags |= p.INIT_EXT
+            minor = min(minor, p.MINOR_MAX)
+            self.reply(
+                request,
+                p.INIT_OUT.pack(
+                    p.MAJOR, minor, max(read_ahead, MAX_IO), flags & 0xFFFF_FFFF, _PARALLEL, _PARALLEL * 3 // 4,
+                    MAX_IO, 1, MAX_IO // 4096, 0, flags >> 32, 0, 0,
+                ),
+            )  # fmt: skip
+            return Agreed(minor, flags)
+        raise MountError("the mount ended before it was ready")
+
+    def receive(self, request: Request) -> bool:
+        """Wait for a request; False when the tree is unmounted."""
+        while True:
+            try:
+                os.readv(self.fd, [request.buffer])
+            except OSError as error:
+                if error.errno in _GONE:
+                    return False
+                if error.errno in (errno.ENOENT, errno.EAGAIN, errno.EINTR):  # taken back before we had it
+                    continue
+                raise
+            request.end, request.operation, request.unique, request.ino, request.uid, request.gid, _, _, _ = (
+                p.IN_HEADER.unpack_from(request.buffer)
+            )
+            return True
+
+    def reply(self, request: Request, body: bytes | memoryview) -> None:
+        """Answer a request."""
+        self._send([p.OUT_HEADER.pack(16 + len(body), 0, request.unique), body])
+
+    def reply_error(self, request: Request, number: int) -> None:
+        """Answer that a request failed."""
+        self._send([p.OUT_HEADER.pack(16, -number, request.unique)])
+
+    def _send(self, pieces: list[bytes | memoryview]) -> None:
+        try:
+            os.writev(self.fd, pieces)
+        except OSError as error:
+            # ENOENT: who asked was killed and waits no more. The others: the tree is unmounted.
+            if error.errno != errno.ENOENT and error.errno not in _GONE:
+                raise
+
+    # --- telling the kernel ----------------------------------------------------------------------------------
+
+    def forget_content(self, ino: int) -> bool:
+        """Let the kernel forget attributes and content of a node; False if it did not know it."""
+        return self._notify(p.NOTIFY_INVAL_INODE, p.INVAL_INODE_OUT.pack(ino, 0, 0))
+
+    def forget_name(self, parent: int, name: bytes) -> bool:
+        """Let the kernel forget what a name in a directory means, also that there is nothing; False if it did not know."""
+        return self._notify(p.NOTIFY_INVAL_ENTRY, p.INVAL_ENTRY_OUT.pack(parent, len(name), 0) + name + b"\0")
+
+    def ask_again(self) -> None:
+        """Ask the kernel to send every request again that it has no answer to."""
+        os.writev(self.fd, [p.OUT_HEADER.pack(16, p.NOTIFY_RESEND, 0)])
+
+    def _notify(self, code: int, body: bytes) -> bool:
+        try:
+            os.writev(self.fd, [p.OUT_HEADER.pack(16 + len(body), code, 0), body])
+        except OSError as error:
+            if error.errno == errno.ENOENT or error.errno in _GONE:
+                return False
+            raise
+        return True

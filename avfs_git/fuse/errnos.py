@@ -1,0 +1,31 @@
+"""What a program in a live tree is told when a call of it fails.
+
+Decided here: the errno of a failure. The filesystem raises OSError with the number that the system itself would
+give, which is passed on; everything else is a fault of avfs or of the vault, told as EIO and logged with its
+traceback. `fuse.server` calls this, from any thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+
+_LOG = logging.getLogger(__name__)
+_LIMIT = 512
+"""Larger numbers are the kernel's own, which it refuses from a server."""
+
+
+def errno_of(error: BaseException, doing: str) -> int:
+    """Choose the errno that says what happened.
+
+    Args:
+        error: What was raised.
+        doing: What was asked for, for the log.
+    """
+    if isinstance(error, OSError) and error.errno is not None and 0 < error.errno < _LIMIT:
+        if error.errno == errno.EBADF:  # never a program's fault here: it names files by node
+            _LOG.error("%s used a closed descriptor", doing, exc_info=error)
+            return errno.EIO
+        return error.errno
+    _LOG.error("%s failed", doing, exc_info=error)
+    return errno.EIO

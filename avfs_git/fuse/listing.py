@@ -1,0 +1,76 @@
+"""Directories as a program reads them, piece by piece, while they change.
+
+Decided here: what the position in a listing is. The kernel opens and closes directories without telling, so there
+is no handle to keep a place in. The position after a name is a number made from the name itself: it stays good when
+other entries come and go (`rm -rf` removes what it has read), and after another server took over. Names are listed in
+the order of these numbers.
+
+A `Listings` remembers the directories that are being read; losing one costs reading it again. `fuse.server` calls it
+under its lock.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from typing import NamedTuple
+
+DOT, DOT_DOT = 1, 2
+"""Positions after `.` and `..`, which come first."""
+_FIRST = 16
+_MASK = (1 << 62) - 1
+_KEPT = 16
+
+
+class Listing(NamedTuple):
+    """The names of a directory as they were when somebody began to read it."""
+
+    positions: Sequence[int]
+    """The position after each name, ascending."""
+    names: Sequence[tuple[bytes, int]]
+    """Names and type bits."""
+
+    def after(self, position: int) -> int:
+        """Find the index of the first name behind a position."""
+        return bisect_right(self.positions, position)
+
+
+def position_of(name: bytes) -> int:
+    """Make the position of a name: positive, and so that 32-bit programs' libraries can carry it as 64 bits."""
+    return _FIRST + (int.from_bytes(blake2b(name, digest_size=8).digest(), "little") & _MASK)
+
+
+def make_listing(names: Iterable[tuple[bytes, int]]) -> Listing:
+    """Put names in order."""
+    found = sorted((position_of(name), name, kind) for name, kind in names)
+    positions = [position for position, _, _ in found]
+    for index in range(1, len(positions)):
+        # Two names of one number must not share a position: the second would be lost at the end of a piece.
+        if positions[index] <= positions[index - 1]:
+            positions[index] = positions[index - 1] + 1
+    return Listing(positions, [(name, kind) for _, name, kind in found])
+
+
+class Listings:
+    """The last few directories that were read, by node."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[int, Listing] = OrderedDict()
+
+    def find(self, ino: int) -> Listing | None:
+        """Find what was kept of a directory."""
+        return self._kept.get(ino)
+
+    def keep(self, ino: int, listing: Listing) -> Listing:
+        """Keep the listing of a directory while it is read."""
+        self._kept[ino] = listing
+        self._kept.move_to_end(ino)
+        if len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        return listing
+
+    def drop(self, ino: int) -> None:
+        """Forget a directory that was read to its end."""
+        self._kept.pop(ino, None)

@@ -1,0 +1,182 @@
+"""Mounting and unmounting FUSE file systems, and what is mounted where.
+
+Decided here: how a live tree gets onto a directory: root asks the kernel, everybody else the set-uid helper
+`fusermount3`. Nothing of the tree is executed as another user or as a device (`nosuid`, `nodev`). Any thread may call.
+A mount outlives the process that made it; whoever finds one whose server is gone unmounts it.
+"""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import os
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from avfs_git.errors import MountError
+
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV = 1, 2, 4  # linux/mount.h
+_MNT_DETACH = 2
+_HELPERS = ("fusermount3", "fusermount")
+_HELPER_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin:/run/wrappers/bin"
+"""Where set-uid helpers are; the caller's PATH is not asked, because what it names is executed."""
+_DEVICE = "/dev/fuse"
+_OCTAL = re.compile(rb"\\([0-7]{3})")
+
+
+class Mounted(NamedTuple):
+    """One line of the kernel's mount table."""
+
+    directory: Path
+    kind: str
+    source: str
+    device: tuple[int, int]
+
+
+def list_mounts() -> list[Mounted]:
+    """List what is mounted in this mount namespace, in the order in which it was. See proc_pid_mountinfo(5)."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+        before, _, after = line.partition(b" - ")
+        fields, kind_and_source = before.split(b" "), after.split(b" ")
+        major, _, minor = fields[2].partition(b":")
+        found.append(
+            Mounted(
+                Path(os.fsdecode(_unescape(fields[4]))),
+                os.fsdecode(kind_and_source[0]),
+                os.fsdecode(_unescape(kind_and_source[1])),
+                (int(major), int(minor)),
+            )
+        )
+    return found
+
+
+def _unescape(text: bytes) -> bytes:
+    return _OCTAL.sub(lambda match: bytes([int(match[1], 8)]), text)
+
+
+def mount_fuse(
+    directory: Path, *, source: str, subtype: str, read_only: bool = False, allow_other: bool = False, max_read: int
+) -> int:
+    """Mount a FUSE file system; give the descriptor on which the kernel speaks to its server.
+
+    The kernel checks permissions itself (`default_permissions`).
+
+    Args:
+        directory: Where.
+        source: What the mount table shows as the thing that is mounted.
+        subtype: What it shows as the kind, after `fuse.`.
+        read_only: Refuse every change, before anybody is asked.
+        allow_other: Let in other users than the one who mounts; for ordinary users only if the machine allows it.
+        max_read: The largest read that the server is asked for.
+
+    Raises:
+        MountError: If it cannot be done.
+    """
+    if os.geteuid() == 0:
+        return _mount_as_root(directory, source, subtype, read_only=read_only, allow_other=allow_other, max_read=max_read)
+    options = ["rw" if not read_only else "ro", "nosuid", "nodev", "default_permissions", f"max_read={max_read}"]
+    if allow_other:
+        options.append("allow_other")
+    escaped = source.replace("\\", "\\\\").replace(",", "\\,")
+    return _mount_by_helper(directory, [*options, f"subtype={subtype}", f"fsname={escaped}"])
+
+
+def _mount_as_root(
+    directory: Path, source: str, subtype: str, *, read_only: bool, allow_other: bool, max_read: int
+) -> int:
+    try:
+        fd = os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise MountError(
+            f"cannot open {_DEVICE}: {error.strerror}", hint="Load the kernel module with `modprobe fuse`."
+        ) from error
+    try:
+        options = f"fd={fd},rootmode=40000,user_id={os.getuid()},group_id={os.getgid()},default_permissions,max_read={max_read}"
+        if allow_other:
+            options += ",allow_other"
+        flags = _MS_NOSUID | _MS_NODEV | (_MS_RDONLY if read_only else 0)
+        libc = ctypes.CDLL(None, use_errno=True)
+        kind = f"fuse.{subtype}".encode()
+        if libc.mount(os.fsencode(source), os.fsencode(directory), kind, ctypes.c_ulong(flags), options.encode()):
+            number = ctypes.get_errno()
+            raise MountError(f"cannot mount at '{directory}': {os.strerror(number)}", details={"errno": number})
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _find_helper() -> str:
+    for name in _HELPERS:
+        found = shutil.which(name, path=_HELPER_PATH)
+        if found is not None:
+            return found
+    raise MountError("there is no 'fusermount3' here", hint="Install FUSE 3, on Debian with `apt install fuse3`.")
+
+
+def _mount_by_helper(directory: Path, options: Sequence[str]) -> int:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with ours:
+        with theirs:
+            done = subprocess.run(
+                [_find_helper(), "-o", ",".join(options), "--", os.fsdecode(directory)],
+                check=False,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                pass_fds=[theirs.fileno()],
+                env={"_FUSE_COMMFD": str(theirs.fileno()), "PATH": _HELPER_PATH, "LC_ALL": "C"},
+            )
+        if done.returncode:
+            said = done.stderr.decode("utf-8", "replace").strip() or f"it ended with {done.returncode}"
+            raise MountError(f"cannot mount at '{directory}': {said}")
+        room = array.array("i", [0])
+        _, ancillary, _, _ = ours.recvmsg(1, socket.CMSG_SPACE(room.itemsize))
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            room.frombytes(data[: room.itemsize])
+            os.set_inheritable(room[1], False)
+            return room[1]
+    raise MountError(f"cannot mount at '{directory}': the helper gave no descriptor")
+
+
+def unmount(directory: Path, *, lazy: bool = False) -> None:
+    """Take a mount away.
+
+    Args:
+        directory: Where it is.
+        lazy: Also when it is in use: it vanishes from the tree now and ends with its last user.
+
+    Raises:
+        MountError: If it is in use, or not mounted.
+    """
+    if os.geteuid() == 0:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.umount2(os.fsencode(directory), _MNT_DETACH if lazy else 0):
+            number = ctypes.get_errno()
+            raise MountError(f"cannot unmount '{directory}': {os.strerror(number)}", details={"errno": number})
+        return
+    flags = ["-u", "-z"] if lazy else ["-u"]
+    done = subprocess.run(
+        [_find_helper(), *flags, "--", os.fsdecode(directory)],
+        check=False,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env={"PATH": _HELPER_PATH, "LC_ALL": "C"},
+    )
+    if done.returncode:
+        raise MountError(f"cannot unmount '{directory}': {done.stderr.decode('utf-8', 'replace').strip()}")
+
+
+def set_read_ahead(device: tuple[int, int], kib: int) -> bool:
+    """Let the kernel read ahead that far on a mount; tell whether it may be set here (root)."""
+    try:
+        Path(f"/sys/class/bdi/{device[0]}:{device[1]}/read_ahead_kb").write_text(str(kib), "ascii")
+    except OSError:
+        return False
+    return True

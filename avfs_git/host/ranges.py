@@ -1,0 +1,29 @@
+"""Ranges of open files: reserving, punching and collapsing them, copying them, finding holes.
+
+Decided here: how the calls are spelled that Python has no or only half a name for. Any thread may call; nothing here
+is durable.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+
+KEEP_SIZE = 1  # linux/falloc.h
+
+
+def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
+    """Change the space of a range of a file, as fallocate(2) does.
+
+    Raises:
+        OSError: As the system gives it; EOPNOTSUPP where it has no such call.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    call = getattr(libc, "fallocate64", None) or getattr(libc, "fallocate", None)
+    if call is None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+    call.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    if call(fd, mode, offset, length):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

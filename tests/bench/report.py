@@ -1,0 +1,125 @@
+"""The table of the bars: as text for a terminal, and as docs/benchmarks.md.
+
+Decided here: what is said of the machine (nothing that names it), and how a bar that is not met is shown: with the
+cause that `CAUSES` knows.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.measure import measure, show_time
+from tests.bench.native import run
+
+CAUSES: dict[str, str] = {}
+"""Why a bar is missed, by the key of its row, from profiles."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    key: str
+    work: str
+    bar: str
+    measured: str
+    native: str = ""
+    ratio: str = ""
+    met: bool | None = None
+    """None where the line has no bar of its own."""
+
+    @property
+    def result(self) -> str:
+        """Say whether the bar is met."""
+        return "" if self.met is None else "met" if self.met else "MISSED"
+
+
+HEADINGS = ("Work", "Bar", "avfs", "git or plain files", "Ratio", "Result")
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return row.work, row.bar, row.measured, row.native, row.ratio, row.result
+
+
+def text_table(rows: Sequence[Row]) -> str:
+    """Lay the rows out in columns."""
+    lines = [HEADINGS, *(_cells(row) for row in rows)]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(HEADINGS))]
+    shown = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    shown.insert(1, "  ".join("-" * width for width in widths))
+    shown += [f"\n{row.work}: {CAUSES[row.key]}" for row in rows if row.met is False and row.key in CAUSES]
+    return "\n".join(shown)
+
+
+def markdown(rows: Sequence[Row], machine: Sequence[str], notes: Sequence[str]) -> str:
+    """Write the document."""
+    lines = [
+        "# Benchmarks",
+        "",
+        "<!-- Written by `make bench`. -->",
+        "",
+        *notes,
+        "",
+        "## The machine",
+        "",
+        *(f"- {fact}" for fact in machine),
+        "",
+        "## The bars",
+        "",
+        "| " + " | ".join(HEADINGS) + " |",
+        "|" + "---|" * len(HEADINGS),
+    ]
+    for row in rows:
+        cells = [*_cells(row)[:-1], f"**{row.result}**" if row.met is False else row.result]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    missed = [row for row in rows if row.met is False]
+    if missed:
+        lines += ["", "## What is missed, and why", ""]
+        lines += [f"- {row.work}: {row.measured} against {row.bar}. {CAUSES.get(row.key, 'Not looked into yet.')}" for row in missed]
+    return "\n".join(lines) + "\n"
+
+
+def describe_machine(scratch: Path) -> list[str]:
+    """Say what matters of the machine, and nothing that tells which one it is."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    load = os.getloadavg()[0]
+    file = scratch / "synced"
+
+    def write_and_sync() -> None:
+        fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        try:
+            os.write(fd, bytes(4096))
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    synced = measure(write_and_sync, 20)
+    file.unlink()
+    return [
+        f"{platform.system()} {platform.release()}, {platform.machine()}, {cores} cores{_processor()}; load at the start {load:.1f}",
+        f"Python {platform.python_version()} ({sys.implementation.name}), {run('git', '--version').strip()}",
+        f"file system {_file_system(scratch)}; writing 4 KiB with fsync takes {show_time(synced.median_s)}",
+    ]
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    return next((f" ({line.partition(':')[2].strip()})" for line in lines if line.startswith("model name")), "")
+
+
+def _file_system(place: Path) -> str:
+    """Name the kind of file system that a directory is on."""
+    try:
+        mounts = [line.split() for line in Path("/proc/self/mounts").read_text("utf-8", "replace").splitlines()]
+    except OSError:
+        return "unknown"
+    above = [(len(mount[1]), mount[2]) for mount in mounts if place.resolve().is_relative_to(mount[1])]
+    return max(above, default=(0, "unknown"))[1]

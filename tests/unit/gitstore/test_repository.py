@@ -1,0 +1,368 @@
+"""Repositories: what is made is whole, what cannot be trusted is refused."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from avfs_git.errors import AvfsError, FormatUnsupported, HostError, InternalError, InvalidName, NotAVault, ObjectMissing
+from avfs_git.gitstore._config import is_true, parse_config
+from avfs_git.gitstore.objects import KIND_BLOB, KIND_TREE, ObjectStore
+from avfs_git.gitstore.packwriter import PackWriter
+from avfs_git.gitstore.refs import RefChange, RefStore
+from avfs_git.gitstore.repository import (
+    check_repository,
+    common_dir,
+    find_git_dir,
+    import_objects_and_refs,
+    init_vault_repo,
+    read_config,
+    read_head,
+    read_shallow,
+)
+from avfs_git.paths import Oid
+from tests.support.objects import MemorySource
+
+A = Oid(b"a" * 20)
+
+
+def test_a_new_repository_passes_its_own_check(tmp_path: Path) -> None:
+    """What is made can be opened, and says which branch is its default."""
+    git_dir = tmp_path / "v.git"
+    init_vault_repo(git_dir, head="refs/heads/trunk")
+    check_repository(git_dir)
+
+    assert read_head(git_dir) == ("refs/heads/trunk", None)
+    assert read_config(git_dir)["core.fsync"] == ["all"]
+    assert read_shallow(git_dir) == frozenset()
+
+
+def test_nothing_is_overwritten(git_dir: Path) -> None:
+    """A repository, or a bad name, in the way of a new one is an error and stays as it is."""
+    before = sorted(git_dir.rglob("*"))
+    with pytest.raises(HostError):
+        init_vault_repo(git_dir)
+    with pytest.raises(InvalidName):
+        init_vault_repo(git_dir.with_name("other"), head="refs/heads/../x")
+
+    assert sorted(git_dir.rglob("*")) == before
+    assert not git_dir.with_name("other").exists()
+
+
+# --- checking ------------------------------------------------------------------------------------------------
+
+
+def add_config(git_dir: Path, text: str) -> None:
+    """Put more into the configuration."""
+    with (git_dir / "config").open("a") as file:
+        file.write(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[core]\n\trepositoryformatversion = 2\n",
+        "[core]\n\trepositoryformatversion = 1\n[extensions]\n\tobjectformat = sha256\n",
+        "[extensions]\n\tobjectFormat = sha256\n",
+        "[core]\n\trepositoryformatversion = 1\n[extensions]\n\trefstorage = reftable\n",
+        "[core]\n\trepositoryformatversion = 1\n[extensions]\n\tpartialclone = origin\n",
+        "[core]\n\trepositoryformatversion = 1\n[extensions]\n\tsomething-new = 1\n",
+        '[remote "origin"]\n\tpromisor = true\n',
+        '[Remote "a.b"]\n\tpartialCloneFilter = blob:none\n',
+    ],
+)
+def test_another_kind_of_repository_is_refused(git_dir: Path, text: str) -> None:
+    """What cannot be read as it says it must be is not read at all."""
+    add_config(git_dir, text)
+
+    with pytest.raises(FormatUnsupported):
+        check_repository(git_dir)
+
+
+@pytest.mark.parametrize("text", ["[core]\n\tbare = false\n", "[core]\n\tworktree = /x\n"])
+def test_a_repository_with_a_working_tree_is_no_vault(git_dir: Path, text: str) -> None:
+    """A repository whose files somebody works on is a source, not a vault."""
+    add_config(git_dir, text)
+
+    with pytest.raises(NotAVault):
+        check_repository(git_dir)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[core]\n\trepositoryformatversion = 1\n[extensions]\n\tobjectformat = SHA1\n\tnoop = 1\n", '[remote "o"]\n\turl = x\n'],
+)
+def test_harmless_settings_are_no_obstacle(git_dir: Path, text: str) -> None:
+    """Extensions that change nothing here, and remotes, are accepted."""
+    add_config(git_dir, text)
+    check_repository(git_dir)
+
+
+@pytest.mark.parametrize("name", ["objects", "refs", "objects/pack", "objects/info", "refs/heads"])
+def test_directories_may_not_lead_elsewhere(git_dir: Path, tmp_path: Path, name: str) -> None:
+    """A symbolic link in the place of a directory is refused."""
+    (git_dir / name).rename(tmp_path / "elsewhere")
+    (git_dir / name).symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(NotAVault):
+        check_repository(git_dir)
+
+
+@pytest.mark.parametrize("name", ["config", "HEAD", "objects/info/alternates", "commondir"])
+def test_files_may_not_be_links_or_devices(git_dir: Path, tmp_path: Path, name: str) -> None:
+    """A symbolic link or a fifo in the place of a file is refused, without waiting for anybody."""
+    path = git_dir / name
+    path.unlink(missing_ok=True)
+    path.symlink_to("/dev/zero")
+    with pytest.raises(NotAVault):
+        check_repository(git_dir)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(NotAVault):
+        check_repository(git_dir)
+
+
+@pytest.mark.parametrize("name", ["objects", "refs", "HEAD"])
+def test_an_incomplete_repository_is_refused(git_dir: Path, name: str) -> None:
+    """Without objects, refs or HEAD it is none."""
+    (git_dir / name).rename(git_dir / "moved")
+
+    with pytest.raises(NotAVault):
+        check_repository(git_dir)
+    with pytest.raises(NotAVault):
+        check_repository(git_dir / "none")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"", b"garbage\n", b"ref: ../../x\n", b"ref: /etc/passwd\n", b"ref: refs/heads/../../x\n", b"ref: HEAD\n", b"\0" * 41],
+)
+def test_a_head_that_leads_elsewhere_is_refused(git_dir: Path, head: bytes) -> None:
+    """HEAD is a branch or a commit, nothing else."""
+    (git_dir / "HEAD").write_bytes(head)
+
+    with pytest.raises(NotAVault):
+        check_repository(git_dir)
+
+
+def test_borrowed_objects_are_refused(git_dir: Path, tmp_path: Path) -> None:
+    """A vault that needs the objects of another repository is not one."""
+    alternates = git_dir / "objects" / "info" / "alternates"
+    for line in (str(tmp_path), "../../other/objects", "#comment\n/etc"):
+        alternates.write_text(f"{line}\n")
+        with pytest.raises(NotAVault):
+            check_repository(git_dir)
+    alternates.write_text("# nothing\n\n")
+    check_repository(git_dir)
+
+
+# --- finding -------------------------------------------------------------------------------------------------
+
+
+def test_a_repository_is_found_from_its_working_tree(tmp_path: Path) -> None:
+    """A directory, a file that names one, or the directory itself: each leads to the repository."""
+    for name in ("work", "linked", "plain", "broken"):
+        (tmp_path / name).mkdir()
+    init_vault_repo(tmp_path / "work" / ".git")
+    private = tmp_path / "work" / ".git" / "worktrees" / "linked"
+    private.mkdir(parents=True)
+    (private / "HEAD").write_text("ref: refs/heads/side\n")
+    (private / "commondir").write_text("../..\n")
+    (tmp_path / "linked" / ".git").write_text("gitdir: ../work/.git/worktrees/linked\n")
+    (tmp_path / "broken" / ".git").write_text("gitdir: nowhere\n")
+
+    assert find_git_dir(tmp_path / "work") == tmp_path / "work" / ".git"
+    assert find_git_dir(tmp_path / "work" / ".git") == tmp_path / "work" / ".git"
+    linked = find_git_dir(tmp_path / "linked")
+    assert linked is not None
+    assert linked.resolve() == private
+    assert common_dir(linked).resolve() == tmp_path / "work" / ".git"
+    assert read_head(linked) == ("refs/heads/side", None)
+    with pytest.raises(NotAVault):
+        check_repository(linked)
+    assert find_git_dir(tmp_path / "plain") is None
+    assert find_git_dir(tmp_path / "broken") is None
+    assert find_git_dir(tmp_path / "none") is None
+
+
+# --- taking over ---------------------------------------------------------------------------------------------
+
+
+class Source:
+    """A repository with a commit, a branch, a tag and loose objects beside packs."""
+
+    def __init__(self, git_dir: Path) -> None:
+        init_vault_repo(git_dir)
+        self.git_dir = git_dir
+        memory = MemorySource()
+        tree = memory.add_tree({b"a/b": (0o100644, b"content"), b"c": (0o100755, b"x")})
+        self.commit = memory.add_commit(tree)
+        self.loose = memory.add(KIND_BLOB, b"loose")
+        memory.write_to(git_dir)
+        with ObjectStore(git_dir) as store:
+            writer = PackWriter(store)
+            self.packed = writer.add(KIND_BLOB, b"packed")
+            writer.finish()
+        refs = RefStore(git_dir)
+        self.refs = {"refs/heads/main": self.commit, "refs/heads/side/x": self.commit, "refs/tags/v1": self.commit}
+        refs.update([RefChange(name, None, oid) for name, oid in self.refs.items()])
+        refs.update([RefChange("refs/remotes/origin/main", None, self.commit)])
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    """A repository to take over."""
+    return Source(tmp_path / "source.git")
+
+
+def test_history_is_taken_over(source: Source, git_dir: Path) -> None:
+    """All objects, branches, tags and HEAD come along, as links; the source is as it was."""
+    before = {path: path.stat().st_mtime_ns for path in source.git_dir.rglob("*")}
+
+    assert import_objects_and_refs(source.git_dir, git_dir) == "refs/heads/main"
+    assert RefStore(git_dir).list() == source.refs
+    with ObjectStore(git_dir) as store:
+        assert store.read_blob(source.loose) == b"loose"
+        assert store.read_blob(source.packed) == b"packed"
+        tree = store.read_tree(store.read_commit(source.commit).tree)
+        assert set(tree) == {b"a", b"c"}
+    shared = [path for path in (git_dir / "objects").rglob("*") if path.is_file()]
+    assert shared
+    assert all(path.stat().st_nlink == 2 for path in shared)
+    assert {path: path.stat().st_mtime_ns for path in source.git_dir.rglob("*")} == before
+    check_repository(git_dir)
+
+
+def test_objects_are_copied_where_they_cannot_be_linked(source: Source, git_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Across file systems, or where linking is forbidden, the files are copied."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    import_objects_and_refs(source.git_dir, git_dir)
+    monkeypatch.undo()
+    with ObjectStore(git_dir) as store:
+        assert store.read_blob(source.loose) == b"loose"
+        assert store.read_blob(source.packed) == b"packed"
+    files = [path for path in (git_dir / "objects").rglob("*") if path.is_file()]
+    assert all(path.stat().st_nlink == 1 for path in files)
+    assert not any(path.name.startswith("tmp_") for path in files)
+
+
+def test_borrowed_objects_come_along(source: Source, git_dir: Path, tmp_path: Path) -> None:
+    """What the source borrows from others, directly or not, is here afterwards, and nothing is borrowed."""
+    chain = [tmp_path / f"borrower{number}.git" for number in range(2)]
+    for number, path in enumerate(chain):
+        init_vault_repo(path)
+        other = chain[number - 1] if number else source.git_dir
+        (path / "objects/info/alternates").write_text(f"# comment\n../../{other.name}/objects\n{path}/objects\n/nowhere\n")
+    RefStore(chain[1]).update([RefChange("refs/heads/main", None, source.commit)])
+    import_objects_and_refs(chain[1], git_dir)
+
+    check_repository(git_dir)
+    with ObjectStore(git_dir) as store:
+        assert store.exists(source.packed)
+        assert store.read_commit(source.commit)
+
+
+def test_a_detached_head_is_told_apart(source: Source, git_dir: Path) -> None:
+    """A source that is on no branch gives none; its commit can be asked for."""
+    (source.git_dir / "HEAD").write_text(f"{source.commit.hex()}\n")
+
+    assert import_objects_and_refs(source.git_dir, git_dir) is None
+    assert read_head(source.git_dir) == (None, source.commit)
+
+
+def test_a_shallow_source_stays_shallow(source: Source, git_dir: Path) -> None:
+    """Where history was cut off is known afterwards."""
+    (source.git_dir / "shallow").write_text(f"{source.commit.hex()}\n")
+    import_objects_and_refs(source.git_dir, git_dir)
+
+    assert read_shallow(git_dir) == {source.commit}
+
+
+def test_a_source_with_missing_objects_is_refused(source: Source, git_dir: Path) -> None:
+    """A branch whose commit is not there is reported, and no ref comes to name it."""
+    RefStore(source.git_dir).update([RefChange("refs/heads/lost", None, A)])
+
+    with pytest.raises(ObjectMissing):
+        import_objects_and_refs(source.git_dir, git_dir)
+    assert RefStore(git_dir).list() == {}
+
+
+def test_only_objects_of_a_source_are_taken(source: Source, git_dir: Path, tmp_path: Path) -> None:
+    """Links, strange names, hooks and configuration of a source stay where they are."""
+    (tmp_path / "secret").write_text("secret")
+    (source.git_dir / "objects" / "ab").mkdir(exist_ok=True)
+    (source.git_dir / "objects" / "ab" / ("c" * 38)).symlink_to(tmp_path / "secret")
+    with pytest.raises(AvfsError):
+        import_objects_and_refs(source.git_dir, git_dir)
+    (source.git_dir / "objects" / "ab" / ("c" * 38)).unlink()
+    (source.git_dir / "objects" / "ab" / "strange").write_text("x")
+    (source.git_dir / "objects" / "pack" / "tmp_pack_1").write_text("x")
+    (source.git_dir / "hooks").mkdir()
+    import_objects_and_refs(source.git_dir, git_dir)
+
+    names = {path.name for path in git_dir.rglob("*")}
+    assert not {"hooks", "strange", "tmp_pack_1", "c" * 38} & names
+
+
+def test_a_repository_with_refs_takes_nothing_over(source: Source, git_dir: Path) -> None:
+    """Taking over is for new repositories only."""
+    import_objects_and_refs(source.git_dir, git_dir)
+
+    with pytest.raises(InternalError):
+        import_objects_and_refs(source.git_dir, git_dir)
+
+
+def test_an_unborn_source_gives_its_branch(tmp_path: Path, git_dir: Path) -> None:
+    """A repository without commits gives the branch that it would begin."""
+    init_vault_repo(tmp_path / "new.git", head="refs/heads/begin")
+
+    assert import_objects_and_refs(tmp_path / "new.git", git_dir) == "refs/heads/begin"
+    assert RefStore(git_dir).head() == "refs/heads/begin"
+
+
+def test_a_new_object_of_the_vault_does_not_reach_the_source(source: Source, git_dir: Path) -> None:
+    """What is written to the vault stays in the vault."""
+    import_objects_and_refs(source.git_dir, git_dir)
+    with ObjectStore(git_dir) as store:
+        writer = PackWriter(store)
+        oid = writer.add(KIND_TREE, b"")
+        writer.finish()
+
+    assert not ObjectStore(source.git_dir).exists(oid)
+
+
+# --- configuration -------------------------------------------------------------------------------------------
+
+
+def test_configuration_is_read_as_git_reads_it() -> None:
+    """Sections, subsections, quotes, escapes, comments and continued lines have git's meaning."""
+    data = b"""\
+; comment
+[core] bare = true # rest
+  empty =
+\tflag
+[Sub "Na\\"me.x"]
+KEY = " quoted # ; " tail \\
+  more
+esc = a\\tb\\\\c
+[old.Style]\tkey=1
+garbage ]
+[core]
+bare = false
+"""
+    assert parse_config(data) == {
+        "core.bare": ["true", "false"],
+        "core.empty": [""],
+        "core.flag": ["true"],
+        'sub.Na"me.x.key': [" quoted # ;  tail   more"],
+        'sub.Na"me.x.esc': ["a\tb\\c"],
+        "old.style.key": ["1"],
+        "old.style.garbage": ["true"],
+    }
+    assert [is_true(value) for value in ("true", "YES", "on", "1", "0", "false", "")] == [True] * 4 + [False] * 3
