@@ -105,6 +105,13 @@ class MergedView:
         Nodes that callers still hold are dead afterwards: every use of them raises ENOENT.
         """
         with self._lock:
+            self.close()
+            self.upper.reopen()
+            self._start()
+
+    def close(self) -> None:
+        """Drop every node and descriptor for good."""
+        with self._lock:
             for node in self.inodes:
                 node.parent = None
                 node.aliases = None
@@ -116,8 +123,6 @@ class MergedView:
                 node.held = None
             self.inodes.clear()
             self._pinned = 0
-            self.upper.reopen()
-            self._start()
 
     # --- nodes ---------------------------------------------------------------------------------------------
 

@@ -247,12 +247,12 @@ def export_path(
                 raise PathUnsuitable(b"/" + path, "is a directory; export it with `-r`")
             else:
                 destination.mkdir(parents=True, exist_ok=True)
-                _export_directory(merged, path, node, destination, max_depth, overwrite, tally)
+                _export_directory(merged, node, destination, max_depth, overwrite, tally)
     return tally.result("/" + show_path(path), str(destination))
 
 
 def _export_directory(
-    merged: MergedTree, path: TreePath, node: Node, destination: Path, max_depth: int | None, overwrite: bool, tally: _Tally
+    merged: MergedTree, node: Node, destination: Path, max_depth: int | None, overwrite: bool, tally: _Tally
 ) -> None:
     root = os.open(destination, os.O_RDONLY | os.O_DIRECTORY)
     made: list[tuple[TreePath, Node]] = []

@@ -89,7 +89,7 @@ class OpenWorkspace:
         """Give up what is open. A second call does nothing."""
         if not self.is_closed:
             self.is_closed = True
-            self.merged.forget_all()
+            self.merged.close()
             self.lock.close()
 
     def is_gone(self) -> bool:
@@ -102,6 +102,7 @@ class OpenWorkspace:
 
     def _open_lower(self) -> LowerTree:
         state = self.state
+        self._lower_of = (state.base, state.sidecar)
         if state.base is None:
             return LowerTree(self.vault.store, None, None, default_mtime_ns=state.created_at_ns or 0)
         commit = self.vault.store.read_commit(Oid(bytes.fromhex(state.base)))
@@ -164,7 +165,7 @@ class OpenWorkspace:
     def _catch_up(self) -> None:
         """Bring memory up to date with the disk, after another process or a crash."""
         state = _load_state(self.vault, self.layout)
-        moved = (state.base, state.sidecar) != (self.state.base, self.state.sidecar)
+        moved = (state.base, state.sidecar) != self._lower_of
         self.state = state
         if moved:
             self.lower = self._open_lower()

@@ -147,11 +147,18 @@ def test_what_git_pruned_is_missing(repo: GitRepo) -> None:
 def test_git_forbids_the_same_names(tmp_path: Path) -> None:
     """On thousands of generated names, git's own check of trees and ours agree."""
     rng = random.Random(3)
-    parts = [
-        b".", b"g", b"i", b"t", b"G", b"T", b".git", b"git~1", b"GIT~1", b" ", b":", b"\\", b"~", b"1", b"x", b"\xe2\x80\x8c", b"\xe2\x81\xaf",
-        b"\xef\xbb\xbf", b"\xe2\x80", b"\xc3\xa9", b"\xff", b"\xed\xa0\x80", b"\xef\xbf\xbe", b"\xf4\x90\x80\x80", b"\xf0\x9f\x98\x80", b"\xc0\xaf",
-        b"\xe2\x80\x89", b"\n", b"..", b"::$INDEX_ALLOCATION", b"\xe1\xbf\xbf", b"\xe0\x80\x80", b"\xf0\x80\x80\x80", b"\xf8",
-    ]  # fmt: skip
+    parts = [b".", b"g", b"i", b"t", b"G", b"T", b".git", b"git~1", b"GIT~1", b" ", b":", b"\\", b"~", b"1", b"x", b"\n", b".."]
+    parts += [
+        b"\xe2\x80\x8c",
+        b"\xe2\x81\xaf",
+        b"\xef\xbb\xbf",
+        b"\xe2\x80\x89",
+        b"\xc3\xa9",
+        b"\xf0\x9f\x98\x80",
+        b"\xe1\xbf\xbf",
+    ]
+    parts += [b"\xe2\x80", b"\xff", b"\xed\xa0\x80", b"\xef\xbf\xbe", b"\xf4\x90\x80\x80", b"\xc0\xaf", b"\xe0\x80\x80", b"\xf8"]
+    parts += [b"\xf0\x80\x80\x80", b"::$INDEX_ALLOCATION"]
     names = {b"".join(rng.choices(parts, k=rng.randint(1, 6))) for _ in range(6_000)}
     names |= {prefix + b".git" + suffix for prefix in parts for suffix in parts}
     memory = MemorySource()

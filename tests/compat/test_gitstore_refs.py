@@ -226,7 +226,7 @@ def test_killed_by_a_signal_at_any_moment_nothing_needs_a_hand(repo: GitRepo, co
         a, b = (bytes.fromhex(oid) for oid in sys.argv[2:4])
         print(flush=True)
         while True:
-            refs.update([RefChange("refs/heads/x", refs.read("refs/heads/x"), a), RefChange("refs/heads/y", refs.read("refs/heads/y"), a)])
+            refs.update([RefChange(name, refs.read(name), a) for name in ("refs/heads/x", "refs/heads/y")])
             refs.update([RefChange("refs/heads/x", a, None), RefChange("refs/heads/y", a, b)])
     """)
     rng = random.Random(4)

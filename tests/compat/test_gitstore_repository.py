@@ -274,7 +274,8 @@ def test_git_is_not_run_under_a_configuration_that_could_run_programs(vault: Git
 
     with pytest.raises(GitFailed) as raised:
         fsck(vault.git_dir)
-    assert text.split("[")[1].split("]")[0].split()[0].lower() in raised.value.message
+    section = text[1:].partition("]")[0].partition(" ")[0].lower()
+    assert f"'{section}." in raised.value.message
 
 
 def test_only_known_commands_are_run(vault: GitRepo) -> None:

@@ -39,7 +39,8 @@ def describe_upper(directory: Path) -> dict[bytes, Described]:
 
 def assert_same(ours: dict[bytes, Described], kernels: dict[bytes, Described], started_ns: int) -> None:
     """Compare two descriptions; times of now may differ from each other, times from before may not."""
-    assert {path: entry[:5] for path, entry in ours.items()} == {path: entry[:5] for path, entry in kernels.items()}
+    keys=[p for p in ours.keys()|kernels.keys() if (ours.get(p) or ())[:5]!=(kernels.get(p) or ())[:5]]
+    assert not keys, [(p,ours.get(p),kernels.get(p)) for p in keys]
     for path, entry in kernels.items():
         if len(entry) > 5:
             here, there = ours[path][5], entry[5]

@@ -33,7 +33,7 @@ def test_a_commit_is_written_as_git_has_it() -> None:
     )
 
 
-text = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=20)
+text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
 signatures = st.builds(
     Signature,
     st.sampled_from(["Ada", "Żółć 鈴木"]),

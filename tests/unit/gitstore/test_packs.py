@@ -76,7 +76,7 @@ def test_a_big_pack_is_not_copied_again_and_again(store: ObjectStore) -> None:
 def test_packs_that_git_marked_are_left_alone(store: ObjectStore) -> None:
     """A pack that is to be kept stays, and nothing is merged where git keeps a list of all packs."""
     fill(store, 6)
-    kept = sorted(packs_in(store.git_dir))[0]
+    kept = min(packs_in(store.git_dir))
     (store.objects_dir / "pack" / f"{kept}.keep").touch()
 
     assert consolidate_packs(store, more_than=4) == 5

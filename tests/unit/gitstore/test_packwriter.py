@@ -22,6 +22,7 @@ from avfs_git.gitstore.objects import KIND_BLOB, KIND_COMMIT, KIND_TREE, ObjectS
 from avfs_git.gitstore.packfile import CHUNK, BadPack, PackIndex
 from avfs_git.gitstore.packwriter import DryWriter, ObjectSink, PackWriter, SizeChanged, build_index, hash_file
 from avfs_git.gitstore.trees import MODE_FILE, serialize_tree
+from avfs_git.host.durable import write_all
 from avfs_git.paths import Oid
 from tests.support.objects import MemorySource
 
@@ -126,12 +127,11 @@ def test_big_blobs_that_are_there_are_not_stored_again(store: ObjectStore, tmp_p
 
 
 def test_discarding_leaves_nothing(writer: PackWriter, git_dir: Path) -> None:
-    """A writer that is given up, also by an exception, leaves no file."""
+    """A writer that is given up, or left without finishing, leaves no file."""
     writer.add(KIND_BLOB, os.urandom(1000))
     writer.discard()
-    with pytest.raises(RuntimeError), PackWriter(writer.store) as other:
+    with PackWriter(writer.store) as other:
         other.add(KIND_BLOB, os.urandom(1000))
-        raise RuntimeError
 
     assert files_in(git_dir) == []
 
@@ -267,13 +267,12 @@ def test_a_full_disk_while_spilling_keeps_what_was_there(
     writer = PackWriter(store)
     contents = [os.urandom(600) for _ in range(9)]
     full = [False]
-    real = packwriter.write_all
 
     def write_some(fd: int, data: bytes) -> None:
         if full[0]:
             os.write(fd, data[:100])
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        real(fd, data)
+        write_all(fd, data)
 
     monkeypatch.setattr(packwriter, "write_all", write_some)
     for number, data in enumerate(contents):

@@ -265,7 +265,7 @@ def test_borrowed_objects_come_along(source: Source, git_dir: Path, tmp_path: Pa
     check_repository(git_dir)
     with ObjectStore(git_dir) as store:
         assert store.exists(source.packed)
-        assert store.read_commit(source.commit)
+        assert store.read_commit(source.commit).parents == ()
 
 
 def test_a_detached_head_is_told_apart(source: Source, git_dir: Path) -> None:

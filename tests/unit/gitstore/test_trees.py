@@ -210,7 +210,7 @@ class Sink(MemorySource):
         super().__init__()
         self.added: list[Oid] = []
 
-    def add(self, kind: int, data: bytes) -> Oid:
+    def add(self, kind: int, data: bytes, *, keep: bool = False) -> Oid:
         """Keep an object and note it."""
         oid = super().add(kind, data)
         self.added.append(oid)

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from avfs_git.errors import HostError
-from avfs_git.host import durable
 from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably, sync_file_system, write_all, write_file_atomically
 
 
@@ -49,7 +48,7 @@ def test_a_failed_write_keeps_the_old_content(tmp_path: Path, monkeypatch: pytes
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(durable.os, call, refuse)
+        patch.setattr(os, call, refuse)
         with pytest.raises(HostError) as raised:
             write_file_atomically(path, b"new")
 
@@ -64,7 +63,7 @@ def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     real = os.write
     fd = os.open(tmp_path / "f", os.O_CREAT | os.O_WRONLY)
     with monkeypatch.context() as patch:
-        patch.setattr(durable.os, "write", lambda fd, data: real(fd, bytes(data[:7])))
+        patch.setattr(os, "write", lambda fd, data: real(fd, bytes(data[:7])))
         write_all(fd, bytes(range(200)))
     os.close(fd)
 

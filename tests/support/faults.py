@@ -1,0 +1,157 @@
+"""Vaults to break, what they must still hold afterwards, and ways to die in the middle.
+
+Decided here: the one vault that all fault tests begin with (`make_vault`), what a workspace holds as a value
+(`read_files`), and what must be true of a vault after any interruption (`check_vault`).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from avfs_git import Avfs, Vault, Workspace, faults
+from avfs_git.model import Kind
+
+Files = dict[bytes, tuple[str, int, bytes]]
+"""Path -> kind, permission bits, content: times aside, all that a workspace holds."""
+
+UNCOMMITTED = b"never committed, never to be lost\n"
+
+
+def make_source(directory: Path) -> Path:
+    """Fill a directory with one of everything that a vault can begin with."""
+    for name in ("dir/deep", "empty", "build"):
+        (directory / name).mkdir(parents=True)
+    (directory / ".gitignore").write_bytes(b"build/\n*.log\n")
+    (directory / "a").write_bytes(b"a\n")
+    (directory / "dir" / "b").write_bytes(b"b\n")
+    (directory / "dir" / "deep" / "c").write_bytes(b"c\n")
+    (directory / "tool").write_bytes(b"#!/bin/sh\n")
+    (directory / "tool").chmod(0o755)
+    (directory / "secret.log").write_bytes(b"ignored\n")
+    (directory / "build" / "out.o").write_bytes(b"warm build output\n")
+    (directory / "link").symlink_to("dir/b")
+    return directory
+
+
+def make_vault(home: Path, source: Path) -> Vault:
+    """Make a vault whose fork `work` has two labels, a restore behind it, and uncommitted changes of every kind."""
+    vault = Avfs(home).create_vault("v", source=source)
+    work = vault.fork("work")
+    work.write("a", b"first\n")
+    work.write("only-one", b"1\n")
+    work.checkpoint("one")
+    work.write("a", b"second\n")
+    work.write("many/f", b"f\n")
+    work.remove("only-one")
+    work.remove("dir", recursive=True)
+    work.checkpoint("two")
+    work.write("uncommitted", UNCOMMITTED)
+    work.write("a", b"third, uncommitted\n")
+    work.write("build/out.o", b"rebuilt\n")
+    work.remove("tool")
+    work.chmod("many/f", 0o600)
+    return vault
+
+
+def read_files(work: Workspace) -> Files:
+    """Read all that a workspace shows."""
+    found: Files = {}
+    stack = [b""]
+    while stack:
+        for info in work.list_dir(stack.pop() or "/"):
+            path = info.path.strip(b"/")
+            content = b""
+            if info.kind is Kind.DIRECTORY:
+                stack.append(path)
+            elif info.kind is Kind.FILE:
+                content = work.read(path)
+            elif info.kind is Kind.SYMLINK:
+                content = work.read_link(path)
+            found[path] = (info.kind, info.mode & 0o7777, content)
+    return found
+
+
+def git(git_dir: Path, *arguments: str) -> str:
+    """Run git in a vault; it must succeed."""
+    done = subprocess.run(["git", f"--git-dir={git_dir}", *arguments], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+    return done.stdout
+
+
+def check_objects(git_dir: Path) -> None:
+    """Demand that git finds no fault."""
+    done = subprocess.run(
+        ["git", f"--git-dir={git_dir}", "fsck", "--strict", "--full", "--no-dangling", "--no-progress"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    found = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("notice: ")]
+
+    assert (done.returncode, found) == (0, []), found
+
+
+def check_vault(vault: Vault) -> None:
+    """Demand what must hold after any interruption: nothing is damaged, or the doctor mends it, and no lock is left."""
+    check_objects(vault.path)
+    report = vault.doctor()
+    if any(problem.fixable for problem in report.problems):
+        vault.doctor(repair=True)
+        report = vault.doctor()
+
+    assert [problem for problem in report.problems if problem.severity != "warning"] == []
+
+    locks = [path for path in vault.path.rglob("*.lock") if "consolidate" not in path.name]
+    transactions = vault.path / "avfs" / "reftxn"
+
+    assert locks == []
+    assert not transactions.is_dir() or list(transactions.iterdir()) == []
+
+
+def reachable_contents(git_dir: Path) -> set[bytes]:
+    """Read all blobs that refs keep; only for small vaults."""
+    ids = [line.split()[0] for line in git(git_dir, "rev-list", "--objects", "--all").splitlines()]
+    done = subprocess.run(
+        ["git", f"--git-dir={git_dir}", "cat-file", "--batch", "--buffer"],
+        input="\n".join(ids).encode(),
+        check=True,
+        capture_output=True,
+    )
+    found: set[bytes] = set()
+    at = 0
+    while at < len(done.stdout):
+        end = done.stdout.index(b"\n", at)
+        _, kind, size = done.stdout[at:end].split()
+        if kind == b"blob":
+            found.add(done.stdout[end + 1 : end + 1 + int(size)])
+        at = end + 2 + int(size)
+    return found
+
+
+def die_in(action: Callable[[], object], point: int) -> bool:
+    """Run an action in a child process that dies at the n-th fault point; tell whether it did.
+
+    The action opens what it uses itself: nothing that is open here may be shared with the child.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # fork in a process with threads, which the child does not use
+        pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            faults.arm(faults.DieAt(point))
+            action()
+            status = 0
+        finally:
+            os._exit(status)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    assert status in (0, faults.DieAt.STATUS), f"the child ended with status {status}"
+    return status == faults.DieAt.STATUS
