@@ -26,10 +26,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 from avfs_git.errors import HostError, InvalidInput, NoVaultChosen, PathUnsuitable, VaultNotFound
 from avfs_git.host.durable import host_errors, write_file_atomically
+from avfs_git.host.locks import LOCK_TIMEOUT_S
+from avfs_git.lazy import LazyModule
 from avfs_git.model import (
     Checkpoint,
     CheckpointDetails,
@@ -51,27 +53,41 @@ from avfs_git.model import (
     Warning,
 )
 from avfs_git.paths import ROOT, TreePath, check_vault_name, parse_tree_path
-from avfs_git.workspace import forks, labels
-from avfs_git.workspace.checkpoint import read_status, save_checkpoint
-from avfs_git.workspace.compare import diff_commits, diff_workspace
-from avfs_git.workspace.create import create_vault
-from avfs_git.workspace.doctor import examine_vault
-from avfs_git.workspace.files import Files
-from avfs_git.workspace.fold import fold_workspace
-from avfs_git.workspace.history import (
-    describe_checkpoint,
-    find_version,
-    list_checkpoints,
-    list_path_versions,
-    read_log,
-    stream_past,
-)
-from avfs_git.workspace.restore import put_back, restore_state
-from avfs_git.workspace.revisions import resolve_revision
-from avfs_git.workspace.transfer import export_path, export_tar, import_path, import_tar
-from avfs_git.workspace.undo import redo, undo
 from avfs_git.workspace.vault import OpenVault
-from avfs_git.workspace.workspace import LOCK_TIMEOUT_S, OpenWorkspace
+
+if TYPE_CHECKING:
+    from avfs_git.workspace import (
+        checkpoint,
+        compare,
+        create,
+        doctor,
+        files,
+        fold,
+        forks,
+        history,
+        labels,
+        restore,
+        revisions,
+        transfer,
+        undo,
+    )
+    from avfs_git.workspace import workspace as workspaces
+else:
+    # A light command must not pay for what it does not use.
+    checkpoint = LazyModule("avfs_git.workspace.checkpoint")
+    compare = LazyModule("avfs_git.workspace.compare")
+    create = LazyModule("avfs_git.workspace.create")
+    doctor = LazyModule("avfs_git.workspace.doctor")
+    files = LazyModule("avfs_git.workspace.files")
+    fold = LazyModule("avfs_git.workspace.fold")
+    forks = LazyModule("avfs_git.workspace.forks")
+    history = LazyModule("avfs_git.workspace.history")
+    labels = LazyModule("avfs_git.workspace.labels")
+    restore = LazyModule("avfs_git.workspace.restore")
+    revisions = LazyModule("avfs_git.workspace.revisions")
+    transfer = LazyModule("avfs_git.workspace.transfer")
+    undo = LazyModule("avfs_git.workspace.undo")
+    workspaces = LazyModule("avfs_git.workspace.workspace")
 
 __all__ = ["Avfs", "PathLike", "Vault", "Workspace"]
 
@@ -146,7 +162,7 @@ class Avfs:
             HostError: If the source or the disk cannot be used; nothing is left behind.
         """
         path = self._path_of(name)
-        created = create_vault(path, source=source, branch=branch, identity=self._identity, clock_ns=self._clock_ns)
+        created = create.create_vault(path, source=source, branch=branch, identity=self._identity, clock_ns=self._clock_ns)
         vault = self._open(path, name)
         vault.warnings = created.warnings
         if self.current_vault() is None:
@@ -245,7 +261,7 @@ class Vault:
         self._core = core
         self._is_current = is_current
         self._lock_timeout_s = lock_timeout_s
-        self._workspaces: dict[str, OpenWorkspace] = {}
+        self._workspaces: dict[str, workspaces.OpenWorkspace] = {}
         self._lock = threading.RLock()
         self.warnings: tuple[Warning, ...] = ()
 
@@ -273,13 +289,13 @@ class Vault:
         """The bare repository."""
         return self._core.git_dir
 
-    def _open_workspace(self, fork: str) -> OpenWorkspace:
+    def _open_workspace(self, fork: str) -> workspaces.OpenWorkspace:
         with self._lock:
             opened = self._workspaces.get(fork)
             if opened is None or opened.is_closed or opened.is_gone():
                 if opened is not None:
                     opened.close()
-                opened = OpenWorkspace(self._core, fork, recover=put_back, lock_timeout_s=self._lock_timeout_s)
+                opened = workspaces.OpenWorkspace(self._core, fork, recover=restore.put_back, lock_timeout_s=self._lock_timeout_s)
                 self._workspaces[fork] = opened
             return opened
 
@@ -389,11 +405,11 @@ class Vault:
 
     def log(self, rev: str = "HEAD", *, fork: str | None = None, limit: int = 50, with_files: bool = False) -> list[LogEntry]:
         """List the commits that lead to a state, newest first."""
-        return read_log(self._core, rev, fork=fork or self._core.default_fork(), limit=limit, with_files=with_files)
+        return history.read_log(self._core, rev, fork=fork or self._core.default_fork(), limit=limit, with_files=with_files)
 
     def show(self, rev: str, *, fork: str | None = None) -> CheckpointDetails:
         """Describe a checkpoint and what it changed. Counting what it holds costs its whole tree."""
-        return describe_checkpoint(self._core, rev, fork=fork or self._core.default_fork())
+        return history.describe_checkpoint(self._core, rev, fork=fork or self._core.default_fork())
 
     def diff(
         self,
@@ -416,9 +432,9 @@ class Vault:
             patches: Whether to compare content, beside names.
         """
         fork = fork or self._core.default_fork()
-        left = resolve_revision(self._core, old, fork=fork) if old is not None else None
-        right = resolve_revision(self._core, new, fork=fork)
-        return diff_commits(self._core, left, right, paths=_tree_paths(paths), context=context, patches=patches)
+        left = revisions.resolve_revision(self._core, old, fork=fork) if old is not None else None
+        right = revisions.resolve_revision(self._core, new, fork=fork)
+        return compare.diff_commits(self._core, left, right, paths=_tree_paths(paths), context=context, patches=patches)
 
     def operations(self, *, fork: str | None = None, limit: int = 50) -> list[Operation]:
         """List what was done, newest first."""
@@ -431,15 +447,15 @@ class Vault:
             NothingToUndo: If there is none.
             CannotUndo: If a ref has moved since.
         """
-        return undo(self._core, fork, self._open_workspace)
+        return undo.undo(self._core, fork, self._open_workspace)
 
     def redo(self, *, fork: str | None = None) -> UndoResult:
         """Do the operation again that was taken back last."""
-        return redo(self._core, fork, self._open_workspace)
+        return undo.redo(self._core, fork, self._open_workspace)
 
     def doctor(self, *, repair: bool = False) -> DoctorReport:
         """Examine the vault and its workspaces; with `repair`, mend what can be mended."""
-        return examine_vault(self._core, self._open_workspace, repair=repair)
+        return doctor.examine_vault(self._core, self._open_workspace, repair=repair)
 
 
 class Workspace:
@@ -450,8 +466,8 @@ class Workspace:
         self.fork = fork
         self.ephemeral = ephemeral
         self._core = vault._core  # noqa: SLF001 - the two classes are one interface
-        self._held: OpenWorkspace | None = None
-        self._held_files: Files | None = None
+        self._held: workspaces.OpenWorkspace | None = None
+        self._held_files: files.Files | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -467,15 +483,15 @@ class Workspace:
         self._held_files = None
 
     @property
-    def _opened(self) -> OpenWorkspace:
+    def _opened(self) -> workspaces.OpenWorkspace:
         held = self._held
         if held is None or held.is_closed:
             held = self._held = self.vault._open_workspace(self.fork)  # noqa: SLF001 - the two classes are one interface
-            self._held_files = Files(held)
+            self._held_files = files.Files(held)
         return held
 
     @property
-    def _files(self) -> Files:
+    def _files(self) -> files.Files:
         held = self._held
         if held is None or held.is_closed:
             self._opened  # noqa: B018 - opens it
@@ -504,8 +520,8 @@ class Workspace:
         """
         tree_path = parse_tree_path(path)
         if version is not None:
-            at = find_version(self._core, self.fork, tree_path, version).checkpoint
-        return self._files.stream(tree_path) if at is None else stream_past(self._core, at, tree_path, fork=self.fork)
+            at = history.find_version(self._core, self.fork, tree_path, version).checkpoint
+        return self._files.stream(tree_path) if at is None else history.stream_past(self._core, at, tree_path, fork=self.fork)
 
     def write(
         self,
@@ -599,7 +615,7 @@ class Workspace:
     def status(self) -> Status:
         """Tell what is not committed. Writes nothing."""
         with self._opened.locked() as locked:
-            return read_status(locked)
+            return checkpoint.read_status(locked)
 
     def checkpoint(self, label: str | None = None, *, description: str | None = None) -> CheckpointResult:
         """Commit what changed. Durable when it returns; costs what changed.
@@ -613,15 +629,15 @@ class Workspace:
             FileChanging: If a file keeps changing while it is read.
         """
         with self._opened.locked() as locked:
-            return save_checkpoint(locked, label=label, message=description)
+            return checkpoint.save_checkpoint(locked, label=label, message=description)
 
     def list_checkpoints(self, *, limit: int = 100) -> list[Checkpoint]:
         """List checkpoints, newest first."""
-        return list_checkpoints(self._core, self.fork, limit=limit)
+        return history.list_checkpoints(self._core, self.fork, limit=limit)
 
     def checkpoint_details(self, name: str) -> CheckpointDetails:
         """Describe a checkpoint by label or id, and count what it holds."""
-        return describe_checkpoint(self._core, name, fork=self.fork)
+        return history.describe_checkpoint(self._core, name, fork=self.fork)
 
     def delete_checkpoint(self, label: str) -> Checkpoint:
         """Take a label away. The commit stays in the history; it can be undone."""
@@ -642,14 +658,14 @@ class Workspace:
             CheckpointNotFound: If there is nothing of that name.
             PathNotFound: If a path is neither there nor in the target.
         """
-        oid = resolve_revision(self._core, target, fork=self.fork)
+        oid = revisions.resolve_revision(self._core, target, fork=self.fork)
         if into is not None:
             if paths or dry_run:
                 raise InvalidInput("restoring into a new fork takes no paths and no dry run")
             self.vault.fork(into, source=self.fork, at=oid.hex())
             return RestoreResult("restored", oid.hex(), (), fork=into)
         with self._opened.locked() as locked:
-            return restore_state(locked, oid, paths=_tree_paths(paths), dry_run=dry_run, name=target)
+            return restore.restore_state(locked, oid, paths=_tree_paths(paths), dry_run=dry_run, name=target)
 
     def diff(
         self,
@@ -664,7 +680,7 @@ class Workspace:
         if new is not None:
             return self.vault.diff(old or "HEAD", new, fork=self.fork, paths=paths, context=context, patches=patches)
         with self._opened.locked() as locked:
-            return diff_workspace(locked, old, paths=_tree_paths(paths), context=context, patches=patches)
+            return compare.diff_workspace(locked, old, paths=_tree_paths(paths), context=context, patches=patches)
 
     def log(self, *, limit: int = 50, with_files: bool = False) -> list[LogEntry]:
         """List the commits of the fork, newest first."""
@@ -674,17 +690,17 @@ class Workspace:
 
     def path_versions(self, path: PathLike, *, limit: int | None = None) -> list[PathVersion]:
         """List the states that a path had, newest first; the oldest is number 1."""
-        return list_path_versions(self._core, self.fork, parse_tree_path(path), limit=limit)
+        return history.list_path_versions(self._core, self.fork, parse_tree_path(path), limit=limit)
 
     def checkout_path(self, path: PathLike, *, version: int | None = None, at: str | None = None) -> RestoreResult:
         """Bring one path to an earlier version of it, or to what it is in a checkpoint."""
         tree_path = parse_tree_path(path)
         if (version is None) == (at is None):
             raise InvalidInput("name either a version or a checkpoint")
-        target = find_version(self._core, self.fork, tree_path, version).checkpoint if version is not None else str(at)
-        oid = resolve_revision(self._core, target, fork=self.fork)
+        target = history.find_version(self._core, self.fork, tree_path, version).checkpoint if version is not None else str(at)
+        oid = revisions.resolve_revision(self._core, target, fork=self.fork)
         with self._opened.locked() as locked:
-            return restore_state(locked, oid, paths=[tree_path], name=at or f"version {version}", kind="checkout")
+            return restore.restore_state(locked, oid, paths=[tree_path], name=at or f"version {version}", kind="checkout")
 
     def revert_path(self, path: PathLike) -> RestoreResult:
         """Bring one path to the version before its present one; what is uncommitted counts as the present one.
@@ -694,12 +710,12 @@ class Workspace:
         """
         tree_path = parse_tree_path(path)
         with self._opened.locked() as locked:
-            save_checkpoint(locked, message="save before revert", description="save before revert")
-            versions = list_path_versions(self._core, self.fork, tree_path, limit=2)
+            checkpoint.save_checkpoint(locked, message="save before revert", description="save before revert")
+            versions = history.list_path_versions(self._core, self.fork, tree_path, limit=2)
             if len(versions) < 2:
                 raise PathUnsuitable(b"/" + tree_path, "has no earlier version")
-            oid = resolve_revision(self._core, versions[1].checkpoint, fork=self.fork)
-            return restore_state(locked, oid, paths=[tree_path], name=f"version {versions[1].number}", kind="revert")
+            oid = revisions.resolve_revision(self._core, versions[1].checkpoint, fork=self.fork)
+            return restore.restore_state(locked, oid, paths=[tree_path], name=f"version {versions[1].number}", kind="revert")
 
     def undo(self) -> UndoResult:
         """Take back the last operation on this fork."""
@@ -716,7 +732,7 @@ class Workspace:
     def fold(self) -> bool:
         """Make the head the new lower layer and drop what the upper one repeats of it; False if that was so."""
         with self._opened.locked() as locked:
-            return fold_workspace(locked)
+            return fold.fold_workspace(locked)
 
     # --- in and out ---------------------------------------------------------------------------------------
 
@@ -724,23 +740,23 @@ class Workspace:
         self, source: Path, path: PathLike = "/", *, recursive: bool = True, max_depth: int | None = None
     ) -> TransferResult:
         """Copy a file or directory of the host into the workspace. Links that lead out of the source are left out."""
-        return import_path(self._opened, Path(source), parse_tree_path(path), recursive=recursive, max_depth=max_depth)
+        return transfer.import_path(self._opened, Path(source), parse_tree_path(path), recursive=recursive, max_depth=max_depth)
 
     def import_tar(self, file: BinaryIO, path: PathLike = "/") -> TransferResult:
         """Unpack a tar archive, compressed or not, into the workspace."""
-        return import_tar(self._opened, file, parse_tree_path(path))
+        return transfer.import_tar(self._opened, file, parse_tree_path(path))
 
     def export_path(
         self, path: PathLike, destination: Path, *, recursive: bool = True, max_depth: int | None = None, overwrite: bool = False
     ) -> TransferResult:
         """Copy a file or directory of the workspace to the host."""
-        return export_path(
+        return transfer.export_path(
             self._opened, parse_tree_path(path), Path(destination), recursive=recursive, max_depth=max_depth, overwrite=overwrite
         )
 
     def export_tar(self, path: PathLike, file: BinaryIO) -> TransferResult:
         """Write a tar archive of a file or directory of the workspace."""
-        return export_tar(self._opened, parse_tree_path(path), file)
+        return transfer.export_tar(self._opened, parse_tree_path(path), file)
 
 
 def _tree_paths(paths: Sequence[PathLike]) -> list[TreePath]:

@@ -22,7 +22,7 @@ git -C "$place/project" -c core.hooksPath=/dev/null commit -q -m "demo: the proj
 echo "SECRET=1" >"$place/project/.env"
 printf '.env\n' >>"$place/project/.git/info/exclude"
 run avfs vault create demo --from "$place/project"
-run avfs --vault demo log -n 3
+run avfs --vault demo log -n 3 --name-status | sed -n 1,5p
 run avfs --vault demo tree / -L 1
 
 say "2. Two agents, each in a fork of its own"
@@ -40,11 +40,11 @@ run avfs --vault demo@agent-a diff HEAD~1 HEAD --stat
 
 say "4. Agent A goes wrong: everything is deleted"
 run avfs --vault demo@agent-a rm -r avfs_git docs NOTES.md >/dev/null
-run avfs --vault demo@agent-a checkpoint restore planned --dry-run | head -n 3
-run avfs --vault demo@agent-a checkpoint restore planned | head -n 1
+run avfs --vault demo@agent-a checkpoint restore planned --dry-run | sed -n '1,3p'
+run avfs --vault demo@agent-a checkpoint restore planned | sed -n '1,2p'
 run avfs --vault demo@agent-a cat docs/plan.txt; echo
-run avfs --vault demo@agent-a undo | head -n 1
-run avfs --vault demo@agent-a redo | head -n 1
+run avfs --vault demo@agent-a undo | sed -n '1,2p'
+run avfs --vault demo@agent-a redo | sed -n '1,2p'
 
 say "5. Agent B saw nothing of it; a program reads JSON"
 run avfs --vault demo@agent-b status --json

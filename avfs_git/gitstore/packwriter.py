@@ -371,8 +371,11 @@ class PackWriter:
         kind, size, start = packfile.parse_entry_header(self._entry(offset, 32))
         if offset < self._held_from:
             assert self._file is not None  # noqa: S101 - what is not held was spilled
-            with host_errors("read a pack"):
-                data = packfile.inflate_entry(self._file[0], offset, self._entry(offset, 4096), start, size)
+            try:
+                with host_errors("read a pack"):
+                    data = packfile.inflate_entry(self._file[0], offset, self._entry(offset, 4096), start, size)
+            except packfile.BadPack as error:
+                raise ObjectCorrupt(oid.hex(), str(error)) from error
         else:
             data = zlib.decompressobj().decompress(self._entry(offset + start, _deflated_at_most(size)))
         if hash_object(kind, data) != oid:

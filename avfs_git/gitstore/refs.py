@@ -70,10 +70,22 @@ class _Lock:
 
 @dataclass(slots=True)
 class _PackedRefs:
-    """What `packed-refs` held when it was last read."""
+    """What `packed-refs` held when it was last read, and what it was then."""
 
     stamp: tuple[int, int, int] | None = None
     refs: dict[str, Oid] = field(default_factory=dict)
+    _directories: set[str] | None = None
+
+    def holds_below(self, name: str) -> bool:
+        """Tell whether the name of a packed ref begins with this one and a slash."""
+        if self._directories is None:
+            self._directories = set()
+            for ref in self.refs:
+                directory = ref.rpartition("/")[0]
+                while directory and directory not in self._directories:
+                    self._directories.add(directory)
+                    directory = directory.rpartition("/")[0]
+        return name in self._directories
 
 
 def check_ref_name(name: str) -> str:
@@ -118,7 +130,7 @@ class RefStore:
             check_ref_name(name)
             found = self._read_loose(name)
             if found is None:
-                return self._read_packed().get(name)
+                return self._read_packed().refs.get(name)
             if isinstance(found, bytes):
                 return found
             name = found
@@ -128,7 +140,7 @@ class RefStore:
         """Return all refs whose name starts so, in order of name; damaged ones are left out."""
         loose, _ = self._walk(prefix)
         # Loose ones first: one that git packs meanwhile is then found among the packed ones.
-        found = {name: oid for name, oid in self._read_packed().items() if name.startswith(prefix)}
+        found = {name: oid for name, oid in self._read_packed().refs.items() if name.startswith(prefix)}
         for name, value in loose.items():
             if isinstance(value, bytes):
                 found[name] = value
@@ -206,21 +218,21 @@ class RefStore:
                         found[full] = value
         return found, damaged
 
-    def _read_packed(self) -> dict[str, Oid]:
+    def _read_packed(self) -> _PackedRefs:
         """Return the packed refs, read again if the file is another one."""
         path = self._root + b"packed-refs"
         known = self._packed
         try:
             status = os.stat(path)
         except FileNotFoundError:
-            return {}
+            return _PackedRefs()
         if known.stamp == (status.st_ino, status.st_size, status.st_mtime_ns):
-            return known.refs
+            return known
         refs, stamp = _parse_packed(path)
         # A file written in the last moments may be replaced by another with the same stamp.
         recent = stamp is None or time.time_ns() - stamp[2] < 2_000_000_000
-        self._packed = _PackedRefs(None if recent else stamp, refs)
-        return refs
+        self._packed = known = _PackedRefs(None if recent else stamp, refs)
+        return known
 
     # --- moving ------------------------------------------------------------------------------------------
 
@@ -255,7 +267,7 @@ class RefStore:
                 if change.new is not None:
                     written.append(prepared)
             faults.reach("refs.locked")
-            packed = _parse_packed(self._root + b"packed-refs")[0]
+            packed = self._read_packed()
             for change in changes:
                 self._check(change, packed)
             # Before any of them gets a ref's name, else a power cut may leave the ref empty; and one after the other,
@@ -263,7 +275,7 @@ class RefStore:
             for prepared in written:
                 os.fsync(prepared.fd)
             faults.reach("refs.checked")
-            self._move_all(changes, locks, packed)
+            self._move_all(changes, locks, packed.refs)
             faults.reach("refs.moved")
 
     def set_head(self, name: str) -> None:
@@ -287,23 +299,23 @@ class RefStore:
             lock.linked = False
             fsync_dir(self.git_dir)
 
-    def _check(self, change: RefChange, packed: dict[str, Oid]) -> None:
+    def _check(self, change: RefChange, packed: _PackedRefs) -> None:
         """Compare a locked ref with what it is believed to hold, and its name with those of others."""
         name = change.name
         loose = self._read_loose(name)
         if isinstance(loose, str):
             raise RefConflict(name, _hex(change.old), f"ref: {loose}")
-        actual = packed.get(name) if loose is None else loose
+        actual = packed.refs.get(name) if loose is None else loose
         if actual != change.old:
             raise RefConflict(name, _hex(change.old), _hex(actual))
         if change.old is None and change.new is not None:
             parts = name.split("/")
             for end in range(3, len(parts)):
                 above = "/".join(parts[:end])
-                if above in packed or isinstance(self._read_loose(above), bytes):
+                if above in packed.refs or isinstance(self._read_loose(above), bytes):
                     raise RefConflict(name, None, f"'{above}' exists")
             below = f"{name}/"
-            if any(other.startswith(below) for other in packed) or any(self._walk(below)):
+            if packed.holds_below(name) or any(self._walk(below)):
                 raise RefConflict(name, None, f"'{below}' exists")
 
     def _move_all(self, changes: Sequence[RefChange], locks: dict[str, _Lock], packed: dict[str, Oid]) -> None:

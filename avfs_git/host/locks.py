@@ -24,6 +24,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+LOCK_TIMEOUT_S = 10.0
+"""How long a lock is waited for where the caller does not say."""
 _COMMIT = slice(16, 36)
 _RETIRED = 36
 _OWNER_AT = 64

@@ -14,7 +14,7 @@ KEEP_SIZE = 1  # linux/falloc.h
 
 
 def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
-    """Change the space of a range of a file, as fallocate(2) does.
+    """Change the space that a range of a file takes: reserve, punch, zero, collapse or insert it.
 
     Raises:
         OSError: As the system gives it; EOPNOTSUPP where it has no such call.

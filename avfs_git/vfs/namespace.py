@@ -128,6 +128,39 @@ class Namespace(CopyingView):
                 self._settle_in_place(parent, directory.fd, name, mode & 0o7777, owner)
             return self._add_new(parent, name, kind)
 
+    def create_unnamed(self, parent: Node, mode: int | None = None, *, owner: Owner | None = None) -> Node:
+        """Make an empty file without a name, as O_TMPFILE does; it is there while it is pinned, and `link` can name it.
+
+        Args:
+            parent: The directory that a name would be in.
+            mode: Its exact permission bits; None for what the process's umask leaves of 0666.
+            owner: Its user and group; None for the process's own.
+
+        Raises:
+            OSError: EOPNOTSUPP where the file system under the upper layer has no such files.
+        """
+        with self._lock:
+            if not parent.is_dir:
+                raise fail(errno.ENOTDIR, parent.name)
+            if self._is_gone(parent):
+                raise fail(errno.ENOENT, parent.name)
+            self._bring_up(parent)
+            masked = 0o666 if mode is None else mode & 0o777
+            data = Descriptor(os.open(b".", os.O_TMPFILE | os.O_RDWR, masked, dir_fd=self.upper.work.fd))
+            data.writable = True
+            uid, gid = owner or (-1, -1)
+            if self._hands_group_on(parent):
+                gid = os.stat(self._dir_fd(parent).fd).st_gid
+            if uid >= 0 or gid >= 0:
+                os.fchown(data.fd, uid, gid)
+            if mode is not None:
+                os.fchmod(data.fd, mode & 0o7777)
+            node = self.inodes.add(Node(stat.S_IFREG, parent, b"", None, upper=True))
+            node.parent, node.held = None, data
+            node.has_xattrs = False
+            node.links = 0
+            return node
+
     def link(self, node: Node, parent: Node, name: bytes) -> Node:
         """Give a file one more name.
 
@@ -139,17 +172,16 @@ class Namespace(CopyingView):
             self._check_new(parent, name)
             if node.is_dir:
                 raise fail(errno.EPERM, name)
-            if node.parent is None:
+            if node.parent is None and node.held is None:
                 raise fail(errno.ENOENT, name)
             self._bring_up(node)
             self._bring_up(parent)
             directory = self._dir_fd(parent)
-            source = self._dir_fd(node.parent)
             try:
-                os.link(node.name, name, src_dir_fd=source.fd, dst_dir_fd=directory.fd, follow_symlinks=False)
+                self._link_at(node, directory.fd, name)
             except FileExistsError:
                 temporary = self.upper.new_name()
-                os.link(node.name, temporary, src_dir_fd=source.fd, dst_dir_fd=self.upper.work.fd, follow_symlinks=False)
+                self._link_at(node, self.upper.work.fd, temporary)
                 faults.reach("namespace.linked")
                 self.upper.show_instead(temporary, directory.fd, name)
             status = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
@@ -160,6 +192,14 @@ class Namespace(CopyingView):
                 parent.listing[name] = node.kind
             self._report_name(parent, name)
             return node
+
+    def _link_at(self, node: Node, directory: int, name: bytes) -> None:
+        if node.parent is not None:
+            source = self._dir_fd(node.parent)
+            os.link(node.name, name, src_dir_fd=source.fd, dst_dir_fd=directory, follow_symlinks=False)
+        elif node.held is not None:
+            # The system refuses with ENOENT what had a name and lost it; a file made without one may get its first.
+            os.link(b"/proc/self/fd/%d" % node.held.fd, name, dst_dir_fd=directory, follow_symlinks=True)
 
     def _prepare_new(self, parent: Node, name: bytes) -> Descriptor:
         """Make sure that a name can be made, and bring the directory up."""

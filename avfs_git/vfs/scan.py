@@ -78,15 +78,18 @@ class DirtySet:
     A name whose value is None may have changed with everything below it.
     """
 
-    __slots__ = ("names",)
+    __slots__ = ("has_root", "names")
 
     def __init__(self) -> None:
         self.names: dict[bytes, DirtySet | None] = {}
+        self.has_root = False
+        """Whether the root itself may have changed: its mode, say."""
 
     def add(self, path: TreePath, *, deep: bool = False) -> None:
         """Note that the entry at a path may have changed, or with `deep` all that is below it too."""
         parts = components(path)
         if not parts:
+            self.has_root = True
             return
         here = self
         for part in parts[:-1]:
@@ -103,7 +106,7 @@ class DirtySet:
             here.names[last] = DirtySet()
 
     def __bool__(self) -> bool:
-        return bool(self.names)
+        return bool(self.names) or self.has_root
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self.names)

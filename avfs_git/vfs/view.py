@@ -126,6 +126,11 @@ class MergedView:
 
     # --- nodes ---------------------------------------------------------------------------------------------
 
+    @property
+    def guard(self) -> threading.RLock:
+        """The lock of the nodes, for several calls that must be one step; whoever holds it may call anything here."""
+        return self._lock
+
     def pin(self, node: Node, count: int = 1) -> None:
         """Keep a node usable after its last name goes, as for an open file or a kernel that knows its number."""
         with self._lock:
@@ -188,6 +193,15 @@ class MergedView:
         if found is None:
             raise fail(errno.ENOENT, name)
         return found
+
+    def find(self, parent: Node, name: bytes) -> Node | None:
+        """Find an entry of a directory; None if there is none.
+
+        Raises:
+            NotADirectoryError: If `parent` is no directory.
+        """
+        with self._lock:
+            return self._child(parent, name)
 
     def _child(self, parent: Node, name: bytes) -> Node | None:
         found = parent.children.get(name)

@@ -251,7 +251,7 @@ class Capture:
                 self._join(frame.parent, frame, tree, sidecar)
 
     def _enter(self, frame: _Frame) -> None:
-        if frame.path == ROOT and (frame.only is None or frame.only):
+        if frame.path == ROOT and (frame.only is None or frame.only or self._cache is None):
             self._look_at_root(frame)
         suspects = []
         if frame.has_layer and not (frame.only is not None and not frame.only):

@@ -38,6 +38,9 @@ from avfs_git.workspace.vault import OpenVault
 from avfs_git.workspace.workspace import LockedWorkspace
 
 
+_HISTORY_LOOKED_AT = 10_000
+
+
 @dataclass(frozen=True, slots=True)
 class Taken:
     """A capture, compared with the head of its fork."""
@@ -165,7 +168,7 @@ def _refuse_lost_updates(locked: LockedWorkspace, taken: Taken, pack: PackWriter
     """
     synced = locked.opened.synced_trees()[0]
     head_tree = taken.commit.tree if taken.commit else None
-    if head_tree == synced or head_tree is None:
+    if head_tree == synced or head_tree is None or _has_held(locked, taken.head):
         return
     for change in diff_trees(pack, synced, head_tree):
         there = find_entry(pack, head_tree, TreePath(change.path))
@@ -175,6 +178,22 @@ def _refuse_lost_updates(locked: LockedWorkspace, taken: Taken, pack: PackWriter
             raise RefConflict(
                 HEADS + locked.fork, _hex(locked.opened.cache.commit if locked.opened.cache else None), _hex(taken.head)
             )
+
+
+def _has_held(locked: LockedWorkspace, head: Oid | None) -> bool:
+    """Whether the branch went back to a commit from which the workspace came, as after undo."""
+    cache = locked.opened.cache
+    start = cache.commit if cache is not None else None
+    seen: set[Oid] = set()
+    waiting = [start] if start is not None else []
+    while waiting and len(seen) < _HISTORY_LOOKED_AT:
+        here = waiting.pop(0)
+        if here == head:
+            return True
+        if here not in seen:
+            seen.add(here)
+            waiting += locked.vault.store.read_commit(here).parents
+    return False
 
 
 def _hex(oid: Oid | None) -> str | None:

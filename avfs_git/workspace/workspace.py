@@ -23,7 +23,7 @@ from avfs_git.gitstore.commits import Commit
 from avfs_git.gitstore.ignore import Ignorer
 from avfs_git.host.boot import read_boot_id
 from avfs_git.host.durable import host_errors, make_dirs_durably
-from avfs_git.host.locks import LockFile
+from avfs_git.host.locks import LOCK_TIMEOUT_S, LockFile
 from avfs_git.host.xattrs import entry_of
 from avfs_git.paths import Oid, TreePath, join
 from avfs_git.vfs.layers import UpperReader
@@ -35,8 +35,6 @@ from avfs_git.vfs.upper import UpperLayer
 from avfs_git.workspace.capture import Capture, Captured, SidecarLimits, Sink
 from avfs_git.workspace.format import HEADS, WorkspaceLayout, WorkspaceState, serialize_state
 from avfs_git.workspace.vault import OpenVault
-
-LOCK_TIMEOUT_S = 10.0
 
 Recovery = Callable[["LockedWorkspace"], None]
 

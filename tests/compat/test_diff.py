@@ -267,6 +267,7 @@ class Maker:
         return old, new
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**64), context=st.sampled_from([3, 3, 3, 0, 1, 10]))
 def test_diffs_of_generated_trees_are_those_of_git(git: Git, seed: int, context: int) -> None:
@@ -274,6 +275,7 @@ def test_diffs_of_generated_trees_are_those_of_git(git: Git, seed: int, context:
     assert_same_diff(git, *Maker(seed).trees(), context=context)
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=list(HealthCheck))
 @given(
     seed=st.integers(0, 2**64), limit=st.sampled_from([1000, 1000, 1000, 4]), threshold=st.sampled_from([50, 50, 30, 80, 99, 100])
@@ -304,6 +306,7 @@ def test_renames_among_many_like_files_are_those_of_git(git: Git, seed: int, lim
     assert b"".join(as_name_status(change) for change in changes) == expected
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**64), context=st.sampled_from([3, 3, 0, 25]))
 def test_patches_of_long_files_are_those_of_git(git: Git, seed: int, context: int) -> None:

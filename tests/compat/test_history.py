@@ -61,6 +61,7 @@ def make_history(source: MemorySource, seed: int) -> list[Oid]:
     return commits
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**64))
 def test_logs_and_versions_are_those_of_git(git_dir: Path, seed: int) -> None:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from avfs_git.gitstore.gitversion import installed_git
 from avfs_git.gitstore.ignore import Ignorer
 from avfs_git.paths import TreePath
 
@@ -196,7 +197,8 @@ def scenes(draw: st.DrawFn) -> Scene:
     )
 
 
-@settings(max_examples=4 * settings().max_examples, suppress_health_check=list(HealthCheck))
+@pytest.mark.slow
+@settings(max_examples=2 * settings().max_examples, suppress_health_check=list(HealthCheck))
 @given(scene=scenes())
 def test_verdicts_are_those_of_git(git: GitOracle, scene: Scene) -> None:
     """Every path of a generated tree is ignored exactly where git ignores it."""
@@ -303,3 +305,9 @@ def test_files_overrule_each_other_as_in_git(git: GitOracle) -> None:
     scene = Scene(paths, {b"": b"a\n!b\n", b"d": b"!a\n/b\n", b"d/e": b"a\n!/b\n"}, b"b\nd/e/\n!a\n")
     assert ours(scene) == git.ignored(scene)
     assert ours(scene)[b"d/e/a"]
+
+
+def test_the_installed_git_is_found() -> None:
+    """The version that rules are read by is the one that `git` says it has."""
+    words = subprocess.run(["git", "version"], capture_output=True, check=True, text=True).stdout.split()
+    assert installed_git() == tuple(map(int, words[2].split(".")[:2]))

@@ -193,9 +193,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
     # --- working --------------------------------------------------------------------------------------------
 
     def existing(self, pick: int, *, directories: bool = False) -> bytes:
-        names = [
-            path for path, entry in sorted(describe_dir(self.model).items()) if not directories or entry[0] == stat.S_IFDIR
-        ]
+        names = [path for path, entry in sorted(describe_dir(self.model).items()) if not directories or entry[0] == stat.S_IFDIR]
         return names[pick % len(names)]
 
     def take(self, step: Step) -> None:
@@ -219,7 +217,12 @@ class WorkspaceMachine(RuleBasedStateMachine):
         directory = self.existing(pick, directories=True)
         self.take(Step("write_file", directory + b"/" + name if directory else name, data))
 
-    @rule(pick=_picks, data=st.sampled_from(CONTENTS), verb=st.sampled_from(["write_file", "append", "write_at"]), at=st.integers(0, 20))
+    @rule(
+        pick=_picks,
+        data=st.sampled_from(CONTENTS),
+        verb=st.sampled_from(["write_file", "append", "write_at"]),
+        at=st.integers(0, 20),
+    )
     def write_existing(self, pick: int, data: bytes, verb: str, at: int) -> None:
         self.take(Step(verb, self.existing(pick), data, at))  # type: ignore[arg-type]
 
