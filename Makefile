@@ -65,10 +65,10 @@ demo: $(STAMP) ## The main job on real input: vault, forks, checkpoints, restore
 	@PATH="$(CURDIR)/$(BIN):$$PATH" tools/demo.sh
 
 bench: $(STAMP) ## Measure the bars and write docs/benchmarks.md
-	$(BIN)/python tools/bench.py $(ARGS)
+	$(BIN)/python -m tests.bench $(ARGS)
 
 soak: $(STAMP) ## Power cuts on loop-mounted file systems, in a loop (root)
-	$(BIN)/python tools/soak.py $(ARGS)
+	$(BIN)/python -m tests.soak $(ARGS)
 
 docs: $(STAMP) ## Write docs/cli.md and docs/json.md from the code
 	$(BIN)/python tools/generate_docs.py

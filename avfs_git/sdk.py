@@ -66,6 +66,7 @@ if TYPE_CHECKING:
         forks,
         history,
         labels,
+        recovery,
         restore,
         revisions,
         transfer,
@@ -83,6 +84,7 @@ else:
     forks = LazyModule("avfs_git.workspace.forks")
     history = LazyModule("avfs_git.workspace.history")
     labels = LazyModule("avfs_git.workspace.labels")
+    recovery = LazyModule("avfs_git.workspace.recovery")
     restore = LazyModule("avfs_git.workspace.restore")
     revisions = LazyModule("avfs_git.workspace.revisions")
     transfer = LazyModule("avfs_git.workspace.transfer")
@@ -295,7 +297,7 @@ class Vault:
             if opened is None or opened.is_closed or opened.is_gone():
                 if opened is not None:
                     opened.close()
-                opened = workspaces.OpenWorkspace(self._core, fork, recover=restore.put_back, lock_timeout_s=self._lock_timeout_s)
+                opened = workspaces.OpenWorkspace(self._core, fork, recover=lambda locked: recovery.recover(locked), lock_timeout_s=self._lock_timeout_s)
                 self._workspaces[fork] = opened
             return opened
 

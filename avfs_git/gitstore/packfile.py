@@ -1,4 +1,4 @@
-"""Reading packs: where an object is, and what a pack holds there.
+"""The format of packs: where an object is, and what a pack holds there.
 
 Decided here: which packs are known, when the directory is read again, and that entries are read with
 `pread` (a pack cut short under us is then an error, where a mapping would be a SIGBUS). Called by
@@ -12,13 +12,17 @@ a pack never change once they have their name; that git removes one at any time 
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import os
 import struct
+import sys
 import threading
 import zlib
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
 
 from avfs_git.paths import Oid
@@ -33,9 +37,9 @@ MAX_STRUCTURE = 128 << 20
 _WHOLE = frozenset({1, 2, 3, 4})  # commit, tree, blob, tag; the other kinds are deltas
 _BLOB = 3
 _FANOUT_END = 8 + 1024
-_SMALL_PACK = 2_000
+_SMALL_PACK = 250
 """Objects up to which a pack's index is read into one dict with those of others: most checkpoints."""
-_SMALL_TOTAL = 50_000
+_SMALL_TOTAL = 8_000
 _OPEN_PACKS = 64
 _FIRST_READ = 4096
 
@@ -305,6 +309,7 @@ class PackSet:
         self._packs: dict[str, Pack] = {}
         self._small: dict[Oid, tuple[Pack, int]] = {}
         self._large: list[Pack] = []
+        self._latest: Pack | None = None  # among the large ones; the next object is likely to be there too
         self._open: list[Pack] = []
         self._lock = threading.Lock()
         self._listed = False
@@ -318,9 +323,15 @@ class PackSet:
         found = self._small.get(oid)
         if found is not None:
             return found
+        latest = self._latest
+        if latest is not None:
+            offset = latest.index.find(oid)
+            if offset is not None:
+                return latest, offset
         for pack in self._large:
             offset = pack.index.find(oid)
             if offset is not None:
+                self._latest = pack
                 return pack, offset
         return None
 
@@ -369,6 +380,7 @@ class PackSet:
             large = _place(pack, small, large)
         self._small = small
         self._large = large
+        self._latest = None
         self._packs = packs
         self.generation += 1
         for pack in self._open[:]:
@@ -401,6 +413,7 @@ class PackSet:
             self._packs = {}
             self._small = {}
             self._large = []
+            self._latest = None
             self._listed = False
 
 
@@ -411,3 +424,36 @@ def _place(pack: Pack, small: dict[Oid, tuple[Pack, int]], large: list[Pack]) ->
         small.update((oid, (pack, offset)) for oid, offset in zip(index.oids(), index.offsets(), strict=True))
         return large
     return sorted([*large, pack], key=lambda other: -other.index.count)
+
+
+def build_index(oids: Sequence[Oid], offsets: Sequence[int], crcs: Sequence[int], pack_checksum: bytes) -> bytes:
+    """Write the index (version 2) of a pack; its objects come in any order. Costs about 60 bytes of memory an object."""
+    order = array("I", sorted(range(len(oids)), key=oids.__getitem__))
+    firsts = [0] * 256
+    for oid in oids:
+        firsts[oid[0]] += 1
+    big = array("Q")
+    small = array("I")
+    for position in order:
+        offset = offsets[position]
+        if offset < 0x80000000:
+            small.append(offset)
+        else:
+            small.append(0x80000000 | len(big))
+            big.append(offset)
+    body = bytearray(INDEX_MAGIC)
+    body += struct.pack(">256I", *accumulate(firsts))
+    body += b"".join([oids[position] for position in order])
+    body += _in_network_order(array("I", (crcs[position] for position in order)))
+    body += _in_network_order(small)
+    body += _in_network_order(big)
+    body += pack_checksum
+    body += hashlib.sha1(body, usedforsecurity=False).digest()
+    return bytes(body)
+
+
+def _in_network_order(numbers: array[int]) -> bytes:
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers.tobytes()
+

@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import struct
 import zlib
 from array import array
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from itertools import accumulate
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -27,12 +26,14 @@ from avfs_git import faults
 from avfs_git.errors import ObjectCorrupt
 from avfs_git.gitstore import packfile
 from avfs_git.gitstore.commits import Commit, parse_commit
+from avfs_git.gitstore.deflate import Deflater, Entry
 from avfs_git.gitstore.objects import (
     KIND_BLOB,
     KIND_COMMIT,
     KIND_NAMES,
     KIND_TREE,
     SMALL_BLOB,
+    ObjectSource,
     ObjectStore,
     Tree,
     hash_object,
@@ -50,13 +51,14 @@ _WHOLE_FILE = 4 << 20
 _HEADERS = {kind: name + b" %d\0" for kind, name in KIND_NAMES.items()}
 _PROBE = 64 << 10
 _TREES_KEPT = 1_000
+_UNPLACED = -1
 
 
 class SizeChanged(ValueError):
     """A file was not as long as its caller said: it is being written to."""
 
 
-class ObjectSink(Protocol):
+class ObjectSink(ObjectSource, Protocol):
     """Whatever takes new objects, and reads them back as well as those that were there."""
 
     def add(self, kind: int, data: bytes, *, keep: bool = False) -> Oid:
@@ -69,34 +71,6 @@ class ObjectSink(Protocol):
 
     def add_file(self, fd: int, size: int) -> Oid:
         """Take a file of that size, from its start, as a blob."""
-        ...
-
-    def read(self, oid: Oid) -> tuple[int, bytes]:
-        """Read an object: its kind and content."""
-        ...
-
-    def read_blob(self, oid: Oid) -> bytes:
-        """Read the content of a blob."""
-        ...
-
-    def read_tree(self, oid: Oid) -> Tree:
-        """Read and check a tree."""
-        ...
-
-    def read_commit(self, oid: Oid) -> Commit:
-        """Read a commit."""
-        ...
-
-    def blob_size(self, oid: Oid) -> int:
-        """Say how long a blob is, without reading it."""
-        ...
-
-    def exists(self, oid: Oid) -> bool:
-        """Tell whether an object is there."""
-        ...
-
-    def stream_blob(self, oid: Oid) -> Iterator[bytes]:
-        """Read the content of a blob in pieces of at most 1 MiB."""
         ...
 
 
@@ -113,6 +87,9 @@ class PackWriter:
         self._held_from = packfile.PACK_HEADER.size  # the offset of the first byte held; what is before is in the file
         self._file: tuple[int, Path] | None = None
         self._trees: dict[Oid, Tree] = {}
+        self._deflater = Deflater()
+        self._ready: deque[Entry] = deque()
+        self._waiting: deque[Oid] = deque()  # taken, but not deflated yet: their offset is _UNPLACED
 
     def __enter__(self) -> Self:
         return self
@@ -137,14 +114,32 @@ class PackWriter:
         if oid in self._offsets or (size > SMALL_BLOB and self._store_has(oid)):
             return oid
         level = self._level if size <= SMALL_BLOB else self._level_for(data[:_PROBE])
-        entry = packfile.entry_header(kind, size) + _deflate(data, level)
-        held = self._held
-        self._offsets[oid] = self._held_from + len(held)
-        self._crcs.append(zlib.crc32(entry))
-        held += entry
-        if len(held) > _HELD_BYTES:
-            self._spill()
+        self._offsets[oid] = _UNPLACED
+        self._waiting.append(oid)
+        self._place(self._deflater.add(kind, data, level))
         return oid
+
+    def _place(self, entries: Iterable[Entry]) -> None:
+        """Put entries where they will be in the pack; they come in the order in which their objects did."""
+        self._ready.extend(entries)
+        while self._ready:  # what a full disk keeps back stays for the next call
+            entry = self._ready.popleft()
+            self._offsets[self._waiting.popleft()] = self._held_from + len(self._held)
+            self._crcs.append(entry.crc)
+            self._held += entry.data
+            if len(self._held) > _HELD_BYTES:
+                self._spill()
+
+    def _offset_of(self, oid: Oid) -> int | None:
+        offset = self._offsets.get(oid)
+        if offset == _UNPLACED:
+            self._place_all()
+            return self._offsets[oid]
+        return offset
+
+    def _place_all(self) -> None:
+        if self._waiting or self._ready:
+            self._place(self._deflater.drain())
 
     def add_tree(self, entries: Mapping[bytes, tuple[int, Oid]]) -> Oid:
         """Take a tree by its entries and return its id; reading it back costs a look-up."""
@@ -187,6 +182,7 @@ class PackWriter:
         """
         if oid in self._offsets:
             return
+        self._place_all()
         self._offsets[oid] = self._held_from + len(self._held)
         self._crcs.append(crc)
         for piece in pieces:
@@ -204,6 +200,7 @@ class PackWriter:
 
     def _deflate_file(self, fd: int, size: int) -> Oid:
         """Write a file to the pack piece by piece."""
+        self._place_all()
         self._spill()
         assert self._file is not None  # noqa: S101 - `_spill` opened it
         out = self._file[0]
@@ -278,6 +275,7 @@ class PackWriter:
             self.discard()
             return None
         try:
+            self._place_all()
             with host_errors("write a pack"):
                 pack_path = self._write()
         except BaseException:
@@ -305,11 +303,12 @@ class PackWriter:
             os.pwrite(fd, header, 0)
             checksum = _hash_start(fd, self._held_from)
             write_all(fd, checksum)
-        faults.reach("pack.written")
-        os.fsync(fd)
         index_fd, index_temporary = _open_temporary(directory, "tmp_idx_")
         try:
-            write_all(index_fd, build_index(list(self._offsets), list(self._offsets.values()), self._crcs, checksum))
+            write_all(index_fd, packfile.build_index(list(self._offsets), list(self._offsets.values()), self._crcs, checksum))
+            faults.reach("pack.written")
+            # One after the other: what is created between two of these waits for the journal.
+            os.fsync(fd)
             os.fsync(index_fd)
             faults.reach("pack.synced")
             pack_path = directory / f"pack-{checksum.hex()}.pack"
@@ -346,6 +345,9 @@ class PackWriter:
         self._held = bytearray()
         self._held_from = packfile.PACK_HEADER.size
         self._trees = {}
+        self._deflater.close()
+        self._waiting.clear()
+        self._ready.clear()
 
     # --- reading back ------------------------------------------------------------------------------------
 
@@ -365,7 +367,7 @@ class PackWriter:
             ObjectMissing: If it is neither here nor in the store.
             ObjectCorrupt: If its content is not what its id says.
         """
-        offset = self._offsets.get(oid)
+        offset = self._offset_of(oid)
         if offset is None:
             return self.store.read(oid)
         kind, size, start = packfile.parse_entry_header(self._entry(offset, 32))
@@ -428,7 +430,7 @@ class PackWriter:
         Raises:
             ObjectMissing: If it is neither here nor in the store.
         """
-        offset = self._offsets.get(oid)
+        offset = self._offset_of(oid)
         return self.store.blob_size(oid) if offset is None else packfile.parse_entry_header(self._entry(offset, 32))[1]
 
     def exists(self, oid: Oid) -> bool:
@@ -442,7 +444,7 @@ class PackWriter:
             ObjectMissing: If it is neither here nor in the store.
             ObjectCorrupt: If its content is not what its id says.
         """
-        offset = self._offsets.get(oid)
+        offset = self._offset_of(oid)
         if offset is None:
             yield from self.store.stream_blob(oid)
             return
@@ -524,15 +526,6 @@ class DryWriter:
         return self.store.stream_blob(oid)
 
 
-def _deflate(data: bytes, level: int) -> bytes:
-    """Compress an object, with a window no larger than it: setting up zlib's largest takes longer than most objects."""
-    bits = max(9, len(data).bit_length())
-    if bits >= zlib.MAX_WBITS:
-        return zlib.compress(data, level)
-    deflater = zlib.compressobj(level, zlib.DEFLATED, max(bits, 12), max(bits, 12) - 7)
-    return deflater.compress(data) + deflater.flush()
-
-
 def hash_file(fd: int, size: int) -> Oid:
     """Compute the id that a file of that size, from its start, has as a blob; in bounded memory.
 
@@ -588,33 +581,3 @@ def _open_temporary(directory: Path, prefix: str) -> tuple[int, Path]:
     path = directory / (prefix + os.urandom(8).hex())
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     return os.open(path, flags, 0o444), path
-
-
-def build_index(oids: list[Oid], offsets: list[int], crcs: Iterable[int], pack_checksum: bytes) -> bytes:
-    """Write the index (version 2) of a pack; its objects come in any order."""
-    order = sorted(range(len(oids)), key=oids.__getitem__)
-    firsts = [0] * 256
-    for oid in oids:
-        firsts[oid[0]] += 1
-    crc_list = list(crcs)
-    big: list[int] = []
-    small: list[int] = []
-    for position in order:
-        offset = offsets[position]
-        if offset < 0x80000000:
-            small.append(offset)
-        else:
-            small.append(0x80000000 | len(big))
-            big.append(offset)
-    body = b"".join(
-        (
-            packfile.INDEX_MAGIC,
-            struct.pack(">256I", *accumulate(firsts)),
-            *[oids[position] for position in order],
-            struct.pack(f">{len(order)}I", *[crc_list[position] for position in order]),
-            struct.pack(f">{len(small)}I", *small),
-            struct.pack(f">{len(big)}Q", *big),
-            pack_checksum,
-        )
-    )
-    return body + hashlib.sha1(body, usedforsecurity=False).digest()

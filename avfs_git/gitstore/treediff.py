@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import compress
 
 from avfs_git.gitstore.objects import ObjectSource, Tree
-from avfs_git.gitstore.trees import MODE_TREE
+from avfs_git.gitstore.trees import MODE_GITLINK, MODE_TREE
 from avfs_git.model import ChangedFile, ChangeKind
 from avfs_git.paths import Oid, TreePath, components
 
@@ -89,6 +89,26 @@ def changed_file(path: TreePath, old: Entry | None, new: Entry | None) -> Change
         new_oid=None if new is None else new[1].hex(),
         old_mode=None if old is None else old[0],
         new_mode=None if new is None else new[0],
+    )
+
+
+def with_sizes(source: ObjectSource, changes: Iterable[ChangedFile]) -> tuple[ChangedFile, ...]:
+    """Look up how large the new content of each change is; costs the header of each object."""
+    return tuple(
+        change
+        if change.new_oid is None or change.new_mode == MODE_GITLINK
+        else ChangedFile(
+            change.path,
+            change.kind,
+            change.old_path,
+            change.old_oid,
+            change.new_oid,
+            change.old_mode,
+            change.new_mode,
+            source.blob_size(Oid(bytes.fromhex(change.new_oid))),
+            change.similarity,
+        )
+        for change in changes
     )
 
 

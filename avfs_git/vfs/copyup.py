@@ -70,7 +70,7 @@ class CopyingView(MergedView):
         faults.reach("copy_up.made")
         self._show_copy(temporary, directory.fd, node, entry.mode & 0o7777)
         faults.reach("copy_up.shown")
-        _put_times(directory.fd, before)
+        put_times(directory.fd, before)
         if parent.listing is not None:
             parent.listing[node.name] = kind
         node.upper = True
@@ -209,16 +209,19 @@ class CopyingView(MergedView):
         with self._lock:
             return self.write(node, data, os.fstat(self._writable(node).fd).st_size)
 
-    def _writable(self, node: Node, *, with_data: bool = True) -> Descriptor:
+    def _writable(self, node: Node) -> Descriptor:
         if node.kind != stat.S_IFREG:
             raise fail(errno.EISDIR if node.is_dir else errno.EINVAL, node.name)
-        self._bring_up(node, with_data=with_data)
+        self._bring_up(node)
         return self._data_fd(node, write=True)
 
     def truncate(self, node: Node, size: int) -> None:
         """Set the size of a file."""
         with self._lock:
-            os.ftruncate(self._writable(node, with_data=size > 0).fd, size)
+            if size or node.upper or node.kind != stat.S_IFREG:
+                os.ftruncate(self._writable(node).fd, size)
+            else:
+                self._bring_up(node, with_data=False)
             self._report(node)
 
     def open_file(self, node: Node, flags: int) -> int:
@@ -371,6 +374,9 @@ def chmod_at(directory: int, name: bytes, mode: int) -> None:
         os.close(fd)
 
 
-def _put_times(directory: int, before: os.stat_result) -> None:
-    """Put back the times of a directory, as the kernel does after a copy-up."""
-    os.utime(entry_of(directory, b"."), ns=(before.st_atime_ns, before.st_mtime_ns))
+def put_times(directory: int, before: os.stat_result) -> None:
+    """Put back the times of a directory, as the kernel does after a copy-up: if that can be done."""
+    try:
+        os.utime(entry_of(directory, b"."), ns=(before.st_atime_ns, before.st_mtime_ns))
+    except OSError:
+        pass  # what the times stand for has been done, and must not be reported as failed

@@ -18,9 +18,8 @@ from collections.abc import Iterable, Sequence
 
 from avfs_git import faults
 from avfs_git.errors import PathEscapes
-from avfs_git.host.xattrs import entry_of
 from avfs_git.paths import TreePath
-from avfs_git.vfs.copyup import write_pieces
+from avfs_git.vfs.copyup import put_times, write_pieces
 from avfs_git.vfs.inodes import Node
 from avfs_git.vfs.namespace import Namespace
 from avfs_git.vfs.view import Attr, Listed, OnChange, fail, write_all
@@ -298,7 +297,7 @@ class MergedTree(Namespace):
             self.upper.discard(temporary)
             raise
         faults.reach("write.shown")
-        os.utime(entry_of(directory.fd, b"."), ns=(before.st_atime_ns, before.st_mtime_ns))
+        put_times(directory.fd, before)
         if parent.listing is not None:
             parent.listing[name] = stat.S_IFREG
         if node.pins:
@@ -337,7 +336,7 @@ class MergedTree(Namespace):
             self.upper.discard(temporary)
             raise
         faults.reach("write.shown")
-        os.utime(entry_of(directory.fd, b"."), ns=(before.st_atime_ns, before.st_mtime_ns))
+        put_times(directory.fd, before)
         if node.pins:
             node = self._succeed(parent, name, node)
         self.inodes.unlink_from_disk(node)

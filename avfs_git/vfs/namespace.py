@@ -177,6 +177,9 @@ class Namespace(CopyingView):
             self._bring_up(node)
             self._bring_up(parent)
             directory = self._dir_fd(parent)
+            keep, target = self._target(node)
+            status = os.stat(target, follow_symlinks=isinstance(target, int))
+            del keep
             try:
                 self._link_at(node, directory.fd, name)
             except FileExistsError:
@@ -184,9 +187,8 @@ class Namespace(CopyingView):
                 self._link_at(node, self.upper.work.fd, temporary)
                 faults.reach("namespace.linked")
                 self.upper.show_instead(temporary, directory.fd, name)
-            status = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
             self.inodes.link_to_disk(node, (status.st_dev, status.st_ino))
-            node.links = status.st_nlink
+            node.links = status.st_nlink + 1
             self._add_name(node, parent, name)
             if parent.listing is not None:
                 parent.listing[name] = node.kind
@@ -499,7 +501,7 @@ class Namespace(CopyingView):
             rename_at(source.fd, name, sink.fd, new_name, RENAME_EXCHANGE)
             faults.reach("namespace.renamed")
             if not hides:
-                os.unlink(name, dir_fd=source.fd)
+                remove_stray(source.fd, name)
         else:
             rename_at(source.fd, name, sink.fd, new_name, RENAME_WHITEOUT if hides else 0)
             faults.reach("namespace.renamed")
@@ -579,6 +581,14 @@ class Namespace(CopyingView):
         node.descriptor = None
         node.listing = {}
         node.lower = None
+
+
+def remove_stray(directory: int, name: bytes) -> None:
+    """Remove a whiteout that hides nothing, if that can be done; it does no harm where it stays."""
+    try:
+        os.unlink(name, dir_fd=directory)
+    except OSError:
+        pass
 
 
 def _is_within(node: Node | None, directory: Node) -> bool:

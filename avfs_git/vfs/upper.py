@@ -298,8 +298,14 @@ class UpperLayer:
         return fd
 
     def discard(self, name: bytes) -> None:
-        """Remove something from `work`, with all below it."""
-        remove_tree(self.work.fd, name)
+        """Remove something from `work`, with all below it, if that can be done.
+
+        What cannot be removed is not worth failing for: nobody sees it, and `clean_work` tries again.
+        """
+        try:
+            remove_tree(self.work.fd, name)
+        except OSError:
+            pass
 
     def clean_work(self) -> None:
         """Remove what killed processes left in `work`; the kernel's own directories there are the kernel's."""
@@ -310,7 +316,7 @@ class UpperLayer:
             os.close(listing)
         for name in names:
             if name.startswith(_TEMPORARY):
-                self.discard(name)
+                remove_tree(self.work.fd, name)
 
     # --- whiteouts, opaque directories ---------------------------------------------------------------------
 
@@ -400,7 +406,7 @@ class UpperLayer:
         faults.reach("upper.exchanged")
         try:
             os.unlink(temporary, dir_fd=self.work.fd)
-        except (IsADirectoryError, PermissionError):
+        except OSError:  # a directory, or what only a second attempt can remove
             self.discard(temporary)
 
     # --- attributes ----------------------------------------------------------------------------------------

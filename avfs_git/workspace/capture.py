@@ -462,10 +462,17 @@ class Capture:
         if frame.nested is None:
             assert frame.parent is not None  # noqa: S101 - the root's is known
             self._load(frame)
-            frame.nested = (
-                self._is_nested(frame.parent) or (frame.index is None and _GIT in frame.side) or self._is_gitlink(frame)
-            )
+            frame.nested = self._is_nested_with(frame, git_present=_GIT in frame.side)
         return frame.nested
+
+    def _is_nested_with(self, frame: _Frame, *, git_present: bool) -> bool:
+        assert frame.parent is not None  # noqa: S101 - the root's is known
+        return (
+            self._is_nested(frame.parent)
+            or (frame.index is None and git_present)
+            or is_forbidden_name(frame.name)  # what is in a `.git` is no more for a tree than `.git` itself
+            or self._is_gitlink(frame)
+        )
 
     def _is_gitlink(self, frame: _Frame) -> bool:
         held = self._index_entry(frame.parent, frame.name) if frame.parent is not None else None
@@ -479,7 +486,7 @@ class Capture:
             return
         frame.reclassify = True
         assert frame.parent is not None  # noqa: S101 - the root was sorted out
-        frame.nested = self._is_nested(frame.parent) or (frame.index is None and present) or self._is_gitlink(frame)
+        frame.nested = self._is_nested_with(frame, git_present=present)
 
     def _reclassify(self, frame: _Frame) -> None:
         """Look again at what the sidecar holds here, after the rules that put it there have changed."""

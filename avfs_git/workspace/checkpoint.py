@@ -26,7 +26,7 @@ from avfs_git.gitstore.objects import KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.packs import consolidate_packs
 from avfs_git.gitstore.packwriter import DryWriter, PackWriter
 from avfs_git.gitstore.refs import RefChange
-from avfs_git.gitstore.treediff import diff_trees
+from avfs_git.gitstore.treediff import diff_trees, with_sizes
 from avfs_git.gitstore.trees import EMPTY_TREE, find_entry
 from avfs_git.model import ChangedFile, CheckpointResult, Status
 from avfs_git.paths import Oid, TreePath, check_label
@@ -74,7 +74,7 @@ def take(
         sidecar_changed = []
     else:
         sidecar_changed = diff_sidecars(sink, recorded, captured.sidecar)
-    return Taken(captured, head, commit, tuple(changed), tuple(sidecar_changed))
+    return Taken(captured, head, commit, with_sizes(sink, changed), tuple(sidecar_changed))
 
 
 def recorded_sidecar(locked: LockedWorkspace, commit: Commit | None) -> Oid | None:

@@ -22,9 +22,9 @@ from avfs_git.gitstore.ignore import Ignorer
 from avfs_git.gitstore.objects import KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange
-from avfs_git.gitstore.repository import find_git_dir, import_objects_and_refs, init_vault_repo
+from avfs_git.gitstore.repository import common_dir, find_git_dir, import_objects_and_refs, init_vault_repo, read_head
 from avfs_git.host.boot import read_boot_id
-from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably
+from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.model import Identity, Warning
 from avfs_git.paths import Oid, TreePath, join, split
 from avfs_git.vfs.layers import PlainDirectory
@@ -119,11 +119,18 @@ def _fill(git_dir: Path, source: Path | None, branch: str, identity: Identity | 
     source_git = find_git_dir(source) if source is not None else None
     head = HEADS + branch
     init_vault_repo(git_dir, head=head)
+    detached_at = None
     if source_git is not None:
-        head = import_objects_and_refs(source_git, git_dir) or head
+        named = import_objects_and_refs(source_git, git_dir)
+        if named is None:
+            detached_at = read_head(source_git)[1]
+        head = named or head
+        _carry_exclude(common_dir(source_git), git_dir)
     vault = OpenVault(git_dir, identity=identity, clock_ns=clock_ns)
     try:
         vault.prepare()
+        if detached_at is not None:
+            head = _name_detached(vault, head, detached_at)
         if vault.refs.head() != head:
             vault.refs.set_head(head)
         fork = head.removeprefix(HEADS)
@@ -133,6 +140,29 @@ def _fill(git_dir: Path, source: Path | None, branch: str, identity: Identity | 
         return Created(git_dir, fork, commit.hex() if commit else None, tuple(warnings))
     finally:
         vault.close()
+
+
+def _name_detached(vault: OpenVault, head: str, commit: Oid) -> str:
+    """Make a branch for a source that was on none; one that is there is never moved."""
+    name = head
+    number = 1
+    while vault.refs.read(name) not in (None, commit):
+        number += 1
+        name = f"{head}-{number}"
+    if vault.refs.read(name) is None:
+        vault.refs.update([RefChange(name, None, commit)])
+    return name
+
+
+def _carry_exclude(source_git: Path, git_dir: Path) -> None:
+    """Take over the ignore rules that the source keeps outside its tree, else what they hide gets into the history."""
+    try:
+        rules = (source_git / "info" / "exclude").read_bytes()
+    except OSError:  # git, too, goes on without it
+        return
+    with host_errors(f"make '{git_dir}'"):
+        make_dirs_durably(git_dir / "info")
+        write_file_atomically(git_dir / "info" / "exclude", rules)
 
 
 def import_first_state(vault: OpenVault, fork: str, source: Path) -> tuple[Oid | None, list[Warning]]:

@@ -24,7 +24,8 @@ from avfs_git.workspace.workspace import OpenWorkspace
 
 _T = TypeVar("_T")
 
-_KINDS = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFLNK: Kind.SYMLINK}
+_FILE = Kind.FILE
+_KINDS = {stat.S_IFREG: _FILE, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFLNK: Kind.SYMLINK}
 
 _REASONS = {
     errno.ENOTDIR: "is below something that is no directory",
@@ -143,8 +144,8 @@ class Files:
             if not node.is_dir:
                 return [_describe(merged, path, node, merged.getattr(node))]
             return [
-                _describe_listed(merged, join(path, listed.name), listed.attr, listed.entry.oid if listed.entry else None)
-                for listed in sorted(merged.list_attrs(node))
+                _describe_listed(merged, join(path, name), attr, entry.oid if entry is not None else None)
+                for name, attr, entry in merged.list_attrs(node)
             ]
 
         return self._read(path, look)
@@ -359,16 +360,19 @@ def _describe(merged: MergedTree, path: TreePath, node: Node, attr: Attr) -> Fil
 
 
 def _describe_listed(merged: MergedTree, path: TreePath, attr: Attr, oid: bytes | None) -> FileInfo:
-    kind = _KINDS.get(stat.S_IFMT(attr.mode), Kind.OTHER)
-    target = merged.readlink(merged.resolve(path, follow_last=False)) if kind == Kind.SYMLINK else None
+    mode = attr.mode
+    kind = _KINDS.get(stat.S_IFMT(mode), Kind.OTHER)
+    if kind is _FILE:  # most of what is listed: spelled out, because lists are long
+        return FileInfo(path, kind, mode, attr.size, attr.mtime_ns, oid.hex() if oid is not None else None, None, attr.nlink)
+    is_dir = kind is Kind.DIRECTORY
     return FileInfo(
         path=path,
         kind=kind,
-        mode=attr.mode,
-        size=attr.size if kind != Kind.DIRECTORY else 0,
+        mode=mode,
+        size=0 if is_dir else attr.size,
         mtime_ns=attr.mtime_ns,
-        oid=oid.hex() if oid is not None and kind != Kind.DIRECTORY else None,
-        target=target,
+        oid=oid.hex() if oid is not None and not is_dir else None,
+        target=merged.readlink(merged.resolve(path, follow_last=False)) if kind is Kind.SYMLINK else None,
         nlink=attr.nlink,
     )
 

@@ -8,12 +8,13 @@ equal the base; the next fold drops them.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from avfs_git.faults import reach
 from avfs_git.host.durable import host_errors
 from avfs_git.host.xattrs import entry_of
-from avfs_git.paths import ROOT, Oid, TreePath, join
+from avfs_git.paths import ROOT, Oid, TreePath, join, split
 from avfs_git.vfs.lower import LowerEntry, LowerTree
 from avfs_git.vfs.statcache import StatCache, StatCacheUpdate
 from avfs_git.vfs.upper import UpperLayer
@@ -57,21 +58,15 @@ def fold_workspace(locked: LockedWorkspace) -> bool:
 
 def _drop_repeated(upper: UpperLayer, lower: LowerTree) -> None:
     """Remove from the upper layer what the lower one shows as well."""
-    stack: list[tuple[TreePath, LowerEntry, bool]] = [(ROOT, lower.root, False)]
+    stack: list[tuple[TreePath, LowerEntry, os.stat_result | None]] = [(ROOT, lower.root, None)]
     while stack:
-        path, entry, done = stack.pop()
-        if done:
-            parent, _, name = path.rpartition(b"/")
-            directory = upper.open_dir(TreePath(parent))
-            try:
-                os.rmdir(name, dir_fd=directory.fd)
-            except OSError:  # something in it is in no checkpoint, and stays
-                continue
+        path, entry, before = stack.pop()
+        if before is not None:
+            _drop_directory(upper, path, entry, before)
             continue
         directory = upper.open_dir(path)
         below = lower.children(entry)
-        if path != ROOT:
-            stack.append((path, entry, True))
+        stack.append((path, entry, os.stat(entry_of(directory.fd, b"."))))
         for found in upper.scan_dir(directory.fd, path):
             there = below.get(found.name)
             if found.kind == "whiteout":
@@ -82,7 +77,24 @@ def _drop_repeated(upper: UpperLayer, lower: LowerTree) -> None:
                     if found.opaque:
                         # First: what is removed below it shows from the lower layer from now on.
                         upper.clear_opaque(entry_of(directory.fd, found.name))
-                    stack.append((join(path, found.name), there, False))
-            elif there is not None and found.kind == there.kind:
+                    stack.append((join(path, found.name), there, None))
+            elif there is not None and found.kind == there.kind and found.stat.st_mtime_ns == there.mtime_ns:
+                # One that was only touched is no change that a checkpoint is made for; its time stays up here.
                 os.unlink(found.name, dir_fd=directory.fd)
             reach("fold.entry")
+
+
+def _drop_directory(upper: UpperLayer, path: TreePath, entry: LowerEntry, before: os.stat_result) -> None:
+    """Remove a directory of which nothing is left; one that stays gets back its time, which the fold has moved."""
+    if path != ROOT and before.st_mtime_ns == entry.mtime_ns:
+        above, name = split(path)
+        parent = upper.open_dir(above)
+        try:
+            os.rmdir(name, dir_fd=parent.fd)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        else:
+            return
+    directory = upper.open_dir(path)
+    os.utime(entry_of(directory.fd, b"."), ns=(before.st_atime_ns, before.st_mtime_ns))

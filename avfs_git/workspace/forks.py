@@ -29,7 +29,7 @@ from avfs_git.workspace.format import HEADS, LABELS, SIDECARS, WorkspaceState
 from avfs_git.workspace.oplog import OpRecord, RefMoveRecord
 from avfs_git.workspace.revisions import resolve_revision
 from avfs_git.workspace.vault import OpenVault
-from avfs_git.workspace.workspace import OpenWorkspace, make_workspace, unmake_workspace
+from avfs_git.workspace.workspace import OpenWorkspace, make_workspace, peek_state, unmake_workspace
 
 Opener = Callable[[str], OpenWorkspace]
 
@@ -133,7 +133,7 @@ def _settle_source(vault: OpenVault, source: str, open_workspace: Opener, *, wit
 
 def _recorded_sidecar(vault: OpenVault, fork: str, head: Oid) -> Oid | None:
     """Find the sidecar of a head that names none itself: a commit of git's, with which a workspace began."""
-    state = vault.layout.workspace(fork).read_state()
+    state = peek_state(vault, fork)
     if state is not None and state.sidecar is not None and state.base == head.hex():
         return Oid(bytes.fromhex(state.sidecar))
     return None
@@ -233,7 +233,7 @@ def fork_info(vault: OpenVault, fork: str) -> ForkInfo:
     head = vault.read_head(fork)
     if head is None and not vault.has_fork(fork):
         raise ForkNotFound(fork)
-    state = vault.layout.workspace(fork).read_state()
+    state = peek_state(vault, fork)
     if state is None:
         return ForkInfo(fork, head.hex() if head else None, head.hex() if head else None)
     return ForkInfo(

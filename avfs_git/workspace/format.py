@@ -8,7 +8,7 @@ asks here for places. Writes are atomic; which of them are also forced to disk i
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +58,11 @@ class WorkspaceState:
     boot: str | None = None
     """The boot of the machine in which the upper layer was last written to."""
     pending: Pending | None = None
+    recovered: list[str] = field(default_factory=list)
+    """What was put back after a power cut, to be told with the next capture."""
 
 
-_STATE_FIELDS = tuple(field.name for field in fields(WorkspaceState))
+_STATE_FIELDS = tuple(known.name for known in fields(WorkspaceState))
 
 
 class VaultLayout:
@@ -136,7 +138,8 @@ class WorkspaceLayout:
             return None
         except OSError as error:
             raise host_failure(error, self.state) from error
-        return parse_state(data, self.fork)
+        # One that is empty, or zeros, was never forced to disk before a power cut: what it said stands in the log.
+        return parse_state(data, self.fork) if data.strip(b"\0") else None
 
     def write_state(self, state: WorkspaceState, *, durable: bool = True) -> None:
         """Replace the state.
@@ -152,6 +155,15 @@ class WorkspaceLayout:
 def host_failure(error: OSError, path: Path) -> Exception:
     """Say that a file could not be read."""
     return HostError(f"read '{path}'", error)
+
+
+def _check_ids(state: WorkspaceState) -> None:
+    ids = [state.base, state.sidecar]
+    if state.pending is not None:
+        ids += [state.pending.head, state.pending.tree, state.pending.sidecar]
+    for text in ids:
+        if text is not None and len(bytes.fromhex(text)) != 20:
+            raise ValueError(text)
 
 
 def serialize_state(state: WorkspaceState) -> bytes:
@@ -172,6 +184,7 @@ def parse_state(data: bytes, fork: str) -> WorkspaceState:
         state = WorkspaceState(**{key: value for key, value in values.items() if key in _STATE_FIELDS})
         if pending is not None:
             state.pending = Pending(**pending)
+        _check_ids(state)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WorkspaceDamaged(fork, "its state file cannot be read") from error
     return state

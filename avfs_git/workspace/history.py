@@ -12,7 +12,7 @@ from itertools import islice
 from avfs_git.errors import CheckpointNotFound, PathNotFound, PathUnsuitable
 from avfs_git.gitstore import history as commits
 from avfs_git.gitstore.objects import ObjectSource
-from avfs_git.gitstore.treediff import diff_trees
+from avfs_git.gitstore.treediff import diff_trees, with_sizes
 from avfs_git.gitstore.trees import EMPTY_TREE, MODE_TREE
 from avfs_git.model import ChangedFile, Checkpoint, CheckpointDetails, Identity, LogEntry, PathVersion
 from avfs_git.paths import Oid, TreePath
@@ -57,7 +57,7 @@ def describe_checkpoint(vault: OpenVault, name: str, *, fork: str | None) -> Che
         files=files,
         total_size=size,
         sidecar_files=_count_sidecar(vault.store, sidecar) if sidecar is not None else 0,
-        changed_files=tuple(diff_trees(vault.store, parent, commit.tree)),
+        changed_files=with_sizes(vault.store, diff_trees(vault.store, parent, commit.tree)),
     )
 
 
@@ -96,7 +96,7 @@ def read_log(vault: OpenVault, rev: str, *, fork: str | None, limit: int, with_f
         changed: tuple[ChangedFile, ...] = ()
         if with_files:
             parent = vault.store.read_commit(commit.parents[0]).tree if commit.parents else None
-            changed = tuple(diff_trees(vault.store, parent, commit.tree))
+            changed = with_sizes(vault.store, diff_trees(vault.store, parent, commit.tree))
         entries.append(LogEntry(vault.describe(oid, fork=fork, labels=labels), changed))
     return entries
 

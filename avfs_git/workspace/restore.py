@@ -27,7 +27,7 @@ from avfs_git.gitstore.commits import Commit, serialize_commit
 from avfs_git.gitstore.objects import KIND_COMMIT, KIND_TREE, ObjectSource
 from avfs_git.gitstore.packwriter import DryWriter, PackWriter
 from avfs_git.gitstore.refs import RefChange
-from avfs_git.gitstore.treediff import diff_trees
+from avfs_git.gitstore.treediff import diff_trees, with_sizes
 from avfs_git.gitstore.trees import EMPTY_TREE
 from avfs_git.host.durable import write_all
 from avfs_git.model import ChangedFile, RestoreResult, Warning
@@ -35,11 +35,15 @@ from avfs_git.paths import ROOT, Oid, TreePath, join, show_path, split
 from avfs_git.vfs.inodes import Node
 from avfs_git.vfs.lower import LowerEntry, LowerTree
 from avfs_git.vfs.plan import Step, plan_steps
-from avfs_git.workspace.checkpoint import save_checkpoint, take
+from avfs_git.workspace.checkpoint import recorded_sidecar, save_checkpoint, take
 from avfs_git.workspace.format import KEPT, Pending
 from avfs_git.workspace.oplog import OpRecord
 from avfs_git.workspace.sidecardiff import diff_sidecars
 from avfs_git.workspace.workspace import LockedWorkspace
+
+
+Trees = tuple[Oid | None, Oid | None]
+"""The tree and the sidecar tree of a state."""
 
 
 def restore_state(
@@ -79,14 +83,13 @@ def restore_state(
             "planned" if steps else "unchanged", target.hex(), files, untracked, warnings=tuple(taken.captured.warnings)
         )
     vault.prepare()
-    saved = _save(locked, f"save before {kind} of {shown}")
-    now = locked.opened.synced_trees()
+    saved, now = _save(locked, f"save before {kind} of {shown}")
     wanted = _target_trees(locked, commit, now)
     steps = _plan(vault.store, now, wanted, commit, paths)
     if not steps:
         return RestoreResult("unchanged", target.hex(), (), saved=saved)
     head = vault.read_head(locked.fork)
-    with _intent(locked, kind):
+    with _intent(locked, kind, now):
         change = _Application(locked, LowerTree(vault.store, *now, default_mtime_ns=0), _lower(vault.store, wanted, commit))
         change.apply(steps)
         reach("restore.applied")
@@ -94,7 +97,7 @@ def restore_state(
             locked,
             kind=kind,
             message=f"{kind} {shown}",
-            description=f"{kind} {shown}" + (f" ({len(paths)} paths)" if paths else ""),
+            description=f"{kind} {shown}" + (f" ({_count(paths)})" if paths else ""),
             known=change.known,
             before=head.hex() if head else None,
         )
@@ -110,6 +113,10 @@ def restore_state(
         checkpoint=result.checkpoint,
         warnings=(*result.warnings, *change.warnings),
     )
+
+
+def _count(paths: Sequence[TreePath]) -> str:
+    return f"'{show_path(paths[0])}'" if len(paths) == 1 else f"{len(paths)} paths"
 
 
 def _target_trees(locked: LockedWorkspace, commit: Commit, now: tuple[Oid | None, Oid | None]) -> tuple[Oid | None, Oid | None]:
@@ -148,16 +155,29 @@ def _preview(
     files = diff_trees(source, now[0], wanted[0], paths=paths)
     touched = {step.path for step in steps}
     untracked = [change for change in diff_sidecars(source, now[1], wanted[1]) if not paths or change.path in touched]
-    return tuple(files), tuple(untracked)
+    return with_sizes(source, files), tuple(untracked)
 
 
-def _save(locked: LockedWorkspace, description: str) -> str | None:
-    """Save what is uncommitted; where the branch has moved by other hands, beside it."""
+def _save(locked: LockedWorkspace, description: str) -> tuple[str | None, Trees]:
+    """Save what is uncommitted; where the branch has moved by other hands, beside it. Give the trees of what is saved."""
     try:
         result = save_checkpoint(locked, message=description, description=description)
     except RefConflict:
-        return save_aside(locked, description)
-    return result.checkpoint.id if result.outcome == "created" and result.checkpoint else None
+        saved = save_aside(locked, description)
+        return saved, _saved_trees(locked, saved)
+    saved = result.checkpoint.id if result.outcome == "created" and result.checkpoint else None
+    return saved, _saved_trees(locked, saved)
+
+
+def _saved_trees(locked: LockedWorkspace, saved: str | None) -> Trees:
+    """Find the trees of a workspace that was saved just now; None says that its head holds everything already.
+
+    That may be a head of which the stat cache does not know, as after a crash.
+    """
+    commit = locked.head()[1]
+    if saved is not None or commit is None:
+        return locked.opened.synced_trees()
+    return None if commit.tree == EMPTY_TREE else commit.tree, recorded_sidecar(locked, commit)
 
 
 def save_aside(locked: LockedWorkspace, description: str) -> str | None:
@@ -170,7 +190,8 @@ def save_aside(locked: LockedWorkspace, description: str) -> str | None:
     try:
         taken = take(locked, pack)
         if taken.is_unchanged:
-            locked.mark_captured(taken.captured, commit=taken.head)
+            if not taken.captured.update.count:  # else a sidecar that differs in times alone, and is stored nowhere
+                locked.mark_captured(taken.captured, commit=taken.head)
             return None
         captured = taken.captured
         signature = vault.signature()
@@ -199,12 +220,11 @@ def save_aside(locked: LockedWorkspace, description: str) -> str | None:
 
 
 @contextlib.contextmanager
-def _intent(locked: LockedWorkspace, kind: str) -> Iterator[None]:
+def _intent(locked: LockedWorkspace, kind: str, now: Trees) -> Iterator[None]:
     """Announce that files are about to change from the captured state; put them back if that fails."""
     state = locked.opened.state
-    tree, sidecar = locked.opened.synced_trees()
     head = locked.vault.read_head(locked.fork)
-    state.pending = Pending(kind, _hex(head), _hex(tree), _hex(sidecar))
+    state.pending = Pending(kind, _hex(head), *map(_hex, now))
     try:
         locked.write_state()
         reach("restore.announced")
@@ -256,6 +276,13 @@ def put_back(locked: LockedWorkspace) -> None:
     locked.write_state()
 
 
+def apply_steps(locked: LockedWorkspace, now: LowerTree, target: LowerTree, steps: Sequence[Step]) -> list[Warning]:
+    """Carry steps out that lead from one state towards another; tell what could not be."""
+    change = _Application(locked, now, target)
+    change.apply(steps)
+    return change.warnings
+
+
 @dataclass(slots=True)
 class Replay:
     """An operation that is taken back or done again."""
@@ -280,10 +307,10 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> tuple[list[Chan
         return [], None
     saved = save_aside(locked, f"save before {replay.record.description}")
     commit = vault.store.read_commit(replay.state)
-    now = opened.synced_trees()
+    now = _saved_trees(locked, saved)
     wanted = _target_trees(locked, commit, now)
     steps = _plan(vault.store, now, wanted, commit, ())
-    with _intent(locked, replay.record.kind):
+    with _intent(locked, replay.record.kind, now):
         change = _Application(locked, LowerTree(vault.store, *now, default_mtime_ns=0), _lower(vault.store, wanted, commit))
         change.apply(steps)
         reach("undo.applied")
@@ -295,7 +322,7 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> tuple[list[Chan
         # The sidecar that was captured is stored nowhere: what differs from the target's is times alone.
         captured.tree, captured.sidecar = wanted
         locked.mark_captured(captured, commit=replay.state)
-    return diff_trees(vault.store, now[0], wanted[0]), saved
+    return list(with_sizes(vault.store, diff_trees(vault.store, now[0], wanted[0]))), saved
 
 
 def _hex(oid: Oid | None) -> str | None:

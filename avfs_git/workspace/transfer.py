@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import stat
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -78,7 +79,7 @@ def import_path(opened: OpenWorkspace, source: Path, path: TreePath, *, recursiv
                 raise InvalidInput(f"{quote(str(source))} is neither a file nor a directory")
         except OSError as error:
             raise translate_os_error(error, path, f"import '{source}'") from error
-    return tally.result(str(source), "/" + show_path(path))
+    return tally.result(str(source), show_path(path) or "/")
 
 
 def _import_file(merged: MergedTree, source: Path, path: TreePath, tally: _Tally) -> None:
@@ -101,8 +102,12 @@ def _pieces(file: IO[bytes], tally: _Tally) -> Iterator[bytes]:
 
 def _import_directory(merged: MergedTree, source: Path, path: TreePath, max_depth: int | None, tally: _Tally) -> None:
     layer = PlainDirectory(source)
+    made: list[tuple[TreePath, TreePath]] = []
     if path != ROOT:
-        merged.make_dir(path, parents=True)
+        with contextlib.suppress(FileExistsError):
+            merged.make_dir(split(path)[0], parents=True)
+            merged.make_dir(path)
+            made.append((ROOT, path))
     stack: list[tuple[TreePath, int]] = [(ROOT, 0)]
     while stack:
         here, depth = stack.pop()
@@ -115,6 +120,7 @@ def _import_directory(merged: MergedTree, source: Path, path: TreePath, max_dept
                 if max_depth is None or depth < max_depth:
                     merged.make_dir(there, parents=True)
                     tally.directories += 1
+                    made.append((inside, there))
                     stack.append((inside, depth + 1))
             elif found.kind == FILE:
                 _import_entry(merged, layer, here, found, there, tally)
@@ -125,10 +131,19 @@ def _import_directory(merged: MergedTree, source: Path, path: TreePath, max_dept
                     continue
                 with contextlib.suppress(FileNotFoundError):
                     merged.remove(there)
-                merged.make_symlink(there, target)
+                node = merged.make_symlink(there, target)
+                merged.utimens(node, atime_ns=found.stat.st_mtime_ns, mtime_ns=found.stat.st_mtime_ns)
                 tally.files += 1
             else:
                 tally.leave_out(inside, "is a device, socket or pipe")
+    for inside, there in reversed(made):
+        # Last: files that come into a directory change its time.
+        status = layer.dir_stat(inside)
+        node = merged.resolve(there, follow_last=False)
+        merged.chmod(node, stat.S_IMODE(status.st_mode))
+        for key, value in layer.dir_xattrs(inside):
+            merged.set_xattr(node, key, value)
+        merged.utimens(node, atime_ns=status.st_mtime_ns, mtime_ns=status.st_mtime_ns)
 
 
 def _is_repository_link(here: TreePath, found: Found, path: TreePath) -> bool:
@@ -151,18 +166,47 @@ def _import_entry(
 def import_tar(opened: OpenWorkspace, file: BinaryIO, path: TreePath) -> TransferResult:
     """Unpack a tar archive into a workspace."""
     tally = _Tally()
+    directories: dict[TreePath, tarfile.TarInfo] = {}
     try:
         with opened.locked() as locked, locked.changing() as merged, tarfile.open(fileobj=file, mode="r|*") as archive:
             for member in archive:
-                _unpack(merged, archive, member, path, tally)
+                _unpack(merged, archive, member, path, tally, directories)
+            for there in sorted(directories, reverse=True):
+                _finish_directory(merged, there, directories[there])
     except tarfile.TarError as error:
         raise InvalidInput(f"this is no tar archive that can be read: {error}") from error
     except OSError as error:
         raise translate_os_error(error, path, "unpack the archive") from error
-    return tally.result("-", "/" + show_path(path))
+    return tally.result("-", show_path(path) or "/")
 
 
-def _unpack(merged: MergedTree, archive: tarfile.TarFile, member: tarfile.TarInfo, path: TreePath, tally: _Tally) -> None:
+def _finish_directory(merged: MergedTree, path: TreePath, member: tarfile.TarInfo) -> None:
+    """Give an unpacked directory its mode and time: last, because files that come into it change its time."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # a later member took its place
+        node = merged.resolve(path, follow_last=False)
+        if node.is_dir:
+            merged.chmod(node, member.mode & 0o777)
+            mtime_ns = _mtime_ns(member)
+            merged.utimens(node, atime_ns=mtime_ns, mtime_ns=mtime_ns)
+
+
+def _mtime_ns(member: tarfile.TarInfo) -> int:
+    text = member.pax_headers.get("mtime")
+    if text is not None and re.fullmatch(r"-?\d{1,18}(\.\d+)?", text):
+        seconds, _, fraction = text.partition(".")
+        nanoseconds = int(fraction[:9].ljust(9, "0"))
+        return int(seconds) * 1_000_000_000 + (-nanoseconds if seconds.startswith("-") else nanoseconds)
+    return int(member.mtime) * 1_000_000_000
+
+
+def _unpack(
+    merged: MergedTree,
+    archive: tarfile.TarFile,
+    member: tarfile.TarInfo,
+    path: TreePath,
+    tally: _Tally,
+    directories: dict[TreePath, tarfile.TarInfo],
+) -> None:
     try:
         inside = parse_tree_path(os.fsencode(member.name))
     except (PathEscapes, InvalidPath):
@@ -174,9 +218,10 @@ def _unpack(merged: MergedTree, archive: tarfile.TarFile, member: tarfile.TarInf
     directory = split(there)[0]
     if directory:
         merged.make_dir(directory, parents=True)
-    mtime_ns = int(member.mtime * 1_000_000_000)
+    mtime_ns = _mtime_ns(member)
     if member.isdir():
         merged.make_dir(there, parents=True)
+        directories[there] = member
         tally.directories += 1
     elif member.isreg():
         content = archive.extractfile(member)
@@ -191,7 +236,8 @@ def _unpack(merged: MergedTree, archive: tarfile.TarFile, member: tarfile.TarInf
             return
         with contextlib.suppress(FileNotFoundError):
             merged.remove(there)
-        merged.make_symlink(there, target)
+        node = merged.make_symlink(there, target)
+        merged.utimens(node, atime_ns=mtime_ns, mtime_ns=mtime_ns)
         tally.files += 1
     elif member.islnk():
         try:
@@ -217,7 +263,7 @@ def _walk(merged: MergedTree, node: Node, max_depth: int | None) -> Iterator[tup
         for name, _ in sorted(merged.readdir(directory)):
             child = merged.lookup(directory, name)
             yield join(here, name), child
-            if child.is_dir and (max_depth is None or depth < max_depth):
+            if child.is_dir and (max_depth is None or depth + 1 < max_depth):
                 stack.append((join(here, name), child, depth + 1))
 
 
@@ -246,16 +292,17 @@ def export_path(
             elif not recursive:
                 raise PathUnsuitable(b"/" + path, "is a directory; export it with `-r`")
             else:
+                is_new = not destination.exists()
                 destination.mkdir(parents=True, exist_ok=True)
-                _export_directory(merged, node, destination, max_depth, overwrite, tally)
-    return tally.result("/" + show_path(path), str(destination))
+                _export_directory(merged, node, destination, max_depth, overwrite, tally, is_new=is_new)
+    return tally.result(show_path(path) or "/", str(destination))
 
 
 def _export_directory(
-    merged: MergedTree, node: Node, destination: Path, max_depth: int | None, overwrite: bool, tally: _Tally
+    merged: MergedTree, node: Node, destination: Path, max_depth: int | None, overwrite: bool, tally: _Tally, *, is_new: bool
 ) -> None:
     root = os.open(destination, os.O_RDONLY | os.O_DIRECTORY)
-    made: list[tuple[TreePath, Node]] = []
+    made: list[tuple[TreePath, Node]] = [(ROOT, node)] if is_new else []
     try:
         for inside, child in _walk(merged, node, max_depth):
             above, name = split(inside)
@@ -272,6 +319,8 @@ def _export_directory(
                         continue
                     _clear(directory, name, inside, overwrite)
                     os.symlink(target, name, dir_fd=directory)
+                    mtime_ns = merged.getattr(child).mtime_ns
+                    os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=directory, follow_symlinks=False)
                     tally.files += 1
                 elif child.kind == stat.S_IFREG:
                     _export_file(merged, child, directory, name, inside, overwrite, tally)
@@ -281,6 +330,7 @@ def _export_directory(
             # Last: a read-only directory takes no files, and files that come change its times.
             attr = merged.getattr(child)
             with _opened_below(root, inside) as directory:
+                _export_xattrs(merged, child, directory)
                 os.fchmod(directory, stat.S_IMODE(attr.mode))
                 os.utime(directory, ns=(attr.mtime_ns, attr.mtime_ns))
     finally:
@@ -323,15 +373,19 @@ def _export_file(
         for piece in merged.stream(node):
             write_all(fd, piece)
             tally.total_bytes += len(piece)
-        for key, value in merged.read_xattrs(node).items():
-            if key.startswith(b"user."):
-                with contextlib.suppress(OSError):  # the destination may know no attributes
-                    os.setxattr(fd, key, value)
+        _export_xattrs(merged, node, fd)
         os.fchmod(fd, stat.S_IMODE(attr.mode) & 0o777)
         os.utime(fd, ns=(attr.mtime_ns, attr.mtime_ns))
     finally:
         os.close(fd)
     tally.files += 1
+
+
+def _export_xattrs(merged: MergedTree, node: Node, fd: int) -> None:
+    for key, value in merged.read_xattrs(node).items():
+        if key.startswith(b"user."):
+            with contextlib.suppress(OSError):  # the destination may know no attributes
+                os.setxattr(fd, key, value)
 
 
 def export_tar(opened: OpenWorkspace, path: TreePath, file: BinaryIO) -> TransferResult:
@@ -349,7 +403,7 @@ def export_tar(opened: OpenWorkspace, path: TreePath, file: BinaryIO) -> Transfe
                     _pack(merged, archive, inside, child, tally)
         except OSError as error:
             raise translate_os_error(error, path, "write the archive") from error
-    return tally.result("/" + show_path(path), "-")
+    return tally.result(show_path(path) or "/", "-")
 
 
 class _Pieces(io.RawIOBase):
@@ -383,7 +437,10 @@ class _Pieces(io.RawIOBase):
 def _pack(merged: MergedTree, archive: tarfile.TarFile, inside: TreePath, node: Node, tally: _Tally) -> None:
     attr = merged.getattr(node)
     member = tarfile.TarInfo(os.fsdecode(inside))
-    member.mtime = attr.mtime_ns // 1_000_000_000
+    seconds, nanoseconds = divmod(attr.mtime_ns, 1_000_000_000)
+    member.mtime = seconds
+    if nanoseconds and seconds >= 0:
+        member.pax_headers = {"mtime": f"{seconds}.{nanoseconds:09}"}
     member.mode = stat.S_IMODE(attr.mode)
     if node.is_dir:
         member.type = tarfile.DIRTYPE

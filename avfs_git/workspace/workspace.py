@@ -25,6 +25,7 @@ from avfs_git.host.boot import read_boot_id
 from avfs_git.host.durable import host_errors, make_dirs_durably
 from avfs_git.host.locks import LOCK_TIMEOUT_S, LockFile
 from avfs_git.host.xattrs import entry_of
+from avfs_git.model import Warning
 from avfs_git.paths import Oid, TreePath, join
 from avfs_git.vfs.layers import UpperReader
 from avfs_git.vfs.lower import LowerTree
@@ -48,7 +49,7 @@ class OpenWorkspace:
         Args:
             vault: Where it is.
             fork: Its fork.
-            recover: Called with the workspace locked when a crash left an operation unfinished.
+            recover: Called with the workspace locked when a crash left an operation unfinished, and after another boot.
             lock_timeout_s: How long to wait for other processes.
 
         Raises:
@@ -181,7 +182,7 @@ class OpenWorkspace:
             self.upper.clean_work()
         self.epoch = epoch
         try:
-            if state.pending is not None:
+            if state.pending is not None or state.boot != self.boot:
                 self._recover(self._locked)
             if died_in_a_change:
                 self.lock.begin_change()
@@ -217,6 +218,13 @@ class OpenWorkspace:
     def adopt_cache(self, cache: StatCache) -> None:
         """Use a stat cache that was written just now."""
         self._cache, self._cache_known = cache, True
+
+    def drop_cache(self) -> None:
+        """Forget what the upper layer looked like, on disk too: the next capture reads all of it."""
+        with host_errors("drop the stat cache"):
+            self.layout.statcache.unlink(missing_ok=True)
+        self._cache, self._cache_known = None, True
+        self.dirty = None
 
     def synced_trees(self) -> tuple[Oid | None, Oid | None]:
         """Get the tree and sidecar tree of the state from which captures start."""
@@ -276,10 +284,14 @@ class LockedWorkspace:
         oid = self.vault.read_head(self.fork)
         return oid, (self.vault.store.read_commit(oid) if oid is not None else None)
 
-    def capture(self, sink: Sink, *, known: dict[TreePath, Oid] | None = None, remember_blobs: bool = False) -> Captured:
-        """Turn the workspace into trees. Reads only what changed since the last capture."""
+    def capture(
+        self, sink: Sink, *, known: dict[TreePath, Oid] | None = None, remember_blobs: bool = False, afresh: bool = False
+    ) -> Captured:
+        """Turn the workspace into trees. Reads only what changed since the last capture; `afresh`, all of the upper layer."""
         opened = self.opened
-        cache = opened.cache
+        cache = None if afresh else opened.cache
+        # What is tracked stays so also where the cache, which knows it else, is gone.
+        head = self.head()[1] if cache is None else None
         settings = self.vault.config.read()
         exclude = settings["sidecar.exclude"]
         limits = SidecarLimits(
@@ -294,9 +306,12 @@ class LockedWorkspace:
             cache=cache,
             limits=limits,
             known=known,
+            index=head.tree if head is not None else None,
             remember_blobs=remember_blobs,
         )
-        return capture.run(opened.dirty)
+        captured = capture.run(None if afresh else opened.dirty)
+        captured.warnings += [Warning("workspace.recovered", text) for text in opened.state.recovered]
+        return captured
 
     def _read_ignore_file(self, directory: TreePath) -> bytes | None:
         with contextlib.suppress(OSError):
@@ -316,32 +331,43 @@ class LockedWorkspace:
         opened.dirty = DirtySet()
         opened.epoch = opened.lock.epoch
         opened.lock.mark_clean(opened.epoch, commit or bytes(20))
+        if opened.state.recovered:
+            opened.state.recovered = []
+            with contextlib.suppress(HostError):  # then it is told once more
+                self.write_state()
 
 
 def _load_state(vault: OpenVault, layout: WorkspaceLayout) -> WorkspaceState:
     """Read a workspace's state, or make the workspace of a fork that has none yet."""
     fork = layout.fork
+    is_damaged = False
     try:
         state = layout.read_state()
     except WorkspaceDamaged:
-        # A fresh one that a power cut caught half written holds nothing yet.
-        if layout.upper.is_dir() and any(layout.upper.iterdir()):
-            raise
         state = None
+        is_damaged = layout.upper.is_dir()  # a fresh one that a power cut caught half written holds nothing yet
     if state is not None:
         return state
     head = vault.read_head(fork)
     if head is None and not vault.has_fork(fork):
         raise ForkNotFound(fork)
-    if layout.upper.is_dir() and any(layout.upper.iterdir()):
-        # Its base is written down in the log as well: nothing else says below what these files belong.
-        state = _recall_state(vault, fork)
-        if state is None:
-            raise WorkspaceDamaged(fork, "its state file is missing")
-    else:
-        state = _recall_state(vault, fork) or fresh_state(vault, fork, head)
+    # Its base is written down in the log as well. Without a record it is that of a branch of git's, whose upper layer
+    # holds every change since: it never was folded.
+    state = _recall_state(vault, fork) or fresh_state(vault, fork, head)
+    if is_damaged:
+        state.boot = None
+        state.recovered = ["its state file was damaged and was made again from the log"]
     create_workspace(vault, layout, state)
     return state
+
+
+def peek_state(vault: OpenVault, fork: str) -> WorkspaceState | None:
+    """Read the state of a workspace, or what the log says of it, and change nothing; None for a branch nobody has opened."""
+    try:
+        state = vault.layout.workspace(fork).read_state()
+    except WorkspaceDamaged:  # whoever opens it makes it again, and tells so
+        state = None
+    return state if state is not None else _recall_state(vault, fork)
 
 
 def fresh_state(vault: OpenVault, fork: str, head: Oid | None) -> WorkspaceState:

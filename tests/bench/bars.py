@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,12 @@ class Bench:
         with Avfs(self.home) as avfs:
             for files in self.sizes:
                 self._measure_size(avfs, files)
-            self._try("checkpoint ratio", "checkpoint of 10 changed files, 50,000 files against 5,000", "≤ 1.5 ×", self._checkpoint_ratio)
+            self._try(
+                "checkpoint ratio",
+                "checkpoint of 10 changed files, 50,000 files against 5,000",
+                "≤ 1.5 ×",
+                self._checkpoint_ratio,
+            )
             self._try("mixed", "mixed operations over 100 vaults", "≥ 20,000/s", self._mixed)
         return self.rows
 
@@ -68,11 +74,16 @@ class Bench:
         try:
             self.rows += measured()
         except Exception as error:  # noqa: BLE001 - whatever it is, the other rows are still of use
-            self.rows.append(Row(key, work, bar, f"failed: {type(error).__name__}: {error}"[:120].replace(str(self.scratch), "…"), met=False))
+            self.say("".join(traceback.format_exception(error)) + (getattr(error, "stderr", None) or ""))
+            self.rows.append(Row(key, work, bar, f"failed: {type(error).__name__}", met=False))
 
     def _measure_size(self, avfs: Avfs, files: int) -> None:
         site = Site(
-            files, self.scratch / f"tree{files}", f"tree{files}", self.scratch / f"clone{files}.git", self.scratch / f"worktree{files}"
+            files,
+            self.scratch / f"tree{files}",
+            f"tree{files}",
+            self.scratch / f"clone{files}.git",
+            self.scratch / f"worktree{files}",
         )
         self.say(f"making a tree of {site.shown}")
         make_tree(site.source, files)
@@ -82,9 +93,19 @@ class Bench:
         native.clone(self.home / "vaults" / f"{site.name}.git", site.bare)
         with avfs.open_vault(site.name) as vault:
             self._try("fork", f"fork, {site.shown}", "≤ 1 ms", lambda: self._fork(vault, site))
-            self._try("checkpoint 10", f"checkpoint of 10 changed files, {site.shown}", "≤ 15 ms", lambda: self._checkpoint_few(vault, site))
+            self._try(
+                "checkpoint 10",
+                f"checkpoint of 10 changed files, {site.shown}",
+                "≤ 15 ms",
+                lambda: self._checkpoint_few(vault, site),
+            )
             if files == SMALL:
-                self._try("checkpoint 1000", "checkpoint of 1,000 new 1 KiB files", "≤ 0.3 × git", lambda: self._checkpoint_many(vault, site))
+                self._try(
+                    "checkpoint 1000",
+                    "checkpoint of 1,000 new 1 KiB files",
+                    "≤ 0.3 × git",
+                    lambda: self._checkpoint_many(vault, site),
+                )
                 self._try("restore", "restore of 300 changed files", "≤ 60 ms", lambda: self._restore(vault, site))
                 self._try("files", "writing and reading 1 KiB", "", lambda: self._files(vault, site))
             if files == min(MIDDLE, max(self.sizes)):
@@ -124,7 +145,13 @@ class Bench:
         ours = works.fork(vault, site.files, 50)
         theirs = native.add_worktree(site.bare, site.worktree, 3 if site.files == SMALL else 1)
         yield Row(
-            "fork", f"fork, {site.shown}", "≤ 1 ms", ours.text, theirs.text, show_ratio(ours.median_s, theirs.median_s), ours.median_s <= _MS
+            "fork",
+            f"fork, {site.shown}",
+            "≤ 1 ms",
+            ours.text,
+            theirs.text,
+            show_ratio(ours.median_s, theirs.median_s),
+            ours.median_s <= _MS,
         )
 
     def _checkpoint_few(self, vault: Vault, site: Site) -> Iterator[Row]:
@@ -179,15 +206,25 @@ class Bench:
         ours = works.diff(vault, site.files, 20)
         theirs = native.diff(site.worktree, site.files, 5)
         work = f"diff of two checkpoints 10 files apart, {site.shown}"
-        yield Row("diff", work, "≤ 5 ms", ours.text, theirs.text, show_ratio(ours.median_s, theirs.median_s), ours.median_s <= 5 * _MS)
+        yield Row(
+            "diff", work, "≤ 5 ms", ours.text, theirs.text, show_ratio(ours.median_s, theirs.median_s), ours.median_s <= 5 * _MS
+        )
 
     def _mixed(self) -> Iterator[Row]:
-        ours = works.with_home(lambda avfs: works.mixed(avfs, MIXED_OPERATIONS, 5))
+        ours = works.with_home(self.scratch / "mixed-home", lambda avfs: works.mixed(avfs, MIXED_OPERATIONS, 5))
         theirs = native.mixed(self.scratch / "mixed", MIXED_OPERATIONS, 3)
         rate, best, other = (MIXED_OPERATIONS / seconds for seconds in (ours.median_s, ours.best_s, theirs.median_s))
-        mix = ", ".join(f"{share} % {kind}" for kind, share in works.MIX.items())
+        mix = ", ".join(f"{share}% {kind}" for kind, share in works.MIX.items())
         work = f"mixed operations over {works.VAULTS} vaults, one thread ({mix})"
-        yield Row("mixed", work, "≥ 20,000/s", f"{rate:,.0f}/s ({best:,.0f}/s)", f"{other:,.0f}/s", show_ratio(other, rate), rate >= 20_000)
+        yield Row(
+            "mixed",
+            work,
+            "≥ 20,000/s",
+            f"{rate:,.0f}/s ({best:,.0f}/s)",
+            f"{other:,.0f}/s",
+            show_ratio(other, rate),
+            rate >= 20_000,
+        )
 
     def _command_line(self, site: Site) -> Iterator[Row]:
         program = Path(sys.executable).with_name("avfs")
@@ -198,7 +235,12 @@ class Bench:
                 workspace.checkpoint(f"number{number}")
         for key, limit_ms, ours, theirs in (
             ("help", 100, ("--help",), ("git", "help")),
-            ("checkpoint list", 150, ("checkpoint", "list"), ("git", "-C", str(self.home / "vaults" / f"{site.name}.git"), "log", "-n", "20")),
+            (
+                "checkpoint list",
+                150,
+                ("checkpoint", "list"),
+                ("git", "-C", str(self.home / "vaults" / f"{site.name}.git"), "log", "-n", "20"),
+            ),
         ):
             mine = measure(lambda ours=ours: native.run(program, *ours, env=env), 15, warm_up=True)
             other = measure(lambda theirs=theirs: native.run(*theirs), 15, warm_up=True)
@@ -224,4 +266,10 @@ class Bench:
         peak_mib = told["peak_kib"] / 1024
         judged = site.files == LARGE
         bar = f"≤ {MEMORY_LIMIT_MIB} MiB" if judged else ""
-        return Row("memory", f"memory: {work}, {site.shown}", bar, f"{peak_mib:.0f} MiB", met=peak_mib <= MEMORY_LIMIT_MIB if judged else None)
+        return Row(
+            "memory",
+            f"memory: {work}, {site.shown}",
+            bar,
+            f"{peak_mib:.0f} MiB",
+            met=peak_mib <= MEMORY_LIMIT_MIB if judged else None,
+        )

@@ -38,7 +38,9 @@ class Sample:
         return median if len(self.times_s) == 1 else f"{median} ({show_time(self.best_s)})"
 
 
-def measure(action: Callable[[], object], rounds: int, *, before: Callable[[], object] | None = None, warm_up: bool = False) -> Sample:
+def measure(
+    action: Callable[[], object], rounds: int, *, before: Callable[[], object] | None = None, warm_up: bool = False
+) -> Sample:
     """Time some rounds of an action; `before` runs ahead of each, untimed."""
     times = []
     gc.collect()

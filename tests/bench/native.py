@@ -33,7 +33,13 @@ _ENVIRONMENT = {
 def run(*arguments: str | Path, env: dict[str, str] | None = None) -> str:
     """Run a program to its end and give back what it said."""
     return subprocess.run(
-        arguments, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env or _ENVIRONMENT, text=True
+        arguments,
+        check=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=env or _ENVIRONMENT,
+        text=True,
     ).stdout
 
 

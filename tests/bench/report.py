@@ -80,7 +80,9 @@ def markdown(rows: Sequence[Row], machine: Sequence[str], notes: Sequence[str]) 
     missed = [row for row in rows if row.met is False]
     if missed:
         lines += ["", "## What is missed, and why", ""]
-        lines += [f"- {row.work}: {row.measured} against {row.bar}. {CAUSES.get(row.key, 'Not looked into yet.')}" for row in missed]
+        lines += [
+            f"- {row.work}: {row.measured} against {row.bar}. {CAUSES.get(row.key, 'Not looked into yet.')}" for row in missed
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -116,10 +118,18 @@ def _processor() -> str:
 
 
 def _file_system(place: Path) -> str:
-    """Name the kind of file system that a directory is on."""
+    """Name the kind of file system that a directory is on, and what of its options makes files slower to remove."""
     try:
         mounts = [line.split() for line in Path("/proc/self/mounts").read_text("utf-8", "replace").splitlines()]
     except OSError:
         return "unknown"
-    above = [(len(mount[1]), mount[2]) for mount in mounts if place.resolve().is_relative_to(mount[1])]
-    return max(above, default=(0, "unknown"))[1]
+    above = [(len(mount[1]), mount) for mount in mounts if place.resolve().is_relative_to(mount[1])]
+    if not above:
+        return "unknown"
+    device, _, kind, options = max(above)[1][:4]
+    facts = [kind]
+    if kind == "ext4" and not list(Path("/proc/fs/jbd2").glob(f"{Path(device).name}-*")):
+        facts.append("without a journal")
+    if "discard" in options.split(","):
+        facts.append("discarding freed blocks at once" if len(facts) > 1 else "discarding freed blocks")
+    return ", ".join(facts)

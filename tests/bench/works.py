@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -229,7 +228,7 @@ def mixed(avfs: Avfs, count: int, rounds: int, vaults: int = VAULTS) -> Sample:
     return measure(run, rounds, warm_up=True)
 
 
-def with_home(work: Callable[[Avfs], Sample]) -> Sample:
+def with_home(place: Path, work: Callable[[Avfs], Sample]) -> Sample:
     """Do some work in a home of its own."""
-    with tempfile.TemporaryDirectory(prefix="avfs-bench-") as name, Avfs(Path(name)) as avfs:
+    with Avfs(place) as avfs:
         return work(avfs)

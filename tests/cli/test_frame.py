@@ -291,6 +291,17 @@ def test_help_imports_only_what_it_needs() -> None:
     assert loaded & heavy == set()
 
 
+def test_light_commands_load_neither_libgit2_nor_rich(cli: Cli, work: str) -> None:
+    """Listing, reading and writing do without what takes longest to import."""
+    for arguments in (["checkpoint", "list"], ["log"], ["fork", "list"], ["ls"], ["cat", "README"], ["write", "a", "1"]):
+        code = f"import sys, avfs_git.cli.app as app; app.run({arguments!r}); print(sorted(sys.modules), file=sys.stderr)"
+
+        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+
+        loaded = {name.strip(" '") for name in done.stderr.strip("[]\n").split(",")}
+        assert loaded & {"pygit2", "git", "rich", "mfusepy"} == set(), arguments
+
+
 def walk(command: click.Command, ctx: click.Context) -> Iterator[click.Context]:
     """Visit a command and all below it."""
     yield ctx

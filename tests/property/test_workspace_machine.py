@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import stat
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -83,6 +84,18 @@ def content_of(view: View) -> View:
     return {path: (*entry[:4], None, None) for path, entry in view.items()}
 
 
+def with_times(view: View) -> View:
+    """Leave out which names are links of one file."""
+    return {path: (*entry[:4], None, entry[5]) for path, entry in view.items()}
+
+
+def expect_same(found: View, expected: View) -> None:
+    """Name the entries that differ."""
+    differing = {path: (found.get(path), expected.get(path)) for path in found.keys() | expected.keys()}
+    differing = {path: pair for path, pair in differing.items() if pair[0] != pair[1]}
+    assert not differing, f"found and expected: {differing}"
+
+
 def is_root_git(path: bytes) -> bool:
     """The `.git` at the root is the live tree's own link to the vault, and in no checkpoint."""
     return path == b".git" or path.startswith(b".git/")
@@ -125,7 +138,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
     def expect_model(self) -> None:
         """The workspace shows what the directory does; links that avfs does not keep are given up there, too."""
         shown, expected = self.view(), describe_dir(self.model)
-        assert content_of(shown) == content_of(expected)
+        expect_same(content_of(shown), content_of(expected))
         if shown != expected:
             materialize(shown, self.model)
 
@@ -304,7 +317,9 @@ class WorkspaceMachine(RuleBasedStateMachine):
         upper = os.fsencode(self.work._opened.layout.upper)
         directories = sorted(os.fsencode(here) for here, _, _ in os.walk(upper))
         directory = directories[pick % len(directories)][len(upper) + 1 :]
-        path = directory + b"/by hand" if directory else b"by hand"
+        self.count += 1
+        name = b"by hand %d" % self.count
+        path = directory + b"/" + name if directory else name
         with self.work._opened.locked() as locked, locked.changing(), open(upper + b"/" + path, "wb") as file:
             file.write(data)
         with open(os.fsencode(self.model) + b"/" + path, "wb") as file:
@@ -330,7 +345,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
             self.branch.done[-1].label = name
         else:
             assert self.head() == self.branch.head == result.checkpoint.id
-            assert content_of(self.view()) == content_of(self.saved[result.checkpoint.id].view)
+            expect_same(content_of(self.view()), content_of(self.saved[result.checkpoint.id].view))
             if name:
                 self.branch.done.append(Done(self.branch.head, self.branch.head, label=name))
                 self.branch.undone.clear()
@@ -344,7 +359,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
         """Asking for the status changes nothing, and tells whether a checkpoint would be made."""
         status = self.work.status()
         if self.branch.head is not None and status.clean:
-            assert content_of(self.view()) == content_of(self.saved[self.branch.head].view)
+            expect_same(content_of(self.view()), content_of(self.saved[self.branch.head].view))
 
     @rule(cache=st.booleans())
     def reopen(self, cache: bool) -> None:
@@ -374,9 +389,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
         before = self.view(times=True)
         self.work.fold()
         self.settle()
-        assert {path: (*entry[:4], entry[5]) for path, entry in self.view(times=True).items()} == {
-            path: (*entry[:4], entry[5]) for path, entry in before.items()
-        }
+        expect_same(with_times(self.view(times=True)), with_times(before))
         self.expect_clean()
 
     @rule()
@@ -401,9 +414,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
         self.work = self.vault.workspace(name)
         assert self.head() == target
         saved = self.saved[target]
-        assert {path: (*entry[:4], entry[5]) for path, entry in self.view(times=True).items()} == {
-            path: (*entry[:4], entry[5]) for path, entry in saved.view.items()
-        }
+        expect_same(with_times(self.view(times=True)), with_times(saved.view))
         materialize(self.view(times=True), self.model)
         self.oracle.track(saved.tree)
         self.expect_clean()
@@ -422,7 +433,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
             assert self.oracle.add_all(self.model) == self.note_saved(result.saved, before)
         saved = self.saved[target]
         after = self.view(times=True)
-        assert content_of(after) == content_of(saved.view)
+        expect_same(content_of(after), content_of(saved.view))
         for path, entry in after.items():
             if entry[0] == stat.S_IFREG:
                 was = before.get(path)
@@ -467,7 +478,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
                 if above not in expected or expected[above][0] != stat.S_IFDIR:
                     expected[above] = wanted[above]
             expected |= {p: e for p, e in wanted.items() if p == path or p.startswith(path + b"/")}
-        assert content_of(self.view()) == content_of(expected)
+        expect_same(content_of(self.view()), content_of(expected))
         self.oracle.track_path(self.saved[target].tree, path)
         materialize(self.view(), self.model)
         tree = self.oracle.add_all(self.model)
@@ -482,7 +493,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
             before = self.view(times=True)
             with pytest.raises(PathNotFound):
                 self.work.restore("HEAD", paths=["never/was"])
-            assert self.view(times=True) == before
+            expect_same(self.view(times=True), before)
             self.settle()
 
     @rule()
@@ -524,12 +535,12 @@ class WorkspaceMachine(RuleBasedStateMachine):
             self.saved[aside] = Saved(tree, before)
         if done.moves_files:
             assert head is not None
-            assert content_of(self.view()) == content_of(self.saved[head].view)
+            expect_same(content_of(self.view()), content_of(self.saved[head].view))
             self.oracle.track(self.saved[head].tree)
             materialize(self.view(), self.model)
             self.expect_clean()
         else:
-            assert self.view(times=True) == before
+            expect_same(self.view(times=True), before)
 
     @rule()
     def export(self) -> None:
@@ -557,15 +568,16 @@ class WorkspaceMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            if hasattr(self, "work"):
+            if hasattr(self, "work") and sys.exc_info()[0] is None:
                 path = self.vault.path
                 self.checkpoint(label=False)
                 for target in self.saved:
                     self.vault.fork(f"again-{target}", at=target)
                     shown = describe_tree(self.vault.workspace(f"again-{target}")._opened.read_view())
-                    assert content_of(shown) == content_of(self.saved[target].view)
+                    expect_same(content_of(shown), content_of(self.saved[target].view))
                 assert git("fsck", "--strict", "--no-dangling", "--no-progress", cwd=path) == b""
-                assert self.vault.doctor().healthy
+                report = self.vault.doctor()
+                assert report.healthy, report
                 git("clone", "-q", "--bare", path, self.base / "clone.git")
         finally:
             while self.homes:

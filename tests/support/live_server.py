@@ -2,8 +2,8 @@
 
     python -m tests.support.live_server GIT_DIR FORK DIRECTORY [OPTION...]
 
-Options: `writeback`, `threads=N`, `allow_other`. Prints `ready` when programs can use the tree, and at the end the
-count of requests as JSON.
+Options: `writeback=0|1`, `threads=N`, `allow_other`, `user=UID`. Prints `ready` when programs can use the tree, and the
+counts of requests as a line of JSON after SIGUSR1 and at the end.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -27,6 +28,12 @@ def main(git_dir: str, fork: str, directory: str, *options: str) -> None:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     os.umask(0)
     chosen = dict(option.partition("=")[::2] for option in options)
+    if "user" in chosen:
+        # Here and not by whoever starts this, because that user may not be able to reach the interpreter.
+        user = int(chosen["user"])
+        os.setgroups([])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
     opened = OpenWorkspace(OpenVault(Path(git_dir), name="test"), fork, recover=lambda _: None)
     locked = opened.acquire()
     locked.begin()
@@ -34,13 +41,20 @@ def main(git_dir: str, fork: str, directory: str, *options: str) -> None:
         Path(directory), source=f"avfs:{fork}", subtype="avfs", allow_other="allow_other" in chosen, max_read=MAX_IO
     )
     channel = Channel(fd)
-    channel.negotiate(writeback="writeback" in chosen)
+    channel.negotiate(writeback=chosen.get("writeback", "1") == "1")
     server = TreeServer(opened.merged, channel)
+
+    def report(*_: object) -> None:
+        counts = {protocol.OPERATION_NAMES.get(number, str(number)): count for number, count in server.counts.items()}
+        print(json.dumps(counts), flush=True)
+
+    signal.signal(signal.SIGUSR1, report)
     print("ready", flush=True)
     server.serve(threads=int(chosen.get("threads", THREADS)))
     locked.end()
     opened.lock.release()
-    print(json.dumps({protocol.OPERATION_NAMES.get(number, str(number)): count for number, count in server.counts.items()}))
+    channel.close()
+    report()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -109,7 +110,7 @@ def describe_dir(directory: Path | bytes, *, times: bool = False) -> dict[bytes,
         first = links.setdefault(status.st_ino, path) if kind != stat.S_IFDIR and status.st_nlink > 1 else None
         moment = status.st_mtime_ns if times else None
         found[path] = (kind, status.st_mode & 0o7777, content, sorted(xattrs.items()), first, moment)
-    return found
+    return _without_lone_links(found)
 
 
 def describe_tree(tree: MergedTree, *, times: bool = False) -> dict[bytes, Described]:
@@ -142,4 +143,10 @@ def describe_tree(tree: MergedTree, *, times: bool = False) -> dict[bytes, Descr
         first = links.setdefault(node.ino, path) if node.kind != stat.S_IFDIR and attr.nlink > 1 else None
         moment = attr.mtime_ns if times else None
         found[path] = (node.kind, attr.mode & 0o7777, content, sorted(xattrs.items()), first, moment)
-    return found
+    return _without_lone_links(found)
+
+
+def _without_lone_links(found: dict[bytes, Described]) -> dict[bytes, Described]:
+    """Leave out what has its other names elsewhere: an open file that was removed, what a killed process left."""
+    groups = Counter(entry[4] for entry in found.values())
+    return {path: entry if groups[entry[4]] > 1 else (*entry[:4], None, entry[5]) for path, entry in found.items()}

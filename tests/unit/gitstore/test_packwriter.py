@@ -17,10 +17,10 @@ import pytest
 
 from avfs_git import faults
 from avfs_git.errors import HostError, ObjectMissing
-from avfs_git.gitstore import packwriter
+from avfs_git.gitstore import deflate, packwriter
 from avfs_git.gitstore.objects import KIND_BLOB, KIND_COMMIT, KIND_TREE, ObjectStore, hash_object
-from avfs_git.gitstore.packfile import CHUNK, BadPack, PackIndex
-from avfs_git.gitstore.packwriter import DryWriter, ObjectSink, PackWriter, SizeChanged, build_index, hash_file
+from avfs_git.gitstore.packfile import CHUNK, BadPack, PackIndex, build_index
+from avfs_git.gitstore.packwriter import DryWriter, ObjectSink, PackWriter, SizeChanged, hash_file
 from avfs_git.gitstore.trees import MODE_FILE, serialize_tree
 from avfs_git.host.durable import write_all
 from avfs_git.paths import Oid
@@ -264,6 +264,8 @@ def test_a_full_disk_while_spilling_keeps_what_was_there(
 ) -> None:
     """A failed write in the middle is reported; when there is space again, the pack goes on and is whole."""
     monkeypatch.setattr(packwriter, "_HELD_BYTES", 1000)
+    monkeypatch.setattr(deflate, "_BATCH_OBJECTS", 1)
+    monkeypatch.setattr(deflate, "_BATCHES_IN_FLIGHT", 0)
     writer = PackWriter(store)
     contents = [os.urandom(600) for _ in range(9)]
     full = [False]

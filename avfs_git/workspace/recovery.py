@@ -1,0 +1,153 @@
+"""Bringing a workspace back to order when it is met after a crash of its process or of the machine.
+
+Decided here: what is trusted after a power cut, and what is put back from the last checkpoint. Called with the
+workspace lock held, by whoever takes the lock first after the crash (`OpenWorkspace`); can itself be cut short at
+any point, and called again.
+
+The upper layer is not forced to disk, so that after a power cut files may be missing, empty or older than they
+were, also such as a checkpoint has acknowledged. Their content is in the vault. After another boot than the one in
+which the layer was last written to, all of it is read once and compared with what the log last recorded:
+
+- what the record holds and the layer has lost (it is missing without a whiteout, empty, or older) is put back;
+- what the layer holds and the record does not, or holds in a newer version, stays: it is uncommitted work;
+- where something goes that has content, the whole is saved as a commit first.
+
+From the files alone, a power cut cannot be told from somebody who removed or emptied a file after the checkpoint
+and then restarted the machine. Such a file comes back, and a warning names it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from avfs_git.faults import reach
+from avfs_git.gitstore.packwriter import DryWriter
+from avfs_git.gitstore.trees import EMPTY_TREE
+from avfs_git.paths import ROOT, Oid, show_path, split
+from avfs_git.vfs.layers import UpperReader
+from avfs_git.vfs.lower import LowerTree
+from avfs_git.vfs.plan import Step, plan_steps
+from avfs_git.vfs.scan import WHITEOUT
+from avfs_git.workspace.restore import apply_steps, put_back, save_aside
+from avfs_git.workspace.workspace import LockedWorkspace
+
+_NAMED = 50
+"""Paths that are named one by one; the warning after them counts the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """The state of a workspace that was last acknowledged."""
+
+    commit: Oid | None
+    tree: Oid | None
+    sidecar: Oid | None
+    at_ns: int
+
+
+def recover(locked: LockedWorkspace) -> None:
+    """Put back what a crash cut short, and what a power cut took.
+
+    Raises:
+        AvfsError: If the vault or the disk fails. Nothing is lost, and the next one to take the lock tries again.
+    """
+    opened = locked.opened
+    pending = opened.state.pending
+    head = locked.vault.read_head(locked.fork)
+    if opened.state.boot != opened.boot and (pending is None or pending.head != (head.hex() if head else None)):
+        _put_back_lost(locked, _find_record(locked, head if pending is not None else None))
+    put_back(locked)
+
+
+def _find_record(locked: LockedWorkspace, complete: Oid | None) -> _Record:
+    """Find what the workspace is known to have held: the last commit in the log, or what it began with.
+
+    The branch itself may have been moved by git, unless an operation of ours is known to have moved it (`complete`).
+    """
+    vault, state = locked.vault, locked.opened.state
+    at_ns = 0
+    commit = complete
+    if commit is None:
+        for record in vault.oplog.read_fork(locked.fork):
+            if record.after is not None:
+                commit, at_ns = Oid(bytes.fromhex(record.after)), record.created_at_ns
+                break
+    if commit is None or commit.hex() == state.base:
+        root = locked.opened.lower.root
+        return _Record(commit, root.tree, root.sidecar, at_ns)
+    read = vault.store.read_commit(commit)
+    return _Record(commit, None if read.tree == EMPTY_TREE else read.tree, vault.sidecar_tree(read), at_ns)
+
+
+def _put_back_lost(locked: LockedWorkspace, record: _Record) -> None:
+    opened, store = locked.opened, locked.vault.store
+    root = opened.lower.root
+    if (record.tree, record.sidecar) == (root.tree, root.sidecar) and not opened.upper.scan_dir(opened.upper.root.fd, ROOT):
+        return  # nothing was ever written here
+    opened.upper.clean_work()
+    writer = DryWriter(store)
+    captured = locked.capture(writer, afresh=True)
+    now = LowerTree(writer, captured.tree, captured.sidecar, default_mtime_ns=0)
+    held = LowerTree(store, record.tree, record.sidecar, default_mtime_ns=0)
+    steps, overwrites = _choose(locked, plan_steps(now, held), record)
+    warnings: list[str] = []
+    # The counters of the lock may be older than the files: they must not match what they last called clean.
+    opened.lock.begin_change()
+    try:
+        if overwrites:
+            kept = save_aside(locked, "save before recovery")
+            warnings += [f"what stood in place of the files that were put back is kept in {kept}"] if kept else []
+        if steps:
+            opened.drop_cache()
+            reach("recovery.chosen")
+            apply_steps(locked, now, held, steps)
+            reach("recovery.applied")
+    finally:
+        opened.epoch = opened.lock.end_change()
+    opened.dirty = None
+    opened.state.boot = opened.boot
+    files = [step for step in steps if step.after is None or not step.after.is_dir]
+    warnings += [f"'{show_path(step.path)}' was lost when the machine stopped and was put back as it was last recorded" for step in files[:_NAMED]]
+    if len(files) > _NAMED:
+        warnings.append(f"{len(files) - _NAMED} more files were lost when the machine stopped and were put back")
+    opened.state.recovered = [*opened.state.recovered, *warnings]
+    locked.write_state()
+
+
+def _choose(locked: LockedWorkspace, steps: list[Step], record: _Record) -> tuple[list[Step], bool]:
+    """Choose the differences that a power cut made, and tell whether content goes with them."""
+    chosen: list[Step] = []
+    overwrites = False
+    kept: set[bytes] = set()
+    """Entries that stay as they are, with all that the record has below them."""
+    for step in steps:
+        if split(step.path)[0] in kept if step.path != ROOT else False:
+            kept.add(step.path)
+            continue
+        lost, content = _is_lost(locked, step, record)
+        if lost:
+            chosen.append(step)
+            overwrites = overwrites or content
+        elif step.before is None or step.after is None or step.before.is_dir != step.after.is_dir:
+            kept.add(step.path)
+    return chosen, overwrites
+
+
+def _is_lost(locked: LockedWorkspace, step: Step, record: _Record) -> tuple[bool, bool]:
+    """Tell whether the layer has lost an entry, and whether it holds other content in its place."""
+    merged = locked.merged
+    before, after = step.before, step.after
+    if before is None:
+        found = UpperReader(locked.opened.upper).find(*split(step.path)) if step.path != ROOT else None
+        return found is None or found.kind != WHITEOUT, False  # a whiteout says that it was removed on purpose
+    node = merged.resolve(step.path, follow_last=False)
+    if not node.upper:
+        return True, False  # the base shows through where the record says something else
+    if after is None or before.kind != after.kind or before.kind != "file" or before.oid == after.oid:
+        return False, False
+    found_now = merged.getattr(node)
+    if found_now.size == 0:
+        return True, False
+    return found_now.mtime_ns <= after.mtime_ns and found_now.ctime_ns <= record.at_ns, True
+
+

@@ -1,0 +1,164 @@
+"""A live tree for a test: a vault with a fork, a server process behind a mount, and programs that run in it.
+
+Nothing outlives the `with` block: the mount is taken away, lazily if it is in use, and the server is ended by its pid.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from avfs_git.model import Identity
+from avfs_git.sdk import Avfs
+from tests.support.capabilities import NOBODY, unmount
+
+PROJECT = Path(__file__).parents[2]
+FORK = "work"
+_IMPORTS = "import ctypes, errno, fcntl, json, mmap, os, stat, subprocess, sys\ntree = os.environ['TREE']"
+ADA = Identity("Ada Author", "ada@example.org")
+
+
+class LiveTree:
+    """One mounted workspace.
+
+    Attributes:
+        path: Where it is mounted.
+        server: The process behind it.
+        user: Who mounted it, None for this process's user; only this one may look inside.
+    """
+
+    def __init__(self, home: Path, path: Path, server: subprocess.Popen[str], user: int | None) -> None:
+        self.home = home
+        self.path = path
+        self.server = server
+        self.user = user
+
+    def run(self, *argv: str | bytes, cwd: Path | None = None, check: bool = True) -> subprocess.CompletedProcess[bytes]:
+        """Run a program in the tree as the user who mounted it."""
+        return run_as(self.user, argv, cwd or self.path, check=check)
+
+    def python(self, code: str) -> str:
+        """Run some Python in the tree, in a process of its own, as the user who mounted it."""
+        if self.user is not None:
+            # It becomes that user by itself, who may not be able to reach the interpreter.
+            user = self.user
+            code = f"{_IMPORTS}\nos.setgroups([])\nos.setresgid({user}, {user}, {user})\nos.setresuid({user}, {user}, {user})\n{code}"
+        else:
+            code = f"{_IMPORTS}\n{code}"
+        return run_as(None, [sys.executable, "-c", code], Path("/"), TREE=str(self.path)).stdout.decode()
+
+    def counts(self) -> dict[str, int]:
+        """Ask the server how many requests of each kind it has had."""
+        self.server.send_signal(signal.SIGUSR1)
+        return dict(json.loads(_line(self.server.stdout)))
+
+    def unmount(self) -> None:
+        """End the mount as a user does, and wait for the server."""
+        argv = ["umount", str(self.path)] if self.user is None else ["fusermount3", "-u", str(self.path)]
+        run_as(self.user, argv, Path("/"))
+        _, said = self.server.communicate()
+        assert self.server.returncode == 0, said
+        assert not said, said
+
+
+def _line(stream: IO[str] | None) -> str:
+    assert stream is not None
+    return stream.readline()
+
+
+def run_as(
+    user: int | None, argv: Sequence[str | bytes], cwd: Path, *, check: bool = True, **environment: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a program as somebody."""
+    env = {**os.environ, "HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1", **environment}
+    identity = {} if user is None else {"user": user, "group": user, "extra_groups": []}
+    done = subprocess.run(argv, check=False, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, **identity)  # type: ignore[call-overload]
+    if check and done.returncode:
+        raise AssertionError(f"{argv!r} ended with {done.returncode}\n{done.stdout.decode()}{done.stderr.decode()}")
+    return done  # type: ignore[no-any-return]
+
+
+def give_to(user: int, *places: Path) -> None:
+    """Give everything below some places to a user, so that their own processes can use it."""
+    for place in places:
+        for here, dirs, files in os.walk(os.fsencode(place)):
+            for name in [b".", *dirs, *files]:
+                os.lchown(os.path.join(here, name), user, user)
+
+
+@contextmanager
+def live_tree(root: Path, source: Path, *options: str, user: int | None = None) -> Iterator[LiveTree]:
+    """Make a vault of a directory, fork it and mount the fork.
+
+    Args:
+        root: A scratch directory outside of pytest's own (`mount_dir`).
+        source: What the vault begins with.
+        *options: Options of `tests.support.live_server`.
+        user: Who serves and mounts; None for this process's user.
+    """
+    home, path = root / "home", root / "tree"
+    path.mkdir()
+    with Avfs(home, identity=ADA) as avfs, avfs.create_vault("v", source=source) as vault:
+        vault.fork(FORK).close()
+    if user is not None:
+        root.chmod(0o755)
+        give_to(user, home, path)
+    git_dir = home / "vaults" / "v.git"
+    with mounted(git_dir, home, path, *options, user=user) as tree:
+        yield tree
+
+
+@contextmanager
+def mounted(git_dir: Path, home: Path, path: Path, *options: str, user: int | None = None) -> Iterator[LiveTree]:
+    """Mount a fork that is there."""
+    if user is not None:
+        options = (*options, f"user={user}")
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.live_server", git_dir, FORK, path, *options],
+        cwd=PROJECT,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/nonexistent"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        if _line(server.stdout) != "ready\n":
+            raise AssertionError(f"the server did not start:\n{server.communicate()[1]}")
+        yield LiveTree(home, path, server, user)
+    finally:
+        unmount(path)
+        if server.poll() is None:
+            server.kill()
+        server.communicate()
+
+
+def ordinary_user() -> int | None:
+    """Name the user to be when an ordinary one is wanted: None if this process is one."""
+    return NOBODY if os.geteuid() == 0 else None
+
+
+def describe(directory: Path) -> dict[bytes, tuple[object, ...]]:
+    """Describe everything in a directory: type, permissions, link count of files, and content, target or attributes."""
+    found: dict[bytes, tuple[object, ...]] = {}
+    base = os.fsencode(directory)
+    for here, dirs, files in os.walk(base):
+        for name in [*dirs, *files]:
+            place = os.path.join(here, name)
+            status = os.lstat(place)
+            about: tuple[object, ...] = ()
+            if stat.S_ISREG(status.st_mode):
+                with open(place, "rb") as file:
+                    about = (status.st_nlink, status.st_size, file.read())
+            elif stat.S_ISLNK(status.st_mode):
+                about = (os.readlink(place),)
+            found[os.path.relpath(place, base)] = (stat.filemode(status.st_mode), *about)
+    return found

@@ -1,0 +1,189 @@
+"""Cutting the power under a running avfs: file systems in image files, shut down in the middle of their work.
+
+Decided here: what a round is. A workload (`tests.support.workload`) runs in a process of its own on a file system
+in a loop-mounted image and says over a pipe what was acknowledged to it. The file system is shut down without
+flushing its log (the ioctl of XFS and ext4 that their own crash tests use): what had not reached the device is gone.
+It is mounted again, and everything that was acknowledged must be there. Needs root; leaves no mount, no loop
+device and no process.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from avfs_git import Avfs, Vault
+from tests.support.capabilities import find_tool
+from tests.support.faults import check_objects, check_vault, git
+from tests.support.sweep import mounts_below
+
+_SHUT_DOWN = 0x8004587D  # XFS_IOC_GOINGDOWN and EXT4_IOC_SHUTDOWN are one number
+_WITHOUT_LOG = (2).to_bytes(4, sys.byteorder)  # *_GOING_FLAGS_NOLOGFLUSH
+ROOT = Path(__file__).parents[2]
+
+OPTIONS = {"ext4": "loop,noauto_da_alloc", "xfs": "loop"}
+_SIZES = {"ext4": 256 << 20, "xfs": 320 << 20}
+
+
+@contextmanager
+def image(kind: str, scratch: Path, *, size: int | None = None) -> Iterator[Disk]:
+    """Make a file system in a file, mounted; it is unmounted and removed afterwards."""
+    disk = Disk(kind, scratch / f"{kind}.image", scratch / kind)
+    with disk.file.open("wb") as file:
+        file.truncate(size or _SIZES[kind])
+    disk.point.mkdir()
+    maker = find_tool(f"mkfs.{kind}")
+    assert maker is not None
+    subprocess.run([maker, "-q", str(disk.file)], check=True, capture_output=True)
+    try:
+        disk.mount()
+        yield disk
+    finally:
+        disk.unmount()
+        disk.file.unlink()
+
+
+@dataclass
+class Disk:
+    """A file system in a file."""
+
+    kind: str
+    file: Path
+    point: Path
+
+    def mount(self) -> None:
+        """Mount it, which replays its log."""
+        subprocess.run(["mount", "-t", self.kind, "-o", OPTIONS[self.kind], str(self.file), str(self.point)], check=True)
+
+    def unmount(self) -> None:
+        """Unmount it, and wait for whoever is about to let go of it."""
+        gc.collect()  # an exception that was reported may still hold what it met
+        for _ in range(100):
+            if self.point not in mounts_below(self.point.parent):  # a file system that is shut down answers no stat
+                return
+            if subprocess.run(["umount", str(self.point)], check=False, capture_output=True).returncode:
+                time.sleep(0.05)
+        subprocess.run(["umount", "-l", str(self.point)], check=True)
+
+    def cut_power(self) -> None:
+        """Shut it down as it is: nothing that is still in memory gets to the device."""
+        fd = os.open(self.point, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.ioctl(fd, _SHUT_DOWN, _WITHOUT_LOG)
+        finally:
+            os.close(fd)
+
+
+@dataclass
+class Round:
+    """What one power cut did."""
+
+    kind: str
+    seed: int
+    acknowledged: int = 0
+    recovered: int = 0
+    """How many files were put back in workspaces."""
+    bad: list[str] = field(default_factory=list)
+
+
+def run_round(disk: Disk, seed: int) -> Round:
+    """Let the workload run for a moment, cut the power, and look at what is left."""
+    chance = random.Random(seed)
+    home = disk.point / f"home{seed}"
+    result = Round(disk.kind, seed)
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.workload", str(home), str(seed)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+    )
+    try:
+        assert worker.stdout is not None
+        lines = [worker.stdout.readline()]
+        if not lines[0]:
+            result.bad.append(f"the workload did not begin: {worker.communicate()[1].decode()[-500:]}")
+            return result
+        time.sleep(chance.uniform(0.02, 1.5))
+        disk.cut_power()
+    finally:
+        worker.kill()
+        worker.wait()
+    lines += worker.stdout.readlines()
+    worker.communicate()
+    # What was said after the cut does not count as acknowledged only if it is cut short itself.
+    acknowledged = [json.loads(line) for line in lines if line.endswith(b"\n")]
+    result.acknowledged = len(acknowledged)
+    disk.unmount()
+    disk.mount()
+    try:
+        _check(home, acknowledged, result)
+    except Exception as error:  # noqa: BLE001 - whatever goes wrong here is what the round is to report
+        result.bad.append(f"{type(error).__name__}: {error}")
+    subprocess.run(["rm", "-rf", str(home)], check=True)
+    return result
+
+
+def _check(home: Path, acknowledged: list[dict[str, str]], result: Round) -> None:
+    git_dir = home / "vaults" / "v.git"
+    check_objects(git_dir)
+    kept = set(git(git_dir, "rev-list", "--all").split())
+    last: dict[str, str] = {}
+    for said in acknowledged:
+        if said["commit"] not in kept:
+            result.bad.append(f"{said['op']} on {said['fork']} was acknowledged and is gone: {said['commit']}")
+        last[said["fork"]] = said["commit"]
+    pretend_reboot(git_dir)
+    with Avfs(home) as avfs:
+        vault = avfs.open_vault("v")
+        forks = {info.name for info in vault.list_forks()}
+        result.bad += [f"fork {fork} was acknowledged and is gone" for fork in last.keys() - forks]
+        for fork in sorted(forks & last.keys()):
+            _check_fork(vault, fork, result)
+        check_vault(vault)
+        for fork in sorted(forks):
+            work = vault.workspace(fork)
+            work.write("after", b"work goes on\n")
+            if work.checkpoint().outcome != "created":
+                result.bad.append(f"{fork} cannot go on")
+    check_objects(git_dir)
+
+
+def _check_fork(vault: Vault, fork: str, result: Round) -> None:
+    """Compare a workspace with its branch: each file is what was committed, or was written later."""
+    work = vault.workspace(fork)
+    warnings = [warning for warning in work.status().warnings if warning.code == "workspace.recovered"]
+    result.recovered += sum("put back" in warning.message for warning in warnings)
+    for line in git(vault.path, "ls-tree", "-r", f"refs/heads/{fork}").splitlines():
+        meta, path = line.split("\t")
+        committed = git(vault.path, "cat-file", "blob", meta.split()[2])
+        if not work.exists(path):
+            result.bad.append(f"{fork}: {path} is not in the workspace")
+            continue
+        found = work.read(path).decode("utf-8", "replace")
+        if found != committed and number(found) <= number(committed):
+            result.bad.append(f"{fork}: {path} has {found[:20]!r} where {committed[:20]!r} was committed")
+
+
+def number(text: str) -> int:
+    """Read which write made a file; -1 if none did."""
+    first = text.partition("\n")[0]
+    return int(first) if first.isdigit() else -1
+
+
+def pretend_reboot(git_dir: Path) -> None:
+    """Make every workspace believe that it was last used before the machine was started."""
+    for state in git_dir.glob("avfs/workspaces/*/state"):
+        with suppress(ValueError, TypeError):
+            values = json.loads(state.read_bytes())
+            state.write_text(json.dumps({**values, "boot": "another boot"}))
