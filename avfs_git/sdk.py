@@ -312,9 +312,7 @@ class Vault:
             current=self._is_current(),
             default_fork=default,
             forks=len(forks_now | ({default} if default else set())),
-            created_at_ns=path.stat().st_ctime_ns
-            if not (path / "description").exists()
-            else (path / "description").stat().st_mtime_ns,
+            created_at_ns=self._core.created_at_ns(),
             size_bytes=_disk_usage(path) if sizes else None,
         )
 

@@ -426,7 +426,7 @@ def _place(pack: Pack, small: dict[Oid, tuple[Pack, int]], large: list[Pack]) ->
     return sorted([*large, pack], key=lambda other: -other.index.count)
 
 
-def build_index(oids: Sequence[Oid], offsets: Sequence[int], crcs: Sequence[int], pack_checksum: bytes) -> bytes:
+def build_index(oids: Sequence[Oid], offsets: Sequence[int], crcs: Sequence[int], pack_checksum: bytes) -> bytearray:
     """Write the index (version 2) of a pack; its objects come in any order. Costs about 60 bytes of memory an object."""
     order = array("I", sorted(range(len(oids)), key=oids.__getitem__))
     firsts = [0] * 256
@@ -449,7 +449,7 @@ def build_index(oids: Sequence[Oid], offsets: Sequence[int], crcs: Sequence[int]
     body += _in_network_order(big)
     body += pack_checksum
     body += hashlib.sha1(body, usedforsecurity=False).digest()
-    return bytes(body)
+    return body
 
 
 def _in_network_order(numbers: array[int]) -> bytes:

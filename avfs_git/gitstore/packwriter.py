@@ -44,7 +44,7 @@ from avfs_git.host.durable import fsync_dir, host_errors, write_all
 from avfs_git.paths import Oid
 
 CHUNK = packfile.CHUNK
-_HELD_BYTES = 32 << 20
+_HELD_BYTES = 8 << 20
 """Of a pack that are held in memory before it goes on to a file."""
 _WHOLE_FILE = 4 << 20
 """Up to which a file is read whole instead of in pieces."""

@@ -48,6 +48,38 @@ _IGNORED = rb"(?:\xe2\x80[\x8c-\x8f\xaa-\xae]|\xe2\x81[\xaa-\xaf]|\xef\xbb\xbf)*
 _HFS_DOTGIT = re.compile(_IGNORED + _IGNORED.join([rb"\.", b"g", b"i", b"t", b""]), re.IGNORECASE)
 
 
+def _spellings(name: bytes, short: bytes) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """Make the patterns of what NTFS and HFS+ open as `.NAME`; `short` begins the short names that NTFS makes when others are taken."""
+    numbered = b"|".join(short[:kept] + rb"~[1-9][0-9]{%d}" % (6 - kept) for kept in range(7))
+    ntfs = rb"(?:\.%b|%b~[1-4]|%b)[. ]*(?:\Z|:)" % (name, name[:6], numbered)
+    return re.compile(ntfs, re.IGNORECASE | re.DOTALL), re.compile(
+        _IGNORED + rb"\." + _IGNORED + _IGNORED.join(bytes((letter,)) for letter in name) + _IGNORED, re.IGNORECASE
+    )
+
+
+_GITMODULES = _spellings(b"gitmodules", b"gi7eba")
+_GITATTRIBUTES = _spellings(b"gitattributes", b"gi7d29")
+
+
+def is_forbidden_kind(name: bytes, mode: int) -> bool:
+    """Tell whether `git fsck --strict` refuses this name for what it is here.
+
+    `.gitmodules` may be neither a symbolic link nor a directory, `.gitattributes` no directory, in every spelling that
+    some file system folds to them.
+    """
+    if mode == MODE_SYMLINK:
+        return _is_spelling(name, _GITMODULES)
+    return mode in (MODE_TREE, MODE_GITLINK) and (_is_spelling(name, _GITMODULES) or _is_spelling(name, _GITATTRIBUTES))
+
+
+def _is_spelling(name: bytes, patterns: tuple[re.Pattern[bytes], re.Pattern[bytes]]) -> bool:
+    ntfs, hfs = patterns
+    if ntfs.match(name):
+        return True
+    match = hfs.match(name)
+    return match is not None and not _starts_with_a_character(name[match.end() :])
+
+
 def is_forbidden_name(name: bytes) -> bool:
     """Tell whether git refuses this name in a tree.
 

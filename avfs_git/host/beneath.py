@@ -89,7 +89,7 @@ class DescriptorPool:
                 old, held = old_ref(), held_ref()
                 if old is None or held is None or old.descriptor is not held:
                     continue
-                if held.used and held is not descriptor:
+                if held.used or held is descriptor:  # the newest is about to be used
                     held.used = False
                     queue.append((old_ref, held_ref))
                     continue

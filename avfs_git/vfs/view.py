@@ -16,6 +16,7 @@ import errno
 import os
 import stat
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -89,6 +90,8 @@ class MergedView:
         self._paths: dict[bytes, Node] = {}
         self.inodes = InodeTable()
         self._pinned = 0
+        # Keeps what one call uses open until it is through, even if another tree's call empties the pool meanwhile.
+        self._lent: deque[Descriptor] = deque(maxlen=8)
         self._start()
 
     def _start(self) -> None:
@@ -122,6 +125,7 @@ class MergedView:
                 node.descriptor = None
                 node.held = None
             self.inodes.clear()
+            self._lent.clear()
             self._pinned = 0
 
     # --- nodes ---------------------------------------------------------------------------------------------
@@ -292,8 +296,10 @@ class MergedView:
         """Give the descriptor of a directory that is in the upper layer; good as long as it is held."""
         found = node.descriptor
         if found is None:
-            return self._open_dir(node)
-        found.used = True
+            found = self._open_dir(node)
+        else:
+            found.used = True
+        self._lent.append(found)
         return found
 
     def _open_dir(self, node: Node) -> Descriptor:
@@ -328,6 +334,7 @@ class MergedView:
         found = node.descriptor
         if found is not None and (found.writable or not write):
             found.used = True
+            self._lent.append(found)
             return found
         if node.parent is None:
             raise fail(errno.ENOENT, node.name)
@@ -339,6 +346,7 @@ class MergedView:
             if write:
                 raise
             found = Descriptor(open_at(directory.fd, node.name, os.O_RDONLY | os.O_NONBLOCK))
+        self._lent.append(found)
         POOL.keep(node, found)
         return found
 
@@ -523,6 +531,7 @@ class MergedView:
         if found is None:
             found = Descriptor(self._spool(entry))
             POOL.keep(node, found)
+        self._lent.append(found)
         return found
 
     def _spool(self, entry: LowerEntry) -> int:

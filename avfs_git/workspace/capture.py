@@ -23,7 +23,15 @@ from avfs_git.errors import FileChanging, HostError
 from avfs_git.faults import reach
 from avfs_git.gitstore.objects import KIND_BLOB, KIND_TREE, ObjectSource
 from avfs_git.gitstore.packwriter import SizeChanged
-from avfs_git.gitstore.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, is_forbidden_name
+from avfs_git.gitstore.trees import (
+    MODE_EXEC,
+    MODE_FILE,
+    MODE_GITLINK,
+    MODE_SYMLINK,
+    MODE_TREE,
+    is_forbidden_kind,
+    is_forbidden_name,
+)
 from avfs_git.model import Warning
 from avfs_git.paths import ROOT, Oid, TreePath, join, show_path
 from avfs_git.vfs.lower import DIRECTORY_MODE, LowerEntry, LowerTree
@@ -442,7 +450,7 @@ class Capture:
         self._set_meta(frame, name, meta)
 
     def _goes_to_sidecar(self, frame: _Frame, name: bytes, mode: int) -> bool:
-        if is_forbidden_name(name) or (mode == MODE_SYMLINK and is_forbidden_symlink(name)):
+        if is_forbidden_name(name) or (mode == MODE_SYMLINK and is_forbidden_kind(name, mode)):
             return True
         index = self._index_entry(frame, name)
         if index is not None and index[0] not in (MODE_TREE, MODE_GITLINK):
@@ -471,6 +479,7 @@ class Capture:
             self._is_nested(frame.parent)
             or (frame.index is None and git_present)
             or is_forbidden_name(frame.name)  # what is in a `.git` is no more for a tree than `.git` itself
+            or is_forbidden_kind(frame.name, MODE_TREE)
             or self._is_gitlink(frame)
         )
 
@@ -616,11 +625,6 @@ class Capture:
 
     def _warn(self, code: str, path: TreePath, what: str) -> None:
         self._result.warnings.append(Warning(code, f"'{show_path(path)}' {what}", path))
-
-
-def is_forbidden_symlink(name: bytes) -> bool:
-    """Whether git refuses a symbolic link of this name (`git fsck`: gitmodulesSymlink)."""
-    return name.lower() == b".gitmodules"
 
 
 def _put(entries: dict[bytes, _T], name: bytes, value: _T | None) -> None:

@@ -183,7 +183,9 @@ def _refuse_lost_updates(locked: LockedWorkspace, taken: Taken, pack: PackWriter
 def _has_held(locked: LockedWorkspace, head: Oid | None) -> bool:
     """Whether the branch went back to a commit from which the workspace came, as after undo."""
     cache = locked.opened.cache
-    start = cache.commit if cache is not None else None
+    last = locked.vault.oplog.find_last_state(locked.fork) if cache is None else None
+    recorded = last.after if last is not None else locked.opened.state.base
+    start = cache.commit if cache is not None else Oid(bytes.fromhex(recorded)) if recorded is not None else None
     seen: set[Oid] = set()
     waiting = [start] if start is not None else []
     while waiting and len(seen) < _HISTORY_LOOKED_AT:

@@ -68,10 +68,15 @@ class Files:
 
     def _read(self, path: TreePath, action: Callable[[MergedTree], _T]) -> _T:
         opened = self._opened
-        try:
-            return action(opened.read_view())
-        except OSError as error:
-            raise translate_os_error(error, path, "read the workspace") from error
+        while True:
+            merged = opened.read_view()
+            epoch = opened.epoch
+            try:
+                return action(merged)
+            except OSError as error:
+                # Another thread may have dropped the nodes meanwhile, because another process wrote.
+                if opened.epoch == epoch:
+                    raise translate_os_error(error, path, "read the workspace") from error
 
     def _change(self, path: TreePath, action: Callable[[MergedTree], _T]) -> _T:
         opened = self._opened
@@ -91,11 +96,10 @@ class Files:
 
     def read(self, path: TreePath) -> bytes:
         """Read a whole file."""
-        opened = self._opened
         try:
-            return opened.read_view().read_file(path)
-        except OSError as error:
-            raise translate_os_error(error, path, "read the workspace") from error
+            return self._opened.read_view().read_file(path)
+        except OSError:
+            return self._read(path, lambda merged: merged.read_file(path))
 
     def stream(self, path: TreePath) -> Iterator[bytes]:
         """Read a file in pieces of at most 1 MiB."""

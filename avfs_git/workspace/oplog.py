@@ -112,6 +112,10 @@ class OpLog:
         """Yield the operations of one fork, or of all, newest first."""
         return (record for record in self.read() if fork is None or record.fork == fork)
 
+    def find_last_state(self, fork: str) -> OpRecord | None:
+        """Find the last operation that recorded what the workspace of a fork holds, in its `after`."""
+        return next((record for record in self.read_fork(fork) if record.after is not None), None)
+
     def list_operations(self, fork: str | None, limit: int) -> list[Operation]:
         """List operations, newest first, with what has been undone marked."""
         records = list(self.read_fork(fork))

@@ -68,10 +68,14 @@ def _find_record(locked: LockedWorkspace, complete: Oid | None) -> _Record:
     at_ns = 0
     commit = complete
     if commit is None:
-        for record in vault.oplog.read_fork(locked.fork):
-            if record.after is not None:
-                commit, at_ns = Oid(bytes.fromhex(record.after)), record.created_at_ns
-                break
+        record = vault.oplog.find_last_state(locked.fork)
+        if record is not None and record.after is not None:
+            commit, at_ns = Oid(bytes.fromhex(record.after)), record.created_at_ns
+        elif state.base is not None:
+            commit = Oid(bytes.fromhex(state.base))
+        head, made = locked.head()
+        if made is not None and made.sidecar is not None and made.parents[:1] == ((commit,) if commit is not None else ()):
+            commit, at_ns = head, made.committer.when_s * 1_000_000_000  # a checkpoint of ours that died before it was logged
     if commit is None or commit.hex() == state.base:
         root = locked.opened.lower.root
         return _Record(commit, root.tree, root.sidecar, at_ns)

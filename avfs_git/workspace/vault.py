@@ -160,3 +160,12 @@ class OpenVault:
             return (self.git_dir / "info" / "exclude").read_bytes()
         except OSError:  # git, too, goes on without it
             return b""
+
+    def created_at_ns(self) -> int:
+        """Tell since when this is a vault; of a repository that avfs never wrote to, since when it is one."""
+        for path in (self.layout.format, self.git_dir / "config"):
+            try:
+                return path.stat().st_mtime_ns
+            except OSError:  # the next one says it less well
+                continue
+        return 0

@@ -6,13 +6,15 @@ the same trees. What fails becomes a row that says so: a benchmark never fails a
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from avfs_git import Avfs, Vault
 from tests.bench import native, works
@@ -22,25 +24,20 @@ from tests.bench.trees import SMALL, make_tree
 
 MIDDLE, LARGE = 50_000, 500_000
 MEMORY_LIMIT_MIB = 200
+MIXED_OPERATIONS, MIXED_A_SECOND = 10_000, 20_000
 _MS, _US = 1e-3, 1e-6
-MIXED_OPERATIONS = 10_000
 _CHECKOUT = Path(__file__).resolve().parents[2]
 
 
-@dataclass
-class Site:
+class Site(NamedTuple):
     """One tree: as a directory, as a vault, and as a clone with a worktree of git's."""
 
     files: int
+    shown: str
     source: Path
     name: str
     bare: Path
     worktree: Path
-
-    @property
-    def shown(self) -> str:
-        """The size, for a table."""
-        return f"{self.files:,} files"
 
 
 class Bench:
@@ -60,195 +57,148 @@ class Bench:
         with Avfs(self.home) as avfs:
             for files in self.sizes:
                 self._measure_size(avfs, files)
-            self._try(
-                "checkpoint ratio",
-                "checkpoint of 10 changed files, 50,000 files against 5,000",
-                "≤ 1.5 ×",
-                self._checkpoint_ratio,
-            )
-            self._try("mixed", "mixed operations over 100 vaults", "≥ 20,000/s", self._mixed)
+        self._try("checkpoints of different trees", self._checkpoint_ratio)
+        self._try("mixed operations", self._mixed)
         return self.rows
 
-    def _try(self, key: str, work: str, bar: str, measured: Callable[[], Iterator[Row]]) -> None:
+    def _try(self, work: str, measured: Callable[[], Iterator[Row]]) -> None:
         self.say(work)
         try:
             self.rows += measured()
         except Exception as error:  # noqa: BLE001 - whatever it is, the other rows are still of use
             self.say("".join(traceback.format_exception(error)) + (getattr(error, "stderr", None) or ""))
-            self.rows.append(Row(key, work, bar, f"failed: {type(error).__name__}", met=False))
+            self.rows.append(Row("failed", work, "", f"failed: {type(error).__name__}", met=False))
 
     def _measure_size(self, avfs: Avfs, files: int) -> None:
+        place = self.scratch
         site = Site(
             files,
-            self.scratch / f"tree{files}",
+            f"{files:,} files",
+            place / f"tree{files}",
             f"tree{files}",
-            self.scratch / f"clone{files}.git",
-            self.scratch / f"worktree{files}",
+            place / f"clone{files}.git",
+            place / f"worktree{files}",
         )
         self.say(f"making a tree of {site.shown}")
         make_tree(site.source, files)
-        self._try("import", f"import of a directory, {site.shown}", "", lambda: self._import(avfs, site))
-        if not (self.home / "vaults" / f"{site.name}.git").is_dir():
-            return
-        native.clone(self.home / "vaults" / f"{site.name}.git", site.bare)
+        self._try(f"import, {site.shown}", partial(self._import, avfs, site))
         with avfs.open_vault(site.name) as vault:
-            self._try("fork", f"fork, {site.shown}", "≤ 1 ms", lambda: self._fork(vault, site))
-            self._try(
-                "checkpoint 10",
-                f"checkpoint of 10 changed files, {site.shown}",
-                "≤ 15 ms",
-                lambda: self._checkpoint_few(vault, site),
-            )
+            native.clone(vault.path, site.bare)
+            self._try(f"fork, {site.shown}", partial(self._fork, vault, site))
+            self._try(f"checkpoint of 10 changed files, {site.shown}", partial(self._checkpoint_few, vault, site))
             if files == SMALL:
-                self._try(
-                    "checkpoint 1000",
-                    "checkpoint of 1,000 new 1 KiB files",
-                    "≤ 0.3 × git",
-                    lambda: self._checkpoint_many(vault, site),
-                )
-                self._try("restore", "restore of 300 changed files", "≤ 60 ms", lambda: self._restore(vault, site))
-                self._try("files", "writing and reading 1 KiB", "", lambda: self._files(vault, site))
+                self._try("checkpoint of 1,000 new files", partial(self._checkpoint_many, vault, site))
+                self._try("restore", partial(self._restore, vault, site))
+                self._try("writing and reading", partial(self._files, vault, site))
             if files == min(MIDDLE, max(self.sizes)):
-                self._try("diff", "diff of two checkpoints 10 files apart", "≤ 5 ms", lambda: self._diff(vault, site))
+                self._try("diff", partial(self._diff, vault, site))
         if files == SMALL:
-            self._try("cli", "the command line, whole process", "", lambda: self._command_line(site))
+            self._try("the command line", partial(self._command_line, site))
         if files == max(self.sizes):
             for work in works.WORKS:
-                self._try("memory", f"memory: {work}, {site.shown}", "≤ 200 MiB", lambda work=work: self._memory(work, site))
+                self._try(f"memory: {work}", partial(self._memory, work, site))
 
     # --- rows ---------------------------------------------------------------------------------------------
 
     def _import(self, avfs: Avfs, site: Site) -> Iterator[Row]:
         work = f"first import of a directory, {site.shown}"
-        if site.files == SMALL:
-            numbers = iter(range(100))
-            ours = measure(lambda: avfs.create_vault(f"import{next(numbers)}", source=site.source), 5)
-            theirs = native.commit_directory(site.source, self.scratch, 5)
-            met = ours.median_s <= 0.7 * theirs.median_s
-            yield Row("import", work, "≤ 0.7 × git", ours.text, theirs.text, show_ratio(ours.median_s, theirs.median_s), met)
         told = self._child("import", site, str(site.source))
-        if site.files != SMALL:
-            seconds = float(told["seconds"])
-            once = native.commit_directory(site.source, self.scratch / f"git{site.files}", 1) if site.files < LARGE else None
-            yield Row(
-                "import large",
-                work,
-                "",
-                show_time(seconds),
-                once.text if once else "",
-                show_ratio(seconds, once.median_s) if once else "",
-            )
+        if site.files == SMALL:
+            numbers = itertools.count()
+            ours = measure(lambda: avfs.create_vault(f"import{next(numbers)}", source=site.source), 5)
+            theirs = native.commit_directory(site.source, self.scratch / "git", 5)
+            yield compared("import", work, "≤ 0.7 × git", ours, theirs, met=ours.median_s <= 0.7 * theirs.median_s)
+        elif site.files < LARGE:
+            theirs = native.commit_directory(site.source, self.scratch / "git", 1)
+            yield compared("import larger", work, "", Sample((float(told["seconds"]),)), theirs)
+        else:
+            yield Row("import larger", work, "", show_time(float(told["seconds"])))
         if site.files == max(self.sizes):
-            yield self._memory_row("first import", site, told)
+            yield memory_row("first import of a directory", site, told)
 
     def _fork(self, vault: Vault, site: Site) -> Iterator[Row]:
         ours = works.fork(vault, site.files, 50)
         theirs = native.add_worktree(site.bare, site.worktree, 3 if site.files == SMALL else 1)
-        yield Row(
-            "fork",
-            f"fork, {site.shown}",
-            "≤ 1 ms",
-            ours.text,
-            theirs.text,
-            show_ratio(ours.median_s, theirs.median_s),
-            ours.median_s <= _MS,
-        )
+        yield compared("fork", f"fork, {site.shown}", "≤ 1 ms", ours, theirs, met=ours.median_s <= _MS)
 
     def _checkpoint_few(self, vault: Vault, site: Site) -> Iterator[Row]:
         ours = self.few[site.files] = works.checkpoint_few(vault, site.files, 20)
-        theirs = native.commit_few(site.worktree, site.files, 5 if site.files < LARGE else 1)
-        judged = site.files == MIDDLE
-        yield Row(
-            "checkpoint 10",
-            f"checkpoint of 10 changed files, {site.shown}",
-            "≤ 15 ms" if judged else "",
-            ours.text,
-            theirs.text,
-            show_ratio(ours.median_s, theirs.median_s),
-            ours.median_s <= 15 * _MS if judged else None,
-        )
+        theirs = native.commit_few(site.worktree, site.files, 3 if site.files < LARGE else 1)
+        bar, met = ("≤ 15 ms", ours.median_s <= 15 * _MS) if site.files == MIDDLE else ("", None)
+        yield compared("checkpoint 10", f"checkpoint of 10 changed files, {site.shown}", bar, ours, theirs, met=met)
 
     def _checkpoint_ratio(self) -> Iterator[Row]:
         small = self.few.get(SMALL)
         for size, bar in ((MIDDLE, "≤ 1.5 ×"), (LARGE, "")):
             other = self.few.get(size)
-            if small and other:
+            if small is not None and other is not None:
                 ratio = other.median_s / small.median_s
                 work = f"checkpoint of 10 changed files, {size:,} files against {SMALL:,}"
                 yield Row("checkpoint ratio", work, bar, f"{ratio:.2f} ×", met=ratio <= 1.5 if bar else None)
 
     def _checkpoint_many(self, vault: Vault, site: Site) -> Iterator[Row]:
-        ours = works.checkpoint_many(vault, site.files, 7)
+        ours = works.checkpoint_many(vault, site.files, 5)
         theirs = native.commit_many(site.worktree, 5)
         met = ours.median_s <= 0.3 * theirs.median_s
-        ratio = show_ratio(ours.median_s, theirs.median_s)
-        yield Row("checkpoint 1000", "checkpoint of 1,000 new 1 KiB files", "≤ 0.3 × git", ours.text, theirs.text, ratio, met)
+        yield compared("checkpoint 1000", "checkpoint of 1,000 new files of 1 KiB", "≤ 0.3 × git", ours, theirs, met=met)
 
     def _restore(self, vault: Vault, site: Site) -> Iterator[Row]:
         ours = works.restore(vault, site.files, 10)
         theirs = native.reset(site.worktree, site.files, 5)
-        ratio = show_ratio(ours.median_s, theirs.median_s)
-        yield Row("restore", "restore of 300 changed files", "≤ 60 ms", ours.text, theirs.text, ratio, ours.median_s <= 60 * _MS)
+        yield compared("restore", "restore of 300 changed files", "≤ 60 ms", ours, theirs, met=ours.median_s <= 60 * _MS)
 
     def _files(self, vault: Vault, site: Site) -> Iterator[Row]:
-        plain = self.scratch
+        place, rounds = self.scratch, 3_000
         for key, work, limit_us, ours, theirs in (
-            ("write", "write 1 KiB, new file", 60, works.write_new, lambda: native.write_new(plain / "w1", 2000)),
-            ("overwrite", "write 1 KiB, over a file", 60, works.overwrite, lambda: native.overwrite(plain / "w2", 2000)),
-            ("read", "read 1 KiB, of the workspace", 12, works.read_upper, lambda: native.read(plain / "r1", 5000)),
-            ("read lower", "read 1 KiB, of the checkpoint below", 12, works.read_lower, lambda: native.read(plain / "r2", 5000)),
+            ("write", "write 1 KiB to a new file", 60, works.write_new, partial(native.write_new, place / "new", rounds)),
+            ("overwrite", "write 1 KiB over a file", 60, works.overwrite, partial(native.overwrite, place / "over", rounds)),
+            ("read", "read 1 KiB of the workspace", 12, works.read_upper, partial(native.read, place / "read", rounds)),
+            ("read lower", "read 1 KiB of the base", 12, works.read_lower, partial(native.read, place / "below", rounds)),
         ):
-            mine, other = ours(vault, site.files, 5000), theirs()
-            met = mine.median_s <= limit_us * _US
-            yield Row(key, work, f"≤ {limit_us} µs", mine.text, other.text, show_ratio(mine.median_s, other.median_s), met)
+            mine = ours(vault, site.files, rounds)
+            yield compared(key, work, f"≤ {limit_us} µs", mine, theirs(), met=mine.median_s <= limit_us * _US)
 
     def _diff(self, vault: Vault, site: Site) -> Iterator[Row]:
         ours = works.diff(vault, site.files, 20)
         theirs = native.diff(site.worktree, site.files, 5)
         work = f"diff of two checkpoints 10 files apart, {site.shown}"
-        yield Row(
-            "diff", work, "≤ 5 ms", ours.text, theirs.text, show_ratio(ours.median_s, theirs.median_s), ours.median_s <= 5 * _MS
-        )
+        yield compared("diff", work, "≤ 5 ms", ours, theirs, met=ours.median_s <= 5 * _MS)
 
     def _mixed(self) -> Iterator[Row]:
-        ours = works.with_home(self.scratch / "mixed-home", lambda avfs: works.mixed(avfs, MIXED_OPERATIONS, 5))
+        ours = works.mixed(self.scratch / "mixed-home", MIXED_OPERATIONS, 5)
         theirs = native.mixed(self.scratch / "mixed", MIXED_OPERATIONS, 3)
         rate, best, other = (MIXED_OPERATIONS / seconds for seconds in (ours.median_s, ours.best_s, theirs.median_s))
         mix = ", ".join(f"{share}% {kind}" for kind, share in works.MIX.items())
-        work = f"mixed operations over {works.VAULTS} vaults, one thread ({mix})"
         yield Row(
             "mixed",
-            work,
-            "≥ 20,000/s",
+            f"mixed operations over {works.VAULTS} vaults, one thread: {mix}",
+            f"≥ {MIXED_A_SECOND:,}/s",
             f"{rate:,.0f}/s ({best:,.0f}/s)",
             f"{other:,.0f}/s",
             show_ratio(other, rate),
-            rate >= 20_000,
+            rate >= MIXED_A_SECOND,
         )
 
     def _command_line(self, site: Site) -> Iterator[Row]:
         program = Path(sys.executable).with_name("avfs")
-        env = {**os.environ, "AVFS_HOME": str(self.home), "AVFS_VAULT": site.name}
-        with Avfs(self.home) as avfs, avfs.open_vault(site.name).workspace() as workspace:
+        scrubbed = {name: value for name, value in os.environ.items() if not name.startswith("AVFS_")}
+        env = {**scrubbed, "AVFS_HOME": str(self.home), "AVFS_VAULT": site.name}
+        with Avfs(self.home) as avfs, avfs.open_vault(site.name) as vault:
+            workspace = vault.workspace()
             for number in range(20):
                 workspace.write("README.txt", b"%d\n" % number)
                 workspace.checkpoint(f"number{number}")
-        for key, limit_ms, ours, theirs in (
+            log = ("git", "-C", str(vault.path), "log", "-n", "20")
+        for key, limit_ms, arguments, git in (
             ("help", 100, ("--help",), ("git", "help")),
-            (
-                "checkpoint list",
-                150,
-                ("checkpoint", "list"),
-                ("git", "-C", str(self.home / "vaults" / f"{site.name}.git"), "log", "-n", "20"),
-            ),
+            ("checkpoint list", 150, ("checkpoint", "list"), log),
         ):
-            mine = measure(lambda ours=ours: native.run(program, *ours, env=env), 15, warm_up=True)
-            other = measure(lambda theirs=theirs: native.run(*theirs), 15, warm_up=True)
-            work = f"`avfs {' '.join(ours)}`, whole process"
-            ratio = show_ratio(mine.median_s, other.median_s)
-            yield Row(key, work, f"< {limit_ms} ms", mine.text, other.text, ratio, mine.median_s < limit_ms * _MS)
-        bare = measure(lambda: native.run(sys.executable, "-c", "import click"), 15, warm_up=True)
-        yield Row("python", "Python with click, for comparison, whole process", "", bare.text)
+            mine = measure(partial(native.run, program, *arguments, env=env), 15, warm_up=True)
+            other = measure(partial(native.run, *git), 15, warm_up=True)
+            work = f"`avfs {' '.join(arguments)}`, whole process"
+            yield compared(key, work, f"< {limit_ms} ms", mine, other, met=mine.median_s < limit_ms * _MS)
+        bare = measure(partial(native.run, sys.executable, "-c", "import click"), 15, warm_up=True)
+        yield Row("python", '`python -c "import click"`, whole process', "", bare.text)
 
     # --- memory -------------------------------------------------------------------------------------------
 
@@ -259,17 +209,16 @@ class Bench:
         return found
 
     def _memory(self, work: str, site: Site) -> Iterator[Row]:
-        yield self._memory_row(work, site, self._child(work, site, str(site.files)))
+        yield memory_row(work, site, self._child(work, site, str(site.files)))
 
-    @staticmethod
-    def _memory_row(work: str, site: Site, told: dict[str, float]) -> Row:
-        peak_mib = told["peak_kib"] / 1024
-        judged = site.files == LARGE
-        bar = f"≤ {MEMORY_LIMIT_MIB} MiB" if judged else ""
-        return Row(
-            "memory",
-            f"memory: {work}, {site.shown}",
-            bar,
-            f"{peak_mib:.0f} MiB",
-            met=peak_mib <= MEMORY_LIMIT_MIB if judged else None,
-        )
+
+def compared(key: str, work: str, bar: str, ours: Sample, theirs: Sample, *, met: bool | None = None) -> Row:
+    """Make the row of a work that was done by both."""
+    return Row(key, work, bar, ours.text, theirs.text, show_ratio(ours.median_s, theirs.median_s), met)
+
+
+def memory_row(work: str, site: Site, told: dict[str, float]) -> Row:
+    """Make the row of what a process of its own told."""
+    peak_mib = told["peak_kib"] / 1024
+    bar, met = (f"≤ {MEMORY_LIMIT_MIB} MiB", peak_mib <= MEMORY_LIMIT_MIB) if site.files == LARGE else ("", None)
+    return Row("memory", f"memory: {work}, {site.shown}", bar, f"{peak_mib:.0f} MiB", met=met)

@@ -33,13 +33,7 @@ _ENVIRONMENT = {
 def run(*arguments: str | Path, env: dict[str, str] | None = None) -> str:
     """Run a program to its end and give back what it said."""
     return subprocess.run(
-        arguments,
-        check=True,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=env or _ENVIRONMENT,
-        text=True,
+        arguments, check=True, stdin=subprocess.DEVNULL, capture_output=True, env=env or _ENVIRONMENT, text=True
     ).stdout
 
 
@@ -55,7 +49,7 @@ def clone(vault: Path, target: Path) -> None:
 
 def commit_directory(source: Path, scratch: Path, rounds: int) -> Sample:
     """Run `git add -A && git commit` on a directory that is in no repository yet."""
-    places = (scratch / f"first{number}" for number in itertools.count())
+    places = (scratch / f"{source.name}-{number}.git" for number in itertools.count())
     place = scratch
 
     def prepare() -> None:

@@ -89,6 +89,7 @@ def markdown(rows: Sequence[Row], machine: Sequence[str], notes: Sequence[str]) 
 def describe_machine(scratch: Path) -> list[str]:
     """Say what matters of the machine, and nothing that tells which one it is."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    system = f"{platform.system()} {platform.release()}, {platform.machine()}"
     load = os.getloadavg()[0]
     file = scratch / "synced"
 
@@ -103,7 +104,7 @@ def describe_machine(scratch: Path) -> list[str]:
     synced = measure(write_and_sync, 20)
     file.unlink()
     return [
-        f"{platform.system()} {platform.release()}, {platform.machine()}, {cores} cores{_processor()}; load at the start {load:.1f}",
+        f"{system}, {cores} cores{_processor()}; load at the start {load:.1f}",
         f"Python {platform.python_version()} ({sys.implementation.name}), {run('git', '--version').strip()}",
         f"file system {_file_system(scratch)}; writing 4 KiB with fsync takes {show_time(synced.median_s)}",
     ]

@@ -31,7 +31,7 @@ def change_files(workspace: Workspace, paths: list[str], seed: str) -> None:
         workspace.write(path, data)
 
 
-def fork(vault: Vault, files: int, rounds: int) -> Sample:  # noqa: ARG001 - all works are called alike
+def fork(vault: Vault, files: int, rounds: int) -> Sample:
     """Make a fork of the default fork, which holds nothing uncommitted."""
     new_fork(vault, "warm")
     return measure(lambda: new_fork(vault, "fork"), rounds)
@@ -49,7 +49,7 @@ def checkpoint_few(vault: Vault, files: int, rounds: int) -> Sample:
     return measure(workspace.checkpoint, rounds, before=change, warm_up=True)
 
 
-def checkpoint_many(vault: Vault, files: int, rounds: int) -> Sample:  # noqa: ARG001 - all works are called alike
+def checkpoint_many(vault: Vault, files: int, rounds: int) -> Sample:
     """Save a checkpoint of 1,000 new files of 1 KiB in 10 new directories."""
     workspace = new_fork(vault, "many")
     turns = itertools.count()
@@ -93,7 +93,7 @@ def diff(vault: Vault, files: int, rounds: int) -> Sample:
     return measure(lambda: vault.diff(*next(pairs)), rounds, warm_up=True)
 
 
-def write_new(vault: Vault, files: int, rounds: int) -> Sample:  # noqa: ARG001 - all works are called alike
+def write_new(vault: Vault, files: int, rounds: int) -> Sample:
     """Write 1 KiB to a new file, 100 files a directory."""
     workspace = new_fork(vault, "write")
     numbers = itertools.count()
@@ -106,7 +106,7 @@ def write_new(vault: Vault, files: int, rounds: int) -> Sample:  # noqa: ARG001 
     return measure(write, rounds, warm_up=True)
 
 
-def overwrite(vault: Vault, files: int, rounds: int) -> Sample:  # noqa: ARG001 - all works are called alike
+def overwrite(vault: Vault, files: int, rounds: int) -> Sample:
     """Write 1 KiB to one of 100 files that are there."""
     workspace = new_fork(vault, "overwrite")
     paths = [f"written/file{number}.txt" for number in range(100)]
@@ -117,7 +117,7 @@ def overwrite(vault: Vault, files: int, rounds: int) -> Sample:  # noqa: ARG001 
     return measure(lambda: workspace.write(next(turns), data), rounds, warm_up=True)
 
 
-def read_upper(vault: Vault, files: int, rounds: int) -> Sample:  # noqa: ARG001 - all works are called alike
+def read_upper(vault: Vault, files: int, rounds: int) -> Sample:
     """Read one of 100 files of 1 KiB that were written in the workspace."""
     workspace = new_fork(vault, "read")
     paths = [f"written/file{number}.txt" for number in range(100)]
@@ -193,18 +193,23 @@ def plan_mix(count: int, vaults: int = VAULTS) -> list[Step]:
     return steps
 
 
-def mixed(avfs: Avfs, count: int, rounds: int, vaults: int = VAULTS) -> Sample:
-    """Carry out a mix of operations over many vaults, each open, one thread; a time is that of all of them."""
-    spaces = []
+def mixed(home: Path, count: int, rounds: int) -> Sample:
+    """Carry out a mix of operations over many vaults, all open, in one thread; a time is that of all of them."""
+    with Avfs(home) as avfs:
+        return _mixed([_small_vault(avfs, number) for number in range(VAULTS)], count, rounds)
+
+
+def _small_vault(avfs: Avfs, number: int) -> Workspace:
+    workspace = avfs.create_vault(f"mixed{number}").workspace()
+    for directory, name in itertools.product(range(DIRECTORIES), range(FILES)):
+        workspace.write(f"dir{directory}/file{name}.txt", bytes(KIB))
+    workspace.checkpoint()
+    return workspace
+
+
+def _mixed(spaces: list[Workspace], count: int, rounds: int) -> Sample:
     data = next(contents(1, KIB, "mixed"))
-    for number in range(vaults):
-        workspace = avfs.create_vault(f"mixed{number}").workspace()
-        for directory in range(DIRECTORIES):
-            for name in range(FILES):
-                workspace.write(f"dir{directory}/file{name}.txt", data)
-        workspace.checkpoint()
-        spaces.append(workspace)
-    steps = plan_mix(count * (rounds + 1), vaults)
+    steps = plan_mix(count * (rounds + 1), len(spaces))
     parts = iter([steps[start : start + count] for start in range(0, len(steps), count)])
 
     def run() -> None:
@@ -226,9 +231,3 @@ def mixed(avfs: Avfs, count: int, rounds: int, vaults: int = VAULTS) -> Sample:
                 space.move(path, other)
 
     return measure(run, rounds, warm_up=True)
-
-
-def with_home(place: Path, work: Callable[[Avfs], Sample]) -> Sample:
-    """Do some work in a home of its own."""
-    with Avfs(place) as avfs:
-        return work(avfs)

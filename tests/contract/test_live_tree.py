@@ -239,7 +239,7 @@ PROGRAMS = {
     "file without a name": """
         fd = os.open(tree + '/doc', os.O_TMPFILE | os.O_RDWR, 0o640); os.write(fd, b'hidden')
         assert os.fstat(fd).st_nlink == 0
-        os.link('/proc/self/fd/%d' % fd, tree + '/doc/shown', follow_symlinks=True)
+        os.link('/proc/self/fd/%d' % fd, 'shown', dst_dir_fd=os.open(tree + '/doc', os.O_RDONLY))
         assert os.fstat(fd).st_nlink == 1 and os.stat(tree + '/doc/shown').st_mode & 0o777 == 0o640
         os.write(fd, b'!'); assert open(tree + '/doc/shown', 'rb').read() == b'hidden!'
         gone = os.open(tree, os.O_TMPFILE | os.O_RDWR); os.close(gone)

@@ -34,7 +34,7 @@ NAMES = [
     b"a", b"b", b"A", b"x.log", b"build", b"nest", b"d e", b"\xff\xfe", b"new\nline", b"back\\slash", b"%5C", b"meta", b"=a",
     b".gitignore", b".gitignore", b".git", b".git", b".GIT", b"git~1", b".gitmodules", b"GITMOD~1", b".Git ",
 ]  # fmt: skip
-CONTENTS = [b"", b"x", b"some content\n", b"\0binary\r\n", b"gitdir: ../elsewhere\n", b"y" * 5000]
+CONTENTS = [b"", b"x", b"some content\n", b"\0binary\r\n", b"gitdir: ../elsewhere\n", b"y" * 40]
 IGNORES = [
     b"", b"*.log\n", b"build/\n", b"*.log\n!x.log\n", b"/a\n", b"!*.log\n!build/\n", b"*\n", b"*\n!*/\n!a\n!.gitignore\n", b"nest\nb\n",
     b"build/*\n!build/a\n", b".gitignore\n", b"a/**/b\n", b"# none\n\\#x\n[ab]\n",

@@ -1,7 +1,7 @@
 """C git beside a plain directory: which tree `git add -A; git write-tree` makes of it.
 
 Decided here: what is taken out of git's sight before it looks, because a git tree cannot or shall not hold it: names
-that git forbids, and untracked directories that are, or are in, repositories of their own.
+and kinds that git forbids, and untracked directories that are, or are in, repositories of their own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from avfs_git.gitstore.trees import is_forbidden_name
+from avfs_git.gitstore.trees import MODE_SYMLINK, MODE_TREE, is_forbidden_kind, is_forbidden_name
 from tests.support.trees import Described
 
 _ENVIRONMENT = {
@@ -90,10 +90,12 @@ class GitOracle:
             if is_forbidden_name(name):
                 continue
             if stat.S_ISDIR(status.st_mode):
+                if is_forbidden_kind(name, MODE_TREE) and not any(other.startswith(here + b"/") for other in tracked):
+                    continue
                 os.mkdir(shown)
                 self._show(base, here, tracked)
             elif stat.S_ISLNK(status.st_mode):
-                if name.lower() != b".gitmodules":
+                if not is_forbidden_kind(name, MODE_SYMLINK):
                     os.symlink(os.readlink(place), shown)
             elif stat.S_ISREG(status.st_mode):
                 shutil.copyfile(place, shown)

@@ -35,6 +35,7 @@ class Work:
         self.count = 0
         self.forks = ["main"]
         self.commits: dict[str, list[str]] = {"main": []}
+        self.undoable = {"main": 0}
 
     def step(self) -> None:
         """Do one thing."""
@@ -53,7 +54,8 @@ class Work:
         elif kind < 0.95:
             work.fold()
             say("fold", fork, head_of(self.vault, fork))
-        elif len(self.commits[fork]) > 3:
+        elif self.undoable[fork]:
+            self.undoable[fork] -= 1  # never so far that the fork itself is undone
             work.undo()
             say("undo", fork, head_of(self.vault, fork))
 
@@ -72,6 +74,7 @@ class Work:
         if made is not None:
             say("checkpoint", work.fork, made.id)
             self.commits[work.fork].append(made.id)
+            self.undoable[work.fork] += 1
 
     def _fork(self, source: str) -> None:
         if head_of(self.vault, source) is None or len(self.forks) > 5:
@@ -81,6 +84,7 @@ class Work:
         say("fork", name, head_of(self.vault, name))
         self.forks.append(name)
         self.commits[name] = list(self.commits[source])
+        self.undoable[name] = 0
 
 
 def main(home: str, seed: str) -> None:
