@@ -15,7 +15,7 @@ PYTEST := $(BIN)/python -m pytest
 ARGS ?=
 
 .PHONY: help setup check lint types imports fmt unit test test-unit test-contract test-compat test-property test-faults test-cli \
-	demo bench soak docs docs-check sweep clean
+	demo bench power soak docs docs-check sweep clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -62,19 +62,22 @@ test-contract test-compat test-property test-faults test-cli:
 	$(PYTEST) -n $(JOBS) tests/$(patsubst test-%,%,$@) $(ARGS)
 
 demo: $(STAMP) ## The main job on real input: vault, forks, checkpoints, restore, undo
-	@PATH="$(CURDIR)/$(BIN):$$PATH" tools/demo.sh
+	@PATH="$(CURDIR)/$(BIN):$$PATH" docs/demo.sh
 
 bench: $(STAMP) ## Measure the bars and write docs/benchmarks.md
 	$(BIN)/python -m tests.bench $(ARGS)
 
-soak: $(STAMP) ## Power cuts on loop-mounted file systems, in a loop (root)
+power: $(STAMP) ## Cut the power 18 times on ext4 and on XFS, in loop-mounted images (root)
 	$(BIN)/python -m tests.soak $(ARGS)
 
+soak: $(STAMP) ## The same 200 times each
+	$(BIN)/python -m tests.soak --rounds 200 $(ARGS)
+
 docs: $(STAMP) ## Write docs/cli.md and docs/json.md from the code
-	$(BIN)/python tools/generate_docs.py
+	$(BIN)/python docs/generate.py
 
 docs-check: $(STAMP) ## Fail if docs/cli.md or docs/json.md is stale
-	$(BIN)/python tools/generate_docs.py --check
+	$(BIN)/python docs/generate.py --check
 
 sweep: $(STAMP) ## Unmount and remove what aborted test runs left behind
 	$(BIN)/python -m tests.support.sweep

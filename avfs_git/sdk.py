@@ -297,7 +297,12 @@ class Vault:
             if opened is None or opened.is_closed or opened.is_gone():
                 if opened is not None:
                     opened.close()
-                opened = workspaces.OpenWorkspace(self._core, fork, recover=lambda locked: recovery.recover(locked), lock_timeout_s=self._lock_timeout_s)
+                opened = workspaces.OpenWorkspace(
+                    self._core,
+                    fork,
+                    recover=lambda locked: recovery.recover(locked),  # noqa: PLW0108 - else it would be loaded now
+                    lock_timeout_s=self._lock_timeout_s,
+                )
                 self._workspaces[fork] = opened
             return opened
 

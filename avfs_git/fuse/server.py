@@ -4,13 +4,16 @@ Decided here: how a request becomes a call of `MergedTree` and its result a repl
 filesystem is, `vfs` knows. Whoever serves a workspace makes a `TreeServer` over its merged tree while holding
 the workspace's lock, and calls `serve`, which returns when the tree is unmounted.
 
-Opening and closing need no request: OPEN and OPENDIR are answered with ENOSYS once, and never asked again. What
+Opening and closing need no request: OPEN and OPENDIR are answered with ENOSYS once, and never asked again. So is CREATE,
+after which the kernel makes files with MKNOD: a file that CREATE has opened would be closed with a request. What
 keeps an unlinked file that is still open alive is the kernel's reference to its node: each node that is told to the
 kernel is pinned, and unpinned when the kernel forgets it. Finding a node and pinning it is one step under the
 tree's lock, so that no other thread can drop it in between.
 
-Several threads serve at once; they differ in nothing. Requests about names hold the tree's lock for as long as they
-take; reading, writing and forcing to disk leave it while they wait for the disk. File locks stay in the kernel.
+One thread serves: measured, a second one that also waits for requests costs a third more CPU a request, because the
+two take the interpreter from each other, and gains nothing. What may wait long for the disk (`_SLOW`) is passed to a few
+helpers, so that an fsync does not stop a listing. Requests about names hold the tree's lock for as long as they
+take; forcing to disk and copying leave it meanwhile. File locks stay in the kernel.
 
 Nothing is kept here that is not in the tree; a server that is killed takes the pins and the numbers of the nodes
 with it.
@@ -21,9 +24,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from avfs_git.fuse import protocol as p
 from avfs_git.fuse.channel import Channel, Request
@@ -33,7 +36,8 @@ from avfs_git.host.ranges import fallocate
 from avfs_git.vfs.merged import MergedTree, Node
 from avfs_git.vfs.view import fail
 
-THREADS = 2
+_HELPERS = 4
+_SLOW = frozenset({p.FSYNC, p.FSYNCDIR, p.FALLOCATE, p.COPY_FILE_RANGE})
 _COPY_MAX = 64 << 20
 """How much one COPY_FILE_RANGE copies at most: a program that is killed meanwhile waits for no more than that."""
 _CAPABILITY = b"security.capability"
@@ -69,7 +73,6 @@ class TreeServer:
             p.RENAME: self._rename,
             p.RENAME2: self._rename2,
             p.LINK: self._link,
-            p.CREATE: self._create,
             p.TMPFILE: self._tmpfile,
             p.READ: self._read,
             p.WRITE: self._write,
@@ -89,33 +92,32 @@ class TreeServer:
             p.DESTROY: self._destroy,
         }
 
-    def serve(self, *, threads: int = THREADS) -> None:
+    def serve(self) -> None:
         """Answer requests until the tree is unmounted."""
-        others = [threading.Thread(target=self._loop, name=f"avfs-serve-{n}", daemon=True) for n in range(1, threads)]
-        for thread in others:
-            thread.start()
-        self._loop()
-        for thread in others:
-            thread.join()
-
-    def _loop(self) -> None:
+        channel, counts = self.channel, self.counts
         request = Request()
-        channel, handlers, counts = self.channel, self._handlers, self.counts
-        while channel.receive(request):
-            operation = request.operation
-            counts[operation] += 1
-            handler = handlers.get(operation)
-            if handler is None:
-                channel.reply_error(request, errno.ENOSYS)
-                continue
-            try:
-                body = handler(request)
-            except Exception as error:  # noqa: BLE001 - one failing request must not end the tree for every program
-                doing = f"{p.OPERATION_NAMES.get(operation, str(operation))} of node {request.ino}"
-                channel.reply_error(request, errno_of(error, doing))
-            else:
-                if body is not None:
-                    channel.reply(request, body)
+        with ThreadPoolExecutor(_HELPERS, "avfs-helper") as helpers:
+            while channel.receive(request):
+                operation = request.operation
+                counts[operation] += 1
+                if operation in _SLOW:
+                    helpers.submit(self._answer, request.copy())
+                else:
+                    self._answer(request)
+
+    def _answer(self, request: Request) -> None:
+        handler = self._handlers.get(request.operation)
+        if handler is None:
+            self.channel.reply_error(request, errno.ENOSYS)
+            return
+        try:
+            body = handler(request)
+        except Exception as error:  # noqa: BLE001 - one failing request must not end the tree for every program
+            doing = f"{p.OPERATION_NAMES.get(request.operation, str(request.operation))} of node {request.ino}"
+            self.channel.reply_error(request, errno_of(error, doing))
+        else:
+            if body is not None:
+                self.channel.reply(request, body)
 
     # --- nodes -----------------------------------------------------------------------------------------------
 
@@ -259,21 +261,6 @@ class TreeServer:
         with tree.guard:
             parent = tree.node_at(request.ino)
             return self._told(tree.mkdir(parent, name, stat.S_IMODE(mode), owner=self._owner(request)))
-
-    def _create(self, request: Request) -> bytes:
-        flags, mode, _, _ = p.CREATE_IN.unpack_from(request.buffer, p.BODY)
-        name = request.name_at(p.BODY + p.CREATE_IN.size)
-        tree = self.tree
-        with tree.guard:
-            parent = tree.node_at(request.ino)
-            try:
-                node = tree.create(parent, name, stat.S_IMODE(mode), owner=self._owner(request))
-            except FileExistsError:
-                # Made by another way than through this tree since the kernel last looked.
-                if flags & os.O_EXCL:
-                    raise
-                node = tree.lookup(parent, name)
-            return self._told(node) + p.OPEN_OUT.pack(0, 0, 0)
 
     def _tmpfile(self, request: Request) -> bytes:
         _, mode, _, _ = p.CREATE_IN.unpack_from(request.buffer, p.BODY)

@@ -16,7 +16,8 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 from avfs_git.gitstore.commits import Commit
-from avfs_git.gitstore.objects import KIND_TREE, ObjectSource
+from avfs_git.gitstore.objects import KIND_TREE
+from avfs_git.gitstore.source import ObjectSource
 from avfs_git.gitstore.treediff import Entry, changed_file
 from avfs_git.gitstore.trees import MODE_FILE, MODE_TREE
 from avfs_git.model import ChangedFile

@@ -18,13 +18,14 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 from avfs_git.errors import HostError, InternalError, ObjectCorrupt, ObjectMissing
 from avfs_git.gitstore import packfile
 from avfs_git.gitstore._cache import GenerationCache
 from avfs_git.gitstore._translate import object_errors
 from avfs_git.gitstore.commits import Commit, parse_commit
+from avfs_git.gitstore.source import Tree
 from avfs_git.gitstore.trees import EMPTY_TREE, parse_tree
 from avfs_git.paths import Oid
 
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
 KIND_COMMIT, KIND_TREE, KIND_BLOB, KIND_TAG = 1, 2, 3, 4  # gitformat-pack
 KIND_NAMES: Mapping[int, bytes] = {KIND_COMMIT: b"commit", KIND_TREE: b"tree", KIND_BLOB: b"blob", KIND_TAG: b"tag"}
 _KINDS = {name: kind for kind, name in KIND_NAMES.items()}
-
-Tree = Mapping[bytes, tuple[int, Oid]]
-"""Entries by name, in git's order: mode and id. Shared between callers, never changed."""
 
 SMALL_BLOB = 64 << 10
 _TREE_ENTRIES_KEPT = 40_000
@@ -55,38 +53,6 @@ def hash_object(kind: int, data: bytes) -> Oid:
 def wrong_kind(oid: Oid, found: int, expected: int) -> ObjectCorrupt:
     """Make the error about an object that is not of the kind that what refers to it says."""
     return ObjectCorrupt(oid.hex(), f"it is a {KIND_NAMES[found].decode()} where a {KIND_NAMES[expected].decode()} was expected")
-
-
-class ObjectSource(Protocol):
-    """Whatever objects can be read from."""
-
-    def read(self, oid: Oid) -> tuple[int, bytes]:
-        """Read an object: its kind and content."""
-        ...
-
-    def read_blob(self, oid: Oid) -> bytes:
-        """Read the content of a blob."""
-        ...
-
-    def read_tree(self, oid: Oid) -> Tree:
-        """Read and check a tree."""
-        ...
-
-    def read_commit(self, oid: Oid) -> Commit:
-        """Read a commit."""
-        ...
-
-    def blob_size(self, oid: Oid) -> int:
-        """Say how long a blob is, without reading it."""
-        ...
-
-    def exists(self, oid: Oid) -> bool:
-        """Tell whether an object is there."""
-        ...
-
-    def stream_blob(self, oid: Oid) -> Iterator[bytes]:
-        """Read the content of a blob in pieces of at most 1 MiB."""
-        ...
 
 
 class ObjectStore:

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Self
 
 from avfs_git import faults
 from avfs_git.errors import ObjectCorrupt
@@ -33,12 +33,11 @@ from avfs_git.gitstore.objects import (
     KIND_NAMES,
     KIND_TREE,
     SMALL_BLOB,
-    ObjectSource,
     ObjectStore,
-    Tree,
     hash_object,
     wrong_kind,
 )
+from avfs_git.gitstore.source import Tree
 from avfs_git.gitstore.trees import parse_tree, serialize_tree, sort_tree
 from avfs_git.host.durable import fsync_dir, host_errors, write_all
 from avfs_git.paths import Oid
@@ -56,22 +55,6 @@ _UNPLACED = -1
 
 class SizeChanged(ValueError):
     """A file was not as long as its caller said: it is being written to."""
-
-
-class ObjectSink(ObjectSource, Protocol):
-    """Whatever takes new objects, and reads them back as well as those that were there."""
-
-    def add(self, kind: int, data: bytes, *, keep: bool = False) -> Oid:
-        """Take an object and return its id; with `keep`, it is read again from here even if it is not stored."""
-        ...
-
-    def add_tree(self, entries: Mapping[bytes, tuple[int, Oid]]) -> Oid:
-        """Take a tree by its entries, which come in any order, and return its id."""
-        ...
-
-    def add_file(self, fd: int, size: int) -> Oid:
-        """Take a file of that size, from its start, as a blob."""
-        ...
 
 
 class PackWriter:

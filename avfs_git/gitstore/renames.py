@@ -24,7 +24,7 @@ from operator import attrgetter
 from typing import Final
 
 from avfs_git.gitstore.gitversion import GitVersion, installed_git
-from avfs_git.gitstore.objects import ObjectSource
+from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, ChangeKind
 from avfs_git.paths import Oid
 

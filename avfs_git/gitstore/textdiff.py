@@ -18,8 +18,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from avfs_git.gitstore.objects import ObjectSource
 from avfs_git.gitstore.renames import is_binary
+from avfs_git.gitstore.source import ObjectSource
 from avfs_git.gitstore.trees import MODE_GITLINK
 from avfs_git.model import ChangedFile, ChangeKind, DiffLine, FileDiff, Hunk
 from avfs_git.paths import Oid

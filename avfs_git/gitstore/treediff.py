@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import compress
 
-from avfs_git.gitstore.objects import ObjectSource, Tree
+from avfs_git.gitstore.source import ObjectSource, Tree
 from avfs_git.gitstore.trees import MODE_GITLINK, MODE_TREE
 from avfs_git.model import ChangedFile, ChangeKind
 from avfs_git.paths import Oid, TreePath, components

@@ -16,8 +16,7 @@ from avfs_git.errors import HostileTree, InternalError, InvalidPath, ObjectCorru
 from avfs_git.paths import Oid, TreePath, components, join, split
 
 if TYPE_CHECKING:
-    from avfs_git.gitstore.objects import ObjectSource, Tree
-    from avfs_git.gitstore.packwriter import ObjectSink
+    from avfs_git.gitstore.source import ObjectSink, ObjectSource, Tree
 
 MODE_FILE = 0o100644
 MODE_EXEC = 0o100755

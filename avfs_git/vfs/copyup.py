@@ -21,7 +21,7 @@ from avfs_git.host.beneath import O_PATH, Descriptor, open_at
 from avfs_git.host.xattrs import entry_of, remove_xattr, write_xattr
 from avfs_git.vfs.inodes import Node
 from avfs_git.vfs.lower import LowerEntry
-from avfs_git.vfs.upper import store_xattr_name
+from avfs_git.vfs.upper import put_times, remove_stray, store_xattr_name
 from avfs_git.vfs.view import SPOOL_ABOVE, MergedView, fail, write_all
 
 
@@ -179,9 +179,22 @@ class CopyingView(MergedView):
                 if child.is_dir and child.lower is not None:
                     pending.append(child)
         faults.reach("copy_up.tree_copied")
+        hidden = [(here, name) for here in joined for name, kind in self._upper_names(here).items() if not kind]
+        # The kernel lists an opaque directory as it is on disk, whiteouts included, so that they have to go; but not
+        # before they hide nothing any more. A kill in between is made good by `clean_work`.
+        note = self.upper.note_leftover_whiteouts(self.path_of(node)) if hidden else None
         self._set_opaque(node)
         for here in joined:
             here.lower = None
+        for here, name in hidden:
+            directory = self._dir_fd(here)
+            before = os.stat(directory.fd)
+            remove_stray(directory.fd, name)
+            put_times(directory.fd, before)
+            self._upper_names(here).pop(name, None)
+        if note is not None:
+            faults.reach("copy_up.whiteouts_removed")
+            self.upper.discard(note)
 
     def _set_opaque(self, node: Node) -> None:
         keep, target = self._target(node)
@@ -207,7 +220,8 @@ class CopyingView(MergedView):
     def append(self, node: Node, data: bytes | memoryview) -> int:
         """Write at the end of a file, all of it."""
         with self._lock:
-            return self.write(node, data, os.fstat(self._writable(node).fd).st_size)
+            held = self._writable(node)
+            return self.write(node, data, os.fstat(held.fd).st_size)
 
     def _writable(self, node: Node) -> Descriptor:
         if node.kind != stat.S_IFREG:
@@ -219,7 +233,8 @@ class CopyingView(MergedView):
         """Set the size of a file."""
         with self._lock:
             if size or node.upper or node.kind != stat.S_IFREG:
-                os.ftruncate(self._writable(node).fd, size)
+                held = self._writable(node)
+                os.ftruncate(held.fd, size)
             else:
                 self._bring_up(node, with_data=False)
             self._report(node)
@@ -239,13 +254,15 @@ class CopyingView(MergedView):
             if writes:
                 self._bring_up(node, with_data=not flags & os.O_TRUNC)
             if not node.upper:
-                return os.dup(self._readable(node).fd)
+                held = self._readable(node)
+                return os.dup(held.fd)
             if node.held is not None:
                 fd = os.open(b"/proc/self/fd/%d" % node.held.fd, flags)
             elif node.parent is None:
                 raise fail(errno.ENOENT, node.name)
             else:
-                fd = open_at(self._dir_fd(node.parent).fd, node.name, flags)
+                directory = self._dir_fd(node.parent)
+                fd = open_at(directory.fd, node.name, flags)
             if writes:
                 self._report(node)
             return fd
@@ -261,7 +278,8 @@ class CopyingView(MergedView):
             if not node.upper:
                 return
             if node.is_dir:
-                held = Descriptor(open_at(self._dir_fd(node).fd, b".", os.O_RDONLY | os.O_DIRECTORY))
+                directory = self._dir_fd(node)
+                held = Descriptor(open_at(directory.fd, b".", os.O_RDONLY | os.O_DIRECTORY))
             elif node.kind == stat.S_IFREG:
                 held = self._data_fd(node, write=False)
             else:
@@ -283,9 +301,11 @@ class CopyingView(MergedView):
             if node.held is not None:
                 os.chmod(b"/proc/self/fd/%d" % node.held.fd, mode)
             elif node.parent is None:
-                os.chmod(entry_of(self._dir_fd(node).fd, b"."), mode)
+                directory = self._dir_fd(node)
+                os.chmod(entry_of(directory.fd, b"."), mode)
             else:
-                chmod_at(self._dir_fd(node.parent).fd, node.name, mode)
+                directory = self._dir_fd(node.parent)
+                chmod_at(directory.fd, node.name, mode)
             node.sets_group = None
             self._report(node)
 
@@ -372,11 +392,3 @@ def chmod_at(directory: int, name: bytes, mode: int) -> None:
         os.chmod(b"/proc/self/fd/%d" % fd, mode)
     finally:
         os.close(fd)
-
-
-def put_times(directory: int, before: os.stat_result) -> None:
-    """Put back the times of a directory, as the kernel does after a copy-up: if that can be done."""
-    try:
-        os.utime(entry_of(directory, b"."), ns=(before.st_atime_ns, before.st_mtime_ns))
-    except OSError:
-        pass  # what the times stand for has been done, and must not be reported as failed

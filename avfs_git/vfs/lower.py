@@ -12,7 +12,7 @@ import stat
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 
-from avfs_git.gitstore.objects import ObjectSource
+from avfs_git.gitstore.source import ObjectSource
 from avfs_git.gitstore.trees import MODE_EXEC, MODE_GITLINK, MODE_SYMLINK, MODE_TREE
 from avfs_git.paths import Oid, TreePath, components
 from avfs_git.vfs.sidecar import META_NAME, SELF, Meta, parse_record, parse_records, parse_sidecar

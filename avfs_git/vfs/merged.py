@@ -19,9 +19,10 @@ from collections.abc import Iterable, Sequence
 from avfs_git import faults
 from avfs_git.errors import PathEscapes
 from avfs_git.paths import TreePath
-from avfs_git.vfs.copyup import put_times, write_pieces
+from avfs_git.vfs.copyup import write_pieces
 from avfs_git.vfs.inodes import Node
 from avfs_git.vfs.namespace import Namespace
+from avfs_git.vfs.upper import put_times
 from avfs_git.vfs.view import Attr, Listed, OnChange, fail, write_all
 
 __all__ = ["Attr", "Listed", "MergedTree", "Node", "OnChange"]

@@ -34,7 +34,7 @@ from avfs_git.host.xattrs import entry_of
 from avfs_git.paths import NAME_MAX
 from avfs_git.vfs.copyup import CopyingView, chmod_at
 from avfs_git.vfs.inodes import Node
-from avfs_git.vfs.upper import is_whiteout
+from avfs_git.vfs.upper import is_whiteout, remove_stray
 from avfs_git.vfs.view import fail
 
 Owner = tuple[int, int]
@@ -150,7 +150,8 @@ class Namespace(CopyingView):
             data.writable = True
             uid, gid = owner or (-1, -1)
             if self._hands_group_on(parent):
-                gid = os.stat(self._dir_fd(parent).fd).st_gid
+                directory = self._dir_fd(parent)
+                gid = os.stat(directory.fd).st_gid
             if uid >= 0 or gid >= 0:
                 os.fchown(data.fd, uid, gid)
             if mode is not None:
@@ -261,7 +262,8 @@ class Namespace(CopyingView):
         is_dir = stat.S_ISDIR(made.st_mode)
         wanted = stat.S_IMODE(made.st_mode) if mode is None else mode & 0o7777
         if self._hands_group_on(parent):
-            gid = os.stat(self._dir_fd(parent).fd).st_gid
+            above = self._dir_fd(parent)
+            gid = os.stat(above.fd).st_gid
             if is_dir:
                 wanted |= stat.S_ISGID
         moved = (uid, gid) != (made.st_uid, made.st_gid)
@@ -273,7 +275,8 @@ class Namespace(CopyingView):
     def _hands_group_on(self, parent: Node) -> bool:
         found = parent.sets_group
         if found is None:
-            found = bool(os.stat(self._dir_fd(parent).fd).st_mode & stat.S_ISGID)
+            directory = self._dir_fd(parent)
+            found = bool(os.stat(directory.fd).st_mode & stat.S_ISGID)
             parent.sets_group = found
         return found
 
@@ -308,7 +311,8 @@ class Namespace(CopyingView):
         self._hold_below(node)
         if not node.upper:
             self._bring_up(parent)
-            self.upper.add_whiteout(self._dir_fd(parent).fd, name)
+            directory = self._dir_fd(parent)
+            self.upper.add_whiteout(directory.fd, name)
         else:
             directory = self._dir_fd(parent)
             try:
@@ -561,8 +565,9 @@ class Namespace(CopyingView):
     def _has_whiteout(self, parent: Node, name: bytes) -> bool:
         if parent.listing is not None:
             return parent.listing.get(name) == 0
+        directory = self._dir_fd(parent)
         try:
-            found = os.stat(name, dir_fd=self._dir_fd(parent).fd, follow_symlinks=False)
+            found = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
         except FileNotFoundError:
             return False
         return is_whiteout(found) or not stat.S_ISDIR(found.st_mode)
@@ -581,14 +586,6 @@ class Namespace(CopyingView):
         node.descriptor = None
         node.listing = {}
         node.lower = None
-
-
-def remove_stray(directory: int, name: bytes) -> None:
-    """Remove a whiteout that hides nothing, if that can be done; it does no harm where it stays."""
-    try:
-        os.unlink(name, dir_fd=directory)
-    except OSError:
-        pass
 
 
 def _is_within(node: Node | None, directory: Node) -> bool:

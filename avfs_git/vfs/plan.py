@@ -1,8 +1,8 @@
 """What has to be done to turn one state into another: the steps of a restore.
 
-Decided here: which entries count as different (kind, content, permissions and attributes; not times), and in
-which order they are dealt with. Reads objects only. Equal subtrees are not opened, so that a plan costs what
-differs.
+Decided here: which entries count as different (kind, content, permissions, attributes, and whether git tracks them;
+not times), and in which order they are dealt with. Reads objects only. Equal subtrees are not opened, so that a plan
+costs what differs.
 """
 
 from __future__ import annotations
@@ -112,4 +112,6 @@ def _attributes_differ(was: LowerEntry, wanted: LowerEntry) -> bool:
 
 
 def _files_differ(was: LowerEntry, wanted: LowerEntry) -> bool:
-    return was.oid != wanted.oid or was.kind != wanted.kind or _attributes_differ(was, wanted)
+    return (
+        was.oid != wanted.oid or was.kind != wanted.kind or was.tracked != wanted.tracked or _attributes_differ(was, wanted)
+    )

@@ -201,6 +201,15 @@ class StatCacheUpdate:
         """Record that nothing is at and below a path in the upper layer."""
         self._steps.append((path, _SUBTREE_GONE, (), ()))
 
+    def unsettled(self) -> StatCacheUpdate:
+        """Make one that knows of the same names, and after which each of them is looked at again."""
+        made = StatCacheUpdate()
+        for path, flags, entries, dropped in self._steps:
+            # A time of change that no entry has.
+            again = tuple((name, fingerprint[:20] + b"\xff" * 8 + fingerprint[28:]) for name, fingerprint in entries)
+            made._steps.append((path, flags, again, dropped))
+        return made
+
     def encode(self) -> Iterable[bytes]:
         """Yield the payload of its transaction."""
         for path, flags, entries, dropped in self._steps:

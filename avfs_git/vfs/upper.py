@@ -38,6 +38,7 @@ from avfs_git.host.beneath import (
     Descriptor,
     open_at,
     open_beneath,
+    open_dir,
     remove_tree,
     rename_at,
 )
@@ -54,6 +55,7 @@ _HARMLESS = frozenset(_MARKS + name for name in (b"origin", b"impure", b"nlink",
 
 _TEMPORARY = b"avfs-"
 _SHARED_WHITEOUT = b"avfs-whiteout"
+_LEFTOVER = b"avfs-leftover-"
 _PROCESS = _TEMPORARY + os.urandom(4).hex().encode() + b"-"
 """Tells temporary names of this process from those of a dead one that had the same number."""
 _numbers = itertools.count()
@@ -308,15 +310,54 @@ class UpperLayer:
             pass
 
     def clean_work(self) -> None:
-        """Remove what killed processes left in `work`; the kernel's own directories there are the kernel's."""
+        """Remove what killed processes left, in `work` and, where they noted it, in the layer.
+
+        The kernel's own directories in `work` are the kernel's.
+        """
         listing = open_at(self.work.fd, b".", OPEN_LIST)
         try:
             names = [os.fsencode(name) for name in os.listdir(listing)]
         finally:
             os.close(listing)
         for name in names:
+            if name.startswith(_LEFTOVER):
+                self._remove_leftover_whiteouts(name)
             if name.startswith(_TEMPORARY):
                 remove_tree(self.work.fd, name)
+
+    def note_leftover_whiteouts(self, path: TreePath) -> bytes:
+        """Note in `work` that a directory is about to become opaque and holds whiteouts; gives the note's name."""
+        note = _LEFTOVER + self.new_name()
+        fd = open_at(self.work.fd, note, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        try:
+            os.write(fd, path)
+        finally:
+            os.close(fd)
+        return note
+
+    def _remove_leftover_whiteouts(self, note: bytes) -> None:
+        """Finish what a killed process noted: remove the whiteouts below a directory if it is opaque."""
+        fd = open_at(self.work.fd, note, os.O_RDONLY)
+        try:
+            path = TreePath(os.read(fd, os.fstat(fd).st_size))
+        finally:
+            os.close(fd)
+        try:
+            directory = self.open_dir(path)
+        except OSError:  # it is gone since, or was never made
+            return
+        if not path or not read_dir_marks(entry_of(directory.fd, b"."), path).opaque:
+            return
+        pending = [directory]
+        while pending:
+            here = pending.pop()
+            before = os.stat(here.fd)
+            for name, kind in self.list_names(here.fd, xattr_whiteouts=False).items():
+                if not kind:
+                    remove_stray(here.fd, name)
+                elif kind == stat.S_IFDIR:
+                    pending.append(open_dir(here.fd, name))
+            put_times(here.fd, before)
 
     # --- whiteouts, opaque directories ---------------------------------------------------------------------
 
@@ -424,6 +465,22 @@ class UpperLayer:
             except OSError as error:
                 if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EACCES):
                     raise
+
+
+def put_times(directory: int, before: os.stat_result) -> None:
+    """Put back the times of a directory, as the kernel does after a copy-up: if that can be done."""
+    try:
+        os.utime(entry_of(directory, b"."), ns=(before.st_atime_ns, before.st_mtime_ns))
+    except OSError:
+        pass  # what the times stand for has been done, and must not be reported as failed
+
+
+def remove_stray(directory: int, name: bytes) -> None:
+    """Remove a whiteout that hides nothing, if that can be done; it does no harm where it stays."""
+    try:
+        os.unlink(name, dir_fd=directory)
+    except OSError:
+        pass
 
 
 def probe(directory: Path) -> None:

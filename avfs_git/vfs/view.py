@@ -16,7 +16,6 @@ import errno
 import os
 import stat
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -90,8 +89,6 @@ class MergedView:
         self._paths: dict[bytes, Node] = {}
         self.inodes = InodeTable()
         self._pinned = 0
-        # Keeps what one call uses open until it is through, even if another tree's call empties the pool meanwhile.
-        self._lent: deque[Descriptor] = deque(maxlen=8)
         self._start()
 
     def _start(self) -> None:
@@ -125,7 +122,6 @@ class MergedView:
                 node.descriptor = None
                 node.held = None
             self.inodes.clear()
-            self._lent.clear()
             self._pinned = 0
 
     # --- nodes ---------------------------------------------------------------------------------------------
@@ -223,8 +219,9 @@ class MergedView:
             if kind == 0:
                 return None
             if kind is not None:
+                directory = self._dir_fd(parent)
                 try:
-                    status = os.stat(name, dir_fd=self._dir_fd(parent).fd, follow_symlinks=False)
+                    status = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
                 except FileNotFoundError:
                     if known is not None:
                         del known[name]
@@ -293,13 +290,15 @@ class MergedView:
     # --- descriptors ---------------------------------------------------------------------------------------
 
     def _dir_fd(self, node: Node) -> Descriptor:
-        """Give the descriptor of a directory that is in the upper layer; good as long as it is held."""
+        """Give the descriptor of a directory that is in the upper layer.
+
+        It is good as long as it is held: callers give it a name before they use its number, because another tree's
+        call may empty the pool at any moment.
+        """
         found = node.descriptor
         if found is None:
-            found = self._open_dir(node)
-        else:
-            found.used = True
-        self._lent.append(found)
+            return self._open_dir(node)
+        found.used = True
         return found
 
     def _open_dir(self, node: Node) -> Descriptor:
@@ -334,7 +333,6 @@ class MergedView:
         found = node.descriptor
         if found is not None and (found.writable or not write):
             found.used = True
-            self._lent.append(found)
             return found
         if node.parent is None:
             raise fail(errno.ENOENT, node.name)
@@ -346,7 +344,6 @@ class MergedView:
             if write:
                 raise
             found = Descriptor(open_at(directory.fd, node.name, os.O_RDONLY | os.O_NONBLOCK))
-        self._lent.append(found)
         POOL.keep(node, found)
         return found
 
@@ -359,11 +356,13 @@ class MergedView:
                 node.held = self._data_fd(node, write=True)
             except PermissionError:
                 assert node.parent is not None  # noqa: S101 - it has a name until the caller takes it
-                node.held = Descriptor(open_at(self._dir_fd(node.parent).fd, node.name, O_PATH))
+                directory = self._dir_fd(node.parent)
+                node.held = Descriptor(open_at(directory.fd, node.name, O_PATH))
         elif node.is_dir:
             node.held = self._dir_fd(node)
         elif node.parent is not None:
-            node.held = Descriptor(open_at(self._dir_fd(node.parent).fd, node.name, O_PATH))
+            directory = self._dir_fd(node.parent)
+            node.held = Descriptor(open_at(directory.fd, node.name, O_PATH))
 
     # --- directories ---------------------------------------------------------------------------------------
 
@@ -372,7 +371,8 @@ class MergedView:
             return {}
         found = node.listing
         if found is None:
-            found = self.upper.list_names(self._dir_fd(node).fd, xattr_whiteouts=node.xattr_whiteouts)
+            directory = self._dir_fd(node)
+            found = self.upper.list_names(directory.fd, xattr_whiteouts=node.xattr_whiteouts)
             node.listing = found
         return found
 
@@ -449,12 +449,14 @@ class MergedView:
             if node.held is not None:
                 return _attr_of(node.ino, os.stat(node.held.fd))
             if node.is_dir:
-                attr = _attr_of(node.ino, os.stat(self._dir_fd(node).fd))
+                directory = self._dir_fd(node)
+                attr = _attr_of(node.ino, os.stat(directory.fd))
                 # The number of sub-directories of both layers is not known; 1 says so, as overlayfs does.
                 return attr if node.lower is None else attr._replace(nlink=1)
             if node.parent is None:
                 raise fail(errno.ENOENT, node.name)
-            return _attr_of(node.ino, os.stat(node.name, dir_fd=self._dir_fd(node.parent).fd, follow_symlinks=False))
+            directory = self._dir_fd(node.parent)
+            return _attr_of(node.ino, os.stat(node.name, dir_fd=directory.fd, follow_symlinks=False))
 
     def _lower_attr(self, entry: LowerEntry, ino: int) -> Attr:
         size = _LOWER_DIR_SIZE if entry.is_dir else self.lower.size_of(entry)
@@ -502,7 +504,8 @@ class MergedView:
             if node.held is not None:
                 return os.readlink(b"", dir_fd=node.held.fd)
             if node.upper and node.parent is not None:
-                return os.readlink(node.name, dir_fd=self._dir_fd(node.parent).fd)
+                directory = self._dir_fd(node.parent)
+                return os.readlink(node.name, dir_fd=directory.fd)
             entry = node.lower
         if entry is None:
             raise fail(errno.ENOENT, node.name)
@@ -531,7 +534,6 @@ class MergedView:
         if found is None:
             found = Descriptor(self._spool(entry))
             POOL.keep(node, found)
-        self._lent.append(found)
         return found
 
     def _spool(self, entry: LowerEntry) -> int:
@@ -556,9 +558,11 @@ class MergedView:
                     raise fail(errno.ENOENT, node.name)
                 fd = -1
             elif node.held is not None or node.parent is None:
-                fd = os.dup(self._data_fd(node, write=False).fd)
+                held = self._data_fd(node, write=False)
+                fd = os.dup(held.fd)
             else:
-                fd = open_at(self._dir_fd(node.parent).fd, node.name, os.O_RDONLY | os.O_NONBLOCK)
+                directory = self._dir_fd(node.parent)
+                fd = open_at(directory.fd, node.name, os.O_RDONLY | os.O_NONBLOCK)
         if fd < 0:
             assert entry is not None  # noqa: S101 - looked at under the lock
             return self.lower.read(entry)

@@ -19,10 +19,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from avfs_git.errors import FileChanging, HostError
-from avfs_git.faults import reach
-from avfs_git.gitstore.objects import KIND_BLOB, KIND_TREE, ObjectSource
-from avfs_git.gitstore.packwriter import SizeChanged
+from avfs_git.errors import HostError
+from avfs_git.gitstore.objects import KIND_BLOB, KIND_TREE
+from avfs_git.gitstore.source import ObjectSink
 from avfs_git.gitstore.trees import (
     MODE_EXEC,
     MODE_FILE,
@@ -49,32 +48,14 @@ from avfs_git.vfs.sidecar import (
     serialize_records,
 )
 from avfs_git.vfs.statcache import DirCache, StatCache, StatCacheUpdate, take_fingerprint
+from avfs_git.vfs.steady import KnownContent, read_steadily
 
-WHOLE_READ_MAX = 1 << 20
-"""Files up to this size are read in one piece; larger ones stream."""
-READ_TRIES = 5
 RACY_NS = 20_000_000
 """Twice the coarsest clock tick of Linux file systems (CONFIG_HZ=100)."""
 
 _T = TypeVar("_T")
 _GIT = b".git"
 _IGNORE = b".gitignore"
-
-
-class Sink(ObjectSource, Protocol):
-    """Where a capture puts objects, and reads them and older ones from."""
-
-    def add(self, kind: int, data: bytes, *, keep: bool = False) -> Oid:
-        """Add an object; with `keep`, one that can be read back."""
-        ...
-
-    def add_tree(self, entries: Mapping[bytes, tuple[int, Oid]]) -> Oid:
-        """Add a tree by its entries."""
-        ...
-
-    def add_file(self, fd: int, size: int) -> Oid:
-        """Add a file as a blob, in bounded memory."""
-        ...
 
 
 class IgnoreRules(Protocol):
@@ -176,15 +157,16 @@ class Capture:
     def __init__(
         self,
         layer: Layer,
-        sink: Sink,
+        sink: ObjectSink,
         ignore: IgnoreRules,
         *,
         lower: LowerTree | None = None,
         cache: StatCache | None = None,
         limits: SidecarLimits | None = None,
-        known: Mapping[TreePath, Oid] | None = None,
+        known: Mapping[TreePath, KnownContent] | None = None,
         index: Oid | None = None,
         remember_blobs: bool = False,
+        learn: bool = True,
     ) -> None:
         """Prepare a capture.
 
@@ -195,9 +177,10 @@ class Capture:
             lower: What shows where the layer holds nothing; None for a directory that stands alone.
             cache: What the layer looked like at the previous state; None to read everything.
             limits: What the sidecar may hold.
-            known: Blobs of files that need not be read, by path.
+            known: What files were made from, by path; those need not be read.
             index: The tree whose paths are tracked; that of the previous state if not given.
             remember_blobs: Fill `Captured.blob_paths`.
+            learn: Fill `Captured.update`, which takes memory for each entry that was looked at.
         """
         self._layer = layer
         self._sink = sink
@@ -208,6 +191,7 @@ class Capture:
         self._known = known or {}
         self._index = index
         self._remember = remember_blobs
+        self._learn = learn
         self._racy_after_ns = time.time_ns() - RACY_NS
         self._result = Captured(None, None, StatCacheUpdate())
 
@@ -393,7 +377,7 @@ class Capture:
                     "sidecar.left_out", path, "is excluded from checkpoints" if excluded else "is larger than checkpoints hold"
                 )
                 return
-        oid, final, xattrs = self._read_file(frame, name, path, found.stat)
+        oid, final, xattrs = read_steadily(self._layer, frame.path, name, found.stat, self._sink, self._known.get(path))
         if self._remember:
             self._result.blob_paths[oid] = path
         if final is not found.stat:
@@ -402,35 +386,6 @@ class Capture:
         permissions = stat.S_IMODE(final.st_mode)
         odd = permissions != (0o755 if git_mode == MODE_EXEC else 0o644)
         self._place(frame, name, git_mode, oid, Meta(final.st_mtime_ns, permissions if odd else None, xattrs), sidecar=to_sidecar)
-
-    def _read_file(
-        self, frame: _Frame, name: bytes, path: TreePath, before: os.stat_result
-    ) -> tuple[Oid, os.stat_result, tuple[tuple[bytes, bytes], ...]]:
-        """Read a file whole: what is stored was its content at one moment."""
-        fd = self._layer.open_file(frame.path, name)
-        try:
-            known = self._known.get(path)
-            for attempt in range(READ_TRIES):
-                now = before if attempt == 0 else os.fstat(fd)
-                oid: Oid | None = None
-                try:
-                    if known is not None:
-                        oid = known
-                    elif now.st_size <= WHOLE_READ_MAX:
-                        data = os.read(fd, now.st_size + 1) if attempt == 0 else os.pread(fd, now.st_size + 1, 0)
-                        oid = self._sink.add(KIND_BLOB, data) if len(data) == now.st_size else None
-                    else:
-                        os.lseek(fd, 0, os.SEEK_SET)
-                        oid = self._sink.add_file(fd, now.st_size)
-                except SizeChanged:
-                    oid = None
-                reach("capture.file_read")
-                after = os.fstat(fd)
-                if oid is not None and _same_content(now, after):
-                    return oid, after, self._layer.file_xattrs(fd)
-            raise FileChanging(path)
-        finally:
-            os.close(fd)
 
     # --- placing ---------------------------------------------------------------------------------
 
@@ -581,7 +536,7 @@ class Capture:
 
     def _finish(self, frame: _Frame) -> tuple[Oid | None, Oid | None]:
         """Write the objects of a directory whose children are done."""
-        if frame.fresh_prints or frame.gone_prints:
+        if self._learn and (frame.fresh_prints or frame.gone_prints):
             self._result.update.set_directory(frame.path, frame.fresh_prints, frame.gone_prints)
         if not frame.changed or frame.tree is None:
             return frame.prev_tree, frame.prev_sidecar
@@ -636,12 +591,3 @@ def _put(entries: dict[bytes, _T], name: bytes, value: _T | None) -> None:
 
 def _is_directory_print(fingerprint: bytes) -> bool:
     return stat.S_ISDIR(int.from_bytes(fingerprint[:4], "little"))
-
-
-def _same_content(before: os.stat_result, after: os.stat_result) -> bool:
-    return (before.st_size, before.st_mtime_ns, before.st_ctime_ns, before.st_mode) == (
-        after.st_size,
-        after.st_mtime_ns,
-        after.st_ctime_ns,
-        after.st_mode,
-    )

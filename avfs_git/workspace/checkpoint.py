@@ -16,7 +16,7 @@ A crash before step 2 leaves unreferenced objects, after it a complete checkpoin
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from avfs_git.errors import AvfsError, CheckpointExists, RefConflict
@@ -30,13 +30,13 @@ from avfs_git.gitstore.treediff import diff_trees, with_sizes
 from avfs_git.gitstore.trees import EMPTY_TREE, find_entry
 from avfs_git.model import ChangedFile, CheckpointResult, Status
 from avfs_git.paths import Oid, TreePath, check_label
+from avfs_git.vfs.steady import KnownContent
 from avfs_git.workspace.capture import Captured
 from avfs_git.workspace.format import HEADS, LABELS, SIDECARS
 from avfs_git.workspace.oplog import OpRecord
 from avfs_git.workspace.sidecardiff import diff_sidecars
 from avfs_git.workspace.vault import OpenVault
 from avfs_git.workspace.workspace import LockedWorkspace
-
 
 _HISTORY_LOOKED_AT = 10_000
 
@@ -61,12 +61,13 @@ def take(
     locked: LockedWorkspace,
     sink: PackWriter | DryWriter,
     *,
-    known: dict[TreePath, Oid] | None = None,
+    known: dict[TreePath, KnownContent] | None = None,
     remember_blobs: bool = False,
+    index: Oid | None = None,
 ) -> Taken:
     """Capture the workspace and compare it with the head of its fork."""
     before = locked.opened.synced_trees()[1]
-    captured = locked.capture(sink, known=known, remember_blobs=remember_blobs)
+    captured = locked.capture(sink, known=known, remember_blobs=remember_blobs, index=index)
     head, commit = locked.head()
     changed = diff_trees(sink, commit.tree if commit else None, captured.tree)
     recorded = recorded_sidecar(locked, commit)
@@ -107,11 +108,12 @@ def save_checkpoint(
     message: str | None = None,
     kind: str = "checkpoint",
     description: str | None = None,
-    known: dict[TreePath, Oid] | None = None,
+    known: dict[TreePath, KnownContent] | None = None,
     before: str | None = None,
     log: bool = True,
     parents: Sequence[Oid] = (),
     more: dict[str, object] | None = None,
+    index: Callable[[PackWriter], Oid | None] | None = None,
 ) -> CheckpointResult:
     """Record the workspace as a commit on its fork.
 
@@ -123,11 +125,12 @@ def save_checkpoint(
         message: The commit's message.
         kind: The operation in the log.
         description: Its text in the log.
-        known: Blobs of files that need not be read.
+        known: What files were made from; those need not be read.
         before: The commit whose state the workspace had, if files were changed by this operation.
         log: Whether the operation is one of its own, and can be undone.
         parents: Further parents of the commit.
         more: Facts to keep in the log.
+        index: Makes the tree whose paths are tracked, where that is not the one of the last capture.
 
     Raises:
         CheckpointExists: If the label is taken by another commit.
@@ -144,7 +147,8 @@ def save_checkpoint(
             raise CheckpointExists(label)
     pack = PackWriter(vault.store)
     try:
-        taken = take(locked, pack, known=known)
+        tracked = (index(pack) or _empty_tree(pack)) if index is not None else None
+        taken = take(locked, pack, known=known, index=tracked)
         if taken.is_unchanged:
             return _label_head(locked, taken, label, description)
         _refuse_lost_updates(locked, taken, pack)
@@ -212,8 +216,7 @@ def _label_head(locked: LockedWorkspace, taken: Taken, label: str | None, descri
         vault.oplog.append(
             OpRecord(0, locked.fork, "label", description or f"label {label}", vault.clock_ns(), moves=[(ref, None, head.hex())])
         )
-    elif not taken.captured.update.count:
-        locked.mark_captured(taken.captured, commit=head)
+    locked.mark_recorded(taken.captured, head, recorded_sidecar(locked, taken.commit))
     return CheckpointResult("unchanged", vault.describe(head, fork=locked.fork), (), (), tuple(taken.captured.warnings))
 
 

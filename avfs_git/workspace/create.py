@@ -223,4 +223,4 @@ def _capture_directory(pack: PackWriter, source: Path, index: Oid | None, exclud
         with os.fdopen(fd, "rb") as file:
             return file.read()
 
-    return Capture(layer, pack, Ignorer(read_ignore_file, exclude), index=index).run()
+    return Capture(layer, pack, Ignorer(read_ignore_file, exclude), index=index, learn=False).run()

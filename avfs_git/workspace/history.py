@@ -11,7 +11,7 @@ from itertools import islice
 
 from avfs_git.errors import CheckpointNotFound, PathNotFound, PathUnsuitable
 from avfs_git.gitstore import history as commits
-from avfs_git.gitstore.objects import ObjectSource
+from avfs_git.gitstore.source import ObjectSource
 from avfs_git.gitstore.treediff import diff_trees, with_sizes
 from avfs_git.gitstore.trees import EMPTY_TREE, MODE_TREE
 from avfs_git.model import ChangedFile, Checkpoint, CheckpointDetails, Identity, LogEntry, PathVersion
@@ -114,6 +114,8 @@ def list_path_versions(vault: OpenVault, fork: str, path: TreePath, *, limit: in
     if not found:
         raise PathNotFound(path)
     total = len(found)
+    shown = list(islice(found, limit))
+    changes = with_sizes(vault.store, (change for _, _, change in shown))
     return [
         PathVersion(
             number=total - at,
@@ -121,9 +123,9 @@ def list_path_versions(vault: OpenVault, fork: str, path: TreePath, *, limit: in
             message=commit.message.rstrip("\n"),
             author=Identity(commit.author.name, commit.author.email),
             created_at_ns=commit.committer.when_s * 1_000_000_000,
-            change=change,
+            change=changes[at],
         )
-        for at, (oid, commit, change) in enumerate(islice(found, limit))
+        for at, (oid, commit, _) in enumerate(shown)
     ]
 
 

@@ -111,7 +111,10 @@ def _put_back_lost(locked: LockedWorkspace, record: _Record) -> None:
     opened.dirty = None
     opened.state.boot = opened.boot
     files = [step for step in steps if step.after is None or not step.after.is_dir]
-    warnings += [f"'{show_path(step.path)}' was lost when the machine stopped and was put back as it was last recorded" for step in files[:_NAMED]]
+    warnings += [
+        f"'{show_path(step.path)}' was lost when the machine stopped and was put back as it was last recorded"
+        for step in files[:_NAMED]
+    ]
     if len(files) > _NAMED:
         warnings.append(f"{len(files) - _NAMED} more files were lost when the machine stopped and were put back")
     opened.state.recovered = [*opened.state.recovered, *warnings]
@@ -153,5 +156,3 @@ def _is_lost(locked: LockedWorkspace, step: Step, record: _Record) -> tuple[bool
     if found_now.size == 0:
         return True, False
     return found_now.mtime_ns <= after.mtime_ns and found_now.ctime_ns <= record.at_ns, True
-
-

@@ -24,23 +24,24 @@ from dataclasses import dataclass, field
 from avfs_git.errors import AvfsError, InternalError, PathNotFound, RefConflict
 from avfs_git.faults import reach
 from avfs_git.gitstore.commits import Commit, serialize_commit
-from avfs_git.gitstore.objects import KIND_COMMIT, KIND_TREE, ObjectSource
+from avfs_git.gitstore.objects import KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.packwriter import DryWriter, PackWriter
 from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.source import ObjectSource
 from avfs_git.gitstore.treediff import diff_trees, with_sizes
-from avfs_git.gitstore.trees import EMPTY_TREE
-from avfs_git.host.durable import write_all
+from avfs_git.gitstore.trees import EMPTY_TREE, edit_tree, find_entry
+from avfs_git.host.durable import host_errors, write_all
 from avfs_git.model import ChangedFile, RestoreResult, Warning
 from avfs_git.paths import ROOT, Oid, TreePath, join, show_path, split
 from avfs_git.vfs.inodes import Node
 from avfs_git.vfs.lower import LowerEntry, LowerTree
 from avfs_git.vfs.plan import Step, plan_steps
+from avfs_git.vfs.steady import KnownContent
 from avfs_git.workspace.checkpoint import recorded_sidecar, save_checkpoint, take
 from avfs_git.workspace.format import KEPT, Pending
 from avfs_git.workspace.oplog import OpRecord
 from avfs_git.workspace.sidecardiff import diff_sidecars
 from avfs_git.workspace.workspace import LockedWorkspace
-
 
 Trees = tuple[Oid | None, Oid | None]
 """The tree and the sidecar tree of a state."""
@@ -100,6 +101,7 @@ def restore_state(
             description=f"{kind} {shown}" + (f" ({_count(paths)})" if paths else ""),
             known=change.known,
             before=head.hex() if head else None,
+            index=lambda pack: _tracked_after(pack, now[0], wanted[0], paths),
         )
         reach("restore.committed")
         if not paths and not change.warnings and locked.opened.synced_trees()[0] != wanted[0]:
@@ -124,6 +126,16 @@ def _target_trees(locked: LockedWorkspace, commit: Commit, now: tuple[Oid | None
     sidecar = locked.vault.sidecar_tree(commit)
     tree = None if commit.tree == EMPTY_TREE else commit.tree
     return tree, sidecar if commit.sidecar is not None else now[1]
+
+
+def _tracked_after(pack: PackWriter, now: Oid | None, wanted: Oid | None, paths: Sequence[TreePath]) -> Oid | None:
+    """Find the tree whose paths are tracked after a restore: what comes back is tracked if it was, as in git's index."""
+    if not paths:
+        return wanted
+    edits = {path: find_entry(pack, wanted, path) if wanted is not None else None for path in paths}
+    # Of paths within each other the outer one says all.
+    outer = {path: edit for path, edit in edits.items() if not any(path.startswith(other + b"/") for other in paths)}
+    return edit_tree(pack, pack, now, outer)
 
 
 def _lower(source: ObjectSource, trees: tuple[Oid | None, Oid | None], commit: Commit) -> LowerTree:
@@ -190,8 +202,8 @@ def save_aside(locked: LockedWorkspace, description: str) -> str | None:
     try:
         taken = take(locked, pack)
         if taken.is_unchanged:
-            if not taken.captured.update.count:  # else a sidecar that differs in times alone, and is stored nowhere
-                locked.mark_captured(taken.captured, commit=taken.head)
+            if taken.head is not None:
+                locked.mark_recorded(taken.captured, taken.head, recorded_sidecar(locked, taken.commit))
             return None
         captured = taken.captured
         signature = vault.signature()
@@ -298,7 +310,7 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> tuple[list[Chan
 
     Returns what changed in files, and the commit that holds what was uncommitted, if anything was.
     """
-    vault, opened = locked.vault, locked.opened
+    vault = locked.vault
     kept = vault.keep(*(change.old for change in replay.changes))
     if replay.state is None:
         vault.refs.update([*kept, *replay.changes])
@@ -343,13 +355,17 @@ class _Application:
     locked: LockedWorkspace
     now: LowerTree
     target: LowerTree
-    known: dict[TreePath, Oid] = field(default_factory=dict)
+    known: dict[TreePath, KnownContent] = field(default_factory=dict)
     warnings: list[Warning] = field(default_factory=list)
 
     def apply(self, steps: Sequence[Step]) -> None:
         """Carry the steps out; on failure, only whole steps have been."""
+        with host_errors("write to the workspace"):
+            self._apply(steps)
+
+    def _apply(self, steps: Sequence[Step]) -> None:
         upper = self.locked.opened.upper
-        staged: dict[TreePath, bytes] = {}
+        staged: dict[TreePath, tuple[bytes, KnownContent]] = {}
         try:
             for step in steps:
                 if step.after is not None and step.after.kind == "file" and self._needs_content(step):
@@ -363,7 +379,7 @@ class _Application:
                     self._put(step, step.after, staged)
                 reach("restore.step")
         finally:
-            for temporary in staged.values():
+            for temporary, _ in staged.values():
                 with contextlib.suppress(OSError):  # what stays behind is removed when the workspace is next opened
                     upper.discard(temporary)
 
@@ -372,7 +388,7 @@ class _Application:
         before, after = step.before, step.after
         return before is None or after is None or before.kind != after.kind or before.oid != after.oid
 
-    def _stage_file(self, entry: LowerEntry) -> bytes:
+    def _stage_file(self, entry: LowerEntry) -> tuple[bytes, KnownContent]:
         upper = self.locked.opened.upper
         name, fd = upper.make_file(0o600)
         try:
@@ -381,12 +397,14 @@ class _Application:
             if entry.xattrs:
                 upper.write_user_xattrs(fd, entry.xattrs)
             os.fchmod(fd, entry.mode & 0o7777)
+            assert entry.oid is not None  # noqa: S101 - files have one
+            made = KnownContent.of_file(entry.oid, os.fstat(fd))
         except BaseException:
             os.close(fd)
             upper.discard(name)
             raise
         os.close(fd)
-        return name
+        return name, made
 
     def _node(self, path: TreePath) -> Node:
         return self.locked.merged.resolve(path, follow_last=False)
@@ -423,7 +441,7 @@ class _Application:
             merged.rmdir(parent, name)
         return kept
 
-    def _put(self, step: Step, entry: LowerEntry, staged: dict[TreePath, bytes]) -> None:
+    def _put(self, step: Step, entry: LowerEntry, staged: dict[TreePath, tuple[bytes, KnownContent]]) -> None:
         merged = self.locked.merged
         path = step.path
         if path == ROOT:
@@ -444,12 +462,16 @@ class _Application:
                 merged.unlink(parent, name)
             merged.symlink(parent, name, target)
         elif path in staged:
-            assert entry.oid is not None  # noqa: S101 - files have one
-            merged.install(parent, name, staged[path])
+            temporary, made = staged[path]
+            merged.install(parent, name, temporary)
             del staged[path]
-            self.known[path] = entry.oid
+            self.known[path] = made
         else:
-            self._set_attributes(merged.lookup(parent, name), entry)
+            node = merged.lookup(parent, name)
+            self._set_attributes(node, entry)
+            if step.before is not None and step.before.tracked != entry.tracked:
+                # Nothing in it changes, but the next capture has to look at it: it moves between tree and sidecar.
+                merged.utimens(node, mtime_ns=merged.getattr(node).mtime_ns)
 
     def _set_attributes(self, node: Node, entry: LowerEntry) -> None:
         merged = self.locked.merged

@@ -6,7 +6,7 @@ holds. Reads objects only; equal subtrees are not opened, so that it costs what 
 
 from __future__ import annotations
 
-from avfs_git.gitstore.objects import ObjectSource
+from avfs_git.gitstore.source import ObjectSource
 from avfs_git.gitstore.trees import MODE_TREE
 from avfs_git.model import ChangedFile, ChangeKind
 from avfs_git.paths import ROOT, Oid, TreePath, join

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from avfs_git.errors import ForkNotFound, HostError, WorkspaceBusy, WorkspaceDamaged
 from avfs_git.gitstore.commits import Commit
 from avfs_git.gitstore.ignore import Ignorer
+from avfs_git.gitstore.source import ObjectSink
 from avfs_git.host.boot import read_boot_id
 from avfs_git.host.durable import host_errors, make_dirs_durably
 from avfs_git.host.locks import LOCK_TIMEOUT_S, LockFile
@@ -32,8 +33,9 @@ from avfs_git.vfs.lower import LowerTree
 from avfs_git.vfs.merged import MergedTree
 from avfs_git.vfs.scan import DirtySet
 from avfs_git.vfs.statcache import StatCache
+from avfs_git.vfs.steady import KnownContent
 from avfs_git.vfs.upper import UpperLayer
-from avfs_git.workspace.capture import Capture, Captured, SidecarLimits, Sink
+from avfs_git.workspace.capture import Capture, Captured, SidecarLimits
 from avfs_git.workspace.format import HEADS, WorkspaceLayout, WorkspaceState, serialize_state
 from avfs_git.workspace.vault import OpenVault
 
@@ -285,13 +287,22 @@ class LockedWorkspace:
         return oid, (self.vault.store.read_commit(oid) if oid is not None else None)
 
     def capture(
-        self, sink: Sink, *, known: dict[TreePath, Oid] | None = None, remember_blobs: bool = False, afresh: bool = False
+        self,
+        sink: ObjectSink,
+        *,
+        known: dict[TreePath, KnownContent] | None = None,
+        remember_blobs: bool = False,
+        afresh: bool = False,
+        index: Oid | None = None,
     ) -> Captured:
-        """Turn the workspace into trees. Reads only what changed since the last capture; `afresh`, all of the upper layer."""
+        """Turn the workspace into trees. Reads only what changed since the last capture; `afresh`, all of the upper layer.
+
+        `index` is the tree whose paths are tracked, where that is not the one at which the last capture was made.
+        """
         opened = self.opened
         cache = None if afresh else opened.cache
         # What is tracked stays so also where the cache, which knows it else, is gone.
-        head = self.head()[1] if cache is None else None
+        head = self.head()[1] if cache is None and index is None else None
         settings = self.vault.config.read()
         exclude = settings["sidecar.exclude"]
         limits = SidecarLimits(
@@ -306,7 +317,7 @@ class LockedWorkspace:
             cache=cache,
             limits=limits,
             known=known,
-            index=head.tree if head is not None else None,
+            index=head.tree if head is not None else index,
             remember_blobs=remember_blobs,
         )
         captured = capture.run(None if afresh else opened.dirty)
@@ -335,6 +346,22 @@ class LockedWorkspace:
             opened.state.recovered = []
             with contextlib.suppress(HostError):  # then it is told once more
                 self.write_state()
+
+    def mark_recorded(self, captured: Captured, commit: Oid, sidecar: Oid | None) -> None:
+        """Remember that a commit records what was captured, though its times may be in no object of the vault.
+
+        Needed where the commit was made by a process that died before it marked the capture: what it is compared
+        with from then on is that commit.
+        """
+        opened = self.opened
+        cache = opened.cache
+        if not captured.update.count:
+            self.mark_captured(captured, commit=commit)
+        elif cache is None or cache.commit != commit:
+            cache = cache or StatCache(opened.layout.statcache)
+            # What has new times is looked at again, so that they are recorded with the next commit.
+            cache.commit_update(captured.update.unsettled(), tree=captured.tree, sidecar=sidecar, commit=commit)
+            opened.adopt_cache(cache)
 
 
 def _load_state(vault: OpenVault, layout: WorkspaceLayout) -> WorkspaceState:

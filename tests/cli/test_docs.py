@@ -27,13 +27,13 @@ FAMILIES: dict[type[errors.AvfsError], range] = {
 
 def load_generator() -> ModuleType:
     """Load the script as a module."""
-    spec = importlib.util.spec_from_file_location("generate_docs", ROOT / "tools/generate_docs.py")
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     import sys
 
-    sys.modules["generate_docs"] = module
+    sys.modules["generate"] = module
     spec.loader.exec_module(module)
     return module
 

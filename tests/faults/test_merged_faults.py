@@ -15,6 +15,8 @@ from avfs_git.host import beneath
 from avfs_git.paths import TreePath
 from avfs_git.vfs.merged import MergedTree
 from avfs_git.vfs.upper import UpperLayer
+from tests.support import capabilities
+from tests.support.overlay import check_kernel_shows
 from tests.support.steps import make_lower
 from tests.support.trees import DirectoryLower, describe_dir, describe_tree
 
@@ -61,6 +63,7 @@ OPERATIONS: dict[str, Callable[[MergedTree], object]] = {
     "rename a lower directory": lambda tree: tree.move(_path("a"), _path("new")),
     "rename a merged directory over an empty one": lambda tree: tree.move(_path("a"), _path("b/d e")),
     "rename an upper directory over a whiteout": lambda tree: tree.move(_path("up"), _path("b/a")),
+    "rename a directory with whiteouts": lambda tree: tree.move(_path("b"), _path("a/new")),
     "exchange a directory and a file": lambda tree: tree.move(_path("a/b"), _path("d e"), flags=beneath.RENAME_EXCHANGE),
 }
 
@@ -139,6 +142,8 @@ def test_killed_at_any_call_shows_old_or_new(tmp_path: Path, name: str) -> None:
         fresh.upper.clean_work()
         assert os.listdir(base / "work") == []
         assert describe_tree(_open(base)) == shown
+        if capabilities.has("overlayfs"):
+            check_kernel_shows(base, shown)
         shutil.rmtree(base)
         if status == 0:
             assert shown == after

@@ -17,7 +17,7 @@ from avfs_git.paths import TreePath
 from avfs_git.vfs.merged import MergedTree, Node
 from avfs_git.vfs.upper import UpperLayer
 from tests.support import capabilities
-from tests.support.capabilities import mount, unmount
+from tests.support.overlay import check_kernel_shows
 from tests.support.steps import Draft, Step, drafts, make_lower, take_in_directory, take_in_tree
 from tests.support.trees import Described, DirectoryLower, describe_dir, describe_tree
 
@@ -148,23 +148,8 @@ class MergedTreeMachine(RuleBasedStateMachine):
             expected = describe_dir(self.base / "model")
             assert describe_tree(self.open_tree()) == expected
             if capabilities.has("overlayfs"):
-                self.check_kernel_shows(expected)
+                check_kernel_shows(self.base, expected)
         shutil.rmtree(self.base)
-
-
-    def check_kernel_shows(self, expected: dict[bytes, Described]) -> None:
-        """The kernel's overlayfs shows the same from the same layers."""
-        for name in ("kernel-work", "kernel-merged"):
-            (self.base / name).mkdir()
-        point = self.base / "kernel-merged"
-        layers = f"lowerdir={self.base}/lower,upperdir={self.base}/upper,workdir={self.base}/kernel-work,userxattr"
-        assert mount("overlay", point, "overlay", layers)
-        try:
-            shown = describe_dir(point)
-        finally:
-            assert unmount(point)
-        # Overlayfs may show two inode numbers for one file that has hard links.
-        assert {path: entry[:4] for path, entry in shown.items()} == {path: entry[:4] for path, entry in expected.items()}
 
 
 MergedTreeMachine.TestCase.settings = settings(stateful_step_count=30, max_examples=100)

@@ -55,6 +55,8 @@ class Saved:
 
     tree: str
     view: View
+    restored: frozenset[bytes]
+    """Paths that an undo brought back: the sidecar has the times that they had, the workspace newer ones."""
 
 
 @dataclass
@@ -84,9 +86,9 @@ def content_of(view: View) -> View:
     return {path: (*entry[:4], None, None) for path, entry in view.items()}
 
 
-def with_times(view: View) -> View:
-    """Leave out which names are links of one file."""
-    return {path: (*entry[:4], None, entry[5]) for path, entry in view.items()}
+def with_times(view: View, without: frozenset[bytes] = frozenset()) -> View:
+    """Leave out which names are links of one file, and the times of some paths."""
+    return {path: (*entry[:4], None, None if path in without else entry[5]) for path, entry in view.items()}
 
 
 def expect_same(found: View, expected: View) -> None:
@@ -113,8 +115,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
         self.clock = 1_700_000_000
         self.count = 0
         self.branches: dict[str, Branch] = {}
-        self.is_settled = False
-        """Whether nothing was done since the last checkpoint."""
+        self.restored: frozenset[bytes] = frozenset()
 
     # --- helpers -------------------------------------------------------------------------------------------
 
@@ -147,7 +148,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
         head = self.head()
         assert head is not None
         commit = self.vault._core.store.read_commit(self.vault._core.refs.read(f"refs/heads/{self.branch.name}"))  # type: ignore[arg-type]
-        saved = self.saved[head] = Saved(commit.tree.hex(), view or self.view(times=True))
+        saved = self.saved[head] = Saved(commit.tree.hex(), view or self.view(times=True), self.restored)
         self.branch.done.append(Done(self.branch.head, head, moves_files=files))
         self.branch.undone.clear()
         self.branch.head = head
@@ -403,7 +404,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
         self.count += 1
         name = f"fork{self.count}"
         if into_old and self.saved:
-            target = sorted(self.saved)[pick % len(self.saved)]
+            target = list(self.saved)[pick % len(self.saved)]
             self.work.restore(target, into=name)
         else:
             self.vault.fork(name, source=self.branch.name)
@@ -414,7 +415,8 @@ class WorkspaceMachine(RuleBasedStateMachine):
         self.work = self.vault.workspace(name)
         assert self.head() == target
         saved = self.saved[target]
-        expect_same(with_times(self.view(times=True)), with_times(saved.view))
+        expect_same(with_times(self.view(times=True), saved.restored), with_times(saved.view, saved.restored))
+        self.restored = frozenset()
         materialize(self.view(times=True), self.model)
         self.oracle.track(saved.tree)
         self.expect_clean()
@@ -423,7 +425,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
     @rule(pick=_picks)
     def restore(self, pick: int) -> None:
         """Every byte, mode, link, empty directory, ignored file and attribute comes back; untouched files keep their times."""
-        target = sorted(self.saved)[pick % len(self.saved)]
+        target = list(self.saved)[pick % len(self.saved)]
         before = self.view(times=True)
         started_ns = time.time_ns() - 10**8
         plan = self.work.restore(target, dry_run=True)
@@ -450,7 +452,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
 
     def note_saved(self, commit: str, view: View) -> str:
         read = self.vault._core.store.read_commit(bytes.fromhex(commit))  # type: ignore[arg-type]
-        self.saved[commit] = Saved(read.tree.hex(), view)
+        self.saved[commit] = Saved(read.tree.hex(), view, self.restored)
         self.branch.done.append(Done(self.branch.head, commit))
         self.branch.undone.clear()
         self.branch.head = commit
@@ -460,7 +462,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
     @rule(pick=_picks, which=_picks)
     def restore_path(self, pick: int, which: int) -> None:
         """One path comes back with what leads to it; everything else stays."""
-        target = sorted(self.saved)[pick % len(self.saved)]
+        target = list(self.saved)[pick % len(self.saved)]
         wanted = self.saved[target].view
         before = self.view(times=True)
         there = sorted((wanted.keys() | before.keys()) - {b""})
@@ -483,7 +485,8 @@ class WorkspaceMachine(RuleBasedStateMachine):
         materialize(self.view(), self.model)
         tree = self.oracle.add_all(self.model)
         if self.head() != self.branch.head:
-            assert self.note_head(files=True).tree == tree
+            found = self.note_head(files=True).tree
+            assert found == tree, git("--git-dir", self.vault.path, "diff", "--raw", tree, found, GIT_ALTERNATE_OBJECT_DIRECTORIES=str(self.base / "oracle.git" / "objects"))
         self.expect_clean()
 
     @rule()
@@ -532,10 +535,12 @@ class WorkspaceMachine(RuleBasedStateMachine):
             tree = self.oracle.add_all(self.model)
             read = self.vault._core.store.read_commit(bytes.fromhex(aside))  # type: ignore[arg-type]
             assert read.tree.hex() == tree
-            self.saved[aside] = Saved(tree, before)
+            self.saved[aside] = Saved(tree, before, self.restored)
         if done.moves_files:
             assert head is not None
-            expect_same(content_of(self.view()), content_of(self.saved[head].view))
+            now, then = self.view(times=True), self.saved[head].view
+            expect_same(content_of(now), content_of(then))
+            self.restored |= {path for path in now if now[path][5] != then[path][5]}
             self.oracle.track(self.saved[head].tree)
             materialize(self.view(), self.model)
             self.expect_clean()

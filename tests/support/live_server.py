@@ -2,7 +2,7 @@
 
     python -m tests.support.live_server GIT_DIR FORK DIRECTORY [OPTION...]
 
-Options: `writeback=0|1`, `threads=N`, `allow_other`, `user=UID`. Prints `ready` when programs can use the tree, and the
+Options: `writeback=0|1`, `allow_other`, `user=UID`. Prints `ready` when programs can use the tree, and the
 counts of requests as a line of JSON after SIGUSR1 and at the end.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from avfs_git.fuse import protocol
 from avfs_git.fuse.channel import MAX_IO, Channel
-from avfs_git.fuse.server import THREADS, TreeServer
+from avfs_git.fuse.server import TreeServer
 from avfs_git.host.mounts import mount_fuse
 from avfs_git.workspace.vault import OpenVault
 from avfs_git.workspace.workspace import OpenWorkspace
@@ -50,7 +50,7 @@ def main(git_dir: str, fork: str, directory: str, *options: str) -> None:
 
     signal.signal(signal.SIGUSR1, report)
     print("ready", flush=True)
-    server.serve(threads=int(chosen.get("threads", THREADS)))
+    server.serve()
     locked.end()
     opened.lock.release()
     channel.close()

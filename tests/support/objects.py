@@ -11,7 +11,14 @@ from pathlib import Path
 
 from avfs_git.errors import ObjectMissing
 from avfs_git.gitstore.commits import Commit, Signature, parse_commit, serialize_commit
-from avfs_git.gitstore.objects import KIND_BLOB, KIND_COMMIT, KIND_NAMES, KIND_TREE, Tree, hash_object
+from avfs_git.gitstore.objects import (
+    KIND_BLOB,
+    KIND_COMMIT,
+    KIND_NAMES,
+    KIND_TREE,
+    hash_object,
+)
+from avfs_git.gitstore.source import Tree
 from avfs_git.gitstore.trees import MODE_TREE, parse_tree, serialize_tree
 from avfs_git.paths import Oid
 

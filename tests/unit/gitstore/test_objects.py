@@ -18,12 +18,12 @@ from avfs_git.gitstore.objects import (
     KIND_TAG,
     KIND_TREE,
     SMALL_BLOB,
-    ObjectSource,
     ObjectStore,
     hash_object,
 )
 from avfs_git.gitstore.packfile import CHUNK, entry_header
 from avfs_git.gitstore.packwriter import PackWriter
+from avfs_git.gitstore.source import ObjectSource
 from avfs_git.gitstore.trees import EMPTY_TREE, MODE_FILE, serialize_tree
 from avfs_git.paths import Oid
 from tests.support.objects import MemorySource

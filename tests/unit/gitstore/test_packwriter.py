@@ -20,7 +20,8 @@ from avfs_git.errors import HostError, ObjectMissing
 from avfs_git.gitstore import deflate, packwriter
 from avfs_git.gitstore.objects import KIND_BLOB, KIND_COMMIT, KIND_TREE, ObjectStore, hash_object
 from avfs_git.gitstore.packfile import CHUNK, BadPack, PackIndex, build_index
-from avfs_git.gitstore.packwriter import DryWriter, ObjectSink, PackWriter, SizeChanged, hash_file
+from avfs_git.gitstore.packwriter import DryWriter, PackWriter, SizeChanged, hash_file
+from avfs_git.gitstore.source import ObjectSink
 from avfs_git.gitstore.trees import MODE_FILE, serialize_tree
 from avfs_git.host.durable import write_all
 from avfs_git.paths import Oid

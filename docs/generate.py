@@ -1,6 +1,6 @@
 """Write docs/cli.md and docs/json.md from the commands, the errors and the records.
 
-`python tools/generate_docs.py` writes them, `--check` fails where they are stale; a test calls `render`. What is
+`python docs/generate.py` writes them, `--check` fails where they are stale; a test calls `render`. What is
 written comes from the code alone: the help of each command, the classes in `errors`, the fields of the values in
 `model` and `cli.results` and the texts beside them.
 """
@@ -20,7 +20,7 @@ from avfs_git import errors, model
 from avfs_git.cli import app, results
 from avfs_git.cli.verb import Verb
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+DOCS = Path(__file__).resolve().parent
 WIDTH = 96
 
 CLI_INTRO = """# The command line

@@ -1,6 +1,6 @@
 """Cut the power under avfs, again and again, on ext4 and XFS, and print what was lost: `make power`, `make soak`.
 
-    python tools/soak.py [--rounds N] [--kind ext4|xfs] [--seed N]
+    python -m tests.soak [--rounds N] [--kind ext4|xfs] [--seed N]
 
 Needs root, loop devices and the makers of both file systems; what is missing is said and counts as failure.
 """
@@ -10,8 +10,6 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.support import capabilities, sweep
 from tests.support.powercut import OPTIONS, Round, image, run_round

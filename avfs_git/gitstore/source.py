@@ -1,0 +1,67 @@
+"""What objects are read from and put into.
+
+Decided here: the two interfaces that everything above the objects of a repository relies on, so that a checkpoint
+that is only asked about, a workspace that is not stored yet and the repository itself look the same. Implemented
+by `objects`, `packwriter` and `workspace.compare`; says nothing of threads or disks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from avfs_git.paths import Oid
+
+if TYPE_CHECKING:
+    from avfs_git.gitstore.commits import Commit
+
+Tree = Mapping[bytes, tuple[int, Oid]]
+"""Entries by name, in git's order: mode and id. Shared between callers, never changed."""
+
+
+class ObjectSource(Protocol):
+    """Whatever objects can be read from."""
+
+    def read(self, oid: Oid) -> tuple[int, bytes]:
+        """Read an object: its kind and content."""
+        ...
+
+    def read_blob(self, oid: Oid) -> bytes:
+        """Read the content of a blob."""
+        ...
+
+    def read_tree(self, oid: Oid) -> Tree:
+        """Read and check a tree."""
+        ...
+
+    def read_commit(self, oid: Oid) -> Commit:
+        """Read a commit."""
+        ...
+
+    def blob_size(self, oid: Oid) -> int:
+        """Say how long a blob is, without reading it."""
+        ...
+
+    def exists(self, oid: Oid) -> bool:
+        """Tell whether an object is there."""
+        ...
+
+    def stream_blob(self, oid: Oid) -> Iterator[bytes]:
+        """Read the content of a blob in pieces of at most 1 MiB."""
+        ...
+
+
+class ObjectSink(ObjectSource, Protocol):
+    """Whatever takes new objects, and reads them back as well as those that were there."""
+
+    def add(self, kind: int, data: bytes, *, keep: bool = False) -> Oid:
+        """Take an object and return its id; with `keep`, it is read again from here even if it is not stored."""
+        ...
+
+    def add_tree(self, entries: Mapping[bytes, tuple[int, Oid]]) -> Oid:
+        """Take a tree by its entries, which come in any order, and return its id."""
+        ...
+
+    def add_file(self, fd: int, size: int) -> Oid:
+        """Take a file of that size, from its start, as a blob."""
+        ...

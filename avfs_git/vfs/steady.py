@@ -1,0 +1,99 @@
+"""Reading a file whole while others may write to it: what is stored was its content at one moment.
+
+Decided here: when a file counts as unchanged while it was read, and how often it is tried again. Called by captures,
+with the workspace lock held; programs in a live tree hold no lock. Reads one file, writes one object.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from avfs_git.errors import FileChanging
+from avfs_git.faults import reach
+from avfs_git.gitstore.objects import KIND_BLOB
+from avfs_git.gitstore.packwriter import SizeChanged
+from avfs_git.gitstore.source import ObjectSink
+from avfs_git.paths import Oid, TreePath, join
+from avfs_git.vfs.scan import Layer
+
+WHOLE_READ_MAX = 1 << 20
+"""Files up to this size are read in one piece; larger ones stream."""
+READ_TRIES = 5
+
+
+class KnownContent(NamedTuple):
+    """A blob that a file was made from, good for as long as the file is the same one and was not written to."""
+
+    oid: Oid
+    ino: int
+    mtime_ns: int
+
+    @classmethod
+    def of_file(cls, oid: Oid, found: os.stat_result) -> KnownContent:
+        """Note what a file was made from, given its stat right after."""
+        return cls(oid, found.st_ino, found.st_mtime_ns)
+
+
+class Reading(NamedTuple):
+    """A file as it was at one moment."""
+
+    oid: Oid
+    stat: os.stat_result
+    xattrs: tuple[tuple[bytes, bytes], ...]
+
+
+def read_steadily(
+    layer: Layer, directory: TreePath, name: bytes, before: os.stat_result, sink: ObjectSink, known: KnownContent | None
+) -> Reading:
+    """Store a file of a layer as a blob.
+
+    Args:
+        layer: Where it is.
+        directory: Its directory.
+        name: Its name there.
+        before: Its stat when it was listed.
+        sink: What takes the blob.
+        known: What it was made from, if that is known; it is not read then.
+
+    Raises:
+        FileChanging: If it changed each time while it was read.
+        LayerNotUnderstood: If it carries an unknown mark of overlayfs.
+    """
+    fd = layer.open_file(directory, name)
+    try:
+        now = before
+        for _ in range(READ_TRIES):
+            if known is not None and (known.ino, known.mtime_ns) == (now.st_ino, now.st_mtime_ns):
+                oid: Oid | None = known.oid
+            else:
+                oid = _store(fd, now.st_size, sink)
+            reach("capture.file_read")
+            after = os.fstat(fd)
+            if oid is not None and _is_same(now, after):
+                return Reading(oid, after, layer.file_xattrs(fd))
+            now = after
+        raise FileChanging(join(directory, name))
+    finally:
+        os.close(fd)
+
+
+def _store(fd: int, size: int, sink: ObjectSink) -> Oid | None:
+    """Store a file that should have that size; None if it has not."""
+    if size > WHOLE_READ_MAX:
+        os.lseek(fd, 0, os.SEEK_SET)
+        try:
+            return sink.add_file(fd, size)
+        except SizeChanged:
+            return None
+    data = os.pread(fd, size + 1, 0)
+    return sink.add(KIND_BLOB, data) if len(data) == size else None
+
+
+def _is_same(before: os.stat_result, after: os.stat_result) -> bool:
+    return (before.st_mtime_ns, before.st_ctime_ns, before.st_size, before.st_mode) == (
+        after.st_mtime_ns,
+        after.st_ctime_ns,
+        after.st_size,
+        after.st_mode,
+    )
