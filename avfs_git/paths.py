@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 from typing import NewType
+from urllib.parse import unquote
 
 from avfs_git.errors import InvalidName, InvalidPath, PathEscapes
 
@@ -79,6 +80,9 @@ def show_path(path: bytes) -> str:
 # --- names -----------------------------------------------------------------------------------------------
 
 _VAULT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
+_LABEL_MAX = 240
+_LABEL_ESCAPED = re.compile(r"[^A-Za-z0-9_+=,.-]|^[-.]|(?<=\.)\.|\.$")
+"""Of a label, what is escaped in its ref (git-check-ref-format(1)), and all that is not ASCII."""
 _REF_FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//")
 
 
@@ -111,16 +115,31 @@ def check_fork_name(name: str) -> str:
 
 
 def check_label(name: str) -> str:
-    """Return the name if a checkpoint may be labelled so: what git allows in a ref, and no slash.
+    """Return the name if a checkpoint may be labelled so: one line of text, at most 240 bytes as a ref.
 
     Raises:
         InvalidName: Otherwise.
     """
-    if "/" in name:
-        raise InvalidName("checkpoint", name, "it may not hold '/'")
-    if reason := _refuse_ref(name):
-        raise InvalidName("checkpoint", name, reason)
+    if not name.strip():
+        raise InvalidName("checkpoint", name, "it is empty")
+    if not name.isprintable():
+        raise InvalidName("checkpoint", name, "it holds a line break or another control character")
+    if len(label_ref_name(name)) > _LABEL_MAX:
+        raise InvalidName("checkpoint", name, f"it is longer than {_LABEL_MAX} bytes in a ref")
     return name
+
+
+def label_ref_name(label: str) -> str:
+    """Encode a label as one component of a ref, reversibly: what git does not allow there is percent-escaped."""
+    escaped = _LABEL_ESCAPED.sub(lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8")), label)
+    if escaped.endswith(".lock"):
+        escaped = escaped.removesuffix(".lock") + "%2Elock"
+    return escaped
+
+
+def label_of_ref_name(name: str) -> str:
+    """Decode what `label_ref_name` made."""
+    return unquote(name)
 
 
 def _refuse_ref(name: str) -> str | None:

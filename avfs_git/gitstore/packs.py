@@ -15,11 +15,12 @@ import fcntl
 import os
 import zlib
 from contextlib import suppress
+from pathlib import Path
 
 from avfs_git import faults
 from avfs_git.gitstore.objects import KIND_NAMES, ObjectStore
 from avfs_git.gitstore.packfile import BadPack, Pack, parse_entry_header
-from avfs_git.gitstore.packwriter import PackWriter
+from avfs_git.gitstore.packwriter import HOLD_MARK, PackWriter
 from avfs_git.host.durable import host_errors, make_dirs_durably
 from avfs_git.paths import Oid
 
@@ -136,6 +137,16 @@ def _copy(pack: Pack, entries: list[tuple[int, int, Oid, int]], writer: PackWrit
         writer.add_entry(oid, pieces, crc)
 
 
+def is_left_hold(path: Path) -> bool:
+    """Tell whether a file is the mark by which a writer of ours holds a pack."""
+    if path.suffix != ".keep":
+        return False
+    try:
+        return path.read_bytes() == HOLD_MARK
+    except OSError:
+        return False
+
+
 def remove_leftovers(store: ObjectStore, *, now_s: float, older_than_s: float = 24 * 3600) -> int:
     """Remove what killed writers left beside the packs for longer than any writer takes; return how many files went.
 
@@ -145,7 +156,7 @@ def remove_leftovers(store: ObjectStore, *, now_s: float, older_than_s: float = 
     names = set(os.listdir(directory))
     count = 0
     for name in names:
-        unfinished = name.startswith(("tmp_pack_", "tmp_idx_"))
+        unfinished = name.startswith(("tmp_pack_", "tmp_idx_", ".tmp-avfs-")) or is_left_hold(directory / name)
         without_index = name.startswith("pack-") and name.endswith(".pack") and f"{name[:-5]}.idx" not in names
         if unfinished or without_index:
             with suppress(OSError):

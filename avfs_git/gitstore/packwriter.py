@@ -4,8 +4,8 @@ Decided here: how objects are collected, compressed and made durable. Called by 
 checkpoints, imports, merges. One `PackWriter` is used by one thread; any number of them, in any number of
 processes, work beside each other, beside readers and beside git.
 
-Until `finish` nothing is visible, and a crash leaves at most `tmp_pack_*` and `tmp_idx_*` files, which
-`git prune` removes. `finish` syncs pack and index, renames the pack, then the index (git takes a pack
+Until `finish` nothing is visible, and a crash leaves at most `.tmp-avfs-*` files, which
+maintenance and the doctor remove. `finish` syncs pack and index, renames the pack, then the index (git takes a pack
 for one only by its index, so none is ever seen without its content), then syncs the directory. What
 `finish` returned from is there after a power cut.
 """
@@ -49,6 +49,10 @@ _WHOLE_FILE = 4 << 20
 """Up to which a file is read whole instead of in pieces."""
 _HEADERS = {kind: name + b" %d\0" for kind, name in KIND_NAMES.items()}
 _PROBE = 64 << 10
+_TEMPORARY_PACK = ".tmp-avfs-pack-"
+"""Not `tmp_*`: `git prune` would remove those, also of writers that live."""
+_TEMPORARY_INDEX = ".tmp-avfs-idx-"
+HOLD_MARK = b"avfs: until a ref names what is in this pack\n"
 _TREES_KEPT = 1_000
 _UNPLACED = -1
 
@@ -70,6 +74,7 @@ class PackWriter:
         self._held_from = packfile.PACK_HEADER.size  # the offset of the first byte held; what is before is in the file
         self._file: tuple[int, Path] | None = None
         self._trees: dict[Oid, Tree] = {}
+        self._held_by: Path | None = None
         self._deflater = Deflater()
         self._ready: deque[Entry] = deque()
         self._waiting: deque[Oid] = deque()  # taken, but not deflated yet: their offset is _UNPLACED
@@ -229,7 +234,7 @@ class PackWriter:
         """Move what is held in memory on to the file."""
         with host_errors("write a pack"):
             if self._file is None:
-                self._file = _open_temporary(self.store.objects_dir / "pack", "tmp_pack_")
+                self._file = _open_temporary(self.store.objects_dir / "pack", _TEMPORARY_PACK)
                 os.lseek(self._file[0], packfile.PACK_HEADER.size, os.SEEK_SET)  # the header counts objects: it comes last
             fd = self._file[0]
             try:
@@ -248,8 +253,12 @@ class PackWriter:
         """Say how many objects the pack holds."""
         return len(self._offsets)
 
-    def finish(self) -> Path | None:
+    def finish(self, *, hold: bool = False) -> Path | None:
         """Write the pack, durably, and return its path; None if it would be empty.
+
+        Args:
+            hold: Keep git from collecting it as garbage until `release` or `discard`: for as long as no ref names
+                what it holds.
 
         Raises:
             HostError: If the disk does not take it; nothing is visible then.
@@ -260,7 +269,7 @@ class PackWriter:
         try:
             self._place_all()
             with host_errors("write a pack"):
-                pack_path = self._write()
+                pack_path = self._write(hold=hold)
         except BaseException:
             self.discard()
             raise
@@ -270,11 +279,11 @@ class PackWriter:
         self.store.remember_trees(trees)  # what was written now is what the next writer reads first
         return pack_path
 
-    def _write(self) -> Path:
+    def _write(self, *, hold: bool) -> Path:
         directory = self.store.objects_dir / "pack"
         header = packfile.PACK_HEADER.pack(b"PACK", 2, len(self._offsets))
         if self._file is None:
-            self._file = _open_temporary(directory, "tmp_pack_")
+            self._file = _open_temporary(directory, _TEMPORARY_PACK)
             fd, temporary = self._file
             hasher = hashlib.sha1(header, usedforsecurity=False)
             hasher.update(self._held)
@@ -286,31 +295,64 @@ class PackWriter:
             os.pwrite(fd, header, 0)
             checksum = _hash_start(fd, self._held_from)
             write_all(fd, checksum)
-        index_fd, index_temporary = _open_temporary(directory, "tmp_idx_")
+        pack_path = directory / f"pack-{checksum.hex()}.pack"
+        is_new = not pack_path.with_suffix(".idx").exists()
+        renamed = False
+        index_fd, index_temporary = _open_temporary(directory, _TEMPORARY_INDEX)
         try:
             write_all(index_fd, packfile.build_index(list(self._offsets), list(self._offsets.values()), self._crcs, checksum))
+            if hold:
+                self._hold(pack_path.with_suffix(".keep"))
             faults.reach("pack.written")
             # One after the other: what is created between two of these waits for the journal.
             os.fsync(fd)
             os.fsync(index_fd)
             faults.reach("pack.synced")
-            pack_path = directory / f"pack-{checksum.hex()}.pack"
             os.rename(temporary, pack_path)
+            renamed = True
             self._close_file()
             faults.reach("pack.renamed")
             os.rename(index_temporary, pack_path.with_suffix(".idx"))
         except BaseException:
             with suppress(OSError):
                 os.unlink(index_temporary)
+            if is_new and renamed:
+                with suppress(OSError):
+                    os.unlink(pack_path)
             raise
         finally:
             os.close(index_fd)
-        faults.reach("pack.visible")
-        fsync_dir(directory)
+        try:
+            faults.reach("pack.visible")
+            fsync_dir(directory)
+        except BaseException:
+            if is_new:  # it is not known to be on the disk: whoever tries again must not take it for stored
+                with suppress(OSError):
+                    os.unlink(pack_path.with_suffix(".idx"))
+                    os.unlink(pack_path)
+            raise
         return pack_path
 
+    def _hold(self, keep: Path) -> None:
+        """Put git's own mark on the pack to be, before anybody can see it."""
+        with suppress(FileExistsError):  # somebody else's, who means it to stay
+            fd = os.open(keep, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+            self._held_by = keep
+            try:
+                write_all(fd, HOLD_MARK)
+            finally:
+                os.close(fd)
+
+    def release(self) -> None:
+        """Let git collect the pack, once refs name what it holds."""
+        keep, self._held_by = self._held_by, None
+        if keep is not None:
+            with suppress(OSError):  # the doctor removes one that stays
+                os.unlink(keep)
+
     def discard(self) -> None:
-        """Give everything up; nothing of it stays."""
+        """Give everything up that is not finished; nothing of it stays. What is finished is no longer held."""
+        self.release()
         if self._file is not None:
             with suppress(OSError):
                 os.unlink(self._file[1])

@@ -133,6 +133,10 @@ class RefStore:
                 return self._read_packed().refs.get(name)
             if isinstance(found, bytes):
                 return found
+            try:
+                check_ref_name(found)
+            except InvalidName:
+                raise RefDamaged(name, "it is a symbolic ref that leads out of 'refs/'") from None
             name = found
         raise RefDamaged(name, "it is a symbolic ref that leads nowhere")
 

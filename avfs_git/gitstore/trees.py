@@ -48,7 +48,7 @@ _HFS_DOTGIT = re.compile(_IGNORED + _IGNORED.join([rb"\.", b"g", b"i", b"t", b""
 
 
 def _spellings(name: bytes, short: bytes) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
-    """Make the patterns of what NTFS and HFS+ open as `.NAME`; `short` begins the short names that NTFS makes when others are taken."""
+    """Make the patterns of what NTFS and HFS+ open as `.NAME`; `short` is how NTFS begins a short name when others are taken."""
     numbered = b"|".join(short[:kept] + rb"~[1-9][0-9]{%d}" % (6 - kept) for kept in range(7))
     ntfs = rb"(?:\.%b|%b~[1-4]|%b)[. ]*(?:\Z|:)" % (name, name[:6], numbered)
     return re.compile(ntfs, re.IGNORECASE | re.DOTALL), re.compile(

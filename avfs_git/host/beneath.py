@@ -137,6 +137,15 @@ def open_beneath(root: int, names: Iterable[bytes]) -> Descriptor:
     return here
 
 
+def chmod_at(directory: int, name: bytes, mode: int) -> None:
+    """Set the permission bits of an entry of a directory, never those of a symbolic link's target."""
+    fd = open_at(directory, name, O_PATH)
+    try:
+        os.chmod(b"/proc/self/fd/%d" % fd, mode)
+    finally:
+        os.close(fd)
+
+
 # --- renames with flags ----------------------------------------------------------------------------------
 
 _SYSCALL_RENAMEAT2 = {"x86_64": 316, "aarch64": 276, "riscv64": 276, "ppc64le": 357, "s390x": 347, "armv7l": 382, "i686": 353}
@@ -270,16 +279,11 @@ def _open_to_empty(directory: int, name: bytes) -> int:
     try:
         inside = open_at(directory, name, OPEN_LIST)
     except PermissionError:
-        _open_up(directory, name)
+        chmod_at(directory, name, 0o700)
         return open_at(directory, name, OPEN_LIST)
     if stat.S_IMODE(os.fstat(inside).st_mode) & 0o700 != 0o700:
         os.fchmod(inside, 0o700)
     return inside
-
-
-def _open_up(directory: int, name: bytes) -> None:
-    held = open_dir(directory, name)
-    os.chmod(b"/proc/self/fd/%d" % held.fd, 0o700)
 
 
 def _lift(inside: int, name: bytes, directory: int) -> bytes:
@@ -291,6 +295,6 @@ def _lift(inside: int, name: bytes, directory: int) -> bytes:
             continue
         except PermissionError:
             # Moving a directory writes its `..`, which an ordinary user's closed directory refuses.
-            _open_up(inside, name)
+            chmod_at(inside, name, 0o700)
             rename_at(inside, name, directory, lifted, RENAME_NOREPLACE)
         return lifted

@@ -64,6 +64,13 @@ class LockFile:
         self._depth = 0
         self._changing = 0
 
+    def is_at(self, path: Path) -> bool:
+        """Whether this lock is the one at a path: it may have been moved away, or another put there."""
+        try:
+            return os.path.samestat(os.stat(path), os.fstat(self._fd))
+        except OSError:
+            return False
+
     def close(self) -> None:
         """Give up the file. A second call does nothing."""
         if self._fd >= 0:

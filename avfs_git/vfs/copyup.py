@@ -17,7 +17,7 @@ import stat
 from collections.abc import Iterable
 
 from avfs_git import faults
-from avfs_git.host.beneath import O_PATH, Descriptor, open_at
+from avfs_git.host.beneath import Descriptor, chmod_at, open_at
 from avfs_git.host.xattrs import entry_of, remove_xattr, write_xattr
 from avfs_git.vfs.inodes import Node
 from avfs_git.vfs.lower import LowerEntry
@@ -68,7 +68,7 @@ class CopyingView(MergedView):
             self._fill_copy(temporary, fd, entry, with_data=with_data)
             os.close(fd)
         faults.reach("copy_up.made")
-        self._show_copy(temporary, directory.fd, node, entry.mode & 0o7777)
+        self._show_copy(temporary, directory.fd, node, entry.mode & 0o7777, before.st_mode)
         faults.reach("copy_up.shown")
         put_times(directory.fd, before)
         if parent.listing is not None:
@@ -139,18 +139,38 @@ class CopyingView(MergedView):
         os.utime(temporary, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=work, follow_symlinks=False)
         return temporary
 
-    def _show_copy(self, temporary: bytes, directory: int, node: Node, mode: int) -> None:
+    def _show_copy(self, temporary: bytes, directory: int, node: Node, mode: int, above: int) -> None:
+        """Show a copy.
+
+        Args:
+            temporary: Its name in `work`.
+            directory: The directory that gets it.
+            node: What it is a copy of.
+            mode: The mode that the copy has.
+            above: The mode of the directory.
+        """
         try:
             try:
                 self.upper.show(temporary, directory, node.name)
             except PermissionError:
-                # Moving a directory writes its `..`, which a read-only one of an ordinary user refuses. It is
-                # shown writable and closed again: the one place where a kill leaves a mode that was not there.
-                if not node.is_dir or mode & 0o200:
+                # Copying up is not a change that a mode may forbid. What is closed to an ordinary user is opened for a
+                # moment: the directory that gets the copy, and a directory that is moved, whose `..` is written. This is
+                # the one place where a kill leaves a mode that was not there.
+                is_shut = above & 0o300 != 0o300
+                is_fixed = node.is_dir and not mode & 0o200
+                if not is_shut and not is_fixed:
                     raise
-                chmod_at(self.upper.work.fd, temporary, mode | 0o200)
-                self.upper.show(temporary, directory, node.name)
-                chmod_at(directory, node.name, mode)
+                if is_shut:
+                    os.chmod(b"/proc/self/fd/%d" % directory, above & 0o7777 | 0o300)
+                try:
+                    if is_fixed:
+                        chmod_at(self.upper.work.fd, temporary, mode | 0o200)
+                    self.upper.show(temporary, directory, node.name)
+                    if is_fixed:
+                        chmod_at(directory, node.name, mode)
+                finally:
+                    if is_shut:
+                        os.chmod(b"/proc/self/fd/%d" % directory, above & 0o7777)
         except BaseException:
             self.upper.discard(temporary)
             raise
@@ -300,6 +320,8 @@ class CopyingView(MergedView):
             self._bring_up(node)
             if node.held is not None:
                 os.chmod(b"/proc/self/fd/%d" % node.held.fd, mode)
+            elif node.kind == stat.S_IFREG and (data := node.descriptor) is not None:
+                os.fchmod(data.fd, mode)
             elif node.parent is None:
                 directory = self._dir_fd(node)
                 os.chmod(entry_of(directory.fd, b"."), mode)
@@ -383,12 +405,3 @@ def write_pieces(fd: int, pieces: Iterable[bytes]) -> None:
     """Write one piece after the other at a descriptor's place."""
     for piece in pieces:
         write_all(fd, piece)
-
-
-def chmod_at(directory: int, name: bytes, mode: int) -> None:
-    """Set the permission bits of an entry of a directory, never those of a symbolic link's target."""
-    fd = open_at(directory, name, O_PATH)
-    try:
-        os.chmod(b"/proc/self/fd/%d" % fd, mode)
-    finally:
-        os.close(fd)

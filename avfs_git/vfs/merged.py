@@ -14,14 +14,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from avfs_git import faults
 from avfs_git.errors import PathEscapes
 from avfs_git.paths import TreePath
 from avfs_git.vfs.copyup import write_pieces
 from avfs_git.vfs.inodes import Node
-from avfs_git.vfs.namespace import Namespace
+from avfs_git.vfs.namespace import Namespace, Owner
 from avfs_git.vfs.upper import put_times
 from avfs_git.vfs.view import Attr, Listed, OnChange, fail, write_all
 
@@ -31,6 +31,7 @@ MAX_SYMLINKS = 40  # as Linux counts them: path_resolution(7)
 _PATHS_KEPT = 100_000
 
 Data = bytes | bytearray | memoryview
+Xattrs = Sequence[tuple[bytes, bytes]]
 Found = tuple[Node, bytes, Node | None]
 """The directory, the name in it, and what is there."""
 
@@ -195,18 +196,27 @@ class MergedTree(Namespace):
                 return self._write_in_place(node, data, mode)
             return self._write_over_upper(parent, name, node, status, data, mode)
 
-    def _make_content(self, data: Data | Iterable[bytes], mode: int | None, status: os.stat_result | None) -> tuple[bytes, int]:
+    def _make_content(
+        self,
+        data: Data | Iterable[bytes],
+        mode: int | None,
+        *,
+        owner: Owner | None = None,
+        xattrs: Xattrs = (),
+    ) -> tuple[bytes, int]:
         """Write a new file in `work`; give its name and the descriptor, which the caller closes."""
-        temporary, fd = self.upper.make_file()
+        temporary, fd = self.upper.make_file(flags=os.O_RDWR)
         try:
             if isinstance(data, bytes | bytearray | memoryview):
                 if data:
                     write_all(fd, memoryview(data) if isinstance(data, bytearray) else data)
             else:
                 write_pieces(fd, data)
-            if status is not None and (status.st_uid != self._uid or status.st_gid != self._gid):
+            if xattrs:  # before the mode, which may forbid to set them
+                self.upper.write_user_xattrs(fd, xattrs)
+            if owner is not None and owner != (self._uid, self._gid):
                 try:
-                    os.fchown(fd, status.st_uid, status.st_gid)
+                    os.fchown(fd, *owner)
                 except PermissionError:
                     pass  # an ordinary user may not give files away; what it writes anew becomes its own
             if mode is not None:
@@ -215,14 +225,14 @@ class MergedTree(Namespace):
             os.close(fd)
             self.upper.discard(temporary)
             raise
+        faults.reach("write.made")
         return temporary, fd
 
     def _write_new(self, parent: Node, name: bytes, data: Data | Iterable[bytes], mode: int | None) -> Node:
         self._bring_up(parent)
         directory = self._dir_fd(parent)
-        temporary, fd = self._make_content(data, mode, None)
+        temporary, fd = self._make_content(data, mode)
         os.close(fd)
-        faults.reach("write.made")
         try:
             if self._hands_group_on(parent):
                 self._settle(parent, self.upper.work.fd, temporary, mode, None, hidden=True)
@@ -285,18 +295,16 @@ class MergedTree(Namespace):
         self._bring_up(parent)
         directory = self._dir_fd(parent)
         before = os.stat(directory.fd)
-        temporary, fd = self._make_content(data, entry.mode if mode is None else mode, None)
+        temporary, fd = self._make_content(data, entry.mode if mode is None else mode, xattrs=entry.xattrs)
         try:
-            try:
-                if entry.xattrs:
-                    self.upper.write_user_xattrs(fd, entry.xattrs)
-            finally:
-                os.close(fd)
-            faults.reach("write.made")
             self.upper.show(temporary, directory.fd, name)
+        except PermissionError:
+            return self._write_from_work(node, temporary, fd, mode)
         except BaseException:
             self.upper.discard(temporary)
             raise
+        finally:
+            os.close(fd)
         faults.reach("write.shown")
         put_times(directory.fd, before)
         if parent.listing is not None:
@@ -322,20 +330,19 @@ class MergedTree(Namespace):
     ) -> Node:
         directory = self._dir_fd(parent)
         before = os.stat(directory.fd)
-        xattrs = self.read_xattrs(node) if node.has_xattrs else {}
-        temporary, fd = self._make_content(data, status.st_mode if mode is None else mode, status)
+        xattrs = tuple(self.read_xattrs(node).items()) if node.has_xattrs else ()
+        wanted = status.st_mode if mode is None else mode
+        temporary, fd = self._make_content(data, wanted, owner=(status.st_uid, status.st_gid), xattrs=xattrs)
         try:
-            try:
-                if xattrs:
-                    self.upper.write_user_xattrs(fd, xattrs)
-            finally:
-                os.close(fd)
-            faults.reach("write.made")
             self._hold(node)
             self.upper.show_instead(temporary, directory.fd, name)
+        except PermissionError:
+            return self._write_from_work(node, temporary, fd, mode)
         except BaseException:
             self.upper.discard(temporary)
             raise
+        finally:
+            os.close(fd)
         faults.reach("write.shown")
         put_times(directory.fd, before)
         if node.pins:
@@ -352,6 +359,14 @@ class MergedTree(Namespace):
         self._detach(parent, name, old)
         node = Node(stat.S_IFREG, parent, name, None, upper=True)
         return self._add(node)
+
+    def _write_from_work(self, node: Node, temporary: bytes, fd: int, mode: int | None) -> Node:
+        """Write what was made in `work` into the old file, because its directory is closed to an ordinary user.
+
+        As for any program there, what counts is whether the file may be written.
+        """
+        self.upper.discard(temporary)
+        return self._write_in_place(node, _pieces_of(fd), mode)
 
     def _write_in_place(self, node: Node, data: Data | Iterable[bytes], mode: int | None) -> Node:
         held = self._writable(node)
@@ -450,3 +465,10 @@ class MergedTree(Namespace):
             if found is not None:
                 raise fail(errno.EEXIST, new)
             return self.link(node, parent, name)
+
+
+def _pieces_of(fd: int) -> Iterator[bytes]:
+    offset = 0
+    while piece := os.pread(fd, 1 << 20, offset):
+        yield piece
+        offset += len(piece)

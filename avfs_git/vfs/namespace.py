@@ -26,13 +26,14 @@ from avfs_git.host.beneath import (
     RENAME_NOREPLACE,
     RENAME_WHITEOUT,
     Descriptor,
+    chmod_at,
     open_at,
     remove_tree,
     rename_at,
 )
 from avfs_git.host.xattrs import entry_of
 from avfs_git.paths import NAME_MAX
-from avfs_git.vfs.copyup import CopyingView, chmod_at
+from avfs_git.vfs.copyup import CopyingView
 from avfs_git.vfs.inodes import Node
 from avfs_git.vfs.upper import is_whiteout, remove_stray
 from avfs_git.vfs.view import fail

@@ -36,6 +36,7 @@ from avfs_git.host.beneath import (
     RENAME_NOREPLACE,
     RENAME_WHITEOUT,
     Descriptor,
+    chmod_at,
     open_at,
     open_beneath,
     open_dir,
@@ -404,7 +405,10 @@ class UpperLayer:
         faults.reach("upper.whiteout_made")
         try:
             # A device cannot be renamed over a directory, so the two change places.
-            rename_at(self.work.fd, temporary, directory, name, RENAME_EXCHANGE if is_dir else 0)
+            if is_dir:
+                self._move_dir(self.work.fd, temporary, directory, name, RENAME_EXCHANGE)
+            else:
+                rename_at(self.work.fd, temporary, directory, name)
         except OSError:
             self.discard(temporary)
             raise
@@ -415,9 +419,23 @@ class UpperLayer:
     def remove_dir(self, directory: int, name: bytes) -> None:
         """Remove a directory with all below it in one step, where the lower layer has nothing to hide."""
         temporary = self.new_name()
-        rename_at(directory, name, self.work.fd, temporary, RENAME_NOREPLACE)
+        self._move_dir(self.work.fd, temporary, directory, name, RENAME_NOREPLACE)
         faults.reach("upper.dir_taken")
         self.discard(temporary)
+
+    def _move_dir(self, work: int, temporary: bytes, directory: int, name: bytes, flags: int) -> None:
+        """Move a directory that is to be removed to `work`, or exchange it with what is there."""
+        for attempt in range(2):
+            try:
+                rename_at(directory, name, work, temporary, flags)
+            except PermissionError:
+                mode = stat.S_IMODE(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+                if attempt or mode & 0o200:
+                    raise
+                # Moving it writes its `..`, which an ordinary user's own closed directory refuses.
+                chmod_at(directory, name, mode | 0o200)
+            else:
+                return
 
     def set_opaque(self, target: Target) -> None:
         """Make a directory hide what the lower layer has in its place."""

@@ -254,12 +254,11 @@ class MergedView:
             return self._add(node)
         if parent.xattr_whiteouts and is_xattr_whiteout(status, place):
             return None
-        if status.st_nlink > 1:
-            key = (status.st_dev, status.st_ino)
-            known = self.inodes.find_on_disk(key)
-            if known is not None:
-                self._add_name(known, parent, name)
-                return known
+        # Even if this is its only name now: another one that is gone may have led to a node that is still in use.
+        known = self.inodes.find_on_disk((status.st_dev, status.st_ino))
+        if known is not None:
+            self._add_name(known, parent, name)
+            return known
         node = Node(kind, parent, name, None, upper=True)
         node.has_xattrs = kind != stat.S_IFLNK and check_file_marks(place, self._path_in(parent, name))
         node.links = status.st_nlink
@@ -319,6 +318,9 @@ class MergedView:
         """Name a node of the upper layer for calls that want a path or a descriptor, and what keeps that good."""
         if node.held is not None:
             return node.held, entry_of(node.held.fd, b".") if node.is_dir else node.held.fd
+        found = node.descriptor
+        if found is not None and node.kind == stat.S_IFREG:
+            return found, found.fd
         if node.parent is None:
             if node is not self.root:
                 raise fail(errno.ENOENT, node.name)

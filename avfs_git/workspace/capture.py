@@ -293,6 +293,8 @@ class Capture:
             self._load(frame)
             # What stood at this name before is not what is below it now.
             assert frame.tree is not None  # noqa: S101 - just loaded
+            if name == _IGNORE and self._held(frame, name) is not None:
+                frame.reclassify = True  # it may have been a file until now, with rules in it
             if frame.tree.get(name, (MODE_TREE,))[0] not in (MODE_TREE, MODE_GITLINK):
                 del frame.tree[name]
             if self._is_gitlink(child):
@@ -320,7 +322,7 @@ class Capture:
         self._load(frame)
         if name == _GIT:
             self._note_git(frame, present=found is not None and found.kind != WHITEOUT)
-        before = None if frame.tree is None else frame.tree.get(name)
+        before = self._held(frame, name)
         if found is None:
             self._reveal(frame, name, path)
         elif found.kind == WHITEOUT:
@@ -334,8 +336,13 @@ class Capture:
         else:
             self._set_absent(frame, name)
             self._warn("capture.left_out", path, "is a device, socket or pipe, which no checkpoint can hold")
-        if name == _IGNORE and (None if frame.tree is None else frame.tree.get(name)) != before:
+        if name == _IGNORE and self._held(frame, name) != before:
             frame.reclassify = True
+
+    @staticmethod
+    def _held(frame: _Frame, name: bytes) -> tuple[int, Oid] | SideEntry | None:
+        """What the state holds at a name so far, in the tree or, as an ignored `.gitignore`, in the sidecar."""
+        return (frame.tree or {}).get(name) or frame.side.get(name)
 
     def _reveal(self, frame: _Frame, name: bytes, path: TreePath) -> None:
         """Take what the lower layer shows at a name that the layer holds no longer."""

@@ -16,6 +16,7 @@ A crash before step 2 leaves unreferenced objects, after it a complete checkpoin
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ from avfs_git.errors import AvfsError, CheckpointExists, RefConflict
 from avfs_git.faults import reach
 from avfs_git.gitstore.commits import Commit, serialize_commit
 from avfs_git.gitstore.objects import KIND_COMMIT, KIND_TREE
-from avfs_git.gitstore.packs import consolidate_packs
+from avfs_git.gitstore.packs import consolidate_packs, remove_leftovers
 from avfs_git.gitstore.packwriter import DryWriter, PackWriter
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.treediff import diff_trees, with_sizes
@@ -32,7 +33,7 @@ from avfs_git.model import ChangedFile, CheckpointResult, Status
 from avfs_git.paths import Oid, TreePath, check_label
 from avfs_git.vfs.steady import KnownContent
 from avfs_git.workspace.capture import Captured
-from avfs_git.workspace.format import HEADS, LABELS, SIDECARS
+from avfs_git.workspace.format import HEADS, SIDECARS, label_ref
 from avfs_git.workspace.oplog import OpRecord
 from avfs_git.workspace.sidecardiff import diff_sidecars
 from avfs_git.workspace.vault import OpenVault
@@ -142,7 +143,7 @@ def save_checkpoint(
     held_label = None
     if label is not None:
         check_label(label)
-        held_label = vault.refs.read(f"{LABELS}{locked.fork}/{label}")
+        held_label = vault.refs.read(label_ref(locked.fork, label))
         if held_label is not None:
             raise CheckpointExists(label)
     pack = PackWriter(vault.store)
@@ -162,7 +163,8 @@ def save_checkpoint(
 def tidy_packs(vault: OpenVault) -> None:
     """Merge small packs. What was acknowledged does not depend on it: a full disk is no reason to fail."""
     with contextlib.suppress(AvfsError, OSError):
-        consolidate_packs(vault.store)
+        if consolidate_packs(vault.store):
+            remove_leftovers(vault.store, now_s=time.time())
 
 
 def _refuse_lost_updates(locked: LockedWorkspace, taken: Taken, pack: PackWriter) -> None:
@@ -211,7 +213,7 @@ def _label_head(locked: LockedWorkspace, taken: Taken, label: str | None, descri
     vault, head = locked.vault, taken.head
     assert head is not None  # noqa: S101 - there is a head where nothing changed
     if label is not None:
-        ref = f"{LABELS}{locked.fork}/{label}"
+        ref = label_ref(locked.fork, label)
         vault.refs.update([RefChange(ref, None, head)])
         vault.oplog.append(
             OpRecord(0, locked.fork, "label", description or f"label {label}", vault.clock_ns(), moves=[(ref, None, head.hex())])
@@ -257,14 +259,14 @@ def _record(
         sidecar=new_sidecar,
     )
     oid = pack.add(KIND_COMMIT, serialize_commit(commit))
-    pack.finish()
+    pack.finish(hold=True)
     reach("checkpoint.packed")
     changes = []
     if new_sidecar is not None and new_sidecar != old_sidecar:
         changes.append(RefChange(SIDECARS + fork, old_sidecar, new_sidecar))
     changes.append(RefChange(HEADS + fork, taken.head, oid))
     if label is not None:
-        changes.append(RefChange(f"{LABELS}{fork}/{label}", None, oid))
+        changes.append(RefChange(label_ref(fork, label), None, oid))
     vault.refs.update(changes)
     reach("checkpoint.refs_moved")
     if log:

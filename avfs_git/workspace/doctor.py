@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from avfs_git.errors import AvfsError, GitFailed, WorkspaceBusy
 from avfs_git.gitstore.gitcommand import fsck
+from avfs_git.gitstore.packs import is_left_hold
 from avfs_git.gitstore.packwriter import DryWriter
 from avfs_git.model import DoctorReport, Problem
 from avfs_git.paths import Oid, show_path
@@ -91,7 +92,7 @@ def _check_refs(vault: OpenVault) -> Iterator[_Finding]:
 def _check_leftovers(vault: OpenVault) -> Iterator[_Finding]:
     pack_dir = vault.git_dir / "objects" / "pack"
     try:
-        found = [path for path in pack_dir.iterdir() if path.name.startswith(("tmp_", ".tmp"))]
+        found = [path for path in pack_dir.iterdir() if path.name.startswith(("tmp_", ".tmp")) or is_left_hold(path)]
     except OSError as error:
         yield _found(
             "objects.unreadable", f"'{pack_dir}' cannot be read: {error.strerror}", "Check the permissions of the vault."

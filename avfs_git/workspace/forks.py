@@ -25,7 +25,7 @@ from avfs_git.host.locks import LockFile
 from avfs_git.model import ForkInfo
 from avfs_git.paths import Oid, check_fork_name, fork_dir_name
 from avfs_git.workspace.checkpoint import save_checkpoint
-from avfs_git.workspace.format import HEADS, LABELS, SIDECARS, WorkspaceState
+from avfs_git.workspace.format import HEADS, SIDECARS, WorkspaceState, label_ref
 from avfs_git.workspace.oplog import OpRecord, RefMoveRecord
 from avfs_git.workspace.revisions import resolve_revision
 from avfs_git.workspace.vault import OpenVault
@@ -194,7 +194,7 @@ def end_fork(vault: OpenVault, fork: str, open_workspace: Opener) -> tuple[list[
     sidecar = vault.read_sidecar_ref(fork)
     if sidecar is not None:
         moves.append(RefChange(SIDECARS + fork, sidecar, None))
-    moves += [RefChange(f"{LABELS}{fork}/{label}", oid, None) for label, oid in vault.list_labels(fork).items()]
+    moves += [RefChange(label_ref(fork, label), oid, None) for label, oid in vault.list_labels(fork).items()]
     opened = open_workspace(fork)
     with opened.locked():
         vault.refs.update([*vault.keep(*(move.old for move in moves)), *moves])

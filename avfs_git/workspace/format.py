@@ -14,7 +14,7 @@ from typing import Any
 
 from avfs_git.errors import FormatUnsupported, HostError, WorkspaceDamaged
 from avfs_git.host.durable import host_errors, make_dirs_durably, write_file_atomically
-from avfs_git.paths import fork_dir_name, fork_of_dir_name
+from avfs_git.paths import fork_dir_name, fork_of_dir_name, label_ref_name
 
 FORMAT = 1
 """The version of everything under `avfs/`."""
@@ -23,6 +23,11 @@ HEADS = "refs/heads/"
 SIDECARS = "refs/avfs/sidecar/"
 LABELS = "refs/avfs/checkpoints/"
 KEPT = "refs/avfs/keep/"
+
+
+def label_ref(fork: str, label: str) -> str:
+    """Name the ref of a label."""
+    return f"{LABELS}{fork}/{label_ref_name(label)}"
 
 
 @dataclass(slots=True)

@@ -11,6 +11,8 @@ from itertools import islice
 
 from avfs_git.errors import CheckpointNotFound, PathNotFound, PathUnsuitable
 from avfs_git.gitstore import history as commits
+from avfs_git.gitstore.commits import Commit
+from avfs_git.gitstore.repository import read_shallow
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.gitstore.treediff import diff_trees, with_sizes
 from avfs_git.gitstore.trees import EMPTY_TREE, MODE_TREE
@@ -30,9 +32,11 @@ def list_checkpoints(vault: OpenVault, fork: str, *, limit: int) -> list[Checkpo
     seen: set[Oid] = set()
     if head is not None:
         labelled = set(labels.values())
-        for oid, commit in commits.first_parent_log(vault.store, head):
+        # Below avfs's own commits only labels are looked for, and none is older than its commit.
+        oldest_s = min((vault.store.read_commit(oid).committer.when_s for oid in labelled), default=0)
+        for oid, commit in _first_parents(vault, head):
             if commit.sidecar is None and oid not in labelled:
-                if not labelled - seen:
+                if not labelled - seen or commit.committer.when_s < oldest_s:
                     break
                 continue
             seen.add(oid)
@@ -45,13 +49,30 @@ def list_checkpoints(vault: OpenVault, fork: str, *, limit: int) -> list[Checkpo
     return found[:limit]
 
 
+def _first_parents(vault: OpenVault, head: Oid) -> Iterator[tuple[Oid, Commit]]:
+    """Walk back from a commit as far as the caller looks."""
+    shallow = read_shallow(vault.git_dir)
+    oid: Oid | None = head
+    while oid is not None:
+        commit = vault.store.read_commit(oid)
+        yield oid, commit
+        oid = None if oid in shallow or not commit.parents else commit.parents[0]
+
+
+def _tree_before(vault: OpenVault, oid: Oid, commit: Commit) -> Oid | None:
+    """Find the tree of a commit's first parent; None where there is none, or a shallow clone left it behind."""
+    if not commit.parents or oid in read_shallow(vault.git_dir):
+        return None
+    return vault.store.read_commit(commit.parents[0]).tree
+
+
 def describe_checkpoint(vault: OpenVault, name: str, *, fork: str | None) -> CheckpointDetails:
     """Describe a checkpoint and count what it holds. Costs its whole tree."""
     oid = resolve_revision(vault, name, fork=fork)
     commit = vault.store.read_commit(oid)
     files, size = _count_tree(vault.store, commit.tree)
     sidecar = vault.sidecar_tree(commit)
-    parent = vault.store.read_commit(commit.parents[0]).tree if commit.parents else None
+    parent = _tree_before(vault, oid, commit)
     return CheckpointDetails(
         checkpoint=vault.describe(oid, fork=fork),
         files=files,
@@ -92,10 +113,10 @@ def read_log(vault: OpenVault, rev: str, *, fork: str | None, limit: int, with_f
     head = resolve_revision(vault, rev, fork=fork)
     labels = vault.list_labels(fork) if fork else {}
     entries = []
-    for oid, commit in islice(commits.log(vault.store, [head]), limit):
+    for oid, commit in commits.log(vault.store, [head], limit, shallow=read_shallow(vault.git_dir)):
         changed: tuple[ChangedFile, ...] = ()
         if with_files:
-            parent = vault.store.read_commit(commit.parents[0]).tree if commit.parents else None
+            parent = _tree_before(vault, oid, commit)
             changed = with_sizes(vault.store, diff_trees(vault.store, parent, commit.tree))
         entries.append(LogEntry(vault.describe(oid, fork=fork, labels=labels), changed))
     return entries
@@ -110,7 +131,7 @@ def list_path_versions(vault: OpenVault, fork: str, path: TreePath, *, limit: in
     head = vault.read_head(fork)
     if head is None:
         raise CheckpointNotFound("HEAD")
-    found = list(commits.path_versions(vault.store, head, path))
+    found = commits.path_versions(vault.store, head, path, shallow=read_shallow(vault.git_dir))
     if not found:
         raise PathNotFound(path)
     total = len(found)

@@ -10,7 +10,7 @@ from avfs_git.errors import CheckpointNotFound
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.model import Checkpoint
 from avfs_git.paths import check_label
-from avfs_git.workspace.format import LABELS
+from avfs_git.workspace.format import label_ref
 from avfs_git.workspace.oplog import OpRecord
 from avfs_git.workspace.vault import OpenVault
 
@@ -22,7 +22,7 @@ def delete_label(vault: OpenVault, fork: str, label: str) -> Checkpoint:
         CheckpointNotFound: If there is no such label.
     """
     check_label(label)
-    ref = f"{LABELS}{fork}/{label}"
+    ref = label_ref(fork, label)
     oid = vault.refs.read(ref)
     if oid is None:
         raise CheckpointNotFound(label)

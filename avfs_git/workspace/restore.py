@@ -219,7 +219,7 @@ def save_aside(locked: LockedWorkspace, description: str) -> str | None:
         oid = pack.add(
             KIND_COMMIT, serialize_commit(Commit(tree, parents, signature, signature, description + "\n", sidecar=sidecar))
         )
-        pack.finish()
+        pack.finish(hold=True)
         changes = [RefChange(KEPT + kept.hex(), None, kept) for kept in (sidecar, oid) if kept is not None]
         vault.refs.update([change for change in changes if vault.refs.read(change.name) is None])
         locked.mark_captured(captured, commit=oid)

@@ -10,8 +10,8 @@ import re
 
 from avfs_git.errors import AmbiguousName, CheckpointNotFound, InvalidInput, quote
 from avfs_git.gitstore.objects import KIND_COMMIT
-from avfs_git.paths import Oid
-from avfs_git.workspace.format import HEADS, LABELS
+from avfs_git.paths import Oid, label_ref_name
+from avfs_git.workspace.format import HEADS, label_ref
 from avfs_git.workspace.vault import OpenVault
 
 _ANCESTOR = re.compile(r"(.+?)((?:[~^]\d*)+)$", re.DOTALL)
@@ -31,6 +31,9 @@ def resolve_revision(vault: OpenVault, name: str, *, fork: str | None) -> Oid:
         CheckpointNotFound: If nothing has that name.
         AmbiguousName: If a shortened id fits several commits.
     """
+    labelled = _find_label(vault, name, fork)
+    if labelled is not None:
+        return labelled
     steps = 0
     match = _ANCESTOR.fullmatch(name)
     base = name
@@ -51,20 +54,30 @@ def resolve_revision(vault: OpenVault, name: str, *, fork: str | None) -> Oid:
     return oid
 
 
+def _find_label(vault: OpenVault, name: str, fork: str | None) -> Oid | None:
+    """Find a label of the fork at hand, or with `FORK@` in front of any."""
+    if fork is not None and _may_be_label(name):
+        found = vault.refs.read(label_ref(fork, name))
+        if found is not None:
+            return found
+    other, at, label = name.partition("@")
+    if at and _may_be_ref(other) and _may_be_label(label):
+        return vault.refs.read(label_ref(other, label))
+    return None
+
+
+def _may_be_label(name: str) -> bool:
+    return bool(name) and name.isprintable() and len(label_ref_name(name)) <= 240
+
+
 def _resolve_base(vault: OpenVault, name: str, fork: str | None) -> Oid | None:
     if not name or "\0" in name or "\n" in name or ".." in name:
         return None
     if name in ("HEAD", "@"):
         return vault.read_head(fork) if fork is not None else None
-    if fork is not None and "/" not in name:
-        found = vault.refs.read(f"{LABELS}{fork}/{name}") if _may_be_ref(name) else None
-        if found is not None:
-            return found
-    other, at, label = name.rpartition("@")
-    if at and other and label and "/" not in label and _may_be_ref(other) and _may_be_ref(label):
-        found = vault.refs.read(f"{LABELS}{other}/{label}")
-        if found is not None:
-            return found
+    labelled = _find_label(vault, name, fork)
+    if labelled is not None:
+        return labelled
     if _may_be_ref(name):
         for prefix in (HEADS, "refs/tags/"):
             found = vault.refs.read(prefix + name)
@@ -94,12 +107,15 @@ def peel_to_commit(vault: OpenVault, oid: Oid) -> Oid:
 
 def _may_be_ref(name: str) -> bool:
     parts = name.split("/")
-    return not re.search(r"[\x00-\x20\x7f~^:?*\[\\]|@\{", name) and all(
+    return bool(name) and not re.search(r"[\x00-\x20\x7f~^:?*\[\\]|@\{", name) and all(
         part and not part.startswith(".") and not part.endswith(".lock") for part in parts
     )
 
 
 def _resolve_id(vault: OpenVault, prefix: str) -> Oid | None:
+    if len(prefix) == 40:  # nothing to look for, only to look at
+        oid = Oid(bytes.fromhex(prefix))
+        return oid if vault.store.exists(oid) and vault.store.header(oid)[0] == KIND_COMMIT else None
     found = [oid for oid in vault.store.find_by_prefix(prefix) if vault.store.header(oid)[0] == KIND_COMMIT]
     if len(found) > 1:
         raise AmbiguousName(prefix)

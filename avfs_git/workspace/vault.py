@@ -17,7 +17,7 @@ from avfs_git.gitstore.objects import ObjectStore
 from avfs_git.gitstore.refs import RefChange, RefStore
 from avfs_git.gitstore.repository import check_repository
 from avfs_git.model import Checkpoint, Identity
-from avfs_git.paths import Oid
+from avfs_git.paths import Oid, label_of_ref_name
 from avfs_git.workspace.config import Config
 from avfs_git.workspace.format import HEADS, KEPT, LABELS, SIDECARS, VaultLayout
 from avfs_git.workspace.oplog import OpLog
@@ -108,7 +108,7 @@ class OpenVault:
         """List the labels of a fork's checkpoints."""
         prefix = f"{LABELS}{fork}/"
         found = {name.removeprefix(prefix): oid for name, oid in self.refs.list(prefix).items()}
-        return {label: oid for label, oid in found.items() if "/" not in label}
+        return {label_of_ref_name(label): oid for label, oid in found.items() if "/" not in label}
 
     def keep(self, *oids: Oid | None) -> list[RefChange]:
         """Make the ref changes that keep commits reachable when nothing else does."""

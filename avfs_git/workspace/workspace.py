@@ -81,7 +81,7 @@ class OpenWorkspace:
             self.upper = UpperLayer(self.layout.upper, self.layout.work)
         self.lower = self._open_lower()
         self.merged = MergedTree(self.lower, self.upper, on_change=self._note_change)
-        if not self.lock.epoch:
+        if not self.lock.epoch and self._is_unused():
             self._adopt_root()
         self._locked = LockedWorkspace(self)
         self.is_closed = False
@@ -97,6 +97,13 @@ class OpenWorkspace:
         """Whether the workspace was put away."""
         return self.lock.is_retired
 
+    def _is_in_use(self) -> bool:
+        """Mend a lock that says falsely that its workspace was put away, as a damaged one may."""
+        in_use = self.lock.is_at(self.layout.lock) and self.vault.has_fork(self.fork)
+        if in_use:
+            self.lock.retire(retired=False)
+        return in_use
+
     def forget(self) -> None:
         """Look at everything anew when the lock is next taken."""
         self.epoch = -1
@@ -109,6 +116,10 @@ class OpenWorkspace:
         commit = self.vault.store.read_commit(Oid(bytes.fromhex(state.base)))
         sidecar = self.vault.store.read_commit(Oid(bytes.fromhex(state.sidecar))).tree if state.sidecar else None
         return LowerTree(self.vault.store, commit.tree, sidecar, default_mtime_ns=commit.committer.when_s * 1_000_000_000)
+
+    def _is_unused(self) -> bool:
+        with os.scandir(self.layout.upper) as entries:
+            return next(entries, None) is None
 
     def _adopt_root(self) -> None:
         """Give the root of an upper layer that nobody has used the attributes of the lower one, which it hides."""
@@ -143,7 +154,7 @@ class OpenWorkspace:
         if not lock.acquire(self.lock_timeout_s):
             held = lock.holder()
             raise WorkspaceBusy(self.fork, f"{held[1]} (pid {held[0]})" if held else None, pid=held[0] if held else None)
-        if lock.is_retired:
+        if lock.is_retired and not self._is_in_use():
             # The fork was deleted: what is written here now would go to the trash unseen.
             lock.release()
             raise ForkNotFound(self.fork)
@@ -179,6 +190,8 @@ class OpenWorkspace:
         died_in_a_change = bool(epoch % 2)
         # After a boot the counters may be older than the files that they speak of.
         known_clean = epoch == self.lock.clean_epoch and not died_in_a_change and state.boot == self.boot
+        if not epoch:
+            known_clean = known_clean and self._is_unused()  # else the counters were lost
         self.dirty = DirtySet() if known_clean else None
         if died_in_a_change:
             self.upper.clean_work()

@@ -14,7 +14,8 @@ from tests.support.oracle import git
 _STEMS = [
     b".gitmodules", b".GITmodules", b"gitmod~1", b"GITMOD~4", b"gitmod~5", b"gi7eba~1", b"gi7eb~12", b"g~123456", b"~1234567",
     b"gi7eba~0", b"gi7ebb~1", b"gitmodules", b".gitmodule", b".g\xe2\x80\x8citmodules", b"\xef\xbb\xbf.gitmodules",
-    b".gitattributes", b"gitatt~1", b"gi7d29~1", b"gi7d2~99", b".gitignore", b"gitign~1", b".mailmap", b"plain", b".git\xffmodules",
+    b".gitattributes", b"gitatt~1", b"gi7d29~1", b"gi7d2~99", b".gitignore", b"gitign~1", b".mailmap", b"plain",
+    b".git\xffmodules",
 ]  # fmt: skip
 _ENDS = [b"", b" ", b". .", b":stream", b"x", b"\xe2\x80\x8d", b"\xe2\x80"]
 
@@ -26,13 +27,13 @@ def test_refuses_what_fsck_refuses(tmp_path: Path) -> None:
     names = [stem + end for stem, end in itertools.product(_STEMS, _ENDS)]
     made: dict[str, tuple[bytes, int]] = {}
     for name, (mode, oid) in itertools.product(names, [(MODE_FILE, blob), (MODE_SYMLINK, blob), (MODE_TREE, b"")]):
+        if is_forbidden_name(name):
+            continue
+        inner = oid or _hash(tmp_path, "tree", b"100644 x%d\0%b" % (len(made), blob))
+        tree = _hash(tmp_path, "tree", b"%o %b\0%b" % (mode, name, inner))
+        made[tree.hex()] = (name, mode)
         if mode == MODE_TREE:
-            oid = _hash(tmp_path, "tree", b"100644 x%d\0%b" % (len(made), blob))
-        if not is_forbidden_name(name):
-            tree = _hash(tmp_path, "tree", b"%o %b\0%b" % (mode, name, oid))
-            made[tree.hex()] = (name, mode)
-            if mode == MODE_TREE:
-                made[oid.hex()] = (name, mode)  # git names the directory in this case
+            made[inner.hex()] = (name, mode)  # git names the directory in this case
     done = subprocess.run(
         ["git", "fsck", "--strict", "--no-dangling"], cwd=tmp_path, check=False, capture_output=True, text=True, errors="replace"
     )

@@ -36,7 +36,8 @@ NAMES = [
 ]  # fmt: skip
 CONTENTS = [b"", b"x", b"some content\n", b"\0binary\r\n", b"gitdir: ../elsewhere\n", b"y" * 40]
 IGNORES = [
-    b"", b"*.log\n", b"build/\n", b"*.log\n!x.log\n", b"/a\n", b"!*.log\n!build/\n", b"*\n", b"*\n!*/\n!a\n!.gitignore\n", b"nest\nb\n",
+    b"", b"*.log\n", b"build/\n", b"*.log\n!x.log\n", b"/a\n", b"!*.log\n!build/\n", b"*\n", b"*\n!*/\n!a\n!.gitignore\n",
+    b"nest\nb\n",
     b"build/*\n!build/a\n", b".gitignore\n", b"a/**/b\n", b"# none\n\\#x\n[ab]\n",
 ]  # fmt: skip
 TARGETS = [b"a", b"../b", b"nowhere", b"x.log"]
@@ -486,7 +487,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
         tree = self.oracle.add_all(self.model)
         if self.head() != self.branch.head:
             found = self.note_head(files=True).tree
-            assert found == tree, git("--git-dir", self.vault.path, "diff", "--raw", tree, found, GIT_ALTERNATE_OBJECT_DIRECTORIES=str(self.base / "oracle.git" / "objects"))
+            assert found == tree
         self.expect_clean()
 
     @rule()

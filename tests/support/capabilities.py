@@ -112,6 +112,16 @@ def _fuse() -> bool:
         os.close(device)
 
 
+def _user_mounts() -> bool:
+    """Whether an ordinary user may mount: through the helper, which opens the device as that user."""
+    helper = find_tool("fusermount3")
+    if helper is None or not Path("/dev/fuse").exists():
+        return False
+    if os.geteuid() != 0:
+        return os.access("/dev/fuse", os.R_OK | os.W_OK)
+    return bool(Path(helper).stat().st_mode & stat.S_ISUID) and Path("/dev/fuse").stat().st_mode & 0o006 == 0o006
+
+
 def _overlayfs() -> bool:
     with _scratch() as scratch:
         for name in ("lower", "upper", "work", "merged"):
@@ -174,6 +184,7 @@ _PROBES: dict[str, tuple[Callable[[], bool], Callable[[], bool]]] = {
     "user-xattrs": (_user_xattrs, _is_admin),
     "whiteout": (_whiteout, lambda: os.geteuid() == 0 and _has_kernel_capability(_CAP_MKNOD)),
     "fuse": (_fuse, lambda: _is_admin() and Path("/dev/fuse").exists()),
+    "user-mounts": (_user_mounts, lambda: False),  # whether users may is the administrator's to say
     "overlayfs": (_overlayfs, lambda: _is_admin() and _kernel_knows("overlay")),
     "userns": (_userns, _is_admin),
     "loop": (lambda: _loop("mkfs.ext4", "ext4", 8 << 20), _expect_loop),

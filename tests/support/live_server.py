@@ -8,6 +8,7 @@ counts of requests as a line of JSON after SIGUSR1 and at the end.
 
 from __future__ import annotations
 
+import codecs
 import json
 import logging
 import os
@@ -31,6 +32,8 @@ def main(git_dir: str, fork: str, directory: str, *options: str) -> None:
     if "user" in chosen:
         # Here and not by whoever starts this, because that user may not be able to reach the interpreter.
         user = int(chosen["user"])
+        for codec in ("ascii", "utf-8", "latin-1"):  # what would be imported when it is first used
+            codecs.lookup(codec)
         os.setgroups([])
         os.setresgid(user, user, user)
         os.setresuid(user, user, user)

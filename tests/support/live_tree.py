@@ -79,7 +79,11 @@ def run_as(
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a program as somebody."""
     env = {**os.environ, "HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1", **environment}
-    identity = {} if user is None else {"user": user, "group": user, "extra_groups": []}
+    identity: dict[str, object] = {}
+    if user is not None:
+        # The user's own process goes there: this one may not even look into the user's mount.
+        argv, cwd = ["sh", "-c", 'cd "$0" && exec "$@"', os.fsdecode(cwd), *argv], Path("/")
+        identity = {"user": user, "group": user, "extra_groups": []}
     done = subprocess.run(argv, check=False, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, **identity)  # type: ignore[call-overload]
     if check and done.returncode:
         raise AssertionError(f"{argv!r} ended with {done.returncode}\n{done.stdout.decode()}{done.stderr.decode()}")

@@ -61,7 +61,7 @@ class GitOracle:
         """Make the index hold at and below a path what a tree holds there."""
         self._seen.mkdir(exist_ok=True)
         literal = b":(top,literal)" + path
-        self._git("rm", "-r", "-q", "--cached", "--ignore-unmatch", "--", literal)
+        self._git("rm", "-r", "-f", "-q", "--cached", "--ignore-unmatch", "--", literal)
         if tree is not None:
             listed = self._git("ls-tree", "-r", "-z", "--full-tree", tree, "--", path.rstrip(b"/"))
             for record in filter(None, listed.split(b"\0")):

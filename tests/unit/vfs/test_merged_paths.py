@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from avfs_git.errors import PathEscapes
+from avfs_git.host.beneath import POOL
 from avfs_git.paths import ROOT, TreePath
-from avfs_git.vfs import view
 from avfs_git.vfs.merged import MergedTree
 from tests.support.steps import OLD_NS
 from tests.support.trees import describe_tree
@@ -129,11 +129,12 @@ def test_git_in_the_root_is_reserved(layers: Layers) -> None:
 def test_impossible_names_are_refused(fill: Fill, name: bytes) -> None:
     """Names that no directory can hold are refused before the disk is asked."""
     tree = fill({"file": b""})
-    for call in (
+    calls: list[Callable[[], object]] = [
         lambda: tree.create(tree.root, name),
         lambda: tree.rename(tree.root, b"file", tree.root, name),
         lambda: tree.link(tree.resolve(_path("file")), tree.root, name),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(OSError, match="Invalid argument"):
             call()
 
@@ -142,7 +143,11 @@ def test_names_may_have_255_bytes_and_no_more(fill: Fill) -> None:
     """The limit is that of Linux."""
     tree = fill({})
     tree.create(tree.root, b"n" * 255)
-    for call in (lambda: tree.create(tree.root, b"n" * 256), lambda: tree.lookup(tree.root, b"n" * 256)):
+    calls: list[Callable[[], object]] = [
+        lambda: tree.create(tree.root, b"n" * 256),
+        lambda: tree.lookup(tree.root, b"n" * 256),
+    ]
+    for call in calls:
         with pytest.raises(OSError, match="too long"):
             call()
 
@@ -290,11 +295,12 @@ def test_make_dir_with_parents(fill: Fill) -> None:
 def test_the_root_is_neither_removed_nor_moved(fill: Fill) -> None:
     """It has no name that could be taken."""
     tree = fill({"a": None})
-    for call in (
+    calls: list[Callable[[], object]] = [
         lambda: tree.remove(ROOT, recursive=True),
         lambda: tree.move(ROOT, _path("a/b")),
         lambda: tree.move(_path("a"), ROOT),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(OSError, match="busy"):
             call()
     tree.chmod(tree.root, 0o711)
@@ -377,7 +383,7 @@ def test_swapped_for_a_link_behind_our_back(layers: Layers, fill: Fill, tmp_path
     tree.make_dir(_path("dir"))
     tree.write_file(_path("dir/file"), b"mine")
     tree.write_file(_path("file"), b"mine")
-    view.POOL.clear()
+    POOL.clear()
     os.rename(layers.upper / "dir", layers.upper / "was")
     os.symlink(secret, layers.upper / "dir")
     os.unlink(layers.upper / "file")

@@ -199,9 +199,7 @@ def test_probe_accepts_this_directory_and_leaves_nothing(tmp_path: Path) -> None
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize(
-    ("call", "lacks"), [("mknod", "whiteouts"), ("setxattr", "attributes"), ("rename_at", "exchanging")]
-)
+@pytest.mark.parametrize(("call", "lacks"), [("mknod", "whiteouts"), ("setxattr", "attributes"), ("rename_at", "exchanging")])
 def test_probe_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, lacks: str) -> None:
     """Each thing that a file system may lack has its words."""
 

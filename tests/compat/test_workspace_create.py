@@ -1,0 +1,293 @@
+"""Vaults made of directories and of git repositories, judged by git; the source is never changed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from avfs_git.model import Identity
+from avfs_git.sdk import Avfs, Vault
+from tests.support.oracle import git
+from tests.support.trees import Described, describe_dir, describe_tree
+
+pytestmark = pytest.mark.needs("whiteout", "user-xattrs")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Avfs:
+    """An empty home."""
+    return Avfs(tmp_path / "home", identity=Identity("Ada Author", "ada@example.org"))
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A repository with several branches and tags, and some of everything that is not committed."""
+    place = tmp_path / "source"
+    git("init", "-q", "-b", "work", place)
+    (place / "a").write_bytes(b"one\n")
+    (place / "run").write_bytes(b"#!/bin/sh\n")
+    (place / "run").chmod(0o755)
+    (place / "sub").mkdir()
+    (place / "sub" / "b").write_bytes(b"two\n")
+    (place / "link").symlink_to("a")
+    (place / ".gitignore").write_bytes(b"*.log\nbuild/\n")
+    (place / "kept.log").write_bytes(b"tracked although ignored\n")
+    git("add", "-f", "-A", cwd=place)
+    git("commit", "-q", "-m", "first", cwd=place)
+    git("branch", "topic/deep", cwd=place)
+    git("tag", "light", cwd=place)
+    git("tag", "-a", "-m", "heavy", "heavy", cwd=place)
+    (place / "a").write_bytes(b"changed\n")
+    git("commit", "-q", "-am", "second", cwd=place)
+    (place / "a").write_bytes(b"not committed\n")
+    (place / "sub" / "b").unlink()
+    (place / "staged").write_bytes(b"staged only\n")
+    git("add", "staged", cwd=place)
+    (place / "untracked").write_bytes(b"untracked\n")
+    (place / "x.log").write_bytes(b"ignored\n")
+    (place / "build" / "deep").mkdir(parents=True)
+    (place / "build" / "deep" / "out").write_bytes(b"built\n")
+    (place / "empty").mkdir(mode=0o700)
+    (place / "secret").write_bytes(b"mode\n")
+    (place / "secret").chmod(0o600)
+    (place / b"\xff\xfe".decode("utf-8", "surrogateescape")).write_bytes(b"bytes\n")
+    os.setxattr(place / "a", b"user.note", b"v")
+    return place
+
+
+def everything(directory: Path) -> dict[bytes, Described]:
+    """Describe a directory with its times and all of `.git`."""
+    return describe_dir(directory, times=True)
+
+
+def without_git(view: dict[bytes, Described]) -> dict[bytes, Described]:
+    """Leave out the repository itself, and which names are links of one file."""
+    return {
+        path: (*entry[:4], None, entry[5] if path else None)
+        for path, entry in view.items()
+        if path != b".git" and not path.startswith(b".git/")
+    }
+
+
+def shown(vault: Vault, fork: str | None = None) -> dict[bytes, Described]:
+    """Describe what a workspace shows, in the same terms."""
+    return without_git(describe_tree(vault.workspace(fork)._opened.read_view(), times=True))
+
+
+def fsck(vault: Vault) -> bytes:
+    """What git finds fault with."""
+    return git("fsck", "--strict", "--no-dangling", "--no-progress", cwd=vault.path)
+
+
+def test_repository_comes_whole_and_stays_as_it_was(home: Avfs, source: Path) -> None:
+    """History, branches, tags and everything uncommitted are in the vault; the source is the same byte for byte."""
+    before = everything(source)
+    heads = git("for-each-ref", "--format=%(refname) %(objectname)", "refs/heads", "refs/tags", cwd=source)
+    vault = home.create_vault("v", source=source)
+    assert everything(source) == before
+    assert shown(vault) == without_git(before)
+    assert vault.info().default_fork == "work"
+    there = git("for-each-ref", "--format=%(refname) %(objectname)", "refs/heads", "refs/tags", cwd=vault.path)
+    differing = set(heads.splitlines()) ^ set(there.splitlines())
+    assert {line.split()[0] for line in differing} <= {b"refs/heads/work"}
+    assert git("log", "--format=%s", "work", cwd=vault.path).splitlines()[-2:] == [b"second", b"first"]
+    git("add", "-A", cwd=source)
+    assert git("rev-parse", "work^{tree}", cwd=vault.path) == git("write-tree", cwd=source)
+    assert fsck(vault) == b""
+    assert vault.workspace().status().clean
+    home.close()
+
+
+def test_history_shows_nothing_of_the_sidecar(home: Avfs, source: Path, tmp_path: Path) -> None:
+    """`git log --stat` of the branch and a plain clone know only what git tracks."""
+    vault = home.create_vault("v", source=source)
+    work = vault.workspace()
+    work.write("build/deep/more", b"x")
+    work.write("a", b"next\n")
+    work.checkpoint("c")
+    stat = git("log", "--stat", "--format=%s", "work", cwd=vault.path)
+    for name in (b"build", b"x.log", b"empty", b"meta", b"="):
+        assert name not in stat, stat
+    git("clone", "-q", "--branch", "work", vault.path, tmp_path / "clone")
+    assert not (tmp_path / "clone" / "build").exists()
+    assert git("-C", tmp_path / "clone", "for-each-ref", "refs/avfs") == b""
+    home.close()
+
+
+def test_clean_repository_gets_no_commit(home: Avfs, tmp_path: Path) -> None:
+    """Where nothing differs from the head, the branch is the source's own."""
+    place = tmp_path / "source"
+    git("init", "-q", "-b", "main", place)
+    (place / "a").write_bytes(b"one\n")
+    git("add", "-A", cwd=place)
+    git("commit", "-q", "-m", "first", cwd=place)
+    (place / "empty").mkdir()
+    vault = home.create_vault("v", source=place)
+    assert git("rev-parse", "main", cwd=vault.path) == git("rev-parse", "main", cwd=place)
+    assert vault.workspace().exists("empty")
+    assert vault.workspace().status().clean
+    with vault.fork("other") as other:
+        assert other.exists("empty")
+    home.close()
+
+
+def test_packed_refs_and_packs(home: Avfs, source: Path) -> None:
+    """A repository after `git gc` comes like any other."""
+    git("gc", "-q", cwd=source)
+    git("pack-refs", "--all", cwd=source)
+    before = everything(source)
+    vault = home.create_vault("v", source=source)
+    assert everything(source) == before
+    assert {fork.name for fork in vault.list_forks()} == {"work", "topic/deep"}
+    assert vault.workspace("topic/deep").read("a") == b"one\n"
+    assert fsck(vault) == b""
+    home.close()
+
+
+def test_detached_head(home: Avfs, source: Path) -> None:
+    """A head on no branch still gives a vault that holds what the directory shows."""
+    git("stash", "-q", cwd=source)
+    git("checkout", "-q", "--detach", "work~1", cwd=source)
+    before = everything(source)
+    vault = home.create_vault("v", source=source)
+    assert everything(source) == before
+    assert shown(vault) == without_git(before)
+    default = vault.info().default_fork
+    assert default is not None
+    assert vault.workspace().read("a") == b"one\n"
+    assert b"first" in git("log", "--format=%s", default, cwd=vault.path)
+    assert git("rev-parse", "work", cwd=vault.path) == git("rev-parse", "work", cwd=source)
+    assert fsck(vault) == b""
+    home.close()
+
+
+def test_linked_worktree(home: Avfs, source: Path, tmp_path: Path) -> None:
+    """A directory whose `.git` is a file brings the branch that is checked out there."""
+    git("worktree", "add", "-q", tmp_path / "linked", "topic/deep", cwd=source)
+    (tmp_path / "linked" / "new").write_bytes(b"in the linked one\n")
+    before = everything(tmp_path / "linked")
+    vault = home.create_vault("v", source=tmp_path / "linked")
+    assert everything(tmp_path / "linked") == before
+    assert shown(vault) == without_git(before)
+    assert vault.info().default_fork == "topic/deep"
+    assert fsck(vault) == b""
+    home.close()
+
+
+def test_empty_repository(home: Avfs, tmp_path: Path) -> None:
+    """A repository without a commit, with and without files in it."""
+    git("init", "-q", "-b", "trunk", tmp_path / "empty")
+    vault = home.create_vault("v", source=tmp_path / "empty")
+    assert vault.info().default_fork == "trunk"
+    assert vault.workspace().list_dir() == []
+    (tmp_path / "empty" / "a").write_bytes(b"x")
+    other = home.create_vault("w", source=tmp_path / "empty")
+    assert other.workspace().read("a") == b"x"
+    assert fsck(other) == b""
+    home.close()
+
+
+def test_shallow_repository(home: Avfs, source: Path, tmp_path: Path) -> None:
+    """A shallow clone stays shallow: its log ends where it ended, and git finds nothing missing."""
+    git("clone", "-q", "--depth", "1", f"file://{source}", tmp_path / "shallow")
+    before = everything(tmp_path / "shallow")
+    vault = home.create_vault("v", source=tmp_path / "shallow")
+    assert everything(tmp_path / "shallow") == before
+    work = vault.workspace()
+    work.write("a", b"next\n")
+    work.checkpoint("c")
+    assert [entry.checkpoint.message for entry in work.log()][-1] == "second"
+    assert len(work.path_versions("a")) == 2
+    assert git("log", "--format=%s", "work", cwd=vault.path).splitlines()[-1] == b"second"
+    assert fsck(vault) == b""
+    home.close()
+
+
+def test_submodule_keeps_its_place_and_its_files(home: Avfs, source: Path, tmp_path: Path) -> None:
+    """A submodule stays a gitlink in the tree; what is checked out in it, its `.git` included, comes along and comes back."""
+    git("-c", "protocol.file.allow=always", "submodule", "add", "-q", source, "module", cwd=source)
+    git("commit", "-q", "-m", "module", cwd=source)
+    (source / "module" / "local").write_bytes(b"in the submodule\n")
+    before = everything(source)
+    vault = home.create_vault("v", source=source)
+    assert everything(source) == before
+    assert shown(vault) == without_git(before)
+    assert git("rev-parse", "work:module", cwd=vault.path) == git("rev-parse", "HEAD:module", cwd=source)
+    assert git("ls-tree", "work", "module", cwd=vault.path).startswith(b"160000 commit")
+    work = vault.workspace()
+    work.checkpoint("c")
+    work.remove("module", recursive=True)
+    work.checkpoint("gone")
+    assert git("ls-tree", "work", "module", cwd=vault.path) == b""
+    work.restore("c")
+    assert git("ls-tree", "work", "module", cwd=vault.path).startswith(b"160000 commit")
+    assert work.read("module/local") == b"in the submodule\n"
+    assert work.read("module/.git").startswith(b"gitdir: ")
+    assert work.status().clean
+    assert fsck(vault) == b""
+    home.close()
+
+
+def test_bare_submodule_place_is_an_empty_directory(home: Avfs, source: Path, tmp_path: Path) -> None:
+    """A submodule that is not checked out is a directory with nothing in it, and stays a gitlink through changes around it."""
+    git("-c", "protocol.file.allow=always", "submodule", "add", "-q", source, "module", cwd=source)
+    git("commit", "-q", "-m", "module", cwd=source)
+    git("clone", "-q", source, tmp_path / "clone")
+    vault = home.create_vault("v", source=tmp_path / "clone")
+    work = vault.workspace()
+    assert [info.path for info in work.list_dir("module")] == []
+    work.write("b", b"x")
+    assert [change.path for change in work.checkpoint("c").changed_files] == [b"b"]
+    assert git("rev-parse", "work:module", cwd=vault.path) == git("rev-parse", "HEAD:module", cwd=source)
+    work.fold()
+    work.write("module/x", b"in its place\n")
+    work.checkpoint("d")
+    assert git("ls-tree", "work", "module", cwd=vault.path).startswith(b"160000 commit")
+    work.restore("c")
+    assert not work.exists("module/x")
+    assert fsck(vault) == b""
+    home.close()
+
+
+def test_plain_directory(home: Avfs, source: Path) -> None:
+    """A directory without a repository gives one commit of what git would add."""
+    shutil.rmtree(source / ".git")
+    before = everything(source)
+    vault = home.create_vault("v", source=source)
+    assert everything(source) == before
+    assert shown(vault) == without_git(before)
+    git("init", "-q", source)
+    git("add", "-A", cwd=source)
+    assert git("rev-parse", "main^{tree}", cwd=vault.path) == git("write-tree", cwd=source)
+    assert len(vault.workspace().log()) == 1
+    home.close()
+
+
+def test_nested_repository_works_again_after_a_restore(home: Avfs, tmp_path: Path) -> None:
+    """A repository inside a workspace is in no commit of the branch, comes back, and git is at home in it after export."""
+    vault = home.create_vault("v")
+    work = vault.workspace()
+    inner = tmp_path / "inner"
+    git("init", "-q", inner)
+    (inner / "f").write_bytes(b"tracked there\n")
+    git("add", "-A", cwd=inner)
+    git("commit", "-q", "-m", "inner", cwd=inner)
+    (inner / "g").write_bytes(b"untracked there\n")
+    work.write("a", b"x")
+    work.import_path(inner, "vendor/inner")
+    assert work.checkpoint("with").changed_files[0].path == b"a"
+    assert git("ls-tree", "-r", "--name-only", "main", cwd=vault.path) == b"a\n"
+    work.remove("vendor", recursive=True)
+    work.checkpoint("without")
+    work.restore("with")
+    work.export_path("/vendor/inner", tmp_path / "out")
+    assert git("-C", tmp_path / "out", "status", "--short") == b"?? g\n"
+    assert git("-C", tmp_path / "out", "log", "--format=%s") == b"inner\n"
+    work.remove("vendor/inner/.git", recursive=True)
+    changed = {change.path for change in work.checkpoint("adopted").changed_files}
+    assert changed == {b"vendor/inner/f", b"vendor/inner/g"}
+    assert fsck(vault) == b""
+    home.close()

@@ -1,0 +1,490 @@
+"""Vaults and workspaces that are damaged or were prepared to do harm: one typed error, or damage that is named.
+
+What is damaged is reported and never served; what avfs can do without is made again; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import socket
+import stat
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from avfs_git import Avfs, Vault, Workspace
+from avfs_git.errors import (
+    AvfsError,
+    FormatUnsupported,
+    LayerNotUnderstood,
+    NotAVault,
+    ObjectCorrupt,
+    ObjectMissing,
+    RefDamaged,
+    VaultError,
+)
+from avfs_git.gitstore.objects import KIND_BLOB, KIND_COMMIT, KIND_NAMES, KIND_TREE, hash_object
+from avfs_git.paths import Oid
+from tests.support.faults import Files, read_files
+
+pytestmark = pytest.mark.needs("user-xattrs", "whiteout")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home whose vault `v` has a checkpoint and uncommitted changes."""
+    with Avfs(tmp_path / "home") as avfs:
+        work = avfs.create_vault("v").workspace()
+        work.write("a", b"first\n" * 100)
+        work.write("dir/b", b"b\n")
+        work.write("removed", b"removed\n")
+        work.checkpoint("one")
+        work.write("a", b"second\n" * 100)
+        work.checkpoint("two")
+        work.fold()
+        work.write("a", b"third\n" * 100)
+        work.write("dir/b", b"b again\n")
+        work.checkpoint("three")
+        work.write("uncommitted", b"uncommitted\n")
+        work.remove("removed")
+    return tmp_path / "home"
+
+
+def _git_dir(home: Path) -> Path:
+    return home / "vaults" / "v.git"
+
+
+def _workspace(home: Path) -> Path:
+    return _git_dir(home) / "avfs" / "workspaces" / "main"
+
+
+def _files(home: Path) -> Files:
+    with Avfs(home) as avfs:
+        return read_files(avfs.open_vault("v").workspace())
+
+
+# --- avfs's own files -------------------------------------------------------------------------------------------
+
+
+GARBAGE = {
+    "empty": b"",
+    "zeros": bytes(4096),
+    "ones": b"\xff" * 4096,
+    "text": b"garbage\n",
+    "json": b'{"format": 1}\n',
+    "other types": b'{"format": 1, "fork": 5, "base": [], "sidecar": {}}\n',
+    "random": random.Random(5).randbytes(5000),
+}
+
+
+@pytest.mark.parametrize("damage", [*GARBAGE, "truncated", "gone"])
+@pytest.mark.parametrize("name", ["state", "statcache", "lock"])
+def test_a_damaged_file_of_a_workspace_costs_nothing(name: str, damage: str, home: Path) -> None:
+    """Whatever happens to the state, the stat cache or the lock file, the workspace shows what it showed and goes on."""
+    before = _files(home)
+    place = _workspace(home) / name
+    if damage == "gone":
+        place.unlink()
+    elif damage == "truncated":
+        place.write_bytes(place.read_bytes()[:-20])
+    else:
+        place.write_bytes(GARBAGE[damage])
+
+    assert _files(home) == before
+    with Avfs(home) as avfs:
+        work = avfs.open_vault("v").workspace()
+        status = work.status()
+
+        assert [change.path for change in status.changed_files] == [b"removed", b"uncommitted"]
+        if name == "state" and damage not in {"empty", "zeros", "gone"}:
+            assert [warning.code for warning in status.warnings] == ["workspace.recovered"]
+        made = work.checkpoint("four")
+
+        assert [change.path for change in made.changed_files] == [b"removed", b"uncommitted"]
+        assert work.status().warnings == ()
+
+
+@pytest.mark.parametrize("damage", GARBAGE)
+def test_a_damaged_log_is_read_as_far_as_it_is_whole(damage: str, home: Path) -> None:
+    """Damage in the operation log hides the operations that it hit, and no others, and the next one is added."""
+    log = _git_dir(home) / "avfs" / "oplog"
+    whole = log.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    log.write_bytes(b"".join(lines[:1]) + GARBAGE[damage] + b"\n" + b"".join(lines[1:]) + GARBAGE[damage])
+    with Avfs(home) as avfs:
+        work = avfs.open_vault("v").workspace()
+
+        assert [one.id for one in work.operations()] == [4, 3, 2, 1]
+        work.checkpoint()
+
+        assert [one.id for one in work.operations()] == [5, 4, 3, 2, 1]
+        assert work.undo().operation.id == 5
+
+
+@pytest.mark.parametrize("text", ["2", "0", "garbage", "", "1\n1"])
+def test_an_unknown_format_is_refused(text: str, home: Path) -> None:
+    """State of another version is refused with what is known, and not touched."""
+    place = _git_dir(home) / "avfs" / "format"
+    place.write_text(text)
+    with Avfs(home) as avfs, pytest.raises(FormatUnsupported):
+        avfs.open_vault("v")
+
+    assert place.read_text() == text
+
+
+def test_a_workspace_of_an_unknown_format_is_refused(home: Path) -> None:
+    """A workspace that a later version wrote is not guessed at."""
+    place = _workspace(home) / "state"
+    place.write_text(json.dumps({**json.loads(place.read_bytes()), "format": 2}))
+    before = place.read_bytes()
+    with Avfs(home) as avfs, pytest.raises(FormatUnsupported):
+        avfs.open_vault("v").workspace().read("a")
+
+    assert place.read_bytes() == before
+
+
+# --- the repository ---------------------------------------------------------------------------------------------
+
+
+def _flip(path: Path, at: float) -> None:
+    data = bytearray(path.read_bytes())
+    data[int(len(data) * at)] ^= 0x10
+    path.chmod(0o644)
+    path.write_bytes(data)
+
+
+def _packs(home: Path) -> list[Path]:
+    return sorted((_git_dir(home) / "objects" / "pack").glob("*.pack"))
+
+
+@pytest.mark.parametrize("at", [0.15, 0.3, 0.5, 0.7, 0.85])
+def test_a_flipped_bit_in_a_pack_is_never_served(at: float, home: Path) -> None:
+    """Whatever is read from damaged packs is right or an error that names the object."""
+    with Avfs(home) as avfs:
+        work = avfs.open_vault("v").workspace()
+        expected = {label: work.open_read("a", at=label) for label in ("one", "two")}
+        right = {label: b"".join(pieces) for label, pieces in expected.items()}
+    for pack in _packs(home):
+        _flip(pack, at)
+    with Avfs(home) as avfs:
+        vault = avfs.open_vault("v")
+        for label in ("one", "two"):
+            try:
+                found = b"".join(vault.workspace().open_read("a", at=label))
+            except (ObjectCorrupt, ObjectMissing):
+                continue
+
+            assert found == right[label]
+
+
+@pytest.mark.needs("git")
+@pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
+def test_damaged_packs_are_reported_by_the_doctor(damage: str, home: Path) -> None:
+    """The doctor names damage that it cannot mend, and touches no uncommitted work."""
+    for pack in _packs(home)[:1]:
+        if damage == "flip":
+            _flip(pack, 0.5)
+        elif damage == "cut":
+            pack.chmod(0o644)
+            os.truncate(pack, pack.stat().st_size // 2)
+        else:
+            pack.unlink()
+    with Avfs(home) as avfs:
+        vault = avfs.open_vault("v")
+        report = vault.doctor(repair=True)
+
+        assert [problem for problem in report.problems if problem.severity == "error" and not problem.fixed]
+    assert (_workspace(home) / "upper" / "uncommitted").read_bytes() == b"uncommitted\n"
+
+
+@pytest.mark.parametrize("kind", [KIND_BLOB, KIND_TREE], ids=["blob", "tree"])
+def test_a_missing_object_is_an_error_that_names_it(kind: int, home: Path) -> None:
+    """A checkpoint that refers to an object that is not there cannot be restored; nothing changes."""
+    before = _files(home)
+    missing = b"\x11" * 20
+    mode, name = (b"100644", b"f") if kind == KIND_BLOB else (b"40000", b"d")
+    commit = _commit(home, [(mode, name, missing)])
+    with Avfs(home) as avfs:
+        work = avfs.open_vault("v").workspace()
+        with pytest.raises(ObjectMissing) as caught:
+            work.restore(commit)
+
+    assert caught.value.details["oid"] == missing.hex()
+    assert _files(home) == before
+
+
+def write_loose(git_dir: Path, kind: int, data: bytes) -> Oid:
+    """Write an object as git keeps it, whatever it says."""
+    oid = hash_object(kind, data)
+    place = git_dir / "objects" / oid.hex()[:2] / oid.hex()[2:]
+    place.parent.mkdir(exist_ok=True)
+    place.write_bytes(zlib.compress(KIND_NAMES[kind] + b" %d\0" % len(data) + data, 1))
+    return oid
+
+
+def _commit(home: Path, entries: list[tuple[bytes, bytes, bytes]], *, tree: bytes | None = None) -> str:
+    """Write a commit of a tree that is just what is given, as no git would write it."""
+    git_dir = _git_dir(home)
+    data = b"".join(mode + b" " + name + b"\0" + oid for mode, name, oid in entries) if tree is None else tree
+    tree_id = write_loose(git_dir, KIND_TREE, data)
+    text = b"tree %s\nauthor A <a@e> 1 +0000\ncommitter A <a@e> 1 +0000\n\nhostile\n" % tree_id.hex().encode()
+    return write_loose(git_dir, KIND_COMMIT, text).hex()
+
+
+def _entries(home: Path) -> dict[str, list[tuple[bytes, bytes, bytes]]]:
+    blob = write_loose(_git_dir(home), KIND_BLOB, b"hostile\n")
+    empty = write_loose(_git_dir(home), KIND_TREE, b"")
+    file = b"100644"
+    made = {
+        repr(name): [(file, name, blob)]
+        for name in (
+            b"", b".", b"..", b"a/b", b"/etc", b".git", b".GIT", b".gIt", b".git ", b".git.", b".git . .", b"git~1", b"GIT~1", b".git::$INDEX_ALLOCATION",
+            ".g\u200cit".encode(), ".gi\ufefft".encode(), b".git\\x",
+        )
+    }  # fmt: skip
+    return {
+        **made,
+        "a tree named ..": [(b"40000", b"..", empty)],
+        "duplicate": [(file, b"a", blob), (file, b"a", blob)],
+        "a file and a tree of one name": [(file, b"a", blob), (b"40000", b"a", empty)],
+        "unsorted": [(file, b"b", blob), (file, b"a", blob)],
+        "a null id": [(file, b"a", bytes(20))],
+        "setuid": [(b"104755", b"a", blob)],
+        "a device": [(b"20000", b"a", blob)],
+        "a fifo": [(b"10000", b"a", blob)],
+        "no mode": [(b"", b"a", blob)],
+        "words for a mode": [(b"abcdef", b"a", blob)],
+        "an endless mode": [(b"1" * 500, b"a", blob)],
+        "a blob that is a tree": [(file, b"a", empty)],
+        "a tree that is a blob": [(b"40000", b"a", blob)],
+    }
+
+
+HOSTILE_TREES = [
+    "b''", "b'.'", "b'..'", "b'a/b'", "b'/etc'", "b'.git'", "b'.GIT'", "b'.gIt'", "b'.git '", "b'.git.'", "b'.git . .'", "b'git~1'", "b'GIT~1'",
+    "b'.git::$INDEX_ALLOCATION'", repr(".g\u200cit".encode()), repr(".gi\ufefft".encode()), "b'.git\\\\x'",
+    "a tree named ..", "duplicate", "a file and a tree of one name", "unsorted", "a null id", "setuid", "a device", "a fifo", "no mode",
+    "words for a mode", "an endless mode", "a blob that is a tree", "a tree that is a blob",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HOSTILE_TREES)
+def test_a_hostile_tree_is_refused_before_anything_is_touched(case: str, home: Path) -> None:
+    """A tree that git would not write, or that must never reach a disk, is refused by every operation that meets it."""
+    before = _files(home)
+    commit = _commit(home, _entries(home)[case])
+    with Avfs(home) as avfs:
+        vault = avfs.open_vault("v")
+        work = vault.workspace()
+        calls: list[Callable[[], object]] = [
+            lambda: work.restore(commit),
+            lambda: work.restore(commit, paths=["a"]),
+            lambda: read_files(vault.fork("hostile", at=commit)),
+        ]
+        for call in calls:
+            with pytest.raises((VaultError, AvfsError)) as caught:
+                call()
+
+            assert caught.value.code in {"vault.hostile_tree", "vault.object_corrupt", "vault.object_missing", "path.not_found"}, caught.value
+
+    assert _files(home) == before
+    assert {path.name for path in home.parent.iterdir()} == {"home"}
+
+
+@pytest.mark.parametrize("data", [b"100644 a", b"100644 a\0short", b"100644", b"\0" * 30, b"100644 a\0" + bytes(19)])
+def test_a_tree_that_is_cut_short_is_refused(data: bytes, home: Path) -> None:
+    """A tree whose bytes end in the middle of an entry is corrupt."""
+    commit = _commit(home, [], tree=data)
+    with Avfs(home) as avfs, pytest.raises(ObjectCorrupt):
+        avfs.open_vault("v").workspace().restore(commit)
+
+
+def test_four_thousand_nested_directories_are_no_problem(home: Path) -> None:
+    """A tree deeper than any path is listed, forked, compared and captured without recursion."""
+    git_dir = _git_dir(home)
+    inner = write_loose(git_dir, KIND_BLOB, b"deep\n")
+    tree = write_loose(git_dir, KIND_TREE, b"100644 f\0" + inner)
+    for _ in range(4000):
+        tree = write_loose(git_dir, KIND_TREE, b"40000 d\0" + tree)
+    commit = _commit(home, [(b"40000", b"d", tree)])
+    with Avfs(home) as avfs:
+        vault = avfs.open_vault("v")
+        work = vault.fork("deep", at=commit)
+
+        assert [info.path.strip(b"/") for info in work.list_dir("d/d/d")] == [b"d/d/d/d"]
+        assert len(vault.diff("one", commit, patches=False).files) == 4
+        assert work.read("d/" * 4001 + "f") == b"deep\n"
+        work.write("d/d/new", b"new")
+
+        assert [change.path for change in work.checkpoint().changed_files] == [b"d/d/new"]
+
+
+def test_two_hundred_thousand_entries_in_one_tree_are_no_problem(home: Path) -> None:
+    """A very wide directory is listed and changed."""
+    blob = write_loose(_git_dir(home), KIND_BLOB, b"wide\n")
+    commit = _commit(home, [(b"100644", b"f%06d" % number, blob) for number in range(200_000)])
+    with Avfs(home) as avfs:
+        work = avfs.open_vault("v").fork("wide", at=commit)
+
+        assert work.read("f123456") == b"wide\n"
+        assert len(work.list_dir()) == 200_000
+        work.write("f123456", b"changed\n")
+
+        assert [change.path for change in work.checkpoint().changed_files] == [b"f123456"]
+
+
+def test_ten_thousand_million_files_cost_what_is_looked_at(home: Path) -> None:
+    """A tree bomb, ten names ten levels deep, is forked, listed, compared, changed and committed without being expanded."""
+    git_dir = _git_dir(home)
+    tree, mode = write_loose(git_dir, KIND_BLOB, b"boom\n"), b"100644"
+    for _ in range(10):
+        tree = write_loose(git_dir, KIND_TREE, b"".join(mode + b" %d\0" % digit + tree for digit in range(10)))
+        mode = b"40000"
+    commit = _commit(home, [(b"40000", b"bomb", tree)])
+    changed = _commit(home, [(b"40000", b"bomb", tree), (b"100644", b"f", write_loose(git_dir, KIND_BLOB, b"f"))])
+    with Avfs(home) as avfs:
+        vault = avfs.open_vault("v")
+        work = vault.fork("bomb", at=commit)
+
+        assert len(work.list_dir("bomb/1/2/3")) == 10
+        assert work.read("bomb/" + "/".join("1234567890")) == b"boom\n"
+        assert [file.change.path for file in vault.diff(commit, changed).files] == [b"f"]
+        work.write("bomb/5/5/5/5/new", b"new")
+
+        assert [change.path for change in work.checkpoint().changed_files] == [b"bomb/5/5/5/5/new"]
+        assert work.log()
+        assert work.restore(commit).outcome == "restored"
+
+
+PREPARED: dict[str, Callable[[Path], object]] = {
+    "objects that are a link": lambda git_dir: _replace_by_link(git_dir / "objects"),
+    "refs that are a link": lambda git_dir: _replace_by_link(git_dir / "refs"),
+    "packs that are a link": lambda git_dir: _replace_by_link(git_dir / "objects" / "pack"),
+    "HEAD that is a link": lambda git_dir: _replace_by_link(git_dir / "HEAD"),
+    "HEAD that leaves": lambda git_dir: (git_dir / "HEAD").write_text("ref: ../../../etc/passwd\n"),
+    "HEAD that leaves refs": lambda git_dir: (git_dir / "HEAD").write_text("ref: refs/heads/../../config\n"),
+    "HEAD of garbage": lambda git_dir: (git_dir / "HEAD").write_bytes(b"\0\xff"),
+    "alternates outside": lambda git_dir: (git_dir / "objects" / "info" / "alternates").write_text("/tmp\n"),
+    "alternates above": lambda git_dir: (git_dir / "objects" / "info" / "alternates").write_text("../../..\n"),
+    "a work tree": lambda git_dir: (git_dir / "config").write_text("[core]\n\tbare = false\n\tworktree = /\n"),
+    "an unknown version": lambda git_dir: (git_dir / "config").write_text("[core]\n\trepositoryformatversion = 7\n"),
+    "SHA-256": lambda git_dir: (git_dir / "config").write_text(
+        "[core]\n\trepositoryformatversion = 1\n[extensions]\n\tobjectformat = sha256\n"
+    ),
+}
+
+
+def _replace_by_link(path: Path) -> None:
+    moved = path.rename(path.with_name(path.name + ".moved"))
+    path.symlink_to(moved)
+
+
+@pytest.mark.parametrize("case", PREPARED)
+def test_a_repository_that_leads_outside_is_refused(case: str, home: Path) -> None:
+    """A repository that would lead avfs out of its directory, or that it cannot read, is refused when it is opened."""
+    PREPARED[case](_git_dir(home))
+    with Avfs(home) as avfs, pytest.raises((NotAVault, FormatUnsupported)):
+        avfs.open_vault("v")
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage\n", b"0" * 39 + b"\n", b"ref: ../../../../etc/passwd\n", bytes(41)])
+def test_a_damaged_ref_is_named(content: bytes, home: Path) -> None:
+    """A branch whose file says nothing usable is an error that names it; the doctor reports it."""
+    place = _git_dir(home) / "refs" / "heads" / "main"
+    place.write_bytes(content)
+    with Avfs(home) as avfs:
+        vault = avfs.open_vault("v")
+        with pytest.raises(AvfsError) as caught:
+            vault.workspace().checkpoint()
+
+    assert isinstance(caught.value, RefDamaged)
+    assert place.read_bytes() == content
+
+
+# --- the upper layer -----------------------------------------------------------------------------------------------
+
+
+def _open(home: Path) -> tuple[Vault, Workspace]:
+    vault = Avfs(home).open_vault("v")
+    return vault, vault.workspace()
+
+
+@pytest.mark.parametrize("mark", ["user.overlay.redirect", "user.overlay.metacopy", "user.overlay.verity", "user.overlay.unheard_of"])
+@pytest.mark.parametrize("name", ["a", "dir"])
+def test_an_unknown_mark_of_overlayfs_is_refused(mark: str, name: str, home: Path) -> None:
+    """A layer that carries a mark that avfs does not know is never guessed at; nothing is committed."""
+    upper = _workspace(home) / "upper"
+    os.setxattr(upper / name, mark, b"/elsewhere")
+    (_workspace(home) / "statcache").unlink()
+    vault, work = _open(home)
+    head = vault.fork_info("main").head
+    with pytest.raises(LayerNotUnderstood):
+        work.checkpoint()
+
+    assert vault.fork_info("main").head == head
+    vault.close()
+
+
+def test_what_no_checkpoint_can_hold_is_named_and_stays(home: Path) -> None:
+    """Pipes, sockets and devices in a workspace hang nothing, are named, and survive checkpoint and restore."""
+    upper = _workspace(home) / "upper"
+    os.mkfifo(upper / "pipe")
+    with socket.socket(socket.AF_UNIX) as made:
+        directory = os.open(upper, os.O_RDONLY)
+        made.bind(f"/proc/self/fd/{directory}/socket")
+        os.close(directory)
+    os.setxattr(upper / "a", "user.note", b"changed behind our back")
+    (_workspace(home) / "statcache").unlink()
+    vault, work = _open(home)
+    with work._opened.locked() as locked:
+        locked.begin()
+        locked.end()
+    found = {warning.path for warning in work.checkpoint("odd").warnings}
+
+    assert found == {b"pipe", b"socket"}
+    work.restore("one")
+
+    assert stat.S_ISFIFO((upper / "pipe").stat().st_mode)
+    assert stat.S_ISSOCK((upper / "socket").stat().st_mode)
+    vault.close()
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../../state"])
+def test_a_file_swapped_for_a_link_is_taken_as_a_link(target: str, home: Path) -> None:
+    """A file of the upper layer that became a symbolic link behind our back is never read through."""
+    upper = _workspace(home) / "upper"
+    (upper / "a").unlink()
+    (upper / "a").symlink_to(target)
+    (_workspace(home) / "statcache").unlink()
+    vault, work = _open(home)
+
+    assert work.read_link("a") == target.encode()
+    assert work.checkpoint().outcome == "created"
+    assert hash_object(KIND_BLOB, target.encode()).hex() == work.stat("a", with_oid=True).oid
+    vault.close()
+
+
+def test_a_directory_swapped_for_a_link_is_not_entered(home: Path, tmp_path: Path) -> None:
+    """A directory of the upper layer that became a symbolic link to the outside is neither read nor written through."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "b").write_bytes(b"outside\n")
+    upper = _workspace(home) / "upper"
+    shutil.rmtree(upper / "dir")
+    (upper / "dir").symlink_to(outside)
+    vault, work = _open(home)
+    with pytest.raises(AvfsError):
+        work.write("dir/b", b"escaped\n")
+    with pytest.raises(AvfsError):
+        work.read("dir/b")
+    work.checkpoint()
+
+    assert [path.name for path in outside.iterdir()] == ["b"]
+    assert (outside / "b").read_bytes() == b"outside\n"
+    vault.close()
+

@@ -1,0 +1,254 @@
+"""Restoring, checking out and reverting: what comes back, what stays, and what is remembered."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from avfs_git.errors import CheckpointNotFound, InvalidInput, PathNotFound, PathUnsuitable
+from avfs_git.model import ChangeKind
+from avfs_git.paths import TreePath
+from avfs_git.sdk import Workspace
+from tests.support.trees import describe_tree
+
+pytestmark = pytest.mark.needs("whiteout", "user-xattrs")
+
+OLD_NS = 1_000_000_000_123_456_789
+
+
+def test_tracked_although_ignored_comes_back_tracked(work: Workspace) -> None:
+    """A file that was tracked under a rule that ignores it is tracked again, also when it comes back alone."""
+    work.write("x.log", b"1")
+    work.checkpoint("c1")
+    work.write(".gitignore", b"*.log\n")
+    with_file = work.checkpoint("c2").checkpoint
+    work.remove("x.log")
+    work.checkpoint("c3")
+    assert with_file is not None
+    whole = work.restore("c2").checkpoint
+    assert whole is not None
+    assert whole.tree == with_file.tree
+    work.restore("c3")
+    alone = work.restore("c2", paths=["x.log"]).checkpoint
+    assert alone is not None
+    assert alone.tree == with_file.tree
+
+
+def test_same_content_moves_between_tree_and_sidecar(work: Workspace) -> None:
+    """A file that is tracked in one state and ignored in the other is so again after a restore, its time unchanged."""
+    work.write(".gitignore", b"*.log\n")
+    work.write("x.log", b"same\n")
+    work.touch("x.log", mtime_ns=OLD_NS)
+    ignored = work.checkpoint("ignored").checkpoint
+    work.write(".gitignore", b"")
+    tracked = work.checkpoint("tracked").checkpoint
+    assert ignored is not None
+    assert tracked is not None
+    assert ignored.tree != tracked.tree
+    for _ in range(2):
+        for state, label in ((ignored, "ignored"), (tracked, "tracked")):
+            found = work.restore(label).checkpoint
+            assert found is None or found.tree == state.tree
+            assert work.checkpoint_details("HEAD").checkpoint.tree == state.tree
+            assert work.stat("x.log").mtime_ns == OLD_NS
+            assert work.status().clean
+
+
+def test_restored_files_get_new_times_and_others_keep_theirs(work: Workspace) -> None:
+    """Build tools notice what came back; what is the same in both states is not touched."""
+    work.write("same", b"1")
+    work.write("changed", b"1")
+    for name in ("same", "changed"):
+        work.touch(name, mtime_ns=OLD_NS)
+    work.checkpoint("c1")
+    work.write("changed", b"2")
+    work.restore("c1")
+    assert work.stat("same").mtime_ns == OLD_NS
+    assert work.stat("changed").mtime_ns > OLD_NS
+    with work.vault.fork("other", at="c1") as other:
+        assert other.stat("changed").mtime_ns == OLD_NS
+
+
+def test_uncommitted_work_is_saved_first(work: Workspace) -> None:
+    """Whatever a restore replaces can be had again."""
+    work.write("a", b"1")
+    work.checkpoint("c1")
+    work.write("a", b"uncommitted")
+    result = work.restore("c1")
+    assert work.read("a") == b"1"
+    assert result.saved is not None
+    assert b"".join(work.open_read("a", at=result.saved)) == b"uncommitted"
+    assert [entry.checkpoint.message for entry in work.log()] == ["restore c1", "save before restore of c1", "checkpoint c1"]
+
+
+def test_restore_to_the_present_state_does_nothing(work: Workspace) -> None:
+    """No commit is made where nothing differs."""
+    work.write("a", b"1")
+    work.checkpoint("c1")
+    assert work.restore("c1").outcome == "unchanged"
+    assert len(work.log()) == 1
+
+
+def test_dry_run_tells_and_changes_nothing(work: Workspace) -> None:
+    """A plan names what the restore then does."""
+    work.write("a", b"1")
+    work.write("d/b", b"1")
+    work.write(".gitignore", b"*.log\n")
+    work.checkpoint("c1")
+    work.write("a", b"2")
+    work.remove("d", recursive=True)
+    work.write("x.log", b"1")
+    before = describe_tree(work._opened.read_view(), times=True)
+    plan = work.restore("c1", dry_run=True)
+    assert plan.outcome == "planned"
+    assert {(change.path, change.kind) for change in plan.changed_files} == {
+        (b"a", ChangeKind.MODIFIED),
+        (b"d/b", ChangeKind.ADDED),
+    }
+    assert {(change.path, change.kind) for change in plan.sidecar_changed} == {(b"x.log", ChangeKind.DELETED)}
+    assert describe_tree(work._opened.read_view(), times=True) == before
+    assert len(work.log()) == 1
+    result = work.restore("c1")
+    assert {change.path for change in result.changed_files} == {b"a", b"d/b"}
+    assert not work.exists("x.log")
+
+
+def test_one_path_of_a_state(work: Workspace) -> None:
+    """Only the path named changes; directories that lead to it are made, and a file in their place makes way."""
+    work.write("d/e/f", b"1")
+    work.write("d/g", b"1")
+    work.write("h", b"1")
+    work.chmod("d/e", 0o700)
+    work.checkpoint("c1")
+    work.remove("d", recursive=True)
+    work.write("d", b"a file now\n")
+    work.write("h", b"2")
+    work.checkpoint("c2")
+    work.restore("c1", paths=["d/e/f"])
+    assert work.read("d/e/f") == b"1"
+    assert work.stat("d/e").mode & 0o777 == 0o700
+    assert not work.exists("d/g")
+    assert work.read("h") == b"2"
+    work.restore("c2", paths=["d"])
+    assert work.read("d") == b"a file now\n"
+
+
+def test_a_path_that_is_not_in_the_target_goes(work: Workspace) -> None:
+    """Restoring a path to a state without it removes it; one that is in neither is refused."""
+    work.write("a", b"1")
+    work.checkpoint("c1")
+    work.write("new/b", b"1")
+    work.checkpoint("c2")
+    work.restore("c1", paths=["new"])
+    assert not work.exists("new")
+    with pytest.raises(PathNotFound):
+        work.restore("c1", paths=["never"])
+
+
+def test_restore_into_a_fork(work: Workspace) -> None:
+    """The state goes into a new fork; this workspace stays as it is."""
+    work.write("a", b"1")
+    work.checkpoint("c1")
+    work.write("a", b"2")
+    assert work.restore("c1", into="old").fork == "old"
+    assert work.read("a") == b"2"
+    assert work.vault.workspace("old").read("a") == b"1"
+    with pytest.raises(InvalidInput):
+        work.restore("c1", into="older", dry_run=True)
+
+
+def test_unknown_target(work: Workspace) -> None:
+    """A state that is not there is named in one error, and nothing changes."""
+    work.write("a", b"1")
+    for name in ("nothing", "HEAD~1", "abcd", "-x", "a..b", "x@{1}", ""):
+        with pytest.raises((CheckpointNotFound, InvalidInput)):
+            work.restore(name)
+    assert work.read("a") == b"1"
+
+
+def test_what_no_checkpoint_holds_stays(work: Workspace) -> None:
+    """A pipe in a directory that a restore removes stays where it is, and is named."""
+    work.write("a", b"1")
+    work.checkpoint("c1")
+    work.write("d/b", b"1")
+    opened = work._opened
+    with opened.locked() as locked, locked.changing() as merged:
+        merged.mknod(merged.resolve(TreePath(b"d")), b"pipe", 0o010644)
+    work.checkpoint("c2")
+    result = work.restore("c1")
+    assert {warning.path for warning in result.warnings if warning.code == "restore.kept"} == {b"d/pipe"}
+    assert not work.exists("d/b")
+    assert work.exists("d/pipe")
+
+
+def test_attributes_come_back(work: Workspace) -> None:
+    """The user's extended attributes of files and directories are part of a state."""
+    work.write("d/a", b"1")
+    opened = work._opened
+    with opened.locked() as locked, locked.changing() as merged:
+        merged.set_xattr(merged.resolve(TreePath(b"d/a")), b"user.k=,%", b"\0\xff")
+        merged.set_xattr(merged.resolve(TreePath(b"d")), b"user.d", b"")
+    work.checkpoint("c1")
+    before = describe_tree(opened.read_view())
+    with opened.locked() as locked, locked.changing() as merged:
+        merged.remove_xattr(merged.resolve(TreePath(b"d/a")), b"user.k=,%")
+        merged.set_xattr(merged.resolve(TreePath(b"d")), b"user.d", b"other")
+    assert {change.path for change in work.checkpoint("c2").sidecar_changed} == {b"d", b"d/a"}
+    work.restore("c1")
+    assert describe_tree(opened.read_view()) == before
+
+
+def test_checkout_and_revert_by_version(work: Workspace) -> None:
+    """Version N is the content of the Nth write that was checkpointed; reverting steps to the one before."""
+    for number in range(1, 6):
+        work.write("f", b"%d" % number)
+        work.write("other", b"%d" % number)
+        work.checkpoint()
+    versions = work.path_versions("f")
+    assert [version.number for version in versions] == [5, 4, 3, 2, 1]
+    assert versions[-1].change.kind == ChangeKind.ADDED
+    for number in range(1, 6):
+        assert b"".join(work.open_read("f", version=number)) == b"%d" % number
+    work.checkout_path("f", version=2)
+    assert work.read("f") == b"2"
+    assert work.read("other") == b"5"
+    assert [version.number for version in work.path_versions("f", limit=1)] == [6]
+    work.revert_path("f")
+    assert work.read("f") == b"5"
+    work.write("f", b"uncommitted")
+    work.revert_path("f")
+    assert work.read("f") == b"5"
+    with pytest.raises(PathUnsuitable):
+        work.checkout_path("f", version=99)
+    with pytest.raises(PathNotFound):
+        work.path_versions("never")
+    with pytest.raises(InvalidInput):
+        work.checkout_path("f")
+
+
+def test_revert_of_a_removal_brings_it_back(work: Workspace) -> None:
+    """A removal is a version too; a path with one version has nothing to go back to."""
+    work.write("f", b"1")
+    work.checkpoint()
+    with pytest.raises(PathUnsuitable):
+        work.revert_path("f")
+    work.remove("f")
+    work.checkpoint()
+    work.revert_path("f")
+    assert work.read("f") == b"1"
+
+
+def test_fold_keeps_times_and_what_was_only_touched(work: Workspace) -> None:
+    """The merged view is the same before and after, times of the root and of directories included."""
+    work.write("d/a", b"1")
+    work.write("d/b", b"1")
+    work.write("c", b"1")
+    work.checkpoint()
+    work.touch("d/a", mtime_ns=OLD_NS)
+    before = describe_tree(work._opened.read_view(), times=True)
+    work.fold()
+    assert describe_tree(work._opened.read_view(), times=True) == before
+    assert sorted(os.listdir(work._opened.layout.upper)) == ["d"]
+    assert work.status().clean
+    assert not work.fold()
