@@ -168,7 +168,8 @@ class Channel:
         """Wait for a request; False when the tree is unmounted."""
         while True:
             try:
-                os.readv(self.fd, [request.buffer])
+                if not os.readv(self.fd, [request.buffer]):
+                    return False
             except OSError as error:
                 if error.errno in _GONE:
                     return False

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import operator
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import compress
 
 from avfs_git.gitstore.source import ObjectSource, Tree
@@ -32,17 +32,25 @@ _LETTERS: Mapping[ChangeKind, str] = {
 }
 
 
-def diff_trees(source: ObjectSource, old: Oid | None, new: Oid | None, *, paths: Sequence[TreePath] = ()) -> list[ChangedFile]:
+def diff_trees(
+    source: ObjectSource,
+    old: Oid | None,
+    new: Oid | None,
+    *,
+    paths: Sequence[TreePath] = (),
+    size_of: Callable[[Oid], int] | None = None,
+) -> list[ChangedFile]:
     """List the files that differ between two trees, by path; None is the empty tree.
 
     A directory in place of a file, or the reverse, comes as one file deleted or added and the files below.
-    A directory that holds no file does not count. Sizes are not looked up.
+    A directory that holds no file does not count.
 
     Args:
         source: Where the trees are read from; only those on the way to a difference are.
         old: The tree before.
         new: The tree after.
         paths: Files and directories to keep to; all if there are none.
+        size_of: Tells how large a blob is; sizes stay unknown without it.
     """
     changes: list[ChangedFile] = []
     wanted = _Wanted.of(paths)
@@ -65,12 +73,14 @@ def diff_trees(source: ObjectSource, old: Oid | None, new: Oid | None, *, paths:
                 pending.append((path + b"/", old_below, new_below, below))
             # What is asked for below a file is not that file.
             if (was is not None or now is not None) and below is None:
-                changes.append(changed_file(TreePath(path), was, now))
+                changes.append(changed_file(TreePath(path), was, now, size_of))
     changes.sort(key=operator.attrgetter("path"))
     return changes
 
 
-def changed_file(path: TreePath, old: Entry | None, new: Entry | None) -> ChangedFile:
+def changed_file(
+    path: TreePath, old: Entry | None, new: Entry | None, size_of: Callable[[Oid], int] | None = None
+) -> ChangedFile:
     """Describe what became of a path, of whose entries at least one is there and which differ."""
     if old is None:
         kind = ChangeKind.ADDED
@@ -89,26 +99,7 @@ def changed_file(path: TreePath, old: Entry | None, new: Entry | None) -> Change
         new_oid=None if new is None else new[1].hex(),
         old_mode=None if old is None else old[0],
         new_mode=None if new is None else new[0],
-    )
-
-
-def with_sizes(source: ObjectSource, changes: Iterable[ChangedFile]) -> tuple[ChangedFile, ...]:
-    """Look up how large the new content of each change is; costs the header of each object."""
-    return tuple(
-        change
-        if change.new_oid is None or change.new_mode == MODE_GITLINK
-        else ChangedFile(
-            change.path,
-            change.kind,
-            change.old_path,
-            change.old_oid,
-            change.new_oid,
-            change.old_mode,
-            change.new_mode,
-            source.blob_size(Oid(bytes.fromhex(change.new_oid))),
-            change.similarity,
-        )
-        for change in changes
+        size=None if new is None or size_of is None or new[0] == MODE_GITLINK else size_of(new[1]),
     )
 
 

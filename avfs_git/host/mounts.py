@@ -87,9 +87,7 @@ def mount_fuse(
     return _mount_by_helper(directory, [*options, f"subtype={subtype}", f"fsname={escaped}"])
 
 
-def _mount_as_root(
-    directory: Path, source: str, subtype: str, *, read_only: bool, allow_other: bool, max_read: int
-) -> int:
+def _mount_as_root(directory: Path, source: str, subtype: str, *, read_only: bool, allow_other: bool, max_read: int) -> int:
     try:
         fd = os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:

@@ -18,14 +18,16 @@ from collections.abc import Iterable
 
 from avfs_git import faults
 from avfs_git.host.beneath import Descriptor, chmod_at, open_at
+from avfs_git.host.durable import write_all
 from avfs_git.host.xattrs import entry_of, remove_xattr, write_xattr
+from avfs_git.vfs.content import SPOOL_ABOVE, ReadingView
 from avfs_git.vfs.inodes import Node
 from avfs_git.vfs.lower import LowerEntry
 from avfs_git.vfs.upper import put_times, remove_stray, store_xattr_name
-from avfs_git.vfs.view import SPOOL_ABOVE, MergedView, fail, write_all
+from avfs_git.vfs.view import fail
 
 
-class CopyingView(MergedView):
+class CopyingView(ReadingView):
     """The merged view with everything that changes nodes without changing names."""
 
     # --- copying up ----------------------------------------------------------------------------------------

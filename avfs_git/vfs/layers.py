@@ -16,7 +16,7 @@ from avfs_git.host.beneath import OPEN_DIR, OPEN_LIST, Descriptor, open_at, open
 from avfs_git.host.xattrs import entry_of, list_xattrs, read_xattr
 from avfs_git.paths import TreePath, components
 from avfs_git.vfs.scan import DIRECTORY, FILE, WHITEOUT, Found, kind_of_mode
-from avfs_git.vfs.upper import UpperLayer, check_file_marks, is_whiteout, is_xattr_whiteout, read_dir_marks, read_user_xattrs
+from avfs_git.vfs.upper import UpperLayer, is_whiteout, is_xattr_whiteout, read_dir_marks, read_user_xattrs
 
 _OPEN_DIRECTORIES = 64
 _OPEN_FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe put in a file's place must not hang the reader
@@ -69,22 +69,16 @@ class UpperReader:
         return Found(name, found, WHITEOUT if is_whiteout(found) else kind, opaque=False)
 
     def open_file(self, path: TreePath, name: bytes) -> int:
-        """Open a file for reading, after a look at its marks."""
-        fd = open_at(self._directories.get(path), name, _OPEN_FILE)
-        try:
-            check_file_marks(fd, path + b"/" + name if path else name)
-        except BaseException:
-            os.close(fd)
-            raise
-        return fd
+        """Open a file for reading."""
+        return open_at(self._directories.get(path), name, _OPEN_FILE)
 
     def read_link(self, path: TreePath, name: bytes) -> bytes:
         """Read a symbolic link."""
         return os.fsencode(os.readlink(name, dir_fd=self._directories.get(path)))
 
-    def file_xattrs(self, fd: int) -> Xattrs:
-        """Read the user's own attributes of an open file."""
-        found = read_user_xattrs(fd, b"")
+    def file_xattrs(self, fd: int, path: TreePath) -> Xattrs:
+        """Read the user's own attributes of an open file, after a look at its marks."""
+        found = read_user_xattrs(fd, path)
         return tuple(sorted((name, value) for name, value in found.items() if name.startswith(b"user."))) if found else ()
 
     def dir_xattrs(self, path: TreePath) -> Xattrs:
@@ -144,7 +138,7 @@ class PlainDirectory:
         """Read a symbolic link."""
         return os.fsencode(os.readlink(name, dir_fd=self._directories.get(path)))
 
-    def file_xattrs(self, fd: int) -> Xattrs:
+    def file_xattrs(self, fd: int, path: TreePath) -> Xattrs:  # noqa: ARG002 - a plain directory has no marks to name
         """Read the user's attributes of an open file."""
         return _read_plain_xattrs(fd)
 

@@ -2,11 +2,11 @@
 
 Decided here: how a path leads to a node (symbolic links are followed inside the workspace and nowhere else), and
 how a file is replaced as a whole. `MergedTree` is the one class that the rest of avfs uses: its nodes and names
-come from `vfs.view`, `vfs.copyup` and `vfs.namespace`, whose assumptions hold here, too.
+come from `vfs.view`, `vfs.content`, `vfs.copyup` and `vfs.namespace`, whose assumptions hold here, too.
 
 A file that is written as a whole is made complete in `work` and gets its name in one step, so that nobody reads
-half of it and a kill leaves the old content or the new. Only a file with several hard links is written in place,
-because its other names must see the change.
+half of it and a kill leaves the old content or the new. Written in place is only a file with several hard links,
+because its other names must see the change, and one whose directory is closed to an ordinary user.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from avfs_git import faults
 from avfs_git.errors import PathEscapes
+from avfs_git.host.durable import write_all
 from avfs_git.paths import TreePath
 from avfs_git.vfs.copyup import write_pieces
 from avfs_git.vfs.inodes import Node
 from avfs_git.vfs.namespace import Namespace, Owner
 from avfs_git.vfs.upper import put_times
-from avfs_git.vfs.view import Attr, Listed, OnChange, fail, write_all
+from avfs_git.vfs.view import Attr, Listed, OnChange, fail
 
 __all__ = ["Attr", "Listed", "MergedTree", "Node", "OnChange"]
 

@@ -112,6 +112,4 @@ def _attributes_differ(was: LowerEntry, wanted: LowerEntry) -> bool:
 
 
 def _files_differ(was: LowerEntry, wanted: LowerEntry) -> bool:
-    return (
-        was.oid != wanted.oid or was.kind != wanted.kind or was.tracked != wanted.tracked or _attributes_differ(was, wanted)
-    )
+    return was.oid != wanted.oid or was.kind != wanted.kind or was.tracked != wanted.tracked or _attributes_differ(was, wanted)

@@ -50,8 +50,11 @@ class Layer(Protocol):
         """Read a symbolic link."""
         ...
 
-    def file_xattrs(self, fd: int) -> tuple[tuple[bytes, bytes], ...]:
-        """Read the user's own extended attributes of an open file, sorted."""
+    def file_xattrs(self, fd: int, path: TreePath) -> tuple[tuple[bytes, bytes], ...]:
+        """Read the user's own extended attributes of an open file, sorted.
+
+        Raises LayerNotUnderstood if a mark says that the file is not what it seems; its content is not to be used then.
+        """
         ...
 
     def dir_xattrs(self, path: TreePath) -> tuple[tuple[bytes, bytes], ...]:

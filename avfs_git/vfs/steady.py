@@ -71,7 +71,7 @@ def read_steadily(
             reach("capture.file_read")
             after = os.fstat(fd)
             if oid is not None and _is_same(now, after):
-                return Reading(oid, after, layer.file_xattrs(fd))
+                return Reading(oid, after, layer.file_xattrs(fd, join(directory, name)))
             now = after
         raise FileChanging(join(directory, name))
     finally:

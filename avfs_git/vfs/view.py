@@ -1,8 +1,8 @@
 """The merged view: what a workspace shows, its upper layer over its lower one.
 
-Decided here: which entry is visible under which name, what its attributes are, and how it is read. `vfs.copyup`
-adds changing what is visible, `vfs.namespace` adds names, `vfs.merged` adds paths; `MergedTree` there is what
-everybody uses.
+Decided here: which entry is visible under which name, and what its attributes are. `vfs.content` adds reading
+files, `vfs.copyup` changing what is visible, `vfs.namespace` names, `vfs.merged` paths; `MergedTree` there is
+what everybody uses.
 
 What is on disk in the upper layer is the truth. A view remembers which entries exist where, so one view at a
 time may be used while the workspace lock is held; after somebody else may have changed the layer, `forget_all`
@@ -33,9 +33,6 @@ from avfs_git.vfs.upper import (
     read_user_xattrs,
 )
 
-READ_CHUNK = 65_536
-SPOOL_ABOVE = 1 << 20
-"""Lower files larger than this are read piecewise from a hidden copy, so that no read holds one whole."""
 _TYPE = 0o170000
 _LOWER_DIR_SIZE = 4096
 
@@ -74,7 +71,7 @@ def fail(number: int, name: bytes = b"") -> OSError:
 
 
 class MergedView:
-    """Nodes of the merged view, and reading them."""
+    """Nodes of the merged view, their directories and attributes."""
 
     def __init__(
         self, lower: LowerTree, upper: UpperLayer, *, reserve_git: bool = True, on_change: OnChange | None = None
@@ -492,8 +489,6 @@ class MergedView:
             raise fail(errno.ENODATA, name)
         return found
 
-    # --- content -------------------------------------------------------------------------------------------
-
     def readlink(self, node: Node) -> bytes:
         """Read the target of a symbolic link.
 
@@ -512,91 +507,6 @@ class MergedView:
         if entry is None:
             raise fail(errno.ENOENT, node.name)
         return self.lower.read(entry)
-
-    def read(self, node: Node, size: int, offset: int) -> bytes:
-        """Read a piece of a file; short only at its end."""
-        with self._lock:
-            if node.kind != stat.S_IFREG:
-                raise fail(errno.EISDIR if node.is_dir else errno.EINVAL, node.name)
-            entry = None if node.upper else node.lower
-            held = None if entry is not None and self.lower.size_of(entry) <= SPOOL_ABOVE else self._readable(node)
-        if held is not None:
-            return read_at(held.fd, size, offset)
-        if entry is None:
-            raise fail(errno.ENOENT, node.name)
-        return self.lower.read(entry)[offset : offset + size]
-
-    def _readable(self, node: Node) -> Descriptor:
-        if node.upper:
-            return self._data_fd(node, write=False)
-        entry = node.lower
-        if entry is None:
-            raise fail(errno.ENOENT, node.name)
-        found = node.descriptor
-        if found is None:
-            found = Descriptor(self._spool(entry))
-            POOL.keep(node, found)
-        return found
-
-    def _spool(self, entry: LowerEntry) -> int:
-        """Copy a lower file to one without a name, which can be read at any place in bounded memory."""
-        fd = self.upper.make_hidden_file()
-        try:
-            for piece in self.lower.stream(entry):
-                write_all(fd, piece)
-        except BaseException:
-            os.close(fd)
-            raise
-        return fd
-
-    def read_all(self, node: Node) -> bytes:
-        """Read a whole file."""
-        with self._lock:
-            if node.kind != stat.S_IFREG:
-                raise fail(errno.EISDIR if node.is_dir else errno.EINVAL, node.name)
-            if not node.upper:
-                entry = node.lower
-                if entry is None:
-                    raise fail(errno.ENOENT, node.name)
-                fd = -1
-            elif node.held is not None or node.parent is None:
-                held = self._data_fd(node, write=False)
-                fd = os.dup(held.fd)
-            else:
-                directory = self._dir_fd(node.parent)
-                fd = open_at(directory.fd, node.name, os.O_RDONLY | os.O_NONBLOCK)
-        if fd < 0:
-            assert entry is not None  # noqa: S101 - looked at under the lock
-            return self.lower.read(entry)
-        try:
-            data = os.pread(fd, READ_CHUNK, 0)
-            if len(data) < READ_CHUNK:
-                return data
-            pieces = [data]
-            offset = len(data)
-            # The size is a hint: the file may grow meanwhile, and its end is where nothing more comes.
-            while data := os.pread(fd, max(READ_CHUNK, os.fstat(fd).st_size - offset), offset):
-                pieces.append(data)
-                offset += len(data)
-            return b"".join(pieces)
-        finally:
-            os.close(fd)
-
-    def stream(self, node: Node, chunk: int = 1 << 20) -> Iterator[bytes]:
-        """Read a file in pieces, in bounded memory; what it is at the start is read, should it be replaced."""
-        with self._lock:
-            if node.kind != stat.S_IFREG:
-                raise fail(errno.EISDIR if node.is_dir else errno.EINVAL, node.name)
-            entry = None if node.upper else node.lower
-            held = self._data_fd(node, write=False) if entry is None else None
-        if held is None:
-            assert entry is not None  # noqa: S101 - one of the two is there
-            yield from self.lower.stream(entry)
-            return
-        offset = 0
-        while data := os.pread(held.fd, chunk, offset):
-            yield data
-            offset += len(data)
 
     # --- reporting -----------------------------------------------------------------------------------------
 
@@ -641,23 +551,3 @@ def _attr_of(ino: int, found: os.stat_result) -> Attr:
         found.st_mtime_ns,
         found.st_ctime_ns,
     )
-
-
-def read_at(fd: int, size: int, offset: int) -> bytes:
-    """Read a piece of an open file; short only at its end."""
-    data = os.pread(fd, size, offset)
-    while 0 < len(data) < size:
-        more = os.pread(fd, size - len(data), offset + len(data))
-        if not more:
-            break
-        data += more
-    return data
-
-
-def write_all(fd: int, data: bytes | memoryview) -> None:
-    """Write all of some data at a descriptor's place."""
-    done = os.write(fd, data)
-    if done < len(data):
-        view = memoryview(data)
-        while done < len(data):
-            done += os.write(fd, view[done:])

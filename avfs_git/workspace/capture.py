@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -84,6 +84,8 @@ class Captured:
     warnings: list[Warning] = field(default_factory=list)
     sidecar_touched: bool = False
     """Whether the sidecar may differ from the previous one in more than times."""
+    sizes: dict[Oid, int] = field(default_factory=dict)
+    """How large the files are that were read just now."""
     blob_paths: dict[Oid, TreePath] = field(default_factory=dict)
     """Where the content of blobs that were read just now can be found."""
 
@@ -385,6 +387,8 @@ class Capture:
                 )
                 return
         oid, final, xattrs = read_steadily(self._layer, frame.path, name, found.stat, self._sink, self._known.get(path))
+        if self._learn:
+            self._result.sizes[oid] = final.st_size
         if self._remember:
             self._result.blob_paths[oid] = path
         if final is not found.stat:
@@ -423,17 +427,18 @@ class Capture:
 
     def _is_ignored_dir(self, frame: _Frame) -> bool:
         if frame.ignored is None:
-            assert frame.parent is not None  # noqa: S101 - the root's is known
-            frame.ignored = self._is_ignored_dir(frame.parent) or self._ignore.is_ignored(frame.path, is_dir=True)
-        return frame.ignored
+            for here in _undecided(frame, lambda one: one.ignored):
+                assert here.parent is not None  # noqa: S101 - the root's is known
+                here.ignored = here.parent.ignored or self._ignore.is_ignored(here.path, is_dir=True)
+        return bool(frame.ignored)
 
     def _is_nested(self, frame: _Frame) -> bool:
         """Whether a directory is, or is in, a repository of its own: it holds `.git` and nothing tracked."""
         if frame.nested is None:
-            assert frame.parent is not None  # noqa: S101 - the root's is known
-            self._load(frame)
-            frame.nested = self._is_nested_with(frame, git_present=_GIT in frame.side)
-        return frame.nested
+            for here in _undecided(frame, lambda one: one.nested):
+                self._load(here)
+                here.nested = self._is_nested_with(here, git_present=_GIT in here.side)
+        return bool(frame.nested)
 
     def _is_nested_with(self, frame: _Frame, *, git_present: bool) -> bool:
         assert frame.parent is not None  # noqa: S101 - the root's is known
@@ -587,6 +592,19 @@ class Capture:
 
     def _warn(self, code: str, path: TreePath, what: str) -> None:
         self._result.warnings.append(Warning(code, f"'{show_path(path)}' {what}", path))
+
+
+def _undecided(frame: _Frame, known: Callable[[_Frame], bool | None]) -> list[_Frame]:
+    """List a directory and those above it of which something is not known yet, the uppermost first.
+
+    A loop, because trees may be deeper than Python's own stack.
+    """
+    found = []
+    here: _Frame | None = frame
+    while here is not None and known(here) is None:
+        found.append(here)
+        here = here.parent
+    return found[::-1]
 
 
 def _put(entries: dict[bytes, _T], name: bytes, value: _T | None) -> None:

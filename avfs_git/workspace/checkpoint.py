@@ -27,7 +27,7 @@ from avfs_git.gitstore.objects import KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.packs import consolidate_packs, remove_leftovers
 from avfs_git.gitstore.packwriter import DryWriter, PackWriter
 from avfs_git.gitstore.refs import RefChange
-from avfs_git.gitstore.treediff import diff_trees, with_sizes
+from avfs_git.gitstore.treediff import diff_trees
 from avfs_git.gitstore.trees import EMPTY_TREE, find_entry
 from avfs_git.model import ChangedFile, CheckpointResult, Status
 from avfs_git.paths import Oid, TreePath, check_label
@@ -70,13 +70,18 @@ def take(
     before = locked.opened.synced_trees()[1]
     captured = locked.capture(sink, known=known, remember_blobs=remember_blobs, index=index)
     head, commit = locked.head()
-    changed = diff_trees(sink, commit.tree if commit else None, captured.tree)
+
+    def size_of(oid: Oid) -> int:
+        known_size = captured.sizes.get(oid)
+        return sink.blob_size(oid) if known_size is None else known_size
+
+    changed = diff_trees(sink, commit.tree if commit else None, captured.tree, size_of=size_of)
     recorded = recorded_sidecar(locked, commit)
     if recorded == before and not captured.sidecar_touched:
         sidecar_changed = []
     else:
         sidecar_changed = diff_sidecars(sink, recorded, captured.sidecar)
-    return Taken(captured, head, commit, with_sizes(sink, changed), tuple(sidecar_changed))
+    return Taken(captured, head, commit, tuple(changed), tuple(sidecar_changed))
 
 
 def recorded_sidecar(locked: LockedWorkspace, commit: Commit | None) -> Oid | None:

@@ -26,7 +26,7 @@ from avfs_git.gitstore.repository import common_dir, find_git_dir, import_object
 from avfs_git.host.boot import read_boot_id
 from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.model import Identity, Warning
-from avfs_git.paths import Oid, TreePath, join, split
+from avfs_git.paths import Oid, TreePath, check_fork_name, join, split
 from avfs_git.vfs.layers import PlainDirectory
 from avfs_git.workspace.capture import Capture, Captured
 from avfs_git.workspace.format import HEADS, SIDECARS, WorkspaceState
@@ -63,10 +63,12 @@ def create_vault(
         clock_ns: The time of it.
 
     Raises:
+        InvalidName: If no fork may have the name of the first one.
         VaultExists: If something is there.
         NotAVault: If the source is a repository that cannot be read safely.
         HostError: If the source or the disk cannot be used. Nothing is left behind.
     """
+    check_fork_name(branch)
     if git_dir.exists():
         raise VaultExists(git_dir.name.removesuffix(".git"))
     if source is not None and not source.is_dir():

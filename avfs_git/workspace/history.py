@@ -7,6 +7,7 @@ only; walks no further than it was asked to.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 
 from avfs_git.errors import CheckpointNotFound, PathNotFound, PathUnsuitable
@@ -14,8 +15,8 @@ from avfs_git.gitstore import history as commits
 from avfs_git.gitstore.commits import Commit
 from avfs_git.gitstore.repository import read_shallow
 from avfs_git.gitstore.source import ObjectSource
-from avfs_git.gitstore.treediff import diff_trees, with_sizes
-from avfs_git.gitstore.trees import EMPTY_TREE, MODE_TREE
+from avfs_git.gitstore.treediff import diff_trees
+from avfs_git.gitstore.trees import EMPTY_TREE, MODE_GITLINK, MODE_TREE
 from avfs_git.model import ChangedFile, Checkpoint, CheckpointDetails, Identity, LogEntry, PathVersion
 from avfs_git.paths import Oid, TreePath
 from avfs_git.vfs.lower import LowerTree
@@ -78,7 +79,7 @@ def describe_checkpoint(vault: OpenVault, name: str, *, fork: str | None) -> Che
         files=files,
         total_size=size,
         sidecar_files=_count_sidecar(vault.store, sidecar) if sidecar is not None else 0,
-        changed_files=with_sizes(vault.store, diff_trees(vault.store, parent, commit.tree)),
+        changed_files=tuple(diff_trees(vault.store, parent, commit.tree, size_of=vault.store.blob_size)),
     )
 
 
@@ -89,7 +90,7 @@ def _count_tree(source: ObjectSource, tree: Oid) -> tuple[int, int]:
         for mode, oid in source.read_tree(stack.pop()).values():
             if mode == MODE_TREE:
                 stack.append(oid)
-            elif mode != 0o160000:
+            elif mode != MODE_GITLINK:
                 files += 1
                 size += source.blob_size(oid)
     return files, size
@@ -117,7 +118,7 @@ def read_log(vault: OpenVault, rev: str, *, fork: str | None, limit: int, with_f
         changed: tuple[ChangedFile, ...] = ()
         if with_files:
             parent = _tree_before(vault, oid, commit)
-            changed = with_sizes(vault.store, diff_trees(vault.store, parent, commit.tree))
+            changed = tuple(diff_trees(vault.store, parent, commit.tree, size_of=vault.store.blob_size))
         entries.append(LogEntry(vault.describe(oid, fork=fork, labels=labels), changed))
     return entries
 
@@ -136,7 +137,6 @@ def list_path_versions(vault: OpenVault, fork: str, path: TreePath, *, limit: in
         raise PathNotFound(path)
     total = len(found)
     shown = list(islice(found, limit))
-    changes = with_sizes(vault.store, (change for _, _, change in shown))
     return [
         PathVersion(
             number=total - at,
@@ -144,10 +144,16 @@ def list_path_versions(vault: OpenVault, fork: str, path: TreePath, *, limit: in
             message=commit.message.rstrip("\n"),
             author=Identity(commit.author.name, commit.author.email),
             created_at_ns=commit.committer.when_s * 1_000_000_000,
-            change=changes[at],
+            change=_with_size(vault, change),
         )
-        for at, (oid, commit, _) in enumerate(shown)
+        for at, (oid, commit, change) in enumerate(shown)
     ]
+
+
+def _with_size(vault: OpenVault, change: ChangedFile) -> ChangedFile:
+    if change.new_oid is None or change.new_mode in (MODE_TREE, MODE_GITLINK):
+        return change
+    return replace(change, size=vault.store.blob_size(Oid(bytes.fromhex(change.new_oid))))
 
 
 def find_version(vault: OpenVault, fork: str, path: TreePath, number: int) -> PathVersion:

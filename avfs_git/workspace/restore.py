@@ -28,7 +28,7 @@ from avfs_git.gitstore.objects import KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.packwriter import DryWriter, PackWriter
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.source import ObjectSource
-from avfs_git.gitstore.treediff import diff_trees, with_sizes
+from avfs_git.gitstore.treediff import diff_trees
 from avfs_git.gitstore.trees import EMPTY_TREE, edit_tree, find_entry
 from avfs_git.host.durable import host_errors, write_all
 from avfs_git.model import ChangedFile, RestoreResult, Warning
@@ -164,10 +164,10 @@ def _preview(
     wanted: tuple[Oid | None, Oid | None],
     paths: Sequence[TreePath],
 ) -> tuple[tuple[ChangedFile, ...], tuple[ChangedFile, ...]]:
-    files = diff_trees(source, now[0], wanted[0], paths=paths)
+    files = diff_trees(source, now[0], wanted[0], paths=paths, size_of=source.blob_size)
     touched = {step.path for step in steps}
     untracked = [change for change in diff_sidecars(source, now[1], wanted[1]) if not paths or change.path in touched]
-    return with_sizes(source, files), tuple(untracked)
+    return tuple(files), tuple(untracked)
 
 
 def _save(locked: LockedWorkspace, description: str) -> tuple[str | None, Trees]:
@@ -333,8 +333,11 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> tuple[list[Chan
         vault.oplog.append(replay.record)
         # The sidecar that was captured is stored nowhere: what differs from the target's is times alone.
         captured.tree, captured.sidecar = wanted
-        locked.mark_captured(captured, commit=replay.state)
-    return list(with_sizes(vault.store, diff_trees(vault.store, now[0], wanted[0]))), saved
+        if change.warnings:
+            locked.opened.drop_cache()  # something stayed: the workspace is not quite in that state
+        else:
+            locked.mark_captured(captured, commit=replay.state)
+    return diff_trees(vault.store, now[0], wanted[0], size_of=vault.store.blob_size), saved
 
 
 def _hex(oid: Oid | None) -> str | None:
@@ -357,6 +360,8 @@ class _Application:
     target: LowerTree
     known: dict[TreePath, KnownContent] = field(default_factory=dict)
     warnings: list[Warning] = field(default_factory=list)
+    in_the_way: set[TreePath] = field(default_factory=set)
+    """Where something that no checkpoint holds stays in the place of what was wanted."""
 
     def apply(self, steps: Sequence[Step]) -> None:
         """Carry the steps out; on failure, only whole steps have been."""
@@ -448,14 +453,15 @@ class _Application:
             self._set_attributes(merged.root, entry)
             return
         directory, name = split(path)
+        if self.in_the_way and self._is_below_what_stays(path):
+            return
         parent = self._node(directory)
+        if (step.before is None or step.is_removal) and self._stays(parent, name, path, entry):
+            return
         if entry.is_dir:
             with contextlib.suppress(FileExistsError):
                 merged.mkdir(parent, name, entry.mode & 0o7777)
-            node = merged.lookup(parent, name)
-            if not node.is_dir:
-                return
-            self._set_attributes(node, entry)
+            self._set_attributes(merged.lookup(parent, name), entry)
         elif entry.kind == "symlink":
             target = self.target.read(entry)
             if step.before is not None and not step.is_removal:
@@ -472,6 +478,30 @@ class _Application:
             if step.before is not None and step.before.tracked != entry.tracked:
                 # Nothing in it changes, but the next capture has to look at it: it moves between tree and sidecar.
                 merged.utimens(node, mtime_ns=merged.getattr(node).mtime_ns)
+
+    def _stays(self, parent: Node, name: bytes, path: TreePath, entry: LowerEntry) -> bool:
+        """Whether something is in the place of an entry that the state before did not hold: nothing else has it."""
+        try:
+            there = self.locked.merged.lookup(parent, name)
+        except FileNotFoundError:
+            return False
+        if there.is_dir and entry.is_dir:
+            return False
+        self.in_the_way.add(path)
+        if not there.is_dir:  # of a directory that stays, what keeps it is named already
+            self._keep(path)
+        return True
+
+    def _is_below_what_stays(self, path: TreePath) -> bool:
+        here = path
+        while here:
+            here, _ = split(here)
+            if here in self.in_the_way:
+                return True
+        return False
+
+    def _keep(self, path: TreePath) -> None:
+        self.warnings.append(Warning("restore.kept", f"'{show_path(path)}' is in no checkpoint and stays", path))
 
     def _set_attributes(self, node: Node, entry: LowerEntry) -> None:
         merged = self.locked.merged

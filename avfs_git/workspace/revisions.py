@@ -107,8 +107,10 @@ def peel_to_commit(vault: OpenVault, oid: Oid) -> Oid:
 
 def _may_be_ref(name: str) -> bool:
     parts = name.split("/")
-    return bool(name) and not re.search(r"[\x00-\x20\x7f~^:?*\[\\]|@\{", name) and all(
-        part and not part.startswith(".") and not part.endswith(".lock") for part in parts
+    return (
+        bool(name)
+        and not re.search(r"[\x00-\x20\x7f~^:?*\[\\]|@\{", name)
+        and all(part and not part.startswith(".") and not part.endswith(".lock") for part in parts)
     )
 
 

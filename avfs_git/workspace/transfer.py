@@ -158,7 +158,7 @@ def _import_entry(
     with os.fdopen(fd, "rb", buffering=0) as file:
         node = merged.write_file(there, _pieces(file, tally), mode=stat.S_IMODE(found.stat.st_mode) & 0o777)
         merged.utimens(node, atime_ns=found.stat.st_mtime_ns, mtime_ns=found.stat.st_mtime_ns)
-        for key, value in layer.file_xattrs(fd):
+        for key, value in layer.file_xattrs(fd, join(here, found.name)):
             merged.set_xattr(node, key, value)
     tally.files += 1
 

@@ -54,7 +54,9 @@ def test_two_processes_on_one_fork_lose_no_update(tmp_path: Path) -> None:
         work = vault.workspace()
 
         assert work.read("number") == b"%d" % (2 * count)
-        assert sorted(work.read("lines").decode().splitlines()) == sorted(f"{name} {step}" for name in "ab" for step in range(count))
+        assert sorted(work.read("lines").decode().splitlines()) == sorted(
+            f"{name} {step}" for name in "ab" for step in range(count)
+        )
         work.checkpoint()
 
         assert git(vault.path, "cat-file", "blob", "main:number") == str(2 * count)

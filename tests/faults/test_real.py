@@ -30,8 +30,7 @@ def _fill(point: Path, leave: int) -> Path:
         while size >= BLOCK:
             try:
                 file.write(b"\xa5" * size)
-            except OSError as error:
-                assert error.errno == errno.ENOSPC
+            except OSError:
                 size //= 2
         file.flush()
         length = ballast.stat().st_size
@@ -39,12 +38,17 @@ def _fill(point: Path, leave: int) -> Path:
     return ballast
 
 
-def _big_checkpoint(vault: Vault) -> None:
-    vault.workspace("work").checkpoint("three")
+def _run(action: Callable[[], object]) -> AvfsError | None:
+    """Do something; give the error that it ended with."""
+    try:
+        action()
+    except AvfsError as error:
+        return error
+    return None
 
 
 FULL_DISK: dict[str, Callable[[Vault], object]] = {
-    "checkpoint": _big_checkpoint,
+    "checkpoint": lambda vault: vault.workspace("work").checkpoint("three"),
     "restore": lambda vault: vault.workspace("work").restore("one"),
     "fork": lambda vault: vault.fork("task", source="work"),
     "fork delete": lambda vault: vault.delete_fork("work"),
@@ -61,12 +65,10 @@ def _try_on_full_disk(point: Path, name: str, leave: int) -> None:
     ballast = _fill(point, leave)
     with Avfs(home) as avfs:
         vault = avfs.open_vault("v")
-        try:
-            FULL_DISK[name](vault)
-        except AvfsError as error:
-            assert error.details.get("errno") == errno.ENOSPC, error
-            if name != "fork delete":
-                assert read_files(vault.workspace("work")) == before
+        refused = _run(lambda: FULL_DISK[name](vault))
+        if refused is not None:
+            assert refused.details.get("errno") == errno.ENOSPC, refused
+            assert name == "fork delete" or read_files(vault.workspace("work")) == before
     ballast.unlink()
     with Avfs(home) as avfs:
         vault = avfs.open_vault("v")
@@ -112,10 +114,9 @@ def test_a_vault_that_does_not_fit_is_not_there(mount_dir: Path) -> None:
         for blocks in (0, 2, 8, 32, 128):
             ballast = _fill(disk.point, blocks * BLOCK)
             with Avfs(disk.point / "home") as avfs:
-                try:
-                    avfs.create_vault("v", source=source)
-                except AvfsError as error:
-                    assert error.details.get("errno") == errno.ENOSPC, error
+                refused = _run(lambda avfs=avfs: avfs.create_vault("v", source=source))  # type: ignore[misc]  # a default binds
+                if refused is not None:
+                    assert refused.details.get("errno") == errno.ENOSPC, refused
                     assert avfs.list_vaults() == []
             ballast.unlink()
             with Avfs(disk.point / "home") as avfs:
@@ -145,14 +146,23 @@ INJECTED = [
 @pytest.mark.parametrize(("calls", "what"), INJECTED, ids=[f"{calls}-{what}" for calls, what in INJECTED])
 def test_a_system_call_that_fails_or_kills_loses_nothing(operation: str, calls: str, what: str, tmp_path: Path) -> None:
     """Whichever system call fails, or is the last one, the state is the old one or the new one and work goes on."""
+    strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={calls}", "-e"]
     for when in (1, 2, 3, 5, 8):
         home = tmp_path / str(when)
         vault = make_vault(home, make_source(tmp_path / f"source{when}"))
         before = read_files(vault.workspace("work"))
         vault.close()
         done = subprocess.run(
-            ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={calls}", "-e", f"inject={calls}:{what}:when={when}"]
-            + [sys.executable, "-B", "-m", "tests.support.oneshot", str(home), operation],
+            [
+                *strace,
+                f"inject={calls}:{what}:when={when}",
+                sys.executable,
+                "-B",
+                "-m",
+                "tests.support.oneshot",
+                str(home),
+                operation,
+            ],
             cwd=ROOT,
             check=False,
             capture_output=True,

@@ -40,9 +40,7 @@ def main(git_dir: str, fork: str, directory: str, *options: str) -> None:
     opened = OpenWorkspace(OpenVault(Path(git_dir), name="test"), fork, recover=lambda _: None)
     locked = opened.acquire()
     locked.begin()
-    fd = mount_fuse(
-        Path(directory), source=f"avfs:{fork}", subtype="avfs", allow_other="allow_other" in chosen, max_read=MAX_IO
-    )
+    fd = mount_fuse(Path(directory), source=f"avfs:{fork}", subtype="avfs", allow_other="allow_other" in chosen, max_read=MAX_IO)
     channel = Channel(fd)
     channel.negotiate(writeback=chosen.get("writeback", "1") == "1")
     server = TreeServer(opened.merged, channel)

@@ -49,10 +49,9 @@ class LiveTree:
         """Run some Python in the tree, in a process of its own, as the user who mounted it."""
         if self.user is not None:
             # It becomes that user by itself, who may not be able to reach the interpreter.
-            user = self.user
-            code = f"{_IMPORTS}\nos.setgroups([])\nos.setresgid({user}, {user}, {user})\nos.setresuid({user}, {user}, {user})\n{code}"
-        else:
-            code = f"{_IMPORTS}\n{code}"
+            ids = ", ".join([str(self.user)] * 3)
+            code = f"os.setgroups([])\nos.setresgid({ids})\nos.setresuid({ids})\n{code}"
+        code = f"{_IMPORTS}\n{code}"
         return run_as(None, [sys.executable, "-c", code], Path("/"), TREE=str(self.path)).stdout.decode()
 
     def counts(self) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """One operation on a vault of `tests.support.faults`, as a process of its own that is disturbed from outside.
 
-    python -m tests.support.oneshot HOME checkpoint|restore|fork
+python -m tests.support.oneshot HOME checkpoint|restore|fork
 """
 
 from __future__ import annotations

@@ -96,11 +96,11 @@ class Round:
     bad: list[str] = field(default_factory=list)
 
 
-def run_round(disk: Disk, seed: int) -> Round:
+def run_round(disk: Disk, seed: int, *, unsynced: bool = False) -> Round:
     """Let the workload run for a moment, cut the power, and look at what is left."""
     home = disk.point / f"home{seed}"
     result = Round(disk.kind, seed)
-    acknowledged = interrupt_workload(home, result, disk.cut_power)
+    acknowledged = interrupt_workload(home, result, disk.cut_power, unsynced=unsynced)
     if not acknowledged:
         return result
     disk.unmount()
@@ -113,10 +113,12 @@ def run_round(disk: Disk, seed: int) -> Round:
     return result
 
 
-def interrupt_workload(home: Path, result: Round, interrupt: Callable[[], object]) -> list[dict[str, str]]:
+def interrupt_workload(
+    home: Path, result: Round, interrupt: Callable[[], object], *, unsynced: bool = False
+) -> list[dict[str, str]]:
     """Start the workload, interrupt it at a random moment, kill it, and give what it said was acknowledged."""
     worker = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.workload", str(home), str(result.seed)],
+        [sys.executable, "-m", "tests.support.workload", str(home), str(result.seed), *(["unsynced"] if unsynced else [])],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -70,10 +70,9 @@ def checkpoints(home: Path, name: str, count: int) -> None:
 
 def hold(home: Path, name: str, count: int) -> None:
     """Hold the workspace until standard input ends."""
-    with Avfs(home) as avfs:
-        with avfs.open_vault("v").workspace(name)._opened.locked():
-            print("held", flush=True)
-            sys.stdin.read()
+    with Avfs(home) as avfs, avfs.open_vault("v").workspace(name)._opened.locked():
+        print("held", flush=True)
+        sys.stdin.read()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Work without end on a vault, each step said on standard output once it is acknowledged.
 
-    python -m tests.support.workload HOME SEED
+    python -m tests.support.workload HOME SEED [unsynced]
+
+With `unsynced` nothing is forced to disk: what tests of power cuts must notice.
 
 Run as a process of its own by tests that kill it, or take its disk away. The first line of each file is the number
 of the write that made it, so that a later version can be told from an earlier one.
@@ -9,6 +11,7 @@ of the write that made it, so that a later version can be told from an earlier o
 from __future__ import annotations
 
 import json
+import os
 import random
 import sys
 from pathlib import Path
@@ -87,8 +90,10 @@ class Work:
         self.undoable[name] = 0
 
 
-def main(home: str, seed: str) -> None:
+def main(home: str, seed: str, unsynced: str = "") -> None:
     """Work until somebody ends it."""
+    if unsynced:
+        os.fsync = os.fdatasync = lambda _: None
     with Avfs(Path(home)) as avfs:
         work = Work(avfs.create_vault("v"), int(seed))
         work._checkpoint(work.vault.workspace())  # an empty first commit, so that there is one to speak of
@@ -97,4 +102,4 @@ def main(home: str, seed: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    main(*sys.argv[1:4])

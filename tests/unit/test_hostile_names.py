@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs, Vault
-from avfs_git.errors import AvfsError, InvalidInput, InvalidName, InvalidPath, NotAVault, PathEscapes, VaultError, VaultNotFound, WorkspaceError
+from avfs_git.errors import (
+    AvfsError,
+    InvalidInput,
+    InvalidName,
+    InvalidPath,
+    NotAVault,
+    PathEscapes,
+    VaultError,
+    VaultNotFound,
+    WorkspaceError,
+)
 
 REFUSED_EVERYWHERE = [
     "",
@@ -23,7 +33,7 @@ REFUSED_EVERYWHERE = [
     "a\nb",
     "a\tb",
     "x" * 300,
-    "é" * 150,
+    "é" * 160,
     "x.lock",
     "@{-1}",
     "a..b",
@@ -60,7 +70,9 @@ def vault(tmp_path: Path) -> Vault:
     return vault
 
 
-@pytest.mark.parametrize("name", [*(name for name in REFUSED_EVERYWHERE if name != "a..b"), "a/b", "v.git", "$(id)", "a;b", "名前"], ids=ascii)
+@pytest.mark.parametrize(
+    "name", [*(name for name in REFUSED_EVERYWHERE if name != "a..b"), "a/b", "v.git", "$(id)", "a;b", "名前"], ids=ascii
+)
 def test_a_vault_of_a_bad_name_is_refused(name: str, tmp_path: Path) -> None:
     """A vault's name is plain; nothing is made for one that is not, inside the home or outside."""
     with Avfs(tmp_path / "home") as avfs:
@@ -85,6 +97,9 @@ def test_a_fork_of_a_bad_name_is_refused(name: str, vault: Vault) -> None:
     assert _snapshot(vault.path) == before
 
 
+ODD_LABELS = ["a/b", "before the refactor", "$(id)", "名前", "%41"]
+
+
 def _is_one_line(name: str) -> bool:
     return bool(name.strip()) and name.isprintable() and len(name) < 100
 
@@ -105,7 +120,7 @@ def test_a_label_that_is_no_line_of_text_is_refused(name: str, vault: Vault) -> 
     assert _snapshot(vault.path) == before
 
 
-@pytest.mark.parametrize("name", [*filter(_is_one_line, REFUSED_EVERYWHERE), "a/b", "before the refactor", "$(id)", "名前", "%41"], ids=ascii)
+@pytest.mark.parametrize("name", [*filter(_is_one_line, REFUSED_EVERYWHERE), *ODD_LABELS], ids=ascii)
 def test_any_line_of_text_is_a_label(name: str, vault: Vault) -> None:
     """A label may hold what no ref may: it is found, listed, restored and deleted as it was given."""
     work = vault.workspace()
@@ -185,7 +200,12 @@ def test_a_symbolic_link_does_not_lead_out(target: bytes, vault: Vault) -> None:
     """A link may say anything; following it stays inside the workspace."""
     work = vault.workspace()
     work.symlink("loop", target)
-    for call in (lambda: work.read("loop"), lambda: work.write("loop", b"x"), lambda: work.read("loop/x"), lambda: work.list_dir("loop")):
+    for call in (
+        lambda: work.read("loop"),
+        lambda: work.write("loop", b"x"),
+        lambda: work.read("loop/x"),
+        lambda: work.list_dir("loop"),
+    ):
         with pytest.raises(WorkspaceError if target == b"loop" else (PathEscapes, WorkspaceError)):
             call()
 
@@ -196,9 +216,8 @@ def test_a_symbolic_link_does_not_lead_out(target: bytes, vault: Vault) -> None:
 @pytest.mark.parametrize("name", ["nowhere", Path("/nonexistent/vault.git"), Path("/etc/passwd"), Path("/")])
 def test_a_vault_that_is_missing_is_said_to_be(name: str | Path, tmp_path: Path) -> None:
     """Opening what is no vault says so and makes nothing."""
-    with Avfs(tmp_path / "home") as avfs:
-        with pytest.raises(VaultError) as caught:
-            avfs.open_vault(name)
+    with Avfs(tmp_path / "home") as avfs, pytest.raises(VaultError) as caught:
+        avfs.open_vault(name)
 
     assert caught.value.code in {"vault.not_found", "vault.unusable"}
     assert os.listdir(tmp_path) == []

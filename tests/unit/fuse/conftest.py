@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 
 from avfs_git.fuse import protocol as p
-from avfs_git.fuse.channel import Agreed, Channel
-from avfs_git.fuse.server import TreeServer
+from avfs_git.fuse.channel import Channel
 from avfs_git.vfs.lower import LowerTree
-from avfs_git.vfs.merged import MergedTree
+from avfs_git.vfs.merged import MergedTree, OnChange
 from avfs_git.vfs.upper import UpperLayer
-from tests.support.objects import MemoryObjects
+from tests.support.objects import MemorySource
 
 OFFERED = (1 << 44) - 1 & ~(1 << 31)
 
@@ -64,16 +63,33 @@ class Kernel:
 
     def init(self, *, major: int = 7, minor: int = 45, flags: int = OFFERED) -> tuple[Any, ...]:
         """Begin a conversation; give what the server wants."""
-        low = flags & 0xFFFF_FFFF
-        return p.INIT_OUT.unpack(self.ask(p.INIT, 0, p.INIT_IN.pack(major, minor, 1 << 17, low) + (flags >> 32).to_bytes(4, "little") + bytes(44)))
+        return p.INIT_OUT.unpack(self.ask(p.INIT, 0, self.init_body(major=major, minor=minor, flags=flags)))
+
+    @staticmethod
+    def init_body(*, major: int = 7, minor: int = 45, flags: int = OFFERED) -> bytes:
+        """Lay out what the kernel offers."""
+        return p.INIT_IN.pack(major, minor, 1 << 17, flags & 0xFFFF_FFFF) + (flags >> 32).to_bytes(4, sys.byteorder) + bytes(44)
+
+    @staticmethod
+    def make_tree(directory: Path, on_change: OnChange | None = None) -> MergedTree:
+        """Make an empty workspace of two directories."""
+        lower = LowerTree(MemorySource(), None, None, default_mtime_ns=10**18)
+        return MergedTree(lower, UpperLayer(directory / "upper", directory / "work"), on_change=on_change)
+
+    def hang_up(self) -> None:
+        """Unmount."""
+        self.end.close()
 
     def look_up(self, parent: int, name: bytes) -> tuple[Any, ...]:
         """Ask for a name; give the entry."""
         return p.ENTRY_OUT.unpack(self.ask(p.LOOKUP, parent, name + b"\0"))
 
 
+Ends = tuple[Kernel, Channel]
+
+
 @pytest.fixture
-def ends() -> Iterator[tuple[Kernel, Channel]]:
+def ends() -> Iterator[Ends]:
     """A kernel and the channel to it."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in (ours, theirs):
@@ -89,8 +105,6 @@ def tree(tmp_path: Path) -> Iterator[MergedTree]:
     """An empty workspace."""
     (tmp_path / "upper").mkdir()
     (tmp_path / "work").mkdir()
-    tree = MergedTree(
-        LowerTree(MemoryObjects(), None, None, default_mtime_ns=10**18), UpperLayer(tmp_path / "upper", tmp_path / "work")
-    )
+    tree = Kernel.make_tree(tmp_path)
     yield tree
     tree.close()

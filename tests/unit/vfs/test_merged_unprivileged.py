@@ -127,3 +127,31 @@ def test_a_read_only_lower_directory_is_brought_up_as_such(base: Path) -> None:
             tree.create(tree.resolve(_path("dir/sub")), b"file")
 
     as_ordinary_user(work)
+
+
+def test_files_of_a_closed_directory_can_be_written(base: Path) -> None:
+    """What counts is the file's mode, as on any file system, although a file is otherwise replaced by its name."""
+
+    def work() -> None:
+        layers = Layers(base)
+        (layers.lower / "dir").mkdir()
+        for name in ("file", "fixed", "other"):
+            (layers.lower / "dir" / name).write_bytes(b"a long old content")
+        os.setxattr(layers.lower / "dir" / "file", "user.note", b"1")
+        (layers.lower / "dir" / "fixed").chmod(0o444)
+        (layers.lower / "dir").chmod(0o555)
+        tree = layers.open()
+        for content in (b"new", b"newer"):
+            node = tree.write_file(_path("dir/file"), content)
+            assert tree.read_file(_path("dir/file")) == content
+            assert tree.read_xattrs(node) == {b"user.note": b"1"}
+        tree.append(tree.resolve(_path("dir/other")), b"!")
+        with pytest.raises(PermissionError):
+            tree.write_file(_path("dir/fixed"), b"new")
+        with pytest.raises(PermissionError):
+            tree.write_file(_path("dir/more"), b"new")
+        assert stat.S_IMODE(tree.attr(_path("dir")).mode) == 0o555
+        assert describe_tree(tree) == describe_tree(layers.open())
+        assert os.listdir(layers.work) == []
+
+    as_ordinary_user(work)

@@ -1,0 +1,317 @@
+"""The server against requests laid out by hand: no mount, no kernel."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from avfs_git.errors import MountError
+from avfs_git.fuse import protocol as p
+from avfs_git.fuse.channel import Channel
+from avfs_git.fuse.server import TreeServer
+from avfs_git.vfs.merged import MergedTree
+from tests.unit.fuse.conftest import OFFERED, Ends, Kernel
+
+ROOT = p.ROOT_ID
+
+
+@pytest.fixture
+def kernel(ends: Ends, tree: MergedTree) -> Iterator[Kernel]:
+    """A kernel that is being served; at the end the tree is unmounted."""
+    kernel, channel = ends
+    server = TreeServer(tree, channel)
+
+    def serve() -> None:
+        channel.negotiate()
+        server.serve()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    kernel.init()
+    yield kernel
+    kernel.hang_up()
+    thread.join()
+
+
+def _make(kernel: Kernel, name: bytes, mode: int = stat.S_IFREG | 0o644) -> int:
+    entry = p.ENTRY_OUT.unpack(kernel.ask(p.MKNOD, ROOT, p.MKNOD_IN.pack(mode, 0, 0, 0) + name + b"\0"))
+    return int(entry[0])
+
+
+def _write(kernel: Kernel, ino: int, data: bytes, offset: int = 0) -> int:
+    (done,) = p.WRITE_OUT.unpack(kernel.ask(p.WRITE, ino, p.WRITE_IN.pack(0, offset, len(data), 0, 0, 0, 0) + data))
+    return int(done)
+
+
+def _read(kernel: Kernel, ino: int, size: int = 4096, offset: int = 0) -> bytes:
+    return kernel.ask(p.READ, ino, p.READ_IN.pack(0, offset, size, 0, 0, 0, 0))
+
+
+# --- the negotiation ---------------------------------------------------------------------------------------------
+
+
+def _negotiate(ends: Ends, *, writeback: bool = False, **offer: int) -> tuple[int, ...]:
+    kernel, channel = ends
+    agreed: list[object] = []
+    thread = threading.Thread(target=lambda: agreed.append(channel.negotiate(writeback=writeback)))
+    thread.start()
+    reply = kernel.init(**offer)
+    thread.join()
+    assert agreed
+    return reply
+
+
+def test_only_what_the_kernel_offers_is_agreed_on(ends: Ends) -> None:
+    """A flag that the kernel does not know is not asked for."""
+    offered = OFFERED & ~p.HAS_RESEND & ~p.CACHE_SYMLINKS
+    reply = _negotiate(ends, flags=offered)
+    wanted = reply[3] | reply[10] << 32
+
+    assert wanted & ~offered == 0
+    assert wanted & p.NO_OPEN_SUPPORT
+    assert wanted & p.NO_OPENDIR_SUPPORT
+    assert wanted & p.DO_READDIRPLUS
+    assert wanted & p.EXPLICIT_INVAL_DATA
+    assert (reply[6], reply[8]) == (1 << 20, 256)
+
+
+def test_locks_and_acls_stay_with_the_kernel(ends: Ends) -> None:
+    """Nothing is agreed on that would bring requests which nobody answers, nor truncation on open, which is never seen."""
+    reply = _negotiate(ends)
+    posix_locks, atomic_o_trunc, flock_locks, posix_acl = 1 << 1, 1 << 3, 1 << 10, 1 << 20
+
+    assert reply[3] & (posix_locks | atomic_o_trunc | flock_locks | posix_acl) == 0
+
+
+@pytest.mark.parametrize("writeback", [False, True])
+def test_collecting_writes_is_the_callers_choice(ends: Ends, writeback: bool) -> None:
+    """The kernel collects small writes only if that is wanted."""
+    assert bool(_negotiate(ends, writeback=writeback)[3] & p.WRITEBACK_CACHE) is writeback
+
+
+def test_the_lower_of_two_versions_is_spoken(ends: Ends) -> None:
+    """A kernel of another version is answered in one that both know."""
+    assert _negotiate(ends, minor=36)[1] == 36
+    assert _negotiate(ends, minor=99)[1] == p.MINOR_MAX
+
+
+def test_a_newer_major_version_asks_again_in_ours(ends: Ends) -> None:
+    """As the protocol demands, only the version is answered, and the kernel begins anew."""
+    kernel, channel = ends
+    thread = threading.Thread(target=channel.negotiate)
+    thread.start()
+    first = kernel.init(major=8)
+    kernel.init()
+    thread.join()
+
+    assert first[:2] == (p.MAJOR, p.MINOR_MAX)
+
+
+@pytest.mark.parametrize("offer", [{"minor": 30}, {"flags": OFFERED & ~p.NO_OPENDIR_SUPPORT}], ids=repr)
+def test_a_kernel_that_is_too_old_is_refused(ends: Ends, offer: dict[str, int]) -> None:
+    """Where opening would need a request the mount fails with a message, and not later in a program."""
+    kernel, channel = ends
+    failures: list[MountError] = []
+
+    def negotiate() -> None:
+        try:
+            channel.negotiate()
+        except MountError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=negotiate)
+    thread.start()
+    number = kernel.fail(p.INIT, 0, kernel.init_body(**offer))
+    thread.join()
+
+    assert number == errno.EPROTO
+    assert "too old" in failures[0].message
+
+
+# --- requests ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("operation", [p.OPEN, p.OPENDIR, p.FLUSH, p.RELEASE, p.RELEASEDIR, p.CREATE, 39, 40, 52, 999])
+def test_opening_and_closing_need_no_request(kernel: Kernel, operation: int) -> None:
+    """ENOSYS tells the kernel not to ask again; what nobody knows is answered in the same way."""
+    assert kernel.fail(operation, ROOT, bytes(64)) == errno.ENOSYS
+
+
+def test_a_name_that_is_not_there_is_remembered_by_the_kernel(kernel: Kernel) -> None:
+    """The answer to a look in vain is good for ever, because making the name goes through the kernel."""
+    entry = kernel.look_up(ROOT, b"nothing")
+
+    assert entry[0] == 0
+    assert entry[2] == p.FOREVER_S
+
+
+def test_a_file_keeps_its_number_and_content_under_a_new_name(kernel: Kernel) -> None:
+    """Making, writing, renaming and looking up agree on the node."""
+    ino = _make(kernel, b"a\xff")
+    assert _write(kernel, ino, b"data", 2) == 4
+    kernel.ask(p.RENAME2, ROOT, p.RENAME2_IN.pack(ROOT, 0) + b"a\xff\0b\0")
+
+    assert kernel.look_up(ROOT, b"b")[0] == ino
+    assert kernel.look_up(ROOT, b"a\xff")[0] == 0
+    assert _read(kernel, ino) == b"\0\0data"
+    assert _read(kernel, ino, 2, 3) == b"at"
+
+
+def test_an_unlinked_file_lives_until_the_kernel_forgets_it(kernel: Kernel, tree: MergedTree) -> None:
+    """The kernel's reference keeps it; with the last one it is gone, and its number means nothing."""
+    ino = _make(kernel, b"a")
+    _write(kernel, ino, b"data")
+    kernel.look_up(ROOT, b"a")
+    kernel.ask(p.UNLINK, ROOT, b"a\0")
+    assert _read(kernel, ino) == b"data"
+
+    kernel.send(p.FORGET, ino, p.FORGET_IN.pack(1))
+    assert _read(kernel, ino) == b"data"
+    kernel.send(p.BATCH_FORGET, 0, p.BATCH_FORGET_IN.pack(1, 0) + p.FORGET_ONE.pack(ino, 1))
+    assert kernel.fail(p.GETATTR, ino, bytes(16)) == errno.ESTALE
+    assert tree.inodes.find(ino) is None
+
+
+def test_forgetting_what_has_a_name_changes_nothing(kernel: Kernel) -> None:
+    """A file that the kernel dropped from its cache is found again."""
+    ino = _make(kernel, b"a")
+    kernel.send(p.FORGET, ino, p.FORGET_IN.pack(1))
+
+    assert kernel.look_up(ROOT, b"a")[0] != 0
+
+
+def test_attributes_are_set_together(kernel: Kernel) -> None:
+    """Size, mode and times of one request are all there afterwards, the times as given."""
+    ino = _make(kernel, b"a")
+    valid = p.FATTR_SIZE | p.FATTR_MODE | p.FATTR_ATIME | p.FATTR_MTIME
+    body = p.SETATTR_IN.pack(valid, 0, 5, 0, 11, -3, 0, 12, 7, 0, stat.S_IFREG | 0o4711, 0, 0, 0, 0)
+    found = p.ATTR_OUT.unpack(kernel.ask(p.SETATTR, ino, body))
+
+    assert found[3] == 5
+    assert found[5:7] == (11, -3)
+    assert found[8:10] == (12, 7)
+    assert found[11] == stat.S_IFREG | 0o4711
+
+
+@pytest.mark.needs("root")
+def test_writing_takes_set_uid_away_from_a_file_if_the_kernel_says_so(kernel: Kernel) -> None:
+    """Whoever may not give the bit does not keep it by changing the file."""
+    ino = _make(kernel, b"a", stat.S_IFREG | 0o6755)
+    kernel.ask(p.WRITE, ino, p.WRITE_IN.pack(0, 0, 1, p.WRITE_KILL_SUIDGID, 0, 0, 0) + b"x")
+
+    assert p.ATTR_OUT.unpack(kernel.ask(p.GETATTR, ino, bytes(16)))[11] == stat.S_IFREG | 0o755
+
+
+def test_attributes_of_programs_are_asked_for_by_size_first(kernel: Kernel) -> None:
+    """A buffer of no size gives the size, one that is too small ERANGE."""
+    ino = _make(kernel, b"a")
+    kernel.ask(p.SETXATTR, ino, p.SETXATTR_IN.pack(5, 0) + b"user.a\0a\0b\0c")
+
+    assert kernel.ask(p.GETXATTR, ino, p.GETXATTR_IN.pack(0, 0) + b"user.a\0") == p.GETXATTR_OUT.pack(5)
+    assert kernel.ask(p.GETXATTR, ino, p.GETXATTR_IN.pack(99, 0) + b"user.a\0") == b"a\0b\0c"
+    assert kernel.fail(p.GETXATTR, ino, p.GETXATTR_IN.pack(4, 0) + b"user.a\0") == errno.ERANGE
+    assert kernel.fail(p.GETXATTR, ino, p.GETXATTR_IN.pack(99, 0) + b"user.b\0") == errno.ENODATA
+    assert kernel.ask(p.LISTXATTR, ino, p.GETXATTR_IN.pack(99, 0)) == b"user.a\0"
+
+
+def test_a_listing_goes_on_where_it_ended(kernel: Kernel) -> None:
+    """Small pieces give every name once, with `.` and `..`, and pin each node once."""
+    made = {b"f%d" % number: _make(kernel, b"f%d" % number) for number in range(40)}
+    seen: list[bytes] = []
+    position = 0
+    while data := kernel.ask(p.READDIRPLUS, ROOT, p.READ_IN.pack(0, position, 1000, 0, 0, 0, 0)):
+        assert len(data) <= 1000
+        while data:
+            ino = struct.unpack_from("=Q", data)[0]
+            _, position, length, kind = p.DIRENT.unpack_from(data, p.ENTRY_OUT.size)
+            start = p.ENTRY_OUT.size + p.DIRENT.size
+            name = data[start : start + length]
+            seen.append(name)
+            assert ino == made.get(name, 0)
+            assert kind == (8 if name in made else 4)
+            data = data[start + length + 7 & ~7 :]
+
+    assert sorted(seen) == sorted([b".", b"..", *made])
+    assert len(kernel.ask(p.READDIR, ROOT, p.READ_IN.pack(0, 0, 1 << 16, 0, 0, 0, 0))) > 40 * p.DIRENT.size
+
+
+def test_failures_have_the_number_of_the_system(kernel: Kernel) -> None:
+    """Each refusal is the one that POSIX names."""
+    directory = int(p.ENTRY_OUT.unpack(kernel.ask(p.MKDIR, ROOT, p.MKDIR_IN.pack(0o755, 0) + b"d\0"))[0])
+    _make(kernel, b"a")
+    kernel.ask(p.MKDIR, directory, p.MKDIR_IN.pack(0o755, 0) + b"x\0")
+
+    assert kernel.fail(p.RMDIR, ROOT, b"d\0") == errno.ENOTEMPTY
+    assert kernel.fail(p.UNLINK, ROOT, b"nothing\0") == errno.ENOENT
+    assert kernel.fail(p.MKDIR, ROOT, p.MKDIR_IN.pack(0o755, 0) + b"a\0") == errno.EEXIST
+    assert kernel.fail(p.LOOKUP, ROOT, b"n" * 256 + b"\0") == errno.ENAMETOOLONG
+    assert kernel.fail(p.GETATTR, 12345, bytes(16)) == errno.ESTALE
+    assert kernel.fail(p.RENAME2, ROOT, p.RENAME2_IN.pack(ROOT, 4) + b"a\0b\0") == errno.EINVAL
+
+
+def test_slow_requests_are_answered_while_others_are_served(kernel: Kernel) -> None:
+    """Forcing to disk is answered by somebody else, each by its own number, in any order."""
+    ino = _make(kernel, b"a")
+    _write(kernel, ino, b"x" * 1000)
+    waiting = {kernel.send(p.FSYNC, ino, p.FSYNC_IN.pack(0, number & 1)) for number in range(6)}
+    waiting.add(kernel.send(p.GETATTR, ino, bytes(16)))
+    while waiting:
+        unique, number, _ = kernel.receive()
+        assert number == 0
+        waiting.remove(unique)
+
+
+def test_what_changed_is_reported(ends: Ends, tmp_path: Path) -> None:
+    """Every path that a request changes is in the dirty set of whoever serves."""
+    kernel, channel = ends
+    for name in ("upper", "work"):
+        (tmp_path / name).mkdir()
+    changed: set[bytes] = set()
+    tree = kernel.make_tree(tmp_path, on_change=lambda path, deep: changed.add(path))
+
+    def serve() -> None:
+        channel.negotiate()
+        TreeServer(tree, channel).serve()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    kernel.init()
+    ino = _make(kernel, b"a")
+    _write(kernel, ino, b"x")
+    kernel.ask(p.RENAME2, ROOT, p.RENAME2_IN.pack(ROOT, 0) + b"a\0b\0")
+    kernel.hang_up()
+    thread.join()
+    tree.close()
+
+    assert changed == {b"a", b"b"}
+
+
+# --- telling the kernel ------------------------------------------------------------------------------------------
+
+
+def test_notifications_have_no_number(ends: Ends) -> None:
+    """What the kernel is to forget is told in the kernel's layout."""
+    kernel, channel = ends
+    assert channel.forget_content(7)
+    assert channel.forget_name(1, b"name")
+    channel.ask_again()
+
+    assert kernel.receive() == (0, -p.NOTIFY_INVAL_INODE, p.INVAL_INODE_OUT.pack(7, 0, 0))
+    assert kernel.receive() == (0, -p.NOTIFY_INVAL_ENTRY, p.INVAL_ENTRY_OUT.pack(1, 4, 0) + b"name\0")
+    assert kernel.receive() == (0, -p.NOTIFY_RESEND, b"")
+
+
+def test_a_channel_can_be_closed_twice() -> None:
+    """Giving up what is given up already does nothing."""
+    reader, writer = os.pipe()
+    os.close(writer)
+    channel = Channel(reader)
+    channel.close()
+    channel.close()

@@ -1,0 +1,169 @@
+"""What is put back after a power cut, and what stays as it is."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from avfs_git import Avfs, Vault
+from avfs_git.model import Status
+from avfs_git.workspace.oplog import OpRecord
+
+pytestmark = pytest.mark.needs("user-xattrs", "whiteout")
+
+
+class Cut:
+    """A workspace whose machine stops: the vault is on the disk, of the upper layer only what the test leaves."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        with Avfs(home) as avfs:
+            base = avfs.create_vault("v").workspace()
+            base.write("base", b"base\n")
+            base.write("base-deleted", b"gone\n")
+            base.checkpoint()
+            work = avfs.open_vault("v").fork("work")
+            work.write("base", b"changed\n")
+            work.write("new", b"new\n" * 100)
+            work.write("dir/deep/file", b"deep\n")
+            work.write(".gitignore", b"*.o\n")
+            work.write("out.o", b"ignored\n")
+            work.symlink("link", b"new")
+            work.remove("base-deleted")
+            work.checkpoint("saved")
+        self.root = home / "vaults" / "v.git" / "avfs" / "workspaces" / "work"
+        self.upper = self.root / "upper"
+
+    def restart(self) -> Vault:
+        """Start the machine again."""
+        state = self.root / "state"
+        if state.exists():
+            state.write_text(json.dumps({**json.loads(state.read_bytes()), "boot": "the boot before"}))
+        return Avfs(self.home).open_vault("v")
+
+
+@pytest.fixture
+def cut(tmp_path: Path) -> Cut:
+    """A workspace with a checkpoint of one of everything."""
+    return Cut(tmp_path / "home")
+
+
+def _told(status: Status) -> list[str]:
+    return [warning.message.split("'")[1] for warning in status.warnings if warning.code == "workspace.recovered"]
+
+
+def test_nothing_is_put_back_where_nothing_was_lost(cut: Cut) -> None:
+    """After an orderly restart everything is as it was, uncommitted work included, and nothing is told."""
+    with Avfs(cut.home) as avfs:
+        work = avfs.open_vault("v").workspace("work")
+        work.write("new", b"newer\n")
+        work.write("more", b"more\n")
+        work.remove("base")
+    with cut.restart() as vault:
+        work = vault.workspace("work")
+        status = work.status()
+
+        assert [change.path for change in status.changed_files] == [b"base", b"more", b"new"]
+        assert status.warnings == ()
+        assert work.read("new") == b"newer\n"
+        assert not work.exists("base")
+
+
+def test_what_is_missing_comes_back(cut: Cut) -> None:
+    """Files, links, ignored files and directories that a checkpoint acknowledged and the disk lost are put back, and named."""
+    (cut.upper / "dir" / "deep" / "file").unlink()
+    (cut.upper / "dir" / "deep").rmdir()
+    for name in ("base", "new", "out.o", "link", "base-deleted"):
+        (cut.upper / name).unlink()
+    with cut.restart() as vault:
+        work = vault.workspace("work")
+
+        assert work.read("base") == b"changed\n"
+        assert work.read("new") == b"new\n" * 100
+        assert work.read("dir/deep/file") == b"deep\n"
+        assert work.read("out.o") == b"ignored\n"
+        assert work.read_link("link") == b"new"
+        assert not work.exists("base-deleted")
+        assert sorted(_told(work.status())) == ["base", "base-deleted", "dir/deep/file", "link", "new", "out.o"]
+        assert work.status().changed_files == ()
+
+
+def test_what_is_empty_or_older_comes_back(cut: Cut) -> None:
+    """A file that lost its content, or stands there in the version before, is put back; what stood there is kept."""
+    os.truncate(cut.upper / "new", 0)
+    saved = (cut.upper / "base").stat()
+    (cut.upper / "base").write_bytes(b"first version\n")
+    # The version before was last touched before the checkpoint. Its time of change cannot be set, so the log's is moved on.
+    os.utime(cut.upper / "base", ns=(saved.st_atime_ns, saved.st_mtime_ns - 1_000_000_000))
+    with Avfs(cut.home, clock_ns=lambda: 2**62) as avfs:
+        avfs.open_vault("v")._core.oplog.append(_later(avfs.open_vault("v")))
+    with cut.restart() as vault:
+        work = vault.workspace("work")
+
+        assert work.read("new") == b"new\n" * 100
+        assert work.read("base") == b"changed\n"
+        told = [warning.message for warning in work.status().warnings]
+        kept = next(message.rsplit(" ", 1)[1] for message in told if "kept" in message)
+
+        assert b"".join(work.open_read("base", at=kept)) == b"first version\n"
+
+
+def _later(vault: Vault) -> OpRecord:
+    """Make the last operation once more, at the end of time."""
+    record = vault._core.oplog.find_last_state("work")
+    assert record is not None
+    record.created_at_ns = 2**62
+    return record
+
+
+def test_what_is_newer_stays(cut: Cut) -> None:
+    """Uncommitted work that reached the disk is never replaced."""
+    with Avfs(cut.home) as avfs:
+        avfs.open_vault("v").workspace("work").write("new", b"newer, not committed\n")
+    (cut.upper / "base").unlink()
+    with cut.restart() as vault:
+        work = vault.workspace("work")
+
+        assert work.read("new") == b"newer, not committed\n"
+        assert work.read("base") == b"changed\n"
+        assert [change.path for change in work.status().changed_files] == [b"new"]
+
+
+def test_everything_may_be_gone(cut: Cut) -> None:
+    """A fork whose whole workspace never reached the disk comes back as it was last recorded."""
+    vault = cut.restart()
+    vault.close()
+    for path in sorted(cut.root.rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        else:
+            path.unlink()
+    cut.root.rmdir()
+    with Avfs(cut.home) as avfs:
+        vault = avfs.open_vault("v")
+        work = vault.workspace("work")
+
+        assert work.read("base") == b"changed\n"
+        assert work.read("out.o") == b"ignored\n"
+        assert work.status().changed_files == ()
+        assert vault.fork_info("work").parent == "main"
+
+
+def test_it_is_told_until_a_checkpoint_and_no_longer(cut: Cut) -> None:
+    """What was put back is told to whoever asks next, in any process, up to the next checkpoint."""
+    (cut.upper / "new").unlink()
+    with cut.restart() as vault:
+        assert vault.workspace("work").read("new") == b"new\n" * 100
+    with Avfs(cut.home) as avfs:
+        work = avfs.open_vault("v").workspace("work")
+
+        assert _told(work.status()) == ["new"]
+        work.write("more", b"more\n")
+
+        assert [warning.code for warning in work.checkpoint().warnings] == ["workspace.recovered"]
+        assert work.status().warnings == ()
+    with Avfs(cut.home) as avfs:
+        assert avfs.open_vault("v").workspace("work").status().warnings == ()

@@ -1,0 +1,175 @@
+"""Undo, redo and the operation log."""
+
+from __future__ import annotations
+
+import pytest
+
+from avfs_git.errors import CannotUndo, NothingToUndo
+from avfs_git.gitstore.refs import RefChange
+from avfs_git.paths import Oid
+from avfs_git.sdk import Vault, Workspace
+from tests.support.trees import describe_tree
+
+pytestmark = pytest.mark.needs("whiteout", "user-xattrs")
+
+
+def test_undo_of_a_checkpoint_leaves_files(work: Workspace) -> None:
+    """The branch goes back and the files stay, uncommitted; the next checkpoint holds them again."""
+    work.write("a", b"1")
+    first = work.checkpoint("c1").checkpoint
+    work.write("a", b"2")
+    work.checkpoint("c2")
+    work.undo()
+    assert first is not None
+    assert work.checkpoint_details("HEAD").checkpoint.id == first.id
+    assert work.read("a") == b"2"
+    assert [change.path for change in work.status().changed_files] == [b"a"]
+    assert work.checkpoint("again").outcome == "created"
+    with pytest.raises(NothingToUndo):
+        work.redo()
+
+
+def test_undo_takes_the_label_back(work: Workspace) -> None:
+    """A label goes with its checkpoint, and comes back with it."""
+    work.write("a", b"1")
+    work.checkpoint("c1")
+    work.undo()
+    assert work.list_checkpoints() == []
+    assert not work.status().clean
+    work.redo()
+    assert [point.labels for point in work.list_checkpoints()] == [("c1",)]
+    assert work.status().clean
+
+
+def test_undo_all_the_way_and_back(work: Workspace) -> None:
+    """Every state is passed again, in both directions, any number of times."""
+    states = []
+    for number in range(4):
+        work.write("a", b"%d" % number)
+        work.write("x.log", b"%d" % number)
+        work.checkpoint()
+    work.restore("HEAD~3")
+    work.restore("HEAD~2")
+    for _ in range(2):
+        states.clear()
+        undone = 0
+        while True:
+            states.append((work.log() and work.log()[0].checkpoint.id, work.read("a")))
+            try:
+                work.undo()
+            except NothingToUndo:
+                break
+            undone += 1
+        assert undone == 6
+        for state in reversed(states[:-1]):
+            work.redo()
+            assert (work.log()[0].checkpoint.id, work.read("a")) == state
+    assert [operation.kind for operation in work.operations(limit=3)] == ["redo", "redo", "redo"]
+
+
+def test_undo_of_a_restore_saves_what_is_uncommitted(work: Workspace) -> None:
+    """What was written since is kept as a commit that the result names."""
+    work.write("a", b"1")
+    work.checkpoint("c1")
+    work.write("a", b"2")
+    work.checkpoint("c2")
+    work.restore("c1")
+    work.write("b", b"since")
+    result = work.undo()
+    assert work.read("a") == b"2"
+    assert not work.exists("b")
+    assert result.saved is not None
+    assert b"".join(work.open_read("b", at=result.saved)) == b"since"
+    assert work.status().clean
+
+
+def test_a_branch_moved_by_other_hands_is_not_undone(work: Workspace) -> None:
+    """Undo refuses where the branch is no longer where the operation left it; nothing changes."""
+    for number in range(3):
+        work.write("a", b"%d" % number)
+        work.checkpoint()
+    core = work.vault._core
+    head = core.read_head("main")
+    earlier = Oid(bytes.fromhex(work.checkpoint_details("HEAD~2").checkpoint.id))
+    core.refs.update([RefChange("refs/heads/main", head, earlier)])
+    before = describe_tree(work._opened.read_view(), times=True)
+    with pytest.raises(CannotUndo):
+        work.undo()
+    assert describe_tree(work._opened.read_view(), times=True) == before
+    assert core.read_head("main") == earlier
+
+
+def test_forks_have_histories_of_their_own(vault: Vault, work: Workspace) -> None:
+    """Undo in one fork leaves the others alone; for the vault it takes back the last operation of any."""
+    work.write("a", b"1")
+    work.checkpoint()
+    other = vault.fork("other")
+    other.write("a", b"2")
+    other.checkpoint()
+    work.write("a", b"3")
+    work.checkpoint()
+    other.undo()
+    assert len(work.log()) == 2
+    assert len(other.log()) == 1
+    vault.undo()
+    assert len(work.log()) == 1
+    assert {operation.fork for operation in other.operations()} == {"other"}
+
+
+def test_deleted_fork_comes_back_with_everything(vault: Vault, work: Workspace) -> None:
+    """Commits, labels, uncommitted and ignored files of a deleted fork come back with undo, and go again with redo."""
+    work.write(".gitignore", b"*.log\n")
+    work.checkpoint()
+    other = vault.fork("other")
+    other.write("x.log", b"ignored")
+    other.checkpoint("kept")
+    other.write("new", b"uncommitted")
+    before = describe_tree(other._opened.read_view(), times=True)
+    vault.delete_fork("other")
+    assert [fork.name for fork in vault.list_forks()] == ["main"]
+    vault.undo()
+    back = vault.workspace("other")
+    assert describe_tree(back._opened.read_view(), times=True) == before
+    assert [point.labels for point in back.list_checkpoints(limit=1)] == [("kept",)]
+    assert [change.path for change in back.status().changed_files] == [b"new"]
+    vault.redo()
+    assert [fork.name for fork in vault.list_forks()] == ["main"]
+    vault.undo()
+    assert vault.workspace("other").read("new") == b"uncommitted"
+
+
+def test_deleted_label_comes_back(work: Workspace) -> None:
+    """Taking a label away is an operation like any other."""
+    work.write("a", b"1")
+    work.checkpoint("c1")
+    work.delete_checkpoint("c1")
+    assert [point.labels for point in work.list_checkpoints()] == [()]
+    work.undo()
+    assert [point.labels for point in work.list_checkpoints()] == [("c1",)]
+
+
+def test_labelled_checkpoint_off_the_branch_is_still_listed(work: Workspace) -> None:
+    """A label whose commit left the branch can be listed and restored."""
+    work.write("a", b"1")
+    work.checkpoint("c1")
+    work.write("a", b"2")
+    work.checkpoint()
+    work.checkpoint("late")  # a label for the head, which stays when the head goes
+    work.restore("c1")
+    assert {label for point in work.list_checkpoints() for label in point.labels} == {"c1", "late"}
+    work.restore("late")
+    assert work.read("a") == b"2"
+
+
+def test_log_survives_a_torn_line(vault: Vault, work: Workspace) -> None:
+    """A line that a power cut tore is passed over, and the next operation does not go with it."""
+    work.write("a", b"1")
+    work.checkpoint("c1")
+    with vault._core.layout.oplog.open("ab") as file:
+        file.write(b'00000000 {"id": 7, "fo')
+    work.write("a", b"2")
+    work.checkpoint("c2")
+    assert [operation.description for operation in work.operations(limit=2)] == ["checkpoint c2", "checkpoint c1"]
+    work.undo()
+    work.undo()
+    assert work.log() == []
