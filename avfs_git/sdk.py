@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         doctor,
         files,
         fold,
+        forkinfo,
         forks,
         history,
         labels,
@@ -81,6 +82,7 @@ else:
     doctor = LazyModule("avfs_git.workspace.doctor")
     files = LazyModule("avfs_git.workspace.files")
     fold = LazyModule("avfs_git.workspace.fold")
+    forkinfo = LazyModule("avfs_git.workspace.forkinfo")
     forks = LazyModule("avfs_git.workspace.forks")
     history = LazyModule("avfs_git.workspace.history")
     labels = LazyModule("avfs_git.workspace.labels")
@@ -371,16 +373,16 @@ class Vault:
         name = fork or self._core.default_fork()
         if name is None:
             raise InvalidInput("this vault has no default fork", hint="Name one with `--fork`.")
-        info = forks.fork_info(self._core, name)
+        info = forkinfo.fork_info(self._core, name)
         return Workspace(self, name, ephemeral=info.ephemeral)
 
     def list_forks(self) -> list[ForkInfo]:
         """Describe all forks, by name."""
-        return forks.list_forks(self._core)
+        return forkinfo.list_forks(self._core)
 
     def fork_info(self, name: str) -> ForkInfo:
         """Describe a fork."""
-        return forks.fork_info(self._core, name)
+        return forkinfo.fork_info(self._core, name)
 
     def delete_fork(self, name: str) -> ForkInfo:
         """Delete a fork. It can be undone: its commits are kept and its files put aside.

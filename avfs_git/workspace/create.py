@@ -31,8 +31,8 @@ from avfs_git.vfs.layers import PlainDirectory
 from avfs_git.workspace.capture import Capture, Captured
 from avfs_git.workspace.format import HEADS, SIDECARS, WorkspaceState
 from avfs_git.workspace.oplog import OpRecord
+from avfs_git.workspace.origin import create_workspace
 from avfs_git.workspace.vault import OpenVault
-from avfs_git.workspace.workspace import create_workspace
 
 
 @dataclass(frozen=True, slots=True)

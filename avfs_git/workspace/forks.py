@@ -25,11 +25,13 @@ from avfs_git.host.locks import LockFile
 from avfs_git.model import ForkInfo
 from avfs_git.paths import Oid, check_fork_name, fork_dir_name
 from avfs_git.workspace.checkpoint import save_checkpoint
+from avfs_git.workspace.forkinfo import fork_info
 from avfs_git.workspace.format import HEADS, SIDECARS, WorkspaceState, label_ref
 from avfs_git.workspace.oplog import OpRecord, RefMoveRecord
+from avfs_git.workspace.origin import make_workspace, peek_state, unmake_workspace
 from avfs_git.workspace.revisions import resolve_revision
 from avfs_git.workspace.vault import OpenVault
-from avfs_git.workspace.workspace import OpenWorkspace, make_workspace, peek_state, unmake_workspace
+from avfs_git.workspace.workspace import OpenWorkspace
 
 Opener = Callable[[str], OpenWorkspace]
 
@@ -222,35 +224,3 @@ def delete_fork(vault: OpenVault, fork: str, *, open_workspace: Opener) -> ForkI
         OpRecord(0, fork, "fork_delete", f"delete fork {fork}", vault.clock_ns(), moves=moves, more={"trash": trashed})
     )
     return info
-
-
-def fork_info(vault: OpenVault, fork: str) -> ForkInfo:
-    """Describe a fork.
-
-    Raises:
-        ForkNotFound: If there is none of that name.
-    """
-    head = vault.read_head(fork)
-    if head is None and not vault.has_fork(fork):
-        raise ForkNotFound(fork)
-    state = peek_state(vault, fork)
-    if state is None:
-        return ForkInfo(fork, head.hex() if head else None, head.hex() if head else None)
-    return ForkInfo(
-        name=fork,
-        head=head.hex() if head else None,
-        base=state.base,
-        parent=state.parent,
-        forked_at=state.forked_at,
-        ephemeral=state.ephemeral,
-        created_at_ns=state.created_at_ns,
-    )
-
-
-def list_forks(vault: OpenVault) -> list[ForkInfo]:
-    """Describe all forks, by name."""
-    names = set(vault.list_heads())
-    default = vault.default_fork()
-    if default is not None:
-        names.add(default)
-    return [fork_info(vault, name) for name in sorted(names)]

@@ -420,31 +420,36 @@ class _Application:
         with contextlib.suppress(FileNotFoundError):  # its directory went with an earlier step
             self._remove_entry(self._node(parent), name, step.path, step.before)
 
-    def _remove_entry(self, parent: Node, name: bytes, path: TreePath, entry: LowerEntry) -> bool:
-        """Remove what the captured state holds; True if something else keeps a directory in place."""
+    def _remove_entry(self, parent: Node, name: bytes, path: TreePath, entry: LowerEntry) -> None:
+        """Remove what the captured state holds; something else in a directory keeps it in place."""
         merged = self.locked.merged
-        node = merged.lookup(parent, name)
-        if not node.is_dir:
-            merged.unlink(parent, name)
-            return False
-        if not node.upper:
-            merged.remove_tree(parent, name)
-            return False
-        held = self.now.children(entry)
-        kept = False
-        for child, _ in merged.readdir(node):
-            known = held.get(child)
-            if known is None:
-                # A device, a pipe, a file too large for checkpoints: nothing else has it, so it stays.
-                kept = True
-                self.warnings.append(
-                    Warning("restore.kept", f"'{show_path(join(path, child))}' is in no checkpoint and stays", join(path, child))
-                )
+        kept: set[TreePath] = set()
+        # An explicit stack: trees may be deeper than Python's own.
+        pending: list[tuple[Node, bytes, TreePath, LowerEntry, bool]] = [(parent, name, path, entry, False)]
+        while pending:
+            above, here, there, known, is_empty = pending.pop()
+            if is_empty:
+                if there in kept:
+                    kept.add(split(there)[0])
+                else:
+                    merged.rmdir(above, here)
+                continue
+            node = merged.lookup(above, here)
+            if not node.is_dir:
+                merged.unlink(above, here)
+            elif not node.upper:
+                merged.remove_tree(above, here)
             else:
-                kept = self._remove_entry(node, child, join(path, child), known) or kept
-        if not kept:
-            merged.rmdir(parent, name)
-        return kept
+                pending.append((above, here, there, known, True))
+                held = self.now.children(known)
+                for child, _ in merged.readdir(node):
+                    below = held.get(child)
+                    if below is None:
+                        # A device, a pipe, a file too large for checkpoints: nothing else has it, so it stays.
+                        kept.add(there)
+                        self._keep(join(there, child))
+                    else:
+                        pending.append((node, child, join(there, child), below, False))
 
     def _put(self, step: Step, entry: LowerEntry, staged: dict[TreePath, tuple[bytes, KnownContent]]) -> None:
         merged = self.locked.merged

@@ -18,16 +18,16 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from avfs_git.errors import ForkNotFound, HostError, WorkspaceBusy, WorkspaceDamaged
+from avfs_git.errors import ForkNotFound, HostError, WorkspaceBusy
 from avfs_git.gitstore.commits import Commit
 from avfs_git.gitstore.ignore import Ignorer
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.host.boot import read_boot_id
-from avfs_git.host.durable import host_errors, make_dirs_durably
+from avfs_git.host.durable import host_errors
 from avfs_git.host.locks import LOCK_TIMEOUT_S, LockFile
 from avfs_git.host.xattrs import entry_of
 from avfs_git.model import Warning
-from avfs_git.paths import Oid, TreePath, join
+from avfs_git.paths import ROOT, Oid, TreePath, join
 from avfs_git.vfs.layers import UpperReader
 from avfs_git.vfs.lower import LowerTree
 from avfs_git.vfs.merged import MergedTree
@@ -36,7 +36,8 @@ from avfs_git.vfs.statcache import StatCache
 from avfs_git.vfs.steady import KnownContent
 from avfs_git.vfs.upper import UpperLayer
 from avfs_git.workspace.capture import Capture, Captured, SidecarLimits
-from avfs_git.workspace.format import HEADS, WorkspaceLayout, WorkspaceState, serialize_state
+from avfs_git.workspace.format import WorkspaceLayout
+from avfs_git.workspace.origin import load_state
 from avfs_git.workspace.vault import OpenVault
 
 Recovery = Callable[["LockedWorkspace"], None]
@@ -63,7 +64,7 @@ class OpenWorkspace:
         self.layout: WorkspaceLayout = vault.layout.workspace(fork)
         self.lock_timeout_s = lock_timeout_s
         self._recover = recover
-        self.state = _load_state(vault, self.layout)
+        self.state = load_state(vault, self.layout)
         try:
             self.lock = LockFile(self.layout.lock, owner=f"avfs on {fork}")
         except OSError as error:
@@ -130,7 +131,11 @@ class OpenWorkspace:
             self.upper.write_user_xattrs(entry_of(self.upper.root.fd, b"."), entry.xattrs)
 
     def _note_change(self, path: TreePath, deep: bool) -> None:
-        if self.dirty is not None:
+        if self.dirty is None:
+            return
+        if deep and path == ROOT:
+            self.dirty = None  # a file changed of which not every name is known: only a scan tells
+        else:
             self.dirty.add(path, deep=deep)
 
     # --- the lock --------------------------------------------------------------------------------
@@ -176,7 +181,7 @@ class OpenWorkspace:
 
     def _catch_up(self) -> None:
         """Bring memory up to date with the disk, after another process or a crash."""
-        state = _load_state(self.vault, self.layout)
+        state = load_state(self.vault, self.layout)
         moved = (state.base, state.sidecar) != self._lower_of
         self.state = state
         if moved:
@@ -375,104 +380,3 @@ class LockedWorkspace:
             # What has new times is looked at again, so that they are recorded with the next commit.
             cache.commit_update(captured.update.unsettled(), tree=captured.tree, sidecar=sidecar, commit=commit)
             opened.adopt_cache(cache)
-
-
-def _load_state(vault: OpenVault, layout: WorkspaceLayout) -> WorkspaceState:
-    """Read a workspace's state, or make the workspace of a fork that has none yet."""
-    fork = layout.fork
-    is_damaged = False
-    try:
-        state = layout.read_state()
-    except WorkspaceDamaged:
-        state = None
-        is_damaged = layout.upper.is_dir()  # a fresh one that a power cut caught half written holds nothing yet
-    if state is not None:
-        return state
-    head = vault.read_head(fork)
-    if head is None and not vault.has_fork(fork):
-        raise ForkNotFound(fork)
-    # Its base is written down in the log as well. Without a record it is that of a branch of git's, whose upper layer
-    # holds every change since: it never was folded.
-    state = _recall_state(vault, fork) or fresh_state(vault, fork, head)
-    if is_damaged:
-        state.boot = None
-        state.recovered = ["its state file was damaged and was made again from the log"]
-    create_workspace(vault, layout, state)
-    return state
-
-
-def peek_state(vault: OpenVault, fork: str) -> WorkspaceState | None:
-    """Read the state of a workspace, or what the log says of it, and change nothing; None for a branch nobody has opened."""
-    try:
-        state = vault.layout.workspace(fork).read_state()
-    except WorkspaceDamaged:  # whoever opens it makes it again, and tells so
-        state = None
-    return state if state is not None else _recall_state(vault, fork)
-
-
-def fresh_state(vault: OpenVault, fork: str, head: Oid | None) -> WorkspaceState:
-    """Make the state of a workspace on a branch that has none."""
-    commit = vault.store.read_commit(head) if head is not None else None
-    # A commit of git's names none: what `fork` was about to record when it died stands in the ref.
-    sidecar = commit.sidecar if commit is not None and commit.sidecar is not None else vault.read_sidecar_ref(fork)
-    return WorkspaceState(
-        fork=fork,
-        base=head.hex() if head is not None else None,
-        sidecar=sidecar.hex() if sidecar is not None else None,
-        created_at_ns=vault.clock_ns(),
-        boot=read_boot_id(),
-    )
-
-
-def _recall_state(vault: OpenVault, fork: str) -> WorkspaceState | None:
-    for record in vault.oplog.read_fork(fork):
-        if "base" in record.more:
-            more = record.more
-            return WorkspaceState(
-                fork=fork,
-                base=more.get("base"),
-                sidecar=more.get("sidecar"),
-                parent=more.get("parent"),
-                forked_at=more.get("forked_at"),
-                ephemeral=bool(more.get("ephemeral")),
-                created_at_ns=record.created_at_ns,
-                boot=None,
-            )
-    return None
-
-
-def create_workspace(vault: OpenVault, layout: WorkspaceLayout, state: WorkspaceState) -> None:
-    """Make a workspace on disk, durably."""
-    vault.prepare()
-    with host_errors(f"make the workspace of '{state.fork}'"):
-        make_dirs_durably(layout.root)
-    layout.write_state(state)
-
-
-def make_workspace(layout: WorkspaceLayout, state: WorkspaceState) -> None:
-    """Make a workspace on disk, not forced to it: after a power cut it is made again from the log.
-
-    Raises:
-        FileExistsError: If there is one.
-        HostError: If the disk refuses.
-    """
-    try:
-        os.mkdir(layout.root)
-        with open(layout.state, "xb") as file:
-            file.write(serialize_state(state))
-    except FileExistsError:
-        raise
-    except OSError as error:
-        raise HostError(f"make the workspace of '{state.fork}'", error) from error
-
-
-def unmake_workspace(layout: WorkspaceLayout) -> None:
-    """Remove what `make_workspace` made and nobody has used."""
-    with contextlib.suppress(OSError):  # what stays is an orphan, which the next fork of that name puts away
-        os.unlink(layout.state)
-        os.rmdir(layout.root)
-
-
-def branch_of(fork: str) -> str:
-    """Name the branch of a fork."""
-    return HEADS + fork

@@ -347,11 +347,11 @@ PROGRAMS = {
     """,
     "random changes of one file": """
         import random
-        for seed in range(4):
-            draw = random.Random(seed); name = f'{tree}/src/deep/middle' if seed % 2 else f'{tree}/fsx'; model = bytearray()
+        for seed in range(2):
+            draw = random.Random(seed); name = f'{tree}/src/deep/middle' if seed % 2 else tree + "/fsx"; model = bytearray()
             if seed % 2: model[:] = b'0123456789' * 20000
             fd = os.open(name, os.O_RDWR | os.O_CREAT)
-            for _ in range(400):
+            for _ in range(600):
                 what = draw.randrange(9); at = draw.randrange(300000); size = draw.randrange(1, 70000)
                 if what <= 2:
                     data = draw.randbytes(size); os.pwrite(fd, data, at)
