@@ -10,12 +10,19 @@ kernel's cache. So whoever changes a tree by another way than through the mount 
 and `forget_name`, from a thread that serves no request: the kernel takes the locks of the inode meanwhile, which
 a request that is being served may hold.
 
+The kernel's write-back cache is off unless asked for. Measured on 5,000 files: with it, writing in pieces of 4 KiB is
+four times as fast (0.9 of native instead of 0.25). But every close makes the kernel ask for attributes again at the next
+look at the file (a warm `grep -r` 3 times as slow, a `find` after it 8 times), each file written costs one request
+more, a full disk is told at close instead of at the write, and the kernel believes its own sizes and times against
+whoever else changes a file. A workspace is read far more often than written in small pieces.
+
 Nothing survives a crash but the mount itself.
 """
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sys
 from typing import NamedTuple
@@ -25,6 +32,7 @@ from avfs_git.fuse import protocol as p
 
 MAX_IO = 1 << 20
 """The largest read or write: what the kernel allows without a sysctl, 256 pages."""
+_LOG = logging.getLogger(__name__)
 _BUFFER_SIZE = MAX_IO + 4096
 _PARALLEL = 64
 """How many requests in the background (read-ahead, write-back) may wait at once."""
@@ -127,7 +135,7 @@ class Channel:
         """Answer the kernel's first request.
 
         Args:
-            writeback: Let the kernel collect small writes, see `fuse.server`.
+            writeback: Let the kernel collect small writes, see the head of this module.
 
         Raises:
             MountError: If the kernel is too old, or the mount has ended already.
@@ -193,6 +201,10 @@ class Channel:
         try:
             os.writev(self.fd, pieces)
         except OSError as error:
+            if error.errno == errno.EINVAL:
+                # The kernel has told the program EIO by now; ending the tree would take it from all others, too.
+                _LOG.exception("the kernel refused a reply of %d bytes", sum(map(len, pieces)))
+                return
             # ENOENT: who asked was killed and waits no more. The others: the tree is unmounted.
             if error.errno != errno.ENOENT and error.errno not in _GONE:
                 raise

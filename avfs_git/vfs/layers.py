@@ -14,7 +14,7 @@ from pathlib import Path
 
 from avfs_git.host.beneath import OPEN_DIR, OPEN_LIST, Descriptor, open_at, open_beneath
 from avfs_git.host.xattrs import entry_of, list_xattrs, read_xattr
-from avfs_git.paths import TreePath, components
+from avfs_git.paths import TreePath, components, split
 from avfs_git.vfs.scan import DIRECTORY, FILE, WHITEOUT, Found, kind_of_mode
 from avfs_git.vfs.upper import UpperLayer, is_whiteout, is_xattr_whiteout, read_dir_marks, read_user_xattrs
 
@@ -34,7 +34,13 @@ class _Directories:
     def get(self, path: TreePath) -> int:
         found = self._open.get(path)
         if found is None:
-            found = open_beneath(self._root.fd, components(path))
+            base, above = self._root, path
+            while above:  # from the nearest one that is open: a walk from the root takes long where trees are deep
+                above, _ = split(above)
+                if above in self._open:
+                    base = self._open[above]
+                    break
+            found = open_beneath(base.fd, components(path)[len(components(above)) :])
             self._open[path] = found
             if len(self._open) > _OPEN_DIRECTORIES:
                 self._open.popitem(last=False)

@@ -11,17 +11,19 @@ from __future__ import annotations
 import stat
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.gitstore.trees import MODE_EXEC, MODE_GITLINK, MODE_SYMLINK, MODE_TREE
 from avfs_git.paths import Oid, TreePath, components
-from avfs_git.vfs.sidecar import META_NAME, SELF, Meta, parse_record, parse_records, parse_sidecar
+from avfs_git.vfs.sidecar import SELF, Meta, Record, SideEntry, differ_beyond_times, parse_record, parse_records, parse_sidecar
 
 DIRECTORY_MODE = 0o755
 CACHED_ENTRIES = 30_000
 """Bound of the directory cache, in entries over all directories: about 10 MB."""
 
 _NO_META = Meta()
+_NOTHING = Oid(bytes(20))
 _PERMISSIONS = {MODE_EXEC: 0o755, MODE_SYMLINK: 0o777, MODE_TREE: DIRECTORY_MODE, MODE_GITLINK: DIRECTORY_MODE}
 
 
@@ -66,13 +68,33 @@ class LowerEntry:
         return self.kind in ("dir", "gitlink")
 
 
-def read_meta(source: ObjectSource, sidecar: Oid | None) -> dict[bytes, Meta]:
-    """Read the metadata that a sidecar tree keeps for the entries of its directory."""
-    found = source.read_tree(sidecar).get(META_NAME) if sidecar is not None else None
-    if found is None:
-        return {}
-    oid = found[1]
-    return {name: parse_record(record, oid) for name, record in parse_records(source.read_blob(oid), oid).items()}
+class _Directory(NamedTuple):
+    """What a tree and a sidecar tree hold of one directory."""
+
+    tree: Mapping[bytes, tuple[int, Oid]]
+    side: Mapping[bytes, SideEntry]
+    records: Mapping[bytes, Record]
+    meta: Oid
+    """The blob that the records stand in, for messages."""
+
+
+def _read_directory(source: ObjectSource, tree: Oid | None, sidecar: Oid | None) -> _Directory:
+    entries = source.read_tree(tree) if tree is not None else {}
+    if sidecar is None:
+        return _Directory(entries, {}, {}, _NOTHING)
+    side, meta = parse_sidecar(source.read_tree(sidecar), sidecar)
+    return _Directory(entries, side, parse_records(source.read_blob(meta), meta) if meta is not None else {}, meta or _NOTHING)
+
+
+def _meta_of(records: Mapping[bytes, Record], name: bytes, meta: Oid) -> Meta:
+    record = records.get(name)
+    return _NO_META if record is None else parse_record(record, meta)
+
+
+def _differing_names(left: Mapping[bytes, object], right: Mapping[bytes, object]) -> set[bytes]:
+    names = {name for name, held in left.items() if right.get(name) != held}
+    names.update(name for name in right if name not in left)
+    return names
 
 
 class LowerTree:
@@ -81,8 +103,8 @@ class LowerTree:
     def __init__(self, source: ObjectSource, tree: Oid | None, sidecar: Oid | None, *, default_mtime_ns: int) -> None:
         self.source = source
         self.default_mtime_ns = default_mtime_ns
-        meta = read_meta(source, sidecar).get(SELF, _NO_META)
-        self.root = self._make_dir(tree, sidecar, meta)
+        held = _read_directory(source, None, sidecar)
+        self.root = self._make_dir(tree, sidecar, _meta_of(held.records, SELF, held.meta))
         self._cache: OrderedDict[tuple[Oid | None, Oid | None], Mapping[bytes, LowerEntry]] = OrderedDict()
         self._cached = 0
 
@@ -109,25 +131,46 @@ class LowerTree:
         return found
 
     def _read_children(self, entry: LowerEntry) -> Mapping[bytes, LowerEntry]:
-        source = self.source
+        return self._show(_read_directory(self.source, entry.tree, entry.sidecar), None)
+
+    def _show(self, held: _Directory, names: set[bytes] | None) -> dict[bytes, LowerEntry]:
+        """Make the entries of a directory: those of some names, or all."""
         found: dict[bytes, LowerEntry] = {}
-        meta = read_meta(source, entry.sidecar)
-        if entry.tree is not None:
-            for name, (mode, oid) in source.read_tree(entry.tree).items():
-                found[name] = self._make(mode, oid, meta.get(name, _NO_META), tracked=True)
-        if entry.sidecar is not None:
-            held, _ = parse_sidecar(source.read_tree(entry.sidecar), entry.sidecar)
-            for name, (mode, oid, untracked) in held.items():
-                there = found.get(name)
-                if there is None:
-                    if not untracked:
-                        continue  # attributes of a directory that the git tree has no longer
-                    # A directory of the sidecar holds its content there, not in a git tree.
-                    found[name] = self._make(mode, oid, meta.get(name, _NO_META), tracked=False)
-                elif there.is_dir and mode == MODE_TREE:
-                    there.sidecar = oid
-                # Anything else is a name that the git tree has meanwhile given to another kind: the tree wins.
+        records = held.records
+        for name in held.tree if names is None else names.intersection(held.tree):
+            mode, oid = held.tree[name]
+            found[name] = self._make(mode, oid, _meta_of(records, name, held.meta), tracked=True)
+        for name in held.side if names is None else names.intersection(held.side):
+            mode, oid, untracked = held.side[name]
+            there = found.get(name)
+            if there is None:
+                if not untracked:
+                    continue  # attributes of a directory that the git tree has no longer
+                # A directory of the sidecar holds its content there, not in a git tree.
+                found[name] = self._make(mode, oid, _meta_of(records, name, held.meta), tracked=False)
+            elif there.is_dir and mode == MODE_TREE:
+                there.sidecar = oid
+            # Anything else is a name that the git tree has meanwhile given to another kind: the tree wins.
         return found
+
+    def differing_children(
+        self, entry: LowerEntry, other: LowerTree, there: LowerEntry
+    ) -> tuple[Mapping[bytes, LowerEntry], Mapping[bytes, LowerEntry]]:
+        """List two directories without what both show alike, times aside: that is most of them, and never taken apart.
+
+        Raises:
+            HostileTree: If a tree holds a name that must not reach a disk.
+            ObjectMissing: If a tree is not there.
+        """
+        mine = _read_directory(self.source, entry.tree, entry.sidecar)
+        theirs = _read_directory(other.source, there.tree, there.sidecar)
+        names = _differing_names(mine.tree, theirs.tree) | _differing_names(mine.side, theirs.side)
+        names |= {
+            name
+            for name in _differing_names(mine.records, theirs.records)
+            if differ_beyond_times(mine.records.get(name), theirs.records.get(name))
+        }
+        return self._show(mine, names), other._show(theirs, names)
 
     def _make(self, mode: int, oid: Oid, meta: Meta, *, tracked: bool) -> LowerEntry:
         mtime_ns = self.default_mtime_ns if meta.mtime_ns is None else meta.mtime_ns

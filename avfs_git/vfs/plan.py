@@ -67,7 +67,7 @@ def _differences(path: TreePath, now: LowerTree, left: LowerEntry, target: Lower
             yield Step(here, before, after)
         if (before.tree, before.sidecar) == (after.tree, after.sidecar):
             continue
-        old, new = now.children(before), target.children(after)
+        old, new = now.differing_children(before, target, after)
         for name in sorted(old.keys() | new.keys()):
             was, wanted = old.get(name), new.get(name)
             child = join(here, name)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from avfs_git.paths import TreePath, components
-from avfs_git.vfs.statcache import FINGERPRINT_SIZE, DirCache, Fingerprint, take_fingerprint
+from avfs_git.vfs.statcache import FINGERPRINT_SIZE, DirCache, Fingerprint, is_same_entry, take_fingerprint
 
 FILE, DIRECTORY, SYMLINK, WHITEOUT, OTHER = "file", "dir", "symlink", "whiteout", "other"
 
@@ -147,7 +147,7 @@ def scan_directory(
     for found in layer.list_dir(path):
         seen.add(found.name)
         suspect = _suspect(found.name, found, cached, None, racy_after_ns)
-        if found.kind == DIRECTORY or suspect.fingerprint != suspect.cached:
+        if found.kind == DIRECTORY or suspect.fingerprint is None or not is_same_entry(suspect.cached, suspect.fingerprint):
             yield suspect
     for name in [name for name in cached if name not in seen and name != b"."]:
         yield Suspect(name, None, None, cached[name], None)
@@ -159,5 +159,5 @@ def _suspect(name: bytes, found: Found | None, cached: Mapping[bytes, Fingerprin
     if found.kind == WHITEOUT:
         # Whiteouts of a layer may be links to one device, so that their times and number tell nothing.
         return Suspect(name, found, _WHITEOUT_PRINT, cached.get(name), below)
-    print_now = take_fingerprint(found.stat, opaque=found.opaque, racy_after_ns=racy if found.kind == FILE else None)
+    print_now = take_fingerprint(found.stat, opaque=found.opaque, racy_after_ns=racy)
     return Suspect(name, found, print_now, cached.get(name), below)

@@ -25,6 +25,8 @@ _DIRECTORY = struct.Struct("<IBII")  # length of the path, flags, entries set, n
 _NAME = struct.Struct("<H")
 _FINGERPRINT = struct.Struct("<IQqqQB")  # mode, size, mtime, ctime, inode, opaque
 FINGERPRINT_SIZE = _FINGERPRINT.size
+_CTIME = slice(20, 28)
+_RACY = struct.pack("<q", -1)
 _NOTHING = bytes(20)
 _SUBTREE_GONE = 1
 
@@ -38,13 +40,18 @@ def take_fingerprint(found: os.stat_result, *, opaque: bool = False, racy_after_
     Args:
         found: From lstat.
         opaque: Whether it is an opaque directory.
-        racy_after_ns: A file changed at this time or later may change again without its times moving
-            (the clock of file systems ticks coarsely), so that it gets a fingerprint that matches nothing.
+        racy_after_ns: An entry changed at this time or later may change again without its times moving
+            (the clock of file systems ticks coarsely), so that it gets a fingerprint that is never the same again.
     """
     ctime_ns = found.st_ctime_ns
     if racy_after_ns is not None and ctime_ns >= racy_after_ns:
         ctime_ns = -1
     return _FINGERPRINT.pack(found.st_mode, found.st_size, found.st_mtime_ns, ctime_ns, found.st_ino, opaque)
+
+
+def is_same_entry(cached: Fingerprint | None, now: Fingerprint) -> bool:
+    """Whether an entry is known to be what it was: one that was taken too soon after a change never is."""
+    return cached == now and now[_CTIME] != _RACY
 
 
 class StatCache:

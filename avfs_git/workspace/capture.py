@@ -47,7 +47,7 @@ from avfs_git.vfs.sidecar import (
     parse_sidecar,
     serialize_records,
 )
-from avfs_git.vfs.statcache import DirCache, StatCache, StatCacheUpdate, take_fingerprint
+from avfs_git.vfs.statcache import DirCache, StatCache, StatCacheUpdate, is_same_entry, take_fingerprint
 from avfs_git.vfs.steady import KnownContent, read_steadily
 
 RACY_NS = 20_000_000
@@ -268,8 +268,8 @@ class Capture:
 
     def _look_at_root(self, frame: _Frame) -> None:
         found = self._layer.dir_stat(ROOT)
-        fingerprint = take_fingerprint(found)
-        if frame.cached.get(SELF) != fingerprint:
+        fingerprint = take_fingerprint(found, racy_after_ns=self._racy_after_ns)
+        if not is_same_entry(frame.cached.get(SELF), fingerprint):
             self._load(frame)
             self._set_meta(frame, SELF, self._meta_of(found, DIRECTORY_MODE, self._layer.dir_xattrs(ROOT)))
             frame.fresh_prints[SELF] = fingerprint
@@ -303,7 +303,7 @@ class Capture:
                 _put(frame.tree, name, self._index_entry(frame, name))
             if cached is not None:
                 self._result.update.drop_subtree(path)
-        if cached != fingerprint:
+        if not is_same_entry(cached, fingerprint):
             child.own_stat = found.stat
             frame.fresh_prints[name] = fingerprint
         if name == _GIT and frame.path != ROOT:

@@ -27,6 +27,8 @@ _T = TypeVar("_T")
 _FILE = Kind.FILE
 _KINDS = {stat.S_IFREG: _FILE, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFLNK: Kind.SYMLINK}
 
+_DISK_FAILED = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+
 _REASONS = {
     errno.ENOTDIR: "is below something that is no directory",
     errno.EISDIR: "is a directory",
@@ -88,6 +90,8 @@ class Files:
             finally:
                 locked.end()
         except OSError as error:
+            if error.errno in _DISK_FAILED:
+                opened.forget()  # the disk may have changed, and not yet what is known of it
             raise translate_os_error(error, path, "write to the workspace") from error
         finally:
             opened.lock.release()
@@ -205,6 +209,8 @@ class Files:
                 locked.end()
             return _describe(merged, path, node, merged.getattr(node))
         except OSError as error:
+            if error.errno in _DISK_FAILED:
+                opened.forget()  # the disk may have changed, and not yet what is known of it
             raise translate_os_error(error, path, "write to the workspace") from error
         finally:
             opened.lock.release()

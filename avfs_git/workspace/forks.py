@@ -88,11 +88,14 @@ def create_fork(
         created_at_ns=created_at_ns,
         boot=read_boot_id(),
     )
-    left_over = vault.read_sidecar_ref(name)
     changes = [RefChange(HEADS + name, None, commit)]
-    if left_over is not None:
-        # The branch of an older fork of that name was deleted by hand.
-        changes += [*vault.keep(left_over), RefChange(SIDECARS + name, left_over, None)]
+    # What an older fork of that name has left, whose branch was deleted by hand, or by a process that died then.
+    left_over = {label_ref(name, label): oid for label, oid in vault.list_labels(name).items()}
+    sidecar_left = vault.read_sidecar_ref(name)
+    if sidecar_left is not None:
+        left_over[SIDECARS + name] = sidecar_left
+    if left_over:
+        changes += [*vault.keep(*left_over.values()), *(RefChange(ref, oid, None) for ref, oid in left_over.items())]
     layout = vault.layout.workspace(name)
     # Before the refs, because whatever is made after a sync waits for the journal. Not forced to disk: what the
     # state says stands in the log, and it is made again from there.

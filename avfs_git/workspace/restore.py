@@ -273,6 +273,7 @@ def put_back(locked: LockedWorkspace) -> None:
     store = locked.vault.store
     if _hex(locked.vault.read_head(locked.fork)) == pending.head:
         opened.dirty = None
+        opened.merged.forget_all()  # what failed may have changed the disk and not yet what is known of it
         opened.upper.clean_work()
         writer = DryWriter(store)
         captured = locked.capture(writer)

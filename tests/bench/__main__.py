@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -32,10 +34,12 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, help="where to work; default: the directory for temporary files")
     parser.add_argument("--output", type=Path, default=_DOCUMENT, help="the document to write")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the trees are large: they go also when it is stopped
     sizes = [SMALL] if options.quick else [SMALL, MIDDLE, *([LARGE] if options.large else [])]
     with tempfile.TemporaryDirectory(prefix="avfs-bench-", dir=options.directory, ignore_cleanup_errors=True) as name:
         machine = describe_machine(Path(name))
         rows = Bench(Path(name), sizes, lambda text: print(f"… {text}", file=sys.stderr, flush=True)).run()
+    machine.append(f"load at the end {os.getloadavg()[0]:.1f}: above one a core, figures say more of the load than of the code")
     print("\n".join(machine), end="\n\n")
     print(text_table(rows))
     if not options.quick:

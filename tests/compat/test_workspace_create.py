@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from avfs_git.errors import InvalidName
 from avfs_git.model import Identity
 from avfs_git.sdk import Avfs, Vault
 from tests.support.oracle import git
@@ -290,4 +291,13 @@ def test_nested_repository_works_again_after_a_restore(home: Avfs, tmp_path: Pat
     changed = {change.path for change in work.checkpoint("adopted").changed_files}
     assert changed == {b"vendor/inner/f", b"vendor/inner/g"}
     assert fsck(vault) == b""
+    home.close()
+
+
+def test_first_fork_has_a_name_that_forks_may_have(home: Avfs) -> None:
+    """A name that no fork may have is refused before anything is made."""
+    for branch in ("../x", "", "-x", "HEAD", "a..b", "x.lock"):
+        with pytest.raises(InvalidName):
+            home.create_vault("v", branch=branch)
+    assert home.list_vaults() == []
     home.close()

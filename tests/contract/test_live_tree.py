@@ -56,7 +56,7 @@ def source(tmp_path: Path) -> Path:
 @pytest.fixture(
     params=[
         "root",
-        "root-writethrough",
+        "root-writeback",
         pytest.param("user", marks=pytest.mark.needs("ordinary-user", "user-mounts")),
     ]
 )
@@ -65,7 +65,7 @@ def live(request: pytest.FixtureRequest, mount_dir: Path, source: Path) -> Itera
     kind = request.param
     if kind != "user" and os.geteuid() != 0:
         pytest.skip("only root mounts by itself")
-    options = ["writeback=0"] if kind == "root-writethrough" else []
+    options = ["writeback"] if kind == "root-writeback" else []
     with live_tree(mount_dir, source, *options, user=ordinary_user() if kind == "user" else None) as tree:
         yield tree
     assert not [mount for mount in list_mounts() if mount.directory == mount_dir / "tree"]
@@ -73,6 +73,7 @@ def live(request: pytest.FixtureRequest, mount_dir: Path, source: Path) -> Itera
 
 SCRIPTS = {
     "git": """
+        export GIT_AUTHOR_DATE=2026-01-01T00:00:00Z GIT_COMMITTER_DATE=2026-01-01T00:00:00Z
         mkdir repo; cd repo; git init -q -b main .; cp -r ../src ../README ../.gitignore .
         git add -A; git commit -q -m one; git status --porcelain
         sed -i s/two/TWO/ README; git status --porcelain; git commit -q -a -m two
@@ -346,7 +347,6 @@ PROGRAMS = {
         assert seen == 3000; os.rmdir(tree + '/many')
     """,
     "random changes of one file": """
-        import random
         for seed in range(2):
             draw = random.Random(seed); name = f'{tree}/src/deep/middle' if seed % 2 else tree + "/fsx"; model = bytearray()
             if seed % 2: model[:] = b'0123456789' * 20000

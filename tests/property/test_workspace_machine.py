@@ -27,7 +27,7 @@ from avfs_git.paths import TreePath
 from avfs_git.sdk import Avfs, Vault, Workspace
 from tests.support import capabilities
 from tests.support.oracle import GitOracle, git, materialize
-from tests.support.steps import ESCAPES, Step, make_lower, take_in_directory, take_in_tree
+from tests.support.steps import Step, make_lower, take_in_directory, take_in_tree
 from tests.support.trees import Described, describe_dir, describe_tree
 
 NAMES = [
@@ -43,7 +43,6 @@ IGNORES = [
 TARGETS = [b"a", b"../b", b"nowhere", b"x.log"]
 
 _names = st.sampled_from(NAMES)
-_new_paths = st.lists(_names, min_size=1, max_size=3).map(b"/".join)
 _picks = st.integers(0, 30)
 """Of what is there, one; picking from what is there keeps most steps from failing."""
 
@@ -592,7 +591,6 @@ class WorkspaceMachine(RuleBasedStateMachine):
             shutil.rmtree(self.base)
 
 
-assert ESCAPES
 WorkspaceMachine.TestCase.settings = settings(stateful_step_count=25, max_examples=max(40, settings().max_examples // 50))
 WorkspaceTest = WorkspaceMachine.TestCase
 if not capabilities.has("whiteout") or not capabilities.has("user-xattrs"):

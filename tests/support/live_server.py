@@ -2,7 +2,7 @@
 
     python -m tests.support.live_server GIT_DIR FORK DIRECTORY [OPTION...]
 
-Options: `writeback=0|1`, `allow_other`, `user=UID`. Prints `ready` when programs can use the tree, and the
+Options: `writeback`, `allow_other`, `user=UID`. Prints `ready` when programs can use the tree, and the
 counts of requests as a line of JSON after SIGUSR1 and at the end.
 """
 
@@ -42,7 +42,7 @@ def main(git_dir: str, fork: str, directory: str, *options: str) -> None:
     locked.begin()
     fd = mount_fuse(Path(directory), source=f"avfs:{fork}", subtype="avfs", allow_other="allow_other" in chosen, max_read=MAX_IO)
     channel = Channel(fd)
-    channel.negotiate(writeback=chosen.get("writeback", "1") == "1")
+    channel.negotiate(writeback="writeback" in chosen)
     server = TreeServer(opened.merged, channel)
 
     def report(*_: object) -> None:

@@ -22,7 +22,7 @@ from tests.support.capabilities import NOBODY, unmount
 
 PROJECT = Path(__file__).parents[2]
 FORK = "work"
-_IMPORTS = "import ctypes, errno, fcntl, json, mmap, os, stat, subprocess, sys\ntree = os.environ['TREE']"
+_IMPORTS = "import ctypes, errno, fcntl, json, mmap, os, random, stat, subprocess, sys\ntree = os.environ['TREE']"
 ADA = Identity("Ada Author", "ada@example.org")
 
 

@@ -167,3 +167,18 @@ def test_it_is_told_until_a_checkpoint_and_no_longer(cut: Cut) -> None:
         assert work.status().warnings == ()
     with Avfs(cut.home) as avfs:
         assert avfs.open_vault("v").workspace("work").status().warnings == ()
+
+
+def test_a_new_fork_inherits_nothing_from_a_dead_one_of_its_name(cut: Cut) -> None:
+    """Labels and sidecars of a fork whose branch went by other hands do not become those of the next fork of that name."""
+    (cut.home / "vaults" / "v.git" / "refs" / "heads" / "work").unlink()
+    with Avfs(cut.home) as avfs:
+        vault = avfs.open_vault("v")
+        old = vault._core.list_labels("work")["saved"]
+        work = vault.fork("work", source="main")
+
+        assert [one.labels for one in work.list_checkpoints() if one.labels] == []
+        assert not work.exists("out.o")
+        work.write("f", b"f")
+        assert work.checkpoint("saved").outcome == "created"
+        assert vault._core.refs.read(f"refs/avfs/keep/{old.hex()}") == old

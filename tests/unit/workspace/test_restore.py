@@ -252,3 +252,41 @@ def test_fold_keeps_times_and_what_was_only_touched(work: Workspace) -> None:
     assert sorted(os.listdir(work._opened.layout.upper)) == ["d"]
     assert work.status().clean
     assert not work.fold()
+
+
+def test_left_out_file_is_not_overwritten(work: Workspace) -> None:
+    """A file that checkpoints leave out is held by nothing else: a restore, and an undo of one, leave it where it is."""
+    work.vault.set_config("sidecar.max_file_bytes", "10")
+    work.write(".gitignore", b"*.log\n")
+    work.write("x.log", b"small")
+    work.write("a", b"1")
+    work.checkpoint("c1")
+    work.write("x.log", b"y" * 20)
+    work.write("a", b"2")
+    work.checkpoint("c2")
+    result = work.restore("c1")
+    assert [warning.path for warning in result.warnings if warning.code == "restore.kept"] == [b"x.log"]
+    assert work.read("x.log") == b"y" * 20
+    assert work.read("a") == b"1"
+    work.undo()
+    assert work.read("x.log") == b"y" * 20
+    assert work.read("a") == b"2"
+
+
+@pytest.mark.slow
+def test_trees_deeper_than_the_stack(work: Workspace) -> None:
+    """A thousand nested directories are saved, folded, removed and brought back."""
+    path = "/".join(["d"] * 1050)
+    work.make_dir(path, parents=True)
+    work.write(f"{path}/f", b"1")
+    work.checkpoint("c1")
+    work.write("d/x", b"1")
+    work.checkpoint("c2")
+    work.restore("c1")
+    assert not work.exists("d/x")
+    work.remove("d", recursive=True)
+    work.checkpoint("c3")
+    work.restore("c1")
+    assert work.read(f"{path}/f") == b"1"
+    work.restore("c3")
+    assert not work.exists("d")

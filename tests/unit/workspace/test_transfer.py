@@ -80,9 +80,8 @@ def test_tar_round_trip(vault: Vault, work: Workspace, source: Path) -> None:
     unpacked = other.import_tar(archive, "in/here")
     assert unpacked.files == packed.files
     expected = {path: (*entry[:3], entry[5]) for path, entry in shown(work).items()}
-    found = {
-        path.removeprefix(b"in/here/"): (*entry[:3], entry[5]) for path, entry in shown(other).items() if path.startswith(b"in/here/")
-    }
+    unpacked_view = {path: entry for path, entry in shown(other).items() if path.startswith(b"in/here/")}
+    found = {path.removeprefix(b"in/here/"): (*entry[:3], entry[5]) for path, entry in unpacked_view.items()}
     assert found == expected
 
 
@@ -167,7 +166,9 @@ def test_export_goes_through_no_link_at_the_destination(work: Workspace, tmp_pat
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-def _member(name: str, kind: bytes = tarfile.REGTYPE, *, link: str = "", data: bytes = b"", mode: int = 0o644) -> tuple[tarfile.TarInfo, bytes]:
+def _member(
+    name: str, kind: bytes = tarfile.REGTYPE, *, link: str = "", data: bytes = b"", mode: int = 0o644
+) -> tuple[tarfile.TarInfo, bytes]:
     member = tarfile.TarInfo(name)
     member.type, member.linkname, member.size, member.mode = kind, link, len(data), mode
     return member, data

@@ -43,7 +43,7 @@ def test_undo_takes_the_label_back(work: Workspace) -> None:
 
 def test_undo_all_the_way_and_back(work: Workspace) -> None:
     """Every state is passed again, in both directions, any number of times."""
-    states = []
+    states: list[tuple[object, bytes]] = []
     for number in range(4):
         work.write("a", b"%d" % number)
         work.write("x.log", b"%d" % number)

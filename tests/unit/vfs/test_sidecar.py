@@ -1,0 +1,91 @@
+"""The sidecar's format: what is written is read, and nothing else is."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from avfs_git.errors import ObjectCorrupt
+from avfs_git.gitstore.trees import is_forbidden_name, parse_tree, serialize_tree
+from avfs_git.paths import Oid
+from avfs_git.vfs.sidecar import (
+    Meta,
+    SideEntry,
+    compose_sidecar,
+    differ_beyond_times,
+    format_record,
+    parse_record,
+    parse_records,
+    parse_sidecar,
+    serialize_records,
+)
+
+OID = Oid(b"\1" * 20)
+_any_names = st.binary(min_size=1, max_size=20).filter(
+    lambda name: b"/" not in name and b"\0" not in name and name not in (b".", b"..")
+)
+_odd_names = st.sampled_from(
+    [b".git", b".GIT", b"git~1", b"a\\.git", b"%", b"%5C", b"%25", b"\\", b"meta", b"=", b"+x", b" ", b"\n", b"1 - - x"]
+)
+_names = st.one_of(_any_names, _odd_names)
+_metas = st.builds(
+    Meta,
+    st.none() | st.integers(-(2**62), 2**62),
+    st.none() | st.integers(0, 0o7777),
+    st.lists(st.tuples(st.binary(min_size=1, max_size=9), st.binary(max_size=9)), max_size=3).map(tuple),
+)
+
+
+@given(
+    st.dictionaries(
+        _names, st.builds(SideEntry, st.sampled_from([0o100644, 0o100755, 0o40000, 0o120000]), st.just(OID), st.booleans())
+    )
+)
+def test_children_make_the_round_trip(children: dict[bytes, SideEntry]) -> None:
+    """Any name a disk can have goes into a tree that git accepts, and comes back."""
+    entries = compose_sidecar(children, OID)
+    assert not any(is_forbidden_name(name) for name in entries)
+    read = parse_tree(serialize_tree(entries), OID)
+    assert parse_sidecar(read, OID) == (children, OID)
+
+
+@given(st.dictionaries(_names, _metas))
+def test_metadata_makes_the_round_trip(metas: dict[bytes, Meta]) -> None:
+    """Times, modes and attributes of entries of any name come back as they were."""
+    records = {name: format_record(meta) for name, meta in metas.items()}
+    data = serialize_records(records)
+    assert parse_records(data, OID) == records
+    assert {name: parse_record(record, OID) for name, record in records.items()} == metas
+    assert serialize_records(dict(reversed(records.items()))) == data
+
+
+@pytest.mark.parametrize("name", [b"x", b"=", b"+", b"=.", b"=..", b"=%2F", b"=%", b"=a%5c", b"meta2", b"-x"])
+def test_foreign_entries_are_refused(name: bytes) -> None:
+    """What no sidecar holds is called corrupt, never shown under a guessed name."""
+    with pytest.raises(ObjectCorrupt):
+        parse_sidecar({name: (0o100644, OID)}, OID)
+
+
+@pytest.mark.parametrize(
+    "data", [b"x", b"1 - - a", b"1 - -\0", b"1 9 - a\0", b"1 - - a\0garbage", b"\0", b"1 - - a\0\0", b"1  - - a\0"]
+)
+def test_foreign_metadata_is_refused(data: bytes) -> None:
+    """Metadata that is not whole is called corrupt."""
+    with pytest.raises(ObjectCorrupt):
+        parse_records(data, OID)
+
+
+def test_attribute_that_is_not_base64_is_refused() -> None:
+    """So is a value that cannot be decoded."""
+    with pytest.raises(ObjectCorrupt):
+        parse_record(b"1 - user.a=%%%", OID)
+
+
+def test_times_alone_are_no_difference() -> None:
+    """Records differ for people in modes and attributes; a missing record has neither."""
+    plain, later, odd = format_record(Meta(1)), format_record(Meta(2)), format_record(Meta(1, 0o600))
+    assert not differ_beyond_times(plain, later)
+    assert not differ_beyond_times(None, plain)
+    assert differ_beyond_times(plain, odd)
+    assert differ_beyond_times(odd, None)
