@@ -456,4 +456,3 @@ def _in_network_order(numbers: array[int]) -> bytes:
     if sys.byteorder == "little":
         numbers.byteswap()
     return numbers.tobytes()
-

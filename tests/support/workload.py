@@ -93,7 +93,8 @@ class Work:
 def main(home: str, seed: str, unsynced: str = "") -> None:
     """Work until somebody ends it."""
     if unsynced:
-        os.fsync = os.fdatasync = lambda _: None
+        for call in ("fsync", "fdatasync"):
+            setattr(os, call, lambda _: None)
     with Avfs(Path(home)) as avfs:
         work = Work(avfs.create_vault("v"), int(seed))
         work._checkpoint(work.vault.workspace())  # an empty first commit, so that there is one to speak of
