@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from tests.support import capabilities, sweep
 from tests.support.cli import Cli, Transcript
 
-_SCRUBBED = ("GIT_", "AVFS_", "XDG_", "LC_", "PYTHON")
+_SCRUBBED = ("GIT_", "AVFS_", "XDG_", "LC_", "PYTHON", "MAKE", "MFLAGS")
 _FIXED = {
     "GIT_CONFIG_GLOBAL": "/dev/null",
     "GIT_CONFIG_NOSYSTEM": "1",
