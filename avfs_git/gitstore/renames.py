@@ -31,7 +31,7 @@ from avfs_git.paths import Oid
 MAX_FILE_SIZE = 8 << 20
 MAX_TOTAL_SIZE = 64 << 20
 
-_MAX_SCORE: Final = 60_000  # diffcore.h
+MAX_SCORE: Final = 60_000  # diffcore.h
 _CANDIDATES: Final = 4
 """How many sources git keeps in mind for one destination."""
 _SAME_CONTENT_TRIED: Final = 100
@@ -57,42 +57,42 @@ def detect_renames(
     """
     by_path = attrgetter("path")
     changes = sorted(changes, key=by_path)
-    sources = [_Candidate.of(change, change.old_oid, change.old_mode) for change in changes if change.kind is ChangeKind.DELETED]
-    targets = [_Candidate.of(change, change.new_oid, change.new_mode) for change in changes if change.kind is ChangeKind.ADDED]
+    sources = [_candidate(change, change.old_oid, change.old_mode) for change in changes if change.kind is ChangeKind.DELETED]
+    targets = [_candidate(change, change.new_oid, change.new_mode) for change in changes if change.kind is ChangeKind.ADDED]
     if not sources or not targets:
         return changes
-    _pair_equal(sources, targets)
-    minimum = max(1, threshold * _MAX_SCORE // 100)
-    if minimum < _MAX_SCORE:
-        reader = _Reader(source, git_version)
-        _pair_same_name(reader, sources, targets, minimum + (_MAX_SCORE - minimum) // 2)
+    pair_equal(sources, targets)
+    minimum = max(1, threshold * MAX_SCORE // 100)
+    if minimum < MAX_SCORE:
+        reader = RenameReader(source, git_version)
+        _pair_same_name(reader, sources, targets, minimum + (MAX_SCORE - minimum) // 2)
         left_sources = [one for one in sources if not one.paired]
         left_targets = [one for one in targets if not one.paired]
         if len(left_sources) * len(left_targets) <= limit * limit:
-            _pair_similar(reader, left_sources, left_targets, minimum)
-    paired = {id(candidate.change) for candidate in (*sources, *targets) if candidate.paired}
-    result = [change for change in changes if id(change) not in paired]
-    result += [_rename(target.origin, target) for target in targets if target.origin is not None]
+            pair_similar(reader, left_sources, left_targets, minimum)
+    paired = {candidate.path for candidate in (*sources, *targets) if candidate.paired}
+    result = [change for change in changes if change.path not in paired]
+    sizes = {change.path: change.size for change in changes}
+    result += [_rename(target.origin, target, sizes[target.path]) for target in targets if target.origin is not None]
     return sorted(result, key=by_path)
 
 
 @dataclass(slots=True)
-class _Candidate:
+class Candidate:
     """One side of a possible rename."""
 
-    change: ChangedFile
     path: bytes
     name: bytes
-    oid: Oid
     mode: int
+    oid: Oid
     paired: bool = False
-    origin: _Candidate | None = None
+    origin: Candidate | None = None
     score: int = 0
 
     @staticmethod
-    def of(change: ChangedFile, oid: str | None, mode: int | None) -> _Candidate:
-        """Take the side of a change that is there."""
-        return _Candidate(change, change.path, change.path.rpartition(b"/")[2], Oid(bytes.fromhex(oid or "")), mode or 0)
+    def at(path: bytes, mode: int, oid: Oid) -> Candidate:
+        """Take what is, or was, at a path."""
+        return Candidate(path, path.rpartition(b"/")[2], mode, oid)
 
     @property
     def is_file(self) -> bool:
@@ -100,21 +100,26 @@ class _Candidate:
         return stat.S_ISREG(self.mode)
 
 
-def _rename(origin: _Candidate, target: _Candidate) -> ChangedFile:
+def _candidate(change: ChangedFile, oid: str | None, mode: int | None) -> Candidate:
+    return Candidate.at(change.path, mode or 0, Oid(bytes.fromhex(oid or "")))
+
+
+def _rename(origin: Candidate, target: Candidate, size: int | None) -> ChangedFile:
     return ChangedFile(
         target.path,
         ChangeKind.RENAMED,
         old_path=origin.path,
-        old_oid=origin.change.old_oid,
-        new_oid=target.change.new_oid,
-        old_mode=origin.change.old_mode,
-        new_mode=target.change.new_mode,
-        size=target.change.size,
-        similarity=target.score * 100 // _MAX_SCORE,
+        old_oid=origin.oid.hex(),
+        new_oid=target.oid.hex(),
+        old_mode=origin.mode,
+        new_mode=target.mode,
+        size=size,
+        similarity=target.score * 100 // MAX_SCORE,
     )
 
 
-def _pair(source: _Candidate, target: _Candidate, score: int) -> None:
+def pair(source: Candidate, target: Candidate, score: int) -> None:
+    """Make two candidates one rename."""
     source.paired = target.paired = True
     target.origin = source
     target.score = score
@@ -123,13 +128,13 @@ def _pair(source: _Candidate, target: _Candidate, score: int) -> None:
 # --- equal content ---------------------------------------------------------------------------------------
 
 
-def _pair_equal(sources: list[_Candidate], targets: list[_Candidate]) -> None:
+def pair_equal(sources: list[Candidate], targets: list[Candidate]) -> None:
     """Pair files of equal content, those of equal name first."""
-    by_oid: dict[Oid, list[_Candidate]] = {}
+    by_oid: dict[Oid, list[Candidate]] = {}
     for source in sources:
         by_oid.setdefault(source.oid, []).append(source)
     for target in targets:
-        best: _Candidate | None = None
+        best: Candidate | None = None
         tried = 0
         for source in by_oid.get(target.oid, ()):
             if source.mode != target.mode and not (source.is_file and target.is_file):
@@ -144,15 +149,15 @@ def _pair_equal(sources: list[_Candidate], targets: list[_Candidate]) -> None:
             if tried == _SAME_CONTENT_TRIED:
                 break
         if best is not None:
-            _pair(best, target, _MAX_SCORE)
+            pair(best, target, MAX_SCORE)
 
 
 # --- similar content -------------------------------------------------------------------------------------
 
 
-def _pair_same_name(reader: _Reader, sources: list[_Candidate], targets: list[_Candidate], minimum: int) -> None:
+def _pair_same_name(reader: RenameReader, sources: list[Candidate], targets: list[Candidate], minimum: int) -> None:
     """Pair files that are the only ones of their name on both sides."""
-    names: dict[bytes, list[_Candidate]] = {}
+    names: dict[bytes, list[Candidate]] = {}
     for target in targets:
         if not target.paired:
             names.setdefault(target.name, []).append(target)
@@ -162,13 +167,13 @@ def _pair_same_name(reader: _Reader, sources: list[_Candidate], targets: list[_C
         if not source.paired and counts[source.name] == 1 and len(same) == 1:
             score = reader.similarity(source, same[0], minimum)
             if score >= minimum:
-                _pair(source, same[0], score)
+                pair(source, same[0], score)
 
 
-def _pair_similar(reader: _Reader, sources: list[_Candidate], targets: list[_Candidate], minimum: int) -> None:
+def pair_similar(reader: RenameReader, sources: list[Candidate], targets: list[Candidate], minimum: int) -> None:
     """Pair what is most similar first, among the best few sources of each target."""
     finder = _Finder(reader, sources, minimum)
-    ranking: list[tuple[int, bool, _Candidate, _Candidate]] = []
+    ranking: list[tuple[int, bool, Candidate, Candidate]] = []
     for target in targets:
         scores = finder.scores(target)
         if max(scores.values(), default=0) < minimum:
@@ -189,13 +194,13 @@ def _pair_similar(reader: _Reader, sources: list[_Candidate], targets: list[_Can
     ranking.sort(key=lambda entry: entry[:2], reverse=True)  # stable: equals stay in the order of targets and slots
     for score, _, target, source in ranking:
         if not target.paired and not source.paired:
-            _pair(source, target, score)
+            pair(source, target, score)
 
 
 class _Finder:
     """Scores of one target against all sources at once, through an index of the lines that sources hold."""
 
-    def __init__(self, reader: _Reader, sources: list[_Candidate], minimum: int) -> None:
+    def __init__(self, reader: RenameReader, sources: list[Candidate], minimum: int) -> None:
         self._reader = reader
         self._minimum = minimum
         self._sizes = {number: reader.size(source) for number, source in enumerate(sources) if source.is_file}
@@ -204,7 +209,7 @@ class _Finder:
         self._indexed: set[int] = set()
         self._holders: dict[int, list[tuple[int, int]]] = {}
 
-    def scores(self, target: _Candidate) -> dict[int, int]:
+    def scores(self, target: Candidate) -> dict[int, int]:
         """Return the scores by number of source; 0 where there is none, or the sizes alone rule the pair out."""
         if not target.is_file:
             return {}
@@ -222,15 +227,15 @@ class _Finder:
         for key, count in self._reader.spans(target).items():
             for number, held in self._holders.get(key, ()):
                 common[number] = common.get(number, 0) + min(held, count)
-        return {number: common[number] * _MAX_SCORE // max(size, self._sizes[number]) for number in fitting & common.keys()}
+        return {number: common[number] * MAX_SCORE // max(size, self._sizes[number]) for number in fitting & common.keys()}
 
 
 def _fitting_sizes(size: int, minimum: int) -> tuple[int, int]:
     """Return the least and the greatest size that a file similar to one of this size may have."""
-    return -(-size * minimum // _MAX_SCORE), size * _MAX_SCORE // minimum
+    return -(-size * minimum // MAX_SCORE), size * MAX_SCORE // minimum
 
 
-class _Reader:
+class RenameReader:
     """Content of candidates, counted by line, each read once."""
 
     def __init__(self, source: ObjectSource, git_version: GitVersion | None) -> None:
@@ -240,11 +245,11 @@ class _Reader:
         self._hashes: dict[bytes, int] = {}
         self._left = MAX_TOTAL_SIZE
 
-    def size(self, candidate: _Candidate) -> int:
+    def size(self, candidate: Candidate) -> int:
         """Return the length of a candidate's content."""
         return self._source.blob_size(candidate.oid)
 
-    def similarity(self, source: _Candidate, target: _Candidate, minimum: int) -> int:
+    def similarity(self, source: Candidate, target: Candidate, minimum: int) -> int:
         """Return the score of a pair; 0 if it cannot reach the minimum."""
         if not source.is_file or not target.is_file:
             return 0
@@ -254,9 +259,9 @@ class _Reader:
             return 0
         held = self.spans(source)
         common = sum(min(count, held.get(key, 0)) for key, count in self.spans(target).items())
-        return common * _MAX_SCORE // max(size, other)
+        return common * MAX_SCORE // max(size, other)
 
-    def spans(self, candidate: _Candidate) -> dict[int, int]:
+    def spans(self, candidate: Candidate) -> dict[int, int]:
         """Count the bytes of a candidate's content by the hash of the line they stand in."""
         spans = self._spans.get(candidate.oid)
         if spans is None:

@@ -52,7 +52,16 @@ def diff_trees(
         paths: Files and directories to keep to; all if there are none.
         size_of: Tells how large a blob is; sizes stay unknown without it.
     """
-    changes: list[ChangedFile] = []
+    changes = [changed_file(path, *entries, size_of) for path, entries in find_differences(source, old, new, paths=paths).items()]
+    changes.sort(key=operator.attrgetter("path"))
+    return changes
+
+
+def find_differences(
+    source: ObjectSource, old: Oid | None, new: Oid | None, *, paths: Sequence[TreePath] = ()
+) -> dict[TreePath, tuple[Entry | None, Entry | None]]:
+    """Find what stands at each path that differs between two trees, before and after; otherwise as `diff_trees`."""
+    found: dict[TreePath, tuple[Entry | None, Entry | None]] = {}
     wanted = _Wanted.of(paths)
     # Not by recursion: a hostile tree may be thousands of directories deep.
     pending: list[tuple[bytes, Oid | None, Oid | None, _Wanted | None]] = [(b"", old, new, wanted)] if old != new else []
@@ -73,9 +82,8 @@ def diff_trees(
                 pending.append((path + b"/", old_below, new_below, below))
             # What is asked for below a file is not that file.
             if (was is not None or now is not None) and below is None:
-                changes.append(changed_file(TreePath(path), was, now, size_of))
-    changes.sort(key=operator.attrgetter("path"))
-    return changes
+                found[TreePath(path)] = (was, now)
+    return found
 
 
 def changed_file(

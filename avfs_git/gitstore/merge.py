@@ -1,0 +1,101 @@
+"""Merging two commits: their common ancestors, and one merge of trees, or several where history crossed.
+
+Decided here: what stands for the base where two commits have several best common ancestors: a merge of those, as git's
+`ort` does it, oldest first, with its conflicts left in. Whoever joins forks calls it. Nothing of the commits' own
+repository is changed: new blobs and trees go to the sink. A merge is used by one thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from avfs_git.gitstore.commits import Commit
+from avfs_git.gitstore.mergebase import find_merge_bases
+from avfs_git.gitstore.mergefile import Favor, FileMerger, Labels
+from avfs_git.gitstore.mergetrees import MergedTrees, TreeMerge
+from avfs_git.gitstore.objects import KIND_COMMIT, hash_object
+from avfs_git.gitstore.source import ObjectSink
+from avfs_git.paths import Oid
+
+_SHORT = 7
+
+
+class CommitMerger:
+    """Merges commits of one repository."""
+
+    def __init__(
+        self,
+        sink: ObjectSink,
+        *,
+        favor: Favor = Favor.NORMAL,
+        with_base: bool = False,
+        shallow: Collection[Oid] = (),
+    ) -> None:
+        """Prepare merges.
+
+        Args:
+            sink: Where objects are read from and new ones go.
+            favor: What becomes of lines that both sides changed.
+            with_base: Show the base's lines in conflicts, too.
+            shallow: Commits whose parents were left behind by a shallow clone.
+        """
+        self._sink = sink
+        self._merger = FileMerger(favor=favor, with_base=with_base)
+        self._shallow = shallow
+        self._virtual: dict[Oid, Commit] = {}
+
+    def find_bases(self, ours: Oid, theirs: Oid) -> list[Oid]:
+        """List the best common ancestors of two commits, newest first."""
+        return find_merge_bases(self._read_commit, ours, theirs, shallow=self._shallow)
+
+    def merge(self, ours: Oid, theirs: Oid, *, our_label: bytes, their_label: bytes) -> MergedTrees:
+        """Merge two commits.
+
+        Args:
+            ours: The commit that is merged into.
+            theirs: The one that is merged.
+            our_label: What conflict markers and files that are put aside call our side.
+            their_label: What they call the other.
+
+        Raises:
+            ObjectMissing: If something is not there.
+        """
+        return self._merge(ours, theirs, our_label, their_label, depth=0)
+
+    def _read_commit(self, oid: Oid) -> Commit:
+        return self._virtual.get(oid) or self._sink.read_commit(oid)
+
+    def _merge(self, ours: Oid, theirs: Oid, our_label: bytes, their_label: bytes, *, depth: int) -> MergedTrees:
+        bases = self.find_bases(ours, theirs)[::-1]
+        if not bases:
+            base, name = None, b"empty tree"
+        elif len(bases) == 1:
+            base, name = bases[0], bases[0].hex()[:_SHORT].encode()
+        else:
+            base, name = bases[0], b"merged common ancestors"
+            for other in bases[1:]:
+                merged = self._merge(base, other, b"Temporary merge branch 1", b"Temporary merge branch 2", depth=depth + 1)
+                base = self._join(base, other, merged.tree)
+        return TreeMerge(
+            self._sink,
+            None if base is None else self._tree_of(base),
+            self._tree_of(ours),
+            self._tree_of(theirs),
+            labels=Labels(name, our_label, their_label),
+            merger=self._merger,
+            depth=depth,
+        ).run()
+
+    def _tree_of(self, commit: Oid) -> Oid:
+        return self._read_commit(commit).tree
+
+    def _join(self, first: Oid, second: Oid, tree: Oid | None) -> Oid:
+        """Make up the commit that a merge of two would be; it is never stored."""
+        before = self._read_commit(first)
+        oid = hash_object(KIND_COMMIT, first + second)
+        # Older than everything, as in git: which of several bases comes first goes by date.
+        signature = replace(before.committer, when_s=0)
+        tree = tree if tree is not None else self._sink.add_tree({})
+        self._virtual[oid] = replace(before, tree=tree, parents=(first, second), author=signature, committer=signature)
+        return oid
