@@ -11,13 +11,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from avfs_git.sdk import Avfs, Vault, Workspace
+    from avfs_git.sdk import Avfs, Session, Vault, Workspace
 
 __version__ = "0.1.0"
 
-__all__ = ["Avfs", "Vault", "Workspace", "__version__"]
+__all__ = ["Avfs", "Session", "Vault", "Workspace", "__version__"]
 
-_HOMES = {"Avfs": "avfs_git.sdk", "Vault": "avfs_git.sdk", "Workspace": "avfs_git.sdk"}
+_HOMES = {"Avfs": "avfs_git.sdk", "Session": "avfs_git.sdk", "Vault": "avfs_git.sdk", "Workspace": "avfs_git.sdk"}
 
 
 def __getattr__(name: str) -> object:

@@ -21,7 +21,7 @@ The codes are API: they are added, never renamed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 
@@ -66,6 +66,22 @@ class HostError(AvfsError):
             details={"errno": error.errno or 0},
         )
         self.errno = error.errno or 0
+
+
+class LeftInForce(HostError):
+    """The operating system refused something so late that the operation could not be taken back either."""
+
+    code = "host.left_in_force"
+
+    def __init__(self, action: str, error: BaseException, refs: Mapping[str, str | None]) -> None:
+        cause = error if isinstance(error, OSError) else OSError(getattr(error, "errno", 0), str(error) or type(error).__name__)
+        super().__init__(action, cause)
+        if isinstance(error, HostError):
+            self.message = error.message
+        self.message += "; it could not be taken back: the new state is in force"
+        self.args = (self.message,)
+        self.hint = "See it with `avfs op log`; `avfs undo` takes it back, `avfs doctor --repair` completes it."
+        self.details |= {"in_force": "new", "refs": dict(refs)}
 
 
 # --- command line and names ------------------------------------------------------------------------
@@ -376,6 +392,21 @@ class HostUnsupported(WorkspaceError):
         )
 
 
+class WorkspaceMounted(WorkspaceBusy):
+    """A workspace, or a vault with it, is mounted, and what was asked for needs it unmounted."""
+
+    code = "workspace.mounted"
+    exit_code = 29
+
+    def __init__(self, name: str, directory: str, *, session: str, pid: int | None = None) -> None:
+        WorkspaceError.__init__(
+            self,
+            f"workspace {quote(name)} is mounted at {quote(directory)}",
+            hint=f"Work in it there, or end it with `avfs stop {directory}`.",
+            details={"fork": name, "directory": directory, "session": session, "pid": pid},
+        )
+
+
 # --- checkpoints -------------------------------------------------------------------------------------
 
 
@@ -475,6 +506,92 @@ class MountError(AvfsError):
 
     code = "mount.failed"
     exit_code = 50
+
+
+class MountPointUnusable(MountError):
+    """A directory that nothing can be mounted at: not empty, no directory, in use, inside the vault."""
+
+    code = "mount.point_unusable"
+    exit_code = 51
+
+    def __init__(self, path: str, reason: str, *, hint: str | None = None) -> None:
+        super().__init__(f"cannot mount at {quote(path)}: {reason}", hint=hint, details={"path": path, "reason": reason})
+
+
+class FuseUnavailable(MountError):
+    """This machine lacks what a mount needs, or does not allow it to this user."""
+
+    code = "mount.unavailable"
+    exit_code = 52
+
+
+class MountBusy(MountError):
+    """Programs still use a live tree."""
+
+    code = "mount.busy"
+    exit_code = 53
+
+    def __init__(self, path: str, users: Sequence[str]) -> None:
+        by = f" by {', '.join(users[:5])}{' and others' if len(users) > 5 else ''}" if users else ""
+        super().__init__(
+            f"{quote(path)} is in use{by}",
+            hint="Leave it there and try again, or let it go with `--lazy` when they are done.",
+            details={"path": path, "users": list(users)},
+        )
+
+
+class SessionNotFound(MountError):
+    """Nothing is mounted that is called so."""
+
+    code = "mount.not_found"
+    exit_code = 54
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no mount {quote(name)}", hint="See them with `avfs sessions`.", details={"name": name})
+
+
+class SessionFailed(MountError):
+    """The process of a session ended, or gave no answer, where it should not."""
+
+    code = "mount.session_failed"
+    exit_code = 55
+
+    def __init__(self, what: str, log: str) -> None:
+        super().__init__(what, hint="What the process said is in the details.", details={"log": log})
+
+
+class RequestNotUnderstood(MountError):
+    """What came over a control socket is not in its language."""
+
+    code = "session.not_understood"
+    exit_code = 56
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"the session does not understand what was asked: {reason}",
+            hint="If avfs was upgraded meanwhile, unmount and mount again.",
+            details={"reason": reason},
+        )
+
+
+class OutcomeUnknown(MountError):
+    """The process of a session died in the middle of something that is not to be done twice."""
+
+    code = "session.outcome_unknown"
+    exit_code = 57
+
+    def __init__(self, fork: str, operation: str) -> None:
+        super().__init__(
+            f"the session of {quote(fork)} died in the middle of '{operation}': it is done, or not at all",
+            hint="Look with `avfs status` and `avfs op log`.",
+            details={"fork": fork, "operation": operation},
+        )
+
+
+class SessionEnding(WorkspaceBusy):
+    """A session ended before it began what it was asked for."""
+
+    code = "session.ending"
 
 
 class ProblemsFound(AvfsError):

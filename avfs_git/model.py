@@ -7,9 +7,10 @@ nanoseconds since the epoch, sizes are bytes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+
+from avfs_git.values import value_class
 
 
 class Kind(StrEnum):
@@ -35,7 +36,7 @@ class ChangeKind(StrEnum):
     """A file became a symbolic link, or the like."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Warning:  # noqa: A001 - the field's word for it, and JSON's name; never used beside the built-in
     """Something the caller should know, with a stable code. Never raised."""
 
@@ -44,7 +45,7 @@ class Warning:  # noqa: A001 - the field's word for it, and JSON's name; never u
     path: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Identity:
     """Who makes commits."""
 
@@ -52,7 +53,7 @@ class Identity:
     email: str
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class FileInfo:
     """What is known of one entry without reading it."""
 
@@ -67,7 +68,7 @@ class FileInfo:
     nlink: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class TreeNode:
     """An entry with what stands below it."""
 
@@ -75,7 +76,7 @@ class TreeNode:
     children: tuple[TreeNode, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class ChangedFile:
     """One path that differs between two trees; modes are git's."""
 
@@ -92,7 +93,7 @@ class ChangedFile:
     """Of a rename: per cent."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class DiffLine:
     """One line of a hunk."""
 
@@ -104,7 +105,7 @@ class DiffLine:
     ends_without_newline: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Hunk:
     """A run of lines that differ, with some around them."""
 
@@ -116,7 +117,7 @@ class Hunk:
     lines: tuple[DiffLine, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class FileDiff:
     """How one file differs."""
 
@@ -132,7 +133,7 @@ class FileDiff:
     new_size: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Diff:
     """How two states differ, by path."""
 
@@ -143,7 +144,7 @@ class Diff:
     """Ignored files, nested repositories and empty directories that differ."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class VaultInfo:
     """A vault from outside."""
 
@@ -157,7 +158,7 @@ class VaultInfo:
     """On disk, counted only where it was asked for."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class ForkInfo:
     """A fork: a branch and its workspace."""
 
@@ -172,7 +173,7 @@ class ForkInfo:
     created_at_ns: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Checkpoint:
     """A commit that holds a state of a workspace."""
 
@@ -187,7 +188,7 @@ class Checkpoint:
     fork: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class CheckpointDetails:
     """A checkpoint with what it holds."""
 
@@ -198,7 +199,7 @@ class CheckpointDetails:
     changed_files: tuple[ChangedFile, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class CheckpointResult:
     """What saving a checkpoint did."""
 
@@ -211,7 +212,7 @@ class CheckpointResult:
     warnings: tuple[Warning, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Status:
     """What a workspace holds that its head does not."""
 
@@ -228,7 +229,7 @@ class Status:
         return not self.changed_files and not self.sidecar_changed
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class RestoreResult:
     """What restoring did, or would do."""
 
@@ -247,7 +248,7 @@ class RestoreResult:
     warnings: tuple[Warning, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class PathVersion:
     """One state of a path in the history of a fork; the oldest is number 1."""
 
@@ -259,7 +260,7 @@ class PathVersion:
     change: ChangedFile
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class LogEntry:
     """One commit of a history."""
 
@@ -267,7 +268,7 @@ class LogEntry:
     changed_files: tuple[ChangedFile, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class RefMove:
     """A ref before and after an operation."""
 
@@ -276,7 +277,7 @@ class RefMove:
     new: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Operation:
     """One entry of the operation log."""
 
@@ -290,7 +291,7 @@ class Operation:
     undoes: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class UndoResult:
     """What taking an operation back, or doing it again, did."""
 
@@ -298,9 +299,11 @@ class UndoResult:
     """The one that was taken back or done again."""
     changed_files: tuple[ChangedFile, ...] = ()
     saved: str | None = None
+    """The commit that holds what was uncommitted before."""
+    warnings: tuple[Warning, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class TransferResult:
     """What an import or export moved."""
 
@@ -312,7 +315,68 @@ class TransferResult:
     warnings: tuple[Warning, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+class SessionState(StrEnum):
+    """Where in its life a mount is."""
+
+    STARTING = "starting"
+    MOUNTED = "mounted"
+    UNMOUNTING = "unmounting"
+    """Out of the directory tree, or about to be; programs that use it may still hold it."""
+    ENDED = "ended"
+
+
+WHOLE_VAULT = "*"
+"""What stands for a fork where a mount shows all of a vault: no branch can have that name."""
+
+
+@value_class
+class SessionInfo:
+    """One mount, from its start to its end."""
+
+    id: str
+    vault: str
+    fork: str
+    """The fork; `*` where all of the vault is shown."""
+    directory: Path
+    state: SessionState
+    readonly: bool
+    pid: int
+    """The process that keeps it."""
+    started_at_ns: int
+    at: str | None = None
+    """The commit that a read-only mount shows; None where it is the workspace, or all of the vault."""
+
+
+@value_class
+class UnmountResult:
+    """What taking a mount away did."""
+
+    session: SessionInfo | None
+    """The one that was ended; None where nothing was mounted."""
+    directory: Path | None = None
+    outcome: str = "unmounted"
+    """`unmounted`; `detached`: out of sight, and still held by programs; `cut_off`: taken from them; `not_mounted`."""
+    checkpoint: CheckpointResult | None = None
+    """The final checkpoint, where one was made."""
+    users: tuple[str, ...] = ()
+    """The programs that still used it."""
+    warnings: tuple[Warning, ...] = ()
+
+
+@value_class
+class RemoveResult:
+    """What ending a fork of a directory did."""
+
+    vault: str
+    fork: str
+    directory: Path
+    deleted: bool
+    """Whether the fork is gone; else it is in the vault, and can be mounted again."""
+    pushed: bool
+    """Whether the directory it was made of has all its commits."""
+
+
+@value_class
 class Problem:
     """Something that the doctor found."""
 
@@ -325,13 +389,13 @@ class Problem:
     fixed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class DoctorReport:
     """What the doctor looked at and found."""
 
     vault: str
     checked: tuple[str, ...]
-    problems: tuple[Problem, ...] = field(default=())
+    problems: tuple[Problem, ...] = ()
 
     @property
     def healthy(self) -> bool:

@@ -139,7 +139,7 @@ def spell_type(annotation: str, name: str, records: dict[str, Record]) -> str:
         return "time"
     if annotation == "int" and name.endswith("mode"):
         return "octal text"
-    if annotation in {"Kind", "ChangeKind"}:
+    if annotation in {"Kind", "ChangeKind", "SessionState"}:
         return " · ".join(f"`{member.value}`" for member in getattr(model, annotation))
     if annotation in _PLAIN:
         return _PLAIN[annotation]
@@ -237,7 +237,7 @@ def render_json() -> str:
         for field in records[name].fields:
             mentioned = re.findall(r"\w+", field.annotation)
             pending += ["Checkpoint" if word == "CheckpointValue" else word for word in mentioned if field.name != "warnings"]
-    for name in sorted(done - {"Kind", "ChangeKind"}):
+    for name in sorted(done - {"Kind", "ChangeKind", "SessionState"}):
         lines += render_record(records[name], records)
     lines += [
         "## Errors and exit statuses",

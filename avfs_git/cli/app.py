@@ -34,13 +34,20 @@ class Entry(NamedTuple):
 
 
 VAULTS, HISTORY, FILES, UPKEEP = "Vaults and forks", "Checkpoints and history", "Files", "Upkeep"
+MOUNTS = "Mounts"
 
 _FORK = Entry("fork", "Manage forks: branches with a workspace of their own", VAULTS)
 _CHECKPOINT = Entry("checkpoint", "Manage checkpoints: saved states of a workspace", HISTORY)
+_SESSIONS = Entry("sessions", "List what is mounted", MOUNTS)
 
 VERBS: dict[str, Entry] = {
     "vault": Entry("vault", "Manage vaults: repositories with their workspaces", VAULTS),
     "fork": _FORK,
+    "mount": Entry("mount", "Show the workspace of a fork as a real directory", MOUNTS),
+    "unmount": Entry("unmount", "Take a mount away", MOUNTS),
+    "sessions": _SESSIONS,
+    "ps": _SESSIONS,
+    "stop": Entry("stop", "Save a last checkpoint and take a mount away", MOUNTS),
     "checkpoint": _CHECKPOINT,
     "snapshot": _CHECKPOINT,
     "status": Entry("status", "Show what the next checkpoint would save", HISTORY),
@@ -68,7 +75,7 @@ VERBS: dict[str, Entry] = {
 }
 """All verbs in the order of the help; a module's command has the module's name, without a trailing underscore."""
 
-ALIASES = {"snapshot": "checkpoint"}
+ALIASES = {"snapshot": "checkpoint", "ps": "sessions"}
 """Names that are accepted and not listed."""
 
 
@@ -138,7 +145,7 @@ class Program(VerbGroup):
         """List the verbs by section, without importing any."""
         names = self.list_commands(ctx)
         width = max(map(len, names))
-        for section in (VAULTS, HISTORY, FILES, UPKEEP):
+        for section in (VAULTS, MOUNTS, HISTORY, FILES, UPKEEP):
             with formatter.section(section):
                 formatter.write_dl([(name.ljust(width), VERBS[name].help) for name in names if VERBS[name].section == section])
 

@@ -57,6 +57,11 @@ def parse_target(text: str) -> Target:
     return Target(whole if "/" in parts[0] else text, None)
 
 
+def looks_like_path(text: str) -> bool:
+    """Whether a name that is no fork's can only mean a directory."""
+    return "/" in text or text in {".", ".."} or text.startswith("~")
+
+
 def find_home() -> Path:
     """Find the directory that holds the vaults."""
     if named := os.environ.get("AVFS_HOME"):

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avfs_git.errors import AvfsError
-from avfs_git.model import DoctorReport, FileInfo, Status, Warning
+from avfs_git.model import DoctorReport, FileInfo, Status, TreeNode, Warning
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import Content
@@ -44,6 +44,8 @@ def to_record(value: object) -> object:
         return _text(_raw(value))
     if isinstance(value, Mapping):
         return _record_of((str(name), item) for name, item in value.items())
+    if isinstance(value, TreeNode):
+        return _tree(value)
     if is_dataclass(value) and not isinstance(value, type):
         names = [field.name for field in fields(value)]
         record = _record_of((name, getattr(value, name)) for name in names if name != "warnings")
@@ -55,6 +57,18 @@ def to_record(value: object) -> object:
     if isinstance(value, Iterable):
         return [to_record(item) for item in value]
     raise TypeError(f"no record for {type(value).__name__}")
+
+
+def _tree(root: TreeNode) -> dict[str, object]:
+    """Map a tree without recursion: it may be deeper than Python's stack."""
+    made: list[dict[str, object]] = []
+    pending = [(root, made)]
+    while pending:
+        node, siblings = pending.pop()
+        below: list[dict[str, object]] = []
+        siblings.append({"info": to_record(node.info), "children": below})
+        pending += [(child, below) for child in reversed(node.children)]
+    return made[0]
 
 
 def _record_of(items: Iterable[tuple[str, object]]) -> dict[str, object]:

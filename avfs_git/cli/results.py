@@ -6,13 +6,25 @@ Decided here: their fields. All are JSON objects, never bare lists, so that fiel
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict, final
+from typing import TYPE_CHECKING, NotRequired, TypedDict, final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from avfs_git.model import Checkpoint as CheckpointValue
-    from avfs_git.model import CheckpointDetails, Diff, FileInfo, ForkInfo, LogEntry, Operation, PathVersion, TreeNode, VaultInfo
+    from avfs_git.model import (
+        CheckpointDetails,
+        Diff,
+        FileInfo,
+        ForkInfo,
+        LogEntry,
+        Operation,
+        PathVersion,
+        RemoveResult,
+        SessionInfo,
+        TreeNode,
+        VaultInfo,
+    )
 
 
 class VersionResult(TypedDict):
@@ -41,10 +53,26 @@ class ForkResult(TypedDict):
     vault: str
 
 
+class DirectoryFork(TypedDict):
+    """A fork of a directory, and where it is mounted."""
+
+    fork: str
+    vault: str
+    session: SessionInfo
+    pushes_to: str | None
+    """The remote that git in the fork's tree can push to; None where the directory is no clone."""
+
+
 class ForkList(TypedDict):
     """The forks of a vault."""
 
     forks: Sequence[ForkInfo]
+
+
+class SessionList(TypedDict):
+    """What is mounted, the oldest first."""
+
+    sessions: Sequence[SessionInfo]
 
 
 class CheckpointList(TypedDict):
@@ -127,6 +155,8 @@ class Removed(TypedDict):
     """Paths that are gone."""
 
     removed: Sequence[PathOnly]
+    ended: NotRequired[RemoveResult]
+    """Where the path was that of a forked directory."""
 
 
 class Moved(TypedDict):

@@ -12,9 +12,16 @@ a request that is being served may hold.
 
 The kernel's write-back cache is off unless asked for. Measured on 5,000 files: with it, writing in pieces of 4 KiB is
 four times as fast (0.9 of native instead of 0.25). But every close makes the kernel ask for attributes again at the next
-look at the file (a warm `grep -r` 3 times as slow, a `find` after it 8 times), each file written costs one request
-more, a full disk is told at close instead of at the write, and the kernel believes its own sizes and times against
-whoever else changes a file. A workspace is read far more often than written in small pieces.
+look at the file, because it does not know its blocks any more, and no setting prevents that (a warm `grep -r` 3 times as
+slow, a `find` after it 8 times). Each file written costs one request more, a full disk is told at close instead of at the
+write, and the kernel believes its own sizes and times against whoever else changes a file. A workspace is read far more
+often than written in small pieces.
+
+A thread that waits for a request stays awake for a moment while requests follow each other closely. Measured on a
+virtual machine of two cores: a request that has to wake a sleeping server takes 75 µs, one that finds it awake 28 µs,
+and the server's own processor time falls by a quarter. A program that asks once a millisecond is waited for asleep.
+During such a burst the system is also asked to keep idle processors awake (`host.idle`, where root serves): waking the
+program is the other half, and a request takes 16 µs then.
 
 Nothing survives a crash but the mount itself.
 """
@@ -22,20 +29,35 @@ Nothing survives a crash but the mount itself.
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
+import select
 import sys
+import time
 from typing import NamedTuple
 
 from avfs_git.errors import MountError
 from avfs_git.fuse import protocol as p
+from avfs_git.host.idle import AwakeProcessors
 
 MAX_IO = 1 << 20
 """The largest read or write: what the kernel allows without a sysctl, 256 pages."""
 _LOG = logging.getLogger(__name__)
-_BUFFER_SIZE = MAX_IO + 4096
+BUFFER_SIZE = MAX_IO + 4096
+"""How much memory a request is received into."""
 _PARALLEL = 64
 """How many requests in the background (read-ahead, write-back) may wait at once."""
+_AWAKE_NS = 60_000
+"""For how long a thread that had a request a moment ago looks for the next one before it sleeps."""
+_SOON_NS = 200_000
+"""A request that comes within this time of the one before makes it worth while to stay awake for the next."""
+_BURST = 64
+"""After how many requests in close succession processors are kept awake."""
+_CALM_MS = 3
+"""After how long without a request they are left alone again."""
+_JOINED = 1 << 16
+"""Answers up to this size are joined with their header: copying them is cheaper than a second piece."""
 
 _WANTED = (
     p.ASYNC_READ
@@ -89,9 +111,10 @@ class Request:
 
     __slots__ = ("buffer", "end", "gid", "ino", "operation", "uid", "unique", "view")
 
-    def __init__(self) -> None:
-        self.buffer = bytearray(_BUFFER_SIZE)
-        self.view = memoryview(self.buffer)
+    def __init__(self, buffer: memoryview | None = None) -> None:
+        """Make a request to receive into, in memory of its own or in what is given, of `BUFFER_SIZE`."""
+        self.view = memoryview(bytearray(BUFFER_SIZE)) if buffer is None else buffer
+        self.buffer = self.view
         self.end = 0
         self.operation = 0
         self.unique = 0
@@ -99,11 +122,14 @@ class Request:
         self.uid = 0
         self.gid = 0
 
+    def read_header(self) -> None:
+        """Take apart the beginning of what was received."""
+        self.end, self.operation, self.unique, self.ino, self.uid, self.gid = p.IN_HEAD.unpack_from(self.buffer)
+
     def copy(self) -> Request:
         """Copy a request of a few hundred bytes, for somebody who answers it later."""
         found = Request.__new__(Request)
-        found.buffer = self.buffer[: self.end]
-        found.view = memoryview(found.buffer)
+        found.buffer = found.view = memoryview(bytearray(self.view[: self.end]))
         found.end, found.operation, found.unique = self.end, self.operation, self.unique
         found.ino, found.uid, found.gid = self.ino, self.uid, self.gid
         return found
@@ -124,10 +150,16 @@ class Channel:
     def __init__(self, fd: int) -> None:
         """Take over a descriptor of `/dev/fuse`, which is closed with this object."""
         self.fd = fd
+        os.set_blocking(fd, False)
+        self._take = io.FileIO(fd, "r+b", closefd=False).readinto
+        self._is_lively = False
+        self._burst = 0
+        self._processors = AwakeProcessors()
 
     def close(self) -> None:
         """End the conversation: what still uses the tree gets errors. A second call does nothing."""
         fd, self.fd = self.fd, -1
+        self._processors.release()
         if fd >= 0:
             os.close(fd)
 
@@ -176,22 +208,45 @@ class Channel:
         """Wait for a request; False when the tree is unmounted."""
         while True:
             try:
-                if not os.readv(self.fd, [request.buffer]):
-                    return False
+                size = self._take(request.buffer)
+                while size is None:
+                    size = self._wait(request.buffer)
             except OSError as error:
                 if error.errno in _GONE:
                     return False
                 if error.errno in (errno.ENOENT, errno.EAGAIN, errno.EINTR):  # taken back before we had it
                     continue
                 raise
-            request.end, request.operation, request.unique, request.ino, request.uid, request.gid, _, _, _ = (
-                p.IN_HEADER.unpack_from(request.buffer)
-            )
+            if not size:
+                return False
+            request.read_header()
             return True
+
+    def _wait(self, buffer: memoryview) -> int | None:
+        """Wait until a request may be there, and take it; None if another thread had it first."""
+        take, clock = self._take, time.monotonic_ns
+        began = clock()
+        if self._is_lively:
+            while clock() - began < _AWAKE_NS:
+                size = take(buffer)
+                if size is not None:
+                    self._burst += 1
+                    if self._burst == _BURST:
+                        self._processors.hold()
+                    return size
+        waiting = select.poll()
+        waiting.register(self.fd, select.POLLIN)
+        if not waiting.poll(_CALM_MS):
+            self._burst = 0
+            self._processors.release()
+            waiting.poll()
+        self._is_lively = clock() - began < _SOON_NS
+        return take(buffer)
 
     def reply(self, request: Request, body: bytes | memoryview) -> None:
         """Answer a request."""
-        self._send([p.OUT_HEADER.pack(16 + len(body), 0, request.unique), body])
+        head = p.OUT_HEADER.pack(16 + len(body), 0, request.unique)
+        self._send([head + body] if len(body) <= _JOINED else [head, body])
 
     def reply_error(self, request: Request, number: int) -> None:
         """Answer that a request failed."""
@@ -199,7 +254,10 @@ class Channel:
 
     def _send(self, pieces: list[bytes | memoryview]) -> None:
         try:
-            os.writev(self.fd, pieces)
+            if len(pieces) == 1:
+                os.write(self.fd, pieces[0])
+            else:
+                os.writev(self.fd, pieces)
         except OSError as error:
             if error.errno == errno.EINVAL:
                 # The kernel has told the program EIO by now; ending the tree would take it from all others, too.
@@ -214,6 +272,10 @@ class Channel:
     def forget_content(self, ino: int) -> bool:
         """Let the kernel forget attributes and content of a node; False if it did not know it."""
         return self._notify(p.NOTIFY_INVAL_INODE, p.INVAL_INODE_OUT.pack(ino, 0, 0))
+
+    def forget_attributes(self, ino: int) -> bool:
+        """Let the kernel forget attributes of a node, and keep its content; False if it did not know it."""
+        return self._notify(p.NOTIFY_INVAL_INODE, p.INVAL_INODE_OUT.pack(ino, -1, 0))
 
     def forget_name(self, parent: int, name: bytes) -> bool:
         """Let the kernel forget what a name in a directory means, also that there is nothing; False if it did not know."""

@@ -51,6 +51,7 @@ OPENDIR: Final = 27
 READDIR: Final = 28
 RELEASEDIR: Final = 29
 FSYNCDIR: Final = 30
+ACCESS: Final = 34
 CREATE: Final = 35
 INTERRUPT: Final = 36
 DESTROY: Final = 38
@@ -107,9 +108,13 @@ FSYNC_DATA_ONLY: Final = 1 << 0
 
 IN_HEADER: Final = Struct("=IIQQIIIHH")
 """Length, operation, number of the request, node, user, group, process, length of extensions, padding."""
+IN_HEAD: Final = Struct("=IIQQII")
+"""The part of it that is looked at each time."""
 OUT_HEADER: Final = Struct("=IiQ")
 """Length, negative errno or code of a notification, number of the request or 0."""
 BODY: Final = IN_HEADER.size
+OPERATION_AT: Final = 4
+"""Where a request says what it is."""
 
 INIT_IN: Final = Struct("=IIII")
 INIT_OUT: Final = Struct("=IIIIHHIIHHIIH22x")
@@ -124,9 +129,12 @@ RENAME2_IN: Final = Struct("=QI4x")
 LINK_IN: Final = Struct("=Q")
 READ_IN: Final = Struct("=QQIIQII")
 WRITE_IN: Final = Struct("=QQIIQII")
+WRITE_HEAD: Final = Struct("=8xQII")
+"""The part of it that is looked at: offset, size, flags."""
 FSYNC_IN: Final = Struct("=QI4x")
 SETXATTR_IN: Final = Struct("=II")
 GETXATTR_IN: Final = Struct("=II")
+ACCESS_IN: Final = Struct("=I4x")
 CREATE_IN: Final = Struct("=IIII")
 FALLOCATE_IN: Final = Struct("=QQQI4x")
 LSEEK_IN: Final = Struct("=QQI4x")
@@ -146,7 +154,8 @@ INVAL_ENTRY_OUT: Final = Struct("=QII")
 
 FOREVER_S: Final = 1 << 40
 """For how long names and attributes are good: until they are invalidated."""
-BLOCK_SIZE: Final = 4096
+BLOCK_SIZE: Final = 65_536
+"""What `st_blksize` says: the C library, and Python, collect so much before they write, which saves them requests."""
 _SECOND_NS: Final = 1_000_000_000
 _NO_ATTR: Final = (0,) * 16
 
@@ -167,11 +176,11 @@ def decode_rdev(value: int) -> int:
     return os.makedev((value & 0xFFF00) >> 8, (value & 0xFF) | ((value >> 12) & 0xFFF00))
 
 
-def pack_entry(attr: Attr) -> bytes:
-    """Lay out a node with its attributes, good until invalidated."""
+def pack_entry(attr: Attr, good_s: int = FOREVER_S) -> bytes:
+    """Lay out a node with its attributes, good until invalidated or for some seconds."""
     ino, mode, nlink, uid, gid, rdev, size, blocks, atime_ns, mtime_ns, ctime_ns = attr
     return ENTRY_OUT.pack(
-        ino, 0, FOREVER_S, FOREVER_S, 0, 0,
+        ino, 0, good_s, good_s, 0, 0,
         ino, size, blocks,
         atime_ns // _SECOND_NS, mtime_ns // _SECOND_NS, ctime_ns // _SECOND_NS,
         atime_ns % _SECOND_NS, mtime_ns % _SECOND_NS, ctime_ns % _SECOND_NS,
@@ -179,13 +188,32 @@ def pack_entry(attr: Attr) -> bytes:
     )  # fmt: skip
 
 
-def pack_attr(attr: Attr) -> bytes:
-    """Lay out attributes, good until invalidated."""
+def pack_attr(attr: Attr, good_s: int = FOREVER_S) -> bytes:
+    """Lay out attributes, good until invalidated or for some seconds."""
     ino, mode, nlink, uid, gid, rdev, size, blocks, atime_ns, mtime_ns, ctime_ns = attr
     return ATTR_OUT.pack(
-        FOREVER_S, 0,
+        good_s, 0,
         ino, size, blocks,
         atime_ns // _SECOND_NS, mtime_ns // _SECOND_NS, ctime_ns // _SECOND_NS,
         atime_ns % _SECOND_NS, mtime_ns % _SECOND_NS, ctime_ns % _SECOND_NS,
         mode, nlink, uid, gid, rdev and encode_rdev(rdev), BLOCK_SIZE, 0,
+    )  # fmt: skip
+
+
+def pack_no_entry(good_s: int) -> bytes:
+    """Say for some seconds that there is nothing under a name."""
+    return ENTRY_OUT.pack(0, 0, good_s, 0, 0, 0, *_NO_ATTR)
+
+
+def pack_dirent(head: bytes, name: bytes) -> bytes:
+    """Lay out an entry of a listing, the head of which is packed already."""
+    piece = head + name
+    return piece + bytes(-len(piece) % 8)
+
+
+def pack_statfs(found: os.statvfs_result) -> bytes:
+    """Lay out the sizes of a disk."""
+    return STATFS_OUT.pack(
+        found.f_blocks, found.f_bfree, found.f_bavail, found.f_files, found.f_ffree,
+        found.f_bsize, min(found.f_namemax, 255), found.f_frsize, 0,
     )  # fmt: skip

@@ -22,24 +22,33 @@ with it.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
+from avfs_git import faults
 from avfs_git.fuse import protocol as p
 from avfs_git.fuse.channel import Channel, Request
 from avfs_git.fuse.errnos import errno_of
+from avfs_git.fuse.handover import Handover
 from avfs_git.fuse.listing import DOT, DOT_DOT, Listing, Listings, make_listing
+from avfs_git.fuse.resume import ONCE, forget_again, settle
 from avfs_git.host.ranges import fallocate
 from avfs_git.vfs.merged import MergedTree, Node
-from avfs_git.vfs.view import fail
+from avfs_git.vfs.view import Attr, fail
 
+_LOG = logging.getLogger(__name__)
 _HELPERS = 4
 _SLOW = frozenset({p.FSYNC, p.FSYNCDIR, p.FALLOCATE, p.COPY_FILE_RANGE})
 _COPY_MAX = 64 << 20
 """How much one COPY_FILE_RANGE copies at most: a program that is killed meanwhile waits for no more than that."""
+_TRIES = 8
+"""How many servers may die over one request before the program that asks gets EIO."""
+_UNANSWERED = frozenset({p.FORGET, p.BATCH_FORGET})
 _CAPABILITY = b"security.capability"
 
 Handler = Callable[[Request], bytes | None]
@@ -52,18 +61,30 @@ class TreeServer:
         counts: How many requests of each operation came, by its number; for tests and for people.
     """
 
-    def __init__(self, tree: MergedTree, channel: Channel) -> None:
+    def __init__(self, tree: MergedTree, channel: Channel, handover: Handover | None = None) -> None:
+        """Prepare to serve.
+
+        Args:
+            tree: What is served.
+            channel: On which channel, negotiated.
+            handover: Where a server before this one left what it knew, and this one leaves it to the next.
+        """
         self.tree = tree
         self.channel = channel
+        self._handover = handover
+        if handover is not None:
+            tree.follow(handover)
         self.counts: Counter[int] = Counter()
         self._listings = Listings()
+        self._helpers = ThreadPoolExecutor(_HELPERS, "avfs-helper")
         self._uid, self._gid = os.geteuid(), os.getegid()
-        self._handlers: Mapping[int, Handler] = {
+        self._handlers: dict[int, Handler] = {
             p.LOOKUP: self._lookup,
             p.FORGET: self._forget,
             p.BATCH_FORGET: self._batch_forget,
             p.GETATTR: self._getattr,
             p.SETATTR: self._setattr,
+            p.ACCESS: self._access,
             p.READLINK: self._readlink,
             p.SYMLINK: self._symlink,
             p.MKNOD: self._mknod,
@@ -91,25 +112,109 @@ class TreeServer:
             p.INTERRUPT: self._no_answer,
             p.DESTROY: self._destroy,
         }
+        if handover is not None:
+            for operation in ONCE:
+                self._handlers[operation] = partial(self._do_once, handover, self._handlers[operation])
 
     def serve(self) -> None:
         """Answer requests until the tree is unmounted."""
         channel, counts = self.channel, self.counts
-        request = Request()
-        with ThreadPoolExecutor(_HELPERS, "avfs-helper") as helpers:
+        request = Request() if self._handover is None else self._handover.request()
+        buffer = request.buffer
+        with self._helpers:
+            if self._handover is not None:
+                self._resume(self._handover, request)
             while channel.receive(request):
                 operation = request.operation
                 counts[operation] += 1
                 if operation in _SLOW:
-                    helpers.submit(self._answer, request.copy())
+                    self._pass_on(self._handlers[operation], request)
                 else:
                     self._answer(request)
+                buffer[p.OPERATION_AT] = 0  # answered, or noted elsewhere: a server after this one leaves it alone
+        self.tree.empty_attic()
+
+    def handle(self, request: Request) -> None:
+        """Answer one request that somebody else received, as `serve` does with each."""
+        if request.operation in _SLOW:
+            self._pass_on(self._handlers[request.operation], request)
+        else:
+            self._answer(request)
+
+    def _pass_on(self, handler: Handler, request: Request) -> None:
+        """Let a helper answer a request."""
+        if self._handover is None:
+            self._helpers.submit(self._answer_with, handler, request.copy())
+            return
+        slot = self._handover.park(request)
+        if slot is None:
+            self._answer_with(handler, request)
+        else:
+            self._helpers.submit(self._answer_parked, self._handover, slot, handler, request.copy())
+
+    def _answer_parked(self, handover: Handover, slot: int, handler: Handler, request: Request) -> None:
+        self._answer_with(handler, request)
+        handover.unpark(slot)
+
+    def _do_once(self, handover: Handover, handler: Handler, request: Request) -> bytes | None:
+        """Do what must not be done again, so that a server after this one can tell whether it was done."""
+        with self.tree.guard:
+            handover.arm(request.unique)
+            try:
+                body = handler(request)
+            except BaseException:
+                handover.give_up()
+                raise
+            faults.reach("server.once_done")
+            handover.finish(body or b"")
+            faults.reach("server.once_noted")
+            return body
+
+    def _resume(self, handover: Handover, request: Request) -> None:
+        """Answer what the server before this one had received and left unanswered."""
+        for slot, parked in handover.parked():
+            handler = self._read_fetched if parked.operation == p.READ else self._handlers[parked.operation]
+            self._helpers.submit(self._answer_parked, handover, slot, handler, parked)
+        if handover.has_request:
+            request.read_header()
+            self._serve_again(handover, request)
+            handover.mark_answered()
+        handover.is_serving = True
+
+    def _serve_again(self, handover: Handover, request: Request) -> None:
+        operation, tree = request.operation, self.tree
+        if operation in _SLOW:
+            self._pass_on(self._handlers[operation], request)
+            return
+        if handover.count_try(request.unique) > _TRIES:
+            name = p.OPERATION_NAMES.get(operation, str(operation))
+            _LOG.error("%s of node %d was not survived %d times: it is given up", name, request.ino, _TRIES)
+            if operation not in _UNANSWERED:
+                self.channel.reply_error(request, errno.EIO)
+            return
+        if operation in _UNANSWERED:
+            with tree.guard:
+                self._forget_from(request, forget_again(tree, handover, request))
+            return
+        if operation in ONCE:
+            try:
+                with tree.guard:
+                    answer = settle(tree, handover, request, self._told, self._owner(request))
+            except OSError:  # what it is about is gone: it is told so like anybody else
+                answer = None
+            if answer is not None:
+                self.channel.reply(request, answer)
+                return
+        self._answer(request)
 
     def _answer(self, request: Request) -> None:
         handler = self._handlers.get(request.operation)
         if handler is None:
             self.channel.reply_error(request, errno.ENOSYS)
-            return
+        else:
+            self._answer_with(handler, request)
+
+    def _answer_with(self, handler: Handler, request: Request) -> None:
         try:
             body = handler(request)
         except Exception as error:  # noqa: BLE001 - one failing request must not end the tree for every program
@@ -138,18 +243,42 @@ class TreeServer:
             return p.NO_ENTRY if node is None else self._told(node)
 
     def _forget(self, request: Request) -> None:
-        self._unpin(request.ino, p.FORGET_IN.unpack_from(request.buffer, p.BODY)[0])
+        self._unpin(request, 0, request.ino, p.FORGET_IN.unpack_from(request.buffer, p.BODY)[0])
 
     def _batch_forget(self, request: Request) -> None:
         count, _ = p.BATCH_FORGET_IN.unpack_from(request.buffer, p.BODY)
         start = p.BODY + p.BATCH_FORGET_IN.size
-        for ino, times in p.FORGET_ONE.iter_unpack(request.view[start : start + count * p.FORGET_ONE.size]):
-            self._unpin(ino, times)
+        pairs = p.FORGET_ONE.iter_unpack(request.view[start : start + count * p.FORGET_ONE.size])
+        for index, (ino, times) in enumerate(pairs):
+            self._unpin(request, index, ino, times)
 
-    def _unpin(self, ino: int, times: int) -> None:
-        node = self.tree.inodes.find(ino)
-        if node is not None:
-            self.tree.unpin(node, times)
+    def _forget_from(self, request: Request, first: int) -> None:
+        """Do what is left of a FORGET."""
+        if request.operation == p.FORGET:
+            if not first:
+                self._forget(request)
+            return
+        count, _ = p.BATCH_FORGET_IN.unpack_from(request.buffer, p.BODY)
+        for index in range(first, count):
+            at = p.BODY + p.BATCH_FORGET_IN.size + index * p.FORGET_ONE.size
+            self._unpin(request, index, *p.FORGET_ONE.unpack_from(request.buffer, at))
+
+    def _unpin(self, request: Request, index: int, ino: int, times: int) -> None:
+        tree, handover = self.tree, self._handover
+        node = tree.inodes.find(ino)
+        if handover is None:
+            if node is not None:
+                tree.unpin(node, times)
+            return
+        with tree.guard:
+            if node is None:
+                try:
+                    node = tree.node_at(ino)
+                except OSError:
+                    handover.drop(ino)
+                    return
+            handover.forgetting(request.unique, index, ino, max(0, node.pins - times))
+            tree.unpin(node, times)
 
     def _no_answer(self, _request: Request) -> None:
         """Take note of a request that has no reply; one that is interrupted is answered in its own time."""
@@ -162,6 +291,15 @@ class TreeServer:
     def _getattr(self, request: Request) -> bytes:
         tree = self.tree
         return p.pack_attr(tree.getattr(tree.node_at(request.ino)))
+
+    def _access(self, request: Request) -> bytes:
+        """Answer what only a mount is asked that nobody but root may look into (`host.mounts`): what root may not do."""
+        (mask,) = p.ACCESS_IN.unpack_from(request.buffer, p.BODY)
+        tree = self.tree
+        node = tree.node_at(request.ino)
+        if mask & os.X_OK and node.kind == stat.S_IFREG and not tree.getattr(node).mode & 0o111:
+            raise fail(errno.EACCES)
+        return b""
 
     def _setattr(self, request: Request) -> bytes:
         (valid, _, size, _, atime_s, mtime_s, _, atime_ns, mtime_ns, _, mode, _, uid, gid, _) = p.SETATTR_IN.unpack_from(
@@ -176,25 +314,27 @@ class TreeServer:
                 tree.chown(node, uid if valid & p.FATTR_UID else -1, gid if valid & p.FATTR_GID else -1)
             if valid & p.FATTR_MODE:  # after the owner, a change of which takes set-uid away
                 tree.chmod(node, stat.S_IMODE(mode))
-            elif valid & p.FATTR_KILL_SUIDGID:
-                self._drop_privileges(node)
             if valid & (p.FATTR_ATIME | p.FATTR_MTIME):  # last, because all of the above set them
                 tree.utimens(
                     node,
                     atime_ns=atime_s * 1_000_000_000 + atime_ns if valid & p.FATTR_ATIME else None,
                     mtime_ns=mtime_s * 1_000_000_000 + mtime_ns if valid & p.FATTR_MTIME else None,
                 )
-            return p.pack_attr(tree.getattr(node))
+            attr = tree.getattr(node)
+            if valid & p.FATTR_KILL_SUIDGID and not valid & p.FATTR_MODE and self._drop_privileges(node, attr):
+                attr = tree.getattr(node)
+            return p.pack_attr(attr)
 
-    def _drop_privileges(self, node: Node) -> None:
+    def _drop_privileges(self, node: Node, attr: Attr) -> bool:
         """Take set-uid, set-gid and capabilities from a file that somebody changes who may not give them.
 
-        The system does so by itself when an ordinary user's server writes; for root's it is done here.
+        The system does so by itself when an ordinary user's server writes; for root's it is done here. Tells whether
+        anything was changed.
         """
-        if self._uid != 0:
-            return
+        if self._uid != 0 or not (attr.mode & (stat.S_ISUID | stat.S_ISGID) or node.has_xattrs):
+            return False
         tree = self.tree
-        mode = stat.S_IMODE(tree.getattr(node).mode)
+        mode = stat.S_IMODE(attr.mode)
         kept = mode & ~stat.S_ISUID
         if mode & stat.S_IXGRP:  # without it the bit means mandatory locking
             kept &= ~stat.S_ISGID
@@ -202,13 +342,10 @@ class TreeServer:
             tree.chmod(node, kept)
         if node.has_xattrs and _CAPABILITY in tree.read_xattrs(node):
             tree.remove_xattr(node, _CAPABILITY)
+        return True
 
     def _statfs(self, _request: Request) -> bytes:
-        found = os.fstatvfs(self.tree.upper.root.fd)
-        return p.STATFS_OUT.pack(
-            found.f_blocks, found.f_bfree, found.f_bavail, found.f_files, found.f_ffree,
-            found.f_bsize, min(found.f_namemax, 255), found.f_frsize, 0,
-        )  # fmt: skip
+        return p.pack_statfs(self.tree.statvfs())
 
     def _setxattr(self, request: Request) -> bytes:
         size, flags = p.SETXATTR_IN.unpack_from(request.buffer, p.BODY)
@@ -217,11 +354,15 @@ class TreeServer:
         self.tree.set_xattr(self.tree.node_at(request.ino), name, value[:size], flags=flags)
         return b""
 
-    def _getxattr(self, request: Request) -> bytes:
-        size, _ = p.GETXATTR_IN.unpack_from(request.buffer, p.BODY)
+    def _getxattr(self, request: Request) -> bytes | None:
         tree = self.tree
-        value = tree.get_xattr(tree.node_at(request.ino), request.name_at(p.BODY + p.GETXATTR_IN.size))
-        return _sized(value, size)
+        node = tree.node_at(request.ino)
+        if not tree.may_have_xattrs(node):
+            # Most of what is asked: the kernel looks for `security.capability` before it writes to a file.
+            self.channel.reply_error(request, errno.ENODATA)
+            return None
+        size, _ = p.GETXATTR_IN.unpack_from(request.buffer, p.BODY)
+        return _sized(tree.get_xattr(node, request.name_at(p.BODY + p.GETXATTR_IN.size)), size)
 
     def _listxattr(self, request: Request) -> bytes:
         size, _ = p.GETXATTR_IN.unpack_from(request.buffer, p.BODY)
@@ -250,9 +391,14 @@ class TreeServer:
         mode, rdev, _, _ = p.MKNOD_IN.unpack_from(request.buffer, p.BODY)
         name = request.name_at(p.BODY + p.MKNOD_IN.size)
         tree = self.tree
+        owner = self._owner(request)
         with tree.guard:
             parent = tree.node_at(request.ino)
-            return self._told(tree.mknod(parent, name, mode, p.decode_rdev(rdev), owner=self._owner(request)))
+            if stat.S_IFMT(mode) not in (stat.S_IFREG, 0):
+                return self._told(tree.mknod(parent, name, mode, p.decode_rdev(rdev), owner=owner))
+            node, attr = tree.create_described(parent, name, stat.S_IMODE(mode), owner=owner)
+            tree.pin(node)
+            return p.pack_entry(attr)
 
     def _mkdir(self, request: Request) -> bytes:
         mode, _ = p.MKDIR_IN.unpack_from(request.buffer, p.BODY)
@@ -309,7 +455,7 @@ class TreeServer:
     def _list(self, node: Node, position: int) -> Listing:
         """Find the listing that is being read, or begin one. Called with the tree's lock held."""
         found = self._listings.find(node.ino) if position else None
-        return found or self._listings.keep(node.ino, make_listing(self.tree.readdir(node)))
+        return found or self._listings.keep(node.ino, make_listing(self.tree.readdir_shown(node)))
 
     def _readdir(self, request: Request) -> bytes:
         _, position, size, *_ = p.READ_IN.unpack_from(request.buffer, p.BODY)
@@ -323,7 +469,9 @@ class TreeServer:
                 name, kind = listing.names[index]
                 known = node.children.get(name)
                 # The number of what nobody has looked at is not known; 0 would make programs skip the entry.
-                piece = _dirent(p.DIRENT.pack(known.ino if known else 1, listing.positions[index], len(name), kind >> 12), name)
+                piece = p.pack_dirent(
+                    p.DIRENT.pack(known.ino if known else 1, listing.positions[index], len(name), kind >> 12), name
+                )
                 left -= len(piece)
                 if left < 0:
                     break
@@ -352,7 +500,9 @@ class TreeServer:
                     entry = self._told(child)
                 except FileNotFoundError:
                     continue
-                pieces.append(_dirent(entry + p.DIRENT.pack(child.ino, listing.positions[index], len(name), kind >> 12), name))
+                pieces.append(
+                    p.pack_dirent(entry + p.DIRENT.pack(child.ino, listing.positions[index], len(name), kind >> 12), name)
+                )
             if not pieces:
                 self._listings.drop(node.ino)
         return b"".join(pieces)
@@ -363,26 +513,34 @@ class TreeServer:
         above = node.parent or node
         for place, name, ino in ((DOT, b".", node.ino), (DOT_DOT, b"..", above.ino)):
             if position < place:
-                piece = _dirent(prefix + p.DIRENT.pack(ino, place, len(name), stat.S_IFDIR >> 12), name)
+                piece = p.pack_dirent(prefix + p.DIRENT.pack(ino, place, len(name), stat.S_IFDIR >> 12), name)
                 pieces.append(piece)
                 size -= len(piece)
         return size
 
     # --- content ---------------------------------------------------------------------------------------------
 
-    def _read(self, request: Request) -> bytes:
+    def _read(self, request: Request) -> bytes | None:
+        _, offset, size, *_ = p.READ_IN.unpack_from(request.buffer, p.BODY)
+        tree = self.tree
+        found = tree.read_now(tree.node_at(request.ino), size, offset)
+        if found is None:  # a big blob is taken out of its pack first: others shall not wait for that
+            self._pass_on(self._read_fetched, request)
+        return found
+
+    def _read_fetched(self, request: Request) -> bytes:
         _, offset, size, *_ = p.READ_IN.unpack_from(request.buffer, p.BODY)
         tree = self.tree
         return tree.read(tree.node_at(request.ino), size, offset)
 
     def _write(self, request: Request) -> bytes:
-        _, offset, size, flags, *_ = p.WRITE_IN.unpack_from(request.buffer, p.BODY)
+        offset, size, flags = p.WRITE_HEAD.unpack_from(request.buffer, p.BODY)
         tree = self.tree
         node = tree.node_at(request.ino)
         start = p.BODY + p.WRITE_IN.size
         done = tree.write(node, request.view[start : start + size], offset)
         if flags & p.WRITE_KILL_SUIDGID:
-            self._drop_privileges(node)
+            self._drop_privileges(node, tree.getattr(node))
         return p.WRITE_OUT.pack(done)
 
     def _fsync(self, request: Request) -> bytes:
@@ -406,18 +564,7 @@ class TreeServer:
     def _lseek(self, request: Request) -> bytes:
         _, offset, whence = p.LSEEK_IN.unpack_from(request.buffer, p.BODY)
         tree = self.tree
-        node = tree.node_at(request.ino)
-        with tree.guard:
-            if not node.upper:  # stored whole: no holes but the one behind its end
-                size = tree.getattr(node).size
-                if offset >= size:
-                    raise fail(errno.ENXIO)
-                return p.LSEEK_OUT.pack(size if whence == os.SEEK_HOLE else offset)
-            fd = tree.open_file(node, os.O_RDONLY)
-        try:
-            return p.LSEEK_OUT.pack(os.lseek(fd, offset, whence))
-        finally:
-            os.close(fd)
+        return p.LSEEK_OUT.pack(tree.seek(tree.node_at(request.ino), offset, whence))
 
     def _copy_file_range(self, request: Request) -> bytes:
         _, offset, target_ino, _, target_offset, length, _ = p.COPY_FILE_RANGE_IN.unpack_from(request.buffer, p.BODY)
@@ -443,8 +590,3 @@ def _sized(value: bytes, size: int) -> bytes:
     if len(value) > size:
         raise fail(errno.ERANGE)
     return value
-
-
-def _dirent(head: bytes, name: bytes) -> bytes:
-    piece = head + name
-    return piece + bytes(-len(piece) % 8)

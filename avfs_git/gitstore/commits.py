@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import codecs
 import re
-from dataclasses import dataclass
 
 from avfs_git.errors import InvalidInput, ObjectCorrupt
 from avfs_git.paths import Oid
+from avfs_git.values import value_class
 
 SIDECAR_HEADER = b"avfs-sidecar"
 
@@ -30,7 +30,7 @@ _ENCODINGS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Signature:
     """Who did something, and when."""
 
@@ -42,7 +42,7 @@ class Signature:
     """Of their clock from UTC."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Commit:
     """A commit, decoded; `extra` holds the headers that nothing here needs, as they stand."""
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import functools
 import re
-import shutil
-import subprocess
 
 GitVersion = tuple[int, int]
 
@@ -21,6 +19,9 @@ _TIMEOUT_S = 10
 @functools.cache
 def installed_git() -> GitVersion:
     """Return the first two numbers of the installed git's version; `NEWEST` without one."""
+    import shutil  # noqa: PLC0415 - many import this module, and few ask
+    import subprocess  # noqa: PLC0415
+
     program = shutil.which("git")
     if program is None:
         return NEWEST

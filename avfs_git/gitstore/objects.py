@@ -15,7 +15,7 @@ import hashlib
 import os
 import threading
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -170,6 +170,24 @@ class ObjectStore:
                 raise wrong_kind(oid, kind, KIND_BLOB)
             self._sizes.put(oid, size)
         return size
+
+    def blob_sizes(self, oids: Iterable[Oid]) -> dict[Oid, int]:
+        """Say how long many blobs are, without reading them and without keeping the answers.
+
+        Of what a pack holds as a delta, only that it is an object is known.
+
+        Raises:
+            ObjectMissing: If one is not there.
+            ObjectCorrupt: If a header makes no sense.
+        """
+        wanted = set(oids)
+        found: dict[Oid, int] = {}
+        for oid, pack, offset in self.packs.find_all(wanted):
+            with _read_errors(oid), suppress(FileNotFoundError):  # git has moved it to another pack
+                found[oid] = pack.content_size(offset)
+        for oid in wanted - found.keys():
+            found[oid] = self.blob_size(oid)
+        return found
 
     def header(self, oid: Oid) -> tuple[int, int]:
         """Say the kind and size of an object, as its header claims.

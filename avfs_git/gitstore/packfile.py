@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+import operator
 import os
 import struct
 import sys
@@ -36,12 +37,15 @@ MAX_STRUCTURE = 128 << 20
 
 _WHOLE = frozenset({1, 2, 3, 4})  # commit, tree, blob, tag; the other kinds are deltas
 _BLOB = 3
+_BY_OFFSET, _BY_ID = 6, 7
 _FANOUT_END = 8 + 1024
 _SMALL_PACK = 250
 """Objects up to which a pack's index is read into one dict with those of others: most checkpoints."""
 _SMALL_TOTAL = 8_000
 _OPEN_PACKS = 64
 _FIRST_READ = 4096
+_WHOLE_INDEX_ABOVE = 24
+"""How many entries of an index are gone through in the time that one takes to be found."""
 
 
 class BadPack(ValueError):
@@ -81,6 +85,17 @@ def parse_entry_header(data: bytes | memoryview) -> tuple[int, int, int]:
     if shift > 67:
         raise BadPack("the pack holds an impossible size")
     return kind, size, length
+
+
+def _varint(data: bytes, at: int) -> int:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        if not byte & 0x80:
+            return value
+        at += 1
+        shift += 7
 
 
 class PackIndex:
@@ -235,6 +250,36 @@ class Pack:
         held = self.file()
         return parse_entry_header(os.pread(held.fd, 32, offset))[:2]
 
+    def content_size(self, offset: int) -> int:
+        """Tell how large the object at an offset is, without reading it; for a delta that is what comes of it.
+
+        Raises:
+            BadPack: If it cannot be taken apart.
+            OSError: If the pack cannot be read; `FileNotFoundError` if it has gone.
+        """
+        held = self.file()
+        data = os.pread(held.fd, 96, offset)
+        kind, size, start = parse_entry_header(data)
+        if kind in _WHOLE:
+            return size
+        try:
+            if kind == _BY_OFFSET:
+                while data[start] & 0x80:
+                    start += 1
+                start += 1
+            elif kind == _BY_ID:
+                start += 20
+            else:
+                raise BadPack("it is of no known kind")
+            # A delta begins with the size of what it applies to, then that of the result; ten bytes each at most.
+            head = zlib.decompressobj().decompress(data[start:], 20)
+            at = 0
+            while head[at] & 0x80:
+                at += 1
+            return _varint(head, at + 1)
+        except (IndexError, zlib.error) as error:
+            raise BadPack("a delta cannot be taken apart") from error
+
     def stream(self, offset: int) -> Iterator[bytes]:
         """Read the object at an offset, which is no delta, in pieces of at most 1 MiB.
 
@@ -339,6 +384,27 @@ class PackSet:
         """Read the directory again; tell whether other packs are known than at that generation."""
         self.refresh()
         return self.generation != generation
+
+    def find_all(self, wanted: set[Oid]) -> Iterator[tuple[Oid, Pack, int]]:
+        """Say of many objects in which known pack each is, and where; costs a fraction of finding one by one."""
+        if not self._listed:
+            self.refresh()
+        left = set(wanted)
+        for oid in left & self._small.keys():
+            yield oid, *self._small[oid]
+        left -= self._small.keys()
+        for pack in self._large:
+            index = pack.index
+            if len(left) * _WHOLE_INDEX_ABOVE < index.count:
+                found = [(oid, offset) for oid in left if (offset := index.find(oid)) is not None]
+            else:
+                found = [(oid, offset) for oid, offset in zip(index.oids(), index.offsets(), strict=True) if oid in left]
+            found.sort(key=operator.itemgetter(1))  # read in the order of the disk
+            for oid, offset in found:
+                yield oid, pack, offset
+            left.difference_update([oid for oid, _ in found])
+            if not left:
+                break
 
     def refresh(self) -> None:
         """Read the directory again."""

@@ -132,7 +132,7 @@ class PackWriter:
     def add_tree(self, entries: Mapping[bytes, tuple[int, Oid]]) -> Oid:
         """Take a tree by its entries and return its id; reading it back costs a look-up."""
         tree = sort_tree(entries)
-        oid = self.add(KIND_TREE, serialize_tree(tree))
+        oid = self.add(KIND_TREE, serialize_tree(tree, in_order=True))
         if len(self._trees) >= _TREES_KEPT:
             self._trees = {}
         self._trees[oid] = tree

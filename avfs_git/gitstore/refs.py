@@ -10,10 +10,11 @@ held, and that file is linked to `REF.lock`. So a lock of ours that is found in 
 lives: if the flock can be had, it does not, and the lock is removed (by whoever has the flock, so that no
 two remove it, and only while the name still means that file).
 
-**The order** of `update`: write and sync the new values; lock all refs; check all old values; then for each
-change in the order given: rename `REF.lock` to `REF`, or remove `REF` (from `packed-refs` first, else the old
-value there would come back); sync its directory. A crash before the first rename changes nothing; later
-it leaves a prefix of the changes, in order.
+**The order** of `update`: write the new values and lock all refs; check all old values; sync the new values; let
+the caller announce the move; then for each change in the order given: rename `REF.lock` to `REF`, or remove `REF`
+(from `packed-refs` first, else the old value there would come back); sync its directory. A crash before the first
+rename changes nothing; later it leaves a prefix of the changes, in order. A failure after the first rename is
+taken back, again by compare-and-swap, so that whoever is told of it finds the old values.
 """
 
 from __future__ import annotations
@@ -23,15 +24,25 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from avfs_git import faults
-from avfs_git.errors import HostError, InternalError, InvalidName, RefConflict, RefDamaged, RefLocked
+from avfs_git.errors import (
+    AvfsError,
+    HostError,
+    InternalError,
+    InvalidName,
+    LeftInForce,
+    RefConflict,
+    RefDamaged,
+    RefLocked,
+)
 from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably, write_all
 from avfs_git.paths import Oid
+from avfs_git.values import record_class, value_class
 
 _LOCK_WAIT_S = 5.0
 _MAX_SYMBOLIC = 5
@@ -41,7 +52,7 @@ _PACKED = re.compile(rb"^([0-9a-f]{40}) (\S+)$", re.MULTILINE)
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|$)|[/.]$")
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class RefChange:
     """One ref to be moved, if it is where it is believed to be."""
 
@@ -50,9 +61,11 @@ class RefChange:
     """What it must hold; None: it must not exist."""
     new: Oid | None
     """What it is to hold; None: it is removed."""
+    lasting: bool = False
+    """Whether it stays when the others are taken back: it harms nothing, and somebody may count on it by then."""
 
 
-@dataclass(slots=True)
+@record_class
 class _Prepared:
     """A file in `avfs/reftxn` with what a ref is to hold, under flock: the proof that its owner lives."""
 
@@ -60,7 +73,7 @@ class _Prepared:
     fd: int
 
 
-@dataclass(slots=True)
+@record_class
 class _Lock:
     """The place of a lock, and whether it is ours."""
 
@@ -68,7 +81,7 @@ class _Lock:
     linked: bool = False
 
 
-@dataclass(slots=True)
+@record_class
 class _PackedRefs:
     """What `packed-refs` held when it was last read, and what it was then."""
 
@@ -240,13 +253,19 @@ class RefStore:
 
     # --- moving ------------------------------------------------------------------------------------------
 
-    def update(self, changes: Sequence[RefChange]) -> None:
+    def update(self, changes: Sequence[RefChange], *, announce: Callable[[], object] | None = None) -> None:
         """Move refs, all or none; on disk on return.
+
+        Args:
+            changes: What moves, in this order.
+            announce: Called once it is certain that they may move, with all of them locked, right before the first
+                does. What it raises stops everything.
 
         Raises:
             RefConflict: If one of them holds something else than expected, or its name is in the way of another.
             RefLocked: If another program keeps one locked.
-            HostError: If the disk refuses. Before the first ref was moved nothing has changed then.
+            LeftInForce: If the disk refuses after some have moved, and moving them back, too.
+            HostError: If the disk refuses; all refs hold what they did.
         """
         if not changes:
             return
@@ -279,8 +298,14 @@ class RefStore:
             for prepared in written:
                 os.fsync(prepared.fd)
             faults.reach("refs.checked")
-            self._move_all(changes, locks, packed.refs)
-            faults.reach("refs.moved")
+            if announce is not None:
+                announce()
+            try:
+                self._move_all(changes, locks, packed.refs)
+                faults.reach("refs.moved")
+            except BaseException as error:
+                self._take_back(changes, locks, error)
+                raise
 
     def set_head(self, name: str) -> None:
         """Make HEAD point to a ref, which need not exist; on disk on return.
@@ -359,6 +384,50 @@ class RefStore:
         for change in changes:
             if change.new is None:
                 self._remove_empty_parents(os.path.dirname(self._root + os.fsencode(change.name)))
+
+    def _take_back(self, changes: Sequence[RefChange], locks: dict[str, _Lock], cause: BaseException) -> None:
+        """Give refs their old values again, in reverse; what was not moved is left alone.
+
+        Raises:
+            LeftInForce: If one of them keeps its new value.
+        """
+        left: dict[str, str | None] = {}
+        failure: BaseException = cause
+        for change in reversed([change for change in changes if not change.lasting]):
+            try:
+                self._take_back_one(change, locks[change.name])
+            except (AvfsError, OSError) as error:
+                left[change.name] = _hex(change.new)
+                failure = cause if isinstance(cause, OSError | HostError) else error
+        if left:
+            raise LeftInForce(f"update '{changes[0].name}'", failure, left) from cause
+
+    def _take_back_one(self, change: RefChange, lock: _Lock) -> None:
+        if not lock.linked:
+            faults.reach("refs.taking_back")
+        with ExitStack() as stack:
+            if not lock.linked:
+                holder = stack.enter_context(self._prepare(b""))
+                lock = _Lock(lock.path)
+                stack.callback(self._release, lock)
+                self._acquire(holder, lock, change.name)
+            loose = self._read_loose(change.name)
+            actual = self._read_packed().refs.get(change.name) if loose is None else loose
+            if actual == change.old:
+                return  # it was not moved yet
+            if actual != change.new:
+                raise RefConflict(change.name, _hex(change.new), actual if isinstance(actual, str) else _hex(actual))
+            path = self._root + os.fsencode(change.name)
+            if change.old is None:
+                os.unlink(path)
+            else:
+                value = stack.enter_context(self._prepare(change.old.hex().encode("ascii") + b"\n"))
+                # A disk that refuses to sync keeps what it has: what matters is what is read from now on.
+                with suppress(OSError):
+                    os.fsync(value.fd)
+                _rename_over(value.path, path)
+            with suppress(OSError, HostError):
+                fsync_dir(Path(os.fsdecode(os.path.dirname(path))))
 
     def _remove_packed(self, gone: set[str]) -> None:
         """Rewrite `packed-refs` without some refs."""

@@ -22,7 +22,7 @@ from pathlib import Path
 from avfs_git.errors import FormatUnsupported, InternalError, InvalidName, NotAVault, ObjectMissing, RefDamaged
 from avfs_git.gitstore._config import is_true, parse_config
 from avfs_git.gitstore.objects import ObjectStore
-from avfs_git.gitstore.refs import RefStore, check_ref_name
+from avfs_git.gitstore.refs import RefChange, RefStore, check_ref_name
 from avfs_git.host.durable import fsync_dir, host_errors, sync_file_system, write_file_atomically
 from avfs_git.paths import Oid
 
@@ -53,15 +53,21 @@ _LOOSE_NAME = re.compile(rb"[0-9a-f]{38}")
 _PACK_NAME = re.compile(rb"pack-[0-9a-f]+\.(?:pack|rev|idx)")
 _FICLONE = 0x40049409  # linux/fs.h
 _MAX_ALTERNATES = 5  # as deep as git goes
+_SYNCED_SINGLY = 64
 
 
 # --- making ------------------------------------------------------------------------------------------------
 
 
-def init_vault_repo(git_dir: Path, *, head: str = "refs/heads/main") -> None:
+def init_vault_repo(git_dir: Path, *, head: str = "refs/heads/main", remote: tuple[str, Path] | None = None) -> None:
     """Make a bare repository with a configuration of ours; on disk on return.
 
     Plain git in it is durable too, as far as git goes, and never collects garbage by itself.
+
+    Args:
+        git_dir: Where.
+        head: The branch that HEAD names.
+        remote: The name of a remote and where it is, for git.
 
     Raises:
         InvalidName: If no branch can have that name.
@@ -73,12 +79,25 @@ def init_vault_repo(git_dir: Path, *, head: str = "refs/heads/main") -> None:
         directories = [git_dir / name for name in _DIRECTORIES]
         for directory in directories:
             directory.mkdir()
-    write_file_atomically(git_dir / "config", _VAULT_CONFIG, durable=True)
+    config = _VAULT_CONFIG
+    if remote is not None:
+        name, place = remote
+        url = _quote(os.fsencode(place))
+        spec = f"+refs/heads/*:refs/remotes/{name}/*"
+        config += b'[remote "%b"]\n\turl = %b\n\tfetch = %b\n' % (name.encode(), url, spec.encode())
+    write_file_atomically(git_dir / "config", config, durable=True)
     for directory in reversed(directories):
         fsync_dir(directory)
     # HEAD comes last: without it git and avfs take the directory for no repository.
     write_file_atomically(git_dir / "HEAD", b"ref: " + os.fsencode(head) + b"\n")
     fsync_dir(git_dir.parent)
+
+
+def _quote(value: bytes) -> bytes:
+    """Write a value for git's configuration, whatever is in it."""
+    for plain, escaped in ((b"\\", b"\\\\"), (b'"', b'\\"'), (b"\n", b"\\n"), (b"\t", b"\\t")):
+        value = value.replace(plain, escaped)
+    return b'"' + value + b'"'
 
 
 # --- checking ----------------------------------------------------------------------------------------------
@@ -94,7 +113,9 @@ def check_repository(git_dir: Path) -> None:
     """
     _check_layout(git_dir)
     values = _check_config(git_dir)
-    if "core.worktree" in values or not all(map(is_true, values.get("core.bare", []))):
+    # `git init` in a working tree of a bare repository says that it is bare no longer; ours is one whatever that says.
+    is_ours = (git_dir / "avfs" / "format").exists()
+    if "core.worktree" in values or not (is_ours or all(map(is_true, values.get("core.bare", [])))):
         raise NotAVault(str(git_dir), "it belongs to a working tree; create a vault from it instead")
     for alternate in _alternates(git_dir / "objects"):
         if not alternate.resolve().is_relative_to(git_dir.resolve()):
@@ -279,16 +300,18 @@ def import_objects_and_refs(source_git_dir: Path, git_dir: Path) -> str | None:
     refs = _refs_to_import(common)
     shallow = read_shallow(common)
     with host_errors(f"import '{source_git_dir}'"):
+        taken: list[Path] = []
         for objects_dir in _all_object_dirs(common / "objects"):
-            _import_objects(objects_dir, git_dir / "objects")
+            _import_objects(objects_dir, git_dir / "objects", taken)
         if shallow:
             write_file_atomically(git_dir / "shallow", b"".join(oid.hex().encode("ascii") + b"\n" for oid in sorted(shallow)))
     with ObjectStore(git_dir) as store:
         for oid in {*refs.values(), *([commit] if commit is not None else [])}:
             if not store.exists(oid):
                 raise ObjectMissing(oid.hex())
-    # The source's own git may never have synced what is linked here, so one sync of everything; then the refs.
-    sync_file_system(git_dir)
+    # The source's own git may never have synced what is linked here; then the refs.
+    with host_errors(f"import '{source_git_dir}'"):
+        _sync(taken, git_dir)
     if refs:
         lines = sorted((os.fsencode(name), oid.hex().encode("ascii")) for name, oid in refs.items())
         packed = b"# pack-refs with: sorted \n" + b"".join(b"%b %b\n" % (oid, name) for name, oid in lines)
@@ -297,6 +320,51 @@ def import_objects_and_refs(source_git_dir: Path, git_dir: Path) -> str | None:
         write_file_atomically(git_dir / "HEAD", b"ref: " + os.fsencode(head) + b"\n")
         return head
     return None
+
+
+def import_as_remote(source_git_dir: Path, git_dir: Path, refs: RefStore, remote: str) -> None:
+    """Take what a repository holds at present over into another: objects, branches as those of a remote, tags.
+
+    What is there already costs a look; tags that differ stay as they are. Objects are taken as by `import_objects_and_refs`,
+    whose errors hold here, too. On disk on return.
+    """
+    common = common_dir(source_git_dir)
+    _check_layout(common)
+    _check_config(common)
+    commit = read_head(source_git_dir)[1]
+    found = _refs_to_import(common)
+    shallow = read_shallow(common)
+    with host_errors(f"import '{source_git_dir}'"):
+        taken: list[Path] = []
+        for objects_dir in _all_object_dirs(common / "objects"):
+            _import_objects(objects_dir, git_dir / "objects", taken)
+        if shallow:
+            known = read_shallow(git_dir) | shallow
+            write_file_atomically(git_dir / "shallow", b"".join(oid.hex().encode("ascii") + b"\n" for oid in sorted(known)))
+        _sync(taken, git_dir)
+    wanted = {
+        f"refs/remotes/{remote}/{name.removeprefix('refs/heads/')}" if name.startswith("refs/heads/") else name: oid
+        for name, oid in found.items()
+    }
+    held = {**refs.list(f"refs/remotes/{remote}/"), **refs.list("refs/tags/")}
+    with ObjectStore(git_dir) as store:
+        for oid in {*wanted.values(), *([commit] if commit is not None else [])} - set(held.values()):
+            if not store.exists(oid):
+                raise ObjectMissing(oid.hex())
+    if not held and wanted and not (git_dir / "packed-refs").exists():
+        lines = sorted((os.fsencode(name), oid.hex().encode("ascii")) for name, oid in wanted.items())
+        packed = b"# pack-refs with: sorted \n" + b"".join(b"%b %b\n" % (oid, name) for name, oid in lines)
+        write_file_atomically(git_dir / "packed-refs", packed)
+        return
+    gone = {name: oid for name, oid in held.items() if name.startswith("refs/remotes/") and name not in wanted}
+    changes = [RefChange(name, oid, None) for name, oid in gone.items()]
+    changes += [
+        RefChange(name, held.get(name), oid)
+        for name, oid in wanted.items()
+        if held.get(name) != oid and (name.startswith("refs/remotes/") or name not in held)
+    ]
+    if changes:
+        refs.update(changes)
 
 
 def _refs_to_import(common: Path) -> dict[str, Oid]:
@@ -326,7 +394,22 @@ def _all_object_dirs(objects_dir: Path) -> list[Path]:
     return found
 
 
-def _import_objects(source: Path, target: Path) -> None:
+def _sync(taken: list[Path], git_dir: Path) -> None:
+    """Put files on disk: a few one by one, many with everything that others have written meanwhile."""
+    if len(taken) > _SYNCED_SINGLY:
+        sync_file_system(git_dir)
+        return
+    for path in taken:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    for directory in {*(path.parent for path in taken), git_dir / "objects"}:
+        fsync_dir(directory)
+
+
+def _import_objects(source: Path, target: Path, taken: list[Path]) -> None:
     # Loose objects first: one that git packs meanwhile is then found in its pack.
     for directory in _listed(source, _LOOSE_DIRECTORY):
         names = _listed(source / os.fsdecode(directory), _LOOSE_NAME)
@@ -334,8 +417,11 @@ def _import_objects(source: Path, target: Path) -> None:
             here = target / os.fsdecode(directory)
             here.mkdir(exist_ok=True)
             for name in names:
-                with suppress(FileNotFoundError):
-                    _take_file(source / os.fsdecode(directory) / os.fsdecode(name), here / os.fsdecode(name))
+                target_file = here / os.fsdecode(name)
+                if not target_file.exists():
+                    with suppress(FileNotFoundError):
+                        _take_file(source / os.fsdecode(directory) / os.fsdecode(name), target_file)
+                        taken.append(target_file)
     # A pack that goes away while the packs are taken has become part of another: look again.
     for _ in range(10):
         names = _listed(source / "pack", _PACK_NAME)
@@ -343,8 +429,10 @@ def _import_objects(source: Path, target: Path) -> None:
         try:
             for stem in sorted(stems):
                 for name in (stem + b".pack", stem + b".rev", stem + b".idx"):  # the index last: with it the pack is one
-                    if name in names:
-                        _take_file(source / "pack" / os.fsdecode(name), target / "pack" / os.fsdecode(name))
+                    target_file = target / "pack" / os.fsdecode(name)
+                    if name in names and not target_file.exists():
+                        _take_file(source / "pack" / os.fsdecode(name), target_file)
+                        taken.append(target_file)
         except FileNotFoundError:
             continue
         return
@@ -360,8 +448,6 @@ def _listed(directory: Path, pattern: re.Pattern[bytes]) -> list[bytes]:
 
 def _take_file(source: Path, target: Path) -> None:
     """Have a file of objects here too; they never change, so that one file can serve both."""
-    if target.exists():
-        return
     fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         status = os.fstat(fd)

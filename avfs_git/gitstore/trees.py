@@ -184,11 +184,20 @@ def _parse_slowly(data: bytes, oid: Oid) -> Tree:
 
 def sort_tree(entries: Mapping[bytes, tuple[int, Oid]]) -> dict[bytes, tuple[int, Oid]]:
     """Put entries in git's order: by name, that of a directory as if it ended in a slash (git-mktree(1))."""
-    return dict(sorted(entries.items(), key=lambda item: item[0] + b"/" if item[1][0] == MODE_TREE else item[0]))
+    keys = [name + b"/" if held[0] == MODE_TREE else name for name, held in entries.items()]
+    order = sorted(keys)
+    if keys == order:  # as when entries of a tree that was read got other values
+        return dict(entries)
+    by_key = dict(zip(keys, entries.items(), strict=True))
+    return dict([by_key[key] for key in order])
 
 
-def serialize_tree(entries: Mapping[bytes, tuple[int, Oid]]) -> bytes:
-    """Write a tree object; the entries come in any order.
+def serialize_tree(entries: Mapping[bytes, tuple[int, Oid]], *, in_order: bool = False) -> bytes:
+    """Write a tree object.
+
+    Args:
+        entries: What it holds, in any order.
+        in_order: Whether they come as `sort_tree` puts them.
 
     Raises:
         InvalidPath: If a name is none that git allows in a tree.
@@ -199,6 +208,8 @@ def serialize_tree(entries: Mapping[bytes, tuple[int, Oid]]) -> bytes:
         for name in entries:
             _check_name(name)
     try:
+        if in_order:
+            return b"".join([b"%b%b\0%b" % (_SPELLED[mode], name, oid) for name, (mode, oid) in entries.items()])
         parts = [
             (name + b"/" if mode == MODE_TREE else name, b"%b%b\0%b" % (_SPELLED[mode], name, oid))
             for name, (mode, oid) in entries.items()

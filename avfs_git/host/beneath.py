@@ -131,10 +131,10 @@ def open_dir(directory: int, name: bytes) -> Descriptor:
 
 def open_beneath(root: int, names: Iterable[bytes]) -> Descriptor:
     """Open a directory below another, one component at a time."""
-    here = open_dir(root, b".")
+    here: Descriptor | None = None
     for name in names:
-        here = open_dir(here.fd, name)
-    return here
+        here = open_dir(root if here is None else here.fd, name)
+    return open_dir(root, b".") if here is None else here
 
 
 def chmod_at(directory: int, name: bytes, mode: int) -> None:

@@ -7,9 +7,11 @@ is ever left behind. A record in the file names the holder for messages; only th
 It begins with two counters, shared by mmap: `epoch`, which every holder moves on when it changes something, and
 `clean_epoch`, the epoch at which the last capture found everything recorded, with the commit that recorded it.
 The epoch is odd while a change is under way; one that stays odd belongs to a process that died in a change. A
-mark beside them retires the lock, when what it guards is put away.
+mark beside them retires the lock, when what it guards is put away. Another names the session that keeps the lock for as
+long as it lives, so that others ask it instead of waiting; like the holder's record it is a message, and may be stale.
 
-One `LockFile` serves one process, from any thread; taking it is reentrant within a thread.
+One `LockFile` serves one process, from any thread; taking it is reentrant within a thread. A process that keeps the
+lock (`keep`) may fork: its child has the same lock and the same counters.
 """
 
 from __future__ import annotations
@@ -28,6 +30,9 @@ LOCK_TIMEOUT_S = 10.0
 """How long a lock is waited for where the caller does not say."""
 _COMMIT = slice(16, 36)
 _RETIRED = 36
+_OPERATING = 37
+_SESSION = slice(40, 64)
+_SESSION_MAX = 24
 _OWNER_AT = 64
 _OWNER_MAX = 192
 _SIZE = _OWNER_AT + _OWNER_MAX
@@ -63,6 +68,7 @@ class LockFile:
         self._thread_lock = threading.RLock()
         self._depth = 0
         self._changing = 0
+        self._kept = False
 
     def is_at(self, path: Path) -> bool:
         """Whether this lock is the one at a path: it may have been moved away, or another put there."""
@@ -106,6 +112,8 @@ class LockFile:
             except OSError as error:
                 if error.errno not in (errno.EWOULDBLOCK, errno.EINTR):
                     raise
+                if error.errno == errno.EWOULDBLOCK and self.session is not None:
+                    return False  # it keeps the lock, and can be asked
             now = time.monotonic()
             if deadline is None:
                 deadline = now + timeout_s
@@ -118,9 +126,45 @@ class LockFile:
     def release(self) -> None:
         """Give the lock back."""
         self._depth -= 1
-        if self._depth == 0:
+        if self._depth == 0 and not self._kept:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
         self._thread_lock.release()
+
+    def keep(self, session: str) -> None:
+        """Keep the lock between other processes from now on, also when every thread has released it.
+
+        Called with the lock held.
+
+        Args:
+            session: Who keeps it, for others: an id of at most 24 ASCII letters and digits.
+        """
+        self._kept = True
+        self._map[_SESSION] = session.encode("ascii").ljust(_SESSION_MAX, b"\0")
+
+    def stop_keeping(self) -> None:
+        """End what `keep` began. Called with the lock held."""
+        self._kept = False
+        self.clear_session()
+
+    def clear_session(self) -> None:
+        """Remove the name of a session, or what one that died has left. Called with the lock held."""
+        self._map[_SESSION] = bytes(_SESSION_MAX)
+
+    @property
+    def session(self) -> str | None:
+        """The session of another process that says it keeps this lock; None if there is none, or it is our own."""
+        if self._kept or not self._map[40]:
+            return None
+        return self._map[_SESSION].rstrip(b"\0").decode("ascii", "replace")
+
+    @property
+    def is_operating(self) -> bool:
+        """Whether an operation is under way of which a kernel that shows the workspace has not been told."""
+        return bool(self._map[_OPERATING])
+
+    def mark_operating(self, *, operating: bool) -> None:
+        """Say whether such an operation is under way, so that whoever takes over from a killed process knows."""
+        self._map[_OPERATING] = operating
 
     def sign(self) -> None:
         """Write down who holds the lock. Costs a memory copy."""

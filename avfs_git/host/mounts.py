@@ -2,31 +2,30 @@
 
 Decided here: how a live tree gets onto a directory: root asks the kernel, everybody else the set-uid helper
 `fusermount3`. Nothing of the tree is executed as another user or as a device (`nosuid`, `nodev`). Any thread may call.
-A mount outlives the process that made it; whoever finds one whose server is gone unmounts it.
+A mount outlives the process that made it; whoever finds one whose server is gone (`is_dead`) unmounts it. What only
+one of the ways needs is imported there: a session starts in as many milliseconds as its imports take.
 """
 
 from __future__ import annotations
 
-import array
-import ctypes
+import errno
 import os
 import re
-import shutil
-import socket
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from avfs_git.errors import MountError
+from avfs_git.errors import FuseUnavailable, MountError
 
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV = 1, 2, 4  # linux/mount.h
-_MNT_DETACH = 2
+_MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 _HELPERS = ("fusermount3", "fusermount")
 _HELPER_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin:/run/wrappers/bin"
 """Where set-uid helpers are; the caller's PATH is not asked, because what it names is executed."""
 _DEVICE = "/dev/fuse"
 _OCTAL = re.compile(rb"\\([0-7]{3})")
+_GONE = frozenset({errno.ENOTCONN, errno.ECONNABORTED})
+_INSTALL = "Install FUSE 3, on Debian with `apt install fuse3`."
 
 
 class Mounted(NamedTuple):
@@ -60,12 +59,29 @@ def _unescape(text: bytes) -> bytes:
     return _OCTAL.sub(lambda match: bytes([int(match[1], 8)]), text)
 
 
+def find_mount(directory: Path) -> Mounted | None:
+    """Find what is mounted at a directory, the last that was; None if nothing is. The directory is not looked into."""
+    found = [mounted for mounted in list_mounts() if mounted.directory == directory]
+    return found[-1] if found else None
+
+
+def is_dead(directory: Path) -> bool:
+    """Whether a mount has lost its server. Asks the server of one that has not, and waits for it."""
+    try:
+        os.statvfs(directory)  # the one question about a file system that no cache of the kernel answers
+    except OSError as error:
+        return error.errno in _GONE
+    return False
+
+
 def mount_fuse(
     directory: Path, *, source: str, subtype: str, read_only: bool = False, allow_other: bool = False, max_read: int
 ) -> int:
     """Mount a FUSE file system; give the descriptor on which the kernel speaks to its server.
 
-    The kernel checks permissions itself (`default_permissions`).
+    The kernel checks permissions itself (`default_permissions`), except where nobody but root can come in, who may do
+    everything: it asks for the attributes of a directory again after each change of what is in it, only to check. The
+    server is asked instead what access(2) says.
 
     Args:
         directory: Where.
@@ -88,22 +104,27 @@ def mount_fuse(
 
 
 def _mount_as_root(directory: Path, source: str, subtype: str, *, read_only: bool, allow_other: bool, max_read: int) -> int:
+    import ctypes  # noqa: PLC0415 - only where root mounts
+
     try:
         fd = os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
-        raise MountError(
-            f"cannot open {_DEVICE}: {error.strerror}", hint="Load the kernel module with `modprobe fuse`."
+        raise FuseUnavailable(
+            f"cannot open {_DEVICE}: {error.strerror}",
+            hint="Load the kernel module with `modprobe fuse`; a container has to be given the device.",
+            details={"errno": error.errno},
         ) from error
     try:
-        options = f"fd={fd},rootmode=40000,user_id={os.getuid()},group_id={os.getgid()},default_permissions,max_read={max_read}"
+        options = f"fd={fd},rootmode=40000,user_id={os.getuid()},group_id={os.getgid()},max_read={max_read}"
         if allow_other:
-            options += ",allow_other"
+            options += ",allow_other,default_permissions"
         flags = _MS_NOSUID | _MS_NODEV | (_MS_RDONLY if read_only else 0)
         libc = ctypes.CDLL(None, use_errno=True)
         kind = f"fuse.{subtype}".encode()
         if libc.mount(os.fsencode(source), os.fsencode(directory), kind, ctypes.c_ulong(flags), options.encode()):
             number = ctypes.get_errno()
-            raise MountError(f"cannot mount at '{directory}': {os.strerror(number)}", details={"errno": number})
+            kind_of_failure = FuseUnavailable if number in (errno.EPERM, errno.ENODEV) else MountError
+            raise kind_of_failure(f"cannot mount at '{directory}': {os.strerror(number)}", details={"errno": number})
     except BaseException:
         os.close(fd)
         raise
@@ -111,14 +132,20 @@ def _mount_as_root(directory: Path, source: str, subtype: str, *, read_only: boo
 
 
 def _find_helper() -> str:
+    import shutil  # noqa: PLC0415 - only where an ordinary user mounts
+
     for name in _HELPERS:
         found = shutil.which(name, path=_HELPER_PATH)
         if found is not None:
             return found
-    raise MountError("there is no 'fusermount3' here", hint="Install FUSE 3, on Debian with `apt install fuse3`.")
+    raise FuseUnavailable("there is no 'fusermount3' here", hint=_INSTALL)
 
 
 def _mount_by_helper(directory: Path, options: Sequence[str]) -> int:
+    import array  # noqa: PLC0415 - only where an ordinary user mounts
+    import socket  # noqa: PLC0415
+    import subprocess  # noqa: PLC0415
+
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with ours:
         with theirs:
@@ -132,6 +159,11 @@ def _mount_by_helper(directory: Path, options: Sequence[str]) -> int:
             )
         if done.returncode:
             said = done.stderr.decode("utf-8", "replace").strip() or f"it ended with {done.returncode}"
+            if "allow_other" in said:
+                hint = "Let `user_allow_other` stand in /etc/fuse.conf, or mount without `--allow-other`."
+                raise FuseUnavailable(f"cannot mount at '{directory}': {said}", hint=hint)
+            if _DEVICE in said or "fuse device" in said:
+                raise FuseUnavailable(f"cannot mount at '{directory}': {said}", hint=f"Users need to read and write {_DEVICE}.")
             raise MountError(f"cannot mount at '{directory}': {said}")
         room = array.array("i", [0])
         _, ancillary, _, _ = ours.recvmsg(1, socket.CMSG_SPACE(room.itemsize))
@@ -151,14 +183,18 @@ def unmount(directory: Path, *, lazy: bool = False) -> None:
         lazy: Also when it is in use: it vanishes from the tree now and ends with its last user.
 
     Raises:
-        MountError: If it is in use, or not mounted.
+        MountError: If it is in use (`errno` in the details is then EBUSY), or not mounted (EINVAL).
     """
     if os.geteuid() == 0:
+        import ctypes  # noqa: PLC0415 - only where root unmounts
+
         libc = ctypes.CDLL(None, use_errno=True)
-        if libc.umount2(os.fsencode(directory), _MNT_DETACH if lazy else 0):
+        if libc.umount2(os.fsencode(directory), (_MNT_DETACH if lazy else 0) | _UMOUNT_NOFOLLOW):
             number = ctypes.get_errno()
             raise MountError(f"cannot unmount '{directory}': {os.strerror(number)}", details={"errno": number})
         return
+    import subprocess  # noqa: PLC0415 - only where an ordinary user unmounts
+
     flags = ["-u", "-z"] if lazy else ["-u"]
     done = subprocess.run(
         [_find_helper(), *flags, "--", os.fsdecode(directory)],
@@ -168,7 +204,21 @@ def unmount(directory: Path, *, lazy: bool = False) -> None:
         env={"PATH": _HELPER_PATH, "LC_ALL": "C"},
     )
     if done.returncode:
-        raise MountError(f"cannot unmount '{directory}': {done.stderr.decode('utf-8', 'replace').strip()}")
+        said = done.stderr.decode("utf-8", "replace").strip()
+        number = errno.EBUSY if "busy" in said else errno.EINVAL if "not found" in said or "Invalid" in said else errno.EPERM
+        raise MountError(f"cannot unmount '{directory}': {said}", details={"errno": number})
+
+
+def cut_off(device: tuple[int, int]) -> bool:
+    """End the conversation between a mount and its server: whoever uses the tree gets errors from now on.
+
+    Tells whether it could be done: FUSE's control file system may not be there, and only who mounted may use it.
+    """
+    try:
+        Path(f"/sys/fs/fuse/connections/{device[1]}/abort").write_text("1", "ascii")
+    except OSError:
+        return False
+    return True
 
 
 def set_read_ahead(device: tuple[int, int], kib: int) -> bool:

@@ -1,8 +1,9 @@
 """Reading files of the merged view, whole or in pieces, from whichever layer holds them.
 
-Decided here: where the bytes of a file come from, and what is held in memory of them: a large file of the lower
-layer is copied to a file without a name before pieces of it are read. No file is read while the tree's lock is
-held. Callers and assumptions are those of `vfs.view`.
+Decided here: where the bytes of a file come from, and what is held in memory of them. A large file of the lower layer
+is fetched as a plain file before pieces of it are read, from the vault's cache or else as a hidden copy; the last few
+of middle size stay in memory. No file is read while the tree's lock is held. Callers and assumptions are those of
+`vfs.view`.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from collections.abc import Iterator
 from avfs_git.host.beneath import POOL, Descriptor, open_at
 from avfs_git.host.durable import write_all
 from avfs_git.vfs.inodes import Node
-from avfs_git.vfs.lower import LowerEntry
+from avfs_git.vfs.lower import FixedFile, LowerEntry
 from avfs_git.vfs.view import MergedView, fail
 
 READ_CHUNK = 65_536
 SPOOL_ABOVE = 1 << 20
-"""Lower files larger than this are read piecewise from a hidden copy, so that no read holds one whole."""
+"""Lower files larger than this are read piecewise from a plain file, so that no read holds one whole."""
+_RECENT = 8
+"""How many blobs that are not larger are kept in memory while pieces of them are read: at most 8 MiB."""
 
 
 class ReadingView(MergedView):
@@ -28,31 +31,85 @@ class ReadingView(MergedView):
 
     def read(self, node: Node, size: int, offset: int) -> bytes:
         """Read a piece of a file; short only at its end."""
+        found = self.read_now(node, size, offset)
+        if found is not None:
+            return found
+        entry = node.lower
+        if isinstance(entry, FixedFile):
+            if self._before_git is not None:
+                self._before_git()
+            return entry.content[offset : offset + size]
+        if entry is None or node.upper:  # brought up meanwhile
+            return self.read(node, size, offset)
+        try:
+            held = self.fetch(node, entry)
+        except OSError:  # no room for a copy: slowly, then, but a full disk is no reason not to be read
+            return self._read_past(entry, size, offset)
+        return read_at(held.fd, size, offset)
+
+    def read_now(self, node: Node, size: int, offset: int) -> bytes | None:
+        """Read a piece of a file as `read` does; None if that takes long, as taking a big blob out of its pack does."""
         with self._lock:
             if node.kind != stat.S_IFREG:
                 raise fail(errno.EISDIR if node.is_dir else errno.EINVAL, node.name)
             entry = None if node.upper else node.lower
-            held = None if entry is not None and self.lower.size_of(entry) <= SPOOL_ABOVE else self._readable(node)
+            held = self._data_fd(node, write=False) if node.upper else node.descriptor
         if held is not None:
+            held.used = True
             return read_at(held.fd, size, offset)
         if entry is None:
             raise fail(errno.ENOENT, node.name)
-        return self.lower.read(entry)[offset : offset + size]
+        if node is self.git_file:
+            return None
+        return self._read_small(entry, size, offset) if self.lower.size_of(entry) <= SPOOL_ABOVE else None
 
-    def _readable(self, node: Node) -> Descriptor:
-        if node.upper:
-            return self._data_fd(node, write=False)
-        entry = node.lower
-        if entry is None:
-            raise fail(errno.ENOENT, node.name)
-        found = node.descriptor
-        if found is None:
+    def _read_small(self, entry: LowerEntry, size: int, offset: int) -> bytes:
+        """Read a piece of a blob that is taken out of its pack whole; those that are read in pieces are kept a while."""
+        recent = self._recent
+        data = recent.get(entry)
+        if data is None:
+            data = self.lower.read(entry)
+            if len(data) <= size:
+                return data[offset:] if offset else data
+            # Without a lock: at worst another thread keeps the same blob, or drops one that is read again.
+            recent[entry] = data
+            while len(recent) > _RECENT:
+                try:
+                    recent.popitem(last=False)
+                except KeyError:
+                    break
+        return data[offset : offset + size]
+
+    def _read_past(self, entry: LowerEntry, size: int, offset: int) -> bytes:
+        found: list[bytes] = []
+        for piece in self.lower.stream(entry):
+            part = piece[offset : offset + size]
+            offset = max(0, offset - len(piece))
+            size -= len(part)
+            found.append(part)
+            if not size:
+                break
+        return b"".join(found)
+
+    def fetch(self, node: Node, entry: LowerEntry) -> Descriptor:
+        """Open a file of the lower layer as one that can be read at any place in bounded memory.
+
+        The tree's lock is not held meanwhile; one file at a time is fetched, so that nobody fetches one twice.
+        """
+        with self._fetching:
+            found = node.descriptor
+            if found is not None and not node.upper:
+                return found
             found = Descriptor(self._spool(entry))
-            POOL.keep(node, found)
+            with self._lock:
+                if not node.upper and node.lower is entry:
+                    POOL.keep(node, found)
         return found
 
     def _spool(self, entry: LowerEntry) -> int:
-        """Copy a lower file to one without a name, which can be read at any place in bounded memory."""
+        if self._cache is not None and entry.oid is not None:
+            size = self.lower.size_of(entry)
+            return self._cache.open(entry.oid, size, self.lower.stream(entry), share=size > SPOOL_ABOVE)
         fd = self.upper.make_hidden_file()
         try:
             for piece in self.lower.stream(entry):

@@ -23,7 +23,7 @@ from avfs_git.host.xattrs import entry_of, remove_xattr, write_xattr
 from avfs_git.vfs.content import SPOOL_ABOVE, ReadingView
 from avfs_git.vfs.inodes import Node
 from avfs_git.vfs.lower import LowerEntry
-from avfs_git.vfs.upper import put_times, remove_stray, store_xattr_name
+from avfs_git.vfs.upper import attic_name, put_times, remove_stray, store_xattr_name
 from avfs_git.vfs.view import fail
 
 
@@ -40,6 +40,8 @@ class CopyingView(ReadingView):
     def _bring_up(self, node: Node, *, with_data: bool = True) -> None:
         if node.upper:
             return
+        if node is self.git_file:
+            raise fail(errno.EPERM, node.name)
         missing: list[Node] = []
         here: Node = node
         while not here.upper:
@@ -86,13 +88,16 @@ class CopyingView(ReadingView):
 
     def _bring_up_nameless(self, node: Node, entry: LowerEntry, *, with_data: bool) -> None:
         """Give a file of the lower layer that was unlinked while in use a place to be written to."""
-        fd = self.upper.make_hidden_file()
-        self._fill_copy(b"", fd, entry, with_data=with_data)
-        node.held = Descriptor(fd)
-        node.held.writable = True
+        name = attic_name(node.ino)
+        fd = open_at(self.upper.work.fd, name, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+        self._fill_copy(name, fd, entry, with_data=with_data)
+        os.close(fd)
+        node.parent, node.name = self.attic, name
+        node.links = 0
         node.upper = True
         node.lower = None
         node.descriptor = None
+        self._note(node)
 
     def _fill_copy(self, temporary: bytes, fd: int, entry: LowerEntry, *, with_data: bool) -> None:
         """Make an open file equal to a lower one; on failure nothing is left of it."""
@@ -270,14 +275,15 @@ class CopyingView(ReadingView):
         """
         writes = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
         flags &= ~(os.O_CREAT | os.O_EXCL)
+        entry = node.lower
+        if not writes and not node.upper and entry is not None and node.kind == stat.S_IFREG:
+            held = self.fetch(node, entry)
+            return os.dup(held.fd)
         with self._lock:
             if node.kind != stat.S_IFREG:
                 raise fail(errno.EISDIR if node.is_dir else errno.ENXIO, node.name)
             if writes:
                 self._bring_up(node, with_data=not flags & os.O_TRUNC)
-            if not node.upper:
-                held = self._readable(node)
-                return os.dup(held.fd)
             if node.held is not None:
                 fd = os.open(b"/proc/self/fd/%d" % node.held.fd, flags)
             elif node.parent is None:
@@ -288,6 +294,24 @@ class CopyingView(ReadingView):
             if writes:
                 self._report(node)
             return fd
+
+    def seek(self, node: Node, offset: int, whence: int) -> int:
+        """Find the next data or hole of a file, as lseek(2) does with SEEK_DATA and SEEK_HOLE.
+
+        Raises:
+            OSError: ENXIO if there is none.
+        """
+        with self._lock:
+            if not node.upper:  # stored whole: no holes but the one behind its end
+                size = self.getattr(node).size
+                if offset >= size:
+                    raise fail(errno.ENXIO, node.name)
+                return size if whence == os.SEEK_HOLE else offset
+            fd = self.open_file(node, os.O_RDONLY)
+        try:
+            return os.lseek(fd, offset, whence)
+        finally:
+            os.close(fd)
 
     def mark_changed(self, node: Node) -> None:
         """Report that the content of a file was changed through a descriptor."""
@@ -375,6 +399,7 @@ class CopyingView(ReadingView):
                     raise fail(errno.ENODATA, name)
             self._bring_up(node)
             keep, target = self._target(node)
+            self._begin()
             write_xattr(target, stored, value, flags=flags)
             del keep
             node.has_xattrs = True
@@ -393,6 +418,7 @@ class CopyingView(ReadingView):
                 raise fail(errno.ENODATA, name)
             self._bring_up(node)
             keep, target = self._target(node)
+            self._begin()
             remove_xattr(target, stored)
             del keep
             self._report(node)

@@ -2,15 +2,19 @@
 
 Decided here: how an entry is identified while a process looks at a workspace. A node has one number from when it
 is first looked up until it is forgotten, wherever it is renamed to and whether or not it is copied up; hard links
-of the upper layer share one node. The numbers mean nothing to another process and survive nothing. `vfs.view`
-and the modules above it call this under their lock; a server looks numbers up with `InodeTable.find`.
+of the upper layer share one node. The numbers mean nothing to another process and survive nothing, unless a `Ledger`
+remembers them: then a process that goes on for a dead one gives nodes the numbers that they had. `vfs.view` and the
+modules above it call this under their lock; a server looks numbers up with `InodeTable.find`.
 """
 
 from __future__ import annotations
 
+import enum
 import itertools
 import stat
-from collections.abc import Iterator
+from array import array
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
 
 from avfs_git.host.beneath import Descriptor
 from avfs_git.vfs.lower import LowerEntry
@@ -103,13 +107,94 @@ class Node:
 _NO_CHILDREN: dict[bytes, Node] = {}
 
 
+class Place(enum.IntEnum):
+    """Where a node is found again."""
+
+    NAMED = 1
+    """Under its name in its directory."""
+    ATTIC = 2
+    """Among the files that are kept without a name, see `vfs.view`."""
+    LOWER = 3
+    """At a path of the lower layer, though the name is gone."""
+    REMOVED = 4
+    """Nowhere: a directory that was removed while in use."""
+
+
+class Noted(NamedTuple):
+    """What a ledger knows of a node."""
+
+    parent: int
+    text: bytes
+    """Its name, or what else its place needs."""
+    pins: int
+    kind: int
+    place: Place
+
+
+class Ledger(Protocol):
+    """Remembers, where the death of this process does not reach, the nodes that somebody knows by their numbers.
+
+    Called under the tree's lock. Only nodes with pins are noted, and directories that had some once.
+    """
+
+    def keep(self, node: Node, place: Place = Place.NAMED, text: bytes | None = None) -> None:
+        """Note a node with its pins and its place, instead of what was noted of it."""
+
+    def count(self, node: Node) -> None:
+        """Note the pins of a node that is noted."""
+
+    def drop(self, ino: int) -> None:
+        """Forget a node."""
+
+    def read(self, ino: int) -> Noted | None:
+        """Read what is noted of a number."""
+
+    def load(self) -> tuple[dict[int, array[int]], list[int]]:
+        """List all numbers with a name by their directories, and those of files that may have several."""
+
+    def is_free(self, ino: int) -> bool:
+        """Whether a number can be given to a node."""
+
+    def begin(self, ino: int, over: int, on_disk: int) -> None:
+        """Note that all checks have passed and the next thing to be done changes the disk.
+
+        Args:
+            ino: The number of what loses its name or moves, if any.
+            over: The number of what loses its name to it, if any.
+            on_disk: The inode number on disk of what moves, if that is needed.
+        """
+
+    @property
+    def next_number(self) -> int:
+        """The first number that was never given to a node."""
+
+
 class InodeTable:
     """All nodes of a merged view by number, and hard links by where they are on disk."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: int = ROOT_INO) -> None:
+        """Number nodes from a root's number on."""
+        self._first = first
         self._nodes: dict[int, Node] = {}
         self._by_disk_key: dict[DiskKey, Node] = {}
-        self._numbers = itertools.count(ROOT_INO + 1)
+        self._numbers = itertools.count(first + 1)
+        self._recall: Callable[[Node], int | None] | None = None
+        self._is_free: Callable[[int], bool] | None = None
+
+    def recall_with(self, recall: Callable[[Node], int | None], ledger: Ledger) -> None:
+        """Give nodes the numbers that they had for a process before this one.
+
+        Args:
+            recall: Asked for the number of a node that has its place; None for one that had none.
+            ledger: Knows which numbers are not taken.
+        """
+        self._recall = recall
+        self._is_free = ledger.is_free
+        self._numbers = itertools.count(ledger.next_number)
+        there = list(self._nodes.values())
+        self._nodes.clear()
+        for node in there:
+            self.add(node)
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -119,9 +204,25 @@ class InodeTable:
 
     def add(self, node: Node) -> Node:
         """Give a node its number."""
-        node.ino = ROOT_INO if node.parent is None else next(self._numbers)
+        if node.parent is None:
+            node.ino = self._first
+        elif self._recall is None:
+            node.ino = next(self._numbers)
+        else:
+            node.ino = self._recall(node) or self._free_number()
         self._nodes[node.ino] = node
         return node
+
+    def put(self, node: Node, ino: int) -> None:
+        """Give a node that has no place a number that it had before."""
+        node.ino = ino
+        self._nodes[ino] = node
+
+    def _free_number(self) -> int:
+        while True:
+            found = next(self._numbers)
+            if self._is_free is None or self._is_free(found):
+                return found
 
     def find(self, ino: int) -> Node | None:
         """Find a node by its number."""

@@ -107,6 +107,10 @@ class PlainDirectory:
         """
         self._directories = _Directories(Descriptor(os.open(root, OPEN_DIR & ~os.O_NOFOLLOW)))
 
+    def directory_fd(self, path: TreePath) -> int:
+        """Open a directory; the descriptor is good until the next is asked for."""
+        return self._directories.get(path)
+
     def list_dir(self, path: TreePath) -> Sequence[Found]:
         """List a directory, sorted by name."""
         listing = open_at(self._directories.get(path), b".", OPEN_LIST)

@@ -16,7 +16,17 @@ from typing import NamedTuple
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.gitstore.trees import MODE_EXEC, MODE_GITLINK, MODE_SYMLINK, MODE_TREE
 from avfs_git.paths import Oid, TreePath, components
-from avfs_git.vfs.sidecar import SELF, Meta, Record, SideEntry, differ_beyond_times, parse_record, parse_records, parse_sidecar
+from avfs_git.vfs.sidecar import (
+    SELF,
+    Meta,
+    Record,
+    SideEntry,
+    differ_beyond_times,
+    parse_differing_records,
+    parse_record,
+    parse_records,
+    parse_sidecar,
+)
 
 DIRECTORY_MODE = 0o755
 CACHED_ENTRIES = 30_000
@@ -68,7 +78,17 @@ class LowerEntry:
         return self.kind in ("dir", "gitlink")
 
 
-class _Directory(NamedTuple):
+class FixedFile(LowerEntry):
+    """A file that no object holds: one that a live tree shows and no checkpoint has."""
+
+    __slots__ = ("content",)
+
+    def __init__(self, content: bytes, mtime_ns: int) -> None:
+        super().__init__("file", stat.S_IFREG | 0o644, mtime_ns, None, None, None, _NO_META, tracked=False)
+        self.content = content
+
+
+class Stored(NamedTuple):
     """What a tree and a sidecar tree hold of one directory."""
 
     tree: Mapping[bytes, tuple[int, Oid]]
@@ -77,13 +97,31 @@ class _Directory(NamedTuple):
     meta: Oid
     """The blob that the records stand in, for messages."""
 
+    def mtime_ns(self, name: bytes, default_ns: int) -> int:
+        """Tell the time of an entry; the default one if none is recorded."""
+        record = self.records.get(name)
+        if record is None:
+            return default_ns
+        time = record.partition(b" ")[0]
+        return default_ns if time == b"-" else int(time)
 
-def _read_directory(source: ObjectSource, tree: Oid | None, sidecar: Oid | None) -> _Directory:
+
+def _read_directory(source: ObjectSource, tree: Oid | None, sidecar: Oid | None) -> Stored:
+    entries, side, meta = _read_trees(source, tree, sidecar)
+    return Stored(entries, side, _read_records(source, meta), meta or _NOTHING)
+
+
+def _read_trees(
+    source: ObjectSource, tree: Oid | None, sidecar: Oid | None
+) -> tuple[Mapping[bytes, tuple[int, Oid]], Mapping[bytes, SideEntry], Oid | None]:
+    """Read the tree and the sidecar tree of a directory; of its records only where they are."""
     entries = source.read_tree(tree) if tree is not None else {}
-    if sidecar is None:
-        return _Directory(entries, {}, {}, _NOTHING)
-    side, meta = parse_sidecar(source.read_tree(sidecar), sidecar)
-    return _Directory(entries, side, parse_records(source.read_blob(meta), meta) if meta is not None else {}, meta or _NOTHING)
+    side, meta = parse_sidecar(source.read_tree(sidecar), sidecar) if sidecar is not None else ({}, None)
+    return entries, side, meta
+
+
+def _read_records(source: ObjectSource, meta: Oid | None) -> Mapping[bytes, Record]:
+    return parse_records(source.read_blob(meta), meta) if meta is not None else {}
 
 
 def _meta_of(records: Mapping[bytes, Record], name: bytes, meta: Oid) -> Meta:
@@ -92,6 +130,8 @@ def _meta_of(records: Mapping[bytes, Record], name: bytes, meta: Oid) -> Meta:
 
 
 def _differing_names(left: Mapping[bytes, object], right: Mapping[bytes, object]) -> set[bytes]:
+    if left == right:
+        return set()
     names = {name for name, held in left.items() if right.get(name) != held}
     names.update(name for name in right if name not in left)
     return names
@@ -130,10 +170,24 @@ class LowerTree:
                 self._cached -= len(dropped)
         return found
 
+    def read_stored(self, entry: LowerEntry) -> Stored:
+        """Read what is stored of a directory: costs a fraction of `children`, and keeps nothing.
+
+        Raises:
+            HostileTree: If the tree holds a name that must not reach a disk.
+            ObjectMissing: If a tree is not there.
+        """
+        return _read_directory(self.source, entry.tree, entry.sidecar)
+
+    def child_dir(self, held: Stored, name: bytes) -> LowerEntry | None:
+        """Find a directory in a directory that was read; None if there is none."""
+        found = self._show(held, {name}).get(name)
+        return found if found is not None and found.is_dir else None
+
     def _read_children(self, entry: LowerEntry) -> Mapping[bytes, LowerEntry]:
         return self._show(_read_directory(self.source, entry.tree, entry.sidecar), None)
 
-    def _show(self, held: _Directory, names: set[bytes] | None) -> dict[bytes, LowerEntry]:
+    def _show(self, held: Stored, names: set[bytes] | None) -> dict[bytes, LowerEntry]:
         """Make the entries of a directory: those of some names, or all."""
         found: dict[bytes, LowerEntry] = {}
         records = held.records
@@ -162,14 +216,23 @@ class LowerTree:
             HostileTree: If a tree holds a name that must not reach a disk.
             ObjectMissing: If a tree is not there.
         """
-        mine = _read_directory(self.source, entry.tree, entry.sidecar)
-        theirs = _read_directory(other.source, there.tree, there.sidecar)
-        names = _differing_names(mine.tree, theirs.tree) | _differing_names(mine.side, theirs.side)
-        names |= {
-            name
-            for name in _differing_names(mine.records, theirs.records)
-            if differ_beyond_times(mine.records.get(name), theirs.records.get(name))
-        }
+        tree, side, meta = _read_trees(self.source, entry.tree, entry.sidecar)
+        other_tree, other_side, other_meta = _read_trees(other.source, there.tree, there.sidecar)
+        names = _differing_names(tree, other_tree) | _differing_names(side, other_side)
+        records: Mapping[bytes, Record] = {}
+        other_records: Mapping[bytes, Record] = {}
+        if meta != other_meta:
+            old = self.source.read_blob(meta) if meta is not None else b""
+            new = other.source.read_blob(other_meta) if other_meta is not None else b""
+            records, other_records = parse_differing_records(old, meta or _NOTHING, new, other_meta or _NOTHING)
+            for name in records.keys() | other_records.keys():
+                if differ_beyond_times(records.get(name), other_records.get(name)):
+                    names.add(name)
+        if not names <= records.keys() | other_records.keys():  # the record of one that differs is the same in both
+            records = _read_records(self.source, meta)
+            other_records = _read_records(other.source, other_meta)
+        mine = Stored(tree, side, records, meta or _NOTHING)
+        theirs = Stored(other_tree, other_side, other_records, other_meta or _NOTHING)
         return self._show(mine, names), other._show(theirs, names)
 
     def _make(self, mode: int, oid: Oid, meta: Meta, *, tracked: bool) -> LowerEntry:
@@ -206,14 +269,20 @@ class LowerTree:
 
     def size_of(self, entry: LowerEntry) -> int:
         """Tell the size of a file or of a symlink's target, without reading it; 0 for a directory."""
-        return 0 if entry.oid is None or entry.is_dir else self.source.blob_size(entry.oid)
+        if entry.oid is None:
+            return len(entry.content) if isinstance(entry, FixedFile) else 0
+        return 0 if entry.is_dir else self.source.blob_size(entry.oid)
 
     def read(self, entry: LowerEntry) -> bytes:
         """Read a whole file, or a symlink's target."""
+        if isinstance(entry, FixedFile):
+            return entry.content
         assert entry.oid is not None  # noqa: S101 - callers look at the kind first
         return self.source.read_blob(entry.oid)
 
     def stream(self, entry: LowerEntry) -> Iterator[bytes]:
         """Read a file in pieces, in bounded memory."""
+        if isinstance(entry, FixedFile):
+            return iter((entry.content,))
         assert entry.oid is not None  # noqa: S101 - callers look at the kind first
         return self.source.stream_blob(entry.oid)

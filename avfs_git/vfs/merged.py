@@ -11,6 +11,7 @@ because its other names must see the change, and one whose directory is closed t
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -30,6 +31,8 @@ __all__ = ["Attr", "Listed", "MergedTree", "Node", "OnChange"]
 
 MAX_SYMLINKS = 40  # as Linux counts them: path_resolution(7)
 _PATHS_KEPT = 100_000
+_COLLECTED_MAX = 1 << 20
+"""Contents up to this size are collected in memory."""
 
 Data = bytes | bytearray | memoryview
 Xattrs = Sequence[tuple[bytes, bytes]]
@@ -175,13 +178,20 @@ class MergedTree(Namespace):
 
         Args:
             path: Where; a symbolic link there is followed.
-            data: Its new content, whole or in pieces. While pieces are taken nobody else can use the tree.
+            data: Its new content, whole or in pieces. While pieces are taken nobody else can use the tree, unless it is
+                shared: then they are collected first.
             mode: Exact permission bits to give it; None keeps, or for a new file leaves it to the umask.
 
         Raises:
             IsADirectoryError: If a directory is there.
             OSError: EINVAL if something else is there that is no regular file.
         """
+        if self.is_shared and not isinstance(data, bytes | bytearray | memoryview):
+            with self._collected(data) as pieces:
+                return self._write_file(path, pieces, mode)
+        return self._write_file(path, data, mode)
+
+    def _write_file(self, path: TreePath, data: Data | Iterable[bytes], mode: int | None) -> Node:
         with self._lock:
             parent, name, node = self._walk(path, follow_last=True)
             if node is None:
@@ -196,6 +206,29 @@ class MergedTree(Namespace):
             if status.st_nlink > 1:
                 return self._write_in_place(node, data, mode)
             return self._write_over_upper(parent, name, node, status, data, mode)
+
+    @contextlib.contextmanager
+    def _collected(self, pieces: Iterable[bytes]) -> Iterator[Data | Iterable[bytes]]:
+        """Take all pieces of a content, without the lock: whoever gives them may be slow, or wait for this very tree."""
+        first: list[bytes] = []
+        size = 0
+        source = iter(pieces)
+        for piece in source:
+            first.append(piece)
+            size += len(piece)
+            if size > _COLLECTED_MAX:
+                break
+        else:
+            yield b"".join(first)
+            return
+        fd = self.upper.make_hidden_file()
+        try:
+            write_pieces(fd, first)
+            first.clear()
+            write_pieces(fd, source)
+            yield _pieces_of(fd)
+        finally:
+            os.close(fd)
 
     def _make_content(
         self,
@@ -271,14 +304,19 @@ class MergedTree(Namespace):
                 raise fail(errno.EISDIR, name)
             self._bring_up(parent)
             directory = self._dir_fd(parent)
-            if old is not None and old.upper:
-                self._hold(old)
-                self.upper.show_instead(temporary, directory.fd, name)
-            else:
-                try:
-                    self.upper.show(temporary, directory.fd, name)
-                except FileExistsError:  # a whiteout has the name
+            try:
+                if old is not None:
+                    self._hold(old)
+                if old is not None and old.upper:
                     self.upper.show_instead(temporary, directory.fd, name)
+                else:
+                    try:
+                        self.upper.show(temporary, directory.fd, name)
+                    except FileExistsError:  # a whiteout has the name
+                        self.upper.show_instead(temporary, directory.fd, name)
+            except BaseException:
+                self._let_go()
+                raise
             if old is not None:
                 self._detach(parent, name, old)
             node = Node(stat.S_IFREG, parent, name, None, upper=True)
@@ -298,10 +336,13 @@ class MergedTree(Namespace):
         before = os.stat(directory.fd)
         temporary, fd = self._make_content(data, entry.mode if mode is None else mode, xattrs=entry.xattrs)
         try:
+            self._hold(node)
             self.upper.show(temporary, directory.fd, name)
         except PermissionError:
+            self._let_go()
             return self._write_from_work(node, temporary, fd, mode)
         except BaseException:
+            self._let_go()
             self.upper.discard(temporary)
             raise
         finally:
@@ -338,8 +379,10 @@ class MergedTree(Namespace):
             self._hold(node)
             self.upper.show_instead(temporary, directory.fd, name)
         except PermissionError:
+            self._let_go()
             return self._write_from_work(node, temporary, fd, mode)
         except BaseException:
+            self._let_go()
             self.upper.discard(temporary)
             raise
         finally:

@@ -35,8 +35,8 @@ from avfs_git.host.xattrs import entry_of
 from avfs_git.paths import NAME_MAX
 from avfs_git.vfs.copyup import CopyingView
 from avfs_git.vfs.inodes import Node
-from avfs_git.vfs.upper import is_whiteout, remove_stray
-from avfs_git.vfs.view import fail
+from avfs_git.vfs.upper import attic_name, is_whiteout, remove_stray, was_made_unnamed
+from avfs_git.vfs.view import Attr, attr_of, fail
 
 Owner = tuple[int, int]
 
@@ -58,21 +58,29 @@ class Namespace(CopyingView):
         Raises:
             FileExistsError: If the name is taken.
         """
+        return self.create_described(parent, name, mode, owner=owner)[0]
+
+    def create_described(
+        self, parent: Node, name: bytes, mode: int | None = None, *, owner: Owner | None = None
+    ) -> tuple[Node, Attr]:
+        """Make an empty file as `create` does, and tell its attributes, which are known by then."""
         with self._lock:
-            directory = self._prepare_new(parent, name)
+            directory = self._prepare_new(parent, name, is_exclusive=True)
             masked = 0o666 if mode is None else mode & 0o777
             try:
                 data = Descriptor(open_at(directory.fd, name, os.O_CREAT | os.O_EXCL | os.O_RDWR, masked))
             except FileExistsError:
+                self._check_new(parent, name)  # a whiteout gives way, nothing else
                 temporary, fd = self.upper.make_file(masked, os.O_RDWR)
                 data = Descriptor(fd)
                 self._show_new(parent, directory.fd, name, temporary, mode, owner)
+                made = os.stat(data.fd)
             else:
-                self._settle_in_place(parent, directory.fd, name, mode, owner)
+                made = self._settle_file(parent, directory.fd, name, data.fd, mode, owner)
             node = self._add_new(parent, name, stat.S_IFREG)
             data.writable = True
             POOL.keep(node, data)
-            return node
+            return node, attr_of(node.ino, made)
 
     def mkdir(self, parent: Node, name: bytes, mode: int | None = None, *, owner: Owner | None = None) -> Node:
         """Make a directory; the arguments are those of `create`."""
@@ -138,7 +146,7 @@ class Namespace(CopyingView):
             owner: Its user and group; None for the process's own.
 
         Raises:
-            OSError: EOPNOTSUPP where the file system under the upper layer has no such files.
+            OSError: As for `create`.
         """
         with self._lock:
             if not parent.is_dir:
@@ -147,21 +155,30 @@ class Namespace(CopyingView):
                 raise fail(errno.ENOENT, parent.name)
             self._bring_up(parent)
             masked = 0o666 if mode is None else mode & 0o777
-            data = Descriptor(os.open(b".", os.O_TMPFILE | os.O_RDWR, masked, dir_fd=self.upper.work.fd))
-            data.writable = True
-            uid, gid = owner or (-1, -1)
-            if self._hands_group_on(parent):
-                directory = self._dir_fd(parent)
-                gid = os.stat(directory.fd).st_gid
-            if uid >= 0 or gid >= 0:
-                os.fchown(data.fd, uid, gid)
-            if mode is not None:
-                os.fchmod(data.fd, mode & 0o7777)
             node = self.inodes.add(Node(stat.S_IFREG, parent, b"", None, upper=True))
-            node.parent, node.held = None, data
+            node.parent, node.name = self.attic, attic_name(node.ino, unnamed=True)
             node.has_xattrs = False
             node.links = 0
+            try:
+                self._make_unnamed(parent, node, mode, masked, owner)
+            except BaseException:
+                self._release(node)
+                raise
             return node
+
+    def _make_unnamed(self, parent: Node, node: Node, mode: int | None, masked: int, owner: Owner | None) -> None:
+        """Make the file of a node that has a name in `work` only."""
+        data = Descriptor(open_at(self.upper.work.fd, node.name, os.O_CREAT | os.O_EXCL | os.O_RDWR, masked))
+        data.writable = True
+        uid, gid = owner or (-1, -1)
+        if self._hands_group_on(parent):
+            directory = self._dir_fd(parent)
+            gid = os.stat(directory.fd).st_gid
+        if uid >= 0 or gid >= 0:
+            os.fchown(data.fd, uid, gid)
+        if mode is not None:
+            os.fchmod(data.fd, mode & 0o7777)
+        POOL.keep(node, data)
 
     def link(self, node: Node, parent: Node, name: bytes) -> Node:
         """Give a file one more name.
@@ -174,41 +191,44 @@ class Namespace(CopyingView):
             self._check_new(parent, name)
             if node.is_dir:
                 raise fail(errno.EPERM, name)
-            if node.parent is None and node.held is None:
+            is_lost = node.parent is self.attic and node.links <= 0 and not was_made_unnamed(node.name)
+            if node.parent is None or is_lost:
                 raise fail(errno.ENOENT, name)
             self._bring_up(node)
             self._bring_up(parent)
             directory = self._dir_fd(parent)
-            keep, target = self._target(node)
-            status = os.stat(target, follow_symlinks=isinstance(target, int))
-            del keep
+            source = self._dir_fd(node.parent)
+            status = os.stat(node.name, dir_fd=source.fd, follow_symlinks=False)
+            self._begin()
             try:
-                self._link_at(node, directory.fd, name)
+                os.link(node.name, name, src_dir_fd=source.fd, dst_dir_fd=directory.fd, follow_symlinks=False)
             except FileExistsError:
                 temporary = self.upper.new_name()
-                self._link_at(node, self.upper.work.fd, temporary)
+                os.link(node.name, temporary, src_dir_fd=source.fd, dst_dir_fd=self.upper.work.fd, follow_symlinks=False)
                 faults.reach("namespace.linked")
                 self.upper.show_instead(temporary, directory.fd, name)
             self.inodes.link_to_disk(node, (status.st_dev, status.st_ino))
-            node.links = status.st_nlink + 1
+            node.links = status.st_nlink + (node.parent is not self.attic)
             self._add_name(node, parent, name)
             if parent.listing is not None:
                 parent.listing[name] = node.kind
             self._report_name(parent, name)
             return node
 
-    def _link_at(self, node: Node, directory: int, name: bytes) -> None:
-        if node.parent is not None:
-            source = self._dir_fd(node.parent)
-            os.link(node.name, name, src_dir_fd=source.fd, dst_dir_fd=directory, follow_symlinks=False)
-        elif node.held is not None:
-            # The system refuses with ENOENT what had a name and lost it; a file made without one may get its first.
-            os.link(b"/proc/self/fd/%d" % node.held.fd, name, dst_dir_fd=directory, follow_symlinks=True)
+    def _prepare_new(self, parent: Node, name: bytes, *, is_exclusive: bool = False) -> Descriptor:
+        """Make sure that a name can be made, and bring the directory up.
 
-    def _prepare_new(self, parent: Node, name: bytes) -> Descriptor:
-        """Make sure that a name can be made, and bring the directory up."""
-        self._check_new(parent, name)
+        Args:
+            parent: The directory that gets it.
+            name: Its name there.
+            is_exclusive: Whether the caller's system call refuses a name that the upper layer has: the disk is not asked then.
+        """
+        if is_exclusive and parent.listing is None and name not in parent.children and self._lower_child(parent, name) is None:
+            self._check_name(parent, name)
+        else:
+            self._check_new(parent, name)
         self._bring_up(parent)
+        self._begin()
         return self._dir_fd(parent)
 
     def _check_new(self, parent: Node, name: bytes) -> None:
@@ -248,6 +268,28 @@ class Namespace(CopyingView):
             remove_tree(directory, name)
             raise
 
+    def _settle_file(
+        self, parent: Node, directory: int, name: bytes, fd: int, mode: int | None, owner: Owner | None
+    ) -> os.stat_result:
+        """Settle an open file that was just made under its own name, or take it back; tell what it is like."""
+        try:
+            made = os.stat(fd)
+            uid, gid = owner or (made.st_uid, made.st_gid)
+            wanted = stat.S_IMODE(made.st_mode) if mode is None else mode & 0o7777
+            if self._hands_group_on(parent):
+                above = self._dir_fd(parent)
+                gid = os.stat(above.fd).st_gid
+            moved = (uid, gid) != (made.st_uid, made.st_gid)
+            if moved:
+                os.fchown(fd, uid, gid)
+            if moved or wanted != stat.S_IMODE(made.st_mode):
+                os.fchmod(fd, wanted)
+                made = os.stat(fd)
+        except BaseException:
+            remove_tree(directory, name)
+            raise
+        return made
+
     def _settle(
         self, parent: Node, directory: int, name: bytes, mode: int | None, owner: Owner | None, *, hidden: bool = False
     ) -> None:
@@ -272,6 +314,12 @@ class Namespace(CopyingView):
             os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
         if not stat.S_ISLNK(made.st_mode) and (moved or wanted != stat.S_IMODE(made.st_mode)):
             chmod_at(directory, name, wanted)
+
+    def settle(self, parent: Node, name: bytes, mode: int | None = None, *, owner: Owner | None = None) -> None:
+        """Give something that is there the owner and mode with which it was to be made, see `create`."""
+        with self._lock:
+            directory = self._dir_fd(parent)
+            self._settle(parent, directory.fd, name, mode, owner, hidden=True)
 
     def _hands_group_on(self, parent: Node) -> bool:
         found = parent.sets_group
@@ -309,7 +357,34 @@ class Namespace(CopyingView):
     def _remove_name(self, parent: Node, name: bytes, node: Node) -> None:
         """Remove a name on disk and from the nodes; a directory with everything below it."""
         hides = self._lower_child(parent, name) is not None
-        self._hold_below(node)
+        self._turn_away(parent, name, node)
+        self._begin(node)
+        try:
+            self._remove_on_disk(parent, name, node, hides=hides)
+        except BaseException:
+            self._let_go()
+            raise
+        if parent.listing is not None:
+            if hides:
+                parent.listing[name] = 0
+            else:
+                parent.listing.pop(name, None)
+        self._detach(parent, name, node)
+
+    def _turn_away(self, parent: Node, name: bytes, node: Node) -> None:
+        """Let a node with several names stand under another one than that which it is about to lose.
+
+        On disk and for who looks nothing changes; but a process that goes on after this one finds the node.
+        """
+        if node.aliases and node.parent is parent and node.name == name:
+            (node.parent, node.name), *rest = node.aliases
+            node.aliases = [*rest, (parent, name)]
+            self._note(node)
+
+    def _remove_on_disk(self, parent: Node, name: bytes, node: Node, *, hides: bool) -> None:
+        is_kept = bool(node.pins) and node.upper and not node.is_dir and not node.aliases and node.held is None
+        if not is_kept and not node.aliases:
+            self._hold_below(node)
         if not node.upper:
             self._bring_up(parent)
             directory = self._dir_fd(parent)
@@ -317,7 +392,9 @@ class Namespace(CopyingView):
         else:
             directory = self._dir_fd(parent)
             try:
-                if hides:
+                if is_kept:
+                    self._kept[node.ino] = self.upper.move_to_attic(directory.fd, name, node.ino, hide=hides)
+                elif hides:
                     self.upper.replace_by_whiteout(directory.fd, name, is_dir=node.is_dir)
                 elif not node.is_dir:
                     os.unlink(name, dir_fd=directory.fd)
@@ -329,12 +406,6 @@ class Namespace(CopyingView):
                 if parent.listing is not None:
                     parent.listing.pop(name, None)
                 raise
-        if parent.listing is not None:
-            if hides:
-                parent.listing[name] = 0
-            else:
-                parent.listing.pop(name, None)
-        self._detach(parent, name, node)
 
     def _remove_upper_dir(self, directory: int, name: bytes) -> None:
         try:
@@ -381,6 +452,8 @@ class Namespace(CopyingView):
 
     def _detach(self, parent: Node, name: bytes, node: Node) -> None:
         """Take a name from a node; without names and pins it is gone, and so is what is below it."""
+        if self.on_lost is not None:
+            self.on_lost(node)
         self._forget_path(parent, name)
         parent.children.pop(name, None)
         if node.aliases:
@@ -388,9 +461,9 @@ class Namespace(CopyingView):
             node.parent, node.name = rest[0]
             node.aliases = rest[1:] or None
             node.links -= 1
-            node.held = None
+            self._keep_named(node)
             return
-        node.parent = None
+        self._unname(node)
         node.links -= 1
         if node.is_dir:
             below = list(node.children.items())
@@ -406,6 +479,42 @@ class Namespace(CopyingView):
         if not node.pins:
             self._release(node)
 
+    def relist(self) -> None:
+        """Believe only the disk about which names there are, after a failure of which not all is known; nodes stay.
+
+        A node whose name means something else now loses it, and lives on for whoever holds it.
+        """
+        with self._lock:
+            self._forget_paths()
+            directories = [node for node in self.inodes if node.is_dir]
+            for node in directories:
+                node.listing = None
+            for node in directories:
+                if self._is_gone(node) or not node.children:
+                    continue
+                there = self._upper_names(node)
+                for name, child in list(node.children.items()):
+                    kind = there.get(name)
+                    if (kind != child.kind) if child.upper else (kind is not None and not (kind and child.is_dir)):
+                        self._detach(node, name, child)
+
+    def _unname(self, node: Node) -> None:
+        """Take the last name from a node; it stands in the attic if `_hold` brought it there."""
+        kept = self._kept.pop(node.ino, None)
+        self._noted_early.clear()
+        node.parent = None
+        if kept is not None:
+            node.parent, node.name = self.attic, kept
+        self._note(node)
+
+    def _keep_named(self, node: Node) -> None:
+        """Take back what `_hold` did for a node that has another name."""
+        kept = self._kept.pop(node.ino, None)
+        if kept is not None:
+            os.unlink(kept, dir_fd=self.upper.work.fd)
+        node.held = None
+        self._note(node)
+
     def _detach_below(self, parent: Node, name: bytes, node: Node) -> None:
         pending = [(parent, name, node)]
         while pending:
@@ -416,9 +525,9 @@ class Namespace(CopyingView):
             if rest:
                 here.parent, here.name = rest[0]
                 here.aliases = rest[1:] or None
-                here.held = None
+                self._keep_named(here)
                 continue
-            here.parent = None
+            self._unname(here)
             here.aliases = None
             if here.is_dir:
                 here.children = {}
@@ -494,22 +603,18 @@ class Namespace(CopyingView):
     def _move(self, parent: Node, name: bytes, node: Node, new_parent: Node, new_name: bytes, target: Node | None) -> None:
         self._bring_up(new_parent)
         self._prepare_to_move(node, new_parent)
-        if target is not None:
-            self._hold(target)
-            if target.is_dir and target.upper and self._upper_names(target):
-                self._clear_whiteouts(target, new_parent, new_name)
         hides = self._lower_child(parent, name) is not None
-        source, sink = self._dir_fd(parent), self._dir_fd(new_parent)
-        faults.reach("namespace.rename_prepared")
-        if node.is_dir and target is None and self._has_whiteout(new_parent, new_name):
-            # A directory cannot be renamed over a device: they change places, and the whiteout stays if needed.
-            rename_at(source.fd, name, sink.fd, new_name, RENAME_EXCHANGE)
-            faults.reach("namespace.renamed")
-            if not hides:
-                remove_stray(source.fd, name)
-        else:
-            rename_at(source.fd, name, sink.fd, new_name, RENAME_WHITEOUT if hides else 0)
-            faults.reach("namespace.renamed")
+        try:
+            if target is not None:
+                self._turn_away(new_parent, new_name, target)
+                if not target.aliases:
+                    self._hold(target)
+                if target.is_dir and target.upper and self._upper_names(target):
+                    self._clear_whiteouts(target, new_parent, new_name)
+            self._move_on_disk(parent, name, node, new_parent, new_name, target, hides=hides)
+        except BaseException:
+            self._let_go()
+            raise
         if target is not None:
             self._detach(new_parent, new_name, target)
         self._rebind(parent, name, node, new_parent, new_name)
@@ -522,11 +627,29 @@ class Namespace(CopyingView):
             new_parent.listing[new_name] = node.kind
         self._after_rename(parent, name, new_parent, new_name, deep=node.is_dir)
 
+    def _move_on_disk(
+        self, parent: Node, name: bytes, node: Node, new_parent: Node, new_name: bytes, target: Node | None, *, hides: bool
+    ) -> None:
+        source, sink = self._dir_fd(parent), self._dir_fd(new_parent)
+        faults.reach("namespace.rename_prepared")
+        self._begin(node, target)
+        if node.is_dir and target is None and self._has_whiteout(new_parent, new_name):
+            # A directory cannot be renamed over a device: they change places, and the whiteout stays if needed.
+            rename_at(source.fd, name, sink.fd, new_name, RENAME_EXCHANGE)
+            faults.reach("namespace.renamed")
+            if not hides:
+                remove_stray(source.fd, name)
+        else:
+            rename_at(source.fd, name, sink.fd, new_name, RENAME_WHITEOUT if hides else 0)
+            faults.reach("namespace.renamed")
+
     def _exchange(self, parent: Node, name: bytes, node: Node, new_parent: Node, new_name: bytes, target: Node) -> None:
         self._prepare_to_move(node, new_parent)
         self._prepare_to_move(target, parent)
         source, sink = self._dir_fd(parent), self._dir_fd(new_parent)
         faults.reach("namespace.rename_prepared")
+        if self.ledger is not None:
+            self._begin(node, target, on_disk=os.stat(name, dir_fd=source.fd, follow_symlinks=False).st_ino)
         rename_at(source.fd, name, sink.fd, new_name, RENAME_EXCHANGE)
         faults.reach("namespace.renamed")
         self._forget_path(parent, name)
@@ -554,10 +677,10 @@ class Namespace(CopyingView):
         new_parent.children[new_name] = node
         self._set_name(node, parent, name, new_parent, new_name)
 
-    @staticmethod
-    def _set_name(node: Node, parent: Node, name: bytes, new_parent: Node, new_name: bytes) -> None:
+    def _set_name(self, node: Node, parent: Node, name: bytes, new_parent: Node, new_name: bytes) -> None:
         if node.parent is parent and node.name == name:
             node.parent, node.name = new_parent, new_name
+            self._note(node)
         elif node.aliases:
             node.aliases = [
                 (new_parent, new_name) if above is parent and alias == name else (above, alias) for above, alias in node.aliases

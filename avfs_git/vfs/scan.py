@@ -18,7 +18,8 @@ from avfs_git.vfs.statcache import FINGERPRINT_SIZE, DirCache, Fingerprint, is_s
 
 FILE, DIRECTORY, SYMLINK, WHITEOUT, OTHER = "file", "dir", "symlink", "whiteout", "other"
 
-_WHITEOUT_PRINT: Fingerprint = b"whiteout".ljust(FINGERPRINT_SIZE, b"\0")
+WHITEOUT_PRINT: Fingerprint = b"whiteout".ljust(FINGERPRINT_SIZE, b"\0")
+"""The fingerprint of every whiteout."""
 
 
 class Found(NamedTuple):
@@ -108,6 +109,21 @@ class DirtySet:
         elif last not in here.names:
             here.names[last] = DirtySet()
 
+    def update(self, other: DirtySet) -> None:
+        """Note all that another set holds. The other one is not to be used afterwards."""
+        self.has_root = self.has_root or other.has_root
+        pending = [(self, other)]
+        while pending:
+            mine, theirs = pending.pop()
+            for name, below in theirs.names.items():
+                here = mine.names.get(name, below)
+                if below is None or here is None:
+                    mine.names[name] = None
+                elif here is below:
+                    mine.names[name] = below
+                else:
+                    pending.append((here, below))
+
     def __bool__(self) -> bool:
         return bool(self.names) or self.has_root
 
@@ -158,6 +174,6 @@ def _suspect(name: bytes, found: Found | None, cached: Mapping[bytes, Fingerprin
         return Suspect(name, None, None, cached.get(name), None)
     if found.kind == WHITEOUT:
         # Whiteouts of a layer may be links to one device, so that their times and number tell nothing.
-        return Suspect(name, found, _WHITEOUT_PRINT, cached.get(name), below)
+        return Suspect(name, found, WHITEOUT_PRINT, cached.get(name), below)
     print_now = take_fingerprint(found.stat, opaque=found.opaque, racy_after_ns=racy)
     return Suspect(name, found, print_now, cached.get(name), below)

@@ -35,6 +35,8 @@ SELF = b"."
 _MODE_FILE = 0o100644
 _RECORD = re.compile(rb"((?:-?\d+|-) (?:[0-7]+|-) [^ \0]+) ([^\0]+)\0")
 _NO_ATTRIBUTES = b"- -"
+_SIGNS = (b"=", b"+")
+_NO_NAMES = (b"", b".", b"..")
 
 
 class Meta(NamedTuple):
@@ -67,25 +69,29 @@ def parse_sidecar(tree: Mapping[bytes, tuple[int, Oid]], oid: Oid) -> tuple[dict
         if entry == META_NAME:
             meta = child
             continue
-        name = entry[1:]
-        if b"%" in name:
+        sign, name = entry[:1], entry[1:]
+        is_escaped = b"%" in name or b"\\" in name
+        if is_escaped:
             name = name.replace(b"%5C", b"\\").replace(b"%25", b"%")
-        if entry[:1] not in (b"=", b"+") or name in (b"", b".", b"..") or _escape(name) != entry[1:]:
+        if sign not in _SIGNS or name in _NO_NAMES or (is_escaped and _escape(name) != entry[1:]):
             raise ObjectCorrupt(oid.hex(), f"{entry!r} is not an entry of a sidecar")
-        found[name] = SideEntry(mode, child, entry[:1] == b"=")
+        found[name] = SideEntry(mode, child, sign == b"=")
     return found, meta
 
 
 def compose_sidecar(children: Mapping[bytes, SideEntry], meta: Oid | None) -> dict[bytes, tuple[int, Oid]]:
     """Make the entries of a sidecar tree; the reverse of `parse_sidecar`."""
-    entries = {(b"=" if untracked else b"+") + _escape(name): (mode, oid) for name, (mode, oid, untracked) in children.items()}
+    entries = {
+        (b"=" if untracked else b"+") + (_escape(name) if b"%" in name or b"\\" in name else name): (mode, oid)
+        for name, (mode, oid, untracked) in children.items()
+    }
     if meta is not None:
         entries[META_NAME] = (_MODE_FILE, meta)
     return entries
 
 
 def _escape(name: bytes) -> bytes:
-    return name.replace(b"%", b"%25").replace(b"\\", b"%5C") if b"%" in name or b"\\" in name else name
+    return name.replace(b"%", b"%25").replace(b"\\", b"%5C")
 
 
 Record = bytes
@@ -102,6 +108,23 @@ def parse_records(data: bytes, oid: Oid) -> dict[bytes, Record]:
     if sum([len(record) + len(name) for record, name in pairs]) + 2 * len(pairs) != len(data):
         raise ObjectCorrupt(oid.hex(), "it is not the metadata of a sidecar")
     return {name: record for record, name in pairs}
+
+
+def parse_differing_records(
+    left: bytes, left_oid: Oid, right: bytes, right_oid: Oid
+) -> tuple[dict[bytes, Record], dict[bytes, Record]]:
+    """Read the records of two `meta` blobs that are not the same in both, which are few: the others are not taken apart.
+
+    Raises:
+        ObjectCorrupt: If one of the blobs is cut short, or such a record is not one.
+    """
+    lines, other_lines = set(left.split(b"\0")), set(right.split(b"\0"))
+    found = []
+    for data, oid, only in ((left, left_oid, lines - other_lines), (right, right_oid, other_lines - lines)):
+        only.discard(b"")
+        whole = data.endswith(b"\0") or not data
+        found.append(parse_records(b"\0".join(only) + b"\0" if whole and only else b"" if whole else data, oid))
+    return found[0], found[1]
 
 
 def serialize_records(records: Mapping[bytes, Record]) -> bytes:

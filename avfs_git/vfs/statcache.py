@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from avfs_git import faults
 from avfs_git.paths import Oid, TreePath
 
 _MAGIC = b"avfs-statcache 1\n"
@@ -149,8 +150,10 @@ class StatCache:
             if here:
                 del self.directories[path]
 
-    def commit_update(self, update: StatCacheUpdate, *, tree: Oid | None, sidecar: Oid | None, commit: Oid | None) -> None:
-        """Take over what a capture found, in memory and on disk.
+    def commit_update(
+        self, update: StatCacheUpdate, *, tree: Oid | None, sidecar: Oid | None, commit: Oid | None
+    ) -> OSError | None:
+        """Take over what a capture found, in memory and on disk; give the error if the disk refuses.
 
         Call it only after the objects that it speaks of are durable: an entry that is marked clean is not
         read again.
@@ -162,6 +165,7 @@ class StatCache:
         record = _HEAD.pack(len(joined), zlib.crc32(joined)) + joined
         entries = sum(map(len, self.directories.values()))
         try:
+            faults.reach("statcache.begun")
             if self._size == 0 or self._size > 4096 + 400 * entries:
                 self._rewrite()
             else:
@@ -170,10 +174,13 @@ class StatCache:
                     file.seek(self._size)
                     file.write(record)
                 self._size += len(record)
-        except OSError:
+            faults.reach("statcache.written")
+        except OSError as error:
             # A cache that cannot be written must not fail a checkpoint that is already durable; one that
             # may hold half of this transaction is told by its checksum.
             self._size = 0
+            return error
+        return None
 
     def _rewrite(self) -> None:
         whole = StatCacheUpdate()

@@ -23,7 +23,7 @@ import errno
 import itertools
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -57,6 +57,8 @@ _HARMLESS = frozenset(_MARKS + name for name in (b"origin", b"impure", b"nlink",
 _TEMPORARY = b"avfs-"
 _SHARED_WHITEOUT = b"avfs-whiteout"
 _LEFTOVER = b"avfs-leftover-"
+_ATTIC = b"avfs-held-"
+_UNNAMED = b"avfs-made-"
 _PROCESS = _TEMPORARY + os.urandom(4).hex().encode() + b"-"
 """Tells temporary names of this process from those of a dead one that had the same number."""
 _numbers = itertools.count()
@@ -80,6 +82,21 @@ class DirMarks(NamedTuple):
     opaque: bool
     xattr_whiteouts: bool
     """Whether whiteouts in it may be spelled as empty files with an attribute."""
+
+
+def attic_name(ino: int, *, unnamed: bool = False) -> bytes:
+    """Choose the name in `work` of a file that has none in the layer.
+
+    Args:
+        ino: The number of its node.
+        unnamed: Whether it was made without a name and may get its first one.
+    """
+    return b"%s%x" % (_UNNAMED if unnamed else _ATTIC, ino)
+
+
+def was_made_unnamed(name: bytes) -> bool:
+    """Whether a name in `work` is that of a file that may get its first name."""
+    return name.startswith(_UNNAMED)
 
 
 def is_whiteout(found: os.stat_result) -> bool:
@@ -181,6 +198,7 @@ class UpperLayer:
         self.work_dir = work
         self.root = Descriptor(os.open(directory, OPEN_DIR))
         self.work = Descriptor(os.open(work, OPEN_DIR))
+        self._attic: dict[int, bytes] = {}
 
     def reopen(self) -> None:
         """Find both directories anew, as after another process may have put others in their place."""
@@ -300,6 +318,79 @@ class UpperLayer:
         os.unlink(name, dir_fd=self.work.fd)
         return fd
 
+    # --- files that are kept without a name ------------------------------------------------------------------
+
+    def link_to_attic(self, directory: int, name: bytes, ino: int) -> bytes:
+        """Give a file a name in `work`, because it is about to lose its own; gives that name."""
+        kept = attic_name(ino)
+        try:
+            os.link(name, kept, src_dir_fd=directory, dst_dir_fd=self.work.fd, follow_symlinks=False)
+        except FileExistsError:
+            os.unlink(kept, dir_fd=self.work.fd)
+            os.link(name, kept, src_dir_fd=directory, dst_dir_fd=self.work.fd, follow_symlinks=False)
+        return kept
+
+    def move_to_attic(self, directory: int, name: bytes, ino: int, *, hide: bool) -> bytes:
+        """Take a file's name away and give it one in `work`, in one step; gives that name.
+
+        Args:
+            directory: A descriptor of the file's directory.
+            name: Its name there.
+            ino: The number of its node.
+            hide: Leave a whiteout in its place.
+        """
+        kept = attic_name(ino)
+        if hide:
+            self._link_whiteout(self.work.fd, kept)
+            faults.reach("upper.whiteout_made")
+            try:
+                rename_at(self.work.fd, kept, directory, name, RENAME_EXCHANGE)
+            except OSError:
+                self.discard(kept)
+                raise
+        else:
+            rename_at(directory, name, self.work.fd, kept)
+        faults.reach("upper.moved_to_attic")
+        return kept
+
+    def is_in_attic(self, ino: int) -> bytes | None:
+        """Give the name in `work` under which a file is kept; None if it is not."""
+        return self._attic.get(ino)
+
+    def clean_attic(self, is_known: Callable[[int], bool]) -> None:
+        """Find what another process kept, and remove what nobody knows any more.
+
+        Args:
+            is_known: Told the number of a node; says whether it may still be asked for.
+        """
+        self._attic = {}
+        listing = open_at(self.work.fd, b".", OPEN_LIST)
+        try:
+            names = [os.fsencode(name) for name in os.listdir(listing)]
+        finally:
+            os.close(listing)
+        for name in names:
+            if not name.startswith((_ATTIC, _UNNAMED)):
+                continue
+            ino = int(name.rpartition(b"-")[2], 16)
+            # A whiteout was to change places with a file when its maker died.
+            if is_known(ino) and not is_whiteout(os.stat(name, dir_fd=self.work.fd, follow_symlinks=False)):
+                self._attic[ino] = name
+            else:
+                self.discard(name)
+
+    def make_removed_dir(self, mode: int, uid: int, gid: int) -> Descriptor:
+        """Open a directory that has no name, as one is that was removed while in use."""
+        name = self.make_dir(0o700)
+        try:
+            made = open_dir(self.work.fd, name)
+            if (uid, gid) != (os.geteuid(), os.getegid()):
+                os.chown(name, uid, gid, dir_fd=self.work.fd, follow_symlinks=False)
+            chmod_at(self.work.fd, name, mode)
+        finally:
+            os.rmdir(name, dir_fd=self.work.fd)
+        return made
+
     def discard(self, name: bytes) -> None:
         """Remove something from `work`, with all below it, if that can be done.
 
@@ -310,10 +401,13 @@ class UpperLayer:
         except OSError:
             pass
 
-    def clean_work(self) -> None:
+    def clean_work(self, *, keep_attic: bool = False) -> None:
         """Remove what killed processes left, in `work` and, where they noted it, in the layer.
 
         The kernel's own directories in `work` are the kernel's.
+
+        Args:
+            keep_attic: Leave the files alone that programs still use, because this process goes on for a dead one.
         """
         listing = open_at(self.work.fd, b".", OPEN_LIST)
         try:
@@ -323,7 +417,7 @@ class UpperLayer:
         for name in names:
             if name.startswith(_LEFTOVER):
                 self._remove_leftover_whiteouts(name)
-            if name.startswith(_TEMPORARY):
+            if name.startswith(_TEMPORARY) and not (keep_attic and name.startswith((_ATTIC, _UNNAMED))):
                 remove_tree(self.work.fd, name)
 
     def note_leftover_whiteouts(self, path: TreePath) -> bytes:
@@ -488,7 +582,7 @@ class UpperLayer:
 def put_times(directory: int, before: os.stat_result) -> None:
     """Put back the times of a directory, as the kernel does after a copy-up: if that can be done."""
     try:
-        os.utime(entry_of(directory, b"."), ns=(before.st_atime_ns, before.st_mtime_ns))
+        os.utime(b".", ns=(before.st_atime_ns, before.st_mtime_ns), dir_fd=directory)
     except OSError:
         pass  # what the times stand for has been done, and must not be reported as failed
 

@@ -7,20 +7,22 @@ Callers hold the workspace lock. The order, and what each step guards against:
    cut took away.
 2. The sidecar's ref moves before the branch, else a collection of garbage between the two could take the sidecar
    of an acknowledged checkpoint. Both are compared and swapped under git's own locks.
-3. The log is written when the refs have moved: what is in the log happened.
-4. The stat cache comes last; without it the next capture only reads more.
+3. The log announces the move before the first ref moves, while they are locked: whoever comes after a crash
+   finds in it what the refs say that happened. Nothing is written after the refs that the checkpoint depends on.
+4. The stat cache comes last; without it the next capture only reads more. A failure here is a warning.
 
-A crash before step 2 leaves unreferenced objects, after it a complete checkpoint.
+A crash before step 2 leaves unreferenced objects, after it a complete checkpoint. A failure in step 2 is taken back.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from avfs_git.errors import AvfsError, CheckpointExists, RefConflict
+from avfs_git.errors import CheckpointExists, HostError, LeftInForce, RefConflict
 from avfs_git.faults import reach
 from avfs_git.gitstore.commits import Commit, serialize_commit
 from avfs_git.gitstore.objects import KIND_COMMIT, KIND_TREE
@@ -29,12 +31,14 @@ from avfs_git.gitstore.packwriter import DryWriter, PackWriter
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.treediff import diff_trees
 from avfs_git.gitstore.trees import EMPTY_TREE, find_entry
-from avfs_git.model import ChangedFile, CheckpointResult, Status
+from avfs_git.model import ChangedFile, CheckpointResult, Status, Warning
 from avfs_git.paths import Oid, TreePath, check_label
 from avfs_git.vfs.steady import KnownContent
+from avfs_git.workspace.aftermath import aftermath
 from avfs_git.workspace.capture import Captured
 from avfs_git.workspace.format import HEADS, SIDECARS, label_ref
-from avfs_git.workspace.oplog import OpRecord
+from avfs_git.workspace.gitmoves import adopt_git_moves, is_made_inside
+from avfs_git.workspace.oplog import OpRecord, RefMoveRecord
 from avfs_git.workspace.sidecardiff import diff_sidecars
 from avfs_git.workspace.vault import OpenVault
 from avfs_git.workspace.workspace import LockedWorkspace
@@ -65,10 +69,11 @@ def take(
     known: dict[TreePath, KnownContent] | None = None,
     remember_blobs: bool = False,
     index: Oid | None = None,
+    captured: Captured | None = None,
 ) -> Taken:
-    """Capture the workspace and compare it with the head of its fork."""
+    """Capture the workspace, unless it was, and compare it with the head of its fork."""
     before = locked.opened.synced_trees()[1]
-    captured = locked.capture(sink, known=known, remember_blobs=remember_blobs, index=index)
+    captured = captured or locked.capture(sink, known=known, remember_blobs=remember_blobs, index=index)
     head, commit = locked.head()
 
     def size_of(oid: Oid) -> int:
@@ -116,10 +121,10 @@ def save_checkpoint(
     description: str | None = None,
     known: dict[TreePath, KnownContent] | None = None,
     before: str | None = None,
-    log: bool = True,
     parents: Sequence[Oid] = (),
     more: dict[str, object] | None = None,
     index: Callable[[PackWriter], Oid | None] | None = None,
+    captured: Captured | None = None,
 ) -> CheckpointResult:
     """Record the workspace as a commit on its fork.
 
@@ -133,18 +138,22 @@ def save_checkpoint(
         description: Its text in the log.
         known: What files were made from; those need not be read.
         before: The commit whose state the workspace had, if files were changed by this operation.
-        log: Whether the operation is one of its own, and can be undone.
         parents: Further parents of the commit.
         more: Facts to keep in the log.
         index: Makes the tree whose paths are tracked, where that is not the one of the last capture.
+        captured: What the workspace holds, where that is known and its objects are stored; it is not captured then.
 
     Raises:
         CheckpointExists: If the label is taken by another commit.
         FileChanging: If a file cannot be read whole.
         RefConflict: If the branch holds changes that the workspace has not seen.
+        LeftInForce: If the disk refuses so late that the new state stays.
+        HostError: If the disk refuses; the state is the old one.
     """
     vault = locked.vault
     vault.prepare()
+    complete_moves(locked)
+    adopt_git_moves(vault, locked.fork)
     held_label = None
     if label is not None:
         check_label(label)
@@ -153,33 +162,68 @@ def save_checkpoint(
             raise CheckpointExists(label)
     pack = PackWriter(vault.store)
     try:
-        tracked = (index(pack) or _empty_tree(pack)) if index is not None else None
-        taken = take(locked, pack, known=known, index=tracked)
+        tracked = (index(pack) or _empty_tree(pack)) if index is not None and captured is None else None
+        taken = take(locked, pack, known=known, index=tracked, captured=captured)
         if taken.is_unchanged:
             return _label_head(locked, taken, label, description)
         _refuse_lost_updates(locked, taken, pack)
-        result = _record(locked, taken, pack, label, message, kind, description, before, parents, log=log, more=more)
+        result = _record(locked, taken, pack, label, message, kind, description, before, parents, more=more)
     finally:
         pack.discard()
-    tidy_packs(vault)
-    return result
+    return replace(result, warnings=(*result.warnings, *tidy_packs(vault)))
 
 
-def tidy_packs(vault: OpenVault) -> None:
+@contextlib.contextmanager
+def saving_first() -> Iterator[None]:
+    """Save what is uncommitted before something else: if the disk refuses, that has not begun, and is not in force.
+
+    Raises:
+        HostError: In place of `LeftInForce`: a save that stays changes no file.
+    """
+    try:
+        yield
+    except LeftInForce as error:
+        raise HostError("save what is uncommitted", OSError(error.errno, os.strerror(error.errno))) from error
+
+
+def tidy_packs(vault: OpenVault) -> list[Warning]:
     """Merge small packs. What was acknowledged does not depend on it: a full disk is no reason to fail."""
-    with contextlib.suppress(AvfsError, OSError):
+    warnings: list[Warning] = []
+    with aftermath(warnings, "small packs are merged another time"):
         if consolidate_packs(vault.store):
             remove_leftovers(vault.store, now_s=time.time())
+    return warnings
+
+
+def complete_moves(locked: LockedWorkspace) -> None:
+    """Move the refs that an operation on this fork left when its process died between two of them.
+
+    Called with the workspace lock held: whoever announced such an operation is dead. Which of its refs have moved tells
+    that it was under way; that all of them are to move, the log says.
+
+    Raises:
+        HostError: If the disk fails. The next one to take the lock tries again.
+    """
+    vault = locked.vault
+    for record in vault.oplog.find_unsettled(locked.fork):
+        changes = [RefChange(ref, _oid(old), _oid(new)) for ref, old, new in record.moves]
+        held = {change.name: vault.refs.read(change.name) for change in changes}
+        left = [change for change in changes if held[change.name] == change.old]
+        if 0 < len(left) < len(changes) and all(held[change.name] == change.new for change in changes if change not in left):
+            with contextlib.suppress(RefConflict):  # somebody else has them now
+                vault.refs.update(left)
 
 
 def _refuse_lost_updates(locked: LockedWorkspace, taken: Taken, pack: PackWriter) -> None:
     """Refuse to commit over what somebody else put on the branch and this workspace never held.
 
-    A commit made inside the live tree holds what the workspace holds, and passes.
+    A commit that git made in the live tree passes: whoever works there knows of it.
     """
     synced = locked.opened.synced_trees()[0]
     head_tree = taken.commit.tree if taken.commit else None
-    if head_tree == synced or head_tree is None or _has_held(locked, taken.head):
+    if head_tree == synced or head_tree is None or taken.head is None or _has_held(locked, taken.head):
+        return
+    if is_made_inside(locked.vault, locked.fork, taken.head):
         return
     for change in diff_trees(pack, synced, head_tree):
         there = find_entry(pack, head_tree, TreePath(change.path))
@@ -194,11 +238,11 @@ def _refuse_lost_updates(locked: LockedWorkspace, taken: Taken, pack: PackWriter
 def _has_held(locked: LockedWorkspace, head: Oid | None) -> bool:
     """Whether the branch went back to a commit from which the workspace came, as after undo."""
     cache = locked.opened.cache
-    last = locked.vault.oplog.find_last_state(locked.fork) if cache is None else None
+    last = locked.vault.oplog.find_last_state(locked.fork)
+    # Of a process that died, or whose disk failed, right after a checkpoint only the log knows.
     recorded = last.after if last is not None else locked.opened.state.base
-    start = cache.commit if cache is not None else Oid(bytes.fromhex(recorded)) if recorded is not None else None
+    waiting = [oid for oid in (cache.commit if cache is not None else None, _oid(recorded)) if oid is not None]
     seen: set[Oid] = set()
-    waiting = [start] if start is not None else []
     while waiting and len(seen) < _HISTORY_LOOKED_AT:
         here = waiting.pop(0)
         if here == head:
@@ -213,18 +257,23 @@ def _hex(oid: Oid | None) -> str | None:
     return oid.hex() if oid is not None else None
 
 
+def _oid(text: str | None) -> Oid | None:
+    return Oid(bytes.fromhex(text)) if text is not None else None
+
+
 def _label_head(locked: LockedWorkspace, taken: Taken, label: str | None, description: str | None) -> CheckpointResult:
     """Answer that nothing changed; a label is given to the head."""
     vault, head = locked.vault, taken.head
     assert head is not None  # noqa: S101 - there is a head where nothing changed
+    labels = vault.list_labels(locked.fork) | ({label: head} if label is not None else {})
+    described = vault.describe(head, fork=locked.fork, labels=labels)
     if label is not None:
         ref = label_ref(locked.fork, label)
-        vault.refs.update([RefChange(ref, None, head)])
-        vault.oplog.append(
-            OpRecord(0, locked.fork, "label", description or f"label {label}", vault.clock_ns(), moves=[(ref, None, head.hex())])
-        )
-    locked.mark_recorded(taken.captured, head, recorded_sidecar(locked, taken.commit))
-    return CheckpointResult("unchanged", vault.describe(head, fork=locked.fork), (), (), tuple(taken.captured.warnings))
+        moves: list[RefMoveRecord] = [(ref, None, head.hex())]
+        record = OpRecord(0, locked.fork, "label", description or f"label {label}", vault.clock_ns(), moves=moves)
+        vault.move_refs([RefChange(ref, None, head)], record)
+    told = locked.mark_recorded(taken.captured, head, recorded_sidecar(locked, taken.commit))
+    return CheckpointResult("unchanged", described, (), (), (*taken.captured.warnings, *told))
 
 
 def _record(
@@ -238,7 +287,6 @@ def _record(
     before: str | None,
     parents: Sequence[Oid],
     *,
-    log: bool,
     more: dict[str, object] | None,
 ) -> CheckpointResult:
     vault, fork, captured = locked.vault, locked.fork, taken.captured
@@ -268,37 +316,30 @@ def _record(
     reach("checkpoint.packed")
     changes = []
     if new_sidecar is not None and new_sidecar != old_sidecar:
-        changes.append(RefChange(SIDECARS + fork, old_sidecar, new_sidecar))
+        changes.append(RefChange(SIDECARS + fork, old_sidecar, new_sidecar, lasting=True))
     changes.append(RefChange(HEADS + fork, taken.head, oid))
     if label is not None:
         changes.append(RefChange(label_ref(fork, label), None, oid))
-    vault.refs.update(changes)
-    reach("checkpoint.refs_moved")
-    if log:
-        moves = [(change.name, _hex(change.old), _hex(change.new)) for change in changes if not change.name.startswith(SIDECARS)]
-        vault.oplog.append(
-            OpRecord(
-                0,
-                fork,
-                kind,
-                description or text.splitlines()[0],
-                vault.clock_ns(),
-                moves=moves,
-                before=before,
-                after=oid.hex(),
-                more=more or {},
-            )
-        )
-    reach("checkpoint.logged")
-    locked.mark_captured(captured, commit=oid)
-    labels = {label: oid} if label is not None else {}
-    return CheckpointResult(
-        "created",
-        vault.describe(oid, fork=fork, labels=labels),
-        taken.changed_files,
-        taken.sidecar_changed,
-        tuple(captured.warnings),
+    record = OpRecord(
+        0,
+        fork,
+        kind,
+        description or text.splitlines()[0],
+        vault.clock_ns(),
+        moves=[(change.name, _hex(change.old), _hex(change.new)) for change in changes if not change.name.startswith(SIDECARS)],
+        before=before,
+        after=oid.hex(),
+        more=more or {},
     )
+    # Before the refs move: what fails from here on must not look like a failure of what is done.
+    described = vault.describe(oid, fork=fork, labels={label: oid} if label is not None else {})
+    try:
+        vault.move_refs(changes, record)
+    except LeftInForce:
+        locked.opened.forget()  # whoever takes the lock next completes it
+        raise
+    warnings = (*captured.warnings, *locked.mark_captured(captured, commit=oid))
+    return CheckpointResult("created", described, taken.changed_files, taken.sidecar_changed, warnings)
 
 
 def _empty_tree(pack: PackWriter) -> Oid:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.repository import common_dir, find_git_dir, import_objects_and_refs, init_vault_repo, read_head
 from avfs_git.host.boot import read_boot_id
 from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably, write_file_atomically
+from avfs_git.host.removal import remove_tree
 from avfs_git.model import Identity, Warning
 from avfs_git.paths import Oid, TreePath, check_fork_name, join, split
 from avfs_git.vfs.layers import PlainDirectory
@@ -32,6 +32,7 @@ from avfs_git.workspace.capture import Capture, Captured
 from avfs_git.workspace.format import HEADS, SIDECARS, WorkspaceState
 from avfs_git.workspace.oplog import OpRecord
 from avfs_git.workspace.origin import create_workspace
+from avfs_git.workspace.present import read_known
 from avfs_git.workspace.vault import OpenVault
 
 
@@ -90,7 +91,7 @@ def create_vault(
                 raise
     except BaseException as error:
         with contextlib.suppress(OSError):
-            shutil.rmtree(making)
+            remove_tree(making)
         if isinstance(error, HostError) and error.errno in (17, 39):  # somebody else made it meanwhile
             raise VaultExists(git_dir.name.removesuffix(".git")) from error
         raise
@@ -103,8 +104,10 @@ def remove_unfinished(directory: Path) -> None:
         for entry in list(directory.iterdir()):
             word, _, rest = entry.name.partition("-")
             pid = rest.partition("-")[0]
-            if word in (".making", ".deleted") and pid.isascii() and pid.isdigit() and not _is_alive(int(pid)):
-                shutil.rmtree(entry, ignore_errors=True)
+            # What is being deleted may be deleted by several at once.
+            if word == ".deleted" or (word == ".making" and pid.isascii() and pid.isdigit() and not _is_alive(int(pid))):
+                with contextlib.suppress(OSError):
+                    remove_tree(entry)
 
 
 def _is_alive(pid: int) -> bool:
@@ -127,7 +130,7 @@ def _fill(git_dir: Path, source: Path | None, branch: str, identity: Identity | 
         if named is None:
             detached_at = read_head(source_git)[1]
         head = named or head
-        _carry_exclude(common_dir(source_git), git_dir)
+        carry_exclude(source_git, git_dir)
     vault = OpenVault(git_dir, identity=identity, clock_ns=clock_ns)
     try:
         vault.prepare()
@@ -156,13 +159,16 @@ def _name_detached(vault: OpenVault, head: str, commit: Oid) -> str:
     return name
 
 
-def _carry_exclude(source_git: Path, git_dir: Path) -> None:
+def carry_exclude(source_git: Path, git_dir: Path) -> None:
     """Take over the ignore rules that the source keeps outside its tree, else what they hide gets into the history."""
     try:
-        rules = (source_git / "info" / "exclude").read_bytes()
+        rules = (common_dir(source_git) / "info" / "exclude").read_bytes()
     except OSError:  # git, too, goes on without it
         return
+    place = git_dir / "info" / "exclude"
     with host_errors(f"make '{git_dir}'"):
+        if place.exists() and place.read_bytes() == rules:
+            return
         make_dirs_durably(git_dir / "info")
         write_file_atomically(git_dir / "info" / "exclude", rules)
 
@@ -176,7 +182,7 @@ def import_first_state(vault: OpenVault, fork: str, source: Path) -> tuple[Oid |
     head_commit = vault.store.read_commit(head) if head is not None else None
     pack = PackWriter(vault.store)
     try:
-        captured = _capture_directory(pack, source, head_commit.tree if head_commit else None, vault.read_exclude())
+        captured = capture_directory(vault, pack, source, head_commit.tree if head_commit else None)
         signature = vault.signature()
         sidecar = None
         changes = []
@@ -210,9 +216,25 @@ def import_first_state(vault: OpenVault, fork: str, source: Path) -> tuple[Oid |
     return commit, captured.warnings
 
 
-def _capture_directory(pack: PackWriter, source: Path, index: Oid | None, exclude: bytes) -> Captured:
+def capture_directory(vault: OpenVault, pack: PackWriter, source: Path, index: Oid | None) -> Captured:
+    """Turn what a directory holds into a tree and a sidecar; of a clone, what its index knows is not read.
+
+    Args:
+        vault: Where its history has been taken over to.
+        pack: What takes the objects.
+        source: The directory.
+        index: The tree whose paths are tracked, where no index says it; None where the directory has no history.
+
+    Raises:
+        HostError: If the directory cannot be read.
+        FileChanging: If a file cannot be read without it changing.
+    """
+    git_dir = find_git_dir(source)
+    known = None
     try:
-        layer = PlainDirectory(source)
+        if git_dir is not None and git_dir != source and index is not None:
+            known = read_known(source, git_dir, pack, vault.store)
+        layer = known or PlainDirectory(source)
     except OSError as error:
         raise HostError(f"read '{source}'", error) from error
 
@@ -225,4 +247,7 @@ def _capture_directory(pack: PackWriter, source: Path, index: Oid | None, exclud
         with os.fdopen(fd, "rb") as file:
             return file.read()
 
-    return Capture(layer, pack, Ignorer(read_ignore_file, exclude), index=index, learn=False).run()
+    rules = Ignorer(read_ignore_file, vault.read_exclude())
+    if known is not None:
+        return Capture(known, pack, rules, cache=known.cache, learn=False).run()
+    return Capture(layer, pack, rules, index=index, learn=False).run()

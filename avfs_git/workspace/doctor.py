@@ -15,12 +15,13 @@ from avfs_git.errors import AvfsError, GitFailed, WorkspaceBusy
 from avfs_git.gitstore.gitcommand import fsck
 from avfs_git.gitstore.packs import is_left_hold
 from avfs_git.gitstore.packwriter import DryWriter
+from avfs_git.gitstore.refs import RefChange
 from avfs_git.model import DoctorReport, Problem
 from avfs_git.paths import Oid, show_path
 from avfs_git.vfs.statcache import StatCache
 from avfs_git.workspace.checkpoint import take
 from avfs_git.workspace.forks import Opener, move_to_trash
-from avfs_git.workspace.format import SIDECARS
+from avfs_git.workspace.format import LABELS, SIDECARS
 from avfs_git.workspace.vault import OpenVault
 
 STALE_AFTER_S = 3600
@@ -43,6 +44,7 @@ def examine_vault(vault: OpenVault, open_workspace: Opener, *, repair: bool) -> 
         ("refs", _check_refs(vault)),
         ("leftovers", _check_leftovers(vault)),
         ("orphans", _check_orphans(vault)),
+        ("left refs", _check_left_refs(vault)),
         ("forks", _check_forks(vault)),
         ("workspaces", _check_workspaces(vault, open_workspace)),
         ("objects", _check_objects(vault)),
@@ -124,6 +126,25 @@ def _check_orphans(vault: OpenVault) -> Iterator[_Finding]:
                 lambda fork=fork: move_to_trash(vault, fork),  # type: ignore[misc]  # a default binds the loop's value
                 lambda fork=fork: not vault.layout.workspace(fork).root.exists(),  # type: ignore[misc]  # as above
             )
+
+
+def _check_left_refs(vault: OpenVault) -> Iterator[_Finding]:
+    """Find labels and sidecars of forks that are gone: a process died, or the disk failed, while it took one away."""
+    found: dict[str, list[RefChange]] = {}
+    for prefix in (SIDECARS, LABELS):
+        for name, oid in vault.refs.list(prefix).items():
+            rest = name.removeprefix(prefix)
+            fork = rest if prefix == SIDECARS else rest.rpartition("/")[0]
+            if not vault.has_fork(fork):
+                found.setdefault(fork, []).append(RefChange(name, oid, None))
+    for fork, changes in found.items():
+        yield _fixable(
+            "fork.left_refs",
+            f"labels or sidecars of '{fork}' are left, which has no branch",
+            "Take them away; what they name stays reachable.",
+            lambda changes=changes: vault.refs.update([*vault.keep(*(each.old for each in changes)), *changes]),  # type: ignore[misc]  # a default binds the loop's value
+            lambda changes=changes: all(vault.refs.read(each.name) is None for each in changes),  # type: ignore[misc]  # as above
+        )
 
 
 def _check_forks(vault: OpenVault) -> Iterator[_Finding]:

@@ -186,12 +186,15 @@ class Files:
         executable: bool | None = None,
     ) -> FileInfo:
         """Make a file hold `data` and describe it; see the SDK for the arguments."""
+        if expect is not None:
+            # Programs in a live tree hold no lock of ours: between the look and the write they have to wait.
+            with file_errors(path, "write to the workspace"), self._opened.locked() as locked, locked.merged.guard:
+                self._check_expected(locked.merged, path, expect)
+                return self.write(path, data, append=append, parents=parents, executable=executable)
         opened = self._opened
         locked = opened.acquire()
         try:
             merged = opened.merged
-            if expect is not None:
-                self._check_expected(merged, path, expect)
             locked.begin()
             try:
                 if append:
@@ -255,9 +258,10 @@ class Files:
         """Remove a file, a symbolic link or, with `recursive`, a directory."""
 
         def act(merged: MergedTree) -> None:
-            if expect is not None:
-                self._check_expected(merged, path, expect)
-            merged.remove(path, recursive=recursive)
+            with merged.guard:
+                if expect is not None:
+                    self._check_expected(merged, path, expect)
+                merged.remove(path, recursive=recursive)
 
         try:
             self._change(path, act)
@@ -388,11 +392,23 @@ def _describe_listed(merged: MergedTree, path: TreePath, attr: Attr, oid: bytes 
 
 
 def _describe_tree(merged: MergedTree, path: TreePath, node: Node, depth: int | None) -> TreeNode:
-    info = _describe(merged, path, node, merged.getattr(node))
-    if not node.is_dir or depth == 0:
-        return TreeNode(info)
-    below = None if depth is None else depth - 1
-    children = [
-        _describe_tree(merged, join(path, name), merged.lookup(node, name), below) for name, _ in sorted(merged.readdir(node))
-    ]
-    return TreeNode(info, tuple(children))
+    # An explicit stack: trees may be deeper than Python's own. Each directory comes by twice: before what is in it, and
+    # after, when what was made of that stands in `made` behind whatever was made before.
+    pending: list[tuple[TreePath, Node, int]] = [(path, node, 0)]
+    entered: list[tuple[FileInfo, int]] = []
+    made: list[TreeNode] = []
+    while pending:
+        here, there, level = pending.pop()
+        if level < 0:
+            info, first = entered.pop()
+            made[first:] = [TreeNode(info, tuple(made[first:]))]
+            continue
+        info = _describe(merged, here, there, merged.getattr(there))
+        if not there.is_dir or level == depth:
+            made.append(TreeNode(info))
+            continue
+        entered.append((info, len(made)))
+        pending.append((here, there, -1))
+        names = sorted((name for name, _ in merged.readdir(there)), reverse=True)
+        pending += [(join(here, name), merged.lookup(there, name), level + 1) for name in names]
+    return made[0]

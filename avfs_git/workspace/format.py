@@ -8,13 +8,15 @@ asks here for places. Writes are atomic; which of them are also forced to disk i
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, fields
+import os
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from avfs_git.errors import FormatUnsupported, HostError, WorkspaceDamaged
 from avfs_git.host.durable import host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.paths import fork_dir_name, fork_of_dir_name, label_ref_name
+from avfs_git.values import record_class
 
 FORMAT = 1
 """The version of everything under `avfs/`."""
@@ -30,12 +32,12 @@ def label_ref(fork: str, label: str) -> str:
     return f"{LABELS}{fork}/{label_ref_name(label)}"
 
 
-@dataclass(slots=True)
+@record_class
 class Pending:
     """An operation on the files of a workspace that a crash may have cut short.
 
     It is forced to disk before the first file is touched and removed after the last. Whoever opens the workspace
-    in between puts it back, unless the branch has moved: then the operation was complete.
+    in between puts it back, unless the log says that the operation was complete.
     """
 
     kind: str
@@ -45,9 +47,11 @@ class Pending:
     """The tree of the workspace at that time."""
     sidecar: str | None
     """Its sidecar tree."""
+    intent: str | None = None
+    """A word that the operation's line in the log repeats; None where the branch alone tells whether it has moved."""
 
 
-@dataclass(slots=True)
+@record_class
 class WorkspaceState:
     """What is known of a workspace beside its layers."""
 
@@ -67,7 +71,7 @@ class WorkspaceState:
     """What was put back after a power cut, to be told with the next capture."""
 
 
-_STATE_FIELDS = tuple(known.name for known in fields(WorkspaceState))
+_STATE_FIELDS = tuple(WorkspaceState.__annotations__)
 
 
 class VaultLayout:
@@ -79,7 +83,10 @@ class VaultLayout:
         self.format = self.root / "format"
         self.workspaces = self.root / "workspaces"
         self.trash = self.root / "trash"
+        self.sessions = self.root / "sessions"
         self.oplog = self.root / "oplog"
+        self.origin = self.root / "origin"
+        self.blob_cache = self.root / "cache" / "blobs"
         self.config = self.root / "config.json"
 
     def workspace(self, fork: str) -> WorkspaceLayout:
@@ -99,7 +106,11 @@ class VaultLayout:
             FormatUnsupported: If it is of another version.
         """
         try:
-            text = self.format.read_text("ascii", "replace").strip()
+            fd = os.open(self.format, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                text = os.read(fd, 4096).decode("ascii", "replace").strip()
+            finally:
+                os.close(fd)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -175,7 +186,7 @@ def serialize_state(state: WorkspaceState) -> bytes:
     """Write a state as JSON."""
     values = {name: getattr(state, name) for name in _STATE_FIELDS}
     if state.pending is not None:
-        values["pending"] = {name: getattr(state.pending, name) for name in Pending.__slots__}
+        values["pending"] = {name: getattr(state.pending, name) for name in Pending.__annotations__}
     return json.dumps(values).encode() + b"\n"
 
 

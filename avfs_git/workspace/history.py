@@ -21,22 +21,24 @@ from avfs_git.model import ChangedFile, Checkpoint, CheckpointDetails, Identity,
 from avfs_git.paths import Oid, TreePath
 from avfs_git.vfs.lower import LowerTree
 from avfs_git.vfs.sidecar import parse_sidecar
+from avfs_git.workspace.gitmoves import list_made_inside
 from avfs_git.workspace.revisions import resolve_revision
 from avfs_git.workspace.vault import OpenVault
 
 
 def list_checkpoints(vault: OpenVault, fork: str, *, limit: int) -> list[Checkpoint]:
-    """List the checkpoints of a fork, newest first: commits that avfs made, and labelled ones."""
+    """List the checkpoints of a fork, newest first: commits that avfs made, or git in the live tree, and labelled ones."""
     head = vault.read_head(fork)
     labels = vault.list_labels(fork)
     found: list[Checkpoint] = []
     seen: set[Oid] = set()
     if head is not None:
         labelled = set(labels.values())
+        made = list_made_inside(vault, fork)
         # Below avfs's own commits only labels are looked for, and none is older than its commit.
         oldest_s = min((vault.store.read_commit(oid).committer.when_s for oid in labelled), default=0)
         for oid, commit in _first_parents(vault, head):
-            if commit.sidecar is None and oid not in labelled:
+            if commit.sidecar is None and oid not in labelled and oid not in made:
                 if not labelled - seen or commit.committer.when_s < oldest_s:
                     break
                 continue

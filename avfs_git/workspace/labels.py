@@ -11,7 +11,7 @@ from avfs_git.gitstore.refs import RefChange
 from avfs_git.model import Checkpoint
 from avfs_git.paths import check_label
 from avfs_git.workspace.format import label_ref
-from avfs_git.workspace.oplog import OpRecord
+from avfs_git.workspace.oplog import OpRecord, RefMoveRecord
 from avfs_git.workspace.vault import OpenVault
 
 
@@ -20,6 +20,7 @@ def delete_label(vault: OpenVault, fork: str, label: str) -> Checkpoint:
 
     Raises:
         CheckpointNotFound: If there is no such label.
+        HostError: If the disk refuses; the label is there, unless the error says otherwise.
     """
     check_label(label)
     ref = label_ref(fork, label)
@@ -28,8 +29,7 @@ def delete_label(vault: OpenVault, fork: str, label: str) -> Checkpoint:
         raise CheckpointNotFound(label)
     described = vault.describe(oid, fork=fork)
     vault.prepare()
-    vault.refs.update([*vault.keep(oid), RefChange(ref, oid, None)])
-    vault.oplog.append(
-        OpRecord(0, fork, "checkpoint_delete", f"delete checkpoint {label}", vault.clock_ns(), moves=[(ref, oid.hex(), None)])
-    )
+    moves: list[RefMoveRecord] = [(ref, oid.hex(), None)]
+    record = OpRecord(0, fork, "checkpoint_delete", f"delete checkpoint {label}", vault.clock_ns(), moves=moves)
+    vault.move_refs([*vault.keep(oid), RefChange(ref, oid, None)], record)
     return described

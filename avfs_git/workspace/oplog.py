@@ -1,38 +1,57 @@
 """The operation log: what was done to the forks of a vault, so that it can be taken back.
 
-Decided here: the format of `avfs/oplog` and how undo and redo walk it. One line an operation, a checksum in
-front; a damaged line (a torn write before a power cut) is passed over. Lines are appended under a lock on the
-file and forced to disk before the operation is acknowledged. What an operation leaves behind stays reachable
-by refs, of which the record names the old and new values; the log itself holds no object.
+Decided here: the format of `avfs/oplog`, when a line counts, and how undo and redo walk it. One line an operation, a
+checksum in front; a damaged line (a torn write before a power cut) is passed over. Lines are appended under a lock
+on the file and forced to disk. What an operation leaves behind stays reachable by refs, of which the record
+names the old and new values; the log itself holds no object.
 
-An operation is logged after its refs moved. One that died in between is not in the log, and neither is what
-git does to a branch by itself; `undo` takes back what is in the log, and refuses where a ref has moved since.
+An operation that moves refs is *announced*: its line is on the disk before the first of them moves, with a mark that
+says so, and the mark is changed in place when the outcome is known. Changing it is not forced to disk, and a process
+that dies does not do it: then the refs tell. Where they still hold what they held before, it never happened; a later
+operation's line tells what they held in between. So nothing has to be written after the refs have moved, and a
+death at any instant leaves an operation that is complete and can be undone, or none.
+
+What git does to a branch by itself is not in the log; `undo` refuses where a ref has moved since.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from avfs_git.faults import reach
 from avfs_git.host.durable import fsync_dir, host_errors
 from avfs_git.model import Operation, RefMove
+from avfs_git.paths import Oid
+from avfs_git.values import record_class
+from avfs_git.workspace.format import HEADS
 
 UNDO, REDO = "undo", "redo"
+_LINES = 4096
+"""So much at the end of the log holds its last line, as good as always."""
 _TAIL = 1 << 16
+_HAPPENED, _ANNOUNCED, _WITHDRAWN = b" ", b"?", b"-"
+"""The mark of a line, between its checksum and its text."""
+_MARK_AT = 8
+
+SINCE = "since_ns"
+"""The name, in `more`, of the time when an operation began to change files, all that was there before being saved."""
+INTENT = "intent"
+"""The name, in `more`, of the word that ties a line to what was to be done to files (`format.Pending.intent`)."""
 
 RefMoveRecord = tuple[str, str | None, str | None]
 """A ref with its old and its new value in hexadecimal; None where there is none."""
 
 
-@dataclass(slots=True)
+@record_class
 class OpRecord:
     """One line of the log."""
 
@@ -48,6 +67,8 @@ class OpRecord:
     target: int | None = None
     """For undo and redo: the operation that they speak of."""
     more: dict[str, Any] = field(default_factory=dict)
+    is_settled: bool = True
+    """Whether its line says that it happened; otherwise the refs were asked."""
 
     def to_operation(self, *, undone: bool = False) -> Operation:
         """Make the value that callers see."""
@@ -55,58 +76,157 @@ class OpRecord:
         return Operation(self.id, self.fork, self.kind, self.description, self.created_at_ns, moves, undone, self.target)
 
 
+class Announced:
+    """A line that was written before what it speaks of. Used by one thread; closed when the outcome is known."""
+
+    def __init__(self, fd: int, offset: int) -> None:
+        self._fd = fd
+        self._offset = offset
+
+    def close(self, *, happened: bool | None) -> None:
+        """Say whether it happened; None leaves that to the refs. A second call does nothing.
+
+        Not forced to disk, and no failure counts: the refs say the same.
+        """
+        fd, self._fd = self._fd, -1
+        if fd < 0:
+            return
+        with suppress(OSError):
+            if happened is not None:
+                os.pwrite(fd, _HAPPENED if happened else _WITHDRAWN, self._offset + _MARK_AT)
+        os.close(fd)
+
+
 class OpLog:
     """The log of one vault. Usable from several threads and processes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, read_ref: Callable[[str], Oid | None]) -> None:
         self._path = path
+        self._read_ref = read_ref
 
     def append(self, record: OpRecord) -> OpRecord:
-        """Add an operation, durably; its number is given here.
+        """Add an operation that has happened, durably; its number is given here.
 
         Raises:
             HostError: If the disk fails. The log is as it was, or ends in a line that readers pass over.
         """
-        with host_errors("write the operation log"), self._open() as (fd, fresh):
-            size = os.fstat(fd).st_size
-            tail = os.pread(fd, _TAIL, max(0, size - _TAIL))
-            last = next(_parse_backwards(tail.split(b"\n")), None)
-            record.id = (last.id if last else 0) + 1
-            line = _format(record)
-            if tail and not tail.endswith(b"\n"):
-                line = b"\n" + line  # an append that was cut short must not take this one with it
-            written = os.pwrite(fd, line, size)
-            if written != len(line):
-                os.ftruncate(fd, size)
-                raise OSError(28, os.strerror(28))
-            reach("oplog.written")
-            os.fdatasync(fd)
-            if fresh:
-                fsync_dir(self._path.parent)
+        os.close(self._append(record, _HAPPENED)[0])
         return record
 
-    @contextmanager
-    def _open(self) -> Iterator[tuple[int, bool]]:
+    def announce(self, record: OpRecord) -> Announced:
+        """Add an operation that is about to move refs, durably; its number is given here.
+
+        Called with these refs locked. The caller closes what it gets.
+
+        Raises:
+            HostError: If the disk fails. The log is as it was, or ends in a line that readers pass over.
+        """
+        return Announced(*self._append(record, _ANNOUNCED))
+
+    def _append(self, record: OpRecord, mark: bytes) -> tuple[int, int]:
+        """Write a line; give the open file, and where the line begins in it."""
+        with host_errors("write the operation log"):
+            fd, fresh = self._open()
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                size = os.fstat(fd).st_size
+                tail, last = b"", None
+                for window in (_LINES, _TAIL, size):  # a line may be longer than most
+                    tail = os.pread(fd, window, max(0, size - window))
+                    last = next(_parse_backwards(tail.split(b"\n"), withdrawn=True), None)
+                    if last is not None or len(tail) == size:
+                        break
+                record.id = (last[0].id if last else 0) + 1
+                # An append that was cut short must not take this one with it.
+                start = size + 1 if tail and not tail.endswith(b"\n") else size
+                line = b"\n" * (start - size) + _format(record, mark)
+                try:
+                    if os.pwrite(fd, line, size) != len(line):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    reach("oplog.written")
+                    os.fdatasync(fd)
+                    if fresh:
+                        fsync_dir(self._path.parent)
+                    reach("oplog.synced")
+                except BaseException:
+                    with suppress(OSError):
+                        os.ftruncate(fd, size)  # what was not acknowledged is not there
+                    raise
+                fcntl.flock(fd, fcntl.LOCK_UN)
+            except BaseException:
+                os.close(fd)
+                raise
+            return fd, start
+
+    def _open(self) -> tuple[int, bool]:
+        """Open the log for writing; tell whether it was made just now."""
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-        fresh = False
         try:
-            fd = os.open(self._path, flags)
+            return os.open(self._path, flags), False
         except FileNotFoundError:
-            fd = os.open(self._path, flags | os.O_CREAT, 0o666)
-            fresh = True
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield fd, fresh
-        finally:
-            os.close(fd)
+            return os.open(self._path, flags | os.O_CREAT, 0o666), True
 
     def read(self) -> Iterator[OpRecord]:
-        """Yield all operations, newest first."""
+        """Yield all operations that happened, newest first."""
         try:
             data = self._path.read_bytes()
         except FileNotFoundError:
             return
-        yield from _parse_backwards(data.split(b"\n"))
+        yield from self._resolve(data.split(b"\n"))
+
+    def _resolve(self, lines: list[bytes]) -> Iterator[OpRecord]:
+        """Yield the operations that happened, newest first, of the last lines of the log."""
+        later: dict[str, str | None] = {}
+        """What refs held before the operations that were passed already."""
+        for record, mark in _parse_backwards(lines):
+            if mark == _ANNOUNCED:
+                record.is_settled = False
+                if not self._has_happened(record, later):
+                    continue
+            later.update({ref: old for ref, old, _ in record.moves})
+            yield record
+
+    def _has_happened(self, record: OpRecord, later: dict[str, str | None]) -> bool:
+        """Ask the refs whether an operation that was announced has moved them, or the branch if that is one of them.
+
+        A branch moves before what depends on it, and after what it depends on.
+        """
+        branches = [move for move in record.moves if move[0].startswith(HEADS)]
+        for ref, old, _ in branches or record.moves:
+            if ref in later:
+                held = later[ref]
+            else:
+                oid = self._read_ref(ref)
+                held = oid.hex() if oid is not None else None
+            if held != old:
+                return True
+        return False
+
+    def has_happened(self, fork: str, intent: str) -> bool:
+        """Tell whether the operation on a fork that was announced by an intent has happened."""
+        return any(record.more.get(INTENT) == intent for record in self.read_fork(fork))
+
+    def find_unsettled(self, fork: str) -> list[OpRecord]:
+        """List the operations of a fork that moved refs, where nobody has said so and none came after on these refs.
+
+        Looks at the end of the log only: where a process died, not much has been written since.
+        """
+        try:
+            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return []
+        with os.fdopen(fd, "rb") as file:
+            tail = os.pread(file.fileno(), _TAIL, max(0, os.fstat(fd).st_size - _TAIL))
+        if _ANNOUNCED + b"{" not in tail:
+            return []
+        found: list[OpRecord] = []
+        touched: set[str] = set()
+        for record in self._resolve(tail.split(b"\n")):
+            refs = {ref for ref, _, _ in record.moves}
+            if record.fork == fork and not record.is_settled and not refs & touched:
+                found.append(record)
+            touched |= refs
+        return found
 
     def read_fork(self, fork: str | None) -> Iterator[OpRecord]:
         """Yield the operations of one fork, or of all, newest first."""
@@ -154,7 +274,7 @@ def _replay(newest_first: list[OpRecord]) -> tuple[list[OpRecord], list[OpRecord
     return done, undone
 
 
-def _format(record: OpRecord) -> bytes:
+def _format(record: OpRecord, mark: bytes) -> bytes:
     body = json.dumps(
         {
             "id": record.id,
@@ -170,24 +290,28 @@ def _format(record: OpRecord) -> bytes:
         },
         separators=(",", ":"),
     ).encode()
-    return b"%08x %s\n" % (zlib.crc32(body), body)
+    return b"%08x%s%s\n" % (zlib.crc32(body), mark, body)
 
 
-def _parse_backwards(lines: list[bytes]) -> Iterator[OpRecord]:
+def _parse_backwards(lines: list[bytes], *, withdrawn: bool = False) -> Iterator[tuple[OpRecord, bytes]]:
+    """Read lines, the last first, with their marks; without those that were withdrawn, unless asked for."""
     for line in reversed(lines):
-        checksum, _, body = line.partition(b" ")
-        if not body or checksum != b"%08x" % zlib.crc32(body):
+        checksum, mark, body = line[:_MARK_AT], line[_MARK_AT : _MARK_AT + 1], line[_MARK_AT + 1 :]
+        if mark not in (_HAPPENED, _ANNOUNCED, _WITHDRAWN) or not body or checksum != b"%08x" % zlib.crc32(body):
             continue
-        values = json.loads(body)
-        yield OpRecord(
-            values["id"],
-            values["fork"],
-            values["kind"],
-            values["text"],
-            values["at"],
-            [(ref, old, new) for ref, old, new in values["moves"]],
-            values["before"],
-            values["after"],
-            values["target"],
-            values["more"],
+        if mark == _WITHDRAWN and not withdrawn:
+            continue
+        held = json.loads(body)
+        record = OpRecord(
+            held["id"],
+            held["fork"],
+            held["kind"],
+            held["text"],
+            held["at"],
+            [(ref, old, new) for ref, old, new in held["moves"]],
+            held["before"],
+            held["after"],
+            held["target"],
+            held["more"],
         )
+        yield record, mark

@@ -11,7 +11,7 @@ import os
 
 from avfs_git.errors import ForkNotFound, HostError, WorkspaceDamaged
 from avfs_git.host.boot import read_boot_id
-from avfs_git.host.durable import host_errors, make_dirs_durably
+from avfs_git.host.durable import host_errors, make_dirs_durably, write_all
 from avfs_git.paths import Oid
 from avfs_git.workspace.format import WorkspaceLayout, WorkspaceState, serialize_state
 from avfs_git.workspace.vault import OpenVault
@@ -99,8 +99,11 @@ def make_workspace(layout: WorkspaceLayout, state: WorkspaceState) -> None:
     """
     try:
         os.mkdir(layout.root)
-        with open(layout.state, "xb") as file:
-            file.write(serialize_state(state))
+        fd = os.open(layout.state, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        try:
+            write_all(fd, serialize_state(state))
+        finally:
+            os.close(fd)
     except FileExistsError:
         raise
     except OSError as error:

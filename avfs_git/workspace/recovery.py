@@ -28,7 +28,9 @@ from avfs_git.vfs.layers import UpperReader
 from avfs_git.vfs.lower import LowerTree
 from avfs_git.vfs.plan import Step, plan_steps
 from avfs_git.vfs.scan import WHITEOUT
-from avfs_git.workspace.restore import apply_steps, put_back, save_aside
+from avfs_git.workspace.checkpoint import complete_moves
+from avfs_git.workspace.oplog import SINCE
+from avfs_git.workspace.restore import apply_steps, is_complete, put_back, save_aside
 from avfs_git.workspace.workspace import LockedWorkspace
 
 _NAMED = 50
@@ -43,6 +45,8 @@ class _Record:
     tree: Oid | None
     sidecar: Oid | None
     at_ns: int
+    since_ns: int
+    """What was last changed before this time and differs from the record was lost: when a restore began."""
 
 
 def recover(locked: LockedWorkspace) -> None:
@@ -51,36 +55,31 @@ def recover(locked: LockedWorkspace) -> None:
     Raises:
         AvfsError: If the vault or the disk fails. Nothing is lost, and the next one to take the lock tries again.
     """
+    complete_moves(locked)
     opened = locked.opened
     pending = opened.state.pending
-    head = locked.vault.read_head(locked.fork)
-    if opened.state.boot != opened.boot and (pending is None or pending.head != (head.hex() if head else None)):
-        _put_back_lost(locked, _find_record(locked, head if pending is not None else None))
+    if opened.state.boot != opened.boot and (pending is None or is_complete(locked, pending)):
+        _put_back_lost(locked, _find_record(locked))
     put_back(locked)
 
 
-def _find_record(locked: LockedWorkspace, complete: Oid | None) -> _Record:
+def _find_record(locked: LockedWorkspace) -> _Record:
     """Find what the workspace is known to have held: the last commit in the log, or what it began with.
 
-    The branch itself may have been moved by git, unless an operation of ours is known to have moved it (`complete`).
+    Not what the branch holds: git may have moved it.
     """
     vault, state = locked.vault, locked.opened.state
     at_ns = 0
-    commit = complete
-    if commit is None:
-        record = vault.oplog.find_last_state(locked.fork)
-        if record is not None and record.after is not None:
-            commit, at_ns = Oid(bytes.fromhex(record.after)), record.created_at_ns
-        elif state.base is not None:
-            commit = Oid(bytes.fromhex(state.base))
-        head, made = locked.head()
-        if made is not None and made.sidecar is not None and made.parents[:1] == ((commit,) if commit is not None else ()):
-            commit, at_ns = head, made.committer.when_s * 1_000_000_000  # a checkpoint of ours that died before it was logged
+    since_ns = next((int(found.more[SINCE]) for found in vault.oplog.read_fork(locked.fork) if SINCE in found.more), 0)
+    commit = Oid(bytes.fromhex(state.base)) if state.base is not None else None
+    record = vault.oplog.find_last_state(locked.fork)
+    if record is not None and record.after is not None:
+        commit, at_ns = Oid(bytes.fromhex(record.after)), record.created_at_ns
     if commit is None or commit.hex() == state.base:
         root = locked.opened.lower.root
-        return _Record(commit, root.tree, root.sidecar, at_ns)
+        return _Record(commit, root.tree, root.sidecar, at_ns, since_ns)
     read = vault.store.read_commit(commit)
-    return _Record(commit, None if read.tree == EMPTY_TREE else read.tree, vault.sidecar_tree(read), at_ns)
+    return _Record(commit, None if read.tree == EMPTY_TREE else read.tree, vault.sidecar_tree(read), at_ns, since_ns)
 
 
 def _put_back_lost(locked: LockedWorkspace, record: _Record) -> None:
@@ -155,4 +154,6 @@ def _is_lost(locked: LockedWorkspace, step: Step, record: _Record) -> tuple[bool
     found_now = merged.getattr(node)
     if found_now.size == 0:
         return True, False
-    return found_now.mtime_ns <= after.mtime_ns and found_now.ctime_ns <= record.at_ns, True
+    is_older = found_now.mtime_ns <= after.mtime_ns and found_now.ctime_ns <= record.at_ns
+    # What a restore has put back is recorded with the times of its target, which may be long before what stood there.
+    return is_older or found_now.ctime_ns < record.since_ns, True

@@ -8,9 +8,10 @@ what each step guards against:
 2. The intent is forced to disk. From here on, whoever opens the workspace after a crash puts it back.
 3. The new files are written beside the workspace. A full disk shows here, before anything has changed.
 4. Entries change, each by one rename.
-5. The result is captured, compared with what was wanted, and committed. If the branch has moved, the restore is
-   complete, whatever the intent says.
-6. The intent is removed.
+5. The result is confirmed or else captured (see `confirm`), and committed, with a line in the log that repeats the
+   intent's word. If the log says that it happened, the restore is complete, whatever the intent says. If the disk
+   refuses, the files are put back.
+6. The intent is removed. A failure here is a warning: whoever takes the lock next removes it.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from avfs_git.errors import AvfsError, InternalError, PathNotFound, RefConflict
+from avfs_git.errors import AvfsError, InternalError, LeftInForce, PathNotFound, RefConflict
 from avfs_git.faults import reach
 from avfs_git.gitstore.commits import Commit, serialize_commit
 from avfs_git.gitstore.objects import KIND_COMMIT, KIND_TREE
@@ -37,9 +39,12 @@ from avfs_git.vfs.inodes import Node
 from avfs_git.vfs.lower import LowerEntry, LowerTree
 from avfs_git.vfs.plan import Step, plan_steps
 from avfs_git.vfs.steady import KnownContent
-from avfs_git.workspace.checkpoint import recorded_sidecar, save_checkpoint, take
-from avfs_git.workspace.format import KEPT, Pending
-from avfs_git.workspace.oplog import OpRecord
+from avfs_git.workspace.aftermath import aftermath
+from avfs_git.workspace.capture import RACY_NS
+from avfs_git.workspace.checkpoint import recorded_sidecar, save_checkpoint, saving_first, take
+from avfs_git.workspace.confirm import confirm_restored
+from avfs_git.workspace.format import Pending
+from avfs_git.workspace.oplog import INTENT, SINCE, OpRecord
 from avfs_git.workspace.sidecardiff import diff_sidecars
 from avfs_git.workspace.workspace import LockedWorkspace
 
@@ -90,10 +95,13 @@ def restore_state(
     if not steps:
         return RestoreResult("unchanged", target.hex(), (), saved=saved)
     head = vault.read_head(locked.fork)
-    with _intent(locked, kind, now):
+    with _intent(locked, kind, now) as intent:
         change = _Application(locked, LowerTree(vault.store, *now, default_mtime_ns=0), _lower(vault.store, wanted, commit))
         change.apply(steps)
         reach("restore.applied")
+        # Without a sidecar of its own the commit says nothing of what else is there, nor of its times.
+        is_whole = not paths and not change.warnings and commit.sidecar is not None and locked.opened.synced_trees() == now
+        confirmed = confirm_restored(locked, steps, change.known, wanted) if is_whole else None
         result = save_checkpoint(
             locked,
             kind=kind,
@@ -102,9 +110,11 @@ def restore_state(
             known=change.known,
             before=head.hex() if head else None,
             index=lambda pack: _tracked_after(pack, now[0], wanted[0], paths),
+            more=intent.facts,
+            captured=confirmed,
         )
-        reach("restore.committed")
-        if not paths and not change.warnings and locked.opened.synced_trees()[0] != wanted[0]:
+        recorded = result.checkpoint.tree if result.checkpoint is not None else None
+        if not paths and not change.warnings and recorded != (wanted[0] or EMPTY_TREE).hex():
             raise InternalError("the restored workspace does not hold what was wanted")
     return RestoreResult(
         "restored",
@@ -113,7 +123,7 @@ def restore_state(
         result.sidecar_changed,
         saved=saved,
         checkpoint=result.checkpoint,
-        warnings=(*result.warnings, *change.warnings),
+        warnings=(*result.warnings, *change.warnings, *intent.warnings),
     )
 
 
@@ -173,7 +183,8 @@ def _preview(
 def _save(locked: LockedWorkspace, description: str) -> tuple[str | None, Trees]:
     """Save what is uncommitted; where the branch has moved by other hands, beside it. Give the trees of what is saved."""
     try:
-        result = save_checkpoint(locked, message=description, description=description)
+        with saving_first():
+            result = save_checkpoint(locked, message=description, description=description)
     except RefConflict:
         saved = save_aside(locked, description)
         return saved, _saved_trees(locked, saved)
@@ -184,10 +195,13 @@ def _save(locked: LockedWorkspace, description: str) -> tuple[str | None, Trees]
 def _saved_trees(locked: LockedWorkspace, saved: str | None) -> Trees:
     """Find the trees of a workspace that was saved just now; None says that its head holds everything already.
 
-    That may be a head of which the stat cache does not know, as after a crash.
+    Either may be a commit of which the stat cache does not know, as after a crash, or on a disk that failed then.
     """
+    if saved is not None:
+        made = locked.vault.store.read_commit(Oid(bytes.fromhex(saved)))
+        return None if made.tree == EMPTY_TREE else made.tree, locked.vault.sidecar_tree(made)
     commit = locked.head()[1]
-    if saved is not None or commit is None:
+    if commit is None:
         return locked.opened.synced_trees()
     return None if commit.tree == EMPTY_TREE else commit.tree, recorded_sidecar(locked, commit)
 
@@ -220,8 +234,7 @@ def save_aside(locked: LockedWorkspace, description: str) -> str | None:
             KIND_COMMIT, serialize_commit(Commit(tree, parents, signature, signature, description + "\n", sidecar=sidecar))
         )
         pack.finish(hold=True)
-        changes = [RefChange(KEPT + kept.hex(), None, kept) for kept in (sidecar, oid) if kept is not None]
-        vault.refs.update([change for change in changes if vault.refs.read(change.name) is None])
+        vault.refs.update(vault.keep(sidecar, oid))
         locked.mark_captured(captured, commit=oid)
     finally:
         pack.discard()
@@ -231,33 +244,66 @@ def save_aside(locked: LockedWorkspace, description: str) -> str | None:
 # --- the intent, and putting back ---------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class _Intent:
+    """What is about to be done to files."""
+
+    word: str
+    """What the line in the log is to repeat."""
+    since_ns: int
+    """A time at which nothing had been changed yet, in the log for `recovery`."""
+    warnings: list[Warning] = field(default_factory=list)
+    """What could not be done once it was complete."""
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What the line in the log says of it."""
+        return {INTENT: self.word, SINCE: self.since_ns}
+
+
 @contextlib.contextmanager
-def _intent(locked: LockedWorkspace, kind: str, now: Trees) -> Iterator[None]:
-    """Announce that files are about to change from the captured state; put them back if that fails."""
+def _intent(locked: LockedWorkspace, kind: str, now: Trees) -> Iterator[_Intent]:
+    """Write down that files are about to change from the captured state; put them back if that fails."""
     state = locked.opened.state
     head = locked.vault.read_head(locked.fork)
-    state.pending = Pending(kind, _hex(head), *map(_hex, now))
+    intent = _Intent(os.urandom(8).hex(), time.time_ns() - RACY_NS)
+    state.pending = Pending(kind, _hex(head), _hex(now[0]), _hex(now[1]), intent.word)
     try:
         locked.write_state()
         reach("restore.announced")
         locked.begin()
         try:
-            yield
+            yield intent
         except BaseException:
             # Also for Ctrl-C: what was half done is put back, now or, if that fails too, when it is next opened.
             with contextlib.suppress(OSError, AvfsError):
                 put_back(locked)
             raise
         finally:
+            lock = locked.opened.lock
+            is_marked = lock.clean_epoch == lock.epoch  # else the capture was not: its files have to be looked at again
             locked.end()
-        locked.opened.lock.mark_clean(locked.opened.lock.epoch, locked.opened.lock.clean_commit)
-        reach("restore.complete")
-        state.pending = None
-        locked.write_state()
+        if is_marked:
+            lock.mark_clean(lock.epoch, lock.clean_commit)
     except BaseException:
         # What the disk says of the intent is not known: nothing may be written before that is read again.
         locked.opened.forget()
         raise
+    with aftermath(intent.warnings, "the state is written when the workspace is next used"):
+        try:
+            reach("restore.complete")
+            state.pending = None
+            locked.write_state()
+        except BaseException:
+            locked.opened.forget()  # as above
+            raise
+
+
+def is_complete(locked: LockedWorkspace, pending: Pending) -> bool:
+    """Tell whether an operation whose intent is still there was complete: its refs have moved."""
+    if pending.intent is not None:
+        return locked.vault.oplog.has_happened(locked.fork, pending.intent)
+    return _hex(locked.vault.read_head(locked.fork)) != pending.head
 
 
 def put_back(locked: LockedWorkspace) -> None:
@@ -271,10 +317,14 @@ def put_back(locked: LockedWorkspace) -> None:
     if pending is None:
         return
     store = locked.vault.store
-    if _hex(locked.vault.read_head(locked.fork)) == pending.head:
+    if not is_complete(locked, pending):
         opened.dirty = None
-        opened.merged.forget_all()  # what failed may have changed the disk and not yet what is known of it
-        opened.upper.clean_work()
+        # What failed may have changed the disk and not yet what is known of it.
+        if opened.is_served:
+            opened.merged.relist()
+        else:
+            opened.merged.forget_all()
+            opened.upper.clean_work()
         writer = DryWriter(store)
         captured = locked.capture(writer)
         now = LowerTree(writer, captured.tree, captured.sidecar, default_mtime_ns=0)
@@ -306,39 +356,54 @@ class Replay:
     """The commit whose state the workspace is brought to; None if files stay as they are."""
 
 
-def replay_operation(locked: LockedWorkspace, replay: Replay) -> tuple[list[ChangedFile], str | None]:
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What taking an operation back, or doing it again, did to files."""
+
+    changed_files: tuple[ChangedFile, ...] = ()
+    saved: str | None = None
+    """The commit that holds what was uncommitted, if anything was."""
+    warnings: tuple[Warning, ...] = ()
+
+
+def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
     """Bring files and refs to where they were before, or after, an operation.
 
-    Returns what changed in files, and the commit that holds what was uncommitted, if anything was.
+    Raises:
+        LeftInForce: If the disk refuses so late that the new state stays.
+        HostError: If the disk refuses; the state is the old one.
     """
     vault = locked.vault
+    vault.prepare()
     kept = vault.keep(*(change.old for change in replay.changes))
     if replay.state is None:
-        vault.refs.update([*kept, *replay.changes])
-        reach("undo.refs_moved")
-        vault.oplog.append(replay.record)
-        return [], None
+        try:
+            vault.move_refs([*kept, *replay.changes], replay.record)
+        except LeftInForce:
+            locked.opened.forget()  # whoever takes the lock next completes it
+            raise
+        return Replayed()
     saved = save_aside(locked, f"save before {replay.record.description}")
     commit = vault.store.read_commit(replay.state)
     now = _saved_trees(locked, saved)
     wanted = _target_trees(locked, commit, now)
     steps = _plan(vault.store, now, wanted, commit, ())
-    with _intent(locked, replay.record.kind, now):
+    changed = diff_trees(vault.store, now[0], wanted[0], size_of=vault.store.blob_size)
+    with _intent(locked, replay.record.kind, now) as intent:
         change = _Application(locked, LowerTree(vault.store, *now, default_mtime_ns=0), _lower(vault.store, wanted, commit))
         change.apply(steps)
         reach("undo.applied")
         captured = locked.capture(DryWriter(vault.store), known=change.known)
-        vault.refs.update([*kept, *replay.changes])
-        reach("undo.refs_moved")
-        replay.record.more = {**replay.record.more, "saved": saved}
-        vault.oplog.append(replay.record)
-        # The sidecar that was captured is stored nowhere: what differs from the target's is times alone.
-        captured.tree, captured.sidecar = wanted
-        if change.warnings:
-            locked.opened.drop_cache()  # something stayed: the workspace is not quite in that state
-        else:
-            locked.mark_captured(captured, commit=replay.state)
-    return diff_trees(vault.store, now[0], wanted[0], size_of=vault.store.blob_size), saved
+        replay.record.more = {**replay.record.more, "saved": saved, **intent.facts}
+        vault.move_refs([*kept, *replay.changes], replay.record)
+        with aftermath(intent.warnings, "the next checkpoint reads more than it would have to"):
+            # The sidecar that was captured is stored nowhere: what differs from the target's is times alone.
+            captured.tree, captured.sidecar = wanted
+            if change.warnings:
+                locked.opened.drop_cache()  # something stayed: the workspace is not quite in that state
+            else:
+                intent.warnings.extend(locked.mark_captured(captured, commit=replay.state))
+    return Replayed(tuple(changed), saved, (*change.warnings, *intent.warnings))
 
 
 def _hex(oid: Oid | None) -> str | None:
@@ -396,15 +461,19 @@ class _Application:
 
     def _stage_file(self, entry: LowerEntry) -> tuple[bytes, KnownContent]:
         upper = self.locked.opened.upper
-        name, fd = upper.make_file(0o600)
+        permissions = entry.mode & 0o7777
+        # A mode that forbids writing would forbid to set attributes.
+        name, fd = upper.make_file(0o600 if entry.xattrs else permissions & 0o777)
         try:
             for piece in self.target.stream(entry) if self.target.size_of(entry) > 1 << 20 else (self.target.read(entry),):
                 write_all(fd, piece)
             if entry.xattrs:
                 upper.write_user_xattrs(fd, entry.xattrs)
-            os.fchmod(fd, entry.mode & 0o7777)
+            found = os.fstat(fd)
+            if stat.S_IMODE(found.st_mode) != permissions:  # the umask, or bits that only chmod sets
+                os.fchmod(fd, permissions)
             assert entry.oid is not None  # noqa: S101 - files have one
-            made = KnownContent.of_file(entry.oid, os.fstat(fd))
+            made = KnownContent.of_file(entry.oid, found)
         except BaseException:
             os.close(fd)
             upper.discard(name)

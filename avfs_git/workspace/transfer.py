@@ -60,32 +60,35 @@ def leads_out(directory: TreePath, target: bytes) -> bool:
 # --- in -------------------------------------------------------------------------------------------------------
 
 
-def import_path(opened: OpenWorkspace, source: Path, path: TreePath, *, recursive: bool, max_depth: int | None) -> TransferResult:
-    """Copy a file or directory of the host into a workspace."""
+def import_path(
+    opened: OpenWorkspace, source: Path, path: TreePath, *, recursive: bool, max_depth: int | None, shown: str | None = None
+) -> TransferResult:
+    """Copy a file or directory of the host into a workspace; `shown` is what the caller calls the source."""
     tally = _Tally()
+    named = Path(shown) if shown is not None else source
     try:
         status = os.stat(source)
     except OSError as error:
-        raise HostError(f"read '{source}'", error) from error
+        raise HostError(f"read '{named}'", error) from error
     with opened.locked() as locked, locked.changing() as merged:
         try:
             if stat.S_ISDIR(status.st_mode):
                 if not recursive:
-                    raise InvalidInput(f"{quote(str(source))} is a directory", hint="Import it with `-r`.")
+                    raise InvalidInput(f"{quote(str(named))} is a directory", hint="Import it with `-r`.")
                 _import_directory(merged, source, path, max_depth, tally)
             elif stat.S_ISREG(status.st_mode):
-                _import_file(merged, source, path, tally)
+                _import_file(merged, source, path, tally, os.fsencode(named.name))
             else:
-                raise InvalidInput(f"{quote(str(source))} is neither a file nor a directory")
+                raise InvalidInput(f"{quote(str(named))} is neither a file nor a directory")
         except OSError as error:
-            raise translate_os_error(error, path, f"import '{source}'") from error
-    return tally.result(str(source), show_path(path) or "/")
+            raise translate_os_error(error, path, f"import '{named}'") from error
+    return tally.result(str(named), show_path(path) or "/")
 
 
-def _import_file(merged: MergedTree, source: Path, path: TreePath, tally: _Tally) -> None:
+def _import_file(merged: MergedTree, source: Path, path: TreePath, tally: _Tally, name: bytes) -> None:
     with contextlib.suppress(FileNotFoundError):
         if path == ROOT or merged.resolve(path).is_dir:
-            path = join(path, os.fsencode(source.name))
+            path = join(path, name)
     with source.open("rb") as file:
         status = os.fstat(file.fileno())
         merged.make_dir(split(path)[0], parents=True)
@@ -268,25 +271,33 @@ def _walk(merged: MergedTree, node: Node, max_depth: int | None) -> Iterator[tup
 
 
 def export_path(
-    opened: OpenWorkspace, path: TreePath, destination: Path, *, recursive: bool, max_depth: int | None, overwrite: bool
+    opened: OpenWorkspace,
+    path: TreePath,
+    destination: Path,
+    *,
+    recursive: bool,
+    max_depth: int | None,
+    overwrite: bool,
+    shown: str | None = None,
 ) -> TransferResult:
-    """Copy a file or directory of a workspace to the host."""
+    """Copy a file or directory of a workspace to the host; `shown` is what the caller calls the destination."""
     tally = _Tally()
+    given = destination
+    named = Path(shown) if shown is not None else destination
     with opened.locked() as locked:
         merged = locked.merged
         try:
             node = merged.resolve(path)
         except OSError as error:
             raise translate_os_error(error, path, "read the workspace") from error
-        with host_errors(f"export to '{destination}'"):
+        with host_errors(f"export to '{named}'"):
             if not node.is_dir:
                 if destination.is_dir():
                     destination = destination / os.fsdecode(split(path)[1])
+                named = named if destination == given else named / destination.name
                 directory = os.open(destination.parent, os.O_RDONLY | os.O_DIRECTORY)
                 try:
-                    _export_file(
-                        merged, node, directory, os.fsencode(destination.name), os.fsencode(destination), overwrite, tally
-                    )
+                    _export_file(merged, node, directory, os.fsencode(destination.name), os.fsencode(named), overwrite, tally)
                 finally:
                     os.close(directory)
             elif not recursive:
@@ -295,7 +306,7 @@ def export_path(
                 is_new = not destination.exists()
                 destination.mkdir(parents=True, exist_ok=True)
                 _export_directory(merged, node, destination, max_depth, overwrite, tally, is_new=is_new)
-    return tally.result(show_path(path) or "/", str(destination))
+    return tally.result(show_path(path) or "/", str(named))
 
 
 def _export_directory(

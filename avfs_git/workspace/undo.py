@@ -7,13 +7,17 @@ ref that has moved since by other hands is refused.
 
 from __future__ import annotations
 
-from avfs_git.errors import CannotUndo, ForkNotFound, NothingToUndo
+from contextlib import suppress
+from dataclasses import replace
+
+from avfs_git.errors import AvfsError, CannotUndo, ForkNotFound, LeftInForce, NothingToUndo
 from avfs_git.faults import reach
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.model import UndoResult
 from avfs_git.paths import Oid
-from avfs_git.workspace.forks import Opener, end_fork, move_to_trash, take_from_trash
+from avfs_git.workspace.forks import Opener, end_fork, move_to_trash, name_in_trash, take_from_trash
 from avfs_git.workspace.format import HEADS
+from avfs_git.workspace.gitmoves import adopt_git_moves, open_worktree
 from avfs_git.workspace.oplog import REDO, UNDO, OpRecord, RefMoveRecord
 from avfs_git.workspace.restore import Replay, replay_operation
 from avfs_git.workspace.vault import OpenVault
@@ -26,6 +30,7 @@ def undo(vault: OpenVault, fork: str | None, open_workspace: Opener) -> UndoResu
         NothingToUndo: If there is none.
         CannotUndo: If its refs have moved since.
     """
+    _adopt(vault, fork, open_workspace)
     record = vault.oplog.find_undoable(fork)
     if record is None:
         raise NothingToUndo("undo")
@@ -39,10 +44,29 @@ def redo(vault: OpenVault, fork: str | None, open_workspace: Opener) -> UndoResu
         NothingToUndo: If there is none, or something else was done since.
         CannotUndo: If its refs have moved since.
     """
+    _adopt(vault, fork, open_workspace)
     record = vault.oplog.find_redoable(fork)
     if record is None:
         raise NothingToUndo("redo")
     return _turn(vault, record, REDO, open_workspace)
+
+
+def _adopt(vault: OpenVault, fork: str | None, open_workspace: Opener) -> None:
+    """Learn what git has done in live trees since avfs last looked."""
+    for name in forks_with_git_dir(vault, fork):
+        opened = open_workspace(name)
+        if opened.lock.session is None:  # else its session has been asked to, by whoever calls this
+            with opened.locked():
+                adopt_git_moves(vault, name)
+
+
+def forks_with_git_dir(vault: OpenVault, fork: str | None) -> list[str]:
+    """List the forks in whose live trees git may have done something: all such, or one."""
+    return [
+        name
+        for name in (vault.list_heads() if fork is None else (fork,))
+        if open_worktree(vault, name).is_there and vault.has_fork(name)
+    ]
 
 
 def _turn(vault: OpenVault, record: OpRecord, direction: str, open_workspace: Opener) -> UndoResult:
@@ -59,12 +83,9 @@ def _turn(vault: OpenVault, record: OpRecord, direction: str, open_workspace: Op
     ends = (record.kind == "fork_create") == back and record.kind in ("fork_create", "fork_delete")
     text = f"{direction} {record.description}"
     if record.kind in ("fork_create", "fork_delete"):
-        moves, trash = _turn_fork(vault, record, changes, open_workspace, ends=ends)
-        reach("undo.fork_turned")
-        new = OpRecord(
-            0, record.fork, direction, text, vault.clock_ns(), moves=moves, target=record.id, more={**record.more, "trash": trash}
-        )
-        vault.oplog.append(new)
+        more = {key: value for key, value in record.more.items() if key != "trash"}
+        new = OpRecord(0, record.fork, direction, text, vault.clock_ns(), target=record.id, more=more)
+        _turn_fork(vault, record, changes, open_workspace, new, ends=ends)
         return UndoResult(record.to_operation(undone=back))
     if not vault.has_fork(record.fork):
         raise ForkNotFound(record.fork)
@@ -86,24 +107,44 @@ def _turn(vault: OpenVault, record: OpRecord, direction: str, open_workspace: Op
             changes=still,
             state=Oid(bytes.fromhex(state)) if record.before is not None and state is not None else None,
         )
-        changed, saved = replay_operation(locked, replay)
-    return UndoResult(record.to_operation(undone=back), tuple(changed), saved)
+        done = replay_operation(locked, replay)
+    return UndoResult(record.to_operation(undone=back), done.changed_files, done.saved, done.warnings)
 
 
 def _turn_fork(
-    vault: OpenVault, record: OpRecord, changes: list[RefChange], open_workspace: Opener, *, ends: bool
-) -> tuple[list[RefMoveRecord], str]:
-    if ends and vault.read_head(record.fork) is not None:
-        return end_fork(vault, record.fork, open_workspace)
+    vault: OpenVault, record: OpRecord, changes: list[RefChange], open_workspace: Opener, new: OpRecord, *, ends: bool
+) -> None:
+    """Take a fork away or bring it back, with `new` as its line in the log."""
+    if ends and vault.read_head(record.fork) is None:  # somebody has removed the branch already
+        new.moves = [_as_move(change) for change in changes]
+        new.more["trash"] = name_in_trash(vault, record.fork)
+        move_to_trash(vault, record.fork, new.more["trash"])
+        vault.oplog.append(new)
+        return
     if ends:
-        return [_as_move(change) for change in changes], move_to_trash(vault, record.fork)
+        end_fork(vault, record.fork, open_workspace, new)
+        return
     gone = _last_end(vault, record)
     moves = [RefChange(ref, None, Oid(bytes.fromhex(old))) for ref, old, _ in gone.moves if old is not None] if gone else changes
-    take_from_trash(vault, record.fork, str(gone.more.get("trash", "")) if gone else "")
     # Sidecars and labels before the branch, by which the fork is found.
-    still = [change for change in moves if vault.refs.read(change.name) != change.new]
-    vault.refs.update(sorted(still, key=lambda change: change.name.startswith(HEADS)))
-    return [_as_move(change) for change in moves], ""
+    still = [
+        # The others harm nothing without the branch, and a new fork of that name clears them away.
+        change if change.name.startswith(HEADS) else replace(change, lasting=True)
+        for change in moves
+        if vault.refs.read(change.name) != change.new
+    ]
+    new.moves = [_as_move(change) for change in moves]
+    taken = take_from_trash(vault, record.fork, str(gone.more.get("trash", "")) if gone else "")
+    try:
+        reach("undo.workspace_back")
+        vault.move_refs(sorted(still, key=lambda change: change.name.startswith(HEADS)), new)
+    except LeftInForce:
+        raise
+    except BaseException:
+        if taken:  # else it stays where an undo that died had left it
+            with suppress(AvfsError):
+                move_to_trash(vault, record.fork, taken)
+        raise
 
 
 def _last_end(vault: OpenVault, record: OpRecord) -> OpRecord | None:

@@ -9,18 +9,24 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from avfs_git.errors import AvfsError, LeftInForce
 from avfs_git.gitstore.commits import Commit, Signature
 from avfs_git.gitstore.objects import ObjectStore
 from avfs_git.gitstore.refs import RefChange, RefStore
 from avfs_git.gitstore.repository import check_repository
+from avfs_git.gitstore.worktree import Worktree
 from avfs_git.model import Checkpoint, Identity
-from avfs_git.paths import Oid, label_of_ref_name
+from avfs_git.paths import Oid, fork_dir_name, label_of_ref_name
 from avfs_git.workspace.config import Config
 from avfs_git.workspace.format import HEADS, KEPT, LABELS, SIDECARS, VaultLayout
-from avfs_git.workspace.oplog import OpLog
+from avfs_git.workspace.oplog import Announced, OpLog, OpRecord
+
+if TYPE_CHECKING:
+    from avfs_git.vfs.blobcache import BlobCache
 
 NOBODY = Identity("avfs", "avfs@localhost")
 
@@ -54,7 +60,7 @@ class OpenVault:
         self.layout = VaultLayout(git_dir)
         self.layout.read_format()
         self.refs = RefStore(git_dir)
-        self.oplog = OpLog(self.layout.oplog)
+        self.oplog = OpLog(self.layout.oplog, self.refs.read)
         self.config = Config(self.layout.config)
         self.clock_ns = clock_ns
         self._identity = identity
@@ -69,6 +75,13 @@ class OpenVault:
                 if self._store is None:
                     self._store = ObjectStore(self.git_dir)
         return self._store
+
+    @property
+    def blob_cache(self) -> BlobCache:
+        """Where big files are kept in plain, for reading pieces of them; shared by all who serve the vault."""
+        from avfs_git.vfs.blobcache import BlobCache  # noqa: PLC0415 - a light command reads no file
+
+        return BlobCache(self.layout.blob_cache)
 
     def close(self) -> None:
         """Give up what is open. A second call does nothing."""
@@ -113,10 +126,59 @@ class OpenVault:
     def keep(self, *oids: Oid | None) -> list[RefChange]:
         """Make the ref changes that keep commits reachable when nothing else does."""
         return [
-            RefChange(KEPT + oid.hex(), None, oid)
+            RefChange(KEPT + oid.hex(), None, oid, lasting=True)
             for oid in dict.fromkeys(oids)
             if oid is not None and self.refs.read(KEPT + oid.hex()) is None
         ]
+
+    def move_refs(self, changes: Sequence[RefChange], record: OpRecord, *, then: Callable[[], object] | None = None) -> None:
+        """Move refs as an operation that can be undone; on disk, with its line in the log, on return.
+
+        Args:
+            changes: What moves, in this order.
+            record: What the log is to say of it.
+            then: What belongs to the operation and comes after the refs; if it fails they are moved back.
+
+        Raises:
+            RefConflict, RefLocked: If the refs cannot be moved.
+            LeftInForce: If the disk refuses so late that the new state stays.
+            HostError: If the disk refuses; the state is the old one.
+        """
+        for change in changes:
+            if change.name.startswith(HEADS) and change.new is not None:
+                # Before it moves: what git in the live tree has staged is to move along, see `workspace.gitdir`.
+                Worktree(self.git_dir, fork_dir_name(change.name.removeprefix(HEADS))).note_move(change.old)
+        announced: list[Announced] = []
+        happened: bool | None = False
+        try:
+            if changes:
+                self.refs.update(changes, announce=lambda: announced.append(self.oplog.announce(record)))
+            else:  # somebody else has done it
+                self.oplog.append(record)
+            if then is not None:
+                try:
+                    then()
+                except LeftInForce:
+                    raise
+                except BaseException as error:
+                    self._move_back(changes, error)
+                    raise
+            happened = True
+        except LeftInForce:
+            happened = None
+            raise
+        finally:
+            for line in announced:
+                line.close(happened=happened)
+
+    def _move_back(self, changes: Sequence[RefChange], cause: BaseException) -> None:
+        """Take back refs that were moved before something else failed."""
+        back = [RefChange(change.name, change.new, change.old) for change in reversed(changes) if not change.lasting]
+        try:
+            self.refs.update(back)
+        except (AvfsError, OSError) as error:
+            left = {change.name: change.old.hex() if change.old else None for change in back}
+            raise LeftInForce(f"complete the move of '{changes[0].name}'", error, left) from cause
 
     # --- commits ----------------------------------------------------------------------------------
 

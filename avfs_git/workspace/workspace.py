@@ -8,6 +8,11 @@ so that forgetting the lock does not type-check.
 The upper layer on disk is the truth. In memory are the merged view and the set of paths changed since the
 last capture; both are dropped when the lock's epoch shows that another process wrote. A process that is
 killed loses nothing: the next capture compares everything with the stat cache.
+
+A workspace may be *served*: a session keeps the lock with a change begun for as long as it lives (`OpenWorkspace.serve`),
+and programs change files through the merged view at any moment, in other threads. What is in memory is never dropped then,
+because a kernel knows the nodes; a capture is a barrier, made under the view's guard; and what changes after it is found
+by the next one.
 """
 
 from __future__ import annotations
@@ -73,6 +78,11 @@ class OpenWorkspace:
         self.epoch = -1
         """The epoch of the lock up to which what is in memory holds; -1 for none of it."""
         self.dirty: DirtySet | None = None
+        self._in_capture: DirtySet | None = None
+        self._is_captured = False
+        """Whether the paths of `_in_capture` are in no set of changes until the capture is recorded or given up."""
+        self.is_served = False
+        self._is_distrusted = False
         self._cache: StatCache | None = None
         self._cache_known = False
         with host_errors(f"open workspace '{fork}'"):
@@ -81,7 +91,7 @@ class OpenWorkspace:
                     os.mkdir(directory)
             self.upper = UpperLayer(self.layout.upper, self.layout.work)
         self.lower = self._open_lower()
-        self.merged = MergedTree(self.lower, self.upper, on_change=self._note_change)
+        self.merged = MergedTree(self.lower, self.upper, on_change=self._note_change, cache=self.vault.blob_cache)
         if not self.lock.epoch and self._is_unused():
             self._adopt_root()
         self._locked = LockedWorkspace(self)
@@ -107,7 +117,10 @@ class OpenWorkspace:
 
     def forget(self) -> None:
         """Look at everything anew when the lock is next taken."""
-        self.epoch = -1
+        if self.is_served:
+            self._is_distrusted = True
+        else:
+            self.epoch = -1
 
     def _open_lower(self) -> LowerTree:
         state = self.state
@@ -163,7 +176,17 @@ class OpenWorkspace:
             # The fork was deleted: what is written here now would go to the trash unseen.
             lock.release()
             raise ForkNotFound(self.fork)
+        if self.is_served:
+            if self._is_distrusted:
+                try:
+                    self._look_again()
+                except BaseException:
+                    lock.release()
+                    raise
+            return self._locked
         lock.sign()
+        if lock.session is not None:
+            lock.clear_session()  # it died, else the lock could not be had
         if lock.epoch != self.epoch or self.epoch % 2:
             try:
                 self._catch_up()
@@ -171,6 +194,100 @@ class OpenWorkspace:
                 lock.release()
                 raise
         return self._locked
+
+    # --- being served ----------------------------------------------------------------------------
+
+    def serve(self, session: str) -> LockedWorkspace:
+        """Keep the workspace for a session: its lock, with a change begun, until `stop_serving`.
+
+        The threads of this process go on to take the lock by turns; other processes find the session's id in it. Its
+        socket must be there already. The process may fork afterwards; a child that takes over from another calls `take_over`.
+
+        Args:
+            session: The id of the session, at most 24 ASCII letters and digits.
+
+        Raises:
+            WorkspaceBusy: If somebody else holds it for too long.
+        """
+        locked = self.acquire()
+        try:
+            locked.begin()
+            self.epoch = self.lock.epoch
+            self.is_served = self.merged.is_shared = True
+            self.lock.keep(session)
+        finally:
+            self.lock.release()
+        return locked
+
+    def stop_serving(self) -> None:
+        """End what `serve` began, when nothing shows the workspace any more."""
+        locked = self.acquire()
+        try:
+            self.is_served = self.merged.is_shared = False
+            self.give_up_capture()
+            unchanged = self.dirty is not None and not self.dirty
+            locked.end()
+            if unchanged and self.cache is not None:
+                # What was recorded last is all there is: who opens the workspace next has nothing to scan.
+                self.lock.mark_clean(self.epoch, self.lock.clean_commit)
+            self.lock.stop_keeping()
+        finally:
+            self.lock.release()
+
+    def take_over(self) -> None:
+        """Go on in a process that was forked after `serve`, in place of another that was killed at any point.
+
+        Called before anything is served. What it had begun is completed or put back; what it knew is found by a scan.
+        """
+        self.is_served = self.merged.is_shared = True
+        self._is_distrusted = True
+        self.upper.clean_work(keep_attic=True)
+        self.acquire()
+        self.lock.release()
+
+    def _look_again(self) -> None:
+        """Believe nothing but the nodes, after a failure while the workspace is served."""
+        self._is_distrusted = False
+        self.dirty, self._in_capture, self._is_captured = None, None, False
+        self._cache, self._cache_known = None, False
+        try:
+            self.state = load_state(self.vault, self.layout)
+            self.merged.relist()
+            if self.state.pending is not None or self.vault.oplog.find_unsettled(self.fork):
+                self._recover(self._locked)
+        except BaseException:
+            self._is_distrusted = True
+            raise
+
+    @property
+    def is_distrusted(self) -> bool:
+        """Whether something failed, so that the disk is looked at again when the lock is next taken."""
+        return self._is_distrusted
+
+    def begin_capture(self) -> DirtySet | None:
+        """Take the set of changes for a capture; what changes from now on is in a set of its own."""
+        self.give_up_capture()
+        taken = self.dirty
+        if self.is_served:
+            self._in_capture, self._is_captured = taken, True
+            self.dirty = DirtySet()
+        return taken
+
+    def give_up_capture(self) -> None:
+        """Count as changed what was captured and not recorded."""
+        if self._is_captured:
+            taken, self._in_capture, self._is_captured = self._in_capture, None, False
+            if taken is None or self.dirty is None:
+                self.dirty = None
+            else:
+                self.dirty.update(taken)
+
+    def end_capture(self) -> None:
+        """Count as recorded what was captured."""
+        if self.is_served:
+            self._in_capture, self._is_captured = None, False
+        else:
+            self.dirty = DirtySet()
 
     def read_view(self) -> MergedTree:
         """Get the merged view for reading, without the lock unless somebody else wrote."""
@@ -187,7 +304,7 @@ class OpenWorkspace:
         if moved:
             self.lower = self._open_lower()
             self.upper = UpperLayer(self.layout.upper, self.layout.work)
-            self.merged = MergedTree(self.lower, self.upper, on_change=self._note_change)
+            self.merged = MergedTree(self.lower, self.upper, on_change=self._note_change, cache=self.vault.blob_cache)
         else:
             self.merged.forget_all()
         self._cache, self._cache_known = None, False
@@ -202,7 +319,7 @@ class OpenWorkspace:
             self.upper.clean_work()
         self.epoch = epoch
         try:
-            if state.pending is not None or state.boot != self.boot:
+            if state.pending is not None or state.boot != self.boot or self.vault.oplog.find_unsettled(self.fork):
                 self._recover(self._locked)
             if died_in_a_change:
                 self.lock.begin_change()
@@ -338,7 +455,10 @@ class LockedWorkspace:
             index=head.tree if head is not None else index,
             remember_blobs=remember_blobs,
         )
-        captured = capture.run(None if afresh else opened.dirty)
+        # The guard makes the capture one moment for programs in a live tree; nothing else waits for it.
+        with opened.merged.guard if opened.is_served else contextlib.nullcontext():
+            dirty = opened.begin_capture()
+            captured = capture.run(None if afresh else dirty)
         captured.warnings += [Warning("workspace.recovered", text) for text in opened.state.recovered]
         return captured
 
@@ -349,24 +469,27 @@ class LockedWorkspace:
                 return self.merged.read_all(node)
         return None
 
-    def mark_captured(self, captured: Captured, *, commit: Oid | None) -> None:
-        """Remember a capture whose objects are durable: what it read is not read again."""
+    def mark_captured(self, captured: Captured, *, commit: Oid | None) -> list[Warning]:
+        """Remember a capture whose objects are durable: what it read is not read again. Tell what the disk refused."""
         opened = self.opened
         cache = opened.cache
         if cache is None:
             cache = StatCache(opened.layout.statcache)
-        cache.commit_update(captured.update, tree=captured.tree, sidecar=captured.sidecar, commit=commit)
+        refused = cache.commit_update(captured.update, tree=captured.tree, sidecar=captured.sidecar, commit=commit)
         opened.adopt_cache(cache)
-        opened.dirty = DirtySet()
+        opened.end_capture()
         opened.epoch = opened.lock.epoch
         opened.lock.mark_clean(opened.epoch, commit or bytes(20))
         if opened.state.recovered:
             opened.state.recovered = []
             with contextlib.suppress(HostError):  # then it is told once more
                 self.write_state()
+        return _cache_warnings(refused)
 
-    def mark_recorded(self, captured: Captured, commit: Oid, sidecar: Oid | None) -> None:
+    def mark_recorded(self, captured: Captured, commit: Oid, sidecar: Oid | None) -> list[Warning]:
         """Remember that a commit records what was captured, though its times may be in no object of the vault.
+
+        Tells what the disk refused.
 
         Needed where the commit was made by a process that died before it marked the capture: what it is compared
         with from then on is that commit.
@@ -374,9 +497,17 @@ class LockedWorkspace:
         opened = self.opened
         cache = opened.cache
         if not captured.update.count:
-            self.mark_captured(captured, commit=commit)
-        elif cache is None or cache.commit != commit:
+            return self.mark_captured(captured, commit=commit)
+        if cache is None or cache.commit != commit:
             cache = cache or StatCache(opened.layout.statcache)
             # What has new times is looked at again, so that they are recorded with the next commit.
-            cache.commit_update(captured.update.unsettled(), tree=captured.tree, sidecar=sidecar, commit=commit)
+            refused = cache.commit_update(captured.update.unsettled(), tree=captured.tree, sidecar=sidecar, commit=commit)
             opened.adopt_cache(cache)
+            return _cache_warnings(refused)
+        return []
+
+
+def _cache_warnings(refused: OSError | None) -> list[Warning]:
+    if refused is None:
+        return []
+    return [Warning("cache.not_written", f"the stat cache could not be written ({refused.strerror}): more is read next time")]

@@ -12,6 +12,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -43,8 +44,17 @@ class Site(NamedTuple):
 class Bench:
     """One run: rows are added as they are measured."""
 
-    def __init__(self, scratch: Path, sizes: list[int], say: Callable[[str], None]) -> None:
+    def __init__(self, scratch: Path, sizes: list[int], say: Callable[[str], None], *, ram: Path | None = None) -> None:
+        """Prepare a run.
+
+        Args:
+            scratch: Where to work.
+            sizes: The trees, by their number of files.
+            say: Told what is being measured.
+            ram: A directory on a journaled file system in memory, where what waits for the disk is measured once more.
+        """
         self.scratch = scratch
+        self.ram = ram
         self.home = scratch / "home"
         self.sizes = sizes
         self.say = say
@@ -59,12 +69,16 @@ class Bench:
                 self._measure_size(avfs, files)
         self._try("checkpoints of different trees", self._checkpoint_ratio)
         self._try("mixed operations", self._mixed)
+        if self.ram is not None:
+            self._note_in_ram("mixed", "", rate_text(works.mixed(self.ram / "mixed-home", MIXED_OPERATIONS, 5)))
         return self.rows
 
     def _try(self, work: str, measured: Callable[[], Iterator[Row]]) -> None:
         self.say(work)
+        os.sync()  # what the work before has left to be written is not part of this one
         try:
-            self.rows += measured()
+            found = list(measured())
+            self.rows += found  # not before: what is measured may replace the list
         except Exception as error:  # noqa: BLE001 - whatever it is, the other rows are still of use
             self.say("".join(traceback.format_exception(error)) + (getattr(error, "stderr", None) or ""))
             self.rows.append(Row("failed", work, "", f"failed: {type(error).__name__}", met=False))
@@ -92,11 +106,29 @@ class Bench:
                 self._try("writing and reading", partial(self._files, vault, site))
             if files == min(MIDDLE, max(self.sizes)):
                 self._try("diff", partial(self._diff, vault, site))
+        if self.ram is not None and files <= MIDDLE:
+            self._try(f"in memory, {site.shown}", partial(self._measure_in_ram, self.ram / "home", site))
         if files == SMALL:
             self._try("the command line", partial(self._command_line, site))
         if files == max(self.sizes):
             for work in works.WORKS:
                 self._try(f"memory: {work}", partial(self._memory, work, site))
+
+    def _measure_in_ram(self, home: Path, site: Site) -> Iterator[Row]:
+        """Measure once more what waits for the disk, on one that is memory; no rows of their own come of it."""
+        with Avfs(home) as avfs, avfs.create_vault(site.name, source=site.source) as vault:
+            self._note_in_ram("fork", site.shown, works.fork(vault, site.files, 50).text)
+            self._note_in_ram("checkpoint 10", site.shown, works.checkpoint_few(vault, site.files, 20).text)
+            if site.files == SMALL:
+                self._note_in_ram("checkpoint 1000", "", works.checkpoint_many(vault, site.files, 5).text)
+                self._note_in_ram("restore", "", works.restore(vault, site.files, 10).text)
+                self._note_in_ram("write", "", works.write_new(vault, site.files, 3_000).text)
+                self._note_in_ram("overwrite", "", works.overwrite(vault, site.files, 3_000).text)
+        yield from ()
+
+    def _note_in_ram(self, key: str, shown: str, text: str) -> None:
+        """Add a figure to the rows of that key that speak of that tree."""
+        self.rows = [replace(row, in_ram=text) if row.key == key and row.work.endswith(shown) else row for row in self.rows]
 
     # --- rows ---------------------------------------------------------------------------------------------
 
@@ -167,13 +199,13 @@ class Bench:
     def _mixed(self) -> Iterator[Row]:
         ours = works.mixed(self.scratch / "mixed-home", MIXED_OPERATIONS, 5)
         theirs = native.mixed(self.scratch / "mixed", MIXED_OPERATIONS, 3)
-        rate, best, other = (MIXED_OPERATIONS / seconds for seconds in (ours.median_s, ours.best_s, theirs.median_s))
+        rate, other = (MIXED_OPERATIONS / seconds for seconds in (ours.median_s, theirs.median_s))
         mix = ", ".join(f"{share}% {kind}" for kind, share in works.MIX.items())
         yield Row(
             "mixed",
             f"mixed operations over {works.VAULTS} vaults, one thread: {mix}",
             f"≥ {MIXED_A_SECOND:,}/s",
-            f"{rate:,.0f}/s ({best:,.0f}/s)",
+            rate_text(ours),
             f"{other:,.0f}/s",
             show_ratio(other, rate),
             rate >= MIXED_A_SECOND,
@@ -210,6 +242,11 @@ class Bench:
 
     def _memory(self, work: str, site: Site) -> Iterator[Row]:
         yield memory_row(work, site, self._child(work, site, str(site.files)))
+
+
+def rate_text(sample: Sample) -> str:
+    """Write the rate of the mixed operations: median and fastest round."""
+    return f"{MIXED_OPERATIONS / sample.median_s:,.0f}/s ({MIXED_OPERATIONS / sample.best_s:,.0f}/s)"
 
 
 def compared(key: str, work: str, bar: str, ours: Sample, theirs: Sample, *, met: bool | None = None) -> Row:

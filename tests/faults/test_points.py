@@ -1,7 +1,8 @@
 """Every operation, interrupted at every fault point in turn: once, from then on, and by death.
 
 The form of SQLite's out-of-memory and I/O error tests: the n-th point fails, n = 1, 2, 3, … until the operation
-passes without reaching its n-th point.
+passes without reaching its n-th point. Afterwards the state is the old one or the new one, the log says which of the
+two, and undo works in both. What raises an error has left the old state, unless the error says otherwise.
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
 import pytest
 
 from avfs_git import Avfs, Vault, faults
-from avfs_git.errors import AvfsError, ForkNotFound
+from avfs_git.errors import AvfsError, ForkNotFound, HostError
 from tests.support.faults import (
     UNCOMMITTED,
     Files,
@@ -39,6 +40,12 @@ class Operation:
     name: str
     run: Callable[[Vault], object]
     prepare: Callable[[Vault], object] = lambda vault: None
+    fork: str = "work"
+    """The fork whose log it is in."""
+    back: Callable[[Vault, str], object] | None = lambda vault, fork: vault.undo(fork=fork)
+    """What takes it back; None if nothing does."""
+    saves: bool = False
+    """Whether it saves what is uncommitted first, which stays where the rest fails."""
 
 
 def _restore_and_edit(vault: Vault) -> None:
@@ -52,6 +59,20 @@ def _undo_restore(vault: Vault) -> None:
     vault.workspace("work").write("uncommitted", UNCOMMITTED)
 
 
+def _redo(vault: Vault, fork: str) -> None:
+    vault.redo(fork=fork)
+
+
+def _change_files(vault: Vault) -> None:
+    work = vault.workspace("work")
+    work.checkpoint("files")
+    work.write("a", b"fourth\n")
+    work.write("build/out.o", b"built again\n")
+    work.remove("many/f")
+    work.write("more", b"more\n")
+    work.write("uncommitted", UNCOMMITTED)
+
+
 OPERATIONS = [
     Operation("checkpoint", lambda vault: vault.workspace("work").checkpoint("three")),
     Operation(
@@ -59,27 +80,33 @@ OPERATIONS = [
         lambda v: v.workspace("work").checkpoint("three"),
         lambda v: v.workspace("work").checkpoint(),
     ),
-    Operation("restore", lambda vault: vault.workspace("work").restore("one")),
-    Operation("restore of paths", lambda vault: vault.workspace("work").restore("one", paths=["a", "dir"])),
-    Operation("fork", lambda vault: vault.fork("task", source="work")),
-    Operation("fork at a label", lambda vault: vault.fork("task", source="work", at="one")),
+    Operation("restore", lambda vault: vault.workspace("work").restore("one"), saves=True),
+    Operation("restore of files", lambda vault: vault.workspace("work").restore("files"), _change_files, saves=True),
+    Operation("restore of paths", lambda vault: vault.workspace("work").restore("one", paths=["a", "dir"]), saves=True),
+    Operation("fork", lambda vault: vault.fork("task", source="work"), fork="task", saves=True),
+    Operation("fork at a label", lambda vault: vault.fork("task", source="work", at="one"), fork="task"),
     Operation("fork delete", lambda vault: vault.delete_fork("work")),
-    Operation("undo of a checkpoint", lambda vault: vault.workspace("work").undo()),
-    Operation("undo of a restore", lambda vault: vault.workspace("work").undo(), _restore_and_edit),
+    Operation("undo of a checkpoint", lambda vault: vault.workspace("work").undo(), back=_redo),
+    Operation("undo of a restore", lambda vault: vault.workspace("work").undo(), _restore_and_edit, back=_redo),
     Operation("redo of a restore", lambda vault: vault.workspace("work").redo(), _undo_restore),
-    Operation("undo of a fork", lambda vault: vault.undo(fork="task"), lambda vault: vault.fork("task", source="work")),
-    Operation("undo of a fork delete", lambda vault: vault.undo(fork="work"), lambda vault: vault.delete_fork("work")),
-    Operation("fold", lambda vault: vault.workspace("work").fold()),
+    Operation(
+        "undo of a fork", lambda vault: vault.undo(fork="task"), lambda v: v.fork("task", source="work"), fork="task", back=_redo
+    ),
+    Operation(
+        "undo of a fork delete", lambda vault: vault.undo(fork="work"), lambda vault: vault.delete_fork("work"), back=_redo
+    ),
+    Operation("fold", lambda vault: vault.workspace("work").fold(), back=None, saves=True),
     Operation("label delete", lambda vault: vault.workspace("work").delete_checkpoint("one")),
 ]
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a vault holds, for comparison: files and head by fork, and labels."""
+    """What a vault holds, for comparison: files and tree of the head by fork, labels, and what the log says was done."""
 
     forks: dict[str, tuple[Files, str]]
     labels: frozenset[str]
+    done: tuple[tuple[str, str, str, bool], ...]
 
 
 def _look(vault: Vault) -> Seen:
@@ -88,7 +115,21 @@ def _look(vault: Vault) -> Seen:
         tree = git(vault.path, "rev-parse", f"refs/heads/{info.name}^{{tree}}").strip()
         forks[info.name] = (read_files(vault.workspace(info.name)), tree)
     refs = git(vault.path, "for-each-ref", "--format=%(refname)", "refs/avfs/checkpoints").split()
-    return Seen(forks, frozenset(refs))
+    refs = [ref for ref in refs if ref.removeprefix("refs/avfs/checkpoints/").rpartition("/")[0] in forks]
+    done = [(each.fork, each.kind, each.description, each.undone) for each in vault.operations(limit=1000)]
+    return Seen(forks, frozenset(refs), tuple(done))
+
+
+def _differences(found: Seen, seen: Seen) -> dict[str, object]:
+    """Say in which ways two are not the same, for people."""
+    told: dict[str, object] = {"labels": sorted(found.labels ^ seen.labels), "done": (found.done[:3], seen.done[:3])}
+    for fork in found.forks.keys() | seen.forks.keys():
+        mine, other = found.forks.get(fork), seen.forks.get(fork)
+        if mine is None or other is None:
+            told[fork] = "missing" if mine is None else "too much"
+        else:
+            told[fork] = (mine[1] == other[1], sorted(set(mine[0].items()) ^ set(other[0].items())))
+    return told
 
 
 def _open(home: Path) -> Vault:
@@ -118,21 +159,20 @@ class Bounds:
 
     old: Seen
     new: Seen
-    saved: str
+    saved: Seen | None
+    """The old state, with what was uncommitted saved on its branch by an operation of its own."""
 
-    def check(self, found: Seen) -> None:
-        """Demand the old state or the new one, or the old one with what was uncommitted saved on its branch."""
-        for fork, (files, tree) in found.forks.items():
-            allowed = []
-            if fork in self.old.forks:
-                allowed += [self.old.forks[fork], (self.old.forks[fork][0], self.saved)]
-            if fork in self.new.forks:
-                allowed.append(self.new.forks[fork])
+    def check(self, found: Seen, *, allowed: tuple[Seen | None, ...] | None = None) -> None:
+        """Demand the old state or the new one, and a log that says which."""
+        if found.done and self.saved is not None and found.done[1:] == self.old.done and found.forks == self.saved.forks:
+            # Its words depend on the operation before which it is saved.
+            assert found.done[0][:2] == ("work", "checkpoint")
 
-            assert (files, tree) in allowed, (fork, tree)
-        missing = (self.old.forks.keys() & self.new.forks.keys()) - found.forks.keys()
+            found = replace(found, done=self.saved.done)
 
-        assert not missing
+        candidates = [seen for seen in allowed or (self.old, self.new, self.saved) if seen is not None]
+
+        assert found in candidates, [_differences(found, seen) for seen in candidates]
 
 
 def _bounds(operation: Operation, directory: Path) -> tuple[Bounds, int]:
@@ -150,7 +190,12 @@ def _bounds(operation: Operation, directory: Path) -> tuple[Bounds, int]:
     with _open(home) as vault:
         new = _look(vault)
         check_vault(vault)
-    return Bounds(old, new, _saved_tree(operation, directory / "saved")), len(counter.seen)
+    saved = None
+    if operation.saves:
+        tree = _saved_tree(operation, directory / "saved")
+        before = (("work", "checkpoint", "", False), *old.done)
+        saved = Seen({**old.forks, "work": (old.forks["work"][0], tree)}, old.labels, before)
+    return Bounds(old, new, saved), len(counter.seen)
 
 
 DONE_ALREADY = {"fork.exists", "fork.not_found", "checkpoint.exists", "checkpoint.not_found", "undo.nothing", "undo.impossible"}
@@ -165,11 +210,38 @@ def _run(action: Callable[[], object]) -> AvfsError | None:
     return None
 
 
-def _check_after(operation: Operation, bounds: Bounds, home: Path) -> None:
+def _check_undo(operation: Operation, bounds: Bounds, home: Path) -> None:
+    """Demand that what was interrupted can be taken back if it has happened, and what was before it otherwise."""
+    if operation.back is None:
+        return
+    with _open(home) as vault:
+        found = _look(vault)
+        if found.done == bounds.new.done:
+            operation.back(vault, operation.fork)
+            after = _look(vault)
+
+            assert after.labels == bounds.old.labels
+            for fork, (files, tree) in bounds.old.forks.items():
+                seen = [(files, tree)]
+                if bounds.saved is not None:
+                    seen.append(bounds.saved.forks[fork])
+                # What was uncommitted is still there, or kept in a commit.
+                seen.append(({path: held for path, held in files.items() if path != b"uncommitted"}, tree))
+
+                assert after.forks[fork] in seen, (fork, after.forks[fork], seen)
+            assert after.forks.keys() == bounds.old.forks.keys()
+        else:
+            refused = _run(lambda: vault.undo(fork=operation.fork))
+
+            assert refused is None or refused.code == "undo.nothing", refused
+        check_vault(vault)
+
+
+def _check_after(operation: Operation, bounds: Bounds, home: Path, *, allowed: tuple[Seen | None, ...] | None = None) -> None:
     """Demand everything that must hold after an interruption, and that work goes on."""
     with _open(home) as vault:
         found = _look(vault)
-        bounds.check(found)
+        bounds.check(found, allowed=allowed)
         check_vault(vault)
         kept = reachable_contents(vault.path)
         trash = [path.read_bytes() for path in (vault.path / "avfs" / "trash").rglob("uncommitted")]
@@ -194,40 +266,46 @@ def _check_after(operation: Operation, bounds: Bounds, home: Path) -> None:
         check_vault(vault)
 
 
-def _fail_and_check(operation: Operation, bounds: Bounds, directory: Path, fault: faults.FailAt, *, go_on: bool) -> None:
+def _fail_and_check(operation: Operation, bounds: Bounds, directory: Path, fault: faults.FailAt, point: int) -> None:
     home = _prepare(operation, directory)
     vault = _open(home)
     faults.arm(fault)
+    allowed: tuple[Seen | None, ...]
     try:
         operation.run(vault)
-    except (AvfsError, OSError):
-        failed = True
+    except (HostError, OSError) as error:  # what a point raises is not always at a system call, where it would be typed
+        stays = isinstance(error, HostError) and error.details.get("in_force") == "new"
+        allowed = (bounds.new,) if stays else (bounds.old, bounds.saved)
     else:
-        failed = False  # a step whose failure costs nothing: the operation is done
+        allowed = (bounds.new,)  # a step whose failure costs nothing: the operation is done
     finally:
         faults.arm(None)
-    if not failed:
-        assert _look(vault).forks == bounds.new.forks
-    if go_on:
+    if point % 2:
         # The same objects go on, too: what is in memory agrees with the disk.
-        bounds.check(_look(vault))
+        bounds.check(_look(vault), allowed=allowed)
     vault.close()
-    _check_after(operation, bounds, home)
+    if point % 4 > 1:
+        with _open(home) as vault:
+            bounds.check(_look(vault), allowed=allowed)
+        _check_undo(operation, bounds, home)
+    else:
+        _check_after(operation, bounds, home, allowed=allowed)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name.replace(" ", "-"))
 @pytest.mark.parametrize(("number", "stay"), [(errno.EIO, False), (errno.ENOSPC, True)], ids=["EIO-once", "ENOSPC-from-then-on"])
-def test_a_failing_step_leaves_the_old_state_or_the_new_one(
-    operation: Operation, number: int, stay: bool, tmp_path: Path
-) -> None:
-    """An operation that fails at any step leaves the old state or the new one, loses nothing, and can be repeated."""
+def test_a_failing_step_leaves_the_old_state(operation: Operation, number: int, stay: bool, tmp_path: Path) -> None:
+    """An operation that fails at any step leaves the old state, or says that the new one stays; it loses nothing.
+
+    One that does not fail has done all of it. Either can be taken back, or be repeated.
+    """
     bounds, points = _bounds(operation, tmp_path)
 
     assert points
     for point in count(1):
         fault = faults.FailAt(point, lambda: OSError(number, os.strerror(number)), stay=stay)
         try:
-            _fail_and_check(operation, bounds, tmp_path / str(point), fault, go_on=point % 2 == 0)
+            _fail_and_check(operation, bounds, tmp_path / str(point), fault, point)
         except Exception as error:
             error.add_note(f"failing at point {point}: {fault.seen[point - 1 :]}")
             raise
@@ -237,14 +315,17 @@ def test_a_failing_step_leaves_the_old_state_or_the_new_one(
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name.replace(" ", "-"))
 def test_a_death_at_any_step_needs_no_manual_step(operation: Operation, tmp_path: Path) -> None:
-    """A process that dies at any step leaves the old state or the new one, and nothing to be cleaned up by hand."""
+    """A process that dies at any step leaves the old state or the new one, which undo takes back, and nothing to clean up."""
     bounds, _ = _bounds(operation, tmp_path)
     died = True
     for point in count(1):
         home = _prepare(operation, tmp_path / str(point))
         try:
             died = die_in(lambda home=home: operation.run(_open(home)), point)  # type: ignore[misc]  # a default binds the loop's value
-            _check_after(operation, bounds, home)
+            if point % 2:
+                _check_after(operation, bounds, home)
+            else:
+                _check_undo(operation, bounds, home)
         except Exception as error:
             error.add_note(f"dying at point {point}")
             raise
@@ -312,3 +393,36 @@ def test_a_vault_whose_maker_dies_is_not_there(tmp_path: Path) -> None:
 
         assert die_in(lambda home=home: _create(home, source), point)  # type: ignore[misc]  # a default binds the loop's value
         _check_creation(home, source, expected)
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["EIO", "death"])
+def test_a_vault_whose_deletion_is_interrupted_is_there_or_gone(dies: bool, tmp_path: Path) -> None:
+    """A deletion that fails leaves the vault; one whose process dies leaves nothing that is found, and the next cleans up."""
+    home = tmp_path / "home"
+    make_vault(home, make_source(tmp_path / "source")).close()
+
+    def delete() -> None:
+        with Avfs(home) as avfs:
+            avfs.delete_vault("v")
+
+    if dies:
+        assert die_in(delete, 1)
+        left = [entry.name.partition("-")[0] for entry in (home / "vaults").iterdir()]
+
+        assert left == [".deleted"]
+        with Avfs(home) as avfs:
+            assert avfs.list_vaults() == []
+            avfs.create_vault("other")
+            avfs.delete_vault("other")
+    else:
+        faults.arm(faults.FailAt(1, lambda: OSError(errno.EIO, "Input/output error")))
+        try:
+            with pytest.raises(HostError):
+                delete()
+        finally:
+            faults.arm(None)
+        with Avfs(home) as avfs:
+            check_vault(avfs.open_vault("v"))
+        delete()
+
+    assert list((home / "vaults").iterdir()) == []

@@ -131,6 +131,10 @@ def _overlayfs() -> bool:
         return made and unmount(scratch / "merged")
 
 
+def _libfuse() -> bool:
+    return _run(sys.executable, "-c", "import mfusepy")
+
+
 def _userns() -> bool:
     return _run("unshare", "--user", "--map-root-user", "--mount", "true")
 
@@ -185,6 +189,7 @@ _PROBES: dict[str, tuple[Callable[[], bool], Callable[[], bool]]] = {
     "whiteout": (_whiteout, lambda: os.geteuid() == 0 and _has_kernel_capability(_CAP_MKNOD)),
     "fuse": (_fuse, lambda: _is_admin() and Path("/dev/fuse").exists()),
     "user-mounts": (_user_mounts, lambda: False),  # whether users may is the administrator's to say
+    "libfuse": (_libfuse, lambda: False),  # a C library that only the portable adapter loads
     "overlayfs": (_overlayfs, lambda: _is_admin() and _kernel_knows("overlay")),
     "userns": (_userns, _is_admin),
     "loop": (lambda: _loop("mkfs.ext4", "ext4", 8 << 20), _expect_loop),

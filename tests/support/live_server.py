@@ -2,13 +2,15 @@
 
     python -m tests.support.live_server GIT_DIR FORK DIRECTORY [OPTION...]
 
-Options: `writeback`, `allow_other`, `user=UID`. Prints `ready` when programs can use the tree, and the
+Options: `writeback`, `allow_other`, `user=UID`, `at=COMMIT` to show a commit read-only,
+`all` to show the whole vault, and `portable` to serve through libfuse. Prints `ready` when programs can use the tree, and the
 counts of requests as a line of JSON after SIGUSR1 and at the end.
 """
 
 from __future__ import annotations
 
 import codecs
+import importlib
 import json
 import logging
 import os
@@ -16,12 +18,19 @@ import signal
 import sys
 from pathlib import Path
 
-from avfs_git.fuse import protocol
+from avfs_git.fuse import portable, protocol
 from avfs_git.fuse.channel import MAX_IO, Channel
+from avfs_git.fuse.composite import CompositeServer
 from avfs_git.fuse.server import TreeServer
 from avfs_git.host.mounts import mount_fuse
+from avfs_git.paths import Oid
+from avfs_git.session.catalogue import open_catalogue
+from avfs_git.vfs.merged import MergedTree
+from avfs_git.workspace.commits import open_commit
 from avfs_git.workspace.vault import OpenVault
 from avfs_git.workspace.workspace import OpenWorkspace
+
+_LATE = ("array", "shutil", "socket", "subprocess", "ctypes", "tempfile", "avfs_git.vfs.blobcache", "pygit2")
 
 
 def main(git_dir: str, fork: str, directory: str, *options: str) -> None:
@@ -34,16 +43,49 @@ def main(git_dir: str, fork: str, directory: str, *options: str) -> None:
         user = int(chosen["user"])
         for codec in ("ascii", "utf-8", "latin-1"):  # what would be imported when it is first used
             codecs.lookup(codec)
+        for module in _LATE + ("avfs_git.fuse.libfuse",) * ("portable" in chosen):
+            importlib.import_module(module)
         os.setgroups([])
         os.setresgid(user, user, user)
         os.setresuid(user, user, user)
-    opened = OpenWorkspace(OpenVault(Path(git_dir), name="test"), fork, recover=lambda _: None)
-    locked = opened.acquire()
-    locked.begin()
-    fd = mount_fuse(Path(directory), source=f"avfs:{fork}", subtype="avfs", allow_other="allow_other" in chosen, max_read=MAX_IO)
+    vault = OpenVault(Path(git_dir), name="test")
+    opened = None
+    tree: MergedTree
+    if "all" in chosen:
+        opened = None
+    elif "at" in chosen:
+        tree = open_commit(vault, Oid(bytes.fromhex(chosen["at"])))
+    else:
+        opened = OpenWorkspace(vault, fork, recover=lambda _: None)
+        opened.acquire().begin()
+        tree = opened.merged
+    if "portable" in chosen:
+        portable.serve(
+            tree,
+            Path(directory),
+            source=f"avfs:{fork}",
+            read_only=opened is None,
+            allow_other="allow_other" in chosen,
+            ready=lambda: print("ready", flush=True),
+        )
+        end(opened)
+        print("{}", flush=True)
+        return
+    fd = mount_fuse(
+        Path(directory),
+        source=f"avfs:{fork}",
+        subtype="avfs",
+        read_only=opened is None,
+        allow_other="allow_other" in chosen,
+        max_read=MAX_IO,
+    )
     channel = Channel(fd)
     channel.negotiate(writeback="writeback" in chosen)
-    server = TreeServer(opened.merged, channel)
+    server: TreeServer | CompositeServer
+    if "all" in chosen:
+        server = CompositeServer(open_catalogue(vault), channel, statvfs=lambda: os.statvfs(git_dir))
+    else:
+        server = TreeServer(tree, channel)
 
     def report(*_: object) -> None:
         counts = {protocol.OPERATION_NAMES.get(number, str(number)): count for number, count in server.counts.items()}
@@ -52,10 +94,17 @@ def main(git_dir: str, fork: str, directory: str, *options: str) -> None:
     signal.signal(signal.SIGUSR1, report)
     print("ready", flush=True)
     server.serve()
-    locked.end()
-    opened.lock.release()
+    end(opened)
     channel.close()
     report()
+
+
+def end(opened: OpenWorkspace | None) -> None:
+    """Give the workspace back."""
+    if opened is not None:
+        with opened.locked() as locked:  # once more: it is this process's already
+            locked.end()
+        opened.lock.release()
 
 
 if __name__ == "__main__":

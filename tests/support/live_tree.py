@@ -26,19 +26,18 @@ _IMPORTS = "import ctypes, errno, fcntl, json, mmap, os, random, stat, subproces
 ADA = Identity("Ada Author", "ada@example.org")
 
 
-class LiveTree:
-    """One mounted workspace.
+class ShownTree:
+    """One workspace that is shown as a directory.
 
     Attributes:
-        path: Where it is mounted.
-        server: The process behind it.
-        user: Who mounted it, None for this process's user; only this one may look inside.
+        home: Where its vault is.
+        path: Where it is shown.
+        user: Who shows it, None for this process's user; only this one may look inside.
     """
 
-    def __init__(self, home: Path, path: Path, server: subprocess.Popen[str], user: int | None) -> None:
+    def __init__(self, home: Path, path: Path, user: int | None) -> None:
         self.home = home
         self.path = path
-        self.server = server
         self.user = user
 
     def run(self, *argv: str | bytes, cwd: Path | None = None, check: bool = True) -> subprocess.CompletedProcess[bytes]:
@@ -54,18 +53,38 @@ class LiveTree:
         code = f"{_IMPORTS}\n{code}"
         return run_as(None, [sys.executable, "-c", code], Path("/"), TREE=str(self.path)).stdout.decode()
 
+    def unmount(self) -> None:
+        """Show it no longer."""
+
+
+class LiveTree(ShownTree):
+    """One mounted workspace.
+
+    Attributes:
+        server: The process behind it.
+    """
+
+    def __init__(self, home: Path, path: Path, server: subprocess.Popen[str], user: int | None) -> None:
+        super().__init__(home, path, user)
+        self.server = server
+
     def counts(self) -> dict[str, int]:
         """Ask the server how many requests of each kind it has had."""
         self.server.send_signal(signal.SIGUSR1)
         return dict(json.loads(_line(self.server.stdout)))
 
     def unmount(self) -> None:
-        """End the mount as a user does, and wait for the server."""
+        """End the mount as a user does, and wait for the server, which has nothing to complain of."""
+        said = self.end()
+        assert not said, said
+
+    def end(self) -> str:
+        """End the mount as a user does, and wait for the server; gives what it complained of."""
         argv = ["umount", str(self.path)] if self.user is None else ["fusermount3", "-u", str(self.path)]
         run_as(self.user, argv, Path("/"))
         _, said = self.server.communicate()
         assert self.server.returncode == 0, said
-        assert not said, said
+        return str(said)
 
 
 def _line(stream: IO[str] | None) -> str:
@@ -97,6 +116,12 @@ def give_to(user: int, *places: Path) -> None:
                 os.lchown(os.path.join(here, name), user, user)
 
 
+def make_vault(home: Path, source: Path) -> None:
+    """Make a vault of a directory, with a fork."""
+    with Avfs(home, identity=ADA) as avfs, avfs.create_vault("v", source=source) as vault:
+        vault.fork(FORK).close()
+
+
 @contextmanager
 def live_tree(root: Path, source: Path, *options: str, user: int | None = None) -> Iterator[LiveTree]:
     """Make a vault of a directory, fork it and mount the fork.
@@ -104,13 +129,12 @@ def live_tree(root: Path, source: Path, *options: str, user: int | None = None) 
     Args:
         root: A scratch directory outside of pytest's own (`mount_dir`).
         source: What the vault begins with.
-        *options: Options of `tests.support.live_server`.
+        *options: Options of `tests.support.live_server`; with `supervised`, of `tests.support.supervised_server`.
         user: Who serves and mounts; None for this process's user.
     """
     home, path = root / "home", root / "tree"
     path.mkdir()
-    with Avfs(home, identity=ADA) as avfs, avfs.create_vault("v", source=source) as vault:
-        vault.fork(FORK).close()
+    make_vault(home, source)
     if user is not None:
         root.chmod(0o755)
         give_to(user, home, path)
@@ -124,8 +148,9 @@ def mounted(git_dir: Path, home: Path, path: Path, *options: str, user: int | No
     """Mount a fork that is there."""
     if user is not None:
         options = (*options, f"user={user}")
+    module = "tests.support.supervised_server" if "supervised" in options else "tests.support.live_server"
     server = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.live_server", git_dir, FORK, path, *options],
+        [sys.executable, "-m", module, git_dir, FORK, path, *options],
         cwd=PROJECT,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/nonexistent"},
         stdin=subprocess.DEVNULL,
@@ -165,3 +190,41 @@ def describe(directory: Path) -> dict[bytes, tuple[object, ...]]:
                 about = (os.readlink(place),)
             found[os.path.relpath(place, base)] = (stat.filemode(status.st_mode), *about)
     return found
+
+
+def listed(directory: Path) -> list[list[str]]:
+    """Describe everything in a directory as text."""
+    return [[name.decode("latin-1"), *map(_text, about)] for name, about in sorted(describe(directory).items())]
+
+
+def _text(value: object) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+
+
+def seen_inside(live: ShownTree) -> list[list[str]]:
+    """Describe the tree as who mounted it sees it."""
+    if live.user is None:
+        return listed(live.path)
+    found: list[list[str]] = json.loads(live.python(_DESCRIBE))
+    return found
+
+
+_DESCRIBE = """
+found = []
+base = os.fsencode(tree)
+for here, dirs, files in os.walk(base):
+    for name in [*dirs, *files]:
+        place = os.path.join(here, name)
+        status = os.lstat(place)
+        about = []
+        if stat.S_ISREG(status.st_mode):
+            fd = os.open(place, os.O_RDONLY)
+            data = b''
+            while piece := os.read(fd, 1 << 20):
+                data += piece
+            about = [str(status.st_nlink), str(status.st_size), data.decode('latin-1')]
+        elif stat.S_ISLNK(status.st_mode):
+            about = [os.readlink(place).decode('latin-1')]
+        found.append([os.path.relpath(place, base), stat.filemode(status.st_mode), *about])
+print(json.dumps([[name.decode('latin-1'), *rest] for name, *rest in sorted(found)]))
+"""

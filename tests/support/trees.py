@@ -61,7 +61,8 @@ class DirectoryLower(LowerTree):
 
     def size_of(self, entry: LowerEntry) -> int:
         """Tell the size of a file."""
-        assert isinstance(entry, DirectoryEntry)
+        if not isinstance(entry, DirectoryEntry):
+            return super().size_of(entry)
         return 0 if entry.is_dir else os.lstat(entry.path).st_size
 
     def read(self, entry: LowerEntry) -> bytes:

@@ -99,5 +99,29 @@ class EnvelopeOutput:
             return
         document, self._document = self._document, None
         pretty = 2 if sys.stdout is not None and sys.stdout.isatty() else None
-        text = json.dumps(document, ensure_ascii=False, indent=pretty, separators=None if pretty else (",", ":"))
+        try:
+            text = json.dumps(document, ensure_ascii=False, indent=pretty, separators=None if pretty else (",", ":"))
+        except RecursionError:  # a tree of a thousand levels
+            text = "".join(_pieces(document))
         write_all(sys.stdout, text.encode("utf-8") + b"\n")
+
+
+def _pieces(document: object) -> Iterator[str]:
+    """Spell a document of any depth, on one line."""
+    pending: list[tuple[object, bool]] = [(document, False)]
+    while pending:
+        item, is_text = pending.pop()
+        if is_text:
+            yield str(item)
+        elif isinstance(item, dict):
+            pending.append(("}", True))
+            for number, (name, value) in reversed(list(enumerate(item.items()))):
+                pending += [(value, False), (("," if number else "") + json.dumps(name, ensure_ascii=False) + ":", True)]
+            pending.append(("{", True))
+        elif isinstance(item, list):
+            pending.append(("]", True))
+            for number, value in reversed(list(enumerate(item))):
+                pending += [(value, False), ("," if number else "", True)]
+            pending.append(("[", True))
+        else:
+            yield json.dumps(item, ensure_ascii=False)

@@ -28,7 +28,7 @@ def test_layouts_have_the_sizes_of_the_kernel() -> None:
         "SETATTR_IN": 88, "MKNOD_IN": 16, "MKDIR_IN": 8, "RENAME_IN": 8, "RENAME2_IN": 16, "LINK_IN": 8, "READ_IN": 40,
         "WRITE_IN": 40, "FSYNC_IN": 16, "SETXATTR_IN": 8, "GETXATTR_IN": 8, "CREATE_IN": 16, "FALLOCATE_IN": 32, "LSEEK_IN": 24,
         "COPY_FILE_RANGE_IN": 56, "ENTRY_OUT": 128, "ATTR_OUT": 104, "DIRENT": 24, "OPEN_OUT": 16, "WRITE_OUT": 8,
-        "STATFS_OUT": 80, "GETXATTR_OUT": 8, "LSEEK_OUT": 8, "INVAL_INODE_OUT": 24, "INVAL_ENTRY_OUT": 16,
+        "STATFS_OUT": 80, "ACCESS_IN": 8, "GETXATTR_OUT": 8, "LSEEK_OUT": 8, "INVAL_INODE_OUT": 24, "INVAL_ENTRY_OUT": 16,
     }  # fmt: skip
 
 

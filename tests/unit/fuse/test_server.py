@@ -14,7 +14,7 @@ import pytest
 
 from avfs_git.errors import MountError
 from avfs_git.fuse import protocol as p
-from avfs_git.fuse.channel import Channel
+from avfs_git.fuse.channel import Channel, Request
 from avfs_git.fuse.server import TreeServer
 from avfs_git.vfs.merged import MergedTree
 from tests.unit.fuse.conftest import OFFERED, Ends, Kernel
@@ -209,6 +209,29 @@ def test_writing_takes_set_uid_away_from_a_file_if_the_kernel_says_so(kernel: Ke
     assert p.ATTR_OUT.unpack(kernel.ask(p.GETATTR, ino, bytes(16)))[11] == stat.S_IFREG | 0o755
 
 
+@pytest.mark.parametrize(
+    ("mode", "mask", "number"), [(0o644, os.X_OK, errno.EACCES), (0o610, os.X_OK, 0), (0, os.R_OK | os.W_OK, 0)]
+)
+def test_root_may_do_all_but_run_what_is_not_executable(kernel: Kernel, mode: int, mask: int, number: int) -> None:
+    """That is what access(2) tells root of a file; a directory may always be entered."""
+    ino = _make(kernel, b"new", stat.S_IFREG | mode)
+    body = p.ACCESS_IN.pack(mask)
+
+    assert (kernel.fail(p.ACCESS, ino, body) if number else len(kernel.ask(p.ACCESS, ino, body))) == number
+    assert kernel.ask(p.ACCESS, ROOT, p.ACCESS_IN.pack(os.X_OK)) == b""
+
+
+def test_a_file_without_attributes_says_so(kernel: Kernel) -> None:
+    """What the kernel asks before the first write to a file, also of one that got an attribute since."""
+    ino = _make(kernel, b"new")
+    body = p.GETXATTR_IN.pack(0, 0) + b"security.capability\0"
+
+    assert kernel.fail(p.GETXATTR, ino, body) == errno.ENODATA
+    kernel.ask(p.SETXATTR, ino, p.SETXATTR_IN.pack(1, 0) + b"user.a\0x")
+    assert kernel.fail(p.GETXATTR, ino, body) == errno.ENODATA
+    assert kernel.ask(p.GETXATTR, ino, p.GETXATTR_IN.pack(9, 0) + b"user.a\0") == b"x"
+
+
 def test_attributes_of_programs_are_asked_for_by_size_first(kernel: Kernel) -> None:
     """A buffer of no size gives the size, one that is too small ERANGE."""
     ino = _make(kernel, b"a")
@@ -291,6 +314,24 @@ def test_what_changed_is_reported(ends: Ends, tmp_path: Path) -> None:
     tree.close()
 
     assert changed == {b"a", b"b"}
+
+
+def test_requests_far_apart_and_close_together_are_received_alike(ends: Ends) -> None:
+    """Whether the receiver looked for them, slept shortly or long, or was never made to wait."""
+    kernel, channel = ends
+    request = Request()
+    for pause_s in (0.01, 0, 0.0001, 0, 0.00003, 0.01, 0, 0):
+        sender = threading.Timer(pause_s, kernel.send, (p.GETATTR, ROOT))
+        sender.start()
+        assert channel.receive(request)
+        assert (request.operation, request.ino) == (p.GETATTR, ROOT)
+        sender.join()
+    for _ in range(200):  # a burst
+        unique = kernel.send(p.GETATTR, ROOT)
+        assert channel.receive(request)
+        assert request.unique == unique
+    kernel.hang_up()
+    assert not channel.receive(request)
 
 
 # --- telling the kernel ------------------------------------------------------------------------------------------

@@ -431,3 +431,60 @@ def test_a_tree_keeps_few_descriptors(layers: Layers, fill: Fill, monkeypatch: p
     for number in range(100):
         assert tree.read(tree.resolve(_path(f"dir{number}/file")), 10, 0) == b"x"
     assert len(os.listdir("/proc/self/fd")) <= before + 10
+
+
+# --- the `.git` of a live tree ---------------------------------------------------------------------------
+
+
+def test_the_git_file_is_there_for_programs_only(fill: Fill) -> None:
+    """A server finds, lists and reads it; whoever goes by path, or lists the workspace, does not see it."""
+    tree = fill({"file": b"x"})
+    asked: list[int] = []
+    node = tree.show_git_file(b"gitdir: somewhere\n", 5_000_000_007, lambda: asked.append(1))
+    assert tree.find(tree.root, b".git") is node
+    assert (b".git", stat.S_IFREG) in tree.readdir_shown(tree.root)
+    attr = tree.getattr(node)
+    assert (attr.mode, attr.size, attr.mtime_ns) == (stat.S_IFREG | 0o644, 18, 5_000_000_007)
+    assert tree.read_now(node, 100, 0) is None
+    assert (tree.read(node, 100, 0), tree.read(node, 4, 8), len(asked)) == (b"gitdir: somewhere\n", b"some", 2)
+    tree.pin(node)
+    tree.unpin(node)
+    assert tree.node_at(node.ino) is node
+    with pytest.raises(FileNotFoundError):
+        tree.resolve(_path(".git"))
+    assert [name for name, _ in tree.readdir(tree.root)] == [b"file"]
+    assert [listed.name for listed in tree.list_attrs(tree.root)] == [b"file"]
+    tree.relist()
+    assert tree.find(tree.root, b".git") is node
+
+
+def test_the_git_file_cannot_be_changed(fill: Fill) -> None:
+    """Whatever would change, remove, replace or move it fails with EPERM, and nothing of it gets into the upper layer."""
+    tree = fill({"file": b"x"})
+    node = tree.show_git_file(b"gitdir: somewhere\n", 0)
+    file = tree.resolve(_path("file"))
+    root = tree.root
+    for change in (
+        lambda: tree.write(node, b"x", 0),
+        lambda: tree.truncate(node, 0),
+        lambda: tree.chmod(node, 0o600),
+        lambda: tree.chown(node, 1, 1),
+        lambda: tree.utimens(node, atime_ns=1, mtime_ns=1),
+        lambda: tree.set_xattr(node, b"user.a", b"b"),
+        lambda: tree.remove_xattr(node, b"user.a"),
+        lambda: tree.open_file(node, os.O_RDWR),
+        lambda: tree.unlink(root, b".git"),
+        lambda: tree.rmdir(root, b".git"),
+        lambda: tree.rename(root, b".git", root, b"other"),
+        lambda: tree.rename(root, b"file", root, b".git"),
+        lambda: tree.rename(root, b"file", root, b".git", flags=RENAME_EXCHANGE),
+        lambda: tree.link(node, root, b"other"),
+        lambda: tree.link(file, root, b".git"),
+        lambda: tree.create(root, b".git"),
+        lambda: tree.mkdir(root, b".git"),
+    ):
+        with pytest.raises(OSError, match=r"permitted|No data") as caught:
+            change()
+        assert caught.value.errno in (errno.EPERM, errno.ENODATA), change
+    assert tree.find(root, b".git") is node
+    assert ".git" not in os.listdir(tree.upper.directory)

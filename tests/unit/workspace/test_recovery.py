@@ -10,7 +10,7 @@ import pytest
 
 from avfs_git import Avfs, Vault
 from avfs_git.model import Status
-from avfs_git.workspace.oplog import OpRecord
+from avfs_git.workspace.oplog import SINCE, OpRecord
 
 pytestmark = pytest.mark.needs("user-xattrs", "whiteout")
 
@@ -117,6 +117,35 @@ def _later(vault: Vault) -> OpRecord:
     assert record is not None
     record.created_at_ns = 2**62
     return record
+
+
+def test_what_stood_there_before_a_restore_does_not_come_back(cut: Cut) -> None:
+    """A file that a restore replaced is replaced again, though what stood there is newer than the state that was restored."""
+    with Avfs(cut.home) as avfs:
+        vault = avfs.open_vault("v")
+        work = vault.workspace("work")
+        work.write("base", b"later\n")
+        work.checkpoint("later")
+        before = work.stat("base").mtime_ns
+        restored = work.restore("saved").checkpoint
+        work.write("unrelated", b"1")
+        work.checkpoint("after the restore")
+        record = next(found for found in vault._core.oplog.read_fork("work") if found.kind == "restore")
+        assert restored is not None
+        assert record.after == restored.id
+        assert before < record.more[SINCE] + 1_000_000_000
+        # The file of before cannot be given its time of change again, so the log's is moved on.
+        last = vault._core.oplog.find_last_state("work")
+        assert last is not None
+        last.more = {SINCE: 2**62}
+        vault._core.oplog.append(last)
+    (cut.upper / "base").write_bytes(b"later\n")
+    os.utime(cut.upper / "base", ns=(before, before))
+    with cut.restart() as vault:
+        work = vault.workspace("work")
+
+        assert work.read("base") == b"changed\n"
+        assert work.status().changed_files == ()
 
 
 def test_what_is_newer_stays(cut: Cut) -> None:

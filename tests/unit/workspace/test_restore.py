@@ -70,6 +70,49 @@ def test_restored_files_get_new_times_and_others_keep_theirs(work: Workspace) ->
         assert other.stat("changed").mtime_ns == OLD_NS
 
 
+def test_a_restored_state_is_recorded_with_the_times_of_its_target(work: Workspace) -> None:
+    """A fork of it has the times that its files had to each other; in the workspace, what was put back is new."""
+    work.write(".gitignore", b"*.o\n")
+    for name, mtime_ns in (("x.c", OLD_NS), ("x.o", OLD_NS + 10), ("gone", OLD_NS)):
+        work.write(name, b"1")
+        work.touch(name, mtime_ns=mtime_ns)
+    target = work.checkpoint("c1").checkpoint
+    for name in ("x.c", "x.o", "added"):
+        work.write(name, b"2")
+    work.remove("gone")
+    work.checkpoint("c2")
+    restored = work.restore("c1")
+    assert target is not None
+    assert restored.checkpoint is not None
+    assert restored.checkpoint.tree == target.tree
+    assert [change.path for change in restored.changed_files] == [b"added", b"gone", b"x.c"]
+    assert [change.path for change in restored.sidecar_changed] == [b"x.o"]
+    assert not work.exists("added")
+    assert min(work.stat(name).mtime_ns for name in ("x.c", "x.o", "gone")) > OLD_NS + 10
+    for again in (False, True):
+        with work.vault.fork(f"other{again}", source=work.fork) as other:
+            assert [other.stat(name).mtime_ns - OLD_NS for name in ("x.c", "x.o", "gone")] == [0, 10, 0]
+        assert work.status().clean
+        assert work.checkpoint().outcome == "unchanged"
+    with work.vault.workspace(work.fork) as anew:
+        anew.write("x.c", b"3")
+        saved = anew.checkpoint()
+        assert [change.path for change in saved.changed_files] == [b"x.c"]
+        assert anew.stat("x.c").mtime_ns > OLD_NS
+
+
+def test_paths_that_come_back_alone_are_recorded_as_new(work: Workspace) -> None:
+    """What was built of the files before is older than those that were put back, in a fork as well."""
+    for name in ("x.c", "y.c"):
+        work.write(name, b"1")
+        work.touch(name, mtime_ns=OLD_NS)
+    work.checkpoint("c1")
+    work.write("x.c", b"2")
+    work.restore("c1", paths=["x.c"])
+    with work.vault.fork("other", source=work.fork) as other:
+        assert other.stat("x.c").mtime_ns == work.stat("x.c").mtime_ns > OLD_NS
+
+
 def test_uncommitted_work_is_saved_first(work: Workspace) -> None:
     """Whatever a restore replaces can be had again."""
     work.write("a", b"1")

@@ -70,6 +70,14 @@ def rm(text: TextOutput, result: Removed) -> None:
     """Say what is gone."""
     for item in result["removed"]:
         text.line("Removed ", (quote_path(item["path"]), "bold"))
+    if (ended := result.get("ended")) is not None:
+        text.line("Unmounted ", quote_path(bytes(ended.directory)))
+        if ended.deleted:
+            text.line("Deleted fork ", (ended.fork, "bold"))
+            text.hint(f"Bring it back with `avfs --vault {ended.vault} undo`.")
+        else:
+            text.line("Kept fork ", (ended.fork, "bold"), ": it was not pushed")
+            text.hint(f"Mount it again with `avfs --vault {ended.vault} mount {ended.fork} DIR`.")
 
 
 def cp(text: TextOutput, result: Transfers) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from typing import TYPE_CHECKING
 
 from avfs_git.cli.output.quoting import quote_path
 
 if TYPE_CHECKING:
     from avfs_git.cli.output.text import TextOutput
-    from avfs_git.cli.results import ConfigResult, ForkList, ForkResult, VaultList
+    from avfs_git.cli.results import ConfigResult, DirectoryFork, ForkList, ForkResult, VaultList
     from avfs_git.model import DoctorReport, ForkInfo, VaultInfo
 
 
@@ -62,6 +64,15 @@ def vault_config(text: TextOutput, result: ConfigResult) -> None:
 def vault_fork(text: TextOutput, result: ForkResult) -> None:
     """Say which fork was made."""
     fork_create(text, result)
+
+
+def fork_dir(text: TextOutput, result: DirectoryFork) -> None:
+    """Say where the fork is, and what to do with it."""
+    session = result["session"]
+    place = shlex.quote(os.fspath(session.directory))
+    text.line("Forked ", (result["fork"], "bold"), " at ", quote_path(os.fsencode(session.directory)))
+    push = f"; hand it over with `git push {result['pushes_to']} {result['fork']}` there" if result["pushes_to"] else ""
+    text.hint(f"Work there with `cd {place}`{push}; end it with `avfs rm {place}`.")
 
 
 def fork_create(text: TextOutput, result: ForkResult) -> None:

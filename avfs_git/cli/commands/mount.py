@@ -1,0 +1,123 @@
+"""`avfs mount`: show a workspace as a real directory."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from avfs_git.cli.context import State, looks_like_path, parse_target
+from avfs_git.cli.verb import HOST_PATH, verb
+from avfs_git.errors import BadUsage, VaultNotFound
+
+if TYPE_CHECKING:
+    from avfs_git.model import SessionInfo
+    from avfs_git.sdk import Session
+
+
+@verb("mount", view="mounts")
+@click.argument("name", required=False, metavar="[FORK]")
+@click.argument("directory", required=False, type=HOST_PATH, metavar="[DIR]")
+@click.option("-r", "--readonly", is_flag=True, help="Show the head of the fork, for reading only.")
+@click.option("--at", metavar="STATE", help="Show that state, for reading only: a checkpoint's label or id, or a fork.")
+@click.option("-a", "--all", "everything", is_flag=True, help="Show every state of the vault, for reading only.")
+@click.option("-f", "--foreground", is_flag=True, help="Stay until the mount is taken away; Ctrl-C takes it away.")
+@click.option("--allow-other", is_flag=True, help="Let in other users, as far as permissions go.")
+def command(
+    state: State,
+    name: str | None,
+    directory: Path | None,
+    readonly: bool,
+    at: str | None,
+    everything: bool,
+    foreground: bool,
+    allow_other: bool,
+) -> SessionInfo:
+    """Show the workspace of a fork as a real directory
+
+    It returns when programs can use the directory; a process of its own serves it until `avfs stop` or `avfs unmount`. What
+    programs write there is in the workspace at once. DIR is empty or not there yet; without it, the mount is made at
+    mounts/VAULT/FORK in the home. Instead of a fork, a vault may be named, for its default fork.
+
+    With --all, the directory shows forks/NAME, checkpoints/FORK/LABEL and commits/ID of a vault, and what comes and goes
+    there. A fork that is mounted elsewhere is a link to there; any other is its head.
+    """
+    if everything and (readonly or at is not None):
+        raise BadUsage("--all shows every state, for reading only", hint="Leave out `--at` and `--readonly`.")
+    name, directory = _sort_out_vault(state, name, directory) if everything else _sort_out(state, name, directory)
+    leash, hand = os.pipe() if foreground else (None, None)
+    try:
+        if foreground:
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, _interrupt)
+        if everything:
+            with state.open_vault() as vault:
+                session = vault.mount(directory, allow_other=allow_other, leash_fd=leash)
+                return _finish(state, session, foreground=foreground)
+        with state.open_workspace() as workspace:
+            session = workspace.mount(directory, readonly=readonly, at=at, allow_other=allow_other, leash_fd=leash)
+            return _finish(state, session, foreground=foreground)
+    finally:
+        for fd in (leash, hand):
+            if fd is not None:
+                os.close(fd)
+
+
+def _sort_out(state: State, name: str | None, directory: Path | None) -> tuple[str | None, Path | None]:
+    """Tell which of the arguments are there, and let the name choose the fork as `--fork` would, or the vault."""
+    if name is None:
+        return None, directory
+    try:
+        with state.open_vault() as vault:
+            is_fork = vault.has_fork(name)
+    except VaultNotFound:
+        is_fork = False
+    if is_fork:
+        if state.fork_flag is not None and state.fork_flag != name:
+            raise BadUsage("the fork is named twice", hint="Name it once.")
+        state.fork_flag = name
+        return name, directory
+    if directory is None and looks_like_path(name):
+        return None, HOST_PATH(name).expanduser()
+    if state.vault_flag is None and state.fork_flag is None and state.avfs.has_vault(parse_target(name).vault):
+        state.vault_flag = name
+        return None, directory
+    state.fork_flag = name  # so that the failure names it
+    return name, directory
+
+
+def _sort_out_vault(state: State, name: str | None, directory: Path | None) -> tuple[str | None, Path | None]:
+    """Tell which of the arguments are there, and let the name choose the vault as `--vault` would."""
+    if name is None:
+        return None, directory
+    if directory is None and (looks_like_path(name) or not state.avfs.has_vault(name)):
+        return None, HOST_PATH(name).expanduser()
+    if state.vault_flag not in (None, name):
+        raise BadUsage("the vault is named twice", hint="Name it once.")
+    state.vault_flag = name
+    return None, directory
+
+
+def _interrupt(_number: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _finish(state: State, session: Session, *, foreground: bool) -> SessionInfo:
+    info = session.info()
+    if foreground:
+        state.output.result(info)
+        state.output.close()
+        _stay(session)
+    return info
+
+
+def _stay(session: Session) -> NoReturn:
+    """Wait for the end of the mount. If this process is killed, the session ends by its leash."""
+    try:
+        session.wait()
+    except KeyboardInterrupt:
+        session.unmount(lazy=True)
+    raise click.exceptions.Exit(0)

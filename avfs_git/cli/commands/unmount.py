@@ -1,0 +1,103 @@
+"""`avfs unmount`: take a mount away."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from avfs_git.cli.context import State, looks_like_path
+from avfs_git.cli.verb import HOST_PATH, verb
+from avfs_git.errors import BadUsage, InvalidInput, NoVaultChosen, SessionNotFound, VaultNotFound, quote
+
+if TYPE_CHECKING:
+    from avfs_git.model import UnmountResult
+    from avfs_git.sdk import Session, Vault
+
+
+@verb("unmount", view="mounts")
+@click.argument("name", required=False, metavar="[FORK|DIR]")
+@click.option(
+    "-l", "--lazy", is_flag=True, help="Also while programs use it: it is out of sight, and ends with the last of them."
+)
+@click.option("--force", is_flag=True, help="Also while programs use it: what they do there from now on fails.")
+def command(state: State, name: str | None, lazy: bool, force: bool) -> UnmountResult:
+    """Take a mount away, without a checkpoint
+
+    What programs wrote stays in the workspace of the fork. A mount that programs use stays too, unless `--lazy` or
+    `--force` is given. Without an argument, the mount that the current directory is in is meant, else the only one of the
+    vault, else that of the default fork. Nothing happens where nothing is mounted.
+    """
+    check_options(lazy, force)
+    with open_session(state, name) as session:
+        return not_mounted(name) if session is None else session.unmount(lazy=lazy, force=force)
+
+
+def check_options(lazy: bool, force: bool) -> None:
+    """Refuse two options that contradict each other."""
+    if lazy and force:
+        raise BadUsage("--lazy waits for the programs that use the mount, --force does not", hint="Give one of them.")
+
+
+def not_mounted(name: str | None) -> UnmountResult:
+    """Say that there is nothing to take away."""
+    from avfs_git.model import UnmountResult  # noqa: PLC0415 - not needed to show help
+
+    return UnmountResult(None, Path(name).absolute() if name is not None and looks_like_path(name) else None, "not_mounted")
+
+
+@contextmanager
+def open_session(state: State, name: str | None) -> Iterator[Session | None]:
+    """Find the mount that is meant; None if nothing is mounted there.
+
+    Raises:
+        SessionNotFound: If there is no fork and no directory of that name.
+        InvalidInput: If it may be one of several.
+    """
+    with ExitStack() as stack:
+        found = _find(state, stack) if name is None else _find_named(state, stack, name)
+        if found is not None and found.path in (here := Path.cwd(), *here.parents):
+            os.chdir("/")  # this process must not be the one that uses it
+        yield found
+
+
+def _find_named(state: State, stack: ExitStack, name: str) -> Session | None:
+    try:
+        vault = stack.enter_context(state.open_vault())
+    except (NoVaultChosen, VaultNotFound):
+        if state.vault_flag is not None:
+            raise
+    else:
+        if vault.has_fork(name):
+            state.output.amend(fork=name)
+            return _only(vault, name)
+    if looks_like_path(name) or Path(name).is_dir():
+        return state.avfs.session_at(HOST_PATH(name).expanduser())
+    found = [session for session in state.avfs.sessions() if session.fork == name]
+    if len({session.vault for session in found}) != 1:
+        raise SessionNotFound(name)
+    return _only(stack.enter_context(state.avfs.open_vault(found[0].vault)), name)
+
+
+def _find(state: State, stack: ExitStack) -> Session | None:
+    if state.vault_flag is None and state.fork_flag is None and (here := state.avfs.session_at(Path.cwd())) is not None:
+        return here
+    vault, fork = stack.enter_context(state.open_vault_and_fork())
+    if fork is None:
+        forks = {session.fork for session in vault.sessions()}
+        fork = forks.pop() if len(forks) == 1 else vault.workspace().fork
+    state.output.amend(fork=fork)
+    return _only(vault, fork)
+
+
+def _only(vault: Vault, fork: str) -> Session | None:
+    """Choose the mount of a fork: that of its workspace, or the only one of a commit."""
+    found = [session for session in vault.sessions() if session.fork == fork]
+    if len(found) > 1 and all(session.readonly for session in found):
+        places = " or ".join(f"`{session.directory}`" for session in found[:3])
+        raise InvalidInput(f"{quote(fork)} is mounted more than once", hint=f"Say which: {places}.")
+    return vault.find_session(fork)

@@ -1,0 +1,88 @@
+"""What results about mounts look like to people."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import TYPE_CHECKING
+
+from avfs_git.cli.output.quoting import quote_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from avfs_git.cli.output.text import TextOutput
+    from avfs_git.cli.results import SessionList
+    from avfs_git.model import SessionInfo, UnmountResult
+
+
+def _show(directory: Path) -> str:
+    return quote_path(os.fsencode(directory))
+
+
+def _fork(session: SessionInfo) -> str:
+    return f"all of {session.vault}" if session.fork == "*" else session.fork
+
+
+def _mode(text: TextOutput, session: SessionInfo, joint: str = "") -> str:
+    if session.at is not None:
+        return f"read-only {joint}{text.id(session.at)}"
+    return "read-only" if session.readonly else "read-write"
+
+
+def mount(text: TextOutput, session: SessionInfo) -> None:
+    """Say where the tree is, and what to do with it."""
+    what = f", {_mode(text, session, 'at ')}" if session.readonly else ""
+    text.line("Mounted ", (_fork(session), "bold"), " at ", _show(session.directory), what)
+    place = shlex.quote(os.fspath(session.directory))
+    end = "avfs unmount" if session.readonly else "avfs stop"
+    text.hint(f"Work there with `cd {place}`; end it with `{end} {place}`.")
+
+
+def sessions(text: TextOutput, result: SessionList) -> None:
+    """List mounts."""
+    found = result["sessions"]
+    if not found:
+        text.hint("Nothing is mounted. Mount a fork with `avfs mount FORK DIR`.")
+        return
+    rows = (
+        (
+            _fork(session),
+            session.vault,
+            _show(session.directory),
+            _mode(text, session),
+            session.state.value,
+            str(session.pid),
+            text.time(session.started_at_ns),
+        )
+        for session in found
+    )
+    text.table(("Fork", "Vault", "Directory", "Mode", "State", "Process", "Since"), rows, right=("Process",))
+
+
+def unmount(text: TextOutput, result: UnmountResult) -> None:
+    """Say what became of the mount, and of those who used it."""
+    if result.checkpoint is not None and result.checkpoint.checkpoint is not None:
+        saved = "Saved " if result.checkpoint.outcome == "created" else "Nothing to save since "
+        text.line(saved, (text.id(result.checkpoint.checkpoint.id), "bold"))
+    session = result.session
+    if session is None:
+        text.line("Nothing is mounted", f" at {_show(result.directory)}" if result.directory is not None else "")
+        return
+    where = _show(session.directory)
+    if result.outcome == "detached":
+        text.line("Detached ", (_fork(session), "bold"), f" from {where}: in use until {_list(result)} ends")
+        text.hint("See it with `avfs sessions`.")
+    elif result.outcome == "cut_off":
+        text.line("Took ", (_fork(session), "bold"), f" at {where} from {_list(result)}")
+    else:
+        text.line("Unmounted ", (_fork(session), "bold"), f" from {where}")
+
+
+def stop(text: TextOutput, result: UnmountResult) -> None:
+    """Say what was saved and what became of the mount."""
+    unmount(text, result)
+
+
+def _list(result: UnmountResult) -> str:
+    return ", ".join(result.users) or "a program"

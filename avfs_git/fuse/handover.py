@@ -1,0 +1,436 @@
+"""What one server leaves to the next, in memory that neither of them owns.
+
+Decided here: what of a server's knowledge outlives it, and how that is laid out. The supervisor makes a `Handover`
+before the first server; every server is a fork of the supervisor and has it mapped. Three things are in it:
+
+    nodes       where each node stands that the kernel knows, and how often it was told, in a slot of 64 bytes that its
+                number finds. The next server makes nodes from them when the kernel asks (`vfs.view` says how).
+    a request   the kernel's requests are received into this memory. So the one that was being served when the server
+                died is there, and is served by the next one; those that nobody received wait in the kernel anyway. This
+                asks nothing of the kernel. `FUSE_NOTIFY_RESEND` (Linux 6.9) is not used: it sends again what helpers
+                have under way, too, and under other numbers. What was passed to helpers has slots of its own.
+    an operation of which the request must not be done twice (MKNOD, RENAME, UNLINK, …): that it begins is noted when all
+                checks have passed, right before the first change on disk, and that it is done with its answer. Begun and
+                not done is judged by looking at the disk (`fuse.resume`).
+
+A record is complete before the reply that tells the kernel leaves. It is a few stores, and a kill between two of them
+is possible: the number that makes a slot valid is written last. One process writes at a time, under the tree's lock;
+only the slots of helpers and the supervisor's two words are written by others. Memory that no node needs is given back
+to the system. Nothing survives the machine, which ends the mount, too.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import threading
+from array import array
+from collections.abc import Iterator
+from struct import Struct
+from typing import Final, NamedTuple, Self
+
+from avfs_git.fuse.channel import BUFFER_SIZE, Request
+from avfs_git.fuse.protocol import OPERATION_AT
+from avfs_git.host.ranges import KEEP_SIZE, PUNCH_HOLE, fallocate
+from avfs_git.vfs.inodes import ROOT_INO, Node, Noted, Place
+
+_MAGIC: Final = b"avfshand"
+_VERSION: Final = 1
+_PAGE: Final = 4096
+
+# --- the first page ---
+_HEAD: Final = Struct("=8sIxxxx")
+_GENERATION: Final = slice(16, 24)
+_ENDING: Final = 24
+_SERVING: Final = 25
+_NEXT: Final = Struct("=Q")
+_NEXT_AT: Final = 32
+_FORGETTING: Final = Struct("=QQII")
+"""Number of the request, node, pins that it has afterwards, which entry of the request."""
+_FORGETTING_AT: Final = 64
+_TRIED: Final = Struct("=QI")
+_TRIED_AT: Final = 96
+_MARK: Final = Struct("=QQQQII")
+"""Number of the request, what it needs to be judged by (see `begin`), state, length of the answer."""
+_MARK_AT: Final = 128
+_ANSWER_AT: Final = 256
+_ANSWER_MAX: Final = 1024
+
+# --- requests with helpers ---
+_PARKED_AT: Final = _PAGE
+_PARKED_SIZE: Final = 128
+_PARKED: Final = 64
+
+# --- the request that is being served ---
+_REQUEST_AT: Final = 16 * _PAGE
+_OPERATION_AT: Final = OPERATION_AT
+"""Where a request says what it is; 0 when it is answered."""
+
+# --- long names ---
+_BLOCKS_AT: Final = 2 << 20
+_BLOCK: Final = 256
+_BLOCK_HEAD: Final = Struct("=I")
+_BLOCKS: Final = 1 << 20
+
+# --- nodes ---
+_NODES_AT: Final = _BLOCKS_AT + _BLOCK * _BLOCKS
+_SLOT: Final = Struct("=QIBBH40sQ")
+"""The directory's number, pins, place, type bits >> 12, length of the name, the name, and last the number itself."""
+_SLOT_SIZE: Final = _SLOT.size
+_PINS: Final = Struct("=I")
+_PINS_AT: Final = 8
+_INO: Final = Struct("=Q")
+_INO_AT: Final = 56
+_KEYS: Final = Struct("=Q4xB43xQ")
+_SHORT: Final = 40
+_CAPACITY: Final = 1 << 25
+_NO_SLOT: Final = bytes(_SLOT_SIZE)
+_NO_PAGE: Final = bytes(_PAGE)
+_SIZE: Final = _NODES_AT + _CAPACITY * _SLOT_SIZE
+"""An address range; what takes memory are the pages that are written."""
+
+_RESERVED: Final = 4096
+"""How many numbers are taken at once: so many are passed over after a death."""
+_SWEPT: Final = 2 * _RESERVED * _SLOT_SIZE // _PAGE
+"""How many pages are looked at meanwhile: more than are filled."""
+_HARD_LINK: Final = 0x80
+
+NOT_BEGUN, BEGUN, DONE = 0, 1, 2
+
+
+class Mark(NamedTuple):
+    """What is known of an operation."""
+
+    state: int
+    ino: int
+    over: int
+    on_disk: int
+    answer: bytes
+
+
+class Handover:
+    """Memory that is shared by a supervisor and its servers, one after the other; a `vfs.inodes.Ledger`."""
+
+    def __init__(self, fd: int) -> None:
+        """Map the memory behind a descriptor, which belongs to this object from now on."""
+        self._fd = fd
+        self._map = mmap.mmap(fd, _SIZE)
+        self._reserved = 0
+        self._hand = 0
+        self._long: dict[int, list[int]] = {}
+        self._free_blocks: list[int] = []
+        self._next_block = 0
+        self._armed = 0
+        self._parking = threading.Lock()
+
+    @classmethod
+    def make(cls) -> Self:
+        """Make it for a mount that nobody has served yet."""
+        fd = os.memfd_create("avfs-handover", os.MFD_CLOEXEC)
+        os.ftruncate(fd, _SIZE)
+        made = cls(fd)
+        _HEAD.pack_into(made._map, 0, _MAGIC, _VERSION)
+        made._reserve(ROOT_INO)
+        return made
+
+    @classmethod
+    def adopt(cls, fd: int) -> Self | None:
+        """Take over what another program of this process left (see `supervise`); None if it cannot be understood."""
+        if os.fstat(fd).st_size != _SIZE or os.pread(fd, _HEAD.size, 0) != _HEAD.pack(_MAGIC, _VERSION):
+            return None
+        os.set_inheritable(fd, False)
+        return cls(fd)
+
+    def fileno(self) -> int:
+        """Give the descriptor, to pass it to another program."""
+        return self._fd
+
+    # --- for the supervisor ----------------------------------------------------------------------------------
+
+    @property
+    def generation(self) -> int:
+        """How many servers there were before this one."""
+        return int.from_bytes(self._map[_GENERATION], "little")
+
+    @generation.setter
+    def generation(self, value: int) -> None:
+        self._map[_GENERATION] = value.to_bytes(8, "little")
+
+    @property
+    def ending(self) -> bool:
+        """Whether somebody asked for the end of the session."""
+        return bool(self._map[_ENDING])
+
+    @ending.setter
+    def ending(self, value: bool) -> None:
+        self._map[_ENDING] = value
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether the present server got so far as to answer what the one before left."""
+        return bool(self._map[_SERVING])
+
+    @is_serving.setter
+    def is_serving(self, value: bool) -> None:
+        self._map[_SERVING] = value
+
+    # --- nodes -----------------------------------------------------------------------------------------------
+
+    def keep(self, node: Node, place: Place = Place.NAMED, text: bytes | None = None) -> None:
+        """Note a node with its pins and its place, instead of what was noted of it."""
+        parent, ino = node.parent, node.ino
+        above = 0
+        if place is Place.NAMED and parent is not None:
+            above = parent.ino
+            if not parent.pins and above != ROOT_INO and not self._has(above):
+                self._keep_above(parent)
+        name = node.name if text is None else text
+        if ino >= self._reserved:
+            self._reserve(ino)
+        if ino in self._long:
+            self._free_blocks += self._long.pop(ino)
+        length = len(name)
+        if length > _SHORT:
+            name = self._put_long(ino, name)
+        flags = place | _HARD_LINK if node.disk_key is not None else place
+        at = _NODES_AT + ino % _CAPACITY * _SLOT_SIZE
+        _SLOT.pack_into(self._map, at, above, node.pins, flags, node.kind >> 12, length, name, ino)
+
+    def _keep_above(self, node: Node) -> None:
+        """Note directories that nobody was told of, because something in them is known."""
+        missing = []
+        here: Node | None = node
+        while here is not None and here.parent is not None and not self._has(here.ino):
+            missing.append(here)
+            here = here.parent
+        for child in reversed(missing):
+            self.keep(child)
+
+    def count(self, node: Node) -> None:
+        """Note the pins of a node that is noted."""
+        _PINS.pack_into(self._map, _NODES_AT + node.ino % _CAPACITY * _SLOT_SIZE + _PINS_AT, node.pins)
+
+    def drop(self, ino: int) -> None:
+        """Forget a node."""
+        at = _NODES_AT + ino % _CAPACITY * _SLOT_SIZE
+        self._map[at + _INO_AT : at + _SLOT_SIZE] = _NO_SLOT[_INO_AT:]  # first: the rest means nothing without it
+        self._map[at : at + _SLOT_SIZE] = _NO_SLOT
+        if ino in self._long:
+            self._free_blocks += self._long.pop(ino)
+
+    def _has(self, ino: int) -> bool:
+        return bool(_INO.unpack_from(self._map, _NODES_AT + ino % _CAPACITY * _SLOT_SIZE + _INO_AT)[0] == ino)
+
+    def read(self, ino: int) -> Noted | None:
+        """Read what is noted of a number."""
+        at = _NODES_AT + ino % _CAPACITY * _SLOT_SIZE
+        above, pins, flags, kind, length, name, number = _SLOT.unpack_from(self._map, at)
+        if number != ino or not ino:
+            return None
+        text = name[:length] if length <= _SHORT else self._get_long(name, length)
+        return Noted(above, text, pins, kind << 12, Place(flags & ~_HARD_LINK))
+
+    def load(self) -> tuple[dict[int, array[int]], list[int]]:
+        """List all numbers with a name by their directories, and those of files that may have several."""
+        (self._reserved,) = _NEXT.unpack_from(self._map, _NEXT_AT)  # a server before this one may have taken more
+        below: dict[int, array[int]] = {}
+        several: list[int] = []
+        chains: list[int] = []
+        for start, end in self._extents(_NODES_AT, _SIZE):
+            for above, flags, ino in _KEYS.iter_unpack(self._map[start:end]):
+                if not ino:
+                    continue
+                if flags & ~_HARD_LINK == Place.NAMED:
+                    try:
+                        below[above].append(ino)
+                    except KeyError:
+                        below[above] = array("Q", (ino,))
+                if flags & _HARD_LINK:
+                    several.append(ino)
+                chains.append(ino)
+        self._find_blocks(chains)
+        return below, several
+
+    def _extents(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        while start < end:
+            try:
+                start = os.lseek(self._fd, start, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                return
+            stop = min(os.lseek(self._fd, start, os.SEEK_HOLE), end)
+            while start < stop:  # in pieces, so that a large table is not copied whole
+                piece = min(stop, start + (1 << 20))
+                yield start, piece
+                start = piece
+
+    def is_free(self, ino: int) -> bool:
+        """Whether a number can be given to a node; all can be until the slots are used a second time."""
+        return ino < _CAPACITY or not _INO.unpack_from(self._map, _NODES_AT + ino % _CAPACITY * _SLOT_SIZE + _INO_AT)[0]
+
+    @property
+    def next_number(self) -> int:
+        """The first number that no server has given to a node."""
+        return self._reserved
+
+    def _reserve(self, ino: int) -> None:
+        """Take numbers up to one, and give memory back that no node needs any more."""
+        self._reserved = ino + _RESERVED - ino % _RESERVED
+        _NEXT.pack_into(self._map, _NEXT_AT, self._reserved)
+        at = self._hand or _NODES_AT
+        for _ in range(_SWEPT):
+            try:
+                at = os.lseek(self._fd, at, os.SEEK_DATA)
+            except OSError:
+                at = 0
+                break
+            at -= at % _PAGE
+            if self._map[at : at + _PAGE] == _NO_PAGE:
+                try:
+                    fallocate(self._fd, PUNCH_HOLE | KEEP_SIZE, at, _PAGE)
+                except OSError:
+                    pass  # a page more is used
+            at += _PAGE
+        self._hand = at
+
+    # --- long names ------------------------------------------------------------------------------------------
+
+    def _put_long(self, ino: int, name: bytes) -> bytes:
+        """Keep what does not fit into a slot; gives what stands there instead."""
+        pieces = [name[at : at + _BLOCK - 4] for at in range(0, len(name), _BLOCK - 4)]
+        chain = [self._take_block() for _ in pieces]
+        for number, piece, after in zip(chain, pieces, [*chain[1:], 0], strict=True):
+            at = _BLOCKS_AT + number * _BLOCK
+            _BLOCK_HEAD.pack_into(self._map, at, after)
+            self._map[at + 4 : at + 4 + len(piece)] = piece
+        self._long[ino] = chain
+        return _BLOCK_HEAD.pack(chain[0])
+
+    def _take_block(self) -> int:
+        if self._free_blocks:
+            return self._free_blocks.pop()
+        self._next_block += 1
+        if self._next_block >= _BLOCKS:
+            raise OSError(errno.ENOSPC, "too many long names are in use")
+        return self._next_block
+
+    def _chain(self, first: int, length: int) -> list[int]:
+        chain = []
+        while length > 0 and 0 < first < _BLOCKS:
+            chain.append(first)
+            (first,) = _BLOCK_HEAD.unpack_from(self._map, _BLOCKS_AT + first * _BLOCK)
+            length -= _BLOCK - 4
+        return chain
+
+    def _get_long(self, head: bytes, length: int) -> bytes:
+        starts = [_BLOCKS_AT + number * _BLOCK + 4 for number in self._chain(_BLOCK_HEAD.unpack_from(head)[0], length)]
+        return b"".join(self._map[at : at + _BLOCK - 4] for at in starts)[:length]
+
+    def _find_blocks(self, numbers: list[int]) -> None:
+        """Find which blocks are in use, after another server took them."""
+        self._long = {}
+        for ino in numbers:
+            at = _NODES_AT + ino % _CAPACITY * _SLOT_SIZE
+            _, _, _, _, length, head, _ = _SLOT.unpack_from(self._map, at)
+            if length > _SHORT:
+                self._long[ino] = self._chain(_BLOCK_HEAD.unpack_from(head)[0], length)
+        used = {block for chain in self._long.values() for block in chain}
+        self._next_block = max(used, default=0)
+        self._free_blocks = [block for block in range(1, self._next_block) if block not in used]
+
+    # --- the request that is being served --------------------------------------------------------------------
+
+    def request(self) -> Request:
+        """Make the request that the serving thread receives into."""
+        view = memoryview(self._map)[_REQUEST_AT : _REQUEST_AT + BUFFER_SIZE]
+        # A process that is killed while the kernel copies to a page that is not there yet loses the request.
+        for at in range(0, BUFFER_SIZE, _PAGE):
+            view[at] = view[at]
+        return Request(view)
+
+    def mark_answered(self) -> None:
+        """Note that the request in this memory is answered."""
+        self._map[_REQUEST_AT + _OPERATION_AT] = 0
+
+    @property
+    def has_request(self) -> bool:
+        """Whether the last server died with a request that it had received and not answered."""
+        return bool(self._map[_REQUEST_AT + _OPERATION_AT])
+
+    def count_try(self, unique: int) -> int:
+        """Count how often a request was served that the server before did not survive."""
+        number, tries = _TRIED.unpack_from(self._map, _TRIED_AT)
+        tries = int(tries) + 1 if number == unique else 1
+        _TRIED.pack_into(self._map, _TRIED_AT, unique, tries)
+        return tries
+
+    # --- requests with helpers -------------------------------------------------------------------------------
+
+    def park(self, request: Request) -> int | None:
+        """Keep a request that a helper is to answer; gives its slot, or None if there is no room."""
+        if request.end > _PARKED_SIZE:
+            return None
+        with self._parking:
+            for slot in range(_PARKED_AT, _PARKED_AT + _PARKED * _PARKED_SIZE, _PARKED_SIZE):
+                if not self._map[slot + _OPERATION_AT]:
+                    self._map[slot : slot + request.end] = request.view[: request.end]
+                    return slot
+        return None
+
+    def unpark(self, slot: int) -> None:
+        """Note that a helper's request is answered."""
+        self._map[slot + _OPERATION_AT] = 0
+
+    def parked(self) -> list[tuple[int, Request]]:
+        """List the requests that helpers of the last server had, with their slots."""
+        found = []
+        for slot in range(_PARKED_AT, _PARKED_AT + _PARKED * _PARKED_SIZE, _PARKED_SIZE):
+            if self._map[slot + _OPERATION_AT]:
+                request = Request(memoryview(bytearray(self._map[slot : slot + _PARKED_SIZE])))
+                request.read_header()
+                found.append((slot, request))
+        return found
+
+    # --- operations ------------------------------------------------------------------------------------------
+
+    def arm(self, unique: int) -> None:
+        """Say which request the next operation belongs to."""
+        self._armed = unique
+
+    def begin(self, ino: int, over: int, on_disk: int) -> None:
+        """Note that the operation begins now, see `vfs.inodes.Ledger`."""
+        if self._armed:
+            _MARK.pack_into(self._map, _MARK_AT, self._armed, ino, over, on_disk, BEGUN, 0)
+
+    def finish(self, answer: bytes) -> None:
+        """Note that the operation is done, with its answer."""
+        if self._armed:
+            self._map[_ANSWER_AT : _ANSWER_AT + len(answer)] = answer
+            _MARK.pack_into(self._map, _MARK_AT, self._armed, 0, 0, 0, DONE, len(answer))
+            self._armed = 0
+
+    def give_up(self) -> None:
+        """Note that the operation has failed."""
+        if self._armed:
+            _MARK.pack_into(self._map, _MARK_AT, self._armed, 0, 0, 0, NOT_BEGUN, 0)
+            self._armed = 0
+
+    def mark_of(self, unique: int) -> Mark:
+        """Read what is noted of the operation of a request."""
+        number, ino, over, on_disk, state, length = _MARK.unpack_from(self._map, _MARK_AT)
+        if number != unique:
+            return Mark(NOT_BEGUN, 0, 0, 0, b"")
+        return Mark(state, ino, over, on_disk, self._map[_ANSWER_AT : _ANSWER_AT + length])
+
+    # --- forgetting ------------------------------------------------------------------------------------------
+
+    def forgetting(self, unique: int, index: int, ino: int, pins: int) -> None:
+        """Note which entry of a FORGET is next, and what it leaves, so that none is counted twice."""
+        _FORGETTING.pack_into(self._map, _FORGETTING_AT, unique, ino, pins, index)
+
+    def forgotten(self, unique: int) -> tuple[int, int, int] | None:
+        """Read which entry of a FORGET was the last: its index, node and pins; None if it had not begun."""
+        number, ino, pins, index = _FORGETTING.unpack_from(self._map, _FORGETTING_AT)
+        return (index, ino, pins) if number == unique else None

@@ -1,0 +1,367 @@
+"""A live tree through libfuse, for systems whose kernel protocol is not ours, and as a second opinion on those where it is.
+
+Decided here: how the calls of libfuse's high-level interface, which name files by path, become calls of the merged
+tree, which names them by node; what a filesystem is, `vfs` knows. `fuse.libfuse` makes the calls arrive whole. Nothing is
+remembered by the kernel beyond one call, because libfuse shows it hard links as different files: this is right and slow,
+where `fuse.server` is right and fast.
+
+A file that is removed while it is open is renamed by libfuse to a name of its own (`.fuse_hidden` and 16 digits), and
+removed when it is closed. Here that rename removes the name, and keeps the node for calls under the hidden one: so the
+file is in no listing, in no checkpoint and not left behind by a crash, and its link count is right. Such names are
+libfuse's own: a program that gives one to an open file removes it.
+
+libfuse calls from several threads; the tree's lock is held where finding a node and using it must be one step. What is kept
+here is what is open, which ends with the process.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from avfs_git.errors import MountError
+from avfs_git.host.beneath import RENAME_NOREPLACE
+from avfs_git.host.ranges import fallocate
+from avfs_git.paths import TreePath, split
+from avfs_git.vfs.merged import Attr, MergedTree, Node
+from avfs_git.vfs.view import fail
+
+_HIDDEN = re.compile(r"\.fuse_hidden[0-9a-f]{16}")
+_KILL_PRIVILEGES = 1 << 20
+"""FUSE_CAP_HANDLE_KILLPRIV: that the kernel leaves it to us to take set-uid away. It is on unless asked off."""
+
+Times = tuple[int | None, int | None]
+
+
+class PortableOperations:
+    """The merged tree with the interface that libfuse's binding calls; paths are text with a leading slash.
+
+    A handle is the number of a node, which is pinned while it is open. `path` is None where libfuse knows no path: then
+    there is a handle.
+    """
+
+    use_ns = True
+    flag_utime_omit_ok = 1
+    """For libfuse 2: one of two times can be set."""
+
+    def __init__(self, tree: MergedTree, caller: Callable[[], tuple[int, int]], ready: Callable[[], None] | None = None) -> None:
+        """Serve a tree.
+
+        Args:
+            tree: What is served.
+            caller: Tells the user and group that the present call comes from.
+            ready: Called when programs can use the tree.
+        """
+        self.tree = tree
+        self._caller = caller
+        self._ready = ready
+        self._hidden: dict[str, Node] = {}
+        self._own = (os.geteuid(), os.getegid())
+
+    def init_with_config(self, conn: object, _config: object) -> None:
+        """Refuse what libfuse would take on in our name, and say that the tree is ready."""
+        want = getattr(conn, "want", None)
+        if want is not None:
+            conn.want = want & ~_KILL_PRIVILEGES  # type: ignore[attr-defined]
+        if self._ready is not None:
+            self._ready()
+
+    # --- nodes -----------------------------------------------------------------------------------------------
+
+    def _node(self, path: str | None, handle: int | None = None) -> Node:
+        if handle is not None:
+            return self.tree.node_at(handle)
+        if path is None:
+            raise fail(errno.ESTALE)
+        hidden = self._find_hidden(path)
+        if hidden is None and path == "/.git":  # programs see one that is not in the workspace
+            found = self.tree.find(self.tree.root, b".git")
+            if found is None:
+                raise fail(errno.ENOENT)
+            return found
+        return hidden or self.tree.resolve(_tree_path(path), follow_last=False)
+
+    def _find_hidden(self, path: str) -> Node | None:
+        # By the name alone: it is used once, and the directory may have another path meanwhile.
+        return self._hidden.get(path.rpartition("/")[2]) if self._hidden else None
+
+    def _place(self, path: str) -> tuple[Node, bytes]:
+        above, name = split(_tree_path(path))
+        return self.tree.resolve(above), name
+
+    def _owner(self) -> tuple[int, int] | None:
+        caller = self._caller()
+        return None if caller == self._own else caller
+
+    def _open_node(self, node: Node) -> int:
+        self.tree.pin(node)
+        return node.ino
+
+    def _close_node(self, handle: int) -> int:
+        node = self.tree.inodes.find(handle)
+        if node is not None:
+            self.tree.unpin(node)
+        return 0
+
+    # --- attributes ------------------------------------------------------------------------------------------
+
+    def getattr(self, path: str | None, handle: int | None = None) -> dict[str, int]:
+        """Tell the attributes of a file."""
+        with self.tree.guard:
+            return _stat_of(self.tree.getattr(self._node(path, handle)))
+
+    def chmod(self, path: str | None, mode: int, handle: int | None = None) -> int:
+        """Set the permission bits."""
+        with self.tree.guard:
+            self.tree.chmod(self._node(path, handle), stat.S_IMODE(mode))
+        return 0
+
+    def chown(self, path: str | None, uid: int, gid: int, handle: int | None = None) -> int:
+        """Set owner and group; -1 keeps."""
+        with self.tree.guard:
+            self.tree.chown(self._node(path, handle), uid, gid)
+        return 0
+
+    def utimens(self, path: str | None, times: Times, handle: int | None = None) -> int:
+        """Set the times of access and change, in nanoseconds; None keeps."""
+        with self.tree.guard:
+            self.tree.utimens(self._node(path, handle), atime_ns=times[0], mtime_ns=times[1])
+        return 0
+
+    def truncate(self, path: str | None, length: int, handle: int | None = None) -> int:
+        """Set the size of a file."""
+        with self.tree.guard:
+            self.tree.truncate(self._node(path, handle), length)
+        return 0
+
+    def statfs(self, _path: str) -> dict[str, int]:
+        """Tell the sizes of the disk."""
+        found = self.tree.statvfs()
+        return {
+            "f_bsize": found.f_bsize, "f_frsize": found.f_frsize, "f_blocks": found.f_blocks, "f_bfree": found.f_bfree,
+            "f_bavail": found.f_bavail, "f_files": found.f_files, "f_ffree": found.f_ffree, "f_favail": found.f_favail,
+            "f_namemax": min(found.f_namemax, 255),
+        }  # fmt: skip
+
+    def getxattr(self, path: str, name: str, position: int = 0) -> bytes:
+        """Read an extended attribute; only macOS reads one in pieces."""
+        return self.tree.get_xattr(self._node(path), _bytes(name))[position:]
+
+    def listxattr(self, path: str) -> list[str]:
+        """List the names of extended attributes."""
+        return [_text(name) for name in self.tree.read_xattrs(self._node(path))]
+
+    def setxattr(self, path: str, name: str, value: bytes, flags: int, position: int = 0) -> int:
+        """Set an extended attribute."""
+        if position:
+            raise fail(errno.EINVAL)
+        with self.tree.guard:
+            self.tree.set_xattr(self._node(path), _bytes(name), value, flags=flags)
+        return 0
+
+    def removexattr(self, path: str, name: str) -> int:
+        """Remove an extended attribute."""
+        with self.tree.guard:
+            self.tree.remove_xattr(self._node(path), _bytes(name))
+        return 0
+
+    # --- names -----------------------------------------------------------------------------------------------
+
+    def readlink(self, path: str) -> str:
+        """Read a symbolic link."""
+        return _text(self.tree.readlink(self._node(path)))
+
+    def symlink(self, path: str, target: str) -> int:
+        """Make a symbolic link."""
+        with self.tree.guard:
+            self.tree.symlink(*self._place(path), _bytes(target), owner=self._owner())
+        return 0
+
+    def mknod(self, path: str, mode: int, rdev: int) -> int:
+        """Make a file, fifo, socket or device."""
+        with self.tree.guard:
+            self.tree.mknod(*self._place(path), mode, rdev, owner=self._owner())
+        return 0
+
+    def mkdir(self, path: str, mode: int) -> int:
+        """Make a directory."""
+        with self.tree.guard:
+            self.tree.mkdir(*self._place(path), stat.S_IMODE(mode), owner=self._owner())
+        return 0
+
+    def link(self, path: str, source: str) -> int:
+        """Give a file one more name."""
+        with self.tree.guard:
+            self.tree.link(self._node(source), *self._place(path))
+        return 0
+
+    def unlink(self, path: str) -> int:
+        """Remove a name of anything but a directory; a hidden one when its file is closed."""
+        with self.tree.guard:
+            hidden = self._find_hidden(path)
+            if hidden is None:
+                self.tree.unlink(*self._place(path))
+            else:
+                del self._hidden[path.rpartition("/")[2]]
+                self.tree.unpin(hidden)
+        return 0
+
+    def rmdir(self, path: str) -> int:
+        """Remove an empty directory."""
+        with self.tree.guard:
+            self.tree.rmdir(*self._place(path))
+        return 0
+
+    def rename(self, old: str, new: str, flags: int = 0) -> int:
+        """Rename, with the flags of renameat2(2); or hide, see the head of this module."""
+        tree = self.tree
+        with tree.guard:
+            parent, name = self._place(old)
+            hidden = new.rpartition("/")[2]
+            if flags in (0, RENAME_NOREPLACE) and _HIDDEN.fullmatch(hidden) is not None:
+                node = tree.find(parent, name)
+                if node is not None and node.pins and not node.is_dir:
+                    tree.pin(node)
+                    try:
+                        tree.unlink(parent, name)
+                    except BaseException:
+                        tree.unpin(node)
+                        raise
+                    self._hidden[hidden] = node
+                    return 0
+            tree.rename(parent, name, *self._place(new), flags=flags)
+        return 0
+
+    # --- listings --------------------------------------------------------------------------------------------
+
+    def opendir(self, path: str) -> int:
+        """Open a directory."""
+        with self.tree.guard:
+            return self._open_node(self._node(path))
+
+    def readdir(self, _path: str | None, handle: int) -> Iterator[tuple[str, dict[str, int], int]]:
+        """List a directory whole; libfuse keeps the list while the directory is open."""
+        tree = self.tree
+        with tree.guard:
+            node = tree.node_at(handle)
+            above = node.parent or node
+            found = [(".", node.ino, stat.S_IFDIR), ("..", above.ino, stat.S_IFDIR)]
+            for name, kind in tree.readdir_shown(node):
+                child = tree.find(node, name)
+                if child is not None:  # else removed behind our back
+                    found.append((_text(name), child.ino, kind))
+        return ((name, {"st_ino": ino, "st_mode": mode}, 0) for name, ino, mode in found)
+
+    def releasedir(self, _path: str | None, handle: int) -> int:
+        """Close a directory."""
+        return self._close_node(handle)
+
+    def fsyncdir(self, _path: str | None, data_only: int, handle: int) -> int:
+        """Force a directory to disk."""
+        return self.fsync(None, data_only, handle)
+
+    # --- content ---------------------------------------------------------------------------------------------
+
+    def create(self, path: str, mode: int, _flags: int) -> int:
+        """Make a file and open it."""
+        with self.tree.guard:
+            return self._open_node(self.tree.create(*self._place(path), stat.S_IMODE(mode), owner=self._owner()))
+
+    def open(self, path: str, flags: int) -> int:
+        """Open a file; the kernel has looked at its permissions."""
+        with self.tree.guard:
+            node = self._node(path)
+            if flags & os.O_TRUNC:
+                self.tree.truncate(node, 0)
+            return self._open_node(node)
+
+    def release(self, _path: str | None, handle: int) -> int:
+        """Close a file."""
+        return self._close_node(handle)
+
+    def read(self, _path: str | None, size: int, offset: int, handle: int) -> bytes:
+        """Read a piece of a file."""
+        return self.tree.read(self.tree.node_at(handle), size, offset)
+
+    def write(self, _path: str | None, data: bytes, offset: int, handle: int) -> int:
+        """Write a piece of a file."""
+        return self.tree.write(self.tree.node_at(handle), data, offset)
+
+    def fsync(self, _path: str | None, data_only: int, handle: int) -> int:
+        """Force a file to disk."""
+        self.tree.sync(self.tree.node_at(handle), data_only=bool(data_only))
+        return 0
+
+    def lseek(self, _path: str | None, offset: int, whence: int, handle: int) -> int:
+        """Find the next data or hole."""
+        return self.tree.seek(self.tree.node_at(handle), offset, whence)
+
+    def fallocate(self, _path: str | None, mode: int, offset: int, length: int, handle: int) -> int:
+        """Give a file room on the disk, or take it."""
+        node = self.tree.node_at(handle)
+        fd = self.tree.open_file(node, os.O_RDWR)
+        try:
+            fallocate(fd, mode, offset, length)
+        finally:
+            os.close(fd)
+            self.tree.mark_changed(node)
+        return 0
+
+
+def serve(
+    tree: MergedTree,
+    directory: Path,
+    *,
+    source: str,
+    read_only: bool = False,
+    allow_other: bool = False,
+    ready: Callable[[], None] | None = None,
+) -> None:
+    """Mount a tree through libfuse and serve it until it is unmounted.
+
+    libfuse handles SIGHUP, SIGINT and SIGTERM meanwhile: they end the mount.
+
+    Args:
+        tree: What is served.
+        directory: Where it is mounted.
+        source: What the mount table shows as the thing that is mounted.
+        read_only: Refuse every change, before anybody is asked.
+        allow_other: Let in other users than the one who mounts.
+        ready: Called, by a thread of libfuse, when programs can use the tree.
+
+    Raises:
+        MountError: If there is no libfuse that can be used, or it cannot mount there.
+    """
+    try:
+        from avfs_git.fuse import libfuse  # noqa: PLC0415 - it loads a C library that a machine may lack
+    except (OSError, AttributeError) as error:
+        raise MountError(
+            f"libfuse cannot be used here: {error}", hint="Install it, on Debian with `apt install libfuse3-3 fuse3`."
+        ) from error
+    operations = PortableOperations(tree, libfuse.caller, ready)
+    libfuse.run(operations, directory, source=source, read_only=read_only, allow_other=allow_other)
+    tree.empty_attic()
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _tree_path(path: str) -> TreePath:
+    return TreePath(_bytes(path[1:]))
+
+
+def _stat_of(attr: Attr) -> dict[str, int]:
+    return {
+        "st_ino": attr.ino, "st_mode": attr.mode, "st_nlink": attr.nlink, "st_uid": attr.uid, "st_gid": attr.gid,
+        "st_rdev": attr.rdev, "st_size": attr.size, "st_blocks": attr.blocks, "st_blksize": 4096,
+        "st_atime": attr.atime_ns, "st_mtime": attr.mtime_ns, "st_ctime": attr.ctime_ns,
+    }  # fmt: skip

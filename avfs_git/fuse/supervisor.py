@@ -1,0 +1,163 @@
+"""A live tree that survives the death of its server: a process that holds everything and starts servers by fork.
+
+Decided here: when a server is started again, how long after the last one, and when that is given up. A session calls
+`supervise` in a process of one thread in which everything is imported and open: the descriptor of `/dev/fuse`, the
+workspace with its lock, whatever socket it listens on. Each server is a fork of it, so that one is there a few
+milliseconds after the last one died, with all descriptors; the kernel never sees the connection end. What a dead
+server knew is in the `Handover` (see there), which both have mapped.
+
+The supervisor itself does nothing while a server lives, and allocates nothing afterwards that could fail. It dies
+only by hand; then its server is ended by the kernel (`PR_SET_PDEATHSIG`), the programs in the tree get ENOTCONN, and
+whoever meets the mount takes it away.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Final
+
+from avfs_git.fuse.handover import Handover
+
+_LOG = logging.getLogger(__name__)
+_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+_FORWARDED: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1})
+_WAITED_FOR: Final = _FORWARDED | {signal.SIGCHLD, signal.SIGUSR2}
+_FIRST_PAUSE_S: Final = 0.01
+_LONGEST_PAUSE_S: Final = 1.0
+_USELESS: Final = 20
+"""After so many servers in a row that answered nothing it is given up, some 15 seconds after the first."""
+_FAILED: Final = 70
+
+Serve = Callable[[Handover], None]
+Upgrade = Callable[[Handover], None]
+
+
+def supervise(
+    serve: Serve, handover: Handover, *, upgrade: Upgrade | None = None, meanwhile: Callable[[], object] | None = None
+) -> int:
+    """Run a server in a child process, and another one each time that it dies, until one returns.
+
+    Called in a process of one thread. SIGTERM, SIGINT, SIGHUP and SIGUSR1 are handed to the server, which decides
+    what they mean. One of the first three also sets `handover.ending`, at which a server looks after it has its
+    handlers in place: one that came earlier has killed its predecessor. SIGUSR2 asks for an upgrade.
+
+    Args:
+        serve: What the child does. Returning means that the tree is unmounted, or that the session is over: the child
+            exits and no other is started. An exception is logged and counts as a death. `handover.generation` is 0
+            for the first server and counts up: from 1 on, `serve` looks at the workspace anew before it serves.
+        handover: What one server leaves to the next. After `Handover.adopt`, the first server goes on where the last one
+            of the process before stopped.
+        upgrade: Called on SIGUSR2 with no server running: it replaces the program of this process (`os.execv`), to which
+            it passes the descriptors that are needed; `handover.fileno()` is one. If it returns or fails, a server of
+            the present program goes on.
+        meanwhile: Called once, right after the first server was started: what later ones are to find done. It starts no
+            thread.
+
+    Returns:
+        0 if a server returned; else how the last one died after it was given up: its exit status, or 128 and the
+        number of the signal. The programs in the tree wait until the caller closes the channel.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)  # now, because a fork of a full machine may not be able to load it
+    signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED_FOR)
+    try:
+        return _Supervisor(serve, handover, upgrade, libc).run(meanwhile)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _WAITED_FOR)
+
+
+class _Supervisor:
+    """One run of `supervise`."""
+
+    def __init__(self, serve: Serve, handover: Handover, upgrade: Upgrade | None, libc: ctypes.CDLL) -> None:
+        self._serve = serve
+        self._handover = handover
+        self._upgrade = upgrade
+        self._libc = libc
+        self._pid = 0
+
+    def run(self, meanwhile: Callable[[], object] | None) -> int:
+        useless = 0
+        while True:
+            self._handover.is_serving = False
+            self._pid = self._start()
+            if meanwhile is not None:
+                meanwhile()
+                meanwhile = None
+            status = self._wait()
+            if status == 0:
+                return 0
+            if status is None:
+                continue
+            self._handover.generation += 1
+            useless = 0 if self._handover.is_serving else useless + 1
+            if useless >= _USELESS:
+                _LOG.error("the last %d servers died before they served (status %d): given up", useless, status)
+                return status
+            _LOG.warning("the server died (status %d): starting another", status)
+            if useless > 1:
+                self._pause(min(_FIRST_PAUSE_S * 2 ** (useless - 2), _LONGEST_PAUSE_S))
+
+    def _start(self) -> int:
+        ours = os.getpid()
+        pid = os.fork()
+        if pid:
+            return pid
+        status = _FAILED
+        try:
+            self._libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            if os.getppid() != ours:  # it died before it could be watched
+                os._exit(_FAILED)
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until the server has a use for it
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _WAITED_FOR)
+            self._serve(self._handover)
+            status = 0
+        except BaseException:  # noqa: BLE001 - whatever it is, the child must not go on as a second supervisor
+            _LOG.exception("the server failed")
+        finally:
+            os._exit(status)
+
+    def _wait(self) -> int | None:
+        """Wait for the server's end and hand signals to it meanwhile; gives its exit status, None after an upgrade failed."""
+        while True:
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            if pid:
+                self._pid = 0
+                code = os.waitstatus_to_exitcode(status)
+                return code if code >= 0 else 128 - code
+            self._handle(signal.sigwait(_WAITED_FOR))
+            if not self._pid:
+                return None
+
+    def _handle(self, number: int) -> None:
+        if number in _FORWARDED:
+            if number != signal.SIGUSR1:
+                self._handover.ending = True
+            if self._pid:
+                os.kill(self._pid, number)
+        elif number == signal.SIGUSR2 and self._upgrade is not None and not self._handover.ending:
+            self._replace(self._upgrade)
+
+    def _replace(self, upgrade: Upgrade) -> None:
+        """End the server, as a crash would, and let another program take this one's place; returns if that fails."""
+        if self._pid:
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+            self._pid = 0
+        self._handover.generation += 1
+        try:
+            # The signals stay blocked: one that comes while the program starts waits for the next `supervise`.
+            upgrade(self._handover)
+        except Exception:  # noqa: BLE001 - the tree must not end because of a program that cannot be started
+            _LOG.exception("the upgrade failed: going on with the program that runs")
+
+    def _pause(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            got = signal.sigtimedwait(_WAITED_FOR, left)
+            if got is not None:
+                self._handle(got.si_signo)

@@ -1,0 +1,317 @@
+"""The git directory of a live tree: one of the repository's linked working trees (git-worktree(1)).
+
+Decided here: which files make `worktrees/NAME/` one that git takes for its own, which of them are ours, and how its index is
+replaced beside git's own processes. `workspace.gitdir` calls it with the workspace locked, so that one process of ours at a
+time writes there; git may read and write at any moment.
+
+    gitdir, commondir      written at each mount: where the tree is, where the repository is
+    HEAD                   written once: git moves it from then on
+    locked                 keeps `git worktree prune` and `git gc` away while nothing is mounted
+    index                  made when git first asks for it
+    avfs                   says that the directory is ours; holds the name of the branch
+    avfs-basis             the commit for which the index was made, while the branch has moved past it by our hands
+
+Nothing but `avfs-basis` is forced to disk: what is lost is made again. What is staged may be lost in a power cut, as with git.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from avfs_git.gitstore._config import is_true, parse_config
+from avfs_git.host.durable import fsync_dir, host_errors, write_all, write_file_atomically
+from avfs_git.paths import Oid
+
+_MARK = "avfs"
+_BASIS = "avfs-basis"
+_NEW_INDEX = "index.avfs"
+_NO_COMMIT = b"0" * 40
+_REASON = b"avfs shows this tree when it is mounted\n"
+_OID = re.compile(rb"[0-9a-f]{40}")
+_BARE = re.compile(rb"(?im)^([ \t]*bare[ \t]*=[ \t]*)(?:false|no|off|0)[ \t]*$")
+_LOCK_WAIT_S = 1.0
+_REFLOG_TAIL = 1 << 20
+
+
+_LOGGED = re.compile(rb"^([0-9a-f]{40}) ([0-9a-f]{40}) [^\n\t]*> (\d+) [+-]\d{4}\t?([^\n]*)$", re.MULTILINE)
+
+
+class Logged(NamedTuple):
+    """A move of a branch, as git's own log has it."""
+
+    old: Oid | None
+    new: Oid
+    when_s: int
+    message: str
+
+
+class IndexBusy(Exception):
+    """Git holds the index, or changed it while its successor was made."""
+
+
+class Worktree:
+    """One linked working tree of a repository. Opening it looks at nothing."""
+
+    def __init__(self, git_dir: Path, name: str) -> None:
+        """Name a working tree.
+
+        Args:
+            git_dir: The repository.
+            name: The name of the tree's own directory in it.
+        """
+        self.git_dir = git_dir
+        # Somebody else's working tree may have the name; a `%` that no encoding makes keeps ours apart.
+        self.path = git_dir / "worktrees" / name
+        if not (self.path / _MARK).exists() and (self.path / "gitdir").exists():
+            self.path = git_dir / "worktrees" / f"{name}%avfs"
+        self.index = self.path / "index"
+        self._made_mode: int | None = None
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it has been made."""
+        return (self.path / _MARK).exists()
+
+    def prepare(self, ref: str, directory: Path) -> bytes:
+        """Make the git directory of a tree, or bring an older one up to date with where the tree is.
+
+        Args:
+            ref: The branch that it begins on.
+            directory: Where the tree is shown.
+
+        Returns:
+            What the file `.git` in the tree has to hold.
+
+        Raises:
+            HostError: If the disk refuses.
+        """
+        with host_errors(f"make '{self.path}'"):
+            for place in (self.path.parent, self.path):
+                with suppress(FileExistsError):
+                    place.mkdir(self._mode())
+            self._write("commondir", b"../..\n")
+            self._write("gitdir", os.fsencode(directory.absolute()) + b"/.git\n")
+            self._write("locked", _REASON)
+            if not self._read("HEAD").startswith((b"ref: refs/", *[b"%x" % digit for digit in range(16)])):
+                self._write("HEAD", b"ref: " + os.fsencode(ref) + b"\n")
+            self._write(_MARK, os.fsencode(ref) + b"\n")
+        return b"gitdir: " + os.fsencode(self.path.absolute()) + b"\n"
+
+    def _read(self, name: str) -> bytes:
+        try:
+            return (self.path / name).read_bytes()
+        except FileNotFoundError:
+            return b""
+
+    def _write(self, name: str, data: bytes) -> None:
+        if self._read(name) != data:
+            write_file_atomically(self.path / name, data, mode=self._mode() & 0o666, durable=False)
+
+    def _mode(self) -> int:
+        """Tell who may do what: as in the repository, since who serves a tree has no umask."""
+        if self._made_mode is None:
+            self._made_mode = self.git_dir.stat().st_mode & 0o777
+        return self._made_mode
+
+    def branch(self) -> str | None:
+        """Name the ref that its HEAD stands for; None if HEAD is detached."""
+        with host_errors(f"read '{self.path}'"):
+            data = self._read("HEAD")
+        return os.fsdecode(data[5:].strip()) if data.startswith(b"ref: ") else None
+
+    def read_heads(self) -> list[Logged]:
+        """List what git's log says of its HEAD, the oldest first: each commit that was made or checked out in this tree."""
+        return _read_log(self.path / "logs" / "HEAD")
+
+    def read_moves(self, ref: str) -> list[Logged]:
+        """List what git's log says of a branch, the oldest first; empty where it keeps none."""
+        return _read_log(self.git_dir / "logs" / ref)
+
+    # --- the commit of the index -------------------------------------------------------------------------------
+
+    def note_move(self, head: Oid | None) -> None:
+        """Remember for which commit the index was made, before its branch is moved by other hands than git's in this tree.
+
+        Durable on return: an index that is taken for that of another commit shows everything between the two as staged.
+        """
+        if self.is_there and not (self.path / _BASIS).exists():
+            data = head.hex().encode("ascii") if head is not None else _NO_COMMIT
+            write_file_atomically(self.path / _BASIS, data, mode=self._mode() & 0o666)
+
+    def basis(self) -> tuple[bool, Oid | None]:
+        """Tell whether the branch may have moved past the index, and the commit for which it was made."""
+        with host_errors(f"read '{self.path}'"):
+            data = self._read(_BASIS).strip()
+        if not _OID.fullmatch(data):
+            return False, None
+        return True, None if data == _NO_COMMIT else Oid(bytes.fromhex(data.decode("ascii")))
+
+    def settle(self) -> None:
+        """Note that the index is that of the branch's commit."""
+        with host_errors(f"write '{self.path}'"):
+            (self.path / _BASIS).unlink(missing_ok=True)
+
+    # --- the index ---------------------------------------------------------------------------------------------
+
+    def read_index(self) -> tuple[bytes, os.stat_result] | None:
+        """Read the index, and what tells it from another; None if there is none.
+
+        Raises:
+            HostError: If it cannot be read.
+        """
+        with host_errors(f"read '{self.index}'"):
+            try:
+                with self.index.open("rb") as file:
+                    return file.read(), os.fstat(file.fileno())
+            except FileNotFoundError:
+                return None
+
+    def replace_index(self, data: bytes, *, instead_of: os.stat_result | None, mtime_ns: int) -> None:
+        """Replace the index as git does, under `index.lock`.
+
+        The lock is a second name of the new file: one that a process of ours left when it was killed is known by that.
+
+        Args:
+            data: The new one.
+            instead_of: What `read_index` said of the old one; None if there was none.
+            mtime_ns: The time of the new one. Git looks at files that were changed at that time or later, so that it must not be
+                later than when what the entries say was true.
+
+        Raises:
+            IndexBusy: If git keeps it, or has changed it since.
+            HostError: If the disk refuses.
+        """
+        new, lock = self.path / _NEW_INDEX, self.path / "index.lock"
+        with host_errors(f"write '{self.index}'"):
+            with suppress(FileNotFoundError):
+                if new.samefile(lock):
+                    lock.unlink()
+            new.unlink(missing_ok=True)
+            fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, self._mode() & 0o666)
+            try:
+                try:
+                    write_all(fd, data)
+                    os.utime(fd, ns=(mtime_ns, mtime_ns))
+                    os.fsync(fd)  # else a power cut may leave an empty file, which git takes for damage
+                finally:
+                    os.close(fd)
+                self._lock_index(new, lock)
+                if not _is_same(self.index, instead_of):
+                    lock.unlink()
+                    raise IndexBusy
+                lock.rename(self.index)
+            finally:
+                new.unlink(missing_ok=True)
+
+    @staticmethod
+    def _lock_index(new: Path, lock: Path) -> None:
+        until = time.monotonic() + _LOCK_WAIT_S
+        while True:
+            try:
+                os.link(new, lock)
+            except FileExistsError:
+                if time.monotonic() > until:
+                    raise IndexBusy from None
+                time.sleep(0.01)
+            else:
+                return
+
+    # --- coming and going ----------------------------------------------------------------------------------------
+
+    def put_away(self, place: Path) -> None:
+        """Move everything out of git's sight, so that it can be brought back; does nothing if it is not there.
+
+        Raises:
+            HostError: If the disk refuses.
+        """
+        if not self.is_there:
+            return
+        with host_errors(f"put away '{self.path}'"):
+            os.rename(self.path, place)
+            fsync_dir(self.path.parent)
+
+    def bring_back(self, place: Path) -> None:
+        """Undo `put_away`; does nothing if nothing was put away there, or there is a newer one."""
+        with suppress(FileNotFoundError), host_errors(f"bring back '{self.path}'"):
+            if not self.path.exists() and place.exists():
+                self.path.parent.mkdir(self._mode(), exist_ok=True)
+                os.rename(place, self.path)
+
+
+def _read_log(path: Path) -> list[Logged]:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _REFLOG_TAIL))
+            log = file.read()
+    except OSError:  # without a log nothing is known
+        return []
+    found: list[Logged] = []
+    for match in _LOGGED.finditer(log):
+        old, new = (Oid(bytes.fromhex(text.decode("ascii"))) for text in match.group(1, 2))
+        found.append(Logged(old if any(old) else None, new, int(match[3]), match[4].decode("utf-8", "replace")))
+    return found
+
+
+def _is_same(path: Path, known: os.stat_result | None) -> bool:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return known is None
+    return known is not None and (found.st_ino, found.st_mtime_ns, found.st_size) == (
+        known.st_ino,
+        known.st_mtime_ns,
+        known.st_size,
+    )
+
+
+def ensure_config(git_dir: Path) -> None:
+    """Make a repository's configuration fit for live trees; does nothing where it is.
+
+    - `core.checkStat = minimal`: the numbers of files are others at each mount, and mean nothing.
+    - `core.bare`: `git init` in a linked working tree says falsely that the repository is bare no longer.
+
+    Raises:
+        HostError: If the disk refuses, or git is changing it for longer than a moment.
+    """
+    place = git_dir / "config"
+    with host_errors(f"write '{place}'"):
+        data = place.read_bytes()
+        if _fit(data) == data:
+            return
+        lock = git_dir / "config.lock"
+        until = time.monotonic() + _LOCK_WAIT_S
+        while True:
+            try:
+                fd = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            except FileExistsError:
+                if time.monotonic() > until:
+                    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), os.fspath(lock)) from None
+                time.sleep(0.01)
+            else:
+                break
+        try:
+            try:
+                os.fchmod(fd, place.stat().st_mode & 0o777)
+                write_all(fd, _fit(place.read_bytes()))
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            lock.rename(place)
+        except BaseException:
+            lock.unlink(missing_ok=True)
+            raise
+
+
+def _fit(data: bytes) -> bytes:
+    values = parse_config(data)
+    if not all(map(is_true, values.get("core.bare", []))):
+        data = _BARE.sub(rb"\1true", data)
+    if values.get("core.checkstat", [""])[-1].lower() != "minimal":
+        data += b"\n" * (not data.endswith(b"\n")) + b"[core]\n\tcheckStat = minimal\n"
+    return data

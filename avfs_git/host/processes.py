@@ -1,0 +1,81 @@
+"""Other processes: telling one from a later one of the same number, and who uses a mount.
+
+Decided here: a process is known by its number and the time at which it started, because numbers come again; and how
+users of a mount are found without touching the mount, whose server may be the one that hangs. Called by `session`,
+from any thread. Everything here is read from /proc, and what may not be read there is passed over.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+
+def start_time(pid: int) -> int | None:
+    """Tell when a process started, in ticks of the clock since the boot; None if there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    # The second field is a name in parentheses, which may hold anything: proc_pid_stat(5).
+    fields = stat.rpartition(b")")[2].split()
+    return int(fields[19]) if len(fields) > 19 else None
+
+
+def send_signal(pid: int, started: int, number: signal.Signals) -> bool:
+    """Send a signal to a process if it is still that one; tell whether it was sent."""
+    try:
+        process = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        # After it is held: from here on the number cannot mean another one.
+        if start_time(pid) != started:
+            return False
+        signal.pidfd_send_signal(process, number)
+    except OSError:
+        return False
+    finally:
+        os.close(process)
+    return True
+
+
+def find_users(directory: Path, device: tuple[int, int]) -> list[str]:
+    """List the programs that use a mount, as `NAME (pid N)`: those that this user may look at.
+
+    Args:
+        directory: Where it is mounted.
+        device: Its number.
+    """
+    below = os.fsencode(directory)
+    mapped = b" %02x:%02x " % device
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and _uses(os.fsencode(entry), below, mapped):
+            try:
+                name = Path(entry, "comm").read_bytes().rstrip(b"\n").decode("utf-8", "replace")
+            except OSError:  # it ended
+                continue
+            found.append(f"{name} (pid {entry.name})")
+    return found
+
+
+def _uses(process: bytes, below: bytes, mapped: bytes) -> bool:
+    links = [process + b"/cwd", process + b"/root"]
+    try:
+        links += [process + b"/fd/" + name for name in os.listdir(process + b"/fd")]
+    except OSError:  # it ended, or is another user's
+        pass
+    for link in links:
+        try:
+            target = os.readlink(link)  # text of the kernel's own: the mount is not asked
+        except OSError:
+            continue
+        if target == below or target.startswith(below + b"/"):
+            return True
+    try:
+        with open(process + b"/maps", "rb") as maps:
+            return any(mapped in line for line in maps)
+    except OSError:
+        return False

@@ -1,0 +1,32 @@
+"""The first lines of a session's process, before anything of avfs is imported.
+
+    python -I -S avfs_git/session/__main__.py FORK DIRECTORY     (for people who look at the list of processes)
+
+Decided here: how the process comes away from the one that started it. It reads on standard input where Python finds its
+modules (`sys.path` of the starter, so that both run the same code) and what to do (`request.Request`), forks so that it is
+nobody's child, and becomes a session of its own without a terminal. `session.start` runs it, nothing else does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+
+def main() -> None:
+    """Come away from the starter, then be a session."""
+    given = json.load(sys.stdin)
+    if os.fork():
+        os._exit(0)  # whom the starter waits for
+    os.setsid()
+    os.chdir("/")
+    sys.path[:] = given["path"]
+
+    from avfs_git.session.process import run  # noqa: PLC0415 - found only now
+
+    run(given["request"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,397 @@
+"""Doing an operation where the workspace is: in this process, or in the session that has it mounted.
+
+Decided here: how that is found out, and what happens when a session starts, ends or dies meanwhile. `sdk` calls `run` with a
+function of `session.operations`. A workspace that is not mounted costs a look at one byte: a session writes its id
+into the lock file that every process has mapped. An id that is there is believed when its socket answers; if it does not and
+the lock can be had, the session died, and the id is removed.
+
+A `Sessions` belongs to one vault and may be used from any thread; a connection serves one call at a time and is kept for the
+next. It holds no state worth keeping. A child of fork(2) opens its own connections.
+
+When the process of a session dies in a call, the next one answers at the same socket: operations that may be repeated
+are, once; so is what it had not read. A checkpoint is found in the vault. Of all others the outcome is not known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Concatenate, ParamSpec, TypeVar
+
+from avfs_git.errors import CheckpointExists, OutcomeUnknown, RequestNotUnderstood, SessionEnding, WorkspaceBusy
+from avfs_git.host.durable import host_errors, write_all
+from avfs_git.host.flush import flush_file_system
+from avfs_git.host.umask import read_umask
+from avfs_git.model import CheckpointResult
+from avfs_git.session import wire
+from avfs_git.session.address import socket_address
+from avfs_git.session.operations import CONTENT_INLINE, TABLE, Content, save_checkpoint
+from avfs_git.session.wire import Handle, Served
+from avfs_git.workspace.format import label_ref
+from avfs_git.workspace.workspace import OpenWorkspace
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+_KEPT = 4
+"""Connections to one session that are kept."""
+_PAUSE_S = 0.02
+_PIECE = 1 << 20
+
+
+class _Unread(Exception):
+    """A session did not read a request, and has done nothing."""
+
+
+class _Lost(Exception):
+    """A session died, and may have done what it was asked for."""
+
+
+class Connection:
+    """One connection to a session."""
+
+    def __init__(self, path: Path, wait_s: float) -> None:
+        """Connect and ask who is there. Raises OSError if nobody is."""
+        self.pid = os.getpid()
+        self.wait_s = wait_s
+        self._number = 0
+        self._rest = b""
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            with socket_address(path) as address:
+                self.socket.connect(address)
+            self.served: Served = self.ask("hello", {"umask": int}, {"umask": read_umask()}, Served)
+        except (_Unread, _Lost, SessionEnding) as error:
+            self.close()
+            raise ConnectionError("the session ended") from error
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close it. A second call does nothing."""
+        self.socket.close()
+
+    def ask(self, name: str, hints: dict[str, Any], arguments: dict[str, Any], result: Any) -> Any:
+        """Ask for something and wait for the answer.
+
+        Args:
+            name: The operation.
+            hints: The types of its arguments.
+            arguments: Those that are given.
+            result: The type of the answer.
+
+        Raises:
+            AvfsError: What the operation raised there.
+            RequestNotUnderstood: If the other end speaks something else.
+        """
+        self._number += 1
+        out = wire.Outgoing()
+        head = {"v": wire.VERSION, "id": self._number, "op": name, "wait_s": self.wait_s}
+        body = {key: wire.codec_of(hints[key])[0](value, out) for key, value in arguments.items()}
+        line, descriptors = wire.pack_message(head, "args", body, out)
+        try:
+            sent = socket.send_fds(self.socket, [line], descriptors) if descriptors else self.socket.send(line)
+            self.socket.sendall(line[sent:])
+        except OSError as error:
+            raise _Unread from error
+        finally:
+            if len(descriptors) > len(out.handles):
+                os.close(descriptors[0])  # the attachment; what the caller hands over is the caller's
+        answer, received = self._receive()
+        incoming = wire.Incoming(received)
+        try:
+            message = wire.unpack_message(answer, incoming)
+            if message.get("ok") is not True:
+                raise wire.decode_error(wire.body_of(message, "error", incoming))
+            return wire.codec_of(result)[1](wire.body_of(message, "result", incoming), incoming)
+        except wire.NotUnderstood as error:
+            self.close()
+            raise RequestNotUnderstood(str(error)) from error
+        finally:
+            incoming.close()
+
+    def _receive(self) -> tuple[bytes, list[int]]:
+        received: list[int] = []
+        buffer = bytearray(self._rest)
+        while b"\n" not in buffer:
+            try:
+                data, descriptors, _, _ = socket.recv_fds(self.socket, 1 << 16, wire.DESCRIPTORS_MAX, socket.MSG_CMSG_CLOEXEC)
+            except ConnectionResetError as error:
+                raise _Unread from error  # the kernel says so where something was left unread
+            except OSError as error:
+                raise _Lost from error
+            received += descriptors
+            if not data:
+                raise _Lost
+            buffer += data
+        line, _, self._rest = bytes(buffer).partition(b"\n")
+        return line, received
+
+
+class Sessions:
+    """The sessions of one vault, as its clients see them."""
+
+    def __init__(self, directory: Path, *, wait_s: float) -> None:
+        """Know where sessions are.
+
+        Args:
+            directory: Where they have their sockets.
+            wait_s: How long to wait for one that does something else, in seconds.
+        """
+        self._directory = directory
+        self._wait_s = wait_s
+        self._kept: dict[str, list[Connection]] = {}
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Close all connections. A second call does nothing."""
+        with self._lock:
+            kept, self._kept = self._kept, {}
+        for connections in kept.values():
+            for connection in connections:
+                connection.close()
+
+    def run(
+        self,
+        opened: OpenWorkspace,
+        function: Callable[Concatenate[OpenWorkspace, _P], _T],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> _T:
+        """Do an operation where the workspace is.
+
+        Raises:
+            AvfsError: What the operation raises.
+            WorkspaceBusy: If it is not had in time.
+            OutcomeUnknown: If the session died in the middle of it.
+        """
+        end = time.monotonic() + opened.lock_timeout_s
+        again = True
+        while True:
+            session = opened.lock.session
+            if session is None:
+                try:
+                    return function(opened, *args, **kwargs)
+                except WorkspaceBusy:
+                    if opened.lock.session is None:
+                        raise
+                    continue  # it was mounted meanwhile
+            connection = self._connect(opened, session, end)
+            if connection is None:
+                continue
+            operation = TABLE[function.__name__]
+            hints, result, _ = operation.signature
+            given = {**dict(zip(hints, args, strict=False)), **kwargs}
+            if operation.flushes and connection.served.device is not None:
+                flush_file_system(connection.served.directory, connection.served.device)
+            before = opened.vault.read_head(opened.fork) if operation.name == save_checkpoint.__name__ else None
+            try:
+                answer: _T = connection.ask(operation.name, hints, given, result)
+            except SessionEnding:
+                connection.close()
+                _wait_until(end, opened, session)
+                continue
+            except _Unread:
+                connection.close()
+                continue
+            except _Lost as error:
+                connection.close()
+                if operation.name == save_checkpoint.__name__:
+                    found = _find_checkpoint(opened, before, given.get("label"))
+                    if found is not None:
+                        return found  # type: ignore[return-value]  # it is what this operation gives
+                elif not operation.repeatable:
+                    raise OutcomeUnknown(opened.fork, operation.name) from error
+                if not again:
+                    raise OutcomeUnknown(opened.fork, operation.name) from error
+                again = False
+                continue
+            except BaseException:
+                self._keep(session, connection)
+                raise
+            self._keep(session, connection)
+            return answer
+
+    def served_at(self, opened: OpenWorkspace) -> Served | None:
+        """Tell which session has the workspace mounted, if one has."""
+        session = opened.lock.session
+        if session is None:
+            return None
+        try:
+            connection = self._take(session)
+        except OSError:
+            return None
+        self._keep(session, connection)
+        return connection.served
+
+    def stop(self, opened: OpenWorkspace, *, checkpoint: bool) -> CheckpointResult | None:
+        """Take a final checkpoint and let the session unmount; it goes on where that fails.
+
+        Returns None if no checkpoint was asked for, or nothing is mounted.
+
+        Raises:
+            AvfsError: Why the checkpoint cannot be taken.
+            OutcomeUnknown: If the session died meanwhile.
+        """
+        served = self.served_at(opened)
+        if served is None:
+            return None
+        if checkpoint and served.device is not None:
+            flush_file_system(served.directory, served.device)
+        connection = self._take(served.session)
+        try:
+            found: CheckpointResult | None = connection.ask(
+                "stop", {"checkpoint": bool}, {"checkpoint": checkpoint}, CheckpointResult | None
+            )
+        except (_Unread, _Lost) as error:
+            raise OutcomeUnknown(opened.fork, "stop") from error
+        finally:
+            connection.close()
+        return found
+
+    def _connect(self, opened: OpenWorkspace, session: str, end: float) -> Connection | None:
+        """Get a connection; None if the session has ended meanwhile."""
+        try:
+            return self._take(session)
+        except OSError:
+            if opened.lock.acquire(0):
+                # Nobody keeps the lock: the session died, and so does what it left in the file.
+                opened.lock.clear_session()
+                opened.lock.release()
+                return None
+            if time.monotonic() >= end:
+                held = opened.lock.holder()
+                raise WorkspaceBusy(
+                    opened.fork, f"session {session}, which does not answer", pid=held[0] if held else None
+                ) from None
+            time.sleep(_PAUSE_S)  # it has just started, or is about to be gone
+            return None
+
+    def _take(self, session: str) -> Connection:
+        with self._lock:
+            kept = self._kept.get(session)
+            while kept:
+                connection = kept.pop()
+                if connection.pid == os.getpid():
+                    return connection
+        return Connection(self._directory / session / "socket", self._wait_s)
+
+    def _keep(self, session: str, connection: Connection) -> None:
+        with self._lock:
+            kept = self._kept.setdefault(session, [])
+            if len(kept) < _KEPT and connection.socket.fileno() >= 0:
+                kept.append(connection)
+                return
+        connection.close()
+
+
+def _wait_until(end: float, opened: OpenWorkspace, session: str) -> None:
+    """Wait for the end of a session that is ending."""
+    while opened.lock.session == session and time.monotonic() < end:
+        time.sleep(_PAUSE_S)
+
+
+def _find_checkpoint(opened: OpenWorkspace, before: bytes | None, label: Any) -> CheckpointResult | None:
+    """Find a checkpoint whose acknowledgement was lost; None if it was not made.
+
+    One without a label is asked for again instead: if it was made, the second finds nothing to do.
+    """
+    vault = opened.vault
+    if label is None:
+        return None
+    oid = vault.refs.read(label_ref(opened.fork, label))
+    if oid is None:
+        return None
+    if oid == before:
+        raise CheckpointExists(label)
+    return CheckpointResult("created", vault.describe(oid, fork=opened.fork, labels={label: oid}), ())
+
+
+# --- contents -----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def spooled(opened: OpenWorkspace, data: bytes | Iterable[bytes]) -> Iterator[Content]:
+    """Make a content of bytes or pieces, in bounded memory, for as long as the block runs."""
+    if isinstance(data, bytes) and len(data) <= CONTENT_INLINE:
+        yield Content(data=data)
+        return
+    pieces = iter((data,) if isinstance(data, bytes) else data)
+    first: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        first.append(piece)
+        size += len(piece)
+        if size > CONTENT_INLINE:
+            break
+    else:
+        yield Content(data=b"".join(first))
+        return
+    with host_errors("put aside what is to be written"):
+        fd = opened.upper.make_hidden_file()
+    try:
+        for piece in first:
+            _put(fd, piece)
+        first.clear()
+        for piece in pieces:
+            _put(fd, piece)
+        yield Content(handle=Handle(fd))
+    finally:
+        os.close(fd)
+
+
+def _put(fd: int, piece: bytes) -> None:
+    with host_errors("put aside what is to be written"):
+        write_all(fd, piece)
+
+
+@contextlib.contextmanager
+def spooled_file(opened: OpenWorkspace, file: BinaryIO) -> Iterator[Handle]:
+    """Copy what is read from a file to one without a name, for as long as the block runs."""
+    with host_errors("put aside what is to be unpacked"):
+        fd = opened.upper.make_hidden_file()
+    try:
+        while piece := file.read(_PIECE):
+            _put(fd, piece)
+        yield Handle(fd)
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def opened_source(source: Path) -> Iterator[Handle]:
+    """Open a file or directory of the host, for as long as the block runs.
+
+    Raises:
+        HostError: If it cannot be read.
+    """
+    with host_errors(f"read '{source}'"):
+        fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        yield Handle(fd)
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def opened_above(destination: Path) -> Iterator[tuple[Handle, bytes]]:
+    """Open the nearest directory that is there on the way to a path, and give what is left of the path.
+
+    Raises:
+        HostError: If there is none that can be opened.
+    """
+    place, rest = Path(os.path.abspath(destination)), Path()
+    while not place.is_dir() and place != place.parent:
+        rest = place.name / rest
+        place = place.parent
+    with host_errors(f"export to '{destination}'"):
+        fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield Handle(fd), b"" if rest == Path() else os.fsencode(rest)
+    finally:
+        os.close(fd)

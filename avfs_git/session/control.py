@@ -1,0 +1,531 @@
+"""The control socket of a session: what others ask of a mounted workspace, done where the workspace is.
+
+Decided here: who may ask, what a client may hold up (nothing), and in which order things are done to a workspace that programs
+are using. docs/control.md is the normative protocol. The process that serves a tree makes a `ControlServer` when it holds the
+workspace (`OpenWorkspace.serve`, or `take_over` after a predecessor was killed) and calls `start`; it calls `close` when the
+tree is unmounted, before it gives the workspace back. The listening socket belongs to the process above, and outlives the
+server: clients of a server that was killed find the next one.
+
+Two threads: one speaks with all clients and never waits for any of them; one carries out their operations, one after the other.
+Neither serves requests of the kernel, which is what allows the second to tell the kernel what to forget. While an
+operation runs that changes files, the lock file says so (`is_operating`): a successor of a server that was killed in
+between makes the kernel forget everything.
+
+A request waits for its turn for as long as its client said, then it is refused as busy; one whose client has gone is not
+begun. Nothing survives but what the operations themselves write.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import socket
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from avfs_git.errors import AvfsError, InternalError, InvalidInput, RequestNotUnderstood, SessionEnding, WorkspaceBusy
+from avfs_git.faults import reach
+from avfs_git.host.locks import LOCK_TIMEOUT_S
+from avfs_git.host.umask import USUAL, have_own_umask
+from avfs_git.model import CheckpointResult
+from avfs_git.paths import TreePath
+from avfs_git.session import wire
+from avfs_git.session.invalidate import Forgetter, Watch, tell_everything
+from avfs_git.session.operations import TABLE, Operation, save_checkpoint
+from avfs_git.session.wire import Served
+from avfs_git.vfs.merged import MergedTree
+from avfs_git.workspace.workspace import OpenWorkspace
+
+_LOG = logging.getLogger(__name__)
+
+CLIENTS_MAX = 256
+_HALF_LINE_S = 30.0
+"""How long a client may take for the rest of a line, or to take an answer, where others want its place."""
+_WAIT_MAX_S = 3600.0
+_SOON_S = 0.05
+_CREDENTIALS: Final = struct.Struct("3i")  # ucred: pid, uid, gid; unix(7)
+_RECEIVE = 64 << 10
+
+
+class _Client:
+    """One connection."""
+
+    __slots__ = ("buffer", "closing", "descriptors", "is_asking", "sending", "since", "socket", "umask")
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket = connection
+        self.buffer = bytearray()
+        self.descriptors: list[int] = []
+        self.sending = b""
+        self.is_asking = False
+        """Whether a request of it is waiting or being carried out: what it sends meanwhile is not read."""
+        self.closing = False
+        """Whether it is closed when all is sent."""
+        self.since = time.monotonic()
+        self.umask = USUAL
+        """What it does not want to be allowed where files are made for it."""
+
+
+class _Request:
+    """Something that a client asked for."""
+
+    __slots__ = ("arguments", "client", "deadline", "incoming", "name", "number", "operation")
+
+    def __init__(self, client: _Client, number: object, name: str, deadline: float) -> None:
+        self.client = client
+        self.number = number
+        self.name = name
+        self.deadline = deadline
+        self.operation: Operation | None = None
+        self.arguments: dict[str, Any] = {}
+        self.incoming = wire.Incoming()
+
+
+class ControlServer:
+    """Serves the control socket of one mounted workspace."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        opened: OpenWorkspace,
+        kernel: Forgetter | None,
+        *,
+        served: Served,
+        end: Callable[[], object],
+    ) -> None:
+        """Prepare to serve.
+
+        Args:
+            listener: From `address.listen`; it stays open.
+            opened: The workspace, served by this process.
+            kernel: The channel to the kernel that shows it; None if none does.
+            served: What clients are told about the session.
+            end: Begins to unmount and returns; called after the answer to a `stop` whose final checkpoint is safe.
+        """
+        self._listener = listener
+        self._opened = opened
+        self._kernel = kernel
+        self._served = served
+        self._end = end
+        self._clients: dict[int, _Client] = {}
+        self._waiting: deque[_Request] = deque()
+        self._answers: deque[tuple[_Request, bytes, list[int]]] = deque()
+        self._wanted = threading.Condition()
+        self._running: _Request | None = None
+        self._has_own_umask = False
+        self._is_closing = False
+        self._is_settled = False
+        """Whether every request that was taken has its answer."""
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._selector = selectors.DefaultSelector()
+        self._threads = [
+            threading.Thread(target=self._speak, name="avfs-control", daemon=True),
+            threading.Thread(target=self._work, name="avfs-operations", daemon=True),
+        ]
+
+    def start(self) -> None:
+        """Begin to serve, in threads of its own."""
+        if self._kernel is not None and self._opened.lock.is_operating:
+            threading.Thread(target=self._forget_all, args=(self._kernel,), name="avfs-forget", daemon=True).start()
+        self._listener.setblocking(False)
+        self._selector.register(self._listener, selectors.EVENT_READ, None)
+        self._selector.register(self._wake, selectors.EVENT_READ, None)
+        for thread in self._threads:
+            thread.start()
+
+    def _forget_all(self, kernel: Forgetter) -> None:
+        """Make good that a server was killed before it had told the kernel what an operation changed."""
+        tell_everything(self._opened.merged, kernel)
+        self._opened.lock.mark_operating(operating=False)
+
+    def close(self) -> None:
+        """Stop serving: what is being done is finished and answered, what waits is not begun. A second call does nothing."""
+        if self._is_closing:
+            return
+        with self._wanted:
+            self._is_closing = True
+            self._wanted.notify_all()
+        self._threads[1].join()
+        while self._waiting:
+            request = self._waiting.popleft()
+            request.incoming.close()
+            self._answers.append((request, *_error_message(request.number, self._ending())))
+        self._is_settled = True
+        self._poke()
+        self._threads[0].join()
+        for client in list(self._clients.values()):
+            self._drop(client)
+        self._selector.close()
+        os.close(self._wake)
+
+    def _poke(self) -> None:
+        os.eventfd_write(self._wake, 1)
+
+    # --- speaking ----------------------------------------------------------------------------------------------------
+
+    def _speak(self) -> None:
+        while True:
+            for key, events in self._selector.select(self._pause()):
+                if key.fileobj is self._listener:
+                    self._accept()
+                elif key.fd == self._wake:
+                    os.eventfd_read(self._wake)
+                else:
+                    client = key.data
+                    try:
+                        if events & selectors.EVENT_WRITE:
+                            self._send_rest(client)
+                        elif events & selectors.EVENT_READ:
+                            self._receive(client)
+                    except OSError:
+                        self._drop(client)
+            self._refuse_late()
+            self._send_answers()
+            if self._is_settled and not self._answers:
+                return
+
+    def _pause(self) -> float | None:
+        """Tell how long nothing can happen by itself."""
+        with self._wanted:
+            soonest = min((request.deadline for request in self._waiting), default=None)
+            is_idle = self._running is None
+        if soonest is None:
+            return None
+        return _SOON_S if is_idle else max(soonest - time.monotonic(), 0)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:  # it was reset meanwhile, or there are no descriptors left
+                _LOG.warning("a client could not be let in: %s", error)
+                time.sleep(0.01)
+                return
+            _, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+            if uid not in (0, os.geteuid()):
+                connection.close()
+                continue
+            connection.setblocking(False)
+            if len(self._clients) >= CLIENTS_MAX and not self._make_room():
+                connection.close()
+                continue
+            client = _Client(connection)
+            self._clients[connection.fileno()] = client
+            self._selector.register(connection, selectors.EVENT_READ, client)
+
+    def _make_room(self) -> bool:
+        """Drop the client that has been silent for longest; one in the middle of something only after a while."""
+        now = time.monotonic()
+        idle = [
+            client
+            for client in self._clients.values()
+            if not client.is_asking and (now - client.since > _HALF_LINE_S or not (client.buffer or client.sending))
+        ]
+        if not idle:
+            return False
+        self._drop(min(idle, key=lambda client: client.since))
+        return True
+
+    def _drop(self, client: _Client) -> None:
+        fd = client.socket.fileno()
+        if fd >= 0 and self._clients.pop(fd, None) is not None:
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(client.socket)
+        client.socket.close()
+        for descriptor in client.descriptors:
+            os.close(descriptor)
+        client.descriptors = []
+
+    def _receive(self, client: _Client) -> None:
+        data, descriptors, flags, _ = socket.recv_fds(client.socket, _RECEIVE, wire.DESCRIPTORS_MAX, socket.MSG_CMSG_CLOEXEC)
+        client.descriptors += descriptors
+        client.since = time.monotonic()
+        if not data:
+            self._drop(client)
+            return
+        client.buffer += data
+        if flags & socket.MSG_CTRUNC or len(client.descriptors) > wire.DESCRIPTORS_MAX:
+            self._refuse(client, "more descriptors came than a request can have")
+            return
+        self._read_lines(client)
+
+    def _read_lines(self, client: _Client) -> None:
+        """Take the next requests of a client, as far as they are there, up to the first that has to wait."""
+        while not (client.socket.fileno() < 0 or client.closing or client.is_asking or client.sending):
+            line, newline, rest = client.buffer.partition(b"\n")
+            if len(line) > wire.LINE_MAX:
+                self._refuse(client, f"a line is longer than {wire.LINE_MAX} bytes")
+            if not newline or client.closing:
+                return
+            client.buffer = rest
+            descriptors, client.descriptors = client.descriptors, []
+            self._take_request(client, bytes(line), descriptors)
+
+    def _take_request(self, client: _Client, line: bytes, descriptors: list[int]) -> None:
+        incoming = wire.Incoming(descriptors)
+        number: object = None
+        try:
+            message = wire.unpack_message(line, incoming)
+            number = message.get("id")
+            request = _read_request(client, message, incoming)
+        except wire.NotUnderstood as error:
+            incoming.close()
+            self._refuse(client, str(error))
+            return
+        except InvalidInput as error:  # it is a message, but nothing here can be meant
+            incoming.close()
+            self._begin_send(client, *_error_message(number, error))
+            return
+        if request.name == "hello":
+            incoming.close()
+            client.umask = request.arguments["umask"] & 0o777
+            body = wire.codec_of(Served)[0](self._served, out := wire.Outgoing())
+            self._begin_send(client, *wire.pack_message({"v": wire.VERSION, "id": number, "ok": True}, "result", body, out))
+            return
+        with self._wanted:
+            is_taken = not self._is_closing
+            if is_taken:
+                client.is_asking = True
+                self._selector.unregister(client.socket)  # until it has its answer
+                self._waiting.append(request)
+                self._wanted.notify_all()
+        if not is_taken:
+            incoming.close()
+            self._begin_send(client, *_error_message(number, self._ending()))
+
+    def _ending(self) -> SessionEnding:
+        return SessionEnding(self._opened.fork, "a session that ends", pid=os.getpid())
+
+    def _refuse(self, client: _Client, reason: str) -> None:
+        """Answer what is no request, and end the conversation: nobody knows where the next one would begin."""
+        client.closing = True
+        client.buffer.clear()
+        self._begin_send(client, *_error_message(None, RequestNotUnderstood(reason)))
+
+    def _refuse_late(self) -> None:
+        """Answer those whose turn does not come in time."""
+        now = time.monotonic()
+        with self._wanted:
+            if self._running is None:  # the next one is about to be begun
+                return
+            late = [request for request in self._waiting if request.deadline <= now]
+            for request in late:
+                self._waiting.remove(request)
+            doing = self._running.name
+        for request in late:
+            request.incoming.close()
+            busy = WorkspaceBusy(self._opened.fork, f"its session, with '{doing}'", pid=os.getpid())
+            self._answers.append((request, *_error_message(request.number, busy)))
+
+    def _send_answers(self) -> None:
+        while self._answers:
+            request, line, descriptors = self._answers.popleft()
+            client = request.client
+            client.is_asking = False
+            if client.socket.fileno() < 0:
+                _close_all(descriptors)
+                continue
+            self._selector.register(client.socket, selectors.EVENT_READ, client)
+            try:
+                self._begin_send(client, line, descriptors)
+                self._read_lines(client)  # it may have sent the next one already
+            except OSError:
+                self._drop(client)
+
+    def _begin_send(self, client: _Client, line: bytes, descriptors: list[int]) -> None:
+        client.since = time.monotonic()
+        try:
+            # The descriptors go with the first byte; a socket that is empty takes that, at the least.
+            sent = socket.send_fds(client.socket, [line], descriptors) if descriptors else client.socket.send(line)
+        except BlockingIOError:
+            self._drop(client)
+            return
+        except OSError:
+            self._drop(client)
+            return
+        finally:
+            _close_all(descriptors)
+        client.sending = line[sent:]
+        self._settle(client)
+
+    def _send_rest(self, client: _Client) -> None:
+        client.sending = client.sending[client.socket.send(client.sending) :]
+        client.since = time.monotonic()
+        self._settle(client)
+        self._read_lines(client)
+
+    def _settle(self, client: _Client) -> None:
+        """Wait for what a client does next: take the rest of an answer, or ask."""
+        if not client.sending and client.closing:
+            self._drop(client)
+        else:
+            self._selector.modify(client.socket, selectors.EVENT_WRITE if client.sending else selectors.EVENT_READ, client)
+
+    # --- working -----------------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        self._has_own_umask = have_own_umask()
+        while True:
+            with self._wanted:
+                self._wanted.wait_for(lambda: self._waiting or self._is_closing)
+                if self._is_closing:
+                    return
+                request = self._running = self._waiting.popleft()
+            ends = False
+            try:
+                line, descriptors = b"\n", list[int]()
+                if not _has_gone(request.client.socket):
+                    line, descriptors, ends = self._carry_out(request)
+            finally:
+                request.incoming.close()
+            with self._wanted:
+                self._running = None
+            self._answers.append((request, line, descriptors))
+            self._poke()
+            if ends:
+                self._end()
+
+    def _carry_out(self, request: _Request) -> tuple[bytes, list[int], bool]:
+        """Do what was asked; give the answer, and whether the session ends after it."""
+        out = wire.Outgoing()
+        try:
+            result, hint, ends = self._do(request)
+            body = wire.codec_of(hint)[0](result, out)
+            line, descriptors = wire.pack_message({"v": wire.VERSION, "id": request.number, "ok": True}, "result", body, out)
+        except AvfsError as error:
+            return *_error_message(request.number, error), False
+        except OSError as error:  # the disk's, at a step that has no words of its own for it
+            _close_all(out.handles)
+            failure = HostError(f"carry out '{request.name}'", error)
+            return *_error_message(request.number, failure), False
+        except Exception as error:  # noqa: BLE001 - whatever it is, the session goes on
+            _LOG.exception("'%s' failed", request.name)
+            _close_all(out.handles)
+            return *_error_message(request.number, InternalError(f"'{request.name}' failed in the session: {error!r}")), False
+        return line, descriptors, ends
+
+    def _do(self, request: _Request) -> tuple[Any, Any, bool]:
+        """Do what was asked; give the result, its type, and whether the session ends after it."""
+        operation, arguments = request.operation, request.arguments
+        if self._has_own_umask:
+            os.umask(request.client.umask)
+        if operation is not None:
+            return self._change(lambda: operation.function(self._opened, **arguments), operation), operation.signature[1], False
+        if request.name == "invalidate":
+            if self._kernel is not None:
+                _invalidate(self._opened.merged, self._kernel, arguments["paths"])
+            return None, None, False
+        saved = None
+        if arguments["checkpoint"]:
+            saved = self._change(lambda: save_checkpoint(self._opened), TABLE["save_checkpoint"])
+        return saved, CheckpointResult | None, True
+
+    def _change(self, function: Callable[[], Any], operation: Operation) -> Any:
+        """Do something to the workspace, then tell the kernel what it must forget."""
+        opened, kernel = self._opened, self._kernel
+        if opened.is_distrusted:
+            with opened.locked():  # which looks at the disk again, and puts back what was left half done
+                pass
+            if kernel is not None:
+                tell_everything(opened.merged, kernel)
+        if not operation.changes:
+            return function()
+        watch = Watch(opened.merged)
+        before = after = None
+        try:
+            with opened.locked():
+                before = opened.vault.read_head(opened.fork)
+                opened.lock.mark_operating(operating=True)
+                with watch:
+                    try:
+                        return function()
+                    finally:
+                        after = opened.vault.read_head(opened.fork)
+        finally:
+            # Also after a failure: what was changed and put back has been changed. Without the workspace: a request for
+            # `.git` may wait for that, while the kernel waits for the request before it forgets.
+            reach("control.changed")
+            if kernel is not None:
+                watch.tell(kernel)
+                if after != before and opened.merged.git_file is not None:
+                    kernel.forget_content(opened.merged.git_file.ino)  # git asks again, and its index is brought up
+            opened.lock.mark_operating(operating=False)
+
+
+def _read_request(client: _Client, message: Mapping[str, Any], incoming: wire.Incoming) -> _Request:
+    """Read what a message asks for.
+
+    Raises:
+        NotUnderstood: If it is not in the form that the protocol says.
+        InvalidInput: If there is no such operation, or its arguments are not of its types.
+    """
+    name, wait_s = message.get("op"), message.get("wait_s", LOCK_TIMEOUT_S)
+    if not isinstance(name, str) or not isinstance(wait_s, int | float) or isinstance(wait_s, bool):
+        raise wire.NotUnderstood("'op' or 'wait_s' is missing or of the wrong type")
+    request = _Request(client, message.get("id"), name, time.monotonic() + min(max(wait_s, 0.0), _WAIT_MAX_S))
+    request.incoming = incoming
+    given = wire.body_of(message, "args", incoming)
+    if not isinstance(given, dict):
+        raise wire.NotUnderstood("'args' is not an object")
+    request.operation = TABLE.get(name)
+    if request.operation is not None:
+        hints, _, needed = request.operation.signature
+    elif name in _OWN:
+        hints, needed = _OWN[name], frozenset(_OWN[name])
+    else:
+        raise InvalidInput(f"this session knows no operation '{name[:100]}'", hint="Is it of an older version of avfs?")
+    if not needed <= given.keys() <= hints.keys():
+        raise InvalidInput(f"'{name}' does not take these arguments", details={"arguments": sorted(map(str, given))[:50]})
+    try:
+        request.arguments = {key: wire.codec_of(hints[key])[1](value, incoming) for key, value in given.items()}
+    except wire.NotUnderstood as error:
+        raise InvalidInput(f"an argument of '{name}' cannot be read: {error}") from error
+    return request
+
+
+_OWN: dict[str, dict[str, Any]] = {
+    "hello": {"umask": int},
+    "invalidate": {"paths": tuple[TreePath, ...]},
+    "stop": {"checkpoint": bool},
+}
+"""What is asked of the session itself, with the types of the arguments."""
+
+
+def _invalidate(merged: MergedTree, kernel: Forgetter, paths: tuple[TreePath, ...]) -> None:
+    """Let the kernel forget some paths; everything, if none are named."""
+    if not paths:
+        tell_everything(merged, kernel)
+    for path in paths:
+        with contextlib.suppress(OSError, AvfsError):
+            parent, name, node = merged.locate(path, follow_last=False)
+            if node is None or not node.is_dir:
+                kernel.forget_name(parent.ino, name)
+            kernel.forget_content((node or parent).ino)
+
+
+def _error_message(number: object, error: AvfsError) -> tuple[bytes, list[int]]:
+    head = {"v": wire.VERSION, "id": number if isinstance(number, int | str) else None, "ok": False}
+    return wire.pack_message(head, "error", wire.encode_error(error), wire.Outgoing())
+
+
+def _has_gone(connection: socket.socket) -> bool:
+    """Whether a client has closed its end, so that nobody waits for the answer."""
+    try:
+        return connection.fileno() < 0 or not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def _close_all(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

@@ -1,0 +1,40 @@
+"""What a session's process has to say, in a file of bounded size.
+
+Decided here: that standard error and the log are one file, so that a fault of the interpreter is told too, and that a
+log which grows beyond `_MAX` begins anew. Supervisor and server write to it at once, each line with one system call.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TextIO
+
+_MAX = 1 << 20
+
+
+class _BoundedLog(logging.StreamHandler[TextIO]):
+    """Writes to standard error, which is the log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line; first make room if there is none."""
+        try:
+            if os.fstat(2).st_size > _MAX:
+                os.ftruncate(2, 0)
+        except OSError:  # a full disk does not end a session
+            pass
+        super().emit(record)
+
+
+def open_log(path: Path) -> None:
+    """Send standard output, standard error and the log to a file from now on."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    os.close(fd)
+    handler = _BoundedLog(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.raiseExceptions = False  # a line that cannot be written is not worth a trace that cannot either

@@ -1,0 +1,428 @@
+"""The process behind a mount, from its first line to its end.
+
+Decided here: the order in which a session comes to be and goes, and what signals mean to it. `__main__` calls `run`
+in a process of its own, which `session.start` began and waits for on a pipe.
+
+To start: the record, the directory, the workspace with its lock, the mount, the control socket, the server; then one line
+on the pipe says that programs can use the tree, or which error stood in the way. To end, when the tree is unmounted by
+whomever: the server records that the workspace is free, then this process removes directories, record and socket. A crash
+at any point leaves a record whose lock nobody holds, and perhaps a dead mount: `record.list_sessions` cleans up both.
+
+Until the first server is forked this process has one thread. What it opened, every server has: see `fuse.supervisor`.
+
+SIGTERM, SIGINT and SIGHUP unmount. While programs use the tree this is tried for `_PATIENCE_S`, then the mount is
+detached: out of sight at once, and served until its last user is done. A second signal after that takes it from them.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import gc
+import json
+import logging
+import os
+import resource
+import signal
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from avfs_git.errors import AvfsError, HostError, InternalError, MountError, WorkspaceBusy, WorkspaceMounted
+from avfs_git.faults import reach
+from avfs_git.fuse.channel import MAX_IO, Channel
+from avfs_git.fuse.handover import Handover
+from avfs_git.fuse.server import TreeServer
+from avfs_git.fuse.supervisor import supervise
+from avfs_git.host.mounts import find_mount, mount_fuse, set_read_ahead, unmount
+from avfs_git.model import WHOLE_VAULT, Identity, SessionState
+from avfs_git.paths import Oid
+from avfs_git.session import point
+from avfs_git.session.address import listen
+from avfs_git.session.log import open_log
+from avfs_git.session.record import (
+    SUBTYPE,
+    HeldSession,
+    begin,
+    find_workspace_session,
+    mount_source,
+    read_record,
+    remove_made,
+    session_of_source,
+)
+from avfs_git.session.request import Request
+from avfs_git.vfs.merged import MergedTree
+from avfs_git.workspace.commits import open_commit
+from avfs_git.workspace.gitdir import GitDir
+from avfs_git.workspace.vault import OpenVault
+from avfs_git.workspace.workspace import LockedWorkspace, OpenWorkspace
+
+if TYPE_CHECKING:
+    from avfs_git.fuse.composite import CompositeServer
+    from avfs_git.session.control import ControlServer
+
+_LOG = logging.getLogger(__name__)
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_PATIENCE_S = 2.0
+"""How long a mount in use is waited for before it is detached."""
+_SECOND_S = 1.0
+"""A signal that follows the first sooner is the same one: a service manager sends it to each process of a group."""
+_READ_AHEAD_KIB = 1024
+
+
+class _CutOffError(BaseException):
+    """The tree is to be taken from the programs that use it."""
+
+
+def run(given: Mapping[str, Any]) -> None:
+    """Be a session, until its tree is unmounted."""
+    request = Request(**given)
+    _settle_in(request)
+    session = None
+    try:
+        session = _Session(request)
+        session.start()
+    except BaseException as error:
+        _LOG.debug("the session did not start", exc_info=True)
+        if session is not None:
+            session.abandon()
+        from avfs_git.session.wire import encode_error  # noqa: PLC0415 - only after a failure
+
+        _tell(request.ready_fd, {"error": encode_error(_as_ours(error))})
+        raise SystemExit(1) from error
+    session.live()
+
+
+def _settle_in(request: Request) -> None:
+    """Make this process independent of who started it, in all that is inherited."""
+    # Until there is a server that knows what they mean; `supervise` takes those that came meanwhile.
+    signal.pthread_sigmask(signal.SIG_SETMASK, {*_ENDING, signal.SIGUSR1, signal.SIGUSR2})
+    for caught in (*_ENDING, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD):
+        signal.signal(caught, signal.SIG_DFL)
+    os.umask(0)  # the kernel has applied that of the program by the time the server is asked
+    null = os.open(os.devnull, os.O_RDWR)
+    for number, fd in ((0, null), (1, request.said_fd), (2, request.said_fd)):
+        os.dup2(fd, number)
+    os.close(null)
+    os.close(request.said_fd)
+    for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE):  # those of programs are not those of their disk
+        _, most = resource.getrlimit(limit)
+        resource.setrlimit(limit, (most, most))
+    if request.leash_fd is not None:
+        fcntl.fcntl(request.leash_fd, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(request.leash_fd, fcntl.F_SETSIG, signal.SIGTERM)
+        fcntl.fcntl(request.leash_fd, fcntl.F_SETFL, os.O_ASYNC)
+        with suppress(BlockingIOError):
+            os.set_blocking(request.leash_fd, False)
+            if not os.read(request.leash_fd, 1):  # it was let go before this process listened
+                os.kill(os.getpid(), signal.SIGTERM)
+
+
+class _Session:
+    """One session in its own process."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.git_dir = Path(request.git_dir)
+        self.directory = Path(request.directory)
+        identity = Identity(*request.identity) if request.identity is not None else None
+        self.vault = OpenVault(self.git_dir, name=request.vault, identity=identity)
+        self.held: HeldSession | None = None
+        self.opened: OpenWorkspace | None = None
+        self.listener: socket.socket | None = None
+        self.tree: MergedTree | None = None
+        self.channel: Channel | None = None
+        self.is_mounted = False
+        self.device: int | None = None
+
+    @property
+    def is_workspace(self) -> bool:
+        return self.request.at is None and self.request.fork != WHOLE_VAULT
+
+    def start(self) -> None:
+        """Come to be, up to the mount."""
+        request = self.request
+        sessions = self.vault.layout.sessions
+        self.vault.prepare()
+        if self.is_workspace:
+            self._refuse_second()
+        self.held = begin(sessions, fork=request.fork, directory=self.directory, readonly=not self.is_workspace, at=request.at)
+        open_log(self.held.place.log)
+        missing = point.check(self.directory, self.git_dir)
+        if missing:
+            # Before they are there: whoever cleans up must know of them.
+            self.held.write(SessionState.STARTING, made=missing)
+            point.make(missing)
+        reach("session.point_made")
+        self.tree = self._open_tree()
+        reach("session.opened")
+        fd = mount_fuse(
+            self.directory,
+            source=mount_source(self.held.record.id, request.fork, self.git_dir),
+            subtype=SUBTYPE,
+            read_only=not self.is_workspace,
+            allow_other=request.allow_other,
+            max_read=MAX_IO,
+        )
+        self.is_mounted = True
+        reach("session.mounted")
+        self.channel = Channel(fd)
+        self.channel.negotiate()
+        mounted = find_mount(self.directory)
+        if mounted is not None:
+            self.device = os.makedev(*mounted.device)
+            set_read_ahead(mounted.device, _READ_AHEAD_KIB)
+        # What is here now is shared with every server and never garbage; a collector that looks at it copies its pages.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
+
+    def _refuse_second(self) -> None:
+        other = find_workspace_session(self.vault.layout.sessions, self.request.fork)
+        if other is not None and (self.held is None or other.record.id != self.held.record.id):
+            raise WorkspaceMounted(self.request.fork, other.record.directory, session=other.record.id, pid=other.record.pid)
+
+    def _open_tree(self) -> MergedTree | None:
+        request, held = self.request, self.held
+        assert held is not None  # noqa: S101 - made before
+        if request.fork == WHOLE_VAULT:
+            return None  # what is looked at is opened by the server
+        if request.at is not None:
+            return open_commit(self.vault, Oid(bytes.fromhex(request.at)))
+        self.listener = listen(held.place.socket)  # before the lock names the session: who reads that connects
+        self.opened = OpenWorkspace(self.vault, request.fork, recover=_recover, lock_timeout_s=request.lock_timeout_s)
+        try:
+            self.opened.serve(held.record.id)
+        except WorkspaceBusy:
+            self._refuse_second()  # one that was faster
+            raise
+        GitDir(self.opened).show(self.directory)
+        return self.opened.merged
+
+    def live(self) -> None:
+        """Serve until the tree is unmounted, then go."""
+        failed = True
+        try:
+            failed = bool(supervise(self.serve, Handover.make(), meanwhile=_load_rest))
+        except Exception:  # noqa: BLE001 - whatever it is, the mount must not stay
+            _LOG.exception("the session failed")
+        if failed and self.opened is not None:
+            with suppress(Exception):  # whoever takes the lock next does the same
+                self.opened.take_over()
+                self.opened.stop_serving()
+        self._go(keep_log=failed)
+
+    def abandon(self) -> None:
+        """Go, after a failed start."""
+        if self.opened is not None and self.opened.is_served:
+            with suppress(Exception):
+                self.opened.stop_serving()
+        self._go(keep_log=False)
+
+    def _go(self, *, keep_log: bool) -> None:
+        # Nothing here may stop at a failure, least of all of the disk: what is left would be a dead mount.
+        self._detach()
+        if self.channel is not None:
+            with suppress(OSError):
+                self.channel.close()
+        reach("session.unmounted")
+        if self.opened is not None:
+            self.opened.lock.close()  # the server gave the workspace back, unless it died in its last steps
+        if self.held is not None:
+            remove_made(self.held.record.made)
+            reach("session.point_removed")
+            self.held.end(keep_log=keep_log)
+
+    def _detach(self) -> None:
+        """Take the mount out of the way, if it is still there."""
+        if not self.is_mounted or self.held is None:
+            return
+        mounted = find_mount(self.directory)
+        if mounted is not None and session_of_source(mounted.source) == self.held.record.id:
+            try:
+                unmount(self.directory, lazy=True)
+            except MountError:
+                _LOG.exception("the mount stays")
+
+    # --- in the server ---------------------------------------------------------------------------------------
+
+    def serve(self, handover: Handover) -> None:
+        """Serve the tree, in a fork of the process that started the session."""
+        assert self.held is not None  # noqa: S101 - it was started
+        assert self.channel is not None  # noqa: S101
+        self.held.record = read_record(self.held.place) or self.held.record  # a server before this one changed it
+        if self.held.record.state == SessionState.ENDED:
+            return  # it died in its last steps; its workspace may be somebody else's by now
+        ending = _Ending(self)
+        for number in _ENDING:
+            signal.signal(number, ending.on_signal)
+        if handover.ending:  # a signal that came before this server could take it
+            ending.begin()
+        server = self._make_server(self.channel, handover)  # first: what changes below keeps what programs have open
+        if handover.generation and self.opened is not None:
+            self.opened.take_over()
+        control = _Control(self, self.channel, ending)
+        try:
+            ending.is_serving = True
+            self._be_ready(ending, is_first=not handover.generation)
+            control.start()  # whoever connected before waits
+            server.serve()
+            ending.is_serving = False
+        except _CutOffError:
+            _LOG.warning("the tree was taken from the programs that used it")
+        control.close()
+        self._write(SessionState.ENDED)  # before the workspace is free, so that the next session does not find this one
+        reach("session.served")
+        if self.opened is not None:
+            self.opened.stop_serving()
+
+    def _make_server(self, channel: Channel, handover: Handover) -> TreeServer | CompositeServer:
+        if self.tree is not None:
+            return TreeServer(self.tree, channel, handover)
+        from avfs_git.fuse.composite import CompositeServer  # noqa: PLC0415 - only for a whole vault
+        from avfs_git.session.catalogue import open_catalogue  # noqa: PLC0415
+
+        return CompositeServer(open_catalogue(self.vault), channel, handover, statvfs=lambda: os.statvfs(self.git_dir))
+
+    def make_control(self, channel: Channel, ending: _Ending) -> ControlServer | None:
+        """Begin to serve the control socket; None where there is no workspace."""
+        if self.opened is None or self.listener is None or self.held is None:
+            return None
+        from avfs_git.session.control import ControlServer  # noqa: PLC0415 - see _Control
+        from avfs_git.session.wire import Served  # noqa: PLC0415
+
+        served = Served(self.held.record.id, self.request.directory, self.device, os.getpid())
+        control = ControlServer(self.listener, self.opened, channel, served=served, end=ending.begin)
+        control.start()
+        return control
+
+    def _be_ready(self, ending: _Ending, *, is_first: bool) -> None:
+        """Tell the starter. Every server does, because one before it may have died before it could."""
+        assert self.held is not None  # noqa: S101 - it was started
+        if self.held.record.state == SessionState.STARTING:
+            self.held.write(SessionState.MOUNTED)
+        reach("session.ready")
+        if not _tell(self.request.ready_fd, {"session": self.held.record.id}) and is_first:
+            _LOG.warning("who asked for the mount is gone")
+            ending.begin()
+
+    def _write(self, state: SessionState) -> None:
+        assert self.held is not None  # noqa: S101 - it was started
+        try:
+            self.held.write(state)
+        except HostError:  # a full disk: the record is a message, what counts is the lock
+            self.held.record = replace(self.held.record, state=state.value)
+
+    def unmount_soon(self) -> None:
+        """Unmount; in the end also while programs use the tree. Runs beside the server, which is asked meanwhile."""
+        self._write(SessionState.UNMOUNTING)
+        end = time.monotonic() + _PATIENCE_S
+        pause_s = 0.01
+        while True:
+            patient = time.monotonic() < end
+            try:
+                unmount(self.directory, lazy=not patient)
+                return
+            except MountError as error:
+                if error.details.get("errno") == errno.EINVAL:
+                    return  # somebody else did
+                if not patient:
+                    _LOG.exception("cannot unmount")
+                    return
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, 0.2)
+
+
+class _Control:
+    """The control socket's server, which comes to be while the tree is served already.
+
+    What it needs takes longer to import than all that a program in the tree needs. The supervisor imports it meanwhile,
+    too, so that later servers have it, and so that none imports anything that was replaced on disk since.
+    """
+
+    def __init__(self, session: _Session, channel: Channel, ending: _Ending) -> None:
+        self._session = session
+        self._channel = channel
+        self._ending = ending
+        self._server: ControlServer | None = None
+        self._thread = threading.Thread(target=self._run, name="avfs-control-start", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def _run(self) -> None:
+        self._server = self._session.make_control(self._channel, self._ending)
+
+    def close(self) -> None:
+        """End it."""
+        if self._thread.ident is not None:
+            self._thread.join()
+        if self._server is not None:
+            self._server.close()
+
+
+def _recover(locked: LockedWorkspace) -> None:
+    from avfs_git.workspace.recovery import recover  # noqa: PLC0415 - only after a crash
+
+    recover(locked)
+
+
+def _load_rest() -> None:
+    """Import what the first server imports while it serves."""
+    for name in ("avfs_git.session.control", "avfs_git.workspace.recovery"):
+        import_module(name)
+    gc.collect()
+    gc.freeze()
+
+
+class _Ending:
+    """What signals mean to a server."""
+
+    def __init__(self, session: _Session) -> None:
+        self._session = session
+        self._began: float | None = None
+        self.is_serving = False
+
+    def on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        """Begin to end, or, asked again, end at once."""
+        if self._began is None:
+            self.begin()
+        elif self.is_serving and time.monotonic() - self._began > _SECOND_S:
+            self.is_serving = False
+            raise _CutOffError
+
+    def begin(self) -> None:
+        """Unmount, in a thread: this one has to answer what unmounting asks. A second call does nothing."""
+        if self._began is not None:
+            return
+        self._began = time.monotonic()
+        threading.Thread(target=self._session.unmount_soon, name="avfs-unmount", daemon=True).start()
+
+
+def _tell(fd: int, message: dict[str, object]) -> bool:
+    """Say something to the starter; False if it is gone."""
+    try:
+        os.write(fd, json.dumps(message).encode() + b"\n")
+        os.close(fd)
+    except OSError:
+        return False
+    return True
+
+
+def _as_ours(error: BaseException) -> AvfsError:
+    """Make an error that the starter can be told of any that stood in the way."""
+    if isinstance(error, AvfsError):
+        return error
+    if isinstance(error, OSError):
+        return HostError("mount", error)
+    trace = "".join(traceback.format_exception(error))
+    return InternalError(f"{type(error).__name__}: {error}", details={"exception": type(error).__name__, "trace": trace})

@@ -1,0 +1,367 @@
+"""What is known on disk of the sessions of a vault: their records, whether they live, and cleaning up after them.
+
+Decided here: `avfs/sessions/ID/` (docs/format.md is the normative text), what counts as alive, and what is done about
+a session that died. A session holds a flock on its `lock` from before its first step until after its last; whoever can have
+that lock has met a dead one. So neither a number of a process that was given again nor another boot can deceive.
+The process of a session calls `begin`; everybody else `list_sessions`, which cleans up: it detaches the mount, removes
+the directories that were made for it, and then the record, so that a cleaner that dies is followed by the next.
+
+Making a session and cleaning up are done under the flock on `guard`: else a session that has made its directory and not yet
+taken its lock would look dead. Functions without state, from any thread or process. Nothing is forced to disk: no
+session outlives the machine.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from avfs_git.errors import MountError
+from avfs_git.faults import reach
+from avfs_git.host.boot import read_boot_id
+from avfs_git.host.durable import host_errors, write_file_atomically
+from avfs_git.host.mounts import Mounted, list_mounts, unmount
+from avfs_git.host.processes import start_time
+from avfs_git.model import SessionInfo, SessionState
+
+SUBTYPE = "avfs"
+"""What a mount table shows as the kind of our mounts, after `fuse.`."""
+_SOURCE = "avfs:"
+_LOGS_KEPT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """What a session says of itself."""
+
+    id: str
+    fork: str
+    directory: str
+    """Where it is mounted; what is not UTF-8 in it stands as surrogates."""
+    readonly: bool
+    at: str | None
+    """The commit that is shown; None for the workspace."""
+    made: tuple[str, ...]
+    """Directories that were made for the mount, the outermost first; they go with it."""
+    state: str
+    pid: int
+    process_started: int
+    """When that process started, in ticks since the boot."""
+    boot: str
+    namespace: int
+    """The mount namespace: only in there is the mount seen."""
+    started_at_ns: int
+
+
+class SessionPlace:
+    """Where the files of one session are."""
+
+    def __init__(self, sessions: Path, session_id: str) -> None:
+        self.id = session_id
+        self.root = sessions / session_id
+        self.record = self.root / "record"
+        self.lock = self.root / "lock"
+        self.socket = self.root / "socket"
+        self.log = self.root / "log"
+        self.old_logs = sessions / "logs"
+
+
+class FoundSession:
+    """A session as others see it: its record, and where its files are."""
+
+    def __init__(self, place: SessionPlace, record: SessionRecord) -> None:
+        self.place = place
+        self.record = record
+
+    @property
+    def directory(self) -> Path:
+        """Where it is mounted."""
+        return Path(self.record.directory)
+
+    @property
+    def is_workspace(self) -> bool:
+        """Whether it serves the workspace itself, for reading and writing."""
+        return not self.record.readonly
+
+    @property
+    def is_visible(self) -> bool:
+        """Whether its mount, if there is one, is seen by this process: not if it is in another mount namespace."""
+        return self.record.namespace == _mount_namespace()
+
+    def find_mount(self) -> Mounted | None:
+        """Find its mount; None if it is not mounted, or not visible."""
+        return next((mount for mount in list_mounts() if session_of_source(mount.source) == self.record.id), None)
+
+    def state(self) -> SessionState:
+        """Tell how far it is; one that somebody has detached, and that programs still use, is unmounting."""
+        state = SessionState(self.record.state)
+        if state == SessionState.MOUNTED and self.is_visible and self.find_mount() is None:
+            return SessionState.UNMOUNTING
+        return state
+
+    def info(self, vault: str) -> SessionInfo:
+        """Describe it to callers."""
+        record = self.record
+        return SessionInfo(
+            id=record.id,
+            vault=vault,
+            fork=record.fork,
+            directory=self.directory,
+            state=self.state(),
+            readonly=record.readonly,
+            pid=record.pid,
+            started_at_ns=record.started_at_ns,
+            at=record.at,
+        )
+
+
+def _mount_namespace() -> int:
+    try:
+        return os.stat("/proc/self/ns/mnt").st_ino
+    except OSError:
+        return 0
+
+
+def mount_source(session_id: str, fork: str, git_dir: Path) -> str:
+    """Make the text by which a mount table names a session: with its vault, so that it is found from its directory."""
+    return f"{_SOURCE}{fork}@{session_id}:{os.fspath(git_dir)}"
+
+
+def session_of_source(source: str) -> str | None:
+    """Read the session out of `mount_source`; None if it is none of ours."""
+    if not source.startswith(_SOURCE):
+        return None
+    # Git allows no colon in the name of a branch.
+    fork, _, session_id = source.removeprefix(_SOURCE).partition(":")[0].rpartition("@")
+    return session_id if fork and session_id else None
+
+
+def vault_of_source(source: str) -> Path | None:
+    """Read the vault out of `mount_source`; None if it is none of ours."""
+    if not source.startswith(_SOURCE):
+        return None
+    git_dir = source.removeprefix(_SOURCE).partition(":")[2]
+    return Path(git_dir) if git_dir else None
+
+
+class HeldSession:
+    """A session as its own process has it: with its lock.
+
+    Attributes:
+        record: What it says of itself; `write` changes it.
+    """
+
+    def __init__(self, place: SessionPlace, record: SessionRecord, lock_fd: int) -> None:
+        self.place = place
+        self.record = record
+        self.lock_fd = lock_fd
+
+    def write(self, state: SessionState, *, made: tuple[str, ...] | None = None) -> None:
+        """Write down how far it is."""
+        self.record = replace(self.record, state=state.value, made=self.record.made if made is None else made)
+        _write(self.place, self.record)
+
+    def end(self, *, keep_log: bool) -> None:
+        """Remove everything on disk and give up the lock. Fails at nothing: what stays is cleaned up by the next one."""
+        _discard(self.place, keep_log=keep_log)
+        reach("session.discarded")
+        with suppress(OSError):
+            fcntl.flock(self.lock_fd, fcntl.LOCK_UN)  # for processes that share it: the server
+            os.close(self.lock_fd)
+
+
+def begin(sessions: Path, *, fork: str, directory: Path, readonly: bool, at: str | None) -> HeldSession:
+    """Write down that a session starts, and take its lock.
+
+    Raises:
+        HostError: If the disk refuses; nothing is left behind.
+    """
+    with host_errors(f"make a session in '{sessions}'"):
+        os.makedirs(sessions, 0o700, exist_ok=True)
+        with _guarded(sessions):
+            while True:
+                place = SessionPlace(sessions, os.urandom(4).hex())
+                with suppress(FileExistsError):
+                    os.mkdir(place.root, 0o700)
+                    break
+            try:
+                fd = os.open(place.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                reach("session.made")
+                fcntl.flock(fd, fcntl.LOCK_EX)  # waits for nobody but one who looks whether it is taken
+                pid = os.getpid()
+                record = SessionRecord(
+                    id=place.id,
+                    fork=fork,
+                    directory=os.fspath(directory),
+                    readonly=readonly,
+                    at=at,
+                    made=(),
+                    state=SessionState.STARTING.value,
+                    pid=pid,
+                    process_started=start_time(pid) or 0,
+                    boot=read_boot_id(),
+                    namespace=_mount_namespace(),
+                    started_at_ns=time.time_ns(),
+                )
+                _write(place, record)
+                reach("session.recorded")
+            except BaseException:
+                _discard(place, keep_log=False)
+                raise
+    return HeldSession(place, record, fd)
+
+
+def list_sessions(sessions: Path) -> list[FoundSession]:
+    """List the sessions that live, the oldest first, and clean up after those that died."""
+    found, dead = _look(sessions)
+    if dead:
+        with suppress(OSError), _guarded(sessions):  # where nothing may be written, nothing is cleaned up
+            for place in _look(sessions)[1]:
+                _clean_up(place)
+    return sorted(found, key=lambda session: session.record.started_at_ns)
+
+
+def find_workspace_session(sessions: Path, fork: str) -> FoundSession | None:
+    """Find the session that serves the workspace of a fork."""
+    return next(
+        (
+            found
+            for found in list_sessions(sessions)
+            # One that has ended is about to remove its record, and has given the workspace back.
+            if found.is_workspace and found.record.fork == fork and found.record.state != SessionState.ENDED
+        ),
+        None,
+    )
+
+
+def has_ended(place: SessionPlace) -> bool:
+    """Whether a session is over; it may have left something behind."""
+    return _is_dead(place)
+
+
+def wait_ended(place: SessionPlace) -> None:
+    """Wait until a session is over, however long that takes; signals are handled meanwhile."""
+    try:
+        fd = os.open(place.lock, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH)
+    finally:
+        os.close(fd)
+
+
+def _look(sessions: Path) -> tuple[list[FoundSession], list[SessionPlace]]:
+    alive, dead = [], []
+    try:
+        with os.scandir(sessions) as entries:
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False) and entry.name != "logs"]
+    except OSError:
+        return [], []
+    for name in names:
+        place = SessionPlace(sessions, name)
+        if _is_dead(place):
+            dead.append(place)
+        elif (record := read_record(place)) is not None:
+            alive.append(FoundSession(place, record))
+    return alive, dead
+
+
+def _is_dead(place: SessionPlace) -> bool:
+    try:
+        fd = os.open(place.lock, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    except OSError:  # another user's: not ours to judge
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that look must not see each other
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def read_record(place: SessionPlace) -> SessionRecord | None:
+    """Read a record; None if there is none that makes sense."""
+    try:
+        values = json.loads(place.record.read_bytes())
+        record = SessionRecord(**{**values, "made": tuple(map(str, values["made"]))})
+        SessionState(record.state)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return record
+
+
+def _write(place: SessionPlace, record: SessionRecord) -> None:
+    write_file_atomically(place.record, json.dumps(asdict(record)).encode() + b"\n", mode=0o600, durable=False)
+
+
+def _clean_up(place: SessionPlace) -> None:
+    """Clean up after a session that died. Called under the guard."""
+    record = read_record(place)
+    if record is not None and record.boot == read_boot_id():
+        for mount in list_mounts():
+            if session_of_source(mount.source) == place.id:
+                try:
+                    unmount(mount.directory, lazy=True)
+                except MountError:  # another user's: who may, does
+                    return
+        reach("session.detached")
+        remove_made(record.made)
+    _discard(place, keep_log=True)
+
+
+def remove_made(made: tuple[str, ...]) -> None:
+    """Remove the directories that were made for a mount, as far as they are empty."""
+    for directory in reversed(made):
+        try:
+            os.rmdir(directory)
+        except FileNotFoundError:  # somebody removed it, or it never was made
+            continue
+        except OSError:  # somebody uses it
+            return
+
+
+def _discard(place: SessionPlace, *, keep_log: bool) -> None:
+    if keep_log:
+        _keep_log(place)
+    for path in (place.socket, place.log, place.record):
+        with suppress(OSError):
+            os.unlink(path)
+    with suppress(OSError):
+        for name in os.listdir(place.root):  # what a write that died has left
+            if name != place.lock.name:
+                os.unlink(place.root / name)
+    # The lock last: without it the rest would be taken for a session that is being made.
+    with suppress(OSError):
+        os.unlink(place.lock)
+    with suppress(OSError):
+        os.rmdir(place.root)
+
+
+def _keep_log(place: SessionPlace) -> None:
+    """Put a log that says something where the last ones are kept."""
+    with suppress(OSError):
+        if place.log.stat().st_size:
+            place.old_logs.mkdir(exist_ok=True)
+            place.log.rename(place.old_logs / f"{time.time_ns()}-{place.id}")
+            for old in sorted(place.old_logs.iterdir())[:-_LOGS_KEPT]:
+                old.unlink()
+
+
+@contextmanager
+def _guarded(sessions: Path) -> Iterator[None]:
+    fd = os.open(sessions / "guard", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,39 @@
+"""What a starter asks of the process of a session: one JSON object on its standard input.
+
+Decided here: its fields. Both sides run the same code (see `__main__`), so that it has no version.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a session is to be.
+
+    Attributes:
+        git_dir: The vault.
+        vault: Its name in messages.
+        fork: The fork, or `model.WHOLE_VAULT`.
+        directory: Where to mount, resolved.
+        at: The commit to show; None for the workspace.
+        allow_other: Let in other users.
+        identity: Name and address of who makes commits, unless the vault's settings say it.
+        lock_timeout_s: How long to wait for other processes.
+        ready_fd: The pipe on which the starter waits.
+        said_fd: Where the process says what it has to say until there is a log.
+        leash_fd: A pipe whose other end is closed when the session is to end; None if it lives by itself.
+    """
+
+    git_dir: str
+    vault: str
+    fork: str
+    directory: str
+    at: str | None
+    allow_other: bool
+    identity: tuple[str, str] | None
+    lock_timeout_s: float
+    ready_fd: int
+    said_fd: int
+    leash_fd: int | None = None

@@ -1,0 +1,144 @@
+"""Starting a session: what the caller does, until programs can use the tree.
+
+Decided here: that a session is a program of its own, so that neither the threads nor the memory of the caller come along
+and so that it outlives the caller; and how the caller learns what became of it. Any thread may call. If the caller is
+interrupted or killed while it waits, the session notices at its pipe that nobody asked and goes again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import avfs_git
+from avfs_git.errors import SessionFailed
+from avfs_git.host.durable import host_errors
+from avfs_git.session.record import FoundSession, SessionPlace, read_record
+from avfs_git.session.request import Request
+
+_GRACE_S = 30.0
+"""How long a session may take to start, beside what it may wait for the workspace."""
+_ANSWER_MAX = 1 << 20
+
+
+def start_session(
+    sessions: Path,
+    *,
+    git_dir: Path,
+    vault: str,
+    fork: str,
+    directory: Path,
+    at: str | None,
+    allow_other: bool,
+    identity: tuple[str, str] | None,
+    lock_timeout_s: float,
+    leash_fd: int | None = None,
+    program: Sequence[str] = (),
+) -> FoundSession:
+    """Mount; return when programs can use the tree.
+
+    Args:
+        sessions: Where the records of the vault's sessions are.
+        git_dir: The vault.
+        vault: Its name in messages.
+        fork: The fork.
+        directory: Where, as `point.resolve` gives it.
+        at: The commit to show read-only; None for the workspace.
+        allow_other: Let in other users.
+        identity: Name and address of who makes commits, unless the vault's settings say it.
+        lock_timeout_s: How long to wait for other processes.
+        leash_fd: The reading end of a pipe; the session ends when the other end is closed.
+        program: A command line to run instead of `__main__`, with the same input: how faults are put into a session.
+
+    Raises:
+        WorkspaceMounted: If the workspace is mounted already.
+        WorkspaceBusy: If another process works in it for too long.
+        MountPointUnusable: If nothing can be mounted there.
+        FuseUnavailable: If this machine, or its administrator, does not allow it.
+        SessionFailed: If the process of the session ended without a word.
+    """
+    with host_errors("start a session"):
+        ready, their_ready = os.pipe()
+        said = os.memfd_create("avfs-said", os.MFD_CLOEXEC)
+    try:
+        request = Request(
+            git_dir=os.fspath(git_dir),
+            vault=vault,
+            fork=fork,
+            directory=os.fspath(directory),
+            at=at,
+            allow_other=allow_other,
+            identity=identity,
+            lock_timeout_s=lock_timeout_s,
+            ready_fd=their_ready,
+            said_fd=said,
+            leash_fd=leash_fd,
+        )
+        try:
+            _spawn(request, program)
+        finally:
+            os.close(their_ready)
+        answer = _wait(ready, lock_timeout_s + _GRACE_S)
+        if answer is None:
+            raise SessionFailed("the session ended before it was ready", _read_said(said))
+    finally:
+        os.close(ready)
+        os.close(said)
+    if "error" in answer:
+        from avfs_git.session.wire import decode_error  # noqa: PLC0415 - only after a failure
+
+        raise decode_error(answer["error"])
+    place = SessionPlace(sessions, str(answer["session"]))
+    record = read_record(place)
+    if record is None:
+        raise SessionFailed("the session ended at once", "")
+    return FoundSession(place, record)
+
+
+def _spawn(request: Request, program: Sequence[str]) -> None:
+    package = os.path.dirname(os.path.abspath(avfs_git.__file__))
+    if not sys.executable:
+        raise SessionFailed("there is no Python interpreter to run the session with", "")
+    own = (sys.executable, "-I", "-S", f"{package}/session/__main__.py", request.fork, request.directory)
+    passed = [fd for fd in (request.ready_fd, request.said_fd, request.leash_fd) if fd is not None]
+    paths = [os.path.dirname(package), *(path for path in map(os.path.abspath, filter(None, sys.path)))]
+    given = json.dumps({"path": list(dict.fromkeys(paths)), "request": asdict(request)})
+    with host_errors("start a session"):
+        process = subprocess.Popen(
+            program or own, stdin=subprocess.PIPE, stdout=request.said_fd, stderr=request.said_fd, pass_fds=passed, cwd="/"
+        )
+        try:
+            process.communicate(given.encode())
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+
+
+def _wait(ready: int, timeout_s: float) -> dict[str, Any] | None:
+    """Read the answer; None if the process is gone without one, or takes too long."""
+    end = time.monotonic() + timeout_s
+    data = b""
+    poll = select.poll()  # select has a limit on the number of the descriptor
+    poll.register(ready, select.POLLIN)
+    while not data.endswith(b"\n") and len(data) < _ANSWER_MAX:
+        if not poll.poll(max(end - time.monotonic(), 0) * 1000):
+            return None
+        piece = os.read(ready, 65536)
+        if not piece:
+            return None
+        data += piece
+    answer: dict[str, Any] = json.loads(data)
+    return answer
+
+
+def _read_said(said: int) -> str:
+    return os.pread(said, 65536, 0).decode("utf-8", "replace").strip()

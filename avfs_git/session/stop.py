@@ -1,0 +1,147 @@
+"""Ending a session from outside: unmounting, detaching, cutting off.
+
+Decided here: how hard a mount is taken away, and what is waited for. Whoever may unmount calls it, from any process and
+thread; the process of the session notices and cleans up after itself. On return from a plain end the workspace is free.
+
+- Plain: only if no program uses the tree, as `umount` does; what does is named.
+- Lazy: it is out of sight at once. Programs that use it go on, and the session with them, until they are done.
+- Force: the same, and then it is taken from them: what they do next in the tree fails. What they wrote before is kept,
+  but for what the kernel still had in its memory to write back.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from pathlib import Path
+
+from avfs_git.errors import MountBusy, MountError, SessionFailed
+from avfs_git.host.mounts import Mounted, cut_off, find_mount, is_dead, list_mounts, unmount
+from avfs_git.host.processes import find_users, send_signal
+from avfs_git.session.record import SUBTYPE, FoundSession, has_ended, list_sessions
+
+_PATIENCE_S = 0.3
+"""How long a mount in use is tried again: indexers and shells touch every mount, and let go of it."""
+_END_S = 15.0
+"""How long a session may take to end once nobody uses it: what it has begun, it finishes."""
+_LAZY_S = 0.5
+_SIGNALS_APART_S = 1.2
+"""More than what a session takes for one signal, see `process`."""
+
+
+def end_session(session: FoundSession, *, lazy: bool = False, force: bool = False) -> tuple[str, list[str]]:
+    """Take a mount away.
+
+    Args:
+        session: Which.
+        lazy: Also while programs use it.
+        force: Also while programs use it, and without waiting for them.
+
+    Returns:
+        `unmounted`, `detached` or `cut_off`, and the programs that used it.
+
+    Raises:
+        MountBusy: If programs use it; it stays as it is.
+        MountError: If this user may not.
+        SessionFailed: If the process of the session does not end.
+    """
+    mounted = session.find_mount()
+    users: list[str] = []
+    if mounted is not None:
+        users = _unmount(mounted, lazy=lazy or force)
+    elif not session.is_visible:
+        _signal(session)
+    if not users and mounted is not None:
+        _await_end(session, _END_S)
+    elif _has_ended_within(session, _LAZY_S if session.is_visible else _END_S):
+        pass  # its last user was done
+    elif not force:
+        return "detached", users
+    else:
+        _cut_off(session, mounted)
+        return "cut_off", users
+    return "unmounted", users
+
+
+def _unmount(mounted: Mounted, *, lazy: bool) -> list[str]:
+    end = time.monotonic() + (0 if lazy else _PATIENCE_S)
+    while True:
+        try:
+            unmount(mounted.directory)
+        except MountError as error:
+            if error.details.get("errno") == errno.EINVAL:
+                return []  # somebody else was faster
+            if error.details.get("errno") != errno.EBUSY:
+                raise
+        else:
+            return []
+        if time.monotonic() >= end:
+            break
+        time.sleep(0.02)
+    users = find_users(mounted.directory, mounted.device)
+    if not lazy:
+        raise MountBusy(os.fspath(mounted.directory), users)
+    unmount(mounted.directory, lazy=True)
+    return users or ["a program of another user"]
+
+
+def _signal(session: FoundSession) -> None:
+    send_signal(session.record.pid, session.record.process_started, signal.SIGTERM)
+
+
+def _cut_off(session: FoundSession, mounted: Mounted | None) -> None:
+    if mounted is not None and cut_off(mounted.device) and _has_ended_within(session, _END_S):
+        return
+    _signal(session)
+    time.sleep(_SIGNALS_APART_S)
+    _signal(session)
+    _await_end(session, _END_S)
+
+
+def _has_ended_within(session: FoundSession, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    pause_s = 0.001
+    while not has_ended(session.place):
+        if time.monotonic() >= end:
+            return False
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 1.5, 0.05)
+    return True
+
+
+def _await_end(session: FoundSession, seconds: float) -> None:
+    if not _has_ended_within(session, seconds):
+        try:
+            said = session.place.log.read_text("utf-8", "replace")
+        except OSError:
+            said = ""
+        raise SessionFailed(f"the process of the session (pid {session.record.pid}) does not end", said[-10_000:])
+
+
+def clear_dead_mount(directory: Path) -> bool:
+    """Detach a mount of ours at a directory whose server is gone, and whose vault too; tell whether there was one."""
+    found = find_mount(directory)
+    if found is None or found.kind != f"fuse.{SUBTYPE}" or not is_dead(directory):
+        return False
+    unmount(directory, lazy=True)
+    return True
+
+
+def find_mount_around(directory: Path) -> Mounted | None:
+    """Find the mount of ours that a directory is in; None if it is in none."""
+    around = {directory, *directory.parents}
+    found = [mount for mount in list_mounts() if mount.directory in around]
+    inner = max(found, key=lambda mount: len(mount.directory.parts), default=None)
+    return inner if inner is not None and inner.kind == f"fuse.{SUBTYPE}" else None
+
+
+def find_sessions(sessions: Path, *, fork: str | None = None, session_id: str | None = None) -> list[FoundSession]:
+    """Find the sessions of a vault that live: of a fork, the one that serves its workspace first."""
+    found = [
+        session
+        for session in list_sessions(sessions)
+        if (fork is None or session.record.fork == fork) and (session_id is None or session.record.id == session_id)
+    ]
+    return sorted(found, key=lambda session: not session.is_workspace)

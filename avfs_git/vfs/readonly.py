@@ -1,0 +1,61 @@
+"""A commit as a filesystem that nobody can change: its tree joined with its sidecar, and no upper layer.
+
+Decided here: what is left of a merged tree when nothing can be brought up. Every change is refused with EROFS, before
+anything is touched, at the one place through which all of them pass. So a `CommitTree` needs no workspace, no lock and no
+room on the disk; any number of processes may show one commit. Callers and assumptions are those of `vfs.view`.
+
+The owner of everything is whoever runs the process: overlayfs refuses a lower layer whose owners it cannot map.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from avfs_git.host.beneath import OPEN_DIR, Descriptor
+from avfs_git.vfs.blobcache import BlobCache
+from avfs_git.vfs.inodes import ROOT_INO, Node
+from avfs_git.vfs.lower import LowerTree
+from avfs_git.vfs.merged import MergedTree
+from avfs_git.vfs.upper import UpperLayer
+from avfs_git.vfs.view import fail
+
+
+class _NoUpper(UpperLayer):
+    """The upper layer of a tree that has none: whatever would use it is a fault."""
+
+    def __init__(self, disk: Path) -> None:
+        self.directory = self.work_dir = disk
+        self._attic = {}
+
+    def reopen(self) -> None:
+        """Do nothing: there is nothing that somebody else may have changed."""
+
+
+class CommitTree(MergedTree):
+    """A commit, with the interface of a workspace's tree."""
+
+    def __init__(self, lower: LowerTree, disk: Path, *, cache: BlobCache, first_ino: int = ROOT_INO) -> None:
+        """Show a lower layer.
+
+        Args:
+            lower: What is shown.
+            disk: A directory on the disk that the objects are on, for `statvfs`.
+            cache: Where big files are read from in pieces.
+            first_ino: The number of the root; those after it follow.
+        """
+        self._disk = Descriptor(os.open(disk, OPEN_DIR))
+        super().__init__(lower, _NoUpper(disk), cache=cache, first_ino=first_ino)
+
+    def _start(self) -> None:
+        self.root = self.inodes.add(Node(stat.S_IFDIR, None, b"", self.lower.root, upper=False))
+        self._paths = {b"": self.root}
+
+    def statvfs(self) -> os.statvfs_result:
+        """Tell the sizes of the disk that the objects are on."""
+        return os.fstatvfs(self._disk.fd)
+
+    def _bring_up(self, node: Node, *, with_data: bool = True) -> None:  # noqa: ARG002 - it is refused either way
+        raise fail(errno.EROFS, node.name)

@@ -1,0 +1,221 @@
+"""Forks of the present state of a clone, or of any directory: the vault that goes with it, and what is taken over each time.
+
+Decided here: how a directory is tied to a vault of its own (`avfs/origin` in the vault names it), and that its branches are
+remote ones there: the vault's own branches are the forks that were made, and `git push origin FORK` in one hands it to the clone.
+The clone is only read. Its objects are linked, never copied where the file system allows it, and no git runs on it.
+
+A fork of a clone begins with the clone's commit as its branch. What is not committed there is not committed in the fork
+either: the lower layer is a commit of its own that no branch holds, with the present state as its tree. The order of steps
+is that of `workspace.forks`: the objects, the workspace's state, the refs with their line in the log.
+
+Callers hold no lock; two calls for one directory at the same time are kept apart by the vault's name and by the refs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+from avfs_git.errors import ForkExists, HostError, VaultExists
+from avfs_git.faults import reach
+from avfs_git.gitstore.commits import Commit, serialize_commit
+from avfs_git.gitstore.objects import KIND_COMMIT, KIND_TREE
+from avfs_git.gitstore.packwriter import PackWriter
+from avfs_git.gitstore.refs import RefChange, RefStore
+from avfs_git.gitstore.repository import common_dir, find_git_dir, import_as_remote, init_vault_repo, read_config, read_head
+from avfs_git.host.boot import read_boot_id
+from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably, write_file_atomically
+from avfs_git.model import Warning
+from avfs_git.paths import Oid, check_fork_name
+from avfs_git.workspace.create import capture_directory, carry_exclude, remove_unfinished
+from avfs_git.workspace.forks import move_to_trash
+from avfs_git.workspace.format import HEADS, SIDECARS, VaultLayout, WorkspaceState
+from avfs_git.workspace.oplog import OpRecord, RefMoveRecord
+from avfs_git.workspace.origin import make_workspace, peek_state, unmake_workspace
+from avfs_git.workspace.vault import OpenVault
+
+REMOTE = "origin"
+
+
+def find_top(directory: Path) -> Path:
+    """Find the working tree that a directory is in; the directory itself if it is in none."""
+    here = directory.resolve()
+    for place in (here, *here.parents):
+        if (place / ".git").exists() and find_git_dir(place) is not None:
+            return place
+    return here
+
+
+def read_origin(git_dir: Path) -> Path | None:
+    """Tell of which directory a vault was made; None of one that was made otherwise."""
+    try:
+        data = VaultLayout(git_dir).origin.read_bytes()
+    except OSError:
+        return None
+    return Path(os.fsdecode(data.removesuffix(b"\0"))) if data.endswith(b"\0") else None
+
+
+def find_remote(git_dir: Path) -> str | None:
+    """Name the remote of a vault that stands for the clone that it was made of; None if it was made of no clone."""
+    return REMOTE if read_origin(git_dir) is not None and f"remote.{REMOTE}.url" in read_config(git_dir) else None
+
+
+def make_vault_of(git_dir: Path, source: Path, branch: str) -> None:
+    """Make an empty vault for the forks of a directory.
+
+    Args:
+        git_dir: Where.
+        source: The directory, absolute.
+        branch: The first fork, which is the default one.
+
+    Raises:
+        VaultExists: If something is there.
+        HostError: If the disk refuses. Nothing is left behind.
+    """
+    making = git_dir.with_name(f".making-{os.getpid()}-{os.urandom(4).hex()}-{git_dir.name}")
+    with host_errors(f"make '{git_dir.parent}'"):
+        make_dirs_durably(git_dir.parent)
+    remove_unfinished(git_dir.parent)
+    try:
+        init_vault_repo(making, head=HEADS + branch, remote=(REMOTE, source) if find_git_dir(source) is not None else None)
+        layout = VaultLayout(making)
+        layout.prepare()
+        write_file_atomically(layout.origin, os.fsencode(source) + b"\0")
+        reach("clone.made")
+        with host_errors(f"make '{git_dir}'"):
+            os.rename(making, git_dir)
+            fsync_dir(git_dir.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            shutil.rmtree(making)
+        if isinstance(error, HostError) and error.errno in (17, 39):  # somebody else made it meanwhile
+            raise VaultExists(git_dir.name.removesuffix(".git")) from error
+        raise
+
+
+def fork_present(vault: OpenVault, name: str, source: Path) -> list[Warning]:
+    """Make a fork of what a directory holds at present: its commit, and all that is not committed, ignored files included.
+
+    Args:
+        vault: The directory's vault.
+        name: The fork.
+        source: The directory.
+
+    Returns:
+        What could not be taken along.
+
+    Raises:
+        ForkExists: If the name is taken.
+        NotAVault, FormatUnsupported: If the directory is a repository that cannot be read safely.
+        HostError: If the directory or the disk cannot be used.
+    """
+    check_fork_name(name)
+    vault.prepare()
+    if vault.has_fork(name) and vault.read_head(name) is not None:
+        raise ForkExists(name)
+    git_dir = find_git_dir(source)
+    head = None
+    if git_dir is not None:
+        import_as_remote(git_dir, vault.git_dir, vault.refs, REMOTE)
+        carry_exclude(git_dir, vault.git_dir)
+        head = read_head(git_dir)[1]
+    head_commit = vault.store.read_commit(head) if head is not None else None
+    pack = PackWriter(vault.store)
+    try:
+        captured = capture_directory(vault, pack, source, head_commit.tree if head_commit is not None else None)
+        signature = vault.signature()
+        sidecar = None
+        if captured.sidecar is not None:
+            text = f"sidecar of {name}\n"
+            sidecar = pack.add(KIND_COMMIT, serialize_commit(Commit(captured.sidecar, (), signature, signature, text)))
+        base = head
+        if head_commit is None or head_commit.tree != captured.tree:
+            tree = captured.tree if captured.tree is not None else pack.add(KIND_TREE, b"")
+            text = "import\n" if head is None else f"present state of {source.name}\n"
+            parents = (head,) if head is not None else ()
+            base = pack.add(KIND_COMMIT, serialize_commit(Commit(tree, parents, signature, signature, text, sidecar=sidecar)))
+        pack.finish(hold=True)
+        assert base is not None  # noqa: S101 - the head, or made just now
+        _make_fork(vault, name, source, head if head is not None else base, base, sidecar)
+    finally:
+        pack.discard()
+    return captured.warnings
+
+
+def _make_fork(vault: OpenVault, name: str, source: Path, head: Oid, base: Oid, sidecar: Oid | None) -> None:
+    state = WorkspaceState(
+        fork=name,
+        base=base.hex(),
+        sidecar=sidecar.hex() if sidecar is not None else None,
+        forked_at=head.hex(),
+        created_at_ns=vault.clock_ns(),
+        boot=read_boot_id(),
+    )
+    changes: list[RefChange] = []
+    if sidecar is not None:
+        left_over = vault.read_sidecar_ref(name)
+        changes += [*vault.keep(left_over), RefChange(SIDECARS + name, left_over, sidecar)]
+    if base != head:
+        changes += vault.keep(base)
+    changes.append(RefChange(HEADS + name, None, head))
+    layout = vault.layout.workspace(name)
+    if layout.root.exists():
+        move_to_trash(vault, name)  # of a fork whose branch was deleted by hand
+    make_workspace(layout, state)
+    more = {key: getattr(state, key) for key in ("base", "sidecar", "parent", "forked_at", "ephemeral")}
+    moves: list[RefMoveRecord] = [(HEADS + name, None, head.hex())]
+    text = f"fork {name} from {source.name}"
+    try:
+        vault.move_refs(changes, OpRecord(0, name, "fork_create", text, vault.clock_ns(), moves=moves, more=more))
+    except BaseException:
+        if vault.read_head(name) is None:
+            unmake_workspace(layout)
+        raise
+    default = vault.default_fork()
+    if default is not None and vault.read_head(default) is None:
+        vault.refs.set_head(HEADS + name)
+
+
+def leave_default(vault: OpenVault, fork: str) -> None:
+    """Let a vault have another default fork, if it is this one: then it can be deleted."""
+    if vault.default_fork() == fork:
+        others = sorted(vault.list_heads().keys() - {fork})
+        vault.refs.set_head(HEADS + (others[0] if others else "main" if fork != "main" else "none"))
+
+
+def is_untouched(vault: OpenVault, fork: str) -> bool:
+    """Tell whether a fork that was saved just now holds what the directory held when it was forked, and nothing else."""
+    state = peek_state(vault, fork)
+    head = vault.read_head(fork)
+    if state is None or state.base is None or state.forked_at is None or head is None:
+        return False
+    if head.hex() == state.forked_at:
+        return True
+    here, base = vault.store.read_commit(head), vault.store.read_commit(Oid(bytes.fromhex(state.base)))
+    return (
+        [parent.hex() for parent in here.parents] == [state.forked_at]
+        and here.tree == base.tree
+        and vault.sidecar_tree(here) == vault.sidecar_tree(base)
+    )
+
+
+def is_pushed(vault: OpenVault, fork: str) -> bool:
+    """Tell whether the clone a vault belongs to has a fork's commits: one of its refs holds the fork's head.
+
+    A checkpoint that adds nothing to the tree of the commit before it does not count: what it has is in its sidecar, which is
+    never pushed.
+    """
+    source = read_origin(vault.git_dir)
+    git_dir = find_git_dir(source) if source is not None else None
+    head = vault.read_head(fork)
+    if git_dir is None or head is None:
+        return False
+    pushed = set(RefStore(common_dir(git_dir), recover=False).list("refs/").values())
+    while head not in pushed:
+        commit = vault.store.read_commit(head)
+        if commit.sidecar is None or len(commit.parents) != 1 or vault.store.read_commit(commit.parents[0]).tree != commit.tree:
+            return False
+        head = commit.parents[0]
+    return True

@@ -1,0 +1,266 @@
+"""Git inside a live tree: what makes a mounted workspace a working tree of its vault.
+
+Decided here: what the index says of each file, when it is made, and what it says after avfs has moved the branch. A
+session calls `GitDir.show` before it serves, and lets the kernel forget what `.git` holds after whatever may have moved the
+branch; the tree calls `bring_up` before it answers who reads `.git`, as every git does first. `OpenVault.move_refs` notes where
+a branch stood before it moves, mounted or not.
+
+The index is made when git first asks, not when the tree is mounted: it costs what the tree has, a mount must not. From then
+on it is git's. When avfs moves the branch, the commit that the index was made for is remembered, and the next git that
+comes waits until what differs between the two commits is brought up: else it would show the way back as staged. What
+programs have staged stays staged.
+
+Stat data stand in the index only for a file that is known to hold the entry's blob: one that the lower layer shows with
+that id, or one of the upper layer whose fingerprint is that of the last capture. Git looks at all others. The time of
+the index is that of the moment before the first look, so that git also looks at what changes while it is made.
+
+Everything on disk is done with the workspace locked, which excludes checkpoints; git itself is excluded by `index.lock`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from avfs_git.errors import HostError
+from avfs_git.faults import reach
+from avfs_git.gitstore.gitindex import (
+    NO_STAT,
+    BadIndex,
+    CachedTree,
+    ForeignIndex,
+    IndexWriter,
+    Move,
+    make_stat,
+    move_entries,
+)
+from avfs_git.gitstore.source import Tree
+from avfs_git.gitstore.treediff import diff_trees
+from avfs_git.gitstore.trees import EMPTY_TREE, MODE_GITLINK, MODE_TREE
+from avfs_git.gitstore.worktree import IndexBusy, ensure_config
+from avfs_git.model import ChangedFile
+from avfs_git.paths import ROOT, Oid, TreePath, join
+from avfs_git.vfs.layers import UpperReader
+from avfs_git.vfs.lower import LowerEntry, LowerTree, Stored
+from avfs_git.vfs.scan import DIRECTORY, FILE, SYMLINK, Found
+from avfs_git.vfs.statcache import StatCache, is_same_entry, take_fingerprint
+from avfs_git.workspace.format import HEADS
+from avfs_git.workspace.gitmoves import PUT_AWAY, open_worktree
+from avfs_git.workspace.workspace import OpenWorkspace
+
+_LOG = logging.getLogger(__name__)
+_TRIES = 3
+
+
+class GitDir:
+    """The git directory of one live tree."""
+
+    def __init__(self, opened: OpenWorkspace) -> None:
+        self.opened = opened
+        self.worktree = open_worktree(opened.vault, opened.fork)
+
+    def show(self, directory: Path) -> None:
+        """Make the tree one in which git works: it shows a file `.git`. Called before anything is served.
+
+        Args:
+            directory: Where the tree is mounted.
+
+        Raises:
+            HostError: If the disk refuses.
+        """
+        opened = self.opened
+        self.worktree.bring_back(opened.layout.root / PUT_AWAY)
+        ensure_config(opened.vault.git_dir)
+        content = self.worktree.prepare(HEADS + opened.fork, directory)
+        opened.merged.show_git_file(content, opened.vault.clock_ns(), self.bring_up)
+
+    def bring_up(self) -> None:
+        """Make the index, or bring it to where avfs has moved the branch. Takes long only if there is much to do.
+
+        From any thread that does not hold the workspace.
+
+        Raises:
+            AvfsError: If the workspace, an object or the disk fails: git must not go on with an index that shows a commit
+                as if its opposite was staged.
+        """
+        with self.opened.locked():
+            for _ in range(_TRIES):
+                with contextlib.suppress(IndexBusy):
+                    self._bring_up()
+                    return
+        # Git itself is at it, or died and left its lock, which is for its user to see to.
+        _LOG.warning("git holds the index of '%s': it stays as it is", self.opened.fork)
+
+    def _bring_up(self) -> None:
+        opened, worktree = self.opened, self.worktree
+        vault = opened.vault
+        has_moved, basis = worktree.basis()
+        if worktree.branch() != HEADS + opened.fork:
+            worktree.settle()  # it is another branch's: when git comes back to this one, it reads what is new in it
+            return
+        found = worktree.read_index()
+        head = vault.read_head(opened.fork)
+        if found is None or not found[0].strip(b"\0"):
+            if head is not None:
+                self._make_index(head, found[1] if found else None)
+        elif has_moved and basis != head:
+            moves = [_as_move(change) for change in diff_trees(vault.store, self._tree(basis), self._tree(head))]
+            try:
+                data = move_entries(found[0], moves)
+            except ForeignIndex:
+                _LOG.warning("the index of '%s' is split or sparse: it stays as it is", opened.fork)
+                return
+            except BadIndex:
+                data = None
+                if head is not None:
+                    self._make_index(head, found[1])
+            if data is not None:
+                # The time of the old one: what git would have looked at with that, it has to look at with this one.
+                worktree.replace_index(data, instead_of=found[1], mtime_ns=found[1].st_mtime_ns)
+        reach("gitdir.index_replaced")
+        worktree.settle()
+
+    def _tree(self, commit: Oid | None) -> Oid | None:
+        return None if commit is None else self.opened.vault.store.read_commit(commit).tree
+
+    def _make_index(self, head: Oid, instead_of: os.stat_result | None) -> None:
+        started_ns = time.time_ns()
+        tree = self._tree(head)
+        data = make_index(self.opened, EMPTY_TREE if tree is None else tree)
+        self.worktree.replace_index(data, instead_of=instead_of, mtime_ns=started_ns)
+
+
+def _as_move(change: ChangedFile) -> Move:
+    old = (change.old_mode, Oid(bytes.fromhex(change.old_oid))) if change.old_oid and change.old_mode else None
+    new = (change.new_mode, Oid(bytes.fromhex(change.new_oid))) if change.new_oid and change.new_mode else None
+    return Move(change.path, old, new)
+
+
+# --- making an index ---------------------------------------------------------------------------------------
+
+
+def make_index(opened: OpenWorkspace, tree: Oid) -> bytes:
+    """Make the index of a tree of which the workspace shows what it shows. Called with the workspace locked.
+
+    Raises:
+        AvfsError: If an object cannot be read.
+        HostError: If the upper layer cannot.
+    """
+    cache = opened.cache
+    walk = _Walk(opened.vault.store.read_tree, opened.lower, UpperReader(opened.upper), cache)
+    writer = IndexWriter()
+    captured = opened.synced_trees()[0]
+    try:
+        top = _Place(walk, ROOT, tree, opened.lower.root, captured, in_upper=True, count=0)
+        places = [top]
+        while places:
+            here = places[-1]
+            for name, mode, oid in here.rest:
+                if mode == MODE_TREE:
+                    below = here.enter(name, oid, writer.count)
+                    here.cached.below[name] = below.cached
+                    places.append(below)
+                    break
+                writer.add(here.prefix + name, mode, oid, here.stat_of(name, mode, oid))
+            else:
+                here.cached.count = writer.count - here.count
+                places.pop()
+    except OSError as error:
+        raise HostError(f"look at the files of '{opened.fork}'", error) from error
+    return writer.finish(top.cached)
+
+
+class _Walk:
+    """What all places of a walk have in common."""
+
+    __slots__ = ("cache", "lower", "read_tree", "size_of", "upper")
+
+    def __init__(self, read_tree: Callable[[Oid], Tree], lower: LowerTree, upper: UpperReader, cache: StatCache | None) -> None:
+        self.read_tree = read_tree
+        self.lower = lower
+        self.upper = upper
+        self.cache = cache
+        self.size_of = lower.source.blob_size
+
+
+_NO_TREE: Tree = {}
+_NO_FILES: Mapping[bytes, Found] = {}
+_NOTHING_STORED = Stored({}, {}, {}, Oid(bytes(20)))
+
+
+class _Place:
+    """A directory of the tree, with what the layers show there."""
+
+    __slots__ = (
+        "_captured",
+        "_fingerprints",
+        "_oid",
+        "_path",
+        "_stored",
+        "_upper",
+        "_walk",
+        "cached",
+        "count",
+        "prefix",
+        "rest",
+    )
+
+    def __init__(
+        self,
+        walk: _Walk,
+        path: TreePath,
+        oid: Oid,
+        lower: LowerEntry | None,
+        captured: Oid | None,
+        *,
+        in_upper: bool,
+        count: int,
+    ) -> None:
+        self._walk = walk
+        self._path = path
+        self._stored = _NOTHING_STORED if lower is None else walk.lower.read_stored(lower)
+        self._upper = {found.name: found for found in walk.upper.list_dir(path)} if in_upper else _NO_FILES
+        self._captured = walk.read_tree(captured) if in_upper and captured is not None else _NO_TREE
+        self._fingerprints = (walk.cache.directory(path) if walk.cache is not None and in_upper else None) or {}
+        self.prefix = path + b"/" if path else b""
+        self.cached = CachedTree(oid)
+        self.count = count
+        self.rest: Iterator[tuple[bytes, int, Oid]] = iter(
+            [(name, mode, entry) for name, (mode, entry) in walk.read_tree(oid).items()]
+        )
+
+    def enter(self, name: bytes, oid: Oid, count: int) -> _Place:
+        """Go into a directory."""
+        found = self._upper.get(name)
+        below = self._walk.lower.child_dir(self._stored, name)
+        if found is not None and (found.kind != DIRECTORY or found.opaque):
+            below = None
+        mode, captured = self._captured.get(name, (0, None))
+        return _Place(
+            self._walk,
+            join(self._path, name),
+            oid,
+            below,
+            captured if mode == MODE_TREE else None,
+            in_upper=found is not None and found.kind == DIRECTORY,
+            count=count,
+        )
+
+    def stat_of(self, name: bytes, mode: int, oid: Oid) -> bytes:
+        """Make the stat data of a file, if it is known to hold what the tree says."""
+        if mode == MODE_GITLINK:
+            return NO_STAT
+        found = self._upper.get(name)
+        if found is None:
+            if self._stored.tree.get(name) != (mode, oid):
+                return NO_STAT
+            return make_stat(mode, self._walk.size_of(oid), self._stored.mtime_ns(name, self._walk.lower.default_mtime_ns))
+        if found.kind not in (FILE, SYMLINK) or self._captured.get(name) != (mode, oid):
+            return NO_STAT
+        if not is_same_entry(self._fingerprints.get(name), take_fingerprint(found.stat, opaque=found.opaque)):
+            return NO_STAT
+        return make_stat(mode, found.stat.st_size, found.stat.st_mtime_ns)

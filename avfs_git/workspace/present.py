@@ -1,0 +1,305 @@
+"""The present state of a clone, read without its files: most of them are what its index says.
+
+Decided here: when a file of a working tree is believed to hold the blob that the clone's index names for it. Importing a
+clone (`workspace.create`) begins with that; what is left (changed, new and ignored files) is captured as of any directory. The
+clone is only read, and no git runs on it. Nothing is written but objects, to the sink that is given.
+
+A file is believed in when the index remembers its times, size, inode number and mode exactly as they are, when it was changed
+before the index was last written (else git does not believe it either), and when the blob is as long as the file: a
+file that git filters on its way (line ends, `filter=lfs`) is not what is stored for it, and is read.
+"""
+
+from __future__ import annotations
+
+import errno
+import operator
+import os
+import stat
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+from avfs_git.errors import ObjectMissing
+from avfs_git.gitstore.gitindex import BadIndex, CachedTree, GitIndex, empty_cached_tree, parse_cached_tree
+from avfs_git.gitstore.objects import KIND_BLOB, ObjectStore
+from avfs_git.gitstore.source import ObjectSink
+from avfs_git.gitstore.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, is_forbidden_name
+from avfs_git.host.beneath import OPEN_LIST, open_at
+from avfs_git.host.xattrs import entry_of, list_xattrs
+from avfs_git.paths import ROOT, Oid, TreePath, join
+from avfs_git.vfs.layers import PlainDirectory
+from avfs_git.vfs.lower import DIRECTORY_MODE
+from avfs_git.vfs.scan import Found, kind_of_mode
+from avfs_git.vfs.sidecar import Meta, Record, SideEntry, compose_sidecar, format_record, serialize_records
+from avfs_git.vfs.statcache import DirCache, StatCache, take_fingerprint
+
+_ENTRY = struct.Struct(">10I20sH")
+_EXTENDED = 0x4000
+_STAGE = 0x3000
+_INTENT_TO_ADD, _SKIP_WORKTREE = 0x2000, 0x4000
+_WORD = 0xFFFF_FFFF
+_SECOND = 1_000_000_000
+_USUAL = {MODE_FILE: 0o644, MODE_EXEC: 0o755}
+_KNOWN_MODES = frozenset({MODE_FILE, MODE_EXEC, MODE_SYMLINK, MODE_GITLINK})
+_GONE = b"tracked".ljust(45, b"\0")
+"""The fingerprint of what was tracked: like that of no entry."""
+
+
+class _Tracked:
+    """A directory in which something is tracked."""
+
+    __slots__ = ("below", "entries", "oid", "records", "sidecar", "status")
+
+    def __init__(self) -> None:
+        self.entries: dict[bytes, tuple[int, int]] = {}
+        """Where in the index each file stands, and its mode."""
+        self.below: dict[bytes, _Tracked] = {}
+        self.records: dict[bytes, tuple[Record, Oid, os.stat_result]] = {}
+        """Of each file that may be believed in: its attributes, its blob, how it was found."""
+        self.status: os.stat_result | None = None
+        self.oid: Oid | None = None
+        self.sidecar: Oid | None = None
+
+
+class KnownClone(PlainDirectory):
+    """A working tree without the files that are known from its index: a capture with `cache` adds all others."""
+
+    def __init__(self, root: Path, cache: StatCache) -> None:
+        super().__init__(root)
+        self.cache = cache
+        """The state of what is known, as if it had been captured before."""
+        self._left: dict[TreePath, list[Found]] = {}
+
+    def list_dir(self, path: TreePath) -> Sequence[Found]:
+        """List what is left of a directory."""
+        left = self._left.pop(path, None)
+        return super().list_dir(path) if left is None else left
+
+    def leave(self, path: TreePath, left: list[Found]) -> None:
+        """Say what is left of a directory."""
+        self._left[path] = left
+
+
+def read_known(source: Path, git_dir: Path, sink: ObjectSink, store: ObjectStore) -> KnownClone | None:
+    """Find out what is known of a clone's files.
+
+    Args:
+        source: Its working tree.
+        git_dir: The directory that holds its index.
+        sink: What takes the trees and attributes of what is known.
+        store: Where the clone's objects have been taken over to.
+
+    Returns:
+        The rest, or None if nothing is known, as where there is no index, or one that is not understood.
+
+    Raises:
+        OSError: If the working tree cannot be read.
+    """
+    try:
+        with (git_dir / "index").open("rb") as file:
+            written_ns = os.fstat(file.fileno()).st_mtime_ns
+            index = GitIndex(file.read())
+        cached = parse_cached_tree(index.extensions[b"TREE"]) if b"TREE" in index.extensions else empty_cached_tree()
+    except (OSError, BadIndex):
+        return None
+    top = _arrange(index)
+    if top is None:
+        return None
+    clone = KnownClone(source, StatCache(source))
+    reading = _Reading(clone, index, written_ns, store)
+    try:
+        reading.read(top)
+    except ObjectMissing:  # the index speaks of what is not there: it is not believed at all
+        return None
+    _Writing(clone, index, cached, sink, store, reading.order).write()
+    return clone
+
+
+def _arrange(index: GitIndex) -> _Tracked | None:
+    """Sort the entries of an index by directory; None if it holds what no tree may."""
+    top = _Tracked()
+    places: dict[bytes, _Tracked] = {b"": top}
+    data, starts = index.data, index.starts
+    for number, path in enumerate(index.paths):
+        above, _, name = path.rpartition(b"/")
+        place = places.get(above)
+        if place is None:
+            place = top
+            here = b""
+            for part in above.split(b"/"):
+                if not part or is_forbidden_name(part):
+                    return None
+                here = here + b"/" + part if here else part
+                place = place.below.setdefault(part, _Tracked())
+                places[here] = place
+        if not name or ((b"." in name or b"~" in name) and is_forbidden_name(name)):
+            return None
+        at = starts[number]
+        flags = data[at + 60]
+        if flags & _STAGE >> 8:
+            continue  # in conflict: what stands there now is what counts
+        mode = int.from_bytes(data[at + 24 : at + 28], "big")
+        if mode not in _KNOWN_MODES:
+            return None
+        place.entries[name] = (at, mode)
+    return top
+
+
+class _Reading:
+    """The look at each directory in which something is tracked."""
+
+    def __init__(self, clone: KnownClone, index: GitIndex, written_ns: int, store: ObjectStore) -> None:
+        self._clone = clone
+        self._data = index.data
+        self._written_ns = written_ns
+        self._store = store
+        self._wanted: set[Oid] = set()
+        self.order: list[tuple[TreePath, _Tracked]] = []
+        """Every such directory, each after the one above it."""
+
+    def read(self, top: _Tracked) -> None:
+        """Read all, and sort what is known from what is left."""
+        left: list[list[Found]] = []
+        pending: list[tuple[TreePath, _Tracked]] = [(ROOT, top)]
+        while pending:
+            path, place = pending.pop()
+            self.order.append((path, place))
+            left.append(self._read_directory(path, place))
+            pending += [(join(path, name), below) for name, below in place.below.items()]
+        sizes = self._store.blob_sizes(self._wanted)
+        for (path, place), found in zip(self.order, left, strict=True):
+            for name, (_, oid, status) in list(place.records.items()):
+                if sizes[oid] != status.st_size:
+                    del place.records[name]
+                    found.append(Found(name, status, kind_of_mode(status.st_mode), opaque=False))
+            found.sort(key=operator.attrgetter("name"))
+            if place.status is not None:
+                self._clone.leave(path, found)
+
+    def _read_directory(self, path: TreePath, place: _Tracked) -> list[Found]:
+        """Sort the entries of a directory: what may be known is noted there, what is left is returned."""
+        left: list[Found] = []
+        try:
+            directory = self._clone.directory_fd(path)
+            listing = open_at(directory, b".", OPEN_LIST)
+        except OSError as error:
+            if path == ROOT or error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise
+            return left  # it went, or something else has its name: the one above shows that
+        place.status = os.fstat(directory)
+        entries, data, written_ns, records, want = place.entries, self._data, self._written_ns, place.records, self._wanted.add
+        try:
+            with os.scandir(listing) as found:
+                for entry in found:
+                    name = os.fsencode(entry.name)
+                    try:
+                        status = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:  # gone since it was listed
+                        continue
+                    held = entries.get(name)
+                    if held is not None:
+                        at, mode = held
+                        ctime_s, ctime_ns, mtime_s, mtime_ns, _, ino, _, _, _, size, oid, flags = _ENTRY.unpack_from(data, at)
+                        touched_ns = status.st_mtime_ns
+                        if (
+                            touched_ns == mtime_s * _SECOND + mtime_ns
+                            and status.st_ctime_ns == ctime_s * _SECOND + ctime_ns
+                            and status.st_ino & _WORD == ino
+                            and status.st_size & _WORD == size
+                            and touched_ns < written_ns
+                            and not flags & _EXTENDED
+                        ):
+                            record = _record_of(status, mode, entry_of(directory, name))
+                            if record is not None:
+                                records[name] = (record, oid, status)
+                                want(oid)
+                                continue
+                    left.append(Found(name, status, kind_of_mode(status.st_mode), opaque=False))
+        finally:
+            os.close(listing)
+        for name, (at, mode) in entries.items():
+            # Of a sparse clone: not there, and tracked all the same.
+            if data[at + 60] & 0x40 and _is_sparse(data, at) and mode != MODE_GITLINK and name not in records:
+                want(Oid(data[at + 40 : at + 60]))
+        return left
+
+
+def _record_of(status: os.stat_result, mode: int, place: bytes) -> Record | None:
+    """Tell the attributes of a file of which the index knows; None if it is not of the kind that the index says, or has more."""
+    shown = status.st_mode
+    if stat.S_ISLNK(shown):
+        return b"%d - -" % status.st_mtime_ns if mode == MODE_SYMLINK else None
+    if not stat.S_ISREG(shown) or mode != (MODE_EXEC if shown & 0o100 else MODE_FILE) or list_xattrs(place):
+        return None
+    permissions = shown & 0o7777
+    if permissions == _USUAL[mode]:
+        return b"%d - -" % status.st_mtime_ns
+    return format_record(Meta(status.st_mtime_ns, permissions))
+
+
+def _is_sparse(data: bytes, at: int) -> bool:
+    return bool(data[at + 60] & _EXTENDED >> 8) and bool(data[at + 62] & _SKIP_WORKTREE >> 8)
+
+
+class _Writing:
+    """The trees and attributes of what is known, as a capture would have left them."""
+
+    def __init__(
+        self,
+        clone: KnownClone,
+        index: GitIndex,
+        cached: CachedTree,
+        sink: ObjectSink,
+        store: ObjectStore,
+        order: list[tuple[TreePath, _Tracked]],
+    ) -> None:
+        self._clone = clone
+        self._data = index.data
+        self._cached = cached
+        self._sink = sink
+        self._store = store
+        self._order = order
+
+    def write(self) -> None:
+        """Write them, from the deepest directory up."""
+        for path, place in reversed(self._order):
+            self._write_directory(path, place)
+        top = self._order[0][1]
+        self._clone.cache.tree, self._clone.cache.sidecar = top.oid, top.sidecar
+
+    def _write_directory(self, path: TreePath, place: _Tracked) -> None:
+        records = {name: record for name, (record, _, _) in place.records.items()}
+        side: dict[bytes, SideEntry] = {}
+        prints: DirCache = {}
+        for name, (at, _) in place.entries.items():
+            if name not in records and not _is_sparse(self._data, at):
+                prints[name] = _GONE  # unless the capture finds it, it is gone
+        for name, below in place.below.items():
+            prints[name] = _GONE
+            if below.status is None:
+                continue
+            prints[name] = take_fingerprint(below.status)
+            permissions = stat.S_IMODE(below.status.st_mode)
+            xattrs = self._clone.dir_xattrs(join(path, name))
+            records[name] = format_record(
+                Meta(below.status.st_mtime_ns, None if permissions == DIRECTORY_MODE else permissions, xattrs)
+            )
+            if below.sidecar is not None:
+                side[name] = SideEntry(MODE_TREE, below.sidecar, untracked=False)
+        meta = self._sink.add(KIND_BLOB, serialize_records(records), keep=True) if records else None
+        attributes = compose_sidecar(side, meta)
+        place.sidecar = self._sink.add_tree(attributes) if attributes else None
+        place.oid = self._tree_of(path, place)
+        self._clone.cache.directories[path] = prints
+
+    def _tree_of(self, path: TreePath, place: _Tracked) -> Oid | None:
+        """Find or write the tree of the entries of a directory."""
+        cached: CachedTree | None = self._cached
+        for name in path.split(b"/") if path else ():
+            cached = cached.below.get(name) if cached is not None else None
+        if cached is not None and cached.oid is not None and self._store.exists(cached.oid):
+            return cached.oid
+        data = self._data
+        entries = {name: (mode, Oid(data[at + 40 : at + 60])) for name, (at, mode) in place.entries.items()}
+        entries |= {name: (MODE_TREE, below.oid) for name, below in place.below.items() if below.oid is not None}
+        return self._sink.add_tree(entries) if entries else None

@@ -1,0 +1,176 @@
+"""`avfs mount`, `unmount`, `sessions` and `stop`."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from avfs_git import Avfs
+from avfs_git.cli.records import to_record
+from avfs_git.host.mounts import list_mounts
+from tests.support.cli import Cli, Transcript
+
+Snapshot = Callable[[str, str], None]
+
+pytestmark = pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout")
+
+
+@pytest.fixture
+def hermetic(hermetic: Path, mount_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Have the home where mounts are swept away; end the sessions of a test that failed."""
+    home = mount_dir / "h"
+    monkeypatch.setenv("AVFS_HOME", str(home / "avfs"))
+    yield home
+    with Avfs(home / "avfs") as avfs:
+        for info in avfs.sessions():
+            os.kill(info.pid, signal.SIGTERM)
+
+
+@pytest.fixture
+def at(mount_dir: Path) -> Path:
+    """Where to mount."""
+    return mount_dir / "m"
+
+
+@pytest.fixture
+def avfs(cli: Cli, hermetic: Path, tmp_path: Path, at: Path) -> Transcript:
+    """The command line, with a transcript of what it showed."""
+    return Transcript(cli, {"home": hermetic / "avfs", "tmp": tmp_path, "at": at})
+
+
+def plain(text: str) -> str:
+    """Replace what differs from run to run beside what every transcript has: processes, short ids, ids of sessions."""
+    text = re.sub(r"[^ \"]+ \(pid \d+\)", "<program>", text)
+    text = re.sub(r'("pid": |\tmounted\t)\d+', r"\1<pid>", text)
+    text = re.sub(r"@[0-9a-f]{12}\b", "@<short id>", text)
+    return re.sub(r'("id": |"session": )"[0-9a-f]{8}"', r'\1"<session>"', text)
+
+
+def test_mounts_are_made_listed_and_ended(avfs: Transcript, work: str, at: Path, snapshot: Snapshot) -> None:
+    """The life of mounts, as people see it."""
+    avfs("sessions")
+    avfs("fork create task")
+    avfs("mount task $AT/task")
+    (at / "task" / "new").write_bytes(b"written by a program\n")
+    avfs("mount")
+    avfs("mount task --at main")
+    avfs("sessions")
+    avfs("mount task $AT/elsewhere", status=29)
+    avfs("fork delete task", status=29)
+    avfs("vault delete work --yes", status=29)
+    avfs("--fork task status")
+    avfs("stop task")
+    avfs("--fork task log --limit 1")
+    avfs("stop $AT/task")
+    avfs("unmount main")
+    avfs("unmount main")
+    avfs("ps")
+    avfs("unmount task")
+    avfs("unmount nosuch", status=54)
+    avfs("unmount --lazy --force", status=2)
+    avfs("mount nosuch", status=21)
+    avfs("mount task $TMP/project", status=51)
+
+    snapshot("mounts.txt", plain(avfs.text))
+
+
+def test_mount_documents(avfs: Transcript, work: str, at: Path, snapshot: Snapshot) -> None:
+    """The same for programs."""
+    avfs("mount main $AT --json")
+    avfs("sessions --json")
+    avfs("mount --json", status=29)
+    with open(at / "README", "rb"):
+        avfs("unmount main --json", status=53)
+        avfs("unmount main --lazy --json")
+    avfs("mount main $AT --readonly --json")
+    avfs("stop main --json")
+    avfs("stop main --json")
+
+    snapshot("mounts.json.txt", plain(avfs.text))
+
+
+def test_vault_may_be_named_as_other_systems_do(cli: Cli, work: str, at: Path) -> None:
+    """`mount VAULT DIR` mounts its default fork, beside `mount FORK DIR` and `mount DIR`."""
+    cli("vault", "create", "other").ok()
+    cli("write", "x", "1").ok()
+    for arguments in (["work", str(at)], ["main", str(at)], [str(at)], ["work@main", str(at)]):
+        assert cli("mount", *arguments, "--json").result["fork"] == "main"
+        assert (at / "x").read_bytes() == b"1"
+        assert cli("unmount", str(at)).text == f"Unmounted main from {at}\n"
+
+
+def test_mount_that_is_meant_is_found(cli: Cli, work: str, at: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the directory that one is in, by the only one there is, and by the default fork."""
+    cli("fork", "create", "task").ok()
+    cli("mount", "task", str(at)).ok()
+    assert cli("stop", "--json").result["session"]["fork"] == "task"
+
+    cli("mount", "task", str(at)).ok()
+    cli("mount", "main").ok()
+    assert cli("stop", "--json").result["session"]["fork"] == "main"
+    monkeypatch.chdir(at)
+    assert cli("stop", "--json").result["session"]["fork"] == "task"
+    assert Path.cwd() == Path("/")
+    assert cli("stop", "--json").result["outcome"] == "not_mounted"
+
+
+def test_commands_work_on_what_is_mounted(cli: Cli, work: str, at: Path) -> None:
+    """What a command does is seen in the tree at once, and the other way round."""
+    cli("mount", "main", str(at)).ok()
+
+    cli("write", "by-command", "1").ok()
+    assert (at / "by-command").read_bytes() == b"1"
+    (at / "by-program").write_bytes(b"2")
+    assert cli("cat", "by-program").text == "2"
+
+    cli("stop").ok()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_foreground_mount_ends_with_its_command(cli: Cli, work: str, at: Path, number: signal.Signals) -> None:
+    """A mount in the foreground goes when its command does, whatever ends that."""
+    argv = [sys.executable, "-m", "avfs_git", "mount", "main", str(at), "--foreground"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as command:
+        assert command.stdout is not None
+        assert command.stdout.readline() == f"Mounted main at {at}\n"
+        (info,) = cli("sessions", "--json").result["sessions"]
+        assert (at / "README").exists()
+
+        command.send_signal(number)
+
+        assert command.wait() == (-number if number == signal.SIGKILL else 0)
+    with Avfs(Path(os.environ["AVFS_HOME"])) as avfs, avfs.open_vault("work") as vault:
+        session = vault.find_session("main")
+        if session is not None:
+            assert session.id == info["id"]
+            session.wait()
+        assert [to_record(found) for found in vault.sessions()] == []
+    assert not [mounted for mounted in list_mounts() if mounted.directory == at]
+
+
+def test_whole_vault_is_mounted_and_ended(avfs: Transcript, cli: Cli, work: str, at: Path, snapshot: Snapshot) -> None:
+    """`--all` shows every state, wherever the vault and the directory are named."""
+    avfs("checkpoint save 'before lunch'")
+    avfs("fork create team/x")
+    avfs("mount --all $AT/all")
+    assert sorted(path.relative_to(at / "all").as_posix() for path in at.glob("all/*/*"))[:1] == ["checkpoints/main"]
+    assert (at / "all" / "forks" / "team" / "x" / "README").is_file()
+    avfs("mount work --all")
+    avfs("mount work $AT/third --all --json")
+    avfs("sessions")
+    avfs("unmount $AT/all")
+    avfs("unmount $AT/third")
+    avfs("mount nosuch $AT/x --all", status=11)
+    avfs("mount --all --at main", status=2)
+    avfs("mount --all --readonly", status=2)
+    for session in cli("sessions", "--json").result["sessions"]:
+        cli("unmount", session["directory"]).ok()
+
+    snapshot("mounts-all.txt", plain(avfs.text))

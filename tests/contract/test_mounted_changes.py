@@ -1,0 +1,377 @@
+"""What programs in a live tree see when the workspace is changed beneath them, and what a checkpoint sees of programs."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from avfs_git.model import Identity
+from avfs_git.sdk import Avfs, Session, Workspace
+
+pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytest.mark.slow]
+
+ADA = Identity("Ada Author", "ada@example.org")
+_SIZE = 64 << 10
+
+
+@pytest.fixture
+def mounted(tmp_path: Path, mount_dir: Path) -> Iterator[tuple[Workspace, Session]]:
+    """A workspace that is mounted, with a checkpoint `start`."""
+    source = tmp_path / "source"
+    (source / "d" / "below").mkdir(parents=True)
+    (source / "file").write_bytes(b"old content\n")
+    (source / "d" / "below" / "deep").write_bytes(b"deep\n")
+    with Avfs(tmp_path / "home", identity=ADA) as avfs, avfs.create_vault("v", source=source) as vault:
+        work = vault.fork("work")
+        with work.mount(mount_dir / "m") as session:
+            work.checkpoint("start")
+            yield work, session
+
+
+def test_restore_shows_everywhere_at_once(mounted: tuple[Workspace, Session]) -> None:
+    """Names, contents, modes, listings and times that the kernel had in its cache are those of the restored state."""
+    work, session = mounted
+    tree = session.path
+    before = (tree / "file").stat()
+    (tree / "file").write_bytes(b"new content, longer\n")
+    (tree / "file").chmod(0o600)
+    (tree / "d" / "below" / "deep").unlink()
+    (tree / "d" / "below").rmdir()
+    (tree / "d" / "added").write_bytes(b"added")
+    (tree / "d" / "link").symlink_to("added")
+    os.rename(tree / "d", tree / "moved")
+    seen = subprocess.run(["find", ".", "-ls"], cwd=tree, capture_output=True, check=True).stdout  # everything is in the cache
+    assert b"moved" in seen
+    assert not (tree / "d").exists()
+
+    work.restore("start")
+
+    assert sorted(os.listdir(tree)) == [".git", "d", "file"]
+    assert os.listdir(tree / "d") == ["below"]
+    assert (tree / "file").read_bytes() == b"old content\n"
+    assert (tree / "d" / "below" / "deep").read_bytes() == b"deep\n"
+    after = (tree / "file").stat()
+    assert (after.st_mode, after.st_size) == (before.st_mode, before.st_size)
+    assert after.st_mtime_ns > before.st_mtime_ns  # so that make and its like notice
+    work.undo()
+    assert (tree / "file").read_bytes() == b"new content, longer\n"
+    assert os.readlink(tree / "moved" / "link") == "added"
+    assert not (tree / "d").exists()
+
+
+def test_a_program_keeps_the_file_that_it_has_open(mounted: tuple[Workspace, Session]) -> None:
+    """A restore puts new files in the place of old ones: who has the old one open or mapped goes on with it."""
+    work, session = mounted
+    tree = session.path
+    (tree / "file").write_bytes(b"x" * 8192)
+    with (tree / "file").open("r+b") as file, mmap.mmap(file.fileno(), 8192) as shared:
+        assert shared[:1] == b"x"
+        work.restore("start")
+        assert (tree / "file").read_bytes() == b"old content\n"
+        assert shared[:] == b"x" * 8192
+        assert file.read() == b"x" * 8192
+        assert os.fstat(file.fileno()).st_nlink == 0
+        file.seek(0)
+        file.write(b"into the void")
+        file.flush()
+        assert shared[:13] == b"into the void"
+    assert (tree / "file").read_bytes() == b"old content\n"
+    assert work.status().clean
+
+
+def test_what_is_written_in_place_is_seen_by_who_has_it_open(mounted: tuple[Workspace, Session]) -> None:
+    """An append of the SDK's, or a write to a file with several names, changes the file itself, also where it is mapped."""
+    work, session = mounted
+    tree = session.path
+    (tree / "log").write_bytes(b"a" * 4096)
+    os.link(tree / "log", tree / "other name")
+    with (tree / "log").open("rb") as file, mmap.mmap(file.fileno(), 4096, prot=mmap.PROT_READ) as shared:
+        assert shared[:3] == b"aaa"
+        work.write("log", b"b" * 4096)
+        assert shared[:3] == b"bbb"
+        work.write("log", b"more", append=True)
+        assert os.fstat(file.fileno()).st_size == 4100
+        assert file.read()[-5:] == b"bmore"
+    assert (tree / "other name").stat().st_size == 4100
+
+
+def test_a_program_in_a_directory_that_goes(mounted: tuple[Workspace, Session]) -> None:
+    """Its directory is empty and has no name, as if somebody had removed it; a directory that stays is still its own."""
+    work, session = mounted
+    tree = session.path
+    (tree / "new" / "sub").mkdir(parents=True)
+    (tree / "new" / "sub" / "f").write_bytes(b"")
+    code = """
+import os, sys
+for where in (%r, %r):
+    os.chdir(where); os.listdir("."); print("there", flush=True); sys.stdin.readline()
+    try: print(os.getcwd(), flush=True)
+    except FileNotFoundError: print("gone", flush=True)
+    print(sorted(os.listdir(".")), flush=True)
+    try: open("made", "w").close(); print("made", flush=True)
+    except OSError as error: print(error.errno, flush=True)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code % (str(tree / "new" / "sub"), str(tree / "d"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+
+        def lines(count: int) -> list[str]:
+            assert program.stdout is not None
+            return [program.stdout.readline().strip() for _ in range(count)]
+
+        assert lines(1) == ["there"]
+        work.restore("start")
+        program.stdin.write("\n")
+        program.stdin.flush()
+        assert lines(3) == ["gone", "[]", "2"]
+        assert lines(1) == ["there"]
+        work.write("d/another", b"")
+        work.chmod("d", 0o700)
+        program.stdin.write("\n")
+        program.stdin.flush()
+        assert lines(3) == [str(tree / "d"), "['another', 'below']", "made"]
+    assert work.exists("d/made")
+
+
+def test_what_a_program_has_mapped_is_in_the_checkpoint(mounted: tuple[Workspace, Session]) -> None:
+    """A page that was changed in memory and not written out is written out first."""
+    work, session = mounted
+    (session.path / "mapped").write_bytes(bytes(8192))
+    work.checkpoint("zeros")
+    with (session.path / "mapped").open("r+b") as file, mmap.mmap(file.fileno(), 8192) as shared:
+        shared[5000:5005] = b"fresh"
+        result = work.checkpoint("fresh")
+        assert [change.path for change in result.changed_files] == [b"mapped"]
+        shared[0:5] = b"later"
+        assert [change.path for change in work.status().changed_files] == [b"mapped"]
+    work.restore("fresh")
+    assert work.read("mapped") == bytes(5000) + b"fresh" + bytes(3187)
+
+
+def _version_of(data: bytes) -> int:
+    """Tell which version a file holds; fails if it is torn."""
+    assert len(data) == _SIZE
+    number = int.from_bytes(data[:8], "little")
+    assert data == number.to_bytes(8, "little") * (_SIZE // 8), "torn"
+    return number
+
+
+_WRITER = """
+import os, sys
+tree, size = sys.argv[1], int(sys.argv[2])
+place, other = os.path.join(tree, "in-place"), os.path.join(tree, "renamed")
+def version(n): return n.to_bytes(8, "little") * (size // 8)
+fd = os.open(place, os.O_RDWR | os.O_CREAT)
+n = 0
+while True:
+    n += 1
+    os.pwrite(fd, version(n), 0)
+    with open(other + ".tmp", "wb") as file: file.write(version(n))
+    os.rename(other + ".tmp", other)
+    if n == 1: print("running", flush=True)
+"""
+
+
+def test_every_version_in_a_checkpoint_is_whole(mounted: tuple[Workspace, Session]) -> None:
+    """A program rewrites one file in place and renames over another without end; no checkpoint holds half of a version."""
+    work, session = mounted
+    with subprocess.Popen(
+        [sys.executable, "-c", _WRITER, str(session.path), str(_SIZE)], stdout=subprocess.PIPE, text=True
+    ) as writer:
+        try:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == "running\n"
+            saved = [work.checkpoint(f"c{number}") for number in range(25)]
+        finally:
+            writer.kill()
+    versions: dict[str, list[int]] = {"in-place": [], "renamed": []}
+    for result in saved:
+        assert result.checkpoint is not None
+        for name, found in versions.items():
+            found.append(_version_of(b"".join(work.open_read(name, at=result.checkpoint.id))))
+    for in_place, renamed in zip(*versions.values(), strict=True):
+        assert renamed <= in_place <= renamed + 1  # of one moment, too: the program writes them in turn
+    assert sorted(versions["in-place"]) == versions["in-place"]
+    assert len(set(versions["in-place"])) > 5
+    # What came after the last one is not lost, though it was written while that was being recorded.
+    work.checkpoint("last")
+    assert _version_of(work.read("in-place")) >= versions["in-place"][-1]
+    assert (session.path / "in-place").read_bytes() == b"".join(work.open_read("in-place", at="last"))
+
+
+def test_nothing_written_beside_a_restore_is_lost(mounted: tuple[Workspace, Session]) -> None:
+    """What a program writes before a restore is saved by it, and what it writes after it stays."""
+    work, session = mounted
+    stop = threading.Event()
+    written: list[int] = []
+
+    def write() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            (session.path / "counter").write_bytes(b"%d" % number)
+            written.append(number)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        results = []
+        for _ in range(10):
+            low = len(written)
+            result = work.restore("start")
+            results.append((low, result))
+        low = len(written)
+        while len(written) < low + 2:
+            assert writer.is_alive()
+    finally:
+        stop.set()
+        writer.join()
+    for low, result in results:
+        if result.saved is None:
+            continue
+        try:
+            held = int(b"".join(work.open_read("counter", at=result.saved)) or b"0")
+        except Exception:  # noqa: BLE001 - the program has not made it again yet
+            continue
+        assert held == 0 or held >= low - 1
+    assert int((session.path / "counter").read_bytes()) == written[-1]
+
+
+def test_many_clients_and_programs_at_once(mounted: tuple[Workspace, Session]) -> None:
+    """Threads of the SDK, other processes and programs in the tree work side by side; everything arrives."""
+    work, session = mounted
+    code = (
+        "import sys; from pathlib import Path; from avfs_git.sdk import Avfs\n"
+        "with Avfs(Path(sys.argv[1])) as avfs, avfs.open_vault('v') as vault:\n"
+        "    work = vault.workspace('work')\n"
+        "    for n in range(20): work.write(f'process{sys.argv[2]}/{n}', b'p'); work.checkpoint() if n % 7 == 0 else None\n"
+    )
+    home = work.vault.path.parents[1]
+    processes = [subprocess.Popen([sys.executable, "-c", code, str(home), str(number)]) for number in range(2)]
+    failures: list[BaseException] = []
+
+    def client(number: int) -> None:
+        try:
+            for count in range(20):
+                work.write(f"thread{number}/{count}", b"t" * count)
+                assert (session.path / f"thread{number}" / str(count)).read_bytes() == b"t" * count
+                work.status() if count % 5 == 0 else work.read(f"thread{number}/{count}")
+        except BaseException as error:  # noqa: BLE001 - told by the test
+            failures.append(error)
+
+    def program(number: int) -> None:
+        try:
+            place = session.path / f"program{number}"
+            place.mkdir()
+            for count in range(50):
+                (place / str(count)).write_bytes(b"x")
+                assert work.read(f"program{number}/{count}") == b"x"
+        except BaseException as error:  # noqa: BLE001 - told by the test
+            failures.append(error)
+
+    threads = [threading.Thread(target=target, args=(number,)) for number in range(3) for target in (client, program)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [process.wait() for process in processes] == [0, 0]
+    assert not failures
+    work.checkpoint("all")
+    with contextlib.closing(work.vault.fork("copy", source="work")) as copy:
+        for name, count in [
+            ("process0", 20),
+            ("process1", 20),
+            *((f"thread{n}", 20) for n in range(3)),
+            *((f"program{n}", 50) for n in range(3)),
+        ]:
+            assert len(copy.list_dir(name)) == count, name
+
+
+def test_an_import_from_the_mount_itself_does_not_wait_for_itself(mounted: tuple[Workspace, Session]) -> None:
+    """The session reads its own mount through the kernel, and writes to it, while it works for a client."""
+    work, session = mounted
+    (session.path / "big").write_bytes(os.urandom(3 << 20))
+    work.import_path(session.path / "big", "/copied")
+    assert work.read("copied") == (session.path / "big").read_bytes()
+    work.import_path(session.path / "d", "/d2")
+    work.export_path("d", session.path / "exported")
+    assert (session.path / "exported" / "below" / "deep").read_bytes() == work.read("d2/below/deep") == b"deep\n"
+
+
+def test_a_client_with_another_umask(mounted: tuple[Workspace, Session]) -> None:
+    """Files get the mode that they would have if the client had made them."""
+    work, session = mounted
+    home = work.vault.path.parents[1]
+    code = (
+        "import os, sys; os.umask(0o077); from pathlib import Path; from avfs_git.sdk import Avfs\n"
+        "with Avfs(Path(sys.argv[1])) as avfs, avfs.open_vault('v') as vault: vault.workspace('work').write('private/f', b'')\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(home)], check=True)
+    assert (session.path / "private").stat().st_mode & 0o777 == 0o700
+    assert (session.path / "private" / "f").stat().st_mode & 0o777 == 0o600
+    mask = os.umask(0)
+    os.umask(mask)
+    work.write("usual", b"")
+    assert (session.path / "usual").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def _server_of(session: Session) -> int:
+    keeper = session.info().pid
+    return int(Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()[0])
+
+
+def test_a_server_that_is_killed_beneath_a_client(mounted: tuple[Workspace, Session]) -> None:
+    """Reading goes on with the next server; a change was made or not; nothing that was acknowledged is lost."""
+    work, session = mounted
+    acknowledged: list[int] = []
+    unknown = 0
+    stop = threading.Event()
+
+    def kill() -> None:
+        while not stop.wait(0.25):
+            with contextlib.suppress(OSError, IndexError):
+                os.kill(_server_of(session), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        for number in range(300):
+            try:
+                work.write(f"k/{number}", b"%d" % number)
+                acknowledged.append(number)
+                if number % 40 == 0:
+                    work.checkpoint(f"k{number}")
+                assert work.read(f"k/{acknowledged[-1]}") == b"%d" % acknowledged[-1]
+            except Exception as error:
+                if getattr(error, "code", "") != "session.outcome_unknown":
+                    raise
+                unknown += 1
+    finally:
+        stop.set()
+        killer.join()
+    for number in acknowledged:
+        assert (session.path / "k" / str(number)).read_bytes() == b"%d" % number
+        assert work.read(f"k/{number}") == b"%d" % number
+    assert len(acknowledged) > 250
+    assert [entry.path for entry in work.list_dir("k")] == sorted(
+        b"k/" + os.fsencode(name) for name in os.listdir(session.path / "k")
+    )
+    work.checkpoint("after")
+    work.restore("start")
+    assert not (session.path / "k").exists()
+    work.restore("after")
+    assert len(os.listdir(session.path / "k")) == len(work.list_dir("k")) >= len(acknowledged)

@@ -1,0 +1,582 @@
+"""Sessions: a mount from its start to its end, whoever dies in between.
+
+Each test has a home below `mount_dir`, so that whatever is left mounted is taken away. A session whose mount is taken away
+ends by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from avfs_git import Avfs, Session, Vault, Workspace
+from avfs_git.errors import (
+    AvfsError,
+    LayerNotUnderstood,
+    MountBusy,
+    MountPointUnusable,
+    WorkspaceBusy,
+    WorkspaceMounted,
+)
+from avfs_git.host.mounts import list_mounts
+from avfs_git.host.processes import start_time
+from avfs_git.model import Identity, SessionState
+from tests.support.capabilities import mount as mount_file_system
+from tests.support.capabilities import unmount as unmount_file_system
+
+pytestmark = pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout")
+
+ADA = Identity("Ada Author", "ada@example.org")
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def home(mount_dir: Path) -> Path:
+    """A home below which anything may be mounted."""
+    return mount_dir / "home"
+
+
+@pytest.fixture
+def vault(home: Path, tmp_path: Path) -> Iterator[Vault]:
+    """A vault with a fork `work`, which holds the file `a`."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "a").write_bytes(b"one\n")
+    with Avfs(home, identity=ADA, lock_timeout_s=5) as avfs, avfs.create_vault("v", source=source) as made:
+        made.fork("work").close()
+        yield made
+        end_all(made)
+
+
+@pytest.fixture
+def work(vault: Vault) -> Workspace:
+    """The workspace of that fork."""
+    return vault.workspace("work")
+
+
+@pytest.fixture
+def tree(mount_dir: Path) -> Path:
+    """Where to mount; not there yet."""
+    return mount_dir / "tree"
+
+
+def end_all(vault: Vault) -> None:
+    """End what a failed test may have left."""
+    for info in vault.sessions():
+        with contextlib.suppress(AvfsError):
+            found = vault.find_session(info.fork)
+            if found is not None:
+                found.unmount(force=True)
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Wait until something is so; the suite's own time limit ends a test that waits in vain."""
+    while not condition():
+        time.sleep(0.01)
+
+
+def is_mounted(directory: Path) -> bool:
+    """Look into the mount table."""
+    return any(mounted.directory == directory for mounted in list_mounts())
+
+
+def nothing_is_left(vault: Vault, directory: Path) -> None:
+    """Check that a session is over without a trace."""
+    assert vault.sessions() == []
+    assert not is_mounted(directory)
+    assert [name for name in os.listdir(vault.path / "avfs" / "sessions") if name not in {"guard", "logs"}] == []
+
+
+def server_of(session: Session) -> int:
+    """Find the process that serves a session's tree."""
+    pid = session.info().pid
+    (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
+    return int(child)
+
+
+def await_death(pid: int, started: int | None) -> None:
+    """Wait until a process that is nobody's child here is gone."""
+
+    def is_gone() -> bool:
+        try:
+            return start_time(pid) != started or "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text("ascii")
+        except OSError:  # between the two looks
+            return True
+
+    wait_for(is_gone)
+
+
+def kill(pid: int) -> None:
+    """Kill a process, and wait until it is gone."""
+    started = start_time(pid)
+    os.kill(pid, signal.SIGKILL)
+    await_death(pid, started)
+
+
+def kill_session(session: Session) -> None:
+    """Kill the process of a session, and wait until the kernel has ended its server, too."""
+    server = server_of(session)
+    started = start_time(server)
+    kill(session.info().pid)
+    await_death(server, started)
+
+
+def run_python(code: str, **settings: str) -> subprocess.Popen[str]:
+    """Run some Python beside the test, with this package."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=PROJECT,
+        env={**os.environ, **settings},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+# --- the plain life ------------------------------------------------------------------------------------
+
+
+def test_mount_is_ready_when_it_returns(vault: Vault, work: Workspace, tree: Path) -> None:
+    """The tree is there, its record says so, and what is written in it is in the workspace."""
+    with work.mount(tree) as session:
+        assert (tree / "a").read_bytes() == b"one\n"
+        (tree / "b").write_bytes(b"two\n")
+        (info,) = vault.sessions()
+        assert (info.fork, info.directory, info.state, info.readonly) == ("work", tree, SessionState.MOUNTED, False)
+        assert session.info() == info
+
+    nothing_is_left(vault, tree)
+    assert work.read("b") == b"two\n"
+    assert not tree.exists()
+    assert session.info().state == SessionState.ENDED
+
+
+def test_directory_that_was_there_stays(vault: Vault, work: Workspace, tree: Path) -> None:
+    """Only a directory that was made for the mount goes with it."""
+    tree.mkdir()
+    work.mount(tree).unmount()
+
+    assert tree.is_dir()
+    nothing_is_left(vault, tree)
+
+
+def test_default_directory_is_in_the_home(vault: Vault, work: Workspace, home: Path) -> None:
+    """Without a directory, each fork has its own."""
+    with work.mount() as session:
+        assert session.path == home / "mounts" / "v" / "work"
+        assert session.path.is_dir()
+
+    assert not (home / "mounts").exists()
+
+
+def test_session_is_a_process_of_its_own(work: Workspace, tree: Path) -> None:
+    """It has a session and a group of its own, no terminal, the root as its directory, and takes no permission bits away."""
+    with work.mount(tree) as session:
+        pid = session.info().pid
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        state, parent, group, own, terminal = fields[:5]
+        assert (state in {b"S", b"R"}, int(group), int(own), int(terminal)) == (True, pid, pid, 0)
+        assert int(parent) != os.getpid()
+        assert os.readlink(f"/proc/{pid}/cwd") == "/"
+        assert "Umask:\t0000\n" in Path(f"/proc/{pid}/status").read_text("ascii")
+
+
+def test_umask_of_the_starter_does_not_reach_the_tree(work: Workspace, tree: Path) -> None:
+    """The permission bits of a file are those of the program that made it."""
+    before = os.umask(0o077)
+    try:
+        session = work.mount(tree)
+    finally:
+        os.umask(before)
+    os.umask(0)
+    try:
+        os.close(os.open(tree / "x", os.O_CREAT | os.O_WRONLY, 0o664))
+    finally:
+        os.umask(before)
+
+    assert (tree / "x").stat().st_mode & 0o777 == 0o664
+    session.unmount()
+
+
+@pytest.mark.parametrize(
+    "name", [b"with space", b"line\nbreak", b"\\040", b"\xff\xfe", b"a,b=c", b"'\"$(x)", b"tab\t#", b"n" * 255]
+)
+def test_any_name_can_be_mounted_at(vault: Vault, work: Workspace, mount_dir: Path, name: bytes) -> None:
+    """Neither the mount table's escapes nor anything else between there and the record bends a path."""
+    place = mount_dir / os.fsdecode(name)
+
+    with work.mount(place) as session:
+        assert (place / "a").read_bytes() == b"one\n"
+        assert vault.sessions()[0].directory == place
+        assert session.info().state == SessionState.MOUNTED
+
+    nothing_is_left(vault, place)
+
+
+def test_second_end_does_nothing_and_says_so(vault: Vault, work: Workspace, tree: Path) -> None:
+    """Unmounting what is not mounted any more is no failure."""
+    session = work.mount(tree)
+
+    assert session.unmount().outcome == "unmounted"
+    assert session.unmount().outcome == "not_mounted"
+    assert session.stop().outcome == "not_mounted"
+
+
+def test_end_by_umount_is_an_end(vault: Vault, work: Workspace, tree: Path) -> None:
+    """Whoever takes the mount away ends the session."""
+    session = work.mount(tree)
+    unmount_file_system(tree)
+
+    session.wait()
+
+    nothing_is_left(vault, tree)
+    work.write("c", b"")
+
+
+def test_session_is_found_from_inside_its_tree(vault: Vault, work: Workspace, home: Path, tree: Path) -> None:
+    """A directory leads to its session, in any home, and one outside to none."""
+    with work.mount(tree) as session:
+        (tree / "sub").mkdir()
+        for elsewhere in (home, home.parent / "other"):
+            with Avfs(elsewhere) as avfs:
+                found = avfs.session_at(tree / "sub")
+                assert found is not None
+                assert (found.id, found.fork) == (session.id, "work")
+                assert avfs.session_at(tree.parent) is None
+
+
+# --- refusals ---------------------------------------------------------------------------------------------
+
+
+def test_mounted_fork_is_refused_to_others_with_its_place(home: Path, vault: Vault, work: Workspace, tree: Path) -> None:
+    """A second mount, deleting and folding say where the fork is mounted; afterwards they work."""
+    with work.mount(tree) as session, Avfs(home, identity=ADA) as avfs:
+        for refused in (
+            work.mount,
+            lambda: vault.delete_fork("work"),
+            work.fold,
+            lambda: avfs.delete_vault("v"),
+        ):
+            with pytest.raises(WorkspaceMounted) as caught:
+                refused()
+            assert caught.value.details["directory"] == str(tree)
+            assert caught.value.details["session"] == session.id
+        assert (tree / "a").read_bytes() == b"one\n"
+
+    vault.delete_fork("work")
+
+
+def test_place_in_use_is_refused(vault: Vault, work: Workspace, tree: Path) -> None:
+    """Nothing is mounted over a mount, and the refused session leaves nothing."""
+    other = vault.fork("other")
+    with work.mount(tree):
+        with pytest.raises(MountPointUnusable, match="mounted there already"):
+            other.mount(tree)
+        assert [info.fork for info in vault.sessions()] == ["work"]
+    with pytest.raises(MountPointUnusable, match="inside the vault"):
+        other.mount(vault.path / "x")
+    nothing_is_left(vault, tree)
+
+
+def test_workspace_in_use_is_refused_with_its_holder(vault: Vault, home: Path, work: Workspace, tree: Path) -> None:
+    """Who works in the workspace is named; nothing is left of the mount, its directory included."""
+    with Avfs(home, lock_timeout_s=0.1) as avfs:
+        impatient = avfs.open_vault("v").workspace("work")
+        with work._opened.locked(), pytest.raises(WorkspaceBusy) as caught:
+            impatient.mount(tree)
+
+    assert caught.value.details["pid"] == os.getpid()
+    assert not tree.exists()
+    nothing_is_left(vault, tree)
+
+
+# --- mounts of commits --------------------------------------------------------------------------------------
+
+
+def test_commits_are_mounted_beside_the_workspace(vault: Vault, work: Workspace, mount_dir: Path) -> None:
+    """Any number of read-only mounts shows what was saved, while the workspace goes on."""
+    work.write("a", b"saved\n")
+    work.checkpoint("saved")
+    work.write("a", b"later\n")
+    with (
+        work.mount(mount_dir / "w") as live,
+        work.mount(mount_dir / "r", readonly=True) as head,
+        work.mount(mount_dir / "s", at="saved") as saved,
+        work.mount(mount_dir / "b", at="saved~1") as before,
+    ):
+        contents = [(place.path / "a").read_bytes() for place in (live, head, saved, before)]
+        assert contents == [b"later\n", b"saved\n", b"saved\n", b"one\n"]
+        with pytest.raises(OSError, match="Read-only"):
+            (saved.path / "new").write_bytes(b"")
+        assert sorted(info.readonly for info in vault.sessions()) == [False, True, True, True]
+        assert {info.at for info in vault.sessions() if info.readonly} == {head.info().at, before.info().at}
+
+    nothing_is_left(vault, mount_dir / "s")
+
+
+# --- ending while programs use it ----------------------------------------------------------------------------
+
+
+def test_mount_in_use_stays_and_names_who_uses_it(vault: Vault, work: Workspace, tree: Path) -> None:
+    """A plain unmount takes nothing from anybody."""
+    session = work.mount(tree)
+    with open(tree / "a", "rb") as held:
+        with pytest.raises(MountBusy) as caught:
+            session.unmount()
+        assert f"(pid {os.getpid()})" in str(caught.value.details["users"])
+        assert held.read() == b"one\n"
+        assert session.info().state == SessionState.MOUNTED
+
+    assert session.unmount().outcome == "unmounted"
+
+
+def test_detached_mount_ends_with_its_last_user(vault: Vault, work: Workspace, tree: Path) -> None:
+    """Lazily, it is out of sight at once; who uses it goes on, writes included; then the workspace is free."""
+    session = work.mount(tree)
+    with open(tree / "a", "r+b") as held:
+        result = session.unmount(lazy=True)
+        assert result.outcome == "detached"
+        assert not is_mounted(tree)
+        assert session.info().state == SessionState.UNMOUNTING
+        assert session.unmount(lazy=True).outcome == "detached"
+        assert held.read() == b"one\n"
+        held.write(b"two\n")
+    session.wait()
+
+    nothing_is_left(vault, tree)
+    assert work.read("a") == b"one\ntwo\n"
+
+
+def test_forced_end_takes_the_tree_from_its_users(vault: Vault, work: Workspace, tree: Path) -> None:
+    """By force, the workspace is free on return; what programs do in the tree then fails, and what they did stays."""
+    session = work.mount(tree)
+    (tree / "b").write_bytes(b"kept")
+    fd = os.open(tree / "a", os.O_RDONLY)
+    try:
+        assert session.unmount(force=True).outcome == "cut_off"
+        with pytest.raises(OSError, match="not connected"):
+            os.fstatvfs(fd)
+    finally:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+
+    nothing_is_left(vault, tree)
+    assert work.read("b") == b"kept"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("busy", [False, True])
+def test_signals_unmount(vault: Vault, work: Workspace, tree: Path, number: signal.Signals, *, busy: bool) -> None:
+    """A signal ends the session, and no program keeps the mount in sight; one that uses it is served until it is done."""
+    session = work.mount(tree)
+    pid = session.info().pid
+    with open(tree / "a", "rb") if busy else contextlib.nullcontext() as held:
+        os.kill(pid, number)
+        wait_for(lambda: not is_mounted(tree))
+        if held is not None:
+            assert held.read() == b"one\n"
+    session.wait()
+
+    nothing_is_left(vault, tree)
+    work.write("c", b"")
+
+
+def test_leash_ends_the_session(vault: Vault, work: Workspace, tree: Path) -> None:
+    """A mount on a leash ends when the other end is closed, as the death of its holder does."""
+    leash, hand = os.pipe()
+    session = work.mount(tree, leash_fd=leash)
+    os.close(leash)
+
+    os.close(hand)
+    session.wait()
+
+    nothing_is_left(vault, tree)
+
+
+# --- the final checkpoint ---------------------------------------------------------------------------------------
+
+
+def test_stop_saves_what_was_written(vault: Vault, work: Workspace, tree: Path) -> None:
+    """The last checkpoint holds everything; without changes there is none."""
+    session = work.mount(tree)
+    (tree / "b").write_bytes(b"last words\n")
+
+    result = session.stop()
+
+    assert result.checkpoint is not None
+    assert [change.path for change in result.checkpoint.changed_files] == [b"b"]
+    assert work.status().clean
+    again = work.mount(tree).stop()
+    assert again.checkpoint is not None
+    assert again.checkpoint.outcome == "unchanged"
+    assert work.mount(tree).stop(checkpoint=False).checkpoint is None
+
+
+def test_stop_whose_checkpoint_fails_leaves_the_mount(vault: Vault, work: Workspace, tree: Path) -> None:
+    """What cannot be saved is not taken out of sight."""
+    session = work.mount(tree)
+    (tree / "b").write_bytes(b"")
+    upper = vault.path / "avfs" / "workspaces" / "work" / "upper"
+    os.setxattr(upper / "b", "user.overlay.unheard-of", b"y")
+
+    with pytest.raises(LayerNotUnderstood):
+        session.stop()
+
+    assert session.info().state == SessionState.MOUNTED
+    assert (tree / "b").exists()
+    assert session.stop(checkpoint=False).outcome == "unmounted"
+
+
+# --- deaths -------------------------------------------------------------------------------------------------------
+
+
+def test_session_outlives_its_starter(home: Path, vault: Vault, work: Workspace, tree: Path) -> None:
+    """The starter's death, and that of its whole process group, is none of the session's business."""
+    code = f"""if True:
+        import os, signal, sys
+        from pathlib import Path
+        from avfs_git import Avfs
+        os.setsid()
+        Avfs(Path({str(home)!r})).open_vault("v").workspace("work").mount({str(tree)!r})
+        print("ready", flush=True)
+        os.killpg(0, signal.SIGKILL)
+    """
+    with run_python(code) as starter:
+        assert starter.stdout is not None
+        assert starter.stdout.readline() == "ready\n"
+        starter.wait()
+
+    assert (tree / "a").read_bytes() == b"one\n"
+    found = vault.find_session("work")
+    assert found is not None
+    found.unmount()
+
+
+def test_nobody_who_asked_means_no_mount(home: Path, vault: Vault, work: Workspace, tree: Path) -> None:
+    """A session whose starter is killed while it waits for the workspace goes again."""
+    code = f"""if True:
+        from pathlib import Path
+        from avfs_git import Avfs
+        print("begin", flush=True)
+        Avfs(Path({str(home)!r})).open_vault("v").workspace("work").mount({str(tree)!r})
+    """
+    with work._opened.locked(), run_python(code) as starter:
+        assert starter.stdout is not None
+        assert starter.stdout.readline() == "begin\n"
+        wait_for(vault.sessions)
+        starter.kill()
+    wait_for(lambda: not vault.sessions())
+
+    nothing_is_left(vault, tree)
+    assert not tree.exists()
+
+
+def _list(vault: Vault, _tree: Path) -> None:
+    assert vault.sessions() == []
+
+
+def _mount_again(vault: Vault, tree: Path) -> None:
+    with vault.workspace("work").mount(tree):
+        assert (tree / "b").read_bytes() == b"kept"
+
+
+def _mount_another(vault: Vault, tree: Path) -> None:
+    with vault.workspace("main").mount(tree):
+        assert (tree / "a").exists()
+
+
+def _find(vault: Vault, tree: Path) -> None:
+    with Avfs(vault.path.parents[1]) as avfs:
+        assert avfs.session_at(tree) is None
+
+
+def _write(vault: Vault, _tree: Path) -> None:
+    vault.workspace("work").write("c", b"")
+    assert vault.sessions() == []
+
+
+def _delete(vault: Vault, _tree: Path) -> None:
+    vault.delete_fork("work")
+    vault.undo()
+
+
+@pytest.mark.parametrize("met_by", [_list, _mount_again, _mount_another, _find, _write, _delete])
+def test_dead_session_is_cleaned_up_by_whoever_meets_it(
+    vault: Vault, work: Workspace, tree: Path, met_by: Callable[[Vault, Path], None]
+) -> None:
+    """After the supervisor is killed, its mount is dead; nobody has to know what to do about that."""
+    session = work.mount(tree)
+    (tree / "b").write_bytes(b"kept")
+    kill_session(session)
+    assert is_mounted(tree)
+
+    met_by(vault, tree)
+
+    nothing_is_left(vault, tree)
+    assert not tree.exists()
+    assert vault.workspace("work").read("b") == b"kept"
+
+
+def test_dead_mount_without_its_vault_is_cleaned_up(home: Path, vault: Vault, work: Workspace, tree: Path) -> None:
+    """Also where the vault was removed by hand."""
+    session = work.mount(tree)
+    kill_session(session)
+    shutil.rmtree(vault.path)
+
+    with Avfs(home) as avfs:
+        assert avfs.session_at(tree) is None
+
+    assert not is_mounted(tree)
+
+
+@pytest.mark.parametrize("readonly", [False, True])
+def test_server_that_is_killed_is_followed_by_another(vault: Vault, work: Workspace, tree: Path, *, readonly: bool) -> None:
+    """The session is the same afterwards, and so is the tree; the SDK reaches it as before."""
+    if readonly:
+        with work.mount(tree, readonly=True) as session, open(tree / "a", "rb") as held:
+            kill(server_of(session))
+            assert held.read() == b"one\n"
+            assert os.listdir(tree) == ["a"]
+        return
+    with work.mount(tree) as session:
+        for number in range(5):
+            (tree / f"f{number}").write_bytes(b"x")
+            kill(server_of(session))
+            assert (tree / f"f{number}").read_bytes() == b"x"
+        assert session.info().state == SessionState.MOUNTED
+        assert [change.path for change in work.checkpoint().changed_files] == [f"f{number}".encode() for number in range(5)]
+
+    nothing_is_left(vault, tree)
+
+
+@pytest.mark.needs("root")
+def test_full_disk_leaves_no_dead_mount(mount_dir: Path) -> None:
+    """The end of a session needs no room on the disk."""
+    disk = mount_dir / "disk"
+    disk.mkdir()
+    assert mount_file_system("tmpfs", disk, "tmpfs", "size=8m")
+    with Avfs(disk / "home", identity=ADA) as avfs, avfs.create_vault("v") as vault:
+        tree = mount_dir / "tree"
+        session = vault.workspace().mount(tree)
+        with contextlib.suppress(OSError), open(tree / "fill", "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1 << 16))
+        with pytest.raises(AvfsError):
+            session.stop()
+        assert is_mounted(tree)
+
+        os.kill(session.info().pid, signal.SIGTERM)
+        session.wait()
+
+        nothing_is_left(vault, tree)
+        (disk / "home" / "vaults" / "v.git" / "avfs" / "workspaces" / "main" / "upper" / "fill").unlink()
+        vault.workspace().write("a", b"")

@@ -1,0 +1,239 @@
+"""What programs in a live tree notice of the death of its server: a pause."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+
+import pytest
+
+from avfs_git.fuse.handover import Handover
+from avfs_git.fuse.supervisor import supervise
+from avfs_git.sdk import Avfs
+from tests.support.faults import read_files
+from tests.support.killing import PROGRAMS, Killer, prepare, run_programs, server_of
+from tests.support.live_tree import ADA, FORK, LiveTree, describe, live_tree
+
+pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytest.mark.slow]
+
+_SECONDS = 6.0
+_EVERY_S = 0.25
+Mount = Callable[..., LiveTree]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """What the tree begins with, and beside it what programs bring with them."""
+    return prepare(tmp_path)
+
+
+@pytest.fixture
+def mount(mount_dir: Path, source: Path) -> Iterator[Mount]:
+    """Mount a tree below a supervisor."""
+    if os.geteuid() != 0:
+        pytest.skip("only root mounts by itself")
+    with ExitStack() as stack:
+
+        def enter(*options: str) -> LiveTree:
+            made: AbstractContextManager[LiveTree] = live_tree(mount_dir, source, "supervised", *options)
+            return stack.enter_context(made)
+
+        yield enter
+
+
+def _kill_server(tree: LiveTree) -> None:
+    """Kill the server, and wait until there is another one."""
+    old = server_of(tree)
+    os.kill(old, signal.SIGKILL)
+    while server_of(tree) in (0, old):
+        pass
+
+
+def _attic(tree: LiveTree) -> list[Path]:
+    return [path for path in (tree.home / "vaults").rglob("avfs-*") if path.parent.name == "work" and "whiteout" not in path.name]
+
+
+@pytest.mark.parametrize("names", [("read", "build", "clone"), ("tar", "sqlite"), ("names",)], ids="+".join)
+def test_programs_go_on_while_servers_are_killed(mount: Mount, tmp_path: Path, names: tuple[str, ...]) -> None:
+    """No program sees an error or a wrong byte, and the checkpoint afterwards holds what the tree showed."""
+    assert set(names) <= PROGRAMS.keys()
+    tree = mount()
+    killer = Killer(tree, _EVERY_S)
+    with killer.at_work():
+        run_programs(tree, tmp_path, _SECONDS, *names)
+    shown = describe(tree.path)
+    tree.end()
+
+    assert killer.kills > _SECONDS / _EVERY_S / 3
+    assert _attic(tree) == []
+    with Avfs(tree.home, identity=ADA) as avfs, avfs.open_vault("v") as vault, vault.workspace(FORK) as work:
+        work.checkpoint("after")
+        with vault.fork("copy", source=FORK) as copy:
+            found = read_files(copy)
+    assert {path: (mode, content) for path, (_, mode, content) in found.items()} == {
+        path: _as_read(about) for path, about in shown.items()
+    }
+
+
+def _as_read(about: tuple[object, ...]) -> tuple[int, object]:
+    """Permissions and content of what `describe` found."""
+    mode = about[0]
+    assert isinstance(mode, str)
+    bits = sum(1 << (8 - index) for index, letter in enumerate(mode[1:]) if letter != "-")
+    return bits, about[-1] if len(about) > 1 else b""
+
+
+def test_open_files_without_a_name_survive(mount: Mount) -> None:
+    """What was unlinked, replaced or never named can be read, written, and counted as before; afterwards nothing is left."""
+    tree = mount()
+    path = tree.path
+    (path / "new").write_bytes(b"new")
+    unlinked = os.open(path / "new", os.O_RDWR)
+    lower = os.open(path / "base" / "d0" / "f1", os.O_RDWR)
+    kept = os.pread(lower, 1000, 0)
+    (path / "old").write_bytes(b"old")
+    replaced = os.open(path / "old", os.O_RDWR)
+    unnamed = os.open(path, os.O_TMPFILE | os.O_RDWR)
+    os.write(unnamed, b"unnamed")
+    os.mkdir(path / "dir", 0o711)
+    directory = os.open(path / "dir", os.O_RDONLY)
+    os.unlink(path / "new")
+    os.unlink(path / "base" / "d0" / "f1")
+    (path / "newer").write_bytes(b"newer")
+    os.rename(path / "newer", path / "old")
+    os.rmdir(path / "dir")
+    before = [os.fstat(fd) for fd in (unlinked, lower, replaced, unnamed)]
+
+    for _ in range(2):
+        _kill_server(tree)
+
+        assert [os.pread(fd, 1000, 0) for fd in (unlinked, lower, replaced, unnamed)] == [b"new", kept, b"old", b"unnamed"]
+        assert [os.fstat(fd) for fd in (unlinked, lower, replaced, unnamed)] == before
+        assert (os.listdir(directory), stat.S_IMODE(os.fstat(directory).st_mode)) == ([], 0o711)
+
+    os.pwrite(unlinked, b"N", 0)
+    os.pwrite(lower, b"L", 0)
+    _kill_server(tree)
+
+    assert os.pread(unlinked, 10, 0) == b"New"
+    assert os.pread(lower, 1000, 0) == b"L" + kept[1:]
+
+    os.link(f"/proc/self/fd/{unnamed}", path / "named", src_dir_fd=0, follow_symlinks=True)
+
+    assert ((path / "named").read_bytes(), os.stat(path / "named").st_nlink) == (b"unnamed", 1)
+
+    for fd in (unlinked, lower, replaced, unnamed, directory):
+        os.close(fd)
+    assert "starting another" in tree.end()
+    assert _attic(tree) == []
+
+
+def test_numbers_stay(mount: Mount) -> None:
+    """A node that somebody uses has one number for as long, whatever it is called and however often its server dies."""
+    tree = mount()
+    path = tree.path
+    long = "l" * 200
+    (path / "a").write_bytes(b"a")
+    os.link(path / "a", path / "b")
+    os.mkdir(path / long)
+    (path / long / "file").write_bytes(b"")
+    fds = [os.open(path / name, os.O_RDONLY) for name in ("a", long, long + "/file", "base/d1/f1", "base")]
+    before = [os.fstat(fd).st_ino for fd in fds]
+    _kill_server(tree)
+    os.rename(path / long, path / "base" / "d1" / "moved")
+    os.rename(path / "base" / "d1", path / "d1")
+    os.unlink(path / "a")
+    _kill_server(tree)
+
+    assert [os.fstat(fd).st_ino for fd in fds] == before
+    names = ("b", "d1/moved", "d1/moved/file", "d1/f1", "base")
+    assert [os.stat(path / name).st_ino for name in names] == before
+    assert os.stat(path / "b").st_nlink == 1
+    for fd in fds:
+        os.close(fd)
+
+
+def test_a_supervisor_that_dies_takes_its_server_along(mount: Mount) -> None:
+    """Nobody serves a tree without a supervisor: what is left is a dead mount, which says so."""
+    tree = mount()
+    server = server_of(tree)
+    tree.server.kill()
+    tree.server.wait()
+    subprocess.run(["sh", "-c", f"while kill -0 {server} 2>/dev/null; do :; done"], check=True)
+
+    with pytest.raises(OSError, match=r"not connected|connection abort"):
+        os.listdir(tree.path)
+
+
+def test_servers_that_never_serve_are_given_up(mount: Mount) -> None:
+    """A tree that cannot be served again ends with an error for those who wait, and does not hang."""
+    tree = mount("break")
+    os.kill(server_of(tree), signal.SIGKILL)
+
+    with pytest.raises(OSError, match=r"not connected|connection abort"):
+        os.listdir(tree.path / "base")
+
+    assert "given up" in tree.server.communicate()[1]
+
+
+def test_a_server_that_returns_ends_it() -> None:
+    """The supervisor counts the servers, hands signals on, and is done when one returns."""
+    handover = Handover.make()
+
+    def serve(left: Handover) -> None:
+        left.is_serving = True
+        if left.generation == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if left.generation == 1:
+            raise ValueError("it is logged")
+        if left.generation == 2:
+            signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+            os.kill(os.getppid(), signal.SIGTERM)
+            signal.pause()
+
+    pid = os.fork()  # a process of one thread
+    if not pid:
+        status = 1
+        try:
+            ended = supervise(serve, handover)
+            status = 0 if (ended, handover.generation, handover.ending) == (0, 2, True) else 2
+        finally:
+            os._exit(status)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_an_upgrade_puts_another_program_in_charge(tmp_path: Path) -> None:
+    """SIGUSR2 ends the server and calls what replaces the program, which finds the hand-over by its descriptor."""
+    handover = Handover.make()
+    told = tmp_path / "told"
+
+    def serve(left: Handover) -> None:
+        left.is_serving = True
+        if left.generation == 0:
+            os.kill(os.getppid(), signal.SIGUSR2)
+            signal.pause()
+
+    def upgrade(left: Handover) -> None:
+        os.set_inheritable(left.fileno(), True)
+        code = (
+            "import sys; from avfs_git.fuse.handover import Handover; found = Handover.adopt(int(sys.argv[1]));"
+            "open(sys.argv[2], 'w').write(str(found.generation))"
+        )
+        os.execv(sys.executable, ["python", "-c", code, str(left.fileno()), str(told)])
+
+    pid = os.fork()
+    if not pid:
+        try:
+            supervise(serve, handover, upgrade=upgrade)
+        finally:
+            os._exit(1)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert told.read_text() == "1"

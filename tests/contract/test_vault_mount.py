@@ -1,0 +1,201 @@
+"""A mount of a whole vault: every state by name, as it comes and goes, and nothing that can be changed there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from avfs_git.sdk import Avfs, Session, Vault
+from tests.support.live_tree import ADA, LiveTree, describe, mounted
+from tests.support.promises import make_source
+
+pytestmark = [pytest.mark.slow, pytest.mark.needs("root", "fuse", "git", "user-xattrs", "whiteout")]
+
+
+@pytest.fixture
+def vault(mount_dir: Path, tmp_path: Path) -> Iterator[Vault]:
+    """A vault with forks, some of them with a slash in their names, and labels."""
+    source = make_source(tmp_path / "source")
+    with Avfs(mount_dir / "home", identity=ADA) as avfs, avfs.create_vault("v", source=source) as vault:
+        vault.fork("team/x").write("new", b"first")
+        vault.workspace("team/x").checkpoint("before lunch")
+        vault.fork("team/y/z")
+        yield vault
+
+
+@pytest.fixture
+def everything(vault: Vault, mount_dir: Path) -> Iterator[LiveTree]:
+    """All of it, mounted."""
+    path = mount_dir / "tree"
+    path.mkdir()
+    with mounted(vault.path, mount_dir / "home", path, "all") as tree:
+        yield tree
+        tree.unmount()
+
+
+def _names(path: Path) -> set[str]:
+    return set(os.listdir(path))
+
+
+def _wait(everything: LiveTree, name: str) -> None:
+    """Look at a name until it is there; the kernel may believe for a second that it is not."""
+    while not os.path.lexists(everything.path / name):
+        pass
+
+
+def test_every_state_has_a_name(everything: LiveTree, vault: Vault, tmp_path: Path) -> None:
+    """Forks, labels and commits are directories that show what was checkpointed, ignored and empty things included."""
+    root = everything.path
+    head = vault.workspace("team/x").log()[0].checkpoint.id
+    base = vault.workspace("main").log()[0].checkpoint.id
+
+    assert _names(root) == {"forks", "checkpoints", "commits"}
+    assert _names(root / "forks") == _names(root / "checkpoints") == {"main", "team"}
+    assert _names(root / "forks" / "team") == {"x", "y"}
+    assert _names(root / "forks" / "team" / "y") == {"z"}
+    assert _names(root / "checkpoints" / "team" / "x") == {"before lunch"}
+    assert _names(root / "commits") == {head, base}
+    assert describe(root / "forks" / "main") == describe(tmp_path / "source")
+    for name in ("forks/team/x", "checkpoints/team/x/before lunch", f"commits/{head}", f"commits/{head[:7]}"):
+        assert (root / name / "new").read_bytes() == b"first", name
+    assert os.readlink(root / "commits" / head[:9]) == head
+
+
+@pytest.mark.parametrize(
+    "name", ["forks/nothing", "forks/team/x/nothing", "checkpoints/main/x", "commits/123456", "commits/main"]
+)
+def test_what_is_not_there_is_not_shown(everything: LiveTree, name: str) -> None:
+    """A name that means nothing leads nowhere."""
+    assert not os.path.lexists(everything.path / name)
+
+
+def test_short_ids_need_seven_letters(everything: LiveTree, vault: Vault) -> None:
+    """Shorter ones, and those of a commit that is not there, are not looked for."""
+    head = vault.workspace("main").log()[0].checkpoint.id
+
+    assert not os.path.lexists(everything.path / "commits" / head[:6])
+    assert not os.path.lexists(everything.path / "commits" / ("0" * 40))
+
+
+def test_nothing_can_be_changed(everything: LiveTree) -> None:
+    """Every change is refused as on any read-only file system."""
+    root = everything.path
+    a, b = root / "forks/main/README", root / "forks/team/x/README"
+    for change in (
+        lambda: a.write_bytes(b"x"),
+        a.unlink,
+        lambda: a.rename(b),
+        lambda: os.link(a, root / "commits" / "x"),
+        (root / "forks" / "new").mkdir,
+        (root / "commits").rmdir,
+        lambda: a.chmod(0o600),
+        lambda: os.utime(root / "forks"),
+        lambda: os.setxattr(root / "forks", "user.x", b"1"),
+        lambda: os.symlink("x", root / "forks/main/l"),
+    ):
+        with pytest.raises(OSError, match=re.escape(os.strerror(errno.EROFS))):
+            change()
+    assert os.listxattr(root / "forks") == []
+
+
+def test_what_happens_meanwhile_shows(everything: LiveTree, vault: Vault) -> None:
+    """Forks, labels and heads that come, move and go are seen without a remount."""
+    root = everything.path
+    held = (root / "forks/team/x/new").open("rb")
+    assert _names(root / "forks") == {"main", "team"}
+    vault.fork("late")
+    work = vault.workspace("team/x")
+    work.write("new", b"second")
+    work.checkpoint("after/lunch")
+    _wait(everything, "forks/late/README")
+    _wait(everything, "checkpoints/team/x/after%2Flunch")
+    while (root / "forks/team/x/new").read_bytes() != b"second":
+        pass
+
+    assert _names(root / "forks") == {"late", "main", "team"}
+    assert (root / "checkpoints/team/x/after%2Flunch/new").read_bytes() == b"second"
+    with held:
+        assert held.read() == b"first"
+
+    vault.delete_fork("late")
+    while "late" in _names(root / "forks"):
+        os.stat(root / "forks")
+
+
+def test_a_mounted_fork_is_written_to_where_it_is_mounted(everything: LiveTree, vault: Vault, mount_dir: Path) -> None:
+    """Its name in the vault's mount leads to its own mount, and to its head again when that has ended."""
+    name = everything.path / "forks/team/x"
+    assert not name.is_symlink()
+    with vault.workspace("team/x").mount(mount_dir / "mine"):
+        while not name.is_symlink():
+            pass
+        (name / "new").write_bytes(b"through the link")
+
+        assert (mount_dir / "mine" / "new").read_bytes() == b"through the link"
+    while name.is_symlink():
+        pass
+    assert (name / "new").read_bytes() == b"first"
+
+
+def test_trees_are_closed_when_nobody_looks_at_them(everything: LiveTree) -> None:
+    """What the kernel forgets is opened again under other numbers, and shows the same."""
+    before = (everything.path / "forks/main").stat().st_ino
+    Path("/proc/sys/vm/drop_caches").write_text("2", "ascii")
+    found = (everything.path / "forks/main").stat().st_ino
+
+    assert before >> 32
+    assert found >> 32
+    assert (everything.path / "forks/main/src/a.c").read_bytes() == b"int a(void) { return 1; }\n"
+
+
+def _kill_server(session: Session) -> None:
+    """Kill the process that serves; the one that keeps the mount starts another."""
+    pid = session.info().pid
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    while not (server := children.read_text("ascii").split()):
+        pass
+    os.kill(int(server[0]), signal.SIGKILL)
+
+
+def test_a_killed_server_is_followed_by_another(vault: Vault, mount_dir: Path) -> None:
+    """Names lead where they led; what was open is stale, and never something else."""
+    with vault.mount(mount_dir / "all") as session:
+        root = session.path
+        held = os.open(root / "forks/main/src/a.c", os.O_RDONLY)
+        for number in range(3):
+            _kill_server(session)
+            vault.fork(f"fork{number}")  # so that numbers would now mean something else
+
+            assert (root / "forks/team/x/new").read_bytes() == b"first"
+            assert (root / "forks/main/README").read_bytes() == b"one\ntwo\nthree\n"
+            assert (root / "forks/main/src/deep/big").read_bytes() == bytes(range(256)) * 12_000
+        try:
+            found = os.read(held, 100)
+        except OSError as error:
+            found = errno.errorcode[error.errno or 0].encode()
+        os.close(held)
+
+        assert found in (b"int a(void) { return 1; }\n", b"ESTALE")
+    assert vault.sessions() == []
+
+
+def test_a_killed_server_of_a_commit_is_not_noticed(vault: Vault, mount_dir: Path, tmp_path: Path) -> None:
+    """A mount of one commit goes on as if nothing had happened, open files included."""
+    with vault.workspace("main").mount(mount_dir / "at", at="HEAD") as session:
+        root = session.path
+        expected = describe(tmp_path / "source")
+        with (root / "src/deep/big").open("rb") as big:
+            assert big.read(100) == bytes(range(100))
+            for _ in range(3):
+                _kill_server(session)
+                Path("/proc/sys/vm/drop_caches").write_text("3", "ascii")
+
+                assert describe(root) == expected
+                big.seek(0)
+                assert big.read() == bytes(range(256)) * 12_000

@@ -1,0 +1,237 @@
+"""One step from any clone or folder to a fork of its present state, and back by `git push`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from avfs_git.errors import AvfsError, ForkExists, MountPointUnusable
+from avfs_git.sdk import Avfs, Session
+from tests.support.live_tree import ADA
+from tests.support.trees import describe_dir
+
+pytestmark = pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout")
+
+_ENV = {
+    "PATH": os.environ.get("PATH", os.defpath),
+    "HOME": "/nonexistent",
+    "LC_ALL": "C",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    **{f"GIT_{who}_{what}": "ada@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+}
+
+
+def _git(cwd: Path, *argv: str, check: bool = True) -> str:
+    done = subprocess.run(["git", *argv], cwd=cwd, env=_ENV, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    assert not check or not done.returncode, done.stderr.decode()
+    return (done.stdout + done.stderr).decode()
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A clone with something of every kind that is not committed."""
+    place = tmp_path / "my clone"
+    place.mkdir()
+    _git(place, "init", "-q", "-b", "main")
+    for name in ("a", "deep/b", "deep/deeper/c", "gone/x", "changed", "same size", "run", "other/only"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(f"{name}\n")
+        os.utime(place / name, (1_500_000_000, 1_500_000_000))
+    (place / "run").chmod(0o750)
+    (place / "link").symlink_to("a")
+    (place / ".gitignore").write_text("*.o\nnode_modules/\n")
+    _git(place, "add", "-A")
+    _git(place, "commit", "-q", "-m", "one")
+    _git(place, "branch", "side")
+    _git(place, "status")
+    (place / "changed").write_text("changed now\n")
+    (place / "same size").write_text("SAME SIZE\n")
+    (place / "staged").write_text("staged\n")
+    _git(place, "add", "staged")
+    (place / "gone" / "x").unlink()
+    (place / "gone").rmdir()
+    (place / "new dir").mkdir()
+    (place / "new dir" / "new").write_text("new\n")
+    (place / "built.o").write_bytes(b"\0ignored")
+    (place / "node_modules" / "pkg").mkdir(parents=True)
+    (place / "node_modules" / "pkg" / "index.js").write_text("//\n")
+    (place / "empty").mkdir()
+    os.setxattr(place / "a", b"user.note", b"x")
+    return place
+
+
+@pytest.fixture
+def avfs(mount_dir: Path) -> Iterator[Avfs]:
+    """A home."""
+    with Avfs(mount_dir / "home", identity=ADA) as found:
+        yield found
+
+
+def _end(session: Session) -> None:
+    session.unmount(lazy=True)
+    session.wait()
+
+
+def _without_git(place: Path) -> dict[bytes, tuple[object, ...]]:
+    found = describe_dir(place)
+    return {path: about for path, about in found.items() if path and not (path == b".git" or path.startswith(b".git/"))}
+
+
+def _state_of(clone: Path) -> tuple[object, ...]:
+    index = clone / ".git" / "index"
+    return (
+        _without_git(clone),
+        index.read_bytes(),
+        os.stat(index).st_mtime_ns,
+        _git(clone, "for-each-ref"),
+        (clone / ".git" / "HEAD").read_bytes(),
+        (clone / ".git" / "config").read_bytes(),
+        sorted(os.listdir(clone / ".git")),
+    )
+
+
+def test_the_fork_has_what_the_clone_has(avfs: Avfs, clone: Path, mount_dir: Path) -> None:
+    """Files, modes, times and what git says of them are those of the clone, which is not touched.
+
+    Also of a file that git stores otherwise than it is: the index knows it, and it is read all the same.
+    """
+    (clone / ".gitattributes").write_text("*.crlf text eol=crlf\n")
+    (clone / "lines.crlf").write_bytes(b"one\r\ntwo\r\n")
+    _git(clone, "add", ".gitattributes", "lines.crlf")
+    _git(clone, "commit", "-q", "-m", "lines", ".gitattributes", "lines.crlf")
+    _git(clone, "status")
+    expected = _git(clone, "status", "--porcelain", "--ignored").replace("A  staged", "?? staged").splitlines()
+    before = _state_of(clone)
+    with avfs.fork_directory(clone / "deep", mount_dir / "task") as session:
+        tree = session.path
+        assert (session.fork, session.vault.name) == ("task", "my-clone")
+        assert _without_git(tree) == _without_git(clone)
+        for path in _without_git(clone):
+            there = os.lstat(os.fsencode(tree) + b"/" + path)
+            assert there.st_mtime_ns == os.lstat(os.fsencode(clone) + b"/" + path).st_mtime_ns, path
+        found = _git(tree, "status", "--porcelain", "--ignored").splitlines()
+        assert sorted(found) == sorted(expected)
+        assert _git(tree, "rev-parse", "HEAD") == _git(clone, "rev-parse", "HEAD")
+        assert _git(tree, "rev-parse", "origin/side", "origin/main") == _git(clone, "rev-parse", "side", "main")
+        _git(session.vault.path, "fsck", "--strict")
+    session.wait()
+    assert _state_of(clone) == before
+
+
+def test_a_push_lands_in_the_clone(avfs: Avfs, clone: Path, mount_dir: Path) -> None:
+    """The branch is there, and nothing else is other than it was; a fork that was pushed goes with `remove`."""
+    before = _state_of(clone)
+    session = avfs.fork_directory(clone, mount_dir / "task", branch="feature/x")
+    try:
+        (session.path / "a").write_text("by the agent\n")
+        _git(session.path, "add", "-A")
+        _git(session.path, "commit", "-q", "-m", "agent")
+        _git(session.path, "push", "-q", "origin", "feature/x")
+        assert _git(clone, "log", "-1", "--format=%s", "feature/x") == "agent\n"
+        after = _state_of(clone)
+        assert (after[:3], after[4:]) == (before[:3], before[4:])
+        # Git's own refusal, because the clone has that branch checked out.
+        assert "refusing to update checked out branch" in _git(session.path, "push", "origin", "HEAD:main", check=False)
+        removed = session.remove()
+    finally:
+        _end(session)
+    assert (removed.deleted, removed.pushed) == (True, True)
+    assert not session.vault.has_fork("feature/x")
+    assert not (mount_dir / "task").exists()
+    session.vault.undo(fork="feature/x")
+    assert session.vault.workspace("feature/x").read("a") == b"by the agent\n"
+
+
+def test_what_was_not_pushed_is_kept(avfs: Avfs, clone: Path, mount_dir: Path) -> None:
+    """A fork with work that the clone does not have stays in the vault; an untouched one goes, and one to be discarded."""
+    session = avfs.fork_directory(clone, mount_dir / "untouched")
+    assert session.remove().deleted
+    session = avfs.fork_directory(clone, mount_dir / "kept")
+    (session.path / "work").write_text("work\n")
+    removed = session.remove()
+    assert (removed.deleted, removed.pushed) == (False, False)
+    assert session.vault.workspace("kept").read("work") == b"work\n"
+    session = avfs.fork_directory(clone, mount_dir / "discarded")
+    (session.path / "work").write_text("work\n")
+    assert session.remove(discard=True).deleted
+
+
+def test_the_next_fork_has_the_state_of_then(avfs: Avfs, clone: Path, mount_dir: Path) -> None:
+    """One vault serves all forks of a clone; each begins with what the clone holds at its time, and branches are brought up."""
+    first = avfs.fork_directory(clone, mount_dir / "first")
+    try:
+        _git(clone, "add", "-A")
+        _git(clone, "commit", "-q", "-m", "two")
+        _git(clone, "branch", "-D", "side")
+        (clone / "later").write_text("later\n")
+        second = avfs.fork_directory(clone, mount_dir / "second")
+        try:
+            assert second.vault.path == first.vault.path
+            assert _without_git(second.path) == _without_git(clone)
+            assert _git(second.path, "status", "--porcelain") == "?? later\n"
+            assert _git(second.path, "log", "--format=%s") == "two\none\n"
+            assert "origin/side" not in _git(second.path, "branch", "-r")
+            assert not (first.path / "later").exists()
+            with pytest.raises(ForkExists):
+                avfs.fork_directory(clone, mount_dir / "third", branch="first")
+        finally:
+            _end(second)
+    finally:
+        _end(first)
+
+
+def test_objects_are_not_copied(avfs: Avfs, clone: Path, mount_dir: Path) -> None:
+    """The vault has the clone's own files of objects, and keeps them when the clone's git throws them away."""
+    _git(clone, "repack", "-adq")
+    pack = next((clone / ".git" / "objects" / "pack").glob("*.pack"))
+    with avfs.fork_directory(clone, mount_dir / "task") as session:
+        assert (session.vault.path / "objects" / "pack" / pack.name).samefile(pack)
+        for file in pack.parent.iterdir():
+            file.unlink()
+        _git(session.vault.path, "fsck", "--strict")
+    session.wait()
+
+
+def test_a_folder_without_git(avfs: Avfs, tmp_path: Path, mount_dir: Path) -> None:
+    """A plain folder is forked, too: what is in it is the first commit, and there is no remote."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "file").write_text("x\n")
+    with avfs.fork_directory(folder, mount_dir / "task") as session:
+        assert _without_git(session.path) == _without_git(folder)
+        assert _git(session.path, "status", "--porcelain") == ""
+        assert _git(session.path, "remote") == ""
+        assert session.vault.remote() is None
+    session.wait()
+
+
+def test_refusals(avfs: Avfs, clone: Path, mount_dir: Path, tmp_path: Path) -> None:
+    """What cannot be is refused with its error, and leaves no fork."""
+    with pytest.raises(MountPointUnusable):
+        avfs.fork_directory(clone, clone / "inside")
+    with pytest.raises(AvfsError):
+        avfs.fork_directory(tmp_path / "nothing", mount_dir / "task")
+    (mount_dir / "full").mkdir()
+    (mount_dir / "full" / "file").write_text("x")
+    with pytest.raises(MountPointUnusable):
+        avfs.fork_directory(clone, mount_dir / "full")
+    with avfs.fork_directory(clone, mount_dir / "good") as session:
+        assert [fork.name for fork in session.vault.list_forks()] == ["good"]
+    session.wait()
+
+
+def test_an_index_that_lies_is_not_believed(avfs: Avfs, clone: Path, mount_dir: Path) -> None:
+    """Entries of objects that are not there, and a damaged file, only mean that files are read."""
+    index = clone / ".git" / "index"
+    good = index.read_bytes()
+    _git(clone, "update-index", "--add", "--cacheinfo", f"100644,{'12' * 20},deep/missing")
+    for number, data in enumerate((index.read_bytes(), good[:100], b"")):
+        index.write_bytes(data)
+        with avfs.fork_directory(clone, mount_dir / f"task{number}") as session:
+            assert _without_git(session.path) == _without_git(clone)
+            _git(session.vault.path, "fsck", "--strict")
+        session.wait()

@@ -1,0 +1,131 @@
+"""Branches that git moved under a workspace: a commit, a reset, `branch -f`, a push."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from avfs_git.errors import CannotUndo, RefConflict
+from avfs_git.sdk import Vault, Workspace
+from tests.support.faults import check_vault, git, reachable_contents
+
+pytestmark = pytest.mark.needs("git", "whiteout", "user-xattrs")
+_WHO = ("-c", "user.name=Somebody Else", "-c", "user.email=else@example.org")
+
+
+@pytest.fixture
+def moved(vault: Vault, work: Workspace) -> str:
+    """Two checkpoints; the first one's id."""
+    work.write("a", b"1")
+    work.write("b", b"1")
+    first = work.checkpoint("one").checkpoint
+    work.write("a", b"2")
+    work.checkpoint("two")
+    assert first is not None
+    return first.id
+
+
+def _commit(vault: Vault, path: str, content: bytes) -> str:
+    """Commit a file on the branch as git does, without a working tree."""
+    blob = subprocess.run(
+        ["git", f"--git-dir={vault.path}", "hash-object", "-w", "--stdin"], input=content, capture_output=True, check=True
+    ).stdout.decode()
+    entries = git(vault.path, "ls-tree", "main").splitlines()
+    kept = [line for line in entries if not line.endswith(f"\t{path}")]
+    tree = subprocess.run(
+        ["git", f"--git-dir={vault.path}", "mktree"],
+        input="\n".join([*kept, f"100644 blob {blob.strip()}\t{path}", ""]).encode(),
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+    commit = git(vault.path, *_WHO, "commit-tree", tree.strip(), "-p", "main", "-m", "by git").strip()
+    git(vault.path, "update-ref", "refs/heads/main", commit)
+    return commit
+
+
+def test_a_commit_of_git_is_not_overwritten(vault: Vault, work: Workspace, moved: str) -> None:
+    """A checkpoint that would take back what git committed is refused, and says so; nothing changes."""
+    commit = _commit(vault, "b", b"by git")
+    work.write("c", b"mine")
+
+    assert {change.path for change in work.status().changed_files} == {b"b", b"c"}
+    with pytest.raises(RefConflict):
+        work.checkpoint()
+    assert git(vault.path, "rev-parse", "main").strip() == commit
+    assert work.read("c") == b"mine"
+    assert work.read("b") == b"1"
+    with pytest.raises(CannotUndo):
+        work.undo()
+    check_vault(vault)
+
+
+def test_restore_takes_over_what_git_committed(vault: Vault, work: Workspace, moved: str) -> None:
+    """A restore of the head brings its files in; what was uncommitted is kept, and work goes on."""
+    _commit(vault, "b", b"by git")
+    work.write("a", b"mine, not committed")
+    result = work.restore("HEAD")
+
+    assert (work.read("a"), work.read("b")) == (b"2", b"by git")
+    assert result.saved is not None
+    assert b"mine, not committed" in reachable_contents(vault.path)
+    work.write("c", b"more")
+    assert work.checkpoint().outcome == "created"
+    assert git(vault.path, "show", "main:b") == "by git"
+    check_vault(vault)
+
+
+@pytest.mark.parametrize("how", ["reset", "branch -f"])
+def test_a_branch_that_went_back_keeps_the_files(vault: Vault, work: Workspace, moved: str, how: str) -> None:
+    """After git took the branch back the files are uncommitted changes; a checkpoint goes on from there."""
+    if how == "reset":
+        git(vault.path, "update-ref", "refs/heads/main", moved)
+    else:
+        git(vault.path, "symbolic-ref", "HEAD", "refs/heads/elsewhere")
+        git(vault.path, "branch", "-f", "main", moved)
+        git(vault.path, "symbolic-ref", "HEAD", "refs/heads/main")
+
+    assert work.read("a") == b"2"
+    assert [change.path for change in work.status().changed_files] == [b"a"]
+    saved = work.checkpoint("again").checkpoint
+    assert saved is not None
+    assert saved.parents == (moved,)
+    work.undo()
+    assert work.read("a") == b"2"
+    assert git(vault.path, "rev-parse", "main").strip() == moved
+    work.undo()  # of the checkpoint that git has taken from the branch: its label is left to take away
+    assert {label for point in work.list_checkpoints() for label in point.labels} == {"one"}
+    work.restore("one")
+    assert work.read("a") == b"1"
+    check_vault(vault)
+
+
+def test_a_push_into_the_vault_is_seen(vault: Vault, work: Workspace, moved: str, tmp_path: Path) -> None:
+    """What somebody pushes to a fork's branch shows as a difference, and comes in with a restore."""
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", str(vault.path), str(clone)], check=True)
+    (clone / "pushed").write_bytes(b"from outside")
+    for arguments in (["add", "-A"], [*_WHO, "commit", "-qm", "outside"], ["push", "-q", "origin", "HEAD:main"]):
+        subprocess.run(["git", "-C", str(clone), *arguments], check=True)
+
+    assert [(change.path, str(change.kind)) for change in work.status().changed_files] == [(b"pushed", "deleted")]
+    assert work.diff().files[0].change.path == b"pushed"
+    with pytest.raises(RefConflict):
+        work.checkpoint()
+    work.restore("HEAD")
+    assert work.read("pushed") == b"from outside"
+    assert work.status().clean
+    check_vault(vault)
+
+
+def test_show_and_diff_of_a_commit_of_git(vault: Vault, work: Workspace, moved: str) -> None:
+    """A commit without a sidecar is shown and compared like any other."""
+    commit = _commit(vault, "b", b"by git")
+    details = vault.show(commit)
+
+    assert [change.path for change in details.changed_files] == [b"b"]
+    assert details.checkpoint.sidecar is None
+    diff = vault.diff("two", commit, fork="main")
+    assert [file.change.path for file in diff.files] == [b"b"]
+    assert diff.files[0].hunks[0].lines
