@@ -15,8 +15,8 @@ two take the interpreter from each other, and gains nothing. What may wait long 
 helpers, so that an fsync does not stop a listing. Requests about names hold the tree's lock for as long as they
 take; forcing to disk and copying leave it meanwhile. File locks stay in the kernel.
 
-Nothing is kept here that is not in the tree; a server that is killed takes the pins and the numbers of the nodes
-with it.
+Nothing is kept here that is not in the tree. A server with a `Handover` may be killed at any moment: the numbers and
+pins of the nodes and the requests that it had received are there, and the next server begins by answering those.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from avfs_git.errors import AvfsError, InternalError, InvalidInput, RequestNotUnderstood, SessionEnding, WorkspaceBusy
+from avfs_git.errors import AvfsError, HostError, InternalError, InvalidInput, RequestNotUnderstood, SessionEnding, WorkspaceBusy
 from avfs_git.faults import reach
 from avfs_git.host.locks import LOCK_TIMEOUT_S
 from avfs_git.host.umask import USUAL, have_own_umask
@@ -384,6 +384,10 @@ class ControlServer:
                 line, descriptors = b"\n", list[int]()
                 if not _has_gone(request.client.socket):
                     line, descriptors, ends = self._carry_out(request)
+            except Exception:  # noqa: BLE001 - this thread is the only one: without it every client would wait for ever
+                _LOG.exception("the answer to '%s' cannot be written", request.name)
+                unspoken = InternalError(f"'{request.name}' failed in the session, which cannot say how")
+                line, descriptors = _error_message(request.number, unspoken)
             finally:
                 request.incoming.close()
             with self._wanted:

@@ -399,7 +399,7 @@ def encode_error(error: AvfsError) -> Json:
         "exit_code": error.exit_code,
         "message": error.message,
         "hint": error.hint,
-        "details": json.loads(json.dumps(error.details, default=str)),
+        "details": json.loads(json.dumps(error.details, default=str, skipkeys=True)),
         "more": more,
     }
 

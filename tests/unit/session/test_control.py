@@ -623,7 +623,7 @@ def test_a_restore_that_fails_leaves_what_was_there(live: Served, number: int) -
             nonlocal reached
             if threading.current_thread().name == "avfs-operations" and not point.startswith("control"):
                 reached += 1
-                if reached == step + 1:
+                if reached == step + 1:  # noqa: B023 - used in this turn of the loop only
                     raise OSError(number, os.strerror(number), point)
 
         faults.arm(refuse)
