@@ -44,7 +44,7 @@ VERBS: dict[str, Entry] = {
     "vault": Entry("vault", "Manage vaults: repositories with their workspaces", VAULTS),
     "fork": _FORK,
     "mount": Entry("mount", "Show the workspace of a fork as a real directory", MOUNTS),
-    "unmount": Entry("unmount", "Take a mount away", MOUNTS),
+    "unmount": Entry("unmount", "Take a mount away, without a checkpoint", MOUNTS),
     "sessions": _SESSIONS,
     "ps": _SESSIONS,
     "stop": Entry("stop", "Save a last checkpoint and take a mount away", MOUNTS),

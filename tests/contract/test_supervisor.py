@@ -182,6 +182,23 @@ def test_servers_that_never_serve_are_given_up(mount: Mount) -> None:
     assert "given up" in tree.server.communicate()[1]
 
 
+def test_a_request_that_no_server_survives_fails_alone(mount: Mount, tmp_path: Path) -> None:
+    """Who asks for what kills each server is told EIO; nobody else notices, and the tree goes on."""
+    die = tmp_path / "die"
+    die.write_bytes(b"0")
+    tree = mount(f"die={die}")
+    with open(tree.path / "base" / "d0" / "f1", "rb") as file:
+        die.write_bytes(b"-1")
+        with pytest.raises(OSError, match="Input/output error"):
+            os.mkdir(tree.path / "new")
+        die.write_bytes(b"0")
+
+        assert file.read(3) == b"0-1"
+
+    os.mkdir(tree.path / "new")
+    assert "it is given up" in tree.end()
+
+
 def test_a_server_that_returns_ends_it() -> None:
     """The supervisor counts the servers, hands signals on, and is done when one returns."""
     handover = Handover.make()

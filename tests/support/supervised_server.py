@@ -3,8 +3,9 @@
     python -m tests.support.supervised_server GIT_DIR FORK DIRECTORY supervised [OPTION...]
 
 Options: `writeback`; `die=FILE`, a file with a number that counts down to 0 with each fault point that a server reaches,
-and at 0 the server dies; `break`, with which no server after the first gets as far as to serve. Prints `ready` when
-programs can use the tree, and the counts of the last server's requests as a line of JSON after SIGUSR1 and at the end.
+and at 0 the server dies, below 0 at each point; `break`, with which no server after the first gets as far as to serve.
+Prints `ready` when programs can use the tree, and the counts of the last server's requests as a line of JSON after SIGUSR1 and at
+the end.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from avfs_git.workspace.workspace import OpenWorkspace
 def count_down(file: Path) -> None:
     """Count a fault point, and die where its turn has come."""
     left = int(file.read_bytes() or b"0")
+    if left < 0:
+        os._exit(faults.DieAt.STATUS)
     if left > 0:
         file.write_bytes(b"%d" % (left - 1))
         if left == 1:
