@@ -1,0 +1,307 @@
+"""A home: the vaults of one user, by name.
+
+Decided here: where vaults lie, and which of them is current. Called by users of `avfs_git.sdk`; safe from several threads and
+processes. A deletion that a crash interrupts is gone on with by the next one.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from avfs_git.errors import (
+    AvfsError,
+    HostError,
+    InvalidInput,
+    LeftInForce,
+    MountPointUnusable,
+    NoVaultChosen,
+    VaultExists,
+    VaultNotFound,
+)
+from avfs_git.faults import reach
+from avfs_git.host.durable import fsync_dir, host_errors, write_file_atomically
+from avfs_git.host.locks import LOCK_TIMEOUT_S
+from avfs_git.lazy import LazyModule
+from avfs_git.model import Identity, SessionInfo, VaultInfo
+from avfs_git.paths import check_fork_name, check_vault_name
+from avfs_git.sdk.session import Session
+from avfs_git.sdk.vault import Vault
+from avfs_git.workspace.vault import OpenVault
+
+if TYPE_CHECKING:
+    from avfs_git.host import removal
+    from avfs_git.session import point, record, stop
+    from avfs_git.workspace import aftermath, clones, create
+else:
+    # A light command must not pay for what it does not use.
+    aftermath = LazyModule("avfs_git.workspace.aftermath")
+    clones = LazyModule("avfs_git.workspace.clones")
+    create = LazyModule("avfs_git.workspace.create")
+    point = LazyModule("avfs_git.session.point")
+    record = LazyModule("avfs_git.session.record")
+    removal = LazyModule("avfs_git.host.removal")
+    stop = LazyModule("avfs_git.session.stop")
+
+_SUFFIX = ".git"
+
+
+class Avfs:
+    """A home: the vaults of one user, and which of them is current."""
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        identity: Identity | None = None,
+        clock_ns: Callable[[], int] = time.time_ns,
+        lock_timeout_s: float = LOCK_TIMEOUT_S,
+    ) -> None:
+        """Use a home; it is made when the first vault is.
+
+        Args:
+            home: Its directory.
+            identity: Who makes commits, unless a vault's settings say it.
+            clock_ns: The time of commits and operations, in nanoseconds since the epoch.
+            lock_timeout_s: How long to wait for other processes, in seconds.
+        """
+        self.home = Path(home)
+        self._identity = identity
+        self._clock_ns = clock_ns
+        self._lock_timeout_s = lock_timeout_s
+        self._opened: list[Vault] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every vault that was opened here. A second call does nothing."""
+        while self._opened:
+            self._opened.pop().close()
+
+    @property
+    def _vaults(self) -> Path:
+        return self.home / "vaults"
+
+    def _path_of(self, name: str) -> Path:
+        return self._vaults / (check_vault_name(name) + _SUFFIX)
+
+    def _open(self, path: Path, name: str) -> Vault:
+        vault = Vault(
+            OpenVault(path, name=name, identity=self._identity, clock_ns=self._clock_ns),
+            is_current=lambda: self.current_vault() == name,
+            lock_timeout_s=self._lock_timeout_s,
+            identity=self._identity,
+            mounts=self.home / "mounts",
+        )
+        self._opened.append(vault)
+        return vault
+
+    def create_vault(self, name: str, *, source: Path | None = None, branch: str = "main") -> Vault:
+        """Make a vault.
+
+        Args:
+            name: Its name.
+            source: A directory to begin with. A git repository brings along its history, its branches, and what is
+                uncommitted, untracked or ignored in it; it is only read.
+            branch: The first fork, where the source does not say it.
+
+        Raises:
+            VaultExists: If there is one of that name.
+            NotAVault: If the source is a repository that cannot be used.
+            HostError: If the source or the disk cannot be used; nothing is left behind.
+        """
+        path = self._path_of(name)
+        created = create.create_vault(path, source=source, branch=branch, identity=self._identity, clock_ns=self._clock_ns)
+        vault = self._open(path, name)
+        warnings = list(created.warnings)
+        with aftermath.aftermath(warnings, f"choose it with `avfs vault use {name}`"):
+            if self.current_vault() is None:
+                self._write_current(name)
+        vault.warnings = tuple(warnings)
+        return vault
+
+    def open_vault(self, name: str | Path | None = None) -> Vault:
+        """Open a vault.
+
+        Args:
+            name: A vault of this home; a path to any bare repository; or None for the current vault.
+
+        Raises:
+            NoVaultChosen: If none is named and none is current.
+            VaultNotFound: If there is none.
+            NotAVault: If what is there cannot be used.
+        """
+        if name is None:
+            name = self.current_vault()
+            if name is None:
+                raise NoVaultChosen
+        if isinstance(name, str) and not any(separator in name for separator in (os.sep, "\0")) and name not in (".", ".."):
+            path = self._path_of(name)
+            if path.is_dir():
+                return self._open(path, name)
+            raise VaultNotFound(name)
+        path = Path(name)
+        if "\0" in str(name) or not path.is_dir():
+            raise VaultNotFound(str(name))
+        return self._open(path.resolve(), str(path))
+
+    def has_vault(self, name: str | Path | None) -> bool:
+        """Whether this home has a vault of that name."""
+        try:
+            return isinstance(name, str) and self._path_of(name).is_dir()
+        except InvalidInput:
+            return False
+
+    def list_vaults(self) -> list[VaultInfo]:
+        """Describe the vaults of this home, by name."""
+        found = []
+        with host_errors(f"read '{self._vaults}'"):
+            names = sorted(entry.name for entry in self._vaults.iterdir()) if self._vaults.is_dir() else []
+        for entry in names:
+            if entry.endswith(_SUFFIX) and not entry.startswith("."):
+                with self.open_vault(entry.removesuffix(_SUFFIX)) as vault:
+                    found.append(vault.info())
+                self._opened.remove(vault)
+        return found
+
+    def current_vault(self) -> str | None:
+        """Name the vault that is used when none is named; None if there is none."""
+        try:
+            return (self.home / "current").read_text("utf-8").strip() or None
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise HostError("read which vault is current", error) from error
+
+    def _write_current(self, name: str) -> None:
+        with host_errors("choose the current vault"):
+            write_file_atomically(self.home / "current", f"{name}\n".encode())
+
+    def use_vault(self, name: str) -> VaultInfo:
+        """Make a vault the current one."""
+        with self.open_vault(name) as vault:
+            self._write_current(name)
+            return vault.info()
+
+    def delete_vault(self, name: str) -> VaultInfo:
+        """Delete a vault with all that is in it. This cannot be undone.
+
+        Raises:
+            VaultNotFound: If there is none.
+            WorkspaceMounted: If one of its forks is mounted.
+            WorkspaceBusy: If one of its workspaces is in use.
+            LeftInForce: If not all of it could be removed. It is not found any more; the next deletion goes on.
+            HostError: If the disk refuses; the vault is there.
+        """
+        path = self._path_of(name)
+        if not path.is_dir():
+            raise VaultNotFound(name)
+        create.remove_unfinished(self._vaults)
+        with self.open_vault(name) as vault:
+            info = vault.info()
+            vault.check_unmounted()
+            vault.check_idle()
+        gone = path.with_name(f".deleted-{os.getpid()}-{os.urandom(4).hex()}-{path.name}")
+        with host_errors(f"delete '{path}'"):
+            # First out of sight, in one step: a vault that is half deleted must not be found.
+            path.rename(gone)
+            try:
+                reach("vault.out_of_sight")
+                fsync_dir(path.parent)
+            except BaseException:
+                gone.rename(path)
+                raise
+        try:
+            if self.current_vault() == name:
+                (self.home / "current").unlink(missing_ok=True)
+            removal.remove_tree(gone)
+        except (HostError, OSError) as error:
+            raise LeftInForce(f"remove all of '{gone}'", error, {}) from error
+        return info
+
+    # --- mounts ----------------------------------------------------------------------------------
+
+    def sessions(self) -> list[SessionInfo]:
+        """Describe all mounts of this home's vaults, the oldest first; clean up after those whose process died."""
+        found: list[SessionInfo] = []
+        for info in self.list_vaults():
+            with self.open_vault(info.name) as vault:
+                found += vault.sessions()
+            self._opened.remove(vault)
+        return sorted(found, key=lambda session: session.started_at_ns)
+
+    def fork_directory(self, source: str | Path, directory: str | Path, *, branch: str | None = None) -> Session:
+        """Fork the present state of a clone, or of any directory, and mount the fork; return when programs can use it.
+
+        The first time, a vault is made for the directory; it is only read. Git in the fork's tree knows a clone as the remote
+        `origin`, to which the fork can be pushed.
+
+        Args:
+            source: A directory; of a working tree of git, any in it.
+            directory: Where to mount: one that is empty, or not there yet.
+            branch: The name of the fork; that of the directory if not given.
+
+        Raises:
+            ForkExists: If the vault has such a fork.
+            InvalidName: If no fork can have the name.
+            MountPointUnusable: If nothing can be mounted there, or it is in the directory that is forked.
+            NotAVault, FormatUnsupported: If the clone cannot be read safely.
+            FuseUnavailable, SessionFailed: If it cannot be mounted; the fork is deleted again.
+        """
+        top = clones.find_top(Path(source))
+        if not top.is_dir():
+            raise HostError(f"read '{top}'", NotADirectoryError(20, os.strerror(20 if top.exists() else 2)))
+        place = point.resolve(directory)
+        if place == top or top in place.parents:
+            raise MountPointUnusable(os.fspath(place), "it is in the directory that is forked", hint="Name one beside it.")
+        name = check_fork_name(branch if branch is not None else place.name)
+        vault = self._vault_of(top, name)
+        vault.warnings = tuple(clones.fork_present(vault._core, name, top))  # noqa: SLF001 - the two are one interface
+        try:
+            return vault.workspace(name).mount(place)
+        except BaseException:
+            with suppress(AvfsError):
+                clones.leave_default(vault._core, name)  # noqa: SLF001 - the same
+                vault.delete_fork(name)
+            raise
+
+    def _vault_of(self, top: Path, branch: str) -> Vault:
+        """Open the vault of a directory; make it if there is none."""
+        stem = "".join(letter if (letter.isascii() and letter.isalnum()) or letter in "-_" else "-" for letter in top.name)
+        stem = stem.strip("-")[:50] or "root"
+        number = 1
+        while True:
+            name = stem if number == 1 else f"{stem}-{number}"
+            path = self._path_of(name)
+            if not path.exists():
+                with suppress(VaultExists):  # by somebody who was faster
+                    clones.make_vault_of(path, top, branch)
+            if clones.read_origin(path) == top:
+                return self._open(path, name)
+            number += 1
+
+    def session_at(self, directory: str | Path) -> Session | None:
+        """Find the mount that a directory is in, of whichever vault; None if it is in none that lives.
+
+        One whose process died is detached.
+        """
+        mounted = stop.find_mount_around(point.resolve(directory))
+        if mounted is None:
+            return None
+        git_dir = record.vault_of_source(mounted.source)
+        session_id = record.session_of_source(mounted.source)
+        if git_dir is not None and git_dir.is_dir() and session_id is not None:
+            in_home = git_dir.parent == self._vaults.resolve() and git_dir.suffix == _SUFFIX
+            vault = self.open_vault(git_dir.stem if in_home else git_dir)
+            for found in stop.find_sessions(vault._core.layout.sessions, session_id=session_id):  # noqa: SLF001 - one interface
+                return Session(vault, found)
+        stop.clear_dead_mount(mounted.directory)
+        return None

@@ -1,0 +1,419 @@
+"""The workspace of a fork: its files and its checkpoints.
+
+Decided here: the names and arguments; each method is one call of an operation, which `Vault` does here or in the session that
+has the workspace mounted. Called by users of `avfs_git.sdk`; safe from several threads and processes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Concatenate, ParamSpec, Self, TypeVar
+
+from avfs_git.errors import InvalidInput, WorkspaceBusy
+from avfs_git.lazy import LazyModule
+from avfs_git.model import (
+    Checkpoint,
+    CheckpointDetails,
+    CheckpointResult,
+    Diff,
+    FileInfo,
+    LogEntry,
+    Operation,
+    PathVersion,
+    RestoreResult,
+    Status,
+    TransferResult,
+    TreeNode,
+    UndoResult,
+)
+from avfs_git.paths import parse_tree_path
+from avfs_git.sdk.pathlike import PathLike, parse_tree_paths
+
+if TYPE_CHECKING:
+    from avfs_git.sdk.session import Session
+    from avfs_git.sdk.vault import Vault
+    from avfs_git.session import client, operations, point
+    from avfs_git.workspace import files, fold, history, labels, revisions
+    from avfs_git.workspace import workspace as workspaces
+else:
+    # A light command must not pay for what it does not use.
+    client = LazyModule("avfs_git.session.client")
+    files = LazyModule("avfs_git.workspace.files")
+    fold = LazyModule("avfs_git.workspace.fold")
+    history = LazyModule("avfs_git.workspace.history")
+    labels = LazyModule("avfs_git.workspace.labels")
+    operations = LazyModule("avfs_git.session.operations")
+    point = LazyModule("avfs_git.session.point")
+    revisions = LazyModule("avfs_git.workspace.revisions")
+    workspaces = LazyModule("avfs_git.workspace.workspace")
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class Workspace:
+    """The workspace of a fork: its files, and what was made of them."""
+
+    def __init__(self, vault: Vault, fork: str, *, ephemeral: bool = False) -> None:
+        self.vault = vault
+        self.fork = fork
+        self.ephemeral = ephemeral
+        self._core = vault._core  # noqa: SLF001 - the two classes are one interface
+        self._held: workspaces.OpenWorkspace | None = None
+        self._held_files: files.Files | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.ephemeral:
+            self.vault.delete_fork(self.fork)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the workspace; its vault closes it. An ephemeral fork stays: a `with` block deletes it."""
+        self._held = None
+        self._held_files = None
+
+    @property
+    def _opened(self) -> workspaces.OpenWorkspace:
+        held = self._held
+        if held is None or held.is_closed:
+            held = self._held = self.vault._open_workspace(self.fork)  # noqa: SLF001 - the two classes are one interface
+            self._held_files = files.Files(held)
+        return held
+
+    @property
+    def _files(self) -> files.Files:
+        held = self._held
+        if held is None or held.is_closed:
+            self._opened  # noqa: B018 - opens it
+        assert self._held_files is not None  # noqa: S101 - made together with what is held
+        return self._held_files
+
+    def _run(self, operation: Callable[Concatenate[workspaces.OpenWorkspace, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        return self.vault._run(self._opened, operation, *args, **kwargs)  # noqa: SLF001 - the two classes are one interface
+
+    # --- files --------------------------------------------------------------------------------------
+
+    def read(self, path: PathLike) -> bytes:
+        """Read a whole file; a symbolic link is followed inside the workspace only.
+
+        Raises:
+            PathNotFound: If nothing is there.
+            PathUnsuitable: If it is no file.
+            PathEscapes: If the path or a link leads out of the workspace.
+        """
+        tree_path = parse_tree_path(path)
+        if self._opened.lock.session is None:
+            return self._files.read(tree_path)
+        return b"".join(self._run(operations.read_content, tree_path).pieces())
+
+    def open_read(self, path: PathLike, *, version: int | None = None, at: str | None = None) -> Iterator[bytes]:
+        """Read a file in pieces of at most 1 MiB, in bounded memory.
+
+        Args:
+            path: Which.
+            version: An earlier version of it, as `path_versions` numbers them.
+            at: The state to read it from: a checkpoint or fork; the present one if neither is given.
+        """
+        tree_path = parse_tree_path(path)
+        if version is not None:
+            at = history.find_version(self._core, self.fork, tree_path, version).checkpoint
+        if at is not None:
+            return history.stream_past(self._core, at, tree_path, fork=self.fork)
+        if self._opened.lock.session is None:
+            return self._files.stream(tree_path)
+        return self._run(operations.read_content, tree_path).pieces()
+
+    def write(
+        self,
+        path: PathLike,
+        data: bytes,
+        *,
+        append: bool = False,
+        expect: str | None = None,
+        parents: bool = True,
+        executable: bool | None = None,
+    ) -> FileInfo:
+        """Make a file hold `data`, all of it or, if that fails, nothing.
+
+        Args:
+            path: Where.
+            data: The content.
+            append: Add it at the end instead.
+            expect: The id that the present content must have (`stat(..., with_oid=True).oid`), or `""` if nothing may
+                be there. Otherwise nothing is written.
+            parents: Make missing directories.
+            executable: Set or clear the executable bits; None keeps them.
+
+        Raises:
+            ContentChanged: If `expect` does not hold.
+            PathUnsuitable: If something else than a file is there.
+        """
+        tree_path = parse_tree_path(path)
+        if self._opened.lock.session is None:
+            try:
+                return self._files.write(tree_path, data, append=append, expect=expect, parents=parents, executable=executable)
+            except WorkspaceBusy:
+                if self._opened.lock.session is None:
+                    raise
+        with client.spooled(self._opened, data) as content:
+            return self._run(operations.write, tree_path, content, append, expect, parents, executable)
+
+    def write_from(self, path: PathLike, chunks: Iterable[bytes], *, append: bool = False, expect: str | None = None) -> FileInfo:
+        """Make a file hold what an iterable yields, in bounded memory; otherwise as `write`."""
+        if self._opened.lock.session is None:
+            return self._files.write(parse_tree_path(path), chunks, append=append, expect=expect)
+        with client.spooled(self._opened, chunks) as content:
+            return self._run(operations.write, parse_tree_path(path), content, append, expect, True, None)
+
+    def list_dir(self, path: PathLike = "/") -> list[FileInfo]:
+        """Describe what is in a directory, by name."""
+        return self._run(operations.list_dir, parse_tree_path(path))
+
+    def stat(self, path: PathLike, *, with_oid: bool = False, follow: bool = False) -> FileInfo:
+        """Describe what is at a path; with `with_oid`, its content is read if its id is not known."""
+        return self._run(operations.describe, parse_tree_path(path), with_oid, follow)
+
+    def tree(self, path: PathLike = "/", *, depth: int | None = None) -> TreeNode:
+        """Describe all that is below a path, or `depth` levels of it."""
+        return self._run(operations.describe_tree, parse_tree_path(path), depth)
+
+    def exists(self, path: PathLike) -> bool:
+        """Whether anything is at a path."""
+        return self._run(operations.exists, parse_tree_path(path))
+
+    def read_link(self, path: PathLike) -> bytes:
+        """Read where a symbolic link points to."""
+        return self._run(operations.read_link, parse_tree_path(path))
+
+    def make_dir(self, path: PathLike, *, parents: bool = False) -> None:
+        """Make a directory; with `parents`, those above it too, and let it be there already."""
+        self._run(operations.make_dir, parse_tree_path(path), parents)
+
+    def remove(self, path: PathLike, *, recursive: bool = False, missing_ok: bool = False, expect: str | None = None) -> None:
+        """Remove a file, a symbolic link, an empty directory or, with `recursive`, any directory."""
+        self._run(operations.remove, parse_tree_path(path), recursive, missing_ok, expect)
+
+    def copy(self, source: PathLike, destination: PathLike, *, recursive: bool = False) -> FileInfo:
+        """Copy, into the destination if that is a directory. Nothing is overwritten."""
+        return self._run(operations.copy, parse_tree_path(source), parse_tree_path(destination), recursive)
+
+    def move(self, source: PathLike, destination: PathLike) -> FileInfo:
+        """Rename, into the destination if that is a directory. Nothing is overwritten."""
+        return self._run(operations.move, parse_tree_path(source), parse_tree_path(destination))
+
+    def touch(self, path: PathLike, *, mtime_ns: int | None = None) -> FileInfo:
+        """Set the time of a file's last change; make it if it is not there."""
+        return self._run(operations.touch, parse_tree_path(path), mtime_ns)
+
+    def chmod(self, path: PathLike, mode: int) -> None:
+        """Set permission bits."""
+        self._run(operations.chmod, parse_tree_path(path), mode)
+
+    def symlink(self, path: PathLike, target: bytes) -> None:
+        """Make a symbolic link."""
+        self._run(operations.symlink, parse_tree_path(path), target)
+
+    def link(self, source: PathLike, destination: PathLike) -> None:
+        """Give a file one more name."""
+        self._run(operations.link, parse_tree_path(source), parse_tree_path(destination))
+
+    # --- mounting -------------------------------------------------------------------------------------
+
+    def mount(
+        self,
+        directory: str | os.PathLike[str] | None = None,
+        *,
+        readonly: bool = False,
+        at: str | None = None,
+        allow_other: bool = False,
+        leash_fd: int | None = None,
+    ) -> Session:
+        """Show the workspace as a real directory; return when programs can use it.
+
+        A process of its own serves it, and goes on when this one ends: until `Session.unmount` or `Session.stop`.
+
+        Args:
+            directory: Where: one that is empty, or not there yet, which then goes with the mount. By default a place
+                in the home: `mounts/VAULT/FORK`.
+            readonly: Show the head instead of the workspace, for reading. Any number of such mounts may stand beside one of
+                the workspace.
+            at: The same with this checkpoint, commit or fork instead of the head.
+            allow_other: Let in other users, as far as permissions go.
+            leash_fd: The reading end of a pipe: when the other end is closed, the mount is taken away.
+
+        Raises:
+            WorkspaceMounted: If the workspace is mounted already.
+            WorkspaceBusy: If another process works in it for too long.
+            MountPointUnusable: If nothing can be mounted there.
+            FuseUnavailable: If this machine, or its administrator, does not allow it.
+            CheckpointNotFound: If there is nothing of the name in `at`.
+        """
+        vault = self.vault
+        commit = revisions.resolve_revision(self._core, at or "HEAD", fork=self.fork).hex() if at or readonly else None
+        if directory is None:
+            if vault._mounts is None:  # noqa: SLF001 - the two classes are one interface
+                raise InvalidInput("a directory to mount at is needed", hint="Name one.")
+            name = vault.name if os.sep not in vault.name else point.name_of_vault(vault.path)
+            directory = point.default_directory(vault._mounts, name, self.fork, commit)  # noqa: SLF001 - the same
+        return vault._mount(self.fork, directory, at=commit, allow_other=allow_other, leash_fd=leash_fd)  # noqa: SLF001 - the same
+
+    # --- checkpoints ----------------------------------------------------------------------------------
+
+    def status(self) -> Status:
+        """Tell what is not committed. Writes nothing."""
+        return self._run(operations.read_status)
+
+    def checkpoint(self, label: str | None = None, *, description: str | None = None) -> CheckpointResult:
+        """Commit what changed. Durable when it returns; costs what changed.
+
+        Args:
+            label: A name for it.
+            description: The commit's message.
+
+        Raises:
+            CheckpointExists: If the label is taken.
+            FileChanging: If a file keeps changing while it is read.
+        """
+        return self._run(operations.save_checkpoint, label, description)
+
+    def list_checkpoints(self, *, limit: int = 100) -> list[Checkpoint]:
+        """List checkpoints, newest first."""
+        return history.list_checkpoints(self._core, self.fork, limit=limit)
+
+    def checkpoint_details(self, name: str) -> CheckpointDetails:
+        """Describe a checkpoint by label or id, and count what it holds."""
+        return history.describe_checkpoint(self._core, name, fork=self.fork)
+
+    def delete_checkpoint(self, label: str) -> Checkpoint:
+        """Take a label away. The commit stays in the history; it can be undone."""
+        return labels.delete_label(self._core, self.fork, label)
+
+    def restore(
+        self, target: str, *, paths: Sequence[PathLike] = (), dry_run: bool = False, into: str | None = None
+    ) -> RestoreResult:
+        """Bring the files to the state of a checkpoint. What is uncommitted is saved first; it can be undone.
+
+        Args:
+            target: A label, fork or commit.
+            paths: Only these and what is below them.
+            dry_run: Only tell what would change.
+            into: Make a fork of this name with that state instead; this workspace stays as it is.
+
+        Raises:
+            CheckpointNotFound: If there is nothing of that name.
+            PathNotFound: If a path is neither there nor in the target.
+        """
+        oid = revisions.resolve_revision(self._core, target, fork=self.fork)
+        if into is not None:
+            if paths or dry_run:
+                raise InvalidInput("restoring into a new fork takes no paths and no dry run")
+            self.vault.fork(into, source=self.fork, at=oid.hex())
+            return RestoreResult("restored", oid.hex(), (), fork=into)
+        return self._run(operations.restore_state, oid, parse_tree_paths(paths), dry_run, target, "restore")
+
+    def diff(
+        self,
+        old: str | None = None,
+        new: str | None = None,
+        *,
+        paths: Sequence[PathLike] = (),
+        context: int = 3,
+        patches: bool = True,
+    ) -> Diff:
+        """Compare two states; the head and the workspace as it is, where they are not named."""
+        if new is not None:
+            return self.vault.diff(old or "HEAD", new, fork=self.fork, paths=paths, context=context, patches=patches)
+        return self._run(operations.diff_workspace, old, parse_tree_paths(paths), context, patches)
+
+    def log(self, *, limit: int = 50, with_files: bool = False) -> list[LogEntry]:
+        """List the commits of the fork, newest first."""
+        if self._core.read_head(self.fork) is None:
+            return []
+        return self.vault.log("HEAD", fork=self.fork, limit=limit, with_files=with_files)
+
+    def path_versions(self, path: PathLike, *, limit: int | None = None) -> list[PathVersion]:
+        """List the states that a path had, newest first; the oldest is number 1."""
+        return history.list_path_versions(self._core, self.fork, parse_tree_path(path), limit=limit)
+
+    def checkout_path(self, path: PathLike, *, version: int | None = None, at: str | None = None) -> RestoreResult:
+        """Bring one path to an earlier version of it, or to what it is in a checkpoint."""
+        tree_path = parse_tree_path(path)
+        if (version is None) == (at is None):
+            raise InvalidInput("name either a version or a checkpoint")
+        target = history.find_version(self._core, self.fork, tree_path, version).checkpoint if version is not None else str(at)
+        oid = revisions.resolve_revision(self._core, target, fork=self.fork)
+        return self._run(operations.restore_state, oid, [tree_path], False, at or f"version {version}", "checkout")
+
+    def revert_path(self, path: PathLike) -> RestoreResult:
+        """Bring one path to the version before its present one; what is uncommitted counts as the present one.
+
+        Raises:
+            PathUnsuitable: If it has no earlier version.
+        """
+        return self._run(operations.revert_path, parse_tree_path(path))
+
+    def undo(self) -> UndoResult:
+        """Take back the last operation on this fork."""
+        return self.vault.undo(fork=self.fork)
+
+    def redo(self) -> UndoResult:
+        """Do the operation again that was taken back last."""
+        return self.vault.redo(fork=self.fork)
+
+    def operations(self, *, limit: int = 50) -> list[Operation]:
+        """List what was done to this fork, newest first."""
+        return self.vault.operations(fork=self.fork, limit=limit)
+
+    def fold(self) -> bool:
+        """Make the head the new lower layer and drop what the upper one repeats of it; False if that was so.
+
+        Raises:
+            WorkspaceMounted: If it is mounted.
+        """
+        self.vault.check_unmounted(self.fork)
+        with self._opened.locked() as locked:
+            return fold.fold_workspace(locked)
+
+    # --- in and out ---------------------------------------------------------------------------------------
+
+    def import_path(
+        self, source: Path, path: PathLike = "/", *, recursive: bool = True, max_depth: int | None = None
+    ) -> TransferResult:
+        """Copy a file or directory of the host into the workspace. Links that lead out of the source are left out."""
+        source, tree_path = Path(source), parse_tree_path(path)
+        if self._opened.lock.session is None:
+            return self._run(operations.import_path, source, tree_path, recursive, max_depth)
+        with client.opened_source(source) as handle:
+            return self._run(operations.import_opened, handle, tree_path, recursive, max_depth, str(source))
+
+    def import_tar(self, file: BinaryIO, path: PathLike = "/") -> TransferResult:
+        """Unpack a tar archive, compressed or not, into the workspace."""
+        tree_path = parse_tree_path(path)
+        if self._opened.lock.session is None:
+            return operations.unpack_tar(self._opened, file, tree_path)
+        with client.spooled_file(self._opened, file) as handle:
+            return self._run(operations.import_tar, handle, tree_path)
+
+    def export_path(
+        self, path: PathLike, destination: Path, *, recursive: bool = True, max_depth: int | None = None, overwrite: bool = False
+    ) -> TransferResult:
+        """Copy a file or directory of the workspace to the host."""
+        tree_path, destination = parse_tree_path(path), Path(destination)
+        if self._opened.lock.session is None:
+            return self._run(operations.export_path, tree_path, destination, recursive, max_depth, overwrite)
+        with client.opened_above(destination) as (handle, rest):
+            return self._run(operations.export_opened, tree_path, handle, rest, recursive, max_depth, overwrite, str(destination))
+
+    def export_tar(self, path: PathLike, file: BinaryIO) -> TransferResult:
+        """Write a tar archive of a file or directory of the workspace."""
+        tree_path = parse_tree_path(path)
+        if self._opened.lock.session is None:
+            return operations.pack_tar(self._opened, tree_path, file)
+        result, handle = self._run(operations.export_tar, tree_path)
+        file.writelines(operations.Content(handle=handle).pieces())
+        return result
