@@ -7,14 +7,14 @@ take the whole file. Nothing of it is ever executed, and git's own configuration
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 from avfs_git.errors import InvalidInput, NotAVault, quote
 from avfs_git.host.durable import host_errors, write_file_atomically
+from avfs_git.values import value_class
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Setting:
     """One setting: what it means, and what it is when nobody set it."""
 
@@ -36,6 +36,16 @@ SETTINGS = {
             is_number=True,
         ),
         Setting("sidecar.exclude", "", "ignored files that checkpoints leave out: gitignore patterns, one a line"),
+        Setting("hooks.timeout_s", "30", "the owner's hooks are ended after so many seconds", is_number=True),
+        Setting("gc.keep_days", "30", "operations of so many days can be undone after `avfs gc`", is_number=True),
+        Setting("gc.keep_operations", "1000", "so many of the last operations can, however old they are", is_number=True),
+        Setting("gc.grace_days", "14", "what nothing reaches stays for so many days", is_number=True),
+        Setting(
+            "mount.keep_awake",
+            "0",
+            "1 keeps idle processors of the whole machine awake while programs use a live tree of root's; quicker, and warmer",
+            is_number=True,
+        ),
     )
 }
 

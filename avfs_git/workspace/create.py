@@ -21,7 +21,14 @@ from avfs_git.gitstore.ignore import Ignorer
 from avfs_git.gitstore.objects import KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange
-from avfs_git.gitstore.repository import common_dir, find_git_dir, import_objects_and_refs, init_vault_repo, read_head
+from avfs_git.gitstore.repository import (
+    common_dir,
+    find_git_dir,
+    import_objects_and_refs,
+    init_vault_repo,
+    is_bare,
+    read_head,
+)
 from avfs_git.host.boot import read_boot_id
 from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.host.removal import remove_tree
@@ -58,7 +65,7 @@ def create_vault(
 
     Args:
         git_dir: Where.
-        source: A directory to begin with; a git repository brings its history and branches along.
+        source: A directory to begin with; a git repository brings its history and branches along, a bare one nothing else.
         branch: The first fork, where the source does not say it.
         identity: Who makes the first commit.
         clock_ns: The time of it.
@@ -123,7 +130,9 @@ def _is_alive(pid: int) -> bool:
 def _fill(git_dir: Path, source: Path | None, branch: str, identity: Identity | None, clock_ns: Callable[[], int]) -> Created:
     source_git = find_git_dir(source) if source is not None else None
     head = HEADS + branch
-    init_vault_repo(git_dir, head=head)
+    # A repository is known as the remote `origin`, as in any clone, so that work can go back to it.
+    origin = ("origin", source.absolute()) if source is not None and source_git is not None else None
+    init_vault_repo(git_dir, head=head, remote=origin)
     detached_at = None
     if source_git is not None:
         named = import_objects_and_refs(source_git, git_dir)
@@ -141,10 +150,24 @@ def _fill(git_dir: Path, source: Path | None, branch: str, identity: Identity | 
         fork = head.removeprefix(HEADS)
         if source is None:
             return Created(git_dir, fork, None)
+        if source_git == source:  # what is in it are git's own files, and no state of anything
+            return _take_bare(vault, fork, source)
         commit, warnings = import_first_state(vault, fork, source)
         return Created(git_dir, fork, commit.hex() if commit else None, tuple(warnings))
     finally:
         vault.close()
+
+
+def _take_bare(vault: OpenVault, fork: str, source: Path) -> Created:
+    """Begin with the history of a repository that has no working tree here; its forks get their workspaces when they are used."""
+    commit = vault.read_head(fork)
+    vault.oplog.append(OpRecord(0, fork, "vault_create", f"import {source.name}", vault.clock_ns()))
+    warnings: list[Warning] = []
+    if not is_bare(source):
+        warnings.append(
+            Warning("import.history_only", f"'{source}' belongs to a working tree: what is not committed there is not imported")
+        )
+    return Created(vault.git_dir, fork, commit.hex() if commit is not None else None, tuple(warnings))
 
 
 def _name_detached(vault: OpenVault, head: str, commit: Oid) -> str:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from avfs_git.errors import FormatUnsupported, HostError, WorkspaceDamaged
 from avfs_git.host.durable import host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.paths import fork_dir_name, fork_of_dir_name, label_ref_name
-from avfs_git.values import record_class
+from avfs_git.values import field, record_class
 
 FORMAT = 1
 """The version of everything under `avfs/`."""
@@ -25,6 +24,9 @@ HEADS = "refs/heads/"
 SIDECARS = "refs/avfs/sidecar/"
 LABELS = "refs/avfs/checkpoints/"
 KEPT = "refs/avfs/keep/"
+REMOTES = "refs/remotes/"
+REMOTE_STATE = "refs/avfs/remotes/"
+"""Sidecars and labels of the forks of other vaults, by remote: `REMOTE/sidecar/FORK`, `REMOTE/checkpoints/FORK/LABEL`."""
 
 
 def label_ref(fork: str, label: str) -> str:
@@ -49,6 +51,40 @@ class Pending:
     """Its sidecar tree."""
     intent: str | None = None
     """A word that the operation's line in the log repeats; None where the branch alone tells whether it has moved."""
+    merge: str | None = None
+    """`begins` or `ends`, where the workspace is in the middle of a merge after the operation, or was so before."""
+
+
+SideRecord = tuple[str, int, str]
+"""What one side has of a path in conflict: its path (`os.fsdecode`), its mode and its id."""
+
+
+@record_class
+class OpenConflict:
+    """A path in conflict that somebody is to decide on in the workspace."""
+
+    kind: str
+    path: str
+    base: SideRecord | None = None
+    ours: SideRecord | None = None
+    theirs: SideRecord | None = None
+    left: tuple[int, str] | None = None
+    """The mode and id of what the merge left at the path."""
+    resolved: bool = False
+    """Whether somebody said that it is as it should be."""
+
+
+@record_class
+class Merging:
+    """A merge whose conflicts are in the workspace."""
+
+    source: str
+    theirs: str
+    head: str
+    """Where the branch pointed when the merge began."""
+    message: str
+    squash: bool = False
+    conflicts: list[OpenConflict] = field(default_factory=list)
 
 
 @record_class
@@ -67,6 +103,7 @@ class WorkspaceState:
     boot: str | None = None
     """The boot of the machine in which the upper layer was last written to."""
     pending: Pending | None = None
+    merging: Merging | None = None
     recovered: list[str] = field(default_factory=list)
     """What was put back after a power cut, to be told with the next capture."""
 
@@ -84,6 +121,7 @@ class VaultLayout:
         self.workspaces = self.root / "workspaces"
         self.trash = self.root / "trash"
         self.sessions = self.root / "sessions"
+        self.hooks = self.root / "hooks"
         self.oplog = self.root / "oplog"
         self.origin = self.root / "origin"
         self.blob_cache = self.root / "cache" / "blobs"
@@ -177,6 +215,8 @@ def _check_ids(state: WorkspaceState) -> None:
     ids = [state.base, state.sidecar]
     if state.pending is not None:
         ids += [state.pending.head, state.pending.tree, state.pending.sidecar]
+    if state.merging is not None:
+        ids += [state.merging.head, state.merging.theirs]
     for text in ids:
         if text is not None and len(bytes.fromhex(text)) != 20:
             raise ValueError(text)
@@ -187,6 +227,11 @@ def serialize_state(state: WorkspaceState) -> bytes:
     values = {name: getattr(state, name) for name in _STATE_FIELDS}
     if state.pending is not None:
         values["pending"] = {name: getattr(state.pending, name) for name in Pending.__annotations__}
+    if state.merging is not None:
+        values["merging"] = {name: getattr(state.merging, name) for name in Merging.__annotations__}
+        values["merging"]["conflicts"] = [
+            {name: getattr(conflict, name) for name in OpenConflict.__annotations__} for conflict in state.merging.conflicts
+        ]
     return json.dumps(values).encode() + b"\n"
 
 
@@ -196,10 +241,13 @@ def parse_state(data: bytes, fork: str) -> WorkspaceState:
         values: dict[str, Any] = json.loads(data)
         if values["format"] != FORMAT:
             raise FormatUnsupported(f"workspace {fork}", str(values["format"])[:40], str(FORMAT))
-        pending = values.pop("pending", None)
+        pending, merging = values.pop("pending", None), values.pop("merging", None)
         state = WorkspaceState(**{key: value for key, value in values.items() if key in _STATE_FIELDS})
         if pending is not None:
             state.pending = Pending(**pending)
+        if merging is not None:
+            state.merging = Merging(**merging)
+            state.merging.conflicts = [OpenConflict(**conflict) for conflict in state.merging.conflicts]  # type: ignore[arg-type]
         _check_ids(state)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WorkspaceDamaged(fork, "its state file cannot be read") from error

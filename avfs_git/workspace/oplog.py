@@ -11,6 +11,9 @@ that dies does not do it: then the refs tell. Where they still hold what they he
 operation's line tells what they held in between. So nothing has to be written after the refs have moved, and a
 death at any instant leaves an operation that is complete and can be undone, or none.
 
+Old operations are forgotten by `expire`, which puts a shorter file in the place of the log; whoever waits for the lock of the old
+one looks again.
+
 What git does to a branch by itself is not in the log; `undo` refuses where a ref has moved since.
 """
 
@@ -20,18 +23,18 @@ import errno
 import fcntl
 import json
 import os
+import stat
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from avfs_git.faults import reach
-from avfs_git.host.durable import fsync_dir, host_errors
+from avfs_git.host.durable import fsync_dir, host_errors, write_file_atomically
 from avfs_git.model import Operation, RefMove
 from avfs_git.paths import Oid
-from avfs_git.values import record_class
+from avfs_git.values import field, record_class, replace
 from avfs_git.workspace.format import HEADS
 
 UNDO, REDO = "undo", "redo"
@@ -44,6 +47,8 @@ _MARK_AT = 8
 
 SINCE = "since_ns"
 """The name, in `more`, of the time when an operation began to change files, all that was there before being saved."""
+SIDECAR = "sidecar_after"
+"""The name, in `more`, of the sidecar commit of the state after, where that is not the one that the commit names."""
 INTENT = "intent"
 """The name, in `more`, of the word that ties a line to what was to be done to files (`format.Pending.intent`)."""
 
@@ -70,10 +75,26 @@ class OpRecord:
     is_settled: bool = True
     """Whether its line says that it happened; otherwise the refs were asked."""
 
+    def without_moves(self) -> OpRecord:
+        """Make a record that says of the fork what this one says, and that cannot be undone."""
+        return replace(self, moves=[], before=None)
+
     def to_operation(self, *, undone: bool = False) -> Operation:
         """Make the value that callers see."""
         moves = tuple(RefMove(ref, old, new) for ref, old, new in self.moves)
         return Operation(self.id, self.fork, self.kind, self.description, self.created_at_ns, moves, undone, self.target)
+
+
+@record_class
+class Chosen:
+    """Which operations stay in the log."""
+
+    newest: int
+    """So many of the newest, as they are."""
+    whole: set[int]
+    """Of the others these, by position, the newest being 0, as they are."""
+    facts: set[int]
+    """And these for what they say of their fork; they cannot be undone."""
 
 
 class Announced:
@@ -126,9 +147,8 @@ class OpLog:
     def _append(self, record: OpRecord, mark: bytes) -> tuple[int, int]:
         """Write a line; give the open file, and where the line begins in it."""
         with host_errors("write the operation log"):
-            fd, fresh = self._open()
+            fd, fresh = self._open_locked()
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX)
                 size = os.fstat(fd).st_size
                 tail, last = b"", None
                 for window in (_LINES, _TAIL, size):  # a line may be longer than most
@@ -158,6 +178,71 @@ class OpLog:
                 raise
             return fd, start
 
+    def _open_locked(self) -> tuple[int, bool]:
+        """Open the log for writing, with its lock taken; tell whether it was made just now."""
+        while True:
+            fd, fresh = self._open()
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                # While this waited, `expire` may have put another file in its place.
+                with suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(fd), os.stat(self._path)):
+                        return fd, fresh
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)
+
+    def expire(self, choose: Callable[[list[OpRecord]], Chosen]) -> int:
+        """Forget old operations, durably: they can no longer be undone.
+
+        Args:
+            choose: Gets all operations that happened, the newest first, and says which are to stay.
+
+        Returns:
+            How many operations can no longer be undone.
+
+        Raises:
+            HostError: If the disk refuses; the log is as it was.
+        """
+        with host_errors("shorten the operation log"):
+            try:
+                fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                return 0
+            os.close(fd)
+            fd, _ = self._open_locked()
+            try:
+                return self._shorten(choose, stat.S_IMODE(os.fstat(fd).st_mode))
+            finally:
+                os.close(fd)
+
+    def _shorten(self, choose: Callable[[list[OpRecord]], Chosen], mode: int) -> int:
+        lines = self._path.read_bytes().split(b"\n")
+        found = [(at, line) for at in reversed(range(len(lines))) for line in _parse_backwards(lines[at : at + 1])]  # one or none
+        place_of = {id(record): at for at, (record, _) in found}
+        records = list(self._resolve(line for _, line in found))
+        chosen = choose(records)
+        if chosen.newest >= len(records):
+            return 0
+        # The end stays byte for byte: a line in it may be that of an operation under way.
+        end = lines[place_of[id(records[chosen.newest])] + 1 :]
+        kept: list[bytes] = []
+        gone = 0
+        for at in range(len(records) - 1, chosen.newest - 1, -1):
+            record = records[at]
+            if at in chosen.whole:
+                kept.append(_format(record, _HAPPENED))
+                continue
+            gone += bool(record.moves) or record.before is not None
+            if at in chosen.facts:
+                kept.append(_format(record.without_moves(), _HAPPENED))
+        content = b"".join(kept) + b"\n".join(end)
+        if content != b"\n".join(lines):
+            reach("oplog.expiring")
+            write_file_atomically(self._path, content, mode=mode)
+        return gone
+
     def _open(self) -> tuple[int, bool]:
         """Open the log for writing; tell whether it was made just now."""
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -172,13 +257,13 @@ class OpLog:
             data = self._path.read_bytes()
         except FileNotFoundError:
             return
-        yield from self._resolve(data.split(b"\n"))
+        yield from self._resolve(_parse_backwards(data.split(b"\n")))
 
-    def _resolve(self, lines: list[bytes]) -> Iterator[OpRecord]:
-        """Yield the operations that happened, newest first, of the last lines of the log."""
+    def _resolve(self, found: Iterable[tuple[OpRecord, bytes]]) -> Iterator[OpRecord]:
+        """Yield the operations that happened, newest first, of the last lines of the log with their marks."""
         later: dict[str, str | None] = {}
         """What refs held before the operations that were passed already."""
-        for record, mark in _parse_backwards(lines):
+        for record, mark in found:
             if mark == _ANNOUNCED:
                 record.is_settled = False
                 if not self._has_happened(record, later):
@@ -221,7 +306,7 @@ class OpLog:
             return []
         found: list[OpRecord] = []
         touched: set[str] = set()
-        for record in self._resolve(tail.split(b"\n")):
+        for record in self._resolve(_parse_backwards(tail.split(b"\n"))):
             refs = {ref for ref, _, _ in record.moves}
             if record.fork == fork and not record.is_settled and not refs & touched:
                 found.append(record)

@@ -33,7 +33,13 @@ def load_state(vault: OpenVault, layout: WorkspaceLayout) -> WorkspaceState:
         raise ForkNotFound(fork)
     # Its base is written down in the log as well. Without a record it is that of a branch of git's, whose upper layer
     # holds every change since: it never was folded.
-    state = recall_state(vault, fork) or fresh_state(vault, fork, head)
+    state = recall_state(vault, fork)
+    if state is None:
+        state = fresh_state(vault, fork, head)
+        if state.sidecar is not None and vault.read_sidecar_ref(fork) is None:
+            # What a commit's header names, git does not keep: the workspace needs it from now on.
+            vault.prepare()
+            vault.refs.update(vault.keep(Oid(bytes.fromhex(state.sidecar))))
     if is_damaged:
         state.boot = None
         state.recovered = ["its state file was damaged and was made again from the log"]

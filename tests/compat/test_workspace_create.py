@@ -118,6 +118,67 @@ def test_history_shows_nothing_of_the_sidecar(home: Avfs, source: Path, tmp_path
     home.close()
 
 
+@pytest.mark.parametrize("option", ["--bare", "--mirror"])
+def test_a_bare_repository_is_taken_as_one(option: str, home: Avfs, source: Path, tmp_path: Path) -> None:
+    """A bare repository brings its history and branches; the files that git keeps in it are no state of a workspace."""
+    git("clone", "-q", option, source, tmp_path / "bare.git")
+    before = everything(tmp_path / "bare.git")
+    vault = home.create_vault("v", source=tmp_path / "bare.git")
+    names = ("for-each-ref", "--format=%(refname) %(objectname)", "refs/heads", "refs/tags")
+    assert vault.warnings == ()
+    assert everything(tmp_path / "bare.git") == before
+    assert git(*names, cwd=vault.path) == git(*names, cwd=tmp_path / "bare.git")
+    assert {info.name for info in vault.list_forks()} == {"work", "topic/deep"}
+    work = vault.workspace()
+    assert {info.path for info in work.list_dir("/")} == {b".gitignore", b"a", b"kept.log", b"link", b"run", b"sub"}
+    assert work.status().clean
+    work.write("a", b"next\n")
+    assert work.checkpoint().outcome == "created"
+    assert fsck(vault) == b""
+    assert vault.doctor().problems == ()
+    home.close()
+
+
+def test_the_git_directory_of_a_working_tree_brings_its_history_and_says_what_it_leaves(home: Avfs, source: Path) -> None:
+    """Of `.git` itself, what is not committed is not imported, and a warning says so."""
+    vault = home.create_vault("v", source=source / ".git")
+    assert [warning.code for warning in vault.warnings] == ["import.history_only"]
+    assert vault.workspace().read("a") == b"changed\n"
+    home.close()
+
+
+def test_an_empty_bare_repository_is_an_empty_vault(home: Avfs, tmp_path: Path) -> None:
+    """A repository without a commit has a first fork without one."""
+    git("init", "-q", "--bare", "-b", "first", tmp_path / "bare.git")
+    vault = home.create_vault("v", source=tmp_path / "bare.git")
+    assert vault.info().default_fork == "first"
+    assert vault.workspace().list_dir("/") == []
+    home.close()
+
+
+@pytest.mark.parametrize("is_made", [True, False], ids=["made-from-it", "opened"])
+def test_a_clone_of_a_vault_is_one_without_sidecars(is_made: bool, home: Avfs, source: Path, tmp_path: Path) -> None:
+    """Git does not clone what a checkpoint keeps beside its tree: the rest is there, and work goes on."""
+    vault = home.create_vault("v", source=source)
+    vault.workspace().write("a", b"next\n")
+    one = vault.workspace().checkpoint("one").checkpoint
+    assert one is not None
+    git("clone", "-q", "--bare", "--no-local", vault.path, tmp_path / "clone.git")
+    clone = home.create_vault("w", source=tmp_path / "clone.git") if is_made else home.open_vault(tmp_path / "clone.git")
+    work = clone.workspace()
+    assert work.read("a") == b"next\n"
+    assert not work.exists("x.log")
+    assert clone.show(one.id).checkpoint.sidecar is None
+    fork = clone.fork("task")
+    fork.write("y.log", b"ignored\n")
+    assert fork.checkpoint().outcome == "created"
+    fork.restore(one.id)
+    assert fork.read("y.log") == b"ignored\n"
+    assert fsck(clone) == b""
+    assert clone.doctor().problems == ()
+    home.close()
+
+
 def test_clean_repository_gets_no_commit(home: Avfs, tmp_path: Path) -> None:
     """Where nothing differs from the head, the branch is the source's own."""
     place = tmp_path / "source"

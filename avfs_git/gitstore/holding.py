@@ -1,0 +1,93 @@
+"""Keeping objects from being swept away while somebody is about to refer to them.
+
+Decided here: how those who write and whoever drops what is unreachable (`gitstore.sweep`) exclude each other. An operation that
+relies on an object being there, and makes a ref name it later, holds the objects from the first look to the last
+ref: `PackWriter` does for as long as it lives, and what moves refs to objects without writing any does by `objects_held`.
+The sweeper has them for itself while it removes files. It waits for whoever is at work, and gives up after a time; those who
+want to write wait for it, for as long as removing files takes.
+
+A flock(2) on `avfs/prune.lock`, shared or exclusive, each on an open file of its own: it ends with its holder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from avfs_git.host.durable import host_errors
+
+_NAME = "avfs/prune.lock"
+_FLAGS = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+_NOT_HELD = -1
+
+
+def hold_objects(git_dir: Path) -> int:
+    """Keep all objects of a repository where they are until `release_objects` is called with what this returns.
+
+    Raises:
+        HostError: If the disk refuses.
+    """
+    with host_errors("hold the objects of the vault"):
+        try:
+            fd = os.open(git_dir / _NAME, _FLAGS, 0o666)
+        except FileNotFoundError:
+            return _NOT_HELD  # avfs has no directory here yet: nor has a sweeper been here
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+
+def release_objects(held: int) -> None:
+    """Let go of what `hold_objects` holds."""
+    if held != _NOT_HELD:
+        os.close(held)
+
+
+@contextmanager
+def objects_held(git_dir: Path) -> Iterator[None]:
+    """Keep all objects of a repository where they are, for a block.
+
+    Raises:
+        HostError: If the disk refuses.
+    """
+    held = hold_objects(git_dir)
+    try:
+        yield
+    finally:
+        release_objects(held)
+
+
+@contextmanager
+def objects_to_oneself(git_dir: Path, *, wait_s: float) -> Iterator[bool]:
+    """Have nobody rely on objects, for a block; tell whether that was possible in so many seconds.
+
+    The caller holds no objects itself.
+
+    Raises:
+        HostError: If the disk refuses.
+    """
+    with host_errors("lock the objects of the vault"):
+        fd = os.open(git_dir / _NAME, _FLAGS, 0o666)
+    try:
+        yield _lock(fd, time.monotonic() + wait_s)
+    finally:
+        os.close(fd)
+
+
+def _lock(fd: int, deadline: float) -> bool:
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.02)
+        else:
+            return True

@@ -1,0 +1,296 @@
+"""What `gc` gives back, and above all what it does not: everything that anybody can still need is there afterwards."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from avfs_git import Avfs, Vault
+from avfs_git.errors import NothingToUndo, ObjectMissing, PathNotFound
+from avfs_git.gitstore import sweep
+from avfs_git.gitstore.holding import objects_held
+from avfs_git.model import GarbageResult
+from tests.support.faults import BIG, check_vault, git, make_vault_with_garbage, reachable_contents, read_states
+
+pytestmark = pytest.mark.needs("git", "user-xattrs", "whiteout")
+
+EVERYTHING = {"keep_days": 0, "keep_operations": 1, "grace_days": 0}
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Iterator[Vault]:
+    """A vault with a fork, labels, a restore behind it, and a deleted fork of which another one is left."""
+    with make_vault_with_garbage(tmp_path) as made:
+        yield made
+
+
+def gc(vault: Vault, **limits: int) -> GarbageResult:
+    """Collect; whatever was written until now is old enough."""
+    time.sleep(0.02)
+    return vault.gc(**{**EVERYTHING, **limits})  # type: ignore[arg-type]  # all of them are numbers
+
+
+def objects(vault: Vault) -> set[str]:
+    """List all objects that are there."""
+    listed = git(vault.path, "cat-file", "--batch-all-objects", "--batch-check=%(objectname)")
+    return set(listed.split())
+
+
+def test_nothing_that_can_be_reached_is_lost(vault: Vault) -> None:
+    """Every state of every fork is what it was, with all that git does not track; so it is after git's own collection."""
+    before = read_states(vault)
+    result = gc(vault)
+
+    assert result.warnings == ()
+    assert result.operations > 5
+    assert result.objects > 5
+    assert result.packs_after == 1
+    assert read_states(vault) == before
+    check_vault(vault)
+
+    gc(vault)
+    git(vault.path, "gc", "--quiet", "--prune=now")
+    with Avfs(vault.path.parents[1]) as avfs:
+        assert read_states(avfs.open_vault("v")) == before
+
+
+def test_what_only_a_deleted_fork_had_is_gone(vault: Vault) -> None:
+    """Its commits, its files in the trash and the refs that kept them go; what a fork of it needs stays."""
+    contents = {BIG[::-1]}
+
+    assert contents <= reachable_contents(vault.path)
+
+    result = gc(vault)
+
+    assert result.workspaces == 1
+    assert result.refs
+    assert result.freed_bytes is not None
+    assert result.freed_bytes > 300_000
+    assert list((vault.path / "avfs" / "trash").iterdir()) == []
+    assert not contents & reachable_contents(vault.path)
+    assert BIG in reachable_contents(vault.path)  # the child's first commit has it
+    assert vault.workspace("child").read("x.log") == b"ignored, of a fork that is gone\n"
+    with pytest.raises(PathNotFound):
+        vault.workspace("child").read("big")
+
+
+def test_nothing_goes_by_default(vault: Vault) -> None:
+    """What is younger than a month, and the last thousand operations, can all be undone; only packs are merged."""
+    before, kept = read_states(vault), objects(vault)
+    result = vault.gc()
+
+    assert (result.operations, result.workspaces, result.refs, result.objects) == (0, 0, 0, 0)
+    assert objects(vault) >= kept
+    assert read_states(vault) == before
+    vault.undo(fork="gone")
+
+    assert vault.workspace("gone").read("uncommitted") == b"of no use to anybody\n"
+    check_vault(vault)
+
+
+def test_the_last_operations_stay_however_old(vault: Vault) -> None:
+    """As many of the last operations as are to stay can be undone, with the files that they need, and no more."""
+    result = gc(vault, keep_operations=4)
+
+    assert result.operations
+    assert result.workspaces == 0
+    assert [each.kind for each in vault.operations(fork="gone")][:1] == ["fork_delete"]
+    vault.undo(fork="gone")  # the deletion, the checkpoint before it, and no more
+
+    assert vault.workspace("gone").read("more") == BIG[::-1]
+    vault.undo(fork="gone")
+    labels = {label: each.id for each in vault.workspace("gone").list_checkpoints() for label in each.labels}
+    assert vault.fork_info("gone").head == labels["theirs"]
+    check_vault(vault)
+
+
+def test_only_the_last_move_of_a_branch_can_be_undone_where_all_is_old(vault: Vault) -> None:
+    """A fork keeps its last operation, and what the log says of it; what was before cannot be undone, and says so."""
+    parent, base = vault.fork_info("child").parent, vault.fork_info("child").base
+    gc(vault)
+    (vault.path / "avfs" / "workspaces" / "child" / "state").write_bytes(b"")
+    with Avfs(vault.path.parents[1]) as avfs:
+        again = avfs.open_vault("v")
+
+        assert (again.fork_info("child").parent, again.fork_info("child").base) == (parent, base)
+        again.undo(fork="child")
+        with pytest.raises(NothingToUndo):
+            again.undo(fork="child")
+        labels = {label: each.id for each in again.workspace("child").list_checkpoints() for label in each.labels}
+        assert again.fork_info("child").head == labels["mine"]
+        check_vault(again)
+
+
+def test_a_dry_run_tells_and_changes_nothing(vault: Vault) -> None:
+    """It counts what would go, and leaves every file of the vault as it is."""
+    listed = {path: path.lstat().st_mtime_ns for path in vault.path.rglob("*")}
+    time.sleep(0.02)
+    told = vault.gc(dry_run=True, **EVERYTHING)  # type: ignore[arg-type]  # all of them are numbers
+
+    assert {path: path.lstat().st_mtime_ns for path in vault.path.rglob("*")} == listed
+    result = gc(vault)
+
+    assert (told.operations, told.workspaces, told.refs) == (result.operations, result.workspaces, result.refs)
+    assert told.objects == result.objects
+    assert told.dry_run
+    assert told.freed_bytes is None
+
+
+def test_what_is_young_stays_with_all_that_it_reaches(vault: Vault) -> None:
+    """What nothing reaches goes when it is old enough, and not before, also if it lay in a pack with other things."""
+    before = objects(vault)
+    result = vault.gc(keep_days=0, keep_operations=1, grace_days=1)
+
+    assert result.objects == 0
+    assert result.waiting
+    assert objects(vault) >= before
+    again = vault.gc(keep_days=0, keep_operations=1, grace_days=1)
+
+    assert (again.waiting, again.packs_after) == (result.waiting, result.packs_after)
+    assert gc(vault).objects == result.waiting
+    check_vault(vault)
+
+
+def test_young_things_of_git_keep_old_ones(vault: Vault) -> None:
+    """A commit that git made a moment ago, and that no ref names yet, keeps the old tree and blob that it is made of."""
+    blob = subprocess.run(
+        ["git", "-C", vault.path, "hash-object", "-w", "--stdin"], input=b"old\n", capture_output=True, check=True
+    ).stdout.strip()
+    tree = subprocess.run(
+        ["git", "-C", vault.path, "mktree"], input=b"100644 blob " + blob + b"\told\n", capture_output=True, check=True
+    ).stdout.decode()
+    for path in (vault.path / "objects").glob("??/*"):
+        os.utime(path, (1, 1))
+    commit = git(vault.path, "-c", "user.name=a", "-c", "user.email=b", "commit-tree", "-m", "young", tree.strip()).strip()
+    vault.gc(keep_days=0, keep_operations=1, grace_days=1)
+
+    assert git(vault.path, "cat-file", "-p", f"{commit}:old") == "old\n"
+
+
+def test_objects_that_somebody_relies_on_stay(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While an operation is under way, nothing is dropped; it is dropped the next time."""
+    gone = threading.Event()
+
+    def hold() -> None:
+        with objects_held(vault.path):
+            held.set()
+            gone.wait(60)
+
+    held = threading.Event()
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(60)
+    before = objects(vault)
+    monkeypatch.setattr(sweep, "_WAIT_S", 0.1)
+    try:
+        result = gc(vault)
+    finally:
+        gone.set()
+        holder.join()
+
+    assert [warning.code for warning in result.warnings] == ["gc.not_swept"]
+    assert objects(vault) >= before
+    assert gc(vault).objects
+
+
+def test_what_git_has_under_way_in_a_working_tree_stays(vault: Vault, tmp_path: Path) -> None:
+    """Staged files, a stash, reset commits and an unfinished merge of git's own working trees stay."""
+    place = tmp_path / "tree"
+    git(vault.path, "worktree", "add", "-q", str(place), "child")
+    env = {**os.environ, "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "b"}
+
+    def there(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", place, *arguments], env=env, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    (place / "reset").write_text("reset\n")
+    there("add", "-A")
+    there("commit", "-q", "-m", "reset")
+    lost = there("rev-parse", "HEAD")
+    there("reset", "-q", "--hard", "HEAD~1")
+    (place / "staged").write_text("staged\n")
+    there("add", "staged")
+    staged = there("hash-object", "staged")
+    for path in (vault.path / "objects").glob("??/*"):
+        os.utime(path, (1, 1))
+    gc(vault)
+
+    assert there("cat-file", "-p", f"{lost}:reset") == "reset"
+    assert there("cat-file", "-p", staged) == "staged"
+
+
+def test_a_vault_that_is_broken_is_left_alone(vault: Vault) -> None:
+    """Where the history is damaged, nothing is dropped."""
+    tree = git(vault.path, "rev-parse", "work^{tree}").strip()
+    commit = (
+        subprocess.run(
+            ["git", "-C", vault.path, "hash-object", "-t", "commit", "-w", "--stdin", "--literally"],
+            input=f"tree {tree}\nparent {'12' * 20}\nauthor a <b> 1 +0000\ncommitter a <b> 1 +0000\n\nx\n".encode(),
+            capture_output=True,
+            check=True,
+        )
+        .stdout.decode()
+        .strip()
+    )
+    (vault.path / "refs" / "heads" / "broken").write_text(commit + "\n")
+    before = objects(vault)
+    with pytest.raises(ObjectMissing):
+        gc(vault)
+
+    assert objects(vault) == before
+
+
+def test_several_collect_while_others_work(vault: Vault) -> None:
+    """Collecting beside forks, checkpoints, undos and restores loses nothing that they acknowledge."""
+    errors: list[BaseException] = []
+    stop = threading.Event()
+
+    def collect() -> None:
+        try:
+            with Avfs(vault.path.parents[1]) as avfs:
+                while not stop.is_set():
+                    avfs.open_vault("v").gc(**EVERYTHING)  # type: ignore[arg-type]  # all of them are numbers
+        except BaseException as error:  # noqa: BLE001 - told below
+            errors.append(error)
+
+    def work(name: str) -> None:
+        try:
+            with Avfs(vault.path.parents[1]) as avfs:
+                own = avfs.open_vault("v")
+                fork = own.fork(name, source="child")
+                for number in range(12):
+                    fork.write("f", b"%d\n" % number)
+                    fork.write("big", BIG if number % 2 else BIG[::-1])
+                    fork.write("y.log", b"%d ignored\n" % number)
+                    label = f"l{number}"
+                    assert fork.checkpoint(label).outcome == "created"
+                    if number % 3 == 2:
+                        fork.restore(f"l{number - 1}")
+                        assert fork.read("y.log") == b"%d ignored\n" % (number - 1)
+                        fork.undo()
+                        assert fork.read("f") == b"%d\n" % number
+        except BaseException as error:  # noqa: BLE001 - told below
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(f"t{number}",)) for number in range(3)]
+    collectors = [threading.Thread(target=collect) for _ in range(2)]
+    for thread in [*threads, *collectors]:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    stop.set()
+    for thread in collectors:
+        thread.join()
+
+    assert errors == []
+    for number in range(3):
+        assert vault.workspace(f"t{number}").read("f") == b"11\n"
+        assert vault.workspace(f"t{number}").read("big") == BIG
+    check_vault(vault)
