@@ -7,7 +7,7 @@ repository is changed: new blobs and trees go to the sink. A merge is used by on
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from avfs_git.gitstore.commits import Commit
@@ -49,7 +49,9 @@ class CommitMerger:
         """List the best common ancestors of two commits, newest first."""
         return find_merge_bases(self._read_commit, ours, theirs, shallow=self._shallow)
 
-    def merge(self, ours: Oid, theirs: Oid, *, our_label: bytes, their_label: bytes) -> MergedTrees:
+    def merge(
+        self, ours: Oid, theirs: Oid, *, our_label: bytes, their_label: bytes, bases: Sequence[Oid] | None = None
+    ) -> MergedTrees:
         """Merge two commits.
 
         Args:
@@ -57,17 +59,41 @@ class CommitMerger:
             theirs: The one that is merged.
             our_label: What conflict markers and files that are put aside call our side.
             their_label: What they call the other.
+            bases: What `find_bases` found, where that is known.
 
         Raises:
             ObjectMissing: If something is not there.
         """
-        return self._merge(ours, theirs, our_label, their_label, depth=0)
+        return self._merge(ours, theirs, our_label, their_label, depth=0, bases=bases)
+
+    def merge_trees(self, base: Oid | None, ours: Oid | None, theirs: Oid | None, *, labels: Labels) -> MergedTrees:
+        """Merge three trees, whatever the history is: what one commit changed, put on another.
+
+        Args:
+            base: The tree that both sides are compared with; None is the empty tree.
+            ours: The tree that is merged into.
+            theirs: The one that is merged.
+            labels: What conflict markers call them.
+
+        Raises:
+            ObjectMissing: If something is not there.
+        """
+        return TreeMerge(self._sink, base, ours, theirs, labels=labels, merger=self._merger).run()
 
     def _read_commit(self, oid: Oid) -> Commit:
         return self._virtual.get(oid) or self._sink.read_commit(oid)
 
-    def _merge(self, ours: Oid, theirs: Oid, our_label: bytes, their_label: bytes, *, depth: int) -> MergedTrees:
-        bases = self.find_bases(ours, theirs)[::-1]
+    def _merge(
+        self,
+        ours: Oid,
+        theirs: Oid,
+        our_label: bytes,
+        their_label: bytes,
+        *,
+        depth: int,
+        bases: Sequence[Oid] | None = None,
+    ) -> MergedTrees:
+        bases = (self.find_bases(ours, theirs) if bases is None else bases)[::-1]
         if not bases:
             base, name = None, b"empty tree"
         elif len(bases) == 1:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from avfs_git.gitstore.mergefile import Favor, FileMerger, Labels
 from avfs_git.gitstore.mergerenames import DirectoryNeed, SideRenames, SourceNeed, find_side_renames
@@ -28,34 +27,13 @@ from avfs_git.gitstore.renames import is_binary
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.gitstore.treediff import Entry, find_differences
 from avfs_git.gitstore.trees import MODE_TREE, edit_tree, find_entry
+from avfs_git.model import ConflictKind
 from avfs_git.paths import Oid, TreePath
 
 BASE, OURS, THEIRS = 0, 1, 2
 _SIDES = (OURS, THEIRS)
 _BOTH = 1 << OURS | 1 << THEIRS
 _ALL = 1 << BASE | _BOTH
-
-
-class ConflictKind(StrEnum):
-    """Why a path needs somebody to decide."""
-
-    CONTENT = "content"
-    ADD_ADD = "add/add"
-    MODIFY_DELETE = "modify/delete"
-    RENAME_RENAME = "rename/rename"
-    RENAME_DELETE = "rename/delete"
-    RENAME_ADD = "rename/add"
-    MODE = "mode"
-    SYMLINK = "symlink"
-    BINARY = "binary"
-    SUBMODULE = "submodule"
-    TYPE = "type"
-    """A file on one side, a symbolic link or submodule on the other."""
-    DIRECTORY_FILE = "directory/file"
-    LOCATION = "location"
-    """Put into a directory that the other side renamed; it was moved along."""
-    DIRECTORY_RENAME = "directory rename"
-    """A directory was renamed, but where what the other side put there should go is not clear."""
 
 
 @dataclass(frozen=True, slots=True)

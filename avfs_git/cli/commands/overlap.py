@@ -1,0 +1,24 @@
+"""`avfs overlap`: see which forks would conflict, before anybody merges."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from avfs_git.cli.context import State
+from avfs_git.cli.verb import verb
+
+if TYPE_CHECKING:
+    from avfs_git.model import Overlap
+
+
+@verb("overlap", view="merging")
+@click.argument("forks", nargs=-1, metavar="[FORK]...")
+def command(state: State, forks: tuple[str, ...]) -> Overlap:
+    """Show which forks touch the same files, and which would conflict
+
+    Without names, all forks are compared with each other. What is not committed does not count.
+    """
+    with state.open_vault() as vault:
+        return vault.overlap(forks)

@@ -1,0 +1,138 @@
+"""What results of merging look like to people: merges, conflicts, overlaps."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from avfs_git.cli.output.quoting import quote_path
+from avfs_git.cli.output.views.history import list_changes
+from avfs_git.model import MergeResult
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from avfs_git.cli.output.text import TextOutput
+    from avfs_git.cli.results import MergeAborted, Merges
+    from avfs_git.model import Conflict, MergeProgress, Overlap, RewriteResult
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def list_conflicts(text: TextOutput, conflicts: Sequence[Conflict]) -> None:
+    """List paths in conflict, with the lines of our version where they begin."""
+    for conflict in conflicts:
+        lines = ", ".join(str(hunk.line) for hunk in conflict.hunks)
+        where = f" ({'line' if len(conflict.hunks) == 1 else 'lines'} {lines})" if lines else ""
+        text.line(("C", "red"), "\t", quote_path(conflict.path), f"\t{conflict.kind.value}{where}")
+
+
+def merge(text: TextOutput, result: MergeResult | Merges | MergeAborted) -> None:
+    """Say what was merged, or would be, or what is in the way."""
+    if isinstance(result, MergeResult):
+        _merge(text, result)
+        return
+    if "aborted" in result:
+        done = result["aborted"]
+        text.line("Gave the merge up, ", _count(len(done.changed_files), "path"))
+        list_changes(text, done.changed_files)
+        if done.saved:
+            text.line("What was done since it began is in ", text.id(done.saved))
+        return
+    for one in result["merges"]:
+        _merge(text, one)
+
+
+def _merge(text: TextOutput, result: MergeResult) -> None:
+    source, target = (result.source, "bold"), (result.target, "bold")
+    planned = bool(text.request.get("dry_run"))
+    paths = _count(len(result.changed_files), "path")
+    if result.outcome == "up_to_date":
+        text.line(target, " has all of ", source, " already")
+        return
+    if result.outcome == "conflicted":
+        verb = "Would conflict" if planned else "Conflicts"
+        text.line(f"{verb} with ", target, " merging ", source, f", {_count(len(result.conflicts), 'path')}")
+        list_conflicts(text, result.conflicts)
+        if result.in_workspace:
+            text.hint("Resolve them by editing or with `avfs resolve PATH`, then run `avfs merge --continue`.")
+        elif not planned:
+            name = shlex.quote(result.source)
+            text.hint(f"Nothing was changed. Resolve them here with `avfs merge {name} --on-conflict workspace`.")
+        return
+    moves_on = result.outcome == "fast_forward"
+    if planned:
+        text.line(
+            "Would move " if moves_on else "Would merge ", target if moves_on else source, *_end(text, result), f", {paths}"
+        )
+    elif moves_on:
+        text.line("Moved ", target, *_end(text, result), f", {paths}")
+    else:
+        text.line("Merged ", source, " into ", target, " as ", (text.id(result.commit or ""), "yellow"), f", {paths}")
+    list_changes(text, result.changed_files)
+    if result.sidecar_changed:
+        text.line(f"Beside it: {_count(len(result.sidecar_changed), 'path')} ignored or not known to git")
+    if result.saved:
+        text.line("What was not saved before is in ", text.id(result.saved))
+    if not planned:
+        text.hint("Take it back with `avfs undo`.")
+
+
+def _end(text: TextOutput, result: MergeResult) -> tuple[str | tuple[str, str], ...]:
+    if result.outcome == "fast_forward":
+        return " on to ", (result.source, "bold"), f" ({text.id(result.theirs)})"
+    return " into ", (result.target, "bold")
+
+
+def resolve(text: TextOutput, progress: MergeProgress) -> None:
+    """Say what is left to decide."""
+    if not progress.unresolved:
+        text.line("Nothing is in conflict any more")
+        text.hint("Commit the merge with `avfs merge --continue`.")
+        return
+    text.line(f"Still in conflict: {_count(len(progress.unresolved), 'path')}")
+    list_conflicts(text, progress.unresolved)
+
+
+def _rewrite(text: TextOutput, result: RewriteResult, words: str) -> None:
+    if result.outcome == "unchanged":
+        text.line((result.fork, "bold"), " is as it should be already")
+    else:
+        text.line(
+            words, (result.fork, "bold"), f", {_count(len(result.commits), 'commit')}, at ", (text.id(result.head), "yellow")
+        )
+        list_changes(text, result.changed_files)
+    if result.saved:
+        text.line("What was not saved before is in ", text.id(result.saved))
+    if result.outcome != "unchanged":
+        text.hint("Take it back with `avfs undo`.")
+
+
+def rebase(text: TextOutput, result: RewriteResult) -> None:
+    """Say what was put on."""
+    _rewrite(text, result, "Rebased ")
+
+
+def cherry_pick(text: TextOutput, result: RewriteResult) -> None:
+    """Say what was put on."""
+    _rewrite(text, result, "Picked onto ")
+
+
+def squash(text: TextOutput, result: RewriteResult) -> None:
+    """Say what was made."""
+    _rewrite(text, result, "Squashed in ")
+
+
+def overlap(text: TextOutput, result: Overlap) -> None:
+    """List paths that several forks changed, and forks that would conflict."""
+    if not result.pairs:
+        text.line(f"No two of {_count(len(result.forks), 'fork')} touch the same files")
+        return
+    for shared in result.shared:
+        text.line(quote_path(shared.path), "\t", ", ".join(shared.forks))
+    for pair in result.pairs:
+        if pair.conflicts:
+            text.line((pair.first, "bold"), " and ", (pair.second, "bold"), " would conflict:")
+            list_conflicts(text, pair.conflicts)

@@ -1,0 +1,309 @@
+"""Moving a fork on to another tree: its files and its branch together, or neither.
+
+Decided here: how the result of a merge, or of rewritten history, which is complete in memory, becomes the state of a
+workspace. The order is that of a restore (`restore`), with one pack for all that is new:
+
+1. The intent is forced to disk. From here on, whoever opens the workspace after a crash puts it back.
+2. The new files are written beside the workspace, then entries change, each by one rename.
+3. The result is captured, and must be the tree that was wanted; the pack is forced to disk.
+4. The sidecar's ref and the branch move, with a line in the log that repeats the intent's word.
+5. The intent is removed.
+
+A failure before the refs have moved puts the files back. Ignored files are not merged: the target's stay as they are, and
+such as the other side has made since both parted come along where nothing has their place. A tracked file of the result
+takes the place of an ignored one, as in git; what was there is in the checkpoint before.
+
+Called with the workspace lock held and nothing uncommitted, by `merge` and `rewrite`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from avfs_git.errors import InternalError, LeftInForce, PathUnsuitable
+from avfs_git.faults import reach
+from avfs_git.gitstore.commits import Commit, serialize_commit
+from avfs_git.gitstore.objects import KIND_COMMIT
+from avfs_git.gitstore.packwriter import PackWriter
+from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.source import ObjectSource
+from avfs_git.gitstore.trees import EMPTY_TREE
+from avfs_git.model import ChangedFile, Warning
+from avfs_git.paths import ROOT, Oid, TreePath, join, show_path, split
+from avfs_git.vfs.lower import LowerEntry, LowerTree
+from avfs_git.vfs.plan import Step, plan_steps
+from avfs_git.vfs.sidecar import Meta
+from avfs_git.workspace.capture import Captured
+from avfs_git.workspace.format import HEADS, SIDECARS
+from avfs_git.workspace.oplog import SIDECAR, OpRecord
+from avfs_git.workspace.restore import Application, Trees, announced
+from avfs_git.workspace.sidecardiff import diff_sidecars
+from avfs_git.workspace.workspace import LockedWorkspace
+
+MakeHead = Callable[[PackWriter, Oid | None], Oid]
+"""Makes or names the commit that the branch moves to, given the commit of its sidecar."""
+
+
+@dataclass(frozen=True, slots=True)
+class OtherSide:
+    """Where untracked files come along from."""
+
+    commit: Oid
+    base: Oid | None
+    """What both sides come from; what is there already is nothing new."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """What moving on did."""
+
+    head: Oid
+    sidecar_changed: tuple[ChangedFile, ...]
+    warnings: tuple[Warning, ...]
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What is to be done to files."""
+
+    now: LowerTree
+    wanted: LowerTree
+    steps: list[Step]
+    warnings: list[Warning] = field(default_factory=list)
+    brought: list[Step] = field(default_factory=list)
+    """Untracked files of the other side."""
+
+
+class _NotIgnoredHere(Exception):
+    """Files that nothing ignores here came along: they would be part of the commit."""
+
+
+def advance(
+    locked: LockedWorkspace,
+    pack: PackWriter,
+    tree: Oid,
+    make_head: MakeHead,
+    *,
+    head: Oid,
+    now: Trees,
+    kind: str,
+    description: str,
+    other: OtherSide | None = None,
+    more: dict[str, object] | None = None,
+    keeps_head: bool = False,
+) -> Advanced:
+    """Move a fork and its files on.
+
+    Args:
+        locked: The workspace, with nothing uncommitted.
+        pack: Where the objects of the tree are; its end is written here.
+        tree: What git is to track.
+        make_head: Makes the commit that the branch moves to.
+        head: Where the branch points.
+        now: The trees of the workspace.
+        kind: The operation in the log.
+        description: Its text there.
+        other: Whose new untracked files come along.
+        more: Facts to keep in the log.
+        keeps_head: Keep the present head reachable, because the new one does not lead to it.
+
+    Raises:
+        RefConflict: If the branch has moved meanwhile.
+        LeftInForce: If the disk refuses so late that the new state stays.
+        HostError: If the disk refuses; the state is the old one.
+    """
+    plan = _plan(pack, now, tree, other)
+    try:
+        return _carry_out(locked, pack, plan, tree, make_head, head, now, kind, description, other, more, keeps_head=keeps_head)
+    except _NotIgnoredHere:
+        plan.steps = [step for step in plan.steps if step not in plan.brought]
+        plan.warnings += [
+            Warning("merge.left_out", f"'{show_path(step.path)}' is not tracked there, not ignored here, and left out", step.path)
+            for step in plan.brought
+            if step.after is not None and not step.after.is_dir
+        ]
+        plan.brought = []
+        return _carry_out(locked, pack, plan, tree, make_head, head, now, kind, description, other, more, keeps_head=keeps_head)
+
+
+def _carry_out(
+    locked: LockedWorkspace,
+    pack: PackWriter,
+    plan: _Plan,
+    tree: Oid,
+    make_head: MakeHead,
+    head: Oid,
+    now: Trees,
+    kind: str,
+    description: str,
+    other: OtherSide | None,
+    more: dict[str, object] | None,
+    *,
+    keeps_head: bool,
+) -> Advanced:
+    vault = locked.vault
+    with announced(locked, kind, now) as intent:
+        change = Application(locked, plan.now, plan.wanted)
+        change.apply(plan.steps)
+        reach("advance.applied")
+        captured = locked.capture(pack, known=change.known, index=tree)
+        if (captured.tree or EMPTY_TREE) != tree:
+            if plan.brought:
+                raise _NotIgnoredHere
+            for warning in change.warnings:  # else some other file is not what it was made
+                raise PathUnsuitable(b"/" + (warning.path or b""), "is in no checkpoint, and in the way of what is to come")
+            raise InternalError("the workspace does not hold what was wanted")
+        sidecar, moves_sidecar = _add_sidecar(locked, pack, captured, other)
+        new = make_head(pack, sidecar)
+        commit = pack.read_commit(new)
+        changed = tuple(diff_sidecars(pack, now[1], captured.sidecar))
+        pack.finish(hold=True)
+        reach("advance.packed")
+        changes = [RefChange(HEADS + locked.fork, head, new)]
+        if moves_sidecar:
+            changes.insert(0, RefChange(SIDECARS + locked.fork, vault.read_sidecar_ref(locked.fork), sidecar, lasting=True))
+        if keeps_head:
+            changes = [*vault.keep(head), *changes]
+        facts = {**(more or {}), **intent.facts}
+        if sidecar is not None and commit.sidecar != sidecar:
+            facts[SIDECAR] = sidecar.hex()
+        record = OpRecord(
+            0,
+            locked.fork,
+            kind,
+            description,
+            vault.clock_ns(),
+            moves=[(HEADS + locked.fork, head.hex(), new.hex())],
+            before=head.hex(),
+            after=new.hex(),
+            more=facts,
+        )
+        try:
+            vault.move_refs(changes, record)
+        except LeftInForce:
+            locked.opened.forget()  # whoever takes the lock next completes it
+            raise
+        told = locked.mark_captured(captured, commit=new)
+    return Advanced(new, changed, (*plan.warnings, *captured.warnings, *change.warnings, *told, *intent.warnings))
+
+
+def _add_sidecar(
+    locked: LockedWorkspace, pack: PackWriter, captured: Captured, other: OtherSide | None
+) -> tuple[Oid | None, bool]:
+    """Add the sidecar commit of a captured state; tell whether the sidecar's ref moves to it.
+
+    It has that of the other side as a parent, so that what is now part of the fork's history stays reachable with it.
+    """
+    vault, fork = locked.vault, locked.fork
+    if captured.sidecar is None:
+        return None, False
+    held = vault.read_sidecar_ref(fork)
+    theirs = pack.read_commit(other.commit).sidecar if other is not None else None
+    if held is not None and theirs in (None, held) and pack.read_commit(held).tree == captured.sidecar:
+        return held, False
+    started_from = locked.opened.state.sidecar
+    before = held or (Oid(bytes.fromhex(started_from)) if started_from else None)
+    parents = tuple(dict.fromkeys(oid for oid in (before, theirs) if oid is not None))
+    signature = vault.signature()
+    commit = Commit(captured.sidecar, parents, signature, signature, f"sidecar of {fork}\n")
+    return pack.add(KIND_COMMIT, serialize_commit(commit)), True
+
+
+# --- what has to be done --------------------------------------------------------------------------------------
+
+
+def _plan(source: ObjectSource, now: Trees, tree: Oid, other: OtherSide | None) -> _Plan:
+    left = LowerTree(source, *now, default_mtime_ns=0)
+    right = LowerTree(source, None if tree == EMPTY_TREE else tree, now[1], default_mtime_ns=0)
+    steps = plan_steps(left, right)
+    plan = _Plan(left, right, steps)
+    for step in steps:
+        if step.before is not None and not step.before.tracked and not step.before.is_dir:
+            plan.warnings.append(
+                Warning(
+                    "merge.replaced_ignored",
+                    f"'{show_path(step.path)}' was ignored here and is tracked there; what it was is in the checkpoint before",
+                    step.path,
+                )
+            )
+    if other is not None:
+        theirs = _show(source, other.commit)
+        base = _show(source, other.base) if other.base is not None else None
+        plan.steps = [_with_attributes(step, theirs) for step in steps]
+        plan.brought = _new_untracked(theirs, base, right, {step.path for step in steps})
+        plan.steps += plan.brought
+    return plan
+
+
+def _show(source: ObjectSource, oid: Oid) -> LowerTree:
+    commit = source.read_commit(oid)
+    sidecar = source.read_commit(commit.sidecar).tree if commit.sidecar is not None else None
+    return LowerTree(source, commit.tree, sidecar, default_mtime_ns=commit.committer.when_s * 1_000_000_000)
+
+
+def _with_attributes(step: Step, theirs: LowerTree) -> Step:
+    """Give what the other side made its permissions and attributes, which git's tree does not tell."""
+    before, after = step.before, step.after
+    if before is not None or after is None:
+        return step
+    there = theirs.lookup(step.path)
+    if there is None or there.kind != after.kind or there.oid != after.oid or not there.tracked:
+        return step
+    if (there.mode & 0o100) != (after.mode & 0o100):
+        return step
+    made = LowerEntry(
+        after.kind, there.mode, after.mtime_ns, after.oid, after.tree, after.sidecar, Meta(xattrs=there.xattrs), tracked=True
+    )
+    return step._replace(after=made)
+
+
+def _new_untracked(theirs: LowerTree, base: LowerTree | None, wanted: LowerTree, planned: set[TreePath]) -> list[Step]:
+    """List what the other side has beside git's tree, that was not there when both parted and has no place taken here."""
+    found: dict[TreePath, Step] = {}
+    stack: list[tuple[TreePath, LowerEntry, LowerEntry | None]] = [(ROOT, theirs.root, base.root if base is not None else None)]
+    while stack:
+        path, there, before = stack.pop()
+        if there.sidecar is None or (before is not None and before.sidecar == there.sidecar):
+            continue
+        if before is not None and base is not None:
+            children, old = theirs.differing_children(there, base, before)
+        else:
+            children, old = theirs.children(there), {}
+        for name, child in children.items():
+            here, was = join(path, name), old.get(name)
+            if child.kind == "dir":
+                if not child.tracked and was is None and child.sidecar is not None and not theirs.children(child):
+                    _bring(found, here, child, theirs, wanted, planned)
+                stack.append((here, child, was if was is not None and was.is_dir else None))
+            elif not child.tracked and was is None:
+                _bring(found, here, child, theirs, wanted, planned)
+    return [found[path] for path in sorted(found)]
+
+
+def _bring(
+    found: dict[TreePath, Step],
+    path: TreePath,
+    entry: LowerEntry,
+    theirs: LowerTree,
+    wanted: LowerTree,
+    planned: set[TreePath],
+) -> None:
+    """Plan an untracked entry with the directories that lead to it, unless something has its place."""
+    steps = {path: Step(path, None, entry)}
+    if wanted.lookup(path) is not None:
+        return
+    above = split(path)[0]
+    while above != ROOT:
+        there = wanted.lookup(above)
+        if there is not None:
+            if not there.is_dir:
+                return
+            break
+        directory = theirs.lookup(above)
+        if directory is None:
+            return
+        if above not in planned:
+            steps[above] = Step(above, None, directory)
+        above = split(above)[0]
+    found.update(steps)

@@ -1,0 +1,249 @@
+"""Merging another commit into a fork.
+
+Decided here: the steps of a merge, and what its result says. What the target has not committed is saved first; then the
+merge is made in memory (`gitstore.merge`), and the target is not touched before it is complete. Without conflicts it
+becomes the state of the fork in one step (`advance`), which can be undone and which a crash leaves done or not done.
+With conflicts nothing is changed, or they are put into the workspace for somebody to resolve (`mergestate`).
+
+The source is a commit: whoever calls has saved what its fork had not committed, and let go of that fork's lock again,
+so that no two workspaces are ever locked at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from avfs_git.errors import NotFastForward, UnrelatedHistories
+from avfs_git.gitstore.commits import Commit, Signature, serialize_commit
+from avfs_git.gitstore.merge import CommitMerger
+from avfs_git.gitstore.mergefile import Favor
+from avfs_git.gitstore.mergetrees import TreeConflict
+from avfs_git.gitstore.objects import KIND_COMMIT
+from avfs_git.gitstore.packwriter import DryWriter, PackWriter
+from avfs_git.gitstore.treediff import diff_trees
+from avfs_git.model import MergeMode, MergeOptions, MergeResult
+from avfs_git.paths import Oid
+from avfs_git.workspace.advance import Advanced, OtherSide, advance
+from avfs_git.workspace.checkpoint import save_checkpoint, saving_first, tidy_packs
+from avfs_git.workspace.conflicts import describe_conflicts
+from avfs_git.workspace.format import Merging
+from avfs_git.workspace.mergestate import begin_merge
+from avfs_git.workspace.preview import Preview
+from avfs_git.workspace.restore import Trees, saved_trees
+from avfs_git.workspace.workspace import LockedWorkspace
+
+MERGED = "merged"
+"""The name, in the log's `more`, of the commit that was merged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A fork with nothing uncommitted, as a merge finds its target."""
+
+    head: Oid
+    """The commit that is merged with, not stored where the merge is only asked for."""
+    now: Trees
+    saved: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """A merge in memory."""
+
+    tree: Oid
+    base: Oid | None
+    outcome: str
+    conflicts: tuple[TreeConflict, ...] = ()
+
+
+def merge_commit(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) -> MergeResult:
+    """Merge a commit into a fork.
+
+    Raises:
+        NotFastForward: If only moving on is allowed, and the target has commits of its own.
+        UnrelatedHistories: If the two have no commit in common.
+        MergeInProgress: If the workspace is in the middle of another merge.
+        RefConflict: If the target's branch holds changes that its workspace has not seen.
+        HostError: If the disk refuses; the target is as it was.
+    """
+    vault = locked.vault
+    start = save_target(locked, f"save before merge of {options.source}")
+    pack = PackWriter(vault.store)
+    try:
+        in_workspace = options.in_workspace
+        merged = merge_in_memory(pack, start.head, theirs, options, target=locked.fork, with_base=in_workspace)
+        result = describe_merge(pack, locked.fork, start.head, theirs, merged, options, saved=start.saved)
+        if merged.outcome == "conflicted" and in_workspace:
+            text = message_of(options, locked.fork)
+            merging = Merging(options.source, theirs.hex(), start.head.hex(), text, options.mode is MergeMode.SQUASH)
+            told = begin_merge(locked, pack, merged.tree, merged.conflicts, merging, now=start.now)
+            return replace(result, in_workspace=True, warnings=told)
+        if merged.outcome in ("up_to_date", "conflicted"):
+            return result
+        done = _advance(locked, pack, start, theirs, merged, options)
+    finally:
+        pack.discard()
+    return replace(
+        result,
+        commit=done.head.hex(),
+        sidecar_changed=done.sidecar_changed,
+        warnings=(*done.warnings, *tidy_packs(vault)),
+    )
+
+
+def plan_merge(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) -> MergeResult:
+    """Tell what a merge would do. Writes nothing.
+
+    Raises:
+        NotFastForward, UnrelatedHistories: As a merge does.
+    """
+    writer = Preview(locked)
+    taken = writer.taken
+    trees = (taken.captured.tree, taken.captured.sidecar)
+    if taken.is_unchanged and taken.head is not None:
+        start = Start(taken.head, trees)
+    else:
+        signature = locked.vault.signature()
+        tree = taken.captured.tree or writer.add_tree({})
+        parents = (taken.head,) if taken.head is not None else ()
+        made_up = Commit(tree, parents, signature, signature, "not committed yet\n")
+        start = Start(writer.add(KIND_COMMIT, serialize_commit(made_up), keep=True), trees)
+    merged = merge_in_memory(writer, start.head, theirs, options, target=locked.fork)
+    result = describe_merge(writer, locked.fork, start.head, theirs, merged, options)
+    return replace(result, warnings=tuple(taken.captured.warnings))
+
+
+def save_target(locked: LockedWorkspace, description: str) -> Start:
+    """Save what a workspace has not committed, so that something else can take its place.
+
+    Raises:
+        MergeInProgress: If the workspace is in the middle of a merge.
+        RefConflict: If its branch holds changes that it has not seen.
+        HostError: If the disk refuses.
+    """
+    locked.vault.prepare()
+    with saving_first():
+        result = save_checkpoint(locked, message=description, description=description)
+    assert result.checkpoint is not None  # noqa: S101 - saving makes a first commit where there is none
+    saved = result.checkpoint.id if result.outcome == "created" else None
+    return Start(Oid(bytes.fromhex(result.checkpoint.id)), saved_trees(locked, saved), saved)
+
+
+def merge_in_memory(
+    sink: PackWriter | DryWriter, ours: Oid, theirs: Oid, options: MergeOptions, *, target: str, with_base: bool = False
+) -> Merged:
+    """Merge two commits; new blobs and trees go to the sink.
+
+    Args:
+        sink: Where objects are read from and go to.
+        ours: The commit that is merged into.
+        theirs: The one that is merged.
+        options: How.
+        target: What people call ours.
+        with_base: Show the base's lines in markers, too.
+
+    Raises:
+        NotFastForward, UnrelatedHistories: As a merge does.
+    """
+    merger = CommitMerger(sink, favor=Favor(options.strategy.value), with_base=with_base)
+    bases = merger.find_bases(ours, theirs)
+    if not bases:
+        raise UnrelatedHistories(target, options.source)
+    if theirs in bases:
+        return Merged(sink.read_commit(ours).tree, theirs, "up_to_date")
+    if ours in bases:
+        moves_on = options.mode in (MergeMode.NORMAL, MergeMode.FF_ONLY)
+        return Merged(sink.read_commit(theirs).tree, ours, "fast_forward" if moves_on else "clean")
+    if options.mode is MergeMode.FF_ONLY:
+        raise NotFastForward(target, options.source)
+    merged = merger.merge(ours, theirs, our_label=_label(target), their_label=_label(options.source), bases=bases)
+    tree = merged.tree if merged.tree is not None else sink.add_tree({})
+    return Merged(tree, bases[0], "clean" if merged.is_clean else "conflicted", merged.conflicts)
+
+
+def _label(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
+
+
+def add_merge(
+    sink: PackWriter | DryWriter, signature: Signature, ours: Oid, theirs: Oid, merged: Merged, options: MergeOptions
+) -> Oid:
+    """Make up the commit at which a target is after a merge; ours where there are conflicts."""
+    if merged.outcome in ("up_to_date", "conflicted"):
+        return ours
+    if merged.outcome == "fast_forward":
+        return theirs
+    parents = (ours,) if options.mode is MergeMode.SQUASH else (ours, theirs)
+    commit = Commit(merged.tree, parents, signature, signature, "not committed yet\n")
+    return sink.add(KIND_COMMIT, serialize_commit(commit), keep=True)
+
+
+def describe_merge(
+    source: PackWriter | DryWriter,
+    target: str,
+    ours: Oid,
+    theirs: Oid,
+    merged: Merged,
+    options: MergeOptions,
+    *,
+    saved: str | None = None,
+) -> MergeResult:
+    """Make the value that callers see of a merge that was made in memory."""
+    before = source.read_commit(ours).tree
+    changed = diff_trees(source, before, merged.tree, size_of=source.blob_size) if before != merged.tree else []
+    parents: tuple[str, ...] = ()
+    if merged.outcome == "fast_forward":
+        parents = tuple(parent.hex() for parent in source.read_commit(theirs).parents)
+    elif merged.outcome != "up_to_date":
+        parents = (ours.hex(),) if options.mode is MergeMode.SQUASH else (ours.hex(), theirs.hex())
+    return MergeResult(
+        outcome=merged.outcome,
+        target=target,
+        source=options.source,
+        ours=ours.hex(),
+        theirs=theirs.hex(),
+        tree=merged.tree.hex(),
+        commit=None,
+        parents=parents,
+        changed_files=tuple(changed),
+        conflicts=describe_conflicts(source, merged.conflicts),
+        saved=saved,
+    )
+
+
+def _advance(
+    locked: LockedWorkspace, pack: PackWriter, start: Start, theirs: Oid, merged: Merged, options: MergeOptions
+) -> Advanced:
+    """Make a merge without conflicts the state of its target."""
+    vault = locked.vault
+    moves_on = merged.outcome == "fast_forward"
+    text = message_of(options, locked.fork)
+
+    def make_head(sink: PackWriter, sidecar: Oid | None) -> Oid:
+        if moves_on:
+            return theirs
+        parents = (start.head,) if options.mode is MergeMode.SQUASH else (start.head, theirs)
+        signature = vault.signature()
+        return sink.add(KIND_COMMIT, serialize_commit(Commit(merged.tree, parents, signature, signature, text, sidecar=sidecar)))
+
+    return advance(
+        locked,
+        pack,
+        merged.tree,
+        make_head,
+        head=start.head,
+        now=start.now,
+        kind="merge",
+        description=f"merge {options.source}",
+        other=OtherSide(theirs, merged.base),
+        more={MERGED: theirs.hex()},
+    )
+
+
+def message_of(options: MergeOptions, target: str) -> str:
+    """Make the message of a merge's commit."""
+    if options.message:
+        return options.message.rstrip("\n") + "\n"
+    if options.mode is MergeMode.SQUASH:
+        return f"Changes of '{options.source}'\n"
+    return f"Merge '{options.source}' into {target}\n"

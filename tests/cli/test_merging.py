@@ -1,0 +1,110 @@
+"""`merge`, `resolve`, `overlap`, `rebase`, `cherry-pick`, `squash`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.cli import Cli, Transcript
+
+Snapshot = Callable[[str, str], None]
+
+pytestmark = pytest.mark.needs("git")
+
+
+def make_forks(avfs: Transcript) -> None:
+    """Make three forks of one state, two of which change the same line."""
+    avfs("checkpoint save start")
+    for name in ("login", "docs", "rival"):
+        avfs(f"fork create {name}")
+    avfs("--fork login write src/main.py 'print(10)\nprint(2)\nprint(3)\n'")
+    avfs("--fork login checkpoint save try")
+    avfs("--fork docs write README 'hello there'")
+    avfs("--fork docs write notes.log ignored")
+    avfs("--fork rival write src/main.py 'print(11)\nprint(2)\nprint(3)\n'")
+    avfs("--fork rival checkpoint save")
+
+
+def test_merging_as_people_see_it(avfs: Transcript, work: str, snapshot: Snapshot) -> None:
+    """A merge that moves on, one that joins, one in conflict that is resolved, and one that is given up."""
+    make_forks(avfs)
+    avfs("overlap")
+    avfs("overlap login docs")
+    avfs("merge login --dry-run")
+    avfs("merge login")
+    avfs("merge docs -m 'bring the docs'")
+    avfs("merge docs")
+    avfs("merge rival --dry-run", status=1)
+    avfs("merge rival", status=1)
+    avfs("merge rival --on-conflict workspace", status=1)
+    avfs("status")
+    avfs("checkpoint save", status=43)
+    avfs("merge --continue", status=45)
+    avfs("merge --abort")
+    avfs("merge rival --on-conflict workspace", status=1)
+    avfs("resolve src/main.py --union")
+    avfs("merge --continue")
+    avfs("cat src/main.py")
+    avfs("undo")
+    avfs("merge --many rival login docs --into main", status=1)
+    avfs("merge --continue", status=44)
+
+    snapshot("merging.txt", avfs.text)
+
+
+def test_merging_documents(avfs: Transcript, work: str, snapshot: Snapshot) -> None:
+    """The same for programs."""
+    make_forks(avfs)
+    avfs("overlap --json")
+    avfs("merge login --dry-run --json")
+    avfs("merge login --json")
+    avfs("merge rival --json", status=1)
+    avfs("merge rival --ff-only --json", status=41)
+    avfs("merge nosuch --json", status=31)
+    avfs("merge rival --on-conflict workspace --json", status=1)
+    avfs("status --json")
+    avfs("resolve README --ours --json", status=26)
+    avfs("resolve src/main.py --theirs --json")
+    avfs("merge --continue --json")
+    avfs("merge --many docs rival --dry-run --json")
+
+    snapshot("merging.json.txt", avfs.text)
+
+
+def test_rewriting_as_people_see_it(avfs: Transcript, work: str, snapshot: Snapshot) -> None:
+    """Picking, rebasing and squashing, taken back."""
+    make_forks(avfs)
+    avfs("cherry-pick login@try")
+    avfs("rebase docs --onto main")
+    avfs("rebase docs --onto main")
+    avfs("rebase rival --onto main", status=46)
+    avfs("--fork docs write README 'hello again'")
+    avfs("--fork docs checkpoint save again")
+    avfs("--fork docs squash main.. -m 'all of the docs'")
+    avfs("--fork docs log")
+    avfs("--fork docs undo")
+    avfs("--fork docs log -n 2 --json")
+    avfs("cherry-pick login@try --json")
+    avfs("squash HEAD --json", status=2)
+
+    snapshot("rewriting.txt", avfs.text)
+
+
+def test_what_merge_refuses(cli: Cli, work: str) -> None:
+    """Arguments that mean nothing together."""
+    for line in ("merge", "merge a b", "merge --continue a", "merge --continue --abort", "merge a --many --on-conflict workspace"):
+        assert cli(*line.split()).status == 2, line
+    assert cli("resolve", "x", "--ours", "--from", "y").status == 2
+    assert cli("resolve", "README").status == 44
+
+
+def test_a_conflict_is_resolved_from_standard_input(avfs: Transcript, work: str) -> None:
+    """`--from -` takes the content of a path as it comes."""
+    make_forks(avfs)
+    avfs("merge login")
+    avfs("merge rival --on-conflict workspace", status=1)
+    avfs("resolve src/main.py --from -", stdin=b"print('both')\n")
+    avfs("merge --continue")
+
+    assert avfs("cat src/main.py").stdout == b"print('both')\n"

@@ -1,0 +1,155 @@
+"""A merge with conflicts in the workspace, interrupted at every fault point while it begins, is concluded or given up."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from avfs_git import Avfs, Vault, faults
+from avfs_git.errors import AvfsError
+from tests.support.faults import Files, check_vault, die_in, git, make_source, make_vault, read_files
+
+pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout")]
+
+_BASE = re.compile(rb"\|{7} [0-9a-f]{7}")
+Run = Callable[[Vault], object]
+
+
+def _part(vault: Vault) -> None:
+    side = vault.fork("side", source="work", at="one")
+    side.write("a", b"theirs\n")
+    side.write("new/file", b"new\n")
+    side.checkpoint()
+    vault.workspace("work").checkpoint()
+
+
+def _begin(vault: Vault) -> object:
+    return vault.workspace("work").merge("side", on_conflict="workspace")
+
+
+def _begin_and_resolve(vault: Vault) -> None:
+    _part(vault)
+    _begin(vault)
+    work = vault.workspace("work")
+    work.write("a", b"resolved\n")
+    work.write("also", b"edited meanwhile\n")
+
+
+def _begin_after_parting(vault: Vault) -> None:
+    _part(vault)
+
+
+CASES: dict[str, tuple[Run, Run]] = {
+    "begin": (_begin_after_parting, _begin),
+    "continue": (_begin_and_resolve, lambda vault: vault.workspace("work").continue_merge()),
+    "abort": (_begin_and_resolve, lambda vault: vault.workspace("work").abort_merge()),
+}
+
+Seen = tuple[Files, str, bool]
+
+
+def _look(vault: Vault) -> Seen:
+    """See files, the head's tree, and whether a merge is going on."""
+    work = vault.workspace("work")
+    tree = git(vault.path, "rev-parse", "refs/heads/work^{tree}").strip()
+    # The base is named by its id, which is another one in each run.
+    files = {path: (kind, mode, _BASE.sub(b"||||||| base", data)) for path, (kind, mode, data) in read_files(work).items()}
+    return files, tree, work.status().merging is not None
+
+
+def _open(home: Path) -> Vault:
+    return Avfs(home).open_vault("v")
+
+
+def _prepare(prepare: Run, directory: Path) -> Path:
+    home = directory / "home"
+    with make_vault(home, make_source(directory / "source")) as vault:
+        prepare(vault)
+    return home
+
+
+def _states(case: str, directory: Path) -> tuple[Seen, Seen]:
+    prepare, run = CASES[case]
+    home = _prepare(prepare, directory)
+    with _open(home) as vault:
+        old = _look(vault)
+        run(vault)
+        new = _look(vault)
+        check_vault(vault)
+    return old, new
+
+
+def _check(case: str, home: Path, allowed: tuple[Seen, ...], new: Seen) -> None:
+    with _open(home) as vault:
+        found = _look(vault)
+
+        assert found in allowed, (found[1:], [seen[1:] for seen in allowed])
+
+        check_vault(vault)
+    with _open(home) as vault:
+        if found != new:  # it goes on from there, as if nothing had been
+            CASES[case][1](vault)
+
+            assert _look(vault) == new
+        work = vault.workspace("work")
+        if work.status().merging is not None:
+            work.abort_merge()
+        work.write("after", b"work goes on\n")
+
+        assert work.checkpoint().outcome == "created"
+        check_vault(vault)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_death_leaves_the_merge_as_it_was_or_done(case: str, tmp_path: Path) -> None:
+    """A process that dies at any step leaves the state before or the one after, files and all."""
+    old, new = _states(case, tmp_path / "undisturbed")
+    prepare, run = CASES[case]
+    died = True
+    for point in count(1):
+        home = _prepare(prepare, tmp_path / str(point))
+        died = die_in(lambda home=home, run=run: run(_open(home)), point)  # type: ignore[misc]  # a default binds the loop's value
+        try:
+            _check(case, home, (old, new), new)
+        except Exception as error:
+            error.add_note(f"dying at point {point}")
+            raise
+        if not died:
+            break
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_failing_step_leaves_the_merge_as_it_was(case: str, tmp_path: Path) -> None:
+    """A step that fails leaves the state before, unless the operation says that it is done."""
+    old, new = _states(case, tmp_path / "undisturbed")
+    prepare, run = CASES[case]
+    for point in count(1):
+        home = _prepare(prepare, tmp_path / str(point))
+        fault = faults.FailAt(point, lambda: OSError(errno.EIO, os.strerror(errno.EIO)))
+        vault = _open(home)
+        faults.arm(fault)
+        try:
+            run(vault)
+        except (AvfsError, OSError) as error:
+            stays = isinstance(error, AvfsError) and error.details.get("in_force") == "new"
+            allowed = (new,) if stays else (old,)
+        else:
+            allowed = (new,)
+        finally:
+            faults.arm(None)
+        try:
+            if point % 2:
+                assert _look(vault) in allowed
+            vault.close()
+            _check(case, home, allowed, new)
+        except Exception as error:
+            error.add_note(f"failing at point {point}: {fault.seen[point - 1 :]}")
+            raise
+        if len(fault.seen) < point:
+            break
