@@ -11,9 +11,11 @@ known to be harmless: an override on the command line would have to name every d
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,15 +29,20 @@ _OPTIONS: Mapping[str, frozenset[str]] = {
     "gc": frozenset({"--quiet", "--no-prune", "--prune=2.weeks.ago"}),
     "pack-refs": frozenset({"--all", "--prune"}),
     "count-objects": frozenset({"-v"}),
+    "pack-objects": frozenset(
+        {"--revs", "--reflog", "--indexed-objects", "--local", "--non-empty", "--delta-base-offset", "--quiet", "--window=0"}
+    ),
+    "rev-list": frozenset({"--objects", "--no-object-names", "--reflog", "--indexed-objects", "--stdin", "--missing=allow-any"}),
     "version": frozenset(),
 }
 """The commands that may be run, and their options."""
+_KEEP_PACK = re.compile(r"--keep-pack=pack-[0-9a-f]+\.pack")
 
 _HARMLESS = re.compile(
     r"core\.(repositoryformatversion|filemode|bare|fsync|fsyncmethod|fsyncobjectfiles|logallrefupdates|ignorecase|precomposeunicode"
     r"|symlinks|protecthfs|protectntfs|sharedrepository|compression|loosecompression|bigfilethreshold|packedgitlimit|packedgitwindowsize"
     r"|deltabasecachelimit|quotepath|autocrlf|safecrlf|eol|abbrev|commitgraph|multipackindex|preferasymlinkrefs|checkstat|trustctime|untrackedcache)"
-    r"|extensions\.(noop|preciousobjects|objectformat|refstorage|worktreeconfig|relativeworktrees)"
+    r"|extensions\.(noop|partialclone|preciousobjects|objectformat|refstorage|worktreeconfig|relativeworktrees)"
     r"|gc\.(auto|autodetach|autopacklimit|pruneexpire|packrefs|aggressivedepth|aggressivewindow|bigpackthreshold|writecommitgraph"
     r"|reflogexpire|reflogexpireunreachable|worktreepruneexpire|logexpiry|cruftpacks)"
     r"|maintenance\.(auto|strategy)|(transfer|receive|fetch)\.(fsckobjects|unpacklimit|hiderefs)"
@@ -80,14 +87,24 @@ class GitResult:
     """What it said on standard error."""
 
 
-def run(git_dir: Path, verb: str, options: Sequence[str] = (), operands: Sequence[str] = ()) -> GitResult:
+def run(
+    git_dir: Path, verb: str, options: Sequence[str] = (), operands: Sequence[str] = (), *, given: bytes | None = None
+) -> GitResult:
     """Run one command of git on a repository; how it ended is for the caller to judge.
+
+    Args:
+        git_dir: The repository.
+        verb: The command.
+        options: Of those that avfs uses.
+        operands: What the command is about.
+        given: What it reads from its standard input.
 
     Raises:
         GitFailed: If there is no git, or the repository's configuration is not known to be harmless.
         InternalError: If the command or an option is not one of those that avfs runs.
     """
-    if verb not in _OPTIONS or not _OPTIONS[verb].issuperset(options):
+    plain = [option for option in options if verb != "pack-objects" or not _KEEP_PACK.fullmatch(option)]
+    if verb not in _OPTIONS or not _OPTIONS[verb].issuperset(plain):
         raise InternalError(f"git {verb} is not to be run with {list(options)!r}")
     _check_config(git_dir, verb)
     program = shutil.which("git")
@@ -113,9 +130,15 @@ def run(git_dir: Path, verb: str, options: Sequence[str] = (), operands: Sequenc
     command += [verb, *options]
     if operands:
         command += ["--end-of-options", *operands]
-    with host_errors(f"run git {verb}"):
+    with host_errors(f"run git {verb}"), contextlib.ExitStack() as stack:
+        source = None
+        if given is not None:
+            source = stack.enter_context(tempfile.TemporaryFile())
+            source.write(given)
+            source.seek(0)
         status, output, messages = git.Git(git_dir).execute(
             command,
+            istream=source,
             with_extended_output=True,
             with_exceptions=False,
             stdout_as_string=False,

@@ -1,0 +1,36 @@
+"""`avfs apply`: what a fork has changed, as edits in a directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from avfs_git.cli.context import State
+from avfs_git.cli.verb import HOST_PATH, TREE_PATH, verb
+
+if TYPE_CHECKING:
+    from avfs_git.model import ApplyResult
+    from avfs_git.paths import TreePath
+
+
+@verb("apply", view="remotes")
+@click.argument("fork_name", metavar="[FORK]", required=False)
+@click.option("--to", "directory", type=HOST_PATH, required=True, metavar="DIR", help="The directory to write into.")
+@click.option("--since", metavar="STATE", help="Count changes from this state; default: what the fork began with.")
+@click.option(
+    "--path", "paths", type=TREE_PATH, multiple=True, metavar="PATH", help="Only this and what is below it; may be repeated."
+)
+@click.option("-n", "--dry-run", is_flag=True, help="Show what would be written, and write nothing.")
+def command(
+    state: State, fork_name: str | None, directory: Path, since: str | None, paths: tuple[TreePath, ...], dry_run: bool
+) -> ApplyResult:
+    """Write what a fork has changed into a directory, as edits that nobody has staged
+
+    For the working tree that a vault was made from. Only files change there: index, branches and hooks are not touched. Where the
+    directory has changes of its own in the same files, nothing is written.
+    """
+    with state.open_vault_and_fork() as (vault, chosen):
+        fork = fork_name or chosen or vault.workspace().fork
+        return vault.apply(fork, directory, since=since, paths=paths, dry_run=dry_run)

@@ -1,0 +1,48 @@
+"""`avfs clone`: a vault from another repository."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from avfs_git.cli.context import State
+from avfs_git.cli.verb import verb
+from avfs_git.errors import BadUsage, quote
+
+if TYPE_CHECKING:
+    from avfs_git.model import CloneResult
+
+
+def name_of_url(url: str) -> str:
+    """Name a vault after the address that it is cloned from."""
+    last = url.rstrip("/").replace(":", "/").rpartition("/")[2].removesuffix(".git")
+    if not last:
+        raise BadUsage(f"{quote(url)} says no name for the vault", hint="Give one: `avfs clone URL NAME`.")
+    return last
+
+
+@verb("clone", view="remotes")
+@click.argument("url")
+@click.argument("name", required=False)
+@click.option("-b", "--branch", metavar="NAME", help="The branch that becomes the first fork; default: the remote's own.")
+@click.option("--with-checkpoints", is_flag=True, help="Also the labels of checkpoints that were pushed there.")
+@click.option("--with-sidecar", is_flag=True, help="Also the ignored files that were pushed there.")
+@click.option("--use", is_flag=True, help="Make the vault the current one even if there is one.")
+def command(
+    state: State, url: str, name: str | None, branch: str | None, with_checkpoints: bool, with_sidecar: bool, use: bool
+) -> CloneResult:
+    """Make a vault from another repository, which it knows as the remote `origin`
+
+    URL is a path, `scheme://...` of file, git, http, https or ssh, or `[user@]host:path`. The remote's own branch becomes the
+    first fork; the others are remote branches (`avfs fork list --remote`), from which forks are made with `avfs fork create
+    NAME --at origin/BRANCH`. Credentials, ssh and proxies are those that git uses.
+    """
+    name = name or name_of_url(url)
+    with state.output.progress(f"cloning into vault {quote(name)}") as progress:
+        result = state.avfs.clone_vault(
+            url, name, branch=branch, with_checkpoints=with_checkpoints, with_sidecar=with_sidecar, progress=progress
+        )
+    if use:
+        state.avfs.use_vault(name)
+    return result

@@ -1,0 +1,27 @@
+"""`avfs fetch`: what a remote has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from avfs_git.cli.context import State
+from avfs_git.cli.verb import verb
+
+if TYPE_CHECKING:
+    from avfs_git.model import FetchResult
+
+
+@verb("fetch", view="remotes")
+@click.argument("remote", required=False)
+@click.option("--with-checkpoints", is_flag=True, help="Also the labels of checkpoints that were pushed there.")
+@click.option("--with-sidecar", is_flag=True, help="Also the ignored files that were pushed there.")
+def command(state: State, remote: str | None, with_checkpoints: bool, with_sidecar: bool) -> FetchResult:
+    """Bring what a remote has; no fork changes
+
+    Its branches are then called REMOTE/BRANCH: look at them with `avfs fork list --remote`, make a fork of one with `avfs fork
+    create NAME --at REMOTE/BRANCH`, merge one with `avfs pull`. REMOTE is the only one, or `origin`, if not given.
+    """
+    with state.open_vault() as vault, state.output.progress("fetching") as progress:
+        return vault.fetch(remote, with_checkpoints=with_checkpoints, with_sidecar=with_sidecar, progress=progress)

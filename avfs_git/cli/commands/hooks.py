@@ -1,0 +1,34 @@
+"""`avfs hooks`: programs that a vault runs at the ends of operations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from avfs_git.cli.app import VerbGroup
+from avfs_git.cli.context import State
+from avfs_git.cli.verb import verb
+
+if TYPE_CHECKING:
+    from avfs_git.cli.results import HookList
+
+
+@verb("hooks install", view="vaults")
+def install(state: State) -> HookList:
+    """Protect a vault from pushes that would harm it, and make a place for hooks of your own
+
+    Git's `update` hook refuses pushes to refs that only avfs may move. Your own hooks are programs in the directory that is
+    shown: pre-checkpoint, post-checkpoint, pre-merge, post-merge, pre-push and post-exec. Each gets one JSON document on its
+    standard input; one that runs before an operation refuses it by a status other than 0.
+    """
+    with state.open_vault() as vault:
+        return {"hooks": vault.install_hooks()}
+
+
+@verb("hooks list", view="vaults")
+def list_(state: State) -> HookList:
+    """List the hooks that a vault may have, and which are there"""
+    with state.open_vault() as vault:
+        return {"hooks": vault.list_hooks()}
+
+
+command = VerbGroup("hooks", help="Manage hooks: programs that run at the ends of operations", commands=[install, list_])

@@ -1,0 +1,62 @@
+"""`avfs push`: forks to a remote."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from avfs_git.cli.context import State
+from avfs_git.cli.verb import verb
+from avfs_git.errors import BadUsage
+
+if TYPE_CHECKING:
+    from avfs_git.model import PushResult
+
+
+@verb("push", view="remotes")
+@click.argument("forks", nargs=-1, metavar="[FORK]...")
+@click.option("--all", "every", is_flag=True, help="All forks that have a checkpoint.")
+@click.option("--remote", metavar="NAME", help="Where to; default: the only remote, or `origin`.")
+@click.option("--origin", is_flag=True, help="To the directory that the vault was made from, where only branches change.")
+@click.option("--with-checkpoints", is_flag=True, help="Also the labels of their checkpoints.")
+@click.option("--with-sidecar", is_flag=True, help="Also their ignored files, as the newest checkpoint has them.")
+@click.option(
+    "--force-with-lease", is_flag=True, help="Let a branch go back or aside, if it is where it was when it was last fetched."
+)
+def command(
+    state: State,
+    forks: tuple[str, ...],
+    every: bool,
+    remote: str | None,
+    origin: bool,
+    with_checkpoints: bool,
+    with_sidecar: bool,
+    force_with_lease: bool,
+) -> PushResult:
+    """Hand forks to a remote, as branches
+
+    Plain branches only, with what their checkpoints hold and git does not ignore. What is there is never overwritten: where the
+    remote has commits that are not here, the push is rejected and says what to do.
+    """
+    if every and forks:
+        raise BadUsage("--all takes no forks")
+    if origin and (remote or with_checkpoints or with_sidecar or force_with_lease):
+        raise BadUsage(
+            "--origin pushes branches to the directory that the vault was made from, and takes no other option but --all"
+        )
+    with state.open_vault_and_fork() as (vault, chosen):
+        names = list(forks) or ([chosen] if chosen else [])
+        if every:
+            names = [fork.name for fork in vault.list_forks() if fork.head is not None]
+        if origin:
+            return vault.push_to_origin(names)
+        with state.output.progress("pushing") as progress:
+            return vault.push(
+                names,
+                remote,
+                with_checkpoints=with_checkpoints,
+                with_sidecar=with_sidecar,
+                force_with_lease=force_with_lease,
+                progress=progress,
+            )

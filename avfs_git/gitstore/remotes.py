@@ -1,0 +1,246 @@
+"""Remotes of a repository: which addresses are let through, and how remotes are kept.
+
+Decided here: what an address may look like before any git sees it, and that remotes stand in the repository's own
+`config`, as git keeps them, so that plain git knows them, too. Read by `transport` and `workspace.remotes`. Of what else the
+configuration says about a remote (programs to run, refspecs) nothing is obeyed.
+
+The file is changed under git's own lock, written whole and forced to disk; a crash leaves the old one or the new one. A
+`config.lock` of a killed process is not ours to remove: it stays until somebody does, as git has it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import unquote
+
+from avfs_git.errors import InvalidInput, InvalidName, RemoteExists, RemoteNotFound, quote
+from avfs_git.gitstore.repository import quote_value, read_config
+from avfs_git.host.durable import fsync_dir, host_errors, write_all
+from avfs_git.values import value_class
+
+PROTOCOLS = ("file", "git", "http", "https", "ssh")
+"""What git may speak."""
+_SCHEMES = frozenset({*PROTOCOLS, "git+ssh", "ssh+git"})
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", re.ASCII)
+_HELPER = re.compile(r"[A-Za-z0-9]+::")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+_SECRET = re.compile(r"(?<=://)([^/@:]*):[^/@]*@")
+_SECTION_START = re.compile(rb"^[ \t]*\[", re.MULTILINE)
+_LOCK_WAIT_S = 5.0
+
+
+@value_class
+class ConfiguredRemote:
+    """A remote as the configuration has it."""
+
+    name: str
+    url: str
+    push_url: str | None = None
+    """Where pushes go, where that is another place."""
+    lazy: bool = False
+    """Whether contents that are not here are fetched from it when they are needed."""
+
+
+def check_remote_name(name: str) -> str:
+    """Return the name if a remote may have it.
+
+    Raises:
+        InvalidName: Otherwise.
+    """
+    if not _NAME.fullmatch(name) or ".." in name or name.endswith((".lock", ".")):
+        raise InvalidName("remote", name, "use letters, digits, '-', '_' and '.', not starting with '-' or '.'")
+    return name
+
+
+def check_url(url: str, *, base: Path) -> str:
+    """Return the address that git is given; a path is made absolute.
+
+    Args:
+        url: A path, `scheme://…`, or `[user@]host:path` for ssh.
+        base: What a relative path is relative to.
+
+    Raises:
+        InvalidInput: If git, or a program that it starts, could take it for something else than an address.
+    """
+    if not url or not url.isprintable():
+        raise _refused(url, "it is empty or holds control characters")
+    if url.startswith("-"):
+        raise _refused(url, "it begins with '-'")
+    if _HELPER.match(url):
+        raise _refused(url, "it names a program to run")
+    match = _SCHEME.fullmatch(url)
+    if match is not None:
+        scheme, rest = match[1].lower(), match[2]
+        if scheme not in _SCHEMES:
+            raise _refused(url, f"avfs speaks {', '.join(PROTOCOLS)} only")
+        if scheme == "file":
+            if not rest.startswith("/"):
+                raise _refused(url, "a file:// address holds an absolute path")
+            return url
+        authority = unquote(rest.partition("/")[0])
+        user, at, host = authority.rpartition("@")
+        if not host.partition(":")[0] or host.startswith("-") or (at and user.startswith("-")):
+            raise _refused(url, "its host is empty or begins with '-'")
+        return url
+    colon, slash = url.find(":"), url.find("/")
+    if colon >= 0 and (slash < 0 or colon < slash):  # as git tells ssh from a path
+        host, path = url[:colon], url[colon + 1 :]
+        user, at, machine = host.rpartition("@")
+        if not machine or machine.startswith("-") or (at and user.startswith("-")) or not path or path.startswith("-"):
+            raise _refused(url, "its host or path is empty or begins with '-'")
+        return url
+    return os.path.abspath(base / os.path.expanduser(url))
+
+
+def local_path(url: str) -> Path | None:
+    """Tell which directory of this machine an address means; None of any other."""
+    if url.startswith("/"):
+        return Path(url)
+    return Path(unquote(url[7:])) if url.lower().startswith("file:///") else None
+
+
+def hide_secret(url: str) -> str:
+    """Show an address without the password that may stand in it."""
+    return _SECRET.sub(r"\1:***@", url)
+
+
+def _refused(url: str, reason: str) -> InvalidInput:
+    return InvalidInput(f"{quote(hide_secret(url))} is not a usable address: {reason}", details={"reason": reason})
+
+
+# --- the configuration -----------------------------------------------------------------------------------
+
+
+def list_remotes(git_dir: Path) -> list[ConfiguredRemote]:
+    """Read the remotes of a repository, by name; those without an address, or with a name that is not allowed, are left out."""
+    values = read_config(git_dir)
+    found = []
+    for key, urls in values.items():
+        if key.startswith("remote.") and key.endswith(".url"):
+            name = key[len("remote.") : -len(".url")]
+            if _NAME.fullmatch(name) and ".." not in name:
+                push = values.get(f"remote.{name}.pushurl")
+                lazy = values.get(f"remote.{name}.promisor", ["false"])[-1].lower() == "true"
+                found.append(ConfiguredRemote(name, urls[-1], push[-1] if push else None, lazy))
+    return sorted(found, key=lambda remote: remote.name)
+
+
+def find_remote(git_dir: Path, name: str) -> ConfiguredRemote:
+    """Read one remote.
+
+    Raises:
+        RemoteNotFound: If there is none of that name.
+    """
+    check_remote_name(name)
+    for remote in list_remotes(git_dir):
+        if remote.name == name:
+            return remote
+    raise RemoteNotFound(name)
+
+
+def add_remote(git_dir: Path, name: str, url: str) -> None:
+    """Add a remote; on disk on return.
+
+    Raises:
+        InvalidName: If none may have that name.
+        RemoteExists: If there is one of that name.
+    """
+    check_remote_name(name)
+
+    def change(data: bytes) -> bytes:
+        if any(remote.name == name for remote in list_remotes(git_dir)):
+            raise RemoteExists(name)
+        return data + b"\n" * (bool(data) and not data.endswith(b"\n")) + remote_section(name, url)
+
+    _change_config(git_dir, change)
+
+
+def remote_section(name: str, url: str) -> bytes:
+    """Write what the configuration says of a remote."""
+    spec = quote_value(f"+refs/heads/*:refs/remotes/{name}/*".encode())
+    return b'[remote "%b"]\n\turl = %b\n\tfetch = %b\n' % (name.encode(), quote_value(os.fsencode(url)), spec)
+
+
+def remove_remote(git_dir: Path, name: str) -> None:
+    """Remove a remote from the configuration; its refs stay. On disk on return.
+
+    Raises:
+        RemoteNotFound: If there is none of that name.
+    """
+    find_remote(git_dir, name)
+    _change_config(git_dir, lambda data: _without_section(data, name))
+
+
+def set_url(git_dir: Path, name: str, url: str) -> None:
+    """Give a remote another address, for pushing too; on disk on return.
+
+    Raises:
+        RemoteNotFound: If there is none of that name.
+    """
+    find_remote(git_dir, name)
+    line = re.compile(rb"^[ \t]*(?:url|pushurl)[ \t]*=.*\n?", re.MULTILINE | re.IGNORECASE)
+    new = b"\turl = %b\n" % quote_value(os.fsencode(url))
+
+    def change(data: bytes) -> bytes:
+        first = True
+        parts = []
+        for is_its, text in _sections(data, name):
+            if is_its:
+                head, newline, body = text.partition(b"\n")
+                parts.append(head + b"\n" + (new if first else b"") + line.sub(b"", body if newline else b""))
+                first = False
+            else:
+                parts.append(text)
+        return b"".join(parts)
+
+    _change_config(git_dir, change)
+
+
+def _without_section(data: bytes, name: str) -> bytes:
+    return b"".join(text for is_its, text in _sections(data, name) if not is_its)
+
+
+def _sections(data: bytes, name: str) -> list[tuple[bool, bytes]]:
+    """Split a configuration where sections begin; tell which are the remote's."""
+    head = re.compile(rb'[ \t]*\[[ \t]*remote[ \t]+"%b"[ \t]*\]' % re.escape(name.encode()), re.IGNORECASE)
+    starts = [match.start() for match in _SECTION_START.finditer(data)]
+    bounds = [0, *[start for start in starts if start], len(data)]
+    return [(head.match(data[a:b]) is not None, data[a:b]) for a, b in pairwise(bounds) if a != b]
+
+
+def _change_config(git_dir: Path, change: Callable[[bytes], bytes]) -> None:
+    place = git_dir / "config"
+    lock = git_dir / "config.lock"
+    with host_errors(f"write '{place}'"):
+        until = time.monotonic() + _LOCK_WAIT_S
+        while True:
+            try:
+                fd = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            except FileExistsError:
+                if time.monotonic() > until:
+                    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), os.fspath(lock)) from None
+                time.sleep(0.01)
+            else:
+                break
+        try:
+            try:
+                try:
+                    data = place.read_bytes()
+                    os.fchmod(fd, place.stat().st_mode & 0o777)
+                except FileNotFoundError:
+                    data = b""
+                write_all(fd, change(data))
+                os.fsync(fd)  # before the rename: else a power cut may leave the name with no content
+            finally:
+                os.close(fd)
+            lock.rename(place)
+        except BaseException:
+            lock.unlink(missing_ok=True)
+            raise
+        fsync_dir(git_dir)

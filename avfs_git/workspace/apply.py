@@ -1,0 +1,195 @@
+"""Laying what a fork has changed on a directory of the user's own, as edits that nobody has staged.
+
+Decided here: what counts as a change of the fork, and when nothing may be written. A path may be written if the directory holds
+there what the fork began with; one that holds what the fork has now is done already; anything else is a change of the
+user's own, and then no path is written. Only files are touched: the index, the hooks and the branches of a repository that the
+directory belongs to are not even looked at, and no git runs.
+
+Called without a lock; reads commits only. No step follows a symbolic link of the directory. Each file is replaced whole by
+a rename. A crash leaves some files old and some new; the same command then completes it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from avfs_git.errors import ApplyConflict, CheckpointNotFound, InvalidInput, quote
+from avfs_git.faults import reach
+from avfs_git.gitstore.objects import KIND_BLOB, hash_object
+from avfs_git.gitstore.packwriter import hash_file
+from avfs_git.gitstore.treediff import diff_trees
+from avfs_git.gitstore.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK
+from avfs_git.host.beneath import OPEN_LIST, Descriptor, open_at, open_beneath
+from avfs_git.host.durable import host_errors, write_all
+from avfs_git.model import ApplyResult, ChangedFile, ChangeKind, Warning
+from avfs_git.paths import Oid, TreePath, components, join, show_path, split
+from avfs_git.workspace.revisions import resolve_revision
+from avfs_git.workspace.vault import OpenVault
+
+_Held = tuple[int, str] | None
+"""What is at a path: git's mode and the id that it has as a blob; None if nothing is."""
+_OTHER: _Held = (0, "")
+"""What git has no word for, a directory among them."""
+
+
+def apply_fork(
+    vault: OpenVault,
+    fork: str,
+    directory: Path,
+    *,
+    since: str | None = None,
+    paths: Sequence[TreePath] = (),
+    dry_run: bool = False,
+) -> ApplyResult:
+    """Write what a fork's checkpoints have changed into a directory.
+
+    Args:
+        vault: Where the fork is.
+        fork: Which.
+        directory: A directory of the machine, such as the working tree that the vault was made from.
+        since: The state that the changes are counted from; what the fork began with if not given.
+        paths: Only these and what is below them.
+        dry_run: Only tell what would be written.
+
+    Raises:
+        CheckpointNotFound: If the fork has no checkpoint, or there is no such state.
+        ApplyConflict: If the directory has changes of its own there; nothing was written.
+        HostError: If the directory cannot be read or written.
+    """
+    head = vault.read_head(fork)
+    if head is None:
+        raise CheckpointNotFound(fork)
+    start = resolve_revision(vault, since, fork=fork) if since is not None else _beginning(vault, fork)
+    old, new = vault.store.read_commit(start), vault.store.read_commit(head)
+    wanted = diff_trees(vault.store, old.tree, new.tree, paths=paths, size_of=vault.store.blob_size)
+    warnings: list[Warning] = []
+    todo: list[ChangedFile] = []
+    own: list[str] = []
+    with host_errors(f"write into '{directory}'"):
+        root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            going = frozenset(change.path for change in wanted if change.new_oid is None)
+            for change in wanted:
+                if MODE_GITLINK in (change.old_mode, change.new_mode):
+                    text = f"'{show_path(change.path)}' is a submodule; it was left as it is"
+                    warnings.append(Warning("apply.submodule", text, change.path))
+                    continue
+                held = _look(root, TreePath(change.path), going)
+                if held == _held(change.new_mode, change.new_oid):
+                    continue
+                if held != _held(change.old_mode, change.old_oid):
+                    own.append(show_path(change.path))
+                todo.append(change)
+            if own:
+                raise ApplyConflict(os.fspath(directory), own)
+            if not dry_run:
+                # What goes first: a directory may stand where a file was, and the reverse.
+                for change in sorted(todo, key=lambda change: change.kind is not ChangeKind.DELETED):
+                    reach("apply.next")
+                    _write(vault, root, change)
+        finally:
+            os.close(root)
+    return ApplyResult(fork, directory, start.hex(), tuple(todo), tuple(warnings))
+
+
+def _beginning(vault: OpenVault, fork: str) -> Oid:
+    """Find the commit whose files a fork began with."""
+    for record in vault.oplog.read_fork(fork):
+        base = record.more.get("base")
+        if record.kind in {"fork_create", "vault_create"} and base is not None:
+            return Oid(bytes.fromhex(base))
+    raise InvalidInput(f"nothing says what {quote(fork)} began with", hint="Name a state with `--since`.")
+
+
+def _held(mode: int | None, oid: str | None) -> _Held:
+    return (mode, oid) if mode is not None and oid is not None else None
+
+
+def _look(root: int, path: TreePath, going: frozenset[bytes]) -> _Held:
+    """Tell what a directory holds at a path, in git's words, once those that go are gone."""
+    directory, name = split(path)
+    try:
+        parent = open_beneath(root, components(directory))
+        status = os.stat(name, dir_fd=parent.fd, follow_symlinks=False)
+        if stat.S_ISLNK(status.st_mode):
+            return MODE_SYMLINK, hash_object(KIND_BLOB, os.fsencode(os.readlink(name, dir_fd=parent.fd))).hex()
+        if stat.S_ISDIR(status.st_mode):
+            return None if _holds_only(open_beneath(parent.fd, [name]), path, going) else _OTHER
+        if not stat.S_ISREG(status.st_mode):
+            return _OTHER
+        fd = open_at(parent.fd, name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(fd)
+            mode = MODE_EXEC if status.st_mode & stat.S_IXUSR else MODE_FILE
+            return mode, hash_file(fd, status.st_size).hex()
+        finally:
+            os.close(fd)
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError:  # a file, or a link, where the fork has a directory
+        parts = components(path)
+        return None if any(b"/".join(parts[:end]) in going for end in range(1, len(parts) + 1)) else _OTHER
+
+
+def _holds_only(directory: Descriptor, path: TreePath, going: frozenset[bytes]) -> bool:
+    """Tell whether all that is in a directory goes."""
+    listed = os.open(b".", OPEN_LIST, dir_fd=directory.fd)
+    try:
+        with os.scandir(listed) as entries:
+            found = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
+        return bool(found) and all(
+            _holds_only(open_beneath(listed, [name]), join(path, name), going) if is_dir else join(path, name) in going
+            for name, is_dir in found
+        )
+    finally:
+        os.close(listed)
+
+
+def _write(vault: OpenVault, root: int, change: ChangedFile) -> None:
+    path = TreePath(change.path)
+    directory, name = split(path)
+    if change.new_oid is None:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            parent = open_beneath(root, components(directory))
+            os.unlink(name, dir_fd=parent.fd)
+            _remove_empty(root, directory)
+        return
+    place = open_beneath(root, [])
+    for part in components(directory):
+        with suppress(FileExistsError):
+            os.mkdir(part, dir_fd=place.fd)
+        place = open_beneath(place.fd, [part])
+    oid = Oid(bytes.fromhex(change.new_oid))
+    temporary = b".avfs-%b.tmp" % os.urandom(6).hex().encode("ascii")
+    try:
+        if change.new_mode == MODE_SYMLINK:
+            os.symlink(vault.store.read_blob(oid), temporary, dir_fd=place.fd)
+        else:
+            mode = 0o777 if change.new_mode == MODE_EXEC else 0o666  # less what the user's umask takes away
+            fd = open_at(place.fd, temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+            try:
+                for piece in vault.store.stream_blob(oid):
+                    write_all(fd, piece)
+            finally:
+                os.close(fd)
+        os.rename(temporary, name, src_dir_fd=place.fd, dst_dir_fd=place.fd)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary, dir_fd=place.fd)
+        raise
+
+
+def _remove_empty(root: int, directory: TreePath) -> None:
+    """Remove directories that hold nothing any more, as git does."""
+    while directory:
+        above, name = split(directory)
+        try:
+            parent = open_beneath(root, components(above))
+            os.rmdir(name, dir_fd=parent.fd)
+        except OSError:  # it holds something
+            return
+        directory = above

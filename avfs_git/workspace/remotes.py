@@ -1,0 +1,614 @@
+"""Remotes: cloning a vault from another repository, fetching from it, pushing to it.
+
+Decided here: which refs stand for what on the other side, and what moves here when an exchange has gone well. The exchange
+itself is `gitstore.transport`'s. Called without a lock: nothing of a workspace is touched. Whatever a fetch brings becomes
+`refs/remotes/REMOTE/*`, and on request `refs/avfs/remotes/REMOTE/*`; forks move by a merge only.
+
+    here                              there
+    refs/heads/FORK              →    refs/heads/FORK                    push
+    refs/remotes/REMOTE/FORK     ←    refs/heads/FORK                    fetch
+    refs/avfs/checkpoints/FORK/L →    the same                           push --with-checkpoints
+    refs/avfs/sidecar/FORK       →    the same                           push --with-sidecar
+    refs/avfs/remotes/REMOTE/…   ←    refs/avfs/{checkpoints,sidecar}/…  fetch with the same options
+
+The order: the objects are on disk before a ref here moves; all refs of a fetch move together, those that go before those
+that come. A crash before that leaves objects that nothing refers to; the next fetch brings nothing twice. A push moves the refs
+of the other side first, and then what is remembered of them: a crash in between is made up for by the next fetch.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from avfs_git.errors import (
+    ForkNotFound,
+    HostError,
+    InvalidInput,
+    InvalidName,
+    NoUpstream,
+    PushRejected,
+    RemoteNotFound,
+    VaultExists,
+    quote,
+)
+from avfs_git.faults import reach
+from avfs_git.gitstore import remotes, transport
+from avfs_git.gitstore.objects import ObjectStore
+from avfs_git.gitstore.refs import RefChange, RefStore, check_ref_name
+from avfs_git.gitstore.repository import init_vault_repo, is_lazy, read_head, read_shallow
+from avfs_git.gitstore.transport import NO_ACCESS, Access, Exchange, Progress, Push
+from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably, write_file_atomically
+from avfs_git.host.removal import remove_tree
+from avfs_git.model import (
+    FetchResult,
+    Identity,
+    PushedRef,
+    PushResult,
+    RefMove,
+    RemoteBranch,
+    RemoteInfo,
+    Warning,
+)
+from avfs_git.paths import Oid, check_fork_name
+from avfs_git.values import value_class
+from avfs_git.workspace.create import remove_unfinished
+from avfs_git.workspace.format import HEADS, LABELS, REMOTE_STATE, REMOTES, SIDECARS, VaultLayout
+from avfs_git.workspace.vault import OpenVault
+
+ORIGIN = "origin"
+_TAGS = "refs/tags/"
+_COUNTED_AT_MOST = 2000
+
+
+@value_class
+class Cloned:
+    """What cloning a vault gave."""
+
+    fork: str
+    head: Oid | None
+    branches: int
+    messages: tuple[str, ...]
+    warnings: tuple[Warning, ...]
+
+
+# --- which remotes there are ---------------------------------------------------------------------------------
+
+
+def list_remotes(vault: OpenVault) -> list[RemoteInfo]:
+    """Describe the remotes of a vault, by name."""
+    return [_describe(vault, remote) for remote in remotes.list_remotes(vault.git_dir)]
+
+
+def _describe(vault: OpenVault, remote: remotes.ConfiguredRemote) -> RemoteInfo:
+    push = remotes.hide_secret(remote.push_url) if remote.push_url is not None else None
+    return RemoteInfo(remote.name, remotes.hide_secret(remote.url), push, len(vault.refs.list(f"{REMOTES}{remote.name}/")))
+
+
+def add_remote(vault: OpenVault, name: str, url: str) -> RemoteInfo:
+    """Let a vault know another repository by a name; nothing is fetched.
+
+    Raises:
+        InvalidName, InvalidInput: If the name or the address cannot be used.
+        RemoteExists: If the name is taken.
+    """
+    checked = remotes.check_url(url, base=Path.cwd())
+    vault.prepare()
+    remotes.add_remote(vault.git_dir, name, checked)
+    return _describe(vault, remotes.find_remote(vault.git_dir, name))
+
+
+def set_url(vault: OpenVault, name: str, url: str) -> RemoteInfo:
+    """Give a remote another address.
+
+    Raises:
+        InvalidName, InvalidInput: If the name or the address cannot be used.
+        RemoteNotFound: If there is no such remote.
+    """
+    checked = remotes.check_url(url, base=Path.cwd())
+    remotes.set_url(vault.git_dir, name, checked)
+    return _describe(vault, remotes.find_remote(vault.git_dir, name))
+
+
+def remove_remote(vault: OpenVault, name: str) -> RemoteInfo:
+    """Forget a remote and what is known of its branches. Forks made from them stay, with all their commits.
+
+    Raises:
+        RemoteNotFound: If there is no such remote.
+    """
+    info = _describe(vault, remotes.find_remote(vault.git_dir, name))
+    remotes.remove_remote(vault.git_dir, name)
+    known = {**vault.refs.list(f"{REMOTES}{name}/"), **vault.refs.list(f"{REMOTE_STATE}{name}/")}
+    vault.refs.update([RefChange(ref, oid, None) for ref, oid in known.items()])
+    return info
+
+
+def list_branches(vault: OpenVault, remote: str | None = None) -> list[RemoteBranch]:
+    """Describe the branches of the remotes, or of one, as they were when they were last fetched."""
+    names = [remotes.find_remote(vault.git_dir, remote).name] if remote is not None else None
+    known = names or sorted({ref.split("/")[2] for ref in vault.refs.list(REMOTES)})
+    heads = vault.list_heads()
+    found = []
+    for name in known:
+        prefix = f"{REMOTES}{name}/"
+        for ref, oid in vault.refs.list(prefix).items():
+            branch = ref.removeprefix(prefix)
+            if branch == "HEAD":
+                continue
+            here = heads.get(branch)
+            ahead, behind = _count(vault, here, oid) if here is not None else (None, None)
+            fork = branch if here is not None else None
+            found.append(RemoteBranch(f"{name}/{branch}", name, branch, oid.hex(), fork, ahead, behind))
+    return found
+
+
+def _count(vault: OpenVault, ours: Oid, theirs: Oid) -> tuple[int | None, int | None]:
+    """Count the commits that one side has and the other has not, if they are not too many."""
+    sides: dict[Oid, int] = {}
+    waiting: list[tuple[int, Oid, int]] = []
+    apart = 0
+    """How many that wait are known to one side only: without any, all that is left is common."""
+
+    def see(oid: Oid, side: int) -> None:
+        nonlocal apart
+        if sides.get(oid, 0) | side != sides.get(oid, 0):
+            sides[oid] = sides.get(oid, 0) | side
+            apart += sides[oid] != 3
+            heapq.heappush(waiting, (-vault.store.read_commit(oid).committer.when_s, oid, sides[oid]))
+
+    see(ours, 1)
+    see(theirs, 2)
+    shallow = read_shallow(vault.git_dir)
+    while waiting and apart:
+        _, oid, side = heapq.heappop(waiting)
+        apart -= side != 3
+        if len(sides) > _COUNTED_AT_MOST:
+            return None, None
+        for parent in () if oid in shallow else vault.store.read_commit(oid).parents:
+            see(parent, sides[oid])
+    return sum(side == 1 for side in sides.values()), sum(side == 2 for side in sides.values())
+
+
+# --- fetching ------------------------------------------------------------------------------------------------
+
+
+def fetch(
+    vault: OpenVault,
+    name: str | None = None,
+    *,
+    with_checkpoints: bool = False,
+    with_sidecar: bool = False,
+    access: Access = NO_ACCESS,
+    progress: Progress | None = None,
+) -> FetchResult:
+    """Bring what a remote has, and remember where its branches are. Forks stay as they are.
+
+    Args:
+        vault: Where to.
+        name: The remote; the only one, or `origin`, if not given.
+        with_checkpoints: Also the labels that were pushed there.
+        with_sidecar: Also the ignored files that were pushed there.
+        access: What of the user's own may be used.
+        progress: Told how far it is.
+
+    Raises:
+        RemoteNotFound: If there is no such remote.
+        RemoteError: If the exchange fails; nothing has changed here then.
+    """
+    remote = choose_remote(vault, name)
+    vault.prepare()
+    own = f"{REMOTES}{remote.name}/"
+    state = f"{REMOTE_STATE}{remote.name}/"
+    specs = [f"+{HEADS}*:{own}*"]
+    prefixes = [own]
+    for wanted, theirs, ours in ((with_checkpoints, LABELS, "checkpoints/"), (with_sidecar, SIDECARS, "sidecar/")):
+        if wanted:
+            specs.append(f"+{theirs}*:{state}{ours}*")
+            prefixes.append(state + ours)
+    before = vault.refs.list()
+    lazy = is_lazy(vault.git_dir) and remote.lazy
+    with transport.open_exchange(
+        vault.git_dir, remote.url, _shown(before), access=access, progress=progress, lazy=lazy
+    ) as exchange:
+        messages = exchange.fetch(specs)
+        moves, warnings = _take_over(vault, exchange, before, tuple(prefixes))
+    vault.store.packs.refresh()
+    return FetchResult(remote.name, remotes.hide_secret(remote.url), moves, _said(messages), tuple(warnings))
+
+
+def fetch_missing(vault: OpenVault, oids: Sequence[Oid]) -> None:
+    """Bring objects that a lazy vault lacks from the remote that it was cloned from.
+
+    Raises:
+        RemoteError: If that fails, or the vault knows no such remote any more.
+    """
+    remote = next((remote for remote in remotes.list_remotes(vault.git_dir) if remote.lazy), None)
+    if remote is None:
+        raise RemoteNotFound(ORIGIN)
+    remotes.check_url(remote.url, base=vault.git_dir)
+    access = Access(vault.remote_environment)
+    with transport.open_exchange(vault.git_dir, remote.url, {}, access=access, lazy=True) as exchange:
+        exchange.fetch_objects(oids)
+
+
+def _shown(refs: dict[str, Oid]) -> dict[str, Oid]:
+    """Choose the refs by which the other side is told what is here already."""
+    return {ref: oid for ref, oid in refs.items() if ref.startswith((HEADS, _TAGS, REMOTES, SIDECARS, REMOTE_STATE))}
+
+
+def _take_over(
+    vault: OpenVault, exchange: Exchange, before: dict[str, Oid], prefixes: tuple[str, ...]
+) -> tuple[tuple[RefMove, ...], list[Warning]]:
+    """Move the vault's refs to where the exchange has brought them, all together."""
+    after: dict[str, Oid] = {}
+    warnings: list[Warning] = []
+    for ref, oid in exchange.read_refs().items():
+        if ref.startswith(prefixes) or (ref.startswith(_TAGS) and ref not in before):
+            try:
+                after[check_ref_name(ref)] = oid
+            except InvalidName:
+                warnings.append(Warning("fetch.name_unusable", f"{quote(ref)} was left out: no ref here can have that name"))
+    known = {ref: oid for ref, oid in before.items() if ref.startswith(prefixes)}
+    gone = [RefChange(ref, oid, None) for ref, oid in known.items() if ref not in after]
+    come = [RefChange(ref, known.get(ref), oid) for ref, oid in after.items() if known.get(ref) != oid]
+    shallow = exchange.read_shallow()
+    if shallow is not None:
+        place = vault.git_dir / "shallow"
+        if not place.exists() or place.read_bytes() != shallow:
+            write_file_atomically(place, shallow)
+    # First what goes: `a` may have become `a/b`, and the two cannot be there at once.
+    vault.refs.update(gone)
+    with host_errors("move the refs of a remote"):
+        reach("remotes.pruned")
+    vault.refs.update(come)
+    moves = [RefMove(each.name, _hex(each.old), _hex(each.new)) for each in (*gone, *come)]
+    return tuple(sorted(moves, key=lambda move: move.ref)), warnings
+
+
+def choose_remote(vault: OpenVault, name: str | None) -> remotes.ConfiguredRemote:
+    """Find the remote that is meant: the one that is named, the only one, or `origin`.
+
+    Raises:
+        RemoteNotFound: If there is none.
+        InvalidInput: If there are several, and none is `origin`.
+    """
+    if name is not None:
+        remote = remotes.find_remote(vault.git_dir, name)
+    else:
+        found = remotes.list_remotes(vault.git_dir)
+        if not found:
+            raise RemoteNotFound(ORIGIN)
+        remote = next((remote for remote in found if remote.name == ORIGIN), found[0])
+        if len(found) > 1 and remote.name != ORIGIN:
+            raise InvalidInput("this vault has several remotes", hint=f"Name one of {', '.join(each.name for each in found)}.")
+    remotes.check_url(remote.url, base=vault.git_dir)  # git, or an agent, may have written it
+    if remote.push_url is not None:
+        remotes.check_url(remote.push_url, base=vault.git_dir)
+    return remote
+
+
+def find_upstream(vault: OpenVault, fork: str, name: str | None = None) -> str:
+    """Name the branch of a remote that belongs to a fork: that of the same name.
+
+    Raises:
+        NoUpstream: If the remote has none, as far as is known here.
+    """
+    remote = choose_remote(vault, name)
+    if vault.refs.read(f"{REMOTES}{remote.name}/{fork}") is None:
+        raise NoUpstream(fork, remote.name)
+    return f"{remote.name}/{fork}"
+
+
+def _said(messages: Sequence[str]) -> tuple[str, ...]:
+    """Keep what the server said to people."""
+    said = [line.removeprefix("remote:").strip() for line in messages if line.startswith("remote:")]
+    return tuple(line for line in said if line and not line.startswith(("Total ", "Enumerating ", "Counting ", "Compressing ")))
+
+
+# --- pushing -------------------------------------------------------------------------------------------------
+
+
+def push(
+    vault: OpenVault,
+    forks: Sequence[str],
+    name: str | None = None,
+    *,
+    with_checkpoints: bool = False,
+    with_sidecar: bool = False,
+    force_with_lease: bool = False,
+    access: Access = NO_ACCESS,
+    progress: Progress | None = None,
+) -> PushResult:
+    """Hand forks to a remote, as branches. What only the remote has is never overwritten, unless it was seen before.
+
+    Args:
+        vault: Where from.
+        forks: Which.
+        name: The remote; the only one, or `origin`, if not given.
+        with_checkpoints: Also their labels.
+        with_sidecar: Also their ignored files, as the newest checkpoint has them.
+        force_with_lease: Let a branch move back or aside, if it is still where it was when it was last fetched.
+        access: What of the user's own may be used.
+        progress: Told how far it is.
+
+    Raises:
+        ForkNotFound: If there is no such fork, or it has no commit yet.
+        RemoteNotFound: If there is no such remote.
+        PushRejected: If the remote did not take all of it; what it took is in the details.
+        RemoteError: If the exchange fails.
+    """
+    remote = choose_remote(vault, name)
+    vault.prepare()
+    wanted = _plan_push(
+        vault, remote.name, forks, with_checkpoints=with_checkpoints, with_sidecar=with_sidecar, force=force_with_lease
+    )
+    if not wanted:
+        return PushResult(remote.name, remotes.hide_secret(remote.push_url or remote.url))
+    return push_refs(vault, remote.name, remote.push_url or remote.url, wanted, access=access, progress=progress)
+
+
+def push_refs(
+    vault: OpenVault,
+    remote: str,
+    url: str,
+    wanted: Sequence[Push],
+    *,
+    access: Access = NO_ACCESS,
+    progress: Progress | None = None,
+    receive_pack: str | None = None,
+) -> PushResult:
+    """Have refs moved on the other side, and remember what moved.
+
+    Raises:
+        PushRejected: If not all of them did.
+        RemoteError: If the exchange fails.
+    """
+    before = {push.ref: vault.refs.read(_tracking(remote, push.ref)) for push in wanted}
+    sent = {f"refs/avfs/exchange/{number}": push.new for number, push in enumerate(wanted) if push.new is not None}
+    lazy = is_lazy(vault.git_dir)
+    with transport.open_exchange(vault.git_dir, url, sent, access=access, progress=progress, lazy=lazy) as exchange:
+        done, messages = exchange.push(wanted, receive_pack=receive_pack)
+    with host_errors("note what was pushed"):
+        reach("remotes.pushed")
+    new = {push.ref: push.new for push in wanted}
+    changes = []
+    for ref in done:
+        tracking = _tracking(remote, ref.ref)
+        if ref.outcome != "rejected" and before[ref.ref] != new[ref.ref]:
+            changes.append(RefChange(tracking, before[ref.ref], new[ref.ref]))
+    vault.refs.update(changes)
+    refs = tuple(PushedRef(ref.ref, ref.outcome, _hex(before[ref.ref]), _hex(new[ref.ref]), ref.reason or None) for ref in done)
+    said = _said(messages)
+    rejected = [ref for ref in refs if ref.outcome == "rejected"]
+    if rejected:
+        raise PushRejected(
+            remote,
+            [(_short(ref.ref), ref.reason or "no reason given") for ref in rejected],
+            pushed=[ref.ref for ref in refs if ref.outcome not in {"rejected", "unchanged"}],
+            hint=_advise(remote, rejected, said),
+            details={"messages": list(said)},
+        )
+    return PushResult(remote, remotes.hide_secret(url), refs, said)
+
+
+def _plan_push(
+    vault: OpenVault,
+    remote: str,
+    forks: Sequence[str],
+    *,
+    with_checkpoints: bool,
+    with_sidecar: bool,
+    force: bool,
+) -> list[Push]:
+    wanted: list[Push] = []
+
+    def add(ref: str, new: Oid) -> None:
+        known = vault.refs.read(_tracking(remote, ref))
+        # A label or a sidecar is no line of development: it moves wherever, if the other side has what was seen there.
+        aside = not ref.startswith(HEADS) and known is not None
+        wanted.append(Push(ref, new, known, forced=force or aside))
+
+    for fork in dict.fromkeys(forks):
+        head = vault.read_head(check_fork_name(fork))
+        if head is None:
+            raise ForkNotFound(fork)
+        add(HEADS + fork, head)
+        if with_checkpoints:
+            for ref, oid in vault.refs.list(f"{LABELS}{fork}/").items():
+                add(ref, oid)
+        if with_sidecar:
+            sidecar = vault.read_sidecar_ref(fork) or vault.store.read_commit(head).sidecar
+            if sidecar is not None:
+                add(SIDECARS + fork, sidecar)
+    return wanted
+
+
+def _tracking(remote: str, ref: str) -> str:
+    """Name the ref that remembers what one of a remote holds."""
+    if ref.startswith(HEADS):
+        return f"{REMOTES}{remote}/{ref.removeprefix(HEADS)}"
+    return f"{REMOTE_STATE}{remote}/{ref.removeprefix('refs/avfs/')}"
+
+
+def _short(ref: str) -> str:
+    return ref.removeprefix(HEADS)
+
+
+def _advise(remote: str, rejected: Sequence[PushedRef], said: Sequence[str]) -> str:
+    """Say what to do about a push that was not taken."""
+    first = rejected[0]
+    reason = (first.reason or "").lower()
+    fork = _short(first.ref)
+    if "non-fast-forward" in reason or "fetch first" in reason or "needs force" in reason:
+        return f"Bring in what is there with `avfs pull {fork}`, then push again."
+    if "stale info" in reason:
+        return f"It was moved since you last looked: `avfs fetch {remote}`, look at `{remote}/{fork}`, then push again."
+    if "checked out" in reason or "current branch" in reason:
+        return "That branch is checked out there: push a fork of another name, and merge it there."
+    return f"The server says: {' '.join(said[:5])[:500]}" if said else "Ask whoever keeps the server."
+
+
+def push_to_origin(vault: OpenVault, forks: Sequence[str]) -> PushResult:
+    """Hand forks to the repository of this machine that a vault was made from: as branches, and nothing else there changes.
+
+    Its index, its working tree and its checked-out branch stay as they are, and its hooks do not run.
+
+    Raises:
+        RemoteNotFound: If the vault was made from none.
+        ForkNotFound: If there is no such fork, or it has no commit yet.
+        PushRejected: If a branch is checked out there, or has commits that are not here.
+    """
+    remote = remotes.find_remote(vault.git_dir, ORIGIN)
+    if remotes.local_path(remote.url) is None:
+        raise InvalidInput(
+            f"the remote {quote(ORIGIN)} is no directory of this machine", hint=f"Push to it with `avfs push --remote {ORIGIN}`."
+        )
+    vault.prepare()
+    wanted = _plan_push(vault, remote.name, forks, with_checkpoints=False, with_sidecar=False, force=False)
+    return push_refs(vault, remote.name, remote.url, wanted, receive_pack=transport.QUIET_RECEIVE_PACK)
+
+
+# --- cloning -------------------------------------------------------------------------------------------------
+
+
+def clone_vault(
+    git_dir: Path,
+    url: str,
+    *,
+    branch: str | None = None,
+    with_checkpoints: bool = False,
+    with_sidecar: bool = False,
+    lazy: bool = False,
+    access: Access = NO_ACCESS,
+    progress: Progress | None = None,
+    identity: Identity | None = None,
+    clock_ns: Callable[[], int] = time.time_ns,
+) -> Cloned:
+    """Make a vault from another repository, which it knows as `origin`.
+
+    It appears when it is complete and on disk; a crash leaves nothing, or all of it.
+
+    Args:
+        git_dir: Where.
+        url: The other repository.
+        branch: The branch that becomes the first fork; the remote's own if not given.
+        with_checkpoints: Also the labels that were pushed there.
+        with_sidecar: Also the ignored files that were pushed there.
+        lazy: Leave the contents of files there until they are needed, if the server can.
+        access: What of the user's own may be used.
+        progress: Told how far it is.
+        identity: Who makes commits.
+        clock_ns: The time of them.
+
+    Raises:
+        VaultExists: If something is there.
+        InvalidInput: If the address cannot be used.
+        NoUpstream: If the remote has no such branch.
+        RemoteError: If the exchange fails; nothing is left behind.
+    """
+    checked = remotes.check_url(url, base=Path.cwd())
+    if branch is not None:
+        check_fork_name(branch)
+    if git_dir.exists():
+        raise VaultExists(git_dir.name.removesuffix(".git"))
+    parent = git_dir.parent
+    making = parent / f".making-{os.getpid()}-{os.urandom(4).hex()}-{git_dir.name}"
+    make_dirs_durably(parent)
+    remove_unfinished(parent)
+    try:
+        messages = transport.clone_into(checked, making, access=access, progress=progress, lazy=lazy)
+        cloned = _adopt_clone(making, checked, branch, lazy=lazy)
+        if with_checkpoints or with_sidecar:
+            vault = OpenVault(making, identity=identity, clock_ns=clock_ns)
+            try:
+                fetch(
+                    vault, ORIGIN, with_checkpoints=with_checkpoints, with_sidecar=with_sidecar, access=access, progress=progress
+                )
+            finally:
+                vault.close()
+        transport.sync_clone(making)
+        with host_errors(f"make '{git_dir}'"):
+            reach("remotes.cloned")
+            making.rename(git_dir)
+            try:
+                reach("remotes.in_place")
+                fsync_dir(parent)
+            except BaseException:
+                git_dir.rename(making)  # it was not acknowledged: nothing of it stays
+                raise
+    except BaseException as error:
+        with suppress(OSError, HostError):
+            remove_tree(making)
+        if isinstance(error, HostError) and error.errno in (17, 39):  # somebody else made it meanwhile
+            raise VaultExists(git_dir.name.removesuffix(".git")) from error
+        raise
+    fork, head, branches, warnings = cloned
+    return Cloned(fork, head, branches, _said(messages), tuple(warnings))
+
+
+def _adopt_clone(making: Path, url: str, branch: str | None, *, lazy: bool) -> tuple[str, Oid | None, int, list[Warning]]:
+    """Make a vault of a bare clone: our configuration, its branches as those of a remote, one of them as the first fork."""
+    found = RefStore(making, recover=False).list("refs/")
+    head = read_head(making)[0] or f"{HEADS}main"
+    shallow = making / "shallow"
+    fresh = making.with_name(f"{making.name}.fresh")
+    try:
+        init_vault_repo(fresh, remote=(ORIGIN, url), lazy=lazy)
+        with host_errors(f"make '{making}'"):
+            if lazy:
+                VaultLayout(fresh).prepare()
+                (fresh / "avfs" / "lazy").write_bytes(b"")
+            for name in ("objects", *(["shallow"] if shallow.exists() else [])):
+                place = fresh / name
+                if place.is_dir():
+                    remove_tree(place)
+                (making / name).rename(place)
+            remove_tree(making)
+            for name in ("objects/info", "objects/pack"):
+                (fresh / name).mkdir(exist_ok=True)
+            fresh.rename(making)
+    except BaseException:
+        with suppress(OSError, HostError):
+            remove_tree(fresh)
+        raise
+    warnings: list[Warning] = []
+    kept: dict[str, Oid] = {}
+    heads = {ref.removeprefix(HEADS): oid for ref, oid in found.items() if ref.startswith(HEADS)}
+    for ref, oid in found.items():
+        name = _tracking(ORIGIN, ref) if ref.startswith(HEADS) else ref
+        if ref.startswith((HEADS, _TAGS)):
+            try:
+                kept[check_ref_name(name)] = oid
+            except InvalidName:
+                warnings.append(Warning("fetch.name_unusable", f"{quote(ref)} was left out: no ref here can have that name"))
+    if branch is not None and branch not in heads:
+        raise NoUpstream(branch, ORIGIN)
+    fork = branch or _first_fork(head.removeprefix(HEADS), heads)
+    first = heads.get(fork)
+    if first is not None:
+        kept[HEADS + fork] = first
+    with ObjectStore(making) as store:
+        if first is not None:
+            store.read_tree(store.read_commit(first).tree)
+    lines = sorted((os.fsencode(name), oid.hex().encode("ascii")) for name, oid in kept.items())
+    packed = b"# pack-refs with: sorted \n" + b"".join(b"%b %b\n" % (oid, name) for name, oid in lines)
+    write_file_atomically(making / "packed-refs", packed)
+    write_file_atomically(making / "HEAD", b"ref: " + os.fsencode(HEADS + fork) + b"\n")
+    return fork, first, len(heads), warnings
+
+
+def _first_fork(head: str, heads: dict[str, Oid]) -> str:
+    """Choose the branch that becomes the first fork: the remote's own, if a fork can have its name."""
+    for name in (head, "main", "master", *heads):
+        if name in heads or not heads:
+            with suppress(InvalidName):
+                return check_fork_name(name)
+    return "main"
+
+
+def _hex(oid: Oid | None) -> str | None:
+    return oid.hex() if oid is not None else None

@@ -1,0 +1,118 @@
+"""`avfs clone`, `remote`, `fetch`, `pull` and `push`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import Cli, Transcript
+from tests.support.servers import git, make_bare
+
+Snapshot = Callable[[str, str], None]
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """An empty repository that takes pushes."""
+    return make_bare(tmp_path / "shop.git")
+
+
+def test_work_goes_through_a_remote_and_comes_back(avfs: Transcript, bare: Path, work: str, snapshot: Snapshot) -> None:
+    """Two vaults on one server, as people see it."""
+    avfs("remote list")
+    avfs("push", status=91)
+    avfs("remote add origin $TMP/shop.git")
+    avfs("push")
+    avfs("push --all")
+    avfs("clone $TMP/shop.git second")
+    avfs("--vault second fork create topic")
+    avfs("--vault second@topic write new.txt", stdin=b"1\n")
+    avfs("--vault second@topic checkpoint save one")
+    avfs("--vault second push topic --with-checkpoints --with-sidecar")
+    avfs("fetch")
+    avfs("fetch --with-checkpoints")
+    avfs("fork list --remote")
+    avfs("fork create topic --at origin/topic")
+    avfs("--fork topic cat new.txt")
+    avfs("--vault second@topic write new.txt", stdin=b"1\n2\n")
+    avfs("--vault second@topic checkpoint save two")
+    avfs("--vault second push topic")
+    avfs("write README", stdin=b"changed\n")
+    avfs("checkpoint save mine")
+    avfs("--vault second write README", stdin=b"changed too\n")
+    avfs("--vault second checkpoint save theirs")
+    avfs("--vault second push main")
+    avfs("push", status=95)
+    avfs("pull topic")
+    avfs("pull --ff-only", status=41)
+    avfs("pull", status=1)
+    avfs("pull nowhere", status=21)
+    avfs("fork list --remote")
+    avfs("remote set-url origin git@example.org:shop.git")
+    avfs("remote list")
+    avfs("remote remove origin")
+    avfs("fork list --remote")
+
+    snapshot("remotes.txt", avfs.text)
+
+
+def test_documents_of_remotes(avfs: Transcript, bare: Path, work: str, snapshot: Snapshot) -> None:
+    """The same for programs."""
+    avfs("remote add origin $TMP/shop.git --json")
+    avfs("remote list --json")
+    avfs("push --json")
+    avfs("clone $TMP/shop.git second --json")
+    avfs("--vault second write new.txt", stdin=b"1\n")
+    avfs("--vault second checkpoint save one")
+    avfs("--vault second push --json")
+    avfs("write other.txt", stdin=b"1\n")
+    avfs("checkpoint save two")
+    avfs("push --json", status=95)
+    avfs("pull --json")
+    avfs("fetch --json")
+    avfs("fork list --remote --json")
+    avfs("remote add -- -x /y", status=2)
+    avfs("clone ext::sh x --json", status=2)
+    avfs("push --all main --json", status=2)
+    avfs("remote remove origin --json")
+
+    snapshot("remotes.json.txt", avfs.text)
+
+
+def test_a_clone_is_named_after_its_address(cli: Cli, bare: Path) -> None:
+    """Without a name the vault is called as the repository is."""
+    assert cli("clone", str(bare), "--json").result["vault"]["name"] == "shop"
+    assert cli("clone", "/", "--json").status == 2
+
+
+def test_work_goes_back_to_where_it_came_from(avfs: Transcript, project: Path, snapshot: Snapshot) -> None:
+    """Branches by `push --origin`, files by `apply`, what is newest by `update`, and the hooks of a vault."""
+    git("init", "-q", "-b", "main", cwd=project)
+    git("add", ".", cwd=project)
+    git("commit", "-q", "-m", "one", cwd=project)
+    avfs("vault create work --from $TMP/project")
+    avfs("fork create topic")
+    avfs("--fork topic write README", stdin=b"changed\n")
+    avfs("--fork topic write new.txt", stdin=b"new\n")
+    avfs("--fork topic checkpoint save one")
+    avfs("push topic --origin")
+    avfs("push main --origin --remote x", status=2)
+    avfs("apply topic --to $TMP/project --dry-run")
+    avfs("apply topic --to $TMP/project")
+    avfs("apply topic --to $TMP/project --json")
+    avfs("--fork topic write README", stdin=b"changed again\n")
+    avfs("--fork topic checkpoint save two")
+    (project / "README").write_text("mine\n")
+    avfs("apply topic --to $TMP/project", status=99)
+    avfs("write other.txt", stdin=b"1\n")
+    avfs("checkpoint save three")
+    avfs("remote remove origin")
+    avfs("update topic")
+    avfs("update topic --json")
+    avfs("update")
+    avfs("hooks install")
+    avfs("hooks list --json")
+
+    snapshot("origin.txt", avfs.text)

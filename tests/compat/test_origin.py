@@ -1,0 +1,207 @@
+"""Work that goes back to the user's own repository: branches by `push --origin`, files by `apply`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from avfs_git import faults
+from avfs_git.errors import ApplyConflict, InvalidInput, PushRejected, RemoteNotFound
+from avfs_git.sdk import Avfs, Vault
+from tests.support.servers import git
+
+Shown = dict[str, tuple[int, bytes]]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A repository with a commit, something staged, something changed and hooks that must not run."""
+    root = tmp_path / "project"
+    (root / "dir").mkdir(parents=True)
+    for name in ("a", "b", "dir/c", "staged", "tool"):
+        (root / name).write_text(f"{name}\n")
+    git("init", "-q", "-b", "main", cwd=root)
+    git("add", ".", cwd=root)
+    git("commit", "-q", "-m", "one", cwd=root)
+    (root / "staged").write_text("staged\n\n")
+    git("add", "staged", cwd=root)
+    (root / "b").write_text("mine, not committed\n")
+    for name in (
+        "pre-receive",
+        "update",
+        "post-receive",
+        "post-update",
+        "reference-transaction",
+        "push-to-checkout",
+        "pre-commit",
+    ):
+        hook = root / ".git/hooks" / name
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_text(f"#!/bin/sh\ntouch {tmp_path}/hook-ran\nexit 1\n")
+        hook.chmod(0o755)
+    git("config", "receive.denyCurrentBranch", "updateInstead", cwd=root)
+    return root
+
+
+@pytest.fixture
+def vault(tmp_path: Path, project: Path) -> Iterator[Vault]:
+    """A vault made from it."""
+    with Avfs(tmp_path / "home") as avfs:
+        yield avfs.create_vault("v", source=project)
+
+
+def look(root: Path) -> Shown:
+    """Read every file of a directory, git's own apart from the index and HEAD left out."""
+    found: Shown = {}
+    for path in sorted(root.rglob("*")):
+        name = str(path.relative_to(root))
+        if (not name.startswith(".git/") or name in {".git/index", ".git/HEAD", ".git/config"}) and (
+            path.is_symlink() or path.is_file()
+        ):
+            content = os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes()
+            found[name] = (path.lstat().st_mode & 0o7777, content)
+    return found
+
+
+def test_branches_go_back_and_nothing_else_changes(tmp_path: Path, project: Path, vault: Vault) -> None:
+    """`push --origin` makes a branch in the user's repository; index, files, HEAD and hooks stay as they were."""
+    before = look(project)
+    fork = vault.fork("topic")
+    fork.write("new", b"1\n")
+    fork.checkpoint("one")
+    pushed = vault.push_to_origin(["topic"])
+
+    assert [(ref.ref, ref.outcome) for ref in pushed.refs] == [("refs/heads/topic", "new")]
+    assert git("rev-parse", "topic", cwd=project) == vault.fork_info("topic").head
+    assert look(project) == before
+    assert not (tmp_path / "hook-ran").exists()
+    assert git("fsck", "--strict", cwd=project) == ""
+
+
+def test_a_branch_that_is_checked_out_there_is_refused(project: Path, vault: Vault) -> None:
+    """The user's checked-out branch never moves, whatever their configuration allows to pushes."""
+    before = look(project)
+    vault.workspace("main").write("new", b"1\n")
+    vault.workspace("main").checkpoint("one")
+
+    with pytest.raises(PushRejected) as refused:
+        vault.push_to_origin(["main"])
+
+    assert "is checked out there" in str(refused.value.hint)
+    assert look(project) == before
+
+
+def test_only_a_vault_made_from_a_repository_has_an_origin(tmp_path: Path) -> None:
+    """Without one, and with one that is no directory, there is an error and nothing is sent."""
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v")
+        vault.workspace().write("a", b"1")
+        vault.workspace().checkpoint()
+        with pytest.raises(RemoteNotFound):
+            vault.push_to_origin()
+        vault.add_remote("origin", "https://example.org/x")
+        with pytest.raises(InvalidInput):
+            vault.push_to_origin()
+
+
+def test_changes_are_laid_on_the_working_tree(project: Path, vault: Vault) -> None:
+    """Files are added, changed, made executable, replaced by links and removed; what the user has besides stays, unstaged."""
+    before = look(project)
+    fork = vault.fork("topic")
+    fork.write("a", b"changed\n")
+    fork.write("deep/er/new", b"new\n")
+    fork.chmod("tool", 0o755)
+    fork.remove("dir", recursive=True)
+    fork.write("dir", b"a file now\n")
+    fork.symlink("link", b"a")
+    fork.checkpoint("one")
+
+    planned = vault.apply("topic", project, dry_run=True)
+    unchanged = look(project)
+    applied = vault.apply("topic", project)
+    again = vault.apply("topic", project)
+
+    after = look(project)
+    assert unchanged == before
+    assert [change.path for change in planned.changed_files] == [b"a", b"deep/er/new", b"dir", b"dir/c", b"link", b"tool"]
+    assert applied.changed_files == planned.changed_files
+    assert again.changed_files == ()
+    assert (after["a"][1], after["deep/er/new"][1], after["dir"][1], after["link"][1]) == (
+        b"changed\n",
+        b"new\n",
+        b"a file now\n",
+        b"a",
+    )
+    assert after["tool"][0] & 0o111
+    assert {name: after[name] for name in ("b", "staged", ".git/index", ".git/HEAD")} == {
+        name: before[name] for name in ("b", "staged", ".git/index", ".git/HEAD")
+    }
+    assert git("diff", "--cached", "--name-only", cwd=project) == "staged"
+
+
+def test_the_users_own_changes_are_never_overwritten(project: Path, vault: Vault) -> None:
+    """One file that both have changed stops all of it; work that the fork began with is no change of the user's."""
+    fork = vault.fork("topic")
+    fork.write("b", b"continued from what was not committed\n")
+    fork.write("a", b"changed\n")
+    fork.checkpoint("one")
+    (project / "a").write_text("mine\n")
+    before = look(project)
+
+    with pytest.raises(ApplyConflict) as refused:
+        vault.apply("topic", project)
+    kept = look(project)
+    partly = vault.apply("topic", project, paths=["b"])
+
+    assert refused.value.details["paths"] == ["a"]
+    assert kept == before
+    assert [change.path for change in partly.changed_files] == [b"b"]
+    assert (project / "b").read_bytes() == b"continued from what was not committed\n"
+
+
+@pytest.mark.parametrize("trap", ["link", "directory", "file", "fifo"])
+def test_what_stands_in_the_way_is_not_followed_or_removed(tmp_path: Path, project: Path, vault: Vault, trap: str) -> None:
+    """What the user has where the fork has something else is a conflict, and no link leads outside."""
+    fork = vault.fork("topic")
+    fork.write("new/x", b"1\n")
+    fork.checkpoint("one")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    if trap == "link":
+        (project / "new").symlink_to(outside)
+    elif trap == "directory":
+        (project / "new/x/mine").mkdir(parents=True)
+    elif trap == "file":
+        (project / "new").write_text("mine\n")
+    else:
+        (project / "new").mkdir()
+        os.mkfifo(project / "new/x")
+    before = look(project)
+
+    with pytest.raises(ApplyConflict):
+        vault.apply("topic", project)
+
+    assert look(project) == before
+    assert list(outside.iterdir()) == []
+
+
+def test_an_interrupted_apply_is_completed_by_the_next(project: Path, vault: Vault) -> None:
+    """Whatever file it dies at, the same command ends with all of them, and no temporary file stays."""
+    fork = vault.fork("topic")
+    for name in ("a", "dir/c", "new"):
+        fork.write(name, b"changed\n")
+    fork.checkpoint("one")
+    faults.arm(faults.FailAt(3, lambda: OSError(28, "No space left on device")))
+    try:
+        with pytest.raises(Exception, match="No space"):
+            vault.apply("topic", project)
+    finally:
+        faults.arm(None)
+
+    vault.apply("topic", project)
+
+    assert [(project / name).read_bytes() for name in ("a", "dir/c", "new")] == [b"changed\n"] * 3
+    assert list(project.rglob(".avfs-*")) == []

@@ -1,0 +1,382 @@
+"""Remotes against real servers: what arrives is git's, what is there is never overwritten, and both sides stay whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from avfs_git.errors import (
+    InvalidInput,
+    InvalidName,
+    NotFastForward,
+    PushRejected,
+    RemoteExists,
+    RemoteNotFound,
+    RemoteUnreachable,
+)
+from avfs_git.sdk import Avfs, Vault
+from tests.support.servers import KINDS, Server, git, make_bare, serve
+
+NEEDS = {"ssh": [pytest.mark.needs("sshd")]}
+
+
+@pytest.fixture(params=[pytest.param(kind, marks=NEEDS.get(kind, [])) for kind in KINDS])
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+    """A server of each kind."""
+    with serve(request.param, tmp_path / "served") as found:
+        yield found
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Callable[[str, Server], Avfs]]:
+    """Makes homes, as of several machines."""
+    opened: list[Avfs] = []
+
+    def make(name: str, server: Server) -> Avfs:
+        opened.append(Avfs(tmp_path / name, remote_environment={**server.environment, "HOME": str(tmp_path)}))
+        return opened[-1]
+
+    yield make
+    for avfs in opened:
+        avfs.close()
+
+
+Machine = Callable[[str, Server], Avfs]
+
+
+def save(vault: Vault, path: str, data: bytes, fork: str | None = None) -> str:
+    """Write a file and make a checkpoint; return its commit."""
+    workspace = vault.workspace(fork)
+    workspace.write(path, data)
+    saved = workspace.checkpoint().checkpoint
+    assert saved is not None
+    return saved.id
+
+
+def refs_of(place: Path) -> dict[str, str]:
+    """List the refs of a repository as git has them."""
+    lines = git("for-each-ref", "--format=%(refname) %(objectname)", cwd=place).splitlines()
+    return dict(line.split(" ") for line in lines)
+
+
+def check(place: Path) -> None:
+    """Have git check a repository."""
+    assert git("fsck", "--strict", "--no-dangling", "--no-progress", cwd=place) == ""
+
+
+def test_two_machines_work_through_one_server(server: Server, machine: Machine) -> None:
+    """What one pushes the other clones, forks, pushes back and the first pulls; git finds both sides sound at the end."""
+    bare = server.make("shop.git")
+    first = machine("one", server).create_vault("shop")
+    save(first, "a", b"1\n")
+    first.add_remote("origin", server.url("shop.git"))
+    pushed = first.push()
+    other = machine("two", server)
+    cloned = other.clone_vault(server.url("shop.git"), "mine")
+    second = other.open_vault("mine")
+    fork = second.fork("topic")
+    fork.write("b", b"2\n")
+    fork.checkpoint()
+    second.push(["topic"])
+    fetched = first.fetch()
+    branches = {branch.name: branch for branch in first.list_remote_branches()}
+    first.fork("topic", at="origin/topic")
+    third = save(second, "c", b"3\n")
+    second.push(["main"])
+    pulled = first.pull("main")
+
+    assert [(ref.ref, ref.outcome) for ref in pushed.refs] == [("refs/heads/main", "new")]
+    assert (cloned.fork, cloned.branches) == ("main", 1)
+    assert second.workspace("main").read("a") == b"1\n"
+    assert [move.ref for move in fetched.moves] == ["refs/remotes/origin/topic"]
+    assert (branches["origin/topic"].fork, branches["origin/main"].ahead, branches["origin/main"].behind) == (None, 0, 0)
+    assert first.workspace("topic").read("b") == b"2\n"
+    assert (pulled.merge.outcome, pulled.merge.commit) == ("fast_forward", third)
+    assert first.workspace("main").read("c") == b"3\n"
+    assert refs_of(bare) == {"refs/heads/main": third, "refs/heads/topic": second.fork_info("topic").head}
+    for place in (bare, first.path, second.path):
+        check(place)
+
+
+def test_a_push_never_overwrites_what_is_there(server: Server, machine: Machine) -> None:
+    """Where both sides went on, a push is rejected with what to do; after a pull it is taken, and nothing is lost."""
+    bare = server.make("shop.git")
+    first = machine("one", server).create_vault("shop")
+    save(first, "a", b"1\n")
+    first.add_remote("origin", server.url("shop.git"))
+    first.push()
+    two = machine("two", server)
+    two.clone_vault(server.url("shop.git"), "shop")
+    second = two.open_vault("shop")
+    theirs = save(second, "b", b"2\n")
+    second.push()
+    save(first, "c", b"3\n")
+
+    with pytest.raises(PushRejected) as rejected:
+        first.push()
+    kept = refs_of(bare)
+    with pytest.raises(NotFastForward):
+        first.pull(ff_only=True)
+    pulled = first.pull()
+    again = first.push()
+
+    assert kept == {"refs/heads/main": theirs}
+    assert rejected.value.details["rejected"] == [{"ref": "main", "reason": "fetch first"}]
+    assert rejected.value.hint == "Bring in what is there with `avfs pull main`, then push again."
+    assert pulled.merge.outcome == "clean"
+    assert [ref.outcome for ref in again.refs] == ["updated"]
+    assert git("ls-tree", "--name-only", "main", cwd=bare).split() == ["a", "b", "c"]
+
+
+def test_force_with_lease_takes_only_what_was_seen(server: Server, machine: Machine) -> None:
+    """A branch moves aside if it is where it was last seen, and not if somebody has moved it since."""
+    bare = server.make("shop.git")
+    vault = machine("one", server).create_vault("shop")
+    save(vault, "a", b"1\n")
+    vault.add_remote("origin", server.url("shop.git"))
+    vault.fork("topic")
+    save(vault, "b", b"2\n", "topic")
+    vault.push(["topic"])
+    vault.delete_fork("topic")
+    vault.fork("topic")
+    mine = save(vault, "c", b"3\n", "topic")
+
+    forced = vault.push(["topic"], force_with_lease=True)
+    work = bare.parent.parent / "work"
+    git("clone", "-q", "-b", "topic", str(bare), str(work), cwd=bare)
+    git("commit", "-q", "--allow-empty", "-m", "x", cwd=work)
+    git("push", "-q", cwd=work)
+    save(vault, "d", b"4\n", "topic")
+    with pytest.raises(PushRejected) as rejected:
+        vault.push(["topic"], force_with_lease=True)
+
+    assert [(ref.outcome, ref.new) for ref in forced.refs] == [("forced", mine)]
+    assert rejected.value.details["rejected"] == [{"ref": "topic", "reason": "stale info"}]
+
+
+def test_checkpoints_and_ignored_files_go_only_when_asked_for(server: Server, machine: Machine) -> None:
+    """A plain push hands over branches alone; labels and the sidecar go and come with their options."""
+    bare = server.make("shop.git")
+    vault = machine("one", server).create_vault("shop")
+    vault.workspace().write(".gitignore", b"*.log\n")
+    vault.workspace().write("x.log", b"ignored\n")
+    vault.workspace().checkpoint("first")
+    vault.add_remote("origin", server.url("shop.git"))
+    vault.push()
+    plain = refs_of(bare)
+    two = machine("two", server)
+    two.clone_vault(server.url("shop.git"), "without")
+    vault.push(with_checkpoints=True, with_sidecar=True)
+    two.clone_vault(server.url("shop.git"), "with", with_sidecar=True, with_checkpoints=True)
+    without, with_ = two.open_vault("without"), two.open_vault("with")
+
+    assert set(plain) == {"refs/heads/main"}
+    assert set(refs_of(bare)) == {"refs/heads/main", "refs/avfs/checkpoints/main/first", "refs/avfs/sidecar/main"}
+    assert not without.workspace().exists("x.log")
+    assert without.workspace().status().clean
+    assert with_.workspace().read("x.log") == b"ignored\n"
+    assert "refs/avfs/remotes/origin/checkpoints/main/first" in refs_of(with_.path)
+    without.fetch(with_sidecar=True)
+    without.fork("later", at="origin/main")
+    assert without.workspace("later").read("x.log") == b"ignored\n"
+    assert without.doctor().healthy
+
+
+def test_a_branch_that_is_gone_there_is_gone_here(server: Server, machine: Machine) -> None:
+    """A fetch forgets what the remote deleted, also where a new name needs its place; tags come and are never moved."""
+    bare = server.make("shop.git")
+    work = bare.parent.parent / "work"
+    git("clone", "-q", str(bare), str(work), cwd=bare)
+    git("commit", "-q", "--allow-empty", "-m", "one", cwd=work)
+    git("tag", "v1", cwd=work)
+    git("push", "-q", "origin", "HEAD:main", "HEAD:a", "v1", cwd=work)
+    avfs = machine("one", server)
+    avfs.clone_vault(server.url("shop.git"), "shop")
+    vault = avfs.open_vault("shop")
+    tag = refs_of(vault.path)["refs/tags/v1"]
+    git("push", "-q", "origin", ":a", cwd=work)
+    git("commit", "-q", "--allow-empty", "-m", "two", cwd=work)
+    git("tag", "-f", "v1", cwd=work)
+    git("tag", "v2", cwd=work)
+    git("push", "-qf", "origin", "HEAD:main", "HEAD:a/b", "v1", "v2", cwd=work)
+
+    fetched = vault.fetch()
+
+    refs = refs_of(vault.path)
+    assert [move.ref for move in fetched.moves] == [
+        *("refs/remotes/origin/a", "refs/remotes/origin/a/b", "refs/remotes/origin/main", "refs/tags/v2")
+    ]
+    assert refs["refs/tags/v1"] == tag
+    assert "refs/remotes/origin/a" not in refs
+    assert vault.fetch().moves == ()
+
+
+def test_an_empty_server_is_cloned_and_filled(server: Server, machine: Machine) -> None:
+    """A clone of an empty repository is an empty vault; its first push makes the branch there."""
+    bare = server.make("shop.git")
+    avfs = machine("one", server)
+    cloned = avfs.clone_vault(server.url("shop.git"), "shop")
+    vault = avfs.open_vault("shop")
+    made = save(vault, "a", b"1\n")
+    vault.push()
+
+    assert (cloned.fork, cloned.head, cloned.branches) == ("main", None, 0)
+    assert refs_of(bare) == {"refs/heads/main": made}
+
+
+def test_a_missing_repository_leaves_nothing_behind(server: Server, machine: Machine, tmp_path: Path) -> None:
+    """A clone or fetch that fails says so with its own error, and no vault, ref or directory is left."""
+    server.make("shop.git")
+    avfs = machine("one", server)
+    with pytest.raises(RemoteUnreachable):
+        avfs.clone_vault(server.url("none.git"), "shop")
+    vault = avfs.create_vault("other")
+    save(vault, "a", b"1\n")
+    vault.add_remote("origin", server.url("none.git"))
+    with pytest.raises(RemoteUnreachable):
+        vault.fetch()
+    with pytest.raises(RemoteUnreachable):
+        vault.push()
+
+    assert sorted(entry.name for entry in (tmp_path / "one/vaults").iterdir()) == ["other.git"]
+    assert list((vault.path / "avfs/exchange").iterdir()) == []
+    assert set(refs_of(vault.path)) == {"refs/heads/main", "refs/avfs/sidecar/main"}
+
+
+# --- without a server ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "",
+            "-x",
+            "--upload-pack=touch x",
+            "ext::sh -c touch% x",
+            "fd::3",
+            "foo::bar",
+            "ssh://-oProxyCommand=x/y",
+            "-oProxyCommand=x:y",
+        ),
+        *("ssh://a@-oProxyCommand=x/y", "ssh://%2doProxyCommand=x/y", "user@-oX:y", "host:-oX", "ftp://host/x", "gopher://x/y"),
+        *("https:///x", "a\nb", "a\0b", "file://relative", "ssh://-u@host/x", "javascript://x"),
+    ],
+)
+def test_an_address_that_git_could_run_is_refused(tmp_path: Path, url: str) -> None:
+    """Options, remote helpers, unknown protocols and control characters are refused before any git sees them."""
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v")
+        for attempt in (
+            lambda: avfs.clone_vault(url, "w"),
+            lambda: vault.add_remote("r", url),
+        ):
+            with pytest.raises(InvalidInput):
+                attempt()
+        assert vault.list_remotes() == []
+        assert not avfs.has_vault("w")
+
+
+@pytest.mark.parametrize("name", ["", "-x", "a/b", "..", "a..b", "x.lock", "a b", "a\nb", "$(id)", "@{-1}", "x" * 300])
+def test_a_remote_name_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
+    """Names that git could read as something else, or that lead elsewhere, are refused."""
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v")
+        with pytest.raises(InvalidName):
+            vault.add_remote(name, "/x")
+
+
+def test_remotes_are_kept_as_git_keeps_them(tmp_path: Path) -> None:
+    """Git sees the remotes that avfs adds, changes and removes, and avfs those of git; passwords are not shown."""
+    odd = tmp_path / 'a "b" \\c #d'
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v")
+        vault.add_remote("one", str(odd))
+        vault.add_remote("two", "https://user:secret@example.org/x.git")
+        git("remote", "add", "three", "/somewhere", cwd=vault.path)
+        listed = {remote.name: remote.url for remote in vault.list_remotes()}
+        seen = git("remote", "get-url", "one", cwd=vault.path)
+        with pytest.raises(RemoteExists):
+            vault.add_remote("one", "/x")
+        vault.set_remote_url("two", "host.example:path")
+        changed = git("remote", "get-url", "two", cwd=vault.path)
+        vault.remove_remote("one")
+        vault.remove_remote("three")
+        with pytest.raises(RemoteNotFound):
+            vault.remove_remote("one")
+
+        assert listed == {"one": str(odd), "two": "https://user:***@example.org/x.git", "three": "/somewhere"}
+        assert (seen, changed) == (str(odd), "host.example:path")
+        assert git("remote", cwd=vault.path) == "two"
+        assert git("config", "core.fsync", cwd=vault.path) == "all"
+
+
+def test_nothing_that_a_configuration_names_is_run(tmp_path: Path) -> None:
+    """Programs in the vault's configuration, in the remote's and in hooks on this side do not run in any exchange."""
+    trap = tmp_path / "trap"
+    script = tmp_path / "script"
+    script.write_text(f"#!/bin/sh\ntouch {trap}\nexit 1\n")
+    script.chmod(0o755)
+    bare = make_bare(tmp_path / "served.git")
+    with Avfs(tmp_path / "home", remote_environment=os.environ) as avfs:
+        vault = avfs.create_vault("v")
+        save(vault, "a", b"1\n")
+        vault.add_remote("origin", str(bare))
+        for key, value in {
+            "core.sshCommand": str(script),
+            "core.fsmonitor": str(script),
+            "core.hooksPath": str(tmp_path),
+            "remote.origin.uploadpack": str(script),
+            "remote.origin.receivepack": str(script),
+            "remote.origin.vcs": "ext",
+            "remote.origin.proxy": str(script),
+            "credential.helper": f"!{script}",
+            f"url.ext::{script}.insteadOf": str(bare),
+            "pack.packObjectsHook": str(script),
+            "uploadpack.packObjectsHook": str(script),
+            "alias.push": f"!{script}",
+        }.items():
+            git("config", key, value, cwd=vault.path)
+            git("config", key, value, cwd=bare)
+        for name in ("pre-push", "reference-transaction", "post-checkout", "pre-auto-gc"):
+            (tmp_path / name).write_text(script.read_text())
+            (tmp_path / name).chmod(0o755)
+        git("config", "--unset", "core.hooksPath", cwd=bare)  # a push runs the hooks of where it goes to, as git has it
+        vault.push()
+        vault.fetch()
+        avfs.clone_vault(str(bare), "w")
+
+    assert not trap.exists()
+
+
+def test_what_an_exchange_needs_is_taken_from_the_users_configuration(tmp_path: Path) -> None:
+    """The user's `insteadOf` counts for a server, as credentials and proxies do, taken by name; programs to run are not."""
+    bare = make_bare(tmp_path / "served.git")
+    config = tmp_path / "gitconfig"
+    config.write_text(
+        f'[url "{bare}"]\n\tinsteadOf = https://example.org/shop\n[alias]\n\tpush = !false\n[core]\n\tpager = false\n'
+    )
+    with Avfs(tmp_path / "home", remote_environment={"HOME": str(tmp_path), "GIT_CONFIG_GLOBAL": str(config)}) as avfs:
+        vault = avfs.create_vault("v")
+        made = save(vault, "a", b"1\n")
+        vault.add_remote("origin", "https://example.org/shop")
+        vault.push()
+
+    assert refs_of(bare) == {"refs/heads/main": made}
+
+
+def test_a_push_says_what_is_not_in_a_checkpoint(tmp_path: Path) -> None:
+    """Uncommitted changes of a fork that is pushed are told of, and stay."""
+    bare = make_bare(tmp_path / "served.git")
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v")
+        made = save(vault, "a", b"1\n")
+        vault.add_remote("origin", str(bare))
+        vault.workspace().write("b", b"2\n")
+        pushed = vault.push()
+
+        assert [warning.code for warning in pushed.warnings] == ["push.uncommitted"]
+        assert refs_of(bare) == {"refs/heads/main": made}

@@ -1,0 +1,217 @@
+"""Real git servers on this machine: a plain path, `git daemon`, `git http-backend` behind a web server, ssh.
+
+Each serves a directory of bare repositories to this user only (loopback), says by which address a repository is reached, and is
+gone when its `with` block is left, however that happens.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from tests.support.capabilities import find_tool
+
+KINDS = ("path", "daemon", "http", "ssh")
+_START_S = 20.0
+_ENVIRONMENT = {"PATH": os.defpath, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "LC_ALL": "C"}
+
+
+@dataclass
+class Server:
+    """A server, and the directory of repositories that it serves."""
+
+    root: Path
+    base: str
+    environment: dict[str, str] = field(default_factory=dict)
+    """What a client needs in its environment."""
+
+    def url(self, name: str) -> str:
+        """Give the address of a repository."""
+        return f"{self.base}/{name}"
+
+    def make(self, name: str) -> Path:
+        """Make an empty repository that takes pushes."""
+        return make_bare(self.root / name)
+
+
+def make_bare(place: Path) -> Path:
+    """Make an empty bare repository that takes pushes, also over http, and filters."""
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(place)], check=True, env=_ENVIRONMENT)
+    for key in ("http.receivepack", "uploadpack.allowFilter", "uploadpack.allowAnySHA1InWant"):
+        subprocess.run(["git", f"--git-dir={place}", "config", key, "true"], check=True, env=_ENVIRONMENT)
+    return place
+
+
+@contextmanager
+def serve(kind: str, root: Path) -> Iterator[Server]:
+    """Serve a directory of repositories."""
+    root.mkdir(parents=True, exist_ok=True)
+    with {"path": _path, "daemon": _daemon, "http": _http, "ssh": _ssh}[kind](root) as server:
+        yield server
+
+
+@contextmanager
+def _path(root: Path) -> Iterator[Server]:
+    yield Server(root, str(root))
+
+
+@contextmanager
+def _daemon(root: Path) -> Iterator[Server]:
+    port = free_port()
+    argv = ["git", "daemon", "--listen=127.0.0.1", f"--port={port}", "--export-all", "--enable=receive-pack", "--reuseaddr"]
+    argv += [f"--base-path={root}", str(root)]
+    process = subprocess.Popen(argv, env=_ENVIRONMENT, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        wait_for_port(port)
+        yield Server(root, f"git://127.0.0.1:{port}")
+    finally:
+        _end(process)
+
+
+@contextmanager
+def _http(root: Path) -> Iterator[Server]:
+    backend = Path(subprocess.run(["git", "--exec-path"], check=True, capture_output=True, text=True).stdout.strip())
+    handler = type("Handler", (_Cgi,), {"program": backend / "git-http-backend", "root": root})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield Server(root, f"http://127.0.0.1:{server.server_port}")
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(_START_S)
+
+
+class _Cgi(BaseHTTPRequestHandler):
+    """Hands requests to `git http-backend`, as a web server does by CGI."""
+
+    program: Path
+    root: Path
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._run(b"")
+
+    def do_POST(self) -> None:
+        self._run(self._read_body())
+
+    def _read_body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        pieces = []
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            pieces.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(pieces)
+
+    def _run(self, body: bytes) -> None:
+        path, _, query = self.path.partition("?")
+        environment = {
+            **_ENVIRONMENT,
+            "GIT_PROJECT_ROOT": str(self.root),
+            "GIT_HTTP_EXPORT_ALL": "1",
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "REQUEST_METHOD": self.command,
+            "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+            "CONTENT_LENGTH": str(len(body)),
+            "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
+            "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+            "REMOTE_ADDR": "127.0.0.1",
+            "REMOTE_USER": "tester",
+        }
+        done = subprocess.run([str(self.program)], input=body, env=environment, capture_output=True, check=False)
+        head, _, content = done.stdout.partition(b"\r\n\r\n")
+        status = 200
+        headers = []
+        for line in head.decode("latin-1").split("\r\n"):
+            name, _, value = line.partition(": ")
+            if name.lower() == "status":
+                status = int(value.split()[0])
+            elif name:
+                headers.append((name, value))
+        self.send_response(status)
+        for name, value in headers:
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        pass
+
+
+@contextmanager
+def _ssh(root: Path) -> Iterator[Server]:
+    sshd = find_tool("sshd")
+    assert sshd is not None
+    place = root.parent / f"{root.name}.sshd"
+    place.mkdir()
+    for key in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(place / key)], check=True)
+    shutil.copy(place / "user.pub", place / "authorized")
+    port = free_port()
+    (place / "config").write_text(
+        f"ListenAddress 127.0.0.1\nPort {port}\nHostKey {place}/host\nAuthorizedKeysFile {place}/authorized\nPidFile none\n"
+        "PasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\nStrictModes no\nAcceptEnv GIT_PROTOCOL\n"
+        "PermitRootLogin yes\n"
+    )
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)  # where it locks itself up before somebody has logged in
+    argv = [sshd, "-D", "-e", "-f", str(place / "config")]
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    command = f"ssh -F none -i {place}/user -oIdentitiesOnly=yes -oStrictHostKeyChecking=no -oUserKnownHostsFile=/dev/null"
+    command += " -oBatchMode=yes -oLogLevel=ERROR"
+    try:
+        wait_for_port(port)
+        yield Server(root, f"ssh://127.0.0.1:{port}{root}", {"GIT_SSH_COMMAND": command})
+    finally:
+        _end(process)
+
+
+def free_port() -> int:
+    """Find a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for_port(port: int) -> None:
+    """Wait until somebody listens."""
+    until = time.monotonic() + _START_S
+    while time.monotonic() < until:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"nobody listens on {port}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a server with what it started: it has a session of its own."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, 15)
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, 9)
+        process.wait(5)
+
+
+def git(*args: str, cwd: Path, env: Mapping[str, str] | None = None) -> str:
+    """Run git by hand, with an author and without anybody's settings."""
+    names = {f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER") for what, value in (("NAME", "A"), ("EMAIL", "a@b"))}
+    environment = {**_ENVIRONMENT, **names, **(env or {})}
+    return subprocess.run(["git", *args], cwd=cwd, check=True, capture_output=True, text=True, env=environment).stdout.strip()
