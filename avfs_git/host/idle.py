@@ -2,9 +2,9 @@
 
 Decided here: how Linux is asked to keep idle processors awake for a short time (the PM QoS interface
 `/dev/cpu_dma_latency`), and that nothing fails where it cannot be asked: it belongs to root, and containers rarely have
-it. `fuse.channel` asks while programs make requests in close succession, because each of them wakes the program and the
-server in turn, and waking a processor that sleeps costs more than the request: on virtual machines, where it is the
-host that wakes it, five times as much.
+it. Where the setting `mount.keep_awake` says so, `fuse.channel` asks while programs make requests in close succession, because
+each of them wakes the program and the server in turn, and waking a processor that sleeps costs more than the request: on
+virtual machines, where it is the host that wakes it, five times as much.
 
 One thread uses an object. The request ends with the descriptor, so that no death of this process leaves it behind.
 """

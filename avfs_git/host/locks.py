@@ -77,6 +77,10 @@ class LockFile:
         except OSError:
             return False
 
+    def fileno(self) -> int:
+        """Give its descriptor: a process that has a copy of it has the lock, too, until one of them releases it."""
+        return self._fd
+
     def close(self) -> None:
         """Give up the file. A second call does nothing."""
         if self._fd >= 0:

@@ -35,12 +35,16 @@ class Mounted(NamedTuple):
     kind: str
     source: str
     device: tuple[int, int]
+    number: int
+    """Tells it from all others, also from those of the same file system; `/proc/PID/fdinfo` names it."""
+    options: str
+    """Those of its file system, as that spells them."""
 
 
-def list_mounts() -> list[Mounted]:
-    """List what is mounted in this mount namespace, in the order in which it was. See proc_pid_mountinfo(5)."""
+def list_mounts(process: int | str = "self") -> list[Mounted]:
+    """List what is mounted in the mount namespace of a process, in the order in which it was. See proc_pid_mountinfo(5)."""
     found = []
-    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+    for line in Path(f"/proc/{process}/mountinfo").read_bytes().splitlines():
         before, _, after = line.partition(b" - ")
         fields, kind_and_source = before.split(b" "), after.split(b" ")
         major, _, minor = fields[2].partition(b":")
@@ -50,6 +54,8 @@ def list_mounts() -> list[Mounted]:
                 os.fsdecode(kind_and_source[0]),
                 os.fsdecode(_unescape(kind_and_source[1])),
                 (int(major), int(minor)),
+                int(fields[0]),
+                os.fsdecode(_unescape(kind_and_source[2])) if len(kind_and_source) > 2 else "",
             )
         )
     return found

@@ -41,6 +41,16 @@ def send_signal(pid: int, started: int, number: signal.Signals) -> bool:
     return True
 
 
+def find_survivors(pid: int) -> set[int]:
+    """List the threads of a process whose first thread has ended; none while that lives, and none when all have ended."""
+    try:
+        # A killed process stays as a zombie until its last thread is done in the kernel.
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+        return set(map(int, os.listdir(f"/proc/{pid}/task"))) - {pid} if state == b"Z" else set()
+    except OSError:
+        return set()
+
+
 def find_users(directory: Path, device: tuple[int, int]) -> list[str]:
     """List the programs that use a mount, as `NAME (pid N)`: those that this user may look at.
 
@@ -50,15 +60,20 @@ def find_users(directory: Path, device: tuple[int, int]) -> list[str]:
     """
     below = os.fsencode(directory)
     mapped = b" %02x:%02x " % device
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and _uses(os.fsencode(entry), below, mapped):
-            try:
-                name = Path(entry, "comm").read_bytes().rstrip(b"\n").decode("utf-8", "replace")
-            except OSError:  # it ended
-                continue
-            found.append(f"{name} (pid {entry.name})")
-    return found
+    return [
+        describe(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and _uses(os.fsencode(entry), below, mapped)
+    ]
+
+
+def describe(process: str) -> str:
+    """Name a process, by its number, as `NAME (pid N)`."""
+    try:
+        name = Path(f"/proc/{process}/comm").read_bytes().rstrip(b"\n").decode("utf-8", "replace")
+    except OSError:
+        name = "a program that has ended"
+    return f"{name} (pid {process})"
 
 
 def _uses(process: bytes, below: bytes, mapped: bytes) -> bool:

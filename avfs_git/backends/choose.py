@@ -1,0 +1,79 @@
+"""Choosing a backend: the best that this machine allows, and why the better ones were passed over.
+
+Decided here: the order of preference. A workspace that a session has mounted is used where it is mounted. Called by
+`proxy.execute` with the workspace locked, unless it is mounted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from avfs_git.backends.checkout import CheckoutBackend
+from avfs_git.backends.fuse import FuseBackend, Mount
+from avfs_git.backends.lower import LowerMounts
+from avfs_git.backends.overlay import OverlayBackend
+from avfs_git.backends.shown import Backend, BackendName, Passed
+from avfs_git.errors import BackendUnavailable
+from avfs_git.workspace.workspace import LockedWorkspace
+
+AUTO = "auto"
+
+
+def candidates(wanted: str, *, is_mounted: bool) -> tuple[BackendName, ...]:
+    """List the backends to try, the best first.
+
+    Raises:
+        BackendUnavailable: If there is none of that name, or it cannot show a workspace that is mounted.
+    """
+    if wanted == AUTO:
+        return (BackendName.FUSE,) if is_mounted else tuple(BackendName)
+    try:
+        name = BackendName(wanted)
+    except ValueError:
+        raise BackendUnavailable(wanted, ("there is no backend of that name",)) from None
+    if is_mounted and name is not BackendName.FUSE:
+        raise BackendUnavailable(wanted, ("the workspace is mounted, and is used where it is",))
+    return (name,)
+
+
+def open_held(
+    names: tuple[BackendName, ...],
+    locked: LockedWorkspace,
+    lowers: LowerMounts,
+    root: Path,
+    *,
+    readonly: bool,
+    reasons: list[str],
+) -> Backend | None:
+    """Show a workspace whose lock this process holds; None if it takes a session to show it.
+
+    Args:
+        names: What to try, in order.
+        locked: The workspace.
+        lowers: Where commits are mounted.
+        root: Where the command is to see it.
+        readonly: Refuse every change.
+        reasons: Takes why backends were passed over.
+    """
+    makers: dict[BackendName, Callable[[], Backend]] = {
+        BackendName.OVERLAY: lambda: OverlayBackend(locked.opened, lowers, root, readonly=readonly),
+        BackendName.CHECKOUT: lambda: CheckoutBackend(locked, root, readonly=readonly),
+    }
+    for name in names:
+        if name is BackendName.FUSE:
+            return None
+        try:
+            return makers[name]()
+        except Passed as passed:
+            reasons.append(f"{name}: {passed}")
+    raise BackendUnavailable(names[-1] if len(names) == 1 else AUTO, tuple(reasons))
+
+
+def open_served(mounted: Path | None, mount: Mount, *, readonly: bool, reasons: list[str]) -> Backend | None:
+    """Show a workspace by a session; None if that cannot be done, with the reason added to `reasons`."""
+    try:
+        return FuseBackend(mounted, mount, readonly=readonly)
+    except Passed as passed:
+        reasons.append(f"{BackendName.FUSE}: {passed}")
+        return None

@@ -1,0 +1,78 @@
+"""The fuse backend: the live tree of a session, one that has the workspace mounted already or one for this command alone.
+
+Decided here: that a session which is made for a command is on a leash, so that it ends with whoever runs the command.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from avfs_git.backends.shown import BackendName, Passed, start_runner
+from avfs_git.errors import FuseUnavailable, MountError
+from avfs_git.host.runners import NamespaceRefused, readonly_mount
+from avfs_git.model import Warning
+from avfs_git.workspace.workspace import LockedWorkspace
+
+Mount = Callable[[int], tuple[Path, Callable[[], object]]]
+"""Mounts the workspace on a leash; gives the directory, and what takes the mount away."""
+
+
+class FuseBackend:
+    """A workspace in its live tree."""
+
+    name = BackendName.FUSE
+
+    def __init__(self, mounted: Path | None, mount: Mount, *, readonly: bool) -> None:
+        """Show it.
+
+        Args:
+            mounted: Where it is mounted already.
+            mount: Mounts it if it is not.
+            readonly: Refuse every change.
+
+        Raises:
+            Passed: If this machine does not allow it.
+        """
+        self._unmount: Callable[[], object] | None = None
+        self._leash: int | None = None
+        if mounted is None:
+            reading, self._leash = os.pipe()
+            try:
+                mounted, self._unmount = mount(reading)
+            except (FuseUnavailable, MountError) as error:
+                os.close(self._leash)
+                raise Passed(error.message) from error
+            except BaseException:
+                os.close(self._leash)
+                raise
+            finally:
+                os.close(reading)
+        self.root = mounted
+        try:
+            self.runner = start_runner(lambda: (readonly_mount(self.root),) if readonly else ())
+        except NamespaceRefused as refused:
+            self._end_mount()
+            raise Passed(str(refused)) from refused
+        except BaseException:
+            self._end_mount()
+            raise
+
+    def collect(self, locked: LockedWorkspace) -> list[Warning]:
+        """Do nothing: what the command changed is in the workspace."""
+        del locked
+        return []
+
+    def close(self) -> None:
+        """End it with all that runs in it. A second call does nothing."""
+        self.runner.close()
+        self._end_mount()
+
+    def _end_mount(self) -> None:
+        if self._unmount is not None:
+            unmount, self._unmount = self._unmount, None
+            unmount()
+        if self._leash is not None:
+            os.close(self._leash)
+            self._leash = None

@@ -1,0 +1,137 @@
+"""The overlay backend: the kernel's overlayfs over the workspace's own upper layer, seen by the command alone.
+
+Decided here: the options of the mount and what stands in its layers. The upper layer is the workspace's own, whose format is
+overlayfs's; below it lies a directory with nothing but the file `.git`, and below that the base commit, a read-only FUSE mount
+that all forks of the commit share. The mount is in a namespace of the command: nobody else sees it, and it goes with
+the command's last process, also when avfs is killed. Files are read and written natively; only what was never read before comes
+through FUSE.
+
+`volatile`: the kernel forces nothing to disk when the mount ends, as the workspace needs no more than the next checkpoint. Its
+mark in `work`, by which it would refuse the next mount, is removed before that.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from avfs_git.backends.lower import LowerMounts
+from avfs_git.backends.shown import BackendName, Mounts, Passed, make_root, prepare_git, remove_root, start_runner
+from avfs_git.errors import FuseUnavailable, HostError, MountError
+from avfs_git.host.durable import host_errors
+from avfs_git.host.removal import remove_tree
+from avfs_git.host.runners import NamespaceRefused, file_mount, overlay_mount, unmounting
+from avfs_git.model import Warning
+from avfs_git.workspace.workspace import LockedWorkspace, OpenWorkspace
+
+_OPTIONS = ("userxattr", "index=off", "volatile")
+_ATTEMPTS = 50
+_PAUSE_S = 0.02
+
+
+class OverlayBackend:
+    """A workspace on the kernel's overlayfs."""
+
+    name = BackendName.OVERLAY
+
+    def __init__(self, opened: OpenWorkspace, lowers: LowerMounts, root: Path, *, readonly: bool) -> None:
+        """Show it. Called with the workspace locked.
+
+        Args:
+            opened: The workspace.
+            lowers: Where its base is mounted.
+            root: Where the command is to see it.
+            readonly: Refuse every change.
+
+        Raises:
+            Passed: If this machine does not allow it.
+            AvfsError: If the disk or an object fails.
+        """
+        self._opened = opened
+        self._lowers = lowers
+        self._readonly = readonly
+        self.root = root
+        self._base = (opened.state.base, opened.state.sidecar)
+        self._made_root = not root.exists()
+        make_root(root)
+        try:
+            for attempt in range(_ATTEMPTS):
+                try:
+                    self.runner = start_runner(self._mounts, held=(opened.lock.fileno(),))
+                    return
+                except NamespaceRefused as refused:
+                    if refused.step != "find the lower layer" or attempt == _ATTEMPTS - 1:
+                        raise Passed(str(refused)) from refused
+                    time.sleep(_PAUSE_S)  # the process that mounted it ended just now, and the mount with it
+        except (FuseUnavailable, MountError) as error:
+            self._remove_root()
+            raise Passed(error.message) from error
+        except BaseException:
+            self._remove_root()
+            raise
+
+    def _mounts(self) -> Mounts:
+        opened = self._opened
+        state = opened.state
+        link = prepare_git(opened, self.root)
+        lower = [link.parent] if link is not None else []
+        device = None
+        if state.base is not None:
+            commit = opened.vault.store.read_commit(bytes.fromhex(state.base))  # type: ignore[arg-type]  # an Oid is bytes
+            own = commit.sidecar.hex() if commit.sidecar is not None else None
+            base = self._lowers.find(state.base, state.sidecar if state.sidecar != own else None)
+            try:
+                device = os.stat(base).st_dev
+            except OSError as error:
+                raise NamespaceRefused("find the lower layer", error.errno or 0) from error
+            lower.append(base)
+        if not lower:
+            raise Passed("the workspace has no base commit")
+        _clear_volatile(opened.layout.work)
+        overlay = overlay_mount(
+            self.root,
+            lower=lower,
+            device=device,
+            upper=opened.layout.upper,
+            work=opened.layout.work,
+            readonly=self._readonly,
+            options=_OPTIONS,
+        )
+        return (overlay, file_mount(link, self.root / ".git")) if link is not None else (overlay,)
+
+    def renew(self) -> None:
+        """Mount it anew, after the layers were changed by others than commands here. Called with the workspace locked.
+
+        Raises:
+            NamespaceRefused: If the system does not allow it any more.
+        """
+        self.runner.make_mounts([unmounting(self.root), *self._mounts()])
+
+    def collect(self, locked: LockedWorkspace) -> list[Warning]:
+        """Do nothing: what the command changed is in the workspace."""
+        del locked
+        return []
+
+    def close(self) -> None:
+        """End it with all that runs in it. A second call does nothing."""
+        self.runner.close()
+        with suppress(HostError):
+            _clear_volatile(self._opened.layout.work)
+        self._remove_root()
+
+    def _remove_root(self) -> None:
+        if self._made_root:
+            remove_root(self.root)
+
+
+def _clear_volatile(work: Path) -> None:
+    """Remove the kernel's note that an earlier mount did not force its files to disk: nobody relies on that."""
+    with host_errors(f"clear '{work}'"):
+        try:
+            remove_tree(work / "work" / "incompat")
+        except PermissionError:
+            # The kernel makes its directory for nobody; who owns it may change that.
+            os.chmod(work / "work", 0o700)
+            remove_tree(work / "work" / "incompat")

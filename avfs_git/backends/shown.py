@@ -1,0 +1,129 @@
+"""What a backend gives to whoever runs a command: where the workspace is seen, and how what was changed comes back.
+
+Decided here: the interface of backends, and what they have in common. `choose` opens one; `proxy.execute` uses it. A backend that
+is open belongs to one thread, and everything that it made on the machine goes with `close`, or with the process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from avfs_git.errors import AvfsError
+from avfs_git.gitstore.worktree import ensure_config
+from avfs_git.host.durable import host_errors, write_file_atomically
+from avfs_git.host.runners import Isolation, NamespaceRefused, Runner
+from avfs_git.model import Warning
+from avfs_git.workspace.format import HEADS
+from avfs_git.workspace.gitmoves import PUT_AWAY, open_worktree
+from avfs_git.workspace.workspace import LockedWorkspace, OpenWorkspace
+
+GIT_LINK = "gitlink"
+"""The directory in a workspace that holds the file `.git` of its tree."""
+
+
+class BackendName(StrEnum):
+    """The backends, the best first."""
+
+    OVERLAY = "overlay"
+    FUSE = "fuse"
+    CHECKOUT = "checkout"
+
+
+class Passed(Exception):
+    """A backend cannot be used here, for the reason that is the message."""
+
+
+class Backend(Protocol):
+    """A workspace that is shown."""
+
+    name: BackendName
+    root: Path
+    """Where the command sees it."""
+    runner: Runner
+    """What runs commands there."""
+
+    def collect(self, locked: LockedWorkspace) -> list[Warning]:
+        """Bring what the command changed into the workspace; tell what could not be."""
+        ...
+
+    def close(self) -> None:
+        """Show it no more. A second call does nothing."""
+        ...
+
+
+Mounts = tuple[Mapping[str, object], ...]
+
+
+def start_runner(find_mounts: Callable[[], Mounts], *, held: tuple[int, ...] = ()) -> Runner:
+    """Start what runs commands, with a PID namespace where the system allows it.
+
+    Args:
+        find_mounts: Tells what it mounts; called while it starts.
+        held: Descriptors that it keeps open until everything that it ran has ended, such as that of a lock.
+
+    Raises:
+        NamespaceRefused: If the mounts cannot be made.
+    """
+    runner = Runner(held=held)
+    try:
+        mounts = find_mounts()
+        try:
+            runner.isolate(Isolation(pids=True, mounts=mounts))
+        except NamespaceRefused as refused:
+            if refused.step not in ("mount /proc", "unshare"):
+                raise
+            runner.close()
+            runner = Runner(held=held)
+            runner.isolate(Isolation(pids=False, mounts=mounts))
+    except BaseException:
+        runner.close()
+        raise
+    return runner
+
+
+def prepare_git(opened: OpenWorkspace, root: Path) -> Path | None:
+    """Make git work in a tree that is shown at `root`; give the file that is to be its `.git`.
+
+    None if there is nothing that git could work on.
+
+    Raises:
+        HostError: If the disk refuses.
+    """
+    worktree = open_worktree(opened.vault, opened.fork)
+    try:
+        worktree.bring_back(opened.layout.root / PUT_AWAY)
+        ensure_config(opened.vault.git_dir)
+        content = worktree.prepare(HEADS + opened.fork, root)
+        link = opened.layout.root / GIT_LINK / ".git"
+        with host_errors(f"make '{link}'"):
+            link.parent.mkdir(exist_ok=True)
+            if not link.exists() or link.read_bytes() != content:
+                write_file_atomically(link, content, durable=False)
+    except AvfsError:
+        if opened.vault.read_head(opened.fork) is None:
+            return None
+        raise
+    return link
+
+
+def make_root(root: Path) -> None:
+    """Make the directory at which a tree is shown.
+
+    Raises:
+        HostError: If it cannot be made.
+    """
+    with host_errors(f"make '{root}'"):
+        os.makedirs(root, 0o700, exist_ok=True)
+
+
+def remove_root(root: Path) -> None:
+    """Remove a directory that nothing is shown at any more, and those above it that were made for it, if they are empty."""
+    for directory in (root, root.parent):
+        try:
+            os.rmdir(directory)
+        except OSError:  # somebody uses it
+            return

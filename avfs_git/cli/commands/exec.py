@@ -1,0 +1,209 @@
+"""`avfs exec`, also `avfs proxy exec`: run one command in a workspace."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from avfs_git.cli.context import State
+from avfs_git.cli.output.base import OutputClosed, write_all
+from avfs_git.cli.verb import AFTER_DASHES, HOST_PATH, TREE_PATH, verb
+from avfs_git.errors import AvfsError, BadUsage, HostError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from avfs_git.paths import TreePath
+    from avfs_git.proxy.envelope import ExecPlan, ExecResult
+    from avfs_git.sdk.commands import Running
+
+NOT_RUN = 125
+"""What it ends with if avfs fails; every other status is the command's own."""
+_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_OPTIONS = (
+    "words",
+    "shell",
+    "timeout_ms",
+    "cwd",
+    "environment",
+    "readonly",
+    "stdin",
+    "stream",
+    "no_checkpoint",
+    "no_commit",
+    "message",
+    "max_output",
+    "backend",
+    "at",
+    "approve",
+    "dry_run",
+)
+
+
+def parse_variable(text: str) -> tuple[str, str]:
+    """Read NAME=VALUE.
+
+    Raises:
+        BadUsage: If it is nothing of the kind.
+    """
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise BadUsage("a variable is written NAME=VALUE")
+    return name, value
+
+
+@verb("proxy exec", view="commands", unrecorded=_OPTIONS, splits_at_dashes=True)
+@click.argument("words", nargs=-1, metavar="[-- PROGRAM [ARGUMENT]...]")
+@click.option("-c", "--shell", metavar="TEXT", help="Run a text with bash instead of a program.")
+@click.option(
+    "--timeout",
+    "timeout_ms",
+    type=click.IntRange(min=0),
+    default=300_000,
+    show_default=True,
+    metavar="MS",
+    help="End it after so many milliseconds, with all that it started; 0 for never.",
+)
+@click.option("--cwd", type=TREE_PATH, default="/", metavar="DIR", help="Run it in this directory of the workspace.")
+@click.option("-e", "--env", "environment", type=parse_variable, multiple=True, metavar="NAME=VALUE", help="Set a variable.")
+@click.option("--readonly", is_flag=True, help="Refuse every change to files.")
+@click.option("--stdin", type=HOST_PATH, metavar="FILE|-", help="What it reads; nothing by default.")
+@click.option("--stream", is_flag=True, help="With --json: write its output to standard error as it comes.")
+@click.option("--no-checkpoint", is_flag=True, help="Do not save before it what is uncommitted.")
+@click.option("--no-commit", is_flag=True, help="Leave what it changes uncommitted.")
+@click.option("-m", "--message", metavar="TEXT", help="What the commit says; default: the command.")
+@click.option(
+    "--max-output",
+    type=click.IntRange(min=0),
+    default=1 << 20,
+    show_default=True,
+    metavar="BYTES",
+    help="Keep so much of each stream in the result; all of a longer one is in a file.",
+)
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", "overlay", "fuse", "checkout"]),
+    default="auto",
+    show_default=True,
+    help="How to show it the workspace.",
+)
+@click.option(
+    "--at", type=HOST_PATH, metavar="DIR", help="Where it sees the workspace, such as the original project's directory."
+)
+@click.option("--approve", metavar="TOKEN", help="The token of an approval.")
+@click.option("-n", "--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+def command(
+    state: State,
+    words: tuple[str, ...],
+    shell: str | None,
+    timeout_ms: int,
+    cwd: TreePath,
+    environment: tuple[tuple[str, str], ...],
+    readonly: bool,
+    stdin: Path | None,
+    stream: bool,
+    no_checkpoint: bool,
+    no_commit: bool,
+    message: str | None,
+    max_output: int,
+    backend: str,
+    at: Path | None,
+    approve: str | None,
+    dry_run: bool,
+) -> ExecResult | ExecPlan | None:
+    """Run a command in the workspace, and commit what it changed
+
+    The policy decides whether it runs; see `avfs policy`. Its processes end with it, in time or not. The status is the
+    command's own: 124 if it timed out, 126 or 127 if it cannot be executed, 128+N if signal N killed it, 125 if avfs failed.
+    """
+    argv = [*words, *click.get_current_context().meta.get(AFTER_DASHES, ())]
+    if (shell is None) == (not argv):
+        raise BadUsage("a command is needed, either `-- PROGRAM [ARGUMENT]...` or `--shell TEXT`")
+    try:
+        with state.open_workspace() as workspace, _opened(stdin) as reading:
+            options = {
+                "shell": shell,
+                "cwd": cwd,
+                "env": dict(environment),
+                "stdin": reading,
+                "timeout_ms": timeout_ms or None,
+                "readonly": readonly,
+                "checkpoint": not no_checkpoint,
+                "commit": not no_commit,
+                "message": message,
+                "max_output": max_output,
+                "backend": backend,
+                "root": at.absolute() if at is not None else None,
+                "approve": approve,
+            }
+            plan = workspace.exec_plan(*argv, **options)
+            state.output.amend(
+                cwd=plan.cwd,
+                readonly=readonly,
+                keep_mount=False,
+                mountpoint=plan.mountpoint,
+                checkpoint_mode="never" if no_checkpoint else "auto",
+                command=plan.command,
+                command_mode=plan.command_mode,
+                timeout={"millis": timeout_ms} if timeout_ms else "none",
+                dry_run=dry_run,
+            )
+            if dry_run:
+                return plan
+            with workspace.exec_stream(*argv, **options) as running, _forwarding(running):
+                _pass_on(state, running, stream=stream)
+                result = running.result
+    except AvfsError as error:
+        state.output.failure(error)
+        raise click.exceptions.Exit(NOT_RUN) from error
+    state.status = result.exit_code
+    return result
+
+
+@contextmanager
+def _opened(path: Path | None) -> Iterator[int | None]:
+    """Open what the command is to read; `-` is our own standard input."""
+    if path is None or os.fspath(path) == "-":
+        yield None if path is None else 0
+        return
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise HostError(f"read '{path}'", error) from error
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _forwarding(running: Running) -> Iterator[None]:
+    """Hand signals to the command: what they mean is its to say, for as long as its grace lasts."""
+    before = {number: signal.signal(number, lambda caught, _: running.stop(caught)) for number in _FORWARDED}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _pass_on(state: State, running: Running, *, stream: bool) -> None:
+    """Write on what the command writes."""
+    structured = state.output.structured
+    for piece in running:
+        if not structured:
+            try:
+                write_all(sys.stdout if piece.stream == "stdout" else sys.stderr, piece.data)
+            except OutputClosed:
+                running.stop(signal.SIGPIPE)  # as it would be told if it wrote there itself
+        elif stream:
+            try:
+                write_all(sys.stderr, piece.data)
+            except (OutputClosed, HostError):  # nobody watches
+                stream = False

@@ -1,0 +1,86 @@
+"""`avfs policy`: look at the rules about commands, and ask what they say to one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from avfs_git.cli.app import VerbGroup
+from avfs_git.cli.commands.exec import parse_variable
+from avfs_git.cli.context import State, find_user_policy
+from avfs_git.cli.verb import AFTER_DASHES, TREE_PATH, verb
+from avfs_git.errors import BadUsage
+
+if TYPE_CHECKING:
+    from avfs_git.cli.results import PolicyCheck, PolicyFileMade, PolicyPaths, PolicyRules
+    from avfs_git.paths import TreePath
+
+
+@verb("policy show", view="policy")
+def show(state: State) -> PolicyRules:
+    """Show the rules that hold, in the order in which they are asked"""
+    with state.open_vault() as vault:
+        held = vault.policy.show()
+    return {
+        "rules": [
+            {
+                "scope": scope,
+                "name": rule.name,
+                "categories": rule.categories,
+                "commands": [" ".join(words) for words in rule.commands],
+                "arguments": rule.arguments,
+                "paths": rule.paths,
+                "action": rule.action,
+                "reason": rule.reason,
+            }
+            for scope, rule in held.rules()
+        ],
+        "user_file": held.user_file,
+        "vault_file": held.vault_file,
+        "vault_is_trusted": held.vault_is_trusted,
+    }
+
+
+@verb("policy check", view="policy", unrecorded=("words", "shell", "cwd", "environment"), splits_at_dashes=True)
+@click.argument("words", nargs=-1, metavar="[-- PROGRAM [ARGUMENT]...]")
+@click.option("-c", "--shell", metavar="TEXT", help="Ask about a text for a shell instead of a program.")
+@click.option("--cwd", type=TREE_PATH, default="/", metavar="DIR", help="As if it ran in this directory of the workspace.")
+@click.option("-e", "--env", "environment", type=parse_variable, multiple=True, metavar="NAME=VALUE", help="As if it were set.")
+def check(
+    state: State, words: tuple[str, ...], shell: str | None, cwd: TreePath, environment: tuple[tuple[str, str], ...]
+) -> PolicyCheck:
+    """Explain what the policy says to a command, rule by rule; the command does not run"""
+    argv = [*words, *click.get_current_context().meta.get(AFTER_DASHES, ())]
+    if (shell is None) == (not argv):
+        raise BadUsage("a command is needed, either `-- PROGRAM [ARGUMENT]...` or `--shell TEXT`")
+    with state.open_vault() as vault:
+        decision = vault.policy.check(argv, shell=shell, cwd=cwd, env=dict(environment))
+    if shell is not None:
+        return {"command": shell, "command_mode": "shell", "decision": decision}
+    import shlex  # noqa: PLC0415 - only here
+
+    return {"command": shlex.join(argv), "command_mode": "argv", "decision": decision}
+
+
+@verb("policy init", view="policy")
+@click.option("--in-vault", is_flag=True, help="Make the vault's own file; it can only make the policy stricter.")
+def init(state: State, in_vault: bool) -> PolicyFileMade:
+    """Make a policy file to start from, which changes nothing yet"""
+    if not in_vault:
+        from avfs_git.proxy.policy import write_template  # noqa: PLC0415 - only here
+
+        write_template(find_user_policy())
+        return {"path": find_user_policy()}
+    with state.open_vault() as vault:
+        return {"path": vault.policy.write_template()}
+
+
+@verb("policy path", view="policy")
+def path(state: State) -> PolicyPaths:
+    """Tell where the policy files are, or would be"""
+    with state.open_vault() as vault:
+        return {"user": find_user_policy(), "vault": vault.policy.vault_file}
+
+
+command = VerbGroup("policy", help="Look at the rules about commands", commands=[show, check, init, path])

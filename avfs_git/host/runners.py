@@ -1,0 +1,256 @@
+"""The user's end of the process above a command (see `runner`, which is that process).
+
+Decided here: how it is started and spoken to, and what may be asked of it when. A `Runner` belongs to one thread at a time. When
+it is closed, or its user dies in any way, every process that it started is killed and every mount that was made for it is gone.
+"""
+
+from __future__ import annotations
+
+import errno
+import marshal
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from avfs_git.errors import HostError
+from avfs_git.host import runner as program
+
+_UNSET = (
+    # Of a git that runs avfs, in a hook say: they would send every git of the command to another repository.
+    *(b"GIT_" + name for name in (b"DIR", b"WORK_TREE", b"INDEX_FILE", b"OBJECT_DIRECTORY", b"COMMON_DIR", b"PREFIX")),
+    b"OLDPWD",
+)
+
+
+class NamespaceRefused(Exception):
+    """The system does not allow what was asked for.
+
+    Attributes:
+        step: What, in a few words.
+        number: The errno.
+    """
+
+    def __init__(self, step: str, number: int) -> None:
+        super().__init__(f"cannot {step}: {os.strerror(number) if number else 'it ended'}")
+        self.step = step
+        self.number = number
+
+
+class CannotStart(Exception):
+    """A command could not be started.
+
+    Attributes:
+        step: `directory` if its directory is not there, `command` if the program cannot be executed, else `start`.
+        number: The errno.
+    """
+
+    def __init__(self, step: str, number: int) -> None:
+        super().__init__(f"{step}: {os.strerror(number)}")
+        self.step = step
+        self.number = number
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """What a runner is to be."""
+
+    pids: bool = True
+    """Give its processes a PID namespace, in which nothing else is."""
+    mounts: tuple[Mapping[str, object], ...] = field(default_factory=tuple)
+    """The mounts to make in a mount namespace, in order: see `overlay_mount` and its like."""
+
+    @property
+    def needs_mounts(self) -> bool:
+        """Whether a mount namespace is needed; a PID namespace needs one for its /proc."""
+        return self.pids or bool(self.mounts)
+
+
+def overlay_mount(
+    target: Path, *, lower: Sequence[Path], device: int | None, upper: Path, work: Path, readonly: bool, options: Sequence[str]
+) -> Mapping[str, object]:
+    """Describe a mount of the kernel's overlayfs.
+
+    Args:
+        target: Where.
+        lower: The lower layers, the topmost first.
+        device: What the last of them is mounted from, so that it can be told whether it still is; None if it is not mounted.
+        upper: The upper one.
+        work: Its work directory.
+        readonly: Refuse every change.
+        options: Further options.
+    """
+    layers = ":".join(_escape(path, ",:") for path in lower)
+    given = [f"lowerdir={layers}", f"upperdir={_escape(upper, ',')}", f"workdir={_escape(work, ',')}", *options]
+    return {
+        "what": "overlay",
+        "target": os.fspath(target),
+        "upper": os.fspath(upper),
+        "lower": os.fspath(lower[-1]),
+        "device": device,
+        "options": ",".join(given),
+        "readonly": readonly,
+    }
+
+
+def _escape(path: Path, special: str) -> str:
+    text = os.fspath(path).replace("\\", "\\\\")
+    for letter in special:
+        text = text.replace(letter, f"\\{letter}")
+    return text
+
+
+def readonly_mount(target: Path) -> Mapping[str, object]:
+    """Describe a bind mount that makes a directory read-only for the command."""
+    return {"what": "readonly", "target": os.fspath(target)}
+
+
+def file_mount(source: Path, target: Path) -> Mapping[str, object]:
+    """Describe a bind mount of one file, which nothing can change or remove."""
+    return {"what": "bind", "source": os.fspath(source), "target": os.fspath(target)}
+
+
+def unmounting(target: Path) -> Mapping[str, object]:
+    """Describe the end of a mount."""
+    return {"what": "unmount", "target": os.fspath(target)}
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended."""
+
+    status: int
+    """Its exit status, or minus the number of the signal that killed it."""
+    left: int
+    """How many processes it left behind; they were killed."""
+
+
+class Runner:
+    """A process that runs commands, one at a time."""
+
+    def __init__(self, *, held: Sequence[int] = ()) -> None:
+        """Start it; it waits for `isolate`.
+
+        Args:
+            held: Descriptors that it keeps open until everything that it ran has ended; commands do not get them.
+
+        Raises:
+            HostError: If no process can be started.
+        """
+        try:
+            self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:
+            raise HostError("start a command", error) from error
+        with theirs:
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-I", "-S", program.__file__, *map(str, (theirs.fileno(), *held))],
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno(), *held],
+                    start_new_session=True,
+                    cwd="/",
+                )
+            except OSError as error:
+                self.socket.close()
+                raise HostError("start a command", error) from error
+
+    def isolate(self, isolation: Isolation) -> None:
+        """Let it come into its namespaces, and make the mounts that it is to have. Called once, before anything else.
+
+        Raises:
+            NamespaceRefused: If the system does not allow them; it has ended then.
+        """
+        try:
+            self._tell({"pids": isolation.pids, "mounts": isolation.needs_mounts, "steps": [dict(m) for m in isolation.mounts]})
+            answer = self.receive()
+            if answer is None or "ready" not in answer:
+                answer = answer or {}
+                raise NamespaceRefused(str(answer.get("refused", "start")), int(answer.get("errno", 0)))
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Kill what runs, and wait until nothing of it is left. A second call does nothing."""
+        self.socket.close()
+        self._process.wait()
+
+    def _tell(self, message: dict[str, object], handles: Sequence[int] = ()) -> None:
+        data = marshal.dumps(message)
+        if len(data) > program.MESSAGE_MAX:
+            raise CannotStart("command", errno.E2BIG)
+        try:
+            if self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) < len(data) * 2:
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, len(data) * 2)
+            socket.send_fds(self.socket, [data], handles)
+        except OSError as error:
+            raise CannotStart("command" if error.errno == errno.EMSGSIZE else "start", error.errno or 0) from error
+
+    def receive(self) -> dict[str, Any] | None:
+        """Wait for a message; None if the process is gone."""
+        try:
+            data = self.socket.recv(program.MESSAGE_MAX)
+        except OSError:
+            return None
+        message: dict[str, Any] | None = marshal.loads(data) if data else None  # noqa: S302 - from the program started here
+        return message
+
+    def make_mounts(self, mounts: Sequence[Mapping[str, object]]) -> None:
+        """Make further mounts, or end some.
+
+        Raises:
+            NamespaceRefused: If the system does not allow them; those before in the list are made.
+        """
+        self._tell({"mounts": [dict(mount) for mount in mounts]})
+        answer = self.receive()
+        if answer is None or "mounted" not in answer:
+            answer = answer or {}
+            raise NamespaceRefused(str(answer.get("refused", "mount")), int(answer.get("errno", 0)))
+
+    def start(
+        self, argv: Sequence[bytes], *, cwd: bytes, env: Mapping[bytes, bytes], umask: int, handles: tuple[int, int, int]
+    ) -> int:
+        """Start a command; give its number as its own namespace has it.
+
+        Args:
+            argv: The program, which is searched for in PATH, and its arguments.
+            cwd: Where it runs.
+            env: What is added to the environment of this process.
+            umask: Its umask.
+            handles: Its standard input, output and error.
+
+        Raises:
+            CannotStart: If it cannot be started.
+        """
+        path = {b"PWD": cwd, **env}
+        self._tell({"argv": list(argv), "cwd": cwd, "env": path, "unset": _UNSET, "umask": umask}, handles)
+        answer = self.receive()
+        if answer is None:
+            raise CannotStart("start", errno.ECHILD)
+        if "failed" in answer:
+            raise CannotStart(str(answer["failed"]), int(answer["errno"]))
+        return int(answer["started"])
+
+    def signal(self, number: int, *, everybody: bool) -> None:
+        """Send a signal to the command's process group, or to every process that comes from it."""
+        try:
+            self._tell({"signal": int(number), "all": everybody})
+        except CannotStart:  # it is gone, and so is what it ran
+            pass
+
+    @staticmethod
+    def ended(message: Mapping[str, Any] | None) -> Ended | None:
+        """Read a message that says how the command ended; None if it says something else."""
+        if message is None:
+            return Ended(-9, 0)
+        return Ended(int(message["ended"]), int(message["left"])) if "ended" in message else None

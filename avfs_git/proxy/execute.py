@@ -1,0 +1,484 @@
+"""One command from request to envelope: policy, baseline, backend, run, delta, commit.
+
+Decided here: the order of these steps, and what is true after each. `sdk` makes an `Executor` for a workspace and consumes what
+`run` yields.
+
+1. The policy lets the command in (`gate`), or nothing happens.
+2. What is uncommitted is saved, if the policy wants that; else it is noted, so that it is not taken for the command's doing.
+3. A backend shows the workspace. Where this process shows it, it holds the workspace's lock until the end, and so does
+   the process above the command: if this one is killed, nobody works in the workspace until the command is dead, too.
+   Where a session shows it, the session has the lock.
+4. The command runs. The lock says that a change is under way: whoever opens the workspace after a crash looks at all of it,
+   and finds what the command did as uncommitted changes.
+5. What changed is committed: one commit a command, none if nothing changed.
+
+A generator that is given up kills its command; what it changed stays uncommitted. One thread at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from avfs_git.backends.choose import candidates, open_held, open_served
+from avfs_git.backends.fuse import Mount
+from avfs_git.backends.lower import LowerMounts
+from avfs_git.backends.overlay import OverlayBackend
+from avfs_git.backends.shown import Backend, BackendName
+from avfs_git.errors import BackendUnavailable, ExecError, InvalidInput, WorkspaceBusy
+from avfs_git.gitstore.renames import detect_renames
+from avfs_git.gitstore.treediff import diff_trees
+from avfs_git.host.umask import read_umask
+from avfs_git.model import ChangedFile, CheckpointResult, Status, Warning
+from avfs_git.paths import Oid, show_path
+from avfs_git.proxy.capture import Captured
+from avfs_git.proxy.delta import subtract
+from avfs_git.proxy.envelope import Command, ExecPlan, ExecResult
+from avfs_git.proxy.gate import Gate
+from avfs_git.proxy.request import Action, Decision, Request
+from avfs_git.proxy.run import Finished, Output, Stop, run_command
+from avfs_git.session import operations
+from avfs_git.workspace.aftermath import aftermath
+from avfs_git.workspace.gitdir import GitDir
+from avfs_git.workspace.gitmoves import open_worktree
+from avfs_git.workspace.workspace import LockedWorkspace, OpenWorkspace
+
+_SUBJECT_MAX = 72
+_SAVING = (Action.ALLOW_WITH_CHECKPOINT, Action.REQUIRE_APPROVAL)
+
+
+class _Gone(Exception):
+    """The session that showed the workspace ended before the command began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A workspace, and what running a command in it takes."""
+
+    opened: OpenWorkspace
+    gate: Gate
+    lowers: LowerMounts
+    root: Path
+    """Where commands see it."""
+    do: Callable[..., Any]
+    """Does an operation of `session.operations` where the workspace is."""
+    mounted: Callable[[], Path | None]
+    """Tells where a session has it mounted."""
+    mount: Mount
+
+
+@dataclass(slots=True)
+class _Run:
+    """One command on its way."""
+
+    command: Command
+    request: Request
+    decision: Decision
+    stop: Stop | None
+    began: float
+    reasons: list[str] = field(default_factory=list)
+    warnings: list[Warning] = field(default_factory=list)
+    saved: str | None = None
+    before: Status | None = None
+    """What was uncommitted before; None if nothing was."""
+    head: Oid | None = None
+
+
+class Executor:
+    """Runs commands in one workspace."""
+
+    def __init__(self, place: Place, *, keep: bool = False) -> None:
+        """Prepare.
+
+        Args:
+            place: Where.
+            keep: Keep the workspace shown from one command to the next.
+        """
+        self._place = place
+        self._keep = keep
+        self._kept: OverlayBackend | None = None
+        self._kept_as: tuple[bool, Path] | None = None
+        self._epoch = -1
+
+    def close(self) -> None:
+        """Show the workspace no more. A second call does nothing."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.close()
+
+    # --- the steps ---------------------------------------------------------------------------------------------
+
+    def plan(self, command: Command) -> ExecPlan:
+        """Tell what would be done with a command; does nothing of it.
+
+        Raises:
+            AvfsError: If a policy cannot be read.
+        """
+        place = self._place
+        request = self._request(command)
+        decision = place.gate.look(request)
+        mounted = place.mounted()
+        names = candidates(command.backend, is_mounted=mounted is not None)
+        return ExecPlan(
+            vault=place.opened.vault.name,
+            fork=place.opened.fork,
+            mountpoint=mounted or command.root or place.root,
+            cwd=request.cwd,
+            command=request.command(),
+            command_mode="argv" if command.shell is None else "shell",
+            decision=decision,
+            backend=names[0],
+            backend_reasons=(),
+            would_checkpoint=command.checkpoint and decision.action in _SAVING,
+        )
+
+    def run(self, command: Command, stop: Stop | None = None) -> Generator[Output, None, ExecResult]:
+        """Run a command; yields what it writes as it comes, and returns how it ended and what it changed.
+
+        Args:
+            command: What to run, and how.
+            stop: Ends it before its time.
+
+        Raises:
+            CommandDenied: If the policy forbids it.
+            ApprovalNeeded: If a person must approve of it first.
+            BackendUnavailable: If the workspace cannot be shown here.
+            WorkspaceBusy: If somebody else works in it for too long.
+            ExecError: If the command cannot be started for another reason than itself.
+            AvfsError: If the disk fails. What the command changed by then is in the workspace.
+        """
+        began = time.monotonic()
+        place, opened = self._place, self._place.opened
+        request = self._request(command)
+        run = _Run(command, request, place.gate.admit(request, token=command.approve), stop, began)
+        left = candidates(command.backend, is_mounted=opened.lock.session is not None)
+        while left:
+            if left[0] is BackendName.FUSE:
+                backend = open_served(place.mounted(), place.mount, readonly=command.readonly, reasons=run.reasons)
+                if backend is not None:
+                    try:
+                        return (yield from self._in(backend, run, None))
+                    except _Gone:
+                        left = candidates(command.backend, is_mounted=opened.lock.session is not None)
+                        continue
+                    finally:
+                        backend.close()
+                left = left[1:]
+                continue
+            try:
+                locked = opened.acquire()
+            except WorkspaceBusy:
+                if opened.lock.session is None or command.backend != "auto":
+                    raise
+                left = (BackendName.FUSE,)  # it was mounted meanwhile
+                continue
+            try:
+                self._note_before(run, held=True)
+                backend = self._reuse(run) or open_held(
+                    left,
+                    locked,
+                    place.lowers,
+                    command.root or place.root,
+                    readonly=command.readonly,
+                    reasons=run.reasons,
+                )
+                if backend is not None:
+                    try:
+                        return (yield from self._in(backend, run, locked))
+                    except BaseException:
+                        if backend is self._kept:
+                            self._kept = None
+                        backend.close()
+                        raise
+            finally:
+                opened.lock.release()
+            left = left[left.index(BackendName.FUSE) :]
+        raise BackendUnavailable(command.backend, run.reasons)
+
+    def _reuse(self, run: _Run) -> Backend | None:
+        kept, opened = self._kept, self._place.opened
+        if kept is None:
+            return None
+        wanted = (run.command.readonly, run.command.root or self._place.root)
+        if self._kept_as != wanted or run.command.backend not in ("auto", BackendName.OVERLAY):
+            self._kept = None
+            kept.close()
+            return None
+        if opened.lock.epoch != self._epoch:
+            kept.renew()
+        return kept
+
+    def _in(self, backend: Backend, run: _Run, locked: LockedWorkspace | None) -> Generator[Output, None, ExecResult]:
+        """Run a command where it is shown, and settle. Who holds the workspace itself gives it as `locked`."""
+        opened = self._place.opened
+        command = run.command
+        held = locked is not None
+        if not held:
+            self._note_before(run, held=False)
+        elif _may_use_git(opened, run.request):
+            GitDir(opened).bring_up()
+        spills = opened.vault.layout.root / "cache" / "output"
+        streams = (
+            Captured("stdout", most=command.max_output, spills=spills),
+            Captured("stderr", most=command.max_output, spills=spills),
+        )
+        stdin, is_ours = _open_stdin(command.stdin)
+        steps = run_command(
+            backend.runner,
+            _argv(command),
+            cwd=os.fsencode(backend.root / os.fsdecode(command.cwd)),
+            env=self._environment(command, backend.root),
+            umask=read_umask(),
+            stdin=stdin,
+            streams=streams,
+            timeout_ms=command.timeout_ms,
+            grace_ms=command.grace_ms,
+            stop=run.stop,
+        )
+        try:
+            if locked is not None:
+                locked.begin()
+            try:
+                finished = yield from steps
+            finally:
+                steps.close()
+                if locked is not None:
+                    locked.end()
+                    opened.look_anew()  # what the command did is on the disk, and not in memory
+        finally:
+            if is_ours:
+                os.close(stdin)
+        if finished.exit_code == 125 and finished.problem is not None and not streams[0].size + streams[1].size:
+            if not held and self._place.mounted() != backend.root:
+                raise _Gone
+            raise ExecError(f"the command was not started: {finished.problem}")
+        if held:
+            with opened.locked() as now:
+                run.warnings += backend.collect(now)
+        result = self._settle(backend, run, finished, streams, held=held)
+        if held and self._keep and isinstance(backend, OverlayBackend):
+            self._kept, self._kept_as = backend, (command.readonly, backend.root)
+            self._epoch = opened.lock.epoch
+        elif held:
+            backend.close()
+        return result
+
+    # --- before -------------------------------------------------------------------------------------------------
+
+    def _request(self, command: Command) -> Request:
+        if (command.argv is None) == (command.shell is None) or command.argv == ():
+            raise InvalidInput("a command is needed, either as arguments or as a text for the shell")
+        for text in (*(command.argv or ()), (command.shell or "").encode("utf-8", "surrogateescape")):
+            if b"\0" in text:
+                raise InvalidInput("a command cannot hold a NUL byte")
+        for name, value in command.env:
+            if not name or "=" in name or "\0" in name + value:
+                raise InvalidInput("the name of an environment variable may not be empty or hold `=` or a NUL byte")
+        for number, what in ((command.timeout_ms, "time limit"), (command.max_output + 1, "limit of the output")):
+            if number is not None and number <= 0:
+                raise InvalidInput(f"the {what} must be a positive number")
+        opened = self._place.opened
+        options = [("readonly", "true")] if command.readonly else []
+        return Request(
+            vault=os.fspath(opened.vault.git_dir),
+            fork=opened.fork,
+            argv=tuple(os.fsdecode(part) for part in command.argv) if command.argv is not None else None,
+            shell=command.shell,
+            cwd="/" + show_path(command.cwd) if command.cwd else "/",
+            env=command.env,
+            options=tuple(options),
+            mountpoint=os.fspath(command.root or self._place.root),
+        )
+
+    def _note_before(self, run: _Run, *, held: bool) -> None:
+        """Save what is uncommitted before the command, or note it."""
+        opened = self._place.opened
+        if run.head is not None:
+            return
+        if run.command.checkpoint and run.decision.action in _SAVING:
+            text = f"before: {_line(run.request.command())}"
+            saved = self._save(text, text, held=held)
+            run.warnings += saved.warnings
+            if saved.outcome == "created" and saved.checkpoint is not None:
+                run.saved = saved.checkpoint.id
+        elif not (held and opened.is_recorded_by(opened.vault.read_head(opened.fork))):
+            status = self._status(held=held)
+            if status.changed_files or status.sidecar_changed:
+                run.before = status
+        run.head = opened.vault.read_head(opened.fork)
+
+    def _save(self, message: str, description: str, *, held: bool) -> CheckpointResult:
+        opened = self._place.opened
+        function = operations.save_checkpoint
+        result: CheckpointResult = (
+            function(opened, message=message, description=description)
+            if held
+            else self._place.do(opened, function, message=message, description=description)
+        )
+        return result
+
+    def _status(self, *, held: bool) -> Status:
+        opened = self._place.opened
+        result: Status = operations.read_status(opened) if held else self._place.do(opened, operations.read_status)
+        return result
+
+    def _environment(self, command: Command, root: Path) -> dict[bytes, bytes]:
+        opened = self._place.opened
+        own = {"AVFS_VAULT": os.fspath(opened.vault.git_dir), "AVFS_FORK": opened.fork, "AVFS_MOUNTPOINT": os.fspath(root)}
+        return {os.fsencode(name): os.fsencode(value) for name, value in {**own, **dict(command.env)}.items()}
+
+    # --- after --------------------------------------------------------------------------------------------------
+
+    def _settle(
+        self, backend: Backend, run: _Run, finished: Finished, streams: tuple[Captured, Captured], *, held: bool
+    ) -> ExecResult:
+        command, opened = run.command, self._place.opened
+        commit: str | None = None
+        changed: tuple[ChangedFile, ...] = ()
+        beside: tuple[ChangedFile, ...] = ()
+        if not command.readonly:
+            commit, changed, beside = self._take_delta(run, finished, held=held)
+        if finished.problem is not None:
+            run.warnings.append(Warning("exec.not_started", finished.problem))
+        if any(stream.is_lost for stream in streams):
+            run.warnings.append(Warning("exec.output_lost", "the whole output could not be written to a file"))
+        duration_ms = round(finished.duration_ms, 3)
+        with aftermath(run.warnings, "the audit log lacks the end of this command"):
+            self._place.gate.completed(
+                run.request,
+                run.decision,
+                exit_code=finished.exit_code,
+                duration_ms=round(duration_ms),
+                changed_files=len(changed),
+                timed_out=finished.timed_out,
+                more={"commit": commit, "checkpoint": run.saved},
+            )
+        out, err = streams
+        return ExecResult(
+            vault=opened.vault.name,
+            fork=opened.fork,
+            mountpoint=backend.root,
+            cwd=run.request.cwd,
+            command=run.request.command(),
+            command_mode="argv" if command.shell is None else "shell",
+            exit_code=finished.exit_code,
+            signal=finished.signal,
+            timed_out=finished.timed_out,
+            interrupted=finished.interrupted,
+            stdout=out.data(),
+            stderr=err.data(),
+            stdout_size=out.size,
+            stderr_size=err.size,
+            stdout_truncated=out.is_truncated,
+            stderr_truncated=err.is_truncated,
+            stdout_file=out.spill,
+            stderr_file=err.spill,
+            readonly=command.readonly,
+            duration_ms=duration_ms,
+            total_ms=round((time.monotonic() - run.began) * 1000, 3),
+            checkpoint=run.saved,
+            commit=commit,
+            changed_files=changed,
+            sidecar_changed=beside,
+            decision=run.decision,
+            backend=backend.name,
+            backend_reasons=tuple(run.reasons),
+            left_processes=finished.left,
+            kept_mounted=self._keep and isinstance(backend, OverlayBackend),
+            warnings=tuple(dict.fromkeys(run.warnings)),
+        )
+
+    def _take_delta(
+        self, run: _Run, finished: Finished, *, held: bool
+    ) -> tuple[str | None, tuple[ChangedFile, ...], tuple[ChangedFile, ...]]:
+        """Commit what the command changed, and tell what that is."""
+        command, opened = run.command, self._place.opened
+        wants_commit = command.commit and (finished.exit_code == 0 or command.commit_failed)
+        if run.before is not None or not wants_commit:
+            nothing = Status(opened.fork, None, None, (), ())
+            before, after = run.before or nothing, self._status(held=held)
+            changed = subtract(before.changed_files, after.changed_files)
+            beside = subtract(before.sidecar_changed, after.sidecar_changed)
+            moved = self._moved_by_git(run, None)
+            if not wants_commit or not (changed or beside):
+                return (moved.hex() if moved is not None else None), self._with_renames(changed, stored=False), beside
+        saved = self._save(_message(run, finished), _subject(run, finished), held=held)
+        run.warnings += saved.warnings
+        commit = saved.checkpoint.id if saved.outcome == "created" and saved.checkpoint is not None else None
+        if run.before is not None:
+            return commit, self._with_renames(changed), beside
+        moved = self._moved_by_git(run, commit)
+        changed = saved.changed_files
+        if moved is not None:
+            # Git has committed in the tree: all from the state before on is the command's.
+            commit = commit or moved.hex()
+            store = opened.vault.store
+            old = store.read_commit(run.head).tree if run.head is not None else None
+            new = store.read_commit(Oid(bytes.fromhex(commit))).tree
+            changed = tuple(diff_trees(store, old, new, size_of=store.blob_size))
+        return commit, self._with_renames(changed), saved.sidecar_changed
+
+    def _moved_by_git(self, run: _Run, commit: str | None) -> Oid | None:
+        """Give the commit that git in the tree has brought the branch to; None if it stayed, or only avfs moved it."""
+        vault = self._place.opened.vault
+        head = vault.read_head(self._place.opened.fork)
+        if head is not None and commit is not None and head.hex() == commit:
+            parents = vault.store.read_commit(head).parents
+            head = parents[0] if parents else run.head
+        return head if head != run.head else None
+
+    def _with_renames(self, changed: tuple[ChangedFile, ...], *, stored: bool = True) -> tuple[ChangedFile, ...]:
+        """Pair what was deleted with what was added; where the contents are in no object, only what is equal."""
+        if len(changed) < 2:
+            return changed
+        return tuple(detect_renames(self._place.opened.vault.store, changed, threshold=50 if stored else 100))
+
+
+def _argv(command: Command) -> tuple[bytes, ...]:
+    if command.argv is not None:
+        return command.argv
+    shell = "bash" if shutil.which("bash") else "sh"
+    return (shell.encode(), b"-c", (command.shell or "").encode("utf-8", "surrogateescape"))
+
+
+def _open_stdin(given: bytes | int | None) -> tuple[int, bool]:
+    """Open what a command reads; tell whether it is ours to close."""
+    if isinstance(given, int):
+        return given, False
+    if given is None:
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), True
+    fd = os.memfd_create("avfs-stdin", os.MFD_CLOEXEC)
+    with os.fdopen(os.dup(fd), "wb") as file:
+        file.write(given)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd, True
+
+
+def _may_use_git(opened: OpenWorkspace, request: Request) -> bool:
+    """Whether git's index is to be there before a command: it costs what the tree has, but only the first time."""
+    return "git" in request.command() or open_worktree(opened.vault, opened.fork).read_index() is not None
+
+
+def _line(text: str) -> str:
+    shown = " ".join(text.encode("utf-8", "replace").decode().split())
+    return shown if len(shown) <= _SUBJECT_MAX else shown[: _SUBJECT_MAX - 1] + "…"
+
+
+def _subject(run: _Run, finished: Finished) -> str:
+    if run.command.message is not None:
+        return _line(run.command.message)
+    how = "" if finished.exit_code == 0 else " (timed out)" if finished.timed_out else f" (exit {finished.exit_code})"
+    return f"exec{how}: {_line(run.request.command())}"
+
+
+def _message(run: _Run, finished: Finished) -> str:
+    subject = run.command.message or _subject(run, finished)
+    whole = run.request.command().encode("utf-8", "replace").decode()
+    body = "" if whole in subject else f"\n\n    {whole.replace(chr(10), chr(10) + '    ')}"
+    status = "" if finished.exit_code == 0 else f"\n\nExit-Status: {finished.exit_code}"
+    return f"{subject}{body}{status}\n"

@@ -1,0 +1,161 @@
+"""Letting a command in: the policy's decision, the approval that it may need, and a line in the audit log for each.
+
+Decided here: the order of policy, approval and audit, and that a command that cannot be recorded does not run. Whoever runs
+commands calls `admit` before anything is mounted or saved, and `completed` when the command has ended; a dry run calls `look`.
+One `Gate` serves one vault and any number of threads; what must be exclusive between processes is so in `approvals` and `audit`.
+
+A crash between the use of an approval and the run leaves the approval used: a person is asked again, and nothing runs twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from avfs_git.errors import ApprovalNeeded, CommandDenied, PolicyError
+from avfs_git.proxy import policy as policies
+from avfs_git.proxy.approvals import Approval, Approvals
+from avfs_git.proxy.audit import AuditLog
+from avfs_git.proxy.request import Action, Decision, Request
+
+
+class Gate:
+    """What stands between a request and its run, for one vault."""
+
+    def __init__(self, git_dir: Path, *, user_policy: Path | None) -> None:
+        """Guard a vault.
+
+        Args:
+            git_dir: The vault's repository.
+            user_policy: The user's policy file, which need not exist.
+        """
+        self._git_dir = git_dir
+        self._user_policy = user_policy
+        root = git_dir / "avfs"
+        self.vault_policy = root / "policy.toml"
+        self.approvals = Approvals(root)
+        self.audit = AuditLog(root)
+
+    def policy(self) -> policies.Policy:
+        """Read the rules that hold now.
+
+        Raises:
+            PolicyInvalid: If a policy file cannot be understood.
+        """
+        return policies.load(user=self._user_policy, vault=self.vault_policy, vault_root=self._git_dir)
+
+    def look(self, request: Request) -> Decision:
+        """Decide without doing anything about it: nothing is recorded, and no approval is asked for or used.
+
+        Raises:
+            PolicyInvalid: If a policy file cannot be understood.
+        """
+        return policies.decide(request, self.policy())
+
+    def admit(self, request: Request, *, token: str | None = None) -> Decision:
+        """Let a request in, or refuse it; either is in the audit log when this returns or raises.
+
+        A token that is given where none is needed is left unused.
+
+        Returns:
+            The decision: `allow`, `allow_with_checkpoint`, or `require_approval` with the id of the approval that was used;
+            before that last one runs, the workspace is saved as for `allow_with_checkpoint`.
+
+        Raises:
+            PolicyInvalid: If a policy file cannot be understood.
+            CommandDenied: If the policy forbids it; `details` holds the decision.
+            ApprovalNeeded: If a person must approve of it and no token was given; `details` holds a fresh token.
+            ApprovalRefused: If the token does not let this request in.
+            HostError: If the log or an approval cannot be written.
+        """
+        decision = self.look(request)
+        if decision.action is Action.DENY:
+            self._record("proxy_exec_denied", request, decision)
+            raise CommandDenied(_shown(request), decision.reason, details=_facts(decision))
+        if decision.action is Action.REQUIRE_APPROVAL:
+            if token is None:
+                approval, fresh = self.approvals.ask(request, decision)
+                self._record("proxy_exec_pending", request, replace(decision, approval=approval.id))
+                raise ApprovalNeeded(
+                    _shown(request), decision.reason, fresh, details={**_facts(decision), "approval": approval.id}
+                )
+            try:
+                used = self.approvals.use(token, request)
+            except PolicyError as error:
+                self._record("proxy_exec_refused", request, decision, {"why": error.message})
+                raise
+            decision = replace(decision, approval=used.id)
+        self._record("proxy_exec_requested", request, decision)
+        return decision
+
+    def completed(
+        self,
+        request: Request,
+        decision: Decision,
+        *,
+        exit_code: int,
+        duration_ms: int,
+        changed_files: int,
+        timed_out: bool,
+        more: Mapping[str, object] | None = None,
+    ) -> None:
+        """Record how a run ended.
+
+        Args:
+            request: What was let in.
+            decision: What `admit` returned.
+            exit_code: The status, 128 + N for signal N.
+            duration_ms: Of the command alone.
+            changed_files: How many paths it changed.
+            timed_out: Whether it was ended for lasting too long.
+            more: Further facts, such as the commit.
+
+        Raises:
+            HostError: If the log cannot be written.
+        """
+        facts = {
+            "exit_code": exit_code,
+            "duration_ms": duration_ms,
+            "changed_files": changed_files,
+            "timed_out": timed_out,
+            **(more or {}),
+        }
+        self._record("proxy_exec_completed", request, decision, facts)
+
+    def grant(self, approval: str) -> Approval:
+        """Say yes to a request that waits, as `Approvals.grant`, and record it."""
+        return self._settled("approval_granted", self.approvals.grant(approval))
+
+    def deny(self, approval: str) -> Approval:
+        """Say no to a request that waits, as `Approvals.deny`, and record it."""
+        return self._settled("approval_denied", self.approvals.deny(approval))
+
+    def _settled(self, event: str, approval: Approval) -> Approval:
+        facts = {"approval": approval.id, "command": approval.command, "fingerprint": approval.fingerprint}
+        self.audit.append(event, fork=approval.fork, details=facts)
+        return approval
+
+    def _record(self, event: str, request: Request, decision: Decision, more: Mapping[str, object] | None = None) -> None:
+        facts = {
+            "command": request.command(),
+            "command_mode": "argv" if request.shell is None else "shell",
+            "cwd": request.cwd,
+            "env": sorted(name for name, _ in request.env),  # the values may be secrets
+            "options": [f"{name}={value}" for name, value in sorted(request.options)],
+            "fingerprint": request.fingerprint(),
+            "decision": decision.action,
+            "categories": list(decision.categories),
+            "reason": decision.reason,
+            "approval": decision.approval,
+        }
+        self.audit.append(event, fork=request.fork, details={**facts, **(more or {})})
+
+
+def _shown(request: Request) -> str:
+    return request.command()[:200]
+
+
+def _facts(decision: Decision) -> dict[str, object]:
+    """What an error tells of a decision."""
+    return {"action": decision.action.value, "categories": [category.value for category in decision.categories]}

@@ -1,0 +1,250 @@
+"""Running one command to its end: its streams, its time limit, the signals that reach it.
+
+Decided here: what happens when a command lasts too long (SIGTERM to every process that comes from it, a grace, SIGKILL), what
+is read of its output and when that is complete, and which status it has. The result does not wait for a pipe that somebody
+keeps open: when the command has ended, what it left behind is killed (see `host.runner`), and what is in the pipes then is
+all there is. Called by `execute` in one thread; another one may call `Stop.stop` at any time.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import select
+import signal
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import suppress
+from typing import Final
+
+from avfs_git.host.runners import CannotStart, Ended, Runner
+from avfs_git.proxy.capture import Captured
+from avfs_git.values import value_class
+
+GRACE_MS = 2000
+"""How long a command has between SIGTERM and SIGKILL."""
+TIMED_OUT: Final = 124
+NOT_EXECUTABLE: Final = 126
+NOT_FOUND: Final = 127
+_PIPE_SIZE = 1 << 20
+_PIECE = 1 << 18
+
+
+@value_class
+class Output:
+    """A piece of what a command writes, while it runs."""
+
+    stream: str
+    """`stdout` or `stderr`."""
+    data: bytes
+
+
+@value_class
+class Finished:
+    """How a command ended."""
+
+    exit_code: int
+    """Its own status; 128 + N if signal N killed it, 124 if it timed out, 126 or 127 if it could not be executed."""
+    signal: int | None
+    timed_out: bool
+    interrupted: bool
+    """Whether somebody asked for its end."""
+    duration_ms: float
+    left: int
+    """How many processes it left behind; they were killed."""
+    problem: str | None = None
+    """Why it could not be executed."""
+
+
+class Stop:
+    """How another thread, or a handler of signals, ends a command: politely first."""
+
+    def __init__(self) -> None:
+        self._reading, self._writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def fileno(self) -> int:
+        """Give the descriptor that becomes readable."""
+        return self._reading
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Send the command a signal; if it is still there after the grace, it is killed. May be called by a signal's handler."""
+        with suppress(OSError):  # it is full of such wishes, or closed
+            os.write(self._writing, bytes([number]))
+
+    def take(self) -> list[int]:
+        """Give the signals that were asked for since."""
+        try:
+            return list(os.read(self._reading, 64))
+        except BlockingIOError:
+            return []
+
+    def close(self) -> None:
+        """Close it. Nothing else may use it by then."""
+        for fd in (self._reading, self._writing):
+            os.close(fd)
+
+
+def run_command(
+    runner: Runner,
+    argv: Sequence[bytes],
+    *,
+    cwd: bytes,
+    env: Mapping[bytes, bytes],
+    umask: int,
+    stdin: int,
+    streams: tuple[Captured, Captured],
+    timeout_ms: int | None,
+    grace_ms: int = GRACE_MS,
+    stop: Stop | None = None,
+) -> Generator[Output, None, Finished]:
+    """Run a command; yields what it writes as it comes, and returns how it ended.
+
+    Args:
+        runner: Where it runs.
+        argv: The program and its arguments.
+        cwd: Its directory.
+        env: What is added to its environment.
+        umask: Its umask.
+        stdin: Its standard input.
+        streams: What takes its standard output and error.
+        timeout_ms: How long it may last, in milliseconds; None for ever.
+        grace_ms: How long it has to end by itself when it is to end.
+        stop: Ends it before its time.
+    """
+    pipes = [_make_pipe(), _make_pipe()]
+    began = time.monotonic()
+    try:
+        try:
+            try:
+                runner.start(argv, cwd=cwd, env=env, umask=umask, handles=(stdin, pipes[0][1], pipes[1][1]))
+            finally:
+                for _, writing in pipes:
+                    os.close(writing)
+        except CannotStart as failed:
+            return _not_started(failed, argv, began)
+        command = _Command(
+            runner, dict(zip((pipe[0] for pipe in pipes), streams, strict=True)), began, timeout_ms, grace_ms, stop
+        )
+        try:
+            return (yield from command.watch())
+        finally:
+            command.abandon()
+    finally:
+        for reading, _ in pipes:
+            os.close(reading)
+        for stream in streams:
+            stream.close()
+
+
+def _make_pipe() -> tuple[int, int]:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    with suppress(OSError):  # of an ordinary user who has many
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+    return reading, writing
+
+
+def _not_started(failed: CannotStart, argv: Sequence[bytes], began: float) -> Finished:
+    name = argv[0].decode("utf-8", "replace")
+    reason = os.strerror(failed.number)
+    if failed.step == "directory":
+        problem, status = f"its directory cannot be entered: {reason}", 125
+    elif failed.step == "start":
+        problem, status = f"no process could be started: {reason}", 125
+    else:
+        problem = f"cannot execute '{name}': {reason}"
+        status = NOT_FOUND if failed.number in (errno.ENOENT, errno.ENOTDIR) else NOT_EXECUTABLE
+    return Finished(status, None, False, False, (time.monotonic() - began) * 1000, 0, problem)
+
+
+class _Command:
+    """A command that runs."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        streams: dict[int, Captured],
+        began: float,
+        timeout_ms: int | None,
+        grace_ms: int,
+        stop: Stop | None,
+    ) -> None:
+        self._runner = runner
+        self._streams = streams
+        self._names = dict(zip(streams, ("stdout", "stderr"), strict=True))
+        self._began = began
+        self._deadline = began + timeout_ms / 1000 if timeout_ms is not None else None
+        self._grace_s = grace_ms / 1000
+        self._stop = stop
+        self._timed_out = False
+        self._interrupted = False
+        self._kill_at: float | None = None
+        self._ended: Ended | None = None
+        self._poll = select.poll()
+        for fd in (*streams, runner.socket.fileno(), *([stop.fileno()] if stop is not None else [])):
+            self._poll.register(fd, select.POLLIN)
+
+    def watch(self) -> Generator[Output, None, Finished]:
+        """Wait for its end."""
+        while self._ended is None:
+            for fd, _ in self._poll.poll(self._patience_ms()):
+                if fd in self._streams:
+                    yield from self._read(fd)
+                elif self._stop is not None and fd == self._stop.fileno():
+                    self._heed(self._stop)
+                else:
+                    self._ended = self._runner.ended(self._runner.receive())
+            self._check_time()
+        duration_ms = (time.monotonic() - self._began) * 1000
+        for fd in self._streams:
+            yield from self._read(fd, to_the_end=True)
+        status = self._ended.status
+        number = -status if status < 0 else None
+        exit_code = TIMED_OUT if self._timed_out else 128 + number if number is not None else status
+        return Finished(exit_code, number, self._timed_out, self._interrupted, duration_ms, self._ended.left)
+
+    def abandon(self) -> None:
+        """Kill it if nobody waits for its end any more, because the iterator was given up."""
+        if self._ended is None:
+            self._runner.signal(signal.SIGKILL, everybody=True)
+            while self._ended is None:
+                self._ended = self._runner.ended(self._runner.receive())
+
+    def _patience_ms(self) -> float | None:
+        times = [moment for moment in (self._deadline if not self._timed_out else None, self._kill_at) if moment is not None]
+        return max(min(times) - time.monotonic(), 0) * 1000 + 1 if times else None
+
+    def _check_time(self) -> None:
+        if self._ended is not None:
+            return
+        now = time.monotonic()
+        if self._kill_at is not None and now >= self._kill_at:
+            self._kill_at = None
+            self._runner.signal(signal.SIGKILL, everybody=True)
+        elif self._deadline is not None and not self._timed_out and now >= self._deadline:
+            self._timed_out = True
+            self._runner.signal(signal.SIGTERM, everybody=True)
+            self._kill_at = now + self._grace_s
+
+    def _heed(self, stop: Stop) -> None:
+        for number in stop.take():
+            self._runner.signal(number, everybody=False)
+            if not self._interrupted:
+                self._interrupted = True
+                self._kill_at = self._kill_at or time.monotonic() + self._grace_s
+
+    def _read(self, fd: int, *, to_the_end: bool = False) -> Generator[Output, None, None]:
+        while True:
+            try:
+                piece = os.read(fd, _PIECE)
+            except BlockingIOError:
+                return
+            if not piece:
+                with suppress(KeyError):
+                    self._poll.unregister(fd)
+                return
+            self._streams[fd].add(piece)
+            yield Output(self._names[fd], piece)
+            if not to_the_end:
+                return

@@ -1,0 +1,613 @@
+"""Shell text taken apart into the simple commands that it may run.
+
+Decided here: how a text of bash is read, with bash's own grammar (tree-sitter-bash), and what of a word is known before it
+runs. Only `classify` calls this. What the commands mean is not known here.
+
+The reader would rather give up than guess: text that does not parse, a construct that is not in its table, a substitution that
+the grammar hides in a word, each is a `problem`, and whoever has one must expect anything. Every command that stands anywhere
+is listed, in the order of the text, whether it would run or not: those in substitutions, functions, branches, here-documents.
+
+Pure functions, safe from any thread once `parse` has been called; the grammar is loaded by its first call.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import field
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from avfs_git.values import record_class, value_class
+
+if TYPE_CHECKING:
+    from tree_sitter import Node, Parser
+
+UNKNOWN = "\0"
+"""Stands in a word for what is known only when it runs; no word of a program can hold this byte."""
+HOME = "/~"
+"""Begins a word that begins with somebody's home directory."""
+AMBIENT = "/$"
+"""Begins a word that begins with a variable which the text does not set, so that it is the host's."""
+
+MAX_TEXT = 1 << 20
+"""Longer texts are not read."""
+MAX_DEPTH = 60
+"""Text that is nested deeper is not read."""
+_MAX_DIRECTORIES = 16
+
+_SPECIAL = "*?[]{},~"
+_QUOTE = {ord(c): 0xE000 + ord(c) for c in _SPECIAL}
+_UNQUOTE = {quoted: plain for plain, quoted in _QUOTE.items()}
+_RESERVED = re.compile("[\ue000-\ue0ff]")
+
+
+@value_class
+class Word:
+    """A word of a command."""
+
+    value: str
+    """What the program gets, with `UNKNOWN` for what is not known; before patterns of file names are expanded."""
+    exact: bool
+    """Whether it is exactly one word with exactly this value."""
+    text: str
+    """As it is written."""
+    is_pattern: bool = False
+    """Whether it stands for the names of files."""
+
+
+@value_class
+class Redirect:
+    """A redirection to or from a file."""
+
+    operator: str
+    """Such as `>` or `<`, without the descriptor."""
+    target: Word
+
+
+@record_class
+class SimpleCommand:
+    """One command: assignments, words, redirections; also assignments or redirections alone."""
+
+    words: tuple[Word, ...]
+    assignments: tuple[tuple[str, Word], ...] = ()
+    redirects: tuple[Redirect, ...] = ()
+    text: str = ""
+    start: int | None = None
+    """Where it begins in the text, in characters."""
+    end: int | None = None
+    stdin: Word | None = None
+    """What it reads, where that stands in the text."""
+    is_fed: bool = False
+    """Whether its standard input is a pipe or a file."""
+    directories: frozenset[str] = frozenset({"/"})
+    """Where it may run: what `cd` before it may have made of the working directory, from the root of the workspace."""
+
+
+@record_class
+class Script:
+    """What was found in a text."""
+
+    commands: list[SimpleCommand] = field(default_factory=list)
+    named: list[Word] = field(default_factory=list)
+    """Words that stand elsewhere than in a command: in tests, in defaults of variables, in lists of loops."""
+    functions: set[str] = field(default_factory=set)
+    problems: list[str] = field(default_factory=list)
+    """Why the text cannot be seen through; empty if it can."""
+
+
+class _NotUnderstood(Exception):
+    """A construct that is not in the table."""
+
+
+@lru_cache(maxsize=1)
+def _parser() -> Parser:
+    import tree_sitter_bash  # noqa: PLC0415 - only where there is a text to parse
+    from tree_sitter import Language, Parser  # noqa: PLC0415 - the same
+
+    return Parser(Language(tree_sitter_bash.language()))
+
+
+def parse(text: str, *, directory: str = "/", variables: Mapping[str, str] | None = None) -> Script:
+    """Take a text apart.
+
+    Args:
+        text: What a shell is given.
+        directory: Where it begins, from the root of the workspace.
+        variables: Those whose values are known.
+    """
+    script = Script()
+    data = text.encode("utf-8", "surrogateescape")
+    if len(data) > MAX_TEXT or "\0" in text or _RESERVED.search(text):
+        script.problems.append("it is too long" if len(data) > MAX_TEXT else "it holds characters that no command needs")
+        return script
+    tree = _parser().parse(data)
+    _Reader(data, script, variables or {}).read(tree.root_node, directory)
+    return script
+
+
+_STATEMENTS = frozenset(
+    """program redirected_statement for_statement c_style_for_statement while_statement do_group if_statement elif_clause
+    else_clause case_statement case_item function_definition compound_statement subshell pipeline list negated_command
+    test_command variable_assignments unary_expression binary_expression postfix_expression parenthesized_expression
+    ternary_expression subscript arithmetic_expansion heredoc_body comment""".split()  # noqa: SIM905 - names read best as one text
+)
+_WORDS = frozenset(
+    """word number string translated_string raw_string ansi_c_string concatenation simple_expansion expansion
+    command_substitution process_substitution arithmetic_expansion brace_expression regex extglob_pattern array variable_name
+    special_variable_name string_content test_operator heredoc_content subscript""".split()  # noqa: SIM905 - the same
+)
+_SILENT = frozenset({"comment", "test_operator", "heredoc_start", "heredoc_end", "file_descriptor", "heredoc_content"})
+_HIDDEN = re.compile(r"`|\$\(|<\(|>\(|\$\{")
+_SETTERS = re.compile(r"(read|mapfile|readarray|getopts|printf|local|declare|typeset|export|readonly|let|unset|wait)\b")
+"""Commands that give values to variables which they are told the names of."""
+_BRACES = re.compile(r"\{([^{}]*)\}")
+
+
+class _Reader:
+    """Walks one tree. Used once, by one thread."""
+
+    def __init__(self, data: bytes, script: Script, variables: Mapping[str, str]) -> None:
+        self._data = data
+        self._script = script
+        self._variables = variables
+        self._assigned: dict[str, list[Node | None]] = {}
+        self._resolving: set[str] = set()
+        self._directories = frozenset({"/"})
+        self._stdin: Word | None = None
+        self._is_fed = False
+        self._quiet = 0
+
+    def read(self, root: Node, directory: str) -> None:
+        """Fill the script from a whole tree."""
+        self._directories = frozenset({posixpath.normpath("/" + directory.strip("/"))})
+        try:
+            if root.has_error:
+                raise _NotUnderstood("it does not parse as a shell would need it")
+            self._look_ahead(root)
+            self._visit(root, 0)
+        except _NotUnderstood as problem:
+            self._script.problems.append(str(problem))
+        except RecursionError:
+            self._script.problems.append("it is nested too deeply")
+
+    def _look_ahead(self, root: Node) -> None:
+        """Note what the text assigns to variables and which functions it defines, before any of it is used."""
+        pending = [(root, 0)]
+        while pending:
+            node, depth = pending.pop()
+            if depth > MAX_DEPTH * 4:
+                raise _NotUnderstood("it is nested too deeply")
+            if node.type == "variable_assignment":
+                name, value = node.child_by_field_name("name"), node.child_by_field_name("value")
+                # Neither an element of an array nor an addition to what was there.
+                plain = name is not None and name.type == "variable_name" and all(self._text(c) != "+=" for c in node.children)
+                self._assigned.setdefault(self._text(name) if name else "", []).append(value if plain else None)
+            elif node.type == "for_statement":
+                variable = node.child_by_field_name("variable")
+                self._assigned.setdefault(self._text(variable) if variable else "", []).append(None)
+            elif node.type == "function_definition":
+                name = node.child_by_field_name("name")
+                self._script.functions.add(self._text(name) if name else "")
+            elif node.type in {"command", "declaration_command"} and _SETTERS.match(self._text(node)):
+                for child in node.named_children:
+                    if child.type != "variable_assignment":
+                        self._assigned.setdefault(self._text(child).partition("=")[0], []).append(None)
+            pending.extend((child, depth + 1) for child in node.children)
+
+    # --- statements ------------------------------------------------------------------------------
+
+    def _visit(self, node: Node, depth: int) -> None:
+        if depth > MAX_DEPTH * 2:
+            raise _NotUnderstood("it is nested too deeply")
+        kind = node.type
+        if kind == "command":
+            self._command(node)
+        elif kind == "declaration_command":
+            self._declaration(node)
+        elif kind == "unset_command":
+            self._add(node, words=(Word("unset", exact=True, text="unset"),))
+        elif kind == "variable_assignment":
+            self._add(node, assignments=(self._assignment(node),))
+        elif kind == "list":
+            self._list(node, depth)
+        elif kind == "pipeline":
+            self._pipeline(node, depth)
+        elif kind == "subshell":
+            before = self._directories
+            self._children(node, depth)
+            self._directories = before
+        elif kind == "redirected_statement":
+            self._redirected(node, depth)
+        elif kind == "file_redirect":
+            self._add(node, redirects=self._redirect(node))
+        elif kind in _STATEMENTS:
+            self._children(node, depth)
+        elif kind in _SILENT or not node.is_named:
+            pass
+        elif kind in _WORDS:
+            self._script.named.append(self._word(node))
+        else:
+            raise _NotUnderstood(f"it holds a construct that avfs does not know ({kind})")
+
+    def _children(self, node: Node, depth: int) -> None:
+        names = [node.child_by_field_name("name"), node.child_by_field_name("variable")]
+        for child in node.children:
+            if child.is_named and child not in names:
+                before = self._directories
+                self._visit(child, depth + 1)
+                self._directories |= before  # any of it may not have happened
+        if len(self._directories) > _MAX_DIRECTORIES:
+            raise _NotUnderstood("it changes its directory too often")
+
+    def _list(self, node: Node, depth: int) -> None:
+        """`a && b`: where `b` runs, `a` has succeeded."""
+        named = [child for child in node.children if child.is_named]
+        operators = {child.type for child in node.children if not child.is_named}
+        before = self._directories
+        for child in named:
+            if operators != {"&&"}:
+                self._directories |= before
+            self._visit(child, depth + 1)
+
+    def _pipeline(self, node: Node, depth: int) -> None:
+        fed, stdin, directories = self._is_fed, self._stdin, self._directories
+        for child in node.children:
+            if child.is_named:
+                self._visit(child, depth + 1)
+                self._is_fed, self._stdin = True, None
+                self._directories = directories  # each part is a process of its own
+        self._is_fed, self._stdin = fed, stdin
+
+    def _redirected(self, node: Node, depth: int) -> None:
+        body = node.child_by_field_name("body")
+        redirects: list[Redirect] = []
+        rest: list[Node] = []
+        fed, stdin = self._is_fed, self._stdin
+        for child in node.children_by_field_name("redirect"):
+            if child.type == "heredoc_redirect":
+                self._stdin, self._is_fed = self._heredoc(child, redirects, rest), True
+            elif child.type == "herestring_redirect":
+                self._stdin, self._is_fed = self._word(child.named_children[-1]), True
+            elif child.type == "file_redirect":
+                redirects += self._redirect(child)
+                if redirects and redirects[-1].operator == "<":
+                    self._stdin, self._is_fed = None, True
+            else:
+                raise _NotUnderstood(f"it holds a redirection that avfs does not know ({child.type})")
+        first = len(self._script.commands)
+        if body is not None:
+            self._visit(body, depth + 1)
+        if body is not None and body.type == "command" and len(self._script.commands) > first:
+            last = self._script.commands[-1]
+            last.redirects += tuple(redirects)
+            last.end = self._char(node.end_byte) if not rest else last.end
+        elif redirects:
+            self._add(node, redirects=tuple(redirects))
+        self._stdin, self._is_fed = None, True  # what stands behind `<<END` may be the next part of a pipe
+        for part in rest:
+            self._visit(part, depth + 1)
+        self._stdin, self._is_fed = stdin, fed
+
+    def _heredoc(self, node: Node, redirects: list[Redirect], rest: list[Node]) -> Word:
+        """Give a here-document's text; collect what the grammar puts inside it but stands on its first line."""
+        text: Word | None = None
+        for child in node.children:
+            if child.type == "heredoc_body":
+                text = self._heredoc_body(node, child)
+            elif child.type == "file_redirect":
+                redirects += self._redirect(child)
+            elif child.type in {"heredoc_start", "heredoc_end", "file_descriptor"} or not child.is_named:
+                pass
+            elif child.type == "herestring_redirect":
+                raise _NotUnderstood("it holds two inputs at once")
+            elif node.field_name_for_child(node.children.index(child)) == "argument":
+                raise _NotUnderstood("a command goes on behind a here-document")
+            else:
+                rest.append(child)
+        return text or Word("", exact=True, text="")
+
+    def _heredoc_body(self, node: Node, body: Node) -> Word:
+        start = next((child for child in node.children if child.type == "heredoc_start"), None)
+        literal = start is not None and bool(set(self._text(start)) & set("'\"\\"))
+        text = self._text(body)
+        if literal:
+            return Word(text, exact=True, text=text)
+        before = len(self._script.named)
+        self._children(body, 0)
+        del self._script.named[before:]  # text, not names of files
+        if any(child.type != "heredoc_content" for child in body.named_children) or _HIDDEN.search(text) or "$" in text:
+            if "`" in text and not any(child.type == "command_substitution" for child in body.named_children):
+                raise _NotUnderstood("it hides a substitution in a here-document")
+            return Word(UNKNOWN, exact=False, text=text)
+        return Word(text.replace("\\\n", ""), exact=True, text=text)
+
+    # --- commands --------------------------------------------------------------------------------
+
+    def _command(self, node: Node) -> None:
+        words: list[Word] = []
+        assignments: list[tuple[str, Word]] = []
+        redirects: list[Redirect] = []
+        stdin, is_fed = self._stdin, self._is_fed
+        for child in node.children:
+            if child.type == "variable_assignment":
+                assignments.append(self._assignment(child))
+            elif child.type == "file_redirect":
+                redirects += self._redirect(child)
+                is_fed = is_fed or any(redirect.operator == "<" for redirect in redirects)
+            elif child.type == "herestring_redirect":
+                stdin, is_fed = self._word(child.named_children[-1]), True
+            elif child.type == "heredoc_redirect":
+                raise _NotUnderstood("a here-document stands where avfs does not know it")
+            elif child.type == "command_name":
+                words += self._words(child.children[0])
+            elif child.type == "subshell":
+                raise _NotUnderstood("it holds a bracket that avfs does not know")
+            elif self._text(child) != "$":  # of a translated string
+                words += self._words(child)
+        made = self._add(node, words=tuple(words), assignments=tuple(assignments), redirects=tuple(redirects))
+        made.stdin, made.is_fed = stdin, is_fed
+        if words and words[0].value in {"cd", "pushd", "popd"}:
+            self._change_directory(words)
+
+    def _change_directory(self, words: list[Word]) -> None:
+        operands = [word for word in words[1:] if not (word.exact and re.fullmatch(r"-[LPe@n]+|--", word.value))]
+        if words[0].value == "popd" or len(operands) != 1 or not operands[0].exact:
+            # Somewhere: that a path with `..` stays inside can then not be told, which the unknown name makes so.
+            self._directories |= {"/"}
+            return
+        target = operands[0].value
+        self._directories = frozenset(
+            posixpath.normpath("/" + posixpath.join(each, target).lstrip("/")) for each in self._directories
+        )
+
+    def _declaration(self, node: Node) -> None:
+        """`export`, `declare` and their like."""
+        words = [Word(self._text(node.children[0]), exact=True, text=self._text(node.children[0]))]
+        assignments = []
+        for child in node.children[1:]:
+            if child.type == "variable_assignment":
+                assignments.append(self._assignment(child))
+            elif child.is_named:
+                words += self._words(child)
+        self._add(node, words=tuple(words), assignments=tuple(assignments))
+
+    def _assignment(self, node: Node) -> tuple[str, Word]:
+        name, value = node.child_by_field_name("name"), node.child_by_field_name("value")
+        if name is not None and name.type == "subscript":
+            self._word(name)
+        text = self._text(name).partition("[")[0] if name is not None else ""
+        return text, self._word(value) if value is not None else Word("", exact=True, text="")
+
+    def _redirect(self, node: Node) -> tuple[Redirect, ...]:
+        operator = next((self._text(child) for child in node.children if not child.is_named), "")
+        if operator in {">&-", "<&-"}:
+            return ()
+        made = []
+        for target in node.children_by_field_name("destination"):
+            if operator in {">&", "<&"} and target.type == "number":
+                continue
+            made += [Redirect(operator, word) for word in self._words(target)]
+        return tuple(made[:1]) + tuple(Redirect(operator, redirect.target) for redirect in made[1:])
+
+    def _add(
+        self,
+        node: Node,
+        *,
+        words: tuple[Word, ...] = (),
+        assignments: tuple[tuple[str, Word], ...] = (),
+        redirects: tuple[Redirect, ...] = (),
+    ) -> SimpleCommand:
+        made = SimpleCommand(
+            words=words,
+            assignments=assignments,
+            redirects=redirects,
+            text=self._text(node),
+            start=self._char(node.start_byte),
+            end=self._char(node.end_byte),
+            directories=self._directories,
+        )
+        self._script.commands.append(made)
+        return made
+
+    # --- words -----------------------------------------------------------------------------------
+
+    def _words(self, node: Node) -> list[Word]:
+        """Read a word; braces make several of it."""
+        marked = self._read_word(node)
+        text = self._text(node)
+        return [_finish(each, text) for each in _expand_braces(marked)]
+
+    def _word(self, node: Node) -> Word:
+        """Read a word where braces do not count."""
+        return _finish(self._read_word(node), self._text(node))
+
+    def _read_word(self, node: Node) -> str:
+        """Give a word with what is quoted marked as such."""
+        kind = node.type
+        if kind in {"word", "number", "variable_name"} and not node.named_child_count:
+            text = self._text(node)
+            if _HIDDEN.search(re.sub(r"\\.", "", text, flags=re.DOTALL)):
+                raise _NotUnderstood("it hides a substitution in a word")
+            text = re.sub(r"\\(.)", lambda match: _quoted(match[1]) if match[1] != "\n" else "", text, flags=re.DOTALL)
+            return HOME + text[1:] if text.startswith("~") else text
+        if kind == "raw_string":
+            return _quoted(self._text(node)[1:-1])
+        if kind == "ansi_c_string":
+            return _quoted(_decode_ansi(self._text(node)[2:-1]))
+        if kind in {"string", "translated_string"}:
+            return self._read_string(node)
+        if kind == "concatenation":
+            return self._join(node)
+        if kind == "simple_expansion":
+            return self._read_variable(self._text(node).strip()[1:])
+        if kind == "expansion":
+            return self._read_expansion(node)
+        if kind in {"command_substitution", "process_substitution"}:
+            return self._read_substitution(node)
+        if kind in {"arithmetic_expansion", "array", "subscript", "number", "word"}:
+            self._children(node, 0)
+            return UNKNOWN
+        if kind in {"regex", "extglob_pattern"}:
+            if _HIDDEN.search(self._text(node)):
+                raise _NotUnderstood("it hides a substitution in a pattern")
+            return UNKNOWN
+        if kind in {"brace_expression", "special_variable_name", "test_operator", "string_content"}:
+            return UNKNOWN
+        if not node.is_named:
+            return "" if self._text(node) == "$" else self._text(node)  # `$` in front of a translated string
+        raise _NotUnderstood(f"it holds a word that avfs does not know ({kind})")
+
+    def _join(self, node: Node) -> str:
+        parts: list[str] = []
+        at = node.start_byte
+        for child in node.children:
+            if child.start_byte != at:
+                raise _NotUnderstood("a word has a gap")
+            part = self._read_word(child)
+            parts.append(part if not parts or not part.startswith((HOME, AMBIENT)) else UNKNOWN)
+            at = child.end_byte
+        return "".join(parts)
+
+    def _read_string(self, node: Node) -> str:
+        """Read what stands in double quotes, also what the grammar passes over between its parts."""
+        parts: list[str] = []
+        children = node.children
+        if children and children[0].type == "string":  # of a translated string
+            children = children[0].children
+        start = next((child for child in children if self._text(child) in {'"', '$"'}), None)
+        if start is None:
+            raise _NotUnderstood("a string has no beginning")
+        at = start.end_byte
+        for child in children:
+            if child.start_byte < at:
+                continue
+            parts.append(self._literal(self._data[at : child.start_byte]))
+            at = child.end_byte
+            if child.type == "string_content":
+                parts.append(self._literal(self._bytes(child)))
+                continue
+            # The grammar counts blanks in front of a part to the part.
+            text = self._text(child)
+            parts.append(text[: len(text) - len(text.lstrip())])
+            if child.is_named:
+                part = self._read_word(child)
+                parts.append(_quoted(part) if not any(parts) or not part.startswith((HOME, AMBIENT)) else UNKNOWN)
+            elif text.strip() != '"':
+                parts.append(self._literal(self._bytes(child).strip()))
+        return "".join(parts)
+
+    def _literal(self, data: bytes) -> str:
+        text = data.decode("utf-8", "surrogateescape")
+        if "`" in re.sub(r"\\.", "", text, flags=re.DOTALL) or "$(" in re.sub(r"\\.", "", text, flags=re.DOTALL):
+            raise _NotUnderstood("it hides a substitution in a string")
+        return _quoted(re.sub(r'\\([\\$`"\n])', lambda match: match[1] if match[1] != "\n" else "", text))
+
+    def _read_variable(self, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            return UNKNOWN  # arguments, statuses, process ids
+        found = self._assigned.get(name)
+        if found is None:
+            if name == "PWD":
+                return "."
+            if name in self._variables:
+                value = self._variables[name]
+                return _quoted(value) if not re.search(r"[\s*?\[]", value) else UNKNOWN
+            return HOME if name == "HOME" else AMBIENT + name
+        if len(found) != 1 or found[0] is None or name in self._resolving or name in self._variables:
+            return UNKNOWN
+        self._resolving.add(name)
+        try:
+            commands, named = len(self._script.commands), len(self._script.named)
+            value = self._read_word(found[0])
+            del self._script.commands[commands:], self._script.named[named:]  # they are listed where they stand
+        finally:
+            self._resolving.discard(name)
+        return value if not re.search(r"[\s*?\[{]", value) else UNKNOWN
+
+    def _read_expansion(self, node: Node) -> str:
+        """Read `${…}`: only a plain name is known; what stands inside is looked at."""
+        text = self._text(node).strip()
+        if match := re.fullmatch(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", text):
+            return self._read_variable(match[1])
+        if "@" in text and re.search(r"@[PQEAaKkUuL]\}$", text):
+            raise _NotUnderstood("it expands a variable as a prompt, which may run commands")
+        for child in node.named_children:
+            if child.type not in {"variable_name", "special_variable_name"}:
+                self._script.named.append(self._word(child))
+        match = re.match(r"\$\{([A-Za-z_][A-Za-z0-9_]*)", text)
+        known = match is None or match[1] in self._assigned or match[1] in self._variables
+        return UNKNOWN if known or match is None else self._read_variable(match[1]) + UNKNOWN
+
+    def _read_substitution(self, node: Node) -> str:
+        directories, fed, stdin = self._directories, self._is_fed, self._stdin
+        self._is_fed, self._stdin = False, None
+        self._children(node, 0)
+        self._directories, self._is_fed, self._stdin = directories, fed, stdin
+        if node.type == "process_substitution":
+            return "/dev/fd/63"
+        return "." if re.fullmatch(r"\$\(\s*pwd\s*\)", self._text(node)) and "pwd" not in self._script.functions else UNKNOWN
+
+    # --- text ------------------------------------------------------------------------------------
+
+    def _bytes(self, node: Node) -> bytes:
+        return self._data[node.start_byte : node.end_byte]
+
+    def _text(self, node: Node) -> str:
+        return self._bytes(node).decode("utf-8", "surrogateescape")
+
+    def _char(self, at: int) -> int:
+        return len(self._data[:at].decode("utf-8", "surrogateescape"))
+
+
+def _quoted(text: str) -> str:
+    return text.translate(_QUOTE)
+
+
+def _finish(marked: str, text: str) -> Word:
+    is_pattern = any(char in marked for char in "*?[")
+    value = re.sub(r"^/\$\w+(?=[^/]*$)", UNKNOWN, marked).translate(_UNQUOTE)  # without a slash behind it, hardly a path
+    return Word(value, exact=UNKNOWN not in value and not is_pattern and not _is_ambient(value), text=text, is_pattern=is_pattern)
+
+
+def _is_ambient(value: str) -> bool:
+    return value.startswith((HOME, AMBIENT))
+
+
+def _expand_braces(marked: str) -> Iterable[str]:
+    """Expand `{a,b}`; a list that is too long stays, as something unknown."""
+    pending = [marked]
+    done: list[str] = []
+    while pending:
+        word = pending.pop(0)
+        match = next((match for match in _BRACES.finditer(word) if "," in match[1]), None)
+        if match is None:
+            done.append(re.sub(r"\{[^{}]*\.\.[^{}]*\}", UNKNOWN, word))
+        elif len(pending) + len(done) > 64:
+            return [UNKNOWN]
+        else:
+            pending[:0] = [word[: match.start()] + part + word[match.end() :] for part in match[1].split(",")]
+    return done
+
+
+_ANSI = re.compile(r"\\(x[0-9A-Fa-f]{1,2}|u[0-9A-Fa-f]{1,4}|U[0-9A-Fa-f]{1,8}|[0-7]{1,3}|c.|.)", re.DOTALL)
+_ANSI_NAMES = {"a": "\a", "b": "\b", "e": "\x1b", "E": "\x1b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+
+
+def _decode_ansi(text: str) -> str:
+    """Read the escapes of `$'…'`; what cannot be a character of a word is unknown."""
+
+    def replace(match: re.Match[str]) -> str:
+        code = match[1]
+        if code[0] in "xuU" and len(code) > 1:
+            number = int(code[1:], 16)
+        elif code[0] in "01234567":
+            number = int(code, 8) & 0xFF
+        elif code[0] == "c" and len(code) > 1:
+            number = ord(code[1]) & 0x1F
+        else:
+            return _ANSI_NAMES.get(code, code)
+        return chr(number) if 0 < number < 0x80 else UNKNOWN
+
+    return _ANSI.sub(replace, text)

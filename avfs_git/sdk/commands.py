@@ -1,0 +1,233 @@
+"""Running commands in a workspace: what `Workspace.exec` and its like are made of.
+
+Decided here: how a workspace becomes a place for commands, and what a prepared session is: the workspace kept shown, and the
+states before each of its commands. Called by users of `avfs_git.sdk`; one thread at a time a session. Nothing here survives the
+process, and nothing of it stays behind: mounts and processes go with it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from avfs_git.errors import InvalidInput, NothingToUndo, WorkspaceMounted
+from avfs_git.model import Diff, RestoreResult, SessionState
+from avfs_git.paths import parse_tree_path
+from avfs_git.proxy.envelope import Command, ExecPlan, ExecResult
+from avfs_git.proxy.execute import Executor, Place
+from avfs_git.proxy.run import Output, Stop
+from avfs_git.sdk.pathlike import PathLike
+from avfs_git.session import point
+from avfs_git.session.record import find_workspace_session
+
+if TYPE_CHECKING:
+    from avfs_git.sdk.workspace import Workspace
+
+_PAUSE_S = 0.02
+
+
+def make_executor(workspace: Workspace, *, keep: bool = False) -> Executor:
+    """Make what runs commands in a workspace."""
+    vault = workspace.vault
+    if vault._mounts is None:  # noqa: SLF001 - the modules of this package are one interface
+        raise InvalidInput("a vault without a home cannot run commands")
+    name = vault.name if os.sep not in vault.name else point.name_of_vault(vault.path)
+
+    def mounted() -> Path | None:
+        end = time.monotonic() + vault._lock_timeout_s  # noqa: SLF001 - as above
+        while True:
+            found = find_workspace_session(vault._core.layout.sessions, workspace.fork)  # noqa: SLF001 - as above
+            if found is None:
+                return None
+            if found.state() is SessionState.MOUNTED and found.is_visible:
+                return found.directory
+            if time.monotonic() > end:
+                raise WorkspaceMounted(workspace.fork, found.record.directory, session=found.record.id, pid=found.record.pid)
+            time.sleep(_PAUSE_S)  # it is about to come, or to go
+
+    def mount(leash: int) -> tuple[Path, Callable[[], object]]:
+        session = workspace.mount(leash_fd=leash)
+        return session.path, lambda: session.unmount(lazy=True)
+
+    return Executor(
+        Place(
+            opened=workspace._opened,  # noqa: SLF001 - as above
+            gate=vault.policy.gate,
+            lowers=vault._lowers,  # noqa: SLF001 - as above
+            root=point.resolve(point.default_directory(vault._mounts, name, workspace.fork, None)),  # noqa: SLF001 - as above
+            do=vault._run,  # noqa: SLF001 - as above
+            mounted=mounted,
+            mount=mount,
+        ),
+        keep=keep,
+    )
+
+
+def make_command(
+    argv: Sequence[str | bytes], shell: str | None, cwd: PathLike, env: dict[str, str] | None, **rest: object
+) -> Command:
+    """Make a command of the arguments of `Workspace.exec`."""
+    return Command(
+        argv=tuple(os.fsencode(part) for part in argv) if argv else None,
+        shell=shell,
+        cwd=parse_tree_path(cwd),
+        env=tuple(sorted((env or {}).items())),
+        **rest,  # type: ignore[arg-type]  # the fields of `Command`, as the callers' signatures have them
+    )
+
+
+class Running:
+    """A command that runs: iterate over it for what it writes, as it comes; then `result` says how it ended.
+
+    In a `with` block, or at the end of the iteration, it is over; who leaves the block earlier kills it, and what it changed is
+    not committed.
+    """
+
+    def __init__(self, steps: Generator[Output, None, ExecResult], stop: Stop) -> None:
+        self._steps = steps
+        self._stop = stop
+        self._result: ExecResult | None = None
+
+    def __iter__(self) -> Iterator[Output]:
+        while self._result is None:
+            try:
+                piece = next(self._steps)
+            except StopIteration as done:
+                self._result = done.value
+                return
+            yield piece
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._steps.close()
+        self._stop.close()
+
+    def stop(self, number: int = 15) -> None:
+        """Send the command a signal, from any thread; it is killed if it is still there after its grace."""
+        self._stop.stop(number)
+
+    @property
+    def result(self) -> ExecResult:
+        """How it ended; waits for that."""
+        for _ in self:
+            pass
+        if self._result is None:
+            raise InvalidInput("the command was given up before it ended")
+        return self._result
+
+
+class Prepared:
+    """A workspace that is kept ready for many commands. In a `with` block, `finish` is called at its end.
+
+    Attributes:
+        workspace: Of which.
+        start: The commit before the first command; None if there was none.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self._executor = make_executor(workspace, keep=True)
+        saved = workspace.checkpoint(description="before a session of commands")
+        self.start = saved.checkpoint.id if saved.checkpoint is not None else None
+        self._before: list[str | None] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.finish()
+
+    def run(self, command: Command, stop: Stop | None = None) -> Generator[Output, None, ExecResult]:
+        """Run a command; its output comes from the iteration, its result is the iterator's value."""
+        core, fork = self.workspace._core, self.workspace.fork  # noqa: SLF001 - the modules of this package are one interface
+        before = core.read_head(fork)
+        result = yield from self._executor.run(command, stop)
+        self._before.append(result.checkpoint or (before.hex() if before is not None else None))
+        return result
+
+    def exec(
+        self,
+        *argv: str | bytes,
+        shell: str | None = None,
+        cwd: PathLike = "/",
+        env: dict[str, str] | None = None,
+        stdin: bytes | int | None = None,
+        timeout_ms: int | None = 300_000,
+        **options: object,
+    ) -> ExecResult:
+        """Run a command, as `Workspace.exec` does."""
+        return finish(self.run(make_command(argv, shell, cwd, env, stdin=stdin, timeout_ms=timeout_ms, **options)))
+
+    def rollback(self, commands: int = 1) -> RestoreResult:
+        """Bring the files to the state before the last command, or before an earlier one. It can be undone.
+
+        Args:
+            commands: How many commands to go back.
+
+        Raises:
+            NothingToUndo: If there were not so many.
+        """
+        if not 1 <= commands <= len(self._before):
+            raise NothingToUndo("roll back")
+        target = self._before[-commands]
+        if target is None:
+            raise NothingToUndo("roll back")
+        result = self.workspace.restore(target)
+        del self._before[-commands:]
+        return result
+
+    def inspect(self, *, patches: bool = True) -> Diff:
+        """Compare the state before the first command with the present one."""
+        return self.workspace.diff(self.start, patches=patches)
+
+    def finish(self, *, discard: bool = False) -> RestoreResult | None:
+        """End it; with `discard`, bring the files to the state before the first command. A second call does nothing."""
+        self._executor.close()
+        return self.workspace.restore(self.start) if discard and self.start is not None else None
+
+
+def finish(steps: Generator[Output, None, ExecResult]) -> ExecResult:
+    """Run a command to its end without looking at what it writes."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            result: ExecResult = done.value
+            return result
+
+
+async def run_in_thread(workspace: Workspace, argv: Sequence[str | bytes], options: dict[str, Any]) -> ExecResult:
+    """Run a command in a thread; cancelling it ends the command and waits for that."""
+    import asyncio  # noqa: PLC0415 - only for who uses it already
+
+    command = _with_defaults(argv, options)
+    stop = Stop()
+    running = asyncio.ensure_future(asyncio.to_thread(lambda: finish(make_executor(workspace).run(command, stop))))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        stop.stop()
+        await asyncio.wait([running])
+        raise
+    finally:
+        stop.close()
+
+
+def begin(workspace: Workspace, argv: Sequence[str | bytes], options: dict[str, Any]) -> Running:
+    """Begin to run a command."""
+    stop = Stop()
+    return Running(make_executor(workspace).run(_with_defaults(argv, options), stop), stop)
+
+
+def plan(workspace: Workspace, argv: Sequence[str | bytes], options: dict[str, Any]) -> ExecPlan:
+    """Tell what would be done with a command."""
+    return make_executor(workspace).plan(_with_defaults(argv, options))
+
+
+def _with_defaults(argv: Sequence[str | bytes], options: dict[str, Any]) -> Command:
+    return make_command(argv, **{"shell": None, "cwd": "/", "env": None, **options})

@@ -1,0 +1,420 @@
+"""What `exec` promises of the run itself: time limits, output, signals, what stays behind, and its one document."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from avfs_git import Avfs
+from avfs_git.errors import ApprovalNeeded, BackendUnavailable, CommandDenied, ExecError, InvalidInput
+from avfs_git.host.mounts import list_mounts
+from avfs_git.sdk import Vault, Workspace
+from tests.support.cli import Cli
+
+pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout"), pytest.mark.slow]
+
+BACKENDS = [
+    pytest.param("overlay", marks=pytest.mark.needs("fuse", "overlayfs", "root")),
+    pytest.param("fuse", marks=pytest.mark.needs("fuse")),
+    "checkout",
+]
+POLICY = """
+version = 1
+[[rule]]
+name = "all"
+action = "allow_with_checkpoint"
+"""
+SLEEP = str(100_000 + os.getpid())
+"""How long the processes of this test run sleep, by which they are known."""
+DAEMONS = (
+    f"echo begun; setsid sleep {SLEEP} & (sleep {SLEEP} &) ; (setsid sh -c 'trap \"\" TERM; sleep {SLEEP}' &) ; sleep {SLEEP}"
+)
+
+
+@pytest.fixture
+def policy(mount_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's policy, also for the command line; which has its home here."""
+    monkeypatch.setenv("AVFS_HOME", str(mount_dir / "h"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(mount_dir / "config"))
+    file = mount_dir / "config" / "avfs" / "policy.toml"
+    file.parent.mkdir(parents=True)
+    return file
+
+
+@pytest.fixture
+def vault(mount_dir: Path, tmp_path: Path, policy: Path) -> Iterator[Vault]:
+    """A vault with a file."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "file").write_text("content\n")
+    policy.write_text(POLICY)
+    with Avfs(mount_dir / "h", policy=policy) as avfs:
+        yield avfs.create_vault("v", source=source)
+    assert not sleeping()
+    end = time.monotonic() + 30
+    while mounts(mount_dir) and time.monotonic() < end:  # what stood on a leash goes by itself
+        time.sleep(0.02)
+    assert not mounts(mount_dir)
+
+
+def mounts(directory: Path) -> list[Path]:
+    """List what is mounted below a directory."""
+    return [mount.directory for mount in list_mounts() if directory in mount.directory.parents]
+
+
+@pytest.fixture
+def work(vault: Vault) -> Workspace:
+    """Its workspace."""
+    return vault.workspace()
+
+
+def sleeping() -> list[int]:
+    """Find what `DAEMONS` has started."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if words[:2] == [b"sleep", SLEEP.encode()]:
+                found.append(int(entry.name))
+    return found
+
+
+def wait_for_sleep() -> None:
+    """Wait until the command has got so far."""
+    end = time.monotonic() + 60
+    while not sleeping() and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_time_out_ends_every_process_and_keeps_the_output(work: Workspace, backend: str) -> None:
+    """Daemons that forked twice and called setsid(2), and those that ignore SIGTERM, are dead; what was written is there."""
+    result = work.exec(shell=DAEMONS, backend=backend, timeout_ms=700, grace_ms=200)
+
+    assert (result.exit_code, result.timed_out, result.stdout) == (124, True, b"begun\n")
+    assert not sleeping()
+
+
+def test_a_command_that_ends_takes_along_what_it_left(work: Workspace) -> None:
+    """A background process that keeps the pipe open neither holds the result nor writes after it."""
+    began = time.monotonic()
+    result = work.exec(shell=f"(sleep {SLEEP}; echo late > late) & echo done")
+
+    assert (result.exit_code, result.stdout, bool(result.left_processes)) == (0, b"done\n", True)
+    assert time.monotonic() - began < 4000
+    assert not sleeping()
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "number"),
+    [
+        ("exit 7", 7, None),
+        ("kill -9 $$", 137, 9),
+        ("kill $$", 143, 15),
+        ("no-such-program-here", 127, None),
+        ("./file", 126, None),
+    ],
+)
+def test_the_status_is_the_commands_own(work: Workspace, text: str, status: int, number: int | None) -> None:
+    """Also where a signal killed it, and where the shell found nothing to execute."""
+    result = work.exec(shell=text)
+
+    assert (result.exit_code, result.signal, result.success) == (status, number, False)
+
+
+def test_what_cannot_be_executed_is_a_result(work: Workspace) -> None:
+    """A missing program ends with 127, a file that is no program with 126, both with a warning that says it."""
+    missing, plain = work.exec("no-such-program-here"), work.exec("./file")
+
+    assert (missing.exit_code, plain.exit_code) == (127, 126)
+    assert [warning.code for warning in (*missing.warnings, *plain.warnings)] == ["exec.not_started"] * 2
+
+
+def test_what_cannot_be_meant_is_an_error(work: Workspace) -> None:
+    """No command, two commands, a missing directory, a NUL byte, an unknown backend."""
+    for arguments, options in (((), {}), (("true",), {"shell": "true"}), (("a\0b",), {}), (("true",), {"env": {"a=b": "c"}})):
+        with pytest.raises(InvalidInput):
+            work.exec(*arguments, **options)
+    with pytest.raises(ExecError):
+        work.exec("true", cwd="/no/such/directory")
+    with pytest.raises(BackendUnavailable):
+        work.exec("true", backend="magic")
+
+
+def test_output_has_a_limit_and_a_file(work: Workspace) -> None:
+    """Of a long output head and tail are in the result, and all of it is in a file; invalid UTF-8 and NUL bytes survive."""
+    result = work.exec(shell="printf 'h\\0\\377'; head -c 3000000 /dev/zero; printf end; echo e >&2", max_output=1000)
+
+    assert (result.stdout_size, result.stdout_truncated, result.stderr, result.stderr_truncated) == (3000006, True, b"e\n", False)
+    assert (result.stdout[:3], result.stdout[-3:], len(result.stdout) < 1100) == (b"h\0\xff", b"end", True)
+    assert result.stdout_file is not None
+    assert result.stdout_file.read_bytes() == b"h\0\xff" + bytes(3000000) + b"end"
+
+
+def test_a_gigabyte_of_output_fits(work: Workspace) -> None:
+    """Memory stays what the limit allows."""
+    result = work.exec(shell="head -c 1073741824 /dev/zero", max_output=100)
+
+    assert (result.exit_code, result.stdout_size, len(result.stdout) < 200) == (0, 1 << 30, True)
+    assert result.stdout_file is not None
+    result.stdout_file.unlink()
+
+
+def test_it_reads_what_it_is_given(work: Workspace) -> None:
+    """Bytes, a descriptor, or nothing."""
+    reading, writing = os.pipe()
+    os.write(writing, b"from a pipe")
+    os.close(writing)
+
+    assert work.exec("cat", stdin=b"x" * 100_000).stdout == b"x" * 100_000
+    assert work.exec("cat", stdin=reading).stdout == b"from a pipe"
+    assert work.exec("cat").stdout == b""
+    os.close(reading)
+
+
+def test_it_gets_no_more_than_it_should(work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No descriptor but 0 to 2, none of git's variables that name another repository, and avfs's own three."""
+    monkeypatch.setenv("GIT_DIR", "/nowhere")
+    monkeypatch.setenv("KEPT", "kept")
+    result = work.exec(
+        shell="ls /proc/self/fd | wc -l; echo ${GIT_DIR-unset} $KEPT $ADDED $AVFS_FORK; pwd", env={"ADDED": "added"}
+    )
+
+    assert result.stdout.decode().split() == ["4", "unset", "kept", "added", "main", str(result.mountpoint)]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_readonly_is_enforced_by_the_mount(work: Workspace, backend: str) -> None:
+    """Whatever the command is, nothing can be changed."""
+    result = work.exec(shell="echo x > file; rm file; mkdir d; chmod 777 file; cat file", readonly=True, backend=backend)
+
+    assert result.stdout == b"content\n"
+    assert (result.changed_files, result.commit) == ((), None)
+    assert work.status().clean
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_was_uncommitted_is_not_the_commands_doing(work: Workspace, backend: str) -> None:
+    """It is in a checkpoint before the command or, without one, in no `changed_files`."""
+    work.write("mine", b"mine\n")
+    first = work.exec(shell="echo a > a", backend=backend)
+    work.write("mine", b"more\n")
+    second = work.exec(shell="echo b > b", backend=backend, checkpoint=False)
+    work.write("mine", b"most\n")
+    third = work.exec(shell="echo c > c", backend=backend, checkpoint=False, commit=False)
+
+    assert first.checkpoint is not None
+    assert [[change.path for change in result.changed_files] for result in (first, second, third)] == [[b"a"], [b"b"], [b"c"]]
+    assert (second.checkpoint, third.commit) == (None, None)
+    assert {change.path for change in work.status().changed_files} == {b"mine", b"c"}
+
+
+def test_a_failed_command_is_committed_if_wished(work: Workspace) -> None:
+    """Marked as such in the message; or left uncommitted."""
+    left = work.exec(shell="echo x > x; exit 2", commit_failed=False)
+    assert (left.commit, [change.path for change in left.changed_files]) == (None, [b"x"])
+    kept = work.exec(shell="echo y > y; exit 2")
+    assert kept.commit is not None
+    assert "exit 2" in work.log(limit=1)[0].checkpoint.message
+
+
+def test_output_comes_as_it_is_written(work: Workspace) -> None:
+    """The first piece is there while the command still runs; leaving early ends it and commits nothing."""
+    with work.exec_stream(shell=f"echo first; sleep {SLEEP}") as running:
+        piece = next(iter(running))
+        assert (piece.stream, piece.data) == ("stdout", b"first\n")
+        running.stop(signal.SIGINT)
+        assert (running.result.interrupted, running.result.exit_code) == (True, 130)
+    with work.exec_stream(shell=f"echo x > x; echo first; sleep {SLEEP}") as running:
+        next(iter(running))
+    assert not sleeping()
+    assert [change.path for change in work.status().changed_files] == [b"x"]
+
+
+def test_it_can_be_awaited(work: Workspace) -> None:
+    """And cancelled: the command ends, and what it changed is committed."""
+
+    async def main() -> None:
+        assert (await work.exec_async("true")).exit_code == 0
+        task = asyncio.ensure_future(work.exec_async(shell=f"echo x > x; sleep {SLEEP}"))
+        await asyncio.to_thread(wait_for_sleep)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert not sleeping()
+    assert work.exists("x")
+
+
+def test_the_policy_is_asked_first(work: Workspace, vault: Vault, policy: Path) -> None:
+    """What it refuses does not run; what needs approval says how to get it."""
+    policy.unlink()
+    with pytest.raises(CommandDenied):
+        work.exec(shell="cat /etc/shadow > x")
+    with pytest.raises(ApprovalNeeded) as needed:
+        work.exec("curl", "https://example.org")
+    token = str(needed.value.details["token"])
+    vault.policy.grant(token.partition(".")[0])
+    assert work.exec("curl", "https://example.org", approve=token, timeout_ms=5000).decision.approval is not None
+
+
+@pytest.mark.needs("fuse", "overlayfs", "root")
+def test_many_at_once_leave_nothing(vault: Vault, mount_dir: Path) -> None:
+    """Fifty commands on fifty forks at once: each has its own change, and no mount, process, descriptor or namespace stays."""
+    forks = [vault.fork(f"f{number}") for number in range(50)]
+    for fork in forks:
+        fork.status()  # an open workspace keeps its lock and its layers
+    vault.workspace().exec("true")  # and an open vault a mount of the base
+    before = (len(os.listdir("/proc/self/fd")), mounts(mount_dir))
+    with ThreadPoolExecutor(16) as pool:
+        results = list(pool.map(lambda fork: fork.exec(shell=f"echo {fork.fork} > mine; sleep 0.1"), forks))
+    after = (len(os.listdir("/proc/self/fd")), mounts(mount_dir))
+    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+
+    assert {result.backend for result in results} == {"overlay"}
+    assert [[change.path for change in result.changed_files] for result in results] == [[b"mine"]] * 50
+    assert [fork.read("mine") for fork in forks] == [f"{fork.fork}\n".encode() for fork in forks]
+    assert after[1] == before[1]
+    assert after[0] - before[0] < 50
+    assert not children
+
+
+_KILLED = """
+import os, sys, signal
+from pathlib import Path
+from avfs_git import Avfs
+text = "echo x > x; echo ready; exec sleep " + sys.argv[3]
+with Avfs(Path(sys.argv[1])) as avfs:
+    with avfs.open_vault("v").workspace().exec_stream(shell=text, backend=sys.argv[2]) as running:
+        for piece in running:
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_killing_avfs_loses_nothing_and_leaves_nothing(vault: Vault, work: Workspace, mount_dir: Path, backend: str) -> None:
+    """What the command changed is there, to be committed or discarded; its processes are dead, and nothing stays mounted."""
+    work.close()
+    killed = subprocess.run([sys.executable, "-c", _KILLED, mount_dir / "h", backend, SLEEP], check=False, capture_output=True)
+    assert killed.returncode == -9, killed.stderr
+    again = work.exec("touch", "y", backend=backend)
+
+    assert again.exit_code == 0
+    assert not sleeping()
+    assert work.read("x") == b"x\n"
+    assert again.checkpoint is not None or backend == "checkout"
+
+
+# --- sessions ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.needs("fuse", "overlayfs", "root")
+def test_a_prepared_session_goes_back_and_forth(work: Workspace) -> None:
+    """Commands in it see each other's changes and what others write; it can be rolled back, looked at, and discarded."""
+    with work.prepare() as prepared:
+        assert prepared.exec(shell="echo 1 > n").kept_mounted
+        prepared.exec(shell="echo 2 > n")
+        work.write("beside", b"beside\n")
+        assert prepared.exec(shell="cat n beside").stdout == b"2\nbeside\n"
+        assert [file.change.path for file in prepared.inspect().files] == [b"beside", b"n"]
+        prepared.exec(shell="echo 3 > n; rm beside")
+        prepared.rollback()
+        assert prepared.exec(shell="cat n beside").stdout == b"2\nbeside\n"
+        prepared.finish(discard=True)
+    assert not work.exists("n")
+
+
+# --- the one document -------------------------------------------------------------------------------------------------
+
+SCHEMA: dict[str, Any] = json.loads((files("avfs_git.proxy") / "schema" / "proxy_exec_result.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["--", "true"], 0),
+        (["--", "false"], 1),
+        (["-c", "kill -9 $$"], 137),
+        (["--timeout", "200", "--", "sleep", SLEEP], 124),
+        (["--", "no-such-program-here"], 127),
+        (["--", "./file"], 126),
+        (["--cwd", "/nowhere", "--", "true"], 125),
+        (["--stdin", "/nowhere", "--", "true"], 125),
+        (["-n", "--", "rm", "-rf", "."], 0),
+        (["-c", "printf '\\377'; printf '\\n' > \"$(printf 'a\\377\\nb')\""], 0),
+        (["--backend", "checkout", "--max-output", "10", "-c", "seq 100; seq 100 >&2"], 0),
+        ([], 2),
+        (["--no-such-option"], 2),
+        (["--fork", "nowhere", "--", "true"], 125),
+    ],
+)
+def test_every_outcome_is_one_document(vault: Vault, cli: Cli, arguments: list[str], status: int) -> None:
+    """Success, failure, signal, time-out, refusal, mistakes: one document of the published schema, and the right status."""
+    ran = cli("exec", "--json", *arguments)
+    document = json.loads(ran.stdout)
+    jsonschema.validate(document, SCHEMA)
+
+    assert ran.status == status
+    assert (ran.stderr, ran.stdout.count(b"\n")) == ("", 1)
+    assert document["success"] == (status == 0)
+
+
+@pytest.mark.parametrize("arguments", [["-c", "cat /etc/shadow"], ["--", "curl", "https://example.org"]])
+def test_a_refusal_is_one_document(vault: Vault, cli: Cli, policy: Path, arguments: list[str]) -> None:
+    """What the policy denies, and what waits for a person."""
+    policy.unlink()
+    ran = cli("exec", "--json", *arguments)
+    jsonschema.validate(json.loads(ran.stdout), SCHEMA)
+
+    assert (ran.status, ran.document["error"]["code"].split(".")[0]) == (125, "policy")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_reach_the_command(vault: Vault, number: int) -> None:
+    """Ctrl-C ends the command, and there is one document; what it changed is committed."""
+    program = [
+        sys.executable,
+        "-m",
+        "avfs_git",
+        "exec",
+        "--json",
+        "--stream",
+        "-c",
+        f"echo x > x; echo ready >&2; exec sleep {SLEEP}",
+    ]
+    with subprocess.Popen(program, stdout=-1, stderr=-1) as running:
+        assert running.stderr is not None
+        assert running.stderr.readline() == b"ready\n"
+        running.send_signal(number)
+        out, _ = running.communicate(timeout=60)
+    document = json.loads(out)
+    jsonschema.validate(document, SCHEMA)
+
+    assert (running.returncode, document["result"]["interrupted"]) == (128 + number, True)
+    assert [change["path"] for change in document["result"]["changed_files"]] == ["x"]
+
+
+def test_a_closed_standard_output_is_no_disaster(vault: Vault) -> None:
+    """The command has run and its change is committed, also when nobody reads the document."""
+    program = f"{sys.executable} -m avfs_git exec --json -c 'echo x > x' | true"
+    subprocess.run(["sh", "-c", program], check=False, timeout=60)
+
+    assert vault.workspace().status().clean
+    assert vault.workspace().read("x") == b"x\n"
