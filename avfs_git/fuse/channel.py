@@ -20,8 +20,8 @@ often than written in small pieces.
 A thread that waits for a request stays awake for a moment while requests follow each other closely. Measured on a
 virtual machine of two cores: a request that has to wake a sleeping server takes 75 µs, one that finds it awake 28 µs,
 and the server's own processor time falls by a quarter. A program that asks once a millisecond is waited for asleep.
-During such a burst the system is also asked to keep idle processors awake (`host.idle`, where root serves): waking the
-program is the other half, and a request takes 16 µs then.
+Waking the program is the other half: where idle processors are kept awake meanwhile (`host.idle`), a request takes 16 µs.
+That is asked of the whole machine, so it is done only for who wants it (`keep_awake`).
 
 Nothing survives a crash but the mount itself.
 """
@@ -30,20 +30,20 @@ from __future__ import annotations
 
 import errno
 import io
-import logging
 import os
 import select
 import sys
 import time
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from avfs_git.errors import MountError
 from avfs_git.fuse import protocol as p
 from avfs_git.host.idle import AwakeProcessors
+from avfs_git.lazy import LazyLogger
 
 MAX_IO = 1 << 20
 """The largest read or write: what the kernel allows without a sysctl, 256 pages."""
-_LOG = logging.getLogger(__name__)
+_LOG = LazyLogger(__name__)
 BUFFER_SIZE = MAX_IO + 4096
 """How much memory a request is received into."""
 _PARALLEL = 64
@@ -144,24 +144,55 @@ class Request:
         return first, second
 
 
+class Noting(Protocol):
+    """Where threads are noted that the kernel may keep waiting; a `fuse.handover.Handover` is one."""
+
+    def begin_telling(self) -> int:
+        """Note this thread."""
+        ...
+
+    def end_telling(self, at: int) -> None:
+        """Take the note back."""
+        ...
+
+
 class Channel:
     """The descriptor on which the kernel speaks to the server of one mount."""
 
-    def __init__(self, fd: int) -> None:
-        """Take over a descriptor of `/dev/fuse`, which is closed with this object."""
+    def __init__(self, fd: int, *, keep_awake: bool = False) -> None:
+        """Take over a descriptor of `/dev/fuse`, which is closed with this object.
+
+        Args:
+            fd: The descriptor.
+            keep_awake: Keep idle processors of the machine awake while requests follow each other closely, if that is allowed.
+        """
         self.fd = fd
         os.set_blocking(fd, False)
         self._take = io.FileIO(fd, "r+b", closefd=False).readinto
         self._is_lively = False
         self._burst = 0
-        self._processors = AwakeProcessors()
+        self._processors = AwakeProcessors() if keep_awake else None
+        self._handover: Noting | None = None
+        self._is_left = False
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     def close(self) -> None:
         """End the conversation: what still uses the tree gets errors. A second call does nothing."""
         fd, self.fd = self.fd, -1
-        self._processors.release()
+        if self._processors is not None:
+            self._processors.release()
         if fd >= 0:
             os.close(fd)
+            os.close(self._bell)
+
+    def follow(self, handover: Noting) -> None:
+        """Note in a hand-over, from now on, which threads tell the kernel something."""
+        self._handover = handover
+
+    def leave(self) -> None:
+        """Let whoever waits for a request stop, as if the tree were unmounted; for good, and in every process that has it."""
+        self._is_left = True  # for who finds a request each time, and never waits
+        os.eventfd_write(self._bell, 1)
 
     def negotiate(self, *, writeback: bool = False) -> Agreed:
         """Answer the kernel's first request.
@@ -205,8 +236,8 @@ class Channel:
         raise MountError("the mount ended before it was ready")
 
     def receive(self, request: Request) -> bool:
-        """Wait for a request; False when the tree is unmounted."""
-        while True:
+        """Wait for a request; False when the tree is unmounted, or to be left (`leave`)."""
+        while not self._is_left:
             try:
                 size = self._take(request.buffer)
                 while size is None:
@@ -221,6 +252,7 @@ class Channel:
                 return False
             request.read_header()
             return True
+        return False
 
     def _wait(self, buffer: memoryview) -> int | None:
         """Wait until a request may be there, and take it; None if another thread had it first."""
@@ -231,15 +263,20 @@ class Channel:
                 size = take(buffer)
                 if size is not None:
                     self._burst += 1
-                    if self._burst == _BURST:
+                    if self._burst == _BURST and self._processors is not None:
                         self._processors.hold()
                     return size
         waiting = select.poll()
         waiting.register(self.fd, select.POLLIN)
-        if not waiting.poll(_CALM_MS):
+        waiting.register(self._bell, select.POLLIN)
+        ready = waiting.poll(_CALM_MS)
+        if not ready:
             self._burst = 0
-            self._processors.release()
-            waiting.poll()
+            if self._processors is not None:
+                self._processors.release()
+            ready = waiting.poll()
+        if any(fd == self._bell for fd, _ in ready):
+            return 0
         self._is_lively = clock() - began < _SOON_NS
         return take(buffer)
 
@@ -286,10 +323,15 @@ class Channel:
         os.writev(self.fd, [p.OUT_HEADER.pack(16, p.NOTIFY_RESEND, 0)])
 
     def _notify(self, code: int, body: bytes) -> bool:
+        handover = self._handover
+        noted = handover.begin_telling() if handover is not None else 0
         try:
             os.writev(self.fd, [p.OUT_HEADER.pack(16 + len(body), code, 0), body])
         except OSError as error:
             if error.errno == errno.ENOENT or error.errno in _GONE:
                 return False
             raise
+        finally:
+            if handover is not None:
+                handover.end_telling(noted)
         return True

@@ -8,9 +8,10 @@ traceback. `fuse.server` calls this, from any thread.
 from __future__ import annotations
 
 import errno
-import logging
 
-_LOG = logging.getLogger(__name__)
+from avfs_git.lazy import LazyLogger
+
+_LOG = LazyLogger(__name__)
 _LIMIT = 512
 """Larger numbers are the kernel's own, which it refuses from a server."""
 

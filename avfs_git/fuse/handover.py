@@ -54,8 +54,13 @@ _TRIED_AT: Final = 96
 _MARK: Final = Struct("=QQQQII")
 """Number of the request, what it needs to be judged by (see `begin`), state, length of the answer."""
 _MARK_AT: Final = 128
+_TELLING: Final = Struct("=I")
+"""A thread that tells the kernel something, which may keep it until a request is answered; 0 is none."""
+_TELLING_AT: Final = 192
+_TELLING_MAX: Final = 8
 _ANSWER_AT: Final = 256
 _ANSWER_MAX: Final = 1024
+_NO_TELLER: Final = bytes(_TELLING.size)
 
 # --- requests with helpers ---
 _PARKED_AT: Final = _PAGE
@@ -174,6 +179,31 @@ class Handover:
     @is_serving.setter
     def is_serving(self, value: bool) -> None:
         self._map[_SERVING] = value
+
+    def find_tellers(self) -> set[int]:
+        """List the threads that are telling the kernel something, as far as they are noted."""
+        end = _TELLING_AT + _TELLING_MAX * _TELLING.size
+        return {thread for (thread,) in _TELLING.iter_unpack(self._map[_TELLING_AT:end]) if thread}
+
+    def forget_tellers(self) -> None:
+        """Forget those threads: another server begins."""
+        self._map[_TELLING_AT : _TELLING_AT + _TELLING_MAX * _TELLING.size] = bytes(_TELLING_MAX * _TELLING.size)
+
+    # --- telling the kernel ----------------------------------------------------------------------------------
+
+    def begin_telling(self) -> int:
+        """Note that this thread is about to tell the kernel something, see `fuse.supervisor`; gives what ends that."""
+        with self._parking:
+            for at in range(_TELLING_AT, _TELLING_AT + _TELLING_MAX * _TELLING.size, _TELLING.size):
+                if self._map[at : at + _TELLING.size] == _NO_TELLER:
+                    _TELLING.pack_into(self._map, at, threading.get_native_id())
+                    return at
+        return 0
+
+    def end_telling(self, at: int) -> None:
+        """Note that it is told."""
+        if at:
+            self._map[at : at + _TELLING.size] = _NO_TELLER
 
     # --- nodes -----------------------------------------------------------------------------------------------
 

@@ -22,13 +22,12 @@ pins of the nodes and the requests that it had received are there, and the next 
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import stat
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import TYPE_CHECKING
 
 from avfs_git import faults
 from avfs_git.fuse import protocol as p
@@ -38,10 +37,14 @@ from avfs_git.fuse.handover import Handover
 from avfs_git.fuse.listing import DOT, DOT_DOT, Listing, Listings, make_listing
 from avfs_git.fuse.resume import ONCE, forget_again, settle
 from avfs_git.host.ranges import fallocate
+from avfs_git.lazy import LazyLogger
 from avfs_git.vfs.merged import MergedTree, Node
 from avfs_git.vfs.view import Attr, fail
 
-_LOG = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
+_LOG = LazyLogger(__name__)
 _HELPERS = 4
 _SLOW = frozenset({p.FSYNC, p.FSYNCDIR, p.FALLOCATE, p.COPY_FILE_RANGE})
 _COPY_MAX = 64 << 20
@@ -74,9 +77,10 @@ class TreeServer:
         self._handover = handover
         if handover is not None:
             tree.follow(handover)
+            channel.follow(handover)
         self.counts: Counter[int] = Counter()
         self._listings = Listings()
-        self._helpers = ThreadPoolExecutor(_HELPERS, "avfs-helper")
+        self._pool: ThreadPoolExecutor | None = None
         self._uid, self._gid = os.geteuid(), os.getegid()
         self._handlers: dict[int, Handler] = {
             p.LOOKUP: self._lookup,
@@ -121,7 +125,7 @@ class TreeServer:
         channel, counts = self.channel, self.counts
         request = Request() if self._handover is None else self._handover.request()
         buffer = request.buffer
-        with self._helpers:
+        try:
             if self._handover is not None:
                 self._resume(self._handover, request)
             while channel.receive(request):
@@ -132,6 +136,9 @@ class TreeServer:
                 else:
                     self._answer(request)
                 buffer[p.OPERATION_AT] = 0  # answered, or noted elsewhere: a server after this one leaves it alone
+        finally:
+            if self._pool is not None:
+                self._pool.shutdown()
         self.tree.empty_attic()
 
     def handle(self, request: Request) -> None:
@@ -140,6 +147,15 @@ class TreeServer:
             self._pass_on(self._handlers[request.operation], request)
         else:
             self._answer(request)
+
+    @property
+    def _helpers(self) -> ThreadPoolExecutor:
+        """Those who answer what may take long; they come when the first such request does."""
+        if self._pool is None:
+            from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - with what it loads a tenth of a server's start
+
+            self._pool = ThreadPoolExecutor(_HELPERS, "avfs-helper")
+        return self._pool
 
     def _pass_on(self, handler: Handler, request: Request) -> None:
         """Let a helper answer a request."""

@@ -6,15 +6,17 @@ workspace with its lock, whatever socket it listens on. Each server is a fork of
 milliseconds after the last one died, with all descriptors; the kernel never sees the connection end. What a dead
 server knew is in the `Handover` (see there), which both have mapped.
 
-The supervisor itself does nothing while a server lives, and allocates nothing afterwards that could fail. It dies
-only by hand; then its server is ended by the kernel (`PR_SET_PDEATHSIG`), the programs in the tree get ENOTCONN, and
-whoever meets the mount takes it away.
+A server that is killed while it tells the kernel what to forget may not come to its end: the kernel lets that thread wait for a
+lock, and who has it waits for an answer that only the next server can give. So the next one is started when of the dead one
+nothing is left but such threads, which it has noted in the `Handover`. They end in the kernel, and touch nothing any more.
+
+The supervisor itself looks for that while a server lives, and does nothing else. It dies only by hand; then its server is
+ended by the kernel (`PR_SET_PDEATHSIG`), the programs in the tree get ENOTCONN, and whoever meets the mount takes it away.
 """
 
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 import signal
 import time
@@ -22,8 +24,10 @@ from collections.abc import Callable
 from typing import Final
 
 from avfs_git.fuse.handover import Handover
+from avfs_git.host.processes import find_survivors
+from avfs_git.lazy import LazyLogger
 
-_LOG = logging.getLogger(__name__)
+_LOG = LazyLogger(__name__)
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _FORWARDED: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1})
 _WAITED_FOR: Final = _FORWARDED | {signal.SIGCHLD, signal.SIGUSR2}
@@ -32,6 +36,9 @@ _LONGEST_PAUSE_S: Final = 1.0
 _USELESS: Final = 20
 """After so many servers in a row that answered nothing it is given up, some 15 seconds after the first."""
 _FAILED: Final = 70
+_LOOK_EVERY_S: Final = 1.0
+"""How often it is looked whether a dead server is kept by the kernel, of which the system tells nothing."""
+_REPLACED_EVERY_S: Final = 0.02
 
 Serve = Callable[[Handover], None]
 Upgrade = Callable[[Handover], None]
@@ -79,11 +86,14 @@ class _Supervisor:
         self._upgrade = upgrade
         self._libc = libc
         self._pid = 0
+        self._kept: list[int] = []
+        """Dead servers that the kernel has not let go of yet."""
 
     def run(self, meanwhile: Callable[[], object] | None) -> int:
         useless = 0
         while True:
             self._handover.is_serving = False
+            self._handover.forget_tellers()
             self._pid = self._start()
             if meanwhile is not None:
                 meanwhile()
@@ -124,14 +134,30 @@ class _Supervisor:
     def _wait(self) -> int | None:
         """Wait for the server's end and hand signals to it meanwhile; gives its exit status, None after an upgrade failed."""
         while True:
+            self._kept = [pid for pid in self._kept if not os.waitpid(pid, os.WNOHANG)[0]]
             pid, status = os.waitpid(self._pid, os.WNOHANG)
             if pid:
                 self._pid = 0
                 code = os.waitstatus_to_exitcode(status)
                 return code if code >= 0 else 128 - code
-            self._handle(signal.sigwait(_WAITED_FOR))
+            got = signal.sigtimedwait(_WAITED_FOR, _LOOK_EVERY_S)
+            if got is not None:
+                self._handle(got.si_signo)
+            elif self._is_kept():
+                self._leave_kept()
+                return 128 + signal.SIGKILL
             if not self._pid:
                 return None
+
+    def _is_kept(self) -> bool:
+        """Whether the server is dead, and only threads that tell the kernel something keep it from ending."""
+        threads = find_survivors(self._pid)
+        return bool(threads) and threads <= self._handover.find_tellers()
+
+    def _leave_kept(self) -> None:
+        _LOG.warning("the server %d died while it told the kernel something, which keeps it", self._pid)
+        self._kept.append(self._pid)
+        self._pid = 0
 
     def _handle(self, number: int) -> None:
         if number in _FORWARDED:
@@ -146,8 +172,13 @@ class _Supervisor:
         """End the server, as a crash would, and let another program take this one's place; returns if that fails."""
         if self._pid:
             os.kill(self._pid, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
-            self._pid = 0
+            while self._pid:
+                if os.waitpid(self._pid, os.WNOHANG)[0]:
+                    self._pid = 0
+                elif self._is_kept():
+                    self._leave_kept()
+                else:
+                    time.sleep(_REPLACED_EVERY_S)
         self._handover.generation += 1
         try:
             # The signals stay blocked: one that comes while the program starts waits for the next `supervise`.

@@ -9,6 +9,7 @@ nobody's child, and becomes a session of its own without a terminal. `session.st
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -22,6 +23,7 @@ def main() -> None:
     os.setsid()
     os.chdir("/")
     sys.path[:] = given["path"]
+    gc.disable()  # what is loaded stays; `process` looks after the collector when all is there
 
     from avfs_git.session.process import run  # noqa: PLC0415 - found only now
 

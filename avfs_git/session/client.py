@@ -40,6 +40,8 @@ _T = TypeVar("_T")
 _KEPT = 4
 """Connections to one session that are kept."""
 _PAUSE_S = 0.02
+_DEATHS_MAX = 5
+"""So many servers may die over an operation that can be done again, however long that takes; then it is a matter of time."""
 _PIECE = 1 << 20
 
 
@@ -171,7 +173,7 @@ class Sessions:
             OutcomeUnknown: If the session died in the middle of it.
         """
         end = time.monotonic() + opened.lock_timeout_s
-        again = True
+        deaths = 0
         while True:
             session = opened.lock.session
             if session is None:
@@ -207,9 +209,9 @@ class Sessions:
                         return found  # type: ignore[return-value]  # it is what this operation gives
                 elif not operation.repeatable:
                     raise OutcomeUnknown(opened.fork, operation.name) from error
-                if not again:
+                deaths += 1
+                if deaths > _DEATHS_MAX and time.monotonic() >= end:  # perhaps this very operation kills it
                     raise OutcomeUnknown(opened.fork, operation.name) from error
-                again = False
                 continue
             except BaseException:
                 self._keep(session, connection)

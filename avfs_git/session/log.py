@@ -2,11 +2,13 @@
 
 Decided here: that standard error and the log are one file, so that a fault of the interpreter is told too, and that a
 log which grows beyond `_MAX` begins anew. Supervisor and server write to it at once, each line with one system call.
+
+The session calls `open_log` first of all and `format_log` when programs can use the tree: `logging` takes a while to load.
+What goes wrong before that is written to the same file, without a time.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from pathlib import Path
@@ -15,26 +17,31 @@ from typing import TextIO
 _MAX = 1 << 20
 
 
-class _BoundedLog(logging.StreamHandler[TextIO]):
-    """Writes to standard error, which is the log."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write a line; first make room if there is none."""
-        try:
-            if os.fstat(2).st_size > _MAX:
-                os.ftruncate(2, 0)
-        except OSError:  # a full disk does not end a session
-            pass
-        super().emit(record)
-
-
 def open_log(path: Path) -> None:
-    """Send standard output, standard error and the log to a file from now on."""
+    """Send standard output and standard error to a file from now on, and with them the log."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     os.dup2(fd, 1)
     os.dup2(fd, 2)
     os.close(fd)
-    handler = _BoundedLog(sys.stderr)
+
+
+def format_log() -> None:
+    """Say with each line of the log when and by whom it was written, and keep the file small."""
+    import logging  # noqa: PLC0415 - see above
+
+    class BoundedLog(logging.StreamHandler[TextIO]):
+        """Writes to standard error, which is the log."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            """Write a line; first make room if there is none."""
+            try:
+                if os.fstat(2).st_size > _MAX:
+                    os.ftruncate(2, 0)
+            except OSError:  # a full disk does not end a session
+                pass
+            super().emit(record)
+
+    handler = BoundedLog(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.raiseExceptions = False  # a line that cannot be written is not worth a trace that cannot either

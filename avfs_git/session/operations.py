@@ -23,26 +23,57 @@ import stat
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from avfs_git.errors import CannotUndo, ForkNotFound, InvalidInput, PathUnsuitable
 from avfs_git.lazy import LazyModule
-from avfs_git.model import CheckpointResult, Diff, FileInfo, RestoreResult, Status, TransferResult, TreeNode, UndoResult
+from avfs_git.model import (
+    CheckpointResult,
+    Diff,
+    FileInfo,
+    MergeOptions,
+    MergeProgress,
+    MergeResult,
+    MergeStrategy,
+    RestoreResult,
+    RewriteResult,
+    Status,
+    TransferResult,
+    TreeNode,
+    UndoResult,
+)
 from avfs_git.paths import Oid, TreePath
 from avfs_git.session.wire import Handle
 from avfs_git.workspace.files import Files, file_errors
 from avfs_git.workspace.workspace import OpenWorkspace
 
 if TYPE_CHECKING:
-    from avfs_git.workspace import checkpoint, compare, gitmoves, history, restore, revisions, transfer, undo
+    from avfs_git.workspace import (
+        catchup,
+        checkpoint,
+        compare,
+        gitmoves,
+        history,
+        merge,
+        mergestate,
+        restore,
+        revisions,
+        rewrite,
+        transfer,
+        undo,
+    )
 else:
+    catchup = LazyModule("avfs_git.workspace.catchup")
     checkpoint = LazyModule("avfs_git.workspace.checkpoint")
     compare = LazyModule("avfs_git.workspace.compare")
     gitmoves = LazyModule("avfs_git.workspace.gitmoves")
     history = LazyModule("avfs_git.workspace.history")
+    merge = LazyModule("avfs_git.workspace.merge")
+    mergestate = LazyModule("avfs_git.workspace.mergestate")
     restore = LazyModule("avfs_git.workspace.restore")
+    rewrite = LazyModule("avfs_git.workspace.rewrite")
     revisions = LazyModule("avfs_git.workspace.revisions")
     transfer = LazyModule("avfs_git.workspace.transfer")
     undo = LazyModule("avfs_git.workspace.undo")
@@ -275,7 +306,10 @@ def link(opened: OpenWorkspace, source: TreePath, destination: TreePath) -> None
 def read_status(opened: OpenWorkspace) -> Status:
     """Tell what is not committed."""
     with opened.locked() as locked:
-        return checkpoint.read_status(locked)
+        status = checkpoint.read_status(locked)
+        if opened.state.merging is None:
+            return status
+        return replace(status, merging=mergestate.read_progress(locked))
 
 
 @_operation(flushes=True)
@@ -348,6 +382,77 @@ def adopt_git_moves(opened: OpenWorkspace) -> None:
     """Learn what git has done to the branch in the live tree since avfs last looked."""
     with opened.locked():
         gitmoves.adopt_git_moves(opened.vault, opened.fork)
+
+
+# --- merging ----------------------------------------------------------------------------------------------------------
+
+
+@_operation(flushes=True)
+def merge_commit(opened: OpenWorkspace, theirs: Oid, options: MergeOptions) -> MergeResult:
+    """Merge a commit."""
+    with opened.locked() as locked, _barrier(opened):
+        return merge.merge_commit(locked, theirs, options)
+
+
+@_operation(flushes=True)
+def catch_up(opened: OpenWorkspace, options: MergeOptions) -> MergeResult | None:
+    """Merge what others have put on the fork's branch."""
+    with opened.locked() as locked, _barrier(opened):
+        return catchup.catch_up(locked, options)
+
+
+@_operation(repeatable=True, flushes=True, changes=False)
+def plan_merge(opened: OpenWorkspace, theirs: Oid, options: MergeOptions) -> MergeResult:
+    """Tell what a merge would do."""
+    with opened.locked() as locked, _barrier(opened):
+        return merge.plan_merge(locked, theirs, options)
+
+
+@_operation(flushes=True)
+def pick_commits(opened: OpenWorkspace, picked: Sequence[Oid], strategy: MergeStrategy) -> RewriteResult:
+    """Put what single commits changed onto the fork."""
+    with opened.locked() as locked, _barrier(opened):
+        return rewrite.pick_commits(locked, picked, strategy)
+
+
+@_operation(flushes=True)
+def rebase(opened: OpenWorkspace, onto: Oid, name: str, strategy: MergeStrategy) -> RewriteResult:
+    """Put the fork's own commits onto another commit."""
+    with opened.locked() as locked, _barrier(opened):
+        return rewrite.rebase(locked, onto, name, strategy)
+
+
+@_once
+def squash_commits(opened: OpenWorkspace, first: Oid, last: Oid, message: str | None) -> RewriteResult:
+    """Make one commit of several."""
+    with opened.locked() as locked:
+        return rewrite.squash_commits(locked, first, last, message)
+
+
+@_operation(flushes=True)
+def resolve_path(opened: OpenWorkspace, path: TreePath, take_side: str | None, content: Content | None) -> MergeProgress:
+    """Decide on a path in conflict, and tell what is left."""
+    data = b"".join(content.pieces()) if content is not None else None
+    with opened.locked() as locked, _barrier(opened):
+        with file_errors(path, "write to the workspace"):
+            mergestate.resolve_path(locked, path, take_side, data)
+        progress = mergestate.read_progress(locked)
+        assert progress is not None  # noqa: S101 - the merge ends elsewhere
+        return progress
+
+
+@_operation(flushes=True)
+def conclude_merge(opened: OpenWorkspace, message: str | None) -> MergeResult:
+    """Commit a merge whose conflicts are resolved."""
+    with opened.locked() as locked, _barrier(opened):
+        return mergestate.conclude_merge(locked, message)
+
+
+@_operation(flushes=True)
+def abort_merge(opened: OpenWorkspace) -> UndoResult:
+    """Give a merge up."""
+    with opened.locked() as locked, _barrier(opened):
+        return mergestate.abort_merge(locked)
 
 
 # --- in and out -------------------------------------------------------------------------------------------------------

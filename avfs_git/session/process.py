@@ -10,30 +10,24 @@ at any point leaves a record whose lock nobody holds, and perhaps a dead mount: 
 
 Until the first server is forked this process has one thread. What it opened, every server has: see `fuse.supervisor`.
 
-SIGTERM, SIGINT and SIGHUP unmount. While programs use the tree this is tried for `_PATIENCE_S`, then the mount is
-detached: out of sight at once, and served until its last user is done. A second signal after that takes it from them.
+What signals mean, and how the mount is taken away, is decided in `ending`.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import gc
 import json
-import logging
 import os
 import resource
 import signal
 import socket
+import sys
 import threading
-import time
-import traceback
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from avfs_git.errors import AvfsError, HostError, InternalError, MountError, WorkspaceBusy, WorkspaceMounted
@@ -42,12 +36,14 @@ from avfs_git.fuse.channel import MAX_IO, Channel
 from avfs_git.fuse.handover import Handover
 from avfs_git.fuse.server import TreeServer
 from avfs_git.fuse.supervisor import supervise
-from avfs_git.host.mounts import find_mount, mount_fuse, set_read_ahead, unmount
+from avfs_git.host.mounts import Mounted, find_mount, mount_fuse, set_read_ahead, unmount
+from avfs_git.lazy import LazyLogger
 from avfs_git.model import WHOLE_VAULT, Identity, SessionState
 from avfs_git.paths import Oid
 from avfs_git.session import point
 from avfs_git.session.address import listen
-from avfs_git.session.log import open_log
+from avfs_git.session.ending import ENDING, Ending
+from avfs_git.session.log import format_log, open_log
 from avfs_git.session.record import (
     SUBTYPE,
     HeldSession,
@@ -59,6 +55,7 @@ from avfs_git.session.record import (
     session_of_source,
 )
 from avfs_git.session.request import Request
+from avfs_git.values import replace
 from avfs_git.vfs.merged import MergedTree
 from avfs_git.workspace.commits import open_commit
 from avfs_git.workspace.gitdir import GitDir
@@ -69,17 +66,10 @@ if TYPE_CHECKING:
     from avfs_git.fuse.composite import CompositeServer
     from avfs_git.session.control import ControlServer
 
-_LOG = logging.getLogger(__name__)
-_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_PATIENCE_S = 2.0
-"""How long a mount in use is waited for before it is detached."""
-_SECOND_S = 1.0
-"""A signal that follows the first sooner is the same one: a service manager sends it to each process of a group."""
+_LOG = LazyLogger(__name__)
 _READ_AHEAD_KIB = 1024
-
-
-class _CutOffError(BaseException):
-    """The tree is to be taken from the programs that use it."""
+_SWITCH_S = 0.0005
+"""For how long a thread keeps the interpreter while the one that serves wants it: so long a program waits then."""
 
 
 def run(given: Mapping[str, Any]) -> None:
@@ -104,8 +94,8 @@ def run(given: Mapping[str, Any]) -> None:
 def _settle_in(request: Request) -> None:
     """Make this process independent of who started it, in all that is inherited."""
     # Until there is a server that knows what they mean; `supervise` takes those that came meanwhile.
-    signal.pthread_sigmask(signal.SIG_SETMASK, {*_ENDING, signal.SIGUSR1, signal.SIGUSR2})
-    for caught in (*_ENDING, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD):
+    signal.pthread_sigmask(signal.SIG_SETMASK, {*ENDING, signal.SIGUSR1, signal.SIGUSR2})
+    for caught in (*ENDING, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD):
         signal.signal(caught, signal.SIG_DFL)
     os.umask(0)  # the kernel has applied that of the program by the time the server is asked
     null = os.open(os.devnull, os.O_RDWR)
@@ -141,7 +131,7 @@ class _Session:
         self.tree: MergedTree | None = None
         self.channel: Channel | None = None
         self.is_mounted = False
-        self.device: int | None = None
+        self.mounted: Mounted | None = None
 
     @property
     def is_workspace(self) -> bool:
@@ -174,16 +164,15 @@ class _Session:
         )
         self.is_mounted = True
         reach("session.mounted")
-        self.channel = Channel(fd)
+        self.channel = Channel(fd, keep_awake=self.vault.config.read()["mount.keep_awake"] == "1")
         self.channel.negotiate()
-        mounted = find_mount(self.directory)
-        if mounted is not None:
-            self.device = os.makedev(*mounted.device)
-            set_read_ahead(mounted.device, _READ_AHEAD_KIB)
-        # What is here now is shared with every server and never garbage; a collector that looks at it copies its pages.
-        gc.collect()
+        self.mounted = find_mount(self.directory)
+        if self.mounted is not None:
+            set_read_ahead(self.mounted.device, _READ_AHEAD_KIB)
+        # What is here now is shared with every server and hardly garbage; a collector that looks at it copies its pages.
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
+        gc.enable()
 
     def _refuse_second(self) -> None:
         other = find_workspace_session(self.vault.layout.sessions, self.request.fork)
@@ -196,7 +185,8 @@ class _Session:
         if request.fork == WHOLE_VAULT:
             return None  # what is looked at is opened by the server
         if request.at is not None:
-            return open_commit(self.vault, Oid(bytes.fromhex(request.at)))
+            sidecar = Oid(bytes.fromhex(request.sidecar)) if request.sidecar is not None else None
+            return open_commit(self.vault, Oid(bytes.fromhex(request.at)), sidecar=sidecar)
         self.listener = listen(held.place.socket)  # before the lock names the session: who reads that connects
         self.opened = OpenWorkspace(self.vault, request.fork, recover=_recover, lock_timeout_s=request.lock_timeout_s)
         try:
@@ -261,23 +251,26 @@ class _Session:
         self.held.record = read_record(self.held.place) or self.held.record  # a server before this one changed it
         if self.held.record.state == SessionState.ENDED:
             return  # it died in its last steps; its workspace may be somebody else's by now
-        ending = _Ending(self)
-        for number in _ENDING:
-            signal.signal(number, ending.on_signal)
+        sys.setswitchinterval(_SWITCH_S)
+        ending = Ending(
+            self.held.record.id,
+            self.mounted,
+            is_rooted=self.held.is_there,
+            begin=self._say_unmounting,
+            leave=self.channel.leave,
+        )
+        ending.catch_signals()
         if handover.ending:  # a signal that came before this server could take it
-            ending.begin()
+            ending.ask()
         server = self._make_server(self.channel, handover)  # first: what changes below keeps what programs have open
         if handover.generation and self.opened is not None:
             self.opened.take_over()
         control = _Control(self, self.channel, ending)
-        try:
-            ending.is_serving = True
-            self._be_ready(ending, is_first=not handover.generation)
-            control.start()  # whoever connected before waits
-            server.serve()
-            ending.is_serving = False
-        except _CutOffError:
-            _LOG.warning("the tree was taken from the programs that used it")
+        self._be_ready(ending, is_first=not handover.generation)
+        ending.start()  # not before, so that the record goes through its states in their order
+        control.start()  # whoever connected before waits
+        server.serve()
+        ending.close()
         control.close()
         self._write(SessionState.ENDED)  # before the workspace is free, so that the next session does not find this one
         reach("session.served")
@@ -292,19 +285,20 @@ class _Session:
 
         return CompositeServer(open_catalogue(self.vault), channel, handover, statvfs=lambda: os.statvfs(self.git_dir))
 
-    def make_control(self, channel: Channel, ending: _Ending) -> ControlServer | None:
+    def make_control(self, channel: Channel, ending: Ending) -> ControlServer | None:
         """Begin to serve the control socket; None where there is no workspace."""
         if self.opened is None or self.listener is None or self.held is None:
             return None
         from avfs_git.session.control import ControlServer  # noqa: PLC0415 - see _Control
         from avfs_git.session.wire import Served  # noqa: PLC0415
 
-        served = Served(self.held.record.id, self.request.directory, self.device, os.getpid())
-        control = ControlServer(self.listener, self.opened, channel, served=served, end=ending.begin)
+        device = os.makedev(*self.mounted.device) if self.mounted is not None else None
+        served = Served(self.held.record.id, self.request.directory, device, os.getpid())
+        control = ControlServer(self.listener, self.opened, channel, served=served, end=ending.ask)
         control.start()
         return control
 
-    def _be_ready(self, ending: _Ending, *, is_first: bool) -> None:
+    def _be_ready(self, ending: Ending, *, is_first: bool) -> None:
         """Tell the starter. Every server does, because one before it may have died before it could."""
         assert self.held is not None  # noqa: S101 - it was started
         if self.held.record.state == SessionState.STARTING:
@@ -312,7 +306,10 @@ class _Session:
         reach("session.ready")
         if not _tell(self.request.ready_fd, {"session": self.held.record.id}) and is_first:
             _LOG.warning("who asked for the mount is gone")
-            ending.begin()
+            ending.ask()
+
+    def _say_unmounting(self) -> None:
+        self._write(SessionState.UNMOUNTING)
 
     def _write(self, state: SessionState) -> None:
         assert self.held is not None  # noqa: S101 - it was started
@@ -320,25 +317,6 @@ class _Session:
             self.held.write(state)
         except HostError:  # a full disk: the record is a message, what counts is the lock
             self.held.record = replace(self.held.record, state=state.value)
-
-    def unmount_soon(self) -> None:
-        """Unmount; in the end also while programs use the tree. Runs beside the server, which is asked meanwhile."""
-        self._write(SessionState.UNMOUNTING)
-        end = time.monotonic() + _PATIENCE_S
-        pause_s = 0.01
-        while True:
-            patient = time.monotonic() < end
-            try:
-                unmount(self.directory, lazy=not patient)
-                return
-            except MountError as error:
-                if error.details.get("errno") == errno.EINVAL:
-                    return  # somebody else did
-                if not patient:
-                    _LOG.exception("cannot unmount")
-                    return
-            time.sleep(pause_s)
-            pause_s = min(pause_s * 2, 0.2)
 
 
 class _Control:
@@ -348,7 +326,7 @@ class _Control:
     too, so that later servers have it, and so that none imports anything that was replaced on disk since.
     """
 
-    def __init__(self, session: _Session, channel: Channel, ending: _Ending) -> None:
+    def __init__(self, session: _Session, channel: Channel, ending: Ending) -> None:
         self._session = session
         self._channel = channel
         self._ending = ending
@@ -360,6 +338,7 @@ class _Control:
         self._thread.start()
 
     def _run(self) -> None:
+        format_log()
         self._server = self._session.make_control(self._channel, self._ending)
 
     def close(self) -> None:
@@ -378,34 +357,11 @@ def _recover(locked: LockedWorkspace) -> None:
 
 def _load_rest() -> None:
     """Import what the first server imports while it serves."""
-    for name in ("avfs_git.session.control", "avfs_git.workspace.recovery"):
+    format_log()
+    for name in ("avfs_git.session.control", "avfs_git.workspace.recovery", "concurrent.futures.thread", "traceback"):
         import_module(name)
     gc.collect()
     gc.freeze()
-
-
-class _Ending:
-    """What signals mean to a server."""
-
-    def __init__(self, session: _Session) -> None:
-        self._session = session
-        self._began: float | None = None
-        self.is_serving = False
-
-    def on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        """Begin to end, or, asked again, end at once."""
-        if self._began is None:
-            self.begin()
-        elif self.is_serving and time.monotonic() - self._began > _SECOND_S:
-            self.is_serving = False
-            raise _CutOffError
-
-    def begin(self) -> None:
-        """Unmount, in a thread: this one has to answer what unmounting asks. A second call does nothing."""
-        if self._began is not None:
-            return
-        self._began = time.monotonic()
-        threading.Thread(target=self._session.unmount_soon, name="avfs-unmount", daemon=True).start()
 
 
 def _tell(fd: int, message: dict[str, object]) -> bool:
@@ -424,5 +380,7 @@ def _as_ours(error: BaseException) -> AvfsError:
         return error
     if isinstance(error, OSError):
         return HostError("mount", error)
+    import traceback  # noqa: PLC0415 - only after a failure
+
     trace = "".join(traceback.format_exception(error))
     return InternalError(f"{type(error).__name__}: {error}", details={"exception": type(error).__name__, "trace": trace})

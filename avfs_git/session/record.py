@@ -19,7 +19,6 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from avfs_git.errors import MountError
@@ -29,6 +28,7 @@ from avfs_git.host.durable import host_errors, write_file_atomically
 from avfs_git.host.mounts import Mounted, list_mounts, unmount
 from avfs_git.host.processes import start_time
 from avfs_git.model import SessionInfo, SessionState
+from avfs_git.values import as_dict, replace, value_class
 
 SUBTYPE = "avfs"
 """What a mount table shows as the kind of our mounts, after `fuse.`."""
@@ -36,7 +36,7 @@ _SOURCE = "avfs:"
 _LOGS_KEPT = 10
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class SessionRecord:
     """What a session says of itself."""
 
@@ -142,6 +142,13 @@ def session_of_source(source: str) -> str | None:
     return session_id if fork and session_id else None
 
 
+def fork_of_source(source: str) -> str | None:
+    """Read the fork out of `mount_source`; None if it is none of ours."""
+    if not source.startswith(_SOURCE):
+        return None
+    return source.removeprefix(_SOURCE).partition(":")[0].rpartition("@")[0] or None
+
+
 def vault_of_source(source: str) -> Path | None:
     """Read the vault out of `mount_source`; None if it is none of ours."""
     if not source.startswith(_SOURCE):
@@ -166,6 +173,10 @@ class HeldSession:
         """Write down how far it is."""
         self.record = replace(self.record, state=state.value, made=self.record.made if made is None else made)
         _write(self.place, self.record)
+
+    def is_there(self) -> bool:
+        """Whether its lock is on disk: not if somebody removed the vault."""
+        return os.fstat(self.lock_fd).st_nlink > 0
 
     def end(self, *, keep_log: bool) -> None:
         """Remove everything on disk and give up the lock. Fails at nothing: what stays is cleaned up by the next one."""
@@ -301,7 +312,7 @@ def read_record(place: SessionPlace) -> SessionRecord | None:
 
 
 def _write(place: SessionPlace, record: SessionRecord) -> None:
-    write_file_atomically(place.record, json.dumps(asdict(record)).encode() + b"\n", mode=0o600, durable=False)
+    write_file_atomically(place.record, json.dumps(as_dict(record)).encode() + b"\n", mode=0o600, durable=False)
 
 
 def _clean_up(place: SessionPlace) -> None:

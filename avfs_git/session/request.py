@@ -5,10 +5,10 @@ Decided here: its fields. Both sides run the same code (see `__main__`), so that
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from avfs_git.values import value_class
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Request:
     """What a session is to be.
 
@@ -18,6 +18,7 @@ class Request:
         fork: The fork, or `model.WHOLE_VAULT`.
         directory: Where to mount, resolved.
         at: The commit to show; None for the workspace.
+        sidecar: The sidecar commit to show with that one, as a workspace has it; None for the commit's own.
         allow_other: Let in other users.
         identity: Name and address of who makes commits, unless the vault's settings say it.
         lock_timeout_s: How long to wait for other processes.
@@ -37,3 +38,4 @@ class Request:
     ready_fd: int
     said_fd: int
     leash_fd: int | None = None
+    sidecar: str | None = None

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from avfs_git.errors import SessionFailed
 from avfs_git.host.durable import host_errors
 from avfs_git.session.record import FoundSession, SessionPlace, read_record
 from avfs_git.session.request import Request
+from avfs_git.values import as_dict
 
 _GRACE_S = 30.0
 """How long a session may take to start, beside what it may wait for the workspace."""
@@ -41,6 +41,7 @@ def start_session(
     identity: tuple[str, str] | None,
     lock_timeout_s: float,
     leash_fd: int | None = None,
+    sidecar: str | None = None,
     program: Sequence[str] = (),
 ) -> FoundSession:
     """Mount; return when programs can use the tree.
@@ -56,6 +57,7 @@ def start_session(
         identity: Name and address of who makes commits, unless the vault's settings say it.
         lock_timeout_s: How long to wait for other processes.
         leash_fd: The reading end of a pipe; the session ends when the other end is closed.
+        sidecar: The sidecar commit to show with the commit; None for the commit's own.
         program: A command line to run instead of `__main__`, with the same input: how faults are put into a session.
 
     Raises:
@@ -81,6 +83,7 @@ def start_session(
             ready_fd=their_ready,
             said_fd=said,
             leash_fd=leash_fd,
+            sidecar=sidecar,
         )
         try:
             _spawn(request, program)
@@ -110,7 +113,7 @@ def _spawn(request: Request, program: Sequence[str]) -> None:
     own = (sys.executable, "-I", "-S", f"{package}/session/__main__.py", request.fork, request.directory)
     passed = [fd for fd in (request.ready_fd, request.said_fd, request.leash_fd) if fd is not None]
     paths = [os.path.dirname(package), *(path for path in map(os.path.abspath, filter(None, sys.path)))]
-    given = json.dumps({"path": list(dict.fromkeys(paths)), "request": asdict(request)})
+    given = json.dumps({"path": list(dict.fromkeys(paths)), "request": as_dict(request)})
     with host_errors("start a session"):
         process = subprocess.Popen(
             program or own, stdin=subprocess.PIPE, stdout=request.said_fd, stderr=request.said_fd, pass_fds=passed, cwd="/"

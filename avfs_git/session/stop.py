@@ -3,7 +3,8 @@
 Decided here: how hard a mount is taken away, and what is waited for. Whoever may unmount calls it, from any process and
 thread; the process of the session notices and cleans up after itself. On return from a plain end the workspace is free.
 
-- Plain: only if no program uses the tree, as `umount` does; what does is named.
+- Plain: only if no program uses the tree, as `umount` does; what does is named. Programs in other mount namespaces, which
+  have the mount under their own, do not count: for them it is the second way.
 - Lazy: it is out of sight at once. Programs that use it go on, and the session with them, until they are done.
 - Force: the same, and then it is taken from them: what they do next in the tree fails. What they wrote before is kept,
   but for what the kernel still had in its memory to write back.
@@ -18,6 +19,7 @@ import time
 from pathlib import Path
 
 from avfs_git.errors import MountBusy, MountError, SessionFailed
+from avfs_git.host.copies import find_copy_users
 from avfs_git.host.mounts import Mounted, cut_off, find_mount, is_dead, list_mounts, unmount
 from avfs_git.host.processes import find_users, send_signal
 from avfs_git.session.record import SUBTYPE, FoundSession, has_ended, list_sessions
@@ -27,6 +29,8 @@ _PATIENCE_S = 0.3
 _END_S = 15.0
 """How long a session may take to end once nobody uses it: what it has begun, it finishes."""
 _LAZY_S = 0.5
+_COPIES_AFTER_S = 1.0
+"""After how long it is looked who uses the mount in another mount namespace; where nobody does, the session ends sooner."""
 _SIGNALS_APART_S = 1.2
 """More than what a session takes for one signal, see `process`."""
 
@@ -54,7 +58,12 @@ def end_session(session: FoundSession, *, lazy: bool = False, force: bool = Fals
     elif not session.is_visible:
         _signal(session)
     if not users and mounted is not None:
-        _await_end(session, _END_S)
+        users = _await_end(session, _END_S, mounted)
+        if users and force:
+            _cut_off(session, mounted)
+            return "cut_off", users
+        if users:
+            return "detached", users
     elif _has_ended_within(session, _LAZY_S if session.is_visible else _END_S):
         pass  # its last user was done
     elif not force:
@@ -111,13 +120,19 @@ def _has_ended_within(session: FoundSession, seconds: float) -> bool:
     return True
 
 
-def _await_end(session: FoundSession, seconds: float) -> None:
+def _await_end(session: FoundSession, seconds: float, mounted: Mounted | None = None) -> list[str]:
+    """Wait for the end; given the mount, which is gone from here, only until users of it elsewhere are found, and list them."""
+    if mounted is not None and not _has_ended_within(session, _COPIES_AFTER_S):
+        users = find_copy_users(mounted.device, mounted.number)
+        if users:
+            return users
     if not _has_ended_within(session, seconds):
         try:
             said = session.place.log.read_text("utf-8", "replace")
         except OSError:
             said = ""
         raise SessionFailed(f"the process of the session (pid {session.record.pid}) does not end", said[-10_000:])
+    return []
 
 
 def clear_dead_mount(directory: Path) -> bool:

@@ -98,6 +98,24 @@ class StatCache:
         cache._size = at
         return cache if seen else None
 
+    @staticmethod
+    def read_ids(path: Path) -> set[Oid]:
+        """Read which trees and commits the caches in a file were of, without the fingerprints; none if it cannot be read."""
+        found: set[Oid] = set()
+        try:
+            with path.open("rb") as file:
+                if file.read(len(_MAGIC)) != _MAGIC:
+                    return found
+                while len(head := file.read(_HEAD.size)) == _HEAD.size:
+                    payload = file.read(_SYNC.size)
+                    if len(payload) != _SYNC.size:
+                        break
+                    found.update(Oid(oid) for oid in _SYNC.unpack(payload)[:3] if oid != _NOTHING)
+                    file.seek(_HEAD.unpack(head)[0] - _SYNC.size, os.SEEK_CUR)
+        except OSError:  # it is only a cache
+            return found
+        return found
+
     def directory(self, path: TreePath) -> DirCache | None:
         """Get the fingerprints of a directory of the upper layer; None if it held none."""
         return self.directories.get(path)

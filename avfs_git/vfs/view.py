@@ -111,7 +111,9 @@ class MergedView:
         """
         self.lower = lower
         self.upper = upper
-        self.on_change = on_change
+        self._on_change = on_change
+        self._reported: Node | None = None
+        """The node that was reported last, under all names that it still has."""
         self.on_name: OnName | None = None
         self.on_lost: Callable[[Node], None] | None = None
         self.is_shared = False
@@ -178,6 +180,7 @@ class MergedView:
                 node.held = None
             self.inodes.clear()
             self.git_file = None
+            self._reported = None
             self._pinned = 0
 
     # --- nodes ---------------------------------------------------------------------------------------------
@@ -892,11 +895,33 @@ class MergedView:
 
     # --- reporting -----------------------------------------------------------------------------------------
 
-    def _report(self, node: Node, *, deep: bool = False) -> None:
-        """Report that a node changed, under each of its names."""
-        report = self.on_change
-        if report is None:
+    @property
+    def on_change(self) -> OnChange | None:
+        """Who is told each path that changes."""
+        return self._on_change
+
+    @on_change.setter
+    def on_change(self, on_change: OnChange | None) -> None:
+        self._on_change = on_change
+        self._reported = None
+
+    def report_anew(self) -> None:
+        """Report the next change of a node also where it is the one that was reported last.
+
+        Whoever gathers what is reported calls this, with the guard, when it begins to gather anew.
+        """
+        self._reported = None
+
+    def _report(self, node: Node) -> None:
+        """Report that a node changed, under each of its names.
+
+        A file is mostly changed many times in a row (each WRITE, each SETATTR of `tar`), so one that was reported last is not
+        reported again. Somebody who watches one thread's changes (`on_name`) is told of each.
+        """
+        report = self._on_change
+        if report is None or (node is self._reported and self.on_name is None):
             return
+        self._reported = None
         if node.parent is self.attic:
             if node.links > 0:  # under names that nobody has looked up
                 report(ROOT, True)
@@ -904,16 +929,18 @@ class MergedView:
         count = 0
         for parent, name in node.names():
             count += 1
-            report(self._path_in(parent, name), deep)
+            report(self._path_in(parent, name), False)
         if node is self.root or (count and count < node.links):
             # It has names that nobody has looked up, so that the change shows at places not known.
             report(ROOT, node is not self.root)
+        self._reported = node
 
     def _report_name(self, parent: Node, name: bytes, *, deep: bool = False) -> None:
+        self._reported = None  # its path may be another one now
         if self.on_name is not None:
             self.on_name(parent, name)
-        if self.on_change is not None:
-            self.on_change(self._path_in(parent, name), deep)
+        if self._on_change is not None:
+            self._on_change(self._path_in(parent, name), deep)
 
     def _forget_path(self, parent: Node, name: bytes) -> None:
         paths = self._paths

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -178,4 +179,33 @@ def test_threads_on_one_workspace_lose_no_update(tmp_path: Path) -> None:
         assert work.read("number") == b"%d" % (threads * count)
         assert len(work.read("lines").splitlines()) == threads * count
         work.checkpoint()
+        check_vault(vault)
+
+
+def test_sixteen_agents_merge_into_one_target_at_once(tmp_path: Path) -> None:
+    """Every change is in the target at the end, its history leads through every merge, and nothing is left uncommitted."""
+    home, count = tmp_path / "home", 8
+    _vault(home)
+    names = [f"agent{number}" for number in range(16)]
+    _finish([_start("merge_into_main", home, name, count) for name in names])
+    with Avfs(home) as avfs:
+        vault = avfs.open_vault("v")
+        work = vault.workspace()
+
+        assert work.status().clean
+
+        for name in names:
+            assert [work.read(f"own/{name}/{step}") for step in range(count)] == [b"%d\n" % step for step in range(count)]
+            assert work.read(f"counts/{name}") == b"%d\n" % (count - 1)
+            assert git(vault.path, "merge-base", "--is-ancestor", name, "main") == ""
+
+        done = [operation for operation in work.operations(limit=10_000) if operation.kind == "merge"]
+
+        assert len(done) == len(names) * count
+
+        # One after the other on the target's first parents: each merge stands on the one before.
+        moves = [move for operation in reversed(done) for move in operation.moves]
+
+        assert all(before.new == after.old for before, after in pairwise(moves))
+
         check_vault(vault)

@@ -32,6 +32,7 @@ from avfs_git.host.processes import start_time
 from avfs_git.model import Identity, SessionState
 from tests.support.capabilities import mount as mount_file_system
 from tests.support.capabilities import unmount as unmount_file_system
+from tests.support.killed_session import PROGRAMS, work_through_kills
 
 pytestmark = pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout")
 
@@ -240,6 +241,72 @@ def test_end_by_umount_is_an_end(vault: Vault, work: Workspace, tree: Path) -> N
 
     nothing_is_left(vault, tree)
     work.write("c", b"")
+
+
+@contextlib.contextmanager
+def another_namespace(command: str = ":") -> Iterator[subprocess.Popen[str]]:
+    """Another mount namespace, with a copy of each mount there is, and a program in it that waits."""
+    code = f"echo ready; {command}; read line"
+    with subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        try:
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.stdin.close()
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("way", ["unmount", "umount", "SIGTERM"])
+def test_copy_of_the_mount_that_nobody_uses_keeps_nothing(vault: Vault, work: Workspace, tree: Path, way: str) -> None:
+    """A mount namespace that was made meanwhile has the mount, too; the end does not wait for that."""
+    session = work.mount(tree)
+    with another_namespace():
+        if way == "unmount":
+            assert session.unmount().outcome == "unmounted"
+        elif way == "umount":
+            unmount_file_system(tree)
+        else:
+            os.kill(session.info().pid, signal.SIGTERM)
+        session.wait()
+
+        nothing_is_left(vault, tree)
+        work.write("c", b"")
+
+
+@pytest.mark.needs("root")
+def test_copy_of_the_mount_is_served_while_it_is_used(vault: Vault, work: Workspace, tree: Path) -> None:
+    """Who works in another mount namespace goes on, as after a lazy unmount."""
+    session = work.mount(tree)
+    with another_namespace(f"exec 3<>{tree}/a; read line; echo two >&3; exec 3>&-; echo done") as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        wait_for(lambda: any(os.readlink(fd) == f"{tree}/a" for fd in Path(f"/proc/{process.pid}/fd").iterdir()))
+        result = session.unmount()
+        assert result.outcome == "detached"
+        assert f"(pid {process.pid})" in str(result.users)
+        assert session.info().state == SessionState.UNMOUNTING
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "done\n"
+        session.wait()
+
+        nothing_is_left(vault, tree)
+        assert work.read("a") == b"two\n"
+
+
+def test_no_signal_is_lost(vault: Vault, work: Workspace, mount_dir: Path) -> None:
+    """One that comes when the server is about to wait for the kernel ends the session, too."""
+    for number in range(20):
+        tree = mount_dir / f"tree{number}"
+        session = work.mount(tree)
+        (tree / "a").write_bytes(b"x")
+        time.sleep(number / 10_000)  # from right after an answer to when the server sleeps
+        os.kill(session.info().pid, signal.SIGTERM)
+        wait_for(lambda at=session: at.info().state == SessionState.ENDED)  # type: ignore[misc]  # a loop's variable
 
 
 def test_session_is_found_from_inside_its_tree(vault: Vault, work: Workspace, home: Path, tree: Path) -> None:
@@ -538,6 +605,21 @@ def test_dead_mount_without_its_vault_is_cleaned_up(home: Path, vault: Vault, wo
     assert not is_mounted(tree)
 
 
+def test_mount_goes_with_its_vault(vault: Vault, work: Workspace, tree: Path) -> None:
+    """Somebody removes the vault below a mount, which cannot show anything any more: it goes by itself."""
+    session = work.mount(tree)
+    pid = session.info().pid
+    started = start_time(pid)
+    shutil.rmtree(vault.path)
+    with pytest.raises(OSError, match="No such file"):
+        (tree / "new").write_bytes(b"")
+
+    await_death(pid, started)
+
+    assert not is_mounted(tree)
+    assert not tree.exists()
+
+
 @pytest.mark.parametrize("readonly", [False, True])
 def test_server_that_is_killed_is_followed_by_another(vault: Vault, work: Workspace, tree: Path, *, readonly: bool) -> None:
     """The session is the same afterwards, and so is the tree; the SDK reaches it as before."""
@@ -556,6 +638,14 @@ def test_server_that_is_killed_is_followed_by_another(vault: Vault, work: Worksp
         assert [change.path for change in work.checkpoint().changed_files] == [f"f{number}".encode() for number in range(5)]
 
     nothing_is_left(vault, tree)
+
+
+@pytest.mark.slow
+def test_programs_and_commands_go_on_while_servers_are_killed(mount_dir: Path) -> None:
+    """No program in the tree and no client sees an error or a wrong byte; the checkpoint holds what the tree showed."""
+    kills, _ = work_through_kills(mount_dir, 4.0, 0.25, *PROGRAMS)
+
+    assert kills > 4
 
 
 @pytest.mark.needs("root")

@@ -18,7 +18,7 @@ from avfs_git.fuse.supervisor import supervise
 from avfs_git.sdk import Avfs
 from tests.support.faults import read_files
 from tests.support.killing import PROGRAMS, Killer, prepare, run_programs, server_of
-from tests.support.live_tree import ADA, FORK, LiveTree, describe, live_tree
+from tests.support.live_tree import ADA, FORK, LiveTree, describe, live_tree, mode_and_content
 
 pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytest.mark.slow]
 
@@ -64,7 +64,7 @@ def test_programs_go_on_while_servers_are_killed(mount: Mount, tmp_path: Path, n
     """No program sees an error or a wrong byte, and the checkpoint afterwards holds what the tree showed."""
     assert set(names) <= PROGRAMS.keys()
     tree = mount()
-    killer = Killer(tree, _EVERY_S)
+    killer = Killer(tree.server.pid, _EVERY_S)
     with killer.at_work():
         run_programs(tree, tmp_path, _SECONDS, *names)
     shown = describe(tree.path)
@@ -77,16 +77,8 @@ def test_programs_go_on_while_servers_are_killed(mount: Mount, tmp_path: Path, n
         with vault.fork("copy", source=FORK) as copy:
             found = read_files(copy)
     assert {path: (mode, content) for path, (_, mode, content) in found.items()} == {
-        path: _as_read(about) for path, about in shown.items()
+        path: mode_and_content(about) for path, about in shown.items()
     }
-
-
-def _as_read(about: tuple[object, ...]) -> tuple[int, object]:
-    """Permissions and content of what `describe` found."""
-    mode = about[0]
-    assert isinstance(mode, str)
-    bits = sum(1 << (8 - index) for index, letter in enumerate(mode[1:]) if letter != "-")
-    return bits, about[-1] if len(about) > 1 else b""
 
 
 def test_open_files_without_a_name_survive(mount: Mount) -> None:

@@ -157,8 +157,22 @@ def _git() -> bool:
     return _run("git", "--version")
 
 
+def _sshd() -> bool:
+    return find_tool("sshd") is not None and find_tool("ssh") is not None and find_tool("ssh-keygen") is not None
+
+
 def _strace() -> bool:
     return _run("strace", "-o", os.devnull, "true")
+
+
+def _compiler() -> bool:
+    with _scratch() as scratch:
+        (scratch / "a.c").write_text('#include <stdio.h>\nint main(void) { return puts("") < 0; }\n', encoding="ascii")
+        return _run("make", "--version") and _run("gcc", "-o", str(scratch / "a"), str(scratch / "a.c"))
+
+
+def _vim() -> bool:
+    return any(_run(name, "-u", "NONE", "--not-a-term", "-es", "-c", "q!") for name in ("vim", "vim.tiny"))
 
 
 # --- which of them a machine must have -----------------------------------------------------------------
@@ -195,6 +209,13 @@ _PROBES: dict[str, tuple[Callable[[], bool], Callable[[], bool]]] = {
     "loop": (lambda: _loop("mkfs.ext4", "ext4", 8 << 20), _expect_loop),
     "xfs": (lambda: _loop("mkfs.xfs", "xfs", 320 << 20), lambda: _expect_loop() and _kernel_knows("xfs")),
     "strace": (_strace, _is_admin),
+    "compiler": (_compiler, _is_admin),
+    "rsync": (lambda: _run("rsync", "--version"), _is_admin),
+    "vim": (_vim, _is_admin),
+    "venv": (lambda: _run(sys.executable, "-c", "import ensurepip, venv"), lambda: True),
+    "npm": (lambda: _run("npm", "--version"), lambda: False),  # Debian's npm is 300 packages
+    "cargo": (lambda: _run("cargo", "--version"), lambda: False),  # the cargo-like build stands for it
+    "sshd": (_sshd, _is_admin),
 }
 
 NAMES = tuple(_PROBES)

@@ -7,6 +7,7 @@ Decided here: the one vault that all fault tests begin with (`make_vault`), what
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 import warnings
@@ -19,6 +20,8 @@ from avfs_git.model import Kind
 Files = dict[bytes, tuple[str, int, bytes]]
 """Path -> kind, permission bits, content: times aside, all that a workspace holds."""
 
+BIG = random.Random(1).randbytes(300_000)
+"""Content that is stored only if it is not there."""
 UNCOMMITTED = b"never committed, never to be lost\n"
 
 
@@ -56,6 +59,35 @@ def make_vault(home: Path, source: Path) -> Vault:
     work.remove("tool")
     work.chmod("many/f", 0o600)
     return vault
+
+
+def make_vault_with_garbage(directory: Path) -> Vault:
+    """Make such a vault, with a deleted fork of which another one is left, and an operation after that."""
+    vault = make_vault(directory / "home", make_source(directory / "source"))
+    gone = vault.fork("gone", source="work")
+    gone.write("big", BIG)
+    gone.write("x.log", b"ignored, of a fork that is gone\n")
+    gone.checkpoint("theirs")
+    child = vault.fork("child", source="gone")
+    child.remove("big")
+    child.checkpoint("mine")
+    gone.write("more", BIG[::-1])
+    gone.checkpoint()
+    gone.write("uncommitted", b"of no use to anybody\n")
+    vault.delete_fork("gone")
+    child.write("last", b"operation\n")
+    child.checkpoint()
+    return vault
+
+
+def read_states(vault: Vault) -> dict[str, Files]:
+    """Read every workspace, and every checkpoint in a fork of its own."""
+    found = {info.name: read_files(vault.workspace(info.name)) for info in vault.list_forks()}
+    for info in vault.list_forks():
+        for checkpoint in vault.workspace(info.name).list_checkpoints():
+            with vault.fork("look", at=checkpoint.id, source=info.name, ephemeral=True) as work:
+                found[checkpoint.id] = read_files(work)
+    return found
 
 
 def read_files(work: Workspace) -> Files:
@@ -106,7 +138,7 @@ def check_vault(vault: Vault) -> None:
 
     assert [problem for problem in report.problems if problem.severity != "warning"] == []
 
-    locks = [path for path in vault.path.rglob("*.lock") if "consolidate" not in path.name]
+    locks = [path for path in vault.path.rglob("*.lock") if path.name != "prune.lock" and "consolidate" not in path.name]
     transactions = vault.path / "avfs" / "reftxn"
 
     assert locks == []

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from tests.support.live_tree import LiveTree
 
@@ -288,9 +289,19 @@ check()
 }
 
 
+class Shown(Protocol):
+    """Whatever has a tree."""
+
+    path: Path
+
+
 def server_of(tree: LiveTree) -> int:
     """Find the server that the supervisor has now; 0 if there is none at this moment."""
-    pid = tree.server.pid
+    return server_below(tree.server.pid)
+
+
+def server_below(pid: int) -> int:
+    """Find the server that a supervisor has now; 0 if there is none at this moment."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
     return int(children[0]) if children else 0
 
@@ -302,16 +313,16 @@ class Killer:
         kills: How often it did.
     """
 
-    def __init__(self, tree: LiveTree, every_s: float) -> None:
+    def __init__(self, supervisor: int, every_s: float) -> None:
         self.kills = 0
-        self._tree = tree
+        self._supervisor = supervisor
         self._every_s = every_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
         while not self._stop.wait(self._every_s):
-            if pid := server_of(self._tree):
+            if pid := server_below(self._supervisor):
                 os.kill(pid, signal.SIGKILL)
                 self.kills += 1
 
@@ -326,7 +337,7 @@ class Killer:
             self._thread.join()
 
 
-def run_programs(tree: LiveTree, aside: Path, seconds: float, *names: str, seed: int = 1) -> None:
+def run_programs(tree: Shown, aside: Path, seconds: float, *names: str, seed: int = 1) -> None:
     """Run programs beside each other until each has been there for that long; all must succeed."""
     for name in names:
         (aside / f"{name}.py").write_text(_HEAD + PROGRAMS[name], "ascii")  # a file, so that a traceback shows lines
@@ -376,7 +387,7 @@ def main(seconds: str, every: str, *names: str) -> None:
         aside = Path(scratch).resolve()
         source = prepare(aside)
         with live_tree(aside, source, "supervised") as tree:
-            killer = Killer(tree, float(every))
+            killer = Killer(tree.server.pid, float(every))
             try:
                 with killer.at_work():
                     run_programs(tree, aside, float(seconds), *(names or PROGRAMS), seed=int(time.time()))

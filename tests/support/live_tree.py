@@ -192,6 +192,14 @@ def describe(directory: Path) -> dict[bytes, tuple[object, ...]]:
     return found
 
 
+def mode_and_content(about: tuple[object, ...]) -> tuple[int, object]:
+    """Take permissions and content out of what `describe` found."""
+    mode = about[0]
+    assert isinstance(mode, str)
+    bits = sum(1 << (8 - index) for index, letter in enumerate(mode[1:]) if letter != "-")
+    return bits, about[-1] if len(about) > 1 else b""
+
+
 def listed(directory: Path) -> list[list[str]]:
     """Describe everything in a directory as text."""
     return [[name.decode("latin-1"), *map(_text, about)] for name, about in sorted(describe(directory).items())]

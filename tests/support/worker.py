@@ -54,6 +54,21 @@ def own_fork(home: Path, name: str, count: int) -> None:
         work.checkpoint("done")
 
 
+def merge_into_main(home: Path, name: str, count: int) -> None:
+    """Commit on a fork of one's own and merge it into the default one, many times; others do the same."""
+    with Avfs(home, lock_timeout_s=60) as avfs:
+        vault = avfs.open_vault("v")
+        target, work = vault.workspace(), vault.fork(name, source="main")
+        for step in range(count):
+            work.write(f"own/{name}/{step}", b"%d\n" % step)
+            work.write(f"counts/{name}", b"%d\n" % step)
+            work.checkpoint()
+
+            assert target.merge(name).outcome in ("clean", "fast_forward")
+            if step % 4 == 3:
+                assert work.merge("main").outcome in ("clean", "fast_forward", "up_to_date")
+
+
 def checkpoints(home: Path, name: str, count: int) -> None:
     """Write and checkpoint, and say each commit."""
     with Avfs(home, lock_timeout_s=60) as avfs:
@@ -76,5 +91,5 @@ def hold(home: Path, name: str, count: int) -> None:
 
 
 if __name__ == "__main__":
-    jobs = {job.__name__: job for job in (count_up, own_fork, checkpoints, hold)}
+    jobs = {job.__name__: job for job in (count_up, own_fork, merge_into_main, checkpoints, hold)}
     jobs[sys.argv[1]](Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))

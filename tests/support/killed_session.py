@@ -1,0 +1,118 @@
+"""A session whose server is killed again and again, while programs work in its tree and a client asks it for things.
+
+    python -m tests.support.killed_session SECONDS EVERY_SECONDS [PROGRAM]...
+
+`make soak` runs it for a minute, `tests/contract/test_session.py` shortly. The claim: no program and no client sees an error, or
+a wrong byte, and the checkpoint afterwards holds what the tree showed.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from avfs_git import Avfs, Vault, Workspace
+from avfs_git.errors import OutcomeUnknown
+from tests.support import sweep
+from tests.support.faults import check_vault, read_files
+from tests.support.killing import Killer, prepare, run_programs
+from tests.support.live_tree import ADA, describe, mode_and_content
+
+PROGRAMS = ("read", "build", "clone")
+"""Those of `tests.support.killing` that the claim is made with."""
+
+
+class Client:
+    """Somebody who writes, reads and saves through the session, in a thread.
+
+    Attributes:
+        possible: What its files may hold afterwards, which is one thing where it was told; None is no file.
+        saved: How many checkpoints it made.
+        unknown: How often it was not told whether something was done.
+    """
+
+    def __init__(self, vault: Vault, fork: str) -> None:
+        self.possible: dict[bytes, set[bytes | None]] = {}
+        self.saved = 0
+        self.unknown = 0
+        self.error: BaseException | None = None
+        self._vault = vault
+        self._fork = fork
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        try:
+            with self._vault.workspace(self._fork) as work:
+                number = 0
+                while not self._stop.wait(0.02):
+                    number += 1
+                    self._step(work, b"client/%d" % (number % 50), b"%d\n" % number, number)
+        except BaseException as error:  # noqa: BLE001 - told by `at_work`, in the thread that waits
+            self.error = error
+
+    def _step(self, work: Workspace, path: bytes, data: bytes, number: int) -> None:
+        before = self.possible.get(path, {None})
+        self.possible[path] = {*before, data}
+        try:
+            work.write(path, data)
+            self.possible[path] = {data}
+            assert work.read(path) == data
+            if number % 20 == 0:
+                work.checkpoint()
+                self.saved += 1
+        except OutcomeUnknown:  # the server was killed in the middle; or each one that tried, where little gets done in time
+            self.unknown += 1
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Work for as long as the block takes."""
+        self._thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            self._thread.join()
+        if self.error is not None:
+            raise self.error
+
+
+def work_through_kills(root: Path, seconds: float, every_s: float, *names: str, seed: int = 1) -> tuple[int, Client]:
+    """Do it, below a scratch directory of `sweep`; gives how often the server was killed, and what the client did."""
+    aside = root / "aside"
+    aside.mkdir()
+    with Avfs(root / "home", identity=ADA) as avfs, avfs.create_vault("v", source=prepare(aside)) as vault:
+        with vault.fork("work").mount(root / "tree") as session:
+            killer, client = Killer(session.info().pid, every_s), Client(vault, "work")
+            with killer.at_work(), client.at_work():
+                run_programs(session, aside, seconds, *names, seed=seed)
+            vault.workspace("work").checkpoint("after")
+            shown = describe(session.path)
+        session.wait()
+        with vault.fork("copy", source="work", with_changes=False) as copy:
+            found = {path: (mode, content) for path, (_, mode, content) in read_files(copy).items()}
+        wanted = {path: mode_and_content(about) for path, about in shown.items() if path != b".git"}
+
+        assert found == wanted
+        for path, contents in client.possible.items():
+            assert (found[path][1] if path in found else None) in contents
+        check_vault(vault)
+    return killer.kills, client
+
+
+def main(seconds: str, every_s: str, *names: str) -> None:
+    """Do it by hand, with other random numbers each time."""
+    root = sweep.scratch_root()
+    try:
+        kills, client = work_through_kills(root, float(seconds), float(every_s), *(names or PROGRAMS), seed=int(time.time()))
+        print(f"{kills} kills, {len(client.possible)} files and {client.saved} checkpoints by a client, {client.unknown} unknown")
+    finally:
+        sweep.remove(root)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
