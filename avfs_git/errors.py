@@ -12,6 +12,9 @@ from here; only `cli` turns an error into text, a document or an exit status.
     |- MountError             50-59
     |- ProblemsFound          60    the doctor is not satisfied
     |- InternalError          70    a broken invariant: a bug in avfs
+    |- PolicyError            80-89 what the policy refuses, or what is wrong with it
+    |- RemoteError            90-99 another repository, or the way there
+    |- ExecError              100-109 running a command, other than the command itself
     `- Interrupted            130   Ctrl-C
 
 A message is composed in the class, so that one failure always reads the same: lower case, no full
@@ -491,6 +494,20 @@ class CannotUndo(CheckpointError):
         super().__init__(f"cannot undo {quote(op)}: {reason}", details={"operation": op, "reason": reason})
 
 
+class HookRefused(CheckpointError):
+    """A hook of the vault's owner does not want an operation; nothing has changed."""
+
+    code = "hook.refused"
+    exit_code = 38
+
+    def __init__(self, hook: str, reason: str) -> None:
+        super().__init__(
+            f"the hook {quote(hook)} refuses it: {reason}",
+            hint="See where it is with `avfs hooks list`.",
+            details={"hook": hook, "reason": reason},
+        )
+
+
 # --- merging, mounting ---------------------------------------------------------------------------------
 
 
@@ -499,6 +516,87 @@ class MergeError(AvfsError):
 
     code = "merge.failed"
     exit_code = 40
+
+
+class NotFastForward(MergeError):
+    """The target has commits of its own, and only moving on was allowed."""
+
+    code = "merge.not_fast_forward"
+    exit_code = 41
+
+    def __init__(self, target: str, source: str) -> None:
+        super().__init__(
+            f"{quote(target)} has commits that {quote(source)} does not have",
+            hint="Merge without `--ff-only`, or rebase the source first.",
+            details={"target": target, "source": source},
+        )
+
+
+class UnrelatedHistories(MergeError):
+    """Two commits that have no ancestor in common."""
+
+    code = "merge.unrelated"
+    exit_code = 42
+
+    def __init__(self, target: str, source: str) -> None:
+        super().__init__(
+            f"{quote(target)} and {quote(source)} have no commit in common", details={"target": target, "source": source}
+        )
+
+
+class MergeInProgress(MergeError):
+    """A workspace holds a merge whose conflicts are not resolved."""
+
+    code = "merge.in_progress"
+    exit_code = 43
+
+    def __init__(self, fork: str, source: str) -> None:
+        super().__init__(
+            f"{quote(fork)} is in the middle of merging {quote(source)}",
+            hint="Resolve what is in conflict and run `avfs merge --continue`, or give it up with `avfs merge --abort`.",
+            details={"fork": fork, "source": source},
+        )
+
+
+class NoMergeInProgress(MergeError):
+    """There is no merge to go on with."""
+
+    code = "merge.not_in_progress"
+    exit_code = 44
+
+    def __init__(self, fork: str) -> None:
+        super().__init__(f"{quote(fork)} is not in the middle of a merge", details={"fork": fork})
+
+
+class ConflictsLeft(MergeError):
+    """Conflicts that nobody has resolved."""
+
+    code = "merge.conflicts_left"
+    exit_code = 45
+
+    def __init__(self, paths: Sequence[bytes]) -> None:
+        names = [quote(path) for path in paths[:5]]
+        super().__init__(
+            f"still in conflict: {', '.join(names)}{' and more' if len(paths) > 5 else ''}",
+            hint="Edit the files, or run `avfs resolve PATH`, with `--ours`, `--theirs`, `--union` or `--from FILE`.",
+            details={"paths": [path.decode("utf-8", "replace") for path in paths]},
+        )
+
+
+class CommitConflicts(MergeError):
+    """A commit that cannot be put on another state without deciding what is in conflict."""
+
+    code = "merge.commit_conflicts"
+    exit_code = 46
+
+    def __init__(self, commit: str, subject: str, paths: Sequence[bytes]) -> None:
+        names = [quote(path) for path in paths[:5]]
+        super().__init__(
+            f"{commit} ({quote(subject)}) is in conflict with what is there: {', '.join(names)}"
+            f"{' and more' if len(paths) > 5 else ''}",
+            hint="Nothing was changed. Merge instead, or choose a side with `--strategy`.",
+            details={"commit": commit, "paths": [path.decode("utf-8", "replace") for path in paths]},
+        )
 
 
 class MountError(AvfsError):
@@ -594,6 +692,150 @@ class SessionEnding(WorkspaceBusy):
     code = "session.ending"
 
 
+# --- commands ----------------------------------------------------------------------------------------
+
+
+class ExecError(AvfsError):
+    """Something about running a command in a workspace, other than the command itself."""
+
+    code = "exec.failed"
+    exit_code = 100
+
+
+class BackendUnavailable(ExecError):
+    """No way to show the workspace to a command can be used here; nothing was started."""
+
+    code = "exec.backend_unavailable"
+    exit_code = 101
+
+    def __init__(self, wanted: str, reasons: Sequence[str]) -> None:
+        what = "no backend can be used" if wanted == "auto" else f"the backend {quote(wanted)} cannot be used"
+        super().__init__(
+            f"{what}: {'; '.join(reasons)}",
+            hint="Leave the choice to avfs with `--backend auto`." if wanted != "auto" else None,
+            details={"backend": wanted, "reasons": list(reasons)},
+        )
+
+
+class IsolationUnavailable(ExecError):
+    """A command was to run isolated, and this machine lacks what that takes; nothing was started."""
+
+    code = "exec.isolation_unavailable"
+    exit_code = 102
+
+    def __init__(self, reason: str, *, hint: str | None = None) -> None:
+        super().__init__(f"the command cannot be isolated: {reason}", hint=hint, details={"reason": reason})
+
+
+class NotPrepared(ExecError):
+    """A fork on which no prepared session is open."""
+
+    code = "exec.not_prepared"
+    exit_code = 103
+
+    def __init__(self, fork: str) -> None:
+        super().__init__(
+            f"fork {quote(fork)} is not prepared", hint="Begin with `avfs proxy prepare`.", details={"fork": fork}
+        )
+
+
+# --- policy ------------------------------------------------------------------------------------------
+
+
+class PolicyError(AvfsError):
+    """Something about the policy of commands, or a command that it refuses."""
+
+    code = "policy.failed"
+    exit_code = 80
+
+
+class PolicyInvalid(PolicyError):
+    """A policy file that cannot be read or understood; no command runs until it is mended."""
+
+    code = "policy.invalid"
+    exit_code = 81
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(
+            f"policy {quote(path)} cannot be used: {reason}",
+            hint="Mend it, then see it with `avfs policy show`.",
+            details={"path": path, "reason": reason},
+        )
+
+
+class CommandDenied(PolicyError):
+    """The policy does not let a command run; nothing was started."""
+
+    code = "policy.denied"
+    exit_code = 82
+
+    def __init__(self, command: str, reason: str, *, details: Mapping[str, object] | None = None) -> None:
+        super().__init__(
+            f"{quote(command)} is denied: {reason}",
+            hint="See why with `avfs policy check -- COMMAND`.",
+            details={"command": command, "reason": reason, **(details or {})},
+        )
+
+
+class ApprovalNeeded(PolicyError):
+    """The policy lets a command run only if a person approves of it; nothing was started."""
+
+    code = "policy.approval_needed"
+    exit_code = 83
+
+    def __init__(self, command: str, reason: str, token: str, *, details: Mapping[str, object] | None = None) -> None:
+        super().__init__(
+            f"{quote(command)} needs approval: {reason}",
+            hint=f"A person grants it with `avfs approvals grant {token.partition('.')[0]}`; "
+            f"then run the same command with `--approve {token}`.",
+            details={"command": command, "reason": reason, "token": token, **(details or {})},
+        )
+
+
+class ApprovalRefused(PolicyError):
+    """A token that does not let this command run: not granted, of another command, used, expired or unknown."""
+
+    code = "policy.approval_refused"
+    exit_code = 84
+
+    def __init__(self, approval: str, reason: str, *, hint: str | None = None) -> None:
+        super().__init__(
+            f"approval {quote(approval)} cannot be used: {reason}", hint=hint, details={"approval": approval, "reason": reason}
+        )
+
+
+class ApprovalNotFound(PolicyError):
+    """No approval of that id."""
+
+    code = "policy.approval_not_found"
+    exit_code = 85
+
+    def __init__(self, approval: str) -> None:
+        super().__init__(
+            f"there is no approval {quote(approval)}", hint="See them with `avfs approvals list`.", details={"approval": approval}
+        )
+
+
+class PersonNeeded(PolicyError):
+    """Something that only a person may do, at a terminal, and nobody there said yes."""
+
+    code = "policy.person_needed"
+    exit_code = 87
+
+    def __init__(self, action: str) -> None:
+        super().__init__(f"cannot {action}: nobody at a terminal said yes", hint="Run it in a terminal, and answer there.")
+
+
+class AuditDamaged(PolicyError):
+    """The audit log does not hold what was written to it."""
+
+    code = "audit.damaged"
+    exit_code = 86
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"the audit log {quote(path)} is damaged: {reason}", details={"path": path, "reason": reason})
+
+
 class ProblemsFound(AvfsError):
     """The doctor found something that is not mended."""
 
@@ -605,6 +847,155 @@ class ProblemsFound(AvfsError):
             f"{count} {'problem is' if count == 1 else 'problems are'} left",
             hint="Run `avfs doctor --repair`." if fixable else None,
             details=details,
+        )
+
+
+# --- remotes -----------------------------------------------------------------------------------------
+
+
+class RemoteError(AvfsError):
+    """Something about another repository, or the way there."""
+
+    code = "remote.failed"
+    exit_code = 90
+
+
+class RemoteNotFound(RemoteError):
+    """No remote of that name."""
+
+    code = "remote.not_found"
+    exit_code = 91
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"there is no remote {quote(name)}",
+            hint="See them with `avfs remote list`; add one with `avfs remote add NAME URL`.",
+            details={"remote": name},
+        )
+
+
+class RemoteExists(RemoteError):
+    """A remote of that name is there already."""
+
+    code = "remote.exists"
+    exit_code = 92
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"there is already a remote {quote(name)}",
+            hint=f"Give it another address with `avfs remote set-url {name} URL`.",
+            details={"remote": name},
+        )
+
+
+class RemoteUnreachable(RemoteError):
+    """The other side did not answer, has no repository there, or broke off. Nothing has changed here."""
+
+    code = "remote.unreachable"
+    exit_code = 93
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(
+            f"cannot reach {quote(url)}: {reason}",
+            hint="See whether the address is right and the server is up, then try again.",
+            details={"url": url, "reason": reason},
+        )
+
+
+class RemoteAccessDenied(RemoteError):
+    """The other side does not let this user in."""
+
+    code = "remote.access_denied"
+    exit_code = 94
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(
+            f"{quote(url)} does not let you in: {reason}",
+            hint="Credentials are those that git uses: a credential helper, an ssh key in the agent, or GIT_ASKPASS.",
+            details={"url": url, "reason": reason},
+        )
+
+
+class PushRejected(RemoteError):
+    """The other side, or git here, did not take all that was pushed. What is there was not overwritten."""
+
+    code = "remote.rejected"
+    exit_code = 95
+
+    def __init__(
+        self,
+        remote: str,
+        rejected: Sequence[tuple[str, str]],
+        *,
+        pushed: Sequence[str] = (),
+        hint: str,
+        details: Mapping[str, object],
+    ) -> None:
+        shown = ", ".join(f"{quote(name)} ({reason})" for name, reason in rejected[:5])
+        more = f" and {len(rejected) - 5} more" if len(rejected) > 5 else ""
+        super().__init__(
+            f"{quote(remote)} did not take {shown}{more}",
+            hint=hint,
+            details={
+                "remote": remote,
+                "rejected": [{"ref": name, "reason": reason} for name, reason in rejected],
+                "pushed": list(pushed),
+                **details,
+            },
+        )
+
+
+class RemoteDataRefused(RemoteError):
+    """What the other side sent is damaged, or could do harm; nothing of it is used."""
+
+    code = "remote.data_refused"
+    exit_code = 96
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(f"what {quote(url)} sent is refused: {reason}", details={"url": url, "reason": reason})
+
+
+class Diverged(RemoteError):
+    """Both sides have commits that the other has not, where only a fast-forward was allowed."""
+
+    code = "remote.diverged"
+    exit_code = 97
+
+    def __init__(self, fork: str, upstream: str) -> None:
+        super().__init__(
+            f"{quote(fork)} and {quote(upstream)} have each gone their own way",
+            hint=f"Join them with `avfs merge {upstream} --into {fork}`.",
+            details={"fork": fork, "upstream": upstream},
+        )
+
+
+class NoUpstream(RemoteError):
+    """Nothing on a remote belongs to a fork."""
+
+    code = "remote.no_upstream"
+    exit_code = 98
+
+    def __init__(self, fork: str, remote: str) -> None:
+        super().__init__(
+            f"{quote(remote)} has no branch {quote(fork)}",
+            hint="See what it has with `avfs fork list --remote`.",
+            details={"fork": fork, "remote": remote},
+        )
+
+
+class ApplyConflict(RemoteError):
+    """A directory holds changes of its own where those of a fork were to be laid; nothing was written."""
+
+    code = "remote.apply_conflict"
+    exit_code = 99
+
+    def __init__(self, directory: str, paths: Sequence[str]) -> None:
+        shown = ", ".join(quote(path) for path in paths[:5])
+        more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
+        super().__init__(
+            f"{quote(directory)} has changes of its own in {shown}{more}",
+            hint="Save them there, or leave these paths out by naming others.",
+            details={"directory": directory, "paths": list(paths)},
         )
 
 

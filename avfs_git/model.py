@@ -221,6 +221,8 @@ class Status:
     base: str | None
     changed_files: tuple[ChangedFile, ...]
     sidecar_changed: tuple[ChangedFile, ...]
+    merging: MergeProgress | None = None
+    """The merge that the workspace is in the middle of."""
     warnings: tuple[Warning, ...] = ()
 
     @property
@@ -303,6 +305,194 @@ class UndoResult:
     warnings: tuple[Warning, ...] = ()
 
 
+class ConflictKind(StrEnum):
+    """Why a path needs somebody to decide."""
+
+    CONTENT = "content"
+    ADD_ADD = "add/add"
+    MODIFY_DELETE = "modify/delete"
+    RENAME_RENAME = "rename/rename"
+    RENAME_DELETE = "rename/delete"
+    RENAME_ADD = "rename/add"
+    MODE = "mode"
+    SYMLINK = "symlink"
+    BINARY = "binary"
+    SUBMODULE = "submodule"
+    TYPE = "type"
+    """A file on one side, a symbolic link or submodule on the other."""
+    DIRECTORY_FILE = "directory/file"
+    LOCATION = "location"
+    """Put into a directory that the other side renamed; it was moved along."""
+    DIRECTORY_RENAME = "directory rename"
+    """A directory was renamed, but where what the other side put there should go is not clear."""
+
+
+class MergeStrategy(StrEnum):
+    """What becomes of lines that both sides changed."""
+
+    NORMAL = "normal"
+    """A conflict."""
+    OURS = "ours"
+    THEIRS = "theirs"
+    UNION = "union"
+    """The lines of both, ours first."""
+
+
+class MergeMode(StrEnum):
+    """What a merge makes of the history."""
+
+    NORMAL = "normal"
+    """Nothing where the target has nothing of its own: it moves on to the source's commit. Else a commit with two parents."""
+    NO_FF = "no_ff"
+    """A commit with two parents in any case."""
+    FF_ONLY = "ff_only"
+    """Moving on, or nothing."""
+    SQUASH = "squash"
+    """One commit that has all changes of the source, without its history."""
+
+
+@value_class
+class MergeOptions:
+    """How to merge."""
+
+    source: str
+    """What people call the commit that is merged."""
+    strategy: MergeStrategy = MergeStrategy.NORMAL
+    mode: MergeMode = MergeMode.NORMAL
+    message: str | None = None
+    """Of the commit that is made; the names of both if there is none."""
+    in_workspace: bool = False
+    """Put conflicts into the workspace, instead of only telling them."""
+
+
+@value_class
+class ConflictSide:
+    """What one side of a merge has of a path in conflict."""
+
+    path: bytes
+    git_mode: str
+    """As git spells it: `100644`, `100755`, `120000`, `160000`."""
+    oid: str
+
+
+@value_class
+class ConflictHunk:
+    """Lines that both sides changed, each differently."""
+
+    line: int
+    """Where the lines begin in our version, from 1."""
+    base: bytes
+    ours: bytes
+    theirs: bytes
+
+
+@value_class
+class Conflict:
+    """A path that needs somebody to decide."""
+
+    kind: ConflictKind
+    path: bytes
+    base: ConflictSide | None = None
+    ours: ConflictSide | None = None
+    theirs: ConflictSide | None = None
+    hunks: tuple[ConflictHunk, ...] = ()
+    """Of text that both sides changed."""
+
+
+@value_class
+class MergeProgress:
+    """A merge whose conflicts are in a workspace."""
+
+    source: str
+    """What is merged, as it was named."""
+    theirs: str
+    """Its commit."""
+    unresolved: tuple[Conflict, ...]
+    resolved: int
+    """How many conflicts are resolved already."""
+
+
+@value_class
+class MergeResult:
+    """What a merge did, or would do."""
+
+    outcome: str
+    """`up_to_date`, `fast_forward`, `clean` or `conflicted`."""
+    target: str
+    """The fork that is merged into."""
+    source: str
+    """What is merged, as it was named."""
+    ours: str
+    """The commit of the target before."""
+    theirs: str
+    """The commit that is merged."""
+    tree: str | None
+    """The merged files, with markers where there are conflicts; stored only where a commit or a workspace holds them."""
+    commit: str | None
+    """The head of the target after; None where nothing was done, or only asked."""
+    parents: tuple[str, ...] = ()
+    """Those of the commit that was made, or would be."""
+    changed_files: tuple[ChangedFile, ...] = ()
+    """What is different in the target after."""
+    conflicts: tuple[Conflict, ...] = ()
+    sidecar_changed: tuple[ChangedFile, ...] = ()
+    """Ignored files of the source that came along."""
+    saved: str | None = None
+    """The checkpoint that holds what the target had not committed."""
+    in_workspace: bool = False
+    """Whether the conflicts are in the target's files, for somebody to resolve."""
+    warnings: tuple[Warning, ...] = ()
+
+
+@value_class
+class RewriteResult:
+    """What rewriting the history of a fork did."""
+
+    outcome: str
+    """`rewritten` or `unchanged`."""
+    fork: str
+    old_head: str
+    head: str
+    commits: tuple[str, ...] = ()
+    """Those that were made, the oldest first."""
+    changed_files: tuple[ChangedFile, ...] = ()
+    saved: str | None = None
+    """The checkpoint that holds what was uncommitted before."""
+    warnings: tuple[Warning, ...] = ()
+
+
+@value_class
+class SharedPath:
+    """A path that several forks have changed."""
+
+    path: bytes
+    forks: tuple[str, ...]
+
+
+@value_class
+class ForkPair:
+    """Two forks that touch each other's work."""
+
+    first: str
+    second: str
+    shared: tuple[bytes, ...]
+    """Paths that both changed."""
+    conflicts: tuple[Conflict, ...]
+    """What merging one into the other would leave to decide; ours is the first."""
+
+
+@value_class
+class Overlap:
+    """Which forks touch the same files, and which would conflict."""
+
+    forks: tuple[str, ...]
+    """Those that were compared."""
+    shared: tuple[SharedPath, ...]
+    pairs: tuple[ForkPair, ...]
+    """Those that share a path, or would conflict."""
+    warnings: tuple[Warning, ...] = ()
+
+
 @value_class
 class TransferResult:
     """What an import or export moved."""
@@ -377,6 +567,28 @@ class RemoveResult:
 
 
 @value_class
+class GarbageResult:
+    """What `avfs gc` gave back, or would."""
+
+    dry_run: bool = False
+    operations: int = 0
+    """Operations that can no longer be undone."""
+    workspaces: int = 0
+    """Workspaces of deleted forks that left the trash."""
+    refs: int = 0
+    """Refs that only kept something for undo, and are gone."""
+    objects: int = 0
+    """Objects that nothing reached, and that are gone."""
+    waiting: int = 0
+    """Objects that nothing reaches, and that stay until they are old enough."""
+    packs_before: int = 0
+    packs_after: int = 0
+    freed_bytes: int | None = None
+    """On disk; None where nothing was done."""
+    warnings: tuple[Warning, ...] = ()
+
+
+@value_class
 class Problem:
     """Something that the doctor found."""
 
@@ -401,3 +613,124 @@ class DoctorReport:
     def healthy(self) -> bool:
         """Whether nothing is left to mend."""
         return all(problem.fixed for problem in self.problems)
+
+
+@value_class
+class HookInfo:
+    """A program that a vault runs, or may run, at the ends of operations."""
+
+    name: str
+    path: Path
+    installed: bool
+    """Whether it is there and may be executed."""
+
+
+# --- remotes ------------------------------------------------------------------------------------------
+
+
+@value_class
+class RemoteInfo:
+    """A remote: another repository that a vault knows by a name."""
+
+    name: str
+    url: str
+    """Its address, a password in it left out."""
+    push_url: str | None = None
+    """Where pushes go, where that is another place."""
+    branches: int = 0
+    """How many branches of it are known here."""
+
+
+@value_class
+class RemoteBranch:
+    """A branch of a remote as it was when it was last fetched: perhaps a fork of another vault."""
+
+    name: str
+    """With the remote's name in front, as it is given to `fork --at` and `merge`."""
+    remote: str
+    branch: str
+    head: str
+    fork: str | None = None
+    """The fork of the same name here, if there is one."""
+    ahead: int | None = None
+    """How many commits that fork has which this branch has not; None where there is no such fork or too many to count."""
+    behind: int | None = None
+    """How many commits it lacks."""
+
+
+@value_class
+class FetchResult:
+    """What a fetch brought."""
+
+    remote: str
+    url: str
+    moves: tuple[RefMove, ...] = ()
+    """What moved, is new or is gone, of what the remote has."""
+    messages: tuple[str, ...] = ()
+    """What the server said."""
+    warnings: tuple[Warning, ...] = ()
+
+
+@value_class
+class PushedRef:
+    """What became of one ref that was pushed."""
+
+    ref: str
+    """Its full name on the remote."""
+    outcome: str
+    """`new`, `updated`, `forced`, `deleted`, `unchanged` or `rejected`."""
+    old: str | None = None
+    """What it was known to hold before."""
+    new: str | None = None
+    reason: str | None = None
+    """Why it was rejected."""
+
+
+@value_class
+class PushResult:
+    """What a push did."""
+
+    remote: str
+    url: str
+    refs: tuple[PushedRef, ...] = ()
+    messages: tuple[str, ...] = ()
+    """What the server said."""
+    warnings: tuple[Warning, ...] = ()
+
+
+@value_class
+class PullResult:
+    """What a pull did: a fetch, and a merge of what it brought."""
+
+    fetch: FetchResult
+    upstream: str
+    merge: MergeResult
+    warnings: tuple[Warning, ...] = ()
+
+
+@value_class
+class CloneResult:
+    """A vault that was cloned."""
+
+    vault: VaultInfo
+    url: str
+    fork: str
+    """The first fork: the remote's own branch."""
+    head: str | None
+    branches: int
+    """How many branches the remote has."""
+    messages: tuple[str, ...] = ()
+    warnings: tuple[Warning, ...] = ()
+
+
+@value_class
+class ApplyResult:
+    """What laying the changes of a fork on a directory did."""
+
+    fork: str
+    directory: Path
+    since: str
+    """The commit whose files the directory is compared with."""
+    changed_files: tuple[ChangedFile, ...] = ()
+    """What was written, or would be."""
+    warnings: tuple[Warning, ...] = ()

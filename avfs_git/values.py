@@ -3,20 +3,46 @@
 Decided here: `@value_class` gives a class what `@dataclass(frozen=True, slots=True)` does and `@record_class` what
 `@dataclass(slots=True)` does, `dataclasses.fields`, `replace` and `asdict` included, but both compile its methods at the
 first use of the class. A command of the command line imports dozens of these classes and uses a few; compiling all of
-them takes it as long as its own work. Usable from several threads: whoever comes second makes the same methods once more.
+them takes it as long as its own work. `dataclasses` itself, which takes a tenth of the start of a session's process, is
+loaded when more is asked of an object than to be made and to tell its fields. Usable from several threads: whoever comes
+second makes the same methods once more.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from dataclasses import Field, FrozenInstanceError, field, make_dataclass
 from typing import Any, NoReturn, TypeVar, dataclass_transform
 
 _T = TypeVar("_T")
 
-_METHODS = ("__init__", "__repr__", "__eq__")
+_METHODS = ("__repr__", "__eq__")
 _FACTS = ("__dataclass_params__", "__dataclass_fields__")
+_NOT_GIVEN: Any = object()
+
+
+class _Made:
+    """Stands for a value that is made for each object."""
+
+    __slots__ = ("default_factory",)
+
+    def __init__(self, default_factory: Callable[[], object]) -> None:
+        self.default_factory = default_factory
+
+
+def field(*, default_factory: Callable[[], _T]) -> _T:
+    """Say in the body of a class how the value of a field is made where none is given, as `dataclasses.field` does."""
+    made: Any = _Made(default_factory)
+    return made  # type: ignore[no-any-return]
+
+
+def replace(value: _T, **changes: object) -> _T:
+    """Make an object that differs from another in some fields, as `dataclasses.replace` does."""
+    return type(value)(**as_dict(value) | changes)
+
+
+def as_dict(value: object) -> dict[str, Any]:
+    """Take the fields of an object by their names; unlike `dataclasses.asdict`, not those of the objects in them."""
+    return {name: getattr(value, name) for name in type(value).__match_args__}  # type: ignore[attr-defined]
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
@@ -32,23 +58,30 @@ def record_class(cls: type[_T]) -> type[_T]:
 
 
 def _make(cls: type[_T], *, frozen: bool) -> type[_T]:
-    annotations = inspect.get_annotations(cls)
+    annotations: dict[str, Any] = cls.__dict__.get("__annotations__", {})  # noqa: RUF063 - `inspect` takes 7 ms to load
     names = tuple(annotations)
-    defaults = {name: cls.__dict__[name] for name in names if name in cls.__dict__}
+    defaults = {name: _plain(cls.__dict__[name]) for name in names if name in cls.__dict__}
     methods = (*_METHODS, "__hash__") if frozen else _METHODS
 
     def complete() -> type[_T]:
-        parts = [(name, kind, _field(defaults[name]) if name in defaults else field()) for name, kind in annotations.items()]
-        dataclass = make_dataclass(cls.__name__, parts, namespace={"__doc__": cls.__doc__}, frozen=frozen)
+        import dataclasses  # noqa: PLC0415 - see above
+
+        parts = [(name, kind, _field(defaults.get(name, _NOT_GIVEN))) for name, kind in annotations.items()]
+        dataclass = dataclasses.make_dataclass(cls.__name__, parts, namespace={"__doc__": cls.__doc__}, frozen=frozen)
         for name in (*methods, *_FACTS):
             setattr(made, name, dataclass.__dict__[name])
         return made
+
+    def begin(self: object, *args: object, **named: object) -> None:
+        init = _make_init(names, defaults, frozen=frozen)
+        type.__setattr__(made, "__init__", init)
+        init(self, *args, **named)
 
     body = {name: held for name, held in cls.__dict__.items() if name not in annotations}
     del body["__dict__"], body["__weakref__"]  # they are of a class without slots
     body |= {name: _stub(name, complete) for name in methods}
     body |= {name: _Later(name, complete) for name in _FACTS}
-    body |= {"__slots__": names, "__match_args__": names}
+    body |= {"__init__": begin, "__slots__": names, "__match_args__": names}
     if frozen:
         # As `dataclass` has it: without these a frozen object with slots can be neither changed nor copied.
         body |= {"__setattr__": _refuse, "__delattr__": _refuse, "__getstate__": _get_state, "__setstate__": _set_state}
@@ -57,8 +90,48 @@ def _make(cls: type[_T], *, frozen: bool) -> type[_T]:
     return made
 
 
+def _make_init(names: tuple[str, ...], defaults: dict[str, Any], *, frozen: bool) -> Callable[..., None]:
+    """Compile the method that fills an object."""
+    known: dict[str, Any] = {"_set": object.__setattr__, "_not_given": _NOT_GIVEN}
+    parameters, steps = ["self"], []
+    for name in names:
+        value = name
+        if name not in defaults:
+            parameters.append(name)
+        elif (factory := _factory_of(defaults[name])) is not None:
+            known[f"_make_{name}"] = factory
+            parameters.append(f"{name}=_not_given")
+            value = f"_make_{name}() if {name} is _not_given else {name}"
+        else:
+            known[f"_default_{name}"] = defaults[name]
+            parameters.append(f"{name}=_default_{name}")
+        steps.append(f" _set(self, {name!r}, {value})" if frozen else f" self.{name} = {value}")
+    text = f"def __init__({', '.join(parameters)}):\n" + "\n".join(steps or [" pass"])
+    exec(text, known)  # noqa: S102 - names of fields only, as `dataclasses` does it
+    made: Callable[..., None] = known["__init__"]
+    return made
+
+
+def _plain(default: Any) -> Any:
+    """Take what the `field` of `dataclasses` says as if ours had said it."""
+    if type(default).__name__ != "Field":
+        return default
+    import dataclasses  # noqa: PLC0415 - see above
+
+    return default.default if default.default_factory is dataclasses.MISSING else _Made(default.default_factory)
+
+
+def _factory_of(default: object) -> Callable[[], object] | None:
+    return default.default_factory if isinstance(default, _Made) else None
+
+
 def _field(default: object) -> Any:
-    return default if isinstance(default, Field) else field(default=default)
+    import dataclasses  # noqa: PLC0415 - see above
+
+    if default is _NOT_GIVEN:
+        return dataclasses.field()
+    factory = _factory_of(default)
+    return dataclasses.field(default=default) if factory is None else dataclasses.field(default_factory=factory)
 
 
 def _stub(name: str, complete: Callable[[], type]) -> Callable[..., Any]:
@@ -82,6 +155,8 @@ class _Later:
 
 
 def _refuse(self: object, name: str, *_: object) -> NoReturn:
+    from dataclasses import FrozenInstanceError  # noqa: PLC0415 - see above
+
     raise FrozenInstanceError(f"cannot change field {name!r} of a {type(self).__name__}")
 
 

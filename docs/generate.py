@@ -44,6 +44,9 @@ The environment:
 
 `--vault` takes a name, a name with a fork (`NAME@FORK`), a path to any bare repository (what holds a slash), or the name
 of a fork that only one vault has.
+
+Where neither options nor the environment name a vault, and the current directory is in a live tree, its vault and fork are meant;
+else the current vault is.
 """
 
 JSON_INTRO = """# JSON

@@ -34,10 +34,13 @@ class Entry(NamedTuple):
 
 
 VAULTS, HISTORY, FILES, UPKEEP = "Vaults and forks", "Checkpoints and history", "Files", "Upkeep"
+REMOTES = "Remotes"
 MOUNTS = "Mounts"
+COMMANDS = "Commands"
 
 _FORK = Entry("fork", "Manage forks: branches with a workspace of their own", VAULTS)
 _CHECKPOINT = Entry("checkpoint", "Manage checkpoints: saved states of a workspace", HISTORY)
+_EXEC = Entry("exec", "Run a command in the workspace, and commit what it changed", COMMANDS)
 _SESSIONS = Entry("sessions", "List what is mounted", MOUNTS)
 
 VERBS: dict[str, Entry] = {
@@ -48,6 +51,11 @@ VERBS: dict[str, Entry] = {
     "sessions": _SESSIONS,
     "ps": _SESSIONS,
     "stop": Entry("stop", "Save a last checkpoint and take a mount away", MOUNTS),
+    "exec": _EXEC,
+    "proxy": Entry("proxy", "Run commands in a workspace, one by one or many in a session", COMMANDS),
+    "policy": Entry("policy", "Look at the rules about commands", COMMANDS),
+    "approvals": Entry("approvals", "Say yes or no to commands that need a person", COMMANDS),
+    "audit": Entry("audit", "List the commands that were run, refused and approved, the newest first", COMMANDS),
     "checkpoint": _CHECKPOINT,
     "snapshot": _CHECKPOINT,
     "status": Entry("status", "Show what the next checkpoint would save", HISTORY),
@@ -56,9 +64,22 @@ VERBS: dict[str, Entry] = {
     "show": Entry("show", "Show one checkpoint and what it changed", HISTORY),
     "checkout": Entry("checkout", "Bring back an earlier version of a path", HISTORY),
     "revert": Entry("revert", "Bring back the version of a path before the present one", HISTORY),
+    "merge": Entry("merge", "Merge forks into a fork", HISTORY),
+    "overlap": Entry("overlap", "Show which forks touch the same files, and which would conflict", HISTORY),
+    "resolve": Entry("resolve", "Decide on a path in conflict", HISTORY),
+    "rebase": Entry("rebase", "Put the commits that only a fork has onto another state", HISTORY),
+    "cherry-pick": Entry("cherry_pick", "Put what single checkpoints changed onto a fork", HISTORY),
+    "squash": Entry("squash", "Make one commit of those after FROM up to TO", HISTORY),
     "undo": Entry("undo", "Take back the last operation", HISTORY),
     "redo": Entry("redo", "Do again what was undone last", HISTORY),
     "op": Entry("op", "Look at the operation log", HISTORY),
+    "clone": Entry("clone", "Make a vault from another repository, which it knows as the remote `origin`", REMOTES),
+    "remote": Entry("remote", "Manage remotes: other repositories that a vault knows", REMOTES),
+    "fetch": Entry("fetch", "Bring what a remote has; no fork changes", REMOTES),
+    "pull": Entry("pull", "Fetch, and merge into a fork what the remote has of it", REMOTES),
+    "push": Entry("push", "Hand forks to a remote, as branches", REMOTES),
+    "update": Entry("update", "Bring what is newest of where a fork comes from into it, keeping its own changes", REMOTES),
+    "apply": Entry("apply", "Write what a fork has changed into a directory, as edits that nobody has staged", REMOTES),
     "ls": Entry("ls", "List a directory", FILES),
     "cat": Entry("cat", "Write out a file", FILES),
     "write": Entry("write", "Write a file", FILES),
@@ -71,7 +92,9 @@ VERBS: dict[str, Entry] = {
     "touch": Entry("touch", "Make an empty file, or give a path the present time", FILES),
     "import": Entry("import_", "Copy files of the machine into the workspace", FILES),
     "export": Entry("export", "Copy files of the workspace to the machine", FILES),
+    "hooks": Entry("hooks", "Manage hooks: programs that run at the ends of operations", UPKEEP),
     "doctor": Entry("doctor", "Check a vault, and mend what can be mended", UPKEEP),
+    "gc": Entry("gc", "Give back what nobody can need any more", UPKEEP),
 }
 """All verbs in the order of the help; a module's command has the module's name, without a trailing underscore."""
 
@@ -145,7 +168,7 @@ class Program(VerbGroup):
         """List the verbs by section, without importing any."""
         names = self.list_commands(ctx)
         width = max(map(len, names))
-        for section in (VAULTS, MOUNTS, HISTORY, FILES, UPKEEP):
+        for section in (VAULTS, MOUNTS, COMMANDS, HISTORY, REMOTES, FILES, UPKEEP):
             with formatter.section(section):
                 formatter.write_dl([(name.ljust(width), VERBS[name].help) for name in names if VERBS[name].section == section])
 
@@ -243,7 +266,7 @@ def run(arguments: list[str]) -> int:
         )
         trace = _trace_if(state)
     if error is None:
-        return _finish(state, 0)
+        return _finish(state, state.status)
     if isinstance(error, MissingVerb) and not state.output.structured:
         state.output.note(error.help_text + "\n")
     state.output.failure(error, trace=trace)

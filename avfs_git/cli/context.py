@@ -2,14 +2,18 @@
 
 Decided here: which environment variables count, what they mean, and how a vault or fork is named. This is the only
 reader of the environment. One `State` serves one run of the program; it opens what is asked for when it is first
-asked for, and `close` closes it.
+asked for, and `close` closes it. Where nothing names a vault and the current directory is in a live tree, its vault
+and fork are meant, as git means the repository that it is run in.
 
     AVFS_HOME       where vaults are kept; default ${XDG_DATA_HOME:-~/.local/share}/avfs
     AVFS_VAULT      the vault to use where `--vault` is not given, also NAME@FORK
     AVFS_FORK       the fork to use where neither `--fork` nor `--vault` is given
+    XDG_CONFIG_HOME the user's policy for commands is avfs/policy.toml in it; default ~/.config
     AVFS_AUTHOR_NAME, AVFS_AUTHOR_EMAIL, else GIT_AUTHOR_NAME, GIT_AUTHOR_EMAIL
                     who makes checkpoints, unless the vault's settings say it; else USER@HOST
     NO_COLOR        no colours
+
+What remotes need (credentials, ssh, proxies) is read from it by name in `gitstore.transport`, which gets it from here.
 """
 
 from __future__ import annotations
@@ -72,6 +76,13 @@ def find_home() -> Path:
     return Path("~/.local/share/avfs").expanduser()
 
 
+def find_user_policy() -> Path:
+    """Find the user's policy for commands, which need not exist."""
+    config = os.environ.get("XDG_CONFIG_HOME", "")
+    base = Path(config) if config.startswith("/") else Path("~/.config").expanduser()
+    return base / "avfs" / "policy.toml"
+
+
 def find_identity() -> Identity:
     """Find out who makes checkpoints where the vault's settings do not say it: the environment, else user and host."""
     name, email = (os.environ.get(f"AVFS_AUTHOR_{what}") or os.environ.get(f"GIT_AUTHOR_{what}") for what in ("NAME", "EMAIL"))
@@ -102,6 +113,8 @@ class State:
         self.verbose = False
         self.vault_flag: str | None = None
         self.fork_flag: str | None = None
+        self.status = 0
+        """What the program ends with where the result is no error, and not what was wished for either."""
         self._avfs: Avfs | None = None
 
     @property
@@ -110,7 +123,14 @@ class State:
         if self._avfs is None:
             from avfs_git.sdk import Avfs  # noqa: PLC0415 - loads libgit2; help does without
 
-            self._avfs = Avfs(find_home(), identity=find_identity())
+            inside = bool(os.environ.get("AVFS_HOOK"))  # a hook that makes a checkpoint must not run itself again
+            self._avfs = Avfs(
+                find_home(),
+                identity=find_identity(),
+                remote_environment=os.environ,
+                runs_hooks=not inside,
+                policy=find_user_policy(),
+            )
         return self._avfs
 
     def target(self) -> Target:
@@ -150,6 +170,9 @@ class State:
     @contextmanager
     def _open(self) -> Iterator[tuple[Vault, str | None]]:
         target = self.target()
+        if target.vault is None:
+            here = self._find_here()
+            target = Target(here.vault, target.fork or here.fork)
         try:
             vault, fork = self.avfs.open_vault(target.vault), target.fork
         except VaultNotFound:
@@ -164,6 +187,27 @@ class State:
         with vault:
             self.output.amend(vault=vault.name, fork=fork)
             yield vault, fork
+
+    def _find_here(self) -> Target:
+        """Say which vault and fork the current directory shows; of a mount of a whole vault, no fork."""
+        try:
+            if os.major(Path().stat().st_dev):  # on a disk: most commands need not load what knows mounts
+                return Target(None, None)
+        except OSError:  # it was removed, or its server is gone
+            pass
+        from avfs_git.model import WHOLE_VAULT  # noqa: PLC0415 - only where something is mounted
+        from avfs_git.session.record import fork_of_source, vault_of_source  # noqa: PLC0415 - the same
+        from avfs_git.session.stop import find_mount_around  # noqa: PLC0415 - the same
+
+        try:
+            mounted = find_mount_around(Path.cwd())
+        except OSError:
+            return Target(None, None)
+        git_dir = vault_of_source(mounted.source) if mounted is not None else None
+        if mounted is None or git_dir is None:
+            return Target(None, None)
+        fork = fork_of_source(mounted.source)
+        return Target(git_dir, None if fork == WHOLE_VAULT else fork)
 
     def _find_owner(self, fork: str) -> str | None:
         owners = []

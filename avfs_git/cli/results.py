@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict, final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from avfs_git.model import Checkpoint as CheckpointValue
     from avfs_git.model import (
@@ -17,14 +18,22 @@ if TYPE_CHECKING:
         Diff,
         FileInfo,
         ForkInfo,
+        HookInfo,
         LogEntry,
+        MergeResult,
         Operation,
         PathVersion,
+        RemoteBranch,
+        RemoteInfo,
         RemoveResult,
         SessionInfo,
         TreeNode,
+        UndoResult,
         VaultInfo,
     )
+    from avfs_git.proxy.approvals import Approval
+    from avfs_git.proxy.audit import AuditEntry
+    from avfs_git.proxy.request import Action, Category, Decision
 
 
 class VersionResult(TypedDict):
@@ -63,10 +72,30 @@ class DirectoryFork(TypedDict):
     """The remote that git in the fork's tree can push to; None where the directory is no clone."""
 
 
+@final
 class ForkList(TypedDict):
     """The forks of a vault."""
 
     forks: Sequence[ForkInfo]
+
+
+@final
+class RemoteBranchList(TypedDict):
+    """Branches of remotes, as they were when they were last fetched: what `fork list --remote` gives."""
+
+    branches: Sequence[RemoteBranch]
+
+
+class HookList(TypedDict):
+    """The hooks that a vault may have."""
+
+    hooks: Sequence[HookInfo]
+
+
+class RemoteList(TypedDict):
+    """The remotes of a vault."""
+
+    remotes: Sequence[RemoteInfo]
 
 
 class SessionList(TypedDict):
@@ -108,6 +137,20 @@ class ShowResult(TypedDict):
 
     details: CheckpointDetails
     diff: Diff
+
+
+@final
+class Merges(TypedDict):
+    """Several merges into one fork, in the order in which they were made."""
+
+    merges: Sequence[MergeResult]
+
+
+@final
+class MergeAborted(TypedDict):
+    """A merge that was given up."""
+
+    aborted: UndoResult
 
 
 class OperationList(TypedDict):
@@ -176,3 +219,65 @@ class Tree(TypedDict):
     """A directory with everything below it."""
 
     tree: TreeNode
+
+
+class ShownRule(TypedDict):
+    """One rule about commands; every condition that it has must hold."""
+
+    scope: str
+    """`built-in`, `user` or `vault`."""
+    name: str
+    categories: Sequence[Category]
+    """Empty for all, as the other conditions."""
+    commands: Sequence[str]
+    arguments: Sequence[str]
+    paths: Sequence[str]
+    action: Action
+    reason: str
+
+
+class PolicyRules(TypedDict):
+    """The rules that hold, in the order in which they are asked."""
+
+    rules: Sequence[ShownRule]
+    user_file: Path | None
+    """None if there is none."""
+    vault_file: Path | None
+    vault_is_trusted: bool
+    """Whether the vault's rules may also be milder than the user's."""
+
+
+class PolicyCheck(TypedDict):
+    """What the policy says to a command."""
+
+    command: str
+    command_mode: str
+    """`argv` or `shell`."""
+    decision: Decision
+
+
+class PolicyFileMade(TypedDict):
+    """A policy file that was made."""
+
+    path: Path
+
+
+class PolicyPaths(TypedDict):
+    """Where the policy files are, or would be."""
+
+    user: Path
+    vault: Path
+
+
+class ApprovalList(TypedDict):
+    """Requests for approval, the newest first."""
+
+    approvals: Sequence[Approval]
+
+
+class AuditLines(TypedDict):
+    """Events of the audit log, the newest first."""
+
+    entries: Sequence[AuditEntry]
+    verified: int | None
+    """How many lines were checked and follow each other; None where that was not asked for."""

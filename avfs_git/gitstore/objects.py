@@ -28,6 +28,7 @@ from avfs_git.gitstore.commits import Commit, parse_commit
 from avfs_git.gitstore.source import Tree
 from avfs_git.gitstore.trees import EMPTY_TREE, parse_tree
 from avfs_git.paths import Oid
+from avfs_git.values import replace
 
 if TYPE_CHECKING:
     import pygit2
@@ -146,6 +147,8 @@ class ObjectStore:
     def read_commit(self, oid: Oid) -> Commit:
         """Read a commit; one that was read before costs a look-up.
 
+        One whose sidecar is not here, as in a repository that git has cloned from a vault, is one without.
+
         Raises:
             ObjectMissing: If it is not there.
             ObjectCorrupt: If it is no commit.
@@ -153,6 +156,8 @@ class ObjectStore:
         commit = self._commits.get(oid)
         if commit is None:
             commit = parse_commit(self._read_as(KIND_COMMIT, oid), oid)
+            if commit.sidecar is not None and not self.exists(commit.sidecar):
+                return replace(commit, sidecar=None)  # not kept: it may be fetched yet
             self._commits.put(oid, commit)
         return commit
 
@@ -271,6 +276,8 @@ class ObjectStore:
         """
         with _read_errors(oid):
             found = self.packs.find(oid)
+        if found is not None and found[0].path.with_suffix(".mtimes").exists():
+            return False  # git keeps such times elsewhere for what it has found unreachable (cruft packs)
         try:
             os.utime(self._loose_path(oid) if found is None else found[0].path)
         except OSError:

@@ -44,6 +44,8 @@ _SMALL_PACK = 250
 _SMALL_TOTAL = 8_000
 _OPEN_PACKS = 64
 _FIRST_READ = 4096
+_SEARCHED = 256
+"""Up to how many ids are searched through as bytes: half the time of halving them again and again."""
 _WHOLE_INDEX_ABOVE = 24
 """How many entries of an index are gone through in the time that one takes to be found."""
 
@@ -134,9 +136,15 @@ class PackIndex:
         start, end = (0, struct.unpack_from(">I", data, 8)[0]) if not first else struct.unpack_from(">II", data, 4 + 4 * first)
         if end > self.count:
             raise BadPack("the index is not in order")
-        position: int = self._bisect(oid, start, end)
-        at = _FANOUT_END + 20 * position
-        return self.offset_at(position) if position < end and data[at : at + 20] == oid else None
+        if end - start > _SEARCHED:
+            position: int = self._bisect(oid, start, end)
+            at = _FANOUT_END + 20 * position
+            return self.offset_at(position) if position < end and data[at : at + 20] == oid else None
+        first_at, stop = _FANOUT_END + 20 * start, _FANOUT_END + 20 * end
+        at = data.find(oid, first_at, stop)
+        while at >= 0 and (at - first_at) % 20:  # from the end of one id into the next
+            at = data.find(oid, at + 1, stop)
+        return self.offset_at((at - _FANOUT_END) // 20) if at >= 0 else None
 
     def _bisect(self, key: bytes, low: int, high: int) -> int:
         data = self._data

@@ -4,6 +4,9 @@ Decided here: how objects are collected, compressed and made durable. Called by 
 checkpoints, imports, merges. One `PackWriter` is used by one thread; any number of them, in any number of
 processes, work beside each other, beside readers and beside git.
 
+From its start until `discard`, no object of the repository is swept away (`gitstore.holding`): what is not stored again because
+it is there stays there until refs name it.
+
 Until `finish` nothing is visible, and a crash leaves at most `.tmp-avfs-*` files, which
 maintenance and the doctor remove. `finish` syncs pack and index, renames the pack, then the index (git takes a pack
 for one only by its index, so none is ever seen without its content), then syncs the directory. What
@@ -27,6 +30,7 @@ from avfs_git.errors import ObjectCorrupt
 from avfs_git.gitstore import packfile
 from avfs_git.gitstore.commits import Commit, parse_commit
 from avfs_git.gitstore.deflate import Deflater, Entry
+from avfs_git.gitstore.holding import hold_objects, release_objects
 from avfs_git.gitstore.objects import (
     KIND_BLOB,
     KIND_COMMIT,
@@ -65,8 +69,13 @@ class PackWriter:
     """Collects objects and writes them as one pack; reads them back, and everything else from the store."""
 
     def __init__(self, store: ObjectStore, *, level: int = 1) -> None:
-        """Start a pack; nothing is written yet. The level is zlib's, 0 to 9."""
+        """Start a pack; nothing is written yet. The level is zlib's, 0 to 9.
+
+        Raises:
+            HostError: If the disk refuses.
+        """
         self.store = store
+        self._objects: int | None = hold_objects(store.git_dir)
         self._level = level
         self._offsets: dict[Oid, int] = {}  # in the order of adding, as `_crcs` is
         self._crcs = array("I")
@@ -264,7 +273,7 @@ class PackWriter:
             HostError: If the disk does not take it; nothing is visible then.
         """
         if not self._offsets:
-            self.discard()
+            self._give_up()
             return None
         try:
             self._place_all()
@@ -353,6 +362,12 @@ class PackWriter:
     def discard(self) -> None:
         """Give everything up that is not finished; nothing of it stays. What is finished is no longer held."""
         self.release()
+        objects, self._objects = self._objects, None
+        if objects is not None:
+            release_objects(objects)
+        self._give_up()
+
+    def _give_up(self) -> None:
         if self._file is not None:
             with suppress(OSError):
                 os.unlink(self._file[1])
@@ -540,6 +555,8 @@ class DryWriter:
     def blob_size(self, oid: Oid) -> int:
         """Say how long a blob is, without reading it."""
         size = self._sizes.get(oid)
+        if size is None and oid in self._added:
+            size = len(self._added[oid][1])
         return self.store.blob_size(oid) if size is None else size
 
     def exists(self, oid: Oid) -> bool:

@@ -26,7 +26,6 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import field
 from pathlib import Path
 
 from avfs_git import faults
@@ -42,7 +41,7 @@ from avfs_git.errors import (
 )
 from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably, write_all
 from avfs_git.paths import Oid
-from avfs_git.values import record_class, value_class
+from avfs_git.values import field, record_class, value_class
 
 _LOCK_WAIT_S = 5.0
 _MAX_SYMBOLIC = 5

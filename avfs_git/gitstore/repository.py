@@ -59,7 +59,9 @@ _SYNCED_SINGLY = 64
 # --- making ------------------------------------------------------------------------------------------------
 
 
-def init_vault_repo(git_dir: Path, *, head: str = "refs/heads/main", remote: tuple[str, Path] | None = None) -> None:
+def init_vault_repo(
+    git_dir: Path, *, head: str = "refs/heads/main", remote: tuple[str, str | Path] | None = None, lazy: bool = False
+) -> None:
     """Make a bare repository with a configuration of ours; on disk on return.
 
     Plain git in it is durable too, as far as git goes, and never collects garbage by itself.
@@ -68,6 +70,7 @@ def init_vault_repo(git_dir: Path, *, head: str = "refs/heads/main", remote: tup
         git_dir: Where.
         head: The branch that HEAD names.
         remote: The name of a remote and where it is, for git.
+        lazy: Whether git is to fetch from that remote what is missing.
 
     Raises:
         InvalidName: If no branch can have that name.
@@ -82,9 +85,12 @@ def init_vault_repo(git_dir: Path, *, head: str = "refs/heads/main", remote: tup
     config = _VAULT_CONFIG
     if remote is not None:
         name, place = remote
-        url = _quote(os.fsencode(place))
+        url = quote_value(os.fsencode(place))
         spec = f"+refs/heads/*:refs/remotes/{name}/*"
         config += b'[remote "%b"]\n\turl = %b\n\tfetch = %b\n' % (name.encode(), url, spec.encode())
+        if lazy:
+            config = config.replace(b"repositoryformatversion = 0", b"repositoryformatversion = 1", 1)
+            config += b"\tpromisor = true\n\tpartialclonefilter = blob:none\n[extensions]\n\tpartialclone = %b\n" % name.encode()
     write_file_atomically(git_dir / "config", config, durable=True)
     for directory in reversed(directories):
         fsync_dir(directory)
@@ -93,7 +99,7 @@ def init_vault_repo(git_dir: Path, *, head: str = "refs/heads/main", remote: tup
     fsync_dir(git_dir.parent)
 
 
-def _quote(value: bytes) -> bytes:
+def quote_value(value: bytes) -> bytes:
     """Write a value for git's configuration, whatever is in it."""
     for plain, escaped in ((b"\\", b"\\\\"), (b'"', b'\\"'), (b"\n", b"\\n"), (b"\t", b"\\t")):
         value = value.replace(plain, escaped)
@@ -112,7 +118,7 @@ def check_repository(git_dir: Path) -> None:
         HostError: If it cannot be looked at.
     """
     _check_layout(git_dir)
-    values = _check_config(git_dir)
+    values = _check_config(git_dir, lazy=is_lazy(git_dir))
     # `git init` in a working tree of a bare repository says that it is bare no longer; ours is one whatever that says.
     is_ours = (git_dir / "avfs" / "format").exists()
     if "core.worktree" in values or not (is_ours or all(map(is_true, values.get("core.bare", [])))):
@@ -154,7 +160,12 @@ def read_config(git_dir: Path, name: str = "config") -> dict[str, list[str]]:
             return {}
 
 
-def _check_config(git_dir: Path) -> dict[str, list[str]]:
+def is_lazy(git_dir: Path) -> bool:
+    """Tell whether a vault was cloned without the contents of files (`lazystore`)."""
+    return (git_dir / "avfs" / "lazy").exists()
+
+
+def _check_config(git_dir: Path, *, lazy: bool = False) -> dict[str, list[str]]:
     """Read the configuration and refuse what cannot be read as it says."""
     values = read_config(git_dir)
     version = values.get("core.repositoryformatversion", ["0"])[-1]
@@ -162,11 +173,13 @@ def _check_config(git_dir: Path) -> dict[str, list[str]]:
         raise FormatUnsupported(str(git_dir), version, "the formats 0 and 1 of git")
     for key, found in values.items():
         name = key.removeprefix("extensions.")
-        if key.startswith("remote.") and key.endswith((".promisor", ".partialclonefilter")) and found[-1] != "false":
+        if key.startswith("remote.") and key.endswith((".promisor", ".partialclonefilter")) and found[-1] != "false" and not lazy:
             raise FormatUnsupported(str(git_dir), "partial clone", "repositories that hold all their objects")
         if name == key:
             continue
         value = found[-1].lower()
+        if lazy and name == "partialclone":
+            continue
         if (name, value) in {("objectformat", "sha1"), ("refstorage", "files")}:
             continue
         if name in _OTHER_FORMATS or (version == "1" and name not in _KNOWN_EXTENSIONS):
@@ -174,6 +187,16 @@ def _check_config(git_dir: Path) -> dict[str, list[str]]:
     if (git_dir / "reftable").exists():
         raise FormatUnsupported(str(git_dir), "refstorage reftable", "refs in files")
     return values
+
+
+def is_bare(git_dir: Path) -> bool:
+    """Tell whether a repository says that it belongs to no working tree.
+
+    Raises:
+        NotAVault: If its configuration is a link.
+        HostError: If it cannot be read.
+    """
+    return all(map(is_true, read_config(git_dir).get("core.bare", ["false"])))
 
 
 def read_head(git_dir: Path) -> tuple[str | None, Oid | None]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING
 
 from avfs_git.errors import HostileTree, InternalError, InvalidPath, ObjectCorrupt
@@ -47,6 +48,7 @@ _IGNORED = rb"(?:\xe2\x80[\x8c-\x8f\xaa-\xae]|\xe2\x81[\xaa-\xaf]|\xef\xbb\xbf)*
 _HFS_DOTGIT = re.compile(_IGNORED + _IGNORED.join([rb"\.", b"g", b"i", b"t", b""]), re.IGNORECASE)
 
 
+@cache
 def _spellings(name: bytes, short: bytes) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
     """Make the patterns of what NTFS and HFS+ open as `.NAME`; `short` is how NTFS begins a short name when others are taken."""
     numbered = b"|".join(short[:kept] + rb"~[1-9][0-9]{%d}" % (6 - kept) for kept in range(7))
@@ -56,8 +58,8 @@ def _spellings(name: bytes, short: bytes) -> tuple[re.Pattern[bytes], re.Pattern
     )
 
 
-_GITMODULES = _spellings(b"gitmodules", b"gi7eba")
-_GITATTRIBUTES = _spellings(b"gitattributes", b"gi7d29")
+_GITMODULES = b"gitmodules", b"gi7eba"
+_GITATTRIBUTES = b"gitattributes", b"gi7d29"
 
 
 def is_forbidden_kind(name: bytes, mode: int) -> bool:
@@ -71,8 +73,8 @@ def is_forbidden_kind(name: bytes, mode: int) -> bool:
     return mode in (MODE_TREE, MODE_GITLINK) and (_is_spelling(name, _GITMODULES) or _is_spelling(name, _GITATTRIBUTES))
 
 
-def _is_spelling(name: bytes, patterns: tuple[re.Pattern[bytes], re.Pattern[bytes]]) -> bool:
-    ntfs, hfs = patterns
+def _is_spelling(name: bytes, forbidden: tuple[bytes, bytes]) -> bool:
+    ntfs, hfs = _spellings(*forbidden)  # made when first asked for: most processes never do
     if ntfs.match(name):
         return True
     match = hfs.match(name)

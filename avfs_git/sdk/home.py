@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -27,16 +27,17 @@ from avfs_git.faults import reach
 from avfs_git.host.durable import fsync_dir, host_errors, write_file_atomically
 from avfs_git.host.locks import LOCK_TIMEOUT_S
 from avfs_git.lazy import LazyModule
-from avfs_git.model import Identity, SessionInfo, VaultInfo
+from avfs_git.model import CloneResult, Identity, SessionInfo, VaultInfo
 from avfs_git.paths import check_fork_name, check_vault_name
 from avfs_git.sdk.session import Session
 from avfs_git.sdk.vault import Vault
 from avfs_git.workspace.vault import OpenVault
 
 if TYPE_CHECKING:
+    from avfs_git.gitstore import transport
     from avfs_git.host import removal
     from avfs_git.session import point, record, stop
-    from avfs_git.workspace import aftermath, clones, create
+    from avfs_git.workspace import aftermath, clones, create, remotes
 else:
     # A light command must not pay for what it does not use.
     aftermath = LazyModule("avfs_git.workspace.aftermath")
@@ -44,8 +45,10 @@ else:
     create = LazyModule("avfs_git.workspace.create")
     point = LazyModule("avfs_git.session.point")
     record = LazyModule("avfs_git.session.record")
+    remotes = LazyModule("avfs_git.workspace.remotes")
     removal = LazyModule("avfs_git.host.removal")
     stop = LazyModule("avfs_git.session.stop")
+    transport = LazyModule("avfs_git.gitstore.transport")
 
 _SUFFIX = ".git"
 
@@ -60,6 +63,9 @@ class Avfs:
         identity: Identity | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
         lock_timeout_s: float = LOCK_TIMEOUT_S,
+        remote_environment: Mapping[str, str] | None = None,
+        policy: Path | None = None,
+        runs_hooks: bool = True,
     ) -> None:
         """Use a home; it is made when the first vault is.
 
@@ -68,8 +74,15 @@ class Avfs:
             identity: Who makes commits, unless a vault's settings say it.
             clock_ns: The time of commits and operations, in nanoseconds since the epoch.
             lock_timeout_s: How long to wait for other processes, in seconds.
+            remote_environment: Where remotes find credentials, ssh and proxies, as git names them, such as `os.environ`; of the
+                rest nothing is used.
+            policy: The user's policy file for commands, which need not exist.
+            runs_hooks: Whether hooks of a vault's owner are run.
         """
         self.home = Path(home)
+        self._remote_environment = remote_environment
+        self._policy = policy
+        self._runs_hooks = runs_hooks
         self._identity = identity
         self._clock_ns = clock_ns
         self._lock_timeout_s = lock_timeout_s
@@ -95,11 +108,20 @@ class Avfs:
 
     def _open(self, path: Path, name: str) -> Vault:
         vault = Vault(
-            OpenVault(path, name=name, identity=self._identity, clock_ns=self._clock_ns),
+            OpenVault(
+                path,
+                name=name,
+                identity=self._identity,
+                clock_ns=self._clock_ns,
+                remote_environment=self._remote_environment,
+            ),
             is_current=lambda: self.current_vault() == name,
             lock_timeout_s=self._lock_timeout_s,
             identity=self._identity,
             mounts=self.home / "mounts",
+            remote_environment=self._remote_environment,
+            user_policy=self._policy,
+            runs_hooks=self._runs_hooks,
         )
         self._opened.append(vault)
         return vault
@@ -128,6 +150,61 @@ class Avfs:
         vault.warnings = tuple(warnings)
         return vault
 
+    def clone_vault(
+        self,
+        url: str,
+        name: str,
+        *,
+        branch: str | None = None,
+        with_checkpoints: bool = False,
+        with_sidecar: bool = False,
+        lazy: bool = False,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> CloneResult:
+        """Make a vault from another repository, which it knows as the remote `origin`.
+
+        Args:
+            url: A path, `scheme://…` of file, git, http, https or ssh, or `[user@]host:path`.
+            name: The vault's name.
+            branch: The branch that becomes the first fork; the remote's own if not given. The others are remote branches.
+            with_checkpoints: Also the labels of checkpoints that were pushed there.
+            with_sidecar: Also the ignored files that were pushed there.
+            lazy: Leave the contents of files there until they are needed, if the server can; all else is here.
+            progress: Told what is done, how far it is, and of how much (0 if that is not known).
+
+        Raises:
+            VaultExists: If there is one of that name.
+            InvalidInput: If the address cannot be used.
+            RemoteError: If the remote cannot be reached or read; nothing is left behind.
+        """
+        path = self._path_of(name)
+        cloned = remotes.clone_vault(
+            path,
+            url,
+            branch=branch,
+            with_checkpoints=with_checkpoints,
+            with_sidecar=with_sidecar,
+            lazy=lazy,
+            access=transport.Access(self._remote_environment),
+            progress=progress,
+            identity=self._identity,
+            clock_ns=self._clock_ns,
+        )
+        vault = self._open(path, name)
+        warnings = list(cloned.warnings)
+        with aftermath.aftermath(warnings, f"choose it with `avfs vault use {name}`"):
+            if self.current_vault() is None:
+                self._write_current(name)
+        return CloneResult(
+            vault=vault.info(),
+            url=vault.list_remotes()[0].url,
+            fork=cloned.fork,
+            head=cloned.head.hex() if cloned.head is not None else None,
+            branches=cloned.branches,
+            messages=cloned.messages,
+            warnings=tuple(warnings),
+        )
+
     def open_vault(self, name: str | Path | None = None) -> Vault:
         """Open a vault.
 
@@ -151,7 +228,9 @@ class Avfs:
         path = Path(name)
         if "\0" in str(name) or not path.is_dir():
             raise VaultNotFound(str(name))
-        return self._open(path.resolve(), str(path))
+        whole = path.resolve()
+        in_home = whole.parent == self._vaults.resolve() and whole.suffix == _SUFFIX
+        return self._open(whole, whole.stem if in_home else str(path))
 
     def has_vault(self, name: str | Path | None) -> bool:
         """Whether this home has a vault of that name."""
@@ -299,8 +378,7 @@ class Avfs:
         git_dir = record.vault_of_source(mounted.source)
         session_id = record.session_of_source(mounted.source)
         if git_dir is not None and git_dir.is_dir() and session_id is not None:
-            in_home = git_dir.parent == self._vaults.resolve() and git_dir.suffix == _SUFFIX
-            vault = self.open_vault(git_dir.stem if in_home else git_dir)
+            vault = self.open_vault(git_dir)
             for found in stop.find_sessions(vault._core.layout.sessions, session_id=session_id):  # noqa: SLF001 - one interface
                 return Session(vault, found)
         stop.clear_dead_mount(mounted.directory)

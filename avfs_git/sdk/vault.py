@@ -8,55 +8,93 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self, TypeVar
 
-from avfs_git.errors import InvalidInput, WorkspaceBusy, WorkspaceMounted
+from avfs_git.errors import InvalidInput, NoUpstream, WorkspaceBusy, WorkspaceMounted
 from avfs_git.host.locks import LOCK_TIMEOUT_S
 from avfs_git.lazy import LazyModule
 from avfs_git.model import (
     WHOLE_VAULT,
+    ApplyResult,
     CheckpointDetails,
     Diff,
     DoctorReport,
+    FetchResult,
     ForkInfo,
+    GarbageResult,
+    HookInfo,
     Identity,
     LogEntry,
+    MergeMode,
     Operation,
+    Overlap,
+    PullResult,
+    PushResult,
+    RemoteBranch,
+    RemoteInfo,
     SessionInfo,
     SessionState,
     UndoResult,
     VaultInfo,
     Warning,
 )
-from avfs_git.paths import check_fork_name
+from avfs_git.paths import Oid, check_fork_name
 from avfs_git.sdk.pathlike import PathLike, parse_tree_paths
 from avfs_git.sdk.session import Session
 from avfs_git.sdk.workspace import Workspace
 
 if TYPE_CHECKING:
+    from avfs_git.backends import lower
+    from avfs_git.gitstore import transport
+    from avfs_git.sdk import policy
     from avfs_git.session import client, operations, point, record, start, stop
-    from avfs_git.workspace import clones, compare, doctor, forkinfo, forks, history, recovery, revisions, undo
+    from avfs_git.workspace import (
+        apply,
+        clones,
+        compare,
+        doctor,
+        forkinfo,
+        forks,
+        garbage,
+        history,
+        overlap,
+        recovery,
+        remotes,
+        revisions,
+        undo,
+        userhooks,
+    )
     from avfs_git.workspace import workspace as workspaces
     from avfs_git.workspace.vault import OpenVault
 else:
     # A light command must not pay for what it does not use.
+    apply = LazyModule("avfs_git.workspace.apply")
     client = LazyModule("avfs_git.session.client")
     clones = LazyModule("avfs_git.workspace.clones")
     compare = LazyModule("avfs_git.workspace.compare")
     doctor = LazyModule("avfs_git.workspace.doctor")
     forkinfo = LazyModule("avfs_git.workspace.forkinfo")
     forks = LazyModule("avfs_git.workspace.forks")
+    garbage = LazyModule("avfs_git.workspace.garbage")
+    policy = LazyModule("avfs_git.sdk.policy")
     history = LazyModule("avfs_git.workspace.history")
+    lower = LazyModule("avfs_git.backends.lower")
     operations = LazyModule("avfs_git.session.operations")
+    overlap = LazyModule("avfs_git.workspace.overlap")
     point = LazyModule("avfs_git.session.point")
     record = LazyModule("avfs_git.session.record")
     recovery = LazyModule("avfs_git.workspace.recovery")
+    remotes = LazyModule("avfs_git.workspace.remotes")
     revisions = LazyModule("avfs_git.workspace.revisions")
     start = LazyModule("avfs_git.session.start")
     stop = LazyModule("avfs_git.session.stop")
+    transport = LazyModule("avfs_git.gitstore.transport")
     undo = LazyModule("avfs_git.workspace.undo")
+    userhooks = LazyModule("avfs_git.workspace.userhooks")
     workspaces = LazyModule("avfs_git.workspace.workspace")
 
 _P = ParamSpec("_P")
@@ -78,14 +116,21 @@ class Vault:
         lock_timeout_s: float = LOCK_TIMEOUT_S,
         identity: Identity | None = None,
         mounts: Path | None = None,
+        remote_environment: Mapping[str, str] | None = None,
+        runs_hooks: bool = True,
+        user_policy: Path | None = None,
     ) -> None:
         self._core = core
         self._is_current = is_current
         self._lock_timeout_s = lock_timeout_s
         self._identity = identity
         self._mounts = mounts
+        self._remote_environment = remote_environment
+        self._runs_hooks = runs_hooks
+        self._user_policy = user_policy
         self._workspaces: dict[str, workspaces.OpenWorkspace] = {}
         self._mounted: client.Sessions | None = None
+        self._lower_mounts: lower.LowerMounts | None = None
         self._lock = threading.RLock()
         self.warnings: tuple[Warning, ...] = ()
 
@@ -103,6 +148,8 @@ class Vault:
             self._workspaces.clear()
             if self._mounted is not None:
                 self._mounted.close()
+            if self._lower_mounts is not None:
+                self._lower_mounts.close()
             self._core.close()
 
     @property
@@ -156,6 +203,24 @@ class Vault:
             if self._mounted is None:
                 self._mounted = client.Sessions(self._core.layout.sessions, wait_s=self._lock_timeout_s)
         return self._mounted.run(opened, operation, *args, **kwargs)
+
+    @property
+    def _lowers(self) -> lower.LowerMounts:
+        """The mounts of commits on which commands run."""
+        with self._lock:
+            if self._lower_mounts is None:
+                if self._mounts is None:
+                    raise InvalidInput("a vault without a home cannot mount commits")
+                name = self.name if os.sep not in self.name else point.name_of_vault(self.path)
+                self._lower_mounts = lower.LowerMounts(
+                    self._core, self._mounts / name / ".lower", lock_timeout_s=self._lock_timeout_s
+                )
+            return self._lower_mounts
+
+    @property
+    def policy(self) -> policy.VaultPolicy:
+        """What decides about commands: the rules, what waits for a person, the audit log."""
+        return policy.VaultPolicy(self.path, user_policy=self._user_policy)
 
     def info(self, *, sizes: bool = False) -> VaultInfo:
         """Describe the vault; with `sizes`, count what it takes on disk."""
@@ -317,6 +382,261 @@ class Vault:
         self.check_unmounted(name)
         return forks.delete_fork(self._core, name, open_workspace=self._open_workspace)
 
+    def overlap(self, names: Sequence[str] = ()) -> Overlap:
+        """Compare forks with each other: which changed the same files, and which would conflict. Nothing is written.
+
+        Args:
+            names: Forks, or other names of states; all forks if there are none. Of forks, what is committed is compared.
+
+        Raises:
+            CheckpointNotFound: If there is nothing of a name.
+            UnrelatedHistories: If two have no commit in common.
+        """
+        heads = self._core.list_heads()
+        default = self._core.default_fork()
+        found = [(name, revisions.resolve_revision(self._core, name, fork=default)) for name in names] or sorted(heads.items())
+        return overlap.compare_forks(self._core, found)
+
+    def _settle(self, name: str, fork: str | None, *, save: bool) -> tuple[Oid, tuple[Warning, ...]]:
+        """Find the commit that a name means; of a fork, after saving what it has not committed, or with a warning of that."""
+        oid = revisions.resolve_revision(self._core, name, fork=fork)
+        if name == fork or not self.has_fork(name) or self._core.read_head(name) != oid:
+            return oid, ()
+        opened = self._open_workspace(name)
+        if save:
+            text = f"save before {name} is merged"
+            saved = self._run(opened, operations.save_checkpoint, message=text, description=text)
+            return (Oid(bytes.fromhex(saved.checkpoint.id)) if saved.checkpoint is not None else oid), saved.warnings
+        if self._run(opened, operations.read_status).clean:
+            return oid, ()
+        return oid, (Warning("merge.uncommitted", f"'{name}' has changes that are not committed; they are not looked at"),)
+
+    # --- remotes ---------------------------------------------------------------------------------
+
+    def list_remotes(self) -> list[RemoteInfo]:
+        """Describe the remotes, by name."""
+        return remotes.list_remotes(self._core)
+
+    def add_remote(self, name: str, url: str) -> RemoteInfo:
+        """Let the vault know another repository by a name; nothing is fetched.
+
+        Raises:
+            InvalidInput: If the name or the address cannot be used.
+            RemoteExists: If the name is taken.
+        """
+        return remotes.add_remote(self._core, name, url)
+
+    def set_remote_url(self, name: str, url: str) -> RemoteInfo:
+        """Give a remote another address.
+
+        Raises:
+            RemoteNotFound: If there is no such remote.
+            InvalidInput: If the address cannot be used.
+        """
+        return remotes.set_url(self._core, name, url)
+
+    def remove_remote(self, name: str) -> RemoteInfo:
+        """Forget a remote and what is known of its branches. Forks made from them stay.
+
+        Raises:
+            RemoteNotFound: If there is no such remote.
+        """
+        return remotes.remove_remote(self._core, name)
+
+    def list_remote_branches(self, remote: str | None = None) -> list[RemoteBranch]:
+        """Describe the branches of the remotes as they were when they were last fetched: forks of other vaults, perhaps."""
+        return remotes.list_branches(self._core, remote)
+
+    def fetch(
+        self,
+        remote: str | None = None,
+        *,
+        with_checkpoints: bool = False,
+        with_sidecar: bool = False,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> FetchResult:
+        """Bring what a remote has; its branches are then `REMOTE/BRANCH`. Forks stay as they are.
+
+        Args:
+            remote: Which; the only one, or `origin`, if not given.
+            with_checkpoints: Also the labels of checkpoints that were pushed there.
+            with_sidecar: Also the ignored files that were pushed there.
+            progress: Told what is done, how far it is, and of how much (0 if that is not known).
+
+        Raises:
+            RemoteNotFound: If there is no such remote.
+            RemoteError: If it cannot be reached or read, or what it sends is refused. Nothing has changed here then.
+        """
+        return remotes.fetch(
+            self._core,
+            remote,
+            with_checkpoints=with_checkpoints,
+            with_sidecar=with_sidecar,
+            access=self._access(),
+            progress=progress,
+        )
+
+    def push(
+        self,
+        forks: Sequence[str] = (),
+        remote: str | None = None,
+        *,
+        with_checkpoints: bool = False,
+        with_sidecar: bool = False,
+        force_with_lease: bool = False,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> PushResult:
+        """Hand forks to a remote, as branches: what their checkpoints hold, without what git ignores.
+
+        Args:
+            forks: Which; the default one if none is named.
+            remote: Where to; the only one, or `origin`, if not given.
+            with_checkpoints: Also their labels.
+            with_sidecar: Also their ignored files, as the newest checkpoint has them.
+            force_with_lease: Let a branch go back or aside, if it is still where it was when it was last fetched.
+            progress: Told what is done, how far it is, and of how much (0 if that is not known).
+
+        Raises:
+            ForkNotFound: If there is no such fork, or it has no checkpoint yet.
+            RemoteNotFound: If there is no such remote.
+            PushRejected: If the remote did not take all of it, as where it has commits that are not here.
+            RemoteError: If it cannot be reached.
+        """
+        names = self._or_default(forks)
+        for name in names:
+            self._run_hook("pre-push", name, {"remote": remote})
+        warnings = self._uncommitted(names)
+        result = remotes.push(
+            self._core,
+            names,
+            remote,
+            with_checkpoints=with_checkpoints,
+            with_sidecar=with_sidecar,
+            force_with_lease=force_with_lease,
+            access=self._access(),
+            progress=progress,
+        )
+        return replace(result, warnings=(*warnings, *result.warnings)) if warnings else result
+
+    def push_to_origin(self, forks: Sequence[str] = ()) -> PushResult:
+        """Hand forks to the repository of this machine that the vault was made from, as branches.
+
+        Nothing else there changes: index, working tree and checked-out branch stay as they are, and no hook runs.
+
+        Args:
+            forks: Which; the default one if none is named.
+
+        Raises:
+            RemoteNotFound: If the vault was made from none.
+            PushRejected: If a branch is checked out there, or has commits that are not here.
+        """
+        names = self._or_default(forks)
+        warnings = self._uncommitted(names)
+        result = remotes.push_to_origin(self._core, names)
+        return replace(result, warnings=(*warnings, *result.warnings)) if warnings else result
+
+    def apply(
+        self,
+        fork: str,
+        directory: str | os.PathLike[str],
+        *,
+        since: str | None = None,
+        paths: Sequence[PathLike] = (),
+        dry_run: bool = False,
+    ) -> ApplyResult:
+        """Write what a fork's checkpoints have changed into a directory, such as a working tree: edits that nobody has staged.
+
+        Args:
+            fork: Which.
+            directory: Where; an index, a branch or a hook there is not touched.
+            since: The state that the changes are counted from; what the fork began with if not given.
+            paths: Only these and what is below them.
+            dry_run: Only tell what would be written.
+
+        Raises:
+            ApplyConflict: If the directory has changes of its own where the fork has some; nothing was written.
+            CheckpointNotFound: If the fork has no checkpoint, or there is no such state.
+        """
+        warnings = self._uncommitted([fork])
+        result = apply.apply_fork(self._core, fork, Path(directory), since=since, paths=parse_tree_paths(paths), dry_run=dry_run)
+        return replace(result, warnings=(*warnings, *result.warnings)) if warnings else result
+
+    def pull(
+        self,
+        fork: str | None = None,
+        remote: str | None = None,
+        *,
+        ff_only: bool = False,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> PullResult:
+        """Fetch, and merge into a fork what the remote has of it. It can be undone.
+
+        Args:
+            fork: Which; the default one if not given.
+            remote: From where; the only one, or `origin`, if not given.
+            ff_only: Refuse where both sides have commits of their own.
+            progress: Told what is done, how far it is, and of how much (0 if that is not known).
+
+        Raises:
+            NoUpstream: If the remote has no branch of the fork's name.
+            NotFastForward: If only moving on is allowed, and the fork has commits of its own.
+            RemoteError: If the remote cannot be reached or read.
+        """
+        workspace = self.workspace(fork)
+        fetched = self.fetch(remote, progress=progress)
+        upstream = remotes.find_upstream(self._core, workspace.fork, fetched.remote)
+        merged = workspace.merge(upstream, mode=MergeMode.FF_ONLY if ff_only else MergeMode.NORMAL)
+        return PullResult(fetched, upstream, merged, (*fetched.warnings, *merged.warnings))
+
+    def _find_upstream(self, fork: str, progress: Callable[[str, int, int], None] | None) -> str | None:
+        """Name what a fork is kept up with: the branch of its name on the remote, or else the fork that it was made from."""
+        if self.list_remotes():
+            fetched = self.fetch(progress=progress)
+            with suppress(NoUpstream):
+                return remotes.find_upstream(self._core, fork, fetched.remote)
+        parent = self.fork_info(fork).parent
+        return parent if parent is not None and self.has_fork(parent) else None
+
+    def list_hooks(self) -> list[HookInfo]:
+        """Describe the programs that this vault runs, or may run, at the ends of operations."""
+        return userhooks.list_hooks(self._core)
+
+    def install_hooks(self) -> list[HookInfo]:
+        """Protect avfs's refs from pushes into this vault, and make the directory for hooks of its owner.
+
+        Raises:
+            InvalidInput: If git has another hook for pushes there, which stays.
+        """
+        return userhooks.install_hooks(self._core)
+
+    def _run_hook(self, name: str, fork: str, facts: Mapping[str, object]) -> tuple[Warning, ...]:
+        """Run a hook of the owner's, if there is one, unless this is one already."""
+        if not self._runs_hooks or not self._core.layout.hooks.is_dir():
+            return ()
+        return userhooks.run_hook(self._core, name, fork, facts)
+
+    def _access(self) -> transport.Access:
+        return transport.Access(self._remote_environment)
+
+    def _or_default(self, names: Sequence[str]) -> list[str]:
+        if names:
+            return list(names)
+        default = self._core.default_fork()
+        if default is None:
+            raise InvalidInput("this vault has no default fork", hint="Name one with `--fork`.")
+        return [default]
+
+    def _uncommitted(self, names: Sequence[str]) -> tuple[Warning, ...]:
+        """Warn of forks that hold more than their last checkpoint does: that stays here."""
+        found = []
+        for name in names:
+            if self._core.layout.workspace(name).state.exists() and self.has_fork(name):
+                status = self.workspace(name).status()
+                if status.changed_files:
+                    text = f"'{name}' has changes that are in no checkpoint; they stay here"
+                    found.append(Warning("push.uncommitted", text))
+        return tuple(found)
+
     # --- settings, history ----------------------------------------------------------------------------
 
     def get_config(self) -> dict[str, str]:
@@ -402,6 +722,34 @@ class Vault:
     def doctor(self, *, repair: bool = False) -> DoctorReport:
         """Examine the vault and its workspaces; with `repair`, mend what can be mended."""
         return doctor.examine_vault(self._core, self._open_workspace, repair=repair)
+
+    def gc(
+        self,
+        *,
+        keep_days: int | None = None,
+        keep_operations: int | None = None,
+        grace_days: int | None = None,
+        compact: bool = False,
+        dry_run: bool = False,
+    ) -> GarbageResult:
+        """Give back what nobody can need any more: old operations, what only undo kept, and objects that nothing reaches.
+
+        Works beside other processes and mounts. What is not given, the vault's settings say (`gc.keep_days` and so on).
+
+        Args:
+            keep_days: Operations of so many days can be undone afterwards.
+            keep_operations: So many of the last operations can be, however old they are; at least one.
+            grace_days: What nothing reaches stays for so many days.
+            compact: Let git store objects as differences from others: smaller, and slower to read.
+            dry_run: Only tell what would go.
+
+        Raises:
+            ObjectMissing, ObjectCorrupt: If the history is damaged. Nothing is gone.
+        """
+        limits = garbage.read_limits(self._core, keep_days=keep_days, keep_operations=keep_operations, grace_days=grace_days)
+        shown = [found.record.at for found in record.list_sessions(self._core.layout.sessions)]
+        in_use = [revisions.resolve_revision(self._core, at, fork=None) for at in shown if at is not None]
+        return garbage.collect_garbage(self._core, limits, in_use=in_use, dry_run=dry_run, deltas=compact)
 
 
 def _disk_usage(directory: Path) -> int:

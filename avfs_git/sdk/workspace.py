@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Concatenate, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Concatenate, ParamSpec, Self, TypeVar
 
-from avfs_git.errors import InvalidInput, WorkspaceBusy
+from avfs_git.errors import CheckpointNotFound, InvalidInput, WorkspaceBusy
 from avfs_git.lazy import LazyModule
 from avfs_git.model import (
     Checkpoint,
@@ -20,9 +21,15 @@ from avfs_git.model import (
     Diff,
     FileInfo,
     LogEntry,
+    MergeMode,
+    MergeOptions,
+    MergeProgress,
+    MergeResult,
+    MergeStrategy,
     Operation,
     PathVersion,
     RestoreResult,
+    RewriteResult,
     Status,
     TransferResult,
     TreeNode,
@@ -32,19 +39,23 @@ from avfs_git.paths import parse_tree_path
 from avfs_git.sdk.pathlike import PathLike, parse_tree_paths
 
 if TYPE_CHECKING:
+    from avfs_git.proxy.envelope import ExecPlan, ExecResult
+    from avfs_git.sdk import commands
     from avfs_git.sdk.session import Session
     from avfs_git.sdk.vault import Vault
     from avfs_git.session import client, operations, point
-    from avfs_git.workspace import files, fold, history, labels, revisions
+    from avfs_git.workspace import files, fold, history, labels, overlap, revisions
     from avfs_git.workspace import workspace as workspaces
 else:
     # A light command must not pay for what it does not use.
     client = LazyModule("avfs_git.session.client")
+    commands = LazyModule("avfs_git.sdk.commands")
     files = LazyModule("avfs_git.workspace.files")
     fold = LazyModule("avfs_git.workspace.fold")
     history = LazyModule("avfs_git.workspace.history")
     labels = LazyModule("avfs_git.workspace.labels")
     operations = LazyModule("avfs_git.session.operations")
+    overlap = LazyModule("avfs_git.workspace.overlap")
     point = LazyModule("avfs_git.session.point")
     revisions = LazyModule("avfs_git.workspace.revisions")
     workspaces = LazyModule("avfs_git.workspace.workspace")
@@ -262,6 +273,91 @@ class Workspace:
             directory = point.default_directory(vault._mounts, name, self.fork, commit)  # noqa: SLF001 - the same
         return vault._mount(self.fork, directory, at=commit, allow_other=allow_other, leash_fd=leash_fd)  # noqa: SLF001 - the same
 
+    # --- commands -------------------------------------------------------------------------------------
+
+    def exec(
+        self,
+        *argv: str | bytes,
+        shell: str | None = None,
+        cwd: PathLike = "/",
+        env: dict[str, str] | None = None,
+        stdin: bytes | int | None = None,
+        timeout_ms: int | None = 300_000,
+        grace_ms: int = 2000,
+        readonly: bool = False,
+        checkpoint: bool = True,
+        commit: bool = True,
+        commit_failed: bool = True,
+        message: str | None = None,
+        max_output: int = 1 << 20,
+        backend: str = "auto",
+        root: Path | None = None,
+        approve: str | None = None,
+    ) -> ExecResult:
+        """Run a command in the workspace under the vault's policy, and commit what it changed.
+
+        A command that fails, or that cannot be executed, is a result and not an error.
+
+        Args:
+            argv: The program and its arguments.
+            shell: A text for `bash` instead.
+            cwd: Its directory in the workspace.
+            env: What is added to the environment of this process.
+            stdin: What it reads: bytes, or a descriptor; nothing by default.
+            timeout_ms: How long it may last, in milliseconds; None for ever. Then all its processes are ended.
+            grace_ms: How long it has between SIGTERM and SIGKILL, in milliseconds.
+            readonly: Refuse every change to files.
+            checkpoint: Whether to save before it what is uncommitted, where the policy says so.
+            commit: Whether to commit what it changed.
+            commit_failed: Whether to commit also if its status is not 0.
+            message: The commit's message; by default it names the command.
+            max_output: How many bytes of each stream to keep in the result; all of it is in a file then.
+            backend: How to show it the workspace: `overlay`, `fuse` or `checkout`; by default the best that can be had.
+            root: Where it sees the workspace, an absolute path; for `overlay` and `checkout`.
+            approve: The token of an approval.
+
+        Raises:
+            CommandDenied: If the policy forbids it.
+            ApprovalNeeded: If a person must approve of it first.
+            BackendUnavailable: If the workspace cannot be shown here.
+            WorkspaceBusy: If somebody else works in it for too long.
+        """
+        command = commands.make_command(
+            argv,
+            shell,
+            cwd,
+            env,
+            stdin=stdin,
+            timeout_ms=timeout_ms,
+            grace_ms=grace_ms,
+            readonly=readonly,
+            checkpoint=checkpoint,
+            commit=commit,
+            commit_failed=commit_failed,
+            message=message,
+            max_output=max_output,
+            backend=backend,
+            root=root,
+            approve=approve,
+        )
+        return commands.finish(commands.make_executor(self).run(command))
+
+    async def exec_async(self, *argv: str | bytes, **options: Any) -> ExecResult:
+        """Run a command as `exec` does, in a thread. Cancelling it ends the command; what it changed is committed then, too."""
+        return await commands.run_in_thread(self, argv, options)
+
+    def exec_stream(self, *argv: str | bytes, **options: Any) -> commands.Running:
+        """Begin to run a command as `exec` does; iterate over what comes back for its output as it is written."""
+        return commands.begin(self, argv, options)
+
+    def exec_plan(self, *argv: str | bytes, **options: Any) -> ExecPlan:
+        """Tell what `exec` would do with a command; nothing is done."""
+        return commands.plan(self, argv, options)
+
+    def prepare(self) -> commands.Prepared:
+        """Keep the workspace shown for many commands, so that each takes a few milliseconds more than it takes by itself."""
+        return commands.Prepared(self)
+
     # --- checkpoints ----------------------------------------------------------------------------------
 
     def status(self) -> Status:
@@ -279,7 +375,14 @@ class Workspace:
             CheckpointExists: If the label is taken.
             FileChanging: If a file keeps changing while it is read.
         """
-        return self._run(operations.save_checkpoint, label, description)
+        facts = {"label": label, "message": description}
+        self.vault._run_hook("pre-checkpoint", self.fork, facts)  # noqa: SLF001 - the two classes are one interface
+        result = self._run(operations.save_checkpoint, label, description)
+        if result.outcome != "unchanged":
+            made = result.checkpoint.id if result.checkpoint is not None else None
+            heard = self.vault._run_hook("post-checkpoint", self.fork, {**facts, "checkpoint": made})  # noqa: SLF001 - as above
+            result = replace(result, warnings=(*result.warnings, *heard)) if heard else result
+        return result
 
     def list_checkpoints(self, *, limit: int = 100) -> list[Checkpoint]:
         """List checkpoints, newest first."""
@@ -378,6 +481,210 @@ class Workspace:
         self.vault.check_unmounted(self.fork)
         with self._opened.locked() as locked:
             return fold.fold_workspace(locked)
+
+    # --- merging ------------------------------------------------------------------------------------------
+
+    def merge(
+        self,
+        source: str,
+        *,
+        strategy: MergeStrategy | str = MergeStrategy.NORMAL,
+        mode: MergeMode | str = MergeMode.NORMAL,
+        message: str | None = None,
+        dry_run: bool = False,
+        on_conflict: str = "report",
+    ) -> MergeResult:
+        """Merge another fork, or any state, into this fork. It can be undone.
+
+        What neither of the two has committed is committed first. A merge with conflicts changes nothing here and says so
+        in its outcome. Ignored files of this workspace stay; new ones of the source come along.
+
+        Args:
+            source: A fork, label or commit.
+            strategy: What becomes of lines that both sides changed.
+            mode: What the history shows of it.
+            message: What the merge commit says.
+            dry_run: Only tell what would happen, with what this workspace holds, and of the source what is committed.
+            on_conflict: `report` changes nothing here; `workspace` puts the conflicts into the files, with markers, until
+                `continue_merge` or `abort_merge`.
+
+        Raises:
+            MergeInProgress: If this workspace is in the middle of another merge.
+            CheckpointNotFound: If there is nothing of that name.
+            NotFastForward: If only moving on is allowed, and this fork has commits of its own.
+            UnrelatedHistories: If the two have no commit in common.
+        """
+        if on_conflict not in ("report", "workspace"):
+            raise InvalidInput("conflicts are reported or put into the workspace")
+        options = MergeOptions(source, MergeStrategy(strategy), MergeMode(mode), message, on_conflict == "workspace")
+        oid, warnings = self.vault._settle(source, self.fork, save=not dry_run)  # noqa: SLF001 - the two classes are one interface
+        if not dry_run:
+            self.vault._run_hook("pre-merge", self.fork, {"source": source, "commit": oid.hex()})  # noqa: SLF001 - as above
+        result = self._run(operations.plan_merge if dry_run else operations.merge_commit, oid, options)
+        if not dry_run and result.outcome != "up_to_date":
+            facts = {"source": source, "commit": result.commit, "outcome": result.outcome}
+            warnings += self.vault._run_hook("post-merge", self.fork, facts)  # noqa: SLF001 - as above
+        return replace(result, warnings=(*warnings, *result.warnings)) if warnings else result
+
+    def update(
+        self,
+        *,
+        strategy: MergeStrategy | str = MergeStrategy.NORMAL,
+        on_conflict: str = "report",
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> list[MergeResult]:
+        """Bring what is newest of where this fork comes from into it, keeping its own changes. It can be undone.
+
+        That is, in this order: what somebody else has put on its branch, as by a push into the vault; and its upstream, which is
+        the branch of its name on the vault's remote, fetched now, or else the fork that it was made from.
+
+        Args:
+            strategy: As for `merge`.
+            on_conflict: As for `merge`.
+            progress: Told how far the fetch is, as by `Vault.fetch`.
+
+        Returns:
+            The merges that were needed, in order; the last one may have conflicts. Empty if there is no upstream.
+
+        Raises:
+            RemoteError: If the remote cannot be reached or read.
+            AvfsError: As `merge`.
+        """
+        if on_conflict not in ("report", "workspace"):
+            raise InvalidInput("conflicts are reported or put into the workspace")
+        options = MergeOptions("", MergeStrategy(strategy), in_workspace=on_conflict == "workspace")
+        found = self._run(operations.catch_up, options)
+        merges = [] if found is None else [found]
+        if found is None or found.outcome != "conflicted":
+            upstream = self.vault._find_upstream(self.fork, progress)  # noqa: SLF001 - the two classes are one interface
+            if upstream is not None:
+                merges.append(self.merge(upstream, strategy=strategy, on_conflict=on_conflict))
+        return merges
+
+    def merge_many(
+        self,
+        sources: Sequence[str],
+        *,
+        strategy: MergeStrategy | str = MergeStrategy.NORMAL,
+        mode: MergeMode | str = MergeMode.NORMAL,
+        message: str | None = None,
+        dry_run: bool = False,
+    ) -> list[MergeResult]:
+        """Merge several forks, in the order that leaves the fewest conflicts; each is an operation of its own.
+
+        What would conflict with another one is merged after it, and reported: it changes nothing here.
+
+        Args:
+            sources: Forks, labels or commits.
+            strategy: As for `merge`.
+            mode: As for `merge`.
+            message: What each merge commit says.
+            dry_run: Only tell what would happen with what is committed.
+
+        Raises:
+            AvfsError: As `merge`; those that are merged by then stay so.
+        """
+        if not dry_run:
+            text = "save before merges"
+            self._run(operations.save_checkpoint, message=text, description=text)
+        settled = [self.vault._settle(name, self.fork, save=not dry_run) for name in sources]  # noqa: SLF001 - as in `merge`
+        head = self._core.read_head(self.fork)
+        if head is None:
+            raise CheckpointNotFound("HEAD")
+        found = [(name, oid) for name, (oid, _) in zip(sources, settled, strict=True)]
+        order = overlap.order_merges(self._core, head, found, MergeStrategy(strategy))
+        if dry_run:
+            planned = [found[number] for number in order]
+            results = overlap.plan_many(self._core, self.fork, head, planned, MergeStrategy(strategy), MergeMode(mode))
+            pairs = zip(order, results, strict=True)
+            return [replace(result, warnings=(*settled[number][1], *result.warnings)) for number, result in pairs]
+        return [self.merge(sources[number], strategy=strategy, mode=mode, message=message) for number in order]
+
+    def cherry_pick(self, picked: Sequence[str], *, strategy: MergeStrategy | str = MergeStrategy.NORMAL) -> RewriteResult:
+        """Put what single commits changed onto this fork, in that order. It can be undone.
+
+        Args:
+            picked: Labels or commits of any fork.
+            strategy: What becomes of lines that both sides changed.
+
+        Raises:
+            CheckpointNotFound: If there is nothing of a name.
+            CommitConflicts: If one does not fit; nothing is changed then.
+        """
+        if not picked:
+            raise InvalidInput("name a commit")
+        oids = [revisions.resolve_revision(self._core, name, fork=self.fork) for name in picked]
+        return self._run(operations.pick_commits, oids, MergeStrategy(strategy))
+
+    def rebase(self, onto: str, *, strategy: MergeStrategy | str = MergeStrategy.NORMAL) -> RewriteResult:
+        """Put the commits that only this fork has onto another state. It can be undone.
+
+        What neither of the two has committed is committed first.
+
+        Args:
+            onto: A fork, label or commit.
+            strategy: What becomes of lines that both sides changed.
+
+        Raises:
+            CheckpointNotFound: If there is nothing of that name.
+            CommitConflicts: If a commit does not fit; nothing is changed then.
+        """
+        oid, warnings = self.vault._settle(onto, self.fork, save=True)  # noqa: SLF001 - the two classes are one interface
+        result = self._run(operations.rebase, oid, onto, MergeStrategy(strategy))
+        return replace(result, warnings=(*warnings, *result.warnings)) if warnings else result
+
+    def squash(self, first: str, last: str = "HEAD", *, message: str | None = None) -> RewriteResult:
+        """Make one commit of those after `first` up to `last`. No file changes; it can be undone.
+
+        Args:
+            first: The commit before them.
+            last: The last of them; those after it stand on the one that is made.
+            message: What it says; the messages of all if not given.
+
+        Raises:
+            CheckpointNotFound: If there is nothing of a name.
+            InvalidInput: If they are no line of commits that leads to the head, or one of them is a merge.
+        """
+        ends = [revisions.resolve_revision(self._core, name, fork=self.fork) for name in (first, last)]
+        return self._run(operations.squash_commits, ends[0], ends[1], message)
+
+    def resolve(self, path: PathLike, side: str | None = None, *, content: bytes | None = None) -> MergeProgress:
+        """Decide on a path in conflict; tell what is left.
+
+        Args:
+            path: Which.
+            side: `ours`, `theirs`, or `union` for the lines of both; None takes what is there, or `content`.
+            content: What the file is to hold.
+
+        Raises:
+            NoMergeInProgress: If there is no merge.
+            PathUnsuitable: If the path is not in conflict, or not text on both sides where the lines of both are asked for.
+        """
+        if side is not None and (content is not None or side not in ("ours", "theirs", "union")):
+            raise InvalidInput("a conflict is resolved by one side, by both, or by a content")
+        tree_path = parse_tree_path(path)
+        if content is None or self._opened.lock.session is None:
+            given = None if content is None else operations.Content(data=content)
+            return self._run(operations.resolve_path, tree_path, side, given)
+        with client.spooled(self._opened, content) as spooled:
+            return self._run(operations.resolve_path, tree_path, None, spooled)
+
+    def continue_merge(self, *, message: str | None = None) -> MergeResult:
+        """Commit the merge that this workspace is in the middle of.
+
+        Raises:
+            NoMergeInProgress: If there is none.
+            ConflictsLeft: If something is not resolved.
+        """
+        return self._run(operations.conclude_merge, message)
+
+    def abort_merge(self) -> UndoResult:
+        """Give the merge up: the files are what they were before it. What was done since is kept as a commit beside.
+
+        Raises:
+            NoMergeInProgress: If there is none.
+        """
+        return self._run(operations.abort_merge)
 
     # --- in and out ---------------------------------------------------------------------------------------
 

@@ -16,7 +16,6 @@ import os
 import stat
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from avfs_git.errors import HostError
@@ -33,6 +32,7 @@ from avfs_git.gitstore.trees import (
 )
 from avfs_git.model import Warning
 from avfs_git.paths import ROOT, Oid, TreePath, join, show_path
+from avfs_git.values import field, record_class, value_class
 from avfs_git.vfs.lower import DIRECTORY_MODE, LowerEntry, LowerTree
 from avfs_git.vfs.scan import DIRECTORY, FILE, SYMLINK, WHITEOUT, DirtySet, Layer, Suspect, scan_directory
 from avfs_git.vfs.sidecar import (
@@ -66,7 +66,7 @@ class IgnoreRules(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class SidecarLimits:
     """What the sidecar may hold; what it may not is left out and named in a warning."""
 
@@ -74,7 +74,7 @@ class SidecarLimits:
     exclude: IgnoreRules | None = None
 
 
-@dataclass(slots=True)
+@record_class
 class Captured:
     """What a capture found."""
 

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from avfs_git.errors import CheckpointExists, HostError, LeftInForce, RefConflict
+from avfs_git.errors import CheckpointExists, HostError, LeftInForce, MergeInProgress, RefConflict
 from avfs_git.faults import reach
 from avfs_git.gitstore.commits import Commit, serialize_commit
 from avfs_git.gitstore.objects import KIND_COMMIT, KIND_TREE
@@ -108,8 +108,17 @@ def read_status(locked: LockedWorkspace) -> Status:
         base=locked.opened.state.base,
         changed_files=taken.changed_files,
         sidecar_changed=taken.sidecar_changed,
-        warnings=tuple(taken.captured.warnings),
+        warnings=(*_warn_of_unseen(locked), *taken.captured.warnings),
     )
+
+
+def _warn_of_unseen(locked: LockedWorkspace) -> tuple[Warning, ...]:
+    """Warn of commits that somebody else has put on the branch, and that the files here do not have."""
+    unseen = find_unseen_head(locked)
+    if unseen is None:
+        return ()
+    moved = f"somebody else has moved '{locked.fork}' to {unseen[0].hex()[:12]}, and the files here do not have what that has"
+    return (Warning("fork.moved_outside", f"{moved}; bring it in with `avfs update {locked.fork}`"),)
 
 
 def save_checkpoint(
@@ -125,6 +134,7 @@ def save_checkpoint(
     more: dict[str, object] | None = None,
     index: Callable[[PackWriter], Oid | None] | None = None,
     captured: Captured | None = None,
+    concludes_merge: bool = False,
 ) -> CheckpointResult:
     """Record the workspace as a commit on its fork.
 
@@ -142,8 +152,10 @@ def save_checkpoint(
         more: Facts to keep in the log.
         index: Makes the tree whose paths are tracked, where that is not the one of the last capture.
         captured: What the workspace holds, where that is known and its objects are stored; it is not captured then.
+        concludes_merge: Commit also where nothing changed: the parents are what is recorded.
 
     Raises:
+        MergeInProgress: If the workspace is in the middle of a merge, which this does not conclude.
         CheckpointExists: If the label is taken by another commit.
         FileChanging: If a file cannot be read whole.
         RefConflict: If the branch holds changes that the workspace has not seen.
@@ -151,6 +163,8 @@ def save_checkpoint(
         HostError: If the disk refuses; the state is the old one.
     """
     vault = locked.vault
+    if not concludes_merge:
+        check_not_merging(locked)
     vault.prepare()
     complete_moves(locked)
     adopt_git_moves(vault, locked.fork)
@@ -164,13 +178,24 @@ def save_checkpoint(
     try:
         tracked = (index(pack) or _empty_tree(pack)) if index is not None and captured is None else None
         taken = take(locked, pack, known=known, index=tracked, captured=captured)
-        if taken.is_unchanged:
+        if taken.is_unchanged and not concludes_merge:
             return _label_head(locked, taken, label, description)
         _refuse_lost_updates(locked, taken, pack)
         result = _record(locked, taken, pack, label, message, kind, description, before, parents, more=more)
     finally:
         pack.discard()
     return replace(result, warnings=(*result.warnings, *tidy_packs(vault)))
+
+
+def check_not_merging(locked: LockedWorkspace) -> None:
+    """Make sure that no conflicts are waiting in the workspace: they must not become a commit, nor be written over.
+
+    Raises:
+        MergeInProgress: If they are.
+    """
+    merging = locked.opened.state.merging
+    if merging is not None:
+        raise MergeInProgress(locked.fork, merging.source)
 
 
 @contextlib.contextmanager
@@ -230,18 +255,36 @@ def _refuse_lost_updates(locked: LockedWorkspace, taken: Taken, pack: PackWriter
         mine = find_entry(pack, taken.captured.tree, TreePath(change.path)) if taken.captured.tree else None
         before = find_entry(pack, synced, TreePath(change.path)) if synced else None
         if mine != there and mine == before:
-            raise RefConflict(
+            error = RefConflict(
                 HEADS + locked.fork, _hex(locked.opened.cache.commit if locked.opened.cache else None), _hex(taken.head)
             )
+            error.hint = f"Bring in what was put there with `avfs update {locked.fork}`."
+            raise error
 
 
-def _has_held(locked: LockedWorkspace, head: Oid | None) -> bool:
-    """Whether the branch went back to a commit from which the workspace came, as after undo."""
+def find_unseen_head(locked: LockedWorkspace) -> tuple[Oid, Oid] | None:
+    """Find the head of a branch that somebody else has moved, and the commit that the workspace came from; None otherwise."""
+    head, commit = locked.head()
+    if head is None or commit is None or commit.tree == locked.opened.synced_trees()[0]:
+        return None
+    came_from = _came_from(locked)
+    if not came_from or _has_held(locked, head) or is_made_inside(locked.vault, locked.fork, head):
+        return None
+    return head, came_from[0]
+
+
+def _came_from(locked: LockedWorkspace) -> list[Oid]:
+    """List the commits that the workspace came from, the surest first."""
     cache = locked.opened.cache
     last = locked.vault.oplog.find_last_state(locked.fork)
     # Of a process that died, or whose disk failed, right after a checkpoint only the log knows.
     recorded = last.after if last is not None else locked.opened.state.base
-    waiting = [oid for oid in (cache.commit if cache is not None else None, _oid(recorded)) if oid is not None]
+    return [oid for oid in (cache.commit if cache is not None else None, _oid(recorded)) if oid is not None]
+
+
+def _has_held(locked: LockedWorkspace, head: Oid | None) -> bool:
+    """Whether the branch went back to a commit from which the workspace came, as after undo."""
+    waiting = _came_from(locked)
     seen: set[Oid] = set()
     while waiting and len(seen) < _HISTORY_LOOKED_AT:
         here = waiting.pop(0)

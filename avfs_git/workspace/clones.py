@@ -21,6 +21,7 @@ from pathlib import Path
 from avfs_git.errors import ForkExists, HostError, VaultExists
 from avfs_git.faults import reach
 from avfs_git.gitstore.commits import Commit, serialize_commit
+from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.objects import KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange, RefStore
@@ -115,6 +116,11 @@ def fork_present(vault: OpenVault, name: str, source: Path) -> list[Warning]:
     vault.prepare()
     if vault.has_fork(name) and vault.read_head(name) is not None:
         raise ForkExists(name)
+    with objects_held(vault.git_dir):  # what is linked here is as old as it is there, and no ref names it yet
+        return _take_present(vault, name, source)
+
+
+def _take_present(vault: OpenVault, name: str, source: Path) -> list[Warning]:
     git_dir = find_git_dir(source)
     head = None
     if git_dir is not None:

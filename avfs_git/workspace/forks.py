@@ -19,6 +19,7 @@ from collections.abc import Callable
 
 from avfs_git.errors import CheckpointNotFound, ForkExists, ForkNotFound, InvalidInput, LeftInForce, quote
 from avfs_git.faults import reach
+from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.host.boot import read_boot_id
 from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably
@@ -78,7 +79,22 @@ def create_fork(
     default = vault.default_fork()
     if name == default or vault.read_head(name) is not None:
         raise ForkExists(name)
-    source = source or default
+    # A commit that is named may be one that nothing else keeps.
+    with objects_held(vault.git_dir) if at is not None else contextlib.nullcontext():
+        _make_fork(vault, name, source or default, at, open_workspace, save, ephemeral=ephemeral, with_changes=with_changes)
+
+
+def _make_fork(
+    vault: OpenVault,
+    name: str,
+    source: str | None,
+    at: str | None,
+    open_workspace: Opener,
+    save: Saver,
+    *,
+    ephemeral: bool,
+    with_changes: bool,
+) -> None:
     if at is not None:
         commit = resolve_revision(vault, at, fork=source)
         sidecar = vault.store.read_commit(commit).sidecar

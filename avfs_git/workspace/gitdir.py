@@ -20,7 +20,6 @@ Everything on disk is done with the workspace locked, which excludes checkpoints
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -42,6 +41,7 @@ from avfs_git.gitstore.source import Tree
 from avfs_git.gitstore.treediff import diff_trees
 from avfs_git.gitstore.trees import EMPTY_TREE, MODE_GITLINK, MODE_TREE
 from avfs_git.gitstore.worktree import IndexBusy, ensure_config
+from avfs_git.lazy import LazyLogger
 from avfs_git.model import ChangedFile
 from avfs_git.paths import ROOT, Oid, TreePath, join
 from avfs_git.vfs.layers import UpperReader
@@ -52,7 +52,7 @@ from avfs_git.workspace.format import HEADS
 from avfs_git.workspace.gitmoves import PUT_AWAY, open_worktree
 from avfs_git.workspace.workspace import OpenWorkspace
 
-_LOG = logging.getLogger(__name__)
+_LOG = LazyLogger(__name__)
 _TRIES = 3
 
 

@@ -29,7 +29,7 @@ from avfs_git.vfs.lower import LowerTree
 from avfs_git.vfs.plan import Step, plan_steps
 from avfs_git.vfs.scan import WHITEOUT
 from avfs_git.workspace.checkpoint import complete_moves
-from avfs_git.workspace.oplog import SINCE
+from avfs_git.workspace.oplog import SIDECAR, SINCE
 from avfs_git.workspace.restore import apply_steps, is_complete, put_back, save_aside
 from avfs_git.workspace.workspace import LockedWorkspace
 
@@ -79,7 +79,10 @@ def _find_record(locked: LockedWorkspace) -> _Record:
         root = locked.opened.lower.root
         return _Record(commit, root.tree, root.sidecar, at_ns, since_ns)
     read = vault.store.read_commit(commit)
-    return _Record(commit, None if read.tree == EMPTY_TREE else read.tree, vault.sidecar_tree(read), at_ns, since_ns)
+    sidecar = vault.sidecar_tree(read)
+    if record is not None and SIDECAR in record.more:
+        sidecar = vault.store.read_commit(Oid(bytes.fromhex(record.more[SIDECAR]))).tree
+    return _Record(commit, None if read.tree == EMPTY_TREE else read.tree, sidecar, at_ns, since_ns)
 
 
 def _put_back_lost(locked: LockedWorkspace, record: _Record) -> None:

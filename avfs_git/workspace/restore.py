@@ -23,9 +23,10 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from avfs_git.errors import AvfsError, InternalError, LeftInForce, PathNotFound, RefConflict
+from avfs_git.errors import AvfsError, InternalError, LeftInForce, ObjectMissing, PathNotFound, RefConflict
 from avfs_git.faults import reach
 from avfs_git.gitstore.commits import Commit, serialize_commit
+from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.objects import KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.packwriter import DryWriter, PackWriter
 from avfs_git.gitstore.refs import RefChange
@@ -43,7 +44,7 @@ from avfs_git.workspace.aftermath import aftermath
 from avfs_git.workspace.capture import RACY_NS
 from avfs_git.workspace.checkpoint import recorded_sidecar, save_checkpoint, saving_first, take
 from avfs_git.workspace.confirm import confirm_restored
-from avfs_git.workspace.format import Pending
+from avfs_git.workspace.format import Merging, Pending
 from avfs_git.workspace.oplog import INTENT, SINCE, OpRecord
 from avfs_git.workspace.sidecardiff import diff_sidecars
 from avfs_git.workspace.workspace import LockedWorkspace
@@ -76,9 +77,9 @@ def restore_state(
         HostError: If the disk is full or fails; the state is the old one.
     """
     vault = locked.vault
-    commit = vault.store.read_commit(target)
     shown = name or target.hex()
     if dry_run:
+        commit = vault.store.read_commit(target)
         writer = DryWriter(vault.store)
         taken = take(locked, writer)
         now = (taken.captured.tree, taken.captured.sidecar)
@@ -89,14 +90,24 @@ def restore_state(
             "planned" if steps else "unchanged", target.hex(), files, untracked, warnings=tuple(taken.captured.warnings)
         )
     vault.prepare()
+    with objects_held(vault.git_dir):  # the target may be a commit that nothing else keeps
+        return _restore(locked, target, paths, shown, kind)
+
+
+def _restore(locked: LockedWorkspace, target: Oid, paths: Sequence[TreePath], shown: str, kind: str) -> RestoreResult:
+    vault = locked.vault
+    vault.store.packs.refresh()
+    if not vault.store.exists(target):
+        raise ObjectMissing(target.hex())
+    commit = vault.store.read_commit(target)
     saved, now = _save(locked, f"save before {kind} of {shown}")
     wanted = _target_trees(locked, commit, now)
     steps = _plan(vault.store, now, wanted, commit, paths)
     if not steps:
         return RestoreResult("unchanged", target.hex(), (), saved=saved)
     head = vault.read_head(locked.fork)
-    with _intent(locked, kind, now) as intent:
-        change = _Application(locked, LowerTree(vault.store, *now, default_mtime_ns=0), _lower(vault.store, wanted, commit))
+    with announced(locked, kind, now) as intent:
+        change = Application(locked, LowerTree(vault.store, *now, default_mtime_ns=0), _lower(vault.store, wanted, commit))
         change.apply(steps)
         reach("restore.applied")
         # Without a sidecar of its own the commit says nothing of what else is there, nor of its times.
@@ -187,12 +198,12 @@ def _save(locked: LockedWorkspace, description: str) -> tuple[str | None, Trees]
             result = save_checkpoint(locked, message=description, description=description)
     except RefConflict:
         saved = save_aside(locked, description)
-        return saved, _saved_trees(locked, saved)
+        return saved, saved_trees(locked, saved)
     saved = result.checkpoint.id if result.outcome == "created" and result.checkpoint else None
-    return saved, _saved_trees(locked, saved)
+    return saved, saved_trees(locked, saved)
 
 
-def _saved_trees(locked: LockedWorkspace, saved: str | None) -> Trees:
+def saved_trees(locked: LockedWorkspace, saved: str | None) -> Trees:
     """Find the trees of a workspace that was saved just now; None says that its head holds everything already.
 
     Either may be a commit of which the stat cache does not know, as after a crash, or on a disk that failed then.
@@ -245,7 +256,7 @@ def save_aside(locked: LockedWorkspace, description: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Intent:
+class Intent:
     """What is about to be done to files."""
 
     word: str
@@ -262,12 +273,24 @@ class _Intent:
 
 
 @contextlib.contextmanager
-def _intent(locked: LockedWorkspace, kind: str, now: Trees) -> Iterator[_Intent]:
-    """Write down that files are about to change from the captured state; put them back if that fails."""
+def announced(
+    locked: LockedWorkspace, kind: str, now: Trees, *, begins: Merging | None = None, ends_merge: bool = False
+) -> Iterator[Intent]:
+    """Write down that files are about to change from the captured state; put them back if that fails.
+
+    Args:
+        locked: The workspace.
+        kind: The operation.
+        now: The trees that are captured, and stored.
+        begins: The merge in which the workspace is afterwards.
+        ends_merge: Whether it is in no merge afterwards.
+    """
     state = locked.opened.state
     head = locked.vault.read_head(locked.fork)
-    intent = _Intent(os.urandom(8).hex(), time.time_ns() - RACY_NS)
-    state.pending = Pending(kind, _hex(head), _hex(now[0]), _hex(now[1]), intent.word)
+    intent = Intent(os.urandom(8).hex(), time.time_ns() - RACY_NS)
+    merge = "begins" if begins is not None else "ends" if ends_merge else None
+    state.pending = Pending(kind, _hex(head), _hex(now[0]), _hex(now[1]), intent.word, merge)
+    state.merging = begins or state.merging
     try:
         locked.write_state()
         reach("restore.announced")
@@ -293,6 +316,7 @@ def _intent(locked: LockedWorkspace, kind: str, now: Trees) -> Iterator[_Intent]
         try:
             reach("restore.complete")
             state.pending = None
+            state.merging = None if ends_merge else state.merging
             locked.write_state()
         except BaseException:
             locked.opened.forget()  # as above
@@ -317,7 +341,10 @@ def put_back(locked: LockedWorkspace) -> None:
     if pending is None:
         return
     store = locked.vault.store
-    if not is_complete(locked, pending):
+    is_done = is_complete(locked, pending)
+    if pending.merge == ("ends" if is_done else "begins"):
+        opened.state.merging = None
+    if not is_done:
         opened.dirty = None
         # What failed may have changed the disk and not yet what is known of it.
         if opened.is_served:
@@ -331,7 +358,7 @@ def put_back(locked: LockedWorkspace) -> None:
         before = LowerTree(writer, _oid(pending.tree), _oid(pending.sidecar), default_mtime_ns=0)
         locked.begin()
         try:
-            _Application(locked, now, before).apply(plan_steps(now, before))
+            Application(locked, now, before).apply(plan_steps(now, before))
         finally:
             locked.end()
     opened.dirty = None
@@ -341,7 +368,7 @@ def put_back(locked: LockedWorkspace) -> None:
 
 def apply_steps(locked: LockedWorkspace, now: LowerTree, target: LowerTree, steps: Sequence[Step]) -> list[Warning]:
     """Carry steps out that lead from one state towards another; tell what could not be."""
-    change = _Application(locked, now, target)
+    change = Application(locked, now, target)
     change.apply(steps)
     return change.warnings
 
@@ -354,6 +381,10 @@ class Replay:
     changes: list[RefChange]
     state: Oid | None
     """The commit whose state the workspace is brought to; None if files stay as they are."""
+    sidecar: Oid | None = None
+    """The sidecar commit of that state, where it is not the one that the commit names."""
+    ends_merge: bool = False
+    """Whether a merge in the workspace ends with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,12 +416,14 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
         return Replayed()
     saved = save_aside(locked, f"save before {replay.record.description}")
     commit = vault.store.read_commit(replay.state)
-    now = _saved_trees(locked, saved)
+    now = saved_trees(locked, saved)
     wanted = _target_trees(locked, commit, now)
+    if replay.sidecar is not None:
+        wanted = (wanted[0], vault.store.read_commit(replay.sidecar).tree)
     steps = _plan(vault.store, now, wanted, commit, ())
     changed = diff_trees(vault.store, now[0], wanted[0], size_of=vault.store.blob_size)
-    with _intent(locked, replay.record.kind, now) as intent:
-        change = _Application(locked, LowerTree(vault.store, *now, default_mtime_ns=0), _lower(vault.store, wanted, commit))
+    with announced(locked, replay.record.kind, now, ends_merge=replay.ends_merge) as intent:
+        change = Application(locked, LowerTree(vault.store, *now, default_mtime_ns=0), _lower(vault.store, wanted, commit))
         change.apply(steps)
         reach("undo.applied")
         captured = locked.capture(DryWriter(vault.store), known=change.known)
@@ -418,8 +451,13 @@ def _oid(text: str | None) -> Oid | None:
 
 
 @dataclass(slots=True)
-class _Application:
-    """The steps of a plan, carried out on the merged view."""
+class Application:
+    """The steps of a plan, carried out on the merged view.
+
+    Attributes:
+        known: The files that were made, so that nobody has to read them.
+        warnings: What could not be done.
+    """
 
     locked: LockedWorkspace
     now: LowerTree

@@ -11,7 +11,7 @@ import re
 from avfs_git.errors import AmbiguousName, CheckpointNotFound, InvalidInput, quote
 from avfs_git.gitstore.objects import KIND_COMMIT
 from avfs_git.paths import Oid, label_ref_name
-from avfs_git.workspace.format import HEADS, label_ref
+from avfs_git.workspace.format import HEADS, REMOTES, label_ref
 from avfs_git.workspace.vault import OpenVault
 
 _ANCESTOR = re.compile(r"(.+?)((?:[~^]\d*)+)$", re.DOTALL)
@@ -23,8 +23,8 @@ def resolve_revision(vault: OpenVault, name: str, *, fork: str | None) -> Oid:
 
     Args:
         vault: Where to look.
-        name: `HEAD`, a label, `FORK@LABEL`, a fork, or the first letters (four or more) of a commit's id; `~N` or
-            `^` behind it steps to parents.
+        name: `HEAD`, a label, `FORK@LABEL`, a fork, `REMOTE/BRANCH`, or the first letters (four or more) of a commit's id; `~N`
+            or `^` behind it steps to parents.
         fork: The fork whose labels and head are meant.
 
     Raises:
@@ -79,7 +79,7 @@ def _resolve_base(vault: OpenVault, name: str, fork: str | None) -> Oid | None:
     if labelled is not None:
         return labelled
     if _may_be_ref(name):
-        for prefix in (HEADS, "refs/tags/"):
+        for prefix in (HEADS, "refs/tags/", REMOTES):
             found = vault.refs.read(prefix + name)
             if found is not None:
                 return peel_to_commit(vault, found)

@@ -279,8 +279,12 @@ def export_path(
     max_depth: int | None,
     overwrite: bool,
     shown: str | None = None,
+    every_link: bool = False,
 ) -> TransferResult:
-    """Copy a file or directory of a workspace to the host; `shown` is what the caller calls the destination."""
+    """Copy a file or directory of a workspace to the host.
+
+    `shown` is what the caller calls the destination. With `every_link`, symbolic links that lead out come along.
+    """
     tally = _Tally()
     given = destination
     named = Path(shown) if shown is not None else destination
@@ -305,12 +309,20 @@ def export_path(
             else:
                 is_new = not destination.exists()
                 destination.mkdir(parents=True, exist_ok=True)
-                _export_directory(merged, node, destination, max_depth, overwrite, tally, is_new=is_new)
+                _export_directory(merged, node, destination, max_depth, overwrite, tally, is_new=is_new, every_link=every_link)
     return tally.result(show_path(path) or "/", str(named))
 
 
 def _export_directory(
-    merged: MergedTree, node: Node, destination: Path, max_depth: int | None, overwrite: bool, tally: _Tally, *, is_new: bool
+    merged: MergedTree,
+    node: Node,
+    destination: Path,
+    max_depth: int | None,
+    overwrite: bool,
+    tally: _Tally,
+    *,
+    is_new: bool,
+    every_link: bool,
 ) -> None:
     root = os.open(destination, os.O_RDONLY | os.O_DIRECTORY)
     made: list[tuple[TreePath, Node]] = [(ROOT, node)] if is_new else []
@@ -325,7 +337,7 @@ def _export_directory(
                     made.append((inside, child))
                 elif child.kind == stat.S_IFLNK:
                     target = merged.readlink(child)
-                    if leads_out(above, target):
+                    if not every_link and leads_out(above, target):
                         tally.leave_out(inside, "is a symbolic link that leads out of what is exported")
                         continue
                     _clear(directory, name, inside, overwrite)

@@ -12,13 +12,15 @@ from dataclasses import replace
 
 from avfs_git.errors import AvfsError, CannotUndo, ForkNotFound, LeftInForce, NothingToUndo
 from avfs_git.faults import reach
+from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.model import UndoResult
 from avfs_git.paths import Oid
+from avfs_git.workspace.checkpoint import check_not_merging
 from avfs_git.workspace.forks import Opener, end_fork, move_to_trash, name_in_trash, take_from_trash
 from avfs_git.workspace.format import HEADS
 from avfs_git.workspace.gitmoves import adopt_git_moves, open_worktree
-from avfs_git.workspace.oplog import REDO, UNDO, OpRecord, RefMoveRecord
+from avfs_git.workspace.oplog import REDO, SIDECAR, UNDO, OpRecord, RefMoveRecord
 from avfs_git.workspace.restore import Replay, replay_operation
 from avfs_git.workspace.vault import OpenVault
 
@@ -30,11 +32,12 @@ def undo(vault: OpenVault, fork: str | None, open_workspace: Opener) -> UndoResu
         NothingToUndo: If there is none.
         CannotUndo: If its refs have moved since.
     """
-    _adopt(vault, fork, open_workspace)
-    record = vault.oplog.find_undoable(fork)
-    if record is None:
-        raise NothingToUndo("undo")
-    return _turn(vault, record, UNDO, open_workspace)
+    with objects_held(vault.git_dir):  # what the log names may be on its way out
+        _adopt(vault, fork, open_workspace)
+        record = vault.oplog.find_undoable(fork)
+        if record is None:
+            raise NothingToUndo("undo")
+        return _turn(vault, record, UNDO, open_workspace)
 
 
 def redo(vault: OpenVault, fork: str | None, open_workspace: Opener) -> UndoResult:
@@ -44,11 +47,12 @@ def redo(vault: OpenVault, fork: str | None, open_workspace: Opener) -> UndoResu
         NothingToUndo: If there is none, or something else was done since.
         CannotUndo: If its refs have moved since.
     """
-    _adopt(vault, fork, open_workspace)
-    record = vault.oplog.find_redoable(fork)
-    if record is None:
-        raise NothingToUndo("redo")
-    return _turn(vault, record, REDO, open_workspace)
+    with objects_held(vault.git_dir):
+        _adopt(vault, fork, open_workspace)
+        record = vault.oplog.find_redoable(fork)
+        if record is None:
+            raise NothingToUndo("redo")
+        return _turn(vault, record, REDO, open_workspace)
 
 
 def _adopt(vault: OpenVault, fork: str | None, open_workspace: Opener) -> None:
@@ -92,6 +96,7 @@ def _turn(vault: OpenVault, record: OpRecord, direction: str, open_workspace: Op
     state = record.before if back else record.after
     opened = open_workspace(record.fork)
     with opened.locked() as locked:
+        check_not_merging(locked)
         replay = Replay(
             record=OpRecord(
                 0,
@@ -103,9 +108,11 @@ def _turn(vault: OpenVault, record: OpRecord, direction: str, open_workspace: Op
                 before=record.after if back else record.before,
                 after=state,
                 target=record.id,
+                more={} if back or SIDECAR not in record.more else {SIDECAR: record.more[SIDECAR]},
             ),
             changes=still,
-            state=Oid(bytes.fromhex(state)) if record.before is not None and state is not None else None,
+            state=_oid(state) if record.before is not None else None,
+            sidecar=None if back else _oid(record.more.get(SIDECAR)),
         )
         done = replay_operation(locked, replay)
     return UndoResult(record.to_operation(undone=back), done.changed_files, done.saved, done.warnings)

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from avfs_git.errors import AvfsError, LeftInForce
+from avfs_git.errors import AvfsError, LeftInForce, RefConflict
 from avfs_git.gitstore.commits import Commit, Signature
 from avfs_git.gitstore.objects import ObjectStore
 from avfs_git.gitstore.refs import RefChange, RefStore
-from avfs_git.gitstore.repository import check_repository
+from avfs_git.gitstore.repository import check_repository, is_lazy
 from avfs_git.gitstore.worktree import Worktree
 from avfs_git.model import Checkpoint, Identity
 from avfs_git.paths import Oid, fork_dir_name, label_of_ref_name
+from avfs_git.values import replace
 from avfs_git.workspace.config import Config
 from avfs_git.workspace.format import HEADS, KEPT, LABELS, SIDECARS, VaultLayout
 from avfs_git.workspace.oplog import Announced, OpLog, OpRecord
@@ -41,6 +42,7 @@ class OpenVault:
         name: str | None = None,
         identity: Identity | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
+        remote_environment: Mapping[str, str] | None = None,
     ) -> None:
         """Open a bare repository as a vault.
 
@@ -49,6 +51,7 @@ class OpenVault:
             name: What to call it in messages; its path if not given.
             identity: Who makes commits, unless the vault's settings say it.
             clock_ns: The time of commits and operations.
+            remote_environment: Where remotes find credentials, ssh and proxies.
 
         Raises:
             NotAVault: If it is no repository that avfs can serve.
@@ -63,6 +66,7 @@ class OpenVault:
         self.oplog = OpLog(self.layout.oplog, self.refs.read)
         self.config = Config(self.layout.config)
         self.clock_ns = clock_ns
+        self.remote_environment = remote_environment
         self._identity = identity
         self._store: ObjectStore | None = None
         self._lock = threading.Lock()
@@ -73,8 +77,16 @@ class OpenVault:
         if self._store is None:
             with self._lock:
                 if self._store is None:
-                    self._store = ObjectStore(self.git_dir)
+                    self._store = self._open_store()
         return self._store
+
+    def _open_store(self) -> ObjectStore:
+        if not is_lazy(self.git_dir):
+            return ObjectStore(self.git_dir)
+        from avfs_git.gitstore.lazystore import LazyObjectStore  # noqa: PLC0415 - few vaults are
+        from avfs_git.workspace.remotes import fetch_missing  # noqa: PLC0415 - as above
+
+        return LazyObjectStore(self.git_dir, lambda oids: fetch_missing(self, oids))
 
     @property
     def blob_cache(self) -> BlobCache:
@@ -124,12 +136,12 @@ class OpenVault:
         return {label_of_ref_name(label): oid for label, oid in found.items() if "/" not in label}
 
     def keep(self, *oids: Oid | None) -> list[RefChange]:
-        """Make the ref changes that keep commits reachable when nothing else does."""
-        return [
-            RefChange(KEPT + oid.hex(), None, oid, lasting=True)
-            for oid in dict.fromkeys(oids)
-            if oid is not None and self.refs.read(KEPT + oid.hex()) is None
-        ]
+        """Make the ref changes that keep commits reachable when nothing else does.
+
+        A ref that does so already is moved to where it is: it may be on its way out (`workspace.garbage`), and is new then.
+        """
+        names = {KEPT + oid.hex(): oid for oid in oids if oid is not None}
+        return [RefChange(name, self.refs.read(name), oid, lasting=True) for name, oid in names.items()]
 
     def move_refs(self, changes: Sequence[RefChange], record: OpRecord, *, then: Callable[[], object] | None = None) -> None:
         """Move refs as an operation that can be undone; on disk, with its line in the log, on return.
@@ -152,7 +164,7 @@ class OpenVault:
         happened: bool | None = False
         try:
             if changes:
-                self.refs.update(changes, announce=lambda: announced.append(self.oplog.announce(record)))
+                self._update(changes, lambda: announced.append(self.oplog.announce(record)))
             else:  # somebody else has done it
                 self.oplog.append(record)
             if then is not None:
@@ -170,6 +182,18 @@ class OpenVault:
         finally:
             for line in announced:
                 line.close(happened=happened)
+
+    def _update(self, changes: Sequence[RefChange], announce: Callable[[], None]) -> None:
+        try:
+            self.refs.update(changes, announce=announce)
+        except RefConflict:
+            # One that keeps something reachable may have come or gone meanwhile.
+            again = [
+                replace(change, old=self.refs.read(change.name)) if change.name.startswith(KEPT) else change for change in changes
+            ]
+            if again == list(changes):
+                raise
+            self.refs.update(again, announce=announce)
 
     def _move_back(self, changes: Sequence[RefChange], cause: BaseException) -> None:
         """Take back refs that were moved before something else failed."""

@@ -22,10 +22,10 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from avfs_git.errors import ForkNotFound, HostError, WorkspaceBusy
 from avfs_git.gitstore.commits import Commit
-from avfs_git.gitstore.ignore import Ignorer
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.host.boot import read_boot_id
 from avfs_git.host.durable import host_errors
@@ -33,17 +33,18 @@ from avfs_git.host.locks import LOCK_TIMEOUT_S, LockFile
 from avfs_git.host.xattrs import entry_of
 from avfs_git.model import Warning
 from avfs_git.paths import ROOT, Oid, TreePath, join
-from avfs_git.vfs.layers import UpperReader
 from avfs_git.vfs.lower import LowerTree
 from avfs_git.vfs.merged import MergedTree
 from avfs_git.vfs.scan import DirtySet
 from avfs_git.vfs.statcache import StatCache
 from avfs_git.vfs.steady import KnownContent
 from avfs_git.vfs.upper import UpperLayer
-from avfs_git.workspace.capture import Capture, Captured, SidecarLimits
 from avfs_git.workspace.format import WorkspaceLayout
 from avfs_git.workspace.origin import load_state
 from avfs_git.workspace.vault import OpenVault
+
+if TYPE_CHECKING:
+    from avfs_git.workspace.capture import Captured
 
 Recovery = Callable[["LockedWorkspace"], None]
 
@@ -77,7 +78,7 @@ class OpenWorkspace:
         self.boot = read_boot_id()
         self.epoch = -1
         """The epoch of the lock up to which what is in memory holds; -1 for none of it."""
-        self.dirty: DirtySet | None = None
+        self._dirty: DirtySet | None = None
         self._in_capture: DirtySet | None = None
         self._is_captured = False
         """Whether the paths of `_in_capture` are in no set of changes until the capture is recorded or given up."""
@@ -96,6 +97,16 @@ class OpenWorkspace:
             self._adopt_root()
         self._locked = LockedWorkspace(self)
         self.is_closed = False
+
+    @property
+    def dirty(self) -> DirtySet | None:
+        """The only paths that can have changed since the last capture; None if that is not known."""
+        return self._dirty
+
+    @dirty.setter
+    def dirty(self, dirty: DirtySet | None) -> None:
+        self._dirty = dirty
+        self.merged.report_anew()  # else a file that goes on being written would stand in the old set only
 
     def close(self) -> None:
         """Give up what is open. A second call does nothing."""
@@ -122,6 +133,11 @@ class OpenWorkspace:
         else:
             self.epoch = -1
 
+    def look_anew(self) -> None:
+        """Believe nothing of the files: a program has changed them on the disk, under the lock that is held here."""
+        self.merged.forget_all()
+        self.dirty = None
+
     def _open_lower(self) -> LowerTree:
         state = self.state
         self._lower_of = (state.base, state.sidecar)
@@ -144,12 +160,13 @@ class OpenWorkspace:
             self.upper.write_user_xattrs(entry_of(self.upper.root.fd, b"."), entry.xattrs)
 
     def _note_change(self, path: TreePath, deep: bool) -> None:
-        if self.dirty is None:
+        dirty = self._dirty
+        if dirty is None:
             return
         if deep and path == ROOT:
             self.dirty = None  # a file changed of which not every name is known: only a scan tells
         else:
-            self.dirty.add(path, deep=deep)
+            dirty.add(path, deep=deep)
 
     # --- the lock --------------------------------------------------------------------------------
 
@@ -434,6 +451,11 @@ class LockedWorkspace:
 
         `index` is the tree whose paths are tracked, where that is not the one at which the last capture was made.
         """
+        # A session is ready before it captures anything.
+        from avfs_git.gitstore.ignore import Ignorer  # noqa: PLC0415
+        from avfs_git.vfs.layers import UpperReader  # noqa: PLC0415
+        from avfs_git.workspace.capture import Capture, SidecarLimits  # noqa: PLC0415
+
         opened = self.opened
         cache = None if afresh else opened.cache
         # What is tracked stays so also where the cache, which knows it else, is gone.

@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.bench import live
 from tests.bench.bars import LARGE, MIDDLE, Bench
 from tests.bench.live import LiveBench
+from tests.bench.merging import MergeBench
 from tests.bench.ramdisk import journaled_in_ram
 from tests.bench.report import BUSY_CORES, Neighbours, describe_machine, markdown, text_table
 from tests.bench.trees import SMALL
@@ -56,6 +57,7 @@ def main() -> None:
         machine = describe_machine(Path(name))
         neighbours = Neighbours()
         rows = Bench(Path(name), sizes, say, ram=ram).run()
+        rows += MergeBench(Path(name) / "merging", say, quick=options.quick).run()
         shown = LiveBench(Path(name) / "live", say, quick=options.quick).run()
         machine += neighbours.describe()
     print("\n".join(machine), end="\n\n")

@@ -22,6 +22,7 @@ FAMILIES: dict[type[errors.AvfsError], range] = {
     errors.ProblemsFound: range(60, 61),
     errors.InternalError: range(70, 71),
     errors.Interrupted: range(130, 131),
+    errors.RemoteError: range(90, 100),
 }
 
 

@@ -121,6 +121,36 @@ def test_mount_that_is_meant_is_found(cli: Cli, work: str, at: Path, monkeypatch
     assert cli("stop", "--json").result["outcome"] == "not_mounted"
 
 
+def test_directory_says_which_fork_is_meant(cli: Cli, work: str, at: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a live tree a command means its fork, whichever vault is current; what is named counts more."""
+    cli("fork", "create", "task").ok()
+    cli("write", "x", "of main").ok()
+    cli("mount", "task", str(at / "task")).ok()
+    cli("mount", "task", "--at", "main", str(at / "old")).ok()
+    cli("mount", "work", "--all", str(at / "all")).ok()
+    cli("vault", "create", "other").ok()
+    cli("vault", "use", "other").ok()
+    (at / "task" / "sub").mkdir()
+    monkeypatch.chdir(at / "task" / "sub")
+    assert cli("status", "--json").result["fork"] == "task"
+    cli("write", "y", "of task").ok()
+    assert (at / "task" / "y").read_bytes() == b"of task"
+    assert cli("--fork", "main", "cat", "x").text == "of main"
+    assert cli("--vault", "other", "status", "--json").result["fork"] == "main"
+    with monkeypatch.context() as given:
+        given.setenv("AVFS_VAULT", "other")
+        assert cli("log", "--json").document["request"]["vault"] == "other"
+    assert cli("fork", "create", "next", "--json").result["fork"]["parent"] == "task"
+    monkeypatch.chdir(at / "old")
+    assert cli("status", "--json").result["fork"] == "task"
+    monkeypatch.chdir(at / "all" / "forks")
+    assert cli("cat", "x").text == "of main"
+    monkeypatch.chdir("/")
+    assert cli("log", "--json").document["request"]["vault"] == "other"
+    for name in ("task", "old", "all"):
+        cli("stop", str(at / name)).ok()
+
+
 def test_commands_work_on_what_is_mounted(cli: Cli, work: str, at: Path) -> None:
     """What a command does is seen in the tree at once, and the other way round."""
     cli("mount", "main", str(at)).ok()

@@ -73,6 +73,24 @@ def _change_files(vault: Vault) -> None:
     work.write("uncommitted", UNCOMMITTED)
 
 
+def _make_side(vault: Vault) -> None:
+    """Make a fork that has parted from the other one."""
+    side = vault.fork("side", source="work", at="one")
+    side.write("theirs", b"theirs\n")
+    side.write("deep/er/new", b"new\n")
+    side.write("theirs.log", b"ignored\n")
+    side.checkpoint()
+
+
+def _make_side_ahead(vault: Vault) -> None:
+    """Make a fork that has all of the other one, and more."""
+    vault.workspace("work").checkpoint()
+    side = vault.fork("side", source="work")
+    side.write("a", b"changed there\n")
+    side.write("deep/er/new", b"new\n")
+    side.checkpoint()
+
+
 OPERATIONS = [
     Operation("checkpoint", lambda vault: vault.workspace("work").checkpoint("three")),
     Operation(
@@ -97,6 +115,8 @@ OPERATIONS = [
     ),
     Operation("fold", lambda vault: vault.workspace("work").fold(), back=None, saves=True),
     Operation("label delete", lambda vault: vault.workspace("work").delete_checkpoint("one")),
+    Operation("merge", lambda vault: vault.workspace("work").merge("side"), _make_side, saves=True),
+    Operation("merge that moves on", lambda vault: vault.workspace("work").merge("side"), _make_side_ahead),
 ]
 
 

@@ -21,7 +21,7 @@ from avfs_git.host.mounts import list_mounts
 from avfs_git.session.record import FoundSession, wait_ended
 from avfs_git.session.start import start_session
 
-pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytest.mark.slow]
+pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytest.mark.slow, pytest.mark.timeout(300)]
 
 PROJECT = Path(__file__).parents[2]
 _PROGRAM = (

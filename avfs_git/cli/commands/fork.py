@@ -14,7 +14,7 @@ from avfs_git.cli.verb import HOST_PATH, verb
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from avfs_git.cli.results import DirectoryFork, ForkList, ForkResult
+    from avfs_git.cli.results import DirectoryFork, ForkList, ForkResult, RemoteBranchList
     from avfs_git.model import ForkInfo
 
 
@@ -74,9 +74,15 @@ def directory_(state: State, source: Path, directory: Path, branch: str | None) 
 
 
 @verb("fork list", view="vaults")
-def list_(state: State) -> ForkList:
-    """List the forks of a vault"""
+@click.option("--remote", "from_remotes", is_flag=True, help="The branches of remotes instead, as they were last fetched.")
+def list_(state: State, from_remotes: bool) -> ForkList | RemoteBranchList:
+    """List the forks of a vault, or the branches of its remotes
+
+    A branch of a remote may be a fork of another vault: continue it here with `avfs fork create NAME --at REMOTE/BRANCH`.
+    """
     with state.open_vault() as vault:
+        if from_remotes:
+            return {"branches": vault.list_remote_branches()}
         return {"forks": vault.list_forks()}
 
 

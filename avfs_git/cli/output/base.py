@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,6 +16,10 @@ from avfs_git.errors import AvfsError, HostError
 
 if TYPE_CHECKING:
     from avfs_git.model import Warning
+
+
+Progress = Callable[[str, int, int], None]
+"""Told what is done, how far it is, and of how much; 0 where that is not known."""
 
 
 class OutputClosed(Exception):
@@ -55,6 +59,9 @@ class Output(Protocol):
 
     def working(self, message: str) -> AbstractContextManager[None]:
         """Show that something takes its time."""
+
+    def progress(self, message: str) -> AbstractContextManager[Progress | None]:
+        """Show how far something is; gives what is to be told, or None where nobody looks."""
 
     def confirm(self, question: str) -> bool:
         """Ask a person; no where nobody can be asked."""

@@ -47,7 +47,8 @@ class EnvelopeOutput:
         from avfs_git.cli.records import to_record  # noqa: PLC0415 - not needed for usage errors
 
         self.warn(getattr(value, "warnings", ()))
-        self._finish(success=True, result=to_record(value), error=None)
+        # A command that failed is a result like any other, and no success.
+        self._finish(success=bool(getattr(value, "success", True)), result=to_record(value), error=None)
 
     def warn(self, warnings: Iterable[Warning]) -> None:
         """Keep what the caller should know."""
@@ -64,6 +65,11 @@ class EnvelopeOutput:
 
     @contextmanager
     def working(self, message: str) -> Iterator[None]:  # noqa: ARG002 - progress is for people
+        """Show nothing."""
+        yield
+
+    @contextmanager
+    def progress(self, message: str) -> Iterator[None]:  # noqa: ARG002 - the same
         """Show nothing."""
         yield
 

@@ -14,7 +14,7 @@ from importlib import import_module
 from keyword import iskeyword
 from typing import TYPE_CHECKING
 
-from avfs_git.cli.output.base import OutputClosed, OutputLost, write_all
+from avfs_git.cli.output.base import OutputClosed, OutputLost, Progress, write_all
 from avfs_git.cli.output.quoting import defuse, quote_path
 from avfs_git.errors import AvfsError, InternalError
 
@@ -97,6 +97,26 @@ class TextOutput:
 
         with Console(stderr=True, no_color=not self.color).status(defuse(message)):
             yield
+
+    @contextmanager
+    def progress(self, message: str) -> Iterator[Progress | None]:
+        """Show on a terminal how far something is."""
+        if not _is_terminal(sys.stderr):
+            yield None
+            return
+        from rich.console import Console  # noqa: PLC0415 - only on a terminal
+        from rich.progress import BarColumn, TaskProgressColumn, TextColumn  # noqa: PLC0415 - the same
+        from rich.progress import Progress as Bars  # noqa: PLC0415 - the same
+
+        console = Console(stderr=True, no_color=not self.color)
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
+        with Bars(*columns, console=console, transient=True) as bars:
+            task = bars.add_task(defuse(message), total=None)
+
+            def show(stage: str, done: int, total: int) -> None:
+                bars.update(task, description=f"{defuse(message)}: {defuse(stage)}", completed=done, total=total or None)
+
+            yield show
 
     def confirm(self, question: str) -> bool:
         """Ask on the terminal; no where there is none."""

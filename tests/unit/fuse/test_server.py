@@ -334,6 +334,16 @@ def test_requests_far_apart_and_close_together_are_received_alike(ends: Ends) ->
     assert not channel.receive(request)
 
 
+def test_receiver_that_is_to_leave_waits_no_more(ends: Ends) -> None:
+    """It stops as if the tree were unmounted, whether it sleeps or always finds something."""
+    kernel, channel = ends
+    request = Request()
+    threading.Timer(0.01, channel.leave).start()
+    assert not channel.receive(request)
+    kernel.send(p.GETATTR, ROOT)
+    assert not channel.receive(request)
+
+
 # --- telling the kernel ------------------------------------------------------------------------------------------
 
 

@@ -366,6 +366,32 @@ def test_mutations_are_reported(layers: Layers, fill: Fill) -> None:
     assert reported() == []
 
 
+def test_many_changes_of_one_file_are_one_report(layers: Layers, fill: Fill) -> None:
+    """A file that is changed again and again is reported once, until another is, its name changes, or somebody gathers anew."""
+    tree = fill({"dir/file": b"", "x": b""})
+    file, other = tree.resolve(_path("dir/file")), tree.resolve(_path("x"))
+
+    def change() -> list[TreePath]:
+        layers.reported.clear()
+        tree.write(file, b"1", 0)
+        tree.chmod(file, 0o600)
+        tree.utimens(file, mtime_ns=1)
+        return [path for path, _ in layers.reported]
+
+    assert change() == [b"dir/file"]
+    assert change() == []
+    tree.chmod(other, 0o600)
+    assert change() == [b"dir/file"]
+    tree.move(_path("dir"), _path("moved"))
+    assert change() == [b"moved/file"]
+    tree.make_link(_path("moved/file"), _path("link"))
+    assert sorted(change()) == [b"link", b"moved/file"]
+    tree.report_anew()
+    assert sorted(change()) == [b"link", b"moved/file"]
+    tree.on_change = tree.on_change
+    assert sorted(change()) == [b"link", b"moved/file"]
+
+
 def test_rename_flags(fill: Fill) -> None:
     """Those of renameat2, and no others."""
     tree = fill({"a": b"a", "b": b"b"})

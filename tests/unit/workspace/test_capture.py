@@ -11,6 +11,7 @@ from avfs_git.gitstore.trees import MODE_TREE
 from avfs_git.model import ChangeKind, CheckpointResult
 from avfs_git.paths import Oid, TreePath
 from avfs_git.sdk import Avfs, Workspace
+from avfs_git.workspace.checkpoint import save_checkpoint
 
 pytestmark = pytest.mark.needs("whiteout", "user-xattrs")
 
@@ -222,6 +223,17 @@ def test_file_revealed_by_hand_counts_again(work: Workspace) -> None:
     assert {change.path for change in result.changed_files} == {b"d/e/f", b"d/link"}
     assert b"d/e/f" in tracked(work)
     assert work.read("d/e/x.log") == b"base\n"
+
+
+def test_file_that_goes_on_being_written_is_in_the_next_checkpoint(work: Workspace) -> None:
+    """What changes after a capture is in the next one, also the file that was the last to change before it."""
+    work.write("f", b"1\n")
+    save(work)
+    with work._opened.locked() as locked, locked.changing() as merged:
+        node = merged.resolve(TreePath(b"f"))
+        for text in (b"2\n", b"3\n"):
+            merged.write(node, text, 0)
+            assert {change.path for change in save_checkpoint(locked).changed_files} == {b"f"}
 
 
 def test_left_out_files_are_named(work: Workspace) -> None:

@@ -24,7 +24,7 @@ _LETTERS = {
 _STAT_WIDTH = 40
 
 
-def _changes(text: TextOutput, changes: Sequence[ChangedFile], *, indent: str = "") -> None:
+def list_changes(text: TextOutput, changes: Sequence[ChangedFile], *, indent: str = "") -> None:
     """List paths with git's letters."""
     for change in changes:
         letter, style = _LETTERS[change.kind]
@@ -34,7 +34,7 @@ def _changes(text: TextOutput, changes: Sequence[ChangedFile], *, indent: str = 
         text.line(indent, (letter, style), "\t", "\t".join(map(quote_path, names)))
 
 
-def _count(changes: Sequence[ChangedFile], word: str = "path") -> str:
+def _count(changes: Sequence[object], word: str = "path") -> str:
     return f"{len(changes)} {word}{'' if len(changes) == 1 else 's'}"
 
 
@@ -53,7 +53,7 @@ def checkpoint_save(text: TextOutput, result: CheckpointResult) -> None:
         return
     label = f"{saved.labels[0]} " if saved.labels else ""
     text.line("Saved ", (label, "bold"), (text.id(saved.id), "yellow"), f" ({_count(result.changed_files)})")
-    _changes(text, result.changed_files)
+    list_changes(text, result.changed_files)
     if result.sidecar_changed:
         text.line(f"Beside it: {_count(result.sidecar_changed)} ignored or not known to git")
 
@@ -86,7 +86,7 @@ def checkpoint_info(text: TextOutput, details: CheckpointDetails) -> None:
         ]
     )
     _message(text, point.message)
-    _changes(text, details.changed_files)
+    list_changes(text, details.changed_files)
 
 
 def _message(text: TextOutput, message: str) -> None:
@@ -106,7 +106,7 @@ def checkpoint_diff(text: TextOutput, difference: Diff) -> None:
 def diff(text: TextOutput, difference: Diff) -> None:
     """Show a difference as git does: a patch, or a list with `--name-status` or `--stat`."""
     if text.request.get("name_status"):
-        _changes(text, [file.change for file in difference.files])
+        list_changes(text, [file.change for file in difference.files])
     elif text.request.get("stat"):
         _stat(text, difference)
     else:
@@ -155,7 +155,7 @@ def checkpoint_restore(text: TextOutput, result: RestoreResult) -> None:
         text.line("Restored ", (target, "bold"), " into fork ", (result.fork, "bold"))
     else:
         text.line("Restored ", (target, "bold"), f", {_count(result.changed_files)}")
-    _changes(text, result.changed_files)
+    list_changes(text, result.changed_files)
     if result.sidecar_changed:
         text.line(f"Beside it: {_count(result.sidecar_changed)} ignored or not known to git")
     if result.saved:
@@ -184,11 +184,18 @@ def status(text: TextOutput, state: Status) -> None:
     text.line("On fork ", (state.fork, "bold"), f" at {text.id(state.head)}" if state.head else ", no checkpoint yet")
     if state.clean:
         text.line("Nothing to save")
-    _changes(text, state.changed_files)
+    list_changes(text, state.changed_files)
     if state.sidecar_changed:
         text.line("Beside it, ignored or not known to git:")
-        _changes(text, state.sidecar_changed, indent="  ")
-    if not state.clean:
+        list_changes(text, state.sidecar_changed, indent="  ")
+    if state.merging is not None:
+        text.line(
+            "In the middle of merging ", (state.merging.source, "bold"), f", {_count(state.merging.unresolved)} in conflict"
+        )
+        for conflict in state.merging.unresolved:
+            text.line(("C", "red"), "\t", quote_path(conflict.path), f"\t{conflict.kind.value}")
+        text.hint("Resolve them, then run `avfs merge --continue`; or give it up with `avfs merge --abort`.")
+    elif not state.clean:
         text.hint("Save it with `avfs checkpoint save [LABEL]`.")
 
 
@@ -216,7 +223,7 @@ def log(text: TextOutput, result: History | PathHistory) -> None:
             (labels, "bold"),
             f" {text.time(point.created_at_ns)} {point.author.name}: {_subject(point.message)}",
         )
-        _changes(text, entry.changed_files)
+        list_changes(text, entry.changed_files)
 
 
 def show(text: TextOutput, result: ShowResult) -> None:
@@ -233,7 +240,7 @@ def show(text: TextOutput, result: ShowResult) -> None:
 def undo(text: TextOutput, result: UndoResult) -> None:
     """Say what was taken back."""
     text.line("Undid ", (result.operation.description, "bold"))
-    _changes(text, result.changed_files)
+    list_changes(text, result.changed_files)
     if result.saved:
         text.line("What was not saved is in ", text.id(result.saved))
     text.hint("Do it again with `avfs redo`.")
@@ -242,7 +249,7 @@ def undo(text: TextOutput, result: UndoResult) -> None:
 def redo(text: TextOutput, result: UndoResult) -> None:
     """Say what was done again."""
     text.line("Did again ", (result.operation.description, "bold"))
-    _changes(text, result.changed_files)
+    list_changes(text, result.changed_files)
     if result.saved:
         text.line("What was not saved is in ", text.id(result.saved))
 

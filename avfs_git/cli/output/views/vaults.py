@@ -10,8 +10,8 @@ from avfs_git.cli.output.quoting import quote_path
 
 if TYPE_CHECKING:
     from avfs_git.cli.output.text import TextOutput
-    from avfs_git.cli.results import ConfigResult, DirectoryFork, ForkList, ForkResult, VaultList
-    from avfs_git.model import DoctorReport, ForkInfo, VaultInfo
+    from avfs_git.cli.results import ConfigResult, DirectoryFork, ForkList, ForkResult, HookList, RemoteBranchList, VaultList
+    from avfs_git.model import DoctorReport, ForkInfo, GarbageResult, VaultInfo
 
 
 def vault_create(text: TextOutput, vault: VaultInfo) -> None:
@@ -84,13 +84,30 @@ def fork_create(text: TextOutput, result: ForkResult) -> None:
     text.hint(f"Work in it with `avfs --vault {result['vault']}@{fork.name} …`.")
 
 
-def fork_list(text: TextOutput, result: ForkList) -> None:
-    """List forks with their parents."""
+def fork_list(text: TextOutput, result: ForkList | RemoteBranchList) -> None:
+    """List forks with their parents, or branches of remotes."""
+    if "branches" in result:
+        _branch_list(text, result)
+        return
     rows = (
         (fork.name, text.id(fork.head), fork.parent or "-", "ephemeral" if fork.ephemeral else "", text.time(fork.created_at_ns))
         for fork in result["forks"]
     )
     text.table(("Fork", "Head", "From", "", "Made"), rows)
+
+
+def _branch_list(text: TextOutput, result: RemoteBranchList) -> None:
+    """List branches of remotes, with how far the fork of the same name is from each."""
+    rows = (
+        (
+            branch.name,
+            text.id(branch.head),
+            branch.fork or "-",
+            "-" if branch.ahead is None else f"{branch.ahead} ahead, {branch.behind} behind",
+        )
+        for branch in result["branches"]
+    )
+    text.table(("Branch", "Head", "Fork here", "Fork is"), rows)
 
 
 def fork_info(text: TextOutput, fork: ForkInfo) -> None:
@@ -114,6 +131,18 @@ def fork_delete(text: TextOutput, fork: ForkInfo) -> None:
     text.hint("Bring it back with `avfs undo`.")
 
 
+def hooks_install(text: TextOutput, result: HookList) -> None:
+    """Say where hooks are put."""
+    hooks_list(text, result)
+    text.hint("A program of such a name at such a place is run from now on.")
+
+
+def hooks_list(text: TextOutput, result: HookList) -> None:
+    """List hooks with their places."""
+    rows = ((hook.name, "installed" if hook.installed else "-", quote_path(bytes(hook.path))) for hook in result["hooks"])
+    text.table(("Hook", "", "Program"), rows)
+
+
 def doctor(text: TextOutput, report: DoctorReport) -> None:
     """List what was checked and what was found."""
     for problem in report.problems:
@@ -122,3 +151,23 @@ def doctor(text: TextOutput, report: DoctorReport) -> None:
         if not problem.fixed:
             text.line(f"  {problem.remedy}")
     text.line(f"Checked {', '.join(report.checked)}: ", ("healthy", "green") if report.healthy else ("not healthy", "red"))
+
+
+def gc(text: TextOutput, result: GarbageResult) -> None:
+    """Say what went, or would go."""
+    counts = (
+        (result.operations, "operations that can no longer be undone"),
+        (result.workspaces, "workspaces of deleted forks"),
+        (result.refs, "refs that only undo needed"),
+        (result.objects, "objects that nothing reaches"),
+    )
+    for count, what in counts:
+        if count:
+            text.line("Would drop " if result.dry_run else "Dropped ", (str(count), "bold"), f" {what}")
+    if result.waiting:
+        text.line(f"{result.waiting} objects that nothing reaches stay until they are old enough")
+    if result.dry_run:
+        if not any(count for count, _ in counts):
+            text.line("Nothing would be dropped.")
+        return
+    text.line(f"Packs: {result.packs_before} before, {result.packs_after} now; given back: {text.size(result.freed_bytes)}")

@@ -1,0 +1,51 @@
+"""What results about commands look like to people; what the command itself wrote has gone out already."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from avfs_git.cli.output.quoting import quote_path
+from avfs_git.gitstore.treediff import status_letter
+from avfs_git.proxy.envelope import ExecPlan
+
+if TYPE_CHECKING:
+    from avfs_git.cli.output.text import TextOutput
+    from avfs_git.proxy.envelope import ExecResult
+
+
+def proxy_exec(text: TextOutput, result: ExecResult | ExecPlan) -> None:
+    """Say on standard error how the command ended and what it changed."""
+    if isinstance(result, ExecPlan):
+        _plan(text, result)
+        return
+    if result.timed_out:
+        text.note(f"(timed out after {result.duration_ms / 1000:.1f} s)")
+    elif result.signal is not None:
+        text.note(f"(killed by signal {result.signal})")
+    elif result.exit_code:
+        text.note(f"(exit code: {result.exit_code})")
+    for change in result.changed_files:
+        origin = f"{quote_path(change.old_path)} -> " if change.old_path is not None and change.old_path != change.path else ""
+        text.note(f"{status_letter(change)} {origin}{quote_path(change.path)}")
+    if result.sidecar_changed:
+        text.note(f"  and {len(result.sidecar_changed)} ignored")
+    if result.commit is not None:
+        text.note(f"saved as {result.commit[:12]}")
+
+
+def _plan(text: TextOutput, plan: ExecPlan) -> None:
+    decision = plan.decision
+    text.facts(
+        [
+            ("Command", plan.command),
+            ("Fork", plan.fork),
+            ("Directory", plan.cwd),
+            ("Seen at", quote_path(os.fsencode(plan.mountpoint))),
+            ("Backend", plan.backend),
+            ("Categories", ", ".join(decision.categories)),
+            ("Decision", decision.action),
+            ("Reason", decision.reason),
+            ("Checkpoint", "if anything is uncommitted" if plan.would_checkpoint else "none"),
+        ]
+    )

@@ -1,0 +1,109 @@
+"""What results about the policy of commands look like to people: rules, decisions, approvals, the audit log."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from avfs_git.cli.output.quoting import quote_path
+
+if TYPE_CHECKING:
+    from avfs_git.cli.output.text import TextOutput
+    from avfs_git.cli.results import (
+        ApprovalList,
+        AuditLines,
+        PolicyCheck,
+        PolicyFileMade,
+        PolicyPaths,
+        PolicyRules,
+        ShownRule,
+    )
+    from avfs_git.proxy.approvals import Approval
+
+_STYLES = {"allow": "green", "allow_with_checkpoint": "cyan", "require_approval": "yellow", "deny": "red"}
+
+
+def policy_show(text: TextOutput, result: PolicyRules) -> None:
+    """List rules in the order in which they are asked."""
+    text.table(
+        ("Scope", "Rule", "Matches", "Action", "Reason"),
+        ((rule["scope"], rule["name"], _conditions(rule), rule["action"].value, rule["reason"]) for rule in result["rules"]),
+    )
+
+
+def _conditions(rule: ShownRule) -> str:
+    groups = [
+        ("", [category.value for category in rule["categories"]]),
+        ("command ", rule["commands"]),
+        ("argument ", rule["arguments"]),
+        ("path ", rule["paths"]),
+    ]
+    return " and ".join(name + " or ".join(values) for name, values in groups if values) or "everything"
+
+
+def policy_check(text: TextOutput, result: PolicyCheck) -> None:
+    """Explain a decision."""
+    decision = result["decision"]
+    text.line((decision.action.value, _STYLES[decision.action.value]), f": {decision.reason}")
+    text.line("Categories: ", ", ".join(category.value for category in decision.categories))
+    text.line("Found:")
+    for finding in decision.findings:
+        at = f" ({finding.start}-{finding.end})" if finding.start is not None else ""
+        paths = f" [{', '.join(finding.paths)}]" if finding.paths else ""
+        text.line("  ", finding.category.value, f": {finding.reason}{paths}, in `{finding.text}`{at}")
+    text.line("Rules:")
+    for rule in decision.rules:
+        mark = "*" if rule.decisive else "+" if rule.matched else "-"
+        text.line("  ", mark, f" {rule.scope} '{rule.name}': ", (rule.action.value, _STYLES[rule.action.value]))
+
+
+def policy_init(text: TextOutput, result: PolicyFileMade) -> None:
+    """Say where the file is."""
+    text.line("Made ", quote_path(os.fsencode(result["path"])))
+    text.hint("Edit it, then see what holds with `avfs policy show`.")
+
+
+def policy_path(text: TextOutput, result: PolicyPaths) -> None:
+    """Say where the files are."""
+    text.facts([("user", quote_path(os.fsencode(result["user"]))), ("vault", quote_path(os.fsencode(result["vault"])))])
+
+
+def approvals_list(text: TextOutput, result: ApprovalList) -> None:
+    """List approvals, a line each."""
+    rows = (
+        (found.id, found.state.value, found.fork, text.time(found.expires_at_ns), _one_line(found.command))
+        for found in result["approvals"]
+    )
+    text.table(("Approval", "State", "Fork", "Until", "Command"), rows)
+
+
+def approvals_grant(text: TextOutput, approval: Approval) -> None:
+    """Say until when it counts."""
+    text.line("Granted ", (approval.id, "bold"), ", once, until ", text.time(approval.expires_at_ns))
+
+
+def approvals_deny(text: TextOutput, approval: Approval) -> None:
+    """Say what was refused."""
+    text.line("Denied ", (approval.id, "bold"), ": ", _one_line(approval.command))
+
+
+def audit(text: TextOutput, result: AuditLines) -> None:
+    """List events, the newest first."""
+    rows = (
+        (
+            str(entry.seq),
+            text.time(entry.at_ns),
+            entry.fork or "-",
+            entry.event,
+            str(entry.details.get("exit_code", entry.details.get("decision", "-"))),
+            _one_line(str(entry.details.get("command", "-"))),
+        )
+        for entry in result["entries"]
+    )
+    text.table(("No", "Time", "Fork", "Event", "Outcome", "Command"), rows)
+    if result["verified"] is not None:
+        text.note(f"{result['verified']} lines, none of them changed")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:120]

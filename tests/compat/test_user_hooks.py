@@ -1,0 +1,159 @@
+"""Hooks of a vault: the owner's programs around operations, and git's hook for pushes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from avfs_git.errors import HookRefused, InvalidInput
+from avfs_git.gitstore.githooks import UPDATE
+from avfs_git.sdk import Avfs, Vault
+from tests.support.cli import spawn
+from tests.support.servers import git, make_bare
+
+SHIPPED = Path(__file__).parents[2] / "hooks" / "update"
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Iterator[Vault]:
+    """A vault whose hooks are installed."""
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v")
+        vault.workspace().write("a", b"1\n")
+        vault.workspace().checkpoint("one")
+        vault.install_hooks()
+        yield vault
+
+
+def put(vault: Vault, name: str, script: str) -> None:
+    """Make a hook of a shell script."""
+    place = {hook.name: hook.path for hook in vault.list_hooks()}[name]
+    place.write_text(f"#!/bin/sh\n{script}\n")
+    place.chmod(0o755)
+
+
+def test_the_hook_that_is_installed_is_the_one_that_is_shipped() -> None:
+    """The file for doing it by hand and the one that is installed are the same."""
+    assert SHIPPED.read_bytes() == UPDATE
+
+
+def test_installing_protects_avfs_refs_and_keeps_other_hooks(vault: Vault, tmp_path: Path) -> None:
+    """A push to avfs's refs is refused; a hook of somebody else's is never overwritten."""
+    clone = tmp_path / "clone"
+    git("clone", "-q", str(vault.path), str(clone), cwd=tmp_path)
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        git("push", "origin", "HEAD:refs/avfs/sidecar/x", cwd=clone)
+    git("push", "-q", "origin", "HEAD:topic", cwd=clone)
+    vault.install_hooks()
+    (vault.path / "hooks/update").write_text("#!/bin/sh\n")
+    with pytest.raises(InvalidInput):
+        vault.install_hooks()
+
+    assert "belongs to avfs" in refused.value.stderr
+    assert vault.has_fork("topic")
+    assert (vault.path / "hooks/update").read_text() == "#!/bin/sh\n"
+
+
+def test_a_hook_gets_facts_and_can_refuse_with_a_reason(vault: Vault, tmp_path: Path) -> None:
+    """What runs before a checkpoint reads one document and can stop it; nothing is committed then."""
+    put(vault, "pre-checkpoint", f"cat > {tmp_path}/facts; echo no tests were run; exit 1")
+    work = vault.workspace()
+    work.write("a", b"2\n")
+    head = vault.fork_info("main").head
+
+    with pytest.raises(HookRefused) as refused:
+        work.checkpoint("two", description="why")
+
+    assert refused.value.message == "the hook 'pre-checkpoint' refuses it: no tests were run"
+    assert vault.fork_info("main").head == head
+    assert json.loads((tmp_path / "facts").read_text()) == {
+        "schema_version": 1,
+        "hook": "pre-checkpoint",
+        "vault": str(vault.path),
+        "fork": "main",
+        "label": "two",
+        "message": "why",
+    }
+
+
+def test_a_hook_that_runs_after_can_only_warn(vault: Vault, tmp_path: Path) -> None:
+    """A failing one leaves the checkpoint, whose id it was told, and says so."""
+    put(vault, "post-checkpoint", f"cat > {tmp_path}/facts; echo cannot reach the tracker; exit 3")
+    vault.workspace().write("a", b"2\n")
+
+    saved = vault.workspace().checkpoint("two")
+
+    assert [(warning.code, warning.message) for warning in saved.warnings] == [
+        ("hook.failed", "the hook 'post-checkpoint' failed: cannot reach the tracker")
+    ]
+    assert saved.checkpoint is not None
+    assert json.loads((tmp_path / "facts").read_text())["checkpoint"] == saved.checkpoint.id
+
+
+def test_merges_and_pushes_have_hooks(vault: Vault, tmp_path: Path) -> None:
+    """Each runs with its own facts, and one that refuses leaves everything as it was."""
+    for name in ("pre-merge", "post-merge", "pre-push"):
+        put(vault, name, f"cat > {tmp_path}/{name}")
+    vault.add_remote("origin", str(make_bare(tmp_path / "served.git")))
+    vault.fork("topic").write("b", b"1\n")
+    merged = vault.workspace("main").merge("topic")
+    vault.push(["main"])
+    put(vault, "pre-merge", "exit 1")
+    vault.workspace("topic").write("c", b"1\n")
+    with pytest.raises(HookRefused):
+        vault.workspace("main").merge("topic")
+
+    facts = {name: json.loads((tmp_path / name).read_text()) for name in ("pre-merge", "post-merge", "pre-push")}
+    assert facts["pre-merge"]["source"] == "topic"
+    assert (facts["post-merge"]["outcome"], facts["post-merge"]["commit"]) == ("fast_forward", merged.commit)
+    assert facts["pre-push"]["fork"] == "main"
+    assert not vault.workspace("main").exists("c")
+
+
+@pytest.mark.slow
+def test_a_hook_that_hangs_is_ended(vault: Vault) -> None:
+    """After its time it is killed with its children, also if one of them keeps its output open; the vault goes on."""
+    vault.set_config("hooks.timeout_s", "1")
+    put(vault, "pre-checkpoint", "sleep 1000 & sleep 1000")
+    vault.workspace().write("a", b"2\n")
+    started = time.monotonic()
+
+    with pytest.raises(HookRefused, match="longer than 1 s"):
+        vault.workspace().checkpoint()
+
+    assert time.monotonic() - started < 60
+    put(vault, "pre-checkpoint", "sleep 5 &")
+    assert vault.workspace().checkpoint().outcome == "created"
+
+
+def test_a_hook_may_use_avfs_without_running_itself(vault: Vault, hermetic: Path, tmp_path: Path) -> None:
+    """A checkpoint that a hook makes runs no hook."""
+    python = sys.executable
+    inner = f"{python} -m avfs_git --vault {vault.path} checkpoint save inner"
+    put(vault, "pre-checkpoint", f"echo >> {tmp_path}/count; cd {Path(__file__).parents[2]}; {inner}")
+    vault.workspace().write("a", b"2\n")
+
+    ran = spawn("--vault", str(vault.path), "checkpoint", "save", "outer")
+
+    assert ran.status == 0, ran
+    assert (tmp_path / "count").read_text() == "\n"
+    assert {label for found in vault.workspace().list_checkpoints() for label in found.labels} >= {"one", "inner", "outer"}
+
+
+def test_a_clone_brings_no_hooks(vault: Vault, tmp_path: Path) -> None:
+    """Hooks of another repository never come along, whichever way a vault is made from it."""
+    put(vault, "pre-checkpoint", "exit 1")
+    with Avfs(tmp_path / "other") as avfs:
+        avfs.clone_vault(str(vault.path), "cloned")
+        avfs.create_vault("imported", source=vault.path)
+        for name in ("cloned", "imported"):
+            other = avfs.open_vault(name)
+            assert not any(hook.installed for hook in other.list_hooks())
+            other.workspace().write("x", b"1\n")
+            assert other.workspace().checkpoint().outcome == "created"

@@ -1,0 +1,169 @@
+"""The disk below a live tree fails, or is full: programs are told so, and no checkpoint holds what they could not write.
+
+The faults are real: a small file system that is filled, and system calls of the server that fail because strace says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from avfs_git import Avfs, Session, Workspace
+from avfs_git.errors import AvfsError
+from avfs_git.model import Identity
+from tests.support.faults import read_files
+from tests.support.powercut import image
+
+pytestmark = [pytest.mark.slow, pytest.mark.needs("fuse", "git", "root", "user-xattrs", "whiteout")]
+
+ADA = Identity("Ada Author", "ada@example.org")
+BIG = bytes(range(256)) * (3 << 12)
+"""3 MiB, which nothing compresses away on the way to the upper layer."""
+
+
+@contextlib.contextmanager
+def mounted(home: Path, tree: Path) -> Iterator[tuple[Workspace, Session]]:
+    """A vault with a big file in its lower layer, and its workspace as a directory."""
+    with Avfs(home, identity=ADA) as avfs, avfs.create_vault("v") as vault:
+        vault.workspace().write("low", BIG)
+        vault.workspace().write("small", b"small\n")
+        vault.workspace().checkpoint()
+        work = vault.fork("work")
+        with work.mount(tree) as session:
+            yield work, session
+
+
+def number_of(action: Callable[[], object]) -> int:
+    """Do something; give the errno with which it failed, 0 if it did not."""
+    try:
+        action()
+    except OSError as error:
+        return error.errno or -1
+    except AvfsError as error:
+        number = error.details.get("errno")
+        return number if isinstance(number, int) else -1
+    return 0
+
+
+def saved(work: Workspace) -> dict[str, bytes]:
+    """Read what the last checkpoint holds."""
+    with work.vault.fork("copy", source="work", with_changes=False) as copy:
+        found = {path.decode(): content for path, (_, _, content) in read_files(copy).items()}
+    work.vault.delete_fork("copy")
+    return found
+
+
+def shown(tree: Path) -> dict[str, bytes]:
+    """Read what the tree shows."""
+    return {path.name: path.read_bytes() for path in tree.iterdir() if path.name != ".git"}
+
+
+# --- a full disk ---------------------------------------------------------------------------------------------
+
+
+def fill(point: Path, leave: int) -> Path:
+    """Fill a file system but for so many bytes."""
+    ballast = point / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        size = 1 << 20
+        while size >= 4096:
+            try:
+                file.write(b"\xa5" * size)
+            except OSError:
+                size //= 2
+        file.truncate(max(0, file.tell() - leave))
+    return ballast
+
+
+@pytest.mark.needs("loop")
+def test_a_full_disk_is_told_and_nothing_is_half_written(mount_dir: Path) -> None:
+    """Whoever writes gets ENOSPC; what was there before is whole, in the tree and in the checkpoints."""
+    with image("ext4", mount_dir, size=48 << 20, options=["-m", "0"]) as disk:
+        tree = mount_dir / "tree"
+        with mounted(disk.point / "home", tree) as (work, _):
+            (tree / "kept").write_bytes(b"kept\n")
+            work.checkpoint()
+            ballast = fill(disk.point, 1 << 20)
+
+            def append(name: str, data: bytes) -> None:
+                with open(tree / name, "ab", buffering=0) as file:
+                    file.write(data)
+
+            assert number_of(lambda: append("low", b"x")) == errno.ENOSPC  # it does not fit when it is copied up
+            assert number_of(lambda: (tree / "new").write_bytes(BIG)) == errno.ENOSPC
+            assert number_of(lambda: os.rename(tree / "small", tree / "moved")) in (0, errno.ENOSPC)
+            assert (tree / "low").read_bytes() == BIG
+            assert (tree / "kept").read_bytes() == b"kept\n"
+            assert BIG.startswith((tree / "new").read_bytes())
+            before = saved_before = shown(tree)
+            refused = number_of(work.checkpoint)
+            assert refused in (0, errno.ENOSPC)
+            assert shown(tree) == before
+
+            ballast.unlink()
+            assert work.checkpoint().outcome == ("created" if refused else "unchanged")
+            assert saved(work) == saved_before
+            append("low", b"x")
+            (tree / "new").write_bytes(BIG)
+            assert work.checkpoint().outcome == "created"
+            assert saved(work) == shown(tree)
+            assert (tree / "low").read_bytes() == BIG + b"x"
+
+
+# --- a disk that fails -----------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def failing(session: Session, calls: str, number: str) -> Iterator[None]:
+    """Let system calls of the server of a session fail."""
+    pid = session.info().pid
+    server = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()[0]
+    strace = ["strace", "-f", "-o", os.devnull, "-e", f"trace={calls}", "-e", f"inject={calls}:error={number}", "-p", server]
+    with subprocess.Popen(strace, stderr=subprocess.PIPE, text=True) as tracer:
+        assert tracer.stderr is not None
+        try:
+            for line in tracer.stderr:
+                if "attached" in line:
+                    break
+            yield
+        finally:
+            tracer.send_signal(signal.SIGINT)
+
+
+@pytest.mark.needs("strace")
+@pytest.mark.parametrize("number", ["EIO", "ENOSPC", "EDQUOT"])
+def test_a_failing_disk_is_told_as_what_it_is(mount_dir: Path, number: str) -> None:
+    """A read, a write, an fsync and a checkpoint that the disk refuses fail with its error; afterwards all works."""
+    tree = mount_dir / "tree"
+    wanted = getattr(errno, number)
+    with mounted(mount_dir / "home", tree) as (work, session):
+        (tree / "up").write_bytes(BIG)
+        work.checkpoint()
+        with open(tree / "up", "r+b", buffering=0) as file:
+            with failing(session, "pwrite64", number):
+                assert number_of(lambda: file.write(b"written")) == wanted
+                assert number_of(lambda: (tree / "new").write_bytes(b"new")) == wanted
+                assert (tree / "up").read_bytes() == BIG
+            with failing(session, "fsync,fdatasync", number):
+                assert number_of(lambda: os.fsync(file.fileno())) == wanted
+                file.seek(0)
+                file.write(b"later")
+                assert number_of(lambda: work.checkpoint("refused")) == wanted
+            assert saved(work)["up"] == BIG
+            os.fsync(file.fileno())
+        with failing(session, "pread64,preadv,preadv2", number):
+            fd = os.open(tree / "up", os.O_RDONLY)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            assert number_of(lambda: os.pread(fd, 1 << 20, 1 << 20)) == wanted
+            os.close(fd)
+
+        assert work.checkpoint().outcome == "created"
+        assert saved(work) == shown(tree)
+        assert (tree / "up").read_bytes() == b"later" + BIG[5:]

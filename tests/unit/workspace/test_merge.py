@@ -1,0 +1,445 @@
+"""Merging forks: what becomes of files, of the history, of what is ignored, and of conflicts."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from avfs_git.errors import (
+    CommitConflicts,
+    ConflictsLeft,
+    InvalidInput,
+    MergeInProgress,
+    NoMergeInProgress,
+    NotFastForward,
+    PathUnsuitable,
+    UnrelatedHistories,
+)
+from avfs_git.model import ConflictKind, MergeMode
+from avfs_git.sdk import Vault, Workspace
+from tests.support.faults import check_vault, git, read_files
+
+pytestmark = pytest.mark.needs("git", "whiteout", "user-xattrs")
+
+LINES = b"".join(b"line %d\n" % number for number in range(20))
+
+
+@pytest.fixture
+def side(vault: Vault, work: Workspace) -> Workspace:
+    """A fork of a state that both have."""
+    work.write(".gitignore", b"*.log\nbuild/\n")
+    work.write("text", LINES)
+    work.write("deep/er/file", b"deep\n")
+    work.write("tool", b"#!/bin/sh\n", executable=True)
+    work.write("old.log", b"both\n")
+    work.checkpoint("start")
+    return vault.fork("side")
+
+
+def parents(work: Workspace) -> int:
+    """Count the parents of the head."""
+    return len(work.list_checkpoints(limit=1)[0].parents)
+
+
+def test_a_fork_moves_on_where_it_has_nothing_of_its_own(work: Workspace, side: Workspace) -> None:
+    """The head becomes the source's commit, and the files what they are there; undo and redo lead back and forth."""
+    side.write("text", LINES + b"more\n")
+    side.remove("deep", recursive=True)
+    side.write("new/one", b"1\n")
+    before = read_files(work)
+    result = work.merge("side")
+
+    assert result.outcome == "fast_forward"
+    assert result.commit == result.theirs == side.list_checkpoints(limit=1)[0].id
+    assert {change.path for change in result.changed_files} == {b"text", b"deep/er/file", b"new/one"}
+    assert not work.exists("deep")
+    assert work.status().clean
+
+    after = read_files(work)
+    work.undo()
+
+    assert read_files(work) == before
+
+    work.redo()
+
+    assert read_files(work) == after
+    assert work.merge("side").outcome == "up_to_date"
+
+
+def test_a_merge_joins_what_both_did(vault: Vault, work: Workspace, side: Workspace) -> None:
+    """Edits of the same file far apart, files that came and went: all are there, with both histories."""
+    side.write("text", LINES.replace(b"line 2\n", b"theirs\n"))
+    side.remove("tool")
+    work.write("text", LINES.replace(b"line 17\n", b"ours\n"))
+    work.write("mine", b"uncommitted\n")
+    result = work.merge("side", message="join them")
+
+    assert result.outcome == "clean"
+    assert result.saved is not None
+    assert work.read("text") == LINES.replace(b"line 2\n", b"theirs\n").replace(b"line 17\n", b"ours\n")
+    assert not work.exists("tool")
+    assert work.read("mine") == b"uncommitted\n"
+
+    head = work.list_checkpoints(limit=1)[0]
+
+    assert (head.id, head.tree, head.parents, head.message) == (result.commit, result.tree, result.parents, "join them")
+    assert git(vault.path, "merge-tree", "--write-tree", *head.parents).strip() == head.tree
+    assert work.status().clean
+    check_vault(vault)
+
+
+def test_the_modes_of_a_merge(vault: Vault, work: Workspace, side: Workspace) -> None:
+    """A commit in any case, only moving on, and all changes as one commit."""
+    side.write("new", b"new\n")
+    result = work.merge("side", mode=MergeMode.NO_FF)
+
+    assert (result.outcome, parents(work)) == ("clean", 2)
+
+    work.undo()
+    work.write("mine", b"mine\n")
+    work.checkpoint()
+    with pytest.raises(NotFastForward):
+        work.merge("side", mode="ff_only")
+    result = work.merge("side", mode="squash")
+
+    assert (result.outcome, parents(work)) == ("clean", 1)
+    assert work.read("new") == b"new\n"
+
+    other = vault.fork("other", at="start")
+
+    assert other.merge("side", mode="ff_only").outcome == "fast_forward"
+
+
+def test_ignored_files_of_the_target_win_and_new_ones_come_along(work: Workspace, side: Workspace) -> None:
+    """What the target has stays, changed there or not; what the source made since both parted comes; what both had is no news."""
+    side.write("old.log", b"theirs\n")
+    side.write("new.log", b"new\n")
+    side.write("build/deep/out.o", b"object\n")
+    side.make_dir("empty")
+    side.write("only-there/x.log", b"x\n")
+    side.write("text", LINES + b"more\n")
+    work.write("mine.log", b"mine\n")
+    result = work.merge("side", mode="no_ff")
+
+    assert work.read("old.log") == b"both\n"
+    assert work.read("mine.log") == b"mine\n"
+    assert work.read("new.log") == b"new\n"
+    assert work.read("build/deep/out.o") == b"object\n"
+    assert work.read("only-there/x.log") == b"x\n"
+    assert work.exists("empty")
+    assert {change.path.split(b"/")[0] for change in result.sidecar_changed} == {b"new.log", b"build", b"empty", b"only-there"}
+    assert work.status().clean
+
+    side.write("again", b"again\n")
+    work.remove("new.log")
+    work.merge("side")
+
+    assert not work.exists("new.log")
+
+
+def test_what_only_the_source_ignores_is_left_out(vault: Vault, work: Workspace, side: Workspace) -> None:
+    """A file that nothing ignores in the target must not slip into its commit; a warning names it."""
+    side.write("new.log", b"ignored there\n")
+    side.write("text", LINES + b"more\n")
+    work.write(".gitignore", b"build/\n")
+    result = work.merge("side")
+
+    assert [(warning.code, warning.path) for warning in result.warnings] == [("merge.left_out", b"new.log")]
+    assert not work.exists("new.log")
+    assert git(vault.path, "merge-tree", "--write-tree", *result.parents).strip() == result.tree
+    assert work.status().clean
+
+
+def test_modes_and_attributes_of_new_files_come_along(work: Workspace, side: Workspace) -> None:
+    """Permissions that git does not know are those that the source gave."""
+    side.write("private", b"secret\n")
+    side.chmod("private", 0o600)
+    side.chmod("text", 0o755)
+    work.chmod("deep/er/file", 0o640)
+    work.merge("side")
+
+    assert work.stat("private").mode & 0o777 == 0o600
+    assert work.stat("text").mode & 0o777 == 0o755
+    assert work.stat("deep/er/file").mode & 0o777 == 0o640
+
+
+def test_conflicts_are_told_and_change_nothing(vault: Vault, work: Workspace, side: Workspace) -> None:
+    """Each conflict has its kind, what each side has, and the lines; files, branch and log stay as they were."""
+    side.write("text", LINES.replace(b"line 2\n", b"theirs\n"))
+    side.remove("deep/er/file")
+    side.write("new", b"theirs\n")
+    work.write("text", LINES.replace(b"line 2\n", b"ours\n"))
+    work.write("deep/er/file", b"changed\n")
+    work.write("new", b"ours\n")
+    work.checkpoint()
+    before, done = read_files(work), len(work.operations())
+    result = work.merge("side")
+
+    assert result.outcome == "conflicted"
+    assert result.commit is None
+    assert [(conflict.path, conflict.kind) for conflict in result.conflicts] == [
+        (b"deep/er/file", ConflictKind.MODIFY_DELETE),
+        (b"new", ConflictKind.ADD_ADD),
+        (b"text", ConflictKind.CONTENT),
+    ]
+
+    gone, added, text = result.conflicts
+
+    assert gone.theirs is None
+    assert gone.ours is not None
+    assert added.base is None
+    assert [(hunk.line, hunk.base, hunk.ours, hunk.theirs) for hunk in text.hunks] == [(3, b"line 2\n", b"ours\n", b"theirs\n")]
+    assert read_files(work) == before
+    assert len(work.operations()) == done
+
+    argv = ["git", f"--git-dir={vault.path}", "merge-tree", "--write-tree", "main", "side"]
+    told = subprocess.run(argv, check=False, capture_output=True, text=True)
+
+    assert result.tree == told.stdout.split()[0]
+
+
+@pytest.mark.parametrize(("strategy", "expected"), [("ours", b"ours\n"), ("theirs", b"theirs\n"), ("union", b"ours\ntheirs\n")])
+def test_a_strategy_decides_on_lines(work: Workspace, side: Workspace, strategy: str, expected: bytes) -> None:
+    """Lines that both changed are ours, theirs or both, as asked for."""
+    side.write("text", LINES.replace(b"line 2\n", b"theirs\n"))
+    work.write("text", LINES.replace(b"line 2\n", b"ours\n"))
+
+    assert work.merge("side", strategy=strategy).outcome == "clean"
+    assert work.read("text") == LINES.replace(b"line 2\n", expected)
+
+
+def test_a_dry_run_tells_what_a_merge_does_and_does_nothing(vault: Vault, work: Workspace, side: Workspace) -> None:
+    """It sees what the target has not committed, and warns where the source has such; the merge gives what it told."""
+    side.write("text", LINES.replace(b"line 2\n", b"theirs\n"))
+
+    assert [warning.code for warning in work.merge("side", dry_run=True).warnings] == ["merge.uncommitted"]
+
+    side.checkpoint()
+    work.write("text", LINES.replace(b"line 17\n", b"ours\n"))
+    work.write("mine", b"mine\n")
+    refs, tree = git(vault.path, "for-each-ref"), read_files(work)
+    planned = work.merge("side", dry_run=True)
+
+    assert (git(vault.path, "for-each-ref"), read_files(work)) == (refs, tree)
+    assert (planned.outcome, planned.commit) == ("clean", None)
+
+    done = work.merge("side")
+
+    assert (done.tree, done.changed_files) == (planned.tree, planned.changed_files)
+
+
+def test_unrelated_histories_are_refused(vault: Vault, work: Workspace, side: Workspace) -> None:
+    """Two commits without an ancestor in common have no merge."""
+    tree = git(vault.path, "rev-parse", "main^{tree}").strip()
+    made = git(vault.path, "-c", "user.name=x", "-c", "user.email=x@y", "commit-tree", tree, "-m", "alone").strip()
+    with pytest.raises(UnrelatedHistories):
+        work.merge(made)
+
+
+def test_conflicts_in_the_workspace(vault: Vault, work: Workspace, side: Workspace) -> None:
+    """Files have markers with the base's lines; nothing can be committed before all is resolved; then there are two parents."""
+    side.write("text", LINES.replace(b"line 2\n", b"theirs\n"))
+    side.remove("tool")
+    side.write("new", b"new\n")
+    work.write("text", LINES.replace(b"line 2\n", b"ours\n"))
+    work.write("tool", b"changed\n")
+    result = work.merge("side", on_conflict="workspace")
+
+    assert (result.outcome, result.in_workspace, result.commit) == ("conflicted", True, None)
+    assert b"<<<<<<< main\nours\n|||||||" in work.read("text")
+    assert b"=======\ntheirs\n>>>>>>> side\n" in work.read("text")
+    assert work.read("new") == b"new\n"
+    for refused in (
+        work.checkpoint,
+        work.undo,
+        lambda: work.restore("start"),
+        lambda: work.merge("side"),
+        lambda: work.rebase("side"),
+    ):
+        with pytest.raises(MergeInProgress):
+            refused()
+    with pytest.raises(ConflictsLeft) as left:
+        work.continue_merge()
+
+    assert left.value.details["paths"] == ["text", "tool"]
+
+    with pytest.raises(PathUnsuitable):
+        work.resolve("new", "ours")
+    work.write("text", LINES)
+    progress = work.resolve("tool", "theirs")
+
+    assert (progress.unresolved, progress.resolved) == ((), 2)
+
+    work.close()  # what is to be decided is on disk
+    done = vault.workspace("main").continue_merge(message="decided")
+
+    assert len(done.parents) == 2
+    assert not work.exists("tool")
+    assert work.status().clean
+    assert work.status().merging is None
+    assert work.list_checkpoints(limit=1)[0].message == "decided"
+
+    work.undo()
+
+    assert work.read("text") == LINES.replace(b"line 2\n", b"ours\n")
+    assert work.read("tool") == b"changed\n"
+    check_vault(vault)
+
+
+def test_a_merge_is_given_up(vault: Vault, work: Workspace, side: Workspace) -> None:
+    """Files are what they were before; what was done since is in a commit beside."""
+    side.write("text", LINES.replace(b"line 2\n", b"theirs\n"))
+    side.write("new", b"new\n")
+    work.write("text", LINES.replace(b"line 2\n", b"ours\n"))
+    work.checkpoint()
+    before = read_files(work)
+    work.merge("side", on_conflict="workspace")
+    work.write("since", b"since\n")
+    done = work.abort_merge()
+
+    assert read_files(work) == before
+    assert done.saved is not None
+    assert git(vault.path, "cat-file", "blob", f"{done.saved}:since").strip() == "since"
+    with pytest.raises(NoMergeInProgress):
+        work.abort_merge()
+    check_vault(vault)
+
+
+@pytest.mark.parametrize(
+    ("side_taken", "expected"), [("ours", b"ours\n"), ("theirs", b"theirs\n"), ("union", b"ours\ntheirs\n"), (None, b"given\n")]
+)
+def test_a_path_is_resolved(work: Workspace, side: Workspace, side_taken: str | None, expected: bytes) -> None:
+    """By either side, by the lines of both, or by a content."""
+    side.write("new", b"theirs\n")
+    work.write("new", b"ours\n")
+    work.merge("side", on_conflict="workspace")
+    work.resolve("new", side_taken, content=b"given\n" if side_taken is None else None)
+    work.continue_merge()
+
+    assert work.read("new") == expected
+
+
+def test_many_are_merged_with_the_fewest_conflicts(vault: Vault, work: Workspace, side: Workspace) -> None:
+    """One that conflicts with two others comes last, and is reported; a dry run tells the same."""
+    side.write("text", LINES.replace(b"line 2\n", b"all\n").replace(b"line 17\n", b"all\n"))
+    for name, line in (("first", b"line 2\n"), ("second", b"line 17\n")):
+        fork = vault.fork(name, at="start")
+        fork.write("text", LINES.replace(line, name.encode() + b"\n"))
+        fork.checkpoint()
+    side.checkpoint()
+    planned = work.merge_many(["side", "first", "second"], dry_run=True)
+    done = work.merge_many(["side", "first", "second"])
+
+    assert [(merge.source, merge.outcome) for merge in done] == [
+        ("first", "fast_forward"),
+        ("second", "clean"),
+        ("side", "conflicted"),
+    ]
+    assert [(merge.source, merge.outcome, merge.tree) for merge in planned] == [(m.source, m.outcome, m.tree) for m in done]
+
+
+def test_overlap_tells_who_touches_what(vault: Vault, work: Workspace, side: Workspace) -> None:
+    """Paths by forks, and the conflicts of each two; what was renamed and edited is found, too."""
+    side.write("text", LINES.replace(b"line 2\n", b"theirs\n"))
+    side.checkpoint()
+    near = vault.fork("near", at="start")
+    near.write("text", LINES.replace(b"line 2\n", b"near\n"))
+    near.checkpoint()
+    far = vault.fork("far", at="start")
+    far.move("text", "moved")
+    far.write("moved", LINES.replace(b"line 17\n", b"far\n"))
+    far.checkpoint()
+    apart = vault.fork("apart", at="start")
+    apart.write("apart", b"apart\n")
+    apart.checkpoint()
+    found = vault.overlap()
+
+    assert found.forks == ("apart", "far", "main", "near", "side")
+    assert [(shared.path, shared.forks) for shared in found.shared] == [(b"text", ("far", "near", "side"))]
+    assert [(pair.first, pair.second, [conflict.path for conflict in pair.conflicts]) for pair in found.pairs] == [
+        ("far", "near", []),
+        ("far", "side", []),
+        ("near", "side", [b"text"]),
+    ]
+    assert vault.overlap(["near", "apart"]).pairs == ()
+
+
+def test_commits_are_picked(work: Workspace, side: Workspace) -> None:
+    """What each changed is put on, with its message; all of them are taken back at once; one that does not fit stops all."""
+    side.write("one", b"1\n")
+    side.checkpoint("first")
+    side.write("text", LINES.replace(b"line 2\n", b"theirs\n"))
+    side.checkpoint("second", description="change the text")
+    work.write("mine", b"mine\n")
+    work.checkpoint()
+    done = work.cherry_pick(["side@second", "side@first"])
+
+    assert [entry.checkpoint.message for entry in work.log(limit=2)] == ["checkpoint first", "change the text"]
+    assert done.head == done.commits[-1] == work.list_checkpoints(limit=1)[0].id
+    assert work.read("one") == b"1\n"
+    assert work.status().clean
+
+    work.undo()
+
+    assert not work.exists("one")
+
+    work.write("text", LINES.replace(b"line 2\n", b"ours\n"))
+    with pytest.raises(CommitConflicts):
+        work.cherry_pick(["side@first", "side@second"])
+
+    assert not work.exists("one")
+
+
+def test_a_fork_is_rebased(vault: Vault, work: Workspace, side: Workspace) -> None:
+    """Its own commits stand on the other fork's head; what was beside each stays; undo brings the old ones back."""
+    side.write("one", b"1\n")
+    side.write("beside.log", b"1\n")
+    side.checkpoint("first")
+    side.write("two", b"2\n")
+    side.write("beside.log", b"2\n")
+    side.checkpoint("second")
+    work.write("mine", b"mine\n")
+    old = side.list_checkpoints(limit=1)[0].id
+    done = side.rebase("main")
+
+    assert (done.outcome, done.old_head, len(done.commits)) == ("rewritten", old, 2)
+    assert [entry.checkpoint.message for entry in side.log(limit=2)] == ["checkpoint second", "checkpoint first"]
+    assert git(vault.path, "merge-base", "main", "side").strip() == git(vault.path, "rev-parse", "main").strip()
+    assert side.read("mine") == b"mine\n"
+    assert side.read("beside.log") == b"2\n"
+    assert side.status().clean
+    assert side.rebase("main").outcome == "unchanged"
+
+    side.restore("HEAD~1")
+
+    assert side.read("beside.log") == b"1\n"
+
+    side.undo()
+    side.undo()
+
+    assert side.list_checkpoints(limit=1)[0].id == old
+    assert not side.exists("mine")
+    check_vault(vault)
+
+
+def test_commits_are_squashed(vault: Vault, work: Workspace, side: Workspace) -> None:
+    """One commit has what several had; those after it keep their trees; no file changes, and undo brings all back."""
+    for number in range(4):
+        side.write("text", LINES + b"%d\n" % number)
+        side.checkpoint(f"n{number}")
+    before, trees = read_files(side), [entry.checkpoint.tree for entry in side.log()]
+    done = side.squash("n0", "n2", message="two in one")
+
+    assert [entry.checkpoint.message for entry in side.log(limit=3)] == ["checkpoint n3", "two in one", "checkpoint n0"]
+    assert [entry.checkpoint.tree for entry in side.log()] == [trees[0], trees[1], *trees[3:]]
+    assert len(done.commits) == 2
+    assert read_files(side) == before
+    assert side.status().clean
+
+    side.undo()
+
+    assert [entry.checkpoint.tree for entry in side.log()] == trees
+    with pytest.raises(InvalidInput):
+        side.squash("n2", "n0")
+    check_vault(vault)
