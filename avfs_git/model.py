@@ -724,6 +724,18 @@ class CloneResult:
 
 
 @value_class
+class PrefetchResult:
+    """What was brought into a lazy vault."""
+
+    checkpoint: str
+    """The commit whose files were meant."""
+    files: int
+    """How many contents are meant."""
+    fetched: int
+    """How many of them were not here."""
+
+
+@value_class
 class ApplyResult:
     """What laying the changes of a fork on a directory did."""
 

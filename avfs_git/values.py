@@ -35,7 +35,7 @@ def field(*, default_factory: Callable[[], _T]) -> _T:
     return made  # type: ignore[no-any-return]
 
 
-def replace(value: _T, **changes: object) -> _T:
+def replace(value: _T, /, **changes: object) -> _T:
     """Make an object that differs from another in some fields, as `dataclasses.replace` does."""
     return type(value)(**as_dict(value) | changes)
 

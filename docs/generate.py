@@ -2,7 +2,7 @@
 
 `python docs/generate.py` writes them, `--check` fails where they are stale; a test calls `render`. What is
 written comes from the code alone: the help of each command, the classes in `errors`, the fields of the values in
-`model` and `cli.results` and the texts beside them.
+`model`, `proxy` and `cli.results` and the texts beside them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 import click
@@ -19,6 +20,7 @@ import click
 from avfs_git import errors, model
 from avfs_git.cli import app, results
 from avfs_git.cli.verb import Verb
+from avfs_git.proxy import approvals, audit, envelope, request, steps
 
 DOCS = Path(__file__).resolve().parent
 WIDTH = 96
@@ -38,6 +40,7 @@ The environment:
 | `AVFS_HOME` | where vaults are kept; default `${XDG_DATA_HOME:-~/.local/share}/avfs` |
 | `AVFS_VAULT` | the vault where `--vault` is not given, also `NAME@FORK` |
 | `AVFS_FORK` | the fork where neither `--fork` nor `--vault` is given |
+| `XDG_CONFIG_HOME` | the user's policy for commands is `avfs/policy.toml` in it; default `~/.config` |
 | `AVFS_AUTHOR_NAME`, `AVFS_AUTHOR_EMAIL` | who makes checkpoints |
 | `GIT_AUTHOR_NAME`, `GIT_AUTHOR_EMAIL` | the same, where those are not set; else the vault's configuration says it |
 | `NO_COLOR` | no colours, whatever its value |
@@ -122,10 +125,17 @@ def read_records(path: Path) -> dict[str, Record]:
 _PLAIN = {
     "str": "text",
     "int": "number",
+    "float": "number",
     "bool": "true or false",
     "bytes": "text",
     "Path": "text",
     "CheckpointValue": "[Checkpoint](#checkpoint)",
+}
+
+
+_ENUMERATIONS: dict[str, type[StrEnum]] = {
+    kind.__name__: kind
+    for kind in (model.Kind, model.ChangeKind, model.SessionState, request.Category, request.Action, approvals.ApprovalState)
 }
 
 
@@ -136,14 +146,16 @@ def spell_type(annotation: str, name: str, records: dict[str, Record]) -> str:
         return " or ".join("null" if part == "None" else spell_type(part, name, records) for part in parts)
     if match := re.fullmatch(r"(?:tuple|Sequence|list)\[(.+?)(?:, \.\.\.)?\]", annotation):
         return f"list of {spell_type(match[1], name, records)}"
+    if annotation.startswith("Mapping[str, object"):
+        return "object"
     if annotation.startswith("dict["):
         return "object of texts"
     if name.endswith("_ns"):
         return "time"
     if annotation == "int" and name.endswith("mode"):
         return "octal text"
-    if annotation in {"Kind", "ChangeKind", "SessionState"}:
-        return " · ".join(f"`{member.value}`" for member in getattr(model, annotation))
+    if annotation in _ENUMERATIONS:
+        return " · ".join(f"`{member.value}`" for member in _ENUMERATIONS[annotation])
     if annotation in _PLAIN:
         return _PLAIN[annotation]
     if annotation in records:
@@ -212,6 +224,8 @@ def render_json() -> str:
     """Render docs/json.md."""
     composed = read_records(Path(results.__file__))
     values = read_records(Path(model.__file__))
+    for module in (envelope, request, steps, approvals, audit):
+        values |= read_records(Path(str(module.__file__)))
     records = {**values, **composed}
     lines = [JSON_INTRO, "## Results", "", "| Command | Kind | Result |", "|---|---|---|"]
     used: set[str] = {"VersionResult"}
@@ -240,7 +254,7 @@ def render_json() -> str:
         for field in records[name].fields:
             mentioned = re.findall(r"\w+", field.annotation)
             pending += ["Checkpoint" if word == "CheckpointValue" else word for word in mentioned if field.name != "warnings"]
-    for name in sorted(done - {"Kind", "ChangeKind", "SessionState"}):
+    for name in sorted(done - set(_ENUMERATIONS)):
         lines += render_record(records[name], records)
     lines += [
         "## Errors and exit statuses",

@@ -12,12 +12,13 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from avfs_git.errors import MountPointUnusable
 from avfs_git.model import SessionState
 from avfs_git.session import point
-from avfs_git.session.record import list_sessions
+from avfs_git.session.record import FoundSession, list_sessions
 from avfs_git.session.start import start_session
 from avfs_git.workspace.vault import OpenVault
 
@@ -72,6 +73,27 @@ class LowerMounts:
                 self._leashes[place] = self._leashes.pop(place)  # the last used is the last to go
         return place
 
+    def keep(self, commit: str, sidecar: str | None, idle_s: float) -> Path:
+        """Mount a commit, if it is not mounted, and let it stay when this process ends, until nobody has used it for so long.
+
+        Raises:
+            FuseUnavailable: If this machine, or its administrator, does not allow it.
+            MountError: If it cannot be done.
+        """
+        place = self.place(commit, sidecar)
+        with self._lock:
+            if place in self._leashes:
+                self._let_go(place)
+            end = time.monotonic() + self._lock_timeout_s
+            while self._find_session(place, commit) is None:
+                try:
+                    self._start(place, commit, sidecar, leash=None, idle_s=idle_s)
+                except MountPointUnusable:
+                    if time.monotonic() > end:
+                        raise
+                    time.sleep(_PAUSE_S)
+        return place
+
     def place(self, commit: str, sidecar: str | None) -> Path:
         """Give the directory at which a commit is mounted, if it is."""
         return self._directory / (f"{commit}-{sidecar[:12]}" if sidecar is not None else commit)
@@ -83,14 +105,19 @@ class LowerMounts:
                 return True
         except OSError:
             pass
+        found = self._find_session(place, commit)
+        if found is not None:
+            with suppress(OSError):
+                os.utime(found.place.record)  # one that ends when it is idle is not
+        return found is not None
+
+    def _find_session(self, place: Path, commit: str) -> FoundSession | None:
         resolved = point.resolve(place)
-        return any(
-            found.record.at == commit
-            and found.directory == resolved
-            and found.is_visible
-            and found.state() is SessionState.MOUNTED
-            for found in list_sessions(self._vault.layout.sessions)
-        )
+        for found in list_sessions(self._vault.layout.sessions):
+            here = found.record.at == commit and found.directory == resolved and found.is_visible
+            if here and found.state() is SessionState.MOUNTED:
+                return found
+        return None
 
     def _mount(self, place: Path, commit: str, sidecar: str | None) -> None:
         if place in self._leashes:
@@ -100,7 +127,7 @@ class LowerMounts:
         end = time.monotonic() + self._lock_timeout_s
         while True:
             try:
-                self._leashes[place] = self._start(place, commit, sidecar)
+                self._leashes[place] = self._start_leashed(place, commit, sidecar)
                 return
             except MountPointUnusable:
                 if self._is_mounted(place, commit):
@@ -109,26 +136,30 @@ class LowerMounts:
                     raise
                 time.sleep(_PAUSE_S)  # one that is about to end is in the way
 
-    def _start(self, place: Path, commit: str, sidecar: str | None) -> int:
+    def _start_leashed(self, place: Path, commit: str, sidecar: str | None) -> int:
         """Mount; give the end of the leash."""
         reading, writing = os.pipe()
         try:
-            start_session(
-                self._vault.layout.sessions,
-                git_dir=self._vault.git_dir,
-                vault=self._vault.name,
-                fork=commit[:12],
-                directory=point.resolve(place),
-                at=commit,
-                allow_other=False,
-                identity=None,
-                lock_timeout_s=self._lock_timeout_s,
-                leash_fd=reading,
-                sidecar=sidecar,
-            )
+            self._start(place, commit, sidecar, leash=reading, idle_s=None)
         except BaseException:
             os.close(writing)
             raise
         finally:
             os.close(reading)
         return writing
+
+    def _start(self, place: Path, commit: str, sidecar: str | None, *, leash: int | None, idle_s: float | None) -> None:
+        start_session(
+            self._vault.layout.sessions,
+            git_dir=self._vault.git_dir,
+            vault=self._vault.name,
+            fork=commit[:12],
+            directory=point.resolve(place),
+            at=commit,
+            allow_other=False,
+            identity=None,
+            lock_timeout_s=self._lock_timeout_s,
+            leash_fd=leash,
+            sidecar=sidecar,
+            idle_s=idle_s,
+        )

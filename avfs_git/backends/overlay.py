@@ -24,6 +24,7 @@ from avfs_git.host.durable import host_errors
 from avfs_git.host.removal import remove_tree
 from avfs_git.host.runners import NamespaceRefused, file_mount, overlay_mount, unmounting
 from avfs_git.model import Warning
+from avfs_git.paths import Oid
 from avfs_git.workspace.workspace import LockedWorkspace, OpenWorkspace
 
 _OPTIONS = ("userxattr", "index=off", "volatile")
@@ -74,14 +75,12 @@ class OverlayBackend:
 
     def _mounts(self) -> Mounts:
         opened = self._opened
-        state = opened.state
         link = prepare_git(opened, self.root)
         lower = [link.parent] if link is not None else []
         device = None
-        if state.base is not None:
-            commit = opened.vault.store.read_commit(bytes.fromhex(state.base))  # type: ignore[arg-type]  # an Oid is bytes
-            own = commit.sidecar.hex() if commit.sidecar is not None else None
-            base = self._lowers.find(state.base, state.sidecar if state.sidecar != own else None)
+        wanted = base_of(opened)
+        if wanted is not None:
+            base = self._lowers.find(*wanted)
             try:
                 device = os.stat(base).st_dev
             except OSError as error:
@@ -124,6 +123,16 @@ class OverlayBackend:
     def _remove_root(self) -> None:
         if self._made_root:
             remove_root(self.root)
+
+
+def base_of(opened: OpenWorkspace) -> tuple[str, str | None] | None:
+    """Give the base commit, and the sidecar commit to show with it where that is not its own; None if there is no base."""
+    state = opened.state
+    if state.base is None:
+        return None
+    commit = opened.vault.store.read_commit(Oid(bytes.fromhex(state.base)))
+    own = commit.sidecar.hex() if commit.sidecar is not None else None
+    return state.base, state.sidecar if state.sidecar != own else None
 
 
 def _clear_volatile(work: Path) -> None:

@@ -78,6 +78,7 @@ VERBS: dict[str, Entry] = {
     "fetch": Entry("fetch", "Bring what a remote has; no fork changes", REMOTES),
     "pull": Entry("pull", "Fetch, and merge into a fork what the remote has of it", REMOTES),
     "push": Entry("push", "Hand forks to a remote, as branches", REMOTES),
+    "prefetch": Entry("prefetch", "Bring the contents of files into a vault that was cloned with --lazy", REMOTES),
     "update": Entry("update", "Bring what is newest of where a fork comes from into it, keeping its own changes", REMOTES),
     "apply": Entry("apply", "Write what a fork has changed into a directory, as edits that nobody has staged", REMOTES),
     "ls": Entry("ls", "List a directory", FILES),

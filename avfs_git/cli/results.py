@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         UndoResult,
         VaultInfo,
     )
+    from avfs_git.proxy.steps import Step
     from avfs_git.proxy.approvals import Approval
     from avfs_git.proxy.audit import AuditEntry
     from avfs_git.proxy.request import Action, Category, Decision
@@ -281,3 +282,13 @@ class AuditLines(TypedDict):
     entries: Sequence[AuditEntry]
     verified: int | None
     """How many lines were checked and follow each other; None where that was not asked for."""
+
+
+class CommandSession(TypedDict):
+    """A session of commands in a workspace."""
+
+    fork: str
+    start: str | None
+    """The commit with the state before the first command."""
+    steps: Sequence[Step]
+    discarded: bool

@@ -41,8 +41,6 @@ _RANGE_BITS = 32
 _GENERATION_BITS = 24
 """Each server begins to number directories and ranges where no server before it can have come."""
 _GENERATIONS = 128
-_TRIES = 5
-"""How many servers may die over one request before the program that asks gets EIO."""
 _ELSEWHERE = frozenset({p.RENAME, p.RENAME2, p.LINK})
 """Operations whose body begins with the number of a second node."""
 
@@ -167,7 +165,7 @@ class CompositeServer:
                 self._close(index)
 
     def _answer_again(self, handover: Handover, request: Request) -> None:
-        if handover.count_try(request.unique) <= _TRIES:
+        if not handover.is_deadly(request.unique):
             self._answer(request)
         elif request.operation not in (p.FORGET, p.BATCH_FORGET):
             self.channel.reply_error(request, errno.EIO)

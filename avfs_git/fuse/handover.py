@@ -25,6 +25,7 @@ import errno
 import mmap
 import os
 import threading
+import time
 from array import array
 from collections.abc import Iterator
 from struct import Struct
@@ -49,8 +50,13 @@ _NEXT_AT: Final = 32
 _FORGETTING: Final = Struct("=QQII")
 """Number of the request, node, pins that it has afterwards, which entry of the request."""
 _FORGETTING_AT: Final = 64
-_TRIED: Final = Struct("=QI")
+_TRIED: Final = Struct("=QIxxxxQ")
+"""Number of the request, how often it was tried, and when for the first time."""
 _TRIED_AT: Final = 96
+TRIES: Final = 8
+"""How many servers may die over one request before the program that asks gets EIO."""
+_TRIED_FOR_NS: Final = 5_000_000_000
+"""And for how long: on a busy machine somebody may kill servers faster than they come to anything."""
 _MARK: Final = Struct("=QQQQII")
 """Number of the request, what it needs to be judged by (see `begin`), state, length of the answer."""
 _MARK_AT: Final = 128
@@ -389,12 +395,14 @@ class Handover:
         """Whether the last server died with a request that it had received and not answered."""
         return bool(self._map[_REQUEST_AT + _OPERATION_AT])
 
-    def count_try(self, unique: int) -> int:
-        """Count how often a request was served that the server before did not survive."""
-        number, tries = _TRIED.unpack_from(self._map, _TRIED_AT)
-        tries = int(tries) + 1 if number == unique else 1
-        _TRIED.pack_into(self._map, _TRIED_AT, unique, tries)
-        return tries
+    def is_deadly(self, unique: int) -> bool:
+        """Count that a request is tried that the server before did not survive; whether it is what kills them."""
+        now = time.monotonic_ns()  # of the machine: the same in each server
+        number, tries, first_at = _TRIED.unpack_from(self._map, _TRIED_AT)
+        if number != unique:
+            tries, first_at = 0, now
+        _TRIED.pack_into(self._map, _TRIED_AT, unique, tries + 1, first_at)
+        return bool(tries >= TRIES and now - first_at > _TRIED_FOR_NS)
 
     # --- requests with helpers -------------------------------------------------------------------------------
 

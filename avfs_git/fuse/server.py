@@ -30,10 +30,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from avfs_git import faults
+from avfs_git.errors import RemoteError
 from avfs_git.fuse import protocol as p
 from avfs_git.fuse.channel import Channel, Request
 from avfs_git.fuse.errnos import errno_of
-from avfs_git.fuse.handover import Handover
+from avfs_git.fuse.handover import TRIES, Handover
 from avfs_git.fuse.listing import DOT, DOT_DOT, Listing, Listings, make_listing
 from avfs_git.fuse.resume import ONCE, forget_again, settle
 from avfs_git.host.ranges import fallocate
@@ -49,8 +50,6 @@ _HELPERS = 4
 _SLOW = frozenset({p.FSYNC, p.FSYNCDIR, p.FALLOCATE, p.COPY_FILE_RANGE})
 _COPY_MAX = 64 << 20
 """How much one COPY_FILE_RANGE copies at most: a program that is killed meanwhile waits for no more than that."""
-_TRIES = 8
-"""How many servers may die over one request before the program that asks gets EIO."""
 _UNANSWERED = frozenset({p.FORGET, p.BATCH_FORGET})
 _CAPABILITY = b"security.capability"
 
@@ -202,9 +201,9 @@ class TreeServer:
         if operation in _SLOW:
             self._pass_on(self._handlers[operation], request)
             return
-        if handover.count_try(request.unique) > _TRIES:
+        if handover.is_deadly(request.unique):
             name = p.OPERATION_NAMES.get(operation, str(operation))
-            _LOG.error("%s of node %d was not survived %d times: it is given up", name, request.ino, _TRIES)
+            _LOG.error("%s of node %d was not survived %d times: it is given up", name, request.ino, TRIES)
             if operation not in _UNANSWERED:
                 self.channel.reply_error(request, errno.EIO)
             return
@@ -516,6 +515,8 @@ class TreeServer:
                     entry = self._told(child)
                 except FileNotFoundError:
                     continue
+                except RemoteError:  # its size is with a server that cannot be asked: the name is known all the same
+                    entry = p.HIDDEN_ENTRY
                 pieces.append(
                     p.pack_dirent(entry + p.DIRENT.pack(child.ino, listing.positions[index], len(name), kind >> 12), name)
                 )

@@ -9,6 +9,8 @@ server knew is in the `Handover` (see there), which both have mapped.
 A server that is killed while it tells the kernel what to forget may not come to its end: the kernel lets that thread wait for a
 lock, and who has it waits for an answer that only the next server can give. So the next one is started when of the dead one
 nothing is left but such threads, which it has noted in the `Handover`. They end in the kernel, and touch nothing any more.
+Others, which may be about to change something on disk, are waited for, but not for ever: one that uses the tree itself waits
+as those do.
 
 The supervisor itself looks for that while a server lives, and does nothing else. It dies only by hand; then its server is
 ended by the kernel (`PR_SET_PDEATHSIG`), the programs in the tree get ENOTCONN, and whoever meets the mount takes it away.
@@ -39,6 +41,8 @@ _FAILED: Final = 70
 _LOOK_EVERY_S: Final = 1.0
 """How often it is looked whether a dead server is kept by the kernel, of which the system tells nothing."""
 _REPLACED_EVERY_S: Final = 0.02
+_KEPT_S: Final = 10.0
+"""For how long other threads of a dead server are waited for; a disk that takes longer for one call hardly works."""
 
 Serve = Callable[[Handover], None]
 Upgrade = Callable[[Handover], None]
@@ -86,6 +90,7 @@ class _Supervisor:
         self._upgrade = upgrade
         self._libc = libc
         self._pid = 0
+        self._kept_since: float | None = None
         self._kept: list[int] = []
         """Dead servers that the kernel has not let go of yet."""
 
@@ -150,14 +155,19 @@ class _Supervisor:
                 return None
 
     def _is_kept(self) -> bool:
-        """Whether the server is dead, and only threads that tell the kernel something keep it from ending."""
+        """Whether the server is dead, and what keeps it from ending is not waited for."""
         threads = find_survivors(self._pid)
-        return bool(threads) and threads <= self._handover.find_tellers()
+        if not threads:
+            self._kept_since = None
+            return False
+        if self._kept_since is None:
+            self._kept_since = time.monotonic()
+        return threads <= self._handover.find_tellers() or time.monotonic() - self._kept_since > _KEPT_S
 
     def _leave_kept(self) -> None:
-        _LOG.warning("the server %d died while it told the kernel something, which keeps it", self._pid)
+        _LOG.warning("the kernel keeps the server %d, which is dead", self._pid)
         self._kept.append(self._pid)
-        self._pid = 0
+        self._pid, self._kept_since = 0, None
 
     def _handle(self, number: int) -> None:
         if number in _FORWARDED:

@@ -63,6 +63,8 @@ class MergedTrees:
     tree: Oid | None
     """None if no file is left."""
     conflicts: tuple[TreeConflict, ...]
+    changes: Mapping[TreePath, tuple[Entry | None, Entry | None]]
+    """What is different from our side, by path: before and after."""
 
     @property
     def is_clean(self) -> bool:
@@ -160,13 +162,22 @@ class TreeMerge:
             if found is not None:
                 self._decide(path, found)
         edits: dict[TreePath, Entry | None] = {}
-        for path in self._changed.keys() | self._final.keys():
+        changes: dict[TreePath, tuple[Entry | None, Entry | None]] = {}
+        for path in sorted(self._changed.keys() | self._final.keys()):
+            before = self._changed[path] if path in self._changed else self._ours_at(path)
             wanted = self._final.get(path)
-            if path not in self._changed or wanted != self._changed[path]:
+            if wanted != before:
                 edits[TreePath(path)] = wanted
+                changes[TreePath(path)] = (before, wanted)
         tree = edit_tree(self._sink, self._sink, self._trees[OURS], edits)
         conflicts = sorted([*self._conflicts.values(), *self._more], key=lambda conflict: conflict.path)
-        return MergedTrees(tree, tuple(conflicts))
+        return MergedTrees(tree, tuple(conflicts), changes)
+
+    def _ours_at(self, path: bytes) -> Entry | None:
+        """Find what our side has at a path that neither side changed."""
+        tree = self._trees[OURS]
+        found = find_entry(self._sink, tree, TreePath(path)) if tree is not None else None
+        return None if found is None or found[0] == MODE_TREE else found
 
     # --- what changed ------------------------------------------------------------------------------------------
 

@@ -75,7 +75,7 @@ _CONFIG = b"""\
 [core]
 \trepositoryformatversion = 1
 \tbare = true
-\tfsync = all
+\tfsync = objects,derived-metadata
 \thooksPath = /dev/null
 \tfsmonitor = false
 [gc]
@@ -152,7 +152,8 @@ class Access:
         Args:
             environment: Where credentials, ssh and proxies are named, as git has them; of the rest nothing is used.
         """
-        self.environment: Mapping[str, str] = dict(environment or {})
+        names = [name for name in environment or () if _FROM_USER.fullmatch(name) or _FOR_CONFIG.fullmatch(name)]
+        self.environment: Mapping[str, str] = {name: environment[name] for name in names} if environment is not None else {}
 
 
 NO_ACCESS = Access()
@@ -215,9 +216,10 @@ def clone_into(
     """
     with _settings_file(target.parent, url, access) as settings:
         options = ["--bare", "--no-local", "--template=", "--progress" if progress else "--no-progress"]
+        overrides = ["protocol.version=0"] if lazy else []  # a round trip less: the refs come with the first answer
         if lazy:
             options.append("--filter=blob:none")
-        overrides = [
+        overrides += [
             "core.fsync=all",
             "core.hooksPath=/dev/null",
             "transfer.fsckObjects=true",
@@ -557,7 +559,8 @@ _DENIED = re.compile(
 )
 _BAD_DATA = re.compile(
     r"fsck|index-pack (?:died|failed|abnormal)|invalid index-pack|did not send all necessary objects"
-    r"|unpack-objects (?:died|failed)|pack has bad|unresolved delta|missing necessary objects|inflate|bad object|hash mismatch",
+    r"|unpack-objects (?:died|failed)|pack has bad|unresolved delta|missing necessary objects|inflate|bad object|hash mismatch"
+    r"|repository corruption|bad pack header",
     re.IGNORECASE,
 )
 _UNREACHABLE = re.compile(

@@ -33,6 +33,7 @@ _NULL_OID = b"\0" * 20
 _MODES = {b"100644": MODE_FILE, b"40000": MODE_TREE, b"100755": MODE_EXEC, b"120000": MODE_SYMLINK, b"160000": MODE_GITLINK}
 _SPELLED = {mode: text + b" " for text, mode in _MODES.items()}
 # Git wrote group-writable files until 2005 and some hosts padded the mode of directories; git itself reads both so.
+_FILE_MODES = (MODE_FILE, MODE_EXEC)
 _OLD_MODES = {**_MODES, b"100664": MODE_FILE, b"040000": MODE_TREE}
 
 _ENTRY = re.compile(rb"([^ ]+) ([^\0/]+)\0(.{20})", re.DOTALL)
@@ -139,7 +140,17 @@ def parse_tree(data: bytes, oid: Oid) -> Tree:
         for name in names:
             if is_forbidden_name(name):
                 raise HostileTree(oid.hex(), name, "is a name that git forbids")
+    if (directories or b"120000" in modes or b"160000" in modes) and _may_hold_forbidden_kind(joined):
+        for name, (mode, _) in tree.items():
+            if mode not in _FILE_MODES and is_forbidden_kind(name, mode):
+                raise HostileTree(oid.hex(), name, "is a name that git forbids for what it is")
     return tree
+
+
+def _may_hold_forbidden_kind(joined: bytes) -> bool:
+    """Look over all names of a tree at once; quiet only if `is_forbidden_kind` refuses none of them, whatever it is."""
+    folded = joined.lower()
+    return b"gitmod" in folded or b"gitatt" in folded or b"gi7" in folded or not folded.isascii()
 
 
 def _may_hold_forbidden_name(joined: bytes) -> bool:
@@ -174,6 +185,8 @@ def _parse_slowly(data: bytes, oid: Oid) -> Tree:
         mode = _OLD_MODES.get(text)
         if mode is None:
             raise ObjectCorrupt(oid.hex(), f"an entry of the tree has mode '{text[:12].decode('ascii', 'replace')}'")
+        if is_forbidden_kind(name, mode):
+            raise HostileTree(oid.hex(), name, "is a name that git forbids for what it is")
         if entry == _NULL_OID:
             raise ObjectCorrupt(oid.hex(), "an entry of the tree has no id")
         key = name + b"/" if mode == MODE_TREE else name

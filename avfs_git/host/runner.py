@@ -224,7 +224,8 @@ def _exec(run: dict[str, Any], handles: list[int], said: socket.socket, watches:
             os.dup2(fd, place, inheritable=True)
         step = "directory"
         os.chdir(run["cwd"])
-        environment = dict(os.environb)
+        keep = run["keep"]
+        environment = {name: value for name, value in os.environb.items() if keep is None or name in keep}
         for name in run["unset"]:
             environment.pop(name, None)
         environment.update(run["env"])

@@ -218,7 +218,14 @@ class Runner:
             raise NamespaceRefused(str(answer.get("refused", "mount")), int(answer.get("errno", 0)))
 
     def start(
-        self, argv: Sequence[bytes], *, cwd: bytes, env: Mapping[bytes, bytes], umask: int, handles: tuple[int, int, int]
+        self,
+        argv: Sequence[bytes],
+        *,
+        cwd: bytes,
+        env: Mapping[bytes, bytes],
+        umask: int,
+        handles: tuple[int, int, int],
+        keep: tuple[bytes, ...] | None = None,
     ) -> int:
         """Start a command; give its number as its own namespace has it.
 
@@ -228,12 +235,13 @@ class Runner:
             env: What is added to the environment of this process.
             umask: Its umask.
             handles: Its standard input, output and error.
+            keep: The variables of this process that it gets; None for all.
 
         Raises:
             CannotStart: If it cannot be started.
         """
         path = {b"PWD": cwd, **env}
-        self._tell({"argv": list(argv), "cwd": cwd, "env": path, "unset": _UNSET, "umask": umask}, handles)
+        self._tell({"argv": list(argv), "cwd": cwd, "env": path, "keep": keep, "unset": _UNSET, "umask": umask}, handles)
         answer = self.receive()
         if answer is None:
             raise CannotStart("start", errno.ECHILD)

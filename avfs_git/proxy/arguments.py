@@ -7,11 +7,10 @@ to be. `classify` calls this for programs of the table. Pure functions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from avfs_git.proxy.commands import Option, Program, read_options
 from avfs_git.proxy.shell import UNKNOWN, Word
-from avfs_git.values import record_class
+from avfs_git.values import record_class, replace
 
 
 @record_class

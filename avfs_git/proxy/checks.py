@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from avfs_git.proxy import commands as known
@@ -16,7 +15,7 @@ from avfs_git.proxy import scripts
 from avfs_git.proxy.arguments import Arguments
 from avfs_git.proxy.commands import Program
 from avfs_git.proxy.shell import UNKNOWN, Word
-from avfs_git.values import record_class
+from avfs_git.values import record_class, replace
 
 if TYPE_CHECKING:
     from avfs_git.proxy.classify import Classifier, Place
@@ -40,7 +39,7 @@ class Call:
 
 def _check_shell(c: Classifier, call: Call) -> None:
     rest = list(call.words[1:])
-    takes_text = False
+    takes_text = reads = False
     while rest and rest[0].exact and re.match(r"[-+].", rest[0].value) and rest[0].value != "--":
         option = rest.pop(0).value
         if option.startswith("--"):
@@ -51,6 +50,7 @@ def _check_shell(c: Classifier, call: Call) -> None:
                 c.unseen(f"{call.name} has an option that is not known", call.place)
             continue
         takes_text = takes_text or (option[0] == "-" and "c" in option)
+        reads = reads or (option[0] == "-" and "s" in option)
         if option[-1] in "oO":
             del rest[:1]
     if rest and rest[0].exact and rest[0].value == "--":
@@ -61,8 +61,8 @@ def _check_shell(c: Classifier, call: Call) -> None:
         else:
             c.text(rest[0].value, call.place)
         c.words_as_paths(rest[1:], call.place, writes=True)
-    elif rest and not (rest[0].exact and rest[0].value == "-"):
-        c.add("w", f"{call.name} runs a file that is not looked into", call.place)
+    elif rest and not reads and rest[0].value not in {"-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"}:
+        _run_file(c, call, rest[0])
         c.words_as_paths(rest, call.place, writes=True)
     elif call.place.stdin is not None and call.place.stdin.exact:
         c.text(call.place.stdin.value, replace(call.place, stdin=None, is_fed=True))
@@ -70,6 +70,19 @@ def _check_shell(c: Classifier, call: Call) -> None:
         c.unseen(f"{call.name} runs what it reads", call.place)
     else:
         c.add("wi", f"{call.name} waits for commands", call.place)
+
+
+def _run_file(c: Classifier, call: Call, word: Word) -> None:
+    """A file of shell text: one of the workspace is as opaque as any program; what is made on the fly is hidden."""
+    if word.value.startswith(("/dev/", "/proc/")) or (word.value.startswith(UNKNOWN) and "/" not in word.value):
+        c.unseen(f"what {call.name} runs is not known", call.place)
+    else:
+        c.add("w", f"{call.name} runs a file that is not looked into", call.place)
+
+
+def _check_source(c: Classifier, call: Call) -> None:
+    if len(call.words) > 1:
+        _run_file(c, call, call.words[1])
 
 
 def _check_other_shell(c: Classifier, call: Call) -> None:
@@ -431,6 +444,7 @@ def _git_setting(c: Classifier, value: Word | None, place: Place) -> None:
 
 CHECKS: dict[str, Callable[[Classifier, Call], None]] = {
     "shell": _check_shell,
+    "source": _check_source,
     "other-shell": _check_other_shell,
     "busybox": _check_busybox,
     "eval": _check_eval,

@@ -15,7 +15,6 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from avfs_git.proxy import commands as known
 from avfs_git.proxy import shell
@@ -24,7 +23,7 @@ from avfs_git.proxy.checks import CHECKS, LOOKS, Call
 from avfs_git.proxy.commands import Program
 from avfs_git.proxy.request import Category, Finding, Request
 from avfs_git.proxy.shell import AMBIENT, HOME, UNKNOWN, Redirect, SimpleCommand, Word
-from avfs_git.values import record_class
+from avfs_git.values import record_class, replace
 
 _LETTERS = {
     "r": Category.READ_ONLY,
@@ -85,7 +84,6 @@ class Classifier:
         self.findings: list[Finding] = []
         self._request = request
         self._depth = 0
-        self._functions: set[str] = set()
         self.aliases: dict[str, str] = {}
         self._mountpoint = posixpath.normpath(request.mountpoint) if request.mountpoint else None
 
@@ -93,7 +91,7 @@ class Classifier:
         """Classify the request's environment and its command."""
         request = self._request
         cwd = frozenset({posixpath.normpath("/" + request.cwd.strip("/"))})
-        place = Place("", None, None, cwd, None, is_fed=False)
+        place = Place("", None, None, cwd, None, is_fed=request.has_stdin)
         for name, value in request.env:
             self.assignment(name, Word(value, exact=True, text=f"{name}={value}"), replace(place, text=f"{name}={value}"))
         if request.shell is not None:
@@ -154,15 +152,14 @@ class Classifier:
             self.add("dn", "what cannot be read may do anything", shown, exact=False)
         if script.problems:
             return
-        self._functions |= script.functions
         for command in script.commands:
-            self._simple(command, place, is_top=is_top)
+            self._simple(command, place, script.functions, is_top=is_top)
         for word in script.named:
             self.path(word, replace(place, text=word.text or place.text), writes=False)
         if not script.commands:
             self.add("r", "it does nothing", replace(place, text=text))
 
-    def _simple(self, command: SimpleCommand, outer: Place, *, is_top: bool) -> None:
+    def _simple(self, command: SimpleCommand, outer: Place, functions: dict[str, int], *, is_top: bool) -> None:
         place = Place(
             text=command.text,
             start=command.start if is_top else outer.start,
@@ -176,7 +173,11 @@ class Classifier:
             self.assignment(name, value, place)
         for redirect in command.redirects:
             self._redirect(redirect, place)
-        if command.words:
+        if command.words and command.words[0].exact and functions.get(command.words[0].value, command.start + 1) <= command.start:
+            # Only the shell itself calls functions: `env f` and its like start a program of that name.
+            self.add("r", f"calls '{command.words[0].value}', which the text defines", place)
+            self.words_as_paths(command.words[1:], place, writes=True)
+        elif command.words:
             self.program(command.words, place)
         elif not command.redirects:
             self.add("r", "sets a variable of the shell", place)
@@ -243,12 +244,7 @@ class Classifier:
             rest = " ".join(word.text for word in words[1:])
             alias = self.aliases.pop(name)  # not again inside of itself
             self.text(f"{alias} {rest}", place)
-            self.aliases[name] = alias
-            return
-        if name in self._functions:
-            self.add("r", f"calls '{name}', which the text defines", place)
-            self.words_as_paths(words[1:], place, writes=True)
-            return
+            self.aliases[name] = alias  # and the program of that name: not every shell expands aliases
         program, base = self._find(name, place)
         if program is None:
             place = replace(place, paths=self._all_paths(words[1:], place))
@@ -351,7 +347,7 @@ class Classifier:
             other = program.other.replace("r", "")
             if other:
                 self.add(other, f"{label} is not known to only read", place)
-            self.words_as_paths(operands[1:], place, writes=False)
+            self.words_as_paths(operands[1:], place, writes=True)
             return
         index = arguments.operands.index(word)
         self._known_program(label, found, (word, *arguments.operands[index + 1 :]), place)
@@ -373,7 +369,7 @@ class Classifier:
     def _all_paths(self, words: Iterable[Word], place: Place) -> tuple[str, ...]:
         paths: list[str] = []
         for word in words:
-            if not word.value.startswith("-"):
+            if not word.value.startswith("-") and not _URL.match(word.value):
                 paths += self._resolve(word, place)
         return tuple(dict.fromkeys(paths))[:64]
 

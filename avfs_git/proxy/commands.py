@@ -80,7 +80,7 @@ _EDITOR = Program("wi", "edits files", writes=True)
 _NET = Program("n", "talks to other machines")
 _NET_WRITES = Program("nw", "talks to other machines, and may write files")
 _HOST = Program("hw", "changes the machine, not the workspace")
-_INSTALLS = Program("nw", "installs packages from the network")
+_INSTALLS = Program("nw", "installs packages from the network", writes=True)
 _RUNS = Program("w", "runs what the project says")
 _RUNS_INSIDE = Program(
     "w",
@@ -111,6 +111,7 @@ _GIT_NET = Program(
     "branches; "
     "-c --config: w sets the configuration",
     values="-b --branch --depth -o --origin -j --jobs --reference",
+    writes=True,
 )
 _GIT_DISCARDS = Program("d", "discards changes")
 
@@ -265,7 +266,7 @@ _NODE_PACKAGES = Program(
     "runs what the project says",
     subcommands={
         **_same(
-            Program("nw", "installs or asks for packages from the network"),
+            Program("nw", "installs or asks for packages from the network", writes=True),
             "install i add ci update up upgrade audit outdated publish unpublish view info show search login adduser create "
             "init dlx exec "
             "x fund ping dedupe rebuild link global import fetch deploy it install-test clean-install isntall in ins",
@@ -281,7 +282,10 @@ _PIP = Program(
     "w",
     "changes packages",
     subcommands={
-        **_same(Program("nw", "installs or asks for packages from the network"), "install download wheel search index lock"),
+        **_same(
+            Program("nw", "installs or asks for packages from the network", writes=True),
+            "install download wheel search index lock",
+        ),
         "uninstall": Program("d", "removes packages"),
         **_same(Program("r"), "list show freeze check inspect debug help"),
     },
@@ -371,7 +375,7 @@ PROGRAMS: dict[str, Program] = {
     "trap": Program("r", text=EVERYTHING, check="trap"),
     "alias": Program("r", text=EVERYTHING, check="alias"),
     "unalias": Program("r", text=EVERYTHING),
-    **_same(Program("w", "runs a file that is not looked into"), "source ."),
+    **_same(Program("r", check="source"), "source ."),
     **_same(Program("w", "changes what commands mean"), "enable bind complete compopt hash ldd"),
     **_same(Program("wi", "edits and runs commands"), "fc"),
     "coproc": _RUN,

@@ -52,6 +52,10 @@ class Command:
     """Where the command sees the workspace, for backends that can choose."""
     approve: str | None = None
     """The token of an approval."""
+    isolate: bool = False
+    """Whether it runs under bubblewrap, see `isolate`."""
+    network: bool = False
+    """Whether it has the network then."""
 
 
 @value_class
@@ -101,6 +105,8 @@ class ExecResult:
     """Why each better backend was passed over."""
     left_processes: int
     """How many processes it left behind; they were killed."""
+    isolated: bool = False
+    """Whether it ran under bubblewrap."""
     kept_mounted: bool = False
     state: str = "completed"
     warnings: tuple[Warning, ...] = ()

@@ -20,17 +20,17 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from avfs_git.backends.choose import candidates, open_held, open_served
 from avfs_git.backends.fuse import Mount
 from avfs_git.backends.lower import LowerMounts
-from avfs_git.backends.overlay import OverlayBackend
+from avfs_git.backends.overlay import OverlayBackend, base_of
 from avfs_git.backends.shown import Backend, BackendName
-from avfs_git.errors import BackendUnavailable, ExecError, InvalidInput, WorkspaceBusy
+from avfs_git.errors import BackendUnavailable, ExecError, FuseUnavailable, InvalidInput, MountError, WorkspaceBusy
 from avfs_git.gitstore.renames import detect_renames
 from avfs_git.gitstore.treediff import diff_trees
 from avfs_git.host.umask import read_umask
@@ -40,12 +40,13 @@ from avfs_git.proxy.capture import Captured
 from avfs_git.proxy.delta import subtract
 from avfs_git.proxy.envelope import Command, ExecPlan, ExecResult
 from avfs_git.proxy.gate import Gate
-from avfs_git.proxy.request import Action, Decision, Request
+from avfs_git.proxy.isolate import KEPT_VARIABLES, isolated
+from avfs_git.proxy.request import Action, Category, Decision, Request
 from avfs_git.proxy.run import Finished, Output, Stop, run_command
+from avfs_git.proxy.steps import Step, StepLog
 from avfs_git.session import operations
 from avfs_git.workspace.aftermath import aftermath
 from avfs_git.workspace.gitdir import GitDir
-from avfs_git.workspace.gitmoves import open_worktree
 from avfs_git.workspace.workspace import LockedWorkspace, OpenWorkspace
 
 _SUBJECT_MAX = 72
@@ -70,6 +71,8 @@ class Place:
     mounted: Callable[[], Path | None]
     """Tells where a session has it mounted."""
     mount: Mount
+    after: Callable[[Mapping[str, object]], tuple[Warning, ...]]
+    """Told what was run and what came of it, when nothing is held any more."""
 
 
 @dataclass(slots=True)
@@ -110,6 +113,18 @@ class Executor:
         kept, self._kept = self._kept, None
         if kept is not None:
             kept.close()
+
+    def warm(self, idle_s: float) -> bool:
+        """Keep the base mounted when this process ends, until it is idle for so long; False where that cannot be done."""
+        opened = self._place.opened
+        base = base_of(opened)
+        if base is None:
+            return False
+        try:
+            self._place.lowers.keep(*base, idle_s)
+        except (FuseUnavailable, MountError):
+            return False
+        return True
 
     # --- the steps ---------------------------------------------------------------------------------------------
 
@@ -152,6 +167,17 @@ class Executor:
             ExecError: If the command cannot be started for another reason than itself.
             AvfsError: If the disk fails. What the command changed by then is in the workspace.
         """
+        result = yield from self._run(command, stop)
+        facts = {
+            "command": result.command,
+            "exit_code": result.exit_code,
+            "commit": result.commit,
+            "changed_files": [show_path(change.path) for change in result.changed_files],
+        }
+        warnings = self._place.after(facts)
+        return replace(result, warnings=(*result.warnings, *warnings)) if warnings else result
+
+    def _run(self, command: Command, stop: Stop | None) -> Generator[Output, None, ExecResult]:
         began = time.monotonic()
         place, opened = self._place, self._place.opened
         request = self._request(command)
@@ -220,19 +246,25 @@ class Executor:
         held = locked is not None
         if not held:
             self._note_before(run, held=False)
-        elif _may_use_git(opened, run.request):
+        elif _may_use_git(run):
             GitDir(opened).bring_up()
         spills = opened.vault.layout.root / "cache" / "output"
         streams = (
             Captured("stdout", most=command.max_output, spills=spills),
             Captured("stderr", most=command.max_output, spills=spills),
         )
+        cwd = backend.root / os.fsdecode(command.cwd)
+        argv = _argv(command)
+        if command.isolate:
+            vault = opened.vault.git_dir
+            argv = isolated(argv, root=backend.root, cwd=cwd, vault=vault, home=Path.home(), network=command.network)
         stdin, is_ours = _open_stdin(command.stdin)
         steps = run_command(
             backend.runner,
-            _argv(command),
-            cwd=os.fsencode(backend.root / os.fsdecode(command.cwd)),
+            argv,
+            cwd=os.fsencode(cwd),
             env=self._environment(command, backend.root),
+            keep=tuple(map(os.fsencode, KEPT_VARIABLES)) if command.isolate else None,
             umask=read_umask(),
             stdin=stdin,
             streams=streams,
@@ -283,7 +315,8 @@ class Executor:
             if number is not None and number <= 0:
                 raise InvalidInput(f"the {what} must be a positive number")
         opened = self._place.opened
-        options = [("readonly", "true")] if command.readonly else []
+        flags = {"readonly": command.readonly, "isolate": command.isolate, "network": command.isolate and command.network}
+        options = [(name, "true") for name, is_set in flags.items() if is_set]
         return Request(
             vault=os.fspath(opened.vault.git_dir),
             fork=opened.fork,
@@ -292,6 +325,7 @@ class Executor:
             cwd="/" + show_path(command.cwd) if command.cwd else "/",
             env=command.env,
             options=tuple(options),
+            has_stdin=command.stdin is not None,
             mountpoint=os.fspath(command.root or self._place.root),
         )
 
@@ -358,6 +392,8 @@ class Executor:
                 timed_out=finished.timed_out,
                 more={"commit": commit, "checkpoint": run.saved},
             )
+        before = run.saved or (run.head.hex() if run.head is not None else None)
+        StepLog(opened.layout.root, opened.fork).add(Step(run.request.command(), before))
         out, err = streams
         return ExecResult(
             vault=opened.vault.name,
@@ -389,6 +425,7 @@ class Executor:
             backend=backend.name,
             backend_reasons=tuple(run.reasons),
             left_processes=finished.left,
+            isolated=command.isolate,
             kept_mounted=self._keep and isinstance(backend, OverlayBackend),
             warnings=tuple(dict.fromkeys(run.warnings)),
         )
@@ -459,9 +496,13 @@ def _open_stdin(given: bytes | int | None) -> tuple[int, bool]:
     return fd, True
 
 
-def _may_use_git(opened: OpenWorkspace, request: Request) -> bool:
-    """Whether git's index is to be there before a command: it costs what the tree has, but only the first time."""
-    return "git" in request.command() or open_worktree(opened.vault, opened.fork).read_index() is not None
+def _may_use_git(run: _Run) -> bool:
+    """Whether git may read its index in a command, which is then to be there and to show the present head.
+
+    That costs what the tree has the first time, and what differs from then on. Of a command that is proven to only read, every
+    program is known: where none is git, nothing asks.
+    """
+    return run.decision.categories != (Category.READ_ONLY,) or "git" in run.request.command()
 
 
 def _line(text: str) -> str:

@@ -10,7 +10,6 @@ A crash between the use of an approval and the run leaves the approval used: a p
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from avfs_git.errors import ApprovalNeeded, CommandDenied, PolicyError
@@ -18,6 +17,7 @@ from avfs_git.proxy import policy as policies
 from avfs_git.proxy.approvals import Approval, Approvals
 from avfs_git.proxy.audit import AuditLog
 from avfs_git.proxy.request import Action, Decision, Request
+from avfs_git.values import replace
 
 
 class Gate:

@@ -124,11 +124,13 @@ def decide(request: Request, policy: Policy) -> Decision:
     findings = classify(request)
     matched: set[tuple[str, str]] = set()
     judged = [_judge(finding, policy, matched) for finding in findings]
-    rule = max(judged, key=lambda rule: STRICTNESS[rule.action])  # the first of the strictest
+    at = max(range(len(judged)), key=lambda number: STRICTNESS[judged[number].action])  # the first of the strictest
+    rule = judged[at]
+    reason = rule.reason if rule not in BUILT_IN_RULES or rule.action in _LENIENT else f"{rule.reason} ({findings[at].reason})"
     return Decision(
         action=rule.action,
         categories=categories_of(findings),
-        reason=rule.reason,
+        reason=reason,
         rules=tuple(
             RuleVerdict(
                 scope=where,

@@ -56,6 +56,8 @@ class Request:
     """What the caller adds to the environment."""
     options: tuple[tuple[str, str], ...] = ()
     """What else decides what the run may do, such as `readonly`, `isolate`, `backend`: name and value as text."""
+    has_stdin: bool = False
+    """Whether it is given something to read: a shell runs what it reads."""
     mountpoint: str | None = None
     """The absolute path at which the command sees the workspace, where that is known before: paths below it are inside.
 
@@ -79,6 +81,7 @@ class Request:
             "shell": self.shell,
             "cwd": self.cwd,
             "env": sorted(map(list, self.env)),
+            "stdin": self.has_stdin,
             "options": sorted(map(list, self.options)),
         }
         # ASCII with escapes: surrogates of names that are not UTF-8 have a spelling there.

@@ -91,6 +91,7 @@ def run_command(
     *,
     cwd: bytes,
     env: Mapping[bytes, bytes],
+    keep: tuple[bytes, ...] | None,
     umask: int,
     stdin: int,
     streams: tuple[Captured, Captured],
@@ -105,6 +106,7 @@ def run_command(
         argv: The program and its arguments.
         cwd: Its directory.
         env: What is added to its environment.
+        keep: The variables of this process that it gets; None for all.
         umask: Its umask.
         stdin: Its standard input.
         streams: What takes its standard output and error.
@@ -117,7 +119,7 @@ def run_command(
     try:
         try:
             try:
-                runner.start(argv, cwd=cwd, env=env, umask=umask, handles=(stdin, pipes[0][1], pipes[1][1]))
+                runner.start(argv, cwd=cwd, env=env, keep=keep, umask=umask, handles=(stdin, pipes[0][1], pipes[1][1]))
             finally:
                 for _, writing in pipes:
                     os.close(writing)

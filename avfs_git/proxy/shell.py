@@ -15,11 +15,10 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from avfs_git.values import record_class, value_class
+from avfs_git.values import field, record_class, value_class
 
 if TYPE_CHECKING:
     from tree_sitter import Node, Parser
@@ -74,9 +73,9 @@ class SimpleCommand:
     assignments: tuple[tuple[str, Word], ...] = ()
     redirects: tuple[Redirect, ...] = ()
     text: str = ""
-    start: int | None = None
+    start: int = 0
     """Where it begins in the text, in characters."""
-    end: int | None = None
+    end: int = 0
     stdin: Word | None = None
     """What it reads, where that stands in the text."""
     is_fed: bool = False
@@ -92,7 +91,8 @@ class Script:
     commands: list[SimpleCommand] = field(default_factory=list)
     named: list[Word] = field(default_factory=list)
     """Words that stand elsewhere than in a command: in tests, in defaults of variables, in lists of loops."""
-    functions: set[str] = field(default_factory=set)
+    functions: dict[str, int] = field(default_factory=dict)
+    """Those that are surely defined from some character of the text on."""
     problems: list[str] = field(default_factory=list)
     """Why the text cannot be seen through; empty if it can."""
 
@@ -138,8 +138,12 @@ _WORDS = frozenset(
     command_substitution process_substitution arithmetic_expansion brace_expression regex extglob_pattern array variable_name
     special_variable_name string_content test_operator heredoc_content subscript""".split()  # noqa: SIM905 - the same
 )
+_REPEATED = frozenset({"for_statement", "c_style_for_statement", "while_statement", "function_definition"})
 _SILENT = frozenset({"comment", "test_operator", "heredoc_start", "heredoc_end", "file_descriptor", "heredoc_content"})
 _HIDDEN = re.compile(r"`|\$\(|<\(|>\(|\$\{")
+_HOST_VARIABLES = re.compile(r"HOME|PWD|OLDPWD|TMP|TEMP|TMPDIR|XDG_\w+|PATH|SHELL|USER|LOGNAME|MAIL|[A-Z]+_HOME")
+"""Variables that hold places of the machine."""
+_MAY_CHANGE_DIRECTORY = frozenset({"eval", "source", ".", "trap", "builtin", "command"})
 _SETTERS = re.compile(r"(read|mapfile|readarray|getopts|printf|local|declare|typeset|export|readonly|let|unset|wait)\b")
 """Commands that give values to variables which they are told the names of."""
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -175,6 +179,7 @@ class _Reader:
     def _look_ahead(self, root: Node) -> None:
         """Note what the text assigns to variables and which functions it defines, before any of it is used."""
         pending = [(root, 0)]
+        has_unset = False
         while pending:
             node, depth = pending.pop()
             if depth > MAX_DEPTH * 4:
@@ -188,13 +193,23 @@ class _Reader:
                 variable = node.child_by_field_name("variable")
                 self._assigned.setdefault(self._text(variable) if variable else "", []).append(None)
             elif node.type == "function_definition":
-                name = node.child_by_field_name("name")
-                self._script.functions.add(self._text(name) if name else "")
+                self._note_function(node)
+            elif node.type == "unset_command":
+                has_unset = True
             elif node.type in {"command", "declaration_command"} and _SETTERS.match(self._text(node)):
                 for child in node.named_children:
                     if child.type != "variable_assignment":
                         self._assigned.setdefault(self._text(child).partition("=")[0], []).append(None)
             pending.extend((child, depth + 1) for child in node.children)
+        if has_unset:  # perhaps of a function
+            self._script.functions.clear()
+
+    def _note_function(self, node: Node) -> None:
+        """Note a function that is defined whatever happens: not in a part that may not run, or runs in a process of its own."""
+        name, following = node.child_by_field_name("name"), node.next_sibling
+        is_sure = node.parent is not None and node.parent.type == "program" and (following is None or following.type != "&")
+        if name is not None and is_sure:
+            self._script.functions.setdefault(self._text(name), self._char(node.end_byte))
 
     # --- statements ------------------------------------------------------------------------------
 
@@ -223,6 +238,8 @@ class _Reader:
         elif kind == "file_redirect":
             self._add(node, redirects=self._redirect(node))
         elif kind in _STATEMENTS:
+            if kind in _REPEATED:
+                self._directories |= {"/"}  # a `cd ..` in it may happen more than once: then it counts from the root
             self._children(node, depth)
         elif kind in _SILENT or not node.is_named:
             pass
@@ -350,6 +367,8 @@ class _Reader:
         made.stdin, made.is_fed = stdin, is_fed
         if words and words[0].value in {"cd", "pushd", "popd"}:
             self._change_directory(words)
+        elif words and (words[0].value in _MAY_CHANGE_DIRECTORY or words[0].value in self._script.functions):
+            self._directories |= {"/"}
 
     def _change_directory(self, words: list[Word]) -> None:
         operands = [word for word in words[1:] if not (word.exact and re.fullmatch(r"-[LPe@n]+|--", word.value))]
@@ -508,8 +527,8 @@ class _Reader:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             return UNKNOWN  # arguments, statuses, process ids
         found = self._assigned.get(name)
-        if found is None:
-            if name == "PWD":
+        if found is None or _HOST_VARIABLES.fullmatch(name):  # whether the text has set one of these by then is not looked at
+            if name == "PWD" and found is None:
                 return "."
             if name in self._variables:
                 value = self._variables[name]

@@ -19,9 +19,11 @@ from avfs_git.paths import parse_tree_path
 from avfs_git.proxy.envelope import Command, ExecPlan, ExecResult
 from avfs_git.proxy.execute import Executor, Place
 from avfs_git.proxy.run import Output, Stop
+from avfs_git.proxy.steps import StepLog, Steps
 from avfs_git.sdk.pathlike import PathLike
 from avfs_git.session import point
 from avfs_git.session.record import find_workspace_session
+from avfs_git.values import replace
 
 if TYPE_CHECKING:
     from avfs_git.sdk.workspace import Workspace
@@ -61,6 +63,7 @@ def make_executor(workspace: Workspace, *, keep: bool = False) -> Executor:
             do=vault._run,  # noqa: SLF001 - as above
             mounted=mounted,
             mount=mount,
+            after=lambda facts: vault._run_hook("post-exec", workspace.fork, facts),  # noqa: SLF001 - as above
         ),
         keep=keep,
     )
@@ -122,33 +125,45 @@ class Running:
 
 
 class Prepared:
-    """A workspace that is kept ready for many commands. In a `with` block, `finish` is called at its end.
+    """A workspace that is kept ready for many commands, and what was run in it since `Workspace.prepare`.
+
+    In this process it stays shown between commands; `close`, or the end of a `with` block, ends that. The session itself lasts
+    until `finish`, also beyond this process: the next `prepare` goes on with it.
 
     Attributes:
         workspace: Of which.
-        start: The commit before the first command; None if there was none.
     """
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self._executor = make_executor(workspace, keep=True)
-        saved = workspace.checkpoint(description="before a session of commands")
-        self.start = saved.checkpoint.id if saved.checkpoint is not None else None
-        self._before: list[str | None] = []
+        self._log = StepLog(workspace._opened.layout.root, workspace.fork)  # noqa: SLF001 - one interface
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.finish()
+        self.close()
 
-    def run(self, command: Command, stop: Stop | None = None) -> Generator[Output, None, ExecResult]:
-        """Run a command; its output comes from the iteration, its result is the iterator's value."""
-        core, fork = self.workspace._core, self.workspace.fork  # noqa: SLF001 - the modules of this package are one interface
-        before = core.read_head(fork)
-        result = yield from self._executor.run(command, stop)
-        self._before.append(result.checkpoint or (before.hex() if before is not None else None))
-        return result
+    def close(self) -> None:
+        """Show the workspace no more. A second call does nothing."""
+        self._executor.close()
+
+    def steps(self) -> Steps:
+        """Tell where the session began and which commands were run in it.
+
+        Raises:
+            NotPrepared: If it is over.
+        """
+        return self._log.read()
+
+    def begin(self, idle_s: float | None = None) -> Self:
+        """Begin the session, or go on with it, as `Workspace.prepare` does."""
+        saved = self.workspace.checkpoint(description="before a session of commands")
+        self._log.begin(saved.checkpoint.id if saved.checkpoint is not None else None)
+        if idle_s is not None:
+            self._executor.warm(idle_s)
+        return self
 
     def exec(
         self,
@@ -156,12 +171,10 @@ class Prepared:
         shell: str | None = None,
         cwd: PathLike = "/",
         env: dict[str, str] | None = None,
-        stdin: bytes | int | None = None,
-        timeout_ms: int | None = 300_000,
         **options: object,
     ) -> ExecResult:
         """Run a command, as `Workspace.exec` does."""
-        return finish(self.run(make_command(argv, shell, cwd, env, stdin=stdin, timeout_ms=timeout_ms, **options)))
+        return finish(run_command(self.workspace, make_command(argv, shell, cwd, env, **options), executor=self._executor))
 
     def rollback(self, commands: int = 1) -> RestoreResult:
         """Bring the files to the state before the last command, or before an earlier one. It can be undone.
@@ -171,24 +184,41 @@ class Prepared:
 
         Raises:
             NothingToUndo: If there were not so many.
+            NotPrepared: If the session is over.
         """
-        if not 1 <= commands <= len(self._before):
-            raise NothingToUndo("roll back")
-        target = self._before[-commands]
+        steps = self.steps().steps
+        target = steps[-commands].before if 1 <= commands <= len(steps) else None
         if target is None:
             raise NothingToUndo("roll back")
         result = self.workspace.restore(target)
-        del self._before[-commands:]
+        self._log.drop(commands)
         return result
 
     def inspect(self, *, patches: bool = True) -> Diff:
         """Compare the state before the first command with the present one."""
-        return self.workspace.diff(self.start, patches=patches)
+        return self.workspace.diff(self.steps().start, patches=patches)
 
     def finish(self, *, discard: bool = False) -> RestoreResult | None:
-        """End it; with `discard`, bring the files to the state before the first command. A second call does nothing."""
-        self._executor.close()
-        return self.workspace.restore(self.start) if discard and self.start is not None else None
+        """End the session; with `discard`, bring the files to the state before the first command, which can be undone.
+
+        Raises:
+            NotPrepared: If it is over.
+        """
+        start = self.steps().start
+        result = self.workspace.restore(start) if discard and start is not None else None
+        self._log.end()
+        self.close()
+        return result
+
+
+def run_command(
+    workspace: Workspace, command: Command, stop: Stop | None = None, *, executor: Executor | None = None
+) -> Generator[Output, None, ExecResult]:
+    """Run a command, and the owner's hook when it has ended."""
+    result = yield from (executor or make_executor(workspace)).run(command, stop)
+    facts = {"command": result.command, "exit_code": result.exit_code, "timed_out": result.timed_out, "commit": result.commit}
+    heard = workspace.vault._run_hook("post-exec", workspace.fork, facts)  # noqa: SLF001 - the modules of this package are one interface
+    return replace(result, warnings=(*result.warnings, *heard)) if heard else result
 
 
 def finish(steps: Generator[Output, None, ExecResult]) -> ExecResult:
@@ -207,7 +237,7 @@ async def run_in_thread(workspace: Workspace, argv: Sequence[str | bytes], optio
 
     command = _with_defaults(argv, options)
     stop = Stop()
-    running = asyncio.ensure_future(asyncio.to_thread(lambda: finish(make_executor(workspace).run(command, stop))))
+    running = asyncio.ensure_future(asyncio.to_thread(lambda: finish(run_command(workspace, command, stop))))
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
@@ -221,7 +251,7 @@ async def run_in_thread(workspace: Workspace, argv: Sequence[str | bytes], optio
 def begin(workspace: Workspace, argv: Sequence[str | bytes], options: dict[str, Any]) -> Running:
     """Begin to run a command."""
     stop = Stop()
-    return Running(make_executor(workspace).run(_with_defaults(argv, options), stop), stop)
+    return Running(run_command(workspace, _with_defaults(argv, options), stop), stop)
 
 
 def plan(workspace: Workspace, argv: Sequence[str | bytes], options: dict[str, Any]) -> ExecPlan:

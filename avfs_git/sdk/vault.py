@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self, TypeVar
 
 from avfs_git.errors import InvalidInput, NoUpstream, WorkspaceBusy, WorkspaceMounted
+from avfs_git.gitstore.repository import is_lazy
 from avfs_git.host.locks import LOCK_TIMEOUT_S
 from avfs_git.lazy import LazyModule
 from avfs_git.model import (
@@ -32,6 +33,7 @@ from avfs_git.model import (
     MergeMode,
     Operation,
     Overlap,
+    PrefetchResult,
     PullResult,
     PushResult,
     RemoteBranch,
@@ -293,6 +295,7 @@ class Vault:
             identity=(who.name, who.email) if who is not None else None,
             lock_timeout_s=self._lock_timeout_s,
             leash_fd=leash_fd,
+            remote_environment=self._access().environment if is_lazy(self.path) else None,
         )
         return Session(self, found)
 
@@ -403,6 +406,8 @@ class Vault:
         if name == fork or not self.has_fork(name) or self._core.read_head(name) != oid:
             return oid, ()
         opened = self._open_workspace(name)
+        if opened.lock.session is None and opened.is_recorded_by(oid):
+            return oid, ()
         if save:
             text = f"save before {name} is merged"
             saved = self._run(opened, operations.save_checkpoint, message=text, description=text)
@@ -597,6 +602,22 @@ class Vault:
         parent = self.fork_info(fork).parent
         return parent if parent is not None and self.has_fork(parent) else None
 
+    def prefetch(self, paths: Sequence[PathLike] = (), *, fork: str | None = None, at: str | None = None) -> PrefetchResult:
+        """Bring the contents of files into a vault that was cloned lazily. What is here already costs nothing.
+
+        Args:
+            paths: Which, with all below them; everything if there are none.
+            fork: The fork whose newest state is meant; the default one if not given.
+            at: Another state.
+
+        Raises:
+            PathNotFound: If there is nothing at a path.
+            RemoteError: If the server cannot be asked.
+        """
+        fork = fork or self._core.default_fork()
+        commit = revisions.resolve_revision(self._core, at or "HEAD", fork=fork)
+        return remotes.prefetch(self._core, commit, parse_tree_paths(paths))
+
     def list_hooks(self) -> list[HookInfo]:
         """Describe the programs that this vault runs, or may run, at the ends of operations."""
         return userhooks.list_hooks(self._core)
@@ -746,6 +767,8 @@ class Vault:
         Raises:
             ObjectMissing, ObjectCorrupt: If the history is damaged. Nothing is gone.
         """
+        if is_lazy(self.path):
+            raise InvalidInput("a lazy vault cannot be cleaned up: what it lacks looks lost", hint="Clone it whole.")
         limits = garbage.read_limits(self._core, keep_days=keep_days, keep_operations=keep_operations, grace_days=grace_days)
         shown = [found.record.at for found in record.list_sessions(self._core.layout.sessions)]
         in_use = [revisions.resolve_revision(self._core, at, fork=None) for at in shown if at is not None]

@@ -293,6 +293,8 @@ class Workspace:
         backend: str = "auto",
         root: Path | None = None,
         approve: str | None = None,
+        isolate: bool = False,
+        network: bool = False,
     ) -> ExecResult:
         """Run a command in the workspace under the vault's policy, and commit what it changed.
 
@@ -315,8 +317,11 @@ class Workspace:
             backend: How to show it the workspace: `overlay`, `fuse` or `checkout`; by default the best that can be had.
             root: Where it sees the workspace, an absolute path; for `overlay` and `checkout`.
             approve: The token of an approval.
+            isolate: Run it under bubblewrap: the machine read-only, without the user's files and without network.
+            network: Leave it the network then.
 
         Raises:
+            IsolationUnavailable: If it cannot be isolated here.
             CommandDenied: If the policy forbids it.
             ApprovalNeeded: If a person must approve of it first.
             BackendUnavailable: If the workspace cannot be shown here.
@@ -339,8 +344,10 @@ class Workspace:
             backend=backend,
             root=root,
             approve=approve,
+            isolate=isolate,
+            network=network,
         )
-        return commands.finish(commands.make_executor(self).run(command))
+        return commands.finish(commands.run_command(self, command))
 
     async def exec_async(self, *argv: str | bytes, **options: Any) -> ExecResult:
         """Run a command as `exec` does, in a thread. Cancelling it ends the command; what it changed is committed then, too."""
@@ -354,9 +361,25 @@ class Workspace:
         """Tell what `exec` would do with a command; nothing is done."""
         return commands.plan(self, argv, options)
 
-    def prepare(self) -> commands.Prepared:
-        """Keep the workspace shown for many commands, so that each takes a few milliseconds more than it takes by itself."""
-        return commands.Prepared(self)
+    def prepare(self, *, idle_s: float | None = None) -> commands.Prepared:
+        """Keep the workspace ready for many commands, which can be rolled back one by one; goes on with such a session.
+
+        What is uncommitted is saved first.
+
+        Args:
+            idle_s: Keep it warm for other processes, too, until no command was run for so many seconds.
+        """
+        return commands.Prepared(self).begin(idle_s)
+
+    def prepared(self) -> commands.Prepared:
+        """Get the session that `prepare` began, here or in another process.
+
+        Raises:
+            NotPrepared: If there is none.
+        """
+        found = commands.Prepared(self)
+        found.steps()
+        return found
 
     # --- checkpoints ----------------------------------------------------------------------------------
 

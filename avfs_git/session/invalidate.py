@@ -112,7 +112,9 @@ def tell_everything(merged: MergedTree, kernel: Forgetter) -> None:
     names: dict[tuple[int, bytes], None] = {}
     with merged.guard:
         contents = [ROOT_INO, *merged.list_known()]
-        for ino in contents:
+    for ino in contents:
+        # One at a time, so that programs are served meanwhile: what changes by the mount now, the kernel knows.
+        with merged.guard:
             try:
                 node = merged.node_at(ino)
                 names.update(((parent.ino, name), None) for parent, name in node.names() if not node.is_dir)

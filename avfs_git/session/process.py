@@ -24,6 +24,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
@@ -97,7 +98,6 @@ def _settle_in(request: Request) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, {*ENDING, signal.SIGUSR1, signal.SIGUSR2})
     for caught in (*ENDING, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD):
         signal.signal(caught, signal.SIG_DFL)
-    os.umask(0)  # the kernel has applied that of the program by the time the server is asked
     null = os.open(os.devnull, os.O_RDWR)
     for number, fd in ((0, null), (1, request.said_fd), (2, request.said_fd)):
         os.dup2(fd, number)
@@ -124,7 +124,7 @@ class _Session:
         self.git_dir = Path(request.git_dir)
         self.directory = Path(request.directory)
         identity = Identity(*request.identity) if request.identity is not None else None
-        self.vault = OpenVault(self.git_dir, name=request.vault, identity=identity)
+        self.vault = OpenVault(self.git_dir, name=request.vault, identity=identity, remote_environment=request.remote_environment)
         self.held: HeldSession | None = None
         self.opened: OpenWorkspace | None = None
         self.listener: socket.socket | None = None
@@ -251,6 +251,9 @@ class _Session:
         self.held.record = read_record(self.held.place) or self.held.record  # a server before this one changed it
         if self.held.record.state == SessionState.ENDED:
             return  # it died in its last steps; its workspace may be somebody else's by now
+        # The kernel has applied that of the program by the time the server is asked. Not earlier: what the session itself
+        # makes (a workspace, its lock) is as open as whoever mounted it wants it to be.
+        os.umask(0)
         sys.setswitchinterval(_SWITCH_S)
         ending = Ending(
             self.held.record.id,
@@ -269,6 +272,8 @@ class _Session:
         self._be_ready(ending, is_first=not handover.generation)
         ending.start()  # not before, so that the record goes through its states in their order
         control.start()  # whoever connected before waits
+        if self.request.idle_s is not None:
+            threading.Thread(target=self._watch, args=(self.request.idle_s, ending), name="avfs-idle", daemon=True).start()
         server.serve()
         ending.close()
         control.close()
@@ -276,6 +281,19 @@ class _Session:
         reach("session.served")
         if self.opened is not None:
             self.opened.stop_serving()
+
+    def _watch(self, idle_s: float, ending: Ending) -> None:
+        """Ask for the end when nobody has touched the record for so long. What stands on the mount is served to its end."""
+        assert self.held is not None  # noqa: S101 - it was started
+        while True:
+            try:
+                left_s = idle_s - (time.time() - os.stat(self.held.place.record).st_mtime)
+            except OSError:  # it is over
+                return
+            if left_s <= 0:
+                ending.ask()
+                return
+            time.sleep(min(max(left_s, 0.1), idle_s))  # no longer, should the clock be set back
 
     def _make_server(self, channel: Channel, handover: Handover) -> TreeServer | CompositeServer:
         if self.tree is not None:

@@ -25,6 +25,8 @@ class Request:
         ready_fd: The pipe on which the starter waits.
         said_fd: Where the process says what it has to say until there is a log.
         leash_fd: A pipe whose other end is closed when the session is to end; None if it lives by itself.
+        remote_environment: What a lazy vault needs to fetch contents: see `gitstore.transport.Access`.
+        idle_s: End it when its record has not been touched for so many seconds; None for never.
     """
 
     git_dir: str
@@ -39,3 +41,5 @@ class Request:
     said_fd: int
     leash_fd: int | None = None
     sidecar: str | None = None
+    idle_s: float | None = None
+    remote_environment: dict[str, str] | None = None

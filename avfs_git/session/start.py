@@ -13,7 +13,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ def start_session(
     lock_timeout_s: float,
     leash_fd: int | None = None,
     sidecar: str | None = None,
+    idle_s: float | None = None,
+    remote_environment: Mapping[str, str] | None = None,
     program: Sequence[str] = (),
 ) -> FoundSession:
     """Mount; return when programs can use the tree.
@@ -58,6 +60,8 @@ def start_session(
         lock_timeout_s: How long to wait for other processes.
         leash_fd: The reading end of a pipe; the session ends when the other end is closed.
         sidecar: The sidecar commit to show with the commit; None for the commit's own.
+        idle_s: End it when nobody has touched its record for so many seconds; None for never.
+        remote_environment: What a lazy vault needs to fetch contents.
         program: A command line to run instead of `__main__`, with the same input: how faults are put into a session.
 
     Raises:
@@ -84,6 +88,8 @@ def start_session(
             said_fd=said,
             leash_fd=leash_fd,
             sidecar=sidecar,
+            idle_s=idle_s,
+            remote_environment=dict(remote_environment) if remote_environment is not None else None,
         )
         try:
             _spawn(request, program)

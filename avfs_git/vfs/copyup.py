@@ -26,6 +26,8 @@ from avfs_git.vfs.lower import LowerEntry
 from avfs_git.vfs.upper import attic_name, put_times, remove_stray, store_xattr_name
 from avfs_git.vfs.view import fail
 
+_ACCESS_LISTS = b"system.posix_acl_"
+
 
 class CopyingView(ReadingView):
     """The merged view with everything that changes nodes without changing names."""
@@ -387,7 +389,11 @@ class CopyingView(ReadingView):
         Raises:
             PermissionError: For a `user.` attribute of what is neither file nor directory, and for names that
                 would be marks of overlayfs.
+            OSError: EOPNOTSUPP for an access control list: neither the kernel nor a checkpoint goes by it, so that the file
+                would be open to others than the list says.
         """
+        if name.startswith(_ACCESS_LISTS):
+            raise fail(errno.EOPNOTSUPP, name)
         stored = store_xattr_name(name)
         with self._lock:
             self._check_takes_xattr(node, name)

@@ -12,26 +12,28 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
-from avfs_git.host.beneath import OPEN_DIR, OPEN_LIST, Descriptor, open_at, open_beneath
+from avfs_git.host.beneath import OPEN_DIR, OPEN_LIST, Descriptor, open_at, open_beneath, open_dir
 from avfs_git.host.xattrs import entry_of, list_xattrs, read_xattr
-from avfs_git.paths import TreePath, components, split
+from avfs_git.paths import ROOT, TreePath, components, join, split
 from avfs_git.vfs.scan import DIRECTORY, FILE, WHITEOUT, Found, kind_of_mode
 from avfs_git.vfs.upper import UpperLayer, is_whiteout, is_xattr_whiteout, read_dir_marks, read_user_xattrs
 
 _OPEN_DIRECTORIES = 64
+_KEPT_ON_THE_WAY = 32
 _OPEN_FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe put in a file's place must not hang the reader
 
 Xattrs = tuple[tuple[bytes, bytes], ...]
 
 
-class _Directories:
-    """Directories below a root, the last few of them kept open."""
+class Directories:
+    """Directories below a root, the last few of them kept open, to name their entries. Used by one thread."""
 
     def __init__(self, root: Descriptor) -> None:
         self._root = root
         self._open: OrderedDict[TreePath, Descriptor] = OrderedDict()
 
     def get(self, path: TreePath) -> int:
+        """Open a directory, through no symbolic link; good until the next call."""
         found = self._open.get(path)
         if found is None:
             base, above = self._root, path
@@ -40,9 +42,16 @@ class _Directories:
                 if above in self._open:
                     base = self._open[above]
                     break
-            found = open_beneath(base.fd, components(path)[len(components(above)) :])
-            self._open[path] = found
-            if len(self._open) > _OPEN_DIRECTORIES:
+            names = components(path)[len(components(above)) :]
+            far, near = names[:-_KEPT_ON_THE_WAY], names[-_KEPT_ON_THE_WAY:]
+            found = open_beneath(base.fd, far) if far else base
+            # Whoever leaves a deep tree asks for the directories above, one by one.
+            place = TreePath(b"/".join(components(path)[: -len(near)])) if near else ROOT
+            for name in near:
+                found = open_dir(found.fd, name)
+                place = join(place, name)
+                self._open[place] = found
+            while len(self._open) > _OPEN_DIRECTORIES:
                 self._open.popitem(last=False)
         return found.fd
 
@@ -52,7 +61,7 @@ class UpperReader:
 
     def __init__(self, upper: UpperLayer) -> None:
         self._upper = upper
-        self._directories = _Directories(upper.root)
+        self._directories = Directories(upper.root)
 
     def list_dir(self, path: TreePath) -> Sequence[Found]:
         """List a directory."""
@@ -105,7 +114,7 @@ class PlainDirectory:
 
         Raises OSError if it is not there.
         """
-        self._directories = _Directories(Descriptor(os.open(root, OPEN_DIR & ~os.O_NOFOLLOW)))
+        self._directories = Directories(Descriptor(os.open(root, OPEN_DIR & ~os.O_NOFOLLOW)))
 
     def directory_fd(self, path: TreePath) -> int:
         """Open a directory; the descriptor is good until the next is asked for."""

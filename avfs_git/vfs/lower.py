@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from avfs_git.errors import ObjectCorrupt
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.gitstore.trees import MODE_EXEC, MODE_GITLINK, MODE_SYMLINK, MODE_TREE
 from avfs_git.paths import Oid, TreePath, components
@@ -29,6 +30,8 @@ from avfs_git.vfs.sidecar import (
 )
 
 DIRECTORY_MODE = 0o755
+_TARGET_MAX = 4095
+"""Bytes of a symbolic link's target, as Linux has it (PATH_MAX without the NUL)."""
 CACHED_ENTRIES = 30_000
 """Bound of the directory cache, in entries over all directories: about 10 MB."""
 
@@ -274,11 +277,19 @@ class LowerTree:
         return 0 if entry.is_dir else self.source.blob_size(entry.oid)
 
     def read(self, entry: LowerEntry) -> bytes:
-        """Read a whole file, or a symlink's target."""
+        """Read a whole file, or a symlink's target.
+
+        Raises:
+            ObjectMissing: If it is not there.
+            ObjectCorrupt: If its content is not what its id says, or no disk takes it as a target.
+        """
         if isinstance(entry, FixedFile):
             return entry.content
         assert entry.oid is not None  # noqa: S101 - callers look at the kind first
-        return self.source.read_blob(entry.oid)
+        content = self.source.read_blob(entry.oid)
+        if entry.kind == "symlink" and (not content or len(content) > _TARGET_MAX or b"\0" in content):
+            raise ObjectCorrupt(entry.oid.hex(), "it is the target of a symbolic link, and no path")
+        return content
 
     def stream(self, entry: LowerEntry) -> Iterator[bytes]:
         """Read a file in pieces, in bounded memory."""

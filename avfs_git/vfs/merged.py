@@ -458,7 +458,13 @@ class MergedTree(Namespace):
                     raise fail(errno.EEXIST, path)
                 return there
             parts: Sequence[bytes] = path.split(b"/")
-            for count in range(1, len(parts) + 1):
+            first = len(parts)
+            while first > 1:  # from the end: mostly all but the last are there
+                with contextlib.suppress(FileNotFoundError):
+                    self.resolve(TreePath(b"/".join(parts[: first - 1])))
+                    break
+                first -= 1
+            for count in range(first, len(parts) + 1):
                 parent, name, found = self._walk(TreePath(b"/".join(parts[:count])), follow_last=True)
                 if found is None:
                     found = self.mkdir(parent, name, mode if count == len(parts) else None)

@@ -16,6 +16,7 @@ from avfs_git.errors import AvfsError, LeftInForce
 from avfs_git.faults import reach
 from avfs_git.host.xattrs import entry_of
 from avfs_git.paths import ROOT, Oid, TreePath, join, split
+from avfs_git.vfs.layers import Directories
 from avfs_git.vfs.lower import LowerEntry, LowerTree
 from avfs_git.vfs.statcache import StatCache, StatCacheUpdate
 from avfs_git.vfs.upper import UpperLayer
@@ -87,47 +88,46 @@ def _move_base(locked: LockedWorkspace, head: Oid, sidecar: Oid | None) -> None:
 def _drop_repeated(upper: UpperLayer, lower: LowerTree) -> bool:
     """Remove from the upper layer what the lower one shows as well; tell whether anything went."""
     dropped = False
+    directories = Directories(upper.root)
     stack: list[tuple[TreePath, LowerEntry, os.stat_result | None]] = [(ROOT, lower.root, None)]
     while stack:
         path, entry, before = stack.pop()
         if before is not None:
-            dropped |= _drop_directory(upper, path, entry, before)
+            dropped |= _drop_directory(directories, path, entry, before)
             continue
-        directory = upper.open_dir(path)
+        directory = directories.get(path)
         below = lower.children(entry)
-        stack.append((path, entry, os.stat(entry_of(directory.fd, b"."))))
-        for found in upper.scan_dir(directory.fd, path):
+        stack.append((path, entry, os.stat(entry_of(directory, b"."))))
+        for found in upper.scan_dir(directory, path):
             there = below.get(found.name)
             if found.kind == "whiteout":
                 if there is None:
-                    os.unlink(found.name, dir_fd=directory.fd)
+                    os.unlink(found.name, dir_fd=directory)
                     dropped = True
             elif found.kind == "dir":
                 if there is not None and there.is_dir:
                     if found.opaque:
                         # First: what is removed below it shows from the lower layer from now on.
-                        upper.clear_opaque(entry_of(directory.fd, found.name))
+                        upper.clear_opaque(entry_of(directory, found.name))
                     stack.append((join(path, found.name), there, None))
             elif there is not None and found.kind == there.kind and found.stat.st_mtime_ns == there.mtime_ns:
                 # One that was only touched is no change that a checkpoint is made for; its time stays up here.
-                os.unlink(found.name, dir_fd=directory.fd)
+                os.unlink(found.name, dir_fd=directory)
                 dropped = True
             reach("fold.entry")
     return dropped
 
 
-def _drop_directory(upper: UpperLayer, path: TreePath, entry: LowerEntry, before: os.stat_result) -> bool:
+def _drop_directory(directories: Directories, path: TreePath, entry: LowerEntry, before: os.stat_result) -> bool:
     """Remove a directory of which nothing is left; one that stays gets back its time, which the fold has moved."""
     if path != ROOT and before.st_mtime_ns == entry.mtime_ns:
         above, name = split(path)
-        parent = upper.open_dir(above)
         try:
-            os.rmdir(name, dir_fd=parent.fd)
+            os.rmdir(name, dir_fd=directories.get(above))
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
         else:
             return True
-    directory = upper.open_dir(path)
-    os.utime(entry_of(directory.fd, b"."), ns=(before.st_atime_ns, before.st_mtime_ns))
+    os.utime(entry_of(directories.get(path), b"."), ns=(before.st_atime_ns, before.st_mtime_ns))
     return False

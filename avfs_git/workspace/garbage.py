@@ -387,10 +387,13 @@ def _drop_refs(vault: OpenVault, refs: dict[str, Oid], warnings: list[Warning]) 
 
 
 def _disk_usage(vault: OpenVault) -> int:
+    """Count what may shrink; what lies too deep for a path does not count."""
     total = 0
-    for top in (vault.store.objects_dir, vault.layout.trash):
-        for place, _, names in os.walk(top):
-            for name in names:
-                with contextlib.suppress(OSError):
-                    total += os.lstat(os.path.join(place, name)).st_blocks * 512
+    stack = [os.fspath(vault.store.objects_dir), os.fspath(vault.layout.trash)]
+    while stack:
+        with contextlib.suppress(OSError), os.scandir(stack.pop()) as entries:
+            for entry in entries:
+                total += entry.stat(follow_symlinks=False).st_blocks * 512
+                if entry.is_dir(follow_symlinks=False):
+                    stack.append(entry.path)
     return total

@@ -11,6 +11,7 @@ so that no two workspaces are ever locked at once.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from avfs_git.errors import NotFastForward, UnrelatedHistories
@@ -20,9 +21,9 @@ from avfs_git.gitstore.mergefile import Favor
 from avfs_git.gitstore.mergetrees import TreeConflict
 from avfs_git.gitstore.objects import KIND_COMMIT
 from avfs_git.gitstore.packwriter import DryWriter, PackWriter
-from avfs_git.gitstore.treediff import diff_trees
+from avfs_git.gitstore.treediff import Entry, changed_file, find_differences
 from avfs_git.model import MergeMode, MergeOptions, MergeResult
-from avfs_git.paths import Oid
+from avfs_git.paths import Oid, TreePath
 from avfs_git.workspace.advance import Advanced, OtherSide, advance
 from avfs_git.workspace.checkpoint import save_checkpoint, saving_first, tidy_packs
 from avfs_git.workspace.conflicts import describe_conflicts
@@ -54,6 +55,8 @@ class Merged:
     base: Oid | None
     outcome: str
     conflicts: tuple[TreeConflict, ...] = ()
+    changes: Mapping[TreePath, tuple[Entry | None, Entry | None]] | None = None
+    """What is different from our side; None where nobody has looked."""
 
 
 def merge_commit(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) -> MergeResult:
@@ -97,19 +100,23 @@ def plan_merge(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) -> M
     Raises:
         NotFastForward, UnrelatedHistories: As a merge does.
     """
+    head = locked.vault.read_head(locked.fork)
+    if head is not None and locked.opened.is_recorded_by(head):
+        dry = DryWriter(locked.vault.store)
+        merged = merge_in_memory(dry, head, theirs, options, target=locked.fork)
+        return describe_merge(dry, locked.fork, head, theirs, merged, options)
     writer = Preview(locked)
     taken = writer.taken
-    trees = (taken.captured.tree, taken.captured.sidecar)
     if taken.is_unchanged and taken.head is not None:
-        start = Start(taken.head, trees)
+        ours = taken.head
     else:
         signature = locked.vault.signature()
         tree = taken.captured.tree or writer.add_tree({})
         parents = (taken.head,) if taken.head is not None else ()
         made_up = Commit(tree, parents, signature, signature, "not committed yet\n")
-        start = Start(writer.add(KIND_COMMIT, serialize_commit(made_up), keep=True), trees)
-    merged = merge_in_memory(writer, start.head, theirs, options, target=locked.fork)
-    result = describe_merge(writer, locked.fork, start.head, theirs, merged, options)
+        ours = writer.add(KIND_COMMIT, serialize_commit(made_up), keep=True)
+    merged = merge_in_memory(writer, ours, theirs, options, target=locked.fork)
+    result = describe_merge(writer, locked.fork, ours, theirs, merged, options)
     return replace(result, warnings=tuple(taken.captured.warnings))
 
 
@@ -122,6 +129,9 @@ def save_target(locked: LockedWorkspace, description: str) -> Start:
         HostError: If the disk refuses.
     """
     locked.vault.prepare()
+    head = locked.vault.read_head(locked.fork)
+    if head is not None and locked.opened.state.merging is None and locked.opened.is_recorded_by(head):
+        return Start(head, saved_trees(locked, None))
     with saving_first():
         result = save_checkpoint(locked, message=description, description=description)
     assert result.checkpoint is not None  # noqa: S101 - saving makes a first commit where there is none
@@ -158,7 +168,7 @@ def merge_in_memory(
         raise NotFastForward(target, options.source)
     merged = merger.merge(ours, theirs, our_label=_label(target), their_label=_label(options.source), bases=bases)
     tree = merged.tree if merged.tree is not None else sink.add_tree({})
-    return Merged(tree, bases[0], "clean" if merged.is_clean else "conflicted", merged.conflicts)
+    return Merged(tree, bases[0], "clean" if merged.is_clean else "conflicted", merged.conflicts, merged.changes)
 
 
 def _label(name: str) -> bytes:
@@ -189,8 +199,10 @@ def describe_merge(
     saved: str | None = None,
 ) -> MergeResult:
     """Make the value that callers see of a merge that was made in memory."""
-    before = source.read_commit(ours).tree
-    changed = diff_trees(source, before, merged.tree, size_of=source.blob_size) if before != merged.tree else []
+    changes = merged.changes
+    if changes is None:
+        changes = find_differences(source, source.read_commit(ours).tree, merged.tree)
+    changed = [changed_file(path, *changes[path], source.blob_size) for path in sorted(changes)]
     parents: tuple[str, ...] = ()
     if merged.outcome == "fast_forward":
         parents = tuple(parent.hex() for parent in source.read_commit(theirs).parents)

@@ -31,6 +31,7 @@ from avfs_git.errors import (
     InvalidInput,
     InvalidName,
     NoUpstream,
+    PathNotFound,
     PushRejected,
     RemoteNotFound,
     VaultExists,
@@ -38,15 +39,18 @@ from avfs_git.errors import (
 )
 from avfs_git.faults import reach
 from avfs_git.gitstore import remotes, transport
+from avfs_git.gitstore.lazystore import LazyObjectStore
 from avfs_git.gitstore.objects import ObjectStore
 from avfs_git.gitstore.refs import RefChange, RefStore, check_ref_name
 from avfs_git.gitstore.repository import init_vault_repo, is_lazy, read_head, read_shallow
 from avfs_git.gitstore.transport import NO_ACCESS, Access, Exchange, Progress, Push
+from avfs_git.gitstore.trees import MODE_GITLINK, MODE_TREE, find_entry
 from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.host.removal import remove_tree
 from avfs_git.model import (
     FetchResult,
     Identity,
+    PrefetchResult,
     PushedRef,
     PushResult,
     RefMove,
@@ -54,7 +58,7 @@ from avfs_git.model import (
     RemoteInfo,
     Warning,
 )
-from avfs_git.paths import Oid, check_fork_name
+from avfs_git.paths import ROOT, Oid, TreePath, check_fork_name
 from avfs_git.values import value_class
 from avfs_git.workspace.create import remove_unfinished
 from avfs_git.workspace.format import HEADS, LABELS, REMOTE_STATE, REMOTES, SIDECARS, VaultLayout
@@ -233,6 +237,37 @@ def fetch_missing(vault: OpenVault, oids: Sequence[Oid]) -> None:
     access = Access(vault.remote_environment)
     with transport.open_exchange(vault.git_dir, remote.url, {}, access=access, lazy=True) as exchange:
         exchange.fetch_objects(oids)
+
+
+def prefetch(vault: OpenVault, commit: Oid, paths: Sequence[TreePath]) -> PrefetchResult:
+    """Bring the contents of a commit's files that a lazy vault lacks.
+
+    Args:
+        vault: Where.
+        commit: Whose files.
+        paths: Which of them, with all below; all if there are none.
+
+    Raises:
+        PathNotFound: If the commit has nothing at a path.
+        RemoteError: If the server cannot be asked.
+    """
+    store = vault.store
+    root = store.read_commit(commit).tree
+    blobs: dict[Oid, None] = {}
+    waiting: list[tuple[int, Oid]] = []
+    for path in paths or (ROOT,):
+        entry = find_entry(store, root, path) if path else (MODE_TREE, root)
+        if entry is None:
+            raise PathNotFound(path)
+        waiting.append(entry)
+    while waiting:
+        mode, oid = waiting.pop()
+        if mode == MODE_TREE:
+            waiting.extend(store.read_tree(oid).values())
+        elif mode != MODE_GITLINK:
+            blobs[oid] = None
+    fetched = store.fetch(blobs) if isinstance(store, LazyObjectStore) else 0
+    return PrefetchResult(commit.hex(), len(blobs), fetched)
 
 
 def _shown(refs: dict[str, Oid]) -> dict[str, Oid]:

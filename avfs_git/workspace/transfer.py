@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from avfs_git.errors import HostError, InvalidInput, InvalidPath, PathEscapes, PathUnsuitable, quote
-from avfs_git.host.beneath import open_at
+from avfs_git.host.beneath import Descriptor, open_at
 from avfs_git.host.durable import host_errors, write_all
 from avfs_git.model import TransferResult, Warning
 from avfs_git.paths import ROOT, TreePath, components, join, parse_tree_path, show_path, split
-from avfs_git.vfs.layers import PlainDirectory
+from avfs_git.vfs.layers import Directories, PlainDirectory
 from avfs_git.vfs.merged import MergedTree, Node
 from avfs_git.vfs.scan import DIRECTORY, FILE, SYMLINK, Found
 from avfs_git.workspace.files import translate_os_error
@@ -324,54 +324,40 @@ def _export_directory(
     is_new: bool,
     every_link: bool,
 ) -> None:
-    root = os.open(destination, os.O_RDONLY | os.O_DIRECTORY)
+    directories = Directories(Descriptor(os.open(destination, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)))
     made: list[tuple[TreePath, Node]] = [(ROOT, node)] if is_new else []
-    try:
-        for inside, child in _walk(merged, node, max_depth):
-            above, name = split(inside)
-            with _opened_below(root, above) as directory:
-                if child.is_dir:
-                    with contextlib.suppress(FileExistsError):
-                        os.mkdir(name, 0o700, dir_fd=directory)
-                    tally.directories += 1
-                    made.append((inside, child))
-                elif child.kind == stat.S_IFLNK:
-                    target = merged.readlink(child)
-                    if not every_link and leads_out(above, target):
-                        tally.leave_out(inside, "is a symbolic link that leads out of what is exported")
-                        continue
-                    _clear(directory, name, inside, overwrite)
-                    os.symlink(target, name, dir_fd=directory)
-                    mtime_ns = merged.getattr(child).mtime_ns
-                    os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=directory, follow_symlinks=False)
-                    tally.files += 1
-                elif child.kind == stat.S_IFREG:
-                    _export_file(merged, child, directory, name, inside, overwrite, tally)
-                else:
-                    tally.leave_out(inside, "is a device, socket or pipe")
-        for inside, child in reversed(made):
-            # Last: a read-only directory takes no files, and files that come change its times.
-            attr = merged.getattr(child)
-            with _opened_below(root, inside) as directory:
-                _export_xattrs(merged, child, directory)
-                os.fchmod(directory, stat.S_IMODE(attr.mode))
-                os.utime(directory, ns=(attr.mtime_ns, attr.mtime_ns))
-    finally:
-        os.close(root)
-
-
-@contextlib.contextmanager
-def _opened_below(root: int, path: TreePath) -> Iterator[int]:
-    """Open a directory below another for as long as the block runs, through no symbolic link."""
-    here = os.dup(root)
-    try:
-        for name in components(path):
-            below = open_at(here, name, os.O_RDONLY | os.O_DIRECTORY)
-            os.close(here)
-            here = below
-        yield here
-    finally:
-        os.close(here)
+    for inside, child in _walk(merged, node, max_depth):
+        above, name = split(inside)
+        directory = directories.get(above)
+        if child.is_dir:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, 0o700, dir_fd=directory)
+            tally.directories += 1
+            made.append((inside, child))
+        elif child.kind == stat.S_IFLNK:
+            target = merged.readlink(child)
+            if not every_link and leads_out(above, target):
+                tally.leave_out(inside, "is a symbolic link that leads out of what is exported")
+                continue
+            _clear(directory, name, inside, overwrite)
+            os.symlink(target, name, dir_fd=directory)
+            mtime_ns = merged.getattr(child).mtime_ns
+            os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=directory, follow_symlinks=False)
+            tally.files += 1
+        elif child.kind == stat.S_IFREG:
+            _export_file(merged, child, directory, name, inside, overwrite, tally)
+        else:
+            tally.leave_out(inside, "is a device, socket or pipe")
+    for inside, child in reversed(made):
+        # Last: a read-only directory takes no files, and files that come change its times.
+        attr = merged.getattr(child)
+        opened = open_at(directories.get(inside), b".", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            _export_xattrs(merged, child, opened)
+            os.fchmod(opened, stat.S_IMODE(attr.mode))
+            os.utime(opened, ns=(attr.mtime_ns, attr.mtime_ns))
+        finally:
+            os.close(opened)
 
 
 def _clear(directory: int, name: bytes, path: bytes, overwrite: bool) -> None:

@@ -17,6 +17,7 @@ from tests.bench.bars import LARGE, MIDDLE, Bench
 from tests.bench.live import LiveBench
 from tests.bench.merging import MergeBench
 from tests.bench.ramdisk import journaled_in_ram
+from tests.bench.remotes import RemoteBench
 from tests.bench.report import BUSY_CORES, Neighbours, describe_machine, markdown, text_table
 from tests.bench.trees import SMALL
 
@@ -58,6 +59,7 @@ def main() -> None:
         neighbours = Neighbours()
         rows = Bench(Path(name), sizes, say, ram=ram).run()
         rows += MergeBench(Path(name) / "merging", say, quick=options.quick).run()
+        rows += RemoteBench(Path(name) / "remotes", say, quick=options.quick).run()
         shown = LiveBench(Path(name) / "live", say, quick=options.quick).run()
         machine += neighbours.describe()
     print("\n".join(machine), end="\n\n")

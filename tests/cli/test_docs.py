@@ -21,6 +21,7 @@ FAMILIES: dict[type[errors.AvfsError], range] = {
     errors.MountError: range(50, 60),
     errors.ProblemsFound: range(60, 61),
     errors.InternalError: range(70, 71),
+    errors.PolicyError: range(80, 90),
     errors.Interrupted: range(130, 131),
     errors.RemoteError: range(90, 100),
 }

@@ -81,6 +81,20 @@ def test_documents_of_remotes(avfs: Transcript, bare: Path, work: str, snapshot:
     snapshot("remotes.json.txt", avfs.text)
 
 
+def test_a_lazy_vault(avfs: Transcript, bare: Path, work: str, snapshot: Snapshot) -> None:
+    """A clone without contents, what it brings when it is asked to, and what it cannot do."""
+    avfs("remote add origin $TMP/shop.git")
+    avfs("push")
+    avfs("clone --lazy $TMP/shop.git second")
+    avfs("--vault second cat src/main.py")
+    avfs("--vault second prefetch src")
+    avfs("--vault second prefetch --json")
+    avfs("--vault second prefetch nowhere", status=25)
+    avfs("--vault second gc", status=2)
+
+    snapshot("lazy.txt", avfs.text)
+
+
 def test_a_clone_is_named_after_its_address(cli: Cli, bare: Path) -> None:
     """Without a name the vault is called as the repository is."""
     assert cli("clone", str(bare), "--json").result["vault"]["name"] == "shop"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import subprocess
 from pathlib import Path
 
@@ -50,7 +51,11 @@ class Histories:
         """Merge with git and with avfs; return whether the merge was clean."""
         argv = ["git", f"--git-dir={self.git.git_dir}", "merge-tree", "--write-tree", ours.hex(), theirs.hex()]
         done = subprocess.run(argv, check=False, capture_output=True)
-        assert done.returncode in (0, 1), done.stderr
+        # git 2.39 gives some merges up by an assertion of its own, `merged.is_null`: these can only be made, not compared.
+        gave_up = done.returncode == -signal.SIGABRT and b"merged.is_null" in done.stderr
+
+        assert gave_up or done.returncode in (0, 1), done.stderr
+
         tree, _, told = done.stdout.decode("utf-8", "replace").partition("\n")
         writer = PackWriter(self.store)
         try:
@@ -59,7 +64,7 @@ class Histories:
         finally:
             writer.discard()
         found = merged.tree or EMPTY_TREE
-        if self._is_damaged(tree, told):
+        if gave_up or self._is_damaged(tree, told):
             return merged.is_clean
         if found.hex() != tree:
             different = self.git.text("diff-tree", "-r", "-p", "--no-renames", tree, found.hex())

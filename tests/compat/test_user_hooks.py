@@ -116,6 +116,18 @@ def test_merges_and_pushes_have_hooks(vault: Vault, tmp_path: Path) -> None:
     assert not vault.workspace("main").exists("c")
 
 
+@pytest.mark.needs("user-xattrs", "whiteout")
+def test_commands_have_a_hook(vault: Vault, tmp_path: Path) -> None:
+    """It is told how a command ended and what commit holds its changes."""
+    put(vault, "post-exec", f"cat > {tmp_path}/facts; echo heard; exit 1")
+
+    ran = vault.workspace().exec("sh", "-c", "echo 2 > a; exit 3", backend="checkout")
+
+    facts = json.loads((tmp_path / "facts").read_text())
+    assert (facts["exit_code"], facts["commit"]) == (3, ran.commit)
+    assert "hook.failed" in [warning.code for warning in ran.warnings]
+
+
 @pytest.mark.slow
 def test_a_hook_that_hangs_is_ended(vault: Vault) -> None:
     """After its time it is killed with its children, also if one of them keeps its output open; the vault goes on."""

@@ -19,7 +19,15 @@ import jsonschema
 import pytest
 
 from avfs_git import Avfs
-from avfs_git.errors import ApprovalNeeded, BackendUnavailable, CommandDenied, ExecError, InvalidInput
+from avfs_git.errors import (
+    ApprovalNeeded,
+    BackendUnavailable,
+    CommandDenied,
+    ExecError,
+    InvalidInput,
+    IsolationUnavailable,
+    NotPrepared,
+)
 from avfs_git.host.mounts import list_mounts
 from avfs_git.sdk import Vault, Workspace
 from tests.support.cli import Cli
@@ -209,6 +217,36 @@ def test_readonly_is_enforced_by_the_mount(work: Workspace, backend: str) -> Non
     assert work.status().clean
 
 
+@pytest.mark.needs("bubblewrap")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_isolated_command_reaches_nothing(
+    work: Workspace, backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can change the workspace, and neither change the machine nor see homes, variables or the network."""
+    monkeypatch.setenv("API_TOKEN", "secret")
+    home = Path(os.environ["HOME"])
+    (home / "key").write_text("secret\n")
+    text = f"echo x > x; echo y > /etc/avfs-y; cat {home}/key; echo ${{API_TOKEN-none}}; ls /run /tmp .git; cat file"
+    result = work.exec(shell=text, backend=backend, isolate=True)
+
+    assert (result.isolated, [change.path for change in result.changed_files]) == (True, [b"x"]), result.stderr
+    assert not Path("/etc/avfs-y").exists()
+    assert b"secret" not in result.stdout
+    assert b"none" in result.stdout
+    assert result.stdout.endswith(b"content\n")
+    assert work.exec(shell="cat < /dev/tcp/127.0.0.1/22", isolate=True).exit_code != 0
+
+
+def test_isolation_without_bubblewrap_says_how_to_get_it(work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing runs, and the hint names the package."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(IsolationUnavailable) as refused:
+        work.exec(shell="echo x > x", isolate=True, backend="checkout")
+
+    assert "bubblewrap" in str(refused.value.hint)
+    assert not work.exists("x")
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_what_was_uncommitted_is_not_the_commands_doing(work: Workspace, backend: str) -> None:
     """It is in a checkpoint before the command or, without one, in no `changed_files`."""
@@ -337,8 +375,30 @@ def test_a_prepared_session_goes_back_and_forth(work: Workspace) -> None:
         prepared.exec(shell="echo 3 > n; rm beside")
         prepared.rollback()
         assert prepared.exec(shell="cat n beside").stdout == b"2\nbeside\n"
+        assert [step.command for step in work.prepared().steps().steps] == ["echo 1 > n", "echo 2 > n", *["cat n beside"] * 2]
         prepared.finish(discard=True)
     assert not work.exists("n")
+    with pytest.raises(NotPrepared):
+        work.prepared()
+
+
+@pytest.mark.needs("fuse", "overlayfs", "root")
+def test_a_session_of_the_command_line_ends_when_it_is_idle(vault: Vault, cli: Cli, mount_dir: Path) -> None:
+    """Its base stays mounted from one program to the next, and goes by itself; the session itself stays."""
+    cli("proxy", "prepare", "--idle", "1").ok()
+    assert mounts(mount_dir)
+    cli("proxy", "exec", "-c", "echo 1 > n").ok()
+    cli("exec", "-c", "echo 2 > n").ok()
+    inspected = cli("proxy", "inspect", "--json").result
+    assert [file["change"]["path"] for file in inspected["files"]] == ["n"]
+    end = time.monotonic() + 60
+    while mounts(mount_dir) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not mounts(mount_dir)
+    cli("proxy", "rollback").ok()
+    assert vault.workspace().read("n") == b"1\n"
+    assert cli("proxy", "finish", "--discard", "--json").result["discarded"]
+    assert not vault.workspace().exists("n")
 
 
 # --- the one document -------------------------------------------------------------------------------------------------

@@ -83,6 +83,24 @@ for mode in (0o644, 0o755):
 
 
 @pytest.mark.slow
+def test_access_control_lists_are_refused(live: LiveTree) -> None:
+    """A list by which nobody would go is not taken, so that no file is open to more than its owner was told; copying goes on."""
+    said = live.python("""
+import shutil, struct
+minimal = struct.pack('<I' + 'HHI' * 3, 2, 1, 6, 0xffffffff, 4, 4, 0xffffffff, 0x20, 0, 0xffffffff)  # rw-r-----
+for name in ('system.posix_acl_access', 'system.posix_acl_default'):
+    try: os.setxattr(tree + '/src', name, minimal); print('taken')
+    except OSError as e: print(errno.errorcode[e.errno])
+    try: os.getxattr(tree + '/src', name); print('there')
+    except OSError as e: print(errno.errorcode[e.errno])
+shutil.copy2(tree + '/README', tree + '/copy')
+subprocess.run(['cp', '-a', tree + '/README', tree + '/copy2'], check=True)
+""")
+    assert said == "ENOTSUP\nENODATA\n" * 2
+    live.unmount()
+
+
+@pytest.mark.slow
 def test_a_killed_server_leaves_a_mount_that_can_be_taken_away(live: LiveTree) -> None:
     """Programs get an error, none hangs, nothing that a program wrote and synced is lost."""
     live.python("fd = os.open(tree + '/kept', os.O_CREAT | os.O_WRONLY); os.write(fd, b'kept'); os.fsync(fd)")

@@ -27,7 +27,7 @@ from avfs_git.errors import (
     WorkspaceBusy,
     WorkspaceMounted,
 )
-from avfs_git.host.mounts import list_mounts
+from avfs_git.host.mounts import list_mounts, unmount
 from avfs_git.host.processes import start_time
 from avfs_git.model import Identity, SessionState
 from tests.support.capabilities import mount as mount_file_system
@@ -235,7 +235,7 @@ def test_second_end_does_nothing_and_says_so(vault: Vault, work: Workspace, tree
 def test_end_by_umount_is_an_end(vault: Vault, work: Workspace, tree: Path) -> None:
     """Whoever takes the mount away ends the session."""
     session = work.mount(tree)
-    unmount_file_system(tree)
+    unmount(tree)
 
     session.wait()
 
@@ -638,6 +638,18 @@ def test_server_that_is_killed_is_followed_by_another(vault: Vault, work: Worksp
         assert [change.path for change in work.checkpoint().changed_files] == [f"f{number}".encode() for number in range(5)]
 
     nothing_is_left(vault, tree)
+
+
+def test_nothing_is_asked_of_the_whole_machine(work: Workspace, tree: Path) -> None:
+    """However many requests come, idle processors sleep as they like, unless the setting `mount.keep_awake` says otherwise."""
+    with work.mount(tree) as session:
+        open_files = Path(f"/proc/{server_of(session)}/fd")
+        for burst in range(5):
+            for number in range(200):
+                assert not (session.path / f"{burst}-{number}").exists()
+            for link in open_files.iterdir():
+                with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                    assert link.readlink() != Path("/dev/cpu_dma_latency")
 
 
 @pytest.mark.slow

@@ -174,6 +174,19 @@ def test_servers_that_never_serve_are_given_up(mount: Mount) -> None:
     assert "given up" in tree.server.communicate()[1]
 
 
+def test_a_server_that_the_kernel_keeps_is_followed_by_another(mount: Mount, tmp_path: Path) -> None:
+    """One that dies while it tells the kernel something cannot end before its successor has answered what it left."""
+    tell = tmp_path / "tell"
+    tree = mount(f"tell={tell}")
+    tell.touch()
+
+    os.mkdir(tree.path / "new")
+
+    assert not tell.exists()
+    assert (tree.path / "new").is_dir()
+    assert "the kernel keeps the server" in tree.end()
+
+
 def test_a_request_that_no_server_survives_fails_alone(mount: Mount, tmp_path: Path) -> None:
     """Who asks for what kills each server is told EIO; nobody else notices, and the tree goes on."""
     die = tmp_path / "die"

@@ -85,7 +85,8 @@ def work_through_kills(root: Path, seconds: float, every_s: float, *names: str, 
     """Do it, below a scratch directory of `sweep`; gives how often the server was killed, and what the client did."""
     aside = root / "aside"
     aside.mkdir()
-    with Avfs(root / "home", identity=ADA) as avfs, avfs.create_vault("v", source=prepare(aside)) as vault:
+    # Patient: on a busy machine servers are killed before they come to what a client wants.
+    with Avfs(root / "home", identity=ADA, lock_timeout_s=300) as avfs, avfs.create_vault("v", source=prepare(aside)) as vault:
         with vault.fork("work").mount(root / "tree") as session:
             killer, client = Killer(session.info().pid, every_s), Client(vault, "work")
             with killer.at_work(), client.at_work():

@@ -7,6 +7,7 @@ gone when its `with` block is left, however that happens.
 from __future__ import annotations
 
 import os
+import queue
 import shutil
 import socket
 import subprocess
@@ -215,3 +216,77 @@ def git(*args: str, cwd: Path, env: Mapping[str, str] | None = None) -> str:
     names = {f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER") for what, value in (("NAME", "A"), ("EMAIL", "a@b"))}
     environment = {**_ENVIRONMENT, **names, **(env or {})}
     return subprocess.run(["git", *args], cwd=cwd, check=True, capture_output=True, text=True, env=environment).stdout.strip()
+
+
+# --- a slow link -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Link:
+    """A way to a server that takes time, and what went over it."""
+
+    port: int
+    connections: int = 0
+    turns: int = 0
+    """How often the client said something after it had heard something, or first."""
+    received: int = 0
+    """Bytes that the client got."""
+
+
+@contextmanager
+def link(port: int, delay_s: float) -> Iterator[Link]:
+    """Pass a server on at another port; each direction, and making a connection, takes so long."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    found = Link(int(listener.getsockname()[1]))
+    stopped = threading.Event()
+
+    def carry(source: socket.socket, sink: socket.socket, heard: list[bool], *, is_client: bool) -> None:
+        waiting: queue.Queue[tuple[float, bytes]] = queue.Queue()
+
+        def deliver() -> None:
+            with suppress(OSError):
+                while True:
+                    due, data = waiting.get()
+                    time.sleep(max(0.0, due - time.monotonic()))
+                    if not data:
+                        sink.shutdown(socket.SHUT_WR)
+                        return
+                    sink.sendall(data)
+
+        thread = threading.Thread(target=deliver, daemon=True)
+        thread.start()
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                if is_client and heard[0]:
+                    found.turns += 1
+                    heard[0] = False
+                elif not is_client:
+                    heard[0] = True
+                    found.received += len(data)
+                waiting.put((time.monotonic() + delay_s, data))
+        waiting.put((time.monotonic() + delay_s, b""))
+        thread.join(_START_S)
+
+    def accept() -> None:
+        while not stopped.is_set():
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            found.connections += 1
+            time.sleep(2 * delay_s)  # the handshake
+            server = socket.create_connection(("127.0.0.1", port))
+            heard = [True]
+            for ends in ((client, server, True), (server, client, False)):
+                threading.Thread(target=carry, args=(*ends[:2], heard), kwargs={"is_client": ends[2]}, daemon=True).start()
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        stopped.set()
+        with suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(_START_S)

@@ -3,7 +3,9 @@
     python -m tests.support.supervised_server GIT_DIR FORK DIRECTORY supervised [OPTION...]
 
 Options: `writeback`; `die=FILE`, a file with a number that counts down to 0 with each fault point that a server reaches,
-and at 0 the server dies, below 0 at each point; `break`, with which no server after the first gets as far as to serve.
+and at 0 the server dies, below 0 at each point; `tell=FILE`: where that file is, it is removed at the next point, and the
+server dies while it tells the kernel to forget a name of the root, for which the kernel waits for who changes the root;
+`break`, with which no server after the first gets as far as to serve.
 Prints `ready` when programs can use the tree, and the counts of the last server's requests as a line of JSON after SIGUSR1 and at
 the end.
 """
@@ -14,6 +16,8 @@ import json
 import os
 import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 from avfs_git import faults
@@ -23,6 +27,7 @@ from avfs_git.fuse.handover import Handover
 from avfs_git.fuse.server import TreeServer
 from avfs_git.fuse.supervisor import supervise
 from avfs_git.host.mounts import mount_fuse
+from avfs_git.vfs.inodes import ROOT_INO
 from avfs_git.workspace.vault import OpenVault
 from avfs_git.workspace.workspace import OpenWorkspace
 
@@ -36,6 +41,15 @@ def count_down(file: Path) -> None:
         file.write_bytes(b"%d" % (left - 1))
         if left == 1:
             os._exit(faults.DieAt.STATUS)
+
+
+def die_telling(file: Path, channel: Channel) -> None:
+    """Die while a thread is kept by the kernel."""
+    if file.exists():
+        file.unlink()
+        threading.Thread(target=channel.forget_name, args=(ROOT_INO, b"name"), daemon=True).start()
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def main(git_dir: str, fork: str, directory: str, *options: str) -> None:
@@ -64,6 +78,8 @@ def main(git_dir: str, fork: str, directory: str, *options: str) -> None:
             print("ready", flush=True)
         if "die" in chosen:
             faults.arm(lambda _: count_down(Path(chosen["die"])))
+        if "tell" in chosen:
+            faults.arm(lambda _: die_telling(Path(chosen["tell"]), channel))
         server.serve()
         opened.stop_serving()
         report()

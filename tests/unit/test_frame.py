@@ -17,6 +17,16 @@ def test_import_of_the_package_imports_none_of_its_parts() -> None:
     assert done.stdout == "[]\n"
 
 
+def test_a_session_loads_little_before_it_is_ready() -> None:
+    """What takes long to load and is not needed for a mount is loaded when programs can use the tree already, if at all."""
+    heavy = ("dataclasses", "inspect", "logging", "traceback", "concurrent.futures", "subprocess", "pygit2", "avfs_git.sdk")
+    code = f"import sys, avfs_git.session.process; print([m for m in {heavy} if m in sys.modules])"
+
+    done = subprocess.run([sys.executable, "-S", "-c", code], check=True, capture_output=True, text=True)
+
+    assert done.stdout == "[]\n"
+
+
 def test_version_is_a_release_number() -> None:
     """The version is one that packaging tools can order."""
     assert [part.isdigit() for part in avfs_git.__version__.split(".")] == [True, True, True]

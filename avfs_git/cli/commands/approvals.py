@@ -25,29 +25,29 @@ def list_(state: State, every: bool) -> ApprovalList:
 
 
 @verb("approvals grant", view="policy")
-@click.argument("id_", metavar="ID")
-def grant(state: State, id_: str) -> Approval:
+@click.argument("approval", metavar="ID")
+def grant(state: State, approval: str) -> Approval:
     """Let a command run once, within an hour
 
     It shows the command and asks on the terminal; there is no option to answer for a person.
     """
     with state.open_vault() as vault:
-        waiting = vault.policy.approval(id_)
+        waiting = vault.policy.approval(approval)
         state.output.note(f"In fork '{waiting.fork}', directory {waiting.cwd}, because {waiting.reason}:")
         state.output.note(f"    {waiting.command}")
         if waiting.env:
             state.output.note(f"with the variables {', '.join(waiting.env)}")
         if not state.output.confirm("Let it run once?"):
-            raise PersonNeeded(f"grant {id_}")
-        return vault.policy.grant(id_)
+            raise PersonNeeded(f"grant {approval}")
+        return vault.policy.grant(approval)
 
 
 @verb("approvals deny", view="policy")
-@click.argument("id_", metavar="ID")
-def deny(state: State, id_: str) -> Approval:
+@click.argument("approval", metavar="ID")
+def deny(state: State, approval: str) -> Approval:
     """Refuse a command that waits, or take back a yes that was not used"""
     with state.open_vault() as vault:
-        return vault.policy.deny(id_)
+        return vault.policy.deny(approval)
 
 
 command = VerbGroup("approvals", help="Say yes or no to commands that need a person", commands=[list_, grant, deny])

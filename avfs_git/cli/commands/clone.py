@@ -28,20 +28,37 @@ def name_of_url(url: str) -> str:
 @click.option("-b", "--branch", metavar="NAME", help="The branch that becomes the first fork; default: the remote's own.")
 @click.option("--with-checkpoints", is_flag=True, help="Also the labels of checkpoints that were pushed there.")
 @click.option("--with-sidecar", is_flag=True, help="Also the ignored files that were pushed there.")
+@click.option("--lazy", is_flag=True, help="Leave the contents of files there until they are needed, if the server can.")
 @click.option("--use", is_flag=True, help="Make the vault the current one even if there is one.")
 def command(
-    state: State, url: str, name: str | None, branch: str | None, with_checkpoints: bool, with_sidecar: bool, use: bool
+    state: State,
+    url: str,
+    name: str | None,
+    branch: str | None,
+    with_checkpoints: bool,
+    with_sidecar: bool,
+    lazy: bool,
+    use: bool,
 ) -> CloneResult:
     """Make a vault from another repository, which it knows as the remote `origin`
 
     URL is a path, `scheme://...` of file, git, http, https or ssh, or `[user@]host:path`. The remote's own branch becomes the
     first fork; the others are remote branches (`avfs fork list --remote`), from which forks are made with `avfs fork create
     NAME --at origin/BRANCH`. Credentials, ssh and proxies are those that git uses.
+
+    With --lazy, names, history and directories come at once, and the contents of files when they are first read, a directory's
+    in one request: `avfs prefetch` brings them beforehand.
     """
     name = name or name_of_url(url)
     with state.output.progress(f"cloning into vault {quote(name)}") as progress:
         result = state.avfs.clone_vault(
-            url, name, branch=branch, with_checkpoints=with_checkpoints, with_sidecar=with_sidecar, progress=progress
+            url,
+            name,
+            branch=branch,
+            with_checkpoints=with_checkpoints,
+            with_sidecar=with_sidecar,
+            lazy=lazy,
+            progress=progress,
         )
     if use:
         state.avfs.use_vault(name)

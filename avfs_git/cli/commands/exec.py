@@ -42,6 +42,8 @@ _OPTIONS = (
     "backend",
     "at",
     "approve",
+    "isolate",
+    "network",
     "dry_run",
 )
 
@@ -97,6 +99,8 @@ def parse_variable(text: str) -> tuple[str, str]:
     "--at", type=HOST_PATH, metavar="DIR", help="Where it sees the workspace, such as the original project's directory."
 )
 @click.option("--approve", metavar="TOKEN", help="The token of an approval.")
+@click.option("--isolate", is_flag=True, help="Run it under bubblewrap: the machine read-only, no home, no network.")
+@click.option("--network", is_flag=True, help="With --isolate: leave it the network.")
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 def command(
     state: State,
@@ -115,6 +119,8 @@ def command(
     backend: str,
     at: Path | None,
     approve: str | None,
+    isolate: bool,
+    network: bool,
     dry_run: bool,
 ) -> ExecResult | ExecPlan | None:
     """Run a command in the workspace, and commit what it changed
@@ -141,6 +147,8 @@ def command(
                 "backend": backend,
                 "root": at.absolute() if at is not None else None,
                 "approve": approve,
+                "isolate": isolate,
+                "network": network,
             }
             plan = workspace.exec_plan(*argv, **options)
             state.output.amend(
@@ -152,6 +160,7 @@ def command(
                 command=plan.command,
                 command_mode=plan.command_mode,
                 timeout={"millis": timeout_ms} if timeout_ms else "none",
+                isolate=isolate,
                 dry_run=dry_run,
             )
             if dry_run:

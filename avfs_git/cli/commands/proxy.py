@@ -2,11 +2,74 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import click
+
 from avfs_git.cli.app import VerbGroup
+from avfs_git.cli.commands.diff import check_options, diff_options, summarize
 from avfs_git.cli.commands.exec import command as exec_
+from avfs_git.cli.context import State
+from avfs_git.cli.verb import LIMIT, verb
+
+if TYPE_CHECKING:
+    from avfs_git.cli.results import CommandSession
+    from avfs_git.model import Diff, RestoreResult
+    from avfs_git.paths import TreePath
+
+
+@verb("proxy prepare", view="commands")
+@click.option(
+    "--idle", type=click.FloatRange(min=0.1), default=600, show_default=True, metavar="SECONDS", help="Stay warm for so long."
+)
+def prepare(state: State, idle: float) -> CommandSession:
+    """Begin a session of commands, which can be rolled back one by one
+
+    What is uncommitted is saved first. Commands that follow start faster, until none has come for a while.
+    """
+    with state.open_workspace() as workspace, workspace.prepare(idle_s=idle) as prepared:
+        return {"fork": workspace.fork, "start": prepared.steps().start, "steps": prepared.steps().steps, "discarded": False}
+
+
+@verb("proxy rollback", view="commands")
+@click.argument("count", type=LIMIT, default=1, metavar="[COMMANDS]")
+def rollback(state: State, count: int) -> RestoreResult:
+    """Bring back the state before the last command of the session, or before as many as are named
+
+    `avfs undo` takes that back.
+    """
+    with state.open_workspace() as workspace:
+        return workspace.prepared().rollback(count)
+
+
+@verb("proxy inspect", view="commands", unrecorded=("paths",))
+@diff_options
+def inspect(state: State, stat: bool, name_status: bool, unified: int, paths: tuple[TreePath, ...]) -> Diff:
+    """Show what the commands of the session have changed"""
+    check_options(stat=stat, name_status=name_status)
+    state.output.amend(paths=paths)
+    with state.open_workspace() as workspace:
+        start = workspace.prepared().steps().start
+        found = workspace.diff(start, paths=paths, context=unified, patches=not name_status)
+        return summarize(found) if stat else found
+
+
+@verb("proxy finish", view="commands")
+@click.option("--discard", is_flag=True, help="Bring back the state before the first command.")
+def finish(state: State, discard: bool) -> CommandSession:
+    """End the session, and keep what its commands have changed
+
+    `avfs undo` takes back what `--discard` does.
+    """
+    with state.open_workspace() as workspace:
+        prepared = workspace.prepared()
+        steps = prepared.steps()
+        prepared.finish(discard=discard)
+        return {"fork": workspace.fork, "start": steps.start, "steps": steps.steps, "discarded": discard}
+
 
 command = VerbGroup(
     "proxy",
     help="Run commands in a workspace, one by one or many in a session",
-    commands=[exec_],
+    commands=[exec_, prepare, rollback, inspect, finish],
 )

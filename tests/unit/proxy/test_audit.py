@@ -79,7 +79,7 @@ def test_half_a_line_is_passed_over(log: AuditLog) -> None:
     for cut in (1, 30, len(whole.splitlines()[-1])):
         log.path.write_bytes(whole[:-cut])
         log.append("later", fork=None, details={})
-        assert log.verify() == 3
+        assert log.verify() == (4 if cut == 1 else 3)  # a line that lacks its end alone is whole
         assert log.read()[0].event == "later"
 
 

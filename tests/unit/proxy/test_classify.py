@@ -93,6 +93,16 @@ def test_the_environment_of_a_request_counts() -> None:
     assert categories("cat $F", env=(("F", "/etc/passwd"),)) == {Category.HOST_ESCAPE_RISK}
 
 
+def test_a_shell_runs_what_it_reads() -> None:
+    """A shell that is given something to read may do anything; another program may not."""
+    assert _WORST <= set(categories_of(classify(Request("/v", "f", argv=("bash",), has_stdin=True))))
+    assert categories("bash", has_stdin=True) == _WORST
+    assert categories("ls; bash", has_stdin=True) == _WORST
+    assert categories("bash -s a", has_stdin=True) >= _WORST
+    assert categories("cat", has_stdin=True) == {Category.READ_ONLY}
+    assert categories("bash") == {Category.MUTATING, Category.INTERACTIVE}
+
+
 def test_paths_are_seen_from_where_the_command_runs() -> None:
     """`..` may stay inside, and the mount's own path is inside."""
     assert categories("cat ../a", cwd="/src") == {Category.READ_ONLY}
@@ -235,13 +245,10 @@ def test_any_bytes_are_classified(data: bytes) -> None:
     assert categories_of(classify(Request("/v", "f", argv=("sh", "-c", text))))
 
 
-_NASTY = st.lists(
-    st.sampled_from(
-        ["ls", "rm", "-rf", " ", "  ", "a", "$x", "$(", ")", "`", "'", '"', "\\", ";", "&", "|", "<", ">", "<<", "EOF", "\n", "{", "}", ",", "~", "/", "..",
-         "#", "!", "(", "[[", "]]", "${", "}", "*", "=", "function", "if", "then", "fi", "case", "in", "esac", "$'", "\\x72", "eval", "sh -c"]
-    ),
-    max_size=14,
-).map("".join)  # fmt: skip
+_PARTS = r"""
+    ls rm -rf a $x $( ) ` ' " \ ; & | < > << EOF { } , ~ / .. # ! ( [[ ]] ${ * = function if then fi case in esac $' \x72 eval sh
+"""
+_NASTY = st.lists(st.sampled_from([*_PARTS.split(), " ", "  ", "\n", "sh -c "]), max_size=14).map("".join)
 
 
 @given(_NASTY)

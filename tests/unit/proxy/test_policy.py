@@ -45,7 +45,8 @@ def test_a_rule_of_the_user_comes_before_the_built_in_ones(tmp_path: Path) -> No
     """It may be milder, for just what it matches."""
     policy = make(
         tmp_path,
-        user='[[rule]]\nname="npm"\ncategories=["networked"]\ncommands=["npm ci", "npm install"]\naction="allow_with_checkpoint"\n',
+        user='[[rule]]\nname="npm"\ncategories=["networked"]\ncommands=["npm ci", "npm install"]\n'
+        'action="allow_with_checkpoint"\n',
     )
 
     assert ask(policy, "npm ci") is Action.ALLOW_WITH_CHECKPOINT
@@ -176,7 +177,7 @@ def test_the_explanation_names_every_rule(tmp_path: Path) -> None:
 )
 def test_files_that_are_refused(text: str, part: str) -> None:
     """What cannot be understood is refused whole, with the place: a misspelled condition must not widen a rule."""
-    with pytest.raises(ValueError, match=".") as caught:
+    with pytest.raises(ValueError, match=r".") as caught:
         parse(text.encode(), "user")
 
     assert part in str(caught.value)

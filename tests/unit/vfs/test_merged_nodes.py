@@ -241,6 +241,20 @@ def test_a_whiteout_cannot_be_made_from_inside(fill: Fill) -> None:
         tree.set_xattr(tree.root, b"trusted.overlay.opaque", b"y")
 
 
+def test_access_control_lists_are_refused(layers: Layers, fill: Fill) -> None:
+    """A list that nobody goes by is not taken: the error says so, and nothing is copied up. Removing one is allowed."""
+    tree = fill({"dir/file": b"x"})
+    for path in ("dir", "dir/file"):
+        node = tree.resolve(_path(path))
+        for name in (b"system.posix_acl_access", b"system.posix_acl_default"):
+            with pytest.raises(OSError, match="not supported") as caught:
+                tree.set_xattr(node, name, b"\2\0\0\0")
+            assert caught.value.errno == errno.EOPNOTSUPP
+            with pytest.raises(OSError, match="No data"):
+                tree.remove_xattr(node, name)
+    assert os.listdir(layers.upper) == []
+
+
 def test_xattr_flags_are_obeyed_before_anything_is_copied_up(layers: Layers, fill: Fill) -> None:
     """XATTR_CREATE and XATTR_REPLACE ask about the attribute that shows."""
     tree = fill({"file": b""})

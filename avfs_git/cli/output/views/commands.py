@@ -6,11 +6,14 @@ import os
 from typing import TYPE_CHECKING
 
 from avfs_git.cli.output.quoting import quote_path
+from avfs_git.cli.output.views.history import checkpoint_restore, diff
 from avfs_git.gitstore.treediff import status_letter
 from avfs_git.proxy.envelope import ExecPlan
 
 if TYPE_CHECKING:
     from avfs_git.cli.output.text import TextOutput
+    from avfs_git.cli.results import CommandSession
+    from avfs_git.model import Diff, RestoreResult
     from avfs_git.proxy.envelope import ExecResult
 
 
@@ -49,3 +52,29 @@ def _plan(text: TextOutput, plan: ExecPlan) -> None:
             ("Checkpoint", "if anything is uncommitted" if plan.would_checkpoint else "none"),
         ]
     )
+
+
+def proxy_prepare(text: TextOutput, session: CommandSession) -> None:
+    """Say what can be done in a session."""
+    text.line("Prepared ", (session["fork"], "bold"), f", {_count(session)} so far")
+    text.hint("Run commands with `avfs exec -- COMMAND`; go back with `avfs proxy rollback`; end with `avfs proxy finish`.")
+
+
+def proxy_rollback(text: TextOutput, result: RestoreResult) -> None:
+    """Show it as any other restore."""
+    checkpoint_restore(text, result)
+
+
+def proxy_inspect(text: TextOutput, difference: Diff) -> None:
+    """Show it as any other difference."""
+    diff(text, difference)
+
+
+def proxy_finish(text: TextOutput, session: CommandSession) -> None:
+    """Say what became of a session's changes."""
+    text.line("Finished ", (session["fork"], "bold"), f", {_count(session)}", ": discarded" if session["discarded"] else ": kept")
+
+
+def _count(session: CommandSession) -> str:
+    count = len(session["steps"])
+    return "1 command" if count == 1 else f"{count} commands"

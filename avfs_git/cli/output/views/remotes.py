@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from avfs_git.cli.output.text import TextOutput
     from avfs_git.cli.results import Merges, RemoteList
-    from avfs_git.model import ApplyResult, CloneResult, FetchResult, PullResult, PushResult, RefMove, RemoteInfo
+    from avfs_git.model import ApplyResult, CloneResult, FetchResult, PrefetchResult, PullResult, PushResult, RefMove, RemoteInfo
 
 _KINDS = (("refs/heads/", ""), ("refs/remotes/", ""), ("refs/tags/", "tag "), ("refs/avfs/remotes/", ""), ("refs/avfs/", ""))
 
@@ -85,6 +85,11 @@ def update(text: TextOutput, result: Merges) -> None:
     if not result["merges"]:
         text.line("Nothing to bring in: the fork comes from nowhere")
     merging.merge(text, result)
+
+
+def prefetch(text: TextOutput, result: PrefetchResult) -> None:
+    """Say how much came."""
+    text.line(f"Fetched {result.fetched} of {result.files} contents")
 
 
 def apply(text: TextOutput, result: ApplyResult) -> None:

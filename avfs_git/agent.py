@@ -1,0 +1,289 @@
+"""One object for an agent: a vault, a fork of it at a time, its files, its commands and its checkpoints.
+
+    from avfs_git.agent import AVFS
+
+    with AVFS("shop", home=home) as fs:
+        fs.fork_vault("main", "fix-login")
+        fs.write("/notes.txt", "plan")
+        answer = fs.proxy_exec("make", "test")
+        print(answer["result"]["exit_code"], answer["result"]["changed_files"])
+
+Decided here: a small interface with values that are ready for a model: text, lists and dictionaries as `--json` gives them. All
+of it is `avfs_git.sdk` underneath, in this process. A command that fails is an answer and not an error; so is one that the policy
+refuses. Errors are those of `avfs_git.errors`. An object may be used from several threads; nothing is printed, and no environment
+variable is read.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Self
+
+from avfs_git.cli.records import to_error, to_record, to_warning
+from avfs_git.errors import AvfsError, InvalidInput, VaultNotFound
+from avfs_git.model import FileInfo, Identity, Kind, TreeNode
+from avfs_git.sdk import Avfs, PathLike, Vault, Workspace
+
+AVFSError = AvfsError
+"""Every failure; `code` tells which, `hint` what to do."""
+VaultNotFoundError = VaultNotFound
+
+_SCHEMA_VERSION = 1
+_MATCHES_MAX = 10_000
+_GREP_MAX_BYTES = 16 << 20
+
+
+class AVFS:
+    """A vault and the fork in it that is worked on."""
+
+    def __init__(
+        self,
+        vault: str | Path | None = None,
+        *,
+        fork: str | None = None,
+        home: Path | None = None,
+        identity: Identity | None = None,
+        policy: Path | None = None,
+    ) -> None:
+        """Use a vault; it is opened when it is first needed.
+
+        Args:
+            vault: Its name, or a path; the current vault of the home by default.
+            fork: The fork; the vault's own by default.
+            home: Where vaults are; `~/.local/share/avfs` by default.
+            identity: Who makes commits.
+            policy: The user's policy file for commands.
+        """
+        self._avfs = Avfs(home or Path("~/.local/share/avfs").expanduser(), identity=identity, policy=policy)
+        self._name = vault
+        self._fork = fork
+        self._vault: Vault | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close what is open. A second call does nothing."""
+        self._vault = None
+        self._avfs.close()
+
+    @property
+    def vault(self) -> Vault:
+        """The vault, with all that the Python API can do."""
+        if self._vault is None:
+            self._vault = self._avfs.open_vault(self._name)
+        return self._vault
+
+    @property
+    def workspace(self) -> Workspace:
+        """The workspace of the fork that is worked on, with all that the Python API can do."""
+        return self.vault.workspace(self._fork)
+
+    # --- vaults and forks ---------------------------------------------------------------------------------------
+
+    def create_vault(self, name: str, *, source: Path | None = None) -> dict[str, Any]:
+        """Make a vault, of a directory if one is given, and work in it.
+
+        Raises:
+            VaultExists: If there is one of that name.
+        """
+        self._vault, self._name, self._fork = self._avfs.create_vault(name, source=source), name, None
+        return _dictionary(self._vault.info())
+
+    def use_vault(self, name: str, fork: str | None = None) -> dict[str, Any]:
+        """Work in another vault, or in another fork.
+
+        Raises:
+            VaultNotFound: If there is none.
+        """
+        self._vault, self._name, self._fork = self._avfs.open_vault(name), name, fork
+        return _dictionary(self._vault.info())
+
+    def list_vaults(self) -> list[str]:
+        """Name the vaults of the home."""
+        return [info.name for info in self._avfs.list_vaults()]
+
+    def fork_vault(self, source: str | None, name: str) -> dict[str, Any]:
+        """Make a fork of a fork, and work in it; None stands for the vault's own fork.
+
+        Raises:
+            ForkExists: If the name is taken.
+        """
+        self.vault.fork(name, source=source)
+        self._fork = name
+        return _dictionary(self.vault.fork_info(name))
+
+    # --- files --------------------------------------------------------------------------------------------------
+
+    def mkdir(self, path: PathLike) -> None:
+        """Make a directory, with those above it."""
+        self.workspace.make_dir(path, parents=True)
+
+    def write(self, path: PathLike, content: str | bytes) -> dict[str, Any]:
+        """Make a file hold a content."""
+        data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
+        return _dictionary(self.workspace.write(path, data))
+
+    def cat(self, path: PathLike) -> str:
+        """Read a file as text; what is not UTF-8 in it stands as surrogates, which `write` takes back."""
+        return self.read(path).decode("utf-8", "surrogateescape")
+
+    def read(self, path: PathLike) -> bytes:
+        """Read a file."""
+        return self.workspace.read(path)
+
+    def ls(self, path: PathLike = "/") -> list[dict[str, Any]]:
+        """Describe what is in a directory."""
+        return [_dictionary(info) for info in self.workspace.list_dir(path)]
+
+    def rm(self, path: PathLike, *, recursive: bool = False) -> None:
+        """Remove a file, or with `recursive` a directory with all that is in it."""
+        self.workspace.remove(path, recursive=recursive)
+
+    def cp(self, source: PathLike, destination: PathLike, *, recursive: bool = True) -> dict[str, Any]:
+        """Copy a file or directory."""
+        return _dictionary(self.workspace.copy(source, destination, recursive=recursive))
+
+    def mv(self, source: PathLike, destination: PathLike) -> dict[str, Any]:
+        """Rename a file or directory."""
+        return _dictionary(self.workspace.move(source, destination))
+
+    def tree(self, path: PathLike = "/") -> str:
+        """List all that is below a path, one name a line, indented by its depth."""
+        lines: list[str] = []
+        pending: list[tuple[TreeNode, int]] = [(self.workspace.tree(path), 0)]
+        while pending:
+            node, depth = pending.pop()
+            name = node.info.path.rpartition(b"/")[2].decode("utf-8", "replace")
+            lines.append(f"{'  ' * depth}{name}{'/' if node.info.kind is Kind.DIRECTORY else ''}")
+            pending += [(child, depth + 1) for child in reversed(node.children)]
+        return "\n".join(lines) + "\n"
+
+    def grep(self, pattern: str, path: PathLike = "/") -> list[dict[str, Any]]:
+        """Find the lines that match a regular expression in the text files below a path; at most 10,000.
+
+        Raises:
+            InvalidInput: If it is no regular expression.
+        """
+        try:
+            wanted = re.compile(pattern.encode("utf-8", "surrogateescape"))
+        except re.error as error:
+            raise InvalidInput(f"that is no regular expression: {error}") from error
+        return self._find(wanted, path)
+
+    def search(self, query: str, path: PathLike = "/") -> list[dict[str, Any]]:
+        """Find the lines that hold a text, in any case, as `grep` does."""
+        return self._find(re.compile(re.escape(query.encode("utf-8", "surrogateescape")), re.IGNORECASE), path)
+
+    def _find(self, wanted: re.Pattern[bytes], path: PathLike) -> list[dict[str, Any]]:
+        workspace, found = self.workspace, list[dict[str, Any]]()
+        for info in _files(workspace.tree(path)):
+            if info.size > _GREP_MAX_BYTES:
+                continue
+            data = workspace.read(info.path)
+            if b"\0" in data[:8192] or wanted.search(data) is None:
+                continue
+            for number, line in enumerate(data.split(b"\n"), 1):
+                if wanted.search(line) is not None:
+                    record = {"path": b"/" + info.path, "line": number, "text": line.rstrip(b"\r").decode("utf-8", "replace")}
+                    found.append(_dictionary(record))
+                    if len(found) == _MATCHES_MAX:
+                        return found
+        return found
+
+    # --- commands -----------------------------------------------------------------------------------------------
+
+    def proxy_exec(
+        self,
+        *command: str,
+        cwd: PathLike = "/",
+        readonly: bool = False,
+        timeout: int | None = 300_000,
+        checkpoint: bool = True,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Run a command and commit what it changed; the answer is the document that `avfs exec --json` gives.
+
+        A command that fails has `success: false` and a `result`; one that could not be run has an `error`.
+
+        Args:
+            command: The program and its arguments.
+            cwd: Its directory in the workspace.
+            readonly: Refuse every change to files.
+            timeout: How long it may last, in milliseconds; None for ever.
+            checkpoint: Whether to save before it what is uncommitted, where the policy says so.
+            options: What else `Workspace.exec` takes, such as `shell`, `env`, `stdin`, `approve`.
+        """
+        request = {
+            "command": list(command),
+            "cwd": cwd,
+            "readonly": readonly,
+            "timeout": {"millis": timeout} if timeout else "none",
+        }
+        document = {"schema_version": _SCHEMA_VERSION, "kind": "proxy_exec_result", "request": to_record(request)}
+        try:
+            result = self.workspace.exec(
+                *command, cwd=cwd, readonly=readonly, timeout_ms=timeout, checkpoint=checkpoint, **options
+            )
+        except AvfsError as error:
+            return {**document, "success": False, "result": None, "warnings": [], "error": to_error(error)}
+        warnings = [to_warning(warning) for warning in result.warnings]
+        return {**document, "success": result.success, "result": to_record(result), "warnings": warnings, "error": None}
+
+    # --- checkpoints --------------------------------------------------------------------------------------------
+
+    def checkpoint_save(self, name: str | None = None) -> dict[str, Any]:
+        """Save the present state, under a name if one is given."""
+        return _dictionary(self.workspace.checkpoint(name))
+
+    def checkpoint_restore(self, name: str) -> dict[str, Any]:
+        """Bring the files to the state of a checkpoint; what is uncommitted is saved first.
+
+        Raises:
+            CheckpointNotFound: If there is none of that name.
+        """
+        return _dictionary(self.workspace.restore(name))
+
+    def checkpoint_list(self) -> list[dict[str, Any]]:
+        """List the checkpoints, the newest first."""
+        return [_dictionary(checkpoint) for checkpoint in self.workspace.list_checkpoints()]
+
+    def undo(self) -> dict[str, Any]:
+        """Take back the last operation on the fork."""
+        return _dictionary(self.workspace.undo())
+
+    # --- upkeep -------------------------------------------------------------------------------------------------
+
+    def stats(self) -> dict[str, Any]:
+        """Describe the vault and count what it takes on disk."""
+        return _dictionary(self.vault.info(sizes=True))
+
+    def gc(self) -> dict[str, Any]:
+        """Give back what nobody can need any more."""
+        return _dictionary(self.vault.gc())
+
+    def compact(self) -> dict[str, Any]:
+        """Give back what nobody can need any more, and store the rest as small as git can."""
+        return _dictionary(self.vault.gc(compact=True))
+
+
+def _dictionary(value: object) -> dict[str, Any]:
+    """Spell a value as `--json` does."""
+    record = to_record(value)
+    assert isinstance(record, dict)  # noqa: S101 - values and mappings become objects
+    return record
+
+
+def _files(root: TreeNode) -> list[FileInfo]:
+    """List the files of a tree."""
+    found, pending = [], [root]
+    while pending:
+        node = pending.pop()
+        if node.info.kind is Kind.FILE:
+            found.append(node.info)
+        pending += reversed(node.children)
+    return found

@@ -1,0 +1,167 @@
+"""`avfs policy`, `avfs approvals`, `avfs audit`."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from avfs_git import Avfs
+from avfs_git.errors import ApprovalNeeded
+from avfs_git.proxy.gate import Gate
+from avfs_git.proxy.request import Request
+from tests.support.cli import Cli, Transcript
+
+Snapshot = Callable[[str, str], None]
+
+RULES = """\
+version = 1
+
+[[rule]]
+name = "packages"
+categories = ["networked"]
+commands = ["npm ci"]
+action = "allow_with_checkpoint"
+
+[[rule]]
+name = "secrets"
+paths = ["secrets/**"]
+action = "deny"
+reason = "secrets stay where they are"
+"""
+
+
+@pytest.fixture
+def gate(hermetic: Path, work: str) -> Gate:
+    """The gate of the vault."""
+    with Avfs(hermetic / "avfs") as avfs, avfs.open_vault(work) as vault:
+        return vault.policy.gate
+
+
+def ask(gate: Gate, *argv: str) -> tuple[str, str]:
+    """Let a command ask for approval; gives its id and token."""
+    with pytest.raises(ApprovalNeeded) as caught:
+        gate.admit(Request(str(gate.vault_policy), "main", argv=argv))
+    return str(caught.value.details["approval"]), str(caught.value.details["token"])
+
+
+def _stable(text: str) -> str:
+    seen: dict[str, str] = {}
+    text = re.sub(r"\b[0-9a-f]{64}\b", "<hash>", text)
+    return re.sub(r"\b[0-9a-f]{12}\b", lambda match: seen.setdefault(match[0], f"<approval {len(seen) + 1}>"), text)
+
+
+def test_rules_are_shown_and_explained(avfs: Transcript, work: str, hermetic: Path, tmp_path: Path, snapshot: Snapshot) -> None:
+    """What holds, and what it says to commands."""
+    user = hermetic / ".config/avfs/policy.toml"
+    avfs("policy path")
+    avfs("policy show")
+    avfs("policy init")
+    avfs("policy init", status=2)
+    avfs("policy init --in-vault")
+    user.write_text(RULES)
+    avfs("policy show")
+    avfs("policy check -- ls -l")
+    avfs("policy check --shell 'ls; rm -rf build && curl https://example.org'")
+    avfs("policy check -- npm ci")
+    avfs("policy check --cwd secrets -- cat key")
+    avfs("policy check -e 'PAGER=rm -rf a' -- git log")
+    avfs("policy check -c '\"unterminated'")
+    avfs("policy check", status=2)
+    avfs("policy check -c ls -- ls", status=2)
+    user.write_text("version = 1\n[[rule]]\nname = 'x'\naktion = 'deny'\n")
+    avfs("policy show", status=81)
+
+    snapshot("policy.txt", avfs.text.replace(str(hermetic), "$HERMETIC"))
+
+
+def test_policy_documents(avfs: Transcript, work: str, hermetic: Path, snapshot: Snapshot) -> None:
+    """The same for programs."""
+    avfs("policy show --json")
+    avfs("policy check --json --shell 'cat < /etc/passwd'")
+    avfs("policy check --json -- curl -o out https://example.org")
+    avfs("policy init --json")
+    avfs("policy path --json")
+    (hermetic / ".config/avfs/policy.toml").write_text("version = 7\n")
+    avfs("policy check --json -- ls", status=81)
+
+    snapshot("policy.json.txt", avfs.text.replace(str(hermetic), "$HERMETIC"))
+
+
+def test_approvals_are_listed_and_denied(avfs: Transcript, gate: Gate, snapshot: Snapshot) -> None:
+    """What waits, what a person said to it, and what the log has of it."""
+    avfs("approvals list")
+    first, _ = ask(gate, "curl", "https://example.org")
+    avfs("approvals list")
+    avfs(f"approvals grant {first}", status=87)
+    avfs(f"approvals deny {first}")
+    avfs(f"approvals deny {first}", status=84)
+    avfs("approvals list")
+    avfs("approvals list --all --json")
+    avfs("approvals deny 000000000000", status=85)
+    avfs("approvals grant ../lock --json", status=85)
+    avfs("audit")
+    avfs("audit --limit 1 --json")
+    avfs("audit --verify --since 2001-01-01 -n 1")
+    avfs("audit --since yesterday", status=2)
+
+    snapshot("approvals.txt", _stable(avfs.text))
+
+
+def test_a_changed_log_is_found(cli: Cli, gate: Gate) -> None:
+    """`--verify` fails where a line was changed."""
+    ask(gate, "curl", "a")
+    ask(gate, "curl", "b")
+    path = gate.audit.path
+    path.write_bytes(path.read_bytes().replace(b'"curl a"', b'"curl c"'))
+
+    assert cli("audit", "--verify", "--json").document["error"]["code"] == "audit.damaged"
+    assert cli("audit").status == 0
+
+
+def _answer(arguments: list[str], answer: bytes) -> tuple[int, str]:
+    """Run the program at a terminal of its own, and answer when it asks."""
+    master, slave = pty.openpty()
+    child = subprocess.Popen([sys.executable, "-m", "avfs_git", *arguments], stdin=slave, stdout=slave, stderr=slave)
+    os.close(slave)
+    shown = b""
+    answered = False
+    try:
+        while select.select([master], [], [], 60)[0]:
+            try:
+                chunk = os.read(master, 4096)
+            except OSError:  # the other end is closed
+                break
+            if not chunk:
+                break
+            shown += chunk
+            if not answered and b"[y/N]" in shown:
+                os.write(master, answer)
+                answered = True
+        return child.wait(timeout=60), shown.decode()
+    finally:
+        child.kill()
+        child.wait()
+        os.close(master)
+
+
+def test_a_person_grants_at_a_terminal(gate: Gate) -> None:
+    """The command is shown, also what would hide it; only a yes counts, and it counts once."""
+    approval, token = ask(gate, "curl", "\x1b[2Kharmless\nls")
+
+    status, shown = _answer(["approvals", "grant", approval], b"n\n")
+    assert status == 87
+    assert "\x1b[2K" not in shown
+    assert "harmless" in shown
+    status, shown = _answer(["approvals", "grant", approval], b"y\n")
+
+    assert status == 0, shown
+    request = Request(str(gate.vault_policy), "main", argv=("curl", "\x1b[2Kharmless\nls"))
+    assert gate.admit(request, token=token).approval == approval

@@ -1,0 +1,176 @@
+"""Lazy vaults: everything is known at once, contents come when they are first read, and never wrong ones."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from avfs_git.errors import RemoteError
+from avfs_git.gitstore import lazystore
+from avfs_git.sdk import Avfs, Vault
+from tests.support.servers import KINDS, Server, git, make_bare, serve
+
+NEEDS = {"ssh": [pytest.mark.needs("sshd")]}
+FILES = {f"{place}{number}": f"{place}{number}\n".encode() * 200 for place in ("f", "dir/g", "dir/deep/h") for number in range(5)}
+
+
+@pytest.fixture(params=[pytest.param(kind, marks=NEEDS.get(kind, [])) for kind in KINDS])
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+    """A server of each kind with a small repository of two commits."""
+    with serve(request.param, tmp_path / "served") as found:
+        fill(found.make("shop.git"), tmp_path / "work")
+        yield found
+
+
+def fill(bare: Path, work: Path) -> None:
+    """Push a small repository."""
+    git("clone", "-q", str(bare), str(work), cwd=bare)
+    for name, content in FILES.items():
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        (work / name).write_bytes(content[:-3])
+    git("add", ".", cwd=work)
+    git("commit", "-qm", "one", cwd=work)
+    for name, content in FILES.items():
+        (work / name).write_bytes(content)
+    git("commit", "-qam", "two", cwd=work)
+    git("push", "-q", "origin", "HEAD:main", cwd=work)
+
+
+def missing(vault: Vault) -> int:
+    """Count the objects that are not here."""
+    return git("rev-list", "--objects", "--all", "--missing=print", cwd=vault.path).count("?")
+
+
+def packs(vault: Vault) -> int:
+    """Count the packs: one for each request that brought something."""
+    return len(list((vault.path / "objects/pack").glob("*.pack")))
+
+
+@pytest.fixture
+def vault(tmp_path: Path, server: Server) -> Iterator[Vault]:
+    """A lazy clone."""
+    with Avfs(tmp_path / "home", remote_environment={**server.environment, "HOME": str(tmp_path)}) as avfs:
+        avfs.clone_vault(server.url("shop.git"), "v", lazy=True)
+        yield avfs.open_vault("v")
+
+
+def test_contents_come_when_they_are_read_a_directory_at_once(vault: Vault) -> None:
+    """A clone holds no content; reading one file brings its directory in one request; forks share what came."""
+    nothing, first = missing(vault), packs(vault)
+    work = vault.workspace()
+    listed = sorted(os.fsdecode(info.path) for info in work.list_dir("dir/deep"))
+    content = work.read("dir/deep/h3")
+    after, second = missing(vault), packs(vault)
+    fork = vault.fork("topic")
+    same = fork.read("dir/deep/h4")
+
+    assert nothing == 2 * len(FILES)
+    assert listed == sorted(name for name in FILES if name.startswith("dir/deep/"))
+    assert content == FILES["dir/deep/h3"]
+    assert same == FILES["dir/deep/h4"]
+    assert (nothing - after, second - first) == (5, 1)
+    assert packs(vault) == second
+
+
+def test_work_in_a_lazy_vault_goes_both_ways(vault: Vault, tmp_path: Path) -> None:
+    """Checkpoints, status, diff, fetch, merge and push work, and contents that nobody read stay where they are."""
+    work = vault.workspace()
+    work.write("dir/new", b"new\n")
+    saved = work.checkpoint("one").checkpoint
+    assert saved is not None
+    pushed = vault.push()
+    other = tmp_path / "work"
+    git("pull", "-q", "origin", "main", cwd=other)
+    (other / "f1").write_bytes(b"theirs\n")
+    git("commit", "-qam", "three", cwd=other)
+    git("push", "-q", "origin", "HEAD:main", cwd=other)
+    pulled = vault.pull()
+
+    assert [ref.outcome for ref in pushed.refs] == ["updated"]
+    assert git("show", "HEAD~1:dir/new", cwd=other) == "new"
+    assert pulled.merge.outcome == "fast_forward"
+    assert work.read("f1") == b"theirs\n"
+    assert work.status().clean
+    assert missing(vault) >= len(FILES)
+    assert git("fsck", "--strict", "--no-dangling", "--no-progress", cwd=vault.path) == ""
+    assert vault.doctor().healthy
+
+
+def test_prefetch_brings_what_is_named_in_one_request(vault: Vault) -> None:
+    """Of a directory with all below it, once; of everything then only the rest."""
+    before = packs(vault)
+    some = vault.prefetch(["dir"])
+    again = vault.prefetch(["dir"])
+    rest = vault.prefetch()
+
+    assert [(result.files, result.fetched) for result in (some, again, rest)] == [(10, 10), (10, 0), (15, 5)]
+    assert packs(vault) == before + 2
+
+
+@pytest.mark.needs("fuse")
+def test_a_live_tree_fetches_from_any_server(vault: Vault, mount_dir: Path) -> None:
+    """The process behind a mount has what the exchange needs, and what programs read comes a directory at a time."""
+    before = packs(vault)
+    with vault.workspace().mount(mount_dir / "tree") as session:
+        mounted = packs(vault)
+        read = {name: (session.path / name).read_bytes() for name in FILES}
+        status = git("status", "--porcelain", cwd=session.path)
+
+    assert mounted == before
+    assert read == FILES
+    assert packs(vault) == before + 3
+    assert status == ""
+
+
+# --- without a server --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def offline(tmp_path: Path) -> Iterator[Vault]:
+    """A lazy clone whose server has gone: it is at `gone.git`."""
+    bare = make_bare(tmp_path / "shop.git")
+    fill(bare, tmp_path / "work")
+    with Avfs(tmp_path / "home") as avfs:
+        avfs.clone_vault(str(bare), "v", lazy=True)
+        bare.rename(tmp_path / "gone.git")
+        yield avfs.open_vault("v")
+
+
+def test_what_is_missing_while_offline_is_an_error_and_works_again(
+    offline: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading fails with the remote's error, what is here works on, and everything does when the server is back."""
+    work = offline.workspace()
+    with pytest.raises(RemoteError):
+        work.read("f1")
+    work.write("own", b"1\n")
+    saved = work.checkpoint("offline")
+    (tmp_path / "gone.git").rename(tmp_path / "shop.git")
+    monkeypatch.setattr(lazystore, "_PATIENCE_S", 0)
+
+    assert saved.outcome == "created"
+    assert work.read("f1") == FILES["f1"]
+
+
+@pytest.mark.needs("fuse")
+def test_a_live_tree_of_a_lazy_vault(offline: Vault, tmp_path: Path, mount_dir: Path) -> None:
+    """It is mounted without any content; a file of a server that is gone is an input/output error, later its content."""
+    with offline.workspace().mount(mount_dir / "tree") as session:
+        failed = subprocess.run(["cat", str(session.path / "f1")], capture_output=True, check=False)
+        names = os.listdir(session.path)
+        (tmp_path / "gone.git").rename(tmp_path / "shop.git")
+        for _ in range(100):
+            read = subprocess.run(["cat", str(session.path / "dir/deep/h1")], capture_output=True, check=False)
+            if read.returncode == 0:
+                break
+            subprocess.run(["sleep", "0.1"], check=True)
+        whole = subprocess.run(["cat", str(session.path / "f1")], capture_output=True, check=False)
+
+    assert (failed.returncode, b"Input/output error" in failed.stderr) == (1, True)
+    assert {"f0", "dir"} <= set(names)
+    assert read.stdout == FILES["dir/deep/h1"]
+    assert whole.stdout == FILES["f1"]

@@ -1,0 +1,81 @@
+"""`avfs_git.agent`: every method, and an agent's loop as docs/agents.md has it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from avfs_git.agent import AVFS, AVFSError, VaultNotFoundError
+
+pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout"), pytest.mark.slow]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A directory to begin with."""
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "check.sh").write_text("grep -q fixed app.txt\n")
+    (root / "app.txt").write_text("broken\n")
+    return root
+
+
+@pytest.fixture
+def fs(mount_dir: Path, project: Path) -> Iterator[AVFS]:
+    """An agent's view of a vault."""
+    with AVFS(home=mount_dir / "h") as made:
+        made.create_vault("shop", source=project)
+        yield made
+
+
+def test_every_method_works(fs: AVFS) -> None:
+    """Files, forks, commands and checkpoints, in one process."""
+    assert fs.list_vaults() == ["shop"]
+    assert fs.fork_vault(None, "task")["name"] == "task"
+    fs.mkdir("a/b")
+    assert fs.write("a/b/c.txt", "needle\n\udcff")["size"] == 8
+    assert (fs.cat("a/b/c.txt"), fs.read("a/b/c.txt")) == ("needle\n\udcff", b"needle\n\xff")
+    assert [entry["path"] for entry in fs.ls("a/b")] == ["a/b/c.txt"]
+    fs.cp("a", "z")
+    fs.mv("z", "y")
+    assert fs.tree("a") == "a/\n  b/\n    c.txt\n"
+    assert [(match["path"], match["line"]) for match in fs.grep("n..dle")] == [("/a/b/c.txt", 1), ("/y/b/c.txt", 1)]
+    assert len(fs.search("NEEDLE", "/a")) == 1
+    saved = fs.checkpoint_save("one")
+    fs.rm("y", recursive=True)
+    assert fs.checkpoint_list()[0]["id"] == saved["checkpoint"]["id"]
+    fs.checkpoint_restore("one")
+    assert fs.cat("y/b/c.txt").startswith("needle")
+    fs.undo()
+    assert fs.stats()["size_bytes"] > 0
+    assert isinstance(fs.gc(), dict)
+    assert isinstance(fs.compact(), dict)
+    assert fs.use_vault("shop")["name"] == "shop"
+    with pytest.raises(VaultNotFoundError):
+        fs.use_vault("nowhere")
+    with pytest.raises(AVFSError):
+        fs.grep("(")
+
+
+def test_a_command_is_answered_in_every_outcome(fs: AVFS) -> None:
+    """Success, failure and refusal are documents."""
+    done = fs.proxy_exec("sh", "check.sh")
+    assert (done["success"], done["result"]["exit_code"], done["error"]) == (False, 1, None)
+    done = fs.proxy_exec(shell="echo fixed > app.txt")
+    assert [change["path"] for change in done["result"]["changed_files"]] == ["app.txt"]
+    refused = fs.proxy_exec("curl", "https://example.org")
+    assert (refused["success"], refused["result"], refused["error"]["code"]) == (False, None, "policy.approval_needed")
+
+
+def test_the_guides_example_works(mount_dir: Path, project: Path) -> None:
+    """The loop in docs/agents.md forks, runs, checks, and keeps or discards."""
+    guide = (Path(__file__).parents[2] / "docs" / "agents.md").read_text("utf-8")
+    code = re.search(r"```python\n(.*?)```", guide, re.DOTALL)
+    assert code is not None
+    names: dict[str, object] = {"HOME": mount_dir / "h", "PROJECT": project}
+    exec(code[1], names)
+    with AVFS("shop", home=mount_dir / "h") as fs:
+        assert fs.cat("app.txt") == "fixed\n"
