@@ -25,6 +25,13 @@ from avfs_git.workspace.vault import OpenVault
 _KEPT = 4
 """So many commits are kept mounted by one process."""
 _PAUSE_S = 0.02
+LOWER = ".lower"
+"""The directory that holds them, among the mounts of a vault: no fork can have that name."""
+
+
+def is_lower(session: FoundSession) -> bool:
+    """Whether a mount is one of these."""
+    return session.record.at is not None and session.directory.parent.name == LOWER
 
 
 class LowerMounts:

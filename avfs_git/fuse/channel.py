@@ -17,6 +17,9 @@ slow, a `find` after it 8 times). Each file written costs one request more, a fu
 write, and the kernel believes its own sizes and times against whoever else changes a file. A workspace is read far more
 often than written in small pieces.
 
+Direct writes are not asynchronous (`ASYNC_DIO` is not agreed on): the kernel then drops what its cache holds of the written range
+only before the write, so that a reader beside it fills the cache with what is old, and it stays there.
+
 A thread that waits for a request stays awake for a moment while requests follow each other closely. Measured on a
 virtual machine of two cores: a request that has to wake a sleeping server takes 75 µs, one that finds it awake 28 µs,
 and the server's own processor time falls by a quarter. A program that asks once a millisecond is waited for asleep.
@@ -63,7 +66,6 @@ _WANTED = (
     p.ASYNC_READ
     | p.BIG_WRITES
     | p.DO_READDIRPLUS
-    | p.ASYNC_DIO
     | p.NO_OPEN_SUPPORT
     | p.PARALLEL_DIROPS
     | p.ABORT_ERROR

@@ -78,7 +78,6 @@ NOTIFY_RESEND: Final = 7
 ASYNC_READ: Final = 1 << 0
 BIG_WRITES: Final = 1 << 5
 DO_READDIRPLUS: Final = 1 << 13
-ASYNC_DIO: Final = 1 << 15
 WRITEBACK_CACHE: Final = 1 << 16
 NO_OPEN_SUPPORT: Final = 1 << 17
 PARALLEL_DIROPS: Final = 1 << 18

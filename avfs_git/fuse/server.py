@@ -336,11 +336,11 @@ class TreeServer:
                     mtime_ns=mtime_s * 1_000_000_000 + mtime_ns if valid & p.FATTR_MTIME else None,
                 )
             attr = tree.getattr(node)
-            if valid & p.FATTR_KILL_SUIDGID and not valid & p.FATTR_MODE and self._drop_privileges(node, attr):
+            if valid & p.FATTR_KILL_SUIDGID and not valid & p.FATTR_MODE and self._drop_privileges(request, node, attr):
                 attr = tree.getattr(node)
             return p.pack_attr(attr)
 
-    def _drop_privileges(self, node: Node, attr: Attr) -> bool:
+    def _drop_privileges(self, request: Request, node: Node, attr: Attr) -> bool:
         """Take set-uid, set-gid and capabilities from a file that somebody changes who may not give them.
 
         The system does so by itself when an ordinary user's server writes; for root's it is done here. Tells whether
@@ -351,13 +351,26 @@ class TreeServer:
         tree = self.tree
         mode = stat.S_IMODE(attr.mode)
         kept = mode & ~stat.S_ISUID
-        if mode & stat.S_IXGRP:  # without it the bit means mandatory locking
+        if mode & stat.S_IXGRP or (request.uid and request.gid != attr.gid):  # else it is for members of the group to give
             kept &= ~stat.S_ISGID
         if kept != mode:
             tree.chmod(node, kept)
         if node.has_xattrs and _CAPABILITY in tree.read_xattrs(node):
             tree.remove_xattr(node, _CAPABILITY)
         return True
+
+    def _drop_and_tell(self, request: Request, node: Node) -> None:
+        """The same, where the answer has no attributes: the kernel would go on showing those that it knows.
+
+        It may be told so from here, unlike of content: it takes no lock of the inode for that.
+        """
+        if self._drop_privileges(request, node, self.tree.getattr(node)):
+            self.channel.forget_attributes(node.ino)
+
+    def _drop_for_others(self, request: Request, node: Node) -> None:
+        """The same before a change of which the kernel does not say whether who makes it may give them: root may."""
+        if request.uid:
+            self._drop_and_tell(request, node)
 
     def _statfs(self, _request: Request) -> bytes:
         return p.pack_statfs(self.tree.statvfs())
@@ -557,7 +570,7 @@ class TreeServer:
         start = p.BODY + p.WRITE_IN.size
         done = tree.write(node, request.view[start : start + size], offset)
         if flags & p.WRITE_KILL_SUIDGID:
-            self._drop_privileges(node, tree.getattr(node))
+            self._drop_and_tell(request, node)
         return p.WRITE_OUT.pack(done)
 
     def _fsync(self, request: Request) -> bytes:
@@ -572,6 +585,7 @@ class TreeServer:
         node = tree.node_at(request.ino)
         fd = tree.open_file(node, os.O_RDWR)
         try:
+            self._drop_for_others(request, node)
             fallocate(fd, mode, offset, length)
         finally:
             os.close(fd)
@@ -591,6 +605,7 @@ class TreeServer:
         try:
             into = tree.open_file(source, os.O_RDONLY)
             try:
+                self._drop_for_others(request, target)
                 done = os.copy_file_range(into, out, min(length, _COPY_MAX), offset, target_offset)
             finally:
                 os.close(into)

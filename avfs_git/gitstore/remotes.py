@@ -95,7 +95,7 @@ def check_url(url: str, *, base: Path) -> str:
         if not machine or machine.startswith("-") or (at and user.startswith("-")) or not path or path.startswith("-"):
             raise _refused(url, "its host or path is empty or begins with '-'")
         return url
-    return os.path.abspath(base / os.path.expanduser(url))
+    return os.path.abspath(base / url)
 
 
 def local_path(url: str) -> Path | None:

@@ -268,9 +268,10 @@ class _Server:
     def serve(self) -> None:
         """Serve until the other end closes; then end whatever runs."""
         while True:
-            for fd, _ in self._poll.poll():
+            for fd, events in self._poll.poll():
                 if fd in self._renames:
-                    if not self._renames[fd].answer():
+                    # Without anybody left to ask, it says so for ever.
+                    if not events & select.POLLIN or not self._renames[fd].answer():
                         self._poll.unregister(fd)
                         os.close(fd)
                         del self._renames[fd]
@@ -386,7 +387,10 @@ def main() -> None:
     ours = socket.socket(fileno=int(sys.argv[1]))
     for fd in map(int, sys.argv[1:]):
         os.set_inheritable(fd, False)
-    setup = marshal.loads(ours.recv(MESSAGE_MAX))  # noqa: S302 - from the program that started this one
+    said = ours.recv(MESSAGE_MAX)
+    if not said:
+        return  # who started it thought better of it
+    setup = marshal.loads(said)  # noqa: S302 - from the program that started this one
     try:
         _unshare(setup)
         if setup["pids"]:

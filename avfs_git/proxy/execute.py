@@ -45,6 +45,7 @@ from avfs_git.proxy.request import Action, Category, Decision, Request
 from avfs_git.proxy.run import Finished, Output, Stop, run_command
 from avfs_git.proxy.steps import Step, StepLog
 from avfs_git.session import operations
+from avfs_git.workspace import notes
 from avfs_git.workspace.aftermath import aftermath
 from avfs_git.workspace.gitdir import GitDir
 from avfs_git.workspace.workspace import LockedWorkspace, OpenWorkspace
@@ -392,6 +393,9 @@ class Executor:
                 timed_out=finished.timed_out,
                 more={"commit": commit, "checkpoint": run.saved},
             )
+        if commit is not None and opened.vault.config.read()["exec.notes"] != "0":
+            with aftermath(run.warnings, "the commit has no note"):
+                notes.add_note(opened.vault, Oid(bytes.fromhex(commit)), _note(run, finished, backend, len(changed)))
         before = run.saved or (run.head.hex() if run.head is not None else None)
         StepLog(opened.layout.root, opened.fork).add(Step(run.request.command(), before))
         out, err = streams
@@ -523,3 +527,18 @@ def _message(run: _Run, finished: Finished) -> str:
     body = "" if whole in subject else f"\n\n    {whole.replace(chr(10), chr(10) + '    ')}"
     status = "" if finished.exit_code == 0 else f"\n\nExit-Status: {finished.exit_code}"
     return f"{subject}{body}{status}\n"
+
+
+def _note(run: _Run, finished: Finished, backend: Backend, changed: int) -> str:
+    """Sum the envelope up, a fact a line, for `git log --notes=avfs`."""
+    command = run.request.command().encode("utf-8", "replace").decode().replace("\n", "\n    ")
+    facts = {
+        "Command": command,
+        "Directory": run.request.cwd,
+        "Exit-Status": f"{finished.exit_code}{' (timed out)' if finished.timed_out else ''}",
+        "Duration": f"{finished.duration_ms / 1000:.3f} s",
+        "Changed-Files": changed,
+        "Decision": f"{run.decision.action} ({', '.join(run.decision.categories)})",
+        "Backend": backend.name,
+    }
+    return "".join(f"{name}: {value}\n" for name, value in facts.items())

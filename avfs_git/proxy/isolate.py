@@ -49,8 +49,8 @@ def isolated(argv: Sequence[bytes], *, root: Path, cwd: Path, vault: Path, home:
     for tool in _TOOLS:
         options += ["--ro-bind-try", f"{home}/{tool}", f"{home}/{tool}"]
     if network:
-        for place in _RESOLVERS:
-            options += ["--ro-bind-try", place, place]
+        for resolver in _RESOLVERS:
+            options += ["--ro-bind-try", resolver, resolver]
     else:
         options += ["--unshare-net"]
     options += ["--ro-bind", os.fspath(vault), os.fspath(vault), "--bind", os.fspath(root), os.fspath(root)]

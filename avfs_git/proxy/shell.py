@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import time
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING
 from avfs_git.values import field, record_class, value_class
 
 if TYPE_CHECKING:
-    from tree_sitter import Node, Parser
+    from tree_sitter import Language, Node, Tree
 
 UNKNOWN = "\0"
 """Stands in a word for what is known only when it runs; no word of a program can hold this byte."""
@@ -32,6 +33,8 @@ AMBIENT = "/$"
 
 MAX_TEXT = 1 << 20
 """Longer texts are not read."""
+MAX_SECONDS = 2.0
+"""Reading that takes more of the processor's time is given up: the grammar is slow with some texts that are no commands."""
 MAX_DEPTH = 60
 """Text that is nested deeper is not read."""
 _MAX_DIRECTORIES = 16
@@ -39,6 +42,12 @@ _MAX_DIRECTORIES = 16
 _SPECIAL = "*?[]{},~"
 _QUOTE = {ord(c): 0xE000 + ord(c) for c in _SPECIAL}
 _UNQUOTE = {quoted: plain for plain, quoted in _QUOTE.items()}
+_CHUNK = 1 << 16
+_MAX_DOCUMENTS = 50
+_MAX_MARKS = 600
+_QUOTED_END = re.compile(r"<<-?[ \t]*(['\"])\w+\1")
+_QUOTED_DOCUMENT = re.compile(r"<<-?[ \t]*(['\"])(\w+)\1[^\n]*\n(?:.*?\n)??\t*\2(?=\n|$)", re.DOTALL)
+_ODD = re.compile(r"[^\t\n\x20-\x7e]")
 _RESERVED = re.compile("[\ue000-\ue0ff]")
 
 
@@ -102,11 +111,45 @@ class _NotUnderstood(Exception):
 
 
 @lru_cache(maxsize=1)
-def _parser() -> Parser:
+def _language() -> Language:
     import tree_sitter_bash  # noqa: PLC0415 - only where there is a text to parse
-    from tree_sitter import Language, Parser  # noqa: PLC0415 - the same
+    from tree_sitter import Language  # noqa: PLC0415 - the same
 
-    return Parser(Language(tree_sitter_bash.language()))
+    return Language(tree_sitter_bash.language())
+
+
+def _is_costly(text: str) -> bool:
+    """Whether the grammar may need minutes: it is slow with long chains and deep nests, and cannot be stopped in time there.
+
+    What stands in here-documents with a quoted end, such as files that are written by them, costs it nothing.
+    """
+    if len(_QUOTED_END.findall(text)) > _MAX_DOCUMENTS:
+        return True
+    rest = _QUOTED_DOCUMENT.sub("", text)
+    return rest.count("<<") > _MAX_DOCUMENTS or any(rest.count(mark) > _MAX_MARKS for mark in "|(){}`&;[<>")
+
+
+def _read_tree(text: str) -> Tree | None:
+    """Parse a text; None if that takes too long.
+
+    The grammar gets every letter outside of ASCII, and every control character that is no blank to bash, as a full stop: to
+    bash they are ordinary letters that no name of a variable holds, but the scanner behind the grammar asks the C library
+    about them, which reads outside of its tables, and takes some of them for blanks. So a byte of what is parsed is a letter of
+    the text.
+    """
+    from tree_sitter import Parser  # noqa: PLC0415 - loaded with the language
+
+    data = _ODD.sub(".", text).encode("ascii")
+    end = time.thread_time() + MAX_SECONDS
+
+    def is_late(_offset: int, _has_error: bool) -> bool:
+        return time.thread_time() > end
+
+    try:
+        # A parser of its own for each text: one serves one thread.
+        return Parser(_language()).parse(lambda at, _point: data[at : at + _CHUNK], progress_callback=is_late)
+    except ValueError:
+        return None
 
 
 def parse(text: str, *, directory: str = "/", variables: Mapping[str, str] | None = None) -> Script:
@@ -118,12 +161,14 @@ def parse(text: str, *, directory: str = "/", variables: Mapping[str, str] | Non
         variables: Those whose values are known.
     """
     script = Script()
-    data = text.encode("utf-8", "surrogateescape")
-    if len(data) > MAX_TEXT or "\0" in text or _RESERVED.search(text):
-        script.problems.append("it is too long" if len(data) > MAX_TEXT else "it holds characters that no command needs")
+    if len(text) > MAX_TEXT or "\0" in text or _RESERVED.search(text):
+        script.problems.append("it is too long" if len(text) > MAX_TEXT else "it holds characters that no command needs")
         return script
-    tree = _parser().parse(data)
-    _Reader(data, script, variables or {}).read(tree.root_node, directory)
+    tree = None if _is_costly(text) else _read_tree(text)
+    if tree is None:
+        script.problems.append("it takes too long to read")
+    else:
+        _Reader(text, script, variables or {}).read(tree.root_node, directory)
     return script
 
 
@@ -152,8 +197,8 @@ _BRACES = re.compile(r"\{([^{}]*)\}")
 class _Reader:
     """Walks one tree. Used once, by one thread."""
 
-    def __init__(self, data: bytes, script: Script, variables: Mapping[str, str]) -> None:
-        self._data = data
+    def __init__(self, source: str, script: Script, variables: Mapping[str, str]) -> None:
+        self._source = source
         self._script = script
         self._variables = variables
         self._assigned: dict[str, list[Node | None]] = {}
@@ -209,7 +254,7 @@ class _Reader:
         name, following = node.child_by_field_name("name"), node.next_sibling
         is_sure = node.parent is not None and node.parent.type == "program" and (following is None or following.type != "&")
         if name is not None and is_sure:
-            self._script.functions.setdefault(self._text(name), self._char(node.end_byte))
+            self._script.functions.setdefault(self._text(name), node.end_byte)
 
     # --- statements ------------------------------------------------------------------------------
 
@@ -299,7 +344,7 @@ class _Reader:
         if body is not None and body.type == "command" and len(self._script.commands) > first:
             last = self._script.commands[-1]
             last.redirects += tuple(redirects)
-            last.end = self._char(node.end_byte) if not rest else last.end
+            last.end = node.end_byte if not rest else last.end
         elif redirects:
             self._add(node, redirects=tuple(redirects))
         self._stdin, self._is_fed = None, True  # what stands behind `<<END` may be the next part of a pipe
@@ -423,8 +468,8 @@ class _Reader:
             assignments=assignments,
             redirects=redirects,
             text=self._text(node),
-            start=self._char(node.start_byte),
-            end=self._char(node.end_byte),
+            start=node.start_byte,
+            end=node.end_byte,
             directories=self._directories,
         )
         self._script.commands.append(made)
@@ -502,10 +547,10 @@ class _Reader:
         for child in children:
             if child.start_byte < at:
                 continue
-            parts.append(self._literal(self._data[at : child.start_byte]))
+            parts.append(self._literal(self._source[at : child.start_byte]))
             at = child.end_byte
             if child.type == "string_content":
-                parts.append(self._literal(self._bytes(child)))
+                parts.append(self._literal(self._text(child)))
                 continue
             # The grammar counts blanks in front of a part to the part.
             text = self._text(child)
@@ -514,11 +559,10 @@ class _Reader:
                 part = self._read_word(child)
                 parts.append(_quoted(part) if not any(parts) or not part.startswith((HOME, AMBIENT)) else UNKNOWN)
             elif text.strip() != '"':
-                parts.append(self._literal(self._bytes(child).strip()))
+                parts.append(self._literal(text.strip()))
         return "".join(parts)
 
-    def _literal(self, data: bytes) -> str:
-        text = data.decode("utf-8", "surrogateescape")
+    def _literal(self, text: str) -> str:
         if "`" in re.sub(r"\\.", "", text, flags=re.DOTALL) or "$(" in re.sub(r"\\.", "", text, flags=re.DOTALL):
             raise _NotUnderstood("it hides a substitution in a string")
         return _quoted(re.sub(r'\\([\\$`"\n])', lambda match: match[1] if match[1] != "\n" else "", text))
@@ -570,14 +614,8 @@ class _Reader:
 
     # --- text ------------------------------------------------------------------------------------
 
-    def _bytes(self, node: Node) -> bytes:
-        return self._data[node.start_byte : node.end_byte]
-
     def _text(self, node: Node) -> str:
-        return self._bytes(node).decode("utf-8", "surrogateescape")
-
-    def _char(self, at: int) -> int:
-        return len(self._data[:at].decode("utf-8", "surrogateescape"))
+        return self._source[node.start_byte : node.end_byte]
 
 
 def _quoted(text: str) -> str:

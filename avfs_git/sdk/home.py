@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from avfs_git.gitstore import transport
     from avfs_git.host import removal
     from avfs_git.session import point, record, stop
-    from avfs_git.workspace import aftermath, clones, create, remotes
+    from avfs_git.workspace import aftermath, clones, cloning, create
 else:
     # A light command must not pay for what it does not use.
     aftermath = LazyModule("avfs_git.workspace.aftermath")
@@ -45,7 +45,7 @@ else:
     create = LazyModule("avfs_git.workspace.create")
     point = LazyModule("avfs_git.session.point")
     record = LazyModule("avfs_git.session.record")
-    remotes = LazyModule("avfs_git.workspace.remotes")
+    cloning = LazyModule("avfs_git.workspace.cloning")
     removal = LazyModule("avfs_git.host.removal")
     stop = LazyModule("avfs_git.session.stop")
     transport = LazyModule("avfs_git.gitstore.transport")
@@ -178,7 +178,7 @@ class Avfs:
             RemoteError: If the remote cannot be reached or read; nothing is left behind.
         """
         path = self._path_of(name)
-        cloned = remotes.clone_vault(
+        cloned = cloning.clone_vault(
             path,
             url,
             branch=branch,

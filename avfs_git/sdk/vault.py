@@ -215,7 +215,7 @@ class Vault:
                     raise InvalidInput("a vault without a home cannot mount commits")
                 name = self.name if os.sep not in self.name else point.name_of_vault(self.path)
                 self._lower_mounts = lower.LowerMounts(
-                    self._core, self._mounts / name / ".lower", lock_timeout_s=self._lock_timeout_s
+                    self._core, self._mounts / name / lower.LOWER, lock_timeout_s=self._lock_timeout_s
                 )
             return self._lower_mounts
 
@@ -312,6 +312,9 @@ class Vault:
         """
         for found in record.list_sessions(self._core.layout.sessions):
             of = found.record
+            if fork is None and lower.is_lower(found):
+                stop.end_session(found, lazy=True)  # it is kept for speed alone
+                continue
             if of.state != SessionState.ENDED and (fork is None or (of.fork == fork and found.is_workspace)):
                 raise WorkspaceMounted(of.fork, of.directory, session=of.id, pid=of.pid)
 
@@ -652,7 +655,10 @@ class Vault:
         found = []
         for name in names:
             if self._core.layout.workspace(name).state.exists() and self.has_fork(name):
-                status = self.workspace(name).status()
+                try:
+                    status = self.workspace(name).status()
+                except WorkspaceBusy:  # somebody works in it: what is committed can be handed over all the same
+                    continue
                 if status.changed_files:
                     text = f"'{name}' has changes that are in no checkpoint; they stay here"
                     found.append(Warning("push.uncommitted", text))

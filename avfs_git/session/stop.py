@@ -103,10 +103,12 @@ def _signal(session: FoundSession) -> None:
 def _cut_off(session: FoundSession, mounted: Mounted | None) -> None:
     if mounted is not None and cut_off(mounted.device) and _has_ended_within(session, _END_S):
         return
-    _signal(session)
-    time.sleep(_SIGNALS_APART_S)
-    _signal(session)
-    _await_end(session, _END_S)
+    end = time.monotonic() + _END_S
+    while time.monotonic() < end:  # where a process gets little done, two that it sees late count as one
+        _signal(session)
+        if _has_ended_within(session, _SIGNALS_APART_S):
+            return
+    _await_end(session, _SIGNALS_APART_S)
 
 
 def _has_ended_within(session: FoundSession, seconds: float) -> bool:

@@ -28,7 +28,8 @@ from avfs_git.gitstore.objects import KIND_COMMIT
 from avfs_git.gitstore.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.source import ObjectSource
-from avfs_git.gitstore.trees import EMPTY_TREE
+from avfs_git.gitstore.treediff import find_differences
+from avfs_git.gitstore.trees import EMPTY_TREE, MODE_GITLINK
 from avfs_git.model import ChangedFile, Warning
 from avfs_git.paths import ROOT, Oid, TreePath, join, show_path, split
 from avfs_git.vfs.lower import LowerEntry, LowerTree
@@ -148,6 +149,8 @@ def _carry_out(
         change.apply(plan.steps)
         reach("advance.applied")
         captured = locked.capture(pack, known=change.known, index=tree)
+        if differ_in_submodules_only(pack, captured.tree, tree):
+            captured.tree = tree
         if (captured.tree or EMPTY_TREE) != tree:
             if plan.brought:
                 raise _NotIgnoredHere
@@ -186,6 +189,16 @@ def _carry_out(
             raise
         told = locked.mark_captured(captured, commit=new)
     return Advanced(new, changed, (*plan.warnings, *captured.warnings, *change.warnings, *told, *intent.warnings))
+
+
+def differ_in_submodules_only(source: ObjectSource, found: Oid | None, wanted: Oid) -> bool:
+    """Tell whether a captured tree is not the one that was wanted only in where submodules are at, which is in no file."""
+    if found in (None, wanted):
+        return False
+    return all(
+        before is not None and after is not None and before[0] == after[0] == MODE_GITLINK
+        for before, after in find_differences(source, found, wanted).values()
+    )
 
 
 def _add_sidecar(

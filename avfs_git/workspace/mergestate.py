@@ -30,6 +30,7 @@ from avfs_git.model import Conflict, ConflictKind, MergeProgress, MergeResult, M
 from avfs_git.paths import ROOT, Oid, TreePath, split
 from avfs_git.vfs.lower import LowerTree
 from avfs_git.vfs.plan import plan_steps
+from avfs_git.workspace.advance import differ_in_submodules_only
 from avfs_git.workspace.checkpoint import save_checkpoint
 from avfs_git.workspace.conflicts import describe_conflicts
 from avfs_git.workspace.format import Merging, OpenConflict, SideRecord
@@ -66,6 +67,8 @@ def begin_merge(
         change.apply(plan_steps(left, right))
         reach("merge.applied")
         captured = locked.capture(pack, known=change.known, index=tree)
+        if differ_in_submodules_only(pack, captured.tree, tree):
+            captured.tree = tree
         signature = vault.signature()
         head, theirs = _oid(merging.head), _oid(merging.theirs)
         sidecar = None

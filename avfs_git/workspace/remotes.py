@@ -1,4 +1,4 @@
-"""Remotes: cloning a vault from another repository, fetching from it, pushing to it.
+"""Remotes: fetching from another repository, and pushing to it.
 
 Decided here: which refs stand for what on the other side, and what moves here when an exchange has gone well. The exchange
 itself is `gitstore.transport`'s. Called without a lock: nothing of a workspace is touched. Whatever a fetch brings becomes
@@ -19,37 +19,30 @@ of the other side first, and then what is remembered of them: a crash in between
 from __future__ import annotations
 
 import heapq
-import os
-import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 
 from avfs_git.errors import (
     ForkNotFound,
-    HostError,
     InvalidInput,
     InvalidName,
     NoUpstream,
     PathNotFound,
     PushRejected,
+    RefConflict,
     RemoteNotFound,
-    VaultExists,
     quote,
 )
 from avfs_git.faults import reach
 from avfs_git.gitstore import remotes, transport
 from avfs_git.gitstore.lazystore import LazyObjectStore
-from avfs_git.gitstore.objects import ObjectStore
-from avfs_git.gitstore.refs import RefChange, RefStore, check_ref_name
-from avfs_git.gitstore.repository import init_vault_repo, is_lazy, read_head, read_shallow
+from avfs_git.gitstore.refs import RefChange, check_ref_name
+from avfs_git.gitstore.repository import is_lazy, read_shallow
 from avfs_git.gitstore.transport import NO_ACCESS, Access, Exchange, Progress, Push
 from avfs_git.gitstore.trees import MODE_GITLINK, MODE_TREE, find_entry
-from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably, write_file_atomically
-from avfs_git.host.removal import remove_tree
+from avfs_git.host.durable import host_errors, write_file_atomically
 from avfs_git.model import (
     FetchResult,
-    Identity,
     PrefetchResult,
     PushedRef,
     PushResult,
@@ -59,25 +52,13 @@ from avfs_git.model import (
     Warning,
 )
 from avfs_git.paths import ROOT, Oid, TreePath, check_fork_name
-from avfs_git.values import value_class
-from avfs_git.workspace.create import remove_unfinished
-from avfs_git.workspace.format import HEADS, LABELS, REMOTE_STATE, REMOTES, SIDECARS, VaultLayout
+from avfs_git.workspace.format import HEADS, LABELS, REMOTE_STATE, REMOTES, SIDECARS
 from avfs_git.workspace.vault import OpenVault
 
 ORIGIN = "origin"
-_TAGS = "refs/tags/"
+TAGS = "refs/tags/"
 _COUNTED_AT_MOST = 2000
-
-
-@value_class
-class Cloned:
-    """What cloning a vault gave."""
-
-    fork: str
-    head: Oid | None
-    branches: int
-    messages: tuple[str, ...]
-    warnings: tuple[Warning, ...]
+_TRIES = 10
 
 
 # --- which remotes there are ---------------------------------------------------------------------------------
@@ -221,7 +202,7 @@ def fetch(
         messages = exchange.fetch(specs)
         moves, warnings = _take_over(vault, exchange, before, tuple(prefixes))
     vault.store.packs.refresh()
-    return FetchResult(remote.name, remotes.hide_secret(remote.url), moves, _said(messages), tuple(warnings))
+    return FetchResult(remote.name, remotes.hide_secret(remote.url), moves, server_words(messages), tuple(warnings))
 
 
 def fetch_missing(vault: OpenVault, oids: Sequence[Oid]) -> None:
@@ -272,7 +253,7 @@ def prefetch(vault: OpenVault, commit: Oid, paths: Sequence[TreePath]) -> Prefet
 
 def _shown(refs: dict[str, Oid]) -> dict[str, Oid]:
     """Choose the refs by which the other side is told what is here already."""
-    return {ref: oid for ref, oid in refs.items() if ref.startswith((HEADS, _TAGS, REMOTES, SIDECARS, REMOTE_STATE))}
+    return {ref: oid for ref, oid in refs.items() if ref.startswith((HEADS, TAGS, REMOTES, SIDECARS, REMOTE_STATE))}
 
 
 def _take_over(
@@ -282,7 +263,7 @@ def _take_over(
     after: dict[str, Oid] = {}
     warnings: list[Warning] = []
     for ref, oid in exchange.read_refs().items():
-        if ref.startswith(prefixes) or (ref.startswith(_TAGS) and ref not in before):
+        if ref.startswith(prefixes) or (ref.startswith(TAGS) and ref not in before):
             try:
                 after[check_ref_name(ref)] = oid
             except InvalidName:
@@ -296,12 +277,34 @@ def _take_over(
         if not place.exists() or place.read_bytes() != shallow:
             write_file_atomically(place, shallow)
     # First what goes: `a` may have become `a/b`, and the two cannot be there at once.
-    vault.refs.update(gone)
+    went = _move(vault, gone)
     with host_errors("move the refs of a remote"):
         reach("remotes.pruned")
-    vault.refs.update(come)
-    moves = [RefMove(each.name, _hex(each.old), _hex(each.new)) for each in (*gone, *come)]
+    came = _move(vault, come)
+    moves = [RefMove(each.name, _hex(each.old), _hex(each.new)) for each in (*went, *came)]
     return tuple(sorted(moves, key=lambda move: move.ref)), warnings
+
+
+def _move(vault: OpenVault, changes: Sequence[RefChange]) -> list[RefChange]:
+    """Move refs that remember a remote; what another exchange has moved meanwhile stays: it knows as much or more.
+
+    Returns:
+        What was moved.
+
+    Raises:
+        RefConflict: If a name is in the way of another.
+    """
+    tries = _TRIES
+    while True:
+        still = [change for change in changes if vault.refs.read(change.name) == change.old]
+        try:
+            vault.refs.update(still)
+        except RefConflict:
+            tries -= 1
+            if not tries:
+                raise
+        else:
+            return still
 
 
 def choose_remote(vault: OpenVault, name: str | None) -> remotes.ConfiguredRemote:
@@ -338,7 +341,7 @@ def find_upstream(vault: OpenVault, fork: str, name: str | None = None) -> str:
     return f"{remote.name}/{fork}"
 
 
-def _said(messages: Sequence[str]) -> tuple[str, ...]:
+def server_words(messages: Sequence[str]) -> tuple[str, ...]:
     """Keep what the server said to people."""
     said = [line.removeprefix("remote:").strip() for line in messages if line.startswith("remote:")]
     return tuple(line for line in said if line and not line.startswith(("Total ", "Enumerating ", "Counting ", "Compressing ")))
@@ -402,7 +405,7 @@ def push_refs(
         PushRejected: If not all of them did.
         RemoteError: If the exchange fails.
     """
-    before = {push.ref: vault.refs.read(_tracking(remote, push.ref)) for push in wanted}
+    before = {push.ref: vault.refs.read(tracking_ref(remote, push.ref)) for push in wanted}
     sent = {f"refs/avfs/exchange/{number}": push.new for number, push in enumerate(wanted) if push.new is not None}
     lazy = is_lazy(vault.git_dir)
     with transport.open_exchange(vault.git_dir, url, sent, access=access, progress=progress, lazy=lazy) as exchange:
@@ -412,12 +415,12 @@ def push_refs(
     new = {push.ref: push.new for push in wanted}
     changes = []
     for ref in done:
-        tracking = _tracking(remote, ref.ref)
+        tracking = tracking_ref(remote, ref.ref)
         if ref.outcome != "rejected" and before[ref.ref] != new[ref.ref]:
             changes.append(RefChange(tracking, before[ref.ref], new[ref.ref]))
-    vault.refs.update(changes)
+    _move(vault, changes)
     refs = tuple(PushedRef(ref.ref, ref.outcome, _hex(before[ref.ref]), _hex(new[ref.ref]), ref.reason or None) for ref in done)
-    said = _said(messages)
+    said = server_words(messages)
     rejected = [ref for ref in refs if ref.outcome == "rejected"]
     if rejected:
         raise PushRejected(
@@ -442,7 +445,7 @@ def _plan_push(
     wanted: list[Push] = []
 
     def add(ref: str, new: Oid) -> None:
-        known = vault.refs.read(_tracking(remote, ref))
+        known = vault.refs.read(tracking_ref(remote, ref))
         # A label or a sidecar is no line of development: it moves wherever, if the other side has what was seen there.
         aside = not ref.startswith(HEADS) and known is not None
         wanted.append(Push(ref, new, known, forced=force or aside))
@@ -462,7 +465,7 @@ def _plan_push(
     return wanted
 
 
-def _tracking(remote: str, ref: str) -> str:
+def tracking_ref(remote: str, ref: str) -> str:
     """Name the ref that remembers what one of a remote holds."""
     if ref.startswith(HEADS):
         return f"{REMOTES}{remote}/{ref.removeprefix(HEADS)}"
@@ -505,144 +508,6 @@ def push_to_origin(vault: OpenVault, forks: Sequence[str]) -> PushResult:
     vault.prepare()
     wanted = _plan_push(vault, remote.name, forks, with_checkpoints=False, with_sidecar=False, force=False)
     return push_refs(vault, remote.name, remote.url, wanted, receive_pack=transport.QUIET_RECEIVE_PACK)
-
-
-# --- cloning -------------------------------------------------------------------------------------------------
-
-
-def clone_vault(
-    git_dir: Path,
-    url: str,
-    *,
-    branch: str | None = None,
-    with_checkpoints: bool = False,
-    with_sidecar: bool = False,
-    lazy: bool = False,
-    access: Access = NO_ACCESS,
-    progress: Progress | None = None,
-    identity: Identity | None = None,
-    clock_ns: Callable[[], int] = time.time_ns,
-) -> Cloned:
-    """Make a vault from another repository, which it knows as `origin`.
-
-    It appears when it is complete and on disk; a crash leaves nothing, or all of it.
-
-    Args:
-        git_dir: Where.
-        url: The other repository.
-        branch: The branch that becomes the first fork; the remote's own if not given.
-        with_checkpoints: Also the labels that were pushed there.
-        with_sidecar: Also the ignored files that were pushed there.
-        lazy: Leave the contents of files there until they are needed, if the server can.
-        access: What of the user's own may be used.
-        progress: Told how far it is.
-        identity: Who makes commits.
-        clock_ns: The time of them.
-
-    Raises:
-        VaultExists: If something is there.
-        InvalidInput: If the address cannot be used.
-        NoUpstream: If the remote has no such branch.
-        RemoteError: If the exchange fails; nothing is left behind.
-    """
-    checked = remotes.check_url(url, base=Path.cwd())
-    if branch is not None:
-        check_fork_name(branch)
-    if git_dir.exists():
-        raise VaultExists(git_dir.name.removesuffix(".git"))
-    parent = git_dir.parent
-    making = parent / f".making-{os.getpid()}-{os.urandom(4).hex()}-{git_dir.name}"
-    make_dirs_durably(parent)
-    remove_unfinished(parent)
-    try:
-        messages = transport.clone_into(checked, making, access=access, progress=progress, lazy=lazy)
-        cloned = _adopt_clone(making, checked, branch, lazy=lazy)
-        if with_checkpoints or with_sidecar:
-            vault = OpenVault(making, identity=identity, clock_ns=clock_ns)
-            try:
-                fetch(
-                    vault, ORIGIN, with_checkpoints=with_checkpoints, with_sidecar=with_sidecar, access=access, progress=progress
-                )
-            finally:
-                vault.close()
-        transport.sync_clone(making)
-        with host_errors(f"make '{git_dir}'"):
-            reach("remotes.cloned")
-            making.rename(git_dir)
-            try:
-                reach("remotes.in_place")
-                fsync_dir(parent)
-            except BaseException:
-                git_dir.rename(making)  # it was not acknowledged: nothing of it stays
-                raise
-    except BaseException as error:
-        with suppress(OSError, HostError):
-            remove_tree(making)
-        if isinstance(error, HostError) and error.errno in (17, 39):  # somebody else made it meanwhile
-            raise VaultExists(git_dir.name.removesuffix(".git")) from error
-        raise
-    fork, head, branches, warnings = cloned
-    return Cloned(fork, head, branches, _said(messages), tuple(warnings))
-
-
-def _adopt_clone(making: Path, url: str, branch: str | None, *, lazy: bool) -> tuple[str, Oid | None, int, list[Warning]]:
-    """Make a vault of a bare clone: our configuration, its branches as those of a remote, one of them as the first fork."""
-    found = RefStore(making, recover=False).list("refs/")
-    head = read_head(making)[0] or f"{HEADS}main"
-    shallow = making / "shallow"
-    fresh = making.with_name(f"{making.name}.fresh")
-    try:
-        init_vault_repo(fresh, remote=(ORIGIN, url), lazy=lazy)
-        with host_errors(f"make '{making}'"):
-            if lazy:
-                VaultLayout(fresh).prepare()
-                (fresh / "avfs" / "lazy").write_bytes(b"")
-            for name in ("objects", *(["shallow"] if shallow.exists() else [])):
-                place = fresh / name
-                if place.is_dir():
-                    remove_tree(place)
-                (making / name).rename(place)
-            remove_tree(making)
-            for name in ("objects/info", "objects/pack"):
-                (fresh / name).mkdir(exist_ok=True)
-            fresh.rename(making)
-    except BaseException:
-        with suppress(OSError, HostError):
-            remove_tree(fresh)
-        raise
-    warnings: list[Warning] = []
-    kept: dict[str, Oid] = {}
-    heads = {ref.removeprefix(HEADS): oid for ref, oid in found.items() if ref.startswith(HEADS)}
-    for ref, oid in found.items():
-        name = _tracking(ORIGIN, ref) if ref.startswith(HEADS) else ref
-        if ref.startswith((HEADS, _TAGS)):
-            try:
-                kept[check_ref_name(name)] = oid
-            except InvalidName:
-                warnings.append(Warning("fetch.name_unusable", f"{quote(ref)} was left out: no ref here can have that name"))
-    if branch is not None and branch not in heads:
-        raise NoUpstream(branch, ORIGIN)
-    fork = branch or _first_fork(head.removeprefix(HEADS), heads)
-    first = heads.get(fork)
-    if first is not None:
-        kept[HEADS + fork] = first
-    with ObjectStore(making) as store:
-        if first is not None:
-            store.read_tree(store.read_commit(first).tree)
-    lines = sorted((os.fsencode(name), oid.hex().encode("ascii")) for name, oid in kept.items())
-    packed = b"# pack-refs with: sorted \n" + b"".join(b"%b %b\n" % (oid, name) for name, oid in lines)
-    write_file_atomically(making / "packed-refs", packed)
-    write_file_atomically(making / "HEAD", b"ref: " + os.fsencode(HEADS + fork) + b"\n")
-    return fork, first, len(heads), warnings
-
-
-def _first_fork(head: str, heads: dict[str, Oid]) -> str:
-    """Choose the branch that becomes the first fork: the remote's own, if a fork can have its name."""
-    for name in (head, "main", "master", *heads):
-        if name in heads or not heads:
-            with suppress(InvalidName):
-                return check_fork_name(name)
-    return "main"
 
 
 def _hex(oid: Oid | None) -> str | None:

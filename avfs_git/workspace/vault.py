@@ -7,6 +7,7 @@ Opening writes nothing: `prepare` makes avfs's directory when something is first
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -156,8 +157,9 @@ class OpenVault:
             LeftInForce: If the disk refuses so late that the new state stays.
             HostError: If the disk refuses; the state is the old one.
         """
+        has_worktrees = os.path.isdir(os.path.join(self.git_dir, "worktrees"))  # of most vaults nothing was ever mounted
         for change in changes:
-            if change.name.startswith(HEADS) and change.new is not None:
+            if has_worktrees and change.name.startswith(HEADS) and change.new is not None:
                 # Before it moves: what git in the live tree has staged is to move along, see `workspace.gitdir`.
                 Worktree(self.git_dir, fork_dir_name(change.name.removeprefix(HEADS))).note_move(change.old)
         announced: list[Announced] = []

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.bench import live
 from tests.bench.bars import LARGE, MIDDLE, Bench
+from tests.bench.commands import CommandBench
 from tests.bench.live import LiveBench
 from tests.bench.merging import MergeBench
 from tests.bench.ramdisk import journaled_in_ram
@@ -58,6 +59,7 @@ def main() -> None:
         machine = describe_machine(Path(name))
         neighbours = Neighbours()
         rows = Bench(Path(name), sizes, say, ram=ram).run()
+        rows += CommandBench(Path(name) / "commands", say, quick=options.quick).run()
         rows += MergeBench(Path(name) / "merging", say, quick=options.quick).run()
         rows += RemoteBench(Path(name) / "remotes", say, quick=options.quick).run()
         shown = LiveBench(Path(name) / "live", say, quick=options.quick).run()

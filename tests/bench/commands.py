@@ -1,8 +1,8 @@
 """The bars of commands (issue 4), each beside the same command in a plain directory: `python -m tests.bench.commands`.
 
 Decided here: what each row times. A command through `exec` is timed with all that belongs to it: policy, audit log, mount,
-run, delta and durable commit. Beside it stands the bare command in a copy of the tree and, where the row commits, with `git add -A
-&& git commit` there. Cold means that nothing is mounted and no process of avfs is there but the one that asks.
+run, delta and durable commit. Beside it stands the bare command in a copy of the tree and, where the row commits, with `git add
+-A && git commit` there. Cold means that nothing is mounted and no process of avfs is there but the one that asks.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ from tests.bench.trees import SMALL, make_tree, path_of
 MIDDLE = 50_000
 FORKS, EXECS = 50, 20
 _POLICY = 'version = 1\n[[rule]]\nname = "all"\naction = "allow_with_checkpoint"\n'
-_WRITE = "import os\nos.makedirs('new{0}')\nfor n in range({1}):\n    with open(f'new{0}/{{n}}', 'wb') as f: f.write(b'%d {0}\\n' % n * {2})\n"
+_WRITE = """import os
+os.makedirs('new{0}')
+for n in range({1}):
+    with open(f'new{0}/{{n}}', 'wb') as f: f.write(b'%d {0}\\n' % n * {2})
+"""
 _SOURCES = 40
 """Translation units of the C project."""
 
@@ -65,7 +69,9 @@ class CommandBench:
     def _try(self, part: Callable[[], Iterator[Row]]) -> None:
         self._say(f"commands: {part.__name__.lstrip('_')}")
         try:
-            self._rows += part()
+            for row in part():
+                self._rows.append(row)
+                self._say(f"  {row.work}: {row.measured} / {row.native} / {row.ratio} (bar {row.bar})")
         except Exception as error:  # noqa: BLE001 - whatever it is, the other rows are still of use
             self._say("".join(traceback.format_exception(error)))
             name = part.__name__.lstrip("_")
@@ -139,7 +145,8 @@ class CommandBench:
         with self._open() as avfs:
             for info in avfs.sessions():
                 session = avfs.session_at(info.directory)
-                session.unmount(lazy=True)
+                if session is not None:
+                    session.unmount(lazy=True)
 
     def _building(self) -> Iterator[Row]:
         with self._open() as avfs, avfs.open_vault("small").fork("build").prepare() as prepared:
@@ -158,26 +165,27 @@ class CommandBench:
             prepared.finish()
 
     def _writing(self) -> Iterator[Row]:
-        for key, count, size, shown in (
-            ("exec 1000", 1_000, 100, "1,000 new 1 KiB files"),
-            ("exec npm", 5_000, 60, "5,000 new files"),
-        ):
-            with self._open() as avfs, avfs.open_vault("small").fork(key.replace(" ", "-")).prepare() as prepared:
-                clone = self._scratch / key.replace(" ", "-")
-                shutil.copytree(self._plain, clone, symlinks=True)
-                ours = measure(lambda: self._write(prepared.workspace, prepared.exec, count, size), 3 if count > 1000 else 5)
-                native = measure(lambda: self._write_native(clone, count, size), 3 if count > 1000 else 5)
-                prepared.finish()
-            yield _ratio(key, f"{shown}, run and commit", 1.0, ours, native)
+        yield self._write("exec 1000", "1,000 new 1 KiB files, run and commit", 1_000, 100, rounds=5)
+        yield self._write("exec npm", "5,000 new files, run and commit", 5_000, 60, rounds=3)
 
-    def _write(self, workspace: Workspace, run: Callable[..., object], count: int, size: int) -> None:
-        del workspace
-        run(sys.executable, "-S", "-c", _WRITE.format(next(self._numbers), count, size))
+    def _write(self, key: str, work: str, count: int, size: int, *, rounds: int) -> Row:
+        name = key.replace(" ", "-")
+        clone = self._scratch / name
+        shutil.copytree(self._plain, clone, symlinks=True)
 
-    def _write_native(self, clone: Path, count: int, size: int) -> None:
-        _bare([sys.executable, "-S", "-c", _WRITE.format(next(self._numbers), count, size)], clone)
-        _git(clone, "add", "-A")
-        _git(clone, "commit", "-qm", "more")
+        def program() -> list[str]:
+            return [sys.executable, "-S", "-c", _WRITE.format(next(self._numbers), count, size)]
+
+        def in_clone() -> None:
+            _bare(program(), clone)
+            _git(clone, "add", "-A")
+            _git(clone, "commit", "-qm", "more")
+
+        with self._open() as avfs, avfs.open_vault("small").fork(name).prepare() as prepared:
+            ours = measure(lambda: prepared.exec(*program()), rounds)
+            native = measure(in_clone, rounds)
+            prepared.finish()
+        return _ratio(key, work, 1.0, ours, native)
 
     def _together(self) -> Iterator[Row]:
         text = f"for n in 1 2 3 4 5; do cat {path_of(7, SMALL)} Makefile | sort | md5sum; done > /dev/null; echo $$ > own"
@@ -193,8 +201,8 @@ class CommandBench:
             for one in prepared:
                 one.exec("true")
             with ThreadPoolExecutor(os.cpu_count() or 2) as pool:
-                native = _took(lambda: list(pool.map(lambda p: [_bare(["bash", "-c", text], p) for _ in range(EXECS)], plains)))
-                ours = _took(lambda: list(pool.map(lambda p: [p.exec("bash", "-c", text) for _ in range(EXECS)], prepared)))
+                native = _took(lambda: list(pool.map(lambda plain: _often(lambda: _bare(["bash", "-c", text], plain)), plains)))
+                ours = _took(lambda: list(pool.map(lambda one: _often(lambda: one.exec("bash", "-c", text)), prepared)))
             for one in prepared:
                 one.finish()
         rate = native / ours
@@ -206,6 +214,11 @@ class CommandBench:
 
 def _forks(vault: Vault) -> list[Workspace]:
     return [vault.fork(f"many{number}") for number in range(FORKS)]
+
+
+def _often(action: Callable[[], object]) -> None:
+    for _ in range(EXECS):
+        action()
 
 
 def _took(action: Callable[[], object]) -> float:

@@ -24,6 +24,7 @@ FAMILIES: dict[type[errors.AvfsError], range] = {
     errors.PolicyError: range(80, 90),
     errors.Interrupted: range(130, 131),
     errors.RemoteError: range(90, 100),
+    errors.ExecError: range(100, 110),
 }
 
 

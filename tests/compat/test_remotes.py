@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -13,6 +18,7 @@ from avfs_git.errors import (
     InvalidName,
     NotFastForward,
     PushRejected,
+    RemoteAccessDenied,
     RemoteExists,
     RemoteNotFound,
     RemoteUnreachable,
@@ -246,6 +252,31 @@ def test_a_missing_repository_leaves_nothing_behind(server: Server, machine: Mac
     assert set(refs_of(vault.path)) == {"refs/heads/main", "refs/avfs/sidecar/main"}
 
 
+def test_exchanges_at_the_same_time_do_not_disturb_each_other(server: Server, machine: Machine) -> None:
+    """Agents that push and fetch at once, each its own fork, all succeed, and both sides know of all of them."""
+    bare = server.make("shop.git")
+    vault = machine("one", server).create_vault("shop")
+    save(vault, "a", b"1\n")
+    vault.add_remote("origin", server.url("shop.git"))
+    names = [f"agent{number}" for number in range(4)]
+    for name in names:
+        vault.fork(name)
+        save(vault, name, b"1\n", name)
+
+    def work(name: str) -> None:
+        vault.push([name])
+        vault.fetch()
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(work, names))
+
+    assert set(refs_of(bare)) == {f"refs/heads/{name}" for name in names}
+    assert sorted(branch.branch for branch in vault.list_remote_branches()) == names
+    assert vault.fetch().moves == ()
+    check(bare)
+    check(vault.path)
+
+
 # --- without a server ----------------------------------------------------------------------------------------
 
 
@@ -366,6 +397,46 @@ def test_what_an_exchange_needs_is_taken_from_the_users_configuration(tmp_path: 
         vault.push()
 
     assert refs_of(bare) == {"refs/heads/main": made}
+
+
+class _Guarded(BaseHTTPRequestHandler):
+    """A server that lets nobody in, and remembers who tried."""
+
+    heard: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.heard.append(self.headers.get("Authorization") or "")
+        self.send_response(401)
+        self.send_header("WWW-Authenticate", 'Basic realm="x"')
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        pass
+
+
+def test_credentials_are_the_users_and_are_not_shown(tmp_path: Path) -> None:
+    """A credential helper of the user's is asked, nobody is prompted, and no password stands in an error."""
+    (tmp_path / ".gitconfig").write_text('[credential]\n\thelper = "!f() { echo username=u; echo password=hidden; }; f"\n')
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Guarded)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    _Guarded.heard.clear()
+    told = []
+    try:
+        for user, home in (("", tmp_path), ("", tmp_path / "nowhere"), ("u:hidden@", tmp_path / "nowhere")):
+            with Avfs(tmp_path / "home", remote_environment={"HOME": str(home)}) as avfs:
+                with pytest.raises(RemoteAccessDenied) as denied:
+                    avfs.clone_vault(f"http://{user}127.0.0.1:{server.server_port}/x.git", "v")
+                told.append(f"{denied.value.message} {denied.value.details}")
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(20)
+
+    basic = "Basic " + base64.b64encode(b"u:hidden").decode()
+    assert _Guarded.heard == ["", basic, "", "", basic]
+    assert not any("hidden" in text for text in told)
 
 
 def test_a_push_says_what_is_not_in_a_checkpoint(tmp_path: Path) -> None:

@@ -272,6 +272,20 @@ def test_a_failed_command_is_committed_if_wished(work: Workspace) -> None:
     assert "exit 2" in work.log(limit=1)[0].checkpoint.message
 
 
+def test_the_log_of_git_tells_what_was_run(work: Workspace, vault: Vault) -> None:
+    """Each commit of a command has a note, unless the vault's settings say otherwise; git finds nothing wrong."""
+    work.exec(shell="echo x > x; exit 3")
+    work.exec("touch", "y")
+    vault.set_config("exec.notes", "0")
+    work.exec("touch", "z")
+    argv = ["git", "-C", str(vault.path), "log", "--notes=avfs", "--format=%s%n%N"]
+    said = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    subprocess.run(["git", "-C", vault.path, "fsck", "--strict"], check=True, capture_output=True)
+
+    assert said.count("Exit-Status:") == 2
+    assert "Command: echo x > x; exit 3\nDirectory: /\nExit-Status: 3\n" in said
+
+
 def test_output_comes_as_it_is_written(work: Workspace) -> None:
     """The first piece is there while the command still runs; leaving early ends it and commits nothing."""
     with work.exec_stream(shell=f"echo first; sleep {SLEEP}") as running:
@@ -334,6 +348,19 @@ def test_many_at_once_leave_nothing(vault: Vault, mount_dir: Path) -> None:
     assert not children
 
 
+@pytest.mark.needs("fuse", "overlayfs", "root")
+def test_a_vault_with_warm_commits_can_be_deleted(mount_dir: Path, policy: Path) -> None:
+    """What is mounted for speed alone is in nobody's way."""
+    with Avfs(mount_dir / "h") as avfs:
+        workspace = avfs.create_vault("w").workspace()
+        workspace.write("a", b"a")
+        workspace.checkpoint()
+        workspace.fold()
+        workspace.exec("true")
+        avfs.delete_vault("w")
+        assert avfs.list_vaults() == []
+
+
 _KILLED = """
 import os, sys, signal
 from pathlib import Path
@@ -360,6 +387,31 @@ def test_killing_avfs_loses_nothing_and_leaves_nothing(vault: Vault, work: Works
     assert again.checkpoint is not None or backend == "checkout"
 
 
+@pytest.mark.needs("fuse")
+def test_a_mounted_workspace_is_used_where_it_is_mounted(work: Workspace, mount_dir: Path) -> None:
+    """Programs in the mount see what the command does, and the mount stays."""
+    with work.mount(mount_dir / "m") as session:
+        result = work.exec(shell="pwd; echo x > x")
+        assert (result.backend, result.stdout, result.mountpoint) == ("fuse", f"{session.path}\n".encode(), session.path)
+        assert [change.path for change in result.changed_files] == [b"x"]
+        assert (session.path / "x").read_text() == "x\n"
+        with pytest.raises(BackendUnavailable):
+            work.exec("true", backend="overlay")
+
+
+@pytest.mark.needs("fuse", "overlayfs", "root")
+def test_a_command_can_see_the_workspace_where_the_project_is(work: Workspace, tmp_path: Path) -> None:
+    """At the path of the original directory, which itself stays as it is; `git mv` and rename(2) of directories work there."""
+    source = tmp_path / "source"
+    text = 'mkdir d; touch d/f; python3 -c \'import os; os.rename("d", "e")\'; git add -A; git mv e g; pwd; echo x > file'
+    result = work.exec(shell=text, root=source)
+
+    assert (result.backend, result.stdout) == ("overlay", f"{source}\n".encode()), result.stderr
+    assert {change.path for change in result.changed_files} == {b"file", b"g/f"}
+    assert sorted(os.listdir(source)) == ["file"]
+    assert (source / "file").read_text() == "content\n"
+
+
 # --- sessions ---------------------------------------------------------------------------------------------------------
 
 
@@ -376,6 +428,14 @@ def test_a_prepared_session_goes_back_and_forth(work: Workspace) -> None:
         prepared.rollback()
         assert prepared.exec(shell="cat n beside").stdout == b"2\nbeside\n"
         assert [step.command for step in work.prepared().steps().steps] == ["echo 1 > n", "echo 2 > n", *["cat n beside"] * 2]
+        runner = prepared._executor._kept
+        assert runner is not None
+        above = runner.runner._process.pid
+        inner = Path(f"/proc/{above}/task/{above}/children").read_text().split()
+        opened = len(os.listdir(f"/proc/{inner[0]}/fd"))
+        for _ in range(3):
+            prepared.exec("true")
+        assert len(os.listdir(f"/proc/{inner[0]}/fd")) <= opened
         prepared.finish(discard=True)
     assert not work.exists("n")
     with pytest.raises(NotPrepared):

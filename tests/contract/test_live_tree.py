@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -135,6 +136,22 @@ def test_what_other_users_make_is_theirs(mount_dir: Path, source: Path) -> None:
         (live.path / "README").chmod(0o6777)
         run_as(65534, ["sh", "-c", "echo x >> README"], live.path)
         assert stat.S_IMODE((live.path / "README").stat().st_mode) == 0o777
+        for call in (
+            "os.posix_fallocate(fd, 0, 9)",
+            "os.pwrite(fd, b'x', 0)",
+            "os.truncate(fd, 3)",
+            "os.copy_file_range(os.open('src/a.c', os.O_RDONLY), fd, 4)",
+        ):
+            for user in (0, 65534):
+                for mode in (0o6777, 0o6767, 0o2777, 0o4666):
+                    (live.path / "README").chmod(mode)
+                    # It becomes that user by itself, who may not be able to reach the interpreter.
+                    code = f"import os; os.setgroups([]); os.setresgid(*[{user}] * 3); os.setresuid(*[{user}] * 3)"
+                    run_as(None, [sys.executable, "-c", f"{code}; fd = os.open('README', os.O_RDWR); {call}"], live.path)
+                    kept = mode if user == 0 else mode & 0o777
+                    # This one asks for the mode alone, which the kernel may know without asking.
+                    shown = run_as(None, ["stat", "-c", "%a", "README"], live.path).stdout
+                    assert int(shown, 8) == kept, (call, user, oct(mode))
 
         (live.path / "team").mkdir()
         os.chown(live.path / "team", 0, 65534)

@@ -101,6 +101,7 @@ def work_through_kills(root: Path, seconds: float, every_s: float, *names: str, 
         assert found == wanted
         for path, contents in client.possible.items():
             assert (found[path][1] if path in found else None) in contents
+    with Avfs(root / "home") as avfs, avfs.open_vault("v") as vault:  # who opens it removes what killed processes left
         check_vault(vault)
     return killer.kills, client
 

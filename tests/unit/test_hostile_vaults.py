@@ -271,6 +271,9 @@ HOSTILE_SHAPES: dict[str, Shape] = {
     "words for a mode": lambda blob, empty: [(b"abcdef", b"a", blob)],
     "an endless mode": lambda blob, empty: [(b"1" * 500, b"a", blob)],
     "a blob that is a tree": lambda blob, empty: [(_FILE, b"a", empty)],
+    "a .gitmodules that is a link": lambda blob, empty: [(b"120000", b".gitmodules", blob)],
+    "one in another spelling": lambda blob, empty: [(b"120000", b".GitModules ", blob)],
+    "a .gitmodules that is a directory": lambda blob, empty: [(b"40000", b".gitmodules", empty)],
     "a tree that is a blob": lambda blob, empty: [(b"40000", b"a", blob)],
 }
 REFUSALS = {"vault.hostile_tree", "vault.object_corrupt", "vault.object_missing", "path.not_found"}
@@ -307,6 +310,92 @@ def test_a_hostile_tree_is_refused_before_anything_is_touched(case: str, home: P
 
     assert _files(home) == before
     assert {path.name for path in home.parent.iterdir()} == {"home"}
+
+
+@pytest.mark.parametrize("target", [b"", b"x" * 4096, b"a\0b", b"\0"], ids=["empty", "endless", "NUL", "only NUL"])
+def test_a_link_to_what_is_no_path_is_refused(target: bytes, home: Path) -> None:
+    """A symbolic link that no disk takes is an error that names its object; nothing changes, and all else is there."""
+    before = _files(home)
+    git_dir = _git_dir(home)
+    link, plain = write_loose(git_dir, KIND_BLOB, target), write_loose(git_dir, KIND_BLOB, b"plain\n")
+    commit = _commit(home, [(_FILE, b"a", plain), (b"120000", b"link", link)])
+    with Avfs(home) as avfs:
+        vault = avfs.open_vault("v")
+        fork = vault.fork("hostile", at=commit)
+        calls: list[Callable[[], object]] = [
+            lambda: vault.workspace().restore(commit),
+            lambda: fork.read_link("link"),
+            lambda: fork.export_path("/", home.parent / "out"),
+        ]
+        for call in calls:
+            with pytest.raises(ObjectCorrupt) as caught:
+                call()
+
+            assert caught.value.details["oid"] == link.hex()
+        assert fork.read("a") == b"plain\n"
+        fork.remove("link")
+
+        assert fork.checkpoint().outcome == "created"
+    assert _files(home) == before
+
+
+def test_names_that_differ_by_case_are_two(home: Path) -> None:
+    """A link and a directory whose names some file systems take for one stay apart, and nothing goes through the link."""
+    git_dir = _git_dir(home)
+    link, plain = write_loose(git_dir, KIND_BLOB, b"/"), write_loose(git_dir, KIND_BLOB, b"plain\n")
+    below = write_loose(git_dir, KIND_TREE, _FILE + b" f\0" + plain)
+    commit = _commit(home, [(b"120000", b"A", link), (b"40000", b"a", below)])
+    with Avfs(home) as avfs:
+        work = avfs.open_vault("v").workspace()
+        work.restore(commit)
+
+        assert work.read_link("A") == b"/"
+        assert work.read("a/f") == b"plain\n"
+        with pytest.raises(AvfsError):
+            work.read("A/f")
+
+
+def test_submodules_are_names_and_nothing_else(home: Path) -> None:
+    """Paths and addresses of submodules that look like options, or lead out, are content: nobody acts on them."""
+    git_dir = _git_dir(home)
+    trap = home.parent / "trap"
+    text = f'[submodule "--upload-pack"]\n\tpath = -x\n\turl = --upload-pack=touch {trap}\n[submodule "../../up"]\n'
+    text += f"\tpath = ../up\n\turl = ext::touch {trap}\n\tupdate = !touch {trap}\n"
+    modules = write_loose(git_dir, KIND_BLOB, text.encode())
+    commit = _commit(home, [(b"160000", b"-x", b"\1" * 20), (_FILE, b".gitmodules", modules)])
+    with Avfs(home) as avfs:
+        vault = avfs.open_vault("v")
+        work = vault.workspace()
+        work.restore(commit)
+
+        assert work.read(".gitmodules") == text.encode()
+        assert work.list_dir("-x") == []
+
+        work.write("new", b"new\n")
+        work.checkpoint()
+        vault.fork("task").export_path("/", home.parent / "out")
+        vault.doctor()
+
+    assert not trap.exists()
+    assert not (home.parent / "up").exists()
+
+
+def test_replaced_objects_are_what_they_were(home: Path) -> None:
+    """`refs/replace`, by which git shows one object for another, changes nothing of what avfs shows."""
+    git_dir = _git_dir(home)
+    before = _files(home)
+    with Avfs(home) as avfs:
+        head = avfs.open_vault("v").fork_info("main").head
+    assert head is not None
+    other = _commit(home, [(_FILE, b"evil", write_loose(git_dir, KIND_BLOB, b"evil\n"))])
+    (git_dir / "refs" / "replace").mkdir()
+    (git_dir / "refs" / "replace" / head).write_text(other + "\n")
+    with Avfs(home) as avfs:
+        vault = avfs.open_vault("v")
+
+        assert not vault.fork("task", at=head).exists("evil")
+        assert vault.workspace().checkpoint().outcome == "created"
+    assert _files(home) == before
 
 
 @pytest.mark.parametrize("data", [b"100644 a", b"100644 a\0short", b"100644", b"\0" * 30, b"100644 a\0" + bytes(19)])

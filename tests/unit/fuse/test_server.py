@@ -90,6 +90,13 @@ def test_locks_and_acls_stay_with_the_kernel(ends: Ends) -> None:
     assert reply[3] & (posix_locks | atomic_o_trunc | flock_locks | posix_acl) == 0
 
 
+def test_direct_writes_leave_no_stale_page(ends: Ends) -> None:
+    """Asynchronous ones are not agreed on, after which the kernel goes on showing what a reader beside them had read."""
+    async_dio = 1 << 15
+
+    assert _negotiate(ends)[3] & async_dio == 0
+
+
 @pytest.mark.parametrize("writeback", [False, True])
 def test_collecting_writes_is_the_callers_choice(ends: Ends, writeback: bool) -> None:
     """The kernel collects small writes only if that is wanted."""

@@ -195,6 +195,8 @@ def _every_error() -> list[AvfsError]:
                         else b"\xff" if hint == "bytes"
                         else OSError(28, "full") if "Exception" in hint or "OSError" in hint
                         else {} if "dict" in hint or "Mapping" in hint
+                        else [b"x"] if "Sequence[bytes]" in hint
+                        else [("x", "y")] if "Sequence[tuple" in hint
                         else ["x"] if "Sequence" in hint
                         else "x"
                     )  # fmt: skip

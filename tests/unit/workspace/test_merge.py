@@ -443,3 +443,33 @@ def test_commits_are_squashed(vault: Vault, work: Workspace, side: Workspace) ->
     with pytest.raises(InvalidInput):
         side.squash("n2", "n0")
     check_vault(vault)
+
+
+@pytest.mark.parametrize("conflicts", [False, True])
+def test_a_submodule_goes_to_where_the_source_has_it(vault: Vault, work: Workspace, conflicts: bool) -> None:
+    """The commit that git records of a submodule is merged as a file is, though no file of the workspace says it."""
+    work.write("text", b"base\n")
+    work.checkpoint("start")
+    blob = git(vault.path, "rev-parse", "main:text").strip()
+    heads = [git(vault.path, "rev-parse", "main").strip()]
+    for name, commit in (("ours", "1" * 40), ("theirs", "2" * 40)):
+        argv = ["git", f"--git-dir={vault.path}", "mktree"]
+        listed = f"100644 blob {blob}\ttext\n160000 commit {commit}\tmodule\n"
+        tree = subprocess.run(argv, input=listed, check=True, capture_output=True, text=True).stdout.strip()
+        who = ["-c", "user.name=x", "-c", "user.email=x@y"]
+        heads.append(git(vault.path, *who, "commit-tree", tree, "-p", heads[-1], "-m", name).strip())
+        git(vault.path, "update-ref", f"refs/heads/{name}", heads[-1])
+    ours, theirs = vault.workspace("ours"), vault.workspace("theirs")
+    ours.write("text" if conflicts else "own", b"ours\n")
+    theirs.write("text" if conflicts else "other", b"theirs\n")
+    if ours.merge("theirs", on_conflict="workspace").outcome == "conflicted":
+        ours.resolve("text", "ours")
+        ours.continue_merge()
+
+    assert git(vault.path, "rev-parse", "ours:module").strip() == "2" * 40
+    assert ours.status().clean
+
+    ours.undo()
+
+    assert git(vault.path, "rev-parse", "ours:module").strip() == "1" * 40
+    assert ours.status().clean

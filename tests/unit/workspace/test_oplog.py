@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from avfs_git import faults
 from avfs_git.errors import HostError
 from avfs_git.paths import Oid
 from avfs_git.sdk import Avfs, Vault, Workspace
-from avfs_git.workspace.oplog import OpLog, OpRecord, RefMoveRecord
+from avfs_git.workspace.oplog import Chosen, OpLog, OpRecord, RefMoveRecord
 from tests.support.faults import die_in
 
 A, B, C = (letter * 20 for letter in (b"a", b"b", b"c"))
@@ -214,3 +216,72 @@ def test_numbers_go_on_after_a_line_of_any_length(refs: Refs, size: int) -> None
     refs.announce("last", happened=True)
 
     assert [record.id for record in refs.log.read()] == [3, 2, 1]
+
+
+# --- forgetting ------------------------------------------------------------------------------------------------
+
+
+def _keep(newest: int, *, whole: set[int] | None = None, facts: set[int] | None = None) -> Callable[[list[OpRecord]], Chosen]:
+    return lambda records: Chosen(newest, whole or set(), facts or set())
+
+
+def test_what_is_forgotten_is_gone_and_the_rest_is_what_it_was(refs: Refs) -> None:
+    """The newest lines stay byte for byte, others as they are or without what could be undone; numbers go on."""
+    refs.held[MAIN] = B
+    for number in range(6):
+        refs.announce(f"op {number}", (MAIN, A, B), happened=number != 2)
+    refs.announce("under way", (MAIN, B, C))
+    lines = refs.path.read_bytes().splitlines(keepends=True)
+
+    assert refs.log.expire(_keep(2, whole={3}, facts={4})) == 2
+
+    after = refs.path.read_bytes()
+
+    assert after.endswith(b"".join(lines[-3:]))
+    assert refs.happened() == ["op 0", "op 1", "op 4", "op 5"]
+    assert [bool(record.moves) for record in refs.log.read()] == [True, True, True, False]
+    assert refs.log.append(_record("next")).id == 8
+    assert refs.log.expire(_keep(100)) == 0
+
+
+def test_an_append_that_waited_for_a_log_that_was_shortened_is_in_the_new_one(refs: Refs) -> None:
+    """Whoever has the old file open, and gets its lock when it has been replaced, looks again."""
+    for number in range(5):
+        refs.log.append(_record(f"op {number}", (MAIN, A, B)))
+
+    def choose(records: list[OpRecord]) -> Chosen:
+        waiting.start()  # while the log is locked
+        time.sleep(0.2)
+        return Chosen(1, set(), set())
+
+    waiting = threading.Thread(target=lambda: refs.log.append(_record("waited")))
+    refs.log.expire(choose)
+    waiting.join(60)
+
+    assert refs.happened() == ["op 4", "waited"]
+
+
+@pytest.mark.parametrize("point", ["oplog.expiring", "durable.begun", "durable.written"])
+def test_a_log_that_cannot_be_shortened_is_as_it_was(point: str, refs: Refs) -> None:
+    """A disk that fails leaves all lines."""
+    for number in range(5):
+        refs.log.append(_record(f"op {number}", (MAIN, A, B)))
+    before = refs.path.read_bytes()
+
+    def fail(reached: str) -> None:
+        if reached == point:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    faults.arm(fail)
+    with pytest.raises(HostError):
+        refs.log.expire(_keep(1))
+    faults.arm(None)
+
+    assert refs.path.read_bytes() == before
+    assert [path.name for path in refs.path.parent.iterdir()] == ["oplog"]
+
+
+def test_a_vault_without_a_log_has_nothing_to_forget(refs: Refs) -> None:
+    """Nothing is made where nothing is."""
+    assert refs.log.expire(_keep(1)) == 0
+    assert not refs.path.exists()
