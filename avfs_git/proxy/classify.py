@@ -84,6 +84,7 @@ class Classifier:
         self.findings: list[Finding] = []
         self._request = request
         self._depth = 0
+        self._seen: set[tuple[object, ...]] = set()
         self.aliases: dict[str, str] = {}
         self._mountpoint = posixpath.normpath(request.mountpoint) if request.mountpoint else None
 
@@ -120,9 +121,15 @@ class Classifier:
             exact=all(word.exact for word in words) and len(words) <= 64 if exact is None else exact,
         )
         for letter in letters:
-            made = replace(finding, category=_LETTERS[letter])
-            if made not in self.findings[-16:] and len(self.findings) < _MAX_FINDINGS:
-                self.findings.append(made)
+            # Not by comparing findings, which would load `dataclasses`.
+            key = (letter, reason, finding.text, finding.start, finding.paths, finding.command)
+            if key in self._seen or len(self.findings) > _MAX_FINDINGS:
+                continue
+            self._seen.add(key)
+            self.findings.append(replace(finding, category=_LETTERS[letter]))
+            if len(self.findings) == _MAX_FINDINGS:  # what stands behind must not hide there
+                reason = "there is more in the text than is looked at"
+                self.findings += [replace(finding, category=_LETTERS[each], reason=reason, exact=False) for each in _WORST]
 
     def unseen(self, reason: str, place: Place) -> None:
         """Add that something may do everything."""

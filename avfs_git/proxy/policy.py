@@ -126,7 +126,11 @@ def decide(request: Request, policy: Policy) -> Decision:
     judged = [_judge(finding, policy, matched) for finding in findings]
     at = max(range(len(judged)), key=lambda number: STRICTNESS[judged[number].action])  # the first of the strictest
     rule = judged[at]
-    reason = rule.reason if rule not in BUILT_IN_RULES or rule.action in _LENIENT else f"{rule.reason} ({findings[at].reason})"
+    reason = (
+        rule.reason
+        if rule.action in _LENIENT or all(rule is not each for each in BUILT_IN_RULES)
+        else f"{rule.reason} ({findings[at].reason})"
+    )
     return Decision(
         action=rule.action,
         categories=categories_of(findings),

@@ -209,9 +209,12 @@ def test_attributes_are_set_together(kernel: Kernel) -> None:
 
 @pytest.mark.needs("root")
 def test_writing_takes_set_uid_away_from_a_file_if_the_kernel_says_so(kernel: Kernel) -> None:
-    """Whoever may not give the bit does not keep it by changing the file."""
+    """Whoever may not give the bit does not keep it by changing the file; the kernel is told that the mode is another now."""
     ino = _make(kernel, b"a", stat.S_IFREG | 0o6755)
-    kernel.ask(p.WRITE, ino, p.WRITE_IN.pack(0, 0, 1, p.WRITE_KILL_SUIDGID, 0, 0, 0) + b"x")
+    unique = kernel.send(p.WRITE, ino, p.WRITE_IN.pack(0, 0, 1, p.WRITE_KILL_SUIDGID, 0, 0, 0) + b"x")
+
+    assert kernel.receive() == (0, -p.NOTIFY_INVAL_INODE, p.INVAL_INODE_OUT.pack(ino, -1, 0))
+    assert kernel.receive()[:2] == (unique, 0)
 
     assert p.ATTR_OUT.unpack(kernel.ask(p.GETATTR, ino, bytes(16)))[11] == stat.S_IFREG | 0o755
 

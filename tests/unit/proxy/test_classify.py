@@ -158,6 +158,15 @@ def test_texts_that_would_exhaust_a_reader(text: str) -> None:
     assert Category.READ_ONLY not in categories(text)
 
 
+def test_nothing_hides_behind_many_commands() -> None:
+    """A text of more commands than are told one by one counts as the worst."""
+    many = "".join(f"ls a{number}\n" for number in range(1000))
+
+    assert categories(many) == {Category.READ_ONLY}
+    assert categories(many + "rm -rf a") == {Category.MUTATING, Category.DESTRUCTIVE}
+    assert categories(many * 2 + "".join(f"ls b{number}\n" for number in range(1500)) + "curl x") == _WORST
+
+
 @pytest.mark.parametrize(
     "text",
     [":{\U0010fffd@`", "{\U0010fffd", "/+\U0010fffd|\u014b@\n\u026b\u0330{\U0010fffd\u0458", "$\U0010ffff{a", "<<\U000e0001\n"],
