@@ -357,7 +357,8 @@ class TreeServer:
             tree.chmod(node, kept)
         if node.has_xattrs and _CAPABILITY in tree.read_xattrs(node):
             tree.remove_xattr(node, _CAPABILITY)
-        return True
+            return True
+        return kept != mode
 
     def _drop_and_tell(self, request: Request, node: Node) -> None:
         """The same, where the answer has no attributes: the kernel would go on showing those that it knows.

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Concatenate, ParamSpec, TypeVar
 
 from avfs_git.errors import CheckpointExists, OutcomeUnknown, RequestNotUnderstood, SessionEnding, WorkspaceBusy
+from avfs_git.host.descriptors import receive_descriptors
 from avfs_git.host.durable import host_errors, write_all
 from avfs_git.host.flush import flush_file_system
 from avfs_git.host.umask import read_umask
@@ -122,7 +123,7 @@ class Connection:
         buffer = bytearray(self._rest)
         while b"\n" not in buffer:
             try:
-                data, descriptors, _, _ = socket.recv_fds(self.socket, 1 << 16, wire.DESCRIPTORS_MAX, socket.MSG_CMSG_CLOEXEC)
+                data, descriptors, _ = receive_descriptors(self.socket, 1 << 16, wire.DESCRIPTORS_MAX)
             except ConnectionResetError as error:
                 raise _Unread from error  # the kernel says so where something was left unread
             except OSError as error:

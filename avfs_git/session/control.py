@@ -31,6 +31,7 @@ from typing import Any, Final
 
 from avfs_git.errors import AvfsError, HostError, InternalError, InvalidInput, RequestNotUnderstood, SessionEnding, WorkspaceBusy
 from avfs_git.faults import reach
+from avfs_git.host.descriptors import receive_descriptors
 from avfs_git.host.locks import LOCK_TIMEOUT_S
 from avfs_git.host.umask import USUAL, have_own_umask
 from avfs_git.model import CheckpointResult
@@ -245,14 +246,14 @@ class ControlServer:
         client.descriptors = []
 
     def _receive(self, client: _Client) -> None:
-        data, descriptors, flags, _ = socket.recv_fds(client.socket, _RECEIVE, wire.DESCRIPTORS_MAX, socket.MSG_CMSG_CLOEXEC)
+        data, descriptors, is_cut = receive_descriptors(client.socket, _RECEIVE, wire.DESCRIPTORS_MAX)
         client.descriptors += descriptors
         client.since = time.monotonic()
         if not data:
             self._drop(client)
             return
         client.buffer += data
-        if flags & socket.MSG_CTRUNC or len(client.descriptors) > wire.DESCRIPTORS_MAX:
+        if is_cut or len(client.descriptors) > wire.DESCRIPTORS_MAX:
             self._refuse(client, "more descriptors came than a request can have")
             return
         self._read_lines(client)
