@@ -734,9 +734,7 @@ class NotPrepared(ExecError):
     exit_code = 103
 
     def __init__(self, fork: str) -> None:
-        super().__init__(
-            f"fork {quote(fork)} is not prepared", hint="Begin with `avfs proxy prepare`.", details={"fork": fork}
-        )
+        super().__init__(f"fork {quote(fork)} is not prepared", hint="Begin with `avfs proxy prepare`.", details={"fork": fork})
 
 
 # --- policy ------------------------------------------------------------------------------------------

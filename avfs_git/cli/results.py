@@ -31,10 +31,10 @@ if TYPE_CHECKING:
         UndoResult,
         VaultInfo,
     )
-    from avfs_git.proxy.steps import Step
     from avfs_git.proxy.approvals import Approval
     from avfs_git.proxy.audit import AuditEntry
     from avfs_git.proxy.request import Action, Category, Decision
+    from avfs_git.proxy.steps import Step
 
 
 class VersionResult(TypedDict):

@@ -93,7 +93,13 @@ def test_rewriting_as_people_see_it(avfs: Transcript, work: str, snapshot: Snaps
 
 def test_what_merge_refuses(cli: Cli, work: str) -> None:
     """Arguments that mean nothing together."""
-    for line in ("merge", "merge a b", "merge --continue a", "merge --continue --abort", "merge a --many --on-conflict workspace"):
+    for line in (
+        "merge",
+        "merge a b",
+        "merge --continue a",
+        "merge --continue --abort",
+        "merge a --many --on-conflict workspace",
+    ):
         assert cli(*line.split()).status == 2, line
     assert cli("resolve", "x", "--ours", "--from", "y").status == 2
     assert cli("resolve", "README").status == 44
