@@ -7,6 +7,7 @@ terminal width, and with a home of its own.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -44,6 +45,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """Choose Hypothesis' profile; refuse to skip for ever in CI."""
     if not config.getoption("hypothesis_profile", default=None):
         settings.load_profile("ci" if os.environ.get("CI") else "dev")
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        # What runs in the background ignores some of these, and so would all that the tests start.
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     if hasattr(config, "workerinput"):
         return  # a worker of pytest-xdist: its controller has looked already
     sweep.sweep()
