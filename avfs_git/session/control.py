@@ -57,13 +57,15 @@ _RECEIVE = 64 << 10
 class _Client:
     """One connection."""
 
-    __slots__ = ("buffer", "closing", "descriptors", "is_asking", "sending", "since", "socket", "umask")
+    __slots__ = ("buffer", "closing", "descriptors", "is_asking", "sending", "sending_descriptors", "since", "socket", "umask")
 
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
         self.buffer = bytearray()
         self.descriptors: list[int] = []
         self.sending = b""
+        self.sending_descriptors: list[int] = []
+        """What goes with the first byte of that."""
         self.is_asking = False
         """Whether a request of it is waiting or being carried out: what it sends meanwhile is not read."""
         self.closing = False
@@ -241,9 +243,9 @@ class ControlServer:
             with contextlib.suppress(KeyError):
                 self._selector.unregister(client.socket)
         client.socket.close()
-        for descriptor in client.descriptors:
-            os.close(descriptor)
-        client.descriptors = []
+        _close_all(client.descriptors)
+        _close_all(client.sending_descriptors)
+        client.descriptors, client.sending_descriptors = [], []
 
     def _receive(self, client: _Client) -> None:
         data, descriptors, is_cut = receive_descriptors(client.socket, _RECEIVE, wire.DESCRIPTORS_MAX)
@@ -342,24 +344,30 @@ class ControlServer:
                 self._drop(client)
 
     def _begin_send(self, client: _Client, line: bytes, descriptors: list[int]) -> None:
-        client.since = time.monotonic()
+        client.sending, client.sending_descriptors = line, descriptors
         try:
-            # The descriptors go with the first byte; a socket that is empty takes that, at the least.
-            sent = socket.send_fds(client.socket, [line], descriptors) if descriptors else client.socket.send(line)
-        except BlockingIOError:
-            self._drop(client)
-            return
+            self._send_more(client)
         except OSError:
             self._drop(client)
             return
-        finally:
-            _close_all(descriptors)
-        client.sending = line[sent:]
         self._settle(client)
 
-    def _send_rest(self, client: _Client) -> None:
-        client.sending = client.sending[client.socket.send(client.sending) :]
+    def _send_more(self, client: _Client) -> None:
+        """Send as much as there is room for: nothing, where the client has not taken the answers before this one."""
         client.since = time.monotonic()
+        descriptors = client.sending_descriptors
+        try:
+            if descriptors:
+                sent = socket.send_fds(client.socket, [client.sending], descriptors)
+            else:
+                sent = client.socket.send(client.sending)
+        except BlockingIOError:
+            return
+        client.sending, client.sending_descriptors = client.sending[sent:], []
+        _close_all(descriptors)
+
+    def _send_rest(self, client: _Client) -> None:
+        self._send_more(client)
         self._settle(client)
         self._read_lines(client)
 
