@@ -1,6 +1,7 @@
 """Measure the bars, print the table, and write docs/benchmarks.md: `make bench`.
 
-`--quick` takes the smallest tree only and writes nothing; `--no-large` leaves out the one of 500,000 files.
+`--quick` takes the smallest tree only and writes nothing; `--no-large` leaves out the one of 500,000 files; `--parts` measures
+some parts and writes nothing.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from pathlib import Path
 from tests.bench import live
 from tests.bench.bars import LARGE, MIDDLE, Bench
 from tests.bench.commands import CommandBench
-from tests.bench.live import LiveBench
+from tests.bench.live import LiveBench, LiveRow
 from tests.bench.merging import MergeBench
 from tests.bench.ramdisk import journaled_in_ram
 from tests.bench.remotes import RemoteBench
-from tests.bench.report import BUSY_CORES, Neighbours, describe_machine, markdown, text_table
+from tests.bench.report import BUSY_CORES, Neighbours, Row, describe_machine, markdown, text_table
 from tests.bench.trees import SMALL
 
+_PARTS = ["core", "commands", "merging", "remotes", "live"]
 _DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
 NOTES = (
     "What `make bench` measured, in one run and side by side: medians, the fastest round in brackets. avfs runs in process",
@@ -45,6 +47,7 @@ def main() -> None:
     parser.add_argument("--large", action=argparse.BooleanOptionalAction, default=True, help="with the tree of 500,000 files")
     parser.add_argument("--directory", type=Path, help="where to work; default: the directory for temporary files")
     parser.add_argument("--output", type=Path, default=_DOCUMENT, help="the document to write")
+    parser.add_argument("--parts", nargs="+", choices=_PARTS, default=_PARTS, help="only these; writes no document")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the trees are large: they go also when it is stopped
     sizes = [SMALL] if options.quick else [SMALL, MIDDLE, *([LARGE] if options.large else [])]
@@ -58,15 +61,27 @@ def main() -> None:
     ):
         machine = describe_machine(Path(name))
         neighbours = Neighbours()
-        rows = Bench(Path(name), sizes, say, ram=ram).run()
-        rows += CommandBench(Path(name) / "commands", say, quick=options.quick).run()
-        rows += MergeBench(Path(name) / "merging", say, quick=options.quick).run()
-        rows += RemoteBench(Path(name) / "remotes", say, quick=options.quick).run()
-        shown = LiveBench(Path(name) / "live", say, quick=options.quick).run()
+        rows: list[Row] = []
+        shown: list[LiveRow] = []
+        for part in _PARTS:
+            if part not in options.parts:
+                continue
+            place = Path(name) / part
+            place.mkdir()
+            if part == "core":
+                rows += Bench(place, sizes, say, ram=ram).run()
+            elif part == "commands":
+                rows += CommandBench(place, say, quick=options.quick).run()
+            elif part == "merging":
+                rows += MergeBench(place, say, quick=options.quick).run()
+            elif part == "remotes":
+                rows += RemoteBench(place, say, quick=options.quick).run()
+            else:
+                shown = LiveBench(place, say, quick=options.quick).run()
         machine += neighbours.describe()
     print("\n".join(machine), end="\n\n")
     print(text_table(rows), live.table(shown), sep="\n\n")
-    if not options.quick:
+    if not options.quick and options.parts == _PARTS:
         options.output.write_text(markdown(rows, machine, NOTES) + "\n" + live.markdown(shown), encoding="utf-8")
 
 
