@@ -208,7 +208,7 @@ _PROBES: dict[str, tuple[Callable[[], bool], Callable[[], bool]]] = {
     "userns": (_userns, _is_admin),
     "loop": (lambda: _loop("mkfs.ext4", "ext4", 8 << 20), _expect_loop),
     "xfs": (lambda: _loop("mkfs.xfs", "xfs", 320 << 20), lambda: _expect_loop() and _kernel_knows("xfs")),
-    "bubblewrap": (lambda: _run("bwrap", "--ro-bind", "/", "/", "true"), lambda: False),  # a package that only `--isolate` uses
+    "bubblewrap": (lambda: _run("bwrap", "--ro-bind", "/", "/", "true"), _is_admin),
     "strace": (_strace, _is_admin),
     "compiler": (_compiler, _is_admin),
     "rsync": (lambda: _run("rsync", "--version"), _is_admin),
