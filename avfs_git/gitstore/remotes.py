@@ -10,18 +10,15 @@ The file is changed under git's own lock, written whole and forced to disk; a cr
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-import time
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote
 
 from avfs_git.errors import InvalidInput, InvalidName, RemoteExists, RemoteNotFound, quote
+from avfs_git.gitstore.configwriter import rewrite_config
 from avfs_git.gitstore.repository import quote_value, read_config
-from avfs_git.host.durable import fsync_dir, host_errors, write_all
 from avfs_git.values import value_class
 
 PROTOCOLS = ("file", "git", "http", "https", "ssh")
@@ -158,7 +155,7 @@ def add_remote(git_dir: Path, name: str, url: str) -> None:
             raise RemoteExists(name)
         return data + b"\n" * (bool(data) and not data.endswith(b"\n")) + remote_section(name, url)
 
-    _change_config(git_dir, change)
+    rewrite_config(git_dir, change, wait_s=_LOCK_WAIT_S)
 
 
 def remote_section(name: str, url: str) -> bytes:
@@ -174,7 +171,7 @@ def remove_remote(git_dir: Path, name: str) -> None:
         RemoteNotFound: If there is none of that name.
     """
     find_remote(git_dir, name)
-    _change_config(git_dir, lambda data: _without_section(data, name))
+    rewrite_config(git_dir, lambda data: _without_section(data, name), wait_s=_LOCK_WAIT_S)
 
 
 def set_url(git_dir: Path, name: str, url: str) -> None:
@@ -199,7 +196,7 @@ def set_url(git_dir: Path, name: str, url: str) -> None:
                 parts.append(text)
         return b"".join(parts)
 
-    _change_config(git_dir, change)
+    rewrite_config(git_dir, change, wait_s=_LOCK_WAIT_S)
 
 
 def _without_section(data: bytes, name: str) -> bytes:
@@ -212,35 +209,3 @@ def _sections(data: bytes, name: str) -> list[tuple[bool, bytes]]:
     starts = [match.start() for match in _SECTION_START.finditer(data)]
     bounds = [0, *[start for start in starts if start], len(data)]
     return [(head.match(data[a:b]) is not None, data[a:b]) for a, b in pairwise(bounds) if a != b]
-
-
-def _change_config(git_dir: Path, change: Callable[[bytes], bytes]) -> None:
-    place = git_dir / "config"
-    lock = git_dir / "config.lock"
-    with host_errors(f"write '{place}'"):
-        until = time.monotonic() + _LOCK_WAIT_S
-        while True:
-            try:
-                fd = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-            except FileExistsError:
-                if time.monotonic() > until:
-                    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), os.fspath(lock)) from None
-                time.sleep(0.01)
-            else:
-                break
-        try:
-            try:
-                try:
-                    data = place.read_bytes()
-                    os.fchmod(fd, place.stat().st_mode & 0o777)
-                except FileNotFoundError:
-                    data = b""
-                write_all(fd, change(data))
-                os.fsync(fd)  # before the rename: else a power cut may leave the name with no content
-            finally:
-                os.close(fd)
-            lock.rename(place)
-        except BaseException:
-            lock.unlink(missing_ok=True)
-            raise
-        fsync_dir(git_dir)

@@ -16,7 +16,6 @@ Nothing but `avfs-basis` is forced to disk: what is lost is made again. What is 
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import time
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from avfs_git.gitstore._config import is_true, parse_config
+from avfs_git.gitstore.configwriter import rewrite_config
 from avfs_git.host.durable import fsync_dir, host_errors, write_all, write_file_atomically
 from avfs_git.paths import Oid
 
@@ -284,28 +284,7 @@ def ensure_config(git_dir: Path) -> None:
         data = place.read_bytes()
         if _fit(data) == data:
             return
-        lock = git_dir / "config.lock"
-        until = time.monotonic() + _LOCK_WAIT_S
-        while True:
-            try:
-                fd = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-            except FileExistsError:
-                if time.monotonic() > until:
-                    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), os.fspath(lock)) from None
-                time.sleep(0.01)
-            else:
-                break
-        try:
-            try:
-                os.fchmod(fd, place.stat().st_mode & 0o777)
-                write_all(fd, _fit(place.read_bytes()))
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            lock.rename(place)
-        except BaseException:
-            lock.unlink(missing_ok=True)
-            raise
+    rewrite_config(git_dir, _fit, wait_s=_LOCK_WAIT_S)
 
 
 def _fit(data: bytes) -> bytes:
