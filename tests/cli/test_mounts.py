@@ -204,3 +204,29 @@ def test_whole_vault_is_mounted_and_ended(avfs: Transcript, cli: Cli, work: str,
         cli("unmount", session["directory"]).ok()
 
     snapshot("mounts-all.txt", plain(avfs.text))
+
+
+def test_a_forked_directory_is_ended_by_the_name_a_person_types(
+    cli: Cli, at: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`avfs rm ../DIR` means the directory also where it stands in a live tree, from which that path leads out."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "kept").write_bytes(b"1")
+    cli("fork", str(tmp_path / "folder"), str(at)).ok()
+    monkeypatch.chdir(at)
+    beside = f"../{at.name}"
+
+    with subprocess.Popen(["sleep", "infinity"], cwd=at) as user:
+        try:
+            refused = cli("rm", beside)
+            assert refused.status == 53
+            assert "--lazy" in refused.stderr
+            assert (at / "kept").exists()
+        finally:
+            user.kill()
+    monkeypatch.chdir(at)
+    assert cli("rm", "../folder/kept").status == 2
+
+    assert cli("rm", beside, "--json").ok().result["ended"]["deleted"]
+    monkeypatch.chdir("/")
+    assert not (at / "kept").exists()

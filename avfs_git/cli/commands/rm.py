@@ -10,19 +10,29 @@ import click
 
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import TREE_PATH, verb
+from avfs_git.errors import PathEscapes
+from avfs_git.paths import TreePath
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import Removed
-    from avfs_git.paths import TreePath
     from avfs_git.sdk import Session
 
 
+def _read_path(text: str) -> TreePath:
+    """Read a path of the workspace; one that leads out of it may be a directory of the machine, and is refused later if not."""
+    try:
+        return TREE_PATH(text)
+    except PathEscapes:
+        return TreePath(os.fsencode(text))
+
+
 @verb("rm", view="files")
-@click.argument("paths", nargs=-1, required=True, type=TREE_PATH, metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, type=_read_path, metavar="PATH...")
 @click.option("-r", "-R", "--recursive", is_flag=True, help="Also directories with everything below them.")
 @click.option("-f", "--force", is_flag=True, help="A path where nothing is is no failure.")
+@click.option("--lazy", is_flag=True, help="Of a forked directory: also while programs use it; the fork is kept then.")
 @click.option("--discard", is_flag=True, help="Of a forked directory: delete the fork though the clone does not have it all.")
-def command(state: State, paths: tuple[TreePath, ...], recursive: bool, force: bool, discard: bool) -> Removed:
+def command(state: State, paths: tuple[TreePath, ...], recursive: bool, force: bool, lazy: bool, discard: bool) -> Removed:
     """Remove files and directories
 
     What a checkpoint holds comes back with `avfs checkout PATH --at STATE`.
@@ -34,7 +44,7 @@ def command(state: State, paths: tuple[TreePath, ...], recursive: bool, force: b
         session = _find_fork(state, paths[0])
         if session is not None:
             os.chdir("/")  # this process must not be the one that uses it
-            return {"removed": [], "ended": session.remove(discard=discard)}
+            return {"removed": [], "ended": session.remove(discard=discard, lazy=lazy)}
     with state.open_workspace() as workspace:
         present = [path for path in paths if workspace.exists(path)]
         for path in paths:
