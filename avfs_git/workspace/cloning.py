@@ -22,6 +22,7 @@ from avfs_git.gitstore.objects import ObjectStore
 from avfs_git.gitstore.refs import RefStore, check_ref_name
 from avfs_git.gitstore.repository import init_vault_repo, read_head
 from avfs_git.gitstore.transport import NO_ACCESS, Access, Progress
+from avfs_git.gitstore.trees import MODE_GITLINK, MODE_TREE
 from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.host.removal import remove_tree
 from avfs_git.model import Identity, Warning
@@ -161,13 +162,25 @@ def _adopt_clone(making: Path, url: str, branch: str | None, *, lazy: bool) -> t
     if first is not None:
         kept[HEADS + fork] = first
     with ObjectStore(making) as store:
-        if first is not None:
-            store.read_tree(store.read_commit(first).tree)
+        if first is not None and _has_content(store, store.read_commit(first).tree) and lazy:
+            warnings.append(Warning("clone.not_lazy", "the remote does not leave contents out: all of them were brought"))
     lines = sorted((os.fsencode(name), oid.hex().encode("ascii")) for name, oid in kept.items())
     packed = b"# pack-refs with: sorted \n" + b"".join(b"%b %b\n" % (oid, name) for name, oid in lines)
     write_file_atomically(making / "packed-refs", packed)
     write_file_atomically(making / "HEAD", b"ref: " + os.fsencode(HEADS + fork) + b"\n")
     return fork, first, len(heads), warnings
+
+
+def _has_content(store: ObjectStore, tree: Oid) -> bool | None:
+    """Tell whether the first content that a tree names is here, as servers leave out all or none; None if it names none."""
+    below: list[Oid] = []
+    for mode, oid in store.read_tree(tree).values():
+        if mode == MODE_TREE:
+            below.append(oid)
+        elif mode != MODE_GITLINK:
+            return store.exists(oid)
+    answers = (_has_content(store, oid) for oid in below)
+    return next((answer for answer in answers if answer is not None), None)
 
 
 def _first_fork(head: str, heads: dict[str, Oid]) -> str:

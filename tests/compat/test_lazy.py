@@ -156,6 +156,24 @@ def test_what_is_missing_while_offline_is_an_error_and_works_again(
     assert work.read("f1") == FILES["f1"]
 
 
+def test_a_server_that_leaves_nothing_out_is_told(tmp_path: Path) -> None:
+    """Where the server ignores the filter everything is here, works offline, and the clone says so; elsewhere it says nothing."""
+    bare = make_bare(tmp_path / "shop.git")
+    fill(bare, tmp_path / "work")
+    with Avfs(tmp_path / "home") as avfs:
+        lazy = avfs.clone_vault(str(bare), "lazy", lazy=True)
+        git("config", "uploadpack.allowFilter", "false", cwd=bare)
+        whole = avfs.clone_vault(str(bare), "whole", lazy=True)
+        full = avfs.clone_vault(str(bare), "full")
+        bare.rename(tmp_path / "gone.git")
+
+        assert [warning.code for warning in whole.warnings] == ["clone.not_lazy"]
+        assert not lazy.warnings + full.warnings
+        with avfs.open_vault("whole") as vault:
+            assert missing(vault) == 0
+            assert vault.workspace().read("f1") == FILES["f1"]
+
+
 @pytest.mark.needs("fuse")
 def test_a_live_tree_of_a_lazy_vault(offline: Vault, tmp_path: Path, mount_dir: Path) -> None:
     """It is mounted without any content; a file of a server that is gone is an input/output error, later its content."""
