@@ -239,7 +239,7 @@ def show(text: TextOutput, result: ShowResult) -> None:
 
 def undo(text: TextOutput, result: UndoResult) -> None:
     """Say what was taken back."""
-    text.line("Undid ", (result.operation.description, "bold"))
+    text.line("Undid", *_name_operation(result))
     list_changes(text, result.changed_files)
     if result.saved:
         text.line("What was not saved is in ", text.id(result.saved))
@@ -248,10 +248,16 @@ def undo(text: TextOutput, result: UndoResult) -> None:
 
 def redo(text: TextOutput, result: UndoResult) -> None:
     """Say what was done again."""
-    text.line("Did again ", (result.operation.description, "bold"))
+    text.line("Did again", *_name_operation(result))
     list_changes(text, result.changed_files)
     if result.saved:
         text.line("What was not saved is in ", text.id(result.saved))
+
+
+def _name_operation(result: UndoResult) -> tuple[str | tuple[str, str], ...]:
+    """Name what was done, and in which fork: without `--fork` it may have been in any."""
+    operation = result.operation
+    return f" in {operation.fork}: " if operation.fork else " ", (operation.description, "bold")
 
 
 def op_log(text: TextOutput, result: OperationList) -> None:
