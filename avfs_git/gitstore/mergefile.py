@@ -1,27 +1,19 @@
-"""Merging the content of one file three ways, with libgit2.
+"""Merging the content of one file three ways.
 
-Decided here: how content in memory gets to libgit2's file merge, which takes blobs of a repository: through an
-object database of our own with nothing behind it, so that a merge writes nothing. What counts as binary, and what
-a side's content becomes where lines cannot be merged, is git's answer. Merges of trees call it.
-
-libgit2 compares lines with Myers' algorithm, where git's `ort` uses the histogram one; where they align repeated
-lines differently, one may see a conflict that the other does not. A `FileMerger` is used by one thread at a time.
+Decided here: what a file becomes whose lines were merged (`linemerge`): markers, labels, ends of lines; what counts as
+binary, and what a side's content becomes where lines cannot be merged. The measure is git's `ort` strategy, to the
+byte. Merges of trees call it. Nothing is kept between merges: a `FileMerger` may be used by any thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
-import pygit2
-from pygit2.ffi import C, ffi
-
-from avfs_git.errors import InternalError
-from avfs_git.gitstore.objects import KIND_BLOB, hash_object
+from avfs_git.gitstore.linediff import Numbered, number_lines
+from avfs_git.gitstore.linemerge import Piece, Verdict, merge_lines
 from avfs_git.gitstore.renames import is_binary
-from avfs_git.gitstore.trees import MODE_FILE
-from avfs_git.paths import Oid
 
 MARKER_SIZE = 7
 _MAX_SIZE = 1023 << 20
@@ -54,29 +46,6 @@ class MergedContent(NamedTuple):
     is_clean: bool
 
 
-class _Blobs(pygit2.OdbBackend):
-    """The three contents of the merge at hand."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.held: dict[bytes, bytes] = {}
-
-    def read_cb(self, oid: pygit2.Oid) -> tuple[int, bytes]:
-        return KIND_BLOB, self.held[oid.raw]
-
-    def read_header_cb(self, oid: pygit2.Oid) -> tuple[int, int]:
-        return KIND_BLOB, len(self.held[oid.raw])
-
-    def exists_cb(self, oid: pygit2.Oid) -> bool:
-        return oid.raw in self.held
-
-    def refresh_cb(self) -> None:
-        """Do nothing: what is held changes between merges only."""
-
-    def __iter__(self) -> Iterator[pygit2.Oid]:
-        return iter([pygit2.Oid(raw=oid) for oid in self.held])
-
-
 class FileMerger:
     """Merges contents, one file after the other."""
 
@@ -88,20 +57,7 @@ class FileMerger:
             with_base: Show the base's lines between the markers, too (`diff3`).
         """
         self.favor = favor
-        self._blobs = _Blobs()
-        database = pygit2.Odb()
-        database.add_backend(self._blobs, 1)
-        self._repository = pygit2.Repository()
-        self._repository.set_odb(database)
-        self._options = ffi.new("git_merge_file_options *")
-        self._options.version = 1
-        self._options.flags = C.GIT_MERGE_FILE_STYLE_DIFF3 if with_base else C.GIT_MERGE_FILE_STYLE_MERGE
-        self._favors = {
-            Favor.NORMAL: C.GIT_MERGE_FILE_FAVOR_NORMAL,
-            Favor.OURS: C.GIT_MERGE_FILE_FAVOR_OURS,
-            Favor.THEIRS: C.GIT_MERGE_FILE_FAVOR_THEIRS,
-            Favor.UNION: C.GIT_MERGE_FILE_FAVOR_UNION,
-        }
+        self._with_base = with_base
 
     def merge(
         self, base: bytes | None, ours: bytes, theirs: bytes, labels: Labels, *, for_base: bool = False, more_marker: int = 0
@@ -116,44 +72,102 @@ class FileMerger:
             for_base: The result is the base of another merge: conflicts stay in it, whatever is favored.
             more_marker: By how many characters markers are longer than usual.
         """
-        contents = (base or b"", ours, theirs)
-        if any(is_binary(content) or len(content) > _MAX_SIZE for content in contents):
+        base = base or b""
+        if any(is_binary(content) or len(content) > _MAX_SIZE for content in (base, ours, theirs)):
             if for_base:
-                return MergedContent(contents[0], is_clean=False)
+                return MergedContent(base, is_clean=False)
             if self.favor in (Favor.OURS, Favor.THEIRS):
                 return MergedContent(theirs if self.favor is Favor.THEIRS else ours, is_clean=True)
             return MergedContent(ours, is_clean=False)
-        oids = [hash_object(KIND_BLOB, content) for content in contents]
-        self._blobs.held.update(zip(oids, contents, strict=True))
-        names = [ffi.new("char[]", label) for label in labels]
-        options = self._options
-        options.ancestor_label, options.our_label, options.their_label = names
-        options.favor = C.GIT_MERGE_FILE_FAVOR_NORMAL if for_base else self._favors[self.favor]
-        options.marker_size = MARKER_SIZE + more_marker
-        path = ffi.new("char[]", b"file")
-        entries = [_entry(oid, path) for oid in oids]
-        result = ffi.new("git_merge_file_result *")
-        error = C.git_merge_file_from_index(
-            result,
-            self._repository._repo,  # noqa: SLF001 - pygit2's own wrapper takes no options and returns text
-            entries[0] if base is not None else ffi.NULL,
-            entries[1],
-            entries[2],
-            options,
-        )
-        self._blobs.held.clear()
-        if error:
-            raise InternalError(f"libgit2 cannot merge a file (error {error})")
-        try:
-            content = bytes(ffi.buffer(result.ptr, result.len)) if result.len else b""
-            return MergedContent(content, is_clean=bool(result.automergeable))
-        finally:
-            C.git_merge_file_result_free(result)
+        numbered = number_lines(base, ours, theirs)
+        pieces = merge_lines(*numbered, with_base=self._with_base)
+        favored = Verdict.CONFLICT if for_base else _FAVORED[self.favor]
+        file = _File(numbered, labels, MARKER_SIZE + more_marker, with_base=self._with_base)
+        return MergedContent(file.write(pieces, favored), file.is_clean)
 
 
-def _entry(oid: Oid, path: object) -> object:
-    entry = ffi.new("git_index_entry *")
-    entry.path = path
-    entry.mode = MODE_FILE
-    ffi.buffer(ffi.addressof(entry, "id"))[:] = oid
-    return entry
+_FAVORED = {
+    Favor.NORMAL: Verdict.CONFLICT,
+    Favor.OURS: Verdict.OURS,
+    Favor.THEIRS: Verdict.THEIRS,
+    Favor.UNION: Verdict.BOTH,
+}
+
+
+class _File:
+    """A merged file while it is written."""
+
+    def __init__(self, texts: tuple[Numbered, Numbered, Numbered], labels: Labels, marker_size: int, *, with_base: bool) -> None:
+        self._base, self._ours, self._theirs = (text.lines for text in texts)
+        self._labels = labels
+        self._marker_size = marker_size
+        self._with_base = with_base
+        self.is_clean = True
+
+    def write(self, pieces: Sequence[Piece], favored: Verdict) -> bytes:
+        """Write the pieces and what is between them.
+
+        Args:
+            pieces: What was changed, from top to bottom.
+            favored: What becomes of conflicts.
+        """
+        out: list[bytes] = []
+        at = 0
+        for piece in pieces:
+            verdict = piece.verdict or favored
+            out += self._ours[at : piece.our_start]
+            at = piece.our_start + piece.our_count
+            ours = self._ours[piece.our_start : at]
+            theirs = self._theirs[piece.their_start : piece.their_start + piece.their_count]
+            if verdict is Verdict.OURS:
+                out += ours
+            elif verdict is Verdict.THEIRS:
+                out += theirs
+            elif verdict is Verdict.BOTH:
+                out += _ended(ours, self._line_end(piece))
+                out += theirs
+            else:
+                self.is_clean = False
+                end = self._line_end(piece)
+                out.append(self._marker(b"<", self._labels.ours, end))
+                out += _ended(ours, end)
+                if self._with_base:
+                    out.append(self._marker(b"|", self._labels.base, end))
+                    out += _ended(self._base[piece.base_start : piece.base_start + piece.base_count], end)
+                out.append(self._marker(b"=", b"", end))
+                out += _ended(theirs, end)
+                out.append(self._marker(b">", self._labels.theirs, end))
+        out += self._ours[at:]
+        return b"".join(out)
+
+    def _marker(self, mark: bytes, label: bytes, end: bytes) -> bytes:
+        return mark * self._marker_size + (b" " + label if label else b"") + end
+
+    def _line_end(self, piece: Piece) -> bytes:
+        """Choose the end of line for what is put in: that of the lines above, if all sides agree on a carriage return."""
+        for lines, above in ((self._ours, piece.our_start - 1), (self._theirs, piece.their_start - 1), (self._base, 0)):
+            has_return = _ends_with_return(lines, max(above, 0))
+            if has_return is False:
+                return b"\n"
+        return b"\r\n" if has_return else b"\n"
+
+
+def _ended(lines: Sequence[bytes], end: bytes) -> Sequence[bytes]:
+    """Put an end of line to the last of some lines if it has none."""
+    if lines and not lines[-1].endswith(b"\n"):
+        return [*lines[:-1], lines[-1] + end]
+    return lines
+
+
+def _ends_with_return(lines: Sequence[bytes], at: int) -> bool | None:
+    """Tell whether a line ends with a carriage return; the last one without an end counts as the one above it does.
+
+    None if there is nothing to tell it by.
+    """
+    if not lines:
+        return None
+    if not lines[at].endswith(b"\n"):
+        if not at:
+            return None
+        at -= 1
+    return lines[at].endswith(b"\r\n")

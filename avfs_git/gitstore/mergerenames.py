@@ -15,10 +15,12 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from avfs_git.gitstore.gitversion import GitVersion
+from avfs_git.gitstore.objects import KIND_BLOB, hash_object
 from avfs_git.gitstore.renames import MAX_SCORE, Candidate, RenameReader, pair, pair_equal, pair_similar
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.gitstore.treediff import Entry
 
+_EMPTY = hash_object(KIND_BLOB, b"")
 _THRESHOLD = MAX_SCORE // 2
 _SAME_NAME_THRESHOLD = _THRESHOLD + (MAX_SCORE - _THRESHOLD) // 2
 _LIMIT = 7000
@@ -73,8 +75,9 @@ def find_side_renames(
         directories: The directories that the side removed, and what they are needed for.
         git_version: See `renames.detect_renames`.
     """
-    sources = [Candidate.at(path, *entry) for path, entry in deleted]
-    targets = [Candidate.at(path, *entry) for path, entry in added]
+    # An empty file is like any other empty one: as git, a merge follows none.
+    sources = [Candidate.at(path, *entry) for path, entry in deleted if entry[1] != _EMPTY]
+    targets = [Candidate.at(path, *entry) for path, entry in added if entry[1] != _EMPTY]
     if not targets or not needed:
         return SideRenames()
     counts = _DirectoryCounts(directories)

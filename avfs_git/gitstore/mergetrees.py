@@ -3,7 +3,8 @@
 Decided here: what becomes of every path that at least one side changed. The measure is git's `ort` strategy, the
 verdict and the tree of `git merge-tree --write-tree`, which libgit2's own merge of trees does not give: it knows no
 renamed directories, reads whole trees and writes loose objects. Contents are merged by `mergefile`, renames found
-by `mergerenames`. Only what changed is read: a path that neither side touched is never looked at.
+by `mergerenames`, in the order of `mergewalk`. Only what changed is read: a path that neither side touched is never
+looked at.
 
 Called by `merge` with a sink that takes the new blobs and trees; the result is complete or an error is raised.
 A conflict leaves in the tree what git leaves: content with markers, the file that one side kept, or both versions
@@ -17,11 +18,12 @@ a file can only take the name of a directory in which nothing is left.
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from avfs_git.gitstore.mergefile import Favor, FileMerger, Labels
-from avfs_git.gitstore.mergerenames import DirectoryNeed, SideRenames, SourceNeed, find_side_renames
+from avfs_git.gitstore.mergerenames import SideRenames, SourceNeed, find_side_renames
+from avfs_git.gitstore.mergewalk import Entries, Walk
 from avfs_git.gitstore.objects import KIND_BLOB
 from avfs_git.gitstore.renames import is_binary
 from avfs_git.gitstore.source import ObjectSink
@@ -210,8 +212,8 @@ class TreeMerge:
     # --- renames -----------------------------------------------------------------------------------------------
 
     def _follow_renames(self) -> None:
-        needs = _Needs(self._paths, lambda directory: self._directories_at(directory, (None, None, None)))
-        renames = {side: self._find_renames(side, needs) for side in _SIDES}
+        walk = Walk(((path, found.files, found.settled) for path, found in self._paths.items()), self._entries_at)
+        renames = {side: self._find_renames(side, walk) for side in _SIDES}
         if all(one is None for one in renames.values()):
             return
         found = {side: one or SideRenames() for side, one in renames.items()}
@@ -232,7 +234,7 @@ class TreeMerge:
         queue.sort(key=lambda pair: (pair.old, pair.side))
         self._apply_renames(queue)
 
-    def _find_renames(self, side: int, needs: _Needs) -> SideRenames | None:
+    def _find_renames(self, side: int, walk: Walk) -> SideRenames | None:
         """Find what a side moved; None if no rename of it could matter."""
         deleted: list[tuple[bytes, Entry]] = []
         added: list[tuple[bytes, Entry]] = []
@@ -243,13 +245,20 @@ class TreeMerge:
                 deleted.append((path, base))
                 if not found.match & found.files:
                     needed[path] = SourceNeed.CONTENT
-                elif needs.is_location_needed(path):
+                elif walk.is_location_needed(path):
                     needed[path] = SourceNeed.LOCATION
             elif base is None and now is not None:
                 added.append((path, now))
         if not needed or not added:
             return None
-        return find_side_renames(self._sink, deleted, added, needed, needs.directories[side])
+        order = walk.order_for(side)
+        deleted.sort(key=lambda one: order(one[0]))
+        added.sort(key=lambda one: order(one[0]))
+        return find_side_renames(self._sink, deleted, added, needed, walk.directories[side])
+
+    def _entries_at(self, path: bytes) -> Entries:
+        base, ours, theirs = (None if tree is None else find_entry(self._sink, tree, TreePath(path)) for tree in self._trees)
+        return base, ours, theirs
 
     def _pairs_of(self, side: int, renames: SideRenames) -> list[_Pair]:
         sources = {new: old for old, new in renames.files.items()}
@@ -315,10 +324,20 @@ class TreeMerge:
             there = _Path(stages, [new_path] * 3, directories=self._directories_at(new_path, stages))
             self._paths[new_path] = there
             self._changed.setdefault(new_path, None)
+            self._make_room_above(new_path)
         there.stages[side] = entry
         there.names[side] = name
         there.conflict = there.conflict or ConflictKind.LOCATION
         pair.new = new_path
+
+    def _make_room_above(self, path: bytes) -> None:
+        """Let files be decided on that neither side touched and that a path is now below; git (2.39) forgets them."""
+        while path := path.rpartition(b"/")[0]:
+            if path not in self._paths:
+                entry = self._entries_at(path)[OURS]
+                if entry is not None and not stat.S_ISDIR(entry[0]):
+                    self._paths[path] = _Path([entry] * 3, [path] * 3, settled=True, result=entry)
+                    self._changed[path] = entry
 
     def _apply_renames(self, queue: list[_Pair]) -> None:
         """Bring the versions of each renamed file together at one path."""
@@ -341,7 +360,6 @@ class TreeMerge:
         base = source.stages[BASE]
         if ours is theirs:
             ours.stages[BASE] = base
-            ours.names[BASE] = first.old
             source.settled = True
             return
         mine, yours = ours.stages[OURS], theirs.stages[THEIRS]
@@ -392,6 +410,9 @@ class TreeMerge:
 
     def _decide(self, path: bytes, found: _Path) -> None:
         if found.settled:
+            if found.result is not None and path in self._occupied:
+                path = self._put_aside(path, self._labels[OURS if found.result == found.stages[OURS] else THEIRS])
+                self._report(ConflictKind.DIRECTORY_FILE, path, found)
             self._keep(path, found.result)
             return
         files = found.files
@@ -532,62 +553,6 @@ class TreeMerge:
             return
         stages = [None if entry is None else Stage(name, *entry) for name, entry in zip(found.names, found.stages, strict=True)]
         self._conflicts[path] = TreeConflict(kind, path, *stages)
-
-
-class _Needs:
-    """Of which files and directories the merge wants to know where they went.
-
-    A directory matters when one side removed it and the other put a file directly into it, and then with all
-    that is below it.
-    """
-
-    def __init__(self, paths: Mapping[bytes, _Path], sides_with: Callable[[bytes], int]) -> None:
-        self._sides_with = sides_with
-        self._inside: dict[bytes, int] = {b"": 0}
-        """For each directory, the one side on which it is left, or `_ALL` where it matters where its files went."""
-        self.directories: dict[int, dict[bytes, DirectoryNeed]] = {OURS: {}, THEIRS: {}}
-        self._added: dict[bytes, int] = {}
-        for path, found in paths.items():
-            if found.files in (1 << OURS, 1 << THEIRS):
-                directory = path.rpartition(b"/")[0]
-                self._added[directory] = self._added.get(directory, 0) | found.files
-        for path, found in paths.items():
-            if not found.settled:
-                self._look_at(path.rpartition(b"/")[0])
-        for directory, sides in self._added.items():
-            if self._inside.get(directory) == _ALL:
-                for side in _SIDES:
-                    if sides & 1 << side:
-                        self.directories[3 - side][directory] = DirectoryNeed.SELF
-
-    def is_location_needed(self, path: bytes) -> bool:
-        """Whether the place a file went to tells where its directory went, and that is asked for."""
-        return self._inside.get(path.rpartition(b"/")[0]) == _ALL
-
-    def _look_at(self, directory: bytes) -> None:
-        for place in _unknown_above(directory, self._inside):
-            above = self._inside[place.rpartition(b"/")[0]]
-            here = above
-            directories = self._sides_with(place)
-            if directories & 1 and directories & _BOTH != _BOTH:
-                need = DirectoryNeed.ANCESTOR if above == _ALL else DirectoryNeed.NONE
-                for side in _SIDES:
-                    if not directories & 1 << side:
-                        self.directories[side][place] = need
-                if above != _ALL and directories & _BOTH:
-                    here = directories & _BOTH
-            if here in (1 << OURS, 1 << THEIRS) and self._added.get(place, 0) & here:
-                here = _ALL
-            self._inside[place] = here
-
-
-def _unknown_above(directory: bytes, known: Mapping[bytes, int]) -> Iterator[bytes]:
-    """List a directory and those above it that are not known yet, the uppermost first."""
-    unknown = []
-    while directory not in known:
-        unknown.append(directory)
-        directory = directory.rpartition(b"/")[0]
-    return reversed(unknown)
 
 
 def _match(stages: list[Entry | None]) -> int:

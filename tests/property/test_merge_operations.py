@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from avfs_git.gitstore.trees import MODE_EXEC, MODE_SYMLINK
 from avfs_git.sdk import Avfs, Vault, Workspace
-from tests.compat.test_merge import Files, change, make_files
 from tests.support.faults import git
+from tests.support.merges import Files, change, make_files
 
 pytestmark = pytest.mark.needs("git", "whiteout", "user-xattrs")
 
