@@ -73,7 +73,7 @@ def _make(cls: type[_T], *, frozen: bool) -> type[_T]:
         return made
 
     def begin(self: object, *args: object, **named: object) -> None:
-        init = _make_init(names, defaults, frozen=frozen)
+        init = _make_init(made, names, defaults, frozen=frozen)
         type.__setattr__(made, "__init__", init)
         init(self, *args, **named)
 
@@ -90,9 +90,9 @@ def _make(cls: type[_T], *, frozen: bool) -> type[_T]:
     return made
 
 
-def _make_init(names: tuple[str, ...], defaults: dict[str, Any], *, frozen: bool) -> Callable[..., None]:
+def _make_init(cls: type, names: tuple[str, ...], defaults: dict[str, Any], *, frozen: bool) -> Callable[..., None]:
     """Compile the method that fills an object."""
-    known: dict[str, Any] = {"_set": object.__setattr__, "_not_given": _NOT_GIVEN}
+    known: dict[str, Any] = {"_not_given": _NOT_GIVEN}
     parameters, steps = ["self"], []
     for name in names:
         value = name
@@ -105,7 +105,11 @@ def _make_init(names: tuple[str, ...], defaults: dict[str, Any], *, frozen: bool
         else:
             known[f"_default_{name}"] = defaults[name]
             parameters.append(f"{name}=_default_{name}")
-        steps.append(f" _set(self, {name!r}, {value})" if frozen else f" self.{name} = {value}")
+        if frozen:
+            known[f"_set_{name}"] = cls.__dict__[name].__set__  # two thirds of what `object.__setattr__` takes
+            steps.append(f" _set_{name}(self, {value})")
+        else:
+            steps.append(f" self.{name} = {value}")
     text = f"def __init__({', '.join(parameters)}):\n" + "\n".join(steps or [" pass"])
     exec(text, known)  # noqa: S102 - names of fields only, as `dataclasses` does it
     made: Callable[..., None] = known["__init__"]

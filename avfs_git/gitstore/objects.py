@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import threading
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 KIND_COMMIT, KIND_TREE, KIND_BLOB, KIND_TAG = 1, 2, 3, 4  # gitformat-pack
 KIND_NAMES: Mapping[int, bytes] = {KIND_COMMIT: b"commit", KIND_TREE: b"tree", KIND_BLOB: b"blob", KIND_TAG: b"tag"}
+_SHALLOW = re.compile(rb"[0-9a-f]{40}\n?")
 _KINDS = {name: kind for kind, name in KIND_NAMES.items()}
 
 SMALL_BLOB = 64 << 10
@@ -65,6 +67,9 @@ class ObjectStore:
         self.objects_dir = git_dir / "objects"
         self.packs = packfile.PackSet(self.objects_dir / "pack")
         self._loose_prefix = os.fsencode(self.objects_dir) + b"/"
+        self._shallow_path = os.fsencode(git_dir / "shallow")
+        self._shallow_stamp: tuple[int, int, int] | None = None
+        self._shallow: frozenset[Oid] = frozenset()
         self._odb: pygit2.Odb | None = None
         self._odb_lock = threading.Lock()
         self._trees: GenerationCache[Tree] = GenerationCache(_TREE_ENTRIES_KEPT, lambda tree: len(tree) + 1)
@@ -144,10 +149,16 @@ class ObjectStore:
         for oid, tree in trees.items():
             self._trees.put(oid, tree)
 
+    def remember_blobs(self, blobs: Mapping[Oid, bytes]) -> None:
+        """Keep small blobs that were written by this process, so that reading them costs a look-up."""
+        for oid, blob in blobs.items():
+            self._blobs.put(oid, blob)
+
     def read_commit(self, oid: Oid) -> Commit:
         """Read a commit; one that was read before costs a look-up.
 
-        One whose sidecar is not here, as in a repository that git has cloned from a vault, is one without.
+        One whose sidecar is not here, as in a repository that git has cloned from a vault, is one without. One whose parents
+        a shallow clone has left behind has none, as git shows it.
 
         Raises:
             ObjectMissing: If it is not there.
@@ -155,11 +166,36 @@ class ObjectStore:
         """
         commit = self._commits.get(oid)
         if commit is None:
-            commit = parse_commit(self._read_as(KIND_COMMIT, oid), oid)
+            commit, is_whole = parse_commit(self._read_as(KIND_COMMIT, oid), oid), True
+            if oid in self._read_shallow():
+                commit = replace(commit, parents=())
+                is_whole = False  # the rest may be fetched yet
             if commit.sidecar is not None and not self.exists(commit.sidecar):
-                return replace(commit, sidecar=None)  # not kept: it may be fetched yet
-            self._commits.put(oid, commit)
+                commit, is_whole = replace(commit, sidecar=None), False  # as above
+            if is_whole:
+                self._commits.put(oid, commit)
         return commit
+
+    def _read_shallow(self) -> frozenset[Oid]:
+        """List the commits whose parents are left out of a shallow repository (gitrepository-layout: shallow)."""
+        try:
+            status = os.stat(self._shallow_path)
+            stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
+        except OSError:  # of nearly all repositories it is not there
+            stamp = None
+        if stamp != self._shallow_stamp:
+            found: frozenset[Oid] = frozenset()
+            try:
+                if stamp is not None:
+                    with open(self._shallow_path, "rb") as file:
+                        found = frozenset(Oid(bytes.fromhex(line.decode("ascii"))) for line in file if _SHALLOW.fullmatch(line))
+            except FileNotFoundError:  # the rest has just arrived
+                stamp = None
+            except OSError as error:
+                raise HostError("read which commits are shallow", error) from error
+            self._shallow, self._shallow_stamp = found, stamp
+            self._commits.clear()
+        return self._shallow
 
     def blob_size(self, oid: Oid) -> int:
         """Say how long a blob is, without reading it.

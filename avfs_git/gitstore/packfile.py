@@ -42,6 +42,8 @@ _FANOUT_END = 8 + 1024
 _SMALL_PACK = 250
 """Objects up to which a pack's index is read into one dict with those of others: most checkpoints."""
 _SMALL_TOTAL = 8_000
+_LISTINGS = 20
+"""How often the directory of packs is read before it counts as known, while others merge packs in it."""
 _OPEN_PACKS = 64
 _FIRST_READ = 4096
 _SEARCHED = 256
@@ -58,8 +60,8 @@ def entry_header(kind: int, size: int) -> bytes:
     """Write what stands before an object in a pack: its kind and size (gitformat-pack)."""
     byte = kind << 4 | size & 15
     size >>= 4
-    if not size:
-        return bytes((byte,))
+    if size < 0x80:  # most objects
+        return bytes((byte | 0x80, size)) if size else bytes((byte,))
     header = bytearray()
     while size:
         header.append(byte | 0x80)
@@ -417,25 +419,34 @@ class PackSet:
     def refresh(self) -> None:
         """Read the directory again."""
         with self._lock:
+            # Where a pack has gone since it was listed, what took its place may have come after that, too.
+            for _ in range(_LISTINGS):
+                if self._list():
+                    break
+
+    def _list(self) -> bool:
+        """Read the directory; False if it changed meanwhile."""
+        try:
+            listed = set(os.listdir(self.directory))
+        except FileNotFoundError:
+            listed = set()
+        stems = (name[:-4] for name in listed if name.startswith("pack-") and name.endswith(".idx"))
+        names = {stem for stem in stems if f"{stem}.pack" in listed}
+        self._listed = True
+        if names == self._packs.keys() | self.unreadable:
+            return True
+        self.unreadable &= names
+        packs = {name: pack for name, pack in self._packs.items() if name in names}
+        is_complete = True
+        for name in sorted(names - packs.keys() - self.unreadable):
             try:
-                listed = set(os.listdir(self.directory))
+                packs[name] = Pack(self.directory / f"{name}.pack", self)
             except FileNotFoundError:
-                listed = set()
-            stems = (name[:-4] for name in listed if name.startswith("pack-") and name.endswith(".idx"))
-            names = {stem for stem in stems if f"{stem}.pack" in listed}
-            self._listed = True
-            if names == self._packs.keys() | self.unreadable:
-                return
-            self.unreadable &= names
-            packs = {name: pack for name, pack in self._packs.items() if name in names}
-            for name in sorted(names - packs.keys() - self.unreadable):
-                try:
-                    packs[name] = Pack(self.directory / f"{name}.pack", self)
-                except FileNotFoundError:
-                    continue  # gone since
-                except (BadPack, OSError):
-                    self.unreadable.add(name)
-            self._arrange(packs)
+                is_complete = False  # gone since
+            except (BadPack, OSError):
+                self.unreadable.add(name)
+        self._arrange(packs)
+        return is_complete
 
     def add(self, pack_path: Path) -> None:
         """Learn of a pack that was just written."""

@@ -27,6 +27,8 @@ from avfs_git.paths import Oid
 _MANY = 32
 _BIG_PACK = 256 << 20
 """Bytes above which a pack is left alone."""
+_WHOLE_PACK = 16 << 20
+"""Bytes up to which a pack is read in one piece, as those of most checkpoints are."""
 _PIECE = 1 << 20
 
 
@@ -86,8 +88,7 @@ def _merge(store: ObjectStore, chosen: list[Pack]) -> int:
         for pack in chosen:
             # One that holds deltas, is damaged or has gone is left as it is; doctor speaks of the damaged one.
             with suppress(BadPack, FileNotFoundError):
-                entries = _entries(pack)
-                _copy(pack, entries, writer)
+                _copy(pack, writer)
                 merged.append(pack)
         if len(merged) < 2:
             return 0
@@ -105,35 +106,45 @@ def _merge(store: ObjectStore, chosen: list[Pack]) -> int:
     return len(merged)
 
 
-def _entries(pack: Pack) -> list[tuple[int, int, Oid, int]]:
-    """List the entries of a pack in its order: offset, end, id and checksum.
+def _copy(pack: Pack, writer: PackWriter) -> None:
+    """Copy all entries of a pack, if all of them are whole.
 
     Raises:
-        BadPack: If one of them is a delta, or is not what its checksum says.
+        BadPack: If one of them is a delta, or is not what its checksum says; nothing is copied then.
         FileNotFoundError: If the pack has gone.
     """
     held = pack.file()
-    end = os.fstat(held.fd).st_size - 20
+    size = os.fstat(held.fd).st_size
     index = pack.index
     order = sorted(zip(index.offsets(), index.oids(), index.crcs(), strict=True))
-    ends = [offset for offset, _, _ in order[1:]] + [end]
+    ends = [offset for offset, _, _ in order[1:]] + [size - 20]
     entries = [(offset, stop, oid, crc) for (offset, oid, crc), stop in zip(order, ends, strict=True)]
+    if size > _WHOLE_PACK:
+        _copy_in_pieces(held.fd, entries, writer)
+        return
+    data = memoryview(os.pread(held.fd, size, 0))
     for offset, stop, _, crc in entries:
-        head = os.pread(held.fd, 32, offset)
+        if zlib.crc32(data[offset:stop]) != crc:
+            raise BadPack("an entry of the pack is damaged")
+        if parse_entry_header(data[offset:stop])[0] not in KIND_NAMES:
+            raise BadPack("the pack holds deltas")
+    for offset, stop, oid, crc in entries:
+        writer.add_entry(oid, (data[offset:stop],), crc)
+
+
+def _copy_in_pieces(fd: int, entries: list[tuple[int, int, Oid, int]], writer: PackWriter) -> None:
+    """Copy the entries of a large pack: from an offset to an end, an object's id and checksum."""
+    for offset, stop, _, crc in entries:
+        head = os.pread(fd, 32, offset)
         if parse_entry_header(head)[0] not in KIND_NAMES:
             raise BadPack("the pack holds deltas")
         found = 0
         for start in range(offset, stop, _PIECE):
-            found = zlib.crc32(os.pread(held.fd, min(_PIECE, stop - start), start), found)
+            found = zlib.crc32(os.pread(fd, min(_PIECE, stop - start), start), found)
         if found != crc:
             raise BadPack("an entry of the pack is damaged")
-    return entries
-
-
-def _copy(pack: Pack, entries: list[tuple[int, int, Oid, int]], writer: PackWriter) -> None:
-    held = pack.file()
     for offset, stop, oid, crc in entries:
-        pieces = (os.pread(held.fd, min(_PIECE, stop - start), start) for start in range(offset, stop, _PIECE))
+        pieces = (os.pread(fd, min(_PIECE, stop - start), start) for start in range(offset, stop, _PIECE))
         writer.add_entry(oid, pieces, crc)
 
 

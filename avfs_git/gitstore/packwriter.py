@@ -29,7 +29,7 @@ from avfs_git import faults
 from avfs_git.errors import ObjectCorrupt
 from avfs_git.gitstore import packfile
 from avfs_git.gitstore.commits import Commit, parse_commit
-from avfs_git.gitstore.deflate import Deflater, Entry
+from avfs_git.gitstore.deflate import STORED, WORTH_A_THREAD, Deflater, Entry, deflate, deflate_entry, start_stream
 from avfs_git.gitstore.holding import hold_objects, release_objects
 from avfs_git.gitstore.objects import (
     KIND_BLOB,
@@ -42,8 +42,8 @@ from avfs_git.gitstore.objects import (
     wrong_kind,
 )
 from avfs_git.gitstore.source import Tree
-from avfs_git.gitstore.trees import parse_tree, serialize_tree, sort_tree
-from avfs_git.host.durable import fsync_dir, host_errors, write_all
+from avfs_git.gitstore.trees import parse_tree, serialize_sorted, serialize_tree, sort_tree
+from avfs_git.host.durable import fsync_dir, host_errors, sync_files, write_all
 from avfs_git.paths import Oid
 
 CHUNK = packfile.CHUNK
@@ -58,7 +58,10 @@ _TEMPORARY_PACK = ".tmp-avfs-pack-"
 _TEMPORARY_INDEX = ".tmp-avfs-idx-"
 HOLD_MARK = b"avfs: until a ref names what is in this pack\n"
 _TREES_KEPT = 1_000
+_BLOBS_KEPT = 256
 _UNPLACED = -1
+_TREE_LEVEL = STORED
+"""Trees are mostly ids, which do not get smaller: deflating one saves a quarter of it and takes ten times as long."""
 
 
 class SizeChanged(ValueError):
@@ -83,6 +86,7 @@ class PackWriter:
         self._held_from = packfile.PACK_HEADER.size  # the offset of the first byte held; what is before is in the file
         self._file: tuple[int, Path] | None = None
         self._trees: dict[Oid, Tree] = {}
+        self._blobs: dict[Oid, bytes] = {}
         self._held_by: Path | None = None
         self._deflater = Deflater()
         self._ready: deque[Entry] = deque()
@@ -96,8 +100,8 @@ class PackWriter:
 
     # --- taking objects ----------------------------------------------------------------------------------
 
-    def add(self, kind: int, data: bytes, *, keep: bool = False) -> Oid:  # noqa: ARG002 - all of it is kept
-        """Take an object and return its id.
+    def add(self, kind: int, data: bytes, *, keep: bool = False) -> Oid:
+        """Take an object and return its id. Reading back a blob that is to be kept costs a look-up.
 
         A big one that the store has is not stored again. Small ones are: asking would cost more.
 
@@ -108,9 +112,22 @@ class PackWriter:
         hasher = hashlib.sha1(_HEADERS[kind] % size, usedforsecurity=False)
         hasher.update(data)
         oid = Oid(hasher.digest())
-        if oid in self._offsets or (size > SMALL_BLOB and self._store_has(oid)):
+        if keep and kind == KIND_BLOB and size <= SMALL_BLOB and len(self._blobs) < _BLOBS_KEPT:
+            self._blobs[oid] = bytes(data)
+        if oid in self._offsets:
             return oid
-        level = self._level if size <= SMALL_BLOB else self._level_for(data[:_PROBE])
+        if size < WORTH_A_THREAD and not self._waiting:
+            entry, crc = deflate_entry(kind, data, self._level if kind != KIND_TREE else _TREE_LEVEL)
+            held = self._held
+            self._offsets[oid] = self._held_from + len(held)
+            self._crcs.append(crc)
+            held += entry
+            if len(held) > _HELD_BYTES:
+                self._spill()
+            return oid
+        if size > SMALL_BLOB and self._store_has(oid):
+            return oid
+        level = _TREE_LEVEL if kind == KIND_TREE else self._level if size <= SMALL_BLOB else self._level_for(data[:_PROBE])
         self._offsets[oid] = _UNPLACED
         self._waiting.append(oid)
         self._place(self._deflater.add(kind, data, level))
@@ -141,7 +158,13 @@ class PackWriter:
     def add_tree(self, entries: Mapping[bytes, tuple[int, Oid]]) -> Oid:
         """Take a tree by its entries and return its id; reading it back costs a look-up."""
         tree = sort_tree(entries)
-        oid = self.add(KIND_TREE, serialize_tree(tree, in_order=True))
+        return self._remember(self.add(KIND_TREE, serialize_tree(tree, in_order=True)), tree)
+
+    def add_sorted(self, tree: Tree) -> Oid:
+        """Take a tree whose entries are in git's order, with names that git allows, and return its id; it is not copied."""
+        return self._remember(self.add(KIND_TREE, serialize_sorted(tree)), tree)
+
+    def _remember(self, oid: Oid, tree: Tree) -> Oid:
         if len(self._trees) >= _TREES_KEPT:
             self._trees = {}
         self._trees[oid] = tree
@@ -171,7 +194,7 @@ class PackWriter:
             return oid
         return self._deflate_file(fd, size)
 
-    def add_entry(self, oid: Oid, pieces: Iterable[bytes], crc: int) -> None:
+    def add_entry(self, oid: Oid, pieces: Iterable[bytes | memoryview], crc: int) -> None:
         """Take an object as another pack holds it, deflated and with its header, and no delta.
 
         Raises:
@@ -193,7 +216,7 @@ class PackWriter:
 
     def _level_for(self, probe: bytes) -> int:
         """Choose a level for big content: none if its start shows that it is compressed already."""
-        return 0 if len(zlib.compress(probe, 1)) > len(probe) * 0.97 else self._level
+        return STORED if len(deflate(probe, 1)) > len(probe) * 0.97 else self._level
 
     def _deflate_file(self, fd: int, size: int) -> Oid:
         """Write a file to the pack piece by piece."""
@@ -203,7 +226,7 @@ class PackWriter:
         out = self._file[0]
         start = self._held_from
         hasher = hashlib.sha1(_HEADERS[KIND_BLOB] % size, usedforsecurity=False)
-        deflater = zlib.compressobj(self._level_for(os.pread(fd, _PROBE, 0)))
+        deflater = start_stream(self._level_for(os.pread(fd, _PROBE, 0)))
         piece = packfile.entry_header(KIND_BLOB, size)
         crc = zlib.crc32(piece)
         end = start + len(piece)
@@ -282,10 +305,12 @@ class PackWriter:
         except BaseException:
             self.discard()
             raise
-        trees = self._trees
+        trees, blobs = self._trees, self._blobs
         self._forget()
         self.store.packs.add(pack_path)
-        self.store.remember_trees(trees)  # what was written now is what the next writer reads first
+        # What was written now is what the next writer reads first.
+        self.store.remember_trees(trees)
+        self.store.remember_blobs(blobs)
         return pack_path
 
     def _write(self, *, hold: bool) -> Path:
@@ -313,9 +338,8 @@ class PackWriter:
             if hold:
                 self._hold(pack_path.with_suffix(".keep"))
             faults.reach("pack.written")
-            # One after the other: what is created between two of these waits for the journal.
-            os.fsync(fd)
-            os.fsync(index_fd)
+            # At once: what is created between two of these waits for the journal.
+            sync_files(fd, index_fd)
             faults.reach("pack.synced")
             os.rename(temporary, pack_path)
             renamed = True
@@ -385,6 +409,7 @@ class PackWriter:
         self._held = bytearray()
         self._held_from = packfile.PACK_HEADER.size
         self._trees = {}
+        self._blobs = {}
         self._deflater.close()
         self._waiting.clear()
         self._ready.clear()
@@ -437,6 +462,9 @@ class PackWriter:
             ObjectMissing: If it is neither here nor in the store.
             ObjectCorrupt: If its content is not what its id says, or it is no blob.
         """
+        kept = self._blobs.get(oid)
+        if kept is not None:
+            return kept
         return self._read_as(KIND_BLOB, oid) if oid in self._offsets else self.store.read_blob(oid)
 
     def read_tree(self, oid: Oid) -> Tree:
@@ -507,6 +535,8 @@ class DryWriter:
         """Start with nothing added."""
         self.store = store
         self._added: dict[Oid, tuple[int, bytes]] = {}
+        self._trees: dict[Oid, Tree] = {}
+        """Of those that were added, what need not be parsed."""
         self._sizes: dict[Oid, int] = {}
 
     def add(self, kind: int, data: bytes, *, keep: bool = False) -> Oid:
@@ -521,6 +551,12 @@ class DryWriter:
     def add_tree(self, entries: Mapping[bytes, tuple[int, Oid]]) -> Oid:
         """Compute the id of a tree."""
         return self.add(KIND_TREE, serialize_tree(entries))
+
+    def add_sorted(self, tree: Tree) -> Oid:
+        """Compute the id of a tree whose entries are in git's order, with names that git allows; it is not copied."""
+        oid = self.add(KIND_TREE, serialize_sorted(tree))
+        self._trees[oid] = tree
+        return oid
 
     def add_file(self, fd: int, size: int) -> Oid:
         """Compute the id that a file of that size has as a blob.
@@ -545,7 +581,12 @@ class DryWriter:
     def read_tree(self, oid: Oid) -> Tree:
         """Read and check a tree."""
         added = self._added.get(oid)
-        return self.store.read_tree(oid) if added is None else parse_tree(added[1], oid)
+        if added is None:
+            return self.store.read_tree(oid)
+        tree = self._trees.get(oid)
+        if tree is None:
+            self._trees[oid] = tree = parse_tree(added[1], oid)
+        return tree
 
     def read_commit(self, oid: Oid) -> Commit:
         """Read a commit."""

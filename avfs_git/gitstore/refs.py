@@ -39,7 +39,7 @@ from avfs_git.errors import (
     RefDamaged,
     RefLocked,
 )
-from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably, write_all
+from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably, sync_files, write_all
 from avfs_git.paths import Oid
 from avfs_git.values import field, record_class, value_class
 
@@ -292,10 +292,9 @@ class RefStore:
             packed = self._read_packed()
             for change in changes:
                 self._check(change, packed)
-            # Before any of them gets a ref's name, else a power cut may leave the ref empty; and one after the other,
+            # Before any of them gets a ref's name, else a power cut may leave the ref empty; and all at once,
             # because what is created between two of these waits for the journal.
-            for prepared in written:
-                os.fsync(prepared.fd)
+            sync_files(*(prepared.fd for prepared in written))
             faults.reach("refs.checked")
             if announce is not None:
                 announce()

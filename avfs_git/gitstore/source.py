@@ -62,6 +62,13 @@ class ObjectSink(ObjectSource, Protocol):
         """Take a tree by its entries, which come in any order, and return its id."""
         ...
 
+    def add_sorted(self, tree: Tree) -> Oid:
+        """Take a tree whose entries are in git's order, with names that git allows, and return its id; reading it costs little.
+
+        It is not copied: nobody changes it afterwards.
+        """
+        ...
+
     def add_file(self, fd: int, size: int) -> Oid:
         """Take a file of that size, from its start, as a blob."""
         ...

@@ -11,6 +11,7 @@ A crash leaves the old content or the new, and perhaps a `.NAME.XXXXXXXX.tmp` be
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -66,6 +67,38 @@ def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
     view = memoryview(data)
     while written < len(view):
         written += os.write(fd, view[written:])
+
+
+def sync_files(*fds: int) -> None:
+    """Force the content of several open files to disk, all at once: together they take little longer than one alone.
+
+    Raises:
+        OSError: If the system refuses one of them; the others are done all the same.
+    """
+    refused: list[OSError] = []
+
+    def sync(fd: int) -> None:
+        try:
+            os.fsync(fd)
+        except OSError as error:
+            refused.append(error)
+
+    waiting: list[threading.Thread] = []
+    left = list(fds)
+    while len(left) > 1:
+        thread = threading.Thread(target=sync, args=(left[-1],))
+        try:
+            thread.start()
+        except RuntimeError:  # this user may have no more: one after the other, then
+            break
+        waiting.append(thread)
+        left.pop()
+    for fd in left:
+        sync(fd)
+    for thread in waiting:
+        thread.join()
+    if refused:
+        raise refused[0]
 
 
 def fsync_dir(path: Path) -> None:

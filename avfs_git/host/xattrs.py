@@ -25,11 +25,12 @@ def entry_of(directory: int, name: bytes) -> bytes:
 def list_xattrs(target: Target) -> list[bytes]:
     """List the names of attributes; none where the file system knows none."""
     try:
-        return [os.fsencode(name) for name in os.listxattr(target, follow_symlinks=isinstance(target, int))]
+        names = os.listxattr(target, follow_symlinks=isinstance(target, int))
     except OSError as error:
         if error.errno in _NONE_HERE:
             return []
         raise
+    return [os.fsencode(name) for name in names] if names else []  # most have none
 
 
 def read_xattr(target: Target, name: bytes) -> bytes | None:

@@ -6,6 +6,7 @@ looked up in an open directory. One reader serves one capture at a time; a few d
 
 from __future__ import annotations
 
+import operator
 import os
 import stat
 from collections import OrderedDict
@@ -65,7 +66,7 @@ class UpperReader:
 
     def list_dir(self, path: TreePath) -> Sequence[Found]:
         """List a directory."""
-        return [Found(*entry) for entry in self._upper.scan_dir(self._directories.get(path), path)]
+        return self._upper.scan_dir(self._directories.get(path), path)
 
     def find(self, path: TreePath, name: bytes) -> Found | None:
         """Look at one entry."""
@@ -83,8 +84,8 @@ class UpperReader:
             return Found(name, found, WHITEOUT if hidden else kind, opaque=False)
         return Found(name, found, WHITEOUT if is_whiteout(found) else kind, opaque=False)
 
-    def open_file(self, path: TreePath, name: bytes) -> int:
-        """Open a file for reading."""
+    def open_listed(self, path: TreePath, name: bytes) -> int:
+        """Open what was listed as a file, for reading."""
         return open_at(self._directories.get(path), name, _OPEN_FILE)
 
     def read_link(self, path: TreePath, name: bytes) -> bytes:
@@ -134,7 +135,7 @@ class PlainDirectory:
                     found.append(Found(os.fsencode(entry.name), status, kind_of_mode(status.st_mode), opaque=False))
         finally:
             os.close(listing)
-        found.sort(key=lambda entry: entry.name)
+        found.sort(key=operator.itemgetter(0))
         return found
 
     def find(self, path: TreePath, name: bytes) -> Found | None:
@@ -145,9 +146,13 @@ class PlainDirectory:
             return None
         return Found(name, found, kind_of_mode(found.st_mode), opaque=False)
 
+    def open_listed(self, path: TreePath, name: bytes) -> int:
+        """Open what was listed as a file, for reading; it may have become something else."""
+        return open_at(self._directories.get(path), name, _OPEN_FILE)
+
     def open_file(self, path: TreePath, name: bytes) -> int:
-        """Open a file for reading."""
-        fd = open_at(self._directories.get(path), name, _OPEN_FILE)
+        """Open a file for reading; what is something else counts as missing."""
+        fd = self.open_listed(path, name)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             raise FileNotFoundError(2, "no longer a file", name)

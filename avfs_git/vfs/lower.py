@@ -14,15 +14,19 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from avfs_git.errors import ObjectCorrupt
-from avfs_git.gitstore.source import ObjectSource
-from avfs_git.gitstore.trees import MODE_EXEC, MODE_GITLINK, MODE_SYMLINK, MODE_TREE
+from avfs_git.gitstore.source import ObjectSource, Tree
+from avfs_git.gitstore.trees import MODE_EXEC, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, differing_names
 from avfs_git.paths import Oid, TreePath, components
 from avfs_git.vfs.sidecar import (
+    META_NAME,
     SELF,
     Meta,
     Record,
     SideEntry,
+    any_xattrs,
     differ_beyond_times,
+    find_child,
+    find_record,
     parse_differing_records,
     parse_record,
     parse_records,
@@ -37,6 +41,9 @@ CACHED_ENTRIES = 30_000
 
 _NO_META = Meta()
 _NOTHING = Oid(bytes(20))
+_NO_ENTRIES: Tree = {}
+_FEW = 8
+"""Up to so many names of a directory are looked up one by one."""
 _PERMISSIONS = {MODE_EXEC: 0o755, MODE_SYMLINK: 0o777, MODE_TREE: DIRECTORY_MODE, MODE_GITLINK: DIRECTORY_MODE}
 
 
@@ -110,21 +117,27 @@ class Stored(NamedTuple):
 
 
 def _read_directory(source: ObjectSource, tree: Oid | None, sidecar: Oid | None) -> Stored:
-    entries, side, meta = _read_trees(source, tree, sidecar)
-    return Stored(entries, side, _read_records(source, meta), meta or _NOTHING)
+    entries, raw, meta = _read_trees(source, tree, sidecar)
+    side = parse_sidecar(raw, sidecar or _NOTHING)[0]
+    return Stored(entries, side, parse_records(source.read_blob(meta), meta) if meta is not None else {}, meta or _NOTHING)
 
 
-def _read_trees(
-    source: ObjectSource, tree: Oid | None, sidecar: Oid | None
-) -> tuple[Mapping[bytes, tuple[int, Oid]], Mapping[bytes, SideEntry], Oid | None]:
-    """Read the tree and the sidecar tree of a directory; of its records only where they are."""
-    entries = source.read_tree(tree) if tree is not None else {}
-    side, meta = parse_sidecar(source.read_tree(sidecar), sidecar) if sidecar is not None else ({}, None)
-    return entries, side, meta
+def _read_trees(source: ObjectSource, tree: Oid | None, sidecar: Oid | None) -> tuple[Tree, Tree, Oid | None]:
+    """Read the tree and the sidecar tree of a directory, the latter as it is; of its records only where they are."""
+    entries = source.read_tree(tree) if tree is not None else _NO_ENTRIES
+    raw = source.read_tree(sidecar) if sidecar is not None else _NO_ENTRIES
+    meta = raw.get(META_NAME)
+    return entries, raw, meta[1] if meta is not None else None
 
 
-def _read_records(source: ObjectSource, meta: Oid | None) -> Mapping[bytes, Record]:
-    return parse_records(source.read_blob(meta), meta) if meta is not None else {}
+def _select(source: ObjectSource, tree: Tree, raw: Tree, meta: Oid | None, names: set[bytes], sidecar: Oid | None) -> Stored:
+    """Take what is stored of some names, without taking the rest apart where these are few."""
+    data = source.read_blob(meta) if meta is not None and names else b""
+    if len(names) > _FEW:
+        return Stored(tree, parse_sidecar(raw, sidecar or _NOTHING)[0], parse_records(data, meta or _NOTHING), meta or _NOTHING)
+    side = {name: child for name in names if (child := find_child(raw, name)) is not None}
+    records = {name: record for name in names if (record := find_record(data, name, meta or _NOTHING)) is not None}
+    return Stored(tree, side, records, meta or _NOTHING)
 
 
 def _meta_of(records: Mapping[bytes, Record], name: bytes, meta: Oid) -> Meta:
@@ -132,12 +145,14 @@ def _meta_of(records: Mapping[bytes, Record], name: bytes, meta: Oid) -> Meta:
     return _NO_META if record is None else parse_record(record, meta)
 
 
-def _differing_names(left: Mapping[bytes, object], right: Mapping[bytes, object]) -> set[bytes]:
-    if left == right:
+def _differing_children(raw: Tree, sidecar: Oid | None, other_raw: Tree, other_sidecar: Oid | None) -> set[bytes]:
+    """Name the children that two sidecar trees hold differently."""
+    if sidecar == other_sidecar:
         return set()
-    names = {name for name, held in left.items() if right.get(name) != held}
-    names.update(name for name in right if name not in left)
-    return names
+    odd = differing_names(raw, other_raw)
+    mine = {name: raw[name] for name in odd if name in raw}
+    theirs = {name: other_raw[name] for name in odd if name in other_raw}
+    return parse_sidecar(mine, sidecar or _NOTHING)[0].keys() | parse_sidecar(theirs, other_sidecar or _NOTHING)[0].keys()
 
 
 class LowerTree:
@@ -146,8 +161,10 @@ class LowerTree:
     def __init__(self, source: ObjectSource, tree: Oid | None, sidecar: Oid | None, *, default_mtime_ns: int) -> None:
         self.source = source
         self.default_mtime_ns = default_mtime_ns
-        held = _read_directory(source, None, sidecar)
-        self.root = self._make_dir(tree, sidecar, _meta_of(held.records, SELF, held.meta))
+        _, raw, meta = _read_trees(source, None, sidecar)
+        parse_sidecar(raw, sidecar or _NOTHING)  # one that is none is refused before anything is shown of it
+        record = find_record(source.read_blob(meta), SELF, meta) if meta is not None else None
+        self.root = self._make_dir(tree, sidecar, _NO_META if record is None else parse_record(record, meta or _NOTHING))
         self._cache: OrderedDict[tuple[Oid | None, Oid | None], Mapping[bytes, LowerEntry]] = OrderedDict()
         self._cached = 0
 
@@ -219,11 +236,11 @@ class LowerTree:
             HostileTree: If a tree holds a name that must not reach a disk.
             ObjectMissing: If a tree is not there.
         """
-        tree, side, meta = _read_trees(self.source, entry.tree, entry.sidecar)
-        other_tree, other_side, other_meta = _read_trees(other.source, there.tree, there.sidecar)
-        names = _differing_names(tree, other_tree) | _differing_names(side, other_side)
-        records: Mapping[bytes, Record] = {}
-        other_records: Mapping[bytes, Record] = {}
+        tree, raw, meta = _read_trees(self.source, entry.tree, entry.sidecar)
+        other_tree, other_raw, other_meta = _read_trees(other.source, there.tree, there.sidecar)
+        names = _differing_children(raw, entry.sidecar, other_raw, there.sidecar)
+        if entry.tree != there.tree:
+            names.update(differing_names(tree, other_tree))
         if meta != other_meta:
             old = self.source.read_blob(meta) if meta is not None else b""
             new = other.source.read_blob(other_meta) if other_meta is not None else b""
@@ -231,11 +248,27 @@ class LowerTree:
             for name in records.keys() | other_records.keys():
                 if differ_beyond_times(records.get(name), other_records.get(name)):
                     names.add(name)
-        if not names <= records.keys() | other_records.keys():  # the record of one that differs is the same in both
-            records = _read_records(self.source, meta)
-            other_records = _read_records(other.source, other_meta)
-        mine = Stored(tree, side, records, meta or _NOTHING)
-        theirs = Stored(other_tree, other_side, other_records, other_meta or _NOTHING)
+        mine = _select(self.source, tree, raw, meta, names, entry.sidecar)
+        theirs = _select(other.source, other_tree, other_raw, other_meta, names, there.sidecar)
+        return self._show(mine, names), other._show(theirs, names)
+
+    def differing_untracked(
+        self, entry: LowerEntry, other: LowerTree, there: LowerEntry
+    ) -> tuple[Mapping[bytes, LowerEntry], Mapping[bytes, LowerEntry]]:
+        """List of two directories what only the first one's sidecar holds, or holds differently, and directories with such below.
+
+        Raises:
+            HostileTree: If a tree holds a name that must not reach a disk.
+            ObjectMissing: If a tree is not there.
+        """
+        tree, raw, meta = _read_trees(self.source, entry.tree, entry.sidecar)
+        other_tree, other_raw, other_meta = _read_trees(other.source, there.tree, there.sidecar)
+        odd = {name: held for name, held in raw.items() if name != META_NAME and name[:1] != b"+" and other_raw.get(name) != held}
+        names = set(parse_sidecar(odd, entry.sidecar or _NOTHING)[0])
+        if not names:
+            return {}, {}
+        mine = _select(self.source, tree, raw, meta, names, entry.sidecar)
+        theirs = _select(other.source, other_tree, other_raw, other_meta, names, there.sidecar)
         return self._show(mine, names), other._show(theirs, names)
 
     def _make(self, mode: int, oid: Oid, meta: Meta, *, tracked: bool) -> LowerEntry:
@@ -269,6 +302,25 @@ class LowerTree:
                 return None
             entry = child
         return entry
+
+    def search_xattrs(self) -> Iterator[bool]:
+        """Look for extended attributes in the whole tree, a directory at a time: whether one was found in it.
+
+        Raises:
+            ObjectMissing: If a part of the sidecar is not there.
+        """
+        yield bool(self.root.xattrs)
+        seen: set[Oid] = set()
+        pending = [self.root.sidecar] if self.root.sidecar is not None else []
+        while pending:
+            sidecar = pending.pop()
+            if sidecar in seen:
+                continue
+            seen.add(sidecar)
+            raw = self.source.read_tree(sidecar)
+            meta = raw.get(META_NAME)
+            yield meta is not None and any_xattrs(self.source.read_blob(meta[1]))
+            pending += [oid for mode, oid in raw.values() if mode == MODE_TREE]
 
     def size_of(self, entry: LowerEntry) -> int:
         """Tell the size of a file or of a symlink's target, without reading it; 0 for a directory."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from avfs_git.paths import TreePath, components
@@ -43,8 +43,8 @@ class Layer(Protocol):
         """Look at one entry; None if nothing is there."""
         ...
 
-    def open_file(self, path: TreePath, name: bytes) -> int:
-        """Open a regular file for reading; the caller closes it."""
+    def open_listed(self, path: TreePath, name: bytes) -> int:
+        """Open what was listed as a regular file for reading; the caller sees to it that it still is one, and closes it."""
         ...
 
     def read_link(self, path: TreePath, name: bytes) -> bytes:
@@ -156,24 +156,23 @@ def scan_directory(
     """
     if only is not None:
         for name, below in only.names.items():
-            found = layer.find(path, name)
-            yield _suspect(name, found, cached, below, racy_after_ns)
+            found_one = layer.find(path, name)
+            print_now = None if found_one is None else _take_print(found_one, racy_after_ns)
+            yield Suspect(name, found_one, print_now, cached.get(name), None if found_one is None else below)
         return
-    seen: set[bytes] = set()
-    for found in layer.list_dir(path):
-        seen.add(found.name)
-        suspect = _suspect(found.name, found, cached, None, racy_after_ns)
-        if found.kind == DIRECTORY or suspect.fingerprint is None or not is_same_entry(suspect.cached, suspect.fingerprint):
-            yield suspect
-    for name in [name for name in cached if name not in seen and name != b"."]:
-        yield Suspect(name, None, None, cached[name], None)
+    listed = layer.list_dir(path)
+    for found in listed:
+        name = found.name
+        before, now = cached.get(name), _take_print(found, racy_after_ns)
+        if before is None or found.kind == DIRECTORY or not is_same_entry(before, now):
+            yield Suspect(name, found, now, before, None)
+    if cached:
+        seen = {found.name for found in listed}
+        for name in [name for name in cached if name not in seen and name != b"."]:
+            yield Suspect(name, None, None, cached[name], None)
 
 
-def _suspect(name: bytes, found: Found | None, cached: Mapping[bytes, Fingerprint], below: DirtySet | None, racy: int) -> Suspect:
-    if found is None:
-        return Suspect(name, None, None, cached.get(name), None)
+def _take_print(found: Found, racy_after_ns: int) -> Fingerprint:
     if found.kind == WHITEOUT:
-        # Whiteouts of a layer may be links to one device, so that their times and number tell nothing.
-        return Suspect(name, found, WHITEOUT_PRINT, cached.get(name), below)
-    print_now = take_fingerprint(found.stat, opaque=found.opaque, racy_after_ns=racy)
-    return Suspect(name, found, print_now, cached.get(name), below)
+        return WHITEOUT_PRINT  # whiteouts of a layer may be links to one device, so that their times and number tell nothing
+    return take_fingerprint(found.stat, opaque=found.opaque, racy_after_ns=racy_after_ns)

@@ -25,8 +25,11 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from avfs_git.errors import ObjectCorrupt
-from avfs_git.paths import Oid
+from avfs_git.errors import InternalError, ObjectCorrupt
+from avfs_git.gitstore.objects import KIND_BLOB
+from avfs_git.gitstore.source import ObjectSink, Tree
+from avfs_git.gitstore.trees import MODE_TREE
+from avfs_git.paths import ROOT, Oid, TreePath, split
 
 META_NAME = b"meta"
 SELF = b"."
@@ -34,9 +37,15 @@ SELF = b"."
 
 _MODE_FILE = 0o100644
 _RECORD = re.compile(rb"((?:-?\d+|-) (?:[0-7]+|-) [^ \0]+) ([^\0]+)\0")
+_WITH_XATTRS = re.compile(rb"(?:\A|\0)(?:-?\d+|-) (?:[0-7]+|-) (?!- )[^ \0]+ ")
 _NO_ATTRIBUTES = b"- -"
 _SIGNS = (b"=", b"+")
+_NO_OID = Oid(bytes(20))
+_FEW = 16
+"""Up to so many records are put into a blob one by one."""
 _NO_NAMES = (b"", b".", b"..")
+# In names between NULs: one that no sidecar has.
+_ODD_ENTRY = re.compile(rb"\0(?:[^=+]|[=+]\.{0,2}\0)")
 
 
 class Meta(NamedTuple):
@@ -63,12 +72,23 @@ def parse_sidecar(tree: Mapping[bytes, tuple[int, Oid]], oid: Oid) -> tuple[dict
     Raises:
         ObjectCorrupt: If it holds an entry that no sidecar has.
     """
+    children = dict(tree)
+    held = children.pop(META_NAME, None)
+    joined = b"\0" + b"\0".join(children) + b"\0"
+    if not children:
+        found: dict[bytes, SideEntry] = {}
+    elif b"%" in joined or b"\\" in joined or _ODD_ENTRY.search(joined) is not None:
+        found = _parse_slowly(children, oid)
+    else:
+        make = tuple.__new__  # a third of what the class itself takes, which shows in large directories
+        found = {entry[1:]: make(SideEntry, (mode, child, entry[:1] == b"=")) for entry, (mode, child) in children.items()}
+    return found, held[1] if held is not None else None
+
+
+def _parse_slowly(children: Mapping[bytes, tuple[int, Oid]], oid: Oid) -> dict[bytes, SideEntry]:
+    """Read the children of a sidecar tree one by one: those whose names are escaped, and those that no sidecar has."""
     found: dict[bytes, SideEntry] = {}
-    meta: Oid | None = None
-    for entry, (mode, child) in tree.items():
-        if entry == META_NAME:
-            meta = child
-            continue
+    for entry, (mode, child) in children.items():
         sign, name = entry[:1], entry[1:]
         is_escaped = b"%" in name or b"\\" in name
         if is_escaped:
@@ -76,7 +96,17 @@ def parse_sidecar(tree: Mapping[bytes, tuple[int, Oid]], oid: Oid) -> tuple[dict
         if sign not in _SIGNS or name in _NO_NAMES or (is_escaped and _escape(name) != entry[1:]):
             raise ObjectCorrupt(oid.hex(), f"{entry!r} is not an entry of a sidecar")
         found[name] = SideEntry(mode, child, sign == b"=")
-    return found, meta
+    return found
+
+
+def find_child(tree: Mapping[bytes, tuple[int, Oid]], name: bytes) -> SideEntry | None:
+    """Find one child in a sidecar tree by its real name; costs two look-ups."""
+    spelled = _escape(name) if b"%" in name or b"\\" in name else name
+    for sign in _SIGNS:
+        held = tree.get(sign + spelled)
+        if held is not None:
+            return SideEntry(*held, untracked=sign == b"=")
+    return None
 
 
 def compose_sidecar(children: Mapping[bytes, SideEntry], meta: Oid | None) -> dict[bytes, tuple[int, Oid]]:
@@ -110,6 +140,31 @@ def parse_records(data: bytes, oid: Oid) -> dict[bytes, Record]:
     return {name: record for record, name in pairs}
 
 
+def find_record(data: bytes, name: bytes, oid: Oid) -> Record | None:
+    """Find the record of one name in a `meta` blob, without a look at the others.
+
+    Raises:
+        ObjectCorrupt: If it is not one.
+    """
+    place = _find_record(data, name, oid)
+    return None if place is None else data[place[0] : place[1]]
+
+
+def _find_record(data: bytes, name: bytes, oid: Oid) -> tuple[int, int] | None:
+    if data and data[-1]:
+        raise ObjectCorrupt(oid.hex(), "it is not the metadata of a sidecar")
+    wanted = b" %b\0" % name
+    end = data.find(wanted)
+    while end >= 0:
+        start = data.rfind(b"\0", 0, end) + 1
+        if data.count(b" ", start, end) == 2:  # else what was found is the end of a name with a space in it
+            if _RECORD.fullmatch(data, start, end + len(wanted)) is None:
+                raise ObjectCorrupt(oid.hex(), "it is not the metadata of a sidecar")
+            return start, end
+        end = data.find(wanted, end + 1)
+    return None
+
+
 def parse_differing_records(
     left: bytes, left_oid: Oid, right: bytes, right_oid: Oid
 ) -> tuple[dict[bytes, Record], dict[bytes, Record]]:
@@ -132,6 +187,85 @@ def serialize_records(records: Mapping[bytes, Record]) -> bytes:
     return b"".join([b"%s %s\0" % (records[name], name) for name in sorted(records)])
 
 
+def edit_records(data: bytes, edits: Mapping[bytes, Record | None], oid: Oid) -> bytes:
+    """Put records into a `meta` blob in place of those that it has; None takes one out."""
+    edited = data
+    for name, record in edits.items() if len(edits) <= _FEW else ():
+        place = _find_record(edited, name, oid)
+        if place is None or record is None:
+            break  # what comes or goes moves the others
+        edited = edited[: place[0]] + record + edited[place[1] :]
+    else:
+        if len(edits) <= _FEW:
+            return edited
+    records = parse_records(data, oid)
+    for name, record in edits.items():
+        if record is None:
+            records.pop(name, None)
+        else:
+            records[name] = record
+    return serialize_records(records)
+
+
+def edit_sidecar(sink: ObjectSink, sidecar: Oid | None, edits: Mapping[TreePath, Mapping[bytes, Record | None]]) -> Oid | None:
+    """Give entries of a state other attributes; None if nothing is left of its sidecar.
+
+    Args:
+        sink: Where objects are read from, and new ones go.
+        sidecar: The sidecar tree of the state; None if it has none.
+        edits: Records by directory and name, None for one that goes. The directories are such as the git tree has.
+
+    Raises:
+        ObjectCorrupt: If something is no sidecar.
+    """
+    order: set[TreePath] = {ROOT}
+    for directory in edits:
+        while directory not in order:
+            order.add(directory)
+            directory = split(directory)[0]  # noqa: PLW2901 - climbs to one that is known
+    before: dict[TreePath, Tree] = {}
+    after: dict[TreePath, dict[bytes, tuple[int, Oid]]] = {}
+    for directory in sorted(order):  # those above come first
+        here = sidecar
+        if directory != ROOT:
+            above, name = split(directory)
+            child = find_child(before[above], name)
+            here = child.oid if child is not None and child.mode == MODE_TREE else None
+        before[directory] = sink.read_tree(here) if here is not None else {}
+        after[directory] = dict(before[directory])
+    for directory in sorted(order, reverse=True):
+        entries = after[directory]
+        held = entries.get(META_NAME)
+        data = sink.read_blob(held[1]) if held is not None else b""
+        edited = edit_records(data, edits.get(directory, {}), held[1] if held is not None else _NO_OID)
+        if not edited:
+            entries.pop(META_NAME, None)
+        elif edited != data:
+            entries[META_NAME] = (_MODE_FILE, sink.add(KIND_BLOB, edited, keep=True))
+        if directory == ROOT:
+            if entries == before[ROOT]:
+                return sidecar
+            return _add_tree(sink, entries, before[ROOT]) if entries else None
+        if entries == before[directory]:
+            continue
+        above, name = split(directory)
+        child = find_child(before[above], name)
+        is_untracked = child is not None and child.mode == MODE_TREE and child.untracked
+        signs = (b"=", b"+") if is_untracked else (b"+", b"=")
+        after[above].pop(signs[1] + _escape(name), None)
+        if entries:
+            after[above][signs[0] + _escape(name)] = (MODE_TREE, _add_tree(sink, entries, before[directory]))
+        else:
+            after[above].pop(signs[0] + _escape(name), None)
+    raise InternalError("an edit of a sidecar did not reach its root")
+
+
+def _add_tree(sink: ObjectSink, entries: Mapping[bytes, tuple[int, Oid]], before: Tree) -> Oid:
+    """Store an edited tree; one with the names that it had is in git's order as it is."""
+    same_names = len(entries) == len(before) and list(entries) == list(before)
+    return sink.add_sorted(entries) if same_names else sink.add_tree(entries)
+
+
 def parse_record(record: Record, oid: Oid) -> Meta:
     """Take one record apart."""
     mtime, mode, xattrs = record.split(b" ")
@@ -151,12 +285,22 @@ def format_record(meta: Meta) -> Record:
     )
 
 
+def plain_record(mtime_ns: int) -> Record:
+    """Make the record of an entry that has a time and nothing unusual, as most have."""
+    return b"%d - -" % mtime_ns
+
+
 def differ_beyond_times(left: Record | None, right: Record | None) -> bool:
     """Whether two records differ in permissions or attributes; a missing one has none that are unusual."""
     if left == right:
         return False
     before = left.partition(b" ")[2] if left is not None else _NO_ATTRIBUTES
     return before != (right.partition(b" ")[2] if right is not None else _NO_ATTRIBUTES)
+
+
+def any_xattrs(records: bytes) -> bool:
+    """Whether one of the records of a directory has extended attributes, without taking them apart."""
+    return _WITH_XATTRS.search(records) is not None
 
 
 def _parse_xattrs(field: bytes, oid: Oid) -> tuple[tuple[bytes, bytes], ...]:

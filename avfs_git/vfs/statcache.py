@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from avfs_git import faults
@@ -26,6 +26,7 @@ _DIRECTORY = struct.Struct("<IBII")  # length of the path, flags, entries set, n
 _NAME = struct.Struct("<H")
 _FINGERPRINT = struct.Struct("<IQqqQB")  # mode, size, mtime, ctime, inode, opaque
 FINGERPRINT_SIZE = _FINGERPRINT.size
+_pack = _FINGERPRINT.pack  # looked up once: it runs for each file
 _CTIME = slice(20, 28)
 _RACY = struct.pack("<q", -1)
 _NOTHING = bytes(20)
@@ -47,7 +48,7 @@ def take_fingerprint(found: os.stat_result, *, opaque: bool = False, racy_after_
     ctime_ns = found.st_ctime_ns
     if racy_after_ns is not None and ctime_ns >= racy_after_ns:
         ctime_ns = -1
-    return _FINGERPRINT.pack(found.st_mode, found.st_size, found.st_mtime_ns, ctime_ns, found.st_ino, opaque)
+    return _pack(found.st_mode, found.st_size, found.st_mtime_ns, ctime_ns, found.st_ino, opaque)
 
 
 def is_same_entry(cached: Fingerprint | None, now: Fingerprint) -> bool:
@@ -124,7 +125,7 @@ class StatCache:
         tree, sidecar, commit, count = _SYNC.unpack_from(payload, 0)
         at = _SYNC.size
         gone: set[bytes] = set()
-        updates: list[tuple[TreePath, DirCache, list[bytes]]] = []
+        updates: list[tuple[TreePath, Iterable[tuple[bytes, Fingerprint]], Iterable[bytes]]] = []
         for _ in range(count):
             path_length, flags, entries, drops = _DIRECTORY.unpack_from(payload, at)
             at += _DIRECTORY.size
@@ -146,7 +147,15 @@ class StatCache:
                 at += length
                 there[name] = payload[at : at + _FINGERPRINT.size]
                 at += _FINGERPRINT.size
-            updates.append((path, there, dropped))
+            updates.append((path, there.items(), dropped))
+        self._take_over(gone, updates)
+        self.tree = None if tree == _NOTHING else Oid(tree)
+        self.sidecar = None if sidecar == _NOTHING else Oid(sidecar)
+        self.commit = None if commit == _NOTHING else Oid(commit)
+
+    def _take_over(
+        self, gone: set[bytes], updates: Iterable[tuple[TreePath, Iterable[tuple[bytes, Fingerprint]], Iterable[bytes]]]
+    ) -> None:
         # What went away is what was there before; the same capture may speak of what took its place.
         self._drop_subtrees(gone)
         for path, there, dropped in updates:
@@ -154,9 +163,6 @@ class StatCache:
             for name in dropped:
                 here.pop(name, None)
             here.update(there)
-        self.tree = None if tree == _NOTHING else Oid(tree)
-        self.sidecar = None if sidecar == _NOTHING else Oid(sidecar)
-        self.commit = None if commit == _NOTHING else Oid(commit)
 
     def _drop_subtrees(self, gone: set[bytes]) -> None:
         if not gone:
@@ -179,7 +185,8 @@ class StatCache:
         payload = [_SYNC.pack(tree or _NOTHING, sidecar or _NOTHING, commit or _NOTHING, update.count)]
         payload.extend(update.encode())
         joined = b"".join(payload)
-        self._apply(joined)
+        self._take_over(update.gone, update.changed)
+        self.tree, self.sidecar, self.commit = tree, sidecar, commit
         record = _HEAD.pack(len(joined), zlib.crc32(joined)) + joined
         entries = sum(map(len, self.directories.values()))
         try:
@@ -219,6 +226,16 @@ class StatCacheUpdate:
 
     def __init__(self) -> None:
         self._steps: list[tuple[TreePath, int, Iterable[tuple[bytes, Fingerprint]], Iterable[bytes]]] = []
+
+    @property
+    def gone(self) -> set[bytes]:
+        """The directories below which nothing is left."""
+        return {path for path, flags, _, _ in self._steps if flags & _SUBTREE_GONE}
+
+    @property
+    def changed(self) -> Iterator[tuple[TreePath, Iterable[tuple[bytes, Fingerprint]], Iterable[bytes]]]:
+        """Each directory with what was learnt of it, and the names that it holds no longer."""
+        return ((path, entries, dropped) for path, flags, entries, dropped in self._steps if not flags & _SUBTREE_GONE)
 
     @property
     def count(self) -> int:

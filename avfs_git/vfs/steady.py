@@ -7,6 +7,7 @@ with the workspace lock held; programs in a live tree hold no lock. Reads one fi
 from __future__ import annotations
 
 import os
+import stat
 from typing import NamedTuple
 
 from avfs_git.errors import FileChanging
@@ -40,6 +41,7 @@ class Reading(NamedTuple):
 
     oid: Oid
     stat: os.stat_result
+    """What it was listed as, where that still holds: the same object then."""
     xattrs: tuple[tuple[bytes, bytes], ...]
 
 
@@ -57,10 +59,10 @@ def read_steadily(
         known: What it was made from, if that is known; it is not read then.
 
     Raises:
-        FileChanging: If it changed each time while it was read.
+        FileChanging: If it changed each time while it was read, or is no file any more.
         LayerNotUnderstood: If it carries an unknown mark of overlayfs.
     """
-    fd = layer.open_file(directory, name)
+    fd = layer.open_listed(directory, name)
     try:
         now = before
         for _ in range(READ_TRIES):
@@ -70,8 +72,18 @@ def read_steadily(
                 oid = _store(fd, now.st_size, sink)
             reach("capture.file_read")
             after = os.fstat(fd)
-            if oid is not None and _is_same(now, after):
-                return Reading(oid, after, layer.file_xattrs(fd, join(directory, name)))
+            if (
+                oid is not None
+                and now.st_ctime_ns == after.st_ctime_ns
+                and now.st_mtime_ns == after.st_mtime_ns
+                and now.st_size == after.st_size
+                and now.st_mode == after.st_mode
+            ):
+                # As it was listed, if it still is that file: then its caller knows it by its fingerprint.
+                same = now if now.st_ino == after.st_ino else after
+                return Reading(oid, same, layer.file_xattrs(fd, join(directory, name)))
+            if not stat.S_ISREG(after.st_mode):
+                break  # something else has its name: what can be read of a device, say, is nobody's content
             now = after
         raise FileChanging(join(directory, name))
     finally:
@@ -88,12 +100,3 @@ def _store(fd: int, size: int, sink: ObjectSink) -> Oid | None:
             return None
     data = os.pread(fd, size + 1, 0)
     return sink.add(KIND_BLOB, data) if len(data) == size else None
-
-
-def _is_same(before: os.stat_result, after: os.stat_result) -> bool:
-    return (before.st_mtime_ns, before.st_ctime_ns, before.st_size, before.st_mode) == (
-        after.st_mtime_ns,
-        after.st_ctime_ns,
-        after.st_size,
-        after.st_mode,
-    )

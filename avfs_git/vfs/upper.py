@@ -21,11 +21,12 @@ from __future__ import annotations
 
 import errno
 import itertools
+import operator
 import os
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from avfs_git import faults
 from avfs_git.errors import HostUnsupported, LayerNotUnderstood
@@ -45,6 +46,7 @@ from avfs_git.host.beneath import (
 )
 from avfs_git.host.xattrs import Target, entry_of, list_xattrs, read_xattr, remove_xattr, write_xattr
 from avfs_git.paths import TreePath, components
+from avfs_git.vfs.scan import DIRECTORY, FILE, OTHER, SYMLINK, WHITEOUT, Found
 
 WHITEOUT_RDEV = 0  # Documentation/filesystems/overlayfs.rst: "a character device with 0/0 device number"
 _MARKS = b"user.overlay."
@@ -62,18 +64,6 @@ _UNNAMED = b"avfs-made-"
 _PROCESS = _TEMPORARY + os.urandom(4).hex().encode() + b"-"
 """Tells temporary names of this process from those of a dead one that had the same number."""
 _numbers = itertools.count()
-
-EntryKind = Literal["file", "dir", "symlink", "whiteout", "other"]
-
-
-class UpperEntry(NamedTuple):
-    """One entry of a directory of the upper layer."""
-
-    name: bytes
-    stat: os.stat_result
-    kind: EntryKind
-    opaque: bool
-    """Whether it is a directory that hides what the lower layer has there."""
 
 
 class DirMarks(NamedTuple):
@@ -216,7 +206,7 @@ class UpperLayer:
         """
         return open_beneath(self.root.fd, components(path)) if path else self.root
 
-    def scan_dir(self, directory: int, path: TreePath) -> list[UpperEntry]:
+    def scan_dir(self, directory: int, path: TreePath) -> list[Found]:
         """List a directory with what is known of each entry, sorted by name.
 
         Args:
@@ -228,7 +218,7 @@ class UpperLayer:
                 looked at here, see `check_file_marks`.
         """
         xattr_whiteouts = False
-        found: list[UpperEntry] = []
+        found: list[Found] = []
         listing = open_at(directory, b".", OPEN_LIST)
         try:
             # The marks of the directory itself are asked for through the descriptor that is open anyway.
@@ -237,27 +227,30 @@ class UpperLayer:
                 for entry in entries:
                     try:
                         name, status = os.fsencode(entry.name), entry.stat(follow_symlinks=False)
-                        found.append(self._describe(listing, path, name, status, xattr_whiteouts=xattr_whiteouts))
+                        if not xattr_whiteouts and stat.S_ISREG(status.st_mode):  # most of them
+                            found.append(Found(name, status, FILE, opaque=False))
+                        else:
+                            found.append(self._describe(listing, path, name, status, xattr_whiteouts=xattr_whiteouts))
                     except FileNotFoundError:  # gone since it was listed
                         continue
         finally:
             os.close(listing)
-        found.sort()
+        found.sort(key=operator.itemgetter(0))
         return found
 
     @staticmethod
-    def _describe(directory: int, path: bytes, name: bytes, found: os.stat_result, *, xattr_whiteouts: bool) -> UpperEntry:
+    def _describe(directory: int, path: bytes, name: bytes, found: os.stat_result, *, xattr_whiteouts: bool) -> Found:
         kind = stat.S_IFMT(found.st_mode)
         if kind == stat.S_IFREG:
             if xattr_whiteouts and is_xattr_whiteout(found, entry_of(directory, name)):
-                return UpperEntry(name, found, "whiteout", opaque=False)
-            return UpperEntry(name, found, "file", opaque=False)
+                return Found(name, found, WHITEOUT, opaque=False)
+            return Found(name, found, FILE, opaque=False)
         if kind == stat.S_IFDIR:
             marks = read_dir_marks(entry_of(directory, name), path + b"/" + name if path else name)
-            return UpperEntry(name, found, "dir", marks.opaque)
+            return Found(name, found, DIRECTORY, marks.opaque)
         if kind == stat.S_IFLNK:
-            return UpperEntry(name, found, "symlink", opaque=False)
-        return UpperEntry(name, found, "whiteout" if is_whiteout(found) else "other", opaque=False)
+            return Found(name, found, SYMLINK, opaque=False)
+        return Found(name, found, WHITEOUT if is_whiteout(found) else OTHER, opaque=False)
 
     def list_names(self, directory: int, *, xattr_whiteouts: bool) -> dict[bytes, int]:
         """List a directory cheaply: the type bits of `st_mode` by name, 0 for a whiteout."""

@@ -34,7 +34,8 @@ from avfs_git.model import Warning
 from avfs_git.paths import ROOT, Oid, TreePath, join, show_path
 from avfs_git.values import field, record_class, value_class
 from avfs_git.vfs.lower import DIRECTORY_MODE, LowerEntry, LowerTree
-from avfs_git.vfs.scan import DIRECTORY, FILE, SYMLINK, WHITEOUT, DirtySet, Layer, Suspect, scan_directory
+from avfs_git.vfs.records import Records
+from avfs_git.vfs.scan import DIRECTORY, FILE, SYMLINK, WHITEOUT, DirtySet, Found, Layer, Suspect, scan_directory
 from avfs_git.vfs.sidecar import (
     SELF,
     Meta,
@@ -43,9 +44,8 @@ from avfs_git.vfs.sidecar import (
     compose_sidecar,
     differ_beyond_times,
     format_record,
-    parse_records,
     parse_sidecar,
-    serialize_records,
+    plain_record,
 )
 from avfs_git.vfs.statcache import DirCache, StatCache, StatCacheUpdate, is_same_entry, take_fingerprint
 from avfs_git.vfs.steady import KnownContent, read_steadily
@@ -104,7 +104,6 @@ class _Frame:
         "index",
         "lower",
         "meta",
-        "meta_changed",
         "meta_oid",
         "name",
         "nested",
@@ -144,8 +143,7 @@ class _Frame:
         self.tree: dict[bytes, tuple[int, Oid]] | None = None
         self.side: dict[bytes, SideEntry] = {}
         self.meta_oid: Oid | None = None
-        self.meta: dict[bytes, Record] = {}
-        self.meta_changed = False
+        self.meta = Records()
         self.changed = False
         self.fresh_prints: DirCache = {}
         self.gone_prints: list[bytes] = []
@@ -271,7 +269,7 @@ class Capture:
         fingerprint = take_fingerprint(found, racy_after_ns=self._racy_after_ns)
         if not is_same_entry(frame.cached.get(SELF), fingerprint):
             self._load(frame)
-            self._set_meta(frame, SELF, self._meta_of(found, DIRECTORY_MODE, self._layer.dir_xattrs(ROOT)))
+            self._set_meta(frame, SELF, self._record_of(found, DIRECTORY_MODE, self._layer.dir_xattrs(ROOT)))
             frame.fresh_prints[SELF] = fingerprint
 
     def _expect_directory(self, frame: _Frame, suspect: Suspect) -> None:
@@ -321,7 +319,11 @@ class Capture:
             frame.fresh_prints[name] = suspect.fingerprint
         if suspect.cached is not None and _is_directory_print(suspect.cached):
             self._result.update.drop_subtree(path)
-        self._load(frame)
+        if frame.tree is None:
+            self._load(frame)
+        if found is not None and found.kind == FILE and name not in (_GIT, _IGNORE):  # most of all
+            self._take_file(frame, name, path, found)
+            return
         if name == _GIT:
             self._note_git(frame, present=found is not None and found.kind != WHITEOUT)
         before = self._held(frame, name)
@@ -330,11 +332,11 @@ class Capture:
         elif found.kind == WHITEOUT:
             self._set_absent(frame, name)
         elif found.kind == FILE:
-            self._take_file(frame, name, path, suspect)
+            self._take_file(frame, name, path, found)
         elif found.kind == SYMLINK:
             target = self._layer.read_link(frame.path, name)
             oid = self._sink.add(KIND_BLOB, target)
-            self._place(frame, name, MODE_SYMLINK, oid, Meta(found.stat.st_mtime_ns))
+            self._place(frame, name, path, MODE_SYMLINK, oid, plain_record(found.stat.st_mtime_ns))
         else:
             self._set_absent(frame, name)
             self._warn("capture.left_out", path, "is a device, socket or pipe, which no checkpoint can hold")
@@ -362,30 +364,23 @@ class Capture:
             if lower.kind == "gitlink" and lower.oid is not None:
                 assert frame.tree is not None  # noqa: S101 - loaded by whoever found the change
                 frame.tree[name] = (MODE_GITLINK, lower.oid)
-            self._set_meta(frame, name, Meta(lower.mtime_ns, None if mode == DIRECTORY_MODE else mode, lower.xattrs))
+            record = format_record(Meta(lower.mtime_ns, None if mode == DIRECTORY_MODE else mode, lower.xattrs))
+            self._set_meta(frame, name, record)
             frame.pending.append(child)
             return
         assert lower.oid is not None  # noqa: S101 - files and symlinks have one
         if lower.kind == "symlink":
-            self._place(frame, name, MODE_SYMLINK, lower.oid, Meta(lower.mtime_ns))
+            self._place(frame, name, path, MODE_SYMLINK, lower.oid, plain_record(lower.mtime_ns))
             return
         git_mode = MODE_EXEC if mode & 0o100 else MODE_FILE
         odd = mode != (0o755 if git_mode == MODE_EXEC else 0o644)
-        self._place(frame, name, git_mode, lower.oid, Meta(lower.mtime_ns, mode if odd else None, lower.xattrs))
+        record = format_record(Meta(lower.mtime_ns, mode if odd else None, lower.xattrs))
+        self._place(frame, name, path, git_mode, lower.oid, record)
 
-    def _take_file(self, frame: _Frame, name: bytes, path: TreePath, suspect: Suspect) -> None:
-        found = suspect.found
-        assert found is not None  # noqa: S101 - what the caller looked at
-        limit = self._limits.max_file_bytes
-        to_sidecar = self._goes_to_sidecar(frame, name, MODE_FILE)
-        if to_sidecar:
-            excluded = self._limits.exclude is not None and self._limits.exclude.is_ignored(path, is_dir=False)
-            if excluded or (limit is not None and found.stat.st_size > limit):
-                self._set_absent(frame, name)
-                self._warn(
-                    "sidecar.left_out", path, "is excluded from checkpoints" if excluded else "is larger than checkpoints hold"
-                )
-                return
+    def _take_file(self, frame: _Frame, name: bytes, path: TreePath, found: Found) -> None:
+        to_sidecar = self._goes_to_sidecar(frame, name, path, MODE_FILE)
+        if to_sidecar and self._leave_out(frame, name, path, found.stat.st_size):
+            return
         oid, final, xattrs = read_steadily(self._layer, frame.path, name, found.stat, self._sink, self._known.get(path))
         if self._learn:
             self._result.sizes[oid] = final.st_size
@@ -393,37 +388,51 @@ class Capture:
             self._result.blob_paths[oid] = path
         if final is not found.stat:
             frame.fresh_prints[name] = take_fingerprint(final, racy_after_ns=self._racy_after_ns)
-        git_mode = MODE_EXEC if final.st_mode & 0o100 else MODE_FILE
-        permissions = stat.S_IMODE(final.st_mode)
-        odd = permissions != (0o755 if git_mode == MODE_EXEC else 0o644)
-        self._place(frame, name, git_mode, oid, Meta(final.st_mtime_ns, permissions if odd else None, xattrs), sidecar=to_sidecar)
+        mode = final.st_mode
+        git_mode, usual = (MODE_EXEC, 0o755) if mode & 0o100 else (MODE_FILE, 0o644)
+        record = self._record_of(final, usual, xattrs) if xattrs or mode & 0o7777 != usual else plain_record(final.st_mtime_ns)
+        self._place(frame, name, path, git_mode, oid, record, sidecar=to_sidecar)
+
+    def _leave_out(self, frame: _Frame, name: bytes, path: TreePath, size: int) -> bool:
+        """Leave a file out that the sidecar may not hold; tell whether it is one."""
+        limit = self._limits.max_file_bytes
+        excluded = self._limits.exclude is not None and self._limits.exclude.is_ignored(path, is_dir=False)
+        if not excluded and (limit is None or size <= limit):
+            return False
+        self._set_absent(frame, name)
+        self._warn("sidecar.left_out", path, "is excluded from checkpoints" if excluded else "is larger than checkpoints hold")
+        return True
 
     # --- placing ---------------------------------------------------------------------------------
 
-    def _place(self, frame: _Frame, name: bytes, mode: int, oid: Oid, meta: Meta, *, sidecar: bool | None = None) -> None:
+    def _place(
+        self, frame: _Frame, name: bytes, path: TreePath, mode: int, oid: Oid, record: Record, *, sidecar: bool | None = None
+    ) -> None:
         assert frame.tree is not None  # noqa: S101 - loaded by whoever found the change
         if sidecar is None:
-            sidecar = self._goes_to_sidecar(frame, name, mode)
+            sidecar = self._goes_to_sidecar(frame, name, path, mode)
         if sidecar:
             frame.tree.pop(name, None)
             frame.side[name] = SideEntry(mode, oid, untracked=True)
             self._result.sidecar_touched = True
         else:
-            if frame.side.pop(name, None) is not None:
+            if frame.side and frame.side.pop(name, None) is not None:
                 self._result.sidecar_touched = True
             frame.tree[name] = (mode, oid)
         frame.changed = True
-        self._set_meta(frame, name, meta)
+        self._set_meta(frame, name, record)
 
-    def _goes_to_sidecar(self, frame: _Frame, name: bytes, mode: int) -> bool:
+    def _goes_to_sidecar(self, frame: _Frame, name: bytes, path: TreePath, mode: int) -> bool:
         if is_forbidden_name(name) or (mode == MODE_SYMLINK and is_forbidden_kind(name, mode)):
             return True
-        index = self._index_entry(frame, name)
+        index = self._index_entry(frame, name) if frame.index is not None else None
         if index is not None and index[0] not in (MODE_TREE, MODE_GITLINK):
             return False
-        if self._is_nested(frame) or self._is_ignored_dir(frame):
+        # Asked for each file, and decided once for each directory.
+        nested = frame.nested if frame.nested is not None else self._is_nested(frame)
+        if nested or (frame.ignored if frame.ignored is not None else self._is_ignored_dir(frame)):
             return True
-        return self._ignore.is_ignored(join(frame.path, name), is_dir=False)
+        return self._ignore.is_ignored(path, is_dir=False)
 
     def _is_ignored_dir(self, frame: _Frame) -> bool:
         if frame.ignored is None:
@@ -481,7 +490,7 @@ class Capture:
                     continue  # ignored before and now: nothing in it moves
                 child.has_layer = False
                 frame.pending.append(child)
-            elif not self._goes_to_sidecar(frame, name, mode):
+            elif not self._goes_to_sidecar(frame, name, join(frame.path, name), mode):
                 del frame.side[name]
                 frame.tree[name] = (mode, oid)
                 frame.changed = True
@@ -491,27 +500,25 @@ class Capture:
         assert frame.tree is not None  # noqa: S101 - loaded by whoever found the change
         frame.tree.pop(name, None)
         held = frame.side.pop(name, None)
-        record = frame.meta.pop(name, None)
+        record = frame.meta.get(name)
         if record is not None:
-            frame.meta_changed = True
+            frame.meta.put(name, None)
         if (held is not None and held.untracked) or differ_beyond_times(record, None):
             self._result.sidecar_touched = True
         frame.changed = True
 
-    def _set_meta(self, frame: _Frame, name: bytes, meta: Meta) -> None:
-        record = format_record(meta)
+    def _set_meta(self, frame: _Frame, name: bytes, record: Record) -> None:
         before = frame.meta.get(name)
         if before != record:
-            frame.meta[name] = record
-            frame.meta_changed = True
+            frame.meta.put(name, record)
             frame.changed = True
-            if differ_beyond_times(before, record):
+            if not self._result.sidecar_touched and differ_beyond_times(before, record):
                 self._result.sidecar_touched = True
 
     @staticmethod
-    def _meta_of(found: os.stat_result, usual_mode: int, xattrs: tuple[tuple[bytes, bytes], ...]) -> Meta:
+    def _record_of(found: os.stat_result, usual_mode: int, xattrs: tuple[tuple[bytes, bytes], ...]) -> Record:
         permissions = stat.S_IMODE(found.st_mode)
-        return Meta(found.st_mtime_ns, None if permissions == usual_mode else permissions, xattrs)
+        return format_record(Meta(found.st_mtime_ns, None if permissions == usual_mode else permissions, xattrs))
 
     # --- looking up and finishing --------------------------------------------------------------------
 
@@ -522,8 +529,8 @@ class Capture:
         frame.tree = dict(self._sink.read_tree(frame.prev_tree)) if frame.prev_tree is not None else {}
         if frame.prev_sidecar is not None:
             frame.side, frame.meta_oid = parse_sidecar(self._sink.read_tree(frame.prev_sidecar), frame.prev_sidecar)
-            if frame.meta_oid is not None:
-                frame.meta = parse_records(self._sink.read_blob(frame.meta_oid), frame.meta_oid)
+        data = self._sink.read_blob(frame.meta_oid) if frame.meta_oid is not None else b""
+        frame.meta = Records(data, frame.meta_oid)
 
     def _index_entry(self, frame: _Frame, name: bytes) -> tuple[int, Oid] | None:
         return None if frame.index is None else self._sink.read_tree(frame.index).get(name)
@@ -552,8 +559,9 @@ class Capture:
             self._result.update.set_directory(frame.path, frame.fresh_prints, frame.gone_prints)
         if not frame.changed or frame.tree is None:
             return frame.prev_tree, frame.prev_sidecar
-        if frame.meta_changed:
-            frame.meta_oid = self._sink.add(KIND_BLOB, serialize_records(frame.meta), keep=True) if frame.meta else None
+        if frame.meta.is_changed:
+            data = frame.meta.serialize()
+            frame.meta_oid = self._sink.add(KIND_BLOB, data, keep=True) if data else None
         tree = self._sink.add_tree(frame.tree) if frame.tree else None
         entries = compose_sidecar(frame.side, frame.meta_oid)
         sidecar = self._sink.add_tree(entries) if entries else None
@@ -584,7 +592,7 @@ class Capture:
             _put(frame.tree, name, new_tree)
             _put(frame.side, name, new_side)
         if child.own_stat is not None:
-            self._set_meta(frame, name, self._meta_of(child.own_stat, DIRECTORY_MODE, self._layer.dir_xattrs(child.path)))
+            self._set_meta(frame, name, self._record_of(child.own_stat, DIRECTORY_MODE, self._layer.dir_xattrs(child.path)))
 
     def _holds_untracked(self, child: _Frame, sidecar: Oid) -> bool:
         side = child.side if child.tree is not None else parse_sidecar(self._sink.read_tree(sidecar), sidecar)[0]

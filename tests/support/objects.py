@@ -98,6 +98,10 @@ class MemorySource:
             entries[name] = (MODE_TREE, self.add_tree(inside))
         return self.add(KIND_TREE, serialize_tree(entries))
 
+    def add_sorted(self, tree: Tree) -> Oid:
+        """Keep one tree by its entries."""
+        return self.add(KIND_TREE, serialize_tree(tree))
+
     def add_commit(self, tree: Oid, *parents: Oid, when_s: int = 1_700_000_000, message: str = "a change\n") -> Oid:
         """Keep a commit."""
         signature = Signature("Ada Author", "ada@example.org", when_s)

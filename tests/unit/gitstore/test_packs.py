@@ -12,10 +12,18 @@ import pytest
 
 from avfs_git import faults
 from avfs_git.errors import HostError
+from avfs_git.gitstore import packs
 from avfs_git.gitstore.objects import KIND_BLOB, ObjectStore
 from avfs_git.gitstore.packs import consolidate_packs, remove_leftovers
 from avfs_git.gitstore.packwriter import PackWriter
 from avfs_git.paths import Oid
+
+
+@pytest.fixture(params=["whole", "in pieces"])
+def reading(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read packs as small ones are read, and as large ones are."""
+    if request.param != "whole":
+        monkeypatch.setattr(packs, "_WHOLE_PACK", 0)
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +57,7 @@ def test_few_packs_are_left_alone(store: ObjectStore) -> None:
     assert len(packs_in(store.git_dir)) == 5
 
 
+@pytest.mark.usefixtures("reading")
 def test_many_packs_become_one(store: ObjectStore) -> None:
     """Above the bound the small packs become one that holds each of their objects once."""
     contents = fill(store, 6)
@@ -86,6 +95,7 @@ def test_packs_that_git_marked_are_left_alone(store: ObjectStore) -> None:
     assert consolidate_packs(store, more_than=4) == 0
 
 
+@pytest.mark.usefixtures("reading")
 def test_a_damaged_pack_is_left_alone(store: ObjectStore) -> None:
     """Damage is neither copied nor removed: what can still be read stays where it is."""
     contents = fill(store, 6)
@@ -141,3 +151,25 @@ def test_leftovers_of_killed_writers_go_after_a_day(store: ObjectStore) -> None:
     assert remove_leftovers(store, now_s=now_s + 25 * 3600) == 3
     assert (directory / "pack-4567.keep").exists()
     assert all(ObjectStore(store.git_dir).exists(oid) for oid in contents)
+
+
+def test_packs_that_go_while_the_directory_is_read_lose_nothing(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the listing of packs and opening them, others may merge them into one that the listing does not name."""
+    listdir = os.listdir
+    merged: list[int] = []
+
+    def list_late(path: Path) -> list[str]:
+        names = listdir(path)
+        if not merged:
+            merged.append(0)
+            merged[0] = consolidate_packs(store, more_than=5)
+        return names
+
+    with ObjectStore(store.git_dir) as reader:
+        assert not reader.exists(Oid(b"x" * 20))
+        contents = fill(store, 6)
+        monkeypatch.setattr(os, "listdir", list_late)
+
+        assert reader.read(next(iter(contents)))[1] == b"0 a"
+
+    assert merged == [6]

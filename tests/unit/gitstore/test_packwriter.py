@@ -260,13 +260,16 @@ def test_a_failure_at_any_step_leaves_nothing_half_done(writer: PackWriter, git_
     assert list((git_dir / "objects" / "pack").iterdir()) == []
 
 
+@pytest.mark.parametrize("in_threads", [False, True])
 def test_a_full_disk_while_spilling_keeps_what_was_there(
-    store: ObjectStore, git_dir: Path, monkeypatch: pytest.MonkeyPatch
+    store: ObjectStore, git_dir: Path, monkeypatch: pytest.MonkeyPatch, *, in_threads: bool
 ) -> None:
     """A failed write in the middle is reported; when there is space again, the pack goes on and is whole."""
     monkeypatch.setattr(packwriter, "_HELD_BYTES", 1000)
-    monkeypatch.setattr(deflate, "_BATCH_OBJECTS", 1)
-    monkeypatch.setattr(deflate, "_BATCHES_IN_FLIGHT", 0)
+    if in_threads:
+        monkeypatch.setattr(packwriter, "WORTH_A_THREAD", 1)
+        monkeypatch.setattr(deflate, "WORTH_A_THREAD", 1)
+        monkeypatch.setattr(deflate, "_WAITING_BYTES", 0)
     writer = PackWriter(store)
     contents = [os.urandom(600) for _ in range(9)]
     full = [False]

@@ -145,6 +145,23 @@ def test_what_differs_is_what_a_look_at_everything_finds(tree: Made, side: Made,
             assert (*_facts(entry), entry.mtime_ns) == (*_facts(everything[name]), everything[name].mtime_ns)
 
 
+@given(_trees, _sides, _trees, _sides)
+def test_what_only_one_sidecar_holds_is_found(tree: Made, side: Made, other_tree: Made, other_side: Made) -> None:
+    """`differing_untracked` leaves out only what git tracks, and what the sidecars of both hold alike."""
+    source = MemorySource()
+    left, right = _make(source, tree, side), _make(source, other_tree, other_side)
+    mine, theirs = left.differing_untracked(left.root, right, right.root)
+    all_mine, all_theirs = left.children(left.root), right.children(right.root)
+    for name, entry in all_mine.items():
+        there = all_theirs.get(name)
+        if not entry.tracked and (there is None or (there.tracked, there.oid) != (False, entry.oid)):
+            assert name in mine or (there is not None and (there.oid, there.sidecar) == (entry.oid, entry.sidecar))
+    for found, everything in ((mine, all_mine), (theirs, all_theirs)):
+        for name, entry in found.items():
+            assert (*_facts(entry), entry.mtime_ns) == (*_facts(everything[name]), everything[name].mtime_ns)
+    assert {name for name in mine if name in all_theirs} == theirs.keys() & mine.keys()
+
+
 @given(_trees, _sides)
 def test_reading_what_is_stored_agrees_with_listing(tree: Made, side: Made) -> None:
     """A directory, and the time of an entry, are the same by either way."""

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from avfs_git.errors import ObjectCorrupt
-from avfs_git.gitstore.trees import is_forbidden_name, parse_tree, serialize_tree
-from avfs_git.paths import Oid
+from avfs_git.gitstore.objects import KIND_BLOB, ObjectStore
+from avfs_git.gitstore.packwriter import DryWriter
+from avfs_git.gitstore.trees import MODE_TREE, is_forbidden_name, parse_tree, serialize_tree
+from avfs_git.paths import ROOT, Oid, TreePath, split
 from avfs_git.vfs.sidecar import (
     Meta,
     SideEntry,
+    any_xattrs,
     compose_sidecar,
     differ_beyond_times,
+    edit_sidecar,
+    find_child,
+    find_record,
     format_record,
     parse_record,
     parse_records,
@@ -60,6 +68,13 @@ def test_metadata_makes_the_round_trip(metas: dict[bytes, Meta]) -> None:
     assert serialize_records(dict(reversed(records.items()))) == data
 
 
+@given(st.dictionaries(_names, _metas))
+def test_whether_there_are_attributes_is_told_without_reading_them(metas: dict[bytes, Meta]) -> None:
+    """It agrees with the records, whatever their names look like."""
+    records = {name: format_record(meta) for name, meta in metas.items()}
+    assert any_xattrs(serialize_records(records)) == any(meta.xattrs for meta in metas.values())
+
+
 @pytest.mark.parametrize("name", [b"x", b"=", b"+", b"=.", b"=..", b"=%2F", b"=%", b"=a%5c", b"meta2", b"-x"])
 def test_foreign_entries_are_refused(name: bytes) -> None:
     """What no sidecar holds is called corrupt, never shown under a guessed name."""
@@ -89,3 +104,63 @@ def test_times_alone_are_no_difference() -> None:
     assert not differ_beyond_times(None, plain)
     assert differ_beyond_times(plain, odd)
     assert differ_beyond_times(odd, None)
+
+
+@given(st.dictionaries(_names, _metas), _names)
+def test_one_record_is_found_without_the_others(metas: dict[bytes, Meta], other: bytes) -> None:
+    """Every record, and none where there is none, also among names with spaces that end like others."""
+    records = {name: format_record(meta) for name, meta in metas.items()}
+    data = serialize_records(records)
+    for name in (*metas, other):
+        assert find_record(data, name, OID) == records.get(name)
+
+
+@given(st.dictionaries(_names, st.builds(SideEntry, st.just(MODE_TREE), st.just(OID), st.booleans())), _names)
+def test_one_child_is_found_without_the_others(children: dict[bytes, SideEntry], other: bytes) -> None:
+    """Every child by its real name, and none where there is none."""
+    entries = compose_sidecar(children, OID)
+    for name in (*children, other):
+        assert find_child(entries, name) == children.get(name)
+
+
+_paths = st.lists(st.sampled_from([b"a", b"b", b"a b", b"%"]), min_size=1, max_size=3).map(b"/".join).map(TreePath)
+_records = _metas.map(format_record)
+
+
+@given(st.dictionaries(_paths, _records), st.sets(_paths), st.dictionaries(_paths, _records | st.none()))
+def test_edits_of_a_sidecar_are_those_of_its_records(
+    before: dict[TreePath, bytes], untracked: set[TreePath], changes: dict[TreePath, bytes | None]
+) -> None:
+    """Records come, change and go at any depth; what only the sidecar holds stays, and no empty tree is left."""
+    writer = DryWriter(ObjectStore(Path("/nonexistent")))
+    untracked = {TreePath(path + b"/x") for path in untracked}
+    sidecar = _build(writer, before, untracked)
+    edits: dict[TreePath, dict[bytes, bytes | None]] = {}
+    for path, record in changes.items():
+        above, name = split(path)
+        edits.setdefault(above, {})[name] = record
+
+    edited = edit_sidecar(writer, sidecar, edits)
+
+    after = {path: record for path, record in {**before, **changes}.items() if record is not None}
+    assert edited == _build(writer, after, untracked)
+    assert edit_sidecar(writer, edited, edits) == edited
+
+
+def _build(writer: DryWriter, records: dict[TreePath, bytes], untracked: set[TreePath], at: TreePath = ROOT) -> Oid | None:
+    """Make a sidecar from what it is to hold."""
+    here = {split(path)[1]: record for path, record in records.items() if split(path)[0] == at}
+    start = at + b"/" if at else b""
+    below = {path[len(start) :].split(b"/")[0] for path in (*records, *untracked) if path.startswith(start) and path != at}
+    children: dict[bytes, SideEntry] = {}
+    for name in below:
+        path = TreePath(start + name)
+        if path in untracked:
+            children[name] = SideEntry(0o100644, OID, untracked=True)
+            continue
+        held = _build(writer, records, untracked, path)
+        if held is not None:
+            children[name] = SideEntry(MODE_TREE, held, any(one.startswith(path + b"/") for one in untracked))
+    meta = writer.add(KIND_BLOB, serialize_records(here), keep=True) if here else None
+    entries = compose_sidecar(children, meta)
+    return writer.add_tree(entries) if entries else None
