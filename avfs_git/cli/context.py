@@ -20,7 +20,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -117,6 +118,11 @@ class State:
         """What the program ends with where the result is no error, and not what was wished for either."""
         self._avfs: Avfs | None = None
 
+    def _remote_environment(self) -> Mapping[str, str]:
+        """Let git ask for a password where a person is there to type it, unless the environment says otherwise."""
+        is_asked = not self.json and sys.stdin.isatty() and sys.stderr.isatty()
+        return {"GIT_TERMINAL_PROMPT": "1", **os.environ} if is_asked else os.environ
+
     @property
     def avfs(self) -> Avfs:
         """The home with its vaults."""
@@ -127,7 +133,7 @@ class State:
             self._avfs = Avfs(
                 find_home(),
                 identity=find_identity(),
-                remote_environment=os.environ,
+                remote_environment=self._remote_environment(),
                 runs_hooks=not inside,
                 policy=find_user_policy(),
             )

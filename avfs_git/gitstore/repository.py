@@ -91,6 +91,8 @@ def init_vault_repo(
         if lazy:
             config = config.replace(b"repositoryformatversion = 0", b"repositoryformatversion = 1", 1)
             config += b"\tpromisor = true\n\tpartialclonefilter = blob:none\n[extensions]\n\tpartialclone = %b\n" % name.encode()
+            # Git's own `gc` wants bitmaps of a bare repository, and fails where objects are elsewhere.
+            config += b"[repack]\n\twriteBitmaps = false\n"
     write_file_atomically(git_dir / "config", config, durable=True)
     for directory in reversed(directories):
         fsync_dir(directory)

@@ -106,6 +106,8 @@ _LAZY_CONFIG = b"""\
 """
 _TOLERATED = ("badTimezone", "zeroPaddedFilemode")
 """What well-known histories hold, and what nothing here stumbles over."""
+PROMPT = "GIT_TERMINAL_PROMPT"
+"""Whether git may ask on the terminal, in its environment."""
 _ENVIRONMENT: Mapping[str, str] = {
     "LC_ALL": "C",
     "GIT_CONFIG_NOSYSTEM": "1",
@@ -116,7 +118,7 @@ _ENVIRONMENT: Mapping[str, str] = {
     "GIT_PROTOCOL_FROM_USER": "1",
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_ADVICE": "0",
-    "GIT_TERMINAL_PROMPT": "0",
+    PROMPT: "0",
 }
 _FROM_USER = re.compile(
     r"HOME|XDG_CONFIG_HOME|XDG_CACHE_HOME|XDG_RUNTIME_DIR|USER|LOGNAME|PATH|TERM|SSH_AUTH_SOCK|SSH_AGENT_PID|SSH_ASKPASS|SSH_ASKPASS_REQUIRE"
@@ -150,10 +152,15 @@ class Access:
         """Use an environment.
 
         Args:
-            environment: Where credentials, ssh and proxies are named, as git has them; of the rest nothing is used.
+            environment: Where credentials, ssh and proxies are named, as git has them; of the rest nothing is used. Git asks
+                for a user and a password on the terminal only where this holds `GIT_TERMINAL_PROMPT=1`.
         """
         names = [name for name in environment or () if _FROM_USER.fullmatch(name) or _FOR_CONFIG.fullmatch(name)]
         self.environment: Mapping[str, str] = {name: environment[name] for name in names} if environment is not None else {}
+
+    def without_prompts(self) -> Mapping[str, str]:
+        """Give the environment for a process that nobody sits before: git asks nothing on its terminal."""
+        return {name: value for name, value in self.environment.items() if name != PROMPT}
 
 
 NO_ACCESS = Access()

@@ -5,7 +5,7 @@ workspace. The order is that of a restore (`restore`), with one pack for all tha
 
 1. The intent is forced to disk. From here on, whoever opens the workspace after a crash puts it back.
 2. The new files are written beside the workspace, then entries change, each by one rename.
-3. The result is captured, and must be the tree that was wanted; the pack is forced to disk.
+3. The result is confirmed or else captured (see `confirm`), and must be the tree that was wanted; the pack is forced to disk.
 4. The sidecar's ref and the branch move, with a line in the log that repeats the intent's word.
 5. The intent is removed.
 
@@ -28,14 +28,15 @@ from avfs_git.gitstore.objects import KIND_COMMIT
 from avfs_git.gitstore.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.source import ObjectSource
-from avfs_git.gitstore.treediff import find_differences
-from avfs_git.gitstore.trees import EMPTY_TREE, MODE_GITLINK
+from avfs_git.gitstore.trees import EMPTY_TREE
 from avfs_git.model import ChangedFile, Warning
 from avfs_git.paths import ROOT, Oid, TreePath, join, show_path, split
 from avfs_git.vfs.lower import LowerEntry, LowerTree
 from avfs_git.vfs.plan import Step, plan_steps
 from avfs_git.vfs.sidecar import Meta
 from avfs_git.workspace.capture import Captured
+from avfs_git.workspace.checkpoint import adopt_submodules
+from avfs_git.workspace.confirm import confirm_advanced
 from avfs_git.workspace.format import HEADS, SIDECARS
 from avfs_git.workspace.oplog import SIDECAR, OpRecord
 from avfs_git.workspace.restore import Application, Trees, announced
@@ -76,6 +77,17 @@ class _Plan:
     """Untracked files of the other side."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """What moving on is to leave in the log and in the state."""
+
+    kind: str
+    description: str
+    more: dict[str, object]
+    keeps_head: bool
+    ends_merge: bool
+
+
 class _NotIgnoredHere(Exception):
     """Files that nothing ignores here came along: they would be part of the commit."""
 
@@ -93,6 +105,7 @@ def advance(
     other: OtherSide | None = None,
     more: dict[str, object] | None = None,
     keeps_head: bool = False,
+    ends_merge: bool = False,
 ) -> Advanced:
     """Move a fork and its files on.
 
@@ -108,6 +121,7 @@ def advance(
         other: Whose new untracked files come along.
         more: Facts to keep in the log.
         keeps_head: Keep the present head reachable, because the new one does not lead to it.
+        ends_merge: The workspace is in the middle of a merge, which ends with this.
 
     Raises:
         RefConflict: If the branch has moved meanwhile.
@@ -115,8 +129,9 @@ def advance(
         HostError: If the disk refuses; the state is the old one.
     """
     plan = _plan(pack, now, tree, other)
+    ending = _Ending(kind, description, more or {}, keeps_head, ends_merge)
     try:
-        return _carry_out(locked, pack, plan, tree, make_head, head, now, kind, description, other, more, keeps_head=keeps_head)
+        return _carry_out(locked, pack, plan, tree, make_head, head, now, other, ending)
     except _NotIgnoredHere:
         plan.steps = [step for step in plan.steps if step not in plan.brought]
         plan.warnings += [
@@ -125,7 +140,7 @@ def advance(
             if step.after is not None and not step.after.is_dir
         ]
         plan.brought = []
-        return _carry_out(locked, pack, plan, tree, make_head, head, now, kind, description, other, more, keeps_head=keeps_head)
+        return _carry_out(locked, pack, plan, tree, make_head, head, now, other, ending)
 
 
 def _carry_out(
@@ -136,21 +151,20 @@ def _carry_out(
     make_head: MakeHead,
     head: Oid,
     now: Trees,
-    kind: str,
-    description: str,
     other: OtherSide | None,
-    more: dict[str, object] | None,
-    *,
-    keeps_head: bool,
+    ending: _Ending,
 ) -> Advanced:
     vault = locked.vault
-    with announced(locked, kind, now) as intent:
+    with announced(locked, ending.kind, now, ends_merge=ending.ends_merge) as intent:
         change = Application(locked, plan.now, plan.wanted)
         change.apply(plan.steps)
         reach("advance.applied")
-        captured = locked.capture(pack, known=change.known, index=tree)
-        if differ_in_submodules_only(pack, captured.tree, tree):
-            captured.tree = tree
+        before = locked.opened.synced_trees()
+        confirmed = None
+        if not change.warnings and before == now:
+            confirmed = confirm_advanced(locked, pack, plan.steps, change.known, tree, now)
+        captured = confirmed or locked.capture(pack, known=change.known, index=tree)
+        captured.tree = adopt_submodules(pack, captured.tree, tree)
         if (captured.tree or EMPTY_TREE) != tree:
             if plan.brought:
                 raise _NotIgnoredHere
@@ -160,22 +174,23 @@ def _carry_out(
         sidecar, moves_sidecar = _add_sidecar(locked, pack, captured, other)
         new = make_head(pack, sidecar)
         commit = pack.read_commit(new)
-        changed = tuple(diff_sidecars(pack, now[1], captured.sidecar))
+        is_kept = before[1] == now[1] and not captured.sidecar_touched
+        changed = () if is_kept else tuple(diff_sidecars(pack, now[1], captured.sidecar))
         pack.finish(hold=True)
         reach("advance.packed")
         changes = [RefChange(HEADS + locked.fork, head, new)]
         if moves_sidecar:
             changes.insert(0, RefChange(SIDECARS + locked.fork, vault.read_sidecar_ref(locked.fork), sidecar, lasting=True))
-        if keeps_head:
+        if ending.keeps_head:
             changes = [*vault.keep(head), *changes]
-        facts = {**(more or {}), **intent.facts}
+        facts = {**ending.more, **intent.facts}
         if sidecar is not None and commit.sidecar != sidecar:
             facts[SIDECAR] = sidecar.hex()
         record = OpRecord(
             0,
             locked.fork,
-            kind,
-            description,
+            ending.kind,
+            ending.description,
             vault.clock_ns(),
             moves=[(HEADS + locked.fork, head.hex(), new.hex())],
             before=head.hex(),
@@ -189,16 +204,6 @@ def _carry_out(
             raise
         told = locked.mark_captured(captured, commit=new)
     return Advanced(new, changed, (*plan.warnings, *captured.warnings, *change.warnings, *told, *intent.warnings))
-
-
-def differ_in_submodules_only(source: ObjectSource, found: Oid | None, wanted: Oid) -> bool:
-    """Tell whether a captured tree is not the one that was wanted only in where submodules are at, which is in no file."""
-    if found in (None, wanted):
-        return False
-    return all(
-        before is not None and after is not None and before[0] == after[0] == MODE_GITLINK
-        for before, after in find_differences(source, found, wanted).values()
-    )
 
 
 def _add_sidecar(
@@ -280,7 +285,7 @@ def _new_untracked(theirs: LowerTree, base: LowerTree | None, wanted: LowerTree,
         if there.sidecar is None or (before is not None and before.sidecar == there.sidecar):
             continue
         if before is not None and base is not None:
-            children, old = theirs.differing_children(there, base, before)
+            children, old = theirs.differing_untracked(there, base, before)
         else:
             children, old = theirs.children(there), {}
         for name, child in children.items():

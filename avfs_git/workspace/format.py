@@ -34,27 +34,6 @@ def label_ref(fork: str, label: str) -> str:
     return f"{LABELS}{fork}/{label_ref_name(label)}"
 
 
-@record_class
-class Pending:
-    """An operation on the files of a workspace that a crash may have cut short.
-
-    It is forced to disk before the first file is touched and removed after the last. Whoever opens the workspace
-    in between puts it back, unless the log says that the operation was complete.
-    """
-
-    kind: str
-    head: str | None
-    """Where the branch pointed when the operation began."""
-    tree: str | None
-    """The tree of the workspace at that time."""
-    sidecar: str | None
-    """Its sidecar tree."""
-    intent: str | None = None
-    """A word that the operation's line in the log repeats; None where the branch alone tells whether it has moved."""
-    merge: str | None = None
-    """`begins` or `ends`, where the workspace is in the middle of a merge after the operation, or was so before."""
-
-
 SideRecord = tuple[str, int, str]
 """What one side has of a path in conflict: its path (`os.fsdecode`), its mode and its id."""
 
@@ -75,6 +54,23 @@ class OpenConflict:
 
 
 @record_class
+class Rewriting:
+    """Commits that are put on another state, of which one is in conflict there."""
+
+    kind: str
+    """`rebase` or `cherry_pick`."""
+    description: str
+    """What the log is to say of it."""
+    last: str
+    """The commit on which the one in conflict is put."""
+    made: list[str]
+    """What stands there by then, the oldest first."""
+    left: list[str]
+    """What comes after the one in conflict."""
+    strategy: str
+
+
+@record_class
 class Merging:
     """A merge whose conflicts are in the workspace."""
 
@@ -85,6 +81,31 @@ class Merging:
     message: str
     squash: bool = False
     conflicts: list[OpenConflict] = field(default_factory=list)
+    rewriting: Rewriting | None = None
+    """Of what it is a part, where single commits are put on."""
+
+
+@record_class
+class Pending:
+    """An operation on the files of a workspace that a crash may have cut short.
+
+    It is forced to disk before the first file is touched and removed after the last. Whoever opens the workspace
+    in between puts it back, unless the log says that the operation was complete.
+    """
+
+    kind: str
+    head: str | None
+    """Where the branch pointed when the operation began."""
+    tree: str | None
+    """The tree of the workspace at that time."""
+    sidecar: str | None
+    """Its sidecar tree."""
+    intent: str | None = None
+    """A word that the operation's line in the log repeats; None where the branch alone tells whether it has moved."""
+    merge: str | None = None
+    """`begins` or `ends`, where the workspace is in the middle of a merge after the operation, or was so before."""
+    before: Merging | None = None
+    """In which merge it was before one begins: where a rebase goes on to the next commit in conflict."""
 
 
 @record_class
@@ -215,8 +236,11 @@ def _check_ids(state: WorkspaceState) -> None:
     ids = [state.base, state.sidecar]
     if state.pending is not None:
         ids += [state.pending.head, state.pending.tree, state.pending.sidecar]
-    if state.merging is not None:
-        ids += [state.merging.head, state.merging.theirs]
+    for merging in (state.merging, state.pending.before if state.pending is not None else None):
+        if merging is not None:
+            ids += [merging.head, merging.theirs]
+            if merging.rewriting is not None:
+                ids += [merging.rewriting.last, *merging.rewriting.made, *merging.rewriting.left]
     for text in ids:
         if text is not None and len(bytes.fromhex(text)) != 20:
             raise ValueError(text)
@@ -227,12 +251,35 @@ def serialize_state(state: WorkspaceState) -> bytes:
     values = {name: getattr(state, name) for name in _STATE_FIELDS}
     if state.pending is not None:
         values["pending"] = {name: getattr(state.pending, name) for name in Pending.__annotations__}
-    if state.merging is not None:
-        values["merging"] = {name: getattr(state.merging, name) for name in Merging.__annotations__}
-        values["merging"]["conflicts"] = [
-            {name: getattr(conflict, name) for name in OpenConflict.__annotations__} for conflict in state.merging.conflicts
-        ]
+        values["pending"]["before"] = _merging_values(state.pending.before)
+        if state.pending.before is None:
+            del values["pending"]["before"]
+    values["merging"] = _merging_values(state.merging)
     return json.dumps(values).encode() + b"\n"
+
+
+def _merging_values(merging: Merging | None) -> dict[str, Any] | None:
+    if merging is None:
+        return None
+    values = {name: getattr(merging, name) for name in Merging.__annotations__}
+    values["conflicts"] = [
+        {name: getattr(conflict, name) for name in OpenConflict.__annotations__} for conflict in merging.conflicts
+    ]
+    if merging.rewriting is None:
+        del values["rewriting"]
+    else:
+        values["rewriting"] = {name: getattr(merging.rewriting, name) for name in Rewriting.__annotations__}
+    return values
+
+
+def _parse_merging(values: dict[str, Any] | None) -> Merging | None:
+    if values is None:
+        return None
+    merging = Merging(**values)
+    merging.conflicts = [OpenConflict(**conflict) for conflict in values["conflicts"]]
+    if values.get("rewriting") is not None:
+        merging.rewriting = Rewriting(**values["rewriting"])
+    return merging
 
 
 def parse_state(data: bytes, fork: str) -> WorkspaceState:
@@ -245,9 +292,8 @@ def parse_state(data: bytes, fork: str) -> WorkspaceState:
         state = WorkspaceState(**{key: value for key, value in values.items() if key in _STATE_FIELDS})
         if pending is not None:
             state.pending = Pending(**pending)
-        if merging is not None:
-            state.merging = Merging(**merging)
-            state.merging.conflicts = [OpenConflict(**conflict) for conflict in state.merging.conflicts]  # type: ignore[arg-type]
+            state.pending.before = _parse_merging(pending.get("before"))
+        state.merging = _parse_merging(merging)
         _check_ids(state)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WorkspaceDamaged(fork, "its state file cannot be read") from error

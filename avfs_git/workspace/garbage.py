@@ -32,7 +32,7 @@ from avfs_git.faults import reach
 from avfs_git.gitstore.objects import KIND_COMMIT
 from avfs_git.gitstore.packs import remove_leftovers
 from avfs_git.gitstore.refs import RefChange
-from avfs_git.gitstore.repository import read_shallow
+from avfs_git.gitstore.repository import is_lazy, read_shallow
 from avfs_git.gitstore.sweep import Swept, read_ids_below, survey, sweep, sweeping
 from avfs_git.host.durable import fsync_dir, host_errors
 from avfs_git.host.removal import remove_tree
@@ -165,6 +165,12 @@ def _sweep(
     dry_run: bool,
     deltas: bool,
 ) -> Swept:
+    if is_lazy(vault.git_dir):
+        # What is on the server is not told from what is lost, nor what was written here from what can be fetched again.
+        warnings.append(Warning("gc.not_swept", "no object was dropped: of a lazy vault all objects stay"))
+        count = len(vault.store.packs.packs())
+        return Swept(count, count)
+
     def roots() -> Iterator[Oid]:
         yield from in_use
         yield from _named_by(vault.oplog.read())

@@ -30,8 +30,7 @@ from avfs_git.model import Conflict, ConflictKind, MergeProgress, MergeResult, M
 from avfs_git.paths import ROOT, Oid, TreePath, split
 from avfs_git.vfs.lower import LowerTree
 from avfs_git.vfs.plan import plan_steps
-from avfs_git.workspace.advance import differ_in_submodules_only
-from avfs_git.workspace.checkpoint import save_checkpoint
+from avfs_git.workspace.checkpoint import adopt_submodules, merge_in_progress, save_checkpoint
 from avfs_git.workspace.conflicts import describe_conflicts
 from avfs_git.workspace.format import Merging, OpenConflict, SideRecord
 from avfs_git.workspace.oplog import OpRecord
@@ -39,6 +38,7 @@ from avfs_git.workspace.preview import Preview
 from avfs_git.workspace.restore import Application, Replay, Trees, announced, replay_operation, save_aside, saved_trees
 from avfs_git.workspace.workspace import LockedWorkspace
 
+REBASE, CHERRY_PICK = "rebase", "cherry_pick"
 _MARKERS = (b"<<<<<<< ", b">>>>>>> ")
 
 
@@ -67,8 +67,7 @@ def begin_merge(
         change.apply(plan_steps(left, right))
         reach("merge.applied")
         captured = locked.capture(pack, known=change.known, index=tree)
-        if differ_in_submodules_only(pack, captured.tree, tree):
-            captured.tree = tree
+        captured.tree = adopt_submodules(pack, captured.tree, tree)
         signature = vault.signature()
         head, theirs = _oid(merging.head), _oid(merging.theirs)
         sidecar = None
@@ -79,7 +78,7 @@ def begin_merge(
         # On no branch: what a power cut takes is put back from it.
         made = Commit(
             captured.tree or EMPTY_TREE,
-            (head, theirs),
+            tuple(dict.fromkeys((head, *_needed(merging), theirs))),
             signature,
             signature,
             f"conflicts of merging '{merging.source}'\n",
@@ -94,6 +93,15 @@ def begin_merge(
         )
         told = locked.mark_captured(captured, commit=oid)
     return (*captured.warnings, *change.warnings, *told, *intent.warnings)
+
+
+def _needed(merging: Merging) -> list[Oid]:
+    """List the commits that are needed to go on, and that nothing else may lead to by then."""
+    rewriting = merging.rewriting
+    if rewriting is None:
+        return []
+    # What is rebased leads to the head of the branch, which stays where it is.
+    return [_oid(rewriting.last), *(map(_oid, rewriting.left) if rewriting.kind != REBASE else ())]
 
 
 def _record(source: ObjectSource, tree: Oid, conflict: TreeConflict) -> OpenConflict:
@@ -152,7 +160,8 @@ def read_progress(locked: LockedWorkspace) -> MergeProgress | None:
         return None
     preview = Preview(locked)
     left = list_unresolved(locked, preview, preview.taken.captured.tree)
-    return MergeProgress(merging.source, merging.theirs, left, len(merging.conflicts) - len(left))
+    kind = merging.rewriting.kind if merging.rewriting is not None else "merge"
+    return MergeProgress(merging.source, merging.theirs, left, len(merging.conflicts) - len(left), kind)
 
 
 def _is_resolved(source: ObjectSource, tree: Oid | None, conflict: OpenConflict) -> bool:
@@ -245,20 +254,32 @@ def _put(locked: LockedWorkspace, path: TreePath, mode: int, content: bytes) -> 
 # --- the end ------------------------------------------------------------------------------------------------------
 
 
+def check_resolved(locked: LockedWorkspace) -> None:
+    """Make sure that nothing is left to decide.
+
+    Raises:
+        ConflictsLeft: If something is.
+    """
+    preview = Preview(locked)
+    left = list_unresolved(locked, preview, preview.taken.captured.tree)
+    if left:
+        raise ConflictsLeft([conflict.path for conflict in left])
+
+
 def conclude_merge(locked: LockedWorkspace, message: str | None) -> MergeResult:
     """Commit a merge whose conflicts are resolved.
 
     Raises:
         NoMergeInProgress: If there is none.
+        MergeInProgress: If it is part of a rebase or cherry-pick.
         ConflictsLeft: If something is not resolved.
         RefConflict: If the branch holds changes that the workspace has not seen.
         HostError: If the disk refuses; the merge goes on.
     """
     merging = _merging(locked)
-    preview = Preview(locked)
-    left = list_unresolved(locked, preview, preview.taken.captured.tree)
-    if left:
-        raise ConflictsLeft([conflict.path for conflict in left])
+    if merging.rewriting is not None:
+        raise merge_in_progress(locked.fork, merging)
+    check_resolved(locked)
     # What would be put back after a crash has to be stored.
     saved = save_aside(locked, f"resolved merge of {merging.source}")
     now = saved_trees(locked, saved)
@@ -292,14 +313,14 @@ def conclude_merge(locked: LockedWorkspace, message: str | None) -> MergeResult:
 
 
 def abort_merge(locked: LockedWorkspace) -> UndoResult:
-    """Give a merge up: the files are what they were before it. What was done since is kept beside.
+    """Give a merge, rebase or cherry-pick up: the files are what they were before it. What was done since is kept beside.
 
     Raises:
         NoMergeInProgress: If there is none.
         HostError: If the disk refuses; the merge goes on.
     """
     merging = _merging(locked)
-    text = f"give up merging {merging.source}"
+    text = f"give up merging {merging.source}" if merging.rewriting is None else f"give up: {merging.rewriting.description}"
     record = OpRecord(0, locked.fork, "merge_abort", text, locked.vault.clock_ns(), after=merging.head)
     done = replay_operation(locked, Replay(record, [], _oid(merging.head), ends_merge=True))
     return UndoResult(record.to_operation(), done.changed_files, done.saved, done.warnings)

@@ -31,7 +31,7 @@ from avfs_git.gitstore.objects import KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.packwriter import DryWriter, PackWriter
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.source import ObjectSource
-from avfs_git.gitstore.treediff import diff_trees
+from avfs_git.gitstore.treediff import diff_trees, find_differences
 from avfs_git.gitstore.trees import EMPTY_TREE, edit_tree, find_entry
 from avfs_git.host.durable import host_errors, write_all
 from avfs_git.model import ChangedFile, RestoreResult, Warning
@@ -87,7 +87,7 @@ def restore_state(
         steps = _plan(writer, now, wanted, commit, paths)
         files, untracked = _preview(writer, steps, now, wanted, paths)
         return RestoreResult(
-            "planned" if steps else "unchanged", target.hex(), files, untracked, warnings=tuple(taken.captured.warnings)
+            "planned" if steps or files else "unchanged", target.hex(), files, untracked, warnings=tuple(taken.captured.warnings)
         )
     vault.prepare()
     with objects_held(vault.git_dir):  # the target may be a commit that nothing else keeps
@@ -103,7 +103,7 @@ def _restore(locked: LockedWorkspace, target: Oid, paths: Sequence[TreePath], sh
     saved, now = _save(locked, f"save before {kind} of {shown}")
     wanted = _target_trees(locked, commit, now)
     steps = _plan(vault.store, now, wanted, commit, paths)
-    if not steps:
+    if not steps and not find_differences(vault.store, now[0], wanted[0], paths=paths):  # submodules are at no file's commit
         return RestoreResult("unchanged", target.hex(), (), saved=saved)
     head = vault.read_head(locked.fork)
     with announced(locked, kind, now) as intent:
@@ -289,7 +289,8 @@ def announced(
     head = locked.vault.read_head(locked.fork)
     intent = Intent(os.urandom(8).hex(), time.time_ns() - RACY_NS)
     merge = "begins" if begins is not None else "ends" if ends_merge else None
-    state.pending = Pending(kind, _hex(head), _hex(now[0]), _hex(now[1]), intent.word, merge)
+    before = state.merging if begins is not None else None
+    state.pending = Pending(kind, _hex(head), _hex(now[0]), _hex(now[1]), intent.word, merge, before)
     state.merging = begins or state.merging
     try:
         locked.write_state()
@@ -343,7 +344,7 @@ def put_back(locked: LockedWorkspace) -> None:
     store = locked.vault.store
     is_done = is_complete(locked, pending)
     if pending.merge == ("ends" if is_done else "begins"):
-        opened.state.merging = None
+        opened.state.merging = pending.before
     if not is_done:
         opened.dirty = None
         # What failed may have changed the disk and not yet what is known of it.

@@ -8,19 +8,23 @@ stay as they are; a commit of the fork itself that is put on again still names t
 brings back what was beside it.
 
 The new commits are made in memory; the workspace and the branch then move on in one step (`advance`), which can be
-undone. A conflict is an error that names the commit, and changes nothing. Called with the workspace lock held.
+undone. A conflict is an error that names the commit, and changes nothing; or its files are put into the workspace, to be
+resolved as those of a merge (`mergestate`). The branch stays where it was until everything is put on, so that giving up
+is going back to it; what was put on by then, and what is left, stands in the state of the workspace. Called with the
+workspace lock held.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from avfs_git.errors import CommitConflicts, InvalidInput, quote
+from avfs_git.errors import CommitConflicts, InvalidInput, NoMergeInProgress, quote
 from avfs_git.gitstore.commits import Commit, serialize_commit
 from avfs_git.gitstore.merge import CommitMerger
 from avfs_git.gitstore.mergebase import find_merge_bases, is_ancestor
 from avfs_git.gitstore.mergefile import Favor, Labels
+from avfs_git.gitstore.mergetrees import MergedTrees
 from avfs_git.gitstore.objects import KIND_COMMIT
 from avfs_git.gitstore.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange
@@ -29,18 +33,53 @@ from avfs_git.gitstore.trees import EMPTY_TREE
 from avfs_git.model import MergeStrategy, RewriteResult
 from avfs_git.paths import Oid
 from avfs_git.workspace.advance import advance
-from avfs_git.workspace.checkpoint import check_not_merging, tidy_packs
-from avfs_git.workspace.format import HEADS
+from avfs_git.workspace.checkpoint import check_not_merging, merge_in_progress, tidy_packs
+from avfs_git.workspace.conflicts import describe_conflicts
+from avfs_git.workspace.format import HEADS, Merging, Rewriting
 from avfs_git.workspace.merge import Start, save_target
+from avfs_git.workspace.mergestate import CHERRY_PICK, REBASE, abort_merge, begin_merge, check_resolved
 from avfs_git.workspace.oplog import OpRecord
+from avfs_git.workspace.restore import save_aside, saved_trees
 from avfs_git.workspace.workspace import LockedWorkspace
 
 _LONGEST = 10_000
 """Commits that are put on again at once; more is taken for a mistake."""
 
 
-def pick_commits(locked: LockedWorkspace, picked: Sequence[Oid], strategy: MergeStrategy) -> RewriteResult:
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is put on, and how."""
+
+    kind: str
+    description: str
+    strategy: MergeStrategy
+    in_workspace: bool
+    """Whether the conflicts of a commit that does not fit are put into the workspace."""
+    ends_merge: bool = False
+    """Whether the workspace holds such by now."""
+
+
+@dataclass(slots=True)
+class _Stand:
+    """What is put on by now."""
+
+    last: Oid
+    tree: Oid
+    made: list[Oid]
+    newest: Commit | None = None
+    """The last of these, if it is not one that stands where it stood before."""
+
+
+def pick_commits(
+    locked: LockedWorkspace, picked: Sequence[Oid], strategy: MergeStrategy, *, in_workspace: bool = False
+) -> RewriteResult:
     """Put what single commits changed onto a fork, in the order in which they are given.
+
+    Args:
+        locked: The workspace.
+        picked: The commits.
+        strategy: What becomes of lines that both sides changed.
+        in_workspace: Put the conflicts of one that does not fit into the workspace.
 
     Raises:
         CommitConflicts: If one does not fit; nothing is changed then.
@@ -49,11 +88,20 @@ def pick_commits(locked: LockedWorkspace, picked: Sequence[Oid], strategy: Merge
     """
     start = save_target(locked, "save before cherry-pick")
     what = _short(picked[0]) if len(picked) == 1 else f"{len(picked)} commits"
-    return _put_on(locked, start, start.head, picked, strategy, kind="cherry_pick", description=f"cherry-pick {what}")
+    return _put_on(locked, start, start.head, picked, _Plan(CHERRY_PICK, f"cherry-pick {what}", strategy, in_workspace))
 
 
-def rebase(locked: LockedWorkspace, onto: Oid, name: str, strategy: MergeStrategy) -> RewriteResult:
+def rebase(
+    locked: LockedWorkspace, onto: Oid, name: str, strategy: MergeStrategy, *, in_workspace: bool = False
+) -> RewriteResult:
     """Put the commits that only a fork has onto another commit.
+
+    Args:
+        locked: The workspace.
+        onto: The other commit.
+        name: What people call it.
+        strategy: What becomes of lines that both sides changed.
+        in_workspace: Put the conflicts of a commit that does not fit into the workspace.
 
     Raises:
         CommitConflicts: If one does not fit; nothing is changed then.
@@ -62,7 +110,36 @@ def rebase(locked: LockedWorkspace, onto: Oid, name: str, strategy: MergeStrateg
     """
     start = save_target(locked, f"save before rebase onto {name}")
     own = _own_commits(locked, start.head, onto)
-    return _put_on(locked, start, onto, own, strategy, kind="rebase", description=f"rebase onto {name}", keeps_sidecars=True)
+    return _put_on(locked, start, onto, own, _Plan(REBASE, f"rebase onto {name}", strategy, in_workspace))
+
+
+def continue_rewrite(locked: LockedWorkspace) -> RewriteResult:
+    """Go on with a rebase or cherry-pick, once conflicts are resolved: to its end, or to the next commit that does not fit.
+
+    Raises:
+        NoMergeInProgress: If there is none.
+        MergeInProgress: If what the workspace is in the middle of is a merge.
+        ConflictsLeft: If something is not resolved.
+        HostError: If the disk refuses; the workspace holds what it did.
+    """
+    merging = locked.opened.state.merging
+    if merging is None:
+        raise NoMergeInProgress(locked.fork)
+    if merging.rewriting is None:
+        raise merge_in_progress(locked.fork, merging)
+    check_resolved(locked)
+    rewriting = merging.rewriting
+    # What would be put back after a crash, and what becomes a commit, has to be stored.
+    saved = save_aside(locked, f"resolved {merging.source}")
+    start = Start(_oid(merging.head), saved_trees(locked, saved))
+    last = _oid(rewriting.last)
+    read = locked.vault.store.read_commit
+    stand = _Stand(last, read(last).tree, [_oid(text) for text in rewriting.made])
+    if stand.made and not is_ancestor(read, last, start.head):  # else it stands where it did
+        stand.newest = read(last)
+    plan = _Plan(rewriting.kind, rewriting.description, MergeStrategy(rewriting.strategy), in_workspace=True, ends_merge=True)
+    left = [_oid(text) for text in rewriting.left]
+    return _put_on(locked, start, last, left, plan, stand=stand, resolved=_oid(merging.theirs))
 
 
 def _own_commits(locked: LockedWorkspace, head: Oid, onto: Oid) -> list[Oid]:
@@ -95,39 +172,38 @@ def _put_on(
     start: Start,
     onto: Oid,
     picked: Sequence[Oid],
-    strategy: MergeStrategy,
+    plan: _Plan,
     *,
-    kind: str,
-    description: str,
-    keeps_sidecars: bool = False,
+    stand: _Stand | None = None,
+    resolved: Oid | None = None,
 ) -> RewriteResult:
+    """Put commits on another one; where some are on it by now, and one of which the workspace holds what it changes, go on."""
     vault = locked.vault
+    read = vault.store.read_commit
+    stand = stand or _Stand(onto, read(onto).tree, [])
     pack = PackWriter(vault.store)
     try:
-        merger = CommitMerger(pack, favor=Favor(strategy.value))
-        last, tree = onto, vault.store.read_commit(onto).tree
-        made: list[Oid] = []
-        renewed: Commit | None = None
-        for oid in picked:
-            commit = vault.store.read_commit(oid)
-            if renewed is None and commit.parents == (last,):  # it stands where it is to stand already
-                last, tree = oid, commit.tree
-                made.append(oid)
+        if resolved is not None:
+            _add_commit(locked, pack, stand, read(resolved), start.now[0] or pack.add_tree({}), plan)
+        merger = CommitMerger(pack, favor=Favor(plan.strategy.value), with_base=plan.in_workspace)
+        for position, oid in enumerate(picked):
+            commit = read(oid)
+            if stand.newest is None and commit.parents == (stand.last,):  # it stands where it is to stand already
+                stand.last, stand.tree = oid, commit.tree
+                stand.made.append(oid)
                 continue
-            result = _pick(pack, merger, tree, oid, commit)
-            before = vault.store.read_commit(commit.parents[0]).tree if commit.parents else EMPTY_TREE
-            if result == tree and commit.tree != before:
-                continue
-            tree = result
-            signature = vault.signature()
-            sidecar = commit.sidecar if keeps_sidecars else None
-            renewed = replace(commit, tree=tree, parents=(last,), committer=signature, sidecar=sidecar, extra=())
-            last = pack.add(KIND_COMMIT, serialize_commit(renewed))
-            made.append(last)
-        changed = tuple(diff_trees(pack, vault.store.read_commit(start.head).tree, tree, size_of=pack.blob_size))
-        if last == start.head:
+            merged = _pick(pack, merger, stand.tree, oid, commit)
+            if not merged.is_clean:
+                if not plan.in_workspace:
+                    raise CommitConflicts(oid.hex(), _subject(commit), [conflict.path for conflict in merged.conflicts])
+                return _stop(locked, pack, start, stand, oid, commit, merged, picked[position + 1 :], plan)
+            _add_commit(locked, pack, stand, commit, merged.tree or pack.add_tree({}), plan)
+        changed = tuple(diff_trees(pack, read(start.head).tree, stand.tree, size_of=pack.blob_size))
+        if stand.last == start.head:
+            if plan.ends_merge:
+                abort_merge(locked)  # nothing is left of it: that is the state before
             return RewriteResult("unchanged", locked.fork, start.head.hex(), start.head.hex(), (), saved=start.saved)
-        newest = renewed
+        last, newest = stand.last, stand.newest
 
         def make_head(sink: PackWriter, sidecar: Oid | None) -> Oid:
             if newest is None:
@@ -136,11 +212,20 @@ def _put_on(
             return sink.add(KIND_COMMIT, serialize_commit(replace(newest, sidecar=sidecar)))
 
         done = advance(
-            locked, pack, tree, make_head, head=start.head, now=start.now, kind=kind, description=description, keeps_head=True
+            locked,
+            pack,
+            stand.tree,
+            make_head,
+            head=start.head,
+            now=start.now,
+            kind=plan.kind,
+            description=plan.description,
+            keeps_head=True,
+            ends_merge=plan.ends_merge,
         )
     finally:
         pack.discard()
-    commits = tuple(oid.hex() for oid in [*made[:-1], *([done.head] if made else ())])
+    commits = tuple(oid.hex() for oid in [*stand.made[:-1], *([done.head] if stand.made else ())])
     return RewriteResult(
         "rewritten",
         locked.fork,
@@ -153,21 +238,57 @@ def _put_on(
     )
 
 
-def _pick(pack: PackWriter, merger: CommitMerger, tree: Oid, oid: Oid, commit: Commit) -> Oid:
+def _add_commit(locked: LockedWorkspace, pack: PackWriter, stand: _Stand, commit: Commit, tree: Oid, plan: _Plan) -> None:
+    """Make a commit anew with another tree, unless it changes nothing any more."""
+    before = pack.read_commit(commit.parents[0]).tree if commit.parents else EMPTY_TREE
+    if tree == stand.tree and commit.tree != before:
+        return
+    stand.tree = tree
+    signature = locked.vault.signature()
+    sidecar = commit.sidecar if plan.kind == REBASE else None
+    stand.newest = replace(commit, tree=tree, parents=(stand.last,), committer=signature, sidecar=sidecar, extra=())
+    stand.last = pack.add(KIND_COMMIT, serialize_commit(stand.newest))
+    stand.made.append(stand.last)
+
+
+def _pick(pack: PackWriter, merger: CommitMerger, tree: Oid, oid: Oid, commit: Commit) -> MergedTrees:
     """Merge what a commit changed into a tree."""
     if len(commit.parents) > 1:
         raise InvalidInput(f"{_short(oid)} is a merge: what it changed is not told by one parent")
     before = pack.read_commit(commit.parents[0]).tree if commit.parents else None
     if before == tree:
-        return commit.tree
-    subject = commit.message.split("\n", 1)[0]
+        return MergedTrees(commit.tree, (), {})
     labels = Labels(
-        _short(commit.parents[0]).encode() if commit.parents else b"empty tree", b"HEAD", f"{_short(oid)} ({subject})".encode()
+        _short(commit.parents[0]).encode() if commit.parents else b"empty tree",
+        b"HEAD",
+        f"{_short(oid)} ({_subject(commit)})".encode(),
     )
-    merged = merger.merge_trees(before, tree, commit.tree, labels=labels)
-    if not merged.is_clean:
-        raise CommitConflicts(oid.hex(), subject, [conflict.path for conflict in merged.conflicts])
-    return merged.tree if merged.tree is not None else pack.add_tree({})
+    return merger.merge_trees(before, tree, commit.tree, labels=labels)
+
+
+def _stop(
+    locked: LockedWorkspace,
+    pack: PackWriter,
+    start: Start,
+    stand: _Stand,
+    oid: Oid,
+    commit: Commit,
+    merged: MergedTrees,
+    left: Sequence[Oid],
+    plan: _Plan,
+) -> RewriteResult:
+    """Put the conflicts of a commit into the workspace."""
+    made = [one.hex() for one in stand.made]
+    rewriting = Rewriting(plan.kind, plan.description, stand.last.hex(), made, [one.hex() for one in left], plan.strategy.value)
+    merging = Merging(f"{oid.hex()} ({_subject(commit)})", oid.hex(), start.head.hex(), commit.message, rewriting=rewriting)
+    tree = merged.tree or pack.add_tree({})
+    conflicts = describe_conflicts(pack, merged.conflicts)
+    changed = tuple(diff_trees(pack, pack.read_commit(start.head).tree, tree, size_of=pack.blob_size))
+    told = begin_merge(locked, pack, tree, merged.conflicts, merging, now=start.now)
+    head = start.head.hex()
+    return RewriteResult(
+        "conflicted", locked.fork, head, head, tuple(made), changed, start.saved, oid.hex(), conflicts, warnings=told
+    )
 
 
 def squash_commits(locked: LockedWorkspace, first: Oid, last: Oid, message: str | None) -> RewriteResult:
@@ -235,6 +356,14 @@ def _line(locked: LockedWorkspace, head: Oid | None, first: Oid, last: Oid) -> t
     if any(len(read(oid).parents) > 1 for oid in squashed):
         raise InvalidInput("a merge among the commits cannot be squashed")
     return above, squashed
+
+
+def _subject(commit: Commit) -> str:
+    return commit.message.split("\n", 1)[0]
+
+
+def _oid(text: str) -> Oid:
+    return Oid(bytes.fromhex(text))
 
 
 def _short(oid: Oid) -> str:

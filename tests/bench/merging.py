@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from avfs_git import Avfs, Vault, Workspace
@@ -75,11 +76,19 @@ def _agents(home: Path) -> float:
         work.checkpoint()
     began = time.perf_counter()
     argv = [sys.executable, "-m", "tests.support.worker", "merge_into_main", str(home)]
-    agents = [subprocess.Popen([*argv, f"agent{number}", str(MERGES)], cwd=_CHECKOUT) for number in range(AGENTS)]
-    statuses = [agent.wait() for agent in agents]  # all of them, also when one fails
-    if any(statuses):
-        raise RuntimeError("an agent failed")
-    return time.perf_counter() - began
+    with ExitStack() as stack:
+        told = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(AGENTS)]  # a pipe could fill up
+        agents = [
+            subprocess.Popen([*argv, f"agent{number}", str(MERGES)], cwd=_CHECKOUT, stderr=file)
+            for number, file in enumerate(told)
+        ]
+        statuses = [agent.wait() for agent in agents]  # all of them, also when one fails
+        took = time.perf_counter() - began
+        for number, (status, file) in enumerate(zip(statuses, told, strict=True)):
+            if status:
+                file.seek(0)
+                raise RuntimeError(f"agent{number} ended with {status} after {took:.1f} s, and said:\n{file.read()}")
+    return took
 
 
 class MergeBench:

@@ -91,6 +91,31 @@ def test_rewriting_as_people_see_it(avfs: Transcript, work: str, snapshot: Snaps
     snapshot("rewriting.txt", avfs.text)
 
 
+def test_rewriting_with_conflicts_in_the_workspace(avfs: Transcript, work: str, snapshot: Snapshot) -> None:
+    """A rebase and a cherry-pick that stop, one that goes on and one that is given up."""
+    make_forks(avfs)
+    avfs("merge login")
+    avfs("rebase rival --onto main", status=46)
+    avfs("rebase rival --onto main --on-conflict workspace", status=1)
+    avfs("--fork rival status")
+    avfs("--fork rival checkpoint save", status=43)
+    avfs("--fork rival merge --continue", status=43)
+    avfs("--fork rival rebase --continue", status=45)
+    avfs("--fork rival resolve src/main.py --union")
+    avfs("rebase rival --continue")
+    avfs("--fork rival undo")
+    avfs("cherry-pick rival --on-conflict workspace", status=1)
+    avfs("cherry-pick --abort")
+    avfs("cherry-pick --continue", status=44)
+    avfs("cherry-pick rival --on-conflict workspace --json", status=1)
+    avfs("resolve src/main.py --theirs --json")
+    avfs("cherry-pick --continue --json")
+    avfs("status --json")
+    avfs("merge --many docs rival --on-conflict workspace")
+
+    snapshot("rewriting_conflicts.txt", avfs.text)
+
+
 def test_what_merge_refuses(cli: Cli, work: str) -> None:
     """Arguments that mean nothing together."""
     for line in (
@@ -98,7 +123,11 @@ def test_what_merge_refuses(cli: Cli, work: str) -> None:
         "merge a b",
         "merge --continue a",
         "merge --continue --abort",
-        "merge a --many --on-conflict workspace",
+        "rebase",
+        "rebase --continue --onto a",
+        "rebase --continue --abort",
+        "cherry-pick",
+        "cherry-pick --abort a",
     ):
         assert cli(*line.split()).status == 2, line
     assert cli("resolve", "x", "--ours", "--from", "y").status == 2

@@ -92,6 +92,7 @@ def test_work_in_a_lazy_vault_goes_both_ways(vault: Vault, tmp_path: Path) -> No
 
     assert [ref.outcome for ref in pushed.refs] == ["updated"]
     assert git("show", "HEAD~1:dir/new", cwd=other) == "new"
+    assert pulled.merge is not None
     assert pulled.merge.outcome == "fast_forward"
     assert work.read("f1") == b"theirs\n"
     assert work.status().clean
@@ -153,6 +154,29 @@ def test_what_is_missing_while_offline_is_an_error_and_works_again(
     monkeypatch.setattr(lazystore, "_PATIENCE_S", 0)
 
     assert saved.outcome == "created"
+    assert work.read("f1") == FILES["f1"]
+
+
+def test_a_lazy_vault_is_cleaned_up(offline: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is only for undo goes, all objects stay, and says so; git's own collection, by hand, harms nothing either."""
+    work = offline.workspace()
+    for number in range(3):
+        work.write("own", b"%d\n" % number)
+        work.checkpoint()
+    offline.fork("gone").write("theirs", b"1\n")
+    offline.delete_fork("gone")
+
+    planned = offline.gc(keep_days=0, keep_operations=1, grace_days=0, dry_run=True)
+    done = offline.gc(keep_days=0, keep_operations=1, grace_days=0)
+    collected = git("gc", "-q", "--prune=now", cwd=offline.path)
+
+    assert planned.operations == done.operations == 3
+    assert [warning.code for warning in done.warnings] == ["gc.not_swept"]
+    assert collected == ""
+    assert work.read("own") == b"2\n"
+    assert offline.doctor().healthy
+    (tmp_path / "gone.git").rename(tmp_path / "shop.git")
+    monkeypatch.setattr(lazystore, "_PATIENCE_S", 0)
     assert work.read("f1") == FILES["f1"]
 
 

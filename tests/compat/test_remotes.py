@@ -14,6 +14,7 @@ from typing import ClassVar
 import pytest
 
 from avfs_git.errors import (
+    CommitConflicts,
     InvalidInput,
     InvalidName,
     NotFastForward,
@@ -100,6 +101,7 @@ def test_two_machines_work_through_one_server(server: Server, machine: Machine) 
     assert [move.ref for move in fetched.moves] == ["refs/remotes/origin/topic"]
     assert (branches["origin/topic"].fork, branches["origin/main"].ahead, branches["origin/main"].behind) == (None, 0, 0)
     assert first.workspace("topic").read("b") == b"2\n"
+    assert pulled.merge is not None
     assert (pulled.merge.outcome, pulled.merge.commit) == ("fast_forward", third)
     assert first.workspace("main").read("c") == b"3\n"
     assert refs_of(bare) == {"refs/heads/main": third, "refs/heads/topic": second.fork_info("topic").head}
@@ -132,9 +134,47 @@ def test_a_push_never_overwrites_what_is_there(server: Server, machine: Machine)
     assert kept == {"refs/heads/main": theirs}
     assert rejected.value.details["rejected"] == [{"ref": "main", "reason": "fetch first"}]
     assert rejected.value.hint == "Bring in what is there with `avfs pull main`, then push again."
+    assert pulled.merge is not None
     assert pulled.merge.outcome == "clean"
     assert [ref.outcome for ref in again.refs] == ["updated"]
     assert git("ls-tree", "--name-only", "main", cwd=bare).split() == ["a", "b", "c"]
+
+
+def test_a_pull_rebases(server: Server, machine: Machine) -> None:
+    """The fork's own commits stand on what came, and are pushed; one that does not fit is an error, or waits in the files."""
+    server.make("shop.git")
+    first = machine("one", server).create_vault("shop")
+    save(first, "a", b"1\n")
+    first.add_remote("origin", server.url("shop.git"))
+    first.push()
+    two = machine("two", server)
+    two.clone_vault(server.url("shop.git"), "shop")
+    second = two.open_vault("shop")
+    theirs = save(second, "b", b"2\n")
+    second.push()
+    save(first, "c", b"3\n")
+
+    pulled = first.pull(rebase=True)
+    again = first.push()
+
+    assert pulled.merge is None
+    assert pulled.rebase is not None
+    assert (pulled.rebase.outcome, len(pulled.rebase.commits)) == ("rewritten", 1)
+    assert git("rev-parse", "main~1", cwd=first.path) == theirs
+    assert [ref.outcome for ref in again.refs] == ["updated"]
+
+    save(second, "c", b"other\n")
+    with pytest.raises(CommitConflicts):
+        second.pull(rebase=True)
+    stopped = second.pull(rebase=True, on_conflict="workspace")
+    second.workspace().resolve("c", "theirs")
+    second.workspace().continue_rewrite()
+
+    assert stopped.rebase is not None
+    assert stopped.rebase.outcome == "conflicted"
+    assert [ref.outcome for ref in second.push().refs] == ["updated"]
+    with pytest.raises(InvalidInput):
+        second.pull(rebase=True, ff_only=True)
 
 
 def test_force_with_lease_takes_only_what_was_seen(server: Server, machine: Machine) -> None:

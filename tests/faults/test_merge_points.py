@@ -1,4 +1,4 @@
-"""A merge with conflicts in the workspace, interrupted at every fault point while it begins, is concluded or given up."""
+"""A merge or rebase with conflicts in the workspace, interrupted at every fault point while it begins, goes on or is given up."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.faults import Files, check_vault, die_in, git, make_source, m
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout")]
 
-_BASE = re.compile(rb"\|{7} [0-9a-f]{7}")
+_NAMED = re.compile(rb"((?:\|{7}|>{7}) )[0-9a-f]{7,12}")
 Run = Callable[[Vault], object]
 
 
@@ -45,22 +45,47 @@ def _begin_after_parting(vault: Vault) -> None:
     _part(vault)
 
 
+def _rebase(vault: Vault) -> object:
+    return vault.workspace("work").rebase("side", on_conflict="workspace")
+
+
+def _rebase_and_resolve(vault: Vault) -> None:
+    _part(vault)
+    _rebase(vault)
+    vault.workspace("work").write("a", b"resolved\n")
+
+
+def _go_on(vault: Vault) -> object:
+    return vault.workspace("work").continue_rewrite()
+
+
+def _rebase_and_resolve_twice(vault: Vault) -> None:
+    _rebase_and_resolve(vault)
+    _go_on(vault)
+    vault.workspace("work").write("a", b"resolved again\n")
+
+
 CASES: dict[str, tuple[Run, Run]] = {
     "begin": (_begin_after_parting, _begin),
     "continue": (_begin_and_resolve, lambda vault: vault.workspace("work").continue_merge()),
     "abort": (_begin_and_resolve, lambda vault: vault.workspace("work").abort_merge()),
+    "rebase": (_begin_after_parting, _rebase),
+    "rebase to the next conflict": (_rebase_and_resolve, _go_on),
+    "rebase to its end": (_rebase_and_resolve_twice, _go_on),
+    "give a rebase up": (_rebase_and_resolve_twice, lambda vault: vault.workspace("work").abort_merge()),
 }
 
-Seen = tuple[Files, str, bool]
+Seen = tuple[Files, str, str | None]
 
 
 def _look(vault: Vault) -> Seen:
-    """See files, the head's tree, and whether a merge is going on."""
+    """See files, the head's tree, and what of a merge or rebase is going on."""
     work = vault.workspace("work")
     tree = git(vault.path, "rev-parse", "refs/heads/work^{tree}").strip()
-    # The base is named by its id, which is another one in each run.
-    files = {path: (kind, mode, _BASE.sub(b"||||||| base", data)) for path, (kind, mode, data) in read_files(work).items()}
-    return files, tree, work.status().merging is not None
+    # Commits are named by their ids, which are others in each run.
+    files = {path: (kind, mode, _NAMED.sub(rb"\1id", data)) for path, (kind, mode, data) in read_files(work).items()}
+    merging = work.status().merging
+    return files, tree, re.sub("[0-9a-f]{40} ", "", merging.source) if merging is not None else None
 
 
 def _open(home: Path) -> Vault:

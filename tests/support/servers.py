@@ -6,6 +6,7 @@ gone when its `with` block is left, however that happens.
 
 from __future__ import annotations
 
+import base64
 import os
 import queue
 import shutil
@@ -80,8 +81,16 @@ def _daemon(root: Path) -> Iterator[Server]:
 
 @contextmanager
 def _http(root: Path) -> Iterator[Server]:
+    with serve_http(root) as server:
+        yield server
+
+
+@contextmanager
+def serve_http(root: Path, *, credentials: str | None = None) -> Iterator[Server]:
+    """Serve a directory of repositories over HTTP, to everybody or to who knows `USER:PASSWORD`."""
     backend = Path(subprocess.run(["git", "--exec-path"], check=True, capture_output=True, text=True).stdout.strip())
-    handler = type("Handler", (_Cgi,), {"program": backend / "git-http-backend", "root": root})
+    wanted = f"Basic {base64.b64encode(credentials.encode()).decode()}" if credentials is not None else None
+    handler = type("Handler", (_Cgi,), {"program": backend / "git-http-backend", "root": root, "wanted": wanted})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -99,6 +108,7 @@ class _Cgi(BaseHTTPRequestHandler):
 
     program: Path
     root: Path
+    wanted: str | None
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
@@ -118,6 +128,12 @@ class _Cgi(BaseHTTPRequestHandler):
         return b"".join(pieces)
 
     def _run(self, body: bytes) -> None:
+        if self.wanted not in (None, self.headers.get("Authorization")):
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="x"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         path, _, query = self.path.partition("?")
         environment = {
             **_ENVIRONMENT,

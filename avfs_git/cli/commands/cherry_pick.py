@@ -1,4 +1,4 @@
-"""`avfs cherry-pick`: put what single commits changed onto a fork."""
+"""`avfs cherry-pick`: put what single commits changed onto a fork, go on where one is in conflict, or give it up."""
 
 from __future__ import annotations
 
@@ -6,21 +6,34 @@ from typing import TYPE_CHECKING
 
 import click
 
-from avfs_git.cli.commands.rebase import STRATEGY
+from avfs_git.cli.commands.rebase import STRATEGY, check_going_on, go_on, tell, with_conflicts
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import verb
+from avfs_git.errors import BadUsage
 
 if TYPE_CHECKING:
+    from avfs_git.cli.results import MergeAborted
     from avfs_git.model import RewriteResult
 
 
 @verb("cherry-pick", view="merging")
-@click.argument("checkpoints", nargs=-1, required=True, metavar="CHECKPOINT...")
+@click.argument("checkpoints", nargs=-1, metavar="[CHECKPOINT]...")
 @STRATEGY
-def command(state: State, checkpoints: tuple[str, ...], strategy: str) -> RewriteResult:
+@with_conflicts
+def command(
+    state: State, checkpoints: tuple[str, ...], strategy: str, on_conflict: str, goes_on: bool, gives_up: bool
+) -> RewriteResult | MergeAborted:
     """Put what single checkpoints changed onto a fork
 
-    They keep their author and message. Nothing changes if one does not fit; `avfs undo` takes all of them back.
+    They keep their author and message. Nothing changes if one does not fit; `avfs undo` takes all of them back. With
+    `--on-conflict workspace` the conflicts of such a one are put into the files, as by `avfs rebase`.
     """
+    continues = check_going_on(checkpoints, goes_on=goes_on, gives_up=gives_up)
+    if not continues and not checkpoints:
+        raise BadUsage("name a checkpoint")
     with state.open_workspace() as workspace:
-        return workspace.cherry_pick(checkpoints, strategy=strategy)
+        if continues:
+            result = go_on(workspace, gives_up=gives_up)
+        else:
+            result = workspace.cherry_pick(checkpoints, strategy=strategy, on_conflict=on_conflict)
+    return tell(state, result)

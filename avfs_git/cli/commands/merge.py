@@ -62,15 +62,13 @@ def command(
     A source is a fork, a label or a commit. What it and the target have not committed is committed first. Without
     conflicts the target's files and branch move on together, and `avfs undo` takes that back. With conflicts nothing
     changes, the result names them, and the status is 1; with `--on-conflict workspace` they are put into the files, to be
-    resolved by editing them or with `avfs resolve`.
+    resolved by editing them or with `avfs resolve`. Of several with `--many`, the first that conflicts is the last then.
     """
     if goes_on or gives_up:
         if sources or mode or dry_run or many or (goes_on and gives_up):
             raise BadUsage("--continue and --abort take no source")
     elif not sources or (len(sources) > 1 and not many):
         raise BadUsage("name one fork to merge, or several with --many")
-    if many and on_conflict == "workspace":
-        raise BadUsage("--many only reports conflicts")
     if into is not None:
         if state.fork_flag not in (None, into):
             raise BadUsage("--into and --fork name different forks")
@@ -82,7 +80,9 @@ def command(
             return workspace.continue_merge(message=message)
         how = mode or "normal"
         if many:
-            merges = workspace.merge_many(sources, strategy=strategy, mode=how, message=message, dry_run=dry_run)
+            merges = workspace.merge_many(
+                sources, strategy=strategy, mode=how, message=message, dry_run=dry_run, on_conflict=on_conflict
+            )
         else:
             merges = [
                 workspace.merge(

@@ -1,4 +1,4 @@
-"""`avfs pull`: what a remote has of a fork, merged into it."""
+"""`avfs pull`: what a remote has of a fork, merged into it, or the fork rebased onto it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import verb
+from avfs_git.errors import BadUsage
 
 if TYPE_CHECKING:
     from avfs_git.model import PullResult
@@ -17,14 +18,26 @@ if TYPE_CHECKING:
 @click.argument("fork_name", metavar="[FORK]", required=False)
 @click.option("--remote", metavar="NAME", help="From where; default: the only remote, or `origin`.")
 @click.option("--ff-only", is_flag=True, help="Refuse where both sides have commits of their own.")
-def command(state: State, fork_name: str | None, remote: str | None, ff_only: bool) -> PullResult:
+@click.option("-r", "--rebase", is_flag=True, help="Put the fork's own commits onto what the remote has, instead of merging.")
+@click.option(
+    "--on-conflict",
+    type=click.Choice(["report", "workspace"]),
+    default="report",
+    show_default=True,
+    help="Leave the fork as it is, or put the conflicts into its files.",
+)
+def command(state: State, fork_name: str | None, remote: str | None, ff_only: bool, rebase: bool, on_conflict: str) -> PullResult:
     """Fetch, and merge into a fork what the remote has of it
 
     What the fork has not committed is saved first; `avfs undo` takes the merge back. With conflicts the fork stays as it is, the
-    result names them, and the status is 1: go on with `avfs merge REMOTE/FORK --on-conflict workspace`.
+    result names them, and the status is 1; with `--on-conflict workspace` they are put into the files, as by `avfs merge`.
     """
+    if rebase and ff_only:
+        raise BadUsage("--rebase and --ff-only exclude each other")
     with state.open_vault_and_fork() as (vault, chosen), state.output.progress("fetching") as progress:
-        result = vault.pull(fork_name or chosen, remote, ff_only=ff_only, progress=progress)
-    if result.merge.outcome == "conflicted":
+        result = vault.pull(
+            fork_name or chosen, remote, ff_only=ff_only, rebase=rebase, on_conflict=on_conflict, progress=progress
+        )
+    if "conflicted" in [done.outcome for done in (result.merge, result.rebase) if done is not None]:
         state.status = 1  # as of a merge
     return result

@@ -1,4 +1,4 @@
-"""`avfs rebase`: put a fork's own commits onto another state."""
+"""`avfs rebase`: put a fork's own commits onto another state, go on where one is in conflict, or give it up."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from avfs_git.cli.verb import verb
 from avfs_git.errors import BadUsage
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from avfs_git.cli.results import MergeAborted
     from avfs_git.model import RewriteResult
+    from avfs_git.sdk import Workspace
+
+IN_CONFLICT = 1
+"""What a rebase or cherry-pick that waits for somebody to decide ends with, as a merge does."""
 
 STRATEGY = click.option(
     "-s",
@@ -23,18 +31,73 @@ STRATEGY = click.option(
 )
 
 
+_CONFLICTS = (
+    click.option(
+        "--on-conflict",
+        type=click.Choice(["report", "workspace"]),
+        default="report",
+        show_default=True,
+        help="Change nothing, or put the conflicts of a commit into the files.",
+    ),
+    click.option("--continue", "goes_on", is_flag=True, help="Go on, the conflicts of a commit being resolved."),
+    click.option("--abort", "gives_up", is_flag=True, help="Give it up."),
+)
+
+
+def with_conflicts(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options for commits that do not fit."""
+    for option in reversed(_CONFLICTS):
+        command = option(command)
+    return command
+
+
+def go_on(workspace: Workspace, *, gives_up: bool) -> RewriteResult | MergeAborted:
+    """Go on with what the workspace is in the middle of, or give it up."""
+    return {"aborted": workspace.abort_merge()} if gives_up else workspace.continue_rewrite()
+
+
+def tell(state: State, result: RewriteResult | MergeAborted) -> RewriteResult | MergeAborted:
+    """Make the status say whether somebody has to decide something."""
+    if not isinstance(result, dict) and result.outcome == "conflicted":
+        state.status = IN_CONFLICT
+    return result
+
+
+def check_going_on(given: Sequence[object], *, goes_on: bool, gives_up: bool) -> bool:
+    """Tell whether something is to go on or to be given up.
+
+    Raises:
+        BadUsage: If both, or if it is said what to begin with.
+    """
+    if (goes_on and gives_up) or ((goes_on or gives_up) and any(given)):
+        raise BadUsage("--continue and --abort stand alone")
+    return goes_on or gives_up
+
+
 @verb("rebase", view="merging")
 @click.argument("name", required=False, metavar="[FORK]")
-@click.option("--onto", required=True, metavar="STATE", help="The fork, label or commit to stand on.")
+@click.option("--onto", metavar="STATE", help="The fork, label or commit to stand on.")
 @STRATEGY
-def command(state: State, name: str | None, onto: str, strategy: str) -> RewriteResult:
+@with_conflicts
+def command(
+    state: State, name: str | None, onto: str | None, strategy: str, on_conflict: str, goes_on: bool, gives_up: bool
+) -> RewriteResult | MergeAborted:
     """Put the commits that only a fork has onto another state
 
     What is not committed is committed first. Nothing changes if a commit does not fit; `avfs undo` takes a rebase back.
+    With `--on-conflict workspace` the conflicts of such a commit are put into the files, to be resolved by editing them or
+    with `avfs resolve`; the branch stays where it is until everything is put on.
     """
+    continues = check_going_on([onto], goes_on=goes_on, gives_up=gives_up)
+    if not continues and onto is None:
+        raise BadUsage("say with --onto where to stand")
     if name is not None:
         if state.fork_flag not in (None, name):
             raise BadUsage("FORK and --fork name different forks")
         state.fork_flag = name
     with state.open_workspace() as workspace:
-        return workspace.rebase(onto, strategy=strategy)
+        if continues or onto is None:
+            result = go_on(workspace, gives_up=gives_up)
+        else:
+            result = workspace.rebase(onto, strategy=strategy, on_conflict=on_conflict)
+    return tell(state, result)

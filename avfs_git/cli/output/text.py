@@ -110,13 +110,17 @@ class TextOutput:
 
         console = Console(stderr=True, no_color=not self.color)
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
-        with Bars(*columns, console=console, transient=True) as bars:
-            task = bars.add_task(defuse(message), total=None)
+        bars = Bars(*columns, console=console, transient=True)
+        task = bars.add_task(defuse(message), total=None)
 
-            def show(stage: str, done: int, total: int) -> None:
-                bars.update(task, description=f"{defuse(message)}: {defuse(stage)}", completed=done, total=total or None)
+        def show(stage: str, done: int, total: int) -> None:
+            bars.start()  # not before: git may ask for a password first, and bars would be drawn over that
+            bars.update(task, description=f"{defuse(message)}: {defuse(stage)}", completed=done, total=total or None)
 
+        try:
             yield show
+        finally:
+            bars.stop()
 
     def confirm(self, question: str) -> bool:
         """Ask on the terminal; no where there is none."""

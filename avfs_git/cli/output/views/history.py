@@ -189,12 +189,13 @@ def status(text: TextOutput, state: Status) -> None:
         text.line("Beside it, ignored or not known to git:")
         list_changes(text, state.sidecar_changed, indent="  ")
     if state.merging is not None:
-        text.line(
-            "In the middle of merging ", (state.merging.source, "bold"), f", {_count(state.merging.unresolved)} in conflict"
-        )
+        verb = state.merging.operation.replace("_", "-")
+        doing = "merging " if verb == "merge" else f"a {verb}, at "
+        unresolved = _count(state.merging.unresolved)
+        text.line(f"In the middle of {doing}", (state.merging.source, "bold"), f", {unresolved} in conflict")
         for conflict in state.merging.unresolved:
             text.line(("C", "red"), "\t", quote_path(conflict.path), f"\t{conflict.kind.value}")
-        text.hint("Resolve them, then run `avfs merge --continue`; or give it up with `avfs merge --abort`.")
+        text.hint(f"Resolve them, then run `avfs {verb} --continue`; or give it up with `avfs {verb} --abort`.")
     elif not state.clean:
         text.hint("Save it with `avfs checkpoint save [LABEL]`.")
 

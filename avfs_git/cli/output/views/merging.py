@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from avfs_git.cli.output.quoting import quote_path
 from avfs_git.cli.output.views.history import list_changes
-from avfs_git.model import MergeResult
+from avfs_git.model import MergeResult, RewriteResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from avfs_git.cli.output.text import TextOutput
     from avfs_git.cli.results import MergeAborted, Merges
-    from avfs_git.model import Conflict, MergeProgress, Overlap, RewriteResult
+    from avfs_git.model import Conflict, MergeProgress, Overlap
 
 
 def _count(number: int, word: str) -> str:
@@ -35,14 +35,18 @@ def merge(text: TextOutput, result: MergeResult | Merges | MergeAborted) -> None
         _merge(text, result)
         return
     if "aborted" in result:
-        done = result["aborted"]
-        text.line("Gave the merge up, ", _count(len(done.changed_files), "path"))
-        list_changes(text, done.changed_files)
-        if done.saved:
-            text.line("What was done since it began is in ", text.id(done.saved))
+        _gave_up(text, result, "merge")
         return
     for one in result["merges"]:
         _merge(text, one)
+
+
+def _gave_up(text: TextOutput, result: MergeAborted, what: str) -> None:
+    done = result["aborted"]
+    text.line(f"Gave the {what} up, ", _count(len(done.changed_files), "path"))
+    list_changes(text, done.changed_files)
+    if done.saved:
+        text.line("What was done since it began is in ", text.id(done.saved))
 
 
 def _merge(text: TextOutput, result: MergeResult) -> None:
@@ -90,13 +94,28 @@ def resolve(text: TextOutput, progress: MergeProgress) -> None:
     """Say what is left to decide."""
     if not progress.unresolved:
         text.line("Nothing is in conflict any more")
-        text.hint("Commit the merge with `avfs merge --continue`.")
+        verb = progress.operation.replace("_", "-")
+        end = "Commit the merge" if verb == "merge" else "Go on"
+        text.hint(f"{end} with `avfs {verb} --continue`.")
         return
     text.line(f"Still in conflict: {_count(len(progress.unresolved), 'path')}")
     list_conflicts(text, progress.unresolved)
 
 
-def _rewrite(text: TextOutput, result: RewriteResult, words: str) -> None:
+def _rewrite(text: TextOutput, result: RewriteResult | MergeAborted, verb: str, words: str) -> None:
+    if not isinstance(result, RewriteResult):
+        _gave_up(text, result, verb)
+        return
+    if result.outcome == "conflicted":
+        stopped = text.id(result.stopped_at or "")
+        text.line(
+            "Stopped at ",
+            (stopped, "yellow"),
+            f", {_count(len(result.conflicts), 'path')} in conflict; put on by then: {_count(len(result.commits), 'commit')}",
+        )
+        list_conflicts(text, result.conflicts)
+        text.hint(f"Resolve them by editing or with `avfs resolve PATH`, then run `avfs {verb} --continue`.")
+        return
     if result.outcome == "unchanged":
         text.line((result.fork, "bold"), " is as it should be already")
     else:
@@ -110,19 +129,19 @@ def _rewrite(text: TextOutput, result: RewriteResult, words: str) -> None:
         text.hint("Take it back with `avfs undo`.")
 
 
-def rebase(text: TextOutput, result: RewriteResult) -> None:
+def rebase(text: TextOutput, result: RewriteResult | MergeAborted) -> None:
     """Say what was put on."""
-    _rewrite(text, result, "Rebased ")
+    _rewrite(text, result, "rebase", "Rebased ")
 
 
-def cherry_pick(text: TextOutput, result: RewriteResult) -> None:
+def cherry_pick(text: TextOutput, result: RewriteResult | MergeAborted) -> None:
     """Say what was put on."""
-    _rewrite(text, result, "Picked onto ")
+    _rewrite(text, result, "cherry-pick", "Picked onto ")
 
 
 def squash(text: TextOutput, result: RewriteResult) -> None:
     """Say what was made."""
-    _rewrite(text, result, "Squashed in ")
+    _rewrite(text, result, "squash", "Squashed in ")
 
 
 def overlap(text: TextOutput, result: Overlap) -> None:

@@ -75,9 +75,12 @@ def push(text: TextOutput, result: PushResult) -> None:
 
 
 def pull(text: TextOutput, result: PullResult) -> None:
-    """Say what came, and what the merge did with it."""
+    """Say what came, and what the merge or rebase did with it."""
     fetch(text, result.fetch)
-    merging.merge(text, result.merge)
+    if result.merge is not None:
+        merging.merge(text, result.merge)
+    if result.rebase is not None:
+        merging.rebase(text, result.rebase)
 
 
 def update(text: TextOutput, result: Merges) -> None:
