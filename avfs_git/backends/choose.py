@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from avfs_git.backends.checkout import CheckoutBackend
-from avfs_git.backends.fuse import FuseBackend, Mount
 from avfs_git.backends.lower import LowerMounts
 from avfs_git.backends.overlay import OverlayBackend
 from avfs_git.backends.shown import Backend, BackendName, Passed
 from avfs_git.errors import BackendUnavailable
 from avfs_git.workspace.workspace import LockedWorkspace
+
+if TYPE_CHECKING:
+    from avfs_git.backends.fuse import Mount
 
 AUTO = "auto"
 
@@ -56,9 +58,16 @@ def open_held(
         readonly: Refuse every change.
         reasons: Takes why backends were passed over.
     """
+
+    def open_checkout() -> Backend:
+        # Most commands do without, and it takes a tenth of the start of one: it imports and exports whole trees.
+        from avfs_git.backends.checkout import CheckoutBackend  # noqa: PLC0415
+
+        return CheckoutBackend(locked, root, readonly=readonly)
+
     makers: dict[BackendName, Callable[[], Backend]] = {
         BackendName.OVERLAY: lambda: OverlayBackend(locked.opened, lowers, root, readonly=readonly),
-        BackendName.CHECKOUT: lambda: CheckoutBackend(locked, root, readonly=readonly),
+        BackendName.CHECKOUT: open_checkout,
     }
     for name in names:
         if name is BackendName.FUSE:
@@ -72,6 +81,8 @@ def open_held(
 
 def open_served(mounted: Path | None, mount: Mount, *, readonly: bool, reasons: list[str]) -> Backend | None:
     """Show a workspace by a session; None if that cannot be done, with the reason added to `reasons`."""
+    from avfs_git.backends.fuse import FuseBackend  # noqa: PLC0415 - as the checkout backend above
+
     try:
         return FuseBackend(mounted, mount, readonly=readonly)
     except Passed as passed:

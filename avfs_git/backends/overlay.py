@@ -55,6 +55,8 @@ class OverlayBackend:
         self._readonly = readonly
         self.root = root
         self._base = (opened.state.base, opened.state.sidecar)
+        self.git_file: Path | None = None
+        """The file that the tree shows as its `.git`, and that nothing else opens."""
         self._made_root = not root.exists()
         make_root(root)
         try:
@@ -75,7 +77,7 @@ class OverlayBackend:
 
     def _mounts(self) -> Mounts:
         opened = self._opened
-        link = prepare_git(opened, self.root)
+        link = self.git_file = prepare_git(opened, self.root)
         lower = [link.parent] if link is not None else []
         device = None
         wanted = base_of(opened)

@@ -159,6 +159,19 @@ class Worktree:
 
     # --- the index ---------------------------------------------------------------------------------------------
 
+    @property
+    def has_index(self) -> bool:
+        """Whether there is an index, and more than the empty file, or the zeros, that a power cut may leave."""
+        with host_errors(f"read '{self.index}'"):
+            try:
+                fd = os.open(self.index, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return False
+            try:
+                return bool(os.read(fd, 4).strip(b"\0"))
+            finally:
+                os.close(fd)
+
     def read_index(self) -> tuple[bytes, os.stat_result] | None:
         """Read the index, and what tells it from another; None if there is none.
 

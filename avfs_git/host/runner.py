@@ -1,6 +1,6 @@
 """The process above a command: it holds the command's namespaces, starts it, and outlives none of what it started.
 
-    python -I -S avfs_git/host/runner.py SOCKET [DESCRIPTOR...]
+    python -I -S avfs_git/host/runner.py SOCKET
 
 Decided here: how all processes of a command are kept together and ended. Where the system allows it they live in a PID namespace
 whose first process this is: what it kills is everything, however often something has forked and called setsid(2), and when it
@@ -8,32 +8,47 @@ dies itself, the kernel kills the rest. Elsewhere it is their subreaper: whateve
 kills its descendants until there are none. Mounts that are made for the command are in a mount namespace of its own, so that
 they go with the last process in it, also after a SIGKILL.
 
-`host.processes.Runner` starts it and speaks to it over a socket of sequenced packets, one `marshal` value each: both ends
-are the same interpreter, and starting in a few milliseconds is what this program is for. Hence also that it imports next to
-nothing, and nothing of avfs. When the socket closes, because its user is done or dead, everything ends; the other descriptors
-stay open until then: a lock, say.
+It can hold back whoever opens a file, by a lease (fcntl(2)), and say so: the kernel lets them wait until its user has done what
+has to be done first, but no longer than `/proc/sys/fs/lease-break-time`.
 
-It has one thread. Nothing it does needs to survive a crash.
+`host.runners.Runner` starts it and speaks to it over a socket of sequenced packets, one `marshal` value each: both ends
+are the same interpreter, and starting in a few milliseconds is what this program is for. Hence also that it imports next to
+nothing, and nothing of avfs. When the socket closes, because its user is done or dead, everything ends; the descriptors that
+came with the first message stay open until then: a lock, say.
+
+One thread serves; a second one only starts commands (`_Spawner`). Nothing it does needs to survive a crash.
 """
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import errno
+import fcntl
 import marshal
 import os
 import select
-import signal
-import socket
+import struct
 import sys
 from importlib import import_module
-from typing import Any, NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    import socket
+    from typing import Any
+else:
+    # What these two add to their cores, `enum` and `selectors` mostly, takes longer than all the rest of the start.
+    import _signal as signal
+    import _socket as socket
 
 MESSAGE_MAX = 1 << 20
 """The longest message: a command line with its environment is limited by the kernel to less."""
 
-_LISTENER = b"renames"
-"""What a command says before it starts, with the descriptor that reports its renames."""
+_HANDLES_MAX = 8
+"""How many descriptors come with a message at most."""
+_DEFAULT = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals that this process ignores or watches, and a command does not begin with."""
 
 _CLONE_NEWNS, _CLONE_NEWUSER, _CLONE_NEWPID = 0x20000, 0x10000000, 0x20000000  # linux/sched.h
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT, _MS_BIND = 1, 2, 4, 8, 32, 4096  # linux/mount.h
@@ -211,36 +226,110 @@ class _Processes:
         return found
 
 
-def _exec(run: dict[str, Any], handles: list[int], said: socket.socket, watches: bool) -> NoReturn:
-    """Become the command. Does not return; says on a pipe why it cannot."""
-    step = "start"
+def _find(name: bytes, environment: dict[bytes, bytes]) -> list[bytes]:
+    """List where a program may be, in the order of its PATH."""
+    if b"/" in name:
+        return [name]
+    places = environment.get(b"PATH", os.fsencode(os.defpath)).split(b":")
+    return [place + b"/" + name if place else name for place in places]
+
+
+def _spawn(run: dict[str, Any], handles: list[int]) -> tuple[int, str, int]:
+    """Start the command from this thread, whose filters it gets.
+
+    By vfork(2), which costs the same however much memory this process has. What posix_spawn(3) has no action for is set here
+    around it: nothing else in this process looks at its directory, or makes files, meanwhile.
+
+    Returns:
+        The command's number; or 0, the step that failed, and the errno.
+    """
+    keep = run["keep"]
+    environment = {name: value for name, value in os.environb.items() if keep is None or name in keep}
+    for name in run["unset"]:
+        environment.pop(name, None)
+    environment.update(run["env"])
+    argv = run["argv"]
     try:
-        os.setsid()
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
-        high = [os.dup(fd) if fd > 2 else fd for fd in handles]
-        for place, fd in enumerate(high):
-            os.dup2(fd, place, inheritable=True)
-        step = "directory"
         os.chdir(run["cwd"])
-        keep = run["keep"]
-        environment = {name: value for name, value in os.environb.items() if keep is None or name in keep}
-        for name in run["unset"]:
-            environment.pop(name, None)
-        environment.update(run["env"])
-        os.umask(run["umask"])
-        listener = _renames().install() if watches else None
-        if listener is not None:
-            socket.send_fds(said, [_LISTENER], [listener])
-        step = "command"
-        os.execvpe(run["argv"][0], run["argv"], environment)  # noqa: S606 - running commands is its job
     except OSError as error:
-        said.send(marshal.dumps((step, error.errno or 0)))
-    except BaseException:  # noqa: BLE001 - whatever it is, this process must not go on as a second one
-        said.send(marshal.dumps((step, errno.EINVAL)))
+        return 0, "directory", error.errno or 0
+    before = os.umask(run["umask"])
+    refused = missing = 0
+    try:
+        for path in _find(argv[0], environment):
+            try:
+                os.stat(path)
+                pid = os.posix_spawn(
+                    path,
+                    argv,
+                    environment,
+                    file_actions=[(os.POSIX_SPAWN_DUP2, fd, place) for place, fd in enumerate(handles)],
+                    setsid=True,
+                    setsigmask=(),
+                    setsigdef=_DEFAULT,
+                )
+            except (FileNotFoundError, NotADirectoryError) as error:
+                missing = error.errno or 0
+            except OSError as error:
+                refused = refused or error.errno or 0  # as execvp(3): a later directory may have one that can be executed
+            except ValueError:
+                refused = errno.EINVAL
+            else:
+                return pid, "", 0
     finally:
-        os._exit(127)
+        os.umask(before)
+        os.chdir("/")
+    number = refused or missing
+    return 0, "start" if number in (errno.EAGAIN, errno.ENOMEM) else "command", number
+
+
+class _Spawner:
+    """A thread that starts commands, so that what is reported of them is not reported of the thread that answers."""
+
+    def __init__(self) -> None:
+        self._asked, self._done = _thread.allocate_lock(), _thread.allocate_lock()
+        self._asked.acquire()
+        self._done.acquire()
+        self._run: dict[str, Any] = {}
+        self._handles: list[int] = []
+        self._result = (0, "start", errno.ECHILD)
+        self.listener: int | None = None
+        """The descriptor that reports the renames of all commands; None where the system has none."""
+        _thread.start_new_thread(self._serve, ())
+        self._done.acquire()
+
+    def spawn(self, run: dict[str, Any], handles: list[int]) -> tuple[int, str, int]:
+        """Start a command, as `_spawn` does."""
+        self._run, self._handles = run, handles
+        self._asked.release()
+        self._done.acquire()
+        return self._result
+
+    def _serve(self) -> None:
+        # Whatever happens here, the other thread waits for an answer.
+        try:
+            self.listener = _renames().install()
+        except Exception:  # noqa: BLE001 - renames fail then as overlayfs has it
+            self.listener = None
+        while True:
+            self._done.release()
+            self._asked.acquire()
+            try:
+                self._result = _spawn(self._run, self._handles)
+            except BaseException:  # noqa: BLE001 - as above
+                self._result = (0, "start", errno.EINVAL)
+
+
+def _receive(ours: socket.socket) -> tuple[bytes, list[int]]:
+    """Wait for a message, and what comes with it."""
+    data, control, _, _ = ours.recvmsg(MESSAGE_MAX, socket.CMSG_SPACE(_HANDLES_MAX * 4), socket.MSG_CMSG_CLOEXEC)
+    handles = [
+        fd
+        for level, kind, held in control
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+        for (fd,) in struct.iter_unpack("i", held[: len(held) // 4 * 4])
+    ]
+    return data, handles
 
 
 class _Server:
@@ -249,37 +338,43 @@ class _Server:
     def __init__(self, ours: socket.socket, setup: dict[str, Any]) -> None:
         self._socket = ours
         self._processes = _Processes(alone=setup["pids"])
-        self._own = os.getpid()
         self._pid = 0
         self._overlay = next((step for step in setup["steps"] if step["what"] == "overlay"), None)
-        self._renames: dict[int, Any] = {}
-        if self._overlay is not None:
-            _renames()  # now, and not in each command
+        self._spawner: _Spawner | None = None
+        self._listener: int | None = None
+        self._renames: Any = None
+        self._leased: int | None = None
+        """The file whose reader waits until it was asked what to do."""
         wake, self._woken = os.pipe()
         os.set_blocking(wake, False)
         os.set_blocking(self._woken, False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for number in (signal.SIGCHLD, signal.SIGIO):
+            signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
         self._wake = wake
         self._poll = select.poll()
         self._poll.register(ours, select.POLLIN)
         self._poll.register(wake, select.POLLIN)
+        if self._overlay is not None:
+            self._spawner = _Spawner()
+            self._listener = self._spawner.listener
+            if self._listener is not None:
+                os.set_inheritable(self._listener, False)
+                self._poll.register(self._listener, select.POLLIN)
 
     def serve(self) -> None:
         """Serve until the other end closes; then end whatever runs."""
         while True:
             for fd, events in self._poll.poll():
-                if fd in self._renames:
-                    # Without anybody left to ask, it says so for ever.
-                    if not events & select.POLLIN or not self._renames[fd].answer():
-                        self._poll.unregister(fd)
-                        os.close(fd)
-                        del self._renames[fd]
+                if fd == self._listener:
+                    if self._renames is not None and events & select.POLLIN:
+                        self._renames.answer()
                 elif fd == self._wake:
                     os.read(self._wake, 4096)
+                    self._look_at_lease()
                 elif not self._answer():
                     self._processes.end()
-                    return
+                    os._exit(0)  # at once: who waits for the end has no use for the interpreter's own
             self._reap()
 
     def _reap(self) -> None:
@@ -293,16 +388,24 @@ class _Server:
             if pid == self._pid:
                 self._pid = 0
                 left = self._processes.end()  # first: what it left behind must not write after the result is known
+                self._let_go()
                 self._say({"ended": os.waitstatus_to_exitcode(status), "left": left})
 
-    def _watch(self, listener: int, overlay: dict[str, Any]) -> None:
-        """Answer what the command's renames ask."""
-        os.set_inheritable(listener, False)
-        renames = _renames()
-        self._renames[listener] = renames.Renames(
-            listener, root=overlay["target"], upper=overlay["upper"], lower=overlay["lower"]
-        )
-        self._poll.register(listener, select.POLLIN)
+    def _hold_back(self, fd: int) -> None:
+        """Have whoever opens a file wait until `_let_go` (fcntl(2), "Leases"). Raises OSError where that cannot be done."""
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        self._leased = fd
+
+    def _look_at_lease(self) -> None:
+        """Say when somebody waits: the kernel shows then what the lease is to become."""
+        if self._leased is not None and fcntl.fcntl(self._leased, fcntl.F_GETLEASE) != fcntl.F_WRLCK:
+            self._say({"asked": True})
+
+    def _let_go(self) -> None:
+        """Let whoever waits for the file read it."""
+        if self._leased is not None:
+            os.close(self._leased)
+            self._leased = None
 
     def _say(self, message: dict[str, object]) -> None:
         try:
@@ -312,13 +415,11 @@ class _Server:
 
     def _answer(self) -> bool:
         try:
-            data, handles, _, _ = socket.recv_fds(self._socket, MESSAGE_MAX, 8, socket.MSG_CMSG_CLOEXEC)
+            data, handles = _receive(self._socket)
         except OSError:
             return False
         if not data:
             return False
-        for fd in handles:
-            os.set_inheritable(fd, False)
         message = marshal.loads(data)  # noqa: S302 - from the program that started this one, over a socket that only both have
         if "signal" in message:
             if message["all"]:
@@ -328,6 +429,8 @@ class _Server:
                     os.killpg(self._pid, message["signal"])
                 except OSError:  # it ended, or has not called setsid(2) yet
                     os.kill(self._pid, message["signal"])
+        elif "settled" in message:
+            self._let_go()
         elif "mounts" in message:
             try:
                 _make_mounts(message["mounts"])
@@ -339,33 +442,32 @@ class _Server:
         return True
 
     def _run(self, run: dict[str, Any], handles: list[int]) -> None:
-        said, saying = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            pid = os.fork()
-        except OSError as error:
-            self._say({"failed": "start", "errno": error.errno or 0})
-            for end in (said, saying):
-                end.close()
-            return
-        finally:
-            if os.getpid() == self._own:
+        if run["lease"]:
+            try:
+                self._hold_back(handles[3])
+                handles.pop()
+            except OSError as error:
                 for fd in handles:
                     os.close(fd)
-        if not pid:
-            _exec(run, handles, saying, self._overlay is not None)
-        saying.close()
-        answer, sent, _, _ = socket.recv_fds(said, 4096, 1)
-        if answer == _LISTENER and self._overlay is not None:
-            self._watch(sent[0], self._overlay)
-            answer = said.recv(4096)  # ends when the command has started
-        said.close()
-        if answer:
-            os.waitpid(pid, 0)
-            step, number = marshal.loads(answer)  # noqa: S302 - from a fork of this program
-            self._say({"failed": step, "errno": number})
-        else:
+                self._say({"unleased": error.errno or 0})
+                return
+        if self._listener is not None and self._overlay is not None:
+            # Anew for each command: what is mounted there may be another overlayfs by now.
+            overlay = self._overlay
+            self._renames = _renames().Renames(
+                self._listener, root=overlay["target"], upper=overlay["upper"], lower=overlay["lower"]
+            )
+        try:
+            pid, step, number = self._spawner.spawn(run, handles) if self._spawner is not None else _spawn(run, handles)
+        finally:
+            for fd in handles:
+                os.close(fd)
+        if pid:
             self._pid = pid
             self._say({"started": pid})
+        else:
+            self._let_go()
+            self._say({"failed": step, "errno": number})
 
 
 def _be_first(ours: socket.socket, setup: dict[str, Any]) -> None:
@@ -385,9 +487,8 @@ def _be_first(ours: socket.socket, setup: dict[str, Any]) -> None:
 def main() -> None:
     """Read what is wanted, come away, serve."""
     ours = socket.socket(fileno=int(sys.argv[1]))
-    for fd in map(int, sys.argv[1:]):
-        os.set_inheritable(fd, False)
-    said = ours.recv(MESSAGE_MAX)
+    os.set_inheritable(ours.fileno(), False)
+    said, _ = _receive(ours)  # what comes along is never closed
     if not said:
         return  # who started it thought better of it
     setup = marshal.loads(said)  # noqa: S302 - from the program that started this one

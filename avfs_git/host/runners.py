@@ -12,13 +12,18 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 from avfs_git.errors import HostError
-from avfs_git.host import runner as program
+from avfs_git.values import value_class
+
+_PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "runner.py")
+"""Is never imported here: what it needs, only a process of its own needs."""
+_MESSAGE_MAX = 1 << 20
+"""As in the program."""
 
 _UNSET = (
     # Of a git that runs avfs, in a hook say: they would send every git of the command to another repository.
@@ -55,13 +60,17 @@ class CannotStart(Exception):
         self.number = number
 
 
-@dataclass(frozen=True, slots=True)
+class LeaseRefused(Exception):
+    """The system cannot hold back who reads a file."""
+
+
+@value_class
 class Isolation:
     """What a runner is to be."""
 
     pids: bool = True
     """Give its processes a PID namespace, in which nothing else is."""
-    mounts: tuple[Mapping[str, object], ...] = field(default_factory=tuple)
+    mounts: tuple[Mapping[str, object], ...] = ()
     """The mounts to make in a mount namespace, in order: see `overlay_mount` and its like."""
 
     @property
@@ -119,7 +128,7 @@ def unmounting(target: Path) -> Mapping[str, object]:
     return {"what": "unmount", "target": os.fspath(target)}
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Ended:
     """How a command ended."""
 
@@ -129,6 +138,49 @@ class Ended:
     """How many processes it left behind; they were killed."""
 
 
+_spare: list[tuple[socket.socket, subprocess.Popen[bytes]]] = []
+"""Processes that were started before anybody knew what for."""
+
+
+@contextmanager
+def starting_early() -> Iterator[None]:
+    """Start a process for the next `Runner` now: it comes up while the caller does what else a command begins with.
+
+    It does nothing until it is asked. One that nobody has used is ended with the block. Where none can be started, the runner
+    says so.
+    """
+    with suppress(HostError):
+        _spare.append(_start())
+    try:
+        yield
+    finally:
+        while _spare:
+            ours, process = _spare.pop()
+            ours.close()
+            process.kill()
+            process.wait()
+
+
+def _start() -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    try:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    except OSError as error:
+        raise HostError("start a command", error) from error
+    with theirs:
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", _PROGRAM, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+                cwd="/",
+            )
+        except OSError as error:
+            ours.close()
+            raise HostError("start a command", error) from error
+    return ours, process
+
+
 class Runner:
     """A process that runs commands, one at a time."""
 
@@ -136,27 +188,16 @@ class Runner:
         """Start it; it waits for `isolate`.
 
         Args:
-            held: Descriptors that it keeps open until everything that it ran has ended; commands do not get them.
+            held: Descriptors that it keeps open from then on until everything that it ran has ended; commands do not get them.
 
         Raises:
             HostError: If no process can be started.
         """
         try:
-            self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        except OSError as error:
-            raise HostError("start a command", error) from error
-        with theirs:
-            try:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", program.__file__, *map(str, (theirs.fileno(), *held))],
-                    stdin=subprocess.DEVNULL,
-                    pass_fds=[theirs.fileno(), *held],
-                    start_new_session=True,
-                    cwd="/",
-                )
-            except OSError as error:
-                self.socket.close()
-                raise HostError("start a command", error) from error
+            self.socket, self._process = _spare.pop()
+        except IndexError:
+            self.socket, self._process = _start()
+        self._held = tuple(held)
 
     def isolate(self, isolation: Isolation) -> None:
         """Let it come into its namespaces, and make the mounts that it is to have. Called once, before anything else.
@@ -165,7 +206,8 @@ class Runner:
             NamespaceRefused: If the system does not allow them; it has ended then.
         """
         try:
-            self._tell({"pids": isolation.pids, "mounts": isolation.needs_mounts, "steps": [dict(m) for m in isolation.mounts]})
+            steps = [dict(mount) for mount in isolation.mounts]
+            self._tell({"pids": isolation.pids, "mounts": isolation.needs_mounts, "steps": steps}, self._held)
             answer = self.receive()
             if answer is None or "ready" not in answer:
                 answer = answer or {}
@@ -180,6 +222,10 @@ class Runner:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def leave(self) -> None:
+        """Let it end, with what runs; `close` waits for that."""
+        self.socket.close()
+
     def close(self) -> None:
         """Kill what runs, and wait until nothing of it is left. A second call does nothing."""
         self.socket.close()
@@ -187,7 +233,7 @@ class Runner:
 
     def _tell(self, message: dict[str, object], handles: Sequence[int] = ()) -> None:
         data = marshal.dumps(message)
-        if len(data) > program.MESSAGE_MAX:
+        if len(data) > _MESSAGE_MAX:
             raise CannotStart("command", errno.E2BIG)
         try:
             if self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) < len(data) * 2:
@@ -199,7 +245,7 @@ class Runner:
     def receive(self) -> dict[str, Any] | None:
         """Wait for a message; None if the process is gone."""
         try:
-            data = self.socket.recv(program.MESSAGE_MAX)
+            data = self.socket.recv(_MESSAGE_MAX)
         except OSError:
             return None
         message: dict[str, Any] | None = marshal.loads(data) if data else None  # noqa: S302 - from the program started here
@@ -226,6 +272,7 @@ class Runner:
         umask: int,
         handles: tuple[int, int, int],
         keep: tuple[bytes, ...] | None = None,
+        lease: int | None = None,
     ) -> int:
         """Start a command; give its number as its own namespace has it.
 
@@ -236,15 +283,22 @@ class Runner:
             umask: Its umask.
             handles: Its standard input, output and error.
             keep: The variables of this process that it gets; None for all.
+            lease: A file that nobody else has open: the first to open it while the command runs waits until `settle`.
+                A message tells of that, see `is_asked`.
 
         Raises:
             CannotStart: If it cannot be started.
+            LeaseRefused: If nobody can be made to wait; nothing was started.
         """
         path = {b"PWD": cwd, **env}
-        self._tell({"argv": list(argv), "cwd": cwd, "env": path, "keep": keep, "unset": _UNSET, "umask": umask}, handles)
+        message: dict[str, object] = {"argv": list(argv), "cwd": cwd, "env": path}
+        message |= {"keep": keep, "unset": _UNSET, "umask": umask, "lease": lease is not None}
+        self._tell(message, (*handles, lease) if lease is not None else handles)
         answer = self.receive()
         if answer is None:
             raise CannotStart("start", errno.ECHILD)
+        if "unleased" in answer:
+            raise LeaseRefused
         if "failed" in answer:
             raise CannotStart(str(answer["failed"]), int(answer["errno"]))
         return int(answer["started"])
@@ -254,6 +308,18 @@ class Runner:
         try:
             self._tell({"signal": int(number), "all": everybody})
         except CannotStart:  # it is gone, and so is what it ran
+            pass
+
+    @staticmethod
+    def is_asked(message: Mapping[str, Any] | None) -> bool:
+        """Whether a message says that somebody waits for the file that `start` was given."""
+        return message is not None and "asked" in message
+
+    def settle(self) -> None:
+        """Let who waits for the file read it."""
+        try:
+            self._tell({"settled": True})
+        except CannotStart:  # it is gone, and so is who waited
             pass
 
     @staticmethod

@@ -20,35 +20,45 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from avfs_git.backends.choose import candidates, open_held, open_served
-from avfs_git.backends.fuse import Mount
 from avfs_git.backends.lower import LowerMounts
 from avfs_git.backends.overlay import OverlayBackend, base_of
 from avfs_git.backends.shown import Backend, BackendName
 from avfs_git.errors import BackendUnavailable, ExecError, FuseUnavailable, InvalidInput, MountError, WorkspaceBusy
-from avfs_git.gitstore.renames import detect_renames
 from avfs_git.gitstore.treediff import diff_trees
 from avfs_git.host.umask import read_umask
+from avfs_git.lazy import LazyModule
 from avfs_git.model import ChangedFile, CheckpointResult, Status, Warning
 from avfs_git.paths import Oid, show_path
 from avfs_git.proxy.capture import Captured
 from avfs_git.proxy.delta import subtract
 from avfs_git.proxy.envelope import Command, ExecPlan, ExecResult
 from avfs_git.proxy.gate import Gate
-from avfs_git.proxy.isolate import KEPT_VARIABLES, isolated
 from avfs_git.proxy.request import Action, Category, Decision, Request
-from avfs_git.proxy.run import Finished, Output, Stop, run_command
+from avfs_git.proxy.run import Finished, Late, Output, Stop, run_command
 from avfs_git.proxy.steps import Step, StepLog
-from avfs_git.session import operations
+from avfs_git.values import field, record_class, replace, value_class
 from avfs_git.workspace import notes
 from avfs_git.workspace.aftermath import aftermath
+from avfs_git.workspace.checkpoint import read_status, save_checkpoint
 from avfs_git.workspace.gitdir import GitDir
 from avfs_git.workspace.workspace import LockedWorkspace, OpenWorkspace
+
+if TYPE_CHECKING:
+    from avfs_git.backends.fuse import Mount
+    from avfs_git.gitstore import renames
+    from avfs_git.gitstore.source import ObjectSource
+    from avfs_git.proxy import isolate
+    from avfs_git.session import operations
+else:
+    # A program that runs one command starts faster without what most commands do not need.
+    renames = LazyModule("avfs_git.gitstore.renames")
+    isolate = LazyModule("avfs_git.proxy.isolate")
+    operations = LazyModule("avfs_git.session.operations")
 
 _SUBJECT_MAX = 72
 _SAVING = (Action.ALLOW_WITH_CHECKPOINT, Action.REQUIRE_APPROVAL)
@@ -58,7 +68,7 @@ class _Gone(Exception):
     """The session that showed the workspace ended before the command began."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Place:
     """A workspace, and what running a command in it takes."""
 
@@ -76,7 +86,7 @@ class Place:
     """Told what was run and what came of it, when nothing is held any more."""
 
 
-@dataclass(slots=True)
+@record_class
 class _Run:
     """One command on its way."""
 
@@ -91,6 +101,8 @@ class _Run:
     before: Status | None = None
     """What was uncommitted before; None if nothing was."""
     head: Oid | None = None
+    changed: tuple[ChangedFile, ...] | None = None
+    """What the command's commit changes, where that is known before it is made."""
 
 
 class Executor:
@@ -247,8 +259,6 @@ class Executor:
         held = locked is not None
         if not held:
             self._note_before(run, held=False)
-        elif _may_use_git(run):
-            GitDir(opened).bring_up()
         spills = opened.vault.layout.root / "cache" / "output"
         streams = (
             Captured("stdout", most=command.max_output, spills=spills),
@@ -258,20 +268,21 @@ class Executor:
         argv = _argv(command)
         if command.isolate:
             vault = opened.vault.git_dir
-            argv = isolated(argv, root=backend.root, cwd=cwd, vault=vault, home=Path.home(), network=command.network)
+            argv = isolate.isolated(argv, root=backend.root, cwd=cwd, vault=vault, home=Path.home(), network=command.network)
         stdin, is_ours = _open_stdin(command.stdin)
         steps = run_command(
             backend.runner,
             argv,
             cwd=os.fsencode(cwd),
             env=self._environment(command, backend.root),
-            keep=tuple(map(os.fsencode, KEPT_VARIABLES)) if command.isolate else None,
+            keep=tuple(map(os.fsencode, isolate.KEPT_VARIABLES)) if command.isolate else None,
             umask=read_umask(),
             stdin=stdin,
             streams=streams,
             timeout_ms=command.timeout_ms,
             grace_ms=command.grace_ms,
             stop=run.stop,
+            late=self._index_for(backend, run) if held else None,
         )
         try:
             if locked is not None:
@@ -291,6 +302,8 @@ class Executor:
                 raise _Gone
             raise ExecError(f"the command was not started: {finished.problem}")
         if held:
+            if not self._keep:
+                backend.runner.leave()  # namespaces take a while to go; what follows needs the files only
             with opened.locked() as now:
                 run.warnings += backend.collect(now)
         result = self._settle(backend, run, finished, streams, held=held)
@@ -300,6 +313,16 @@ class Executor:
         elif held:
             backend.close()
         return result
+
+    def _index_for(self, backend: Backend, run: _Run) -> Late | None:
+        """Have git's index brought up when a command's git comes to read it, and where nothing can tell that, now."""
+        git = GitDir(self._place.opened)
+        if isinstance(backend, OverlayBackend):
+            if backend.git_file is not None and git.is_behind():
+                return Late(backend.git_file, git.bring_up_within)
+        elif _may_use_git(run):
+            git.bring_up()
+        return None
 
     # --- before -------------------------------------------------------------------------------------------------
 
@@ -335,31 +358,43 @@ class Executor:
         opened = self._place.opened
         if run.head is not None:
             return
-        if run.command.checkpoint and run.decision.action in _SAVING:
+        if held and opened.state.merging is None and opened.is_recorded_by(opened.vault.read_head(opened.fork)):
+            pass  # nothing is uncommitted
+        elif run.command.checkpoint and run.decision.action in _SAVING:
             text = f"before: {_line(run.request.command())}"
             saved = self._save(text, text, held=held)
             run.warnings += saved.warnings
             if saved.outcome == "created" and saved.checkpoint is not None:
                 run.saved = saved.checkpoint.id
-        elif not (held and opened.is_recorded_by(opened.vault.read_head(opened.fork))):
+        else:
             status = self._status(held=held)
             if status.changed_files or status.sidecar_changed:
                 run.before = status
         run.head = opened.vault.read_head(opened.fork)
 
-    def _save(self, message: str, description: str, *, held: bool) -> CheckpointResult:
+    def _save(self, message: str, description: str, note: notes.Note | None = None, *, held: bool) -> CheckpointResult:
         opened = self._place.opened
-        function = operations.save_checkpoint
-        result: CheckpointResult = (
-            function(opened, message=message, description=description)
-            if held
-            else self._place.do(opened, function, message=message, description=description)
-        )
+        if held:
+            with opened.locked() as locked:
+                return save_checkpoint(locked, message=message, description=description, note=note)
+        result: CheckpointResult = self._place.do(opened, operations.save_checkpoint, message=message, description=description)
         return result
+
+    def _make_note(self, run: _Run, finished: Finished, backend: Backend) -> notes.Note:
+        def write(source: ObjectSource, head: Oid | None, changed: Sequence[ChangedFile]) -> str | None:
+            if run.before is not None or head != run.head:
+                return None  # what the command changed is not what this commit does
+            run.changed = self._with_renames(tuple(changed), source)
+            return _note(run, finished, backend, len(run.changed))
+
+        return notes.Note(write)
 
     def _status(self, *, held: bool) -> Status:
         opened = self._place.opened
-        result: Status = operations.read_status(opened) if held else self._place.do(opened, operations.read_status)
+        if held:
+            with opened.locked() as locked:
+                return read_status(locked)
+        result: Status = self._place.do(opened, operations.read_status)
         return result
 
     def _environment(self, command: Command, root: Path) -> dict[bytes, bytes]:
@@ -376,8 +411,11 @@ class Executor:
         commit: str | None = None
         changed: tuple[ChangedFile, ...] = ()
         beside: tuple[ChangedFile, ...] = ()
+        note: notes.Note | None = None
         if not command.readonly:
-            commit, changed, beside = self._take_delta(run, finished, held=held)
+            if opened.vault.config.read()["exec.notes"] != "0":
+                note = self._make_note(run, finished, backend)
+            commit, changed, beside = self._take_delta(run, finished, note, held=held)
         if finished.problem is not None:
             run.warnings.append(Warning("exec.not_started", finished.problem))
         if any(stream.is_lost for stream in streams):
@@ -393,7 +431,7 @@ class Executor:
                 timed_out=finished.timed_out,
                 more={"commit": commit, "checkpoint": run.saved},
             )
-        if commit is not None and opened.vault.config.read()["exec.notes"] != "0":
+        if commit is not None and note is not None and not note.is_added:
             with aftermath(run.warnings, "the commit has no note"):
                 notes.add_note(opened.vault, Oid(bytes.fromhex(commit)), _note(run, finished, backend, len(changed)))
         before = run.saved or (run.head.hex() if run.head is not None else None)
@@ -435,7 +473,7 @@ class Executor:
         )
 
     def _take_delta(
-        self, run: _Run, finished: Finished, *, held: bool
+        self, run: _Run, finished: Finished, note: notes.Note | None, *, held: bool
     ) -> tuple[str | None, tuple[ChangedFile, ...], tuple[ChangedFile, ...]]:
         """Commit what the command changed, and tell what that is."""
         command, opened = run.command, self._place.opened
@@ -448,11 +486,13 @@ class Executor:
             moved = self._moved_by_git(run, None)
             if not wants_commit or not (changed or beside):
                 return (moved.hex() if moved is not None else None), self._with_renames(changed, stored=False), beside
-        saved = self._save(_message(run, finished), _subject(run, finished), held=held)
+        saved = self._save(_message(run, finished), _subject(run, finished), note, held=held)
         run.warnings += saved.warnings
         commit = saved.checkpoint.id if saved.outcome == "created" and saved.checkpoint is not None else None
         if run.before is not None:
             return commit, self._with_renames(changed), beside
+        if run.changed is not None:
+            return commit, run.changed, saved.sidecar_changed
         moved = self._moved_by_git(run, commit)
         changed = saved.changed_files
         if moved is not None:
@@ -473,11 +513,14 @@ class Executor:
             head = parents[0] if parents else run.head
         return head if head != run.head else None
 
-    def _with_renames(self, changed: tuple[ChangedFile, ...], *, stored: bool = True) -> tuple[ChangedFile, ...]:
+    def _with_renames(
+        self, changed: tuple[ChangedFile, ...], source: ObjectSource | None = None, *, stored: bool = True
+    ) -> tuple[ChangedFile, ...]:
         """Pair what was deleted with what was added; where the contents are in no object, only what is equal."""
         if len(changed) < 2:
             return changed
-        return tuple(detect_renames(self._place.opened.vault.store, changed, threshold=50 if stored else 100))
+        source = source or self._place.opened.vault.store
+        return tuple(renames.detect_renames(source, changed, threshold=50 if stored else 100))
 
 
 def _argv(command: Command) -> tuple[bytes, ...]:
@@ -503,8 +546,8 @@ def _open_stdin(given: bytes | int | None) -> tuple[int, bool]:
 def _may_use_git(run: _Run) -> bool:
     """Whether git may read its index in a command, which is then to be there and to show the present head.
 
-    That costs what the tree has the first time, and what differs from then on. Of a command that is proven to only read, every
-    program is known: where none is git, nothing asks.
+    That costs what the tree has the first time, and what the index takes to be read and written from then on. Of a command
+    that is proven to only read, every program is known: where none is git, nothing asks.
     """
     return run.decision.categories != (Category.READ_ONLY,) or "git" in run.request.command()
 

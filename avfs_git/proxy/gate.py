@@ -10,14 +10,18 @@ A crash between the use of an approval and the run leaves the approval used: a p
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from avfs_git.errors import ApprovalNeeded, CommandDenied, PolicyError
 from avfs_git.proxy import policy as policies
-from avfs_git.proxy.approvals import Approval, Approvals
 from avfs_git.proxy.audit import AuditLog
 from avfs_git.proxy.request import Action, Decision, Request
 from avfs_git.values import replace
+
+if TYPE_CHECKING:
+    from avfs_git.proxy.approvals import Approval, Approvals
 
 
 class Gate:
@@ -34,8 +38,14 @@ class Gate:
         self._user_policy = user_policy
         root = git_dir / "avfs"
         self.vault_policy = root / "policy.toml"
-        self.approvals = Approvals(root)
         self.audit = AuditLog(root)
+
+    @cached_property
+    def approvals(self) -> Approvals:
+        """What waits for people, and what they said."""
+        from avfs_git.proxy.approvals import Approvals  # noqa: PLC0415 - few commands need any
+
+        return Approvals(self._git_dir / "avfs")
 
     def policy(self) -> policies.Policy:
         """Read the rules that hold now.

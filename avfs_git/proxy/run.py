@@ -3,7 +3,8 @@
 Decided here: what happens when a command lasts too long (SIGTERM to every process that comes from it, a grace, SIGKILL), what
 is read of its output and when that is complete, and which status it has. The result does not wait for a pipe that somebody
 keeps open: when the command has ended, what it left behind is killed (see `host.runner`), and what is in the pipes then is
-all there is. Called by `execute` in one thread; another one may call `Stop.stop` at any time.
+all there is. What is to be done only if the command reads a certain file (`Late`) is done while it waits in open(2). Called by
+`execute` in one thread; another one may call `Stop.stop` at any time.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ import os
 import select
 import signal
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
-from avfs_git.host.runners import CannotStart, Ended, Runner
+from avfs_git.host.runners import CannotStart, Ended, LeaseRefused, Runner
 from avfs_git.proxy.capture import Captured
 from avfs_git.values import value_class
 
@@ -55,6 +57,16 @@ class Finished:
     """How many processes it left behind; they were killed."""
     problem: str | None = None
     """Why it could not be executed."""
+
+
+@value_class
+class Late:
+    """What is to be done only if a command reads a certain file, and then before it can."""
+
+    file: Path
+    """The file."""
+    do: Callable[[], object]
+    """Does it, in the thread that watches the command. What it raises ends the command."""
 
 
 class Stop:
@@ -98,6 +110,7 @@ def run_command(
     timeout_ms: int | None,
     grace_ms: int = GRACE_MS,
     stop: Stop | None = None,
+    late: Late | None = None,
 ) -> Generator[Output, None, Finished]:
     """Run a command; yields what it writes as it comes, and returns how it ended.
 
@@ -113,20 +126,23 @@ def run_command(
         timeout_ms: How long it may last, in milliseconds; None for ever.
         grace_ms: How long it has to end by itself when it is to end.
         stop: Ends it before its time.
+        late: What to do when it reads a file; done at once where the system cannot tell.
     """
     pipes = [_make_pipe(), _make_pipe()]
     began = time.monotonic()
     try:
         try:
             try:
-                runner.start(argv, cwd=cwd, env=env, keep=keep, umask=umask, handles=(stdin, pipes[0][1], pipes[1][1]))
+                handles = (stdin, pipes[0][1], pipes[1][1])
+                if late is None or not _start_late(runner, late, argv, cwd=cwd, env=env, keep=keep, umask=umask, handles=handles):
+                    runner.start(argv, cwd=cwd, env=env, keep=keep, umask=umask, handles=handles)
             finally:
                 for _, writing in pipes:
                     os.close(writing)
         except CannotStart as failed:
             return _not_started(failed, argv, began)
         command = _Command(
-            runner, dict(zip((pipe[0] for pipe in pipes), streams, strict=True)), began, timeout_ms, grace_ms, stop
+            runner, dict(zip((pipe[0] for pipe in pipes), streams, strict=True)), began, timeout_ms, grace_ms, stop, late
         )
         try:
             return (yield from command.watch())
@@ -137,6 +153,30 @@ def run_command(
             os.close(reading)
         for stream in streams:
             stream.close()
+
+
+def _start_late(
+    runner: Runner,
+    late: Late,
+    argv: Sequence[bytes],
+    *,
+    cwd: bytes,
+    env: Mapping[bytes, bytes],
+    keep: tuple[bytes, ...] | None,
+    umask: int,
+    handles: tuple[int, int, int],
+) -> bool:
+    """Start a command so that it waits where it reads the file; False, with all done, where that cannot be."""
+    try:
+        lease = os.open(late.file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            runner.start(argv, cwd=cwd, env=env, keep=keep, umask=umask, handles=handles, lease=lease)
+        finally:
+            os.close(lease)
+    except (LeaseRefused, FileNotFoundError):
+        late.do()
+        return False
+    return True
 
 
 def _make_pipe() -> tuple[int, int]:
@@ -171,6 +211,7 @@ class _Command:
         timeout_ms: int | None,
         grace_ms: int,
         stop: Stop | None,
+        late: Late | None,
     ) -> None:
         self._runner = runner
         self._streams = streams
@@ -179,6 +220,7 @@ class _Command:
         self._deadline = began + timeout_ms / 1000 if timeout_ms is not None else None
         self._grace_s = grace_ms / 1000
         self._stop = stop
+        self._late = late
         self._timed_out = False
         self._interrupted = False
         self._kill_at: float | None = None
@@ -196,7 +238,7 @@ class _Command:
                 elif self._stop is not None and fd == self._stop.fileno():
                     self._heed(self._stop)
                 else:
-                    self._ended = self._runner.ended(self._runner.receive())
+                    self._heed_runner()
             self._check_time()
         duration_ms = (time.monotonic() - self._began) * 1000
         for fd in self._streams:
@@ -205,6 +247,14 @@ class _Command:
         number = -status if status < 0 else None
         exit_code = TIMED_OUT if self._timed_out else 128 + number if number is not None else status
         return Finished(exit_code, number, self._timed_out, self._interrupted, duration_ms, self._ended.left)
+
+    def _heed_runner(self) -> None:
+        message = self._runner.receive()
+        if self._runner.is_asked(message) and self._late is not None:
+            self._late.do()
+            self._runner.settle()
+        else:
+            self._ended = self._runner.ended(message)
 
     def abandon(self) -> None:
         """Kill it if nobody waits for its end any more, because the iterator was given up."""

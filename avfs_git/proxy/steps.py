@@ -1,16 +1,19 @@
 """What was run in a prepared session: where it began, and the state before each of its commands.
 
-Decided here: that this is kept beside the workspace (`commands`, JSON; docs/format.md), so that a session of the command line is
-the same from one program to the next, and what survives: all of it, until `end`. Whoever writes holds the workspace, or is alone.
+Decided here: that this is kept beside the workspace (`commands`, a JSON document a line; docs/format.md), so that a session of
+the command line is the same from one program to the next, and what survives: all of it, until `end`. A command adds a line,
+whatever was run before; one that was cut short by the death of its process is passed over. Whoever writes holds the
+workspace, or is alone.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from avfs_git.errors import NotPrepared
-from avfs_git.host.durable import host_errors, write_file_atomically
+from avfs_git.host.durable import host_errors, write_all, write_file_atomically
 from avfs_git.values import value_class
 
 
@@ -57,16 +60,29 @@ class StepLog:
             NotPrepared: If there is none.
         """
         try:
-            values = json.loads(self._path.read_bytes())
-            return Steps(values["start"], tuple(Step(step["command"], step["before"]) for step in values["steps"]))
+            first, *lines = self._path.read_bytes().split(b"\n")
+            start = json.loads(first)["start"]
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             raise NotPrepared(self._fork) from None
+        return Steps(start, tuple(step for line in lines if (step := _parse(line)) is not None))
 
     def add(self, step: Step) -> None:
-        """Note a command, if there is a session."""
-        if self._path.exists():
-            held = self.read()
-            self._write(Steps(held.start, (*held.steps, step)))
+        """Note a command, if there is a session.
+
+        Raises:
+            HostError: If the disk refuses.
+        """
+        try:
+            fd = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return
+        with host_errors(f"write '{self._path}'"):
+            try:
+                size = os.fstat(fd).st_size
+                is_whole = not size or os.pread(fd, 1, size - 1) == b"\n"
+                write_all(fd, (b"" if is_whole else b"\n") + _format(step))
+            finally:
+                os.close(fd)
 
     def drop(self, count: int) -> None:
         """Forget the last commands: their changes were taken back."""
@@ -79,7 +95,20 @@ class StepLog:
             self._path.unlink(missing_ok=True)
 
     def _write(self, steps: Steps) -> Steps:
-        values = {"start": steps.start, "steps": [{"command": step.command, "before": step.before} for step in steps.steps]}
+        first = json.dumps({"start": steps.start}).encode() + b"\n"
         with host_errors(f"write '{self._path}'"):
-            write_file_atomically(self._path, json.dumps(values).encode() + b"\n", durable=False)
+            write_file_atomically(self._path, first + b"".join(map(_format, steps.steps)), durable=False)
         return steps
+
+
+def _format(step: Step) -> bytes:
+    return json.dumps({"command": step.command, "before": step.before}).encode() + b"\n"
+
+
+def _parse(line: bytes) -> Step | None:
+    """Read a line; None for one that is not whole."""
+    try:
+        held = json.loads(line)
+        return Step(held["command"], held["before"])
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -20,23 +20,24 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 
-from avfs_git.errors import CheckpointExists, HostError, LeftInForce, MergeInProgress, RefConflict
+from avfs_git.errors import CheckpointExists, HostError, LeftInForce, MergeInProgress, RefConflict, RefLocked
 from avfs_git.faults import reach
 from avfs_git.gitstore.commits import Commit, serialize_commit
 from avfs_git.gitstore.objects import KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.packs import consolidate_packs, remove_leftovers
 from avfs_git.gitstore.packwriter import DryWriter, PackWriter
 from avfs_git.gitstore.refs import RefChange
-from avfs_git.gitstore.treediff import diff_trees
-from avfs_git.gitstore.trees import EMPTY_TREE, find_entry
+from avfs_git.gitstore.treediff import diff_trees, find_differences
+from avfs_git.gitstore.trees import EMPTY_TREE, MODE_GITLINK, edit_tree, find_entry
 from avfs_git.model import ChangedFile, CheckpointResult, Status, Warning
 from avfs_git.paths import Oid, TreePath, check_label
+from avfs_git.values import replace, value_class
 from avfs_git.vfs.steady import KnownContent
+from avfs_git.workspace import notes
 from avfs_git.workspace.aftermath import aftermath
 from avfs_git.workspace.capture import Captured
-from avfs_git.workspace.format import HEADS, SIDECARS, label_ref
+from avfs_git.workspace.format import HEADS, SIDECARS, Merging, label_ref
 from avfs_git.workspace.gitmoves import adopt_git_moves, is_made_inside
 from avfs_git.workspace.oplog import OpRecord, RefMoveRecord
 from avfs_git.workspace.sidecardiff import diff_sidecars
@@ -46,7 +47,7 @@ from avfs_git.workspace.workspace import LockedWorkspace
 _HISTORY_LOOKED_AT = 10_000
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Taken:
     """A capture, compared with the head of its fork."""
 
@@ -73,7 +74,10 @@ def take(
 ) -> Taken:
     """Capture the workspace, unless it was, and compare it with the head of its fork."""
     before = locked.opened.synced_trees()[1]
-    captured = captured or locked.capture(sink, known=known, remember_blobs=remember_blobs, index=index)
+    if captured is None:
+        captured = locked.capture(sink, known=known, remember_blobs=remember_blobs, index=index)
+        if index is not None:
+            captured.tree = adopt_submodules(sink, captured.tree, index)
     head, commit = locked.head()
 
     def size_of(oid: Oid) -> int:
@@ -87,6 +91,21 @@ def take(
     else:
         sidecar_changed = diff_sidecars(sink, recorded, captured.sidecar)
     return Taken(captured, head, commit, tuple(changed), tuple(sidecar_changed))
+
+
+def adopt_submodules(sink: PackWriter | DryWriter, found: Oid | None, wanted: Oid) -> Oid | None:
+    """Let the submodules of a captured tree be at the commits at which a tree has them: no file tells that.
+
+    A path where one of the two has something else than a submodule stays as it is.
+    """
+    if (found or EMPTY_TREE) == wanted:
+        return found
+    edits = {
+        path: after
+        for path, (before, after) in find_differences(sink, found, wanted).items()
+        if all(entry is None or entry[0] == MODE_GITLINK for entry in (before, after))
+    }
+    return edit_tree(sink, sink, found, edits)
 
 
 def recorded_sidecar(locked: LockedWorkspace, commit: Commit | None) -> Oid | None:
@@ -135,6 +154,7 @@ def save_checkpoint(
     index: Callable[[PackWriter], Oid | None] | None = None,
     captured: Captured | None = None,
     concludes_merge: bool = False,
+    note: notes.Note | None = None,
 ) -> CheckpointResult:
     """Record the workspace as a commit on its fork.
 
@@ -153,6 +173,7 @@ def save_checkpoint(
         index: Makes the tree whose paths are tracked, where that is not the one of the last capture.
         captured: What the workspace holds, where that is known and its objects are stored; it is not captured then.
         concludes_merge: Commit also where nothing changed: the parents are what is recorded.
+        note: What the commit gets as a note, if one is made. Where somebody else holds the notes' ref it gets none.
 
     Raises:
         MergeInProgress: If the workspace is in the middle of a merge, which this does not conclude.
@@ -181,7 +202,7 @@ def save_checkpoint(
         if taken.is_unchanged and not concludes_merge:
             return _label_head(locked, taken, label, description)
         _refuse_lost_updates(locked, taken, pack)
-        result = _record(locked, taken, pack, label, message, kind, description, before, parents, more=more)
+        result = _record(locked, taken, pack, label, message, kind, description, before, parents, more=more, note=note)
     finally:
         pack.discard()
     return replace(result, warnings=(*result.warnings, *tidy_packs(vault)))
@@ -195,7 +216,12 @@ def check_not_merging(locked: LockedWorkspace) -> None:
     """
     merging = locked.opened.state.merging
     if merging is not None:
-        raise MergeInProgress(locked.fork, merging.source)
+        raise merge_in_progress(locked.fork, merging)
+
+
+def merge_in_progress(fork: str, merging: Merging) -> MergeInProgress:
+    """Make the error that says in the middle of what a fork is."""
+    return MergeInProgress(fork, merging.source, merging.rewriting.kind if merging.rewriting is not None else "merge")
 
 
 @contextlib.contextmanager
@@ -331,6 +357,7 @@ def _record(
     parents: Sequence[Oid],
     *,
     more: dict[str, object] | None,
+    note: notes.Note | None,
 ) -> CheckpointResult:
     vault, fork, captured = locked.vault, locked.fork, taken.captured
     signature = vault.signature()
@@ -355,8 +382,6 @@ def _record(
         sidecar=new_sidecar,
     )
     oid = pack.add(KIND_COMMIT, serialize_commit(commit))
-    pack.finish(hold=True)
-    reach("checkpoint.packed")
     changes = []
     if new_sidecar is not None and new_sidecar != old_sidecar:
         changes.append(RefChange(SIDECARS + fork, old_sidecar, new_sidecar, lasting=True))
@@ -374,15 +399,32 @@ def _record(
         after=oid.hex(),
         more=more or {},
     )
-    # Before the refs move: what fails from here on must not look like a failure of what is done.
-    described = vault.describe(oid, fork=fork, labels={label: oid} if label is not None else {})
-    try:
-        vault.move_refs(changes, record)
-    except LeftInForce:
-        locked.opened.forget()  # whoever takes the lock next completes it
-        raise
+    noted = note.write(pack, taken.head, taken.changed_files) if note is not None else None
+    with notes.putting(vault, pack, oid, noted) as noting:
+        pack.finish(hold=True)
+        reach("checkpoint.packed")
+        # Before the refs move: what fails from here on must not look like a failure of what is done.
+        described = vault.describe(oid, fork=fork, labels={label: oid} if label is not None else {})
+        try:
+            _move(vault, changes, noting, record)
+        except LeftInForce:
+            locked.opened.forget()  # whoever takes the lock next completes it
+            raise
+        if note is not None:
+            note.is_added = bool(noting)
     warnings = (*captured.warnings, *locked.mark_captured(captured, commit=oid))
     return CheckpointResult("created", described, taken.changed_files, taken.sidecar_changed, warnings)
+
+
+def _move(vault: OpenVault, changes: list[RefChange], noting: list[RefChange], record: OpRecord) -> None:
+    """Move a checkpoint's refs, and with them that of the notes; without it, and `noting` emptied, if others keep that one."""
+    try:
+        vault.move_refs([*changes, *noting], record)
+    except (RefConflict, RefLocked) as error:
+        if error.details.get("ref") != notes.NOTES:
+            raise
+        noting.clear()
+        vault.move_refs(changes, record)
 
 
 def _empty_tree(pack: PackWriter) -> Oid:

@@ -2,13 +2,14 @@
 
 Decided here: what the index says of each file, when it is made, and what it says after avfs has moved the branch. A
 session calls `GitDir.show` before it serves, and lets the kernel forget what `.git` holds after whatever may have moved the
-branch; the tree calls `bring_up` before it answers who reads `.git`, as every git does first. `OpenVault.move_refs` notes where
+branch; the tree calls `bring_up` before it answers who reads `.git`, as every git does first, and `proxy.execute` has the kernel
+hold back who opens it in a command (`bring_up_within`). `OpenVault.move_refs` notes where
 a branch stood before it moves, mounted or not.
 
-The index is made when git first asks, not when the tree is mounted: it costs what the tree has, a mount must not. From then
-on it is git's. When avfs moves the branch, the commit that the index was made for is remembered, and the next git that
-comes waits until what differs between the two commits is brought up: else it would show the way back as staged. What
-programs have staged stays staged.
+The index is made when git first asks, not when the tree is mounted or a command begins: it costs what the tree has,
+they must not. From then on it is git's. When avfs moves the branch, the commit that the index was made for is
+remembered, and the next git that comes waits until what differs between the two commits is brought up: else it would
+show the way back as staged. What programs have staged stays staged.
 
 Stat data stand in the index only for a file that is known to hold the entry's blob: one that the lower layer shows with
 that id, or one of the upper layer whose fingerprint is that of the last capture. Git looks at all others. The time of
@@ -88,12 +89,24 @@ class GitDir:
                 as if its opposite was staged.
         """
         with self.opened.locked():
-            for _ in range(_TRIES):
-                with contextlib.suppress(IndexBusy):
-                    self._bring_up()
-                    return
+            self.bring_up_within()
+
+    def bring_up_within(self) -> None:
+        """Do what `bring_up` does, for who holds the workspace and is in the middle of changing it.
+
+        Raises:
+            AvfsError: As `bring_up`.
+        """
+        for _ in range(_TRIES):
+            with contextlib.suppress(IndexBusy):
+                self._bring_up()
+                return
         # Git itself is at it, or died and left its lock, which is for its user to see to.
         _LOG.warning("git holds the index of '%s': it stays as it is", self.opened.fork)
+
+    def is_behind(self) -> bool:
+        """Whether `bring_up` would have anything to do. Costs a look at two files."""
+        return self.worktree.basis()[0] or not self.worktree.has_index
 
     def _bring_up(self) -> None:
         opened, worktree = self.opened, self.worktree

@@ -58,12 +58,15 @@ def adopt_git_moves(vault: OpenVault, fork: str) -> None:
         return
     ref = HEADS + fork
     head = vault.read_head(fork)
+    moves_of_git = worktree.read_moves(ref)
+    if head is None or not moves_of_git or moves_of_git[-1].new != head:
+        return  # before the log is read, whose length is what all forks ever did
     known = next((new for record in vault.oplog.read_fork(fork) for name, _, new in record.moves if name == ref), None)
-    if head is None or known == head.hex():
+    if known == head.hex():
         return
     chain: list[Logged] = []
     reached: Oid | None = head
-    for logged in reversed(worktree.read_moves(ref)):
+    for logged in reversed(moves_of_git):
         if logged.new != reached:
             break
         chain.append(logged)

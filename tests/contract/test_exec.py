@@ -34,8 +34,10 @@ from tests.support.cli import Cli
 
 pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout"), pytest.mark.slow]
 
+EVERYBODY = pytest.mark.usefixtures("person")
+"""Runs as root and as an ordinary user: what the kernel grants the two is not the same."""
 BACKENDS = [
-    pytest.param("overlay", marks=pytest.mark.needs("fuse", "overlayfs", "root")),
+    pytest.param("overlay", marks=pytest.mark.needs("fuse", "overlayfs")),
     pytest.param("fuse", marks=pytest.mark.needs("fuse")),
     "checkout",
 ]
@@ -110,6 +112,7 @@ def wait_for_sleep() -> None:
         time.sleep(0.01)
 
 
+@EVERYBODY
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_time_out_ends_every_process_and_keeps_the_output(work: Workspace, backend: str) -> None:
     """Daemons that forked twice and called setsid(2), and those that ignore SIGTERM, are dead; what was written is there."""
@@ -119,6 +122,7 @@ def test_a_time_out_ends_every_process_and_keeps_the_output(work: Workspace, bac
     assert not sleeping()
 
 
+@EVERYBODY
 def test_a_command_that_ends_takes_along_what_it_left(work: Workspace) -> None:
     """A background process that keeps the pipe open neither holds the result nor writes after it."""
     began = time.monotonic()
@@ -129,6 +133,7 @@ def test_a_command_that_ends_takes_along_what_it_left(work: Workspace) -> None:
     assert not sleeping()
 
 
+@EVERYBODY
 @pytest.mark.parametrize(
     ("text", "status", "number"),
     [
@@ -196,6 +201,7 @@ def test_it_reads_what_it_is_given(work: Workspace) -> None:
     os.close(reading)
 
 
+@EVERYBODY
 def test_it_gets_no_more_than_it_should(work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """No descriptor but 0 to 2, none of git's variables that name another repository, and avfs's own three."""
     monkeypatch.setenv("GIT_DIR", "/nowhere")
@@ -207,6 +213,7 @@ def test_it_gets_no_more_than_it_should(work: Workspace, monkeypatch: pytest.Mon
     assert result.stdout.decode().split() == ["4", "unset", "kept", "added", "main", str(result.mountpoint)]
 
 
+@EVERYBODY
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_readonly_is_enforced_by_the_mount(work: Workspace, backend: str) -> None:
     """Whatever the command is, nothing can be changed."""
@@ -217,6 +224,7 @@ def test_readonly_is_enforced_by_the_mount(work: Workspace, backend: str) -> Non
     assert work.status().clean
 
 
+@EVERYBODY
 @pytest.mark.needs("bubblewrap")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_an_isolated_command_reaches_nothing(
@@ -247,6 +255,7 @@ def test_isolation_without_bubblewrap_says_how_to_get_it(work: Workspace, monkey
     assert not work.exists("x")
 
 
+@EVERYBODY
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_what_was_uncommitted_is_not_the_commands_doing(work: Workspace, backend: str) -> None:
     """It is in a checkpoint before the command or, without one, in no `changed_files`."""
@@ -327,7 +336,8 @@ def test_the_policy_is_asked_first(work: Workspace, vault: Vault, policy: Path) 
     assert work.exec("curl", "https://example.org", approve=token, timeout_ms=5000).decision.approval is not None
 
 
-@pytest.mark.needs("fuse", "overlayfs", "root")
+@EVERYBODY
+@pytest.mark.needs("fuse", "overlayfs")
 def test_many_at_once_leave_nothing(vault: Vault, mount_dir: Path) -> None:
     """Fifty commands on fifty forks at once: each has its own change, and no mount, process, descriptor or namespace stays."""
     forks = [vault.fork(f"f{number}") for number in range(50)]
@@ -348,7 +358,8 @@ def test_many_at_once_leave_nothing(vault: Vault, mount_dir: Path) -> None:
     assert not children
 
 
-@pytest.mark.needs("fuse", "overlayfs", "root")
+@EVERYBODY
+@pytest.mark.needs("fuse", "overlayfs")
 def test_a_vault_with_warm_commits_can_be_deleted(mount_dir: Path, policy: Path) -> None:
     """What is mounted for speed alone is in nobody's way."""
     with Avfs(mount_dir / "h") as avfs:
@@ -373,6 +384,7 @@ with Avfs(Path(sys.argv[1])) as avfs:
 """
 
 
+@EVERYBODY
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_killing_avfs_loses_nothing_and_leaves_nothing(vault: Vault, work: Workspace, mount_dir: Path, backend: str) -> None:
     """What the command changed is there, to be committed or discarded; its processes are dead, and nothing stays mounted."""
@@ -387,6 +399,7 @@ def test_killing_avfs_loses_nothing_and_leaves_nothing(vault: Vault, work: Works
     assert again.checkpoint is not None or backend == "checkout"
 
 
+@EVERYBODY
 @pytest.mark.needs("fuse")
 def test_a_mounted_workspace_is_used_where_it_is_mounted(work: Workspace, mount_dir: Path) -> None:
     """Programs in the mount see what the command does, and the mount stays."""
@@ -399,7 +412,8 @@ def test_a_mounted_workspace_is_used_where_it_is_mounted(work: Workspace, mount_
             work.exec("true", backend="overlay")
 
 
-@pytest.mark.needs("fuse", "overlayfs", "root")
+@EVERYBODY
+@pytest.mark.needs("fuse", "overlayfs")
 def test_a_command_can_see_the_workspace_where_the_project_is(work: Workspace, tmp_path: Path) -> None:
     """At the path of the original directory, which itself stays as it is; `git mv` and rename(2) of directories work there."""
     source = tmp_path / "source"
@@ -415,7 +429,8 @@ def test_a_command_can_see_the_workspace_where_the_project_is(work: Workspace, t
 # --- sessions ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.needs("fuse", "overlayfs", "root")
+@EVERYBODY
+@pytest.mark.needs("fuse", "overlayfs")
 def test_a_prepared_session_goes_back_and_forth(work: Workspace) -> None:
     """Commands in it see each other's changes and what others write; it can be rolled back, looked at, and discarded."""
     with work.prepare() as prepared:
@@ -442,7 +457,8 @@ def test_a_prepared_session_goes_back_and_forth(work: Workspace) -> None:
         work.prepared()
 
 
-@pytest.mark.needs("fuse", "overlayfs", "root")
+@EVERYBODY
+@pytest.mark.needs("fuse", "overlayfs")
 def test_a_session_of_the_command_line_ends_when_it_is_idle(vault: Vault, cli: Cli, mount_dir: Path) -> None:
     """Its base stays mounted from one program to the next, and goes by itself; the session itself stays."""
     cli("proxy", "prepare", "--idle", "1").ok()
@@ -506,6 +522,7 @@ def test_a_refusal_is_one_document(vault: Vault, cli: Cli, policy: Path, argumen
     assert (ran.status, ran.document["error"]["code"].split(".")[0]) == (125, "policy")
 
 
+@EVERYBODY
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_reach_the_command(vault: Vault, number: int) -> None:
     """Ctrl-C ends the command, and there is one document; what it changed is committed."""

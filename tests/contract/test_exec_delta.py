@@ -17,9 +17,10 @@ from tests.support.commands import CORPUS, changed, is_ignored, look, make_proje
 pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout"), pytest.mark.slow]
 
 BACKENDS = [
-    pytest.param("overlay", marks=pytest.mark.needs("fuse", "overlayfs", "root")),
+    pytest.param("overlay", marks=pytest.mark.needs("fuse", "overlayfs")),
     pytest.param("fuse", marks=pytest.mark.needs("fuse")),
     "checkout",
+    pytest.param("overlay", marks=[pytest.mark.needs("fuse", "overlayfs"), pytest.mark.ordinary], id="overlay-ordinary"),
 ]
 POLICY = """
 version = 1

@@ -18,6 +18,8 @@ import pytest
 
 from avfs_git import Avfs, Vault, faults
 from avfs_git.errors import AvfsError, ForkNotFound, HostError
+from avfs_git.workspace import notes
+from avfs_git.workspace.checkpoint import save_checkpoint
 from tests.support.faults import (
     UNCOMMITTED,
     Files,
@@ -91,8 +93,15 @@ def _make_side_ahead(vault: Vault) -> None:
     side.checkpoint()
 
 
+def _checkpoint_with_note(vault: Vault) -> None:
+    """Commit as a command does, with what `git log --notes=avfs` tells of it."""
+    with vault.workspace("work")._opened.locked() as locked:
+        save_checkpoint(locked, message="noted", description="noted", note=notes.Note(lambda *_: "said\n"))
+
+
 OPERATIONS = [
     Operation("checkpoint", lambda vault: vault.workspace("work").checkpoint("three")),
+    Operation("checkpoint with a note", _checkpoint_with_note),
     Operation(
         "checkpoint of nothing, labelled",
         lambda v: v.workspace("work").checkpoint("three"),

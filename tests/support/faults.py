@@ -138,7 +138,11 @@ def check_vault(vault: Vault) -> None:
 
     assert [problem for problem in report.problems if problem.severity != "warning"] == []
 
-    locks = [path for path in vault.path.rglob("*.lock") if path.name != "prune.lock" and "consolidate" not in path.name]
+    locks = [
+        path
+        for path in vault.path.rglob("*.lock")
+        if path.name not in ("prune.lock", "notes.lock") and "consolidate" not in path.name
+    ]
     transactions = vault.path / "avfs" / "reftxn"
 
     assert locks == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -12,6 +11,7 @@ from avfs_git.cli.context import State
 from avfs_git.cli.verb import AFTER_DASHES, TREE_PATH, verb
 from avfs_git.errors import BadUsage, CheckpointNotFound
 from avfs_git.paths import parse_tree_path
+from avfs_git.values import replace
 
 if TYPE_CHECKING:
     from avfs_git.model import Diff

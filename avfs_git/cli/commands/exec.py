@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import click
@@ -131,8 +131,15 @@ def command(
     argv = [*words, *click.get_current_context().meta.get(AFTER_DASHES, ())]
     if (shell is None) == (not argv):
         raise BadUsage("a command is needed, either `-- PROGRAM [ARGUMENT]...` or `--shell TEXT`")
+    from avfs_git.host.runners import starting_early  # noqa: PLC0415 - not for the help
+
     try:
-        with state.open_workspace() as workspace, _opened(stdin) as reading:
+        # What needs longest to come up does so while all else is imported.
+        with (
+            nullcontext() if dry_run else starting_early(),
+            state.open_workspace() as workspace,
+            _opened(stdin) as reading,
+        ):
             options = {
                 "shell": shell,
                 "cwd": cwd,

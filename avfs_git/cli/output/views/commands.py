@@ -6,7 +6,6 @@ import os
 from typing import TYPE_CHECKING
 
 from avfs_git.cli.output.quoting import quote_path
-from avfs_git.cli.output.views.history import checkpoint_restore, diff
 from avfs_git.gitstore.treediff import status_letter
 from avfs_git.proxy.envelope import ExecPlan
 
@@ -62,11 +61,15 @@ def proxy_prepare(text: TextOutput, session: CommandSession) -> None:
 
 def proxy_rollback(text: TextOutput, result: RestoreResult) -> None:
     """Show it as any other restore."""
+    from avfs_git.cli.output.views.history import checkpoint_restore  # noqa: PLC0415 - `exec` itself does without
+
     checkpoint_restore(text, result)
 
 
 def proxy_inspect(text: TextOutput, difference: Diff) -> None:
     """Show it as any other difference."""
+    from avfs_git.cli.output.views.history import diff  # noqa: PLC0415 - as above
+
     diff(text, difference)
 
 

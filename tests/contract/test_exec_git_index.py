@@ -1,0 +1,145 @@
+"""Git in commands: its index is brought up when a command's git comes to read it, not before each command."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from avfs_git import Avfs
+from avfs_git.sdk import Workspace
+from avfs_git.sdk.commands import Prepared
+from avfs_git.workspace.gitmoves import open_worktree
+
+pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout", "fuse", "overlayfs", "root"), pytest.mark.slow]
+
+POLICY = """
+version = 1
+[[rule]]
+name = "all"
+action = "allow_with_checkpoint"
+"""
+STATUS = "git status --porcelain; git diff --cached --name-status"
+
+
+@pytest.fixture
+def work(mount_dir: Path, tmp_path: Path) -> Iterator[Workspace]:
+    """A workspace with some files."""
+    source = tmp_path / "source"
+    (source / "dir").mkdir(parents=True)
+    for name in ("file", "other", "dir/deep"):
+        (source / name).write_text("content\n")
+    policy = tmp_path / "policy.toml"
+    policy.write_text(POLICY)
+    with Avfs(mount_dir / "h", policy=policy) as avfs:
+        yield avfs.create_vault("v", source=source).workspace()
+
+
+@pytest.fixture
+def prepared(work: Workspace) -> Iterator[Prepared]:
+    """The same, kept ready."""
+    with work.prepare() as prepared:
+        yield prepared
+
+
+def out(prepared: Prepared | Workspace, text: str) -> str:
+    """Run a text; give what it writes."""
+    result = prepared.exec(shell=text)
+    assert (result.exit_code, result.stderr, result.backend) == (0, b"", "overlay")
+    return result.stdout.decode()
+
+
+def has_index(work: Workspace) -> bool:
+    """Whether git has an index for the workspace's tree."""
+    opened = work._opened
+    return open_worktree(opened.vault, opened.fork).has_index
+
+
+def test_commands_without_git_make_no_index(work: Workspace, prepared: Prepared) -> None:
+    """Reading, writing and being committed do without; the first git has one."""
+    out(prepared, "cat file; echo 1 > file; rm other; find . -type f")
+    out(prepared, "echo 2 > file")
+    assert not has_index(work)
+
+    assert out(prepared, STATUS) == ""
+    assert has_index(work)
+
+
+def test_git_sees_what_avfs_has_committed(prepared: Prepared) -> None:
+    """After each commit of avfs, the next git finds nothing to say; also where the index is there and behind."""
+    for number in range(3):
+        out(prepared, f"echo {number} > file; rm -f dir/deep; echo {number} > dir/deep; echo > new{number}")
+        assert out(prepared, STATUS) == ""
+    out(prepared, "echo > unseen")
+    assert out(prepared, STATUS) == ""
+
+
+def test_git_sees_what_its_own_command_has_changed(prepared: Prepared) -> None:
+    """The index is brought up in the middle of a command, to the commit, and not to what the command did until then."""
+    out(prepared, "echo before > other")
+    assert out(prepared, f"echo changed > file; rm other; echo > new; {STATUS}") == " M file\n D other\n?? new\n"
+    assert out(prepared, STATUS) == ""
+    assert out(prepared, f"echo again > file; git add file; echo > more; {STATUS}") == "M  file\n?? more\nM\tfile\n"
+
+
+def test_git_commits_what_was_staged_and_nothing_else(prepared: Prepared) -> None:
+    """An index that was taken for that of another commit would take the other changes back."""
+    out(prepared, "echo 1 > file; echo 1 > other")
+    text = "echo > new; git add new; git -c user.name=a -c user.email=a@b commit -qm one; git show --name-status --format=%s"
+    assert out(prepared, text) == "one\n\nA\tnew\n"
+    assert out(prepared, "cat file other") == "1\n1\n"
+
+
+def test_several_gits_wait_for_one_index(prepared: Prepared) -> None:
+    """Whoever comes while it is made gets it, too, however deep in the command."""
+    out(prepared, "echo 1 > file")
+    quick = "for n in 1 2 3 4; do (GIT_OPTIONAL_LOCKS=0 git status --porcelain) & done; wait; sh -c 'sh -c \"git diff HEAD\"'"
+    assert out(prepared, quick) == ""
+
+
+def test_where_nobody_can_be_held_back_the_index_is_brought_up_before(work: Workspace, prepared: Prepared) -> None:
+    """Somebody has the file open, so that the kernel gives no lease on it."""
+    out(prepared, "echo 1 > file")
+    fd = os.open(work._opened.layout.root / "gitlink" / ".git", os.O_RDONLY)
+    try:
+        assert out(prepared, STATUS) == ""
+    finally:
+        os.close(fd)
+
+
+def test_a_command_alone_has_the_same(work: Workspace) -> None:
+    """Without a session of commands."""
+    out(work, "echo 1 > file")
+    assert not has_index(work)
+    assert out(work, f"echo 2 > other; {STATUS}") == " M other\n"
+
+
+def test_a_command_that_is_killed_while_it_reads_git_leaves_all_in_order(prepared: Prepared) -> None:
+    """A git that waits for its index can be killed; the next one has it."""
+    out(prepared, "echo 1 > file")
+    result = prepared.exec(shell="git status & kill -9 $!; wait; exit 3")
+    assert result.exit_code == 3
+    assert out(prepared, STATUS) == ""
+
+
+def test_the_commit_has_its_note(work: Workspace, prepared: Prepared) -> None:
+    """One that goes with the commit, one where git has committed, one where git holds the ref of the notes."""
+    notes = work._opened.vault.git_dir / "refs" / "notes"
+    show = "git log -1 --format=%N --notes=avfs"
+    out(prepared, "echo 1 > file")
+    assert "Command: echo 1 > file\n" in out(prepared, show)
+    out(prepared, "echo > new; git add new; git -c user.name=a -c user.email=a@b commit -qm one")
+    assert "Command: echo > new; git add" in out(prepared, show)
+
+    lock = notes / "avfs.lock"
+    lock.touch()
+    try:
+        result = prepared.exec(shell="echo 2 > file")
+    finally:
+        lock.unlink()
+    assert (result.exit_code, [warning.code for warning in result.warnings]) == (0, ["aftermath.failed"])
+    assert result.commit is not None
+    assert out(prepared, show).strip() == ""
+    assert out(prepared, "cat file") == "2\n"

@@ -1,0 +1,91 @@
+"""`exec` where nothing can be mounted: a typed error for a backend that was asked for, plain files where avfs chooses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from avfs_git import Avfs
+from avfs_git.host.mounts import list_mounts
+from avfs_git.sdk import Workspace
+
+pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout", "root"), pytest.mark.slow]
+
+POLICY = """
+version = 1
+[[rule]]
+name = "all"
+action = "allow_with_checkpoint"
+"""
+SCHEMA: dict[str, Any] = json.loads((files("avfs_git.proxy") / "schema" / "proxy_exec_result.json").read_text("utf-8"))
+WRAPPERS = {
+    # The device is there, and is a plain file.
+    "no device": ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /dev/fuse && exec "$@"'],
+    # What it takes to mount anything, or to make a namespace.
+    "no right": ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"],
+}
+HOW = pytest.mark.parametrize("how", list(WRAPPERS))
+
+
+@pytest.fixture
+def work(mount_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    """A workspace with a file, of a vault that the command line finds, too."""
+    monkeypatch.setenv("AVFS_HOME", str(mount_dir / "h"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(mount_dir / "config"))
+    policy = mount_dir / "config" / "avfs" / "policy.toml"
+    policy.parent.mkdir(parents=True)
+    policy.write_text(POLICY)
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "file").write_text("content\n")
+    with Avfs(mount_dir / "h", policy=policy) as avfs:
+        yield avfs.create_vault("v", source=source).workspace()
+    assert not [mount.directory for mount in list_mounts() if mount_dir in mount.directory.parents]
+
+
+def run(how: str, mount_dir: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
+    """Run `avfs exec` where no FUSE can be mounted; give its status and its one document, which follows the schema."""
+    wrapper = list(WRAPPERS[how])
+    if how == "no device":
+        (mount_dir / "empty").touch()
+        wrapper.append(str(mount_dir / "empty"))
+    program = [*wrapper, sys.executable, "-m", "avfs_git", "exec", "--json", *arguments]
+    ran = subprocess.run(program, capture_output=True, check=False)
+    assert (ran.stderr, ran.stdout.count(b"\n")) == (b"", 1)
+    document: dict[str, Any] = json.loads(ran.stdout)
+    jsonschema.validate(document, SCHEMA)
+    return ran.returncode, document
+
+
+@HOW
+@pytest.mark.parametrize("backend", ["overlay", "fuse"])
+def test_a_mount_that_fails_is_one_document(work: Workspace, mount_dir: Path, how: str, backend: str) -> None:
+    """A backend that was asked for by name and cannot be: a typed error that says why, and nothing has run."""
+    status, document = run(how, mount_dir, "--backend", backend, "-c", "echo x > made")
+
+    error = document["error"]
+    assert (status, document["success"], error["code"]) == (125, False, "exec.backend_unavailable")
+    assert error["details"]["backend"] == backend
+    assert [reason.partition(":")[0] for reason in error["details"]["reasons"]] == [backend]
+    assert error["hint"]
+    assert not work.exists("made")
+
+
+@HOW
+def test_the_command_runs_all_the_same_where_avfs_chooses(work: Workspace, mount_dir: Path, how: str) -> None:
+    """The choice comes to plain files, and the document tells why it passed over the others."""
+    status, document = run(how, mount_dir, "-c", "echo x > made")
+
+    result = document["result"]
+    assert (status, result["backend"]) == (0, "checkout")
+    assert [reason.partition(":")[0] for reason in result["backend_reasons"]] == ["overlay", "fuse"]
+    assert [change["path"] for change in result["changed_files"]] == ["made"]
+    assert work.read("made") == b"x\n"
