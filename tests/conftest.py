@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support import capabilities, sweep
+from tests.support import as_ordinary, capabilities, sweep
 from tests.support.cli import Cli, Transcript
 
 _SCRUBBED = ("GIT_", "AVFS_", "XDG_", "LC_", "PYTHON", "MAKE", "MFLAGS")
@@ -31,9 +31,12 @@ _FIXED = {
     "TERM": "dumb",
 }
 
-settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("deep", deadline=None, max_examples=5000, suppress_health_check=[HealthCheck.too_slow])
+_EXAMPLES = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+if not os.access(Path(__file__).parents[1], os.W_OK):
+    _EXAMPLES = settings(_EXAMPLES, database=None)  # who may not write here remembers no examples that failed
+settings.register_profile("ci", _EXAMPLES, derandomize=True)
+settings.register_profile("dev", _EXAMPLES)
+settings.register_profile("deep", _EXAMPLES, max_examples=5000)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -62,17 +65,36 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         sweep.sweep()
 
 
-def pytest_report_header() -> str:
+def pytest_report_header() -> list[str]:
     """Say what this machine can do."""
-    return f"capabilities {capabilities.report()}"
+    return capabilities.report()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """Run what is marked `ordinary` as an ordinary user."""
+    if not as_ordinary.is_wanted(item):
+        return None
+    as_ordinary.run(item, nextitem)
+    return True
+
+
+@pytest.fixture(params=as_ordinary.everybody())
+def person(request: pytest.FixtureRequest) -> str:
+    """Run each test that uses this as root and as an ordinary user."""
+    return str(request.param)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what would be root's as an ordinary user: that is no claim, and nothing that a machine could lack."""
+    items[:] = [item for item in items if not (as_ordinary.is_wanted(item) and "root" in as_ordinary.wants(item))]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what this machine cannot run."""
-    for mark in item.iter_markers("needs"):
-        for name in mark.args:
-            if not capabilities.has(name):
-                pytest.skip(f"this machine lacks {name}")
+    """Skip what this machine cannot run for the user of this process."""
+    for name in as_ordinary.wants(item):
+        if not capabilities.has(name):
+            pytest.skip(f"this machine lacks {name}")
 
 
 @pytest.fixture(autouse=True)

@@ -23,12 +23,20 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Concatenate, ParamSpec, TypeVar
 
-from avfs_git.errors import CheckpointExists, OutcomeUnknown, RequestNotUnderstood, SessionEnding, WorkspaceBusy
+from avfs_git.errors import (
+    CheckpointExists,
+    OutcomeUnknown,
+    RequestNotUnderstood,
+    SessionEnding,
+    SessionRestarting,
+    WorkspaceBusy,
+)
 from avfs_git.host.descriptors import receive_descriptors
 from avfs_git.host.durable import host_errors, write_all
 from avfs_git.host.flush import flush_file_system
 from avfs_git.host.umask import read_umask
 from avfs_git.model import CheckpointResult
+from avfs_git.paths import Oid
 from avfs_git.session import wire
 from avfs_git.session.address import socket_address
 from avfs_git.session.operations import CONTENT_INLINE, TABLE, Content, save_checkpoint
@@ -46,11 +54,11 @@ _DEATHS_MAX = 5
 _PIECE = 1 << 20
 
 
-class _Unread(Exception):
+class Unread(Exception):
     """A session did not read a request, and has done nothing."""
 
 
-class _Lost(Exception):
+class Lost(Exception):
     """A session died, and may have done what it was asked for."""
 
 
@@ -68,7 +76,7 @@ class Connection:
             with socket_address(path) as address:
                 self.socket.connect(address)
             self.served: Served = self.ask("hello", {"umask": int}, {"umask": read_umask()}, Served)
-        except (_Unread, _Lost, SessionEnding) as error:
+        except (Unread, Lost, SessionEnding) as error:
             self.close()
             raise ConnectionError("the session ended") from error
         except BaseException:
@@ -101,7 +109,7 @@ class Connection:
             sent = socket.send_fds(self.socket, [line], descriptors) if descriptors else self.socket.send(line)
             self.socket.sendall(line[sent:])
         except OSError as error:
-            raise _Unread from error
+            raise Unread from error
         finally:
             if len(descriptors) > len(out.handles):
                 os.close(descriptors[0])  # the attachment; what the caller hands over is the caller's
@@ -125,12 +133,12 @@ class Connection:
             try:
                 data, descriptors, _ = receive_descriptors(self.socket, 1 << 16, wire.DESCRIPTORS_MAX)
             except ConnectionResetError as error:
-                raise _Unread from error  # the kernel says so where something was left unread
+                raise Unread from error  # the kernel says so where something was left unread
             except OSError as error:
-                raise _Lost from error
+                raise Lost from error
             received += descriptors
             if not data:
-                raise _Lost
+                raise Lost
             buffer += data
         line, _, self._rest = bytes(buffer).partition(b"\n")
         return line, received
@@ -175,6 +183,7 @@ class Sessions:
         """
         end = time.monotonic() + opened.lock_timeout_s
         deaths = 0
+        before: _Before | None = None
         while True:
             session = opened.lock.session
             if session is None:
@@ -192,31 +201,40 @@ class Sessions:
             given = {**dict(zip(hints, args, strict=False)), **kwargs}
             if operation.flushes and connection.served.device is not None:
                 flush_file_system(connection.served.directory, connection.served.device)
-            before = opened.vault.read_head(opened.fork) if operation.name == save_checkpoint.__name__ else None
+            before = before or _Before(opened, given.get("label") if operation.name == save_checkpoint.__name__ else None)
             try:
                 answer: _T = connection.ask(operation.name, hints, given, result)
             except SessionEnding:
                 connection.close()
                 _wait_until(end, opened, session)
                 continue
-            except _Unread:
+            except SessionRestarting:
+                connection.close()
+                if time.monotonic() >= end:
+                    raise
+                time.sleep(_PAUSE_S)
+                continue
+            except Unread:
                 connection.close()
                 continue
-            except _Lost as error:
+            except Lost as error:
                 connection.close()
-                if operation.name == save_checkpoint.__name__:
-                    found = _find_checkpoint(opened, before, given.get("label"))
-                    if found is not None:
-                        return found  # type: ignore[return-value]  # it is what this operation gives
-                elif not operation.repeatable:
+                found = before.find_made()
+                if found is not None:
+                    return found  # type: ignore[return-value]  # it is what this operation gives
+                if not operation.repeatable:
                     raise OutcomeUnknown(opened.fork, operation.name) from error
                 deaths += 1
                 if deaths > _DEATHS_MAX and time.monotonic() >= end:  # perhaps this very operation kills it
                     raise OutcomeUnknown(opened.fork, operation.name) from error
                 continue
-            except BaseException:
+            except BaseException as error:
                 self._keep(session, connection)
-                raise
+                # A checkpoint that died between two refs is brought to its end by who comes next: the second attempt.
+                found = before.find_made() if deaths and isinstance(error, CheckpointExists) else None
+                if found is None:
+                    raise
+                return found  # type: ignore[return-value]  # the same
             self._keep(session, connection)
             return answer
 
@@ -251,7 +269,7 @@ class Sessions:
             found: CheckpointResult | None = connection.ask(
                 "stop", {"checkpoint": bool}, {"checkpoint": checkpoint}, CheckpointResult | None
             )
-        except (_Unread, _Lost) as error:
+        except (Unread, Lost) as error:
             raise OutcomeUnknown(opened.fork, "stop") from error
         finally:
             connection.close()
@@ -299,20 +317,28 @@ def _wait_until(end: float, opened: OpenWorkspace, session: str) -> None:
         time.sleep(_PAUSE_S)
 
 
-def _find_checkpoint(opened: OpenWorkspace, before: bytes | None, label: Any) -> CheckpointResult | None:
-    """Find a checkpoint whose acknowledgement was lost; None if it was not made.
+class _Before:
+    """What was there before a checkpoint with a label was asked for, by which one is known whose acknowledgement was lost.
 
-    One without a label is asked for again instead: if it was made, the second finds nothing to do.
+    One without a label is asked for again: if it was made, the second finds nothing to do.
     """
-    vault = opened.vault
-    if label is None:
-        return None
-    oid = vault.refs.read(label_ref(opened.fork, label))
-    if oid is None:
-        return None
-    if oid == before:
-        raise CheckpointExists(label)
-    return CheckpointResult("created", vault.describe(oid, fork=opened.fork, labels={label: oid}), ())
+
+    def __init__(self, opened: OpenWorkspace, label: object) -> None:
+        self._opened = opened
+        self._label = label if isinstance(label, str) else None
+        self._head = opened.vault.read_head(opened.fork) if label is not None else None
+        self._held = self._read()
+
+    def _read(self) -> Oid | None:
+        return self._opened.vault.refs.read(label_ref(self._opened.fork, self._label)) if self._label is not None else None
+
+    def find_made(self) -> CheckpointResult | None:
+        """Find the checkpoint; None if it was not made, or the label was taken before."""
+        oid = self._read()
+        if oid is None or self._label is None or self._held is not None:
+            return None
+        checkpoint = self._opened.vault.describe(oid, fork=self._opened.fork, labels={self._label: oid})
+        return CheckpointResult("unchanged" if oid == self._head else "created", checkpoint, ())
 
 
 # --- contents -----------------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ class ReadingView(MergedView):
     """The merged view with the content of files."""
 
     def read(self, node: Node, size: int, offset: int) -> bytes:
-        """Read a piece of a file; short only at its end."""
+        """Read a piece of a file that somebody has open, whatever its mode is now; short only at its end."""
         found = self.read_now(node, size, offset)
         if found is not None:
             return found
@@ -53,7 +53,7 @@ class ReadingView(MergedView):
             if node.kind != stat.S_IFREG:
                 raise fail(errno.EISDIR if node.is_dir else errno.EINVAL, node.name)
             entry = None if node.upper else node.lower
-            held = self._data_fd(node, write=False) if node.upper else node.descriptor
+            held = self._data_fd(node, write=False, judged=True) if node.upper else node.descriptor
         if held is not None:
             held.used = True
             return read_at(held.fd, size, offset)

@@ -17,16 +17,14 @@ import stat
 from collections.abc import Iterable
 
 from avfs_git import faults
-from avfs_git.host.beneath import Descriptor, chmod_at, open_at
+from avfs_git.host.beneath import Descriptor, chmod_at, open_at, open_judged, open_judged_at
 from avfs_git.host.durable import write_all
 from avfs_git.host.xattrs import entry_of, remove_xattr, write_xattr
 from avfs_git.vfs.content import SPOOL_ABOVE, ReadingView
 from avfs_git.vfs.inodes import Node
 from avfs_git.vfs.lower import LowerEntry
 from avfs_git.vfs.upper import attic_name, put_times, remove_stray, store_xattr_name
-from avfs_git.vfs.view import fail
-
-_ACCESS_LISTS = b"system.posix_acl_"
+from avfs_git.vfs.view import ACCESS_LISTS, Attr, attr_of, fail
 
 
 class CopyingView(ReadingView):
@@ -233,18 +231,28 @@ class CopyingView(ReadingView):
     # --- content -------------------------------------------------------------------------------------------
 
     def write(self, node: Node, data: bytes | memoryview, offset: int) -> int:
-        """Write a piece of a file, all of it."""
+        """Write a piece of a file that somebody has open, whatever its mode is now; all of it."""
         with self._lock:
-            held = self._writable(node)
-            view = memoryview(data)
-            done = 0
+            held = self._open_data(node) or self._writable(node, judged=True)
+            size = len(data)
             try:
-                while done < len(view):
-                    done += os.pwrite(held.fd, view[done:] if done else view, offset + done)
+                done = os.pwrite(held.fd, data, offset) if size else 0
+                while done < size:
+                    done += os.pwrite(held.fd, memoryview(data)[done:], offset + done)
             finally:
                 # What was written before the disk was full is in the file.
-                self._report(node)
+                if node is not self._reported or self.on_name is not None:
+                    self._report(node)
             return done
+
+    @staticmethod
+    def _open_data(node: Node) -> Descriptor | None:
+        """Give the descriptor through which a file of the upper layer is written to, if it is open already."""
+        data = node.descriptor
+        if data is None or not data.writable or node.held is not None or not node.upper:
+            return None
+        data.used = True
+        return data
 
     def append(self, node: Node, data: bytes | memoryview) -> int:
         """Write at the end of a file, all of it."""
@@ -252,24 +260,25 @@ class CopyingView(ReadingView):
             held = self._writable(node)
             return self.write(node, data, os.fstat(held.fd).st_size)
 
-    def _writable(self, node: Node) -> Descriptor:
+    def _writable(self, node: Node, *, judged: bool = False) -> Descriptor:
         if node.kind != stat.S_IFREG:
             raise fail(errno.EISDIR if node.is_dir else errno.EINVAL, node.name)
-        self._bring_up(node)
-        return self._data_fd(node, write=True)
+        if not node.upper:
+            self._bring_up(node)
+        return self._data_fd(node, write=True, judged=judged)
 
     def truncate(self, node: Node, size: int) -> None:
-        """Set the size of a file."""
+        """Set the size of a file, for somebody who may."""
         with self._lock:
             if size or node.upper or node.kind != stat.S_IFREG:
-                held = self._writable(node)
+                held = self._writable(node, judged=True)
                 os.ftruncate(held.fd, size)
             else:
                 self._bring_up(node, with_data=False)
             self._report(node)
 
-    def open_file(self, node: Node, flags: int) -> int:
-        """Open a file; the caller closes the descriptor.
+    def open_file(self, node: Node, flags: int, *, judged: bool = False) -> int:
+        """Open a file; the caller closes the descriptor. Judged: for somebody who has it open, whatever its mode is now.
 
         Opened for writing, the file is brought up and reported as changed now; who writes later through the
         descriptor reports that with `mark_changed`. Opened for reading only, a file that is in the lower layer
@@ -287,12 +296,12 @@ class CopyingView(ReadingView):
             if writes:
                 self._bring_up(node, with_data=not flags & os.O_TRUNC)
             if node.held is not None:
-                fd = os.open(b"/proc/self/fd/%d" % node.held.fd, flags)
+                fd = open_judged(node.held.fd, flags)
             elif node.parent is None:
                 raise fail(errno.ENOENT, node.name)
             else:
                 directory = self._dir_fd(node.parent)
-                fd = open_at(directory.fd, node.name, flags)
+                fd = (open_judged_at if judged else open_at)(directory.fd, node.name, flags)
             if writes:
                 self._report(node)
             return fd
@@ -309,7 +318,7 @@ class CopyingView(ReadingView):
                 if offset >= size:
                     raise fail(errno.ENXIO, node.name)
                 return size if whence == os.SEEK_HOLE else offset
-            fd = self.open_file(node, os.O_RDONLY)
+            fd = self.open_file(node, os.O_RDONLY, judged=True)
         try:
             return os.lseek(fd, offset, whence)
         finally:
@@ -329,12 +338,60 @@ class CopyingView(ReadingView):
                 directory = self._dir_fd(node)
                 held = Descriptor(open_at(directory.fd, b".", os.O_RDONLY | os.O_DIRECTORY))
             elif node.kind == stat.S_IFREG:
-                held = self._data_fd(node, write=False)
+                held = self._data_fd(node, write=False, judged=True)
             else:
                 return
         (os.fdatasync if data_only else os.fsync)(held.fd)
 
     # --- attributes ----------------------------------------------------------------------------------------
+
+    def set_attributes(
+        self,
+        node: Node,
+        *,
+        size: int | None = None,
+        uid: int = -1,
+        gid: int = -1,
+        mode: int | None = None,
+        atime_ns: int | None = None,
+        mtime_ns: int | None = None,
+    ) -> Attr:
+        """Do what `truncate`, `chown`, `chmod` and `utimens` do, in this order, and tell the attributes after it.
+
+        The mode comes after the owner, a change of which takes set-uid away; the times come last, because all of the others
+        set them.
+        """
+        with self._lock:
+            data = self._open_data(node)
+            if data is None or node.parent is self.attic:
+                if size is not None:
+                    self.truncate(node, size)
+                if uid >= 0 or gid >= 0:
+                    self.chown(node, uid, gid)
+                if mode is not None:
+                    self.chmod(node, mode)
+                if atime_ns is not None or mtime_ns is not None:
+                    self.utimens(node, atime_ns=atime_ns, mtime_ns=mtime_ns)
+                return self.getattr(node)
+            fd = data.fd
+            try:
+                if size is not None:
+                    os.ftruncate(fd, size)
+                if uid >= 0 or gid >= 0:
+                    os.fchown(fd, uid, gid)
+                if mode is not None:
+                    os.fchmod(fd, mode)
+                if atime_ns is not None or mtime_ns is not None:
+                    if atime_ns is None or mtime_ns is None:
+                        now = os.stat(fd)
+                        atime_ns = now.st_atime_ns if atime_ns is None else atime_ns
+                        mtime_ns = now.st_mtime_ns if mtime_ns is None else mtime_ns
+                    os.utime(fd, ns=(atime_ns, mtime_ns))
+            finally:
+                if node is not self._reported or self.on_name is not None:
+                    self._report(node)
+            found = os.stat(fd)
+            return attr_of(node.ino, found) if found.st_nlink else self.getattr(node)
 
     def chmod(self, node: Node, mode: int) -> None:
         """Set the permission bits.
@@ -392,7 +449,7 @@ class CopyingView(ReadingView):
             OSError: EOPNOTSUPP for an access control list: neither the kernel nor a checkpoint goes by it, so that the file
                 would be open to others than the list says.
         """
-        if name.startswith(_ACCESS_LISTS):
+        if name.startswith(ACCESS_LISTS):
             raise fail(errno.EOPNOTSUPP, name)
         stored = store_xattr_name(name)
         with self._lock:

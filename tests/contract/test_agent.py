@@ -10,7 +10,7 @@ import pytest
 
 from avfs_git.agent import AVFS, AVFSError, VaultNotFoundError
 
-pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout"), pytest.mark.slow]
+pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout"), pytest.mark.slow, pytest.mark.usefixtures("person")]
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from tests.support.trees import Described, describe_dir, describe_tree
 pytestmark = pytest.mark.slow
 
 _WAYS = ("tree", "channel", "portable", "overlay")
-_PAIRS = [pytest.param(*pair, marks=[needs(backend) for backend in pair]) for pair in product(_WAYS, repeat=2)]
+_PAIRS = [pytest.param(*pair, marks=[mark for backend in pair for mark in needs(backend)]) for pair in product(_WAYS, repeat=2)]
 
 FIRST = (
     Step("write_file", b"a/a", b"new content\n"),

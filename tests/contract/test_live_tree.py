@@ -12,7 +12,8 @@ import pytest
 
 from avfs_git.host.mounts import list_mounts
 from tests.support.backends import backends, show
-from tests.support.live_tree import LiveTree, live_tree, mounted, run_as
+from tests.support.capabilities import NOBODY
+from tests.support.live_tree import LiveTree, live_tree, mounted, run_in, umount
 from tests.support.promises import make_source
 
 pytestmark = pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout")
@@ -84,6 +85,18 @@ for mode in (0o644, 0o755):
 
 
 @pytest.mark.slow
+def test_a_long_listing_of_a_warm_tree_asks_for_no_file(live: LiveTree) -> None:
+    """`ls -l` wants to know of each file whether it has a label and an access control list; once is enough."""
+    live.python("for number in range(30): open(f'{tree}/many{number}', 'w').close()")
+    live.run("ls", "-laR")
+    before = live.counts()
+    live.run("ls", "-laR")
+
+    assert sum(live.counts().values()) - sum(before.values()) < 10
+    live.unmount()
+
+
+@pytest.mark.slow
 def test_access_control_lists_are_refused(live: LiveTree) -> None:
     """A list by which nobody would go is not taken, so that no file is open to more than its owner was told; copying goes on."""
     said = live.python("""
@@ -97,7 +110,7 @@ for name in ('system.posix_acl_access', 'system.posix_acl_default'):
 shutil.copy2(tree + '/README', tree + '/copy')
 subprocess.run(['cp', '-a', tree + '/README', tree + '/copy2'], check=True)
 """)
-    assert said == "ENOTSUP\nENODATA\n" * 2
+    assert said == "ENOTSUP\n" * 4
     live.unmount()
 
 
@@ -112,29 +125,29 @@ def test_a_killed_server_leaves_a_mount_that_can_be_taken_away(live: LiveTree) -
 try: os.stat(tree + '/README')
 except OSError as e: print(errno.errorcode[e.errno])
 """)
-    argv = ["umount", str(live.path)] if live.user is None else ["fusermount3", "-u", str(live.path)]
-    run_as(live.user, argv, Path("/"))
-    with mounted(live.home / "vaults" / "v.git", live.home, live.path, user=live.user) as again:
+    umount(live.path)
+    with mounted(live.home / "vaults" / "v.git", live.home, live.path) as again:
         assert again.python("print(open(tree + '/kept').read())") == "kept\n"
         again.unmount()
 
 
 @pytest.mark.slow
-@pytest.mark.needs("root", "ordinary-user")
+@pytest.mark.needs("root")
 def test_what_other_users_make_is_theirs(mount_dir: Path, source: Path) -> None:
     """A tree that root shares gives each file its maker as owner, and takes set-uid away when others write."""
     mount_dir.chmod(0o755)
     with live_tree(mount_dir, source, "allow_other") as live:
         (live.path / "src").chmod(0o777)
-        run_as(65534, ["sh", "-c", "umask 022; echo x > mine; mkdir d; ln -s x l"], live.path / "src")
+        other = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+        run_in(live.path / "src", [*other, "sh", "-c", "umask 022; echo x > mine; mkdir d; ln -s x l"])
         found = [os.lstat(live.path / "src" / name) for name in ("mine", "d", "l")]
-        assert [(one.st_uid, one.st_gid) for one in found] == [(65534, 65534)] * 3
+        assert [(one.st_uid, one.st_gid) for one in found] == [(NOBODY, NOBODY)] * 3
         assert [stat.S_IMODE(one.st_mode) for one in found] == [0o644, 0o755, 0o777]
 
-        denied = run_as(65534, ["sh", "-c", "echo x >> README"], live.path, check=False)
+        denied = run_in(live.path, [*other, "sh", "-c", "echo x >> README"], check=False)
         assert denied.returncode != 0
         (live.path / "README").chmod(0o6777)
-        run_as(65534, ["sh", "-c", "echo x >> README"], live.path)
+        run_in(live.path, [*other, "sh", "-c", "echo x >> README"])
         assert stat.S_IMODE((live.path / "README").stat().st_mode) == 0o777
         for call in (
             "os.posix_fallocate(fd, 0, 9)",
@@ -142,22 +155,49 @@ def test_what_other_users_make_is_theirs(mount_dir: Path, source: Path) -> None:
             "os.truncate(fd, 3)",
             "os.copy_file_range(os.open('src/a.c', os.O_RDONLY), fd, 4)",
         ):
-            for user in (0, 65534):
+            for user in (0, NOBODY):
                 for mode in (0o6777, 0o6767, 0o2777, 0o4666):
                     (live.path / "README").chmod(mode)
                     # It becomes that user by itself, who may not be able to reach the interpreter.
                     code = f"import os; os.setgroups([]); os.setresgid(*[{user}] * 3); os.setresuid(*[{user}] * 3)"
-                    run_as(None, [sys.executable, "-c", f"{code}; fd = os.open('README', os.O_RDWR); {call}"], live.path)
+                    run_in(live.path, [sys.executable, "-c", f"{code}; fd = os.open('README', os.O_RDWR); {call}"])
                     kept = mode if user == 0 else mode & 0o777
                     # This one asks for the mode alone, which the kernel may know without asking.
-                    shown = run_as(None, ["stat", "-c", "%a", "README"], live.path).stdout
+                    shown = run_in(live.path, ["stat", "-c", "%a", "README"]).stdout
                     assert int(shown, 8) == kept, (call, user, oct(mode))
 
         (live.path / "team").mkdir()
-        os.chown(live.path / "team", 0, 65534)
+        os.chown(live.path / "team", 0, NOBODY)
         (live.path / "team").chmod(0o2775)
         (live.path / "team" / "x").write_text("x")
         (live.path / "team" / "sub").mkdir()
-        assert (live.path / "team" / "x").stat().st_gid == 65534
+        assert (live.path / "team" / "x").stat().st_gid == NOBODY
         assert stat.filemode((live.path / "team" / "sub").stat().st_mode) == "drwxr-sr-x"
+        live.unmount()
+
+
+_MAKE_FILES = """
+for number in range(50):
+    fd = os.open(f'{tree}/new{number}', os.O_CREAT | os.O_WRONLY)
+    os.write(fd, b'x')
+    os.fchown(fd, os.getuid(), os.getgid())
+    os.close(fd)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.needs("root")
+@pytest.mark.parametrize(("options", "asked"), [((), 100), (("no_xattrs",), 0)], ids=["with", "without"])
+def test_who_wants_no_attributes_is_not_asked_for_them(
+    mount_dir: Path, source: Path, options: tuple[str, ...], asked: int
+) -> None:
+    """The kernel looks for one before the first write to a file and before a change of owner, unless it was told once."""
+    with live_tree(mount_dir, source, *options) as live:
+        live.python("os.close(os.open(tree + '/first', os.O_CREAT | os.O_WRONLY)); os.chown(tree + '/first', 0, 0)")
+        before = live.counts()
+        live.python(_MAKE_FILES)
+        after = live.counts()
+
+        assert after.get("getxattr", 0) - before.get("getxattr", 0) == asked
+        assert after["mknod"] - before["mknod"] == after["write"] - before.get("write", 0) == 50
         live.unmount()

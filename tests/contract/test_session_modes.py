@@ -11,7 +11,7 @@ import pytest
 
 from avfs_git.sdk import Avfs
 
-pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytest.mark.slow]
+pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytest.mark.slow, pytest.mark.usefixtures("person")]
 
 
 def test_nothing_that_a_session_writes_is_open_to_everybody(mount_dir: Path) -> None:

@@ -7,14 +7,18 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
 
+from avfs_git.fuse.channel import MAX_IO, Channel, Request
 from avfs_git.fuse.handover import Handover
 from avfs_git.fuse.supervisor import supervise
+from avfs_git.host.mounts import mount_fuse, unmount
+from avfs_git.host.processes import find_survivors, waits_for_fuse
 from avfs_git.sdk import Avfs
 from tests.support.faults import read_files
 from tests.support.killing import PROGRAMS, Killer, prepare, run_programs, server_of
@@ -24,6 +28,10 @@ pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytes
 
 _SECONDS = 6.0
 _EVERY_S = 0.25
+_PROGRAMS = [
+    *(pytest.param(names, id="+".join(names)) for names in (("read", "build", "clone"), ("tar", "sqlite"), ("names",))),
+    pytest.param(("build", "clone"), marks=pytest.mark.ordinary, id="ordinary-build+clone"),
+]
 Mount = Callable[..., LiveTree]
 
 
@@ -36,8 +44,6 @@ def source(tmp_path: Path) -> Path:
 @pytest.fixture
 def mount(mount_dir: Path, source: Path) -> Iterator[Mount]:
     """Mount a tree below a supervisor."""
-    if os.geteuid() != 0:
-        pytest.skip("only root mounts by itself")
     with ExitStack() as stack:
 
         def enter(*options: str) -> LiveTree:
@@ -59,7 +65,7 @@ def _attic(tree: LiveTree) -> list[Path]:
     return [path for path in (tree.home / "vaults").rglob("avfs-*") if path.parent.name == "work" and "whiteout" not in path.name]
 
 
-@pytest.mark.parametrize("names", [("read", "build", "clone"), ("tar", "sqlite"), ("names",)], ids="+".join)
+@pytest.mark.parametrize("names", _PROGRAMS)
 def test_programs_go_on_while_servers_are_killed(mount: Mount, tmp_path: Path, names: tuple[str, ...]) -> None:
     """No program sees an error or a wrong byte, and the checkpoint afterwards holds what the tree showed."""
     assert set(names) <= PROGRAMS.keys()
@@ -81,6 +87,13 @@ def test_programs_go_on_while_servers_are_killed(mount: Mount, tmp_path: Path, n
     }
 
 
+def _facts(fd: int) -> tuple[int, ...]:
+    """Tell of an open file what reading it leaves as it is: all but the time of last access."""
+    found = os.fstat(fd)
+    return (*found[:7], found.st_mtime_ns, found.st_ctime_ns)
+
+
+@pytest.mark.usefixtures("person")
 def test_open_files_without_a_name_survive(mount: Mount) -> None:
     """What was unlinked, replaced or never named can be read, written, and counted as before; afterwards nothing is left."""
     tree = mount()
@@ -100,13 +113,13 @@ def test_open_files_without_a_name_survive(mount: Mount) -> None:
     (path / "newer").write_bytes(b"newer")
     os.rename(path / "newer", path / "old")
     os.rmdir(path / "dir")
-    before = [os.fstat(fd) for fd in (unlinked, lower, replaced, unnamed)]
+    before = [_facts(fd) for fd in (unlinked, lower, replaced, unnamed)]
 
     for _ in range(2):
         _kill_server(tree)
 
         assert [os.pread(fd, 1000, 0) for fd in (unlinked, lower, replaced, unnamed)] == [b"new", kept, b"old", b"unnamed"]
-        assert [os.fstat(fd) for fd in (unlinked, lower, replaced, unnamed)] == before
+        assert [_facts(fd) for fd in (unlinked, lower, replaced, unnamed)] == before
         assert (os.listdir(directory), stat.S_IMODE(os.fstat(directory).st_mode)) == ([], 0o711)
 
     os.pwrite(unlinked, b"N", 0)
@@ -229,6 +242,27 @@ def test_a_server_that_returns_ends_it() -> None:
             os._exit(status)
 
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+@pytest.mark.needs("root")
+def test_who_waits_for_a_tree_is_told_from_who_may_write(mount_dir: Path) -> None:
+    """A thread that was killed while it uses a tree is kept by the kernel until somebody answers; that is seen from outside."""
+    directory = mount_dir / "m"
+    directory.mkdir()
+    channel = Channel(mount_fuse(directory, source="avfs:test", subtype="avfs", allow_other=False, max_read=MAX_IO))
+    channel.negotiate()
+    code = f"import os, threading, time; threading.Thread(target=os.listdir, args=({str(directory)!r},)).start(); time.sleep(999)"
+    with subprocess.Popen([sys.executable, "-c", code]) as user:
+        assert channel.receive(Request())  # and never answered
+        user.kill()
+        while not (threads := find_survivors(user.pid)):
+            time.sleep(0.01)
+        try:
+            assert [waits_for_fuse(user.pid, thread) for thread in threads] == [True]
+            assert not waits_for_fuse(os.getpid(), os.getpid())
+        finally:
+            unmount(directory, lazy=True)
+            channel.close()
 
 
 def test_an_upgrade_puts_another_program_in_charge(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from avfs_git.workspace.commits import open_commit
 from avfs_git.workspace.vault import OpenVault
 from avfs_git.workspace.workspace import OpenWorkspace
 from tests.support.capabilities import mount, unmount
-from tests.support.live_tree import FORK, ShownTree, give_to, make_vault, mounted, ordinary_user
+from tests.support.live_tree import FORK, ShownTree, make_vault, mounted
 from tests.support.steps import Step, take_in_directory, take_in_tree
 from tests.support.trees import Described, describe_dir, describe_tree
 
@@ -36,9 +36,9 @@ _NEEDS = {
     "tree": (),
     "channel": ("root", "fuse"),
     "channel-writeback": ("root", "fuse"),
-    "channel-user": ("fuse", "ordinary-user", "user-mounts"),
+    "channel-user": ("fuse", "user-mounts"),
     "portable": ("root", "fuse", "libfuse"),
-    "portable-user": ("fuse", "libfuse", "ordinary-user", "user-mounts"),
+    "portable-user": ("fuse", "libfuse", "user-mounts"),
     "overlay": ("root", "fuse", "overlayfs"),
 }
 MOUNTED = tuple(name for name in _NEEDS if name not in ("plain", "tree"))
@@ -59,9 +59,10 @@ DIFFERENCES: dict[tuple[str, str], str] = {
 }
 
 
-def needs(backend: str) -> pytest.MarkDecorator:
-    """Say what a backend needs of the machine."""
-    return pytest.mark.needs("git", "user-xattrs", "whiteout", *_NEEDS[backend])
+def needs(backend: str) -> list[pytest.MarkDecorator]:
+    """Say what a backend needs of the machine, and of who runs the test."""
+    ordinary = [pytest.mark.ordinary] if backend.endswith("-user") else []
+    return [pytest.mark.needs("git", "user-xattrs", "whiteout", *_NEEDS[backend]), *ordinary]
 
 
 def backends(*names: str) -> list[object]:
@@ -91,33 +92,29 @@ def show(backend: str, root: Path, source: Path) -> Iterator[ShownTree]:
     path, home = root / "tree", root / "home"
     if backend == "plain":
         shutil.copytree(source, path, symlinks=True)
-        yield ShownTree(home, path, None)
+        yield ShownTree(home, path)
         return
     path.mkdir()
     make_vault(home, source)
-    user = ordinary_user() if backend.endswith("-user") else None
-    if user is not None:
-        root.chmod(0o755)
-        give_to(user, home, path)
-    with show_again(backend, home, path, user) as shown:
+    with show_again(backend, home, path) as shown:
         yield shown
 
 
-def show_again(backend: str, home: Path, path: Path, user: int | None = None) -> AbstractContextManager[ShownTree]:
+def show_again(backend: str, home: Path, path: Path) -> AbstractContextManager[ShownTree]:
     """Show a fork that is there."""
     git_dir = home / "vaults" / "v.git"
     if backend == "overlay":
         return _overlay(git_dir, home, path)
     kind, _, how = backend.partition("-")
     options = [*(["portable"] if kind == "portable" else []), *(["writeback"] if how == "writeback" else [])]
-    return mounted(git_dir, home, path, *options, user=user)
+    return mounted(git_dir, home, path, *options)
 
 
 class OverlayTree(ShownTree):
     """A workspace shown by the kernel."""
 
     def __init__(self, home: Path, path: Path, mounts: ExitStack) -> None:
-        super().__init__(home, path, None)
+        super().__init__(home, path)
         self._mounts = mounts
 
     def unmount(self) -> None:

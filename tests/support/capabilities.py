@@ -1,15 +1,18 @@
 """What this machine can do, found out by trying.
 
 Decided here: the capabilities that tests ask for with `needs("fuse")`, how each is probed, and which of them a
-machine of a given kind must have, so that CI fails instead of skipping for ever.
+machine of a given kind must have, so that CI fails instead of skipping for ever. What a machine can do for the ordinary
+user that some tests run as (`tests.support.ordinary`) is probed as that user.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import json
 import os
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -19,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 NOBODY = 65534
-"""The ordinary user that tests run as when they are started by root."""
+"""Another user than the one who runs the tests."""
 
 _CAP_SYS_ADMIN = 21  # linux/capability.h
 _CAP_MKNOD = 27
@@ -40,6 +43,8 @@ def mount(source: str, target: Path, kind: str, options: str = "", flags: int = 
 
 def unmount(target: Path) -> bool:
     """Take a mount out of the way, whoever still uses it."""
+    if os.geteuid() != 0:
+        return _run("fusermount3", "-u", "-z", "--", str(target))
     return bool(_libc.umount2(os.fsencode(target), _MNT_DETACH) == 0)
 
 
@@ -72,11 +77,8 @@ def _root() -> bool:
 
 
 def _ordinary_user() -> bool:
-    if os.geteuid() != 0:
-        return True
-    return _run(
-        sys.executable, "-c", f"import os; os.setgroups([]); os.setresgid(*[{NOBODY}] * 3); os.setresuid(*[{NOBODY}] * 3)"
-    )
+    """Whether there is one who can use the interpreter and this project."""
+    return os.geteuid() != 0 or bool(of_ordinary_user())
 
 
 def _user_xattrs() -> bool:
@@ -98,13 +100,13 @@ def _whiteout() -> bool:
 
 
 def _fuse() -> bool:
+    if os.geteuid() != 0:
+        return _fuse_by_helper()
     try:
         device = os.open("/dev/fuse", os.O_RDWR)
     except OSError:
         return False
     try:
-        if os.geteuid() != 0:
-            return find_tool("fusermount3") is not None
         with _scratch() as scratch:
             made = mount("avfs-probe", scratch, "fuse", f"fd={device},rootmode=40000,user_id=0,group_id=0")
             return made and unmount(scratch)
@@ -112,14 +114,26 @@ def _fuse() -> bool:
         os.close(device)
 
 
+def _fuse_by_helper() -> bool:
+    """Whether an ordinary user may mount: through the set-uid helper, which opens the device as that user."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, _scratch() as scratch:
+        try:
+            done = subprocess.run(
+                ["fusermount3", "--", str(scratch)],
+                check=False,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, "_FUSE_COMMFD": str(theirs.fileno())},
+            )
+        except OSError:
+            return False
+        return done.returncode == 0 and unmount(scratch)
+
+
 def _user_mounts() -> bool:
-    """Whether an ordinary user may mount: through the helper, which opens the device as that user."""
-    helper = find_tool("fusermount3")
-    if helper is None or not Path("/dev/fuse").exists():
-        return False
-    if os.geteuid() != 0:
-        return os.access("/dev/fuse", os.R_OK | os.W_OK)
-    return bool(Path(helper).stat().st_mode & stat.S_ISUID) and Path("/dev/fuse").stat().st_mode & 0o006 == 0o006
+    return has("fuse") if os.geteuid() != 0 else of_ordinary_user().get("fuse", False)
 
 
 def _overlayfs() -> bool:
@@ -127,6 +141,9 @@ def _overlayfs() -> bool:
         for name in ("lower", "upper", "work", "merged"):
             (scratch / name).mkdir()
         layers = f"lowerdir={scratch}/lower,upperdir={scratch}/upper,workdir={scratch}/work,userxattr"
+        if os.geteuid() != 0:  # in a namespace, where one may
+            argv = ("mount", "-t", "overlay", "-o", layers, "avfs-probe", str(scratch / "merged"))
+            return _run("unshare", "--user", "--map-root-user", "--mount", *argv)
         made = mount("overlay", scratch / "merged", "overlay", layers)
         return made and unmount(scratch / "merged")
 
@@ -190,6 +207,15 @@ def _is_admin() -> bool:
     return os.geteuid() == 0 and _has_kernel_capability(_CAP_SYS_ADMIN)
 
 
+def _is_machines_root() -> bool:
+    """Whether this is root of the whole machine, not of a namespace: devices can be made and opened."""
+    try:
+        first = Path("/proc/self/uid_map").read_text(encoding="ascii").split()
+    except OSError:
+        return False
+    return _is_admin() and _has_kernel_capability(_CAP_MKNOD) and first == ["0", "0", "4294967295"]
+
+
 def _expect_loop() -> bool:
     return _is_admin() and Path("/dev/loop-control").exists()
 
@@ -197,12 +223,12 @@ def _expect_loop() -> bool:
 _PROBES: dict[str, tuple[Callable[[], bool], Callable[[], bool]]] = {
     # name: (probe, whether a machine of this kind must have it)
     "root": (_root, lambda: os.geteuid() == 0),
-    "ordinary-user": (_ordinary_user, lambda: True),
+    "ordinary-user": (_ordinary_user, lambda: os.geteuid() != 0 or _is_machines_root()),
     "git": (_git, lambda: True),
     "user-xattrs": (_user_xattrs, _is_admin),
     "whiteout": (_whiteout, lambda: os.geteuid() == 0 and _has_kernel_capability(_CAP_MKNOD)),
     "fuse": (_fuse, lambda: _is_admin() and Path("/dev/fuse").exists()),
-    "user-mounts": (_user_mounts, lambda: False),  # whether users may is the administrator's to say
+    "user-mounts": (_user_mounts, lambda: _is_machines_root() and Path("/dev/fuse").exists()),
     "libfuse": (_libfuse, lambda: False),  # a C library that only the portable adapter loads
     "overlayfs": (_overlayfs, lambda: _is_admin() and _kernel_knows("overlay")),
     "userns": (_userns, _is_admin),
@@ -220,21 +246,78 @@ _PROBES: dict[str, tuple[Callable[[], bool], Callable[[], bool]]] = {
 }
 
 NAMES = tuple(_PROBES)
+_ONLY_ROOTS = frozenset({"root", "loop", "xfs"})
+_GRANTED = frozenset({"userns", "overlayfs", "bubblewrap"})
+"""What an ordinary user has where the administrator lets users have namespaces."""
+
+_known: dict[str, bool] = {}
+
+
+def has(name: str) -> bool:
+    """Say whether this machine has a capability; tried once a process."""
+    if name not in _known:
+        _known[name] = _PROBES[name][0]()
+    return _known[name]
+
+
+def know(known: dict[str, bool]) -> None:
+    """Take over what was found out for the user that this process has become."""
+    _known.clear()
+    _known.update(known)
 
 
 @functools.cache
-def has(name: str) -> bool:
-    """Say whether this machine has a capability; tried once a process."""
-    return _PROBES[name][0]()
+def of_ordinary_user() -> dict[str, bool]:
+    """Say what the ordinary user has, where root runs the tests; nothing where there can be none. Tried once a process."""
+    from tests.support import ordinary
+
+    def probe() -> bytes:
+        know({})
+        if not _run(sys.executable, "-c", "import avfs_git.sdk, tests.support.capabilities"):
+            raise SystemExit(3)
+        return json.dumps({name: has(name) for name in NAMES}).encode()
+
+    try:
+        found: dict[str, bool] = json.loads(ordinary.call(probe))
+    except ordinary.Killed:
+        return {}
+    return found
+
+
+def _users_may_have_namespaces() -> bool:
+    def setting(name: str, default: int) -> int:
+        try:
+            return int(Path("/proc/sys", name).read_text(encoding="ascii"))
+        except OSError:
+            return default
+
+    return (
+        setting("user/max_user_namespaces", 0) > 0
+        and setting("kernel/unprivileged_userns_clone", 1) == 1
+        and setting("kernel/apparmor_restrict_unprivileged_userns", 0) == 0
+    )
 
 
 def missing_but_expected() -> list[str]:
-    """List what is off although a machine of this kind must have it."""
-    return [name for name, (_, expected) in _PROBES.items() if expected() and not has(name)]
+    """List what is off although a machine of this kind must have it, for its ordinary user as well."""
+    missing = [name for name, (_, expected) in _PROBES.items() if expected() and not has(name)]
+    if _is_machines_root():
+        found = of_ordinary_user()
+        granted = frozenset() if _users_may_have_namespaces() else _GRANTED
+        wanted = [name for name, (_, expected) in _PROBES.items() if expected() and name not in _ONLY_ROOTS | granted]
+        missing += [f"{name} for an ordinary user" for name in wanted if not found.get(name)]
+    return missing
 
 
-def report() -> str:
-    """Say in one line what is on and what is off."""
-    on = [name for name in NAMES if has(name)]
-    off = [name for name in NAMES if not has(name)]
+def _list(found: dict[str, bool]) -> str:
+    on = [name for name, is_on in found.items() if is_on]
+    off = [name for name, is_on in found.items() if not is_on]
     return f"on: {', '.join(on) or 'nothing'}; off: {', '.join(off) or 'nothing'}"
+
+
+def report() -> list[str]:
+    """Say what is on and what is off."""
+    lines = [f"capabilities {_list({name: has(name) for name in NAMES})}"]
+    if os.geteuid() == 0:
+        lines.append(f"of an ordinary user {_list(of_ordinary_user() or dict.fromkeys(NAMES, False))}")
+    return lines

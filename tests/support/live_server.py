@@ -2,15 +2,13 @@
 
     python -m tests.support.live_server GIT_DIR FORK DIRECTORY [OPTION...]
 
-Options: `writeback`, `allow_other`, `user=UID`, `at=COMMIT` to show a commit read-only,
+Options: `writeback`, `no_xattrs`, `allow_other`, `at=COMMIT` to show a commit read-only, `base` to do so below an overlayfs,
 `all` to show the whole vault, and `portable` to serve through libfuse. Prints `ready` when programs can use the tree, and the
 counts of requests as a line of JSON after SIGUSR1 and at the end.
 """
 
 from __future__ import annotations
 
-import codecs
-import importlib
 import json
 import logging
 import os
@@ -30,24 +28,12 @@ from avfs_git.workspace.commits import open_commit
 from avfs_git.workspace.vault import OpenVault
 from avfs_git.workspace.workspace import OpenWorkspace
 
-_LATE = ("array", "shutil", "socket", "subprocess", "ctypes", "tempfile", "avfs_git.vfs.blobcache", "pygit2")
-
 
 def main(git_dir: str, fork: str, directory: str, *options: str) -> None:
     """Serve until unmounted."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     os.umask(0)
     chosen = dict(option.partition("=")[::2] for option in options)
-    if "user" in chosen:
-        # Here and not by whoever starts this, because that user may not be able to reach the interpreter.
-        user = int(chosen["user"])
-        for codec in ("ascii", "utf-8", "latin-1"):  # what would be imported when it is first used
-            codecs.lookup(codec)
-        for module in _LATE + ("avfs_git.fuse.libfuse",) * ("portable" in chosen):
-            importlib.import_module(module)
-        os.setgroups([])
-        os.setresgid(user, user, user)
-        os.setresuid(user, user, user)
     vault = OpenVault(Path(git_dir), name="test")
     opened = None
     tree: MergedTree
@@ -85,7 +71,8 @@ def main(git_dir: str, fork: str, directory: str, *options: str) -> None:
     if "all" in chosen:
         server = CompositeServer(open_catalogue(vault), channel, statvfs=lambda: os.statvfs(git_dir))
     else:
-        server = TreeServer(tree, channel)
+        search = tree.lower.search_xattrs() if "base" in chosen else None
+        server = TreeServer(tree, channel, has_xattrs="no_xattrs" not in chosen, xattr_search=search)
 
     def report(*_: object) -> None:
         counts = {protocol.OPERATION_NAMES.get(number, str(number)): count for number, count in server.counts.items()}

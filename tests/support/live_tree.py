@@ -18,7 +18,7 @@ from typing import IO
 
 from avfs_git.model import Identity
 from avfs_git.sdk import Avfs
-from tests.support.capabilities import NOBODY, unmount
+from tests.support.capabilities import unmount
 
 PROJECT = Path(__file__).parents[2]
 FORK = "work"
@@ -32,26 +32,20 @@ class ShownTree:
     Attributes:
         home: Where its vault is.
         path: Where it is shown.
-        user: Who shows it, None for this process's user; only this one may look inside.
     """
 
-    def __init__(self, home: Path, path: Path, user: int | None) -> None:
+    def __init__(self, home: Path, path: Path) -> None:
         self.home = home
         self.path = path
-        self.user = user
 
     def run(self, *argv: str | bytes, cwd: Path | None = None, check: bool = True) -> subprocess.CompletedProcess[bytes]:
-        """Run a program in the tree as the user who mounted it."""
-        return run_as(self.user, argv, cwd or self.path, check=check)
+        """Run a program in the tree."""
+        return run_in(cwd or self.path, argv, check=check)
 
     def python(self, code: str) -> str:
-        """Run some Python in the tree, in a process of its own, as the user who mounted it."""
-        if self.user is not None:
-            # It becomes that user by itself, who may not be able to reach the interpreter.
-            ids = ", ".join([str(self.user)] * 3)
-            code = f"os.setgroups([])\nos.setresgid({ids})\nos.setresuid({ids})\n{code}"
-        code = f"{_IMPORTS}\n{code}"
-        return run_as(None, [sys.executable, "-c", code], Path("/"), TREE=str(self.path)).stdout.decode()
+        """Run some Python in the tree, in a process of its own."""
+        argv = [sys.executable, "-c", f"{_IMPORTS}\n{code}"]
+        return run_in(Path("/"), argv, TREE=str(self.path)).stdout.decode()
 
     def unmount(self) -> None:
         """Show it no longer."""
@@ -64,8 +58,8 @@ class LiveTree(ShownTree):
         server: The process behind it.
     """
 
-    def __init__(self, home: Path, path: Path, server: subprocess.Popen[str], user: int | None) -> None:
-        super().__init__(home, path, user)
+    def __init__(self, home: Path, path: Path, server: subprocess.Popen[str]) -> None:
+        super().__init__(home, path)
         self.server = server
 
     def counts(self) -> dict[str, int]:
@@ -80,8 +74,7 @@ class LiveTree(ShownTree):
 
     def end(self) -> str:
         """End the mount as a user does, and wait for the server; gives what it complained of."""
-        argv = ["umount", str(self.path)] if self.user is None else ["fusermount3", "-u", str(self.path)]
-        run_as(self.user, argv, Path("/"))
+        umount(self.path)
         _, said = self.server.communicate()
         assert self.server.returncode == 0, said
         return str(said)
@@ -92,28 +85,20 @@ def _line(stream: IO[str] | None) -> str:
     return stream.readline()
 
 
-def run_as(
-    user: int | None, argv: Sequence[str | bytes], cwd: Path, *, check: bool = True, **environment: str
+def umount(path: Path) -> None:
+    """Take a mount away by hand."""
+    run_in(Path("/"), ["umount" if os.geteuid() == 0 else "fusermount3", *(["-u"] if os.geteuid() else []), str(path)])
+
+
+def run_in(
+    cwd: Path, argv: Sequence[str | bytes], *, check: bool = True, **environment: str
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a program as somebody."""
+    """Run a program in a directory."""
     env = {**os.environ, "HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1", **environment}
-    identity: dict[str, object] = {}
-    if user is not None:
-        # The user's own process goes there: this one may not even look into the user's mount.
-        argv, cwd = ["sh", "-c", 'cd "$0" && exec "$@"', os.fsdecode(cwd), *argv], Path("/")
-        identity = {"user": user, "group": user, "extra_groups": []}
-    done = subprocess.run(argv, check=False, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, **identity)  # type: ignore[call-overload]
+    done = subprocess.run(argv, check=False, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True)
     if check and done.returncode:
         raise AssertionError(f"{argv!r} ended with {done.returncode}\n{done.stdout.decode()}{done.stderr.decode()}")
-    return done  # type: ignore[no-any-return]
-
-
-def give_to(user: int, *places: Path) -> None:
-    """Give everything below some places to a user, so that their own processes can use it."""
-    for place in places:
-        for here, dirs, files in os.walk(os.fsencode(place)):
-            for name in [b".", *dirs, *files]:
-                os.lchown(os.path.join(here, name), user, user)
+    return done
 
 
 def make_vault(home: Path, source: Path) -> None:
@@ -123,31 +108,25 @@ def make_vault(home: Path, source: Path) -> None:
 
 
 @contextmanager
-def live_tree(root: Path, source: Path, *options: str, user: int | None = None) -> Iterator[LiveTree]:
+def live_tree(root: Path, source: Path, *options: str) -> Iterator[LiveTree]:
     """Make a vault of a directory, fork it and mount the fork.
 
     Args:
         root: A scratch directory outside of pytest's own (`mount_dir`).
         source: What the vault begins with.
         *options: Options of `tests.support.live_server`; with `supervised`, of `tests.support.supervised_server`.
-        user: Who serves and mounts; None for this process's user.
     """
     home, path = root / "home", root / "tree"
     path.mkdir()
     make_vault(home, source)
-    if user is not None:
-        root.chmod(0o755)
-        give_to(user, home, path)
     git_dir = home / "vaults" / "v.git"
-    with mounted(git_dir, home, path, *options, user=user) as tree:
+    with mounted(git_dir, home, path, *options) as tree:
         yield tree
 
 
 @contextmanager
-def mounted(git_dir: Path, home: Path, path: Path, *options: str, user: int | None = None) -> Iterator[LiveTree]:
+def mounted(git_dir: Path, home: Path, path: Path, *options: str) -> Iterator[LiveTree]:
     """Mount a fork that is there."""
-    if user is not None:
-        options = (*options, f"user={user}")
     module = "tests.support.supervised_server" if "supervised" in options else "tests.support.live_server"
     server = subprocess.Popen(
         [sys.executable, "-m", module, git_dir, FORK, path, *options],
@@ -161,17 +140,12 @@ def mounted(git_dir: Path, home: Path, path: Path, *options: str, user: int | No
     try:
         if _line(server.stdout) != "ready\n":
             raise AssertionError(f"the server did not start:\n{server.communicate()[1]}")
-        yield LiveTree(home, path, server, user)
+        yield LiveTree(home, path, server)
     finally:
         unmount(path)
         if server.poll() is None:
             server.kill()
         server.communicate()
-
-
-def ordinary_user() -> int | None:
-    """Name the user to be when an ordinary one is wanted: None if this process is one."""
-    return NOBODY if os.geteuid() == 0 else None
 
 
 def describe(directory: Path) -> dict[bytes, tuple[object, ...]]:
@@ -207,32 +181,3 @@ def listed(directory: Path) -> list[list[str]]:
 
 def _text(value: object) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
-
-
-def seen_inside(live: ShownTree) -> list[list[str]]:
-    """Describe the tree as who mounted it sees it."""
-    if live.user is None:
-        return listed(live.path)
-    found: list[list[str]] = json.loads(live.python(_DESCRIBE))
-    return found
-
-
-_DESCRIBE = """
-found = []
-base = os.fsencode(tree)
-for here, dirs, files in os.walk(base):
-    for name in [*dirs, *files]:
-        place = os.path.join(here, name)
-        status = os.lstat(place)
-        about = []
-        if stat.S_ISREG(status.st_mode):
-            fd = os.open(place, os.O_RDONLY)
-            data = b''
-            while piece := os.read(fd, 1 << 20):
-                data += piece
-            about = [str(status.st_nlink), str(status.st_size), data.decode('latin-1')]
-        elif stat.S_ISLNK(status.st_mode):
-            about = [os.readlink(place).decode('latin-1')]
-        found.append([os.path.relpath(place, base), stat.filemode(status.st_mode), *about])
-print(json.dumps([[name.decode('latin-1'), *rest] for name, *rest in sorted(found)]))
-"""

@@ -100,6 +100,21 @@ PROGRAMS = {
         new = os.open(tree + '/README', os.O_CREAT | os.O_EXCL | os.O_RDWR); os.write(new, b'other')
         assert os.pread(fd, 99, 0) == b'ONE\\nt'; os.fchmod(fd, 0o600); assert os.fstat(fd).st_mode & 0o777 == 0o600
     """,
+    "closed while open": """
+        made = os.open(tree + '/made', os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o444); os.write(made, b'by its maker')
+        old = os.open(tree + '/README', os.O_RDWR); os.fchmod(old, 0)
+        both = os.open(tree + '/src/a.c', os.O_RDWR); os.chmod(tree + '/src/a.c', 0o200)
+        before = os.pread(both, 99, 0)
+        for n in range(1500):  # so that a server has other files open meanwhile
+            with open(tree + '/empty/f%d' % n, 'wb') as f: f.write(b'x')
+        assert os.pread(old, 3, 0) == b'one' and os.pread(both, 99, 0) == before
+        os.pwrite(made, b'BY', 0); os.pwrite(old, b'ONE', 0); os.ftruncate(old, 3); os.posix_fallocate(made, 0, 20)
+        copied = os.open(tree + '/copied', os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o400)
+        assert os.copy_file_range(made, copied, 12, 0, 0) == 12 and os.pread(copied, 99, 0) == b'BY its maker'
+        os.fsync(made); assert os.lseek(made, 0, os.SEEK_HOLE) == 20 and os.pread(old, 99, 0) == b'ONE'
+        found = [stat.S_IMODE(os.stat(tree + name).st_mode) for name in ('/made', '/copied', '/README', '/src/a.c')]
+        assert found == [0o444, 0o400, 0, 0o200]
+    """,
     "renamed over while open": """
         old = os.open(tree + '/src/a.c', os.O_RDONLY); before = os.pread(old, 99, 0)
         with open(tree + '/tmp', 'wb') as f: f.write(b'new')

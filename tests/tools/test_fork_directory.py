@@ -14,7 +14,7 @@ from avfs_git.sdk import Avfs, Session
 from tests.support.live_tree import ADA
 from tests.support.trees import describe_dir
 
-pytestmark = pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout")
+pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytest.mark.usefixtures("person")]
 
 _ENV = {
     "PATH": os.environ.get("PATH", os.defpath),

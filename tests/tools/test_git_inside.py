@@ -17,7 +17,7 @@ from avfs_git.gitstore.gitindex import GitIndex, read_stat
 from avfs_git.model import Identity
 from avfs_git.sdk import Avfs, Session, Vault, Workspace
 
-pytestmark = pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout")
+pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytest.mark.usefixtures("person")]
 
 ADA = Identity("Ada Author", "ada@example.org")
 _ENV = {

@@ -3,155 +3,130 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
-import tempfile
-import traceback
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from avfs_git.host.beneath import RENAME_EXCHANGE
+from avfs_git.host.beneath import POOL, RENAME_EXCHANGE
 from avfs_git.paths import TreePath
 from avfs_git.vfs.upper import probe
-from tests.support.capabilities import NOBODY
 from tests.support.steps import make_lower
 from tests.support.trees import describe_tree
 from tests.unit.vfs.conftest import Layers
 
-pytestmark = [
-    pytest.mark.needs("whiteout", "user-xattrs", "ordinary-user"),
-    pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"),  # fork beside a test runner's threads
-]
+pytestmark = [pytest.mark.needs("whiteout", "user-xattrs"), pytest.mark.ordinary]
 
 
 def _path(text: str) -> TreePath:
     return TreePath(text.encode())
 
 
-@pytest.fixture
-def base() -> Iterator[Path]:
-    """Give a directory that an ordinary user reaches and owns."""
-    place = Path(tempfile.mkdtemp(prefix="avfs-test-"))
-    if os.geteuid() == 0:
-        os.chown(place, NOBODY, NOBODY)
-    yield place
-    for here, _, _ in os.walk(place):
-        os.chmod(here, 0o700)
-    shutil.rmtree(place)
-
-
-def as_ordinary_user(work: Callable[[], object]) -> None:
-    """Run something in a child without privileges; what goes wrong there fails here."""
-    if os.geteuid() != 0:
-        work()
-        return
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        status = 1
-        try:
-            os.setgroups([])
-            os.setresgid(NOBODY, NOBODY, NOBODY)
-            os.setresuid(NOBODY, NOBODY, NOBODY)
-            os.umask(0o022)
-            work()
-            status = 0
-        except BaseException:  # noqa: BLE001 - told to the test
-            os.write(writer, traceback.format_exc().encode()[-60_000:])
-        finally:
-            os._exit(status)
-    os.close(writer)
-    with open(reader, "rb") as told:
-        report = told.read().decode()
-    assert os.waitpid(child, 0)[1] == 0, report
-
-
-def test_everything_works_without_privileges(base: Path) -> None:
+def test_everything_works_without_privileges(tmp_path: Path) -> None:
     """Whiteouts, opaque directories, renames that leave whiteouts, attributes, closed files and directories."""
-
-    def work() -> None:
-        probe(base)
-        layers = Layers(base)
-        make_lower(layers.lower)
-        os.setxattr(layers.lower / "b", "user.note", b"dir")
-        (layers.lower / "b").chmod(0o555)
-        (layers.lower / "d e").chmod(0)
-        tree = layers.open()
-        tree.remove(_path("a/b/a"))
-        tree.move(_path("a/a"), _path("a/b/a"))
-        tree.make_dir(_path("a/a"))
-        tree.write_file(_path("b/d e/b"), b"new")
-        tree.set_xattr(tree.resolve(_path("c")), b"user.x", b"1")
-        tree.chmod(tree.resolve(_path("b")), 0o700)
-        tree.make_link(_path("b/a"), _path("b/other"))
-        tree.move(_path("a"), _path("moved"))
-        tree.move(_path("moved/b"), _path("c"), flags=RENAME_EXCHANGE)
-        tree.make_symlink(_path("link"), b"x")
-        tree.utimens(tree.resolve(_path("link"), follow_last=False), mtime_ns=7)
-        assert tree.attr(_path("link")).mtime_ns == 7
-        assert (tree.attr(_path("b")).uid, tree.attr(_path("b/a")).uid) == (os.geteuid(), os.geteuid())
-        assert tree.read_xattrs(tree.resolve(_path("b"))) == {b"user.note": b"dir"}
-        tree.write_file(_path("shut"), b"x")
-        tree.chmod(tree.resolve(_path("shut")), 0)
-        with pytest.raises(PermissionError):
-            tree.read_file(_path("shut"))
-        tree.write_file(_path("shut"), b"replaced")  # the directory allows it, as for any editor that saves by rename
-        assert stat.S_IMODE(tree.attr(_path("shut")).mode) == 0
-        tree.remove(_path("shut"))
-        tree.remove(_path("d e"))
-        assert describe_tree(tree) == describe_tree(layers.open())
-        tree.make_dir(_path("closed/sub"), parents=True)
-        tree.chmod(tree.resolve(_path("closed")), 0o111)
-        assert tree.resolve(_path("closed/sub")).is_dir
-        tree.remove(_path("closed"), recursive=True)
-        tree.upper.clean_work()
-        assert os.listdir(layers.work) == []
-
-    as_ordinary_user(work)
+    probe(tmp_path)
+    layers = Layers(tmp_path)
+    make_lower(layers.lower)
+    os.setxattr(layers.lower / "b", "user.note", b"dir")
+    (layers.lower / "b").chmod(0o555)
+    (layers.lower / "d e").chmod(0)
+    tree = layers.open()
+    tree.remove(_path("a/b/a"))
+    tree.move(_path("a/a"), _path("a/b/a"))
+    tree.make_dir(_path("a/a"))
+    tree.write_file(_path("b/d e/b"), b"new")
+    tree.set_xattr(tree.resolve(_path("c")), b"user.x", b"1")
+    tree.chmod(tree.resolve(_path("b")), 0o700)
+    tree.make_link(_path("b/a"), _path("b/other"))
+    tree.move(_path("a"), _path("moved"))
+    tree.move(_path("moved/b"), _path("c"), flags=RENAME_EXCHANGE)
+    tree.make_symlink(_path("link"), b"x")
+    tree.utimens(tree.resolve(_path("link"), follow_last=False), mtime_ns=7)
+    assert tree.attr(_path("link")).mtime_ns == 7
+    assert (tree.attr(_path("b")).uid, tree.attr(_path("b/a")).uid) == (os.geteuid(), os.geteuid())
+    assert tree.read_xattrs(tree.resolve(_path("b"))) == {b"user.note": b"dir"}
+    tree.write_file(_path("shut"), b"x")
+    tree.chmod(tree.resolve(_path("shut")), 0)
+    with pytest.raises(PermissionError):
+        tree.read_file(_path("shut"))
+    tree.write_file(_path("shut"), b"replaced")  # the directory allows it, as for any editor that saves by rename
+    assert stat.S_IMODE(tree.attr(_path("shut")).mode) == 0
+    tree.remove(_path("shut"))
+    tree.remove(_path("d e"))
+    assert describe_tree(tree) == describe_tree(layers.open())
+    tree.make_dir(_path("closed/sub"), parents=True)
+    tree.chmod(tree.resolve(_path("closed")), 0o111)
+    assert tree.resolve(_path("closed/sub")).is_dir
+    tree.remove(_path("closed"), recursive=True)
+    tree.upper.clean_work()
+    assert os.listdir(layers.work) == []
 
 
-def test_a_read_only_lower_directory_is_brought_up_as_such(base: Path) -> None:
+def test_a_read_only_lower_directory_is_brought_up_as_such(tmp_path: Path) -> None:
     """Its mode is what it was, although moving it needs to write to it."""
-
-    def work() -> None:
-        layers = Layers(base)
-        (layers.lower / "dir" / "sub").mkdir(parents=True)
-        (layers.lower / "dir" / "sub").chmod(0o555)
-        (layers.lower / "dir").chmod(0o755)
-        tree = layers.open()
-        tree.copy_up(tree.resolve(_path("dir/sub")))
-        assert stat.S_IMODE(os.stat(layers.upper / "dir" / "sub").st_mode) == 0o555
-        with pytest.raises(PermissionError):
-            tree.create(tree.resolve(_path("dir/sub")), b"file")
-
-    as_ordinary_user(work)
+    layers = Layers(tmp_path)
+    (layers.lower / "dir" / "sub").mkdir(parents=True)
+    (layers.lower / "dir" / "sub").chmod(0o555)
+    (layers.lower / "dir").chmod(0o755)
+    tree = layers.open()
+    tree.copy_up(tree.resolve(_path("dir/sub")))
+    assert stat.S_IMODE(os.stat(layers.upper / "dir" / "sub").st_mode) == 0o555
+    with pytest.raises(PermissionError):
+        tree.create(tree.resolve(_path("dir/sub")), b"file")
 
 
-def test_files_of_a_closed_directory_can_be_written(base: Path) -> None:
+def test_files_of_a_closed_directory_can_be_written(tmp_path: Path) -> None:
     """What counts is the file's mode, as on any file system, although a file is otherwise replaced by its name."""
+    layers = Layers(tmp_path)
+    (layers.lower / "dir").mkdir()
+    for name in ("file", "fixed", "other"):
+        (layers.lower / "dir" / name).write_bytes(b"a long old content")
+    os.setxattr(layers.lower / "dir" / "file", "user.note", b"1")
+    (layers.lower / "dir" / "fixed").chmod(0o444)
+    (layers.lower / "dir").chmod(0o555)
+    tree = layers.open()
+    for content in (b"new", b"newer"):
+        node = tree.write_file(_path("dir/file"), content)
+        assert tree.read_file(_path("dir/file")) == content
+        assert tree.read_xattrs(node) == {b"user.note": b"1"}
+    tree.append(tree.resolve(_path("dir/other")), b"!")
+    with pytest.raises(PermissionError):
+        tree.write_file(_path("dir/fixed"), b"new")
+    with pytest.raises(PermissionError):
+        tree.write_file(_path("dir/more"), b"new")
+    assert stat.S_IMODE(tree.attr(_path("dir")).mode) == 0o555
+    assert describe_tree(tree) == describe_tree(layers.open())
+    assert os.listdir(layers.work) == []
 
-    def work() -> None:
-        layers = Layers(base)
-        (layers.lower / "dir").mkdir()
-        for name in ("file", "fixed", "other"):
-            (layers.lower / "dir" / name).write_bytes(b"a long old content")
-        os.setxattr(layers.lower / "dir" / "file", "user.note", b"1")
-        (layers.lower / "dir" / "fixed").chmod(0o444)
-        (layers.lower / "dir").chmod(0o555)
-        tree = layers.open()
-        for content in (b"new", b"newer"):
-            node = tree.write_file(_path("dir/file"), content)
-            assert tree.read_file(_path("dir/file")) == content
-            assert tree.read_xattrs(node) == {b"user.note": b"1"}
-        tree.append(tree.resolve(_path("dir/other")), b"!")
-        with pytest.raises(PermissionError):
-            tree.write_file(_path("dir/fixed"), b"new")
-        with pytest.raises(PermissionError):
-            tree.write_file(_path("dir/more"), b"new")
-        assert stat.S_IMODE(tree.attr(_path("dir")).mode) == 0o555
-        assert describe_tree(tree) == describe_tree(layers.open())
-        assert os.listdir(layers.work) == []
 
-    as_ordinary_user(work)
+def test_who_has_a_file_open_goes_on_when_its_mode_closes_it(tmp_path: Path) -> None:
+    """Reading, writing and copying through what was opened before do not depend on which descriptors are still kept here."""
+    layers = Layers(tmp_path)
+    (layers.lower / "file").write_bytes(b"lower content")
+    tree = layers.open()
+    made = tree.create(tree.resolve(_path("")), b"made", 0o444)
+    brought = tree.resolve(_path("file"))
+    tree.copy_up(brought)
+    tree.chmod(brought, 0)
+    for node in (made, brought):
+        for step in (
+            lambda node=node: tree.write(node, b"new", 0),
+            lambda node=node: tree.read(node, 3, 0),
+            lambda node=node: tree.truncate(node, 3),
+            lambda node=node: tree.sync(node),
+            lambda node=node: os.close(tree.open_file(node, os.O_RDWR, judged=True)),
+        ):
+            POOL.clear()
+            step()
+        assert tree.read(node, 99, 0) == b"new"
+    POOL.clear()
+
+    assert [stat.S_IMODE(tree.getattr(node).mode) for node in (made, brought)] == [0o444, 0]
+    for refused in (
+        lambda: tree.read_file(_path("file")),
+        lambda: tree.append(made, b"x"),
+        lambda: tree.open_file(made, os.O_RDWR),
+    ):
+        POOL.clear()
+        with pytest.raises(PermissionError):
+            refused()
