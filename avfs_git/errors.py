@@ -314,8 +314,8 @@ class ForkExists(WorkspaceError):
     code = "fork.exists"
     exit_code = 22
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"there is already a fork {quote(name)}", details={"fork": name})
+    def __init__(self, name: str, *, hint: str | None = None) -> None:
+        super().__init__(f"there is already a fork {quote(name)}", hint=hint, details={"fork": name})
 
 
 class WorkspaceBusy(WorkspaceError):
@@ -401,11 +401,16 @@ class WorkspaceMounted(WorkspaceBusy):
     code = "workspace.mounted"
     exit_code = 29
 
-    def __init__(self, name: str, directory: str, *, session: str, pid: int | None = None) -> None:
+    def __init__(self, name: str, directory: str, *, session: str, pid: int | None = None, is_ending: bool = False) -> None:
+        where = f"mounted at {quote(directory)}"
+        hint = f"Work in it there, or end it with `avfs stop {directory}`."
+        if is_ending:
+            where = f"still in use by programs that have it from a mount at {quote(directory)}, which was taken away"
+            hint = f"End them, or take it from them with `avfs unmount --force {quote(name)}`."
         WorkspaceError.__init__(
             self,
-            f"workspace {quote(name)} is mounted at {quote(directory)}",
-            hint=f"Work in it there, or end it with `avfs stop {directory}`.",
+            f"workspace {quote(name)} is {where}",
+            hint=hint,
             details={"fork": name, "directory": directory, "session": session, "pid": pid},
         )
 
@@ -550,11 +555,13 @@ class MergeInProgress(MergeError):
     code = "merge.in_progress"
     exit_code = 43
 
-    def __init__(self, fork: str, source: str) -> None:
+    def __init__(self, fork: str, source: str, operation: str = "merge") -> None:
+        verb = operation.replace("_", "-")
+        doing = {"rebase": "a rebase, at", "cherry-pick": "a cherry-pick, at"}.get(verb, "merging")
         super().__init__(
-            f"{quote(fork)} is in the middle of merging {quote(source)}",
-            hint="Resolve what is in conflict and run `avfs merge --continue`, or give it up with `avfs merge --abort`.",
-            details={"fork": fork, "source": source},
+            f"{quote(fork)} is in the middle of {doing} {quote(source)}",
+            hint=f"Resolve what is in conflict and run `avfs {verb} --continue`, or give it up with `avfs {verb} --abort`.",
+            details={"fork": fork, "source": source, "operation": operation},
         )
 
 
@@ -594,7 +601,7 @@ class CommitConflicts(MergeError):
         super().__init__(
             f"{commit} ({quote(subject)}) is in conflict with what is there: {', '.join(names)}"
             f"{' and more' if len(paths) > 5 else ''}",
-            hint="Nothing was changed. Merge instead, or choose a side with `--strategy`.",
+            hint="Nothing was changed. Resolve it here with `--on-conflict workspace`, or choose a side with `--strategy`.",
             details={"commit": commit, "paths": [path.decode("utf-8", "replace") for path in paths]},
         )
 
@@ -690,6 +697,26 @@ class SessionEnding(WorkspaceBusy):
     """A session ended before it began what it was asked for."""
 
     code = "session.ending"
+
+
+class SessionRestarting(WorkspaceBusy):
+    """A session is being upgraded, and has not begun what it was asked for; in a moment it can be asked again."""
+
+    code = "session.restarting"
+
+
+class UpgradeFailed(MountError):
+    """A session cannot go on with another version of avfs; it goes on with its own."""
+
+    code = "session.upgrade_failed"
+    exit_code = 58
+
+    def __init__(self, fork: str, reason: str, *, log: str = "", hint: str | None = None) -> None:
+        super().__init__(
+            f"the session of {quote(fork)} cannot be upgraded: {reason}",
+            hint=hint or "It goes on as it is; what the other version said is in the details.",
+            details={"fork": fork, "reason": reason, "log": log},
+        )
 
 
 # --- commands ----------------------------------------------------------------------------------------

@@ -410,6 +410,8 @@ class MergeProgress:
     unresolved: tuple[Conflict, ...]
     resolved: int
     """How many conflicts are resolved already."""
+    operation: str = "merge"
+    """`merge`, or the `rebase` or `cherry_pick` of which it is a part."""
 
 
 @value_class
@@ -449,7 +451,7 @@ class RewriteResult:
     """What rewriting the history of a fork did."""
 
     outcome: str
-    """`rewritten` or `unchanged`."""
+    """`rewritten`, `unchanged`, or `conflicted`: a commit does not fit, and the workspace holds its conflicts."""
     fork: str
     old_head: str
     head: str
@@ -458,6 +460,10 @@ class RewriteResult:
     changed_files: tuple[ChangedFile, ...] = ()
     saved: str | None = None
     """The checkpoint that holds what was uncommitted before."""
+    stopped_at: str | None = None
+    """The commit that does not fit."""
+    conflicts: tuple[Conflict, ...] = ()
+    """What is to be decided of it."""
     warnings: tuple[Warning, ...] = ()
 
 
@@ -515,6 +521,15 @@ class SessionState(StrEnum):
     ENDED = "ended"
 
 
+class SessionBackend(StrEnum):
+    """Ways to mount a workspace, the best first."""
+
+    FUSE = "fuse"
+    """On the kernel's own protocol."""
+    PORTABLE = "portable"
+    """Through libfuse."""
+
+
 WHOLE_VAULT = "*"
 """What stands for a fork where a mount shows all of a vault: no branch can have that name."""
 
@@ -535,6 +550,10 @@ class SessionInfo:
     started_at_ns: int
     at: str | None = None
     """The commit that a read-only mount shows; None where it is the workspace, or all of the vault."""
+    backend: SessionBackend = SessionBackend.FUSE
+    """How it is mounted."""
+    backend_reasons: tuple[str, ...] = ()
+    """Why a better one was passed over, where one was."""
 
 
 @value_class
@@ -551,6 +570,17 @@ class UnmountResult:
     users: tuple[str, ...] = ()
     """The programs that still used it."""
     warnings: tuple[Warning, ...] = ()
+
+
+@value_class
+class UpgradeResult:
+    """What letting a mount go on with another version of avfs did."""
+
+    session: SessionInfo
+    before: str
+    """The version that it had; empty where it did not say."""
+    after: str
+    """The version that it has."""
 
 
 @value_class
@@ -700,11 +730,12 @@ class PushResult:
 
 @value_class
 class PullResult:
-    """What a pull did: a fetch, and a merge of what it brought."""
+    """What a pull did: a fetch, and then a merge of what it brought, or a rebase onto it."""
 
     fetch: FetchResult
     upstream: str
-    merge: MergeResult
+    merge: MergeResult | None
+    rebase: RewriteResult | None = None
     warnings: tuple[Warning, ...] = ()
 
 

@@ -1,25 +1,32 @@
-"""Read-only mounts of commits, for overlayfs to stand on: one a commit, shared by all that run commands over it.
+"""Read-only mounts of commits, for overlayfs to stand on: one a commit and user, shared by all that run commands over it.
 
-Decided here: where they are, that they are kept as long as their vault is open here (a pipe is their leash: they also go when
-this process dies in any way), and that one of another process is used where there is one. A mount that ends while something
-stands on it is served until its last user is gone; whoever mounts on it makes sure that it was still there (see `host.runner`).
+Decided here: where they are, and that a process which uses one counts as its user (`session.users`) as long as its vault is open:
+the mount ends with the last process that does, in whatever way that dies, and whoever came first. So commands in many forks of
+one base read it through one cache. Only mounts that this user has made are used, by the kernel's own word: what another
+user's server shows as a commit is that user's to decide. A mount that somebody takes away while something stands on it is
+served until that is gone; whoever mounts on it makes sure that it was still there (see `host.runner`).
 
 A `LowerMounts` belongs to a vault that is open; any thread may call it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from avfs_git.errors import MountPointUnusable
+from avfs_git.host.durable import host_errors
 from avfs_git.model import SessionState
 from avfs_git.session import point
 from avfs_git.session.record import FoundSession, list_sessions
 from avfs_git.session.start import start_session
+from avfs_git.session.users import begin_use
 from avfs_git.workspace.vault import OpenVault
 
 _KEPT = 4
@@ -32,6 +39,14 @@ LOWER = ".lower"
 def is_lower(session: FoundSession) -> bool:
     """Whether a mount is one of these."""
     return session.record.at is not None and session.directory.parent.name == LOWER
+
+
+class _Use(NamedTuple):
+    """A mount that this process uses."""
+
+    fd: int
+    """What counts it as a user until it is closed."""
+    device: int
 
 
 class LowerMounts:
@@ -50,18 +65,16 @@ class LowerMounts:
         self._lock_timeout_s = lock_timeout_s
         self._lock = threading.Lock()
         self._pid = os.getpid()
-        self._leashes: dict[Path, int] = {}
+        self._uses: dict[Path, _Use] = {}
 
     def close(self) -> None:
         """Let go of them. A second call does nothing."""
         with self._lock:
-            while self._leashes:
-                self._let_go(next(iter(self._leashes)))
+            while self._uses:
+                self._let_go(next(iter(self._uses)))
 
     def _let_go(self, place: Path) -> None:
-        leash = self._leashes.pop(place)
-        if self._pid == os.getpid():
-            os.close(leash)
+        os.close(self._uses.pop(place).fd)
 
     def find(self, commit: str, sidecar: str | None) -> Path:
         """Give the directory at which a commit is mounted, and mount it if it is not.
@@ -72,16 +85,14 @@ class LowerMounts:
         """
         place = self.place(commit, sidecar)
         with self._lock:
-            if self._pid != os.getpid():
-                self._leashes, self._pid = {}, os.getpid()
-            if not self._is_mounted(place, commit):
-                self._mount(place, commit, sidecar)
-            if place in self._leashes:
-                self._leashes[place] = self._leashes.pop(place)  # the last used is the last to go
+            self._notice_fork()
+            if not self._is_mounted(place):
+                self._begin_use(place, commit, sidecar)
+            self._uses[place] = self._uses.pop(place)  # the last used is the last to go
         return place
 
     def keep(self, commit: str, sidecar: str | None, idle_s: float) -> Path:
-        """Mount a commit, if it is not mounted, and let it stay when this process ends, until nobody has used it for so long.
+        """Mount a commit, if it is not mounted, and let it stay when its users end, until nobody has used it for so long.
 
         Raises:
             FuseUnavailable: If this machine, or its administrator, does not allow it.
@@ -89,84 +100,110 @@ class LowerMounts:
         """
         place = self.place(commit, sidecar)
         with self._lock:
-            if place in self._leashes:
-                self._let_go(place)
-            end = time.monotonic() + self._lock_timeout_s
-            while self._find_session(place, commit) is None:
-                try:
-                    self._start(place, commit, sidecar, leash=None, idle_s=idle_s)
-                except MountPointUnusable:
-                    if time.monotonic() > end:
-                        raise
-                    time.sleep(_PAUSE_S)
+            self._notice_fork()
+            self._begin_use(place, commit, sidecar, idle_s=idle_s)
         return place
 
     def place(self, commit: str, sidecar: str | None) -> Path:
         """Give the directory at which a commit is mounted, if it is."""
-        return self._directory / (f"{commit}-{sidecar[:12]}" if sidecar is not None else commit)
+        name = f"{commit}-{sidecar[:12]}" if sidecar is not None else commit
+        return self._directory / f"{name}.{os.geteuid()}"
 
-    def _is_mounted(self, place: Path, commit: str) -> bool:
+    def _notice_fork(self) -> None:
+        """Use nothing that a process which this one was forked from uses: each counts for itself."""
+        if self._pid != os.getpid():
+            while self._uses:
+                self._let_go(next(iter(self._uses)))
+            self._pid = os.getpid()
+
+    def _is_mounted(self, place: Path) -> bool:
+        """Whether a mount that this process uses is where it was, without a look at every session."""
+        use = self._uses.get(place)
         try:
-            # The common case, without a look at every session: the root of a mount is a device of its own.
-            if place in self._leashes and os.stat(place).st_dev != os.stat(place.parent).st_dev:
-                return True
+            return use is not None and os.stat(place).st_dev == use.device
         except OSError:
-            pass
-        found = self._find_session(place, commit)
-        if found is not None:
-            with suppress(OSError):
-                os.utime(found.place.record)  # one that ends when it is idle is not
-        return found is not None
+            return False
 
-    def _find_session(self, place: Path, commit: str) -> FoundSession | None:
-        resolved = point.resolve(place)
-        for found in list_sessions(self._vault.layout.sessions):
-            here = found.record.at == commit and found.directory == resolved and found.is_visible
-            if here and found.state() is SessionState.MOUNTED:
-                return found
-        return None
-
-    def _mount(self, place: Path, commit: str, sidecar: str | None) -> None:
-        if place in self._leashes:
+    def _begin_use(self, place: Path, commit: str, sidecar: str | None, *, idle_s: float = 0.0) -> None:
+        """Become a user of the mount at a place, of one that is there or of one that is made for it."""
+        if place in self._uses:
             self._let_go(place)
-        while len(self._leashes) >= _KEPT:
-            self._let_go(next(iter(self._leashes)))
+        while len(self._uses) >= _KEPT:
+            self._let_go(next(iter(self._uses)))
         end = time.monotonic() + self._lock_timeout_s
-        while True:
+        while not self._share(place, commit, idle_s):
             try:
-                self._leashes[place] = self._start_leashed(place, commit, sidecar)
-                return
-            except MountPointUnusable:
-                if self._is_mounted(place, commit):
-                    return  # another process was faster
+                with self._starting(end):
+                    if not self._share(place, commit, idle_s):  # nobody was faster
+                        self._start(place, commit, sidecar, idle_s)
+                    return
+            except MountPointUnusable:  # one that is about to end is in the way
                 if time.monotonic() > end:
                     raise
-                time.sleep(_PAUSE_S)  # one that is about to end is in the way
+                time.sleep(_PAUSE_S)
 
-    def _start_leashed(self, place: Path, commit: str, sidecar: str | None) -> int:
-        """Mount; give the end of the leash."""
-        reading, writing = os.pipe()
+    @contextmanager
+    def _starting(self, end: float) -> Iterator[None]:
+        """Be the only process that mounts a base of this vault, or one of several if it takes the others too long.
+
+        Two that do not know of each other would mount one over the other: neither finds anything at the place when it looks.
+        """
+        sessions = self._vault.layout.sessions
+        with host_errors(f"make '{sessions}'"):
+            os.makedirs(sessions, 0o700, exist_ok=True)
+            fd = os.open(sessions / "bases.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            self._start(place, commit, sidecar, leash=reading, idle_s=None)
-        except BaseException:
-            os.close(writing)
-            raise
+            while time.monotonic() < end:
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    time.sleep(_PAUSE_S / 4)
+            yield
         finally:
-            os.close(reading)
-        return writing
+            os.close(fd)
 
-    def _start(self, place: Path, commit: str, sidecar: str | None, *, leash: int | None, idle_s: float | None) -> None:
-        start_session(
-            self._vault.layout.sessions,
-            git_dir=self._vault.git_dir,
-            vault=self._vault.name,
-            fork=commit[:12],
-            directory=point.resolve(place),
-            at=commit,
-            allow_other=False,
-            identity=None,
-            lock_timeout_s=self._lock_timeout_s,
-            leash_fd=leash,
-            sidecar=sidecar,
-            idle_s=idle_s,
-        )
+    def _share(self, place: Path, commit: str, idle_s: float) -> bool:
+        """Become a user of the mount that is at a place; False if there is none."""
+        resolved = point.resolve(place)
+        for found in list_sessions(self._vault.layout.sessions):
+            if found.record.at != commit or found.directory != resolved or not found.is_visible:
+                continue
+            if found.state() is SessionState.MOUNTED and self._use(found, place, idle_s):
+                return True
+        return False
+
+    def _use(self, found: FoundSession, place: Path, idle_s: float) -> bool:
+        fd = begin_use(found.place, idle_s=idle_s)
+        if fd is None:
+            return False
+        # Now it does not end by itself. Whether it is there, and whose it is, only the mount table can tell.
+        mounted = found.find_mount()
+        if mounted is None or f"user_id={os.geteuid()}" not in mounted.options.split(","):
+            os.close(fd)
+            return False
+        self._uses[place] = _Use(fd, os.makedev(*mounted.device))
+        return True
+
+    def _start(self, place: Path, commit: str, sidecar: str | None, idle_s: float) -> None:
+        leash, hand = os.pipe()
+        try:
+            found = start_session(
+                self._vault.layout.sessions,
+                git_dir=self._vault.git_dir,
+                vault=self._vault.name,
+                fork=commit[:12],
+                directory=point.resolve(place),
+                at=commit,
+                allow_other=False,
+                identity=None,
+                lock_timeout_s=self._lock_timeout_s,
+                leash_fd=leash,
+                sidecar=sidecar,
+                is_shared=True,
+            )
+            if not self._use(found, place, idle_s):
+                raise MountPointUnusable(os.fspath(place), "it was unmounted at once")
+        finally:
+            os.close(hand)
+            os.close(leash)

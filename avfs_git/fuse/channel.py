@@ -37,6 +37,7 @@ import os
 import select
 import sys
 import time
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from avfs_git.errors import MountError
@@ -59,6 +60,7 @@ _BURST = 64
 """After how many requests in close succession processors are kept awake."""
 _CALM_MS = 3
 """After how long without a request they are left alone again."""
+_unpack_head = p.IN_HEAD.unpack_from
 _JOINED = 1 << 16
 """Answers up to this size are joined with their header: copying them is cheaper than a second piece."""
 
@@ -175,6 +177,8 @@ class Channel:
         self._burst = 0
         self._processors = AwakeProcessors() if keep_awake else None
         self._handover: Noting | None = None
+        self.spare: Callable[[], bool] | None = None
+        """What a receiver does, a little at a time, before it waits; False when nothing is left to be done."""
         self._is_left = False
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
@@ -239,11 +243,12 @@ class Channel:
 
     def receive(self, request: Request) -> bool:
         """Wait for a request; False when the tree is unmounted, or to be left (`leave`)."""
+        buffer = request.buffer
         while not self._is_left:
             try:
-                size = self._take(request.buffer)
+                size = self._take(buffer)
                 while size is None:
-                    size = self._wait(request.buffer)
+                    size = self._take(buffer) if self.spare is not None and self.spare() else self._wait(buffer)
             except OSError as error:
                 if error.errno in _GONE:
                     return False
@@ -252,7 +257,8 @@ class Channel:
                 raise
             if not size:
                 return False
-            request.read_header()
+            # As `read_header` does, which is not called for it: this is done for every request.
+            request.end, request.operation, request.unique, request.ino, request.uid, request.gid = _unpack_head(buffer)
             return True
         return False
 
@@ -264,18 +270,19 @@ class Channel:
             while clock() - began < _AWAKE_NS:
                 size = take(buffer)
                 if size is not None:
-                    self._burst += 1
-                    if self._burst == _BURST and self._processors is not None:
-                        self._processors.hold()
+                    if self._processors is not None:
+                        self._burst += 1
+                        if self._burst == _BURST:
+                            self._processors.hold()
                     return size
         waiting = select.poll()
         waiting.register(self.fd, select.POLLIN)
         waiting.register(self._bell, select.POLLIN)
-        ready = waiting.poll(_CALM_MS)
-        if not ready:
+        if self._processors is None:
+            ready = waiting.poll()
+        elif not (ready := waiting.poll(_CALM_MS)):
             self._burst = 0
-            if self._processors is not None:
-                self._processors.release()
+            self._processors.release()
             ready = waiting.poll()
         if any(fd == self._bell for fd, _ in ready):
             return 0
@@ -284,27 +291,33 @@ class Channel:
 
     def reply(self, request: Request, body: bytes | memoryview) -> None:
         """Answer a request."""
-        head = p.OUT_HEADER.pack(16 + len(body), 0, request.unique)
-        self._send([head + body] if len(body) <= _JOINED else [head, body])
+        size = 16 + len(body)
+        head = p.OUT_HEADER.pack(size, 0, request.unique)
+        try:
+            if size <= _JOINED:
+                os.write(self.fd, head + body)
+            else:
+                os.writev(self.fd, [head, body])
+        except OSError as error:
+            self._check_refused(error, size)
 
     def reply_error(self, request: Request, number: int) -> None:
         """Answer that a request failed."""
-        self._send([p.OUT_HEADER.pack(16, -number, request.unique)])
-
-    def _send(self, pieces: list[bytes | memoryview]) -> None:
         try:
-            if len(pieces) == 1:
-                os.write(self.fd, pieces[0])
-            else:
-                os.writev(self.fd, pieces)
+            os.write(self.fd, p.OUT_HEADER.pack(16, -number, request.unique))
         except OSError as error:
-            if error.errno == errno.EINVAL:
-                # The kernel has told the program EIO by now; ending the tree would take it from all others, too.
-                _LOG.exception("the kernel refused a reply of %d bytes", sum(map(len, pieces)))
-                return
-            # ENOENT: who asked was killed and waits no more. The others: the tree is unmounted.
-            if error.errno != errno.ENOENT and error.errno not in _GONE:
-                raise
+            self._check_refused(error, 16)
+
+    @staticmethod
+    def _check_refused(error: OSError, size: int) -> None:
+        """Raise that the kernel took no reply, unless that is nothing to end the tree for."""
+        if error.errno == errno.EINVAL:
+            # The kernel has told the program EIO by now; ending the tree would take it from all others, too.
+            _LOG.error("the kernel refused a reply of %d bytes", size, exc_info=error)
+            return
+        # ENOENT: who asked was killed and waits no more. The others: the tree is unmounted.
+        if error.errno != errno.ENOENT and error.errno not in _GONE:
+            raise error
 
     # --- telling the kernel ----------------------------------------------------------------------------------
 

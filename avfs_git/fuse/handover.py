@@ -14,7 +14,8 @@ before the first server; every server is a fork of the supervisor and has it map
                 not done is judged by looking at the disk (`fuse.resume`).
 
 A record is complete before the reply that tells the kernel leaves. It is a few stores, and a kill between two of them
-is possible: the number that makes a slot valid is written last. One process writes at a time, under the tree's lock;
+is possible: the number that makes a slot valid is written last, and two nodes that exchange their names are noted
+beside their slots first. One process writes at a time, under the tree's lock;
 only the slots of helpers and the supervisor's two words are written by others. Memory that no node needs is given back
 to the system. Nothing survives the machine, which ends the mount, too.
 """
@@ -31,6 +32,7 @@ from collections.abc import Iterator
 from struct import Struct
 from typing import Final, NamedTuple, Self
 
+from avfs_git import faults
 from avfs_git.fuse.channel import BUFFER_SIZE, Request
 from avfs_git.fuse.protocol import OPERATION_AT
 from avfs_git.host.ranges import KEEP_SIZE, PUNCH_HOLE, fallocate
@@ -66,6 +68,9 @@ _TELLING_AT: Final = 192
 _TELLING_MAX: Final = 8
 _ANSWER_AT: Final = 256
 _ANSWER_MAX: Final = 1024
+_PAIRED: Final = 1280
+"""How many of the two slots behind it are to be put where they belong."""
+_PAIR_AT: Final = 1344
 _NO_TELLER: Final = bytes(_TELLING.size)
 
 # --- requests with helpers ---
@@ -233,6 +238,36 @@ class Handover:
         at = _NODES_AT + ino % _CAPACITY * _SLOT_SIZE
         _SLOT.pack_into(self._map, at, above, node.pins, flags, node.kind >> 12, length, name, ino)
 
+    def keep_both(self, one: Node, other: Node) -> None:
+        """Note two nodes under their names: what is to be noted is noted first, and completed by the next server if need be."""
+        nodes = [node for node in (one, other) if node.pins or node.is_dir]
+        for node in nodes:
+            parent = node.parent
+            if parent is not None and not parent.pins and parent.ino != ROOT_INO and not self._has(parent.ino):
+                self._keep_above(parent)
+        old = [block for node in nodes for block in self._long.pop(node.ino, ())]
+        at = _PAIR_AT
+        for node in nodes:
+            if node.ino >= self._reserved:
+                self._reserve(node.ino)
+            name = self._put_long(node.ino, node.name) if len(node.name) > _SHORT else node.name
+            above = 0 if node.parent is None else node.parent.ino
+            flags = Place.NAMED | _HARD_LINK if node.disk_key is not None else Place.NAMED
+            _SLOT.pack_into(self._map, at, above, node.pins, flags, node.kind >> 12, len(node.name), name, node.ino)
+            at += _SLOT_SIZE
+        self._map[_PAIRED] = len(nodes)  # from here on they are noted
+        self._complete_pair()
+        self._free_blocks += old
+
+    def _complete_pair(self) -> None:
+        """Put into their slots what `keep_both` has noted, if anything."""
+        for at in range(_PAIR_AT, _PAIR_AT + self._map[_PAIRED] * _SLOT_SIZE, _SLOT_SIZE):
+            ino = _INO.unpack_from(self._map, at + _INO_AT)[0]
+            start = _NODES_AT + ino % _CAPACITY * _SLOT_SIZE
+            self._map[start : start + _SLOT_SIZE] = self._map[at : at + _SLOT_SIZE]
+            faults.reach("handover.pair_slot_written")
+        self._map[_PAIRED] = 0
+
     def _keep_above(self, node: Node) -> None:
         """Note directories that nobody was told of, because something in them is known."""
         missing = []
@@ -269,6 +304,7 @@ class Handover:
 
     def load(self) -> tuple[dict[int, array[int]], list[int]]:
         """List all numbers with a name by their directories, and those of files that may have several."""
+        self._complete_pair()
         (self._reserved,) = _NEXT.unpack_from(self._map, _NEXT_AT)  # a server before this one may have taken more
         below: dict[int, array[int]] = {}
         several: list[int] = []

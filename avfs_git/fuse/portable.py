@@ -272,9 +272,15 @@ class PortableOperations:
             return self._open_node(self.tree.create(*self._place(path), stat.S_IMODE(mode), owner=self._owner()))
 
     def open(self, path: str, flags: int) -> int:
-        """Open a file; the kernel has looked at its permissions."""
+        """Open a file; the kernel has looked at its permissions.
+
+        One that is gone since it was looked up is told as such, so that the kernel looks again: what opens it may make it.
+        """
         with self.tree.guard:
-            node = self._node(path)
+            try:
+                node = self._node(path)
+            except FileNotFoundError:
+                raise fail(errno.ESTALE) from None
             if flags & os.O_TRUNC:
                 self.tree.truncate(node, 0)
             return self._open_node(node)
@@ -288,8 +294,9 @@ class PortableOperations:
         return self.tree.read(self.tree.node_at(handle), size, offset)
 
     def write(self, _path: str | None, data: bytes, offset: int, handle: int) -> int:
-        """Write a piece of a file."""
-        return self.tree.write(self.tree.node_at(handle), data, offset)
+        """Write a piece of a file. With the guard: a checkpoint of the tree is one moment for whoever writes."""
+        with self.tree.guard:
+            return self.tree.write(self.tree.node_at(handle), data, offset)
 
     def fsync(self, _path: str | None, data_only: int, handle: int) -> int:
         """Force a file to disk."""
@@ -302,13 +309,14 @@ class PortableOperations:
 
     def fallocate(self, _path: str | None, mode: int, offset: int, length: int, handle: int) -> int:
         """Give a file room on the disk, or take it."""
-        node = self.tree.node_at(handle)
-        fd = self.tree.open_file(node, os.O_RDWR)
-        try:
-            fallocate(fd, mode, offset, length)
-        finally:
-            os.close(fd)
-            self.tree.mark_changed(node)
+        with self.tree.guard:
+            node = self.tree.node_at(handle)
+            fd = self.tree.open_file(node, os.O_RDWR, judged=True)
+            try:
+                fallocate(fd, mode, offset, length)
+            finally:
+                os.close(fd)
+                self.tree.mark_changed(node)
         return 0
 
 

@@ -5,7 +5,8 @@ filesystem is, `vfs` knows. Whoever serves a workspace makes a `TreeServer` over
 the workspace's lock, and calls `serve`, which returns when the tree is unmounted.
 
 Opening and closing need no request: OPEN and OPENDIR are answered with ENOSYS once, and never asked again. So is CREATE,
-after which the kernel makes files with MKNOD: a file that CREATE has opened would be closed with a request. What
+after which the kernel makes files with MKNOD: a file that CREATE has opened would be closed with a request. Extended
+attributes are refused in the same way where they are not wanted. What
 keeps an unlinked file that is still open alive is the kernel's reference to its node: each node that is told to the
 kernel is pinned, and unpinned when the kernel forgets it. Finding a node and pinning it is one step under the
 tree's lock, so that no other thread can drop it in between.
@@ -14,6 +15,10 @@ One thread serves: measured, a second one that also waits for requests costs a t
 two take the interpreter from each other, and gains nothing. What may wait long for the disk (`_SLOW`) is passed to a few
 helpers, so that an fsync does not stop a listing. Requests about names hold the tree's lock for as long as they
 take; forcing to disk and copying leave it meanwhile. File locks stay in the kernel.
+
+A file that is removed goes to `work` first, because the kernel still knows it, and from there when the kernel has forgotten it,
+right after. That last step is the dearest on most disks, and is left for when nobody asks for anything: while the program
+that removes many files is being woken. Whatever needs room, or tells of it, finds all done.
 
 Nothing is kept here that is not in the tree. A server with a `Handover` may be killed at any moment: the numbers and
 pins of the nodes and the requests that it had received are there, and the next server begins by answering those.
@@ -24,13 +29,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
 from avfs_git import faults
-from avfs_git.errors import RemoteError
+from avfs_git.errors import AvfsError, RemoteError
 from avfs_git.fuse import protocol as p
 from avfs_git.fuse.channel import Channel, Request
 from avfs_git.fuse.errnos import errno_of
@@ -40,7 +45,7 @@ from avfs_git.fuse.resume import ONCE, forget_again, settle
 from avfs_git.host.ranges import fallocate
 from avfs_git.lazy import LazyLogger
 from avfs_git.vfs.merged import MergedTree, Node
-from avfs_git.vfs.view import Attr, fail
+from avfs_git.vfs.view import Attr, fail, missing_xattr
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -51,7 +56,16 @@ _SLOW = frozenset({p.FSYNC, p.FSYNCDIR, p.FALLOCATE, p.COPY_FILE_RANGE})
 _COPY_MAX = 64 << 20
 """How much one COPY_FILE_RANGE copies at most: a program that is killed meanwhile waits for no more than that."""
 _UNANSWERED = frozenset({p.FORGET, p.BATCH_FORGET})
+_NEEDS_NO_ROOM = frozenset(
+    {p.UNLINK, p.RMDIR, *_UNANSWERED, p.LOOKUP, p.GETATTR, p.GETXATTR, p.ACCESS, p.READ, p.READDIR, p.READDIRPLUS, p.READLINK}
+)
+"""What can be done before the room of files that were removed is there again."""
 _CAPABILITY = b"security.capability"
+_SEARCH_AFTER = 32
+"""After so many questions for attributes it is worth while to find out whether there are any."""
+_XATTR_NAME_AT = p.BODY + p.GETXATTR_IN.size
+_WRITTEN_AT = p.BODY + p.WRITE_IN.size
+"""Where the content of a WRITE begins."""
 
 Handler = Callable[[Request], bytes | None]
 
@@ -63,20 +77,35 @@ class TreeServer:
         counts: How many requests of each operation came, by its number; for tests and for people.
     """
 
-    def __init__(self, tree: MergedTree, channel: Channel, handover: Handover | None = None) -> None:
+    def __init__(
+        self,
+        tree: MergedTree,
+        channel: Channel,
+        handover: Handover | None = None,
+        *,
+        has_xattrs: bool = True,
+        xattr_search: Iterator[bool] | None = None,
+    ) -> None:
         """Prepare to serve.
 
         Args:
             tree: What is served.
             channel: On which channel, negotiated.
             handover: Where a server before this one left what it knew, and this one leaves it to the next.
+            has_xattrs: Whether programs find and set extended attributes. If not, the kernel is told so once, and does not look
+                for `security.capability` before it writes to a file or changes its owner: each of these is a request else.
+            xattr_search: Of a tree that never changes and that overlayfs stands on, which asks for a mark of each file that it
+                meets, in each of its mounts: whether anything in it has attributes, told piece by piece. Where nothing has, the
+                kernel is told so as soon as that is known, and does not ask any more.
         """
         self.tree = tree
         self.channel = channel
+        self._guard = tree.guard
         self._handover = handover
         if handover is not None:
             tree.follow(handover)
             channel.follow(handover)
+        self._xattr_search = xattr_search
         self.counts: Counter[int] = Counter()
         self._listings = Listings()
         self._pool: ThreadPoolExecutor | None = None
@@ -118,26 +147,35 @@ class TreeServer:
         if handover is not None:
             for operation in ONCE:
                 self._handlers[operation] = partial(self._do_once, handover, self._handlers[operation])
+        if not has_xattrs:
+            for operation in (p.GETXATTR, p.LISTXATTR, p.SETXATTR, p.REMOVEXATTR):
+                del self._handlers[operation]
 
     def serve(self) -> None:
         """Answer requests until the tree is unmounted."""
-        channel, counts = self.channel, self.counts
+        receive, counts, handlers = self.channel.receive, self.counts, self._handlers
         request = Request() if self._handover is None else self._handover.request()
         buffer = request.buffer
+        leavings = self.tree.leavings = deque()
+        self.channel.spare = self.tree.tidy
         try:
             if self._handover is not None:
                 self._resume(self._handover, request)
-            while channel.receive(request):
+            while receive(request):
                 operation = request.operation
                 counts[operation] += 1
+                if leavings and operation not in _NEEDS_NO_ROOM:
+                    while self.tree.tidy():
+                        pass
                 if operation in _SLOW:
-                    self._pass_on(self._handlers[operation], request)
+                    self._pass_on(handlers[operation], request)
                 else:
-                    self._answer(request)
+                    self._answer_with(handlers.get(operation, self._refuse), request)
                 buffer[p.OPERATION_AT] = 0  # answered, or noted elsewhere: a server after this one leaves it alone
         finally:
             if self._pool is not None:
                 self._pool.shutdown()
+            self.channel.spare = self.tree.leavings = None
         self.tree.empty_attic()
 
     def handle(self, request: Request) -> None:
@@ -173,7 +211,7 @@ class TreeServer:
 
     def _do_once(self, handover: Handover, handler: Handler, request: Request) -> bytes | None:
         """Do what must not be done again, so that a server after this one can tell whether it was done."""
-        with self.tree.guard:
+        with self._guard:
             handover.arm(request.unique)
             try:
                 body = handler(request)
@@ -208,12 +246,12 @@ class TreeServer:
                 self.channel.reply_error(request, errno.EIO)
             return
         if operation in _UNANSWERED:
-            with tree.guard:
+            with self._guard:
                 self._forget_from(request, forget_again(tree, handover, request))
             return
         if operation in ONCE:
             try:
-                with tree.guard:
+                with self._guard:
                     answer = settle(tree, handover, request, self._told, self._owner(request))
             except OSError:  # what it is about is gone: it is told so like anybody else
                 answer = None
@@ -223,11 +261,11 @@ class TreeServer:
         self._answer(request)
 
     def _answer(self, request: Request) -> None:
-        handler = self._handlers.get(request.operation)
-        if handler is None:
-            self.channel.reply_error(request, errno.ENOSYS)
-        else:
-            self._answer_with(handler, request)
+        self._answer_with(self._handlers.get(request.operation, self._refuse), request)
+
+    def _refuse(self, request: Request) -> None:
+        """Answer what is not served, so that the kernel does not ask for it again."""
+        self.channel.reply_error(request, errno.ENOSYS)
 
     def _answer_with(self, handler: Handler, request: Request) -> None:
         try:
@@ -253,7 +291,7 @@ class TreeServer:
 
     def _lookup(self, request: Request) -> bytes:
         tree = self.tree
-        with tree.guard:
+        with self._guard:
             node = tree.find(tree.node_at(request.ino), request.name_at(p.BODY))
             return p.NO_ENTRY if node is None else self._told(node)
 
@@ -285,7 +323,7 @@ class TreeServer:
             if node is not None:
                 tree.unpin(node, times)
             return
-        with tree.guard:
+        with self._guard:
             if node is None:
                 try:
                     node = tree.node_at(ino)
@@ -321,21 +359,17 @@ class TreeServer:
             request.buffer, p.BODY
         )
         tree = self.tree
-        with tree.guard:
+        with self._guard:
             node = tree.node_at(request.ino)
-            if valid & p.FATTR_SIZE:
-                tree.truncate(node, size)
-            if valid & (p.FATTR_UID | p.FATTR_GID):
-                tree.chown(node, uid if valid & p.FATTR_UID else -1, gid if valid & p.FATTR_GID else -1)
-            if valid & p.FATTR_MODE:  # after the owner, a change of which takes set-uid away
-                tree.chmod(node, stat.S_IMODE(mode))
-            if valid & (p.FATTR_ATIME | p.FATTR_MTIME):  # last, because all of the above set them
-                tree.utimens(
-                    node,
-                    atime_ns=atime_s * 1_000_000_000 + atime_ns if valid & p.FATTR_ATIME else None,
-                    mtime_ns=mtime_s * 1_000_000_000 + mtime_ns if valid & p.FATTR_MTIME else None,
-                )
-            attr = tree.getattr(node)
+            attr = tree.set_attributes(
+                node,
+                size=size if valid & p.FATTR_SIZE else None,
+                uid=uid if valid & p.FATTR_UID else -1,
+                gid=gid if valid & p.FATTR_GID else -1,
+                mode=mode & 0o7777 if valid & p.FATTR_MODE else None,
+                atime_ns=atime_s * 1_000_000_000 + atime_ns if valid & p.FATTR_ATIME else None,
+                mtime_ns=mtime_s * 1_000_000_000 + mtime_ns if valid & p.FATTR_MTIME else None,
+            )
             if valid & p.FATTR_KILL_SUIDGID and not valid & p.FATTR_MODE and self._drop_privileges(request, node, attr):
                 attr = tree.getattr(node)
             return p.pack_attr(attr)
@@ -388,10 +422,28 @@ class TreeServer:
         node = tree.node_at(request.ino)
         if not tree.may_have_xattrs(node):
             # Most of what is asked: the kernel looks for `security.capability` before it writes to a file.
-            self.channel.reply_error(request, errno.ENODATA)
+            nothing_has_any = self._xattr_search is not None and self._search_xattrs(self._xattr_search)
+            missing = missing_xattr(request.name_at(_XATTR_NAME_AT))
+            self.channel.reply_error(request, errno.ENOSYS if nothing_has_any else missing)
             return None
         size, _ = p.GETXATTR_IN.unpack_from(request.buffer, p.BODY)
-        return _sized(tree.get_xattr(node, request.name_at(p.BODY + p.GETXATTR_IN.size)), size)
+        return _sized(tree.get_xattr(node, request.name_at(_XATTR_NAME_AT)), size)
+
+    def _search_xattrs(self, search: Iterator[bool]) -> bool:
+        """Look a little further whether anything has attributes; True when nothing has. Costs one directory a request."""
+        if self.counts[p.GETXATTR] < _SEARCH_AFTER:
+            return False
+        try:
+            is_over = next(search)
+        except StopIteration:
+            self._xattr_search = None
+            del self._handlers[p.GETXATTR]
+            return True
+        except AvfsError:  # an object is missing: who needs it is told
+            is_over = True
+        if is_over:
+            self._xattr_search = None
+        return False
 
     def _listxattr(self, request: Request) -> bytes:
         size, _ = p.GETXATTR_IN.unpack_from(request.buffer, p.BODY)
@@ -413,7 +465,7 @@ class TreeServer:
     def _symlink(self, request: Request) -> bytes:
         name, target = request.names_at(p.BODY)
         tree = self.tree
-        with tree.guard:
+        with self._guard:
             return self._told(tree.symlink(tree.node_at(request.ino), name, target, owner=self._owner(request)))
 
     def _mknod(self, request: Request) -> bytes:
@@ -421,7 +473,7 @@ class TreeServer:
         name = request.name_at(p.BODY + p.MKNOD_IN.size)
         tree = self.tree
         owner = self._owner(request)
-        with tree.guard:
+        with self._guard:
             parent = tree.node_at(request.ino)
             if stat.S_IFMT(mode) not in (stat.S_IFREG, 0):
                 return self._told(tree.mknod(parent, name, mode, p.decode_rdev(rdev), owner=owner))
@@ -433,27 +485,27 @@ class TreeServer:
         mode, _ = p.MKDIR_IN.unpack_from(request.buffer, p.BODY)
         name = request.name_at(p.BODY + p.MKDIR_IN.size)
         tree = self.tree
-        with tree.guard:
+        with self._guard:
             parent = tree.node_at(request.ino)
             return self._told(tree.mkdir(parent, name, stat.S_IMODE(mode), owner=self._owner(request)))
 
     def _tmpfile(self, request: Request) -> bytes:
         _, mode, _, _ = p.CREATE_IN.unpack_from(request.buffer, p.BODY)
         tree = self.tree
-        with tree.guard:
+        with self._guard:
             parent = tree.node_at(request.ino)
             node = tree.create_unnamed(parent, stat.S_IMODE(mode), owner=self._owner(request))
             return self._told(node) + p.OPEN_OUT.pack(0, 0, 0)
 
     def _unlink(self, request: Request) -> bytes:
         tree = self.tree
-        with tree.guard:
+        with self._guard:
             tree.unlink(tree.node_at(request.ino), request.name_at(p.BODY))
         return b""
 
     def _rmdir(self, request: Request) -> bytes:
         tree = self.tree
-        with tree.guard:
+        with self._guard:
             tree.rmdir(tree.node_at(request.ino), request.name_at(p.BODY))
         return b""
 
@@ -468,14 +520,14 @@ class TreeServer:
     def _move(self, request: Request, new_parent: int, start: int, flags: int) -> bytes:
         name, new_name = request.names_at(start)
         tree = self.tree
-        with tree.guard:
+        with self._guard:
             tree.rename(tree.node_at(request.ino), name, tree.node_at(new_parent), new_name, flags=flags)
         return b""
 
     def _link(self, request: Request) -> bytes:
         (ino,) = p.LINK_IN.unpack_from(request.buffer, p.BODY)
         tree = self.tree
-        with tree.guard:
+        with self._guard:
             node = tree.link(tree.node_at(ino), tree.node_at(request.ino), request.name_at(p.BODY + p.LINK_IN.size))
             return self._told(node)
 
@@ -490,7 +542,7 @@ class TreeServer:
         _, position, size, *_ = p.READ_IN.unpack_from(request.buffer, p.BODY)
         tree = self.tree
         pieces: list[bytes] = []
-        with tree.guard:
+        with self._guard:
             node = tree.node_at(request.ino)
             listing = self._list(node, position)
             left = self._add_dots(pieces, node, position, size, b"")
@@ -513,7 +565,7 @@ class TreeServer:
         _, position, size, *_ = p.READ_IN.unpack_from(request.buffer, p.BODY)
         tree = self.tree
         pieces: list[bytes] = []
-        with tree.guard:
+        with self._guard:
             node = tree.node_at(request.ino)
             listing = self._list(node, position)
             left = self._add_dots(pieces, node, position, size, p.HIDDEN_ENTRY)
@@ -568,8 +620,7 @@ class TreeServer:
         offset, size, flags = p.WRITE_HEAD.unpack_from(request.buffer, p.BODY)
         tree = self.tree
         node = tree.node_at(request.ino)
-        start = p.BODY + p.WRITE_IN.size
-        done = tree.write(node, request.view[start : start + size], offset)
+        done = tree.write(node, request.view[_WRITTEN_AT : _WRITTEN_AT + size], offset)
         if flags & p.WRITE_KILL_SUIDGID:
             self._drop_and_tell(request, node)
         return p.WRITE_OUT.pack(done)
@@ -584,7 +635,7 @@ class TreeServer:
         _, offset, length, mode = p.FALLOCATE_IN.unpack_from(request.buffer, p.BODY)
         tree = self.tree
         node = tree.node_at(request.ino)
-        fd = tree.open_file(node, os.O_RDWR)
+        fd = tree.open_file(node, os.O_RDWR, judged=True)
         try:
             self._drop_for_others(request, node)
             fallocate(fd, mode, offset, length)
@@ -602,9 +653,9 @@ class TreeServer:
         _, offset, target_ino, _, target_offset, length, _ = p.COPY_FILE_RANGE_IN.unpack_from(request.buffer, p.BODY)
         tree = self.tree
         source, target = tree.node_at(request.ino), tree.node_at(target_ino)
-        out = tree.open_file(target, os.O_RDWR)  # first: if both are one file, it is brought up before it is read
+        out = tree.open_file(target, os.O_RDWR, judged=True)  # first: if both are one file, it is brought up before it is read
         try:
-            into = tree.open_file(source, os.O_RDONLY)
+            into = tree.open_file(source, os.O_RDONLY, judged=True)
             try:
                 self._drop_for_others(request, target)
                 done = os.copy_file_range(into, out, min(length, _COPY_MAX), offset, target_offset)

@@ -9,8 +9,8 @@ server knew is in the `Handover` (see there), which both have mapped.
 A server that is killed while it tells the kernel what to forget may not come to its end: the kernel lets that thread wait for a
 lock, and who has it waits for an answer that only the next server can give. So the next one is started when of the dead one
 nothing is left but such threads, which it has noted in the `Handover`. They end in the kernel, and touch nothing any more.
-Others, which may be about to change something on disk, are waited for, but not for ever: one that uses the tree itself waits
-as those do.
+The same holds for threads that use a tree themselves, their own or another one: the kernel tells in which of its functions
+they wait. Others, which may be about to change something on disk, are waited for, but not for ever.
 
 The supervisor itself looks for that while a server lives, and does nothing else. It dies only by hand; then its server is
 ended by the kernel (`PR_SET_PDEATHSIG`), the programs in the tree get ENOTCONN, and whoever meets the mount takes it away.
@@ -26,7 +26,7 @@ from collections.abc import Callable
 from typing import Final
 
 from avfs_git.fuse.handover import Handover
-from avfs_git.host.processes import find_survivors
+from avfs_git.host.processes import find_survivors, waits_for_fuse
 from avfs_git.lazy import LazyLogger
 
 _LOG = LazyLogger(__name__)
@@ -35,7 +35,7 @@ _FORWARDED: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, sig
 _WAITED_FOR: Final = _FORWARDED | {signal.SIGCHLD, signal.SIGUSR2}
 _FIRST_PAUSE_S: Final = 0.01
 _LONGEST_PAUSE_S: Final = 1.0
-_USELESS: Final = 20
+USELESS: Final = 20
 """After so many servers in a row that answered nothing it is given up, some 15 seconds after the first."""
 _FAILED: Final = 70
 _LOOK_EVERY_S: Final = 1.0
@@ -49,7 +49,12 @@ Upgrade = Callable[[Handover], None]
 
 
 def supervise(
-    serve: Serve, handover: Handover, *, upgrade: Upgrade | None = None, meanwhile: Callable[[], object] | None = None
+    serve: Serve,
+    handover: Handover,
+    *,
+    upgrade: Upgrade | None = None,
+    meanwhile: Callable[[], object] | None = None,
+    first_tries: int = USELESS,
 ) -> int:
     """Run a server in a child process, and another one each time that it dies, until one returns.
 
@@ -65,9 +70,10 @@ def supervise(
             of the process before stopped.
         upgrade: Called on SIGUSR2 with no server running: it replaces the program of this process (`os.execv`), to which
             it passes the descriptors that are needed; `handover.fileno()` is one. If it returns or fails, a server of
-            the present program goes on.
+            the present program goes on. It may return in a fork of this process, which is the supervisor then.
         meanwhile: Called once, right after the first server was started: what later ones are to find done. It starts no
             thread.
+        first_tries: After how many deaths it is given up as long as no server has answered anything.
 
     Returns:
         0 if a server returned; else how the last one died after it was given up: its exit status, or 128 and the
@@ -76,7 +82,7 @@ def supervise(
     libc = ctypes.CDLL(None, use_errno=True)  # now, because a fork of a full machine may not be able to load it
     signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED_FOR)
     try:
-        return _Supervisor(serve, handover, upgrade, libc).run(meanwhile)
+        return _Supervisor(serve, handover, upgrade, libc).run(meanwhile, first_tries)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _WAITED_FOR)
 
@@ -94,7 +100,7 @@ class _Supervisor:
         self._kept: list[int] = []
         """Dead servers that the kernel has not let go of yet."""
 
-    def run(self, meanwhile: Callable[[], object] | None) -> int:
+    def run(self, meanwhile: Callable[[], object] | None, tries: int) -> int:
         useless = 0
         while True:
             self._handover.is_serving = False
@@ -109,8 +115,11 @@ class _Supervisor:
             if status is None:
                 continue
             self._handover.generation += 1
-            useless = 0 if self._handover.is_serving else useless + 1
-            if useless >= _USELESS:
+            if self._handover.is_serving:
+                useless, tries = 0, USELESS
+            else:
+                useless += 1
+            if useless >= tries:
                 _LOG.error("the last %d servers died before they served (status %d): given up", useless, status)
                 return status
             _LOG.warning("the server died (status %d): starting another", status)
@@ -162,7 +171,9 @@ class _Supervisor:
             return False
         if self._kept_since is None:
             self._kept_since = time.monotonic()
-        return threads <= self._handover.find_tellers() or time.monotonic() - self._kept_since > _KEPT_S
+        others = threads - self._handover.find_tellers()
+        waiting = all(waits_for_fuse(self._pid, thread) for thread in others)
+        return waiting or time.monotonic() - self._kept_since > _KEPT_S
 
     def _leave_kept(self) -> None:
         _LOG.warning("the kernel keeps the server %d, which is dead", self._pid)
@@ -190,11 +201,15 @@ class _Supervisor:
                 else:
                     time.sleep(_REPLACED_EVERY_S)
         self._handover.generation += 1
+        self._handover.is_serving = False
+        ours = os.getpid()
         try:
             # The signals stay blocked: one that comes while the program starts waits for the next `supervise`.
             upgrade(self._handover)
         except Exception:  # noqa: BLE001 - the tree must not end because of a program that cannot be started
             _LOG.exception("the upgrade failed: going on with the program that runs")
+        if os.getpid() != ours:
+            self._kept.clear()  # they are children of another process
 
     def _pause(self, seconds: float) -> None:
         end = time.monotonic() + seconds

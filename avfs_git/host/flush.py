@@ -1,7 +1,11 @@
 """Writing out what programs have changed in memory.
 
-Decided here: which system call does that. Never called by a process that serves the file system in question, which
-would wait for itself. Fails silently: it is asked for to see more, not to save.
+Decided here: which system calls do that, and when it is done. Never called by a process that serves the file system in question,
+which would wait for itself. Fails silently: it is asked for to see more, not to save.
+
+Of a FUSE file system, the kernel sends the pages to its server and does not wait until they are written. So the server is asked
+something afterwards: requests wait in one line, and the answer comes when those before it are done. Only so many writes stand
+in that line at once, and the others come as there is room; hence one question for each time that many pages are under way.
 """
 
 from __future__ import annotations
@@ -10,6 +14,12 @@ import ctypes
 import os
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_PAGE_KIB = 4
+_IN_LINE = 12
+"""So many writes stand in line at least: what a kernel allows a server that asks for no more."""
+
+_QUESTIONS_MAX = 4096
+"""So many are asked at the most, a tenth of a second: what is under way may be all another disk's."""
 
 
 def flush_file_system(directory: str, device: int) -> bool:
@@ -19,8 +29,22 @@ def flush_file_system(directory: str, device: int) -> bool:
     except OSError:
         return False
     try:
-        return os.fstat(fd).st_dev == device and _libc.syncfs(fd) == 0
+        if os.fstat(fd).st_dev != device or _libc.syncfs(fd):
+            return False
+        for _ in range(min(1 + _pages_under_way() // _IN_LINE, _QUESTIONS_MAX)):
+            os.fstatvfs(fd)
     except (OSError, AttributeError):  # a libc without it
         return False
     finally:
         os.close(fd)
+    return True
+
+
+def _pages_under_way() -> int:
+    """Tell how many pages of all file systems are being written, at the most."""
+    try:
+        with open("/proc/meminfo", "rb") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith((b"Writeback:", b"WritebackTmp:"))) // _PAGE_KIB

@@ -46,14 +46,15 @@ class LockFile:
     Raises OSError from any method if the file system fails.
     """
 
-    def __init__(self, path: Path, *, owner: str) -> None:
+    def __init__(self, path: Path, *, owner: str, fd: int | None = None) -> None:
         """Open the lock, making its file if needed.
 
         Args:
             path: The lock file.
             owner: What `holder` tells other processes while this one holds it, beside the pid.
+            fd: What another program of this process had of `fileno`, instead: with it comes the lock. It belongs to this object.
         """
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666) if fd is None else fd
         try:
             found = os.fstat(self._fd)
             self._identity = (found.st_dev, found.st_ino)
@@ -144,6 +145,11 @@ class LockFile:
         """
         self._kept = True
         self._map[_SESSION] = session.encode("ascii").ljust(_SESSION_MAX, b"\0")
+
+    def keep_on(self) -> None:
+        """Go on with what another program of this process began with `begin_change` and `keep`, and has never ended."""
+        self._kept = True
+        self._changing = 1
 
     def stop_keeping(self) -> None:
         """End what `keep` began. Called with the lock held."""

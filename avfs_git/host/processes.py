@@ -11,6 +11,9 @@ import os
 import signal
 from pathlib import Path
 
+_FUSE_WAIT = b"request_wait_answer"
+"""The function of Linux in which a request that its server has received is waited for, also by a thread that was killed."""
+
 
 def start_time(pid: int) -> int | None:
     """Tell when a process started, in ticks of the clock since the boot; None if there is none."""
@@ -49,6 +52,14 @@ def find_survivors(pid: int) -> set[int]:
         return set(map(int, os.listdir(f"/proc/{pid}/task"))) - {pid} if state == b"Z" else set()
     except OSError:
         return set()
+
+
+def waits_for_fuse(pid: int, thread: int) -> bool:
+    """Tell whether a thread is in the kernel and waits for the answer of a FUSE server; False also where that is not told."""
+    try:
+        return Path(f"/proc/{pid}/task/{thread}/wchan").read_bytes() == _FUSE_WAIT
+    except OSError:
+        return False
 
 
 def find_users(directory: Path, device: tuple[int, int]) -> list[str]:

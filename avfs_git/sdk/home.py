@@ -75,7 +75,7 @@ class Avfs:
             clock_ns: The time of commits and operations, in nanoseconds since the epoch.
             lock_timeout_s: How long to wait for other processes, in seconds.
             remote_environment: Where remotes find credentials, ssh and proxies, as git names them, such as `os.environ`; of the
-                rest nothing is used.
+                rest nothing is used. Git asks for a user and a password on the terminal only with `GIT_TERMINAL_PROMPT=1` in it.
             policy: The user's policy file for commands, which need not exist.
             runs_hooks: Whether hooks of a vault's owner are run.
         """
@@ -317,7 +317,9 @@ class Avfs:
             self._opened.remove(vault)
         return sorted(found, key=lambda session: session.started_at_ns)
 
-    def fork_directory(self, source: str | Path, directory: str | Path, *, branch: str | None = None) -> Session:
+    def fork_directory(
+        self, source: str | Path, directory: str | Path, *, branch: str | None = None, backend: str = "auto"
+    ) -> Session:
         """Fork the present state of a clone, or of any directory, and mount the fork; return when programs can use it.
 
         The first time, a vault is made for the directory; it is only read. Git in the fork's tree knows a clone as the remote
@@ -327,6 +329,7 @@ class Avfs:
             source: A directory; of a working tree of git, any in it.
             directory: Where to mount: one that is empty, or not there yet.
             branch: The name of the fork; that of the directory if not given.
+            backend: How to mount it, as for `Workspace.mount`.
 
         Raises:
             ForkExists: If the vault has such a fork.
@@ -345,7 +348,7 @@ class Avfs:
         vault = self._vault_of(top, name)
         vault.warnings = tuple(clones.fork_present(vault._core, name, top))  # noqa: SLF001 - the two are one interface
         try:
-            return vault.workspace(name).mount(place)
+            return vault.workspace(name).mount(place, backend=backend)
         except BaseException:
             with suppress(AvfsError):
                 clones.leave_default(vault._core, name)  # noqa: SLF001 - the same

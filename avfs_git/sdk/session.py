@@ -10,14 +10,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from avfs_git.lazy import LazyModule
-from avfs_git.model import RemoveResult, SessionInfo, SessionState, UnmountResult
+from avfs_git.model import RemoveResult, SessionInfo, SessionState, UnmountResult, UpgradeResult
 
 if TYPE_CHECKING:
     from avfs_git.sdk.vault import Vault
-    from avfs_git.session import record, stop
+    from avfs_git.session import ask_upgrade, record, stop
     from avfs_git.workspace import clones
 else:
     # A light command must not pay for what it does not use.
+    ask_upgrade = LazyModule("avfs_git.session.ask_upgrade")
     clones = LazyModule("avfs_git.workspace.clones")
     record = LazyModule("avfs_git.session.record")
     stop = LazyModule("avfs_git.session.stop")
@@ -57,6 +58,18 @@ class Session:
     def wait(self) -> None:
         """Wait until it is over: until somebody takes it away, and nobody uses it any more."""
         record.wait_ended(self._found.place)
+
+    def upgrade(self) -> UpgradeResult:
+        """Let it go on with the avfs that this process runs; return when that serves. Programs in it notice a pause.
+
+        What does not work leaves it as it is.
+
+        Raises:
+            UpgradeFailed: If this avfs cannot go on with it, or did not get to serve; or it shows commits only.
+            WorkspaceBusy: If it does something else for too long.
+        """
+        before, after = ask_upgrade.upgrade_session(self._found, wait_s=self.vault._lock_timeout_s)  # noqa: SLF001 - one interface
+        return UpgradeResult(self.info(), before, after)
 
     def remove(self, *, discard: bool = False, lazy: bool = False, force: bool = False) -> RemoveResult:
         """End a fork that `Avfs.fork_directory` made: save a last checkpoint, take the mount away, delete what was pushed.

@@ -38,6 +38,7 @@ from avfs_git.model import (
     PushResult,
     RemoteBranch,
     RemoteInfo,
+    SessionBackend,
     SessionInfo,
     SessionState,
     UndoResult,
@@ -281,10 +282,18 @@ class Vault:
         return self._mount(WHOLE_VAULT, directory, at=None, allow_other=allow_other, leash_fd=leash_fd)
 
     def _mount(
-        self, fork: str, directory: str | os.PathLike[str], *, at: str | None, allow_other: bool, leash_fd: int | None
+        self,
+        fork: str,
+        directory: str | os.PathLike[str],
+        *,
+        at: str | None,
+        allow_other: bool,
+        leash_fd: int | None,
+        backend: str = SessionBackend.FUSE,
     ) -> Session:
         who = self._identity
-        found = start.start_session(
+        found = start.start_best(
+            backend,
             self._core.layout.sessions,
             git_dir=self.path,
             vault=self.name,
@@ -295,13 +304,13 @@ class Vault:
             identity=(who.name, who.email) if who is not None else None,
             lock_timeout_s=self._lock_timeout_s,
             leash_fd=leash_fd,
-            remote_environment=self._access().environment if is_lazy(self.path) else None,
+            remote_environment=self._access().without_prompts() if is_lazy(self.path) else None,
         )
         return Session(self, found)
 
-    def find_session(self, fork: str) -> Session | None:
-        """Find the mount of a fork, that of its workspace before those of its commits; None if there is none."""
-        found = stop.find_sessions(self._core.layout.sessions, fork=fork)
+    def find_session(self, fork: str, *, session_id: str | None = None) -> Session | None:
+        """Find the mount of a fork, that of its workspace before others, or the one of an id; None if there is none."""
+        found = stop.find_sessions(self._core.layout.sessions, fork=fork, session_id=session_id)
         return Session(self, found[0]) if found else None
 
     def check_unmounted(self, fork: str | None = None) -> None:
@@ -310,7 +319,10 @@ class Vault:
         Raises:
             WorkspaceMounted: If one is.
         """
-        for found in record.list_sessions(self._core.layout.sessions):
+        sessions = self._core.layout.sessions
+        if fork is not None:  # one that is about to end is waited for
+            record.await_ending(sessions, fork=fork, directory=None, timeout_s=self._lock_timeout_s)
+        for found in record.list_sessions(sessions):
             of = found.record
             if fork is None and lower.is_lower(found):
                 stop.end_session(found, lazy=True)  # it is kept for speed alone
@@ -575,26 +587,37 @@ class Vault:
         remote: str | None = None,
         *,
         ff_only: bool = False,
+        rebase: bool = False,
+        on_conflict: str = "report",
         progress: Callable[[str, int, int], None] | None = None,
     ) -> PullResult:
-        """Fetch, and merge into a fork what the remote has of it. It can be undone.
+        """Fetch, and merge into a fork what the remote has of it, or put the fork's own commits onto that. It can be undone.
 
         Args:
             fork: Which; the default one if not given.
             remote: From where; the only one, or `origin`, if not given.
             ff_only: Refuse where both sides have commits of their own.
+            rebase: Rebase instead of merging.
+            on_conflict: As for `Workspace.merge` and `Workspace.rebase`.
             progress: Told what is done, how far it is, and of how much (0 if that is not known).
 
         Raises:
             NoUpstream: If the remote has no branch of the fork's name.
             NotFastForward: If only moving on is allowed, and the fork has commits of its own.
+            CommitConflicts: If a commit does not fit what it is rebased onto; nothing but the fetch is done then.
             RemoteError: If the remote cannot be reached or read.
         """
+        if rebase and ff_only:
+            raise InvalidInput("a pull either rebases or only moves on")
         workspace = self.workspace(fork)
         fetched = self.fetch(remote, progress=progress)
         upstream = remotes.find_upstream(self._core, workspace.fork, fetched.remote)
-        merged = workspace.merge(upstream, mode=MergeMode.FF_ONLY if ff_only else MergeMode.NORMAL)
-        return PullResult(fetched, upstream, merged, (*fetched.warnings, *merged.warnings))
+        if rebase:
+            rebased = workspace.rebase(upstream, on_conflict=on_conflict)
+            return PullResult(fetched, upstream, None, rebased, (*fetched.warnings, *rebased.warnings))
+        mode = MergeMode.FF_ONLY if ff_only else MergeMode.NORMAL
+        merged = workspace.merge(upstream, mode=mode, on_conflict=on_conflict)
+        return PullResult(fetched, upstream, merged, None, (*fetched.warnings, *merged.warnings))
 
     def _find_upstream(self, fork: str, progress: Callable[[str, int, int], None] | None) -> str | None:
         """Name what a fork is kept up with: the branch of its name on the remote, or else the fork that it was made from."""
@@ -761,7 +784,8 @@ class Vault:
     ) -> GarbageResult:
         """Give back what nobody can need any more: old operations, what only undo kept, and objects that nothing reaches.
 
-        Works beside other processes and mounts. What is not given, the vault's settings say (`gc.keep_days` and so on).
+        Works beside other processes and mounts. What is not given, the vault's settings say (`gc.keep_days` and so on). The
+        objects of a lazy vault all stay, and a warning says so.
 
         Args:
             keep_days: Operations of so many days can be undone afterwards.
@@ -773,8 +797,6 @@ class Vault:
         Raises:
             ObjectMissing, ObjectCorrupt: If the history is damaged. Nothing is gone.
         """
-        if is_lazy(self.path):
-            raise InvalidInput("a lazy vault cannot be cleaned up: what it lacks looks lost", hint="Clone it whole.")
         limits = garbage.read_limits(self._core, keep_days=keep_days, keep_operations=keep_operations, grace_days=grace_days)
         shown = [found.record.at for found in record.list_sessions(self._core.layout.sessions)]
         in_use = [revisions.resolve_revision(self._core, at, fork=None) for at in shown if at is not None]

@@ -243,6 +243,7 @@ class Workspace:
         at: str | None = None,
         allow_other: bool = False,
         leash_fd: int | None = None,
+        backend: str = "auto",
     ) -> Session:
         """Show the workspace as a real directory; return when programs can use it.
 
@@ -256,6 +257,7 @@ class Workspace:
             at: The same with this checkpoint, commit or fork instead of the head.
             allow_other: Let in other users, as far as permissions go.
             leash_fd: The reading end of a pipe: when the other end is closed, the mount is taken away.
+            backend: How: `fuse`, `portable` (through libfuse), or `auto` for the best that works here; `Session.info` tells.
 
         Raises:
             WorkspaceMounted: If the workspace is mounted already.
@@ -271,7 +273,9 @@ class Workspace:
                 raise InvalidInput("a directory to mount at is needed", hint="Name one.")
             name = vault.name if os.sep not in vault.name else point.name_of_vault(vault.path)
             directory = point.default_directory(vault._mounts, name, self.fork, commit)  # noqa: SLF001 - the same
-        return vault._mount(self.fork, directory, at=commit, allow_other=allow_other, leash_fd=leash_fd)  # noqa: SLF001 - the same
+        return vault._mount(  # noqa: SLF001 - the same
+            self.fork, directory, at=commit, allow_other=allow_other, leash_fd=leash_fd, backend=backend
+        )
 
     # --- commands -------------------------------------------------------------------------------------
 
@@ -537,9 +541,7 @@ class Workspace:
             NotFastForward: If only moving on is allowed, and this fork has commits of its own.
             UnrelatedHistories: If the two have no commit in common.
         """
-        if on_conflict not in ("report", "workspace"):
-            raise InvalidInput("conflicts are reported or put into the workspace")
-        options = MergeOptions(source, MergeStrategy(strategy), MergeMode(mode), message, on_conflict == "workspace")
+        options = MergeOptions(source, MergeStrategy(strategy), MergeMode(mode), message, _in_workspace(on_conflict))
         oid, warnings = self.vault._settle(source, self.fork, save=not dry_run)  # noqa: SLF001 - the two classes are one interface
         if not dry_run:
             self.vault._run_hook("pre-merge", self.fork, {"source": source, "commit": oid.hex()})  # noqa: SLF001 - as above
@@ -592,6 +594,7 @@ class Workspace:
         mode: MergeMode | str = MergeMode.NORMAL,
         message: str | None = None,
         dry_run: bool = False,
+        on_conflict: str = "report",
     ) -> list[MergeResult]:
         """Merge several forks, in the order that leaves the fewest conflicts; each is an operation of its own.
 
@@ -603,10 +606,13 @@ class Workspace:
             mode: As for `merge`.
             message: What each merge commit says.
             dry_run: Only tell what would happen with what is committed.
+            on_conflict: As for `merge`. With `workspace`, the first merge that conflicts is the last; those that are not in
+                the answer are still to be merged.
 
         Raises:
             AvfsError: As `merge`; those that are merged by then stay so.
         """
+        in_workspace = _in_workspace(on_conflict)
         if not dry_run:
             text = "save before merges"
             self._run(operations.save_checkpoint, message=text, description=text)
@@ -621,25 +627,38 @@ class Workspace:
             results = overlap.plan_many(self._core, self.fork, head, planned, MergeStrategy(strategy), MergeMode(mode))
             pairs = zip(order, results, strict=True)
             return [replace(result, warnings=(*settled[number][1], *result.warnings)) for number, result in pairs]
-        return [self.merge(sources[number], strategy=strategy, mode=mode, message=message) for number in order]
+        results = []
+        for number in order:
+            done = self.merge(sources[number], strategy=strategy, mode=mode, message=message, on_conflict=on_conflict)
+            results.append(done)
+            if in_workspace and done.outcome == "conflicted":
+                break
+        return results
 
-    def cherry_pick(self, picked: Sequence[str], *, strategy: MergeStrategy | str = MergeStrategy.NORMAL) -> RewriteResult:
+    def cherry_pick(
+        self, picked: Sequence[str], *, strategy: MergeStrategy | str = MergeStrategy.NORMAL, on_conflict: str = "report"
+    ) -> RewriteResult:
         """Put what single commits changed onto this fork, in that order. It can be undone.
 
         Args:
             picked: Labels or commits of any fork.
             strategy: What becomes of lines that both sides changed.
+            on_conflict: `report` raises, `workspace` puts the conflicts of a commit that does not fit into the files, with
+                markers, until `continue_rewrite` or `abort_merge`.
 
         Raises:
+            MergeInProgress: If this workspace is in the middle of a merge.
             CheckpointNotFound: If there is nothing of a name.
-            CommitConflicts: If one does not fit; nothing is changed then.
+            CommitConflicts: If one does not fit and that is to be reported; nothing is changed then.
         """
         if not picked:
             raise InvalidInput("name a commit")
         oids = [revisions.resolve_revision(self._core, name, fork=self.fork) for name in picked]
-        return self._run(operations.pick_commits, oids, MergeStrategy(strategy))
+        return self._run(operations.pick_commits, oids, MergeStrategy(strategy), _in_workspace(on_conflict))
 
-    def rebase(self, onto: str, *, strategy: MergeStrategy | str = MergeStrategy.NORMAL) -> RewriteResult:
+    def rebase(
+        self, onto: str, *, strategy: MergeStrategy | str = MergeStrategy.NORMAL, on_conflict: str = "report"
+    ) -> RewriteResult:
         """Put the commits that only this fork has onto another state. It can be undone.
 
         What neither of the two has committed is committed first.
@@ -647,13 +666,16 @@ class Workspace:
         Args:
             onto: A fork, label or commit.
             strategy: What becomes of lines that both sides changed.
+            on_conflict: As for `cherry_pick`.
 
         Raises:
+            MergeInProgress: If this workspace is in the middle of a merge.
             CheckpointNotFound: If there is nothing of that name.
-            CommitConflicts: If a commit does not fit; nothing is changed then.
+            CommitConflicts: If a commit does not fit and that is to be reported; nothing is changed then.
         """
+        in_workspace = _in_workspace(on_conflict)
         oid, warnings = self.vault._settle(onto, self.fork, save=True)  # noqa: SLF001 - the two classes are one interface
-        result = self._run(operations.rebase, oid, onto, MergeStrategy(strategy))
+        result = self._run(operations.rebase, oid, onto, MergeStrategy(strategy), in_workspace)
         return replace(result, warnings=(*warnings, *result.warnings)) if warnings else result
 
     def squash(self, first: str, last: str = "HEAD", *, message: str | None = None) -> RewriteResult:
@@ -697,12 +719,23 @@ class Workspace:
 
         Raises:
             NoMergeInProgress: If there is none.
+            MergeInProgress: If it is part of a rebase or cherry-pick, for which there is `continue_rewrite`.
             ConflictsLeft: If something is not resolved.
         """
         return self._run(operations.conclude_merge, message)
 
+    def continue_rewrite(self) -> RewriteResult:
+        """Go on with the rebase or cherry-pick that this workspace is in the middle of, to its end or the next conflict.
+
+        Raises:
+            NoMergeInProgress: If there is none.
+            MergeInProgress: If it is a merge, for which there is `continue_merge`.
+            ConflictsLeft: If something is not resolved.
+        """
+        return self._run(operations.continue_rewrite)
+
     def abort_merge(self) -> UndoResult:
-        """Give the merge up: the files are what they were before it. What was done since is kept as a commit beside.
+        """Give the merge, rebase or cherry-pick up: the files are what they were before. What was done since is kept beside.
 
         Raises:
             NoMergeInProgress: If there is none.
@@ -747,3 +780,9 @@ class Workspace:
         result, handle = self._run(operations.export_tar, tree_path)
         file.writelines(operations.Content(handle=handle).pieces())
         return result
+
+
+def _in_workspace(on_conflict: str) -> bool:
+    if on_conflict not in ("report", "workspace"):
+        raise InvalidInput("conflicts are reported or put into the workspace")
+    return on_conflict == "workspace"

@@ -4,7 +4,8 @@
 
 Decided here: how the process comes away from the one that started it. It reads on standard input where Python finds its
 modules (`sys.path` of the starter, so that both run the same code) and what to do (`request.Request`), forks so that it is
-nobody's child, and becomes a session of its own without a terminal. `session.start` runs it, nothing else does.
+nobody's child, and becomes a session of its own without a terminal. `session.start` runs it; so does a session that is upgraded
+(`session.upgrade`), to try the program or in its own place, with something more to read: then it is where it belongs already.
 """
 
 from __future__ import annotations
@@ -18,16 +19,21 @@ import sys
 def main() -> None:
     """Come away from the starter, then be a session."""
     given = json.load(sys.stdin)
-    if os.fork():
-        os._exit(0)  # whom the starter waits for
-    os.setsid()
-    os.chdir("/")
+    if not ("resume" in given or "trial" in given):
+        if os.fork():
+            os._exit(0)  # whom the starter waits for
+        os.setsid()
+        os.chdir("/")
     sys.path[:] = given["path"]
     gc.disable()  # what is loaded stays; `process` looks after the collector when all is there
+    if "trial" in given:
+        from avfs_git.session.upgrade import try_out  # noqa: PLC0415 - found only now
 
-    from avfs_git.session.process import run  # noqa: PLC0415 - found only now
+        try_out(given)
 
-    run(given["request"])
+    from avfs_git.session.process import run  # noqa: PLC0415 - the same
+
+    run(given["request"], given.get("resume"))
 
 
 if __name__ == "__main__":

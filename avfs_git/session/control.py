@@ -27,9 +27,20 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
-from avfs_git.errors import AvfsError, HostError, InternalError, InvalidInput, RequestNotUnderstood, SessionEnding, WorkspaceBusy
+from avfs_git.errors import (
+    AvfsError,
+    HostError,
+    InternalError,
+    InvalidInput,
+    RequestNotUnderstood,
+    SessionEnding,
+    SessionRestarting,
+    UpgradeFailed,
+    WorkspaceBusy,
+)
 from avfs_git.faults import reach
 from avfs_git.host.descriptors import receive_descriptors
 from avfs_git.host.locks import LOCK_TIMEOUT_S
@@ -43,6 +54,9 @@ from avfs_git.session.wire import Served
 from avfs_git.vfs.merged import MergedTree
 from avfs_git.workspace.workspace import OpenWorkspace
 
+if TYPE_CHECKING:
+    from avfs_git.session.upgrade import Upgrade
+
 _LOG = logging.getLogger(__name__)
 
 CLIENTS_MAX = 256
@@ -50,6 +64,10 @@ _HALF_LINE_S = 30.0
 """How long a client may take for the rest of a line, or to take an answer, where others want its place."""
 _WAIT_MAX_S = 3600.0
 _SOON_S = 0.05
+_SENT_S = 1.0
+"""How long an upgrade waits until the answers before it are sent."""
+_REPLACED_S = 10.0
+"""Within that time the process is replaced, if it is at all."""
 _CREDENTIALS: Final = struct.Struct("3i")  # ucred: pid, uid, gid; unix(7)
 _RECEIVE = 64 << 10
 
@@ -101,6 +119,7 @@ class ControlServer:
         *,
         served: Served,
         end: Callable[[], object],
+        upgrade: Upgrade | None = None,
     ) -> None:
         """Prepare to serve.
 
@@ -110,19 +129,23 @@ class ControlServer:
             kernel: The channel to the kernel that shows it; None if none does.
             served: What clients are told about the session.
             end: Begins to unmount and returns; called after the answer to a `stop` whose final checkpoint is safe.
+            upgrade: Lets another program go on with the session; None if none can.
         """
         self._listener = listener
         self._opened = opened
         self._kernel = kernel
         self._served = served
         self._end = end
+        self._upgrade = upgrade
         self._clients: dict[int, _Client] = {}
         self._waiting: deque[_Request] = deque()
-        self._answers: deque[tuple[_Request, bytes, list[int]]] = deque()
+        self._answers: deque[tuple[_Request, bytes, list[int]] | threading.Event] = deque()
+        """What is to be sent; an event is set when all before it is."""
         self._wanted = threading.Condition()
         self._running: _Request | None = None
         self._has_own_umask = False
         self._is_closing = False
+        self._is_restarting = False
         self._is_settled = False
         """Whether every request that was taken has its answer."""
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -294,7 +317,7 @@ class ControlServer:
             self._begin_send(client, *wire.pack_message({"v": wire.VERSION, "id": number, "ok": True}, "result", body, out))
             return
         with self._wanted:
-            is_taken = not self._is_closing
+            is_taken = not (self._is_closing or self._is_restarting)
             if is_taken:
                 client.is_asking = True
                 self._selector.unregister(client.socket)  # until it has its answer
@@ -304,7 +327,9 @@ class ControlServer:
             incoming.close()
             self._begin_send(client, *_error_message(number, self._ending()))
 
-    def _ending(self) -> SessionEnding:
+    def _ending(self) -> SessionEnding | SessionRestarting:
+        if self._is_restarting and not self._is_closing:
+            return SessionRestarting(self._opened.fork, "a session that is being upgraded", pid=os.getpid())
         return SessionEnding(self._opened.fork, "a session that ends", pid=os.getpid())
 
     def _refuse(self, client: _Client, reason: str) -> None:
@@ -330,7 +355,11 @@ class ControlServer:
 
     def _send_answers(self) -> None:
         while self._answers:
-            request, line, descriptors = self._answers.popleft()
+            answer = self._answers.popleft()
+            if isinstance(answer, threading.Event):
+                answer.set()
+                continue
+            request, line, descriptors = answer
             client = request.client
             client.is_asking = False
             if client.socket.fileno() < 0:
@@ -388,11 +417,11 @@ class ControlServer:
                 if self._is_closing:
                     return
                 request = self._running = self._waiting.popleft()
-            ends = False
+            then: Callable[[], object] | None = None
             try:
                 line, descriptors = b"\n", list[int]()
                 if not _has_gone(request.client.socket):
-                    line, descriptors, ends = self._carry_out(request)
+                    line, descriptors, then = self._carry_out(request)
             except Exception:  # noqa: BLE001 - this thread is the only one: without it every client would wait for ever
                 _LOG.exception("the answer to '%s' cannot be written", request.name)
                 unspoken = InternalError(f"'{request.name}' failed in the session, which cannot say how")
@@ -403,43 +432,66 @@ class ControlServer:
                 self._running = None
             self._answers.append((request, line, descriptors))
             self._poke()
-            if ends:
-                self._end()
+            if then is not None:
+                then()
 
-    def _carry_out(self, request: _Request) -> tuple[bytes, list[int], bool]:
-        """Do what was asked; give the answer, and whether the session ends after it."""
+    def _carry_out(self, request: _Request) -> tuple[bytes, list[int], Callable[[], object] | None]:
+        """Do what was asked; give the answer, and what is to be done after it."""
         out = wire.Outgoing()
         try:
-            result, hint, ends = self._do(request)
+            result, hint, then = self._do(request)
             body = wire.codec_of(hint)[0](result, out)
             line, descriptors = wire.pack_message({"v": wire.VERSION, "id": request.number, "ok": True}, "result", body, out)
         except AvfsError as error:
-            return *_error_message(request.number, error), False
+            return *_error_message(request.number, error), None
         except OSError as error:  # the disk's, at a step that has no words of its own for it
             _close_all(out.handles)
             failure = HostError(f"carry out '{request.name}'", error)
-            return *_error_message(request.number, failure), False
+            return *_error_message(request.number, failure), None
         except Exception as error:  # noqa: BLE001 - whatever it is, the session goes on
             _LOG.exception("'%s' failed", request.name)
             _close_all(out.handles)
-            return *_error_message(request.number, InternalError(f"'{request.name}' failed in the session: {error!r}")), False
-        return line, descriptors, ends
+            return *_error_message(request.number, InternalError(f"'{request.name}' failed in the session: {error!r}")), None
+        return line, descriptors, then
 
-    def _do(self, request: _Request) -> tuple[Any, Any, bool]:
-        """Do what was asked; give the result, its type, and whether the session ends after it."""
+    def _do(self, request: _Request) -> tuple[Any, Any, Callable[[], object] | None]:
+        """Do what was asked; give the result, its type, and what is to be done after the answer."""
         operation, arguments = request.operation, request.arguments
         if self._has_own_umask:
             os.umask(request.client.umask)
         if operation is not None:
-            return self._change(lambda: operation.function(self._opened, **arguments), operation), operation.signature[1], False
+            return self._change(lambda: operation.function(self._opened, **arguments), operation), operation.signature[1], None
         if request.name == "invalidate":
             if self._kernel is not None:
                 _invalidate(self._opened.merged, self._kernel, arguments["paths"])
-            return None, None, False
+            return None, None, None
+        if request.name == "upgrade":
+            if self._upgrade is None:
+                hint = "Unmount it and mount it again."
+                raise UpgradeFailed(self._opened.fork, "it has no process above it that could start another version", hint=hint)
+            return self._upgrade.prepare(**arguments), str, partial(self._restart, self._upgrade.begin)
         saved = None
         if arguments["checkpoint"]:
             saved = self._change(lambda: save_checkpoint(self._opened), TABLE["save_checkpoint"])
-        return saved, CheckpointResult | None, True
+        return saved, CheckpointResult | None, self._end
+
+    def _restart(self, begin: Callable[[], object]) -> None:
+        """Refuse what waits, and what comes, so that it is asked of the next server; then have this process replaced."""
+        sent = threading.Event()
+        with self._wanted:
+            self._is_restarting = True
+            refused = [*self._waiting]
+            self._waiting.clear()
+        for request in refused:
+            request.incoming.close()
+            self._answers.append((request, *_error_message(request.number, self._ending())))
+        self._answers.append(sent)
+        self._poke()
+        sent.wait(_SENT_S)
+        begin()
+        with self._wanted:
+            self._wanted.wait_for(lambda: self._is_closing, _REPLACED_S)
+            self._is_restarting = False  # this process lives: the session is about to end, and goes on until then
 
     def _change(self, function: Callable[[], Any], operation: Operation) -> Any:
         """Do something to the workspace, then tell the kernel what it must forget."""
@@ -506,6 +558,7 @@ def _read_request(client: _Client, message: Mapping[str, Any], incoming: wire.In
 
 _OWN: dict[str, dict[str, Any]] = {
     "hello": {"umask": int},
+    "upgrade": {"program": tuple[str, ...], "path": tuple[str, ...], "token": str},
     "invalidate": {"paths": tuple[TreePath, ...]},
     "stop": {"checkpoint": bool},
 }

@@ -58,7 +58,11 @@ class _OverError(Exception):
 
 
 class Ending:
-    """Watches one mount for its end, in one server."""
+    """Watches one mount for its end, in one server.
+
+    Attributes:
+        mounted: Its mount, as it was made; None until that is known.
+    """
 
     def __init__(
         self,
@@ -73,14 +77,14 @@ class Ending:
 
         Args:
             session: The id of the session.
-            mounted: Its mount, as it was made.
+            mounted: Its mount, as it was made; None if it is yet to be.
             is_rooted: Whether there still is a vault; called every few seconds.
             begin: Called when the end begins, from the thread that watches.
             leave: Lets the server return although the kernel may still ask.
         """
         self._session = session
         self._mark = f"@{session}:".encode()
-        self._mounted = mounted
+        self.mounted = mounted
         self._is_rooted = is_rooted
         self._begin = begin
         self._leave = leave
@@ -164,7 +168,7 @@ class Ending:
         while True:
             self._pause(pause_s)
             pause_s = min(pause_s * 2, _COPIES_EVERY_S)
-            if self._mounted is None or find_copy_users(self._mounted.device, self._mounted.number) != []:
+            if self.mounted is None or find_copy_users(self.mounted.device, self.mounted.number) != []:
                 idle = 0
                 continue
             idle += 1

@@ -312,7 +312,7 @@ def read_status(opened: OpenWorkspace) -> Status:
         return replace(status, merging=mergestate.read_progress(locked))
 
 
-@_operation(flushes=True)
+@_operation(repeatable=True, flushes=True)  # its client knows one by its label
 def save_checkpoint(
     opened: OpenWorkspace, label: str | None = None, message: str | None = None, description: str | None = None
 ) -> CheckpointResult:
@@ -409,17 +409,24 @@ def plan_merge(opened: OpenWorkspace, theirs: Oid, options: MergeOptions) -> Mer
 
 
 @_operation(flushes=True)
-def pick_commits(opened: OpenWorkspace, picked: Sequence[Oid], strategy: MergeStrategy) -> RewriteResult:
+def pick_commits(opened: OpenWorkspace, picked: Sequence[Oid], strategy: MergeStrategy, in_workspace: bool) -> RewriteResult:
     """Put what single commits changed onto the fork."""
     with opened.locked() as locked, _barrier(opened):
-        return rewrite.pick_commits(locked, picked, strategy)
+        return rewrite.pick_commits(locked, picked, strategy, in_workspace=in_workspace)
 
 
 @_operation(flushes=True)
-def rebase(opened: OpenWorkspace, onto: Oid, name: str, strategy: MergeStrategy) -> RewriteResult:
+def rebase(opened: OpenWorkspace, onto: Oid, name: str, strategy: MergeStrategy, in_workspace: bool) -> RewriteResult:
     """Put the fork's own commits onto another commit."""
     with opened.locked() as locked, _barrier(opened):
-        return rewrite.rebase(locked, onto, name, strategy)
+        return rewrite.rebase(locked, onto, name, strategy, in_workspace=in_workspace)
+
+
+@_operation(flushes=True)
+def continue_rewrite(opened: OpenWorkspace) -> RewriteResult:
+    """Go on with a rebase or cherry-pick, the conflicts of one commit being resolved."""
+    with opened.locked() as locked, _barrier(opened):
+        return rewrite.continue_rewrite(locked)
 
 
 @_once
@@ -450,7 +457,7 @@ def conclude_merge(opened: OpenWorkspace, message: str | None) -> MergeResult:
 
 @_operation(flushes=True)
 def abort_merge(opened: OpenWorkspace) -> UndoResult:
-    """Give a merge up."""
+    """Give a merge, rebase or cherry-pick up."""
     with opened.locked() as locked, _barrier(opened):
         return mergestate.abort_merge(locked)
 

@@ -24,22 +24,22 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avfs_git.errors import AvfsError, HostError, InternalError, MountError, WorkspaceBusy, WorkspaceMounted
+from avfs_git import __version__
+from avfs_git.errors import AvfsError, HostError, InternalError, MountError, SessionFailed, WorkspaceBusy, WorkspaceMounted
 from avfs_git.faults import reach
 from avfs_git.fuse.channel import MAX_IO, Channel
 from avfs_git.fuse.handover import Handover
 from avfs_git.fuse.server import TreeServer
-from avfs_git.fuse.supervisor import supervise
+from avfs_git.fuse.supervisor import USELESS, supervise
 from avfs_git.host.mounts import Mounted, find_mount, mount_fuse, set_read_ahead, unmount
 from avfs_git.lazy import LazyLogger
-from avfs_git.model import WHOLE_VAULT, Identity, SessionState
+from avfs_git.model import WHOLE_VAULT, Identity, SessionBackend, SessionState
 from avfs_git.paths import Oid
 from avfs_git.session import point
 from avfs_git.session.address import listen
@@ -47,7 +47,11 @@ from avfs_git.session.ending import ENDING, Ending
 from avfs_git.session.log import format_log, open_log
 from avfs_git.session.record import (
     SUBTYPE,
+    FoundSession,
     HeldSession,
+    SessionPlace,
+    adopt,
+    await_ending,
     begin,
     find_workspace_session,
     mount_source,
@@ -56,6 +60,7 @@ from avfs_git.session.record import (
     session_of_source,
 )
 from avfs_git.session.request import Request
+from avfs_git.session.users import await_unused, make_users_file
 from avfs_git.values import replace
 from avfs_git.vfs.merged import MergedTree
 from avfs_git.workspace.commits import open_commit
@@ -66,21 +71,40 @@ from avfs_git.workspace.workspace import LockedWorkspace, OpenWorkspace
 if TYPE_CHECKING:
     from avfs_git.fuse.composite import CompositeServer
     from avfs_git.session.control import ControlServer
+    from avfs_git.session.upgrade import Resume, Upgrade
 
 _LOG = LazyLogger(__name__)
 _READ_AHEAD_KIB = 1024
+_TRIES_OF_OTHER = 4
+"""After an upgrade, the program before goes on when so many servers of this one have died and none has served."""
+_TOKENS = 8
+"""So many upgrades are remembered: who asked for one may look after another has followed."""
 _SWITCH_S = 0.0005
 """For how long a thread keeps the interpreter while the one that serves wants it: so long a program waits then."""
 
 
-def run(given: Mapping[str, Any]) -> None:
-    """Be a session, until its tree is unmounted."""
+def run(given: Mapping[str, Any], resumed: Mapping[str, Any] | None = None) -> None:
+    """Be a session, until its tree is unmounted.
+
+    Args:
+        given: What the session is to be.
+        resumed: What another program of this process, which was the session until now, hands over: see `upgrade.Resume`.
+    """
     request = Request(**given)
-    _settle_in(request)
+    _settle_in(request, is_resumed=resumed is not None)
     session = None
+    if resumed is not None:
+        if request.ready_fd >= 0:  # who waited at it has been told; the number will be that of something else
+            os.close(request.ready_fd)
+        _go_on(Session(replace(request, ready_fd=-1)), resumed)
+        return
     try:
-        session = _Session(request)
+        session = Session(request)
         session.start()
+        if request.backend == SessionBackend.PORTABLE:
+            from avfs_git.session import portable  # noqa: PLC0415 - only for who asks for it
+
+            portable.serve(session)
     except BaseException as error:
         _LOG.debug("the session did not start", exc_info=True)
         if session is not None:
@@ -89,34 +113,56 @@ def run(given: Mapping[str, Any]) -> None:
 
         _tell(request.ready_fd, {"error": encode_error(_as_ours(error))})
         raise SystemExit(1) from error
+    if request.backend == SessionBackend.FUSE:  # else it is over
+        session.live()
+
+
+def _go_on(session: Session, resumed: Mapping[str, Any]) -> None:
+    """Be a session that another program of this process began."""
+    from avfs_git.session.upgrade import read_resume  # noqa: PLC0415 - only after an upgrade
+
+    format_log()
+    try:
+        session.resume(read_resume(resumed))
+    except BaseException:  # noqa: BLE001 - whatever it is, the keeper goes on with the session: nothing is to be taken away
+        _LOG.exception("this version cannot go on with the session")
+        os._exit(1)
     session.live()
 
 
-def _settle_in(request: Request) -> None:
+def _settle_in(request: Request, *, is_resumed: bool) -> None:
     """Make this process independent of who started it, in all that is inherited."""
     # Until there is a server that knows what they mean; `supervise` takes those that came meanwhile.
     signal.pthread_sigmask(signal.SIG_SETMASK, {*ENDING, signal.SIGUSR1, signal.SIGUSR2})
     for caught in (*ENDING, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD):
         signal.signal(caught, signal.SIG_DFL)
     null = os.open(os.devnull, os.O_RDWR)
-    for number, fd in ((0, null), (1, request.said_fd), (2, request.said_fd)):
-        os.dup2(fd, number)
+    os.dup2(null, 0)
     os.close(null)
+    if is_resumed:  # the log is open, and the rest is as it was made then
+        return
+    for number in (1, 2):
+        os.dup2(request.said_fd, number)
     os.close(request.said_fd)
     for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE):  # those of programs are not those of their disk
         _, most = resource.getrlimit(limit)
         resource.setrlimit(limit, (most, most))
-    if request.leash_fd is not None:
-        fcntl.fcntl(request.leash_fd, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(request.leash_fd, fcntl.F_SETSIG, signal.SIGTERM)
-        fcntl.fcntl(request.leash_fd, fcntl.F_SETFL, os.O_ASYNC)
-        with suppress(BlockingIOError):
-            os.set_blocking(request.leash_fd, False)
-            if not os.read(request.leash_fd, 1):  # it was let go before this process listened
-                os.kill(os.getpid(), signal.SIGTERM)
+    if request.leash_fd is not None and not request.is_shared:
+        _take_leash(request.leash_fd)
 
 
-class _Session:
+def _take_leash(leash_fd: int) -> None:
+    """Let this process get a signal when the other end of the leash is closed."""
+    fcntl.fcntl(leash_fd, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(leash_fd, fcntl.F_SETSIG, signal.SIGTERM)
+    fcntl.fcntl(leash_fd, fcntl.F_SETFL, os.O_ASYNC)
+    with suppress(BlockingIOError):
+        os.set_blocking(leash_fd, False)
+        if not os.read(leash_fd, 1):  # it was let go before this process listened
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Session:
     """One session in its own process."""
 
     def __init__(self, request: Request) -> None:
@@ -132,9 +178,18 @@ class _Session:
         self.channel: Channel | None = None
         self.is_mounted = False
         self.mounted: Mounted | None = None
+        self.has_xattrs = True
+        self.handover: Handover | None = None
+        self.plan = -1
+        """Memory in which a server notes for the supervisor what it is to be upgraded to."""
+        self.tokens: tuple[str, ...] = ()
+        """Of the upgrades by which this program came, the last one first."""
+        self.keeper: int | None = None
+        """Where the keeper of that listens."""
 
     @property
     def is_workspace(self) -> bool:
+        """Whether it shows the workspace, for reading and writing."""
         return self.request.at is None and self.request.fork != WHOLE_VAULT
 
     def start(self) -> None:
@@ -142,10 +197,23 @@ class _Session:
         request = self.request
         sessions = self.vault.layout.sessions
         self.vault.prepare()
+        ending = await_ending(sessions, fork=request.fork, directory=self.directory, timeout_s=request.lock_timeout_s)
         if self.is_workspace:
+            if ending is not None:
+                raise _mounted(ending, is_ending=True)
             self._refuse_second()
-        self.held = begin(sessions, fork=request.fork, directory=self.directory, readonly=not self.is_workspace, at=request.at)
+        self.held = begin(
+            sessions,
+            fork=request.fork,
+            directory=self.directory,
+            readonly=not self.is_workspace,
+            at=request.at,
+            backend=request.backend,
+            backend_reasons=tuple(request.backend_reasons),
+        )
         open_log(self.held.place.log)
+        if request.is_shared:
+            make_users_file(self.held.place)
         missing = point.check(self.directory, self.git_dir)
         if missing:
             # Before they are there: whoever cleans up must know of them.
@@ -154,6 +222,12 @@ class _Session:
         reach("session.point_made")
         self.tree = self._open_tree()
         reach("session.opened")
+        if request.backend == SessionBackend.FUSE:
+            self._mount()
+
+    def _mount(self) -> None:
+        request = self.request
+        assert self.held is not None  # noqa: S101 - made before
         fd = mount_fuse(
             self.directory,
             source=mount_source(self.held.record.id, request.fork, self.git_dir),
@@ -164,11 +238,46 @@ class _Session:
         )
         self.is_mounted = True
         reach("session.mounted")
-        self.channel = Channel(fd, keep_awake=self.vault.config.read()["mount.keep_awake"] == "1")
+        self.channel = self._make_channel(fd)
         self.channel.negotiate()
         self.mounted = find_mount(self.directory)
         if self.mounted is not None:
             set_read_ahead(self.mounted.device, _READ_AHEAD_KIB)
+        self.handover = Handover.make()
+        self._freeze()
+
+    def _make_channel(self, fd: int) -> Channel:
+        """Take over the kernel's end of the mount, as the settings say."""
+        settings = self.vault.config.read()
+        self.has_xattrs = not self.is_workspace or settings["mount.xattrs"] != "0"
+        return Channel(fd, keep_awake=settings["mount.keep_awake"] == "1")
+
+    def resume(self, resume: Resume) -> None:
+        """Come to be, from what another program of this process hands over. Nothing here may ask the tree: nobody serves it."""
+        self.keeper = resume.keeper
+        self.held = adopt(SessionPlace(self.vault.layout.sessions, resume.session), resume.lock)
+        self.is_mounted = True
+        self.mounted = find_mount(self.directory)
+        self.handover = Handover.adopt(resume.handover)
+        if self.handover is None:
+            raise SessionFailed("what the last server left cannot be understood", "")
+        self.listener = socket.socket(fileno=resume.listener)
+        self.vault.prepare()
+        self.opened = OpenWorkspace(
+            self.vault,
+            self.request.fork,
+            recover=_recover,
+            lock_timeout_s=self.request.lock_timeout_s,
+            lock_fd=resume.workspace,
+        )
+        self.opened.serve_on()
+        GitDir(self.opened).show(self.directory)
+        self.tree = self.opened.merged
+        self.channel = self._make_channel(resume.device)
+        self.tokens = tuple(resume.tokens)
+        self._freeze()
+
+    def _freeze(self) -> None:
         # What is here now is shared with every server and hardly garbage; a collector that looks at it copies its pages.
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
@@ -177,7 +286,7 @@ class _Session:
     def _refuse_second(self) -> None:
         other = find_workspace_session(self.vault.layout.sessions, self.request.fork)
         if other is not None and (self.held is None or other.record.id != self.held.record.id):
-            raise WorkspaceMounted(self.request.fork, other.record.directory, session=other.record.id, pid=other.record.pid)
+            raise _mounted(other, is_ending=False)
 
     def _open_tree(self) -> MergedTree | None:
         request, held = self.request, self.held
@@ -199,25 +308,74 @@ class _Session:
 
     def live(self) -> None:
         """Serve until the tree is unmounted, then go."""
+        assert self.handover is not None  # noqa: S101 - it was started
         failed = True
         try:
-            failed = bool(supervise(self.serve, Handover.make(), meanwhile=_load_rest))
+            self.plan = os.memfd_create("avfs-upgrade", os.MFD_CLOEXEC)
+            upgrade = self._execute if self.listener is not None else None
+            tries = USELESS if self.keeper is None else _TRIES_OF_OTHER
+            failed = bool(supervise(self.serve, self.handover, upgrade=upgrade, meanwhile=_load_rest, first_tries=tries))
         except Exception:  # noqa: BLE001 - whatever it is, the mount must not stay
             _LOG.exception("the session failed")
+        if failed and self.keeper is not None:
+            from avfs_git.session.upgrade import leave_to_keeper  # noqa: PLC0415 - only after an upgrade
+
+            leave_to_keeper(self.keeper)
         if failed and self.opened is not None:
             with suppress(Exception):  # whoever takes the lock next does the same
                 self.opened.take_over()
                 self.opened.stop_serving()
-        self._go(keep_log=failed)
+        self.go(keep_log=failed)
+
+    def _make_upgrade(self) -> Upgrade:
+        from avfs_git.session.upgrade import Upgrade  # noqa: PLC0415 - see `_load_rest`
+
+        assert self.handover is not None  # noqa: S101 - it was started
+        return Upgrade(self.request, self.handover, self.plan)
+
+    def _execute(self, handover: Handover) -> None:
+        """Go on with another program; what goes on with this one, if that fails, returns from here."""
+        from avfs_git.session.upgrade import VERSION, Resume  # noqa: PLC0415 - see `_load_rest`
+
+        held, opened, channel, listener = self.held, self.opened, self.channel, self.listener
+        assert held is not None and opened is not None and channel is not None and listener is not None  # noqa: PT018, S101
+
+        def make(token: str, keeper: int) -> Resume:
+            return Resume(
+                version=VERSION,
+                session=held.record.id,
+                tokens=(token, *self.tokens)[:_TOKENS],
+                lock=held.lock_fd,
+                workspace=opened.lock.fileno(),
+                device=channel.fd,
+                handover=handover.fileno(),
+                listener=listener.fileno(),
+                keeper=keeper,
+            )
+
+        self._make_upgrade().execute(make, self._take_place)
+
+    def _take_place(self) -> None:
+        """Be the process of the session, after the program that was to be died in it."""
+        assert self.held is not None  # noqa: S101 - it was started
+        _LOG.error("the other version did not get to serve: this one goes on")
+        os.setsid()
+        if self.request.leash_fd is not None:
+            _take_leash(self.request.leash_fd)
+        try:
+            self.held.move_here()
+        except HostError:  # a full disk: the record is a message, what counts is the lock
+            _LOG.exception("the record of the session names the process before this one")
 
     def abandon(self) -> None:
         """Go, after a failed start."""
         if self.opened is not None and self.opened.is_served:
             with suppress(Exception):
                 self.opened.stop_serving()
-        self._go(keep_log=False)
+        self.go(keep_log=False)
 
-    def _go(self, *, keep_log: bool) -> None:
+    def go(self, *, keep_log: bool) -> None:
+        """Leave nothing behind: mount, directories, record, locks."""
         # Nothing here may stop at a failure, least of all of the disk: what is left would be a dead mount.
         self._detach()
         if self.channel is not None:
@@ -248,6 +406,8 @@ class _Session:
         """Serve the tree, in a fork of the process that started the session."""
         assert self.held is not None  # noqa: S101 - it was started
         assert self.channel is not None  # noqa: S101
+        if self.keeper is not None:
+            os.close(self.keeper)  # the keeper goes by whether the process above lives
         self.held.record = read_record(self.held.place) or self.held.record  # a server before this one changed it
         if self.held.record.state == SessionState.ENDED:
             return  # it died in its last steps; its workspace may be somebody else's by now
@@ -259,7 +419,7 @@ class _Session:
             self.held.record.id,
             self.mounted,
             is_rooted=self.held.is_there,
-            begin=self._say_unmounting,
+            begin=self.say_unmounting,
             leave=self.channel.leave,
         )
         ending.catch_signals()
@@ -268,55 +428,57 @@ class _Session:
         server = self._make_server(self.channel, handover)  # first: what changes below keeps what programs have open
         if handover.generation and self.opened is not None:
             self.opened.take_over()
-        control = _Control(self, self.channel, ending)
-        self._be_ready(ending, is_first=not handover.generation)
+        control = Control(self, self.channel, ending)
+        self.be_ready(ending, is_first=not handover.generation)
         ending.start()  # not before, so that the record goes through its states in their order
         control.start()  # whoever connected before waits
-        if self.request.idle_s is not None:
-            threading.Thread(target=self._watch, args=(self.request.idle_s, ending), name="avfs-idle", daemon=True).start()
+        if self.request.is_shared:
+            threading.Thread(target=self._await_users, args=(ending,), name="avfs-users", daemon=True).start()
         server.serve()
         ending.close()
         control.close()
+        self.finish_serving()
+
+    def finish_serving(self) -> None:
+        """Give the workspace back, when nothing shows it any more and nobody is answered."""
         self._write(SessionState.ENDED)  # before the workspace is free, so that the next session does not find this one
         reach("session.served")
         if self.opened is not None:
             self.opened.stop_serving()
 
-    def _watch(self, idle_s: float, ending: Ending) -> None:
-        """Ask for the end when nobody has touched the record for so long. What stands on the mount is served to its end."""
+    def _await_users(self, ending: Ending) -> None:
+        """Ask for the end when nobody uses the mount any more. What stands on it is served to its end."""
         assert self.held is not None  # noqa: S101 - it was started
-        while True:
-            try:
-                left_s = idle_s - (time.time() - os.stat(self.held.place.record).st_mtime)
-            except OSError:  # it is over
-                return
-            if left_s <= 0:
-                ending.ask()
-                return
-            time.sleep(min(max(left_s, 0.1), idle_s))  # no longer, should the clock be set back
+        try:
+            await_unused(self.held.place, self.request.leash_fd)
+        except OSError:  # the session is over, or somebody removed the vault
+            _LOG.debug("the users of the mount cannot be counted", exc_info=True)
+        ending.ask()
 
     def _make_server(self, channel: Channel, handover: Handover) -> TreeServer | CompositeServer:
         if self.tree is not None:
-            return TreeServer(self.tree, channel, handover)
+            search = self.tree.lower.search_xattrs() if self.request.is_shared else None
+            return TreeServer(self.tree, channel, handover, has_xattrs=self.has_xattrs, xattr_search=search)
         from avfs_git.fuse.composite import CompositeServer  # noqa: PLC0415 - only for a whole vault
         from avfs_git.session.catalogue import open_catalogue  # noqa: PLC0415
 
         return CompositeServer(open_catalogue(self.vault), channel, handover, statvfs=lambda: os.statvfs(self.git_dir))
 
-    def make_control(self, channel: Channel, ending: Ending) -> ControlServer | None:
+    def make_control(self, channel: Channel | None, ending: Ending) -> ControlServer | None:
         """Begin to serve the control socket; None where there is no workspace."""
         if self.opened is None or self.listener is None or self.held is None:
             return None
-        from avfs_git.session.control import ControlServer  # noqa: PLC0415 - see _Control
+        from avfs_git.session.control import ControlServer  # noqa: PLC0415 - see Control
         from avfs_git.session.wire import Served  # noqa: PLC0415
 
         device = os.makedev(*self.mounted.device) if self.mounted is not None else None
-        served = Served(self.held.record.id, self.request.directory, device, os.getpid())
-        control = ControlServer(self.listener, self.opened, channel, served=served, end=ending.ask)
+        served = Served(self.held.record.id, self.request.directory, device, os.getpid(), __version__, self.tokens)
+        upgrade = self._make_upgrade() if self.handover is not None else None
+        control = ControlServer(self.listener, self.opened, channel, served=served, end=ending.ask, upgrade=upgrade)
         control.start()
         return control
 
-    def _be_ready(self, ending: Ending, *, is_first: bool) -> None:
+    def be_ready(self, ending: Ending, *, is_first: bool) -> None:
         """Tell the starter. Every server does, because one before it may have died before it could."""
         assert self.held is not None  # noqa: S101 - it was started
         if self.held.record.state == SessionState.STARTING:
@@ -326,7 +488,8 @@ class _Session:
             _LOG.warning("who asked for the mount is gone")
             ending.ask()
 
-    def _say_unmounting(self) -> None:
+    def say_unmounting(self) -> None:
+        """Write down that the end has begun."""
         self._write(SessionState.UNMOUNTING)
 
     def _write(self, state: SessionState) -> None:
@@ -337,14 +500,14 @@ class _Session:
             self.held.record = replace(self.held.record, state=state.value)
 
 
-class _Control:
+class Control:
     """The control socket's server, which comes to be while the tree is served already.
 
     What it needs takes longer to import than all that a program in the tree needs. The supervisor imports it meanwhile,
     too, so that later servers have it, and so that none imports anything that was replaced on disk since.
     """
 
-    def __init__(self, session: _Session, channel: Channel, ending: Ending) -> None:
+    def __init__(self, session: Session, channel: Channel | None, ending: Ending) -> None:
         self._session = session
         self._channel = channel
         self._ending = ending
@@ -367,6 +530,11 @@ class _Control:
             self._server.close()
 
 
+def _mounted(other: FoundSession, *, is_ending: bool) -> WorkspaceMounted:
+    record = other.record
+    return WorkspaceMounted(record.fork, record.directory, session=record.id, pid=record.pid, is_ending=is_ending)
+
+
 def _recover(locked: LockedWorkspace) -> None:
     from avfs_git.workspace.recovery import recover  # noqa: PLC0415 - only after a crash
 
@@ -376,7 +544,9 @@ def _recover(locked: LockedWorkspace) -> None:
 def _load_rest() -> None:
     """Import what the first server imports while it serves."""
     format_log()
-    for name in ("avfs_git.session.control", "avfs_git.workspace.recovery", "concurrent.futures.thread", "traceback"):
+    from avfs_git.session.upgrade import NEEDED  # noqa: PLC0415 - programs in the tree do not wait for it
+
+    for name in NEEDED:
         import_module(name)
     gc.collect()
     gc.freeze()

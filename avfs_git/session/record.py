@@ -21,19 +21,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from avfs_git.errors import MountError
+from avfs_git.errors import MountError, SessionFailed
 from avfs_git.faults import reach
 from avfs_git.host.boot import read_boot_id
 from avfs_git.host.durable import host_errors, write_file_atomically
 from avfs_git.host.mounts import Mounted, list_mounts, unmount
 from avfs_git.host.processes import start_time
-from avfs_git.model import SessionInfo, SessionState
+from avfs_git.model import SessionBackend, SessionInfo, SessionState
 from avfs_git.values import as_dict, replace, value_class
 
 SUBTYPE = "avfs"
 """What a mount table shows as the kind of our mounts, after `fuse.`."""
 _SOURCE = "avfs:"
 _LOGS_KEPT = 10
+_PAUSE_S = 0.02
+_DIRECTORY_S = 1.0
+"""How long a session is waited for of which only the directory is wanted."""
 
 
 @value_class
@@ -57,6 +60,8 @@ class SessionRecord:
     namespace: int
     """The mount namespace: only in there is the mount seen."""
     started_at_ns: int
+    backend: str = SessionBackend.FUSE.value
+    backend_reasons: tuple[str, ...] = ()
 
 
 class SessionPlace:
@@ -69,6 +74,7 @@ class SessionPlace:
         self.lock = self.root / "lock"
         self.socket = self.root / "socket"
         self.log = self.root / "log"
+        self.users = self.root / "users"
         self.old_logs = sessions / "logs"
 
 
@@ -118,6 +124,8 @@ class FoundSession:
             pid=record.pid,
             started_at_ns=record.started_at_ns,
             at=record.at,
+            backend=SessionBackend(record.backend),
+            backend_reasons=record.backend_reasons,
         )
 
 
@@ -174,6 +182,12 @@ class HeldSession:
         self.record = replace(self.record, state=state.value, made=self.record.made if made is None else made)
         _write(self.place, self.record)
 
+    def move_here(self) -> None:
+        """Write down that this process keeps it from now on."""
+        pid = os.getpid()
+        self.record = replace(read_record(self.place) or self.record, pid=pid, process_started=start_time(pid) or 0)
+        _write(self.place, self.record)
+
     def is_there(self) -> bool:
         """Whether its lock is on disk: not if somebody removed the vault."""
         return os.fstat(self.lock_fd).st_nlink > 0
@@ -187,7 +201,16 @@ class HeldSession:
             os.close(self.lock_fd)
 
 
-def begin(sessions: Path, *, fork: str, directory: Path, readonly: bool, at: str | None) -> HeldSession:
+def begin(
+    sessions: Path,
+    *,
+    fork: str,
+    directory: Path,
+    readonly: bool,
+    at: str | None,
+    backend: str = SessionBackend.FUSE.value,
+    backend_reasons: tuple[str, ...] = (),
+) -> HeldSession:
     """Write down that a session starts, and take its lock.
 
     Raises:
@@ -219,6 +242,8 @@ def begin(sessions: Path, *, fork: str, directory: Path, readonly: bool, at: str
                     boot=read_boot_id(),
                     namespace=_mount_namespace(),
                     started_at_ns=time.time_ns(),
+                    backend=backend,
+                    backend_reasons=backend_reasons,
                 )
                 _write(place, record)
                 reach("session.recorded")
@@ -226,6 +251,18 @@ def begin(sessions: Path, *, fork: str, directory: Path, readonly: bool, at: str
                 _discard(place, keep_log=False)
                 raise
     return HeldSession(place, record, fd)
+
+
+def adopt(place: SessionPlace, lock_fd: int) -> HeldSession:
+    """Go on with a session that another program of this process began, with what that had of its lock.
+
+    Raises:
+        SessionFailed: If its record cannot be read.
+    """
+    record = read_record(place)
+    if record is None:
+        raise SessionFailed(f"the record of session {place.id} cannot be read", "")
+    return HeldSession(place, record, lock_fd)
 
 
 def list_sessions(sessions: Path) -> list[FoundSession]:
@@ -249,6 +286,36 @@ def find_workspace_session(sessions: Path, fork: str) -> FoundSession | None:
         ),
         None,
     )
+
+
+def await_ending(sessions: Path, *, fork: str, directory: Path | None, timeout_s: float) -> FoundSession | None:
+    """Wait for sessions whose mount is gone and that are about to end; those that live are left alone.
+
+    Args:
+        sessions: The sessions of a vault.
+        fork: That of its workspace is waited for, which has to be given back.
+        directory: What was mounted there is waited for, too, because it may be about to remove the directory; not for long,
+            because it may as well be in use.
+        timeout_s: How long to wait, in seconds.
+
+    Returns:
+        The session of the workspace, if it did not end in time; else None.
+    """
+    began = time.monotonic()
+    while True:
+        ending = [
+            found
+            for found in list_sessions(sessions)
+            if ((found.is_workspace and found.record.fork == fork) or found.directory == directory)
+            and found.state() in (SessionState.UNMOUNTING, SessionState.ENDED)
+        ]
+        # One that has ended has given the workspace back.
+        holding = (found for found in ending if found.record.fork == fork and found.record.state != SessionState.ENDED)
+        holder = next((found for found in holding if found.is_workspace), None)
+        waited_s = time.monotonic() - began
+        if not ending or waited_s >= (timeout_s if holder is not None else min(timeout_s, _DIRECTORY_S)):
+            return holder
+        time.sleep(_PAUSE_S)
 
 
 def has_ended(place: SessionPlace) -> bool:
@@ -304,9 +371,11 @@ def read_record(place: SessionPlace) -> SessionRecord | None:
     """Read a record; None if there is none that makes sense."""
     try:
         values = json.loads(place.record.read_bytes())
-        record = SessionRecord(**{**values, "made": tuple(map(str, values["made"]))})
+        lists = {name: tuple(map(str, values.get(name, ()))) for name in ("made", "backend_reasons")}
+        record = SessionRecord(**{**values, **lists})
         SessionState(record.state)
-    except (OSError, ValueError, TypeError, KeyError):
+        SessionBackend(record.backend)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
     return record
 

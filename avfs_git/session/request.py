@@ -26,7 +26,9 @@ class Request:
         said_fd: Where the process says what it has to say until there is a log.
         leash_fd: A pipe whose other end is closed when the session is to end; None if it lives by itself.
         remote_environment: What a lazy vault needs to fetch contents: see `gitstore.transport.Access`.
-        idle_s: End it when its record has not been touched for so many seconds; None for never.
+        backend: How it shows the tree, one of `model.SessionBackend`.
+        backend_reasons: Why a better one is not used.
+        is_shared: It ends with its last user (`session.users`); the leash is held until the starter is one.
     """
 
     git_dir: str
@@ -41,5 +43,7 @@ class Request:
     said_fd: int
     leash_fd: int | None = None
     sidecar: str | None = None
-    idle_s: float | None = None
+    is_shared: bool = False
+    backend: str = "fuse"
+    backend_reasons: tuple[str, ...] = ()
     remote_environment: dict[str, str] | None = None

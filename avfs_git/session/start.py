@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import avfs_git
-from avfs_git.errors import SessionFailed
+from avfs_git.errors import FuseUnavailable, InvalidInput, MountError, SessionFailed
 from avfs_git.host.durable import host_errors
+from avfs_git.model import SessionBackend
 from avfs_git.session.record import FoundSession, SessionPlace, read_record
 from avfs_git.session.request import Request
 from avfs_git.values import as_dict
@@ -27,6 +28,37 @@ from avfs_git.values import as_dict
 _GRACE_S = 30.0
 """How long a session may take to start, beside what it may wait for the workspace."""
 _ANSWER_MAX = 1 << 20
+
+
+AUTO = "auto"
+_NEXT_AFTER = (MountError, FuseUnavailable)
+"""After which errors, exactly, another backend may work: what stands in the way is not the place, the workspace or the disk."""
+
+
+def start_best(wanted: str, sessions: Path, **request: Any) -> FoundSession:
+    """Mount by the backend that is wanted or, for `auto`, by the first one that works here; else as `start_session`.
+
+    Raises:
+        InvalidInput: If there is no backend of that name.
+        AvfsError: As `start_session`; where no backend works, the error of the best.
+    """
+    if wanted == AUTO:
+        names = tuple(SessionBackend)
+    elif wanted in tuple(SessionBackend):
+        names = (SessionBackend(wanted),)
+    else:
+        known = ", ".join((AUTO, *SessionBackend))
+        raise InvalidInput(f"nothing can be mounted by '{wanted}'", hint=f"Choose one of {known}.")
+    errors: list[MountError] = []
+    for name in names:
+        reasons = tuple(f"{passed}: {error.message}" for passed, error in zip(names, errors, strict=False))
+        try:
+            return start_session(sessions, backend=name, backend_reasons=reasons, **request)
+        except MountError as error:
+            if type(error) not in _NEXT_AFTER:
+                raise
+            errors.append(error)
+    raise errors[0]
 
 
 def start_session(
@@ -42,7 +74,9 @@ def start_session(
     lock_timeout_s: float,
     leash_fd: int | None = None,
     sidecar: str | None = None,
-    idle_s: float | None = None,
+    is_shared: bool = False,
+    backend: SessionBackend = SessionBackend.FUSE,
+    backend_reasons: tuple[str, ...] = (),
     remote_environment: Mapping[str, str] | None = None,
     program: Sequence[str] = (),
 ) -> FoundSession:
@@ -60,7 +94,9 @@ def start_session(
         lock_timeout_s: How long to wait for other processes.
         leash_fd: The reading end of a pipe; the session ends when the other end is closed.
         sidecar: The sidecar commit to show with the commit; None for the commit's own.
-        idle_s: End it when nobody has touched its record for so many seconds; None for never.
+        backend: How to show it.
+        backend_reasons: Why a better one is not used, for whoever asks.
+        is_shared: It ends with its last user (`session.users`); the leash is held until the caller is one.
         remote_environment: What a lazy vault needs to fetch contents.
         program: A command line to run instead of `__main__`, with the same input: how faults are put into a session.
 
@@ -88,7 +124,9 @@ def start_session(
             said_fd=said,
             leash_fd=leash_fd,
             sidecar=sidecar,
-            idle_s=idle_s,
+            is_shared=is_shared,
+            backend=backend.value,
+            backend_reasons=backend_reasons,
             remote_environment=dict(remote_environment) if remote_environment is not None else None,
         )
         try:
@@ -112,14 +150,27 @@ def start_session(
     return FoundSession(place, record)
 
 
-def _spawn(request: Request, program: Sequence[str]) -> None:
+def own_program(fork: str, directory: str) -> tuple[tuple[str, ...], list[str]]:
+    """Tell how a session runs what this process runs: its command line, and where it finds its modules.
+
+    Args:
+        fork: The fork, for people who look at the list of processes.
+        directory: Where it is mounted, for the same.
+
+    Raises:
+        SessionFailed: If this process does not know its interpreter.
+    """
     package = os.path.dirname(os.path.abspath(avfs_git.__file__))
     if not sys.executable:
         raise SessionFailed("there is no Python interpreter to run the session with", "")
-    own = (sys.executable, "-I", "-S", f"{package}/session/__main__.py", request.fork, request.directory)
-    passed = [fd for fd in (request.ready_fd, request.said_fd, request.leash_fd) if fd is not None]
     paths = [os.path.dirname(package), *(path for path in map(os.path.abspath, filter(None, sys.path)))]
-    given = json.dumps({"path": list(dict.fromkeys(paths)), "request": as_dict(request)})
+    return (sys.executable, "-I", "-S", f"{package}/session/__main__.py", fork, directory), list(dict.fromkeys(paths))
+
+
+def _spawn(request: Request, program: Sequence[str]) -> None:
+    own, paths = own_program(request.fork, request.directory)
+    passed = [fd for fd in (request.ready_fd, request.said_fd, request.leash_fd) if fd is not None]
+    given = json.dumps({"path": paths, "request": as_dict(request)})
     with host_errors("start a session"):
         process = subprocess.Popen(
             program or own, stdin=subprocess.PIPE, stdout=request.said_fd, stderr=request.said_fd, pass_fds=passed, cwd="/"

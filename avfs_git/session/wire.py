@@ -63,6 +63,10 @@ class Served:
     device: int | None = None
     """The device number of the mount, by which those in the same mount namespace know it."""
     pid: int = 0
+    version: str = ""
+    """The version of avfs that it runs."""
+    upgrades: tuple[str, ...] = ()
+    """What those who asked for the upgrades by which that came have called them, the last one first."""
 
 
 class Outgoing:

@@ -15,7 +15,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from avfs_git.host.beneath import remove_tree
@@ -35,18 +35,19 @@ _O_TMPFILE = getattr(os, "O_TMPFILE", 0)
 class BlobCache:
     """A directory of big blobs, shared by processes."""
 
-    def __init__(self, directory: Path, *, limit_bytes: int = CACHE_BYTES, boot: str | None = None) -> None:
+    def __init__(self, directory: Path, *, limit_bytes: int | Callable[[], int] = CACHE_BYTES, boot: str | None = None) -> None:
         """Use a directory, which is made when the first file is.
 
         Args:
             directory: Where the files are; nothing else may be in it. It and the directory above it are made if needed.
-            limit_bytes: How much they may take together. A blob larger than half of that is not kept.
+            limit_bytes: How much they may take together, or what tells it, asked when a file is to be kept. A blob larger than
+                half of that is not kept.
             boot: Which boot of the machine this is; asked of the machine if not given.
         """
         self._top = directory
         self._boot = read_boot_id() if boot is None else boot
         self._place = directory / self._boot
-        self._limit = limit_bytes
+        self._limit = limit_bytes if callable(limit_bytes) else lambda: limit_bytes
         self._is_ready = False
 
     def open(self, oid: Oid, size: int, pieces: Iterable[bytes], *, share: bool = True) -> int:
@@ -75,8 +76,8 @@ class BlobCache:
             os.close(writable)
             raise
         try:
-            if share and size <= self._limit // 2 and self._boot != "unknown":
-                self._give_name(writable, name)
+            if share and self._boot != "unknown":
+                self._keep(writable, name, size, self._limit())
         finally:
             os.close(writable)
         return fd
@@ -138,20 +139,22 @@ class BlobCache:
         os.unlink(name)
         return fd
 
-    def _give_name(self, fd: int, name: Path) -> None:
+    def _keep(self, fd: int, name: Path, size: int, limit: int) -> None:
+        """Give a file its name, unless it is too big for that, and remove others."""
         try:
             try:
-                _link(fd, name)
+                if size <= limit // 2:
+                    _link(fd, name)
             except FileExistsError:
                 # Another process was faster, or what has the name is not what it should be.
                 if os.stat(name, follow_symlinks=False).st_size != os.fstat(fd).st_size:
                     os.unlink(name)
                     _link(fd, name)
-            self._trim(keep=name.name)
+            self._trim(limit, keep=name.name)
         except OSError:
             pass  # it is not shared, and nothing else is lost
 
-    def _trim(self, *, keep: str) -> None:
+    def _trim(self, limit: int, *, keep: str) -> None:
         """Remove what was not used for longest until the rest is within the limit."""
         files: list[tuple[int, int, str]] = []
         with os.scandir(self._place) as entries:
@@ -161,7 +164,7 @@ class BlobCache:
                     files.append((found.st_mtime_ns, found.st_size, entry.name))
         total = sum(size for _, size, _ in files)
         for _, size, name in sorted(files):
-            if total <= self._limit:
+            if total <= limit:
                 break
             if name != keep:
                 with contextlib.suppress(FileNotFoundError):

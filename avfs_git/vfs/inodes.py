@@ -140,6 +140,9 @@ class Ledger(Protocol):
     def keep(self, node: Node, place: Place = Place.NAMED, text: bytes | None = None) -> None:
         """Note a node with its pins and its place, instead of what was noted of it."""
 
+    def keep_both(self, one: Node, other: Node) -> None:
+        """Note two nodes under their names, as `keep` does, in one step: never one without the other."""
+
     def count(self, node: Node) -> None:
         """Note the pins of a node that is noted."""
 
@@ -176,6 +179,8 @@ class InodeTable:
         """Number nodes from a root's number on."""
         self._first = first
         self._nodes: dict[int, Node] = {}
+        self.find: Callable[[int], Node | None] = self._nodes.get
+        """Find a node by its number."""
         self._by_disk_key: dict[DiskKey, Node] = {}
         self._numbers = itertools.count(first + 1)
         self._recall: Callable[[Node], int | None] | None = None
@@ -223,10 +228,6 @@ class InodeTable:
             found = next(self._numbers)
             if self._is_free is None or self._is_free(found):
                 return found
-
-    def find(self, ino: int) -> Node | None:
-        """Find a node by its number."""
-        return self._nodes.get(ino)
 
     def drop(self, node: Node) -> None:
         """Forget a node; its number is not used again."""

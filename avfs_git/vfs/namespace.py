@@ -223,7 +223,13 @@ class Namespace(CopyingView):
             name: Its name there.
             is_exclusive: Whether the caller's system call refuses a name that the upper layer has: the disk is not asked then.
         """
-        if is_exclusive and parent.listing is None and name not in parent.children and self._lower_child(parent, name) is None:
+        known = parent.listing
+        if (
+            is_exclusive
+            and name not in parent.children
+            and (known is None or name not in known)
+            and (parent.lower is None or self._lower_child(parent, name) is None)
+        ):
             self._check_name(parent, name)
         else:
             self._check_new(parent, name)
@@ -336,6 +342,8 @@ class Namespace(CopyingView):
             parent.listing[name] = kind
         self._add(node)
         self._report_name(parent, name)
+        if kind == stat.S_IFREG:
+            self._reported = node  # under the one name that it has, so that what is written to it now needs no report
         return node
 
     # --- removing ------------------------------------------------------------------------------------------
@@ -654,8 +662,15 @@ class Namespace(CopyingView):
         faults.reach("namespace.renamed")
         self._forget_path(parent, name)
         self._forget_path(new_parent, new_name)
-        self._set_name(node, parent, name, new_parent, new_name)
-        self._set_name(target, new_parent, new_name, parent, name)
+        # One note of both: with one of them alone, a process after this one would take one file for the other.
+        moved = [
+            self._give_name(node, parent, name, new_parent, new_name),
+            self._give_name(target, new_parent, new_name, parent, name),
+        ]
+        if self.ledger is not None and all(moved):
+            self.ledger.keep_both(node, target)
+        elif any(moved):
+            self._note(node if moved[0] else target)
         new_parent.children[new_name] = node
         parent.children[name] = target
         if parent.listing is not None:
@@ -678,13 +693,20 @@ class Namespace(CopyingView):
         self._set_name(node, parent, name, new_parent, new_name)
 
     def _set_name(self, node: Node, parent: Node, name: bytes, new_parent: Node, new_name: bytes) -> None:
+        if self._give_name(node, parent, name, new_parent, new_name):
+            self._note(node)
+
+    @staticmethod
+    def _give_name(node: Node, parent: Node, name: bytes, new_parent: Node, new_name: bytes) -> bool:
+        """Give a node another name instead of one; whether it is the one that is noted."""
         if node.parent is parent and node.name == name:
             node.parent, node.name = new_parent, new_name
-            self._note(node)
-        elif node.aliases:
+            return True
+        if node.aliases:
             node.aliases = [
                 (new_parent, new_name) if above is parent and alias == name else (above, alias) for above, alias in node.aliases
             ]
+        return False
 
     def _has_whiteout(self, parent: Node, name: bytes) -> bool:
         if parent.listing is not None:

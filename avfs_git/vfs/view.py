@@ -21,13 +21,13 @@ import os
 import stat
 import threading
 from array import array
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from struct import Struct
 from typing import NamedTuple
 
 from avfs_git import faults
-from avfs_git.host.beneath import O_PATH, POOL, Descriptor, open_at, open_dir
+from avfs_git.host.beneath import O_PATH, POOL, Descriptor, open_at, open_dir, open_judged_at
 from avfs_git.host.xattrs import Target, entry_of
 from avfs_git.paths import NAME_MAX, ROOT, TreePath, join
 from avfs_git.vfs.blobcache import BlobCache
@@ -48,7 +48,12 @@ _LOWER_DIR_SIZE = 4096
 _LOWER_DIR_MODE = 0o755
 _DEEPEST = 100_000
 """More directories above each other than a damaged ledger may make this process look at."""
+_LEAVINGS = 64
+"""How many files that nobody needs any more wait to be removed."""
 _REMOVED = Struct("=III")
+ACCESS_LISTS = b"system.posix_acl_"
+"""How the names of access control lists begin."""
+_LABEL = b"security.selinux"
 
 OnChange = Callable[[TreePath, bool], None]
 """Told each path that changed; with True, everything below it may have changed, too."""
@@ -134,6 +139,8 @@ class MergedView:
         self._noted_links: list[int] = []
         self.attic = Node(stat.S_IFDIR, None, b"", None, upper=True)
         """In place of the directory of a file that has a name in `work` only."""
+        self.leavings: deque[bytes] | None = None
+        """Names in `work` that nobody needs any more, where somebody sees to it that they go (`tidy`); None: they go at once."""
         self._kept: dict[int, bytes] = {}
         """Names in `work` of files that are about to lose their last name, by number."""
         self._noted_early: list[Node] = []
@@ -167,6 +174,8 @@ class MergedView:
     def close(self) -> None:
         """Drop every node and descriptor for good."""
         with self._lock:
+            while self.tidy():
+                pass
             for node in self.inodes:
                 if node.parent is self.attic and self.ledger is None:
                     self._leave_attic(node.name)
@@ -229,7 +238,12 @@ class MergedView:
         if self.ledger is not None:
             self.ledger.drop(node.ino)
         if node.parent is self.attic:
-            self._leave_attic(node.name)
+            leavings = self.leavings
+            # What has other names shows at them how many there are.
+            if leavings is None or node.links > 0 or len(leavings) >= _LEAVINGS:
+                self._leave_attic(node.name)
+            else:
+                leavings.append(node.name)
             node.parent = None
 
     def _leave_attic(self, name: bytes) -> None:
@@ -237,6 +251,14 @@ class MergedView:
             os.unlink(name, dir_fd=self.upper.work.fd)
         except OSError:  # whoever cleans `work` tries again
             pass
+
+    def tidy(self) -> bool:
+        """Remove one of `leavings`, which gives its room on the disk back; tells whether there was any."""
+        with self._lock:
+            if not self.leavings:
+                return False
+            self._leave_attic(self.leavings.popleft())
+            return True
 
     def node_at(self, ino: int) -> Node:
         """Find a node by its number.
@@ -299,7 +321,9 @@ class MergedView:
         if below is not None and self.ledger is not None:
             noted = [(self.ledger.read(ino), ino) for ino in below]
             self._noted_names[parent.ino] = {
-                about.text: ino for about, ino in noted if about is not None and about.place is Place.NAMED
+                about.text: ino
+                for about, ino in noted
+                if about is not None and about.place is Place.NAMED and about.parent == parent.ino
             }
         return self._noted_names.get(parent.ino, {})
 
@@ -370,6 +394,9 @@ class MergedView:
     def note_exchanged(self, parent: Node, name: bytes, ino: int, new_parent: Node, new_name: bytes, over: int) -> None:
         """Note that a process before this one, which died over it, has exchanged two nodes; see `note_renamed`."""
         with self._lock:
+            # Before anything is noted: what is read of a directory afterwards would have the one that has left it.
+            for above, left in ((parent, name), (new_parent, new_name)):
+                self._names_noted(above).pop(left, None)
             self._note_moved(over, parent, name)
             self._note_moved(ino, new_parent, new_name)
 
@@ -675,8 +702,14 @@ class MergedView:
         directory = self._dir_fd(node.parent)
         return directory, entry_of(directory.fd, node.name)
 
-    def _data_fd(self, node: Node, *, write: bool) -> Descriptor:
-        """Give a descriptor of the data of a file of the upper layer, or of a hidden copy of a lower one."""
+    def _data_fd(self, node: Node, *, write: bool, judged: bool = False) -> Descriptor:
+        """Give a descriptor of the data of a file of the upper layer, or of a hidden copy of a lower one.
+
+        Args:
+            node: Which.
+            write: Whether it is to be written to.
+            judged: It is for somebody who has the file open already: its mode is not asked again.
+        """
         if node.held is not None:
             return node.held
         found = node.descriptor
@@ -690,9 +723,11 @@ class MergedView:
             found = Descriptor(open_at(directory.fd, node.name, os.O_RDWR | os.O_NONBLOCK))
             found.writable = True
         except PermissionError:
-            if write:
+            if write and not judged:
                 raise
-            found = Descriptor(open_at(directory.fd, node.name, os.O_RDONLY | os.O_NONBLOCK))
+            flags = (os.O_RDWR if write else os.O_RDONLY) | os.O_NONBLOCK
+            found = Descriptor((open_judged_at if judged else open_at)(directory.fd, node.name, flags))
+            found.writable = write
         POOL.keep(node, found)
         return found
 
@@ -715,7 +750,7 @@ class MergedView:
         try:
             self._kept[node.ino] = self.upper.link_to_attic(directory.fd, node.name, node.ino)
         except OSError:  # too many links, or a file system without: then it lasts as long as this process
-            node.held = Descriptor(open_at(directory.fd, node.name, O_PATH if node.kind != stat.S_IFREG else os.O_RDWR))
+            node.held = Descriptor(open_judged_at(directory.fd, node.name, O_PATH if node.kind != stat.S_IFREG else os.O_RDWR))
 
     def _let_go(self) -> None:
         """Take back what `_hold` did for names that are there still."""
@@ -832,6 +867,11 @@ class MergedView:
                 return attr if node.lower is None else attr._replace(nlink=1)
             if node.parent is None:
                 raise fail(errno.ENOENT, node.name)
+            data = node.descriptor
+            if data is not None and node.parent is not self.attic:  # half as dear as by the name
+                found = os.stat(data.fd)
+                if found.st_nlink:  # else somebody removed it behind our back: by its name there is nothing, or another one
+                    return attr_of(node.ino, found)
             directory = self._dir_fd(node.parent)
             attr = attr_of(node.ino, os.stat(node.name, dir_fd=directory.fd, follow_symlinks=False))
             return attr if node.parent is not self.attic else attr._replace(nlink=attr.nlink - 1)
@@ -867,11 +907,11 @@ class MergedView:
         """Read an extended attribute.
 
         Raises:
-            OSError: ENODATA if there is none of that name.
+            OSError: If there is none of that name: see `missing_xattr`.
         """
         found = self.read_xattrs(node).get(name)
         if found is None:
-            raise fail(errno.ENODATA, name)
+            raise fail(missing_xattr(name), name)
         return found
 
     def readlink(self, node: Node) -> bytes:
@@ -926,10 +966,14 @@ class MergedView:
             if node.links > 0:  # under names that nobody has looked up
                 report(ROOT, True)
             return
-        count = 0
-        for parent, name in node.names():
-            count += 1
-            report(self._path_in(parent, name), False)
+        if node.aliases is None and node.parent is not None:  # as most are
+            report(self._path_in(node.parent, node.name), False)
+            count = 1
+        else:
+            count = 0
+            for parent, name in node.names():
+                count += 1
+                report(self._path_in(parent, name), False)
         if node is self.root or (count and count < node.links):
             # It has names that nobody has looked up, so that the change shows at places not known.
             report(ROOT, node is not self.root)
@@ -950,6 +994,15 @@ class MergedView:
             except FileNotFoundError:
                 paths.clear()
                 paths[b""] = self.root
+
+
+def missing_xattr(name: bytes) -> int:
+    """Choose the error for an attribute that is not there: ENODATA, or EOPNOTSUPP for what this tree is not made for.
+
+    `ls -l` asks for a label and for a list of each file that it shows, until it hears that there are none on this file system.
+    The kernel remembers nothing of that, so each costs a live tree a request.
+    """
+    return errno.EOPNOTSUPP if name == _LABEL or name.startswith(ACCESS_LISTS) else errno.ENODATA
 
 
 def attr_of(ino: int, found: os.stat_result) -> Attr:

@@ -115,7 +115,8 @@ def fork_present(vault: OpenVault, name: str, source: Path) -> list[Warning]:
     check_fork_name(name)
     vault.prepare()
     if vault.has_fork(name) and vault.read_head(name) is not None:
-        raise ForkExists(name)
+        hint = f"Mount it with `avfs --vault {vault.name} mount {name} DIR`, or name the new one with `--branch NAME`."
+        raise ForkExists(name, hint=hint)
     with objects_held(vault.git_dir):  # what is linked here is as old as it is there, and no ref names it yet
         return _take_present(vault, name, source)
 

@@ -36,6 +36,12 @@ SETTINGS = {
             is_number=True,
         ),
         Setting("sidecar.exclude", "", "ignored files that checkpoints leave out: gitignore patterns, one a line"),
+        Setting(
+            "cache.max_bytes",
+            str(1 << 30),
+            "so much disk the copies of big files may take that live trees read from; 0 keeps none",
+            is_number=True,
+        ),
         Setting("hooks.timeout_s", "30", "the owner's hooks are ended after so many seconds", is_number=True),
         Setting("exec.notes", "1", "1 notes what was run on each commit that a command made; 0 does not", is_number=True),
         Setting("gc.keep_days", "30", "operations of so many days can be undone after `avfs gc`", is_number=True),
@@ -45,6 +51,12 @@ SETTINGS = {
             "mount.keep_awake",
             "0",
             "1 keeps idle processors of the whole machine awake while programs use a live tree of root's; quicker, and warmer",
+            is_number=True,
+        ),
+        Setting(
+            "mount.xattrs",
+            "1",
+            "0 mounts workspaces without extended attributes, which makes writing quicker; checkpoints keep those that there are",
             is_number=True,
         ),
     )

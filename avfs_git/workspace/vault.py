@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from avfs_git.errors import AvfsError, LeftInForce, RefConflict
+from avfs_git.errors import AvfsError, LeftInForce, NotAVault, RefConflict
 from avfs_git.gitstore.commits import Commit, Signature
 from avfs_git.gitstore.objects import ObjectStore
 from avfs_git.gitstore.refs import RefChange, RefStore
@@ -94,7 +94,13 @@ class OpenVault:
         """Where big files are kept in plain, for reading pieces of them; shared by all who serve the vault."""
         from avfs_git.vfs.blobcache import BlobCache  # noqa: PLC0415 - a light command reads no file
 
-        return BlobCache(self.layout.blob_cache)
+        return BlobCache(self.layout.blob_cache, limit_bytes=self._read_cache_limit)
+
+    def _read_cache_limit(self) -> int:
+        try:
+            return int(self.config.read()["cache.max_bytes"])
+        except (NotAVault, ValueError):  # a program that reads a file must not fail at a setting
+            return 0
 
     def close(self) -> None:
         """Give up what is open. A second call does nothing."""

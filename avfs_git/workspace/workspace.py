@@ -52,7 +52,15 @@ Recovery = Callable[["LockedWorkspace"], None]
 class OpenWorkspace:
     """The workspace of one fork, open."""
 
-    def __init__(self, vault: OpenVault, fork: str, *, recover: Recovery, lock_timeout_s: float = LOCK_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        vault: OpenVault,
+        fork: str,
+        *,
+        recover: Recovery,
+        lock_timeout_s: float = LOCK_TIMEOUT_S,
+        lock_fd: int | None = None,
+    ) -> None:
         """Open a workspace, making it on disk if its fork is there without one.
 
         Args:
@@ -60,6 +68,7 @@ class OpenWorkspace:
             fork: Its fork.
             recover: Called with the workspace locked when a crash left an operation unfinished, and after another boot.
             lock_timeout_s: How long to wait for other processes.
+            lock_fd: What another program of this process, which served the workspace, had of its lock; `serve_on` is next then.
 
         Raises:
             ForkNotFound: If there is no such fork.
@@ -72,7 +81,7 @@ class OpenWorkspace:
         self._recover = recover
         self.state = load_state(vault, self.layout)
         try:
-            self.lock = LockFile(self.layout.lock, owner=f"avfs on {fork}")
+            self.lock = LockFile(self.layout.lock, owner=f"avfs on {fork}", fd=lock_fd)
         except OSError as error:
             raise HostError(f"open the lock of workspace '{fork}'", error) from error
         self.boot = read_boot_id()
@@ -235,6 +244,15 @@ class OpenWorkspace:
         finally:
             self.lock.release()
         return locked
+
+    def serve_on(self) -> None:
+        """Go on with what `serve` began in another program of this process; the lock was never free in between.
+
+        A child that serves calls `take_over`, as after the death of another.
+        """
+        self.lock.keep_on()
+        self.epoch = self.lock.epoch
+        self.is_served = self.merged.is_shared = True
 
     def stop_serving(self) -> None:
         """End what `serve` began, when nothing shows the workspace any more."""
@@ -518,7 +536,8 @@ class LockedWorkspace:
         """
         opened = self.opened
         cache = opened.cache
-        if not captured.update.count:
+        if not captured.update.count or captured.sidecar == sidecar:
+            # Not even a time is new. What was too young to be believed is old enough now, or is looked at once more.
             return self.mark_captured(captured, commit=commit)
         if cache is None or cache.commit != commit:
             cache = cache or StatCache(opened.layout.statcache)

@@ -188,18 +188,37 @@ def attempt(directory: Path, turn: int, files: int) -> None:
 
 def side_by_side(places: list[Path], files: int) -> None:
     """Run one attempt in each place, all at once."""
+    all_at_once(lambda turn: attempt(places[turn], turn, files))
+
+
+def all_at_once(run: Callable[[int], None]) -> None:
+    """Call something once for each attempt, with its number, all at the same time."""
     failed: list[BaseException] = []
 
-    def run(place: Path, turn: int) -> None:
+    def call(turn: int) -> None:
         try:
-            attempt(place, turn, files)
+            run(turn)
         except BaseException as error:  # noqa: BLE001 - told by the thread that waits
             failed.append(error)
 
-    threads = [threading.Thread(target=run, args=(place, turn)) for turn, place in enumerate(places)]
+    threads = [threading.Thread(target=call, args=(turn,)) for turn in range(ATTEMPTS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     if failed:
         raise failed[0]
+
+
+_ATTEMPT_PROGRAM = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from tests.bench import live_works
+live_works.attempt(Path.cwd(), int(sys.argv[2]), int(sys.argv[3]))
+"""
+
+
+def attempt_program(turn: int, files: int) -> tuple[str, ...]:
+    """Give the command line of a program that does one attempt in its directory."""
+    return (sys.executable, "-c", _ATTEMPT_PROGRAM, os.fspath(Path(__file__).parents[2]), str(turn), str(files))

@@ -53,6 +53,7 @@ def plain(text: str) -> str:
     return re.sub(r'("id": |"session": )"[0-9a-f]{8}"', r'\1"<session>"', text)
 
 
+@pytest.mark.usefixtures("person")
 def test_mounts_are_made_listed_and_ended(avfs: Transcript, work: str, at: Path, snapshot: Snapshot) -> None:
     """The life of mounts, as people see it."""
     avfs("sessions")
@@ -94,6 +95,21 @@ def test_mount_documents(avfs: Transcript, work: str, at: Path, snapshot: Snapsh
     avfs("stop main --json")
 
     snapshot("mounts.json.txt", plain(avfs.text))
+
+
+@pytest.mark.needs("libfuse")
+def test_mount_through_libfuse(avfs: Transcript, work: str, at: Path, snapshot: Snapshot) -> None:
+    """It is asked for, told, and listed; what it cannot show is refused."""
+    avfs("mount main $AT --backend portable")
+    avfs("sessions")
+    avfs("sessions --json")
+    avfs("sessions upgrade main", status=58)
+    (at / "new").write_bytes(b"written by a program\n")
+    avfs("stop main")
+    avfs("mount --all $AT --backend portable", status=2)
+    avfs("mount main $AT --backend sftp", status=2)
+
+    snapshot("mounts.portable.txt", plain(avfs.text))
 
 
 def test_vault_may_be_named_as_other_systems_do(cli: Cli, work: str, at: Path) -> None:
@@ -151,6 +167,7 @@ def test_directory_says_which_fork_is_meant(cli: Cli, work: str, at: Path, monke
         cli("stop", str(at / name)).ok()
 
 
+@pytest.mark.usefixtures("person")
 def test_commands_work_on_what_is_mounted(cli: Cli, work: str, at: Path) -> None:
     """What a command does is seen in the tree at once, and the other way round."""
     cli("mount", "main", str(at)).ok()
@@ -185,6 +202,7 @@ def test_foreground_mount_ends_with_its_command(cli: Cli, work: str, at: Path, n
     assert not [mounted for mounted in list_mounts() if mounted.directory == at]
 
 
+@pytest.mark.usefixtures("person")
 def test_whole_vault_is_mounted_and_ended(avfs: Transcript, cli: Cli, work: str, at: Path, snapshot: Snapshot) -> None:
     """`--all` shows every state, wherever the vault and the directory are named."""
     avfs("checkpoint save 'before lunch'")
@@ -204,6 +222,25 @@ def test_whole_vault_is_mounted_and_ended(avfs: Transcript, cli: Cli, work: str,
         cli("unmount", session["directory"]).ok()
 
     snapshot("mounts-all.txt", plain(avfs.text))
+
+
+def test_mounts_go_on_with_this_version(avfs: Transcript, work: str, at: Path, snapshot: Snapshot) -> None:
+    """`sessions upgrade` of one mount and of all; what cannot be upgraded says so, and stays."""
+    avfs("sessions upgrade --all")
+    avfs("mount main $AT/main")
+    avfs("mount main $AT/old --readonly")
+    avfs("sessions upgrade")
+    avfs("sessions upgrade $AT/main --json")
+    avfs("sessions upgrade --all")
+    avfs("ps upgrade $AT/old", status=58)
+    avfs("sessions upgrade nosuch", status=54)
+    avfs("sessions upgrade main --all", status=2)
+    avfs("sessions upgarde", status=2)
+    assert (at / "main" / "README").read_bytes() == (at / "old" / "README").read_bytes()
+    avfs("unmount $AT/main")
+    avfs("unmount $AT/old")
+
+    snapshot("mounts-upgrade.txt", plain(avfs.text))
 
 
 def test_a_forked_directory_is_ended_by_the_name_a_person_types(

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytes
 ADA = Identity("Ada Author", "ada@example.org")
 _UNEQUAL = {"id", "head", "base", "old", "target_commit", "parents", "saved", "created_at_ns", "mtime_ns", "sidecar", "forked_at"}
 """Fields that hold a time, or an id of something that has one."""
-_IDS = re.compile(r"\b[0-9a-f]{40}\b")
+_IDS = re.compile(r"\b(?:[0-9a-f]{40}|[0-9a-f]{12})\b")
 _BIG = bytes(range(256)) * 8192 + b"end"
 
 Step = Callable[[Workspace, Path], object]
@@ -255,6 +255,15 @@ SCRIPTS: dict[str, list[Step]] = {
         lambda w, _: w.squash("HEAD~2", "HEAD"),
         lambda w, _: w.vault.workspace("alone").write("base", b"base\n"),
         lambda w, _: w.rebase("alone"),
+        lambda w, _: w.rebase("rival"),
+        lambda w, _: w.rebase("rival", on_conflict="workspace"),
+        lambda w, _: w.resolve("README", "theirs"),
+        lambda w, _: w.continue_rewrite(),
+        lambda w, _: w.status(),
+        lambda w, _: w.abort_merge(),
+        lambda w, _: w.cherry_pick(["rival"], on_conflict="workspace"),
+        lambda w, _: w.status(),
+        lambda w, _: w.abort_merge(),
         lambda w, _: w.merge_many(["side", "rival", "alone"]),
         lambda w, _: w.tree("/"),
         lambda w, _: w.status(),
@@ -274,14 +283,14 @@ SCRIPTS: dict[str, list[Step]] = {
 
 
 @contextmanager
-def workspace(home: Path, source: Path, directory: Path | None) -> Iterator[Workspace]:
+def workspace(home: Path, source: Path, directory: Path | None, backend: str = "auto") -> Iterator[Workspace]:
     """A workspace of a vault of its own, mounted if a directory is given."""
     with Avfs(home, identity=ADA) as avfs, avfs.create_vault("v", source=source) as vault:
         work = vault.fork("work")
         if directory is None:
             yield work
             return
-        with work.mount(directory):
+        with work.mount(directory, backend=backend):
             yield work
 
 
@@ -303,13 +312,17 @@ def seen_by_programs(directory: Path) -> list[tuple[str, str, object]]:
     return sorted(found, key=lambda entry: entry[0])
 
 
+@pytest.mark.parametrize("backend", ["fuse", pytest.param("portable", marks=pytest.mark.needs("libfuse"))])
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_mounted_workspace_answers_like_one_that_is_not(script: str, tmp_path: Path, mount_dir: Path) -> None:
+def test_a_mounted_workspace_answers_like_one_that_is_not(script: str, backend: str, tmp_path: Path, mount_dir: Path) -> None:
     """Each step gives the same result or the same error, and the trees are the same in the end, also through the kernel."""
     source = make_source(tmp_path / "source")
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
-    with workspace(tmp_path / "home1", source, None) as alone, workspace(tmp_path / "home2", source, mount_dir / "m") as mounted:
+    with (
+        workspace(tmp_path / "home1", source, None) as alone,
+        workspace(tmp_path / "home2", source, mount_dir / "m", backend) as mounted,
+    ):
         for number, step in enumerate(SCRIPTS[script]):
             seen_by_programs(mount_dir / "m")  # so that the kernel has everything to forget
             expected = outcome(step, alone, tmp_path / "one")

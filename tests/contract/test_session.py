@@ -35,7 +35,7 @@ from tests.support.capabilities import mount as mount_file_system
 from tests.support.capabilities import unmount as unmount_file_system
 from tests.support.killed_session import work_through_kills
 
-pytestmark = pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout")
+pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytest.mark.usefixtures("person")]
 
 ADA = Identity("Ada Author", "ada@example.org")
 PROJECT = Path(__file__).parents[2]
@@ -426,6 +426,35 @@ def test_detached_mount_ends_with_its_last_user(vault: Vault, work: Workspace, t
     assert work.read("a") == b"one\ntwo\n"
 
 
+@pytest.mark.needs("root")
+def test_mount_that_was_just_taken_away_can_be_made_again(vault: Vault, work: Workspace, tree: Path) -> None:
+    """At the same place and elsewhere, at once: an end that is under way is waited for, the directory's removal included."""
+    for number in range(10):
+        directory = tree if number % 2 else tree.with_name("other")
+        work.mount(tree)
+        subprocess.run(["umount", tree], check=True)
+        session = work.mount(directory)
+        assert (directory / "a").read_bytes() == b"one\n"
+        subprocess.run(["umount", directory], check=True)
+    vault.delete_fork(work.fork)
+    session.wait()
+
+    nothing_is_left(vault, tree)
+
+
+def test_mount_that_does_not_end_in_time_is_told(home: Path, work: Workspace, tree: Path) -> None:
+    """One that was taken away while programs use it is waited for only so long; the error says so, and what to do."""
+    session = work.mount(tree)
+    with open(tree / "a", "rb"):
+        assert session.unmount(lazy=True).outcome == "detached"
+        with Avfs(home, lock_timeout_s=0.1) as avfs, avfs.open_vault("v") as vault, pytest.raises(WorkspaceMounted) as caught:
+            vault.workspace(work.fork).mount(tree)
+
+        assert "taken away" in caught.value.message
+        assert "--force" in (caught.value.hint or "")
+    session.wait()
+
+
 def test_forced_end_takes_the_tree_from_its_users(vault: Vault, work: Workspace, tree: Path) -> None:
     """By force, the workspace is free on return; what programs do in the tree then fails, and what they did stays."""
     session = work.mount(tree)
@@ -653,6 +682,56 @@ def test_nothing_is_asked_of_the_whole_machine(work: Workspace, tree: Path) -> N
             for link in open_files.iterdir():
                 with contextlib.suppress(FileNotFoundError):  # closed meanwhile
                     assert link.readlink() != Path("/dev/cpu_dma_latency")
+
+
+def test_attributes_that_are_not_wanted_stay(vault: Vault, work: Workspace, tree: Path) -> None:
+    """With `mount.xattrs` 0, programs find and set none; what files have is kept, also of files that are written to."""
+    with work.mount(tree):
+        os.setxattr(tree / "a", "user.note", b"kept")
+    vault.set_config("mount.xattrs", "0")
+    with work.mount(tree):
+        for attempt in (
+            lambda: os.getxattr(tree / "a", "user.note"),
+            lambda: os.setxattr(tree / "a", "user.other", b"x"),
+            lambda: os.removexattr(tree / "a", "user.note"),
+            lambda: os.listxattr(tree / "a"),
+        ):
+            with pytest.raises(OSError, match="not supported"):
+                attempt()
+        (tree / "a").write_bytes(b"two\n")
+        shutil.copy2(tree / "a", tree / "b")
+        saved = work.checkpoint()
+        assert [change.path for change in saved.changed_files] == [b"a", b"b"]
+    vault.unset_config("mount.xattrs")
+    with work.mount(tree):
+        assert os.getxattr(tree / "a", "user.note") == b"kept"
+        assert os.listxattr(tree / "b") == []
+
+
+def test_copies_of_big_files_take_no_more_than_is_allowed(vault: Vault, work: Workspace, tree: Path) -> None:
+    """However many are read, and open at once; every byte is right. The setting counts at once, and 0 keeps none."""
+    big = [b"%07d\n" % number * 400_000 for number in range(8)]
+    for number, data in enumerate(big):
+        work.write(f"big{number}", data)
+    work.checkpoint()
+    limit = 3 * len(big[0])
+    vault.set_config("cache.max_bytes", str(limit))
+    cache = vault.path / "avfs" / "cache" / "blobs"
+    files = []
+    with vault.fork("reader", source=work.fork) as reader, reader.mount(tree), contextlib.ExitStack() as held:
+        for number, data in enumerate(big):
+            file = held.enter_context(open(tree / f"big{number}", "rb"))
+            assert file.read() == data
+            files.append(file)
+            kept = [path.stat().st_size for path in cache.glob("*/*")]
+            assert 0 < sum(kept) <= limit
+        assert len(kept) == 3
+        vault.set_config("cache.max_bytes", "0")
+        with vault.fork("another", source=work.fork) as another, another.mount(tree.with_name("other")) as other:
+            assert (other.path / "big0").read_bytes() == big[0]
+        assert not list(cache.glob("*/*"))
+        for number, data in enumerate(big):
+            assert os.pread(files[number].fileno(), 8, len(data) - 8) == data[-8:]
 
 
 @pytest.mark.slow

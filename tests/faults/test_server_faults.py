@@ -27,13 +27,12 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def live(scratch: Path, mount_dir: Path) -> Iterator[LiveTree]:
     """A live tree whose servers die where a file says so."""
-    if os.geteuid() != 0:
-        pytest.skip("only root mounts by itself")
     source = scratch / "source"
     if not source.is_dir():
         for number in range(_DIRECTORIES):
             (source / f"low{number}" / "sub").mkdir(parents=True)
-            for name in ("a", "b", "sub/c"):
+            (source / f"low{number}" / "other").mkdir()
+            for name in ("a", "b", "sub/c", "other/a", "other/b"):
                 (source / f"low{number}" / name).write_bytes(b"lower " + name.encode())
             os.symlink("a", source / f"low{number}" / "link")
     (scratch / "die").write_bytes(b"0")
@@ -218,6 +217,30 @@ class _Steps:
         assert _data(self.here / "sub") == b"lower a"
         assert _data(self.here / "a" / "c") == b"lower sub/c"
         assert [os.stat(self.here / name).st_ino for name in ("sub", "a")] == inos
+
+    def exchange_between_directories(self) -> None:
+        """Each directory has a name that the other one's file comes by, of a file that nobody has looked at."""
+        self._exchange(self.here / "a", self.here / "other" / "b", (self.here / "b", self.here / "other" / "a"))
+
+    def exchange_long_names(self) -> None:
+        one, other = (self.here / (letter * 200) for letter in "xy")
+        for path in (one, other):
+            path.write_bytes(path.name.encode())
+        self._exchange(one, other, ())
+
+    def _exchange(self, one: Path, other: Path, bystanders: tuple[Path, ...]) -> None:
+        inos, data = [os.stat(path).st_ino for path in (one, other)], [_data(path) for path in (one, other)]
+        fds = [os.open(path.parent, os.O_RDONLY) for path in (one, other)]
+        self.kill(lambda: rename_at(fds[0], os.fsencode(one.name), fds[1], os.fsencode(other.name), RENAME_EXCHANGE))
+        for fd in fds:
+            os.close(fd)
+        assert {os.stat(path).st_ino for path in bystanders}.isdisjoint(inos)
+        assert [os.stat(path).st_ino for path in (other, one)] == inos
+        for path, mode in ((other, 0o600), (one, 0o640)):
+            os.chmod(path, mode)  # of which the server is told the number
+            assert stat.S_IMODE(os.stat(path).st_mode) == mode
+        assert [_data(path) for path in (other, one)] == data
+        assert [_data(path) for path in bystanders] == [b"lower b", b"lower other/a"][: len(bystanders)]
 
     def set_attribute(self) -> None:
         self.kill(lambda: os.setxattr(self.here / "a", "user.x", b"1", os.XATTR_CREATE))

@@ -1,4 +1,4 @@
-"""A session whose server is killed again and again, while programs work in its tree and a client asks it for things.
+"""A session whose server is killed or upgraded again and again, while programs work in its tree and a client asks it for things.
 
     python -m tests.support.killed_session SECONDS EVERY_SECONDS [PROGRAM]...
 
@@ -11,12 +11,15 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 
-from avfs_git import Avfs, Vault, Workspace
+from avfs_git import Avfs, Session, Vault, Workspace
 from avfs_git.errors import OutcomeUnknown
+from avfs_git.model import UpgradeResult
 from tests.support import sweep
 from tests.support.faults import check_vault, read_files
 from tests.support.killing import Killer, prepare, run_programs
@@ -81,15 +84,57 @@ class Client:
             raise self.error
 
 
+@contextmanager
+def _upgrading(session: Session, every_s: float) -> Iterator[Callable[[], int]]:
+    """Let a session go on with the same program again and again, for as long as the block takes; raises what fails."""
+    done: list[UpgradeResult] = []
+    stop = threading.Event()
+
+    def run() -> None:
+        while not stop.wait(every_s):
+            done.append(session.upgrade())
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run)
+        try:
+            yield lambda: len(done)
+        finally:
+            stop.set()
+        running.result()
+
+
+@contextmanager
+def _killing(session: Session, every_s: float) -> Iterator[Callable[[], int]]:
+    """Kill its server again and again."""
+    killer = Killer(session.info().pid, every_s)
+    with killer.at_work():
+        yield lambda: killer.kills
+
+
+def work_through_upgrades(root: Path, seconds: float, every_s: float, *names: str) -> tuple[int, Client]:
+    """Do it with upgrades, below a scratch directory of `sweep`; gives how many there were, and what the client did."""
+    return _work(root, seconds, partial(_upgrading, every_s=every_s), *names, seed=1)
+
+
 def work_through_kills(root: Path, seconds: float, every_s: float, *names: str, seed: int = 1) -> tuple[int, Client]:
-    """Do it, below a scratch directory of `sweep`; gives how often the server was killed, and what the client did."""
+    """Do it with kills, below a scratch directory of `sweep`; gives how often the server was killed, and what the client did."""
+    return _work(root, seconds, partial(_killing, every_s=every_s), *names, seed=seed)
+
+
+def _work(
+    root: Path,
+    seconds: float,
+    disturb: Callable[[Session], AbstractContextManager[Callable[[], int]]],
+    *names: str,
+    seed: int,
+) -> tuple[int, Client]:
     aside = root / "aside"
     aside.mkdir()
     # Patient: on a busy machine servers are killed before they come to what a client wants.
     with Avfs(root / "home", identity=ADA, lock_timeout_s=300) as avfs, avfs.create_vault("v", source=prepare(aside)) as vault:
         with vault.fork("work").mount(root / "tree") as session:
-            killer, client = Killer(session.info().pid, every_s), Client(vault, "work")
-            with killer.at_work(), client.at_work():
+            client = Client(vault, "work")
+            with disturb(session) as count, client.at_work():
                 run_programs(session, aside, seconds, *names, seed=seed)
             vault.workspace("work").checkpoint("after")
             shown = describe(session.path)
@@ -103,7 +148,7 @@ def work_through_kills(root: Path, seconds: float, every_s: float, *names: str, 
             assert (found[path][1] if path in found else None) in contents
     with Avfs(root / "home") as avfs, avfs.open_vault("v") as vault:  # who opens it removes what killed processes left
         check_vault(vault)
-    return killer.kills, client
+    return count(), client
 
 
 def main(seconds: str, every_s: str, *names: str) -> None:

@@ -55,7 +55,14 @@ def create(state: State, name: str, source: str | None, at: str | None, ephemera
 @click.argument("source", type=HOST_PATH)
 @click.argument("directory", type=HOST_PATH, metavar="DIR")
 @click.option("--branch", metavar="NAME", help="The name of the fork; default: that of DIR.")
-def directory_(state: State, source: Path, directory: Path, branch: str | None) -> DirectoryFork:
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", "fuse", "portable"]),
+    default="auto",
+    show_default=True,
+    help="How to mount it, as for `avfs mount`.",
+)
+def directory_(state: State, source: Path, directory: Path, branch: str | None, backend: str) -> DirectoryFork:
     """Fork the present state of a clone or folder, and mount the fork at DIR
 
     The fork has everything that SOURCE has now: its commit, and what is changed, new or ignored. SOURCE is only read; a vault
@@ -63,7 +70,7 @@ def directory_(state: State, source: Path, directory: Path, branch: str | None) 
     `avfs rm DIR` ends it. `avfs fork SOURCE DIR` is the same where SOURCE is written as a path, as in `avfs fork . ../task`.
     """
     gc.disable()  # of hundreds of thousands of small values none is garbage, and looking at them takes a fifth of the time
-    session = state.avfs.fork_directory(source, directory, branch=branch)
+    session = state.avfs.fork_directory(source, directory, branch=branch, backend=backend)
     state.output.warn(session.vault.warnings)
     return {
         "fork": session.fork,

@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 @click.option("--at", metavar="STATE", help="Show that state, for reading only: a checkpoint's label or id, or a fork.")
 @click.option("-a", "--all", "everything", is_flag=True, help="Show every state of the vault, for reading only.")
 @click.option("-f", "--foreground", is_flag=True, help="Stay until the mount is taken away; Ctrl-C takes it away.")
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", "fuse", "portable"]),
+    default="auto",
+    show_default=True,
+    help="How to mount it: on the kernel's own protocol, or through libfuse.",
+)
 @click.option("--allow-other", is_flag=True, help="Let in other users, as far as permissions go.")
 def command(
     state: State,
@@ -34,6 +41,7 @@ def command(
     at: str | None,
     everything: bool,
     foreground: bool,
+    backend: str,
     allow_other: bool,
 ) -> SessionInfo:
     """Show the workspace of a fork as a real directory
@@ -47,6 +55,8 @@ def command(
     """
     if everything and (readonly or at is not None):
         raise BadUsage("--all shows every state, for reading only", hint="Leave out `--at` and `--readonly`.")
+    if everything and backend == "portable":
+        raise BadUsage("all of a vault cannot be shown through libfuse", hint="Leave out `--backend`.")
     name, directory = _sort_out_vault(state, name, directory) if everything else _sort_out(state, name, directory)
     leash, hand = os.pipe() if foreground else (None, None)
     try:
@@ -58,7 +68,9 @@ def command(
                 session = vault.mount(directory, allow_other=allow_other, leash_fd=leash)
                 return _finish(state, session, foreground=foreground)
         with state.open_workspace() as workspace:
-            session = workspace.mount(directory, readonly=readonly, at=at, allow_other=allow_other, leash_fd=leash)
+            session = workspace.mount(
+                directory, readonly=readonly, at=at, allow_other=allow_other, leash_fd=leash, backend=backend
+            )
             return _finish(state, session, foreground=foreground)
     finally:
         for fd in (leash, hand):

@@ -47,7 +47,8 @@ def not_mounted(name: str | None) -> UnmountResult:
     """Say that there is nothing to take away."""
     from avfs_git.model import UnmountResult  # noqa: PLC0415 - not needed to show help
 
-    return UnmountResult(None, Path(name).absolute() if name is not None and looks_like_path(name) else None, "not_mounted")
+    place = Path(name).resolve() if name is not None and looks_like_path(name) else None
+    return UnmountResult(None, place, "not_mounted")
 
 
 @contextmanager

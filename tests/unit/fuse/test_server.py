@@ -7,6 +7,7 @@ import os
 import stat
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -242,6 +243,15 @@ def test_a_file_without_attributes_says_so(kernel: Kernel) -> None:
     assert kernel.ask(p.GETXATTR, ino, p.GETXATTR_IN.pack(9, 0) + b"user.a\0") == b"x"
 
 
+def test_labels_and_lists_are_not_supported(kernel: Kernel) -> None:
+    """Of files with and without other attributes, and of directories."""
+    plain, other = _make(kernel, b"plain"), _make(kernel, b"other")
+    kernel.ask(p.SETXATTR, other, p.SETXATTR_IN.pack(1, 0) + b"user.a\0x")
+    for ino in (plain, other, ROOT):
+        for name in (b"security.selinux", b"system.posix_acl_access", b"system.posix_acl_default"):
+            assert kernel.fail(p.GETXATTR, ino, p.GETXATTR_IN.pack(0, 0) + name + b"\0") == errno.EOPNOTSUPP
+
+
 def test_attributes_of_programs_are_asked_for_by_size_first(kernel: Kernel) -> None:
     """A buffer of no size gives the size, one that is too small ERANGE."""
     ino = _make(kernel, b"a")
@@ -299,6 +309,46 @@ def test_slow_requests_are_answered_while_others_are_served(kernel: Kernel) -> N
         unique, number, _ = kernel.receive()
         assert number == 0
         waiting.remove(unique)
+
+
+def _remove(kernel: Kernel, inos: dict[bytes, int]) -> None:
+    """Remove files, and let the kernel forget them as it does right after."""
+    for name, ino in inos.items():
+        kernel.ask(p.UNLINK, ROOT, name + b"\0")
+        kernel.send(p.FORGET, ino, p.FORGET_IN.pack(1))
+
+
+@pytest.mark.parametrize("count", [3, 200])
+def test_what_needs_room_finds_that_of_removed_files(kernel: Kernel, tree: MergedTree, count: int) -> None:
+    """Files that were removed and forgotten may be on the disk for a moment, but not when anything is made."""
+    inos = {b"%d" % number: _make(kernel, b"%d" % number) for number in range(count)}
+    _remove(kernel, inos)
+    assert len(os.listdir(tree.upper.work_dir)) <= 70
+    _make(kernel, b"next")
+
+    assert os.listdir(tree.upper.work_dir) == []
+    assert os.listdir(tree.upper.directory) == ["next"]
+
+
+def test_removed_files_go_when_nobody_asks_for_anything(kernel: Kernel, tree: MergedTree) -> None:
+    """Not only when the next program comes."""
+    _remove(kernel, {b"%d" % number: _make(kernel, b"%d" % number) for number in range(20)})
+    end = time.monotonic() + 60
+    while os.listdir(tree.upper.work_dir) and time.monotonic() < end:
+        time.sleep(0.001)
+
+    assert os.listdir(tree.upper.work_dir) == []
+
+
+def test_link_counts_are_right_while_removed_files_wait(kernel: Kernel) -> None:
+    """A file that keeps another name has one name less as soon as it is removed and forgotten."""
+    ino = _make(kernel, b"a")
+    kernel.ask(p.LINK, ROOT, p.LINK_IN.pack(ino) + b"b\0")
+    kernel.ask(p.UNLINK, ROOT, b"a\0")
+    kernel.send(p.FORGET, ino, p.FORGET_IN.pack(2))
+    entry = p.ENTRY_OUT.unpack(kernel.ask(p.LOOKUP, ROOT, b"b\0"))
+
+    assert entry[16] == 1
 
 
 def test_what_changed_is_reported(ends: Ends, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from avfs_git.paths import Oid, TreePath
 from avfs_git.sdk import Avfs
 from avfs_git.session import control, operations, wire
 from avfs_git.session.address import listen, socket_address
-from avfs_git.session.client import Connection, Sessions, _Lost
+from avfs_git.session.client import Connection, Lost, Sessions
 from avfs_git.session.control import CLIENTS_MAX, ControlServer
 from avfs_git.session.operations import TABLE, Content
 from avfs_git.workspace.recovery import recover
@@ -474,7 +474,7 @@ def test_an_answer_that_is_lost(live: Served, monkeypatch: pytest.MonkeyPatch) -
         def die_once(self: Connection) -> tuple[bytes, list[int]]:
             found = receive(self)
             if next(dying, False):
-                raise _Lost
+                raise Lost
             return found
 
         assert sessions.run(opened, operations.exists, TreePath(b"file")) is True
@@ -504,7 +504,7 @@ def test_a_labelled_checkpoint_whose_acknowledgement_is_lost_is_found(live: Serv
 
         def die(self: Connection) -> tuple[bytes, list[int]]:
             receive(self)
-            raise _Lost
+            raise Lost
 
         with monkeypatch.context() as patched:
             patched.setattr(Connection, "_receive", die)

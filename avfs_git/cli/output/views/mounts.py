@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from avfs_git.cli.output.text import TextOutput
-    from avfs_git.cli.results import SessionList
+    from avfs_git.cli.results import SessionList, UpgradeList
     from avfs_git.model import SessionInfo, UnmountResult
 
 
@@ -30,10 +30,17 @@ def _mode(text: TextOutput, session: SessionInfo, joint: str = "") -> str:
     return "read-only" if session.readonly else "read-write"
 
 
+def _backend(session: SessionInfo) -> str:
+    """Tell how it is mounted, where that is not as usual."""
+    return "" if session.backend == "fuse" else f", by {session.backend}"
+
+
 def mount(text: TextOutput, session: SessionInfo) -> None:
     """Say where the tree is, and what to do with it."""
     what = f", {_mode(text, session, 'at ')}" if session.readonly else ""
-    text.line("Mounted ", (_fork(session), "bold"), " at ", _show(session.directory), what)
+    text.line("Mounted ", (_fork(session), "bold"), " at ", _show(session.directory), what, _backend(session))
+    for reason in session.backend_reasons:
+        text.hint(f"Passed over: {reason}.")
     place = shlex.quote(os.fspath(session.directory))
     end = "avfs unmount" if session.readonly else "avfs stop"
     text.hint(f"Work there with `cd {place}`; end it with `{end} {place}`.")
@@ -50,7 +57,7 @@ def sessions(text: TextOutput, result: SessionList) -> None:
             _fork(session),
             session.vault,
             _show(session.directory),
-            _mode(text, session),
+            _mode(text, session) + _backend(session),
             session.state.value,
             str(session.pid),
             text.time(session.started_at_ns),
@@ -58,6 +65,19 @@ def sessions(text: TextOutput, result: SessionList) -> None:
         for session in found
     )
     text.table(("Fork", "Vault", "Directory", "Mode", "State", "Process", "Since"), rows, right=("Process",))
+
+
+def sessions_upgrade(text: TextOutput, result: UpgradeList) -> None:
+    """Say which mounts go on with which version."""
+    if not result["upgrades"]:
+        text.hint("Nothing is mounted.")
+    for done in result["upgrades"]:
+        session = done["session"]
+        if done["outcome"] == "upgraded":
+            versions = f"{done['before'] or 'an unknown version'} to {done['after']}"
+            text.line("Upgraded ", (_fork(session), "bold"), " at ", _show(session.directory), f" from {versions}")
+        else:
+            text.line("Passed over ", (_fork(session), "bold"), " at ", _show(session.directory), f": {done['reason']}")
 
 
 def unmount(text: TextOutput, result: UnmountResult) -> None:

@@ -1,0 +1,56 @@
+"""What one server leaves to the next is there as a whole, wherever it was killed."""
+
+from __future__ import annotations
+
+import os
+import stat
+from itertools import count
+
+import pytest
+
+from avfs_git import faults
+from avfs_git.fuse.handover import Handover
+from avfs_git.vfs.inodes import ROOT_INO, Node, Noted, Place
+
+
+def named(ino: int, parent: Node | None, name: bytes, kind: int = stat.S_IFREG) -> Node:
+    """Make a node that somebody knows."""
+    node = Node(kind, parent, name, None, upper=True)
+    node.ino, node.pins = ino, 1
+    return node
+
+
+@pytest.mark.parametrize("names", [(b"a", b"b"), (b"a" * 200, b"b"), (b"a" * 200, b"b" * 255)], ids=["short", "one long", "long"])
+def test_two_nodes_change_places_as_one(names: tuple[bytes, bytes]) -> None:
+    """Whoever is killed while it notes an exchange: the next one finds both where they were, or both where they are."""
+    root = named(ROOT_INO, None, b"", stat.S_IFDIR)
+    directory = named(5, root, b"d", stat.S_IFDIR)
+    before = {6: (ROOT_INO, names[0]), 7: (5, names[1])}
+    after = {6: (5, names[1]), 7: (ROOT_INO, names[0])}
+    outcomes = []
+    for n in count(1):
+        handover = Handover.make()
+        one, other = named(6, root, names[0]), named(7, directory, names[1])
+        for node in (directory, one, other):
+            handover.keep(node)
+        pid = os.fork()
+        if not pid:
+            faults.arm(faults.DieAt(n))
+            one.parent, one.name, other.parent, other.name = directory, names[1], root, names[0]
+            handover.keep_both(one, other)
+            os._exit(0)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        below, _ = handover.load()
+        found = {ino: noted[:2] for ino in (6, 7) if (noted := handover.read(ino)) is not None}
+        assert found in (before, after)
+        assert sorted(ino for inos in below.values() for ino in inos) == [5, 6, 7]
+        outcomes.append(found)
+        if not status:
+            break
+
+    assert outcomes[-1] == after
+    assert len(outcomes) == 3
+    handover.keep(named(8, root, b"c" * 255))  # takes no memory that is in use
+    assert {ino: handover.read(ino) for ino in (6, 7)} == {
+        ino: Noted(parent, name, 1, stat.S_IFREG, Place.NAMED) for ino, (parent, name) in after.items()
+    }
