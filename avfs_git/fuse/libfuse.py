@@ -5,7 +5,7 @@ filesystem cannot do without: the flags of a rename, without which RENAME_NOREPL
 changed file, which is all that is known of one without a name; and that one of two times is to be kept. `Calls` hands
 them on. Importing this loads the library, and raises OSError where there is none.
 
-A thread of libfuse must not meet an exception: whatever is raised becomes an errno, as in `fuse.errnos`.
+libfuse must not meet an exception: whatever is raised becomes an errno, as in `fuse.errnos`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 _UTIME_NOW = (1 << 30) - 1 if os.uname().sysname == "Linux" else -1  # utimensat(2)
 _UTIME_OMIT = (1 << 30) - 2 if os.uname().sysname == "Linux" else -2
 
-_THREADS = 10
-"""How many threads wait for calls at most; more are made when all are busy."""
-
 
 def caller() -> tuple[int, int]:
     """Tell the user and group that the present call comes from."""
@@ -49,10 +46,11 @@ def run(operations: PortableOperations, directory: Path, *, source: str, read_on
         "entry_timeout": 0, "attr_timeout": 0, "negative_timeout": 0, "use_ino": True, "default_permissions": True,
         "ro": read_only, "allow_other": allow_other, "subtype": "avfs", "fsname": _escape(source), "foreground": True,
     }  # fmt: skip
+    # In the order in which the kernel asks: what waits for earlier writes by asking something (`host.flush`) is answered after
+    # them. The interpreter runs one thread at a time anyhow.
+    options["nothreads"] = True
     if mfusepy.fuse_version_major == 2:
         options["big_writes"] = True
-    else:
-        options["max_idle_threads"] = _THREADS  # it complains about its own default
     try:
         Calls(operations, os.fsencode(directory).decode("utf-8", "surrogateescape"), **options)
     except RuntimeError as error:  # libfuse has said why on stderr

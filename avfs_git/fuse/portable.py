@@ -10,8 +10,8 @@ removed when it is closed. Here that rename removes the name, and keeps the node
 file is in no listing, in no checkpoint and not left behind by a crash, and its link count is right. Such names are
 libfuse's own: a program that gives one to an open file removes it.
 
-libfuse calls from several threads; the tree's lock is held where finding a node and using it must be one step. What is kept
-here is what is open, which ends with the process.
+libfuse calls from one thread, and others use the tree meanwhile: its lock is held where finding a node and using it must be one
+step. What is kept here is what is open, which ends with the process.
 """
 
 from __future__ import annotations

@@ -17,6 +17,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _PAGE_KIB = 4
 _IN_LINE = 12
 """So many writes stand in line at least: what a kernel allows a server that asks for no more."""
+_UNTOLD = 2 * 125
+"""So many pages more may be under way than the kernel says: each processor adds up to 125 to the sum later (`mm/vmstat.c`), and
+two take part, the one that sends and the one that is told of the end."""
 
 _QUESTIONS_MAX = 4096
 """So many are asked at the most, a tenth of a second: what is under way may be all another disk's."""
@@ -31,7 +34,7 @@ def flush_file_system(directory: str, device: int) -> bool:
     try:
         if os.fstat(fd).st_dev != device or _libc.syncfs(fd):
             return False
-        for _ in range(min(1 + _pages_under_way() // _IN_LINE, _QUESTIONS_MAX)):
+        for _ in range(min(1 + (_pages_under_way() + _UNTOLD) // _IN_LINE, _QUESTIONS_MAX)):
             os.fstatvfs(fd)
     except (OSError, AttributeError):  # a libc without it
         return False

@@ -5,7 +5,7 @@ mount to itself, so that no other server can go on after this one: a process tha
 any session does. The rest is as in `process`, which calls `serve` in place of a supervisor when the workspace is open: record,
 lock, control socket, signals and the end of the mount.
 
-libfuse has its own threads; the control socket and the watch for the end have theirs. The kernel remembers nothing of this
+libfuse has a thread; the control socket and the watch for the end have theirs. The kernel remembers nothing of this
 tree beyond one call (`fuse.portable`), so that nobody has to tell it what to forget. The guard of the tree is the barrier of a
 checkpoint here, too. Nothing survives a crash but what is on disk.
 """

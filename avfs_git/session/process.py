@@ -24,6 +24,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
@@ -77,6 +78,7 @@ _LOG = LazyLogger(__name__)
 _READ_AHEAD_KIB = 1024
 _TRIES_OF_OTHER = 4
 """After an upgrade, the program before goes on when so many servers of this one have died and none has served."""
+_LOOK_EVERY_S = 0.001
 _TOKENS = 8
 """So many upgrades are remembered: who asked for one may look after another has followed."""
 _SWITCH_S = 0.0005
@@ -520,6 +522,10 @@ class Control:
 
     def _run(self) -> None:
         format_log()
+        handover = self._session.handover
+        # Else who asked for an upgrade would take a version that dies before it serves for one that goes on.
+        while self._session.tokens and handover is not None and not handover.is_serving:
+            time.sleep(_LOOK_EVERY_S)
         self._server = self._session.make_control(self._channel, self._ending)
 
     def close(self) -> None:
