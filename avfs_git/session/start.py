@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,10 @@ def start_session(
     record = read_record(place)
     if record is None:
         raise SessionFailed("the session ended at once", "")
+    # Until the kernel has asked once, it takes the root for a directory that nobody may use; and it drops an answer that a
+    # change overtakes (`fuse_change_attributes`), which would refuse the first program of an ordinary user.
+    with suppress(OSError):
+        os.stat(directory)
     return FoundSession(place, record)
 
 

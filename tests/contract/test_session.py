@@ -7,9 +7,11 @@ ends by itself.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -740,6 +742,23 @@ def test_programs_and_commands_go_on_while_servers_are_killed(mount_dir: Path) -
     kills, _ = work_through_kills(mount_dir, 3.0, 0.5, "read", "build")
 
     assert kills > 2
+
+
+def _known_mode(path: Path) -> int:
+    """Tell the permission bits that the kernel has of a file, without asking whoever serves it. See statx(2)."""
+    at_fdcwd, dont_sync, basic, mode_at = -100, 0x4000, 0x7FF, 28
+    found = ctypes.create_string_buffer(256)
+    assert ctypes.CDLL(None).statx(at_fdcwd, os.fsencode(path), dont_sync, basic, found) == 0
+    return stat.S_IMODE(int.from_bytes(found.raw[mode_at : mode_at + 2], sys.byteorder))
+
+
+def test_the_kernel_knows_who_may_use_the_tree_before_anybody_does(vault: Vault, mount_dir: Path) -> None:
+    """It drops an answer that a change overtakes, and what it takes the root for until then would refuse an ordinary user."""
+    with vault.workspace().mount(mount_dir / "tree") as session:
+        known = _known_mode(session.path)
+
+        assert known == stat.S_IMODE(session.path.stat().st_mode)
+        assert known & 0o700 == 0o700
 
 
 @pytest.mark.needs("root")
