@@ -22,7 +22,7 @@ CAUSES = {
     "deflating, which is a fifth of it with ISA-L and two thirds with zlib.",
     "fork": "The value of the ref, a line of the log and the ref's directory are forced to disk, one after the other: three "
     "times the cost of an fsync, which the machine's section tells. With a disk in RAM all of it took 0.3 to 0.5 ms of processor "
-    "time, the same in every tree. Two of the syncs at once, in threads, took longer than one after the other.",
+    "time, the same in every tree.",
     "checkpoint 10": "Eight syncs (pack, index, their directory, two refs and their directories, the log) cost an fsync each; "
     "the rest, 5 to 8 ms of processor time, is rebuilding the trees and sidecar trees above ten files.",
     "checkpoint ratio": "Not profiled.",
