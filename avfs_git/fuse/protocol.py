@@ -136,7 +136,7 @@ GETXATTR_IN: Final = Struct("=II")
 ACCESS_IN: Final = Struct("=I4x")
 CREATE_IN: Final = Struct("=IIII")
 FALLOCATE_IN: Final = Struct("=QQQI4x")
-LSEEK_IN: Final = Struct("=QQI4x")
+LSEEK_IN: Final = Struct("=QqI4x")
 COPY_FILE_RANGE_IN: Final = Struct("=QQQQQQQ")
 
 ENTRY_OUT: Final = Struct("=QQQQIIQQQqqqIIIIIIIIII")

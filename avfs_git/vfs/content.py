@@ -17,7 +17,8 @@ from avfs_git.host.beneath import POOL, Descriptor, open_at
 from avfs_git.host.durable import write_all
 from avfs_git.vfs.inodes import Node
 from avfs_git.vfs.lower import FixedFile, LowerEntry
-from avfs_git.vfs.view import MergedView, fail
+from avfs_git.vfs.pins import PinningView
+from avfs_git.vfs.view import fail
 
 READ_CHUNK = 65_536
 SPOOL_ABOVE = 1 << 20
@@ -26,7 +27,7 @@ _RECENT = 8
 """How many blobs that are not larger are kept in memory while pieces of them are read: at most 8 MiB."""
 
 
-class ReadingView(MergedView):
+class ReadingView(PinningView):
     """The merged view with the content of files."""
 
     def read(self, node: Node, size: int, offset: int) -> bytes:

@@ -23,7 +23,7 @@ from avfs_git.host.xattrs import entry_of, remove_xattr, write_xattr
 from avfs_git.vfs.content import SPOOL_ABOVE, ReadingView
 from avfs_git.vfs.inodes import Node
 from avfs_git.vfs.lower import LowerEntry
-from avfs_git.vfs.upper import attic_name, put_times, remove_stray, store_xattr_name
+from avfs_git.vfs.upper import attic_name, put_times, remove_stray
 from avfs_git.vfs.view import ACCESS_LISTS, Attr, attr_of, fail
 
 
@@ -315,7 +315,7 @@ class CopyingView(ReadingView):
         with self._lock:
             if not node.upper:  # stored whole: no holes but the one behind its end
                 size = self.getattr(node).size
-                if offset >= size:
+                if not 0 <= offset < size:
                     raise fail(errno.ENXIO, node.name)
                 return size if whence == os.SEEK_HOLE else offset
             fd = self.open_file(node, os.O_RDONLY, judged=True)
@@ -451,7 +451,7 @@ class CopyingView(ReadingView):
         """
         if name.startswith(ACCESS_LISTS):
             raise fail(errno.EOPNOTSUPP, name)
-        stored = store_xattr_name(name)
+        stored = self.upper.store_xattr_name(name)
         with self._lock:
             self._check_takes_xattr(node, name)
             if flags:  # before anything is copied up in vain
@@ -474,7 +474,7 @@ class CopyingView(ReadingView):
         Raises:
             OSError: ENODATA if there is none of that name.
         """
-        stored = store_xattr_name(name)
+        stored = self.upper.store_xattr_name(name)
         with self._lock:
             self._check_takes_xattr(node, name)
             if name not in self.read_xattrs(node):

@@ -113,7 +113,7 @@ class Place(enum.IntEnum):
     NAMED = 1
     """Under its name in its directory."""
     ATTIC = 2
-    """Among the files that are kept without a name, see `vfs.view`."""
+    """Among the files that are kept without a name, see `vfs.pins`."""
     LOWER = 3
     """At a path of the lower layer, though the name is gone."""
     REMOVED = 4
@@ -167,9 +167,9 @@ class Ledger(Protocol):
             on_disk: The inode number on disk of what moves, if that is needed.
         """
 
-    @property
-    def next_number(self) -> int:
-        """The first number that was never given to a node."""
+    def numbers(self) -> Iterator[int]:
+        """Give the numbers that were never given to a node, in order."""
+        ...
 
 
 class InodeTable:
@@ -182,7 +182,7 @@ class InodeTable:
         self.find: Callable[[int], Node | None] = self._nodes.get
         """Find a node by its number."""
         self._by_disk_key: dict[DiskKey, Node] = {}
-        self._numbers = itertools.count(first + 1)
+        self._numbers: Iterator[int] = itertools.count(first + 1)
         self._recall: Callable[[Node], int | None] | None = None
         self._is_free: Callable[[int], bool] | None = None
 
@@ -195,7 +195,7 @@ class InodeTable:
         """
         self._recall = recall
         self._is_free = ledger.is_free
-        self._numbers = itertools.count(ledger.next_number)
+        self._numbers = ledger.numbers()
         there = list(self._nodes.values())
         self._nodes.clear()
         for node in there:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import stat
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from avfs_git.errors import ObjectCorrupt
+from avfs_git.gitstore.objects import ObjectStore
 from avfs_git.gitstore.source import ObjectSource, Tree
 from avfs_git.gitstore.trees import MODE_EXEC, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, differing_names
 from avfs_git.paths import Oid, TreePath, components
@@ -42,6 +43,8 @@ CACHED_ENTRIES = 30_000
 _NO_META = Meta()
 _NOTHING = Oid(bytes(20))
 _NO_ENTRIES: Tree = {}
+_LEARNT_MAX = 10_000
+"""Of so many files of one directory sizes are found out together: fewer than are remembered, and in a moment."""
 _FEW = 8
 """Up to so many names of a directory are looked up one by one."""
 _PERMISSIONS = {MODE_EXEC: 0o755, MODE_SYMLINK: 0o777, MODE_TREE: DIRECTORY_MODE, MODE_GITLINK: DIRECTORY_MODE}
@@ -116,28 +119,43 @@ class Stored(NamedTuple):
         return default_ns if time == b"-" else int(time)
 
 
-def _read_directory(source: ObjectSource, tree: Oid | None, sidecar: Oid | None) -> Stored:
-    entries, raw, meta = _read_trees(source, tree, sidecar)
-    side = parse_sidecar(raw, sidecar or _NOTHING)[0]
-    return Stored(entries, side, parse_records(source.read_blob(meta), meta) if meta is not None else {}, meta or _NOTHING)
+class _Trees(NamedTuple):
+    """The trees of one directory as they are; of its records only where they are."""
+
+    source: ObjectSource
+    tree_oid: Oid | None
+    tree: Tree
+    side_oid: Oid
+    side: Tree
+    meta: Oid | None
 
 
-def _read_trees(source: ObjectSource, tree: Oid | None, sidecar: Oid | None) -> tuple[Tree, Tree, Oid | None]:
-    """Read the tree and the sidecar tree of a directory, the latter as it is; of its records only where they are."""
+def _read_trees(source: ObjectSource, tree: Oid | None, sidecar: Oid | None) -> _Trees:
     entries = source.read_tree(tree) if tree is not None else _NO_ENTRIES
-    raw = source.read_tree(sidecar) if sidecar is not None else _NO_ENTRIES
-    meta = raw.get(META_NAME)
-    return entries, raw, meta[1] if meta is not None else None
+    side = source.read_tree(sidecar) if sidecar is not None else _NO_ENTRIES
+    meta = side.get(META_NAME)
+    return _Trees(source, tree, entries, sidecar or _NOTHING, side, meta[1] if meta is not None else None)
 
 
-def _select(source: ObjectSource, tree: Tree, raw: Tree, meta: Oid | None, names: set[bytes], sidecar: Oid | None) -> Stored:
+def _read_records(trees: _Trees) -> bytes:
+    return trees.source.read_blob(trees.meta) if trees.meta is not None else b""
+
+
+def _read_directory(source: ObjectSource, tree: Oid | None, sidecar: Oid | None) -> Stored:
+    trees = _read_trees(source, tree, sidecar)
+    side = parse_sidecar(trees.side, trees.side_oid)[0]
+    meta = trees.meta or _NOTHING
+    return Stored(trees.tree, side, parse_records(_read_records(trees), meta), meta)
+
+
+def _select(trees: _Trees, names: set[bytes]) -> Stored:
     """Take what is stored of some names, without taking the rest apart where these are few."""
-    data = source.read_blob(meta) if meta is not None and names else b""
+    data, meta = _read_records(trees), trees.meta or _NOTHING
     if len(names) > _FEW:
-        return Stored(tree, parse_sidecar(raw, sidecar or _NOTHING)[0], parse_records(data, meta or _NOTHING), meta or _NOTHING)
-    side = {name: child for name in names if (child := find_child(raw, name)) is not None}
-    records = {name: record for name in names if (record := find_record(data, name, meta or _NOTHING)) is not None}
-    return Stored(tree, side, records, meta or _NOTHING)
+        return Stored(trees.tree, parse_sidecar(trees.side, trees.side_oid)[0], parse_records(data, meta), meta)
+    side = {name: child for name in names if (child := find_child(trees.side, name)) is not None}
+    records = {name: record for name in names if (record := find_record(data, name, meta)) is not None}
+    return Stored(trees.tree, side, records, meta)
 
 
 def _meta_of(records: Mapping[bytes, Record], name: bytes, meta: Oid) -> Meta:
@@ -145,14 +163,26 @@ def _meta_of(records: Mapping[bytes, Record], name: bytes, meta: Oid) -> Meta:
     return _NO_META if record is None else parse_record(record, meta)
 
 
-def _differing_children(raw: Tree, sidecar: Oid | None, other_raw: Tree, other_sidecar: Oid | None) -> set[bytes]:
-    """Name the children that two sidecar trees hold differently."""
-    if sidecar == other_sidecar:
-        return set()
-    odd = differing_names(raw, other_raw)
-    mine = {name: raw[name] for name in odd if name in raw}
-    theirs = {name: other_raw[name] for name in odd if name in other_raw}
-    return parse_sidecar(mine, sidecar or _NOTHING)[0].keys() | parse_sidecar(theirs, other_sidecar or _NOTHING)[0].keys()
+def _name_differing(mine: _Trees, theirs: _Trees) -> set[bytes]:
+    """Name the children that two directories show differently, times aside."""
+    names: set[bytes] = set()
+    if mine.side_oid != theirs.side_oid:
+        odd = differing_names(mine.side, theirs.side)
+        for trees in (mine, theirs):
+            names |= parse_sidecar({name: trees.side[name] for name in odd if name in trees.side}, trees.side_oid)[0].keys()
+    if mine.tree_oid != theirs.tree_oid:
+        names.update(differing_names(mine.tree, theirs.tree))
+    if mine.meta != theirs.meta:
+        old, new = _read_records(mine), _read_records(theirs)
+        records, others = parse_differing_records(old, mine.meta or _NOTHING, new, theirs.meta or _NOTHING)
+        names |= {name for name in records.keys() | others.keys() if differ_beyond_times(records.get(name), others.get(name))}
+    return names
+
+
+def _name_untracked(mine: _Trees, theirs: _Trees) -> set[bytes]:
+    """Name the children that only the first one's sidecar holds, or holds differently."""
+    kept = {name: held for name, held in mine.side.items() if name != META_NAME and name[:1] != b"+"}
+    return set(parse_sidecar({name: held for name, held in kept.items() if theirs.side.get(name) != held}, mine.side_oid)[0])
 
 
 class LowerTree:
@@ -161,10 +191,11 @@ class LowerTree:
     def __init__(self, source: ObjectSource, tree: Oid | None, sidecar: Oid | None, *, default_mtime_ns: int) -> None:
         self.source = source
         self.default_mtime_ns = default_mtime_ns
-        _, raw, meta = _read_trees(source, None, sidecar)
-        parse_sidecar(raw, sidecar or _NOTHING)  # one that is none is refused before anything is shown of it
-        record = find_record(source.read_blob(meta), SELF, meta) if meta is not None else None
-        self.root = self._make_dir(tree, sidecar, _NO_META if record is None else parse_record(record, meta or _NOTHING))
+        trees = _read_trees(source, None, sidecar)
+        parse_sidecar(trees.side, trees.side_oid)  # one that is none is refused before anything is shown of it
+        meta = trees.meta or _NOTHING
+        record = find_record(_read_records(trees), SELF, meta)
+        self.root = self._make_dir(tree, sidecar, _NO_META if record is None else parse_record(record, meta))
         self._cache: OrderedDict[tuple[Oid | None, Oid | None], Mapping[bytes, LowerEntry]] = OrderedDict()
         self._cached = 0
 
@@ -236,21 +267,7 @@ class LowerTree:
             HostileTree: If a tree holds a name that must not reach a disk.
             ObjectMissing: If a tree is not there.
         """
-        tree, raw, meta = _read_trees(self.source, entry.tree, entry.sidecar)
-        other_tree, other_raw, other_meta = _read_trees(other.source, there.tree, there.sidecar)
-        names = _differing_children(raw, entry.sidecar, other_raw, there.sidecar)
-        if entry.tree != there.tree:
-            names.update(differing_names(tree, other_tree))
-        if meta != other_meta:
-            old = self.source.read_blob(meta) if meta is not None else b""
-            new = other.source.read_blob(other_meta) if other_meta is not None else b""
-            records, other_records = parse_differing_records(old, meta or _NOTHING, new, other_meta or _NOTHING)
-            for name in records.keys() | other_records.keys():
-                if differ_beyond_times(records.get(name), other_records.get(name)):
-                    names.add(name)
-        mine = _select(self.source, tree, raw, meta, names, entry.sidecar)
-        theirs = _select(other.source, other_tree, other_raw, other_meta, names, there.sidecar)
-        return self._show(mine, names), other._show(theirs, names)
+        return self._compare(entry, other, there, _name_differing)
 
     def differing_untracked(
         self, entry: LowerEntry, other: LowerTree, there: LowerEntry
@@ -261,15 +278,17 @@ class LowerTree:
             HostileTree: If a tree holds a name that must not reach a disk.
             ObjectMissing: If a tree is not there.
         """
-        tree, raw, meta = _read_trees(self.source, entry.tree, entry.sidecar)
-        other_tree, other_raw, other_meta = _read_trees(other.source, there.tree, there.sidecar)
-        odd = {name: held for name, held in raw.items() if name != META_NAME and name[:1] != b"+" and other_raw.get(name) != held}
-        names = set(parse_sidecar(odd, entry.sidecar or _NOTHING)[0])
+        return self._compare(entry, other, there, _name_untracked)
+
+    def _compare(
+        self, entry: LowerEntry, other: LowerTree, there: LowerEntry, choose: Callable[[_Trees, _Trees], set[bytes]]
+    ) -> tuple[Mapping[bytes, LowerEntry], Mapping[bytes, LowerEntry]]:
+        mine = _read_trees(self.source, entry.tree, entry.sidecar)
+        theirs = _read_trees(other.source, there.tree, there.sidecar)
+        names = choose(mine, theirs)
         if not names:
             return {}, {}
-        mine = _select(self.source, tree, raw, meta, names, entry.sidecar)
-        theirs = _select(other.source, other_tree, other_raw, other_meta, names, there.sidecar)
-        return self._show(mine, names), other._show(theirs, names)
+        return self._show(_select(mine, names), names), other._show(_select(theirs, names), names)
 
     def _make(self, mode: int, oid: Oid, meta: Meta, *, tracked: bool) -> LowerEntry:
         mtime_ns = self.default_mtime_ns if meta.mtime_ns is None else meta.mtime_ns
@@ -321,6 +340,13 @@ class LowerTree:
             meta = raw.get(META_NAME)
             yield meta is not None and any_xattrs(self.source.read_blob(meta[1]))
             pending += [oid for mode, oid in raw.values() if mode == MODE_TREE]
+
+    def learn_sizes(self, entry: LowerEntry) -> None:
+        """Find out the sizes of the files of a directory that is about to be shown, which costs less together than one by one."""
+        source = self.source
+        children = self.children(entry)
+        if isinstance(source, ObjectStore) and len(children) <= _LEARNT_MAX:
+            source.learn_sizes([child.oid for child in children.values() if child.oid is not None and not child.is_dir])
 
     def size_of(self, entry: LowerEntry) -> int:
         """Tell the size of a file or of a symlink's target, without reading it; 0 for a directory."""

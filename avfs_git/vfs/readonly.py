@@ -49,7 +49,7 @@ class CommitTree(MergedTree):
         self._disk = Descriptor(os.open(disk, OPEN_DIR))
         super().__init__(lower, _NoUpper(disk), cache=cache, first_ino=first_ino)
 
-    def _start(self) -> None:
+    def _make_root(self) -> None:
         self.root = self.inodes.add(Node(stat.S_IFDIR, None, b"", self.lower.root, upper=False))
         self._paths = {b"": self.root}
 

@@ -1,17 +1,13 @@
 """The merged view: what a workspace shows, its upper layer over its lower one.
 
-Decided here: which entry is visible under which name, and what its attributes are. `vfs.content` adds reading
-files, `vfs.copyup` changing what is visible, `vfs.namespace` names, `vfs.merged` paths; `MergedTree` there is
-what everybody uses.
+Decided here: which entry is visible under which name, and what its attributes are. `vfs.pins` adds what stays usable
+without a name, `vfs.content` reading files, `vfs.copyup` changing what is visible, `vfs.namespace` names, `vfs.merged` paths;
+`MergedTree` there is what everybody uses.
 
 What is on disk in the upper layer is the truth. A view remembers which entries exist where, so one view at a
 time may be used while the workspace lock is held; after somebody else may have changed the layer, `forget_all`
 makes it look again. Sizes, times and modes in the upper layer are asked of the disk each time. Any number of
 threads may call; one lock guards the nodes, and no file is read while it is held.
-
-What loses its last name while somebody outside knows its node by number (a pin) stays usable. A file of the upper layer
-gets a name in `work` for that, by its number (`attic_name`), and loses it with the last pin; so it is there for a process
-that goes on after this one has died. `follow` says what such a process needs: a ledger that both can reach.
 """
 
 from __future__ import annotations
@@ -20,37 +16,24 @@ import errno
 import os
 import stat
 import threading
-from array import array
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from struct import Struct
 from typing import NamedTuple
 
-from avfs_git import faults
-from avfs_git.host.beneath import O_PATH, POOL, Descriptor, open_at, open_dir, open_judged_at
+from avfs_git.host.beneath import POOL, Descriptor, open_at, open_dir, open_judged_at
 from avfs_git.host.xattrs import Target, entry_of
 from avfs_git.paths import NAME_MAX, ROOT, TreePath, join
 from avfs_git.vfs.blobcache import BlobCache
-from avfs_git.vfs.inodes import ROOT_INO, InodeTable, Ledger, Node, Noted, Place
+from avfs_git.vfs.inodes import ROOT_INO, InodeTable, Node
 from avfs_git.vfs.lower import FixedFile, LowerEntry, LowerTree
 from avfs_git.vfs.upper import (
     UpperLayer,
-    attic_name,
-    check_file_marks,
     is_whiteout,
     is_xattr_whiteout,
-    read_dir_marks,
-    read_user_xattrs,
 )
 
 _TYPE = 0o170000
 _LOWER_DIR_SIZE = 4096
-_LOWER_DIR_MODE = 0o755
-_DEEPEST = 100_000
-"""More directories above each other than a damaged ledger may make this process look at."""
-_LEAVINGS = 64
-"""How many files that nobody needs any more wait to be removed."""
-_REMOVED = Struct("=III")
 ACCESS_LISTS = b"system.posix_acl_"
 """How the names of access control lists begin."""
 _LABEL = b"security.selinux"
@@ -132,34 +115,25 @@ class MergedView:
         self._cache = cache
         self._recent: OrderedDict[LowerEntry, bytes] = OrderedDict()
         self._fetching = threading.Lock()
-        self._pinned = 0
-        self.ledger: Ledger | None = None
-        self._noted_below: dict[int, array[int]] = {}
-        self._noted_names: dict[int, dict[bytes, int]] = {}
-        self._noted_links: list[int] = []
         self.attic = Node(stat.S_IFDIR, None, b"", None, upper=True)
-        """In place of the directory of a file that has a name in `work` only."""
-        self.leavings: deque[bytes] | None = None
-        """Names in `work` that nobody needs any more, where somebody sees to it that they go (`tidy`); None: they go at once."""
-        self._kept: dict[int, bytes] = {}
-        """Names in `work` of files that are about to lose their last name, by number."""
-        self._noted_early: list[Node] = []
-        """Nodes of the lower layer that are noted as if they had lost theirs."""
+        """In place of the directory of a file that has a name in `work` only, see `vfs.pins`."""
         self.git_file: Node | None = None
         """The `.git` that programs find in the root, see `show_git_file`."""
         self._before_git: Callable[[], None] | None = None
         self._start()
 
     def _start(self) -> None:
+        """Begin with nothing known but the root, at first and after `close`."""
+        self._make_root()
+
+    def _make_root(self) -> None:
         root = Node(stat.S_IFDIR, None, b"", self.lower.root, upper=True)
         root.descriptor = self.upper.root
         # An opaque root means nothing to the kernel, which always stacks the layers there.
-        root.xattr_whiteouts = read_dir_marks(entry_of(self.upper.root.fd, b"."), b"/").xattr_whiteouts
+        root.xattr_whiteouts = self.upper.read_dir_marks(entry_of(self.upper.root.fd, b"."), b"/").xattr_whiteouts
         self.root = self.inodes.add(root)
         self._paths = {b"": root}
         self.attic.descriptor = self.upper.work
-        if self.ledger is not None:
-            self.follow(self.ledger)
 
     def forget_all(self) -> None:
         """Drop every node and descriptor, because somebody else may have changed the upper layer.
@@ -174,11 +148,7 @@ class MergedView:
     def close(self) -> None:
         """Drop every node and descriptor for good."""
         with self._lock:
-            while self.tidy():
-                pass
             for node in self.inodes:
-                if node.parent is self.attic and self.ledger is None:
-                    self._leave_attic(node.name)
                 node.parent = None
                 node.aliases = None
                 node.children = {}
@@ -190,7 +160,6 @@ class MergedView:
             self.inodes.clear()
             self.git_file = None
             self._reported = None
-            self._pinned = 0
 
     # --- nodes ---------------------------------------------------------------------------------------------
 
@@ -198,134 +167,6 @@ class MergedView:
     def guard(self) -> threading.RLock:
         """The lock of the nodes, for several calls that must be one step; whoever holds it may call anything here."""
         return self._lock
-
-    def pin(self, node: Node, count: int = 1) -> None:
-        """Keep a node usable after its last name goes, as for an open file or a kernel that knows its number."""
-        with self._lock:
-            node.pins += count
-            self._pinned += count
-            ledger = self.ledger
-            if ledger is None:
-                return
-            if node.pins == count:
-                self._note(node)
-            else:
-                ledger.count(node)
-
-    @property
-    def is_pinned(self) -> bool:
-        """Whether somebody outside still knows a node by its number."""
-        return bool(self._pinned)
-
-    def unpin(self, node: Node, count: int = 1) -> None:
-        """Take back what `pin` did; a node without name and pins is gone."""
-        with self._lock:
-            count = min(count, node.pins)
-            node.pins -= count
-            self._pinned -= count
-            if not node.pins and (node.parent is None or node.parent is self.attic) and node is not self.root:
-                self._release(node)
-            elif self.ledger is not None:
-                if node.pins or node.is_dir:  # a directory stays noted for what is known below it
-                    self.ledger.count(node)
-                else:
-                    self.ledger.drop(node.ino)
-
-    def _release(self, node: Node) -> None:
-        node.held = None
-        node.descriptor = None
-        self.inodes.drop(node)
-        if self.ledger is not None:
-            self.ledger.drop(node.ino)
-        if node.parent is self.attic:
-            leavings = self.leavings
-            # What has other names shows at them how many there are.
-            if leavings is None or node.links > 0 or len(leavings) >= _LEAVINGS:
-                self._leave_attic(node.name)
-            else:
-                leavings.append(node.name)
-            node.parent = None
-
-    def _leave_attic(self, name: bytes) -> None:
-        try:
-            os.unlink(name, dir_fd=self.upper.work.fd)
-        except OSError:  # whoever cleans `work` tries again
-            pass
-
-    def tidy(self) -> bool:
-        """Remove one of `leavings`, which gives its room on the disk back; tells whether there was any."""
-        with self._lock:
-            if not self.leavings:
-                return False
-            self._leave_attic(self.leavings.popleft())
-            return True
-
-    def node_at(self, ino: int) -> Node:
-        """Find a node by its number.
-
-        Raises:
-            OSError: ESTALE if there is none.
-        """
-        found = self.inodes.find(ino)
-        return self._recall(ino) if found is None else found
-
-    # --- going on for a process that died --------------------------------------------------------------------
-
-    def follow(self, ledger: Ledger) -> None:
-        """Note in a ledger what has pins from now on, and give nodes the numbers and pins that are noted there.
-
-        To be called when nobody uses the tree yet. What is noted is looked at when somebody asks for it.
-        """
-        with self._lock:
-            self.ledger = ledger
-            if self.attic.descriptor is not None:
-                self.upper.clean_attic(lambda ino: ledger.read(ino) is not None)
-            self._noted_below, self._noted_links = ledger.load()
-            self._noted_names = {}
-            self.inodes.recall_with(self._recall_number, ledger)
-
-    def list_known(self) -> list[int]:
-        """List the numbers that whoever pins nodes may know, those that a process before this one has noted included."""
-        with self._lock:
-            known = {node.ino: None for node in self.inodes if node.pins}
-            for noted in self._noted_below.values():
-                known.update(dict.fromkeys(noted))
-            for names in self._noted_names.values():
-                known.update(dict.fromkeys(names.values()))
-            return list(known)
-
-    def empty_attic(self) -> None:
-        """Remove all files that are kept without a name, because nobody can use them any more."""
-        with self._lock:
-            if self.attic.descriptor is not None:
-                self.upper.clean_attic(lambda _: False)
-
-    def _recall_number(self, node: Node) -> int | None:
-        """Find the number that a node had for a process before this one, and take over its pins."""
-        parent = node.parent
-        if not (self._noted_below or self._noted_names) or parent is None or self.ledger is None:
-            return None
-        names = self._names_noted(parent)
-        ino = names.pop(node.name, None) if names else None
-        if ino is None or self.inodes.find(ino) is not None:
-            return None
-        about = self.ledger.read(ino)
-        if about is None or about.place is not Place.NAMED or about.kind != node.kind or self.upper.is_in_attic(ino):
-            return None  # what it stood for is elsewhere by now
-        self._take_over(node, about)
-        return ino
-
-    def _names_noted(self, parent: Node) -> dict[bytes, int]:
-        """List the names in a directory of which the numbers are noted and not yet given to nodes of this process."""
-        below = self._noted_below.pop(parent.ino, None) if self._noted_below else None
-        if below is not None and self.ledger is not None:
-            noted = [(self.ledger.read(ino), ino) for ino in below]
-            self._noted_names[parent.ino] = {
-                about.text: ino
-                for about, ino in noted
-                if about is not None and about.place is Place.NAMED and about.parent == parent.ino
-            }
-        return self._noted_names.get(parent.ino, {})
 
     def shows(self, parent: Node, name: bytes) -> bool:
         """Look at the disk whether there is an entry of a name, without making a node of it."""
@@ -350,165 +191,6 @@ class MergedView:
                 raise fail(errno.ENOENT, name)
             directory = self._dir_fd(parent)
             return os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
-
-    def note_removed(self, parent: Node, name: bytes, ino: int) -> None:
-        """Note that a process before this one, which died over it, has taken a name away from a node."""
-        with self._lock:
-            self._names_noted(parent).pop(name, None)
-            ledger = self.ledger
-            about = None if ledger is None else ledger.read(ino)
-            if about is None or ledger is None or about[:2] != (parent.ino, name) or about.place is not Place.NAMED:
-                return  # nobody knew it, or it was noted in time
-            node = Node(about.kind, None, b"", None, upper=False)
-            node.ino, node.pins = ino, about.pins
-            if ino in self._noted_links:
-                node.disk_key = (0, 0)
-            below = self._lower_child(parent, name)
-            if self.upper.is_in_attic(ino):
-                node.parent = self.attic
-                ledger.keep(node, Place.ATTIC, b"")
-            elif node.is_dir:
-                mode = below.mode if below is not None else _LOWER_DIR_MODE
-                ledger.keep(node, Place.REMOVED, _REMOVED.pack(stat.S_IMODE(mode), self._uid, self._gid))
-            elif below is not None:
-                ledger.keep(node, Place.LOWER, self._path_in(parent, name))
-            else:
-                ledger.drop(ino)
-
-    def note_renamed(self, parent: Node, name: bytes, ino: int, new_parent: Node, new_name: bytes, over: int) -> None:
-        """Note that a process before this one, which died over it, has renamed a node.
-
-        Args:
-            parent: Where it was.
-            name: Its name there.
-            ino: Its number.
-            new_parent: Where it is.
-            new_name: Its name there.
-            over: The number of what had that name, 0 for nothing.
-        """
-        with self._lock:
-            self._names_noted(parent).pop(name, None)
-            self.note_removed(new_parent, new_name, over)
-            self._note_moved(ino, new_parent, new_name)
-
-    def note_exchanged(self, parent: Node, name: bytes, ino: int, new_parent: Node, new_name: bytes, over: int) -> None:
-        """Note that a process before this one, which died over it, has exchanged two nodes; see `note_renamed`."""
-        with self._lock:
-            # Before anything is noted: what is read of a directory afterwards would have the one that has left it.
-            for above, left in ((parent, name), (new_parent, new_name)):
-                self._names_noted(above).pop(left, None)
-            self._note_moved(over, parent, name)
-            self._note_moved(ino, new_parent, new_name)
-
-    def _note_moved(self, ino: int | None, parent: Node, name: bytes) -> None:
-        about = None if ino is None or self.ledger is None else self.ledger.read(ino)
-        if ino is None or about is None or self.ledger is None:
-            return
-        node = Node(about.kind, parent, name, None, upper=False)
-        node.ino, node.pins = ino, about.pins
-        if ino in self._noted_links:
-            node.disk_key = (0, 0)
-        self.ledger.keep(node)
-        self._names_noted(parent)  # those of the directory come first
-        self._noted_names.setdefault(parent.ino, {})[name] = ino
-
-    def _take_over(self, node: Node, about: Noted) -> None:
-        node.pins = about.pins
-        self._pinned += about.pins
-
-    def _recall(self, ino: int) -> Node:
-        """Find what a process before this one knew by a number.
-
-        Raises:
-            OSError: ESTALE if that is not known.
-        """
-        ledger = self.ledger
-        if ledger is None:
-            raise fail(errno.ESTALE)
-        with self._lock:
-            missing: list[tuple[int, bytes]] = []
-            while (found := self.inodes.find(ino)) is None:
-                about = ledger.read(ino)
-                if about is None or len(missing) > _DEEPEST:
-                    raise fail(errno.ESTALE)
-                if about.place is not Place.NAMED or self.upper.is_in_attic(ino):
-                    found = self._recall_nameless(ino, about)
-                    break
-                missing.append((ino, about.text))
-                ino = about.parent
-            for number, name in reversed(missing):
-                found = self._child(found, name)
-                if found is None and number == missing[0][0]:
-                    found = self.git_file if name == b".git" else None
-                if found is None or found.ino != number:
-                    raise fail(errno.ESTALE, name)
-            return found
-
-    def _recall_nameless(self, ino: int, about: Noted) -> Node:
-        """Make the node of what lost its name while a process before this one served it."""
-        if about.place is Place.REMOVED:
-            mode, uid, gid = _REMOVED.unpack(about.text)
-            node = Node(stat.S_IFDIR, None, b"", None, upper=True)
-            node.held = self.upper.make_removed_dir(mode, uid, gid)
-            node.listing = {}
-        elif about.place is Place.LOWER:
-            entry: LowerEntry | None = self.lower.root
-            for part in about.text.split(b"/"):
-                entry = None if entry is None else self.lower.children(entry).get(part)
-            if entry is None:
-                raise fail(errno.ESTALE, about.text)
-            node = Node(entry.mode & _TYPE, None, b"", entry, upper=False)
-        else:
-            name = self.upper.is_in_attic(ino) or attic_name(ino)
-            try:
-                status = os.stat(name, dir_fd=self.upper.work.fd, follow_symlinks=False)
-            except FileNotFoundError:
-                raise fail(errno.ESTALE, name) from None
-            node = Node(status.st_mode & _TYPE, self.attic, name, None, upper=True)
-            node.links = status.st_nlink - 1
-        self._take_over(node, about)
-        self.inodes.put(node, ino)
-        if node.links and node.parent is self.attic:
-            self.inodes.link_to_disk(node, (status.st_dev, status.st_ino))
-        return node
-
-    def _recall_links(self) -> None:
-        """Find all files that may have several names, so that each of them leads to the one node."""
-        numbers, self._noted_links = self._noted_links, []
-        for ino in numbers:
-            try:
-                self.node_at(ino)
-            except OSError:
-                continue
-
-    def _note(self, node: Node) -> None:
-        """Write down where a node stands, so that a process after this one finds it."""
-        ledger = self.ledger
-        if ledger is None or not (node.pins or (node.is_dir and node.parent is not None)):
-            return
-        if node.parent is self.attic:
-            ledger.keep(node, Place.ATTIC, b"")
-        elif node.parent is not None:
-            ledger.keep(node)
-        elif node.held is not None and node.is_dir:
-            found = os.stat(node.held.fd)
-            ledger.keep(node, Place.REMOVED, _REMOVED.pack(stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid))
-        elif node.is_dir and node.lower is not None:
-            ledger.keep(node, Place.REMOVED, _REMOVED.pack(stat.S_IMODE(node.lower.mode), self._uid, self._gid))
-        elif node.upper or (about := ledger.read(node.ino)) is None or about.place is not Place.LOWER:
-            ledger.drop(node.ino)  # it is held by a descriptor, if at all, and ends with this process
-
-    def _begin(self, node: Node | None = None, over: Node | None = None, *, on_disk: int = 0) -> None:
-        """Note that the disk is about to change, for a process that goes on after this one died meanwhile.
-
-        Args:
-            node: What loses its name or moves.
-            over: What loses its name to it.
-            on_disk: The inode number on disk of what moves, where the names alone do not tell whether it did.
-        """
-        if self.ledger is not None:
-            self.ledger.begin(0 if node is None else node.ino, 0 if over is None else over.ino, on_disk)
-            faults.reach("view.begun")
 
     def path_of(self, node: Node) -> TreePath:
         """Tell where a node stands; one of its names, if it has several.
@@ -595,7 +277,7 @@ class MergedView:
         kind = status.st_mode & _TYPE
         if kind == stat.S_IFDIR:
             node = Node(kind, parent, name, None, upper=True)
-            marks = read_dir_marks(place, self._path_in(parent, name))
+            marks = self.upper.read_dir_marks(place, self._path_in(parent, name))
             node.xattr_whiteouts = marks.xattr_whiteouts
             if not marks.opaque:
                 below = self._lower_child(parent, name)
@@ -605,8 +287,7 @@ class MergedView:
             return None
         # Even if this is its only name now: another one that is gone may have led to a node that is still in use.
         known = self.inodes.find_on_disk((status.st_dev, status.st_ino))
-        if known is None and status.st_nlink > 1 and self._noted_links:
-            self._recall_links()
+        if known is None and status.st_nlink > 1 and self._recall_links():
             known = parent.children.get(name) or self.inodes.find_on_disk((status.st_dev, status.st_ino))
             if known is not None and parent.children.get(name) is known:
                 return known
@@ -614,7 +295,7 @@ class MergedView:
             self._add_name(known, parent, name)
             return known
         node = Node(kind, parent, name, None, upper=True)
-        node.has_xattrs = kind != stat.S_IFLNK and check_file_marks(place, self._path_in(parent, name))
+        node.has_xattrs = kind != stat.S_IFLNK and self.upper.check_file_marks(place, self._path_in(parent, name))
         node.links = status.st_nlink
         if status.st_nlink > 1:
             self.inodes.link_to_disk(node, (status.st_dev, status.st_ino))
@@ -631,6 +312,19 @@ class MergedView:
         self._note(node)
         if above is self.attic:  # last, so that a process after this one finds it in one of the two places
             self._leave_attic(old)
+
+    def _leave_attic(self, name: bytes) -> None:
+        try:
+            os.unlink(name, dir_fd=self.upper.work.fd)
+        except OSError:  # whoever cleans `work` tries again
+            pass
+
+    def _note(self, node: Node) -> None:
+        """Hear that a node stands elsewhere now; `vfs.pins` writes it down."""
+
+    def _recall_links(self) -> bool:
+        """Make nodes of what may have several names, before one of these is taken for a file of its own; whether any was made."""
+        return False
 
     def _is_gone(self, node: Node) -> bool:
         """Whether a node has no name any more, so that a directory shows nothing and takes nothing."""
@@ -730,39 +424,6 @@ class MergedView:
             found.writable = write
         POOL.keep(node, found)
         return found
-
-    def _hold(self, node: Node) -> None:
-        """Keep what is about to lose its last name usable, if somebody still knows the node.
-
-        The caller takes the name, or calls `_let_go` if that fails.
-        """
-        if not node.pins or node.held is not None or node.parent is None or node.parent is self.attic:
-            return
-        if not node.upper:
-            if self.ledger is not None and not node.is_dir:  # as long as its path is known
-                self.ledger.keep(node, Place.LOWER, self._path_in(node.parent, node.name))
-                self._noted_early.append(node)
-            return
-        if node.is_dir:
-            node.held = self._dir_fd(node)
-            return
-        directory = self._dir_fd(node.parent)
-        try:
-            self._kept[node.ino] = self.upper.link_to_attic(directory.fd, node.name, node.ino)
-        except OSError:  # too many links, or a file system without: then it lasts as long as this process
-            node.held = Descriptor(open_judged_at(directory.fd, node.name, O_PATH if node.kind != stat.S_IFREG else os.O_RDWR))
-
-    def _let_go(self) -> None:
-        """Take back what `_hold` did for names that are there still."""
-        for name in self._kept.values():
-            try:
-                os.unlink(name, dir_fd=self.upper.work.fd)
-            except OSError:
-                pass
-        self._kept.clear()
-        for node in self._noted_early:
-            self._note(node)
-        self._noted_early.clear()
 
     # --- directories ---------------------------------------------------------------------------------------
 
@@ -899,7 +560,7 @@ class MergedView:
             if node.kind == stat.S_IFLNK and node.held is not None:
                 return {}
             keep, target = self._target(node)
-            found = read_user_xattrs(target, node.name)
+            found = self.upper.read_user_xattrs(target, node.name)
             del keep
             return found
 

@@ -161,9 +161,11 @@ PROGRAMS = {
         os.posix_fallocate(fd, 0, 2 << 20); assert os.fstat(fd).st_size == 2 << 20
         low = os.open(tree + '/src/deep/middle', os.O_RDONLY)
         assert os.lseek(low, 5, os.SEEK_DATA) == 5 and os.lseek(low, 5, os.SEEK_HOLE) == 200000
-        try: os.lseek(low, 200000, os.SEEK_DATA)
-        except OSError as e: assert e.errno == errno.ENXIO
-        else: raise AssertionError
+        for where, offset in ((low, 200000), (low, -1), (fd, 2 << 20), (fd, -1), (fd, -(1 << 63))):
+            for whence in (os.SEEK_DATA, os.SEEK_HOLE):
+                try: os.lseek(where, offset, whence)
+                except OSError as e: assert e.errno == errno.ENXIO, (offset, whence, e)
+                else: raise AssertionError((offset, whence))
     """,
     "copied ranges": """
         low = os.open(tree + '/src/deep/big', os.O_RDONLY); fd = os.open(tree + '/copy', os.O_CREAT | os.O_RDWR)
