@@ -1,16 +1,16 @@
 """Many read-only trees on one mount, below directories that are on no disk.
 
-Decided here: how trees share the numbers of one mount, and what the directories above them are to the kernel. Each tree
-has a range of its own, so that a request finds its tree by the number of its node; the first range is
-that of the directories above. A tree is opened when its name is looked up and closed when the kernel has forgotten all
-of it, so that memory follows what is looked at.
+Decided here: how a request finds its tree, by the number of its node (`fuse.register`), and what the directories above the
+trees are to the kernel. A tree is opened when its name is looked up and closed when the kernel has forgotten all of it, so
+that memory follows what is looked at.
 
 What the directories hold is asked of `Folder`s, which `session.catalogue` makes. Forks and labels come and go without
 notice: their names are good for `NAMES_S`, and a directory whose content changed gets a new time, by which the kernel
 knows that its own copy of the listing is old. Commits never change; what is below their names is good for ever.
 
-One thread serves, as in `fuse.server`. Nothing is kept here that is not found again by asking. When a server dies and
-another goes on, what programs hold open is stale; names work on.
+One thread serves, as in `fuse.server`. When a server dies and another goes on, that one opens each tree again when the kernel
+asks for something in it, by what was noted of its root, so that open files go on; what is noted is complete before the
+kernel is told. A directory above the trees that is gone meanwhile (a fork was deleted) is stale to who holds it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
-from avfs_git.errors import MountError
 from avfs_git.fuse import protocol as p
 from avfs_git.fuse.channel import Channel, Request
 from avfs_git.fuse.errnos import errno_of
 from avfs_git.fuse.handover import Handover
 from avfs_git.fuse.listing import Listings, make_listing
+from avfs_git.fuse.register import Register, TreeLedger, split
 from avfs_git.fuse.server import Handler, TreeServer
 from avfs_git.vfs.inodes import ROOT_INO
 from avfs_git.vfs.merged import MergedTree
@@ -36,11 +36,6 @@ from avfs_git.vfs.view import Attr, fail
 
 NAMES_S = 1
 """How long the kernel may believe a name of a directory that is on no disk, in seconds."""
-_RANGE_BITS = 32
-"""A number is that of a range, and below it these bits of a number within."""
-_GENERATION_BITS = 24
-"""Each server begins to number directories and ranges where no server before it can have come."""
-_GENERATIONS = 128
 _ELSEWHERE = frozenset({p.RENAME, p.RENAME2, p.LINK})
 """Operations whose body begins with the number of a second node."""
 
@@ -103,34 +98,37 @@ class CompositeServer:
     """
 
     def __init__(
-        self, root: Folder, channel: Channel, handover: Handover | None = None, *, statvfs: Callable[[], os.statvfs_result]
+        self,
+        root: Folder,
+        channel: Channel,
+        handover: Handover | None = None,
+        *,
+        statvfs: Callable[[], os.statvfs_result],
+        reopen: Callable[[bytes], Entrance | None],
     ) -> None:
         """Prepare to serve.
 
         Args:
             root: What the mount shows; the trees below it have to be read-only.
             channel: On which channel, negotiated; the mount is read-only.
-            handover: Where a server before this one left the request that it died over. What it numbered is not known here:
-                it is stale, and found again under its name; its numbers are not given to anything else.
+            handover: Where a server before this one left what it knew, and this one leaves it to the next.
             statvfs: Tells the sizes of the disk that all of it is on.
-
-        Raises:
-            MountError: If more than 127 servers died.
+            reopen: Finds a tree by its identity, whatever name leads there now; None if it is no more.
         """
-        generation = 0 if handover is None else handover.generation
-        if generation >= _GENERATIONS:
-            raise MountError(f"the server of this mount died {generation} times")
         self._handover = handover
+        self._reopen = reopen
+        self._register = Register(handover)
         self.channel = channel
         self.counts: Counter[int] = Counter()
         self._statvfs = statvfs
         self._root = _Place(ROOT_INO, ROOT_INO, b"", root)
         self._places: dict[int, _Place] = {ROOT_INO: self._root}
         self._by_name: dict[tuple[int, bytes], _Place] = {}
-        self._next_place = ROOT_INO + 1 + (generation << _GENERATION_BITS)
         self._trees: dict[int, TreeServer] = {}
+        """By the numbers of their roots."""
+        self._recalled: set[int] = set()
+        """Those of which more may be noted than this server has met."""
         self._by_entrance: dict[tuple[int, bytes, bytes], int] = {}
-        self._next_range = 1 + (generation << _GENERATION_BITS)
         self._listings = Listings()
         self._uid, self._gid = os.geteuid(), os.getegid()
         self._handlers: dict[int, Callable[[Request], bytes | None]] = {
@@ -161,31 +159,37 @@ class CompositeServer:
                 self._answer(request)
                 request.buffer[p.OPERATION_AT] = 0  # answered: a server after this one leaves it alone
         finally:
-            for index in list(self._trees):
-                self._close(index)
+            for root in list(self._trees):
+                self._close(root)
 
     def _answer_again(self, handover: Handover, request: Request) -> None:
-        if not handover.is_deadly(request.unique):
-            self._answer(request)
-        elif request.operation not in (p.FORGET, p.BATCH_FORGET):
+        is_deadly = handover.is_deadly(request.unique)
+        if request.operation in (p.FORGET, p.BATCH_FORGET):
+            if not is_deadly:
+                self._forget_from(request, self._forget_again(handover, request.unique))
+        elif is_deadly:
             self.channel.reply_error(request, errno.EIO)
+        else:
+            self._answer(request)
 
     def _answer(self, request: Request) -> None:
-        operation, index = request.operation, request.ino >> _RANGE_BITS
-        if operation == p.BATCH_FORGET:
-            self._batch_forget(request)
-        elif operation == p.FORGET:
-            self._forget(request.ino, p.FORGET_IN.unpack_from(request.buffer, p.BODY)[0])
-        elif operation == p.INTERRUPT:
+        operation = request.operation
+        if operation in (p.FORGET, p.BATCH_FORGET):
+            self._forget_from(request, 0)
             return
-        elif index:
-            server = self._trees.get(index)
-            if server is None:
-                self.channel.reply_error(request, errno.ESTALE)
-            elif operation in _ELSEWHERE and int.from_bytes(request.view[p.BODY : p.BODY + 8], "little") >> _RANGE_BITS != index:
+        if operation == p.INTERRUPT:
+            return
+        try:
+            root = self._root_of(request.ino)
+        except Exception as error:  # noqa: BLE001 - one failing request must not end the mount for every program
+            self.channel.reply_error(request, errno_of(error, f"finding node {request.ino}"))
+            return
+        if root is not None:
+            other = int.from_bytes(request.view[p.BODY : p.BODY + 8], "little") if operation in _ELSEWHERE else request.ino
+            if self._register.roots.get(other) != root:
                 self.channel.reply_error(request, errno.EXDEV)
             else:
-                server.handle(request)
+                self._trees[root].handle(request)
         else:
             handler = self._handlers.get(operation)
             # Not ENOSYS but where a tree says so, too: the kernel would not ask any tree again.
@@ -201,6 +205,39 @@ class CompositeServer:
                 self.channel.reply(request, body or b"")
 
     # --- what the kernel knows -------------------------------------------------------------------------------
+
+    def _root_of(self, ino: int) -> int | None:
+        """Find the tree that a number belongs to, by that of its root; None for what is above the trees.
+
+        Raises:
+            OSError: ESTALE if the number is not known, or what it stood for is no more.
+        """
+        if ino in self._places:
+            return None
+        root = self._register.roots.get(ino)
+        if root is None:
+            self._recall(ino)
+            root = self._register.roots.get(ino)
+        return root
+
+    def _recall(self, ino: int) -> None:
+        """Find again what a server before this one knew by a number."""
+        register, places = self._register, self._places
+        for number, about in register.way_to(ino, places):
+            place = places.get(about.parent)
+            if place is None:  # within a tree, which finds it by itself
+                register.roots[number] = register.roots[about.parent]
+                continue
+            if isinstance(place.entry, Link):
+                raise fail(errno.ESTALE, place.name)
+            name, identity = split(about.text)
+            found = place.entry.find(name) if identity is None else self._reopen(identity)
+            if found is None or isinstance(found, Entrance) != (identity is not None):
+                raise fail(errno.ESTALE, name)
+            if isinstance(found, Entrance):
+                self._open(place, name, found, number, about.pins)
+            else:
+                self._add_place(number, place, name, found).looked_up = about.pins
 
     def _place(self, request: Request) -> _Place:
         found = self._places.get(request.ino)
@@ -224,58 +261,110 @@ class CompositeServer:
             return p.pack_entry(self._enter(place, name, found), NAMES_S)
         below = self._by_name.get((place.ino, name))
         if below is None or (isinstance(found, Link) and found != below.entry):
-            below = _Place(self._next_place, place.ino, name, found)
-            self._next_place += 1
-            self._places[below.ino] = self._by_name[place.ino, name] = below
+            ino, known = self._register.recall(place.ino, name) or (self._register.take(), 0)  # what is new is known to nobody
+            below = self._add_place(ino, place, name, found)
+            below.looked_up = known
         below.looked_up += 1
+        self._register.note(below.ino, _kind(found), place.ino, name, below.looked_up)
         return p.pack_entry(self._attr(below), NAMES_S)
+
+    def _add_place(self, ino: int, parent: _Place, name: bytes, entry: Folder | Link) -> _Place:
+        made = _Place(ino, parent.ino, name, entry)
+        self._places[ino] = self._by_name[parent.ino, name] = made
+        return made
 
     def _enter(self, place: _Place, name: bytes, entrance: Entrance) -> Attr:
         """Find or open the tree behind a name; the kernel knows its root from now on."""
-        key = (place.ino, name, entrance.identity)
-        index = self._by_entrance.get(key)
-        if index is None:
-            index = self._next_range
-            tree = entrance.open(index << _RANGE_BITS)
-            self._next_range += 1
-            self._trees[index] = _OneThread(tree, self.channel)
-            self._by_entrance[key] = index
-        tree = self._trees[index].tree
+        root = self._by_entrance.get((place.ino, name, entrance.identity))
+        if root is None:
+            root, known = self._register.recall(place.ino, name, entrance.identity) or (self._register.take(), None)
+            self._open(place, name, entrance, root, known)
+        tree = self._trees[root].tree
         with tree.guard:
             attr = tree.getattr(tree.root)
             tree.pin(tree.root)
         return attr
 
-    def _batch_forget(self, request: Request) -> None:
-        count, _ = p.BATCH_FORGET_IN.unpack_from(request.buffer, p.BODY)
-        start = p.BODY + p.BATCH_FORGET_IN.size
-        for ino, times in list(p.FORGET_ONE.iter_unpack(request.view[start : start + count * p.FORGET_ONE.size])):
-            self._forget(ino, times)
+    def _open(self, place: _Place, name: bytes, entrance: Entrance, root: int, known: int | None) -> None:
+        """Open a tree; a server before this one has told the kernel its root so many times, or nothing of it at all."""
+        tree = entrance.open(root)
+        with tree.guard:
+            tree.follow(TreeLedger(self._register, root, place.ino, name, entrance.identity))
+            tree.pin(tree.root, known or 0)
+        self._register.roots[root] = root
+        self._trees[root] = _OneThread(tree, self.channel)
+        self._by_entrance[place.ino, name, entrance.identity] = root
+        if known is not None:
+            self._recalled.add(root)
 
-    def _forget(self, ino: int, times: int) -> None:
-        index = ino >> _RANGE_BITS
-        if not index:
-            place = self._places.get(ino)
-            if place is not None and place is not self._root:
-                place.looked_up -= times
-                if place.looked_up <= 0:
-                    del self._places[ino]
-                    if self._by_name.get((place.parent, place.name)) is place:
-                        del self._by_name[place.parent, place.name]
-            return
-        server = self._trees.get(index)
-        if server is not None:
-            tree = server.tree
-            node = tree.inodes.find(ino)
-            if node is not None:
-                tree.unpin(node, times)
+    def _forget_from(self, request: Request, first: int) -> None:
+        """Do a FORGET, from one of its entries on."""
+        if request.operation == p.FORGET:
+            pairs = [(request.ino, *p.FORGET_IN.unpack_from(request.buffer, p.BODY))]
+        else:
+            count, _ = p.BATCH_FORGET_IN.unpack_from(request.buffer, p.BODY)
+            start = p.BODY + p.BATCH_FORGET_IN.size
+            pairs = list(p.FORGET_ONE.iter_unpack(request.view[start : start + count * p.FORGET_ONE.size]))
+        for index, (ino, times) in enumerate(pairs[first:], first):
+            known = self._known(ino)
+            if known is None:
+                self._register.drop(ino)
+                continue
+            left = max(0, known - times)
+            if self._handover is not None:
+                self._handover.forgetting(request.unique, index, ino, left)
+            self._forget_to(ino, left)
+
+    def _forget_again(self, handover: Handover, unique: int) -> int:
+        """Complete the entry of a FORGET in which a server died; gives the index of the next one."""
+        last = handover.forgotten(unique)
+        if last is None:
+            return 0
+        index, ino, left = last
+        if handover.read(ino) is not None:
+            if self._known(ino) is None:
+                self._register.drop(ino)
+            else:
+                self._forget_to(ino, left)
+        return index + 1
+
+    def _known(self, ino: int) -> int | None:
+        """Tell how often the kernel knows a number; None if nothing is found by it any more."""
+        try:
+            root = self._root_of(ino)
+            return self._places[ino].looked_up if root is None else self._trees[root].tree.node_at(ino).pins
+        except Exception:  # noqa: BLE001 - whatever keeps a tree from being opened: nobody waits for an answer
+            return None
+
+    def _forget_to(self, ino: int, left: int) -> None:
+        """Note that the kernel knows a number only so many times any more."""
+        root = self._register.roots.get(ino)
+        if root is not None:
+            tree = self._trees[root].tree
+            node = tree.node_at(ino)
+            tree.unpin(node, max(0, node.pins - left))
             if not tree.is_pinned:
-                self._close(index)
+                self._close(root)
+            return
+        place = self._places[ino]
+        place.looked_up = left
+        if place is self._root:
+            return
+        if left:
+            self._register.note(ino, _kind(place.entry), place.parent, place.name, left)
+            return
+        del self._places[ino]
+        if self._by_name.get((place.parent, place.name)) is place:
+            del self._by_name[place.parent, place.name]
+        self._register.drop(ino)
 
-    def _close(self, index: int) -> None:
-        server = self._trees.pop(index)
-        self._by_entrance = {key: held for key, held in self._by_entrance.items() if held != index}
-        server.tree.close()
+    def _close(self, root: int) -> None:
+        tree = self._trees.pop(root).tree
+        self._by_entrance = {key: held for key, held in self._by_entrance.items() if held != root}
+        # What a server before this one has noted, and the kernel may know, is needed to find it.
+        self._register.drop_tree(root, None if root in self._recalled else iter(tree.inodes))
+        self._recalled.discard(root)
+        tree.close()
 
     # --- attributes ------------------------------------------------------------------------------------------
 
@@ -334,3 +423,7 @@ class CompositeServer:
         if not pieces:
             self._listings.drop(place.ino)
         return b"".join(pieces)
+
+
+def _kind(entry: Folder | Link) -> int:
+    return stat.S_IFLNK if isinstance(entry, Link) else stat.S_IFDIR

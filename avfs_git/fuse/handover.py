@@ -4,7 +4,7 @@ Decided here: what of a server's knowledge outlives it, and how that is laid out
 before the first server; every server is a fork of the supervisor and has it mapped. Three things are in it:
 
     nodes       where each node stands that the kernel knows, and how often it was told, in a slot of 64 bytes that its
-                number finds. The next server makes nodes from them when the kernel asks (`vfs.view` says how).
+                number finds. The next server makes nodes from them when the kernel asks (`vfs.pins` says how).
     a request   the kernel's requests are received into this memory. So the one that was being served when the server
                 died is there, and is served by the next one; those that nobody received wait in the kernel anyway. This
                 asks nothing of the kernel. `FUSE_NOTIFY_RESEND` (Linux 6.9) is not used: it sends again what helpers
@@ -23,6 +23,7 @@ to the system. Nothing survives the machine, which ends the mount, too.
 from __future__ import annotations
 
 import errno
+import itertools
 import mmap
 import os
 import threading
@@ -342,10 +343,9 @@ class Handover:
         """Whether a number can be given to a node; all can be until the slots are used a second time."""
         return ino < _CAPACITY or not _INO.unpack_from(self._map, _NODES_AT + ino % _CAPACITY * _SLOT_SIZE + _INO_AT)[0]
 
-    @property
-    def next_number(self) -> int:
-        """The first number that no server has given to a node."""
-        return self._reserved
+    def numbers(self) -> Iterator[int]:
+        """Give the numbers that no server has given to a node, in order."""
+        return itertools.count(self._reserved)
 
     def _reserve(self, ino: int) -> None:
         """Take numbers up to one, and give memory back that no node needs any more."""

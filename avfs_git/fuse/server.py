@@ -13,7 +13,9 @@ tree's lock, so that no other thread can drop it in between.
 
 One thread serves: measured, a second one that also waits for requests costs a third more CPU a request, because the
 two take the interpreter from each other, and gains nothing. What may wait long for the disk (`_SLOW`) is passed to a few
-helpers, so that an fsync does not stop a listing. Requests about names hold the tree's lock for as long as they
+helpers, so that an fsync does not stop a listing. What needs something that is still on another machine (lazy vaults) is left to
+a thread that brings it, without any lock, and answers then; programs that need nothing of the kind go on. Only what must
+not be done twice waits in its place. Requests about names hold the tree's lock for as long as they
 take; forcing to disk and copying leave it meanwhile. File locks stay in the kernel.
 
 A file that is removed goes to `work` first, because the kernel still knows it, and from there when the kernel has forgotten it,
@@ -42,6 +44,7 @@ from avfs_git.fuse.errnos import errno_of
 from avfs_git.fuse.handover import TRIES, Handover
 from avfs_git.fuse.listing import DOT, DOT_DOT, Listing, Listings, make_listing
 from avfs_git.fuse.resume import ONCE, forget_again, settle
+from avfs_git.gitstore.source import NotYetHere
 from avfs_git.host.ranges import fallocate
 from avfs_git.lazy import LazyLogger
 from avfs_git.vfs.merged import MergedTree, Node
@@ -85,6 +88,7 @@ class TreeServer:
         *,
         has_xattrs: bool = True,
         xattr_search: Iterator[bool] | None = None,
+        wait_elsewhere: Callable[[], None] | None = None,
     ) -> None:
         """Prepare to serve.
 
@@ -97,6 +101,7 @@ class TreeServer:
             xattr_search: Of a tree that never changes and that overlayfs stands on, which asks for a mark of each file that it
                 meets, in each of its mounts: whether anything in it has attributes, told piece by piece. Where nothing has, the
                 kernel is told so as soon as that is known, and does not ask any more.
+            wait_elsewhere: Has what reads objects in the calling thread raise `NotYetHere` instead of waiting for a server.
         """
         self.tree = tree
         self.channel = channel
@@ -109,6 +114,10 @@ class TreeServer:
         self.counts: Counter[int] = Counter()
         self._listings = Listings()
         self._pool: ThreadPoolExecutor | None = None
+        self._bringer: ThreadPoolExecutor | None = None
+        self._wait_elsewhere = wait_elsewhere
+        self._has_listed = False
+        """Whether names were listed without their sizes: who then looks one up wants to know that."""
         self._uid, self._gid = os.geteuid(), os.getegid()
         self._handlers: dict[int, Handler] = {
             p.LOOKUP: self._lookup,
@@ -158,6 +167,8 @@ class TreeServer:
         buffer = request.buffer
         leavings = self.tree.leavings = deque()
         self.channel.spare = self.tree.tidy
+        if self._wait_elsewhere is not None:
+            self._wait_elsewhere()
         try:
             if self._handover is not None:
                 self._resume(self._handover, request)
@@ -173,8 +184,9 @@ class TreeServer:
                     self._answer_with(handlers.get(operation, self._refuse), request)
                 buffer[p.OPERATION_AT] = 0  # answered, or noted elsewhere: a server after this one leaves it alone
         finally:
-            if self._pool is not None:
-                self._pool.shutdown()
+            for pool in (self._bringer, self._pool):
+                if pool is not None:
+                    pool.shutdown()
             self.channel.spare = self.tree.leavings = None
         self.tree.empty_attic()
 
@@ -226,8 +238,13 @@ class TreeServer:
     def _resume(self, handover: Handover, request: Request) -> None:
         """Answer what the server before this one had received and left unanswered."""
         for slot, parked in handover.parked():
-            handler = self._read_fetched if parked.operation == p.READ else self._handlers[parked.operation]
-            self._helpers.submit(self._answer_parked, handover, slot, handler, parked)
+            handler = self._handlers.get(parked.operation, self._refuse)
+            if parked.operation == p.READ:
+                self._helpers.submit(self._answer_parked, handover, slot, self._read_fetched, parked)
+            elif parked.operation in _SLOW:
+                self._helpers.submit(self._answer_parked, handover, slot, handler, parked)
+            else:
+                self._bring_for(handler, parked, slot)
         if handover.has_request:
             request.read_header()
             self._serve_again(handover, request)
@@ -270,12 +287,62 @@ class TreeServer:
     def _answer_with(self, handler: Handler, request: Request) -> None:
         try:
             body = handler(request)
+        except NotYetHere as missing:
+            slot = None if self._handover is None or request.operation in ONCE else self._handover.park(request)
+            if request.operation in ONCE or (slot is None and self._handover is not None):
+                self._bring_and_answer(handler, request, missing)
+            else:
+                self._bring_for(handler, request.copy(), slot)
         except Exception as error:  # noqa: BLE001 - one failing request must not end the tree for every program
-            doing = f"{p.OPERATION_NAMES.get(request.operation, str(request.operation))} of node {request.ino}"
-            self.channel.reply_error(request, errno_of(error, doing))
+            self._reply_error(request, error)
         else:
             if body is not None:
                 self.channel.reply(request, body)
+
+    def _reply_error(self, request: Request, error: Exception) -> None:
+        doing = f"{p.OPERATION_NAMES.get(request.operation, str(request.operation))} of node {request.ino}"
+        self.channel.reply_error(request, errno_of(error, doing))
+
+    def _bring_for(self, handler: Handler, request: Request, slot: int | None) -> None:
+        """Have what a request needs brought, and the request answered then, in the order in which they came."""
+        if self._bringer is None:
+            from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - as for the helpers
+
+            # One: who brings things does so one after the other, and mostly what the next one waits for as well.
+            self._bringer = ThreadPoolExecutor(1, "avfs-bringer", self._wait_elsewhere or _no_wish)
+        self._bringer.submit(self._answer_brought, handler, request, slot)
+
+    def _answer_brought(self, handler: Handler, request: Request, slot: int | None) -> None:
+        self._bring_and_answer(handler, request)
+        if slot is not None and self._handover is not None:
+            self._handover.unpark(slot)
+
+    def _bring_and_answer(self, handler: Handler, request: Request, missing: NotYetHere | None = None) -> None:
+        """Bring what a request needs, which takes no lock, until it can be answered."""
+        failed: Exception | None = None
+        while True:
+            try:
+                if missing is not None:
+                    is_opening = request.operation == p.LOOKUP and not self._has_listed
+                    bring = missing.bring_whole if is_opening else missing.bring
+                    missing = None
+                    try:
+                        bring()
+                    except RemoteError as error:  # what can be told without it is told all the same
+                        failed = error
+                body = handler(request)
+            except NotYetHere as again:
+                if failed is not None:
+                    self._reply_error(request, failed)
+                    return
+                missing = again
+            except Exception as error:  # noqa: BLE001 - as above
+                self._reply_error(request, error)
+                return
+            else:
+                if body is not None:
+                    self.channel.reply(request, body)
+                return
 
     # --- nodes -----------------------------------------------------------------------------------------------
 
@@ -568,6 +635,8 @@ class TreeServer:
         with self._guard:
             node = tree.node_at(request.ino)
             listing = self._list(node, position)
+            if not position and node.lower is not None:
+                tree.lower.learn_sizes(node.lower)
             left = self._add_dots(pieces, node, position, size, p.HIDDEN_ENTRY)
             for index in range(listing.after(position), len(listing.names)):
                 name, kind = listing.names[index]
@@ -581,8 +650,9 @@ class TreeServer:
                     entry = self._told(child)
                 except FileNotFoundError:
                     continue
-                except RemoteError:  # its size is with a server that cannot be asked: the name is known all the same
+                except (NotYetHere, RemoteError):  # its size is with a server: the name is known all the same
                     entry = p.HIDDEN_ENTRY
+                    self._has_listed = True
                 pieces.append(
                     p.pack_dirent(entry + p.DIRENT.pack(child.ino, listing.positions[index], len(name), kind >> 12), name)
                 )
@@ -665,6 +735,10 @@ class TreeServer:
             os.close(out)
             tree.mark_changed(target)
         return p.WRITE_OUT.pack(done)
+
+
+def _no_wish() -> None:
+    """Do nothing: everything is here."""
 
 
 def _sized(value: bytes, size: int) -> bytes:

@@ -41,6 +41,12 @@ def open_catalogue(vault: OpenVault) -> Folder:
     )
 
 
+def reopen(vault: OpenVault, identity: bytes) -> Entrance | None:
+    """Find a tree by its identity, which is the id of a commit, for the same; None if that is gone."""
+    oid = Oid(identity)
+    return _entrance(vault, oid) if vault.store.exists(oid) else None
+
+
 def _entrance(vault: OpenVault, oid: Oid) -> Entrance:
     return Entrance(oid, lambda first_ino: open_commit(vault, oid, first_ino=first_ino))
 

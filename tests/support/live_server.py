@@ -22,7 +22,7 @@ from avfs_git.fuse.composite import CompositeServer
 from avfs_git.fuse.server import TreeServer
 from avfs_git.host.mounts import mount_fuse
 from avfs_git.paths import Oid
-from avfs_git.session.catalogue import open_catalogue
+from avfs_git.session.catalogue import open_catalogue, reopen
 from avfs_git.vfs.merged import MergedTree
 from avfs_git.workspace.commits import open_commit
 from avfs_git.workspace.vault import OpenVault
@@ -69,7 +69,12 @@ def main(git_dir: str, fork: str, directory: str, *options: str) -> None:
     channel.negotiate(writeback="writeback" in chosen)
     server: TreeServer | CompositeServer
     if "all" in chosen:
-        server = CompositeServer(open_catalogue(vault), channel, statvfs=lambda: os.statvfs(git_dir))
+        server = CompositeServer(
+            open_catalogue(vault),
+            channel,
+            statvfs=lambda: os.statvfs(git_dir),
+            reopen=lambda identity: reopen(vault, identity),
+        )
     else:
         search = tree.lower.search_xattrs() if "base" in chosen else None
         server = TreeServer(tree, channel, has_xattrs="no_xattrs" not in chosen, xattr_search=search)
