@@ -16,13 +16,14 @@ from typing import NewType
 from urllib.parse import unquote
 
 from avfs_git.errors import InvalidName, InvalidPath, PathEscapes
+from avfs_git.patterns import compiled
 
 TreePath = NewType("TreePath", bytes)
 Oid = NewType("Oid", bytes)
 """A git object id as its 20 raw bytes; `.hex()` is how people see it."""
 
 ROOT = TreePath(b"")
-_PLAIN = re.compile(rb"(?:[^./\0][^/\0]*/)*[^./\0][^/\0]*", re.DOTALL)
+_PLAIN = compiled(rb"(?:[^./\0][^/\0]*/)*[^./\0][^/\0]*", re.DOTALL)
 """A path in which nothing needs a second look: no slash at either end, no component that begins with a dot."""
 NAME_MAX = 255  # linux/limits.h
 
@@ -79,11 +80,11 @@ def show_path(path: bytes) -> str:
 
 # --- names -----------------------------------------------------------------------------------------------
 
-_VAULT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
+_VAULT_NAME = compiled(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _LABEL_MAX = 240
-_LABEL_ESCAPED = re.compile(r"[^A-Za-z0-9_+=,.-]|^[-.]|(?<=\.)\.|\.$")
+_LABEL_ESCAPED = compiled(r"[^A-Za-z0-9_+=,.-]|^[-.]|(?<=\.)\.|\.$")
 """Of a label, what is escaped in its ref (git-check-ref-format(1)), and all that is not ASCII."""
-_REF_FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//")
+_REF_FORBIDDEN = compiled(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//")
 
 
 def check_vault_name(name: str) -> str:

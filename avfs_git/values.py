@@ -45,6 +45,13 @@ def as_dict(value: object) -> dict[str, Any]:
     return {name: getattr(value, name) for name in type(value).__match_args__}  # type: ignore[attr-defined]
 
 
+def prepare(*classes: type) -> None:
+    """Compile now what the first object of each of these classes needs: for a process that is forked to make some."""
+    for cls in classes:
+        if prepare_init := getattr(cls.__dict__["__init__"], "prepare", None):
+            prepare_init()
+
+
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def value_class(cls: type[_T]) -> type[_T]:
     """Make a frozen dataclass with slots of a class that derives from nothing."""
@@ -72,10 +79,15 @@ def _make(cls: type[_T], *, frozen: bool) -> type[_T]:
             setattr(made, name, dataclass.__dict__[name])
         return made
 
-    def begin(self: object, *args: object, **named: object) -> None:
+    def prepare_init() -> Callable[..., None]:
         init = _make_init(made, names, defaults, frozen=frozen)
         type.__setattr__(made, "__init__", init)
-        init(self, *args, **named)
+        return init
+
+    def begin(self: object, *args: object, **named: object) -> None:
+        prepare_init()(self, *args, **named)
+
+    begin.prepare = prepare_init  # type: ignore[attr-defined]
 
     body = {name: held for name, held in cls.__dict__.items() if name not in annotations}
     del body["__dict__"], body["__weakref__"]  # they are of a class without slots

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from avfs_git.errors import FuseUnavailable, MountError
+from avfs_git.patterns import compiled
 
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV = 1, 2, 4  # linux/mount.h
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
@@ -23,7 +23,7 @@ _HELPERS = ("fusermount3", "fusermount")
 _HELPER_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin:/run/wrappers/bin"
 """Where set-uid helpers are; the caller's PATH is not asked, because what it names is executed."""
 _DEVICE = "/dev/fuse"
-_OCTAL = re.compile(rb"\\([0-7]{3})")
+_OCTAL = compiled(rb"\\([0-7]{3})")
 _GONE = frozenset({errno.ENOTCONN, errno.ECONNABORTED})
 _INSTALL = "Install FUSE 3, on Debian with `apt install fuse3`."
 

@@ -4,8 +4,10 @@
 
 Decided here: how the process comes away from the one that started it. It reads on standard input where Python finds its
 modules (`sys.path` of the starter, so that both run the same code) and what to do (`request.Request`), forks so that it is
-nobody's child, and becomes a session of its own without a terminal. `session.start` runs it; so does a session that is upgraded
-(`session.upgrade`), to try the program or in its own place, with something more to read: then it is where it belongs already.
+nobody's child, and becomes a session of its own without a terminal. `session.start` runs it, where there is no nursery; so
+does a session that is upgraded (`session.upgrade`), to try the program or in its own place, with something more to read: then
+it is where it belongs already. Or it is a nursery (`session.nursery`), and what goes on from here in each of its forks is a
+session.
 """
 
 from __future__ import annotations
@@ -30,7 +32,12 @@ def main() -> None:
         from avfs_git.session.upgrade import try_out  # noqa: PLC0415 - found only now
 
         try_out(given)
+    if "nursery" in given:
+        from avfs_git.session.nursery import serve  # noqa: PLC0415 - the same
 
+        given = serve(given["nursery"], given["path"], given["idle_s"])
+        if given is None:
+            os._exit(0)  # nothing is open that has to be closed
     from avfs_git.session.process import run  # noqa: PLC0415 - the same
 
     run(given["request"], given.get("resume"))

@@ -6,9 +6,9 @@ it before the workspace's lock names the session, long before anybody serves it:
 
 from __future__ import annotations
 
+import _socket  # what `socket` adds to it takes longer to load than a session may
 import contextlib
 import os
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,13 +18,13 @@ _BACKLOG = 128
 _SUN_PATH = 108  # with the NUL at its end; unix(7)
 
 
-def listen(path: Path) -> socket.socket:
+def listen(path: Path) -> _socket.socket:
     """Make the listening socket of a session, for its owner only. What is at the path is replaced.
 
     Raises:
         HostError: If the system refuses.
     """
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         path.unlink(missing_ok=True)
         # Before it has a name: on Linux the name gets the mode of the socket, so that it is never open to others.

@@ -1,6 +1,6 @@
 """Asking a session to go on with the program of this avfs: the client's side of `session.upgrade`.
 
-Decided here: which program that is (`start.own_program`), and how a client learns whether it worked: the server that answers at
+Decided here: which program that is (`program.own_program`), and how a client learns whether it worked: the server that answers at
 the socket afterwards says by which upgrade it came. Any thread may call; nothing is kept.
 """
 
@@ -14,8 +14,8 @@ from typing import Any
 from avfs_git.errors import InvalidInput, OutcomeUnknown, SessionFailed, SessionRestarting, UpgradeFailed
 from avfs_git.model import WHOLE_VAULT, SessionBackend
 from avfs_git.session.client import Connection, Lost, Unread
+from avfs_git.session.program import own_program
 from avfs_git.session.record import FoundSession, has_ended
-from avfs_git.session.start import own_program
 from avfs_git.session.wire import Served
 
 _PAUSE_S = 0.02
@@ -31,7 +31,7 @@ def upgrade_session(
     Args:
         session: Which.
         wait_s: How long to wait for what the session does, in seconds.
-        program: Another one, as `start.own_program` tells it.
+        program: Another one, as `program.own_program` tells it.
 
     Returns:
         The version that it had, empty if that is not known, and the one that it has.

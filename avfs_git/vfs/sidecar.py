@@ -20,7 +20,6 @@ NAME is escaped (`%` as `%25`, `\` as `%5C`), and the sign before it makes every
 from __future__ import annotations
 
 import binascii
-import re
 from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
@@ -28,16 +27,17 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 from avfs_git.errors import InternalError, ObjectCorrupt
 from avfs_git.gitstore.objects import KIND_BLOB
 from avfs_git.gitstore.source import ObjectSink, Tree
-from avfs_git.gitstore.trees import MODE_TREE
+from avfs_git.gitstore.trees import MODE_TREE, differing_names
 from avfs_git.paths import ROOT, Oid, TreePath, split
+from avfs_git.patterns import compiled
 
 META_NAME = b"meta"
 SELF = b"."
 """The record of the root directory itself."""
 
 _MODE_FILE = 0o100644
-_RECORD = re.compile(rb"((?:-?\d+|-) (?:[0-7]+|-) [^ \0]+) ([^\0]+)\0")
-_WITH_XATTRS = re.compile(rb"(?:\A|\0)(?:-?\d+|-) (?:[0-7]+|-) (?!- )[^ \0]+ ")
+_RECORD = compiled(rb"((?:-?\d+|-) (?:[0-7]+|-) [^ \0]+) ([^\0]+)\0")
+_WITH_XATTRS = compiled(rb"(?:\A|\0)(?:-?\d+|-) (?:[0-7]+|-) (?!- )[^ \0]+ ")
 _NO_ATTRIBUTES = b"- -"
 _SIGNS = (b"=", b"+")
 _NO_OID = Oid(bytes(20))
@@ -45,7 +45,7 @@ _FEW = 16
 """Up to so many records are put into a blob one by one."""
 _NO_NAMES = (b"", b".", b"..")
 # In names between NULs: one that no sidecar has.
-_ODD_ENTRY = re.compile(rb"\0(?:[^=+]|[=+]\.{0,2}\0)")
+_ODD_ENTRY = compiled(rb"\0(?:[^=+]|[=+]\.{0,2}\0)")
 
 
 class Meta(NamedTuple):
@@ -261,9 +261,12 @@ def edit_sidecar(sink: ObjectSink, sidecar: Oid | None, edits: Mapping[TreePath,
 
 
 def _add_tree(sink: ObjectSink, entries: Mapping[bytes, tuple[int, Oid]], before: Tree) -> Oid:
-    """Store an edited tree; one with the names that it had is in git's order as it is."""
-    same_names = len(entries) == len(before) and list(entries) == list(before)
-    return sink.add_sorted(entries) if same_names else sink.add_tree(entries)
+    """Store an edited tree; one with the names that it had is written from what it was."""
+    if len(entries) == len(before) and list(entries) == list(before):
+        edits = {name: entries[name] for name in differing_names(before, entries)}
+        if all(before[name][0] == mode for name, (mode, _) in edits.items()):
+            return sink.add_edited(before, edits)
+    return sink.add_tree(entries)
 
 
 def parse_record(record: Record, oid: Oid) -> Meta:

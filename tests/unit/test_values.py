@@ -10,7 +10,7 @@ from dataclasses import FrozenInstanceError, asdict, dataclass, field, fields, i
 import pytest
 
 from avfs_git import model
-from avfs_git.values import record_class, value_class
+from avfs_git.values import prepare, record_class, value_class
 
 
 @value_class
@@ -134,3 +134,21 @@ def test_all_values_of_the_model_are_dataclasses() -> None:
     """Whatever the library returns can be taken apart with `dataclasses`."""
     values = [held for held in vars(model).values() if isinstance(held, type) and held.__module__ == model.__name__]
     assert [held.__name__ for held in values if not is_dataclass(held) and not hasattr(held, "__members__")] == []
+
+
+def test_what_the_first_object_needs_can_be_made_before() -> None:
+    """For a process that others are forked from; a second time it does nothing."""
+
+    @value_class
+    class Early:
+        """A value."""
+
+        number: int
+        text: str = "none"
+
+    prepare(Early)
+    made = vars(Early)["__init__"]
+    prepare(Early)
+
+    assert Early(1) == Early(1, "none")
+    assert vars(Early)["__init__"] is made
