@@ -32,7 +32,18 @@ _OPTIONS: Mapping[str, frozenset[str]] = {
     "pack-objects": frozenset(
         {"--revs", "--reflog", "--indexed-objects", "--local", "--non-empty", "--delta-base-offset", "--quiet", "--window=0"}
     ),
-    "rev-list": frozenset({"--objects", "--no-object-names", "--reflog", "--indexed-objects", "--stdin", "--missing=allow-any"}),
+    "rev-list": frozenset(
+        {
+            "--objects",
+            "--no-object-names",
+            "--reflog",
+            "--indexed-objects",
+            "--stdin",
+            "--missing=allow-any",
+            "--filter=blob:none",
+            "--quiet",
+        }
+    ),
     "version": frozenset(),
 }
 """The commands that may be run, and their options."""

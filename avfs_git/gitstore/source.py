@@ -7,16 +7,30 @@ by `objects`, `packwriter` and `workspace.compare`; says nothing of threads or d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from avfs_git.paths import Oid
 
 if TYPE_CHECKING:
-    from avfs_git.gitstore.commits import Commit
+    from avfs_git.gitstore.commits import Commit, Links
 
 Tree = Mapping[bytes, tuple[int, Oid]]
 """Entries by name, in git's order: mode and id. Shared between callers, never changed."""
+
+
+class NotYetHere(Exception):
+    """Something is on a server, and this thread has others to serve meanwhile; raised only in threads that have said so.
+
+    Attributes:
+        bring: Brings it, which may take long; to be called by a thread that may wait, and without any lock. Raises RemoteError.
+        bring_whole: The same for who wants to know a size and mostly reads the content next, where both in one are cheaper.
+    """
+
+    def __init__(self, bring: Callable[[], None], bring_whole: Callable[[], None] | None = None) -> None:
+        super().__init__("it is not here yet")
+        self.bring = bring
+        self.bring_whole = bring_whole or bring
 
 
 class ObjectSource(Protocol):
@@ -54,6 +68,10 @@ class ObjectSource(Protocol):
 class ObjectSink(ObjectSource, Protocol):
     """Whatever takes new objects, and reads them back as well as those that were there."""
 
+    def read_links(self, oid: Oid) -> Links:
+        """Read of a commit what a walk through history needs."""
+        ...
+
     def add(self, kind: int, data: bytes, *, keep: bool = False) -> Oid:
         """Take an object and return its id; with `keep`, it is read again from here even if it is not stored."""
         ...
@@ -66,6 +84,13 @@ class ObjectSink(ObjectSource, Protocol):
         """Take a tree whose entries are in git's order, with names that git allows, and return its id; reading it costs little.
 
         It is not copied: nobody changes it afterwards.
+        """
+        ...
+
+    def add_edited(self, tree: Tree, ids: Mapping[bytes, tuple[int, Oid]]) -> Oid:
+        """Take a tree that is another one in which some entries have other ids, and return its id.
+
+        Their names are there already, with the same modes.
         """
         ...
 

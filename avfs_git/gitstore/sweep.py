@@ -11,6 +11,11 @@ touched; of packs that go away it is put into a pack of its own, which is as old
 - Objects are lost only while nobody relies on any (`gitstore.holding`). By then refs may have moved: what they reach
   now, and the starting points did not, is asked for once more, and a pack that holds any of it stays.
 
+Of a lazy vault (`lazystore`) only what was made here is swept. Packs that came from the server (`.promisor`) stay with all
+they hold, joined when they are many, and so does all that anything in them names: a server that has promised an object may have
+forgotten it. What of the rest is reached is listed, not walked by `pack-objects`, which would leave out what the server is
+said to have. That contents are missing is no fault there; that a commit or a tree is, is one.
+
 New packs are complete and on the disk before the first old one goes, and the index of an old one goes before its pack. A crash
 leaves old and new. A repository that git finds broken is left alone.
 """
@@ -37,8 +42,11 @@ from avfs_git.gitstore.refs import RefStore
 from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably
 from avfs_git.paths import Oid
 
-_MARKS = (".keep", ".promisor")
-_PARTS = (".pack", ".rev", ".bitmap", ".mtimes")
+_PROMISED = ".promisor"
+_MARKS = (".keep", _PROMISED)
+_PARTS = (".pack", ".rev", ".bitmap", ".mtimes", _PROMISED)
+_MANY = 10
+"""So many packs that came from a server are joined, all but the largest."""
 _HEX = re.compile(rb"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])")
 _LOOSE = re.compile(r"[0-9a-f]{2}")
 _LOOSE_REST = re.compile(r"[0-9a-f]{38}")
@@ -94,7 +102,9 @@ def sweeping(store: ObjectStore) -> Iterator[bool]:
         os.close(fd)
 
 
-def sweep(store: ObjectStore, roots: Callable[[], Iterable[Oid]], *, before_s: float, deltas: bool = False) -> Swept:
+def sweep(
+    store: ObjectStore, roots: Callable[[], Iterable[Oid]], *, before_s: float, deltas: bool = False, lazy: bool = False
+) -> Swept:
     """Pack what is reachable, and drop what is not and was not touched since a time. The caller is the only one to (`sweeping`).
 
     Args:
@@ -102,6 +112,7 @@ def sweep(store: ObjectStore, roots: Callable[[], Iterable[Oid]], *, before_s: f
         roots: Names what is to stay beside what refs, and the indexes and logs of working trees, reach. Called twice.
         before_s: What nobody reaches and is younger stays, in seconds since the epoch.
         deltas: Let git look for differences between objects: smaller, and slower to read.
+        lazy: Whether contents of files may be on a server.
 
     Raises:
         GitFailed: If there is no git, or it finds the repository broken. Nothing is gone.
@@ -114,7 +125,15 @@ def sweep(store: ObjectStore, roots: Callable[[], Iterable[Oid]], *, before_s: f
     old, kept = _list_packs(store)
     swept.packs_before = len(old) + len(kept)
     tips = _find_tips(store, roots())
-    made = _same_as(_write_pack(store, tips, kept, deltas=deltas), [] if deltas else old)
+    if lazy:
+        kept = _join_promised(store, kept)
+        wanted = _list_made_here(store, old, _list_partly(store, tips, kept))
+        written = _write_pack(store, wanted, kept, deltas=deltas, revs=False)
+        if not wanted <= set(() if written is None else written.index.oids()):
+            raise GitFailed("pack-objects", "it left objects out")
+    else:
+        written = _write_pack(store, tips, kept, deltas=deltas)
+    made = _same_as(written, [] if deltas else old)
     faults.reach("sweep.packed")
     reached = {oid for pack in kept for oid in pack.index.oids()}
     if made is not None:
@@ -132,7 +151,7 @@ def sweep(store: ObjectStore, roots: Callable[[], Iterable[Oid]], *, before_s: f
     if unreached.packs or unreached.loose:
         with objects_to_oneself(store.git_dir, wait_s=_WAIT_S) as is_alone:
             if is_alone:
-                again = _list_reachable(store, _find_tips(store, roots()), without=tips)
+                again = _list_reachable(store, _find_tips(store, roots()), without=tips, whole=not lazy)
                 _drop(store, unreached, again | spared, before_s, swept)
             else:
                 swept.reasons.append("somebody was at work all the time: what nobody reaches is dropped another time")
@@ -143,7 +162,7 @@ def sweep(store: ObjectStore, roots: Callable[[], Iterable[Oid]], *, before_s: f
     return swept
 
 
-def survey(store: ObjectStore, roots: Iterable[Oid], refs: Iterable[Oid], *, before_s: float) -> Swept:
+def survey(store: ObjectStore, roots: Iterable[Oid], refs: Iterable[Oid], *, before_s: float, lazy: bool = False) -> Swept:
     """Tell what `sweep` would do, if these were all refs; changes nothing.
 
     Raises:
@@ -152,7 +171,7 @@ def survey(store: ObjectStore, roots: Iterable[Oid], refs: Iterable[Oid], *, bef
     """
     old, kept = _list_packs(store)
     tips = {oid for oid in (*roots, *refs, *_read_git_files(store.git_dir)) if store.exists(oid)}
-    reached = _list_reachable(store, tips)
+    reached = _list_partly(store, tips, kept) if lazy else _list_reachable(store, tips)
     unreached = _find_unreached(store, old, reached)
     swept = Swept(len(old) + len(kept), min(1, len(old)) + len(kept))
     for pack, lost in unreached.packs.items():
@@ -224,6 +243,27 @@ def _list_reachable(
     return {Oid(bytes.fromhex(line.decode("ascii"))) for line in result.output.split()}
 
 
+def _list_partly(store: ObjectStore, tips: set[Oid], kept: list[Pack]) -> set[Oid]:
+    """List what is here and reached, from tips or from anything in packs that stay, where contents may be missing.
+
+    Raises:
+        GitFailed: If anything else is missing.
+    """
+    lines = "".join(oid.hex() + "\n" for oid in tips).encode()
+    options = ["--objects", "--reflog", "--stdin", "--filter=blob:none", "--quiet"]
+    result = run(store.git_dir, "rev-list", options, given=lines)  # what is missing would end the walk there, and hide the rest
+    _check(result.status, result.messages, "rev-list")
+    reached = _list_reachable(store, tips, whole=False)
+    others = {oid for pack in kept for oid in pack.index.oids()} - reached
+    return reached | others | (_list_reachable(store, others, without=tips, whole=False) if others else set())
+
+
+def _list_made_here(store: ObjectStore, old: list[Pack], reached: set[Oid]) -> set[Oid]:
+    """List what of the objects that are reached is in packs that may go, or in files of its own."""
+    found = {oid for pack in old for oid in pack.index.oids() if oid in reached}
+    return found | {oid for oid, _ in _loose_objects(store) if oid in reached}
+
+
 def _check(status: int, messages: str, verb: str) -> None:
     if status:
         lines = messages.strip().splitlines()
@@ -232,17 +272,20 @@ def _check(status: int, messages: str, verb: str) -> None:
 
 def _find_unreached(store: ObjectStore, packs: list[Pack], reached: set[Oid]) -> _Unreached:
     found = _Unreached({pack: [oid for oid in pack.index.oids() if oid not in reached] for pack in packs})
+    for oid, path in _loose_objects(store):
+        if oid in reached:
+            found.double.append(path)
+        else:
+            found.loose[oid] = path
+    return found
+
+
+def _loose_objects(store: ObjectStore) -> Iterator[tuple[Oid, Path]]:
     for directory in os.listdir(store.objects_dir):
         if _LOOSE.fullmatch(directory):
             for name in os.listdir(store.objects_dir / directory):
                 if _LOOSE_REST.fullmatch(name):
-                    oid = Oid(bytes.fromhex(directory + name))
-                    path = store.objects_dir / directory / name
-                    if oid in reached:
-                        found.double.append(path)
-                    else:
-                        found.loose[oid] = path
-    return found
+                    yield Oid(bytes.fromhex(directory + name)), store.objects_dir / directory / name
 
 
 # --- packs -----------------------------------------------------------------------------------------------------
@@ -258,7 +301,14 @@ def _list_packs(store: ObjectStore) -> tuple[list[Pack], list[Pack]]:
 
 
 def _write_pack(
-    store: ObjectStore, tips: set[Oid], kept: list[Pack], *, deltas: bool = False, revs: bool = True, mtime_s: float | None = None
+    store: ObjectStore,
+    tips: set[Oid],
+    kept: list[Pack],
+    *,
+    deltas: bool = False,
+    revs: bool = True,
+    mtime_s: float | None = None,
+    is_promised: bool = False,
 ) -> Pack | None:
     """Have git write what is reached from tips, or just these, as a pack; on disk on return. None if it would be empty."""
     if not tips:
@@ -277,7 +327,7 @@ def _write_pack(
                 return None
             raise GitFailed("pack-objects", "it wrote more than one pack")
         with host_errors("write a pack"):
-            return _install(store, directory, names[0].decode("ascii"), mtime_s)
+            return _install(store, directory, names[0].decode("ascii"), mtime_s, is_promised=is_promised)
     finally:
         with suppress(HostError):  # else the next one clears it
             _clear_workshop(store)
@@ -293,8 +343,10 @@ def _clear_workshop(store: ObjectStore) -> Path:
     return directory
 
 
-def _install(store: ObjectStore, directory: Path, name: str, mtime_s: float | None) -> Pack:
+def _install(store: ObjectStore, directory: Path, name: str, mtime_s: float | None, *, is_promised: bool) -> Pack:
     final = store.objects_dir / "pack" / f"pack-{name}.pack"
+    if is_promised:  # before it is one: else what it names and is not here would be missing
+        final.with_suffix(_PROMISED).touch()
     if not final.with_suffix(".idx").exists():
         parts = [suffix for suffix in (".pack", ".rev", ".idx") if (directory / f"new-{name}{suffix}").exists()]
         for suffix in parts:
@@ -314,6 +366,30 @@ def _install(store: ObjectStore, directory: Path, name: str, mtime_s: float | No
         os.utime(final, (mtime_s, mtime_s))
     store.packs.refresh()
     return next(pack for pack in store.packs.packs() if pack.path == final)
+
+
+def _join_promised(store: ObjectStore, kept: list[Pack]) -> list[Pack]:
+    """Join the packs that came from a server, if they are many; give the packs that stay then."""
+    promised = [
+        pack for pack in kept if pack.path.with_suffix(_PROMISED).exists() and not pack.path.with_suffix(".keep").exists()
+    ]
+    promised.sort(key=lambda pack: pack.index.count, reverse=True)
+    stay = [pack for pack in kept if pack not in promised]
+    if len(promised) > _MANY:
+        oids = {oid for pack in promised[1:] for oid in pack.index.oids()}
+        made = _write_pack(store, oids, [], revs=False, is_promised=True)
+        if made is None or not oids <= set(made.index.oids()):
+            raise GitFailed("pack-objects", "it left objects out")
+        faults.reach("sweep.joined")
+        promised = [made, *(pack for pack in promised if pack.path != made.path)]
+    held: set[Oid] = set()
+    for pack in promised:  # those that were joined, now or by one who died before they were gone
+        if held.issuperset(pack.index.oids()):
+            _remove_pack(pack)
+        else:
+            held.update(pack.index.oids())
+            stay.append(pack)
+    return stay
 
 
 def _same_as(made: Pack | None, old: list[Pack]) -> Pack | None:

@@ -20,8 +20,8 @@ from avfs_git.faults import reach
 from avfs_git.gitstore import remotes, transport
 from avfs_git.gitstore.objects import ObjectStore
 from avfs_git.gitstore.refs import RefStore, check_ref_name
+from avfs_git.gitstore.remotegit import NO_ACCESS, Access, Progress
 from avfs_git.gitstore.repository import init_vault_repo, read_head
-from avfs_git.gitstore.transport import NO_ACCESS, Access, Progress
 from avfs_git.gitstore.trees import MODE_GITLINK, MODE_TREE
 from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.host.removal import remove_tree

@@ -16,7 +16,8 @@ from avfs_git.gitstore.renames import detect_renames
 from avfs_git.gitstore.source import ObjectSource, Tree
 from avfs_git.gitstore.textdiff import file_diff
 from avfs_git.gitstore.treediff import diff_trees
-from avfs_git.model import Diff, FileDiff
+from avfs_git.gitstore.trees import MODE_GITLINK
+from avfs_git.model import ChangedFile, Diff, FileDiff
 from avfs_git.paths import Oid, TreePath
 from avfs_git.vfs.merged import MergedTree
 from avfs_git.workspace.checkpoint import recorded_sidecar, take
@@ -94,7 +95,7 @@ def diff_workspace(
         sidecar = vault.sidecar_tree(commit)
     source = _WorkspaceObjects(writer, locked.merged, taken.captured.blob_paths)
     old_tree = commit.tree if commit is not None else None
-    files = _diff_files(source, old_tree, taken.captured.tree, paths, context, patches=patches)
+    files = _diff_files(vault, source, old_tree, taken.captured.tree, paths, context, patches=patches)
     untracked = diff_sidecars(writer, sidecar, taken.captured.sidecar) if commit is None or sidecar is not None else []
     return Diff(name, WORKSPACE, files, tuple(change for change in untracked if _is_within(change.path, paths)))
 
@@ -105,7 +106,7 @@ def diff_commits(
     """Compare two commits, or one with nothing."""
     left = vault.store.read_commit(old) if old is not None else None
     right = vault.store.read_commit(new)
-    files = _diff_files(vault.store, left.tree if left else None, right.tree, paths, context, patches=patches)
+    files = _diff_files(vault, vault.store, left.tree if left else None, right.tree, paths, context, patches=patches)
     old_sidecar, new_sidecar = vault.sidecar_tree(left), vault.sidecar_tree(right)
     # A commit that git made says nothing of what it does not track.
     untracked = (
@@ -117,12 +118,27 @@ def diff_commits(
 
 
 def _diff_files(
-    source: ObjectSource, old: Oid | None, new: Oid | None, paths: Sequence[TreePath], context: int, *, patches: bool
+    vault: OpenVault,
+    source: ObjectSource,
+    old: Oid | None,
+    new: Oid | None,
+    paths: Sequence[TreePath],
+    context: int,
+    *,
+    patches: bool,
 ) -> tuple[FileDiff, ...]:
-    changes = detect_renames(source, diff_trees(source, old, new, paths=paths))
+    found = diff_trees(source, old, new, paths=paths)
+    if patches:
+        vault.store.expect(oid for change in found for oid in _contents_of(change) if not source.exists(oid))
+    changes = detect_renames(source, found)
     if patches:
         return tuple(file_diff(source, change, context=context) for change in changes)
     return tuple(FileDiff(change, binary=False, additions=0, deletions=0) for change in changes)
+
+
+def _contents_of(change: ChangedFile) -> Iterator[Oid]:
+    sides = ((change.old_mode, change.old_oid), (change.new_mode, change.new_oid))
+    return (Oid(bytes.fromhex(oid)) for mode, oid in sides if oid is not None and mode != MODE_GITLINK)
 
 
 def _is_within(path: bytes, paths: Sequence[TreePath]) -> bool:

@@ -165,11 +165,7 @@ def _sweep(
     dry_run: bool,
     deltas: bool,
 ) -> Swept:
-    if is_lazy(vault.git_dir):
-        # What is on the server is not told from what is lost, nor what was written here from what can be fetched again.
-        warnings.append(Warning("gc.not_swept", "no object was dropped: of a lazy vault all objects stay"))
-        count = len(vault.store.packs.packs())
-        return Swept(count, count)
+    lazy = is_lazy(vault.git_dir)
 
     def roots() -> Iterator[Oid]:
         yield from in_use
@@ -181,8 +177,8 @@ def _sweep(
             refs = [oid for name, oid in vault.refs.list().items() if name not in plan.unneeded]
             places = [place for place in _workspaces(vault) if place not in plan.trash]
             wanted = [*in_use, *_named_by(plan.records), *_named_by_workspaces(places), *plan.missing]
-            return survey(vault.store, wanted, refs, before_s=limits.grace_before_s)
-        swept = sweep(vault.store, roots, before_s=limits.grace_before_s, deltas=deltas)
+            return survey(vault.store, wanted, refs, before_s=limits.grace_before_s, lazy=lazy)
+        swept = sweep(vault.store, roots, before_s=limits.grace_before_s, deltas=deltas, lazy=lazy)
     except GitFailed as error:
         # What went until here can be done without; objects stay.
         warnings.append(Warning("gc.not_swept", f"no object was dropped: {error.message}"))

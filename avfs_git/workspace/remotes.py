@@ -19,7 +19,8 @@ of the other side first, and then what is remembered of them: a crash in between
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from avfs_git.errors import (
@@ -36,9 +37,11 @@ from avfs_git.errors import (
 from avfs_git.faults import reach
 from avfs_git.gitstore import remotes, transport
 from avfs_git.gitstore.lazystore import LazyObjectStore
+from avfs_git.gitstore.objectinfo import ask_sizes
 from avfs_git.gitstore.refs import RefChange, check_ref_name
+from avfs_git.gitstore.remotegit import NO_ACCESS, QUIET_RECEIVE_PACK, Access, Progress
 from avfs_git.gitstore.repository import is_lazy, read_shallow
-from avfs_git.gitstore.transport import NO_ACCESS, Access, Exchange, Progress, Push
+from avfs_git.gitstore.transport import Exchange, Push
 from avfs_git.gitstore.trees import MODE_GITLINK, MODE_TREE, find_entry
 from avfs_git.host.durable import host_errors, write_file_atomically
 from avfs_git.model import (
@@ -59,6 +62,8 @@ ORIGIN = "origin"
 TAGS = "refs/tags/"
 _COUNTED_AT_MOST = 2000
 _TRIES = 10
+_LAZY_PATIENCE_S = 60.0
+"""So long a program that reads a file of a lazy vault waits for a server that says nothing."""
 
 
 # --- which remotes there are ---------------------------------------------------------------------------------
@@ -211,13 +216,29 @@ def fetch_missing(vault: OpenVault, oids: Sequence[Oid]) -> None:
     Raises:
         RemoteError: If that fails, or the vault knows no such remote any more.
     """
+    with _open_lazily(vault) as exchange:
+        exchange.fetch_objects(oids)
+
+
+def ask_missing_sizes(vault: OpenVault, oids: Sequence[Oid]) -> Mapping[Oid, int] | None:
+    """Ask the remote that a lazy vault was cloned from how long objects are; None if it does not tell.
+
+    Raises:
+        RemoteError: If it cannot be asked, its answer makes no sense, or the vault knows no such remote any more.
+    """
+    with _open_lazily(vault) as exchange:
+        return ask_sizes(exchange, oids)
+
+
+@contextmanager
+def _open_lazily(vault: OpenVault) -> Iterator[Exchange]:
     remote = next((remote for remote in remotes.list_remotes(vault.git_dir) if remote.lazy), None)
     if remote is None:
         raise RemoteNotFound(ORIGIN)
     remotes.check_url(remote.url, base=vault.git_dir)
-    access = Access(vault.remote_environment)
-    with transport.open_exchange(vault.git_dir, remote.url, {}, access=access, lazy=True) as exchange:
-        exchange.fetch_objects(oids)
+    with transport.open_exchange(vault.git_dir, remote.url, {}, access=Access(vault.remote_environment), lazy=True) as exchange:
+        exchange.patience_s = _LAZY_PATIENCE_S
+        yield exchange
 
 
 def prefetch(vault: OpenVault, commit: Oid, paths: Sequence[TreePath]) -> PrefetchResult:
@@ -507,7 +528,7 @@ def push_to_origin(vault: OpenVault, forks: Sequence[str]) -> PushResult:
         )
     vault.prepare()
     wanted = _plan_push(vault, remote.name, forks, with_checkpoints=False, with_sidecar=False, force=False)
-    return push_refs(vault, remote.name, remote.url, wanted, receive_pack=transport.QUIET_RECEIVE_PACK)
+    return push_refs(vault, remote.name, remote.url, wanted, receive_pack=QUIET_RECEIVE_PACK)
 
 
 def _hex(oid: Oid | None) -> str | None:

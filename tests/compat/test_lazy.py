@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,8 @@ import pytest
 
 from avfs_git.errors import RemoteError
 from avfs_git.gitstore import lazystore
-from avfs_git.sdk import Avfs, Vault
+from avfs_git.model import GarbageResult
+from avfs_git.sdk import Avfs, Vault, Workspace
 from tests.support.servers import KINDS, Server, git, make_bare, serve
 
 NEEDS = {"ssh": [pytest.mark.needs("sshd")]}
@@ -157,27 +160,175 @@ def test_what_is_missing_while_offline_is_an_error_and_works_again(
     assert work.read("f1") == FILES["f1"]
 
 
+def objects(vault: Vault) -> set[str]:
+    """List all objects that are here."""
+    return set(git("cat-file", "--batch-all-objects", "--batch-check=%(objectname)", cwd=vault.path).split())
+
+
+def gc(vault: Vault, *, dry_run: bool = False) -> GarbageResult:
+    """Collect; whatever was written until now is old enough."""
+    time.sleep(0.02)
+    return vault.gc(keep_days=0, keep_operations=1, grace_days=0, dry_run=dry_run)
+
+
 def test_a_lazy_vault_is_cleaned_up(offline: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is only for undo goes, all objects stay, and says so; git's own collection, by hand, harms nothing either."""
+    """What was made here and nothing reaches goes, what is reached stays, also with git's own collection by hand."""
     work = offline.workspace()
     for number in range(3):
         work.write("own", b"%d\n" % number)
         work.checkpoint()
-    offline.fork("gone").write("theirs", b"1\n")
+    gone = offline.fork("gone")
+    gone.write("theirs", b"1\n")
+    lost = gone.checkpoint().checkpoint
+    assert lost is not None
     offline.delete_fork("gone")
+    offline.fork("other")
 
-    planned = offline.gc(keep_days=0, keep_operations=1, grace_days=0, dry_run=True)
-    done = offline.gc(keep_days=0, keep_operations=1, grace_days=0)
+    planned = gc(offline, dry_run=True)
+    done = gc(offline)
+    again = gc(offline)
+    here = objects(offline)
+    fsck = git("fsck", "--strict", "--no-dangling", "--no-progress", cwd=offline.path)
     collected = git("gc", "-q", "--prune=now", cwd=offline.path)
 
-    assert planned.operations == done.operations == 3
-    assert [warning.code for warning in done.warnings] == ["gc.not_swept"]
-    assert collected == ""
+    assert planned.operations == done.operations > 0
+    assert planned.objects == done.objects > 0
+    assert (again.objects, again.waiting) == (0, 0)
+    assert not done.warnings
+    assert lost.id not in here
+    assert (fsck, collected) == ("", "")
+    assert objects(offline) == here
     assert work.read("own") == b"2\n"
     assert offline.doctor().healthy
     (tmp_path / "gone.git").rename(tmp_path / "shop.git")
     monkeypatch.setattr(lazystore, "_PATIENCE_S", 0)
     assert work.read("f1") == FILES["f1"]
+
+
+@pytest.fixture
+def online(tmp_path: Path) -> Iterator[Vault]:
+    """A lazy clone of `shop.git`; `work` is a clone of it, too."""
+    bare = make_bare(tmp_path / "shop.git")
+    fill(bare, tmp_path / "work")
+    with Avfs(tmp_path / "home") as avfs:
+        avfs.clone_vault(str(bare), "v", lazy=True)
+        yield avfs.open_vault("v")
+
+
+def test_what_the_server_sent_keeps_what_it_names(online: Vault, tmp_path: Path) -> None:
+    """A commit that was made here stays while one that came names it, though no branch does and the server has forgotten both."""
+    topic = online.fork("topic")
+    topic.write("own", b"1\n")
+    mine = topic.checkpoint().checkpoint
+    assert mine is not None
+    online.push(["topic"])
+    work = tmp_path / "work"
+    git("fetch", "-q", "origin", cwd=work)
+    git("checkout", "-q", "topic", cwd=work)
+    git("commit", "-q", "--allow-empty", "-m", "theirs", cwd=work)
+    git("push", "-q", "origin", "topic", cwd=work)
+    online.fetch()
+    theirs = git("rev-parse", "HEAD", cwd=work)
+    git("push", "-q", "origin", ":topic", cwd=work)
+    online.fetch()
+    online.delete_fork("topic")
+    online.fork("other")
+    done = gc(online)
+
+    assert not done.warnings
+    assert {mine.id, theirs} <= objects(online)
+    assert git("log", "--format=%H", f"{theirs}", "-2", cwd=online.path).split() == [theirs, mine.id]
+
+
+def add_directories(vault: Vault, other: Path, count: int) -> tuple[Workspace, list[str]]:
+    """Have the server add directories, each with a file; give a fork that has them, and the paths of the files."""
+    names = [f"many/{number}/file" for number in range(count)]
+    for name in names:
+        (other / name).parent.mkdir(parents=True)
+        (other / name).write_text(name)
+    git("add", ".", cwd=other)
+    git("commit", "-qm", "many", cwd=other)
+    git("push", "-q", "origin", "HEAD:main", cwd=other)
+    vault.fetch()
+    return vault.fork("many", at="origin/main"), names
+
+
+def test_who_reads_one_directory_after_the_other_waits_for_few_requests(online: Vault, tmp_path: Path) -> None:
+    """More and more comes along; who reads a file here and there gets only that directory."""
+    work, names = add_directories(online, tmp_path / "work", 100)
+    before, lacking = packs(online), missing(online)
+    for name in names[:2]:
+        work.read(name)
+    few = packs(online) - before, lacking - missing(online)
+    read = [work.read(name).decode() for name in names]
+
+    assert few == (2, 2)
+    assert read == names
+    assert packs(online) - before < 8
+
+
+def requests(vault: Vault) -> int:
+    """Count the packs that came from the server."""
+    return len(list((vault.path / "objects/pack").glob("*.promisor")))
+
+
+def test_an_operation_brings_all_that_it_needs_in_one_request(online: Vault, tmp_path: Path) -> None:
+    """So do a pull, a diff and a restore, over however many directories, and nothing else comes along."""
+    names = [f"many/{number}/file" for number in range(60)]
+    other = tmp_path / "work"
+    for text in ("first", "second"):
+        for name in names:
+            (other / name).parent.mkdir(parents=True, exist_ok=True)
+            (other / name).write_text(f"{text} {name}")
+            (other / name).with_name("beside").write_text(f"beside {name}")
+        git("add", ".", cwd=other)
+        git("commit", "-qm", text, cwd=other)
+        git("push", "-q", "origin", "HEAD:main", cwd=other)
+    online.fetch()
+    work = online.fork("many", at="origin/main")
+    counts = [(requests(online), missing(online))]
+    online.diff("origin/main~1", "origin/main")
+    counts.append((requests(online), missing(online)))
+    work.restore("origin/main~2")
+    counts.append((requests(online), missing(online)))
+    online.pull()
+    counts.append((requests(online), missing(online)))
+    came = [(after[0] - before[0], before[1] - after[1]) for before, after in itertools.pairwise(counts)]
+
+    assert came == [(1, 120), (0, 0), (1, 60)]
+    assert online.workspace().read(names[7]) == b"second many/7/file"
+
+
+def test_packs_from_the_server_are_joined(online: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came in many requests is in few packs afterwards, still known as the server's; nothing is fetched for that."""
+    monkeypatch.setattr(lazystore, "_READ_ALONE", 100)
+    work, names = add_directories(online, tmp_path / "work", 14)
+    for name in names:
+        work.read(name)
+    (tmp_path / "shop.git").rename(tmp_path / "gone.git")
+    before, here = packs(online), objects(online)
+    done = gc(online)
+
+    assert before >= len(names)
+    assert not done.warnings
+    assert packs(online) <= 4
+    assert objects(online) >= here
+    assert git("fsck", "--strict", "--no-dangling", "--no-progress", cwd=online.path) == ""
+    assert [work.read(name).decode() for name in names] == names
+
+
+def test_nothing_goes_where_more_than_contents_is_missing(offline: Vault) -> None:
+    """A commit without its tree hides what it reaches: no object is dropped, and the result says why."""
+    author = "A <a@b> 0 +0000"
+    broken = offline.path.parent / "broken"
+    broken.write_text(f"tree {'1' * 40}\nauthor {author}\ncommitter {author}\n\nx\n")
+    oid = git("hash-object", "-t", "commit", "-w", "--literally", str(broken), cwd=offline.path)
+    git("update-ref", "refs/heads/broken", oid, cwd=offline.path)
+    here = objects(offline)
+    done = gc(offline)
+
+    assert [warning.code for warning in done.warnings] == ["gc.not_swept"]
+    assert objects(offline) == here
 
 
 def test_a_server_that_leaves_nothing_out_is_told(tmp_path: Path) -> None:
