@@ -19,7 +19,8 @@ from here; only `cli` turns an error into text, a document or an exit status.
 
 A message is composed in the class, so that one failure always reads the same: lower case, no full
 stop, the subject in single quotes. `hint` is a sentence with a command to run. `details` is JSON-safe.
-The codes are API: they are added, never renamed.
+The codes are API: they are added, never renamed. All stand in one module, which is long for that: it is one table, every
+command loads it, and a module a family would cost each of them the time of ten.
 """
 
 from __future__ import annotations
@@ -628,6 +629,15 @@ class FuseUnavailable(MountError):
 
     code = "mount.unavailable"
     exit_code = 52
+
+
+class BaseMoved(MountError):
+    """What a workspace stands on changed while it was being mounted; another try finds it."""
+
+    code = "mount.base_moved"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the workspace cannot be mounted just now: {reason}", hint="Try again.", details={"reason": reason})
 
 
 class MountBusy(MountError):

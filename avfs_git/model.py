@@ -516,22 +516,28 @@ class SessionState(StrEnum):
 
     STARTING = "starting"
     MOUNTED = "mounted"
+    UNATTENDED = "unattended"
+    """Its process died and the tree is there, as with overlayfs: whoever next needs the workspace starts another process."""
     UNMOUNTING = "unmounting"
     """Out of the directory tree, or about to be; programs that use it may still hold it."""
     ENDED = "ended"
 
 
 class SessionBackend(StrEnum):
-    """Ways to mount a workspace, the best first."""
+    """Ways to mount a workspace, the best first, and then what nobody gets who does not ask for it."""
 
     FUSE = "fuse"
     """On the kernel's own protocol."""
     PORTABLE = "portable"
     """Through libfuse."""
+    OVERLAY = "overlay"
+    """On the kernel's overlayfs, for root; only where it is asked for."""
 
 
 WHOLE_VAULT = "*"
 """What stands for a fork where a mount shows all of a vault: no branch can have that name."""
+BASES = ".lower"
+"""The directory, among the mounts of a vault, of the commits that commands stand on: no fork can have that name."""
 
 
 @value_class
@@ -594,6 +600,8 @@ class RemoveResult:
     """Whether the fork is gone; else it is in the vault, and can be mounted again."""
     pushed: bool
     """Whether the directory it was made of has all its commits."""
+    in_use: bool = False
+    """Whether programs still use it, so that the fork was kept and the session ends with the last of them."""
 
 
 @value_class

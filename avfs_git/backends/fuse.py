@@ -1,34 +1,32 @@
 """The fuse backend: the live tree of a session, one that has the workspace mounted already or one for this command alone.
 
-Decided here: that a session which is made for a command is on a leash, so that it ends with whoever runs the command.
+Decided here: that a session which is made for a command is on a leash, so that it ends with whoever runs the command; and that
+what a command was shown is named as its session names it, which may be through libfuse or on overlayfs.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
-from avfs_git.backends.shown import BackendName, Passed, start_runner
+from avfs_git.backends.shown import Passed, Served, start_runner
 from avfs_git.errors import FuseUnavailable, MountError
 from avfs_git.host.runners import NamespaceRefused, readonly_mount
 from avfs_git.model import Warning
 from avfs_git.workspace.workspace import LockedWorkspace
 
-Mount = Callable[[int], tuple[Path, Callable[[], object]]]
-"""Mounts the workspace on a leash; gives the directory, and what takes the mount away."""
+Mount = Callable[[int], tuple[Served, Callable[[], object]]]
+"""Mounts the workspace on a leash; gives what shows it, and what takes the mount away."""
 
 
 class FuseBackend:
     """A workspace in its live tree."""
 
-    name = BackendName.FUSE
-
-    def __init__(self, mounted: Path | None, mount: Mount, *, readonly: bool) -> None:
+    def __init__(self, served: Served | None, mount: Mount, *, readonly: bool) -> None:
         """Show it.
 
         Args:
-            mounted: Where it is mounted already.
+            served: What shows it already.
             mount: Mounts it if it is not.
             readonly: Refuse every change.
 
@@ -37,10 +35,10 @@ class FuseBackend:
         """
         self._unmount: Callable[[], object] | None = None
         self._leash: int | None = None
-        if mounted is None:
+        if served is None:
             reading, self._leash = os.pipe()
             try:
-                mounted, self._unmount = mount(reading)
+                served, self._unmount = mount(reading)
             except (FuseUnavailable, MountError) as error:
                 os.close(self._leash)
                 raise Passed(error.message) from error
@@ -49,7 +47,7 @@ class FuseBackend:
                 raise
             finally:
                 os.close(reading)
-        self.root = mounted
+        self.root, self.name = served
         try:
             self.runner = start_runner(lambda: (readonly_mount(self.root),) if readonly else ())
         except NamespaceRefused as refused:

@@ -15,14 +15,15 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from avfs_git.errors import MountPointUnusable
+from avfs_git.gitstore.repository import is_lazy
 from avfs_git.host.durable import host_errors
-from avfs_git.model import SessionState
+from avfs_git.model import BASES, SessionState
 from avfs_git.session import point
 from avfs_git.session.record import FoundSession, list_sessions
 from avfs_git.session.start import start_session
@@ -32,8 +33,8 @@ from avfs_git.workspace.vault import OpenVault
 _KEPT = 4
 """So many commits are kept mounted by one process."""
 _PAUSE_S = 0.02
-LOWER = ".lower"
-"""The directory that holds them, among the mounts of a vault: no fork can have that name."""
+LOWER = BASES
+"""The directory that holds them, among the mounts of a vault."""
 
 
 def is_lower(session: FoundSession) -> bool:
@@ -85,11 +86,33 @@ class LowerMounts:
         """
         place = self.place(commit, sidecar)
         with self._lock:
-            self._notice_fork()
-            if not self._is_mounted(place):
-                self._begin_use(place, commit, sidecar)
-            self._uses[place] = self._uses.pop(place)  # the last used is the last to go
+            self._find(place, commit, sidecar)
         return place
+
+    def _find(self, place: Path, commit: str, sidecar: str | None) -> None:
+        self._notice_fork()
+        if not self._is_mounted(place):
+            self._begin_use(place, commit, sidecar)
+        self._uses[place] = self._uses.pop(place)  # the last used is the last to go
+
+    @contextmanager
+    def holding(self, commit: str, sidecar: str | None) -> Iterator[tuple[Path, int]]:
+        """Give the directory at which a commit is mounted, as `find` does, and a descriptor that counts as a user of it.
+
+        Who gets the descriptor, or a copy of it, is one for as long as it is open; here it is until the block ends.
+
+        Raises:
+            FuseUnavailable: If this machine, or its administrator, does not allow it.
+            MountError: If it cannot be done.
+        """
+        place = self.place(commit, sidecar)
+        with self._lock:
+            self._find(place, commit, sidecar)
+            fd = os.dup(self._uses[place].fd)
+        try:
+            yield place, fd
+        finally:
+            os.close(fd)
 
     def keep(self, commit: str, sidecar: str | None, idle_s: float) -> Path:
         """Mount a commit, if it is not mounted, and let it stay when its users end, until nobody has used it for so long.
@@ -185,6 +208,14 @@ class LowerMounts:
         self._uses[place] = _Use(fd, os.makedev(*mounted.device))
         return True
 
+    def _remote_environment(self) -> Mapping[str, str] | None:
+        """Give what a lazy vault needs to fetch contents: of who mounts it, for all of this user's who use it."""
+        if not is_lazy(self._vault.git_dir):
+            return None
+        from avfs_git.gitstore.remotegit import Access  # noqa: PLC0415 - few vaults are
+
+        return Access(self._vault.remote_environment).without_prompts()
+
     def _start(self, place: Path, commit: str, sidecar: str | None, idle_s: float) -> None:
         leash, hand = os.pipe()
         try:
@@ -201,6 +232,7 @@ class LowerMounts:
                 leash_fd=leash,
                 sidecar=sidecar,
                 is_shared=True,
+                remote_environment=self._remote_environment(),
             )
             if not self._use(found, place, idle_s):
                 raise MountPointUnusable(os.fspath(place), "it was unmounted at once")

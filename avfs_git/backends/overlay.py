@@ -20,8 +20,7 @@ from pathlib import Path
 from avfs_git.backends.lower import LowerMounts
 from avfs_git.backends.shown import BackendName, Mounts, Passed, make_root, prepare_git, remove_root, start_runner
 from avfs_git.errors import FuseUnavailable, HostError, MountError
-from avfs_git.host.durable import host_errors
-from avfs_git.host.removal import remove_tree
+from avfs_git.host.overlayfs import clear_volatile
 from avfs_git.host.runners import NamespaceRefused, file_mount, overlay_mount, unmounting
 from avfs_git.model import Warning
 from avfs_git.paths import Oid
@@ -90,7 +89,7 @@ class OverlayBackend:
             lower.append(base)
         if not lower:
             raise Passed("the workspace has no base commit")
-        _clear_volatile(opened.layout.work)
+        clear_volatile(opened.layout.work)
         overlay = overlay_mount(
             self.root,
             lower=lower,
@@ -119,7 +118,7 @@ class OverlayBackend:
         """End it with all that runs in it. A second call does nothing."""
         self.runner.close()
         with suppress(HostError):
-            _clear_volatile(self._opened.layout.work)
+            clear_volatile(self._opened.layout.work)
         self._remove_root()
 
     def _remove_root(self) -> None:
@@ -135,14 +134,3 @@ def base_of(opened: OpenWorkspace) -> tuple[str, str | None] | None:
     commit = opened.vault.store.read_commit(Oid(bytes.fromhex(state.base)))
     own = commit.sidecar.hex() if commit.sidecar is not None else None
     return state.base, state.sidecar if state.sidecar != own else None
-
-
-def _clear_volatile(work: Path) -> None:
-    """Remove the kernel's note that an earlier mount did not force its files to disk: nobody relies on that."""
-    with host_errors(f"clear '{work}'"):
-        try:
-            remove_tree(work / "work" / "incompat")
-        except PermissionError:
-            # The kernel makes its directory for nobody; who owns it may change that.
-            os.chmod(work / "work", 0o700)
-            remove_tree(work / "work" / "incompat")

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from avfs_git.errors import AvfsError
 from avfs_git.gitstore.worktree import ensure_config
@@ -33,6 +33,14 @@ class BackendName(StrEnum):
     CHECKOUT = "checkout"
 
 
+class Served(NamedTuple):
+    """A workspace as a session shows it."""
+
+    root: Path
+    by: str
+    """How: one of `model.SessionBackend`."""
+
+
 class Passed(Exception):
     """A backend cannot be used here, for the reason that is the message."""
 
@@ -40,11 +48,15 @@ class Passed(Exception):
 class Backend(Protocol):
     """A workspace that is shown."""
 
-    name: BackendName
     root: Path
     """Where the command sees it."""
     runner: Runner
     """What runs commands there."""
+
+    @property
+    def name(self) -> str:
+        """What it is called where a command's result tells how it saw the workspace."""
+        ...
 
     def collect(self, locked: LockedWorkspace) -> list[Warning]:
         """Bring what the command changed into the workspace; tell what could not be."""

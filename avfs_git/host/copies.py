@@ -7,27 +7,55 @@ have looked at it. `session` asks.
 
 Everything is read from /proc, and no file system is asked: the server of one may be who asks here. Processes that may not be
 looked at are passed over. Any thread may call.
+
+A mount of overlayfs has no server that could leave: there, the copies that nobody uses are taken away, by a thread that
+enters their namespaces (`remove_copies`).
 """
 
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from avfs_git.host.mounts import list_mounts
+from avfs_git.host.mounts import Mounted, list_mounts
 from avfs_git.host.processes import describe
 
 _MOUNT_ID = b"mnt_id:"
+_CLONE_FS, _CLONE_NEWNS = 0x200, 0x20000  # linux/sched.h
+_UMOUNT_NOFOLLOW = 8
 
 
-def find_copy_users(device: tuple[int, int], number: int) -> list[str] | None:
+def find_copy_users(device: tuple[int, int], number: int, directory: Path | None = None) -> list[str] | None:
     """List who uses a mount that is gone from this namespace and has copies in others, as `NAME (pid N)`; None if it has none.
 
     Args:
         device: The number of its file system.
         number: Its own number, which programs that used it before it went still have.
+        directory: Where it was, by which what stands on it is known.
     """
     processes = [name for name in os.listdir("/proc") if name.isdigit()]
     numbers = {number}
+    directories = {directory} if directory is not None else set()
+    unions = [("self", mounted) for mounted in list_mounts() if mounted.kind == "overlay"]
+    for process, mounts in _other_namespaces(processes):
+        unions += [(process, mounted) for mounted in mounts if mounted.kind == "overlay"]
+        copies = [mounted for mounted in mounts if mounted.device == device]
+        numbers.update(copy.number for copy in copies)
+        directories.update(copy.directory for copy in copies)
+    if len(numbers) == 1:
+        return None
+    for process, union in unions:
+        # Layers of a union are used without a program that shows it.
+        if any(str(copy) in union.options for copy in directories):
+            return [f"overlayfs at {union.directory} (pid {process if process != 'self' else os.getpid()})"]
+    mapped = b" %02x:%02x " % device
+    return [describe(process) for process in processes if _uses(os.fsencode(f"/proc/{process}"), numbers, mapped)]
+
+
+def _other_namespaces(processes: list[str]) -> Iterator[tuple[str, list[Mounted]]]:
+    """Yield the mounts of each other mount namespace, with a process that is in it."""
     seen = {os.stat("/proc/self/ns/mnt").st_ino}
     for process in processes:
         try:
@@ -38,16 +66,50 @@ def find_copy_users(device: tuple[int, int], number: int) -> list[str] | None:
         except OSError:  # it ended, or is another user's
             continue
         seen.add(namespace)
-        copies = [mounted for mounted in mounts if mounted.device == device]
-        for mounted in mounts:
-            # Layers of a union are used without a program that shows it.
-            if mounted.kind == "overlay" and any(str(copy.directory) in mounted.options for copy in copies):
-                return [f"overlayfs at {mounted.directory} (pid {process})"]
-        numbers.update(copy.number for copy in copies)
-    if len(numbers) == 1:
-        return None
-    mapped = b" %02x:%02x " % device
-    return [describe(process) for process in processes if _uses(os.fsencode(f"/proc/{process}"), numbers, mapped)]
+        yield process, mounts
+
+
+def find_copies(is_copy: Callable[[Mounted], bool]) -> list[tuple[str, Mounted]]:
+    """List the mounts of other mount namespaces that are meant, each with a process that is there."""
+    processes = [name for name in os.listdir("/proc") if name.isdigit()]
+    return [(process, mounted) for process, mounts in _other_namespaces(processes) for mounted in mounts if is_copy(mounted)]
+
+
+def describe_copies(device: tuple[int, int]) -> list[str]:
+    """Name for each copy of a mount a process that is in its namespace."""
+    return [f"the mount namespace of {describe(process)}" for process, _ in find_copies(lambda found: found.device == device)]
+
+
+def remove_copies(is_copy: Callable[[Mounted], bool]) -> None:
+    """Take mounts of other namespaces away that nobody uses; those of other users' namespaces may not be. Root only."""
+    copies = find_copies(is_copy)
+    if copies:
+        thread = threading.Thread(target=_remove, args=(copies,), name="avfs-copies", daemon=True)
+        thread.start()
+        thread.join()
+
+
+def _remove(copies: list[tuple[str, Mounted]]) -> None:
+    """Enter namespaces and unmount there, in a thread that ends in the last of them."""
+    import ctypes  # noqa: PLC0415 - only where there are copies
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_FS):  # who shares its directory with others cannot leave
+        return
+    for process, mounted in copies:
+        try:
+            namespace = os.open(f"/proc/{process}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # it ended
+            continue
+        try:
+            if libc.setns(namespace, _CLONE_NEWNS):
+                continue
+            if os.stat(mounted.directory).st_dev == os.makedev(*mounted.device):  # there, too, it is what was found
+                libc.umount2(os.fsencode(mounted.directory), _UMOUNT_NOFOLLOW)
+        except OSError:  # nothing is there any more
+            continue
+        finally:
+            os.close(namespace)
 
 
 def _uses(process: bytes, numbers: set[int], mapped: bytes) -> bool:

@@ -135,6 +135,11 @@ class LockFile:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
         self._thread_lock.release()
 
+    @property
+    def depth(self) -> int:
+        """How often the thread that holds the lock has taken it. Meaningful only for that thread."""
+        return self._depth
+
     def keep(self, session: str) -> None:
         """Keep the lock between other processes from now on, also when every thread has released it.
 

@@ -2,7 +2,7 @@
 
 Decided here: a process is known by its number and the time at which it started, because numbers come again; and how
 users of a mount are found without touching the mount, whose server may be the one that hangs. Called by `session`,
-from any thread. Everything here is read from /proc, and what may not be read there is passed over.
+`gitstore` and `workspace`, from any thread. What is read from /proc and may not be read there is passed over.
 """
 
 from __future__ import annotations
@@ -24,6 +24,19 @@ def start_time(pid: int) -> int | None:
     # The second field is a name in parentheses, which may hold anything: proc_pid_stat(5).
     fields = stat.rpartition(b")")[2].split()
     return int(fields[19]) if len(fields) > 19 else None
+
+
+def is_gone(number: str) -> bool:
+    """Tell whether the process that somebody named by its number is there no more; False for what is no number."""
+    if not (number.isascii() and number.isdigit()):
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):  # somebody else's
+        return False
+    return False
 
 
 def send_signal(pid: int, started: int, number: signal.Signals) -> bool:
@@ -52,6 +65,33 @@ def find_survivors(pid: int) -> set[int]:
         return set(map(int, os.listdir(f"/proc/{pid}/task"))) - {pid} if state == b"Z" else set()
     except OSError:
         return set()
+
+
+def list_family(pid: int) -> list[int]:
+    """List a process and all that it started and that has not left it, parents first; only itself where that is not told."""
+    found = [pid]
+    for each in found:
+        try:
+            for thread in os.listdir(f"/proc/{each}/task"):
+                found += map(int, Path(f"/proc/{each}/task/{thread}/children").read_bytes().split())
+        except OSError:
+            continue
+    return found
+
+
+def measure_work(pid: int) -> tuple[bytes, int, int] | None:
+    """Tell what a process is called, how many bytes it has read and written, and its processor time in ticks of the clock.
+
+    Gives None where that is not told.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        moved = Path(f"/proc/{pid}/io").read_bytes().split()
+    except OSError:
+        return None
+    name, _, rest = stat.partition(b"(")[2].rpartition(b")")
+    fields = rest.split()
+    return name, int(moved[1]) + int(moved[3]), int(fields[11]) + int(fields[12])
 
 
 def waits_for_fuse(pid: int, thread: int) -> bool:

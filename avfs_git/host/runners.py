@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from avfs_git.errors import HostError
+from avfs_git.host.overlayfs import layer_options
 from avfs_git.values import value_class
 
 _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "runner.py")
@@ -93,24 +94,15 @@ def overlay_mount(
         readonly: Refuse every change.
         options: Further options.
     """
-    layers = ":".join(_escape(path, ",:") for path in lower)
-    given = [f"lowerdir={layers}", f"upperdir={_escape(upper, ',')}", f"workdir={_escape(work, ',')}", *options]
     return {
         "what": "overlay",
         "target": os.fspath(target),
         "upper": os.fspath(upper),
         "lower": os.fspath(lower[-1]),
         "device": device,
-        "options": ",".join(given),
+        "options": layer_options(lower, upper, work, options),
         "readonly": readonly,
     }
-
-
-def _escape(path: Path, special: str) -> str:
-    text = os.fspath(path).replace("\\", "\\\\")
-    for letter in special:
-        text = text.replace(letter, f"\\{letter}")
-    return text
 
 
 def readonly_mount(target: Path) -> Mapping[str, object]:

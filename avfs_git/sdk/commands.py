@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from avfs_git.backends.shown import Served
 from avfs_git.errors import InvalidInput, NothingToUndo, WorkspaceMounted
 from avfs_git.model import Diff, RestoreResult, SessionState
 from avfs_git.paths import parse_tree_path
@@ -38,21 +38,25 @@ def make_executor(workspace: Workspace, *, keep: bool = False) -> Executor:
         raise InvalidInput("a vault without a home cannot run commands")
     name = vault.name if os.sep not in vault.name else point.name_of_vault(vault.path)
 
-    def mounted() -> Path | None:
+    def mounted() -> Served | None:
         end = time.monotonic() + vault._lock_timeout_s  # noqa: SLF001 - as above
         while True:
             found = find_workspace_session(vault._core.layout.sessions, workspace.fork)  # noqa: SLF001 - as above
             if found is None:
                 return None
-            if found.state() is SessionState.MOUNTED and found.is_visible:
-                return found.directory
+            state = found.state()
+            if state is SessionState.MOUNTED and found.is_visible:
+                return Served(found.directory, found.record.backend)
+            if state is SessionState.UNATTENDED:
+                vault._attend(found.record.id)  # noqa: SLF001 - as above
+                continue
             if time.monotonic() > end:
                 raise WorkspaceMounted(workspace.fork, found.record.directory, session=found.record.id, pid=found.record.pid)
             time.sleep(_PAUSE_S)  # it is about to come, or to go
 
-    def mount(leash: int) -> tuple[Path, Callable[[], object]]:
+    def mount(leash: int) -> tuple[Served, Callable[[], object]]:
         session = workspace.mount(leash_fd=leash)
-        return session.path, lambda: session.unmount(lazy=True)
+        return Served(session.path, session.info().backend), lambda: session.unmount(lazy=True)
 
     return Executor(
         Place(

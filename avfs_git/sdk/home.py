@@ -17,6 +17,7 @@ from avfs_git.errors import (
     AvfsError,
     HostError,
     InvalidInput,
+    InvalidName,
     LeftInForce,
     MountPointUnusable,
     NoVaultChosen,
@@ -34,21 +35,22 @@ from avfs_git.sdk.vault import Vault
 from avfs_git.workspace.vault import OpenVault
 
 if TYPE_CHECKING:
-    from avfs_git.gitstore import transport
+    from avfs_git.gitstore import remotegit
     from avfs_git.host import removal
-    from avfs_git.session import point, record, stop
+    from avfs_git.session import nurseries, point, record, stop
     from avfs_git.workspace import aftermath, clones, cloning, create
 else:
     # A light command must not pay for what it does not use.
     aftermath = LazyModule("avfs_git.workspace.aftermath")
     clones = LazyModule("avfs_git.workspace.clones")
     create = LazyModule("avfs_git.workspace.create")
+    nurseries = LazyModule("avfs_git.session.nurseries")
     point = LazyModule("avfs_git.session.point")
     record = LazyModule("avfs_git.session.record")
     cloning = LazyModule("avfs_git.workspace.cloning")
     removal = LazyModule("avfs_git.host.removal")
     stop = LazyModule("avfs_git.session.stop")
-    transport = LazyModule("avfs_git.gitstore.transport")
+    remotegit = LazyModule("avfs_git.gitstore.remotegit")
 
 _SUFFIX = ".git"
 
@@ -185,7 +187,7 @@ class Avfs:
             with_checkpoints=with_checkpoints,
             with_sidecar=with_sidecar,
             lazy=lazy,
-            access=transport.Access(self._remote_environment),
+            access=remotegit.Access(self._remote_environment),
             progress=progress,
             identity=self._identity,
             clock_ns=self._clock_ns,
@@ -344,16 +346,21 @@ class Avfs:
         place = point.resolve(directory)
         if place == top or top in place.parents:
             raise MountPointUnusable(os.fspath(place), "it is in the directory that is forked", hint="Name one beside it.")
-        name = check_fork_name(branch if branch is not None else place.name)
-        vault = self._vault_of(top, name)
-        vault.warnings = tuple(clones.fork_present(vault._core, name, top))  # noqa: SLF001 - the two are one interface
         try:
-            return vault.workspace(name).mount(place, backend=backend)
-        except BaseException:
-            with suppress(AvfsError):
-                clones.leave_default(vault._core, name)  # noqa: SLF001 - the same
-                vault.delete_fork(name)
+            name = check_fork_name(branch if branch is not None else place.name)
+        except InvalidName as error:
+            if branch is None:
+                error.hint = "It is that of the directory. Name the fork with `--branch NAME`."
             raise
+        with nurseries.starting_early():  # what the session needs is loaded while the directory is looked at
+            vault = self._vault_of(top, name)
+            vault.warnings = tuple(clones.fork_present(vault._core, name, top))  # noqa: SLF001 - the two are one interface
+            try:
+                return vault.workspace(name).mount(place, backend=backend)
+            except BaseException:
+                with suppress(AvfsError):
+                    vault.delete_fork(name)
+                raise
 
     def _vault_of(self, top: Path, branch: str) -> Vault:
         """Open the vault of a directory; make it if there is none."""

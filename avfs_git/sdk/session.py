@@ -90,10 +90,10 @@ class Session:
         pushed = clones.is_pushed(core, self.fork)
         if (pushed or discard or clones.is_untouched(core, self.fork)) and ended.outcome != "detached":
             self.wait()
-            clones.leave_default(core, self.fork)
             self.vault.delete_fork(self.fork)
             return RemoveResult(self.vault.name, self.fork, self.path, deleted=True, pushed=pushed)
-        return RemoveResult(self.vault.name, self.fork, self.path, deleted=False, pushed=pushed)
+        in_use = ended.outcome == "detached"
+        return RemoveResult(self.vault.name, self.fork, self.path, deleted=False, pushed=pushed, in_use=in_use)
 
     def unmount(self, *, lazy: bool = False, force: bool = False) -> UnmountResult:
         """Take the mount away, without a checkpoint; what programs wrote stays in the workspace. A second call does nothing.

@@ -1,7 +1,7 @@
 """A vault that is open: its forks, states and settings, and which workspaces of it are open here.
 
 Decided here: where an operation is done: in this process or, of a workspace that is mounted, in its session. Called by users of
-`avfs_git.sdk`; safe from several threads and processes.
+`avfs_git.sdk`; safe from several threads and processes. Most of its lines are the documentation of the public API.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from avfs_git.errors import InvalidInput, NoUpstream, WorkspaceBusy, WorkspaceMounted
 from avfs_git.gitstore.repository import is_lazy
@@ -52,7 +53,7 @@ from avfs_git.sdk.workspace import Workspace
 
 if TYPE_CHECKING:
     from avfs_git.backends import lower
-    from avfs_git.gitstore import transport
+    from avfs_git.gitstore import remotegit
     from avfs_git.sdk import policy
     from avfs_git.session import client, operations, point, record, start, stop
     from avfs_git.workspace import (
@@ -95,7 +96,7 @@ else:
     revisions = LazyModule("avfs_git.workspace.revisions")
     start = LazyModule("avfs_git.session.start")
     stop = LazyModule("avfs_git.session.stop")
-    transport = LazyModule("avfs_git.gitstore.transport")
+    remotegit = LazyModule("avfs_git.gitstore.remotegit")
     undo = LazyModule("avfs_git.workspace.undo")
     userhooks = LazyModule("avfs_git.workspace.userhooks")
     workspaces = LazyModule("avfs_git.workspace.workspace")
@@ -204,7 +205,7 @@ class Vault:
                     raise
         with self._lock:
             if self._mounted is None:
-                self._mounted = client.Sessions(self._core.layout.sessions, wait_s=self._lock_timeout_s)
+                self._mounted = client.Sessions(self._core.layout.sessions, wait_s=self._lock_timeout_s, attend=self._attend)
         return self._mounted.run(opened, operation, *args, **kwargs)
 
     @property
@@ -291,22 +292,37 @@ class Vault:
         leash_fd: int | None,
         backend: str = SessionBackend.FUSE,
     ) -> Session:
-        who = self._identity
-        found = start.start_best(
+        mount = partial(
+            start.start_best,
             backend,
             self._core.layout.sessions,
-            git_dir=self.path,
-            vault=self.name,
             fork=fork,
             directory=point.resolve(directory),
             at=at,
             allow_other=allow_other,
-            identity=(who.name, who.email) if who is not None else None,
-            lock_timeout_s=self._lock_timeout_s,
             leash_fd=leash_fd,
-            remote_environment=self._access().without_prompts() if is_lazy(self.path) else None,
+            **self._session_facts(),
         )
-        return Session(self, found)
+        if backend != SessionBackend.OVERLAY:
+            return Session(self, mount())
+        from avfs_git.backends.tree import on_base  # noqa: PLC0415 - only for who asks for it
+
+        return Session(self, on_base(self._core, fork, self._lowers, mount, at=at))
+
+    def _session_facts(self) -> dict[str, Any]:
+        """What each session of this vault is told."""
+        who = self._identity
+        return {
+            "git_dir": self.path,
+            "vault": self.name,
+            "identity": (who.name, who.email) if who is not None else None,
+            "lock_timeout_s": self._lock_timeout_s,
+            "remote_environment": self._access().without_prompts() if is_lazy(self.path) else None,
+        }
+
+    def _attend(self, session_id: str) -> None:
+        """Start another process for a session that died, and whose mount goes on without it."""
+        start.attend(self._core.layout.sessions, session_id, **self._session_facts())
 
     def find_session(self, fork: str, *, session_id: str | None = None) -> Session | None:
         """Find the mount of a fork, that of its workspace before others, or the one of an id; None if there is none."""
@@ -322,13 +338,16 @@ class Vault:
         sessions = self._core.layout.sessions
         if fork is not None:  # one that is about to end is waited for
             record.await_ending(sessions, fork=fork, directory=None, timeout_s=self._lock_timeout_s)
+        kept = []
         for found in record.list_sessions(sessions):
             of = found.record
             if fork is None and lower.is_lower(found):
-                stop.end_session(found, lazy=True)  # it is kept for speed alone
+                kept.append(found)
                 continue
             if of.state != SessionState.ENDED and (fork is None or (of.fork == fork and found.is_workspace)):
                 raise WorkspaceMounted(of.fork, of.directory, session=of.id, pid=of.pid)
+        for found in kept:  # for speed alone, and when nothing stands on them
+            stop.end_session(found, lazy=True)
 
     # --- forks -----------------------------------------------------------------------------------
 
@@ -393,11 +412,13 @@ class Vault:
 
         Raises:
             ForkNotFound: If there is none.
-            InvalidInput: If it is the default fork.
+            InvalidInput: If it is the default fork, save in a vault that was made for the forks of a directory: there another is.
             WorkspaceMounted: If it is mounted.
             WorkspaceBusy: If another process works in it.
         """
         self.check_unmounted(name)
+        if self.origin() is not None:
+            clones.leave_default(self._core, name)
         return forks.delete_fork(self._core, name, open_workspace=self._open_workspace)
 
     def overlap(self, names: Sequence[str] = ()) -> Overlap:
@@ -662,8 +683,8 @@ class Vault:
             return ()
         return userhooks.run_hook(self._core, name, fork, facts)
 
-    def _access(self) -> transport.Access:
-        return transport.Access(self._remote_environment)
+    def _access(self) -> remotegit.Access:
+        return remotegit.Access(self._remote_environment)
 
     def _or_default(self, names: Sequence[str]) -> list[str]:
         if names:
@@ -784,8 +805,8 @@ class Vault:
     ) -> GarbageResult:
         """Give back what nobody can need any more: old operations, what only undo kept, and objects that nothing reaches.
 
-        Works beside other processes and mounts. What is not given, the vault's settings say (`gc.keep_days` and so on). The
-        objects of a lazy vault all stay, and a warning says so.
+        Works beside other processes and mounts. What is not given, the vault's settings say (`gc.keep_days` and so on). What
+        a lazy vault has from its server stays.
 
         Args:
             keep_days: Operations of so many days can be undone afterwards.

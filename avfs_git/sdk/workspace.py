@@ -1,13 +1,15 @@
 """The workspace of a fork: its files and its checkpoints.
 
 Decided here: the names and arguments; each method is one call of an operation, which `Vault` does here or in the session that
-has the workspace mounted. Called by users of `avfs_git.sdk`; safe from several threads and processes.
+has the workspace mounted. Called by users of `avfs_git.sdk`; safe from several threads and processes. Most of its lines are
+the documentation of the public API.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Concatenate, ParamSpec, Self, TypeVar
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Concatenate, ParamSpec, Self, T
 from avfs_git.errors import CheckpointNotFound, InvalidInput, WorkspaceBusy
 from avfs_git.lazy import LazyModule
 from avfs_git.model import (
+    BASES,
     Checkpoint,
     CheckpointDetails,
     CheckpointResult,
@@ -43,7 +46,7 @@ if TYPE_CHECKING:
     from avfs_git.sdk import commands
     from avfs_git.sdk.session import Session
     from avfs_git.sdk.vault import Vault
-    from avfs_git.session import client, operations, point
+    from avfs_git.session import client, nurseries, operations, point
     from avfs_git.workspace import files, fold, history, labels, overlap, revisions
     from avfs_git.workspace import workspace as workspaces
 else:
@@ -54,6 +57,7 @@ else:
     fold = LazyModule("avfs_git.workspace.fold")
     history = LazyModule("avfs_git.workspace.history")
     labels = LazyModule("avfs_git.workspace.labels")
+    nurseries = LazyModule("avfs_git.session.nurseries")
     operations = LazyModule("avfs_git.session.operations")
     overlap = LazyModule("avfs_git.workspace.overlap")
     point = LazyModule("avfs_git.session.point")
@@ -257,7 +261,9 @@ class Workspace:
             at: The same with this checkpoint, commit or fork instead of the head.
             allow_other: Let in other users, as far as permissions go.
             leash_fd: The reading end of a pipe: when the other end is closed, the mount is taken away.
-            backend: How: `fuse`, `portable` (through libfuse), or `auto` for the best that works here; `Session.info` tells.
+            backend: How: `fuse`, `portable` (through libfuse), or `auto` for the best of the two that works here; or
+                `overlay`, on the kernel's overlayfs (root, workspaces only; docs/live-tree.md has what differs).
+                `Session.info` tells.
 
         Raises:
             WorkspaceMounted: If the workspace is mounted already.
@@ -267,15 +273,16 @@ class Workspace:
             CheckpointNotFound: If there is nothing of the name in `at`.
         """
         vault = self.vault
-        commit = revisions.resolve_revision(self._core, at or "HEAD", fork=self.fork).hex() if at or readonly else None
-        if directory is None:
-            if vault._mounts is None:  # noqa: SLF001 - the two classes are one interface
-                raise InvalidInput("a directory to mount at is needed", hint="Name one.")
-            name = vault.name if os.sep not in vault.name else point.name_of_vault(vault.path)
-            directory = point.default_directory(vault._mounts, name, self.fork, commit)  # noqa: SLF001 - the same
-        return vault._mount(  # noqa: SLF001 - the same
-            self.fork, directory, at=commit, allow_other=allow_other, leash_fd=leash_fd, backend=backend
-        )
+        with nurseries.starting_early():
+            commit = revisions.resolve_revision(self._core, at or "HEAD", fork=self.fork).hex() if at or readonly else None
+            if directory is None:
+                if vault._mounts is None:  # noqa: SLF001 - the two classes are one interface
+                    raise InvalidInput("a directory to mount at is needed", hint="Name one.")
+                name = vault.name if os.sep not in vault.name else point.name_of_vault(vault.path)
+                directory = point.default_directory(vault._mounts, name, self.fork, commit)  # noqa: SLF001 - the same
+            return vault._mount(  # noqa: SLF001 - the same
+                self.fork, directory, at=commit, allow_other=allow_other, leash_fd=leash_fd, backend=backend
+            )
 
     # --- commands -------------------------------------------------------------------------------------
 
@@ -331,27 +338,33 @@ class Workspace:
             BackendUnavailable: If the workspace cannot be shown here.
             WorkspaceBusy: If somebody else works in it for too long.
         """
-        command = commands.make_command(
-            argv,
-            shell,
-            cwd,
-            env,
-            stdin=stdin,
-            timeout_ms=timeout_ms,
-            grace_ms=grace_ms,
-            readonly=readonly,
-            checkpoint=checkpoint,
-            commit=commit,
-            commit_failed=commit_failed,
-            message=message,
-            max_output=max_output,
-            backend=backend,
-            root=root,
-            approve=approve,
-            isolate=isolate,
-            network=network,
-        )
-        return commands.finish(commands.run_command(self, command))
+        with self._starting_early():
+            command = commands.make_command(
+                argv,
+                shell,
+                cwd,
+                env,
+                stdin=stdin,
+                timeout_ms=timeout_ms,
+                grace_ms=grace_ms,
+                readonly=readonly,
+                checkpoint=checkpoint,
+                commit=commit,
+                commit_failed=commit_failed,
+                message=message,
+                max_output=max_output,
+                backend=backend,
+                root=root,
+                approve=approve,
+                isolate=isolate,
+                network=network,
+            )
+            return commands.finish(commands.run_command(self, command))
+
+    def _starting_early(self) -> AbstractContextManager[None]:
+        """Begin what the mount of a base needs, for the first command of a process: it loads while this process loads its own."""
+        mounts = self.vault._mounts  # noqa: SLF001 - the two classes are one interface
+        return nurseries.starting_early(unless_mounted=(mounts, BASES) if mounts is not None else None)
 
     async def exec_async(self, *argv: str | bytes, **options: Any) -> ExecResult:
         """Run a command as `exec` does, in a thread. Cancelling it ends the command; what it changed is committed then, too."""
@@ -724,15 +737,19 @@ class Workspace:
         """
         return self._run(operations.conclude_merge, message)
 
-    def continue_rewrite(self) -> RewriteResult:
+    def continue_rewrite(self, *, skip: bool = False) -> RewriteResult:
         """Go on with the rebase or cherry-pick that this workspace is in the middle of, to its end or the next conflict.
+
+        Args:
+            skip: Leave the commit that does not fit out, resolved or not. What was done since is kept as a commit beside,
+                which the result names as `saved`.
 
         Raises:
             NoMergeInProgress: If there is none.
             MergeInProgress: If it is a merge, for which there is `continue_merge`.
             ConflictsLeft: If something is not resolved.
         """
-        return self._run(operations.continue_rewrite)
+        return self._run(operations.continue_rewrite, skip)
 
     def abort_merge(self) -> UndoResult:
         """Give the merge, rebase or cherry-pick up: the files are what they were before. What was done since is kept beside.

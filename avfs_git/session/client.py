@@ -40,6 +40,7 @@ from avfs_git.paths import Oid
 from avfs_git.session import wire
 from avfs_git.session.address import socket_address
 from avfs_git.session.operations import CONTENT_INLINE, TABLE, Content, save_checkpoint
+from avfs_git.session.record import SessionPlace, is_unattended
 from avfs_git.session.wire import Handle, Served
 from avfs_git.workspace.format import label_ref
 from avfs_git.workspace.workspace import OpenWorkspace
@@ -147,13 +148,15 @@ class Connection:
 class Sessions:
     """The sessions of one vault, as its clients see them."""
 
-    def __init__(self, directory: Path, *, wait_s: float) -> None:
+    def __init__(self, directory: Path, *, wait_s: float, attend: Callable[[str], object] | None = None) -> None:
         """Know where sessions are.
 
         Args:
             directory: Where they have their sockets.
             wait_s: How long to wait for one that does something else, in seconds.
+            attend: Starts another process for the session of that id, which died and whose mount goes on; None for nobody.
         """
+        self._attend = attend
         self._directory = directory
         self._wait_s = wait_s
         self._kept: dict[str, list[Connection]] = {}
@@ -246,7 +249,10 @@ class Sessions:
         try:
             connection = self._take(session)
         except OSError:
-            return None
+            if self._attend is None or not is_unattended(SessionPlace(self._directory, session)):
+                return None
+            self._attend(session)
+            return self.served_at(opened)
         self._keep(session, connection)
         return connection.served
 
@@ -281,9 +287,15 @@ class Sessions:
             return self._take(session)
         except OSError:
             if opened.lock.acquire(0):
-                # Nobody keeps the lock: the session died, and so does what it left in the file.
-                opened.lock.clear_session()
-                opened.lock.release()
+                # Nobody keeps the lock: the session died, and so does what it left in the file, unless its mount goes on.
+                try:
+                    is_left = self._attend is not None and is_unattended(SessionPlace(self._directory, session))
+                    if not is_left:
+                        opened.bury_session()
+                finally:
+                    opened.lock.release()
+                if is_left and self._attend is not None:
+                    self._attend(session)
                 return None
             if time.monotonic() >= end:
                 held = opened.lock.holder()

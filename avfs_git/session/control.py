@@ -17,6 +17,7 @@ begun. Nothing survives but what the operations themselves write.
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import logging
 import os
@@ -113,13 +114,14 @@ class ControlServer:
 
     def __init__(
         self,
-        listener: socket.socket,
+        listener: _socket.socket,
         opened: OpenWorkspace,
         kernel: Forgetter | None,
         *,
         served: Served,
         end: Callable[[], object],
         upgrade: Upgrade | None = None,
+        changed: Callable[[], object] | None = None,
     ) -> None:
         """Prepare to serve.
 
@@ -130,13 +132,15 @@ class ControlServer:
             served: What clients are told about the session.
             end: Begins to unmount and returns; called after the answer to a `stop` whose final checkpoint is safe.
             upgrade: Lets another program go on with the session; None if none can.
+            changed: Called after each operation that may have moved the branch, when the workspace is free again.
         """
-        self._listener = listener
+        self._listener = socket.socket(fileno=os.dup(listener.fileno()))
         self._opened = opened
         self._kernel = kernel
         self._served = served
         self._end = end
         self._upgrade = upgrade
+        self._changed = changed
         self._clients: dict[int, _Client] = {}
         self._waiting: deque[_Request] = deque()
         self._answers: deque[tuple[_Request, bytes, list[int]] | threading.Event] = deque()
@@ -188,6 +192,7 @@ class ControlServer:
         for client in list(self._clients.values()):
             self._drop(client)
         self._selector.close()
+        self._listener.close()
         os.close(self._wake)
 
     def _poke(self) -> None:
@@ -468,7 +473,7 @@ class ControlServer:
         if request.name == "upgrade":
             if self._upgrade is None:
                 hint = "Unmount it and mount it again."
-                raise UpgradeFailed(self._opened.fork, "it has no process above it that could start another version", hint=hint)
+                raise UpgradeFailed(self._opened.fork, "it has no server that another version could go on for", hint=hint)
             return self._upgrade.prepare(**arguments), str, partial(self._restart, self._upgrade.begin)
         saved = None
         if arguments["checkpoint"]:
@@ -523,6 +528,8 @@ class ControlServer:
                 if after != before and opened.merged.git_file is not None:
                     kernel.forget_content(opened.merged.git_file.ino)  # git asks again, and its index is brought up
             opened.lock.mark_operating(operating=False)
+            if self._changed is not None:
+                self._changed()
 
 
 def _read_request(client: _Client, message: Mapping[str, Any], incoming: wire.Incoming) -> _Request:

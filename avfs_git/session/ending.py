@@ -7,7 +7,7 @@ soon after somebody removed the vault below it.
 1. The mount is taken away. While programs use the tree this is tried for `_PATIENCE_S`, then it is detached: out of sight
    at once, and served until its last user is done. Only the mount table tells that it is gone, no answer of the kernel does.
 2. The kernel ends the conversation when nobody uses the tree any more, and the server returns. Where other mount namespaces
-   have copies of the mount it does not, although nobody may use them: then the server leaves (`host.copies`).
+   have copies of the mount it does not, although nobody may use them: then the server leaves, or the copies go (`host.copies`).
 3. A signal that comes more than `_SECOND_S` after the first takes the tree from its users.
 
 `process` makes one `Ending` in each server. One thread does all of it, so that the thread that serves can answer what unmounting
@@ -72,6 +72,7 @@ class Ending:
         is_rooted: Callable[[], bool],
         begin: Callable[[], object],
         leave: Callable[[], object],
+        remove_copies: Callable[[], object] | None = None,
     ) -> None:
         """Prepare to watch.
 
@@ -81,6 +82,7 @@ class Ending:
             is_rooted: Whether there still is a vault; called every few seconds.
             begin: Called when the end begins, from the thread that watches.
             leave: Lets the server return although the kernel may still ask.
+            remove_copies: Takes away what other mount namespaces have and nobody uses, where the server cannot leave.
         """
         self._session = session
         self._mark = f"@{session}:".encode()
@@ -88,6 +90,7 @@ class Ending:
         self._is_rooted = is_rooted
         self._begin = begin
         self._leave = leave
+        self._remove_copies = remove_copies
         self._asked_at: float | None = None
         self._reading, self._writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._table = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
@@ -168,7 +171,10 @@ class Ending:
         while True:
             self._pause(pause_s)
             pause_s = min(pause_s * 2, _COPIES_EVERY_S)
-            if self.mounted is None or find_copy_users(self.mounted.device, self.mounted.number) != []:
+            if self._remove_copies is not None:
+                self._remove_copies()
+                continue
+            if self.mounted is None or _find_users(self.mounted) != []:
                 idle = 0
                 continue
             idle += 1
@@ -208,6 +214,10 @@ class Ending:
             _LOG.warning("the tree is taken from the programs that use it")
             self._leave()
         return False
+
+
+def _find_users(mounted: Mounted) -> list[str] | None:
+    return find_copy_users(mounted.device, mounted.number, mounted.directory)
 
 
 def _note(_number: int, _frame: FrameType | None) -> None:

@@ -423,10 +423,10 @@ def rebase(opened: OpenWorkspace, onto: Oid, name: str, strategy: MergeStrategy,
 
 
 @_operation(flushes=True)
-def continue_rewrite(opened: OpenWorkspace) -> RewriteResult:
-    """Go on with a rebase or cherry-pick, the conflicts of one commit being resolved."""
+def continue_rewrite(opened: OpenWorkspace, skip: bool) -> RewriteResult:
+    """Go on with a rebase or cherry-pick, the conflicts of one commit being resolved, or the commit being left out."""
     with opened.locked() as locked, _barrier(opened):
-        return rewrite.continue_rewrite(locked)
+        return rewrite.continue_rewrite(locked, skip=skip)
 
 
 @_once

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from avfs_git.errors import HostError, MountPointUnusable
 from avfs_git.host.mounts import find_mount, is_dead, unmount
-from avfs_git.session.record import SUBTYPE
+from avfs_git.session.record import is_ours
 
 _CHOOSE = "Name an empty directory, or none at all."
 
@@ -59,8 +59,8 @@ def check(directory: Path, git_dir: Path) -> tuple[str, ...]:
     shown = os.fspath(directory)
     while (mounted := find_mount(directory)) is not None:
         # Only ours is asked: another kind of file system may keep who asks waiting for ever.
-        if mounted.kind != f"fuse.{SUBTYPE}" or not is_dead(directory):
-            hint = f"End that with `avfs unmount {shown}`." if mounted.kind == f"fuse.{SUBTYPE}" else _CHOOSE
+        if not is_ours(mounted) or not is_dead(directory):
+            hint = f"End that with `avfs unmount {shown}`." if is_ours(mounted) else _CHOOSE
             raise MountPointUnusable(shown, "something is mounted there already", hint=hint)
         unmount(directory, lazy=True)
     vault = Path(os.path.realpath(git_dir))

@@ -15,17 +15,17 @@ What signals mean, and how the mount is taken away, is decided in `ending`.
 
 from __future__ import annotations
 
+import _socket  # what `socket` adds to it takes a twentieth of the start, and only the control socket's server needs it
 import fcntl
 import gc
 import json
 import os
 import resource
 import signal
-import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -39,7 +39,7 @@ from avfs_git.fuse.handover import Handover
 from avfs_git.fuse.server import TreeServer
 from avfs_git.fuse.supervisor import USELESS, supervise
 from avfs_git.host.mounts import Mounted, find_mount, mount_fuse, set_read_ahead, unmount
-from avfs_git.lazy import LazyLogger
+from avfs_git.lazy import LazyLogger, LazyModule
 from avfs_git.model import WHOLE_VAULT, Identity, SessionBackend, SessionState
 from avfs_git.paths import Oid
 from avfs_git.session import point
@@ -59,6 +59,7 @@ from avfs_git.session.record import (
     read_record,
     remove_made,
     session_of_source,
+    take_over,
 )
 from avfs_git.session.request import Request
 from avfs_git.session.users import await_unused, make_users_file
@@ -71,8 +72,11 @@ from avfs_git.workspace.workspace import LockedWorkspace, OpenWorkspace
 
 if TYPE_CHECKING:
     from avfs_git.fuse.composite import CompositeServer
+    from avfs_git.session import overlay
     from avfs_git.session.control import ControlServer
     from avfs_git.session.upgrade import Resume, Upgrade
+else:
+    overlay = LazyModule("avfs_git.session.overlay")  # only for who asks for it
 
 _LOG = LazyLogger(__name__)
 _READ_AHEAD_KIB = 1024
@@ -115,7 +119,7 @@ def run(given: Mapping[str, Any], resumed: Mapping[str, Any] | None = None) -> N
 
         _tell(request.ready_fd, {"error": encode_error(_as_ours(error))})
         raise SystemExit(1) from error
-    if request.backend == SessionBackend.FUSE:  # else it is over
+    if request.backend != SessionBackend.PORTABLE:  # else it is over
         session.live()
 
 
@@ -175,7 +179,7 @@ class Session:
         self.vault = OpenVault(self.git_dir, name=request.vault, identity=identity, remote_environment=request.remote_environment)
         self.held: HeldSession | None = None
         self.opened: OpenWorkspace | None = None
-        self.listener: socket.socket | None = None
+        self.listener: _socket.socket | None = None
         self.tree: MergedTree | None = None
         self.channel: Channel | None = None
         self.is_mounted = False
@@ -188,15 +192,25 @@ class Session:
         """Of the upgrades by which this program came, the last one first."""
         self.keeper: int | None = None
         """Where the keeper of that listens."""
+        self.watch = -1
+        """Can be read when a mount of overlayfs is gone, everywhere."""
 
     @property
     def is_workspace(self) -> bool:
         """Whether it shows the workspace, for reading and writing."""
         return self.request.at is None and self.request.fork != WHOLE_VAULT
 
+    @property
+    def is_overlay(self) -> bool:
+        """Whether the kernel shows the tree by itself."""
+        return self.request.backend == SessionBackend.OVERLAY
+
     def start(self) -> None:
         """Come to be, up to the mount."""
         request = self.request
+        if request.adopted is not None:
+            self._adopt(request.adopted)
+            return
         sessions = self.vault.layout.sessions
         self.vault.prepare()
         ending = await_ending(sessions, fork=request.fork, directory=self.directory, timeout_s=request.lock_timeout_s)
@@ -212,6 +226,7 @@ class Session:
             at=request.at,
             backend=request.backend,
             backend_reasons=tuple(request.backend_reasons),
+            upper=self.vault.layout.workspace(request.fork).upper if self.is_overlay else None,
         )
         open_log(self.held.place.log)
         if request.is_shared:
@@ -226,6 +241,27 @@ class Session:
         reach("session.opened")
         if request.backend == SessionBackend.FUSE:
             self._mount()
+        elif self.is_overlay:
+            self.watch = overlay.mount(self)
+            self.handover = Handover.make()
+            self._freeze()
+
+    def _adopt(self, left: str) -> None:
+        """Come to be, for a mount whose session died."""
+        request = self.request
+        self.vault.prepare()
+        mounted = overlay.find_left(left, request.fork, self.directory)
+        self.held = take_over(SessionPlace(self.vault.layout.sessions, left), request.fork)
+        open_log(self.held.place.log)
+        self.held.write(SessionState.STARTING)  # however far the one before was: it is mounted, and to be used
+        self.listener = listen(self.held.place.socket)
+        self.opened = OpenWorkspace(self.vault, request.fork, recover=_recover, lock_timeout_s=request.lock_timeout_s)
+        self.watch = overlay.adopt(self, mounted)
+        self.opened.serve(left)
+        overlay.prepare_git(self.opened, mounted.directory)
+        self.is_mounted = True
+        self.handover = Handover.make()
+        self._freeze()
 
     def _mount(self) -> None:
         request = self.request
@@ -263,7 +299,7 @@ class Session:
         self.handover = Handover.adopt(resume.handover)
         if self.handover is None:
             raise SessionFailed("what the last server left cannot be understood", "")
-        self.listener = socket.socket(fileno=resume.listener)
+        self.listener = _socket.socket(fileno=resume.listener)
         self.vault.prepare()
         self.opened = OpenWorkspace(
             self.vault,
@@ -305,6 +341,8 @@ class Session:
         except WorkspaceBusy:
             self._refuse_second()  # one that was faster
             raise
+        if self.is_overlay:
+            return None
         GitDir(self.opened).show(self.directory)
         return self.opened.merged
 
@@ -314,7 +352,7 @@ class Session:
         failed = True
         try:
             self.plan = os.memfd_create("avfs-upgrade", os.MFD_CLOEXEC)
-            upgrade = self._execute if self.listener is not None else None
+            upgrade = self._execute if self.listener is not None and not self.is_overlay else None
             tries = USELESS if self.keeper is None else _TRIES_OF_OTHER
             failed = bool(supervise(self.serve, self.handover, upgrade=upgrade, meanwhile=_load_rest, first_tries=tries))
         except Exception:  # noqa: BLE001 - whatever it is, the mount must not stay
@@ -323,6 +361,9 @@ class Session:
             from avfs_git.session.upgrade import leave_to_keeper  # noqa: PLC0415 - only after an upgrade
 
             leave_to_keeper(self.keeper)
+        if failed and self.is_overlay and overlay.is_there(self):
+            _LOG.error("the mount stays: who needs the workspace next goes on with it")
+            return
         if failed and self.opened is not None:
             with suppress(Exception):  # whoever takes the lock next does the same
                 self.opened.take_over()
@@ -371,6 +412,10 @@ class Session:
 
     def abandon(self) -> None:
         """Go, after a failed start."""
+        if self.request.adopted is not None:
+            return  # it is as it was found: nothing is taken away from programs
+        if self.watch >= 0 and not overlay.give_up(self, self.watch):
+            return
         if self.opened is not None and self.opened.is_served:
             with suppress(Exception):
                 self.opened.stop_serving()
@@ -406,6 +451,9 @@ class Session:
 
     def serve(self, handover: Handover) -> None:
         """Serve the tree, in a fork of the process that started the session."""
+        if self.is_overlay:
+            overlay.serve(self, self.watch, handover)
+            return
         assert self.held is not None  # noqa: S101 - it was started
         assert self.channel is not None  # noqa: S101
         if self.keeper is not None:
@@ -460,23 +508,34 @@ class Session:
     def _make_server(self, channel: Channel, handover: Handover) -> TreeServer | CompositeServer:
         if self.tree is not None:
             search = self.tree.lower.search_xattrs() if self.request.is_shared else None
-            return TreeServer(self.tree, channel, handover, has_xattrs=self.has_xattrs, xattr_search=search)
+            wait_elsewhere = self.vault.store.wait_elsewhere
+            return TreeServer(
+                self.tree, channel, handover, has_xattrs=self.has_xattrs, xattr_search=search, wait_elsewhere=wait_elsewhere
+            )
         from avfs_git.fuse.composite import CompositeServer  # noqa: PLC0415 - only for a whole vault
-        from avfs_git.session.catalogue import open_catalogue  # noqa: PLC0415
+        from avfs_git.session.catalogue import open_catalogue, reopen  # noqa: PLC0415
 
-        return CompositeServer(open_catalogue(self.vault), channel, handover, statvfs=lambda: os.statvfs(self.git_dir))
+        return CompositeServer(
+            open_catalogue(self.vault),
+            channel,
+            handover,
+            statvfs=lambda: os.statvfs(self.git_dir),
+            reopen=lambda identity: reopen(self.vault, identity),
+        )
 
-    def make_control(self, channel: Channel | None, ending: Ending) -> ControlServer | None:
+    def make_control(self, channel: Channel | None, ending: Ending, changed: Callable[[], object] | None) -> ControlServer | None:
         """Begin to serve the control socket; None where there is no workspace."""
         if self.opened is None or self.listener is None or self.held is None:
             return None
         from avfs_git.session.control import ControlServer  # noqa: PLC0415 - see Control
         from avfs_git.session.wire import Served  # noqa: PLC0415
 
-        device = os.makedev(*self.mounted.device) if self.mounted is not None else None
+        device = os.makedev(*self.mounted.device) if self.mounted is not None and not self.is_overlay else None
         served = Served(self.held.record.id, self.request.directory, device, os.getpid(), __version__, self.tokens)
-        upgrade = self._make_upgrade() if self.handover is not None else None
-        control = ControlServer(self.listener, self.opened, channel, served=served, end=ending.ask, upgrade=upgrade)
+        upgrade = self._make_upgrade() if self.handover is not None and not self.is_overlay else None
+        control = ControlServer(
+            self.listener, self.opened, channel, served=served, end=ending.ask, upgrade=upgrade, changed=changed
+        )
         control.start()
         return control
 
@@ -509,10 +568,18 @@ class Control:
     too, so that later servers have it, and so that none imports anything that was replaced on disk since.
     """
 
-    def __init__(self, session: Session, channel: Channel | None, ending: Ending) -> None:
+    def __init__(
+        self,
+        session: Session,
+        channel: Channel | None,
+        ending: Ending,
+        *,
+        changed: Callable[[], object] | None = None,
+    ) -> None:
         self._session = session
         self._channel = channel
         self._ending = ending
+        self._changed = changed
         self._server: ControlServer | None = None
         self._thread = threading.Thread(target=self._run, name="avfs-control-start", daemon=True)
 
@@ -526,7 +593,7 @@ class Control:
         # Else who asked for an upgrade would take a version that dies before it serves for one that goes on.
         while self._session.tokens and handover is not None and not handover.is_serving:
             time.sleep(_LOOK_EVERY_S)
-        self._server = self._session.make_control(self._channel, self._ending)
+        self._server = self._session.make_control(self._channel, self._ending, self._changed)
 
     def close(self) -> None:
         """End it."""

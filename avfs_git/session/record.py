@@ -6,6 +6,9 @@ that lock has met a dead one. So neither a number of a process that was given ag
 The process of a session calls `begin`; everybody else `list_sessions`, which cleans up: it detaches the mount, removes
 the directories that were made for it, and then the record, so that a cleaner that dies is followed by the next.
 
+A mount of overlayfs needs no process: programs go on in one whose session died. It is left as it is, and its session is
+*unattended* until somebody starts another process for it (`take_over`), or its last user is done.
+
 Making a session and cleaning up are done under the flock on `guard`: else a session that has made its directory and not yet
 taken its lock would look dead. Functions without state, from any thread or process. Nothing is forced to disk: no
 session outlives the machine.
@@ -21,7 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from avfs_git.errors import MountError, SessionFailed
+from avfs_git.errors import MountError, SessionEnding, SessionFailed
 from avfs_git.faults import reach
 from avfs_git.host.boot import read_boot_id
 from avfs_git.host.durable import host_errors, write_file_atomically
@@ -35,6 +38,8 @@ SUBTYPE = "avfs"
 _SOURCE = "avfs:"
 _LOGS_KEPT = 10
 _PAUSE_S = 0.02
+_UNATTENDED_S = 0.2
+"""How often it is looked whether a mount that no process attends to is gone."""
 _DIRECTORY_S = 1.0
 """How long a session is waited for of which only the directory is wanted."""
 
@@ -62,6 +67,8 @@ class SessionRecord:
     started_at_ns: int
     backend: str = SessionBackend.FUSE.value
     backend_reasons: tuple[str, ...] = ()
+    upper: str | None = None
+    """The upper layer that the kernel writes to by itself, from the directory of all sessions; None where a process serves it."""
 
 
 class SessionPlace:
@@ -106,6 +113,8 @@ class FoundSession:
 
     def state(self) -> SessionState:
         """Tell how far it is; one that somebody has detached, and that programs still use, is unmounting."""
+        if self.record.upper is not None and _is_dead(self.place):  # it was listed because its mount is there
+            return SessionState.UNATTENDED if not self.is_visible or self.find_mount() else SessionState.UNMOUNTING
         state = SessionState(self.record.state)
         if state == SessionState.MOUNTED and self.is_visible and self.find_mount() is None:
             return SessionState.UNMOUNTING
@@ -134,6 +143,11 @@ def _mount_namespace() -> int:
         return os.stat("/proc/self/ns/mnt").st_ino
     except OSError:
         return 0
+
+
+def is_ours(mounted: Mounted) -> bool:
+    """Whether a mount is one of a session."""
+    return mounted.kind == f"fuse.{SUBTYPE}" or (mounted.kind == "overlay" and session_of_source(mounted.source) is not None)
 
 
 def mount_source(session_id: str, fork: str, git_dir: Path) -> str:
@@ -210,6 +224,7 @@ def begin(
     at: str | None,
     backend: str = SessionBackend.FUSE.value,
     backend_reasons: tuple[str, ...] = (),
+    upper: Path | None = None,
 ) -> HeldSession:
     """Write down that a session starts, and take its lock.
 
@@ -244,6 +259,7 @@ def begin(
                     started_at_ns=time.time_ns(),
                     backend=backend,
                     backend_reasons=backend_reasons,
+                    upper=os.path.relpath(upper, sessions) if upper is not None else None,
                 )
                 _write(place, record)
                 reach("session.recorded")
@@ -265,9 +281,41 @@ def adopt(place: SessionPlace, lock_fd: int) -> HeldSession:
     return HeldSession(place, record, lock_fd)
 
 
+def take_over(place: SessionPlace, fork: str) -> HeldSession:
+    """Be the process of a session whose process died, and whose mount is there.
+
+    Raises:
+        SessionEnding: If somebody else is it by now, or it is over.
+        HostError: If the disk refuses.
+    """
+    with host_errors(f"take over the session {place.id}"), _guarded(place.root.parent):
+        try:
+            fd = os.open(place.lock, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise SessionEnding(fork, "a session that ended") from None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = adopt(place, fd)
+            held.move_here()
+        except BlockingIOError:
+            os.close(fd)
+            raise SessionEnding(fork, "a session that another process takes over", pid=None) from None
+        except BaseException:
+            os.close(fd)
+            raise
+    return held
+
+
 def list_sessions(sessions: Path) -> list[FoundSession]:
     """List the sessions that live, the oldest first, and clean up after those that died."""
     found, dead = _look(sessions)
+    for left in found:
+        if left.record.upper is not None and left.state() == SessionState.UNMOUNTING and _is_dead(left.place):
+            from avfs_git.host.copies import remove_copies  # noqa: PLC0415 - only after a death
+
+            # Its mount was taken away here, and it has no process that would do so elsewhere.
+            session_id = left.record.id
+            remove_copies(lambda mounted, wanted=session_id: session_of_source(mounted.source) == wanted)  # type: ignore[misc]
     if dead:
         with suppress(OSError), _guarded(sessions):  # where nothing may be written, nothing is cleaned up
             for place in _look(sessions)[1]:
@@ -320,19 +368,33 @@ def await_ending(sessions: Path, *, fork: str, directory: Path | None, timeout_s
 
 def has_ended(place: SessionPlace) -> bool:
     """Whether a session is over; it may have left something behind."""
-    return _is_dead(place)
+    return _is_dead(place) and not is_unattended(place)
+
+
+def is_unattended(place: SessionPlace) -> bool:
+    """Whether the mount of a session whose process died goes on, wherever it is."""
+    record = read_record(place)
+    if record is None or record.upper is None or record.boot != read_boot_id() or record.state == SessionState.ENDED:
+        return False
+    from avfs_git.host.overlayfs import is_upper_used  # noqa: PLC0415 - only where such a session died
+
+    return is_upper_used(place.root.parent / record.upper)
 
 
 def wait_ended(place: SessionPlace) -> None:
     """Wait until a session is over, however long that takes; signals are handled meanwhile."""
-    try:
-        fd = os.open(place.lock, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH)
-    finally:
-        os.close(fd)
+    while True:
+        try:
+            fd = os.open(place.lock, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH)
+        finally:
+            os.close(fd)
+        if not is_unattended(place):
+            return
+        time.sleep(_UNATTENDED_S)
 
 
 def _look(sessions: Path) -> tuple[list[FoundSession], list[SessionPlace]]:
@@ -344,7 +406,7 @@ def _look(sessions: Path) -> tuple[list[FoundSession], list[SessionPlace]]:
         return [], []
     for name in names:
         place = SessionPlace(sessions, name)
-        if _is_dead(place):
+        if _is_dead(place) and not is_unattended(place):
             dead.append(place)
         elif (record := read_record(place)) is not None:
             alive.append(FoundSession(place, record))

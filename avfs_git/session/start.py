@@ -1,8 +1,9 @@
 """Starting a session: what the caller does, until programs can use the tree.
 
-Decided here: that a session is a program of its own, so that neither the threads nor the memory of the caller come along
-and so that it outlives the caller; and how the caller learns what became of it. Any thread may call. If the caller is
-interrupted or killed while it waits, the session notices at its pipe that nobody asked and goes again.
+Decided here: that a session is a process of another program, so that neither the threads nor the memory of the caller come along
+and so that it outlives the caller: a fork of the caller's nursery (`nurseries`) or, where there is none to be had, a program of
+its own. And how the caller learns what became of it. Any thread may call. If the caller is interrupted or killed while it waits,
+the session notices at its pipe that nobody asked and goes again.
 """
 
 from __future__ import annotations
@@ -10,25 +11,28 @@ from __future__ import annotations
 import json
 import os
 import select
-import subprocess
-import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import avfs_git
-from avfs_git.errors import FuseUnavailable, InvalidInput, MountError, SessionFailed
+from avfs_git.errors import FuseUnavailable, InvalidInput, MountError, SessionEnding, SessionFailed
 from avfs_git.host.durable import host_errors
 from avfs_git.model import SessionBackend
+from avfs_git.session import nurseries
+from avfs_git.session.program import own_program
 from avfs_git.session.record import FoundSession, SessionPlace, read_record
-from avfs_git.session.request import Request
-from avfs_git.values import as_dict
+from avfs_git.session.request import REFUSED, Request
+from avfs_git.values import as_dict, replace
 
 _GRACE_S = 30.0
 """How long a session may take to start, beside what it may wait for the workspace."""
 _ANSWER_MAX = 1 << 20
+_ATTEND_TRIES = 5
+"""So many processes in a row may die before they attend to a mount."""
+_NURSERIES = 2
+"""So many are asked: the one that is there may be gone, or not be what this process is now."""
 
 
 AUTO = "auto"
@@ -44,7 +48,7 @@ def start_best(wanted: str, sessions: Path, **request: Any) -> FoundSession:
         AvfsError: As `start_session`; where no backend works, the error of the best.
     """
     if wanted == AUTO:
-        names = tuple(SessionBackend)
+        names: tuple[SessionBackend, ...] = (SessionBackend.FUSE, SessionBackend.PORTABLE)
     elif wanted in tuple(SessionBackend):
         names = (SessionBackend(wanted),)
     else:
@@ -79,6 +83,9 @@ def start_session(
     backend: SessionBackend = SessionBackend.FUSE,
     backend_reasons: tuple[str, ...] = (),
     remote_environment: Mapping[str, str] | None = None,
+    base: tuple[str | None, str | None, str | None] = (None, None, None),
+    base_fd: int | None = None,
+    adopted: str | None = None,
     program: Sequence[str] = (),
 ) -> FoundSession:
     """Mount; return when programs can use the tree.
@@ -99,6 +106,9 @@ def start_session(
         backend_reasons: Why a better one is not used, for whoever asks.
         is_shared: It ends with its last user (`session.users`); the leash is held until the caller is one.
         remote_environment: What a lazy vault needs to fetch contents.
+        base: What the workspace stands on, for overlayfs: see `Request`.
+        base_fd: What counts the session as a user of where that is mounted; it stays the caller's, too.
+        adopted: The id of a session whose process died, and whose mount is gone on with.
         program: A command line to run instead of `__main__`, with the same input: how faults are put into a session.
 
     Raises:
@@ -108,37 +118,32 @@ def start_session(
         FuseUnavailable: If this machine, or its administrator, does not allow it.
         SessionFailed: If the process of the session ended without a word.
     """
+    request = Request(
+        git_dir=os.fspath(git_dir),
+        vault=vault,
+        fork=fork,
+        directory=os.fspath(directory),
+        at=at,
+        allow_other=allow_other,
+        identity=identity,
+        lock_timeout_s=lock_timeout_s,
+        ready_fd=-1,
+        said_fd=-1,
+        leash_fd=leash_fd,
+        sidecar=sidecar,
+        is_shared=is_shared,
+        backend=backend.value,
+        backend_reasons=backend_reasons,
+        remote_environment=dict(remote_environment) if remote_environment is not None else None,
+        base=base,
+        base_fd=base_fd,
+        adopted=adopted,
+    )
     with host_errors("start a session"):
-        ready, their_ready = os.pipe()
         said = os.memfd_create("avfs-said", os.MFD_CLOEXEC)
     try:
-        request = Request(
-            git_dir=os.fspath(git_dir),
-            vault=vault,
-            fork=fork,
-            directory=os.fspath(directory),
-            at=at,
-            allow_other=allow_other,
-            identity=identity,
-            lock_timeout_s=lock_timeout_s,
-            ready_fd=their_ready,
-            said_fd=said,
-            leash_fd=leash_fd,
-            sidecar=sidecar,
-            is_shared=is_shared,
-            backend=backend.value,
-            backend_reasons=backend_reasons,
-            remote_environment=dict(remote_environment) if remote_environment is not None else None,
-        )
-        try:
-            _spawn(request, program)
-        finally:
-            os.close(their_ready)
-        answer = _wait(ready, lock_timeout_s + _GRACE_S)
-        if answer is None:
-            raise SessionFailed("the session ended before it was ready", _read_said(said))
+        answer = (None if program else _ask_nursery(request, said)) or _start(request, said, program)
     finally:
-        os.close(ready)
         os.close(said)
     if "error" in answer:
         from avfs_git.session.wire import decode_error  # noqa: PLC0415 - only after a failure
@@ -155,26 +160,83 @@ def start_session(
     return FoundSession(place, record)
 
 
-def own_program(fork: str, directory: str) -> tuple[tuple[str, ...], list[str]]:
-    """Tell how a session runs what this process runs: its command line, and where it finds its modules.
-
-    Args:
-        fork: The fork, for people who look at the list of processes.
-        directory: Where it is mounted, for the same.
+def attend(sessions: Path, session_id: str, **request: Any) -> None:
+    """Start another process for a session that died and whose mount goes on; return when that answers, or another does.
 
     Raises:
-        SessionFailed: If this process does not know its interpreter.
+        WorkspaceMounted: If the mount cannot be gone on with from here: only other mount namespaces have it, or programs that it
+            was taken from.
+        AvfsError: As `start_session`.
     """
-    package = os.path.dirname(os.path.abspath(avfs_git.__file__))
-    if not sys.executable:
-        raise SessionFailed("there is no Python interpreter to run the session with", "")
-    paths = [os.path.dirname(package), *(path for path in map(os.path.abspath, filter(None, sys.path)))]
-    return (sys.executable, "-I", "-S", f"{package}/session/__main__.py", fork, directory), list(dict.fromkeys(paths))
+    record = read_record(SessionPlace(sessions, session_id))
+    if record is None:
+        return
+    for left in reversed(range(_ATTEND_TRIES)):
+        try:
+            start_session(
+                sessions,
+                fork=record.fork,
+                directory=Path(record.directory),
+                at=None,
+                allow_other=False,
+                backend=SessionBackend(record.backend),
+                backend_reasons=record.backend_reasons,
+                adopted=session_id,
+                **request,
+            )
+        except SessionEnding:  # somebody was faster
+            return
+        except SessionFailed:  # it was killed, too
+            if not left:
+                raise
+        else:
+            return
+
+
+def _ask_nursery(request: Request, said: int) -> dict[str, Any] | None:
+    """Let a session come from the nursery of this process; None where that is not possible.
+
+    Raises:
+        SessionFailed: If the session ended without a word.
+    """
+    for _ in range(_NURSERIES):
+        with _answering() as (ready, theirs):
+            handed = _descriptors(replace(request, ready_fd=theirs.fileno(), said_fd=said))
+            nursery = nurseries.ask(request, handed)
+            theirs.close()
+            if nursery is None:
+                return None
+            answer = _wait(ready, request.lock_timeout_s + _GRACE_S)
+        if answer is not None and REFUSED not in answer:
+            nursery.has_served = True
+            return answer
+        is_gone = nursery.is_gone()
+        nurseries.give_up(nursery, is_refusal=answer is not None)
+        if answer is None and not is_gone:  # it has made the session, which is over, or hangs
+            raise SessionFailed("the session ended before it was ready", _read_said(said))
+    return None
+
+
+def _start(request: Request, said: int, program: Sequence[str]) -> dict[str, Any]:
+    """Start a session as a program of its own.
+
+    Raises:
+        SessionFailed: If the session ended without a word.
+    """
+    with _answering() as (ready, theirs):
+        _spawn(replace(request, ready_fd=theirs.fileno(), said_fd=said), program)
+        theirs.close()
+        answer = _wait(ready, request.lock_timeout_s + _GRACE_S)
+    if answer is None:
+        raise SessionFailed("the session ended before it was ready", _read_said(said))
+    return answer
 
 
 def _spawn(request: Request, program: Sequence[str]) -> None:
+    import subprocess  # noqa: PLC0415 - where there is no nursery
+
     own, paths = own_program(request.fork, request.directory)
-    passed = [fd for fd in (request.ready_fd, request.said_fd, request.leash_fd) if fd is not None]
+    passed = [fd for fd in (request.ready_fd, request.said_fd, request.leash_fd, request.base_fd) if fd is not None]
     given = json.dumps({"path": paths, "request": as_dict(request)})
     with host_errors("start a session"):
         process = subprocess.Popen(
@@ -186,6 +248,39 @@ def _spawn(request: Request, program: Sequence[str]) -> None:
             process.kill()
             process.wait()
             raise
+
+
+def _descriptors(request: Request) -> dict[str, int]:
+    """Take the descriptors that go with a request by the names of their fields."""
+    return {name: fd for name, fd in as_dict(request).items() if name.endswith("_fd") and fd is not None}
+
+
+@contextmanager
+def _answering() -> Iterator[tuple[int, _End]]:
+    """Make the pipe on which a session answers; its own end is the caller's to close as soon as the session has it."""
+    with host_errors("start a session"):
+        ready, theirs = os.pipe()
+    end = _End(theirs)
+    try:
+        yield ready, end
+    finally:
+        end.close()
+        os.close(ready)
+
+
+class _End:
+    """A descriptor that is closed once."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 def _wait(ready: int, timeout_s: float) -> dict[str, Any] | None:

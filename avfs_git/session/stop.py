@@ -7,7 +7,7 @@ thread; the process of the session notices and cleans up after itself. On return
   have the mount under their own, do not count: for them it is the second way.
 - Lazy: it is out of sight at once. Programs that use it go on, and the session with them, until they are done.
 - Force: the same, and then it is taken from them: what they do next in the tree fails. What they wrote before is kept,
-  but for what the kernel still had in its memory to write back.
+  but for what the kernel still had in its memory to write back. A mount of overlayfs is taken from nobody: there it is as plain.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import time
 from pathlib import Path
 
 from avfs_git.errors import MountBusy, MountError, SessionFailed
-from avfs_git.host.copies import find_copy_users
+from avfs_git.host.copies import describe_copies, find_copy_users, remove_copies
 from avfs_git.host.mounts import Mounted, cut_off, find_mount, is_dead, list_mounts, unmount
 from avfs_git.host.processes import find_users, send_signal
-from avfs_git.session.record import SUBTYPE, FoundSession, has_ended, list_sessions
+from avfs_git.session.record import FoundSession, has_ended, is_ours, list_sessions, vault_of_source
 
 _PATIENCE_S = 0.3
 """How long a mount in use is tried again: indexers and shells touch every mount, and let go of it."""
@@ -31,6 +31,7 @@ _END_S = 15.0
 _LAZY_S = 0.5
 _COPIES_AFTER_S = 1.0
 """After how long it is looked who uses the mount in another mount namespace; where nobody does, the session ends sooner."""
+_COPIES_SOON_S = 0.1
 _SIGNALS_APART_S = 1.2
 """More than what a session takes for one signal, see `process`."""
 
@@ -52,6 +53,9 @@ def end_session(session: FoundSession, *, lazy: bool = False, force: bool = Fals
         SessionFailed: If the process of the session does not end.
     """
     mounted = session.find_mount()
+    if force and session.record.upper is not None:
+        # The kernel takes this kind of mount from nobody: who asks for that is told who has to end.
+        lazy = force = False
     users: list[str] = []
     if mounted is not None:
         users = _unmount(mounted, lazy=lazy or force)
@@ -124,8 +128,12 @@ def _has_ended_within(session: FoundSession, seconds: float) -> bool:
 
 def _await_end(session: FoundSession, seconds: float, mounted: Mounted | None = None) -> list[str]:
     """Wait for the end; given the mount, which is gone from here, only until users of it elsewhere are found, and list them."""
+    if mounted is not None and session.record.upper is not None and not _has_ended_within(session, _COPIES_SOON_S):
+        remove_copies(lambda found: found.device == mounted.device)  # as its process does, if it has one
     if mounted is not None and not _has_ended_within(session, _COPIES_AFTER_S):
-        users = find_copy_users(mounted.device, mounted.number)
+        users = find_copy_users(mounted.device, mounted.number, mounted.directory)
+        if users == [] and session.record.upper is not None and not _has_ended_within(session, _COPIES_AFTER_S):
+            users = describe_copies(mounted.device)  # nobody there uses it, and it cannot be taken away there
         if users:
             return users
     if not _has_ended_within(session, seconds):
@@ -140,10 +148,16 @@ def _await_end(session: FoundSession, seconds: float, mounted: Mounted | None = 
 def clear_dead_mount(directory: Path) -> bool:
     """Detach a mount of ours at a directory whose server is gone, and whose vault too; tell whether there was one."""
     found = find_mount(directory)
-    if found is None or found.kind != f"fuse.{SUBTYPE}" or not is_dead(directory):
+    if found is None or not is_ours(found) or not (_is_homeless(found) or is_dead(directory)):
         return False
     unmount(directory, lazy=True)
     return True
+
+
+def _is_homeless(mounted: Mounted) -> bool:
+    """Whether the kernel shows a workspace whose vault was removed."""
+    vault = vault_of_source(mounted.source)
+    return mounted.kind == "overlay" and vault is not None and not vault.exists()
 
 
 def find_mount_around(directory: Path) -> Mounted | None:
@@ -151,7 +165,7 @@ def find_mount_around(directory: Path) -> Mounted | None:
     around = {directory, *directory.parents}
     found = [mount for mount in list_mounts() if mount.directory in around]
     inner = max(found, key=lambda mount: len(mount.directory.parts), default=None)
-    return inner if inner is not None and inner.kind == f"fuse.{SUBTYPE}" else None
+    return inner if inner is not None and is_ours(inner) else None
 
 
 def find_sessions(sessions: Path, *, fork: str | None = None, session_id: str | None = None) -> list[FoundSession]:

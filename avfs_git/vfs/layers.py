@@ -10,7 +10,7 @@ import operator
 import os
 import stat
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from avfs_git.host.beneath import OPEN_DIR, OPEN_LIST, Descriptor, open_at, open_beneath, open_dir
@@ -56,13 +56,30 @@ class Directories:
                 self._open.popitem(last=False)
         return found.fd
 
+    def forget(self, path: TreePath) -> None:
+        """Let go of a directory and of those below it."""
+        below = path + b"/"
+        for known in [known for known in self._open if known == path or known.startswith(below)]:
+            del self._open[known]
+
 
 class UpperReader:
     """An upper layer, for a capture."""
 
-    def __init__(self, upper: UpperLayer) -> None:
+    def __init__(self, upper: UpperLayer, *, settle: bool = False) -> None:
+        """Read an upper layer.
+
+        Args:
+            upper: Which.
+            settle: Others than avfs write to it, and may have files of it mapped: see `host.flush.settle_file`.
+        """
         self._upper = upper
         self._directories = Directories(upper.root)
+        self._settle: Callable[[int], object] | None = None
+        if settle:
+            from avfs_git.host.flush import settle_file  # noqa: PLC0415 - only for what the kernel writes to
+
+            self._settle = settle_file
 
     def list_dir(self, path: TreePath) -> Sequence[Found]:
         """List a directory."""
@@ -86,7 +103,14 @@ class UpperReader:
 
     def open_listed(self, path: TreePath, name: bytes) -> int:
         """Open what was listed as a file, for reading."""
-        return open_at(self._directories.get(path), name, _OPEN_FILE)
+        fd = open_at(self._directories.get(path), name, _OPEN_FILE)
+        if self._settle is not None:
+            try:
+                self._settle(fd)
+            except BaseException:
+                os.close(fd)
+                raise
+        return fd
 
     def read_link(self, path: TreePath, name: bytes) -> bytes:
         """Read a symbolic link."""
@@ -106,6 +130,10 @@ class UpperReader:
         """Stat a directory."""
         return os.fstat(self._directories.get(path))
 
+    def forget_dir(self, path: TreePath) -> None:
+        """Look a directory, and what is below it, up anew."""
+        self._directories.forget(path)
+
 
 class PlainDirectory:
     """A directory of the host, for an import. Mounts below it are read like what they stand on."""
@@ -123,7 +151,11 @@ class PlainDirectory:
 
     def list_dir(self, path: TreePath) -> Sequence[Found]:
         """List a directory, sorted by name."""
-        listing = open_at(self._directories.get(path), b".", OPEN_LIST)
+        try:
+            listing = open_at(self._directories.get(path), b".", OPEN_LIST)
+        except OSError as error:
+            error.filename = path
+            raise
         found: list[Found] = []
         try:
             with os.scandir(listing) as entries:
@@ -148,7 +180,11 @@ class PlainDirectory:
 
     def open_listed(self, path: TreePath, name: bytes) -> int:
         """Open what was listed as a file, for reading; it may have become something else."""
-        return open_at(self._directories.get(path), name, _OPEN_FILE)
+        try:
+            return open_at(self._directories.get(path), name, _OPEN_FILE)
+        except OSError as error:
+            error.filename = join(path, name)  # to whoever imports a directory, the name alone says little
+            raise
 
     def open_file(self, path: TreePath, name: bytes) -> int:
         """Open a file for reading; what is something else counts as missing."""
@@ -173,6 +209,10 @@ class PlainDirectory:
     def dir_stat(self, path: TreePath) -> os.stat_result:
         """Stat a directory."""
         return os.fstat(self._directories.get(path))
+
+    def forget_dir(self, path: TreePath) -> None:
+        """Look a directory, and what is below it, up anew."""
+        self._directories.forget(path)
 
 
 def _read_plain_xattrs(target: int | bytes) -> Xattrs:

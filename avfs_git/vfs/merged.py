@@ -2,7 +2,7 @@
 
 Decided here: how a path leads to a node (symbolic links are followed inside the workspace and nowhere else), and
 how a file is replaced as a whole. `MergedTree` is the one class that the rest of avfs uses: its nodes and names
-come from `vfs.view`, `vfs.content`, `vfs.copyup` and `vfs.namespace`, whose assumptions hold here, too.
+come from `vfs.view`, `vfs.pins`, `vfs.content`, `vfs.copyup` and `vfs.namespace`, whose assumptions hold here, too.
 
 A file that is written as a whole is made complete in `work` and gets its name in one step, so that nobody reads
 half of it and a kill leaves the old content or the new. Written in place is only a file with several hard links,
@@ -15,7 +15,8 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 from avfs_git import faults
 from avfs_git.errors import PathEscapes
@@ -255,11 +256,11 @@ class MergedTree(Namespace):
                     pass  # an ordinary user may not give files away; what it writes anew becomes its own
             if mode is not None:
                 os.fchmod(fd, mode & 0o7777)
+            faults.reach("write.made")
         except BaseException:
             os.close(fd)
             self.upper.discard(temporary)
             raise
-        faults.reach("write.made")
         return temporary, fd
 
     def _write_new(self, parent: Node, name: bytes, data: Data | Iterable[bytes], mode: int | None) -> Node:
@@ -335,19 +336,8 @@ class MergedTree(Namespace):
         directory = self._dir_fd(parent)
         before = os.stat(directory.fd)
         temporary, fd = self._make_content(data, entry.mode if mode is None else mode, xattrs=entry.xattrs)
-        try:
-            self._hold(node)
-            self.upper.show(temporary, directory.fd, name)
-        except PermissionError:
-            self._let_go()
-            return self._write_from_work(node, temporary, fd, mode)
-        except BaseException:
-            self._let_go()
-            self.upper.discard(temporary)
-            raise
-        finally:
-            os.close(fd)
-        faults.reach("write.shown")
+        if not self._show_made(node, temporary, fd, mode, partial(self.upper.show, temporary, directory.fd, name)):
+            return node
         put_times(directory.fd, before)
         if parent.listing is not None:
             parent.listing[name] = stat.S_IFREG
@@ -375,19 +365,8 @@ class MergedTree(Namespace):
         xattrs = tuple(self.read_xattrs(node).items()) if node.has_xattrs else ()
         wanted = status.st_mode if mode is None else mode
         temporary, fd = self._make_content(data, wanted, owner=(status.st_uid, status.st_gid), xattrs=xattrs)
-        try:
-            self._hold(node)
-            self.upper.show_instead(temporary, directory.fd, name)
-        except PermissionError:
-            self._let_go()
-            return self._write_from_work(node, temporary, fd, mode)
-        except BaseException:
-            self._let_go()
-            self.upper.discard(temporary)
-            raise
-        finally:
-            os.close(fd)
-        faults.reach("write.shown")
+        if not self._show_made(node, temporary, fd, mode, partial(self.upper.show_instead, temporary, directory.fd, name)):
+            return node
         put_times(directory.fd, before)
         if node.pins:
             node = self._succeed(parent, name, node)
@@ -404,13 +383,28 @@ class MergedTree(Namespace):
         node = Node(stat.S_IFREG, parent, name, None, upper=True)
         return self._add(node)
 
-    def _write_from_work(self, node: Node, temporary: bytes, fd: int, mode: int | None) -> Node:
-        """Write what was made in `work` into the old file, because its directory is closed to an ordinary user.
+    def _show_made(self, node: Node, temporary: bytes, fd: int, mode: int | None, show: Callable[[], None]) -> bool:
+        """Give what was made in `work` the name of a file; closes its descriptor.
 
-        As for any program there, what counts is whether the file may be written.
+        Where the directory is closed to an ordinary user, the content is written into the old file instead, and the answer is
+        no. As for any program there, what counts then is whether the file may be written.
         """
-        self.upper.discard(temporary)
-        return self._write_in_place(node, _pieces_of(fd), mode)
+        try:
+            self._hold(node)
+            show()
+        except PermissionError:
+            self._let_go()
+            self.upper.discard(temporary)
+            self._write_in_place(node, _pieces_of(fd), mode)
+            return False
+        except BaseException:
+            self._let_go()
+            self.upper.discard(temporary)
+            raise
+        finally:
+            os.close(fd)
+        faults.reach("write.shown")
+        return True
 
     def _write_in_place(self, node: Node, data: Data | Iterable[bytes], mode: int | None) -> Node:
         held = self._writable(node)

@@ -7,10 +7,10 @@ costs what differs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from avfs_git.paths import ROOT, TreePath, components, join
+from avfs_git.paths import ROOT, Oid, TreePath, components, join
 from avfs_git.vfs.lower import LowerEntry, LowerTree
 
 
@@ -44,6 +44,13 @@ def plan_steps(now: LowerTree, target: LowerTree, paths: Sequence[TreePath] = ()
         for step in _path_differences(path, now, target):
             found.setdefault(step.path, step)
     return [found[path] for path in sorted(found)]
+
+
+def list_contents(steps: Iterable[Step]) -> Iterator[Oid]:
+    """List the blobs of which the steps are made, files and targets of links."""
+    for step in steps:
+        if step.after is not None and step.after.oid is not None and not step.after.is_dir:
+            yield step.after.oid
 
 
 def _path_differences(path: TreePath, now: LowerTree, target: LowerTree) -> Iterator[Step]:

@@ -21,6 +21,17 @@ FILE, DIRECTORY, SYMLINK, WHITEOUT, OTHER = "file", "dir", "symlink", "whiteout"
 WHITEOUT_PRINT: Fingerprint = b"whiteout".ljust(FINGERPRINT_SIZE, b"\0")
 """The fingerprint of every whiteout."""
 
+STAGING = b".avfs-staging-"
+"""How the name of a directory begins in which files are made that a mounted tree is to get; see `is_staging`."""
+_STAGING_DIGITS = 16
+
+
+def is_staging(name: bytes) -> bool:
+    """Tell whether a name at the root of a workspace is that of a directory of `vfs.mounted`, which no checkpoint holds."""
+    if not name.startswith(STAGING) or len(name) != len(STAGING) + _STAGING_DIGITS:
+        return False
+    return not name[len(STAGING) :].strip(b"0123456789abcdef")
+
 
 class Found(NamedTuple):
     """One entry of a layer's directory, as lstat shows it."""
@@ -64,6 +75,10 @@ class Layer(Protocol):
 
     def dir_stat(self, path: TreePath) -> os.stat_result:
         """Stat a directory."""
+        ...
+
+    def forget_dir(self, path: TreePath) -> None:
+        """Look a directory, and what is below it, up anew: something else may be there by now."""
         ...
 
 

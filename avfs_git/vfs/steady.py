@@ -2,6 +2,9 @@
 
 Decided here: when a file counts as unchanged while it was read, and how often it is tried again. Called by captures,
 with the workspace lock held; programs in a live tree hold no lock. Reads one file, writes one object.
+
+A file that somebody goes on appending to, as a log, is never unchanged for that long. What is stored of it is what it held when
+it had a certain size: what was read up to there is read once more, and has to be the same.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ from avfs_git.vfs.scan import Layer
 WHOLE_READ_MAX = 1 << 20
 """Files up to this size are read in one piece; larger ones stream."""
 READ_TRIES = 5
+_GROWING_MAX = 64 << 20
+"""Files up to this size may grow while they are read: they are copied into memory for that."""
 
 
 class KnownContent(NamedTuple):
@@ -85,6 +90,10 @@ def read_steadily(
             if not stat.S_ISREG(after.st_mode):
                 break  # something else has its name: what can be read of a device, say, is nobody's content
             now = after
+        else:
+            oid = _store_growing(fd, now, sink)
+            if oid is not None:
+                return Reading(oid, now, layer.file_xattrs(fd, join(directory, name)))
         raise FileChanging(join(directory, name))
     finally:
         os.close(fd)
@@ -100,3 +109,15 @@ def _store(fd: int, size: int, sink: ObjectSink) -> Oid | None:
             return None
     data = os.pread(fd, size + 1, 0)
     return sink.add(KIND_BLOB, data) if len(data) == size else None
+
+
+def _store_growing(fd: int, now: os.stat_result, sink: ObjectSink) -> Oid | None:
+    """Store what a file held when it was found to have a size; None if it changes in other ways than by growing."""
+    size = now.st_size
+    if size > _GROWING_MAX:
+        return None
+    held = os.pread(fd, size, 0)
+    after = os.fstat(fd)
+    if len(held) < size or after.st_size < size or after.st_mode != now.st_mode or os.pread(fd, size, 0) != held:
+        return None
+    return sink.add(KIND_BLOB, held)

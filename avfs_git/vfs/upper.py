@@ -183,6 +183,12 @@ class UpperLayer:
         work: Descriptor of the work directory.
     """
 
+    # How marks and attributes are spelled here; a directory that a mount shows spells them otherwise (`vfs.mounted`).
+    read_dir_marks = staticmethod(read_dir_marks)
+    check_file_marks = staticmethod(check_file_marks)
+    read_user_xattrs = staticmethod(read_user_xattrs)
+    store_xattr_name = staticmethod(store_xattr_name)
+
     def __init__(self, directory: Path, work: Path) -> None:
         self.directory = directory
         self.work_dir = work

@@ -18,7 +18,7 @@ Called with the workspace lock held and nothing uncommitted, by `merge` and `rew
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from avfs_git.errors import InternalError, LeftInForce, PathUnsuitable
@@ -28,18 +28,20 @@ from avfs_git.gitstore.objects import KIND_COMMIT
 from avfs_git.gitstore.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.source import ObjectSource
-from avfs_git.gitstore.trees import EMPTY_TREE
+from avfs_git.gitstore.trees import EMPTY_TREE, find_entry
 from avfs_git.model import ChangedFile, Warning
 from avfs_git.paths import ROOT, Oid, TreePath, join, show_path, split
 from avfs_git.vfs.lower import LowerEntry, LowerTree
-from avfs_git.vfs.plan import Step, plan_steps
+from avfs_git.vfs.plan import Step, list_contents, plan_steps
 from avfs_git.vfs.sidecar import Meta
+from avfs_git.workspace.aftermath import aftermath
+from avfs_git.workspace.application import KEPT_IN_PLACE, Application
 from avfs_git.workspace.capture import Captured
 from avfs_git.workspace.checkpoint import adopt_submodules
 from avfs_git.workspace.confirm import confirm_advanced
 from avfs_git.workspace.format import HEADS, SIDECARS
 from avfs_git.workspace.oplog import SIDECAR, OpRecord
-from avfs_git.workspace.restore import Application, Trees, announced
+from avfs_git.workspace.restore import Trees, announced
 from avfs_git.workspace.sidecardiff import diff_sidecars
 from avfs_git.workspace.workspace import LockedWorkspace
 
@@ -66,7 +68,7 @@ class Advanced:
 
 
 @dataclass(slots=True)
-class _Plan:
+class AdvancePlan:
     """What is to be done to files."""
 
     now: LowerTree
@@ -75,6 +77,24 @@ class _Plan:
     warnings: list[Warning] = field(default_factory=list)
     brought: list[Step] = field(default_factory=list)
     """Untracked files of the other side."""
+
+    def leave_out(self, source: ObjectSource, tree: Oid | None) -> None:
+        """Leave out those of the untracked files that are in a tree, because nothing ignores them here; all if none is."""
+        files = {step.path for step in self.brought if step.after is not None and not step.after.is_dir}
+        found = {path for path in files if tree is not None and find_entry(source, tree, path) is not None}
+        dropped = {step.path for step in self.brought}
+        if found:
+            # Directories that led to them alone go, too; one that was empty stays.
+            emptied = _directories_above(found) & dropped
+            dropped = found | (emptied - _directories_above(dropped - found - emptied))
+        else:
+            found = files
+        self.steps = [step for step in self.steps if step.path not in dropped or step.before is not None]
+        self.brought = [step for step in self.brought if step.path not in dropped]
+        self.warnings += [
+            Warning("merge.left_out", f"'{show_path(path)}' is not tracked there, not ignored here, and left out", path)
+            for path in sorted(found)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +108,16 @@ class _Ending:
     ends_merge: bool
 
 
-class _NotIgnoredHere(Exception):
-    """Files that nothing ignores here came along: they would be part of the commit."""
+class NotIgnoredHere(Exception):
+    """Files that nothing ignores here came along: they would be part of the commit.
+
+    Attributes:
+        tree: What would be tracked with them.
+    """
+
+    def __init__(self, tree: Oid | None) -> None:
+        super().__init__("files that nothing ignores came along")
+        self.tree = tree
 
 
 def advance(
@@ -128,25 +156,20 @@ def advance(
         LeftInForce: If the disk refuses so late that the new state stays.
         HostError: If the disk refuses; the state is the old one.
     """
-    plan = _plan(pack, now, tree, other)
+    plan = plan_advance(pack, now, tree, other)
+    locked.vault.store.expect(oid for oid in list_contents(plan.steps) if not pack.exists(oid))
     ending = _Ending(kind, description, more or {}, keeps_head, ends_merge)
-    try:
-        return _carry_out(locked, pack, plan, tree, make_head, head, now, other, ending)
-    except _NotIgnoredHere:
-        plan.steps = [step for step in plan.steps if step not in plan.brought]
-        plan.warnings += [
-            Warning("merge.left_out", f"'{show_path(step.path)}' is not tracked there, not ignored here, and left out", step.path)
-            for step in plan.brought
-            if step.after is not None and not step.after.is_dir
-        ]
-        plan.brought = []
-        return _carry_out(locked, pack, plan, tree, make_head, head, now, other, ending)
+    while True:  # ends, because each turn leaves something out
+        try:
+            return _carry_out(locked, pack, plan, tree, make_head, head, now, other, ending)
+        except NotIgnoredHere as found:
+            plan.leave_out(pack, found.tree)
 
 
 def _carry_out(
     locked: LockedWorkspace,
     pack: PackWriter,
-    plan: _Plan,
+    plan: AdvancePlan,
     tree: Oid,
     make_head: MakeHead,
     head: Oid,
@@ -165,12 +188,17 @@ def _carry_out(
             confirmed = confirm_advanced(locked, pack, plan.steps, change.known, tree, now)
         captured = confirmed or locked.capture(pack, known=change.known, index=tree)
         captured.tree = adopt_submodules(pack, captured.tree, tree)
+        is_other = False
         if (captured.tree or EMPTY_TREE) != tree:
             if plan.brought:
-                raise _NotIgnoredHere
+                raise NotIgnoredHere(captured.tree)
             for warning in change.warnings:  # else some other file is not what it was made
-                raise PathUnsuitable(b"/" + (warning.path or b""), "is in no checkpoint, and in the way of what is to come")
-            raise InternalError("the workspace does not hold what was wanted")
+                if warning.code == KEPT_IN_PLACE:
+                    raise PathUnsuitable(b"/" + (warning.path or b""), "is in no checkpoint, and in the way of what is to come")
+            if locked.opened.shown_at is None:
+                raise InternalError("the workspace does not hold what was wanted")
+            is_other = True  # a program wrote meanwhile: the next capture finds that, and nothing of it is in the commit
+            captured.tree, captured.sidecar = tree, now[1]
         sidecar, moves_sidecar = _add_sidecar(locked, pack, captured, other)
         new = make_head(pack, sidecar)
         commit = pack.read_commit(new)
@@ -202,7 +230,10 @@ def _carry_out(
         except LeftInForce:
             locked.opened.forget()  # whoever takes the lock next completes it
             raise
-        told = locked.mark_captured(captured, commit=new)
+        told = [] if is_other else locked.mark_captured(captured, commit=new)
+        if is_other:
+            with aftermath(intent.warnings, "the next checkpoint reads more than it would have to"):
+                locked.opened.drop_cache()
     return Advanced(new, changed, (*plan.warnings, *captured.warnings, *change.warnings, *told, *intent.warnings))
 
 
@@ -231,11 +262,12 @@ def _add_sidecar(
 # --- what has to be done --------------------------------------------------------------------------------------
 
 
-def _plan(source: ObjectSource, now: Trees, tree: Oid, other: OtherSide | None) -> _Plan:
+def plan_advance(source: ObjectSource, now: Trees, tree: Oid, other: OtherSide | None) -> AdvancePlan:
+    """List what brings a workspace to a tree, and what untracked files come along with it."""
     left = LowerTree(source, *now, default_mtime_ns=0)
     right = LowerTree(source, None if tree == EMPTY_TREE else tree, now[1], default_mtime_ns=0)
     steps = plan_steps(left, right)
-    plan = _Plan(left, right, steps)
+    plan = AdvancePlan(left, right, steps)
     for step in steps:
         if step.before is not None and not step.before.tracked and not step.before.is_dir:
             plan.warnings.append(
@@ -258,6 +290,16 @@ def _show(source: ObjectSource, oid: Oid) -> LowerTree:
     commit = source.read_commit(oid)
     sidecar = source.read_commit(commit.sidecar).tree if commit.sidecar is not None else None
     return LowerTree(source, commit.tree, sidecar, default_mtime_ns=commit.committer.when_s * 1_000_000_000)
+
+
+def _directories_above(paths: Iterable[TreePath]) -> set[TreePath]:
+    found: set[TreePath] = set()
+    for path in paths:
+        above = split(path)[0]
+        while above != ROOT and above not in found:
+            found.add(above)
+            above = split(above)[0]
+    return found
 
 
 def _with_attributes(step: Step, theirs: LowerTree) -> Step:

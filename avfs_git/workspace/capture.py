@@ -5,6 +5,9 @@ counts as read whole. Called with the workspace lock held, by checkpoints, statu
 Reads the layer, writes objects to a sink, and changes nothing else: a capture that is abandoned leaves
 nothing behind. One directory after the other is held in memory; unchanged ones are not even read.
 
+Where nobody keeps programs waiting, what was listed may go, or become something else, before it is read. It is then taken
+for what it is by that time: a name is looked at again, and a directory that went is dropped with what was found in it so far.
+
 The previous state (tree and sidecar at which the stat cache holds) is edited with what changed since. A path
 is *tracked* if the previous tree holds it; tracked paths stay in the tree whatever the ignore rules say, as
 with `git add -A`.
@@ -12,13 +15,14 @@ with `git add -A`.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
 from collections.abc import Callable, Mapping
 from typing import Protocol, TypeVar
 
-from avfs_git.errors import HostError
+from avfs_git.errors import FileChanging, HostError
 from avfs_git.gitstore.objects import KIND_BLOB, KIND_TREE
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.gitstore.trees import (
@@ -35,7 +39,19 @@ from avfs_git.paths import ROOT, Oid, TreePath, join, show_path
 from avfs_git.values import field, record_class, value_class
 from avfs_git.vfs.lower import DIRECTORY_MODE, LowerEntry, LowerTree
 from avfs_git.vfs.records import Records
-from avfs_git.vfs.scan import DIRECTORY, FILE, SYMLINK, WHITEOUT, DirtySet, Found, Layer, Suspect, scan_directory
+from avfs_git.vfs.scan import (
+    DIRECTORY,
+    FILE,
+    SYMLINK,
+    WHITEOUT,
+    WHITEOUT_PRINT,
+    DirtySet,
+    Found,
+    Layer,
+    Suspect,
+    is_staging,
+    scan_directory,
+)
 from avfs_git.vfs.sidecar import (
     SELF,
     Meta,
@@ -52,6 +68,11 @@ from avfs_git.vfs.steady import KnownContent, read_steadily
 
 RACY_NS = 20_000_000
 """Twice the coarsest clock tick of Linux file systems (CONFIG_HZ=100)."""
+
+_GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EINVAL, errno.ESPIPE, errno.ESTALE})
+"""What is said of a name that is not what it was: of a file that is a symbolic link, of a link that is a file, and so on."""
+_LOOKS_MAX = 10_000
+"""So many names may go while they are captured; more than that only where something is wrong."""
 
 _T = TypeVar("_T")
 _GIT = b".git"
@@ -151,6 +172,14 @@ class _Frame:
         self.nested: bool | None = None
 
 
+class _GoneError(Exception):
+    """A directory went, or became something else, while it was captured."""
+
+    def __init__(self, frame: _Frame) -> None:
+        super().__init__(frame.path)
+        self.frame = frame
+
+
 class Capture:
     """One capture of one layer."""
 
@@ -193,6 +222,7 @@ class Capture:
         self._remember = remember_blobs
         self._learn = learn
         self._racy_after_ns = time.time_ns() - RACY_NS
+        self._looks_left = _LOOKS_MAX
         self._result = Captured(None, None, StatCacheUpdate())
 
     def run(self, dirty: DirtySet | None = None) -> Captured:
@@ -219,7 +249,9 @@ class Capture:
         try:
             self._walk(root)
         except OSError as error:
-            raise HostError("read the workspace", error) from error
+            place = error.filename
+            named = isinstance(place, bytes) and place not in (b"", b".")
+            raise HostError(f"read '{show_path(place)}'" if named else "read the workspace", error) from error
         return self._result
 
     # --- walking ---------------------------------------------------------------------------------
@@ -229,18 +261,87 @@ class Capture:
         self._enter(root)
         stack = [root]
         while stack:
-            frame = stack[-1]
+            try:
+                self._step(stack)
+            except _GoneError as gone:
+                self._drop(stack, gone)
+
+    def _step(self, stack: list[_Frame]) -> None:
+        """Enter the next directory below the last one of a stack, or finish that one."""
+        frame = stack[-1]
+        try:
             if frame.pending:
-                child = frame.pending.pop()
-                self._enter(child)
-                stack.append(child)
-                continue
-            stack.pop()
+                frame = frame.pending.pop()
+                self._enter(frame)
+                stack.append(frame)
+                return
             tree, sidecar = self._finish(frame)
             if frame.parent is None:
                 self._result.tree, self._result.sidecar = tree, sidecar
             else:
                 self._join(frame.parent, frame, tree, sidecar)
+            stack.pop()
+        except OSError as error:
+            if frame.parent is None or error.errno not in _GONE:
+                raise
+            raise _GoneError(frame) from error
+
+    def _drop(self, stack: list[_Frame], gone: _GoneError) -> None:
+        """Forget what was found of a directory, and take its name for what it is now."""
+        while True:
+            frame, parent = gone.frame, gone.frame.parent
+            assert parent is not None  # noqa: S101 - the root does not go
+            while stack[-1] is not parent:
+                stack.pop()
+            self._result.update.drop_subtree(frame.path)
+            try:
+                self._load(parent)
+                self._take(parent, self._look_again(parent, frame.name))
+            except _GoneError as above:
+                gone = above
+            else:
+                return
+
+    def _look_again(self, frame: _Frame, name: bytes) -> Suspect:
+        """Look at a name that is not what it was when its directory was listed.
+
+        Raises:
+            _GoneError: If the directory itself is not.
+            FileChanging: If that happens without an end.
+        """
+        path = join(frame.path, name)
+        self._looks_left -= 1
+        if self._looks_left < 0:
+            raise FileChanging(path)
+        self._layer.forget_dir(path)
+        if frame.parent is not None:
+            try:
+                is_gone = not self._layer.dir_stat(frame.path).st_nlink
+            except OSError:
+                is_gone = True
+            if is_gone:
+                raise _GoneError(frame)
+        found = self._layer.find(frame.path, name)
+        frame.fresh_prints.pop(name, None)
+        if found is None:
+            return Suspect(name, None, None, None, None)
+        fingerprint = take_fingerprint(found.stat, opaque=found.opaque, racy_after_ns=self._racy_after_ns)
+        return Suspect(name, found, WHITEOUT_PRINT if found.kind == WHITEOUT else fingerprint, None, None)
+
+    def _take(self, frame: _Frame, suspect: Suspect) -> None:
+        """Take a name that needs another look."""
+        while True:
+            try:
+                if suspect.found is not None and suspect.found.kind == DIRECTORY:
+                    self._expect_directory(frame, suspect)
+                else:
+                    self._take_entry(frame, suspect)
+            except OSError as error:
+                if error.errno not in _GONE:
+                    raise
+                suspect = self._look_again(frame, suspect.name)
+            else:
+                return
 
     def _enter(self, frame: _Frame) -> None:
         if frame.path == ROOT and (frame.only is None or frame.only or self._cache is None):
@@ -255,10 +356,9 @@ class Capture:
         for suspect in suspects:
             if frame.path == ROOT and suspect.name == _GIT:
                 continue  # the live tree's own link to the vault
-            if suspect.found is not None and suspect.found.kind == DIRECTORY:
-                self._expect_directory(frame, suspect)
-            else:
-                self._take_entry(frame, suspect)
+            if frame.path == ROOT and is_staging(suspect.name):
+                continue  # where files are made that a mounted tree is to get
+            self._take(frame, suspect)
         if frame.reclassify:
             self._reclassify(frame)
         for child in frame.pending:

@@ -13,14 +13,20 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from avfs_git.errors import AvfsError, ContentChanged, HostError, PathEscapes, PathNotFound, PathUnsuitable
 from avfs_git.gitstore.objects import KIND_BLOB, hash_object
+from avfs_git.lazy import LazyModule
 from avfs_git.model import FileInfo, Kind, TreeNode
 from avfs_git.paths import ROOT, TreePath, join, split
 from avfs_git.vfs.merged import Attr, MergedTree, Node
-from avfs_git.workspace.workspace import OpenWorkspace
+from avfs_git.workspace.workspace import LockedWorkspace, OpenWorkspace
+
+if TYPE_CHECKING:
+    from avfs_git.workspace import takenout
+else:
+    takenout = LazyModule("avfs_git.workspace.takenout")
 
 _T = TypeVar("_T")
 
@@ -86,7 +92,7 @@ class Files:
         try:
             locked.begin()
             try:
-                return action(opened.merged)
+                return action(opened.changeable)
             finally:
                 locked.end()
         except OSError as error:
@@ -94,7 +100,7 @@ class Files:
                 opened.forget()  # the disk may have changed, and not yet what is known of it
             raise translate_os_error(error, path, "write to the workspace") from error
         finally:
-            opened.lock.release()
+            opened.release()
 
     # --- reading ---------------------------------------------------------------------------------------
 
@@ -190,11 +196,12 @@ class Files:
             # Programs in a live tree hold no lock of ours: between the look and the write they have to wait.
             with file_errors(path, "write to the workspace"), self._opened.locked() as locked, locked.merged.guard:
                 self._check_expected(locked.merged, path, expect)
-                return self.write(path, data, append=append, parents=parents, executable=executable)
+                with self._taking(locked, path, expect, follow=True):
+                    return self.write(path, data, append=append, parents=parents, executable=executable)
         opened = self._opened
         locked = opened.acquire()
         try:
-            merged = opened.merged
+            merged = opened.changeable
             locked.begin()
             try:
                 if append:
@@ -216,7 +223,7 @@ class Files:
                 opened.forget()  # the disk may have changed, and not yet what is known of it
             raise translate_os_error(error, path, "write to the workspace") from error
         finally:
-            opened.lock.release()
+            opened.release()
 
     def _append(self, merged: MergedTree, path: TreePath, data: bytes | Iterable[bytes]) -> Node:
         try:
@@ -235,6 +242,21 @@ class Files:
         except FileNotFoundError:
             mode = 0o644
         return mode | (mode & 0o444) >> 2 if executable else mode & ~0o111
+
+    @contextmanager
+    def _taking(self, locked: LockedWorkspace, path: TreePath, expect: str, *, follow: bool) -> Iterator[None]:
+        """Where nothing keeps programs waiting, look afterwards at what a change has really replaced."""
+        mounted = self._opened.mounted
+        if mounted is None:
+            yield
+            return
+        mounted.upper.taking = path
+        try:
+            yield
+        finally:
+            mounted.upper.taking = None
+            with file_errors(path, "write to the workspace"):
+                takenout.check_taken(locked, path, expect, follow=follow)
 
     def _check_expected(self, merged: MergedTree, path: TreePath, expect: str) -> None:
         """Refuse if the content is not the one that the caller has seen; `""` means that nothing may be there."""
@@ -264,7 +286,11 @@ class Files:
                 merged.remove(path, recursive=recursive)
 
         try:
-            self._change(path, act)
+            if expect is None:
+                self._change(path, act)
+            else:
+                with self._opened.locked() as locked, self._taking(locked, path, expect, follow=False):
+                    self._change(path, act)
         except PathNotFound:
             if not missing_ok:
                 raise

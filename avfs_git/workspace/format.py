@@ -106,6 +106,8 @@ class Pending:
     """`begins` or `ends`, where the workspace is in the middle of a merge after the operation, or was so before."""
     before: Merging | None = None
     """In which merge it was before one begins: where a rebase goes on to the next commit in conflict."""
+    shown: bool = False
+    """Whether the kernel's overlayfs showed the workspace then: nothing was changed as long as there is no staging directory."""
 
 
 @record_class
@@ -145,7 +147,9 @@ class VaultLayout:
         self.hooks = self.root / "hooks"
         self.oplog = self.root / "oplog"
         self.origin = self.root / "origin"
+        self.module_objects = self.root / "modules" / "objects"
         self.blob_cache = self.root / "cache" / "blobs"
+        self.known_sizes = self.root / "cache" / "sizes"
         self.config = self.root / "config.json"
 
     def workspace(self, fork: str) -> WorkspaceLayout:
@@ -199,6 +203,7 @@ class WorkspaceLayout:
         self.work = root / "work"
         self.lock = root / "lock"
         self.statcache = root / "statcache"
+        self.copy_note = root / "checkout"
 
     def read_state(self) -> WorkspaceState | None:
         """Read the state; None if there is none.
@@ -254,6 +259,8 @@ def serialize_state(state: WorkspaceState) -> bytes:
         values["pending"]["before"] = _merging_values(state.pending.before)
         if state.pending.before is None:
             del values["pending"]["before"]
+        if not state.pending.shown:
+            del values["pending"]["shown"]
     values["merging"] = _merging_values(state.merging)
     return json.dumps(values).encode() + b"\n"
 

@@ -42,6 +42,7 @@ from avfs_git.gitstore.source import Tree
 from avfs_git.gitstore.treediff import diff_trees
 from avfs_git.gitstore.trees import EMPTY_TREE, MODE_GITLINK, MODE_TREE
 from avfs_git.gitstore.worktree import IndexBusy, ensure_config
+from avfs_git.host.durable import host_errors, write_file_atomically
 from avfs_git.lazy import LazyLogger
 from avfs_git.model import ChangedFile
 from avfs_git.paths import ROOT, Oid, TreePath, join
@@ -74,10 +75,29 @@ class GitDir:
             HostError: If the disk refuses.
         """
         opened = self.opened
+        opened.merged.show_git_file(self._prepare(directory), opened.vault.clock_ns(), self.bring_up)
+
+    def link(self, link: Path, directory: Path) -> None:
+        """Make the tree one in which git works, by a file that is shown as its `.git`.
+
+        Args:
+            link: The file; whoever shows it has git wait where it is behind (`is_behind`).
+            directory: Where the tree is shown.
+
+        Raises:
+            HostError: If the disk refuses.
+        """
+        content = self._prepare(directory)
+        with host_errors(f"make '{link}'"):
+            link.parent.mkdir(exist_ok=True)
+            if not link.exists() or link.read_bytes() != content:
+                write_file_atomically(link, content, durable=False)
+
+    def _prepare(self, directory: Path) -> bytes:
+        opened = self.opened
         self.worktree.bring_back(opened.layout.root / PUT_AWAY)
         ensure_config(opened.vault.git_dir)
-        content = self.worktree.prepare(HEADS + opened.fork, directory)
-        opened.merged.show_git_file(content, opened.vault.clock_ns(), self.bring_up)
+        return self.worktree.prepare(HEADS + opened.fork, directory)
 
     def bring_up(self) -> None:
         """Make the index, or bring it to where avfs has moved the branch. Takes long only if there is much to do.

@@ -28,9 +28,12 @@ from avfs_git.vfs.layers import UpperReader
 from avfs_git.vfs.lower import LowerTree
 from avfs_git.vfs.plan import Step, plan_steps
 from avfs_git.vfs.scan import WHITEOUT
+from avfs_git.workspace.application import apply_steps
 from avfs_git.workspace.checkpoint import complete_moves
 from avfs_git.workspace.oplog import SIDECAR, SINCE
-from avfs_git.workspace.restore import apply_steps, is_complete, put_back, save_aside
+from avfs_git.workspace.plaincopy import take_in_left
+from avfs_git.workspace.restore import is_complete, put_back, save_aside
+from avfs_git.workspace.takenout import recover_taken, remove_left
 from avfs_git.workspace.workspace import LockedWorkspace
 
 _NAMED = 50
@@ -58,9 +61,16 @@ def recover(locked: LockedWorkspace) -> None:
     complete_moves(locked)
     opened = locked.opened
     pending = opened.state.pending
+    if pending is None:
+        left = recover_taken(locked, None)
+        if left.warnings:
+            opened.state.recovered = [*opened.state.recovered, *(told.message for told in left.warnings)]
+            locked.write_state()
+        remove_left(locked, left)
     if opened.state.boot != opened.boot and (pending is None or is_complete(locked, pending)):
         _put_back_lost(locked, _find_record(locked))
     put_back(locked)
+    take_in_left(locked)
 
 
 def _find_record(locked: LockedWorkspace) -> _Record:

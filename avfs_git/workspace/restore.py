@@ -18,9 +18,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from avfs_git.errors import AvfsError, InternalError, LeftInForce, ObjectMissing, PathNotFound, RefConflict
@@ -33,20 +32,19 @@ from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.gitstore.treediff import diff_trees, find_differences
 from avfs_git.gitstore.trees import EMPTY_TREE, edit_tree, find_entry
-from avfs_git.host.durable import host_errors, write_all
 from avfs_git.model import ChangedFile, RestoreResult, Warning
-from avfs_git.paths import ROOT, Oid, TreePath, join, show_path, split
-from avfs_git.vfs.inodes import Node
-from avfs_git.vfs.lower import LowerEntry, LowerTree
-from avfs_git.vfs.plan import Step, plan_steps
-from avfs_git.vfs.steady import KnownContent
+from avfs_git.paths import ROOT, Oid, TreePath, show_path, split
+from avfs_git.vfs.lower import LowerTree
+from avfs_git.vfs.plan import Step, list_contents, plan_steps
 from avfs_git.workspace.aftermath import aftermath
-from avfs_git.workspace.capture import RACY_NS
+from avfs_git.workspace.application import Application
+from avfs_git.workspace.capture import RACY_NS, Captured
 from avfs_git.workspace.checkpoint import recorded_sidecar, save_checkpoint, saving_first, take
 from avfs_git.workspace.confirm import confirm_restored
 from avfs_git.workspace.format import Merging, Pending
 from avfs_git.workspace.oplog import INTENT, SINCE, OpRecord
 from avfs_git.workspace.sidecardiff import diff_sidecars
+from avfs_git.workspace.takenout import recover_taken, remove_left
 from avfs_git.workspace.workspace import LockedWorkspace
 
 Trees = tuple[Oid | None, Oid | None]
@@ -105,6 +103,7 @@ def _restore(locked: LockedWorkspace, target: Oid, paths: Sequence[TreePath], sh
     steps = _plan(vault.store, now, wanted, commit, paths)
     if not steps and not find_differences(vault.store, now[0], wanted[0], paths=paths):  # submodules are at no file's commit
         return RestoreResult("unchanged", target.hex(), (), saved=saved)
+    vault.store.expect(list_contents(steps))
     head = vault.read_head(locked.fork)
     with announced(locked, kind, now) as intent:
         change = Application(locked, LowerTree(vault.store, *now, default_mtime_ns=0), _lower(vault.store, wanted, commit))
@@ -126,7 +125,10 @@ def _restore(locked: LockedWorkspace, target: Oid, paths: Sequence[TreePath], sh
         )
         recorded = result.checkpoint.tree if result.checkpoint is not None else None
         if not paths and not change.warnings and recorded != (wanted[0] or EMPTY_TREE).hex():
-            raise InternalError("the restored workspace does not hold what was wanted")
+            if locked.opened.shown_at is None:
+                raise InternalError("the restored workspace does not hold what was wanted")
+            told = "programs changed files while they were restored; the checkpoint holds what they made of them"
+            intent.warnings.append(Warning("restore.changed_meanwhile", told))
     return RestoreResult(
         "restored",
         target.hex(),
@@ -284,13 +286,18 @@ def announced(
         now: The trees that are captured, and stored.
         begins: The merge in which the workspace is afterwards.
         ends_merge: Whether it is in no merge afterwards.
+
+    Raises:
+        MountError: If the kernel shows the workspace, and not at the place that was told. Nothing has happened then.
     """
+    locked.opened.find_mounted()
     state = locked.opened.state
     head = locked.vault.read_head(locked.fork)
     intent = Intent(os.urandom(8).hex(), time.time_ns() - RACY_NS)
     merge = "begins" if begins is not None else "ends" if ends_merge else None
     before = state.merging if begins is not None else None
     state.pending = Pending(kind, _hex(head), _hex(now[0]), _hex(now[1]), intent.word, merge, before)
+    state.pending.shown = locked.opened.shown_at is not None
     state.merging = begins or state.merging
     try:
         locked.write_state()
@@ -343,35 +350,72 @@ def put_back(locked: LockedWorkspace) -> None:
         return
     store = locked.vault.store
     is_done = is_complete(locked, pending)
+    before = LowerTree(store, _oid(pending.tree), _oid(pending.sidecar), default_mtime_ns=0)
+    opened.leave_mounted(keep=True)
+    left = recover_taken(locked, before)
+    opened.state.recovered = [*opened.state.recovered, *(told.message for told in left.warnings)]
     if pending.merge == ("ends" if is_done else "begins"):
         opened.state.merging = pending.before
     if not is_done:
         opened.dirty = None
         # What failed may have changed the disk and not yet what is known of it.
-        if opened.is_served:
+        if opened.is_served and opened.shown_at is None:
             opened.merged.relist()
         else:
             opened.merged.forget_all()
+        if not opened.is_served:
             opened.upper.clean_work()
+        # A power cut may have taken the staging directory and left what was changed.
+        is_planned = pending.shown and (left.names or opened.state.boot == opened.boot)
+        planned = left.planned if is_planned else None
         writer = DryWriter(store)
         captured = locked.capture(writer)
         now = LowerTree(writer, captured.tree, captured.sidecar, default_mtime_ns=0)
-        before = LowerTree(writer, _oid(pending.tree), _oid(pending.sidecar), default_mtime_ns=0)
+        steps = _plan_putting_back(now, writer, pending, planned)
+        if pending.shown and steps:
+            # Programs went on to work: what is about to be replaced is saved first, and only that is replaced without a word.
+            opened.give_up_capture()
+            saved = save_aside(locked, "save before putting back")
+            now = LowerTree(store, *saved_trees(locked, saved), default_mtime_ns=0)
+            steps = _plan_putting_back(now, store, pending, planned)
+        change = Application(locked, now, before)
         locked.begin()
         try:
-            Application(locked, now, before).apply(plan_steps(now, before))
+            if steps:
+                change.apply(steps)
         finally:
             locked.end()
+        opened.state.recovered = [*opened.state.recovered, *(told.message for told in change.warnings)]
+    remove_left(locked, left)  # not before, else nobody would know what was to be put back
     opened.dirty = None
     opened.state.pending = None
     locked.write_state()
 
 
-def apply_steps(locked: LockedWorkspace, now: LowerTree, target: LowerTree, steps: Sequence[Step]) -> list[Warning]:
-    """Carry steps out that lead from one state towards another; tell what could not be."""
-    change = Application(locked, now, target)
-    change.apply(steps)
-    return change.warnings
+def _plan_putting_back(
+    now: LowerTree, source: ObjectSource, pending: Pending, planned: Mapping[TreePath, bool] | None
+) -> list[Step]:
+    """List the steps that lead from the present state to the one before an operation.
+
+    Args:
+        now: The present state.
+        source: Where its objects are, and those of the one before.
+        pending: The operation.
+        planned: All that the operation meant to change, as in `Left`, where programs worked meanwhile: what else
+            differs is theirs.
+    """
+    steps = plan_steps(now, LowerTree(source, _oid(pending.tree), _oid(pending.sidecar), default_mtime_ns=0))
+    if planned is None:
+        return steps
+    chosen = {step.path for step in steps if step.path in planned or any(planned.get(path) for path in _above(step.path))}
+    above = {path for one in chosen for path in _above(one)}  # a program may have removed the directories that lead to them
+    return [step for step in steps if step.path in chosen or (step.path in above and (step.before is None or step.is_removal))]
+
+
+def _above(path: TreePath) -> Iterator[TreePath]:
+    while path != ROOT:
+        path = split(path)[0]
+        yield path
 
 
 @dataclass(slots=True)
@@ -422,22 +466,30 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
     if replay.sidecar is not None:
         wanted = (wanted[0], vault.store.read_commit(replay.sidecar).tree)
     steps = _plan(vault.store, now, wanted, commit, ())
+    vault.store.expect(list_contents(steps))
     changed = diff_trees(vault.store, now[0], wanted[0], size_of=vault.store.blob_size)
     with announced(locked, replay.record.kind, now, ends_merge=replay.ends_merge) as intent:
         change = Application(locked, LowerTree(vault.store, *now, default_mtime_ns=0), _lower(vault.store, wanted, commit))
         change.apply(steps)
         reach("undo.applied")
-        captured = locked.capture(DryWriter(vault.store), known=change.known)
+        writer = DryWriter(vault.store)
+        captured = locked.capture(writer, known=change.known)
         replay.record.more = {**replay.record.more, "saved": saved, **intent.facts}
         vault.move_refs([*kept, *replay.changes], replay.record)
         with aftermath(intent.warnings, "the next checkpoint reads more than it would have to"):
             # The sidecar that was captured is stored nowhere: what differs from the target's is times alone.
+            is_other = locked.opened.shown_at is not None and _is_other(writer, captured, wanted)
             captured.tree, captured.sidecar = wanted
-            if change.warnings:
+            if change.warnings or is_other:
                 locked.opened.drop_cache()  # something stayed: the workspace is not quite in that state
             else:
                 intent.warnings.extend(locked.mark_captured(captured, commit=replay.state))
     return Replayed(tuple(changed), saved, (*change.warnings, *intent.warnings))
+
+
+def _is_other(source: ObjectSource, captured: Captured, wanted: Trees) -> bool:
+    """Whether a workspace differs from a state in more than times, because a program wrote meanwhile."""
+    return captured.tree != wanted[0] or bool(diff_sidecars(source, wanted[1], captured.sidecar))
 
 
 def _hex(oid: Oid | None) -> str | None:
@@ -446,185 +498,3 @@ def _hex(oid: Oid | None) -> str | None:
 
 def _oid(text: str | None) -> Oid | None:
     return Oid(bytes.fromhex(text)) if text is not None else None
-
-
-# --- changing files -------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Application:
-    """The steps of a plan, carried out on the merged view.
-
-    Attributes:
-        known: The files that were made, so that nobody has to read them.
-        warnings: What could not be done.
-    """
-
-    locked: LockedWorkspace
-    now: LowerTree
-    target: LowerTree
-    known: dict[TreePath, KnownContent] = field(default_factory=dict)
-    warnings: list[Warning] = field(default_factory=list)
-    in_the_way: set[TreePath] = field(default_factory=set)
-    """Where something that no checkpoint holds stays in the place of what was wanted."""
-
-    def apply(self, steps: Sequence[Step]) -> None:
-        """Carry the steps out; on failure, only whole steps have been."""
-        with host_errors("write to the workspace"):
-            self._apply(steps)
-
-    def _apply(self, steps: Sequence[Step]) -> None:
-        upper = self.locked.opened.upper
-        staged: dict[TreePath, tuple[bytes, KnownContent]] = {}
-        try:
-            for step in steps:
-                if step.after is not None and step.after.kind == "file" and self._needs_content(step):
-                    staged[step.path] = self._stage_file(step.after)
-            reach("restore.staged")
-            for step in steps:
-                if step.is_removal:
-                    self._remove(step)
-            for step in steps:
-                if step.after is not None:
-                    self._put(step, step.after, staged)
-                reach("restore.step")
-        finally:
-            for temporary, _ in staged.values():
-                with contextlib.suppress(OSError):  # what stays behind is removed when the workspace is next opened
-                    upper.discard(temporary)
-
-    @staticmethod
-    def _needs_content(step: Step) -> bool:
-        before, after = step.before, step.after
-        return before is None or after is None or before.kind != after.kind or before.oid != after.oid
-
-    def _stage_file(self, entry: LowerEntry) -> tuple[bytes, KnownContent]:
-        upper = self.locked.opened.upper
-        permissions = entry.mode & 0o7777
-        # A mode that forbids writing would forbid to set attributes.
-        name, fd = upper.make_file(0o600 if entry.xattrs else permissions & 0o777)
-        try:
-            for piece in self.target.stream(entry) if self.target.size_of(entry) > 1 << 20 else (self.target.read(entry),):
-                write_all(fd, piece)
-            if entry.xattrs:
-                upper.write_user_xattrs(fd, entry.xattrs)
-            found = os.fstat(fd)
-            if stat.S_IMODE(found.st_mode) != permissions:  # the umask, or bits that only chmod sets
-                os.fchmod(fd, permissions)
-            assert entry.oid is not None  # noqa: S101 - files have one
-            made = KnownContent.of_file(entry.oid, found)
-        except BaseException:
-            os.close(fd)
-            upper.discard(name)
-            raise
-        os.close(fd)
-        return name, made
-
-    def _node(self, path: TreePath) -> Node:
-        return self.locked.merged.resolve(path, follow_last=False)
-
-    def _remove(self, step: Step) -> None:
-        assert step.before is not None  # noqa: S101 - what is removed is there
-        parent, name = split(step.path)
-        with contextlib.suppress(FileNotFoundError):  # its directory went with an earlier step
-            self._remove_entry(self._node(parent), name, step.path, step.before)
-
-    def _remove_entry(self, parent: Node, name: bytes, path: TreePath, entry: LowerEntry) -> None:
-        """Remove what the captured state holds; something else in a directory keeps it in place."""
-        merged = self.locked.merged
-        kept: set[TreePath] = set()
-        # An explicit stack: trees may be deeper than Python's own.
-        pending: list[tuple[Node, bytes, TreePath, LowerEntry, bool]] = [(parent, name, path, entry, False)]
-        while pending:
-            above, here, there, known, is_empty = pending.pop()
-            if is_empty:
-                if there in kept:
-                    kept.add(split(there)[0])
-                else:
-                    merged.rmdir(above, here)
-                continue
-            node = merged.lookup(above, here)
-            if not node.is_dir:
-                merged.unlink(above, here)
-            elif not node.upper:
-                merged.remove_tree(above, here)
-            else:
-                pending.append((above, here, there, known, True))
-                held = self.now.children(known)
-                for child, _ in merged.readdir(node):
-                    below = held.get(child)
-                    if below is None:
-                        # A device, a pipe, a file too large for checkpoints: nothing else has it, so it stays.
-                        kept.add(there)
-                        self._keep(join(there, child))
-                    else:
-                        pending.append((node, child, join(there, child), below, False))
-
-    def _put(self, step: Step, entry: LowerEntry, staged: dict[TreePath, tuple[bytes, KnownContent]]) -> None:
-        merged = self.locked.merged
-        path = step.path
-        if path == ROOT:
-            self._set_attributes(merged.root, entry)
-            return
-        directory, name = split(path)
-        if self.in_the_way and self._is_below_what_stays(path):
-            return
-        parent = self._node(directory)
-        if (step.before is None or step.is_removal) and self._stays(parent, name, path, entry):
-            return
-        if entry.is_dir:
-            with contextlib.suppress(FileExistsError):
-                merged.mkdir(parent, name, entry.mode & 0o7777)
-            self._set_attributes(merged.lookup(parent, name), entry)
-        elif entry.kind == "symlink":
-            target = self.target.read(entry)
-            if step.before is not None and not step.is_removal:
-                merged.unlink(parent, name)
-            merged.symlink(parent, name, target)
-        elif path in staged:
-            temporary, made = staged[path]
-            merged.install(parent, name, temporary)
-            del staged[path]
-            self.known[path] = made
-        else:
-            node = merged.lookup(parent, name)
-            self._set_attributes(node, entry)
-            if step.before is not None and step.before.tracked != entry.tracked:
-                # Nothing in it changes, but the next capture has to look at it: it moves between tree and sidecar.
-                merged.utimens(node, mtime_ns=merged.getattr(node).mtime_ns)
-
-    def _stays(self, parent: Node, name: bytes, path: TreePath, entry: LowerEntry) -> bool:
-        """Whether something is in the place of an entry that the state before did not hold: nothing else has it."""
-        try:
-            there = self.locked.merged.lookup(parent, name)
-        except FileNotFoundError:
-            return False
-        if there.is_dir and entry.is_dir:
-            return False
-        self.in_the_way.add(path)
-        if not there.is_dir:  # of a directory that stays, what keeps it is named already
-            self._keep(path)
-        return True
-
-    def _is_below_what_stays(self, path: TreePath) -> bool:
-        here = path
-        while here:
-            here, _ = split(here)
-            if here in self.in_the_way:
-                return True
-        return False
-
-    def _keep(self, path: TreePath) -> None:
-        self.warnings.append(Warning("restore.kept", f"'{show_path(path)}' is in no checkpoint and stays", path))
-
-    def _set_attributes(self, node: Node, entry: LowerEntry) -> None:
-        merged = self.locked.merged
-        if stat.S_IMODE(merged.getattr(node).mode) != stat.S_IMODE(entry.mode):
-            merged.chmod(node, stat.S_IMODE(entry.mode))
-        wanted = dict(entry.xattrs)
-        there = {key: value for key, value in merged.read_xattrs(node).items() if key.startswith(b"user.")}
-        for key in there.keys() - wanted.keys():
-            merged.remove_xattr(node, key)
-        for key, value in wanted.items():
-            if there.get(key) != value:
-                merged.set_xattr(node, key, value)

@@ -13,6 +13,10 @@ A workspace may be *served*: a session keeps the lock with a change begun for as
 and programs change files through the merged view at any moment, in other threads. What is in memory is never dropped then,
 because a kernel knows the nodes; a capture is a barrier, made under the view's guard; and what changes after it is found
 by the next one.
+
+Or the kernel's overlayfs shows it (`OpenWorkspace.show_at`): then programs and the kernel change the layers by themselves at any
+moment. Nothing in memory is believed from one operation to the next, each capture looks at the whole layer, and files are changed
+through the mounted directory only (`OpenWorkspace.changeable`); what is read is read in the layers.
 """
 
 from __future__ import annotations
@@ -22,9 +26,10 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
-from avfs_git.errors import ForkNotFound, HostError, WorkspaceBusy
+from avfs_git.errors import ForkNotFound, HostError, WorkspaceBusy, WorkspaceMounted
 from avfs_git.gitstore.commits import Commit
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.host.boot import read_boot_id
@@ -44,6 +49,7 @@ from avfs_git.workspace.origin import load_state
 from avfs_git.workspace.vault import OpenVault
 
 if TYPE_CHECKING:
+    from avfs_git.vfs.mounted import MountedTree
     from avfs_git.workspace.capture import Captured
 
 Recovery = Callable[["LockedWorkspace"], None]
@@ -92,6 +98,11 @@ class OpenWorkspace:
         self._is_captured = False
         """Whether the paths of `_in_capture` are in no set of changes until the capture is recorded or given up."""
         self.is_served = False
+        self._shown_device = 0
+        self.is_copied_out = False
+        """Whether this process has a command run in a copy of it, which is no crash's (`workspace.plaincopy`)."""
+        self.shown_at: Path | None = None
+        """Where the kernel's overlayfs shows the workspace, and changes its layers by itself; None if it does not."""
         self._is_distrusted = False
         self._cache: StatCache | None = None
         self._cache_known = False
@@ -101,7 +112,9 @@ class OpenWorkspace:
                     os.mkdir(directory)
             self.upper = UpperLayer(self.layout.upper, self.layout.work)
         self.lower = self._open_lower()
-        self.merged = MergedTree(self.lower, self.upper, on_change=self._note_change, cache=self.vault.blob_cache)
+        self.merged = self._make_view()
+        self._mounted: MountedTree | None = None
+        """The mounted directory, open for an operation that changes files."""
         if not self.lock.epoch and self._is_unused():
             self._adopt_root()
         self._locked = LockedWorkspace(self)
@@ -114,7 +127,7 @@ class OpenWorkspace:
 
     @dirty.setter
     def dirty(self, dirty: DirtySet | None) -> None:
-        self._dirty = dirty
+        self._dirty = dirty if self.shown_at is None else None  # what the kernel changes is reported to nobody
         self.merged.report_anew()  # else a file that goes on being written would stand in the old set only
 
     def close(self) -> None:
@@ -147,6 +160,34 @@ class OpenWorkspace:
         self.merged.forget_all()
         self.dirty = None
 
+    @property
+    def changeable(self) -> MergedTree:
+        """The merged tree through which files are changed, with the lock held.
+
+        Raises:
+            MountError: If the kernel shows the workspace, and not at the place that was told.
+        """
+        if self.shown_at is None:
+            return self.merged
+        if self._mounted is None:
+            from avfs_git.vfs.mounted import MountedLayer, MountedTree  # noqa: PLC0415 - of few workspaces
+
+            self._mounted = MountedTree(self.vault.store, MountedLayer(self.shown_at, self._shown_device, self.upper))
+        return self._mounted
+
+    def find_mounted(self) -> None:
+        """Make sure, with the lock held, that files can be changed.
+
+        Raises:
+            MountError: As `changeable`.
+        """
+        _ = self.changeable
+
+    @property
+    def mounted(self) -> MountedTree | None:
+        """What `changeable` is where the kernel shows the workspace; None where it does not."""
+        return None if self.shown_at is None else cast("MountedTree", self.changeable)
+
     def _open_lower(self) -> LowerTree:
         state = self.state
         self._lower_of = (state.base, state.sidecar)
@@ -167,6 +208,14 @@ class OpenWorkspace:
             os.chmod(self.layout.upper, stat.S_IMODE(entry.mode))
             os.utime(self.layout.upper, ns=(entry.mtime_ns, entry.mtime_ns))
             self.upper.write_user_xattrs(entry_of(self.upper.root.fd, b"."), entry.xattrs)
+
+    def _make_view(self) -> MergedTree:
+        return MergedTree(self.lower, self.upper, on_change=self._note_change, cache=self.vault.blob_cache)
+
+    def _make_shown_view(self) -> MergedTree:
+        from avfs_git.vfs.mounted import ShownTree  # noqa: PLC0415 - of few workspaces
+
+        return ShownTree(self.lower, self.upper, cache=self.vault.blob_cache)
 
     def _note_change(self, path: TreePath, deep: bool) -> None:
         dirty = self._dirty
@@ -190,10 +239,25 @@ class OpenWorkspace:
         try:
             yield locked
         finally:
+            self.release()
+
+    def release(self) -> None:
+        """Give the lock back, and before that, where the kernel shows the workspace, the mounted directory."""
+        try:
+            if self.lock.depth == 1:
+                self.leave_mounted()
+        finally:
             self.lock.release()
 
+    def leave_mounted(self, *, keep: bool = False) -> None:
+        """Give the mounted directory back; `keep` leaves what an operation was making there, for who puts it back."""
+        mounted, self._mounted = self._mounted, None
+        if mounted is not None:
+            mounted.upper.keeps = keep
+            mounted.close()
+
     def acquire(self) -> LockedWorkspace:
-        """Take the lock, as `locked` does; the caller calls `lock.release`."""
+        """Take the lock, as `locked` does; the caller calls `release`."""
         lock = self.lock
         if not lock.acquire(self.lock_timeout_s):
             held = lock.holder()
@@ -207,21 +271,60 @@ class OpenWorkspace:
                 try:
                     self._look_again()
                 except BaseException:
-                    lock.release()
+                    self.release()
                     raise
+            elif self.shown_at is not None and lock.depth == 1:
+                self.look_anew()
             return self._locked
-        lock.sign()
         if lock.session is not None:
-            lock.clear_session()  # it died, else the lock could not be had
+            try:
+                self.bury_session()
+            except BaseException:
+                lock.release()
+                raise
+        lock.sign()
         if lock.epoch != self.epoch or self.epoch % 2:
             try:
                 self._catch_up()
             except BaseException:
-                lock.release()
+                self.release()
                 raise
         return self._locked
 
+    def bury_session(self) -> None:
+        """Remove what a session has left in the lock that died. Called by who has that lock, and nothing else yet.
+
+        Raises:
+            WorkspaceMounted: If the kernel goes on showing the workspace.
+        """
+        from avfs_git.host.overlayfs import find_overlay, is_upper_used  # noqa: PLC0415 - only after a crash
+
+        if self.shown_at is not None:
+            return  # it stays until another one is there: else nobody would know of the mount if this process died now
+        upper = self.layout.upper
+        if is_upper_used(upper):
+            # The kernel goes on showing it, and programs write to it: who is to keep it has to say so (`show_at`).
+            mounted = find_overlay(upper)
+            session = self.lock.session or ""
+            where = os.fspath(mounted.directory if mounted is not None else upper)
+            raise WorkspaceMounted(self.fork, where, session=session, is_ending=mounted is None)
+        self.lock.clear_session()
+
     # --- being served ----------------------------------------------------------------------------
+
+    def show_at(self, directory: Path | None) -> None:
+        """Say where the kernel's overlayfs shows the workspace, before anything else is done; None when it does no more.
+
+        From then on the kernel changes the layers by itself: nothing in memory is believed from one operation to the next.
+        """
+        if directory is not None:
+            with host_errors(f"look at '{directory}'"):
+                self._shown_device = os.stat(directory).st_dev
+        self.shown_at = directory
+        self.merged.close()
+        self.merged = self._make_view() if directory is None else self._make_shown_view()
+        self.merged.is_shared = self.is_served
+        self.dirty = None
 
     def serve(self, session: str) -> LockedWorkspace:
         """Keep the workspace for a session: its lock, with a change begun, until `stop_serving`.
@@ -242,7 +345,7 @@ class OpenWorkspace:
             self.is_served = self.merged.is_shared = True
             self.lock.keep(session)
         finally:
-            self.lock.release()
+            self.release()
         return locked
 
     def serve_on(self) -> None:
@@ -267,7 +370,7 @@ class OpenWorkspace:
                 self.lock.mark_clean(self.epoch, self.lock.clean_commit)
             self.lock.stop_keeping()
         finally:
-            self.lock.release()
+            self.release()
 
     def take_over(self) -> None:
         """Go on in a process that was forked after `serve`, in place of another that was killed at any point.
@@ -278,7 +381,7 @@ class OpenWorkspace:
         self._is_distrusted = True
         self.upper.clean_work(keep_attic=True)
         self.acquire()
-        self.lock.release()
+        self.release()
 
     def _look_again(self) -> None:
         """Believe nothing but the nodes, after a failure while the workspace is served."""
@@ -287,8 +390,11 @@ class OpenWorkspace:
         self._cache, self._cache_known = None, False
         try:
             self.state = load_state(self.vault, self.layout)
-            self.merged.relist()
-            if self.state.pending is not None or self.vault.oplog.find_unsettled(self.fork):
+            if self.shown_at is None:
+                self.merged.relist()
+            else:
+                self.merged.forget_all()
+            if self.state.pending is not None or self.vault.oplog.find_unsettled(self.fork) or self.list_staging():
                 self._recover(self._locked)
         except BaseException:
             self._is_distrusted = True
@@ -326,6 +432,11 @@ class OpenWorkspace:
 
     def read_view(self) -> MergedTree:
         """Get the merged view for reading, without the lock unless somebody else wrote."""
+        if self.shown_at is not None:
+            if self._is_distrusted:
+                with self.locked():
+                    pass
+            return self._make_shown_view()  # one for each look: what it remembers is true for a moment only
         if self.lock.epoch != self.epoch:
             with self.locked():
                 pass
@@ -339,7 +450,7 @@ class OpenWorkspace:
         if moved:
             self.lower = self._open_lower()
             self.upper = UpperLayer(self.layout.upper, self.layout.work)
-            self.merged = MergedTree(self.lower, self.upper, on_change=self._note_change, cache=self.vault.blob_cache)
+            self.merged = self._make_view() if self.shown_at is None else self._make_shown_view()
         else:
             self.merged.forget_all()
         self._cache, self._cache_known = None, False
@@ -354,7 +465,9 @@ class OpenWorkspace:
             self.upper.clean_work()
         self.epoch = epoch
         try:
-            if state.pending is not None or state.boot != self.boot or self.vault.oplog.find_unsettled(self.fork):
+            is_left = died_in_a_change and bool(self.list_staging())
+            is_left = is_left or (not self.is_copied_out and self.layout.copy_note.exists())
+            if is_left or state.pending is not None or state.boot != self.boot or self.vault.oplog.find_unsettled(self.fork):
                 self._recover(self._locked)
             if died_in_a_change:
                 self.lock.begin_change()
@@ -362,6 +475,12 @@ class OpenWorkspace:
         except BaseException:
             self.forget()  # what is pending stays so: whoever takes the lock next tries again
             raise
+
+    def list_staging(self) -> list[bytes]:
+        """List what changes of a mounted tree have left at the root that were cut short."""
+        from avfs_git.vfs.mounted import list_staging  # noqa: PLC0415 - after a crash, and in few workspaces
+
+        return list_staging(self.upper.root.fd)
 
     def is_recorded_by(self, head: Oid | None) -> bool:
         """Whether the workspace is known to hold just what a commit holds; False where only a scan would tell."""
@@ -422,7 +541,7 @@ class LockedWorkspace:
 
     @property
     def merged(self) -> MergedTree:
-        """The merged view, for reading and, inside `changing`, for writing."""
+        """The merged view, for reading; `changing` gives that for writing."""
         return self.opened.merged
 
     @contextmanager
@@ -430,7 +549,7 @@ class LockedWorkspace:
         """Change files: other processes see that something moved, also if this one dies in between."""
         self.begin()
         try:
-            yield self.opened.merged
+            yield self.opened.changeable
         finally:
             self.end()
 
@@ -475,6 +594,8 @@ class LockedWorkspace:
         from avfs_git.workspace.capture import Capture, SidecarLimits  # noqa: PLC0415
 
         opened = self.opened
+        if opened.shown_at is not None:
+            opened.merged.forget_all()
         cache = None if afresh else opened.cache
         # What is tracked stays so also where the cache, which knows it else, is gone.
         head = self.head()[1] if cache is None and index is None else None
@@ -485,7 +606,7 @@ class LockedWorkspace:
             exclude=Ignorer(lambda _: None, exclude.encode()) if exclude else None,
         )
         capture = Capture(
-            UpperReader(opened.upper),
+            UpperReader(opened.upper, settle=opened.shown_at is not None),
             sink,
             Ignorer(self._read_ignore_file, self.vault.read_exclude()),
             lower=opened.lower,

@@ -15,6 +15,7 @@ import pytest
 from avfs_git import Avfs
 from avfs_git.cli.records import to_record
 from avfs_git.host.mounts import list_mounts
+from tests.cli.test_terminal import at_terminal
 from tests.support.cli import Cli, Transcript
 
 Snapshot = Callable[[str, str], None]
@@ -110,6 +111,21 @@ def test_mount_through_libfuse(avfs: Transcript, work: str, at: Path, snapshot: 
     avfs("mount main $AT --backend sftp", status=2)
 
     snapshot("mounts.portable.txt", plain(avfs.text))
+
+
+@pytest.mark.needs("root", "overlayfs")
+def test_mount_on_overlayfs(avfs: Transcript, work: str, at: Path, snapshot: Snapshot) -> None:
+    """It is asked for, told, and listed; what it cannot show, or do, is refused."""
+    avfs("mount main $AT --backend overlay")
+    avfs("sessions")
+    avfs("sessions upgrade main", status=58)
+    (at / "new").write_bytes(b"written by a program\n")
+    avfs("status")
+    avfs("stop main")
+    avfs("mount --all $AT --backend overlay", status=2)
+    avfs("mount main $AT --readonly --backend overlay", status=2)
+
+    snapshot("mounts.overlay.txt", re.sub(r"(?m)^[0-9a-f]{12}\t", "<base>\t", plain(avfs.text)))
 
 
 def test_vault_may_be_named_as_other_systems_do(cli: Cli, work: str, at: Path) -> None:
@@ -267,3 +283,38 @@ def test_a_forked_directory_is_ended_by_the_name_a_person_types(
     assert cli("rm", beside, "--json").ok().result["ended"]["deleted"]
     monkeypatch.chdir("/")
     assert not (at / "kept").exists()
+
+
+def test_a_directory_is_forked_by_its_plain_name(cli: Cli, at: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no verb is called so; what no fork can be called is said with what to do, and who names no vault hears which."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "kept").write_bytes(b"1")
+    monkeypatch.chdir(tmp_path)
+
+    unusable = cli("fork", "folder", str(at / "two words"))
+    assert (unusable.status, "--branch NAME" in unusable.stderr) == (2, True)
+    assert cli("fork", "folder").status == 2
+    missing = cli("rm", "folder")
+    assert (missing.status, "there is no mount 'folder'" in missing.stderr) == (54, True)
+
+    cli("fork", "folder", str(at)).ok()
+    assert (at / "kept").exists()
+    monkeypatch.chdir(tmp_path / "folder")
+    unnamed = cli("status")
+    assert (unnamed.status, "`--vault folder`" in unnamed.stderr) == (11, True)
+    name = at.name
+    assert f"avfs --vault folder stop {at}" in cli("--vault", "folder", "fork", "delete", name).stderr
+    cli("stop", str(at)).ok()
+    cli("--vault", "folder", "fork", "delete", name).ok()  # the default one of such a vault is as any other
+
+
+def test_sessions_fit_on_a_narrow_terminal(cli: Cli, work: str, at: Path) -> None:
+    """A row is a line of 80 columns where all is as usual, with the whole path; what is not as usual is told."""
+    cli("mount", "main", str(at)).ok()
+    usual = at_terminal("ps", env={"COLUMNS": "80"})[1]
+    cli("mount", "main", f"{at}2", "--readonly").ok()
+    unusual = at_terminal("ps", env={"COLUMNS": "200"})[1]
+
+    assert re.search(rf"main +work +{re.escape(str(at))} +\d\d:\d\d:\d\d", usual)
+    assert "read-write" not in usual
+    assert re.search(r"read-write.*\n.*read-only [0-9a-f]{12}", unusual)

@@ -245,6 +245,17 @@ def test_an_isolated_command_reaches_nothing(
     assert work.exec(shell="cat < /dev/tcp/127.0.0.1/22", isolate=True).exit_code != 0
 
 
+@pytest.mark.needs("bubblewrap")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_git_that_cannot_commit_isolated_is_explained(work: Workspace, backend: str) -> None:
+    """The vault is read-only there: the result says so, and that what is changed is committed all the same."""
+    result = work.exec(shell="echo x > x; git add x", backend=backend, isolate=True)
+    reading = work.exec(shell="git log -1; false", backend=backend, isolate=True)
+
+    assert (result.exit_code, [warning.code for warning in result.warnings]) == (128, ["exec.isolated_git"])
+    assert [warning.code for warning in reading.warnings] == []
+
+
 def test_isolation_without_bubblewrap_says_how_to_get_it(work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing runs, and the hint names the package."""
     monkeypatch.setenv("PATH", "/nowhere")
@@ -391,12 +402,16 @@ def test_killing_avfs_loses_nothing_and_leaves_nothing(vault: Vault, work: Works
     work.close()
     killed = subprocess.run([sys.executable, "-c", _KILLED, mount_dir / "h", backend, SLEEP], check=False, capture_output=True)
     assert killed.returncode == -9, killed.stderr
+    status = work.status()
     again = work.exec("touch", "y", backend=backend)
 
-    assert again.exit_code == 0
     assert not sleeping()
+    assert [change.path for change in status.changed_files] == [b"x"]
+    assert [warning.code for warning in status.warnings] == (["workspace.recovered"] if backend == "checkout" else [])
+    assert (again.exit_code, [change.path for change in again.changed_files]) == (0, [b"y"])
     assert work.read("x") == b"x\n"
-    assert again.checkpoint is not None or backend == "checkout"
+    assert again.checkpoint is not None
+    assert not (vault.path / "avfs" / "workspaces" / "main" / "checkout").exists()
 
 
 @EVERYBODY

@@ -312,7 +312,14 @@ def seen_by_programs(directory: Path) -> list[tuple[str, str, object]]:
     return sorted(found, key=lambda entry: entry[0])
 
 
-@pytest.mark.parametrize("backend", ["fuse", pytest.param("portable", marks=pytest.mark.needs("libfuse"))])
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "fuse",
+        pytest.param("portable", marks=pytest.mark.needs("libfuse")),
+        pytest.param("overlay", marks=pytest.mark.needs("root", "overlayfs")),
+    ],
+)
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_mounted_workspace_answers_like_one_that_is_not(script: str, backend: str, tmp_path: Path, mount_dir: Path) -> None:
     """Each step gives the same result or the same error, and the trees are the same in the end, also through the kernel."""

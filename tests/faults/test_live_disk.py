@@ -29,14 +29,14 @@ BIG = bytes(range(256)) * (3 << 12)
 
 
 @contextlib.contextmanager
-def mounted(home: Path, tree: Path) -> Iterator[tuple[Workspace, Session]]:
+def mounted(home: Path, tree: Path, backend: str = "auto") -> Iterator[tuple[Workspace, Session]]:
     """A vault with a big file in its lower layer, and its workspace as a directory."""
     with Avfs(home, identity=ADA) as avfs, avfs.create_vault("v") as vault:
         vault.workspace().write("low", BIG)
         vault.workspace().write("small", b"small\n")
         vault.workspace().checkpoint()
         work = vault.fork("work")
-        with work.mount(tree) as session:
+        with work.mount(tree, backend=backend) as session:
             yield work, session
 
 
@@ -83,11 +83,12 @@ def fill(point: Path, leave: int) -> Path:
 
 
 @pytest.mark.needs("loop")
-def test_a_full_disk_is_told_and_nothing_is_half_written(mount_dir: Path) -> None:
+@pytest.mark.parametrize("backend", ["fuse", pytest.param("overlay", marks=pytest.mark.needs("overlayfs"))])
+def test_a_full_disk_is_told_and_nothing_is_half_written(mount_dir: Path, backend: str) -> None:
     """Whoever writes gets ENOSPC; what was there before is whole, in the tree and in the checkpoints."""
     with image("ext4", mount_dir, size=48 << 20, options=["-m", "0"]) as disk:
         tree = mount_dir / "tree"
-        with mounted(disk.point / "home", tree) as (work, _):
+        with mounted(disk.point / "home", tree, backend) as (work, _):
             (tree / "kept").write_bytes(b"kept\n")
             work.checkpoint()
             ballast = fill(disk.point, 1 << 20)

@@ -25,6 +25,7 @@ def _part(vault: Vault) -> None:
     side = vault.fork("side", source="work", at="one")
     side.write("a", b"theirs\n")
     side.write("new/file", b"new\n")
+    side.write("side/came.log", b"ignored on both sides\n")
     side.checkpoint()
     vault.workspace("work").checkpoint()
 
@@ -43,6 +44,13 @@ def _begin_and_resolve(vault: Vault) -> None:
 
 def _begin_after_parting(vault: Vault) -> None:
     _part(vault)
+
+
+def _begin_where_less_is_ignored(vault: Vault) -> None:
+    _part(vault)
+    work = vault.workspace("work")
+    work.write(".gitignore", b"build/\n")
+    work.checkpoint()
 
 
 def _rebase(vault: Vault) -> object:
@@ -67,10 +75,12 @@ def _rebase_and_resolve_twice(vault: Vault) -> None:
 
 CASES: dict[str, tuple[Run, Run]] = {
     "begin": (_begin_after_parting, _begin),
+    "begin, and leave out": (_begin_where_less_is_ignored, _begin),
     "continue": (_begin_and_resolve, lambda vault: vault.workspace("work").continue_merge()),
     "abort": (_begin_and_resolve, lambda vault: vault.workspace("work").abort_merge()),
     "rebase": (_begin_after_parting, _rebase),
     "rebase to the next conflict": (_rebase_and_resolve, _go_on),
+    "leave a commit out": (_rebase_and_resolve, lambda vault: vault.workspace("work").continue_rewrite(skip=True)),
     "rebase to its end": (_rebase_and_resolve_twice, _go_on),
     "give a rebase up": (_rebase_and_resolve_twice, lambda vault: vault.workspace("work").abort_merge()),
 }

@@ -8,18 +8,20 @@ a wrong byte, and the checkpoint afterwards holds what the tree showed.
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 from avfs_git import Avfs, Session, Vault, Workspace
 from avfs_git.errors import OutcomeUnknown
-from avfs_git.model import UpgradeResult
+from avfs_git.model import SessionState, UpgradeResult
 from tests.support import sweep
 from tests.support.faults import check_vault, read_files
 from tests.support.killing import Killer, prepare, run_programs
@@ -111,14 +113,44 @@ def _killing(session: Session, every_s: float) -> Iterator[Callable[[], int]]:
         yield lambda: killer.kills
 
 
+@contextmanager
+def _killing_all(session: Session, every_s: float) -> Iterator[Callable[[], int]]:
+    """Kill the process above its server, whichever that is by now, again and again."""
+    stop, kills = threading.Event(), 0
+
+    def run() -> None:
+        nonlocal kills
+        while not stop.wait(every_s):
+            info = session.info()
+            if info.state is SessionState.MOUNTED:
+                with suppress(ProcessLookupError):  # the last one is not dead for long
+                    os.kill(info.pid, signal.SIGKILL)
+                kills += 1
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run)
+        try:
+            yield lambda: kills
+        finally:
+            stop.set()
+        running.result()
+
+
 def work_through_upgrades(root: Path, seconds: float, every_s: float, *names: str) -> tuple[int, Client]:
     """Do it with upgrades, below a scratch directory of `sweep`; gives how many there were, and what the client did."""
     return _work(root, seconds, partial(_upgrading, every_s=every_s), *names, seed=1)
 
 
-def work_through_kills(root: Path, seconds: float, every_s: float, *names: str, seed: int = 1) -> tuple[int, Client]:
+def work_through_kills(
+    root: Path, seconds: float, every_s: float, *names: str, seed: int = 1, backend: str = "auto"
+) -> tuple[int, Client]:
     """Do it with kills, below a scratch directory of `sweep`; gives how often the server was killed, and what the client did."""
-    return _work(root, seconds, partial(_killing, every_s=every_s), *names, seed=seed)
+    return _work(root, seconds, partial(_killing, every_s=every_s), *names, seed=seed, backend=backend)
+
+
+def work_through_deaths(root: Path, seconds: float, every_s: float, *names: str) -> tuple[int, Client]:
+    """Do it where the mount does not need its session, which is killed whole; else as `work_through_kills`."""
+    return _work(root, seconds, partial(_killing_all, every_s=every_s), *names, seed=1, backend="overlay")
 
 
 def _work(
@@ -127,12 +159,13 @@ def _work(
     disturb: Callable[[Session], AbstractContextManager[Callable[[], int]]],
     *names: str,
     seed: int,
+    backend: str = "auto",
 ) -> tuple[int, Client]:
     aside = root / "aside"
     aside.mkdir()
     # Patient: on a busy machine servers are killed before they come to what a client wants.
     with Avfs(root / "home", identity=ADA, lock_timeout_s=300) as avfs, avfs.create_vault("v", source=prepare(aside)) as vault:
-        with vault.fork("work").mount(root / "tree") as session:
+        with vault.fork("work").mount(root / "tree", backend=backend) as session:
             client = Client(vault, "work")
             with disturb(session) as count, client.at_work():
                 run_programs(session, aside, seconds, *names, seed=seed)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from avfs_git.gitstore.commits import Commit, Signature, serialize_commit
 from avfs_git.gitstore.merge import CommitMerger
+from avfs_git.gitstore.mergefile import ConflictStyle
 from avfs_git.gitstore.objects import KIND_BLOB, KIND_COMMIT, ObjectStore
 from avfs_git.gitstore.packwriter import PackWriter
 from avfs_git.gitstore.trees import EMPTY_TREE, MODE_EXEC, MODE_FILE, MODE_SYMLINK, edit_tree
@@ -47,10 +48,10 @@ class Histories:
         writer.finish()
         return oid
 
-    def assert_same_merge(self, ours: Oid, theirs: Oid, *, with_base: bool = False) -> bool:
+    def assert_same_merge(self, ours: Oid, theirs: Oid, *, style: ConflictStyle = ConflictStyle.MERGE) -> bool:
         """Merge with git and with avfs; return whether the merge was clean."""
-        style = f"merge.conflictStyle={'diff3' if with_base else 'merge'}"
-        argv = ["git", f"--git-dir={self.git.git_dir}", "-c", style, "merge-tree", "--write-tree", ours.hex(), theirs.hex()]
+        chosen = f"merge.conflictStyle={style.value}"
+        argv = ["git", f"--git-dir={self.git.git_dir}", "-c", chosen, "merge-tree", "--write-tree", ours.hex(), theirs.hex()]
         done = subprocess.run(argv, check=False, capture_output=True)
         # git 2.39 gives some merges up by an assertion of its own: these can only be made, not compared.
         gave_up = done.returncode == -signal.SIGABRT and any(assertion in done.stderr for assertion in _ASSERTIONS)
@@ -61,19 +62,24 @@ class Histories:
         writer = PackWriter(self.store)
         try:
             labels = [side.hex().encode() for side in (ours, theirs)]
-            merger = CommitMerger(writer, with_base=with_base)
+            merger = CommitMerger(writer, style=style)
             merged = merger.merge(ours, theirs, our_label=labels[0], their_label=labels[1])
             writer.finish()
         finally:
             writer.discard()
         found = merged.tree or EMPTY_TREE
-        if gave_up or self._is_damaged(tree, told) or self._has_forgotten(tree, ours, theirs):
+        if gave_up or self.is_slip(f"{tree}\n{told}", ours, theirs):
             return merged.is_clean
         if found.hex() != tree:
             different = self.git.text("diff-tree", "-r", "-p", "--no-renames", tree, found.hex())
             raise AssertionError(f"git said:\n{told}\ngit's tree against ours:\n{different}\n{merged.conflicts}")
         assert merged.is_clean == (done.returncode == 0), (told, merged.conflicts)
         return merged.is_clean
+
+    def is_slip(self, told: str, ours: Oid, theirs: Oid) -> bool:
+        """Whether git lost something in a merge of which it told this."""
+        tree, _, more = told.partition("\n")
+        return self._is_damaged(tree, more) or self._has_forgotten(tree, ours, theirs)
 
     def _has_forgotten(self, tree: str, ours: Oid, theirs: Oid) -> bool:
         """Whether git slipped in another way: where both sides have a file it has a directory, and no file beside it."""

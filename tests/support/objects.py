@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from avfs_git.errors import ObjectMissing
-from avfs_git.gitstore.commits import Commit, Signature, parse_commit, serialize_commit
+from avfs_git.gitstore.commits import Commit, Links, Signature, parse_commit, parse_links, serialize_commit
 from avfs_git.gitstore.objects import (
     KIND_BLOB,
     KIND_COMMIT,
@@ -64,6 +64,10 @@ class MemorySource:
             commit = self._commits[oid] = parse_commit(self.read(oid)[1], oid)
         return commit
 
+    def read_links(self, oid: Oid) -> Links:
+        """Read what a commit leads to."""
+        return parse_links(self.read(oid)[1], oid)
+
     def blob_size(self, oid: Oid) -> int:
         """Return the length of a blob."""
         return len(self.objects[oid][1])
@@ -101,6 +105,10 @@ class MemorySource:
     def add_sorted(self, tree: Tree) -> Oid:
         """Keep one tree by its entries."""
         return self.add(KIND_TREE, serialize_tree(tree))
+
+    def add_edited(self, tree: Tree, ids: Mapping[bytes, tuple[int, Oid]]) -> Oid:
+        """Keep a tree like another one, with other ids in it."""
+        return self.add(KIND_TREE, serialize_tree({**tree, **ids}))
 
     def add_commit(self, tree: Oid, *parents: Oid, when_s: int = 1_700_000_000, message: str = "a change\n") -> Oid:
         """Keep a commit."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from avfs_git.cli.context import State
+from avfs_git.cli.context import State, find_home
 from avfs_git.cli.output.base import OutputClosed, write_all
 from avfs_git.cli.verb import AFTER_DASHES, HOST_PATH, TREE_PATH, verb
 from avfs_git.errors import AvfsError, BadUsage, HostError
@@ -131,12 +131,9 @@ def command(
     argv = [*words, *click.get_current_context().meta.get(AFTER_DASHES, ())]
     if (shell is None) == (not argv):
         raise BadUsage("a command is needed, either `-- PROGRAM [ARGUMENT]...` or `--shell TEXT`")
-    from avfs_git.host.runners import starting_early  # noqa: PLC0415 - not for the help
-
     try:
-        # What needs longest to come up does so while all else is imported.
         with (
-            nullcontext() if dry_run else starting_early(),
+            nullcontext() if dry_run else _starting_early(),
             state.open_workspace() as workspace,
             _opened(stdin) as reading,
         ):
@@ -180,6 +177,20 @@ def command(
         raise click.exceptions.Exit(NOT_RUN) from error
     state.status = result.exit_code
     return result
+
+
+@contextmanager
+def _starting_early() -> Iterator[None]:
+    """Begin what needs longest to come up, the longest first: all else is imported meanwhile."""
+    from avfs_git.model import BASES  # noqa: PLC0415 - not for the help
+    from avfs_git.session import nurseries  # noqa: PLC0415 - the same
+
+    # Where the base of any fork is mounted, that of this one is, mostly.
+    with nurseries.starting_early(unless_mounted=(find_home() / "mounts", BASES)):
+        from avfs_git.host.runners import starting_early  # noqa: PLC0415 - takes as long to load as the other to start
+
+        with starting_early():
+            yield
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,8 +13,6 @@ from avfs_git.cli.context import State, looks_like_path
 from avfs_git.cli.verb import HOST_PATH, verb
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from avfs_git.cli.results import DirectoryFork, ForkList, ForkResult, RemoteBranchList
     from avfs_git.model import ForkInfo
 
@@ -57,7 +56,7 @@ def create(state: State, name: str, source: str | None, at: str | None, ephemera
 @click.option("--branch", metavar="NAME", help="The name of the fork; default: that of DIR.")
 @click.option(
     "--backend",
-    type=click.Choice(["auto", "fuse", "portable"]),
+    type=click.Choice(["auto", "fuse", "portable", "overlay"]),
     default="auto",
     show_default=True,
     help="How to mount it, as for `avfs mount`.",
@@ -70,7 +69,10 @@ def directory_(state: State, source: Path, directory: Path, branch: str | None, 
     `avfs rm DIR` ends it. `avfs fork SOURCE DIR` is the same where SOURCE is written as a path, as in `avfs fork . ../task`.
     """
     gc.disable()  # of hundreds of thousands of small values none is garbage, and looking at them takes a fifth of the time
-    session = state.avfs.fork_directory(source, directory, branch=branch, backend=backend)
+    from avfs_git.session.nurseries import starting_early  # noqa: PLC0415 - not for the help
+
+    with starting_early():  # what the session needs comes up while the present state is captured
+        session = state.avfs.fork_directory(source, directory, branch=branch, backend=backend)
     state.output.warn(session.vault.warnings)
     return {
         "fork": session.fork,
@@ -120,7 +122,7 @@ class _Forks(VerbGroup):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the verb."""
-        if args[0] not in self.commands and (args[0] in (".", "..") or looks_like_path(args[0])):
+        if args[0] not in self.commands and (looks_like_path(args[0]) or (len(args) > 1 and Path(args[0]).is_dir())):
             return "dir", directory_, args
         return super().resolve_command(ctx, args)
 

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 @click.option("-f", "--foreground", is_flag=True, help="Stay until the mount is taken away; Ctrl-C takes it away.")
 @click.option(
     "--backend",
-    type=click.Choice(["auto", "fuse", "portable"]),
+    type=click.Choice(["auto", "fuse", "portable", "overlay"]),
     default="auto",
     show_default=True,
-    help="How to mount it: on the kernel's own protocol, or through libfuse.",
+    help="How to mount it: on the kernel's own protocol, through libfuse, or on its overlayfs (root).",
 )
 @click.option("--allow-other", is_flag=True, help="Let in other users, as far as permissions go.")
 def command(
@@ -55,27 +55,31 @@ def command(
     """
     if everything and (readonly or at is not None):
         raise BadUsage("--all shows every state, for reading only", hint="Leave out `--at` and `--readonly`.")
-    if everything and backend == "portable":
-        raise BadUsage("all of a vault cannot be shown through libfuse", hint="Leave out `--backend`.")
-    name, directory = _sort_out_vault(state, name, directory) if everything else _sort_out(state, name, directory)
-    leash, hand = os.pipe() if foreground else (None, None)
-    try:
-        if foreground:
-            for number in (signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, _interrupt)
-        if everything:
-            with state.open_vault() as vault:
-                session = vault.mount(directory, allow_other=allow_other, leash_fd=leash)
+    if everything and backend not in ("auto", "fuse"):
+        how = "through libfuse" if backend == "portable" else "on overlayfs"
+        raise BadUsage(f"all of a vault cannot be shown {how}", hint="Leave out `--backend`.")
+    from avfs_git.session.nurseries import starting_early  # noqa: PLC0415 - not for the help
+
+    with starting_early():  # what the session needs comes up while this process imports what it needs itself
+        name, directory = _sort_out_vault(state, name, directory) if everything else _sort_out(state, name, directory)
+        leash, hand = os.pipe() if foreground else (None, None)
+        try:
+            if foreground:
+                for number in (signal.SIGTERM, signal.SIGHUP):
+                    signal.signal(number, _interrupt)
+            if everything:
+                with state.open_vault() as vault:
+                    session = vault.mount(directory, allow_other=allow_other, leash_fd=leash)
+                    return _finish(state, session, foreground=foreground)
+            with state.open_workspace() as workspace:
+                session = workspace.mount(
+                    directory, readonly=readonly, at=at, allow_other=allow_other, leash_fd=leash, backend=backend
+                )
                 return _finish(state, session, foreground=foreground)
-        with state.open_workspace() as workspace:
-            session = workspace.mount(
-                directory, readonly=readonly, at=at, allow_other=allow_other, leash_fd=leash, backend=backend
-            )
-            return _finish(state, session, foreground=foreground)
-    finally:
-        for fd in (leash, hand):
-            if fd is not None:
-                os.close(fd)
+        finally:
+            for fd in (leash, hand):
+                if fd is not None:
+                    os.close(fd)
 
 
 def _sort_out(state: State, name: str | None, directory: Path | None) -> tuple[str | None, Path | None]:
@@ -128,6 +132,9 @@ def _finish(state: State, session: Session, *, foreground: bool) -> SessionInfo:
 
 def _stay(session: Session) -> NoReturn:
     """Wait for the end of the mount. If this process is killed, the session ends by its leash."""
+    from avfs_git.session.nurseries import let_go  # noqa: PLC0415 - see above
+
+    let_go()  # there will be no other session
     try:
         session.wait()
     except KeyboardInterrupt:

@@ -41,7 +41,8 @@ def upgrade(state: State, name: str | None, every: bool) -> UpgradeList:
 
     A mount is served by the version that made it, also when another one is installed since. Programs that use the mount notice
     a pause; their open files stay. A version that cannot go on with it changes nothing. Which mount is meant is told as
-    for `avfs unmount`; with --all, those that can only be mounted again are passed over: of commits, and through libfuse.
+    for `avfs unmount`; with --all, those that can only be mounted again are passed over: of commits, through libfuse, and on
+    overlayfs.
     """
     if every and name is not None:
         raise BadUsage("--all takes no fork and no directory")

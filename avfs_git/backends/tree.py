@@ -1,0 +1,58 @@
+"""A live tree on the kernel's overlayfs: what its session is to stand on.
+
+Decided here: how the base commit of a workspace is found for such a session, which cannot find it by itself (`backends.lower`
+stands above it), and what happens when the workspace moves to another base meanwhile. The session is told where the
+base is mounted, and gets what counts it as its user; so the base stays for as long as the session, also when who asked for it
+is gone. `sdk` calls this.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from avfs_git.backends.lower import LowerMounts
+from avfs_git.errors import BaseMoved, FuseUnavailable, InvalidInput
+from avfs_git.paths import Oid
+from avfs_git.session.record import FoundSession
+from avfs_git.workspace.origin import load_state
+from avfs_git.workspace.vault import OpenVault
+
+_TRIES = 5
+
+
+def on_base(
+    vault: OpenVault, fork: str, lowers: LowerMounts, mount: Callable[..., FoundSession], *, at: str | None
+) -> FoundSession:
+    """Mount a workspace over its base.
+
+    Args:
+        vault: The vault.
+        fork: Its fork.
+        lowers: Where commits are mounted.
+        mount: `session.start.start_session` with all arguments but the base.
+        at: The commit that is to be shown; None for the workspace.
+
+    Raises:
+        InvalidInput: If a commit is to be shown: overlayfs shows workspaces.
+        FuseUnavailable: If this user may not mount overlayfs.
+        AvfsError: As `mount`, or if the base cannot be mounted.
+    """
+    if at is not None:
+        raise InvalidInput("a commit cannot be shown through overlayfs", hint="Leave out `--backend`.")
+    if os.geteuid():
+        raise FuseUnavailable("only root can mount a live tree on overlayfs", hint="Leave out `--backend`.")
+    for left in reversed(range(_TRIES)):
+        state = load_state(vault, vault.layout.workspace(fork))
+        base = (state.base, state.sidecar, None)
+        try:
+            if state.base is None:
+                return mount(base=base)
+            own = vault.store.read_commit(Oid(bytes.fromhex(state.base))).sidecar
+            beside = state.sidecar if own is None or state.sidecar != own.hex() else None
+            with lowers.holding(state.base, beside) as (place, fd):
+                return mount(base=(state.base, state.sidecar, os.fspath(place)), base_fd=fd)
+        except BaseMoved:
+            if not left:
+                raise
+    raise AssertionError("unreachable")

@@ -1,0 +1,123 @@
+"""A copy of a workspace as plain files, in which a command runs: how what it did there comes into the workspace.
+
+Decided here: the directory is captured as an import is, and the difference to the workspace is applied as a restore does,
+with the times that files have in the directory, so that build tools see the same order as there. A note in the workspace says
+where the copy is, and whether it was complete: only then a difference is the command's doing.
+
+`backends.checkout` makes such copies, with the workspace lock held as long as the command runs. Whoever takes the lock and
+finds the note met a crash: what the command had done comes into the workspace (`take_in_left`, called by `workspace.recovery`),
+which says so, and the copy goes. A crash in here leaves the note, and the next one begins anew.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Container
+from pathlib import Path
+
+from avfs_git.errors import HostError
+from avfs_git.gitstore.ignore import Ignorer
+from avfs_git.gitstore.packwriter import PackWriter
+from avfs_git.host.durable import host_errors, write_file_atomically
+from avfs_git.host.removal import remove_tree
+from avfs_git.model import Warning
+from avfs_git.paths import TreePath, join, split
+from avfs_git.vfs.layers import PlainDirectory
+from avfs_git.vfs.lower import LowerTree
+from avfs_git.vfs.plan import plan_steps
+from avfs_git.workspace.application import Application
+from avfs_git.workspace.capture import Capture
+from avfs_git.workspace.checkpoint import take
+from avfs_git.workspace.format import WorkspaceLayout
+from avfs_git.workspace.workspace import LockedWorkspace
+
+_COPYING, _COPIED = b"-", b"+"
+"""How the note begins."""
+
+
+def note_copy(layout: WorkspaceLayout, place: Path, *, is_complete: bool) -> None:
+    """Note where a copy is.
+
+    Raises:
+        HostError: If the disk refuses.
+    """
+    with host_errors(f"write '{layout.copy_note}'"):
+        word = _COPIED if is_complete else _COPYING
+        write_file_atomically(layout.copy_note, word + os.fsencode(place), durable=False)
+
+
+def remove_copy(layout: WorkspaceLayout, place: Path) -> None:
+    """Remove a copy and its note.
+
+    Raises:
+        HostError: If the disk refuses.
+    """
+    with host_errors(f"clear '{place}'"):
+        remove_tree(place)
+        layout.copy_note.unlink(missing_ok=True)
+
+
+def take_in(locked: LockedWorkspace, place: Path, *, left_out: Container[bytes] = ()) -> list[Warning]:
+    """Apply what differs between a copy and its workspace.
+
+    Args:
+        locked: The workspace.
+        place: The copy.
+        left_out: Paths that could not be copied, so that nothing at them means nothing.
+
+    Raises:
+        AvfsError: If the directory, the vault or the disk fails.
+    """
+    vault = locked.vault
+    pack = PackWriter(vault.store)
+    try:
+        before = take(locked, pack).captured
+        layer = PlainDirectory(place)
+
+        def read_ignore_file(directory: TreePath) -> bytes | None:
+            try:
+                fd = layer.open_file(*split(join(directory, b".gitignore")))
+            except OSError:
+                return None
+            with os.fdopen(fd, "rb") as file:
+                return file.read()
+
+        rules = Ignorer(read_ignore_file, vault.read_exclude())
+        after = Capture(layer, pack, rules, index=before.tree, learn=False).run()
+        pack.finish(hold=True)
+        now = LowerTree(vault.store, before.tree, before.sidecar, default_mtime_ns=0)
+        target = LowerTree(vault.store, after.tree, after.sidecar, default_mtime_ns=0)
+        steps = [step for step in plan_steps(now, target) if step.path not in left_out]
+        change = Application(locked, now, target)
+        with locked.changing() as merged:
+            change.apply(steps)
+            with host_errors("write to the workspace"):
+                for step in reversed(steps):  # directories last: what comes into one changes its time
+                    if step.after is not None and step.path not in change.in_the_way:
+                        merged.utimens(merged.resolve(step.path, follow_last=False), mtime_ns=step.after.mtime_ns)
+    finally:
+        pack.discard()
+    return [*after.warnings, *change.warnings]
+
+
+def take_in_left(locked: LockedWorkspace) -> None:
+    """Finish with the copy of a process that died: what its command had done comes into the workspace, which tells it later.
+
+    Raises:
+        AvfsError: If the directory, the vault or the disk fails. Copy and note stay then.
+    """
+    layout = locked.opened.layout
+    try:
+        noted = layout.copy_note.read_bytes()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise HostError(f"read '{layout.copy_note}'", error) from error
+    place = Path(os.fsdecode(noted[1:]))
+    if noted[:1] == _COPIED and place.is_dir():
+        warnings = take_in(locked, place)
+        text = "what a command had changed in a copy when avfs died was brought into the workspace"
+        state = locked.opened.state
+        state.recovered = [*state.recovered, text, *(warning.message for warning in warnings)]
+        locked.write_state()
+    remove_copy(layout, place)

@@ -1,0 +1,219 @@
+"""Changing a workspace that the kernel's overlayfs shows, while programs write to it: nothing that they wrote is lost."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from avfs_git import Avfs, faults
+from avfs_git.errors import ContentChanged, MountError
+from avfs_git.gitstore.objects import KIND_BLOB, hash_object
+from avfs_git.paths import TreePath
+from tests.support.capabilities import mount, unmount
+from tests.support.faults import check_vault, make_source, make_vault, reachable_contents, read_files
+from tests.support.shown import Program, mounted_layers, opened_of, read_shown, serving
+
+pytestmark = [pytest.mark.slow, pytest.mark.needs("root", "overlayfs", "git", "user-xattrs", "whiteout")]
+
+
+@pytest.fixture
+def place(tmp_path: Path, mount_dir: Path) -> Iterator[tuple[Path, Path]]:
+    """A vault whose fork `work` is mounted; gives its home and where it is mounted."""
+    vault = make_vault(tmp_path / "home", make_source(tmp_path / "source"))
+    tree = mount_dir / "tree"
+    with mounted_layers(vault, tmp_path / "source", tree):
+        vault.close()
+        yield tmp_path / "home", tree
+
+
+POINTS = [
+    ("checkpoint.packed", 1),
+    ("restore.announced", 1),
+    ("restore.staged", 1),
+    ("mounted.taken", 1),
+    ("mounted.exchanged", 1),
+    ("mounted.exchanged", 2),
+    ("restore.step", 1),
+    ("restore.step", 5),
+    ("restore.taken", 1),
+    ("restore.applied", 1),
+]
+
+
+@pytest.mark.parametrize(("point", "turn"), POINTS)
+def test_what_a_program_writes_beside_a_restore_is_not_lost(place: tuple[Path, Path], point: str, turn: int) -> None:
+    """Whatever a program writes at any moment of a restore is in the tree afterwards, or kept in a commit; so it is with undo."""
+    home, tree = place
+    with serving(home, tree) as work:
+        for content, operation in ((b"first", lambda: work.restore("one")), (b"second", work.undo)):
+            program = Program(tree, content, point, turn)
+            faults.arm(program)
+            try:
+                operation()
+            finally:
+                faults.arm(None)
+            held = {entry[2] for entry in read_shown(tree).values()} | reachable_contents(work.vault.path)
+
+            assert {one for one in program.written if one not in held} == set()
+            assert read_shown(tree) == read_files(work)
+            assert not list(tree.glob(".avfs-*"))
+
+        # What the workspace holds is what a checkpoint records, whoever wrote it.
+        work.checkpoint("after")
+        recorded = read_files(work)
+        status = work.status()
+    with Avfs(home) as avfs, avfs.open_vault("v") as vault:
+        check_vault(vault)
+        with vault.fork("look", at="after", source="work") as look:
+            assert read_files(look) == recorded
+    assert (status.changed_files, status.sidecar_changed) == ((), ())
+
+
+@pytest.mark.parametrize("point", ["write.made", "mounted.exchanged"])
+def test_a_write_that_expects_a_content_gives_way_to_a_program(place: tuple[Path, Path], point: str) -> None:
+    """A program that writes between the look at a file and its replacement keeps its file, and the caller is told."""
+    home, tree = place
+    seen = hash_object(KIND_BLOB, b"third, uncommitted\n").hex()
+    with serving(home, tree) as work:
+        faults.arm(when(point, lambda: (tree / "a").write_bytes(b"of the program\n")))
+        try:
+            if point == "write.made":
+                with pytest.raises(ContentChanged):
+                    work.write("a", b"of the caller\n", expect=seen)
+            else:  # the caller was first
+                work.write("a", b"of the caller\n", expect=seen)
+        finally:
+            faults.arm(None)
+
+        assert (tree / "a").read_bytes() == b"of the program\n"
+
+        # A file that was to be made, and that a program has made first.
+        faults.arm(when("write.made", lambda: (tree / "made").write_bytes(b"of the program\n")))
+        try:
+            with pytest.raises(ContentChanged):
+                work.write("made", b"of the caller\n", expect="")
+        finally:
+            faults.arm(None)
+
+        assert (tree / "made").read_bytes() == b"of the program\n"
+        assert not list(tree.glob(".avfs-*"))
+
+
+def test_a_removal_that_expects_a_content_gives_way_to_a_program(place: tuple[Path, Path]) -> None:
+    """What a program wrote between the look at a file and its removal has its name again."""
+    home, tree = place
+    seen = hash_object(KIND_BLOB, b"third, uncommitted\n").hex()
+    with serving(home, tree) as work:
+        with pytest.raises(ContentChanged):
+            work.remove("a", expect="0" * 40)
+        work.remove("a", expect=seen)
+
+        assert not (tree / "a").exists()
+        assert not list(tree.glob(".avfs-*"))
+
+
+def test_a_plain_change_takes_only_the_names_that_are_free(place: tuple[Path, Path]) -> None:
+    """A program that makes something under a name, after avfs has looked and before it makes its own, keeps it."""
+    home, tree = place
+    with serving(home, tree) as work:
+        opened = opened_of(work)
+        with opened.locked() as locked, locked.changing() as merged:
+            assert not any(name == b"new" for name, _ in merged.readdir(merged.root))
+            (tree / "new").write_bytes(b"of a program\n")
+            for act in (
+                lambda: merged.mkdir(merged.root, b"new"),
+                lambda: merged.symlink(merged.root, b"new", b"target"),
+                lambda: merged.link(merged.resolve(TreePath(b"a")), merged.root, b"new"),
+                lambda: merged.mknod(merged.root, b"new", stat.S_IFIFO | 0o600),
+                lambda: merged.rename(merged.root, b"a", merged.root, b"new", flags=1),
+            ):
+                with pytest.raises(FileExistsError):
+                    act()
+            with pytest.raises(OSError, match="not empty"):
+                merged.rmdir(merged.root, b"many")
+
+        assert (tree / "new").read_bytes() == b"of a program\n"
+        assert not list(tree.glob(".avfs-*"))
+
+
+def test_a_mount_that_is_gone_is_not_written_beside(place: tuple[Path, Path]) -> None:
+    """When the tree is not where it was, nothing is changed: not in the directory below, nor in the layers."""
+    home, tree = place
+    with serving(home, tree) as work:
+        assert mount("tmpfs", tree, "tmpfs")
+        try:
+            with pytest.raises(MountError):
+                work.write("a", b"of the caller\n")
+            with pytest.raises(MountError):
+                work.restore("one")
+
+            assert list(tree.iterdir()) == []
+            assert work.read("a") == b"third, uncommitted\n"
+        finally:
+            assert unmount(tree)
+        work.write("a", b"of the caller\n")
+
+        assert (tree / "a").read_bytes() == b"of the caller\n"
+
+
+@pytest.mark.parametrize("changed", [False, True], ids=["of the base alone", "changed"])
+@pytest.mark.parametrize("moves", [False, True], ids=["removed", "renamed"])
+def test_a_deep_directory_of_the_base(tmp_path: Path, mount_dir: Path, changed: bool, moves: bool) -> None:
+    """A directory that overlayfs refuses to rename, and that is too deep to be removed in one walk, is renamed and removed."""
+    deep = Path(*[f"level{number}" for number in range(100)])
+    (tmp_path / "source" / "top" / deep).mkdir(parents=True)
+    (tmp_path / "source" / "top" / deep / "file").write_bytes(b"far down\n")
+    (tmp_path / "source" / "top" / "link").symlink_to("nowhere")
+    tree = mount_dir / "tree"
+    with Avfs(tmp_path / "home") as avfs, avfs.create_vault("v", source=tmp_path / "source") as vault:
+        vault.fork("work")
+    with mounted_layers(vault, tmp_path / "source", tree), serving(tmp_path / "home", tree) as work:
+        if changed:
+            (tree / "top" / deep / "file").write_bytes(b"changed\n")
+        before = read_shown(tree / "top")
+        work.checkpoint("before")
+        if moves:
+            work.move("top", "moved")
+
+            assert read_shown(tree / "moved") == before
+        else:
+            work.remove("top", recursive=True)
+
+        assert not (tree / "top").exists()
+        assert work.restore("before").outcome == "restored"
+        assert read_shown(tree / "top") == before
+        assert not (tree / "moved").exists()
+
+
+def test_names_of_attributes_that_overlayfs_uses_itself_survive_a_restore(place: tuple[Path, Path]) -> None:
+    """An attribute `user.overlay.X` that a program set is no mark, neither in the tree nor in what is restored."""
+    home, tree = place
+    with serving(home, tree) as work:
+        os.setxattr(tree / "a", "user.overlay.opaque", b"y")
+        os.setxattr(tree / "build", "user.overlay.whiteout", b"mine")
+        work.checkpoint("marked")
+        work.restore("one")
+
+        assert "user.overlay.opaque" not in os.listxattr(tree / "a")
+
+        work.restore("marked")
+
+        assert os.getxattr(tree / "a", "user.overlay.opaque") == b"y"
+        assert os.getxattr(tree / "build", "user.overlay.whiteout") == b"mine"
+        assert (tree / "build" / "out.o").read_bytes() == b"rebuilt\n"
+        assert work.status().sidecar_changed == ()
+
+
+def when(point: str, act: Callable[[], object]) -> Callable[[str], None]:
+    """Make a fault handler that does something once, when a point is passed."""
+    waiting = [act]
+
+    def handle(passed: str) -> None:
+        if passed == point and waiting:
+            waiting.pop()()
+
+    return handle

@@ -1,0 +1,98 @@
+"""What is stored of a file that somebody writes to while it is read: its content at one moment, or nothing."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from avfs_git.errors import FileChanging
+from avfs_git.gitstore.objects import KIND_BLOB
+from avfs_git.paths import ROOT, Oid
+from avfs_git.vfs.layers import PlainDirectory
+from avfs_git.vfs.steady import Reading, read_steadily
+from tests.support.objects import MemorySource
+
+
+class Sink(MemorySource):
+    """What takes blobs."""
+
+    def add(self, kind: int, data: bytes, *, keep: bool = False) -> Oid:
+        """Take one."""
+        del keep
+        return super().add(kind, data)
+
+    def add_file(self, fd: int, size: int) -> Oid:
+        """Take one that is a file."""
+        return self.add(KIND_BLOB, os.pread(fd, size, 0))
+
+
+@contextmanager
+def beside(change: str, path: Path) -> Iterator[None]:
+    """Keep changing a file, so that no two looks find the same times, until the block ends."""
+    done = threading.Event()
+
+    def go() -> None:
+        with path.open("r+b" if change == "write" else "ab", buffering=0) as file:
+            number = 0
+            while not done.is_set():
+                number += 1
+                file.write(b"%08d" % number)
+                if change == "write":  # the same at both ends, one after the other
+                    file.seek(-8, os.SEEK_END)
+                    file.write(b"%08d" % number)
+                    file.seek(0)
+
+    thread = threading.Thread(target=go)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def read(directory: Path, sink: Sink) -> Reading:
+    """Read the file as a capture does."""
+    layer = PlainDirectory(directory)
+    found = layer.find(ROOT, b"file")
+    assert found is not None
+    return read_steadily(layer, ROOT, b"file", found.stat, sink, None)
+
+
+def test_what_only_grows_is_stored_as_it_was(tmp_path: Path) -> None:
+    """A log is in the checkpoint up to a size that it had, and is looked at again the next time."""
+    path = tmp_path / "file"
+    path.write_bytes(b"log\n" * 100_000)
+    sink = Sink()
+    with beside("append", path):
+        for _ in range(10):
+            reading = read(tmp_path, sink)
+            held = sink.read_blob(reading.oid)
+            assert len(held) == reading.stat.st_size
+            assert path.read_bytes().startswith(held)
+
+
+def test_what_is_written_in_place_without_an_end_is_stored_as_it_was_or_refused(tmp_path: Path) -> None:
+    """No content that it never had is stored."""
+    path = tmp_path / "file"
+    path.write_bytes(b"00000000" * 100_000)
+    sink = Sink()
+    with beside("write", path):
+        for _ in range(20):
+            with suppress(FileChanging):
+                held = sink.read_blob(read(tmp_path, sink).oid)
+                assert int(held[:8]) - int(held[-8:]) in (0, 1)
+
+
+@pytest.mark.parametrize("size", [0, 10, 900_000])
+def test_what_nobody_writes_to_is_stored_whole(tmp_path: Path, size: int) -> None:
+    """Also an empty one."""
+    data = os.urandom(size)
+    (tmp_path / "file").write_bytes(data)
+    sink = Sink()
+    assert sink.read_blob(read(tmp_path, sink).oid) == data
