@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 
-_SECTION = re.compile(rb'\s*\[\s*([A-Za-z0-9.-]+)\s*(?:"((?:[^"\\\n]|\\.)*)")?\s*\]')
-_KEY = re.compile(rb"\s*([A-Za-z][A-Za-z0-9-]*)[ \t]*(=)?")
+from avfs_git.patterns import compiled
+
+_SECTION = compiled(rb'\s*\[\s*([A-Za-z0-9.-]+)\s*(?:"((?:[^"\\\n]|\\.)*)")?\s*\]')
+_KEY = compiled(rb"\s*([A-Za-z][A-Za-z0-9-]*)[ \t]*(=)?")
 _ESCAPES = {ord("n"): b"\n", ord("t"): b"\t", ord("b"): b"\b", ord('"'): b'"', ord("\\"): b"\\"}
 
 

@@ -9,18 +9,24 @@ state, safe from any thread.
 from __future__ import annotations
 
 import codecs
-import re
+from typing import NamedTuple
 
 from avfs_git.errors import InvalidInput, ObjectCorrupt
 from avfs_git.paths import Oid
+from avfs_git.patterns import compiled
 from avfs_git.values import value_class
 
 SIDECAR_HEADER = b"avfs-sidecar"
 
 _LAST_SECOND_S = 253402300799  # the end of year 9999, the last that a date has a name for
 _OWN_HEADERS = frozenset({b"tree", b"parent", b"author", b"committer", SIDECAR_HEADER})
-_HEX_OID = re.compile(rb"[0-9a-f]{40}")
-_WHEN = re.compile(rb" *(\d+)(?: +([+-])(\d{1,2})(\d\d))?")
+_HEX_OID = compiled(rb"[0-9a-f]{40}")
+# A commit as git writes it, with its sidecar; whatever is different is read as a whole. `fromhex` passes over ends of lines.
+_LINKS = compiled(
+    rb"tree [0-9a-f]{40}\n((?:parent [0-9a-f]{40}\n)*)author [^\n]+\ncommitter [^\n<>]*<[^\n<>]*> ([0-9]{1,11}) [+-][0-9]{4}\n"
+    rb"(?:avfs-sidecar [0-9a-f]{40}\n)?(?:\n|(?:encoding|gpgsig|mergetag) )"
+)
+_WHEN = compiled(rb" *(\d+)(?: +([+-])(\d{1,2})(\d\d))?")
 
 # Encodings that an `encoding` header may name: those that keep ASCII as it is. Others could hide what a header says.
 _ENCODINGS = frozenset(
@@ -54,6 +60,29 @@ class Commit:
     sidecar: Oid | None = None
     """The commit that keeps what this one's tree cannot."""
     extra: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class Links(NamedTuple):
+    """Of a commit, what a walk through history needs."""
+
+    parents: tuple[Oid, ...]
+    when_s: int
+    """When it was committed, in seconds since the epoch."""
+
+
+def parse_links(data: bytes, oid: Oid) -> Links:
+    """Read of a commit object what leads to others; a tenth of what reading all of it takes.
+
+    Raises:
+        ObjectCorrupt: As `parse_commit`.
+    """
+    found = _LINKS.match(data)
+    if found is None:
+        commit = parse_commit(data, oid)
+        return Links(commit.parents, commit.committer.when_s)
+    lines, when = found.groups()
+    parents = bytes.fromhex(lines.decode("ascii").replace("parent ", "")) if lines else b""
+    return Links(tuple([Oid(parents[at : at + 20]) for at in range(0, len(parents), 20)]), int(when))
 
 
 def parse_commit(data: bytes, oid: Oid) -> Commit:

@@ -17,9 +17,10 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
+from heapq import heapify, heappop, heappush, heapreplace
 from io import BytesIO
 from itertools import compress, count
-from operator import ne
+from operator import attrgetter, ne
 from typing import NamedTuple
 
 from avfs_git.gitstore.gitversion import GitVersion, installed_git
@@ -27,6 +28,8 @@ from avfs_git.gitstore.myers import Block, Budget, BudgetSpent, compare_classic
 
 _MAX_OCCURRENCES = 64
 """What occurs more often is no anchor: git's limit."""
+_MANY_RUNS = 48
+"""From so many runs on, going through them again for each part costs more than keeping them in order."""
 _REFINES_SINCE: GitVersion = (2, 54)
 """git compares what a sliding change has joined once more."""
 _WIDTH = array("i").itemsize
@@ -142,8 +145,65 @@ def _compare_by_libgit2(old: Numbered, new: Numbered) -> list[Change]:
 # --- the histogram comparison --------------------------------------------------------------------------------------
 
 
+class _Region(NamedTuple):
+    """Lines of the old version and lines of the new one that are compared with each other."""
+
+    old_start: int
+    old_end: int
+    new_start: int
+    new_end: int
+
+    @property
+    def size(self) -> int:
+        """How many lines these are; none if either version has none."""
+        old, new = self.old_end - self.old_start, self.new_end - self.new_start
+        return old + new if old and new else 0
+
+    def around(self, block: Block) -> tuple[_Region, _Region]:
+        """Tell what is above and below a run."""
+        return (
+            _Region(self.old_start, block.old, self.new_start, block.new),
+            _Region(block.old + block.length, self.old_end, block.new + block.length, self.new_end),
+        )
+
+    def clip(self, block: Block) -> Block:
+        """Tell which part of a run is here; its length is not above 0 if none is."""
+        cut = max(self.old_start - block.old, self.new_start - block.new, 0)
+        end = min(self.old_end - block.old, self.new_end - block.new, block.length)
+        return Block(block.old + cut, block.new + cut, end - cut)
+
+
+class _Choice(NamedTuple):
+    """Which run a region keeps."""
+
+    block: Block | None
+    fewest: int
+    """How often its rarest line occurs in the old version's lines there."""
+    is_common: bool
+    """Whether the region has anything in common, however often."""
+    is_odd: bool
+    """Whether a run with a line that occurs once gave way to a longer one that has none."""
+
+    @property
+    def is_rare(self) -> bool:
+        """Whether it is the longest of the runs that have a line that occurs once."""
+        return self.fewest == 1 and not self.is_odd
+
+
+_SIZE = attrgetter("size")
+
+_Heap = list[tuple[int, int, int]]
+"""Runs, the longest first: the length, negative, and the starts in the new and the old version."""
+
+
 class _Histogram:
-    """One comparison."""
+    """One comparison.
+
+    Where some common line occurs once in the old version, a region keeps the longest of the runs that hold such a line. So these
+    runs are collected once, and serve the larger part of what is left again and again; only the smaller one is looked
+    through anew. What is different there is how far a run reaches, and which lines occur once. Before the first such
+    line, others count as well, in the order in which they stand; so the beginning of each region is looked at again.
+    """
 
     def __init__(self, old: Numbered, new: Numbered, budget: Budget) -> None:
         self._old = old
@@ -156,32 +216,105 @@ class _Histogram:
     def find_blocks(self) -> list[Block]:
         """List what both versions have in common, in order."""
         blocks: list[Block] = []
-        regions = [(0, len(self._old.numbers), 0, len(self._new.numbers))]
+        regions = [_Region(0, len(self._old.numbers), 0, len(self._new.numbers))]
         while regions:
-            old_start, old_end, new_start, new_end = regions.pop()
-            if old_start == old_end or new_start == new_end:
+            region = regions.pop()
+            if not region.size:
                 continue
-            found, is_too_common = self._find_longest(old_start, old_end, new_start, new_end)
-            if is_too_common:
-                numbers = self._old.numbers[old_start:old_end], self._new.numbers[new_start:new_end]
-                blocks += [
-                    Block(old_start + block.old, new_start + block.new, block.length)
-                    for block in compare_classic(*numbers, self._budget)
-                ]
-            elif found is not None:
-                blocks.append(found)
-                regions.append((old_start, found.old, new_start, found.new))
-                regions.append((found.old + found.length, old_end, found.new + found.length, new_end))
+            rare: _Heap = []
+            found = self._choose(region, rare)
+            if found.is_common and found.fewest > _MAX_OCCURRENCES:
+                old, new = region.old_start, region.new_start
+                numbers = self._old.numbers[old : region.old_end], self._new.numbers[new : region.new_end]
+                blocks += [Block(old + one.old, new + one.new, one.length) for one in compare_classic(*numbers, self._budget)]
+            elif found.block is not None and found.is_rare and len(rare) >= _MANY_RUNS:
+                self._take_rare(region, found.block, rare, blocks, regions)
+            elif found.block is not None:
+                blocks.append(found.block)
+                regions += region.around(found.block)
         blocks.sort()
         return blocks
 
-    def _find_longest(self, old_start: int, old_end: int, new_start: int, new_end: int) -> tuple[Block | None, bool]:
-        """Find the run to keep in a region, and tell whether all that is common occurs too often for one."""
+    def _take_rare(self, region: _Region, first: Block, rare: _Heap, blocks: list[Block], regions: list[_Region]) -> None:
+        """Keep one run after the other in a region and the larger part of what is left of it.
+
+        Args:
+            region: Where to look.
+            first: The run that it keeps.
+            rare: Each run in it with a line that occurs once there.
+            blocks: Where what is kept goes.
+            regions: Where what is still to be looked through goes.
+        """
+        heapify(rare)
+        block = first
+        while True:
+            blocks.append(block)
+            small, large = sorted(region.around(block), key=_SIZE)
+            regions.append(small)
+            if not large.size:
+                return
+            if self._many:
+                self._add_rare(region, large, rare)
+            region = large
+            found = self._choose(region, None)
+            if found.block is None or not found.is_rare:
+                regions.append(region)
+                return
+            block = found.block
+            longest = self._longest_rare(region, rare)
+            if longest is not None and longest.length > block.length:
+                block = longest
+
+    def _longest_rare(self, region: _Region, rare: _Heap) -> Block | None:
+        """Find the longest run with a line that occurs once in a region; it stays in the heap."""
+        while rare:
+            self._budget.spend(2)
+            length, new, old = rare[0]
+            known = Block(old, new, -length)
+            here = region.clip(known)
+            if here == known:
+                return here
+            start = here.old
+            if here.length > 0 and self._rarest(start, start + here.length, region.old_start, region.old_end, 2) == 1:
+                heapreplace(rare, (-here.length, here.new, start))
+            else:
+                heappop(rare)
+        return None
+
+    def _add_rare(self, before: _Region, region: _Region, rare: _Heap) -> None:
+        """Add the runs of lines that occur once in a region and more often in the one that it is a part of."""
+        numbers, many = self._old.numbers, self._many
+        gone = {number for number in numbers[before.old_start : region.old_start] if number in many}
+        gone.update([number for number in numbers[region.old_end : before.old_end] if number in many])
+        self._budget.spend((before.old_end - before.old_start - region.old_end + region.old_start) // 4)
+        last, more = self._new.places()
+        for number in gone:
+            known = many[number]
+            first = bisect_left(known, region.old_start)
+            if bisect_left(known, region.old_end, first) != first + 1 or number not in last:
+                continue
+            place = known[first]
+            heres = more.get(number) or [last[number]]
+            for here in heres[bisect_left(heres, region.new_start) : bisect_left(heres, region.new_end)]:
+                self._budget.spend(4)
+                up, down = self._runs.get((place, here)) or self._run(place, here)
+                run = region.clip(Block(place - up, here - up, up + down))
+                heappush(rare, (-run.length, run.new, run.old))
+
+    def _choose(self, region: _Region, rare: _Heap | None) -> _Choice:
+        """Choose the run to keep in a region.
+
+        Args:
+            region: Where to look.
+            rare: Gets every run with a line that occurs once in the region. None for not looking on behind the first of these:
+                then a longer one of these further down is to be preferred.
+        """
+        old_start, old_end, new_start, new_end = region
         numbers, last, many, runs = self._new.numbers, self._last, self._many, self._runs
         fewest = _MAX_OCCURRENCES + 1
         best_old = best_new = 0
         best_length = 1  # git counts a run's lines less one, so that one of a single line is not longer than none
-        is_common = is_found = False
+        is_common = is_found = is_odd = False
         steps = 0
         at = new_start
         while at < new_end:
@@ -206,6 +339,9 @@ class _Histogram:
                     best_old, best_new, best_length = place - up, here - up, length
                     fewest = 1
                     is_found = True
+                if rare is None:
+                    break
+                rare.append((-length, here - up, place - up))
                 continue
             first, end = bisect_left(known, old_start), bisect_left(known, old_end)
             occurrences = end - first
@@ -224,25 +360,30 @@ class _Histogram:
                 rarest = self._rarest(start, start + length, old_start, old_end, occurrences)
                 at = max(at, here - up + length)
                 if best_length < length or rarest < fewest:
+                    is_odd = is_odd or (fewest == 1 and rarest > 1)
                     best_old, best_new, best_length = start, here - up, length
                     fewest = rarest
                     is_found = True
+                if rarest == 1 and rare is not None:
+                    rare.append((-length, here - up, start))
                 first = bisect_left(known, start + length, first + 1, end)
+            if rare is None and fewest == 1:
+                break
             if steps > 4096:
                 self._budget.spend(steps)
                 steps = 0
         self._budget.spend(steps)
-        return Block(best_old, best_new, best_length) if is_found else None, is_common and fewest > _MAX_OCCURRENCES
+        return _Choice(Block(best_old, best_new, best_length) if is_found else None, fewest, is_common, is_odd)
 
     def _run(self, place: int, here: int) -> tuple[int, int]:
         """Find how many equal lines are above a pair of equal ones, and how many from it on, whatever the region."""
         old, new = self._old, self._new
         up, down = 0, 1
         if place and here and old.numbers[place - 1] == new.numbers[here - 1]:
-            up = _common_end(old.raw, place, new.raw, here, min(place, here))
+            up = _common(old.raw, place, new.raw, here, min(place, here), above=True)
         limit = min(len(old.numbers) - place, len(new.numbers) - here)
         if limit > 1 and old.numbers[place + 1] == new.numbers[here + 1]:
-            down = _common_start(old.raw, place, new.raw, here, limit)
+            down = _common(old.raw, place, new.raw, here, limit)
         self._runs[place, here] = found = up, down
         return found
 
@@ -262,42 +403,27 @@ class _Histogram:
         return rarest
 
 
-def _common_start(first: bytes, i: int, second: bytes, j: int, limit: int) -> int:
-    """Count how many lines are equal from two places on, at most as many as a limit."""
+def _common(first: bytes, i: int, second: bytes, j: int, limit: int, *, above: bool = False) -> int:
+    """Count how many lines are equal from two places on, or right above them, at most as many as a limit."""
     equal, size = 0, _CHUNK
     i *= _WIDTH
     j *= _WIDTH
     while equal < limit:
         size = min(size, limit - equal)
         span = size * _WIDTH
+        if above:
+            i -= span
+            j -= span
         left, right = first[i : i + span], second[j : j + span]
         if left != right:
             different = int.from_bytes(left, "little") ^ int.from_bytes(right, "little")
-            lowest = (different & -different).bit_length() - 1
-            return equal + lowest // (8 * _WIDTH)
+            if above:
+                return equal + size - 1 - (different.bit_length() - 1) // (8 * _WIDTH)
+            return equal + ((different & -different).bit_length() - 1) // (8 * _WIDTH)
+        if not above:
+            i += span
+            j += span
         equal += size
-        i += span
-        j += span
-        size = min(2 * size, _MAX_CHUNK)
-    return equal
-
-
-def _common_end(first: bytes, i: int, second: bytes, j: int, limit: int) -> int:
-    """Count how many lines are equal right before two places, at most as many as a limit."""
-    equal, size = 0, _CHUNK
-    i *= _WIDTH
-    j *= _WIDTH
-    while equal < limit:
-        size = min(size, limit - equal)
-        span = size * _WIDTH
-        left, right = first[i - span : i], second[j - span : j]
-        if left != right:
-            different = int.from_bytes(left, "little") ^ int.from_bytes(right, "little")
-            highest = different.bit_length() - 1
-            return equal + size - 1 - highest // (8 * _WIDTH)
-        equal += size
-        i -= span
-        j -= span
         size = min(2 * size, _MAX_CHUNK)
     return equal
 
@@ -347,7 +473,7 @@ def _slide(
                 room = start - (done[-1].end if done else 0)
                 if not room or numbers[start - 1] != numbers[end - 1]:
                     break
-                by = _common_end(raw, start, raw, end, room)
+                by = _common(raw, start, raw, end, room, above=True)
                 key, start, end = key - by, start - by, end - by
                 if not done or by < room:
                     break
@@ -357,7 +483,7 @@ def _slide(
                 room = (todo[-1].start if todo else length) - end
                 if not room or numbers[start] != numbers[end]:
                     break
-                by = _common_start(raw, start, raw, end, room)
+                by = _common(raw, start, raw, end, room)
                 key, start, end = key + by, start + by, end + by
                 if not todo or by < room:
                     break

@@ -46,7 +46,13 @@ class Piece(NamedTuple):
 
 
 def merge_lines(
-    base: Numbered, ours: Numbered, theirs: Numbered, *, with_base: bool = False, git_version: GitVersion | None = None
+    base: Numbered,
+    ours: Numbered,
+    theirs: Numbered,
+    *,
+    with_base: bool = False,
+    trimmed: bool = False,
+    git_version: GitVersion | None = None,
 ) -> list[Piece]:
     """List the pieces of a merge, from top to bottom.
 
@@ -56,6 +62,7 @@ def merge_lines(
         theirs: The other.
         with_base: Leave conflicts as large as the base's lines that both changed, so that these can be shown. Without it,
             the base's lines of a conflict are not known.
+        trimmed: With the base's lines, take lines with which both sides begin or end out of a conflict all the same.
         git_version: Whose answer is wanted; the installed git's by default.
     """
     budget = Budget(_STEPS)
@@ -63,8 +70,10 @@ def merge_lines(
     their_changes = compare_lines(base, theirs, budget, git_version=git_version)
     pieces = _join(ours, theirs, our_changes, their_changes)
     # Where one side changed nothing the other's lines are right as they are, and no piece is a conflict.
-    if with_base or not our_changes or not their_changes:
+    if not our_changes or not their_changes:
         return pieces
+    if with_base:
+        return [_trim(ours, theirs, piece) for piece in pieces] if trimmed else pieces
     return _close_gaps(_narrow(ours, theirs, pieces, budget, git_version))
 
 
@@ -135,6 +144,19 @@ def _add(pieces: list[Piece], piece: Piece) -> None:
             )
             return
     pieces.append(piece)
+
+
+def _trim(ours: Numbered, theirs: Numbered, piece: Piece) -> Piece:
+    """Take lines with which both sides of a conflict begin or end out of it."""
+    verdict, base_start, base_count, our_start, our_count, their_start, their_count = piece
+    if verdict is not Verdict.CONFLICT:
+        return piece
+    mine, yours = ours.numbers, theirs.numbers
+    while our_count and their_count and mine[our_start] == yours[their_start]:
+        our_start, our_count, their_start, their_count = our_start + 1, our_count - 1, their_start + 1, their_count - 1
+    while our_count and their_count and mine[our_start + our_count - 1] == yours[their_start + their_count - 1]:
+        our_count, their_count = our_count - 1, their_count - 1
+    return Piece(verdict, base_start, base_count, our_start, our_count, their_start, their_count)
 
 
 def _narrow(ours: Numbered, theirs: Numbered, pieces: list[Piece], budget: Budget, git_version: GitVersion | None) -> list[Piece]:

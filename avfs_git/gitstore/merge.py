@@ -7,12 +7,13 @@ repository is changed: new blobs and trees go to the sink. A merge is used by on
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from avfs_git.gitstore.commits import Commit
+from avfs_git.gitstore.attributes import TreeAttributes
+from avfs_git.gitstore.commits import Commit, Links
 from avfs_git.gitstore.mergebase import find_merge_bases
-from avfs_git.gitstore.mergefile import Favor, FileMerger, Labels
+from avfs_git.gitstore.mergefile import ConflictStyle, Favor, FileMerger, Labels
 from avfs_git.gitstore.mergetrees import MergedTrees, TreeMerge
 from avfs_git.gitstore.objects import KIND_COMMIT, hash_object
 from avfs_git.gitstore.source import ObjectSink
@@ -29,25 +30,25 @@ class CommitMerger:
         sink: ObjectSink,
         *,
         favor: Favor = Favor.NORMAL,
-        with_base: bool = False,
-        shallow: Collection[Oid] = (),
+        style: ConflictStyle | Callable[[], ConflictStyle] = ConflictStyle.MERGE,
+        attributes: bytes = b"",
     ) -> None:
         """Prepare merges.
 
         Args:
             sink: Where objects are read from and new ones go.
             favor: What becomes of lines that both sides changed.
-            with_base: Show the base's lines in conflicts, too.
-            shallow: Commits whose parents were left behind by a shallow clone.
+            style: How conflicts are shown, or what tells it when that is first asked.
+            attributes: What the repository itself says of files (`info/attributes`), above the `.gitattributes` of our side.
         """
         self._sink = sink
-        self._merger = FileMerger(favor=favor, with_base=with_base)
-        self._shallow = shallow
+        self._merger = FileMerger(favor=favor, style=style)
+        self._more = attributes
         self._virtual: dict[Oid, Commit] = {}
 
     def find_bases(self, ours: Oid, theirs: Oid) -> list[Oid]:
         """List the best common ancestors of two commits, newest first."""
-        return find_merge_bases(self._read_commit, ours, theirs, shallow=self._shallow)
+        return find_merge_bases(self._read_links, ours, theirs)
 
     def merge(
         self, ours: Oid, theirs: Oid, *, our_label: bytes, their_label: bytes, bases: Sequence[Oid] | None = None
@@ -64,7 +65,8 @@ class CommitMerger:
         Raises:
             ObjectMissing: If something is not there.
         """
-        return self._merge(ours, theirs, our_label, their_label, depth=0, bases=bases)
+        attributes = TreeAttributes(self._sink, self._tree_of(ours), self._more)
+        return self._merge(ours, theirs, our_label, their_label, attributes, depth=0, bases=bases)
 
     def merge_trees(self, base: Oid | None, ours: Oid | None, theirs: Oid | None, *, labels: Labels) -> MergedTrees:
         """Merge three trees, whatever the history is: what one commit changed, put on another.
@@ -78,7 +80,12 @@ class CommitMerger:
         Raises:
             ObjectMissing: If something is not there.
         """
-        return TreeMerge(self._sink, base, ours, theirs, labels=labels, merger=self._merger).run()
+        attributes = TreeAttributes(self._sink, ours, self._more)
+        return TreeMerge(self._sink, base, ours, theirs, labels=labels, merger=self._merger, attributes=attributes).run()
+
+    def _read_links(self, oid: Oid) -> Links:
+        made_up = self._virtual.get(oid)
+        return self._sink.read_links(oid) if made_up is None else Links(made_up.parents, made_up.committer.when_s)
 
     def _read_commit(self, oid: Oid) -> Commit:
         return self._virtual.get(oid) or self._sink.read_commit(oid)
@@ -89,6 +96,7 @@ class CommitMerger:
         theirs: Oid,
         our_label: bytes,
         their_label: bytes,
+        attributes: TreeAttributes,
         *,
         depth: int,
         bases: Sequence[Oid] | None = None,
@@ -101,7 +109,8 @@ class CommitMerger:
         else:
             base, name = bases[0], b"merged common ancestors"
             for other in bases[1:]:
-                merged = self._merge(base, other, b"Temporary merge branch 1", b"Temporary merge branch 2", depth=depth + 1)
+                labels = b"Temporary merge branch 1", b"Temporary merge branch 2"
+                merged = self._merge(base, other, *labels, attributes, depth=depth + 1)
                 base = self._join(base, other, merged.tree)
         return TreeMerge(
             self._sink,
@@ -110,6 +119,7 @@ class CommitMerger:
             self._tree_of(theirs),
             labels=Labels(name, our_label, their_label),
             merger=self._merger,
+            attributes=attributes,
             depth=depth,
         ).run()
 

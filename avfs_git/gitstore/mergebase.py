@@ -9,56 +9,54 @@ newer than the oldest of the ancestors.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from avfs_git.gitstore.commits import Commit
+from avfs_git.gitstore.commits import Links
 from avfs_git.paths import Oid
 
 _OURS, _THEIRS, _STALE, _FOUND = 1, 2, 4, 8
 
-ReadCommit = Callable[[Oid], Commit]
+ReadLinks = Callable[[Oid], Links]
 
 
-def find_merge_bases(read_commit: ReadCommit, ours: Oid, theirs: Oid, *, shallow: Collection[Oid] = ()) -> list[Oid]:
+def find_merge_bases(read_links: ReadLinks, ours: Oid, theirs: Oid) -> list[Oid]:
     """List the common ancestors of two commits that are no ancestors of another one, newest first.
 
     Args:
-        read_commit: Reads a commit by its id.
+        read_links: Reads of a commit, by its id, what leads to others.
         ours: One commit; it is an ancestor of itself.
         theirs: The other.
-        shallow: Commits whose parents were left behind by a shallow clone.
 
     Raises:
         ObjectMissing: If a commit is not there.
     """
     if ours == theirs:
         return [ours]
-    walk = _Walk(read_commit, shallow)
-    candidates = walk.common_ancestors(ours, [theirs])
-    best = [one for one in candidates if not _is_below_another(one, candidates, read_commit, shallow)]
-    return sorted(best, key=lambda oid: -read_commit(oid).committer.when_s)  # stable: equals as they were met
+    candidates = _Walk(read_links).common_ancestors(ours, [theirs])
+    best = [one for one in candidates if not _is_below_another(one, candidates, read_links)]
+    return sorted(best, key=lambda oid: -read_links(oid).when_s)  # stable: equals as they were met
 
 
-def is_ancestor(read_commit: ReadCommit, ancestor: Oid, commit: Oid, *, shallow: Collection[Oid] = ()) -> bool:
+def is_ancestor(read_links: ReadLinks, ancestor: Oid, commit: Oid) -> bool:
     """Tell whether one commit is another one or can be reached from it.
 
     Raises:
         ObjectMissing: If a commit is not there.
     """
-    return ancestor == commit or ancestor in _Walk(read_commit, shallow).common_ancestors(ancestor, [commit])
+    return ancestor == commit or ancestor in _Walk(read_links).common_ancestors(ancestor, [commit])
 
 
-def _is_below_another(one: Oid, all_of_them: Sequence[Oid], read_commit: ReadCommit, shallow: Collection[Oid]) -> bool:
+def _is_below_another(one: Oid, all_of_them: Sequence[Oid], read_links: ReadLinks) -> bool:
     others = [other for other in all_of_them if other != one]
-    return bool(others) and one in _Walk(read_commit, shallow).common_ancestors(one, others)
+    return bool(others) and one in _Walk(read_links).common_ancestors(one, others)
 
 
 class _Walk:
     """One walk back from two sides, painting what each can reach."""
 
-    def __init__(self, read_commit: ReadCommit, shallow: Collection[Oid]) -> None:
-        self._read = read_commit
-        self._shallow = shallow
+    def __init__(self, read_links: ReadLinks) -> None:
+        self._read = read_links
+        self._links: dict[Oid, Links] = {}
         self._paint: dict[Oid, int] = {}
         self._queue: list[tuple[int, int, Oid]] = []
         self._pushed = 0
@@ -84,10 +82,9 @@ class _Walk:
                     self._paint[oid] |= _FOUND
                     found.append(oid)
                 passed_on |= _STALE  # what it reaches is common as well, but not the best
-            if oid not in self._shallow:
-                for parent in self._read(oid).parents:
-                    if self._paint.get(parent, 0) & passed_on != passed_on:
-                        self._add(parent, passed_on)
+            for parent in self._links[oid].parents:
+                if self._paint.get(parent, 0) & passed_on != passed_on:
+                    self._add(parent, passed_on)
         return [oid for oid in found if not self._paint[oid] & _STALE]
 
     def _add(self, oid: Oid, paint: int) -> None:
@@ -100,5 +97,8 @@ class _Walk:
         self._queued[oid] = self._queued.get(oid, 0) + 1
         if not after & _STALE:
             self._fresh += 1
+        links = self._links.get(oid)
+        if links is None:
+            links = self._links[oid] = self._read(oid)
         # The number keeps commits of one second in the order in which they were met.
-        heapq.heappush(self._queue, (-self._read(oid).committer.when_s, self._pushed, oid))
+        heapq.heappush(self._queue, (-links.when_s, self._pushed, oid))

@@ -1,19 +1,23 @@
 """Merging the content of one file three ways.
 
 Decided here: what a file becomes whose lines were merged (`linemerge`): markers, labels, ends of lines; what counts as
-binary, and what a side's content becomes where lines cannot be merged. The measure is git's `ort` strategy, to the
-byte. Merges of trees call it. Nothing is kept between merges: a `FileMerger` may be used by any thread.
+binary, and what a side's content becomes where lines cannot be merged; which attributes have a file merged otherwise
+(`merge`, `conflict-marker-size`). A program that one of these names is never run. The measure is git's `ort` strategy, to the
+byte. Merges of trees call it. Nothing is kept between merges but the style: a `FileMerger` may be used by any thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, MutableMapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
+from avfs_git.gitstore.attributes import TreeAttributes
 from avfs_git.gitstore.linediff import Numbered, number_lines
 from avfs_git.gitstore.linemerge import Piece, Verdict, merge_lines
 from avfs_git.gitstore.renames import is_binary
+from avfs_git.paths import TreePath
 
 MARKER_SIZE = 7
 _MAX_SIZE = 1023 << 20
@@ -29,6 +33,59 @@ class Favor(StrEnum):
     THEIRS = "theirs"
     UNION = "union"
     """The lines of both, ours first."""
+
+
+class ConflictStyle(StrEnum):
+    """What stands between the markers of a conflict, as `merge.conflictStyle` names it."""
+
+    MERGE = "merge"
+    """The lines of both sides."""
+    DIFF3 = "diff3"
+    """The base's lines, too."""
+    ZDIFF3 = "zdiff3"
+    """The same, without lines with which both sides begin or end."""
+
+
+class Driver(StrEnum):
+    """How the contents of a file are merged."""
+
+    TEXT = "text"
+    """By lines."""
+    UNION = "union"
+    """By lines, with those of both sides where both changed them, whatever is favored."""
+    BINARY = "binary"
+    """Not at all: it is one side's or the other's."""
+
+
+_ATTRIBUTES = (b"merge", b"conflict-marker-size")
+_DRIVERS = {driver.value.encode(): driver for driver in Driver}
+_SIZE = re.compile(rb"[+]?(\d{1,9})")
+_MAX_MARKER = 1000
+"""Longer ones could only fill a disk; git has no limit."""
+
+
+def how_to_merge(
+    attributes: TreeAttributes, path: TreePath, drivers: MutableMapping[TreePath, bytes] | None = None
+) -> tuple[Driver, int]:
+    """Tell how the contents of a file are merged, and how long its markers are.
+
+    Args:
+        attributes: What is said of files.
+        path: The file.
+        drivers: Gets the name of a program that the file is to be merged with: none is ever run.
+    """
+    found = attributes.find(path, _ATTRIBUTES)
+    value, size = found[b"merge"], found[b"conflict-marker-size"]
+    driver = Driver.TEXT
+    if value is False:
+        driver = Driver.BINARY
+    elif isinstance(value, bytes):
+        known = _DRIVERS.get(value)
+        if known is None and drivers is not None:
+            drivers[path] = value
+        driver = known or driver
+    digits = _SIZE.match(size) if isinstance(size, bytes) else None
+    return driver, min(int(digits[1]), _MAX_MARKER) or MARKER_SIZE if digits is not None else MARKER_SIZE
 
 
 class Labels(NamedTuple):
@@ -49,18 +106,28 @@ class MergedContent(NamedTuple):
 class FileMerger:
     """Merges contents, one file after the other."""
 
-    def __init__(self, *, favor: Favor = Favor.NORMAL, with_base: bool = False) -> None:
+    def __init__(
+        self, *, favor: Favor = Favor.NORMAL, style: ConflictStyle | Callable[[], ConflictStyle] = ConflictStyle.MERGE
+    ) -> None:
         """Choose how conflicts are resolved or shown.
 
         Args:
             favor: What becomes of lines that both sides changed.
-            with_base: Show the base's lines between the markers, too (`diff3`).
+            style: How conflicts are shown, or what tells it; that is asked when the first file is merged by lines.
         """
         self.favor = favor
-        self._with_base = with_base
+        self._style = style
 
     def merge(
-        self, base: bytes | None, ours: bytes, theirs: bytes, labels: Labels, *, for_base: bool = False, more_marker: int = 0
+        self,
+        base: bytes | None,
+        ours: bytes,
+        theirs: bytes,
+        labels: Labels,
+        *,
+        for_base: bool = False,
+        marker_size: int = MARKER_SIZE,
+        driver: Driver = Driver.TEXT,
     ) -> MergedContent:
         """Merge three contents.
 
@@ -70,19 +137,24 @@ class FileMerger:
             theirs: The other side.
             labels: What markers call them.
             for_base: The result is the base of another merge: conflicts stay in it, whatever is favored.
-            more_marker: By how many characters markers are longer than usual.
+            marker_size: How many characters a marker has.
+            driver: How the file is merged.
         """
         base = base or b""
-        if any(is_binary(content) or len(content) > _MAX_SIZE for content in (base, ours, theirs)):
+        favor = Favor.UNION if driver is Driver.UNION else self.favor
+        if driver is Driver.BINARY or any(is_binary(content) or len(content) > _MAX_SIZE for content in (base, ours, theirs)):
             if for_base:
                 return MergedContent(base, is_clean=False)
-            if self.favor in (Favor.OURS, Favor.THEIRS):
-                return MergedContent(theirs if self.favor is Favor.THEIRS else ours, is_clean=True)
+            if favor in (Favor.OURS, Favor.THEIRS):
+                return MergedContent(theirs if favor is Favor.THEIRS else ours, is_clean=True)
             return MergedContent(ours, is_clean=False)
         numbered = number_lines(base, ours, theirs)
-        pieces = merge_lines(*numbered, with_base=self._with_base)
-        favored = Verdict.CONFLICT if for_base else _FAVORED[self.favor]
-        file = _File(numbered, labels, MARKER_SIZE + more_marker, with_base=self._with_base)
+        style = self._style if isinstance(self._style, ConflictStyle) else self._style()
+        self._style = style
+        with_base = style is not ConflictStyle.MERGE
+        pieces = merge_lines(*numbered, with_base=with_base, trimmed=style is ConflictStyle.ZDIFF3)
+        favored = Verdict.CONFLICT if for_base and driver is not Driver.UNION else _FAVORED[favor]
+        file = _File(numbered, labels, marker_size, with_base=with_base)
         return MergedContent(file.write(pieces, favored), file.is_clean)
 
 

@@ -21,7 +21,8 @@ import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from avfs_git.gitstore.mergefile import Favor, FileMerger, Labels
+from avfs_git.gitstore.attributes import TreeAttributes
+from avfs_git.gitstore.mergefile import MARKER_SIZE, Driver, Favor, FileMerger, Labels, how_to_merge
 from avfs_git.gitstore.mergerenames import SideRenames, SourceNeed, find_side_renames
 from avfs_git.gitstore.mergewalk import Entries, Walk
 from avfs_git.gitstore.objects import KIND_BLOB
@@ -67,6 +68,8 @@ class MergedTrees:
     conflicts: tuple[TreeConflict, ...]
     changes: Mapping[TreePath, tuple[Entry | None, Entry | None]]
     """What is different from our side, by path: before and after."""
+    drivers: Mapping[TreePath, bytes] = field(default_factory=dict)
+    """Which files have a program of their own for merging, by name; they were merged by lines instead."""
 
     @property
     def is_clean(self) -> bool:
@@ -128,6 +131,7 @@ class TreeMerge:
         *,
         labels: Labels,
         merger: FileMerger,
+        attributes: TreeAttributes | None = None,
         depth: int = 0,
     ) -> None:
         """Prepare a merge.
@@ -139,12 +143,15 @@ class TreeMerge:
             theirs: The other side.
             labels: What the sides are called in markers and in the names of files that are put aside.
             merger: Merges contents.
+            attributes: Tells for which files otherwise; None if nothing does.
             depth: How many merges this one makes a base for; 0 for the merge itself.
         """
         self._sink = sink
         self._trees = (base, ours, theirs)
         self._labels = labels
         self._merger = merger
+        self._attributes = attributes
+        self._drivers: dict[TreePath, bytes] = {}
         self._depth = depth
         self._paths: dict[bytes, _Path] = {}
         self._changed: dict[bytes, Entry | None] = {}
@@ -173,7 +180,7 @@ class TreeMerge:
                 changes[TreePath(path)] = (before, wanted)
         tree = edit_tree(self._sink, self._sink, self._trees[OURS], edits)
         conflicts = sorted([*self._conflicts.values(), *self._more], key=lambda conflict: conflict.path)
-        return MergedTrees(tree, tuple(conflicts), changes)
+        return MergedTrees(tree, tuple(conflicts), changes, self._drivers)
 
     def _ours_at(self, path: bytes) -> Entry | None:
         """Find what our side has at a path that neither side changed."""
@@ -365,7 +372,7 @@ class TreeMerge:
         mine, yours = ours.stages[OURS], theirs.stages[THEIRS]
         assert mine is not None  # noqa: S101 - a rename ends at a file
         assert yours is not None  # noqa: S101 - as above
-        merged, why = self._merge_entries(base, mine, yours, [first.old, first.new, second.new], more_marker=1)
+        merged, why = self._merge_entries(first.old, base, mine, yours, [first.old, first.new, second.new], more_marker=1)
         ours.stages[OURS] = merged
         # Where nothing can be merged, each name keeps its own side's content.
         theirs.stages[THEIRS] = yours if why is not None and merged == mine else merged
@@ -388,7 +395,7 @@ class TreeMerge:
             names = [pair.old] * 3
             names[side] = pair.new
             versions = (mine, theirs) if side == OURS else (theirs, mine)
-            merged, _ = self._merge_entries(base, *versions, names, more_marker=1)
+            merged, _ = self._merge_entries(pair.old, base, *versions, names, more_marker=1)
             target.stages[side] = merged
             target.is_crowded = True
         elif collides:
@@ -473,14 +480,14 @@ class TreeMerge:
 
     def _decide_content(self, path: bytes, found: _Path, ours: Entry, theirs: Entry, *, in_the_way: bool) -> None:
         base = found.stages[BASE]
-        merged, why = self._merge_entries(base, ours, theirs, found.names)
+        merged, why = self._merge_entries(path, base, ours, theirs, found.names)
         self._keep(path, merged)
         if why is ConflictKind.CONTENT and base is None:
             why = ConflictKind.RENAME_ADD if found.is_crowded else ConflictKind.ADD_ADD
         self._report(found.conflict or why or (ConflictKind.DIRECTORY_FILE if in_the_way else None), path, found)
 
     def _merge_entries(
-        self, base: Entry | None, ours: Entry, theirs: Entry, names: list[bytes], *, more_marker: int = 0
+        self, path: bytes, base: Entry | None, ours: Entry, theirs: Entry, names: list[bytes], *, more_marker: int = 0
     ) -> tuple[Entry | None, ConflictKind | None]:
         """Merge three versions of one kind, into none if a base has none; also name what could not be merged."""
         why: ConflictKind | None = None
@@ -496,7 +503,7 @@ class TreeMerge:
             return (mode, ours[1]), why
         same_kind = base if base is not None and stat.S_IFMT(base[0]) == stat.S_IFMT(ours[0]) else None
         if stat.S_ISREG(ours[0]):
-            oid, reason = self._merge_contents(same_kind, ours, theirs, names, more_marker)
+            oid, reason = self._merge_contents(path, same_kind, ours, theirs, names, more_marker)
             return (mode, oid), why or reason
         if stat.S_ISLNK(ours[0]):
             if self._depth:
@@ -507,11 +514,12 @@ class TreeMerge:
         return base if self._depth else (mode, ours[1]), ConflictKind.SUBMODULE
 
     def _merge_contents(
-        self, base: Entry | None, ours: Entry, theirs: Entry, names: list[bytes], more_marker: int
+        self, path: bytes, base: Entry | None, ours: Entry, theirs: Entry, names: list[bytes], more_marker: int
     ) -> tuple[Oid, ConflictKind | None]:
         labels = self._labels
         if not names[BASE] == names[OURS] == names[THEIRS]:
             labels = Labels(*(label + b":" + name for label, name in zip(labels, names, strict=True)))
+        driver, marker_size = self._how_to_merge(path)
         our_content, their_content = self._sink.read_blob(ours[1]), self._sink.read_blob(theirs[1])
         merged = self._merger.merge(
             None if base is None else self._sink.read_blob(base[1]),
@@ -519,13 +527,21 @@ class TreeMerge:
             their_content,
             labels,
             for_base=bool(self._depth),
-            more_marker=2 * self._depth + more_marker,
+            marker_size=marker_size + 2 * self._depth + more_marker,
+            driver=driver,
         )
         # Kept, because a blob that is only a base's is read again by the merge it is for.
         oid = self._sink.add(KIND_BLOB, merged.content, keep=True)
         if merged.is_clean:
             return oid, None
-        return oid, ConflictKind.BINARY if is_binary(our_content) or is_binary(their_content) else ConflictKind.CONTENT
+        is_text = driver is not Driver.BINARY and not is_binary(our_content) and not is_binary(their_content)
+        return oid, ConflictKind.CONTENT if is_text else ConflictKind.BINARY
+
+    def _how_to_merge(self, path: bytes) -> tuple[Driver, int]:
+        """Tell how the contents of a file are merged, and how long its markers are, by the attributes of our side."""
+        if self._attributes is None:
+            return Driver.TEXT, MARKER_SIZE
+        return how_to_merge(self._attributes, TreePath(path), self._drivers)
 
     def _put_aside(self, path: bytes, label: bytes) -> bytes:
         """Find a free name for a file that cannot have its own."""

@@ -267,51 +267,38 @@ class _Search:
                 continue
             if has_snake and cost > _HEURISTIC_MIN_COST:
                 box = (off1, lim1, off2, lim2)
-                point = self._promising_forward(box, range(high, low - 1, -2), middle, cost)
+                point = self._promising(forward, box, range(high, low - 1, -2), middle, cost)
                 if point is not None:
                     return *point, True, False
-                point = self._promising_backward(box, range(back_high, back_low - 1, -2), back_middle, cost)
+                point = self._promising(backward, box, range(back_high, back_low - 1, -2), back_middle, cost)
                 if point is not None:
                     return *point, False, True
             if cost >= self._max_cost:
                 return self._give_up(off1, lim1, off2, lim2, range(high, low - 1, -2), range(back_high, back_low - 1, -2))
 
-    def _promising_forward(
-        self, box: tuple[int, int, int, int], diagonals: range, middle: int, cost: int
+    def _promising(
+        self, reached: list[int], box: tuple[int, int, int, int], diagonals: range, middle: int, cost: int
     ) -> tuple[int, int] | None:
-        """Find the way from the start that came furthest, if it came far for its cost and over a run of equal lines."""
+        """Find the way from an end that came furthest, if it came far for its cost and over a run of equal lines."""
         off1, lim1, off2, lim2 = box
+        is_backward = reached is self._backward
+        from_i, from_j = (lim1, lim2) if is_backward else (off1, off2)
+        above = 0 if is_backward else _SNAKE  # how much of the run is above the point
         best, found = 0, None
         for diagonal in diagonals:
-            i = self._forward[diagonal]
+            i = reached[diagonal]
             j = i - diagonal
-            value = (i - off1) + (j - off2) - abs(diagonal - middle)
+            value = abs(i - from_i) + abs(j - from_j) - abs(diagonal - middle)
+            if value <= _PROMISING * cost or value <= best or not (off1 < i < lim1 and off2 < j < lim2):
+                continue
+            start, new_start = i - above, j - above
+            end, new_end = start + _SNAKE, new_start + _SNAKE
             if (
-                value > _PROMISING * cost
-                and value > best
-                and off1 + _SNAKE <= i < lim1
-                and off2 + _SNAKE <= j < lim2
-                and self._old[i - _SNAKE : i] == self._new[j - _SNAKE : j]
-            ):
-                best, found = value, (i, j)
-        return found
-
-    def _promising_backward(
-        self, box: tuple[int, int, int, int], diagonals: range, middle: int, cost: int
-    ) -> tuple[int, int] | None:
-        """Find the same from the end."""
-        off1, lim1, off2, lim2 = box
-        best, found = 0, None
-        for diagonal in diagonals:
-            i = self._backward[diagonal]
-            j = i - diagonal
-            value = (lim1 - i) + (lim2 - j) - abs(diagonal - middle)
-            if (
-                value > _PROMISING * cost
-                and value > best
-                and off1 < i <= lim1 - _SNAKE
-                and off2 < j <= lim2 - _SNAKE
-                and self._old[i : i + _SNAKE] == self._new[j : j + _SNAKE]
+                start >= off1
+                and new_start >= off2
+                and end <= lim1
+                and new_end <= lim2
+                and self._old[start:end] == self._new[new_start:new_end]
             ):
                 best, found = value, (i, j)
         return found

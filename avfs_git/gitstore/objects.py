@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import threading
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,10 +24,12 @@ from avfs_git.errors import HostError, InternalError, ObjectCorrupt, ObjectMissi
 from avfs_git.gitstore import packfile
 from avfs_git.gitstore._cache import GenerationCache
 from avfs_git.gitstore._translate import object_errors
-from avfs_git.gitstore.commits import Commit, parse_commit
+from avfs_git.gitstore.commitgraph import CommitGraph
+from avfs_git.gitstore.commits import Commit, Links, parse_commit, parse_links
 from avfs_git.gitstore.source import Tree
 from avfs_git.gitstore.trees import EMPTY_TREE, parse_tree
 from avfs_git.paths import Oid
+from avfs_git.patterns import compiled
 from avfs_git.values import replace
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 KIND_COMMIT, KIND_TREE, KIND_BLOB, KIND_TAG = 1, 2, 3, 4  # gitformat-pack
 KIND_NAMES: Mapping[int, bytes] = {KIND_COMMIT: b"commit", KIND_TREE: b"tree", KIND_BLOB: b"blob", KIND_TAG: b"tag"}
-_SHALLOW = re.compile(rb"[0-9a-f]{40}\n?")
+_SHALLOW = compiled(rb"[0-9a-f]{40}\n?")
 _KINDS = {name: kind for kind, name in KIND_NAMES.items()}
 
 SMALL_BLOB = 64 << 10
@@ -44,6 +45,9 @@ _TREE_ENTRIES_KEPT = 40_000
 _BLOB_BYTES_KEPT = 32 << 20
 _SIZES_KEPT = 64_000
 _COMMITS_KEPT = 4_000
+_LINKS_KEPT = 32_000
+_NEAR = 256
+"""So many commits are read one by one before git's cache of them is opened, where there is one."""
 
 
 def hash_object(kind: int, data: bytes) -> Oid:
@@ -76,6 +80,9 @@ class ObjectStore:
         self._blobs: GenerationCache[bytes] = GenerationCache(_BLOB_BYTES_KEPT, lambda blob: len(blob) + 100)
         self._commits: GenerationCache[Commit] = GenerationCache(_COMMITS_KEPT, lambda _: 1)
         self._sizes: GenerationCache[int] = GenerationCache(_SIZES_KEPT, lambda _: 1)
+        self._links: GenerationCache[Links] = GenerationCache(_LINKS_KEPT, lambda _: 1)
+        self._links_read = 0
+        self._graph: CommitGraph | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -87,8 +94,16 @@ class ObjectStore:
         """Let go of files and memory."""
         self.packs.close()
         self._odb = None
-        for cache in (self._trees, self._blobs, self._commits, self._sizes):
+        for cache in (self._trees, self._blobs, self._commits, self._sizes, self._links):
             cache.clear()
+        self._graph = None
+        self._links_read = 0
+
+    def wait_elsewhere(self) -> None:
+        """Have this thread never wait for another machine. Everything is here: there is nothing to do."""
+
+    def expect(self, oids: Iterable[Oid]) -> None:
+        """Say which blobs are read next. Everything is here: there is nothing to do, and the ids are not looked at."""
 
     # --- reading -----------------------------------------------------------------------------------------
 
@@ -176,6 +191,38 @@ class ObjectStore:
                 self._commits.put(oid, commit)
         return commit
 
+    def read_links(self, oid: Oid) -> Links:
+        """Read of a commit what a walk through history needs, as `read_commit` would say it.
+
+        Far walks believe git's own cache of commits (its commit-graph), of which this process has checked that it is whole.
+
+        Raises:
+            ObjectMissing: If it is not there.
+            ObjectCorrupt: If it is no commit.
+        """
+        links = self._links.get(oid)
+        if links is None:
+            commit = self._commits.get(oid)
+            if commit is not None:
+                return Links(commit.parents, commit.committer.when_s)
+            shallow = self._read_shallow()
+            if not shallow:
+                links = self._find_in_graph(oid)
+            if links is None:
+                links = parse_links(self._read_as(KIND_COMMIT, oid), oid)
+            if oid in shallow:
+                return links._replace(parents=())  # the rest may be fetched yet
+            self._links.put(oid, links)
+        return links
+
+    def _find_in_graph(self, oid: Oid) -> Links | None:
+        self._links_read += 1
+        if self._links_read < _NEAR:
+            return None
+        if self._graph is None:
+            self._graph = CommitGraph.open(self.objects_dir)
+        return self._graph.find(oid)
+
     def _read_shallow(self) -> frozenset[Oid]:
         """List the commits whose parents are left out of a shallow repository (gitrepository-layout: shallow)."""
         try:
@@ -195,6 +242,7 @@ class ObjectStore:
                 raise HostError("read which commits are shallow", error) from error
             self._shallow, self._shallow_stamp = found, stamp
             self._commits.clear()
+            self._links.clear()
         return self._shallow
 
     def blob_size(self, oid: Oid) -> int:
@@ -223,12 +271,25 @@ class ObjectStore:
         """
         wanted = set(oids)
         found: dict[Oid, int] = {}
-        for oid, pack, offset in self.packs.find_all(wanted):
-            with _read_errors(oid), suppress(FileNotFoundError):  # git has moved it to another pack
-                found[oid] = pack.content_size(offset)
+        for pack, held, offsets in self.packs.find_all(wanted):
+            # Where git has moved them to another pack, or one is damaged, each is asked for below, and says so.
+            with suppress(FileNotFoundError, packfile.BadPack):
+                found.update(zip(held, [size for _, size in pack.heads(offsets)], strict=True))
         for oid in wanted - found.keys():
             found[oid] = self.blob_size(oid)
         return found
+
+    def learn_sizes(self, oids: Iterable[Oid]) -> None:
+        """Find out how long blobs are that `blob_size` is about to be asked for one by one: costs a fraction of that.
+
+        What cannot be told so is left to it: what is not in a pack, or there as a delta, or damaged.
+        """
+        sizes = self._sizes
+        with suppress(OSError, packfile.BadPack):
+            for pack, held, offsets in self.packs.find_all({oid for oid in oids if sizes.get(oid) is None}):
+                for oid, (kind, size) in zip(held, pack.heads(offsets), strict=True):
+                    if kind == KIND_BLOB:
+                        sizes.put(oid, size)
 
     def header(self, oid: Oid) -> tuple[int, int]:
         """Say the kind and size of an object, as its header claims.

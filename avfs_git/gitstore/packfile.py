@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-import operator
 import os
 import struct
 import sys
@@ -46,6 +45,8 @@ _LISTINGS = 20
 """How often the directory of packs is read before it counts as known, while others merge packs in it."""
 _OPEN_PACKS = 64
 _FIRST_READ = 4096
+_WINDOW, _HEAD_MAX, _DENSE = 1 << 16, 96, 16
+"""How much of a pack is read at once where many sizes are asked for, the bytes that tell one at most, and how many are many."""
 _SEARCHED = 256
 """Up to how many ids are searched through as bytes: half the time of halving them again and again."""
 _WHOLE_INDEX_ABOVE = 24
@@ -89,6 +90,28 @@ def parse_entry_header(data: bytes | memoryview) -> tuple[int, int, int]:
     if shift > 67:
         raise BadPack("the pack holds an impossible size")
     return kind, size, length
+
+
+def _delta_result_size(kind: int, data: bytes) -> int:
+    """Tell the size of what comes of a delta, from what stands behind the header of its entry."""
+    start = 0
+    try:
+        if kind == _BY_OFFSET:
+            while data[start] & 0x80:
+                start += 1
+            start += 1
+        elif kind == _BY_ID:
+            start = 20
+        else:
+            raise BadPack("it is of no known kind")
+        # A delta begins with the size of what it applies to, then that of the result; ten bytes each at most.
+        head = zlib.decompressobj().decompress(data[start:], 20)
+        at = 0
+        while head[at] & 0x80:
+            at += 1
+        return _varint(head, at + 1)
+    except (IndexError, zlib.error) as error:
+        raise BadPack("a delta cannot be taken apart") from error
 
 
 def _varint(data: bytes, at: int) -> int:
@@ -260,35 +283,35 @@ class Pack:
         held = self.file()
         return parse_entry_header(os.pread(held.fd, 32, offset))[:2]
 
-    def content_size(self, offset: int) -> int:
-        """Tell how large the object at an offset is, without reading it; for a delta that is what comes of it.
+    def heads(self, offsets: Sequence[int]) -> list[tuple[int, int]]:
+        """Tell the kinds and sizes of the objects at some offsets, without reading them; of a delta, how large the result is.
+
+        Where they lie close together the pack is read in large pieces: a call for each would take longer.
+
+        Args:
+            offsets: Where they are, in ascending order.
 
         Raises:
-            BadPack: If it cannot be taken apart.
+            BadPack: If one cannot be taken apart.
             OSError: If the pack cannot be read; `FileNotFoundError` if it has gone.
         """
         held = self.file()
-        data = os.pread(held.fd, 96, offset)
-        kind, size, start = parse_entry_header(data)
-        if kind in _WHOLE:
-            return size
-        try:
-            if kind == _BY_OFFSET:
-                while data[start] & 0x80:
-                    start += 1
-                start += 1
-            elif kind == _BY_ID:
-                start += 20
-            else:
-                raise BadPack("it is of no known kind")
-            # A delta begins with the size of what it applies to, then that of the result; ten bytes each at most.
-            head = zlib.decompressobj().decompress(data[start:], 20)
-            at = 0
-            while head[at] & 0x80:
-                at += 1
-            return _varint(head, at + 1)
-        except (IndexError, zlib.error) as error:
-            raise BadPack("a delta cannot be taken apart") from error
+        count = len(offsets)
+        data = b""
+        begin, end = 0, -1
+        found: list[tuple[int, int]] = []
+        for number, offset in enumerate(offsets):
+            if offset >= end:
+                is_dense = number + _DENSE < count and offsets[number + _DENSE] - offset < _WINDOW
+                data = os.pread(held.fd, _WINDOW if is_dense else _HEAD_MAX, offset)
+                begin = offset
+                end = offset + max(len(data) - _HEAD_MAX, 1)
+            at = offset - begin
+            kind, size, length = parse_entry_header(data if not at else data[at : at + 16])
+            if kind not in _WHOLE:
+                size = _delta_result_size(kind, data[at + length : at + _HEAD_MAX])
+            found.append((kind, size))
+        return found
 
     def stream(self, offset: int) -> Iterator[bytes]:
         """Read the object at an offset, which is no delta, in pieces of at most 1 MiB.
@@ -395,26 +418,35 @@ class PackSet:
         self.refresh()
         return self.generation != generation
 
-    def find_all(self, wanted: set[Oid]) -> Iterator[tuple[Oid, Pack, int]]:
-        """Say of many objects in which known pack each is, and where; costs a fraction of finding one by one."""
+    def find_all(self, wanted: set[Oid]) -> Iterator[tuple[Pack, list[Oid], list[int]]]:
+        """Say of many objects in which known pack they are, and where in it, in ascending order.
+
+        Costs a fraction of finding one by one.
+        """
         if not self._listed:
             self.refresh()
-        left = set(wanted)
-        for oid in left & self._small.keys():
-            yield oid, *self._small[oid]
-        left -= self._small.keys()
+        small: dict[Pack, list[tuple[int, Oid]]] = {}
+        left = wanted.difference(known := wanted & self._small.keys())
+        for oid in known:
+            pack, offset = self._small[oid]
+            small.setdefault(pack, []).append((offset, oid))
+        for pack, found in small.items():
+            found.sort()
+            yield pack, [oid for _, oid in found], [offset for offset, _ in found]
         for pack in self._large:
-            index = pack.index
-            if len(left) * _WHOLE_INDEX_ABOVE < index.count:
-                found = [(oid, offset) for oid in left if (offset := index.find(oid)) is not None]
-            else:
-                found = [(oid, offset) for oid, offset in zip(index.oids(), index.offsets(), strict=True) if oid in left]
-            found.sort(key=operator.itemgetter(1))  # read in the order of the disk
-            for oid, offset in found:
-                yield oid, pack, offset
-            left.difference_update([oid for oid, _ in found])
             if not left:
                 break
+            index = pack.index
+            if len(left) * _WHOLE_INDEX_ABOVE < index.count:
+                found = [(at, oid) for oid in left if (at := index.find(oid)) is not None]
+            else:
+                oids = index.oids()
+                held = left.intersection(oids)
+                found = [(offset, oid) for oid, offset in zip(oids, index.offsets(), strict=True) if oid in held]
+            if found:
+                found.sort()  # read in the order of the disk
+                yield pack, [oid for _, oid in found], [offset for offset, _ in found]
+                left.difference_update([oid for _, oid in found])
 
     def refresh(self) -> None:
         """Read the directory again."""

@@ -28,7 +28,7 @@ from typing import Self
 from avfs_git import faults
 from avfs_git.errors import ObjectCorrupt
 from avfs_git.gitstore import packfile
-from avfs_git.gitstore.commits import Commit, parse_commit
+from avfs_git.gitstore.commits import Commit, Links, parse_commit, parse_links
 from avfs_git.gitstore.deflate import STORED, WORTH_A_THREAD, Deflater, Entry, deflate, deflate_entry, start_stream
 from avfs_git.gitstore.holding import hold_objects, release_objects
 from avfs_git.gitstore.objects import (
@@ -42,7 +42,7 @@ from avfs_git.gitstore.objects import (
     wrong_kind,
 )
 from avfs_git.gitstore.source import Tree
-from avfs_git.gitstore.trees import parse_tree, serialize_sorted, serialize_tree, sort_tree
+from avfs_git.gitstore.trees import WrittenTree, parse_tree, serialize_sorted, serialize_tree, sort_tree, write_edited
 from avfs_git.host.durable import fsync_dir, host_errors, sync_files, write_all
 from avfs_git.paths import Oid
 
@@ -158,11 +158,18 @@ class PackWriter:
     def add_tree(self, entries: Mapping[bytes, tuple[int, Oid]]) -> Oid:
         """Take a tree by its entries and return its id; reading it back costs a look-up."""
         tree = sort_tree(entries)
-        return self._remember(self.add(KIND_TREE, serialize_tree(tree, in_order=True)), tree)
+        data = serialize_tree(tree, in_order=True)
+        return self._remember(self.add(KIND_TREE, data), WrittenTree(tree, data))
 
     def add_sorted(self, tree: Tree) -> Oid:
-        """Take a tree whose entries are in git's order, with names that git allows, and return its id; it is not copied."""
-        return self._remember(self.add(KIND_TREE, serialize_sorted(tree)), tree)
+        """Take a tree whose entries are in git's order, with names that git allows, and return its id."""
+        data = serialize_sorted(tree)
+        return self._remember(self.add(KIND_TREE, data), WrittenTree(tree, data))
+
+    def add_edited(self, tree: Tree, ids: Mapping[bytes, tuple[int, Oid]]) -> Oid:
+        """Take a tree that is another one in which some entries have other ids, and return its id."""
+        data = write_edited(tree, ids)
+        return self._remember(self.add(KIND_TREE, data), WrittenTree({**tree, **ids}, data))
 
     def _remember(self, oid: Oid, tree: Tree) -> Oid:
         if len(self._trees) >= _TREES_KEPT:
@@ -492,6 +499,15 @@ class PackWriter:
         """
         return parse_commit(self._read_as(KIND_COMMIT, oid), oid) if oid in self._offsets else self.store.read_commit(oid)
 
+    def read_links(self, oid: Oid) -> Links:
+        """Read of a commit what a walk through history needs.
+
+        Raises:
+            ObjectMissing: If it is neither here nor in the store.
+            ObjectCorrupt: If its content is not what its id says, or it is no commit.
+        """
+        return parse_links(self._read_as(KIND_COMMIT, oid), oid) if oid in self._offsets else self.store.read_links(oid)
+
     def blob_size(self, oid: Oid) -> int:
         """Say how long a blob is, without reading it.
 
@@ -558,6 +574,10 @@ class DryWriter:
         self._trees[oid] = tree
         return oid
 
+    def add_edited(self, tree: Tree, ids: Mapping[bytes, tuple[int, Oid]]) -> Oid:
+        """Compute the id of a tree that is another one in which some entries have other ids; it is parsed if anybody reads it."""
+        return self.add(KIND_TREE, write_edited(tree, ids))
+
     def add_file(self, fd: int, size: int) -> Oid:
         """Compute the id that a file of that size has as a blob.
 
@@ -592,6 +612,11 @@ class DryWriter:
         """Read a commit."""
         added = self._added.get(oid)
         return self.store.read_commit(oid) if added is None else parse_commit(added[1], oid)
+
+    def read_links(self, oid: Oid) -> Links:
+        """Read of a commit what a walk through history needs."""
+        added = self._added.get(oid)
+        return self.store.read_links(oid) if added is None else parse_links(added[1], oid)
 
     def blob_size(self, oid: Oid) -> int:
         """Say how long a blob is, without reading it."""

@@ -41,14 +41,15 @@ from avfs_git.errors import (
 )
 from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably, sync_files, write_all
 from avfs_git.paths import Oid
+from avfs_git.patterns import compiled
 from avfs_git.values import field, record_class, value_class
 
 _LOCK_WAIT_S = 5.0
 _MAX_SYMBOLIC = 5
-_VALUE = re.compile(rb"([0-9a-f]{40})\s*")
-_SYMBOLIC = re.compile(rb"ref:[ \t]*(\S+)\s*")
-_PACKED = re.compile(rb"^([0-9a-f]{40}) (\S+)$", re.MULTILINE)
-_FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|$)|[/.]$")
+_VALUE = compiled(rb"([0-9a-f]{40})\s*")
+_SYMBOLIC = compiled(rb"ref:[ \t]*(\S+)\s*")
+_PACKED = compiled(rb"^([0-9a-f]{40}) (\S+)$", re.MULTILINE)
+_FORBIDDEN = compiled(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|$)|[/.]$")
 
 
 @value_class

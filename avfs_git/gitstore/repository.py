@@ -15,7 +15,7 @@ import fcntl
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from avfs_git.gitstore.objects import ObjectStore
 from avfs_git.gitstore.refs import RefChange, RefStore, check_ref_name
 from avfs_git.host.durable import fsync_dir, host_errors, sync_file_system, write_file_atomically
 from avfs_git.paths import Oid
+from avfs_git.patterns import compiled
 
 _VAULT_CONFIG = b"""\
 [core]
@@ -46,11 +47,11 @@ _OF_ITS_OWN = {"objects": True, "refs": True, "objects/pack": False, "objects/in
 """Directories that may not be links to somewhere else, and whether they must be there."""
 _OTHER_FORMATS = frozenset({"objectformat", "refstorage", "partialclone", "compatobjectformat"})
 _KNOWN_EXTENSIONS = frozenset({"noop", "noop-v1", "preciousobjects", "worktreeconfig", "relativeworktrees"})
-_SYMBOLIC = re.compile(rb"ref:[ \t]*(\S+)\s*")
-_HEX = re.compile(rb"[0-9a-f]{40}")
-_LOOSE_DIRECTORY = re.compile(rb"[0-9a-f]{2}")
-_LOOSE_NAME = re.compile(rb"[0-9a-f]{38}")
-_PACK_NAME = re.compile(rb"pack-[0-9a-f]+\.(?:pack|rev|idx)")
+_SYMBOLIC = compiled(rb"ref:[ \t]*(\S+)\s*")
+_HEX = compiled(rb"[0-9a-f]{40}")
+_LOOSE_DIRECTORY = compiled(rb"[0-9a-f]{2}")
+_LOOSE_NAME = compiled(rb"[0-9a-f]{38}")
+_PACK_NAME = compiled(rb"pack-[0-9a-f]+\.(?:pack|rev|idx)")
 _FICLONE = 0x40049409  # linux/fs.h
 _MAX_ALTERNATES = 5  # as deep as git goes
 _SYNCED_SINGLY = 64
@@ -325,22 +326,18 @@ def import_objects_and_refs(source_git_dir: Path, git_dir: Path) -> str | None:
     refs = _refs_to_import(common)
     shallow = read_shallow(common)
     with host_errors(f"import '{source_git_dir}'"):
-        taken: list[Path] = []
-        for objects_dir in _all_object_dirs(common / "objects"):
-            _import_objects(objects_dir, git_dir / "objects", taken)
+        taken = _take_objects(common, git_dir / "objects")
         if shallow:
-            write_file_atomically(git_dir / "shallow", b"".join(oid.hex().encode("ascii") + b"\n" for oid in sorted(shallow)))
+            _write_shallow(git_dir, shallow)
     with ObjectStore(git_dir) as store:
         for oid in {*refs.values(), *([commit] if commit is not None else [])}:
             if not store.exists(oid):
                 raise ObjectMissing(oid.hex())
     # The source's own git may never have synced what is linked here; then the refs.
     with host_errors(f"import '{source_git_dir}'"):
-        _sync(taken, git_dir)
+        _sync(taken, git_dir / "objects")
     if refs:
-        lines = sorted((os.fsencode(name), oid.hex().encode("ascii")) for name, oid in refs.items())
-        packed = b"# pack-refs with: sorted \n" + b"".join(b"%b %b\n" % (oid, name) for name, oid in lines)
-        write_file_atomically(git_dir / "packed-refs", packed)
+        _write_packed_refs(git_dir, refs)
     if head is not None and head.startswith("refs/heads/"):
         write_file_atomically(git_dir / "HEAD", b"ref: " + os.fsencode(head) + b"\n")
         return head
@@ -360,13 +357,10 @@ def import_as_remote(source_git_dir: Path, git_dir: Path, refs: RefStore, remote
     found = _refs_to_import(common)
     shallow = read_shallow(common)
     with host_errors(f"import '{source_git_dir}'"):
-        taken: list[Path] = []
-        for objects_dir in _all_object_dirs(common / "objects"):
-            _import_objects(objects_dir, git_dir / "objects", taken)
+        taken = _take_objects(common, git_dir / "objects")
         if shallow:
-            known = read_shallow(git_dir) | shallow
-            write_file_atomically(git_dir / "shallow", b"".join(oid.hex().encode("ascii") + b"\n" for oid in sorted(known)))
-        _sync(taken, git_dir)
+            _write_shallow(git_dir, read_shallow(git_dir) | shallow)
+        _sync(taken, git_dir / "objects")
     wanted = {
         f"refs/remotes/{remote}/{name.removeprefix('refs/heads/')}" if name.startswith("refs/heads/") else name: oid
         for name, oid in found.items()
@@ -377,9 +371,7 @@ def import_as_remote(source_git_dir: Path, git_dir: Path, refs: RefStore, remote
             if not store.exists(oid):
                 raise ObjectMissing(oid.hex())
     if not held and wanted and not (git_dir / "packed-refs").exists():
-        lines = sorted((os.fsencode(name), oid.hex().encode("ascii")) for name, oid in wanted.items())
-        packed = b"# pack-refs with: sorted \n" + b"".join(b"%b %b\n" % (oid, name) for name, oid in lines)
-        write_file_atomically(git_dir / "packed-refs", packed)
+        _write_packed_refs(git_dir, wanted)
         return
     gone = {name: oid for name, oid in held.items() if name.startswith("refs/remotes/") and name not in wanted}
     changes = [RefChange(name, oid, None) for name, oid in gone.items()]
@@ -390,6 +382,39 @@ def import_as_remote(source_git_dir: Path, git_dir: Path, refs: RefStore, remote
     ]
     if changes:
         refs.update(changes)
+
+
+def link_objects(source_git_dir: Path, objects_dir: Path) -> None:
+    """Have the objects of a repository in a directory of objects, too, as `import_objects_and_refs` does. On disk on return.
+
+    Raises:
+        NotAVault: If the source is no complete repository.
+        FormatUnsupported: If it is of a kind that this program does not read.
+        HostError: If it cannot be read, or the disk refuses.
+    """
+    _check_layout(source_git_dir)
+    _check_config(source_git_dir)
+    with host_errors(f"import '{source_git_dir}'"):
+        _sync(_take_objects(source_git_dir, objects_dir), objects_dir)
+
+
+def _take_objects(common: Path, objects_dir: Path) -> list[Path]:
+    """Have the objects of a repository in a directory, too; list the files that came to it."""
+    taken: list[Path] = []
+    for found in _all_object_dirs(common / "objects"):
+        _import_objects(found, objects_dir, taken)
+    return taken
+
+
+def _write_shallow(git_dir: Path, commits: Iterable[Oid]) -> None:
+    write_file_atomically(git_dir / "shallow", b"".join(oid.hex().encode("ascii") + b"\n" for oid in sorted(commits)))
+
+
+def _write_packed_refs(git_dir: Path, refs: Mapping[str, Oid]) -> None:
+    """Write refs to a repository that has none packed."""
+    lines = sorted((os.fsencode(name), oid.hex().encode("ascii")) for name, oid in refs.items())
+    packed = b"# pack-refs with: sorted \n" + b"".join(b"%b %b\n" % (oid, name) for name, oid in lines)
+    write_file_atomically(git_dir / "packed-refs", packed)
 
 
 def _refs_to_import(common: Path) -> dict[str, Oid]:
@@ -419,10 +444,10 @@ def _all_object_dirs(objects_dir: Path) -> list[Path]:
     return found
 
 
-def _sync(taken: list[Path], git_dir: Path) -> None:
+def _sync(taken: list[Path], objects_dir: Path) -> None:
     """Put files on disk: a few one by one, many with everything that others have written meanwhile."""
     if len(taken) > _SYNCED_SINGLY:
-        sync_file_system(git_dir)
+        sync_file_system(objects_dir)
         return
     for path in taken:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -430,7 +455,7 @@ def _sync(taken: list[Path], git_dir: Path) -> None:
             os.fsync(fd)
         finally:
             os.close(fd)
-    for directory in {*(path.parent for path in taken), git_dir / "objects"}:
+    for directory in {*(path.parent for path in taken), objects_dir}:
         fsync_dir(directory)
 
 

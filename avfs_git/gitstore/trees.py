@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
-from itertools import compress
+from itertools import accumulate, compress
 from typing import TYPE_CHECKING
 
 from avfs_git.errors import HostileTree, InternalError, InvalidPath, ObjectCorrupt
 from avfs_git.paths import Oid, TreePath, components, join, split
+from avfs_git.patterns import compiled
 
 if TYPE_CHECKING:
     from avfs_git.gitstore.source import ObjectSink, ObjectSource, Tree
@@ -31,23 +32,28 @@ EMPTY_TREE = Oid(bytes.fromhex("4b825dc642cb6eb9a060e54bf8d69288fbee4904"))
 
 _NULL_OID = b"\0" * 20
 
+_LARGE, _FEW = 24, 6
+"""From so many entries on, and up to so many differences, comparing the bytes of trees is cheaper than comparing entries."""
+
 _MODES = {b"100644": MODE_FILE, b"40000": MODE_TREE, b"100755": MODE_EXEC, b"120000": MODE_SYMLINK, b"160000": MODE_GITLINK}
 _SPELLED = {mode: text + b" " for text, mode in _MODES.items()}
+_LENGTHS = {mode: len(text) + 22 for text, mode in _MODES.items()}
+"""What an entry takes beside its name: the mode, a space, a NUL and the id."""
 # Git wrote group-writable files until 2005 and some hosts padded the mode of directories; git itself reads both so.
 _FILE_MODES = (MODE_FILE, MODE_EXEC)
 _OLD_MODES = {**_MODES, b"100664": MODE_FILE, b"040000": MODE_TREE}
 
-_ENTRY = re.compile(rb"([^ ]+) ([^\0/]+)\0(.{20})", re.DOTALL)
-_ANY_ENTRY = re.compile(rb"([^ \0]*) ([^\0]*)\0(.{20})", re.DOTALL)
+_ENTRY = compiled(rb"([^ ]+) ([^\0/]+)\0(.{20})", re.DOTALL)
+_ANY_ENTRY = compiled(rb"([^ \0]*) ([^\0]*)\0(.{20})", re.DOTALL)
 
 # A dot first, then all that may make it `.`, `..` or `.git`; over names that NUL separates.
-_DOT_NAME = re.compile(rb"\0\.(?:\.?\0|[gG])")
+_DOT_NAME = compiled(rb"\0\.(?:\.?\0|[gG])")
 
 # A name that NTFS opens as `.git`: trailing dots and spaces, the short name, an alternate stream; also after a backslash.
-_NTFS_DOTGIT = re.compile(rb"(?:^|\\)(?:\.git|git~1)[. ]*(?:\Z|[\\:])", re.IGNORECASE | re.DOTALL)
+_NTFS_DOTGIT = compiled(rb"(?:^|\\)(?:\.git|git~1)[. ]*(?:\Z|[\\:])", re.IGNORECASE | re.DOTALL)
 # A name that HFS+ opens as `.git`: it ignores these code points wherever they stand.
 _IGNORED = rb"(?:\xe2\x80[\x8c-\x8f\xaa-\xae]|\xe2\x81[\xaa-\xaf]|\xef\xbb\xbf)*"
-_HFS_DOTGIT = re.compile(_IGNORED + _IGNORED.join([rb"\.", b"g", b"i", b"t", b""]), re.IGNORECASE)
+_HFS_DOTGIT = compiled(_IGNORED + _IGNORED.join([rb"\.", b"g", b"i", b"t", b""]), re.IGNORECASE)
 
 # How a name in ASCII and without a backslash begins if it is one of those.
 _SUSPICIOUS = (b".", b"g", b"G")
@@ -116,6 +122,25 @@ def _starts_with_a_character(rest: bytes) -> bool:
     return character not in ("￾", "￿")
 
 
+class WrittenTree(dict[bytes, tuple[int, Oid]]):
+    """A tree that knows the bytes it is written as, so that comparing and editing a large one looks at few of its entries."""
+
+    __slots__ = ("_ends", "data")
+
+    def __init__(self, entries: Mapping[bytes, tuple[int, Oid]] | Iterable[tuple[bytes, tuple[int, Oid]]], data: bytes) -> None:
+        """Take entries in git's order, and the tree object that they were read from or written to."""
+        super().__init__(entries)
+        self.data = data
+        self._ends: list[int] | None = None
+
+    def ends(self) -> list[int]:
+        """Tell where each entry ends in the bytes; found once, because what is compared is so more often than once."""
+        if self._ends is None:
+            modes = map(_LENGTHS.__getitem__, map(operator.itemgetter(0), self.values()))
+            self._ends = list(accumulate(map(operator.add, map(len, self), modes)))
+        return self._ends
+
+
 def parse_tree(data: bytes, oid: Oid) -> Tree:
     """Read a tree object: its entries by name, in git's order, each checked.
 
@@ -130,7 +155,7 @@ def parse_tree(data: bytes, oid: Oid) -> Tree:
         return _parse_slowly(data, oid)
     modes, names, oids = zip(*found, strict=True)
     try:
-        tree: Tree = dict(zip(names, zip(map(_MODES.__getitem__, modes), oids, strict=True), strict=True))
+        tree = WrittenTree(zip(names, zip(map(_MODES.__getitem__, modes), oids, strict=True), strict=True), data)
     except KeyError:
         return _parse_slowly(data, oid)
     joined = b"\0" + b"\0".join(names) + b"\0"
@@ -271,6 +296,10 @@ def _check_name(name: bytes) -> None:
 
 def differing_names(before: Tree, after: Tree) -> list[bytes]:
     """List the names whose entries differ, in any order."""
+    if isinstance(before, WrittenTree) and isinstance(after, WrittenTree) and len(before) >= _LARGE:
+        found = _differing_ids(before, after)
+        if found is not None:
+            return found
     names = list(after)
     if len(before) == len(names) and names == list(before):
         # Mostly no name comes or goes; side by side costs a fifth of looking each up, which shows in large directories.
@@ -279,6 +308,35 @@ def differing_names(before: Tree, after: Tree) -> list[bytes]:
     if len(before) + sum(name not in before for name in names) != len(after):
         names += [name for name in before if name not in after]
     return names
+
+
+def _differing_ids(before: WrittenTree, after: WrittenTree) -> list[bytes] | None:
+    """List the names whose ids differ in two trees that are otherwise alike; None if they are not, or for too many."""
+    old, new = before.data, after.data
+    if len(old) != len(new):
+        return None
+    names: list[bytes] | None = None
+    ends = before.ends()
+    found: list[bytes] = []
+    first = start = 0
+    while old[start:] != new[start:]:
+        if len(found) == _FEW:
+            return None
+        low, high = first, len(ends)
+        while high - low > 1:
+            middle = (low + high) >> 1
+            end = ends[middle - 1]
+            if old[start:end] == new[start:end]:
+                low, start = middle, end
+            else:
+                high = middle
+        end = ends[low]
+        if old[start : end - 20] != new[start : end - 20]:
+            return None  # another name or mode: from here on the bytes say nothing
+        names = names or list(before)
+        found.append(names[low])
+        first, start = low + 1, end
+    return found
 
 
 def find_entry(source: ObjectSource, tree: Oid, path: TreePath) -> tuple[int, Oid] | None:
@@ -312,16 +370,18 @@ def edit_tree(
     plan = _plan_edits(edits)
     directories = sorted(plan, key=lambda directory: (directory.count(b"/") + 1 if directory else 0, directory))
     before: dict[TreePath, Tree] = {}
-    after: dict[TreePath, dict[bytes, tuple[int, Oid]]] = {}
-    unsorted: set[TreePath] = set()
-    """Where something came that was not there, or was of another kind: the others are in git's order as they are."""
+    changed: dict[TreePath, dict[bytes, tuple[int, Oid] | None]] = {}
+    """What comes to stand there; the rest is as before."""
+
+    def held(directory: TreePath, name: bytes) -> tuple[int, Oid] | None:
+        edits = changed[directory]
+        return edits[name] if name in edits else before[directory].get(name)
 
     def put(directory: TreePath, name: bytes, entry: tuple[int, Oid]) -> None:
-        held = after[directory].get(name)
-        if held is None or held[0] != entry[0]:
+        there = held(directory, name)
+        if there is None or there[0] != entry[0]:
             _check_entry(name, entry[0])
-            unsorted.add(directory)
-        after[directory][name] = entry
+        changed[directory][name] = entry
 
     # From the root down: read each tree on the way, as its parent's edits leave it.
     for directory in directories:
@@ -330,36 +390,75 @@ def edit_tree(
             base = None if tree is None else (MODE_TREE, tree)
         else:
             parent, name = split(directory)
-            base = after[parent].get(name)
+            base = held(parent, name)
             if base is not None and base[0] != MODE_TREE:
                 if plan[parent].get(name) is not None and _adds_something(plan, directory):
                     raise InternalError(f"an edit puts something below the file {name!r}")
                 base = None
-        before[directory] = entries = {} if base is None else source.read_tree(base[1])
-        after[directory] = edited = dict(entries)
+        before[directory] = {} if base is None else source.read_tree(base[1])
+        changed[directory] = {}
         for name, edit in plan[directory].items():
             if edit is None:
-                edited.pop(name, None)
+                changed[directory][name] = None
             else:
                 put(directory, name, edit)
 
     # From the leaves up: write what differs, and tell the parent.
     for directory in reversed(directories):
-        edited = after[directory]
+        there = before[directory]
+        edited = {name: entry for name, entry in changed[directory].items() if there.get(name) != entry}
+        is_left = len(there) + sum(
+            (entry is not None) - (name in there) for name, entry in edited.items() if entry is None or name not in there
+        )
         if not directory:
-            if not edited:
+            if not is_left:
                 return None
-            if edited == before[directory] and tree is not None:
-                return tree
-            return sink.add_sorted(sort_tree(edited) if directory in unsorted else edited)
-        if edited == before[directory] and edited:
+            return tree if tree is not None and not edited else _write_edited(sink, there, edited)
+        if is_left and not edited:
             continue  # the parent names it already
         parent, name = split(directory)
-        if edited:
-            put(parent, name, (MODE_TREE, sink.add_sorted(sort_tree(edited) if directory in unsorted else edited)))
-        elif (held := after[parent].get(name)) is not None and held[0] == MODE_TREE:
-            del after[parent][name]  # a file of that name stays: nothing was put below it
+        if is_left:
+            put(parent, name, (MODE_TREE, _write_edited(sink, there, edited)))
+        elif (stale := held(parent, name)) is not None and stale[0] == MODE_TREE:
+            changed[parent][name] = None  # a file of that name stays: nothing was put below it
     raise InternalError("an edit of a tree did not reach its root")
+
+
+def _write_edited(sink: ObjectSink, tree: Tree, edits: Mapping[bytes, tuple[int, Oid] | None]) -> Oid:
+    """Write a tree with some entries changed."""
+    if all(entry is not None and name in tree and tree[name][0] == entry[0] for name, entry in edits.items()):
+        return sink.add_edited(tree, {name: entry for name, entry in edits.items() if entry is not None})
+    edited = dict(tree)
+    is_in_order = True
+    for name, entry in edits.items():
+        if entry is None:
+            edited.pop(name, None)
+        else:
+            # Git's order is that of a tree that was read, unless something came or is of another kind.
+            is_in_order = is_in_order and name in edited and edited[name][0] == entry[0]
+            edited[name] = entry
+    return sink.add_sorted(edited if is_in_order else sort_tree(edited))
+
+
+def write_edited(tree: Tree, ids: Mapping[bytes, tuple[int, Oid]]) -> bytes:
+    """Write a tree object in which some entries have other ids.
+
+    Args:
+        tree: What is there, in git's order and with names that git allows.
+        ids: By names that are there, entries of the mode that they have there.
+
+    Raises:
+        InternalError: If a mode is not git's.
+    """
+    data = tree.data if isinstance(tree, WrittenTree) and len(ids) <= _FEW else None
+    for name, (mode, oid) in ids.items():
+        if data is None:
+            break
+        start = _SPELLED[mode] + name + b"\0"
+        around = data.split(start + tree[name][1])
+        # An id may hold what looks like another entry; then where that entry is cannot be told so.
+        data = (start + oid).join(around) if len(around) == 2 else None
+    return serialize_sorted({**tree, **ids}) if data is None else data
 
 
 def _plan_edits(edits: Mapping[TreePath, tuple[int, Oid] | None]) -> dict[TreePath, dict[bytes, tuple[int, Oid] | None]]:

@@ -27,19 +27,20 @@ from avfs_git.gitstore._config import is_true, parse_config
 from avfs_git.gitstore.configwriter import rewrite_config
 from avfs_git.host.durable import fsync_dir, host_errors, write_all, write_file_atomically
 from avfs_git.paths import Oid
+from avfs_git.patterns import compiled
 
 _MARK = "avfs"
 _BASIS = "avfs-basis"
 _NEW_INDEX = "index.avfs"
 _NO_COMMIT = b"0" * 40
 _REASON = b"avfs shows this tree when it is mounted\n"
-_OID = re.compile(rb"[0-9a-f]{40}")
-_BARE = re.compile(rb"(?im)^([ \t]*bare[ \t]*=[ \t]*)(?:false|no|off|0)[ \t]*$")
+_OID = compiled(rb"[0-9a-f]{40}")
+_BARE = compiled(rb"(?im)^([ \t]*bare[ \t]*=[ \t]*)(?:false|no|off|0)[ \t]*$")
 _LOCK_WAIT_S = 1.0
 _REFLOG_TAIL = 1 << 20
 
 
-_LOGGED = re.compile(rb"^([0-9a-f]{40}) ([0-9a-f]{40}) [^\n\t]*> (\d+) [+-]\d{4}\t?([^\n]*)$", re.MULTILINE)
+_LOGGED = compiled(rb"^([0-9a-f]{40}) ([0-9a-f]{40}) [^\n\t]*> (\d+) [+-]\d{4}\t?([^\n]*)$", re.MULTILINE)
 
 
 class Logged(NamedTuple):

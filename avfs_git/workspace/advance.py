@@ -41,7 +41,7 @@ from avfs_git.workspace.checkpoint import adopt_submodules
 from avfs_git.workspace.confirm import confirm_advanced
 from avfs_git.workspace.format import HEADS, SIDECARS
 from avfs_git.workspace.oplog import SIDECAR, OpRecord
-from avfs_git.workspace.restore import Trees, announced
+from avfs_git.workspace.restore import Trees, announced, put_back
 from avfs_git.workspace.sidecardiff import diff_sidecars
 from avfs_git.workspace.workspace import LockedWorkspace
 
@@ -163,6 +163,7 @@ def advance(
         try:
             return _carry_out(locked, pack, plan, tree, make_head, head, now, other, ending)
         except NotIgnoredHere as found:
+            put_back(locked)  # if that failed, once more: nothing may begin on what is half there
             plan.leave_out(pack, found.tree)
 
 

@@ -363,11 +363,14 @@ def _record(
     signature = vault.signature()
     old_sidecar = vault.read_sidecar_ref(fork)
     new_sidecar = old_sidecar
+    # What another parent names becomes part of this fork's history, and has to stay reachable with it.
+    beside = [oid for oid in (vault.store.read_commit(parent).sidecar for parent in parents) if oid not in (None, old_sidecar)]
     if captured.sidecar is not None:
-        if old_sidecar is None or vault.store.read_commit(old_sidecar).tree != captured.sidecar:
+        if old_sidecar is None or beside or vault.store.read_commit(old_sidecar).tree != captured.sidecar:
             started_from = locked.opened.state.sidecar
             kept = old_sidecar or (Oid(bytes.fromhex(started_from)) if started_from else None)
-            sidecar_commit = Commit(captured.sidecar, (kept,) if kept else (), signature, signature, f"sidecar of {fork}\n")
+            named = tuple(dict.fromkeys(oid for oid in (kept, *beside) if oid is not None))
+            sidecar_commit = Commit(captured.sidecar, named, signature, signature, f"sidecar of {fork}\n")
             new_sidecar = pack.add(KIND_COMMIT, serialize_commit(sidecar_commit))
     else:
         new_sidecar = None

@@ -8,12 +8,12 @@ never mounted.
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 
 from avfs_git.errors import HostError
 from avfs_git.gitstore.worktree import Logged, Worktree
 from avfs_git.paths import Oid, fork_dir_name
+from avfs_git.patterns import compiled
 from avfs_git.workspace.format import HEADS
 from avfs_git.workspace.oplog import OpRecord, RefMoveRecord
 from avfs_git.workspace.vault import OpenVault
@@ -21,7 +21,7 @@ from avfs_git.workspace.vault import OpenVault
 PUT_AWAY = "git"
 """Where in the workspace of a deleted fork its git directory is."""
 _TEXT_MAX = 200
-_GOING = re.compile(r"checkout:|reset:|[a-z -]*\(start\)|[^:]*: (Fast-forward|fast-forward|checkout)|clone:|switch:")
+_GOING = compiled(r"checkout:|reset:|[a-z -]*\(start\)|[^:]*: (Fast-forward|fast-forward|checkout)|clone:|switch:")
 """How git's log begins where HEAD went to a commit that was there already."""
 
 

@@ -12,18 +12,21 @@ so that no two workspaces are ever locked at once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from avfs_git.errors import NotFastForward, UnrelatedHistories
+from avfs_git.gitstore.attributes import read_info_attributes
 from avfs_git.gitstore.commits import Commit, Signature, serialize_commit
 from avfs_git.gitstore.merge import CommitMerger
-from avfs_git.gitstore.mergefile import Favor
+from avfs_git.gitstore.mergefile import ConflictStyle, Favor
 from avfs_git.gitstore.mergetrees import TreeConflict
 from avfs_git.gitstore.objects import KIND_COMMIT
 from avfs_git.gitstore.packwriter import DryWriter, PackWriter
+from avfs_git.gitstore.repository import read_config
 from avfs_git.gitstore.treediff import Entry, changed_file, find_differences
-from avfs_git.model import MergeMode, MergeOptions, MergeResult
-from avfs_git.paths import Oid, TreePath
+from avfs_git.model import MergeMode, MergeOptions, MergeResult, Warning
+from avfs_git.paths import Oid, TreePath, show_path
 from avfs_git.workspace.advance import Advanced, OtherSide, advance
 from avfs_git.workspace.checkpoint import save_checkpoint, saving_first, tidy_packs
 from avfs_git.workspace.conflicts import describe_conflicts
@@ -57,6 +60,20 @@ class Merged:
     conflicts: tuple[TreeConflict, ...] = ()
     changes: Mapping[TreePath, tuple[Entry | None, Entry | None]] | None = None
     """What is different from our side; None where nobody has looked."""
+    drivers: Mapping[TreePath, bytes] = field(default_factory=dict)
+    """Files that were merged by lines where their attributes name a program."""
+
+    @property
+    def warnings(self) -> tuple[Warning, ...]:
+        """What the result says of it."""
+        return tuple(
+            Warning(
+                "merge.driver_not_run",
+                f"'{show_path(path)}' has a merge driver '{show_path(name)}', which avfs does not run: merged by lines",
+                path,
+            )
+            for path, name in sorted(self.drivers.items())
+        )
 
 
 def merge_commit(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) -> MergeResult:
@@ -74,13 +91,14 @@ def merge_commit(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) ->
     pack = PackWriter(vault.store)
     try:
         in_workspace = options.in_workspace
-        merged = merge_in_memory(pack, start.head, theirs, options, target=locked.fork, with_base=in_workspace)
+        merged = merge_in_memory(pack, start.head, theirs, options, target=locked.fork, in_workspace=in_workspace)
         result = describe_merge(pack, locked.fork, start.head, theirs, merged, options, saved=start.saved)
         if merged.outcome == "conflicted" and in_workspace:
             text = message_of(options, locked.fork)
             merging = Merging(options.source, theirs.hex(), start.head.hex(), text, options.mode is MergeMode.SQUASH)
-            told = begin_merge(locked, pack, merged.tree, merged.conflicts, merging, now=start.now)
-            return replace(result, in_workspace=True, warnings=told)
+            other = OtherSide(theirs, merged.base)
+            told = begin_merge(locked, pack, merged.tree, merged.conflicts, merging, now=start.now, other=other)
+            return replace(result, in_workspace=True, warnings=(*result.warnings, *told))
         if merged.outcome in ("up_to_date", "conflicted"):
             return result
         done = _advance(locked, pack, start, theirs, merged, options)
@@ -90,7 +108,7 @@ def merge_commit(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) ->
         result,
         commit=done.head.hex(),
         sidecar_changed=done.sidecar_changed,
-        warnings=(*done.warnings, *tidy_packs(vault)),
+        warnings=(*result.warnings, *done.warnings, *tidy_packs(vault)),
     )
 
 
@@ -117,7 +135,7 @@ def plan_merge(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) -> M
         ours = writer.add(KIND_COMMIT, serialize_commit(made_up), keep=True)
     merged = merge_in_memory(writer, ours, theirs, options, target=locked.fork)
     result = describe_merge(writer, locked.fork, ours, theirs, merged, options)
-    return replace(result, warnings=tuple(taken.captured.warnings))
+    return replace(result, warnings=(*result.warnings, *taken.captured.warnings))
 
 
 def save_target(locked: LockedWorkspace, description: str) -> Start:
@@ -140,7 +158,7 @@ def save_target(locked: LockedWorkspace, description: str) -> Start:
 
 
 def merge_in_memory(
-    sink: PackWriter | DryWriter, ours: Oid, theirs: Oid, options: MergeOptions, *, target: str, with_base: bool = False
+    sink: PackWriter | DryWriter, ours: Oid, theirs: Oid, options: MergeOptions, *, target: str, in_workspace: bool = False
 ) -> Merged:
     """Merge two commits; new blobs and trees go to the sink.
 
@@ -150,12 +168,17 @@ def merge_in_memory(
         theirs: The one that is merged.
         options: How.
         target: What people call ours.
-        with_base: Show the base's lines in markers, too.
+        in_workspace: The conflicts are for somebody to resolve in the files.
 
     Raises:
         NotFastForward, UnrelatedHistories: As a merge does.
     """
-    merger = CommitMerger(sink, favor=Favor(options.strategy.value), with_base=with_base)
+    merger = CommitMerger(
+        sink,
+        favor=Favor(options.strategy.value),
+        style=lambda: choose_style(sink.store.git_dir, in_workspace=in_workspace),
+        attributes=read_info_attributes(sink.store.git_dir),
+    )
     bases = merger.find_bases(ours, theirs)
     if not bases:
         raise UnrelatedHistories(target, options.source)
@@ -168,7 +191,15 @@ def merge_in_memory(
         raise NotFastForward(target, options.source)
     merged = merger.merge(ours, theirs, our_label=_label(target), their_label=_label(options.source), bases=bases)
     tree = merged.tree if merged.tree is not None else sink.add_tree({})
-    return Merged(tree, bases[0], "clean" if merged.is_clean else "conflicted", merged.conflicts, merged.changes)
+    return Merged(tree, bases[0], "clean" if merged.is_clean else "conflicted", merged.conflicts, merged.changes, merged.drivers)
+
+
+def choose_style(git_dir: Path, *, in_workspace: bool) -> ConflictStyle:
+    """Choose how conflicts are shown: as the repository's configuration says, else in files with the base's lines."""
+    said = read_config(git_dir).get("merge.conflictstyle", [""])[-1]
+    if said in ConflictStyle.__members__.values():
+        return ConflictStyle(said)
+    return ConflictStyle.DIFF3 if in_workspace else ConflictStyle.MERGE
 
 
 def _label(name: str) -> bytes:
@@ -220,6 +251,7 @@ def describe_merge(
         changed_files=tuple(changed),
         conflicts=describe_conflicts(source, merged.conflicts),
         saved=saved,
+        warnings=merged.warnings,
     )
 
 

@@ -1,9 +1,10 @@
 """A merge whose conflicts are in the workspace, until somebody has resolved them.
 
 Decided here: what the workspace holds meanwhile, when a path counts as resolved, and how the merge ends. The files are the
-merged ones, with markers (`diff3`) where both sides changed the same lines; the branch stays where it was. What is to
-be decided stands in the state of the workspace (`format.Merging`) and survives everything that the files survive. Until
-the merge is concluded or given up, whatever would commit the workspace is refused (`checkpoint.check_not_merging`).
+merged ones, with markers where both sides changed the same lines, and the source's new ignored files; the branch stays
+where it was. What is to be decided stands in the state of the workspace (`format.Merging`) and survives everything that the
+files survive. Until the merge is concluded or given up, whatever would commit the workspace is refused
+(`checkpoint.check_not_merging`).
 
 A path counts as resolved when somebody says so (`resolve`), or when it is something else than the merge left there and
 has no markers. A crash while a merge begins or ends leaves the state before or the one after, as with a restore: the
@@ -13,6 +14,7 @@ intent says which of the two the state belongs to. Called with the workspace loc
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
@@ -28,22 +30,30 @@ from avfs_git.gitstore.source import ObjectSource
 from avfs_git.gitstore.trees import EMPTY_TREE, MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, find_entry
 from avfs_git.model import Conflict, ConflictKind, MergeProgress, MergeResult, MergeStrategy, UndoResult, Warning
 from avfs_git.paths import ROOT, Oid, TreePath, split
-from avfs_git.vfs.lower import LowerTree
-from avfs_git.vfs.plan import plan_steps
+from avfs_git.workspace.advance import AdvancePlan, NotIgnoredHere, OtherSide, plan_advance
+from avfs_git.workspace.application import Application
 from avfs_git.workspace.checkpoint import adopt_submodules, merge_in_progress, save_checkpoint
 from avfs_git.workspace.conflicts import describe_conflicts
 from avfs_git.workspace.format import Merging, OpenConflict, SideRecord
 from avfs_git.workspace.oplog import OpRecord
 from avfs_git.workspace.preview import Preview
-from avfs_git.workspace.restore import Application, Replay, Trees, announced, replay_operation, save_aside, saved_trees
+from avfs_git.workspace.restore import Replay, Trees, announced, put_back, replay_operation, save_aside, saved_trees
 from avfs_git.workspace.workspace import LockedWorkspace
 
 REBASE, CHERRY_PICK = "rebase", "cherry_pick"
-_MARKERS = (b"<<<<<<< ", b">>>>>>> ")
+_MARKERS = re.compile(rb"^(?:<{7,}|>{7,}) ", re.MULTILINE)
+"""Longer ones are in files that both sides renamed, or whose attributes ask for them."""
 
 
 def begin_merge(
-    locked: LockedWorkspace, pack: PackWriter, tree: Oid, conflicts: Sequence[TreeConflict], merging: Merging, *, now: Trees
+    locked: LockedWorkspace,
+    pack: PackWriter,
+    tree: Oid,
+    conflicts: Sequence[TreeConflict],
+    merging: Merging,
+    *,
+    now: Trees,
+    other: OtherSide | None = None,
 ) -> tuple[Warning, ...]:
     """Put a merge with conflicts into the workspace.
 
@@ -54,20 +64,33 @@ def begin_merge(
         conflicts: What is to be decided.
         merging: What is merged; its conflicts are filled in here.
         now: The trees of the workspace.
+        other: Whose new untracked files come along.
 
     Raises:
         HostError: If the disk refuses; the workspace is as it was.
     """
-    vault = locked.vault
     merging.conflicts = [_record(pack, tree, conflict) for conflict in conflicts]
-    left = LowerTree(pack, *now, default_mtime_ns=0)
-    right = LowerTree(pack, None if tree == EMPTY_TREE else tree, now[1], default_mtime_ns=0)
+    plan = plan_advance(pack, now, tree, other)
+    while True:  # ends, because each turn leaves something out
+        try:
+            return _begin(locked, pack, tree, merging, plan, now)
+        except NotIgnoredHere as found:
+            put_back(locked)  # if that failed, once more: nothing may begin on what is half there
+            plan.leave_out(pack, found.tree)
+
+
+def _begin(
+    locked: LockedWorkspace, pack: PackWriter, tree: Oid, merging: Merging, plan: AdvancePlan, now: Trees
+) -> tuple[Warning, ...]:
+    vault = locked.vault
     with announced(locked, "merge_begin", now, begins=merging) as intent:
-        change = Application(locked, left, right)
-        change.apply(plan_steps(left, right))
+        change = Application(locked, plan.now, plan.wanted)
+        change.apply(plan.steps)
         reach("merge.applied")
         captured = locked.capture(pack, known=change.known, index=tree)
         captured.tree = adopt_submodules(pack, captured.tree, tree)
+        if plan.brought and (captured.tree or EMPTY_TREE) != tree:
+            raise NotIgnoredHere(captured.tree)
         signature = vault.signature()
         head, theirs = _oid(merging.head), _oid(merging.theirs)
         sidecar = None
@@ -92,7 +115,7 @@ def begin_merge(
             [], OpRecord(0, locked.fork, "merge_begin", text, vault.clock_ns(), after=oid.hex(), more=dict(intent.facts))
         )
         told = locked.mark_captured(captured, commit=oid)
-    return (*captured.warnings, *change.warnings, *told, *intent.warnings)
+    return (*plan.warnings, *captured.warnings, *change.warnings, *told, *intent.warnings)
 
 
 def _needed(merging: Merging) -> list[Oid]:
@@ -172,8 +195,7 @@ def _is_resolved(source: ObjectSource, tree: Oid | None, conflict: OpenConflict)
         return False
     if now is None or now[0] not in (MODE_FILE, MODE_EXEC):
         return True
-    content = source.read_blob(now[1])
-    return not any(content.startswith(marker) or b"\n" + marker in content for marker in _MARKERS)
+    return _MARKERS.search(source.read_blob(now[1])) is None
 
 
 def resolve_path(locked: LockedWorkspace, path: TreePath, take_side: str | None, content: bytes | None) -> None:

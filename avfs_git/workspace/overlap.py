@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
+from avfs_git.gitstore.attributes import TreeAttributes, read_info_attributes
 from avfs_git.gitstore.commits import Commit
 from avfs_git.gitstore.mergebase import find_merge_bases
-from avfs_git.gitstore.mergefile import Favor, FileMerger, Labels
+from avfs_git.gitstore.mergefile import Driver, Favor, FileMerger, Labels, how_to_merge
 from avfs_git.gitstore.mergetrees import Stage, TreeConflict
 from avfs_git.gitstore.packwriter import DryWriter
 from avfs_git.gitstore.renames import is_binary
@@ -55,6 +56,7 @@ class Comparison:
         self._strategy = strategy
         self._merger = FileMerger(favor=Favor(strategy.value))
         self._commits: dict[Oid, Commit] = {}
+        self._attributes: dict[Oid, TreeAttributes] = {}
         self._sides: dict[tuple[Oid, Oid], _Side] = {}
         self._files: dict[tuple[Oid, Oid, Oid], bool] = {}
 
@@ -64,21 +66,23 @@ class Comparison:
         Raises:
             UnrelatedHistories: If they have no commit in common.
         """
-        bases = find_merge_bases(self._read_commit, first, second)
+        bases = find_merge_bases(self._writer.read_links, first, second)
         if first in bases or second in bases:
             return ForkPair(*names, (), ())
         shared: tuple[TreePath, ...] = ()
         if len(bases) == 1:
             one, two = self._side(bases[0], first), self._side(bases[0], second)
             shared = tuple(sorted(one.changes.keys() & two.changes.keys()))
-            found = self._compare_files(one, two, shared)
+            found = self._compare_files(one, two, shared, self._attributes_of(first))
             if found is not None:
                 return ForkPair(*names, shared, describe_conflicts(self._writer, found))
         options = MergeOptions(names[1], self._strategy)
         merged = merge_in_memory(self._writer, first, second, options, target=names[0])
         return ForkPair(*names, shared, describe_conflicts(self._writer, merged.conflicts))
 
-    def _compare_files(self, one: _Side, two: _Side, shared: Sequence[TreePath]) -> list[TreeConflict] | None:
+    def _compare_files(
+        self, one: _Side, two: _Side, shared: Sequence[TreePath], attributes: TreeAttributes
+    ) -> list[TreeConflict] | None:
         """Find the conflicts of two sides that only changed files; None if that does not tell all."""
         if (one.moves and two.adds) or (two.moves and one.adds):
             return None
@@ -93,6 +97,8 @@ class Comparison:
             if before is None or ours is None or theirs is None:
                 return None
             if before[0] not in (MODE_FILE, MODE_EXEC) or not before[0] == ours[0] == theirs[0]:
+                return None
+            if how_to_merge(attributes, path)[0] is not Driver.TEXT:
                 return None
             if not self._is_clean(before[1], ours[1], theirs[1]):
                 contents = [self._writer.read_blob(entry[1]) for entry in (ours, theirs)]
@@ -115,6 +121,13 @@ class Comparison:
         if found is None:
             trees = (self._read_commit(oid).tree for oid in key)
             found = self._sides[key] = _Side(find_differences(self._writer, *trees))
+        return found
+
+    def _attributes_of(self, commit: Oid) -> TreeAttributes:
+        found = self._attributes.get(commit)
+        if found is None:
+            more = read_info_attributes(self._writer.store.git_dir)
+            found = self._attributes[commit] = TreeAttributes(self._writer, self._read_commit(commit).tree, more)
         return found
 
     def _read_commit(self, oid: Oid) -> Commit:

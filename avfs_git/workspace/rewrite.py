@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from avfs_git.errors import CommitConflicts, InvalidInput, NoMergeInProgress, quote
+from avfs_git.gitstore.attributes import read_info_attributes
 from avfs_git.gitstore.commits import Commit, serialize_commit
 from avfs_git.gitstore.merge import CommitMerger
 from avfs_git.gitstore.mergebase import find_merge_bases, is_ancestor
@@ -36,7 +37,7 @@ from avfs_git.workspace.advance import advance
 from avfs_git.workspace.checkpoint import check_not_merging, merge_in_progress, tidy_packs
 from avfs_git.workspace.conflicts import describe_conflicts
 from avfs_git.workspace.format import HEADS, Merging, Rewriting
-from avfs_git.workspace.merge import Start, save_target
+from avfs_git.workspace.merge import Start, choose_style, save_target
 from avfs_git.workspace.mergestate import CHERRY_PICK, REBASE, abort_merge, begin_merge, check_resolved
 from avfs_git.workspace.oplog import OpRecord
 from avfs_git.workspace.restore import save_aside, saved_trees
@@ -113,8 +114,12 @@ def rebase(
     return _put_on(locked, start, onto, own, _Plan(REBASE, f"rebase onto {name}", strategy, in_workspace))
 
 
-def continue_rewrite(locked: LockedWorkspace) -> RewriteResult:
+def continue_rewrite(locked: LockedWorkspace, *, skip: bool = False) -> RewriteResult:
     """Go on with a rebase or cherry-pick, once conflicts are resolved: to its end, or to the next commit that does not fit.
+
+    Args:
+        locked: The workspace.
+        skip: Leave the commit that does not fit out, whatever is resolved of it. What was done since is kept beside.
 
     Raises:
         NoMergeInProgress: If there is none.
@@ -127,25 +132,26 @@ def continue_rewrite(locked: LockedWorkspace) -> RewriteResult:
         raise NoMergeInProgress(locked.fork)
     if merging.rewriting is None:
         raise merge_in_progress(locked.fork, merging)
-    check_resolved(locked)
+    if not skip:
+        check_resolved(locked)
     rewriting = merging.rewriting
     # What would be put back after a crash, and what becomes a commit, has to be stored.
-    saved = save_aside(locked, f"resolved {merging.source}")
-    start = Start(_oid(merging.head), saved_trees(locked, saved))
+    saved = save_aside(locked, f"{'skipped' if skip else 'resolved'} {merging.source}")
+    start = Start(_oid(merging.head), saved_trees(locked, saved), saved if skip else None)
     last = _oid(rewriting.last)
     read = locked.vault.store.read_commit
     stand = _Stand(last, read(last).tree, [_oid(text) for text in rewriting.made])
-    if stand.made and not is_ancestor(read, last, start.head):  # else it stands where it did
+    if stand.made and not is_ancestor(locked.vault.store.read_links, last, start.head):  # else it stands where it did
         stand.newest = read(last)
     plan = _Plan(rewriting.kind, rewriting.description, MergeStrategy(rewriting.strategy), in_workspace=True, ends_merge=True)
     left = [_oid(text) for text in rewriting.left]
-    return _put_on(locked, start, last, left, plan, stand=stand, resolved=_oid(merging.theirs))
+    return _put_on(locked, start, last, left, plan, stand=stand, resolved=None if skip else _oid(merging.theirs))
 
 
 def _own_commits(locked: LockedWorkspace, head: Oid, onto: Oid) -> list[Oid]:
     """List the commits that lead to a head and not to another commit, the oldest first, without merges."""
-    read = locked.vault.store.read_commit
-    ends = set(find_merge_bases(read, head, onto))
+    read, links = locked.vault.store.read_commit, locked.vault.store.read_links
+    ends = set(find_merge_bases(links, head, onto))
     if head in ends:
         return []
     order: list[Oid] = []
@@ -164,7 +170,7 @@ def _own_commits(locked: LockedWorkspace, head: Oid, onto: Oid) -> list[Oid]:
             raise InvalidInput(f"more than {_LONGEST} commits would be put on again")
         stack.append((oid, True))
         stack += [(parent, False) for parent in reversed(read(oid).parents) if parent not in seen]
-    return [oid for oid in order if len(read(oid).parents) <= 1 and not any(is_ancestor(read, oid, end) for end in ends)]
+    return [oid for oid in order if len(read(oid).parents) <= 1 and not any(is_ancestor(links, oid, end) for end in ends)]
 
 
 def _put_on(
@@ -185,7 +191,12 @@ def _put_on(
     try:
         if resolved is not None:
             _add_commit(locked, pack, stand, read(resolved), start.now[0] or pack.add_tree({}), plan)
-        merger = CommitMerger(pack, favor=Favor(plan.strategy.value), with_base=plan.in_workspace)
+        merger = CommitMerger(
+            pack,
+            favor=Favor(plan.strategy.value),
+            style=lambda: choose_style(vault.git_dir, in_workspace=plan.in_workspace),
+            attributes=read_info_attributes(vault.git_dir),
+        )
         for position, oid in enumerate(picked):
             commit = read(oid)
             if stand.newest is None and commit.parents == (stand.last,):  # it stands where it is to stand already

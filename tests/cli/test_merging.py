@@ -92,7 +92,7 @@ def test_rewriting_as_people_see_it(avfs: Transcript, work: str, snapshot: Snaps
 
 
 def test_rewriting_with_conflicts_in_the_workspace(avfs: Transcript, work: str, snapshot: Snapshot) -> None:
-    """A rebase and a cherry-pick that stop, one that goes on and one that is given up."""
+    """A rebase and a cherry-pick that stop, one that goes on, one that is given up and one that is left out."""
     make_forks(avfs)
     avfs("merge login")
     avfs("rebase rival --onto main", status=46)
@@ -103,6 +103,9 @@ def test_rewriting_with_conflicts_in_the_workspace(avfs: Transcript, work: str, 
     avfs("--fork rival rebase --continue", status=45)
     avfs("--fork rival resolve src/main.py --union")
     avfs("rebase rival --continue")
+    avfs("--fork rival undo")
+    avfs("rebase rival --onto main --on-conflict workspace", status=1)
+    avfs("rebase rival --skip")
     avfs("--fork rival undo")
     avfs("cherry-pick rival --on-conflict workspace", status=1)
     avfs("cherry-pick --abort")
@@ -126,6 +129,7 @@ def test_what_merge_refuses(cli: Cli, work: str) -> None:
         "rebase",
         "rebase --continue --onto a",
         "rebase --continue --abort",
+        "rebase --skip --abort",
         "cherry-pick",
         "cherry-pick --abort a",
     ):

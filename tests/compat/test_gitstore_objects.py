@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.errors import ObjectMissing
+from avfs_git.errors import ObjectCorrupt, ObjectMissing
 from avfs_git.gitstore.objects import KIND_BLOB, KIND_NAMES, ObjectStore, hash_object
 from avfs_git.gitstore.packfile import CHUNK
 from avfs_git.gitstore.trees import is_forbidden_name
@@ -53,6 +53,8 @@ def assert_all_readable(repo: GitRepo) -> None:
                 assert set(store.read_tree(oid)) == {b"file", b"program", b"link"}
             elif kind == "commit":
                 assert store.read_commit(oid).message.startswith("commit ")
+        blobs = {oid: size for oid, (kind, size) in repo.objects().items() if kind == "blob"}
+        assert store.blob_sizes(blobs) == blobs
 
 
 @pytest.fixture
@@ -82,6 +84,46 @@ def test_every_object_of_git_is_readable(repo: GitRepo, commands: list[list[str]
         repo.run(*command)
 
     assert_all_readable(repo)
+
+
+@pytest.mark.parametrize("share", [1, 2, 40], ids=["all", "half", "few"])
+def test_the_sizes_of_many_blobs_are_those_that_git_says(tmp_path: Path, share: int) -> None:
+    """Sizes that are asked for together are right: far from each other, close together, of deltas, and at the end of a pack."""
+    repo = init(tmp_path / "repo.git")
+    rng = random.Random(3)
+    text = b"".join(b"line %d\n" % rng.randrange(10**9) for _ in range(100))
+    sizes = [rng.choice((0, 15, 16, 2047, 2048, 70_000, 300_000)) + rng.randrange(40) for _ in range(300)]
+    contents = [text + b"%d" % number if number % 3 else rng.randbytes(size) for number, size in enumerate(sizes)]
+    places = [tmp_path / f"file{number}" for number in range(len(contents))]
+    for place, content in zip(places, contents, strict=True):
+        place.write_bytes(content)
+    told = repo.text("hash-object", "-w", "--stdin-paths", data="\n".join(map(str, places)).encode())
+    oids = [Oid(bytes.fromhex(line)) for line in told.split()]
+    repo.run("pack-objects", "-q", "--window=50", str(repo.git_dir / "objects/pack/pack"), data=told.encode() + b"\n")
+    repo.run("prune-packed")
+    wanted = {oid: len(content) for oid, content in list(zip(oids, contents, strict=True))[::share]}
+    with ObjectStore(repo.git_dir) as store:
+        assert store.blob_sizes(wanted) == wanted
+        with pytest.raises(ObjectMissing):
+            store.blob_sizes([*wanted, Oid(bytes(20))])
+
+
+@pytest.mark.parametrize("commands", [[], [["repack", "-adfq", "--depth=50"]]], ids=["loose", "deltas"])
+def test_what_is_learnt_of_sizes_is_what_asking_tells(repo: GitRepo, commands: list[list[str]]) -> None:
+    """Sizes that were learnt beforehand are those of git, of blobs alone; what is missing shows when it is asked for."""
+    for command in commands:
+        repo.run(*command)
+    objects = repo.objects()
+    with ObjectStore(repo.git_dir) as store:
+        store.learn_sizes([*objects, Oid(bytes(20))])
+        for oid, (kind, size) in objects.items():
+            if kind == "blob":
+                assert store.blob_size(oid) == size
+            else:
+                with pytest.raises(ObjectCorrupt):
+                    store.blob_size(oid)
+        with pytest.raises(ObjectMissing):
+            store.blob_size(Oid(bytes(20)))
 
 
 def test_borrowed_objects_are_readable(repo: GitRepo, tmp_path: Path) -> None:

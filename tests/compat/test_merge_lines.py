@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from avfs_git.gitstore import linediff
+from avfs_git.gitstore.mergefile import ConflictStyle
 from avfs_git.gitstore.trees import MODE_FILE
 from tests.support.merges import Histories
 
@@ -84,24 +86,36 @@ def make_versions(rng: random.Random, count: int, edits: int) -> list[bytes]:
     return [write(rng, lines, ends if rng.random() < 0.9 else [b"\n"]) for lines in (base, *sides)]
 
 
-def assert_same(histories: Histories, versions: list[list[bytes]], *, with_base: bool) -> None:
+def assert_same(histories: Histories, versions: list[list[bytes]], style: ConflictStyle = ConflictStyle.MERGE) -> None:
     """Merge many files at once; their contents show which of them are in conflict."""
     trees = [
         {b"file-%03d" % number: (MODE_FILE, contents[side]) for number, contents in enumerate(versions)} for side in range(3)
     ]
     base = histories.commit(trees[0])
-    histories.assert_same_merge(histories.commit(trees[1], base), histories.commit(trees[2], base), with_base=with_base)
+    histories.assert_same_merge(histories.commit(trees[1], base), histories.commit(trees[2], base), style=style)
 
 
 @settings(max_examples=25)
-@given(seed=st.integers(0, 2**32), with_base=st.booleans())
-def test_files_are_merged_line_by_line_as_git_merges_them(histories: Histories, seed: int, with_base: bool) -> None:
+@given(seed=st.integers(0, 2**32), style=st.sampled_from(ConflictStyle))
+def test_files_are_merged_line_by_line_as_git_merges_them(histories: Histories, seed: int, style: ConflictStyle) -> None:
     """Repeated and blank lines, moved blocks, no last end, both ends of line, empty files, lines that occur over 64 times."""
     rng = random.Random(seed)
     versions = [
         make_versions(rng, rng.choice([0, 1, 2, 5, 10, 20, 40, 80, 150]), rng.choice([1, 2, 4, 8, 20])) for _ in range(_FILES)
     ]
-    assert_same(histories, versions, with_base=with_base)
+    assert_same(histories, versions, style)
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32))
+def test_runs_that_are_kept_in_order_are_those_that_looking_again_finds(
+    histories: Histories, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """What is done for files with many edits gives the same for those with few, of which many more can be tried."""
+    monkeypatch.setattr(linediff, "_MANY_RUNS", 0)
+    rng = random.Random(seed)
+    versions = [make_versions(rng, rng.choice([5, 20, 40, 150]), rng.choice([1, 4, 8, 20, 60])) for _ in range(_FILES)]
+    assert_same(histories, versions)
 
 
 @settings(max_examples=4)
@@ -110,4 +124,4 @@ def test_long_files_are_merged_as_git_merges_them(histories: Histories, seed: in
     """Where the classic comparison takes its shortcuts."""
     rng = random.Random(seed)
     versions = [make_versions(rng, rng.choice([300, 800, 2000]), rng.choice([5, 30, 100, 400])) for _ in range(8)]
-    assert_same(histories, versions, with_base=False)
+    assert_same(histories, versions)

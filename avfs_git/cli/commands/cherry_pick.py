@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 @STRATEGY
 @with_conflicts
 def command(
-    state: State, checkpoints: tuple[str, ...], strategy: str, on_conflict: str, goes_on: bool, gives_up: bool
+    state: State, checkpoints: tuple[str, ...], strategy: str, on_conflict: str, goes_on: bool, skips: bool, gives_up: bool
 ) -> RewriteResult | MergeAborted:
     """Put what single checkpoints changed onto a fork
 
     They keep their author and message. Nothing changes if one does not fit; `avfs undo` takes all of them back. With
     `--on-conflict workspace` the conflicts of such a one are put into the files, as by `avfs rebase`.
     """
-    continues = check_going_on(checkpoints, goes_on=goes_on, gives_up=gives_up)
+    continues = check_going_on(checkpoints, goes_on=goes_on, skips=skips, gives_up=gives_up)
     if not continues and not checkpoints:
         raise BadUsage("name a checkpoint")
     with state.open_workspace() as workspace:
         if continues:
-            result = go_on(workspace, gives_up=gives_up)
+            result = go_on(workspace, skips=skips, gives_up=gives_up)
         else:
             result = workspace.cherry_pick(checkpoints, strategy=strategy, on_conflict=on_conflict)
     return tell(state, result)

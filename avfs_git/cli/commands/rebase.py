@@ -40,6 +40,7 @@ _CONFLICTS = (
         help="Change nothing, or put the conflicts of a commit into the files.",
     ),
     click.option("--continue", "goes_on", is_flag=True, help="Go on, the conflicts of a commit being resolved."),
+    click.option("--skip", "skips", is_flag=True, help="Go on without the commit that does not fit."),
     click.option("--abort", "gives_up", is_flag=True, help="Give it up."),
 )
 
@@ -51,9 +52,9 @@ def with_conflicts(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def go_on(workspace: Workspace, *, gives_up: bool) -> RewriteResult | MergeAborted:
+def go_on(workspace: Workspace, *, skips: bool, gives_up: bool) -> RewriteResult | MergeAborted:
     """Go on with what the workspace is in the middle of, or give it up."""
-    return {"aborted": workspace.abort_merge()} if gives_up else workspace.continue_rewrite()
+    return {"aborted": workspace.abort_merge()} if gives_up else workspace.continue_rewrite(skip=skips)
 
 
 def tell(state: State, result: RewriteResult | MergeAborted) -> RewriteResult | MergeAborted:
@@ -63,15 +64,16 @@ def tell(state: State, result: RewriteResult | MergeAborted) -> RewriteResult | 
     return result
 
 
-def check_going_on(given: Sequence[object], *, goes_on: bool, gives_up: bool) -> bool:
+def check_going_on(given: Sequence[object], *, goes_on: bool, skips: bool, gives_up: bool) -> bool:
     """Tell whether something is to go on or to be given up.
 
     Raises:
         BadUsage: If both, or if it is said what to begin with.
     """
-    if (goes_on and gives_up) or ((goes_on or gives_up) and any(given)):
-        raise BadUsage("--continue and --abort stand alone")
-    return goes_on or gives_up
+    asked = goes_on + skips + gives_up
+    if asked > 1 or (asked and any(given)):
+        raise BadUsage("--continue, --skip and --abort stand alone")
+    return bool(asked)
 
 
 @verb("rebase", view="merging")
@@ -80,7 +82,7 @@ def check_going_on(given: Sequence[object], *, goes_on: bool, gives_up: bool) ->
 @STRATEGY
 @with_conflicts
 def command(
-    state: State, name: str | None, onto: str | None, strategy: str, on_conflict: str, goes_on: bool, gives_up: bool
+    state: State, name: str | None, onto: str | None, strategy: str, on_conflict: str, goes_on: bool, skips: bool, gives_up: bool
 ) -> RewriteResult | MergeAborted:
     """Put the commits that only a fork has onto another state
 
@@ -88,7 +90,7 @@ def command(
     With `--on-conflict workspace` the conflicts of such a commit are put into the files, to be resolved by editing them or
     with `avfs resolve`; the branch stays where it is until everything is put on.
     """
-    continues = check_going_on([onto], goes_on=goes_on, gives_up=gives_up)
+    continues = check_going_on([onto], goes_on=goes_on, skips=skips, gives_up=gives_up)
     if not continues and onto is None:
         raise BadUsage("say with --onto where to stand")
     if name is not None:
@@ -97,7 +99,7 @@ def command(
         state.fork_flag = name
     with state.open_workspace() as workspace:
         if continues or onto is None:
-            result = go_on(workspace, gives_up=gives_up)
+            result = go_on(workspace, skips=skips, gives_up=gives_up)
         else:
             result = workspace.rebase(onto, strategy=strategy, on_conflict=on_conflict)
     return tell(state, result)

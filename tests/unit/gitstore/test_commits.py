@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avfs_git.errors import InvalidInput, ObjectCorrupt
-from avfs_git.gitstore.commits import Commit, Signature, parse_commit, serialize_commit
+from avfs_git.gitstore.commits import Commit, Links, Signature, parse_commit, parse_links, serialize_commit
 from avfs_git.paths import Oid
 
 TREE = Oid(bytes(range(20)))
@@ -149,3 +149,23 @@ def test_bytes_that_are_no_text_come_back_as_they_were() -> None:
     data = HEAD + PEOPLE + b"\nbytes \xff\xfe\n"
 
     assert serialize_commit(parse_commit(data, OF)) == data
+
+
+@given(
+    st.binary(max_size=60), st.binary(max_size=60), st.sampled_from([b"", b"gpgsig x\n y\n", b"encoding latin1\n", b"other x\n"])
+)
+def test_links_are_those_of_the_whole_commit(before: bytes, after: bytes, more: bytes) -> None:
+    """Whatever stands around them; what is no commit is none in both."""
+    for data in (
+        serialize_commit(COMMIT),
+        HEAD + before + PEOPLE + more + b"\n" + after,
+        HEAD + b"parent %b\n" % PARENT.hex().encode() * 3 + PEOPLE + more + after,
+        HEAD + b"author " + before + b"\ncommitter " + after + b" 12 +0000\n\n",
+    ):
+        try:
+            commit = parse_commit(data, OF)
+        except ObjectCorrupt:
+            with pytest.raises(ObjectCorrupt):
+                parse_links(data, OF)
+        else:
+            assert parse_links(data, OF) == Links(commit.parents, commit.committer.when_s)

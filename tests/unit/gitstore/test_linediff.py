@@ -59,6 +59,21 @@ def test_newer_gits_compare_again_what_sliding_has_joined(git_version: GitVersio
     assert compare(old, new, git_version=git_version) == expected
 
 
+@pytest.mark.parametrize("repeated", [b"", b"\n}\n"])
+def test_what_many_edits_cost_follows_the_length(repeated: bytes) -> None:
+    """Where every fifth line is edited, twice the lines take twice the steps, not four times as many."""
+    steps = []
+    for length in (1_000, 2_000, 4_000):
+        old = [b"line %d\n" % number + repeated * (number % 7 == 0) for number in range(length)]
+        new = [b"edit %d\n" % number if number % 5 == 2 else line for number, line in enumerate(old)]
+        budget = Budget(10_000_000)
+        before, after, _ = number_lines(b"".join(old), b"".join(new), b"")
+        changes = compare_lines(before, after, budget, git_version=OLD)
+        assert len(changes) == length // 5
+        steps.append(10_000_000 - budget.left)
+    assert steps[2] < 2.5 * steps[1] < 2.5 * 2.5 * steps[0]
+
+
 def test_beyond_the_budget_libgit2_compares() -> None:
     """What would take too long is still right, and the rest of the merge is."""
     rng = random.Random(1)
@@ -85,7 +100,7 @@ def test_a_favor_decides_on_conflicts_alone(favor: Favor, expected: bytes) -> No
 
 def test_a_favor_does_not_decide_in_a_base() -> None:
     """The base of another merge keeps its conflicts, with longer markers."""
-    merged = FileMerger(favor=Favor.OURS).merge(b"b\n", b"o\n", b"t\n", LABELS, for_base=True, more_marker=2)
+    merged = FileMerger(favor=Favor.OURS).merge(b"b\n", b"o\n", b"t\n", LABELS, for_base=True, marker_size=9)
 
     assert not merged.is_clean
     assert merged.content == b"<<<<<<<<< ours\no\n=========\nt\n>>>>>>>>> theirs\n"

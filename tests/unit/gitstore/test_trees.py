@@ -15,11 +15,13 @@ from avfs_git.gitstore.trees import (
     MODE_GITLINK,
     MODE_SYMLINK,
     MODE_TREE,
+    differing_names,
     edit_tree,
     find_entry,
     is_forbidden_name,
     parse_tree,
     serialize_tree,
+    write_edited,
 )
 from avfs_git.paths import Oid, TreePath, components
 from tests.support.objects import MemorySource
@@ -127,6 +129,58 @@ def test_trees_survive_writing_and_reading(entries: dict[bytes, tuple[int, Oid]]
     assert dict(tree) == entries
     assert list(tree) == sorted(entries, key=lambda name: name + b"/" if entries[name][0] == MODE_TREE else name)
     assert serialize_tree(tree) == data
+
+
+MANY: dict[bytes, tuple[int, Oid]] = {b"n%02d" % number: (MODE_FILE, Y) for number in range(30)}
+large_trees = st.dictionaries(names, st.tuples(modes, oids), max_size=8).map(lambda some: MANY | some)
+
+
+@given(large_trees, st.lists(st.tuples(st.integers(0, 99), st.one_of(oids, modes, names, st.none())), max_size=9))
+def test_the_names_that_differ_in_large_trees_are_those_whose_entries_do(
+    entries: dict[bytes, tuple[int, Oid]], changes: list[tuple[int, bytes | int | None]]
+) -> None:
+    """Also where kinds, names or many ids change, so that the bytes alone say nothing."""
+    changed = dict(entries)
+    for place, change in changes:
+        name = sorted(changed)[place % len(changed)]
+        mode, oid = changed.pop(name)
+        if isinstance(change, int):
+            changed[name] = change, oid
+        elif change is not None and len(change) == 20:
+            changed[name] = mode, Oid(change)
+        elif change is not None:
+            changed[change] = mode, oid
+    before, after = (parse_tree(serialize_tree(one), X) for one in (entries, changed))
+    expected = {name for name in entries.keys() | changed.keys() if entries.get(name) != changed.get(name)}
+    assert sorted(differing_names(before, after)) == sorted(expected)
+    assert sorted(differing_names(after, before)) == sorted(expected)
+
+
+@given(large_trees, st.lists(st.tuples(st.integers(0, 99), oids), max_size=9))
+def test_a_tree_with_other_ids_is_written_as_if_anew(
+    entries: dict[bytes, tuple[int, Oid]], changes: list[tuple[int, Oid]]
+) -> None:
+    """Whatever it knows of its bytes."""
+    before = parse_tree(serialize_tree(entries), X)
+    ids = {sorted(entries)[place % len(entries)]: oid for place, oid in changes}
+    edits = {name: (entries[name][0], oid) for name, oid in ids.items()}
+    assert write_edited(before, edits) == serialize_tree({**entries, **edits})
+
+
+def test_an_id_that_looks_like_an_entry_misleads_nobody() -> None:
+    """Ids of submodules may be any bytes: here one holds the start of another entry, with its name."""
+    oid = Oid(b"o" * 9 + b"160000 aa\0" + b"z")
+    entries = MANY | {
+        b"a": (MODE_GITLINK, Oid(b"ab100644 b\0" + oid[:9])),
+        b"aa": (MODE_GITLINK, Oid(b"z" * 20)),
+        b"b": (MODE_FILE, oid),
+    }
+    assert serialize_tree(entries).count(b"100644 b\0" + oid) == 2
+    before = parse_tree(serialize_tree(entries), X)
+    for name in entries:
+        edits = {name: (entries[name][0], OF)}
+        assert write_edited(before, edits) == serialize_tree({**entries, **edits})
+        assert differing_names(before, parse_tree(serialize_tree({**entries, **edits}), X)) == [name]
 
 
 def test_the_empty_tree_has_the_id_that_git_gives_it() -> None:

@@ -151,6 +151,152 @@ def test_what_only_the_source_ignores_is_left_out(vault: Vault, work: Workspace,
     assert work.status().clean
 
 
+def test_only_what_nothing_ignores_is_left_out(work: Workspace, side: Workspace) -> None:
+    """The rest comes along, and no directory that would be empty."""
+    side.write("build/out.o", b"object\n")
+    side.write("logs/new.log", b"ignored there\n")
+    side.write("both/new.log", b"ignored there\n")
+    side.make_dir("both/empty")
+    side.write("text", LINES + b"more\n")
+    work.write(".gitignore", b"build/\n")
+    result = work.merge("side")
+
+    assert {warning.path for warning in result.warnings} == {b"logs/new.log", b"both/new.log"}
+    assert work.read("build/out.o") == b"object\n"
+    assert work.exists("both/empty")
+    assert not work.exists("both/new.log")
+    assert not work.exists("logs")
+    assert work.status().clean
+
+
+@pytest.mark.parametrize("ends", ["continue", "abort"])
+def test_ignored_files_come_along_where_conflicts_are_resolved_in_the_workspace(
+    vault: Vault, work: Workspace, side: Workspace, ends: str
+) -> None:
+    """As in a merge without conflicts; giving up takes them away again, and what was there is as it was."""
+    side.write("text", LINES.replace(b"line 2\n", b"theirs\n"))
+    side.write("old.log", b"theirs\n")
+    side.write("new.log", b"new\n")
+    side.write("build/deep/out.o", b"object\n")
+    side.write("private", b"secret\n")
+    side.chmod("private", 0o600)
+    side.make_dir("empty")
+    work.write("text", LINES.replace(b"line 2\n", b"ours\n"))
+    work.write("mine.log", b"mine\n")
+    work.checkpoint()
+    before = read_files(work)
+    result = work.merge("side", on_conflict="workspace")
+
+    assert result.in_workspace
+    assert (work.read("old.log"), work.read("mine.log"), work.read("new.log")) == (b"both\n", b"mine\n", b"new\n")
+    assert work.read("build/deep/out.o") == b"object\n"
+    assert work.exists("empty")
+    assert work.stat("private").mode & 0o777 == 0o600
+
+    if ends == "abort":
+        work.abort_merge()
+
+        assert read_files(work) == before
+        assert not work.exists("empty")
+    else:
+        work.resolve("text", "theirs")
+        done = work.continue_merge()
+        paths = git(vault.path, "ls-tree", "-r", "--name-only", done.commit or "").split()
+
+        assert paths == [".gitignore", "deep/er/file", "private", "text", "tool"]
+        assert {change.path.split(b"/")[0] for change in done.sidecar_changed} >= {b"new.log", b"build", b"empty"}
+        assert work.read("new.log") == b"new\n"
+        assert side.list_checkpoints(limit=1)[0].sidecar in git(vault.path, "rev-list", "refs/avfs/sidecar/main").split()
+    assert work.status().clean
+    check_vault(vault)
+
+
+def test_conflicts_look_as_the_vault_says(vault: Vault, work: Workspace, side: Workspace) -> None:
+    """In files with the base's lines unless its configuration wants them otherwise, in trees as git has them."""
+    side.write("text", LINES.replace(b"line 2\n", b"same\ntheirs\n"))
+    work.write("text", LINES.replace(b"line 2\n", b"same\nours\n"))
+    work.checkpoint()
+    for said, base, has_same in (("", True, True), ("merge", False, False), ("zdiff3", True, False), ("nonsense", True, True)):
+        if said:
+            git(vault.path, "config", "merge.conflictStyle", said)
+        work.merge("side", on_conflict="workspace")
+        text = work.read("text")
+
+        assert (b"||||||| " in text) == base, said
+        assert (b"<<<<<<< main\nsame\n" in text) == has_same, said
+
+        work.abort_merge()
+        if said in ("merge", "zdiff3"):
+            result = work.merge("side")
+            done = subprocess.run(
+                ["git", f"--git-dir={vault.path}", "merge-tree", "--write-tree", "main", "side"], check=False, capture_output=True
+            )
+
+            assert result.tree == done.stdout.decode().split()[0]
+
+
+def test_markers_of_any_length_are_left_to_resolve(work: Workspace, side: Workspace) -> None:
+    """A file that was edited and still has one is not resolved."""
+    work.write(".gitattributes", b"text conflict-marker-size=11\n")
+    side.write("text", LINES.replace(b"line 2\n", b"theirs\n"))
+    work.write("text", LINES.replace(b"line 2\n", b"ours\n"))
+    work.checkpoint()
+    work.merge("side", on_conflict="workspace")
+    text = work.read("text")
+
+    assert b"\n<<<<<<<<<<< main\n" in text
+
+    work.write("text", text + b"more\n")
+    with pytest.raises(ConflictsLeft):
+        work.continue_merge()
+    work.write("text", LINES)
+
+    assert work.continue_merge().outcome == "clean"
+
+
+def test_attributes_decide_how_files_are_merged(vault: Vault, work: Workspace, side: Workspace) -> None:
+    """Those of the target: lines of both, nothing at all, and a program that is not run and of which a warning tells."""
+    work.write(".gitattributes", b"text merge=union\ntool -merge\ndeep/** merge=mine\n")
+    for one, name in ((work, b"ours"), (side, b"theirs")):
+        one.write("text", LINES.replace(b"line 2\n", name + b"\n"))
+        one.write("deep/er/file", name + b"\n")
+        one.write("tool", b"#!/bin/sh\n" + (b"" if one is work else b"\n" * 9))
+        one.checkpoint()
+    work.write("tool", b"#!/bin/bash\n")
+    work.checkpoint()
+    result = work.merge("side", strategy="ours")
+
+    assert result.outcome == "clean"
+    assert [(warning.code, warning.path) for warning in result.warnings] == [("merge.driver_not_run", b"deep/er/file")]
+    assert work.read("text") == LINES.replace(b"line 2\n", b"ours\ntheirs\n")
+    assert work.read("tool") == b"#!/bin/bash\n"
+
+    work.undo()
+
+    assert [(conflict.path, conflict.kind) for conflict in work.merge("side", dry_run=True).conflicts] == [
+        (b"deep/er/file", ConflictKind.CONTENT),
+        (b"tool", ConflictKind.BINARY),
+    ]
+    assert [pair.conflicts[0].path for pair in vault.overlap(["main", "side"]).pairs] == [b"deep/er/file"]
+    assert len(vault.overlap(["main", "side"]).pairs[0].conflicts) == 2
+
+
+def test_what_nothing_ignores_is_left_out_of_a_merge_in_the_workspace(work: Workspace, side: Workspace) -> None:
+    """Else it would be part of the commit that ends the merge."""
+    side.write("text", LINES.replace(b"line 2\n", b"theirs\n"))
+    side.write("new.log", b"ignored there\n")
+    side.write("build/out.o", b"object\n")
+    work.write("text", LINES.replace(b"line 2\n", b"ours\n"))
+    work.write(".gitignore", b"build/\n")
+    result = work.merge("side", on_conflict="workspace")
+
+    assert [(warning.code, warning.path) for warning in result.warnings] == [("merge.left_out", b"new.log")]
+    assert (work.exists("new.log"), work.exists("build/out.o")) == (False, True)
+    work.resolve("text", "ours")
+
+    assert {change.path for change in work.continue_merge().changed_files} == set()
+
+
 def test_modes_and_attributes_of_new_files_come_along(work: Workspace, side: Workspace) -> None:
     """Permissions that git does not know are those that the source gave."""
     side.write("private", b"secret\n")

@@ -126,6 +126,41 @@ def test_a_rebase_is_given_up_at_any_stop(vault: Vault, side: Workspace) -> None
     check_vault(vault)
 
 
+def test_commits_that_do_not_fit_are_skipped(vault: Vault, side: Workspace) -> None:
+    """Each is left out without being resolved; what was done meanwhile is a commit beside, and all of it can be undone."""
+    before = git(vault.path, "rev-parse", "side").strip()
+    side.rebase("main", on_conflict="workspace")
+    side.write("half", b"done\n")
+
+    second = side.continue_rewrite(skip=True)
+
+    assert (second.outcome, second.stopped_at) == ("conflicted", before)
+    assert second.saved is not None
+    assert git(vault.path, "show", f"{second.saved}:half") == "done\n"
+    assert (side.exists("half"), side.read("text"), side.read("own")) == (False, lines(line1="main"), b"3\n")
+
+    done = side.continue_rewrite(skip=True)
+
+    assert (done.outcome, len(done.commits)) == ("rewritten", 2)
+    assert subjects(vault, "side")[:4] == ["three", "one", "main's", "start"]
+    assert (side.read("more"), side.read("side.log")) == (lines(line8="main"), b"ignored\n")
+    assert side.status().clean
+    check_vault(vault)
+
+    side.undo()
+
+    assert git(vault.path, "rev-parse", "side").strip() == before
+    assert side.read("text") == lines(line1="side")
+
+    main = vault.workspace()
+    head = git(vault.path, "rev-parse", "main").strip()
+    assert main.cherry_pick(["side~2"], on_conflict="workspace").outcome == "conflicted"
+    assert main.continue_rewrite(skip=True).outcome == "unchanged"
+    assert (git(vault.path, "rev-parse", "main").strip(), main.status().merging) == (head, None)
+    with pytest.raises(NoMergeInProgress):
+        main.continue_rewrite(skip=True)
+
+
 def test_a_commit_that_is_resolved_to_nothing_is_left_out(vault: Vault, side: Workspace) -> None:
     """What changes nothing any more is no commit; if that goes for all, the fork is as the other state, or as it was."""
     side.rebase("main", on_conflict="workspace")

@@ -57,8 +57,8 @@ def _merge(text: TextOutput, result: MergeResult) -> None:
         text.line(target, " has all of ", source, " already")
         return
     if result.outcome == "conflicted":
-        verb = "Would conflict" if planned else "Conflicts"
-        text.line(f"{verb} with ", target, " merging ", source, f", {_count(len(result.conflicts), 'path')}")
+        verb = "would conflict" if planned else "stopped in the files" if result.in_workspace else "conflicts"
+        text.line("Merging ", source, " into ", target, f" {verb}, {_count(len(result.conflicts), 'path')}")
         list_conflicts(text, result.conflicts)
         if result.in_workspace:
             text.hint("Resolve them by editing or with `avfs resolve PATH`, then run `avfs merge --continue`.")
@@ -114,7 +114,10 @@ def _rewrite(text: TextOutput, result: RewriteResult | MergeAborted, verb: str, 
             f", {_count(len(result.conflicts), 'path')} in conflict; put on by then: {_count(len(result.commits), 'commit')}",
         )
         list_conflicts(text, result.conflicts)
-        text.hint(f"Resolve them by editing or with `avfs resolve PATH`, then run `avfs {verb} --continue`.")
+        text.hint(
+            f"Resolve them by editing or with `avfs resolve PATH`, then run `avfs {verb} --continue`; "
+            "`--skip` leaves the commit out."
+        )
         return
     if result.outcome == "unchanged":
         text.line((result.fork, "bold"), " is as it should be already")
