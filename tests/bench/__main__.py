@@ -13,10 +13,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.bench import live
 from tests.bench.bars import LARGE, MIDDLE, Bench
 from tests.bench.commands import CommandBench
-from tests.bench.live import LiveBench, LiveRow
+from tests.bench.live import LiveBench
+from tests.bench.live_rows import LiveRow, live_markdown, live_table
 from tests.bench.merging import MergeBench
 from tests.bench.ramdisk import journaled_in_ram
 from tests.bench.remotes import RemoteBench
@@ -80,9 +80,9 @@ def main() -> None:
                 shown = LiveBench(place, say, quick=options.quick).run()
         machine += neighbours.describe()
     print("\n".join(machine), end="\n\n")
-    print(text_table(rows), live.table(shown), sep="\n\n")
+    print(text_table(rows), live_table(shown), sep="\n\n")
     if not options.quick and options.parts == _PARTS:
-        options.output.write_text(markdown(rows, machine, NOTES) + "\n" + live.markdown(shown), encoding="utf-8")
+        options.output.write_text(markdown(rows, machine, NOTES) + "\n" + live_markdown(shown), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import os
 import shutil
 import subprocess
@@ -34,6 +35,27 @@ os.makedirs('new{0}')
 for n in range({1}):
     with open(f'new{0}/{{n}}', 'wb') as f: f.write(b'%d {0}\\n' % n * {2})
 """
+_SEVERAL = """
+import json, os, sys, time
+from pathlib import Path
+from avfs_git import Avfs
+from avfs_git.host.mounts import list_mounts
+home, policy, name = sys.argv[1:]
+times = []
+for number in range(3):
+    with Avfs(Path(home), policy=Path(policy)) as avfs:
+        workspace = avfs.open_vault(name).workspace()
+        start = time.perf_counter()
+        workspace.exec("true")
+        times.append(time.perf_counter() - start)
+    while any(Path(home) in mounted.directory.parents for mounted in list_mounts()):
+        time.sleep(0.01)
+    if not number:
+        time.sleep(1.5)  # what is started for the later ones has loaded all that it will
+print(json.dumps(times))
+"""
+"""Says how long each of some cold commands of one process took."""
+_CHECKOUT = Path(__file__).resolve().parents[2]
 _SOURCES = 40
 """Translation units of the C project."""
 
@@ -115,17 +137,20 @@ class CommandBench:
 
     def _cold(self) -> Iterator[Row]:
         name, shown = ("small", "5,000") if self._quick else ("large", "50,000")
-        times = []
-        for _ in range(7):
-            with self._open() as avfs:
-                workspace = avfs.open_vault(name).workspace()
-                began = time.perf_counter()
-                workspace.exec("true")
-                times.append(time.perf_counter() - began)
+        env = {**os.environ, "PYTHONPATH": str(_CHECKOUT)}
+        first, later = [], []
+        for _ in range(3 if self._quick else 7):
+            argv: tuple[str | Path, ...] = (sys.executable, "-c", _SEVERAL, self._home, self._scratch / "policy.toml", name)
+            done = subprocess.run(argv, env=env, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+            times: list[float] = json.loads(done.stdout)
+            first.append(times[0])
+            later += times[1:]
             self._await_unmounted()
-        ours = Sample(tuple(times))
-        met = None if self._quick else ours.median_s <= 0.12
-        yield Row("exec cold", f"`exec true`, SDK, cold, {shown} files", "≤ 120 ms", ours.text, met=met)
+        shown_as = (("exec cold", "the first of a process", first), ("exec cold later", "later ones", later))
+        for key, which, taken in shown_as:
+            sample = Sample(tuple(taken))
+            met = None if self._quick else sample.median_s <= 0.12
+            yield Row(key, f"`exec true`, SDK, cold, {which}, {shown} files", "≤ 120 ms", sample.text, met=met)
 
     def _program(self) -> Iterator[Row]:
         name = "small" if self._quick else "large"

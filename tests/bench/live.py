@@ -21,12 +21,14 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from avfs_git import Avfs, Session, Vault
+from tests.bench import live_ready, native
 from tests.bench import live_works as works
-from tests.bench import native
+from tests.bench.live_rows import LiveRow, live_table
 from tests.bench.measure import Sample, measure, show_ratio, show_time
 from tests.bench.trees import SMALL, contents, make_tree, path_of
 from tests.support.capabilities import mount, unmount
@@ -42,29 +44,28 @@ action = "allow"
 """
 
 
-@dataclass(frozen=True)
-class LiveRow:
-    """One line of the table."""
+class _Way(NamedTuple):
+    """A way to mount what is measured."""
 
-    work: str
-    bar: str
-    live: str
-    native: str = ""
-    ratio: str = ""
-    requests: str = ""
-    """What the kernel asked for once, of each kind."""
-    cpu: str = ""
-    """Processor time of the session's processes."""
-    met: bool | None = None
+    backend: str
+    suffix: str
+    """What stands behind the name of each row."""
 
     @property
-    def cells(self) -> tuple[str, ...]:
-        """What stands in the columns."""
-        result = "" if self.met is None else "met" if self.met else "MISSED"
-        return self.work, self.bar, self.live, self.native, self.ratio, self.requests, self.cpu, result
+    def is_served(self) -> bool:
+        """Whether the kernel asks the session's own processes."""
+        return self.backend == "auto"
 
 
-HEADINGS = ("Work", "Bar", "live tree", "native", "Ratio", "Requests", "Server", "Result")
+_WAYS = (_Way("auto", ""), _Way("overlay", ", `--backend overlay`"))
+
+
+class _Sides(NamedTuple):
+    """Where a work is done."""
+
+    session: Session
+    plain: Path
+    way: _Way
 
 
 class LiveBench:
@@ -77,10 +78,11 @@ class LiveBench:
         self.rounds = 3 if quick else 5
         self.rows: list[LiveRow] = []
         self.source = scratch / "source"
-        self.plain = scratch / "plain"
         self.archive = scratch / "tree.tar"
         self.clone = scratch / "clone"
         self.counted: dict[str, dict[str, int]] = {}
+        self.worktree: Sample | None = None
+        """What `git worktree add` takes."""
         self._numbers = itertools.count()
 
     def run(self) -> list[LiveRow]:
@@ -95,15 +97,17 @@ class LiveBench:
             avfs.create_vault("live", source=self.source) as vault,
         ):
             native.run("git", "clone", "-q", "--no-hardlinks", vault.path, self.clone)
-            self._try("mount", lambda: self._mount(vault))
-            self._try("first looks", lambda: self._first(vault))
-            shutil.copytree(self.source, self.plain)
+            (self.scratch / "ready").mkdir()
+            self._ready("live", SMALL)
+            self._try("forks of a clone", lambda: live_ready.time_forks(self.scratch / "ready", self.rounds, quick=self.quick))
             self._try("requests", lambda: self._count(vault))
-            self._try("one session", lambda: self._session(vault))
-            self._try("checkpoint", lambda: self._checkpoint(vault))
-            self._try("attempts", lambda: self._attempts(avfs))
+            for way in _WAYS:
+                self._try(f"first looks{way.suffix}", partial(self._first, vault, way))
+                self._try(f"one session{way.suffix}", partial(self._session, vault, way))
+                self._try(f"checkpoint{way.suffix}", partial(self._checkpoint, vault, way))
+            self._attempts(avfs)
             if not self.quick:
-                self._try("memory", lambda: self._memory(avfs))
+                self._large(avfs)
         return self.rows
 
     def _try(self, part: str, measured: Callable[[], Iterator[LiveRow]]) -> None:
@@ -113,49 +117,41 @@ class LiveBench:
             for row in measured():
                 self.rows.append(row)
         except Exception as error:  # noqa: BLE001 - whatever it is, the other rows are still of use
-            self.say("".join(traceback.format_exception(error)))
+            said = error.stderr if isinstance(error, subprocess.CalledProcessError) else ""
+            self.say("".join(traceback.format_exception(error)) + str(said or ""))
             self.rows.append(LiveRow(part, "", f"failed: {type(error).__name__}", met=False))
         self.say(f"  {time.perf_counter() - began:.1f} s")
 
     @contextmanager
-    def _mounted(self, vault: Vault) -> Iterator[Session]:
+    def _mounted(self, vault: Vault, way: _Way | None = None) -> Iterator[Session]:
         """Mount a fork of the vault's default one."""
         workspace = vault.fork(f"session{next(self._numbers)}")
-        with workspace, workspace.mount(self.scratch / workspace.fork) as session:
+        backend = way.backend if way is not None else "auto"
+        with workspace, workspace.mount(self.scratch / workspace.fork, backend=backend) as session:
             yield session
 
     # --- rows ----------------------------------------------------------------------------------------------
 
-    def _mount(self, vault: Vault) -> Iterator[LiveRow]:
-        times = []
-        for _ in range(self.rounds):
-            with vault.fork(f"session{next(self._numbers)}") as workspace:
-                start = time.perf_counter()
-                session = workspace.mount(self.scratch / workspace.fork)
-                os.listdir(session.path)
-                times.append(time.perf_counter() - start)
-                session.unmount()
-        taken = Sample(tuple(times))
-        yield LiveRow("mount ready, SDK", "≤ 80 ms", taken.text, met=taken.median_s <= 0.08)
-
-    def _first(self, vault: Vault) -> Iterator[LiveRow]:
-        theirs = native.add_worktree(vault.path, self.scratch / "worktree", 3)
+    def _first(self, vault: Vault, way: _Way) -> Iterator[LiveRow]:
+        if self.worktree is None:
+            self.worktree = native.add_worktree(vault.path, self.scratch / "worktree", 3)
+        theirs = self.worktree
         for name, work, limit in (("find", works.find, 0.3), ("grep -r", works.grep, 1.3)):
             times, used = [], []
             for turn in range(3):
-                with self._mounted(vault) as session:
+                with self._mounted(vault, way) as session:
                     before = _processor_s(session)
                     times.append(_timed(work, session.path, turn))
                     used.append(_processor_s(session) - before)
             ours = Sample(tuple(times))
             ratio = ours.median_s / theirs.median_s
             yield LiveRow(
-                f"first `{name}` against `git worktree add`",
+                f"first `{name}` against `git worktree add`{way.suffix}",
                 f"≤ {limit} ×",
                 ours.text,
                 theirs.text,
                 show_ratio(ours.median_s, theirs.median_s),
-                cpu=show_time(min(used)),
+                cpu=show_time(min(used)) if way.is_served else "",
                 met=ratio <= limit,
             )
 
@@ -184,57 +180,64 @@ class LiveBench:
                 self.counted[name] = _counted(tree, work)
         yield from ()
 
-    def _session(self, vault: Vault) -> Iterator[LiveRow]:
-        with self._mounted(vault) as session:
+    def _session(self, vault: Vault, way: _Way) -> Iterator[LiveRow]:
+        plain = self.scratch / f"plain-{way.backend}"
+        shutil.copytree(self.source, plain)
+        with self._mounted(vault, way) as session:
+            sides = _Sides(session, plain, way)
             for name, limit, rounds, work in self._works():
-                yield self._compared(session, name, limit, rounds, work, warm_up=limit < 2)
+                yield self._compared(sides, name, limit, rounds, work, warm_up=limit < 2)
             size = (128 if self.quick else 1024) * _MIB
             for name, big, share in (
                 ("write by 1 MiB", works.write_big(size, _MIB), size),
                 ("read by 1 MiB", works.read_big, size),
                 ("write by 4 KiB", works.write_big(size // 4, 4096), size // 4),
             ):
-                yield self._throughput(session, f"{share // _MIB} MiB: {name}", share, big)
-            yield self._writers(session)
+                yield self._throughput(sides, f"{share // _MIB} MiB: {name}", big)
+            yield self._writers(sides)
+        for big_file in plain.glob("big*"):
+            big_file.unlink()  # of what a session wrote, too, nothing stays but small files
 
-    def _compared(self, session: Session, name: str, limit: float, rounds: int, work: works.Work, *, warm_up: bool) -> LiveRow:
+    def _compared(self, sides: _Sides, name: str, limit: float, rounds: int, work: works.Work, *, warm_up: bool) -> LiveRow:
         theirs, ours, used = [], [], []
+        session, way = sides.session, sides.way
         for turn in range(rounds):
-            theirs.append(_timed(work, self.plain, turn))
+            theirs.append(_timed(work, sides.plain, turn))
             before = _processor_s(session)
             ours.append(_timed(work, session.path, turn))
             used.append(_processor_s(session) - before)
         first = 1 if warm_up else 0
         live, plain = Sample(tuple(ours[first:])), Sample(tuple(theirs[first:]))
-        counts = self.counted.get(name, {})
+        counts = self.counted.get(name, {}) if way.is_served else {}
         total = sum(counts.values())
         cpu = statistics.median(used[first:])
+        each = f"{show_time(cpu)}, {show_time(cpu / total)} each" if total > 100 else show_time(cpu)
         return LiveRow(
-            name,
+            name + way.suffix,
             f"≤ {limit:g} ×",
             live.text,
             plain.text,
             show_ratio(live.median_s, plain.median_s),
-            _show_counts(counts),
-            f"{show_time(cpu)}, {show_time(cpu / total)} each" if total > 100 else show_time(cpu),
+            _show_counts(counts) if way.is_served else "",
+            each if way.is_served else "",
             met=live.median_s <= limit * plain.median_s,
         )
 
-    def _throughput(self, session: Session, name: str, size: int, work: works.Work) -> LiveRow:
-        row = self._compared(session, name, 1 / 0.8, 2 if self.quick else 3, work, warm_up=False)
-        return LiveRow(name, "≥ 0.8 × throughput", row.live, row.native, row.ratio, "", row.cpu, met=row.met)
+    def _throughput(self, sides: _Sides, name: str, work: works.Work) -> LiveRow:
+        row = self._compared(sides, name, 1 / 0.8, 2 if self.quick else 3, work, warm_up=False)
+        return LiveRow(row.work, "≥ 0.8 × throughput", row.live, row.native, row.ratio, "", row.cpu, met=row.met)
 
-    def _writers(self, session: Session) -> LiveRow:
+    def _writers(self, sides: _Sides) -> LiveRow:
         rates: dict[int, list[float]] = {1: [], 4: []}
         for turn, processes in itertools.product(range(self.rounds), rates):
-            rates[processes].append(works.NEW_FILES / works.writers(processes, works.NEW_FILES)(session.path, turn))
+            rates[processes].append(works.NEW_FILES / works.writers(processes, works.NEW_FILES)(sides.session.path, turn))
         one, four = statistics.median(rates[1]), statistics.median(rates[4])
         text = f"{four:,.0f} files/s against {one:,.0f}/s"
-        return LiveRow("4 writers against 1", "≥ 1 ×", text, ratio=f"{four / one:.2f}", met=four >= one)
+        return LiveRow(f"4 writers against 1{sides.way.suffix}", "≥ 1 ×", text, ratio=f"{four / one:.2f}", met=four >= one)
 
-    def _checkpoint(self, vault: Vault) -> Iterator[LiveRow]:
+    def _checkpoint(self, vault: Vault, way: _Way) -> Iterator[LiveRow]:
         files = 5_000 if self.quick else 30_000
-        with self._mounted(vault) as session, vault.workspace(session.fork) as workspace:
+        with self._mounted(vault, way) as session, vault.workspace(session.fork) as workspace:
             base = session.path / "many"
             for number in range(files):
                 if number % 100 == 0:
@@ -252,10 +255,10 @@ class LiveBench:
                     (base / str(place // 100) / str(place)).write_bytes(data)
 
             taken = measure(workspace.checkpoint, 10, before=change, warm_up=True)
-            name = f"checkpoint of 10 changes, mounted, {files:,} clean files in the upper layer"
+            name = f"checkpoint of 10 changes, mounted, {files:,} clean files in the upper layer{way.suffix}"
             yield LiveRow(name, "≤ 20 ms", taken.text, met=taken.median_s <= 0.02)
 
-    def _attempts(self, avfs: Avfs) -> Iterator[LiveRow]:
+    def _attempts(self, avfs: Avfs) -> None:
         files = 2_000 if self.quick else works.ATTEMPT_FILES
         big = works.ATTEMPT_BIG // (8 if self.quick else 1)
         source = self.scratch / "attempt"
@@ -264,31 +267,22 @@ class LiveBench:
             file.writelines(os.urandom(_MIB // 2) + bytes(_MIB // 2) for _ in range(big // _MIB))
         name = f"{works.ATTEMPTS} attempts side by side, {files:,} files and one of {big // _MIB} MiB"
         with avfs.create_vault("attempts", source=source) as vault:
-            ours = self._live_attempts(vault, files)
-            commands = self._command_attempts(vault, files)
-        for what, taken, run in (
-            (name, ours, lambda points: works.side_by_side(points, files)),
-            (f"{name}, as commands of prepared sessions", commands, lambda points: _programs(points, files)),
-        ):
-            try:
-                theirs = self._overlayfs(source, run)
-            except AssertionError:
-                yield LiveRow(what, "≤ 1.5 × overlayfs", show_time(taken), "no overlayfs here")
-                continue
-            yield LiveRow(
-                what,
-                "≤ 1.5 × overlayfs",
-                show_time(taken),
-                show_time(theirs),
-                show_ratio(taken, theirs),
-                met=taken <= 1.5 * theirs,
-            )
+            for way in _WAYS:
+                ours = partial(self._live_attempts, vault, files, way)
+                theirs = partial(self._overlayfs, source, lambda points: works.side_by_side(points, files))
+                self._try(f"attempts{way.suffix}", partial(_compare_attempts, name + way.suffix, ours, theirs))
+            ours = partial(self._command_attempts, vault, files)
+            theirs = partial(self._overlayfs, source, lambda points: _programs(points, files))
+            name = f"{name}, as commands of prepared sessions"
+            self._try("attempts as commands", partial(_compare_attempts, name, ours, theirs))
 
-    def _live_attempts(self, vault: Vault, files: int) -> float:
+    def _live_attempts(self, vault: Vault, files: int, way: _Way) -> float:
         start = time.perf_counter()
         with ExitStack() as stack:
-            spaces = [stack.enter_context(vault.fork(f"attempt{number}")) for number in range(works.ATTEMPTS)]
-            live = [stack.enter_context(space.mount(self.scratch / f"attempt{n}")) for n, space in enumerate(spaces)]
+            spaces = [stack.enter_context(vault.fork(f"tree-{way.backend}{number}")) for number in range(works.ATTEMPTS)]
+            points = [self.scratch / space.fork for space in spaces]
+            mounts = zip(spaces, points, strict=True)
+            live = [stack.enter_context(space.mount(point, backend=way.backend)) for space, point in mounts]
             works.side_by_side([session.path for session in live], files)
             for space in spaces:
                 _check_changed(len(space.status().changed_files))
@@ -327,7 +321,14 @@ class LiveBench:
                 native.run("find", point.with_name("upper"))
             return time.perf_counter() - start
 
-    def _memory(self, avfs: Avfs) -> Iterator[LiveRow]:
+    def _ready(self, vault: str, files: int) -> None:
+        site = live_ready.Site(self.scratch / "home", vault, files, self.scratch / "ready")
+        self._try(f"mount, {files:,} files", lambda: live_ready.time_program(site, self.rounds))
+        for way in _WAYS:
+            name = f"mount, {files:,} files, SDK{way.suffix}"
+            self._try(name, partial(live_ready.time_mounts, site, way.backend, way.suffix, self.rounds))
+
+    def _large(self, avfs: Avfs) -> None:
         bare = self.scratch / "large.git"
         native.run("git", "init", "-q", "--bare", bare)
         importing = subprocess.Popen(["git", "-C", bare, "fast-import", "--quiet"], stdin=subprocess.PIPE)
@@ -339,6 +340,10 @@ class LiveBench:
                 data = b"%d\n" % number
                 stream.write(b"M 100644 inline %s\ndata %d\n%s\n" % (path_of(number, LARGE).encode(), len(data), data))
         assert not importing.wait()
+        self._ready(str(bare), LARGE)
+        self._try("memory", lambda: self._memory(avfs, bare))
+
+    def _memory(self, avfs: Avfs, bare: Path) -> Iterator[LiveRow]:
         with avfs.open_vault(bare) as vault, self._mounted(vault) as session:
             idle = _memory_mib(session)
             seconds = _timed(works.find, session.path, 0)
@@ -349,6 +354,18 @@ class LiveBench:
                 f"{after:.0f} MiB, {idle:.0f} before; {seconds:.1f} s",
                 met=after <= MEMORY_MIB,
             )
+
+
+def _compare_attempts(what: str, ours: Callable[[], float], theirs: Callable[[], float]) -> Iterator[LiveRow]:
+    bar = "≤ 1.5 × overlayfs"
+    taken = ours()
+    try:
+        native_s = theirs()
+    except AssertionError:
+        yield LiveRow(what, bar, show_time(taken), "no overlayfs here")
+        return
+    ratio = show_ratio(taken, native_s)
+    yield LiveRow(what, bar, show_time(taken), show_time(native_s), ratio, met=taken <= 1.5 * native_s)
 
 
 def _programs(points: list[Path], files: int) -> None:
@@ -408,22 +425,6 @@ def _memory_mib(session: Session) -> float:
     return max(sizes) / 1024
 
 
-def table(rows: list[LiveRow]) -> str:
-    """Lay the rows out in columns."""
-    lines = [HEADINGS, *(row.cells for row in rows)]
-    widths = [max(len(line[at]) for line in lines) for at in range(len(HEADINGS))]
-    shown = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    shown.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(shown)
-
-
-def markdown(rows: list[LiveRow]) -> str:
-    """Write a section of the document."""
-    lines = ["## The live tree", "", "| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
-    lines += ["| " + " | ".join(row.cells) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
-
-
 def main() -> None:
     """Do it."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.live", description="Measure the bars of the live tree.")
@@ -433,7 +434,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # mounts and trees go also when it is stopped
     with tempfile.TemporaryDirectory(prefix="avfs-bench-", dir=options.directory, ignore_cleanup_errors=True) as name:
         rows = LiveBench(Path(name), lambda text: print(text, file=sys.stderr, flush=True), quick=options.quick).run()
-    print(table(rows))
+    print(live_table(rows))
 
 
 if __name__ == "__main__":
