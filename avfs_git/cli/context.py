@@ -13,7 +13,7 @@ and fork are meant, as git means the repository that it is run in.
                     who makes checkpoints, unless the vault's settings say it; else USER@HOST
     NO_COLOR        no colours
 
-What remotes need (credentials, ssh, proxies) is read from it by name in `gitstore.transport`, which gets it from here.
+What remotes need (credentials, ssh, proxies) is read from it by name in `gitstore.remotegit`, which gets it from here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from avfs_git.errors import BadUsage, InvalidInput, VaultNotFound, quote
+from avfs_git.cli.output.hints import Named
+from avfs_git.errors import BadUsage, InvalidInput, NoVaultChosen, VaultNotFound, quote
 
 if TYPE_CHECKING:
     from avfs_git.cli.output.base import Output
@@ -51,15 +52,23 @@ def parse_target(text: str) -> Target:
     """
     if (match := _BARE_NAME.fullmatch(text)) and text not in {".", ".."}:
         return Target(match[1], match[2] or None)
-    whole = Path(text).expanduser()
+    whole = expand(text)
     if "@" not in text or whole.is_dir():
         return Target(whole if "/" in text or text in {".", ".."} or text.startswith("~") else text, None)
     parts = text.split("@")
     for count in range(len(parts) - 1, 0, -1):
-        directory = Path("@".join(parts[:count])).expanduser()
+        directory = expand("@".join(parts[:count]))
         if directory.is_dir():
             return Target(directory, "@".join(parts[count:]) or None)
     return Target(whole if "/" in parts[0] else text, None)
+
+
+def expand(text: str) -> Path:
+    """Read a path in which `~` may stand for a home, as a shell does: of no user, it is a name like any other."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
 
 
 def looks_like_path(text: str) -> bool:
@@ -154,6 +163,11 @@ class State:
         vault, fork = parse_target(named) if named else Target(None, None)
         return Target(vault, self.fork_flag or os.environ.get("AVFS_FORK") or fork)
 
+    def named(self) -> Named:
+        """Say which vault and fork the command line itself names, for hints about what to run next."""
+        vault, fork = parse_target(self.vault_flag) if self.vault_flag is not None else Target(None, None)
+        return Named(os.fspath(vault) if vault is not None else None, self.fork_flag or fork)
+
     @contextmanager
     def open_vault(self) -> Iterator[Vault]:
         """Open the vault that is meant."""
@@ -181,6 +195,10 @@ class State:
             target = Target(here.vault, target.fork or here.fork)
         try:
             vault, fork = self.avfs.open_vault(target.vault), target.fork
+        except NoVaultChosen as err:
+            if (name := self._find_forked_here()) is not None:
+                err.hint = f"Name one with `--vault {name}`: that one has the forks of this directory."
+            raise
         except VaultNotFound:
             # The name of a fork stands for its vault where only one vault has it: so `vault fork` of other systems,
             # which makes a vault, and ours, which makes a fork, are used alike.
@@ -214,6 +232,17 @@ class State:
             return Target(None, None)
         fork = fork_of_source(mounted.source)
         return Target(git_dir, None if fork == WHOLE_VAULT else fork)
+
+    def _find_forked_here(self) -> str | None:
+        """Find the vault that was made for the forks of the directory that the current one is in."""
+        from avfs_git.workspace.clones import read_origin  # noqa: PLC0415 - only after a mistake
+
+        try:
+            here = Path.cwd()
+        except OSError:
+            return None
+        around = {here, *here.parents}
+        return next((info.name for info in self.avfs.list_vaults() if read_origin(info.path) in around), None)
 
     def _find_owner(self, fork: str) -> str | None:
         owners = []

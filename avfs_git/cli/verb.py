@@ -100,6 +100,9 @@ class Verb(click.Command):
             state.use_text()
         names = [param.name for param in self.params if param.name in ctx.params and param.name not in self.unrecorded]
         request = {str(name): ctx.params[name] for name in names}
+        named = state.named()
+        # What is done to forks is not done in the one that is named.
+        state.output.named = named._replace(fork=None) if self.kind.startswith("fork_") else named
         state.output.begin(self.kind, self.view, {"vault": state.vault_flag, "fork": state.fork_flag, **request})
         state.output.result(super().invoke(ctx))
 

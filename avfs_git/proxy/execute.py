@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from avfs_git.backends.choose import candidates, open_held, open_served
 from avfs_git.backends.lower import LowerMounts
 from avfs_git.backends.overlay import OverlayBackend, base_of
-from avfs_git.backends.shown import Backend, BackendName
+from avfs_git.backends.shown import Backend, BackendName, Served
 from avfs_git.errors import BackendUnavailable, ExecError, FuseUnavailable, InvalidInput, MountError, WorkspaceBusy
 from avfs_git.gitstore.treediff import diff_trees
 from avfs_git.host.umask import read_umask
@@ -79,8 +79,8 @@ class Place:
     """Where commands see it."""
     do: Callable[..., Any]
     """Does an operation of `session.operations` where the workspace is."""
-    mounted: Callable[[], Path | None]
-    """Tells where a session has it mounted."""
+    mounted: Callable[[], Served | None]
+    """Tells where and how a session has it mounted."""
     mount: Mount
     after: Callable[[Mapping[str, object]], tuple[Warning, ...]]
     """Told what was run and what came of it, when nothing is held any more."""
@@ -150,17 +150,17 @@ class Executor:
         place = self._place
         request = self._request(command)
         decision = place.gate.look(request)
-        mounted = place.mounted()
-        names = candidates(command.backend, is_mounted=mounted is not None)
+        served = place.mounted()
+        names = candidates(command.backend, is_mounted=served is not None)
         return ExecPlan(
             vault=place.opened.vault.name,
             fork=place.opened.fork,
-            mountpoint=mounted or command.root or place.root,
+            mountpoint=served.root if served is not None else command.root or place.root,
             cwd=request.cwd,
             command=request.command(),
             command_mode="argv" if command.shell is None else "shell",
             decision=decision,
-            backend=names[0],
+            backend=served.by if served is not None else names[0],
             backend_reasons=(),
             would_checkpoint=command.checkpoint and decision.action in _SAVING,
         )
@@ -298,7 +298,8 @@ class Executor:
             if is_ours:
                 os.close(stdin)
         if finished.exit_code == 125 and finished.problem is not None and not streams[0].size + streams[1].size:
-            if not held and self._place.mounted() != backend.root:
+            served = None if held else self._place.mounted()
+            if not held and (served is None or served.root != backend.root):
                 raise _Gone
             raise ExecError(f"the command was not started: {finished.problem}")
         if held:
@@ -420,6 +421,9 @@ class Executor:
             run.warnings.append(Warning("exec.not_started", finished.problem))
         if any(stream.is_lost for stream in streams):
             run.warnings.append(Warning("exec.output_lost", "the whole output could not be written to a file"))
+        if command.isolate and finished.exit_code and os.fsencode(opened.vault.git_dir) + b"/" in streams[1].data():
+            what = "git cannot write to the vault in an isolated command: what one changes is committed when it has succeeded"
+            run.warnings.append(Warning("exec.isolated_git", what))
         duration_ms = round(finished.duration_ms, 3)
         with aftermath(run.warnings, "the audit log lacks the end of this command"):
             self._place.gate.completed(

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -30,14 +31,28 @@ from avfs_git.host.boot import read_boot_id
 from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.model import Warning
 from avfs_git.paths import Oid, check_fork_name
+from avfs_git.patterns import compiled
 from avfs_git.workspace.create import capture_directory, carry_exclude, remove_unfinished
 from avfs_git.workspace.forks import move_to_trash
 from avfs_git.workspace.format import HEADS, SIDECARS, VaultLayout, WorkspaceState
 from avfs_git.workspace.oplog import OpRecord, RefMoveRecord
 from avfs_git.workspace.origin import make_workspace, peek_state, unmake_workspace
+from avfs_git.workspace.sidecardiff import diff_sidecars
 from avfs_git.workspace.vault import OpenVault
 
 REMOTE = "origin"
+_UNFINISHED = {
+    "rebase-merge": "rebase",
+    "rebase-apply": "rebase",
+    "MERGE_HEAD": "merge",
+    "CHERRY_PICK_HEAD": "cherry-pick",
+    "REVERT_HEAD": "revert",
+}
+"""What stands in a git directory while something waits for somebody to go on with it."""
+_OF_HISTORY = compiled(rb"/\.git/(?:HEAD|packed-refs|refs/(?:heads|tags|stash)\b.*)\Z", re.DOTALL)
+"""Where a repository inside a fork says which commits it has."""
+_OF_LOOKING = compiled(rb"/\.git/index\Z")
+"""What git writes in a repository inside a fork when somebody only looks at it."""
 
 
 def find_top(directory: Path) -> Path:
@@ -131,7 +146,8 @@ def _take_present(vault: OpenVault, name: str, source: Path) -> list[Warning]:
     head_commit = vault.store.read_commit(head) if head is not None else None
     pack = PackWriter(vault.store)
     try:
-        captured = capture_directory(vault, pack, source, head_commit.tree if head_commit is not None else None)
+        tracked = head_commit.tree if head_commit is not None else None
+        captured = capture_directory(vault, pack, source, tracked, with_modules=True)
         signature = vault.signature()
         sidecar = None
         if captured.sidecar is not None:
@@ -148,7 +164,16 @@ def _take_present(vault: OpenVault, name: str, source: Path) -> list[Warning]:
         _make_fork(vault, name, source, head if head is not None else base, base, sidecar)
     finally:
         pack.discard()
-    return captured.warnings
+    warnings = list(captured.warnings)
+    if git_dir is not None and (verb := _find_unfinished(git_dir)) is not None:
+        text = f"a {verb} is in progress in '{source}': the fork has its files as they are, and is not in it"
+        warnings.append(Warning("fork.unfinished", text))
+    return warnings
+
+
+def _find_unfinished(git_dir: Path) -> str | None:
+    """Tell what git is in the middle of in a clone."""
+    return next((verb for name, verb in _UNFINISHED.items() if (git_dir / name).exists()), None)
 
 
 def _make_fork(vault: OpenVault, name: str, source: Path, head: Oid, base: Oid, sidecar: Oid | None) -> None:
@@ -204,7 +229,7 @@ def is_untouched(vault: OpenVault, fork: str) -> bool:
     return (
         [parent.hex() for parent in here.parents] == [state.forked_at]
         and here.tree == base.tree
-        and vault.sidecar_tree(here) == vault.sidecar_tree(base)
+        and all(_OF_LOOKING.search(one.path) for one in diff_sidecars(vault.store, *map(vault.sidecar_tree, (base, here))))
     )
 
 
@@ -212,7 +237,7 @@ def is_pushed(vault: OpenVault, fork: str) -> bool:
     """Tell whether the clone a vault belongs to has a fork's commits: one of its refs holds the fork's head.
 
     A checkpoint that adds nothing to the tree of the commit before it does not count: what it has is in its sidecar, which is
-    never pushed.
+    never pushed. But where a repository in the fork, as of a submodule, has moved on, nobody knows who has its commits.
     """
     source = read_origin(vault.git_dir)
     git_dir = find_git_dir(source) if source is not None else None
@@ -225,4 +250,14 @@ def is_pushed(vault: OpenVault, fork: str) -> bool:
         if commit.sidecar is None or len(commit.parents) != 1 or vault.store.read_commit(commit.parents[0]).tree != commit.tree:
             return False
         head = commit.parents[0]
-    return True
+    return not _moved_inside(vault, fork)
+
+
+def _moved_inside(vault: OpenVault, fork: str) -> bool:
+    """Tell whether a repository that was in a fork when it was made has other commits or branches by now."""
+    state, head = peek_state(vault, fork), vault.read_head(fork)
+    if state is None or state.base is None or head is None:
+        return False
+    base = vault.store.read_commit(Oid(bytes.fromhex(state.base)))
+    was, now = vault.sidecar_tree(base), vault.sidecar_tree(vault.store.read_commit(head))
+    return was is not None and any(_OF_HISTORY.search(change.path) for change in diff_sidecars(vault.store, was, now))

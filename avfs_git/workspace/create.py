@@ -31,15 +31,18 @@ from avfs_git.gitstore.repository import (
 )
 from avfs_git.host.boot import read_boot_id
 from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably, write_file_atomically
+from avfs_git.host.processes import is_gone
 from avfs_git.host.removal import remove_tree
 from avfs_git.model import Identity, Warning
 from avfs_git.paths import Oid, TreePath, check_fork_name, join, split
 from avfs_git.vfs.layers import PlainDirectory
+from avfs_git.vfs.scan import Layer
 from avfs_git.workspace.capture import Capture, Captured
 from avfs_git.workspace.format import HEADS, SIDECARS, WorkspaceState
 from avfs_git.workspace.oplog import OpRecord
 from avfs_git.workspace.origin import create_workspace
 from avfs_git.workspace.present import read_known
+from avfs_git.workspace.submodules import WithModules
 from avfs_git.workspace.vault import OpenVault
 
 
@@ -110,21 +113,10 @@ def remove_unfinished(directory: Path) -> None:
     with contextlib.suppress(OSError):
         for entry in list(directory.iterdir()):
             word, _, rest = entry.name.partition("-")
-            pid = rest.partition("-")[0]
             # What is being deleted may be deleted by several at once.
-            if word == ".deleted" or (word == ".making" and pid.isascii() and pid.isdigit() and not _is_alive(int(pid))):
+            if word == ".deleted" or (word == ".making" and is_gone(rest.partition("-")[0])):
                 with contextlib.suppress(OSError):
                     remove_tree(entry)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):  # somebody else's
-        return True
-    return True
 
 
 def _fill(git_dir: Path, source: Path | None, branch: str, identity: Identity | None, clock_ns: Callable[[], int]) -> Created:
@@ -239,7 +231,9 @@ def import_first_state(vault: OpenVault, fork: str, source: Path) -> tuple[Oid |
     return commit, captured.warnings
 
 
-def capture_directory(vault: OpenVault, pack: PackWriter, source: Path, index: Oid | None) -> Captured:
+def capture_directory(
+    vault: OpenVault, pack: PackWriter, source: Path, index: Oid | None, *, with_modules: bool = False
+) -> Captured:
     """Turn what a directory holds into a tree and a sidecar; of a clone, what its index knows is not read.
 
     Args:
@@ -247,6 +241,7 @@ def capture_directory(vault: OpenVault, pack: PackWriter, source: Path, index: O
         pack: What takes the objects.
         source: The directory.
         index: The tree whose paths are tracked, where no index says it; None where the directory has no history.
+        with_modules: Give its submodules repositories of their own, see `workspace.submodules`.
 
     Raises:
         HostError: If the directory cannot be read.
@@ -271,6 +266,15 @@ def capture_directory(vault: OpenVault, pack: PackWriter, source: Path, index: O
             return file.read()
 
     rules = Ignorer(read_ignore_file, vault.read_exclude())
-    if known is not None:
-        return Capture(known, pack, rules, cache=known.cache, learn=False).run()
-    return Capture(layer, pack, rules, index=index, learn=False).run()
+
+    def capture(shown: Layer) -> Captured:
+        if known is not None:
+            return Capture(shown, pack, rules, cache=known.cache, learn=False).run()
+        return Capture(shown, pack, rules, index=index, learn=False).run()
+
+    if not with_modules or git_dir is None or git_dir == source:
+        return capture(layer)
+    with WithModules(layer, source, common_dir(git_dir), vault.layout) as shown:
+        captured = capture(shown)
+        captured.warnings += shown.warnings
+        return captured

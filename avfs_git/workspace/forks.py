@@ -78,7 +78,7 @@ def create_fork(
     vault.prepare()
     default = vault.default_fork()
     if name == default or vault.read_head(name) is not None:
-        raise ForkExists(name)
+        raise ForkExists(name, hint=f"Work in that one with `--fork {name}`, or choose another name.")
     # A commit that is named may be one that nothing else keeps.
     with objects_held(vault.git_dir) if at is not None else contextlib.nullcontext():
         _make_fork(vault, name, source or default, at, open_workspace, save, ephemeral=ephemeral, with_changes=with_changes)

@@ -40,7 +40,10 @@ _INTENT_TO_ADD, _SKIP_WORKTREE = 0x2000, 0x4000
 _WORD = 0xFFFF_FFFF
 _SECOND = 1_000_000_000
 _USUAL = {MODE_FILE: 0o644, MODE_EXEC: 0o755}
-_KNOWN_MODES = frozenset({MODE_FILE, MODE_EXEC, MODE_SYMLINK, MODE_GITLINK})
+_MODES = {mode.to_bytes(4, "big"): mode for mode in (MODE_FILE, MODE_EXEC, MODE_SYMLINK, MODE_GITLINK)}
+"""Those that are understood, by how an index spells them."""
+_SUSPICIOUS = b".gG"
+"""What names begin with that git may refuse, where they are of ASCII and have no backslash."""
 _GONE = b"tracked".ljust(45, b"\0")
 """The fingerprint of what was tracked: like that of no entry."""
 
@@ -48,14 +51,16 @@ _GONE = b"tracked".ljust(45, b"\0")
 class _Tracked:
     """A directory in which something is tracked."""
 
-    __slots__ = ("below", "entries", "oid", "records", "sidecar", "status")
+    __slots__ = ("below", "entries", "looks", "oid", "records", "sidecar", "status")
 
     def __init__(self) -> None:
         self.entries: dict[bytes, tuple[int, int]] = {}
         """Where in the index each file stands, and its mode."""
         self.below: dict[bytes, _Tracked] = {}
-        self.records: dict[bytes, tuple[Record, Oid, os.stat_result]] = {}
-        """Of each file that may be believed in: its attributes, its blob, how it was found."""
+        self.records: dict[bytes, Record] = {}
+        """The attributes of each file that may be believed in."""
+        self.looks: dict[bytes, os.stat_result] = {}
+        """How each of them was found."""
         self.status: os.stat_result | None = None
         self.oid: Oid | None = None
         self.sidecar: Oid | None = None
@@ -119,29 +124,31 @@ def _arrange(index: GitIndex) -> _Tracked | None:
     """Sort the entries of an index by directory; None if it holds what no tree may."""
     top = _Tracked()
     places: dict[bytes, _Tracked] = {b"": top}
-    data, starts = index.data, index.starts
-    for number, path in enumerate(index.paths):
+    data, modes = index.data, _MODES
+    last, entries = b"", top.entries
+    for path, at in zip(index.paths, index.starts, strict=False):  # behind the last start there is the end
         above, _, name = path.rpartition(b"/")
-        place = places.get(above)
-        if place is None:
-            place = top
-            here = b""
-            for part in above.split(b"/"):
-                if not part or is_forbidden_name(part):
-                    return None
-                here = here + b"/" + part if here else part
-                place = place.below.setdefault(part, _Tracked())
-                places[here] = place
-        if not name or ((b"." in name or b"~" in name) and is_forbidden_name(name)):
+        if above != last:
+            place = places.get(above)
+            if place is None:
+                place = top
+                here = b""
+                for part in above.split(b"/"):
+                    if not part or is_forbidden_name(part):
+                        return None
+                    here = here + b"/" + part if here else part
+                    place = place.below.setdefault(part, _Tracked())
+                    places[here] = place
+            last, entries = above, place.entries
+        # Most names are plainly none of those that are forbidden.
+        if not name or ((name[0] in _SUSPICIOUS or b"\\" in name or not name.isascii()) and is_forbidden_name(name)):
             return None
-        at = starts[number]
-        flags = data[at + 60]
-        if flags & _STAGE >> 8:
+        if data[at + 60] & _STAGE >> 8:
             continue  # in conflict: what stands there now is what counts
-        mode = int.from_bytes(data[at + 24 : at + 28], "big")
-        if mode not in _KNOWN_MODES:
+        mode = modes.get(data[at + 24 : at + 28])
+        if mode is None:
             return None
-        place.entries[name] = (at, mode)
+        entries[name] = (at, mode)
     return top
 
 
@@ -153,7 +160,10 @@ class _Reading:
         self._data = index.data
         self._written_ns = written_ns
         self._store = store
-        self._wanted: set[Oid] = set()
+        self._expected: dict[Oid, int] = {}
+        """How long each blob has to be that a file is believed to hold."""
+        self._needed: set[Oid] = set()
+        """What is tracked without being there."""
         self.order: list[tuple[TreePath, _Tracked]] = []
         """Every such directory, each after the one above it."""
 
@@ -166,15 +176,22 @@ class _Reading:
             self.order.append((path, place))
             left.append(self._read_directory(path, place))
             pending += [(join(path, name), below) for name, below in place.below.items()]
-        sizes = self._store.blob_sizes(self._wanted)
+        expected = self._expected
+        sizes = self._store.blob_sizes(expected.keys() | self._needed)
+        others = {oid for oid, size in expected.items() if sizes[oid] != size}
         for (path, place), found in zip(self.order, left, strict=True):
-            for name, (_, oid, status) in list(place.records.items()):
-                if sizes[oid] != status.st_size:
-                    del place.records[name]
-                    found.append(Found(name, status, kind_of_mode(status.st_mode), opaque=False))
-            found.sort(key=operator.attrgetter("name"))
+            for name in [name for name in place.records if self._oid_of(place, name) in others] if others else ():
+                status = place.looks[name]
+                del place.records[name]
+                found.append(Found(name, status, kind_of_mode(status.st_mode), opaque=False))
+            if len(found) > 1:
+                found.sort(key=operator.attrgetter("name"))
             if place.status is not None:
                 self._clone.leave(path, found)
+
+    def _oid_of(self, place: _Tracked, name: bytes) -> Oid:
+        at = place.entries[name][0]
+        return Oid(self._data[at + 40 : at + 60])
 
     def _read_directory(self, path: TreePath, place: _Tracked) -> list[Found]:
         """Sort the entries of a directory: what may be known is noted there, what is left is returned."""
@@ -187,11 +204,12 @@ class _Reading:
                 raise
             return left  # it went, or something else has its name: the one above shows that
         place.status = os.fstat(directory)
-        entries, data, written_ns, records, want = place.entries, self._data, self._written_ns, place.records, self._wanted.add
+        entries, data, written_ns, records, looks = place.entries, self._data, self._written_ns, place.records, place.looks
+        expect, unpack, fsencode = self._expected.setdefault, _ENTRY.unpack_from, os.fsencode
         try:
             with os.scandir(listing) as found:
                 for entry in found:
-                    name = os.fsencode(entry.name)
+                    name = fsencode(entry.name)
                     try:
                         status = entry.stat(follow_symlinks=False)
                     except FileNotFoundError:  # gone since it was listed
@@ -199,7 +217,7 @@ class _Reading:
                     held = entries.get(name)
                     if held is not None:
                         at, mode = held
-                        ctime_s, ctime_ns, mtime_s, mtime_ns, _, ino, _, _, _, size, oid, flags = _ENTRY.unpack_from(data, at)
+                        ctime_s, ctime_ns, mtime_s, mtime_ns, _, ino, _, _, _, size, oid, flags = unpack(data, at)
                         touched_ns = status.st_mtime_ns
                         if (
                             touched_ns == mtime_s * _SECOND + mtime_ns
@@ -210,17 +228,19 @@ class _Reading:
                             and not flags & _EXTENDED
                         ):
                             record = _record_of(status, mode, entry_of(directory, name))
-                            if record is not None:
-                                records[name] = (record, oid, status)
-                                want(oid)
+                            length = status.st_size
+                            # Of two files of one blob and two lengths, at least one is not what is stored.
+                            if record is not None and expect(oid, length) == length:
+                                records[name] = record
+                                looks[name] = status
                                 continue
                     left.append(Found(name, status, kind_of_mode(status.st_mode), opaque=False))
         finally:
             os.close(listing)
-        for name, (at, mode) in entries.items():
+        for name, (at, mode) in entries.items() if len(records) < len(entries) else ():
             # Of a sparse clone: not there, and tracked all the same.
             if data[at + 60] & 0x40 and _is_sparse(data, at) and mode != MODE_GITLINK and name not in records:
-                want(Oid(data[at + 40 : at + 60]))
+                self._needed.add(Oid(data[at + 40 : at + 60]))
         return left
 
 
@@ -268,10 +288,10 @@ class _Writing:
         self._clone.cache.tree, self._clone.cache.sidecar = top.oid, top.sidecar
 
     def _write_directory(self, path: TreePath, place: _Tracked) -> None:
-        records = {name: record for name, (record, _, _) in place.records.items()}
+        records = place.records
         side: dict[bytes, SideEntry] = {}
         prints: DirCache = {}
-        for name, (at, _) in place.entries.items():
+        for name, (at, _) in place.entries.items() if len(records) < len(place.entries) else ():
             if name not in records and not _is_sparse(self._data, at):
                 prints[name] = _GONE  # unless the capture finds it, it is gone
         for name, below in place.below.items():

@@ -268,11 +268,13 @@ def test_help_imports_only_what_it_needs() -> None:
         "avfs_git.cli.context",
         "avfs_git.cli.output",
         "avfs_git.cli.output.base",
+        "avfs_git.cli.output.hints",
         "avfs_git.cli.output.quoting",
         "avfs_git.cli.output.text",
         "avfs_git.cli.verb",
         "avfs_git.errors",
         "avfs_git.paths",
+        "avfs_git.patterns",
     }
     heavy = {
         "pygit2",

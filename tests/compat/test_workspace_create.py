@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.errors import InvalidName
+from avfs_git.errors import HostError, InvalidName
 from avfs_git.model import Identity
 from avfs_git.sdk import Avfs, Vault
 from tests.support.oracle import git
@@ -266,6 +266,19 @@ def test_shallow_repository(home: Avfs, source: Path, tmp_path: Path) -> None:
     assert git("log", "--format=%s", "work", cwd=vault.path).splitlines()[-1] == b"second"
     assert fsck(vault) == b""
     home.close()
+
+
+@pytest.mark.ordinary
+def test_what_cannot_be_read_is_named(home: Avfs, source: Path) -> None:
+    """A file or directory that is closed to the user: its path in the source is in the error, and no vault is made."""
+    (source / "closed").mkdir()
+    (source / "closed" / "file").write_bytes(b"x")
+    for place, named in ((source / "closed" / "file", "'closed/file'"), (source / "closed", "'closed'")):
+        place.chmod(0)
+        with pytest.raises(HostError, match=f"cannot read {named}"):
+            home.create_vault("v", source=source)
+        place.chmod(0o700)
+    assert home.list_vaults() == []
 
 
 def test_submodule_keeps_its_place_and_its_files(home: Avfs, source: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -207,6 +208,62 @@ def test_a_folder_without_git(avfs: Avfs, tmp_path: Path, mount_dir: Path) -> No
         assert _git(session.path, "remote") == ""
         assert session.vault.remote() is None
     session.wait()
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    """A repository that others have as a submodule."""
+    place = tmp_path / "library"
+    place.mkdir()
+    _git(place, "init", "-q", "-b", "main")
+    (place / "l").write_text("library\n")
+    _git(place, "add", "-A")
+    _git(place, "commit", "-q", "-m", "library")
+    return place
+
+
+def test_git_works_in_submodules_and_around_them(avfs: Avfs, clone: Path, library: Path, mount_dir: Path) -> None:
+    """Each has a repository of its own with the state of the clone's, of which nothing moves; its commits keep the fork."""
+    _git(clone, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(library), "libs/one")
+    _git(clone, "commit", "-q", "-m", "submodule", "--", "libs/one", ".gitmodules")
+    (clone / "libs" / "one" / "l").write_text("changed\n")
+    module = clone / ".git" / "modules" / "libs" / "one"
+    before = _state_of(clone), describe_dir(module)
+    tree = mount_dir / "one"
+    session = avfs.fork_directory(clone, tree)
+    inside = tree / "libs" / "one"
+
+    assert (inside / ".git").is_dir()
+    assert _git(inside, "status", "--short") == " M l\n"
+    assert " m libs/one" in _git(tree, "status", "--short").splitlines()
+    _git(inside, "commit", "-q", "-am", "inside")
+    _git(tree, "add", "libs/one")
+    _git(tree, "commit", "-q", "-m", "moved on")
+    assert _git(tree, "rev-parse", "HEAD:libs/one") == _git(inside, "rev-parse", "HEAD")
+    assert _git(inside, "fsck", "--strict") == ""
+    _git(tree, "push", "-q", "origin", "one")
+
+    assert (_state_of(clone)[:3], describe_dir(module)) == (before[0][:3], before[1])
+    assert not (session.vault.path / "avfs" / "modules" / "objects" / "info" / "alternates").exists()
+    shutil.rmtree(module)  # whatever becomes of the clone's
+    assert _git(inside, "log", "--format=%s").split() == ["inside", "library"]
+    assert not session.remove().deleted
+    assert [entry.name for entry in (session.vault.path / "avfs" / "modules").iterdir()] == ["objects"]
+
+
+def test_submodules_that_nobody_worked_in_keep_no_fork(avfs: Avfs, clone: Path, library: Path, mount_dir: Path) -> None:
+    """Looking at one changes its index, which is nobody's work; a `.git` that leads elsewhere stays as it is."""
+    _git(clone, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(library), "module")
+    _git(clone, "commit", "-q", "-m", "submodule", "--", "module", ".gitmodules")
+    (clone / "elsewhere").mkdir()
+    (clone / "elsewhere" / ".git").write_text(f"gitdir: {library}/.git\n")
+    tree = mount_dir / "one"
+    session = avfs.fork_directory(clone, tree)
+
+    assert (tree / "elsewhere" / ".git").read_text() == f"gitdir: {library}/.git\n"
+    assert _git(tree / "module", "status", "--short") == ""
+    _git(tree, "status")
+    assert session.remove().deleted
 
 
 def test_refusals(avfs: Avfs, clone: Path, mount_dir: Path, tmp_path: Path) -> None:

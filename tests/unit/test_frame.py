@@ -19,8 +19,18 @@ def test_import_of_the_package_imports_none_of_its_parts() -> None:
 
 def test_a_session_loads_little_before_it_is_ready() -> None:
     """What takes long to load and is not needed for a mount is loaded when programs can use the tree already, if at all."""
-    heavy = ("dataclasses", "inspect", "logging", "traceback", "concurrent.futures", "subprocess", "pygit2", "avfs_git.sdk")
-    code = f"import sys, avfs_git.session.process; print([m for m in {heavy} if m in sys.modules])"
+    heavy = (
+        "dataclasses",
+        "inspect",
+        "logging",
+        "traceback",
+        "concurrent.futures",
+        "subprocess",
+        "socket",
+        "pygit2",
+        "avfs_git.sdk",
+    )
+    code = f"import sys, avfs_git.session.nursery; print([m for m in {heavy} if m in sys.modules])"
 
     done = subprocess.run([sys.executable, "-S", "-c", code], check=True, capture_output=True, text=True)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,12 +12,12 @@ import click
 
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import TREE_PATH, verb
-from avfs_git.errors import PathEscapes
+from avfs_git.errors import NoVaultChosen, PathEscapes, SessionNotFound
 from avfs_git.paths import TreePath
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import Removed
-    from avfs_git.sdk import Session
+    from avfs_git.sdk import Session, Workspace
 
 
 def _read_path(text: str) -> TreePath:
@@ -45,16 +47,32 @@ def command(state: State, paths: tuple[TreePath, ...], recursive: bool, force: b
         if session is not None:
             os.chdir("/")  # this process must not be the one that uses it
             return {"removed": [], "ended": session.remove(discard=discard, lazy=lazy)}
-    with state.open_workspace() as workspace:
+    with _opened(state, paths[0]) as workspace:
         present = [path for path in paths if workspace.exists(path)]
         for path in paths:
             workspace.remove(path, recursive=recursive, missing_ok=force)
         return {"removed": [{"path": path} for path in present]}
 
 
+@contextmanager
+def _opened(state: State, path: TreePath) -> Iterator[Workspace]:
+    """Open the workspace that is meant; where there is none, a directory of the machine was."""
+    try:
+        with state.open_workspace() as workspace:
+            yield workspace
+    except NoVaultChosen as err:
+        if path.startswith(b"..") or any(place.is_dir() for place in _places(path)):
+            raise SessionNotFound(os.fsdecode(path)) from err
+        raise
+
+
+def _places(path: TreePath) -> tuple[Path, Path]:
+    return Path(os.sep, os.fsdecode(path)), Path(os.fsdecode(path))
+
+
 def _find_fork(state: State, path: TreePath) -> Session | None:
     """Find the fork of a directory that is mounted just there; a path of a workspace may mean one of the machine."""
-    for place in (Path(os.sep, os.fsdecode(path)), Path(os.fsdecode(path))):
+    for place in _places(path):
         session = state.avfs.session_at(place) if place.is_dir() else None
         if session is not None and session.path == place.resolve() and session.vault.origin() is not None:
             return session

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from avfs_git.errors import AvfsError, HostError
 
 if TYPE_CHECKING:
+    from avfs_git.cli.output.hints import Named
     from avfs_git.model import Warning
 
 
@@ -38,6 +39,8 @@ class Output(Protocol):
 
     structured: bool
     """Whether the result becomes a document; else bytes may go out as they are."""
+    named: Named
+    """What the command line names, which hints repeat."""
 
     def begin(self, kind: str, view: str, request: Mapping[str, object]) -> None:
         """Learn which verb runs, how its result is shown, and with which arguments."""

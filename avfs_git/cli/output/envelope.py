@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from avfs_git.cli.output.base import write_all
+from avfs_git.cli.output.hints import Named, complete
 from avfs_git.errors import AvfsError, InternalError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class EnvelopeOutput:
     structured = True
 
     def __init__(self, arguments: list[str]) -> None:
+        self.named = Named()
         self._kind = "error_result"
         self._request: dict[str, object] = {"arguments": arguments}
         self._warnings: list[dict[str, object]] = []
@@ -81,6 +83,8 @@ class EnvelopeOutput:
         """Keep the failure; it replaces a result."""
         from avfs_git.cli.records import to_error  # noqa: PLC0415 - only where it is needed
 
+        if error.hint:
+            error.hint = complete(error.hint, self.named)
         record = to_error(error)
         if trace is not None:
             record["traceback"] = trace

@@ -12,9 +12,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from keyword import iskeyword
+from time import time_ns
 from typing import TYPE_CHECKING
 
 from avfs_git.cli.output.base import OutputClosed, OutputLost, Progress, write_all
+from avfs_git.cli.output.hints import Named, complete
 from avfs_git.cli.output.quoting import defuse, quote_path
 from avfs_git.errors import AvfsError, InternalError
 
@@ -38,6 +40,7 @@ class TextOutput:
     structured = False
 
     def __init__(self, *, color: bool = True, verbose: bool = False) -> None:
+        self.named = Named()
         self.color = color
         self.verbose = verbose
         self._kind = ""
@@ -136,7 +139,7 @@ class TextOutput:
             _write_remark(trace)
         self._remark("error", error.message, "bold red")
         if error.hint:
-            self._remark("hint", error.hint, "cyan")
+            self._remark("hint", complete(error.hint, self.named), "cyan")
 
     def close(self) -> None:
         """Bring everything out."""
@@ -233,7 +236,7 @@ class TextOutput:
         """Name a useful next command, to a person at a terminal."""
         if self.on_terminal:
             self.flush()
-            self._remark("hint", message, "cyan")
+            self._remark("hint", complete(message, self.named), "cyan")
 
     def id(self, oid: str | None) -> str:
         """Show an id: short on a terminal."""
@@ -253,6 +256,13 @@ class TextOutput:
             except (OverflowError, ValueError, OSError):
                 return "-"
         return to_time(ns) or "-"
+
+    def since(self, ns: int) -> str:
+        """Show a time of which mostly the time of day counts: on a terminal without the day if that is today."""
+        if not self.on_terminal:
+            return self.time(ns)
+        day, _, time = self.time(ns).rpartition(" ")[0].partition(" ")
+        return time if day == self.time(time_ns()).partition(" ")[0] else f"{day} {time[:5]}"
 
     def size(self, size: int | None) -> str:
         """Show a size: in bytes, or rounded on a terminal."""

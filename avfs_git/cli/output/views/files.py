@@ -76,7 +76,7 @@ def rm(text: TextOutput, result: Removed) -> None:
             text.line("Deleted fork ", (ended.fork, "bold"))
             text.hint(f"Bring it back with `avfs --vault {ended.vault} undo`.")
         else:
-            why = "programs still use it" if ended.pushed else "it holds what was not pushed"
+            why = "programs still use it" if ended.in_use else "it holds what was not pushed"
             text.line("Kept fork ", (ended.fork, "bold"), f": {why}")
             avfs = f"avfs --vault {ended.vault}"
             text.hint(f"Mount it again with `{avfs} mount {ended.fork} DIR`; delete it with `{avfs} fork delete {ended.fork}`.")

@@ -47,12 +47,12 @@ def mount(text: TextOutput, session: SessionInfo) -> None:
 
 
 def sessions(text: TextOutput, result: SessionList) -> None:
-    """List mounts."""
+    """List mounts; on a terminal without what is the same for all, which is as usual."""
     found = result["sessions"]
     if not found:
         text.hint("Nothing is mounted. Mount a fork with `avfs mount FORK DIR`.")
         return
-    rows = (
+    rows = [
         (
             _fork(session),
             session.vault,
@@ -60,11 +60,18 @@ def sessions(text: TextOutput, result: SessionList) -> None:
             _mode(text, session) + _backend(session),
             session.state.value,
             str(session.pid),
-            text.time(session.started_at_ns),
+            text.since(session.started_at_ns),
         )
         for session in found
-    )
-    text.table(("Fork", "Vault", "Directory", "Mode", "State", "Process", "Since"), rows, right=("Process",))
+    ]
+    headings = ("Fork", "Vault", "Directory", "Mode", "State", "Process", "Since")
+    shown = list(range(len(headings)))
+    if text.on_terminal:  # which is narrow: what needs nobody's eye makes room for the directories
+        plain = all(row[4] == "mounted" for row in rows)
+        usual = all(row[3] == "read-write" for row in rows)
+        shown = [n for n in shown if not (plain and n in (4, 5)) and not (usual and n == 3)]
+    picked = [tuple(row[n] for n in shown) for row in rows]
+    text.table([headings[n] for n in shown], picked, right=("Process",))
 
 
 def sessions_upgrade(text: TextOutput, result: UpgradeList) -> None:

@@ -1,0 +1,48 @@
+"""Hints that work as they stand: where a command line names a vault or fork, so do the commands that its hints tell.
+
+Decided here: which commands of a hint need which of both. What the environment, the home's default or the directory
+named is found again by whoever runs the next command there, and is not repeated. A pure function, called by both outputs.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import NamedTuple
+
+from avfs_git.patterns import compiled
+
+_COMMAND = compiled(r"`avfs ([a-z][^`]*)`")
+_OF_NO_VAULT = frozenset({"vault", "clone", "sessions", "ps"})
+_OF_A_FORK = frozenset(
+    {
+        *("checkpoint", "status", "log", "show", "resolve", "checkout", "revert", "proxy", "exec", "undo", "redo"),
+        *("merge", "rebase", "cherry-pick"),
+    }
+)
+_NAMES_ITS_FORK = "--into"
+
+
+class Named(NamedTuple):
+    """The vault and the fork that a command line names; None for what it leaves open."""
+
+    vault: str | None = None
+    fork: str | None = None
+
+
+def complete(hint: str, named: Named) -> str:
+    """Name the vault and the fork in the commands of a hint, each between backquotes, that need them."""
+    if named == Named():
+        return hint
+
+    def name_both(match: re.Match[str]) -> str:
+        words = match[1]
+        verb = words.partition(" ")[0]
+        if verb in _OF_NO_VAULT or "--help" in words:
+            return match[0]
+        flags = f"--vault {shlex.quote(named.vault)} " if named.vault is not None else ""
+        if named.fork is not None and verb in _OF_A_FORK and _NAMES_ITS_FORK not in words:
+            flags += f"--fork {shlex.quote(named.fork)} "
+        return f"`avfs {flags}{words}`"
+
+    return _COMMAND.sub(name_both, hint)

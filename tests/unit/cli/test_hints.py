@@ -1,0 +1,31 @@
+"""Hints name what the command line named, so that their commands work where they are read."""
+
+from __future__ import annotations
+
+import pytest
+
+from avfs_git.cli.output.hints import Named, complete
+
+
+@pytest.mark.parametrize(
+    ("named", "hint", "expected"),
+    [
+        (Named(), "Take it back with `avfs undo`.", "Take it back with `avfs undo`."),
+        (Named("v"), "Take it back with `avfs undo`.", "Take it back with `avfs --vault v undo`."),
+        (
+            Named("v", "f"),
+            "Save it with `avfs checkpoint save [L]`.",
+            "Save it with `avfs --vault v --fork f checkpoint save [L]`.",
+        ),
+        (Named(None, "f"), "Run `avfs merge --continue`, or `avfs gc`.", "Run `avfs --fork f merge --continue`, or `avfs gc`."),
+        (Named("v", "f"), "Join them with `avfs merge a --into b`.", "Join them with `avfs --vault v merge a --into b`."),
+        (Named("a b/c"), "Run `avfs doctor`.", "Run `avfs --vault 'a b/c' doctor`."),
+        (Named("v", "f"), "See them with `avfs vault list`.", "See them with `avfs vault list`."),
+        (Named("v"), "See `avfs mount --help`.", "See `avfs mount --help`."),
+        (Named("v"), "Undo it with `avfs --vault w undo`.", "Undo it with `avfs --vault w undo`."),
+        (Named("v"), "Say it with `--yes`.", "Say it with `--yes`."),
+    ],
+)
+def test_what_was_named_is_named_in_hints(named: Named, hint: str, expected: str) -> None:
+    """Where a command needs it; a hint that names its vault, or needs none, stays as it is."""
+    assert complete(hint, named) == expected
