@@ -261,10 +261,10 @@ class Vault:
     def mount(
         self, directory: str | os.PathLike[str] | None = None, *, allow_other: bool = False, leash_fd: int | None = None
     ) -> Session:
-        """Show every state of the vault, for reading: `forks/NAME`, `checkpoints/FORK/LABEL` and `commits/ID`.
+        """Show every state of the vault: `forks/NAME`, and for reading `checkpoints/FORK/LABEL` and `commits/ID`.
 
-        What comes, moves and goes meanwhile shows within a second. A fork that is mounted elsewhere is a symbolic link to
-        there; any other is its head.
+        What comes, moves and goes meanwhile shows within a second. A fork is a symbolic link to where it is mounted; whoever
+        follows that of another one has it mounted, at its place in the home, until this mount ends.
 
         Args:
             directory: Where, as for `Workspace.mount`; by default `mounts/VAULT@all` in the home.
@@ -275,12 +275,13 @@ class Vault:
             MountPointUnusable: If nothing can be mounted there.
             FuseUnavailable: If this machine, or its administrator, does not allow it.
         """
+        name = self.name if os.sep not in self.name else point.name_of_vault(self.path)
         if directory is None:
             if self._mounts is None:
                 raise InvalidInput("a directory to mount at is needed", hint="Name one.")
-            name = self.name if os.sep not in self.name else point.name_of_vault(self.path)
             directory = self._mounts / f"{name}@all"
-        return self._mount(WHOLE_VAULT, directory, at=None, allow_other=allow_other, leash_fd=leash_fd)
+        mounts = self._mounts / name if self._mounts is not None else None
+        return self._mount(WHOLE_VAULT, directory, at=None, allow_other=allow_other, leash_fd=leash_fd, mounts=mounts)
 
     def _mount(
         self,
@@ -291,6 +292,7 @@ class Vault:
         allow_other: bool,
         leash_fd: int | None,
         backend: str = SessionBackend.FUSE,
+        mounts: Path | None = None,
     ) -> Session:
         mount = partial(
             start.start_best,
@@ -301,6 +303,7 @@ class Vault:
             at=at,
             allow_other=allow_other,
             leash_fd=leash_fd,
+            mounts=mounts,
             **self._session_facts(),
         )
         if backend != SessionBackend.OVERLAY:

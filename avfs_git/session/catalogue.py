@@ -1,14 +1,18 @@
 """What a mount of a whole vault shows: every state of it, by name.
 
-    forks/NAME                  where the fork is mounted (a symbolic link), or else its head
+    forks/NAME                  a symbolic link to where the fork is mounted, for reading and writing
     checkpoints/FORK/LABEL      the checkpoint of that label
     commits/ID                  any commit; listed are the heads of the forks. A shortened id, of seven letters or more,
                                 is a symbolic link to the whole one
 
 Decided here: these names. A fork's name may hold `/`: then it stands in directories. A label that cannot be a file's name
-is spelled as in its ref. Everything is read-only: a fork is written to where it is mounted, by the session that holds its
-workspace, so that checkpoints, locks and open files have one master. `fuse.composite` asks here each time the kernel wants
-to know, on its one thread; each answer is read from the vault, and nothing is remembered.
+is spelled as in its ref. All else is read-only: a fork is written to where it is mounted, by the session that holds its
+workspace, so that checkpoints, locks and open files have one master. The link of a fork that is not mounted leads through
+`.live/NAME`, a name that nothing lists: looking it up, which only who follows the link does, mounts the fork. So `ls -l forks`
+mounts nothing. Where no fork can be mounted, such a fork is its head, read-only.
+
+`fuse.composite` asks here each time the kernel wants to know, on its one thread; each answer is read from the vault, and
+nothing is remembered.
 """
 
 from __future__ import annotations
@@ -17,28 +21,33 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 
 from avfs_git.errors import AvfsError
 from avfs_git.fuse.composite import Entrance, Entry, Folder, Link
-from avfs_git.model import SessionState
-from avfs_git.paths import NAME_MAX, Oid, label_ref_name
-from avfs_git.session.record import find_workspace_session
+from avfs_git.paths import NAME_MAX, Oid, fork_dir_name, label_ref_name
+from avfs_git.session.doors import find_mounted
 from avfs_git.workspace.commits import open_commit
 from avfs_git.workspace.revisions import resolve_revision
 from avfs_git.workspace.vault import OpenVault
 
 _ID = re.compile(rb"[0-9a-f]{7,40}")
+_LIVE = b".live"
 
 
-def open_catalogue(vault: OpenVault) -> Folder:
-    """Make what a mount of a whole vault shows, for `fuse.composite.CompositeServer`."""
-    return _Fixed(
-        {
-            b"forks": _Forks(vault, partial(_show_fork, vault)),
-            b"checkpoints": _Forks(vault, partial(_Labels, vault)),
-            b"commits": _Commits(vault),
-        }
-    )
+def open_catalogue(vault: OpenVault, enter: Callable[[str], Path] | None = None) -> Folder:
+    """Make what a mount of a whole vault shows, for `fuse.composite.CompositeServer`.
+
+    Args:
+        vault: The vault.
+        enter: Mounts a fork that somebody walks into, and gives the directory; None where that cannot be done.
+    """
+    entries: dict[bytes, Entry] = {
+        b"forks": _Forks(vault, partial(_show_fork, vault, has_door=enter is not None)),
+        b"checkpoints": _Forks(vault, partial(_Labels, vault)),
+        b"commits": _Commits(vault),
+    }
+    return _Fixed(entries, {_LIVE: _Doors(vault, enter)} if enter is not None else {})
 
 
 def reopen(vault: OpenVault, identity: bytes) -> Entrance | None:
@@ -52,16 +61,32 @@ def _entrance(vault: OpenVault, oid: Oid) -> Entrance:
 
 
 class _Fixed:
-    """A folder that never changes."""
+    """A folder that never changes, with names that it lists and others that it does not."""
 
-    def __init__(self, entries: dict[bytes, Entry]) -> None:
+    def __init__(self, entries: dict[bytes, Entry], unlisted: dict[bytes, Entry]) -> None:
         self._entries = entries
+        self._unlisted = unlisted
 
     def names(self) -> Iterable[bytes]:
         return self._entries
 
     def find(self, name: bytes) -> Entry | None:
-        return self._entries.get(name)
+        return self._entries.get(name) or self._unlisted.get(name)
+
+
+class _Doors:
+    """The way into each fork that is not mounted: whoever looks for its name has it mounted."""
+
+    def __init__(self, vault: OpenVault, enter: Callable[[str], Path]) -> None:
+        self._vault = vault
+        self._enter = enter
+
+    def names(self) -> Iterable[bytes]:
+        return ()
+
+    def find(self, name: bytes) -> Entry | None:
+        fork = next((fork for fork in self._vault.list_heads() if fork_dir_name(fork).encode() == name), None)
+        return None if fork is None else Link(os.fsencode(self._enter(fork)))
 
 
 class _Forks:
@@ -92,10 +117,13 @@ class _Forks:
         return None
 
 
-def _show_fork(vault: OpenVault, fork: str) -> Entry | None:
-    session = find_workspace_session(vault.layout.sessions, fork)
-    if session is not None and session.record.state == SessionState.MOUNTED and session.is_visible:
+def _show_fork(vault: OpenVault, fork: str, *, has_door: bool) -> Entry | None:
+    session = find_mounted(vault, fork)
+    if session is not None:
         return Link(os.fsencode(session.directory))
+    if has_door:
+        up = b"../" * (fork.count("/") + 1)
+        return Link(up + _LIVE + b"/" + fork_dir_name(fork).encode())
     head = vault.read_head(fork)
     return None if head is None else _entrance(vault, head)
 

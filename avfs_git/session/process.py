@@ -190,6 +190,8 @@ class Session:
         """Memory in which a server notes for the supervisor what it is to be upgraded to."""
         self.tokens: tuple[str, ...] = ()
         """Of the upgrades by which this program came, the last one first."""
+        self.doors = -1
+        """The leash of forks that somebody walks into through a mount of the whole vault."""
         self.keeper: int | None = None
         """Where the keeper of that listens."""
         self.watch = -1
@@ -330,6 +332,8 @@ class Session:
         request, held = self.request, self.held
         assert held is not None  # noqa: S101 - made before
         if request.fork == WHOLE_VAULT:
+            if request.mounts is not None:
+                self.doors, _ = os.pipe()  # the other end stays open in every process of this session, and in no other
             return None  # what is looked at is opened by the server
         if request.at is not None:
             sidecar = Oid(bytes.fromhex(request.sidecar)) if request.sidecar is not None else None
@@ -463,7 +467,8 @@ class Session:
             return  # it died in its last steps; its workspace may be somebody else's by now
         # The kernel has applied that of the program by the time the server is asked. Not earlier: what the session itself
         # makes (a workspace, its lock) is as open as whoever mounted it wants it to be.
-        os.umask(0)
+        if self.is_workspace:  # else nothing is made here but what a session makes for itself (`doors`)
+            os.umask(0)
         sys.setswitchinterval(_SWITCH_S)
         ending = Ending(
             self.held.record.id,
@@ -515,8 +520,13 @@ class Session:
         from avfs_git.fuse.composite import CompositeServer  # noqa: PLC0415 - only for a whole vault
         from avfs_git.session.catalogue import open_catalogue, reopen  # noqa: PLC0415
 
+        enter = None
+        if self.doors >= 0 and self.request.mounts is not None:
+            from avfs_git.session.doors import Doors  # noqa: PLC0415 - the same
+
+            enter = Doors(self.vault, self.request, Path(self.request.mounts), self.doors).enter
         return CompositeServer(
-            open_catalogue(self.vault),
+            open_catalogue(self.vault, enter),
             channel,
             handover,
             statvfs=lambda: os.statvfs(self.git_dir),

@@ -37,6 +37,7 @@ class Request:
         base: What the workspace stands on, for a mount of overlayfs: the commit, the sidecar commit (as the workspace's state
             names them), and where the two are mounted; None for each that is not there.
         base_fd: What counts this process as a user of that mount; None if there is none.
+        mounts: Where forks are mounted that somebody walks into through a mount of the whole vault; None if nowhere.
         adopted: The id of the session whose process died and whose mount this one goes on with; None for one that is to be made.
     """
 
@@ -58,4 +59,5 @@ class Request:
     remote_environment: dict[str, str] | None = None
     base: tuple[str | None, str | None, str | None] = (None, None, None)
     base_fd: int | None = None
+    mounts: str | None = None
     adopted: str | None = None

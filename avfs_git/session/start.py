@@ -85,6 +85,7 @@ def start_session(
     remote_environment: Mapping[str, str] | None = None,
     base: tuple[str | None, str | None, str | None] = (None, None, None),
     base_fd: int | None = None,
+    mounts: Path | None = None,
     adopted: str | None = None,
     program: Sequence[str] = (),
 ) -> FoundSession:
@@ -108,6 +109,7 @@ def start_session(
         remote_environment: What a lazy vault needs to fetch contents.
         base: What the workspace stands on, for overlayfs: see `Request`.
         base_fd: What counts the session as a user of where that is mounted; it stays the caller's, too.
+        mounts: Where forks are mounted that somebody walks into through a mount of the whole vault; None if nowhere.
         adopted: The id of a session whose process died, and whose mount is gone on with.
         program: A command line to run instead of `__main__`, with the same input: how faults are put into a session.
 
@@ -137,6 +139,7 @@ def start_session(
         remote_environment=dict(remote_environment) if remote_environment is not None else None,
         base=base,
         base_fd=base_fd,
+        mounts=os.fspath(mounts) if mounts is not None else None,
         adopted=adopted,
     )
     with host_errors("start a session"):

@@ -229,6 +229,7 @@ def test_whole_vault_is_mounted_and_ended(avfs: Transcript, cli: Cli, work: str,
     avfs("mount work --all")
     avfs("mount work $AT/third --all --json")
     avfs("sessions")
+    avfs("unmount $AT/all/forks/team/x")
     avfs("unmount $AT/all")
     avfs("unmount $AT/third")
     avfs("mount nosuch $AT/x --all", status=11)

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -281,3 +282,79 @@ def test_a_killed_server_of_a_commit_is_not_noticed(vault: Vault, mount_dir: Pat
                 assert describe(root) == expected
                 big.seek(0)
                 assert big.read() == bytes(range(256)) * 12_000
+
+
+@pytest.fixture
+def session(vault: Vault, mount_dir: Path) -> Iterator[Session]:
+    """All of the vault, mounted as users do."""
+    with vault.mount(mount_dir / "everything") as session:
+        yield session
+    for fork in ("main", "team/x", "team/y/z"):
+        left = vault.find_session(fork)
+        if left is not None:
+            left.wait()
+
+
+def test_a_fork_can_be_written_to_by_its_name(session: Session, vault: Vault) -> None:
+    """Whoever walks into a fork that is not mounted has it mounted, and what is written there is in its workspace."""
+    fork = session.path / "forks/team/x"
+
+    (fork / "new").write_bytes(b"through the vault")
+    (fork / "made").mkdir()
+
+    work = vault.workspace("team/x")
+    assert work.read("new") == b"through the vault"
+    assert {file.change.path for file in work.diff().files} >= {b"new"}
+    assert os.path.realpath(fork) == os.fspath(session_of(vault, "team/x").path)
+    assert (session.path / "forks/team/y/z/README").exists()
+
+
+def test_a_look_at_the_list_mounts_nothing(session: Session, vault: Vault) -> None:
+    """Neither listing the forks nor asking what they are makes a session; the way in is listed nowhere."""
+    top = session.path
+    assert _names(top) == {"forks", "checkpoints", "commits"}
+    for name in ("main", "team/x", "team/y/z"):
+        assert os.readlink(top / "forks" / name).startswith("../"), name
+    assert subprocess.run(["ls", "-lR", top / "forks"], check=True, capture_output=True).stdout
+
+    assert [found.fork for found in vault.sessions()] == ["*"]
+
+
+def test_forks_that_were_walked_into_end_with_the_mount(vault: Vault, mount_dir: Path) -> None:
+    """Also when a server was killed meanwhile, which ends none of them; what was written stays."""
+    with vault.mount(mount_dir / "everything") as session:
+        (session.path / "forks/main/before").write_bytes(b"1")
+        with (session.path / "forks/main/held").open("wb") as held:
+            os.kill(server_of(session), signal.SIGKILL)
+            (session.path / "forks/team/x/after").write_bytes(b"2")
+            held.write(b"3")
+        ends = [session_of(vault, fork) for fork in ("main", "team/x")]
+    for end in ends:
+        end.wait()
+
+    assert not vault.sessions()
+    assert (vault.workspace("main").read("before"), vault.workspace("main").read("held")) == (b"1", b"3")
+    assert vault.workspace("team/x").read("after") == b"2"
+
+
+def test_nothing_but_forks_can_be_walked_into(session: Session, vault: Vault) -> None:
+    """A name behind the doors that is no fork's is not there, and a fork that goes has none."""
+    doors = session.path / ".live"
+    for name in ("nothing", "team", "team%2Fz", ".."):
+        assert not os.path.lexists(doors / name) or name == ".."
+    vault.fork("short-lived")
+    vault.delete_fork("short-lived")
+    assert not os.path.lexists(doors / "short-lived")
+
+
+def session_of(vault: Vault, fork: str) -> Session:
+    """Find the mount of a fork."""
+    found = vault.find_session(fork)
+    assert found is not None
+    return found
+
+
+def server_of(session: Session) -> int:
+    """Find the process that serves a mount: the child of that of the session."""
+    pid = session.info().pid
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.argument("directory", required=False, type=HOST_PATH, metavar="[DIR]")
 @click.option("-r", "--readonly", is_flag=True, help="Show the head of the fork, for reading only.")
 @click.option("--at", metavar="STATE", help="Show that state, for reading only: a checkpoint's label or id, or a fork.")
-@click.option("-a", "--all", "everything", is_flag=True, help="Show every state of the vault, for reading only.")
+@click.option("-a", "--all", "everything", is_flag=True, help="Show every state of the vault.")
 @click.option("-f", "--foreground", is_flag=True, help="Stay until the mount is taken away; Ctrl-C takes it away.")
 @click.option(
     "--backend",
@@ -51,10 +51,10 @@ def command(
     mounts/VAULT/FORK in the home. Instead of a fork, a vault may be named, for its default fork.
 
     With --all, the directory shows forks/NAME, checkpoints/FORK/LABEL and commits/ID of a vault, and what comes and goes
-    there. A fork that is mounted elsewhere is a link to there; any other is its head.
+    there. A fork is a link to where it is mounted, and whoever walks into another one has it mounted; the rest is for reading.
     """
     if everything and (readonly or at is not None):
-        raise BadUsage("--all shows every state, for reading only", hint="Leave out `--at` and `--readonly`.")
+        raise BadUsage("--all shows every state, and forks for writing", hint="Leave out `--at` and `--readonly`.")
     if everything and backend not in ("auto", "fuse"):
         how = "through libfuse" if backend == "portable" else "on overlayfs"
         raise BadUsage(f"all of a vault cannot be shown {how}", hint="Leave out `--backend`.")
