@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.made
 JOBS ?= auto
 PYTEST := $(BIN)/python -m pytest
+# Small pieces: the slow tests come first, and who has many of them would go on alone when the others are done.
+SPREAD := --maxschedchunk=8
 # Tests run side by side; `make test-cli JOBS=0 ARGS='-k version -x'` runs a few in one process.
 ARGS ?=
 
@@ -42,14 +44,14 @@ imports: $(STAMP)
 	$(BIN)/lint-imports
 
 unit: $(STAMP)
-	$(PYTEST) -q -n $(JOBS) tests/unit $(ARGS)
+	$(PYTEST) -q $(SPREAD) -n $(JOBS) tests/unit $(ARGS)
 
 fmt: $(STAMP) ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix --exit-zero --quiet .
 	$(BIN)/ruff format .
 
 test: lint types imports ## Everything that this machine can run
-	$(PYTEST) -n $(JOBS) tests $(ARGS)
+	$(PYTEST) $(SPREAD) -n $(JOBS) tests $(ARGS)
 
 test-unit: unit ## Unit tests: no mount, no git command
 test-contract: $(STAMP) ## The promises that each part makes to the ones above it
@@ -59,7 +61,7 @@ test-faults: $(STAMP) ## Failing, killed and full disks at each named step
 test-cli: $(STAMP) ## The command line: text, JSON, exit codes, help
 
 test-contract test-compat test-property test-faults test-cli:
-	$(PYTEST) -n $(JOBS) tests/$(patsubst test-%,%,$@) $(ARGS)
+	$(PYTEST) $(SPREAD) -n $(JOBS) tests/$(patsubst test-%,%,$@) $(ARGS)
 
 demo: $(STAMP) ## The main job on real input: vault, forks, checkpoints, restore, undo
 	@PATH="$(CURDIR)/$(BIN):$$PATH" docs/demo.sh

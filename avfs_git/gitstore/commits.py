@@ -74,7 +74,7 @@ def parse_links(data: bytes, oid: Oid) -> Links:
     """Read of a commit object what leads to others; a tenth of what reading all of it takes.
 
     Raises:
-        ObjectCorrupt: As `parse_commit`.
+        ObjectCorrupt: As `parse_commit`, but for what stands behind the committer, which is not always looked at.
     """
     found = _LINKS.match(data)
     if found is None:
