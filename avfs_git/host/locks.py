@@ -44,6 +44,10 @@ class LockFile:
     """An exclusive lock between processes, with change counters.
 
     Raises OSError from any method if the file system fails.
+
+    Attributes:
+        left: The session that died and that this process goes on with; None if there is none. What the lock still says of it
+            is no reason not to wait: who has the lock is somebody who looks, not that session.
     """
 
     def __init__(self, path: Path, *, owner: str, fd: int | None = None) -> None:
@@ -70,6 +74,7 @@ class LockFile:
         self._depth = 0
         self._changing = 0
         self._kept = False
+        self.left: str | None = None
 
     def is_at(self, path: Path) -> bool:
         """Whether this lock is the one at a path: it may have been moved away, or another put there."""
@@ -117,7 +122,7 @@ class LockFile:
             except OSError as error:
                 if error.errno not in (errno.EWOULDBLOCK, errno.EINTR):
                     raise
-                if error.errno == errno.EWOULDBLOCK and self.session is not None:
+                if error.errno == errno.EWOULDBLOCK and self.session not in (None, self.left):
                     return False  # it keeps the lock, and can be asked
             now = time.monotonic()
             if deadline is None:

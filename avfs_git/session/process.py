@@ -259,6 +259,7 @@ class Session:
         self.listener = listen(self.held.place.socket)
         self.opened = OpenWorkspace(self.vault, request.fork, recover=_recover, lock_timeout_s=request.lock_timeout_s)
         self.watch = overlay.adopt(self, mounted)
+        self.opened.lock.left = left
         self.opened.serve(left)
         overlay.prepare_git(self.opened, mounted.directory)
         self.is_mounted = True
