@@ -143,14 +143,11 @@ def _check(case: str, home: Path, allowed: tuple[Seen, ...], new: Seen) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_death_leaves_the_merge_as_it_was_or_done(case: str, tmp_path: Path) -> None:
-    """A process that dies at any step leaves the state before or the one after, files and all.
-
-    Tried at every second step; a failure of those between is what the other test tries.
-    """
+    """A process that dies at any step leaves the state before or the one after, files and all."""
     old, new = _states(case, tmp_path / "undisturbed")
     prepare, run = CASES[case]
     died = True
-    for point in count(1, 2):
+    for point in count(1):
         home = _prepare(prepare, tmp_path / str(point))
         died = die_in(lambda home=home, run=run: run(_open(home)), point)  # type: ignore[misc]  # a default binds the loop's value
         try:
@@ -167,7 +164,7 @@ def test_a_failing_step_leaves_the_merge_as_it_was(case: str, tmp_path: Path) ->
     """A step that fails leaves the state before, unless the operation says that it is done."""
     old, new = _states(case, tmp_path / "undisturbed")
     prepare, run = CASES[case]
-    for point in count(2, 2):
+    for point in count(1):
         home = _prepare(prepare, tmp_path / str(point))
         fault = faults.FailAt(point, lambda: OSError(errno.EIO, os.strerror(errno.EIO)))
         vault = _open(home)
@@ -182,7 +179,7 @@ def test_a_failing_step_leaves_the_merge_as_it_was(case: str, tmp_path: Path) ->
         finally:
             faults.arm(None)
         try:
-            if point % 4:
+            if point % 2:
                 assert _look(vault) in allowed
             vault.close()
             _check(case, home, allowed, new)
