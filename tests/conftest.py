@@ -6,6 +6,7 @@ terminal width, and with a home of its own.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -98,6 +99,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(autouse=True)
+def collector() -> Iterator[None]:
+    """No test leaves the worker without its garbage collector, or all that it opens later stays open."""
+    yield
+    is_enabled = gc.isenabled()
+    gc.enable()
+    assert is_enabled
+
+
+@pytest.fixture(autouse=True)
 def hermetic(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give each test a fixed environment and an empty home; return the home."""
     for name in os.environ:
@@ -134,6 +144,20 @@ def snapshot(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert path.read_text(encoding="utf-8") == text
 
     return compare
+
+
+@pytest.fixture
+def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not wait for the disk in this process and in those it forks.
+
+    What a failed step or a process that dies leaves is what the kernel holds; what the disk holds is the matter of `tests/power`.
+    """
+
+    def check(fd: int) -> None:
+        os.fstat(fd)  # a wrong descriptor stays an error
+
+    for name in ("fsync", "fdatasync"):
+        monkeypatch.setattr(os, name, check)
 
 
 @pytest.fixture

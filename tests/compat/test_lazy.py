@@ -31,15 +31,17 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
 
 def fill(bare: Path, work: Path) -> None:
     """Push a small repository."""
+    # Files show the time of the commit. Were it that of git's index, to the second, a status would have to read them (racy-git).
+    env = {f"GIT_{who}_DATE": "2026-01-01T00:00:00Z" for who in ("AUTHOR", "COMMITTER")}
     git("clone", "-q", str(bare), str(work), cwd=bare)
     for name, content in FILES.items():
         (work / name).parent.mkdir(parents=True, exist_ok=True)
         (work / name).write_bytes(content[:-3])
     git("add", ".", cwd=work)
-    git("commit", "-qm", "one", cwd=work)
+    git("commit", "-qm", "one", cwd=work, env=env)
     for name, content in FILES.items():
         (work / name).write_bytes(content)
-    git("commit", "-qam", "two", cwd=work)
+    git("commit", "-qam", "two", cwd=work, env=env)
     git("push", "-q", "origin", "HEAD:main", cwd=work)
 
 

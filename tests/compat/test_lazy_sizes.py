@@ -148,8 +148,12 @@ class Between:
             asking.join(10)
 
     def _carry(self, source: socket.socket, sink: socket.socket, asks: threading.Event, is_server: bool) -> None:
+        introduced = not is_server
         with suppress(OSError):
             while data := source.recv(1 << 16):
+                while not introduced and not data.endswith(b"0000"):  # what it can do is rewritten whole, not in pieces
+                    data += source.recv(1 << 16)
+                introduced = True
                 if not self.open.is_set():
                     self.held.set()
                     self.open.wait(60)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import tempfile
 import time
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from avfs_git.vfs.merged import MergedTree
 from avfs_git.vfs.upper import UpperLayer
+from tests.support import sweep
 from tests.support.capabilities import mount, unmount
 from tests.support.steps import Draft, drafts, make_lower, take_in_directory, take_in_tree
 from tests.support.trees import Described, DirectoryLower, describe_dir, describe_tree
@@ -63,7 +63,7 @@ class OverlayfsMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.base = Path(tempfile.mkdtemp(prefix="avfs-test-"))
+        self.base = sweep.scratch_root()
         self.merged = self.base / "kernel-merged"
 
     @initialize()

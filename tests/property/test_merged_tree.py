@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import tempfile
 import time
-from pathlib import Path
 
 from hypothesis import note, settings
 from hypothesis import strategies as st
@@ -16,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from avfs_git.paths import TreePath
 from avfs_git.vfs.merged import MergedTree, Node
 from avfs_git.vfs.upper import UpperLayer
-from tests.support import capabilities
+from tests.support import capabilities, sweep
 from tests.support.overlay import check_kernel_shows
 from tests.support.steps import Draft, Step, drafts, make_lower, take_in_directory, take_in_tree
 from tests.support.trees import Described, DirectoryLower, describe_dir, describe_tree
@@ -27,7 +25,7 @@ class MergedTreeMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.base = Path(tempfile.mkdtemp(prefix="avfs-test-"))
+        self.base = sweep.scratch_root()
         self.reported: list[tuple[TreePath, bool]] = []
         self.handles: list[tuple[Node, int]] = []
         self.numbers: dict[bytes, int] = {}

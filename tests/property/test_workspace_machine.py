@@ -11,10 +11,8 @@ import os
 import shutil
 import stat
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -25,7 +23,7 @@ from avfs_git.errors import NothingToUndo, PathNotFound
 from avfs_git.model import Identity
 from avfs_git.paths import TreePath
 from avfs_git.sdk import Avfs, Vault, Workspace
-from tests.support import capabilities
+from tests.support import capabilities, sweep
 from tests.support.oracle import GitOracle, git, materialize
 from tests.support.steps import Step, make_lower, take_in_directory, take_in_tree
 from tests.support.trees import Described, describe_dir, describe_tree
@@ -108,7 +106,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.base = Path(tempfile.mkdtemp(prefix="avfs-test-"))
+        self.base = sweep.scratch_root()
         self.model = self.base / "model"
         self.homes: list[Avfs] = []
         self.saved: dict[str, Saved] = {}
