@@ -33,6 +33,22 @@ def list_xattrs(target: Target) -> list[bytes]:
     return [os.fsencode(name) for name in names] if names else []  # most have none
 
 
+def has_user_xattrs(path: bytes) -> bool:
+    """Tell whether an entry has attributes that users gave it; one that is gone has none.
+
+    Those of other namespaces, as the labels of security modules, are of the file system that it is on.
+    """
+    try:
+        names = os.listxattr(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno in _NONE_HERE:
+            return False
+        raise
+    return any(name.startswith("user.") for name in names) if names else False  # most have none
+
+
 def read_xattr(target: Target, name: bytes) -> bytes | None:
     """Read an attribute; None where there is none of that name."""
     try:

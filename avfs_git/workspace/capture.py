@@ -68,6 +68,8 @@ from avfs_git.vfs.steady import KnownContent, read_steadily
 
 RACY_NS = 20_000_000
 """Twice the coarsest clock tick of Linux file systems (CONFIG_HZ=100)."""
+COARSE_NS = 3_000_000_000
+"""The same where the file system may be any: some tell the time by 2 s, and some have it from another machine."""
 
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EINVAL, errno.ESPIPE, errno.ESTALE})
 """What is said of a name that is not what it was: of a file that is a symbolic link, of a link that is a file, and so on."""
@@ -196,6 +198,7 @@ class Capture:
         index: Oid | None = None,
         remember_blobs: bool = False,
         learn: bool = True,
+        racy_ns: int = RACY_NS,
     ) -> None:
         """Prepare a capture.
 
@@ -210,6 +213,7 @@ class Capture:
             index: The tree whose paths are tracked; that of the previous state if not given.
             remember_blobs: Fill `Captured.blob_paths`.
             learn: Fill `Captured.update`, which takes memory for each entry that was looked at.
+            racy_ns: How long before this an entry must have been left alone to be known by its times.
         """
         self._layer = layer
         self._sink = sink
@@ -221,7 +225,7 @@ class Capture:
         self._index = index
         self._remember = remember_blobs
         self._learn = learn
-        self._racy_after_ns = time.time_ns() - RACY_NS
+        self._racy_after_ns = time.time_ns() - racy_ns
         self._looks_left = _LOOKS_MAX
         self._result = Captured(None, None, StatCacheUpdate())
 

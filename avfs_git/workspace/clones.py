@@ -35,6 +35,7 @@ from avfs_git.patterns import compiled
 from avfs_git.workspace.create import capture_directory, carry_exclude, remove_unfinished
 from avfs_git.workspace.forks import move_to_trash
 from avfs_git.workspace.format import HEADS, SIDECARS, VaultLayout, WorkspaceState
+from avfs_git.workspace.lookback import Lookback
 from avfs_git.workspace.oplog import OpRecord, RefMoveRecord
 from avfs_git.workspace.origin import make_workspace, peek_state, unmake_workspace
 from avfs_git.workspace.sidecardiff import diff_sidecars
@@ -147,7 +148,9 @@ def _take_present(vault: OpenVault, name: str, source: Path) -> list[Warning]:
     pack = PackWriter(vault.store)
     try:
         tracked = head_commit.tree if head_commit is not None else None
-        captured = capture_directory(vault, pack, source, tracked, with_modules=True)
+        lookback = Lookback(vault, git_dir, tracked)
+        captured = capture_directory(vault, pack, source, tracked, lookback=lookback)
+        lookback.keep(pack, captured)
         signature = vault.signature()
         sidecar = None
         if captured.sidecar is not None:
@@ -162,6 +165,7 @@ def _take_present(vault: OpenVault, name: str, source: Path) -> list[Warning]:
         pack.finish(hold=True)
         assert base is not None  # noqa: S101 - the head, or made just now
         _make_fork(vault, name, source, head if head is not None else base, base, sidecar)
+        lookback.note(captured)
     finally:
         pack.discard()
     warnings = list(captured.warnings)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from avfs_git.errors import HostError, VaultExists
+from avfs_git.errors import HostError, ObjectCorrupt, ObjectMissing, VaultExists
 from avfs_git.faults import reach
 from avfs_git.gitstore.commits import Commit, serialize_commit
 from avfs_git.gitstore.ignore import Ignorer
@@ -29,6 +29,7 @@ from avfs_git.gitstore.repository import (
     is_bare,
     read_head,
 )
+from avfs_git.gitstore.trees import EMPTY_TREE
 from avfs_git.host.boot import read_boot_id
 from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.host.processes import is_gone
@@ -37,8 +38,9 @@ from avfs_git.model import Identity, Warning
 from avfs_git.paths import Oid, TreePath, check_fork_name, join, split
 from avfs_git.vfs.layers import PlainDirectory
 from avfs_git.vfs.scan import Layer
-from avfs_git.workspace.capture import Capture, Captured
+from avfs_git.workspace.capture import COARSE_NS, Capture, Captured
 from avfs_git.workspace.format import HEADS, SIDECARS, WorkspaceState
+from avfs_git.workspace.lookback import Lookback
 from avfs_git.workspace.oplog import OpRecord
 from avfs_git.workspace.origin import create_workspace
 from avfs_git.workspace.present import read_known
@@ -89,7 +91,7 @@ def create_vault(
         make_dirs_durably(git_dir.parent)
     remove_unfinished(git_dir.parent)
     try:
-        created = _fill(making, source, branch, identity, clock_ns)
+        created = _fill(making, git_dir, source, branch, identity, clock_ns)
         reach("vault.filled")
         with host_errors(f"make '{git_dir}'"):
             os.rename(making, git_dir)
@@ -119,7 +121,9 @@ def remove_unfinished(directory: Path) -> None:
                     remove_tree(entry)
 
 
-def _fill(git_dir: Path, source: Path | None, branch: str, identity: Identity | None, clock_ns: Callable[[], int]) -> Created:
+def _fill(
+    git_dir: Path, place: Path, source: Path | None, branch: str, identity: Identity | None, clock_ns: Callable[[], int]
+) -> Created:
     source_git = find_git_dir(source) if source is not None else None
     head = HEADS + branch
     # A repository is known as the remote `origin`, as in any clone, so that work can go back to it.
@@ -144,7 +148,7 @@ def _fill(git_dir: Path, source: Path | None, branch: str, identity: Identity | 
             return Created(git_dir, fork, None)
         if source_git == source:  # what is in it are git's own files, and no state of anything
             return _take_bare(vault, fork, source)
-        commit, warnings = import_first_state(vault, fork, source)
+        commit, warnings = import_first_state(vault, place, fork, source)
         return Created(git_dir, fork, commit.hex() if commit else None, tuple(warnings))
     finally:
         vault.close()
@@ -188,7 +192,7 @@ def carry_exclude(source_git: Path, git_dir: Path) -> None:
         write_file_atomically(git_dir / "info" / "exclude", rules)
 
 
-def import_first_state(vault: OpenVault, fork: str, source: Path) -> tuple[Oid | None, list[Warning]]:
+def import_first_state(vault: OpenVault, place: Path, fork: str, source: Path) -> tuple[Oid | None, list[Warning]]:
     """Make what a directory holds the state of a fork that nobody has used yet.
 
     Where the fork's branch has that tree already, it gets no new commit: only the sidecar is recorded.
@@ -197,7 +201,7 @@ def import_first_state(vault: OpenVault, fork: str, source: Path) -> tuple[Oid |
     head_commit = vault.store.read_commit(head) if head is not None else None
     pack = PackWriter(vault.store)
     try:
-        captured = capture_directory(vault, pack, source, head_commit.tree if head_commit else None)
+        captured = capture_directory(vault, pack, source, head_commit.tree if head_commit else None, place=place)
         signature = vault.signature()
         sidecar = None
         changes = []
@@ -232,25 +236,53 @@ def import_first_state(vault: OpenVault, fork: str, source: Path) -> tuple[Oid |
 
 
 def capture_directory(
-    vault: OpenVault, pack: PackWriter, source: Path, index: Oid | None, *, with_modules: bool = False
+    vault: OpenVault,
+    pack: PackWriter,
+    source: Path,
+    index: Oid | None,
+    *,
+    lookback: Lookback | None = None,
+    place: Path | None = None,
 ) -> Captured:
     """Turn what a directory holds into a tree and a sidecar; of a clone, what its index knows is not read.
+
+    Its submodules are given repositories of their own, see `workspace.submodules`.
 
     Args:
         vault: Where its history has been taken over to.
         pack: What takes the objects.
         source: The directory.
         index: The tree whose paths are tracked, where no index says it; None where the directory has no history.
-        with_modules: Give its submodules repositories of their own, see `workspace.submodules`.
+        lookback: What is known of the directory from its last fork, and to be known of it at the next.
+        place: Where the vault will be, if it is being made.
 
     Raises:
         HostError: If the directory cannot be read.
         FileChanging: If a file cannot be read without it changing.
     """
     git_dir = find_git_dir(source)
+    if lookback is not None and lookback.cache is not None:
+        with contextlib.suppress(ObjectMissing, ObjectCorrupt):  # of that state, which is only a shortcut
+            captured = _capture(vault, pack, source, git_dir, index, lookback, vault.git_dir)
+            lookback.forget_unless_holds(captured)
+            if lookback.cache is not None:
+                return captured
+        lookback.cache = None
+    return _capture(vault, pack, source, git_dir, index, lookback, place or vault.git_dir)
+
+
+def _capture(
+    vault: OpenVault,
+    pack: PackWriter,
+    source: Path,
+    git_dir: Path | None,
+    index: Oid | None,
+    lookback: Lookback | None,
+    place: Path,
+) -> Captured:
     known = None
     try:
-        if git_dir is not None and git_dir != source and index is not None:
+        if (lookback is None or lookback.cache is None) and git_dir is not None and git_dir != source and index is not None:
             known = read_known(source, git_dir, pack, vault.store)
         layer = known or PlainDirectory(source)
     except OSError as error:
@@ -268,13 +300,22 @@ def capture_directory(
     rules = Ignorer(read_ignore_file, vault.read_exclude())
 
     def capture(shown: Layer) -> Captured:
+        learn = lookback is not None
+        if lookback is not None and lookback.cache is not None:
+            # Of a directory without history nothing is tracked.
+            return Capture(shown, pack, rules, cache=lookback.cache, index=index or EMPTY_TREE, racy_ns=COARSE_NS).run()
         if known is not None:
-            return Capture(shown, pack, rules, cache=known.cache, learn=False).run()
-        return Capture(shown, pack, rules, index=index, learn=False).run()
+            return Capture(shown, pack, rules, cache=known.cache, learn=learn, racy_ns=COARSE_NS).run()
+        return Capture(shown, pack, rules, index=index, learn=learn, racy_ns=COARSE_NS).run()
 
-    if not with_modules or git_dir is None or git_dir == source:
+    if lookback is not None and known is not None:
+        lookback.looks = known.looks
+        lookback.is_whole = known.cache.tree == index  # what is staged is tracked, too, and no commit says so
+    if git_dir is None or git_dir == source:
         return capture(layer)
-    with WithModules(layer, source, common_dir(git_dir), vault.layout) as shown:
+    with WithModules(layer, source, common_dir(git_dir), vault.layout, place) as shown:
         captured = capture(shown)
         captured.warnings += shown.warnings
+        if lookback is not None:
+            lookback.is_whole = lookback.is_whole and not shown.has_any
         return captured

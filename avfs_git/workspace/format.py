@@ -24,6 +24,7 @@ HEADS = "refs/heads/"
 SIDECARS = "refs/avfs/sidecar/"
 LABELS = "refs/avfs/checkpoints/"
 KEPT = "refs/avfs/keep/"
+SEEN = "refs/avfs/seen"
 REMOTES = "refs/remotes/"
 REMOTE_STATE = "refs/avfs/remotes/"
 """Sidecars and labels of the forks of other vaults, by remote: `REMOTE/sidecar/FORK`, `REMOTE/checkpoints/FORK/LABEL`."""
@@ -150,6 +151,8 @@ class VaultLayout:
         self.module_objects = self.root / "modules" / "objects"
         self.blob_cache = self.root / "cache" / "blobs"
         self.known_sizes = self.root / "cache" / "sizes"
+        self.made_indexes = self.root / "cache" / "indexes"
+        self.seen = self.root / "cache" / "seen"
         self.config = self.root / "config.json"
 
     def workspace(self, fork: str) -> WorkspaceLayout:

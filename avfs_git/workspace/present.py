@@ -16,6 +16,8 @@ import operator
 import os
 import stat
 import struct
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,21 +27,25 @@ from avfs_git.gitstore.objects import KIND_BLOB, ObjectStore
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.gitstore.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, is_forbidden_name
 from avfs_git.host.beneath import OPEN_LIST, open_at
-from avfs_git.host.xattrs import entry_of, list_xattrs
+from avfs_git.host.umask import have_own_umask
+from avfs_git.host.xattrs import entry_of, has_user_xattrs
 from avfs_git.paths import ROOT, Oid, TreePath, join
-from avfs_git.vfs.layers import PlainDirectory
+from avfs_git.vfs.layers import PlainDirectory, Xattrs
 from avfs_git.vfs.lower import DIRECTORY_MODE
-from avfs_git.vfs.scan import Found, kind_of_mode
-from avfs_git.vfs.sidecar import Meta, Record, SideEntry, compose_sidecar, format_record, serialize_records
+from avfs_git.vfs.scan import DIRECTORY, Found, kind_of_mode
+from avfs_git.vfs.sidecar import Meta, Record, SideEntry, compose_sidecar, format_record, plain_record, serialize_records
 from avfs_git.vfs.statcache import DirCache, StatCache, take_fingerprint
+from avfs_git.workspace.capture import COARSE_NS
 
-_ENTRY = struct.Struct(">10I20sH")
+_LOOK = struct.Struct(">4I4xI12xI")
+"""Of an entry, when its file and what is known of it changed, its inode number and its size."""
 _EXTENDED = 0x4000
 _STAGE = 0x3000
 _INTENT_TO_ADD, _SKIP_WORKTREE = 0x2000, 0x4000
 _WORD = 0xFFFF_FFFF
 _SECOND = 1_000_000_000
-_USUAL = {MODE_FILE: 0o644, MODE_EXEC: 0o755}
+_USUAL = {stat.S_IFREG | 0o644: MODE_FILE, stat.S_IFREG | 0o755: MODE_EXEC}
+"""What most files are like, and what that is in a tree."""
 _MODES = {mode.to_bytes(4, "big"): mode for mode in (MODE_FILE, MODE_EXEC, MODE_SYMLINK, MODE_GITLINK)}
 """Those that are understood, by how an index spells them."""
 _SUSPICIOUS = b".gG"
@@ -51,7 +57,7 @@ _GONE = b"tracked".ljust(45, b"\0")
 class _Tracked:
     """A directory in which something is tracked."""
 
-    __slots__ = ("below", "entries", "looks", "oid", "records", "sidecar", "status")
+    __slots__ = ("below", "entries", "is_known", "looks", "oid", "records", "sidecar", "status", "xattrs")
 
     def __init__(self) -> None:
         self.entries: dict[bytes, tuple[int, int]] = {}
@@ -59,11 +65,21 @@ class _Tracked:
         self.below: dict[bytes, _Tracked] = {}
         self.records: dict[bytes, Record] = {}
         """The attributes of each file that may be believed in."""
-        self.looks: dict[bytes, os.stat_result] = {}
-        """How each of them was found."""
+        self.looks: DirCache = {}
+        """How these, and the directories in which nothing is left, were found."""
         self.status: os.stat_result | None = None
+        self.xattrs: Xattrs = ()
+        self.is_known = False
+        """Whether nothing in it is left to be captured, nor in the directories below it."""
         self.oid: Oid | None = None
         self.sidecar: Oid | None = None
+
+    def unknown(self, data: bytes) -> list[bytes]:
+        """List what is tracked here and not known, other than what a sparse clone leaves out."""
+        known = self.records
+        if len(known) >= len(self.entries):
+            return []
+        return [name for name, (at, _) in self.entries.items() if name not in known and not _is_sparse(data, at)]
 
 
 class KnownClone(PlainDirectory):
@@ -73,6 +89,8 @@ class KnownClone(PlainDirectory):
         super().__init__(root)
         self.cache = cache
         """The state of what is known, as if it had been captured before."""
+        self.looks: dict[TreePath, DirCache] = {}
+        """How the entries look that are not left, by directory."""
         self._left: dict[TreePath, list[Found]] = {}
 
     def list_dir(self, path: TreePath) -> Sequence[Found]:
@@ -116,7 +134,7 @@ def read_known(source: Path, git_dir: Path, sink: ObjectSink, store: ObjectStore
         reading.read(top)
     except ObjectMissing:  # the index speaks of what is not there: it is not believed at all
         return None
-    _Writing(clone, index, cached, sink, store, reading.order).write()
+    _Writing(clone, index, cached, sink, store, reading).write()
     return clone
 
 
@@ -159,7 +177,10 @@ class _Reading:
         self._clone = clone
         self._data = index.data
         self._written_ns = written_ns
+        self.racy_after_ns = time.time_ns() - COARSE_NS
+        """What was changed since then is not known by its times at the next fork."""
         self._store = store
+        self._has_own_directory = False
         self._expected: dict[Oid, int] = {}
         """How long each blob has to be that a file is believed to hold."""
         self._needed: set[Oid] = set()
@@ -168,7 +189,26 @@ class _Reading:
         """Every such directory, each after the one above it."""
 
     def read(self, top: _Tracked) -> None:
-        """Read all, and sort what is known from what is left."""
+        """Read all, and sort what is known from what is left.
+
+        By a thread that goes from one directory to the next, where a thread can have a working directory of its own.
+        """
+        failed: list[BaseException] = []
+
+        def read() -> None:
+            try:
+                self._has_own_directory = have_own_umask()
+                self._read(top)
+            except BaseException as error:  # noqa: BLE001 - whoever waits for it gets it
+                failed.append(error)
+
+        reader = threading.Thread(target=read, name="avfs-look")
+        reader.start()
+        reader.join()
+        if failed:
+            raise failed[0]
+
+    def _read(self, top: _Tracked) -> None:
         left: list[list[Found]] = []
         pending: list[tuple[TreePath, _Tracked]] = [(ROOT, top)]
         while pending:
@@ -179,15 +219,23 @@ class _Reading:
         expected = self._expected
         sizes = self._store.blob_sizes(expected.keys() | self._needed)
         others = {oid for oid, size in expected.items() if sizes[oid] != size}
-        for (path, place), found in zip(self.order, left, strict=True):
+        for (path, place), found in zip(reversed(self.order), reversed(left), strict=True):  # from the deepest up
             for name in [name for name in place.records if self._oid_of(place, name) in others] if others else ():
-                status = place.looks[name]
-                del place.records[name]
-                found.append(Found(name, status, kind_of_mode(status.st_mode), opaque=False))
-            if len(found) > 1:
-                found.sort(key=operator.attrgetter("name"))
+                del place.records[name], place.looks[name]
+                again = self._clone.find(path, name)
+                if again is not None:
+                    found.append(again)
             if place.status is not None:
-                self._clone.leave(path, found)
+                self._settle(path, place, found)
+
+    def _settle(self, path: TreePath, place: _Tracked, found: list[Found]) -> None:
+        """Say what is left of a directory, those below it being settled: of them, the ones in which something is left."""
+        below = place.below
+        left = [one for one in found if one.kind != DIRECTORY or one.name not in below or not below[one.name].is_known]
+        place.is_known = not left and all(one.is_known for one in below.values()) and not place.unknown(self._data)
+        if not place.is_known or path == ROOT:  # the others are never asked for
+            left.sort(key=operator.attrgetter("name"))
+            self._clone.leave(path, left)
 
     def _oid_of(self, place: _Tracked, name: bytes) -> Oid:
         at = place.entries[name][0]
@@ -204,8 +252,15 @@ class _Reading:
                 raise
             return left  # it went, or something else has its name: the one above shows that
         place.status = os.fstat(directory)
+        place.xattrs = self._clone.dir_xattrs(path)
         entries, data, written_ns, records, looks = place.entries, self._data, self._written_ns, place.records, place.looks
-        expect, unpack, fsencode = self._expected.setdefault, _ENTRY.unpack_from, os.fsencode
+        racy_after_ns = self.racy_after_ns
+        expect, unpack, fsencode, usual = self._expected.setdefault, _LOOK.unpack_from, os.fsencode, _USUAL.get
+        here = b""  # a path from there is a third of the way to an entry of a descriptor
+        if self._has_own_directory:
+            os.fchdir(directory)
+        else:
+            here = entry_of(directory, b"")
         try:
             with os.scandir(listing) as found:
                 for entry in found:
@@ -217,22 +272,24 @@ class _Reading:
                     held = entries.get(name)
                     if held is not None:
                         at, mode = held
-                        ctime_s, ctime_ns, mtime_s, mtime_ns, _, ino, _, _, _, size, oid, flags = unpack(data, at)
-                        touched_ns = status.st_mtime_ns
+                        ctime_s, ctime_ns, mtime_s, mtime_ns, ino, size = unpack(data, at)
+                        touched_ns, length = status.st_mtime_ns, status.st_size
                         if (
                             touched_ns == mtime_s * _SECOND + mtime_ns
                             and status.st_ctime_ns == ctime_s * _SECOND + ctime_ns
                             and status.st_ino & _WORD == ino
-                            and status.st_size & _WORD == size
+                            and length & _WORD == size
                             and touched_ns < written_ns
-                            and not flags & _EXTENDED
+                            and not data[at + 60] & _EXTENDED >> 8
                         ):
-                            record = _record_of(status, mode, entry_of(directory, name))
-                            length = status.st_size
+                            if usual(status.st_mode) == mode:
+                                record = None if has_user_xattrs(here + name) else plain_record(touched_ns)
+                            else:
+                                record = _unusual_record(status, mode, here + name)
                             # Of two files of one blob and two lengths, at least one is not what is stored.
-                            if record is not None and expect(oid, length) == length:
+                            if record is not None and expect(Oid(data[at + 40 : at + 60]), length) == length:
                                 records[name] = record
-                                looks[name] = status
+                                looks[name] = take_fingerprint(status, racy_after_ns=racy_after_ns)
                                 continue
                     left.append(Found(name, status, kind_of_mode(status.st_mode), opaque=False))
         finally:
@@ -244,17 +301,14 @@ class _Reading:
         return left
 
 
-def _record_of(status: os.stat_result, mode: int, place: bytes) -> Record | None:
+def _unusual_record(status: os.stat_result, mode: int, place: bytes) -> Record | None:
     """Tell the attributes of a file of which the index knows; None if it is not of the kind that the index says, or has more."""
     shown = status.st_mode
     if stat.S_ISLNK(shown):
-        return b"%d - -" % status.st_mtime_ns if mode == MODE_SYMLINK else None
-    if not stat.S_ISREG(shown) or mode != (MODE_EXEC if shown & 0o100 else MODE_FILE) or list_xattrs(place):
+        return plain_record(status.st_mtime_ns) if mode == MODE_SYMLINK else None
+    if not stat.S_ISREG(shown) or mode != (MODE_EXEC if shown & 0o100 else MODE_FILE) or has_user_xattrs(place):
         return None
-    permissions = shown & 0o7777
-    if permissions == _USUAL[mode]:
-        return b"%d - -" % status.st_mtime_ns
-    return format_record(Meta(status.st_mtime_ns, permissions))
+    return format_record(Meta(status.st_mtime_ns, shown & 0o7777))
 
 
 def _is_sparse(data: bytes, at: int) -> bool:
@@ -271,14 +325,15 @@ class _Writing:
         cached: CachedTree,
         sink: ObjectSink,
         store: ObjectStore,
-        order: list[tuple[TreePath, _Tracked]],
+        reading: _Reading,
     ) -> None:
         self._clone = clone
         self._data = index.data
         self._cached = cached
         self._sink = sink
         self._store = store
-        self._order = order
+        self._order = reading.order
+        self._racy_after_ns = reading.racy_after_ns
 
     def write(self) -> None:
         """Write them, from the deepest directory up."""
@@ -291,18 +346,19 @@ class _Writing:
         records = place.records
         side: dict[bytes, SideEntry] = {}
         prints: DirCache = {}
-        for name, (at, _) in place.entries.items() if len(records) < len(place.entries) else ():
-            if name not in records and not _is_sparse(self._data, at):
-                prints[name] = _GONE  # unless the capture finds it, it is gone
+        for name in place.unknown(self._data):
+            prints[name] = _GONE  # unless the capture finds it, it is gone
         for name, below in place.below.items():
-            prints[name] = _GONE
             if below.status is None:
+                prints[name] = _GONE
                 continue
-            prints[name] = take_fingerprint(below.status)
+            if below.is_known:
+                place.looks[name] = take_fingerprint(below.status, racy_after_ns=self._racy_after_ns)
+            else:
+                prints[name] = take_fingerprint(below.status)
             permissions = stat.S_IMODE(below.status.st_mode)
-            xattrs = self._clone.dir_xattrs(join(path, name))
             records[name] = format_record(
-                Meta(below.status.st_mtime_ns, None if permissions == DIRECTORY_MODE else permissions, xattrs)
+                Meta(below.status.st_mtime_ns, None if permissions == DIRECTORY_MODE else permissions, below.xattrs)
             )
             if below.sidecar is not None:
                 side[name] = SideEntry(MODE_TREE, below.sidecar, untracked=False)
@@ -311,6 +367,7 @@ class _Writing:
         place.sidecar = self._sink.add_tree(attributes) if attributes else None
         place.oid = self._tree_of(path, place)
         self._clone.cache.directories[path] = prints
+        self._clone.looks[path] = place.looks
 
     def _tree_of(self, path: TreePath, place: _Tracked) -> Oid | None:
         """Find or write the tree of the entries of a directory."""

@@ -1,4 +1,4 @@
-"""Submodules of a clone that is forked: each gets a repository of its own in the fork.
+"""Submodules of a clone that is forked, or made a vault of: each gets a repository of its own in the fork.
 
 Git keeps the repository of a submodule in that of the clone (`.git/modules/NAME`), and a file `.git` in the submodule leads
 there. In a live tree that file leads nowhere, so that no git works in the whole tree; and led there, a commit in the fork would
@@ -7,7 +7,7 @@ made it and still understands. It holds what the clone's repository of the submo
 these are linked into `avfs/modules/objects` of the vault, from which all such repositories borrow, so that they stay whatever
 becomes of the clone's. What is committed there is in the workspace, kept by checkpoints as any nested repository.
 
-`WithModules` reads a directory as `vfs.layers` do and shows it like that; `workspace.clones` captures it. The copies are made in
+`WithModules` reads a directory as `vfs.layers` do and shows it like that; `workspace.create` captures it. The copies are made in
 the vault, and go when it is closed; those of a process that died go with the next one's. One thread uses it.
 """
 
@@ -45,7 +45,7 @@ _CONFIGS = frozenset({"config", "config.worktree"})
 class WithModules:
     """A clone's directory, with the repositories of its submodules in them."""
 
-    def __init__(self, layer: Layer, source: Path, common: Path, layout: VaultLayout) -> None:
+    def __init__(self, layer: Layer, source: Path, common: Path, layout: VaultLayout, place: Path) -> None:
         """Read a clone.
 
         Args:
@@ -53,11 +53,13 @@ class WithModules:
             source: Where they are.
             common: Its repository.
             layout: The vault that the fork is made in.
+            place: Where that vault is when somebody uses the fork: one that is being made has another name.
         """
         self._layer = layer
         self._source = source
         self._common = Path(os.path.realpath(common))
         self._layout = layout
+        self._borrowed = VaultLayout(place).module_objects
         self._scratch: Path | None = None
         self._inside: dict[TreePath, PlainDirectory] = {}
         """What is shown at the `.git` of each submodule that was found so far."""
@@ -72,6 +74,11 @@ class WithModules:
         if self._scratch is not None:
             with contextlib.suppress(OSError):
                 remove_tree(self._scratch)
+
+    @property
+    def has_any(self) -> bool:
+        """Whether one was found so far whose repository is shown."""
+        return bool(self._inside)
 
     # --- what a capture asks -------------------------------------------------------------------------------
 
@@ -181,7 +188,7 @@ class WithModules:
         _copy_directory(repository, made, top=True)
         (made / "objects" / "info").mkdir(parents=True)
         (made / "objects" / "pack").mkdir()
-        (made / "objects" / "info" / "alternates").write_bytes(os.fsencode(objects) + b"\n")
+        (made / "objects" / "info" / "alternates").write_bytes(os.fsencode(self._borrowed) + b"\n")
         (made / "refs").mkdir(exist_ok=True)
         return made
 

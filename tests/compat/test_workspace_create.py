@@ -78,6 +78,11 @@ def shown(vault: Vault, fork: str | None = None) -> dict[bytes, Described]:
     return without_git(describe_tree(vault.workspace(fork)._opened.read_view(), times=True))
 
 
+def without_git_of_module(view: dict[bytes, Described]) -> dict[bytes, Described]:
+    """Leave out the repository of the submodule `module`."""
+    return {path: entry for path, entry in view.items() if not (path + b"/").startswith(b"module/.git/")}
+
+
 def fsck(vault: Vault) -> bytes:
     """What git finds fault with."""
     return git("fsck", "--strict", "--no-dangling", "--no-progress", cwd=vault.path)
@@ -282,14 +287,14 @@ def test_what_cannot_be_read_is_named(home: Avfs, source: Path) -> None:
 
 
 def test_submodule_keeps_its_place_and_its_files(home: Avfs, source: Path, tmp_path: Path) -> None:
-    """A submodule stays a gitlink in the tree; what is checked out in it, its `.git` included, comes along and comes back."""
+    """A submodule stays a gitlink in the tree; its files come along and come back, with a repository of their own."""
     git("-c", "protocol.file.allow=always", "submodule", "add", "-q", source, "module", cwd=source)
     git("commit", "-q", "-m", "module", cwd=source)
     (source / "module" / "local").write_bytes(b"in the submodule\n")
     before = everything(source)
     vault = home.create_vault("v", source=source)
     assert everything(source) == before
-    assert shown(vault) == without_git(before)
+    assert without_git_of_module(shown(vault)) == without_git_of_module(without_git(before))
     assert git("rev-parse", "work:module", cwd=vault.path) == git("rev-parse", "HEAD:module", cwd=source)
     assert git("ls-tree", "work", "module", cwd=vault.path).startswith(b"160000 commit")
     work = vault.workspace()
@@ -300,7 +305,10 @@ def test_submodule_keeps_its_place_and_its_files(home: Avfs, source: Path, tmp_p
     work.restore("c")
     assert git("ls-tree", "work", "module", cwd=vault.path).startswith(b"160000 commit")
     assert work.read("module/local") == b"in the submodule\n"
-    assert work.read("module/.git").startswith(b"gitdir: ")
+    work.export_path("module", tmp_path / "module")
+    assert git("rev-parse", "HEAD", cwd=tmp_path / "module") == git("rev-parse", "HEAD", cwd=source / "module")
+    assert git("status", "--porcelain", cwd=tmp_path / "module") == b"?? local\n"
+    assert git("fsck", "--strict", "--no-dangling", "--no-progress", cwd=tmp_path / "module") == b""
     assert work.status().clean
     assert fsck(vault) == b""
     home.close()

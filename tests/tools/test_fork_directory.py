@@ -185,6 +185,22 @@ def test_the_next_fork_has_the_state_of_then(avfs: Avfs, clone: Path, mount_dir:
         _end(first)
 
 
+def test_a_further_fork_outlives_the_one_before(avfs: Avfs, clone: Path, mount_dir: Path) -> None:
+    """What a fork takes over from the one before it is still there when that was deleted and its garbage collected."""
+    _git(clone, "commit", "-q", "-m", "staged", "staged")  # what is only staged is looked at anew each time
+    with avfs.fork_directory(clone, mount_dir / "one") as session:
+        vault = session.vault
+    session.wait()
+    vault.delete_fork("one")
+    vault.gc(keep_days=0, keep_operations=1, grace_days=0)
+    (clone / "later").write_text("later\n")
+    with avfs.fork_directory(clone, mount_dir / "two") as session:
+        assert _without_git(session.path) == _without_git(clone)
+        _git(vault.path, "fsck", "--strict", "--connectivity-only")
+        assert (vault.path / "avfs" / "cache" / "seen").exists()
+    session.wait()
+
+
 def test_objects_are_not_copied(avfs: Avfs, clone: Path, mount_dir: Path) -> None:
     """The vault has the clone's own files of objects, and keeps them when the clone's git throws them away."""
     _git(clone, "repack", "-adq")

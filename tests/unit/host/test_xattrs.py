@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git.host.beneath import OPEN_DIR, Descriptor
-from avfs_git.host.xattrs import entry_of, list_xattrs, read_xattr, read_xattrs, remove_xattr, write_xattr
+from avfs_git.host.xattrs import entry_of, has_user_xattrs, list_xattrs, read_xattr, read_xattrs, remove_xattr, write_xattr
 
 pytestmark = pytest.mark.needs("user-xattrs")
 
@@ -68,3 +68,17 @@ def test_where_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         list_xattrs(place)
     with pytest.raises(OSError, match="Input/output"):
         read_xattr(place, b"user.x")
+
+
+def test_attributes_of_users_are_told_from_others(tmp_path: Path) -> None:
+    """Labels of the system count as none, nor do those of what is not there or can have none."""
+    place = os.fsencode(tmp_path / "file")
+    (tmp_path / "link").symlink_to("file")
+    assert not has_user_xattrs(place)
+    (tmp_path / "file").touch()
+    if os.geteuid() == 0:
+        write_xattr(place, b"trusted.label", b"x")
+    assert not has_user_xattrs(place)
+    write_xattr(place, b"user.note", b"x")
+    assert has_user_xattrs(place)
+    assert not has_user_xattrs(os.fsencode(tmp_path / "link"))
