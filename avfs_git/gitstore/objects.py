@@ -276,7 +276,8 @@ class ObjectStore:
             with suppress(FileNotFoundError, packfile.BadPack):
                 found.update(zip(held, [size for _, size in pack.heads(offsets)], strict=True))
         for oid in wanted - found.keys():
-            found[oid] = self.blob_size(oid)
+            header = self._header_loose(oid)
+            found[oid] = header[1] if header is not None and header[0] == KIND_BLOB else self.blob_size(oid)
         return found
 
     def learn_sizes(self, oids: Iterable[Oid]) -> None:

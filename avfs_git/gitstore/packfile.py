@@ -307,6 +307,10 @@ class Pack:
                 begin = offset
                 end = offset + max(len(data) - _HEAD_MAX, 1)
             at = offset - begin
+            first, second = data[at : at + 2] if at + 1 < len(data) else (0x80, 0x80)
+            if first & 0xF0 == _BLOB << 4 | 0x80 and second < 0x80:  # most of all: a blob of 16 to 2047 bytes
+                found.append((_BLOB, first & 15 | second << 4))
+                continue
             kind, size, length = parse_entry_header(data if not at else data[at : at + 16])
             if kind not in _WHOLE:
                 size = _delta_result_size(kind, data[at + length : at + _HEAD_MAX])

@@ -142,6 +142,8 @@ def _check_layout(git_dir: Path) -> None:
             try:
                 mode = (git_dir / name).lstat().st_mode
             except FileNotFoundError:
+                if needed and (git_dir / ".git").exists():
+                    raise NotAVault(str(git_dir), "it is a working tree; create a vault from it instead") from None
                 if needed:
                     raise NotAVault(str(git_dir), f"it has no '{name}'") from None
                 continue
@@ -398,9 +400,9 @@ def link_objects(source_git_dir: Path, objects_dir: Path) -> None:
         _sync(_take_objects(source_git_dir, objects_dir), objects_dir)
 
 
-def _take_objects(common: Path, objects_dir: Path) -> list[Path]:
+def _take_objects(common: Path, objects_dir: Path) -> list[str]:
     """Have the objects of a repository in a directory, too; list the files that came to it."""
-    taken: list[Path] = []
+    taken: list[str] = []
     for found in _all_object_dirs(common / "objects"):
         _import_objects(found, objects_dir, taken)
     return taken
@@ -444,7 +446,7 @@ def _all_object_dirs(objects_dir: Path) -> list[Path]:
     return found
 
 
-def _sync(taken: list[Path], objects_dir: Path) -> None:
+def _sync(taken: list[str], objects_dir: Path) -> None:
     """Put files on disk: a few one by one, many with everything that others have written meanwhile."""
     if len(taken) > _SYNCED_SINGLY:
         sync_file_system(objects_dir)
@@ -455,23 +457,22 @@ def _sync(taken: list[Path], objects_dir: Path) -> None:
             os.fsync(fd)
         finally:
             os.close(fd)
-    for directory in {*(path.parent for path in taken), objects_dir}:
+    for directory in {*(Path(path).parent for path in taken), objects_dir}:
         fsync_dir(directory)
 
 
-def _import_objects(source: Path, target: Path, taken: list[Path]) -> None:
+def _import_objects(source: Path, target: Path, taken: list[str]) -> None:
     # Loose objects first: one that git packs meanwhile is then found in its pack.
     for directory in _listed(source, _LOOSE_DIRECTORY):
-        names = _listed(source / os.fsdecode(directory), _LOOSE_NAME)
+        there, here = source / os.fsdecode(directory), target / os.fsdecode(directory)
+        held = set(_listed(here, _LOOSE_NAME))
+        names = [name for name in _listed(there, _LOOSE_NAME) if name not in held]
         if names:
-            here = target / os.fsdecode(directory)
             here.mkdir(exist_ok=True)
-            for name in names:
-                target_file = here / os.fsdecode(name)
-                if not target_file.exists():
-                    with suppress(FileNotFoundError):
-                        _take_file(source / os.fsdecode(directory) / os.fsdecode(name), target_file)
-                        taken.append(target_file)
+            for file in map(os.fsdecode, names):
+                with suppress(FileNotFoundError):
+                    _take_file(f"{there}/{file}", f"{here}/{file}")
+                    taken.append(f"{here}/{file}")
     # A pack that goes away while the packs are taken has become part of another: look again.
     for _ in range(10):
         names = _listed(source / "pack", _PACK_NAME)
@@ -481,8 +482,8 @@ def _import_objects(source: Path, target: Path, taken: list[Path]) -> None:
                 for name in (stem + b".pack", stem + b".rev", stem + b".idx"):  # the index last: with it the pack is one
                     target_file = target / "pack" / os.fsdecode(name)
                     if name in names and not target_file.exists():
-                        _take_file(source / "pack" / os.fsdecode(name), target_file)
-                        taken.append(target_file)
+                        _take_file(f"{source}/pack/{os.fsdecode(name)}", str(target_file))
+                        taken.append(str(target_file))
         except FileNotFoundError:
             continue
         return
@@ -496,25 +497,22 @@ def _listed(directory: Path, pattern: re.Pattern[bytes]) -> list[bytes]:
         return []
 
 
-def _take_file(source: Path, target: Path) -> None:
+def _take_file(source: str, target: str) -> None:
     """Have a file of objects here too; they never change, so that one file can serve both."""
-    fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.lstat(source).st_mode):
+        raise NotAVault(source, "it is no file")
     try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise NotAVault(str(source), "it is no file")
+        os.link(source, target, follow_symlinks=False)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EACCES, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
-            os.link(source, target, follow_symlinks=False)
-        except FileExistsError:
-            return
-        except OSError as error:
-            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EACCES, errno.ENOTSUP, errno.ENOSYS):
-                raise
-        else:
-            return
-        _copy(fd, target)
-    finally:
-        os.close(fd)
+            _copy(fd, Path(target))
+        finally:
+            os.close(fd)
 
 
 def _copy(fd: int, target: Path) -> None:
