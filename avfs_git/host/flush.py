@@ -46,7 +46,7 @@ def flush_file_system(directory: str, device: int) -> bool:
     return True
 
 
-def settle_file(fd: int) -> None:
+def settle_file(fd: int) -> bool:
     """See to it that every write to a file from now on moves its time of change, also one to memory that a program has mapped.
 
     A page that is changed already may be written again without the system noticing. So where anybody has the file open for
@@ -54,7 +54,7 @@ def settle_file(fd: int) -> None:
     waits for the disk. Whether anybody has it open is asked by a lease for reading, which is given back at once: who opens
     the file in between waits for that long, and this process gets SIGIO, which its caller has blocked.
 
-    Raises OSError if the disk fails.
+    True if nobody has the file open for writing, or mapped for that. Raises OSError if the disk fails.
     """
     try:
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
@@ -64,8 +64,9 @@ def settle_file(fd: int) -> None:
             if number not in (errno.ENOSYS, errno.EINVAL, errno.ESPIPE):  # a pipe by now, which its reader sees
                 raise OSError(number, os.strerror(number)) from None
             os.fsync(fd)
-    else:
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        return False
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return True
 
 
 def _pages_under_way() -> int:

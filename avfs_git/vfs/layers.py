@@ -12,12 +12,16 @@ import stat
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from avfs_git.host.beneath import OPEN_DIR, OPEN_LIST, Descriptor, open_at, open_beneath, open_dir
 from avfs_git.host.xattrs import entry_of, list_xattrs, read_xattr
 from avfs_git.paths import ROOT, TreePath, components, join, split
-from avfs_git.vfs.scan import DIRECTORY, FILE, WHITEOUT, Found, kind_of_mode
+from avfs_git.vfs.scan import DIRECTORY, FILE, SYMLINK, WHITEOUT, Found, kind_of_mode
 from avfs_git.vfs.upper import UpperLayer, is_whiteout, is_xattr_whiteout, read_dir_marks, read_user_xattrs
+
+if TYPE_CHECKING:
+    from avfs_git.vfs.upperwatch import UpperWatch
 
 _OPEN_DIRECTORIES = 64
 _KEPT_ON_THE_WAY = 32
@@ -66,12 +70,13 @@ class Directories:
 class UpperReader:
     """An upper layer, for a capture."""
 
-    def __init__(self, upper: UpperLayer, *, settle: bool = False) -> None:
+    def __init__(self, upper: UpperLayer, *, settle: bool = False, watch: UpperWatch | None = None) -> None:
         """Read an upper layer.
 
         Args:
             upper: Which.
             settle: Others than avfs write to it, and may have files of it mapped: see `host.flush.settle_file`.
+            watch: What is to know the entries that are looked at, of which it was told that a capture begins.
         """
         self._upper = upper
         self._directories = Directories(upper.root)
@@ -80,13 +85,58 @@ class UpperReader:
             from avfs_git.host.flush import settle_file  # noqa: PLC0415 - only for what the kernel writes to
 
             self._settle = settle_file
+        self._watch = watch
 
     def list_dir(self, path: TreePath) -> Sequence[Found]:
         """List a directory."""
-        return self._upper.scan_dir(self._directories.get(path), path)
+        directory = self._directories.get(path)
+        if self._watch is None or not self._watch.is_on:
+            return self._upper.scan_dir(directory, path)
+        self._watch.see_directory(path, directory)
+        found = self._upper.scan_dir(directory, path)
+        self._watch.see_names(path, found)
+        for at, entry in enumerate(found):
+            if self._watch.wants(path, entry.name):
+                found[at] = self._find_watched(self._watch, path, entry) or entry  # one that went is told of
+        return found
 
     def find(self, path: TreePath, name: bytes) -> Found | None:
         """Look at one entry."""
+        found = self._find(path, name)
+        if self._watch is None or not self._watch.is_on:
+            return found
+        if found is None or found.kind not in (FILE, SYMLINK):
+            self._watch.see_no_file(path, name)
+            return found
+        return self._find_watched(self._watch, path, found)
+
+    def _find_watched(self, watch: UpperWatch, path: TreePath, found: Found) -> Found | None:
+        """Look again at a file or link of which it is to be known that it is what was recorded."""
+        name, directory = found.name, self._directories.get(path)
+        if found.kind == SYMLINK:
+            watch.prove_link(path, name, directory)
+            now = self._find(path, name)
+        else:
+            watch.reopen(path, name)
+            if not watch.is_recorded(path, found):
+                return found  # it is read, and is open then
+            try:
+                fd = open_at(directory, name, _OPEN_FILE)
+            except OSError:
+                return self._find(path, name)
+            try:
+                watch.prove(path, name, fd)
+                now = found._replace(stat=os.fstat(fd))
+            finally:
+                os.close(fd)
+        if now is None or now.kind != found.kind or now.stat.st_ino != found.stat.st_ino:
+            watch.doubt(path, name)
+            return self._find(path, name)
+        if watch.is_recorded(path, now):
+            watch.settle(path, name)
+        return now
+
+    def _find(self, path: TreePath, name: bytes) -> Found | None:
         try:
             directory = self._directories.get(path)
             found = os.stat(name, dir_fd=directory, follow_symlinks=False)
@@ -103,13 +153,17 @@ class UpperReader:
 
     def open_listed(self, path: TreePath, name: bytes) -> int:
         """Open what was listed as a file, for reading."""
+        if self._watch is not None:
+            self._watch.reopen(path, name)
         fd = open_at(self._directories.get(path), name, _OPEN_FILE)
-        if self._settle is not None:
-            try:
+        try:
+            if self._watch is not None:
+                self._watch.prove(path, name, fd)
+            elif self._settle is not None:
                 self._settle(fd)
-            except BaseException:
-                os.close(fd)
-                raise
+        except BaseException:
+            os.close(fd)
+            raise
         return fd
 
     def read_link(self, path: TreePath, name: bytes) -> bytes:

@@ -172,8 +172,12 @@ def scan_directory(
     if only is not None:
         for name, below in only.names.items():
             found_one = layer.find(path, name)
-            print_now = None if found_one is None else _take_print(found_one, racy_after_ns)
-            yield Suspect(name, found_one, print_now, cached.get(name), None if found_one is None else below)
+            if found_one is None:
+                yield Suspect(name, None, None, cached.get(name), None)
+                continue
+            before, now = cached.get(name), _take_print(found_one, racy_after_ns)
+            if before is None or found_one.kind == DIRECTORY or not is_same_entry(before, now):
+                yield Suspect(name, found_one, now, before, below)
         return
     listed = layer.list_dir(path)
     for found in listed:

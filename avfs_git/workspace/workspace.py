@@ -15,8 +15,9 @@ because a kernel knows the nodes; a capture is a barrier, made under the view's 
 by the next one.
 
 Or the kernel's overlayfs shows it (`OpenWorkspace.show_at`): then programs and the kernel change the layers by themselves at any
-moment. Nothing in memory is believed from one operation to the next, each capture looks at the whole layer, and files are changed
-through the mounted directory only (`OpenWorkspace.changeable`); what is read is read in the layers.
+moment. Nothing in memory is believed from one operation to the next, each capture looks at the whole layer or at what the kernel
+tells of (`vfs.upperwatch`), and files are changed through the mounted directory only (`OpenWorkspace.changeable`); what is read
+is read in the layers.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ from avfs_git.workspace.vault import OpenVault
 
 if TYPE_CHECKING:
     from avfs_git.vfs.mounted import MountedTree
+    from avfs_git.vfs.upperwatch import UpperWatch
     from avfs_git.workspace.capture import Captured
 
 Recovery = Callable[["LockedWorkspace"], None]
@@ -103,6 +105,9 @@ class OpenWorkspace:
         """Whether this process has a command run in a copy of it, which is no crash's (`workspace.plaincopy`)."""
         self.shown_at: Path | None = None
         """Where the kernel's overlayfs shows the workspace, and changes its layers by itself; None if it does not."""
+        self._watch: UpperWatch | None = None
+        self.last_captured: Captured | None = None
+        """What the last capture found, until it is recorded."""
         self._is_distrusted = False
         self._cache: StatCache | None = None
         self._cache_known = False
@@ -127,13 +132,17 @@ class OpenWorkspace:
 
     @dirty.setter
     def dirty(self, dirty: DirtySet | None) -> None:
-        self._dirty = dirty if self.shown_at is None else None  # what the kernel changes is reported to nobody
+        self._dirty = dirty if self.shown_at is None else None  # what the kernel changes is reported to `watch`
+        if dirty is None and self._watch is not None:
+            self._watch.distrust()
         self.merged.report_anew()  # else a file that goes on being written would stand in the old set only
 
     def close(self) -> None:
         """Give up what is open. A second call does nothing."""
         if not self.is_closed:
             self.is_closed = True
+            if self._watch is not None:
+                self._watch.close()
             self.merged.close()
             self.lock.close()
 
@@ -274,7 +283,7 @@ class OpenWorkspace:
                     self.release()
                     raise
             elif self.shown_at is not None and lock.depth == 1:
-                self.look_anew()
+                self.merged.forget_all()
             return self._locked
         if lock.session is not None:
             try:
@@ -321,6 +330,9 @@ class OpenWorkspace:
             with host_errors(f"look at '{directory}'"):
                 self._shown_device = os.stat(directory).st_dev
         self.shown_at = directory
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
         self.merged.close()
         self.merged = self._make_view() if directory is None else self._make_shown_view()
         self.merged.is_shared = self.is_served
@@ -405,8 +417,20 @@ class OpenWorkspace:
         """Whether something failed, so that the disk is looked at again when the lock is next taken."""
         return self._is_distrusted
 
-    def begin_capture(self) -> DirtySet | None:
-        """Take the set of changes for a capture; what changes from now on is in a set of its own."""
+    @property
+    def watch(self) -> UpperWatch | None:
+        """What is known of the changes that the kernel makes; None where it makes none."""
+        if self._watch is None and self.shown_at is not None:
+            from avfs_git.vfs.upperwatch import UpperWatch  # noqa: PLC0415 - of few workspaces, and not before the first capture
+
+            self._watch = UpperWatch(self.shown_at)
+        return self._watch
+
+    def begin_capture(self, *, lasts: bool) -> DirtySet | None:
+        """Take the set of changes for a capture, which `lasts` if it is to be recorded; what changes now is in another set."""
+        if self.watch is not None:
+            self.last_captured = None
+            return self.watch.begin(self.cache, lasts=lasts)
         self.give_up_capture()
         taken = self.dirty
         if self.is_served:
@@ -423,9 +447,13 @@ class OpenWorkspace:
             else:
                 self.dirty.update(taken)
 
-    def end_capture(self) -> None:
+    def end_capture(self, captured: Captured) -> None:
         """Count as recorded what was captured."""
-        if self.is_served:
+        if self.watch is not None:
+            if captured is self.last_captured:
+                self.watch.end()
+            self.last_captured = None
+        elif self.is_served:
             self._in_capture, self._is_captured = None, False
         else:
             self.dirty = DirtySet()
@@ -590,6 +618,7 @@ class LockedWorkspace:
         """
         # A session is ready before it captures anything.
         from avfs_git.gitstore.ignore import Ignorer  # noqa: PLC0415
+        from avfs_git.gitstore.packwriter import DryWriter  # noqa: PLC0415
         from avfs_git.vfs.layers import UpperReader  # noqa: PLC0415
         from avfs_git.workspace.capture import Capture, SidecarLimits  # noqa: PLC0415
 
@@ -606,7 +635,7 @@ class LockedWorkspace:
             exclude=Ignorer(lambda _: None, exclude.encode()) if exclude else None,
         )
         capture = Capture(
-            UpperReader(opened.upper, settle=opened.shown_at is not None),
+            UpperReader(opened.upper, settle=opened.shown_at is not None, watch=opened.watch),
             sink,
             Ignorer(self._read_ignore_file, self.vault.read_exclude()),
             lower=opened.lower,
@@ -618,8 +647,9 @@ class LockedWorkspace:
         )
         # The guard makes the capture one moment for programs in a live tree; nothing else waits for it.
         with opened.merged.guard if opened.is_served else contextlib.nullcontext():
-            dirty = opened.begin_capture()
+            dirty = opened.begin_capture(lasts=not isinstance(sink, DryWriter))
             captured = capture.run(None if afresh else dirty)
+            opened.last_captured = captured if opened.watch is not None else None
         captured.warnings += [Warning("workspace.recovered", text) for text in opened.state.recovered]
         return captured
 
@@ -638,7 +668,7 @@ class LockedWorkspace:
             cache = StatCache(opened.layout.statcache)
         refused = cache.commit_update(captured.update, tree=captured.tree, sidecar=captured.sidecar, commit=commit)
         opened.adopt_cache(cache)
-        opened.end_capture()
+        opened.end_capture(captured)
         opened.epoch = opened.lock.epoch
         opened.lock.mark_clean(opened.epoch, commit or bytes(20))
         if opened.state.recovered:

@@ -248,9 +248,16 @@ def test_a_mount_without_its_session_that_only_programs_lead_to_is_left_alone(va
     with open(tree / "file", "w", encoding="ascii") as held:
         assert session.unmount(lazy=True).outcome == "detached"
         assert session.info().state is SessionState.UNMOUNTING
-        for refused in (work.status, lambda: work.write("x", b""), lambda: work.mount(tree), lambda: vault.delete_fork("work")):
-            with pytest.raises(WorkspaceMounted):
-                refused()
+        with Avfs(tree.parent / "h", lock_timeout_s=0.5) as other, other.open_vault("v") as hasty:
+            them = hasty.workspace("work")
+            for refused in (
+                them.status,
+                lambda: them.write("x", b""),
+                lambda: them.mount(tree),
+                lambda: hasty.delete_fork("work"),
+            ):
+                with pytest.raises(WorkspaceMounted):
+                    refused()
         held.write("written\n")
     session.wait()
     assert work.read("file") == b"written\n"
@@ -358,7 +365,10 @@ def test_what_is_mapped_is_in_the_next_checkpoint(work: Workspace, tree: Path) -
 
 
 def test_checkpoints_beside_programs_that_make_and_remove(work: Workspace, tree: Path) -> None:
-    """Names and directories that go while they are captured are no failure, and what stays is captured whole."""
+    """Names and directories that go while they are captured are no failure, and what stays is captured whole.
+
+    Also where so much is there that a capture looks only at what it is told of, and its server dies.
+    """
     code = """
 import os, shutil, sys
 top, n = sys.argv[1], 0
@@ -370,13 +380,19 @@ while True:
     if n % 3: shutil.rmtree(f'{top}/t{(n + 3) % 7}', ignore_errors=True)
     else: os.rename(f'{top}/t{n % 7}/x', f'{top}/x{n % 5}')
 """
-    with work.mount(tree, backend="overlay"):
-        (tree / "stays").write_text("stays\n")
+    with work.mount(tree, backend="overlay") as session:
+        (tree / "stays").mkdir()
+        for number in range(1100):
+            (tree / "stays" / str(number)).write_text("stays\n")
         with subprocess.Popen([sys.executable, "-c", code, tree]) as writer:
             try:
                 wait_for((tree / "x0").exists)
-                for _ in range(25):
+                for turn in range(25):
+                    (tree / "stays" / "7").write_text(f"{turn}\n")
                     work.checkpoint()
+                    assert work.read("stays/7") == b"%d\n" % turn
+                    if turn == 15:
+                        os.kill(server_of(session), signal.SIGKILL)
             finally:
                 writer.kill()
         work.checkpoint()
@@ -384,6 +400,7 @@ while True:
         held = {info.path for info in work.list_dir("")}
         assert b"stays" in held
         assert {os.fsencode(name) for name in os.listdir(tree)} - {b".git"} == held
+    assert changed(work) == []  # of those who compare everything
 
 
 def test_a_copy_of_the_mount_that_nobody_uses_keeps_nothing(vault: Vault, work: Workspace, tree: Path) -> None:
