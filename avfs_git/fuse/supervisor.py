@@ -40,6 +40,8 @@ USELESS: Final = 20
 _FAILED: Final = 70
 _LOOK_EVERY_S: Final = 1.0
 """How often it is looked whether a dead server is kept by the kernel, of which the system tells nothing."""
+_SETTLED_S: Final = 0.05
+"""How long after its start the first server has the processors to itself and who waits for it."""
 _REPLACED_EVERY_S: Final = 0.02
 _KEPT_S: Final = 10.0
 """For how long other threads of a dead server are waited for; a disk that takes longer for one call hardly works."""
@@ -71,8 +73,8 @@ def supervise(
         upgrade: Called on SIGUSR2 with no server running: it replaces the program of this process (`os.execv`), to which
             it passes the descriptors that are needed; `handover.fileno()` is one. If it returns or fails, a server of
             the present program goes on. It may return in a fork of this process, which is the supervisor then.
-        meanwhile: Called once, right after the first server was started: what later ones are to find done. It starts no
-            thread.
+        meanwhile: Called once, a moment after the first server was started and before any other: what later ones are to find
+            done. It starts no thread.
         first_tries: After how many deaths it is given up as long as no server has answered anything.
 
     Returns:
@@ -82,7 +84,7 @@ def supervise(
     libc = ctypes.CDLL(None, use_errno=True)  # now, because a fork of a full machine may not be able to load it
     signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED_FOR)
     try:
-        return _Supervisor(serve, handover, upgrade, libc).run(meanwhile, first_tries)
+        return _Supervisor(serve, handover, upgrade, meanwhile, libc).run(first_tries)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _WAITED_FOR)
 
@@ -90,28 +92,29 @@ def supervise(
 class _Supervisor:
     """One run of `supervise`."""
 
-    def __init__(self, serve: Serve, handover: Handover, upgrade: Upgrade | None, libc: ctypes.CDLL) -> None:
+    def __init__(
+        self, serve: Serve, handover: Handover, upgrade: Upgrade | None, meanwhile: Callable[[], object] | None, libc: ctypes.CDLL
+    ) -> None:
         self._serve = serve
         self._handover = handover
         self._upgrade = upgrade
+        self._meanwhile = meanwhile
         self._libc = libc
         self._pid = 0
         self._kept_since: float | None = None
         self._kept: list[int] = []
         """Dead servers that the kernel has not let go of yet."""
 
-    def run(self, meanwhile: Callable[[], object] | None, tries: int) -> int:
+    def run(self, tries: int) -> int:
         useless = 0
         while True:
             self._handover.is_serving = False
             self._handover.forget_tellers()
             self._pid = self._start()
-            if meanwhile is not None:
-                meanwhile()
-                meanwhile = None
             status = self._wait()
             if status == 0:
                 return 0
+            self._do_meanwhile()  # if the server died before
             if status is None:
                 continue
             self._handover.generation += 1
@@ -154,14 +157,21 @@ class _Supervisor:
                 self._pid = 0
                 code = os.waitstatus_to_exitcode(status)
                 return code if code >= 0 else 128 - code
-            got = signal.sigtimedwait(_WAITED_FOR, _LOOK_EVERY_S)
+            got = signal.sigtimedwait(_WAITED_FOR, _LOOK_EVERY_S if self._meanwhile is None else _SETTLED_S)
             if got is not None:
                 self._handle(got.si_signo)
+            elif self._meanwhile is not None:
+                self._do_meanwhile()
             elif self._is_kept():
                 self._leave_kept()
                 return 128 + signal.SIGKILL
             if not self._pid:
                 return None
+
+    def _do_meanwhile(self) -> None:
+        meanwhile, self._meanwhile = self._meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
 
     def _is_kept(self) -> bool:
         """Whether the server is dead, and what keeps it from ending is not waited for."""
@@ -191,6 +201,7 @@ class _Supervisor:
 
     def _replace(self, upgrade: Upgrade) -> None:
         """End the server, as a crash would, and let another program take this one's place; returns if that fails."""
+        self._do_meanwhile()
         if self._pid:
             os.kill(self._pid, signal.SIGKILL)
             while self._pid:

@@ -172,7 +172,7 @@ def _device_of(directory: Path) -> int:
 
 def serve(session: Session, watch: int, handover: Handover) -> None:
     """Be there until the tree is gone, in a fork of the process that started the session."""
-    from avfs_git.session.process import Control  # noqa: PLC0415 - which calls this
+    from avfs_git.session.start_control import Control  # noqa: PLC0415 - programs in the tree do not wait for it
 
     held, opened = session.held, session.opened
     assert held is not None and opened is not None  # noqa: PT018, S101 - it was started

@@ -21,8 +21,9 @@ from avfs_git.fuse import portable
 from avfs_git.host.mounts import find_mount, unmount
 from avfs_git.lazy import LazyLogger
 from avfs_git.session.ending import ENDING, Ending
-from avfs_git.session.process import Control, Session
+from avfs_git.session.process import Session
 from avfs_git.session.record import mount_source
+from avfs_git.session.start_control import Control
 
 _LOG = LazyLogger(__name__)
 

@@ -24,14 +24,12 @@ import resource
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avfs_git import __version__
 from avfs_git.errors import AvfsError, HostError, InternalError, MountError, SessionFailed, WorkspaceBusy, WorkspaceMounted
 from avfs_git.faults import reach
 from avfs_git.fuse.channel import MAX_IO, Channel
@@ -73,7 +71,6 @@ from avfs_git.workspace.workspace import LockedWorkspace, OpenWorkspace
 if TYPE_CHECKING:
     from avfs_git.fuse.composite import CompositeServer
     from avfs_git.session import overlay
-    from avfs_git.session.control import ControlServer
     from avfs_git.session.upgrade import Resume, Upgrade
 else:
     overlay = LazyModule("avfs_git.session.overlay")  # only for who asks for it
@@ -82,7 +79,6 @@ _LOG = LazyLogger(__name__)
 _READ_AHEAD_KIB = 1024
 _TRIES_OF_OTHER = 4
 """After an upgrade, the program before goes on when so many servers of this one have died and none has served."""
-_LOOK_EVERY_S = 0.001
 _TOKENS = 8
 """So many upgrades are remembered: who asked for one may look after another has followed."""
 _SWITCH_S = 0.0005
@@ -375,7 +371,8 @@ class Session:
                 self.opened.stop_serving()
         self.go(keep_log=failed)
 
-    def _make_upgrade(self) -> Upgrade:
+    def make_upgrade(self) -> Upgrade:
+        """Make what lets another program go on with this session."""
         from avfs_git.session.upgrade import Upgrade  # noqa: PLC0415 - see `_load_rest`
 
         assert self.handover is not None  # noqa: S101 - it was started
@@ -401,7 +398,7 @@ class Session:
                 keeper=keeper,
             )
 
-        self._make_upgrade().execute(make, self._take_place)
+        self.make_upgrade().execute(make, self._take_place)
 
     def _take_place(self) -> None:
         """Be the process of the session, after the program that was to be died in it."""
@@ -484,8 +481,10 @@ class Session:
         server = self._make_server(self.channel, handover)  # first: what changes below keeps what programs have open
         if handover.generation and self.opened is not None:
             self.opened.take_over()
-        control = Control(self, self.channel, ending)
         self.be_ready(ending, is_first=not handover.generation)
+        from avfs_git.session.start_control import Control  # noqa: PLC0415 - programs in the tree do not wait for it
+
+        control = Control(self, self.channel, ending)
         ending.start()  # not before, so that the record goes through its states in their order
         control.start()  # whoever connected before waits
         if self.request.is_shared:
@@ -534,22 +533,6 @@ class Session:
             reopen=lambda identity: reopen(self.vault, identity),
         )
 
-    def make_control(self, channel: Channel | None, ending: Ending, changed: Callable[[], object] | None) -> ControlServer | None:
-        """Begin to serve the control socket; None where there is no workspace."""
-        if self.opened is None or self.listener is None or self.held is None:
-            return None
-        from avfs_git.session.control import ControlServer  # noqa: PLC0415 - see Control
-        from avfs_git.session.wire import Served  # noqa: PLC0415
-
-        device = os.makedev(*self.mounted.device) if self.mounted is not None and not self.is_overlay else None
-        served = Served(self.held.record.id, self.request.directory, device, os.getpid(), __version__, self.tokens)
-        upgrade = self._make_upgrade() if self.handover is not None and not self.is_overlay else None
-        control = ControlServer(
-            self.listener, self.opened, channel, served=served, end=ending.ask, upgrade=upgrade, changed=changed
-        )
-        control.start()
-        return control
-
     def be_ready(self, ending: Ending, *, is_first: bool) -> None:
         """Tell the starter. Every server does, because one before it may have died before it could."""
         assert self.held is not None  # noqa: S101 - it was started
@@ -570,48 +553,6 @@ class Session:
             self.held.write(state)
         except HostError:  # a full disk: the record is a message, what counts is the lock
             self.held.record = replace(self.held.record, state=state.value)
-
-
-class Control:
-    """The control socket's server, which comes to be while the tree is served already.
-
-    What it needs takes longer to import than all that a program in the tree needs. The supervisor imports it meanwhile,
-    too, so that later servers have it, and so that none imports anything that was replaced on disk since.
-    """
-
-    def __init__(
-        self,
-        session: Session,
-        channel: Channel | None,
-        ending: Ending,
-        *,
-        changed: Callable[[], object] | None = None,
-    ) -> None:
-        self._session = session
-        self._channel = channel
-        self._ending = ending
-        self._changed = changed
-        self._server: ControlServer | None = None
-        self._thread = threading.Thread(target=self._run, name="avfs-control-start", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def _run(self) -> None:
-        format_log()
-        handover = self._session.handover
-        # Else who asked for an upgrade would take a version that dies before it serves for one that goes on.
-        while self._session.tokens and handover is not None and not handover.is_serving:
-            time.sleep(_LOOK_EVERY_S)
-        self._server = self._session.make_control(self._channel, self._ending, self._changed)
-
-    def close(self) -> None:
-        """End it."""
-        if self._thread.ident is not None:
-            self._thread.join()
-        if self._server is not None:
-            self._server.close()
 
 
 def _mounted(other: FoundSession, *, is_ending: bool) -> WorkspaceMounted:

@@ -43,6 +43,7 @@ VERSION: Final = 1
 """Of what one program hands to the next."""
 NEEDED: Final = (
     "avfs_git.session.process",
+    "avfs_git.session.start_control",
     "avfs_git.session.control",
     "avfs_git.workspace.recovery",
     "concurrent.futures.thread",

@@ -244,6 +244,40 @@ def test_a_server_that_returns_ends_it() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
+@pytest.mark.parametrize(("lives", "seen"), [("dies", b"-+"), ("stays", b"+")])
+def test_what_is_done_meanwhile_is_done_once(lives: str, seen: bytes) -> None:
+    """A later server finds it done, however soon the first one died; else it is done while that lives."""
+    reading, writing = os.pipe()
+    done: list[bool] = []
+
+    def serve(left: Handover) -> None:
+        while lives == "stays":  # until the supervisor has done it, and ends this
+            time.sleep(0.01)
+        os.write(writing, b"+" if done else b"-")
+        if not left.generation:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def meanwhile() -> None:
+        done.append(True)
+        if lives == "stays":
+            os.write(writing, b"+")
+            os.kill(os.getpid(), signal.SIGTERM)  # which is handed on
+
+    pid = os.fork()  # a process of one thread
+    if not pid:
+        try:
+            signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+            supervise(serve, Handover.make(), meanwhile=meanwhile)
+            os._exit(len(done))
+        finally:
+            os._exit(9)
+    os.close(writing)
+
+    with os.fdopen(reading, "rb") as file:
+        assert file.read() == seen
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1  # once
+
+
 @pytest.mark.needs("root")
 def test_who_waits_for_a_tree_is_told_from_who_may_write(mount_dir: Path) -> None:
     """A thread that was killed while it uses a tree is kept by the kernel until somebody answers; that is seen from outside."""

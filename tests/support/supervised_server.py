@@ -5,7 +5,7 @@
 Options: `writeback`; `die=FILE`, a file with a number that counts down to 0 with each fault point that a server reaches,
 and at 0 the server dies, below 0 at each point; `tell=FILE`: where that file is, it is removed at the next point, and the
 server dies while it tells the kernel to forget a name of the root, for which the kernel waits for who changes the root;
-`break`, with which no server after the first gets as far as to serve.
+`break`, with which no server after the first gets as far as to serve, and the next one is not waited for.
 Prints `ready` when programs can use the tree, and the counts of the last server's requests as a line of JSON after SIGUSR1 and at
 the end.
 """
@@ -21,11 +21,10 @@ import time
 from pathlib import Path
 
 from avfs_git import faults
-from avfs_git.fuse import protocol
+from avfs_git.fuse import protocol, supervisor
 from avfs_git.fuse.channel import MAX_IO, Channel
 from avfs_git.fuse.handover import Handover
 from avfs_git.fuse.server import TreeServer
-from avfs_git.fuse.supervisor import supervise
 from avfs_git.host.mounts import mount_fuse
 from avfs_git.vfs.inodes import ROOT_INO
 from avfs_git.workspace.vault import OpenVault
@@ -61,6 +60,8 @@ def main(git_dir: str, fork: str, directory: str, *options: str) -> None:
     fd = mount_fuse(Path(directory), source=f"avfs:{fork}", subtype="avfs", allow_other=False, max_read=MAX_IO)
     channel = Channel(fd)
     channel.negotiate(writeback="writeback" in chosen)
+    if "break" in chosen:
+        vars(supervisor)["_LONGEST_PAUSE_S"] = 0.0
 
     def serve(handover: Handover) -> None:
         if "break" in chosen and handover.generation:
@@ -84,7 +85,7 @@ def main(git_dir: str, fork: str, directory: str, *options: str) -> None:
         opened.stop_serving()
         report()
 
-    status = supervise(serve, Handover.make())
+    status = supervisor.supervise(serve, Handover.make())
     channel.close()
     if status:
         raise SystemExit(f"given up with status {status}")
