@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 _SAME = frozenset(
     b"Uid Gid Groups CapInh CapPrm CapEff CapBnd CapAmb NoNewPrivs Seccomp Seccomp_filters Cpus_allowed Mems_allowed".split()
@@ -60,17 +61,25 @@ def is_proc_ours() -> bool:
         return False
 
 
+def close_others(kept: int) -> None:
+    """Let go of all descriptors but one and the standard ones."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) != kept:
+            with suppress(OSError):  # that of the listing
+                os.close(int(name))
+
+
 def read_environment() -> dict[bytes, bytes]:
     """Give the environment that a process started now would get, to pass it on; nothing here looks into it."""
     return dict(os.environb)
 
 
 def take_environment(environment: Mapping[bytes, bytes]) -> None:
-    """Make an environment that of this process."""
+    """Make an environment that of this process, of which nothing stays where it began: who calls this writes there."""
     for name in [name for name in os.environb if name not in environment]:
         del os.environb[name]
     for name, value in environment.items():
-        if os.environb.get(name) != value:
+        if name:  # without a name it is nobody's, and cannot be set
             os.environb[name] = value
     time.tzset()
 

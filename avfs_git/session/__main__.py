@@ -33,11 +33,9 @@ def main() -> None:
 
         try_out(given)
     if "nursery" in given:
-        from avfs_git.session.nursery import serve  # noqa: PLC0415 - the same
+        from avfs_git.session.nursery import live  # noqa: PLC0415 - the same
 
-        given = serve(given["nursery"], given["path"], given["idle_s"])
-        if given is None:
-            os._exit(0)  # nothing is open that has to be closed
+        live(given["nursery"], given["path"], given["idle_s"])
     from avfs_git.session.process import run  # noqa: PLC0415 - the same
 
     run(given["request"], given.get("resume"))

@@ -26,16 +26,17 @@ import os
 import select
 import signal
 import struct
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import avfs_git
-import avfs_git.session.process  # what a session is: loaded before anybody asks
 from avfs_git import patterns, values
 from avfs_git.gitstore.commits import Commit, Signature
-from avfs_git.host.inherited import is_proc_ours, read_inherited, take_environment
+from avfs_git.host.inherited import close_others, is_proc_ours, read_inherited, take_environment
+from avfs_git.session import process  # what a session is: loaded before anybody asks
 from avfs_git.session.record import SessionRecord
 from avfs_git.session.request import REFUSED, Request
 from avfs_git.workspace.format import WorkspaceState
@@ -55,30 +56,28 @@ class _RefusedError(Exception):
     """A session from here would not be what the starter's own would be."""
 
 
-def serve(fd: int, path: Sequence[str], idle_s: float) -> dict[str, Any] | None:
-    """Fork a session for each request.
+def live(fd: int, path: Sequence[str], idle_s: float) -> NoReturn:
+    """Be a nursery and fork a session for each request, or be one of these, to the end.
+
+    The interpreter finishes nothing then: nothing is open that has to be closed, and in a fork of the starter nothing may be.
 
     Args:
         fd: This end of the socket.
         path: Where Python finds its modules here.
         idle_s: After so long without a request it ends.
-
-    Returns:
-        In each session, what `__main__` reads otherwise; None in the nursery, at its end.
     """
-    for number in _DEFAULT:  # Python's own would show a trace to nobody
-        signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # sessions that end are nobody's to wait for
-    _close_others(fd)
-    return _Nursery(_socket.socket(fileno=fd), list(path)).serve(idle_s)
-
-
-def _close_others(fd: int) -> None:
-    """Let go of what the starter let its programs inherit: a nursery outlives what that was meant for."""
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) != fd:
-            with suppress(OSError):
-                os.close(int(name))
+    try:
+        for number in _DEFAULT:  # Python's own would show a trace to nobody
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # sessions that end are nobody's to wait for
+        close_others(fd)  # what the starter let its programs inherit: a nursery outlives what that was meant for
+        request = _Nursery(_socket.socket(fileno=fd), list(path)).serve(idle_s)
+        if request is not None:
+            process.run(request)
+    except Exception:  # noqa: BLE001 - what the interpreter says at the end of a program
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(0)  # nobody waits for it: who asked has the pipe
 
 
 class _Nursery:
@@ -134,7 +133,7 @@ class _Nursery:
         request: dict[str, Any] = given["request"]
         # As those that a program is started with: an upgrade hands them over.
         request |= {name: _keep(fd) for name, fd in zip(given["handed"], rest, strict=True)}
-        return {"request": request}
+        return request
 
     def _check(self, sender: _Sender, given: dict[str, Any]) -> int:
         """Make sure that a session from here is what the starter's own would be; gives its umask."""
@@ -186,10 +185,14 @@ def _take_name(program: Sequence[str]) -> None:
     with suppress(OSError, ValueError, IndexError):
         with open("/proc/self/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
-        start, end = int(fields[45]), int(fields[46])  # arg_start and arg_end: proc_pid_stat(5)
+        start, end, env_start, env_end = map(int, fields[45:49])  # from arg_start on: proc_pid_stat(5)
         words = b"\0".join(map(os.fsencode, program))
+        if len(words) >= end - start and end == env_start < env_end:
+            # In a fork of the starter the room is that of its own command line. Where that does not end with a zero, the kernel
+            # shows what follows up to the next one, too; there stood the environment.
+            words, end = words.replace(b"\0", b" "), env_end
         if 0 < start < end:
-            # The last byte has to be one, else the kernel goes on to show the environment.
+            # The last byte has to be one, else the kernel goes on to show what follows.
             ctypes.memmove(start, words[: end - start - 1].ljust(end - start, b"\0"), end - start)
 
 
