@@ -34,6 +34,7 @@ from avfs_git.host.umask import read_umask
 from avfs_git.lazy import LazyModule
 from avfs_git.model import ChangedFile, CheckpointResult, Status, Warning
 from avfs_git.paths import Oid, show_path
+from avfs_git.patterns import compiled
 from avfs_git.proxy.capture import Captured
 from avfs_git.proxy.delta import subtract
 from avfs_git.proxy.envelope import Command, ExecPlan, ExecResult
@@ -61,6 +62,8 @@ else:
     operations = LazyModule("avfs_git.session.operations")
 
 _SUBJECT_MAX = 72
+_RECURSIVE = compiled(r"\s-(-recursive|-dereference-recursive|-directories|[A-Za-z]{0,20}[rRd])")
+"""What tells `grep` to read directories, and other programs other things: to take one for the other costs little."""
 _SAVING = (Action.ALLOW_WITH_CHECKPOINT, Action.REQUIRE_APPROVAL)
 
 
@@ -316,13 +319,17 @@ class Executor:
         return result
 
     def _index_for(self, backend: Backend, run: _Run) -> Late | None:
-        """Have git's index brought up when a command's git comes to read it, and where nothing can tell that, now."""
+        """Have git's index brought up when a command's git comes to read it, and where nothing can tell that, now.
+
+        A `grep -r` opens every file such that it does not wait, `.git` as well; held back by a lease it would be told EAGAIN.
+        """
+        if not _may_use_git(run):
+            return None
         git = GitDir(self._place.opened)
-        if isinstance(backend, OverlayBackend):
-            if backend.git_file is not None and git.is_behind():
-                return Late(backend.git_file, git.bring_up_within)
-        elif _may_use_git(run):
+        if not isinstance(backend, OverlayBackend) or (backend.git_file is not None and _may_search(run.request)):
             git.bring_up()
+        elif backend.git_file is not None and git.is_behind():
+            return Late(backend.git_file, git.bring_up_within)
         return None
 
     # --- before -------------------------------------------------------------------------------------------------
@@ -554,6 +561,12 @@ def _may_use_git(run: _Run) -> bool:
     that is proven to only read, every program is known: where none is git, nothing asks.
     """
     return run.decision.categories != (Category.READ_ONLY,) or "git" in run.request.command()
+
+
+def _may_search(request: Request) -> bool:
+    """Whether a command says that `grep` is to read all files of a directory."""
+    text = request.shell if request.shell is not None else " ".join(request.argv or ())
+    return "grep" in text and ("rgrep" in text or _RECURSIVE.search(text) is not None)
 
 
 def _line(text: str) -> str:

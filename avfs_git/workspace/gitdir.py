@@ -11,6 +11,8 @@ they must not. From then on it is git's. When avfs moves the branch, the commit 
 remembered, and the next git that comes waits until what differs between the two commits is brought up: else it would
 show the way back as staged. What programs have staged stays staged.
 
+One that is made for a workspace in which nothing was changed is kept for others (`madeindexes`).
+
 Stat data stand in the index only for a file that is known to hold the entry's blob: one that the lower layer shows with
 that id, or one of the upper layer whose fingerprint is that of the last capture. Git looks at all others. The time of
 the index is that of the moment before the first look, so that git also looks at what changes while it is made.
@@ -163,7 +165,7 @@ class GitDir:
     def _make_index(self, head: Oid, instead_of: os.stat_result | None) -> None:
         started_ns = time.time_ns()
         tree = self._tree(head)
-        data = make_index(self.opened, EMPTY_TREE if tree is None else tree)
+        data = find_index(self.opened, EMPTY_TREE if tree is None else tree)
         self.worktree.replace_index(data, instead_of=instead_of, mtime_ns=started_ns)
 
 
@@ -174,6 +176,24 @@ def _as_move(change: ChangedFile) -> Move:
 
 
 # --- making an index ---------------------------------------------------------------------------------------
+
+_MADE = b"1"
+"""Which index `make_index` makes of the same things; another number where it comes to make another one."""
+
+
+def find_index(opened: OpenWorkspace, tree: Oid) -> bytes:
+    """Give the index that `make_index` makes. Of a workspace in which nothing was changed it may have been made for another one.
+
+    Raises:
+        AvfsError: As `make_index`.
+    """
+    lower = opened.lower
+    with host_errors(f"look at the files of '{opened.fork}'"):
+        is_changed = bool(UpperReader(opened.upper).list_dir(ROOT))
+    if is_changed:
+        return make_index(opened, tree)
+    follows_from = repr((_MADE, tree, lower.root.tree, lower.root.sidecar, lower.default_mtime_ns)).encode("ascii")
+    return opened.vault.made_indexes.find_or_make(follows_from, lambda: make_index(opened, tree))
 
 
 def make_index(opened: OpenWorkspace, tree: Oid) -> bytes:

@@ -29,6 +29,7 @@ from avfs_git.workspace.oplog import Announced, OpLog, OpRecord
 
 if TYPE_CHECKING:
     from avfs_git.vfs.blobcache import BlobCache
+    from avfs_git.workspace.madeindexes import MadeIndexes
 
 NOBODY = Identity("avfs", "avfs@localhost")
 
@@ -101,6 +102,13 @@ class OpenVault:
         from avfs_git.vfs.blobcache import BlobCache  # noqa: PLC0415 - a light command reads no file
 
         return BlobCache(self.layout.blob_cache, limit_bytes=self._read_cache_limit)
+
+    @property
+    def made_indexes(self) -> MadeIndexes:
+        """Where indexes of git are kept for forks in which nothing was changed."""
+        from avfs_git.workspace.madeindexes import MadeIndexes  # noqa: PLC0415 - few commands run git
+
+        return MadeIndexes(self.layout.made_indexes, limit_bytes=self._read_cache_limit)
 
     def _read_cache_limit(self) -> int:
         try:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from avfs_git import Avfs
+from avfs_git.gitstore import refs
+from avfs_git.paths import Oid
 from avfs_git.sdk import Workspace
 from avfs_git.sdk.commands import Prepared
+from avfs_git.workspace import gitdir, madeindexes
+from avfs_git.workspace.gitdir import make_index
 from avfs_git.workspace.gitmoves import open_worktree
+from avfs_git.workspace.workspace import OpenWorkspace
 
 pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout", "fuse", "overlayfs", "root"), pytest.mark.slow]
 
@@ -92,6 +98,34 @@ def test_git_commits_what_was_staged_and_nothing_else(prepared: Prepared) -> Non
     assert out(prepared, "cat file other") == "1\n1\n"
 
 
+def test_forks_in_which_nothing_was_changed_have_one_index_made(work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is that of any other fork of the commit; where something was changed, or on another commit, it is another one."""
+    made = []
+
+    def make(opened: OpenWorkspace, tree: Oid) -> bytes:
+        made.append(opened.fork)
+        return make_index(opened, tree)
+
+    monkeypatch.setattr(madeindexes, "_WORTH_BYTES", 0)
+    monkeypatch.setattr(gitdir, "make_index", make)
+    with ExitStack() as stack:
+        a, b, c = (stack.enter_context(work.vault.fork(name)) for name in "abc")
+        assert out(a, STATUS) == out(b, STATUS) == ""
+        out(c, "echo 1 > file")
+        assert out(c, f"echo 2 > other; {STATUS}") == " M other\n"
+        assert out(b, f"echo 3 > file; {STATUS}") == " M file\n"
+    assert made == ["a", "c"]
+
+
+def test_grep_reads_the_tree_while_the_index_is_behind(prepared: Prepared) -> None:
+    """It opens `.git` so that it does not wait, and would be told to come again."""
+    out(prepared, "echo content > new")
+    assert out(prepared, "grep -rlx content . | sort") == "./dir/deep\n./file\n./new\n./other\n"
+    for number, text in enumerate(("grep -rlx {} .", "grep {} . -lxsR", "grep --recursive -lx {}")):
+        found = out(prepared, f"echo {number} > file; {text.format(number)}; {STATUS}")
+        assert found.removeprefix("./") == "file\n M file\n"
+
+
 def test_several_gits_wait_for_one_index(prepared: Prepared) -> None:
     """Whoever comes while it is made gets it, too, however deep in the command."""
     out(prepared, "echo 1 > file")
@@ -124,7 +158,7 @@ def test_a_command_that_is_killed_while_it_reads_git_leaves_all_in_order(prepare
     assert out(prepared, STATUS) == ""
 
 
-def test_the_commit_has_its_note(work: Workspace, prepared: Prepared) -> None:
+def test_the_commit_has_its_note(work: Workspace, prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that goes with the commit, one where git has committed, one where git holds the ref of the notes."""
     notes = work._opened.vault.git_dir / "refs" / "notes"
     show = "git log -1 --format=%N --notes=avfs"
@@ -136,7 +170,9 @@ def test_the_commit_has_its_note(work: Workspace, prepared: Prepared) -> None:
     lock = notes / "avfs.lock"
     lock.touch()
     try:
-        result = prepared.exec(shell="echo 2 > file")
+        with monkeypatch.context() as patched:
+            patched.setattr(refs, "_LOCK_WAIT_S", 0.1)
+            result = prepared.exec(shell="echo 2 > file")
     finally:
         lock.unlink()
     assert (result.exit_code, [warning.code for warning in result.warnings]) == (0, ["aftermath.failed"])
