@@ -6,7 +6,8 @@ the workspace's lock, and calls `serve`, which returns when the tree is unmounte
 
 Opening and closing need no request: OPEN and OPENDIR are answered with ENOSYS once, and never asked again. So is CREATE,
 after which the kernel makes files with MKNOD: a file that CREATE has opened would be closed with a request. Extended
-attributes are refused in the same way where they are not wanted. What
+attributes are refused in the same way where they are not wanted, and LSEEK where no file has holes: what the kernel then says by
+itself is the same, and `grep` asks five times a megabyte in a file with zeros in it. What
 keeps an unlinked file that is still open alive is the kernel's reference to its node: each node that is told to the
 kernel is pinned, and unpinned when the kernel forgets it. Finding a node and pinning it is one step under the
 tree's lock, so that no other thread can drop it in between.
@@ -159,6 +160,8 @@ class TreeServer:
         if not has_xattrs:
             for operation in (p.GETXATTR, p.LISTXATTR, p.SETXATTR, p.REMOVEXATTR):
                 del self._handlers[operation]
+        if not tree.may_have_holes:
+            del self._handlers[p.LSEEK]
 
     def serve(self) -> None:
         """Answer requests until the tree is unmounted."""

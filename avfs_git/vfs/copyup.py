@@ -30,6 +30,9 @@ from avfs_git.vfs.view import ACCESS_LISTS, Attr, attr_of, fail
 class CopyingView(ReadingView):
     """The merged view with everything that changes nodes without changing names."""
 
+    may_have_holes = True
+    """Whether `seek` tells more of a file than its end."""
+
     # --- copying up ----------------------------------------------------------------------------------------
 
     def copy_up(self, node: Node) -> None:

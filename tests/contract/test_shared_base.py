@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -237,15 +238,28 @@ def _make_files(directory: Path) -> Path:
     return directory
 
 
+def _seek(file: Path, whence: int) -> list[int]:
+    """Ask where data or a hole begins, at places in and beyond a file of four bytes; the errors as their numbers."""
+    found = []
+    fd = os.open(file, os.O_RDONLY)
+    for offset in (0, 3, 4, -1):
+        try:
+            found.append(os.lseek(fd, offset, whence))
+        except OSError as error:
+            found.append(error.errno or 0)
+    os.close(fd)
+    return found
+
+
 @pytest.mark.needs("root")
-def test_overlayfs_asks_for_no_attributes_where_there_are_none(mount_dir: Path, tmp_path: Path) -> None:
-    """It would ask for a mark of each file, in each of its mounts; when nothing in the base has any, that ends."""
+def test_overlayfs_asks_for_no_attributes_and_no_holes_where_there_are_none(mount_dir: Path, tmp_path: Path) -> None:
+    """It would ask for a mark of each file, in each of its mounts; when nothing in the base has any, that ends. So do holes."""
     home, base = mount_dir / "home", mount_dir / "base"
     base.mkdir()
     make_vault(home, _make_files(tmp_path / "source"))
     with Avfs(home) as avfs, avfs.open_vault("v") as vault, vault.workspace(FORK) as work:
         head = work.status().head
-    asked = []
+    asked, sought = [], []
     with mounted(home / "vaults" / "v.git", home, base, f"at={head}", "base") as tree, ExitStack() as stack:
         for number in range(3):
             place = mount_dir / str(number)
@@ -254,11 +268,15 @@ def test_overlayfs_asks_for_no_attributes_where_there_are_none(mount_dir: Path, 
             layers = f"lowerdir={base},upperdir={place}/upper,workdir={place}/work,userxattr"
             assert mount("overlay", place / "merged", "overlay", layers)
             stack.callback(unmount, place / "merged")
-            before = tree.counts().get("getxattr", 0)
+            before = tree.counts()
             assert sum(len(files) for _, _, files in os.walk(place / "merged")) == 300
             subprocess.run(["find", place / "merged", "-size", "+1k"], check=True, capture_output=True)
-            asked.append(tree.counts().get("getxattr", 0) - before)
             file = place / "merged" / "d1" / "f1"
+            assert _seek(file, os.SEEK_DATA) == [0, 3, errno.ENXIO, errno.ENXIO]
+            assert _seek(file, os.SEEK_HOLE) == [4, 4, errno.ENXIO, errno.ENXIO]
+            after = tree.counts()
+            asked.append(after.get("getxattr", 0) - before.get("getxattr", 0))
+            sought.append(after.get("lseek", 0) - before.get("lseek", 0))
             assert os.listxattr(file) == []
             os.setxattr(file, "user.mine", b"value")
             assert os.getxattr(file, "user.mine") == b"value"
@@ -266,6 +284,7 @@ def test_overlayfs_asks_for_no_attributes_where_there_are_none(mount_dir: Path, 
         tree.unmount()
     assert asked[0] > 30
     assert asked[1:] == [0, 0]
+    assert sought == [1, 0, 0]
 
 
 def test_attributes_of_the_base_are_found_however_many_files_were_looked_at(mount_dir: Path, tmp_path: Path) -> None:
