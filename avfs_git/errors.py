@@ -57,6 +57,14 @@ class AvfsError(Exception):
         self.details: dict[str, object] = dict(details or {})
 
 
+_REMEDIES = {
+    28: "Free some space, then try again.",
+    30: "That file system is read-only: make it writable, or use another place.",
+    122: "Free some space, then try again.",
+}
+"""What to do about what the operating system refuses, by errno: ENOSPC, EROFS and EDQUOT."""
+
+
 class HostError(AvfsError):
     """The operating system refused something: a full disk, a failing device, a missing permission."""
 
@@ -66,10 +74,22 @@ class HostError(AvfsError):
         reason = error.strerror or str(error)
         super().__init__(
             f"cannot {action}: {reason}",
-            hint="Free some space, then try again." if error.errno in (28, 122) else None,
+            hint=_REMEDIES.get(error.errno or 0),
             details={"errno": error.errno or 0},
         )
         self.errno = error.errno or 0
+
+
+class DirectoryGone(HostError):
+    """The current directory is none any more: it was removed, or the mount that it was in has ended."""
+
+    code = "host.directory_gone"
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__("find the current directory", error)
+        self.message = "the current directory is gone: it was removed, or the mount that it was in has ended"
+        self.args = (self.message,)
+        self.hint = 'Change to one that is there; `cd "$PWD"` does where a mount came back. See them with `avfs sessions`.'
 
 
 class LeftInForce(HostError):
@@ -177,7 +197,11 @@ class VaultExists(VaultError):
     exit_code = 12
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"there is already a vault {quote(name)}", details={"vault": name})
+        super().__init__(
+            f"there is already a vault {quote(name)}",
+            hint=f"Work in that one with `--vault {name}`, or choose another name.",
+            details={"vault": name},
+        )
 
 
 class RefConflict(VaultError):
@@ -434,7 +458,9 @@ class CheckpointNotFound(CheckpointError):
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"there is no checkpoint {quote(name)}", hint="See them with `avfs checkpoint list`.", details={"checkpoint": name}
+            f"there is no checkpoint {quote(name)}",
+            hint="See them with `avfs checkpoint list`, and forks with `avfs fork list`.",
+            details={"checkpoint": name},
         )
 
 

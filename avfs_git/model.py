@@ -632,11 +632,16 @@ class Problem:
 
     code: str
     severity: str
-    """`error` or `warning`."""
+    """`error`, `warning`, or `note` of what could not be looked at, which is no fault."""
     description: str
     remedy: str
     fixable: bool = False
     fixed: bool = False
+
+    @property
+    def is_left(self) -> bool:
+        """Whether it is a fault that is still there."""
+        return not self.fixed and self.severity != "note"
 
 
 @value_class
@@ -650,7 +655,7 @@ class DoctorReport:
     @property
     def healthy(self) -> bool:
         """Whether nothing is left to mend."""
-        return all(problem.fixed for problem in self.problems)
+        return not any(problem.is_left for problem in self.problems)
 
 
 @value_class

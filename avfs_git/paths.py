@@ -84,6 +84,7 @@ _VAULT_NAME = compiled(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _LABEL_MAX = 240
 _LABEL_ESCAPED = compiled(r"[^A-Za-z0-9_+=,.-]|^[-.]|(?<=\.)\.|\.$")
 """Of a label, what is escaped in its ref (git-check-ref-format(1)), and all that is not ASCII."""
+_OF_HEAD = compiled(r"(?:HEAD|@)(?:[~^]\d*)*")
 _REF_FORBIDDEN = compiled(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//")
 
 
@@ -127,6 +128,17 @@ def check_label(name: str) -> str:
         raise InvalidName("checkpoint", name, "it holds a line break or another control character")
     if len(label_ref_name(name)) > _LABEL_MAX:
         raise InvalidName("checkpoint", name, f"it is longer than {_LABEL_MAX} bytes in a ref")
+    return name
+
+
+def check_new_label(name: str) -> str:
+    """Return the name if a checkpoint may be given it: a label counts before all else that a name means, also before `HEAD~1`.
+
+    Raises:
+        InvalidName: Otherwise.
+    """
+    if _OF_HEAD.fullmatch(check_label(name)):
+        raise InvalidName("checkpoint", name, "it means the newest state, or one before it")
     return name
 
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import click
 
-from avfs_git.cli.context import State, wants_color
+from avfs_git.cli.context import State, is_directory_gone, wants_color
 from avfs_git.cli.output.base import OutputClosed, OutputLost
 from avfs_git.cli.verb import help_option, shared_options
-from avfs_git.errors import AvfsError, BadUsage, HostError, InternalError, Interrupted, quote
+from avfs_git.errors import AvfsError, BadUsage, DirectoryGone, HostError, InternalError, Interrupted, quote
 
 if TYPE_CHECKING:
     from avfs_git.cli.output.base import Output
@@ -233,9 +233,14 @@ def _make_output(arguments: list[str], *, document: bool) -> Output:
     return TextOutput(color=wants_color())
 
 
-def run(arguments: list[str]) -> int:
-    """Run one command line and return its exit status; nothing escapes but `SystemExit` of a second Ctrl-C."""
-    state = State(_make_output(arguments, document=wants_document(arguments)))
+def run(arguments: list[str], *, is_program: bool = False) -> int:
+    """Run one command line and return its exit status; nothing escapes but `SystemExit` of a second Ctrl-C.
+
+    Args:
+        arguments: The command line.
+        is_program: Whether it is that of this process, which does nothing else.
+    """
+    state = State(_make_output(arguments, document=wants_document(arguments)), is_program=is_program)
     error: AvfsError | None = None
     trace: str | None = None
     try:
@@ -261,7 +266,7 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         return _give_up_stdout()
     except OSError as err:
-        error = HostError("finish", err)
+        error = DirectoryGone(err) if is_directory_gone() else HostError("finish", err)
         trace = _trace_if(state)
     except Exception as err:  # noqa: BLE001 - the one catch-all: whatever it is, the caller gets a document or a message
         error = InternalError(
@@ -325,6 +330,9 @@ def _usage_error(err: click.ClickException) -> BadUsage:
         message = f"there is no option {quote(err.option_name)}"
         if err.possibilities:
             hint = f"Did you mean `{min(err.possibilities)}`?"
+        elif ctx is not None and "words" in {param.name for param in ctx.command.params}:
+            hint = f"What a command is given stands behind `--`, as in `{ctx.command_path} -- ls -l`."
+    message = message.replace("a valid integer range", "a whole number").replace("a valid integer", "a whole number")
     return BadUsage(message[:1].lower() + message[1:], hint=hint)
 
 
@@ -342,7 +350,7 @@ def main() -> NoReturn:
     _open_standard_descriptors()
     # A program that imports much and ends soon makes little garbage; looking for it now and then takes a twentieth of the start.
     gc.set_threshold(_GARBAGE_AT)
-    _leave(run(sys.argv[1:]))
+    _leave(run(sys.argv[1:], is_program=True))
 
 
 def _leave(status: int) -> NoReturn:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from avfs_git.cli.output.hints import Named
-from avfs_git.errors import BadUsage, InvalidInput, NoVaultChosen, VaultNotFound, quote
+from avfs_git.errors import BadUsage, DirectoryGone, InvalidInput, NoVaultChosen, VaultNotFound, quote
 
 if TYPE_CHECKING:
     from avfs_git.cli.output.base import Output
@@ -69,6 +69,15 @@ def expand(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError:
         return Path(text)
+
+
+def is_directory_gone() -> bool:
+    """Whether the current directory is none any more."""
+    try:
+        Path.cwd().stat()
+    except OSError:
+        return True
+    return False
 
 
 def looks_like_path(text: str) -> bool:
@@ -117,8 +126,10 @@ def wants_color() -> bool:
 class State:
     """One run of the program: its flags, its output, and what it has opened."""
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: Output, *, is_program: bool = False) -> None:
         self.output = output
+        self.is_program = is_program
+        """Whether this process does nothing else."""
         self.json = False
         self.verbose = False
         self.vault_flag: str | None = None
@@ -224,7 +235,11 @@ class State:
         from avfs_git.session.stop import find_mount_around  # noqa: PLC0415 - the same
 
         try:
-            mounted = find_mount_around(Path.cwd())
+            here = Path.cwd()
+        except OSError as err:  # of a mount that has ended, perhaps: the default vault is not what is meant there
+            raise DirectoryGone(err) from err
+        try:
+            mounted = find_mount_around(here)
         except OSError:
             return Target(None, None)
         git_dir = vault_of_source(mounted.source) if mounted is not None else None

@@ -91,7 +91,17 @@ class Verb(click.Command):
             at = args.index("--")
             ctx.meta[AFTER_DASHES] = args[at + 1 :]
             args = args[:at]
+        self._refuse_contradictions(ctx, args)
         return super().parse_args(ctx, args)
+
+    def _refuse_contradictions(self, ctx: click.Context, args: list[str]) -> None:
+        """Refuse two options of which each sets the same choice: click takes the last without a word."""
+        chosen: dict[str, click.Parameter] = {}
+        for param in self.make_parser(ctx).parse_args(args=list(args))[2]:
+            if isinstance(param, click.Option) and param.is_flag and not param.is_bool_flag:
+                other = chosen.setdefault(str(param.name), param)
+                if other is not param:
+                    raise BadUsage(f"{other.opts[0]} and {param.opts[0]} contradict each other", hint="Give one of them.")
 
     def invoke(self, ctx: click.Context) -> None:
         """Run the command and hand on what it returns."""

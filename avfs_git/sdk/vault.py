@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
-from avfs_git.errors import InvalidInput, NoUpstream, WorkspaceBusy, WorkspaceMounted
+from avfs_git.errors import InvalidInput, NoUpstream, WorkspaceBusy, WorkspaceMounted, quote
 from avfs_git.gitstore.repository import is_lazy
 from avfs_git.host.locks import LOCK_TIMEOUT_S
 from avfs_git.lazy import LazyModule
@@ -788,7 +788,11 @@ class Vault:
             opened = self._open_workspace(record.fork)
             if opened.lock.session is not None:
                 if record.kind in ("fork_create", "fork_delete"):
-                    self.check_unmounted(record.fork)
+                    try:
+                        self.check_unmounted(record.fork)
+                    except WorkspaceMounted as err:
+                        err.hint = f"What comes next is {quote(record.description)}, of the fork as a whole. {err.hint}"
+                        raise
                 else:
                     return self._run(opened, operations.turn, record.id, back)
         return (undo.undo if back else undo.redo)(self._core, fork, self._open_workspace)

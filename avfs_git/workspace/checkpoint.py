@@ -31,7 +31,7 @@ from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.treediff import diff_trees, find_differences
 from avfs_git.gitstore.trees import EMPTY_TREE, MODE_GITLINK, edit_tree, find_entry
 from avfs_git.model import ChangedFile, CheckpointResult, Status, Warning
-from avfs_git.paths import Oid, TreePath, check_label
+from avfs_git.paths import Oid, TreePath, check_new_label
 from avfs_git.values import replace, value_class
 from avfs_git.vfs.steady import KnownContent
 from avfs_git.workspace import notes
@@ -191,7 +191,7 @@ def save_checkpoint(
     adopt_git_moves(vault, locked.fork)
     held_label = None
     if label is not None:
-        check_label(label)
+        check_new_label(label)
         held_label = vault.refs.read(label_ref(locked.fork, label))
         if held_label is not None:
             raise CheckpointExists(label)

@@ -2,7 +2,7 @@
 
 Decided here: what is looked at, what counts as a problem, and which problems have a repair. Each repair is
 verified by looking again. Nothing that may hold somebody's work is ever removed: what is in the way is put into
-the trash. Works beside other processes: a workspace that is in use is reported as such and left alone.
+the trash. Works beside other processes: a workspace that is in use is noted as such and left alone, and that is no fault.
 """
 
 from __future__ import annotations
@@ -191,7 +191,8 @@ def _check_workspaces(vault: OpenVault, open_workspace: Opener) -> Iterator[_Fin
             with open_workspace(fork).locked() as locked:
                 taken = take(locked, DryWriter(vault.store))
         except WorkspaceBusy as error:
-            yield _found("workspace.busy", error.message, "Examine it again when it is free.", severity="warning")
+            unseen = f"{error.message}, and was not looked at"
+            yield _found("workspace.busy", unseen, "Examine it again when it is free.", severity="note")
         except AvfsError as error:
             yield _found(
                 error.code,

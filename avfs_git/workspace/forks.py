@@ -17,7 +17,16 @@ import contextlib
 import os
 from collections.abc import Callable
 
-from avfs_git.errors import CheckpointNotFound, ForkExists, ForkNotFound, InvalidInput, LeftInForce, quote
+from avfs_git.errors import (
+    CheckpointNotFound,
+    ForkExists,
+    ForkNotFound,
+    InvalidInput,
+    InvalidName,
+    LeftInForce,
+    RefConflict,
+    quote,
+)
 from avfs_git.faults import reach
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.refs import RefChange
@@ -81,7 +90,20 @@ def create_fork(
         raise ForkExists(name, hint=f"Work in that one with `--fork {name}`, or choose another name.")
     # A commit that is named may be one that nothing else keeps.
     with objects_held(vault.git_dir) if at is not None else contextlib.nullcontext():
-        _make_fork(vault, name, source or default, at, open_workspace, save, ephemeral=ephemeral, with_changes=with_changes)
+        try:
+            _make_fork(vault, name, source or default, at, open_workspace, save, ephemeral=ephemeral, with_changes=with_changes)
+        except RefConflict as error:
+            other = _find_in_the_way(vault, name)
+            if other is None:
+                raise
+            reason = f"there is a fork {quote(other)}, and git has no branch both at a name and below it"
+            raise InvalidName("fork", name, reason) from error
+
+
+def _find_in_the_way(vault: OpenVault, name: str) -> str | None:
+    """Find a fork whose name is below a name, or above it."""
+    heads = vault.list_heads()
+    return next((other for other in heads if other.startswith(f"{name}/") or name.startswith(f"{other}/")), None)
 
 
 def _make_fork(

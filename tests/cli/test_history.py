@@ -111,6 +111,17 @@ def test_going_back_documents(avfs: Transcript, work: str, snapshot: Snapshot) -
     snapshot("restore.json.txt", avfs.text)
 
 
+def test_log_of_a_fork_is_asked_for_otherwise(cli: Cli, work: str) -> None:
+    """Who names a fork where a path stands hears how."""
+    cli("fork", "create", "task").ok()
+
+    assert (
+        "hint: The history of that fork is shown by `avfs --vault work log --fork task`."
+        in cli(*("--vault", "work", "log", "task")).stderr
+    )
+    assert "hint" not in cli("log", "nosuch").stderr
+
+
 def test_undo_without_operations_says_so(cli: Cli) -> None:
     """In a new vault there is nothing to take back."""
     cli("vault", "create", "new").ok()

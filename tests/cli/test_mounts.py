@@ -16,7 +16,7 @@ from avfs_git import Avfs
 from avfs_git.cli.records import to_record
 from avfs_git.host.mounts import list_mounts
 from tests.cli.test_terminal import at_terminal
-from tests.support.cli import Cli, Transcript
+from tests.support.cli import Cli, Transcript, spawn
 
 Snapshot = Callable[[str, str], None]
 
@@ -67,7 +67,9 @@ def test_mounts_are_made_listed_and_ended(avfs: Transcript, work: str, at: Path,
     avfs("mount task $AT/elsewhere", status=29)
     avfs("fork delete task", status=29)
     avfs("vault delete work --yes", status=29)
+    avfs("--fork task undo", status=29)
     avfs("--fork task status")
+    avfs("doctor")
     avfs("stop task")
     avfs("--fork task log --limit 1")
     avfs("stop $AT/task")
@@ -183,6 +185,24 @@ def test_directory_says_which_fork_is_meant(cli: Cli, work: str, at: Path, monke
         cli("stop", str(at / name)).ok()
 
 
+def test_where_a_mount_has_ended_nothing_is_meant(
+    cli: Cli, work: str, at: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the default fork either; who names one works in it there, and elsewhere all is as ever."""
+    cli("fork", "create", "task").ok()
+    cli("mount", "task", str(at)).ok()
+    (at / "sub").mkdir()
+    monkeypatch.chdir(at / "sub")
+    spawn("unmount", "--lazy", "task").ok()  # another process: this one would leave the directory
+
+    refused = cli("write", "x", "of task", "--json").document["error"]
+    assert (refused["code"], "avfs sessions" in refused["hint"]) == ("host.directory_gone", True)
+    assert cli("stop", "--json").document["error"]["code"] == "host.directory_gone"
+    cli("--fork", "main", "--vault", "work", "write", "y", "of main").ok()
+    monkeypatch.chdir(tmp_path)
+    assert [entry["path"] for entry in cli("status", "--json").result["changed_files"]] == ["y"]
+
+
 @pytest.mark.usefixtures("person")
 def test_commands_work_on_what_is_mounted(cli: Cli, work: str, at: Path) -> None:
     """What a command does is seen in the tree at once, and the other way round."""
@@ -294,11 +314,12 @@ def test_a_directory_is_forked_by_its_plain_name(cli: Cli, at: Path, tmp_path: P
 
     unusable = cli("fork", "folder", str(at / "two words"))
     assert (unusable.status, "--branch NAME" in unusable.stderr) == (2, True)
-    assert cli("fork", "folder").status == 2
+    assert "missing argument 'DIR'" in cli("fork", "folder").stderr
+    assert "cannot read" in cli("fork", "nosuch", "../folder").stderr
     missing = cli("rm", "folder")
     assert (missing.status, "there is no mount 'folder'" in missing.stderr) == (54, True)
 
-    cli("fork", "folder", str(at)).ok()
+    cli("fork", "--branch", at.name, "folder", str(at)).ok()
     assert (at / "kept").exists()
     monkeypatch.chdir(tmp_path / "folder")
     unnamed = cli("status")

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from avfs_git.cli.output.text import TextOutput
 from tests.support.cli import Cli
 
 _SGR = re.compile(r"\x1b\[[0-9;]*m")
@@ -52,6 +53,20 @@ def test_lists_are_tables(cli: Cli, work: str) -> None:
     assert status == 0
     assert re.search(r"Vault +Forks +Made", plain(shown))
     assert re.search(r"\* +work +1 +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \+0000", plain(shown))
+
+
+@pytest.mark.parametrize("width", [50, 20])
+def test_a_narrow_table_loses_nothing(width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The widest column breaks, the others as well where they leave it no room."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    text = TextOutput(color=False)
+    text.on_terminal = True
+    text.table(("A", "B", "C"), [("1", "second-column-of-some", "third-column" * 5)])
+    text.table(("A", "B"), [])
+    shown = capsys.readouterr().out
+
+    assert ("second-column-of-some" in shown) == (width == 50)
+    assert [sum(shown.count(letter) for letter in letters) for letters in ("1", "f", "t")] == [1, 1, 5]
 
 
 def test_tree_is_drawn(cli: Cli, work: str) -> None:

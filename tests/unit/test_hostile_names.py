@@ -97,6 +97,31 @@ def test_a_fork_of_a_bad_name_is_refused(name: str, vault: Vault) -> None:
     assert _snapshot(vault.path) == before
 
 
+def test_a_fork_beside_others_of_its_name_is_refused(vault: Vault) -> None:
+    """A branch cannot be at a name and below it; the refusal says which fork is in the way, and leaves nothing."""
+    vault.fork("a/b").close()
+    before = [info.name for info in vault.list_forks()]
+    for name, other in (("a", "a/b"), ("a/b/c", "a/b"), ("main/x", "main")):
+        with pytest.raises(InvalidName, match=f"there is a fork '{other}'"):
+            vault.fork(name)
+
+    assert [info.name for info in vault.list_forks()] == before
+    vault.fork("a-b").close()
+
+
+@pytest.mark.parametrize("name", ["HEAD", "HEAD~1", "@", "@^"])
+def test_a_label_does_not_hide_the_head(name: str, vault: Vault) -> None:
+    """Labels count first, so none is named as the newest state is; nothing is saved."""
+    work = vault.workspace()
+    work.write("a", b"uncommitted")
+    head = vault.fork_info("main").head
+    with pytest.raises(InvalidName):
+        work.checkpoint(name)
+
+    assert vault.fork_info("main").head == head
+    assert work.checkpoint(f"{name} of monday").outcome == "created"
+
+
 ODD_LABELS = ["a/b", "before the refactor", "$(id)", "名前", "%41"]
 
 

@@ -25,6 +25,9 @@ def command(state: State, path: TreePath, version: int | None, at: str | None) -
     What is not saved is saved first, and `avfs undo` takes it back.
     """
     if (version is None) == (at is None):
-        raise BadUsage("name one of --version and --at", hint="See the versions with `avfs log PATH`.")
+        raise BadUsage(
+            "name one of --version and --at",
+            hint="See the versions with `avfs log PATH`. A fork is worked in with `--fork NAME`.",
+        )
     with state.open_workspace() as workspace:
         return workspace.checkout_path(path, version=version, at=at)

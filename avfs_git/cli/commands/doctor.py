@@ -20,7 +20,7 @@ def command(state: State, repair: bool) -> DoctorReport:
     """Check a vault, and mend what can be mended
 
     Looks at the repository, the refs, the operation log and every workspace. Problems that are left make the command
-    fail; they are listed in any case.
+    fail; they are listed in any case. A workspace that is in use, such as a mounted one, is noted and not looked at.
     """
     with state.open_vault() as vault, state.output.working("checking the vault"):
         report = vault.doctor(repair=repair)
@@ -30,6 +30,6 @@ def command(state: State, repair: bool) -> DoctorReport:
         state.output.result(report)
     from avfs_git.cli.records import to_record  # noqa: PLC0415 - only where something was found
 
-    left = [problem for problem in report.problems if not problem.fixed]
+    left = [problem for problem in report.problems if problem.is_left]
     fixable = sum(problem.fixable for problem in left)
     raise ProblemsFound(len(left), fixable=0 if repair else fixable, details={"report": to_record(report)})

@@ -133,7 +133,7 @@ def command(
         raise BadUsage("a command is needed, either `-- PROGRAM [ARGUMENT]...` or `--shell TEXT`")
     try:
         with (
-            nullcontext() if dry_run else _starting_early(),
+            nullcontext() if dry_run else _starting_early(state),
             state.open_workspace() as workspace,
             _opened(stdin) as reading,
         ):
@@ -180,13 +180,13 @@ def command(
 
 
 @contextmanager
-def _starting_early() -> Iterator[None]:
+def _starting_early(state: State) -> Iterator[None]:
     """Begin what needs longest to come up, the longest first: all else is imported meanwhile."""
     from avfs_git.model import BASES  # noqa: PLC0415 - not for the help
     from avfs_git.session import nurseries  # noqa: PLC0415 - the same
 
     # Where the base of any fork is mounted, that of this one is, mostly.
-    with nurseries.starting_early(unless_mounted=(find_home() / "mounts", BASES)):
+    with nurseries.starting_early(unless_mounted=(find_home() / "mounts", BASES), is_program=state.is_program):
         from avfs_git.host.runners import starting_early  # noqa: PLC0415 - takes as long to load as the other to start
 
         with starting_early():

@@ -88,7 +88,7 @@ def directory_(state: State, source: Path, directory: Path, branch: str | None, 
     from avfs_git.session.nurseries import starting_early  # noqa: PLC0415 - not for the help
 
     # What the session needs comes up while the present state is captured.
-    with _collector_at_rest(), starting_early():
+    with _collector_at_rest(), starting_early(is_program=state.is_program):
         session = state.avfs.fork_directory(source, directory, branch=branch, backend=backend)
     state.output.warn(session.vault.warnings)
     return {
@@ -135,11 +135,16 @@ def delete(state: State, name: str) -> ForkInfo:
 
 
 class _Forks(VerbGroup):
-    """The verbs of forks; a path in place of one is a directory to fork."""
+    """The verbs of forks; a path in place of one, or an option of `fork dir`, is about a directory to fork."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse."""
+        own, of_dir = ({name for param in of.params for name in param.opts} for of in (self, directory_))
+        return super().parse_args(ctx, ["dir", *args] if args and args[0].partition("=")[0] in of_dir - own else args)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the verb."""
-        if args[0] not in self.commands and (looks_like_path(args[0]) or (len(args) > 1 and Path(args[0]).is_dir())):
+        if args[0] not in self.commands and (any(map(looks_like_path, args[:2])) or Path(args[0]).is_dir()):
             return "dir", directory_, args
         return super().resolve_command(ctx, args)
 

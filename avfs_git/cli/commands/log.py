@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
 
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import LIMIT, TREE_PATH, verb
+from avfs_git.errors import PathNotFound
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import History, PathHistory
@@ -27,4 +29,10 @@ def command(state: State, path: TreePath | None, limit: int, name_status: bool) 
     with state.open_workspace() as workspace:
         if path is None:
             return {"entries": workspace.log(limit=limit, with_files=name_status)}
-        return {"path": path, "versions": workspace.path_versions(path, limit=limit)}
+        try:
+            return {"path": path, "versions": workspace.path_versions(path, limit=limit)}
+        except PathNotFound as err:
+            name = os.fsdecode(path)
+            if workspace.vault.has_fork(name):
+                err.hint = f"The history of that fork is shown by `avfs log --fork {name}`."
+            raise

@@ -20,7 +20,7 @@ _OF_A_FORK = frozenset(
         *("merge", "rebase", "cherry-pick"),
     }
 )
-_NAMES_ITS_FORK = "--into"
+_NAME_A_FORK = ("--into", "--fork")
 
 
 class Named(NamedTuple):
@@ -41,7 +41,7 @@ def complete(hint: str, named: Named) -> str:
         if verb in _OF_NO_VAULT or "--help" in words:
             return match[0]
         flags = f"--vault {shlex.quote(named.vault)} " if named.vault is not None else ""
-        if named.fork is not None and verb in _OF_A_FORK and _NAMES_ITS_FORK not in words:
+        if named.fork is not None and verb in _OF_A_FORK and not any(option in words for option in _NAME_A_FORK):
             flags += f"--fork {shlex.quote(named.fork)} "
         return f"`avfs {flags}{words}`"
 

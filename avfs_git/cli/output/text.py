@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from keyword import iskeyword
 from time import time_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from avfs_git.cli.output.base import OutputClosed, OutputLost, Progress, write_all
 from avfs_git.cli.output.hints import Named, complete
@@ -31,6 +31,9 @@ Part = str | tuple[str, str]
 """A piece of a line: a text, or a text with a style."""
 
 _SHORT_ID = 12
+_BETWEEN_COLUMNS = 3
+_LEAST_WIDTH = 12
+"""So wide the widest column of a table stays at least, where it alone gives way on a narrow terminal."""
 _SGR = {"bold": "1", "red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36"}
 
 
@@ -188,11 +191,19 @@ class TextOutput:
         from rich.table import Table  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
 
+        texts = [[Text(defuse(cell)) for cell in row] for row in rows]
+        widths = [max([len(heading), *(row[at].cell_len for row in texts)]) for at, heading in enumerate(headings)]
+        widest = widths.index(max(widths))
+        console = self._prepare_console()
+        # The widest column gives way as long as it keeps a readable width; else all break, and nothing is cut off.
+        others = sum(widths) - widths[widest] + _BETWEEN_COLUMNS * (len(widths) - 1)
+        is_kept = others + _LEAST_WIDTH <= console.width
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-        for heading in headings:
-            table.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(defuse(cell)) for cell in row))
+        for at, heading in enumerate(headings):
+            justify: Literal["left", "right"] = "right" if heading in right else "left"
+            table.add_column(heading, justify=justify, overflow="fold", no_wrap=is_kept and at != widest)
+        for cells in texts:
+            table.add_row(*cells)
         self._print(table)
 
     def facts(self, rows: Iterable[tuple[str, str | None]]) -> None:
@@ -286,16 +297,19 @@ class TextOutput:
 
     def _print(self, what: RenderableType) -> None:
         self.flush()
-        if self._console is None:
-            from rich.console import Console  # noqa: PLC0415 - only on a terminal
-
-            self._console = Console(no_color=not self.color, highlight=False, markup=False, emoji=False)
         try:
-            self._console.print(what)
+            self._prepare_console().print(what)
         except BrokenPipeError as err:
             raise OutputClosed from err
         except OSError as err:
             raise OutputLost(err) from err
+
+    def _prepare_console(self) -> Console:
+        if self._console is None:
+            from rich.console import Console  # noqa: PLC0415 - only on a terminal
+
+            self._console = Console(no_color=not self.color, highlight=False, markup=False, emoji=False)
+        return self._console
 
 
 def _paint(text: str, style: str) -> str:

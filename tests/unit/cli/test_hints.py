@@ -19,6 +19,7 @@ from avfs_git.cli.output.hints import Named, complete
         ),
         (Named(None, "f"), "Run `avfs merge --continue`, or `avfs gc`.", "Run `avfs --fork f merge --continue`, or `avfs gc`."),
         (Named("v", "f"), "Join them with `avfs merge a --into b`.", "Join them with `avfs --vault v merge a --into b`."),
+        (Named("v", "f"), "See it with `avfs log --fork g`.", "See it with `avfs --vault v log --fork g`."),
         (Named("a b/c"), "Run `avfs doctor`.", "Run `avfs --vault 'a b/c' doctor`."),
         (Named("v", "f"), "See them with `avfs vault list`.", "See them with `avfs vault list`."),
         (Named("v"), "See `avfs mount --help`.", "See `avfs mount --help`."),

@@ -114,7 +114,7 @@ def diff(text: TextOutput, difference: Diff) -> None:
             text.patch(file.patch)
     if difference.sidecar:
         text.flush()
-        text.note(f"Also different, ignored or not known to git: {_count(difference.sidecar)}. See them with `--json`.")
+        text.note(f"Also different, ignored or not known to git: {_count(difference.sidecar)}; `--json` lists what it is.")
 
 
 def _stat(text: TextOutput, difference: Diff) -> None:
@@ -266,7 +266,7 @@ def op_log(text: TextOutput, result: OperationList) -> None:
     rows = (
         (
             str(operation.id),
-            text.time(operation.created_at_ns),
+            text.since(operation.created_at_ns),
             operation.fork or "-",
             operation.kind,
             "undone" if operation.undone else "",

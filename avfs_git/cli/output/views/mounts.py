@@ -7,6 +7,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from avfs_git.cli.output.quoting import quote_path
+from avfs_git.model import BASES, WHOLE_VAULT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +22,7 @@ def _show(directory: Path) -> str:
 
 
 def _fork(session: SessionInfo) -> str:
-    return f"all of {session.vault}" if session.fork == "*" else session.fork
+    return f"all of {session.vault}" if session.fork == WHOLE_VAULT else session.fork
 
 
 def _mode(text: TextOutput, session: SessionInfo, joint: str = "") -> str:
@@ -37,7 +38,8 @@ def _backend(session: SessionInfo) -> str:
 
 def mount(text: TextOutput, session: SessionInfo) -> None:
     """Say where the tree is, and what to do with it."""
-    what = f", {_mode(text, session, 'at ')}" if session.readonly else ""
+    # Forks are written to by their names in a mount of them all.
+    what = f", {_mode(text, session, 'at ')}" if session.readonly and session.fork != WHOLE_VAULT else ""
     text.line("Mounted ", (_fork(session), "bold"), " at ", _show(session.directory), what, _backend(session))
     for reason in session.backend_reasons:
         text.hint(f"Passed over: {reason}.")
@@ -54,7 +56,8 @@ def sessions(text: TextOutput, result: SessionList) -> None:
         return
     rows = [
         (
-            _fork(session),
+            # What commands stand on is mounted for a while, and is no fork of anybody's.
+            f"base {_fork(session)}" if text.on_terminal and session.directory.parent.name == BASES else _fork(session),
             session.vault,
             _show(session.directory),
             _mode(text, session) + _backend(session),

@@ -92,9 +92,9 @@ def audit(text: TextOutput, result: AuditLines) -> None:
     rows = (
         (
             str(entry.seq),
-            text.time(entry.at_ns),
+            text.since(entry.at_ns),
             entry.fork or "-",
-            entry.event,
+            entry.event.removeprefix("proxy_exec_") if text.on_terminal else entry.event,
             str(entry.details.get("exit_code", entry.details.get("decision", "-"))),
             _one_line(str(entry.details.get("command", "-"))),
         )

@@ -25,7 +25,8 @@ def clone(text: TextOutput, result: CloneResult) -> None:
     if result.head is None:
         text.line("The remote is empty")
     else:
-        more = f"; {result.branches - 1} more branches" if result.branches > 1 else ""
+        others = result.branches - 1
+        more = f"; {others} more branch{'' if others == 1 else 'es'}" if others > 0 else ""
         text.line("Fork ", (result.fork, "bold"), f" at {text.id(result.head)}{more}")
     if result.branches > 1:
         text.hint(f"See the others with `avfs --vault {vault.name} fork list --remote`.")

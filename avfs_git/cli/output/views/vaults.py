@@ -147,7 +147,7 @@ def doctor(text: TextOutput, report: DoctorReport) -> None:
     """List what was checked and what was found."""
     for problem in report.problems:
         state = "mended" if problem.fixed else problem.severity
-        text.line((f"{state}: ", "green" if problem.fixed else "red"), problem.description)
+        text.line((f"{state}: ", "red" if problem.is_left else "green"), problem.description)
         if not problem.fixed:
             text.line(f"  {problem.remedy}")
     text.line(f"Checked {', '.join(report.checked)}: ", ("healthy", "green") if report.healthy else ("not healthy", "red"))
