@@ -186,11 +186,6 @@ def attempt(directory: Path, turn: int, files: int) -> None:
         os.unlink(f"{base}/{path_of((number * 41 + 1) % files, files)}")
 
 
-def side_by_side(places: list[Path], files: int) -> None:
-    """Run one attempt in each place, all at once."""
-    all_at_once(lambda turn: attempt(places[turn], turn, files))
-
-
 def all_at_once(run: Callable[[int], None]) -> None:
     """Call something once for each attempt, with its number, all at the same time."""
     failed: list[BaseException] = []
