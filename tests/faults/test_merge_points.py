@@ -15,7 +15,7 @@ from avfs_git import Avfs, Vault, faults
 from avfs_git.errors import AvfsError
 from tests.support.faults import Files, check_vault, die_in, git, make_source, make_vault, read_files
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout")]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout"), pytest.mark.usefixtures("unsynced")]
 
 _NAMED = re.compile(rb"((?:\|{7}|>{7}) )[0-9a-f]{7,12}")
 Run = Callable[[Vault], object]

@@ -1,7 +1,8 @@
-"""Sessions that die, or find the disk full, at any of their steps: nobody has to clean up by hand.
+"""Sessions that die, or find the disk full, at any of their steps: nobody has to clean up by hand, and nothing is lost.
 
 The claim after each: no mount stays, dead or alive, that no living session stands behind; a plain look at the sessions
-leaves nothing on disk; and the fork can be mounted again, with all that was written.
+leaves nothing on disk; and the fork can be mounted again, with all that was written. A tree on the kernel's overlayfs may
+also stand as programs left it: then the next command finds somebody who attends to it, and it can be unmounted.
 """
 
 from __future__ import annotations
@@ -10,17 +11,21 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from avfs_git import Avfs, Vault
-from avfs_git.errors import AvfsError, HostError, InternalError, SessionFailed
+from avfs_git.backends.lower import LowerMounts
+from avfs_git.backends.tree import on_base
+from avfs_git.errors import AvfsError, HostError, InternalError, MountError, SessionFailed
 from avfs_git.host.mounts import list_mounts
-from avfs_git.model import SessionBackend
-from avfs_git.session.record import FoundSession, wait_ended
+from avfs_git.model import SessionBackend, SessionState
+from avfs_git.session.record import FoundSession, has_ended
 from avfs_git.session.start import start_session
+from avfs_git.workspace.vault import OpenVault
 
 pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -29,6 +34,13 @@ _PROGRAM = (
     f"import sys; sys.path.insert(0, {str(PROJECT)!r}); from tests.support.session_process import main; main(*sys.argv[1:4])"
 )
 _POINTS_MAX = 80
+_GUARD_S = 60
+
+BACKENDS = [
+    SessionBackend.FUSE,
+    pytest.param(SessionBackend.PORTABLE, marks=pytest.mark.needs("libfuse")),
+    pytest.param(SessionBackend.OVERLAY, marks=pytest.mark.needs("root", "overlayfs")),
+]
 
 
 @pytest.fixture
@@ -40,62 +52,100 @@ def vault(mount_dir: Path) -> Iterator[Vault]:
         yield made
 
 
-def start(vault: Vault, tree: Path, kind: str, n: int, flag: Path, backend: SessionBackend = SessionBackend.FUSE) -> FoundSession:
-    """Start a session with a fault in it."""
-    return start_session(
-        vault.path / "avfs" / "sessions",
-        git_dir=vault.path,
-        vault="v",
-        fork="main",
-        directory=tree,
-        at=None,
-        allow_other=False,
-        identity=None,
-        lock_timeout_s=5,
-        backend=backend,
-        program=(sys.executable, "-c", _PROGRAM, kind, str(n), str(flag)),
-    )
+Start = Callable[..., FoundSession]
 
 
-def left_of(vault: Vault) -> set[str]:
-    """List what sessions have on disk."""
-    sessions = vault.path / "avfs" / "sessions"
-    return set(os.listdir(sessions)) if sessions.exists() else set()
+@pytest.fixture
+def start(vault: Vault, mount_dir: Path) -> Iterator[Start]:
+    """What starts a session with a fault in it."""
+    opened = OpenVault(vault.path, name="v")
+    lowers = LowerMounts(opened, mount_dir / "lower" / ".lower", lock_timeout_s=5)
+
+    def start(tree: Path, backend: SessionBackend, kind: str, n: int, flag: Path) -> FoundSession:
+        mount = partial(
+            start_session,
+            vault.path / "avfs" / "sessions",
+            git_dir=vault.path,
+            vault="v",
+            fork="main",
+            directory=tree,
+            at=None,
+            allow_other=False,
+            identity=None,
+            lock_timeout_s=5,
+            backend=backend,
+            program=(sys.executable, "-c", _PROGRAM, kind, str(n), str(flag)),
+        )
+        return on_base(opened, "main", lowers, mount, at=None) if backend is SessionBackend.OVERLAY else mount()
+
+    yield start
+    lowers.close()
 
 
-def check(vault: Vault, tree: Path, content: bytes) -> None:
-    """Look as anybody does; then everything is in order."""
-    # A process that dies closes one file after the other, its lock after the pipe: then it is not dead yet.
-    while vault.sessions() or not left_of(vault) <= {"guard", "logs"}:
+def wait_for(condition: Callable[[], object]) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + _GUARD_S
+    while not condition():
+        assert time.monotonic() < end
         time.sleep(0.01)
+
+
+def is_over(found: FoundSession) -> bool:
+    """Whether a session ended, or died and left its mount to the next one."""
+    return has_ended(found.place) or found.state() is SessionState.UNATTENDED
+
+
+def is_gone(vault: Vault, tree: Path) -> bool:
+    """Look as anybody does: whether nothing is left of a session, on disk either; commits may be mounted as bases of trees."""
+    found = vault.sessions()
+    sessions = vault.path / "avfs" / "sessions"
+    left = {*os.listdir(sessions)} if sessions.exists() else set()
+    ours = left - {info.id for info in found if info.at is not None} - {"guard", "logs"}
+    return not (ours or tree.exists() or [info for info in found if info.at is None])
+
+
+def check(vault: Vault, tree: Path, content: bytes, backend: SessionBackend) -> None:
+    """Find what was written, by whoever attends to the tree where it still stands; then nothing is left, and work goes on."""
+    work = vault.workspace()
+    if backend is SessionBackend.OVERLAY:
+        assert work.read("a") == content
+        assert [change.path for change in work.status().changed_files] == [b"a"]
+        for info in vault.sessions():
+            found = vault.find_session(info.fork)
+            if info.at is None and found is not None:
+                found.unmount()
+    # A process that dies closes one file after the other, its lock after the pipe: then it is not dead yet.
+    wait_for(lambda: is_gone(vault, tree))
     assert not [mounted for mounted in list_mounts() if mounted.directory == tree]
-    assert not tree.exists()
-    with vault.workspace().mount(tree):
+    assert work.read("a") == content
+    with work.mount(tree, backend="overlay" if backend is SessionBackend.OVERLAY else "auto"):
         assert (tree / "a").read_bytes() == content
-    assert not tree.exists()
+    wait_for(lambda: is_gone(vault, tree))
 
 
-@pytest.mark.parametrize(
-    "backend", [SessionBackend.FUSE, pytest.param(SessionBackend.PORTABLE, marks=pytest.mark.needs("libfuse"))]
-)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("kind", ["die", "fail"])
-def test_fault_at_each_step_of_a_life(vault: Vault, mount_dir: Path, tmp_path: Path, kind: str, backend: SessionBackend) -> None:
+def test_fault_at_each_step_of_a_life(
+    vault: Vault, start: Start, mount_dir: Path, tmp_path: Path, kind: str, backend: SessionBackend
+) -> None:
     """Starting, being and ending, interrupted at one point after the other."""
+    # A tree on overlayfs needs a second mount, of its base.
+    refused = MountError if backend is SessionBackend.OVERLAY else SessionFailed
     points: list[str] = []
     for n in range(1, _POINTS_MAX):
         tree, flag = mount_dir / f"tree{n}", tmp_path / str(n)
         content = f"{n}\n".encode()
         vault.workspace().write("a", content)
         try:
-            session = start(vault, tree, kind, n, flag, backend)
-        except (SessionFailed, HostError, InternalError) as error:
+            session = start(tree, backend, kind, n, flag)
+        except (refused, HostError, InternalError) as error:
             assert flag.exists(), error.details  # noqa: PT017 - what fails may also not fail
         else:
             content += b"more\n"
             (tree / "a").write_bytes(content)
             os.kill(session.record.pid, signal.SIGTERM)
-            wait_ended(session.place)
-        check(vault, tree, content)
+            wait_for(lambda: is_over(session))  # noqa: B023 - it is called before the next is bound
+        check(vault, tree, content, backend)
         if not flag.exists():
             break
         points.append(flag.read_text())
@@ -111,14 +161,14 @@ def test_fault_at_each_step_of_a_life(vault: Vault, mount_dir: Path, tmp_path: P
         "session.served",
         "session.unmounted",
         "session.discarded",
-        *(["session.mounted"] if backend is SessionBackend.FUSE else []),  # libfuse mounts by itself
+        *(["session.mounted"] if backend is not SessionBackend.PORTABLE else []),  # libfuse mounts by itself
     } <= set(points)
 
 
-def test_failure_of_a_start_is_told_as_what_it_is(vault: Vault, mount_dir: Path, tmp_path: Path) -> None:
+def test_failure_of_a_start_is_told_as_what_it_is(start: Start, mount_dir: Path, tmp_path: Path) -> None:
     """A full disk comes back to whoever asked, as a full disk."""
     with pytest.raises(AvfsError, match="No space left") as caught:
-        start(vault, mount_dir / "tree", "fail", 1, tmp_path / "flag")
+        start(mount_dir / "tree", SessionBackend.FUSE, "fail", 1, tmp_path / "flag")
 
     assert isinstance(caught.value, HostError)
     assert caught.value.errno == 28

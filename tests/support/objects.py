@@ -19,11 +19,14 @@ from avfs_git.gitstore.objects import (
     hash_object,
 )
 from avfs_git.gitstore.source import Tree
-from avfs_git.gitstore.trees import MODE_TREE, parse_tree, serialize_tree
+from avfs_git.gitstore.trees import MODE_GITLINK, MODE_TREE, parse_tree, serialize_tree
 from avfs_git.paths import Oid
+from avfs_git.vfs.sidecar import SideEntry, compose_sidecar, format_record, serialize_records
 
 Files = Mapping[bytes, tuple[int, bytes]]
 """Mode and content by path; of a gitlink the content is the 20 bytes of a commit's id."""
+Side = Mapping[bytes, object]
+"""By name: the `Side` below or None, the leaf's mode and content, whether it is untracked, and its `Meta`."""
 
 
 class MemorySource:
@@ -101,6 +104,21 @@ class MemorySource:
         for name, inside in below.items():
             entries[name] = (MODE_TREE, self.add_tree(inside))
         return self.add(KIND_TREE, serialize_tree(entries))
+
+    def add_sidecar(self, made: Side) -> Oid:
+        """Keep a sidecar with all that is in it; a gitlink is nothing that one could keep."""
+        children: dict[bytes, SideEntry] = {}
+        records: dict[bytes, bytes] = {}
+        for name, what in made.items():
+            assert isinstance(what, tuple)
+            below, (mode, content), untracked, meta = what
+            records[name] = format_record(meta)
+            if below is not None:
+                children[name] = SideEntry(MODE_TREE, self.add_sidecar(below), untracked)
+            elif untracked and mode != MODE_GITLINK:
+                children[name] = SideEntry(mode, self.add(KIND_BLOB, content), untracked)
+        meta_oid = self.add(KIND_BLOB, serialize_records(records)) if records else None
+        return self.add(KIND_TREE, serialize_tree(compose_sidecar(children, meta_oid)))
 
     def add_sorted(self, tree: Tree) -> Oid:
         """Keep one tree by its entries."""

@@ -13,7 +13,7 @@ from avfs_git.gitstore.objects import KIND_BLOB, KIND_TREE
 from avfs_git.gitstore.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, serialize_tree
 from avfs_git.paths import ROOT, Oid, TreePath, components
 from avfs_git.vfs.lower import CACHED_ENTRIES, FixedFile, LowerEntry, LowerTree
-from avfs_git.vfs.sidecar import Meta, SideEntry, compose_sidecar, format_record, serialize_records
+from avfs_git.vfs.sidecar import Meta
 from tests.support.objects import MemorySource
 
 NOW_NS = 1_700_000_000_000_000_000
@@ -49,23 +49,8 @@ def _add_tree(source: MemorySource, made: Made) -> Oid:
     return source.add(KIND_TREE, serialize_tree(entries))
 
 
-def _add_sidecar(source: MemorySource, made: Made) -> Oid:
-    children: dict[bytes, SideEntry] = {}
-    records: dict[bytes, bytes] = {}
-    for name, what in made.items():
-        assert isinstance(what, tuple)
-        below, (mode, content), untracked, meta = what
-        records[name] = format_record(meta)
-        if below is not None:
-            children[name] = SideEntry(MODE_TREE, _add_sidecar(source, below), untracked)
-        elif untracked and mode != MODE_GITLINK:
-            children[name] = SideEntry(mode, source.add(KIND_BLOB, content), untracked)
-    meta_oid = source.add(KIND_BLOB, serialize_records(records)) if records else None
-    return source.add(KIND_TREE, serialize_tree(compose_sidecar(children, meta_oid)))
-
-
 def _make(source: MemorySource, tree: Made, side: Made) -> LowerTree:
-    return LowerTree(source, _add_tree(source, tree), _add_sidecar(source, side), default_mtime_ns=NOW_NS)
+    return LowerTree(source, _add_tree(source, tree), source.add_sidecar(side), default_mtime_ns=NOW_NS)
 
 
 def _facts(entry: LowerEntry) -> tuple[object, ...]:

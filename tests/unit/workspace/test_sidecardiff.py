@@ -9,11 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avfs_git.errors import ObjectCorrupt
-from avfs_git.gitstore.objects import KIND_BLOB, KIND_TREE
-from avfs_git.gitstore.trees import MODE_EXEC, MODE_FILE, MODE_SYMLINK, MODE_TREE, serialize_tree
+from avfs_git.gitstore.trees import MODE_EXEC, MODE_FILE, MODE_SYMLINK
 from avfs_git.model import ChangedFile, ChangeKind
-from avfs_git.paths import Oid
-from avfs_git.vfs.sidecar import Meta, SideEntry, compose_sidecar, format_record, serialize_records
+from avfs_git.vfs.sidecar import Meta
 from avfs_git.workspace.sidecardiff import diff_sidecars
 from tests.support.objects import MemorySource
 
@@ -27,21 +25,6 @@ _sides: st.SearchStrategy[Made] = st.recursive(
     max_leaves=8,
 )
 _REVERSED = {ChangeKind.ADDED: ChangeKind.DELETED, ChangeKind.DELETED: ChangeKind.ADDED}
-
-
-def _add(source: MemorySource, made: Made) -> Oid:
-    children: dict[bytes, SideEntry] = {}
-    records: dict[bytes, bytes] = {}
-    for name, what in made.items():
-        assert isinstance(what, tuple)
-        below, (mode, content), untracked, meta = what
-        records[name] = format_record(meta)
-        if below is not None:
-            children[name] = SideEntry(MODE_TREE, _add(source, below), untracked)
-        elif untracked:
-            children[name] = SideEntry(mode, source.add(KIND_BLOB, content), untracked)
-    meta_oid = source.add(KIND_BLOB, serialize_records(records)) if records else None
-    return source.add(KIND_TREE, serialize_tree(compose_sidecar(children, meta_oid)))
 
 
 def _reverse(change: ChangedFile) -> ChangedFile:
@@ -59,7 +42,7 @@ def _reverse(change: ChangedFile) -> ChangedFile:
 def test_the_other_way_round_is_the_reverse(old: Made, new: Made) -> None:
     """What came one way went the other; each path is named once, in order."""
     source = MemorySource()
-    left, right = _add(source, old), _add(source, new)
+    left, right = source.add_sidecar(old), source.add_sidecar(new)
     there = diff_sidecars(source, left, right)
 
     assert diff_sidecars(source, right, left) == [_reverse(change) for change in there]
@@ -70,7 +53,7 @@ def test_the_other_way_round_is_the_reverse(old: Made, new: Made) -> None:
 def test_all_that_is_there_came_from_nothing(made: Made) -> None:
     """Against no sidecar at all, each untracked name at the top is one addition, whatever it holds."""
     source = MemorySource()
-    oid = _add(source, made)
+    oid = source.add_sidecar(made)
     untracked = {name for name, what in made.items() if isinstance(what, tuple) and what[2]}
     found = diff_sidecars(source, None, oid)
 
@@ -94,7 +77,7 @@ def test_times_are_no_difference(made: Made, mtime_ns: int) -> None:
 
     source = MemorySource()
 
-    assert diff_sidecars(source, _add(source, made), _add(source, later(made))) == []
+    assert diff_sidecars(source, source.add_sidecar(made), source.add_sidecar(later(made))) == []
 
 
 def test_equal_parts_are_not_opened() -> None:
@@ -103,8 +86,8 @@ def test_equal_parts_are_not_opened() -> None:
     meta = Meta(1, None, ())
     same: Made = {b"%d" % number: (None, (MODE_FILE, b"x"), True, meta) for number in range(50)}
     old: Made = {b"d%d" % number: (same, (MODE_FILE, b""), True, meta) for number in range(50)}
-    left = _add(source, old)
-    right = _add(source, {**old, b"new": (None, (MODE_FILE, b"new"), True, meta)})
+    left = source.add_sidecar(old)
+    right = source.add_sidecar({**old, b"new": (None, (MODE_FILE, b"new"), True, meta)})
     source.read_count = 0
 
     assert [change.path for change in diff_sidecars(source, left, right)] == [b"new"]
