@@ -6,7 +6,7 @@ from a plain directory (`DIFFERENCES`, with the reason; `docs/filesystem.md` tel
     tree                the merged tree in this process, by path: no mount
     channel             the server on the kernel's own protocol; also with the write-back cache, and as an ordinary user
     portable            the same tree through libfuse
-    overlay             the kernel's overlayfs: the workspace's upper layer over a read-only live tree of its base
+    overlay             a session that the kernel's overlayfs shows (`session.overlay`), without the `.git` in its root
     plain               a plain directory: the oracle, and a check of the tests themselves
 
 Nothing outlives the `with` block of a backend.
@@ -16,18 +16,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
 from avfs_git.paths import Oid
+from avfs_git.sdk import Avfs, Session
 from avfs_git.vfs.merged import MergedTree
 from avfs_git.workspace.commits import open_commit
 from avfs_git.workspace.vault import OpenVault
 from avfs_git.workspace.workspace import OpenWorkspace
-from tests.support.capabilities import mount, unmount
-from tests.support.live_tree import FORK, ShownTree, make_vault, mounted
+from tests.support.live_tree import ADA, FORK, ShownTree, make_vault, mounted
 from tests.support.steps import Step, take_in_directory, take_in_tree
 from tests.support.trees import Described, describe_dir, describe_tree
 
@@ -104,38 +104,51 @@ def show_again(backend: str, home: Path, path: Path) -> AbstractContextManager[S
     """Show a fork that is there."""
     git_dir = home / "vaults" / "v.git"
     if backend == "overlay":
-        return _overlay(git_dir, home, path)
+        return _overlay(home, path)
     kind, _, how = backend.partition("-")
     options = [*(["portable"] if kind == "portable" else []), *(["writeback"] if how == "writeback" else [])]
     return mounted(git_dir, home, path, *options)
 
 
 class OverlayTree(ShownTree):
-    """A workspace shown by the kernel."""
+    """A workspace that the kernel shows.
 
-    def __init__(self, home: Path, path: Path, mounts: ExitStack) -> None:
+    Attributes:
+        session: The session behind it.
+    """
+
+    def __init__(self, home: Path, path: Path, session: Session) -> None:
         super().__init__(home, path)
-        self._mounts = mounts
+        self.session = session
 
     def unmount(self) -> None:
-        """End both mounts and give the workspace back."""
-        self._mounts.close()
+        """Give the workspace back, and the base."""
+        assert self.session.unmount().outcome == "unmounted"
+        _await_end(self.session)
 
 
 @contextmanager
-def _overlay(git_dir: Path, home: Path, path: Path) -> Iterator[ShownTree]:
-    with ExitStack() as mounts:
-        opened = mounts.enter_context(held_workspace(git_dir))
-        base = opened.state.base
-        assert base is not None
-        below = path.with_name(path.name + "-base")
-        below.mkdir()
-        mounts.callback(below.rmdir)
-        mounts.callback(mounts.enter_context(mounted(git_dir, home, below, f"at={base}")).unmount)
-        layers = f"lowerdir={below},upperdir={opened.layout.upper},workdir={opened.layout.work},userxattr"
-        assert mount("overlay", path, "overlay", layers)
-        mounts.callback(unmount, path)
-        yield OverlayTree(home, path, mounts)
+def _overlay(home: Path, path: Path) -> Iterator[OverlayTree]:
+    with Avfs(home, identity=ADA) as avfs, avfs.open_vault("v") as vault, vault.workspace(FORK) as work:
+        session = work.mount(path, backend="overlay")
+        try:
+            # A name like any other there, and in no plain directory.
+            (path / ".git").unlink()
+            yield OverlayTree(home, path, session)
+        finally:
+            session.unmount(lazy=True)
+            _await_end(session)
+
+
+def _await_end(session: Session) -> None:
+    """Wait until a session is over, and then the base that it stood on."""
+    session.wait()
+    vault = session.vault
+    bases = [vault.find_session(info.fork, session_id=info.id) for info in vault.sessions()]
+    vault.check_unmounted()  # which ends them
+    for base in bases:
+        if base is not None:
+            base.wait()
 
 
 @contextmanager
