@@ -109,7 +109,8 @@ def run_round(disk: Disk, seed: int, *, unsynced: bool = False) -> Round:
         check_acknowledged(home, acknowledged, result, rebooted=True)
     except Exception as error:  # noqa: BLE001 - whatever goes wrong here is what the round is to report
         result.bad.append(f"{type(error).__name__}: {error}")
-    subprocess.run(["rm", "-rf", str(home)], check=True)
+    if not unsynced:  # where nothing was forced to disk, what is left may be no directory that can be removed
+        subprocess.run(["rm", "-rf", str(home)], check=True)
     return result
 
 
