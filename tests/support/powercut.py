@@ -32,7 +32,17 @@ _WITHOUT_LOG = (2).to_bytes(4, sys.byteorder)  # *_GOING_FLAGS_NOLOGFLUSH
 ROOT = Path(__file__).parents[2]
 
 OPTIONS = {"ext4": "loop,noauto_da_alloc", "xfs": "loop"}
+_PATIENCE_S = 300
 _SIZES = {"ext4": 256 << 20, "xfs": 320 << 20}
+
+
+def _looped() -> set[str]:
+    """List the files behind loop devices."""
+    found = set()
+    for told in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with suppress(OSError):  # it is let go of meanwhile
+            found.add(told.read_text().rstrip("\n"))
+    return found
 
 
 @contextmanager
@@ -63,6 +73,7 @@ class Disk:
 
     def mount(self) -> None:
         """Mount it, which replays its log."""
+        self._await_let_go()
         subprocess.run(["mount", "-t", self.kind, "-o", OPTIONS[self.kind], str(self.file), str(self.point)], check=True)
 
     def unmount(self) -> None:
@@ -74,6 +85,16 @@ class Disk:
             if subprocess.run(["umount", str(self.point)], check=False, capture_output=True).returncode:
                 time.sleep(0.05)
         subprocess.run(["umount", "-l", str(self.point)], check=True)
+
+    def _await_let_go(self) -> None:
+        """Wait until no other mount namespace has a copy of the mount: who mounts the image then gets it as it was, shut down.
+
+        Each namespace that begins while it is mounted has one: those of tests beside this one do.
+        """
+        end = time.monotonic() + _PATIENCE_S
+        while str(self.file) in _looped():
+            assert time.monotonic() < end, f"somebody has a copy of the mount of {self.file}"
+            time.sleep(0.02)
 
     def cut_power(self) -> None:
         """Shut it down as it is: nothing that is still in memory gets to the device."""
@@ -109,8 +130,7 @@ def run_round(disk: Disk, seed: int, *, unsynced: bool = False) -> Round:
         check_acknowledged(home, acknowledged, result, rebooted=True)
     except Exception as error:  # noqa: BLE001 - whatever goes wrong here is what the round is to report
         result.bad.append(f"{type(error).__name__}: {error}")
-    if not unsynced:  # where nothing was forced to disk, what is left may be no directory that can be removed
-        subprocess.run(["rm", "-rf", str(home)], check=True)
+    subprocess.run(["rm", "-rf", str(home)], check=True)
     return result
 
 
