@@ -10,7 +10,7 @@ import operator
 import os
 import stat
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,21 +70,16 @@ class Directories:
 class UpperReader:
     """An upper layer, for a capture."""
 
-    def __init__(self, upper: UpperLayer, *, settle: bool = False, watch: UpperWatch | None = None) -> None:
+    def __init__(self, upper: UpperLayer, *, watch: UpperWatch | None = None) -> None:
         """Read an upper layer.
 
         Args:
             upper: Which.
-            settle: Others than avfs write to it, and may have files of it mapped: see `host.flush.settle_file`.
-            watch: What is to know the entries that are looked at, of which it was told that a capture begins.
+            watch: Where others than avfs write to it: what is to know the entries that are looked at, of which it was told that
+                a capture begins.
         """
         self._upper = upper
         self._directories = Directories(upper.root)
-        self._settle: Callable[[int], object] | None = None
-        if settle:
-            from avfs_git.host.flush import settle_file  # noqa: PLC0415 - only for what the kernel writes to
-
-            self._settle = settle_file
         self._watch = watch
 
     def list_dir(self, path: TreePath) -> Sequence[Found]:
@@ -153,14 +148,12 @@ class UpperReader:
 
     def open_listed(self, path: TreePath, name: bytes) -> int:
         """Open what was listed as a file, for reading."""
-        if self._watch is not None:
-            self._watch.reopen(path, name)
+        if self._watch is None:
+            return open_at(self._directories.get(path), name, _OPEN_FILE)
+        self._watch.reopen(path, name)
         fd = open_at(self._directories.get(path), name, _OPEN_FILE)
         try:
-            if self._watch is not None:
-                self._watch.prove(path, name, fd)
-            elif self._settle is not None:
-                self._settle(fd)
+            self._watch.prove(path, name, fd)
         except BaseException:
             os.close(fd)
             raise

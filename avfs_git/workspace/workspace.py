@@ -635,7 +635,7 @@ class LockedWorkspace:
             exclude=Ignorer(lambda _: None, exclude.encode()) if exclude else None,
         )
         capture = Capture(
-            UpperReader(opened.upper, settle=opened.shown_at is not None, watch=opened.watch),
+            UpperReader(opened.upper, watch=opened.watch),
             sink,
             Ignorer(self._read_ignore_file, self.vault.read_exclude()),
             lower=opened.lower,
