@@ -16,9 +16,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from avfs_git.gitstore.drywriter import DryWriter
 from avfs_git.gitstore.merge import CommitMerger
 from avfs_git.gitstore.objects import ObjectStore
-from avfs_git.gitstore.packwriter import DryWriter
 from avfs_git.gitstore.treediff import find_differences
 from avfs_git.gitstore.trees import EMPTY_TREE
 from avfs_git.paths import Oid

@@ -8,6 +8,7 @@ report as failures leaves here as errors of `avfs_git.errors`.
     packfile         where objects are in packs, and what stands there
     packs            merge small packs
     packwriter       write the objects of one checkpoint as one pack
+    drywriter        compute what they would be
     refs             read refs, move them by compare-and-swap
     repository       make, check, find and take over repositories
     gitcommand       run git itself, for what is git's job

@@ -28,6 +28,7 @@ from typing import Self
 from avfs_git import faults
 from avfs_git.errors import ObjectCorrupt
 from avfs_git.gitstore import packfile
+from avfs_git.gitstore.blobfile import hash_file, read_pieces, read_whole, start_blob_hash
 from avfs_git.gitstore.commits import Commit, Links, parse_commit, parse_links
 from avfs_git.gitstore.deflate import STORED, WORTH_A_THREAD, Deflater, Entry, deflate, deflate_entry, start_stream
 from avfs_git.gitstore.holding import hold_objects, release_objects
@@ -62,10 +63,6 @@ _BLOBS_KEPT = 256
 _UNPLACED = -1
 _TREE_LEVEL = STORED
 """Trees are mostly ids, which do not get smaller: deflating one saves a quarter of it and takes ten times as long."""
-
-
-class SizeChanged(ValueError):
-    """A file was not as long as its caller said: it is being written to."""
 
 
 class PackWriter:
@@ -177,29 +174,21 @@ class PackWriter:
         self._trees[oid] = tree
         return oid
 
-    def add_many(self, kind: int, contents: Iterable[bytes]) -> list[Oid]:
-        """Take several objects of one kind and return their ids.
-
-        Raises:
-            HostError: If the disk does not take them.
-        """
-        return [self.add(kind, data) for data in contents]
-
-    def add_file(self, fd: int, size: int) -> Oid:
+    def add_file(self, fd: int, size: int, *, goes_on: bool = False) -> Oid:
         """Take a file of that size, from its start, as a blob; in bounded memory.
 
         Raises:
-            SizeChanged: If the file ends earlier or goes on; nothing was taken.
+            SizeChanged: If the file ends earlier, or goes on and may not; nothing was taken.
             OSError: If the file cannot be read; nothing was taken.
             HostError: If the disk does not take it.
         """
         if size <= _WHOLE_FILE:
-            return self.add(KIND_BLOB, _read_whole(fd, size))
+            return self.add(KIND_BLOB, read_whole(fd, size, goes_on=goes_on))
         # Hashing is 20 times as fast as deflating: what the store has costs a reading, not a writing.
-        oid = hash_file(fd, size)
+        oid = hash_file(fd, size, goes_on=goes_on)
         if oid in self._offsets or self._store_has(oid):
             return oid
-        return self._deflate_file(fd, size)
+        return self._deflate_file(fd, size, goes_on=goes_on)
 
     def add_entry(self, oid: Oid, pieces: Iterable[bytes | memoryview], crc: int) -> None:
         """Take an object as another pack holds it, deflated and with its header, and no delta.
@@ -225,14 +214,14 @@ class PackWriter:
         """Choose a level for big content: none if its start shows that it is compressed already."""
         return STORED if len(deflate(probe, 1)) > len(probe) * 0.97 else self._level
 
-    def _deflate_file(self, fd: int, size: int) -> Oid:
+    def _deflate_file(self, fd: int, size: int, *, goes_on: bool) -> Oid:
         """Write a file to the pack piece by piece."""
         self._place_all()
         self._spill()
         assert self._file is not None  # noqa: S101 - `_spill` opened it
         out = self._file[0]
         start = self._held_from
-        hasher = hashlib.sha1(_HEADERS[KIND_BLOB] % size, usedforsecurity=False)
+        hasher = start_blob_hash(size)
         deflater = start_stream(self._level_for(os.pread(fd, _PROBE, 0)))
         piece = packfile.entry_header(KIND_BLOB, size)
         crc = zlib.crc32(piece)
@@ -240,7 +229,7 @@ class PackWriter:
         try:
             with host_errors("write a pack"):
                 write_all(out, piece)
-            for data in _read_pieces(fd, size):
+            for data in read_pieces(fd, size, goes_on=goes_on):
                 hasher.update(data)
                 piece = deflater.compress(data)
                 if piece:
@@ -539,132 +528,6 @@ class PackWriter:
         data = self.read_blob(oid)
         for position in range(0, len(data), CHUNK):
             yield data[position : position + CHUNK]
-
-
-class DryWriter:
-    """Computes the ids that a `PackWriter` would, and stores nothing: what a checkpoint would be.
-
-    Trees and commits are kept in memory, so that what was added can be compared; blobs are not, unless asked for.
-    """
-
-    def __init__(self, store: ObjectStore) -> None:
-        """Start with nothing added."""
-        self.store = store
-        self._added: dict[Oid, tuple[int, bytes]] = {}
-        self._trees: dict[Oid, Tree] = {}
-        """Of those that were added, what need not be parsed."""
-        self._sizes: dict[Oid, int] = {}
-
-    def add(self, kind: int, data: bytes, *, keep: bool = False) -> Oid:
-        """Compute the id of an object."""
-        oid = hash_object(kind, data)
-        if kind == KIND_BLOB and not keep:
-            self._sizes[oid] = len(data)
-        else:
-            self._added[oid] = (kind, data)
-        return oid
-
-    def add_tree(self, entries: Mapping[bytes, tuple[int, Oid]]) -> Oid:
-        """Compute the id of a tree."""
-        return self.add(KIND_TREE, serialize_tree(entries))
-
-    def add_sorted(self, tree: Tree) -> Oid:
-        """Compute the id of a tree whose entries are in git's order, with names that git allows; it is not copied."""
-        oid = self.add(KIND_TREE, serialize_sorted(tree))
-        self._trees[oid] = tree
-        return oid
-
-    def add_edited(self, tree: Tree, ids: Mapping[bytes, tuple[int, Oid]]) -> Oid:
-        """Compute the id of a tree that is another one in which some entries have other ids; it is parsed if anybody reads it."""
-        return self.add(KIND_TREE, write_edited(tree, ids))
-
-    def add_file(self, fd: int, size: int) -> Oid:
-        """Compute the id that a file of that size has as a blob.
-
-        Raises:
-            SizeChanged: If the file ends earlier or goes on.
-            OSError: If the file cannot be read.
-        """
-        oid = hash_file(fd, size)
-        self._sizes[oid] = size
-        return oid
-
-    def read(self, oid: Oid) -> tuple[int, bytes]:
-        """Read an object of the store, or a tree or commit that was added."""
-        return self._added.get(oid) or self.store.read(oid)
-
-    def read_blob(self, oid: Oid) -> bytes:
-        """Read the content of a blob of the store, or one that was kept."""
-        added = self._added.get(oid)
-        return self.store.read_blob(oid) if added is None else added[1]
-
-    def read_tree(self, oid: Oid) -> Tree:
-        """Read and check a tree."""
-        added = self._added.get(oid)
-        if added is None:
-            return self.store.read_tree(oid)
-        tree = self._trees.get(oid)
-        if tree is None:
-            self._trees[oid] = tree = parse_tree(added[1], oid)
-        return tree
-
-    def read_commit(self, oid: Oid) -> Commit:
-        """Read a commit."""
-        added = self._added.get(oid)
-        return self.store.read_commit(oid) if added is None else parse_commit(added[1], oid)
-
-    def read_links(self, oid: Oid) -> Links:
-        """Read of a commit what a walk through history needs."""
-        added = self._added.get(oid)
-        return self.store.read_links(oid) if added is None else parse_links(added[1], oid)
-
-    def blob_size(self, oid: Oid) -> int:
-        """Say how long a blob is, without reading it."""
-        size = self._sizes.get(oid)
-        if size is None and oid in self._added:
-            size = len(self._added[oid][1])
-        return self.store.blob_size(oid) if size is None else size
-
-    def exists(self, oid: Oid) -> bool:
-        """Tell whether an object was added or is in the store."""
-        return oid in self._added or oid in self._sizes or self.store.exists(oid)
-
-    def stream_blob(self, oid: Oid) -> Iterator[bytes]:
-        """Read the content of a blob of the store in pieces of at most 1 MiB."""
-        return self.store.stream_blob(oid)
-
-
-def hash_file(fd: int, size: int) -> Oid:
-    """Compute the id that a file of that size, from its start, has as a blob; in bounded memory.
-
-    Raises:
-        SizeChanged: If the file ends earlier or goes on.
-        OSError: If the file cannot be read.
-    """
-    if size <= CHUNK:
-        return hash_object(KIND_BLOB, _read_whole(fd, size))
-    hasher = hashlib.sha1(_HEADERS[KIND_BLOB] % size, usedforsecurity=False)
-    for data in _read_pieces(fd, size):
-        hasher.update(data)
-    return Oid(hasher.digest())
-
-
-def _read_whole(fd: int, size: int) -> bytes:
-    data = os.pread(fd, size + 1, 0)  # one more, to see whether the file goes on
-    if len(data) != size:
-        raise SizeChanged(f"a file has {len(data)} bytes where {size} were expected")
-    return data
-
-
-def _read_pieces(fd: int, size: int) -> Iterator[bytes]:
-    position = 0
-    while data := os.pread(fd, CHUNK, position):
-        position += len(data)
-        if position > size:
-            break
-        yield data
-    if position != size:
-        raise SizeChanged(f"a file has {'more' if position > size else position} bytes where {size} were expected")
 
 
 def _deflated_at_most(size: int) -> int:

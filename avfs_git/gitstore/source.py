@@ -94,6 +94,6 @@ class ObjectSink(ObjectSource, Protocol):
         """
         ...
 
-    def add_file(self, fd: int, size: int) -> Oid:
-        """Take a file of that size, from its start, as a blob."""
+    def add_file(self, fd: int, size: int, *, goes_on: bool = False) -> Oid:
+        """Take a file of that size, from its start, as a blob; there may be more behind that if it goes on."""
         ...

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from avfs_git.errors import FileChanging
 from avfs_git.faults import reach
 from avfs_git.gitstore.objects import KIND_BLOB
-from avfs_git.gitstore.packwriter import SizeChanged
+from avfs_git.gitstore.blobfile import SizeChanged
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.paths import Oid, TreePath, join
 from avfs_git.vfs.scan import Layer

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from avfs_git.errors import ApplyConflict, CheckpointNotFound, InvalidInput, quote
 from avfs_git.faults import reach
+from avfs_git.gitstore.blobfile import hash_file
 from avfs_git.gitstore.objects import KIND_BLOB, hash_object
-from avfs_git.gitstore.packwriter import hash_file
 from avfs_git.gitstore.treediff import diff_trees
 from avfs_git.gitstore.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK
 from avfs_git.host.beneath import OPEN_LIST, Descriptor, open_at, open_beneath

@@ -24,9 +24,10 @@ from collections.abc import Callable, Iterator, Sequence
 from avfs_git.errors import CheckpointExists, HostError, LeftInForce, MergeInProgress, RefConflict, RefLocked
 from avfs_git.faults import reach
 from avfs_git.gitstore.commits import Commit, serialize_commit
+from avfs_git.gitstore.drywriter import DryWriter
 from avfs_git.gitstore.objects import KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.packs import consolidate_packs, remove_leftovers
-from avfs_git.gitstore.packwriter import DryWriter, PackWriter
+from avfs_git.gitstore.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.treediff import diff_trees, find_differences
 from avfs_git.gitstore.trees import EMPTY_TREE, MODE_GITLINK, edit_tree, find_entry

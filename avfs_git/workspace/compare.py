@@ -10,8 +10,8 @@ import stat
 from collections.abc import Iterator, Sequence
 
 from avfs_git.gitstore.commits import Commit
+from avfs_git.gitstore.drywriter import DryWriter
 from avfs_git.gitstore.objects import KIND_BLOB
-from avfs_git.gitstore.packwriter import DryWriter
 from avfs_git.gitstore.renames import detect_renames
 from avfs_git.gitstore.source import ObjectSource, Tree
 from avfs_git.gitstore.textdiff import file_diff

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from avfs_git.errors import AvfsError, GitFailed, WorkspaceBusy
+from avfs_git.gitstore.drywriter import DryWriter
 from avfs_git.gitstore.gitcommand import fsck
 from avfs_git.gitstore.packs import is_left_hold
-from avfs_git.gitstore.packwriter import DryWriter
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.model import DoctorReport, Problem
 from avfs_git.paths import Oid, show_path

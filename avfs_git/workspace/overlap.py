@@ -15,10 +15,10 @@ from itertools import combinations
 
 from avfs_git.gitstore.attributes import TreeAttributes, read_info_attributes
 from avfs_git.gitstore.commits import Commit
+from avfs_git.gitstore.drywriter import DryWriter
 from avfs_git.gitstore.mergebase import find_merge_bases
 from avfs_git.gitstore.mergefile import Driver, Favor, FileMerger, Labels, how_to_merge
 from avfs_git.gitstore.mergetrees import Stage, TreeConflict
-from avfs_git.gitstore.packwriter import DryWriter
 from avfs_git.gitstore.renames import is_binary
 from avfs_git.gitstore.treediff import Entry, find_differences
 from avfs_git.gitstore.trees import MODE_EXEC, MODE_FILE

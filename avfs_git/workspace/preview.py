@@ -10,8 +10,8 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 
+from avfs_git.gitstore.drywriter import DryWriter
 from avfs_git.gitstore.objects import KIND_BLOB
-from avfs_git.gitstore.packwriter import DryWriter
 from avfs_git.paths import Oid, TreePath
 from avfs_git.workspace.checkpoint import Taken, take
 from avfs_git.workspace.workspace import LockedWorkspace

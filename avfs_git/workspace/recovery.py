@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from avfs_git.faults import reach
-from avfs_git.gitstore.packwriter import DryWriter
+from avfs_git.gitstore.drywriter import DryWriter
 from avfs_git.gitstore.trees import EMPTY_TREE
 from avfs_git.paths import ROOT, Oid, show_path, split
 from avfs_git.vfs.layers import UpperReader

@@ -25,9 +25,10 @@ from dataclasses import dataclass, field
 from avfs_git.errors import AvfsError, InternalError, LeftInForce, ObjectMissing, PathNotFound, RefConflict
 from avfs_git.faults import reach
 from avfs_git.gitstore.commits import Commit, serialize_commit
+from avfs_git.gitstore.drywriter import DryWriter
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.objects import KIND_COMMIT, KIND_TREE
-from avfs_git.gitstore.packwriter import DryWriter, PackWriter
+from avfs_git.gitstore.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.gitstore.treediff import diff_trees, find_differences

@@ -22,7 +22,9 @@ from avfs_git.errors import ContentChanged, FileChanging
 from avfs_git.faults import reach
 from avfs_git.gitstore.commits import Commit, serialize_commit
 from avfs_git.gitstore.objects import KIND_BLOB, KIND_COMMIT
-from avfs_git.gitstore.packwriter import DryWriter, PackWriter, SizeChanged
+from avfs_git.gitstore.blobfile import SizeChanged
+from avfs_git.gitstore.drywriter import DryWriter
+from avfs_git.gitstore.packwriter import PackWriter
 from avfs_git.gitstore.trees import EMPTY_TREE, MODE_EXEC, MODE_FILE, MODE_SYMLINK, edit_tree, is_forbidden_name
 from avfs_git.host.beneath import open_at
 from avfs_git.host.durable import host_errors

@@ -618,7 +618,7 @@ class LockedWorkspace:
         """
         # A session is ready before it captures anything.
         from avfs_git.gitstore.ignore import Ignorer  # noqa: PLC0415
-        from avfs_git.gitstore.packwriter import DryWriter  # noqa: PLC0415
+        from avfs_git.gitstore.drywriter import DryWriter  # noqa: PLC0415
         from avfs_git.vfs.layers import UpperReader  # noqa: PLC0415
         from avfs_git.workspace.capture import Capture, SidecarLimits  # noqa: PLC0415
 

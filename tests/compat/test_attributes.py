@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from avfs_git.gitstore.attributes import TreeAttributes, Value, read_info_attributes
+from avfs_git.gitstore.drywriter import DryWriter
 from avfs_git.gitstore.merge import CommitMerger
-from avfs_git.gitstore.packwriter import DryWriter
 from avfs_git.gitstore.trees import EMPTY_TREE, MODE_FILE, MODE_SYMLINK
 from avfs_git.paths import Oid, TreePath
 from tests.support.merges import Files, Histories, change, content, make_files, put

@@ -68,7 +68,7 @@ def test_offsets_beyond_the_first_table_are_read_by_git(repo: GitRepo, monkeypat
     """An index whose offsets stand in the table for large ones means the same to git."""
     with ObjectStore(repo.git_dir) as store:
         writer = PackWriter(store)
-        oids = writer.add_many(KIND_BLOB, [b"%d" % n for n in range(50)])
+        oids = [writer.add(KIND_BLOB, b"%d" % n) for n in range(50)]
         pack = writer.finish()
     assert pack is not None
     index = pack.with_suffix(".idx")
@@ -163,7 +163,7 @@ def test_merged_packs_are_good_packs(repo: GitRepo) -> None:
     with ObjectStore(repo.git_dir) as store:
         for number in range(40):
             writer = PackWriter(store)
-            oids += writer.add_many(KIND_BLOB, [b"%d %d" % (number, n) for n in range(9)])
+            oids += [writer.add(KIND_BLOB, b"%d %d" % (number, n)) for n in range(9)]
             writer.finish()
         repo.run("unpack-objects", "-q", data=next((repo.git_dir / "objects/pack").glob("*.pack")).read_bytes())
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from avfs_git.gitstore.drywriter import DryWriter
 from avfs_git.gitstore.merge import CommitMerger
 from avfs_git.gitstore.mergebase import find_merge_bases
-from avfs_git.gitstore.packwriter import DryWriter
 from avfs_git.gitstore.treediff import find_differences
 from avfs_git.gitstore.trees import MODE_FILE
 from avfs_git.paths import Oid, TreePath

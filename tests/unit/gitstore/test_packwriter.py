@@ -18,9 +18,11 @@ import pytest
 from avfs_git import faults
 from avfs_git.errors import HostError, ObjectMissing
 from avfs_git.gitstore import deflate, packwriter
+from avfs_git.gitstore.blobfile import SizeChanged, hash_file
+from avfs_git.gitstore.drywriter import DryWriter
 from avfs_git.gitstore.objects import KIND_BLOB, KIND_COMMIT, KIND_TREE, ObjectStore, hash_object
 from avfs_git.gitstore.packfile import CHUNK, BadPack, PackIndex, build_index
-from avfs_git.gitstore.packwriter import DryWriter, PackWriter, SizeChanged, hash_file
+from avfs_git.gitstore.packwriter import PackWriter
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.gitstore.trees import MODE_FILE, serialize_tree
 from avfs_git.host.durable import write_all
@@ -85,7 +87,8 @@ def test_objects_are_read_back_before_and_after(writer: PackWriter, store: Objec
 
 def test_one_pack_and_one_index_come_out(writer: PackWriter, git_dir: Path) -> None:
     """A finished pack is two files, named after its checksum, which nobody may write to."""
-    writer.add_many(KIND_BLOB, [b"a", b"b"])
+    for data in (b"a", b"b"):
+        writer.add(KIND_BLOB, data)
     path = writer.finish()
 
     assert files_in(git_dir) == [".idx", ".pack"]
@@ -181,6 +184,20 @@ def test_a_file_of_another_size_is_not_taken(writer: PackWriter, file: int, size
     assert writer.store.read_blob(after) == b"after"
 
 
+@pytest.mark.parametrize("size", [0, 10, CHUNK, 6 << 20, (6 << 20) + 1])
+@pytest.mark.parametrize("more", [0, 1, CHUNK])
+def test_a_file_that_goes_on_is_taken_up_to_a_size(writer: PackWriter, file: int, size: int, more: int) -> None:
+    """What is behind it is not looked at; one that is shorter is refused all the same."""
+    data = bytes(size) + b"x" * more
+    os.pwrite(file, data, 0)
+    oid = writer.add_file(file, size, goes_on=True)
+    assert oid == hash_object(KIND_BLOB, bytes(size)) == DryWriter(writer.store).add_file(file, size, goes_on=True)
+    with pytest.raises(SizeChanged):
+        writer.add_file(file, len(data) + 1, goes_on=True)
+    writer.finish()
+    assert writer.store.read_blob(oid) == bytes(size)
+
+
 def test_a_file_that_shrinks_while_it_is_deflated_is_taken_back(
     writer: PackWriter, file: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,10 +205,10 @@ def test_a_file_that_shrinks_while_it_is_deflated_is_taken_back(
     size = 8 << 20
     os.ftruncate(file, size)
     writer.add(KIND_BLOB, b"before")
-    hash_whole = packwriter.hash_file
+    hash_whole = hash_file
 
-    def hash_and_shrink(fd: int, length: int) -> Oid:
-        oid = hash_whole(fd, length)
+    def hash_and_shrink(fd: int, length: int, *, goes_on: bool) -> Oid:
+        oid = hash_whole(fd, length, goes_on=goes_on)
         os.ftruncate(fd, length - 5)
         return oid
 

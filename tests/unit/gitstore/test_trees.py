@@ -270,7 +270,7 @@ class Sink(MemorySource):
         self.added.append(oid)
         return oid
 
-    def add_file(self, fd: int, size: int) -> Oid:
+    def add_file(self, fd: int, size: int, *, goes_on: bool = False) -> Oid:
         """Take no file: edits of trees hand over none."""
         raise NotImplementedError
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avfs_git.errors import ObjectCorrupt
+from avfs_git.gitstore.drywriter import DryWriter
 from avfs_git.gitstore.objects import KIND_BLOB, ObjectStore
-from avfs_git.gitstore.packwriter import DryWriter
 from avfs_git.gitstore.trees import MODE_TREE, is_forbidden_name, parse_tree, serialize_tree
 from avfs_git.paths import ROOT, Oid, TreePath, split
 from avfs_git.vfs.sidecar import (

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from avfs_git.gitstore.packwriter import DryWriter
+from avfs_git.gitstore.drywriter import DryWriter
 from avfs_git.sdk import Vault, Workspace
 from avfs_git.workspace import advance
 from avfs_git.workspace.capture import Captured
