@@ -15,10 +15,14 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Final
 
 from avfs_git import faults
 from avfs_git.paths import Oid, TreePath
 
+RACY_NS: Final = 20_000_000
+"""What changed in the last so many nanoseconds may change again and keep its times: twice the coarsest clock tick of Linux file
+systems (`CONFIG_HZ=100`)."""
 _MAGIC = b"avfs-statcache 1\n"
 _HEAD = struct.Struct("<II")  # length of the payload, its CRC-32
 _SYNC = struct.Struct("<20s20s20sI")  # tree, sidecar, commit, number of directories

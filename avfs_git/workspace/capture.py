@@ -52,24 +52,12 @@ from avfs_git.vfs.scan import (
     is_staging,
     scan_directory,
 )
-from avfs_git.vfs.sidecar import (
-    SELF,
-    Meta,
-    Record,
-    SideEntry,
-    compose_sidecar,
-    differ_beyond_times,
-    format_record,
-    parse_sidecar,
-    plain_record,
-)
-from avfs_git.vfs.statcache import DirCache, StatCache, StatCacheUpdate, is_same_entry, take_fingerprint
+from avfs_git.vfs.sidecar import SELF, Meta, Record, format_record, plain_record
+from avfs_git.vfs.statcache import RACY_NS, StatCache, StatCacheUpdate, is_same_entry, take_fingerprint
 from avfs_git.vfs.steady import KnownContent, read_steadily
 
-RACY_NS = 20_000_000
-"""Twice the coarsest clock tick of Linux file systems (CONFIG_HZ=100)."""
 COARSE_NS = 3_000_000_000
-"""The same where the file system may be any: some tell the time by 2 s, and some have it from another machine."""
+"""`RACY_NS` where the file system may be any: some tell the time by 2 s, and some have it from another machine."""
 
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EINVAL, errno.ESPIPE, errno.ESTALE})
 """What is said of a name that is not what it was: of a file that is a symbolic link, of a link that is a file, and so on."""

@@ -28,9 +28,9 @@ from avfs_git.vfs.lower import DIRECTORY_MODE
 from avfs_git.vfs.plan import Step
 from avfs_git.vfs.scan import FILE, WHITEOUT, WHITEOUT_PRINT, DirtySet
 from avfs_git.vfs.sidecar import SELF, Meta, Record, edit_sidecar, format_record
-from avfs_git.vfs.statcache import DirCache, StatCacheUpdate, is_same_entry, take_fingerprint
+from avfs_git.vfs.statcache import RACY_NS, DirCache, StatCacheUpdate, is_same_entry, take_fingerprint
 from avfs_git.vfs.steady import KnownContent
-from avfs_git.workspace.capture import RACY_NS, Captured
+from avfs_git.workspace.capture import Captured
 from avfs_git.workspace.workspace import LockedWorkspace
 
 _DECIDING = (b".git", b".gitignore")

@@ -37,9 +37,10 @@ from avfs_git.model import ChangedFile, RestoreResult, Warning
 from avfs_git.paths import ROOT, Oid, TreePath, show_path, split
 from avfs_git.vfs.lower import LowerTree
 from avfs_git.vfs.plan import Step, list_contents, plan_steps
+from avfs_git.vfs.statcache import RACY_NS
 from avfs_git.workspace.aftermath import aftermath
 from avfs_git.workspace.application import Application
-from avfs_git.workspace.capture import RACY_NS, Captured
+from avfs_git.workspace.capture import Captured
 from avfs_git.workspace.checkpoint import recorded_sidecar, save_checkpoint, saving_first, take
 from avfs_git.workspace.confirm import confirm_restored
 from avfs_git.workspace.format import Merging, Pending

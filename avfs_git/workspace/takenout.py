@@ -20,14 +20,15 @@ from dataclasses import dataclass
 
 from avfs_git.errors import ContentChanged, FileChanging
 from avfs_git.faults import reach
-from avfs_git.gitstore.commits import Commit, serialize_commit
-from avfs_git.gitstore.objects import KIND_BLOB, KIND_COMMIT
 from avfs_git.gitstore.blobfile import SizeChanged
+from avfs_git.gitstore.commits import Commit, serialize_commit
 from avfs_git.gitstore.drywriter import DryWriter
+from avfs_git.gitstore.objects import KIND_BLOB, KIND_COMMIT
 from avfs_git.gitstore.packwriter import PackWriter
 from avfs_git.gitstore.trees import EMPTY_TREE, MODE_EXEC, MODE_FILE, MODE_SYMLINK, edit_tree, is_forbidden_name
 from avfs_git.host.beneath import open_at
 from avfs_git.host.durable import host_errors
+from avfs_git.host.flush import await_writes
 from avfs_git.model import Warning
 from avfs_git.paths import Oid, TreePath, join, show_path
 from avfs_git.vfs.lower import LowerTree
@@ -197,6 +198,7 @@ def _read(sink: PackWriter | DryWriter, directory: int, name: bytes, path: TreeP
     try:
         for _ in range(READ_TRIES):
             found = os.fstat(fd)
+            await_writes(fd)
             os.lseek(fd, 0, os.SEEK_SET)
             try:
                 return MODE_EXEC if found.st_mode & 0o100 else MODE_FILE, sink.add_file(fd, found.st_size)

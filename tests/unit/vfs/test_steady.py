@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from avfs_git.errors import FileChanging
 from avfs_git.gitstore.objects import KIND_BLOB
 from avfs_git.paths import ROOT, Oid
+from avfs_git.vfs import steady
 from avfs_git.vfs.layers import PlainDirectory
 from avfs_git.vfs.steady import Reading, read_steadily
 from tests.support.objects import MemorySource
@@ -26,8 +30,9 @@ class Sink(MemorySource):
         del keep
         return super().add(kind, data)
 
-    def add_file(self, fd: int, size: int) -> Oid:
+    def add_file(self, fd: int, size: int, *, goes_on: bool = False) -> Oid:
         """Take one that is a file."""
+        del goes_on
         return self.add(KIND_BLOB, os.pread(fd, size, 0))
 
 
@@ -87,6 +92,59 @@ def test_what_is_written_in_place_without_an_end_is_stored_as_it_was_or_refused(
             with suppress(FileChanging):
                 held = sink.read_blob(read(tmp_path, sink).oid)
                 assert int(held[:8]) - int(held[-8:]) in (0, 1)
+
+
+_REWRITER = """
+import os, sys
+fd, size, number = os.open(sys.argv[1], os.O_RDWR), int(sys.argv[2]), 0
+while True:
+    number += 1
+    os.pwrite(fd, number.to_bytes(8, "little") * (size // 8), 0)
+    if number == 1: print("running", flush=True)
+"""
+
+
+@pytest.mark.parametrize(("size", "versions"), [(4 << 10, 50), (64 << 10, 50), (2 << 20, 10)])
+def test_half_of_a_write_is_not_stored(tmp_path: Path, size: int, versions: int) -> None:
+    """A write that is under way moved the times when it began: only its end makes a version."""
+    path = tmp_path / "file"
+    path.write_bytes(bytes(size))
+    sink = Sink()
+    stored: set[bytes] = set()
+    with subprocess.Popen([sys.executable, "-c", _REWRITER, path, str(size)], stdout=subprocess.PIPE, text=True) as writer:
+        try:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == "running\n"
+            while len(stored) < versions:
+                held = sink.read_blob(read(tmp_path, sink).oid)
+                assert held == held[:8] * (size // 8)
+                stored.add(held[:8])
+        finally:
+            writer.kill()
+
+
+def test_what_is_written_within_a_tick_of_the_clock_is_read_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where times do not tell two writes apart, two readings do."""
+    path = tmp_path / "file"
+    path.write_bytes(b"one")
+    times = path.stat()
+    later = [b"two", b"six"]
+
+    def pread(fd: int, count: int, offset: int) -> bytes:
+        data = os.pread(fd, count, offset)
+        if later:
+            path.write_bytes(later.pop())
+        return data
+
+    def fstat(fd: int) -> os.stat_result:
+        del fd
+        return times
+
+    monkeypatch.setattr(steady, "os", SimpleNamespace(pread=pread, fstat=fstat, close=os.close))
+    monkeypatch.setattr(steady, "time", SimpleNamespace(time_ns=lambda: times.st_ctime_ns + 1_000_000))
+    sink = Sink()
+    layer = PlainDirectory(tmp_path)
+    assert sink.read_blob(read_steadily(layer, ROOT, b"file", times, sink, None).oid) == b"two"
 
 
 @pytest.mark.parametrize("size", [0, 10, 900_000])
