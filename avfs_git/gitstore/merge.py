@@ -13,10 +13,11 @@ from dataclasses import replace
 from avfs_git.gitstore.attributes import TreeAttributes
 from avfs_git.gitstore.commits import Commit, Links
 from avfs_git.gitstore.mergebase import find_merge_bases
-from avfs_git.gitstore.mergefile import ConflictStyle, Favor, FileMerger, Labels
+from avfs_git.gitstore.mergefile import ConflictStyle, FileMerger, Labels
 from avfs_git.gitstore.mergetrees import MergedTrees, TreeMerge
 from avfs_git.gitstore.objects import KIND_COMMIT, hash_object
 from avfs_git.gitstore.source import ObjectSink
+from avfs_git.model import MergeStrategy
 from avfs_git.paths import Oid
 
 _SHORT = 7
@@ -29,7 +30,7 @@ class CommitMerger:
         self,
         sink: ObjectSink,
         *,
-        favor: Favor = Favor.NORMAL,
+        favor: MergeStrategy = MergeStrategy.NORMAL,
         style: ConflictStyle | Callable[[], ConflictStyle] = ConflictStyle.MERGE,
         attributes: bytes = b"",
     ) -> None:

@@ -17,22 +17,12 @@ from avfs_git.gitstore.attributes import TreeAttributes
 from avfs_git.gitstore.linediff import Numbered, number_lines
 from avfs_git.gitstore.linemerge import Piece, Verdict, merge_lines
 from avfs_git.gitstore.renames import is_binary
+from avfs_git.model import MergeStrategy
 from avfs_git.paths import TreePath
 
 MARKER_SIZE = 7
 _MAX_SIZE = 1023 << 20
 """git's own limit (`MAX_XDIFF_SIZE`): what is larger counts as binary."""
-
-
-class Favor(StrEnum):
-    """What becomes of lines that both sides changed."""
-
-    NORMAL = "normal"
-    """A conflict."""
-    OURS = "ours"
-    THEIRS = "theirs"
-    UNION = "union"
-    """The lines of both, ours first."""
 
 
 class ConflictStyle(StrEnum):
@@ -107,7 +97,10 @@ class FileMerger:
     """Merges contents, one file after the other."""
 
     def __init__(
-        self, *, favor: Favor = Favor.NORMAL, style: ConflictStyle | Callable[[], ConflictStyle] = ConflictStyle.MERGE
+        self,
+        *,
+        favor: MergeStrategy = MergeStrategy.NORMAL,
+        style: ConflictStyle | Callable[[], ConflictStyle] = ConflictStyle.MERGE,
     ) -> None:
         """Choose how conflicts are resolved or shown.
 
@@ -141,12 +134,12 @@ class FileMerger:
             driver: How the file is merged.
         """
         base = base or b""
-        favor = Favor.UNION if driver is Driver.UNION else self.favor
+        favor = MergeStrategy.UNION if driver is Driver.UNION else self.favor
         if driver is Driver.BINARY or any(is_binary(content) or len(content) > _MAX_SIZE for content in (base, ours, theirs)):
             if for_base:
                 return MergedContent(base, is_clean=False)
-            if favor in (Favor.OURS, Favor.THEIRS):
-                return MergedContent(theirs if favor is Favor.THEIRS else ours, is_clean=True)
+            if favor in (MergeStrategy.OURS, MergeStrategy.THEIRS):
+                return MergedContent(theirs if favor is MergeStrategy.THEIRS else ours, is_clean=True)
             return MergedContent(ours, is_clean=False)
         numbered = number_lines(base, ours, theirs)
         style = self._style if isinstance(self._style, ConflictStyle) else self._style()
@@ -159,10 +152,10 @@ class FileMerger:
 
 
 _FAVORED = {
-    Favor.NORMAL: Verdict.CONFLICT,
-    Favor.OURS: Verdict.OURS,
-    Favor.THEIRS: Verdict.THEIRS,
-    Favor.UNION: Verdict.BOTH,
+    MergeStrategy.NORMAL: Verdict.CONFLICT,
+    MergeStrategy.OURS: Verdict.OURS,
+    MergeStrategy.THEIRS: Verdict.THEIRS,
+    MergeStrategy.UNION: Verdict.BOTH,
 }
 
 

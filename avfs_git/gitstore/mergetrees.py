@@ -2,8 +2,8 @@
 
 Decided here: what becomes of every path that at least one side changed. The measure is git's `ort` strategy, the
 verdict and the tree of `git merge-tree --write-tree`, which libgit2's own merge of trees does not give: it knows no
-renamed directories, reads whole trees and writes loose objects. Contents are merged by `mergefile`, renames found
-by `mergerenames`, in the order of `mergewalk`. Only what changed is read: a path that neither side touched is never
+renamed directories, reads whole trees and writes loose objects. What an entry is to hold is up to `mergeentry`, renames are
+found by `mergerenames`, in the order of `mergewalk`. Only what changed is read: a path that neither side touched is never
 looked at.
 
 Called by `merge` with a sink that takes the new blobs and trees; the result is complete or an error is raised.
@@ -22,11 +22,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from avfs_git.gitstore.attributes import TreeAttributes
-from avfs_git.gitstore.mergefile import MARKER_SIZE, Driver, Favor, FileMerger, Labels, how_to_merge
+from avfs_git.gitstore.mergeentry import EntryMerger
+from avfs_git.gitstore.mergefile import FileMerger, Labels
 from avfs_git.gitstore.mergerenames import SideRenames, SourceNeed, find_side_renames
 from avfs_git.gitstore.mergewalk import Entries, Walk
-from avfs_git.gitstore.objects import KIND_BLOB
-from avfs_git.gitstore.renames import is_binary
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.gitstore.treediff import Entry, find_differences
 from avfs_git.gitstore.trees import MODE_TREE, edit_tree, find_entry
@@ -149,9 +148,7 @@ class TreeMerge:
         self._sink = sink
         self._trees = (base, ours, theirs)
         self._labels = labels
-        self._merger = merger
-        self._attributes = attributes
-        self._drivers: dict[TreePath, bytes] = {}
+        self._entry_merger = EntryMerger(sink, merger, labels, attributes, depth=depth)
         self._depth = depth
         self._paths: dict[bytes, _Path] = {}
         self._changed: dict[bytes, Entry | None] = {}
@@ -180,7 +177,7 @@ class TreeMerge:
                 changes[TreePath(path)] = (before, wanted)
         tree = edit_tree(self._sink, self._sink, self._trees[OURS], edits)
         conflicts = sorted([*self._conflicts.values(), *self._more], key=lambda conflict: conflict.path)
-        return MergedTrees(tree, tuple(conflicts), changes, self._drivers)
+        return MergedTrees(tree, tuple(conflicts), changes, self._entry_merger.drivers)
 
     def _ours_at(self, path: bytes) -> Entry | None:
         """Find what our side has at a path that neither side changed."""
@@ -372,7 +369,7 @@ class TreeMerge:
         mine, yours = ours.stages[OURS], theirs.stages[THEIRS]
         assert mine is not None  # noqa: S101 - a rename ends at a file
         assert yours is not None  # noqa: S101 - as above
-        merged, why = self._merge_entries(first.old, base, mine, yours, [first.old, first.new, second.new], more_marker=1)
+        merged, why = self._entry_merger.merge(first.old, base, mine, yours, [first.old, first.new, second.new], more_marker=1)
         ours.stages[OURS] = merged
         # Where nothing can be merged, each name keeps its own side's content.
         theirs.stages[THEIRS] = yours if why is not None and merged == mine else merged
@@ -395,7 +392,7 @@ class TreeMerge:
             names = [pair.old] * 3
             names[side] = pair.new
             versions = (mine, theirs) if side == OURS else (theirs, mine)
-            merged, _ = self._merge_entries(pair.old, base, *versions, names, more_marker=1)
+            merged, _ = self._entry_merger.merge(pair.old, base, *versions, names, more_marker=1)
             target.stages[side] = merged
             target.is_crowded = True
         elif collides:
@@ -480,68 +477,11 @@ class TreeMerge:
 
     def _decide_content(self, path: bytes, found: _Path, ours: Entry, theirs: Entry, *, in_the_way: bool) -> None:
         base = found.stages[BASE]
-        merged, why = self._merge_entries(path, base, ours, theirs, found.names)
+        merged, why = self._entry_merger.merge(path, base, ours, theirs, found.names)
         self._keep(path, merged)
         if why is ConflictKind.CONTENT and base is None:
             why = ConflictKind.RENAME_ADD if found.is_crowded else ConflictKind.ADD_ADD
         self._report(found.conflict or why or (ConflictKind.DIRECTORY_FILE if in_the_way else None), path, found)
-
-    def _merge_entries(
-        self, path: bytes, base: Entry | None, ours: Entry, theirs: Entry, names: list[bytes], *, more_marker: int = 0
-    ) -> tuple[Entry | None, ConflictKind | None]:
-        """Merge three versions of one kind, into none if a base has none; also name what could not be merged."""
-        why: ConflictKind | None = None
-        if ours[0] == theirs[0] or (base is not None and ours[0] == base[0]):
-            mode = theirs[0]
-        else:
-            mode = ours[0]
-            if base is None or theirs[0] != base[0]:
-                why = ConflictKind.MODE
-        if ours[1] == theirs[1] or (base is not None and ours[1] == base[1]):
-            return (mode, theirs[1]), why
-        if base is not None and theirs[1] == base[1]:
-            return (mode, ours[1]), why
-        same_kind = base if base is not None and stat.S_IFMT(base[0]) == stat.S_IFMT(ours[0]) else None
-        if stat.S_ISREG(ours[0]):
-            oid, reason = self._merge_contents(path, same_kind, ours, theirs, names, more_marker)
-            return (mode, oid), why or reason
-        if stat.S_ISLNK(ours[0]):
-            if self._depth:
-                return base, ConflictKind.SYMLINK
-            if self._merger.favor is Favor.NORMAL or self._merger.favor is Favor.UNION:
-                return (mode, ours[1]), ConflictKind.SYMLINK
-            return (mode, theirs[1] if self._merger.favor is Favor.THEIRS else ours[1]), why
-        return base if self._depth else (mode, ours[1]), ConflictKind.SUBMODULE
-
-    def _merge_contents(
-        self, path: bytes, base: Entry | None, ours: Entry, theirs: Entry, names: list[bytes], more_marker: int
-    ) -> tuple[Oid, ConflictKind | None]:
-        labels = self._labels
-        if not names[BASE] == names[OURS] == names[THEIRS]:
-            labels = Labels(*(label + b":" + name for label, name in zip(labels, names, strict=True)))
-        driver, marker_size = self._how_to_merge(path)
-        our_content, their_content = self._sink.read_blob(ours[1]), self._sink.read_blob(theirs[1])
-        merged = self._merger.merge(
-            None if base is None else self._sink.read_blob(base[1]),
-            our_content,
-            their_content,
-            labels,
-            for_base=bool(self._depth),
-            marker_size=marker_size + 2 * self._depth + more_marker,
-            driver=driver,
-        )
-        # Kept, because a blob that is only a base's is read again by the merge it is for.
-        oid = self._sink.add(KIND_BLOB, merged.content, keep=True)
-        if merged.is_clean:
-            return oid, None
-        is_text = driver is not Driver.BINARY and not is_binary(our_content) and not is_binary(their_content)
-        return oid, ConflictKind.CONTENT if is_text else ConflictKind.BINARY
-
-    def _how_to_merge(self, path: bytes) -> tuple[Driver, int]:
-        """Tell how the contents of a file are merged, and how long its markers are, by the attributes of our side."""
-        if self._attributes is None:
-            return Driver.TEXT, MARKER_SIZE
-        return how_to_merge(self._attributes, TreePath(path), self._drivers)
 
     def _put_aside(self, path: bytes, label: bytes) -> bytes:
         """Find a free name for a file that cannot have its own."""

@@ -20,7 +20,7 @@ from avfs_git.gitstore.attributes import read_info_attributes
 from avfs_git.gitstore.commits import Commit, Signature, serialize_commit
 from avfs_git.gitstore.drywriter import DryWriter
 from avfs_git.gitstore.merge import CommitMerger
-from avfs_git.gitstore.mergefile import ConflictStyle, Favor
+from avfs_git.gitstore.mergefile import ConflictStyle
 from avfs_git.gitstore.mergetrees import TreeConflict
 from avfs_git.gitstore.objects import KIND_COMMIT
 from avfs_git.gitstore.packwriter import PackWriter
@@ -176,7 +176,7 @@ def merge_in_memory(
     """
     merger = CommitMerger(
         sink,
-        favor=Favor(options.strategy.value),
+        favor=options.strategy,
         style=lambda: choose_style(sink.store.git_dir, in_workspace=in_workspace),
         attributes=read_info_attributes(sink.store.git_dir),
     )

@@ -22,7 +22,7 @@ from contextlib import suppress
 from avfs_git.errors import ConflictsLeft, InternalError, NoMergeInProgress, PathUnsuitable
 from avfs_git.faults import reach
 from avfs_git.gitstore.commits import Commit, serialize_commit
-from avfs_git.gitstore.mergefile import Favor, FileMerger, Labels
+from avfs_git.gitstore.mergefile import FileMerger, Labels
 from avfs_git.gitstore.mergetrees import Stage, TreeConflict
 from avfs_git.gitstore.objects import KIND_COMMIT
 from avfs_git.gitstore.packwriter import PackWriter
@@ -238,7 +238,7 @@ def _union(locked: LockedWorkspace, found: OpenConflict, path: TreePath) -> tupl
     base, ours, theirs = (None if side is None else locked.vault.store.read_blob(_oid(side[2])) for side in stages)
     assert ours is not None  # noqa: S101 - looked at above
     assert theirs is not None  # noqa: S101 - as above
-    merged = FileMerger(favor=Favor.UNION).merge(base, ours, theirs, Labels(b"base", b"ours", b"theirs"))
+    merged = FileMerger(favor=MergeStrategy.UNION).merge(base, ours, theirs, Labels(b"base", b"ours", b"theirs"))
     if not merged.is_clean:
         raise PathUnsuitable(b"/" + path, "is not text on both sides")
     return found.ours[1], merged.content

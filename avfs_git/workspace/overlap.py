@@ -17,7 +17,7 @@ from avfs_git.gitstore.attributes import TreeAttributes, read_info_attributes
 from avfs_git.gitstore.commits import Commit
 from avfs_git.gitstore.drywriter import DryWriter
 from avfs_git.gitstore.mergebase import find_merge_bases
-from avfs_git.gitstore.mergefile import Driver, Favor, FileMerger, Labels, how_to_merge
+from avfs_git.gitstore.mergefile import Driver, FileMerger, Labels, how_to_merge
 from avfs_git.gitstore.mergetrees import Stage, TreeConflict
 from avfs_git.gitstore.renames import is_binary
 from avfs_git.gitstore.treediff import Entry, find_differences
@@ -54,7 +54,7 @@ class Comparison:
         """
         self._writer = DryWriter(vault.store)
         self._strategy = strategy
-        self._merger = FileMerger(favor=Favor(strategy.value))
+        self._merger = FileMerger(favor=strategy)
         self._commits: dict[Oid, Commit] = {}
         self._attributes: dict[Oid, TreeAttributes] = {}
         self._sides: dict[tuple[Oid, Oid], _Side] = {}

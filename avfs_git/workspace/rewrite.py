@@ -24,7 +24,7 @@ from avfs_git.gitstore.attributes import read_info_attributes
 from avfs_git.gitstore.commits import Commit, serialize_commit
 from avfs_git.gitstore.merge import CommitMerger
 from avfs_git.gitstore.mergebase import find_merge_bases, is_ancestor
-from avfs_git.gitstore.mergefile import Favor, Labels
+from avfs_git.gitstore.mergefile import Labels
 from avfs_git.gitstore.mergetrees import MergedTrees
 from avfs_git.gitstore.objects import KIND_COMMIT
 from avfs_git.gitstore.packwriter import PackWriter
@@ -193,7 +193,7 @@ def _put_on(
             _add_commit(locked, pack, stand, read(resolved), start.now[0] or pack.add_tree({}), plan)
         merger = CommitMerger(
             pack,
-            favor=Favor(plan.strategy.value),
+            favor=plan.strategy,
             style=lambda: choose_style(vault.git_dir, in_workspace=plan.in_workspace),
             attributes=read_info_attributes(vault.git_dir),
         )

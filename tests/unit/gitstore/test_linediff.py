@@ -8,11 +8,11 @@ import pytest
 
 from avfs_git.gitstore.gitversion import GitVersion
 from avfs_git.gitstore.linediff import Change, compare_lines, number_lines
-from avfs_git.gitstore.mergefile import Favor, FileMerger, Labels
+from avfs_git.gitstore.mergefile import FileMerger, Labels
 from avfs_git.gitstore.mergehunks import find_hunks
 from avfs_git.gitstore.mergewalk import order_in_table
 from avfs_git.gitstore.myers import Budget, BudgetSpent, compare_classic
-from avfs_git.model import ConflictHunk
+from avfs_git.model import ConflictHunk, MergeStrategy
 
 LABELS = Labels(b"base", b"ours", b"theirs")
 OLD, NEW = (2, 39), (2, 54)
@@ -88,9 +88,13 @@ def test_beyond_the_budget_libgit2_compares() -> None:
 
 @pytest.mark.parametrize(
     ("favor", "expected"),
-    [(Favor.OURS, b"a\nours\nz\nnew\n"), (Favor.THEIRS, b"a\ntheirs\nz\nnew\n"), (Favor.UNION, b"a\nours\ntheirs\nz\nnew\n")],
+    [
+        (MergeStrategy.OURS, b"a\nours\nz\nnew\n"),
+        (MergeStrategy.THEIRS, b"a\ntheirs\nz\nnew\n"),
+        (MergeStrategy.UNION, b"a\nours\ntheirs\nz\nnew\n"),
+    ],
 )
-def test_a_favor_decides_on_conflicts_alone(favor: Favor, expected: bytes) -> None:
+def test_a_favor_decides_on_conflicts_alone(favor: MergeStrategy, expected: bytes) -> None:
     """What only one side changed is taken in any case."""
     base, ours, theirs = b"a\nb\nz\n", b"a\nours\nz\n", b"a\ntheirs\nz\nnew\n"
     merged = FileMerger(favor=favor).merge(base, ours, theirs, LABELS)
@@ -100,7 +104,7 @@ def test_a_favor_decides_on_conflicts_alone(favor: Favor, expected: bytes) -> No
 
 def test_a_favor_does_not_decide_in_a_base() -> None:
     """The base of another merge keeps its conflicts, with longer markers."""
-    merged = FileMerger(favor=Favor.OURS).merge(b"b\n", b"o\n", b"t\n", LABELS, for_base=True, marker_size=9)
+    merged = FileMerger(favor=MergeStrategy.OURS).merge(b"b\n", b"o\n", b"t\n", LABELS, for_base=True, marker_size=9)
 
     assert not merged.is_clean
     assert merged.content == b"<<<<<<<<< ours\no\n=========\nt\n>>>>>>>>> theirs\n"
@@ -108,7 +112,7 @@ def test_a_favor_does_not_decide_in_a_base() -> None:
 
 def test_union_ends_a_last_line_that_has_no_end() -> None:
     """Lines of both sides never run into each other."""
-    merged = FileMerger(favor=Favor.UNION).merge(b"a\r\nb", b"a\r\no", b"a\r\nt", LABELS)
+    merged = FileMerger(favor=MergeStrategy.UNION).merge(b"a\r\nb", b"a\r\no", b"a\r\nt", LABELS)
 
     assert merged.content == b"a\r\no\r\nt"
 
