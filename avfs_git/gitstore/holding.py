@@ -6,7 +6,8 @@ ref: `PackWriter` does for as long as it lives, and what moves refs to objects w
 The sweeper has them for itself while it removes files. It waits for whoever is at work, and gives up after a time; those who
 want to write wait for it, for as long as removing files takes.
 
-A flock(2) on `avfs/prune.lock`, shared or exclusive, each on an open file of its own: it ends with its holder.
+A flock(2) on `avfs/prune.lock`, shared or exclusive, each on an open file of its own: it ends with its holder. Those who take
+packs away, by merging small ones (`gitstore.packs`) or by sweeping, exclude each other by another one, `avfs/consolidate.lock`.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from avfs_git.host.durable import host_errors
+from avfs_git.host.durable import host_errors, make_dirs_durably
 
 _NAME = "avfs/prune.lock"
+_PACKS_NAME = "avfs/consolidate.lock"
 _FLAGS = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _NOT_HELD = -1
 
@@ -77,6 +79,27 @@ def objects_to_oneself(git_dir: Path, *, wait_s: float) -> Iterator[bool]:
         fd = os.open(git_dir / _NAME, _FLAGS, 0o666)
     try:
         yield _lock(fd, time.monotonic() + wait_s)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def packs_to_oneself(git_dir: Path) -> Iterator[bool]:
+    """Be the only one who merges packs or sweeps, for a block; tell whether that was possible. Writers of packs go on meanwhile.
+
+    Raises:
+        HostError: If the disk refuses.
+    """
+    with host_errors("lock the packs"):
+        make_dirs_durably(git_dir / "avfs")
+        fd = os.open(git_dir / _PACKS_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
     finally:
         os.close(fd)
 

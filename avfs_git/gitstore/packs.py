@@ -11,17 +11,17 @@ looks at the directory again: so at every instant each object is found. A crash 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import zlib
 from contextlib import suppress
 from pathlib import Path
 
 from avfs_git import faults
+from avfs_git.gitstore.holding import packs_to_oneself
 from avfs_git.gitstore.objects import KIND_NAMES, ObjectStore
 from avfs_git.gitstore.packfile import BadPack, Pack, parse_entry_header
 from avfs_git.gitstore.packwriter import HOLD_MARK, PackWriter
-from avfs_git.host.durable import host_errors, make_dirs_durably
+from avfs_git.host.durable import host_errors
 from avfs_git.paths import Oid
 
 _MANY = 32
@@ -45,17 +45,8 @@ def consolidate_packs(store: ObjectStore, *, more_than: int = _MANY) -> int:
         return 0
     if (store.objects_dir / "pack" / "multi-pack-index").exists():
         return 0  # git's own list of packs names them: only git may remove any
-    with host_errors("merge packs"):
-        make_dirs_durably(store.git_dir / "avfs")
-        fd = os.open(store.git_dir / "avfs" / "consolidate.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return 0  # another process is at it
-            return _merge(store, _choose(_candidates(store), more_than))
-        finally:
-            os.close(fd)
+    with packs_to_oneself(store.git_dir) as is_alone, host_errors("merge packs"):
+        return _merge(store, _choose(_candidates(store), more_than)) if is_alone else 0
 
 
 def _candidates(store: ObjectStore) -> list[tuple[int, Pack]]:

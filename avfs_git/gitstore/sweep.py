@@ -22,12 +22,11 @@ leaves old and new. A repository that git finds broken is left alone.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,7 +38,7 @@ from avfs_git.gitstore.holding import objects_to_oneself
 from avfs_git.gitstore.objects import ObjectStore
 from avfs_git.gitstore.packfile import Pack
 from avfs_git.gitstore.refs import RefStore
-from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably
+from avfs_git.host.durable import fsync_dir, host_errors
 from avfs_git.paths import Oid
 
 _PROMISED = ".promisor"
@@ -81,31 +80,12 @@ class _Unreached:
     """Loose objects that are in a pack as well."""
 
 
-@contextmanager
-def sweeping(store: ObjectStore) -> Iterator[bool]:
-    """Be the only one who merges packs or sweeps, for a block; tell whether that was possible.
-
-    Raises:
-        HostError: If the disk refuses.
-    """
-    with host_errors("lock the packs"):
-        make_dirs_durably(store.git_dir / "avfs")
-        fd = os.open(store.git_dir / "avfs" / "consolidate.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(fd)
-
-
 def sweep(
     store: ObjectStore, roots: Callable[[], Iterable[Oid]], *, before_s: float, deltas: bool = False, lazy: bool = False
 ) -> Swept:
-    """Pack what is reachable, and drop what is not and was not touched since a time. The caller is the only one to (`sweeping`).
+    """Pack what is reachable, and drop what is not and was not touched since a time.
+
+    The caller has the packs to itself (`holding.packs_to_oneself`).
 
     Args:
         store: The objects.

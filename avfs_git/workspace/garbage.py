@@ -29,11 +29,12 @@ from pathlib import Path
 
 from avfs_git.errors import GitFailed, HostError, RefConflict, RefLocked
 from avfs_git.faults import reach
+from avfs_git.gitstore.holding import packs_to_oneself
 from avfs_git.gitstore.objects import KIND_COMMIT
 from avfs_git.gitstore.packs import remove_leftovers
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.repository import is_lazy, read_shallow
-from avfs_git.gitstore.sweep import Swept, read_ids_below, survey, sweep, sweeping
+from avfs_git.gitstore.sweep import Swept, read_ids_below, survey, sweep
 from avfs_git.host.durable import fsync_dir, host_errors
 from avfs_git.host.removal import remove_tree
 from avfs_git.model import GarbageResult, Warning
@@ -151,7 +152,7 @@ def _alone(vault: OpenVault, *, dry_run: bool) -> Iterator[bool]:
     if dry_run:
         yield True
     else:
-        with sweeping(vault.store) as is_alone:
+        with packs_to_oneself(vault.git_dir) as is_alone:
             yield is_alone
 
 
