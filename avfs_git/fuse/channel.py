@@ -89,16 +89,6 @@ class Agreed(NamedTuple):
     minor: int
     flags: int
 
-    @property
-    def can_resend(self) -> bool:
-        """Whether a new server can ask for what the old one left unanswered (Linux 6.9)."""
-        return bool(self.flags & p.HAS_RESEND)
-
-    @property
-    def has_writeback(self) -> bool:
-        """Whether the kernel collects small writes before it sends them."""
-        return bool(self.flags & p.WRITEBACK_CACHE)
-
 
 class Request:
     """One request of the kernel; each receiving thread uses one object again and again.

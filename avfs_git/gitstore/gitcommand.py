@@ -189,15 +189,6 @@ def collect_garbage(git_dir: Path) -> None:
     _run_or_fail(git_dir, "gc", ["--quiet", "--prune=2.weeks.ago"])
 
 
-def pack_refs(git_dir: Path) -> None:
-    """Have git move all refs into `packed-refs`.
-
-    Raises:
-        GitFailed: If git cannot be run, or fails.
-    """
-    _run_or_fail(git_dir, "pack-refs", ["--all", "--prune"])
-
-
 def _run_or_fail(git_dir: Path, verb: str, options: Sequence[str]) -> None:
     result = run(git_dir, verb, options)
     if result.status:

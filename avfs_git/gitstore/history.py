@@ -24,22 +24,6 @@ from avfs_git.model import ChangedFile
 from avfs_git.paths import Oid, TreePath, components
 
 
-def first_parent_log(
-    source: ObjectSource, head: Oid, limit: int | None = None, *, shallow: Collection[Oid] = ()
-) -> list[tuple[Oid, Commit]]:
-    """List a commit and its first parents, newest first, as `git log --first-parent` does.
-
-    Raises:
-        ObjectMissing: If a commit is not there.
-    """
-    found: list[tuple[Oid, Commit]] = []
-    for entry in _first_parents(source, head, shallow):
-        if limit is not None and len(found) >= limit:
-            break
-        found.append(entry)
-    return found
-
-
 def log(
     source: ObjectSource, heads: Iterable[Oid], limit: int | None = None, *, shallow: Collection[Oid] = ()
 ) -> list[tuple[Oid, Commit]]:

@@ -1,9 +1,8 @@
 r"""How the content of one file differs, in hunks and as the text that `git diff` prints.
 
 Decided here: the text of a patch, byte for byte that of `git diff --no-color --full-index -M` without
-attributes and textconv; what is binary; how paths are quoted; the lines of `--stat` and `--numstat`. Diffs
-and reviews call it with what `treediff` and `renames` found. Pure functions over an `ObjectSource`, safe from
-any thread.
+attributes and textconv; what is binary; how paths are quoted. Diffs and reviews call it with what `treediff` and
+`renames` found. Pure functions over an `ObjectSource`, safe from any thread.
 
 Lines are matched by libgit2, whose xdiff is git's, with git's indent heuristic on; headers, headings of hunks
 and quoting are written here, because libgit2 does them slightly otherwise. pygit2 is imported when two
@@ -14,7 +13,6 @@ treated as binary, so that one huge log does not take all memory; git does so ab
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -28,7 +26,6 @@ MAX_TEXT_SIZE = 16 << 20
 
 _NO_OID: Final = "0" * 40
 _GITLINK: Final = b"Subproject commit %b\n"
-_GITLINK_BYTES: Final = len(_GITLINK % _NO_OID.encode("ascii"))
 _NO_NEWLINE: Final = b"\\ No newline at end of file"
 _HUNK: Final = re.compile(rb"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
 _HEADING_START: Final = re.compile(rb"[A-Za-z_$]")
@@ -277,123 +274,3 @@ def _hunks(body: list[bytes]) -> tuple[Hunk, ...]:
         heading = body[start][match.end() + 1 :]
         hunks.append(Hunk(old_start, old_lines, new_start, new_lines, heading, tuple(lines)))
     return tuple(hunks)
-
-
-# --- summaries -------------------------------------------------------------------------------------------
-
-
-def render_numstat(diffs: Iterable[FileDiff]) -> list[str]:
-    """Write the lines of `git diff --numstat -M`."""
-    return [
-        f"-\t-\t{_stat_name(diff.change)}" if diff.binary else f"{diff.additions}\t{diff.deletions}\t{_stat_name(diff.change)}"
-        for diff in diffs
-    ]
-
-
-def render_stat(diffs: Sequence[FileDiff], *, width: int = 80) -> list[str]:
-    """Write the lines of `git diff --stat -M`, the sum at the end; none without a difference."""
-    if not diffs:
-        return []
-    names = [_stat_name(diff.change) for diff in diffs]
-    most = max((diff.additions + diff.deletions for diff in diffs if not diff.binary), default=0)
-    sizes = [_binary_sizes(diff) if diff.binary else (0, 0) for diff in diffs]
-    # "Bin OLD -> NEW bytes"; the part from OLD on stands where the graph stands for text.
-    bin_width = max(
-        (14 + len(str(old)) + len(str(new)) for diff, (old, new) in zip(diffs, sizes, strict=True) if diff.binary), default=0
-    )
-    number_width = max(len(str(most)), 3 if bin_width else 0)
-    width = max(width, 22 + number_width)
-    name_width = max(map(len, names))
-    graph_width = most if most + 4 > bin_width else bin_width - 4
-    if name_width + number_width + 6 + graph_width > width:
-        graph_width = min(graph_width, max(6, width * 3 // 8 - number_width - 6))
-        if name_width > width - number_width - 6 - graph_width:
-            name_width = width - number_width - 6 - graph_width
-        else:
-            graph_width = width - number_width - 6 - name_width
-    lines = []
-    for diff, name, (old_size, new_size) in zip(diffs, names, sizes, strict=True):
-        shown = _shorten(name, name_width).ljust(name_width)
-        if diff.binary:
-            change = f" {old_size} -> {new_size} bytes" if old_size or new_size else ""
-            lines.append(f" {shown} | {'Bin':>{number_width}}{change}")
-            continue
-        total = diff.additions + diff.deletions
-        added, deleted = _scale(diff.additions, diff.deletions, graph_width, most)
-        graph = f" {'+' * added}{'-' * deleted}" if total else ""
-        lines.append(f" {shown} | {total:>{number_width}}{graph}")
-    text = [diff for diff in diffs if not diff.binary]
-    lines.append(render_shortstat(len(diffs), sum(diff.additions for diff in text), sum(diff.deletions for diff in text)))
-    return lines
-
-
-def render_shortstat(files: int, additions: int, deletions: int) -> str:
-    """Write the sum that ends `git diff --stat`."""
-    parts = [f" {files} file{'s' * (files != 1)} changed"]
-    if additions or not deletions:
-        parts.append(f"{additions} insertion{'s' * (additions != 1)}(+)")
-    if deletions or not additions:
-        parts.append(f"{deletions} deletion{'s' * (deletions != 1)}(-)")
-    return ", ".join(parts)
-
-
-def _binary_sizes(diff: FileDiff) -> tuple[int, int]:
-    if diff.change.old_oid == diff.change.new_oid:
-        return 0, 0
-    old = _GITLINK_BYTES if diff.change.old_mode == MODE_GITLINK else diff.old_size
-    new = _GITLINK_BYTES if diff.change.new_mode == MODE_GITLINK else diff.new_size
-    return old or 0, new or 0
-
-
-def _shorten(name: str, width: int) -> str:
-    """Cut a long name at the front, at a slash if there is one further on."""
-    if len(name) <= width:
-        return name
-    rest = name[len(name) - (width - 3) :]
-    slash = rest.find("/")
-    return "..." + (rest[slash:] if slash >= 0 else rest)
-
-
-def _scale(added: int, deleted: int, width: int, most: int) -> tuple[int, int]:
-    """Fit a bar into a width; a change that is there stays visible."""
-    if width > most:
-        return added, deleted
-    total = _scale_one(added + deleted, width, most)
-    if total < 2 and added and deleted:
-        total = 2
-    if added < deleted:
-        added = _scale_one(added, width, most)
-        return added, total - added
-    deleted = _scale_one(deleted, width, most)
-    return total - deleted, deleted
-
-
-def _scale_one(count: int, width: int, most: int) -> int:
-    return 1 + count * (width - 1) // most if count else 0
-
-
-def _stat_name(change: ChangedFile) -> str:
-    """Name a file in a summary; of a rename, what both names share stands once."""
-    new = change.path
-    old = change.old_path
-    if change.kind is not ChangeKind.RENAMED or old is None:
-        return quote_path(new).decode("ascii")
-    if quote_path(old) != old or quote_path(new) != new:
-        return f"{quote_path(old).decode('ascii')} => {quote_path(new).decode('ascii')}"
-    shared = 0
-    while shared < min(len(old), len(new)) and old[shared] == new[shared]:
-        shared += 1
-    prefix = old.rfind(b"/", 0, shared) + 1
-    # The slash that ends the prefix may start the suffix as well.
-    room = min(len(old), len(new)) - prefix + (prefix > 0)
-    same = 0
-    suffix = 0
-    while same < room and old[-1 - same] == new[-1 - same]:
-        same += 1
-        if old[-same] == ord("/"):
-            suffix = same
-    left = old[prefix : max(prefix, len(old) - suffix)].decode("ascii")
-    right = new[prefix : max(prefix, len(new) - suffix)].decode("ascii")
-    if not prefix and not suffix:
-        return f"{left} => {right}"
-    return f"{old[:prefix].decode('ascii')}{{{left} => {right}}}{old[len(old) - suffix :].decode('ascii')}"

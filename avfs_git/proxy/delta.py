@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from avfs_git.model import ChangedFile, ChangeKind, Status
+from avfs_git.model import ChangedFile, ChangeKind
 
 _State = tuple[str | None, int | None, int | None]
 """The id, the mode and the size of a path; the id is None where nothing is there."""
@@ -36,11 +36,6 @@ def subtract(before: Sequence[ChangedFile], after: Sequence[ChangedFile]) -> tup
             )
         )
     return tuple(found)
-
-
-def differs(before: Status, after: Status) -> bool:
-    """Whether anything changed, times alone aside."""
-    return bool(subtract(before.changed_files, after.changed_files) or subtract(before.sidecar_changed, after.sidecar_changed))
 
 
 def _states(changes: Iterable[ChangedFile]) -> dict[bytes, _State]:

@@ -11,7 +11,7 @@ import pytest
 from avfs_git.errors import AvfsError, FormatUnsupported, GitFailed, InternalError, NotAVault
 from avfs_git.gitstore import gitcommand
 from avfs_git.gitstore._config import parse_config
-from avfs_git.gitstore.gitcommand import collect_garbage, fsck, pack_refs
+from avfs_git.gitstore.gitcommand import collect_garbage, fsck
 from avfs_git.gitstore.objects import KIND_BLOB, ObjectStore
 from avfs_git.gitstore.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefStore
@@ -188,7 +188,7 @@ def write(vault: GitRepo, *contents: bytes) -> list[str]:
     """Write blobs, each kept by a ref."""
     with ObjectStore(vault.git_dir) as store:
         writer = PackWriter(store)
-        oids = [oid.hex() for oid in writer.add_many(KIND_BLOB, contents)]
+        oids = [writer.add(KIND_BLOB, data).hex() for data in contents]
         writer.finish()
     for oid in oids:
         vault.run("update-ref", f"refs/avfs/kept/{oid}", oid)
@@ -216,7 +216,7 @@ def test_maintenance_loses_nothing(vault: GitRepo) -> None:
     """After garbage was collected and refs packed, every object and ref is there."""
     oids = write(vault, *[b"%d" % number for number in range(50)])
     before = RefStore(vault.git_dir).list()
-    pack_refs(vault.git_dir)
+    vault.run("pack-refs", "--all", "--prune")
     collect_garbage(vault.git_dir)
 
     assert RefStore(vault.git_dir).list() == before

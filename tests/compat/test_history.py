@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from avfs_git.gitstore.history import first_parent_log, log, path_versions
+from avfs_git.gitstore.history import log, path_versions
 from avfs_git.paths import Oid, TreePath
 from tests.support.objects import MemorySource
 
@@ -70,7 +70,6 @@ def test_logs_and_versions_are_those_of_git(git_dir: Path, seed: int) -> None:
     commits = make_history(source, seed)
     source.write_to(git_dir)
     head, other = commits[-1], commits[len(commits) // 2]
-    assert [oid for oid, _ in first_parent_log(source, head)] == git_log(git_dir, "--first-parent", head.hex())
     assert [oid for oid, _ in log(source, [head])] == git_log(git_dir, head.hex())
     assert [oid for oid, _ in log(source, [other, head])] == git_log(git_dir, other.hex(), head.hex())
     assert [oid for oid, _ in log(source, [head], 3)] == git_log(git_dir, "-3", head.hex())

@@ -7,7 +7,7 @@ import pytest
 from avfs_git.errors import ObjectMissing
 from avfs_git.gitstore import textdiff
 from avfs_git.gitstore.renames import detect_renames
-from avfs_git.gitstore.textdiff import file_diff, quote_path, render_numstat, render_shortstat, render_stat
+from avfs_git.gitstore.textdiff import file_diff, quote_path
 from avfs_git.gitstore.treediff import diff_trees
 from avfs_git.model import DiffLine, FileDiff
 from tests.support.objects import Files, MemorySource
@@ -51,8 +51,6 @@ def test_binary_files_have_no_hunks_and_their_sizes() -> None:
     assert not diff.hunks
     assert (diff.additions, diff.deletions, diff.old_size, diff.new_size) == (0, 0, 1, 2)
     assert diff.patch.endswith(b"\nBinary files a/f and b/f differ\n")
-    assert render_numstat([diff]) == ["-\t-\tf"]
-    assert render_stat([diff]) == [" f | Bin 1 -> 2 bytes", " 1 file changed, 0 insertions(+), 0 deletions(-)"]
 
 
 def test_a_file_that_is_too_long_is_treated_as_binary_and_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,11 +100,3 @@ def test_paths_are_quoted_only_where_they_must_be() -> None:
     """Spaces are common; everything else that is odd is escaped."""
     assert quote_path(b"with space/x", b"a/") == b"a/with space/x"
     assert quote_path(b'q"\t\x01\xc3\xa9', b"b/") == b'"b/q\\"\\t\\001\\303\\251"'
-
-
-def test_sums_read_as_sentences() -> None:
-    """One is singular; nothing at all is said of both sides."""
-    assert render_shortstat(1, 1, 0) == " 1 file changed, 1 insertion(+)"
-    assert render_shortstat(2, 0, 2) == " 2 files changed, 2 deletions(-)"
-    assert render_shortstat(1, 0, 0) == " 1 file changed, 0 insertions(+), 0 deletions(-)"
-    assert render_stat([]) == []

@@ -341,21 +341,6 @@ def test_forget_all_shows_what_another_process_did(layers: Layers, fill: Fill) -
         tree.create(old, b"x")
 
 
-def test_trim_forgets_many_nodes_unless_they_are_pinned(fill: Fill) -> None:
-    """Memory is bounded between operations; what somebody holds stays."""
-    tree = fill({str(number): b"" for number in range(20)})
-    for name, _ in tree.readdir(tree.root):
-        tree.lookup(tree.root, name)
-    assert not tree.trim(limit=100)
-    node = tree.resolve(_path("3"))
-    tree.pin(node)
-    assert not tree.trim(limit=10)
-    tree.unpin(node)
-    assert tree.trim(limit=10)
-    assert len(tree.inodes) == 1
-    assert tree.resolve(ROOT).ino == 1
-
-
 def test_removed_behind_our_back(layers: Layers, fill: Fill) -> None:
     """A file that vanished from the upper layer is missing, not a failure for ever."""
     tree = fill({"low": b"lower"})
