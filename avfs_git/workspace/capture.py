@@ -1,16 +1,12 @@
 """Turning what a layer holds into a git tree and a sidecar: the heart of every checkpoint.
 
-Decided here: which paths go into the tree and which into the sidecar, what is left out, and when a file
-counts as read whole. Called with the workspace lock held, by checkpoints, status, restores and imports.
-Reads the layer, writes objects to a sink, and changes nothing else: a capture that is abandoned leaves
-nothing behind. One directory after the other is held in memory; unchanged ones are not even read.
+Decided here: what is read of a layer, what is left out, and when a file counts as read whole; which of tree and sidecar a path
+goes into is `workspace.placing`. Called with the workspace lock held, by checkpoints, status, restores and imports. Reads the
+layer, writes objects to a sink, and changes nothing else: a capture that is abandoned leaves nothing behind. One directory after
+the other is held in memory; unchanged ones are not even read.
 
 Where nobody keeps programs waiting, what was listed may go, or become something else, before it is read. It is then taken
 for what it is by that time: a name is looked at again, and a directory that went is dropped with what was found in it so far.
-
-The previous state (tree and sidecar at which the stat cache holds) is edited with what changed since. A path
-is *tracked* if the previous tree holds it; tracked paths stay in the tree whatever the ignore rules say, as
-with `git add -A`.
 """
 
 from __future__ import annotations
@@ -19,26 +15,16 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Mapping
-from typing import Protocol, TypeVar
+from collections.abc import Mapping
 
 from avfs_git.errors import FileChanging, HostError
-from avfs_git.gitstore.objects import KIND_BLOB, KIND_TREE
+from avfs_git.gitstore.objects import KIND_BLOB
 from avfs_git.gitstore.source import ObjectSink
-from avfs_git.gitstore.trees import (
-    MODE_EXEC,
-    MODE_FILE,
-    MODE_GITLINK,
-    MODE_SYMLINK,
-    MODE_TREE,
-    is_forbidden_kind,
-    is_forbidden_name,
-)
+from avfs_git.gitstore.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE
 from avfs_git.model import Warning
 from avfs_git.paths import ROOT, Oid, TreePath, join, show_path
 from avfs_git.values import field, record_class, value_class
 from avfs_git.vfs.lower import DIRECTORY_MODE, LowerEntry, LowerTree
-from avfs_git.vfs.records import Records
 from avfs_git.vfs.scan import (
     DIRECTORY,
     FILE,
@@ -55,6 +41,7 @@ from avfs_git.vfs.scan import (
 from avfs_git.vfs.sidecar import SELF, Meta, Record, format_record, plain_record
 from avfs_git.vfs.statcache import RACY_NS, StatCache, StatCacheUpdate, is_same_entry, take_fingerprint
 from avfs_git.vfs.steady import KnownContent, read_steadily
+from avfs_git.workspace.placing import GIT, Frame, IgnoreRules, Placing
 
 COARSE_NS = 3_000_000_000
 """`RACY_NS` where the file system may be any: some tell the time by 2 s, and some have it from another machine."""
@@ -64,17 +51,7 @@ _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno
 _LOOKS_MAX = 10_000
 """So many names may go while they are captured; more than that only where something is wrong."""
 
-_T = TypeVar("_T")
-_GIT = b".git"
 _IGNORE = b".gitignore"
-
-
-class IgnoreRules(Protocol):
-    """Which untracked paths stay out of the tree."""
-
-    def is_ignored(self, path: TreePath, *, is_dir: bool) -> bool:
-        """Whether the ignore rules name the path, or a directory above it."""
-        ...
 
 
 @value_class
@@ -101,71 +78,10 @@ class Captured:
     """Where the content of blobs that were read just now can be found."""
 
 
-class _Frame:
-    """One directory while it is captured."""
-
-    __slots__ = (
-        "cached",
-        "changed",
-        "entry_changed",
-        "fresh_prints",
-        "gone_prints",
-        "has_layer",
-        "ignored",
-        "index",
-        "lower",
-        "meta",
-        "meta_oid",
-        "name",
-        "nested",
-        "only",
-        "own_stat",
-        "parent",
-        "path",
-        "pending",
-        "prev_sidecar",
-        "prev_tree",
-        "reclassify",
-        "side",
-        "tree",
-    )
-
-    def __init__(
-        self,
-        path: TreePath,
-        name: bytes,
-        parent: _Frame | None,
-        prev: tuple[Oid | None, Oid | None],
-        index: Oid | None,
-        lower: LowerEntry | None,
-    ) -> None:
-        self.path = path
-        self.name = name
-        self.parent = parent
-        self.prev_tree, self.prev_sidecar = prev
-        self.index = index
-        self.lower = lower
-        self.cached: DirCache = {}
-        self.only: DirtySet | None = None
-        self.has_layer = True
-        self.reclassify = False
-        self.own_stat: os.stat_result | None = None
-        self.pending: list[_Frame] = []
-        self.tree: dict[bytes, tuple[int, Oid]] | None = None
-        self.side: dict[bytes, SideEntry] = {}
-        self.meta_oid: Oid | None = None
-        self.meta = Records()
-        self.changed = False
-        self.fresh_prints: DirCache = {}
-        self.gone_prints: list[bytes] = []
-        self.ignored: bool | None = None
-        self.nested: bool | None = None
-
-
 class _GoneError(Exception):
     """A directory went, or became something else, while it was captured."""
 
-    def __init__(self, frame: _Frame) -> None:
+    def __init__(self, frame: Frame) -> None:
         super().__init__(frame.path)
         self.frame = frame
 
@@ -205,7 +121,7 @@ class Capture:
         """
         self._layer = layer
         self._sink = sink
-        self._ignore = ignore
+        self._placing = Placing(sink, ignore)
         self._lower = lower
         self._cache = cache
         self._limits = limits or SidecarLimits()
@@ -233,7 +149,7 @@ class Capture:
             prev = (self._cache.tree, self._cache.sidecar)
         else:
             prev = (lower_root.tree, lower_root.sidecar) if lower_root else (None, None)
-        root = _Frame(ROOT, b"", None, prev, self._index or prev[0], lower_root)
+        root = Frame(ROOT, b"", None, prev, self._index or prev[0], lower_root)
         root.ignored = root.nested = False
         root.only = dirty
         if self._cache is not None:
@@ -244,11 +160,12 @@ class Capture:
             place = error.filename
             named = isinstance(place, bytes) and place not in (b"", b".")
             raise HostError(f"read '{show_path(place)}'" if named else "read the workspace", error) from error
+        self._result.sidecar_touched = self._placing.sidecar_touched
         return self._result
 
     # --- walking ---------------------------------------------------------------------------------
 
-    def _walk(self, root: _Frame) -> None:
+    def _walk(self, root: Frame) -> None:
         # An explicit stack: trees may be deeper than Python's own.
         self._enter(root)
         stack = [root]
@@ -258,7 +175,7 @@ class Capture:
             except _GoneError as gone:
                 self._drop(stack, gone)
 
-    def _step(self, stack: list[_Frame]) -> None:
+    def _step(self, stack: list[Frame]) -> None:
         """Enter the next directory below the last one of a stack, or finish that one."""
         frame = stack[-1]
         try:
@@ -267,18 +184,23 @@ class Capture:
                 self._enter(frame)
                 stack.append(frame)
                 return
-            tree, sidecar = self._finish(frame)
+            if self._learn and (frame.fresh_prints or frame.gone_prints):
+                self._result.update.set_directory(frame.path, frame.fresh_prints, frame.gone_prints)
+            tree, sidecar = self._placing.write(frame)
             if frame.parent is None:
                 self._result.tree, self._result.sidecar = tree, sidecar
             else:
-                self._join(frame.parent, frame, tree, sidecar)
+                self._placing.join(frame.parent, frame, tree, sidecar)
+                if frame.own_stat is not None:
+                    record = self._record_of(frame.own_stat, DIRECTORY_MODE, self._layer.dir_xattrs(frame.path))
+                    self._placing.set_meta(frame.parent, frame.name, record)
             stack.pop()
         except OSError as error:
             if frame.parent is None or error.errno not in _GONE:
                 raise
             raise _GoneError(frame) from error
 
-    def _drop(self, stack: list[_Frame], gone: _GoneError) -> None:
+    def _drop(self, stack: list[Frame], gone: _GoneError) -> None:
         """Forget what was found of a directory, and take its name for what it is now."""
         while True:
             frame, parent = gone.frame, gone.frame.parent
@@ -287,14 +209,14 @@ class Capture:
                 stack.pop()
             self._result.update.drop_subtree(frame.path)
             try:
-                self._load(parent)
+                self._placing.load(parent)
                 self._take(parent, self._look_again(parent, frame.name))
             except _GoneError as above:
                 gone = above
             else:
                 return
 
-    def _look_again(self, frame: _Frame, name: bytes) -> Suspect:
+    def _look_again(self, frame: Frame, name: bytes) -> Suspect:
         """Look at a name that is not what it was when its directory was listed.
 
         Raises:
@@ -320,7 +242,7 @@ class Capture:
         fingerprint = take_fingerprint(found.stat, opaque=found.opaque, racy_after_ns=self._racy_after_ns)
         return Suspect(name, found, WHITEOUT_PRINT if found.kind == WHITEOUT else fingerprint, None, None)
 
-    def _take(self, frame: _Frame, suspect: Suspect) -> None:
+    def _take(self, frame: Frame, suspect: Suspect) -> None:
         """Take a name that needs another look."""
         while True:
             try:
@@ -335,7 +257,7 @@ class Capture:
             else:
                 return
 
-    def _enter(self, frame: _Frame) -> None:
+    def _enter(self, frame: Frame) -> None:
         if frame.path == ROOT and (frame.only is None or frame.only or self._cache is None):
             self._look_at_root(frame)
         suspects = []
@@ -344,9 +266,9 @@ class Capture:
         if not suspects and not frame.reclassify:
             return
         # What decides on the other names of the directory comes first.
-        suspects.sort(key=lambda suspect: suspect.name not in (_GIT, _IGNORE))
+        suspects.sort(key=lambda suspect: suspect.name not in (GIT, _IGNORE))
         for suspect in suspects:
-            if frame.path == ROOT and suspect.name == _GIT:
+            if frame.path == ROOT and suspect.name == GIT:
                 continue  # the live tree's own link to the vault
             if frame.path == ROOT and is_staging(suspect.name):
                 continue  # where files are made that a mounted tree is to get
@@ -356,15 +278,15 @@ class Capture:
         for child in frame.pending:
             child.reclassify = child.reclassify or frame.reclassify
 
-    def _look_at_root(self, frame: _Frame) -> None:
+    def _look_at_root(self, frame: Frame) -> None:
         found = self._layer.dir_stat(ROOT)
         fingerprint = take_fingerprint(found, racy_after_ns=self._racy_after_ns)
         if not is_same_entry(frame.cached.get(SELF), fingerprint):
-            self._load(frame)
-            self._set_meta(frame, SELF, self._record_of(found, DIRECTORY_MODE, self._layer.dir_xattrs(ROOT)))
+            self._placing.load(frame)
+            self._placing.set_meta(frame, SELF, self._record_of(found, DIRECTORY_MODE, self._layer.dir_xattrs(ROOT)))
             frame.fresh_prints[SELF] = fingerprint
 
-    def _expect_directory(self, frame: _Frame, suspect: Suspect) -> None:
+    def _expect_directory(self, frame: Frame, suspect: Suspect) -> None:
         """Queue a directory that the layer holds."""
         name, found, fingerprint, cached = suspect.name, suspect.found, suspect.fingerprint, suspect.cached
         assert found is not None and fingerprint is not None  # noqa: S101, PT018 - what the caller looked at
@@ -375,32 +297,33 @@ class Capture:
             lower = None
         same = cached is not None and cached[-1] == opaque and _is_directory_print(cached)
         shown = (lower.tree, lower.sidecar) if lower is not None else (None, None)
-        prev = self._prev_directory(frame, name) if same else shown
-        child = _Frame(path, name, frame, prev, self._index_tree(frame, name), lower)
+        prev = self._placing.previous_directory(frame, name) if same else shown
+        child = Frame(path, name, frame, prev, self._placing.index_tree(frame, name), lower)
         if same:
             child.only = suspect.below
             child.cached = (self._cache.directory(path) if self._cache else None) or {}
         else:
             frame.changed = True
-            self._load(frame)
+            self._placing.load(frame)
             # What stood at this name before is not what is below it now.
             assert frame.tree is not None  # noqa: S101 - just loaded
-            if name == _IGNORE and self._held(frame, name) is not None:
+            if name == _IGNORE and self._placing.held(frame, name) is not None:
                 frame.reclassify = True  # it may have been a file until now, with rules in it
             if frame.tree.get(name, (MODE_TREE,))[0] not in (MODE_TREE, MODE_GITLINK):
                 del frame.tree[name]
-            if self._is_gitlink(child):
-                _put(frame.tree, name, self._index_entry(frame, name))
+            held = self._placing.index_entry(frame, name)
+            if held is not None and held[0] == MODE_GITLINK:
+                frame.tree[name] = held
             if cached is not None:
                 self._result.update.drop_subtree(path)
         if not is_same_entry(cached, fingerprint):
             child.own_stat = found.stat
             frame.fresh_prints[name] = fingerprint
-        if name == _GIT and frame.path != ROOT:
-            self._note_git(frame, present=True)
+        if name == GIT and frame.path != ROOT:
+            self._placing.note_git(frame, present=True)
         frame.pending.append(child)
 
-    def _take_entry(self, frame: _Frame, suspect: Suspect) -> None:
+    def _take_entry(self, frame: Frame, suspect: Suspect) -> None:
         """Take a name that is no directory of the layer."""
         name, found = suspect.name, suspect.found
         path = join(frame.path, name)
@@ -412,65 +335,60 @@ class Capture:
         if suspect.cached is not None and _is_directory_print(suspect.cached):
             self._result.update.drop_subtree(path)
         if frame.tree is None:
-            self._load(frame)
-        if found is not None and found.kind == FILE and name not in (_GIT, _IGNORE):  # most of all
+            self._placing.load(frame)
+        if found is not None and found.kind == FILE and name not in (GIT, _IGNORE):  # most of all
             self._take_file(frame, name, path, found)
             return
-        if name == _GIT:
-            self._note_git(frame, present=found is not None and found.kind != WHITEOUT)
-        before = self._held(frame, name)
+        if name == GIT:
+            self._placing.note_git(frame, present=found is not None and found.kind != WHITEOUT)
+        before = self._placing.held(frame, name)
         if found is None:
             self._reveal(frame, name, path)
         elif found.kind == WHITEOUT:
-            self._set_absent(frame, name)
+            self._placing.set_absent(frame, name)
         elif found.kind == FILE:
             self._take_file(frame, name, path, found)
         elif found.kind == SYMLINK:
             target = self._layer.read_link(frame.path, name)
             oid = self._sink.add(KIND_BLOB, target)
-            self._place(frame, name, path, MODE_SYMLINK, oid, plain_record(found.stat.st_mtime_ns))
+            self._placing.place(frame, name, path, MODE_SYMLINK, oid, plain_record(found.stat.st_mtime_ns))
         else:
-            self._set_absent(frame, name)
+            self._placing.set_absent(frame, name)
             self._warn("capture.left_out", path, "is a device, socket or pipe, which no checkpoint can hold")
-        if name == _IGNORE and self._held(frame, name) != before:
+        if name == _IGNORE and self._placing.held(frame, name) != before:
             frame.reclassify = True
 
-    @staticmethod
-    def _held(frame: _Frame, name: bytes) -> tuple[int, Oid] | SideEntry | None:
-        """What the state holds at a name so far, in the tree or, as an ignored `.gitignore`, in the sidecar."""
-        return (frame.tree or {}).get(name) or frame.side.get(name)
-
-    def _reveal(self, frame: _Frame, name: bytes, path: TreePath) -> None:
+    def _reveal(self, frame: Frame, name: bytes, path: TreePath) -> None:
         """Take what the lower layer shows at a name that the layer holds no longer."""
         lower = self._lower_child(frame, name)
         if lower is None:
-            self._set_absent(frame, name)
+            self._placing.set_absent(frame, name)
             return
         mode = lower.mode & 0o7777
         if lower.is_dir:
-            self._set_absent(frame, name)
-            child = _Frame(path, name, frame, (lower.tree, lower.sidecar), None, lower)
-            child.index = self._index_tree(frame, name)
+            self._placing.set_absent(frame, name)
+            child = Frame(path, name, frame, (lower.tree, lower.sidecar), None, lower)
+            child.index = self._placing.index_tree(frame, name)
             child.has_layer = False
             child.reclassify = True
             if lower.kind == "gitlink" and lower.oid is not None:
                 assert frame.tree is not None  # noqa: S101 - loaded by whoever found the change
                 frame.tree[name] = (MODE_GITLINK, lower.oid)
             record = format_record(Meta(lower.mtime_ns, None if mode == DIRECTORY_MODE else mode, lower.xattrs))
-            self._set_meta(frame, name, record)
+            self._placing.set_meta(frame, name, record)
             frame.pending.append(child)
             return
         assert lower.oid is not None  # noqa: S101 - files and symlinks have one
         if lower.kind == "symlink":
-            self._place(frame, name, path, MODE_SYMLINK, lower.oid, plain_record(lower.mtime_ns))
+            self._placing.place(frame, name, path, MODE_SYMLINK, lower.oid, plain_record(lower.mtime_ns))
             return
         git_mode = MODE_EXEC if mode & 0o100 else MODE_FILE
         odd = mode != (0o755 if git_mode == MODE_EXEC else 0o644)
         record = format_record(Meta(lower.mtime_ns, mode if odd else None, lower.xattrs))
-        self._place(frame, name, path, git_mode, lower.oid, record)
+        self._placing.place(frame, name, path, git_mode, lower.oid, record)
 
-    def _take_file(self, frame: _Frame, name: bytes, path: TreePath, found: Found) -> None:
-        to_sidecar = self._goes_to_sidecar(frame, name, path, MODE_FILE)
+    def _take_file(self, frame: Frame, name: bytes, path: TreePath, found: Found) -> None:
+        to_sidecar = self._placing.goes_to_sidecar(frame, name, path, MODE_FILE)
         if to_sidecar and self._leave_out(frame, name, path, found.stat.st_size):
             return
         oid, final, xattrs = read_steadily(self._layer, frame.path, name, found.stat, self._sink, self._known.get(path))
@@ -483,235 +401,51 @@ class Capture:
         mode = final.st_mode
         git_mode, usual = (MODE_EXEC, 0o755) if mode & 0o100 else (MODE_FILE, 0o644)
         record = self._record_of(final, usual, xattrs) if xattrs or mode & 0o7777 != usual else plain_record(final.st_mtime_ns)
-        self._place(frame, name, path, git_mode, oid, record, sidecar=to_sidecar)
+        self._placing.place(frame, name, path, git_mode, oid, record, sidecar=to_sidecar)
 
-    def _leave_out(self, frame: _Frame, name: bytes, path: TreePath, size: int) -> bool:
+    def _leave_out(self, frame: Frame, name: bytes, path: TreePath, size: int) -> bool:
         """Leave a file out that the sidecar may not hold; tell whether it is one."""
         limit = self._limits.max_file_bytes
         excluded = self._limits.exclude is not None and self._limits.exclude.is_ignored(path, is_dir=False)
         if not excluded and (limit is None or size <= limit):
             return False
-        self._set_absent(frame, name)
+        self._placing.set_absent(frame, name)
         self._warn("sidecar.left_out", path, "is excluded from checkpoints" if excluded else "is larger than checkpoints hold")
         return True
 
-    # --- placing ---------------------------------------------------------------------------------
+    # --- looking up ------------------------------------------------------------------------------
 
-    def _place(
-        self, frame: _Frame, name: bytes, path: TreePath, mode: int, oid: Oid, record: Record, *, sidecar: bool | None = None
-    ) -> None:
-        assert frame.tree is not None  # noqa: S101 - loaded by whoever found the change
-        if sidecar is None:
-            sidecar = self._goes_to_sidecar(frame, name, path, mode)
-        if sidecar:
-            frame.tree.pop(name, None)
-            frame.side[name] = SideEntry(mode, oid, untracked=True)
-            self._result.sidecar_touched = True
-        else:
-            if frame.side and frame.side.pop(name, None) is not None:
-                self._result.sidecar_touched = True
-            frame.tree[name] = (mode, oid)
-        frame.changed = True
-        self._set_meta(frame, name, record)
-
-    def _goes_to_sidecar(self, frame: _Frame, name: bytes, path: TreePath, mode: int) -> bool:
-        if is_forbidden_name(name) or (mode == MODE_SYMLINK and is_forbidden_kind(name, mode)):
-            return True
-        index = self._index_entry(frame, name) if frame.index is not None else None
-        if index is not None and index[0] not in (MODE_TREE, MODE_GITLINK):
-            return False
-        # Asked for each file, and decided once for each directory.
-        nested = frame.nested if frame.nested is not None else self._is_nested(frame)
-        if nested or (frame.ignored if frame.ignored is not None else self._is_ignored_dir(frame)):
-            return True
-        return self._ignore.is_ignored(path, is_dir=False)
-
-    def _is_ignored_dir(self, frame: _Frame) -> bool:
-        if frame.ignored is None:
-            for here in _undecided(frame, lambda one: one.ignored):
-                assert here.parent is not None  # noqa: S101 - the root's is known
-                here.ignored = here.parent.ignored or self._ignore.is_ignored(here.path, is_dir=True)
-        return bool(frame.ignored)
-
-    def _is_nested(self, frame: _Frame) -> bool:
-        """Whether a directory is, or is in, a repository of its own: it holds `.git` and nothing tracked."""
-        if frame.nested is None:
-            for here in _undecided(frame, lambda one: one.nested):
-                self._load(here)
-                here.nested = self._is_nested_with(here, git_present=_GIT in here.side)
-        return bool(frame.nested)
-
-    def _is_nested_with(self, frame: _Frame, *, git_present: bool) -> bool:
-        assert frame.parent is not None  # noqa: S101 - the root's is known
-        return (
-            self._is_nested(frame.parent)
-            or (frame.index is None and git_present)
-            or is_forbidden_name(frame.name)  # what is in a `.git` is no more for a tree than `.git` itself
-            or is_forbidden_kind(frame.name, MODE_TREE)
-            or self._is_gitlink(frame)
-        )
-
-    def _is_gitlink(self, frame: _Frame) -> bool:
-        held = self._index_entry(frame.parent, frame.name) if frame.parent is not None else None
-        return held is not None and held[0] == MODE_GITLINK
-
-    def _note_git(self, frame: _Frame, *, present: bool) -> None:
-        """Take notice that `.git` came or went, which decides where its neighbours belong."""
-        self._load(frame)
-        was = _GIT in frame.side
-        if frame.path == ROOT or was == present:
-            return
-        frame.reclassify = True
-        assert frame.parent is not None  # noqa: S101 - the root was sorted out
-        frame.nested = self._is_nested_with(frame, git_present=present)
-
-    def _reclassify(self, frame: _Frame) -> None:
+    def _reclassify(self, frame: Frame) -> None:
         """Look again at what the sidecar holds here, after the rules that put it there have changed."""
-        self._load(frame)
+        self._placing.load(frame)
         assert frame.tree is not None  # noqa: S101 - just loaded
         queued = {child.name for child in frame.pending}
         for name, (mode, oid, untracked) in list(frame.side.items()):
             if mode == MODE_TREE:
                 if name in queued or not untracked:
                     continue
-                child = _Frame(
-                    join(frame.path, name), name, frame, self._prev_directory(frame, name), None, self._lower_child(frame, name)
-                )
-                child.index = self._index_tree(frame, name)
-                if child.index is None and self._is_ignored_dir(child):
+                prev = self._placing.previous_directory(frame, name)
+                child = Frame(join(frame.path, name), name, frame, prev, None, self._lower_child(frame, name))
+                child.index = self._placing.index_tree(frame, name)
+                if child.index is None and self._placing.is_ignored_dir(child):
                     continue  # ignored before and now: nothing in it moves
                 child.has_layer = False
                 frame.pending.append(child)
-            elif not self._goes_to_sidecar(frame, name, join(frame.path, name), mode):
-                del frame.side[name]
-                frame.tree[name] = (mode, oid)
-                frame.changed = True
-                self._result.sidecar_touched = True
-
-    def _set_absent(self, frame: _Frame, name: bytes) -> None:
-        assert frame.tree is not None  # noqa: S101 - loaded by whoever found the change
-        frame.tree.pop(name, None)
-        held = frame.side.pop(name, None)
-        record = frame.meta.get(name)
-        if record is not None:
-            frame.meta.put(name, None)
-        if (held is not None and held.untracked) or differ_beyond_times(record, None):
-            self._result.sidecar_touched = True
-        frame.changed = True
-
-    def _set_meta(self, frame: _Frame, name: bytes, record: Record) -> None:
-        before = frame.meta.get(name)
-        if before != record:
-            frame.meta.put(name, record)
-            frame.changed = True
-            if not self._result.sidecar_touched and differ_beyond_times(before, record):
-                self._result.sidecar_touched = True
+            elif not self._placing.goes_to_sidecar(frame, name, join(frame.path, name), mode):
+                self._placing.move_to_tree(frame, name, mode, oid)
 
     @staticmethod
     def _record_of(found: os.stat_result, usual_mode: int, xattrs: tuple[tuple[bytes, bytes], ...]) -> Record:
         permissions = stat.S_IMODE(found.st_mode)
         return format_record(Meta(found.st_mtime_ns, None if permissions == usual_mode else permissions, xattrs))
 
-    # --- looking up and finishing --------------------------------------------------------------------
-
-    def _load(self, frame: _Frame) -> None:
-        """Read the previous state of a directory, when its first change is met."""
-        if frame.tree is not None:
-            return
-        frame.tree = dict(self._sink.read_tree(frame.prev_tree)) if frame.prev_tree is not None else {}
-        if frame.prev_sidecar is not None:
-            frame.side, frame.meta_oid = parse_sidecar(self._sink.read_tree(frame.prev_sidecar), frame.prev_sidecar)
-        data = self._sink.read_blob(frame.meta_oid) if frame.meta_oid is not None else b""
-        frame.meta = Records(data, frame.meta_oid)
-
-    def _index_entry(self, frame: _Frame, name: bytes) -> tuple[int, Oid] | None:
-        return None if frame.index is None else self._sink.read_tree(frame.index).get(name)
-
-    def _index_tree(self, frame: _Frame, name: bytes) -> Oid | None:
-        held = self._index_entry(frame, name)
-        return held[1] if held is not None and held[0] == MODE_TREE else None
-
-    def _prev_directory(self, frame: _Frame, name: bytes) -> tuple[Oid | None, Oid | None]:
-        self._load(frame)
-        assert frame.tree is not None  # noqa: S101 - just loaded
-        tree, side = frame.tree.get(name), frame.side.get(name)
-        return (
-            tree[1] if tree is not None and tree[0] == MODE_TREE else None,
-            side.oid if side is not None and side.mode == MODE_TREE else None,
-        )
-
-    def _lower_child(self, frame: _Frame, name: bytes) -> LowerEntry | None:
+    def _lower_child(self, frame: Frame, name: bytes) -> LowerEntry | None:
         if self._lower is None or frame.lower is None:
             return None
         return self._lower.children(frame.lower).get(name)
 
-    def _finish(self, frame: _Frame) -> tuple[Oid | None, Oid | None]:
-        """Write the objects of a directory whose children are done."""
-        if self._learn and (frame.fresh_prints or frame.gone_prints):
-            self._result.update.set_directory(frame.path, frame.fresh_prints, frame.gone_prints)
-        if not frame.changed or frame.tree is None:
-            return frame.prev_tree, frame.prev_sidecar
-        if frame.meta.is_changed:
-            data = frame.meta.serialize()
-            frame.meta_oid = self._sink.add(KIND_BLOB, data, keep=True) if data else None
-        tree = self._sink.add_tree(frame.tree) if frame.tree else None
-        entries = compose_sidecar(frame.side, frame.meta_oid)
-        sidecar = self._sink.add_tree(entries) if entries else None
-        return tree, sidecar
-
-    def _join(self, frame: _Frame, child: _Frame, tree: Oid | None, sidecar: Oid | None) -> None:
-        """Put a finished directory into the one above it."""
-        if child.own_stat is None and not child.changed and frame.tree is None:
-            return
-        self._load(frame)
-        assert frame.tree is not None  # noqa: S101 - just loaded
-        name = child.name
-        held = frame.tree.get(name)
-        new_tree = held if held is not None and held[0] == MODE_GITLINK else None
-        if tree is not None:
-            new_tree = (MODE_TREE, tree)
-        new_side: SideEntry | None = None
-        if sidecar is not None:
-            new_side = SideEntry(MODE_TREE, sidecar, untracked=new_tree is None or self._holds_untracked(child, sidecar))
-        elif new_tree is None:
-            # Nothing in it, or nothing that may be kept: but it is there.
-            new_side = SideEntry(MODE_TREE, self._sink.add(KIND_TREE, b""), untracked=True)
-        if new_tree != held or new_side != frame.side.get(name):
-            frame.changed = True
-            before = frame.side.get(name)
-            if (new_side is not None and new_side.untracked) != (before is not None and before.untracked):
-                self._result.sidecar_touched = True
-            _put(frame.tree, name, new_tree)
-            _put(frame.side, name, new_side)
-        if child.own_stat is not None:
-            self._set_meta(frame, name, self._record_of(child.own_stat, DIRECTORY_MODE, self._layer.dir_xattrs(child.path)))
-
-    def _holds_untracked(self, child: _Frame, sidecar: Oid) -> bool:
-        side = child.side if child.tree is not None else parse_sidecar(self._sink.read_tree(sidecar), sidecar)[0]
-        return any(entry.untracked for entry in side.values())
-
     def _warn(self, code: str, path: TreePath, what: str) -> None:
         self._result.warnings.append(Warning(code, f"'{show_path(path)}' {what}", path))
-
-
-def _undecided(frame: _Frame, known: Callable[[_Frame], bool | None]) -> list[_Frame]:
-    """List a directory and those above it of which something is not known yet, the uppermost first.
-
-    A loop, because trees may be deeper than Python's own stack.
-    """
-    found = []
-    here: _Frame | None = frame
-    while here is not None and known(here) is None:
-        found.append(here)
-        here = here.parent
-    return found[::-1]
-
-
-def _put(entries: dict[bytes, _T], name: bytes, value: _T | None) -> None:
-    if value is None:
-        entries.pop(name, None)
-    else:
-        entries[name] = value
 
 
 def _is_directory_print(fingerprint: bytes) -> bool:
