@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from avfs_git.proxy.commands import Option, Program, read_options
-from avfs_git.proxy.shell import UNKNOWN, Word
+from avfs_git.proxy.words import UNKNOWN, Word
 from avfs_git.values import record_class, replace
 
 

@@ -14,7 +14,7 @@ from avfs_git.proxy import commands as known
 from avfs_git.proxy import scripts
 from avfs_git.proxy.arguments import Arguments
 from avfs_git.proxy.commands import Program
-from avfs_git.proxy.shell import UNKNOWN, Word
+from avfs_git.proxy.words import UNKNOWN, Word
 from avfs_git.values import record_class, replace
 
 if TYPE_CHECKING:

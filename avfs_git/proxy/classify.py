@@ -22,7 +22,8 @@ from avfs_git.proxy.arguments import Arguments, effects, take_apart
 from avfs_git.proxy.checks import CHECKS, LOOKS, Call
 from avfs_git.proxy.commands import Program
 from avfs_git.proxy.request import Category, Finding, Request
-from avfs_git.proxy.shell import AMBIENT, HOME, UNKNOWN, Redirect, SimpleCommand, Word
+from avfs_git.proxy.shell import Redirect, SimpleCommand
+from avfs_git.proxy.words import AMBIENT, HOME, UNKNOWN, Word
 from avfs_git.values import record_class, replace
 
 _LETTERS = {

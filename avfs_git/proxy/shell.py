@@ -1,68 +1,34 @@
 """Shell text taken apart into the simple commands that it may run.
 
-Decided here: how a text of bash is read, with bash's own grammar (tree-sitter-bash), and what of a word is known before it
-runs. Only `classify` calls this. What the commands mean is not known here.
+Decided here: which constructs of bash are understood, where each command may run, and what it reads. `grammar` parses the text,
+`words` knows what a word comes to. Only `classify` calls this. What the commands mean is not known here.
 
 The reader would rather give up than guess: text that does not parse, a construct that is not in its table, a substitution that
 the grammar hides in a word, each is a `problem`, and whoever has one must expect anything. Every command that stands anywhere
 is listed, in the order of the text, whether it would run or not: those in substitutions, functions, branches, here-documents.
 
-Pure functions, safe from any thread once `parse` has been called; the grammar is loaded by its first call.
+Pure functions, safe from any thread.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
-import time
-from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from avfs_git.proxy.grammar import read_tree
+from avfs_git.proxy.words import AMBIENT, HOME, RESERVED, UNKNOWN, Word, decode_ansi, expand_braces, finish, quoted
 from avfs_git.values import field, record_class, value_class
 
 if TYPE_CHECKING:
-    from tree_sitter import Language, Node, Tree
-
-UNKNOWN = "\0"
-"""Stands in a word for what is known only when it runs; no word of a program can hold this byte."""
-HOME = "/~"
-"""Begins a word that begins with somebody's home directory."""
-AMBIENT = "/$"
-"""Begins a word that begins with a variable which the text does not set, so that it is the host's."""
+    from tree_sitter import Node
 
 MAX_TEXT = 1 << 20
 """Longer texts are not read."""
-MAX_SECONDS = 2.0
-"""Reading that takes more of the processor's time is given up: the grammar is slow with some texts that are no commands."""
 MAX_DEPTH = 60
 """Text that is nested deeper is not read."""
 _MAX_DIRECTORIES = 16
-
-_SPECIAL = "*?[]{},~"
-_QUOTE = {ord(c): 0xE000 + ord(c) for c in _SPECIAL}
-_UNQUOTE = {quoted: plain for plain, quoted in _QUOTE.items()}
-_CHUNK = 1 << 16
-_MAX_DOCUMENTS = 50
-_MAX_MARKS = 600
-_QUOTED_END = re.compile(r"<<-?[ \t]*(['\"])\w+\1")
-_QUOTED_DOCUMENT = re.compile(r"<<-?[ \t]*(['\"])(\w+)\1[^\n]*\n(?:.*?\n)??\t*\2(?=\n|$)", re.DOTALL)
-_ODD = re.compile(r"[^\t\n\x20-\x7e]")
-_RESERVED = re.compile("[\ue000-\ue0ff]")
-
-
-@value_class
-class Word:
-    """A word of a command."""
-
-    value: str
-    """What the program gets, with `UNKNOWN` for what is not known; before patterns of file names are expanded."""
-    exact: bool
-    """Whether it is exactly one word with exactly this value."""
-    text: str
-    """As it is written."""
-    is_pattern: bool = False
-    """Whether it stands for the names of files."""
 
 
 @value_class
@@ -110,48 +76,6 @@ class _NotUnderstood(Exception):
     """A construct that is not in the table."""
 
 
-@lru_cache(maxsize=1)
-def _language() -> Language:
-    import tree_sitter_bash  # noqa: PLC0415 - only where there is a text to parse
-    from tree_sitter import Language  # noqa: PLC0415 - the same
-
-    return Language(tree_sitter_bash.language())
-
-
-def _is_costly(text: str) -> bool:
-    """Whether the grammar may need minutes: it is slow with long chains and deep nests, and cannot be stopped in time there.
-
-    What stands in here-documents with a quoted end, such as files that are written by them, costs it nothing.
-    """
-    if len(_QUOTED_END.findall(text)) > _MAX_DOCUMENTS:
-        return True
-    rest = _QUOTED_DOCUMENT.sub("", text)
-    return rest.count("<<") > _MAX_DOCUMENTS or any(rest.count(mark) > _MAX_MARKS for mark in "|(){}`&;[<>")
-
-
-def _read_tree(text: str) -> Tree | None:
-    """Parse a text; None if that takes too long.
-
-    The grammar gets every letter outside of ASCII, and every control character that is no blank to bash, as a full stop: to
-    bash they are ordinary letters that no name of a variable holds, but the scanner behind the grammar asks the C library
-    about them, which reads outside of its tables, and takes some of them for blanks. So a byte of what is parsed is a letter of
-    the text.
-    """
-    from tree_sitter import Parser  # noqa: PLC0415 - loaded with the language
-
-    data = _ODD.sub(".", text).encode("ascii")
-    end = time.thread_time() + MAX_SECONDS
-
-    def is_late(_offset: int, _has_error: bool) -> bool:
-        return time.thread_time() > end
-
-    try:
-        # A parser of its own for each text: one serves one thread.
-        return Parser(_language()).parse(lambda at, _point: data[at : at + _CHUNK], progress_callback=is_late)
-    except ValueError:
-        return None
-
-
 def parse(text: str, *, directory: str = "/", variables: Mapping[str, str] | None = None) -> Script:
     """Take a text apart.
 
@@ -161,10 +85,10 @@ def parse(text: str, *, directory: str = "/", variables: Mapping[str, str] | Non
         variables: Those whose values are known.
     """
     script = Script()
-    if len(text) > MAX_TEXT or "\0" in text or _RESERVED.search(text):
+    if len(text) > MAX_TEXT or "\0" in text or RESERVED.search(text):
         script.problems.append("it is too long" if len(text) > MAX_TEXT else "it holds characters that no command needs")
         return script
-    tree = None if _is_costly(text) else _read_tree(text)
+    tree = read_tree(text)
     if tree is None:
         script.problems.append("it takes too long to read")
     else:
@@ -191,7 +115,6 @@ _HOST_VARIABLES = re.compile(r"HOME|PWD|OLDPWD|TMP|TEMP|TMPDIR|XDG_\w+|PATH|SHEL
 _MAY_CHANGE_DIRECTORY = frozenset({"eval", "source", ".", "trap", "builtin", "command"})
 _SETTERS = re.compile(r"(read|mapfile|readarray|getopts|printf|local|declare|typeset|export|readonly|let|unset|wait)\b")
 """Commands that give values to variables which they are told the names of."""
-_BRACES = re.compile(r"\{([^{}]*)\}")
 
 
 class _Reader:
@@ -206,7 +129,6 @@ class _Reader:
         self._directories = frozenset({"/"})
         self._stdin: Word | None = None
         self._is_fed = False
-        self._quiet = 0
 
     def read(self, root: Node, directory: str) -> None:
         """Fill the script from a whole tree."""
@@ -481,11 +403,11 @@ class _Reader:
         """Read a word; braces make several of it."""
         marked = self._read_word(node)
         text = self._text(node)
-        return [_finish(each, text) for each in _expand_braces(marked)]
+        return [finish(each, text) for each in expand_braces(marked)]
 
     def _word(self, node: Node) -> Word:
         """Read a word where braces do not count."""
-        return _finish(self._read_word(node), self._text(node))
+        return finish(self._read_word(node), self._text(node))
 
     def _read_word(self, node: Node) -> str:
         """Give a word with what is quoted marked as such."""
@@ -494,12 +416,12 @@ class _Reader:
             text = self._text(node)
             if _HIDDEN.search(re.sub(r"\\.", "", text, flags=re.DOTALL)):
                 raise _NotUnderstood("it hides a substitution in a word")
-            text = re.sub(r"\\(.)", lambda match: _quoted(match[1]) if match[1] != "\n" else "", text, flags=re.DOTALL)
+            text = re.sub(r"\\(.)", lambda match: quoted(match[1]) if match[1] != "\n" else "", text, flags=re.DOTALL)
             return HOME + text[1:] if text.startswith("~") else text
         if kind == "raw_string":
-            return _quoted(self._text(node)[1:-1])
+            return quoted(self._text(node)[1:-1])
         if kind == "ansi_c_string":
-            return _quoted(_decode_ansi(self._text(node)[2:-1]))
+            return quoted(decode_ansi(self._text(node)[2:-1]))
         if kind in {"string", "translated_string"}:
             return self._read_string(node)
         if kind == "concatenation":
@@ -557,7 +479,7 @@ class _Reader:
             parts.append(text[: len(text) - len(text.lstrip())])
             if child.is_named:
                 part = self._read_word(child)
-                parts.append(_quoted(part) if not any(parts) or not part.startswith((HOME, AMBIENT)) else UNKNOWN)
+                parts.append(quoted(part) if not any(parts) or not part.startswith((HOME, AMBIENT)) else UNKNOWN)
             elif text.strip() != '"':
                 parts.append(self._literal(text.strip()))
         return "".join(parts)
@@ -565,7 +487,7 @@ class _Reader:
     def _literal(self, text: str) -> str:
         if "`" in re.sub(r"\\.", "", text, flags=re.DOTALL) or "$(" in re.sub(r"\\.", "", text, flags=re.DOTALL):
             raise _NotUnderstood("it hides a substitution in a string")
-        return _quoted(re.sub(r'\\([\\$`"\n])', lambda match: match[1] if match[1] != "\n" else "", text))
+        return quoted(re.sub(r'\\([\\$`"\n])', lambda match: match[1] if match[1] != "\n" else "", text))
 
     def _read_variable(self, name: str) -> str:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
@@ -576,7 +498,7 @@ class _Reader:
                 return "."
             if name in self._variables:
                 value = self._variables[name]
-                return _quoted(value) if not re.search(r"[\s*?\[]", value) else UNKNOWN
+                return quoted(value) if not re.search(r"[\s*?\[]", value) else UNKNOWN
             return HOME if name == "HOME" else AMBIENT + name
         if len(found) != 1 or found[0] is None or name in self._resolving or name in self._variables:
             return UNKNOWN
@@ -616,55 +538,3 @@ class _Reader:
 
     def _text(self, node: Node) -> str:
         return self._source[node.start_byte : node.end_byte]
-
-
-def _quoted(text: str) -> str:
-    return text.translate(_QUOTE)
-
-
-def _finish(marked: str, text: str) -> Word:
-    is_pattern = any(char in marked for char in "*?[")
-    value = re.sub(r"^/\$\w+(?=[^/]*$)", UNKNOWN, marked).translate(_UNQUOTE)  # without a slash behind it, hardly a path
-    return Word(value, exact=UNKNOWN not in value and not is_pattern and not _is_ambient(value), text=text, is_pattern=is_pattern)
-
-
-def _is_ambient(value: str) -> bool:
-    return value.startswith((HOME, AMBIENT))
-
-
-def _expand_braces(marked: str) -> Iterable[str]:
-    """Expand `{a,b}`; a list that is too long stays, as something unknown."""
-    pending = [marked]
-    done: list[str] = []
-    while pending:
-        word = pending.pop(0)
-        match = next((match for match in _BRACES.finditer(word) if "," in match[1]), None)
-        if match is None:
-            done.append(re.sub(r"\{[^{}]*\.\.[^{}]*\}", UNKNOWN, word))
-        elif len(pending) + len(done) > 64:
-            return [UNKNOWN]
-        else:
-            pending[:0] = [word[: match.start()] + part + word[match.end() :] for part in match[1].split(",")]
-    return done
-
-
-_ANSI = re.compile(r"\\(x[0-9A-Fa-f]{1,2}|u[0-9A-Fa-f]{1,4}|U[0-9A-Fa-f]{1,8}|[0-7]{1,3}|c.|.)", re.DOTALL)
-_ANSI_NAMES = {"a": "\a", "b": "\b", "e": "\x1b", "E": "\x1b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
-
-
-def _decode_ansi(text: str) -> str:
-    """Read the escapes of `$'…'`; what cannot be a character of a word is unknown."""
-
-    def replace(match: re.Match[str]) -> str:
-        code = match[1]
-        if code[0] in "xuU" and len(code) > 1:
-            number = int(code[1:], 16)
-        elif code[0] in "01234567":
-            number = int(code, 8) & 0xFF
-        elif code[0] == "c" and len(code) > 1:
-            number = ord(code[1]) & 0x1F
-        else:
-            return _ANSI_NAMES.get(code, code)
-        return chr(number) if 0 < number < 0x80 else UNKNOWN
-
-    return _ANSI.sub(replace, text)

@@ -1,0 +1,68 @@
+"""A text as bash's own grammar has it (tree-sitter-bash), within limits of time.
+
+Decided here: which texts are not given to the grammar, because it might take minutes with them, and what it gets of the others.
+Called by `shell` alone, from any thread; the grammar is loaded by the first call.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tree_sitter import Language, Tree
+
+MAX_SECONDS = 2.0
+"""Reading that takes more of the processor's time is given up: the grammar is slow with some texts that are no commands."""
+_CHUNK = 1 << 16
+_MAX_DOCUMENTS = 50
+_MAX_MARKS = 600
+_QUOTED_END = re.compile(r"<<-?[ \t]*(['\"])\w+\1")
+_QUOTED_DOCUMENT = re.compile(r"<<-?[ \t]*(['\"])(\w+)\1[^\n]*\n(?:.*?\n)??\t*\2(?=\n|$)", re.DOTALL)
+_ODD = re.compile(r"[^\t\n\x20-\x7e]")
+
+
+@lru_cache(maxsize=1)
+def _language() -> Language:
+    import tree_sitter_bash  # noqa: PLC0415 - only where there is a text to parse
+    from tree_sitter import Language  # noqa: PLC0415 - the same
+
+    return Language(tree_sitter_bash.language())
+
+
+def _is_costly(text: str) -> bool:
+    """Whether the grammar may need minutes: it is slow with long chains and deep nests, and cannot be stopped in time there.
+
+    What stands in here-documents with a quoted end, such as files that are written by them, costs it nothing.
+    """
+    if len(_QUOTED_END.findall(text)) > _MAX_DOCUMENTS:
+        return True
+    rest = _QUOTED_DOCUMENT.sub("", text)
+    return rest.count("<<") > _MAX_DOCUMENTS or any(rest.count(mark) > _MAX_MARKS for mark in "|(){}`&;[<>")
+
+
+def read_tree(text: str) -> Tree | None:
+    """Parse a text; None if that takes too long, or might.
+
+    The grammar gets every letter outside of ASCII, and every control character that is no blank to bash, as a full stop: to
+    bash they are ordinary letters that no name of a variable holds, but the scanner behind the grammar asks the C library
+    about them, which reads outside of its tables, and takes some of them for blanks. So a byte of what is parsed is a letter of
+    the text.
+    """
+    if _is_costly(text):
+        return None
+    from tree_sitter import Parser  # noqa: PLC0415 - loaded with the language
+
+    data = _ODD.sub(".", text).encode("ascii")
+    end = time.thread_time() + MAX_SECONDS
+
+    def is_late(_offset: int, _has_error: bool) -> bool:
+        return time.thread_time() > end
+
+    try:
+        # A parser of its own for each text: one serves one thread.
+        return Parser(_language()).parse(lambda at, _point: data[at : at + _CHUNK], progress_callback=is_late)
+    except ValueError:
+        return None

@@ -1,0 +1,100 @@
+"""Words of a shell text: what of them is known before they run.
+
+Decided here: how a word is written down while it is put together, with what is quoted in it marked, so that patterns and braces
+count only where bash would let them; and what it comes to in the end. Called by `shell` alone, which reads them; what they mean
+to a command, `classify` and its helpers know. Pure functions, safe from any thread.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from avfs_git.values import value_class
+
+UNKNOWN = "\0"
+"""Stands in a word for what is known only when it runs; no word of a program can hold this byte."""
+HOME = "/~"
+"""Begins a word that begins with somebody's home directory."""
+AMBIENT = "/$"
+"""Begins a word that begins with a variable which the text does not set, so that it is the host's."""
+
+_SPECIAL = "*?[]{},~"
+_QUOTE = {ord(c): 0xE000 + ord(c) for c in _SPECIAL}
+_UNQUOTE = {quoted: plain for plain, quoted in _QUOTE.items()}
+RESERVED = re.compile("[\ue000-\ue0ff]")
+"""What no text may hold: it stands here for what is quoted."""
+_BRACES = re.compile(r"\{([^{}]*)\}")
+
+
+@value_class
+class Word:
+    """A word of a command."""
+
+    value: str
+    """What the program gets, with `UNKNOWN` for what is not known; before patterns of file names are expanded."""
+    exact: bool
+    """Whether it is exactly one word with exactly this value."""
+    text: str
+    """As it is written."""
+    is_pattern: bool = False
+    """Whether it stands for the names of files."""
+
+
+def quoted(text: str) -> str:
+    """Mark a text as quoted: nothing in it is a pattern, a list in braces or a home directory."""
+    return text.translate(_QUOTE)
+
+
+def finish(marked: str, text: str) -> Word:
+    """Make a word of what was put together.
+
+    Args:
+        marked: The word, with what is quoted in it marked.
+        text: As it is written.
+    """
+    is_pattern = any(char in marked for char in "*?[")
+    value = re.sub(r"^/\$\w+(?=[^/]*$)", UNKNOWN, marked).translate(_UNQUOTE)  # without a slash behind it, hardly a path
+    return Word(value, exact=UNKNOWN not in value and not is_pattern and not _is_ambient(value), text=text, is_pattern=is_pattern)
+
+
+def _is_ambient(value: str) -> bool:
+    return value.startswith((HOME, AMBIENT))
+
+
+def expand_braces(marked: str) -> Iterable[str]:
+    """Expand `{a,b}` where it is not quoted; a list that is too long stays, as something unknown."""
+    pending = [marked]
+    done: list[str] = []
+    while pending:
+        word = pending.pop(0)
+        match = next((match for match in _BRACES.finditer(word) if "," in match[1]), None)
+        if match is None:
+            done.append(re.sub(r"\{[^{}]*\.\.[^{}]*\}", UNKNOWN, word))
+        elif len(pending) + len(done) > 64:
+            return [UNKNOWN]
+        else:
+            pending[:0] = [word[: match.start()] + part + word[match.end() :] for part in match[1].split(",")]
+    return done
+
+
+_ANSI = re.compile(r"\\(x[0-9A-Fa-f]{1,2}|u[0-9A-Fa-f]{1,4}|U[0-9A-Fa-f]{1,8}|[0-7]{1,3}|c.|.)", re.DOTALL)
+_ANSI_NAMES = {"a": "\a", "b": "\b", "e": "\x1b", "E": "\x1b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+
+
+def decode_ansi(text: str) -> str:
+    """Read the escapes of `$'…'`; what cannot be a character of a word is unknown. What comes back is not marked yet."""
+
+    def replace(match: re.Match[str]) -> str:
+        code = match[1]
+        if code[0] in "xuU" and len(code) > 1:
+            number = int(code[1:], 16)
+        elif code[0] in "01234567":
+            number = int(code, 8) & 0xFF
+        elif code[0] == "c" and len(code) > 1:
+            number = ord(code[1]) & 0x1F
+        else:
+            return _ANSI_NAMES.get(code, code)
+        return chr(number) if 0 < number < 0x80 else UNKNOWN
+
+    return _ANSI.sub(replace, text)
