@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 from avfs_git.host.beneath import OPEN_DIR, OPEN_LIST, Descriptor, open_at, open_beneath, open_dir
 from avfs_git.host.xattrs import entry_of, list_xattrs, read_xattr
 from avfs_git.paths import ROOT, TreePath, components, join, split
+from avfs_git.vfs.marks import is_whiteout, is_xattr_whiteout, read_dir_marks, read_user_xattrs
 from avfs_git.vfs.scan import DIRECTORY, FILE, SYMLINK, WHITEOUT, Found, kind_of_mode
-from avfs_git.vfs.upper import UpperLayer, is_whiteout, is_xattr_whiteout, read_dir_marks, read_user_xattrs
+from avfs_git.vfs.upper import UpperLayer
 
 if TYPE_CHECKING:
     from avfs_git.vfs.upperwatch import UpperWatch

@@ -2,7 +2,7 @@
 
 Decided here: how a path leads to a node (symbolic links are followed inside the workspace and nowhere else), and
 how a file is replaced as a whole. `MergedTree` is the one class that the rest of avfs uses: its nodes and names
-come from `vfs.view`, `vfs.pins`, `vfs.content`, `vfs.copyup` and `vfs.namespace`, whose assumptions hold here, too.
+come from `vfs.view`, `vfs.pins`, `vfs.content`, `vfs.copyup`, `vfs.making` and `vfs.namespace`, whose assumptions hold here, too.
 
 A file that is written as a whole is made complete in `work` and gets its name in one step, so that nobody reads
 half of it and a kill leaves the old content or the new. Written in place is only a file with several hard links,
@@ -24,7 +24,8 @@ from avfs_git.host.durable import write_all
 from avfs_git.paths import TreePath
 from avfs_git.vfs.copyup import write_pieces
 from avfs_git.vfs.inodes import Node
-from avfs_git.vfs.namespace import Namespace, Owner
+from avfs_git.vfs.making import Owner
+from avfs_git.vfs.namespace import Namespace
 from avfs_git.vfs.upper import put_times
 from avfs_git.vfs.view import Attr, Listed, OnChange, fail
 
@@ -140,17 +141,6 @@ class MergedTree(Namespace):
         if len(self._paths) >= _PATHS_KEPT:
             self._forget_paths()
         self._paths[path] = node
-
-    def trim(self, limit: int = 200_000) -> bool:
-        """Forget all nodes if there are more than that and none is pinned; tell whether that was so.
-
-        To be called between operations, when no node is held: those that are become dead.
-        """
-        with self._lock:
-            if len(self.inodes) <= limit or self._pinned:
-                return False
-            self.forget_all()
-            return True
 
     # --- reading -------------------------------------------------------------------------------------------
 

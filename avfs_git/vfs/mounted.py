@@ -55,10 +55,11 @@ from avfs_git.patterns import compiled
 from avfs_git.vfs.inodes import Node
 from avfs_git.vfs.layers import Directories
 from avfs_git.vfs.lower import LowerEntry, LowerTree
+from avfs_git.vfs.marks import DirMarks
 from avfs_git.vfs.merged import MergedTree
 from avfs_git.vfs.plan import Step
 from avfs_git.vfs.scan import STAGING, is_staging
-from avfs_git.vfs.upper import DirMarks, UpperLayer, put_times
+from avfs_git.vfs.upper import UpperLayer, put_times
 from avfs_git.vfs.view import fail
 
 _TAKEN, _LOG, _PLAN = b"taken", b"log", b"plan"
@@ -230,11 +231,6 @@ class MountedLayer(UpperLayer):
         self._staging = name
         put_times(self.root.fd, before)
         return open_at(self.root.fd, name, OPEN_DIR)
-
-    @property
-    def staging(self) -> bytes | None:
-        """The name of the staging directory; None if nothing was made yet."""
-        return self._staging
 
     def write_plan(self, steps: Iterable[Step]) -> None:
         """Note what an operation is about to change."""

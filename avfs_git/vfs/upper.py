@@ -1,15 +1,7 @@
 """The upper layer on disk: what a workspace changed relative to its base.
 
-Decided here and nowhere else: how a deletion (whiteout), a directory that hides the one below it (opaque) and
-the other marks of overlayfs are spelled, so that the kernel's overlayfs (mounted with `userxattr`) and avfs can
-each show the same workspace, one after the other. `vfs.merged` and the capture of a checkpoint ask it.
-
-    whiteout    a character device 0:0; also read: an empty file with `user.overlay.whiteout` in a directory
-                with `user.overlay.opaque=x`
-    opaque      a directory with `user.overlay.opaque=y`
-    harmless    `user.overlay.` origin, impure, nlink, uuid, upper, protattr: hints for the kernel
-    anything else under `user.overlay.` or `trusted.overlay.` is refused (`LayerNotUnderstood`), never guessed
-    an attribute `user.overlay.X` that a program sets is kept as `user.overlay.overlay.X`, as the kernel does
+Decided here: by which steps its entries, its whiteouts and its opaque directories come and go, and what stands in `work`. How the
+marks of overlayfs are spelled is `vfs.marks`. `vfs.merged` and the capture of a checkpoint ask it.
 
 Everything is relative to directory descriptors and no symbolic link is followed. Readers need nothing; writers
 hold the workspace lock. Each function leaves the layer either as it was or as promised, at a kill between any two
@@ -26,10 +18,9 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from avfs_git import faults
-from avfs_git.errors import HostUnsupported, LayerNotUnderstood
+from avfs_git.errors import HostUnsupported
 from avfs_git.host.beneath import (
     OPEN_DIR,
     OPEN_LIST,
@@ -44,17 +35,20 @@ from avfs_git.host.beneath import (
     remove_tree,
     rename_at,
 )
-from avfs_git.host.xattrs import Target, entry_of, list_xattrs, read_xattr, remove_xattr, write_xattr
+from avfs_git.host.xattrs import Target, entry_of, write_xattr
 from avfs_git.paths import TreePath, components
+from avfs_git.vfs.marks import (
+    WHITEOUT_RDEV,
+    check_file_marks,
+    is_whiteout,
+    is_xattr_whiteout,
+    mark_opaque,
+    read_dir_marks,
+    read_user_xattrs,
+    store_xattr_name,
+    unmark_opaque,
+)
 from avfs_git.vfs.scan import DIRECTORY, FILE, OTHER, SYMLINK, WHITEOUT, Found
-
-WHITEOUT_RDEV = 0  # Documentation/filesystems/overlayfs.rst: "a character device with 0/0 device number"
-_MARKS = b"user.overlay."
-_ESCAPED = b"user.overlay.overlay."
-_FOREIGN_MARKS = b"trusted.overlay."
-_OPAQUE = _MARKS + b"opaque"
-_XWHITEOUT = _MARKS + b"whiteout"
-_HARMLESS = frozenset(_MARKS + name for name in (b"origin", b"impure", b"nlink", b"uuid", b"upper", b"protattr"))
 
 _TEMPORARY = b"avfs-"
 _SHARED_WHITEOUT = b"avfs-whiteout"
@@ -64,14 +58,6 @@ _UNNAMED = b"avfs-made-"
 _PROCESS = _TEMPORARY + os.urandom(4).hex().encode() + b"-"
 """Tells temporary names of this process from those of a dead one that had the same number."""
 _numbers = itertools.count()
-
-
-class DirMarks(NamedTuple):
-    """What overlayfs notes on a directory."""
-
-    opaque: bool
-    xattr_whiteouts: bool
-    """Whether whiteouts in it may be spelled as empty files with an attribute."""
 
 
 def attic_name(ino: int, *, unnamed: bool = False) -> bytes:
@@ -87,90 +73,6 @@ def attic_name(ino: int, *, unnamed: bool = False) -> bytes:
 def was_made_unnamed(name: bytes) -> bool:
     """Whether a name in `work` is that of a file that may get its first name."""
     return name.startswith(_UNNAMED)
-
-
-def is_whiteout(found: os.stat_result) -> bool:
-    """Tell whether this is a deletion in its usual spelling."""
-    return stat.S_ISCHR(found.st_mode) and found.st_rdev == WHITEOUT_RDEV
-
-
-def is_xattr_whiteout(found: os.stat_result, target: Target) -> bool:
-    """Tell whether this is a deletion in its other spelling; only asked in a directory that allows it."""
-    return stat.S_ISREG(found.st_mode) and found.st_size == 0 and read_xattr(target, _XWHITEOUT) is not None
-
-
-def read_dir_marks(target: Target, path: bytes) -> DirMarks:
-    """Read the marks of a directory.
-
-    Raises:
-        LayerNotUnderstood: If one of them is unknown.
-    """
-    names = list_xattrs(target)
-    if not names:
-        return DirMarks(opaque=False, xattr_whiteouts=False)
-    _check_marks(names, path)
-    value = read_xattr(target, _OPAQUE) if _OPAQUE in names else None
-    if value not in (None, b"y", b"x"):
-        raise LayerNotUnderstood(path, f"{_OPAQUE.decode()}={value!r}")
-    return DirMarks(opaque=value == b"y", xattr_whiteouts=value == b"x")
-
-
-def check_file_marks(target: Target, path: bytes) -> bool:
-    """Make sure that a file holds its own data and is what it seems; tell whether it carries any attribute.
-
-    Raises:
-        LayerNotUnderstood: If a mark says otherwise.
-    """
-    names = list_xattrs(target)
-    if not names:
-        return False
-    _check_marks(names, path)
-    return True
-
-
-def _check_marks(names: Iterable[bytes], path: bytes) -> None:
-    for name in names:
-        if name.startswith(_FOREIGN_MARKS) or (
-            name.startswith(_MARKS) and not name.startswith(_ESCAPED) and name not in _HARMLESS and name != _OPAQUE
-        ):
-            raise LayerNotUnderstood(path, name.decode("utf-8", "replace"))
-
-
-def read_user_xattrs(target: Target, path: bytes) -> dict[bytes, bytes]:
-    """Read the attributes that programs gave an entry, under the names they used.
-
-    Raises:
-        LayerNotUnderstood: If the entry carries an unknown mark of overlayfs.
-    """
-    names = list_xattrs(target)
-    if not names:
-        return {}
-    _check_marks(names, path)
-    found: dict[bytes, bytes] = {}
-    for name in names:
-        shown = show_xattr_name(name)
-        value = None if shown is None else read_xattr(target, name)
-        if shown is not None and value is not None:
-            found[shown] = value
-    return found
-
-
-def show_xattr_name(name: bytes) -> bytes | None:
-    """Give the name under which programs see an attribute of the upper layer; None for a mark of overlayfs."""
-    if not name.startswith(_MARKS):
-        return None if name.startswith(_FOREIGN_MARKS) else name
-    return _MARKS + name[len(_ESCAPED) :] if name.startswith(_ESCAPED) else None
-
-
-def store_xattr_name(name: bytes) -> bytes:
-    """Give the name under which the upper layer keeps an attribute of programs.
-
-    Raises:
-        PermissionError: For names that would be marks of a layer without `userxattr`.
-    """
-    if name.startswith(_FOREIGN_MARKS):
-        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), name)
-    return _ESCAPED + name[len(_MARKS) :] if name.startswith(_MARKS) else name
 
 
 class UpperLayer:
@@ -363,12 +265,7 @@ class UpperLayer:
             is_known: Told the number of a node; says whether it may still be asked for.
         """
         self._attic = {}
-        listing = open_at(self.work.fd, b".", OPEN_LIST)
-        try:
-            names = [os.fsencode(name) for name in os.listdir(listing)]
-        finally:
-            os.close(listing)
-        for name in names:
+        for name in self._list_work():
             if not name.startswith((_ATTIC, _UNNAMED)):
                 continue
             ino = int(name.rpartition(b"-")[2], 16)
@@ -377,6 +274,13 @@ class UpperLayer:
                 self._attic[ino] = name
             else:
                 self.discard(name)
+
+    def _list_work(self) -> list[bytes]:
+        listing = open_at(self.work.fd, b".", OPEN_LIST)
+        try:
+            return [os.fsencode(name) for name in os.listdir(listing)]
+        finally:
+            os.close(listing)
 
     def make_removed_dir(self, mode: int, uid: int, gid: int) -> Descriptor:
         """Open a directory that has no name, as one is that was removed while in use."""
@@ -408,12 +312,7 @@ class UpperLayer:
         Args:
             keep_attic: Leave the files alone that programs still use, because this process goes on for a dead one.
         """
-        listing = open_at(self.work.fd, b".", OPEN_LIST)
-        try:
-            names = [os.fsencode(name) for name in os.listdir(listing)]
-        finally:
-            os.close(listing)
-        for name in names:
+        for name in self._list_work():
             if name.startswith(_LEFTOVER):
                 self._remove_leftover_whiteouts(name)
             if name.startswith(_TEMPORARY) and not (keep_attic and name.startswith((_ATTIC, _UNNAMED))):
@@ -532,13 +431,13 @@ class UpperLayer:
 
     def set_opaque(self, target: Target) -> None:
         """Make a directory hide what the lower layer has in its place."""
-        write_xattr(target, _OPAQUE, b"y")
-
-    # --- showing what was made -----------------------------------------------------------------------------
+        mark_opaque(target)
 
     def clear_opaque(self, target: Target) -> None:
-        """Let a directory show what the lower layer has there."""
-        remove_xattr(target, _OPAQUE)
+        """Let a directory show what the lower layer has in its place."""
+        unmark_opaque(target)
+
+    # --- showing what was made -----------------------------------------------------------------------------
 
     def show(self, temporary: bytes, directory: int, name: bytes) -> None:
         """Move what was made in `work` to a name that is free.
@@ -619,7 +518,7 @@ def probe(directory: Path) -> None:
                     raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
             else:
                 os.mkdir(trial, 0o700, dir_fd=held.fd)
-                write_xattr(entry_of(held.fd, trial), _OPAQUE, b"y")
+                mark_opaque(entry_of(held.fd, trial))
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
                 raise

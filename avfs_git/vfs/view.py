@@ -1,8 +1,8 @@
 """The merged view: what a workspace shows, its upper layer over its lower one.
 
 Decided here: which entry is visible under which name, and what its attributes are. `vfs.pins` adds what stays usable
-without a name, `vfs.content` reading files, `vfs.copyup` changing what is visible, `vfs.namespace` names, `vfs.merged` paths;
-`MergedTree` there is what everybody uses.
+without a name, `vfs.content` reading files, `vfs.copyup` changing what is visible, `vfs.making` what is new, `vfs.namespace`
+removing and renaming, `vfs.merged` paths; `MergedTree` there is what everybody uses.
 
 What is on disk in the upper layer is the truth. A view remembers which entries exist where, so one view at a
 time may be used while the workspace lock is held; after somebody else may have changed the layer, `forget_all`
@@ -26,14 +26,11 @@ from avfs_git.paths import NAME_MAX, ROOT, TreePath, join
 from avfs_git.vfs.blobcache import BlobCache
 from avfs_git.vfs.inodes import ROOT_INO, InodeTable, Node
 from avfs_git.vfs.lower import FixedFile, LowerEntry, LowerTree
-from avfs_git.vfs.upper import (
-    UpperLayer,
-    is_whiteout,
-    is_xattr_whiteout,
-)
+from avfs_git.vfs.marks import is_whiteout, is_xattr_whiteout
+from avfs_git.vfs.upper import UpperLayer
 
-_TYPE = 0o170000
-_LOWER_DIR_SIZE = 4096
+TYPE = 0o170000
+LOWER_DIR_SIZE = 4096
 ACCESS_LISTS = b"system.posix_acl_"
 """How the names of access control lists begin."""
 _LABEL = b"security.selinux"
@@ -261,7 +258,7 @@ class MergedView:
         entry = self._lower_child(parent, name)
         if entry is None:
             return None
-        return self._add(Node(entry.mode & _TYPE, parent, name, entry, upper=False))
+        return self._add(Node(entry.mode & TYPE, parent, name, entry, upper=False))
 
     def _add(self, node: Node) -> Node:
         assert node.parent is not None  # noqa: S101 - only the root has none, and it is not added here
@@ -274,7 +271,7 @@ class MergedView:
             return None
         directory = self._dir_fd(parent)
         place = entry_of(directory.fd, name)
-        kind = status.st_mode & _TYPE
+        kind = status.st_mode & TYPE
         if kind == stat.S_IFDIR:
             node = Node(kind, parent, name, None, upper=True)
             marks = self.upper.read_dir_marks(place, self._path_in(parent, name))
@@ -450,7 +447,7 @@ class MergedView:
         if node.lower is not None:
             for name, entry in self.lower.children(node.lower).items():
                 if name not in above and not (hide_git and name == b".git"):
-                    yield name, entry.mode & _TYPE, entry
+                    yield name, entry.mode & TYPE, entry
 
     def readdir(self, node: Node) -> list[tuple[bytes, int]]:
         """List the names of a directory with their type bits, without `.` and `..`, in no order."""
@@ -538,7 +535,7 @@ class MergedView:
             return attr if node.parent is not self.attic else attr._replace(nlink=attr.nlink - 1)
 
     def _lower_attr(self, entry: LowerEntry, ino: int) -> Attr:
-        size = _LOWER_DIR_SIZE if entry.is_dir else self.lower.size_of(entry)
+        size = LOWER_DIR_SIZE if entry.is_dir else self.lower.size_of(entry)
         mtime_ns = entry.mtime_ns
         times = (mtime_ns, mtime_ns, mtime_ns)
         return _new(Attr, (ino, entry.mode, 1, self._uid, self._gid, 0, size, (size + 511) >> 9, *times))

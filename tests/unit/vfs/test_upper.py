@@ -12,16 +12,15 @@ import pytest
 from avfs_git.errors import HostUnsupported, LayerNotUnderstood
 from avfs_git.paths import ROOT, TreePath
 from avfs_git.vfs import upper as module
-from avfs_git.vfs.upper import (
-    UpperLayer,
+from avfs_git.vfs.marks import (
     check_file_marks,
     is_whiteout,
-    probe,
     read_dir_marks,
     read_user_xattrs,
     show_xattr_name,
     store_xattr_name,
 )
+from avfs_git.vfs.upper import UpperLayer, probe
 from tests.unit.vfs.conftest import Layers
 
 pytestmark = pytest.mark.needs("whiteout", "user-xattrs")
