@@ -33,22 +33,22 @@ _PAUSE_S = 0.02
 
 def make_executor(workspace: Workspace, *, keep: bool = False) -> Executor:
     """Make what runs commands in a workspace."""
-    vault = workspace.vault
-    if vault._mounts is None:  # noqa: SLF001 - the modules of this package are one interface
+    dispatch = workspace._dispatch  # noqa: SLF001 - the modules of this package are one interface
+    if dispatch.mounts is None:
         raise InvalidInput("a vault without a home cannot run commands")
-    name = vault.name if os.sep not in vault.name else point.name_of_vault(vault.path)
+    root = point.resolve(point.default_directory(dispatch.mounts, dispatch.home_name, workspace.fork, None))
 
     def mounted() -> Served | None:
-        end = time.monotonic() + vault._lock_timeout_s  # noqa: SLF001 - as above
+        end = time.monotonic() + dispatch.lock_timeout_s
         while True:
-            found = find_workspace_session(vault._core.layout.sessions, workspace.fork)  # noqa: SLF001 - as above
+            found = find_workspace_session(dispatch.core.layout.sessions, workspace.fork)
             if found is None:
                 return None
             state = found.state()
             if state is SessionState.MOUNTED and found.is_visible:
                 return Served(found.directory, found.record.backend)
             if state is SessionState.UNATTENDED:
-                vault._attend(found.record.id)  # noqa: SLF001 - as above
+                dispatch.attend(found.record.id)
                 continue
             if time.monotonic() > end:
                 raise WorkspaceMounted(workspace.fork, found.record.directory, session=found.record.id, pid=found.record.pid)
@@ -61,13 +61,13 @@ def make_executor(workspace: Workspace, *, keep: bool = False) -> Executor:
     return Executor(
         Place(
             opened=workspace._opened,  # noqa: SLF001 - as above
-            gate=vault.policy.gate,
-            lowers=vault._lowers,  # noqa: SLF001 - as above
-            root=point.resolve(point.default_directory(vault._mounts, name, workspace.fork, None)),  # noqa: SLF001 - as above
-            do=vault._run,  # noqa: SLF001 - as above
+            gate=workspace.vault.policy.gate,
+            lowers=dispatch.lowers,
+            root=root,
+            do=dispatch.run,
             mounted=mounted,
             mount=mount,
-            after=lambda facts: vault._run_hook("post-exec", workspace.fork, facts),  # noqa: SLF001 - as above
+            after=lambda facts: dispatch.run_hook("post-exec", workspace.fork, facts),
         ),
         keep=keep,
     )
@@ -221,7 +221,7 @@ def run_command(
     """Run a command, and the owner's hook when it has ended."""
     result = yield from (executor or make_executor(workspace)).run(command, stop)
     facts = {"command": result.command, "exit_code": result.exit_code, "timed_out": result.timed_out, "commit": result.commit}
-    heard = workspace.vault._run_hook("post-exec", workspace.fork, facts)  # noqa: SLF001 - the modules of this package are one interface
+    heard = workspace._dispatch.run_hook("post-exec", workspace.fork, facts)  # noqa: SLF001 - the modules of this package are one interface
     return replace(result, warnings=(*result.warnings, *heard)) if heard else result
 
 

@@ -68,7 +68,7 @@ class Session:
             UpgradeFailed: If this avfs cannot go on with it, or did not get to serve; or it shows commits only.
             WorkspaceBusy: If it does something else for too long.
         """
-        before, after = ask_upgrade.upgrade_session(self._found, wait_s=self.vault._lock_timeout_s)  # noqa: SLF001 - one interface
+        before, after = ask_upgrade.upgrade_session(self._found, wait_s=self.vault._dispatch.lock_timeout_s)  # noqa: SLF001 - one interface
         return UpgradeResult(self.info(), before, after)
 
     def remove(self, *, discard: bool = False, lazy: bool = False, force: bool = False) -> RemoveResult:

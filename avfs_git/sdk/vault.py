@@ -1,22 +1,20 @@
-"""A vault that is open: its forks, states and settings, and which workspaces of it are open here.
+"""A vault that is open: its forks, states, remotes and settings.
 
-Decided here: where an operation is done: in this process or, of a workspace that is mounted, in its session. Called by users of
-`avfs_git.sdk`; safe from several threads and processes. Most of its lines are the documentation of the public API.
+Decided here: the names and arguments, and which operations one call stands for; where each is done is up to `sdk.dispatch`.
+Called by users of `avfs_git.sdk`; safe from several threads and processes. Most of its lines are the documentation of the
+public API.
 """
 
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
 from avfs_git.errors import InvalidInput, NoUpstream, WorkspaceBusy, WorkspaceMounted, quote
-from avfs_git.gitstore.repository import is_lazy
 from avfs_git.host.locks import LOCK_TIMEOUT_S
 from avfs_git.lazy import LazyModule
 from avfs_git.model import (
@@ -39,7 +37,6 @@ from avfs_git.model import (
     PushResult,
     RemoteBranch,
     RemoteInfo,
-    SessionBackend,
     SessionInfo,
     SessionState,
     UndoResult,
@@ -47,15 +44,15 @@ from avfs_git.model import (
     Warning,
 )
 from avfs_git.paths import Oid, check_fork_name
+from avfs_git.sdk.dispatch import Dispatch
 from avfs_git.sdk.pathlike import PathLike, parse_tree_paths
 from avfs_git.sdk.session import Session
 from avfs_git.sdk.workspace import Workspace
 
 if TYPE_CHECKING:
     from avfs_git.backends import lower
-    from avfs_git.gitstore import remotegit
     from avfs_git.sdk import policy
-    from avfs_git.session import client, operations, point, record, start, stop
+    from avfs_git.session import operations, record, stop
     from avfs_git.workspace import (
         apply,
         clones,
@@ -66,18 +63,15 @@ if TYPE_CHECKING:
         garbage,
         history,
         overlap,
-        recovery,
         remotes,
         revisions,
         undo,
         userhooks,
     )
-    from avfs_git.workspace import workspace as workspaces
     from avfs_git.workspace.vault import OpenVault
 else:
     # A light command must not pay for what it does not use.
     apply = LazyModule("avfs_git.workspace.apply")
-    client = LazyModule("avfs_git.session.client")
     clones = LazyModule("avfs_git.workspace.clones")
     compare = LazyModule("avfs_git.workspace.compare")
     doctor = LazyModule("avfs_git.workspace.doctor")
@@ -89,20 +83,12 @@ else:
     lower = LazyModule("avfs_git.backends.lower")
     operations = LazyModule("avfs_git.session.operations")
     overlap = LazyModule("avfs_git.workspace.overlap")
-    point = LazyModule("avfs_git.session.point")
     record = LazyModule("avfs_git.session.record")
-    recovery = LazyModule("avfs_git.workspace.recovery")
     remotes = LazyModule("avfs_git.workspace.remotes")
     revisions = LazyModule("avfs_git.workspace.revisions")
-    start = LazyModule("avfs_git.session.start")
     stop = LazyModule("avfs_git.session.stop")
-    remotegit = LazyModule("avfs_git.gitstore.remotegit")
     undo = LazyModule("avfs_git.workspace.undo")
     userhooks = LazyModule("avfs_git.workspace.userhooks")
-    workspaces = LazyModule("avfs_git.workspace.workspace")
-
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
 
 
 class Vault:
@@ -126,16 +112,15 @@ class Vault:
     ) -> None:
         self._core = core
         self._is_current = is_current
-        self._lock_timeout_s = lock_timeout_s
-        self._identity = identity
-        self._mounts = mounts
-        self._remote_environment = remote_environment
-        self._runs_hooks = runs_hooks
+        self._dispatch = Dispatch(
+            core,
+            lock_timeout_s=lock_timeout_s,
+            identity=identity,
+            mounts=mounts,
+            remote_environment=remote_environment,
+            runs_hooks=runs_hooks,
+        )
         self._user_policy = user_policy
-        self._workspaces: dict[str, workspaces.OpenWorkspace] = {}
-        self._mounted: client.Sessions | None = None
-        self._lower_mounts: lower.LowerMounts | None = None
-        self._lock = threading.RLock()
         self.warnings: tuple[Warning, ...] = ()
 
     def __enter__(self) -> Self:
@@ -146,15 +131,7 @@ class Vault:
 
     def close(self) -> None:
         """Close it and its workspaces. A second call does nothing."""
-        with self._lock:
-            for opened in self._workspaces.values():
-                opened.close()
-            self._workspaces.clear()
-            if self._mounted is not None:
-                self._mounted.close()
-            if self._lower_mounts is not None:
-                self._lower_mounts.close()
-            self._core.close()
+        self._dispatch.close()
 
     @property
     def name(self) -> str:
@@ -173,53 +150,6 @@ class Vault:
     def remote(self) -> str | None:
         """Name the remote by which git in its forks' trees knows the clone that it was made of; None if there is none."""
         return clones.find_remote(self.path)
-
-    def _open_workspace(self, fork: str) -> workspaces.OpenWorkspace:
-        with self._lock:
-            opened = self._workspaces.get(fork)
-            if opened is None or opened.is_closed or opened.is_gone():
-                if opened is not None:
-                    opened.close()
-                opened = workspaces.OpenWorkspace(
-                    self._core,
-                    fork,
-                    recover=lambda locked: recovery.recover(locked),  # noqa: PLW0108 - else it would be loaded now
-                    lock_timeout_s=self._lock_timeout_s,
-                )
-                self._workspaces[fork] = opened
-            return opened
-
-    def _run(
-        self,
-        opened: workspaces.OpenWorkspace,
-        operation: Callable[Concatenate[workspaces.OpenWorkspace, _P], _T],
-        *args: _P.args,
-        **kwargs: _P.kwargs,
-    ) -> _T:
-        """Do an operation of `session.operations` here or, if the workspace is mounted, in its session."""
-        if opened.lock.session is None:
-            try:
-                return operation(opened, *args, **kwargs)
-            except WorkspaceBusy:
-                if opened.lock.session is None:
-                    raise
-        with self._lock:
-            if self._mounted is None:
-                self._mounted = client.Sessions(self._core.layout.sessions, wait_s=self._lock_timeout_s, attend=self._attend)
-        return self._mounted.run(opened, operation, *args, **kwargs)
-
-    @property
-    def _lowers(self) -> lower.LowerMounts:
-        """The mounts of commits on which commands run."""
-        with self._lock:
-            if self._lower_mounts is None:
-                if self._mounts is None:
-                    raise InvalidInput("a vault without a home cannot mount commits")
-                name = self.name if os.sep not in self.name else point.name_of_vault(self.path)
-                self._lower_mounts = lower.LowerMounts(
-                    self._core, self._mounts / name / lower.LOWER, lock_timeout_s=self._lock_timeout_s
-                )
-            return self._lower_mounts
 
     @property
     def policy(self) -> policy.VaultPolicy:
@@ -249,7 +179,7 @@ class Vault:
         """
         for fork in self._core.layout.list_workspaces():
             if self._core.has_fork(fork):
-                with self._open_workspace(fork).locked():
+                with self._dispatch.open_workspace(fork).locked():
                     pass
 
     # --- mounts ----------------------------------------------------------------------------------
@@ -275,57 +205,20 @@ class Vault:
             MountPointUnusable: If nothing can be mounted there.
             FuseUnavailable: If this machine, or its administrator, does not allow it.
         """
-        name = self.name if os.sep not in self.name else point.name_of_vault(self.path)
+        mounts = self._dispatch.mounts
         if directory is None:
-            if self._mounts is None:
+            if mounts is None:
                 raise InvalidInput("a directory to mount at is needed", hint="Name one.")
-            directory = self._mounts / f"{name}@all"
-        mounts = self._mounts / name if self._mounts is not None else None
-        return self._mount(WHOLE_VAULT, directory, at=None, allow_other=allow_other, leash_fd=leash_fd, mounts=mounts)
-
-    def _mount(
-        self,
-        fork: str,
-        directory: str | os.PathLike[str],
-        *,
-        at: str | None,
-        allow_other: bool,
-        leash_fd: int | None,
-        backend: str = SessionBackend.FUSE,
-        mounts: Path | None = None,
-    ) -> Session:
-        mount = partial(
-            start.start_best,
-            backend,
-            self._core.layout.sessions,
-            fork=fork,
-            directory=point.resolve(directory),
-            at=at,
+            directory = mounts / f"{self._dispatch.home_name}@all"
+        found = self._dispatch.mount(
+            WHOLE_VAULT,
+            directory,
+            at=None,
             allow_other=allow_other,
             leash_fd=leash_fd,
-            mounts=mounts,
-            **self._session_facts(),
+            mounts=mounts / self._dispatch.home_name if mounts is not None else None,
         )
-        if backend != SessionBackend.OVERLAY:
-            return Session(self, mount())
-        from avfs_git.backends.tree import on_base  # noqa: PLC0415 - only for who asks for it
-
-        return Session(self, on_base(self._core, fork, self._lowers, mount, at=at))
-
-    def _session_facts(self) -> dict[str, Any]:
-        """What each session of this vault is told."""
-        who = self._identity
-        return {
-            "git_dir": self.path,
-            "vault": self.name,
-            "identity": (who.name, who.email) if who is not None else None,
-            "lock_timeout_s": self._lock_timeout_s,
-            "remote_environment": self._access().without_prompts() if is_lazy(self.path) else None,
-        }
-
-    def _attend(self, session_id: str) -> None:
-        """Start another process for a session that died, and whose mount goes on without it."""
-        start.attend(self._core.layout.sessions, session_id, **self._session_facts())
+        return Session(self, found)
 
     def find_session(self, fork: str, *, session_id: str | None = None) -> Session | None:
         """Find the mount of a fork, that of its workspace before others, or the one of an id; None if there is none."""
@@ -340,7 +233,7 @@ class Vault:
         """
         sessions = self._core.layout.sessions
         if fork is not None:  # one that is about to end is waited for
-            record.await_ending(sessions, fork=fork, directory=None, timeout_s=self._lock_timeout_s)
+            record.await_ending(sessions, fork=fork, directory=None, timeout_s=self._dispatch.lock_timeout_s)
         kept = []
         for found in record.list_sessions(sessions):
             of = found.record
@@ -374,12 +267,14 @@ class Vault:
         forks.create_fork(
             self._core,
             name,
-            open_workspace=self._open_workspace,
+            open_workspace=self._dispatch.open_workspace,
             source=source,
             at=at,
             ephemeral=ephemeral,
             with_changes=with_changes,
-            save=lambda opened, message, text: self._run(opened, operations.save_checkpoint, message=message, description=text),
+            save=lambda opened, message, text: self._dispatch.run(
+                opened, operations.save_checkpoint, message=message, description=text
+            ),
         )
         return Workspace(self, name, ephemeral=ephemeral)
 
@@ -422,7 +317,7 @@ class Vault:
         self.check_unmounted(name)
         if self.origin() is not None:
             clones.leave_default(self._core, name)
-        return forks.delete_fork(self._core, name, open_workspace=self._open_workspace)
+        return forks.delete_fork(self._core, name, open_workspace=self._dispatch.open_workspace)
 
     def overlap(self, names: Sequence[str] = ()) -> Overlap:
         """Compare forks with each other: which changed the same files, and which would conflict. Nothing is written.
@@ -444,14 +339,14 @@ class Vault:
         oid = revisions.resolve_revision(self._core, name, fork=fork)
         if name == fork or not self.has_fork(name) or self._core.read_head(name) != oid:
             return oid, ()
-        opened = self._open_workspace(name)
+        opened = self._dispatch.open_workspace(name)
         if opened.lock.session is None and opened.is_recorded_by(oid):
             return oid, ()
         if save:
             text = f"save before {name} is merged"
-            saved = self._run(opened, operations.save_checkpoint, message=text, description=text)
+            saved = self._dispatch.run(opened, operations.save_checkpoint, message=text, description=text)
             return (Oid(bytes.fromhex(saved.checkpoint.id)) if saved.checkpoint is not None else oid), saved.warnings
-        if self._run(opened, operations.read_status).clean:
+        if self._dispatch.run(opened, operations.read_status).clean:
             return oid, ()
         return oid, (Warning("merge.uncommitted", f"'{name}' has changes that are not committed; they are not looked at"),)
 
@@ -516,7 +411,7 @@ class Vault:
             remote,
             with_checkpoints=with_checkpoints,
             with_sidecar=with_sidecar,
-            access=self._access(),
+            access=self._dispatch.access(),
             progress=progress,
         )
 
@@ -548,7 +443,7 @@ class Vault:
         """
         names = self._or_default(forks)
         for name in names:
-            self._run_hook("pre-push", name, {"remote": remote})
+            self._dispatch.run_hook("pre-push", name, {"remote": remote})
         warnings = self._uncommitted(names)
         result = remotes.push(
             self._core,
@@ -557,7 +452,7 @@ class Vault:
             with_checkpoints=with_checkpoints,
             with_sidecar=with_sidecar,
             force_with_lease=force_with_lease,
-            access=self._access(),
+            access=self._dispatch.access(),
             progress=progress,
         )
         return replace(result, warnings=(*warnings, *result.warnings)) if warnings else result
@@ -680,15 +575,6 @@ class Vault:
         """
         return userhooks.install_hooks(self._core)
 
-    def _run_hook(self, name: str, fork: str, facts: Mapping[str, object]) -> tuple[Warning, ...]:
-        """Run a hook of the owner's, if there is one, unless this is one already."""
-        if not self._runs_hooks or not self._core.layout.hooks.is_dir():
-            return ()
-        return userhooks.run_hook(self._core, name, fork, facts)
-
-    def _access(self) -> remotegit.Access:
-        return remotegit.Access(self._remote_environment)
-
     def _or_default(self, names: Sequence[str]) -> list[str]:
         if names:
             return list(names)
@@ -779,13 +665,13 @@ class Vault:
 
     def _turn(self, fork: str | None, *, back: bool) -> UndoResult:
         for name in undo.forks_with_git_dir(self._core, fork):
-            opened = self._open_workspace(name)
+            opened = self._dispatch.open_workspace(name)
             if opened.lock.session is not None:
-                self._run(opened, operations.adopt_git_moves)
+                self._dispatch.run(opened, operations.adopt_git_moves)
         log = self._core.oplog
         record = log.find_undoable(fork) if back else log.find_redoable(fork)
         if record is not None and self._core.has_fork(record.fork):
-            opened = self._open_workspace(record.fork)
+            opened = self._dispatch.open_workspace(record.fork)
             if opened.lock.session is not None:
                 if record.kind in ("fork_create", "fork_delete"):
                     try:
@@ -794,12 +680,12 @@ class Vault:
                         err.hint = f"What comes next is {quote(record.description)}, of the fork as a whole. {err.hint}"
                         raise
                 else:
-                    return self._run(opened, operations.turn, record.id, back)
-        return (undo.undo if back else undo.redo)(self._core, fork, self._open_workspace)
+                    return self._dispatch.run(opened, operations.turn, record.id, back)
+        return (undo.undo if back else undo.redo)(self._core, fork, self._dispatch.open_workspace)
 
     def doctor(self, *, repair: bool = False) -> DoctorReport:
         """Examine the vault and its workspaces; with `repair`, mend what can be mended."""
-        return doctor.examine_vault(self._core, self._open_workspace, repair=repair)
+        return doctor.examine_vault(self._core, self._dispatch.open_workspace, repair=repair)
 
     def gc(
         self,

@@ -1,8 +1,8 @@
 """The workspace of a fork: its files and its checkpoints.
 
-Decided here: the names and arguments; each method is one call of an operation, which `Vault` does here or in the session that
-has the workspace mounted. Called by users of `avfs_git.sdk`; safe from several threads and processes. Most of its lines are
-the documentation of the public API.
+Decided here: the names and arguments; each method is one call of an operation, which is done here or in the session that has the
+workspace mounted (`sdk.dispatch`). Called by users of `avfs_git.sdk`; safe from several threads and processes. Most of its lines
+are the documentation of the public API.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from avfs_git.model import (
 )
 from avfs_git.paths import parse_tree_path
 from avfs_git.sdk.pathlike import PathLike, parse_tree_paths
+from avfs_git.sdk.session import Session
 
 if TYPE_CHECKING:
     from avfs_git.proxy.envelope import ExecPlan, ExecResult
     from avfs_git.sdk import commands
-    from avfs_git.sdk.session import Session
     from avfs_git.sdk.vault import Vault
     from avfs_git.session import client, nurseries, operations, point
     from avfs_git.workspace import files, fold, history, labels, overlap, revisions
@@ -75,7 +75,8 @@ class Workspace:
         self.vault = vault
         self.fork = fork
         self.ephemeral = ephemeral
-        self._core = vault._core  # noqa: SLF001 - the two classes are one interface
+        self._dispatch = vault._dispatch  # noqa: SLF001 - the two classes are one interface
+        self._core = self._dispatch.core
         self._held: workspaces.OpenWorkspace | None = None
         self._held_files: files.Files | None = None
 
@@ -96,7 +97,7 @@ class Workspace:
     def _opened(self) -> workspaces.OpenWorkspace:
         held = self._held
         if held is None or held.is_closed:
-            held = self._held = self.vault._open_workspace(self.fork)  # noqa: SLF001 - the two classes are one interface
+            held = self._held = self._dispatch.open_workspace(self.fork)
             self._held_files = files.Files(held)
         return held
 
@@ -109,7 +110,7 @@ class Workspace:
         return self._held_files
 
     def _run(self, operation: Callable[Concatenate[workspaces.OpenWorkspace, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        return self.vault._run(self._opened, operation, *args, **kwargs)  # noqa: SLF001 - the two classes are one interface
+        return self._dispatch.run(self._opened, operation, *args, **kwargs)
 
     # --- files --------------------------------------------------------------------------------------
 
@@ -259,7 +260,7 @@ class Workspace:
             readonly: Show the head instead of the workspace, for reading. Any number of such mounts may stand beside one of
                 the workspace.
             at: The same with this checkpoint, commit or fork instead of the head.
-            allow_other: Let in other users, as far as permissions go.
+            allow_other: Let in other users, as far as permissions go. On overlayfs they may come in without it, too.
             leash_fd: The reading end of a pipe: when the other end is closed, the mount is taken away.
             backend: How: `fuse`, `portable` (through libfuse), or `auto` for the best of the two that works here; or
                 `overlay`, on the kernel's overlayfs (root, workspaces only; docs/live-tree.md has what differs).
@@ -272,17 +273,17 @@ class Workspace:
             FuseUnavailable: If this machine, or its administrator, does not allow it.
             CheckpointNotFound: If there is nothing of the name in `at`.
         """
-        vault = self.vault
+        mounts = self._dispatch.mounts
         with nurseries.starting_early():
             commit = revisions.resolve_revision(self._core, at or "HEAD", fork=self.fork).hex() if at or readonly else None
             if directory is None:
-                if vault._mounts is None:  # noqa: SLF001 - the two classes are one interface
+                if mounts is None:
                     raise InvalidInput("a directory to mount at is needed", hint="Name one.")
-                name = vault.name if os.sep not in vault.name else point.name_of_vault(vault.path)
-                directory = point.default_directory(vault._mounts, name, self.fork, commit)  # noqa: SLF001 - the same
-            return vault._mount(  # noqa: SLF001 - the same
+                directory = point.default_directory(mounts, self._dispatch.home_name, self.fork, commit)
+            found = self._dispatch.mount(
                 self.fork, directory, at=commit, allow_other=allow_other, leash_fd=leash_fd, backend=backend
             )
+            return Session(self.vault, found)
 
     # --- commands -------------------------------------------------------------------------------------
 
@@ -363,7 +364,7 @@ class Workspace:
 
     def _starting_early(self) -> AbstractContextManager[None]:
         """Begin what the mount of a base needs, for the first command of a process: it loads while this process loads its own."""
-        mounts = self.vault._mounts  # noqa: SLF001 - the two classes are one interface
+        mounts = self._dispatch.mounts
         return nurseries.starting_early(unless_mounted=(mounts, BASES) if mounts is not None else None)
 
     async def exec_async(self, *argv: str | bytes, **options: Any) -> ExecResult:
@@ -416,11 +417,11 @@ class Workspace:
             FileChanging: If a file keeps changing while it is read.
         """
         facts = {"label": label, "message": description}
-        self.vault._run_hook("pre-checkpoint", self.fork, facts)  # noqa: SLF001 - the two classes are one interface
+        self._dispatch.run_hook("pre-checkpoint", self.fork, facts)
         result = self._run(operations.save_checkpoint, label, description)
         if result.outcome != "unchanged":
             made = result.checkpoint.id if result.checkpoint is not None else None
-            heard = self.vault._run_hook("post-checkpoint", self.fork, {**facts, "checkpoint": made})  # noqa: SLF001 - as above
+            heard = self._dispatch.run_hook("post-checkpoint", self.fork, {**facts, "checkpoint": made})
             result = replace(result, warnings=(*result.warnings, *heard)) if heard else result
         return result
 
@@ -557,11 +558,11 @@ class Workspace:
         options = MergeOptions(source, MergeStrategy(strategy), MergeMode(mode), message, _in_workspace(on_conflict))
         oid, warnings = self.vault._settle(source, self.fork, save=not dry_run)  # noqa: SLF001 - the two classes are one interface
         if not dry_run:
-            self.vault._run_hook("pre-merge", self.fork, {"source": source, "commit": oid.hex()})  # noqa: SLF001 - as above
+            self._dispatch.run_hook("pre-merge", self.fork, {"source": source, "commit": oid.hex()})
         result = self._run(operations.plan_merge if dry_run else operations.merge_commit, oid, options)
         if not dry_run and result.outcome != "up_to_date":
             facts = {"source": source, "commit": result.commit, "outcome": result.outcome}
-            warnings += self.vault._run_hook("post-merge", self.fork, facts)  # noqa: SLF001 - as above
+            warnings += self._dispatch.run_hook("post-merge", self.fork, facts)
         return replace(result, warnings=(*warnings, *result.warnings)) if warnings else result
 
     def update(
@@ -588,9 +589,7 @@ class Workspace:
             RemoteError: If the remote cannot be reached or read.
             AvfsError: As `merge`.
         """
-        if on_conflict not in ("report", "workspace"):
-            raise InvalidInput("conflicts are reported or put into the workspace")
-        options = MergeOptions("", MergeStrategy(strategy), in_workspace=on_conflict == "workspace")
+        options = MergeOptions("", MergeStrategy(strategy), in_workspace=_in_workspace(on_conflict))
         found = self._run(operations.catch_up, options)
         merges = [] if found is None else [found]
         if found is None or found.outcome != "conflicted":

@@ -466,7 +466,7 @@ def test_an_answer_that_is_lost(live: Served, monkeypatch: pytest.MonkeyPatch) -
     """What may be repeated is; of the rest the outcome is unknown; what was not read is asked again."""
     sessions = Sessions(live.path.parents[1], wait_s=5)
     with Avfs(live.home) as avfs, avfs.open_vault("v") as vault:
-        opened = vault._open_workspace("work")
+        opened = vault._dispatch.open_workspace("work")
         assert opened.lock.session == SESSION
         dying = iter((False,))
         receive = Connection._receive
@@ -498,7 +498,7 @@ def test_a_labelled_checkpoint_whose_acknowledgement_is_lost_is_found(live: Serv
     """The vault knows that it was made: it is not asked for again, which would say that the label is taken."""
     sessions = Sessions(live.path.parents[1], wait_s=5)
     with Avfs(live.home) as avfs, avfs.open_vault("v") as vault:
-        opened = vault._open_workspace("work")
+        opened = vault._dispatch.open_workspace("work")
         assert sessions.run(opened, operations.exists, TreePath(b"file")) is True
         receive = Connection._receive
 
@@ -520,7 +520,7 @@ def test_a_session_that_died_leaves_nothing_in_the_way(tmp_path: Path) -> None:
     with Avfs(tmp_path / "home", identity=Identity("A", "a@b")) as avfs, avfs.create_vault("v") as vault:
         work = vault.fork("work")
         work.write("a", b"1")
-        with vault._open_workspace("work").locked() as locked:
+        with vault._dispatch.open_workspace("work").locked() as locked:
             locked.opened.lock.keep("dead0001")
             locked.opened.lock._kept = False
         lock = work._opened.lock
@@ -585,7 +585,7 @@ def test_stop_saves_a_last_checkpoint_and_then_ends(live: Served) -> None:
     """The end is begun after the checkpoint is safe, and not at all if that fails."""
     sessions = Sessions(live.path.parents[1], wait_s=5)
     with Avfs(live.home) as avfs, avfs.open_vault("v") as vault:
-        opened = vault._open_workspace("work")
+        opened = vault._dispatch.open_workspace("work")
         saved = sessions.stop(opened, checkpoint=True)
         assert saved is not None
         assert saved.outcome == "created"

@@ -1,0 +1,199 @@
+"""Where the operations of an open vault are done: in this process or, of a workspace that is mounted, in its session.
+
+Decided here: which workspaces of the vault are open here, who is asked to do an operation on one, and what its sessions are told.
+Called by the other modules of `avfs_git.sdk`; safe from several threads. Nothing of it survives the process.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+from avfs_git.errors import InvalidInput, WorkspaceBusy
+from avfs_git.gitstore.repository import is_lazy
+from avfs_git.host.locks import LOCK_TIMEOUT_S
+from avfs_git.lazy import LazyModule
+from avfs_git.model import Identity, SessionBackend, Warning
+
+if TYPE_CHECKING:
+    from avfs_git.backends import lower
+    from avfs_git.gitstore import remotegit
+    from avfs_git.session import client, point, record, start
+    from avfs_git.workspace import recovery, userhooks
+    from avfs_git.workspace import workspace as workspaces
+    from avfs_git.workspace.vault import OpenVault
+else:
+    # A light command must not pay for what it does not use.
+    client = LazyModule("avfs_git.session.client")
+    lower = LazyModule("avfs_git.backends.lower")
+    point = LazyModule("avfs_git.session.point")
+    recovery = LazyModule("avfs_git.workspace.recovery")
+    remotegit = LazyModule("avfs_git.gitstore.remotegit")
+    start = LazyModule("avfs_git.session.start")
+    userhooks = LazyModule("avfs_git.workspace.userhooks")
+    workspaces = LazyModule("avfs_git.workspace.workspace")
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class Dispatch:
+    """Does the operations of one open vault, each where it has to be done.
+
+    Attributes:
+        core: The vault.
+        mounts: Where a home has its mounts; None for a vault that is in none.
+        lock_timeout_s: How long another process is waited for.
+    """
+
+    def __init__(
+        self,
+        core: OpenVault,
+        *,
+        lock_timeout_s: float = LOCK_TIMEOUT_S,
+        identity: Identity | None = None,
+        mounts: Path | None = None,
+        remote_environment: Mapping[str, str] | None = None,
+        runs_hooks: bool = True,
+    ) -> None:
+        self.core = core
+        self.mounts = mounts
+        self.lock_timeout_s = lock_timeout_s
+        self._identity = identity
+        self._remote_environment = remote_environment
+        self._runs_hooks = runs_hooks
+        self._workspaces: dict[str, workspaces.OpenWorkspace] = {}
+        self._mounted: client.Sessions | None = None
+        self._lower_mounts: lower.LowerMounts | None = None
+        self._lock = threading.RLock()
+
+    def close(self) -> None:
+        """Close the vault and its workspaces. A second call does nothing."""
+        with self._lock:
+            for opened in self._workspaces.values():
+                opened.close()
+            self._workspaces.clear()
+            if self._mounted is not None:
+                self._mounted.close()
+            if self._lower_mounts is not None:
+                self._lower_mounts.close()
+            self.core.close()
+
+    @property
+    def home_name(self) -> str:
+        """What the vault is called in the home's directory of mounts."""
+        name = self.core.name
+        return name if os.sep not in name else point.name_of_vault(self.core.git_dir)
+
+    # --- operations ------------------------------------------------------------------------------
+
+    def open_workspace(self, fork: str) -> workspaces.OpenWorkspace:
+        """Open the workspace of a fork, if it is not open here."""
+        with self._lock:
+            opened = self._workspaces.get(fork)
+            if opened is None or opened.is_closed or opened.is_gone():
+                if opened is not None:
+                    opened.close()
+                opened = workspaces.OpenWorkspace(
+                    self.core,
+                    fork,
+                    recover=lambda locked: recovery.recover(locked),  # noqa: PLW0108 - else it would be loaded now
+                    lock_timeout_s=self.lock_timeout_s,
+                )
+                self._workspaces[fork] = opened
+            return opened
+
+    def run(
+        self,
+        opened: workspaces.OpenWorkspace,
+        operation: Callable[Concatenate[workspaces.OpenWorkspace, _P], _T],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> _T:
+        """Do an operation of `session.operations` here or, if the workspace is mounted, in its session."""
+        if opened.lock.session is None:
+            try:
+                return operation(opened, *args, **kwargs)
+            except WorkspaceBusy:
+                if opened.lock.session is None:
+                    raise
+        with self._lock:
+            if self._mounted is None:
+                self._mounted = client.Sessions(self.core.layout.sessions, wait_s=self.lock_timeout_s, attend=self.attend)
+        return self._mounted.run(opened, operation, *args, **kwargs)
+
+    def run_hook(self, name: str, fork: str, facts: Mapping[str, object]) -> tuple[Warning, ...]:
+        """Run a hook of the owner's, if there is one, unless this is one already."""
+        if not self._runs_hooks or not self.core.layout.hooks.is_dir():
+            return ()
+        return userhooks.run_hook(self.core, name, fork, facts)
+
+    def access(self) -> remotegit.Access:
+        """Tell what of the user's own git may use to reach a server."""
+        return remotegit.Access(self._remote_environment)
+
+    # --- sessions --------------------------------------------------------------------------------
+
+    @property
+    def lowers(self) -> lower.LowerMounts:
+        """The mounts of commits on which commands run.
+
+        Raises:
+            InvalidInput: If the vault is in no home.
+        """
+        with self._lock:
+            if self._lower_mounts is None:
+                if self.mounts is None:
+                    raise InvalidInput("a vault without a home cannot mount commits")
+                place = self.mounts / self.home_name / lower.LOWER
+                self._lower_mounts = lower.LowerMounts(self.core, place, lock_timeout_s=self.lock_timeout_s)
+            return self._lower_mounts
+
+    def mount(
+        self,
+        fork: str,
+        directory: str | os.PathLike[str],
+        *,
+        at: str | None,
+        allow_other: bool,
+        leash_fd: int | None,
+        backend: str = SessionBackend.FUSE,
+        mounts: Path | None = None,
+    ) -> record.FoundSession:
+        """Start a session that shows a fork, or the whole vault; see `Workspace.mount` and `Vault.mount`."""
+        mount = partial(
+            start.start_best,
+            backend,
+            self.core.layout.sessions,
+            fork=fork,
+            directory=point.resolve(directory),
+            at=at,
+            allow_other=allow_other,
+            leash_fd=leash_fd,
+            mounts=mounts,
+            **self._session_facts(),
+        )
+        if backend != SessionBackend.OVERLAY:
+            return mount()
+        from avfs_git.backends.tree import on_base  # noqa: PLC0415 - only for who asks for it
+
+        return on_base(self.core, fork, self.lowers, mount, at=at)
+
+    def attend(self, session_id: str) -> None:
+        """Start another process for a session that died, and whose mount goes on without it."""
+        start.attend(self.core.layout.sessions, session_id, **self._session_facts())
+
+    def _session_facts(self) -> dict[str, Any]:
+        """What each session of this vault is told."""
+        who = self._identity
+        return {
+            "git_dir": self.core.git_dir,
+            "vault": self.core.name,
+            "identity": (who.name, who.email) if who is not None else None,
+            "lock_timeout_s": self.lock_timeout_s,
+            "remote_environment": self.access().without_prompts() if is_lazy(self.core.git_dir) else None,
+        }
