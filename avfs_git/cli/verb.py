@@ -37,6 +37,16 @@ def _note_flag(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     setattr(state, name, value)
 
 
+merge_on_conflict = click.option(
+    "--on-conflict",
+    type=click.Choice(["report", "workspace"]),
+    default="report",
+    show_default=True,
+    help="Leave the fork as it is, or put the conflicts into its files.",
+)
+"""The option of verbs that merge: what becomes of conflicts."""
+
+
 def shared_options(*, hidden: bool) -> list[click.Parameter]:
     """Make the options that all verbs and the program itself accept."""
 

@@ -198,32 +198,22 @@ class Files:
                 self._check_expected(locked.merged, path, expect)
                 with self._taking(locked, path, expect, follow=True):
                     return self.write(path, data, append=append, parents=parents, executable=executable)
-        opened = self._opened
-        locked = opened.acquire()
-        try:
-            merged = opened.changeable
-            locked.begin()
-            try:
-                if append:
-                    node = self._append(merged, path, data)
-                else:
-                    mode = None if executable is None else self._executable_mode(merged, path, executable=executable)
-                    try:
-                        node = merged.write_file(path, data, mode=mode)
-                    except FileNotFoundError:
-                        if not parents:
-                            raise
-                        merged.make_dir(split(path)[0], parents=True)
-                        node = merged.write_file(path, data, mode=mode)
-            finally:
-                locked.end()
+
+        def put(merged: MergedTree) -> FileInfo:
+            if append:
+                node = self._append(merged, path, data)
+            else:
+                mode = None if executable is None else self._executable_mode(merged, path, executable=executable)
+                try:
+                    node = merged.write_file(path, data, mode=mode)
+                except FileNotFoundError:
+                    if not parents:
+                        raise
+                    merged.make_dir(split(path)[0], parents=True)
+                    node = merged.write_file(path, data, mode=mode)
             return _describe(merged, path, node, merged.getattr(node))
-        except OSError as error:
-            if error.errno in _DISK_FAILED:
-                opened.forget()  # the disk may have changed, and not yet what is known of it
-            raise translate_os_error(error, path, "write to the workspace") from error
-        finally:
-            opened.release()
+
+        return self._change(path, put)
 
     def _append(self, merged: MergedTree, path: TreePath, data: bytes | Iterable[bytes]) -> Node:
         try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from avfs_git.cli.context import State
-from avfs_git.cli.verb import verb
+from avfs_git.cli.verb import merge_on_conflict, verb
 from avfs_git.errors import BadUsage
 
 if TYPE_CHECKING:
@@ -35,13 +35,7 @@ IN_CONFLICT = 1
 @click.option("-m", "--message", metavar="TEXT", help="What the merge commit says.")
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would happen, and change nothing.")
 @click.option("--many", is_flag=True, help="Merge several, in the order that leaves the fewest conflicts.")
-@click.option(
-    "--on-conflict",
-    type=click.Choice(["report", "workspace"]),
-    default="report",
-    show_default=True,
-    help="Leave the fork as it is, or put the conflicts into its files.",
-)
+@merge_on_conflict
 @click.option("--continue", "goes_on", is_flag=True, help="Commit the merge whose conflicts are resolved.")
 @click.option("--abort", "gives_up", is_flag=True, help="Give the merge up.")
 def command(

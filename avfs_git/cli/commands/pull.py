@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from avfs_git.cli.context import State
-from avfs_git.cli.verb import verb
+from avfs_git.cli.verb import merge_on_conflict, verb
 from avfs_git.errors import BadUsage
 
 if TYPE_CHECKING:
@@ -19,13 +19,7 @@ if TYPE_CHECKING:
 @click.option("--remote", metavar="NAME", help="From where; default: the only remote, or `origin`.")
 @click.option("--ff-only", is_flag=True, help="Refuse where both sides have commits of their own.")
 @click.option("-r", "--rebase", is_flag=True, help="Put the fork's own commits onto what the remote has, instead of merging.")
-@click.option(
-    "--on-conflict",
-    type=click.Choice(["report", "workspace"]),
-    default="report",
-    show_default=True,
-    help="Leave the fork as it is, or put the conflicts into its files.",
-)
+@merge_on_conflict
 def command(state: State, fork_name: str | None, remote: str | None, ff_only: bool, rebase: bool, on_conflict: str) -> PullResult:
     """Fetch, and merge into a fork what the remote has of it
 

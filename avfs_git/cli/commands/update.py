@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from avfs_git.cli.context import State
-from avfs_git.cli.verb import verb
+from avfs_git.cli.verb import merge_on_conflict, verb
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import Merges
@@ -15,13 +15,7 @@ if TYPE_CHECKING:
 
 @verb("update", view="remotes")
 @click.argument("fork_name", metavar="[FORK]", required=False)
-@click.option(
-    "--on-conflict",
-    type=click.Choice(["report", "workspace"]),
-    default="report",
-    show_default=True,
-    help="Leave the fork as it is, or put the conflicts into its files.",
-)
+@merge_on_conflict
 def command(state: State, fork_name: str | None, on_conflict: str) -> Merges:
     """Bring what is newest of where a fork comes from into it, keeping its own changes
 
