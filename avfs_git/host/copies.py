@@ -17,7 +17,9 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from avfs_git.host.mounts import Mounted, list_mounts
 from avfs_git.host.processes import describe
@@ -27,30 +29,59 @@ _CLONE_FS, _CLONE_NEWNS = 0x200, 0x20000  # linux/sched.h
 _UMOUNT_NOFOLLOW = 8
 
 
-def find_copy_users(device: tuple[int, int], number: int, directory: Path | None = None) -> list[str] | None:
+def is_copy(found: Mounted, mounted: Mounted) -> bool:
+    """Whether a mount shows the file system that another one shows, which may have ended since.
+
+    The number of a device is given again, soon and to any file system, so that it says nothing without the source.
+    """
+    return (found.device, found.source) == (mounted.device, mounted.source)
+
+
+def find_copy_users(mounted: Mounted) -> list[str] | None:
     """List who uses a mount that is gone from this namespace and has copies in others, as `NAME (pid N)`; None if it has none.
 
-    Args:
-        device: The number of its file system.
-        number: Its own number, which programs that used it before it went still have.
-        directory: Where it was, by which what stands on it is known.
+    Programs that used it before it went are known by its number, which the kernel gives to another mount as soon as nobody has
+    it. Who uses that one is not meant; one that is in no table of mounts cannot be told from it.
     """
     processes = [name for name in os.listdir("/proc") if name.isdigit()]
-    numbers = {number}
-    directories = {directory} if directory is not None else set()
-    unions = [("self", mounted) for mounted in list_mounts() if mounted.kind == "overlay"]
-    for process, mounts in _other_namespaces(processes):
-        unions += [(process, mounted) for mounted in mounts if mounted.kind == "overlay"]
-        copies = [mounted for mounted in mounts if mounted.device == device]
-        numbers.update(copy.number for copy in copies)
-        directories.update(copy.directory for copy in copies)
-    if len(numbers) == 1:
+    seen = _look(mounted, processes)
+    if not seen.copies:
         return None
-    for process, union in unions:
+    for process, union in seen.unions:
         # Layers of a union are used without a program that shows it.
-        if any(str(copy) in union.options for copy in directories):
+        if any(str(copy) in union.options for copy in seen.directories):
             return [f"overlayfs at {union.directory} (pid {process if process != 'self' else os.getpid()})"]
-    mapped = b" %02x:%02x " % device
+    mapped = b" %02x:%02x " % mounted.device
+    users = _find_users(processes, seen.numbers, mapped)
+    if users and not seen.numbers <= (still := _look(mounted, processes).numbers):  # meanwhile others have got some of them
+        users = _find_users(processes, seen.numbers & still, mapped)
+    return users
+
+
+class _Seen(NamedTuple):
+    """What the tables of all mount namespaces say."""
+
+    copies: list[Mounted]
+    numbers: set[int]
+    """Those that mounts of the file system have, the one that is gone included unless another one has its number."""
+    directories: set[Path]
+    unions: list[tuple[str, Mounted]]
+    """Mounts of overlayfs, each with a process that has it."""
+
+
+def _look(mounted: Mounted, processes: list[str]) -> _Seen:
+    all_mounts = [("self", found) for found in list_mounts()]
+    for process, mounts in _other_namespaces(processes):
+        all_mounts += [(process, found) for found in mounts]
+    copies = [found for process, found in all_mounts if process != "self" and is_copy(found, mounted)]
+    numbers = {found.number for found in copies}
+    if all(found.number != mounted.number or is_copy(found, mounted) for _, found in all_mounts):
+        numbers.add(mounted.number)
+    unions = [(process, found) for process, found in all_mounts if found.kind == "overlay"]
+    return _Seen(copies, numbers, {mounted.directory, *(copy.directory for copy in copies)}, unions)
+
+
+def _find_users(processes: list[str], numbers: set[int], mapped: bytes) -> list[str]:
     return [describe(process) for process in processes if _uses(os.fsencode(f"/proc/{process}"), numbers, mapped)]
 
 
@@ -69,20 +100,20 @@ def _other_namespaces(processes: list[str]) -> Iterator[tuple[str, list[Mounted]
         yield process, mounts
 
 
-def find_copies(is_copy: Callable[[Mounted], bool]) -> list[tuple[str, Mounted]]:
+def find_copies(is_meant: Callable[[Mounted], bool]) -> list[tuple[str, Mounted]]:
     """List the mounts of other mount namespaces that are meant, each with a process that is there."""
     processes = [name for name in os.listdir("/proc") if name.isdigit()]
-    return [(process, mounted) for process, mounts in _other_namespaces(processes) for mounted in mounts if is_copy(mounted)]
+    return [(process, mounted) for process, mounts in _other_namespaces(processes) for mounted in mounts if is_meant(mounted)]
 
 
-def describe_copies(device: tuple[int, int]) -> list[str]:
+def describe_copies(mounted: Mounted) -> list[str]:
     """Name for each copy of a mount a process that is in its namespace."""
-    return [f"the mount namespace of {describe(process)}" for process, _ in find_copies(lambda found: found.device == device)]
+    return [f"the mount namespace of {describe(process)}" for process, _ in find_copies(partial(is_copy, mounted=mounted))]
 
 
-def remove_copies(is_copy: Callable[[Mounted], bool]) -> None:
+def remove_copies(is_meant: Callable[[Mounted], bool]) -> None:
     """Take mounts of other namespaces away that nobody uses; those of other users' namespaces may not be. Root only."""
-    copies = find_copies(is_copy)
+    copies = find_copies(is_meant)
     if copies:
         thread = threading.Thread(target=_remove, args=(copies,), name="avfs-copies", daemon=True)
         thread.start()

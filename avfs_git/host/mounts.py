@@ -215,13 +215,30 @@ def unmount(directory: Path, *, lazy: bool = False) -> None:
         raise MountError(f"cannot unmount '{directory}': {said}", details={"errno": number})
 
 
-def cut_off(device: tuple[int, int]) -> bool:
-    """End the conversation between a mount and its server: whoever uses the tree gets errors from now on.
+def hold_conversation(mounted: Mounted) -> int | None:
+    """Open what ends the conversation between a mount and its server (`cut_off`); the caller closes it.
 
-    Tells whether it could be done: FUSE's control file system may not be there, and only who mounted may use it.
+    The kernel gives the number of a mount's device to the next one as soon as the first has ended. What is open belongs to
+    the one that it was opened for. None if that is gone, for who has not mounted it, or if FUSE's control file system is
+    not there.
     """
     try:
-        Path(f"/sys/fs/fuse/connections/{device[1]}/abort").write_text("1", "ascii")
+        fd = os.open(f"/sys/fs/fuse/connections/{mounted.device[1]}/abort", os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    if mounted in list_mounts():  # so it was there when that was opened
+        return fd
+    os.close(fd)
+    return None
+
+
+def cut_off(conversation: int) -> bool:
+    """End the conversation between a mount and its server: whoever uses the tree gets errors from now on.
+
+    Tells whether it could be done. One that has ended by itself is no failure.
+    """
+    try:
+        os.write(conversation, b"1")
     except OSError:
         return False
     return True

@@ -174,7 +174,7 @@ class Ending:
             if self._remove_copies is not None:
                 self._remove_copies()
                 continue
-            if self.mounted is None or _find_users(self.mounted) != []:
+            if self.mounted is None or find_copy_users(self.mounted) != []:
                 idle = 0
                 continue
             idle += 1
@@ -214,10 +214,6 @@ class Ending:
             _LOG.warning("the tree is taken from the programs that use it")
             self._leave()
         return False
-
-
-def _find_users(mounted: Mounted) -> list[str] | None:
-    return find_copy_users(mounted.device, mounted.number, mounted.directory)
 
 
 def _note(_number: int, _frame: FrameType | None) -> None:

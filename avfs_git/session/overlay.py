@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 
 from avfs_git.errors import BaseMoved, FuseUnavailable, HostError, MountError, WorkspaceMounted
 from avfs_git.faults import reach
-from avfs_git.host.copies import remove_copies
+from avfs_git.host.copies import is_copy, remove_copies
 from avfs_git.host.durable import host_errors
 from avfs_git.host.mounts import Mounted, find_mount, list_mounts, unmount
 from avfs_git.host.overlayfs import clear_volatile, layer_options, mount_overlay, watch_end
@@ -179,14 +179,14 @@ def serve(session: Session, watch: int, handover: Handover) -> None:
     held.record = read_record(held.place) or held.record  # a server before this one changed it
     if held.record.state == SessionState.ENDED:
         return  # it died in its last steps; its workspace may be somebody else's by now
-    device = session.mounted.device if session.mounted is not None else None
+    mounted = session.mounted
     ending = Ending(
         held.record.id,
         None,
         is_rooted=held.is_there,
         begin=session.say_unmounting,
         leave=_cannot_leave,
-        remove_copies=lambda: remove_copies(lambda found: found.device == device),
+        remove_copies=lambda: remove_copies(lambda found: mounted is not None and is_copy(found, mounted)),
     )
     os.umask(0)  # as whoever serves a tree has it: what it makes for programs has the bits that are asked for
     git = GitWatch(opened, _place_of_git(session))

@@ -19,8 +19,8 @@ import time
 from pathlib import Path
 
 from avfs_git.errors import MountBusy, MountError, SessionFailed
-from avfs_git.host.copies import describe_copies, find_copy_users, remove_copies
-from avfs_git.host.mounts import Mounted, cut_off, find_mount, is_dead, list_mounts, unmount
+from avfs_git.host.copies import describe_copies, find_copy_users, is_copy, remove_copies
+from avfs_git.host.mounts import Mounted, cut_off, find_mount, hold_conversation, is_dead, list_mounts, unmount
 from avfs_git.host.processes import find_users, send_signal
 from avfs_git.session.record import FoundSession, has_ended, is_ours, list_sessions, vault_of_source
 
@@ -56,6 +56,18 @@ def end_session(session: FoundSession, *, lazy: bool = False, force: bool = Fals
     if force and session.record.upper is not None:
         # The kernel takes this kind of mount from nobody: who asks for that is told who has to end.
         lazy = force = False
+    # Before it goes: afterwards its number may be that of another mount.
+    conversation = hold_conversation(mounted) if force and mounted is not None else None
+    try:
+        return _end(session, mounted, conversation, lazy=lazy, force=force)
+    finally:
+        if conversation is not None:
+            os.close(conversation)
+
+
+def _end(
+    session: FoundSession, mounted: Mounted | None, conversation: int | None, *, lazy: bool, force: bool
+) -> tuple[str, list[str]]:
     users: list[str] = []
     if mounted is not None:
         users = _unmount(mounted, lazy=lazy or force)
@@ -64,7 +76,7 @@ def end_session(session: FoundSession, *, lazy: bool = False, force: bool = Fals
     if not users and mounted is not None:
         users = _await_end(session, _END_S, mounted)
         if users and force:
-            _cut_off(session, mounted)
+            _cut_off(session, conversation)
             return "cut_off", users
         if users:
             return "detached", users
@@ -73,7 +85,7 @@ def end_session(session: FoundSession, *, lazy: bool = False, force: bool = Fals
     elif not force:
         return "detached", users
     else:
-        _cut_off(session, mounted)
+        _cut_off(session, conversation)
         return "cut_off", users
     return "unmounted", users
 
@@ -104,8 +116,8 @@ def _signal(session: FoundSession) -> None:
     send_signal(session.record.pid, session.record.process_started, signal.SIGTERM)
 
 
-def _cut_off(session: FoundSession, mounted: Mounted | None) -> None:
-    if mounted is not None and cut_off(mounted.device) and _has_ended_within(session, _END_S):
+def _cut_off(session: FoundSession, conversation: int | None) -> None:
+    if conversation is not None and cut_off(conversation) and _has_ended_within(session, _END_S):
         return
     end = time.monotonic() + _END_S
     while time.monotonic() < end:  # where a process gets little done, two that it sees late count as one
@@ -129,11 +141,11 @@ def _has_ended_within(session: FoundSession, seconds: float) -> bool:
 def _await_end(session: FoundSession, seconds: float, mounted: Mounted | None = None) -> list[str]:
     """Wait for the end; given the mount, which is gone from here, only until users of it elsewhere are found, and list them."""
     if mounted is not None and session.record.upper is not None and not _has_ended_within(session, _COPIES_SOON_S):
-        remove_copies(lambda found: found.device == mounted.device)  # as its process does, if it has one
+        remove_copies(lambda found: is_copy(found, mounted))  # as its process does, if it has one
     if mounted is not None and not _has_ended_within(session, _COPIES_AFTER_S):
-        users = find_copy_users(mounted.device, mounted.number, mounted.directory)
+        users = find_copy_users(mounted)
         if users == [] and session.record.upper is not None and not _has_ended_within(session, _COPIES_AFTER_S):
-            users = describe_copies(mounted.device)  # nobody there uses it, and it cannot be taken away there
+            users = describe_copies(mounted)  # nobody there uses it, and it cannot be taken away there
         if users:
             return users
     if not _has_ended_within(session, seconds):
