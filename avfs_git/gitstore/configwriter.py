@@ -17,7 +17,10 @@ from avfs_git.host.durable import fsync_dir, host_errors, write_all
 
 
 def rewrite_config(git_dir: Path, change: Callable[[bytes], bytes], *, wait_s: float) -> None:
-    """Replace the file by what `change` makes of it; one that is not there counts as empty.
+    """Replace the file by what `change` makes of it; one that is not there counts as empty. What stays the same is not written.
+
+    That is so where several do the same at once, as when forks are mounted for the first time: who waited finds it done, and
+    keeps the others waiting no longer than it takes to read.
 
     Raises:
         HostError: If the disk refuses, or git is changing it for longer than `wait_s`.
@@ -41,7 +44,11 @@ def rewrite_config(git_dir: Path, change: Callable[[bytes], bytes], *, wait_s: f
                     os.fchmod(fd, place.stat().st_mode & 0o777)
                 except FileNotFoundError:
                     data = b""
-                write_all(fd, change(data))
+                changed = change(data)
+                if changed == data:
+                    lock.unlink()
+                    return
+                write_all(fd, changed)
                 os.fsync(fd)  # before the rename: else a power cut may leave the name with no content
             finally:
                 os.close(fd)

@@ -37,6 +37,7 @@ _REASON = b"avfs shows this tree when it is mounted\n"
 _OID = compiled(rb"[0-9a-f]{40}")
 _BARE = compiled(rb"(?im)^([ \t]*bare[ \t]*=[ \t]*)(?:false|no|off|0)[ \t]*$")
 _LOCK_WAIT_S = 1.0
+_CONFIG_WAIT_S = 5.0
 _REFLOG_TAIL = 1 << 20
 
 
@@ -298,7 +299,7 @@ def ensure_config(git_dir: Path) -> None:
         data = place.read_bytes()
         if _fit(data) == data:
             return
-    rewrite_config(git_dir, _fit, wait_s=_LOCK_WAIT_S)
+    rewrite_config(git_dir, _fit, wait_s=_CONFIG_WAIT_S)
 
 
 def _fit(data: bytes) -> bytes:
