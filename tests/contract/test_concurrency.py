@@ -145,7 +145,7 @@ def test_threads_on_one_workspace_lose_no_update(tmp_path: Path) -> None:
     home, count, threads = tmp_path / "home", 25, 6
     _vault(home)
     failures: list[BaseException] = []
-    with Avfs(home) as avfs:
+    with Avfs(home, lock_timeout_s=300) as avfs:  # a slow disk lets the last of them wait
         vault = avfs.open_vault("v")
         work = vault.workspace()
 

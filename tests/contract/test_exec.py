@@ -31,6 +31,7 @@ from avfs_git.errors import (
 from avfs_git.host.mounts import list_mounts
 from avfs_git.sdk import Vault, Workspace
 from tests.support.cli import Cli
+from tests.support.commands import ALLOW_ALL
 
 pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout"), pytest.mark.slow]
 
@@ -41,12 +42,6 @@ BACKENDS = [
     pytest.param("fuse", marks=pytest.mark.needs("fuse")),
     "checkout",
 ]
-POLICY = """
-version = 1
-[[rule]]
-name = "all"
-action = "allow_with_checkpoint"
-"""
 SLEEP = str(100_000 + os.getpid())
 """How long the processes of this test run sleep, by which they are known."""
 DAEMONS = (
@@ -70,7 +65,7 @@ def vault(mount_dir: Path, tmp_path: Path, policy: Path) -> Iterator[Vault]:
     source = tmp_path / "source"
     source.mkdir()
     (source / "file").write_text("content\n")
-    policy.write_text(POLICY)
+    policy.write_text(ALLOW_ALL)
     with Avfs(mount_dir / "h", policy=policy) as avfs:
         yield avfs.create_vault("v", source=source)
     assert not sleeping()

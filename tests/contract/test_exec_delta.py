@@ -12,7 +12,7 @@ import pytest
 from avfs_git import Avfs
 from avfs_git.model import ChangedFile
 from avfs_git.sdk import Vault, Workspace
-from tests.support.commands import CORPUS, changed, is_ignored, look, make_project
+from tests.support.commands import ALLOW_ALL, CORPUS, changed, is_ignored, look, make_project
 
 pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout"), pytest.mark.slow]
 
@@ -22,12 +22,6 @@ BACKENDS = [
     "checkout",
     pytest.param("overlay", marks=[pytest.mark.needs("fuse", "overlayfs"), pytest.mark.ordinary], id="overlay-ordinary"),
 ]
-POLICY = """
-version = 1
-[[rule]]
-name = "all"
-action = "allow_with_checkpoint"
-"""
 
 
 @pytest.fixture
@@ -41,7 +35,7 @@ def vault(mount_dir: Path, project: Path) -> Iterator[Vault]:
     """A vault of the project, where every command may run."""
     home = mount_dir / "h"
     home.mkdir()
-    (home / "policy.toml").write_text(POLICY)
+    (home / "policy.toml").write_text(ALLOW_ALL)
     with Avfs(home, policy=home / "policy.toml") as avfs:
         yield avfs.create_vault("v", source=project)
 

@@ -18,15 +18,10 @@ from avfs_git.workspace import gitdir, madeindexes
 from avfs_git.workspace.gitdir import make_index
 from avfs_git.workspace.gitmoves import open_worktree
 from avfs_git.workspace.workspace import OpenWorkspace
+from tests.support.commands import ALLOW_ALL
 
 pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout", "fuse", "overlayfs", "root"), pytest.mark.slow]
 
-POLICY = """
-version = 1
-[[rule]]
-name = "all"
-action = "allow_with_checkpoint"
-"""
 STATUS = "git status --porcelain; git diff --cached --name-status"
 
 
@@ -38,7 +33,7 @@ def work(mount_dir: Path, tmp_path: Path) -> Iterator[Workspace]:
     for name in ("file", "other", "dir/deep"):
         (source / name).write_text("content\n")
     policy = tmp_path / "policy.toml"
-    policy.write_text(POLICY)
+    policy.write_text(ALLOW_ALL)
     with Avfs(mount_dir / "h", policy=policy) as avfs:
         yield avfs.create_vault("v", source=source).workspace()
 

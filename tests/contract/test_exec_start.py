@@ -11,18 +11,13 @@ import pytest
 
 from avfs_git import Avfs
 from avfs_git.sdk import Workspace
+from tests.support.commands import ALLOW_ALL
 
 pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout"), pytest.mark.slow]
 
 BACKENDS = pytest.mark.parametrize(
     "backend", [pytest.param("overlay", marks=pytest.mark.needs("fuse", "overlayfs", "root")), "checkout"]
 )
-POLICY = """
-version = 1
-[[rule]]
-name = "all"
-action = "allow_with_checkpoint"
-"""
 
 
 @pytest.fixture
@@ -35,7 +30,7 @@ def work(mount_dir: Path, tmp_path: Path) -> Iterator[Workspace]:
     (source / "second" / "tool").chmod(0o755)
     (source / "dir" / "tool").chmod(0o755)
     policy = tmp_path / "policy.toml"
-    policy.write_text(POLICY)
+    policy.write_text(ALLOW_ALL)
     with Avfs(mount_dir / "h", policy=policy) as avfs:
         yield avfs.create_vault("v", source=source).workspace()
 

@@ -16,15 +16,10 @@ import pytest
 from avfs_git import Avfs
 from avfs_git.host.mounts import list_mounts
 from avfs_git.sdk import Workspace
+from tests.support.commands import ALLOW_ALL
 
 pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout", "root"), pytest.mark.slow]
 
-POLICY = """
-version = 1
-[[rule]]
-name = "all"
-action = "allow_with_checkpoint"
-"""
 SCHEMA: dict[str, Any] = json.loads((files("avfs_git.proxy") / "schema" / "proxy_exec_result.json").read_text("utf-8"))
 WRAPPERS = {
     # The device is there, and is a plain file.
@@ -42,7 +37,7 @@ def work(mount_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.setenv("XDG_CONFIG_HOME", str(mount_dir / "config"))
     policy = mount_dir / "config" / "avfs" / "policy.toml"
     policy.parent.mkdir(parents=True)
-    policy.write_text(POLICY)
+    policy.write_text(ALLOW_ALL)
     source = tmp_path / "source"
     source.mkdir()
     (source / "file").write_text("content\n")

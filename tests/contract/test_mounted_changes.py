@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -454,8 +455,17 @@ def test_a_client_with_another_umask(mounted: tuple[Workspace, Session]) -> None
 
 
 def _server_of(session: Session) -> int:
+    """Find the process that serves; one that was killed is followed by another a moment later."""
     keeper = session.info().pid
-    return int(Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()[0])
+    children = Path(f"/proc/{keeper}/task/{keeper}/children")
+    while not (servers := children.read_text("ascii").split()):
+        time.sleep(0.001)
+    return int(servers[0])
+
+
+def _kill_server(session: Session) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it is the one that was killed before, and gone now
+        os.kill(_server_of(session), signal.SIGKILL)
 
 
 @pytest.mark.usefixtures("person")
@@ -463,13 +473,16 @@ def test_a_server_that_is_killed_beneath_a_client(mounted: tuple[Workspace, Sess
     """Reading goes on with the next server; a change was made or not; nothing that was acknowledged is lost."""
     work, session = mounted
     acknowledged: list[int] = []
-    unknown = 0
+    unknown = number = 0
     stop = threading.Event()
 
     def kill() -> None:
+        after = 0
         while not stop.wait(0.25):
-            with contextlib.suppress(OSError, IndexError):
-                os.kill(_server_of(session), signal.SIGKILL)
+            if number < after:  # where little gets done in time, servers live longer
+                continue
+            after = number + 10
+            _kill_server(session)
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -510,7 +523,7 @@ def test_a_server_that_uses_its_own_tree_and_is_killed(mounted: tuple[Workspace,
         work.write(f"source/{number}", b"%d\n" % number * 300)
     told = []
     for number in range(10):
-        timer = threading.Timer(0.02 * number, lambda: os.kill(_server_of(session), signal.SIGKILL))
+        timer = threading.Timer(0.02 * number, lambda: _kill_server(session))
         timer.start()
         try:
             if number % 2:

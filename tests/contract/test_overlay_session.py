@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,10 +24,11 @@ from avfs_git.sdk import Avfs, Session, Vault, Workspace
 from tests.support.capabilities import mount as mount_file_system
 from tests.support.capabilities import unmount
 from tests.support.killed_session import work_through_deaths, work_through_kills
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.needs("root", "fuse", "overlayfs", "git", "user-xattrs", "whiteout"), pytest.mark.slow]
 
-_GUARD_S = 60
+_WARM_TRIES, _WARM_S = 12, 5
 _BY = SessionBackend.OVERLAY
 ADA = Identity("Ada Author", "ada@example.org")
 
@@ -67,14 +68,6 @@ def mounted(vault: Vault) -> list[str]:
     return [info.fork for info in vault.sessions() if info.at is None]
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + _GUARD_S
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 def kill_session(session: Session) -> None:
     """Kill the process above the server, and wait until both are gone: until nobody has its lock."""
     os.kill(session.info().pid, signal.SIGKILL)
@@ -85,8 +78,9 @@ def server_of(session: Session) -> int:
     """Find the process that answers for a session."""
     pid = session.info().pid
     children = Path(f"/proc/{pid}/task/{pid}/children")
-    wait_for(lambda: children.read_text("ascii"))
-    return int(children.read_text("ascii").split()[0])
+    while not (servers := children.read_text("ascii").split()):
+        time.sleep(0.001)
+    return int(servers[0])
 
 
 def changed(work: Workspace) -> list[bytes]:

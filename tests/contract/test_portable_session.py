@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,10 +16,10 @@ from avfs_git.errors import InvalidInput, MountPointUnusable, UpgradeFailed, Wor
 from avfs_git.host.mounts import list_mounts
 from avfs_git.model import SessionBackend
 from avfs_git.sdk import Avfs, Vault, Workspace
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.needs("fuse", "libfuse", "git", "user-xattrs", "whiteout"), pytest.mark.slow]
 
-_GUARD_S = 60
 _BY = SessionBackend.PORTABLE
 
 
@@ -43,14 +42,6 @@ def vault(mount_dir: Path, tmp_path: Path) -> Iterator[Vault]:
 def work(vault: Vault) -> Workspace:
     """Its workspace."""
     return vault.workspace("work")
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + _GUARD_S
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 @pytest.mark.usefixtures("person")

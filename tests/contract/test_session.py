@@ -36,6 +36,7 @@ from avfs_git.session.record import has_ended
 from tests.support.capabilities import mount as mount_file_system
 from tests.support.capabilities import unmount as unmount_file_system
 from tests.support.killed_session import work_through_kills
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytest.mark.usefixtures("person")]
 
@@ -80,12 +81,6 @@ def end_all(vault: Vault) -> None:
             found = vault.find_session(info.fork)
             if found is not None:
                 found.unmount(force=True)
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    """Wait until something is so; the suite's own time limit ends a test that waits in vain."""
-    while not condition():
-        time.sleep(0.01)
 
 
 def is_mounted(directory: Path) -> bool:

@@ -23,10 +23,10 @@ from avfs_git.sdk import Vault
 from avfs_git.session.start import start_session
 from tests.support.capabilities import mount, unmount
 from tests.support.live_tree import FORK, PROJECT, make_vault, mounted
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.needs("git", "fuse", "overlayfs", "user-xattrs", "whiteout"), pytest.mark.slow]
 
-_GUARD_S = 60
 
 _USER = """
 import sys
@@ -92,12 +92,7 @@ def user(mount_dir: Path, fork: str) -> Iterator[User]:
 
 def await_no_mount(directory: Path) -> None:
     """Wait until nothing is mounted below a directory, which is to come by itself."""
-    end = time.monotonic() + _GUARD_S
-    while (left := [mount.directory for mount in list_mounts() if directory in mount.directory.parents]) and (
-        time.monotonic() < end
-    ):
-        time.sleep(0.02)
-    assert not left
+    wait_for(lambda: not [mount for mount in list_mounts() if directory in mount.directory.parents])
 
 
 def bases(vault: Vault) -> list[SessionInfo]:
@@ -107,10 +102,7 @@ def bases(vault: Vault) -> list[SessionInfo]:
 
 def await_end(vault: Vault, session: str) -> None:
     """Wait until a session is over."""
-    end = time.monotonic() + _GUARD_S
-    while any(info.id == session for info in vault.sessions()):
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    wait_for(lambda: not any(info.id == session for info in vault.sessions()))
 
 
 @pytest.mark.usefixtures("person")
@@ -226,7 +218,7 @@ def test_a_mount_that_another_user_made_is_not_used(vault: Vault, mount_dir: Pat
         assert head is not None
         monkeypatch.setattr(os, "geteuid", lambda: 65534)
         with pytest.raises(MountPointUnusable):
-            mine._lowers.find(head, None)
+            mine._dispatch.lowers.find(head, None)
         monkeypatch.undo()
 
 

@@ -25,6 +25,7 @@ from tests.support.faults import (
     Files,
     check_vault,
     die_in,
+    error_of,
     git,
     make_source,
     make_vault,
@@ -236,15 +237,6 @@ def _bounds(operation: Operation, directory: Path) -> tuple[Bounds, int]:
 DONE_ALREADY = {"fork.exists", "fork.not_found", "checkpoint.exists", "checkpoint.not_found", "undo.nothing", "undo.impossible"}
 
 
-def _run(action: Callable[[], object]) -> AvfsError | None:
-    """Do something; give the error that it ended with."""
-    try:
-        action()
-    except AvfsError as error:
-        return error
-    return None
-
-
 def _check_undo(operation: Operation, bounds: Bounds, home: Path) -> None:
     """Demand that what was interrupted can be taken back if it has happened, and what was before it otherwise."""
     if operation.back is None:
@@ -266,7 +258,7 @@ def _check_undo(operation: Operation, bounds: Bounds, home: Path) -> None:
                 assert after.forks[fork] in seen, (fork, after.forks[fork], seen)
             assert after.forks.keys() == bounds.old.forks.keys()
         else:
-            refused = _run(lambda: vault.undo(fork=operation.fork))
+            refused = error_of(lambda: vault.undo(fork=operation.fork))
 
             assert refused is None or refused.code == "undo.nothing", refused
         check_vault(vault)
@@ -287,7 +279,7 @@ def _check_after(operation: Operation, bounds: Bounds, home: Path, *, allowed: t
     # In other objects, as another process would; without any step by hand.
     with _open(home) as vault:
         names = {info.name for info in vault.list_forks()}
-        refused = _run(lambda: operation.run(vault))
+        refused = error_of(lambda: operation.run(vault))
 
         assert refused is None or refused.code in DONE_ALREADY, refused
         for name in sorted(names | {info.name for info in vault.list_forks()}):

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs, Vault
-from avfs_git.errors import AvfsError
 from tests.support.capabilities import mount
-from tests.support.faults import UNCOMMITTED, check_vault, make_source, make_vault, reachable_contents, read_files
+from tests.support.faults import UNCOMMITTED, check_vault, error_of, make_source, make_vault, reachable_contents, read_files
 from tests.support.powercut import ROOT, Round, check_acknowledged, image, interrupt_workload
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout")]
@@ -38,15 +37,6 @@ def _fill(point: Path, leave: int) -> Path:
     return ballast
 
 
-def _run(action: Callable[[], object]) -> AvfsError | None:
-    """Do something; give the error that it ended with."""
-    try:
-        action()
-    except AvfsError as error:
-        return error
-    return None
-
-
 FULL_DISK: dict[str, Callable[[Vault], object]] = {
     "checkpoint": lambda vault: vault.workspace("work").checkpoint("three"),
     "restore": lambda vault: vault.workspace("work").restore("one"),
@@ -65,7 +55,7 @@ def _try_on_full_disk(point: Path, name: str, leave: int) -> None:
     ballast = _fill(point, leave)
     with Avfs(home) as avfs:
         vault = avfs.open_vault("v")
-        refused = _run(lambda: FULL_DISK[name](vault))
+        refused = error_of(lambda: FULL_DISK[name](vault))
         if refused is not None:
             assert refused.details.get("errno") == errno.ENOSPC, refused
             assert name == "fork delete" or read_files(vault.workspace("work")) == before
@@ -114,7 +104,7 @@ def test_a_vault_that_does_not_fit_is_not_there(mount_dir: Path) -> None:
         for blocks in (0, 2, 8, 32, 128):
             ballast = _fill(disk.point, blocks * BLOCK)
             with Avfs(disk.point / "home") as avfs:
-                refused = _run(lambda avfs=avfs: avfs.create_vault("v", source=source))  # type: ignore[misc]  # a default binds
+                refused = error_of(lambda avfs=avfs: avfs.create_vault("v", source=source))  # type: ignore[misc]  # a default binds
                 if refused is not None:
                     assert refused.details.get("errno") == errno.ENOSPC, refused
                     assert avfs.list_vaults() == []

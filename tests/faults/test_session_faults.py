@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from avfs_git.model import SessionBackend, SessionState
 from avfs_git.session.record import FoundSession, has_ended
 from avfs_git.session.start import start_session
 from avfs_git.workspace.vault import OpenVault
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -34,7 +34,6 @@ _PROGRAM = (
     f"import sys; sys.path.insert(0, {str(PROJECT)!r}); from tests.support.session_process import main; main(*sys.argv[1:4])"
 )
 _POINTS_MAX = 80
-_GUARD_S = 60
 
 BACKENDS = [
     SessionBackend.FUSE,
@@ -80,14 +79,6 @@ def start(vault: Vault, mount_dir: Path) -> Iterator[Start]:
 
     yield start
     lowers.close()
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + _GUARD_S
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def is_over(found: FoundSession) -> bool:

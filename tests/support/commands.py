@@ -11,6 +11,14 @@ from pathlib import Path
 Files = dict[bytes, tuple[str, bytes]]
 """Each file: its kind as git knows it, and a hash of its content or target."""
 
+ALLOW_ALL = """
+version = 1
+[[rule]]
+name = "all"
+action = "allow_with_checkpoint"
+"""
+"""A policy by which every command runs, after a checkpoint."""
+
 CORPUS: dict[str, str] = {
     "nothing": "true",
     "read": "cat README src/*.c; grep -r main . || true",

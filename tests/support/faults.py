@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from avfs_git import Avfs, Vault, Workspace, faults
+from avfs_git.errors import AvfsError
 from avfs_git.model import Kind
 
 Files = dict[bytes, tuple[str, int, bytes]]
@@ -167,6 +168,15 @@ def reachable_contents(git_dir: Path) -> set[bytes]:
             found.add(done.stdout[end + 1 : end + 1 + int(size)])
         at = end + 2 + int(size)
     return found
+
+
+def error_of(action: Callable[[], object]) -> AvfsError | None:
+    """Do something; give the error that it ended with."""
+    try:
+        action()
+    except AvfsError as error:
+        return error
+    return None
 
 
 def die_in(action: Callable[[], object], point: int) -> bool:

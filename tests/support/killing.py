@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -323,8 +323,9 @@ class Killer:
     def _run(self) -> None:
         while not self._stop.wait(self._every_s):
             if pid := server_below(self._supervisor):
-                os.kill(pid, signal.SIGKILL)
-                self.kills += 1
+                with suppress(ProcessLookupError):  # where little gets done, the last one may be dying still
+                    os.kill(pid, signal.SIGKILL)
+                    self.kills += 1
 
     @contextmanager
     def at_work(self) -> Iterator[None]:

@@ -54,7 +54,8 @@ SCRIPTS = {
         cp -a src src2; diff -r src src2; mv src2 src3; ls src3 src3/deep; ln -sfn src3 l; ls l; ln -sfn doc l; ls l | wc -l
     """,
     "make": """
-        make -s; make -q prog; echo $?; touch -d '2 hours' src/a.c; make -q prog; echo $?; make -s; cat prog
+        make -s; make -q prog; echo $?; touch -d '2 hours ago' Makefile prog src/*.[co]; make -q prog; echo $?
+        touch src/a.c; make -q prog; echo $?; make -s; cat prog
         rm src/old.o; make -s; mv src lib; mkdir src; mv lib/* src; rmdir lib; make -q prog; echo $?
     """,
     "tar": """

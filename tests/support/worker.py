@@ -16,7 +16,7 @@ from avfs_git.errors import ContentChanged
 
 def count_up(home: Path, name: str, count: int) -> None:
     """Add one to a number in a file, many times, each time only if nobody else has meanwhile; and append a line each."""
-    with Avfs(home, lock_timeout_s=60) as avfs:
+    with Avfs(home, lock_timeout_s=300) as avfs:
         work = avfs.open_vault("v").workspace()
         for step in range(count):
             while True:
@@ -37,7 +37,7 @@ def count_up(home: Path, name: str, count: int) -> None:
 
 def own_fork(home: Path, name: str, count: int) -> None:
     """Fork, write, checkpoint, restore, and fork again."""
-    with Avfs(home, lock_timeout_s=60) as avfs:
+    with Avfs(home, lock_timeout_s=300) as avfs:
         vault = avfs.open_vault("v")
         work = vault.fork(name, source="main")
         for step in range(count):
@@ -56,7 +56,7 @@ def own_fork(home: Path, name: str, count: int) -> None:
 
 def merge_into_main(home: Path, name: str, count: int) -> None:
     """Commit on a fork of one's own and merge it into the default one, many times; others do the same."""
-    with Avfs(home, lock_timeout_s=60) as avfs:
+    with Avfs(home, lock_timeout_s=300) as avfs:
         vault = avfs.open_vault("v")
         target, work = vault.workspace(), vault.fork(name, source="main")
         for step in range(count):
@@ -71,7 +71,7 @@ def merge_into_main(home: Path, name: str, count: int) -> None:
 
 def checkpoints(home: Path, name: str, count: int) -> None:
     """Write and checkpoint, and say each commit."""
-    with Avfs(home, lock_timeout_s=60) as avfs:
+    with Avfs(home, lock_timeout_s=300) as avfs:
         vault = avfs.open_vault("v")
         work = vault.fork(name, source="main")
         for step in range(count):
