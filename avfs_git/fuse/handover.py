@@ -78,6 +78,14 @@ _NO_TELLER: Final = bytes(_TELLING.size)
 _PARKED_AT: Final = _PAGE
 _PARKED_SIZE: Final = 128
 _PARKED: Final = 64
+_LONG_PARKED_AT: Final = _PARKED_AT + _PARKED * _PARKED_SIZE
+_LONG_PARKED_SIZE: Final = 640
+"""Two names of 255 bytes, and what belongs to them."""
+_LONG_PARKED: Final = 32
+_PARKED_SLOTS: Final = (
+    *((_PARKED_AT + number * _PARKED_SIZE, _PARKED_SIZE) for number in range(_PARKED)),
+    *((_LONG_PARKED_AT + number * _LONG_PARKED_SIZE, _LONG_PARKED_SIZE) for number in range(_LONG_PARKED)),
+)
 
 # --- the request that is being served ---
 _REQUEST_AT: Final = 16 * _PAGE
@@ -444,11 +452,11 @@ class Handover:
 
     def park(self, request: Request) -> int | None:
         """Keep a request that a helper is to answer; gives its slot, or None if there is no room."""
-        if request.end > _PARKED_SIZE:
+        if request.end > _LONG_PARKED_SIZE:
             return None
         with self._parking:
-            for slot in range(_PARKED_AT, _PARKED_AT + _PARKED * _PARKED_SIZE, _PARKED_SIZE):
-                if not self._map[slot + _OPERATION_AT]:
+            for slot, size in _PARKED_SLOTS:
+                if request.end <= size and not self._map[slot + _OPERATION_AT]:
                     self._map[slot : slot + request.end] = request.view[: request.end]
                     return slot
         return None
@@ -460,9 +468,9 @@ class Handover:
     def parked(self) -> list[tuple[int, Request]]:
         """List the requests that helpers of the last server had, with their slots."""
         found = []
-        for slot in range(_PARKED_AT, _PARKED_AT + _PARKED * _PARKED_SIZE, _PARKED_SIZE):
+        for slot, size in _PARKED_SLOTS:
             if self._map[slot + _OPERATION_AT]:
-                request = Request(memoryview(bytearray(self._map[slot : slot + _PARKED_SIZE])))
+                request = Request(memoryview(bytearray(self._map[slot : slot + size])))
                 request.read_header()
                 found.append((slot, request))
         return found

@@ -114,6 +114,8 @@ OUT_HEADER: Final = Struct("=IiQ")
 BODY: Final = IN_HEADER.size
 OPERATION_AT: Final = 4
 """Where a request says what it is."""
+PROCESS_AT: Final = 32
+"""Where it says which thread asks, by its number in the namespace of who mounted; 0 if it has none there."""
 
 INIT_IN: Final = Struct("=IIII")
 INIT_OUT: Final = Struct("=IIIIHHIIHHIIH22x")
@@ -126,6 +128,7 @@ MKDIR_IN: Final = Struct("=II")
 RENAME_IN: Final = Struct("=Q")
 RENAME2_IN: Final = Struct("=QI4x")
 LINK_IN: Final = Struct("=Q")
+INTERRUPT_IN: Final = Struct("=Q")
 READ_IN: Final = Struct("=QQIIQII")
 WRITE_IN: Final = Struct("=QQIIQII")
 WRITE_HEAD: Final = Struct("=8xQII")

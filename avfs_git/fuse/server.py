@@ -15,9 +15,10 @@ tree's lock, so that no other thread can drop it in between.
 One thread serves: measured, a second one that also waits for requests costs a third more CPU a request, because the
 two take the interpreter from each other, and gains nothing. What may wait long for the disk (`_SLOW`) is passed to a few
 helpers, so that an fsync does not stop a listing. What needs something that is still on another machine (lazy vaults) is left to
-a thread that brings it, without any lock, and answers then; programs that need nothing of the kind go on. Only what must
-not be done twice waits in its place. Requests about names hold the tree's lock for as long as they
-take; forcing to disk and copying leave it meanwhile. File locks stay in the kernel.
+a thread that brings it, without any lock, and answers then; programs that need nothing of the kind go on, and one that is
+killed meanwhile is let go (`fuse.waiting`). Only a write to a file whose content is not here waits in its place, because it
+may be as large as the memory that the next request is received into. Requests about names hold the tree's lock for as long as
+they take; forcing to disk and copying leave it meanwhile. File locks stay in the kernel.
 
 A file that is removed goes to `work` first, because the kernel still knows it, and from there when the kernel has forgotten it,
 right after. That last step is the dearest on most disks, and is left for when nobody asks for anything: while the program
@@ -34,6 +35,7 @@ import os
 import stat
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -45,6 +47,7 @@ from avfs_git.fuse.errnos import errno_of
 from avfs_git.fuse.handover import TRIES, Handover
 from avfs_git.fuse.listing import DOT, DOT_DOT, Listing, Listings, make_listing
 from avfs_git.fuse.resume import ONCE, forget_again, settle
+from avfs_git.fuse.waiting import Waiting
 from avfs_git.gitstore.source import NotYetHere
 from avfs_git.host.ranges import fallocate
 from avfs_git.lazy import LazyLogger
@@ -117,6 +120,7 @@ class TreeServer:
         self._pool: ThreadPoolExecutor | None = None
         self._bringer: ThreadPoolExecutor | None = None
         self._wait_elsewhere = wait_elsewhere
+        self._waiting = Waiting()
         self._has_listed = False
         """Whether names were listed without their sizes: who then looks one up wants to know that."""
         self._uid, self._gid = os.geteuid(), os.getegid()
@@ -151,7 +155,7 @@ class TreeServer:
             p.FALLOCATE: self._fallocate,
             p.LSEEK: self._lseek,
             p.COPY_FILE_RANGE: self._copy_file_range,
-            p.INTERRUPT: self._no_answer,
+            p.INTERRUPT: self._interrupt,
             p.DESTROY: self._destroy,
         }
         if handover is not None:
@@ -246,8 +250,10 @@ class TreeServer:
                 self._helpers.submit(self._answer_parked, handover, slot, self._read_fetched, parked)
             elif parked.operation in _SLOW:
                 self._helpers.submit(self._answer_parked, handover, slot, handler, parked)
+            elif not self._settle(handover, parked):
+                self._bring_for(handler, parked, slot, interrupted=True)
             else:
-                self._bring_for(handler, parked, slot)
+                handover.unpark(slot)
         if handover.has_request:
             request.read_header()
             self._serve_again(handover, request)
@@ -269,16 +275,21 @@ class TreeServer:
             with self._guard:
                 self._forget_from(request, forget_again(tree, handover, request))
             return
-        if operation in ONCE:
-            try:
-                with self._guard:
-                    answer = settle(tree, handover, request, self._told, self._owner(request))
-            except OSError:  # what it is about is gone: it is told so like anybody else
-                answer = None
-            if answer is not None:
-                self.channel.reply(request, answer)
-                return
-        self._answer(request)
+        if not self._settle(handover, request):
+            self._answer(request)
+
+    def _settle(self, handover: Handover, request: Request) -> bool:
+        """Answer what must not be done twice, if the server before this one has done it."""
+        if request.operation not in ONCE:
+            return False
+        try:
+            with self._guard:
+                answer = settle(self.tree, handover, request, self._told, self._owner(request))
+        except OSError:  # what it is about is gone: it is told so like anybody else
+            return False
+        if answer is not None:
+            self.channel.reply(request, answer)
+        return answer is not None
 
     def _answer(self, request: Request) -> None:
         self._answer_with(self._handlers.get(request.operation, self._refuse), request)
@@ -291,9 +302,10 @@ class TreeServer:
         try:
             body = handler(request)
         except NotYetHere as missing:
-            slot = None if self._handover is None or request.operation in ONCE else self._handover.park(request)
-            if request.operation in ONCE or (slot is None and self._handover is not None):
-                self._bring_and_answer(handler, request, missing)
+            slot = None if self._handover is None else self._handover.park(request)
+            if slot is None and self._handover is not None:  # it is nowhere but where the next one is received
+                self._waiting.add(request, _no_wish)
+                self._bring_and_answer(handler, request, missing=missing)
             else:
                 self._bring_for(handler, request.copy(), slot)
         except Exception as error:  # noqa: BLE001 - one failing request must not end the tree for every program
@@ -306,46 +318,63 @@ class TreeServer:
         doing = f"{p.OPERATION_NAMES.get(request.operation, str(request.operation))} of node {request.ino}"
         self.channel.reply_error(request, errno_of(error, doing))
 
-    def _bring_for(self, handler: Handler, request: Request, slot: int | None) -> None:
+    def _bring_for(self, handler: Handler, request: Request, slot: int | None, *, interrupted: bool = False) -> None:
         """Have what a request needs brought, and the request answered then, in the order in which they came."""
+        self._waiting.add(request, partial(self._give_up, request, slot), interrupted=interrupted)
         if self._bringer is None:
             from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - as for the helpers
 
             # One: who brings things does so one after the other, and mostly what the next one waits for as well.
             self._bringer = ThreadPoolExecutor(1, "avfs-bringer", self._wait_elsewhere or _no_wish)
-        self._bringer.submit(self._answer_brought, handler, request, slot)
+        self._bringer.submit(self._bring_and_answer, handler, request, slot)
 
-    def _answer_brought(self, handler: Handler, request: Request, slot: int | None) -> None:
-        self._bring_and_answer(handler, request)
+    def _give_up(self, request: Request, slot: int | None) -> None:
+        """Answer who is being killed, and sees no answer any more."""
+        self.channel.reply_error(request, errno.EINTR)
+        self._unpark(slot)
+
+    def _unpark(self, slot: int | None) -> None:
         if slot is not None and self._handover is not None:
             self._handover.unpark(slot)
 
-    def _bring_and_answer(self, handler: Handler, request: Request, missing: NotYetHere | None = None) -> None:
-        """Bring what a request needs, which takes no lock, until it can be answered."""
+    def _bring_and_answer(
+        self, handler: Handler, request: Request, slot: int | None = None, missing: NotYetHere | None = None
+    ) -> None:
+        """Bring what a request needs, which takes no lock, until it can be answered or nobody wants that any more."""
         failed: Exception | None = None
-        while True:
+        while self._waiting.is_wanted(request):
+            if missing is not None:
+                is_opening = request.operation == p.LOOKUP and not self._has_listed
+                bring = missing.bring_whole if is_opening else missing.bring
+                try:
+                    bring()
+                except Exception as error:  # noqa: BLE001 - what can be told without it is told all the same
+                    failed = error
+            if self._waiting.hold(request):
+                missing = self._try_again(handler, request, slot, failed)
+
+    def _try_again(self, handler: Handler, request: Request, slot: int | None, failed: Exception | None) -> NotYetHere | None:
+        """Answer a request that is held; give what is missing if that cannot be done yet.
+
+        Called after what was missing was asked for; where that failed, it is not asked for again.
+        """
+        # What must not be done twice is answered before another operation is noted: a server after this one knows the last one.
+        with self._guard if request.operation in ONCE else nullcontext():
             try:
-                if missing is not None:
-                    is_opening = request.operation == p.LOOKUP and not self._has_listed
-                    bring = missing.bring_whole if is_opening else missing.bring
-                    missing = None
-                    try:
-                        bring()
-                    except RemoteError as error:  # what can be told without it is told all the same
-                        failed = error
                 body = handler(request)
-            except NotYetHere as again:
-                if failed is not None:
-                    self._reply_error(request, failed)
-                    return
-                missing = again
+            except NotYetHere as missing:
+                if failed is None:
+                    self._waiting.let_go(request)
+                    return missing
+                self._reply_error(request, failed)
             except Exception as error:  # noqa: BLE001 - as above
                 self._reply_error(request, error)
-                return
             else:
                 if body is not None:
                     self.channel.reply(request, body)
-                return
+            self._unpark(slot)
+            self._waiting.remove(request)
+        return None
 
     # --- nodes -----------------------------------------------------------------------------------------------
 
@@ -403,8 +432,9 @@ class TreeServer:
             handover.forgetting(request.unique, index, ino, max(0, node.pins - times))
             tree.unpin(node, times)
 
-    def _no_answer(self, _request: Request) -> None:
-        """Take note of a request that has no reply; one that is interrupted is answered in its own time."""
+    def _interrupt(self, request: Request) -> None:
+        """Take note that who waits for an answer got a signal. What does not wait for another machine is answered soon anyway."""
+        self._waiting.interrupt(*p.INTERRUPT_IN.unpack_from(request.buffer, p.BODY))
 
     def _destroy(self, _request: Request) -> bytes:
         return b""

@@ -11,6 +11,8 @@ import os
 import signal
 from pathlib import Path
 
+from avfs_git.host.inherited import is_proc_ours
+
 _FUSE_WAIT = b"request_wait_answer"
 """The function of Linux in which a request that its server has received is waited for, also by a thread that was killed."""
 
@@ -100,6 +102,36 @@ def waits_for_fuse(pid: int, thread: int) -> bool:
         return Path(f"/proc/{pid}/task/{thread}/wchan").read_bytes() == _FUSE_WAIT
     except OSError:
         return False
+
+
+_ENDS_BY_DEFAULT = sum(
+    1 << (number - 1)
+    for number in range(1, 65)
+    if number not in {signal.SIGCHLD, signal.SIGCONT, signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
+    and number not in {signal.SIGURG, getattr(signal, "SIGWINCH", 0)}
+)
+"""The signals that end who neither handles nor ignores them, as a mask; signal(7)."""
+
+
+def is_being_killed(thread: int) -> bool:
+    """Tell whether a thread got a signal that ends it, and that it cannot handle any more; False also where that is not told.
+
+    The kernel adds a SIGKILL to what a thread got where its process is ended by another signal, but for those that leave a core.
+    """
+    try:
+        if not is_proc_ours():
+            return False
+        status = Path(f"/proc/{thread}/status").read_bytes()
+        fields = dict(line.split(b":", 1) for line in status.splitlines() if line.startswith((b"Sig", b"Shd", b"Tracer")))
+        got, shared, blocked, ignored, handled = (
+            int(fields[name], 16) for name in (b"SigPnd", b"ShdPnd", b"SigBlk", b"SigIgn", b"SigCgt")
+        )
+        is_traced = int(fields[b"TracerPid"]) != 0  # then the tracer decides what becomes of a signal
+    except (OSError, ValueError, KeyError):
+        return False
+    if got & 1 << (signal.SIGKILL - 1):
+        return True
+    return not is_traced and bool((got | shared) & _ENDS_BY_DEFAULT & ~(blocked | ignored | handled))
 
 
 def find_users(directory: Path, device: tuple[int, int]) -> list[str]:

@@ -66,7 +66,7 @@ def main(git_dir: str, fork: str, directory: str, *options: str) -> None:
     def serve(handover: Handover) -> None:
         if "break" in chosen and handover.generation:
             os._exit(3)
-        server = TreeServer(opened.merged, channel, handover)
+        server = TreeServer(opened.merged, channel, handover, wait_elsewhere=opened.vault.store.wait_elsewhere)
         if handover.generation:
             opened.take_over()
 

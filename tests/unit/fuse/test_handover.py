@@ -9,6 +9,8 @@ from itertools import count
 import pytest
 
 from avfs_git import faults
+from avfs_git.fuse import protocol as p
+from avfs_git.fuse.channel import Request
 from avfs_git.fuse.handover import Handover
 from avfs_git.vfs.inodes import ROOT_INO, Node, Noted, Place
 
@@ -54,3 +56,33 @@ def test_two_nodes_change_places_as_one(names: tuple[bytes, bytes]) -> None:
     assert {ino: handover.read(ino) for ino in (6, 7)} == {
         ino: Noted(parent, name, 1, stat.S_IFREG, Place.NAMED) for ino, (parent, name) in after.items()
     }
+
+
+def request(operation: int, unique: int, body: bytes) -> Request:
+    """Make a request as the kernel sends it."""
+    size = p.BODY + len(body)
+    made = Request(memoryview(bytearray(p.IN_HEADER.pack(size, operation, unique, 1, 0, 0, 7, 0, 0) + body)))
+    made.read_header()
+    return made
+
+
+def test_requests_with_long_names_are_kept_as_well() -> None:
+    """Two names of 255 bytes have room beside many short ones; what is answered makes room for another."""
+    handover = Handover.make()
+    names = b"o" * 255 + b"\0" + b"n" * 255 + b"\0"
+    long = [request(p.RENAME2, 1000 + number, p.RENAME2_IN.pack(1, 0) + names) for number in range(32)]
+    short = [request(p.LOOKUP, 1 + number, b"f%d\0" % number) for number in range(64)]
+    slots = {one.unique: handover.park(one) for one in (*long, *short)}
+    found = {parked.unique: (slot, bytes(parked.view[: parked.end])) for slot, parked in handover.parked()}
+    is_full = handover.park(request(p.LOOKUP, 5000, b"f\0"))
+    too_long = handover.park(request(p.SETXATTR, 5001, bytes(1000)))
+    for unique in (1, 1000):
+        slot = slots[unique]
+        assert slot is not None
+        handover.unpark(slot)
+
+    assert (is_full, too_long) == (None, None)
+    assert len(set(slots.values())) == 96
+    assert found == {one.unique: (slots[one.unique], bytes(one.view)) for one in (*long, *short)}
+    assert len(handover.parked()) == 94
+    assert [handover.park(long[0]), handover.park(short[0])] == [slots[1000], slots[1]]
