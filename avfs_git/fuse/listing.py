@@ -5,8 +5,8 @@ is no handle to keep a place in. The position after a name is a number made from
 other entries come and go (`rm -rf` removes what it has read), and after another server took over. Names are listed in
 the order of these numbers.
 
-A `Listings` remembers the directories that are being read; losing one costs reading it again. `fuse.server` calls it
-under its lock.
+A `Listings` remembers the directories that are being read; losing one costs reading it again. Of a tree that cannot change, an
+`Answers` remembers what was said of them. `fuse.server` calls both under its lock.
 """
 
 from __future__ import annotations
@@ -14,14 +14,19 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from zlib import adler32, crc32
+
+if TYPE_CHECKING:
+    from avfs_git.vfs.inodes import Node
 
 DOT, DOT_DOT = 1, 2
 """Positions after `.` and `..`, which come first."""
 _FIRST = 16
 _MASK = (1 << 29) - 1
 _KEPT = 16
+_ANSWERS, _ANSWER_MAX = 64, 1 << 16
+"""How many answers are kept, and how long they may be."""
 
 
 class Listing(NamedTuple):
@@ -55,6 +60,28 @@ def make_listing(names: Iterable[tuple[bytes, int]]) -> Listing:
         if positions[index] <= positions[index - 1]:
             positions[index] = positions[index - 1] + 1
     return Listing(positions, [(name, kind) for _, name, kind in found])
+
+
+class Answers:
+    """The last few answers to who reads a directory that cannot change, by node, position and size, with the nodes told in each.
+
+    The kernel keeps a listing when somebody has read it to the end. Programs that walk through a tree side by side read each
+    directory before that, all of them.
+    """
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[int, int, int], tuple[bytes, Sequence[Node]]] = OrderedDict()
+
+    def find(self, ino: int, position: int, size: int) -> tuple[bytes, Sequence[Node]] | None:
+        """Find what was answered before."""
+        return self._kept.get((ino, position, size))
+
+    def keep(self, ino: int, position: int, size: int, body: bytes, nodes: Sequence[Node]) -> None:
+        """Keep an answer for the next one who asks the same."""
+        if len(body) <= _ANSWER_MAX:
+            self._kept[ino, position, size] = body, nodes
+            if len(self._kept) > _ANSWERS:
+                self._kept.popitem(last=False)
 
 
 class Listings:

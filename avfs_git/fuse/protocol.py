@@ -146,6 +146,8 @@ ENTRY_OUT: Final = Struct("=QQQQIIQQQqqqIIIIIIIIII")
 """Node, generation, seconds the name and the attributes are good for, their nanoseconds; then the attributes."""
 ATTR_OUT: Final = Struct("=QI4xQQQqqqIIIIIIIIII")
 DIRENT: Final = Struct("=QQII")
+LISTED_OUT: Final = Struct(ENTRY_OUT.format + DIRENT.format[1:])
+"""Both, one behind the other: an entry of a listing with attributes."""
 OPEN_OUT: Final = Struct("=QII")
 WRITE_OUT: Final = Struct("=I4x")
 STATFS_OUT: Final = Struct("=QQQQQIIII24x")
@@ -200,6 +202,30 @@ def pack_attr(attr: Attr, good_s: int = FOREVER_S) -> bytes:
         atime_ns % _SECOND_NS, mtime_ns % _SECOND_NS, ctime_ns % _SECOND_NS,
         mode, nlink, uid, gid, rdev and encode_rdev(rdev), BLOCK_SIZE, 0,
     )  # fmt: skip
+
+
+def pack_listed(ino: int, mode: int, owner: tuple[int, int], size: int, mtime_ns: int, position: int, name: bytes) -> bytes:
+    """Lay out an entry of a listing that one of the lower layer is all there is of, as `pack_entry` and `pack_dirent` would.
+
+    Args:
+        ino: Its number.
+        mode: Its `st_mode`.
+        owner: User and group.
+        size: Its size in bytes.
+        mtime_ns: The one time that it has.
+        position: The position in the listing after it.
+        name: Its name.
+    """
+    seconds, rest_ns = divmod(mtime_ns, _SECOND_NS)
+    piece = LISTED_OUT.pack(
+        ino, 0, FOREVER_S, FOREVER_S, 0, 0,
+        ino, size, (size + 511) >> 9,
+        seconds, seconds, seconds,
+        rest_ns, rest_ns, rest_ns,
+        mode, 1, *owner, 0, BLOCK_SIZE, 0,
+        ino, position, len(name), mode >> 12,
+    ) + name  # fmt: skip
+    return piece + bytes(-len(piece) % 8)
 
 
 def pack_no_entry(good_s: int) -> bytes:

@@ -45,7 +45,7 @@ from avfs_git.fuse import protocol as p
 from avfs_git.fuse.channel import Channel, Request
 from avfs_git.fuse.errnos import errno_of
 from avfs_git.fuse.handover import TRIES, Handover
-from avfs_git.fuse.listing import DOT, DOT_DOT, Listing, Listings, make_listing
+from avfs_git.fuse.listing import DOT, DOT_DOT, Answers, Listing, Listings, make_listing
 from avfs_git.fuse.resume import ONCE, forget_again, settle
 from avfs_git.fuse.waiting import Waiting
 from avfs_git.gitstore.source import NotYetHere
@@ -117,6 +117,7 @@ class TreeServer:
         self._xattr_search = xattr_search
         self.counts: Counter[int] = Counter()
         self._listings = Listings()
+        self._answers = None if tree.may_change else Answers()
         self._pool: ThreadPoolExecutor | None = None
         self._bringer: ThreadPoolExecutor | None = None
         self._wait_elsewhere = wait_elsewhere
@@ -663,35 +664,66 @@ class TreeServer:
 
     def _readdirplus(self, request: Request) -> bytes:
         _, position, size, *_ = p.READ_IN.unpack_from(request.buffer, p.BODY)
-        tree = self.tree
-        pieces: list[bytes] = []
+        tree, answers = self.tree, self._answers
         with self._guard:
             node = tree.node_at(request.ino)
-            listing = self._list(node, position)
-            if not position and node.lower is not None:
-                tree.lower.learn_sizes(node.lower)
-            left = self._add_dots(pieces, node, position, size, p.HIDDEN_ENTRY)
-            for index in range(listing.after(position), len(listing.names)):
-                name, kind = listing.names[index]
-                left -= p.ENTRY_OUT.size + (p.DIRENT.size + len(name) + 7 & ~7)
-                if left < 0:
-                    break
-                child = tree.find(node, name)
-                if child is None:  # removed since it was listed
-                    continue
+            if answers is None:
+                return self._list_told(node, position, size)[0]
+            found = answers.find(node.ino, position, size)
+            if found is not None:
+                tree.pin_all(found[1])
+                return found[0]
+            body, told = self._list_told(node, position, size)
+            if told is not None:
+                answers.keep(node.ino, position, size, body, told)
+            return body
+
+    def _list_told(self, node: Node, position: int, size: int) -> tuple[bytes, list[Node] | None]:
+        """Describe the next entries of a directory to the kernel, which knows them from now on. Called with the tree's lock held.
+
+        Gives the nodes, too; None where some were left out, because their sizes are on another machine.
+        """
+        tree = self.tree
+        pieces: list[bytes] = []
+        told: list[Node] = []
+        listing = self._list(node, position)
+        if not position and node.lower is not None:
+            tree.lower.learn_sizes(node.lower)
+        left = self._add_dots(pieces, node, position, size, p.HIDDEN_ENTRY)
+        known, below = node.children, tree.lower_children(node)
+        is_whole = True
+        for index in range(listing.after(position), len(listing.names)):
+            name, kind = listing.names[index]
+            left -= p.ENTRY_OUT.size + (p.DIRENT.size + len(name) + 7 & ~7)
+            if left < 0:
+                break
+            lower = below.get(name)
+            if lower is not None and name not in known:
                 try:
-                    entry = self._told(child)
-                except FileNotFoundError:
+                    child, length = tree.show_lower(node, name, lower)
+                except (NotYetHere, RemoteError):  # then as below
+                    pass
+                else:
+                    place = listing.positions[index]
+                    pieces.append(p.pack_listed(child.ino, lower.mode, tree.owner, length, lower.mtime_ns, place, name))
+                    told.append(child)
                     continue
-                except (NotYetHere, RemoteError):  # its size is with a server: the name is known all the same
-                    entry = p.HIDDEN_ENTRY
-                    self._has_listed = True
-                pieces.append(
-                    p.pack_dirent(entry + p.DIRENT.pack(child.ino, listing.positions[index], len(name), kind >> 12), name)
-                )
-            if not pieces:
-                self._listings.drop(node.ino)
-        return b"".join(pieces)
+            found = tree.find(node, name)
+            if found is None:  # removed since it was listed
+                continue
+            try:
+                entry = self._told(found)
+                told.append(found)
+            except FileNotFoundError:
+                continue
+            except (NotYetHere, RemoteError):  # its size is with a server: the name is known all the same
+                entry = p.HIDDEN_ENTRY
+                self._has_listed = True
+                is_whole = False
+            pieces.append(p.pack_dirent(entry + p.DIRENT.pack(found.ino, listing.positions[index], len(name), kind >> 12), name))
+        if not pieces:
+            self._listings.drop(node.ino)
+        return b"".join(pieces), told if is_whole else None
 
     @staticmethod
     def _add_dots(pieces: list[bytes], node: Node, position: int, size: int, prefix: bytes) -> int:

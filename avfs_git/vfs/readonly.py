@@ -37,6 +37,7 @@ class _NoUpper(UpperLayer):
 class CommitTree(MergedTree):
     """A commit, with the interface of a workspace's tree."""
 
+    may_change = False
     may_have_holes = False
 
     def __init__(self, lower: LowerTree, disk: Path, *, cache: BlobCache, first_ino: int = ROOT_INO) -> None:

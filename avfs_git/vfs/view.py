@@ -17,7 +17,7 @@ import os
 import stat
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from avfs_git.host.beneath import POOL, Descriptor, open_at, open_dir, open_judged_at
@@ -34,6 +34,7 @@ LOWER_DIR_SIZE = 4096
 ACCESS_LISTS = b"system.posix_acl_"
 """How the names of access control lists begin."""
 _LABEL = b"security.selinux"
+_NOTHING: Mapping[bytes, LowerEntry] = {}
 
 OnChange = Callable[[TreePath, bool], None]
 """Told each path that changed; with True, everything below it may have changed, too."""
@@ -74,6 +75,9 @@ def fail(number: int, name: bytes = b"") -> OSError:
 class MergedView:
     """Nodes of the merged view, their directories and attributes."""
 
+    may_change = True
+    """Whether anything in it can become another."""
+
     def __init__(
         self,
         lower: LowerTree,
@@ -107,6 +111,8 @@ class MergedView:
         self._lock = threading.RLock()
         self._uid = os.getuid()
         self._gid = os.getgid()
+        self.owner = (self._uid, self._gid)
+        """User and group of what the lower layer shows."""
         self._paths: dict[bytes, Node] = {}
         self.inodes = InodeTable(first_ino)
         self._cache = cache
@@ -264,6 +270,13 @@ class MergedView:
         assert node.parent is not None  # noqa: S101 - only the root has none, and it is not added here
         node.parent.children[node.name] = node
         return self.inodes.add(node)
+
+    def lower_children(self, node: Node) -> Mapping[bytes, LowerEntry]:
+        """List what a directory shows of the lower layer, if that is all that it shows; nothing else. Called with the guard."""
+        below = node.lower
+        if below is None or node.upper or node.kind != stat.S_IFDIR or node is self.root or self._is_gone(node):
+            return _NOTHING
+        return self.lower.children(below)
 
     def _adopt(self, parent: Node, name: bytes, status: os.stat_result) -> Node | None:
         """Make the node of what stands in the upper layer; None if that is a whiteout."""

@@ -20,7 +20,7 @@ _TWO_LAYERS = (
 CAUSES = {
     "mount ready": "The first mount of a process starts an interpreter and loads some 175 modules, three quarters of its time; "
     "later ones are forked from what that has loaded.",
-    "first `": "A first look at a file costs the server 25 to 30 µs to list it and 42 to 48 to give 4 KiB of it; `git worktree "
+    "first `": "A first look at a file costs the server 18 to 25 µs to list it and 42 to 48 to give 4 KiB of it; `git worktree "
     "add` writes all of them in that time where the disk is quick.",
     "1,000 new files": _ASKED,
     "1,000 overwritten": _ASKED,
@@ -41,7 +41,7 @@ SHARED_CAUSES = {
     "git status": _TWO_LAYERS,
     "open, read, close": _TWO_LAYERS,
     "attempts side by side": "All attempts stand on one mount of the commit, whose only process unpacks what the first of them "
-    "reads: 25 to 35 µs a file to list it, as much to read it, and 2 to 3 ms a megabyte of a big one. A live tree takes 60 ms of "
+    "reads: 18 to 25 µs a file to list it, as much to read it, and 1 to 2 ms a megabyte of a big one. A live tree takes 60 ms of "
     "processor time besides, to begin and to list its changes.",
 }
 """The same of trees that the kernel shows over a mount that they share."""
