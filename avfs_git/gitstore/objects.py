@@ -48,6 +48,8 @@ _COMMITS_KEPT = 4_000
 _LINKS_KEPT = 32_000
 _NEAR = 256
 """So many commits are read one by one before git's cache of them is opened, where there is one."""
+_LONG = 8 << 20
+"""Bytes of a blob above which a thread inflates while its pieces are hashed and used; what takes a moment needs none."""
 
 
 def hash_object(kind: int, data: bytes) -> Oid:
@@ -339,7 +341,8 @@ class ObjectStore:
                 found = self.packs.find(oid)
                 with suppress(FileNotFoundError):  # git has moved it to another pack: then it is read whole
                     if found is not None and found[0].header(found[1])[0] == KIND_BLOB:
-                        yield from _verified(oid, size, found[0].stream(found[1]))
+                        stream = found[0].stream(found[1])
+                        yield from _verified(oid, size, _ahead(stream) if size > _LONG else stream)
                         return
                 if found is None and (loose := self._open_loose(oid)) is not None:
                     try:
@@ -548,3 +551,9 @@ def _verified(oid: Oid, size: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
         raise ObjectCorrupt(oid.hex(), "its content is not what its id says")
     if held:
         yield held
+
+
+def _ahead(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    from avfs_git.gitstore.ahead import ahead  # noqa: PLC0415 - few blobs are so long, and a mount starts faster without it
+
+    return ahead(pieces)

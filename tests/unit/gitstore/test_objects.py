@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git.errors import HostileTree, ObjectCorrupt, ObjectMissing
+from avfs_git.gitstore import objects
 from avfs_git.gitstore.objects import (
     KIND_BLOB,
     KIND_COMMIT,
@@ -213,6 +214,29 @@ def test_a_pack_that_is_cut_short_is_reported(git_dir: Path) -> None:
             store.read(oid)
         with pytest.raises(ObjectCorrupt):
             list(store.stream_blob(oid))
+
+
+def test_a_long_blob_is_inflated_ahead(git_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread makes the pieces of one; what is damaged or cut short is reported as of any other."""
+    monkeypatch.setattr(objects, "_LONG", 2 * CHUNK)
+    data = os.urandom(9 * CHUNK)
+    with ObjectStore(git_dir) as store:
+        oid = put_packed(store, KIND_BLOB, data)
+        assert b"".join(store.stream_blob(oid)) == data
+
+        stream = store.stream_blob(oid)
+        next(stream)
+        assert any(thread.name == "avfs-ahead" for thread in threading.enumerate())
+        del stream
+        assert not any(thread.name == "avfs-ahead" for thread in threading.enumerate())
+    path = pack_of(git_dir)
+    damage(path, path.read_bytes()[: 3 * CHUNK])
+    with ObjectStore(git_dir) as store:
+        got: list[bytes] = []
+        with pytest.raises(ObjectCorrupt):
+            got.extend(store.stream_blob(oid))
+        assert got
+        assert b"".join(got) == data[: sum(map(len, got))]
 
 
 def test_the_last_piece_of_damaged_content_is_held_back(git_dir: Path) -> None:
