@@ -240,8 +240,11 @@ def _read(path: Path | None, scope: str) -> PolicyFile | None:
         raise PolicyInvalid(str(path), str(error)) from error
 
 
+@lru_cache(maxsize=8)
 def parse(data: bytes, scope: str) -> PolicyFile:
     """Read the text of a policy file. Unknown keys are refused: a misspelled condition must not widen a rule.
+
+    The same text means the same for each command; the file is read anew for each, and nothing is concluded from its times.
 
     Raises:
         ValueError: If it cannot be understood; the message says where.

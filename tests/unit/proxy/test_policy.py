@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -198,6 +199,21 @@ def test_a_file_that_cannot_be_read_lets_nothing_run(tmp_path: Path) -> None:
     for name in ("d", "b", "big"):
         with pytest.raises(PolicyInvalid):
             load(user=tmp_path / name, vault=None, vault_root=tmp_path)
+
+
+def test_a_changed_file_holds_at_once(tmp_path: Path) -> None:
+    """What is remembered of a file is what its text means: neither its times nor its length say that it is the same."""
+    texts = [f"version = 1\n[[rule]]\nname = 'all'\naction = {action}\n" for action in ("'allow'", "'deny' ")]
+    path = tmp_path / "user.toml"
+    for text in (*texts, *texts):
+        path.write_text(text)
+        os.utime(path, ns=(1, 1))
+        policy = load(user=path, vault=None, vault_root=tmp_path)
+        assert ask(policy, "curl x") is (Action.ALLOW if "allow" in text else Action.DENY)
+    trusting = b"version = 1\ntrusted_vaults = ['/v']\n"
+    assert parse(trusting, "user").trusted_vaults == ("/v",)
+    with pytest.raises(ValueError, match="user's file only"):
+        parse(trusting, "vault")
 
 
 def test_the_template_changes_nothing(tmp_path: Path) -> None:
