@@ -255,7 +255,7 @@ def _started(
     """Start what leads to the server; it is gone afterwards."""
     given = {**environment, "GIT_CONFIG_GLOBAL": os.fspath(place / "settings")}
     with host_errors(f"run {words[0]}"):
-        process = start(place, words, access, given, given=subprocess.PIPE)
+        process = start(place, words, access, given, given=subprocess.PIPE, noted=True)
     messages: list[str] = []
     reader = threading.Thread(target=_collect, args=(process.stderr, messages), name="git-messages", daemon=True)
     reader.start()

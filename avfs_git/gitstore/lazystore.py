@@ -11,10 +11,12 @@ of more and more around it, because who lists one directory mostly lists others;
 Elsewhere, which is found out once, a size comes with its content. So does the first one that a program in a live tree looks up by
 name, which mostly opens the file next: asking whether the server tells sizes would only add to what it waits for.
 
-A failed fetch is an error of whoever wanted the content, never a wrong content; for a moment afterwards the same error is given
-without asking again, so that a program that reads many files ends soon, and then the server is asked again. A size that was
-told and turns out not to be true is an error of whoever reads that content in this process, which may have told others;
-later ones know the right size, because nothing that the server has told is believed any more.
+A server that lacks a content says so of one at a time; who wanted that is told, and all others go without it. So do they where
+what it sends is not what it should be. Any other failed fetch is an error of whoever wanted the content, never a wrong content;
+for a moment afterwards the same error is given without asking again, so that a program that reads many files ends soon, and then
+the server is asked again. A size that was told and turns out not to be true is an error of whoever reads that content in this
+process, which may have told others; later ones know the right size, because nothing that the server has told is believed any
+more.
 
 Usable from threads, one of which fetches at a time. A thread that serves others calls `wait_elsewhere` and gets `NotYetHere`
 where it would have to wait. What was fetched is on disk and serves all forks; a crash in the middle leaves nothing that is
@@ -61,6 +63,8 @@ _READ_GUESS = 8 << 10
 """What a file is taken for whose size is not known."""
 _READ_PAUSE_S = 30.0
 """After so long without a request the next one is the first again."""
+_LOST_TRIES = 8
+"""So often what is wanted is asked for again without what the server has said that it lacks."""
 _LOOKED_AT = 50_000
 """So many entries are looked at, at most, to find them."""
 
@@ -85,6 +89,10 @@ class LazyObjectStore(ObjectStore):
         self._known = KnownSizes(sizes) if sizes is not None else None
         self._told: dict[Oid, int] = {}
         """The sizes that this process has believed. Never forgotten: each may be known to a kernel, or a program."""
+        self._untold: set[Oid] = set()
+        """What the server was asked for the sizes of, and knows nothing of."""
+        self._lost: set[Oid] = set()
+        """What the server lacks, as it has said. Asked for again where it is wanted, and never along with other things."""
         self._ahead = _AHEAD_FIRST
         self._reads, self._read_at = 0, 0.0
         self._is_new = True
@@ -153,8 +161,8 @@ class LazyObjectStore(ObjectStore):
         wanted = list(dict.fromkeys(oids))
         missing = [oid for oid in wanted if oid not in self._told and not self.exists(oid)]
         self._believe_known(missing)
-        missing = [oid for oid in missing if oid not in self._told]
-        if missing:
+        missing = [oid for oid in missing if oid not in self._told and oid not in self._untold]
+        if missing and self._ask is not None:
             self._ask_for(missing)
         told = {oid: self._told[oid] for oid in wanted if oid in self._told}
         rest = [oid for oid in wanted if oid not in told]
@@ -186,6 +194,7 @@ class LazyObjectStore(ObjectStore):
         """Bring those of some objects that are missing, in few requests; return how many those were.
 
         Raises:
+            ObjectMissing: If the server lacks some; the others have come, unless there are many such.
             RemoteError: If the server cannot be asked.
         """
         missing = [oid for oid in dict.fromkeys(oids) if not self.exists(oid)]
@@ -203,7 +212,9 @@ class LazyObjectStore(ObjectStore):
         with self._fetching:
             self.packs.refresh()
             if not self.exists(oid):  # another thread may have been faster
-                self._bring_now(self._with_siblings(oid))
+                self._bring_now([oid] if oid in self._lost else self._with_siblings(oid), oid)
+                if not self.exists(oid):  # else who cannot wait would come again and again
+                    raise ObjectMissing(oid.hex())
 
     def _with_siblings(self, oid: Oid) -> list[Oid]:
         """Choose what comes along with a content."""
@@ -217,12 +228,12 @@ class LazyObjectStore(ObjectStore):
         def takes(other: Oid) -> bool:
             nonlocal room
             size = self._told.get(other, _READ_GUESS)
-            if size > min(_READ_BYTES_EACH, room) or self.exists(other):
+            if size > min(_READ_BYTES_EACH, room) or other in self._lost or self.exists(other):
                 return False
             room -= size
             return True
 
-        return self._choose_around(oid, ahead, lambda other: not self.exists(other), takes)
+        return self._choose_around(oid, ahead, lambda other: other not in self._lost and not self.exists(other), takes)
 
     def _find_tree(self, oid: Oid) -> tuple[Oid, Tree] | None:
         """Find a directory that holds something, among those that were looked at last."""
@@ -238,16 +249,41 @@ class LazyObjectStore(ObjectStore):
             if missing:
                 self._bring_now(missing)
 
-    def _bring_now(self, oids: Sequence[Oid]) -> None:
-        """Bring objects that are missing. Called with the lock held."""
+    def _bring_now(self, oids: Sequence[Oid], needed: Oid | None = None) -> None:
+        """Bring objects that are missing. Called with the lock held.
+
+        Args:
+            oids: Which.
+            needed: The one of them that the others only come along with; without it, all are needed.
+        """
         self._check_failed()
         self._is_new = False
-        try:
-            self._fetch(oids)
-        except RemoteError as error:
-            self._failed = (time.monotonic(), error)
-            raise
+        lost: ObjectMissing | None = None
+        for tries_left in reversed(range(_LOST_TRIES)):
+            try:
+                self._fetch(oids)
+            except ObjectMissing as error:
+                oid = Oid(bytes.fromhex(str(error.details["oid"])))
+                self._lost.add(oid)
+                oids = [other for other in oids if other != oid]
+                if oid == needed or not oids or not tries_left:
+                    raise
+                if needed is None:
+                    lost = lost or error
+                elif tries_left == 1:
+                    oids = [needed]
+            except RemoteDataRefused:
+                if needed is None or len(oids) == 1 or not tries_left:
+                    raise
+                oids = [needed]  # one of the others may be what is wrong
+            except RemoteError as error:
+                self._failed = (time.monotonic(), error)
+                raise
+            else:
+                break
         self.packs.refresh()
+        if lost is not None:
+            raise lost
 
     def _wait_for(self, bring: Callable[[], None], bring_whole: Callable[[], None] | None = None) -> None:
         if getattr(self._thread, "is_impatient", False):
@@ -278,7 +314,7 @@ class LazyObjectStore(ObjectStore):
 
     def _size_told(self, oid: Oid) -> int | None:
         """Tell a size as the server has told it, now or before; None if it does not."""
-        if self._known is None:
+        if self._known is None or oid in self._untold:
             return None
         self._believe_known([oid])
         if oid not in self._told and self._ask is not None:
@@ -300,13 +336,13 @@ class LazyObjectStore(ObjectStore):
 
     def _ask_around(self, oid: Oid) -> None:
         with self._fetching:
-            if oid not in self._told:  # another thread may have been faster
+            if oid not in self._told and oid not in self._untold:  # another thread may have been faster
                 ahead = self._ahead
                 self._ahead = min(_AT_ONCE, ahead * _AHEAD_GROWS)
                 self._ask_now(self._choose_around(oid, ahead, self._lacks_size, self._lacks_size))
 
     def _lacks_size(self, oid: Oid) -> bool:
-        return oid not in self._told and not self.exists(oid)
+        return oid not in self._told and oid not in self._untold and not self.exists(oid)
 
     def _ask_for(self, oids: Sequence[Oid]) -> None:
         def ask() -> None:
@@ -340,6 +376,7 @@ class LazyObjectStore(ObjectStore):
             return
         known.add(sizes)
         self._told.update(sizes)
+        self._untold.update(oid for oid in oids if oid not in sizes)
 
     def _choose_around(self, oid: Oid, ahead: int, lacks: Callable[[Oid], bool], takes: Callable[[Oid], bool]) -> list[Oid]:
         """Choose what comes along with a blob: what its directory lacks, and so much of what is below, beside and above it."""

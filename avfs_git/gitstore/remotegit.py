@@ -8,11 +8,14 @@ without any lock; blocks for as long as the other side takes.
 environment that the caller hands over and from the user's own git configuration; nothing else of either reaches git.
 For a directory of this machine none is needed, and none is read.
 
-Nothing is kept here. A crash leaves children that end with their pipes.
+Nothing is kept here. A crash leaves children, most of which end with their pipes. One that waits for a silent server does not:
+where a caller wants that, what is started is noted in the directory where it runs, and whoever finds that directory abandoned
+ends it (`end_noted`).
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import select
@@ -27,6 +30,7 @@ from typing import IO, Any, BinaryIO, cast
 
 from avfs_git.errors import (
     GitFailed,
+    HostError,
     InternalError,
     RemoteAccessDenied,
     RemoteDataRefused,
@@ -36,7 +40,7 @@ from avfs_git.errors import (
 from avfs_git.gitstore.remotes import PROTOCOLS, hide_secret, local_path
 from avfs_git.gitstore.repository import quote_value
 from avfs_git.host.durable import host_errors
-from avfs_git.host.processes import list_family, measure_work
+from avfs_git.host.processes import list_family, measure_work, send_signal, start_time
 from avfs_git.values import value_class
 
 Progress = Callable[[str, int, int], None]
@@ -100,6 +104,7 @@ _LINE_MAX = 2000
 _LOOK_S = 5.0
 """How often it is looked whether git does anything."""
 _END_S = 10.0
+_NOTED = "started-"
 
 
 class Access:
@@ -214,6 +219,7 @@ def run(
     own_config: bool = False,
     given: IO[bytes] | None = None,
     patience_s: float | None = None,
+    noted: bool = False,
 ) -> Ended:
     """Run git, with its environment made anew; operands stand where none can be taken for an option.
 
@@ -228,6 +234,7 @@ def run(
         own_config: Let it see the system's configuration, too.
         given: What it reads from its standard input.
         patience_s: After so many seconds in which neither side did anything it is ended.
+        noted: Note it in the directory, for `end_noted`.
 
     Raises:
         GitFailed: If there is no git.
@@ -242,7 +249,7 @@ def run(
     if operands:
         words += ["--end-of-options", *operands]
     with host_errors(f"run git {verb}"):
-        process = start(directory, words, access, environment, own_config=own_config, given=given)
+        process = start(directory, words, access, environment, own_config=own_config, given=given, noted=noted)
         try:
             return _follow(process, progress, _Patience(process.pid, patience_s) if patience_s is not None else None)
         except BaseException:
@@ -259,6 +266,7 @@ def start(
     *,
     own_config: bool = False,
     given: IO[bytes] | int | None = None,
+    noted: bool = False,
 ) -> Any:
     """Start git, or another program that it would start, with an environment made anew; gives a `Popen` with pipes.
 
@@ -269,6 +277,7 @@ def start(
         environment: What else it gets.
         own_config: Let it see the system's configuration, too.
         given: What its standard input is; nothing if not given.
+        noted: Note it in the directory, for `end_noted`.
 
     Raises:
         GitFailed: If there is no git.
@@ -293,7 +302,30 @@ def start(
     argv = ["env", *(f"-u{name}" for name in inherited), program if words[0] == "git" else words[0], *words[1:]]
     held: Any = git.Git(directory).execute(argv, as_process=True, env=wanted, istream=cast("BinaryIO | None", given))
     process, held.proc = held.proc, None  # else it is ended when nobody holds what GitPython has wrapped it in
+    if noted:
+        try:
+            (directory / f"{_NOTED}{process.pid}").write_bytes(b"%d" % (start_time(process.pid) or 0))
+        except OSError:
+            end(process)
+            raise
     return process
+
+
+def end_noted(directory: Path) -> None:
+    """End what was started in a directory by a process that is gone, with all that it started. Does not wait for it.
+
+    Raises:
+        OSError, ValueError: If what is noted cannot be read.
+    """
+    if directory.stat().st_uid != os.geteuid():  # root ends nothing because of what somebody else has written
+        return
+    for note_of in directory.glob(f"{_NOTED}*"):
+        pid = int(note_of.name.removeprefix(_NOTED))
+        if start_time(pid) == int(note_of.read_bytes() or b"0"):
+            family = [(each, start_time(each)) for each in list_family(pid)]
+            for each, started in family:
+                if started is not None:
+                    send_signal(each, started, signal.SIGTERM)
 
 
 def end(process: Any) -> None:
@@ -410,6 +442,21 @@ _UNREACHABLE = re.compile(
     r"|transport .* not allowed|remote error|RPC failed|invalid server response|unexpected disconnect",
     re.IGNORECASE,
 )
+
+
+def check_received(ended: Ended, url: str) -> None:
+    """The same as `check_ended`, of something that stores objects here.
+
+    Raises:
+        HostError: If the disk took no more.
+        RemoteError: If anything else went wrong.
+    """
+    if ended.status:
+        here = "\n".join(line for line in ended.messages if not line.startswith("remote: "))
+        for number in (errno.ENOSPC, errno.EDQUOT):
+            if os.strerror(number) in here:  # git speaks as the C library does, and as Python
+                raise HostError("store what was fetched", OSError(number, os.strerror(number)))
+    check_ended(ended, url)
 
 
 def check_ended(ended: Ended, url: str) -> None:

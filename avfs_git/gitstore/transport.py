@@ -4,10 +4,10 @@ Decided here: which clone, fetch or push is made, and what is believed of what g
 Called by `workspace.remotes` without any lock; blocks for as long as the other side takes. Usable from threads.
 
 **Git never sees the vault's configuration or refs.** Each exchange is made in a git directory of its own, below
-`avfs/exchange/` in the vault: its `config` is written here, its `packed-refs` hold what the other side may learn of, and its
-objects are those of the vault. What a fetch brings moves refs of that directory only; the caller reads them there and moves
-the vault's own, all at once. So an exchange that is interrupted leaves objects that nothing refers to, and a directory that the
-next one removes.
+`avfs/exchange/` in the vault: its `config` is written here, its `packed-refs` hold what the other side may learn of, and it
+borrows the objects of the vault. What a fetch brings is received there, and moves to the vault when it is whole and checked; it
+moves refs of that directory only, and the caller reads them there and moves the vault's own, all at once. So an exchange that is
+interrupted, or that fills the disk, leaves a directory that the next one removes, and at most packs that nothing refers to.
 
 **What arrives** is checked by git as it comes (`fsckObjects`: ids, kinds, hostile names in trees and in `.gitmodules`) and on
 disk before the caller is told. Two faults that old histories have and that harm nothing are let through.
@@ -16,6 +16,7 @@ disk before the caller is told. Two faults that old histories have and that harm
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -24,7 +25,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from avfs_git.errors import AvfsError, RemoteUnreachable
+from avfs_git.errors import AvfsError, ObjectMissing, RemoteUnreachable
 from avfs_git.faults import reach
 from avfs_git.gitstore.connection import Connection, connect
 from avfs_git.gitstore.refs import RefStore
@@ -35,6 +36,8 @@ from avfs_git.gitstore.remotegit import (
     Progress,
     Silent,
     check_ended,
+    check_received,
+    end_noted,
     format_settings,
     read_settings,
     run,
@@ -84,6 +87,8 @@ _LAZY_CONFIG = b"""\
 _TOLERATED = ("badTimezone", "zeroPaddedFilemode")
 """What well-known histories hold, and what nothing here stumbles over."""
 
+_LOST = re.compile(r"(?:not our ref|unadvertised object|\bwant) ([0-9a-f]{40})\b")
+"""How servers say that they do not have what is wanted: git, an older git, JGit."""
 _PATIENCE_S = 600.0
 """So long a server may be silent in an exchange that somebody asked for; those of today are never, for more than 5 s."""
 
@@ -159,7 +164,7 @@ def clone_into(
                 progress=progress,
                 patience_s=None if access.is_attended else _PATIENCE_S,
             )
-        check_ended(ended, url)
+        check_received(ended, url)
     return ended.messages
 
 
@@ -204,16 +209,14 @@ class Exchange:
         options += ["--prune"] if prune else []
         options += ["--filter=blob:none"] if self._lazy else []
         ended = self._git("fetch", [*options, self._progress_option()], [self._source(), *specs])
-        check_ended(ended, self.url)
-        with host_errors("store what was fetched"):
-            reach("transport.fetched")
-        fsync_dir(self._git_dir / "objects" / "pack")  # git does not: the packs that arrived would be lost with their names
+        self._take_in(ended)
         return ended.messages
 
     def fetch_objects(self, oids: Sequence[Oid]) -> None:
         """Have git bring single objects into a lazy vault; they are then on disk.
 
         Raises:
+            ObjectMissing: If the server says that it does not have one of them; then none has come.
             RemoteError: If that fails.
         """
         options = ["--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules", "--filter=blob:none"]
@@ -221,10 +224,21 @@ class Exchange:
             wanted.write(b"".join(oid.hex().encode("ascii") + b"\n" for oid in oids))
             wanted.seek(0)
             ended = self._git("fetch", [*options, "--stdin", self._progress_option()], [self._source()], given=wanted)
-        check_ended(ended, self.url)
+        if ended.status:
+            _check_lost(ended, oids)
+        self._take_in(ended)
+
+    def _take_in(self, ended: Ended) -> None:
+        """Give the vault what a fetch has brought, in git's order: a pack is there when its index is. It is then on disk."""
+        check_received(ended, self.url)
+        came, packs = self._place / "objects" / "pack", self._git_dir / "objects" / "pack"
         with host_errors("store what was fetched"):
+            packs.mkdir(exist_ok=True)
+            for name in sorted(os.listdir(came), key=lambda name: name.endswith(".idx")):
+                if name.startswith("pack-"):
+                    os.replace(came / name, packs / name)
             reach("transport.fetched")
-        fsync_dir(self._git_dir / "objects" / "pack")
+        fsync_dir(packs)  # git syncs no directory: the packs that arrived would be lost with their names
 
     def push(self, pushes: Sequence[Push], *, receive_pack: str | None = None) -> tuple[list[PushedRef], tuple[str, ...]]:
         """Have git push; say what became of each ref, and what the server said.
@@ -277,7 +291,6 @@ class Exchange:
     def _git(self, verb: str, options: Sequence[str], operands: Sequence[str], *, given: IO[bytes] | None = None) -> Ended:
         environment = {
             "GIT_DIR": os.fspath(self._place),
-            "GIT_OBJECT_DIRECTORY": os.fspath(self._git_dir.absolute() / "objects"),
             "GIT_CONFIG_GLOBAL": os.fspath(self._place / "settings"),
         }
         patience_s = None if self._access.is_attended else self.patience_s
@@ -291,7 +304,18 @@ class Exchange:
                 progress=self._progress,
                 given=given,
                 patience_s=patience_s,
+                noted=True,
             )
+
+
+def _check_lost(ended: Ended, oids: Sequence[Oid]) -> None:
+    """Say which object the server does not have any more, if it was asked for one and says so."""
+    named = {match[1] for line in ended.messages for match in _LOST.finditer(line)}
+    lost = next((oid for oid in oids if oid.hex() in named), None)
+    if lost is not None:
+        error = ObjectMissing(lost.hex())
+        error.hint = "The server that the vault was cloned from does not have it any more."
+        raise error
 
 
 @contextmanager
@@ -332,6 +356,9 @@ def open_exchange(
     try:
         with host_errors(f"prepare an exchange in '{parent}'"):
             (place / "refs").mkdir(parents=True)
+            (place / "objects" / "pack").mkdir(parents=True)
+            (place / "objects" / "info").mkdir()
+            (place / "objects" / "info" / "alternates").write_bytes(_quote_path(git_dir.absolute() / "objects") + b"\n")
             config = _CONFIG + b"".join(b'[fetch "fsck"]\n\t%b = ignore\n' % name.encode() for name in _TOLERATED)
             if lazy:
                 config += _LAZY_CONFIG % quote_value(os.fsencode(url))
@@ -350,11 +377,19 @@ def open_exchange(
             remove_tree(place)
 
 
+def _quote_path(path: Path) -> bytes:
+    """Write a path as git reads it where one stands on a line of its own, whatever bytes are in it."""
+    escapes = {ord("\\"): b"\\\\", ord('"'): b'\\"', ord("\n"): b"\\n"}
+    return b'"%b"' % b"".join(escapes.get(byte, bytes((byte,))) for byte in os.fsencode(path))
+
+
 def remove_abandoned(parent: Path) -> None:
-    """Remove the exchanges of processes that died."""
+    """Remove the exchanges of processes that died, and end what they started and what may wait for a silent server for ever."""
     with suppress(OSError):
         for entry in list(parent.iterdir()):
             if is_gone(entry.name.partition("-")[0]):
+                with suppress(OSError, ValueError):
+                    end_noted(entry)
                 with suppress(OSError, AvfsError):
                     remove_tree(entry)
 

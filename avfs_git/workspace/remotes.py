@@ -214,6 +214,7 @@ def fetch_missing(vault: OpenVault, oids: Sequence[Oid]) -> None:
     """Bring objects that a lazy vault lacks from the remote that it was cloned from.
 
     Raises:
+        ObjectMissing: If that lacks one of them; then none has come.
         RemoteError: If that fails, or the vault knows no such remote any more.
     """
     with _open_lazily(vault) as exchange:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import subprocess
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from avfs_git.errors import RemoteError
+from avfs_git.errors import HostError, ObjectMissing, RemoteDataRefused, RemoteError
 from avfs_git.gitstore import lazystore
+from avfs_git.gitstore.lazystore import LazyObjectStore
+from avfs_git.gitstore.source import NotYetHere
 from avfs_git.model import GarbageResult
+from avfs_git.paths import Oid
 from avfs_git.sdk import Avfs, Vault, Workspace
+from tests.support.capabilities import mount
 from tests.support.servers import KINDS, Server, git, make_bare, serve
 
 NEEDS = {"ssh": [pytest.mark.needs("sshd")]}
@@ -349,6 +355,161 @@ def test_a_server_that_leaves_nothing_out_is_told(tmp_path: Path) -> None:
         with avfs.open_vault("whole") as vault:
             assert missing(vault) == 0
             assert vault.workspace().read("f1") == FILES["f1"]
+
+
+def lose(bare: Path, name: str) -> str:
+    """Take the content of a file from a repository, as a server does that cleans up after its history was rewritten."""
+    oid = git("rev-parse", f"main:{name}", cwd=bare)
+    for pack in (bare / "objects/pack").glob("*.pack"):
+        away = pack.rename(bare / pack.name)
+        with away.open("rb") as file:
+            subprocess.run(["git", "unpack-objects", "-q"], cwd=bare, stdin=file, check=True)
+        pack.with_suffix(".idx").unlink()
+    (bare / "objects" / oid[:2] / oid[2:]).unlink()
+    return oid
+
+
+@pytest.mark.parametrize("tells", [True, False], ids=["telling", "silent"])
+def test_what_the_server_has_lost_keeps_nothing_else_away(tells: bool, tmp_path: Path) -> None:
+    """A content that is on no server any more is missing, by name; what was to come along with it comes."""
+    bare = make_bare(tmp_path / "shop.git")
+    git("config", "transfer.advertiseObjectInfo", "true" if tells else "false", cwd=bare)
+    fill(bare, tmp_path / "work")
+    with Avfs(tmp_path / "home") as avfs:
+        avfs.clone_vault(str(bare), "v", lazy=True)
+        lost = [lose(bare, name) for name in ("f1", "dir/g1")]
+        with avfs.open_vault("v") as vault:
+            work = vault.workspace()
+            with pytest.raises(ObjectMissing, match=lost[0]) as caught:
+                work.read("f1")
+            others = work.read("f2")
+            with pytest.raises(ObjectMissing, match=lost[0]):
+                work.stat("f1")
+            with pytest.raises(ObjectMissing):
+                vault.prefetch()
+            left = missing(vault)
+
+    assert "does not have it any more" in str(caught.value.hint)
+    assert others == FILES["f2"]
+    assert left == len(lost) + len(FILES)  # and the first commit's, which nobody asked for
+
+
+@pytest.mark.needs("fuse")
+@pytest.mark.parametrize("tells", [True, False], ids=["telling", "silent"])
+def test_a_live_tree_goes_on_without_what_the_server_has_lost(tells: bool, tmp_path: Path, mount_dir: Path) -> None:
+    """Who wants it gets an error, once and for all; names are listed, and other files read at once."""
+    bare = make_bare(tmp_path / "shop.git")
+    git("config", "transfer.advertiseObjectInfo", "true" if tells else "false", cwd=bare)
+    fill(bare, tmp_path / "work")
+    with Avfs(tmp_path / "home") as avfs:
+        avfs.clone_vault(str(bare), "v", lazy=True)
+        lose(bare, "f1")
+        with avfs.open_vault("v") as vault, vault.workspace().mount(mount_dir / "tree") as session:
+            wanted = [["stat", "f0"], ["stat", "f1"], ["cat", "f1"], ["cat", "f2"], ["cat", "dir/deep/h1"]]
+            done = [subprocess.run(argv, cwd=session.path, capture_output=True, check=False) for argv in wanted]
+            listed = subprocess.run(["ls", "-l"], cwd=session.path, capture_output=True, check=False)
+
+    assert [each.returncode for each in done] == [0, 1, 1, 0, 0]
+    assert all(b"Input/output error" in each.stderr for each in done[1:3])
+    assert [each.stdout for each in done[3:]] == [FILES["f2"], FILES["dir/deep/h1"]]
+    assert [b" f0" in listed.stdout, b" f1" in listed.stdout, b" f4" in listed.stdout] == [True, True, True]
+
+
+@pytest.mark.needs("root")
+def test_a_content_that_the_disk_does_not_take_leaves_it_as_it_was(tmp_path: Path, mount_dir: Path) -> None:
+    """It is told as what it is, nothing of it stays, and what there is room for still comes."""
+    bare = make_bare(tmp_path / "shop.git")
+    fill(bare, tmp_path / "work")
+    (tmp_path / "work/large").mkdir()
+    (tmp_path / "work/large/one").write_bytes(os.urandom(20 << 20))
+    git("add", ".", cwd=tmp_path / "work")
+    git("commit", "-qm", "three", cwd=tmp_path / "work")
+    git("push", "-q", "origin", "HEAD:main", cwd=tmp_path / "work")
+    disk = mount_dir / "tmpfs"
+    disk.mkdir()
+    assert mount("tmpfs", disk, "tmpfs", "size=8m")
+    with Avfs(disk / "home") as avfs:
+        avfs.clone_vault(f"file://{bare}", "v", lazy=True)  # of a plain path git would copy the object by itself
+        with avfs.open_vault("v") as vault:
+            work = vault.workspace()
+            before = os.listdir(vault.path / "objects/pack")
+            with pytest.raises(HostError, match="No space left") as caught:
+                work.read("large/one")
+            after = os.listdir(vault.path / "objects/pack")
+            free = os.statvfs(disk)
+            content = work.read("f1")
+            exchanges = os.listdir(vault.path / "avfs/exchange")
+
+    assert caught.value.errno == errno.ENOSPC
+    assert sorted(after) == sorted(before)
+    assert exchanges == []
+    assert free.f_bavail * free.f_frsize > 4 << 20
+    assert content == FILES["f1"]
+
+
+@pytest.mark.parametrize("name", ["f1", "dir/g1"])
+def test_a_wrong_content_is_refused_and_keeps_nothing_else_away(name: str, offline: Vault, tmp_path: Path) -> None:
+    """The server's disk holds something else under its id: who wants it is told, and what would come along comes alone."""
+    bare = (tmp_path / "gone.git").rename(tmp_path / "shop.git")
+    oid = lose(bare, name)
+    wrong = b"wrong\n"
+    (bare / "objects" / oid[:2] / oid[2:]).write_bytes(zlib.compress(b"blob %d\0" % len(wrong) + wrong))
+    work = offline.workspace()
+    other = name[:-1] + "2"
+    with pytest.raises(RemoteDataRefused):
+        work.read(name)
+
+    assert work.read(other) == FILES[other]
+    with pytest.raises(RemoteDataRefused):
+        work.read(name)
+    assert git("fsck", "--strict", "--no-dangling", "--no-progress", cwd=offline.path) == ""
+
+
+@pytest.mark.needs("fuse")
+def test_two_live_trees_that_want_the_same_at_once_both_get_it(online: Vault, mount_dir: Path) -> None:
+    """Each asks by itself, perhaps for the same pack; nothing of either exchange stays."""
+    (mount_dir / "one").mkdir()
+    with (
+        online.workspace().mount(mount_dir / "one/tree") as one,
+        online.fork("other").mount(mount_dir / "other") as other,
+    ):
+        for name in ("f1", "dir/g1", "dir/deep/h1"):
+            programs = [
+                subprocess.Popen(["cat", str(session.path / name)], stdout=subprocess.PIPE)
+                for session in (one, other)
+                for _ in "ab"
+            ]
+            assert [program.communicate()[0] for program in programs] == [FILES[name]] * 4
+
+    assert os.listdir(online.path / "avfs/exchange") == []
+    assert git("fsck", "--strict", "--no-dangling", "--no-progress", cwd=online.path) == ""
+    assert online.doctor().healthy
+
+
+def test_contents_come_to_a_vault_whose_path_git_has_to_be_told_with_care(tmp_path: Path) -> None:
+    """Git reads where the objects of the vault are from a line of text."""
+    bare = make_bare(tmp_path / "shop.git")
+    fill(bare, tmp_path / "work")
+    home = tmp_path / os.fsdecode(b'#a "b": c\\d\ne\xff')
+    with Avfs(home) as avfs:
+        avfs.clone_vault(str(bare), "v", lazy=True)
+        with avfs.open_vault("v") as vault:
+            content = vault.workspace().read("f1")
+            fetched = vault.fetch()
+
+    assert content == FILES["f1"]
+    assert fetched.moves == ()
+
+
+def test_who_cannot_wait_is_not_sent_for_the_same_thing_again_and_again(offline: Vault) -> None:
+    """A fetch that ends well and brings nothing is an error of whoever wanted the content."""
+    oid = Oid(bytes.fromhex(git("rev-parse", "main:f1", cwd=offline.path)))
+    store = LazyObjectStore(offline.path, lambda _: None)
+    store.wait_elsewhere()
+    with pytest.raises(NotYetHere) as caught:
+        store.read(oid)
+    with pytest.raises(ObjectMissing):
+        caught.value.bring()
 
 
 @pytest.mark.needs("fuse")

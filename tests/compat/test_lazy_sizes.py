@@ -7,9 +7,12 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,13 +22,14 @@ from avfs_git.errors import RemoteDataRefused, RemoteError, RemoteUnreachable
 from avfs_git.gitstore import lazystore, objectinfo, remotegit, transport
 from avfs_git.gitstore.remotegit import Access
 from avfs_git.gitstore.transport import Exchange
-from avfs_git.host.processes import list_family
+from avfs_git.host.processes import list_family, start_time, waits_for_fuse
 from avfs_git.paths import Oid
 from avfs_git.sdk import Avfs, Vault
 from avfs_git.workspace import remotes
 from tests.compat.test_lazy import FILES, NEEDS, fill, missing, packs
 from tests.support.killing import server_below
 from tests.support.servers import KINDS, Server, git, make_bare, serve, serve_http
+from tests.support.waiting import wait_for
 
 Rewrite = Callable[[bytes], bytes]
 
@@ -319,6 +323,42 @@ def test_a_server_that_hangs_is_given_up(vault: Vault, between: tuple[Between, s
     assert left == []
 
 
+_READS = """
+import sys
+from avfs_git.sdk import Avfs
+with Avfs(sys.argv[1], remote_environment={"HOME": sys.argv[1]}) as avfs, avfs.open_vault("v") as vault:
+    vault.workspace().read("f1") if sys.argv[2] == "content" else vault.workspace().stat("f1")
+"""
+
+
+@pytest.mark.parametrize("wanted", ["content", "size"])
+def test_what_a_killed_process_had_started_is_ended_by_the_next(
+    vault: Vault, between: tuple[Between, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: str
+) -> None:
+    """While the server is silent: what waits for it does not see that nobody waits for its answer any more."""
+    monkeypatch.setattr(remotes, "_LAZY_PATIENCE_S", 1.0)
+    monkeypatch.setattr(remotegit, "_LOOK_S", 0.2)
+    monkeypatch.setattr(lazystore, "_PATIENCE_S", 0)
+    between[0].open.clear()
+    with subprocess.Popen([sys.executable, "-c", _READS, str(tmp_path / "home"), wanted]) as killed:
+        assert between[0].held.wait(30)
+        family = {pid: start_time(pid) for pid in list_family(killed.pid)[1:]}
+        killed.kill()
+    exchanges = vault.path / "avfs/exchange"
+    left = os.listdir(exchanges)
+    with pytest.raises(RemoteError, match="has said nothing"):
+        vault.workspace().read("f1")
+    wait_for(lambda: not any(start_time(pid) == started for pid, started in family.items()))
+    after = os.listdir(exchanges)
+    monkeypatch.setattr(remotes, "_LAZY_PATIENCE_S", 60.0)
+    between[0].open.set()
+
+    assert left
+    assert (family != {}) == (wanted == "content")  # a size is asked for by the process itself
+    assert after == []
+    assert vault.workspace().read("f2") == FILES["f2"]
+
+
 @pytest.mark.needs("fuse")
 def test_a_tree_serves_others_while_one_waits_for_a_server(vault: Vault, between: tuple[Between, str], mount_dir: Path) -> None:
     """A program that reads what is not here waits; names, files that are here and new ones do not."""
@@ -341,6 +381,131 @@ def test_a_tree_serves_others_while_one_waits_for_a_server(vault: Vault, between
     assert is_waiting
     assert out == FILES["dir/g1"]
     assert others.stdout.endswith(FILES["f2"] + b"own\n")
+
+
+_HANDLES = """
+import os, signal, sys
+signal.signal(signal.SIGUSR1, lambda *_: print("handled", flush=True))
+try:
+    print(os.stat(sys.argv[1]).st_size, flush=True)
+except OSError as error:
+    print(error.errno, flush=True)
+"""
+
+
+@pytest.mark.needs("fuse")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT, signal.SIGKILL], ids=lambda number: number.name)
+def test_a_program_that_waits_for_a_server_can_be_killed(
+    vault: Vault, between: tuple[Between, str], mount_dir: Path, number: signal.Signals
+) -> None:
+    """It ends while the server is silent; others that want the same wait on, and get it."""
+    with vault.workspace().mount(mount_dir / "tree") as session:
+        (session.path / "f0").read_bytes()
+        between[0].open.clear()
+        wanted = ["cat", str(session.path / "dir/g1")]
+        with subprocess.Popen(wanted, stdout=subprocess.PIPE, cwd=mount_dir) as killed:
+            assert between[0].held.wait(30)
+            with subprocess.Popen(wanted, stdout=subprocess.PIPE) as other:
+                killed.send_signal(number)
+                status = killed.wait(30)
+                is_waiting = other.poll() is None and not between[0].open.is_set()
+                between[0].open.set()
+                out, _ = other.communicate(timeout=60)
+
+    assert status == -number
+    assert is_waiting
+    assert out == FILES["dir/g1"]
+
+
+@pytest.mark.needs("fuse")
+def test_a_program_that_handles_a_signal_waits_on(vault: Vault, between: tuple[Between, str], mount_dir: Path) -> None:
+    """It is not told EINTR by a call that does not expect it; killed afterwards, it ends as any other."""
+    with vault.workspace().mount(mount_dir / "tree") as session:
+        (session.path / "f0").read_bytes()
+        between[0].open.clear()
+        argv = [sys.executable, "-c", _HANDLES]
+        with (
+            subprocess.Popen([*argv, str(session.path / "dir/g1")], stdout=subprocess.PIPE) as one,
+            subprocess.Popen([*argv, str(session.path / "dir/deep/h1")], stdout=subprocess.PIPE) as other,
+        ):
+            for program in (one, other):
+                wait_for(partial(waits_for_fuse, program.pid, program.pid))
+                program.send_signal(signal.SIGUSR1)
+            subprocess.run(["ls", str(session.path)], check=True, capture_output=True)
+            time.sleep(1)  # what would be wrong comes by then, were it not prevented
+            both_wait = one.poll() is None and other.poll() is None
+            other.kill()
+            status = other.wait(30)
+            between[0].open.set()
+            out, _ = one.communicate(timeout=60)
+
+    assert both_wait
+    assert status == -signal.SIGKILL
+    assert out.split() in ([b"handled", b"%d" % len(FILES["dir/g1"])], [b"%d" % len(FILES["dir/g1"]), b"handled"])
+
+
+@pytest.mark.needs("fuse")
+def test_a_program_that_was_interrupted_before_a_server_died_can_be_killed(
+    vault: Vault, between: tuple[Between, str], mount_dir: Path
+) -> None:
+    """The kernel tells of its first signal alone, and told that to the server that is dead."""
+    with vault.workspace().mount(mount_dir / "tree") as session:
+        (session.path / "f0").read_bytes()
+        between[0].open.clear()
+        argv = [sys.executable, "-c", _HANDLES, str(session.path / "dir/g1")]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE) as program:
+            wait_for(partial(waits_for_fuse, program.pid, program.pid))
+            program.send_signal(signal.SIGUSR1)
+            os.kill(server_below(session.info().pid), signal.SIGKILL)
+            names = subprocess.run(["find", str(session.path)], capture_output=True, timeout=30, check=True)
+            program.kill()
+            status = program.wait(30)
+        between[0].open.set()
+        content = (session.path / "dir/g1").read_bytes()
+
+    assert b"g1" in names.stdout
+    assert status == -signal.SIGKILL
+    assert content == FILES["dir/g1"]
+
+
+@pytest.mark.needs("fuse")
+@pytest.mark.parametrize("length", [6, 255])
+@pytest.mark.parametrize("dies", [False, True], ids=["lives", "dies"])
+def test_a_rename_waits_for_a_server_without_holding_up_others(
+    vault: Vault, between: tuple[Between, str], mount_dir: Path, length: int, dies: bool
+) -> None:
+    """Its content comes first, also where the tree's own server dies meanwhile; who is killed has renamed nothing."""
+    with vault.workspace().mount(mount_dir / "tree") as session:
+        sizes = stat_all(session.path)
+        assert len(sizes) == len(FILES)
+        between[0].open.clear()
+        code = "import os, sys; os.rename(sys.argv[1], sys.argv[2])"
+        new = "n" * length
+        argv = [sys.executable, "-c", code]
+        with subprocess.Popen([*argv, "dir/deep/h1", f"dir/deep/{new}"], cwd=session.path) as waiting:
+            assert between[0].held.wait(30)
+            with subprocess.Popen([*argv, "f3", "killed"], cwd=session.path) as killed:
+                wait_for(partial(waits_for_fuse, killed.pid, killed.pid))
+                killed.kill()
+                status = killed.wait(30)
+            if dies:
+                os.kill(server_below(session.info().pid), signal.SIGKILL)
+            # The kernel keeps everybody out of the directory in which something is being renamed, and out of no other.
+            (session.path / "dir/own").write_bytes(b"own")
+            listed = subprocess.run(["ls", "dir"], cwd=session.path, capture_output=True, timeout=30, check=True)
+            is_waiting = waiting.poll() is None
+            between[0].open.set()
+            renamed = waiting.wait(60)
+        names = set(os.listdir(session.path)), os.listdir(session.path / "dir/deep")
+        content = (session.path / "dir/deep" / new).read_bytes()
+
+    assert is_waiting
+    assert (renamed, status) == (0, -signal.SIGKILL)
+    assert b"own" in listed.stdout
+    # A server that dies right when it has let go of a program leaves what that asked for to the next, which may do it.
+    assert names[0] & {"f3", "killed"} in ([{"f3"}, {"killed"}] if dies else [{"f3"}])
+    assert ("h1" in names[1], new in names[1]) == (False, True)
+    assert content == FILES["dir/deep/h1"]
 
 
 # --- the way there is git's own --------------------------------------------------------------------------------------------
