@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
+from avfs_git.errors import UpgradeFailed, WorkspaceMounted
 from avfs_git.lazy import LazyModule
 from avfs_git.model import RemoveResult, SessionInfo, SessionState, UnmountResult, UpgradeResult
 
@@ -62,12 +63,17 @@ class Session:
     def upgrade(self) -> UpgradeResult:
         """Let it go on with the avfs that this process runs; return when that serves. Programs in it notice a pause.
 
-        What does not work leaves it as it is.
+        What does not work leaves it as it is. One that is unattended gets a process first.
 
         Raises:
             UpgradeFailed: If this avfs cannot go on with it, or did not get to serve; or it shows commits only.
             WorkspaceBusy: If it does something else for too long.
         """
+        if self.info().state is SessionState.UNATTENDED:
+            try:
+                self.vault._dispatch.attend(self.id)  # noqa: SLF001 - one interface
+            except WorkspaceMounted as error:
+                raise UpgradeFailed(self.fork, error.message, hint=error.hint) from error
         before, after = ask_upgrade.upgrade_session(self._found, wait_s=self.vault._dispatch.lock_timeout_s)  # noqa: SLF001 - one interface
         return UpgradeResult(self.info(), before, after)
 

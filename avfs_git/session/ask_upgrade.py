@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from avfs_git.errors import InvalidInput, OutcomeUnknown, SessionFailed, SessionRestarting, UpgradeFailed
-from avfs_git.model import WHOLE_VAULT, SessionBackend
+from avfs_git.model import WHOLE_VAULT, SessionBackend, SessionState
 from avfs_git.session.client import Connection, Lost, Unread
 from avfs_git.session.program import own_program
 from avfs_git.session.record import FoundSession, has_ended
@@ -47,7 +47,7 @@ def upgrade_session(
         shown = record.fork if record.fork != WHOLE_VAULT else record.directory
         hint = "Unmount it and mount it again: nothing is lost by that."
         raise UpgradeFailed(shown, "it shows commits, for reading only", hint=hint)
-    if record.backend != SessionBackend.FUSE.value:
+    if record.backend == SessionBackend.PORTABLE.value:
         raise UpgradeFailed(
             record.fork, f"the backend '{record.backend}' cannot hand it over", hint="Stop it and mount it again."
         )
@@ -100,6 +100,9 @@ def _await(session: FoundSession, token: str, before: Served) -> Served:
         except OSError:
             if has_ended(session.place):
                 raise SessionFailed("the session ended while it was upgraded", "") from None
+            if session.state() is SessionState.UNATTENDED:
+                why = "its processes were killed meanwhile; the mount goes on, and the next command attends to it"
+                raise UpgradeFailed(session.record.fork, why, log=_read_log(session)) from None
         else:
             served = connection.served
             connection.close()

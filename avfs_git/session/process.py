@@ -307,10 +307,16 @@ class Session:
             lock_timeout_s=self.request.lock_timeout_s,
             lock_fd=resume.workspace,
         )
-        self.opened.serve_on()
-        GitDir(self.opened).show(self.directory)
-        self.tree = self.opened.merged
-        self.channel = self._make_channel(resume.device)
+        if resume.device is None:
+            mounted = overlay.find_left(resume.session, self.request.fork, self.directory)
+            self.watch = overlay.adopt(self, mounted)
+            self.opened.serve_on()
+            overlay.prepare_git(self.opened, mounted.directory)
+        else:
+            self.opened.serve_on()
+            GitDir(self.opened).show(self.directory)
+            self.tree = self.opened.merged
+            self.channel = self._make_channel(resume.device)
         self.tokens = tuple(resume.tokens)
         self._freeze()
 
@@ -353,9 +359,9 @@ class Session:
         failed = True
         try:
             self.plan = os.memfd_create("avfs-upgrade", os.MFD_CLOEXEC)
-            upgrade = self._execute if self.listener is not None and not self.is_overlay else None
+            upgrade = self._execute if self.listener is not None else None
             tries = USELESS if self.keeper is None else _TRIES_OF_OTHER
-            failed = bool(supervise(self.serve, self.handover, upgrade=upgrade, meanwhile=_load_rest, first_tries=tries))
+            failed = bool(supervise(self.serve, self.handover, upgrade=upgrade, meanwhile=self._load_rest, first_tries=tries))
         except Exception:  # noqa: BLE001 - whatever it is, the mount must not stay
             _LOG.exception("the session failed")
         if failed and self.keeper is not None:
@@ -376,14 +382,25 @@ class Session:
         from avfs_git.session.upgrade import Upgrade  # noqa: PLC0415 - see `_load_rest`
 
         assert self.handover is not None  # noqa: S101 - it was started
-        return Upgrade(self.request, self.handover, self.plan)
+        settle = (lambda: overlay.settle(self)) if self.is_overlay else None
+        return Upgrade(self.request, self.handover, self.plan, settle)
+
+    def _load_rest(self) -> None:
+        """Import what the first server imports while it serves."""
+        format_log()
+        from avfs_git.session.upgrade import needed  # noqa: PLC0415 - programs in the tree do not wait for it
+
+        for name in needed(self.request):
+            import_module(name)
+        gc.collect()
+        gc.freeze()
 
     def _execute(self, handover: Handover) -> None:
         """Go on with another program; what goes on with this one, if that fails, returns from here."""
         from avfs_git.session.upgrade import VERSION, Resume  # noqa: PLC0415 - see `_load_rest`
 
         held, opened, channel, listener = self.held, self.opened, self.channel, self.listener
-        assert held is not None and opened is not None and channel is not None and listener is not None  # noqa: PT018, S101
+        assert held is not None and opened is not None and listener is not None  # noqa: PT018, S101 - it was started
 
         def make(token: str, keeper: int) -> Resume:
             return Resume(
@@ -392,7 +409,7 @@ class Session:
                 tokens=(token, *self.tokens)[:_TOKENS],
                 lock=held.lock_fd,
                 workspace=opened.lock.fileno(),
-                device=channel.fd,
+                device=channel.fd if channel is not None else None,
                 handover=handover.fileno(),
                 listener=listener.fileno(),
                 keeper=keeper,
@@ -564,17 +581,6 @@ def _recover(locked: LockedWorkspace) -> None:
     from avfs_git.workspace.recovery import recover  # noqa: PLC0415 - only after a crash
 
     recover(locked)
-
-
-def _load_rest() -> None:
-    """Import what the first server imports while it serves."""
-    format_log()
-    from avfs_git.session.upgrade import NEEDED  # noqa: PLC0415 - programs in the tree do not wait for it
-
-    for name in NEEDED:
-        import_module(name)
-    gc.collect()
-    gc.freeze()
 
 
 def _tell(fd: int, message: dict[str, object]) -> bool:

@@ -92,7 +92,7 @@ class Control:
 
         device = os.makedev(*session.mounted.device) if session.mounted is not None and not session.is_overlay else None
         served = Served(session.held.record.id, session.request.directory, device, os.getpid(), __version__, session.tokens)
-        upgrade = session.make_upgrade() if session.handover is not None and not session.is_overlay else None
+        upgrade = session.make_upgrade() if session.handover is not None else None
         control = ControlServer(
             session.listener,
             session.opened,

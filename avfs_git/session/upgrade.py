@@ -8,7 +8,8 @@ Decided here: what one version hands to the next, in which order, and what happe
 2. The server notes the program in memory that it shares with the supervisor, refuses what waits with an error after which
    a client asks again, and signals the supervisor, which ends it as a crash would (`fuse.supervisor`).
 3. The supervisor executes the program in its own place (`Upgrade.execute`): the process, its number and its locks stay, and
-   the descriptors of `Resume` go over. The kernel sees no end of its connection; requests wait meanwhile.
+   the descriptors of `Resume` go over. The kernel sees no end of its connection; requests wait meanwhile. A tree on overlayfs
+   needs no connection: the other program finds the mount, and programs in it notice nothing.
 4. Beside it stays a *keeper*, a fork of the supervisor as it was. When a server of the other program serves, the keeper goes. If
    that program ends before, or takes too long, the keeper takes its place and goes on with the program that it is.
 
@@ -36,11 +37,14 @@ from avfs_git import __version__
 from avfs_git.errors import AvfsError, UpgradeFailed
 from avfs_git.faults import reach
 from avfs_git.fuse.handover import Handover
+from avfs_git.model import SessionBackend
 from avfs_git.session.request import Request
 from avfs_git.values import as_dict, value_class
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of what one program hands to the next."""
+_UNDERSTOOD: Final = frozenset({1, VERSION})
+"""What this program can go on with. The first one knew no mounts on overlayfs; else it is the same."""
 NEEDED: Final = (
     "avfs_git.session.process",
     "avfs_git.session.start_control",
@@ -50,12 +54,19 @@ NEEDED: Final = (
     "traceback",
 )
 """What a session imports in the course of its life. A supervisor has all of it: what is on disk may have been replaced since."""
+NEEDED_ON_OVERLAYFS: Final = ("avfs_git.vfs.mounted", "avfs_git.vfs.upperwatch", "termios")
+"""What it imports besides, where the kernel shows the tree."""
 _TRIAL_S = 30.0
 _START_S = 30.0
 """How long the other program may take until it serves; programs in the tree wait."""
 _LOOK_EVERY_S = 0.02
 _GIVEN_UP: Final = 70
 _STDIN: Final = 0
+
+
+def needed(request: Request) -> tuple[str, ...]:
+    """List what a session imports in the course of its life."""
+    return (*NEEDED, *NEEDED_ON_OVERLAYFS) if request.backend == SessionBackend.OVERLAY else NEEDED
 
 
 @value_class
@@ -68,7 +79,7 @@ class Resume:
         tokens: Of the last upgrades, this one first, by which clients know them.
         lock: The lock of the session.
         workspace: The lock of the workspace.
-        device: `/dev/fuse`.
+        device: `/dev/fuse`; None where the kernel's overlayfs shows the tree, which is found in the mount table.
         handover: What the last server left.
         listener: The control socket.
         keeper: The writing end of a pipe that the keeper reads.
@@ -79,14 +90,15 @@ class Resume:
     tokens: tuple[str, ...]
     lock: int
     workspace: int
-    device: int
+    device: int | None
     handover: int
     listener: int
     keeper: int
 
     def descriptors(self) -> tuple[int, ...]:
         """List them."""
-        return (self.lock, self.workspace, self.device, self.handover, self.listener, self.keeper)
+        device = () if self.device is None else (self.device,)
+        return (self.lock, self.workspace, *device, self.handover, self.listener, self.keeper)
 
 
 @value_class
@@ -100,14 +112,17 @@ class _Trial:
 class Upgrade:
     """The upgrade of one session, as its present program sees it: in the supervisor, and in every server."""
 
-    def __init__(self, request: Request, handover: Handover, plan: int) -> None:
+    def __init__(self, request: Request, handover: Handover, plan: int, settle: Callable[[], object] | None = None) -> None:
         """Make it.
 
         Args:
             request: What the session is.
             handover: What its servers leave to each other.
             plan: Memory that the supervisor shares with all servers, and that nothing else uses.
+            settle: Called when a program was found good, in the server that is about to end: does what has to be done before
+                that, or raises `UpgradeFailed`.
         """
+        self._settle = settle
         self._request = request
         self._handover = handover
         self._plan = plan
@@ -118,9 +133,11 @@ class Upgrade:
         """Try a program, and note it for the supervisor; gives its version.
 
         Raises:
-            UpgradeFailed: If it cannot go on with this session.
+            UpgradeFailed: If it cannot go on with this session, or not now.
         """
         version = self._try(program, path)
+        if self._settle is not None:
+            self._settle()
         plan = json.dumps({"program": list(program), "path": list(path), "token": token}).encode()
         os.ftruncate(self._plan, 0)
         os.pwrite(self._plan, plan, 0)
@@ -194,7 +211,8 @@ class Upgrade:
             os.lseek(memory, 0, os.SEEK_SET)
             os.dup2(memory, _STDIN)
             os.close(memory)
-            passed = [*resume.descriptors(), *([self._request.leash_fd] if self._request.leash_fd is not None else [])]
+            ours = (self._request.leash_fd, self._request.base_fd)
+            passed = [*resume.descriptors(), *(fd for fd in ours if fd is not None)]
             for fd in passed:
                 os.set_inheritable(fd, True)
             try:
@@ -259,15 +277,16 @@ def try_out(given: Mapping[str, Any]) -> NoReturn:
     answer = {"ready": __version__}
     try:
         trial = given["trial"]
-        if trial.get("version") != VERSION:
-            raise _RefusedError(f"it does not know version {trial.get('version')} of what is handed over, only {VERSION}")
+        if trial.get("version") not in _UNDERSTOOD:
+            known = " and ".join(map(str, sorted(_UNDERSTOOD)))
+            raise _RefusedError(f"it does not know version {trial.get('version')} of what is handed over, only {known}")
         try:
             request = Request(**given["request"])
         except TypeError as error:
             raise _RefusedError(f"it does not know what was asked of the session ({error})") from error
         if Handover.adopt(trial["handover"]) is None:
             raise _RefusedError("it does not understand what the server knows of the files")
-        for name in NEEDED:
+        for name in needed(request):
             import_module(name)
         _open(request)
     except _RefusedError as error:

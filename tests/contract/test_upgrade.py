@@ -7,12 +7,14 @@ import itertools
 import mmap
 import os
 import shutil
+import signal
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,8 +22,8 @@ import pytest
 
 import avfs_git
 from avfs_git import Avfs, Session, Vault
-from avfs_git.errors import SessionRestarting, UpgradeFailed
-from avfs_git.model import SessionState
+from avfs_git.errors import SessionFailed, SessionRestarting, UpgradeFailed
+from avfs_git.model import SessionBackend, SessionState
 from avfs_git.paths import TreePath
 from avfs_git.session.ask_upgrade import upgrade_session
 from avfs_git.session.client import Connection
@@ -29,10 +31,18 @@ from avfs_git.session.record import SessionPlace
 from tests.support.faults import check_vault, read_files
 from tests.support.killed_session import work_through_upgrades
 from tests.support.live_tree import ADA, describe, mode_and_content
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytest.mark.slow, pytest.mark.usefixtures("person")]
 
 FORK = "work"
+_OVERLAY = pytest.param("overlay", marks=pytest.mark.needs("root", "overlayfs"))
+
+
+@pytest.fixture(params=["fuse", _OVERLAY])
+def backend(request: pytest.FixtureRequest) -> str:
+    """How it is mounted."""
+    return str(request.param)
 
 
 @pytest.fixture
@@ -47,9 +57,9 @@ def vault(mount_dir: Path) -> Iterator[Vault]:
 
 
 @pytest.fixture
-def session(vault: Vault, mount_dir: Path) -> Iterator[Session]:
+def session(vault: Vault, mount_dir: Path, backend: str) -> Iterator[Session]:
     """That fork, mounted."""
-    made = vault.workspace(FORK).mount(mount_dir / "tree")
+    made = vault.workspace(FORK).mount(mount_dir / "tree", backend=backend)
     try:
         yield made
     finally:
@@ -151,9 +161,9 @@ def test_programs_and_clients_notice_a_pause(session: Session, vault: Vault) -> 
     check_vault(vault)
 
 
-def test_real_programs_go_on(mount_dir: Path) -> None:
+def test_real_programs_go_on(mount_dir: Path, backend: str) -> None:
     """A build, a clone and a reader of checksums, and a client that writes: no error, every byte right, the checkpoint whole."""
-    upgrades, client = work_through_upgrades(mount_dir, 4.0, 0.5, "read", "build", "clone")
+    upgrades, client = work_through_upgrades(mount_dir, 4.0, 0.5, "read", "build", "clone", backend=backend)
 
     assert upgrades > 0
     assert client.unknown == 0
@@ -222,13 +232,19 @@ def test_what_does_not_start_changes_nothing(session: Session, tmp_path: Path, m
     assert (session.path / "new").read_bytes() == b"new"
 
 
+_SERVER = """
+TreeServer.serve = lambda _: {0}
+Session.be_ready = lambda self, *_, **__: {0} if self.is_overlay else None
+"""
+
+
 @pytest.mark.parametrize(
     ("module", "line"),
     [
         ("session/process.py", "if os.getsid(0) == os.getpid(): raise RuntimeError('not here')"),
         ("session/process.py", "_go_on = os._exit"),
-        ("fuse/server.py", "TreeServer.serve = lambda _: os._exit(9)"),
-        ("fuse/server.py", "TreeServer.serve = lambda _: os.kill(os.getppid(), 9)"),
+        ("session/process.py", _SERVER.format("os._exit(9)")),
+        ("session/process.py", _SERVER.format("os.kill(os.getppid(), 9) or signal.pause()")),
     ],
     ids=["import", "begin", "server", "supervisor"],
 )
@@ -269,10 +285,10 @@ def test_what_has_no_workspace_is_refused(vault: Vault, mount_dir: Path) -> None
         session.wait()
 
 
-def test_the_leash_still_holds(vault: Vault, mount_dir: Path) -> None:
+def test_the_leash_still_holds(vault: Vault, mount_dir: Path, backend: str) -> None:
     """A mount that goes with whoever asked for it still does, after an upgrade."""
     leash, hand = os.pipe()
-    session = vault.workspace(FORK).mount(mount_dir / "tree", leash_fd=leash)
+    session = vault.workspace(FORK).mount(mount_dir / "tree", backend=backend, leash_fd=leash)
     os.close(leash)
     session.upgrade()
 
@@ -306,3 +322,133 @@ def test_who_waits_is_told_to_ask_again(session: Session) -> None:
         upgraded.result()
     with closing(Connection(place(session).socket, 60)) as connection:
         assert connection.ask("exists", {"path": TreePath}, {"path": TreePath(b"d1/f")}, bool)
+
+
+# --- on overlayfs: the mount needs no process ----------------------------------------------------------------------------
+
+
+class Gap:
+    """An upgrade that is halfway: the program before is gone, and the other one waits until the block ends."""
+
+    def __init__(self, session: Session, directory: Path) -> None:
+        self._session = session
+        self._came, self._go = directory / "came", directory / "go"
+        line = f"""
+if os.getsid(0) == os.getpid():
+    import time
+    open({str(self._came)!r}, "x").close()
+    while not os.path.exists({str(self._go)!r}):
+        time.sleep(0.01)
+"""
+        self._program = altered(directory, "session/process.py", line)
+
+    @contextmanager
+    def within(self, *errors: type[Exception]) -> Iterator[None]:
+        """Be in the middle of it; afterwards it has worked, or has failed with one of these errors where there are any."""
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(upgrade_session, self._session._found, wait_s=60, program=self._program)
+            try:
+                wait_for(lambda: self._came.exists() or running.done())
+                assert not running.done()
+                yield
+            finally:
+                self._go.touch()
+            if errors:
+                with pytest.raises(errors):
+                    running.result()
+            else:
+                running.result()
+
+
+def holders(path: Path) -> set[int]:
+    """List the processes that have a file open."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if any(os.readlink(fd) == str(path) for fd in (process / "fd").iterdir()):
+                found.add(int(process.name))
+    return found
+
+
+@pytest.mark.parametrize("backend", [_OVERLAY])
+def test_programs_on_overlayfs_do_not_wait(session: Session, vault: Vault, tmp_path: Path) -> None:
+    """While no process attends to the tree they read, write and ask git, whose index is that of the branch."""
+    tree, work = session.path, vault.workspace(FORK)
+    git = ["git", "-C", str(tree), "status", "--porcelain"]
+    assert subprocess.check_output(git) == b""
+    work.write(b"before", b"before")
+    work.checkpoint("the index is behind")
+    pid, server = session.info().pid, served(session)
+    with Gap(session, tmp_path).within():
+        assert not Path(f"/proc/{server}").exists()
+        assert subprocess.check_output(git) == b""
+        assert (tree / "d40" / "f").read_bytes() == b"40\n" * 1000
+        (tree / "d41" / "f").write_bytes(b"within")
+        os.rename(tree / "before", tree / "renamed")
+    assert (session.info().pid, session.info().state) == (pid, SessionState.MOUNTED)
+    assert served(session) != server
+    [base] = [info.id for info in vault.sessions() if info.at is not None]
+    assert pid in holders(SessionPlace(vault.path / "avfs" / "sessions", base).users)  # so that it stays
+
+    work.checkpoint("after")
+    assert subprocess.check_output(git) == b""
+    with vault.fork("copy", source=FORK, with_changes=False) as copy:
+        assert (copy.read(b"d41/f"), copy.read(b"renamed"), copy.exists(b"before")) == (b"within", b"before", False)
+    check_vault(vault)
+
+
+@pytest.mark.parametrize("backend", [_OVERLAY])
+def test_whose_processes_are_all_killed_in_between_is_attended_to(session: Session, vault: Vault, tmp_path: Path) -> None:
+    """The program that was begun, and the one that would take its place: the mount stays, and the next command goes on."""
+    with Gap(session, tmp_path).within(UpgradeFailed):
+        found = holders(place(session).lock)
+        assert session.info().pid in found
+        assert len(found) > 1
+        for pid in found:
+            os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not holders(place(session).lock))
+        assert session.info().state is SessionState.UNATTENDED
+        (session.path / "new").write_bytes(b"new")
+    assert [change.path for change in vault.workspace(FORK).status().changed_files] == [b"new"]
+    assert session.info().state is SessionState.MOUNTED
+    session.upgrade()
+    assert vault.workspace(FORK).checkpoint().outcome == "created"
+
+
+@pytest.mark.parametrize("backend", [_OVERLAY])
+def test_what_is_unmounted_in_between_ends(session: Session, vault: Vault, tmp_path: Path) -> None:
+    """The other program finds no mount, and the one before sees the end: the workspace is free, with all that was written."""
+    with Gap(session, tmp_path).within(UpgradeFailed, SessionFailed):
+        (session.path / "new").write_bytes(b"new")
+        subprocess.run(["umount", session.path], check=True)
+    session.wait()
+    assert [info for info in vault.sessions() if info.at is None] == []
+    assert vault.workspace(FORK).read(b"new") == b"new"
+
+
+@pytest.mark.parametrize("backend", [_OVERLAY])
+def test_what_programs_use_out_of_sight_is_refused(session: Session, vault: Vault) -> None:
+    """Another program could not find the mount; the one that serves goes on until they are done."""
+    before = served(session)
+    with open(session.path / "held", "wb") as held:
+        session.unmount(lazy=True)
+        with pytest.raises(UpgradeFailed, match="programs still use it"):
+            session.upgrade()
+        assert served(session) == before
+        held.write(b"held")
+    session.wait()
+    assert vault.workspace(FORK).read(b"held") == b"held"
+
+
+@pytest.mark.parametrize("backend", [_OVERLAY])
+def test_what_is_unattended_gets_a_process(session: Session, vault: Vault) -> None:
+    """That of this version; then all is as after any upgrade."""
+    found = holders(place(session).lock)
+    for pid in found:
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: session.info().state is SessionState.UNATTENDED)
+    (session.path / "new").write_bytes(b"new")
+    result = session.upgrade()
+    assert (result.after, result.session.state) == (avfs_git.__version__, SessionState.MOUNTED)
+    assert (result.session.backend, result.session.pid in found) == (SessionBackend.OVERLAY, False)
+    assert vault.workspace(FORK).read(b"new") == b"new"

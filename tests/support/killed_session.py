@@ -136,9 +136,9 @@ def _killing_all(session: Session, every_s: float) -> Iterator[Callable[[], int]
         running.result()
 
 
-def work_through_upgrades(root: Path, seconds: float, every_s: float, *names: str) -> tuple[int, Client]:
+def work_through_upgrades(root: Path, seconds: float, every_s: float, *names: str, backend: str = "auto") -> tuple[int, Client]:
     """Do it with upgrades, below a scratch directory of `sweep`; gives how many there were, and what the client did."""
-    return _work(root, seconds, partial(_upgrading, every_s=every_s), *names, seed=1)
+    return _work(root, seconds, partial(_upgrading, every_s=every_s), *names, seed=1, backend=backend)
 
 
 def work_through_kills(

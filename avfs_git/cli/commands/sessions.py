@@ -11,7 +11,7 @@ from avfs_git.cli.commands.unmount import open_session
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import verb
 from avfs_git.errors import BadUsage, NoVaultChosen, SessionNotFound, UpgradeFailed
-from avfs_git.model import SessionBackend
+from avfs_git.model import SessionBackend, SessionState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,8 +41,7 @@ def upgrade(state: State, name: str | None, every: bool) -> UpgradeList:
 
     A mount is served by the version that made it, also when another one is installed since. Programs that use the mount notice
     a pause; their open files stay. A version that cannot go on with it changes nothing. Which mount is meant is told as
-    for `avfs unmount`; with --all, those that can only be mounted again are passed over: of commits, through libfuse, and on
-    overlayfs.
+    for `avfs unmount`; with --all, those that can only be mounted again are passed over, of commits and through libfuse.
     """
     if every and name is not None:
         raise BadUsage("--all takes no fork and no directory")
@@ -60,7 +59,7 @@ def upgrade(state: State, name: str | None, every: bool) -> UpgradeList:
             done.append(_upgrade(session))
         except UpgradeFailed as error:
             info = session.info()
-            if not info.readonly and info.backend == SessionBackend.FUSE:
+            if not info.readonly and info.backend != SessionBackend.PORTABLE and info.state != SessionState.UNMOUNTING:
                 raise
             done.append({"session": info, "outcome": "passed_over", "before": None, "after": None, "reason": error.message})
     return {"upgrades": done}
