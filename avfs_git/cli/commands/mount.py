@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="How to mount it: on the kernel's own protocol, through libfuse, or on its overlayfs (root).",
 )
-@click.option("--allow-other", is_flag=True, help="Let in other users, as far as permissions go.")
+@click.option("--allow-other", is_flag=True, help="Let in other users, as far as permissions go; on overlayfs they may always.")
 def command(
     state: State,
     name: str | None,
