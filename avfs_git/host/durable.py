@@ -10,6 +10,7 @@ A crash leaves the old content or the new, and perhaps a `.NAME.XXXXXXXX.tmp` be
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -27,6 +28,16 @@ def host_errors(action: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise HostError(action, error) from error
+
+
+def find_refusal(path: Path) -> OSError | None:
+    """Tell why this process may not write in a directory, or in the nearest that is there; None if it may."""
+    while not path.exists():
+        path = path.parent
+    if os.access(path, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        return None
+    number = errno.EROFS if os.statvfs(path).f_flag & os.ST_RDONLY else errno.EACCES
+    return OSError(number, os.strerror(number))
 
 
 def write_file_atomically(path: Path, data: bytes, *, mode: int = 0o666, durable: bool = True) -> None:

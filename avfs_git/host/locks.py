@@ -12,6 +12,8 @@ long as it lives, so that others ask it instead of waiting; like the holder's re
 
 One `LockFile` serves one process, from any thread; taking it is reentrant within a thread. A process that keeps the
 lock (`keep`) may fork: its child has the same lock and the same counters.
+
+Who may not write to the file has a `ReadingLock`: it keeps those away who do, and writes nothing.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+REFUSED_WRITING = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+"""How the system says that somebody may not write in a place, where reading may be allowed."""
 LOCK_TIMEOUT_S = 10.0
 """How long a lock is waited for where the caller does not say."""
 _COMMIT = slice(16, 36)
@@ -50,6 +54,8 @@ class LockFile:
             is no reason not to wait: who has the lock is somebody who looks, not that session.
     """
 
+    _kind = fcntl.LOCK_EX
+
     def __init__(self, path: Path, *, owner: str, fd: int | None = None) -> None:
         """Open the lock, making its file if needed.
 
@@ -61,7 +67,6 @@ class LockFile:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666) if fd is None else fd
         try:
             found = os.fstat(self._fd)
-            self._identity = (found.st_dev, found.st_ino)
             if found.st_size < _SIZE or not found.st_blocks:
                 # The blocks, too: on a full disk a write to a hole through the map kills the process (SIGBUS).
                 os.posix_fallocate(self._fd, 0, _SIZE)
@@ -70,6 +75,9 @@ class LockFile:
             os.close(self._fd)
             raise
         self._signature = f"{os.getpid()} {owner}".encode()[:_OWNER_MAX].ljust(_OWNER_MAX, b"\0")
+        self._begin()
+
+    def _begin(self) -> None:
         self._thread_lock = threading.RLock()
         self._depth = 0
         self._changing = 0
@@ -117,7 +125,7 @@ class LockFile:
         deadline: float | None = None
         while True:
             try:
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(self._fd, self._kind | fcntl.LOCK_NB)
                 return True
             except OSError as error:
                 if error.errno not in (errno.EWOULDBLOCK, errno.EINTR):
@@ -249,3 +257,83 @@ class LockFile:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+class ReadingLock(LockFile):
+    """The lock of who may not write to its file: held together with others who read, never with one who writes.
+
+    Writes nothing; what only a holder of the whole lock does (`keep`, `begin_change`, `mark_clean`, `retire`) is not for it.
+    Where there is no file, nobody has changed anything yet; it is looked for again each time, because others may be allowed to.
+    """
+
+    _kind = fcntl.LOCK_SH
+
+    def __init__(self, path: Path) -> None:  # it signs nothing
+        """Open the lock for reading, if its file is there."""
+        self._path = path
+        self._fd = -1
+        self._map = mmap.mmap(-1, _SIZE)
+        self._buried: str | None = None
+        self._is_closed = False
+        self._begin()
+        self._look()
+
+    def _look(self) -> None:
+        """Open the file, if it has come to be; one that is being made counts as none."""
+        if self._fd >= 0 or self._depth or not self._thread_lock.acquire(blocking=False):
+            return  # one look at a time, and none at something that is to be locked while it is not
+        try:
+            self._open()
+        finally:
+            self._thread_lock.release()
+
+    def _open(self) -> None:
+        if self._fd >= 0 or self._depth or self._is_closed:  # by now
+            return
+        try:
+            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return
+        try:
+            if os.fstat(fd).st_size >= _SIZE:
+                self._map = mmap.mmap(fd, _SIZE, access=mmap.ACCESS_READ)
+                self._fd, fd = fd, -1
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    def close(self) -> None:
+        """Give up the file. A second call does nothing."""
+        self._is_closed = True
+        super().close()
+
+    def _lock_file(self, timeout_s: float) -> bool:
+        self._look()
+        return True if self._fd < 0 else super()._lock_file(timeout_s)
+
+    def release(self) -> None:
+        """Give the lock back."""
+        self._depth -= 1
+        if self._depth == 0 and self._fd >= 0:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+        self._thread_lock.release()
+
+    def sign(self) -> None:
+        """Do nothing: who waits for a reader is not told its name."""
+
+    @property
+    def session(self) -> str | None:
+        """The session that says it keeps this lock; None if there is none, or it was found to have died."""
+        self._look()
+        session = super().session
+        return session if session != self._buried else None
+
+    def clear_session(self) -> None:
+        """Remember that the session that is named died. Called with the lock held."""
+        self._buried = super().session
+
+    @property
+    def epoch(self) -> int:
+        """How often what the lock guards has changed; odd while a change is under way."""
+        self._look()
+        return super().epoch
