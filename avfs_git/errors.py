@@ -80,6 +80,17 @@ class HostError(AvfsError):
         self.errno = error.errno or 0
 
 
+class NotWritable(HostError):
+    """What is to be changed can be read here, and not written: a read-only disk, or somebody else's vault."""
+
+    code = "host.not_writable"
+
+    def __init__(self, action: str, error: OSError) -> None:
+        super().__init__(action, error)
+        if self.hint is None:
+            self.hint = "Ask whoever it belongs to, or work in a vault of your own: `avfs clone` makes one of this."
+
+
 class DirectoryGone(HostError):
     """The current directory is none any more: it was removed, or the mount that it was in has ended."""
 

@@ -285,7 +285,10 @@ class Sessions:
         """Get a connection; None if the session has ended meanwhile."""
         try:
             return self._take(session)
-        except OSError:
+        except OSError as error:
+            if isinstance(error, PermissionError):  # waiting does not help
+                held = opened.lock.holder()
+                raise WorkspaceBusy(opened.fork, "a session of another user", pid=held[0] if held else None) from error
             if opened.lock.acquire(0):
                 # Nobody keeps the lock: the session died, and so does what it left in the file, unless its mount goes on.
                 try:

@@ -305,7 +305,7 @@ def link(opened: OpenWorkspace, source: TreePath, destination: TreePath) -> None
 @_operation(repeatable=True, flushes=True, changes=False)
 def read_status(opened: OpenWorkspace) -> Status:
     """Tell what is not committed."""
-    with opened.locked() as locked:
+    with opened.locked(to_read=True) as locked:
         status = checkpoint.read_status(locked)
         if opened.state.merging is None:
             return status
@@ -326,7 +326,7 @@ def restore_state(
     opened: OpenWorkspace, target: Oid, paths: Sequence[TreePath], dry_run: bool, name: str, kind: str
 ) -> RestoreResult:
     """Bring files to the state of a commit."""
-    with opened.locked() as locked, _barrier(opened):
+    with opened.locked(to_read=dry_run) as locked, _barrier(opened):
         return restore.restore_state(locked, target, paths=paths, dry_run=dry_run, name=name, kind=kind)
 
 
@@ -347,7 +347,7 @@ def revert_path(opened: OpenWorkspace, path: TreePath) -> RestoreResult:
 @_operation(repeatable=True, flushes=True, changes=False)
 def diff_workspace(opened: OpenWorkspace, old: str | None, paths: Sequence[TreePath], context: int, patches: bool) -> Diff:
     """Compare a state with the workspace as it is."""
-    with opened.locked() as locked, _barrier(opened):
+    with opened.locked(to_read=True) as locked, _barrier(opened):
         return compare.diff_workspace(locked, old, paths=paths, context=context, patches=patches)
 
 
@@ -404,7 +404,7 @@ def catch_up(opened: OpenWorkspace, options: MergeOptions) -> MergeResult | None
 @_operation(repeatable=True, flushes=True, changes=False)
 def plan_merge(opened: OpenWorkspace, theirs: Oid, options: MergeOptions) -> MergeResult:
     """Tell what a merge would do."""
-    with opened.locked() as locked, _barrier(opened):
+    with opened.locked(to_read=True) as locked, _barrier(opened):
         return merge.plan_merge(locked, theirs, options)
 
 

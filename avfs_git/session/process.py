@@ -36,6 +36,7 @@ from avfs_git.fuse.channel import MAX_IO, Channel
 from avfs_git.fuse.handover import Handover
 from avfs_git.fuse.server import TreeServer
 from avfs_git.fuse.supervisor import USELESS, supervise
+from avfs_git.host.durable import find_refusal
 from avfs_git.host.mounts import Mounted, find_mount, mount_fuse, set_read_ahead, unmount
 from avfs_git.lazy import LazyLogger, LazyModule
 from avfs_git.model import WHOLE_VAULT, Identity, SessionBackend, SessionState
@@ -335,7 +336,7 @@ class Session:
         request, held = self.request, self.held
         assert held is not None  # noqa: S101 - made before
         if request.fork == WHOLE_VAULT:
-            if request.mounts is not None:
+            if request.mounts is not None and find_refusal(self.vault.layout.sessions) is None:
                 self.doors, _ = os.pipe()  # the other end stays open in every process of this session, and in no other
             return None  # what is looked at is opened by the server
         if request.at is not None:

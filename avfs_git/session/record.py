@@ -10,24 +10,31 @@ A mount of overlayfs needs no process: programs go on in one whose session died.
 *unattended* until somebody starts another process for it (`take_over`), or its last user is done.
 
 Making a session and cleaning up are done under the flock on `guard`: else a session that has made its directory and not yet
-taken its lock would look dead. Functions without state, from any thread or process. Nothing is forced to disk: no
+taken its lock would look dead.
+
+A vault that may only be read keeps no records: those of its read-only mounts are in a directory of the user's own, and are found
+there by the device and inode of `avfs/`, whatever path leads to it. Nobody else's directory of that name is believed.
+
+Functions without state, from any thread or process. Nothing is forced to disk: no
 session outlives the machine.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from avfs_git.errors import MountError, SessionEnding, SessionFailed
+from avfs_git.errors import MountError, NotWritable, SessionEnding, SessionFailed
 from avfs_git.faults import reach
 from avfs_git.host.boot import read_boot_id
-from avfs_git.host.durable import host_errors, write_file_atomically
+from avfs_git.host.durable import find_refusal, host_errors, write_file_atomically
 from avfs_git.host.mounts import Mounted, list_mounts, unmount
 from avfs_git.host.processes import start_time
 from avfs_git.model import SessionBackend, SessionInfo, SessionState
@@ -36,6 +43,7 @@ from avfs_git.values import as_dict, replace, value_class
 SUBTYPE = "avfs"
 """What a mount table shows as the kind of our mounts, after `fuse.`."""
 _SOURCE = "avfs:"
+_ELSEWHERE = Path("/tmp")  # noqa: S108 - for a directory that only its owner may open, which is made sure of
 _LOGS_KEPT = 10
 _PAUSE_S = 0.02
 _UNATTENDED_S = 0.2
@@ -215,6 +223,39 @@ class HeldSession:
             os.close(self.lock_fd)
 
 
+def _top_elsewhere() -> Path:
+    return _ELSEWHERE / f"avfs-{os.geteuid()}"
+
+
+def _find_elsewhere(sessions: Path) -> Path | None:
+    """Tell where this user's sessions of a vault are that may only be read; None if this user has none of any."""
+    top = _top_elsewhere()
+    try:
+        found, vault = os.lstat(top), os.stat(sessions.parent)
+    except OSError:
+        return None
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        return None
+    return top / f"{vault.st_dev:x}-{vault.st_ino:x}"
+
+
+def _make_elsewhere(sessions: Path) -> Path:
+    top = _top_elsewhere()
+    with suppress(FileExistsError):
+        os.mkdir(top, 0o700)
+    place = _find_elsewhere(sessions)
+    if place is None:
+        raise PermissionError(errno.EACCES, "somebody else has it, or may open it", os.fspath(top))
+    return place
+
+
+def find_place(sessions: Path, session_id: str) -> SessionPlace:
+    """Tell where the files of a session of a vault are."""
+    place = SessionPlace(sessions, session_id)
+    elsewhere = None if place.root.is_dir() else _find_elsewhere(sessions)
+    return place if elsewhere is None else SessionPlace(elsewhere, session_id)
+
+
 def begin(
     sessions: Path,
     *,
@@ -229,14 +270,21 @@ def begin(
     """Write down that a session starts, and take its lock.
 
     Raises:
+        NotWritable: If the vault may only be read, and this is not a read-only mount.
         HostError: If the disk refuses; nothing is left behind.
     """
     with host_errors(f"make a session in '{sessions}'"):
+        refused = find_refusal(sessions)
+        if refused is not None and not readonly:
+            raise NotWritable(f"make a session in '{sessions}'", refused)
+        if refused is not None:
+            sessions = _make_elsewhere(sessions)
         os.makedirs(sessions, 0o700, exist_ok=True)
         with _guarded(sessions):
             while True:
                 place = SessionPlace(sessions, os.urandom(4).hex())
-                with suppress(FileExistsError):
+                os.makedirs(sessions, 0o700, exist_ok=True)  # the end of another one may have removed it
+                with suppress(FileExistsError, FileNotFoundError):
                     os.mkdir(place.root, 0o700)
                     break
             try:
@@ -308,6 +356,14 @@ def take_over(place: SessionPlace, fork: str) -> HeldSession:
 
 def list_sessions(sessions: Path) -> list[FoundSession]:
     """List the sessions that live, the oldest first, and clean up after those that died."""
+    found = _list(sessions)
+    elsewhere = _find_elsewhere(sessions)
+    if elsewhere is not None:
+        found += _list(elsewhere)
+    return sorted(found, key=lambda session: session.record.started_at_ns)
+
+
+def _list(sessions: Path) -> list[FoundSession]:
     found, dead = _look(sessions)
     for left in found:
         if left.record.upper is not None and left.state() == SessionState.UNMOUNTING and _is_dead(left.place):
@@ -320,7 +376,7 @@ def list_sessions(sessions: Path) -> list[FoundSession]:
         with suppress(OSError), _guarded(sessions):  # where nothing may be written, nothing is cleaned up
             for place in _look(sessions)[1]:
                 _clean_up(place)
-    return sorted(found, key=lambda session: session.record.started_at_ns)
+    return found
 
 
 def find_workspace_session(sessions: Path, fork: str) -> FoundSession | None:
@@ -487,6 +543,8 @@ def _discard(place: SessionPlace, *, keep_log: bool) -> None:
         os.unlink(place.lock)
     with suppress(OSError):
         os.rmdir(place.root)
+        if place.root.parent.parent == _top_elsewhere():
+            os.rmdir(place.root.parent)  # if it was the last one
 
 
 def _keep_log(place: SessionPlace) -> None:
@@ -501,7 +559,10 @@ def _keep_log(place: SessionPlace) -> None:
 
 @contextmanager
 def _guarded(sessions: Path) -> Iterator[None]:
-    fd = os.open(sessions / "guard", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    if sessions.parent == _top_elsewhere():  # where nothing is to stay
+        fd = os.open(sessions.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    else:
+        fd = os.open(sessions / "guard", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield

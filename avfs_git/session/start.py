@@ -22,7 +22,7 @@ from avfs_git.host.durable import host_errors
 from avfs_git.model import SessionBackend
 from avfs_git.session import nurseries
 from avfs_git.session.program import own_program
-from avfs_git.session.record import FoundSession, SessionPlace, read_record
+from avfs_git.session.record import FoundSession, SessionPlace, find_place, read_record
 from avfs_git.session.request import REFUSED, Request
 from avfs_git.values import as_dict, replace
 
@@ -152,7 +152,7 @@ def start_session(
         from avfs_git.session.wire import decode_error  # noqa: PLC0415 - only after a failure
 
         raise decode_error(answer["error"])
-    place = SessionPlace(sessions, str(answer["session"]))
+    place = find_place(sessions, str(answer["session"]))
     record = read_record(place)
     if record is None:
         raise SessionFailed("the session ended at once", "")

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from avfs_git.host.beneath import POOL, Descriptor, open_at, open_dir, open_judged_at
+from avfs_git.host.locks import REFUSED_WRITING
 from avfs_git.host.xattrs import Target, entry_of
 from avfs_git.paths import NAME_MAX, ROOT, TreePath, join
 from avfs_git.vfs.blobcache import BlobCache
@@ -426,8 +427,8 @@ class MergedView:
         try:
             found = Descriptor(open_at(directory.fd, node.name, os.O_RDWR | os.O_NONBLOCK))
             found.writable = True
-        except PermissionError:
-            if write and not judged:
+        except OSError as error:
+            if error.errno not in REFUSED_WRITING or (write and not judged):
                 raise
             flags = (os.O_RDWR if write else os.O_RDONLY) | os.O_NONBLOCK
             found = Descriptor((open_judged_at if judged else open_at)(directory.fd, node.name, flags))

@@ -188,7 +188,7 @@ def _check_workspaces(vault: OpenVault, open_workspace: Opener) -> Iterator[_Fin
                 lambda layout=layout: not layout.statcache.exists(),  # type: ignore[misc]  # as above
             )
         try:
-            with open_workspace(fork).locked() as locked:
+            with open_workspace(fork).locked(to_read=True) as locked:
                 taken = take(locked, DryWriter(vault.store))
         except WorkspaceBusy as error:
             unseen = f"{error.message}, and was not looked at"

@@ -12,13 +12,14 @@ import os
 from avfs_git.errors import ForkNotFound, HostError, WorkspaceDamaged
 from avfs_git.host.boot import read_boot_id
 from avfs_git.host.durable import host_errors, make_dirs_durably, write_all
+from avfs_git.host.locks import REFUSED_WRITING
 from avfs_git.paths import Oid
 from avfs_git.workspace.format import WorkspaceLayout, WorkspaceState, serialize_state
 from avfs_git.workspace.vault import OpenVault
 
 
 def load_state(vault: OpenVault, layout: WorkspaceLayout) -> WorkspaceState:
-    """Read a workspace's state, or make the workspace of a fork that has none yet."""
+    """Read a workspace's state, or make the workspace of a fork that has none yet; only its state if nothing may be written."""
     fork = layout.fork
     is_damaged = False
     try:
@@ -34,16 +35,22 @@ def load_state(vault: OpenVault, layout: WorkspaceLayout) -> WorkspaceState:
     # Its base is written down in the log as well. Without a record it is that of a branch of git's, whose upper layer
     # holds every change since: it never was folded.
     state = recall_state(vault, fork)
+    named = None
     if state is None:
         state = fresh_state(vault, fork, head)
-        if state.sidecar is not None and vault.read_sidecar_ref(fork) is None:
-            # What a commit's header names, git does not keep: the workspace needs it from now on.
-            vault.prepare()
-            vault.refs.update(vault.keep(Oid(bytes.fromhex(state.sidecar))))
+        named = state.sidecar
     if is_damaged:
         state.boot = None
         state.recovered = ["its state file was damaged and was made again from the log"]
-    create_workspace(vault, layout, state)
+    try:
+        if named is not None and vault.read_sidecar_ref(fork) is None:
+            # What a commit's header names, git does not keep: the workspace needs it from now on.
+            vault.prepare()
+            vault.refs.update(vault.keep(Oid(bytes.fromhex(named))))
+        create_workspace(vault, layout, state)
+    except HostError as error:
+        if error.errno not in REFUSED_WRITING:
+            raise
     return state
 
 

@@ -288,7 +288,7 @@ def export_path(
     tally = _Tally()
     given = destination
     named = Path(shown) if shown is not None else destination
-    with opened.locked() as locked:
+    with opened.locked(to_read=True) as locked:
         merged = locked.merged
         try:
             node = merged.resolve(path)
@@ -400,7 +400,7 @@ def _export_xattrs(merged: MergedTree, node: Node, fd: int) -> None:
 def export_tar(opened: OpenWorkspace, path: TreePath, file: BinaryIO) -> TransferResult:
     """Write a tar archive of a file or directory of a workspace, sorted by path."""
     tally = _Tally()
-    with opened.locked() as locked:
+    with opened.locked(to_read=True) as locked:
         merged = locked.merged
         try:
             node = merged.resolve(path)

@@ -18,6 +18,10 @@ Or the kernel's overlayfs shows it (`OpenWorkspace.show_at`): then programs and 
 moment. Nothing in memory is believed from one operation to the next, each capture looks at the whole layer or at what the kernel
 tells of (`vfs.upperwatch`), and files are changed through the mounted directory only (`OpenWorkspace.changeable`); what is read
 is read in the layers.
+
+Where nothing may be written (a read-only disk, somebody else's vault), a workspace can be read all the same: its lock is held
+together with other readers, what has no upper layer yet shows the lower one, what a crash left is told of and stays. Whoever
+takes the lock without saying that it is only to read is refused there.
 """
 
 from __future__ import annotations
@@ -30,12 +34,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from avfs_git.errors import ForkNotFound, HostError, WorkspaceBusy, WorkspaceMounted
+from avfs_git.errors import ForkNotFound, HostError, NotWritable, WorkspaceBusy, WorkspaceMounted
 from avfs_git.gitstore.commits import Commit
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.host.boot import read_boot_id
-from avfs_git.host.durable import host_errors
-from avfs_git.host.locks import LOCK_TIMEOUT_S, LockFile
+from avfs_git.host.durable import find_refusal, host_errors
+from avfs_git.host.locks import LOCK_TIMEOUT_S, REFUSED_WRITING, LockFile, ReadingLock
 from avfs_git.host.xattrs import entry_of
 from avfs_git.model import Warning
 from avfs_git.paths import ROOT, Oid, TreePath, join
@@ -51,6 +55,7 @@ from avfs_git.workspace.vault import OpenVault
 
 if TYPE_CHECKING:
     from avfs_git.vfs.mounted import MountedTree
+    from avfs_git.vfs.scan import Layer
     from avfs_git.vfs.upperwatch import UpperWatch
     from avfs_git.workspace.capture import Captured
 
@@ -81,6 +86,7 @@ class OpenWorkspace:
         Raises:
             ForkNotFound: If there is no such fork.
             WorkspaceDamaged: If its files cannot be understood.
+            HostError: If it can be neither written nor read.
         """
         self.vault = vault
         self.fork = fork
@@ -88,10 +94,10 @@ class OpenWorkspace:
         self.lock_timeout_s = lock_timeout_s
         self._recover = recover
         self.state = load_state(vault, self.layout)
-        try:
-            self.lock = LockFile(self.layout.lock, owner=f"avfs on {fork}", fd=lock_fd)
-        except OSError as error:
-            raise HostError(f"open the lock of workspace '{fork}'", error) from error
+        self.is_unfinished = False
+        """Whether an operation was cut short that cannot be completed or put back, because nothing may be written."""
+        with host_errors(f"open the lock of workspace '{fork}'"):
+            self.lock, self.refused = self._open_lock(lock_fd)
         self.boot = read_boot_id()
         self.epoch = -1
         """The epoch of the lock up to which what is in memory holds; -1 for none of it."""
@@ -112,15 +118,16 @@ class OpenWorkspace:
         self._cache: StatCache | None = None
         self._cache_known = False
         with host_errors(f"open workspace '{fork}'"):
-            for directory in (self.layout.upper, self.layout.work):
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(directory)
-            self.upper = UpperLayer(self.layout.upper, self.layout.work)
+            if self.refused is None:
+                for directory in (self.layout.upper, self.layout.work):
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(directory)
+            self.upper = self._open_upper()
         self.lower = self._open_lower()
         self.merged = self._make_view()
         self._mounted: MountedTree | None = None
         """The mounted directory, open for an operation that changes files."""
-        if not self.lock.epoch and self._is_unused():
+        if not self.lock.epoch and self.refused is None and self._is_unused():
             self._adopt_root()
         self._locked = LockedWorkspace(self)
         self.is_closed = False
@@ -197,6 +204,31 @@ class OpenWorkspace:
         """What `changeable` is where the kernel shows the workspace; None where it does not."""
         return None if self.shown_at is None else cast("MountedTree", self.changeable)
 
+    def _open_lock(self, lock_fd: int | None) -> tuple[LockFile, OSError | None]:
+        """Open the lock; where nothing may be written, for reading, with the reason."""
+        try:
+            return LockFile(self.layout.lock, owner=f"avfs on {self.fork}", fd=lock_fd), None
+        except FileNotFoundError:
+            refused = find_refusal(self.layout.root)  # where the workspace could not be made, its lock has no directory
+            if refused is None:
+                raise
+        except OSError as error:
+            if error.errno not in REFUSED_WRITING:
+                raise
+            refused = error
+        return ReadingLock(self.layout.lock), refused
+
+    def _open_upper(self) -> UpperLayer:
+        if self.refused is not None and not (self.layout.upper.is_dir() and self.layout.work.is_dir()):
+            from avfs_git.vfs.readonly import NoUpper  # noqa: PLC0415 - of few workspaces
+
+            return NoUpper(self.vault.git_dir)
+        return UpperLayer(self.layout.upper, self.layout.work)
+
+    @property
+    def _has_upper(self) -> bool:
+        return self.upper.directory == self.layout.upper
+
     def _open_lower(self) -> LowerTree:
         state = self.state
         self._lower_of = (state.base, state.sidecar)
@@ -207,6 +239,8 @@ class OpenWorkspace:
         return LowerTree(self.vault.store, commit.tree, sidecar, default_mtime_ns=commit.committer.when_s * 1_000_000_000)
 
     def _is_unused(self) -> bool:
+        if not self._has_upper:
+            return True
         with os.scandir(self.layout.upper) as entries:
             return next(entries, None) is None
 
@@ -219,6 +253,10 @@ class OpenWorkspace:
             self.upper.write_user_xattrs(entry_of(self.upper.root.fd, b"."), entry.xattrs)
 
     def _make_view(self) -> MergedTree:
+        if not self._has_upper:
+            from avfs_git.vfs.readonly import CommitTree  # noqa: PLC0415 - of few workspaces
+
+            return CommitTree(self.lower, self.vault.git_dir, cache=self.vault.blob_cache)
         return MergedTree(self.lower, self.upper, on_change=self._note_change, cache=self.vault.blob_cache)
 
     def _make_shown_view(self) -> MergedTree:
@@ -238,13 +276,17 @@ class OpenWorkspace:
     # --- the lock --------------------------------------------------------------------------------
 
     @contextmanager
-    def locked(self) -> Iterator[LockedWorkspace]:
+    def locked(self, *, to_read: bool = False) -> Iterator[LockedWorkspace]:
         """Hold the workspace against other processes, with everything in memory up to date.
+
+        Args:
+            to_read: Whether nothing is going to be changed or recorded, so that it is allowed where nothing may be written.
 
         Raises:
             WorkspaceBusy: If somebody else holds it for too long.
+            NotWritable: If nothing may be written, and it is not to be read only.
         """
-        locked = self.acquire()
+        locked = self.acquire(to_read=to_read)
         try:
             yield locked
         finally:
@@ -265,13 +307,15 @@ class OpenWorkspace:
             mounted.upper.keeps = keep
             mounted.close()
 
-    def acquire(self) -> LockedWorkspace:
+    def acquire(self, *, to_read: bool = False) -> LockedWorkspace:
         """Take the lock, as `locked` does; the caller calls `release`."""
         lock = self.lock
+        if self.refused is not None and not to_read:
+            raise NotWritable(f"change workspace '{self.fork}'", self.refused) from self.refused
         if not lock.acquire(self.lock_timeout_s):
             held = lock.holder()
             raise WorkspaceBusy(self.fork, f"{held[1]} (pid {held[0]})" if held else None, pid=held[0] if held else None)
-        if lock.is_retired and not self._is_in_use():
+        if lock.is_retired and (self.refused is not None or not self._is_in_use()):
             # The fork was deleted: what is written here now would go to the trash unseen.
             lock.release()
             raise ForkNotFound(self.fork)
@@ -426,6 +470,16 @@ class OpenWorkspace:
             self._watch = UpperWatch(self.shown_at)
         return self._watch
 
+    def read_upper(self) -> Layer:
+        """Make what a capture reads the upper layer by."""
+        if not self._has_upper:
+            from avfs_git.vfs.readonly import NothingChanged  # noqa: PLC0415 - of few workspaces
+
+            return NothingChanged(self.lower)
+        from avfs_git.vfs.layers import UpperReader  # noqa: PLC0415 - a session is ready before it captures anything
+
+        return UpperReader(self.upper, watch=self.watch)
+
     def begin_capture(self, *, lasts: bool) -> DirtySet | None:
         """Take the set of changes for a capture, which `lasts` if it is to be recorded; what changes now is in another set."""
         if self.watch is not None:
@@ -462,11 +516,11 @@ class OpenWorkspace:
         """Get the merged view for reading, without the lock unless somebody else wrote."""
         if self.shown_at is not None:
             if self._is_distrusted:
-                with self.locked():
+                with self.locked(to_read=True):
                     pass
             return self._make_shown_view()  # one for each look: what it remembers is true for a moment only
         if self.lock.epoch != self.epoch:
-            with self.locked():
+            with self.locked(to_read=True):
                 pass
         return self.merged
 
@@ -475,9 +529,9 @@ class OpenWorkspace:
         state = load_state(self.vault, self.layout)
         moved = (state.base, state.sidecar) != self._lower_of
         self.state = state
-        if moved:
+        if moved or not self._has_upper:
             self.lower = self._open_lower()
-            self.upper = UpperLayer(self.layout.upper, self.layout.work)
+            self.upper = self._open_upper()
             self.merged = self._make_view() if self.shown_at is None else self._make_shown_view()
         else:
             self.merged.forget_all()
@@ -489,9 +543,12 @@ class OpenWorkspace:
         if not epoch:
             known_clean = known_clean and self._is_unused()  # else the counters were lost
         self.dirty = DirtySet() if known_clean else None
+        self.epoch = epoch
+        if self.refused is not None:
+            self.is_unfinished = died_in_a_change or state.pending is not None
+            return
         if died_in_a_change:
             self.upper.clean_work()
-        self.epoch = epoch
         try:
             is_left = died_in_a_change and bool(self.list_staging())
             is_left = is_left or (not self.is_copied_out and self.layout.copy_note.exists())
@@ -617,9 +674,8 @@ class LockedWorkspace:
         `index` is the tree whose paths are tracked, where that is not the one at which the last capture was made.
         """
         # A session is ready before it captures anything.
-        from avfs_git.gitstore.ignore import Ignorer  # noqa: PLC0415
         from avfs_git.gitstore.drywriter import DryWriter  # noqa: PLC0415
-        from avfs_git.vfs.layers import UpperReader  # noqa: PLC0415
+        from avfs_git.gitstore.ignore import Ignorer  # noqa: PLC0415
         from avfs_git.workspace.capture import Capture, SidecarLimits  # noqa: PLC0415
 
         opened = self.opened
@@ -635,7 +691,7 @@ class LockedWorkspace:
             exclude=Ignorer(lambda _: None, exclude.encode()) if exclude else None,
         )
         capture = Capture(
-            UpperReader(opened.upper, watch=opened.watch),
+            opened.read_upper(),
             sink,
             Ignorer(self._read_ignore_file, self.vault.read_exclude()),
             lower=opened.lower,
@@ -651,6 +707,9 @@ class LockedWorkspace:
             captured = capture.run(None if afresh else dirty)
             opened.last_captured = captured if opened.watch is not None else None
         captured.warnings += [Warning("workspace.recovered", text) for text in opened.state.recovered]
+        if opened.is_unfinished:
+            text = "an operation was cut short, and cannot be put back here: nothing may be written"
+            captured.warnings.append(Warning("workspace.unfinished", text))
         return captured
 
     def _read_ignore_file(self, directory: TreePath) -> bytes | None:
