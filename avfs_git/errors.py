@@ -15,7 +15,8 @@ from here; only `cli` turns an error into text, a document or an exit status.
     |- PolicyError            80-89 what the policy refuses, or what is wrong with it
     |- RemoteError            90-99 another repository, or the way there
     |- ExecError              100-109 running a command, other than the command itself
-    `- Interrupted            130   Ctrl-C
+    |- Interrupted            130   Ctrl-C
+    `- Terminated             143   SIGTERM
 
 A message is composed in the class, so that one failure always reads the same: lower case, no full
 stop, the subject in single quotes. `hint` is a sentence with a command to run. `details` is JSON-safe.
@@ -1079,6 +1080,16 @@ class Interrupted(AvfsError):
 
     def __init__(self) -> None:
         super().__init__("interrupted")
+
+
+class Terminated(AvfsError):
+    """Somebody asked the program to end (SIGTERM)."""
+
+    code = "terminated"
+    exit_code = 143
+
+    def __init__(self) -> None:
+        super().__init__("terminated")
 
 
 class InternalError(AvfsError):

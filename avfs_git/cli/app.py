@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import signal
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
@@ -18,7 +19,7 @@ import click
 from avfs_git.cli.context import State, is_directory_gone, wants_color
 from avfs_git.cli.output.base import OutputClosed, OutputLost
 from avfs_git.cli.verb import help_option, shared_options
-from avfs_git.errors import AvfsError, BadUsage, DirectoryGone, HostError, InternalError, Interrupted, quote
+from avfs_git.errors import AvfsError, BadUsage, DirectoryGone, HostError, InternalError, Interrupted, Terminated, quote
 
 if TYPE_CHECKING:
     from avfs_git.cli.output.base import Output
@@ -261,6 +262,8 @@ def run(arguments: list[str], *, is_program: bool = False) -> int:
             trace = _trace_if(state)
     except click.ClickException as err:
         error = _usage_error(err)
+    except _Ended:
+        error = Terminated()
     except (KeyboardInterrupt, click.Abort):
         error = Interrupted()
     except BrokenPipeError:
@@ -345,9 +348,20 @@ def _open_standard_descriptors() -> None:
             os.open(os.devnull, os.O_RDWR)
 
 
+class _Ended(KeyboardInterrupt):
+    """SIGTERM came: what is being done is left as by Ctrl-C, so that nothing half made stays behind."""
+
+
+def _end(number: int, _frame: object) -> NoReturn:
+    signal.signal(number, signal.SIG_DFL)  # a second one ends it at once: whatever that leaves, a crash may leave
+    raise _Ended
+
+
 def main() -> NoReturn:
     """Run the program with the arguments of the process, and exit."""
     _open_standard_descriptors()
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # else whoever started it wants it to go on
+        signal.signal(signal.SIGTERM, _end)
     # A program that imports much and ends soon makes little garbage; looking for it now and then takes a twentieth of the start.
     gc.set_threshold(_GARBAGE_AT)
     _leave(run(sys.argv[1:], is_program=True))

@@ -23,6 +23,7 @@ FAMILIES: dict[type[errors.AvfsError], range] = {
     errors.InternalError: range(70, 71),
     errors.PolicyError: range(80, 90),
     errors.Interrupted: range(130, 131),
+    errors.Terminated: range(143, 144),
     errors.RemoteError: range(90, 100),
     errors.ExecError: range(100, 110),
 }

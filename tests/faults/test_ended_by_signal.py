@@ -1,0 +1,73 @@
+"""`avfs checkpoint save` that a signal ends, at each fault point: a short word, the signal's status, nothing half made."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from avfs_git import Avfs
+from avfs_git.model import Identity
+from tests.support.faults import check_vault
+
+pytestmark = pytest.mark.needs("git", "user-xattrs", "whiteout")
+
+ADA = Identity("Ada Author", "ada@example.org")
+PROJECT = Path(__file__).parents[2]
+_PROGRAM = """
+import os, sys
+from avfs_git import faults
+from avfs_git.cli.app import main
+number, at = int(sys.argv[1]), int(sys.argv[2])
+del sys.argv[1:3]
+seen = []
+def end(point):
+    seen.append(point)
+    if len(seen) == at:
+        os.kill(os.getpid(), number)
+faults.arm(end)
+main()
+"""
+MANY = 1000
+
+
+def run(home: Path, number: signal.Signals, at: int) -> subprocess.CompletedProcess[str]:
+    """Save a checkpoint in a program that is sent a signal at its so-many-th fault point."""
+    argv = [sys.executable, "-c", _PROGRAM, str(int(number)), str(at), "--vault", "v@work", "checkpoint", "save"]
+    environment = {**os.environ, "AVFS_HOME": str(home)}
+    return subprocess.run(argv, env=environment, cwd=PROJECT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(("number", "status", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")])
+def test_nothing_half_made_stays(tmp_path: Path, number: signal.Signals, status: int, word: str) -> None:
+    """The state is that of before or that of after, and is whole; the next checkpoint is like any other."""
+    made = tmp_path / "made"
+    with Avfs(made, identity=ADA) as avfs, avfs.create_vault("v") as vault:
+        work = vault.fork("work")
+        for at in range(20):
+            work.write(f"/f{at}", os.urandom(3000))
+    ended = 0
+    for at in range(1, MANY):
+        home = tmp_path / f"home-{at}"
+        shutil.copytree(made, home, symlinks=True)
+        done = run(home, number, at)
+        if done.returncode == 0:
+            break
+        ended += 1
+        assert (done.returncode, done.stdout, done.stderr) == (status, "", f"error: {word}\n"), at
+        git_dir = home / "vaults" / "v.git"
+        left = [path for path in git_dir.rglob("*") if ".tmp" in path.name or (path.suffix == ".lock" and "refs" in path.parts)]
+        assert left == [], at
+        with Avfs(home, identity=ADA) as avfs, avfs.open_vault("v") as vault:
+            work = vault.workspace("work")
+            assert work.read("/f3") is not None
+            work.checkpoint()
+            assert work.status().changed_files == ()
+            check_vault(vault)
+        shutil.rmtree(home)
+    assert 5 < ended < MANY - 1
