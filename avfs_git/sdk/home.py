@@ -325,7 +325,7 @@ class Avfs:
         """Fork the present state of a clone, or of any directory, and mount the fork; return when programs can use it.
 
         The first time, a vault is made for the directory; it is only read. Git in the fork's tree knows a clone as the remote
-        `origin`, to which the fork can be pushed.
+        `origin`, to which the fork can be pushed. Where such a fork is mounted, its tree becomes one more fork in the same vault.
 
         Args:
             source: A directory; of a working tree of git, any in it.
@@ -353,14 +353,25 @@ class Avfs:
                 error.hint = "It is that of the directory. Name the fork with `--branch NAME`."
             raise
         with nurseries.starting_early():  # what the session needs is loaded while the directory is looked at
-            vault = self._vault_of(top, name)
-            vault.warnings = tuple(clones.fork_present(vault._core, name, top))  # noqa: SLF001 - the two are one interface
+            vault, parent = self._vault_of_shown(top) or (self._vault_of(top, name), None)
+            taken = clones.fork_present(vault._core, name, top, parent=parent)  # noqa: SLF001 - the two are one interface
+            vault.warnings = tuple(taken)
             try:
                 return vault.workspace(name).mount(place, backend=backend)
             except BaseException:
                 with suppress(AvfsError):
                     vault.delete_fork(name)
                 raise
+
+    def _vault_of_shown(self, top: Path) -> tuple[Vault, str] | None:
+        """Open the vault of a directory where a fork of another one is mounted, and name that fork; None of any other."""
+        shown = self.session_at(top)
+        if shown is None:
+            return None
+        if shown.path == top and not shown.info().readonly and shown.vault.origin() is not None:
+            return shown.vault, shown.fork
+        shown.vault.close()
+        return None
 
     def _vault_of(self, top: Path, branch: str) -> Vault:
         """Open the vault of a directory; make it if there is none."""

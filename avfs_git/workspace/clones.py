@@ -8,6 +8,8 @@ A fork of a clone begins with the clone's commit as its branch. What is not comm
 either: the lower layer is a commit of its own that no branch holds, with the present state as its tree. The order of steps
 is that of `workspace.forks`: the objects, the workspace's state, the refs with their line in the log.
 
+A fork that is mounted is forked in the same way, as one more fork in its vault: nothing is saved in it first.
+
 Callers hold no lock; two calls for one directory at the same time are kept apart by the vault's name and by the refs.
 """
 
@@ -112,13 +114,14 @@ def make_vault_of(git_dir: Path, source: Path, branch: str) -> None:
         raise
 
 
-def fork_present(vault: OpenVault, name: str, source: Path) -> list[Warning]:
+def fork_present(vault: OpenVault, name: str, source: Path, *, parent: str | None = None) -> list[Warning]:
     """Make a fork of what a directory holds at present: its commit, and all that is not committed, ignored files included.
 
     Args:
         vault: The directory's vault.
         name: The fork.
         source: The directory.
+        parent: The fork of the vault that is mounted there; None where it is the directory that the vault was made for.
 
     Returns:
         What could not be taken along.
@@ -134,13 +137,15 @@ def fork_present(vault: OpenVault, name: str, source: Path) -> list[Warning]:
         hint = f"Mount it with `avfs --vault {vault.name} mount {name} DIR`, or name the new one with `--branch NAME`."
         raise ForkExists(name, hint=hint)
     with objects_held(vault.git_dir):  # what is linked here is as old as it is there, and no ref names it yet
-        return _take_present(vault, name, source)
+        return _take_present(vault, name, source, parent)
 
 
-def _take_present(vault: OpenVault, name: str, source: Path) -> list[Warning]:
+def _take_present(vault: OpenVault, name: str, source: Path, parent: str | None) -> list[Warning]:
     git_dir = find_git_dir(source)
     head = None
-    if git_dir is not None:
+    if parent is not None:  # its commits are here already
+        head = vault.read_head(parent)
+    elif git_dir is not None:
         import_as_remote(git_dir, vault.git_dir, vault.refs, REMOTE)
         carry_exclude(git_dir, vault.git_dir)
         head = read_head(git_dir)[1]
@@ -148,9 +153,11 @@ def _take_present(vault: OpenVault, name: str, source: Path) -> list[Warning]:
     pack = PackWriter(vault.store)
     try:
         tracked = head_commit.tree if head_commit is not None else None
-        lookback = Lookback(vault, git_dir, tracked)
+        # What is known of the directory that the vault was made for says nothing of a fork, and is to stay.
+        lookback = Lookback(vault, git_dir, tracked) if parent is None else None
         captured = capture_directory(vault, pack, source, tracked, lookback=lookback)
-        lookback.keep(pack, captured)
+        if lookback is not None:
+            lookback.keep(pack, captured)
         signature = vault.signature()
         sidecar = None
         if captured.sidecar is not None:
@@ -164,8 +171,9 @@ def _take_present(vault: OpenVault, name: str, source: Path) -> list[Warning]:
             base = pack.add(KIND_COMMIT, serialize_commit(Commit(tree, parents, signature, signature, text, sidecar=sidecar)))
         pack.finish(hold=True)
         assert base is not None  # noqa: S101 - the head, or made just now
-        _make_fork(vault, name, source, head if head is not None else base, base, sidecar)
-        lookback.note(captured)
+        _make_fork(vault, name, source, head if head is not None else base, base, sidecar, parent)
+        if lookback is not None:
+            lookback.note(captured)
     finally:
         pack.discard()
     warnings = list(captured.warnings)
@@ -180,11 +188,12 @@ def _find_unfinished(git_dir: Path) -> str | None:
     return next((verb for name, verb in _UNFINISHED.items() if (git_dir / name).exists()), None)
 
 
-def _make_fork(vault: OpenVault, name: str, source: Path, head: Oid, base: Oid, sidecar: Oid | None) -> None:
+def _make_fork(vault: OpenVault, name: str, source: Path, head: Oid, base: Oid, sidecar: Oid | None, parent: str | None) -> None:
     state = WorkspaceState(
         fork=name,
         base=base.hex(),
         sidecar=sidecar.hex() if sidecar is not None else None,
+        parent=parent,
         forked_at=head.hex(),
         created_at_ns=vault.clock_ns(),
         boot=read_boot_id(),

@@ -201,6 +201,52 @@ def test_a_further_fork_outlives_the_one_before(avfs: Avfs, clone: Path, mount_d
     session.wait()
 
 
+def test_a_fork_of_a_fork_is_one_more_in_its_vault(avfs: Avfs, clone: Path, mount_dir: Path) -> None:
+    """It has what that shows at present, begins with its commits, leaves it as it is, and goes to the clone by a push."""
+    with avfs.fork_directory(clone, mount_dir / "one") as first:
+        (first.path / "here").write_text("here\n")
+        _git(first.path, "add", "here")
+        _git(first.path, "commit", "-q", "-m", "here", "here")
+        (first.path / "a").write_text("changed in one\n")
+        (first.path / "more.o").write_bytes(b"ignored")
+        head, status = _git(first.path, "rev-parse", "HEAD"), _git(first.path, "status", "--porcelain", "--ignored")
+        with avfs.fork_directory(first.path / "deep", mount_dir / "two") as second:
+            assert second.vault.path == first.vault.path
+            assert second.vault.name == first.vault.name
+            assert [found.name for found in avfs.list_vaults()] == [first.vault.name]
+            assert second.vault.fork_info("two").parent == "one"
+            assert _without_git(second.path) == _without_git(first.path)
+            assert _git(second.path, "rev-parse", "HEAD") == head
+            assert _git(second.path, "status", "--porcelain", "--ignored") == status
+            (second.path / "there").write_text("there\n")
+            _git(second.path, "add", "there")
+            _git(second.path, "commit", "-q", "-m", "there", "there")
+            _git(second.path, "push", "-q", "origin", "two")
+            assert _git(clone, "log", "--format=%s", "two").split() == ["there", "here", "one"]
+            assert _git(first.path, "rev-parse", "HEAD") == head
+            assert _git(first.path, "status", "--porcelain", "--ignored") == status
+            with pytest.raises(ForkExists):
+                avfs.fork_directory(first.path, mount_dir / "three", branch="one")
+        second.wait()
+    first.wait()
+
+
+def test_a_fork_of_the_clone_after_one_of_a_fork(avfs: Avfs, clone: Path, mount_dir: Path) -> None:
+    """What is remembered of the clone is not taken for what the fork has, nor the other way round."""
+    with avfs.fork_directory(clone, mount_dir / "one") as first:
+        (first.path / "a").write_text("changed in one\n")
+        with (
+            avfs.fork_directory(first.path, mount_dir / "two") as second,
+            avfs.fork_directory(clone, mount_dir / "three") as third,
+        ):
+            assert _without_git(second.path) == _without_git(first.path)
+            assert _without_git(third.path) == _without_git(clone)
+            assert third.vault.fork_info("three").parent is None
+        second.wait()
+        third.wait()
+    first.wait()
+
+
 def test_objects_are_not_copied(avfs: Avfs, clone: Path, mount_dir: Path) -> None:
     """The vault has the clone's own files of objects, and keeps them when the clone's git throws them away."""
     _git(clone, "repack", "-adq")
