@@ -113,6 +113,7 @@ def read_steadily(
                 if now.st_size > _HELD_MAX:
                     break
                 time.sleep(_PAUSE_S)
+                now = os.fstat(fd)
         raise FileChanging(path)
     finally:
         os.close(fd)
