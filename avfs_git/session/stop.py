@@ -87,6 +87,8 @@ def _end(
     else:
         _cut_off(session, conversation)
         return "cut_off", users
+    if session.record.upper is not None:
+        list_sessions(session.place.root.parent)  # clears up after one that had no process any more to do so
     return "unmounted", users
 
 

@@ -230,6 +230,7 @@ def test_a_mount_without_its_session_can_be_ended(vault: Vault, work: Workspace,
         subprocess.run(["umount", tree], check=True)
     else:
         assert (session.stop() if way == "stop" else session.unmount()).outcome == "unmounted"
+        assert not tree.exists()  # before anybody looks for what died
     wait_for(lambda: mounted(vault) == [])  # other mount namespaces of this machine may have copies for a moment
     assert not tree.exists()
     assert changed(work) == ([] if way == "stop" else [b"new"])
