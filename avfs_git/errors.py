@@ -747,26 +747,6 @@ class SessionEnding(WorkspaceBusy):
     code = "session.ending"
 
 
-class SessionRestarting(WorkspaceBusy):
-    """A session is being upgraded, and has not begun what it was asked for; in a moment it can be asked again."""
-
-    code = "session.restarting"
-
-
-class UpgradeFailed(MountError):
-    """A session cannot go on with another version of avfs; it goes on with its own."""
-
-    code = "session.upgrade_failed"
-    exit_code = 58
-
-    def __init__(self, fork: str, reason: str, *, log: str = "", hint: str | None = None) -> None:
-        super().__init__(
-            f"the session of {quote(fork)} cannot be upgraded: {reason}",
-            hint=hint or "It goes on as it is; what the other version said is in the details.",
-            details={"fork": fork, "reason": reason, "log": log},
-        )
-
-
 # --- commands ----------------------------------------------------------------------------------------
 
 

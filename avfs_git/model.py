@@ -579,17 +579,6 @@ class UnmountResult:
 
 
 @value_class
-class UpgradeResult:
-    """What letting a mount go on with another version of avfs did."""
-
-    session: SessionInfo
-    before: str
-    """The version that it had; empty where it did not say."""
-    after: str
-    """The version that it has."""
-
-
-@value_class
 class RemoveResult:
     """What ending a fork of a directory did."""
 

@@ -46,7 +46,7 @@ COMMANDS = "Commands"
 _FORK = Entry("fork", "Manage forks: branches with a workspace of their own", VAULTS)
 _CHECKPOINT = Entry("checkpoint", "Manage checkpoints: saved states of a workspace", HISTORY)
 _EXEC = Entry("exec", "Run a command in the workspace, and commit what it changed", COMMANDS)
-_SESSIONS = Entry("sessions", "List what is mounted, or let it go on with another version", MOUNTS)
+_SESSIONS = Entry("sessions", "List what is mounted", MOUNTS)
 
 VERBS: dict[str, Entry] = {
     "vault": Entry("vault", "Manage vaults: repositories with their workspaces", VAULTS),

@@ -105,26 +105,6 @@ class SessionList(TypedDict):
     sessions: Sequence[SessionInfo]
 
 
-class SessionUpgrade(TypedDict):
-    """A mount that was to go on with this version."""
-
-    session: SessionInfo
-    outcome: str
-    """`upgraded`, or `passed_over` where it cannot be."""
-    before: str | None
-    """The version that it had; null where it did not say."""
-    after: str | None
-    """The version that it has."""
-    reason: str | None
-    """Why it was passed over."""
-
-
-class UpgradeList(TypedDict):
-    """What became of mounts that were to go on with this version."""
-
-    upgrades: Sequence[SessionUpgrade]
-
-
 class CheckpointList(TypedDict):
     """Checkpoints, the newest first."""
 

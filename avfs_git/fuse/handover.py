@@ -39,12 +39,9 @@ from avfs_git.fuse.protocol import OPERATION_AT
 from avfs_git.host.ranges import KEEP_SIZE, PUNCH_HOLE, fallocate
 from avfs_git.vfs.inodes import ROOT_INO, Node, Noted, Place
 
-_MAGIC: Final = b"avfshand"
-_VERSION: Final = 1
 _PAGE: Final = 4096
 
 # --- the first page ---
-_HEAD: Final = Struct("=8sIxxxx")
 _GENERATION: Final = slice(16, 24)
 _ENDING: Final = 24
 _SERVING: Final = 25
@@ -155,21 +152,8 @@ class Handover:
         fd = os.memfd_create("avfs-handover", os.MFD_CLOEXEC)
         os.ftruncate(fd, _SIZE)
         made = cls(fd)
-        _HEAD.pack_into(made._map, 0, _MAGIC, _VERSION)
         made._reserve(ROOT_INO)
         return made
-
-    @classmethod
-    def adopt(cls, fd: int) -> Self | None:
-        """Take over what another program of this process left (see `supervise`); None if it cannot be understood."""
-        if os.fstat(fd).st_size != _SIZE or os.pread(fd, _HEAD.size, 0) != _HEAD.pack(_MAGIC, _VERSION):
-            return None
-        os.set_inheritable(fd, False)
-        return cls(fd)
-
-    def fileno(self) -> int:
-        """Give the descriptor, to pass it to another program."""
-        return self._fd
 
     # --- for the supervisor ----------------------------------------------------------------------------------
 

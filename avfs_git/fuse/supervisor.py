@@ -32,7 +32,7 @@ from avfs_git.lazy import LazyLogger
 _LOG = LazyLogger(__name__)
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _FORWARDED: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1})
-_WAITED_FOR: Final = _FORWARDED | {signal.SIGCHLD, signal.SIGUSR2}
+_WAITED_FOR: Final = _FORWARDED | {signal.SIGCHLD}
 _FIRST_PAUSE_S: Final = 0.01
 _LONGEST_PAUSE_S: Final = 1.0
 USELESS: Final = 20
@@ -42,40 +42,31 @@ _LOOK_EVERY_S: Final = 1.0
 """How often it is looked whether a dead server is kept by the kernel, of which the system tells nothing."""
 _SETTLED_S: Final = 0.05
 """How long after its start the first server has the processors to itself and who waits for it."""
-_REPLACED_EVERY_S: Final = 0.02
 _KEPT_S: Final = 10.0
 """For how long other threads of a dead server are waited for; a disk that takes longer for one call hardly works."""
 
 Serve = Callable[[Handover], None]
-Upgrade = Callable[[Handover], None]
 
 
 def supervise(
     serve: Serve,
     handover: Handover,
     *,
-    upgrade: Upgrade | None = None,
     meanwhile: Callable[[], object] | None = None,
-    first_tries: int = USELESS,
 ) -> int:
     """Run a server in a child process, and another one each time that it dies, until one returns.
 
     Called in a process of one thread. SIGTERM, SIGINT, SIGHUP and SIGUSR1 are handed to the server, which decides
     what they mean. One of the first three also sets `handover.ending`, at which a server looks after it has its
-    handlers in place: one that came earlier has killed its predecessor. SIGUSR2 asks for an upgrade.
+    handlers in place: one that came earlier has killed its predecessor.
 
     Args:
         serve: What the child does. Returning means that the tree is unmounted, or that the session is over: the child
             exits and no other is started. An exception is logged and counts as a death. `handover.generation` is 0
             for the first server and counts up: from 1 on, `serve` looks at the workspace anew before it serves.
-        handover: What one server leaves to the next. After `Handover.adopt`, the first server goes on where the last one
-            of the process before stopped.
-        upgrade: Called on SIGUSR2 with no server running: it replaces the program of this process (`os.execv`), to which
-            it passes the descriptors that are needed; `handover.fileno()` is one. If it returns or fails, a server of
-            the present program goes on. It may return in a fork of this process, which is the supervisor then.
+        handover: What one server leaves to the next.
         meanwhile: Called once, a moment after the first server was started and before any other: what later ones are to find
             done. It starts no thread.
-        first_tries: After how many deaths it is given up as long as no server has answered anything.
 
     Returns:
         0 if a server returned; else how the last one died after it was given up: its exit status, or 128 and the
@@ -84,7 +75,7 @@ def supervise(
     libc = ctypes.CDLL(None, use_errno=True)  # now, because a fork of a full machine may not be able to load it
     signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED_FOR)
     try:
-        return _Supervisor(serve, handover, upgrade, meanwhile, libc).run(first_tries)
+        return _Supervisor(serve, handover, meanwhile, libc).run()
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _WAITED_FOR)
 
@@ -92,12 +83,9 @@ def supervise(
 class _Supervisor:
     """One run of `supervise`."""
 
-    def __init__(
-        self, serve: Serve, handover: Handover, upgrade: Upgrade | None, meanwhile: Callable[[], object] | None, libc: ctypes.CDLL
-    ) -> None:
+    def __init__(self, serve: Serve, handover: Handover, meanwhile: Callable[[], object] | None, libc: ctypes.CDLL) -> None:
         self._serve = serve
         self._handover = handover
-        self._upgrade = upgrade
         self._meanwhile = meanwhile
         self._libc = libc
         self._pid = 0
@@ -105,7 +93,7 @@ class _Supervisor:
         self._kept: list[int] = []
         """Dead servers that the kernel has not let go of yet."""
 
-    def run(self, tries: int) -> int:
+    def run(self) -> int:
         useless = 0
         while True:
             self._handover.is_serving = False
@@ -115,14 +103,12 @@ class _Supervisor:
             if status == 0:
                 return 0
             self._do_meanwhile()  # if the server died before
-            if status is None:
-                continue
             self._handover.generation += 1
             if self._handover.is_serving:
-                useless, tries = 0, USELESS
+                useless = 0
             else:
                 useless += 1
-            if useless >= tries:
+            if useless >= USELESS:
                 _LOG.error("the last %d servers died before they served (status %d): given up", useless, status)
                 return status
             _LOG.warning("the server died (status %d): starting another", status)
@@ -148,8 +134,8 @@ class _Supervisor:
         finally:
             os._exit(status)
 
-    def _wait(self) -> int | None:
-        """Wait for the server's end and hand signals to it meanwhile; gives its exit status, None after an upgrade failed."""
+    def _wait(self) -> int:
+        """Wait for the server's end and hand signals to it meanwhile; gives its exit status."""
         while True:
             self._kept = [pid for pid in self._kept if not os.waitpid(pid, os.WNOHANG)[0]]
             pid, status = os.waitpid(self._pid, os.WNOHANG)
@@ -165,8 +151,6 @@ class _Supervisor:
             elif self._is_kept():
                 self._leave_kept()
                 return 128 + signal.SIGKILL
-            if not self._pid:
-                return None
 
     def _do_meanwhile(self) -> None:
         meanwhile, self._meanwhile = self._meanwhile, None
@@ -196,31 +180,6 @@ class _Supervisor:
                 self._handover.ending = True
             if self._pid:
                 os.kill(self._pid, number)
-        elif number == signal.SIGUSR2 and self._upgrade is not None and not self._handover.ending:
-            self._replace(self._upgrade)
-
-    def _replace(self, upgrade: Upgrade) -> None:
-        """End the server, as a crash would, and let another program take this one's place; returns if that fails."""
-        self._do_meanwhile()
-        if self._pid:
-            os.kill(self._pid, signal.SIGKILL)
-            while self._pid:
-                if os.waitpid(self._pid, os.WNOHANG)[0]:
-                    self._pid = 0
-                elif self._is_kept():
-                    self._leave_kept()
-                else:
-                    time.sleep(_REPLACED_EVERY_S)
-        self._handover.generation += 1
-        self._handover.is_serving = False
-        ours = os.getpid()
-        try:
-            # The signals stay blocked: one that comes while the program starts waits for the next `supervise`.
-            upgrade(self._handover)
-        except Exception:  # noqa: BLE001 - the tree must not end because of a program that cannot be started
-            _LOG.exception("the upgrade failed: going on with the program that runs")
-        if os.getpid() != ours:
-            self._kept.clear()  # they are children of another process
 
     def _pause(self, seconds: float) -> None:
         end = time.monotonic() + seconds

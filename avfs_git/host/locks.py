@@ -56,15 +56,14 @@ class LockFile:
 
     _kind = fcntl.LOCK_EX
 
-    def __init__(self, path: Path, *, owner: str, fd: int | None = None) -> None:
+    def __init__(self, path: Path, *, owner: str) -> None:
         """Open the lock, making its file if needed.
 
         Args:
             path: The lock file.
             owner: What `holder` tells other processes while this one holds it, beside the pid.
-            fd: What another program of this process had of `fileno`, instead: with it comes the lock. It belongs to this object.
         """
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666) if fd is None else fd
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         try:
             found = os.fstat(self._fd)
             if found.st_size < _SIZE or not found.st_blocks:
@@ -163,11 +162,6 @@ class LockFile:
         """
         self._kept = True
         self._map[_SESSION] = session.encode("ascii").ljust(_SESSION_MAX, b"\0")
-
-    def keep_on(self) -> None:
-        """Go on with what another program of this process began with `begin_change` and `keep`, and has never ended."""
-        self._kept = True
-        self._changing = 1
 
     def stop_keeping(self) -> None:
         """End what `keep` began. Called with the lock held."""

@@ -9,17 +9,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
-from avfs_git.errors import UpgradeFailed, WorkspaceMounted
 from avfs_git.lazy import LazyModule
-from avfs_git.model import RemoveResult, SessionInfo, SessionState, UnmountResult, UpgradeResult
+from avfs_git.model import RemoveResult, SessionInfo, SessionState, UnmountResult
 
 if TYPE_CHECKING:
     from avfs_git.sdk.vault import Vault
-    from avfs_git.session import ask_upgrade, record, stop
+    from avfs_git.session import record, stop
     from avfs_git.workspace import clones
 else:
     # A light command must not pay for what it does not use.
-    ask_upgrade = LazyModule("avfs_git.session.ask_upgrade")
     clones = LazyModule("avfs_git.workspace.clones")
     record = LazyModule("avfs_git.session.record")
     stop = LazyModule("avfs_git.session.stop")
@@ -59,23 +57,6 @@ class Session:
     def wait(self) -> None:
         """Wait until it is over: until somebody takes it away, and nobody uses it any more."""
         record.wait_ended(self._found.place)
-
-    def upgrade(self) -> UpgradeResult:
-        """Let it go on with the avfs that this process runs; return when that serves. Programs in it notice a pause.
-
-        What does not work leaves it as it is. One that is unattended gets a process first.
-
-        Raises:
-            UpgradeFailed: If this avfs cannot go on with it, or did not get to serve; or it shows commits only.
-            WorkspaceBusy: If it does something else for too long.
-        """
-        if self.info().state is SessionState.UNATTENDED:
-            try:
-                self.vault._dispatch.attend(self.id)  # noqa: SLF001 - one interface
-            except WorkspaceMounted as error:
-                raise UpgradeFailed(self.fork, error.message, hint=error.hint) from error
-        before, after = ask_upgrade.upgrade_session(self._found, wait_s=self.vault._dispatch.lock_timeout_s)  # noqa: SLF001 - one interface
-        return UpgradeResult(self.info(), before, after)
 
     def remove(self, *, discard: bool = False, lazy: bool = False, force: bool = False) -> RemoveResult:
         """End a fork that `Avfs.fork_directory` made: save a last checkpoint, take the mount away, delete what was pushed.

@@ -766,7 +766,7 @@ class Workspace:
         """Copy a file or directory of the host into the workspace. Links that lead out of the source are left out."""
         source, tree_path = Path(source), parse_tree_path(path)
         if self._opened.lock.session is None:
-            return self._run(operations.import_path, source, tree_path, recursive, max_depth)
+            return operations.import_path(self._opened, source, tree_path, recursive, max_depth)
         with client.opened_source(source) as handle:
             return self._run(operations.import_opened, handle, tree_path, recursive, max_depth, str(source))
 
@@ -784,7 +784,7 @@ class Workspace:
         """Copy a file or directory of the workspace to the host."""
         tree_path, destination = parse_tree_path(path), Path(destination)
         if self._opened.lock.session is None:
-            return self._run(operations.export_path, tree_path, destination, recursive, max_depth, overwrite)
+            return operations.export_path(self._opened, tree_path, destination, recursive, max_depth, overwrite)
         with client.opened_above(destination) as (handle, rest):
             return self._run(operations.export_opened, tree_path, handle, rest, recursive, max_depth, overwrite, str(destination))
 

@@ -4,9 +4,8 @@
 
 Decided here: how the process comes away from the one that started it. It reads on standard input where Python finds its
 modules (`sys.path` of the starter, so that both run the same code) and what to do (`request.Request`), forks so that it is
-nobody's child, and becomes a session of its own without a terminal. `session.start` runs it, where there is no nursery; so
-does a session that is upgraded (`session.upgrade`), to try the program or in its own place, with something more to read: then
-it is where it belongs already. Or it is a nursery (`session.nursery`), and what goes on from here in each of its forks is a
+nobody's child, and becomes a session of its own without a terminal. `session.start` runs it, where there is no nursery. Or it
+is a nursery (`session.nursery`), and what goes on from here in each of its forks is a
 session.
 """
 
@@ -21,24 +20,19 @@ import sys
 def main() -> None:
     """Come away from the starter, then be a session."""
     given = json.load(sys.stdin)
-    if not ("resume" in given or "trial" in given):
-        if os.fork():
-            os._exit(0)  # whom the starter waits for
-        os.setsid()
-        os.chdir("/")
+    if os.fork():
+        os._exit(0)  # whom the starter waits for
+    os.setsid()
+    os.chdir("/")
     sys.path[:] = given["path"]
     gc.disable()  # what is loaded stays; `process` looks after the collector when all is there
-    if "trial" in given:
-        from avfs_git.session.upgrade import try_out  # noqa: PLC0415 - found only now
-
-        try_out(given)
     if "nursery" in given:
-        from avfs_git.session.nursery import live  # noqa: PLC0415 - the same
+        from avfs_git.session.nursery import live  # noqa: PLC0415 - found only now
 
         live(given["nursery"], given["path"], given["idle_s"])
     from avfs_git.session.process import run  # noqa: PLC0415 - the same
 
-    run(given["request"], given.get("resume"))
+    run(given["request"])
 
 
 if __name__ == "__main__":

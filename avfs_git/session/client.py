@@ -28,7 +28,6 @@ from avfs_git.errors import (
     OutcomeUnknown,
     RequestNotUnderstood,
     SessionEnding,
-    SessionRestarting,
     WorkspaceBusy,
 )
 from avfs_git.host.descriptors import receive_descriptors
@@ -210,12 +209,6 @@ class Sessions:
             except SessionEnding:
                 connection.close()
                 _wait_until(end, opened, session)
-                continue
-            except SessionRestarting:
-                connection.close()
-                if time.monotonic() >= end:
-                    raise
-                time.sleep(_PAUSE_S)
                 continue
             except Unread:
                 connection.close()

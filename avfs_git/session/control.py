@@ -28,8 +28,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from avfs_git.errors import (
     AvfsError,
@@ -38,8 +37,6 @@ from avfs_git.errors import (
     InvalidInput,
     RequestNotUnderstood,
     SessionEnding,
-    SessionRestarting,
-    UpgradeFailed,
     WorkspaceBusy,
 )
 from avfs_git.faults import reach
@@ -55,9 +52,6 @@ from avfs_git.session.wire import Served
 from avfs_git.vfs.merged import MergedTree
 from avfs_git.workspace.workspace import OpenWorkspace
 
-if TYPE_CHECKING:
-    from avfs_git.session.upgrade import Upgrade
-
 _LOG = logging.getLogger(__name__)
 
 CLIENTS_MAX = 256
@@ -65,10 +59,6 @@ _HALF_LINE_S = 30.0
 """How long a client may take for the rest of a line, or to take an answer, where others want its place."""
 _WAIT_MAX_S = 3600.0
 _SOON_S = 0.05
-_SENT_S = 1.0
-"""How long an upgrade waits until the answers before it are sent."""
-_REPLACED_S = 10.0
-"""Within that time the process is replaced, if it is at all."""
 _CREDENTIALS: Final = struct.Struct("3i")  # ucred: pid, uid, gid; unix(7)
 _RECEIVE = 64 << 10
 
@@ -120,7 +110,6 @@ class ControlServer:
         *,
         served: Served,
         end: Callable[[], object],
-        upgrade: Upgrade | None = None,
         changed: Callable[[], object] | None = None,
     ) -> None:
         """Prepare to serve.
@@ -131,7 +120,6 @@ class ControlServer:
             kernel: The channel to the kernel that shows it; None if none does.
             served: What clients are told about the session.
             end: Begins to unmount and returns; called after the answer to a `stop` whose final checkpoint is safe.
-            upgrade: Lets another program go on with the session; None if none can.
             changed: Called after each operation that may have moved the branch, when the workspace is free again.
         """
         self._listener = socket.socket(fileno=os.dup(listener.fileno()))
@@ -139,17 +127,14 @@ class ControlServer:
         self._kernel = kernel
         self._served = served
         self._end = end
-        self._upgrade = upgrade
         self._changed = changed
         self._clients: dict[int, _Client] = {}
         self._waiting: deque[_Request] = deque()
-        self._answers: deque[tuple[_Request, bytes, list[int]] | threading.Event] = deque()
-        """What is to be sent; an event is set when all before it is."""
+        self._answers: deque[tuple[_Request, bytes, list[int]]] = deque()
         self._wanted = threading.Condition()
         self._running: _Request | None = None
         self._has_own_umask = False
         self._is_closing = False
-        self._is_restarting = False
         self._is_settled = False
         """Whether every request that was taken has its answer."""
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -322,7 +307,7 @@ class ControlServer:
             self._begin_send(client, *wire.pack_message({"v": wire.VERSION, "id": number, "ok": True}, "result", body, out))
             return
         with self._wanted:
-            is_taken = not (self._is_closing or self._is_restarting)
+            is_taken = not self._is_closing
             if is_taken:
                 client.is_asking = True
                 self._selector.unregister(client.socket)  # until it has its answer
@@ -332,9 +317,7 @@ class ControlServer:
             incoming.close()
             self._begin_send(client, *_error_message(number, self._ending()))
 
-    def _ending(self) -> SessionEnding | SessionRestarting:
-        if self._is_restarting and not self._is_closing:
-            return SessionRestarting(self._opened.fork, "a session that is being upgraded", pid=os.getpid())
+    def _ending(self) -> SessionEnding:
         return SessionEnding(self._opened.fork, "a session that ends", pid=os.getpid())
 
     def _refuse(self, client: _Client, reason: str) -> None:
@@ -360,11 +343,7 @@ class ControlServer:
 
     def _send_answers(self) -> None:
         while self._answers:
-            answer = self._answers.popleft()
-            if isinstance(answer, threading.Event):
-                answer.set()
-                continue
-            request, line, descriptors = answer
+            request, line, descriptors = self._answers.popleft()
             client = request.client
             client.is_asking = False
             if client.socket.fileno() < 0:
@@ -470,33 +449,10 @@ class ControlServer:
             if self._kernel is not None:
                 _invalidate(self._opened.merged, self._kernel, arguments["paths"])
             return None, None, None
-        if request.name == "upgrade":
-            if self._upgrade is None:
-                hint = "Unmount it and mount it again."
-                raise UpgradeFailed(self._opened.fork, "it has no server that another version could go on for", hint=hint)
-            return self._upgrade.prepare(**arguments), str, partial(self._restart, self._upgrade.begin)
         saved = None
         if arguments["checkpoint"]:
             saved = self._change(lambda: save_checkpoint(self._opened), TABLE["save_checkpoint"])
         return saved, CheckpointResult | None, self._end
-
-    def _restart(self, begin: Callable[[], object]) -> None:
-        """Refuse what waits, and what comes, so that it is asked of the next server; then have this process replaced."""
-        sent = threading.Event()
-        with self._wanted:
-            self._is_restarting = True
-            refused = [*self._waiting]
-            self._waiting.clear()
-        for request in refused:
-            request.incoming.close()
-            self._answers.append((request, *_error_message(request.number, self._ending())))
-        self._answers.append(sent)
-        self._poke()
-        sent.wait(_SENT_S)
-        begin()
-        with self._wanted:
-            self._wanted.wait_for(lambda: self._is_closing, _REPLACED_S)
-            self._is_restarting = False  # this process lives: the session is about to end, and goes on until then
 
     def _change(self, function: Callable[[], Any], operation: Operation) -> Any:
         """Do something to the workspace, then tell the kernel what it must forget."""
@@ -550,8 +506,8 @@ def _read_request(client: _Client, message: Mapping[str, Any], incoming: wire.In
     request.operation = TABLE.get(name)
     if request.operation is not None:
         hints, _, needed = request.operation.signature
-    elif name in _OWN:
-        hints, needed = _OWN[name], frozenset(_OWN[name])
+    elif name in OWN:
+        hints, needed = OWN[name], frozenset(OWN[name])
     else:
         raise InvalidInput(f"this session knows no operation '{name[:100]}'", hint="Is it of an older version of avfs?")
     if not needed <= given.keys() <= hints.keys():
@@ -563,9 +519,8 @@ def _read_request(client: _Client, message: Mapping[str, Any], incoming: wire.In
     return request
 
 
-_OWN: dict[str, dict[str, Any]] = {
+OWN: dict[str, dict[str, Any]] = {
     "hello": {"umask": int},
-    "upgrade": {"program": tuple[str, ...], "path": tuple[str, ...], "token": str},
     "invalidate": {"paths": tuple[TreePath, ...]},
     "stop": {"checkpoint": bool},
 }

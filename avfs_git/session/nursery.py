@@ -131,8 +131,7 @@ class _Nursery:
         take_environment(given["environment"])
         _take_name(given["program"])
         request: dict[str, Any] = given["request"]
-        # As those that a program is started with: an upgrade hands them over.
-        request |= {name: _keep(fd) for name, fd in zip(given["handed"], rest, strict=True)}
+        request |= {name: os.dup(fd) for name, fd in zip(given["handed"], rest, strict=True)}
         return request
 
     def _check(self, sender: _Sender, given: dict[str, Any]) -> int:
@@ -173,13 +172,6 @@ def _stamp() -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _keep(fd: int) -> int:
-    """Give a session a descriptor of its own."""
-    kept = os.dup(fd)
-    os.set_inheritable(kept, True)
-    return kept
-
-
 def _take_name(program: Sequence[str]) -> None:
     """Let the list of processes show a session as the program that it would be, as far as there is room."""
     with suppress(OSError, ValueError, IndexError):
@@ -198,9 +190,7 @@ def _take_name(program: Sequence[str]) -> None:
 
 def _load_rest() -> None:
     """Import what a session imports while it is used already, and do what each would do for itself on its way to the mount."""
-    from avfs_git.session.upgrade import NEEDED  # noqa: PLC0415 - a starter that mounts once does not wait for it
-
-    for name in (*NEEDED, "logging", "socket"):
+    for name in (*process.NEEDED, "logging", "socket"):
         import_module(name)
     patterns.compile_all()
     values.prepare(Request, SessionRecord, WorkspaceState, Commit, Signature)

@@ -24,7 +24,7 @@ import typing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from avfs_git.errors import CannotUndo, ForkNotFound, InvalidInput, PathUnsuitable
@@ -465,9 +465,8 @@ def abort_merge(opened: OpenWorkspace) -> UndoResult:
 # --- in and out -------------------------------------------------------------------------------------------------------
 
 
-@_once
 def import_path(opened: OpenWorkspace, source: Path, path: TreePath, recursive: bool, max_depth: int | None) -> TransferResult:
-    """Copy a file or directory of the host, as this process sees it, into the workspace."""
+    """Copy a file or directory of the host into the workspace. Only in the caller's own process."""
     return transfer.import_path(opened, source, path, recursive=recursive, max_depth=max_depth)
 
 
@@ -500,11 +499,10 @@ def pack_tar(opened: OpenWorkspace, path: TreePath, file: BinaryIO) -> TransferR
     return transfer.export_tar(opened, path, file)
 
 
-@_once
 def export_path(
     opened: OpenWorkspace, path: TreePath, destination: Path, recursive: bool, max_depth: int | None, overwrite: bool
 ) -> TransferResult:
-    """Copy a file or directory of the workspace to the host, as this process sees it."""
+    """Copy a file or directory of the workspace to the host. Only in the caller's own process."""
     return transfer.export_path(opened, path, destination, recursive=recursive, max_depth=max_depth, overwrite=overwrite)
 
 
@@ -519,9 +517,16 @@ def export_opened(
     overwrite: bool,
     shown: str,
 ) -> TransferResult:
-    """Copy a file or directory of the workspace to the host, to a path below a directory that the caller has opened."""
+    """Copy a file or directory of the workspace to the host, to a path below a directory that the caller has opened.
+
+    Raises:
+        InvalidInput: If the path is absolute, or leads upwards.
+    """
     try:
-        destination = Path(f"/proc/self/fd/{place.fd}") / os.fsdecode(rest)
+        below = PurePath(os.fsdecode(rest))
+        if below.is_absolute() or ".." in below.parts:
+            raise InvalidInput("an export goes to a path below the directory that is handed over")
+        destination = Path(f"/proc/self/fd/{place.fd}") / below
         return transfer.export_path(
             opened, path, destination, recursive=recursive, max_depth=max_depth, overwrite=overwrite, shown=shown
         )

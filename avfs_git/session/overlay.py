@@ -10,7 +10,6 @@ mount finds that one (`Request.base`), and the session counts as its user. The r
   the kernel hold back a git that comes while its index is behind (`gitwatch`). It may die at any moment; programs notice nothing.
 - The end is told by the kernel when the last user in any mount namespace is done (`host.overlayfs.watch_end`). The
   supervisor has the watch, so that no server can miss it. Only then is the workspace given back.
-- Another version of avfs goes on with it as with any session (`upgrade`), but finds the mount instead of being given it.
 - The mount outlives its session. Nobody touches the workspace then (`OpenWorkspace.show_at`, `record.is_unattended`):
   whoever needs it starts another process, which goes on with the mount. A session that cannot go on leaves it to that one.
 - The mount is not `volatile`: what a program syncs is on the disk.
@@ -29,7 +28,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from avfs_git.errors import AvfsError, BaseMoved, FuseUnavailable, HostError, MountError, UpgradeFailed, WorkspaceMounted
+from avfs_git.errors import BaseMoved, FuseUnavailable, HostError, MountError, WorkspaceMounted
 from avfs_git.faults import reach
 from avfs_git.host.copies import is_copy, remove_copies
 from avfs_git.host.durable import host_errors
@@ -131,7 +130,7 @@ def adopt(session: Session, mounted: Mounted) -> int:
 
 
 def find_left(session_id: str, fork: str, directory: Path) -> Mounted:
-    """Find the mount of a session whose process died, or of which another program is to go on with it.
+    """Find the mount of a session whose process died.
 
     Raises:
         WorkspaceMounted: If only other mount namespaces have it, or programs that it was taken from.
@@ -140,26 +139,6 @@ def find_left(session_id: str, fork: str, directory: Path) -> Mounted:
         if mounted.kind == "overlay" and session_of_source(mounted.source) == session_id:
             return mounted
     raise WorkspaceMounted(fork, os.fspath(directory), session=session_id, is_ending=True)
-
-
-def settle(session: Session) -> None:
-    """Do in a server what has to be done before another program goes on with the session.
-
-    The index is brought up, because nobody is there for a moment who would hold back a git that comes (`gitwatch`).
-
-    Raises:
-        UpgradeFailed: If the mount is out of sight: another program could not find it.
-    """
-    if not is_there(session):
-        hint = "It ends when the last of them is done."
-        raise UpgradeFailed(session.request.fork, "it is unmounted, and programs still use it", hint=hint)
-    assert session.opened is not None  # noqa: S101 - it was started
-    git = GitDir(session.opened)
-    try:
-        if git.is_behind():
-            git.bring_up()
-    except (AvfsError, OSError):
-        _LOG.warning("the index is behind its branch until there is another server", exc_info=True)
 
 
 def prepare_git(opened: OpenWorkspace, directory: Path) -> Path:
@@ -197,8 +176,6 @@ def serve(session: Session, watch: int, handover: Handover) -> None:
 
     held, opened = session.held, session.opened
     assert held is not None and opened is not None  # noqa: PT018, S101 - it was started
-    if session.keeper is not None:
-        os.close(session.keeper)  # the keeper goes by whether the process above lives
     held.record = read_record(held.place) or held.record  # a server before this one changed it
     if held.record.state == SessionState.ENDED:
         return  # it died in its last steps; its workspace may be somebody else's by now

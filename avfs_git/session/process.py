@@ -30,12 +30,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avfs_git.errors import AvfsError, HostError, InternalError, MountError, SessionFailed, WorkspaceBusy, WorkspaceMounted
+from avfs_git.errors import AvfsError, HostError, InternalError, MountError, WorkspaceBusy, WorkspaceMounted
 from avfs_git.faults import reach
 from avfs_git.fuse.channel import MAX_IO, Channel
 from avfs_git.fuse.handover import Handover
 from avfs_git.fuse.server import TreeServer
-from avfs_git.fuse.supervisor import USELESS, supervise
+from avfs_git.fuse.supervisor import supervise
 from avfs_git.host.durable import find_refusal
 from avfs_git.host.mounts import Mounted, find_mount, mount_fuse, set_read_ahead, unmount
 from avfs_git.lazy import LazyLogger, LazyModule
@@ -50,7 +50,6 @@ from avfs_git.session.record import (
     FoundSession,
     HeldSession,
     SessionPlace,
-    adopt,
     await_ending,
     begin,
     find_workspace_session,
@@ -72,35 +71,30 @@ from avfs_git.workspace.workspace import LockedWorkspace, OpenWorkspace
 if TYPE_CHECKING:
     from avfs_git.fuse.composite import CompositeServer
     from avfs_git.session import overlay
-    from avfs_git.session.upgrade import Resume, Upgrade
 else:
     overlay = LazyModule("avfs_git.session.overlay")  # only for who asks for it
 
 _LOG = LazyLogger(__name__)
 _READ_AHEAD_KIB = 1024
-_TRIES_OF_OTHER = 4
-"""After an upgrade, the program before goes on when so many servers of this one have died and none has served."""
-_TOKENS = 8
-"""So many upgrades are remembered: who asked for one may look after another has followed."""
+NEEDED = (
+    "avfs_git.session.start_control",
+    "avfs_git.session.control",
+    "avfs_git.workspace.recovery",
+    "concurrent.futures.thread",
+    "traceback",
+)
+"""What a session imports in the course of its life. A supervisor has all of it: what is on disk may have been replaced since."""
+_NEEDED_ON_OVERLAYFS = ("avfs_git.vfs.mounted", "avfs_git.vfs.upperwatch", "termios")
+"""What it imports besides, where the kernel shows the tree."""
 _SWITCH_S = 0.0005
 """For how long a thread keeps the interpreter while the one that serves wants it: so long a program waits then."""
 
 
-def run(given: Mapping[str, Any], resumed: Mapping[str, Any] | None = None) -> None:
-    """Be a session, until its tree is unmounted.
-
-    Args:
-        given: What the session is to be.
-        resumed: What another program of this process, which was the session until now, hands over: see `upgrade.Resume`.
-    """
+def run(given: Mapping[str, Any]) -> None:
+    """Be the session that `given` describes, until its tree is unmounted."""
     request = Request(**given)
-    _settle_in(request, is_resumed=resumed is not None)
+    _settle_in(request)
     session = None
-    if resumed is not None:
-        if request.ready_fd >= 0:  # who waited at it has been told; the number will be that of something else
-            os.close(request.ready_fd)
-        _go_on(Session(replace(request, ready_fd=-1)), resumed)
-        return
     try:
         session = Session(request)
         session.start()
@@ -120,30 +114,15 @@ def run(given: Mapping[str, Any], resumed: Mapping[str, Any] | None = None) -> N
         session.live()
 
 
-def _go_on(session: Session, resumed: Mapping[str, Any]) -> None:
-    """Be a session that another program of this process began."""
-    from avfs_git.session.upgrade import read_resume  # noqa: PLC0415 - only after an upgrade
-
-    format_log()
-    try:
-        session.resume(read_resume(resumed))
-    except BaseException:  # noqa: BLE001 - whatever it is, the keeper goes on with the session: nothing is to be taken away
-        _LOG.exception("this version cannot go on with the session")
-        os._exit(1)
-    session.live()
-
-
-def _settle_in(request: Request, *, is_resumed: bool) -> None:
+def _settle_in(request: Request) -> None:
     """Make this process independent of who started it, in all that is inherited."""
     # Until there is a server that knows what they mean; `supervise` takes those that came meanwhile.
-    signal.pthread_sigmask(signal.SIG_SETMASK, {*ENDING, signal.SIGUSR1, signal.SIGUSR2})
-    for caught in (*ENDING, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD):
+    signal.pthread_sigmask(signal.SIG_SETMASK, {*ENDING, signal.SIGUSR1})
+    for caught in (*ENDING, signal.SIGUSR1, signal.SIGCHLD):
         signal.signal(caught, signal.SIG_DFL)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.close(null)
-    if is_resumed:  # the log is open, and the rest is as it was made then
-        return
     for number in (1, 2):
         os.dup2(request.said_fd, number)
     os.close(request.said_fd)
@@ -183,14 +162,8 @@ class Session:
         self.mounted: Mounted | None = None
         self.has_xattrs = True
         self.handover: Handover | None = None
-        self.plan = -1
-        """Memory in which a server notes for the supervisor what it is to be upgraded to."""
-        self.tokens: tuple[str, ...] = ()
-        """Of the upgrades by which this program came, the last one first."""
         self.doors = -1
         """The leash of forks that somebody walks into through a mount of the whole vault."""
-        self.keeper: int | None = None
-        """Where the keeper of that listens."""
         self.watch = -1
         """Can be read when a mount of overlayfs is gone, everywhere."""
 
@@ -290,37 +263,6 @@ class Session:
         self.has_xattrs = not self.is_workspace or settings["mount.xattrs"] != "0"
         return Channel(fd, keep_awake=settings["mount.keep_awake"] == "1")
 
-    def resume(self, resume: Resume) -> None:
-        """Come to be, from what another program of this process hands over. Nothing here may ask the tree: nobody serves it."""
-        self.keeper = resume.keeper
-        self.held = adopt(SessionPlace(self.vault.layout.sessions, resume.session), resume.lock)
-        self.is_mounted = True
-        self.mounted = find_mount(self.directory)
-        self.handover = Handover.adopt(resume.handover)
-        if self.handover is None:
-            raise SessionFailed("what the last server left cannot be understood", "")
-        self.listener = _socket.socket(fileno=resume.listener)
-        self.vault.prepare()
-        self.opened = OpenWorkspace(
-            self.vault,
-            self.request.fork,
-            recover=_recover,
-            lock_timeout_s=self.request.lock_timeout_s,
-            lock_fd=resume.workspace,
-        )
-        if resume.device is None:
-            mounted = overlay.find_left(resume.session, self.request.fork, self.directory)
-            self.watch = overlay.adopt(self, mounted)
-            self.opened.serve_on()
-            overlay.prepare_git(self.opened, mounted.directory)
-        else:
-            self.opened.serve_on()
-            GitDir(self.opened).show(self.directory)
-            self.tree = self.opened.merged
-            self.channel = self._make_channel(resume.device)
-        self.tokens = tuple(resume.tokens)
-        self._freeze()
-
     def _freeze(self) -> None:
         # What is here now is shared with every server and hardly garbage; a collector that looks at it copies its pages.
         gc.freeze()
@@ -359,16 +301,9 @@ class Session:
         assert self.handover is not None  # noqa: S101 - it was started
         failed = True
         try:
-            self.plan = os.memfd_create("avfs-upgrade", os.MFD_CLOEXEC)
-            upgrade = self._execute if self.listener is not None else None
-            tries = USELESS if self.keeper is None else _TRIES_OF_OTHER
-            failed = bool(supervise(self.serve, self.handover, upgrade=upgrade, meanwhile=self._load_rest, first_tries=tries))
+            failed = bool(supervise(self.serve, self.handover, meanwhile=self._load_rest))
         except Exception:  # noqa: BLE001 - whatever it is, the mount must not stay
             _LOG.exception("the session failed")
-        if failed and self.keeper is not None:
-            from avfs_git.session.upgrade import leave_to_keeper  # noqa: PLC0415 - only after an upgrade
-
-            leave_to_keeper(self.keeper)
         if failed and self.is_overlay and overlay.is_there(self):
             _LOG.error("the mount stays: who needs the workspace next goes on with it")
             return
@@ -378,57 +313,13 @@ class Session:
                 self.opened.stop_serving()
         self.go(keep_log=failed)
 
-    def make_upgrade(self) -> Upgrade:
-        """Make what lets another program go on with this session."""
-        from avfs_git.session.upgrade import Upgrade  # noqa: PLC0415 - see `_load_rest`
-
-        assert self.handover is not None  # noqa: S101 - it was started
-        settle = (lambda: overlay.settle(self)) if self.is_overlay else None
-        return Upgrade(self.request, self.handover, self.plan, settle)
-
     def _load_rest(self) -> None:
         """Import what the first server imports while it serves."""
         format_log()
-        from avfs_git.session.upgrade import needed  # noqa: PLC0415 - programs in the tree do not wait for it
-
-        for name in needed(self.request):
+        for name in (*NEEDED, *(_NEEDED_ON_OVERLAYFS if self.is_overlay else ())):
             import_module(name)
         gc.collect()
         gc.freeze()
-
-    def _execute(self, handover: Handover) -> None:
-        """Go on with another program; what goes on with this one, if that fails, returns from here."""
-        from avfs_git.session.upgrade import VERSION, Resume  # noqa: PLC0415 - see `_load_rest`
-
-        held, opened, channel, listener = self.held, self.opened, self.channel, self.listener
-        assert held is not None and opened is not None and listener is not None  # noqa: PT018, S101 - it was started
-
-        def make(token: str, keeper: int) -> Resume:
-            return Resume(
-                version=VERSION,
-                session=held.record.id,
-                tokens=(token, *self.tokens)[:_TOKENS],
-                lock=held.lock_fd,
-                workspace=opened.lock.fileno(),
-                device=channel.fd if channel is not None else None,
-                handover=handover.fileno(),
-                listener=listener.fileno(),
-                keeper=keeper,
-            )
-
-        self.make_upgrade().execute(make, self._take_place)
-
-    def _take_place(self) -> None:
-        """Be the process of the session, after the program that was to be died in it."""
-        assert self.held is not None  # noqa: S101 - it was started
-        _LOG.error("the other version did not get to serve: this one goes on")
-        os.setsid()
-        if self.request.leash_fd is not None:
-            _take_leash(self.request.leash_fd)
-        try:
-            self.held.move_here()
-        except HostError:  # a full disk: the record is a message, what counts is the lock
-            _LOG.exception("the record of the session names the process before this one")
 
     def abandon(self) -> None:
         """Go, after a failed start."""
@@ -476,8 +367,6 @@ class Session:
             return
         assert self.held is not None  # noqa: S101 - it was started
         assert self.channel is not None  # noqa: S101
-        if self.keeper is not None:
-            os.close(self.keeper)  # the keeper goes by whether the process above lives
         self.held.record = read_record(self.held.place) or self.held.record  # a server before this one changed it
         if self.held.record.state == SessionState.ENDED:
             return  # it died in its last steps; its workspace may be somebody else's by now

@@ -1,7 +1,7 @@
 """The program of a session, as this process would run it.
 
 Decided here: which command line that is, and that it finds its modules where this process does, so that both run the same code.
-Called by `start` and by who asks for an upgrade; from any thread.
+Called by `start` and `nurseries`; from any thread.
 """
 
 from __future__ import annotations

@@ -317,23 +317,12 @@ def begin(
     return HeldSession(place, record, fd)
 
 
-def adopt(place: SessionPlace, lock_fd: int) -> HeldSession:
-    """Go on with a session that another program of this process began, with what that had of its lock.
-
-    Raises:
-        SessionFailed: If its record cannot be read.
-    """
-    record = read_record(place)
-    if record is None:
-        raise SessionFailed(f"the record of session {place.id} cannot be read", "")
-    return HeldSession(place, record, lock_fd)
-
-
 def take_over(place: SessionPlace, fork: str) -> HeldSession:
     """Be the process of a session whose process died, and whose mount is there.
 
     Raises:
         SessionEnding: If somebody else is it by now, or it is over.
+        SessionFailed: If its record cannot be read.
         HostError: If the disk refuses.
     """
     with host_errors(f"take over the session {place.id}"), _guarded(place.root.parent):
@@ -343,7 +332,10 @@ def take_over(place: SessionPlace, fork: str) -> HeldSession:
             raise SessionEnding(fork, "a session that ended") from None
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            held = adopt(place, fd)
+            record = read_record(place)
+            if record is None:
+                raise SessionFailed(f"the record of session {place.id} cannot be read", "")
+            held = HeldSession(place, record, fd)
             held.move_here()
         except BlockingIOError:
             os.close(fd)

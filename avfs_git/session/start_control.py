@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import select
 import threading
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from avfs_git.session.ending import Ending
     from avfs_git.session.process import Session
 
-_LOOK_EVERY_S = 0.001
 _SETTLED_S = 0.05
 """How long programs have the processors to themselves after the mount, where nobody asks the control socket for anything."""
 
@@ -70,9 +68,6 @@ class Control:
         if not is_later and not self._await_client() and self._is_closing:
             return
         format_log()
-        # Else who asked for an upgrade would take a version that dies before it serves for one that goes on.
-        while self._session.tokens and handover is not None and not handover.is_serving:
-            time.sleep(_LOOK_EVERY_S)
         self._server = self._serve()
 
     def _await_client(self) -> bool:
@@ -91,15 +86,13 @@ class Control:
         from avfs_git.session.wire import Served  # noqa: PLC0415 - the same
 
         device = os.makedev(*session.mounted.device) if session.mounted is not None and not session.is_overlay else None
-        served = Served(session.held.record.id, session.request.directory, device, os.getpid(), __version__, session.tokens)
-        upgrade = session.make_upgrade() if session.handover is not None else None
+        served = Served(session.held.record.id, session.request.directory, device, os.getpid(), __version__)
         control = ControlServer(
             session.listener,
             session.opened,
             self._channel,
             served=served,
             end=self._ending.ask,
-            upgrade=upgrade,
             changed=self._changed,
         )
         control.start()

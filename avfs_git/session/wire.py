@@ -65,8 +65,6 @@ class Served:
     pid: int = 0
     version: str = ""
     """The version of avfs that it runs."""
-    upgrades: tuple[str, ...] = ()
-    """What those who asked for the upgrades by which that came have called them, the last one first."""
 
 
 class Outgoing:

@@ -72,7 +72,6 @@ class OpenWorkspace:
         *,
         recover: Recovery,
         lock_timeout_s: float = LOCK_TIMEOUT_S,
-        lock_fd: int | None = None,
     ) -> None:
         """Open a workspace, making it on disk if its fork is there without one.
 
@@ -81,7 +80,6 @@ class OpenWorkspace:
             fork: Its fork.
             recover: Called with the workspace locked when a crash left an operation unfinished, and after another boot.
             lock_timeout_s: How long to wait for other processes.
-            lock_fd: What another program of this process, which served the workspace, had of its lock; `serve_on` is next then.
 
         Raises:
             ForkNotFound: If there is no such fork.
@@ -97,7 +95,7 @@ class OpenWorkspace:
         self.is_unfinished = False
         """Whether an operation was cut short that cannot be completed or put back, because nothing may be written."""
         with host_errors(f"open the lock of workspace '{fork}'"):
-            self.lock, self.refused = self._open_lock(lock_fd)
+            self.lock, self.refused = self._open_lock()
         self.boot = read_boot_id()
         self.epoch = -1
         """The epoch of the lock up to which what is in memory holds; -1 for none of it."""
@@ -204,10 +202,10 @@ class OpenWorkspace:
         """What `changeable` is where the kernel shows the workspace; None where it does not."""
         return None if self.shown_at is None else cast("MountedTree", self.changeable)
 
-    def _open_lock(self, lock_fd: int | None) -> tuple[LockFile, OSError | None]:
+    def _open_lock(self) -> tuple[LockFile, OSError | None]:
         """Open the lock; where nothing may be written, for reading, with the reason."""
         try:
-            return LockFile(self.layout.lock, owner=f"avfs on {self.fork}", fd=lock_fd), None
+            return LockFile(self.layout.lock, owner=f"avfs on {self.fork}"), None
         except FileNotFoundError:
             refused = find_refusal(self.layout.root)  # where the workspace could not be made, its lock has no directory
             if refused is None:
@@ -403,15 +401,6 @@ class OpenWorkspace:
         finally:
             self.release()
         return locked
-
-    def serve_on(self) -> None:
-        """Go on with what `serve` began in another program of this process; the lock was never free in between.
-
-        A child that serves calls `take_over`, as after the death of another.
-        """
-        self.lock.keep_on()
-        self.epoch = self.lock.epoch
-        self.is_served = self.merged.is_shared = True
 
     def stop_serving(self) -> None:
         """End what `serve` began, when nothing shows the workspace any more."""

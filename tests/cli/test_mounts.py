@@ -106,7 +106,6 @@ def test_mount_through_libfuse(avfs: Transcript, work: str, at: Path, snapshot: 
     avfs("mount main $AT --backend portable")
     avfs("sessions")
     avfs("sessions --json")
-    avfs("sessions upgrade main", status=58)
     (at / "new").write_bytes(b"written by a program\n")
     avfs("stop main")
     avfs("mount --all $AT --backend portable", status=2)
@@ -117,11 +116,9 @@ def test_mount_through_libfuse(avfs: Transcript, work: str, at: Path, snapshot: 
 
 @pytest.mark.needs("root", "overlayfs")
 def test_mount_on_overlayfs(avfs: Transcript, work: str, at: Path, snapshot: Snapshot) -> None:
-    """It is asked for, told, and listed; goes on with another version; what it cannot show is refused."""
+    """It is asked for, told, and listed; what it cannot show is refused."""
     avfs("mount main $AT --backend overlay")
     avfs("sessions")
-    avfs("sessions upgrade main")
-    avfs("sessions upgrade --all")
     (at / "new").write_bytes(b"written by a program\n")
     avfs("status")
     avfs("stop main")
@@ -260,25 +257,6 @@ def test_whole_vault_is_mounted_and_ended(avfs: Transcript, cli: Cli, work: str,
         cli("unmount", session["directory"]).ok()
 
     snapshot("mounts-all.txt", plain(avfs.text))
-
-
-def test_mounts_go_on_with_this_version(avfs: Transcript, work: str, at: Path, snapshot: Snapshot) -> None:
-    """`sessions upgrade` of one mount and of all; what cannot be upgraded says so, and stays."""
-    avfs("sessions upgrade --all")
-    avfs("mount main $AT/main")
-    avfs("mount main $AT/old --readonly")
-    avfs("sessions upgrade")
-    avfs("sessions upgrade $AT/main --json")
-    avfs("sessions upgrade --all")
-    avfs("ps upgrade $AT/old", status=58)
-    avfs("sessions upgrade nosuch", status=54)
-    avfs("sessions upgrade main --all", status=2)
-    avfs("sessions upgarde", status=2)
-    assert (at / "main" / "README").read_bytes() == (at / "old" / "README").read_bytes()
-    avfs("unmount $AT/main")
-    avfs("unmount $AT/old")
-
-    snapshot("mounts-upgrade.txt", plain(avfs.text))
 
 
 def test_a_forked_directory_is_ended_by_the_name_a_person_types(

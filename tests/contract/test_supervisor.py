@@ -297,33 +297,3 @@ def test_who_waits_for_a_tree_is_told_from_who_may_write(mount_dir: Path) -> Non
         finally:
             unmount(directory, lazy=True)
             channel.close()
-
-
-def test_an_upgrade_puts_another_program_in_charge(tmp_path: Path) -> None:
-    """SIGUSR2 ends the server and calls what replaces the program, which finds the hand-over by its descriptor."""
-    handover = Handover.make()
-    told = tmp_path / "told"
-
-    def serve(left: Handover) -> None:
-        left.is_serving = True
-        if left.generation == 0:
-            os.kill(os.getppid(), signal.SIGUSR2)
-            signal.pause()
-
-    def upgrade(left: Handover) -> None:
-        os.set_inheritable(left.fileno(), True)
-        code = (
-            "import sys; from avfs_git.fuse.handover import Handover; found = Handover.adopt(int(sys.argv[1]));"
-            "open(sys.argv[2], 'w').write(str(found.generation))"
-        )
-        os.execv(sys.executable, ["python", "-c", code, str(left.fileno()), str(told)])
-
-    pid = os.fork()
-    if not pid:
-        try:
-            supervise(serve, handover, upgrade=upgrade)
-        finally:
-            os._exit(1)
-
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    assert told.read_text() == "1"

@@ -1,4 +1,4 @@
-"""A session whose server is killed or upgraded again and again, while programs work in its tree and a client asks it for things.
+"""A session whose server is killed again and again, while programs work in its tree and a client asks it for things.
 
     python -m tests.support.killed_session SECONDS EVERY_SECONDS [PROGRAM]...
 
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from avfs_git import Avfs, Session, Vault, Workspace
 from avfs_git.errors import OutcomeUnknown
-from avfs_git.model import SessionState, UpgradeResult
+from avfs_git.model import SessionState
 from tests.support import sweep
 from tests.support.faults import check_vault, read_files
 from tests.support.killing import Killer, prepare, run_programs
@@ -87,25 +87,6 @@ class Client:
 
 
 @contextmanager
-def _upgrading(session: Session, every_s: float) -> Iterator[Callable[[], int]]:
-    """Let a session go on with the same program again and again, for as long as the block takes; raises what fails."""
-    done: list[UpgradeResult] = []
-    stop = threading.Event()
-
-    def run() -> None:
-        while not stop.wait(every_s):
-            done.append(session.upgrade())
-
-    with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(run)
-        try:
-            yield lambda: len(done)
-        finally:
-            stop.set()
-        running.result()
-
-
-@contextmanager
 def _killing(session: Session, every_s: float) -> Iterator[Callable[[], int]]:
     """Kill its server again and again."""
     killer = Killer(session.info().pid, every_s)
@@ -134,11 +115,6 @@ def _killing_all(session: Session, every_s: float) -> Iterator[Callable[[], int]
         finally:
             stop.set()
         running.result()
-
-
-def work_through_upgrades(root: Path, seconds: float, every_s: float, *names: str, backend: str = "auto") -> tuple[int, Client]:
-    """Do it with upgrades, below a scratch directory of `sweep`; gives how many there were, and what the client did."""
-    return _work(root, seconds, partial(_upgrading, every_s=every_s), *names, seed=1, backend=backend)
 
 
 def work_through_kills(

@@ -12,21 +12,23 @@ import subprocess
 import sys
 import tempfile
 import threading
+import typing
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from avfs_git import faults
-from avfs_git.errors import AvfsError, ContentChanged, OutcomeUnknown, SessionEnding, WorkspaceBusy
+from avfs_git.errors import AvfsError, ContentChanged, InvalidInput, OutcomeUnknown, SessionEnding, WorkspaceBusy
 from avfs_git.model import Identity
 from avfs_git.paths import Oid, TreePath
 from avfs_git.sdk import Avfs
 from avfs_git.session import control, operations, wire
 from avfs_git.session.address import listen, socket_address
-from avfs_git.session.client import Connection, Lost, Sessions
+from avfs_git.session.client import Connection, Lost, Sessions, opened_source
 from avfs_git.session.control import CLIENTS_MAX, ControlServer
 from avfs_git.session.operations import TABLE, Content
 from avfs_git.workspace.recovery import recover
@@ -220,6 +222,35 @@ def test_a_request_that_cannot_be_meant_is_refused_and_the_conversation_goes_on(
         assert (answer["id"], answer["ok"], answer["error"]["code"]) == (7, False, "input.invalid")
         connection.sendall(b'{"v":1,"id":8,"op":"exists","args":{"path":"ZmlsZQ=="}}\n')
         assert line_of(connection) == {"v": 1, "id": 8, "ok": True, "result": True}
+
+
+def test_no_operation_takes_a_path_or_a_program_of_the_host() -> None:
+    """What a client may do to the host it does itself: it hands over what it has opened."""
+    asked = {**{name: operation.signature[0] for name, operation in TABLE.items()}, **control.OWN}
+    taken = {(name, key) for name, hints in asked.items() for key, hint in hints.items() if "Path" in _names(hint)}
+    assert not taken
+    assert not asked.keys() & {"upgrade", "import_path", "export_path"}
+
+
+def _names(hint: object) -> set[str]:
+    """Name the types in a hint, also those of the fields of records."""
+    fields = typing.get_type_hints(hint) if isinstance(hint, type) and is_dataclass(hint) else {}
+    parts = [*typing.get_args(hint), *fields.values()]
+    found = {getattr(hint, "__name__", "")}
+    return found.union(*map(_names, parts)) if parts else found
+
+
+def test_an_export_stays_below_the_directory_that_is_handed_over(live: Served, tmp_path: Path) -> None:
+    """A client names no other place by a path of its own."""
+    (tmp_path / "given").mkdir()
+    more = {"recursive": True, "max_depth": None, "overwrite": True, "shown": "x"}
+    for rest in (os.fsencode(tmp_path / "taken"), b"../taken", b"a/../../taken"):
+        with opened_source(tmp_path / "given") as handle, pytest.raises(InvalidInput):
+            live.ask("export_opened", path=TreePath(b"file"), place=handle, rest=rest, **more)
+    with opened_source(tmp_path / "given") as handle:
+        live.ask("export_opened", path=TreePath(b"file"), place=handle, rest=b"file", **more)
+    assert (tmp_path / "given" / "file").read_bytes() == b"content"
+    assert not (tmp_path / "taken").exists()
 
 
 def test_paths_from_the_wire_stay_inside(live: Served) -> None:
@@ -655,5 +686,5 @@ def test_the_limits_are_as_documented() -> None:
     text = (Path(__file__).parents[3] / "docs" / "control.md").read_text("utf-8")
     assert f"{wire.LINE_MAX // 1024} KiB" in text
     assert f"{CLIENTS_MAX} clients" in text
-    for name in (*TABLE, *control._OWN):
+    for name in (*TABLE, *control.OWN):
         assert f"`{name}`" in text, name

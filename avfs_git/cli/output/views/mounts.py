@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from avfs_git.cli.output.text import TextOutput
-    from avfs_git.cli.results import SessionList, UpgradeList
+    from avfs_git.cli.results import SessionList
     from avfs_git.model import SessionInfo, UnmountResult
 
 
@@ -75,19 +75,6 @@ def sessions(text: TextOutput, result: SessionList) -> None:
         shown = [n for n in shown if not (plain and n in (4, 5)) and not (usual and n == 3)]
     picked = [tuple(row[n] for n in shown) for row in rows]
     text.table([headings[n] for n in shown], picked, right=("Process",))
-
-
-def sessions_upgrade(text: TextOutput, result: UpgradeList) -> None:
-    """Say which mounts go on with which version."""
-    if not result["upgrades"]:
-        text.hint("Nothing is mounted.")
-    for done in result["upgrades"]:
-        session = done["session"]
-        if done["outcome"] == "upgraded":
-            versions = f"{done['before'] or 'an unknown version'} to {done['after']}"
-            text.line("Upgraded ", (_fork(session), "bold"), " at ", _show(session.directory), f" from {versions}")
-        else:
-            text.line("Passed over ", (_fork(session), "bold"), " at ", _show(session.directory), f": {done['reason']}")
 
 
 def unmount(text: TextOutput, result: UnmountResult) -> None:
