@@ -13,11 +13,13 @@ before the first server; every server is a fork of the supervisor and has it map
                 checks have passed, right before the first change on disk, and that it is done with its answer. Begun and
                 not done is judged by looking at the disk (`fuse.resume`).
 
-A record is complete before the reply that tells the kernel leaves. It is a few stores, and a kill between two of them
-is possible: the number that makes a slot valid is written last, and two nodes that exchange their names are noted
-beside their slots first. One process writes at a time, under the tree's lock;
-only the slots of helpers and the supervisor's two words are written by others. Memory that no node needs is given back
-to the system. Nothing survives the machine, which ends the mount, too.
+A record is complete before the reply that tells the kernel leaves. SIGKILL can come between any two machine
+instructions, and neither `struct` nor a copy of many bytes is one of them. What is one: a store of an aligned word through
+a cast memoryview, and of a single byte. So each record is written while a word says that it is not valid, and one store
+makes it valid. Slots of nodes are written to a journal of two slots first; the byte that counts them makes it valid, and
+the next server copies a valid journal once more (`load`). One process writes at a time, under the tree's lock; only the
+slots of helpers and the supervisor's two words are written by others. Memory that no node needs is given back to the
+system. Nothing survives the machine, which ends the mount, too.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ import os
 import threading
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from struct import Struct
 from typing import Final, NamedTuple, Self
 
@@ -42,17 +44,17 @@ from avfs_git.vfs.inodes import ROOT_INO, Node, Noted, Place
 _PAGE: Final = 4096
 
 # --- the first page ---
-_GENERATION: Final = slice(16, 24)
+_GENERATION_AT: Final = 16
 _ENDING: Final = 24
 _SERVING: Final = 25
-_NEXT: Final = Struct("=Q")
 _NEXT_AT: Final = 32
 _FORGETTING: Final = Struct("=QQII")
 """Number of the request, node, pins that it has afterwards, which entry of the request."""
-_FORGETTING_AT: Final = 64
-_TRIED: Final = Struct("=QIxxxxQ")
-"""Number of the request, how often it was tried, and when for the first time."""
+_FORGETTING_AT: Final = 1536
+"""Of two records; `_FORGETTING_NOW` says which one is valid."""
+_FORGETTING_NOW: Final = 26
 _TRIED_AT: Final = 96
+"""Three words: number of the request, how often it was tried, and when for the first time."""
 TRIES: Final = 8
 """How many servers may die over one request before the program that asks gets EIO."""
 _TRIED_FOR_NS: Final = 5_000_000_000
@@ -60,16 +62,18 @@ _TRIED_FOR_NS: Final = 5_000_000_000
 _MARK: Final = Struct("=QQQQII")
 """Number of the request, what it needs to be judged by (see `begin`), state, length of the answer."""
 _MARK_AT: Final = 128
-_TELLING: Final = Struct("=I")
-"""A thread that tells the kernel something, which may keep it until a request is answered; 0 is none."""
+_STATE_AT: Final = _MARK_AT + 32
+"""State and length are one word, so that both change in one store."""
+_TELLING: Final = 4
+"""Size of the number of a thread that tells the kernel something, which may keep it until a request is answered; 0 is none."""
 _TELLING_AT: Final = 192
 _TELLING_MAX: Final = 8
+_TELLERS: Final = range(_TELLING_AT, _TELLING_AT + _TELLING_MAX * _TELLING, _TELLING)
 _ANSWER_AT: Final = 256
 _ANSWER_MAX: Final = 1024
-_PAIRED: Final = 1280
-"""How many of the two slots behind it are to be put where they belong."""
-_PAIR_AT: Final = 1344
-_NO_TELLER: Final = bytes(_TELLING.size)
+_JOURNALED: Final = 1280
+"""How many slots of the journal are to be put where they belong."""
+_JOURNAL_AT: Final = 1344
 
 # --- requests with helpers ---
 _PARKED_AT: Final = _PAGE
@@ -100,9 +104,7 @@ _NODES_AT: Final = _BLOCKS_AT + _BLOCK * _BLOCKS
 _SLOT: Final = Struct("=QIBBH40sQ")
 """The directory's number, pins, place, type bits >> 12, length of the name, the name, and last the number itself."""
 _SLOT_SIZE: Final = _SLOT.size
-_PINS: Final = Struct("=I")
 _PINS_AT: Final = 8
-_INO: Final = Struct("=Q")
 _INO_AT: Final = 56
 _KEYS: Final = Struct("=Q4xB43xQ")
 _SHORT: Final = 40
@@ -138,6 +140,10 @@ class Handover:
         """Map the memory behind a descriptor, which belongs to this object from now on."""
         self._fd = fd
         self._map = mmap.mmap(fd, _SIZE)
+        self._words = memoryview(self._map).cast("Q")
+        """For stores of eight bytes, each of them one instruction: the index is the place / 8."""
+        self._halves = memoryview(self._map).cast("I")
+        """The same for four bytes."""
         self._reserved = 0
         self._hand = 0
         self._long: dict[int, list[int]] = {}
@@ -160,11 +166,11 @@ class Handover:
     @property
     def generation(self) -> int:
         """How many servers there were before this one."""
-        return int.from_bytes(self._map[_GENERATION], "little")
+        return self._words[_GENERATION_AT >> 3]
 
     @generation.setter
     def generation(self, value: int) -> None:
-        self._map[_GENERATION] = value.to_bytes(8, "little")
+        self._words[_GENERATION_AT >> 3] = value
 
     @property
     def ending(self) -> bool:
@@ -186,80 +192,75 @@ class Handover:
 
     def find_tellers(self) -> set[int]:
         """List the threads that are telling the kernel something, as far as they are noted."""
-        end = _TELLING_AT + _TELLING_MAX * _TELLING.size
-        return {thread for (thread,) in _TELLING.iter_unpack(self._map[_TELLING_AT:end]) if thread}
+        return {thread for at in _TELLERS if (thread := self._halves[at >> 2])}
 
     def forget_tellers(self) -> None:
         """Forget those threads: another server begins."""
-        self._map[_TELLING_AT : _TELLING_AT + _TELLING_MAX * _TELLING.size] = bytes(_TELLING_MAX * _TELLING.size)
+        for at in _TELLERS:
+            self._halves[at >> 2] = 0
 
     # --- telling the kernel ----------------------------------------------------------------------------------
 
     def begin_telling(self) -> int:
         """Note that this thread is about to tell the kernel something, see `fuse.supervisor`; gives what ends that."""
         with self._parking:
-            for at in range(_TELLING_AT, _TELLING_AT + _TELLING_MAX * _TELLING.size, _TELLING.size):
-                if self._map[at : at + _TELLING.size] == _NO_TELLER:
-                    _TELLING.pack_into(self._map, at, threading.get_native_id())
+            for at in _TELLERS:
+                if not self._halves[at >> 2]:
+                    self._halves[at >> 2] = threading.get_native_id()
                     return at
         return 0
 
     def end_telling(self, at: int) -> None:
         """Note that it is told."""
         if at:
-            self._map[at : at + _TELLING.size] = _NO_TELLER
+            self._halves[at >> 2] = 0
 
     # --- nodes -----------------------------------------------------------------------------------------------
 
     def keep(self, node: Node, place: Place = Place.NAMED, text: bytes | None = None) -> None:
         """Note a node with its pins and its place, instead of what was noted of it."""
-        parent, ino = node.parent, node.ino
-        above = 0
-        if place is Place.NAMED and parent is not None:
-            above = parent.ino
-            if not parent.pins and above != ROOT_INO and not self._has(above):
-                self._keep_above(parent)
-        name = node.name if text is None else text
-        if ino >= self._reserved:
-            self._reserve(ino)
-        if ino in self._long:
-            self._free_blocks += self._long.pop(ino)
-        length = len(name)
-        if length > _SHORT:
-            name = self._put_long(ino, name)
-        flags = place | _HARD_LINK if node.disk_key is not None else place
-        at = _NODES_AT + ino % _CAPACITY * _SLOT_SIZE
-        _SLOT.pack_into(self._map, at, above, node.pins, flags, node.kind >> 12, length, name, ino)
+        self._note((node,), place, text)
 
     def keep_both(self, one: Node, other: Node) -> None:
-        """Note two nodes under their names: what is to be noted is noted first, and completed by the next server if need be."""
-        nodes = [node for node in (one, other) if node.pins or node.is_dir]
+        """Note two nodes under their names, in one step."""
+        self._note([node for node in (one, other) if node.pins or node.is_dir], Place.NAMED, None)
+
+    def _note(self, nodes: Sequence[Node], place: Place, text: bytes | None) -> None:
+        """Write the slots of one or two nodes into the journal, make it valid, and copy them to where they belong."""
         for node in nodes:
-            parent = node.parent
+            parent = node.parent if place is Place.NAMED else None
             if parent is not None and not parent.pins and parent.ino != ROOT_INO and not self._has(parent.ino):
                 self._keep_above(parent)
-        old = [block for node in nodes for block in self._long.pop(node.ino, ())]
-        at = _PAIR_AT
-        for node in nodes:
             if node.ino >= self._reserved:
                 self._reserve(node.ino)
-            name = self._put_long(node.ino, node.name) if len(node.name) > _SHORT else node.name
-            above = 0 if node.parent is None else node.parent.ino
-            flags = Place.NAMED | _HARD_LINK if node.disk_key is not None else Place.NAMED
-            _SLOT.pack_into(self._map, at, above, node.pins, flags, node.kind >> 12, len(node.name), name, node.ino)
+        old: list[int] = []
+        at = _JOURNAL_AT
+        for node in nodes:
+            name = node.name if text is None else text
+            old += self._long.pop(node.ino, ())
+            length = len(name)
+            if length > _SHORT:
+                name = self._put_long(node.ino, name)
+            parent = node.parent if place is Place.NAMED else None
+            above = 0 if parent is None else parent.ino
+            flags = place | _HARD_LINK if node.disk_key is not None else place
+            _SLOT.pack_into(self._map, at, above, node.pins, flags, node.kind >> 12, length, name, node.ino)
             at += _SLOT_SIZE
-        self._map[_PAIRED] = len(nodes)  # from here on they are noted
-        self._complete_pair()
-        self._free_blocks += old
+        self._map[_JOURNALED] = len(nodes)  # from here on they are noted
+        self._complete_journal()
+        self._free_blocks += old  # the slots that named them are overwritten
 
-    def _complete_pair(self) -> None:
-        """Put into their slots what `keep_both` has noted, if anything."""
-        for at in range(_PAIR_AT, _PAIR_AT + self._map[_PAIRED] * _SLOT_SIZE, _SLOT_SIZE):
-            ino = _INO.unpack_from(self._map, at + _INO_AT)[0]
-            start = _NODES_AT + ino % _CAPACITY * _SLOT_SIZE
+    def _complete_journal(self) -> None:
+        """Put the slots of the journal where they belong, if it is valid; the same again after a kill in between."""
+        for at in range(_JOURNAL_AT, _JOURNAL_AT + self._map[_JOURNALED] * _SLOT_SIZE, _SLOT_SIZE):
+            start = self._slot_of(self._words[at + _INO_AT >> 3])
             self._map[start : start + _SLOT_SIZE] = self._map[at : at + _SLOT_SIZE]
-            faults.reach("handover.pair_slot_written")
-        self._map[_PAIRED] = 0
+            faults.reach("handover.slot_written")
+        self._map[_JOURNALED] = 0
+
+    @staticmethod
+    def _slot_of(ino: int) -> int:
+        return _NODES_AT + ino % _CAPACITY * _SLOT_SIZE
 
     def _keep_above(self, node: Node) -> None:
         """Note directories that nobody was told of, because something in them is known."""
@@ -273,22 +274,22 @@ class Handover:
 
     def count(self, node: Node) -> None:
         """Note the pins of a node that is noted."""
-        _PINS.pack_into(self._map, _NODES_AT + node.ino % _CAPACITY * _SLOT_SIZE + _PINS_AT, node.pins)
+        self._halves[self._slot_of(node.ino) + _PINS_AT >> 2] = node.pins
 
     def drop(self, ino: int) -> None:
         """Forget a node."""
-        at = _NODES_AT + ino % _CAPACITY * _SLOT_SIZE
-        self._map[at + _INO_AT : at + _SLOT_SIZE] = _NO_SLOT[_INO_AT:]  # first: the rest means nothing without it
+        at = self._slot_of(ino)
+        self._words[at + _INO_AT >> 3] = 0  # first: the rest means nothing without it
         self._map[at : at + _SLOT_SIZE] = _NO_SLOT
         if ino in self._long:
             self._free_blocks += self._long.pop(ino)
 
     def _has(self, ino: int) -> bool:
-        return bool(_INO.unpack_from(self._map, _NODES_AT + ino % _CAPACITY * _SLOT_SIZE + _INO_AT)[0] == ino)
+        return self._words[self._slot_of(ino) + _INO_AT >> 3] == ino
 
     def read(self, ino: int) -> Noted | None:
         """Read what is noted of a number."""
-        at = _NODES_AT + ino % _CAPACITY * _SLOT_SIZE
+        at = self._slot_of(ino)
         above, pins, flags, kind, length, name, number = _SLOT.unpack_from(self._map, at)
         if number != ino or not ino:
             return None
@@ -296,9 +297,12 @@ class Handover:
         return Noted(above, text, pins, kind << 12, Place(flags & ~_HARD_LINK))
 
     def load(self) -> tuple[dict[int, array[int]], list[int]]:
-        """List all numbers with a name by their directories, and those of files that may have several."""
-        self._complete_pair()
-        (self._reserved,) = _NEXT.unpack_from(self._map, _NEXT_AT)  # a server before this one may have taken more
+        """List all numbers with a name by their directories, and those of files that may have several.
+
+        Call it before anything else is read: it completes what the server before was writing when it died.
+        """
+        self._complete_journal()
+        self._reserved = self._words[_NEXT_AT >> 3]  # a server before this one may have taken more
         below: dict[int, array[int]] = {}
         several: list[int] = []
         chains: list[int] = []
@@ -333,7 +337,7 @@ class Handover:
 
     def is_free(self, ino: int) -> bool:
         """Whether a number can be given to a node; all can be until the slots are used a second time."""
-        return ino < _CAPACITY or not _INO.unpack_from(self._map, _NODES_AT + ino % _CAPACITY * _SLOT_SIZE + _INO_AT)[0]
+        return ino < _CAPACITY or not self._words[self._slot_of(ino) + _INO_AT >> 3]
 
     def numbers(self) -> Iterator[int]:
         """Give the numbers that no server has given to a node, in order."""
@@ -342,7 +346,7 @@ class Handover:
     def _reserve(self, ino: int) -> None:
         """Take numbers up to one, and give memory back that no node needs any more."""
         self._reserved = ino + _RESERVED - ino % _RESERVED
-        _NEXT.pack_into(self._map, _NEXT_AT, self._reserved)
+        self._words[_NEXT_AT >> 3] = self._reserved
         at = self._hand or _NODES_AT
         for _ in range(_SWEPT):
             try:
@@ -396,7 +400,7 @@ class Handover:
         """Find which blocks are in use, after another server took them."""
         self._long = {}
         for ino in numbers:
-            at = _NODES_AT + ino % _CAPACITY * _SLOT_SIZE
+            at = self._slot_of(ino)
             _, _, _, _, length, head, _ = _SLOT.unpack_from(self._map, at)
             if length > _SHORT:
                 self._long[ino] = self._chain(_BLOCK_HEAD.unpack_from(head)[0], length)
@@ -426,10 +430,15 @@ class Handover:
     def is_deadly(self, unique: int) -> bool:
         """Count that a request is tried that the server before did not survive; whether it is what kills them."""
         now = time.monotonic_ns()  # of the machine: the same in each server
-        number, tries, first_at = _TRIED.unpack_from(self._map, _TRIED_AT)
-        if number != unique:
+        words, at = self._words, _TRIED_AT >> 3
+        tries, first_at = words[at + 1], words[at + 2]
+        if words[at] == unique:
+            words[at + 1] = tries + 1
+        else:
             tries, first_at = 0, now
-        _TRIED.pack_into(self._map, _TRIED_AT, unique, tries + 1, first_at)
+            words[at] = 0
+            words[at + 1], words[at + 2] = 1, now
+            words[at] = unique
         return bool(tries >= TRIES and now - first_at > _TRIED_FOR_NS)
 
     # --- requests with helpers -------------------------------------------------------------------------------
@@ -441,7 +450,10 @@ class Handover:
         with self._parking:
             for slot, size in _PARKED_SLOTS:
                 if request.end <= size and not self._map[slot + _OPERATION_AT]:
-                    self._map[slot : slot + request.end] = request.view[: request.end]
+                    kind = slot + _OPERATION_AT
+                    self._map[kind + 1 : slot + request.end] = request.view[_OPERATION_AT + 1 : request.end]
+                    self._map[slot:kind] = request.view[:_OPERATION_AT]
+                    self._map[kind] = request.view[_OPERATION_AT]  # last: its low byte is never 0, and says that it is whole
                     return slot
         return None
 
@@ -468,20 +480,32 @@ class Handover:
     def begin(self, ino: int, over: int, on_disk: int) -> None:
         """Note that the operation begins now, see `vfs.inodes.Ledger`."""
         if self._armed:
-            _MARK.pack_into(self._map, _MARK_AT, self._armed, ino, over, on_disk, BEGUN, 0)
+            self._put_mark(BEGUN, ino, over, on_disk)
 
     def finish(self, answer: bytes) -> None:
         """Note that the operation is done, with its answer."""
         if self._armed:
-            self._map[_ANSWER_AT : _ANSWER_AT + len(answer)] = answer
-            _MARK.pack_into(self._map, _MARK_AT, self._armed, 0, 0, 0, DONE, len(answer))
+            self._map[_ANSWER_AT : _ANSWER_AT + len(answer)] = answer  # nobody reads it before the state says so
+            state = DONE | len(answer) << 32
+            if self._words[_MARK_AT >> 3] == self._armed:
+                self._words[_STATE_AT >> 3] = state
+            else:
+                self._put_mark(state)
             self._armed = 0
 
     def give_up(self) -> None:
         """Note that the operation has failed."""
         if self._armed:
-            _MARK.pack_into(self._map, _MARK_AT, self._armed, 0, 0, 0, NOT_BEGUN, 0)
+            self._words[_MARK_AT >> 3] = 0
             self._armed = 0
+
+    def _put_mark(self, state: int, *about: int) -> None:
+        words, at = self._words, _MARK_AT >> 3
+        words[at] = 0  # no request has this number: the mark is valid from when it has one
+        for offset, value in enumerate(about, 1):
+            words[at + offset] = value
+        words[_STATE_AT >> 3] = state
+        words[at] = self._armed
 
     def mark_of(self, unique: int) -> Mark:
         """Read what is noted of the operation of a request."""
@@ -494,9 +518,12 @@ class Handover:
 
     def forgetting(self, unique: int, index: int, ino: int, pins: int) -> None:
         """Note which entry of a FORGET is next, and what it leaves, so that none is counted twice."""
-        _FORGETTING.pack_into(self._map, _FORGETTING_AT, unique, ino, pins, index)
+        other = 1 - self._map[_FORGETTING_NOW]
+        _FORGETTING.pack_into(self._map, _FORGETTING_AT + other * _FORGETTING.size, unique, ino, pins, index)
+        self._map[_FORGETTING_NOW] = other
 
     def forgotten(self, unique: int) -> tuple[int, int, int] | None:
         """Read which entry of a FORGET was the last: its index, node and pins; None if it had not begun."""
-        number, ino, pins, index = _FORGETTING.unpack_from(self._map, _FORGETTING_AT)
+        at = _FORGETTING_AT + self._map[_FORGETTING_NOW] * _FORGETTING.size
+        number, ino, pins, index = _FORGETTING.unpack_from(self._map, at)
         return (index, ino, pins) if number == unique else None

@@ -224,9 +224,9 @@ class PinningView(MergedView):
         """
         with self._lock:
             self.ledger = ledger
+            self._noted_below, self._noted_links = ledger.load()
             if self.attic.descriptor is not None:
                 self.upper.clean_attic(lambda ino: ledger.read(ino) is not None)
-            self._noted_below, self._noted_links = ledger.load()
             self._noted_names = {}
             self.inodes.recall_with(self._recall_number, ledger)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import stat
 from itertools import count
 
@@ -13,6 +14,7 @@ from avfs_git.fuse import protocol as p
 from avfs_git.fuse.channel import Request
 from avfs_git.fuse.handover import Handover
 from avfs_git.vfs.inodes import ROOT_INO, Node, Noted, Place
+from tests.support import torn_handover
 
 
 def named(ino: int, parent: Node | None, name: bytes, kind: int = stat.S_IFREG) -> Node:
@@ -56,6 +58,12 @@ def test_two_nodes_change_places_as_one(names: tuple[bytes, bytes]) -> None:
     assert {ino: handover.read(ino) for ino in (6, 7)} == {
         ino: Noted(parent, name, 1, stat.S_IFREG, Place.NAMED) for ino, (parent, name) in after.items()
     }
+
+
+@pytest.mark.parametrize("kind", torn_handover.WRITERS)
+def test_no_kill_tears_a_record(kind: str) -> None:
+    """SIGKILL between any two machine instructions leaves the record before or the one that was being written, whole."""
+    torn_handover.check(kind, 100, random.randrange(1 << 32))
 
 
 def request(operation: int, unique: int, body: bytes) -> Request:
