@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avfs_git.errors import GitFailed, InternalError
-from avfs_git.gitstore.repository import read_config
+from avfs_git.gitstore.gitconfig import read_config
 from avfs_git.host.durable import host_errors
 
 _OPTIONS: Mapping[str, frozenset[str]] = {

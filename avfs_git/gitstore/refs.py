@@ -327,6 +327,39 @@ class RefStore:
             lock.linked = False
             fsync_dir(self.git_dir)
 
+    def replace_file(self, name: str, change: Callable[[bytes], bytes]) -> None:
+        """Replace a file at the top of the repository under git's lock for it; on disk on return.
+
+        Args:
+            name: The file, such as `config`.
+            change: Makes the new content of the old one, which is empty where there is no file. The same content is not written.
+
+        Raises:
+            RefLocked: If another program keeps it locked.
+            HostError: If the disk refuses; the old content is then as it was.
+        """
+        path = self._root + os.fsencode(name)
+        with ExitStack() as stack, host_errors(f"update '{os.fsdecode(path)}'"):
+            prepared = stack.enter_context(self._prepare(b""))
+            lock = _Lock(path + b".lock")
+            stack.callback(self._release, lock)
+            self._acquire(prepared, lock, name)
+            faults.reach("refs.file_locked")
+            try:
+                old = _read_file(path)
+                os.fchmod(prepared.fd, os.lstat(path).st_mode & 0o777)
+            except FileNotFoundError:
+                old = b""
+            new = change(old)
+            if new == old:
+                return
+            write_all(prepared.fd, new)
+            os.fsync(prepared.fd)
+            faults.reach("refs.file_written")
+            os.rename(lock.path, path)
+            lock.linked = False
+            fsync_dir(self.git_dir)
+
     def _check(self, change: RefChange, packed: _PackedRefs) -> None:
         """Compare a locked ref with what it is believed to hold, and its name with those of others."""
         name = change.name
@@ -604,8 +637,14 @@ class RefStore:
             os.close(fd)
         return 1
 
+    def list_locks(self) -> tuple[Path, ...]:
+        """List the lock files in the repository, whoever made them."""
+        return tuple(Path(os.fsdecode(path)) for path in self._lock_files())
+
     def _lock_files(self) -> Iterator[bytes]:
-        yield from (path for path in (self._root + b"packed-refs.lock", self._root + b"HEAD.lock") if os.path.lexists(path))
+        for name in (b"packed-refs", b"HEAD", b"config"):
+            if os.path.lexists(path := self._root + name + b".lock"):
+                yield path
         for directory, _, files in os.walk(self._root + b"refs"):
             for name in files:
                 if name.endswith(b".lock"):

@@ -37,8 +37,8 @@ from avfs_git.errors import (
     RemoteError,
     RemoteUnreachable,
 )
+from avfs_git.gitstore.gitconfig import quote_value
 from avfs_git.gitstore.remotes import PROTOCOLS, hide_secret, local_path
-from avfs_git.gitstore.repository import quote_value
 from avfs_git.host.durable import host_errors
 from avfs_git.host.processes import list_family, measure_work, send_signal, start_time
 from avfs_git.values import value_class

@@ -4,21 +4,18 @@ Decided here: what an address may look like before any git sees it, and that rem
 `config`, as git keeps them, so that plain git knows them, too. Read by `transport` and `workspace.remotes`. Of what else the
 configuration says about a remote (programs to run, refspecs) nothing is obeyed.
 
-The file is changed under git's own lock, written whole and forced to disk; a crash leaves the old one or the new one. A
-`config.lock` of a killed process is not ours to remove: it stays until somebody does, as git has it.
+The file is changed by `gitconfig`, which says what a crash leaves.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote
 
 from avfs_git.errors import InvalidInput, InvalidName, RemoteExists, RemoteNotFound, quote
-from avfs_git.gitstore.configwriter import rewrite_config
-from avfs_git.gitstore.repository import quote_value, read_config
+from avfs_git.gitstore.gitconfig import edit_config, read_config
 from avfs_git.values import value_class
 
 PROTOCOLS = ("file", "git", "http", "https", "ssh")
@@ -28,8 +25,6 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", re.ASCII)
 _HELPER = re.compile(r"[A-Za-z0-9]+::")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _SECRET = re.compile(r"(?<=://)([^/@:]*):[^/@]*@")
-_SECTION_START = re.compile(rb"^[ \t]*\[", re.MULTILINE)
-_LOCK_WAIT_S = 5.0
 
 
 @value_class
@@ -146,22 +141,15 @@ def add_remote(git_dir: Path, name: str, url: str) -> None:
 
     Raises:
         InvalidName: If none may have that name.
-        RemoteExists: If there is one of that name.
+        RemoteExists: If there is one of that name, or of one that differs in case only: where file names do not, the two would
+            share their refs.
     """
     check_remote_name(name)
-
-    def change(data: bytes) -> bytes:
-        if any(remote.name == name for remote in list_remotes(git_dir)):
-            raise RemoteExists(name)
-        return data + b"\n" * (bool(data) and not data.endswith(b"\n")) + remote_section(name, url)
-
-    rewrite_config(git_dir, change, wait_s=_LOCK_WAIT_S)
-
-
-def remote_section(name: str, url: str) -> bytes:
-    """Write what the configuration says of a remote."""
-    spec = quote_value(f"+refs/heads/*:refs/remotes/{name}/*".encode())
-    return b'[remote "%b"]\n\turl = %b\n\tfetch = %b\n' % (name.encode(), quote_value(os.fsencode(url)), spec)
+    for remote in list_remotes(git_dir):
+        if remote.name.casefold() == name.casefold():
+            raise RemoteExists(remote.name)
+    spec = f"+refs/heads/*:refs/remotes/{name}/*"
+    edit_config(git_dir, ("--add", f"remote.{name}.url", url), ("--add", f"remote.{name}.fetch", spec))
 
 
 def remove_remote(git_dir: Path, name: str) -> None:
@@ -171,7 +159,7 @@ def remove_remote(git_dir: Path, name: str) -> None:
         RemoteNotFound: If there is none of that name.
     """
     find_remote(git_dir, name)
-    rewrite_config(git_dir, lambda data: _without_section(data, name), wait_s=_LOCK_WAIT_S)
+    edit_config(git_dir, ("--remove-section", f"remote.{name}"))
 
 
 def set_url(git_dir: Path, name: str, url: str) -> None:
@@ -180,32 +168,7 @@ def set_url(git_dir: Path, name: str, url: str) -> None:
     Raises:
         RemoteNotFound: If there is none of that name.
     """
-    find_remote(git_dir, name)
-    line = re.compile(rb"^[ \t]*(?:url|pushurl)[ \t]*=.*\n?", re.MULTILINE | re.IGNORECASE)
-    new = b"\turl = %b\n" % quote_value(os.fsencode(url))
-
-    def change(data: bytes) -> bytes:
-        first = True
-        parts = []
-        for is_its, text in _sections(data, name):
-            if is_its:
-                head, newline, body = text.partition(b"\n")
-                parts.append(head + b"\n" + (new if first else b"") + line.sub(b"", body if newline else b""))
-                first = False
-            else:
-                parts.append(text)
-        return b"".join(parts)
-
-    rewrite_config(git_dir, change, wait_s=_LOCK_WAIT_S)
-
-
-def _without_section(data: bytes, name: str) -> bytes:
-    return b"".join(text for is_its, text in _sections(data, name) if not is_its)
-
-
-def _sections(data: bytes, name: str) -> list[tuple[bool, bytes]]:
-    """Split a configuration where sections begin; tell which are the remote's."""
-    head = re.compile(rb'[ \t]*\[[ \t]*remote[ \t]+"%b"[ \t]*\]' % re.escape(name.encode()), re.IGNORECASE)
-    starts = [match.start() for match in _SECTION_START.finditer(data)]
-    bounds = [0, *[start for start in starts if start], len(data)]
-    return [(head.match(data[a:b]) is not None, data[a:b]) for a, b in pairwise(bounds) if a != b]
+    remote = find_remote(git_dir, name)
+    edit_config(git_dir, ("--replace-all", f"remote.{name}.url", url))
+    if remote.push_url is not None:
+        edit_config(git_dir, ("--unset-all", f"remote.{name}.pushurl"))

@@ -20,8 +20,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from avfs_git.errors import FormatUnsupported, InternalError, InvalidName, NotAVault, ObjectMissing, RefDamaged
-from avfs_git.gitstore._config import is_true, parse_config
+from avfs_git.gitstore.gitconfig import Config, is_true, quote_value, read_config
 from avfs_git.gitstore.objects import ObjectStore
+from avfs_git.gitstore.plainfile import read_plain_file
 from avfs_git.gitstore.refs import RefChange, RefStore, check_ref_name
 from avfs_git.host.durable import fsync_dir, host_errors, sync_file_system, write_file_atomically
 from avfs_git.paths import Oid
@@ -102,13 +103,6 @@ def init_vault_repo(
     fsync_dir(git_dir.parent)
 
 
-def quote_value(value: bytes) -> bytes:
-    """Write a value for git's configuration, whatever is in it."""
-    for plain, escaped in ((b"\\", b"\\\\"), (b'"', b'\\"'), (b"\n", b"\\n"), (b"\t", b"\\t")):
-        value = value.replace(plain, escaped)
-    return b'"' + value + b'"'
-
-
 # --- checking ----------------------------------------------------------------------------------------------
 
 
@@ -151,26 +145,12 @@ def _check_layout(git_dir: Path) -> None:
                 raise NotAVault(str(git_dir), f"its '{name}' is no directory of its own")
 
 
-def read_config(git_dir: Path, name: str = "config") -> dict[str, list[str]]:
-    """Read a repository's own configuration, without what it includes: the values of each key, in lower case.
-
-    Raises:
-        NotAVault: If the file is a link.
-        HostError: If it cannot be read.
-    """
-    with host_errors(f"open '{git_dir}'"):
-        try:
-            return parse_config(_read_regular(git_dir / name))
-        except FileNotFoundError:
-            return {}
-
-
 def is_lazy(git_dir: Path) -> bool:
     """Tell whether a vault was cloned without the contents of files (`lazystore`)."""
     return (git_dir / "avfs" / "lazy").exists()
 
 
-def _check_config(git_dir: Path, *, lazy: bool = False) -> dict[str, list[str]]:
+def _check_config(git_dir: Path, *, lazy: bool = False) -> Config:
     """Read the configuration and refuse what cannot be read as it says."""
     values = read_config(git_dir)
     version = values.get("core.repositoryformatversion", ["0"])[-1]
@@ -212,7 +192,7 @@ def read_head(git_dir: Path) -> tuple[str | None, Oid | None]:
     """
     with host_errors(f"open '{git_dir}'"):
         try:
-            data = _read_regular(git_dir / "HEAD")
+            data = read_plain_file(git_dir / "HEAD")
         except FileNotFoundError:
             raise NotAVault(str(git_dir), "it has no HEAD") from None
     if _HEX.fullmatch(data.strip()):
@@ -235,31 +215,17 @@ def read_shallow(git_dir: Path) -> frozenset[Oid]:
     """Return the commits whose parents are left out of a shallow repository."""
     with host_errors(f"open '{git_dir}'"):
         try:
-            data = _read_regular(git_dir / "shallow")
+            data = read_plain_file(git_dir / "shallow")
         except FileNotFoundError:
             return frozenset()
     return frozenset(Oid(bytes.fromhex(line.decode("ascii"))) for line in data.split() if _HEX.fullmatch(line))
-
-
-def _read_regular(path: Path) -> bytes:
-    """Read a small file of a repository; a link or a device is none."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise NotAVault(str(path.parent), f"its '{path.name}' is a symbolic link") from None
-        raise
-    with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise NotAVault(str(path.parent), f"its '{path.name}' is no file")
-        return file.read(64 << 20)
 
 
 def _alternates(objects_dir: Path) -> list[Path]:
     """List the directories that a repository borrows objects from."""
     with host_errors(f"open '{objects_dir}'"):
         try:
-            data = _read_regular(objects_dir / "info" / "alternates")
+            data = read_plain_file(objects_dir / "info" / "alternates")
         except (FileNotFoundError, NotADirectoryError):
             return []
     return [objects_dir / os.fsdecode(line) for line in data.split(b"\n") if line and not line.startswith(b"#")]
@@ -278,7 +244,7 @@ def find_git_dir(directory: Path) -> Path | None:
     with suppress(OSError):
         mode = place.lstat().st_mode
         if stat.S_ISREG(mode):
-            data = _read_regular(place)
+            data = read_plain_file(place)
             if data.startswith(b"gitdir:"):
                 place = directory / os.fsdecode(data[7:].strip(b" \t").rstrip(b"\r\n"))
         if place.is_dir() and (place / "HEAD").is_file():
@@ -291,7 +257,7 @@ def find_git_dir(directory: Path) -> Path | None:
 def common_dir(git_dir: Path) -> Path:
     """Say where the objects and refs of a repository are: elsewhere for a linked working tree."""
     try:
-        data = _read_regular(git_dir / "commondir")
+        data = read_plain_file(git_dir / "commondir")
     except FileNotFoundError:
         return git_dir
     except OSError as error:

@@ -28,6 +28,7 @@ from typing import IO
 from avfs_git.errors import AvfsError, ObjectMissing, RemoteUnreachable
 from avfs_git.faults import reach
 from avfs_git.gitstore.connection import Connection, connect
+from avfs_git.gitstore.gitconfig import quote_value
 from avfs_git.gitstore.refs import RefStore
 from avfs_git.gitstore.remotegit import (
     NO_ACCESS,
@@ -44,7 +45,6 @@ from avfs_git.gitstore.remotegit import (
     settings_file,
 )
 from avfs_git.gitstore.remotes import hide_secret
-from avfs_git.gitstore.repository import quote_value
 from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably, sync_file_system
 from avfs_git.host.processes import is_gone
 from avfs_git.host.removal import remove_tree

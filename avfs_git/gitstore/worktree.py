@@ -23,8 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from avfs_git.gitstore._config import is_true, parse_config
-from avfs_git.gitstore.configwriter import rewrite_config
+from avfs_git.gitstore.gitconfig import edit_config, is_true, read_config
 from avfs_git.host.durable import fsync_dir, host_errors, write_all, write_file_atomically
 from avfs_git.paths import Oid
 from avfs_git.patterns import compiled
@@ -35,9 +34,7 @@ _NEW_INDEX = "index.avfs"
 _NO_COMMIT = b"0" * 40
 _REASON = b"avfs shows this tree when it is mounted\n"
 _OID = compiled(rb"[0-9a-f]{40}")
-_BARE = compiled(rb"(?im)^([ \t]*bare[ \t]*=[ \t]*)(?:false|no|off|0)[ \t]*$")
 _LOCK_WAIT_S = 1.0
-_CONFIG_WAIT_S = 5.0
 _REFLOG_TAIL = 1 << 20
 
 
@@ -292,20 +289,16 @@ def ensure_config(git_dir: Path) -> None:
     - `core.bare`: `git init` in a linked working tree says falsely that the repository is bare no longer.
 
     Raises:
-        HostError: If the disk refuses, or git is changing it for longer than a moment.
+        RefLocked: If another program keeps the file locked.
+        NotAVault: If git cannot read the file.
+        GitFailed: If it has to be changed, and there is no git.
+        HostError: If the disk refuses.
     """
-    place = git_dir / "config"
-    with host_errors(f"write '{place}'"):
-        data = place.read_bytes()
-        if _fit(data) == data:
-            return
-    rewrite_config(git_dir, _fit, wait_s=_CONFIG_WAIT_S)
-
-
-def _fit(data: bytes) -> bytes:
-    values = parse_config(data)
+    values = read_config(git_dir)
+    edits = []
     if not all(map(is_true, values.get("core.bare", []))):
-        data = _BARE.sub(rb"\1true", data)
+        edits.append(("--replace-all", "core.bare", "true"))
     if values.get("core.checkstat", [""])[-1].lower() != "minimal":
-        data += b"\n" * (not data.endswith(b"\n")) + b"[core]\n\tcheckStat = minimal\n"
-    return data
+        edits.append(("--replace-all", "core.checkStat", "minimal"))
+    if edits:
+        edit_config(git_dir, *edits)

@@ -24,11 +24,12 @@ from pathlib import Path
 from avfs_git.errors import ForkExists, HostError, VaultExists
 from avfs_git.faults import reach
 from avfs_git.gitstore.commits import Commit, serialize_commit
+from avfs_git.gitstore.gitconfig import read_config
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.objects import KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange, RefStore
-from avfs_git.gitstore.repository import common_dir, find_git_dir, import_as_remote, init_vault_repo, read_config, read_head
+from avfs_git.gitstore.repository import common_dir, find_git_dir, import_as_remote, init_vault_repo, read_head
 from avfs_git.host.boot import read_boot_id
 from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.model import Warning

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from avfs_git.errors import AvfsError, GitFailed, WorkspaceBusy
 from avfs_git.gitstore.drywriter import DryWriter
@@ -25,7 +26,9 @@ from avfs_git.workspace.format import LABELS, SIDECARS
 from avfs_git.workspace.vault import OpenVault
 
 STALE_AFTER_S = 3600
-"""Temporary files of packs may belong to a process that is alive; older ones do not."""
+"""Temporary files of packs, and locks, may belong to a process that is alive; older ones do not."""
+LOCK_HELD_S = 2.0
+"""git holds a lock for a moment; one that is there for so long is reported."""
 
 
 @dataclass(slots=True)
@@ -42,6 +45,7 @@ def examine_vault(vault: OpenVault, open_workspace: Opener, *, repair: bool) -> 
     problems: list[Problem] = []
     checks = (
         ("refs", _check_refs(vault)),
+        ("locks", _check_locks(vault)),
         ("leftovers", _check_leftovers(vault)),
         ("orphans", _check_orphans(vault)),
         ("left refs", _check_left_refs(vault)),
@@ -89,6 +93,34 @@ def _check_refs(vault: OpenVault) -> Iterator[_Finding]:
             f"'{name}' does not hold an object id",
             f"Give it one with `git update-ref {name} OID`, or delete the file.",
         )
+
+
+def _check_locks(vault: OpenVault) -> Iterator[_Finding]:
+    """Find lock files that stay: those of a git that was killed; avfs removes its own when it opens the refs."""
+    until = time.monotonic() + LOCK_HELD_S
+    while (held := {path: _age_of(path) for path in vault.refs.list_locks()}) and time.monotonic() < until:
+        time.sleep(0.05)
+    for path, age_s in held.items():
+        description = f"'{path.relative_to(vault.git_dir)}' is locked, perhaps by a git that was killed"
+        if age_s is None:
+            continue
+        if age_s < STALE_AFTER_S:
+            yield _found("lock.left", description, f"If no git is at work in the vault, remove '{path}'.", severity="warning")
+        else:
+            yield _fixable(
+                "lock.left",
+                description,
+                "Remove the lock file.",
+                lambda path=path: path.unlink(missing_ok=True),  # type: ignore[misc]  # a default binds the loop's value
+                lambda path=path: not path.exists(),  # type: ignore[misc]  # as above
+            )
+
+
+def _age_of(path: Path) -> float | None:
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return None
 
 
 def _check_leftovers(vault: OpenVault) -> Iterator[_Finding]:

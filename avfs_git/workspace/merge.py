@@ -19,12 +19,12 @@ from avfs_git.errors import NotFastForward, UnrelatedHistories
 from avfs_git.gitstore.attributes import read_info_attributes
 from avfs_git.gitstore.commits import Commit, Signature, serialize_commit
 from avfs_git.gitstore.drywriter import DryWriter
+from avfs_git.gitstore.gitconfig import read_config
 from avfs_git.gitstore.merge import CommitMerger
 from avfs_git.gitstore.mergefile import ConflictStyle
 from avfs_git.gitstore.mergetrees import TreeConflict
 from avfs_git.gitstore.objects import KIND_COMMIT
 from avfs_git.gitstore.packwriter import PackWriter
-from avfs_git.gitstore.repository import read_config
 from avfs_git.gitstore.treediff import Entry, changed_file, find_differences
 from avfs_git.model import MergeMode, MergeOptions, MergeResult, Warning
 from avfs_git.paths import Oid, TreePath, show_path

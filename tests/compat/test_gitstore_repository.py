@@ -10,7 +10,6 @@ import pytest
 
 from avfs_git.errors import AvfsError, FormatUnsupported, GitFailed, InternalError, NotAVault
 from avfs_git.gitstore import gitcommand
-from avfs_git.gitstore._config import parse_config
 from avfs_git.gitstore.gitcommand import collect_garbage, fsck
 from avfs_git.gitstore.objects import KIND_BLOB, ObjectStore
 from avfs_git.gitstore.packwriter import PackWriter
@@ -157,28 +156,6 @@ def test_taking_over_executes_nothing(vault: GitRepo, work: Path, tmp_path: Path
 
     assert not trap.exists()
     assert (vault.git_dir / "config").read_text().count("fsmonitor") == 0
-
-
-@pytest.mark.parametrize("number", range(6))
-def test_configuration_means_what_it_means_to_git(tmp_path: Path, number: int) -> None:
-    """Files as git and people write them give the same keys and values."""
-    path = tmp_path / "config"
-    texts = [
-        '[a]\nb=c\n[a "d"]\ne = f ; g\n',
-        '[A.B]\nC\n[x "Y Z"] w = "q r"  # s\n',
-        '[a]\nb = "x\\ty\\"z\\\\" tail\nc = one \\\n two\n',
-        "\n; x\n# y\n[a]\n\tb =   spaced   out  \n\tc = \n",
-        '[remote "o"]\n\tfetch = +refs/heads/*:refs/remotes/o/*\n\tfetch = second\n[core]\n\tbare = true\n',
-        '\ufeff[a]\r\nb = c\r\n[d "e\\"f\\\\g"]\r\nh = "#not a comment"\r\n',
-    ]
-    path.write_bytes(texts[number].encode())
-    argv = ["git", "config", "--file", str(path), "--list", "-z"]
-    expected: dict[str, list[str]] = {}
-    for item in subprocess.run(argv, check=True, capture_output=True).stdout.decode().split("\0")[:-1]:
-        key, newline, value = item.partition("\n")
-        expected.setdefault(key, []).append(value if newline else "true")
-
-    assert parse_config(path.read_bytes()) == expected
 
 
 # --- git run by us -------------------------------------------------------------------------------------------

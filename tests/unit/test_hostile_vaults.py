@@ -589,3 +589,24 @@ def test_a_directory_swapped_for_a_link_is_not_entered(home: Path, tmp_path: Pat
     assert [path.name for path in outside.iterdir()] == ["b"]
     assert (outside / "b").read_bytes() == b"outside\n"
     vault.close()
+
+
+def test_a_lock_that_stays_is_reported_and_mended_when_it_is_old(home: Path) -> None:
+    """The doctor names a lock of a killed git; it removes one that no git can still need, and none that one may need."""
+    young, old = _git_dir(home) / "config.lock", _git_dir(home) / "HEAD.lock"
+    for lock in (young, old):
+        lock.touch()
+    os.utime(old, (0, 0))
+    with Avfs(home) as avfs:
+        report = avfs.open_vault("v").doctor(repair=True)
+
+    locks = [problem for problem in report.problems if problem.code == "lock.left"]
+    assert [
+        (str(lock.name) in problem.description, problem.fixed) for lock, problem in zip((old, young), locks, strict=True)
+    ] == [
+        (True, True),
+        (True, False),
+    ]
+    assert str(young) in locks[1].remedy
+    assert young.exists()
+    assert not old.exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git.errors import AvfsError, FormatUnsupported, HostError, InternalError, InvalidName, NotAVault, ObjectMissing
-from avfs_git.gitstore._config import is_true, parse_config
+from avfs_git.gitstore.gitconfig import read_config
 from avfs_git.gitstore.objects import KIND_BLOB, KIND_TREE, ObjectStore
 from avfs_git.gitstore.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange, RefStore
@@ -18,7 +18,6 @@ from avfs_git.gitstore.repository import (
     find_git_dir,
     import_objects_and_refs,
     init_vault_repo,
-    read_config,
     read_head,
     read_shallow,
 )
@@ -335,34 +334,3 @@ def test_a_new_object_of_the_vault_does_not_reach_the_source(source: Source, git
         writer.finish()
 
     assert not ObjectStore(source.git_dir).exists(oid)
-
-
-# --- configuration -------------------------------------------------------------------------------------------
-
-
-def test_configuration_is_read_as_git_reads_it() -> None:
-    """Sections, subsections, quotes, escapes, comments and continued lines have git's meaning."""
-    data = b"""\
-; comment
-[core] bare = true # rest
-  empty =
-\tflag
-[Sub "Na\\"me.x"]
-KEY = " quoted # ; " tail \\
-  more
-esc = a\\tb\\\\c
-[old.Style]\tkey=1
-garbage ]
-[core]
-bare = false
-"""
-    assert parse_config(data) == {
-        "core.bare": ["true", "false"],
-        "core.empty": [""],
-        "core.flag": ["true"],
-        'sub.Na"me.x.key': [" quoted # ;  tail   more"],
-        'sub.Na"me.x.esc': ["a\tb\\c"],
-        "old.style.key": ["1"],
-        "old.style.garbage": ["true"],
-    }
-    assert [is_true(value) for value in ("true", "YES", "on", "1", "0", "false", "")] == [True] * 4 + [False] * 3
