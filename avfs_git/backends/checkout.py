@@ -12,10 +12,10 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from avfs_git.backends.shown import BackendName, Passed, make_root, prepare_git, start_runner
+from avfs_git.backends.shown import BackendName, Passed, make_readonly, make_root, prepare_git, start_runner
 from avfs_git.errors import HostError
 from avfs_git.host.durable import host_errors
-from avfs_git.host.runners import NamespaceRefused, readonly_mount
+from avfs_git.host.runners import NamespaceRefused
 from avfs_git.model import Warning
 from avfs_git.paths import ROOT
 from avfs_git.workspace.plaincopy import note_copy, remove_copy, take_in, take_in_left
@@ -53,6 +53,10 @@ class CheckoutBackend:
         note_copy(opened.layout, root, is_complete=False)
         try:
             make_root(root)
+            # Before the copy is made, which is dear: where nothing can be mounted, none is needed.
+            self.runner = start_runner(
+                lambda: make_readonly(root, opened.vault.git_dir) if readonly else (), held=(opened.lock.fileno(),)
+            )
             result = export_path(opened, ROOT, root, recursive=True, max_depth=None, overwrite=True, every_link=True)
             self._left_out = {warning.path for warning in result.warnings if warning.path is not None}
             with host_errors(f"write '{root}'"):
@@ -62,11 +66,12 @@ class CheckoutBackend:
                 os.chmod(root, stat.S_IMODE(entry.mode))
                 os.utime(root, ns=(entry.mtime_ns, entry.mtime_ns))
             note_copy(opened.layout, root, is_complete=not readonly)
-            self.runner = start_runner(lambda: (readonly_mount(root),) if readonly else (), held=(opened.lock.fileno(),))
         except NamespaceRefused as refused:
             self._remove()
             raise Passed(str(refused)) from refused
         except BaseException:
+            if hasattr(self, "runner"):
+                self.runner.close()
             with suppress(HostError):
                 self._remove()
             raise

@@ -79,12 +79,12 @@ def open_held(
     raise BackendUnavailable(names[-1] if len(names) == 1 else AUTO, tuple(reasons))
 
 
-def open_served(served: Served | None, mount: Mount, *, readonly: bool, reasons: list[str]) -> Backend | None:
+def open_served(served: Served | None, mount: Mount, vault: Path, *, readonly: bool, reasons: list[str]) -> Backend | None:
     """Show a workspace by a session; None if that cannot be done, with the reason added to `reasons`."""
     from avfs_git.backends.fuse import FuseBackend  # noqa: PLC0415 - as the checkout backend above
 
     try:
-        return FuseBackend(served, mount, readonly=readonly)
+        return FuseBackend(served, mount, vault, readonly=readonly)
     except Passed as passed:
         reasons.append(f"{BackendName.FUSE}: {passed}")
         return None

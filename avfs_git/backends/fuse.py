@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
-from avfs_git.backends.shown import Passed, Served, start_runner
+from avfs_git.backends.shown import Passed, Served, make_readonly, start_runner
 from avfs_git.errors import FuseUnavailable, MountError
-from avfs_git.host.runners import NamespaceRefused, readonly_mount
+from avfs_git.host.runners import NamespaceRefused
 from avfs_git.model import Warning
 from avfs_git.workspace.workspace import LockedWorkspace
 
@@ -22,13 +23,14 @@ Mount = Callable[[int], tuple[Served, Callable[[], object]]]
 class FuseBackend:
     """A workspace in its live tree."""
 
-    def __init__(self, served: Served | None, mount: Mount, *, readonly: bool) -> None:
+    def __init__(self, served: Served | None, mount: Mount, vault: Path, *, readonly: bool) -> None:
         """Show it.
 
         Args:
             served: What shows it already.
             mount: Mounts it if it is not.
-            readonly: Refuse every change.
+            vault: The repository of its vault.
+            readonly: Refuse every change by the command; other programs change the live tree as before.
 
         Raises:
             Passed: If this machine does not allow it.
@@ -49,7 +51,7 @@ class FuseBackend:
                 os.close(reading)
         self.root, self.name = served
         try:
-            self.runner = start_runner(lambda: (readonly_mount(self.root),) if readonly else ())
+            self.runner = start_runner(lambda: make_readonly(self.root, vault) if readonly else ())
         except NamespaceRefused as refused:
             self._end_mount()
             raise Passed(str(refused)) from refused

@@ -18,7 +18,16 @@ from contextlib import suppress
 from pathlib import Path
 
 from avfs_git.backends.lower import LowerMounts
-from avfs_git.backends.shown import BackendName, Mounts, Passed, make_root, prepare_git, remove_root, start_runner
+from avfs_git.backends.shown import (
+    BackendName,
+    Mounts,
+    Passed,
+    make_readonly,
+    make_root,
+    prepare_git,
+    remove_root,
+    start_runner,
+)
 from avfs_git.errors import FuseUnavailable, HostError, MountError
 from avfs_git.host.overlayfs import clear_volatile
 from avfs_git.host.runners import NamespaceRefused, file_mount, overlay_mount, unmounting
@@ -96,10 +105,13 @@ class OverlayBackend:
             device=device,
             upper=opened.layout.upper,
             work=opened.layout.work,
-            readonly=self._readonly,
             options=_OPTIONS,
         )
-        return (overlay, file_mount(link, self.root / ".git")) if link is not None else (overlay,)
+        above = (file_mount(link, self.root / ".git"),) if link is not None else ()
+        return (overlay, *above, *(self._frozen() if self._readonly else ()))
+
+    def _frozen(self) -> Mounts:
+        return make_readonly(self.root, self._opened.vault.git_dir)
 
     def renew(self) -> None:
         """Mount it anew, after the layers were changed by others than commands here. Called with the workspace locked.
@@ -107,7 +119,19 @@ class OverlayBackend:
         Raises:
             NamespaceRefused: If the system does not allow it any more.
         """
+        self.show(readonly=False)
         self.runner.make_mounts([unmounting(self.root), *self._mounts()])
+
+    def show(self, *, readonly: bool) -> None:
+        """Refuse or allow changes from the next command on.
+
+        Raises:
+            NamespaceRefused: If the system does not allow it any more.
+        """
+        if readonly != self._readonly:
+            frozen = self._frozen()
+            self.runner.make_mounts(frozen if readonly else [unmounting(Path(str(each["target"]))) for each in reversed(frozen)])
+            self._readonly = readonly
 
     def collect(self, locked: LockedWorkspace) -> list[Warning]:
         """Do nothing: what the command changed is in the workspace."""

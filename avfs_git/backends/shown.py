@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 from avfs_git.errors import AvfsError
 from avfs_git.gitstore.worktree import ensure_config
 from avfs_git.host.durable import host_errors, write_file_atomically
-from avfs_git.host.runners import Isolation, NamespaceRefused, Runner
+from avfs_git.host.runners import Isolation, NamespaceRefused, Runner, readonly_mount
 from avfs_git.model import Warning
 from avfs_git.workspace.format import HEADS
 from avfs_git.workspace.gitmoves import PUT_AWAY, open_worktree
@@ -68,6 +68,17 @@ class Backend(Protocol):
 
 
 Mounts = tuple[Mapping[str, object], ...]
+
+
+def make_readonly(root: Path, vault: Path) -> Mounts:
+    """Describe the mounts that make a workspace read-only for a command, and the vault that it belongs to.
+
+    Args:
+        root: Where the workspace is shown.
+        vault: The repository: a git command that a workspace cannot stop changes refs there.
+    """
+    hidden = vault.is_relative_to(root)  # the tree lies over it
+    return tuple(map(readonly_mount, (root,) if hidden else (vault, root)))
 
 
 def start_runner(find_mounts: Callable[[], Mounts], *, held: tuple[int, ...] = ()) -> Runner:

@@ -132,17 +132,23 @@ def _make_mounts(steps: list[dict[str, Any]]) -> None:
         what, target = step["what"], step["target"]
         if what == "overlay":
             _check_lower(step)
-            readonly = _MS_RDONLY if step["readonly"] else 0
-            _mount("mount overlayfs", "avfs", target, "overlay", _MS_NOSUID | _MS_NODEV | readonly, step["options"])
+            _mount("mount overlayfs", "avfs", target, "overlay", _MS_NOSUID | _MS_NODEV, step["options"])
             _check_lower(step)  # once more: what was there before and after was there in between
         elif what == "readonly":
             _mount("bind a directory", target, target, "", _MS_BIND | _MS_REC)
-            _mount("make a mount read-only", "none", target, "", _MS_BIND | _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
+            _make_readonly(target)
         elif what == "bind":
             _mount("bind a file", step["source"], target, "", _MS_BIND)
-            _mount("make a mount read-only", "none", target, "", _MS_BIND | _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
+            _make_readonly(target)
         elif what == "unmount":
             _check("unmount", _libc.umount2(os.fsencode(target), _MNT_DETACH))
+
+
+def _make_readonly(target: str) -> None:
+    # In a user namespace the kernel refuses to drop the flag of a mount that came from outside.
+    noexec = os.statvfs(target).f_flag & _MS_NOEXEC
+    flags = _MS_BIND | _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | _MS_NODEV | noexec
+    _mount("make a mount read-only", "none", target, "", flags)
 
 
 def _check_lower(step: dict[str, Any]) -> None:

@@ -81,7 +81,7 @@ class Isolation:
 
 
 def overlay_mount(
-    target: Path, *, lower: Sequence[Path], device: int | None, upper: Path, work: Path, readonly: bool, options: Sequence[str]
+    target: Path, *, lower: Sequence[Path], device: int | None, upper: Path, work: Path, options: Sequence[str]
 ) -> Mapping[str, object]:
     """Describe a mount of the kernel's overlayfs.
 
@@ -91,7 +91,6 @@ def overlay_mount(
         device: What the last of them is mounted from, so that it can be told whether it still is; None if it is not mounted.
         upper: The upper one.
         work: Its work directory.
-        readonly: Refuse every change.
         options: Further options.
     """
     return {
@@ -101,7 +100,6 @@ def overlay_mount(
         "lower": os.fspath(lower[-1]),
         "device": device,
         "options": layer_options(lower, upper, work, options),
-        "readonly": readonly,
     }
 
 

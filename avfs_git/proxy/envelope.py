@@ -6,6 +6,7 @@ every answer with it. `cli.records` spells them as JSON. Values without behaviou
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 
 from avfs_git.model import ChangedFile, Warning
@@ -16,6 +17,14 @@ TIMEOUT_MS = 300_000
 """How long a command may last where nobody says it."""
 MAX_OUTPUT = 1 << 20
 """How many bytes of each stream stand in the result where nobody says it."""
+
+
+class View(StrEnum):
+    """How a command sees the workspace."""
+
+    READ_ONLY = "read_only"
+    """The kernel refuses every change to the workspace and its vault (EROFS)."""
+    READ_WRITE = "read_write"
 
 
 @value_class
@@ -37,6 +46,8 @@ class Command:
     """How long it may take to end by itself after SIGTERM."""
     readonly: bool = False
     """Refuse every change to files."""
+    writable: bool = False
+    """Let it change files although the policy takes it for a command that only reads; save what is uncommitted before it."""
     checkpoint: bool = True
     """Whether to save before it what is uncommitted, where the policy says so."""
     commit: bool = True
@@ -88,6 +99,9 @@ class ExecResult:
     """Where all of it is, if `stdout` leaves something out."""
     stderr_file: Path | None
     readonly: bool
+    """Whether a read-only view was asked for."""
+    view: View
+    """`read_only` also where the policy decided that the command only reads."""
     duration_ms: float
     """Of the command alone."""
     total_ms: float
@@ -130,5 +144,6 @@ class ExecPlan:
     decision: Decision
     backend: str
     backend_reasons: tuple[str, ...]
+    view: View
     would_checkpoint: bool
     """Whether what is uncommitted would be saved before."""

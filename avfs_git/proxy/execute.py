@@ -4,19 +4,22 @@ Decided here: the order of these steps, and what is true after each. `sdk` makes
 `run` yields.
 
 1. The policy lets the command in (`gate`), or nothing happens.
-2. What is uncommitted is saved, if the policy wants that; else it is noted, so that it is not taken for the command's doing.
-3. A backend shows the workspace. Where this process shows it, it holds the workspace's lock until the end, and so does
+2. A command that is decided to only read runs on a read-only view: the kernel refuses what the decision was wrong about, and
+   steps 3 and 6 have nothing to do. Where no such view can be mounted, it runs like any other command.
+3. What is uncommitted is saved, if the policy wants that; else it is noted, so that it is not taken for the command's doing.
+4. A backend shows the workspace. Where this process shows it, it holds the workspace's lock until the end, and so does
    the process above the command: if this one is killed, nobody works in the workspace until the command is dead, too.
    Where a session shows it, the session has the lock.
-4. The command runs. The lock says that a change is under way: whoever opens the workspace after a crash looks at all of it,
+5. The command runs. The lock says that a change is under way: whoever opens the workspace after a crash looks at all of it,
    and finds what the command did as uncommitted changes.
-5. What changed is committed: one commit a command, none if nothing changed.
+6. What changed is committed: one commit a command, none if nothing changed.
 
 A generator that is given up kills its command; what it changed stays uncommitted. One thread at a time.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
@@ -29,6 +32,7 @@ from avfs_git.backends.lower import LowerMounts
 from avfs_git.backends.overlay import OverlayBackend, base_of
 from avfs_git.backends.shown import Backend, BackendName, Served
 from avfs_git.errors import BackendUnavailable, ExecError, FuseUnavailable, InvalidInput, MountError, WorkspaceBusy
+from avfs_git.gitstore.repository import is_lazy
 from avfs_git.gitstore.treediff import diff_trees
 from avfs_git.host.umask import read_umask
 from avfs_git.lazy import LazyModule
@@ -37,7 +41,7 @@ from avfs_git.paths import Oid, show_path
 from avfs_git.patterns import compiled
 from avfs_git.proxy.capture import Captured
 from avfs_git.proxy.delta import subtract
-from avfs_git.proxy.envelope import Command, ExecPlan, ExecResult
+from avfs_git.proxy.envelope import Command, ExecPlan, ExecResult, View
 from avfs_git.proxy.gate import Gate
 from avfs_git.proxy.request import Action, Category, Decision, Request
 from avfs_git.proxy.run import Finished, Late, Output, Stop, run_command
@@ -98,6 +102,8 @@ class _Run:
     decision: Decision
     stop: Stop | None
     began: float
+    readonly: bool
+    """Whether it gets a read-only view."""
     reasons: list[str] = field(default_factory=list)
     warnings: list[Warning] = field(default_factory=list)
     saved: str | None = None
@@ -121,7 +127,6 @@ class Executor:
         self._place = place
         self._keep = keep
         self._kept: OverlayBackend | None = None
-        self._kept_as: tuple[bool, Path] | None = None
         self._epoch = -1
 
     def close(self) -> None:
@@ -165,7 +170,8 @@ class Executor:
             decision=decision,
             backend=served.by if served is not None else names[0],
             backend_reasons=(),
-            would_checkpoint=command.checkpoint and decision.action in _SAVING,
+            view=View.READ_ONLY if self._gets_readonly_view(command, decision) else View.READ_WRITE,
+            would_checkpoint=_saves(command, decision) and not self._gets_readonly_view(command, decision),
         )
 
     def run(self, command: Command, stop: Stop | None = None) -> Generator[Output, None, ExecResult]:
@@ -195,13 +201,45 @@ class Executor:
 
     def _run(self, command: Command, stop: Stop | None) -> Generator[Output, None, ExecResult]:
         began = time.monotonic()
-        place, opened = self._place, self._place.opened
         request = self._request(command)
-        run = _Run(command, request, place.gate.admit(request, token=command.approve), stop, began)
+        decision = self._place.gate.admit(request, token=command.approve)
+        readonly = self._gets_readonly_view(command, decision)
+        run = _Run(command, request, decision, stop, began, readonly)
+        try:
+            return (yield from self._show(run))
+        except BackendUnavailable:
+            if command.readonly or not readonly:
+                raise
+        run.readonly, run.head = False, None
+        run.reasons.clear()
+        what = "no read-only view can be mounted here: the command ran on a writable one, as a command that changes files does"
+        run.warnings.append(Warning("exec.no_read_only_view", what))
+        return (yield from self._show(run))
+
+    def _gets_readonly_view(self, command: Command, decision: Decision) -> bool:
+        """Whether a command is to run on a read-only view: it was asked for, or the policy lets it in because it only reads.
+
+        A rule that wants a checkpoint before expects changes. Git that reads a lazy vault stores there what it fetches.
+        """
+        if command.readonly or command.writable or not _only_reads(decision):
+            return command.readonly
+        return decision.action is not Action.ALLOW_WITH_CHECKPOINT and not (
+            _names_git(command) and is_lazy(self._place.opened.vault.git_dir)
+        )
+
+    def _show(self, run: _Run) -> Generator[Output, None, ExecResult]:
+        """Run a command on the best backend that can be had.
+
+        Raises:
+            BackendUnavailable: If there is none.
+        """
+        place, opened, command = self._place, self._place.opened, run.command
         left = candidates(command.backend, is_mounted=opened.lock.session is not None)
         while left:
             if left[0] is BackendName.FUSE:
-                backend = open_served(place.mounted(), place.mount, readonly=command.readonly, reasons=run.reasons)
+                backend = open_served(
+                    place.mounted(), place.mount, opened.vault.git_dir, readonly=run.readonly, reasons=run.reasons
+                )
                 if backend is not None:
                     try:
                         return (yield from self._in(backend, run, None))
@@ -226,7 +264,7 @@ class Executor:
                     locked,
                     place.lowers,
                     command.root or place.root,
-                    readonly=command.readonly,
+                    readonly=run.readonly,
                     reasons=run.reasons,
                 )
                 if backend is not None:
@@ -246,13 +284,14 @@ class Executor:
         kept, opened = self._kept, self._place.opened
         if kept is None:
             return None
-        wanted = (run.command.readonly, run.command.root or self._place.root)
-        if self._kept_as != wanted or run.command.backend not in ("auto", BackendName.OVERLAY):
+        wanted = run.command.root or self._place.root
+        if kept.root != wanted or run.command.backend not in ("auto", BackendName.OVERLAY):
             self._kept = None
             kept.close()
             return None
         if opened.lock.epoch != self._epoch:
             kept.renew()
+        kept.show(readonly=run.readonly)
         return kept
 
     def _in(self, backend: Backend, run: _Run, locked: LockedWorkspace | None) -> Generator[Output, None, ExecResult]:
@@ -277,7 +316,7 @@ class Executor:
             backend.runner,
             argv,
             cwd=os.fsencode(cwd),
-            env=self._environment(command, backend.root),
+            env=self._environment(run, backend.root),
             keep=tuple(map(os.fsencode, isolate.KEPT_VARIABLES)) if command.isolate else None,
             umask=read_umask(),
             stdin=stdin,
@@ -288,13 +327,13 @@ class Executor:
             late=self._index_for(backend, run) if held else None,
         )
         try:
-            if locked is not None:
+            if locked is not None and not run.readonly:
                 locked.begin()
             try:
                 finished = yield from steps
             finally:
                 steps.close()
-                if locked is not None:
+                if locked is not None and not run.readonly:
                     locked.end()
                     opened.look_anew()  # what the command did is on the disk, and not in memory
         finally:
@@ -312,7 +351,7 @@ class Executor:
                 run.warnings += backend.collect(now)
         result = self._settle(backend, run, finished, streams, held=held)
         if held and self._keep and isinstance(backend, OverlayBackend):
-            self._kept, self._kept_as = backend, (command.readonly, backend.root)
+            self._kept = backend
             self._epoch = opened.lock.epoch
         elif held:
             backend.close()
@@ -347,7 +386,12 @@ class Executor:
             if number is not None and number <= 0:
                 raise InvalidInput(f"the {what} must be a positive number")
         opened = self._place.opened
-        flags = {"readonly": command.readonly, "isolate": command.isolate, "network": command.isolate and command.network}
+        flags = {
+            "readonly": command.readonly,
+            "writable": command.writable,
+            "isolate": command.isolate,
+            "network": command.isolate and command.network,
+        }
         options = [(name, "true") for name, is_set in flags.items() if is_set]
         return Request(
             vault=os.fspath(opened.vault.git_dir),
@@ -366,9 +410,11 @@ class Executor:
         opened = self._place.opened
         if run.head is not None:
             return
-        if held and opened.state.merging is None and opened.is_recorded_by(opened.vault.read_head(opened.fork)):
+        if run.readonly:
+            pass  # the command changes nothing, so that nothing can be taken for its doing
+        elif held and opened.state.merging is None and opened.is_recorded_by(opened.vault.read_head(opened.fork)):
             pass  # nothing is uncommitted
-        elif run.command.checkpoint and run.decision.action in _SAVING:
+        elif _saves(run.command, run.decision):
             text = f"before: {_line(run.request.command())}"
             saved = self._save(text, text, held=held)
             run.warnings += saved.warnings
@@ -405,10 +451,12 @@ class Executor:
         result: Status = self._place.do(opened, operations.read_status)
         return result
 
-    def _environment(self, command: Command, root: Path) -> dict[bytes, bytes]:
+    def _environment(self, run: _Run, root: Path) -> dict[bytes, bytes]:
         opened = self._place.opened
         own = {"AVFS_VAULT": os.fspath(opened.vault.git_dir), "AVFS_FORK": opened.fork, "AVFS_MOUNTPOINT": os.fspath(root)}
-        return {os.fsencode(name): os.fsencode(value) for name, value in {**own, **dict(command.env)}.items()}
+        if run.readonly:
+            own["GIT_OPTIONAL_LOCKS"] = "0"  # `git status` does not try to write the index then
+        return {os.fsencode(name): os.fsencode(value) for name, value in {**own, **dict(run.command.env)}.items()}
 
     # --- after --------------------------------------------------------------------------------------------------
 
@@ -420,7 +468,7 @@ class Executor:
         changed: tuple[ChangedFile, ...] = ()
         beside: tuple[ChangedFile, ...] = ()
         note: notes.Note | None = None
-        if not command.readonly:
+        if not run.readonly:
             if opened.vault.config.read()["exec.notes"] != "0":
                 note = self._make_note(run, finished, backend)
             commit, changed, beside = self._take_delta(run, finished, note, held=held)
@@ -431,6 +479,11 @@ class Executor:
         if command.isolate and finished.exit_code and os.fsencode(opened.vault.git_dir) + b"/" in streams[1].data():
             what = "git cannot write to the vault in an isolated command: what one changes is committed when it has succeeded"
             run.warnings.append(Warning("exec.isolated_git", what))
+        if run.readonly and not command.readonly and _may_lack_writing(finished, streams):
+            what = (
+                "the command ran on a read-only view, because the policy took it for one that only reads; to let it write, use "
+            )
+            run.warnings.append(Warning("exec.read_only_view", what + "`--writable` or a rule with `allow_with_checkpoint`"))
         duration_ms = round(finished.duration_ms, 3)
         with aftermath(run.warnings, "the audit log lacks the end of this command"):
             self._place.gate.completed(
@@ -468,6 +521,7 @@ class Executor:
             stdout_file=out.spill,
             stderr_file=err.spill,
             readonly=command.readonly,
+            view=View.READ_ONLY if run.readonly else View.READ_WRITE,
             duration_ms=duration_ms,
             total_ms=round((time.monotonic() - run.began) * 1000, 3),
             checkpoint=run.saved,
@@ -560,7 +614,32 @@ def _may_use_git(run: _Run) -> bool:
     That costs what the tree has the first time, and what the index takes to be read and written from then on. Of a command
     that is proven to only read, every program is known: where none is git, nothing asks.
     """
-    return run.decision.categories != (Category.READ_ONLY,) or "git" in run.request.command()
+    return not _only_reads(run.decision) or _names_git(run.command)
+
+
+def _names_git(command: Command) -> bool:
+    return any("git" in os.fsdecode(part) for part in command.argv or (command.shell or "",))
+
+
+def _only_reads(decision: Decision) -> bool:
+    return decision.categories == (Category.READ_ONLY,)
+
+
+def _saves(command: Command, decision: Decision) -> bool:
+    """Whether what is uncommitted is saved before a command on a writable view.
+
+    The policy lets in without that what only reads; it gets such a view only where the kernel cannot enforce that, or is not to.
+    """
+    return command.checkpoint and (decision.action in _SAVING or _only_reads(decision))
+
+
+def _may_lack_writing(finished: Finished, streams: tuple[Captured, Captured]) -> bool:
+    """Whether a command may have failed because it could not write; no system call tells for certain.
+
+    It says so in its own words, or failed with some others. `grep` and `diff` have a status for what they found, and no words.
+    """
+    said = any(os.strerror(errno.EROFS).encode() in stream.data() for stream in streams)
+    return said or bool(finished.exit_code and streams[1].size)
 
 
 def _may_search(request: Request) -> bool:

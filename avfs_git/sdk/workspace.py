@@ -297,6 +297,7 @@ class Workspace:
         timeout_ms: int | None = 300_000,
         grace_ms: int = 2000,
         readonly: bool = False,
+        writable: bool = False,
         checkpoint: bool = True,
         commit: bool = True,
         commit_failed: bool = True,
@@ -321,6 +322,7 @@ class Workspace:
             timeout_ms: How long it may last, in milliseconds; None for ever. Then all its processes are ended.
             grace_ms: How long it has between SIGTERM and SIGKILL, in milliseconds.
             readonly: Refuse every change to files.
+            writable: Let it change files although the policy takes it for a command that only reads.
             checkpoint: Whether to save before it what is uncommitted, where the policy says so.
             commit: Whether to commit what it changed.
             commit_failed: Whether to commit also if its status is not 0.
@@ -349,6 +351,7 @@ class Workspace:
                 timeout_ms=timeout_ms,
                 grace_ms=grace_ms,
                 readonly=readonly,
+                writable=writable,
                 checkpoint=checkpoint,
                 commit=commit,
                 commit_failed=commit_failed,

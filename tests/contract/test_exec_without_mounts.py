@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -46,14 +47,15 @@ def work(mount_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     assert not [mount.directory for mount in list_mounts() if mount_dir in mount.directory.parents]
 
 
-def run(how: str, mount_dir: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
+def run(how: str, mount_dir: Path, *arguments: str, path: Path | None = None) -> tuple[int, dict[str, Any]]:
     """Run `avfs exec` where no FUSE can be mounted; give its status and its one document, which follows the schema."""
     wrapper = list(WRAPPERS[how])
     if how == "no device":
         (mount_dir / "empty").touch()
         wrapper.append(str(mount_dir / "empty"))
     program = [*wrapper, sys.executable, "-m", "avfs_git", "exec", "--json", *arguments]
-    ran = subprocess.run(program, capture_output=True, check=False)
+    search = os.pathsep.join([*([os.fspath(path)] if path is not None else []), os.environ["PATH"]])
+    ran = subprocess.run(program, capture_output=True, check=False, env={**os.environ, "PATH": search})
     assert (ran.stderr, ran.stdout.count(b"\n")) == (b"", 1)
     document: dict[str, Any] = json.loads(ran.stdout)
     jsonschema.validate(document, SCHEMA)
@@ -84,3 +86,28 @@ def test_the_command_runs_all_the_same_where_avfs_chooses(work: Workspace, mount
     assert [reason.partition(":")[0] for reason in result["backend_reasons"]] == ["overlay", "fuse"]
     assert [change["path"] for change in result["changed_files"]] == ["made"]
     assert work.read("made") == b"x\n"
+
+
+@HOW
+def test_what_only_reads_is_saved_and_compared_where_no_view_can_be_mounted(work: Workspace, mount_dir: Path, how: str) -> None:
+    """A wrong decision loses nothing: what was unsaved is in a checkpoint, and what the command changed is told."""
+    (mount_dir / "config" / "avfs" / "policy.toml").unlink()
+    programs = mount_dir / "programs"
+    programs.mkdir()
+    (programs / "head").write_text("#!/bin/sh\necho harm > unsaved\n")
+    (programs / "head").chmod(0o755)
+    work.write("unsaved", b"unsaved\n")
+    status, document = run(how, mount_dir, "--", "cat", "unsaved", path=programs)
+    assert (status, document["result"]["stdout"], document["result"]["commit"]) == (0, "unsaved\n", None)
+    if how == "no device":  # namespaces are there, and with them a read-only copy
+        assert document["result"]["view"] == "read_only"
+        return
+    work.write("unsaved", b"later\n")
+    status, document = run(how, mount_dir, "--", "head", path=programs)
+
+    result = document["result"]
+    assert (status, result["view"], result["decision"]["categories"]) == (0, "read_write", ["read_only"])
+    assert [warning["code"] for warning in document["warnings"]] == ["exec.no_read_only_view"]
+    assert (result["checkpoint"] is not None, [change["path"] for change in result["changed_files"]]) == (True, ["unsaved"])
+    work.restore(result["checkpoint"])
+    assert work.read("unsaved") == b"later\n"

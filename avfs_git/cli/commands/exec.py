@@ -33,6 +33,7 @@ _OPTIONS = (
     "cwd",
     "environment",
     "readonly",
+    "writable",
     "stdin",
     "stream",
     "no_checkpoint",
@@ -75,6 +76,7 @@ def parse_variable(text: str) -> tuple[str, str]:
 @click.option("--cwd", type=TREE_PATH, default="/", metavar="DIR", help="Run it in this directory of the workspace.")
 @click.option("-e", "--env", "environment", type=parse_variable, multiple=True, metavar="NAME=VALUE", help="Set a variable.")
 @click.option("--readonly", is_flag=True, help="Refuse every change to files.")
+@click.option("--writable", is_flag=True, help="Let it change files, even if the policy takes it for one that only reads.")
 @click.option("--stdin", type=HOST_PATH, metavar="FILE|-", help="What it reads; nothing by default.")
 @click.option("--stream", is_flag=True, help="With --json: write its output to standard error as it comes.")
 @click.option("--no-checkpoint", is_flag=True, help="Do not save before it what is uncommitted.")
@@ -110,6 +112,7 @@ def command(
     cwd: TreePath,
     environment: tuple[tuple[str, str], ...],
     readonly: bool,
+    writable: bool,
     stdin: Path | None,
     stream: bool,
     no_checkpoint: bool,
@@ -131,6 +134,8 @@ def command(
     argv = [*words, *click.get_current_context().meta.get(AFTER_DASHES, ())]
     if (shell is None) == (not argv):
         raise BadUsage("a command is needed, either `-- PROGRAM [ARGUMENT]...` or `--shell TEXT`")
+    if readonly and writable:
+        raise BadUsage("--readonly and --writable exclude each other")
     try:
         with (
             nullcontext() if dry_run else _starting_early(state),
@@ -144,6 +149,7 @@ def command(
                 "stdin": reading,
                 "timeout_ms": timeout_ms or None,
                 "readonly": readonly,
+                "writable": writable,
                 "checkpoint": not no_checkpoint,
                 "commit": not no_commit,
                 "message": message,
