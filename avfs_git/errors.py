@@ -741,6 +741,20 @@ class OutcomeUnknown(MountError):
         )
 
 
+class PeerRefused(MountError):
+    """A session serves only processes of its own PID and mount namespace."""
+
+    code = "session.peer_refused"
+    exit_code = 58
+
+    def __init__(self, fork: str) -> None:
+        super().__init__(
+            f"the session of {quote(fork)} is in another PID or mount namespace and refuses this process",
+            hint="Run avfs where the fork was mounted, outside of containers and of commands that avfs runs.",
+            details={"fork": fork},
+        )
+
+
 class SessionEnding(WorkspaceBusy):
     """A session ended before it began what it was asked for."""
 

@@ -23,18 +23,18 @@ import logging
 import os
 import selectors
 import socket
-import struct
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from avfs_git.errors import (
     AvfsError,
     HostError,
     InternalError,
     InvalidInput,
+    PeerRefused,
     RequestNotUnderstood,
     SessionEnding,
     WorkspaceBusy,
@@ -42,6 +42,7 @@ from avfs_git.errors import (
 from avfs_git.faults import reach
 from avfs_git.host.descriptors import receive_descriptors
 from avfs_git.host.locks import LOCK_TIMEOUT_S
+from avfs_git.host.peers import Peer, identify_peer
 from avfs_git.host.umask import USUAL, have_own_umask
 from avfs_git.model import CheckpointResult
 from avfs_git.paths import TreePath
@@ -59,17 +60,29 @@ _HALF_LINE_S = 30.0
 """How long a client may take for the rest of a line, or to take an answer, where others want its place."""
 _WAIT_MAX_S = 3600.0
 _SOON_S = 0.05
-_CREDENTIALS: Final = struct.Struct("3i")  # ucred: pid, uid, gid; unix(7)
 _RECEIVE = 64 << 10
 
 
 class _Client:
     """One connection."""
 
-    __slots__ = ("buffer", "closing", "descriptors", "is_asking", "sending", "sending_descriptors", "since", "socket", "umask")
+    __slots__ = (
+        "buffer",
+        "closing",
+        "descriptors",
+        "is_apart",
+        "is_asking",
+        "sending",
+        "sending_descriptors",
+        "since",
+        "socket",
+        "umask",
+    )
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, *, is_apart: bool) -> None:
         self.socket = connection
+        self.is_apart = is_apart
+        """Whether it is in other namespaces: its first line is answered with an error, unread."""
         self.buffer = bytearray()
         self.descriptors: list[int] = []
         self.sending = b""
@@ -225,15 +238,18 @@ class ControlServer:
                 _LOG.warning("a client could not be let in: %s", error)
                 time.sleep(0.01)
                 return
-            _, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-            if uid not in (0, os.geteuid()):
+            try:
+                peer = identify_peer(connection)
+            except OSError:
+                peer = Peer.ANOTHER_USER
+            if peer is Peer.ANOTHER_USER:
                 connection.close()
                 continue
             connection.setblocking(False)
             if len(self._clients) >= CLIENTS_MAX and not self._make_room():
                 connection.close()
                 continue
-            client = _Client(connection)
+            client = _Client(connection, is_apart=peer is Peer.APART)
             self._clients[connection.fileno()] = client
             self._selector.register(connection, selectors.EVENT_READ, client)
 
@@ -269,7 +285,7 @@ class ControlServer:
             return
         client.buffer += data
         if is_cut or len(client.descriptors) > wire.DESCRIPTORS_MAX:
-            self._refuse(client, "more descriptors came than a request can have")
+            self._refuse(client, RequestNotUnderstood("more descriptors came than a request can have"))
             return
         self._read_lines(client)
 
@@ -278,7 +294,7 @@ class ControlServer:
         while not (client.socket.fileno() < 0 or client.closing or client.is_asking or client.sending):
             line, newline, rest = client.buffer.partition(b"\n")
             if len(line) > wire.LINE_MAX:
-                self._refuse(client, f"a line is longer than {wire.LINE_MAX} bytes")
+                self._refuse(client, RequestNotUnderstood(f"a line is longer than {wire.LINE_MAX} bytes"))
             if not newline or client.closing:
                 return
             client.buffer = rest
@@ -287,6 +303,10 @@ class ControlServer:
 
     def _take_request(self, client: _Client, line: bytes, descriptors: list[int]) -> None:
         incoming = wire.Incoming(descriptors)
+        if client.is_apart:
+            incoming.close()
+            self._refuse(client, PeerRefused(self._opened.fork))
+            return
         number: object = None
         try:
             message = wire.unpack_message(line, incoming)
@@ -294,7 +314,7 @@ class ControlServer:
             request = _read_request(client, message, incoming)
         except wire.NotUnderstood as error:
             incoming.close()
-            self._refuse(client, str(error))
+            self._refuse(client, RequestNotUnderstood(str(error)))
             return
         except InvalidInput as error:  # it is a message, but nothing here can be meant
             incoming.close()
@@ -320,11 +340,11 @@ class ControlServer:
     def _ending(self) -> SessionEnding:
         return SessionEnding(self._opened.fork, "a session that ends", pid=os.getpid())
 
-    def _refuse(self, client: _Client, reason: str) -> None:
-        """Answer what is no request, and end the conversation: nobody knows where the next one would begin."""
+    def _refuse(self, client: _Client, error: AvfsError) -> None:
+        """Answer a client whose requests are not read, and end the conversation."""
         client.closing = True
         client.buffer.clear()
-        self._begin_send(client, *_error_message(None, RequestNotUnderstood(reason)))
+        self._begin_send(client, *_error_message(None, error))
 
     def _refuse_late(self) -> None:
         """Answer those whose turn does not come in time."""

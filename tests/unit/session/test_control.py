@@ -434,6 +434,23 @@ def test_another_user_is_not_heard(live: Served) -> None:
     assert (done.stdout, done.stderr) == (b"b''\n", b"")
 
 
+@pytest.mark.needs("userns")
+@pytest.mark.usefixtures("person")
+@pytest.mark.parametrize("namespaces", [("--mount",), ("--pid", "--fork", "--kill-child")])
+def test_a_process_in_another_namespace_is_told_why(live: Served, namespaces: tuple[str, ...]) -> None:
+    """A command that is kept apart cannot command the session that it reaches, and no request of it is read."""
+    code = (
+        "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])\n"
+        "s.sendall(sys.argv[2].encode()); print(s.makefile().read(), end='')"
+    )
+    asked = [request("exists", path=FILE), request("hello", umask=0), b"nonsense\n"]
+    for line in asked:
+        argv = ["unshare", "--user", "--map-root-user", *namespaces, sys.executable, "-c", code, live.path.name, line.decode()]
+        answer = subprocess.run(argv, cwd=live.path.parent, capture_output=True, check=True).stdout
+        assert json.loads(answer)["error"]["code"] == "session.peer_refused"
+    assert live.ask("read", path=TreePath(b"file")) == b"content"
+
+
 def test_the_kernel_is_told_exactly_what_changed(live: Served) -> None:
     """Names that mean something else, nodes whose content or attributes changed, and nothing else."""
     merged = live.opened.merged
