@@ -139,6 +139,27 @@ class DirtySet:
                 else:
                     pending.append((here, below))
 
+    def has_name(self, name: bytes) -> bool:
+        """Whether an entry of that name is in the set, in any directory."""
+        pending = [self]
+        while pending:
+            here = pending.pop()
+            if name in here.names:
+                return True
+            pending += [below for below in here.names.values() if below is not None]
+        return False
+
+    def may_hold(self, path: TreePath) -> bool:
+        """Whether the entry at a path may have changed."""
+        here: DirtySet | None = self
+        for part in components(path):
+            if here is None:
+                return True
+            if part not in here.names:
+                return False
+            here = here.names[part]
+        return True
+
     def __bool__(self) -> bool:
         return bool(self.names) or self.has_root
 

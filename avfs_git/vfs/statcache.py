@@ -15,7 +15,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from avfs_git import faults
 from avfs_git.paths import Oid, TreePath
@@ -172,10 +172,7 @@ class StatCache:
         if not gone:
             return
         for path in list(self.directories):
-            here: bytes = path
-            while here not in gone and here:
-                here = here.rpartition(b"/")[0]
-            if here:
+            if _is_below_any(path, gone):
                 del self.directories[path]
 
     def commit_update(
@@ -225,6 +222,56 @@ class StatCache:
         self._size = len(data)
 
 
+def _is_below_any(path: bytes, gone: set[bytes]) -> bool:
+    """Whether a path is one of those, or below one."""
+    here = path
+    while here and here not in gone:
+        here = here.rpartition(b"/")[0]
+    return bool(here)
+
+
+class Fingerprints(Protocol):
+    """Fingerprints by directory, and the tree and sidecar at which they hold: what a capture compares a layer with."""
+
+    @property
+    def tree(self) -> Oid | None:
+        """The git tree that the workspace equalled, or None for an empty one."""
+
+    @property
+    def sidecar(self) -> Oid | None:
+        """Its sidecar tree."""
+
+    def directory(self, path: TreePath) -> DirCache | None:
+        """Get the fingerprints of a directory of the upper layer; None if it held none."""
+        ...
+
+
+class StatCacheAhead:
+    """A stat cache as it will be once a capture that follows it is recorded; in memory only."""
+
+    def __init__(self, cache: StatCache | None, update: StatCacheUpdate, *, tree: Oid | None, sidecar: Oid | None) -> None:
+        """Look at a cache, None if there is none, through what a capture has found since."""
+        self._cache = cache
+        self._gone = update.gone
+        self._changed = {path: (entries, dropped) for path, entries, dropped in update.changed}
+        self.tree = tree
+        self.sidecar = sidecar
+
+    def directory(self, path: TreePath) -> DirCache | None:
+        """Get the fingerprints of a directory of the upper layer; None if it held none. Costs the size of the directory."""
+        before = None
+        if self._cache is not None and not _is_below_any(path, self._gone):
+            before = self._cache.directory(path)
+        if path not in self._changed:
+            return before
+        entries, dropped = self._changed[path]
+        found = dict(before or {})
+        for name in dropped:
+            found.pop(name, None)
+        found.update(entries)
+        return found
+
+
 class StatCacheUpdate:
     """What one capture learnt, until it is known to be recorded."""
 
@@ -261,6 +308,26 @@ class StatCacheUpdate:
             # A time of change that no entry has.
             again = tuple((name, fingerprint[:20] + b"\xff" * 8 + fingerprint[28:]) for name, fingerprint in entries)
             made._steps.append((path, flags, again, dropped))
+        return made
+
+    def join(self, later: StatCacheUpdate) -> StatCacheUpdate:
+        """Make one that says what this one and a later one say together."""
+        gone = later.gone
+        there: dict[TreePath, tuple[DirCache, set[bytes]]] = {}
+        for path, entries, dropped in self.changed:
+            if not _is_below_any(path, gone):
+                there[path] = dict(entries), set(dropped)
+        for path, entries, dropped in later.changed:
+            mine, mine_dropped = there.setdefault(path, ({}, set()))
+            for name in dropped:
+                mine.pop(name, None)
+                mine_dropped.add(name)
+            mine.update(entries)
+        made = StatCacheUpdate()
+        for top in self.gone | gone:
+            made.drop_subtree(TreePath(top))
+        for path, (mine, mine_dropped) in there.items():
+            made.set_directory(path, mine, mine_dropped - mine.keys())
         return made
 
     def encode(self) -> Iterable[bytes]:

@@ -35,7 +35,7 @@ WHOLE_READ_MAX = 1 << 20
 """Files up to this size are read in one piece; larger ones stream."""
 READ_TRIES = 5
 """So often a file is read at once, one time after the other."""
-_PATIENT_TRIES: Final = 200
+PATIENT_TRIES: Final = 200
 """So often one of up to `_HELD_MAX` is read after that, with pauses in between: a second or two in all."""
 _PAUSE_S: Final = 0.005
 _HELD_MAX: Final = 64 << 20
@@ -65,7 +65,14 @@ class Reading(NamedTuple):
 
 
 def read_steadily(
-    layer: Layer, directory: TreePath, name: bytes, before: os.stat_result, sink: ObjectSink, known: KnownContent | None
+    layer: Layer,
+    directory: TreePath,
+    name: bytes,
+    before: os.stat_result,
+    sink: ObjectSink,
+    known: KnownContent | None,
+    *,
+    tries: int = READ_TRIES + PATIENT_TRIES,
 ) -> Reading:
     """Store a file of a layer as a blob.
 
@@ -76,6 +83,7 @@ def read_steadily(
         before: Its stat when it was listed.
         sink: What takes the blob.
         known: What it was made from, if that is known; it is not read then.
+        tries: How often it is read at most.
 
     Raises:
         FileChanging: If it changed each time while it was read, or is no file any more.
@@ -85,12 +93,12 @@ def read_steadily(
     fd = layer.open_listed(directory, name)
     try:
         now = before
-        for tries in range(1, READ_TRIES + _PATIENT_TRIES + 1):
+        for turn in range(1, tries + 1):
             oid: Oid | None = None
             held: bytes | None = None
             if known is not None and (known.ino, known.mtime_ns) == (now.st_ino, now.st_mtime_ns):
                 oid = known.oid
-            elif now.st_size <= (WHOLE_READ_MAX if tries == 1 else _HELD_MAX):
+            elif now.st_size <= (WHOLE_READ_MAX if turn == 1 else _HELD_MAX):
                 held = _hold(fd, now)
             else:
                 oid = _store(fd, now, sink)
@@ -105,11 +113,11 @@ def read_steadily(
             if not stat.S_ISREG(after.st_mode):
                 break  # something else has its name: what can be read of a device, say, is nobody's content
             now = after
-            if tries == READ_TRIES:
+            if turn == READ_TRIES:
                 oid = _store_growing(fd, now, sink)
                 if oid is not None:
                     return Reading(oid, now, layer.file_xattrs(fd, path))
-            if tries >= READ_TRIES:
+            if turn >= READ_TRIES:
                 if now.st_size > _HELD_MAX:
                     break
                 time.sleep(_PAUSE_S)

@@ -39,8 +39,8 @@ from avfs_git.vfs.scan import (
     scan_directory,
 )
 from avfs_git.vfs.sidecar import SELF, Meta, Record, format_record, plain_record
-from avfs_git.vfs.statcache import RACY_NS, StatCache, StatCacheUpdate, is_same_entry, take_fingerprint
-from avfs_git.vfs.steady import KnownContent, read_steadily
+from avfs_git.vfs.statcache import RACY_NS, Fingerprints, StatCacheUpdate, is_same_entry, take_fingerprint
+from avfs_git.vfs.steady import PATIENT_TRIES, READ_TRIES, KnownContent, read_steadily
 from avfs_git.workspace.placing import GIT, Frame, IgnoreRules, Placing
 
 COARSE_NS = 3_000_000_000
@@ -51,7 +51,7 @@ _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno
 _LOOKS_MAX = 10_000
 """So many names may go while they are captured; more than that only where something is wrong."""
 
-_IGNORE = b".gitignore"
+IGNORE = b".gitignore"
 
 
 @value_class
@@ -96,13 +96,14 @@ class Capture:
         ignore: IgnoreRules,
         *,
         lower: LowerTree | None = None,
-        cache: StatCache | None = None,
+        cache: Fingerprints | None = None,
         limits: SidecarLimits | None = None,
         known: Mapping[TreePath, KnownContent] | None = None,
         index: Oid | None = None,
         remember_blobs: bool = False,
         learn: bool = True,
         racy_ns: int = RACY_NS,
+        postponed: DirtySet | None = None,
     ) -> None:
         """Prepare a capture.
 
@@ -118,6 +119,7 @@ class Capture:
             remember_blobs: Fill `Captured.blob_paths`.
             learn: Fill `Captured.update`, which takes memory for each entry that was looked at.
             racy_ns: How long before this an entry must have been left alone to be known by its times.
+            postponed: Gets the paths of files that somebody is writing to; those are left as they were. None to wait for each.
         """
         self._layer = layer
         self._sink = sink
@@ -129,6 +131,7 @@ class Capture:
         self._index = index
         self._remember = remember_blobs
         self._learn = learn
+        self._postponed = postponed
         self._racy_after_ns = time.time_ns() - racy_ns
         self._looks_left = _LOOKS_MAX
         self._result = Captured(None, None, StatCacheUpdate())
@@ -266,7 +269,7 @@ class Capture:
         if not suspects and not frame.reclassify:
             return
         # What decides on the other names of the directory comes first.
-        suspects.sort(key=lambda suspect: suspect.name not in (GIT, _IGNORE))
+        suspects.sort(key=lambda suspect: suspect.name not in (GIT, IGNORE))
         for suspect in suspects:
             if frame.path == ROOT and suspect.name == GIT:
                 continue  # the live tree's own link to the vault
@@ -307,7 +310,7 @@ class Capture:
             self._placing.load(frame)
             # What stood at this name before is not what is below it now.
             assert frame.tree is not None  # noqa: S101 - just loaded
-            if name == _IGNORE and self._placing.held(frame, name) is not None:
+            if name == IGNORE and self._placing.held(frame, name) is not None:
                 frame.reclassify = True  # it may have been a file until now, with rules in it
             if frame.tree.get(name, (MODE_TREE,))[0] not in (MODE_TREE, MODE_GITLINK):
                 del frame.tree[name]
@@ -336,7 +339,7 @@ class Capture:
             self._result.update.drop_subtree(path)
         if frame.tree is None:
             self._placing.load(frame)
-        if found is not None and found.kind == FILE and name not in (GIT, _IGNORE):  # most of all
+        if found is not None and found.kind == FILE and name not in (GIT, IGNORE):  # most of all
             self._take_file(frame, name, path, found)
             return
         if name == GIT:
@@ -355,7 +358,7 @@ class Capture:
         else:
             self._placing.set_absent(frame, name)
             self._warn("capture.left_out", path, "is a device, socket or pipe, which no checkpoint can hold")
-        if name == _IGNORE and self._placing.held(frame, name) != before:
+        if name == IGNORE and self._placing.held(frame, name) != before:
             frame.reclassify = True
 
     def _reveal(self, frame: Frame, name: bytes, path: TreePath) -> None:
@@ -391,7 +394,22 @@ class Capture:
         to_sidecar = self._placing.goes_to_sidecar(frame, name, path, MODE_FILE)
         if to_sidecar and self._leave_out(frame, name, path, found.stat.st_size):
             return
-        oid, final, xattrs = read_steadily(self._layer, frame.path, name, found.stat, self._sink, self._known.get(path))
+        try:
+            oid, final, xattrs = read_steadily(
+                self._layer,
+                frame.path,
+                name,
+                found.stat,
+                self._sink,
+                self._known.get(path),
+                tries=READ_TRIES + PATIENT_TRIES if self._postponed is None else 1,
+            )
+        except FileChanging:
+            if self._postponed is None:
+                raise
+            self._postponed.add(path)
+            del frame.fresh_prints[name]
+            return
         if self._learn:
             self._result.sizes[oid] = final.st_size
         if self._remember:

@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING, cast
 from avfs_git.errors import ForkNotFound, HostError, NotWritable, WorkspaceBusy, WorkspaceMounted
 from avfs_git.gitstore.commits import Commit
 from avfs_git.gitstore.source import ObjectSink
+from avfs_git.gitstore.trees import EMPTY_TREE
 from avfs_git.host.boot import read_boot_id
 from avfs_git.host.durable import find_refusal, host_errors
 from avfs_git.host.locks import LOCK_TIMEOUT_S, REFUSED_WRITING, LockFile, ReadingLock
@@ -46,7 +47,7 @@ from avfs_git.paths import ROOT, Oid, TreePath, join
 from avfs_git.vfs.lower import LowerTree
 from avfs_git.vfs.merged import MergedTree
 from avfs_git.vfs.scan import DirtySet
-from avfs_git.vfs.statcache import StatCache
+from avfs_git.vfs.statcache import Fingerprints, StatCache
 from avfs_git.vfs.steady import KnownContent
 from avfs_git.vfs.upper import UpperLayer
 from avfs_git.workspace.format import WorkspaceLayout
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     from avfs_git.vfs.mounted import MountedTree
     from avfs_git.vfs.scan import Layer
     from avfs_git.vfs.upperwatch import UpperWatch
-    from avfs_git.workspace.capture import Captured
+    from avfs_git.workspace.capture import Capture, Captured
 
 Recovery = Callable[["LockedWorkspace"], None]
 
@@ -481,6 +482,15 @@ class OpenWorkspace:
             self.dirty = DirtySet()
         return taken
 
+    def extend_capture(self) -> DirtySet | None:
+        """Take what has changed since into the capture that was begun, or extended; None if only a scan tells what that is."""
+        moved, self.dirty = self.dirty, DirtySet()
+        if moved is None or self._in_capture is None:
+            self._in_capture = None
+        else:
+            self._in_capture.update(moved)
+        return moved
+
     def give_up_capture(self) -> None:
         """Count as changed what was captured and not recorded."""
         if self._is_captured:
@@ -666,6 +676,7 @@ class LockedWorkspace:
         from avfs_git.gitstore.drywriter import DryWriter  # noqa: PLC0415
         from avfs_git.gitstore.ignore import Ignorer  # noqa: PLC0415
         from avfs_git.workspace.capture import Capture, SidecarLimits  # noqa: PLC0415
+        from avfs_git.workspace.livecapture import capture_live  # noqa: PLC0415
 
         opened = self.opened
         if opened.shown_at is not None:
@@ -679,22 +690,32 @@ class LockedWorkspace:
             max_file_bytes=int(settings["sidecar.max_file_bytes"]) or None,
             exclude=Ignorer(lambda _: None, exclude.encode()) if exclude else None,
         )
-        capture = Capture(
-            opened.read_upper(),
-            sink,
-            Ignorer(self._read_ignore_file, self.vault.read_exclude()),
-            lower=opened.lower,
-            cache=cache,
-            limits=limits,
-            known=known,
-            index=head.tree if head is not None else index,
-            remember_blobs=remember_blobs,
-        )
-        # The guard makes the capture one moment for programs in a live tree; nothing else waits for it.
-        with opened.merged.guard if opened.is_served else contextlib.nullcontext():
-            dirty = opened.begin_capture(lasts=not isinstance(sink, DryWriter))
-            captured = capture.run(None if afresh else dirty)
-            opened.last_captured = captured if opened.watch is not None else None
+        before = cache.tree if cache is not None else opened.lower.root.tree
+        tracked = (head.tree if head is not None else index) or before or EMPTY_TREE
+
+        def make(compared: Fingerprints | None, postponed: DirtySet | None = None) -> Capture:
+            return Capture(
+                opened.read_upper(),
+                sink,
+                Ignorer(self._read_ignore_file, self.vault.read_exclude()),
+                lower=opened.lower,
+                cache=compared,
+                limits=limits,
+                known=known,
+                index=tracked,
+                remember_blobs=remember_blobs,
+                postponed=postponed,
+            )
+
+        lasts = not isinstance(sink, DryWriter)
+        if opened.is_served and opened.watch is None and not afresh:
+            captured = capture_live(opened, opened.merged.guard, cache, make, lasts=lasts)
+        else:
+            # The guard makes the capture one moment for programs in a live tree; nothing else waits for it.
+            with opened.merged.guard if opened.is_served else contextlib.nullcontext():
+                dirty = opened.begin_capture(lasts=lasts)
+                captured = make(cache).run(None if afresh else dirty)
+                opened.last_captured = captured if opened.watch is not None else None
         captured.warnings += [Warning("workspace.recovered", text) for text in opened.state.recovered]
         if opened.is_unfinished:
             text = "an operation was cut short, and cannot be put back here: nothing may be written"
