@@ -250,9 +250,11 @@ class RefDamaged(VaultError):
     code = "vault.ref_damaged"
 
     def __init__(self, ref: str, reason: str) -> None:
+        self.ref = ref
+        self.reason = reason
         super().__init__(
             f"{quote(ref)} is damaged: {reason}",
-            hint="Run `avfs doctor` to see what is affected.",
+            hint="Run `avfs doctor` to see what can be done.",
             details={"ref": ref, "reason": reason},
         )
 

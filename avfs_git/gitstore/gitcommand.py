@@ -11,10 +11,10 @@ known to be harmless: an override on the command line would have to name every d
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -98,9 +98,7 @@ class GitResult:
     """What it said on standard error."""
 
 
-def run(
-    git_dir: Path, verb: str, options: Sequence[str] = (), operands: Sequence[str] = (), *, given: bytes | None = None
-) -> GitResult:
+def run(git_dir: Path, verb: str, options: Sequence[str] = (), operands: Sequence[str] = (), *, given: bytes = b"") -> GitResult:
     """Run one command of git on a repository; how it ended is for the caller to judge.
 
     Args:
@@ -122,40 +120,22 @@ def run(
     if program is None:
         raise GitFailed(verb, "git is not installed")
     program = os.path.abspath(program)
-    try:
-        import git  # noqa: PLC0415 - its import runs git, and takes longer than most commands
-    except ImportError as error:
-        raise GitFailed(verb, str(error).strip().splitlines()[0]) from error
-
-    # GitPython adds to the environment that it inherits; `env -i` takes all of that away again.
-    environment = {**_ENVIRONMENT, "PATH": f"{os.path.dirname(program)}:{os.defpath}"}
-    command = [
-        "env",
-        "-i",
-        *[f"{name}={value}" for name, value in environment.items()],
-        program,
-        f"--git-dir={git_dir.absolute()}",
-    ]
+    command = [program, f"--git-dir={git_dir.absolute()}"]
     for override in _OVERRIDES:
         command += ["-c", override]
     command += [verb, *options]
     if operands:
         command += ["--end-of-options", *operands]
-    with host_errors(f"run git {verb}"), contextlib.ExitStack() as stack:
-        source = None
-        if given is not None:
-            source = stack.enter_context(tempfile.TemporaryFile())
-            source.write(given)
-            source.seek(0)
-        status, output, messages = git.Git(git_dir).execute(
-            command,
-            istream=source,
-            with_extended_output=True,
-            with_exceptions=False,
-            stdout_as_string=False,
-            strip_newline_in_stdout=False,
+    environment = {**_ENVIRONMENT, "PATH": f"{os.path.dirname(program)}:{os.defpath}"}
+    with host_errors(f"run git {verb}"), tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as sink:
+        source.write(given)
+        source.seek(0)
+        # Into a file: git passes over a failed write to a pipe, and ends with status 0 after half an answer.
+        done = subprocess.run(
+            command, cwd=git_dir, env=environment, stdin=source, stdout=sink, stderr=subprocess.PIPE, check=False
         )
-    return GitResult(int(status), output, messages)
+        sink.seek(0)
+        return GitResult(done.returncode, sink.read(), done.stderr.decode("utf-8", "replace"))
 
 
 def _check_config(git_dir: Path, verb: str) -> None:

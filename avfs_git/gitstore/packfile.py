@@ -226,6 +226,45 @@ class PackIndex:
         return found
 
 
+def read_back(path: Path) -> list[Oid]:
+    """Read a pack and its index from the disk as they are there, and list what they hold.
+
+    Costs reading both whole; what the kernel has of them in memory is dropped first, as far as it can be.
+
+    Raises:
+        BadPack: If either is not what its checksum says, or they do not belong together.
+        OSError: If one cannot be read.
+    """
+    index_path = path.with_suffix(".idx")
+    _check_checksum(index_path)
+    index = PackIndex(index_path)
+    if _check_checksum(path) != index.pack_checksum():
+        raise BadPack("the index is that of another pack")
+    with path.open("rb") as file:
+        if PACK_HEADER.unpack(file.read(PACK_HEADER.size))[2] != index.count:
+            raise BadPack("the index does not list what the pack holds")
+    return index.oids()
+
+
+def _check_checksum(path: Path) -> bytes:
+    """Compare a file with the SHA-1 that it ends with (gitformat-pack), and return that."""
+    with path.open("rb", buffering=0) as file:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        left = os.fstat(file.fileno()).st_size - 20
+        hasher = hashlib.sha1(usedforsecurity=False)
+        while left > 0:
+            piece = file.read(min(CHUNK, left))
+            if not piece:
+                break
+            hasher.update(piece)
+            left -= len(piece)
+        checksum = file.read(20)
+    if left or checksum != hasher.digest():
+        raise BadPack(f"'{path.name}' is not what its checksum says")
+    return checksum
+
+
 class _Descriptor:
     """An open file that is closed when nobody holds this object any more."""
 

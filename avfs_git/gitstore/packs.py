@@ -4,13 +4,14 @@ Decided here: which packs are merged, and when. Called after checkpoints and by 
 time does it; any number of readers and writers, and `git gc`, go on meanwhile.
 
 Entries are copied as they are, each checked against its checksum. Only packs of whole objects are taken, as
-all of ours are; a delta could refer to something that is not copied. The merged pack is complete and on disk
-before the first old one goes, the index of an old one goes before its pack, and whoever misses an object
-looks at the directory again: so at every instant each object is found. A crash leaves both old and new.
+all of ours are; a delta could refer to something that is not copied. The merged pack is complete and on disk,
+and was read back from there, before the first old one goes; the index of an old one goes before its pack, and whoever
+misses an object looks at the directory again: so at every instant each object is found. A crash leaves both old and new.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import zlib
 from contextlib import suppress
@@ -19,7 +20,7 @@ from pathlib import Path
 from avfs_git import faults
 from avfs_git.gitstore.holding import packs_to_oneself
 from avfs_git.gitstore.objects import KIND_NAMES, ObjectStore
-from avfs_git.gitstore.packfile import BadPack, Pack, parse_entry_header
+from avfs_git.gitstore.packfile import BadPack, Pack, parse_entry_header, read_back
 from avfs_git.gitstore.packwriter import HOLD_MARK, PackWriter
 from avfs_git.host.durable import host_errors
 from avfs_git.paths import Oid
@@ -46,7 +47,10 @@ def consolidate_packs(store: ObjectStore, *, more_than: int = _MANY) -> int:
     if (store.objects_dir / "pack" / "multi-pack-index").exists():
         return 0  # git's own list of packs names them: only git may remove any
     with packs_to_oneself(store.git_dir) as is_alone, host_errors("merge packs"):
-        return _merge(store, _choose(_candidates(store), more_than)) if is_alone else 0
+        try:
+            return _merge(store, _choose(_candidates(store), more_than)) if is_alone else 0
+        except BadPack as error:  # the disk holds another thing than was written
+            raise OSError(errno.EIO, str(error)) from error
 
 
 def _candidates(store: ObjectStore) -> list[tuple[int, Pack]]:
@@ -85,6 +89,9 @@ def _merge(store: ObjectStore, chosen: list[Pack]) -> int:
             return 0
         faults.reach("consolidate.copied")
         result = writer.finish()
+    held = set(read_back(result)) if result is not None else set()
+    if not all(held.issuperset(pack.index.oids()) for pack in merged):
+        raise BadPack("it does not hold all that was merged")
     for pack in merged:
         if pack.path != result:
             with suppress(FileNotFoundError):

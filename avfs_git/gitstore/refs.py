@@ -49,6 +49,7 @@ _MAX_SYMBOLIC = 5
 _VALUE = compiled(rb"([0-9a-f]{40})\s*")
 _SYMBOLIC = compiled(rb"ref:[ \t]*(\S+)\s*")
 _PACKED = compiled(rb"^([0-9a-f]{40}) (\S+)$", re.MULTILINE)
+_PACKED_LINE = compiled(rb"(?:#.*|\^[0-9a-f]{40}|[0-9a-f]{40} \S+)\n", re.DOTALL)
 _FORBIDDEN = compiled(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|$)|[/.]$")
 
 
@@ -168,9 +169,44 @@ class RefStore:
                         found[name] = target
         return dict(sorted(found.items()))
 
-    def list_damaged(self, prefix: str = "refs/") -> tuple[str, ...]:
-        """Name the refs whose files hold no id."""
-        return tuple(sorted(self._walk(prefix)[1]))
+    def find_damaged(self, exists: Callable[[Oid], bool]) -> tuple[RefDamaged, ...]:
+        """Find what does not say what it stands for, and refs to objects that are not here.
+
+        Args:
+            exists: Tells whether an object is here.
+
+        Raises:
+            HostError: If the refs cannot be read.
+        """
+        loose, damaged = self._walk("refs/")
+        found = [RefDamaged(name, reason) for name, reason in damaged.items()]
+        found += [RefDamaged("packed-refs", reason) for reason in _check_packed(self._root + b"packed-refs")]
+        for name, value in loose.items():
+            if isinstance(value, str):
+                try:
+                    self.read(name)  # a symbolic ref to one that is not there stands for nothing, as in git
+                except RefDamaged as error:
+                    found.append(error)
+        missing = (
+            RefDamaged(name, f"it names {oid.hex()}, which is missing") for name, oid in self.list().items() if not exists(oid)
+        )
+        return tuple(sorted([*found, *missing], key=lambda error: error.ref))
+
+    def repair(self, name: str, oid: Oid) -> None:
+        """Give a ref whose file holds no id a value; on disk on return.
+
+        Raises:
+            RefConflict: If it has one meanwhile.
+            RefLocked: If another program keeps it locked.
+            HostError: If the disk refuses.
+        """
+        check_ref_name(name)
+        with host_errors(f"repair '{name}'"), self._locked(name, oid.hex().encode("ascii") + b"\n"):
+            try:
+                held = self._read_loose(name)
+            except RefDamaged:
+                return
+            raise RefConflict(name, None, held if isinstance(held, str) else _hex(held))
 
     def head(self) -> str | None:
         """Name the ref that HEAD points to; None if it holds a commit itself, or is damaged."""
@@ -203,12 +239,12 @@ class RefStore:
             return os.fsdecode(match[1])
         raise RefDamaged(name, "its file holds no id" if data else "its file is empty")
 
-    def _walk(self, prefix: str) -> tuple[dict[str, Oid | str], set[str]]:
-        """Read the loose refs whose name starts so: those that can be read, and those that cannot."""
+    def _walk(self, prefix: str) -> tuple[dict[str, Oid | str], dict[str, str]]:
+        """Read the loose refs whose name starts so: those that can be read, and of those that cannot, why."""
         if not prefix.startswith("refs/") or ".." in prefix:
             raise InvalidName("ref", prefix, "it is not below 'refs/'")
         found: dict[str, Oid | str] = {}
-        damaged: set[str] = set()
+        damaged: dict[str, str] = {}
         waiting = [prefix.rpartition("/")[0]]
         while waiting:
             directory = waiting.pop()
@@ -228,8 +264,8 @@ class RefStore:
                 elif full.startswith(prefix) and not _FORBIDDEN.search(full):
                     try:
                         value = self._read_loose(full)
-                    except RefDamaged:
-                        damaged.add(full)
+                    except RefDamaged as error:
+                        damaged[full] = error.reason
                         continue
                     if value is not None:
                         found[full] = value
@@ -317,15 +353,24 @@ class RefStore:
         check_ref_name(name)
         if not name.startswith("refs/heads/"):
             raise InvalidName("branch", name, "HEAD can only point to a branch")
-        with ExitStack() as stack, host_errors("update HEAD"):
-            prepared = stack.enter_context(self._prepare(b"ref: " + os.fsencode(name) + b"\n"))
-            lock = _Lock(self._root + b"HEAD.lock")
-            stack.callback(self._release, lock)
-            self._acquire(prepared, lock, "HEAD")
-            os.fsync(prepared.fd)
-            os.rename(lock.path, self._root + b"HEAD")
-            lock.linked = False
-            fsync_dir(self.git_dir)
+        with host_errors("update HEAD"), self._locked("HEAD", b"ref: " + os.fsencode(name) + b"\n"):
+            pass
+
+    @contextmanager
+    def _locked(self, name: str, content: bytes) -> Iterator[None]:
+        """Lock a ref for a block, then replace what its file holds; on disk at the end."""
+        path = self._root + os.fsencode(name)
+        with self._prepare(content) as prepared:
+            lock = _Lock(path + b".lock")
+            try:
+                self._acquire(prepared, lock, name)
+                yield
+                os.fsync(prepared.fd)
+                _rename_over(lock.path, path)
+                lock.linked = False
+                fsync_dir(Path(os.fsdecode(os.path.dirname(path))))
+            finally:
+                self._release(lock)
 
     def replace_file(self, name: str, change: Callable[[bytes], bytes]) -> None:
         """Replace a file at the top of the repository under git's lock for it; on disk on return.
@@ -680,6 +725,20 @@ def _parse_packed(path: bytes) -> tuple[dict[str, Oid], tuple[int, int, int] | N
         data = file.read()
     refs = {os.fsdecode(name): Oid(bytes.fromhex(value.decode("ascii"))) for value, name in _PACKED.findall(data)}
     return refs, (status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _check_packed(path: bytes) -> Iterator[str]:
+    """Say what in `packed-refs` cannot be read; git writes a first line also where no ref is left."""
+    try:
+        data = _read_file(path)
+    except FileNotFoundError:
+        return
+    if not data:
+        yield "the file is empty"
+    for number, line in enumerate(data.splitlines(keepends=True), 1):
+        if not _PACKED_LINE.fullmatch(line):
+            yield f"line {number} cannot be read"
+            return
 
 
 def _rename_over(lock: bytes, path: bytes) -> None:

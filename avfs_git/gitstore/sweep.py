@@ -17,13 +17,18 @@ forgotten it. What of the rest is reached is listed, not walked by `pack-objects
 said to have. That contents are missing is no fault there; that a commit or a tree is, is one.
 
 New packs are complete and on the disk before the first old one goes, and the index of an old one goes before its pack. A crash
-leaves old and new. A repository that git finds broken is left alone.
+leaves old and new.
+
+**Nothing goes unless what stays was counted and found whole.** One command of git lists what is reached (`rev-list`), another
+packs it (`pack-objects`), and the new pack has to hold all of the list. Each pack that stays is read back from the disk and
+compared with its checksum. A ref whose file holds no id, or that names a missing object, stops it: nobody can tell what it kept.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -36,7 +41,7 @@ from avfs_git.gitstore.gitcommand import run
 from avfs_git.gitstore.gitindex import BadIndex, GitIndex
 from avfs_git.gitstore.holding import objects_to_oneself
 from avfs_git.gitstore.objects import ObjectStore
-from avfs_git.gitstore.packfile import Pack
+from avfs_git.gitstore.packfile import BadPack, Pack, read_back
 from avfs_git.gitstore.refs import RefStore
 from avfs_git.host.durable import fsync_dir, host_errors
 from avfs_git.paths import Oid
@@ -50,7 +55,7 @@ _HEX = re.compile(rb"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])")
 _LOOSE = re.compile(r"[0-9a-f]{2}")
 _LOOSE_REST = re.compile(r"[0-9a-f]{38}")
 _WORKSHOP = "avfs/sweep"
-_SMALL_FILE = 4 << 20
+_PIECE = 1 << 20
 _WAIT_S = 10.0
 """How long those who write are waited for."""
 
@@ -104,15 +109,18 @@ def sweep(
         return swept
     old, kept = _list_packs(store)
     swept.packs_before = len(old) + len(kept)
-    tips = _find_tips(store, roots())
+    tips = find_tips(store, roots())
+    for pack in kept:
+        _check_whole(pack.path)
     if lazy:
         kept = _join_promised(store, kept)
-        wanted = _list_made_here(store, old, _list_partly(store, tips, kept))
+        wanted = _list_here(store, old, _list_partly(store, tips, kept), kept)
         written = _write_pack(store, wanted, kept, deltas=deltas, revs=False)
-        if not wanted <= set(() if written is None else written.index.oids()):
-            raise GitFailed("pack-objects", "it left objects out")
     else:
+        wanted = _list_here(store, old, _list_reachable(store, tips), kept)
         written = _write_pack(store, tips, kept, deltas=deltas)
+    if not wanted <= set(() if written is None else written.index.oids()):
+        raise GitFailed("pack-objects", "it left objects out")
     made = _same_as(written, [] if deltas else old)
     faults.reach("sweep.packed")
     reached = {oid for pack in kept for oid in pack.index.oids()}
@@ -131,7 +139,7 @@ def sweep(
     if unreached.packs or unreached.loose:
         with objects_to_oneself(store.git_dir, wait_s=_WAIT_S) as is_alone:
             if is_alone:
-                again = _list_reachable(store, _find_tips(store, roots()), without=tips, whole=not lazy)
+                again = _list_reachable(store, find_tips(store, roots()), without=tips, whole=not lazy)
                 _drop(store, unreached, again | spared, before_s, swept)
             else:
                 swept.reasons.append("somebody was at work all the time: what nobody reaches is dropped another time")
@@ -169,37 +177,72 @@ def survey(store: ObjectStore, roots: Iterable[Oid], refs: Iterable[Oid], *, bef
 # --- what is reachable -----------------------------------------------------------------------------------------
 
 
-def _find_tips(store: ObjectStore, roots: Iterable[Oid]) -> set[Oid]:
-    """List the objects from which everything that stays is reached, as far as they are there."""
-    refs = RefStore(store.git_dir, recover=False).list().values()
-    return {oid for oid in (*refs, *roots, *_read_git_files(store.git_dir)) if store.exists(oid)}
+def find_tips(store: ObjectStore, roots: Iterable[Oid]) -> set[Oid]:
+    """List the objects from which everything that stays is reached: of what the caller names, what is there.
+
+    Raises:
+        RefDamaged: If a ref does not say what it stands for, or that is not here.
+        HostError: If something that names objects cannot be read.
+    """
+    refs = RefStore(store.git_dir, recover=False)
+    for damaged in refs.find_damaged(store.exists):
+        raise damaged
+    return {*refs.list().values(), *(oid for oid in (*roots, *_read_git_files(store.git_dir)) if store.exists(oid))}
+
+
+def check_connected(store: ObjectStore, roots: Iterable[Oid], *, lazy: bool = False) -> None:
+    """Demand that all that is to stay is here; changes nothing. Costs a walk through the whole history.
+
+    Raises:
+        RefDamaged: If a ref does not say what it stands for, or that is not here.
+        GitFailed: If there is no git, or something is missing.
+        HostError: If the disk cannot be read.
+    """
+    tips = find_tips(store, roots)
+    lines = "".join(oid.hex() + "\n" for oid in tips).encode()
+    partly = ["--filter=blob:none"] if lazy else ["--indexed-objects"]
+    result = run(store.git_dir, "rev-list", ["--objects", "--reflog", "--stdin", "--quiet", *partly], given=lines)
+    _check(result.status, result.messages, "rev-list")
 
 
 def _read_git_files(git_dir: Path) -> Iterator[Oid]:
-    """Read the ids in git's small files beside refs, of all working trees: HEAD, ORIG_HEAD, a merge or rebase under way, logs."""
-    yield from _ids_in([path for path in git_dir.glob("*HEAD*") if path.is_file()])
+    """Read the ids in git's files beside refs, of all working trees: HEAD, ORIG_HEAD, a merge or rebase under way, logs."""
+    yield from _ids_in(git_dir.glob("*HEAD*"))
     yield from read_ids_below(git_dir / "worktrees", indexes=False)  # git knows those
 
 
 def read_ids_below(directory: Path, *, indexes: bool = True) -> Iterator[Oid]:
-    """Read the ids in the small files of git directories, and in their indexes unless told not to."""
+    """Read the ids in the files of git directories, and in their indexes unless told not to.
+
+    Raises:
+        HostError: If one cannot be read: what it names is not known.
+    """
     for place, _, names in os.walk(directory):
         paths = [Path(place, name) for name in names]
         yield from _ids_in(path for path in paths if not path.name.startswith("index"))
         for path in paths:
             if indexes and path.name.startswith("index"):
-                with suppress(OSError, BadIndex):  # one that nobody can read keeps nothing
+                with host_errors(f"read '{path}'"), suppress(FileNotFoundError, BadIndex):  # a broken one keeps nothing
                     index = GitIndex(path.read_bytes())
                     yield from (index.entry(number).oid for number in range(len(index)))
 
 
 def _ids_in(paths: Iterable[Path]) -> Iterator[Oid]:
+    """Read the ids in files of text.
+
+    Raises:
+        HostError: If one cannot be read: what it names is not known.
+    """
     for path in paths:
-        with suppress(OSError):
-            if path.is_symlink() or path.stat().st_size > _SMALL_FILE:
+        with host_errors(f"read '{path}'"), suppress(FileNotFoundError):
+            if not stat.S_ISREG(path.lstat().st_mode):
                 continue
-            for found in _HEX.findall(path.read_bytes()):
-                yield Oid(bytes.fromhex(found.decode("ascii")))
+            with path.open("rb") as file:
+                end = b""
+                while piece := file.read(_PIECE):
+                    for found in _HEX.findall(end + piece):
+                        yield Oid(bytes.fromhex(found.decode("ascii")))
+                    end = piece[-64:]  # an id may lie across two pieces; one that is found twice does no harm
 
 
 def _list_reachable(
@@ -229,25 +272,39 @@ def _list_partly(store: ObjectStore, tips: set[Oid], kept: list[Pack]) -> set[Oi
     Raises:
         GitFailed: If anything else is missing.
     """
-    lines = "".join(oid.hex() + "\n" for oid in tips).encode()
-    options = ["--objects", "--reflog", "--stdin", "--filter=blob:none", "--quiet"]
-    result = run(store.git_dir, "rev-list", options, given=lines)  # what is missing would end the walk there, and hide the rest
-    _check(result.status, result.messages, "rev-list")
     reached = _list_reachable(store, tips, whole=False)
     others = {oid for pack in kept for oid in pack.index.oids()} - reached
     return reached | others | (_list_reachable(store, others, without=tips, whole=False) if others else set())
 
 
-def _list_made_here(store: ObjectStore, old: list[Pack], reached: set[Oid]) -> set[Oid]:
-    """List what of the objects that are reached is in packs that may go, or in files of its own."""
+def _list_here(store: ObjectStore, old: list[Pack], reached: set[Oid], kept: list[Pack]) -> set[Oid]:
+    """List what of the objects that are reached is in packs that may go, or in files of its own, and in no pack that stays."""
     found = {oid for pack in old for oid in pack.index.oids() if oid in reached}
-    return found | {oid for oid, _ in _loose_objects(store) if oid in reached}
+    found.update(oid for oid, _ in _loose_objects(store) if oid in reached)
+    return found.difference(*(pack.index.oids() for pack in kept))
 
 
 def _check(status: int, messages: str, verb: str) -> None:
     if status:
         lines = messages.strip().splitlines()
-        raise GitFailed(verb, lines[-1][:300] if lines else f"status {status}")
+        error = GitFailed(verb, lines[-1][:300] if lines else f"status {status}")
+        error.hint = "Run `avfs doctor` to see what is affected."
+        raise error
+
+
+def _check_whole(path: Path) -> None:
+    """Read a pack that is to stay back from the disk.
+
+    Raises:
+        GitFailed: If it is not whole.
+    """
+    with host_errors(f"read '{path}'"):
+        try:
+            read_back(path)
+        except BadPack as error:
+            failed = GitFailed("pack-objects", f"the pack '{path.name}' is damaged: {error}")
+            failed.hint = "Run `avfs doctor` to see what is affected."
+            raise failed from error
 
 
 def _find_unreached(store: ObjectStore, packs: list[Pack], reached: set[Oid]) -> _Unreached:
@@ -325,25 +382,26 @@ def _clear_workshop(store: ObjectStore) -> Path:
 
 def _install(store: ObjectStore, directory: Path, name: str, mtime_s: float | None, *, is_promised: bool) -> Pack:
     final = store.objects_dir / "pack" / f"pack-{name}.pack"
+    if mtime_s is not None:
+        with suppress(FileNotFoundError):
+            mtime_s = max(mtime_s, final.stat().st_mtime)
+    parts = [suffix for suffix in (".pack", ".rev", ".idx") if (directory / f"new-{name}{suffix}").exists()]
+    for suffix in parts:
+        path = directory / f"new-{name}{suffix}"
+        if mtime_s is not None:
+            os.utime(path, (mtime_s, mtime_s))
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    _check_whole(directory / f"new-{name}.pack")
+    faults.reach("sweep.synced")
     if is_promised:  # before it is one: else what it names and is not here would be missing
         final.with_suffix(_PROMISED).touch()
-    if not final.with_suffix(".idx").exists():
-        parts = [suffix for suffix in (".pack", ".rev", ".idx") if (directory / f"new-{name}{suffix}").exists()]
-        for suffix in parts:
-            path = directory / f"new-{name}{suffix}"
-            if mtime_s is not None:
-                os.utime(path, (mtime_s, mtime_s))
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-        faults.reach("sweep.synced")
-        for suffix in parts:  # the index last: with it the pack is one
-            os.rename(directory / f"new-{name}{suffix}", final.with_suffix(suffix))
-        fsync_dir(final.parent)
-    elif mtime_s is not None and final.stat().st_mtime < mtime_s:
-        os.utime(final, (mtime_s, mtime_s))
+    for suffix in parts:  # the index last: with it the pack is one. What is there by that name holds the same, or is damaged.
+        os.rename(directory / f"new-{name}{suffix}", final.with_suffix(suffix))
+    fsync_dir(final.parent)
     store.packs.refresh()
     return next(pack for pack in store.packs.packs() if pack.path == final)
 
@@ -378,8 +436,10 @@ def _same_as(made: Pack | None, old: list[Pack]) -> Pack | None:
         if made is None or pack.path == made.path or pack.index.count != made.index.count:
             continue
         if pack.index.oids() == made.index.oids():
-            _remove_pack(made)
-            return pack
+            with suppress(GitFailed):
+                _check_whole(pack.path)
+                _remove_pack(made)
+                return pack
     return made
 
 

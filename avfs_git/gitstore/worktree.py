@@ -126,11 +126,11 @@ class Worktree:
 
     def read_heads(self) -> list[Logged]:
         """List what git's log says of its HEAD, the oldest first: each commit that was made or checked out in this tree."""
-        return _read_log(self.path / "logs" / "HEAD")
+        return read_log(self.path / "logs" / "HEAD")
 
     def read_moves(self, ref: str) -> list[Logged]:
         """List what git's log says of a branch, the oldest first; empty where it keeps none."""
-        return _read_log(self.git_dir / "logs" / ref)
+        return read_log(self.git_dir / "logs" / ref)
 
     # --- the commit of the index -------------------------------------------------------------------------------
 
@@ -256,7 +256,8 @@ class Worktree:
                 os.rename(place, self.path)
 
 
-def _read_log(path: Path) -> list[Logged]:
+def read_log(path: Path) -> list[Logged]:
+    """List what a log of git's says, the oldest first; empty where there is none."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _REFLOG_TAIL))

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from avfs_git.errors import AvfsError, GitFailed, WorkspaceBusy
+from avfs_git.errors import AvfsError, GitFailed, RefDamaged, WorkspaceBusy
 from avfs_git.gitstore.drywriter import DryWriter
 from avfs_git.gitstore.gitcommand import fsck
 from avfs_git.gitstore.packs import is_left_hold
 from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.worktree import read_log
 from avfs_git.model import DoctorReport, Problem
 from avfs_git.paths import Oid, show_path
 from avfs_git.vfs.statcache import StatCache
 from avfs_git.workspace.checkpoint import take
 from avfs_git.workspace.forks import Opener, move_to_trash
-from avfs_git.workspace.format import LABELS, SIDECARS
+from avfs_git.workspace.format import KEPT, LABELS, REMOTE_STATE, REMOTES, SIDECARS
 from avfs_git.workspace.vault import OpenVault
 
 STALE_AFTER_S = 3600
@@ -87,12 +89,64 @@ def _fixable(
 
 
 def _check_refs(vault: OpenVault) -> Iterator[_Finding]:
-    for name in vault.refs.list_damaged():
-        yield _found(
-            "ref.damaged",
-            f"'{name}' does not hold an object id",
-            f"Give it one with `git update-ref {name} OID`, or delete the file.",
-        )
+    for error in vault.refs.find_damaged(vault.store.exists):
+        name = error.ref
+        last = _find_last_value(vault, name)
+        if last is not None:
+            yield _fixable(
+                "ref.damaged",
+                error.message,
+                f"Give it {last.hex()[:12]} again, its last value in the log.",
+                lambda name=name, last=last: _give_back(vault, name, last),  # type: ignore[misc]  # a default binds the loop's value
+                lambda name=name, last=last: vault.refs.read(name) == last,  # type: ignore[misc]  # as above
+                severity="error",
+            )
+        elif name == "packed-refs":
+            yield _found("ref.damaged", error.message, f"Mend '{vault.git_dir / name}' by hand, or copy it from a backup.")
+        elif name.startswith((REMOTES, REMOTE_STATE)):
+            yield _found("ref.damaged", error.message, "Delete the file, then run `avfs fetch`.")
+        else:
+            yield _found(
+                "ref.damaged",
+                error.message,
+                f"Give it a commit with `git update-ref {name} OID`, or delete '{vault.git_dir / name}'.",
+            )
+
+
+def _find_last_value(vault: OpenVault, name: str) -> Oid | None:
+    """Tell what a ref stood for: as its name says, or as the log of avfs or that of git has it. None if that is not here."""
+    if name.startswith(KEPT):
+        said: str | None = name.removeprefix(KEPT)
+    elif name.startswith(SIDECARS):  # moves with the branch
+        with suppress(AvfsError):
+            head = vault.read_head(name.removeprefix(SIDECARS))
+            return vault.store.read_commit(head).sidecar if head is not None else None
+        return None
+    else:
+        said, when_ns = vault.oplog.find_last_value(name)
+        logged = read_log(vault.git_dir / "logs" / name)
+        if logged and logged[-1].when_s * 1_000_000_000 > when_ns:
+            said = logged[-1].new.hex()
+    if said is None or len(said) != 40:
+        return None
+    last = Oid(bytes.fromhex(said))
+    return last if vault.store.exists(last) else None
+
+
+def _has_fork(vault: OpenVault, fork: str) -> bool:
+    try:
+        return vault.has_fork(fork)
+    except RefDamaged:  # told by itself
+        return True
+
+
+def _give_back(vault: OpenVault, name: str, last: Oid) -> None:
+    try:
+        held = vault.refs.read(name)
+    except RefDamaged:
+        vault.refs.repair(name, last)
+    else:
+        vault.refs.update([RefChange(name, held, last)])
 
 
 def _check_locks(vault: OpenVault) -> Iterator[_Finding]:
@@ -150,7 +204,7 @@ def _check_leftovers(vault: OpenVault) -> Iterator[_Finding]:
 
 def _check_orphans(vault: OpenVault) -> Iterator[_Finding]:
     for fork in vault.layout.list_workspaces():
-        if not vault.has_fork(fork):
+        if not _has_fork(vault, fork):
             yield _fixable(
                 "workspace.orphan",
                 f"the workspace of '{fork}' has no branch",
@@ -167,7 +221,7 @@ def _check_left_refs(vault: OpenVault) -> Iterator[_Finding]:
         for name, oid in vault.refs.list(prefix).items():
             rest = name.removeprefix(prefix)
             fork = rest if prefix == SIDECARS else rest.rpartition("/")[0]
-            if not vault.has_fork(fork):
+            if not _has_fork(vault, fork):
                 found.setdefault(fork, []).append(RefChange(name, oid, None))
     for fork, changes in found.items():
         yield _fixable(
@@ -189,7 +243,7 @@ def _check_forks(vault: OpenVault) -> Iterator[_Finding]:
                 "fork.damaged", f"the head of '{fork}' cannot be read: {error.message}", f"Restore an older state of '{fork}'."
             )
             continue
-        for oid in {commit.sidecar, vault.refs.read(SIDECARS + fork)} - {None}:
+        for oid in {commit.sidecar, vault.refs.list(SIDECARS + fork).get(SIDECARS + fork)} - {None}:
             assert oid is not None  # noqa: S101 - just taken out
             problem = _sidecar_problem(vault, oid)
             if problem is not None:
@@ -208,7 +262,7 @@ def _sidecar_problem(vault: OpenVault, oid: Oid) -> str | None:
 
 def _check_workspaces(vault: OpenVault, open_workspace: Opener) -> Iterator[_Finding]:
     for fork in vault.layout.list_workspaces():
-        if not vault.has_fork(fork):
+        if not _has_fork(vault, fork):
             continue
         layout = vault.layout.workspace(fork)
         if layout.statcache.exists() and StatCache.load(layout.statcache) is None:

@@ -3,6 +3,9 @@
 Decided here: how long undo may need something, and what else must stay reachable. Called by `avfs gc`, never by another
 operation. It holds no workspace: it works beside everything else, and what it cannot do then, the next run does.
 
+Before the first step, and before a dry run, everything that is to stay has to be here: a damaged ref or workspace, or
+anything that is missing of what they reach, stops it, because what that stood for would go as something that nobody needs.
+
 The order of steps, each of which is complete before the next one and can be done again:
 
 1. Refs are made for what something needs and only a ref that goes would keep: sidecars, which commits name in a header that git
@@ -20,6 +23,7 @@ stat cache or a session names, with all that it reaches; of that, the sidecar of
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import time
@@ -27,14 +31,14 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from avfs_git.errors import GitFailed, HostError, RefConflict, RefLocked
+from avfs_git.errors import HostError, RefConflict, RefLocked, WorkspaceDamaged
 from avfs_git.faults import reach
 from avfs_git.gitstore.holding import packs_to_oneself
 from avfs_git.gitstore.objects import KIND_COMMIT
 from avfs_git.gitstore.packs import remove_leftovers
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.repository import is_lazy, read_shallow
-from avfs_git.gitstore.sweep import Swept, read_ids_below, survey, sweep
+from avfs_git.gitstore.sweep import Swept, check_connected, read_ids_below, survey, sweep
 from avfs_git.host.durable import fsync_dir, host_errors
 from avfs_git.host.removal import remove_tree
 from avfs_git.model import GarbageResult, Warning
@@ -108,7 +112,8 @@ def collect_garbage(
         deltas: Let git store objects as differences from others: smaller, and slower to read.
 
     Raises:
-        ObjectMissing, ObjectCorrupt: If the history is damaged. Nothing is gone.
+        RefDamaged, WorkspaceDamaged: If one of them does not say what it stands for, or that is not here. Nothing is gone.
+        ObjectMissing, ObjectCorrupt, GitFailed: If the history is damaged, or there is no git. Nothing that is needed is gone.
         HostError: If the disk refuses. What went until then can be done without; the next run goes on.
     """
     if vault.layout.read_format() is None and dry_run:
@@ -119,6 +124,9 @@ def collect_garbage(
         if not is_alone:
             warning = Warning("gc.busy", "another process is merging packs or collecting garbage: nothing was done")
             return GarbageResult(dry_run=dry_run, warnings=(warning,))
+        _check_workspaces(vault)
+        check_connected(vault.store, _roots(vault, in_use), lazy=is_lazy(vault.git_dir))
+        reach("gc.checked")
         before = _disk_usage(vault)
         plan = _make_plan(vault, limits, in_use)
         warnings: list[Warning] = []
@@ -168,25 +176,37 @@ def _sweep(
 ) -> Swept:
     lazy = is_lazy(vault.git_dir)
 
-    def roots() -> Iterator[Oid]:
-        yield from in_use
-        yield from _named_by(vault.oplog.read())
-        yield from _named_by_workspaces(_workspaces(vault))
-
-    try:
-        if dry_run:
-            refs = [oid for name, oid in vault.refs.list().items() if name not in plan.unneeded]
-            places = [place for place in _workspaces(vault) if place not in plan.trash]
-            wanted = [*in_use, *_named_by(plan.records), *_named_by_workspaces(places), *plan.missing]
-            return survey(vault.store, wanted, refs, before_s=limits.grace_before_s, lazy=lazy)
-        swept = sweep(vault.store, roots, before_s=limits.grace_before_s, deltas=deltas, lazy=lazy)
-    except GitFailed as error:
-        # What went until here can be done without; objects stay.
-        warnings.append(Warning("gc.not_swept", f"no object was dropped: {error.message}"))
-        count = len(vault.store.packs.packs())
-        return Swept(count, count)
+    if dry_run:
+        refs = [oid for name, oid in vault.refs.list().items() if name not in plan.unneeded]
+        places = [place for place in _workspaces(vault) if place not in plan.trash]
+        wanted = [*in_use, *_named_by(plan.records), *_named_by_workspaces(places), *plan.missing]
+        return survey(vault.store, wanted, refs, before_s=limits.grace_before_s, lazy=lazy)
+    roots = functools.partial(_roots, vault, in_use)
+    swept = sweep(vault.store, roots, before_s=limits.grace_before_s, deltas=deltas, lazy=lazy)
     warnings += [Warning("gc.not_swept", reason) for reason in swept.reasons]
     return swept
+
+
+def _roots(vault: OpenVault, in_use: Collection[Oid]) -> Iterator[Oid]:
+    """List what keeps objects beside what git knows of."""
+    yield from in_use
+    yield from _named_by(vault.oplog.read())
+    yield from _named_by_workspaces(_workspaces(vault))
+
+
+def _check_workspaces(vault: OpenVault) -> None:
+    """Demand of each workspace that what it begins with is here.
+
+    Raises:
+        WorkspaceDamaged: If that is missing.
+    """
+    for fork in vault.layout.list_workspaces():
+        state = None
+        with contextlib.suppress(WorkspaceDamaged):  # what such a file said stands in the log
+            state = vault.layout.workspace(fork).read_state()
+        for text in (state.base, state.sidecar) if state is not None else ():
+            if text is not None and not vault.store.exists(Oid(bytes.fromhex(text))):
+                raise WorkspaceDamaged(fork, f"it begins with {text}, which is missing")
 
 
 # --- what may go -----------------------------------------------------------------------------------------------

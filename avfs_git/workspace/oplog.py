@@ -321,6 +321,20 @@ class OpLog:
         """Find the last operation that recorded what the workspace of a fork holds, in its `after`."""
         return next((record for record in self.read_fork(fork) if record.after is not None), None)
 
+    def find_last_value(self, ref: str) -> tuple[str | None, int]:
+        """Find the newest value of a ref that the log names, and its time in nanoseconds since the epoch.
+
+        For a ref that does not say what it holds: an operation that was announced counts, whether or not it happened.
+        """
+        try:
+            lines = self._path.read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return None, 0
+        found = (
+            (new, record.created_at_ns) for record, _ in _parse_backwards(lines) for name, _, new in record.moves if name == ref
+        )
+        return next(found, (None, 0))
+
     def list_operations(self, fork: str | None, limit: int) -> list[Operation]:
         """List operations, newest first, with what has been undone marked."""
         records = list(self.read_fork(fork))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from avfs_git import Avfs, Vault
-from avfs_git.errors import NothingToUndo, ObjectMissing, PathNotFound
+from avfs_git.errors import AvfsError, GitFailed, NothingToUndo, PathNotFound, RefDamaged
 from avfs_git.gitstore import sweep
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.model import GarbageResult
@@ -241,7 +242,7 @@ def test_a_vault_that_is_broken_is_left_alone(vault: Vault) -> None:
     )
     (vault.path / "refs" / "heads" / "broken").write_text(commit + "\n")
     before = objects(vault)
-    with pytest.raises(ObjectMissing):
+    with pytest.raises(GitFailed):
         gc(vault)
 
     assert objects(vault) == before
@@ -294,3 +295,108 @@ def test_several_collect_while_others_work(vault: Vault) -> None:
         assert vault.workspace(f"t{number}").read("f") == b"11\n"
         assert vault.workspace(f"t{number}").read("big") == BIG
     check_vault(vault)
+
+
+def _empty(vault: Vault, name: str) -> None:
+    (vault.path / name).write_bytes(b"")
+
+
+def _zeroed(vault: Vault, name: str) -> None:
+    (vault.path / name).write_bytes(bytes(41))
+
+
+def _to_nowhere(vault: Vault, name: str) -> None:
+    (vault.path / name).write_text("12" * 20 + "\n")
+
+
+def _torn_packed(vault: Vault, name: str) -> None:
+    git(vault.path, "pack-refs", "--all")
+    packed = vault.path / "packed-refs"
+    data = packed.read_bytes()
+    packed.write_bytes(data[: data.index(name.encode()) - 10])
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize("name", ["refs/heads/work", "refs/heads/child", "refs/avfs/sidecar/work", "refs/tags/v1"])
+@pytest.mark.parametrize("damage", [_empty, _zeroed, _to_nowhere, _torn_packed])
+def test_a_damaged_ref_stops_it(vault: Vault, damage: Callable[[Vault, str], None], name: str, dry_run: bool) -> None:
+    """What a ref stood for that is empty, or names nothing, stays; the error names the ref and what to do."""
+    git(vault.path, "update-ref", "refs/tags/v1", "work")
+    before, log = objects(vault), (vault.path / "avfs" / "oplog").read_bytes()
+    trash = list((vault.path / "avfs" / "trash").iterdir())
+    damage(vault, name)
+    with pytest.raises(RefDamaged) as raised:
+        gc(vault, dry_run=dry_run)
+
+    assert raised.value.ref in (name, "packed-refs")
+    assert raised.value.ref in str(raised.value)
+    assert "avfs doctor" in (raised.value.hint or "")
+    assert objects(vault) == before
+    assert (vault.path / "avfs" / "oplog").read_bytes() == log
+    assert list((vault.path / "avfs" / "trash").iterdir()) == trash
+    (problem, *_) = (each for each in vault.doctor().problems if each.code == "ref.damaged")
+
+    assert raised.value.ref in problem.description
+    assert problem.remedy
+
+
+@pytest.mark.parametrize("name", ["refs/heads/child", "refs/avfs/sidecar/child", "refs/avfs/checkpoints/child/mine"])
+@pytest.mark.parametrize("damage", [_empty, _to_nowhere])
+def test_the_doctor_gives_a_damaged_ref_its_last_value(vault: Vault, damage: Callable[[Vault, str], None], name: str) -> None:
+    """What the log says of the ref is put back, and then the next collection runs and loses nothing."""
+    before, held = read_states(vault), git(vault.path, "rev-parse", name)
+    damage(vault, name)
+    with Avfs(vault.path.parents[1]) as avfs:
+        again = avfs.open_vault("v")
+        (problem,) = (each for each in again.doctor(repair=True).problems if each.code == "ref.damaged")
+
+        assert problem.fixed
+        assert git(vault.path, "rev-parse", name) == held
+        assert gc(again).warnings == ()
+        assert read_states(again) == before
+        check_vault(again)
+
+
+def test_a_kept_ref_says_itself_what_it_held(vault: Vault) -> None:
+    """A damaged ref that keeps something for undo is mended from its name."""
+    ref = git(vault.path, "for-each-ref", "--format=%(refname)", "refs/avfs/keep").split()[0]
+    (vault.path / ref).write_bytes(b"")
+    (problem,) = (each for each in vault.doctor(repair=True).problems if each.code == "ref.damaged")
+
+    assert problem.fixed
+    assert git(vault.path, "rev-parse", ref).strip() == ref.rpartition("/")[2]
+
+
+@pytest.mark.parametrize("what", ["blob", "tree", "base"])
+def test_nothing_goes_where_something_is_missing(vault: Vault, what: str) -> None:
+    """Where anything is missing that is to stay, the log, the trash and all refs stay as well."""
+    log, refs = (vault.path / "avfs" / "oplog").read_bytes(), _ref_files(vault.path)
+    state = vault.path / "avfs" / "workspaces" / "child" / "state"
+    gone = json.loads(state.read_text())["base"]
+    if what != "base":
+        gone = git(vault.path, "rev-parse", "work:a" if what == "blob" else "work~1:many")
+    _remove_object(vault.path, gone.strip())
+    before = objects(vault)
+    with Avfs(vault.path.parents[1]) as avfs, pytest.raises(AvfsError) as raised:
+        gc(avfs.open_vault("v"))
+
+    assert "avfs doctor" in (raised.value.hint or "")
+    assert objects(vault) == before
+    assert _ref_files(vault.path) == refs
+    assert (vault.path / "avfs" / "oplog").read_bytes() == log
+    assert list((vault.path / "avfs" / "trash").iterdir())
+
+
+def _ref_files(git_dir: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in (git_dir / "refs").rglob("*") if path.is_file()}
+
+
+def _remove_object(git_dir: Path, oid: str) -> None:
+    """Take one object out of all packs."""
+    packs = sorted((git_dir / "objects" / "pack").glob("*.pack"))
+    for pack in packs:
+        for suffix in (".idx", ".rev"):
+            pack.with_suffix(suffix).unlink(missing_ok=True)
+        subprocess.run(["git", f"--git-dir={git_dir}", "unpack-objects", "-q"], input=pack.read_bytes(), check=True)
+        pack.unlink()
+    (git_dir / "objects" / oid[:2] / oid[2:]).unlink()

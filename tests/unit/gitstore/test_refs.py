@@ -123,7 +123,7 @@ def test_a_damaged_ref_is_reported_and_can_be_listed(git_dir: Path, refs: RefSto
     with pytest.raises(RefDamaged):
         move(refs, MAIN, None, A)
     assert refs.list() == {}
-    assert refs.list_damaged() == (MAIN,)
+    assert [error.ref for error in refs.find_damaged(lambda _: True)] == [MAIN]
     assert leftovers(git_dir) == []
 
 
@@ -134,7 +134,7 @@ def test_a_ref_that_is_a_link_is_not_followed(git_dir: Path, refs: RefStore, tmp
 
     with pytest.raises(RefDamaged):
         refs.read(MAIN)
-    assert refs.list_damaged() == (MAIN,)
+    assert [error.ref for error in refs.find_damaged(lambda _: True)] == [MAIN]
 
 
 def test_head_names_a_branch(git_dir: Path, refs: RefStore) -> None:
