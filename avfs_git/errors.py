@@ -317,6 +317,20 @@ class FormatUnsupported(VaultError):
         )
 
 
+class VaultHidden(VaultError):
+    """A command that avfs runs in a vault cannot use avfs on the same vault."""
+
+    code = "vault.hidden"
+    exit_code = 17
+
+    def __init__(self, git_dir: str) -> None:
+        super().__init__(
+            f"the state of the vault {quote(git_dir)} is hidden from commands that avfs runs in it",
+            hint="Run avfs outside of `avfs exec`; git works inside.",
+            details={"git_dir": git_dir},
+        )
+
+
 class GitFailed(VaultError):
     """A git command failed."""
 

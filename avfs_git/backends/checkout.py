@@ -12,7 +12,8 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from avfs_git.backends.shown import BackendName, Passed, make_readonly, make_root, prepare_git, start_runner
+from avfs_git.backends.shield import make_readonly, shield_vault
+from avfs_git.backends.shown import BackendName, Passed, make_root, prepare_git, start_runner
 from avfs_git.errors import HostError
 from avfs_git.host.durable import host_errors
 from avfs_git.host.runners import NamespaceRefused
@@ -55,7 +56,9 @@ class CheckoutBackend:
             make_root(root)
             # Before the copy is made, which is dear: where nothing can be mounted, none is needed.
             self.runner = start_runner(
-                lambda: make_readonly(root, opened.vault.git_dir) if readonly else (), held=(opened.lock.fileno(),)
+                lambda: (*shield_vault(opened, root), *(make_readonly(opened, root) if readonly else ())),
+                optional=not readonly,
+                held=(opened.lock.fileno(),),
             )
             result = export_path(opened, ROOT, root, recursive=True, max_depth=None, overwrite=True, every_link=True)
             self._left_out = {warning.path for warning in result.warnings if warning.path is not None}

@@ -14,7 +14,7 @@ from avfs_git.backends.lower import LowerMounts
 from avfs_git.backends.overlay import OverlayBackend
 from avfs_git.backends.shown import Backend, BackendName, Passed, Served
 from avfs_git.errors import BackendUnavailable
-from avfs_git.workspace.workspace import LockedWorkspace
+from avfs_git.workspace.workspace import LockedWorkspace, OpenWorkspace
 
 if TYPE_CHECKING:
     from avfs_git.backends.fuse import Mount
@@ -79,12 +79,14 @@ def open_held(
     raise BackendUnavailable(names[-1] if len(names) == 1 else AUTO, tuple(reasons))
 
 
-def open_served(served: Served | None, mount: Mount, vault: Path, *, readonly: bool, reasons: list[str]) -> Backend | None:
+def open_served(
+    opened: OpenWorkspace, served: Served | None, mount: Mount, *, readonly: bool, reasons: list[str]
+) -> Backend | None:
     """Show a workspace by a session; None if that cannot be done, with the reason added to `reasons`."""
     from avfs_git.backends.fuse import FuseBackend  # noqa: PLC0415 - as the checkout backend above
 
     try:
-        return FuseBackend(served, mount, vault, readonly=readonly)
+        return FuseBackend(opened, served, mount, readonly=readonly)
     except Passed as passed:
         reasons.append(f"{BackendName.FUSE}: {passed}")
         return None

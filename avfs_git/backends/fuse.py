@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
-from avfs_git.backends.shown import Passed, Served, make_readonly, start_runner
+from avfs_git.backends.shield import make_readonly, shield_vault
+from avfs_git.backends.shown import Passed, Served, start_runner
 from avfs_git.errors import FuseUnavailable, MountError
 from avfs_git.host.runners import NamespaceRefused
 from avfs_git.model import Warning
-from avfs_git.workspace.workspace import LockedWorkspace
+from avfs_git.workspace.workspace import LockedWorkspace, OpenWorkspace
 
 Mount = Callable[[int], tuple[Served, Callable[[], object]]]
 """Mounts the workspace on a leash; gives what shows it, and what takes the mount away."""
@@ -23,13 +23,13 @@ Mount = Callable[[int], tuple[Served, Callable[[], object]]]
 class FuseBackend:
     """A workspace in its live tree."""
 
-    def __init__(self, served: Served | None, mount: Mount, vault: Path, *, readonly: bool) -> None:
+    def __init__(self, opened: OpenWorkspace, served: Served | None, mount: Mount, *, readonly: bool) -> None:
         """Show it.
 
         Args:
+            opened: The workspace.
             served: What shows it already.
             mount: Mounts it if it is not.
-            vault: The repository of its vault.
             readonly: Refuse every change by the command; other programs change the live tree as before.
 
         Raises:
@@ -51,7 +51,10 @@ class FuseBackend:
                 os.close(reading)
         self.root, self.name = served
         try:
-            self.runner = start_runner(lambda: make_readonly(self.root, vault) if readonly else ())
+            self.runner = start_runner(
+                lambda: (*shield_vault(opened, self.root), *(make_readonly(opened, self.root) if readonly else ())),
+                optional=not readonly,
+            )
         except NamespaceRefused as refused:
             self._end_mount()
             raise Passed(str(refused)) from refused

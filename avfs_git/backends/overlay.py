@@ -18,16 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from avfs_git.backends.lower import LowerMounts
-from avfs_git.backends.shown import (
-    BackendName,
-    Mounts,
-    Passed,
-    make_readonly,
-    make_root,
-    prepare_git,
-    remove_root,
-    start_runner,
-)
+from avfs_git.backends.shield import Mounts, make_readonly, shield_vault
+from avfs_git.backends.shown import BackendName, Passed, make_root, prepare_git, remove_root, start_runner
 from avfs_git.errors import FuseUnavailable, HostError, MountError
 from avfs_git.host.overlayfs import clear_volatile
 from avfs_git.host.runners import NamespaceRefused, file_mount, overlay_mount, unmounting
@@ -61,6 +53,7 @@ class OverlayBackend:
         self._opened = opened
         self._lowers = lowers
         self._readonly = readonly
+        self._shield: Mounts = ()
         self.root = root
         self._base = (opened.state.base, opened.state.sidecar)
         self.git_file: Path | None = None
@@ -108,10 +101,11 @@ class OverlayBackend:
             options=_OPTIONS,
         )
         above = (file_mount(link, self.root / ".git"),) if link is not None else ()
-        return (overlay, *above, *(self._frozen() if self._readonly else ()))
+        self._shield = shield_vault(opened, self.root)
+        return (overlay, *above, *self._shield, *(self._frozen() if self._readonly else ()))
 
     def _frozen(self) -> Mounts:
-        return make_readonly(self.root, self._opened.vault.git_dir)
+        return make_readonly(self._opened, self.root)
 
     def renew(self) -> None:
         """Mount it anew, after the layers were changed by others than commands here. Called with the workspace locked.
@@ -120,7 +114,7 @@ class OverlayBackend:
             NamespaceRefused: If the system does not allow it any more.
         """
         self.show(readonly=False)
-        self.runner.make_mounts([unmounting(self.root), *self._mounts()])
+        self.runner.make_mounts([*_ends_of(self._shield), unmounting(self.root), *self._mounts()])
 
     def show(self, *, readonly: bool) -> None:
         """Refuse or allow changes from the next command on.
@@ -130,7 +124,7 @@ class OverlayBackend:
         """
         if readonly != self._readonly:
             frozen = self._frozen()
-            self.runner.make_mounts(frozen if readonly else [unmounting(Path(str(each["target"]))) for each in reversed(frozen)])
+            self.runner.make_mounts(frozen if readonly else _ends_of(frozen))
             self._readonly = readonly
 
     def collect(self, locked: LockedWorkspace) -> list[Warning]:
@@ -148,6 +142,10 @@ class OverlayBackend:
     def _remove_root(self) -> None:
         if self._made_root:
             remove_root(self.root)
+
+
+def _ends_of(mounts: Mounts) -> Mounts:
+    return tuple(unmounting(Path(str(each["target"]))) for each in reversed(mounts))
 
 
 def base_of(opened: OpenWorkspace) -> tuple[str, str | None] | None:

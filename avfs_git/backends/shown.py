@@ -7,15 +7,16 @@ is open belongs to one thread, and everything that it made on the machine goes w
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from avfs_git.backends.shield import Mounts
 from avfs_git.errors import AvfsError
 from avfs_git.gitstore.worktree import ensure_config
 from avfs_git.host.durable import host_errors, write_file_atomically
-from avfs_git.host.runners import Isolation, NamespaceRefused, Runner, readonly_mount
+from avfs_git.host.runners import Isolation, NamespaceRefused, Runner
 from avfs_git.model import Warning
 from avfs_git.workspace.format import HEADS
 from avfs_git.workspace.gitmoves import PUT_AWAY, open_worktree
@@ -67,25 +68,12 @@ class Backend(Protocol):
         ...
 
 
-Mounts = tuple[Mapping[str, object], ...]
-
-
-def make_readonly(root: Path, vault: Path) -> Mounts:
-    """Describe the mounts that make a workspace read-only for a command, and the vault that it belongs to.
-
-    Args:
-        root: Where the workspace is shown.
-        vault: The repository: a git command that a workspace cannot stop changes refs there.
-    """
-    hidden = vault.is_relative_to(root)  # the tree lies over it
-    return tuple(map(readonly_mount, (root,) if hidden else (vault, root)))
-
-
-def start_runner(find_mounts: Callable[[], Mounts], *, held: tuple[int, ...] = ()) -> Runner:
+def start_runner(find_mounts: Callable[[], Mounts], *, optional: bool = False, held: tuple[int, ...] = ()) -> Runner:
     """Start what runs commands, with a PID namespace where the system allows it.
 
     Args:
         find_mounts: Tells what it mounts; called while it starts.
+        optional: Do without the mounts where the system allows no mount namespace.
         held: Descriptors that it keeps open until everything that it ran has ended, such as that of a lock.
 
     Raises:
@@ -94,18 +82,22 @@ def start_runner(find_mounts: Callable[[], Mounts], *, held: tuple[int, ...] = (
     runner = Runner(held=held)
     try:
         mounts = find_mounts()
-        try:
-            runner.isolate(Isolation(pids=True, mounts=mounts))
-        except NamespaceRefused as refused:
-            if refused.step not in ("mount /proc", "unshare"):
-                raise
-            runner.close()
-            runner = Runner(held=held)
-            runner.isolate(Isolation(pids=False, mounts=mounts))
+        left = [Isolation(pids=True, mounts=mounts), Isolation(pids=False, mounts=mounts)]
+        if optional and mounts:
+            left.append(Isolation(pids=False))
+        while True:
+            try:
+                runner.isolate(left.pop(0))
+            except NamespaceRefused as refused:
+                if refused.step not in ("mount /proc", "unshare", "map users") or not left:
+                    raise
+                runner.close()
+                runner = Runner(held=held)
+            else:
+                return runner
     except BaseException:
         runner.close()
         raise
-    return runner
 
 
 def prepare_git(opened: OpenWorkspace, root: Path) -> Path | None:

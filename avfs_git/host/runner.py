@@ -132,16 +132,47 @@ def _make_mounts(steps: list[dict[str, Any]]) -> None:
         what, target = step["what"], step["target"]
         if what == "overlay":
             _check_lower(step)
+            # By descriptor: what is mounted later may hide it, and renames look into it.
+            step["upper_fd"] = os.open(step["upper"], os.O_PATH)
             _mount("mount overlayfs", "avfs", target, "overlay", _MS_NOSUID | _MS_NODEV, step["options"])
             _check_lower(step)  # once more: what was there before and after was there in between
         elif what == "readonly":
             _mount("bind a directory", target, target, "", _MS_BIND | _MS_REC)
             _make_readonly(target)
+        elif what == "writable":
+            _mount("bind a directory", target, target, "", _MS_BIND | _MS_REC)
+        elif what == "hiding":
+            _hide(target, step["kept"], step["files"])
         elif what == "bind":
             _mount("bind a file", step["source"], target, "", _MS_BIND)
             _make_readonly(target)
         elif what == "unmount":
             _check("unmount", _libc.umount2(os.fsencode(target), _MNT_DETACH))
+
+
+def _find_overlay(steps: list[dict[str, Any]]) -> dict[str, Any] | None:
+    return next((step for step in steps if step["what"] == "overlay"), None)
+
+
+def _hide(target: str, kept: list[str], files: dict[str, bytes]) -> None:
+    """Show a directory without its contents."""
+    opened = [(f"{target}/{name}", os.open(f"{target}/{name}", os.O_PATH)) for name in kept if os.path.isdir(f"{target}/{name}")]
+    try:
+        _mount("hide a directory", "avfs", target, "tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "mode=755,size=64k")
+        for name, data in files.items():
+            fd = os.open(f"{target}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
+            os.write(fd, data)
+            os.close(fd)
+        for place, fd in opened:
+            os.makedirs(place)
+            _mount("bind a directory", f"/proc/self/fd/{fd}", place, "", _MS_BIND)
+            _make_readonly(place)
+        _make_readonly(target)
+    except OSError as error:
+        raise _Refused("hide a directory", error.errno or 0) from error
+    finally:
+        for _, fd in opened:
+            os.close(fd)
 
 
 def _make_readonly(target: str) -> None:
@@ -345,7 +376,7 @@ class _Server:
         self._socket = ours
         self._processes = _Processes(alone=setup["pids"])
         self._pid = 0
-        self._overlay = next((step for step in setup["steps"] if step["what"] == "overlay"), None)
+        self._overlay = _find_overlay(setup["steps"])
         self._spawner: _Spawner | None = None
         self._listener: int | None = None
         self._renames: Any = None
@@ -440,6 +471,10 @@ class _Server:
         elif "mounts" in message:
             try:
                 _make_mounts(message["mounts"])
+                overlay = _find_overlay(message["mounts"])
+                if overlay is not None and self._overlay is not None:
+                    os.close(self._overlay["upper_fd"])
+                    self._overlay = overlay
                 self._say({"mounted": True})
             except _Refused as refused:
                 self._say({"refused": refused.step, "errno": refused.number})
@@ -461,7 +496,7 @@ class _Server:
             # Anew for each command: what is mounted there may be another overlayfs by now.
             overlay = self._overlay
             self._renames = _renames().Renames(
-                self._listener, root=overlay["target"], upper=overlay["upper"], lower=overlay["lower"]
+                self._listener, root=overlay["target"], upper=f"/proc/self/fd/{overlay['upper_fd']}", lower=overlay["lower"]
             )
         try:
             pid, step, number = self._spawner.spawn(run, handles) if self._spawner is not None else _spawn(run, handles)

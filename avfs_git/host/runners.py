@@ -104,8 +104,24 @@ def overlay_mount(
 
 
 def readonly_mount(target: Path) -> Mapping[str, object]:
-    """Describe a bind mount that makes a directory read-only for the command."""
+    """Describe a bind mount that makes a file or directory read-only for the command."""
     return {"what": "readonly", "target": os.fspath(target)}
+
+
+def writable_mount(target: Path) -> Mapping[str, object]:
+    """Describe a bind mount of a directory on itself, which stays writable when the one above becomes read-only later."""
+    return {"what": "writable", "target": os.fspath(target)}
+
+
+def hiding_mount(target: Path, *, kept: Sequence[str], files: Mapping[str, bytes]) -> Mapping[str, object]:
+    """Describe a mount that shows a directory without its contents, read-only.
+
+    Args:
+        target: The directory.
+        kept: What stays visible of it, as relative paths of directories; those that are not there are left out.
+        files: Small files that it shows instead.
+    """
+    return {"what": "hiding", "target": os.fspath(target), "kept": list(kept), "files": dict(files)}
 
 
 def file_mount(source: Path, target: Path) -> Mapping[str, object]:

@@ -237,9 +237,7 @@ class Executor:
         left = candidates(command.backend, is_mounted=opened.lock.session is not None)
         while left:
             if left[0] is BackendName.FUSE:
-                backend = open_served(
-                    place.mounted(), place.mount, opened.vault.git_dir, readonly=run.readonly, reasons=run.reasons
-                )
+                backend = open_served(opened, place.mounted(), place.mount, readonly=run.readonly, reasons=run.reasons)
                 if backend is not None:
                     try:
                         return (yield from self._in(backend, run, None))

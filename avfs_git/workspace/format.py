@@ -12,13 +12,16 @@ import os
 from pathlib import Path
 from typing import Any
 
-from avfs_git.errors import FormatUnsupported, HostError, WorkspaceDamaged
+from avfs_git.errors import FormatUnsupported, HostError, VaultHidden, WorkspaceDamaged
 from avfs_git.host.durable import host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.paths import fork_dir_name, fork_of_dir_name, label_ref_name
 from avfs_git.values import field, record_class
 
 FORMAT = 1
 """The version of everything under `avfs/`."""
+
+HIDDEN = "hidden from commands"
+"""What stands instead of the version where avfs runs a command, which is not to see what is under `avfs/`."""
 
 HEADS = "refs/heads/"
 SIDECARS = "refs/avfs/sidecar/"
@@ -170,6 +173,7 @@ class VaultLayout:
 
         Raises:
             FormatUnsupported: If it is of another version.
+            VaultHidden: If this process was started by a command that avfs runs in this vault.
         """
         try:
             fd = os.open(self.format, os.O_RDONLY | os.O_CLOEXEC)
@@ -181,6 +185,8 @@ class VaultLayout:
             return None
         except OSError as error:
             raise host_failure(error, self.format) from error
+        if text == HIDDEN:
+            raise VaultHidden(os.fspath(self.git_dir))
         if text != str(FORMAT):
             raise FormatUnsupported(str(self.root), text[:40], str(FORMAT))
         return FORMAT

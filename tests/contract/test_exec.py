@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -251,9 +252,13 @@ def test_git_that_cannot_commit_isolated_is_explained(work: Workspace, backend: 
     assert [warning.code for warning in reading.warnings] == []
 
 
-def test_isolation_without_bubblewrap_says_how_to_get_it(work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_isolation_without_bubblewrap_says_how_to_get_it(
+    work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing runs, and the hint names the package."""
-    monkeypatch.setenv("PATH", "/nowhere")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "git").symlink_to(str(shutil.which("git")))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     with pytest.raises(IsolationUnavailable) as refused:
         work.exec(shell="echo x > x", isolate=True, backend="checkout")
 
