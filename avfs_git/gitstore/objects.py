@@ -26,6 +26,7 @@ from avfs_git.gitstore._cache import GenerationCache
 from avfs_git.gitstore._translate import object_errors
 from avfs_git.gitstore.commitgraph import CommitGraph
 from avfs_git.gitstore.commits import Commit, Links, parse_commit, parse_links
+from avfs_git.gitstore.owncommits import OwnCommits
 from avfs_git.gitstore.source import Tree
 from avfs_git.gitstore.trees import EMPTY_TREE, parse_tree
 from avfs_git.paths import Oid
@@ -85,6 +86,7 @@ class ObjectStore:
         self._links: GenerationCache[Links] = GenerationCache(_LINKS_KEPT, lambda _: 1)
         self._links_read = 0
         self._graph: CommitGraph | None = None
+        self.own_commits = OwnCommits(git_dir, self.read)
 
     def __enter__(self) -> Self:
         return self
@@ -95,6 +97,7 @@ class ObjectStore:
     def close(self) -> None:
         """Let go of files and memory."""
         self.packs.close()
+        self.own_commits.close()
         self._odb = None
         for cache in (self._trees, self._blobs, self._commits, self._sizes, self._links):
             cache.clear()
@@ -174,8 +177,9 @@ class ObjectStore:
     def read_commit(self, oid: Oid) -> Commit:
         """Read a commit; one that was read before costs a look-up.
 
-        One whose sidecar is not here, as in a repository that git has cloned from a vault, is one without. One whose parents
-        a shallow clone has left behind has none, as git shows it.
+        Its sidecar is the one that the vault has noted for it (`owncommits`), whatever its header says: a commit from elsewhere
+        has none, nor has one whose sidecar is not here any more. One whose parents a shallow clone has left behind has none, as
+        git shows it.
 
         Raises:
             ObjectMissing: If it is not there.
@@ -187,8 +191,11 @@ class ObjectStore:
             if oid in self._read_shallow():
                 commit = replace(commit, parents=())
                 is_whole = False  # the rest may be fetched yet
-            if commit.sidecar is not None and not self.exists(commit.sidecar):
-                commit, is_whole = replace(commit, sidecar=None), False  # as above
+            if commit.sidecar is not None:
+                noted = self.own_commits.find(oid)
+                if noted is None or not self.exists(noted):
+                    noted, is_whole = None, False  # it may be fetched yet, on request
+                commit = replace(commit, sidecar=noted)
             if is_whole:
                 self._commits.put(oid, commit)
         return commit

@@ -10,7 +10,7 @@ it is there stays there until refs name it.
 Until `finish` nothing is visible, and a crash leaves at most `.tmp-avfs-*` files, which
 maintenance and the doctor remove. `finish` syncs pack and index, renames the pack, then the index (git takes a pack
 for one only by its index, so none is ever seen without its content), then syncs the directory. What
-`finish` returned from is there after a power cut.
+`finish` returned from is there after a power cut. Before that it has the vault note the commits as its own (`owncommits`).
 """
 
 from __future__ import annotations
@@ -88,6 +88,8 @@ class PackWriter:
         self._deflater = Deflater()
         self._ready: deque[Entry] = deque()
         self._waiting: deque[Oid] = deque()  # taken, but not deflated yet: their offset is _UNPLACED
+        self._commits: dict[Oid, Oid | None] = {}
+        """Commits that were made here, and their sidecars."""
 
     def __enter__(self) -> Self:
         return self
@@ -111,6 +113,8 @@ class PackWriter:
         oid = Oid(hasher.digest())
         if keep and kind == KIND_BLOB and size <= SMALL_BLOB and len(self._blobs) < _BLOBS_KEPT:
             self._blobs[oid] = bytes(data)
+        if kind == KIND_COMMIT:
+            self._commits[oid] = parse_commit(data, oid).sidecar
         if oid in self._offsets:
             return oid
         if size < WORTH_A_THREAD and not self._waiting:
@@ -296,6 +300,7 @@ class PackWriter:
             return None
         try:
             self._place_all()
+            self.store.own_commits.add(self._commits)
             with host_errors("write a pack"):
                 pack_path = self._write(hold=hold)
         except BaseException:
@@ -406,6 +411,7 @@ class PackWriter:
         self._held_from = packfile.PACK_HEADER.size
         self._trees = {}
         self._blobs = {}
+        self._commits = {}
         self._deflater.close()
         self._waiting.clear()
         self._ready.clear()

@@ -160,6 +160,7 @@ class Avfs:
         branch: str | None = None,
         with_checkpoints: bool = False,
         with_sidecar: bool = False,
+        with_git_dirs: bool = False,
         lazy: bool = False,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> CloneResult:
@@ -170,7 +171,8 @@ class Avfs:
             name: The vault's name.
             branch: The branch that becomes the first fork; the remote's own if not given. The others are remote branches.
             with_checkpoints: Also the labels of checkpoints that were pushed there.
-            with_sidecar: Also the ignored files that were pushed there.
+            with_sidecar: Also the ignored files that were pushed there; the remote is trusted with what they do.
+            with_git_dirs: Of those, also the directories with a `.git`, whose hooks and settings run programs.
             lazy: Leave the contents of files there until they are needed, if the server can; all else is here.
             progress: Told what is done, how far it is, and of how much (0 if that is not known).
 
@@ -186,6 +188,7 @@ class Avfs:
             branch=branch,
             with_checkpoints=with_checkpoints,
             with_sidecar=with_sidecar,
+            with_git_dirs=with_git_dirs,
             lazy=lazy,
             access=remotegit.Access(self._remote_environment),
             progress=progress,

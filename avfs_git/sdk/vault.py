@@ -392,6 +392,7 @@ class Vault:
         *,
         with_checkpoints: bool = False,
         with_sidecar: bool = False,
+        with_git_dirs: bool = False,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> FetchResult:
         """Bring what a remote has; its branches are then `REMOTE/BRANCH`. Forks stay as they are.
@@ -399,7 +400,8 @@ class Vault:
         Args:
             remote: Which; the only one, or `origin`, if not given.
             with_checkpoints: Also the labels of checkpoints that were pushed there.
-            with_sidecar: Also the ignored files that were pushed there.
+            with_sidecar: Also the ignored files that were pushed there; the remote is trusted with what they do.
+            with_git_dirs: Of those, also the directories with a `.git`, whose hooks and settings run programs.
             progress: Told what is done, how far it is, and of how much (0 if that is not known).
 
         Raises:
@@ -411,6 +413,7 @@ class Vault:
             remote,
             with_checkpoints=with_checkpoints,
             with_sidecar=with_sidecar,
+            with_git_dirs=with_git_dirs,
             access=self._dispatch.access(),
             progress=progress,
         )

@@ -209,7 +209,7 @@ def _carry_out(
         reach("advance.packed")
         changes = [RefChange(HEADS + locked.fork, head, new)]
         if moves_sidecar:
-            changes.insert(0, RefChange(SIDECARS + locked.fork, vault.read_sidecar_ref(locked.fork), sidecar, lasting=True))
+            changes.insert(0, RefChange(SIDECARS + locked.fork, vault.refs.read(SIDECARS + locked.fork), sidecar, lasting=True))
         if ending.keeps_head:
             changes = [*vault.keep(head), *changes]
         facts = {**ending.more, **intent.facts}

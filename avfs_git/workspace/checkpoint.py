@@ -388,7 +388,7 @@ def _record(
     oid = pack.add(KIND_COMMIT, serialize_commit(commit))
     changes = []
     if new_sidecar is not None and new_sidecar != old_sidecar:
-        changes.append(RefChange(SIDECARS + fork, old_sidecar, new_sidecar, lasting=True))
+        changes.append(RefChange(SIDECARS + fork, vault.refs.read(SIDECARS + fork), new_sidecar, lasting=True))
     changes.append(RefChange(HEADS + fork, taken.head, oid))
     if label is not None:
         changes.append(RefChange(label_ref(fork, label), None, oid))

@@ -201,7 +201,7 @@ def _make_fork(vault: OpenVault, name: str, source: Path, head: Oid, base: Oid, 
     )
     changes: list[RefChange] = []
     if sidecar is not None:
-        left_over = vault.read_sidecar_ref(name)
+        left_over = vault.refs.read(SIDECARS + name)
         changes += [*vault.keep(left_over), RefChange(SIDECARS + name, left_over, sidecar)]
     if base != head:
         changes += vault.keep(base)

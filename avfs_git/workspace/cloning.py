@@ -52,6 +52,7 @@ def clone_vault(
     branch: str | None = None,
     with_checkpoints: bool = False,
     with_sidecar: bool = False,
+    with_git_dirs: bool = False,
     lazy: bool = False,
     access: Access = NO_ACCESS,
     progress: Progress | None = None,
@@ -67,7 +68,8 @@ def clone_vault(
         url: The other repository.
         branch: The branch that becomes the first fork; the remote's own if not given.
         with_checkpoints: Also the labels that were pushed there.
-        with_sidecar: Also the ignored files that were pushed there.
+        with_sidecar: Also the ignored files that were pushed there; the remote is trusted with what they do.
+        with_git_dirs: Of those, also the directories with a `.git`.
         lazy: Leave the contents of files there until they are needed, if the server can.
         access: What of the user's own may be used.
         progress: Told how far it is.
@@ -92,12 +94,19 @@ def clone_vault(
     try:
         messages = transport.clone_into(checked, making, access=access, progress=progress, lazy=lazy)
         cloned = _adopt_clone(making, checked, branch, lazy=lazy)
-        if with_checkpoints or with_sidecar:
+        if with_checkpoints or with_sidecar or with_git_dirs:
             vault = OpenVault(making, identity=identity, clock_ns=clock_ns)
             try:
-                fetch(
-                    vault, ORIGIN, with_checkpoints=with_checkpoints, with_sidecar=with_sidecar, access=access, progress=progress
+                fetched = fetch(
+                    vault,
+                    ORIGIN,
+                    with_checkpoints=with_checkpoints,
+                    with_sidecar=with_sidecar,
+                    with_git_dirs=with_git_dirs,
+                    access=access,
+                    progress=progress,
                 )
+                cloned[3].extend(fetched.warnings)
             finally:
                 vault.close()
         transport.sync_clone(making)

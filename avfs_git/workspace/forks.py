@@ -142,7 +142,7 @@ def _make_fork(
     changes: list[RefChange] = []
     # What an older fork of that name has left, whose branch was deleted by hand, or by a process that died then.
     left_over = {label_ref(name, label): oid for label, oid in vault.list_labels(name).items()}
-    sidecar_left = vault.read_sidecar_ref(name)
+    sidecar_left = vault.refs.read(SIDECARS + name)
     if sidecar_left is not None:
         left_over[SIDECARS + name] = sidecar_left
     if left_over:
@@ -291,7 +291,7 @@ def end_fork(vault: OpenVault, fork: str, open_workspace: Opener, record: OpReco
     head = vault.read_head(fork)
     if head is not None:
         moves.append(RefChange(HEADS + fork, head, None))
-    sidecar = vault.read_sidecar_ref(fork)
+    sidecar = vault.refs.read(SIDECARS + fork)
     if sidecar is not None:
         moves.append(RefChange(SIDECARS + fork, sidecar, None))
     moves += [RefChange(label_ref(fork, label), oid, None) for label, oid in vault.list_labels(fork).items()]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from avfs_git.errors import FormatUnsupported, HostError, VaultHidden, WorkspaceDamaged
+from avfs_git.gitstore.owncommits import make_table
 from avfs_git.host.durable import host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.paths import fork_dir_name, fork_of_dir_name, label_ref_name
 from avfs_git.values import field, record_class
@@ -197,6 +198,7 @@ class VaultLayout:
             return
         with host_errors(f"prepare '{self.root}'"):
             make_dirs_durably(self.workspaces)
+            make_table(self.git_dir)
             # Last, because its presence says that the rest is there.
             write_file_atomically(self.format, f"{FORMAT}\n".encode())
 

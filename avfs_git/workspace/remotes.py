@@ -55,6 +55,7 @@ from avfs_git.model import (
     Warning,
 )
 from avfs_git.paths import ROOT, Oid, TreePath, check_fork_name
+from avfs_git.workspace.fetchedsidecars import accept_sidecars
 from avfs_git.workspace.format import HEADS, LABELS, REMOTE_STATE, REMOTES, SIDECARS
 from avfs_git.workspace.vault import OpenVault
 
@@ -172,6 +173,7 @@ def fetch(
     *,
     with_checkpoints: bool = False,
     with_sidecar: bool = False,
+    with_git_dirs: bool = False,
     access: Access = NO_ACCESS,
     progress: Progress | None = None,
 ) -> FetchResult:
@@ -181,14 +183,18 @@ def fetch(
         vault: Where to.
         name: The remote; the only one, or `origin`, if not given.
         with_checkpoints: Also the labels that were pushed there.
-        with_sidecar: Also the ignored files that were pushed there.
+        with_sidecar: Also the ignored files that were pushed there; the remote is trusted with what they do.
+        with_git_dirs: Of those, also the directories with a `.git`.
         access: What of the user's own may be used.
         progress: Told how far it is.
 
     Raises:
+        InvalidInput: If `.git` directories are asked for without the ignored files.
         RemoteNotFound: If there is no such remote.
         RemoteError: If the exchange fails; nothing has changed here then.
     """
+    if with_git_dirs and not with_sidecar:
+        raise InvalidInput("`.git` directories come with the ignored files only", hint="Add `--with-sidecar`.")
     remote = choose_remote(vault, name)
     vault.prepare()
     own = f"{REMOTES}{remote.name}/"
@@ -205,8 +211,15 @@ def fetch(
         vault.git_dir, remote.url, _shown(before), access=access, progress=progress, lazy=lazy
     ) as exchange:
         messages = exchange.fetch(specs)
+        vault.store.packs.refresh()
+        accepted: list[Warning] = []
+        if with_sidecar:
+            found = {ref: oid for ref, oid in exchange.read_refs().items() if ref.startswith((own, state))}
+            sidecars = {oid for ref, oid in found.items() if ref.startswith(f"{state}sidecar/")}
+            tips = set(found.values()) - sidecars
+            accepted = accept_sidecars(vault, remote.name, tips, sidecars, with_git_dirs=with_git_dirs)
         moves, warnings = _take_over(vault, exchange, before, tuple(prefixes))
-    vault.store.packs.refresh()
+        warnings += accepted
     return FetchResult(remote.name, remotes.hide_secret(remote.url), moves, server_words(messages), tuple(warnings))
 
 

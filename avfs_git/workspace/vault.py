@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from avfs_git.errors import AvfsError, LeftInForce, NotAVault, RefConflict
+from avfs_git.errors import AvfsError, LeftInForce, NotAVault, RefConflict, quote
 from avfs_git.gitstore.commits import Commit, Signature
 from avfs_git.gitstore.objects import ObjectStore
 from avfs_git.gitstore.refs import RefChange, RefStore
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from avfs_git.workspace.madeindexes import MadeIndexes
 
 NOBODY = Identity("avfs", "avfs@localhost")
+_OWN_REFS = "refs/avfs/"
 
 
 class OpenVault:
@@ -124,8 +125,21 @@ class OpenVault:
                 self._store = None
 
     def prepare(self) -> None:
-        """Make sure that avfs may write its state here."""
+        """Make sure that avfs may write its state here.
+
+        Raises:
+            NotAVault: If avfs never wrote to the repository, and it has refs of another vault.
+        """
+        if self.layout.read_format() is None:
+            self._check_adopted()
         self.layout.prepare()
+
+    def _check_adopted(self) -> None:
+        foreign = next(iter(self.refs.list(_OWN_REFS)), None)
+        if foreign is not None:
+            error = NotAVault(self.name, f"its ref {quote(foreign)} was made by another vault")
+            error.hint = f"Make a vault of its branches and tags: `avfs vault create NAME --from {self.git_dir}`."
+            raise error
 
     # --- refs -----------------------------------------------------------------------------------
 
@@ -147,8 +161,9 @@ class OpenVault:
         return head.removeprefix(HEADS) if head is not None and head.startswith(HEADS) else None
 
     def read_sidecar_ref(self, fork: str) -> Oid | None:
-        """Read the newest sidecar commit of a fork."""
-        return self.refs.read(SIDECARS + fork)
+        """Read the newest sidecar commit of a fork; one that this vault has not made does not count."""
+        oid = self.refs.read(SIDECARS + fork)
+        return oid if oid is not None and self.store.own_commits.has(oid) else None
 
     def list_labels(self, fork: str) -> dict[str, Oid]:
         """List the labels of a fork's checkpoints."""

@@ -27,7 +27,8 @@ def name_of_url(url: str) -> str:
 @click.argument("name", required=False)
 @click.option("-b", "--branch", metavar="NAME", help="The branch that becomes the first fork; default: the remote's own.")
 @click.option("--with-checkpoints", is_flag=True, help="Also the labels of checkpoints that were pushed there.")
-@click.option("--with-sidecar", is_flag=True, help="Also the ignored files that were pushed there.")
+@click.option("--with-sidecar", is_flag=True, help="Also the ignored files that were pushed there: trusts all who push there.")
+@click.option("--with-git-dirs", is_flag=True, help="Of those, also directories with a .git, whose hooks run programs.")
 @click.option("--lazy", is_flag=True, help="Leave the contents of files there until they are needed, if the server can.")
 @click.option("--use", is_flag=True, help="Make the vault the current one even if there is one.")
 def command(
@@ -37,6 +38,7 @@ def command(
     branch: str | None,
     with_checkpoints: bool,
     with_sidecar: bool,
+    with_git_dirs: bool,
     lazy: bool,
     use: bool,
 ) -> CloneResult:
@@ -57,6 +59,7 @@ def command(
             branch=branch,
             with_checkpoints=with_checkpoints,
             with_sidecar=with_sidecar,
+            with_git_dirs=with_git_dirs,
             lazy=lazy,
             progress=progress,
         )
