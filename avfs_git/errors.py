@@ -303,6 +303,21 @@ class NotAVault(VaultError):
         super().__init__(f"{quote(path)} cannot be used: {reason}", details={"path": path, "reason": reason})
 
 
+class VaultUntrusted(VaultError):
+    """A vault that could run programs, by hooks or configuration, which its user has not agreed to."""
+
+    code = "vault.untrusted"
+    exit_code = 17
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(
+            f"{quote(path)} is not trusted: {reason}",
+            hint=f"Take its history and files over with `avfs vault create NAME --from {path}`, which runs nothing of it;"
+            f" or, if you would run its programs, `avfs vault trust {path}`.",
+            details={"path": path, "reason": reason},
+        )
+
+
 class FormatUnsupported(VaultError):
     """State on disk of a version that this program does not know."""
 

@@ -11,6 +11,7 @@ and fork are meant, as git means the repository that it is run in.
     XDG_CONFIG_HOME the user's policy for commands is avfs/policy.toml in it; default ~/.config
     AVFS_AUTHOR_NAME, AVFS_AUTHOR_EMAIL, else GIT_AUTHOR_NAME, GIT_AUTHOR_EMAIL
                     who makes checkpoints, unless the vault's settings say it; else USER@HOST
+    SUDO_UID        of root, whose vaults are its own beside root's
     NO_COLOR        no colours
 
 What remotes need (credentials, ssh, proxies) is read from it by name in `gitstore.remotegit`, which gets it from here.
@@ -118,6 +119,12 @@ def find_identity() -> Identity:
     return Identity(name or user, email or f"{user}@{os.uname().nodename}")
 
 
+def find_sudo_uid() -> int | None:
+    """Tell which user became root by sudo (sudo(8), "SUDO_UID")."""
+    text = os.environ.get("SUDO_UID", "")
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
 def wants_color() -> bool:
     """Say whether colours are welcome (no-color.org: any value but the empty one says no)."""
     return not os.environ.get("NO_COLOR")
@@ -156,6 +163,7 @@ class State:
                 remote_environment=self._remote_environment(),
                 runs_hooks=not inside,
                 policy=find_user_policy(),
+                sudo_uid=find_sudo_uid(),
             )
         return self._avfs
 

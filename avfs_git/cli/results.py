@@ -49,6 +49,12 @@ class VaultList(TypedDict):
     vaults: Sequence[VaultInfo]
 
 
+class TrustedList(TypedDict):
+    """The vaults that may run programs, whoever they belong to."""
+
+    trusted: Sequence[Path]
+
+
 class ConfigResult(TypedDict):
     """Settings of a vault: all of them, or the one that was asked for or changed."""
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avfs_git.errors import GitFailed, InternalError
-from avfs_git.gitstore.gitconfig import read_config
+from avfs_git.gitstore.trust import find_harmful_setting
 from avfs_git.host.durable import host_errors
 
 _OPTIONS: Mapping[str, frozenset[str]] = {
@@ -48,21 +48,6 @@ _OPTIONS: Mapping[str, frozenset[str]] = {
 }
 """The commands that may be run, and their options."""
 _KEEP_PACK = re.compile(r"--keep-pack=pack-[0-9a-f]+\.pack")
-
-_HARMLESS = re.compile(
-    r"core\.(repositoryformatversion|filemode|bare|fsync|fsyncmethod|fsyncobjectfiles|logallrefupdates|ignorecase|precomposeunicode"
-    r"|symlinks|protecthfs|protectntfs|sharedrepository|compression|loosecompression|bigfilethreshold|packedgitlimit|packedgitwindowsize"
-    r"|deltabasecachelimit|quotepath|autocrlf|safecrlf|eol|abbrev|commitgraph|multipackindex|preferasymlinkrefs|checkstat|trustctime|untrackedcache)"
-    r"|extensions\.(noop|partialclone|preciousobjects|objectformat|refstorage|worktreeconfig|relativeworktrees)"
-    r"|gc\.(auto|autodetach|autopacklimit|pruneexpire|packrefs|aggressivedepth|aggressivewindow|bigpackthreshold|writecommitgraph"
-    r"|reflogexpire|reflogexpireunreachable|worktreepruneexpire|logexpiry|cruftpacks)"
-    r"|maintenance\.(auto|strategy)|(transfer|receive|fetch)\.(fsckobjects|unpacklimit|hiderefs)"
-    r"|receive\.(autogc|denycurrentbranch|denydeletes|denydeletecurrent|denynonfastforwards|updateserverinfo|advertiseatomic)"
-    r"|pack\.[a-z]+|repack\.[a-z]+|index\.[a-z]+|init\.defaultbranch|user\.(name|email)|(branch|remote)\..*\.[a-z]+|branch\.[a-z]+"
-    r"|push\.default|pull\.rebase|avfs\..*",
-    re.DOTALL,
-)
-_HARMFUL = re.compile(r"pack\.packobjectshook|remote\..*\.(receivepack|uploadpack|vcs|proxy)", re.DOTALL)
 
 _OVERRIDES = (
     "core.hooksPath=/dev/null",
@@ -139,9 +124,9 @@ def run(git_dir: Path, verb: str, options: Sequence[str] = (), operands: Sequenc
 
 
 def _check_config(git_dir: Path, verb: str) -> None:
-    for key in [*read_config(git_dir), *read_config(git_dir, "config.worktree")]:
-        if not _HARMLESS.fullmatch(key) or _HARMFUL.fullmatch(key):
-            raise GitFailed(verb, f"the configuration of the vault holds '{key}', which could make git run other programs")
+    reason = find_harmful_setting(git_dir)
+    if reason is not None:
+        raise GitFailed(verb, reason)
 
 
 def fsck(git_dir: Path, *, limit: int = 1000) -> list[str]:

@@ -12,18 +12,27 @@ own: a lock that a killed process of avfs left is removed by the next one. A cra
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from avfs_git.errors import GitFailed, NotAVault
 from avfs_git.gitstore.plainfile import read_plain_file
 from avfs_git.gitstore.refs import RefStore
 from avfs_git.host.durable import host_errors
+from avfs_git.lazy import LazyModule
 from avfs_git.patterns import compiled
+
+if TYPE_CHECKING:
+    import shutil
+    import subprocess
+    import tempfile
+else:
+    # Opening a vault, which every command does, needs none of them.
+    shutil = LazyModule("shutil")
+    subprocess = LazyModule("subprocess")
+    tempfile = LazyModule("tempfile")
 
 _PLAIN_LINE = compiled(
     rb'\[([A-Za-z][A-Za-z0-9-]*)(?: "([^"\\\x00-\x1f\x7f]*)")?\]'

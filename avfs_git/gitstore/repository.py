@@ -34,6 +34,7 @@ _VAULT_CONFIG = b"""\
 \tfilemode = true
 \tbare = true
 \tfsync = all
+\tcheckStat = minimal
 [gc]
 \tauto = 0
 [maintenance]
@@ -464,21 +465,28 @@ def _listed(directory: Path, pattern: re.Pattern[bytes]) -> list[bytes]:
 
 
 def _take_file(source: str, target: str) -> None:
-    """Have a file of objects here too; they never change, so that one file can serve both."""
-    if not stat.S_ISREG(os.lstat(source).st_mode):
+    """Have a file of objects here too; they never change, so that one file can serve both.
+
+    One of another user is copied: its owner could change it under the vault.
+    """
+    status = os.lstat(source)
+    if not stat.S_ISREG(status.st_mode):
         raise NotAVault(source, "it is no file")
-    try:
-        os.link(source, target, follow_symlinks=False)
-    except FileExistsError:
-        pass
-    except OSError as error:
-        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EACCES, errno.ENOTSUP, errno.ENOSYS):
-            raise
-        fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if status.st_uid == os.geteuid():
         try:
-            _copy(fd, Path(target))
-        finally:
-            os.close(fd)
+            os.link(source, target, follow_symlinks=False)
+        except FileExistsError:
+            return
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EACCES, errno.ENOTSUP, errno.ENOSYS):
+                raise
+        else:
+            return
+    fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        _copy(fd, Path(target))
+    finally:
+        os.close(fd)
 
 
 def _copy(fd: int, target: Path) -> None:

@@ -23,8 +23,10 @@ from avfs_git.errors import (
     NoVaultChosen,
     VaultExists,
     VaultNotFound,
+    VaultUntrusted,
 )
 from avfs_git.faults import reach
+from avfs_git.gitstore import trust
 from avfs_git.host.durable import fsync_dir, host_errors, write_file_atomically
 from avfs_git.host.locks import LOCK_TIMEOUT_S
 from avfs_git.lazy import LazyModule
@@ -32,13 +34,14 @@ from avfs_git.model import CloneResult, Identity, SessionInfo, VaultInfo
 from avfs_git.paths import check_fork_name, check_vault_name
 from avfs_git.sdk.session import Session
 from avfs_git.sdk.vault import Vault
+from avfs_git.workspace.format import VaultLayout
 from avfs_git.workspace.vault import OpenVault
 
 if TYPE_CHECKING:
     from avfs_git.gitstore import remotegit
     from avfs_git.host import removal
     from avfs_git.session import nurseries, point, record, stop
-    from avfs_git.workspace import aftermath, clones, cloning, create
+    from avfs_git.workspace import aftermath, clones, cloning, create, trusted
 else:
     # A light command must not pay for what it does not use.
     aftermath = LazyModule("avfs_git.workspace.aftermath")
@@ -50,6 +53,7 @@ else:
     cloning = LazyModule("avfs_git.workspace.cloning")
     removal = LazyModule("avfs_git.host.removal")
     stop = LazyModule("avfs_git.session.stop")
+    trusted = LazyModule("avfs_git.workspace.trusted")
     remotegit = LazyModule("avfs_git.gitstore.remotegit")
 
 _SUFFIX = ".git"
@@ -68,6 +72,7 @@ class Avfs:
         remote_environment: Mapping[str, str] | None = None,
         policy: Path | None = None,
         runs_hooks: bool = True,
+        sudo_uid: int | None = None,
     ) -> None:
         """Use a home; it is made when the first vault is.
 
@@ -80,8 +85,10 @@ class Avfs:
                 rest nothing is used. Git asks for a user and a password on the terminal only with `GIT_TERMINAL_PROMPT=1` in it.
             policy: The user's policy file for commands, which need not exist.
             runs_hooks: Whether hooks of a vault's owner are run.
+            sudo_uid: Of root, the user who became it by sudo: vaults of that user are root's own, as git has it.
         """
         self.home = Path(home)
+        self._owners = frozenset({os.geteuid(), *({sudo_uid} if sudo_uid is not None and os.geteuid() == 0 else ())})
         self._remote_environment = remote_environment
         self._policy = policy
         self._runs_hooks = runs_hooks
@@ -109,6 +116,7 @@ class Avfs:
         return self._vaults / (check_vault_name(name) + _SUFFIX)
 
     def _open(self, path: Path, name: str) -> Vault:
+        self._check_trust(path)
         vault = Vault(
             OpenVault(
                 path,
@@ -116,6 +124,7 @@ class Avfs:
                 identity=self._identity,
                 clock_ns=self._clock_ns,
                 remote_environment=self._remote_environment,
+                is_trusted=True,
             ),
             is_current=lambda: self.current_vault() == name,
             lock_timeout_s=self._lock_timeout_s,
@@ -127,6 +136,44 @@ class Avfs:
         )
         self._opened.append(vault)
         return vault
+
+    def _check_trust(self, path: Path) -> None:
+        """Refuse a vault that could run programs of somebody else, unless its user trusts it.
+
+        A vault outside the home that avfs has not prepared in its place may come from anybody, also where its files belong to its
+        user: unpacked from an archive, say.
+        """
+        in_home = path.parent == self._vaults or path.parent == self._vaults.resolve()
+        try:
+            trust.check_owner(path, self._owners)
+            if not in_home and not VaultLayout(path).is_made_here():
+                trust.check_inert(path)
+        except VaultUntrusted:
+            if path.resolve() not in trusted.read_trusted(self.home, self._owners):
+                raise
+
+    def trust_vault(self, path: str | Path) -> tuple[Path, ...]:
+        """Trust a vault: its hooks and its configuration may run programs, whoever it belongs to. List all that are trusted.
+
+        Raises:
+            VaultNotFound: If there is no such directory.
+            HostError: If the disk refuses.
+        """
+        if "\0" in os.fspath(path) or not Path(path).is_dir():
+            raise VaultNotFound(os.fspath(path))
+        return trusted.change_trusted(self.home, Path(path).resolve(), self._owners, trusted=True)
+
+    def distrust_vault(self, path: str | Path) -> tuple[Path, ...]:
+        """Take back what `trust_vault` did; the path need not be there. List all that are trusted.
+
+        Raises:
+            HostError: If the disk refuses.
+        """
+        return trusted.change_trusted(self.home, Path(path).resolve(), self._owners, trusted=False)
+
+    def trusted_vaults(self) -> tuple[Path, ...]:
+        """List the vaults that are trusted, whoever they belong to."""
+        return trusted.read_trusted(self.home, self._owners)
 
     def create_vault(self, name: str, *, source: Path | None = None, branch: str = "main") -> Vault:
         """Make a vault.
@@ -219,6 +266,7 @@ class Avfs:
         Raises:
             NoVaultChosen: If none is named and none is current.
             VaultNotFound: If there is none.
+            VaultUntrusted: If it belongs to somebody else, or could run programs and is not in this home.
             NotAVault: If what is there cannot be used.
         """
         if name is None:

@@ -152,7 +152,10 @@ class Session:
         self.git_dir = Path(request.git_dir)
         self.directory = Path(request.directory)
         identity = Identity(*request.identity) if request.identity is not None else None
-        self.vault = OpenVault(self.git_dir, name=request.vault, identity=identity, remote_environment=request.remote_environment)
+        # Whoever asks for a session is the same user, and has opened the vault.
+        self.vault = OpenVault(
+            self.git_dir, name=request.vault, identity=identity, remote_environment=request.remote_environment, is_trusted=True
+        )
         self.held: HeldSession | None = None
         self.opened: OpenWorkspace | None = None
         self.listener: _socket.socket | None = None

@@ -158,6 +158,7 @@ class VaultLayout:
         self.made_indexes = self.root / "cache" / "indexes"
         self.seen = self.root / "cache" / "seen"
         self.config = self.root / "config.json"
+        self.made_here = self.root / "made-here"
 
     def workspace(self, fork: str) -> WorkspaceLayout:
         """Place the workspace of a fork."""
@@ -199,8 +200,19 @@ class VaultLayout:
         with host_errors(f"prepare '{self.root}'"):
             make_dirs_durably(self.workspaces)
             make_table(self.git_dir)
+            write_file_atomically(self.made_here, self._say_where())
             # Last, because its presence says that the rest is there.
             write_file_atomically(self.format, f"{FORMAT}\n".encode())
+
+    def is_made_here(self) -> bool:
+        """Whether avfs prepared this very directory, on this file system: a copy, or what an archive held, has other inodes."""
+        try:
+            return self.made_here.read_bytes() == self._say_where()
+        except OSError:
+            return False
+
+    def _say_where(self) -> bytes:
+        return b"%d %d\n" % (self.git_dir.stat().st_ino, self.workspaces.stat().st_ino)
 
 
 class WorkspaceLayout:

@@ -19,6 +19,7 @@ from avfs_git.gitstore.commits import Commit, Signature
 from avfs_git.gitstore.objects import ObjectStore
 from avfs_git.gitstore.refs import RefChange, RefStore
 from avfs_git.gitstore.repository import check_repository, is_lazy
+from avfs_git.gitstore.trust import check_owner
 from avfs_git.gitstore.worktree import Worktree
 from avfs_git.model import Checkpoint, Identity
 from avfs_git.paths import Oid, fork_dir_name, label_of_ref_name
@@ -46,6 +47,7 @@ class OpenVault:
         identity: Identity | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
         remote_environment: Mapping[str, str] | None = None,
+        is_trusted: bool = False,
     ) -> None:
         """Open a bare repository as a vault.
 
@@ -55,11 +57,15 @@ class OpenVault:
             identity: Who makes commits, unless the vault's settings say it.
             clock_ns: The time of commits and operations.
             remote_environment: Where remotes find credentials, ssh and proxies.
+            is_trusted: Whether somebody has looked at whose it is already.
 
         Raises:
+            VaultUntrusted: If it belongs to another user than the one of this process.
             NotAVault: If it is no repository that avfs can serve.
             FormatUnsupported: If it, or avfs's state in it, has an unknown format.
         """
+        if not is_trusted:
+            check_owner(git_dir, {os.geteuid()})
         check_repository(git_dir)
         self.git_dir = git_dir
         self.name = name or str(git_dir)

@@ -14,7 +14,7 @@ from avfs_git.cli.verb import HOST_PATH, verb
 from avfs_git.errors import BadUsage, ConfirmationNeeded, quote
 
 if TYPE_CHECKING:
-    from avfs_git.cli.results import ConfigResult, ForkResult, VaultList
+    from avfs_git.cli.results import ConfigResult, ForkResult, TrustedList, VaultList
     from avfs_git.model import VaultInfo
 
 
@@ -108,6 +108,22 @@ def config(state: State, key: str | None, value: str | None, unset: bool) -> Con
         return {"config": {key: settings[key]} if key in settings else {}, "changed": changed}
 
 
+@verb("vault trust", view="vaults")
+@click.argument("path", required=False, type=HOST_PATH)
+@click.option("--revoke", is_flag=True, help="Stop trusting PATH.")
+def trust(state: State, path: Path | None, revoke: bool) -> TrustedList:
+    """Trust a vault of another user, or list the trusted vaults
+
+    avfs refuses a vault that belongs to another user, and a vault outside the home that has hooks or settings which can run
+    programs. Trusting PATH lifts both: the vault's hooks run, and git obeys its configuration, with your rights.
+    """
+    if path is None:
+        if revoke:
+            raise BadUsage("--revoke takes a PATH")
+        return {"trusted": state.avfs.trusted_vaults()}
+    return {"trusted": state.avfs.distrust_vault(path) if revoke else state.avfs.trust_vault(path)}
+
+
 @verb("vault fork", view="vaults")
 @click.argument("source", metavar="VAULT[@FORK]")
 @click.argument("name")
@@ -136,5 +152,5 @@ def _name_vault(state: State, name: str | None) -> None:
 command = VerbGroup(
     "vault",
     help="Manage vaults: repositories with their workspaces",
-    commands=[create, list_, use, info, delete, config, fork],
+    commands=[create, list_, use, info, delete, config, trust, fork],
 )

@@ -10,7 +10,16 @@ from avfs_git.cli.output.quoting import quote_path
 
 if TYPE_CHECKING:
     from avfs_git.cli.output.text import TextOutput
-    from avfs_git.cli.results import ConfigResult, DirectoryFork, ForkList, ForkResult, HookList, RemoteBranchList, VaultList
+    from avfs_git.cli.results import (
+        ConfigResult,
+        DirectoryFork,
+        ForkList,
+        ForkResult,
+        HookList,
+        RemoteBranchList,
+        TrustedList,
+        VaultList,
+    )
     from avfs_git.model import DoctorReport, ForkInfo, GarbageResult, VaultInfo
 
 
@@ -59,6 +68,12 @@ def vault_config(text: TextOutput, result: ConfigResult) -> None:
     """List settings as `key=value`."""
     for key, value in sorted(result["config"].items()):
         text.line(key, "=", value)
+
+
+def vault_trust(text: TextOutput, result: TrustedList) -> None:
+    """List the vaults that are trusted."""
+    for path in result["trusted"]:
+        text.line(quote_path(os.fsencode(path)))
 
 
 def vault_fork(text: TextOutput, result: ForkResult) -> None:

@@ -1,0 +1,140 @@
+"""Whose a repository is, and whether anything in it would make git or avfs run a program.
+
+Decided here: which repositories nobody may work in unasked. Git obeys the configuration and hooks of a repository, and avfs runs
+the hooks of a vault, so that opening one is as much as running what its owner wrote. Called before a vault is opened, and by
+`gitcommand`; only looks, and runs nothing. The rule about owners is that of git's `safe.directory` (git-config(1)), for each
+part that counts and not for the directory alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from avfs_git.errors import VaultUntrusted
+from avfs_git.gitstore.gitconfig import read_config
+from avfs_git.gitstore.githooks import UPDATE
+from avfs_git.gitstore.plainfile import read_plain_file
+from avfs_git.host.durable import host_errors
+from avfs_git.patterns import compiled
+
+_ROOT = 0
+_PARTS = ("config", "config.worktree", "HEAD", "objects", "refs", "worktrees", "avfs", "avfs/config.json", "avfs/sessions")
+_HOOKS = ("hooks", "avfs/hooks")
+_HARMLESS = compiled(
+    r"core\.(repositoryformatversion|filemode|bare|fsync|fsyncmethod|fsyncobjectfiles|logallrefupdates|ignorecase|precomposeunicode"
+    r"|symlinks|protecthfs|protectntfs|sharedrepository|compression|loosecompression|bigfilethreshold|packedgitlimit|packedgitwindowsize"
+    r"|deltabasecachelimit|quotepath|autocrlf|safecrlf|eol|abbrev|commitgraph|multipackindex|preferasymlinkrefs|checkstat|trustctime|untrackedcache)"
+    r"|extensions\.(noop|partialclone|preciousobjects|objectformat|refstorage|worktreeconfig|relativeworktrees)"
+    r"|gc\.(auto|autodetach|autopacklimit|pruneexpire|packrefs|aggressivedepth|aggressivewindow|bigpackthreshold|writecommitgraph"
+    r"|reflogexpire|reflogexpireunreachable|worktreepruneexpire|logexpiry|cruftpacks)"
+    r"|maintenance\.(auto|strategy)|(transfer|receive|fetch)\.(fsckobjects|unpacklimit|hiderefs)"
+    r"|receive\.(autogc|denycurrentbranch|denydeletes|denydeletecurrent|denynonfastforwards|updateserverinfo|advertiseatomic)"
+    r"|pack\.[a-z]+|repack\.[a-z]+|index\.[a-z]+|init\.defaultbranch|user\.(name|email)|(branch|remote)\..*\.[a-z]+|branch\.[a-z]+"
+    r"|push\.default|pull\.rebase|avfs\..*",
+    re.DOTALL,
+)
+_HARMFUL = compiled(r"pack\.packobjectshook|remote\..*\.(receivepack|uploadpack|vcs|proxy)", re.DOTALL)
+_PROGRAM_URL = compiled(r"[A-Za-z0-9]+::")
+_URL_KEY = compiled(r"remote\..*\.(?:push)?url", re.DOTALL)
+
+
+def check_owner(git_dir: Path, owners: Collection[int]) -> None:
+    """Refuse a repository that belongs to somebody else, or a part of which does that git or avfs obeys.
+
+    What root owns inside it counts as the owner's own: root can write there anyway. Costs a few calls of stat.
+
+    Args:
+        git_dir: The repository.
+        owners: The users that may own it.
+
+    Raises:
+        VaultUntrusted: If it belongs to another user.
+        HostError: If it cannot be looked at.
+    """
+    with host_errors(f"open '{git_dir}'"):
+        owner = git_dir.stat().st_uid
+        if owner not in owners:
+            raise VaultUntrusted(str(git_dir), f"it belongs to {_name_user(owner)}")
+        accepted = {*owners, _ROOT}
+        for path in _list_parts(git_dir):
+            for status in _look(path):
+                if status.st_uid not in accepted:
+                    part = path.relative_to(git_dir)
+                    raise VaultUntrusted(str(git_dir), f"its '{part}' belongs to {_name_user(status.st_uid)}")
+
+
+def _list_parts(git_dir: Path) -> Iterator[Path]:
+    yield from (git_dir / name for name in _PARTS)
+    for name in _HOOKS:
+        yield git_dir / name
+        with suppress(FileNotFoundError, NotADirectoryError):
+            yield from (git_dir / name).iterdir()
+
+
+def _look(path: Path) -> Iterator[os.stat_result]:
+    """Stat what has a name, and what it leads to."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        status = path.lstat()
+        yield status
+        if stat.S_ISLNK(status.st_mode):
+            yield path.stat()
+
+
+def _name_user(uid: int) -> str:
+    import pwd  # noqa: PLC0415 - only for the message
+
+    try:
+        return f"'{pwd.getpwuid(uid).pw_name}'"
+    except KeyError:
+        return f"user {uid}"
+
+
+def check_inert(git_dir: Path) -> None:
+    """Refuse a repository in which something would make git or avfs run a program: a hook, or a setting not known to be harmless.
+
+    Raises:
+        VaultUntrusted: If there is such a thing.
+        NotAVault: If the configuration cannot be read.
+        HostError: If it cannot be looked at.
+    """
+    reason = find_harmful_setting(git_dir) or _find_hook(git_dir)
+    if reason is not None:
+        raise VaultUntrusted(str(git_dir), reason)
+
+
+def find_harmful_setting(git_dir: Path) -> str | None:
+    """Say which setting of a repository is not known to be harmless; None if all are.
+
+    Raises:
+        NotAVault: If the configuration cannot be read.
+        HostError: If it cannot be looked at.
+    """
+    places = [git_dir]
+    with suppress(FileNotFoundError, NotADirectoryError):
+        places += [entry for entry in (git_dir / "worktrees").iterdir() if entry.is_dir()]
+    for place in places:
+        for name in ("config", "config.worktree"):
+            if place != git_dir and name == "config":
+                continue
+            for key, values in read_config(place, name).items():
+                is_program = _URL_KEY.fullmatch(key) and any(map(_PROGRAM_URL.match, values))
+                if is_program or not _HARMLESS.fullmatch(key) or _HARMFUL.fullmatch(key):
+                    return f"its configuration holds '{key}', which could make git run other programs"
+    return None
+
+
+def _find_hook(git_dir: Path) -> str | None:
+    for name in _HOOKS:
+        with host_errors(f"open '{git_dir}'"), suppress(FileNotFoundError, NotADirectoryError):
+            for path in sorted((git_dir / name).iterdir()):
+                if path.name.endswith(".sample") or not os.access(path, os.X_OK):
+                    continue
+                if path == git_dir / "hooks" / "update" and not path.is_symlink() and read_plain_file(path) == UPDATE:
+                    continue
+                return f"it has a hook, '{name}/{path.name}', which would be run"
+    return None

@@ -1,0 +1,219 @@
+"""Whose a vault is: nothing of what another user wrote is run, and nothing of what came in an archive."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from avfs_git import Avfs
+from avfs_git.errors import VaultUntrusted
+from tests.support.cli import Cli
+from tests.support.users import ALICE, MALLORY, as_user, give, open_way
+
+OPENED = "opened"
+
+
+def make_trap(git_dir: Path, traces: Path) -> None:
+    """Put into a vault what runs a program wherever avfs or git obeys it."""
+    hook = f"#!/bin/sh\ntouch {traces}/$(basename $0)\n"
+    for place in ("avfs/hooks", "hooks"):
+        (git_dir / place).mkdir(parents=True, exist_ok=True)
+        for name in ("pre-checkpoint", "post-checkpoint", "post-exec", "pre-commit", "post-checkout", "reference-transaction"):
+            (git_dir / place / name).write_text(hook)
+            (git_dir / place / name).chmod(0o755)
+    with (git_dir / "config").open("a") as file:
+        file.write(f"[core]\n\tfsmonitor = touch {traces}/fsmonitor\n[alias]\n\tst = !touch {traces}/alias\n")
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Path:
+    """A vault outside the home, without anything that runs."""
+    with Avfs(tmp_path / "other") as avfs, avfs.create_vault("v") as made:
+        made.workspace().write("a", b"1\n")
+        made.workspace().checkpoint("one")
+        return made.path
+
+
+@pytest.fixture
+def traces(tmp_path: Path) -> Path:
+    """Where programs of traps leave their names."""
+    place = tmp_path / "traces"
+    place.mkdir()
+    place.chmod(0o777)
+    return place
+
+
+def look(home: Path, path: Path, *, sudo_uid: int | None = None) -> str:
+    """Open a vault, and read from it."""
+    with Avfs(home, sudo_uid=sudo_uid) as avfs, avfs.open_vault(path) as opened:
+        assert opened.workspace().read("a") == b"1\n"
+    return OPENED
+
+
+# --- the owner -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.needs("root")
+def test_root_opens_no_vault_of_another_user(vault: Path, traces: Path, cli: Cli, tmp_path: Path) -> None:
+    """Neither to look nor to run a command; nothing of it has run. The hint's way in works, and brings nothing that runs."""
+    make_trap(vault, traces)
+    give(vault, MALLORY)
+    for verb in (["status"], ["ls"], ["exec", "--", "git", "status"], ["checkpoint", "save", "x"], ["doctor"], ["gc"]):
+        ran = cli("--json", "--vault", str(vault), *verb)
+        assert ran.document["error"]["code"] == "vault.untrusted", verb
+    assert str(vault) in str(ran.document["error"]["hint"])
+
+    cli("vault", "create", "mine", "--from", str(vault)).ok()
+
+    assert cli("--vault", "mine", "cat", "a").ok().text == "1\n"
+    cli("--vault", "mine", "exec", "--", "git", "status").ok()
+    assert os.listdir(traces) == []
+
+
+@pytest.mark.needs("root")
+def test_an_ordinary_user_opens_no_vault_of_another_one(vault: Path, tmp_path: Path) -> None:
+    """Not even root's; the own one is opened."""
+    open_way(vault)
+    homes = {}
+    for uid in (ALICE, MALLORY):
+        homes[uid] = tmp_path / f"home{uid}"
+        homes[uid].mkdir()
+        give(homes[uid], uid)
+    assert "belongs to 'root'" in as_user(ALICE, lambda: look(homes[ALICE], vault))
+    give(vault, MALLORY)
+    said = as_user(ALICE, lambda: look(homes[ALICE], vault))
+    assert said.startswith("VaultUntrusted: ")
+    assert str(MALLORY) in said
+    assert as_user(MALLORY, lambda: look(homes[MALLORY], vault)) == OPENED
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("part", ["config", "hooks", "avfs", "avfs/config.json", "avfs/hooks", "avfs/hooks/post-exec", "refs"])
+def test_a_part_of_another_user_is_not_obeyed(vault: Path, part: str, tmp_path: Path) -> None:
+    """What git or avfs reads from a vault is its owner's, or root's, who can write there anyway."""
+    for name in ("hooks", "avfs/hooks"):
+        (vault / name).mkdir(exist_ok=True)
+    for name in ("avfs/hooks/post-exec", "avfs/config.json"):
+        (vault / name).write_text("{}")
+    os.chown(vault / part, MALLORY, MALLORY)
+    with pytest.raises(VaultUntrusted, match=f"'{part}' belongs to"):
+        look(tmp_path / "home", vault)
+
+    give(vault, ALICE)
+    os.chown(vault / part, 0, 0)
+    open_way(vault)
+    (tmp_path / "home").mkdir()
+    give(tmp_path / "home", ALICE)
+    assert as_user(ALICE, lambda: look(tmp_path / "home", vault)) == OPENED
+
+
+@pytest.mark.needs("root")
+def test_a_link_to_what_another_user_owns_is_not_obeyed(vault: Path, tmp_path: Path) -> None:
+    """A directory of hooks counts where it is, and not only where its link is."""
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    os.chown(place, MALLORY, MALLORY)
+    (vault / "avfs/hooks").symlink_to(place)
+    with pytest.raises(VaultUntrusted, match="avfs/hooks"):
+        look(tmp_path / "home", vault)
+
+
+@pytest.mark.needs("root")
+def test_root_by_sudo_is_also_who_called_it(vault: Path, tmp_path: Path, cli: Cli) -> None:
+    """As git has it: `SUDO_UID` names another owner for root, and for nobody else."""
+    give(vault, ALICE)
+    assert look(tmp_path / "home", vault, sudo_uid=ALICE) == OPENED
+    cli("--vault", str(vault), "status", env={"SUDO_UID": str(ALICE)}).ok()
+    with pytest.raises(VaultUntrusted):
+        look(tmp_path / "home", vault, sudo_uid=MALLORY)
+    open_way(vault)
+    (tmp_path / "m").mkdir()
+    give(tmp_path / "m", MALLORY)
+    assert "VaultUntrusted" in as_user(MALLORY, lambda: look(tmp_path / "m", vault, sudo_uid=ALICE))
+
+
+@pytest.mark.needs("root")
+def test_objects_of_another_user_are_copied(vault: Path, tmp_path: Path) -> None:
+    """A file that another user owns could be changed under the vault by that user."""
+    give(vault, MALLORY)
+    with Avfs(tmp_path / "home") as avfs, avfs.create_vault("mine", source=vault) as mine:
+        inodes = {path.stat().st_ino for path in vault.rglob("*")}
+        assert not [path for path in (mine.path / "objects").rglob("*") if path.stat().st_ino in inodes]
+
+
+# --- trust -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.needs("root")
+def test_a_vault_of_another_user_can_be_trusted(vault: Path, traces: Path, cli: Cli) -> None:
+    """Until that is taken back; its hooks run then."""
+    make_trap(vault, traces)
+    give(vault, MALLORY)
+    assert cli("--json", "vault", "trust", str(vault)).result == {"trusted": [str(vault)]}
+    assert cli("--json", "vault", "trust").result == {"trusted": [str(vault)]}
+    cli("--vault", str(vault), "write", "b", stdin=b"2\n").ok()
+    cli("--vault", str(vault), "checkpoint", "save", "two").ok()
+    assert "pre-checkpoint" in os.listdir(traces)
+
+    cli("vault", "trust", "--revoke", str(vault)).ok()
+
+    assert cli("--json", "--vault", str(vault), "status").document["error"]["code"] == "vault.untrusted"
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("is_theirs", [True, False])
+def test_a_list_of_trust_that_others_can_write_does_not_count(vault: Path, hermetic: Path, cli: Cli, is_theirs: bool) -> None:
+    """It belongs to its reader and nobody else may write to it."""
+    give(vault, MALLORY)
+    cli("vault", "trust", str(vault)).ok()
+    place = hermetic / "avfs" / "trusted"
+    assert place.stat().st_mode & 0o777 == 0o600
+    if is_theirs:
+        os.chown(place, MALLORY, MALLORY)
+    else:
+        place.chmod(0o620)
+    assert cli("--json", "--vault", str(vault), "status").document["error"]["code"] == "vault.untrusted"
+
+
+@pytest.mark.usefixtures("person")
+@pytest.mark.parametrize(
+    "what", ["avfs/hooks/pre-checkpoint", "hooks/pre-commit", "core.fsmonitor", "core.sshCommand", "worktree", "url"]
+)
+def test_a_vault_from_an_archive_runs_nothing(vault: Path, what: str, tmp_path: Path, traces: Path, cli: Cli) -> None:
+    """Its files belong to whoever unpacked it, and say nothing about who wrote them. Trusted, it is opened."""
+    copy = tmp_path / "copy.git"
+    shutil.copytree(vault, copy)
+    cli("--vault", str(copy), "status").ok()
+    if "/" in what:
+        (copy / what).parent.mkdir(exist_ok=True)
+        (copy / what).write_text(f"#!/bin/sh\ntouch {traces}/hook\n")
+        (copy / what).chmod(0o755)
+    elif what == "worktree":
+        (copy / "worktrees/x").mkdir(parents=True)
+        (copy / "worktrees/x/config.worktree").write_text(f"[core]\n\tfsmonitor = touch {traces}/x\n")
+    else:
+        key, value = ("remote.x.url", f"ext::touch {traces}/ext") if what == "url" else (what, f"touch {traces}/set")
+        subprocess.run(["git", "config", "--file", str(copy / "config"), key, value], check=True)
+    ran = cli("--json", "--vault", str(copy), "exec", "--", "git", "status")
+    assert ran.document["error"]["code"] == "vault.untrusted"
+    assert cli("--json", "--vault", str(copy), "status").document["error"]["code"] == "vault.untrusted"
+    assert os.listdir(traces) == []
+
+    cli("vault", "trust", str(copy)).ok()
+
+    cli("--vault", str(copy), "status").ok()
+
+
+@pytest.mark.usefixtures("person")
+def test_a_vault_that_was_made_here_keeps_its_hooks(vault: Path, traces: Path, cli: Cli) -> None:
+    """Also one outside the home: avfs knows the directory that it prepared."""
+    (vault / "avfs/hooks").mkdir()
+    (vault / "avfs/hooks/pre-checkpoint").write_text(f"#!/bin/sh\ntouch {traces}/ran\n")
+    (vault / "avfs/hooks/pre-checkpoint").chmod(0o755)
+    cli("--vault", str(vault), "write", "b", stdin=b"2\n").ok()
+    cli("--vault", str(vault), "checkpoint", "save", "two").ok()
+    assert os.listdir(traces) == ["ran"]
