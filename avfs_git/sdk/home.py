@@ -411,7 +411,7 @@ class Avfs:
                 return vault.workspace(name).mount(place, backend=backend)
             except BaseException:
                 with suppress(AvfsError):
-                    vault.delete_fork(name)
+                    vault._delete_fork(name, lambda locked: locked.opened.is_unused())  # noqa: SLF001 - the two are one interface
                 raise
 
     def _vault_of_shown(self, top: Path) -> tuple[Vault, str] | None:

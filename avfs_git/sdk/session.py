@@ -15,9 +15,11 @@ from avfs_git.model import RemoveResult, SessionInfo, SessionState, UnmountResul
 if TYPE_CHECKING:
     from avfs_git.sdk.vault import Vault
     from avfs_git.session import record, stop
-    from avfs_git.workspace import clones
+    from avfs_git.workspace import checkpoint, clones
+    from avfs_git.workspace.workspace import LockedWorkspace
 else:
     # A light command must not pay for what it does not use.
+    checkpoint = LazyModule("avfs_git.workspace.checkpoint")
     clones = LazyModule("avfs_git.workspace.clones")
     record = LazyModule("avfs_git.session.record")
     stop = LazyModule("avfs_git.session.stop")
@@ -74,13 +76,22 @@ class Session:
         """
         core = self.vault._core  # noqa: SLF001 - the two are one interface
         ended = self.stop(lazy=lazy, force=force)
-        pushed = clones.is_pushed(core, self.fork)
-        if (pushed or discard or clones.is_untouched(core, self.fork)) and ended.outcome != "detached":
-            self.wait()
-            self.vault.delete_fork(self.fork)
-            return RemoveResult(self.vault.name, self.fork, self.path, deleted=True, pushed=pushed)
         in_use = ended.outcome == "detached"
-        return RemoveResult(self.vault.name, self.fork, self.path, deleted=False, pushed=pushed, in_use=in_use)
+        pushed = clones.is_pushed(core, self.fork)
+        deleted = False
+        if (pushed or discard or clones.is_untouched(core, self.fork)) and not in_use:
+            self.wait()
+
+            def may_go(locked: LockedWorkspace) -> bool:
+                nonlocal pushed
+                if discard:
+                    return True
+                checkpoint.save_checkpoint(locked, description=_LAST)  # of what somebody has done since it ended
+                pushed = clones.is_pushed(core, self.fork)
+                return pushed or clones.is_untouched(core, self.fork)
+
+            deleted = self.vault._delete_fork(self.fork, may_go) is not None  # noqa: SLF001 - the two are one interface
+        return RemoveResult(self.vault.name, self.fork, self.path, deleted=deleted, pushed=pushed, in_use=in_use)
 
     def unmount(self, *, lazy: bool = False, force: bool = False) -> UnmountResult:
         """Take the mount away, without a checkpoint; what programs wrote stays in the workspace. A second call does nothing.

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         forks,
         garbage,
         history,
+        oplog,
         overlap,
         remotes,
         revisions,
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
         userhooks,
     )
     from avfs_git.workspace.vault import OpenVault
+    from avfs_git.workspace.workspace import LockedWorkspace
 else:
     # A light command must not pay for what it does not use.
     apply = LazyModule("avfs_git.workspace.apply")
@@ -82,6 +84,7 @@ else:
     history = LazyModule("avfs_git.workspace.history")
     lower = LazyModule("avfs_git.backends.lower")
     operations = LazyModule("avfs_git.session.operations")
+    oplog = LazyModule("avfs_git.workspace.oplog")
     overlap = LazyModule("avfs_git.workspace.overlap")
     record = LazyModule("avfs_git.session.record")
     remotes = LazyModule("avfs_git.workspace.remotes")
@@ -314,10 +317,16 @@ class Vault:
             WorkspaceMounted: If it is mounted.
             WorkspaceBusy: If another process works in it.
         """
+        info = self._delete_fork(name)
+        assert info is not None  # noqa: S101 - nothing was asked
+        return info
+
+    def _delete_fork(self, name: str, only_if: Callable[[LockedWorkspace], bool] | None = None) -> ForkInfo | None:
+        """Delete a fork, if a question that is asked with its workspace locked says so; None if not."""
         self.check_unmounted(name)
         if self.origin() is not None:
             clones.leave_default(self._core, name)
-        return forks.delete_fork(self._core, name, open_workspace=self._dispatch.open_workspace)
+        return forks.delete_fork(self._core, name, open_workspace=self._dispatch.open_workspace, only_if=only_if)
 
     def overlap(self, names: Sequence[str] = ()) -> Overlap:
         """Compare forks with each other: which changed the same files, and which would conflict. Nothing is written.
@@ -676,7 +685,7 @@ class Vault:
         if record is not None and self._core.has_fork(record.fork):
             opened = self._dispatch.open_workspace(record.fork)
             if opened.lock.session is not None:
-                if record.kind in ("fork_create", "fork_delete"):
+                if record.kind in oplog.OF_FORKS:
                     try:
                         self.check_unmounted(record.fork)
                     except WorkspaceMounted as err:

@@ -47,6 +47,7 @@ from avfs_git.model import (
 from avfs_git.paths import Oid, TreePath
 from avfs_git.session.wire import Handle
 from avfs_git.workspace.files import Files, file_errors
+from avfs_git.workspace.oplog import OF_FORKS
 from avfs_git.workspace.workspace import OpenWorkspace
 
 if TYPE_CHECKING:
@@ -372,7 +373,7 @@ def turn(opened: OpenWorkspace, record: int, back: bool) -> UndoResult:
     with opened.locked(), _barrier(opened):
         log = opened.vault.oplog
         found = log.find_undoable(opened.fork) if back else log.find_redoable(opened.fork)
-        if found is None or found.id != record or (opened.is_served and found.kind in ("fork_create", "fork_delete")):
+        if found is None or found.id != record or found.kind in OF_FORKS:
             raise CannotUndo(found.description if found else "it", "something else was done meanwhile")
         return (undo.undo if back else undo.redo)(opened.vault, opened.fork, only_this)
 

@@ -27,6 +27,7 @@ from avfs_git.host.beneath import OPEN_LIST, Descriptor, open_at, open_beneath
 from avfs_git.host.durable import host_errors, write_all
 from avfs_git.model import ApplyResult, ChangedFile, ChangeKind, Warning
 from avfs_git.paths import Oid, TreePath, components, join, show_path, split
+from avfs_git.workspace.oplog import FORK_CREATE
 from avfs_git.workspace.revisions import resolve_revision
 from avfs_git.workspace.vault import OpenVault
 
@@ -100,7 +101,7 @@ def _beginning(vault: OpenVault, fork: str) -> Oid:
     """Find the commit whose files a fork began with."""
     for record in vault.oplog.read_fork(fork):
         base = record.more.get("base")
-        if record.kind in {"fork_create", "vault_create"} and base is not None:
+        if record.kind in {FORK_CREATE, "vault_create"} and base is not None:
             return Oid(bytes.fromhex(base))
     raise InvalidInput(f"nothing says what {quote(fork)} began with", hint="Name a state with `--since`.")
 

@@ -6,11 +6,11 @@ The clone is only read. Its objects are linked, never copied where the file syst
 
 A fork of a clone begins with the clone's commit as its branch. What is not committed there is not committed in the fork
 either: the lower layer is a commit of its own that no branch holds, with the present state as its tree. The order of steps
-is that of `workspace.forks`: the objects, the workspace's state, the refs with their line in the log.
+is that of `workspace.forks`: the objects, then the refs with their line in the log.
 
 A fork that is mounted is forked in the same way, as one more fork in its vault: nothing is saved in it first.
 
-Callers hold no lock; two calls for one directory at the same time are kept apart by the vault's name and by the refs.
+Callers hold no lock; two calls for one directory at the same time are kept apart by the vault's name and the lock of the fork's.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from avfs_git.model import Warning
 from avfs_git.paths import Oid, check_fork_name
 from avfs_git.patterns import compiled
 from avfs_git.workspace.create import capture_directory, carry_exclude, remove_unfinished
-from avfs_git.workspace.forks import move_to_trash
 from avfs_git.workspace.format import HEADS, SIDECARS, VaultLayout, WorkspaceState
 from avfs_git.workspace.lookback import Lookback
-from avfs_git.workspace.oplog import OpRecord, RefMoveRecord
-from avfs_git.workspace.origin import make_workspace, peek_state, unmake_workspace
+from avfs_git.workspace.oplog import FORK_CREATE, OpRecord, RefMoveRecord
+from avfs_git.workspace.origin import facts_of, peek_state
 from avfs_git.workspace.sidecardiff import diff_sidecars
+from avfs_git.workspace.trash import clear_orphan
 from avfs_git.workspace.vault import OpenVault
 
 REMOTE = "origin"
@@ -134,9 +134,7 @@ def fork_present(vault: OpenVault, name: str, source: Path, *, parent: str | Non
     """
     check_fork_name(name)
     vault.prepare()
-    if vault.has_fork(name) and vault.read_head(name) is not None:
-        hint = f"Mount it with `avfs --vault {vault.name} mount {name} DIR`, or name the new one with `--branch NAME`."
-        raise ForkExists(name, hint=hint)
+    _check_free(vault, name)
     with objects_held(vault.git_dir):  # what is linked here is as old as it is there, and no ref names it yet
         return _take_present(vault, name, source, parent)
 
@@ -199,29 +197,30 @@ def _make_fork(vault: OpenVault, name: str, source: Path, head: Oid, base: Oid, 
         created_at_ns=vault.clock_ns(),
         boot=read_boot_id(),
     )
-    changes: list[RefChange] = []
-    if sidecar is not None:
-        left_over = vault.refs.read(SIDECARS + name)
-        changes += [*vault.keep(left_over), RefChange(SIDECARS + name, left_over, sidecar)]
-    if base != head:
-        changes += vault.keep(base)
-    changes.append(RefChange(HEADS + name, None, head))
-    layout = vault.layout.workspace(name)
-    if layout.root.exists():
-        move_to_trash(vault, name)  # of a fork whose branch was deleted by hand
-    make_workspace(layout, state)
-    more = {key: getattr(state, key) for key in ("base", "sidecar", "parent", "forked_at", "ephemeral")}
-    moves: list[RefMoveRecord] = [(HEADS + name, None, head.hex())]
-    text = f"fork {name} from {source.name}"
-    try:
-        vault.move_refs(changes, OpRecord(0, name, "fork_create", text, vault.clock_ns(), moves=moves, more=more))
-    except BaseException:
-        if vault.read_head(name) is None:
-            unmake_workspace(layout)
-        raise
+    reach("fork.settled")
+    with vault.fork_locked(name):
+        _check_free(vault, name)
+        clear_orphan(vault, name)  # of a fork whose branch was deleted by hand
+        changes: list[RefChange] = []
+        if sidecar is not None:
+            left_over = vault.refs.read(SIDECARS + name)
+            changes += [*vault.keep(left_over), RefChange(SIDECARS + name, left_over, sidecar)]
+        if base != head:
+            changes += vault.keep(base)
+        changes.append(RefChange(HEADS + name, None, head))
+        moves: list[RefMoveRecord] = [(HEADS + name, None, head.hex())]
+        text = f"fork {name} from {source.name}"
+        record = OpRecord(0, name, FORK_CREATE, text, vault.clock_ns(), moves=moves, more=facts_of(state))
+        vault.move_refs(changes, record)
     default = vault.default_fork()
     if default is not None and vault.read_head(default) is None:
         vault.refs.set_head(HEADS + name)
+
+
+def _check_free(vault: OpenVault, name: str) -> None:
+    if vault.read_head(name) is not None:
+        hint = f"Mount it with `avfs --vault {vault.name} mount {name} DIR`, or name the new one with `--branch NAME`."
+        raise ForkExists(name, hint=hint)
 
 
 def leave_default(vault: OpenVault, fork: str) -> None:

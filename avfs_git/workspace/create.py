@@ -42,7 +42,7 @@ from avfs_git.workspace.capture import COARSE_NS, Capture, Captured
 from avfs_git.workspace.format import HEADS, SIDECARS, WorkspaceState
 from avfs_git.workspace.lookback import Lookback
 from avfs_git.workspace.oplog import OpRecord
-from avfs_git.workspace.origin import create_workspace
+from avfs_git.workspace.origin import create_workspace, facts_of
 from avfs_git.workspace.present import read_known
 from avfs_git.workspace.submodules import WithModules
 from avfs_git.workspace.vault import OpenVault
@@ -229,8 +229,7 @@ def import_first_state(vault: OpenVault, place: Path, fork: str, source: Path) -
         created_at_ns=vault.clock_ns(),
         boot=read_boot_id(),
     )
-    more = {"base": state.base, "sidecar": state.sidecar, "parent": None, "forked_at": None, "ephemeral": False}
-    vault.oplog.append(OpRecord(0, fork, "vault_create", f"import {source.name}", vault.clock_ns(), more=more))
+    vault.oplog.append(OpRecord(0, fork, "vault_create", f"import {source.name}", vault.clock_ns(), more=facts_of(state)))
     create_workspace(vault, vault.layout.workspace(fork), state)
     return commit, captured.warnings
 

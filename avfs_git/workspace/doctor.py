@@ -23,8 +23,9 @@ from avfs_git.model import DoctorReport, Problem
 from avfs_git.paths import Oid, show_path
 from avfs_git.vfs.statcache import StatCache
 from avfs_git.workspace.checkpoint import take
-from avfs_git.workspace.forks import Opener, move_to_trash
+from avfs_git.workspace.forks import Opener
 from avfs_git.workspace.format import KEPT, LABELS, REMOTE_STATE, REMOTES, SIDECARS
+from avfs_git.workspace.trash import clear_orphan
 from avfs_git.workspace.vault import OpenVault
 
 STALE_AFTER_S = 3600
@@ -209,9 +210,20 @@ def _check_orphans(vault: OpenVault) -> Iterator[_Finding]:
                 "workspace.orphan",
                 f"the workspace of '{fork}' has no branch",
                 "Put it into the trash of the vault.",
-                lambda fork=fork: move_to_trash(vault, fork),  # type: ignore[misc]  # a default binds the loop's value
+                lambda fork=fork: _put_orphan_away(vault, fork),  # type: ignore[misc]  # a default binds the loop's value
                 lambda fork=fork: not vault.layout.workspace(fork).root.exists(),  # type: ignore[misc]  # as above
             )
+
+
+def _put_orphan_away(vault: OpenVault, fork: str) -> None:
+    with vault.fork_locked(fork):
+        clear_orphan(vault, fork)
+
+
+def _take_refs_away(vault: OpenVault, fork: str, changes: list[RefChange]) -> None:
+    with vault.fork_locked(fork):
+        if not vault.has_fork(fork):  # else it was being made when they were found
+            vault.refs.update([*vault.keep(*(each.old for each in changes)), *changes])
 
 
 def _check_left_refs(vault: OpenVault) -> Iterator[_Finding]:
@@ -228,7 +240,7 @@ def _check_left_refs(vault: OpenVault) -> Iterator[_Finding]:
             "fork.left_refs",
             f"labels or sidecars of '{fork}' are left, which has no branch",
             "Take them away; what they name stays reachable.",
-            lambda changes=changes: vault.refs.update([*vault.keep(*(each.old for each in changes)), *changes]),  # type: ignore[misc]  # a default binds the loop's value
+            lambda fork=fork, changes=changes: _take_refs_away(vault, fork, changes),  # type: ignore[misc]  # defaults bind the loop's values
             lambda changes=changes: all(vault.refs.read(each.name) is None for each in changes),  # type: ignore[misc]  # as above
         )
 

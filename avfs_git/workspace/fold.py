@@ -22,6 +22,7 @@ from avfs_git.vfs.statcache import StatCache, StatCacheUpdate
 from avfs_git.vfs.upper import UpperLayer
 from avfs_git.workspace.checkpoint import save_checkpoint, saving_first
 from avfs_git.workspace.oplog import OpRecord
+from avfs_git.workspace.origin import facts_of
 from avfs_git.workspace.workspace import LockedWorkspace
 
 
@@ -71,7 +72,7 @@ def _move_base(locked: LockedWorkspace, head: Oid, sidecar: Oid | None) -> None:
     vault, state = locked.vault, locked.opened.state
     before = (state.base, state.sidecar)
     state.base, state.sidecar = head.hex(), sidecar.hex() if sidecar is not None else None
-    more = {key: getattr(state, key) for key in ("base", "sidecar", "parent", "forked_at", "ephemeral")}
+    more = facts_of(state)
     try:
         locked.write_state()
         reach("fold.base_moved")

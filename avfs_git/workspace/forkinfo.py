@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from avfs_git.errors import ForkNotFound
 from avfs_git.model import ForkInfo
-from avfs_git.workspace.origin import peek_state
+from avfs_git.paths import Oid
+from avfs_git.workspace.format import WorkspaceState
+from avfs_git.workspace.origin import peek_state, read_own_state, recall_states
 from avfs_git.workspace.vault import OpenVault
 
 
@@ -21,12 +23,16 @@ def fork_info(vault: OpenVault, fork: str) -> ForkInfo:
     head = vault.read_head(fork)
     if head is None and not vault.has_fork(fork):
         raise ForkNotFound(fork)
-    state = peek_state(vault, fork)
+    return _describe(fork, head, peek_state(vault, fork))
+
+
+def _describe(fork: str, head: Oid | None, state: WorkspaceState | None) -> ForkInfo:
+    at = head.hex() if head is not None else None
     if state is None:
-        return ForkInfo(fork, head.hex() if head else None, head.hex() if head else None)
+        return ForkInfo(fork, at, at)
     return ForkInfo(
         name=fork,
-        head=head.hex() if head else None,
+        head=at,
         base=state.base,
         parent=state.parent,
         forked_at=state.forked_at,
@@ -37,8 +43,10 @@ def fork_info(vault: OpenVault, fork: str) -> ForkInfo:
 
 def list_forks(vault: OpenVault) -> list[ForkInfo]:
     """Describe all forks, by name."""
-    names = set(vault.list_heads())
+    heads: dict[str, Oid | None] = dict(vault.list_heads())
     default = vault.default_fork()
     if default is not None:
-        names.add(default)
-    return [fork_info(vault, name) for name in sorted(names)]
+        heads.setdefault(default, None)
+    states = {fork: read_own_state(vault, fork) for fork in heads}
+    states.update(recall_states(vault, {fork for fork, state in states.items() if state is None}))
+    return [_describe(fork, heads[fork], states[fork]) for fork in sorted(heads)]

@@ -2,19 +2,19 @@
 
 Decided here: what a fork starts from, what is written when one is made, and where everything goes when one is
 deleted. Making one costs a ref and a line in the log, whatever the size of the tree; its sidecar is the one that
-the commit names, which the fork that it came from keeps reachable. The order of steps:
+the commit names, which the fork that it came from keeps reachable. Its workspace is made when it is first opened
+(`workspace.origin`). The order of steps, under the lock of the fork's name (`OpenVault.fork_locked`), after another look
+whether the fork is there:
 
-- make: the state of the workspace, then the log announces the branch, then the branch. A crash before the branch leaves
-  a workspace without one, which nobody opens: `create_fork` and the doctor put it into the trash.
+- make: the log announces the branch, then the branch. A crash leaves a fork or none.
 - delete: refs that keep what was there, then the log announces that the branch goes, then it goes (in one update), then
-  the workspace moves to the trash. A crash in between leaves a workspace without a branch. A failure to move it brings
-  the branch back.
+  the workspace moves to the trash. A crash in between leaves a workspace without a branch: undo brings both back, and
+  whoever makes a fork of that name puts it into the trash. A failure to move it brings the branch back.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable
 
 from avfs_git.errors import (
@@ -31,19 +31,17 @@ from avfs_git.faults import reach
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.host.boot import read_boot_id
-from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably
-from avfs_git.host.locks import LockFile
 from avfs_git.model import CheckpointResult, ForkInfo
-from avfs_git.paths import Oid, check_fork_name, fork_dir_name
+from avfs_git.paths import Oid, check_fork_name
 from avfs_git.workspace.checkpoint import save_checkpoint, saving_first
 from avfs_git.workspace.forkinfo import fork_info
 from avfs_git.workspace.format import HEADS, SIDECARS, WorkspaceState, label_ref
-from avfs_git.workspace.gitmoves import bring_git_dir_back, put_git_dir_away
-from avfs_git.workspace.oplog import OpRecord, RefMoveRecord
-from avfs_git.workspace.origin import make_workspace, peek_state, unmake_workspace
+from avfs_git.workspace.oplog import FORK_CREATE, FORK_DELETE, OpRecord, RefMoveRecord
+from avfs_git.workspace.origin import facts_of, peek_state
 from avfs_git.workspace.revisions import resolve_revision
+from avfs_git.workspace.trash import clear_orphan, move_to_trash, name_in_trash
 from avfs_git.workspace.vault import OpenVault
-from avfs_git.workspace.workspace import OpenWorkspace
+from avfs_git.workspace.workspace import LockedWorkspace, OpenWorkspace
 
 Opener = Callable[[str], OpenWorkspace]
 Saver = Callable[[OpenWorkspace, str | None, str], object]
@@ -86,8 +84,7 @@ def create_fork(
     check_fork_name(name)
     vault.prepare()
     default = vault.default_fork()
-    if name == default or vault.read_head(name) is not None:
-        raise ForkExists(name, hint=f"Work in that one with `--fork {name}`, or choose another name.")
+    _check_free(vault, name)
     # A commit that is named may be one that nothing else keeps.
     with objects_held(vault.git_dir) if at is not None else contextlib.nullcontext():
         try:
@@ -98,6 +95,11 @@ def create_fork(
                 raise
             reason = f"there is a fork {quote(other)}, and git has no branch both at a name and below it"
             raise InvalidName("fork", name, reason) from error
+
+
+def _check_free(vault: OpenVault, name: str) -> None:
+    if vault.has_fork(name):
+        raise ForkExists(name, hint=f"Work in that one with `--fork {name}`, or choose another name.")
 
 
 def _find_in_the_way(vault: OpenVault, name: str) -> str | None:
@@ -128,6 +130,16 @@ def _make_fork(
     else:
         commit, sidecar = _settle_source(vault, source, open_workspace, save, with_changes=with_changes)
         parent = source
+    reach("fork.settled")
+    with vault.fork_locked(name):
+        _check_free(vault, name)
+        clear_orphan(vault, name)
+        _record_fork(vault, name, commit, sidecar, parent, f"fork {name} from {parent or at}", ephemeral=ephemeral)
+
+
+def _record_fork(
+    vault: OpenVault, name: str, commit: Oid, sidecar: Oid | None, parent: str | None, text: str, *, ephemeral: bool
+) -> None:
     created_at_ns = vault.clock_ns()
     state = WorkspaceState(
         fork=name,
@@ -148,25 +160,8 @@ def _make_fork(
     if left_over:
         changes += [*vault.keep(*left_over.values()), *(RefChange(ref, oid, None) for ref, oid in left_over.items())]
     changes.append(RefChange(HEADS + name, None, commit))  # last: by it the fork is found
-    layout = vault.layout.workspace(name)
-    # Before the refs, because whatever is made after a sync waits for the journal. Not forced to disk: what the
-    # state says stands in the log, and it is made again from there.
-    try:
-        make_workspace(layout, state)
-    except FileExistsError:
-        _clear_orphan(vault, name)
-        make_workspace(layout, state)
-    more = {key: getattr(state, key) for key in ("base", "sidecar", "parent", "forked_at", "ephemeral")}
     moves: list[RefMoveRecord] = [(HEADS + name, None, commit.hex())]
-    record = OpRecord(0, name, "fork_create", f"fork {name} from {parent or at}", created_at_ns, moves=moves, more=more)
-    try:
-        reach("fork.made")
-        vault.move_refs(changes, record)
-    except LeftInForce:
-        raise
-    except BaseException:
-        unmake_workspace(layout)
-        raise
+    vault.move_refs(changes, OpRecord(0, name, FORK_CREATE, text, created_at_ns, moves=moves, more=facts_of(state)))
 
 
 def _settle_source(
@@ -196,109 +191,29 @@ def _recorded_sidecar(vault: OpenVault, fork: str, head: Oid) -> Oid | None:
     return None
 
 
-def _clear_orphan(vault: OpenVault, fork: str) -> None:
-    """Put away a workspace whose branch is gone, so that a new fork of that name does not find it."""
-    if vault.layout.workspace(fork).root.exists():
-        move_to_trash(vault, fork)
-
-
-def name_in_trash(vault: OpenVault, fork: str) -> str:
-    """Name the place in the trash for a workspace that is put away now."""
-    return f"{vault.clock_ns()}-{fork_dir_name(fork)}"[:255]
-
-
-def move_to_trash(vault: OpenVault, fork: str, name: str | None = None) -> None:
-    """Move the workspace of a fork out of the way, whole; does nothing if there is none.
-
-    Args:
-        vault: Where.
-        fork: Whose workspace.
-        name: What `name_in_trash` gave, where that was written down before.
-
-    Raises:
-        HostError: If the disk refuses; the workspace is where it was.
-    """
-    root = vault.layout.workspace(fork).root
-    held = vault.layout.trash / (name or name_in_trash(vault, fork))
-    with host_errors(f"put away the workspace of '{fork}'"):
-        make_dirs_durably(vault.layout.trash)
-        if root.is_dir():
-            put_git_dir_away(vault, fork)
-        try:
-            root.rename(held)
-        except FileNotFoundError:
-            return
-        except OSError:
-            bring_git_dir_back(vault, fork)
-            raise
-        try:
-            reach("trash.moved")
-            fsync_dir(vault.layout.trash)
-            fsync_dir(root.parent)
-        except BaseException as error:
-            try:
-                held.rename(root)
-            except OSError as again:
-                raise LeftInForce(f"put away the workspace of '{fork}'", again, {}) from error
-            bring_git_dir_back(vault, fork)
-            raise
-
-
-def take_from_trash(vault: OpenVault, fork: str, name: str) -> str:
-    """Move a workspace back to its place, and tell the name that it had in the trash; "" if it is not there any more.
-
-    Raises:
-        HostError: If the disk refuses; the workspace is where it was.
-    """
-    root = vault.layout.workspace(fork).root
-    held = vault.layout.trash / name
-    if not name or root.exists():
-        return ""
-    if not held.is_dir():
-        # The doctor may have put it away once more, after an undo that died.
-        with_its_name = sorted(place for place in vault.layout.trash.glob("*") if place.name.endswith(f"-{fork_dir_name(fork)}"))
-        if not with_its_name:
-            return ""
-        held = with_its_name[-1]
-    with host_errors(f"bring back the workspace of '{fork}'"):
-        with LockFile(held / "lock", owner="avfs") as lock:
-            lock.retire(retired=False)
-        os.rename(held, root)
-        try:
-            reach("trash.left")
-            fsync_dir(root.parent)
-        except BaseException:
-            with contextlib.suppress(OSError):  # what stays is put into the trash by the doctor
-                os.rename(root, held)
-            raise
-    return held.name
-
-
-def end_fork(vault: OpenVault, fork: str, open_workspace: Opener, record: OpRecord) -> None:
-    """Take a fork away: its refs, kept reachable under others, and its workspace, kept in the trash.
+def end_fork(
+    vault: OpenVault,
+    fork: str,
+    open_workspace: Opener,
+    record: OpRecord,
+    *,
+    only_if: Callable[[LockedWorkspace], bool] | None = None,
+) -> bool:
+    """Take a fork away: its refs, kept reachable under others, and its workspace, kept in the trash; tell whether that was done.
 
     Args:
         vault: Where.
         fork: Which.
         open_workspace: Opens its workspace.
         record: What the log is to say; the refs that move and the name in the trash are put in here.
+        only_if: Asked, with the workspace locked, whether the fork is still to go.
 
     Raises:
+        ForkNotFound: If somebody else has ended it.
         LeftInForce: If the disk refuses so late that the fork stays away.
         HostError: If the disk refuses; the fork is there.
     """
-    moves: list[RefChange] = []
-    head = vault.read_head(fork)
-    if head is not None:
-        moves.append(RefChange(HEADS + fork, head, None))
-    sidecar = vault.refs.read(SIDECARS + fork)
-    if sidecar is not None:
-        moves.append(RefChange(SIDECARS + fork, sidecar, None))
-    moves += [RefChange(label_ref(fork, label), oid, None) for label, oid in vault.list_labels(fork).items()]
     trashed = name_in_trash(vault, fork)
-    record.moves = [(move.name, move.old.hex() if move.old else None, None) for move in moves]
-    record.more = {**record.more, "trash": trashed}
-    opened = open_workspace(fork)
 
     def put_away() -> None:
         reach("fork.refs_gone")
@@ -311,13 +226,36 @@ def end_fork(vault: OpenVault, fork: str, open_workspace: Opener, record: OpReco
             opened.lock.retire(retired=False)
             raise
 
-    with opened.locked():
-        vault.move_refs([*vault.keep(*(move.old for move in moves)), *moves], record, then=put_away)
+    with vault.fork_locked(fork):
+        opened = open_workspace(fork)
+        with opened.locked() as locked:
+            if only_if is not None and not only_if(locked):
+                return False
+            moves = _list_refs(vault, fork)
+            record.moves = [(move.name, move.old.hex() if move.old else None, None) for move in moves]
+            record.more = {**record.more, "trash": trashed}
+            vault.move_refs([*vault.keep(*(move.old for move in moves)), *moves], record, then=put_away)
     opened.close()
+    return True
 
 
-def delete_fork(vault: OpenVault, fork: str, *, open_workspace: Opener) -> ForkInfo:
+def _list_refs(vault: OpenVault, fork: str) -> list[RefChange]:
+    """List the changes that take a fork's refs away, its branch first."""
+    found = [(HEADS + fork, vault.read_head(fork)), (SIDECARS + fork, vault.refs.read(SIDECARS + fork))]
+    found += [(label_ref(fork, label), oid) for label, oid in vault.list_labels(fork).items()]
+    return [RefChange(ref, oid, None) for ref, oid in found if oid is not None]
+
+
+def delete_fork(
+    vault: OpenVault, fork: str, *, open_workspace: Opener, only_if: Callable[[LockedWorkspace], bool] | None = None
+) -> ForkInfo | None:
     """Delete a fork. Its commits stay reachable and its files stay in the trash, so that it can be undone.
+
+    Args:
+        vault: Where.
+        fork: Which.
+        open_workspace: Opens its workspace.
+        only_if: Asked, with the workspace locked, whether the fork is still to go; where it is not, None is returned.
 
     Raises:
         ForkNotFound: If there is none of that name.
@@ -328,5 +266,6 @@ def delete_fork(vault: OpenVault, fork: str, *, open_workspace: Opener) -> ForkI
     if vault.default_fork() == fork:
         raise InvalidInput(f"{quote(fork)} is the vault's default fork", hint="Delete the vault instead, or another fork.")
     vault.prepare()
-    end_fork(vault, fork, open_workspace, OpRecord(0, fork, "fork_delete", f"delete fork {fork}", vault.clock_ns()))
-    return info
+    record = OpRecord(0, fork, FORK_DELETE, f"delete fork {fork}", vault.clock_ns())
+    reach("fork.ending")
+    return info if end_fork(vault, fork, open_workspace, record, only_if=only_if) else None

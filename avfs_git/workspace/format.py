@@ -151,6 +151,7 @@ class VaultLayout:
         self.sessions = self.root / "sessions"
         self.hooks = self.root / "hooks"
         self.oplog = self.root / "oplog"
+        self.fork_locks = self.root / "forklocks"
         self.origin = self.root / "origin"
         self.module_objects = self.root / "modules" / "objects"
         self.blob_cache = self.root / "cache" / "blobs"

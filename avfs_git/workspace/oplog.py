@@ -38,6 +38,9 @@ from avfs_git.values import field, record_class, replace
 from avfs_git.workspace.format import HEADS
 
 UNDO, REDO = "undo", "redo"
+FORK_CREATE, FORK_DELETE = "fork_create", "fork_delete"
+OF_FORKS = (FORK_CREATE, FORK_DELETE)
+"""The operations on a fork as a whole."""
 _LINES = 4096
 """So much at the end of the log holds its last line, as good as always."""
 _TAIL = 1 << 16

@@ -2,12 +2,14 @@
 
 Decided here: what undoing each kind of operation means. Nothing is destroyed by it: what was uncommitted is
 saved first, commits that leave a branch stay reachable, deleted workspaces lie in the trash. An operation on a
-ref that has moved since by other hands is refused.
+ref that has moved since by other hands is refused. The operation is looked up once more when what it changes is locked: of two
+who undo at once, the second one is refused.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from avfs_git.errors import AvfsError, CannotUndo, ForkNotFound, LeftInForce, NothingToUndo
@@ -17,12 +19,15 @@ from avfs_git.gitstore.refs import RefChange
 from avfs_git.model import UndoResult
 from avfs_git.paths import Oid
 from avfs_git.workspace.checkpoint import check_not_merging
-from avfs_git.workspace.forks import Opener, end_fork, move_to_trash, name_in_trash, take_from_trash
+from avfs_git.workspace.forks import Opener, end_fork
 from avfs_git.workspace.format import HEADS
 from avfs_git.workspace.gitmoves import adopt_git_moves, open_worktree
-from avfs_git.workspace.oplog import REDO, SIDECAR, UNDO, OpRecord, RefMoveRecord
+from avfs_git.workspace.oplog import FORK_CREATE, OF_FORKS, REDO, SIDECAR, UNDO, OpRecord, RefMoveRecord
+from avfs_git.workspace.origin import facts_of, read_own_state
 from avfs_git.workspace.restore import Replay, replay_operation
+from avfs_git.workspace.trash import bring_into_use, clear_orphan, move_to_trash, name_in_trash, take_from_trash
 from avfs_git.workspace.vault import OpenVault
+from avfs_git.workspace.workspace import LockedWorkspace
 
 
 def undo(vault: OpenVault, fork: str | None, open_workspace: Opener) -> UndoResult:
@@ -30,14 +35,9 @@ def undo(vault: OpenVault, fork: str | None, open_workspace: Opener) -> UndoResu
 
     Raises:
         NothingToUndo: If there is none.
-        CannotUndo: If its refs have moved since.
+        CannotUndo: If its refs have moved since, or somebody else undoes it.
     """
-    with objects_held(vault.git_dir):  # what the log names may be on its way out
-        _adopt(vault, fork, open_workspace)
-        record = vault.oplog.find_undoable(fork)
-        if record is None:
-            raise NothingToUndo("undo")
-        return _turn(vault, record, UNDO, open_workspace)
+    return _turn_next(vault, fork, UNDO, open_workspace)
 
 
 def redo(vault: OpenVault, fork: str | None, open_workspace: Opener) -> UndoResult:
@@ -45,14 +45,39 @@ def redo(vault: OpenVault, fork: str | None, open_workspace: Opener) -> UndoResu
 
     Raises:
         NothingToUndo: If there is none, or something else was done since.
-        CannotUndo: If its refs have moved since.
+        CannotUndo: If its refs have moved since, or somebody else does it again.
     """
-    with objects_held(vault.git_dir):
+    return _turn_next(vault, fork, REDO, open_workspace)
+
+
+def _turn_next(vault: OpenVault, fork: str | None, direction: str, open_workspace: Opener) -> UndoResult:
+    find = vault.oplog.find_undoable if direction == UNDO else vault.oplog.find_redoable
+    with objects_held(vault.git_dir):  # what the log names may be on its way out
         _adopt(vault, fork, open_workspace)
-        record = vault.oplog.find_redoable(fork)
+        record = find(fork)
         if record is None:
-            raise NothingToUndo("redo")
-        return _turn(vault, record, REDO, open_workspace)
+            raise NothingToUndo(direction)
+        reach("undo.found")
+        with _locked(vault, record, open_workspace) as locked:
+            found = find(fork)
+            if found is None or found.id != record.id:
+                raise CannotUndo(record.description, "something else was done meanwhile")
+            if locked is None:
+                return _turn_fork(vault, record, direction, open_workspace)
+            return _turn_files(locked, record, direction)
+
+
+@contextmanager
+def _locked(vault: OpenVault, record: OpRecord, open_workspace: Opener) -> Iterator[LockedWorkspace | None]:
+    """Hold what an operation changes: the workspace of its fork, or, where it made or ended the fork, the fork's name."""
+    if record.kind in OF_FORKS:
+        with vault.fork_locked(record.fork):
+            yield None
+        return
+    if not vault.has_fork(record.fork):
+        raise ForkNotFound(record.fork)
+    with open_workspace(record.fork).locked() as locked:
+        yield locked
 
 
 def _adopt(vault: OpenVault, fork: str | None, open_workspace: Opener) -> None:
@@ -73,9 +98,13 @@ def forks_with_git_dir(vault: OpenVault, fork: str | None) -> list[str]:
     ]
 
 
-def _turn(vault: OpenVault, record: OpRecord, direction: str, open_workspace: Opener) -> UndoResult:
-    back = direction == UNDO
-    changes = [_reverse(move) if back else _forward(move) for move in record.moves]
+def _find_changes(vault: OpenVault, record: OpRecord, direction: str) -> tuple[list[RefChange], list[RefChange]]:
+    """List the changes that an operation's refs need, and those of them that are still to be made.
+
+    Raises:
+        CannotUndo: If one holds something else.
+    """
+    changes = [_reverse(move) if direction == UNDO else _forward(move) for move in record.moves]
     still: list[RefChange] = []
     for change in changes:
         holds = vault.refs.read(change.name)
@@ -84,53 +113,56 @@ def _turn(vault: OpenVault, record: OpRecord, direction: str, open_workspace: Op
         elif holds != change.new:
             raise CannotUndo(record.description, f"'{change.name}' has moved since")
         # Else an undo died when it had moved this ref and was not yet in the log: this one completes it.
-    ends = (record.kind == "fork_create") == back and record.kind in ("fork_create", "fork_delete")
-    text = f"{direction} {record.description}"
-    if record.kind in ("fork_create", "fork_delete"):
-        more = {key: value for key, value in record.more.items() if key != "trash"}
-        new = OpRecord(0, record.fork, direction, text, vault.clock_ns(), target=record.id, more=more)
-        _turn_fork(vault, record, changes, open_workspace, new, ends=ends)
-        return UndoResult(record.to_operation(undone=back))
-    if not vault.has_fork(record.fork):
-        raise ForkNotFound(record.fork)
+    return changes, still
+
+
+def _turn_files(locked: LockedWorkspace, record: OpRecord, direction: str) -> UndoResult:
+    """Take an operation on a workspace back, or do it again."""
+    vault, back = locked.vault, direction == UNDO
+    changes, still = _find_changes(vault, record, direction)
+    check_not_merging(locked)
     state = record.before if back else record.after
-    opened = open_workspace(record.fork)
-    with opened.locked() as locked:
-        check_not_merging(locked)
-        replay = Replay(
-            record=OpRecord(
-                0,
-                record.fork,
-                direction,
-                text,
-                vault.clock_ns(),
-                moves=[_as_move(change) for change in changes],
-                before=record.after if back else record.before,
-                after=state,
-                target=record.id,
-                more={} if back or SIDECAR not in record.more else {SIDECAR: record.more[SIDECAR]},
-            ),
-            changes=still,
-            state=_oid(state) if record.before is not None else None,
-            sidecar=None if back else _oid(record.more.get(SIDECAR)),
-        )
-        done = replay_operation(locked, replay)
+    replay = Replay(
+        record=OpRecord(
+            0,
+            record.fork,
+            direction,
+            f"{direction} {record.description}",
+            vault.clock_ns(),
+            moves=[_as_move(change) for change in changes],
+            before=record.after if back else record.before,
+            after=state,
+            target=record.id,
+            more={} if back or SIDECAR not in record.more else {SIDECAR: record.more[SIDECAR]},
+        ),
+        changes=still,
+        state=_oid(state) if record.before is not None else None,
+        sidecar=None if back else _oid(record.more.get(SIDECAR)),
+    )
+    done = replay_operation(locked, replay)
     return UndoResult(record.to_operation(undone=back), done.changed_files, done.saved, done.warnings)
 
 
-def _turn_fork(
-    vault: OpenVault, record: OpRecord, changes: list[RefChange], open_workspace: Opener, new: OpRecord, *, ends: bool
-) -> None:
-    """Take a fork away or bring it back, with `new` as its line in the log."""
-    if ends and vault.read_head(record.fork) is None:  # somebody has removed the branch already
+def _turn_fork(vault: OpenVault, record: OpRecord, direction: str, open_workspace: Opener) -> UndoResult:
+    """Take a fork away or bring it back. Called with the fork's name locked."""
+    back = direction == UNDO
+    changes, _ = _find_changes(vault, record, direction)
+    new = OpRecord(0, record.fork, direction, f"{direction} {record.description}", vault.clock_ns(), target=record.id)
+    if (record.kind == FORK_CREATE) != back:
+        _bring_back(vault, record, changes, new)
+    elif vault.read_head(record.fork) is not None:
+        end_fork(vault, record.fork, open_workspace, new)
+    else:  # somebody has removed the branch already
         new.moves = [_as_move(change) for change in changes]
         new.more["trash"] = name_in_trash(vault, record.fork)
-        move_to_trash(vault, record.fork, new.more["trash"])
+        clear_orphan(vault, record.fork, new.more["trash"])
         vault.oplog.append(new)
-        return
-    if ends:
-        end_fork(vault, record.fork, open_workspace, new)
-        return
+    return UndoResult(record.to_operation(undone=back))
+
+
+def _bring_back(vault: OpenVault, record: OpRecord, changes: list[RefChange], new: OpRecord) -> None:
+    """Bring a fork back: its workspace from the trash, then its refs, with `new` as the line in the log."""
+    fork = record.fork
     gone = _last_end(vault, record)
     moves = [RefChange(ref, None, Oid(bytes.fromhex(old))) for ref, old, _ in gone.moves if old is not None] if gone else changes
     # Sidecars and labels before the branch, by which the fork is found.
@@ -141,7 +173,10 @@ def _turn_fork(
         if vault.refs.read(change.name) != change.new
     ]
     new.moves = [_as_move(change) for change in moves]
-    taken = take_from_trash(vault, record.fork, str(gone.more.get("trash", "")) if gone else "")
+    taken = take_from_trash(vault, fork, str(gone.more.get("trash", "")) if gone else "")
+    state = read_own_state(vault, fork)
+    if state is not None:
+        new.more.update(facts_of(state))
     try:
         reach("undo.workspace_back")
         vault.move_refs(sorted(still, key=lambda change: change.name.startswith(HEADS)), new)
@@ -150,15 +185,20 @@ def _turn_fork(
     except BaseException:
         if taken:  # else it stays where an undo that died had left it
             with suppress(AvfsError):
-                move_to_trash(vault, record.fork, taken)
+                move_to_trash(vault, fork, taken)
         raise
+    bring_into_use(vault, fork)
 
 
 def _last_end(vault: OpenVault, record: OpRecord) -> OpRecord | None:
-    """Find the operation that took the fork away last: it knows all its refs, and its place in the trash."""
+    """Find what took the fork away last, of an operation and what took that back or did it again.
+
+    It knows all the fork's refs, and its place in the trash. Other forks of that name have operations of their own.
+    """
     for other in vault.oplog.read_fork(record.fork):
         if (
-            other.moves
+            record.id in (other.id, other.target)
+            and other.moves
             and all(new is None for _, _, new in other.moves)
             and any(ref == HEADS + record.fork for ref, _, _ in other.moves)
         ):

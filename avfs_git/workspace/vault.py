@@ -7,20 +7,33 @@ Opening writes nothing: `prepare` makes avfs's directory when something is first
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from avfs_git.errors import AvfsError, LeftInForce, NotAVault, RefConflict, quote
+from avfs_git.errors import (
+    AvfsError,
+    HostError,
+    LeftInForce,
+    NotAVault,
+    NotWritable,
+    RefConflict,
+    WorkspaceBusy,
+    quote,
+)
 from avfs_git.gitstore.commits import Commit, Signature
 from avfs_git.gitstore.objects import ObjectStore
 from avfs_git.gitstore.refs import RefChange, RefStore
 from avfs_git.gitstore.repository import check_repository, is_lazy
 from avfs_git.gitstore.trust import check_owner
 from avfs_git.gitstore.worktree import Worktree
+from avfs_git.host.durable import host_errors
+from avfs_git.host.locks import LOCK_TIMEOUT_S, REFUSED_WRITING
+from avfs_git.host.namelocks import NameLocks
 from avfs_git.model import Checkpoint, Identity
 from avfs_git.paths import Oid, fork_dir_name, label_of_ref_name
 from avfs_git.values import replace
@@ -79,6 +92,7 @@ class OpenVault:
         self._identity = identity
         self._store: ObjectStore | None = None
         self._lock = threading.Lock()
+        self._fork_locks = NameLocks(self.layout.fork_locks)
 
     @property
     def store(self) -> ObjectStore:
@@ -146,6 +160,30 @@ class OpenVault:
             error = NotAVault(self.name, f"its ref {quote(foreign)} was made by another vault")
             error.hint = f"Make a vault of its branches and tags: `avfs vault create NAME --from {self.git_dir}`."
             raise error
+
+    @contextlib.contextmanager
+    def fork_locked(self, fork: str) -> Iterator[None]:
+        """Hold a fork's name for a block: nobody else creates, ends or brings back a fork of that name meanwhile.
+
+        Taken before the lock of the fork's workspace. A thread may take it again. What was read before has to be read again.
+
+        Raises:
+            WorkspaceBusy: If another thread or process holds the name for 10 s.
+            NotWritable: If nothing may be written here.
+            HostError: If the disk refuses.
+        """
+        self.prepare()
+        with contextlib.ExitStack() as stack:
+            try:
+                with host_errors(f"lock the name of fork '{fork}'"):
+                    is_held = stack.enter_context(self._fork_locks.held(fork_dir_name(fork), LOCK_TIMEOUT_S))
+            except HostError as error:
+                if error.errno not in REFUSED_WRITING:
+                    raise
+                raise NotWritable(f"change fork '{fork}'", OSError(error.errno, os.strerror(error.errno))) from error
+            if not is_held:
+                raise WorkspaceBusy(fork, "a process that creates or ends the fork")
+            yield
 
     # --- refs -----------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ takes the lock without saying that it is only to read is refused there.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -116,18 +117,17 @@ class OpenWorkspace:
         self._is_distrusted = False
         self._cache: StatCache | None = None
         self._cache_known = False
-        with host_errors(f"open workspace '{fork}'"):
-            if self.refused is None:
-                for directory in (self.layout.upper, self.layout.work):
-                    with contextlib.suppress(FileExistsError):
-                        os.mkdir(directory)
-            self.upper = self._open_upper()
-        self.lower = self._open_lower()
-        self.merged = self._make_view()
         self._mounted: MountedTree | None = None
         """The mounted directory, open for an operation that changes files."""
-        if not self.lock.epoch and self.refused is None and self._is_unused():
-            self._adopt_root()
+        try:
+            with host_errors(f"open workspace '{fork}'"):
+                self._open_layers()
+        except BaseException as error:
+            is_gone = not self.lock.is_at(self.layout.lock)
+            self.lock.close()
+            if is_gone and self.refused is None and isinstance(error, HostError) and error.errno == errno.ENOENT:
+                raise ForkNotFound(fork) from error  # it was ended meanwhile
+            raise
         self._locked = LockedWorkspace(self)
         self.is_closed = False
 
@@ -209,13 +209,24 @@ class OpenWorkspace:
             return LockFile(self.layout.lock, owner=f"avfs on {self.fork}"), None
         except FileNotFoundError:
             refused = find_refusal(self.layout.root)  # where the workspace could not be made, its lock has no directory
-            if refused is None:
-                raise
+            if refused is None:  # the fork was ended meanwhile
+                raise ForkNotFound(self.fork) from None
         except OSError as error:
             if error.errno not in REFUSED_WRITING:
                 raise
             refused = error
         return ReadingLock(self.layout.lock), refused
+
+    def _open_layers(self) -> None:
+        if self.refused is None:
+            for directory in (self.layout.upper, self.layout.work):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(directory)
+        self.upper = self._open_upper()
+        self.lower = self._open_lower()
+        self.merged = self._make_view()
+        if not self.lock.epoch and self.refused is None and self.is_unused():
+            self._adopt_root()
 
     def _open_upper(self) -> UpperLayer:
         if self.refused is not None and not (self.layout.upper.is_dir() and self.layout.work.is_dir()):
@@ -237,7 +248,8 @@ class OpenWorkspace:
         sidecar = self.vault.store.read_commit(Oid(bytes.fromhex(state.sidecar))).tree if state.sidecar else None
         return LowerTree(self.vault.store, commit.tree, sidecar, default_mtime_ns=commit.committer.when_s * 1_000_000_000)
 
-    def _is_unused(self) -> bool:
+    def is_unused(self) -> bool:
+        """Whether nothing was ever changed in it: its upper layer is empty."""
         if not self._has_upper:
             return True
         with os.scandir(self.layout.upper) as entries:
@@ -435,7 +447,7 @@ class OpenWorkspace:
         self.dirty, self._in_capture, self._is_captured = None, None, False
         self._cache, self._cache_known = None, False
         try:
-            self.state = load_state(self.vault, self.layout)
+            self.state = load_state(self.vault, self.layout, has_lock=True)
             if self.shown_at is None:
                 self.merged.relist()
             else:
@@ -525,7 +537,7 @@ class OpenWorkspace:
 
     def _catch_up(self) -> None:
         """Bring memory up to date with the disk, after another process or a crash."""
-        state = load_state(self.vault, self.layout)
+        state = load_state(self.vault, self.layout, has_lock=True)
         moved = (state.base, state.sidecar) != self._lower_of
         self.state = state
         if moved or not self._has_upper:
@@ -540,7 +552,7 @@ class OpenWorkspace:
         # After a boot the counters may be older than the files that they speak of.
         known_clean = epoch == self.lock.clean_epoch and not died_in_a_change and state.boot == self.boot
         if not epoch:
-            known_clean = known_clean and self._is_unused()  # else the counters were lost
+            known_clean = known_clean and self.is_unused()  # else the counters were lost
         self.dirty = DirtySet() if known_clean else None
         self.epoch = epoch
         if self.refused is not None:
