@@ -112,11 +112,27 @@ def adopt_submodules(sink: PackWriter | DryWriter, found: Oid | None, wanted: Oi
 def recorded_sidecar(locked: LockedWorkspace, commit: Commit | None) -> Oid | None:
     """Find the sidecar tree with which a workspace at its head is compared.
 
-    A commit that git made has none of its own; what the workspace last recorded stands for it.
+    A commit that git made has none of its own. What the workspace last recorded stands for it, if that was at this commit or
+    before it: after an undo it was not, and then what the workspace began with does. Costs a look at the commits since that.
     """
     if commit is not None and commit.sidecar is not None:
         return locked.vault.sidecar_tree(commit)
-    return locked.opened.synced_trees()[1]
+    opened = locked.opened
+    recorded = opened.cache.commit if opened.cache is not None else None
+    if recorded is None or _leads_to(locked.vault, locked.vault.read_head(locked.fork), recorded, until=_oid(opened.state.base)):
+        return opened.synced_trees()[1]
+    return opened.lower.root.sidecar
+
+
+def _leads_to(vault: OpenVault, head: Oid | None, wanted: Oid, *, until: Oid | None) -> bool:
+    """Whether a commit is a head or among the first parents of one, as far back as another commit."""
+    for _ in range(_HISTORY_LOOKED_AT):
+        if head == wanted:
+            return True
+        if head is None or head == until:
+            return False
+        head = next(iter(vault.store.read_commit(head).parents), None)
+    return False
 
 
 def read_status(locked: LockedWorkspace) -> Status:
@@ -301,12 +317,15 @@ def find_unseen_head(locked: LockedWorkspace) -> tuple[Oid, Oid] | None:
 
 
 def _came_from(locked: LockedWorkspace) -> list[Oid]:
-    """List the commits that the workspace came from, the surest first."""
+    """List the commits that the workspace came from, the surest first.
+
+    That is where avfs last moved the branch to, also by an undo, which leaves the stat cache at the commit that was undone.
+    """
+    at = locked.vault.oplog.find_last_position(HEADS + locked.fork)
+    if at is not None:
+        return [at]
     cache = locked.opened.cache
-    last = locked.vault.oplog.find_last_state(locked.fork)
-    # Of a process that died, or whose disk failed, right after a checkpoint only the log knows.
-    recorded = last.after if last is not None else locked.opened.state.base
-    return [oid for oid in (cache.commit if cache is not None else None, _oid(recorded)) if oid is not None]
+    return [oid for oid in (cache.commit if cache is not None else None, _oid(locked.opened.state.base)) if oid is not None]
 
 
 def _has_held(locked: LockedWorkspace, head: Oid | None) -> bool:

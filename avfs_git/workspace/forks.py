@@ -43,6 +43,7 @@ from avfs_git.workspace.trash import clear_orphan, move_to_trash, name_in_trash
 from avfs_git.workspace.vault import OpenVault
 from avfs_git.workspace.workspace import LockedWorkspace, OpenWorkspace
 
+_HISTORY_LOOKED_AT = 10_000
 Opener = Callable[[str], OpenWorkspace]
 Saver = Callable[[OpenWorkspace, str | None, str], object]
 """Saves what a workspace has not committed, with a message for the commit, and a description for the log."""
@@ -184,10 +185,22 @@ def _settle_source(
 
 
 def _recorded_sidecar(vault: OpenVault, fork: str, head: Oid) -> Oid | None:
-    """Find the sidecar of a head that names none itself: a commit of git's, with which a workspace began."""
+    """Find the sidecar of a head that names none itself: a commit of git's.
+
+    It is the one with which the workspace began, or that of the last checkpoint before the head.
+    """
     state = peek_state(vault, fork)
-    if state is not None and state.sidecar is not None and state.base == head.hex():
-        return Oid(bytes.fromhex(state.sidecar))
+    base = state.base if state is not None else None
+    if state is None or base is None:
+        return None
+    at = head
+    for _ in range(_HISTORY_LOOKED_AT):
+        if at.hex() == base:
+            return Oid(bytes.fromhex(state.sidecar)) if state.sidecar is not None else None
+        commit = vault.store.read_commit(at)
+        if commit.sidecar is not None or not commit.parents:
+            return commit.sidecar
+        at = commit.parents[0]
     return None
 
 

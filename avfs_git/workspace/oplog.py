@@ -338,6 +338,12 @@ class OpLog:
         )
         return next(found, (None, 0))
 
+    def find_last_position(self, ref: str) -> Oid | None:
+        """Find what a ref was last moved to; None if no operation that the log still has moved it, or the last one removed it."""
+        moved = (new for record in self.read() for name, _, new in record.moves if name == ref)
+        new = next(moved, None)
+        return Oid(bytes.fromhex(new)) if new is not None else None
+
     def list_operations(self, fork: str | None, limit: int) -> list[Operation]:
         """List operations, newest first, with what has been undone marked."""
         records = list(self.read_fork(fork))

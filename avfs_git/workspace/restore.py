@@ -43,7 +43,7 @@ from avfs_git.workspace.application import Application
 from avfs_git.workspace.capture import Captured
 from avfs_git.workspace.checkpoint import recorded_sidecar, save_checkpoint, saving_first, take
 from avfs_git.workspace.confirm import confirm_restored
-from avfs_git.workspace.format import Merging, Pending
+from avfs_git.workspace.format import HEADS, Merging, Pending
 from avfs_git.workspace.oplog import INTENT, SINCE, OpRecord
 from avfs_git.workspace.sidecardiff import diff_sidecars
 from avfs_git.workspace.takenout import recover_taken, remove_left
@@ -454,14 +454,19 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
     vault = locked.vault
     vault.prepare()
     kept = vault.keep(*(change.old for change in replay.changes))
+    moves_branch = any(change.name == HEADS + locked.fork for change in replay.changes)
+    with saving_first():
+        saved = save_aside(locked, f"save before {replay.record.description}") if moves_branch or replay.state else None
     if replay.state is None:
+        if saved is not None:
+            replay.record.after = saved  # what the files hold, for `recovery`
+            replay.record.more = {**replay.record.more, "saved": saved}
         try:
             vault.move_refs([*kept, *replay.changes], replay.record)
         except LeftInForce:
             locked.opened.forget()  # whoever takes the lock next completes it
             raise
-        return Replayed()
-    saved = save_aside(locked, f"save before {replay.record.description}")
+        return Replayed(saved=saved)
     commit = vault.store.read_commit(replay.state)
     now = saved_trees(locked, saved)
     wanted = _target_trees(locked, commit, now)
