@@ -1082,18 +1082,19 @@ class NoUpstream(RemoteError):
 
 
 class ApplyConflict(RemoteError):
-    """A directory holds changes of its own where those of a fork were to be laid; nothing was written."""
+    """A directory holds changes of its own where those of a fork were to be laid; nothing was written there."""
 
     code = "remote.apply_conflict"
     exit_code = 99
 
-    def __init__(self, directory: str, paths: Sequence[str]) -> None:
+    def __init__(self, directory: str, paths: Sequence[str], *, written: int = 0) -> None:
         shown = ", ".join(quote(path) for path in paths[:5])
         more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
+        others = f"; {written} other files were written before that was seen" if written else ""
         super().__init__(
-            f"{quote(directory)} has changes of its own in {shown}{more}",
+            f"{quote(directory)} has changes of its own in {shown}{more}{others}",
             hint="Save them there, or leave these paths out by naming others.",
-            details={"directory": directory, "paths": list(paths)},
+            details={"directory": directory, "paths": list(paths), "written": written},
         )
 
 

@@ -340,12 +340,12 @@ class Vault:
         """
         heads = self._core.list_heads()
         default = self._core.default_fork()
-        found = [(name, revisions.resolve_revision(self._core, name, fork=default)) for name in names] or sorted(heads.items())
+        found = [(name, revisions.resolve_source(self._core, name, fork=default)) for name in names] or sorted(heads.items())
         return overlap.compare_forks(self._core, found)
 
     def _settle(self, name: str, fork: str | None, *, save: bool) -> tuple[Oid, tuple[Warning, ...]]:
         """Find the commit that a name means; of a fork, after saving what it has not committed, or with a warning of that."""
-        oid = revisions.resolve_revision(self._core, name, fork=fork)
+        oid = revisions.resolve_source(self._core, name, fork=fork)
         if name == fork or not self.has_fork(name) or self._core.read_head(name) != oid:
             return oid, ()
         opened = self._dispatch.open_workspace(name)

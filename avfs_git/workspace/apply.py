@@ -6,11 +6,14 @@ user's own, and then no path is written. Only files are touched: the index, the 
 directory belongs to are not even looked at, and no git runs.
 
 Called without a lock; reads commits only. No step follows a symbolic link of the directory. Each file is replaced whole by
-a rename. A crash leaves some files old and some new; the same command then completes it.
+a rename that takes out what was there: what comes out is looked at, and put back if somebody has saved it meanwhile. A crash
+leaves some files old and some new, perhaps with one that was taken out beside it (`.avfs-….tmp`); the same command then
+completes it.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Sequence
@@ -23,7 +26,7 @@ from avfs_git.gitstore.blobfile import hash_file
 from avfs_git.gitstore.objects import KIND_BLOB, hash_object
 from avfs_git.gitstore.treediff import diff_trees
 from avfs_git.gitstore.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK
-from avfs_git.host.beneath import OPEN_LIST, Descriptor, open_at, open_beneath
+from avfs_git.host.beneath import OPEN_LIST, RENAME_EXCHANGE, RENAME_NOREPLACE, Descriptor, open_at, open_beneath, rename_at
 from avfs_git.host.durable import host_errors, write_all
 from avfs_git.model import ApplyResult, ChangedFile, ChangeKind, Warning
 from avfs_git.paths import Oid, TreePath, components, join, show_path, split
@@ -35,6 +38,8 @@ _Held = tuple[int, str] | None
 """What is at a path: git's mode and the id that it has as a blob; None if nothing is."""
 _OTHER: _Held = (0, "")
 """What git has no word for, a directory among them."""
+_NO_FLAGS = frozenset({errno.EINVAL, errno.ENOSYS})
+"""How the system says that it cannot exchange two names: some network file systems."""
 
 
 def apply_fork(
@@ -68,7 +73,7 @@ def apply_fork(
     old, new = vault.store.read_commit(start), vault.store.read_commit(head)
     wanted = diff_trees(vault.store, old.tree, new.tree, paths=paths, size_of=vault.store.blob_size)
     warnings: list[Warning] = []
-    todo: list[ChangedFile] = []
+    todo: list[tuple[ChangedFile, _Held]] = []
     own: list[str] = []
     with host_errors(f"write into '{directory}'"):
         root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -84,17 +89,20 @@ def apply_fork(
                     continue
                 if held != _held(change.old_mode, change.old_oid):
                     own.append(show_path(change.path))
-                todo.append(change)
+                todo.append((change, held))
             if own:
                 raise ApplyConflict(os.fspath(directory), own)
             if not dry_run:
                 # What goes first: a directory may stand where a file was, and the reverse.
-                for change in sorted(todo, key=lambda change: change.kind is not ChangeKind.DELETED):
+                for change, held in sorted(todo, key=lambda each: each[0].kind is not ChangeKind.DELETED):
                     reach("apply.next")
-                    _write(vault, root, change)
+                    if not _write(vault, root, change, held):
+                        own.append(show_path(change.path))
+            if own:
+                raise ApplyConflict(os.fspath(directory), own, written=len(todo) - len(own))
         finally:
             os.close(root)
-    return ApplyResult(fork, directory, start.hex(), tuple(todo), tuple(warnings))
+    return ApplyResult(fork, directory, start.hex(), tuple(change for change, _ in todo), tuple(warnings))
 
 
 def _beginning(vault: OpenVault, fork: str) -> Oid:
@@ -115,25 +123,30 @@ def _look(root: int, path: TreePath, going: frozenset[bytes]) -> _Held:
     directory, name = split(path)
     try:
         parent = open_beneath(root, components(directory))
-        status = os.stat(name, dir_fd=parent.fd, follow_symlinks=False)
-        if stat.S_ISLNK(status.st_mode):
-            return MODE_SYMLINK, hash_object(KIND_BLOB, os.fsencode(os.readlink(name, dir_fd=parent.fd))).hex()
-        if stat.S_ISDIR(status.st_mode):
+        if stat.S_ISDIR(os.stat(name, dir_fd=parent.fd, follow_symlinks=False).st_mode):
             return None if _holds_only(open_beneath(parent.fd, [name]), path, going) else _OTHER
-        if not stat.S_ISREG(status.st_mode):
-            return _OTHER
-        fd = open_at(parent.fd, name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            status = os.fstat(fd)
-            mode = MODE_EXEC if status.st_mode & stat.S_IXUSR else MODE_FILE
-            return mode, hash_file(fd, status.st_size).hex()
-        finally:
-            os.close(fd)
+        return _look_at(parent.fd, name)
     except FileNotFoundError:
         return None
     except NotADirectoryError:  # a file, or a link, where the fork has a directory
         parts = components(path)
         return None if any(b"/".join(parts[:end]) in going for end in range(1, len(parts) + 1)) else _OTHER
+
+
+def _look_at(directory: int, name: bytes) -> _Held:
+    """Tell what a name of a directory is, in git's words."""
+    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    if stat.S_ISLNK(status.st_mode):
+        return MODE_SYMLINK, hash_object(KIND_BLOB, os.fsencode(os.readlink(name, dir_fd=directory))).hex()
+    if not stat.S_ISREG(status.st_mode):
+        return _OTHER
+    fd = open_at(directory, name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(fd)
+        mode = MODE_EXEC if status.st_mode & stat.S_IXUSR else MODE_FILE
+        return mode, hash_file(fd, status.st_size).hex()
+    finally:
+        os.close(fd)
 
 
 def _holds_only(directory: Descriptor, path: TreePath, going: frozenset[bytes]) -> bool:
@@ -150,22 +163,24 @@ def _holds_only(directory: Descriptor, path: TreePath, going: frozenset[bytes]) 
         os.close(listed)
 
 
-def _write(vault: OpenVault, root: int, change: ChangedFile) -> None:
+def _write(vault: OpenVault, root: int, change: ChangedFile, held: _Held) -> bool:
+    """Bring one path to what the fork has; False, and nothing done, if it no longer is what it was when it was looked at."""
     path = TreePath(change.path)
     directory, name = split(path)
+    temporary = b".avfs-%b.tmp" % os.urandom(6).hex().encode("ascii")
     if change.new_oid is None:
         with suppress(FileNotFoundError, NotADirectoryError):
             parent = open_beneath(root, components(directory))
-            os.unlink(name, dir_fd=parent.fd)
+            if held is not None and not _take_out(parent.fd, name, temporary, held):
+                return False
             _remove_empty(root, directory)
-        return
+        return True
     place = open_beneath(root, [])
     for part in components(directory):
         with suppress(FileExistsError):
             os.mkdir(part, dir_fd=place.fd)
         place = open_beneath(place.fd, [part])
     oid = Oid(bytes.fromhex(change.new_oid))
-    temporary = b".avfs-%b.tmp" % os.urandom(6).hex().encode("ascii")
     try:
         if change.new_mode == MODE_SYMLINK:
             os.symlink(vault.store.read_blob(oid), temporary, dir_fd=place.fd)
@@ -177,11 +192,61 @@ def _write(vault: OpenVault, root: int, change: ChangedFile) -> None:
                     write_all(fd, piece)
             finally:
                 os.close(fd)
-        os.rename(temporary, name, src_dir_fd=place.fd, dst_dir_fd=place.fd)
-    except BaseException:
+        reach("apply.made")
+        return _put_in(place.fd, name, temporary) if held is None else _exchange(place.fd, name, temporary, held)
+    finally:
         with suppress(OSError):
             os.unlink(temporary, dir_fd=place.fd)
-        raise
+
+
+def _put_in(directory: int, name: bytes, temporary: bytes) -> bool:
+    """Give a file its name, if nothing has it."""
+    try:
+        rename_at(directory, temporary, directory, name, RENAME_NOREPLACE)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_FLAGS:
+            raise
+        with suppress(FileExistsError):
+            os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+            return True
+        return False
+    return True
+
+
+def _exchange(directory: int, name: bytes, temporary: bytes, held: _Held) -> bool:
+    """Put a file in the place of another one, if that is what it was; `temporary` is removed by the caller."""
+    made = os.stat(temporary, dir_fd=directory, follow_symlinks=False).st_ino
+    try:
+        rename_at(directory, temporary, directory, name, RENAME_EXCHANGE)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_FLAGS:
+            raise
+        if _look_at(directory, name) != held:
+            return False
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+        return True
+    reach("apply.exchanged")
+    if _look_at(directory, temporary) == held:
+        return True
+    rename_at(directory, temporary, directory, name, RENAME_EXCHANGE)
+    if os.stat(temporary, dir_fd=directory, follow_symlinks=False).st_ino != made:  # it was saved once more in between
+        rename_at(directory, temporary, directory, name, RENAME_EXCHANGE)
+    return False
+
+
+def _take_out(directory: int, name: bytes, temporary: bytes, held: _Held) -> bool:
+    """Remove a file, if it is what it was."""
+    os.rename(name, temporary, src_dir_fd=directory, dst_dir_fd=directory)
+    reach("apply.taken_out")
+    is_same = _look_at(directory, temporary) == held
+    if not is_same and _put_in(directory, name, temporary):
+        return False
+    os.unlink(temporary, dir_fd=directory)  # what is there now was saved after this
+    return is_same
 
 
 def _remove_empty(root: int, directory: TreePath) -> None:

@@ -216,7 +216,7 @@ def resolve_path(locked: LockedWorkspace, path: TreePath, take_side: str | None,
     if found is None:
         raise PathUnsuitable(b"/" + path, "is not in conflict")
     if content is not None:
-        _put(locked, path, MODE_FILE, content)
+        _put(locked, path, _mode_for(found), content)
     elif take_side == MergeStrategy.UNION:
         _put(locked, path, *_union(locked, found, path))
     elif take_side is not None:
@@ -229,6 +229,20 @@ def resolve_path(locked: LockedWorkspace, path: TreePath, take_side: str | None,
             _put(locked, path, side[1], locked.vault.store.read_blob(_oid(side[2])))
     found.resolved = True
     locked.write_state()
+
+
+def _mode_for(found: OpenConflict) -> int:
+    """Choose the mode of a file whose content somebody gives: what the merge left, or as a merge of the modes alone."""
+    sides = [
+        side[1] if side is not None and side[1] in (MODE_FILE, MODE_EXEC) else None
+        for side in (found.base, found.ours, found.theirs)
+    ]
+    if found.left is not None and found.left[0] in (MODE_FILE, MODE_EXEC):
+        return found.left[0]
+    base, ours, theirs = sides
+    if ours is None or (ours == base and theirs is not None):
+        return theirs or MODE_FILE
+    return ours
 
 
 def _union(locked: LockedWorkspace, found: OpenConflict, path: TreePath) -> tuple[int, bytes]:

@@ -23,6 +23,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -34,6 +35,7 @@ from avfs_git.faults import reach
 from avfs_git.host.durable import fsync_dir, host_errors, write_file_atomically
 from avfs_git.model import Operation, RefMove
 from avfs_git.paths import Oid
+from avfs_git.patterns import compiled
 from avfs_git.values import field, record_class, replace
 from avfs_git.workspace.format import HEADS
 
@@ -47,6 +49,7 @@ _TAIL = 1 << 16
 _HAPPENED, _ANNOUNCED, _WITHDRAWN = b" ", b"?", b"-"
 """The mark of a line, between its checksum and its text."""
 _MARK_AT = 8
+_ANNOUNCED_LINE = compiled(rb"^[0-9a-f]{8}\?\{", re.MULTILINE)
 
 SINCE = "since_ns"
 """The name, in `more`, of the time when an operation began to change files, all that was there before being saved."""
@@ -297,19 +300,18 @@ class OpLog:
     def find_unsettled(self, fork: str) -> list[OpRecord]:
         """List the operations of a fork that moved refs, where nobody has said so and none came after on these refs.
 
-        Looks at the end of the log only: where a process died, not much has been written since.
+        Reads the log as bytes, and parses it from the first line on that is only announced: in most logs there is none.
         """
         try:
-            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            data = self._path.read_bytes()
         except FileNotFoundError:
             return []
-        with os.fdopen(fd, "rb") as file:
-            tail = os.pread(file.fileno(), _TAIL, max(0, os.fstat(fd).st_size - _TAIL))
-        if _ANNOUNCED + b"{" not in tail:
+        first = _ANNOUNCED_LINE.search(data) if _ANNOUNCED + b"{" in data else None
+        if first is None:
             return []
         found: list[OpRecord] = []
         touched: set[str] = set()
-        for record in self._resolve(_parse_backwards(tail.split(b"\n"))):
+        for record in self._resolve(_parse_backwards(data[first.start() :].split(b"\n"))):
             refs = {ref for ref, _, _ in record.moves}
             if record.fork == fork and not record.is_settled and not refs & touched:
                 found.append(record)

@@ -1,7 +1,7 @@
 """What people may call a state: labels, forks, commit ids, `HEAD`, with `~N` behind.
 
 Decided here: the grammar of revision names and what wins where one could mean two things: a label of the
-fork at hand, then a fork, then a commit id. Reads refs and objects, changes nothing.
+fork at hand, then a fork, then a commit id; where forks are asked for, a fork first. Reads refs and objects, changes nothing.
 """
 
 from __future__ import annotations
@@ -52,6 +52,16 @@ def resolve_revision(vault: OpenVault, name: str, *, fork: str | None) -> Oid:
             raise CheckpointNotFound(name)
         oid = parents[0]
     return oid
+
+
+def resolve_source(vault: OpenVault, name: str, *, fork: str | None) -> Oid:
+    """Find the commit that a name means where forks are asked for, as by a merge: a fork of that name before a label.
+
+    Raises:
+        CheckpointNotFound, AmbiguousName: As `resolve_revision`.
+    """
+    head = vault.read_head(name) if _may_be_ref(name) else None
+    return head if head is not None else resolve_revision(vault, name, fork=fork)
 
 
 def _find_label(vault: OpenVault, name: str, fork: str | None) -> Oid | None:

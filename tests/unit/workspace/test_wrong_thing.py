@@ -1,0 +1,149 @@
+"""Cases in which another thing could be done than was asked: what is done instead."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from avfs_git import faults
+from avfs_git.errors import ApplyConflict
+from avfs_git.gitstore.refs import RefChange
+from avfs_git.paths import Oid
+from avfs_git.sdk import Vault, Workspace
+from avfs_git.workspace.oplog import OpRecord
+
+pytestmark = [pytest.mark.needs("whiteout", "user-xattrs"), pytest.mark.usefixtures("person")]
+
+
+@pytest.fixture(autouse=True)
+def disarmed() -> Iterator[None]:
+    """Leave no fault armed."""
+    yield
+    faults.arm(None)
+
+
+def test_an_interrupted_operation_behind_many_others_is_completed(vault: Vault, work: Workspace) -> None:
+    """Of an operation whose process died between two refs, the second one moves, however much was logged since."""
+    work.write("a", b"1")
+    first = work.checkpoint("one").checkpoint
+    assert first is not None
+    core, head = vault._core, Oid(bytes.fromhex(first.id))
+    refs = {"refs/avfs/checkpoints/main/x": head, "refs/avfs/checkpoints/main/y": head}
+    record = OpRecord(0, "main", "label", "two labels", 0, moves=[(ref, None, oid.hex()) for ref, oid in refs.items()])
+    core.oplog.announce(record)  # and never said how it ended
+    core.refs.update([RefChange("refs/avfs/checkpoints/main/x", None, head)])
+    for number in range(400):
+        core.oplog.append(OpRecord(0, "other", "checkpoint", f"checkpoint {number} " + "x" * 200, 0, moves=[], after=head.hex()))
+    assert core.layout.oplog.stat().st_size > 1 << 16
+    work.write("b", b"2")
+    work.checkpoint()
+
+    assert {ref: core.refs.read(ref) for ref in refs} == refs
+
+
+def _fork_for_apply(vault: Vault, work: Workspace, directory: Path) -> None:
+    """Fill a directory with what a fork began with, and let the fork change, add and remove."""
+    for name in ("changed", "gone", "run"):
+        work.write(name, b"old\n")
+        (directory / name).write_bytes(b"old\n")
+    work.checkpoint()
+    task = vault.fork("task")
+    task.write("changed", b"new\n")
+    task.write("run", b"new\n")
+    task.write("added/deep", b"new\n")
+    task.remove("gone")
+    task.checkpoint()
+
+
+@pytest.mark.parametrize("path", ["changed", "gone", "added/deep"])
+@pytest.mark.parametrize("point", ["apply.next", "apply.made", "apply.exchanged", "apply.taken_out"])
+def test_what_is_saved_while_apply_runs_stays(path: str, point: str, vault: Vault, work: Workspace, tmp_path: Path) -> None:
+    """An editor that saves a file at any moment keeps what it saved; the error names the file, and how much else was written."""
+    directory = tmp_path / "tree"
+    directory.mkdir()
+    _fork_for_apply(vault, work, directory)
+    edited = directory / path
+    saved: list[int] = []
+
+    def save(reached: str) -> None:
+        if reached != point or saved:
+            return
+        if point == "apply.taken_out" and edited.exists():
+            return
+        saved.append(1)
+        edited.parent.mkdir(exist_ok=True)
+        beside = directory.parent / "beside"
+        beside.write_bytes(b"edited\n")
+        os.replace(beside, edited)
+
+    faults.arm(save)
+    try:
+        vault.apply("task", directory)
+        refused = None
+    except ApplyConflict as error:
+        refused = error
+    finally:
+        faults.arm(None)
+    assert not saved or edited.read_bytes() == b"edited\n"
+    if point == "apply.next":
+        assert refused is not None
+        assert refused.details["paths"] == [path]
+        assert refused.details["written"] == 3
+    assert not list(directory.rglob(".avfs-*"))
+
+
+def test_an_edit_between_look_and_exchange_is_put_back(vault: Vault, work: Workspace, tmp_path: Path) -> None:
+    """Each save of an editor that goes on saving is newer than what is applied."""
+    directory = tmp_path / "tree"
+    directory.mkdir()
+    _fork_for_apply(vault, work, directory)
+    count = 0
+
+    def save(reached: str) -> None:
+        nonlocal count
+        if reached in ("apply.made", "apply.exchanged"):
+            count += 1
+            beside = directory.parent / "beside"
+            beside.write_bytes(b"edited %d\n" % count)
+            os.replace(beside, directory / "changed")
+
+    faults.arm(save)
+    with pytest.raises(ApplyConflict):
+        vault.apply("task", directory, paths=["changed"])
+    faults.arm(None)
+
+    assert (directory / "changed").read_bytes() == b"edited 2\n"
+
+
+def test_a_resolution_by_content_keeps_the_executable_bit(vault: Vault, work: Workspace) -> None:
+    """What somebody gives as the content of a script is a script."""
+    work.write("tool", b"#!/bin/sh\n", executable=True)
+    work.checkpoint()
+    side = vault.fork("side")
+    side.write("tool", b"#!/bin/sh\necho theirs\n")
+    side.checkpoint()
+    work.write("tool", b"#!/bin/sh\necho ours\n")
+    assert work.merge("side", on_conflict="workspace").outcome == "conflicted"
+    work.resolve("tool", content=b"#!/bin/sh\necho both\n")
+    assert work.stat("tool").mode & 0o111 == 0o111
+    work.continue_merge()
+    assert work.stat("tool").mode & 0o111 == 0o111
+
+
+def test_a_merge_of_a_fork_merges_the_fork(vault: Vault, work: Workspace) -> None:
+    """A label of the same name stands for something else; `FORK@LABEL` names it."""
+    work.write("a", b"1")
+    work.checkpoint("fix")
+    work.write("b", b"2")
+    work.checkpoint()
+    fix = vault.fork("fix")
+    fix.write("c", b"3")
+    fix.checkpoint()
+    merged = work.merge("fix")
+
+    assert merged.outcome == "fast_forward"
+    assert work.read("c") == b"3"
+    assert work.merge("main@fix").outcome == "up_to_date"
