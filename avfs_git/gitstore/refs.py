@@ -13,7 +13,8 @@ two remove it, and only while the name still means that file).
 **The order** of `update`: write the new values and lock all refs; check all old values; sync the new values; let
 the caller announce the move; then for each change in the order given: rename `REF.lock` to `REF`, or remove `REF`
 (from `packed-refs` first, else the old value there would come back); sync its directory. A crash before the first
-rename changes nothing; later it leaves a prefix of the changes, in order. A failure after the first rename is
+rename changes nothing; later it leaves a prefix of the changes, in order. Where a ref goes, `packed-refs` is locked from before
+the check to the end, as git does: else `git pack-refs` could bring it back. A failure after the first rename is
 taken back, again by compare-and-swap, so that whoever is told of it finds the old values.
 """
 
@@ -24,7 +25,7 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -325,6 +326,9 @@ class RefStore:
                 locks[change.name] = lock
                 if change.new is not None:
                     written.append(prepared)
+            removes = any(change.new is None for change in changes)
+            if removes:
+                self._lock_packed(stack)
             faults.reach("refs.locked")
             packed = self._read_packed()
             for change in changes:
@@ -339,7 +343,7 @@ class RefStore:
                 self._move_all(changes, locks, packed.refs)
                 faults.reach("refs.moved")
             except BaseException as error:
-                self._take_back(changes, locks, error)
+                self._take_back(changes, locks, error, has_packed=removes)
                 raise
 
     def set_head(self, name: str) -> None:
@@ -462,8 +466,16 @@ class RefStore:
             if change.new is None:
                 self._remove_empty_parents(os.path.dirname(self._root + os.fsencode(change.name)))
 
-    def _take_back(self, changes: Sequence[RefChange], locks: dict[str, _Lock], cause: BaseException) -> None:
+    def _take_back(
+        self, changes: Sequence[RefChange], locks: dict[str, _Lock], cause: BaseException, *, has_packed: bool
+    ) -> None:
         """Give refs their old values again, in reverse; what was not moved is left alone.
+
+        Args:
+            changes: What was to move.
+            locks: Their locks.
+            cause: Why they do not.
+            has_packed: Whether `packed-refs` is locked.
 
         Raises:
             LeftInForce: If one of them keeps its new value.
@@ -472,14 +484,14 @@ class RefStore:
         failure: BaseException = cause
         for change in reversed([change for change in changes if not change.lasting]):
             try:
-                self._take_back_one(change, locks[change.name])
+                self._take_back_one(change, locks[change.name], has_packed=has_packed)
             except (AvfsError, OSError) as error:
                 left[change.name] = _hex(change.new)
                 failure = cause if isinstance(cause, OSError | HostError) else error
         if left:
             raise LeftInForce(f"update '{changes[0].name}'", failure, left) from cause
 
-    def _take_back_one(self, change: RefChange, lock: _Lock) -> None:
+    def _take_back_one(self, change: RefChange, lock: _Lock, *, has_packed: bool) -> None:
         if not lock.linked:
             faults.reach("refs.taking_back")
         with ExitStack() as stack:
@@ -488,15 +500,21 @@ class RefStore:
                 lock = _Lock(lock.path)
                 stack.callback(self._release, lock)
                 self._acquire(holder, lock, change.name)
+            if change.old is None and not has_packed:
+                self._lock_packed(stack)
             loose = self._read_loose(change.name)
-            actual = self._read_packed().refs.get(change.name) if loose is None else loose
+            packed = self._read_packed().refs
+            actual = packed.get(change.name) if loose is None else loose
             if actual == change.old:
                 return  # it was not moved yet
             if actual != change.new:
                 raise RefConflict(change.name, _hex(change.new), actual if isinstance(actual, str) else _hex(actual))
             path = self._root + os.fsencode(change.name)
             if change.old is None:
-                os.unlink(path)
+                if change.name in packed:
+                    self._remove_packed({change.name})
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
             else:
                 value = stack.enter_context(self._prepare(change.old.hex().encode("ascii") + b"\n"))
                 # A disk that refuses to sync keeps what it has: what matters is what is read from now on.
@@ -506,28 +524,50 @@ class RefStore:
             with suppress(OSError, HostError):
                 fsync_dir(Path(os.fsdecode(os.path.dirname(path))))
 
+    def create_packed(self, refs: Mapping[str, Oid]) -> bool:
+        """Write many refs at once into a repository without `packed-refs`; False if it has one. On disk on return.
+
+        Raises:
+            RefLocked: If another program keeps `packed-refs` locked.
+            HostError: If the disk refuses.
+        """
+        lines = sorted((os.fsencode(name), oid.hex().encode("ascii")) for name, oid in refs.items())
+        with host_errors("write 'packed-refs'"), ExitStack() as stack:
+            self._lock_packed(stack)
+            if os.path.lexists(self._root + b"packed-refs"):
+                return False
+            self._write_packed(b"# pack-refs with: sorted \n" + b"".join(b"%b %b\n" % (oid, name) for name, oid in lines))
+            return True
+
+    def _lock_packed(self, stack: ExitStack) -> None:
+        """Keep git from packing refs until the stack ends.
+
+        `git pack-refs` reads a ref's file, and writes what it held into `packed-refs` later: a ref whose file is removed in
+        between would come back.
+        """
+        lock = _Lock(self._root + b"packed-refs.lock")
+        prepared = stack.enter_context(self._prepare(b""))
+        stack.callback(self._release, lock)
+        self._acquire(prepared, lock, "packed-refs")
+
     def _remove_packed(self, gone: set[str]) -> None:
-        """Rewrite `packed-refs` without some refs."""
-        path = self._root + b"packed-refs"
-        with ExitStack() as stack:
-            prepared = stack.enter_context(self._prepare(b""))
-            lock = _Lock(path + b".lock")
-            stack.callback(self._release, lock)
-            self._acquire(prepared, lock, "packed-refs")
-            lines: list[bytes] = []
-            dropping = False
-            for line in _read_file(path).splitlines(keepends=True):
-                if not line.startswith(b"^"):  # what an annotated tag points to, on the line after its own
-                    dropping = os.fsdecode(line[41:].rstrip(b"\n")) in gone
-                if not dropping:
-                    lines.append(line)
-            write_all(prepared.fd, b"".join(lines))
+        """Rewrite `packed-refs`, which is locked, without some refs."""
+        lines: list[bytes] = []
+        dropping = False
+        for line in _read_file(self._root + b"packed-refs").splitlines(keepends=True):
+            if not line.startswith(b"^"):  # what an annotated tag points to, on the line after its own
+                dropping = os.fsdecode(line[41:].rstrip(b"\n")) in gone
+            if not dropping:
+                lines.append(line)
+        self._write_packed(b"".join(lines))
+        faults.reach("refs.packed_removed")
+
+    def _write_packed(self, data: bytes) -> None:
+        with self._prepare(data) as prepared:
             os.fsync(prepared.fd)
             faults.reach("refs.packed_written")
-            os.rename(lock.path, path)
-            lock.linked = False
+            os.rename(prepared.path, self._root + b"packed-refs")
             fsync_dir(self.git_dir)
-            faults.reach("refs.packed_removed")
 
     # --- locks -------------------------------------------------------------------------------------------
 

@@ -15,16 +15,19 @@ import fcntl
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from avfs_git.errors import FormatUnsupported, InternalError, InvalidName, NotAVault, ObjectMissing, RefDamaged
+from avfs_git import faults
+from avfs_git.errors import FormatUnsupported, HostError, InternalError, InvalidName, NotAVault, ObjectMissing, RefDamaged
 from avfs_git.gitstore.gitconfig import Config, is_true, quote_value, read_config
 from avfs_git.gitstore.objects import ObjectStore
 from avfs_git.gitstore.plainfile import read_plain_file
 from avfs_git.gitstore.refs import RefChange, RefStore, check_ref_name
 from avfs_git.host.durable import fsync_dir, host_errors, sync_file_system, write_file_atomically
+from avfs_git.host.processes import is_gone
+from avfs_git.host.removal import remove_tree
 from avfs_git.paths import Oid
 from avfs_git.patterns import compiled
 
@@ -57,6 +60,8 @@ _PACK_NAME = compiled(rb"pack-[0-9a-f]+\.(?:pack|rev|idx)")
 _FICLONE = 0x40049409  # linux/fs.h
 _MAX_ALTERNATES = 5  # as deep as git goes
 _SYNCED_SINGLY = 64
+_STAGING = "avfs-import-"
+"""Begins the name of a directory for objects that are being taken over; git looks at none of that name."""
 
 
 # --- making ------------------------------------------------------------------------------------------------
@@ -295,18 +300,15 @@ def import_objects_and_refs(source_git_dir: Path, git_dir: Path) -> str | None:
     refs = _refs_to_import(common)
     shallow = read_shallow(common)
     with host_errors(f"import '{source_git_dir}'"):
-        taken = _take_objects(common, git_dir / "objects")
+        _take_objects(common, git_dir / "objects")
         if shallow:
             _write_shallow(git_dir, shallow)
     with ObjectStore(git_dir) as store:
         for oid in {*refs.values(), *([commit] if commit is not None else [])}:
             if not store.exists(oid):
                 raise ObjectMissing(oid.hex())
-    # The source's own git may never have synced what is linked here; then the refs.
-    with host_errors(f"import '{source_git_dir}'"):
-        _sync(taken, git_dir / "objects")
     if refs:
-        _write_packed_refs(git_dir, refs)
+        RefStore(git_dir, recover=False).create_packed(refs)
     if head is not None and head.startswith("refs/heads/"):
         write_file_atomically(git_dir / "HEAD", b"ref: " + os.fsencode(head) + b"\n")
         return head
@@ -326,10 +328,9 @@ def import_as_remote(source_git_dir: Path, git_dir: Path, refs: RefStore, remote
     found = _refs_to_import(common)
     shallow = read_shallow(common)
     with host_errors(f"import '{source_git_dir}'"):
-        taken = _take_objects(common, git_dir / "objects")
+        _take_objects(common, git_dir / "objects")
         if shallow:
             _write_shallow(git_dir, read_shallow(git_dir) | shallow)
-        _sync(taken, git_dir / "objects")
     wanted = {
         f"refs/remotes/{remote}/{name.removeprefix('refs/heads/')}" if name.startswith("refs/heads/") else name: oid
         for name, oid in found.items()
@@ -339,8 +340,7 @@ def import_as_remote(source_git_dir: Path, git_dir: Path, refs: RefStore, remote
         for oid in {*wanted.values(), *([commit] if commit is not None else [])} - set(held.values()):
             if not store.exists(oid):
                 raise ObjectMissing(oid.hex())
-    if not held and wanted and not (git_dir / "packed-refs").exists():
-        _write_packed_refs(git_dir, wanted)
+    if not held and wanted and refs.create_packed(wanted):
         return
     gone = {name: oid for name, oid in held.items() if name.startswith("refs/remotes/") and name not in wanted}
     changes = [RefChange(name, oid, None) for name, oid in gone.items()]
@@ -364,26 +364,49 @@ def link_objects(source_git_dir: Path, objects_dir: Path) -> None:
     _check_layout(source_git_dir)
     _check_config(source_git_dir)
     with host_errors(f"import '{source_git_dir}'"):
-        _sync(_take_objects(source_git_dir, objects_dir), objects_dir)
+        _take_objects(source_git_dir, objects_dir)
 
 
-def _take_objects(common: Path, objects_dir: Path) -> list[str]:
-    """Have the objects of a repository in a directory, too; list the files that came to it."""
+def _take_objects(common: Path, objects_dir: Path) -> None:
+    """Have the objects of a repository in a directory, too; on disk on return.
+
+    They are taken under another name, synced (the source's own git may never have done that), and renamed into place, so that
+    whatever has its name in the directory is whole: an import that is done again after a crash need not look at it.
+    """
+    _remove_abandoned(objects_dir)
+    staging = objects_dir / f"{_STAGING}{os.getpid()}-{os.urandom(4).hex()}"
     taken: list[str] = []
-    for found in _all_object_dirs(common / "objects"):
-        _import_objects(found, objects_dir, taken)
-    return taken
+    try:
+        for found in _all_object_dirs(common / "objects"):
+            _import_objects(found, objects_dir, staging, taken)
+        # Of a pack that went away while it was taken the index is not here.
+        taken = [name for name in taken if not name.startswith("pack/") or f"{name.rpartition('.')[0]}.idx" in taken]
+        if not taken:
+            return
+        _sync([f"{staging}/{name}" for name in taken])
+        faults.reach("import.synced")
+        for name in sorted(taken, key=lambda name: name.endswith(".idx")):  # with its index a pack is one
+            (objects_dir / name).parent.mkdir(exist_ok=True)
+            os.rename(f"{staging}/{name}", objects_dir / name)
+            faults.reach("import.renamed_one")
+        for directory in {*((objects_dir / name).parent for name in taken), objects_dir}:
+            fsync_dir(directory)
+        faults.reach("import.placed")
+    finally:
+        with suppress(OSError, HostError):  # the next import removes it
+            remove_tree(staging)
+
+
+def _remove_abandoned(objects_dir: Path) -> None:
+    """Remove what imports left that died."""
+    with suppress(OSError, HostError):
+        for path in objects_dir.glob(f"{_STAGING}*"):
+            if is_gone(path.name.removeprefix(_STAGING).partition("-")[0]):
+                remove_tree(path)
 
 
 def _write_shallow(git_dir: Path, commits: Iterable[Oid]) -> None:
     write_file_atomically(git_dir / "shallow", b"".join(oid.hex().encode("ascii") + b"\n" for oid in sorted(commits)))
-
-
-def _write_packed_refs(git_dir: Path, refs: Mapping[str, Oid]) -> None:
-    """Write refs to a repository that has none packed."""
-    lines = sorted((os.fsencode(name), oid.hex().encode("ascii")) for name, oid in refs.items())
-    packed = b"# pack-refs with: sorted \n" + b"".join(b"%b %b\n" % (oid, name) for name, oid in lines)
-    write_file_atomically(git_dir / "packed-refs", packed)
 
 
 def _refs_to_import(common: Path) -> dict[str, Oid]:
@@ -413,44 +436,47 @@ def _all_object_dirs(objects_dir: Path) -> list[Path]:
     return found
 
 
-def _sync(taken: list[str], objects_dir: Path) -> None:
+def _sync(paths: list[str]) -> None:
     """Put files on disk: a few one by one, many with everything that others have written meanwhile."""
-    if len(taken) > _SYNCED_SINGLY:
-        sync_file_system(objects_dir)
+    if len(paths) > _SYNCED_SINGLY:
+        sync_file_system(Path(paths[0]).parent)
         return
-    for path in taken:
+    for path in paths:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             os.fsync(fd)
         finally:
             os.close(fd)
-    for directory in {*(Path(path).parent for path in taken), objects_dir}:
-        fsync_dir(directory)
 
 
-def _import_objects(source: Path, target: Path, taken: list[str]) -> None:
+def _import_objects(source: Path, target: Path, staging: Path, taken: list[str]) -> None:
+    known = set(taken)
+
+    def take(name: str) -> None:
+        if name not in known:
+            (staging / name).parent.mkdir(parents=True, exist_ok=True)
+            _take_file(f"{source}/{name}", f"{staging}/{name}")
+            known.add(name)
+            taken.append(name)
+
     # Loose objects first: one that git packs meanwhile is then found in its pack.
-    for directory in _listed(source, _LOOSE_DIRECTORY):
-        there, here = source / os.fsdecode(directory), target / os.fsdecode(directory)
-        held = set(_listed(here, _LOOSE_NAME))
-        names = [name for name in _listed(there, _LOOSE_NAME) if name not in held]
-        if names:
-            here.mkdir(exist_ok=True)
-            for file in map(os.fsdecode, names):
+    for directory in map(os.fsdecode, _listed(source, _LOOSE_DIRECTORY)):
+        held = set(_listed(target / directory, _LOOSE_NAME))
+        for file in _listed(source / directory, _LOOSE_NAME):
+            if file not in held:
                 with suppress(FileNotFoundError):
-                    _take_file(f"{there}/{file}", f"{here}/{file}")
-                    taken.append(f"{here}/{file}")
+                    take(f"{directory}/{os.fsdecode(file)}")
     # A pack that goes away while the packs are taken has become part of another: look again.
     for _ in range(10):
         names = _listed(source / "pack", _PACK_NAME)
         stems = {name[:-4] for name in names if name.endswith(b".idx") and name[:-4] + b".pack" in names}
+        held = set(_listed(target / "pack", _PACK_NAME))
         try:
             for stem in sorted(stems):
-                for name in (stem + b".pack", stem + b".rev", stem + b".idx"):  # the index last: with it the pack is one
-                    target_file = target / "pack" / os.fsdecode(name)
-                    if name in names and not target_file.exists():
-                        _take_file(f"{source}/pack/{os.fsdecode(name)}", str(target_file))
-                        taken.append(str(target_file))
+                if stem + b".idx" not in held or stem + b".pack" not in held:
+                    for name in (stem + b".pack", stem + b".rev", stem + b".idx"):
+                        if name in names:
+                            take(f"pack/{os.fsdecode(name)}")
         except FileNotFoundError:
             continue
         return
@@ -475,8 +501,6 @@ def _take_file(source: str, target: str) -> None:
     if status.st_uid == os.geteuid():
         try:
             os.link(source, target, follow_symlinks=False)
-        except FileExistsError:
-            return
         except OSError as error:
             if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EACCES, errno.ENOTSUP, errno.ENOSYS):
                 raise
@@ -491,21 +515,13 @@ def _take_file(source: str, target: str) -> None:
 
 def _copy(fd: int, target: Path) -> None:
     """Copy an open file, by sharing its extents where the file system can."""
-    temporary = target.with_name(f"tmp_obj_{os.getpid()}_{target.name}")
-    with suppress(FileNotFoundError):
-        temporary.unlink()
-    out = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o444)
+    out = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o444)
     try:
         try:
             fcntl.ioctl(out, _FICLONE, fd)
         except OSError:
             for start in _offsets(fd):
                 _copy_piece(fd, out, start)
-        temporary.rename(target)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
     finally:
         os.close(out)
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from avfs_git.errors import InvalidName, RefConflict
+from avfs_git import faults
+from avfs_git.errors import HostError, InvalidName, RefConflict
 from avfs_git.gitstore.objects import KIND_BLOB, KIND_COMMIT, KIND_TREE, ObjectStore
 from avfs_git.gitstore.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange, RefStore, check_ref_name
@@ -242,6 +246,8 @@ def test_killed_by_a_signal_at_any_moment_nothing_needs_a_hand(repo: GitRepo, co
         process.wait()
         process.stdout.close()
 
+        refs.recover()
+
         assert refs.find_damaged(lambda _: True) == ()
         refs.update([RefChange(name, refs.read(name), c) for name in ("refs/heads/x", "refs/heads/y")])
         assert not list(repo.git_dir.rglob("*.lock"))
@@ -272,3 +278,99 @@ def test_a_blob_may_be_kept_by_a_ref(repo: GitRepo) -> None:
 
     assert repo.run("cat-file", "blob", "refs/avfs/kept/x") == b"kept"
     assert repo.fsck() == []
+
+
+@pytest.fixture
+def disarmed() -> Iterator[None]:
+    """Leave no fault armed."""
+    yield
+    faults.arm(None)
+
+
+def _pack_at(repo: GitRepo, point: str, *, then_fail: bool = False) -> Callable[[str], None]:
+    """Have git pack all refs when a point is reached, and the operation fail there if it is to."""
+
+    def handler(reached: str) -> None:
+        if reached == point:
+            repo.run("-c", "core.packedRefsTimeout=5", "pack-refs", "--all", "--prune", check=False)
+            if then_fail:
+                raise OSError(errno.EIO, "")
+
+    return handler
+
+
+@pytest.mark.usefixtures("disarmed")
+@pytest.mark.parametrize("was_packed", [False, True])
+@pytest.mark.parametrize(
+    "point", ["refs.locked", "refs.checked", "refs.packed_written", "refs.packed_removed", "refs.moved_one", "refs.moved"]
+)
+def test_a_deleted_ref_stays_deleted_beside_git_packing_refs(
+    repo: GitRepo, commits: list[Oid], point: str, was_packed: bool
+) -> None:
+    """Whenever `git pack-refs` runs meanwhile, what was deleted is gone, also after it runs again, and the others are there."""
+    refs = RefStore(repo.git_dir)
+    names = [f"refs/heads/{number}" for number in range(3)]
+    refs.update([RefChange(name, None, commits[0]) for name in names])
+    if was_packed:
+        repo.run("pack-refs", "--all", "--prune")
+        refs.update([RefChange(names[0], commits[0], commits[1])])
+    held = refs.list()
+    faults.arm(_pack_at(repo, point))
+    refs.update([RefChange(names[0], held[names[0]], None), RefChange(names[1], held[names[1]], None)])
+    faults.arm(None)
+
+    assert refs.list() == shown(repo) == {names[2]: commits[0]}
+
+    repo.run("pack-refs", "--all", "--prune")
+
+    assert refs.list() == shown(repo) == {names[2]: commits[0]}
+    assert locks(repo) == []
+
+
+@pytest.mark.usefixtures("disarmed")
+@pytest.mark.parametrize("point", ["refs.moved_one", "refs.moved"])
+def test_a_ref_that_is_taken_back_stays_away_beside_git_packing_refs(repo: GitRepo, commits: list[Oid], point: str) -> None:
+    """An update that creates refs, and fails after git has packed them, leaves none of them."""
+    refs = RefStore(repo.git_dir)
+    faults.arm(_pack_at(repo, point, then_fail=True))
+    with pytest.raises((OSError, HostError)):
+        refs.update([RefChange(f"refs/heads/{number}", None, commits[0]) for number in range(2)])
+    faults.arm(None)
+
+    assert refs.list() == shown(repo) == {}
+    assert locks(repo) == []
+
+
+def test_deleting_and_packing_side_by_side(repo: GitRepo, commits: list[Oid]) -> None:
+    """Hundreds of deletions beside a git that packs refs all the time: none of the deleted comes back."""
+    refs = RefStore(repo.git_dir)
+    stop = threading.Event()
+
+    def pack() -> None:
+        while not stop.is_set():
+            repo.run("pack-refs", "--all", "--prune", check=False)
+
+    packer = threading.Thread(target=pack)
+    packer.start()
+    try:
+        for number in range(150):
+            name = f"refs/heads/{number}"
+            refs.update([RefChange(name, None, commits[0])])
+            refs.update([RefChange(name, commits[0], None)])
+
+            assert refs.read(name) is None
+    finally:
+        stop.set()
+        packer.join()
+
+    assert refs.list() == shown(repo) == {}
+
+
+def test_refs_are_written_at_once_only_where_none_are_packed(repo: GitRepo, commits: list[Oid]) -> None:
+    """What git has packed is never replaced."""
+    refs = RefStore(repo.git_dir)
+
+    assert refs.create_packed({"refs/tags/a": commits[0], "refs/tags/b": commits[1]})
+    assert not refs.create_packed({"refs/tags/c": commits[0]})
+    assert refs.list() == shown(repo) == {"refs/tags/a": commits[0], "refs/tags/b": commits[1]}
+    assert locks(repo) == []

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from avfs_git.errors import AvfsError, FormatUnsupported, HostError, InternalError, InvalidName, NotAVault, ObjectMissing
+from avfs_git.gitstore import repository
 from avfs_git.gitstore.gitconfig import read_config
 from avfs_git.gitstore.objects import KIND_BLOB, KIND_TREE, ObjectStore
 from avfs_git.gitstore.packwriter import PackWriter
@@ -16,12 +18,14 @@ from avfs_git.gitstore.repository import (
     check_repository,
     common_dir,
     find_git_dir,
+    import_as_remote,
     import_objects_and_refs,
     init_vault_repo,
     read_head,
     read_shallow,
 )
 from avfs_git.paths import Oid
+from tests.support.faults import die_in
 from tests.support.objects import MemorySource
 
 A = Oid(b"a" * 20)
@@ -236,11 +240,7 @@ def test_history_is_taken_over(source: Source, git_dir: Path) -> None:
 
 def test_objects_are_copied_where_they_cannot_be_linked(source: Source, git_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Across file systems, or where linking is forbidden, the files are copied."""
-
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError(18, "Invalid cross-device link")
-
-    monkeypatch.setattr(os, "link", refuse)
+    _refuse_links(source.git_dir, monkeypatch)
     import_objects_and_refs(source.git_dir, git_dir)
     monkeypatch.undo()
     with ObjectStore(git_dir) as store:
@@ -249,6 +249,77 @@ def test_objects_are_copied_where_they_cannot_be_linked(source: Source, git_dir:
     files = [path for path in (git_dir / "objects").rglob("*") if path.is_file()]
     assert all(path.stat().st_nlink == 1 for path in files)
     assert not any(path.name.startswith("tmp_") for path in files)
+
+
+def _refuse_links(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behave as if the source were on another file system."""
+    link = os.link
+
+    def refuse(here: str | bytes, *rest: object, **options: object) -> None:
+        if os.fsdecode(here).startswith(str(source)):
+            raise OSError(18, "Invalid cross-device link")
+        link(here, *rest, **options)  # type: ignore[arg-type]  # handed on as they came
+
+    monkeypatch.setattr(os, "link", refuse)
+
+
+@pytest.mark.parametrize("singly", [0, 64])
+@pytest.mark.parametrize("copied", [False, True])
+def test_what_is_imported_is_synced_before_it_has_its_name(
+    source: Source, git_dir: Path, monkeypatch: pytest.MonkeyPatch, copied: bool, singly: int
+) -> None:
+    """No file of objects is renamed into place whose content a power cut could still take."""
+    if copied:
+        _refuse_links(source.git_dir, monkeypatch)
+    monkeypatch.setattr(repository, "_SYNCED_SINGLY", singly)
+    synced: set[int] = set()
+    placed: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def sync_all(directory: Path) -> None:
+        synced.update(path.stat().st_ino for path in directory.parent.rglob("*"))
+
+    def sync_one(fd: int) -> None:
+        synced.add(os.fstat(fd).st_ino)
+        fsync(fd)
+
+    def place(old: str | bytes, new: str | bytes | Path) -> None:
+        if "/objects/" in os.fsdecode(new):
+            assert os.stat(old).st_ino in synced, new
+            placed.append(os.fsdecode(new))
+        rename(old, new)
+
+    monkeypatch.setattr(repository, "sync_file_system", sync_all)
+    monkeypatch.setattr(os, "fsync", sync_one)
+    monkeypatch.setattr(os, "rename", place)
+    import_objects_and_refs(source.git_dir, git_dir)
+    monkeypatch.undo()
+
+    assert len(placed) > 2
+    assert placed[-1].endswith(".idx")
+    check_repository(git_dir)
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_an_import_that_dies_is_done_again(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copied: bool) -> None:
+    """Wherever it dies, the next one finds only whole files in place, and leaves nothing of the first behind."""
+    if copied:
+        _refuse_links(source.git_dir, monkeypatch)
+    for point in count(1):
+        git_dir = tmp_path / f"{point}.git"
+        init_vault_repo(git_dir)
+        refs = RefStore(git_dir)
+        died = die_in(lambda git_dir=git_dir, refs=refs: import_as_remote(source.git_dir, git_dir, refs, "there"), point)  # type: ignore[misc]  # defaults bind the loop's values
+        for path in (git_dir / "objects").glob("[0-9a-f][0-9a-f]/*"):
+            assert path.stat().st_size
+        import_as_remote(source.git_dir, git_dir, refs, "there")
+        with ObjectStore(git_dir) as store:
+            assert store.read_blob(source.loose) == b"loose"
+            assert store.read_blob(source.packed) == b"packed"
+        assert refs.read("refs/remotes/there/main") == source.commit
+        assert not list((git_dir / "objects").glob("avfs-import-*"))
+        if not died:
+            break
 
 
 def test_borrowed_objects_come_along(source: Source, git_dir: Path, tmp_path: Path) -> None:
