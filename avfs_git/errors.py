@@ -328,6 +328,19 @@ class HostileTree(ObjectCorrupt):
         self.details["entry"] = name.decode("utf-8", "replace")
 
 
+class TooManyFiles(VaultError):
+    """A tree that stands for more files than avfs walks through, as a tree bomb does."""
+
+    code = "vault.too_many_files"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"the tree holds more than {limit:,} files: avfs does not go through all of it",
+            hint="Name a directory in it: single paths can be read.",
+            details={"limit": limit},
+        )
+
+
 class NotAVault(VaultError):
     """A directory that cannot serve as a vault."""
 

@@ -236,18 +236,25 @@ class CopyingView(ReadingView):
         """Bring a directory up with everything below it and cut it off from the lower layer.
 
         Until it is marked opaque at the end, each step shows the same as before.
+
+        Raises:
+            TooManyFiles: If it is a tree bomb.
         """
         self._bring_up(node)
         if node.lower is None:
             return
         joined: list[Node] = []
         pending = [node]
+        bound = self.bound_below(node)
+        bound.ask()
         while pending:
             here = pending.pop()
             joined.append(here)
             if here.lower is None:
                 continue
-            for name in list(self.lower.children(here.lower)):
+            names = list(self.lower.children(here.lower))
+            bound.meet(len(names))
+            for name in names:
                 child = self._child(here, name)
                 if child is None:
                     continue
@@ -281,14 +288,23 @@ class CopyingView(ReadingView):
     # --- content -------------------------------------------------------------------------------------------
 
     def write(self, node: Node, data: bytes | memoryview, offset: int) -> int:
-        """Write a piece of a file that somebody has open, whatever its mode is now; all of it."""
+        """Write a piece of a file that somebody has open, whatever its mode is now; gives how much of it was written.
+
+        That is less only if the disk refused the rest: as with pwrite(2), the next write fails then.
+
+        Raises:
+            OSError: ENOSPC, EDQUOT, EFBIG or EIO if nothing was written.
+        """
         with self._lock:
             held = self._open_data(node) or self._writable(node, judged=True)
             size = len(data)
             try:
                 done = os.pwrite(held.fd, data, offset) if size else 0
                 while done < size:
-                    done += os.pwrite(held.fd, memoryview(data)[done:], offset + done)
+                    try:
+                        done += os.pwrite(held.fd, memoryview(data)[done:], offset + done)
+                    except OSError:
+                        break
             finally:
                 # What was written before the disk was full is in the file.
                 if node is not self._reported or self.on_name is not None:
@@ -305,7 +321,7 @@ class CopyingView(ReadingView):
         return data
 
     def append(self, node: Node, data: bytes | memoryview) -> int:
-        """Write at the end of a file, all of it."""
+        """Write at the end of a file; gives how much, as `write`."""
         with self._lock:
             held = self._writable(node)
             return self.write(node, data, os.fstat(held.fd).st_size)
