@@ -301,8 +301,8 @@ class Executor:
             self._note_before(run, held=False)
         spills = opened.vault.layout.root / "cache" / "output"
         streams = (
-            Captured("stdout", most=command.max_output, spills=spills),
-            Captured("stderr", most=command.max_output, spills=spills),
+            Captured("stdout", most=command.max_output, most_in_file=command.max_output_file, spills=spills),
+            Captured("stderr", most=command.max_output, most_in_file=command.max_output_file, spills=spills),
         )
         cwd = backend.root / os.fsdecode(command.cwd)
         argv = _argv(command)
@@ -364,8 +364,8 @@ class Executor:
             return None
         git = GitDir(self._place.opened)
         if not isinstance(backend, OverlayBackend) or (backend.git_file is not None and _may_search(run.request)):
-            git.bring_up()
-        elif backend.git_file is not None and git.is_behind():
+            return Late(None, git.bring_up_within)
+        if backend.git_file is not None and git.is_behind():
             return Late(backend.git_file, git.bring_up_within)
         return None
 
@@ -380,7 +380,8 @@ class Executor:
         for name, value in command.env:
             if not name or "=" in name or "\0" in name + value:
                 raise InvalidInput("the name of an environment variable may not be empty or hold `=` or a NUL byte")
-        for number, what in ((command.timeout_ms, "time limit"), (command.max_output + 1, "limit of the output")):
+        limits = ((command.max_output, "limit of the output"), (command.max_output_file, "limit of the output's file"))
+        for number, what in ((command.timeout_ms, "time limit"), *((most + 1, what) for most, what in limits)):
             if number is not None and number <= 0:
                 raise InvalidInput(f"the {what} must be a positive number")
         opened = self._place.opened
@@ -474,6 +475,12 @@ class Executor:
             run.warnings.append(Warning("exec.not_started", finished.problem))
         if any(stream.is_lost for stream in streams):
             run.warnings.append(Warning("exec.output_lost", "the whole output could not be written to a file"))
+        if any(stream.is_cut for stream in streams):
+            what = f"the file of the output holds the first {run.command.max_output_file:,} bytes: see `--max-output-file`"
+            run.warnings.append(Warning("exec.output_cut", what))
+        if finished.is_stuck:
+            what = "a process of the command waits in the kernel and cannot be killed: it may still change files when that ends"
+            run.warnings.append(Warning("exec.stuck", what))
         if command.isolate and finished.exit_code and os.fsencode(opened.vault.git_dir) + b"/" in streams[1].data():
             what = "git cannot write to the vault in an isolated command: what one changes is committed when it has succeeded"
             run.warnings.append(Warning("exec.isolated_git", what))
