@@ -135,7 +135,10 @@ _PLAIN = {
 
 _ENUMERATIONS: dict[str, type[StrEnum]] = {
     kind.__name__: kind
-    for kind in (model.Kind, model.ChangeKind, model.SessionState, request.Category, request.Action, approvals.ApprovalState)
+    for kind in (
+        *(model.Kind, model.ChangeKind, model.SessionState),
+        *(request.Category, request.Action, envelope.View, approvals.ApprovalState),
+    )
 }
 
 

@@ -98,13 +98,11 @@ class TreeAttributes:
 
     def _fill(self, found: dict[bytes, Value], values: Sequence[tuple[bytes, Value]]) -> None:
         """Take values that nothing decided yet; one that is a macro brings those that it stands for."""
-        pending = list(values)
-        while pending:  # a macro may stand for another one, thousands deep
-            name, value = pending.pop()
+        for name, value in reversed(values):
             if name not in found:
                 found[name] = value
                 if value is True:
-                    pending += self._known_macros().get(name, ())
+                    self._fill(found, self._known_macros().get(name, ()))
 
     def _known_macros(self) -> dict[bytes, tuple[tuple[bytes, Value], ...]]:
         if self._macros is None:

@@ -280,8 +280,8 @@ def _spawn(run: dict[str, Any], handles: list[int]) -> tuple[int, str, int]:
     Returns:
         The command's number; or 0, the step that failed, and the errno.
     """
-    keep = run["keep"]
-    environment = {name: value for name, value in os.environb.items() if keep is None or name in keep}
+    keep = frozenset(run["keep"])
+    environment = {name: value for name, value in os.environb.items() if name in keep}
     for name in run["unset"]:
         environment.pop(name, None)
     environment.update(run["env"])

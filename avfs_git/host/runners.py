@@ -23,8 +23,6 @@ from avfs_git.values import value_class
 
 _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "runner.py")
 """Is never imported here: what it needs, only a process of its own needs."""
-STUCK_S = 10.0
-"""How long a process may take to die of SIGKILL before nobody waits for it any more."""
 _MESSAGE_MAX = 1 << 20
 """As in the program."""
 
@@ -235,13 +233,9 @@ class Runner:
         self.socket.close()
 
     def close(self) -> None:
-        """Kill what runs, and wait until nothing of it is left. A second call does nothing.
-
-        What waits in the kernel and cannot be killed is waited for `STUCK_S` seconds only; it ends when the kernel lets it go.
-        """
+        """Kill what runs, and wait until nothing of it is left. A second call does nothing."""
         self.socket.close()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(STUCK_S)
+        self._process.wait()
 
     def _tell(self, message: dict[str, object], handles: Sequence[int] = ()) -> None:
         data = marshal.dumps(message)
@@ -283,7 +277,7 @@ class Runner:
         env: Mapping[bytes, bytes],
         umask: int,
         handles: tuple[int, int, int],
-        keep: tuple[bytes, ...] | None = None,
+        keep: tuple[bytes, ...],
         lease: int | None = None,
     ) -> int:
         """Start a command; give its number as its own namespace has it.
@@ -294,7 +288,7 @@ class Runner:
             env: What is added to the environment of this process.
             umask: Its umask.
             handles: Its standard input, output and error.
-            keep: The variables of this process that it gets; None for all.
+            keep: The variables of this process that it gets.
             lease: A file that nobody else has open: the first to open it while the command runs waits until `settle`.
                 A message tells of that, see `is_asked`.
 

@@ -2,7 +2,11 @@
 
 Decided here: how an approval is kept (`avfs/approvals/ID.json`), what a token is, when it counts. A token is `ID.SECRET`; the
 file holds only the hash of the secret, so that reading it gives nobody a token. It is bound to the request's fingerprint, which
-names the vault, the fork, the command, its directory, its environment and its options.
+names the vault, the fork, the command, its directory, its environment, what it reads and its options.
+
+The record holds all that a person has to see before a yes: the whole command, and the values of variables, save those whose names
+look like secrets. Each record is sealed (`host.seal`), as commands may be able to write the file; one whose seal is broken is
+refused. An old record that somebody puts back has a whole seal: `gate` finds its use in the audit log.
 
 Every change is made under one lock and forced to disk before it counts: of two that use one token at once, one gets it, and
 one that was used stays used after a crash. Records that are over are removed after a week; the audit log keeps what happened.
@@ -20,7 +24,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -28,6 +32,8 @@ from pathlib import Path
 from avfs_git.errors import ApprovalNotFound, ApprovalRefused
 from avfs_git.faults import reach
 from avfs_git.host.durable import host_errors, write_file_atomically
+from avfs_git.host.seal import Seal
+from avfs_git.proxy.redaction import HIDDEN
 from avfs_git.proxy.request import Category, Decision, Request
 from avfs_git.values import replace, value_class
 
@@ -39,9 +45,10 @@ KEPT_NS = 7 * 24 * 3600 * 10**9
 """So long a record is kept after it is over."""
 MAX_PENDING = 100
 """So many requests wait at most; the oldest gives way, so that an agent in a loop does not fill the disk."""
-MAX_TEXT = 16384
-"""Longer commands are shown cut; the fingerprint is of the whole."""
+MAX_TEXT = 1 << 17
+"""Longer commands wait for nobody, in characters: no person can read them. It is also the kernel's limit for one argument."""
 
+_VERSION = 2
 _ID = re.compile(r"[0-9a-f]{12}")
 
 
@@ -63,11 +70,16 @@ class Approval:
     state: ApprovalState
     fork: str
     command: str
+    """All of it, as one line a person can read, or the text for a shell. A secret that stands in it is not hidden."""
     cwd: str
     env: tuple[str, ...]
-    """Names only: values may be secrets."""
+    """`NAME=value` each; of a name that looks like a secret, the value is `***`."""
     options: tuple[str, ...]
-    """`name=value` each."""
+    """`name=value` each: what differs from the defaults."""
+    mountpoint: str | None
+    """Where the command sees the workspace."""
+    stdin_sha256: str | None
+    """The hash of what it reads; null if it reads nothing."""
     categories: tuple[Category, ...]
     reason: str
     fingerprint: str
@@ -79,20 +91,27 @@ class Approval:
 class Approvals:
     """The approvals of one vault."""
 
-    def __init__(self, root: Path, *, clock: Callable[[], int] = time.time_ns) -> None:
+    def __init__(self, root: Path, seal: Seal, *, clock: Callable[[], int] = time.time_ns) -> None:
         """Use those in a vault's `avfs` directory.
 
         Args:
             root: The directory; what is needed in it is made when it is.
+            seal: Seals the records.
             clock: Gives the time in nanoseconds since the epoch.
         """
         self._root = root / "approvals"
+        self._seal = seal
         self._clock = clock
 
-    def ask(self, request: Request, decision: Decision) -> tuple[Approval, str]:
+    def ask(self, request: Request, decision: Decision, *, is_secret: Callable[[str], bool]) -> tuple[Approval, str]:
         """Record that a request waits for a person. Gives the record and the token, which is kept nowhere.
 
         An earlier one for the same request that still waits is replaced.
+
+        Args:
+            request: What is asked for.
+            decision: What the policy says to it.
+            is_secret: Tells of which variables the value is not kept.
 
         Raises:
             HostError: If the system refuses.
@@ -103,10 +122,12 @@ class Approvals:
             id=os.urandom(6).hex(),
             state=ApprovalState.PENDING,
             fork=request.fork,
-            command=_shorten(request.command()),
+            command=request.command(),
             cwd=request.cwd,
-            env=tuple(sorted(name for name, _ in request.env)),
+            env=tuple(sorted(f"{name}={HIDDEN if is_secret(name) else value}" for name, value in request.env)),
             options=tuple(sorted(f"{name}={value}" for name, value in request.options)),
+            mountpoint=request.mountpoint,
+            stdin_sha256=request.stdin_sha256,
             categories=decision.categories,
             reason=decision.reason,
             fingerprint=request.fingerprint(),
@@ -233,9 +254,15 @@ class Approvals:
         return self._root / f"{id_}.json"
 
     def _write(self, approval: Approval, hashed: str) -> None:
-        record = {name: getattr(approval, name) for name in Approval.__match_args__}
-        data = json.dumps({"version": 1, "secret_sha256": hashed, **record}, ensure_ascii=True)
+        held: dict[str, object] = {name: getattr(approval, name) for name in Approval.__match_args__}
+        held |= {"version": _VERSION, "secret_sha256": hashed}
+        data = json.dumps({**held, "seal": self._seal.sign(self._sealed(held))}, ensure_ascii=True)
         write_file_atomically(self._place(approval.id), data.encode("ascii") + b"\n", mode=0o600)
+
+    def _sealed(self, held: Mapping[str, object]) -> bytes:
+        """Spell what a seal is for: the record and the vault that it is in."""
+        place = os.path.realpath(self._root)
+        return json.dumps(["approval", place, held], sort_keys=True, ensure_ascii=True).encode("ascii")
 
     def _read_all(self) -> list[tuple[Approval, str]]:
         try:
@@ -246,8 +273,8 @@ class Approvals:
         for name in names:
             try:
                 found.append(self._read(name))
-            except ApprovalNotFound:
-                pass  # another file, or one that was removed meanwhile
+            except (ApprovalNotFound, ApprovalRefused):
+                pass  # another file, one that was removed meanwhile, or one that something else than avfs wrote
         return found
 
     def _read(self, id_: str) -> tuple[Approval, str]:
@@ -256,8 +283,12 @@ class Approvals:
             raise ApprovalNotFound(id_)
         try:
             found = json.loads(self._place(id_).read_bytes())
-            if found.pop("version") != 1:
+            seal = str(found.pop("seal"))
+            if found["version"] != _VERSION:
                 raise ApprovalNotFound(id_)
+            if found["id"] != id_ or not self._seal.holds(self._sealed(found), seal):
+                raise ApprovalRefused(id_, "its record was changed by something else than avfs, or sealed in another home")
+            del found["version"]
             hashed = str(found.pop("secret_sha256"))
             for name in ("env", "options"):
                 found[name] = tuple(map(str, found[name]))
@@ -283,7 +314,3 @@ _WHY_NOT = {
 
 def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "…"

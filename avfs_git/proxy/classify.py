@@ -42,7 +42,7 @@ _MAX_SHOWN = 200
 
 _UNKNOWN_WORD = Word(UNKNOWN, exact=False, text="")
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S*")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,40}://\S*")
 _VERSIONED = re.compile(r"(.*?[A-Za-z+])[-.0-9]+")
 _REMOTE = re.compile(r"[^/\s]+::?[^:]|rsync://")
 

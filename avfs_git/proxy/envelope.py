@@ -16,7 +16,6 @@ from avfs_git.values import value_class
 TIMEOUT_MS = 300_000
 """How long a command may last where nobody says it."""
 MAX_OUTPUT = 1 << 20
-MAX_OUTPUT_FILE = 1 << 30
 """How many bytes of each stream stand in the result where nobody says it."""
 
 
@@ -39,6 +38,8 @@ class Command:
     """A path in the workspace."""
     env: tuple[tuple[str, str], ...] = ()
     """What is added to the environment of avfs."""
+    let_in: tuple[str, ...] = ()
+    """Variables of avfs's own environment that it gets although they look like secrets, or although it is isolated."""
     stdin: bytes | int | None = None
     """What it reads: bytes, or a descriptor; None for nothing."""
     timeout_ms: int | None = TIMEOUT_MS
@@ -58,9 +59,6 @@ class Command:
     message: str | None = None
     """The commit's message; by default it names the command."""
     max_output: int = MAX_OUTPUT
-    """How many bytes of each stream to keep in the result."""
-    max_output_file: int = MAX_OUTPUT_FILE
-    """How many bytes the file of a longer one holds at most."""
     backend: str = "auto"
     """`auto`, or one of `backends.shown.BackendName`."""
     root: Path | None = None
@@ -123,6 +121,8 @@ class ExecResult:
     """Why each better backend was passed over."""
     left_processes: int
     """How many processes it left behind; they were killed."""
+    left_out_variables: tuple[str, ...] = ()
+    """The variables of avfs's own environment that it did not get."""
     isolated: bool = False
     """Whether it ran under bubblewrap."""
     kept_mounted: bool = False

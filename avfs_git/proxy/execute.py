@@ -21,9 +21,8 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,15 +36,19 @@ from avfs_git.gitstore.treediff import diff_trees
 from avfs_git.host.umask import read_umask
 from avfs_git.lazy import LazyModule
 from avfs_git.model import ChangedFile, CheckpointResult, Status, Warning
-from avfs_git.paths import Oid, show_path
+from avfs_git.paths import Oid
 from avfs_git.patterns import compiled
 from avfs_git.proxy.capture import Captured
 from avfs_git.proxy.delta import subtract
 from avfs_git.proxy.envelope import Command, ExecPlan, ExecResult, View
+from avfs_git.proxy.environment import Inherited, divide
 from avfs_git.proxy.gate import Gate
+from avfs_git.proxy.given import make_argv, make_request, open_stdin, read_stdin
+from avfs_git.proxy.redaction import Redactor
 from avfs_git.proxy.request import Action, Category, Decision, Request
 from avfs_git.proxy.run import Finished, Late, Output, Stop, run_command
 from avfs_git.proxy.steps import Step, StepLog
+from avfs_git.proxy.wording import make_message, make_note, make_subject
 from avfs_git.values import field, record_class, replace, value_class
 from avfs_git.workspace import notes
 from avfs_git.workspace.aftermath import aftermath
@@ -65,10 +68,15 @@ else:
     isolate = LazyModule("avfs_git.proxy.isolate")
     operations = LazyModule("avfs_git.session.operations")
 
-_SUBJECT_MAX = 72
 _RECURSIVE = compiled(r"\s-(-recursive|-dereference-recursive|-directories|[A-Za-z]{0,20}[rRd])")
 """What tells `grep` to read directories, and other programs other things: to take one for the other costs little."""
 _SAVING = (Action.ALLOW_WITH_CHECKPOINT, Action.REQUIRE_APPROVAL)
+
+
+_READ_ONLY_VIEW = (
+    "the command ran on a read-only view, because the policy took it for one that only reads; "
+    "to let it write, use `--writable`, or a rule with the action `allow_with_checkpoint`"
+)
 
 
 class _Gone(Exception):
@@ -89,8 +97,6 @@ class Place:
     mounted: Callable[[], Served | None]
     """Tells where and how a session has it mounted."""
     mount: Mount
-    after: Callable[[Mapping[str, object]], tuple[Warning, ...]]
-    """Told what was run and what came of it, when nothing is held any more."""
 
 
 @record_class
@@ -98,12 +104,16 @@ class _Run:
     """One command on its way."""
 
     command: Command
+    root: Path
+    """Where it is to see the workspace: the decision is about paths below that."""
     request: Request
     decision: Decision
     stop: Stop | None
     began: float
     readonly: bool
     """Whether it gets a read-only view."""
+    redactor: Redactor
+    inherited: Inherited
     reasons: list[str] = field(default_factory=list)
     warnings: list[Warning] = field(default_factory=list)
     saved: str | None = None
@@ -155,15 +165,16 @@ class Executor:
         Raises:
             AvfsError: If a policy cannot be read.
         """
-        place = self._place
-        request = self._request(command)
-        decision = place.gate.look(request)
+        place, opened = self._place, self._place.opened
         served = place.mounted()
+        root = self._root(command, served)
+        request = make_request(command, vault=opened.vault.git_dir, fork=opened.fork, root=root)
+        decision = place.gate.look(request)
         names = candidates(command.backend, is_mounted=served is not None)
         return ExecPlan(
             vault=place.opened.vault.name,
             fork=place.opened.fork,
-            mountpoint=served.root if served is not None else command.root or place.root,
+            mountpoint=root,
             cwd=request.cwd,
             command=request.command(),
             command_mode="argv" if command.shell is None else "shell",
@@ -189,22 +200,20 @@ class Executor:
             ExecError: If the command cannot be started for another reason than itself.
             AvfsError: If the disk fails. What the command changed by then is in the workspace.
         """
-        result = yield from self._run(command, stop)
-        facts = {
-            "command": result.command,
-            "exit_code": result.exit_code,
-            "commit": result.commit,
-            "changed_files": [show_path(change.path) for change in result.changed_files],
-        }
-        warnings = self._place.after(facts)
-        return replace(result, warnings=(*result.warnings, *warnings)) if warnings else result
-
-    def _run(self, command: Command, stop: Stop | None) -> Generator[Output, None, ExecResult]:
         began = time.monotonic()
-        request = self._request(command)
-        decision = self._place.gate.admit(request, token=command.approve)
+        gate, opened = self._place.gate, self._place.opened
+        root = self._root(command, self._place.mounted() if opened.lock.session is not None else None)
+        request = make_request(command, vault=opened.vault.git_dir, fork=opened.fork, root=root)
+        if isinstance(command.stdin, int) and gate.look(request).action is Action.REQUIRE_APPROVAL:
+            # An approval is for what is read, too: it is read before, and the command gets just that.
+            command = replace(command, stdin=read_stdin(command.stdin))
+            request = make_request(command, vault=opened.vault.git_dir, fork=opened.fork, root=root)
+        decision = gate.admit(request, token=command.approve)
         readonly = self._gets_readonly_view(command, decision)
-        run = _Run(command, request, decision, stop, began, readonly)
+        secrets = gate.secrets
+        redactor = secrets.redactor()
+        inherited = divide(redactor, isolate=command.isolate, isolated=secrets.isolated, let_in=command.let_in)
+        run = _Run(command, root, request, decision, stop, began, readonly, redactor, inherited)
         try:
             return (yield from self._show(run))
         except BackendUnavailable:
@@ -237,6 +246,10 @@ class Executor:
         left = candidates(command.backend, is_mounted=opened.lock.session is not None)
         while left:
             if left[0] is BackendName.FUSE:
+                if opened.lock.session is None and run.root != place.root:
+                    run.reasons.append(f"{BackendName.FUSE}: it shows the workspace at '{place.root}' only")
+                    left = left[1:]
+                    continue
                 backend = open_served(opened, place.mounted(), place.mount, readonly=run.readonly, reasons=run.reasons)
                 if backend is not None:
                     try:
@@ -261,7 +274,7 @@ class Executor:
                     left,
                     locked,
                     place.lowers,
-                    command.root or place.root,
+                    run.root,
                     readonly=run.readonly,
                     reasons=run.reasons,
                 )
@@ -282,8 +295,7 @@ class Executor:
         kept, opened = self._kept, self._place.opened
         if kept is None:
             return None
-        wanted = run.command.root or self._place.root
-        if kept.root != wanted or run.command.backend not in ("auto", BackendName.OVERLAY):
+        if kept.root != run.root or run.command.backend not in ("auto", BackendName.OVERLAY):
             self._kept = None
             kept.close()
             return None
@@ -297,25 +309,27 @@ class Executor:
         opened = self._place.opened
         command = run.command
         held = locked is not None
+        if backend.root != run.root:
+            raise ExecError(f"the workspace is shown at '{backend.root}' since the command was let in; run it again")
         if not held:
             self._note_before(run, held=False)
         spills = opened.vault.layout.root / "cache" / "output"
         streams = (
-            Captured("stdout", most=command.max_output, most_in_file=command.max_output_file, spills=spills),
-            Captured("stderr", most=command.max_output, most_in_file=command.max_output_file, spills=spills),
+            Captured("stdout", most=command.max_output, spills=spills),
+            Captured("stderr", most=command.max_output, spills=spills),
         )
         cwd = backend.root / os.fsdecode(command.cwd)
-        argv = _argv(command)
+        argv = make_argv(command)
         if command.isolate:
             vault = opened.vault.git_dir
             argv = isolate.isolated(argv, root=backend.root, cwd=cwd, vault=vault, home=Path.home(), network=command.network)
-        stdin, is_ours = _open_stdin(command.stdin)
+        stdin, is_ours = open_stdin(command.stdin)
         steps = run_command(
             backend.runner,
             argv,
             cwd=os.fsencode(cwd),
             env=self._environment(run, backend.root),
-            keep=tuple(map(os.fsencode, isolate.KEPT_VARIABLES)) if command.isolate else None,
+            keep=run.inherited.kept,
             umask=read_umask(),
             stdin=stdin,
             streams=streams,
@@ -364,45 +378,28 @@ class Executor:
             return None
         git = GitDir(self._place.opened)
         if not isinstance(backend, OverlayBackend) or (backend.git_file is not None and _may_search(run.request)):
-            return Late(None, git.bring_up_within)
-        if backend.git_file is not None and git.is_behind():
+            git.bring_up()
+        elif backend.git_file is not None and git.is_behind():
             return Late(backend.git_file, git.bring_up_within)
         return None
 
     # --- before -------------------------------------------------------------------------------------------------
 
-    def _request(self, command: Command) -> Request:
-        if (command.argv is None) == (command.shell is None) or command.argv == ():
-            raise InvalidInput("a command is needed, either as arguments or as a text for the shell")
-        for text in (*(command.argv or ()), (command.shell or "").encode("utf-8", "surrogateescape")):
-            if b"\0" in text:
-                raise InvalidInput("a command cannot hold a NUL byte")
-        for name, value in command.env:
-            if not name or "=" in name or "\0" in name + value:
-                raise InvalidInput("the name of an environment variable may not be empty or hold `=` or a NUL byte")
-        limits = ((command.max_output, "limit of the output"), (command.max_output_file, "limit of the output's file"))
-        for number, what in ((command.timeout_ms, "time limit"), *((most + 1, what) for most, what in limits)):
-            if number is not None and number <= 0:
-                raise InvalidInput(f"the {what} must be a positive number")
-        opened = self._place.opened
-        flags = {
-            "readonly": command.readonly,
-            "writable": command.writable,
-            "isolate": command.isolate,
-            "network": command.isolate and command.network,
-        }
-        options = [(name, "true") for name, is_set in flags.items() if is_set]
-        return Request(
-            vault=os.fspath(opened.vault.git_dir),
-            fork=opened.fork,
-            argv=tuple(os.fsdecode(part) for part in command.argv) if command.argv is not None else None,
-            shell=command.shell,
-            cwd="/" + show_path(command.cwd) if command.cwd else "/",
-            env=command.env,
-            options=tuple(options),
-            has_stdin=command.stdin is not None,
-            mountpoint=os.fspath(command.root or self._place.root),
-        )
+    def _root(self, command: Command, served: Served | None) -> Path:
+        """Tell where a command is to see the workspace.
+
+        Raises:
+            InvalidInput: If nothing can be shown there.
+            BackendUnavailable: If the workspace is mounted, and not there.
+        """
+        if command.root is None:
+            return served.root if served is not None else self._place.root
+        root = command.root.resolve()
+        if root.parent == root:
+            raise InvalidInput("the workspace cannot be shown at '/'", hint="Name another directory.")
+        if served is not None and served.root != root:
+            raise BackendUnavailable(command.backend, (f"the workspace is mounted at '{served.root}', and is used there",))
+        return root
 
     def _note_before(self, run: _Run, *, held: bool) -> None:
         """Save what is uncommitted before the command, or note it."""
@@ -414,7 +411,7 @@ class Executor:
         elif held and opened.state.merging is None and opened.is_recorded_by(opened.vault.read_head(opened.fork)):
             pass  # nothing is uncommitted
         elif _saves(run.command, run.decision):
-            text = f"before: {_line(run.request.command())}"
+            text = f"before: {run.redactor.headline(run.request)}"
             saved = self._save(text, text, held=held)
             run.warnings += saved.warnings
             if saved.outcome == "created" and saved.checkpoint is not None:
@@ -475,20 +472,11 @@ class Executor:
             run.warnings.append(Warning("exec.not_started", finished.problem))
         if any(stream.is_lost for stream in streams):
             run.warnings.append(Warning("exec.output_lost", "the whole output could not be written to a file"))
-        if any(stream.is_cut for stream in streams):
-            what = f"the file of the output holds the first {run.command.max_output_file:,} bytes: see `--max-output-file`"
-            run.warnings.append(Warning("exec.output_cut", what))
-        if finished.is_stuck:
-            what = "a process of the command waits in the kernel and cannot be killed: it may still change files when that ends"
-            run.warnings.append(Warning("exec.stuck", what))
         if command.isolate and finished.exit_code and os.fsencode(opened.vault.git_dir) + b"/" in streams[1].data():
             what = "git cannot write to the vault in an isolated command: what one changes is committed when it has succeeded"
             run.warnings.append(Warning("exec.isolated_git", what))
         if run.readonly and not command.readonly and _may_lack_writing(finished, streams):
-            what = (
-                "the command ran on a read-only view, because the policy took it for one that only reads; to let it write, use "
-            )
-            run.warnings.append(Warning("exec.read_only_view", what + "`--writable` or a rule with `allow_with_checkpoint`"))
+            run.warnings.append(Warning("exec.read_only_view", _READ_ONLY_VIEW))
         duration_ms = round(finished.duration_ms, 3)
         with aftermath(run.warnings, "the audit log lacks the end of this command"):
             self._place.gate.completed(
@@ -504,7 +492,7 @@ class Executor:
             with aftermath(run.warnings, "the commit has no note"):
                 notes.add_note(opened.vault, Oid(bytes.fromhex(commit)), _note(run, finished, backend, len(changed)))
         before = run.saved or (run.head.hex() if run.head is not None else None)
-        StepLog(opened.layout.root, opened.fork).add(Step(run.request.command(), before))
+        StepLog(opened.layout.root, opened.fork).add(Step(run.redactor.command(run.request), before))
         out, err = streams
         return ExecResult(
             vault=opened.vault.name,
@@ -538,6 +526,7 @@ class Executor:
             backend_reasons=tuple(run.reasons),
             left_processes=finished.left,
             isolated=command.isolate,
+            left_out_variables=run.inherited.left_out,
             kept_mounted=self._keep and isinstance(backend, OverlayBackend),
             warnings=tuple(dict.fromkeys(run.warnings)),
         )
@@ -556,7 +545,9 @@ class Executor:
             moved = self._moved_by_git(run, None)
             if not wants_commit or not (changed or beside):
                 return (moved.hex() if moved is not None else None), self._with_renames(changed, stored=False), beside
-        saved = self._save(_message(run, finished), _subject(run, finished), note, held=held)
+        headline = run.redactor.headline(run.request)
+        message, subject = (make(command, headline, finished) for make in (make_message, make_subject))
+        saved = self._save(message, subject, note, held=held)
         run.warnings += saved.warnings
         commit = saved.checkpoint.id if saved.outcome == "created" and saved.checkpoint is not None else None
         if run.before is not None:
@@ -591,26 +582,6 @@ class Executor:
             return changed
         source = source or self._place.opened.vault.store
         return tuple(renames.detect_renames(source, changed, threshold=50 if stored else 100))
-
-
-def _argv(command: Command) -> tuple[bytes, ...]:
-    if command.argv is not None:
-        return command.argv
-    shell = "bash" if shutil.which("bash") else "sh"
-    return (shell.encode(), b"-c", (command.shell or "").encode("utf-8", "surrogateescape"))
-
-
-def _open_stdin(given: bytes | int | None) -> tuple[int, bool]:
-    """Open what a command reads; tell whether it is ours to close."""
-    if isinstance(given, int):
-        return given, False
-    if given is None:
-        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), True
-    fd = os.memfd_create("avfs-stdin", os.MFD_CLOEXEC)
-    with os.fdopen(os.dup(fd), "wb") as file:
-        file.write(given)
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd, True
 
 
 def _may_use_git(run: _Run) -> bool:
@@ -653,36 +624,5 @@ def _may_search(request: Request) -> bool:
     return "grep" in text and ("rgrep" in text or _RECURSIVE.search(text) is not None)
 
 
-def _line(text: str) -> str:
-    shown = " ".join(text.encode("utf-8", "replace").decode().split())
-    return shown if len(shown) <= _SUBJECT_MAX else shown[: _SUBJECT_MAX - 1] + "…"
-
-
-def _subject(run: _Run, finished: Finished) -> str:
-    if run.command.message is not None:
-        return _line(run.command.message)
-    how = "" if finished.exit_code == 0 else " (timed out)" if finished.timed_out else f" (exit {finished.exit_code})"
-    return f"exec{how}: {_line(run.request.command())}"
-
-
-def _message(run: _Run, finished: Finished) -> str:
-    subject = run.command.message or _subject(run, finished)
-    whole = run.request.command().encode("utf-8", "replace").decode()
-    body = "" if whole in subject else f"\n\n    {whole.replace(chr(10), chr(10) + '    ')}"
-    status = "" if finished.exit_code == 0 else f"\n\nExit-Status: {finished.exit_code}"
-    return f"{subject}{body}{status}\n"
-
-
-def _note(run: _Run, finished: Finished, backend: Backend, changed: int) -> str:
-    """Sum the envelope up, a fact a line, for `git log --notes=avfs`."""
-    command = run.request.command().encode("utf-8", "replace").decode().replace("\n", "\n    ")
-    facts = {
-        "Command": command,
-        "Directory": run.request.cwd,
-        "Exit-Status": f"{finished.exit_code}{' (timed out)' if finished.timed_out else ''}",
-        "Duration": f"{finished.duration_ms / 1000:.3f} s",
-        "Changed-Files": changed,
-        "Decision": f"{run.decision.action} ({', '.join(run.decision.categories)})",
-        "Backend": backend.name,
-    }
-    return "".join(f"{name}: {value}\n" for name, value in facts.items())
+def _note(run: _Run, finished: Finished, backend: Backend, changed_files: int) -> str:
+    return make_note(run.request, run.redactor, run.decision, finished, backend=backend.name, changed_files=changed_files)

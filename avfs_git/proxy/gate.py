@@ -14,28 +14,32 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from avfs_git.errors import ApprovalNeeded, CommandDenied, PolicyError
+from avfs_git.errors import ApprovalNeeded, ApprovalRefused, CommandDenied, PolicyError
 from avfs_git.proxy import policy as policies
 from avfs_git.proxy.audit import AuditLog
 from avfs_git.proxy.request import Action, Decision, Request
 from avfs_git.values import replace
 
 if TYPE_CHECKING:
+    from avfs_git.host.seal import Seal
     from avfs_git.proxy.approvals import Approval, Approvals
 
 
 class Gate:
     """What stands between a request and its run, for one vault."""
 
-    def __init__(self, git_dir: Path, *, user_policy: Path | None) -> None:
+    def __init__(self, git_dir: Path, *, seal: Seal, user_policy: Path | None) -> None:
         """Guard a vault.
 
         Args:
             git_dir: The vault's repository.
+            seal: Seals approvals.
             user_policy: The user's policy file, which need not exist.
         """
         self._git_dir = git_dir
+        self._seal = seal
         self._user_policy = user_policy
+        self._secrets: policies.Secrets | None = None
         root = git_dir / "avfs"
         self.vault_policy = root / "policy.toml"
         self.audit = AuditLog(root)
@@ -45,7 +49,7 @@ class Gate:
         """What waits for people, and what they said."""
         from avfs_git.proxy.approvals import Approvals  # noqa: PLC0415 - few commands need any
 
-        return Approvals(self._git_dir / "avfs")
+        return Approvals(self._git_dir / "avfs", self._seal)
 
     def policy(self) -> policies.Policy:
         """Read the rules that hold now.
@@ -53,7 +57,21 @@ class Gate:
         Raises:
             PolicyInvalid: If a policy file cannot be understood.
         """
-        return policies.load(user=self._user_policy, vault=self.vault_policy, vault_root=self._git_dir)
+        found = policies.load(user=self._user_policy, vault=self.vault_policy, vault_root=self._git_dir)
+        self._secrets = found.secrets
+        return found
+
+    @property
+    def secrets(self) -> policies.Secrets:
+        """What the policy that was read last says about secrets; reads it if none was.
+
+        Raises:
+            PolicyInvalid: If a policy file cannot be understood.
+        """
+        if self._secrets is None:
+            self.policy()
+        assert self._secrets is not None  # noqa: S101 - `policy` sets it
+        return self._secrets
 
     def look(self, request: Request) -> Decision:
         """Decide without doing anything about it: nothing is recorded, and no approval is asked for or used.
@@ -85,13 +103,15 @@ class Gate:
             raise CommandDenied(_shown(request), decision.reason, details=_facts(decision))
         if decision.action is Action.REQUIRE_APPROVAL:
             if token is None:
-                approval, fresh = self.approvals.ask(request, decision)
+                self._check_length(request, decision)
+                approval, fresh = self.approvals.ask(request, decision, is_secret=self.secrets.redactor().is_secret)
                 self._record("proxy_exec_pending", request, replace(decision, approval=approval.id))
                 raise ApprovalNeeded(
                     _shown(request), decision.reason, fresh, details={**_facts(decision), "approval": approval.id}
                 )
             try:
                 used = self.approvals.use(token, request)
+                self._check_granted(used)
             except PolicyError as error:
                 self._record("proxy_exec_refused", request, decision, {"why": error.message})
                 raise
@@ -141,22 +161,48 @@ class Gate:
         """Say no to a request that waits, as `Approvals.deny`, and record it."""
         return self._settled("approval_denied", self.approvals.deny(approval))
 
+    def _check_length(self, request: Request, decision: Decision) -> None:
+        from avfs_git.proxy.approvals import MAX_TEXT  # noqa: PLC0415 - few commands need any
+
+        if len(request.command()) > MAX_TEXT:
+            self._record("proxy_exec_denied", request, decision)
+            reason = f"it needs approval, and nobody can read a command of more than {MAX_TEXT} characters"
+            raise CommandDenied(_shown(request), reason, details=_facts(decision))
+
+    def _check_granted(self, used: Approval) -> None:
+        """Find in the audit log that a person granted an approval, and that it was not used before.
+
+        Raises:
+            ApprovalRefused: If its record is an old one that somebody put back, or the log has no grant.
+        """
+        for entry in self.audit.read(since_ns=used.decided_at_ns):
+            if entry.details.get("approval") == used.id:
+                if entry.event == "approval_granted" and entry.details.get("fingerprint") == used.fingerprint:
+                    return
+                if entry.event == "proxy_exec_requested":
+                    raise ApprovalRefused(used.id, "the audit log says that it was used already")
+        raise ApprovalRefused(used.id, "the audit log has no grant of it")
+
     def _settled(self, event: str, approval: Approval) -> Approval:
-        facts = {"approval": approval.id, "command": approval.command, "fingerprint": approval.fingerprint}
+        text = self.secrets.redactor().text(approval.command)
+        facts = {"approval": approval.id, "command": text, "fingerprint": approval.fingerprint}
         self.audit.append(event, fork=approval.fork, details=facts)
         return approval
 
     def _record(self, event: str, request: Request, decision: Decision, more: Mapping[str, object] | None = None) -> None:
+        redactor = self.secrets.redactor()
         facts = {
-            "command": request.command(),
+            "command": redactor.command(request),
             "command_mode": "argv" if request.shell is None else "shell",
             "cwd": request.cwd,
             "env": sorted(name for name, _ in request.env),  # the values may be secrets
-            "options": [f"{name}={value}" for name, value in sorted(request.options)],
+            "options": [f"{name}={redactor.text(value)}" for name, value in sorted(request.options)],
+            "mountpoint": request.mountpoint,
+            "stdin": request.stdin_sha256 or ("stream" if request.has_stdin else None),
             "fingerprint": request.fingerprint(),
             "decision": decision.action,
             "categories": list(decision.categories),
-            "reason": decision.reason,
+            "reason": redactor.text(decision.reason),
             "approval": decision.approval,
         }
         self.audit.append(event, fork=request.fork, details={**facts, **(more or {})})

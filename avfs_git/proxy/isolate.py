@@ -16,9 +16,6 @@ from pathlib import Path
 
 from avfs_git.errors import IsolationUnavailable
 
-KEPT_VARIABLES = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TERM", "TZ", "SHELL")
-"""The variables of avfs's own environment that an isolated command gets."""
-
 _TOOLS = (".cargo/bin", ".rustup", ".nvm", ".local/bin", ".local/lib", ".pyenv", ".asdf", ".bun/bin", ".deno/bin", "go/bin")
 _RESOLVERS = ("/run/systemd/resolve", "/run/resolvconf")
 

@@ -24,6 +24,7 @@ from typing import TypeVar
 from avfs_git.errors import InvalidInput, PolicyInvalid, quote
 from avfs_git.host.durable import host_errors, write_all
 from avfs_git.proxy.classify import categories_of, classify
+from avfs_git.proxy.redaction import Redactor
 from avfs_git.proxy.request import Action, Category, Decision, Finding, Request, RuleVerdict
 from avfs_git.values import value_class
 
@@ -37,7 +38,11 @@ BUILT_IN, USER, VAULT = "built-in", "user", "vault"
 STRICTNESS = {action: number for number, action in enumerate(Action)}
 _LENIENT = frozenset({Action.ALLOW, Action.ALLOW_WITH_CHECKPOINT})
 
-_TOP_KEYS = frozenset({"version", "trusted_vaults", "rule"})
+_TOP_KEYS = frozenset({"version", "trusted_vaults", "rule", "environment", "redact"})
+_USER_KEYS = ("trusted_vaults", "environment", "redact")
+"""What a vault's file may not say: its writer could hide commands from the audit log, or let secrets in."""
+_ENVIRONMENT_KEYS = frozenset({"secrets", "allow", "isolated"})
+_REDACT_KEYS = frozenset({"patterns"})
 _RULE_KEYS = frozenset({"name", "categories", "commands", "arguments", "paths", "action", "reason"})
 
 
@@ -59,6 +64,24 @@ class Rule:
 
 
 @value_class
+class Secrets:
+    """What the user says about variables and texts, beside the defaults."""
+
+    names: tuple[str, ...] = ()
+    """Patterns of variables that commands do not get."""
+    allowed: tuple[str, ...] = ()
+    """Patterns of variables that they get, although these look like secrets."""
+    isolated: tuple[str, ...] = ()
+    """Patterns of variables that isolated commands get."""
+    patterns: tuple[str, ...] = ()
+    """Regular expressions for secrets in texts."""
+
+    def redactor(self) -> Redactor:
+        """Make what knows secrets."""
+        return Redactor(names=self.names, allowed=self.allowed, patterns=self.patterns)
+
+
+@value_class
 class Policy:
     """The rules that hold for a vault, by scope, in the order in which they are asked."""
 
@@ -66,6 +89,7 @@ class Policy:
     vault: tuple[Rule, ...] = ()
     vault_is_trusted: bool = False
     """Whether the vault's rules are asked before the user's, also where they are milder."""
+    secrets: Secrets = Secrets()
     user_file: Path | None = None
     """The file that `user` was read from; None if there is none."""
     vault_file: Path | None = None
@@ -114,6 +138,7 @@ def load(*, user: Path | None, vault: Path | None, vault_root: Path) -> Policy:
         user=own.rules if own else (),
         vault=theirs.rules if theirs else (),
         vault_is_trusted=trusted,
+        secrets=own.secrets if own else Secrets(),
         user_file=user if own else None,
         vault_file=vault if theirs else None,
     )
@@ -220,6 +245,7 @@ class PolicyFile:
 
     rules: tuple[Rule, ...]
     trusted_vaults: tuple[str, ...]
+    secrets: Secrets = Secrets()
 
 
 def _read(path: Path | None, scope: str) -> PolicyFile | None:
@@ -256,8 +282,9 @@ def parse(data: bytes, scope: str) -> PolicyFile:
     version = top.get("version")
     if type(version) is not int or version != VERSION:
         raise ValueError(f"'version' must be {VERSION}, the only one that this avfs knows")
-    if "trusted_vaults" in top and scope != USER:
-        raise ValueError("'trusted_vaults' counts in the user's file only")
+    for key in _USER_KEYS:
+        if key in top and scope != USER:
+            raise ValueError(f"'{key}' counts in the user's file only")
     rules = top.get("rule", [])
     if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
         raise ValueError("rules are written as '[[rule]]'")
@@ -270,7 +297,27 @@ def parse(data: bytes, scope: str) -> PolicyFile:
     for name in trusted:
         if not name.startswith("/"):
             raise ValueError(f"'trusted_vaults' takes absolute paths, not {quote(name)}")
-    return PolicyFile(made, trusted)
+    return PolicyFile(made, trusted, _parse_secrets(top))
+
+
+def _parse_secrets(top: Mapping[str, object]) -> Secrets:
+    environment, redact = _table(top, "environment", _ENVIRONMENT_KEYS), _table(top, "redact", _REDACT_KEYS)
+    patterns = _texts(redact, "patterns", "[redact]")
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"'patterns' of [redact] has {quote(pattern)}, which is no regular expression: {error}") from error
+    names, allowed, isolated = (_texts(environment, key, "[environment]") for key in ("secrets", "allow", "isolated"))
+    return Secrets(names, allowed, isolated, patterns)
+
+
+def _table(top: Mapping[str, object], key: str, known: frozenset[str]) -> Mapping[str, object]:
+    found = top.get(key, {})
+    if not isinstance(found, dict):
+        raise ValueError(f"'{key}' is written as '[{key}]'")
+    _refuse_unknown(found, known, f"[{key}]")
+    return found
 
 
 def _parse_rule(rule: Mapping[str, object], number: int) -> Rule:
@@ -335,6 +382,9 @@ version = 1
 # paths = ["secrets/**", ".env"]
 # action = "deny"
 # reason = "secrets stay where they are"
+
+# [environment]                 # in the user's file only
+# allow = ["NPM_TOKEN"]         # commands get it, although it looks like a secret
 """
 """A file to start from: nothing in it changes anything."""
 

@@ -58,11 +58,10 @@ class Request:
     """What else decides what the run may do, such as `readonly`, `isolate`, `backend`: name and value as text."""
     has_stdin: bool = False
     """Whether it is given something to read: a shell runs what it reads."""
+    stdin_sha256: str | None = None
+    """The hash of what it reads, where all of that is known before it runs."""
     mountpoint: str | None = None
-    """The absolute path at which the command sees the workspace, where that is known before: paths below it are inside.
-
-    Not part of the fingerprint: it differs from run to run.
-    """
+    """The absolute path at which the command sees the workspace, where that is known before: paths below it are inside."""
 
     def command(self) -> str:
         """Give the command as one line a person can read, quoted as a shell would need it."""
@@ -82,6 +81,8 @@ class Request:
             "cwd": self.cwd,
             "env": sorted(map(list, self.env)),
             "stdin": self.has_stdin,
+            "stdin_sha256": self.stdin_sha256,
+            "mountpoint": self.mountpoint,
             "options": sorted(map(list, self.options)),
         }
         # ASCII with escapes: surrogates of names that are not UTF-8 have a spelling there.

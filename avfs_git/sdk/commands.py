@@ -67,7 +67,6 @@ def make_executor(workspace: Workspace, *, keep: bool = False) -> Executor:
             do=dispatch.run,
             mounted=mounted,
             mount=mount,
-            after=lambda facts: dispatch.run_hook("post-exec", workspace.fork, facts),
         ),
         keep=keep,
     )
@@ -117,11 +116,6 @@ class Running:
     def stop(self, number: int = 15) -> None:
         """Send the command a signal, from any thread; it is killed if it is still there after its grace."""
         self._stop.stop(number)
-
-    @property
-    def is_heeding(self) -> bool:
-        """Whether `stop` ends it soon: not while what was uncommitted before it, or what it changed, is being saved."""
-        return self._stop.is_heeded
 
     @property
     def result(self) -> ExecResult:

@@ -29,6 +29,7 @@ from avfs_git.faults import reach
 from avfs_git.gitstore import trust
 from avfs_git.host.durable import fsync_dir, host_errors, write_file_atomically
 from avfs_git.host.locks import LOCK_TIMEOUT_S
+from avfs_git.host.seal import Seal
 from avfs_git.lazy import LazyModule
 from avfs_git.model import CloneResult, Identity, SessionInfo, VaultInfo
 from avfs_git.paths import check_fork_name, check_vault_name
@@ -131,6 +132,7 @@ class Avfs:
             identity=self._identity,
             mounts=self.home / "mounts",
             remote_environment=self._remote_environment,
+            seal=Seal(self.home / "seal.key"),
             user_policy=self._policy,
             runs_hooks=self._runs_hooks,
         )

@@ -16,6 +16,7 @@ from avfs_git.paths import parse_tree_path, show_path
 from avfs_git.sdk.pathlike import PathLike
 
 if TYPE_CHECKING:
+    from avfs_git.host.seal import Seal
     from avfs_git.proxy import gate, policy, request
     from avfs_git.proxy.approvals import Approval
     from avfs_git.proxy.audit import AuditEntry
@@ -31,9 +32,9 @@ else:
 class VaultPolicy:
     """What decides about commands in a vault."""
 
-    def __init__(self, git_dir: Path, *, user_policy: Path | None) -> None:
+    def __init__(self, git_dir: Path, *, seal: Seal, user_policy: Path | None) -> None:
         self._git_dir = git_dir
-        self.gate = gate.Gate(git_dir, user_policy=user_policy)
+        self.gate = gate.Gate(git_dir, seal=seal, user_policy=user_policy)
         """What `Workspace.exec` asks."""
 
     @property

@@ -51,6 +51,7 @@ from avfs_git.sdk.workspace import Workspace
 
 if TYPE_CHECKING:
     from avfs_git.backends import lower
+    from avfs_git.host.seal import Seal
     from avfs_git.sdk import policy
     from avfs_git.session import operations, record, stop
     from avfs_git.workspace import (
@@ -105,6 +106,7 @@ class Vault:
         self,
         core: OpenVault,
         *,
+        seal: Seal,
         is_current: Callable[[], bool] = lambda: False,
         lock_timeout_s: float = LOCK_TIMEOUT_S,
         identity: Identity | None = None,
@@ -123,6 +125,7 @@ class Vault:
             remote_environment=remote_environment,
             runs_hooks=runs_hooks,
         )
+        self._seal = seal
         self._user_policy = user_policy
         self.warnings: tuple[Warning, ...] = ()
 
@@ -157,7 +160,7 @@ class Vault:
     @property
     def policy(self) -> policy.VaultPolicy:
         """What decides about commands: the rules, what waits for a person, the audit log."""
-        return policy.VaultPolicy(self.path, user_policy=self._user_policy)
+        return policy.VaultPolicy(self.path, seal=self._seal, user_policy=self._user_policy)
 
     def info(self, *, sizes: bool = False) -> VaultInfo:
         """Describe the vault; with `sizes`, count what it takes on disk."""

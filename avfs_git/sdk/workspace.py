@@ -293,6 +293,7 @@ class Workspace:
         shell: str | None = None,
         cwd: PathLike = "/",
         env: dict[str, str] | None = None,
+        let_in: Sequence[str] = (),
         stdin: bytes | int | None = None,
         timeout_ms: int | None = 300_000,
         grace_ms: int = 2000,
@@ -303,7 +304,6 @@ class Workspace:
         commit_failed: bool = True,
         message: str | None = None,
         max_output: int = 1 << 20,
-        max_output_file: int = 1 << 30,
         backend: str = "auto",
         root: Path | None = None,
         approve: str | None = None,
@@ -319,6 +319,7 @@ class Workspace:
             shell: A text for `bash` instead.
             cwd: Its directory in the workspace.
             env: What is added to the environment of this process.
+            let_in: Variables of this process that it gets although they look like secrets, or although it is isolated.
             stdin: What it reads: bytes, or a descriptor; nothing by default.
             timeout_ms: How long it may last, in milliseconds; None for ever. Then all its processes are ended.
             grace_ms: How long it has between SIGTERM and SIGKILL, in milliseconds.
@@ -328,8 +329,7 @@ class Workspace:
             commit: Whether to commit what it changed.
             commit_failed: Whether to commit also if its status is not 0.
             message: The commit's message; by default it names the command.
-            max_output: How many bytes of each stream to keep in the result; a longer one is in a file.
-            max_output_file: How many bytes such a file holds: the first ones.
+            max_output: How many bytes of each stream to keep in the result; all of it is in a file then.
             backend: How to show it the workspace: `overlay`, `fuse` or `checkout`; by default the best that can be had.
             root: Where it sees the workspace, an absolute path; for `overlay` and `checkout`.
             approve: The token of an approval.
@@ -349,6 +349,7 @@ class Workspace:
                 shell,
                 cwd,
                 env,
+                let_in=tuple(let_in),
                 stdin=stdin,
                 timeout_ms=timeout_ms,
                 grace_ms=grace_ms,
@@ -359,7 +360,6 @@ class Workspace:
                 commit_failed=commit_failed,
                 message=message,
                 max_output=max_output,
-                max_output_file=max_output_file,
                 backend=backend,
                 root=root,
                 approve=approve,

@@ -36,9 +36,6 @@ def plan_steps(now: LowerTree, target: LowerTree, paths: Sequence[TreePath] = ()
         now: The state that is there.
         target: The state that is wanted.
         paths: Only these and what is below them; all if none.
-
-    Raises:
-        TooManyFiles: If more differ than avfs walks through.
     """
     if not paths:
         return list(_differences(ROOT, now, now.root, target, target.root))
@@ -71,7 +68,6 @@ def _path_differences(path: TreePath, now: LowerTree, target: LowerTree) -> Iter
 
 def _differences(path: TreePath, now: LowerTree, left: LowerEntry, target: LowerTree, right: LowerEntry) -> Iterator[Step]:
     stack = [(path, left, right)]
-    bound = target.bound_below(right)
     while stack:
         here, before, after = stack.pop()
         if here == ROOT and _attributes_differ(before, after):
@@ -79,7 +75,6 @@ def _differences(path: TreePath, now: LowerTree, left: LowerEntry, target: Lower
         if (before.tree, before.sidecar) == (after.tree, after.sidecar):
             continue
         old, new = now.differing_children(before, target, after)
-        bound.meet(len(new))
         for name in sorted(old.keys() | new.keys()):
             was, wanted = old.get(name), new.get(name)
             child = join(here, name)
@@ -110,12 +105,9 @@ def _compare(
 
 def _contents(path: TreePath, tree: LowerTree, entry: LowerEntry) -> Iterator[Step]:
     stack = [(path, entry)]
-    bound = tree.bound_below(entry)
     while stack:
         here, directory = stack.pop()
-        children = tree.children(directory)
-        bound.meet(len(children))
-        for name, child in children.items():
+        for name, child in tree.children(directory).items():
             there = join(here, name)
             yield Step(there, None, child)
             if child.is_dir:

@@ -341,7 +341,7 @@ def test_the_policy_is_asked_first(work: Workspace, vault: Vault, policy: Path) 
     with pytest.raises(CommandDenied):
         work.exec(shell="cat /etc/shadow > x")
     with pytest.raises(ApprovalNeeded) as needed:
-        work.exec("curl", "https://example.org")
+        work.exec("curl", "https://example.org", timeout_ms=5000)
     token = str(needed.value.details["token"])
     vault.policy.grant(token.partition(".")[0])
     assert work.exec("curl", "https://example.org", approve=token, timeout_ms=5000).decision.approval is not None

@@ -8,10 +8,13 @@ import click
 
 from avfs_git.cli.app import VerbGroup
 from avfs_git.cli.context import State
+from avfs_git.cli.output.quoting import reveal
 from avfs_git.cli.verb import verb
 from avfs_git.errors import PersonNeeded
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from avfs_git.cli.results import ApprovalList
     from avfs_git.proxy.approvals import Approval
 
@@ -29,17 +32,35 @@ def list_(state: State, every: bool) -> ApprovalList:
 def grant(state: State, approval: str) -> Approval:
     """Let a command run once, within an hour
 
-    It shows the command and asks on the terminal; there is no option to answer for a person.
+    It shows all that it lets happen, and asks on the terminal; there is no option to answer for a person.
     """
     with state.open_vault() as vault:
         waiting = vault.policy.approval(approval)
-        state.output.note(f"In fork '{waiting.fork}', directory {waiting.cwd}, because {waiting.reason}:")
-        state.output.note(f"    {waiting.command}")
-        if waiting.env:
-            state.output.note(f"with the variables {', '.join(waiting.env)}")
+        for line in _describe(waiting):
+            state.output.note(line)
         if not state.output.confirm("Let it run once?"):
             raise PersonNeeded(f"grant {approval}")
         return vault.policy.grant(approval)
+
+
+def _describe(waiting: Approval) -> Iterator[str]:
+    """Show all that a yes lets happen; whatever the command holds, each line of it begins with a bar."""
+    facts = [
+        ("fork", waiting.fork),
+        ("directory", waiting.cwd),
+        ("workspace", waiting.mountpoint or "unknown"),
+        ("reason", waiting.reason),
+        ("may be", ", ".join(waiting.categories)),
+        *(("variable", text) for text in waiting.env),
+        *(("option", text) for text in waiting.options),
+        ("input", "none" if waiting.stdin_sha256 is None else f"SHA-256 {waiting.stdin_sha256}"),
+    ]
+    for name, value in facts:
+        first, *more = reveal(value) or [""]
+        yield f"{name + ':':<11} {first}"
+        yield from (f"{'':<11} | {line}" for line in more)
+    yield f"command:    {len(waiting.command)} characters"
+    yield from (f"    | {line}" for line in reveal(waiting.command))
 
 
 @verb("approvals deny", view="policy")

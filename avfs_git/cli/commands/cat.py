@@ -8,14 +8,11 @@ import click
 
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import LIMIT, TREE_PATH, verb
-from avfs_git.errors import BadUsage, PathUnsuitable
+from avfs_git.errors import BadUsage
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import Content
     from avfs_git.paths import TreePath
-
-DOCUMENT_MAX = 8 << 20
-"""Bytes of a file that one JSON document holds: spelled twice, and a byte may take six characters."""
 
 
 @verb("cat", view="files")
@@ -25,7 +22,7 @@ DOCUMENT_MAX = 8 << 20
 def command(state: State, path: TreePath, version: int | None, at: str | None) -> Content | None:
     """Write out a file
 
-    Byte for byte.     With `--json` the document holds `content_b64`, and `content` where the file is UTF-8: files up to 8 MiB.
+    Byte for byte.     With `--json` the document holds `content_b64`, and `content` where the file is UTF-8.
     """
     if version is not None and at is not None:
         raise BadUsage("--version and --at exclude each other")
@@ -36,11 +33,4 @@ def command(state: State, path: TreePath, version: int | None, at: str | None) -
             return None
         from avfs_git.cli.records import to_content  # noqa: PLC0415 - only for a document
 
-        pieces: list[bytes] = []
-        for piece in chunks:
-            pieces.append(piece)
-            if sum(map(len, pieces)) > DOCUMENT_MAX:
-                raise PathUnsuitable(
-                    b"/" + path, f"has more than {DOCUMENT_MAX:,} bytes; `avfs cat` without `--json` writes it out"
-                )
-        return to_content(path, b"".join(pieces))
+        return to_content(path, b"".join(chunks))

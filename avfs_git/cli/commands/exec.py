@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,7 +18,6 @@ from avfs_git.errors import AvfsError, BadUsage, HostError
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import FrameType
 
     from avfs_git.paths import TreePath
     from avfs_git.proxy.envelope import ExecPlan, ExecResult
@@ -41,7 +40,6 @@ _OPTIONS = (
     "no_commit",
     "message",
     "max_output",
-    "max_output_file",
     "backend",
     "at",
     "approve",
@@ -76,7 +74,14 @@ def parse_variable(text: str) -> tuple[str, str]:
     help="End it after so many milliseconds, with all that it started; 0 for never.",
 )
 @click.option("--cwd", type=TREE_PATH, default="/", metavar="DIR", help="Run it in this directory of the workspace.")
-@click.option("-e", "--env", "environment", type=parse_variable, multiple=True, metavar="NAME=VALUE", help="Set a variable.")
+@click.option(
+    "-e",
+    "--env",
+    "environment",
+    multiple=True,
+    metavar="NAME[=VALUE]",
+    help="Set a variable; without a value, pass on avfs's own, even if it looks like a secret.",
+)
 @click.option("--readonly", is_flag=True, help="Refuse every change to files.")
 @click.option("--writable", is_flag=True, help="Let it change files, even if the policy takes it for one that only reads.")
 @click.option("--stdin", type=HOST_PATH, metavar="FILE|-", help="What it reads; nothing by default.")
@@ -90,15 +95,7 @@ def parse_variable(text: str) -> tuple[str, str]:
     default=1 << 20,
     show_default=True,
     metavar="BYTES",
-    help="Keep so much of each stream in the result; a longer one is in a file.",
-)
-@click.option(
-    "--max-output-file",
-    type=click.IntRange(min=0),
-    default=1 << 30,
-    show_default=True,
-    metavar="BYTES",
-    help="Write so much of a longer stream into its file.",
+    help="Keep so much of each stream in the result; all of a longer one is in a file.",
 )
 @click.option(
     "--backend",
@@ -120,7 +117,7 @@ def command(
     shell: str | None,
     timeout_ms: int,
     cwd: TreePath,
-    environment: tuple[tuple[str, str], ...],
+    environment: tuple[str, ...],
     readonly: bool,
     writable: bool,
     stdin: Path | None,
@@ -129,7 +126,6 @@ def command(
     no_commit: bool,
     message: str | None,
     max_output: int,
-    max_output_file: int,
     backend: str,
     at: Path | None,
     approve: str | None,
@@ -156,7 +152,8 @@ def command(
             options = {
                 "shell": shell,
                 "cwd": cwd,
-                "env": dict(environment),
+                "env": dict(parse_variable(text) for text in environment if "=" in text),
+                "let_in": tuple(text for text in environment if "=" not in text),
                 "stdin": reading,
                 "timeout_ms": timeout_ms or None,
                 "readonly": readonly,
@@ -165,7 +162,6 @@ def command(
                 "commit": not no_commit,
                 "message": message,
                 "max_output": max_output,
-                "max_output_file": max_output_file,
                 "backend": backend,
                 "root": at.absolute() if at is not None else None,
                 "approve": approve,
@@ -229,22 +225,8 @@ def _opened(path: Path | None) -> Iterator[int | None]:
 
 @contextmanager
 def _forwarding(running: Running) -> Iterator[None]:
-    """Hand signals to the command: what they mean is its to say, for as long as its grace lasts.
-
-    While avfs itself saves what was uncommitted, or what the command changed, they end that.
-    """
-    before: dict[int, Any] = {}  # as `signal.signal` gives and takes it
-
-    def forward(number: int, frame: FrameType | None) -> None:
-        handler = before.get(number, signal.SIG_IGN)
-        if running.is_heeding or handler == signal.SIG_IGN:
-            running.stop(number)
-        elif callable(handler):
-            handler(number, frame)
-        else:
-            raise KeyboardInterrupt
-
-    before.update({number: signal.signal(number, forward) for number in _FORWARDED})
+    """Hand signals to the command: what they mean is its to say, for as long as its grace lasts."""
+    before = {number: signal.signal(number, lambda caught, _: running.stop(caught)) for number in _FORWARDED}
     try:
         yield
     finally:

@@ -10,6 +10,8 @@ import re
 
 _ESCAPES = {0x07: "\\a", 0x08: "\\b", 0x09: "\\t", 0x0A: "\\n", 0x0B: "\\v", 0x0C: "\\f", 0x0D: "\\r", 0x22: '\\"', 0x5C: "\\\\"}
 _PLAIN = re.compile(rb"[^\x00-\x1f\x7f\"\\\x80-\xff]*")
+_MANY_LINES = 4
+_SPACES = re.compile(r" {16,}")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -34,6 +36,26 @@ def quote_path(path: bytes) -> str:
             shown.append(char)
     text = "".join(shown)
     return f'"{text}"' if quoted else text
+
+
+def reveal(text: str) -> list[str]:
+    """Show all of a text, a list of lines, such that nothing in it is invisible or pushes something out of sight.
+
+    What is not printable (controls, marks of direction, line separators) stands in angle brackets, and so do long runs of spaces
+    and of empty lines.
+    """
+    shown: list[str] = []
+    empty = 0
+    for line in [*text.split("\n"), None]:
+        if line is not None and not line.strip():
+            empty += 1
+            continue
+        shown += [""] * empty if empty < _MANY_LINES else [f"<{empty} empty lines>"]
+        empty = 0
+        if line is not None:
+            visible = "".join(char if char.isprintable() else f"<{ord(char):02x}>" for char in line)
+            shown.append(_SPACES.sub(lambda found: f"<{len(found[0])} spaces>", visible))
+    return shown
 
 
 def defuse(text: str) -> str:

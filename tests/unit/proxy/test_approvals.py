@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 
 from avfs_git import faults
 from avfs_git.errors import ApprovalNotFound, ApprovalRefused, HostError
+from avfs_git.host.seal import Seal
 from avfs_git.proxy import approvals as module
 from avfs_git.proxy.approvals import Approvals, ApprovalState
 from avfs_git.proxy.policy import Policy, decide
@@ -39,12 +41,12 @@ def clock() -> Clock:
 @pytest.fixture
 def approvals(tmp_path: Path, clock: Clock) -> Approvals:
     """Those of a vault that has none."""
-    return Approvals(tmp_path, clock=clock)
+    return Approvals(tmp_path, Seal(tmp_path / "key"), clock=clock)
 
 
 def ask(approvals: Approvals, request: Request = REQUEST) -> str:
     """Ask for approval, and give the token."""
-    return approvals.ask(request, decide(request, Policy()))[1]
+    return approvals.ask(request, decide(request, Policy()), is_secret=lambda name: name == "A")[1]
 
 
 def id_of(token: str) -> str:
@@ -59,10 +61,10 @@ def test_a_granted_request_runs_once(approvals: Approvals, tmp_path: Path) -> No
     with pytest.raises(ApprovalRefused, match="nobody has granted"):
         approvals.use(token, REQUEST)
     approvals.grant(id_of(token))
-    approvals = Approvals(tmp_path, clock=approvals._clock)
+    approvals = Approvals(tmp_path, Seal(tmp_path / "key"), clock=approvals._clock)
     assert approvals.use(token, REQUEST).state is ApprovalState.USED
     with pytest.raises(ApprovalRefused, match="used already"):
-        Approvals(tmp_path, clock=approvals._clock).use(token, REQUEST)
+        Approvals(tmp_path, Seal(tmp_path / "key"), clock=approvals._clock).use(token, REQUEST)
 
 
 @pytest.mark.parametrize(
@@ -79,6 +81,8 @@ def test_a_granted_request_runs_once(approvals: Approvals, tmp_path: Path) -> No
         {"options": (("readonly", "yes"),)},
         {"options": ()},
         {"has_stdin": True},
+        {"stdin_sha256": "1"},
+        {"mountpoint": "/elsewhere"},
         {"fork": "g"},
         {"vault": "/w"},
     ],
@@ -94,12 +98,60 @@ def test_a_token_is_for_one_request(approvals: Approvals, other: dict[str, objec
     assert approvals.use(token, REQUEST).state is ApprovalState.USED
 
 
-def test_where_the_tree_is_mounted_does_not_matter(approvals: Approvals) -> None:
-    """It differs from run to run."""
+def test_a_record_that_was_edited_lets_nothing_in(approvals: Approvals, tmp_path: Path) -> None:
+    """Neither `sed` from pending to granted, nor another text for a person to read, nor the record of another vault."""
     token = ask(approvals)
-    approvals.grant(id_of(token))
+    path = tmp_path / "approvals" / f"{id_of(token)}.json"
+    pending = path.read_bytes()
+    path.write_bytes(pending.replace(b'"state": "pending"', b'"state": "granted"'))
+    with pytest.raises(ApprovalRefused, match="something else than avfs"):
+        approvals.use(token, REQUEST)
+    path.write_bytes(pending.replace(b"curl x", b"ls"))
+    with pytest.raises(ApprovalRefused, match="something else than avfs"):
+        approvals.grant(id_of(token))
+    assert approvals.entries() == []
 
-    assert approvals.use(token, replace(REQUEST, mountpoint="/elsewhere")).state is ApprovalState.USED
+    path.write_bytes(pending)
+    approvals.grant(id_of(token))
+    other = tmp_path / "other" / "approvals"
+    other.mkdir(parents=True)
+    (other / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(ApprovalRefused, match="something else than avfs"):
+        Approvals(tmp_path / "other", Seal(tmp_path / "key"), clock=approvals._clock).use(token, REQUEST)
+    (tmp_path / "key").unlink()
+    with pytest.raises(ApprovalRefused, match="something else than avfs"):
+        approvals.use(token, REQUEST)
+
+
+def test_the_key_is_its_users(approvals: Approvals, tmp_path: Path) -> None:
+    """It is made readable for nobody else; one that others can read, or a link, seals nothing."""
+    token = ask(approvals)
+    key = tmp_path / "key"
+
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    key.chmod(0o640)
+    with pytest.raises(ApprovalRefused):
+        approvals.grant(id_of(token))
+    with pytest.raises(HostError):
+        ask(approvals)
+    key.rename(tmp_path / "real")
+    (tmp_path / "real").chmod(0o600)
+    key.symlink_to(tmp_path / "real")
+    with pytest.raises(HostError):
+        ask(approvals)
+
+
+def test_a_person_sees_all_of_it(approvals: Approvals) -> None:
+    """However long the command is; values of variables, too, unless they look like secrets."""
+    text = f"curl {'x' * 100_000}; rm -rf /"
+    request = replace(
+        REQUEST, argv=None, shell=text, env=(("A", "secret-value"), ("B", "b c")), stdin_sha256="12", mountpoint="/m"
+    )
+    asked, _ = approvals.ask(request, decide(REQUEST, Policy()), is_secret=lambda name: name == "A")
+    shown = approvals.get(asked.id)
+
+    assert (shown.command, shown.env) == (text, ("A=***", "B=b c"))
+    assert (shown.cwd, shown.options, shown.stdin_sha256, shown.mountpoint) == ("/src", ("readonly=no",), "12", "/m")
 
 
 def test_tokens_that_are_made_up(approvals: Approvals) -> None:
@@ -199,12 +251,13 @@ _USER = """
 import sys
 from pathlib import Path
 from avfs_git.errors import ApprovalRefused
+from avfs_git.host.seal import Seal
 from avfs_git.proxy.approvals import Approvals
 from avfs_git.proxy.request import Request
 from avfs_git.values import replace
 sys.stdin.readline()
 try:
-    Approvals(Path(sys.argv[1])).use(sys.argv[2], Request("/v", "f", argv=("curl", "x")))
+    Approvals(Path(sys.argv[1]), Seal(Path(sys.argv[1]) / "key")).use(sys.argv[2], Request("/v", "f", argv=("curl", "x")))
     print("won")
 except ApprovalRefused:
     print("lost")
@@ -213,7 +266,7 @@ except ApprovalRefused:
 
 def test_of_two_processes_at_once_one_wins(tmp_path: Path) -> None:
     """The same with processes."""
-    approvals = Approvals(tmp_path)
+    approvals = Approvals(tmp_path, Seal(tmp_path / "key"))
     token = ask(approvals, Request("/v", "f", argv=("curl", "x")))
     approvals.grant(id_of(token))
     users = [
@@ -266,9 +319,9 @@ def test_a_damaged_record_lets_nothing_in(approvals: Approvals, tmp_path: Path) 
         b"[]",
         whole[:-20],
         whole.replace(b'"granted"', b'"godlike"'),
-        whole.replace(b'"version": 1', b'"version": 2'),
+        whole.replace(b'"version": 2', b'"version": 3'),
     ):
         path.write_bytes(damaged)
-        with pytest.raises(ApprovalRefused, match="unknown"):
+        with pytest.raises(ApprovalRefused, match=r"unknown|something else than avfs"):
             approvals.use(token, REQUEST)
         assert approvals.entries(every=True) == []

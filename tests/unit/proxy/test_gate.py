@@ -8,6 +8,7 @@ import pytest
 
 from avfs_git import faults
 from avfs_git.errors import ApprovalNeeded, ApprovalRefused, CommandDenied, HostError, PolicyInvalid
+from avfs_git.host.seal import Seal
 from avfs_git.proxy.gate import Gate
 from avfs_git.proxy.request import Action, Request
 
@@ -15,7 +16,7 @@ from avfs_git.proxy.request import Action, Request
 @pytest.fixture
 def gate(tmp_path: Path) -> Gate:
     """That of a vault without rules."""
-    return Gate(tmp_path / "w.git", user_policy=tmp_path / "policy.toml")
+    return Gate(tmp_path / "w.git", seal=Seal(tmp_path / "key"), user_policy=tmp_path / "policy.toml")
 
 
 def run(argv: str, **more: object) -> Request:
@@ -90,6 +91,56 @@ def test_a_token_does_not_help_against_a_denial(gate: Gate, tmp_path: Path) -> N
 def test_a_token_that_is_not_needed_stays_unused(gate: Gate) -> None:
     """Nothing is taken from it."""
     assert gate.admit(run("ls"), token="nonsense").approval is None
+
+
+def test_an_old_record_that_is_put_back_counts_no_second_time(gate: Gate, tmp_path: Path) -> None:
+    """Its seal is whole; the audit log knows that it was used."""
+    request = run("curl x")
+    with pytest.raises(ApprovalNeeded) as caught:
+        gate.admit(request)
+    token = str(caught.value.details["token"])
+    gate.grant(str(caught.value.details["approval"]))
+    path = tmp_path / "w.git" / "avfs" / "approvals" / f"{caught.value.details['approval']}.json"
+    granted = path.read_bytes()
+    gate.admit(request, token=token)
+    path.write_bytes(granted)
+
+    with pytest.raises(ApprovalRefused, match="used already"):
+        gate.admit(request, token=token)
+
+
+def test_a_grant_that_nobody_recorded_does_not_count(gate: Gate) -> None:
+    """The log that can be checked has every grant."""
+    request = run("curl x")
+    with pytest.raises(ApprovalNeeded) as caught:
+        gate.admit(request)
+    gate.approvals.grant(str(caught.value.details["approval"]))
+
+    with pytest.raises(ApprovalRefused, match="no grant"):
+        gate.admit(request, token=str(caught.value.details["token"]))
+
+
+def test_what_nobody_can_read_nobody_approves(gate: Gate) -> None:
+    """A text of megabytes is denied and does not wait."""
+    with pytest.raises(CommandDenied, match="characters"):
+        gate.admit(Request("/v", "f", shell="curl " + "x" * (1 << 18)))
+
+    assert (events(gate), gate.approvals.entries()) == (["proxy_exec_denied"], [])
+
+
+def test_the_log_has_no_secrets(gate: Gate, tmp_path: Path) -> None:
+    """Of no event, also where the user's own pattern says what is one."""
+    (tmp_path / "policy.toml").write_text("version = 1\n[redact]\npatterns = ['corp-[0-9]+']\n")
+    request = Request("/v", "f", shell="curl -H 'Authorization: Bearer hunter2' https://me:hunter2@x/ corp-42")
+    with pytest.raises(ApprovalNeeded) as caught:
+        gate.admit(request)
+    gate.grant(str(caught.value.details["approval"]))
+    decision = gate.admit(request, token=str(caught.value.details["token"]))
+    gate.completed(request, decision, exit_code=0, duration_ms=1, changed_files=0, timed_out=False)
+
+    assert len(events(gate)) == 4
+    for secret in (b"hunter2", b"corp-42"):
+        assert secret not in gate.audit.path.read_bytes()
 
 
 def test_looking_leaves_no_trace(gate: Gate, tmp_path: Path) -> None:

@@ -27,6 +27,9 @@ def proxy_exec(text: TextOutput, result: ExecResult | ExecPlan) -> None:
         text.note(f"(killed by signal {result.signal})")
     elif result.exit_code:
         text.note(f"(exit code: {result.exit_code})")
+    if result.exit_code and result.left_out_variables and not result.isolated:
+        names = ", ".join(result.left_out_variables)
+        text.note(f"(left out of its environment: {names}; pass one on with --env NAME)")
     for change in result.changed_files:
         origin = f"{quote_path(change.old_path)} -> " if change.old_path is not None and change.old_path != change.path else ""
         text.note(f"{status_letter(change)} {origin}{quote_path(change.path)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from avfs_git.cli.output.quoting import quote_path
+from avfs_git.cli.output.quoting import quote_path, reveal
 
 if TYPE_CHECKING:
     from avfs_git.cli.output.text import TextOutput
@@ -106,4 +106,4 @@ def audit(text: TextOutput, result: AuditLines) -> None:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())[:120]
+    return " ".join(" ".join(reveal(text)).split())[:120]
