@@ -37,6 +37,40 @@ def quote(name: str | bytes) -> str:
     return f"'{shown[:300]}{'…' if len(shown) > 300 else ''}'"
 
 
+def hide_user(text: str) -> str:
+    """Show a text without the user information and the queries of the URLs in it, in which passwords and tokens stand.
+
+    User information reaches up to the last `@` of the authority; where a password holds `/`, `?` or `#`, up to the very last.
+    """
+    if "://" not in text:
+        return text
+    import re  # noqa: PLC0415 - few texts have a URL in them
+
+    def hide(match: re.Match[str]) -> str:
+        rest = match[0]
+        authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+        ends = [found.end() for found in re.finditer("@|%40", authority)]
+        if ends:
+            rest = rest[ends[-1] :]
+        elif re.search(r":(?!\d*\W*$)[^\]]*$", authority):  # no port: a password goes on behind what ends a host elsewhere
+            rest = rest.rpartition("@")[2]
+        rest = re.sub(r"[?#].*?(['\".,;:)]*)$", r"?***\1", rest)
+        return hide_user(rest)
+
+    return re.sub(r"(?<=://)[^\s<>]+", hide, text)
+
+
+def hide_users(value: object) -> object:
+    """Do what `hide_user` does in all texts of a value that JSON takes."""
+    if isinstance(value, str):
+        return hide_user(value)
+    if isinstance(value, Mapping):
+        return {name: hide_users(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [hide_users(item) for item in value]
+    return value
+
+
 class AvfsError(Exception):
     """The root of all failures that a caller may want to tell apart.
 
@@ -52,10 +86,11 @@ class AvfsError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, *, hint: str | None = None, details: Mapping[str, object] | None = None) -> None:
+        message = hide_user(message)
         super().__init__(message)
         self.message = message
-        self.hint = hint
-        self.details: dict[str, object] = dict(details or {})
+        self.hint = hide_user(hint) if hint is not None else None
+        self.details: dict[str, object] = {name: hide_users(value) for name, value in (details or {}).items()}
 
 
 _REMEDIES = {
@@ -291,6 +326,19 @@ class HostileTree(ObjectCorrupt):
     def __init__(self, oid: str, name: bytes, reason: str) -> None:
         super().__init__(oid, f"the entry {quote(name)} {reason}")
         self.details["entry"] = name.decode("utf-8", "replace")
+
+
+class TooManyFiles(VaultError):
+    """A tree that stands for more files than avfs walks through, as a tree bomb does."""
+
+    code = "vault.too_many_files"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"the tree holds more than {limit:,} files: avfs does not go through all of it",
+            hint="Name a directory in it: single paths can be read.",
+            details={"limit": limit},
+        )
 
 
 class NotAVault(VaultError):

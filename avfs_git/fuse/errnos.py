@@ -1,15 +1,16 @@
 """What a program in a live tree is told when a call of it fails.
 
 Decided here: the errno of a failure. The filesystem raises OSError with the number that the system itself would
-give, which is passed on; so is a full disk on which something for the vault was to be stored. Everything else is a fault of
-avfs or of the vault, told as EIO and logged with its traceback. `fuse.server` calls this, from any thread.
+give, which is passed on; so is a full disk on which something for the vault was to be stored. A tree bomb is EFBIG.
+Everything else is a fault of avfs or of the vault, told as EIO and logged with its traceback. `fuse.server` calls this, from
+any thread.
 """
 
 from __future__ import annotations
 
 import errno
 
-from avfs_git.errors import HostError
+from avfs_git.errors import HostError, TooManyFiles
 from avfs_git.lazy import LazyLogger
 
 _LOG = LazyLogger(__name__)
@@ -32,5 +33,8 @@ def errno_of(error: BaseException, doing: str) -> int:
     if isinstance(error, HostError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         _LOG.error("%s failed: %s", doing, error.message)
         return error.errno
+    if isinstance(error, TooManyFiles):
+        _LOG.error("%s failed: %s", doing, error.message)
+        return errno.EFBIG
     _LOG.error("%s failed", doing, exc_info=error)
     return errno.EIO

@@ -32,6 +32,7 @@ import threading
 import time
 from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from struct import Struct
 from typing import Final, NamedTuple, Self
 
@@ -83,9 +84,14 @@ _LONG_PARKED_AT: Final = _PARKED_AT + _PARKED * _PARKED_SIZE
 _LONG_PARKED_SIZE: Final = 640
 """Two names of 255 bytes, and what belongs to them."""
 _LONG_PARKED: Final = 32
+_WIDE_PARKED_AT: Final = 1 << 20 << 1
+"""For what carries a content: a WRITE to a file that is copied up first."""
+_WIDE_PARKED_SIZE: Final = -(-BUFFER_SIZE // _PAGE) * _PAGE
+_WIDE_PARKED: Final = 4
 _PARKED_SLOTS: Final = (
     *((_PARKED_AT + number * _PARKED_SIZE, _PARKED_SIZE) for number in range(_PARKED)),
     *((_LONG_PARKED_AT + number * _LONG_PARKED_SIZE, _LONG_PARKED_SIZE) for number in range(_LONG_PARKED)),
+    *((_WIDE_PARKED_AT + number * _WIDE_PARKED_SIZE, _WIDE_PARKED_SIZE) for number in range(_WIDE_PARKED)),
 )
 
 # --- the request that is being served ---
@@ -94,7 +100,7 @@ _OPERATION_AT: Final = OPERATION_AT
 """Where a request says what it is; 0 when it is answered."""
 
 # --- long names ---
-_BLOCKS_AT: Final = 2 << 20
+_BLOCKS_AT: Final = 8 << 20
 _BLOCK: Final = 256
 _BLOCK_HEAD: Final = Struct("=I")
 _BLOCKS: Final = 1 << 20
@@ -445,7 +451,7 @@ class Handover:
 
     def park(self, request: Request) -> int | None:
         """Keep a request that a helper is to answer; gives its slot, or None if there is no room."""
-        if request.end > _LONG_PARKED_SIZE:
+        if request.end > _WIDE_PARKED_SIZE:
             return None
         with self._parking:
             for slot, size in _PARKED_SLOTS:
@@ -459,7 +465,11 @@ class Handover:
 
     def unpark(self, slot: int) -> None:
         """Note that a helper's request is answered."""
-        self._map[slot + _OPERATION_AT] = 0
+        with self._parking:
+            self._map[slot + _OPERATION_AT] = 0
+            if slot >= _WIDE_PARKED_AT:
+                with suppress(OSError):  # a MiB more is used
+                    fallocate(self._fd, PUNCH_HOLE | KEEP_SIZE, slot + _PAGE, _WIDE_PARKED_SIZE - _PAGE)
 
     def parked(self) -> list[tuple[int, Request]]:
         """List the requests that helpers of the last server had, with their slots."""

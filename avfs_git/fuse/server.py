@@ -16,9 +16,8 @@ One thread serves: measured, a second one that also waits for requests costs a t
 two take the interpreter from each other, and gains nothing. What may wait long for the disk (`_SLOW`) is passed to a few
 helpers, so that an fsync does not stop a listing. What needs something that is still on another machine (lazy vaults) is left to
 a thread that brings it, without any lock, and answers then; programs that need nothing of the kind go on, and one that is
-killed meanwhile is let go (`fuse.waiting`). Only a write to a file whose content is not here waits in its place, because it
-may be as large as the memory that the next request is received into. Requests about names hold the tree's lock for as long as
-they take; forcing to disk and copying leave it meanwhile. File locks stay in the kernel.
+killed meanwhile is let go (`fuse.waiting`). The same thread copies a large file up before it is changed. Requests about names
+hold the tree's lock for as long as they take; forcing to disk and copying leave it meanwhile. File locks stay in the kernel.
 
 A file that is removed goes to `work` first, because the kernel still knows it, and from there when the kernel has forgotten it,
 right after. That last step is the dearest on most disks, and is left for when nobody asks for anything: while the program
@@ -106,6 +105,7 @@ class TreeServer:
                 meets, in each of its mounts: whether anything in it has attributes, told piece by piece. Where nothing has, the
                 kernel is told so as soon as that is known, and does not ask any more.
             wait_elsewhere: Has what reads objects in the calling thread raise `NotYetHere` instead of waiting for a server.
+                Large copies are deferred in any case.
         """
         self.tree = tree
         self.channel = channel
@@ -175,8 +175,7 @@ class TreeServer:
         buffer = request.buffer
         leavings = self.tree.leavings = deque()
         self.channel.spare = self.tree.tidy
-        if self._wait_elsewhere is not None:
-            self._wait_elsewhere()
+        self._defer()
         try:
             if self._handover is not None:
                 self._resume(self._handover, request)
@@ -211,8 +210,14 @@ class TreeServer:
         if self._pool is None:
             from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - with what it loads a tenth of a server's start
 
-            self._pool = ThreadPoolExecutor(_HELPERS, "avfs-helper")
+            self._pool = ThreadPoolExecutor(_HELPERS, "avfs-helper", self.tree.defer_copies)
         return self._pool
+
+    def _defer(self) -> None:
+        """Have this thread leave to another what takes long."""
+        self.tree.defer_copies()
+        if self._wait_elsewhere is not None:
+            self._wait_elsewhere()
 
     def _pass_on(self, handler: Handler, request: Request) -> None:
         """Let a helper answer a request."""
@@ -326,7 +331,7 @@ class TreeServer:
             from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - as for the helpers
 
             # One: who brings things does so one after the other, and mostly what the next one waits for as well.
-            self._bringer = ThreadPoolExecutor(1, "avfs-bringer", self._wait_elsewhere or _no_wish)
+            self._bringer = ThreadPoolExecutor(1, "avfs-bringer", self._defer)
         self._bringer.submit(self._bring_and_answer, handler, request, slot)
 
     def _give_up(self, request: Request, slot: int | None) -> None:

@@ -98,11 +98,13 @@ class TreeAttributes:
 
     def _fill(self, found: dict[bytes, Value], values: Sequence[tuple[bytes, Value]]) -> None:
         """Take values that nothing decided yet; one that is a macro brings those that it stands for."""
-        for name, value in reversed(values):
+        pending = list(values)
+        while pending:  # a macro may stand for another one, thousands deep
+            name, value = pending.pop()
             if name not in found:
                 found[name] = value
                 if value is True:
-                    self._fill(found, self._known_macros().get(name, ()))
+                    pending += self._known_macros().get(name, ())
 
     def _known_macros(self) -> dict[bytes, tuple[tuple[bytes, Value], ...]]:
         if self._macros is None:

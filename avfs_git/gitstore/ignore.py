@@ -25,11 +25,18 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from avfs_git.gitstore.gitversion import GitVersion, installed_git
-from avfs_git.paths import ROOT, TreePath
+from avfs_git.paths import NAME_MAX, ROOT, TreePath
 
 _BOM: Final = b"\xef\xbb\xbf"
 _SLASH: Final = ord("/")
 _BACKSLASH: Final = ord("\\")
+IGNORE_FILE_MAX: Final = 256 << 10
+"""Bytes of an ignore file that is obeyed: some 20,000 rules. Taking a larger one apart would take minutes, so all that git does
+not track below it counts as ignored, and stays beside history."""
+IGNORE_FILE_READ: Final = IGNORE_FILE_MAX + 1
+"""So many bytes of an ignore file are to be read."""
+_PATH_MAX: Final = 4096
+"""Bytes of the longest path that a rule is translated for; no program opens a longer one."""
 _MAGIC: Final = re.compile(rb"[*?\[\\]")
 _STARS_AFTER_TEXT: Final = re.compile(rb"[^/*]\*\*+(?:/|\\/|\Z)")
 
@@ -100,6 +107,8 @@ class Ignorer:
                 return None
             rules = above
         content = self._read(directory)
+        if content is not None and len(content) > IGNORE_FILE_MAX:
+            content = b"*"
         return rules if not content else self._with_rules(rules, directory, content)
 
     def _with_rules(self, outer: tuple[IgnoreRules, ...], base: TreePath, content: bytes) -> tuple[IgnoreRules, ...]:
@@ -270,7 +279,7 @@ _REST: Final = object()
 
 def _translate_name(text: bytes) -> bytes | None:
     """Translate a rule about a name; None if nothing can match it."""
-    tokens = _scan(text, in_path=False)
+    tokens = _scan(text, in_path=False, most=NAME_MAX)
     return None if tokens is None else _emit(tokens, star=b".*")
 
 
@@ -281,16 +290,19 @@ def _translate_path(text: bytes, git_version: GitVersion | None) -> bytes | None
     if magic and _STARS_AFTER_TEXT.match(text, magic.start() - 1) and (git_version or installed_git()) < (2, 52):
         # That git compares the literal start of a rule by itself and matches the remainder as a rule of its own.
         prefix = text[: magic.start()]
-    tokens = _scan(text[len(prefix) :], in_path=True)
+    tokens = _scan(text[len(prefix) :], in_path=True, most=_PATH_MAX)
     return None if tokens is None else re.escape(prefix) + _emit(tokens, star=b"[^/]*")
 
 
-def _scan(text: bytes, *, in_path: bool) -> list[bytes | object] | None:
-    """Split a rule into pieces of an expression and stars; None if nothing can match it."""
+def _scan(text: bytes, *, in_path: bool, most: int) -> list[bytes | object] | None:
+    """Split a rule into pieces of an expression and stars; None if nothing can match it, or nothing of `most` bytes."""
     tokens: list[bytes | object] = []
     anything = b"[^/]" if in_path else b"."
     at = 0
+    stars = 0
     while at < len(text):
+        if len(tokens) - stars > most:
+            return None
         byte = text[at]
         if byte == _BACKSLASH:
             if at + 1 == len(text):
@@ -313,6 +325,7 @@ def _scan(text: bytes, *, in_path: bool) -> list[bytes | object] | None:
         elif byte == ord("*"):
             star, at = _scan_stars(text, at, in_path=in_path)
             tokens.append(star)
+            stars += 1
         else:
             tokens.append(re.escape(text[at : at + 1]))
             at += 1
@@ -433,4 +446,7 @@ def _scan_bracket(text: bytes, at: int) -> tuple[set[int], int] | None:
 
 
 def _spell_set(members: set[int]) -> bytes:
-    return b"[" + b"".join(b"\\x%02x" % byte for byte in sorted(members)) + b"]"
+    """Spell a set of bytes by its ranges: most brackets name few of them, or all but a few."""
+    firsts = sorted(byte for byte in members if byte - 1 not in members)
+    lasts = sorted(byte for byte in members if byte + 1 not in members)
+    return b"[" + b"".join(b"\\x%02x-\\x%02x" % bounds for bounds in zip(firsts, lasts, strict=True)) + b"]"

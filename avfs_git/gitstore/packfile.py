@@ -456,6 +456,16 @@ class PackSet:
                 return pack, offset
         return None
 
+    def find_each(self, oid: Oid) -> list[tuple[Pack, int]]:
+        """Say in which known packs an object is, and where in each: for where the one that `find` names is damaged."""
+        found: list[tuple[Pack, int]] = []
+        for pack in self._packs.values():
+            with suppress(BadPack):
+                offset = pack.index.find(oid)
+                if offset is not None:
+                    found.append((pack, offset))
+        return found
+
     def changed_since(self, generation: int) -> bool:
         """Read the directory again; tell whether other packs are known than at that generation."""
         self.refresh()

@@ -36,6 +36,7 @@ from avfs_git.errors import (
     RemoteDataRefused,
     RemoteError,
     RemoteUnreachable,
+    hide_user,
 )
 from avfs_git.gitstore.gitconfig import quote_value
 from avfs_git.gitstore.remotes import PROTOCOLS, hide_secret, local_path
@@ -411,7 +412,7 @@ def _follow(process: Any, progress: Progress | None, patience: _Patience | None)
 
 def note(line: bytes, messages: list[str], progress: Progress | None = None) -> None:
     """Keep a line that git said, or tell its progress."""
-    text = line.decode("utf-8", "replace").removesuffix("\x1b[K").rstrip()[:_LINE_MAX]
+    text = hide_user(line.decode("utf-8", "replace").removesuffix("\x1b[K").rstrip()[:_LINE_MAX])
     if not text:
         return
     match = _PROGRESS.match(text)
@@ -472,6 +473,6 @@ def check_ended(ended: Ended, url: str) -> None:
         if line is None and pattern.search(text):
             line = next(line for line in said if pattern.search(line))
         if line is not None:
-            raise kind(shown, hide_secret(line)[:300])
-    reason = hide_secret(own[-1])[:300] if own else f"git ended with status {ended.status}"
+            raise kind(shown, line[:300])
+    reason = own[-1][:300] if own else f"git ended with status {ended.status}"
     raise RemoteError(f"the exchange with '{shown}' failed: {reason}", details={"url": shown, "reason": reason})

@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 from urllib.parse import unquote
 
-from avfs_git.errors import InvalidInput, InvalidName, RemoteExists, RemoteNotFound, quote
+from avfs_git.errors import InvalidInput, InvalidName, RemoteExists, RemoteNotFound, hide_user, quote
 from avfs_git.gitstore.gitconfig import edit_config, read_config
 from avfs_git.values import value_class
 
@@ -24,7 +24,8 @@ _SCHEMES = frozenset({*PROTOCOLS, "git+ssh", "ssh+git"})
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", re.ASCII)
 _HELPER = re.compile(r"[A-Za-z0-9]+::")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
-_SECRET = re.compile(r"(?<=://)([^/@:]*):[^/@]*@")
+_SCP_SECRET = re.compile(r"^(?![A-Za-z][A-Za-z0-9+.-]*://)[^/\s]*:[^/\s]*@")
+"""A user and a password before the host of an address without a scheme, in which there can be none."""
 
 
 @value_class
@@ -98,8 +99,8 @@ def local_path(url: str) -> Path | None:
 
 
 def hide_secret(url: str) -> str:
-    """Show an address without the password that may stand in it."""
-    return _SECRET.sub(r"\1:***@", url)
+    """Show an address without what may be a secret: user information and queries; of `user@host:path`, the user is none."""
+    return _SCP_SECRET.sub("", hide_user(url))
 
 
 def _refused(url: str, reason: str) -> InvalidInput:

@@ -20,10 +20,12 @@ Tree = Mapping[bytes, tuple[int, Oid]]
 
 
 class NotYetHere(Exception):
-    """Something is on a server, and this thread has others to serve meanwhile; raised only in threads that have said so.
+    """Something takes long, and this thread has others to serve meanwhile; raised only in threads that have said so.
+
+    It is on a server, or a large file has to be copied first.
 
     Attributes:
-        bring: Brings it, which may take long; to be called by a thread that may wait, and without any lock. Raises RemoteError.
+        bring: Brings it; to be called by a thread that may wait, and without any lock. Raises RemoteError or OSError.
         bring_whole: The same for who wants to know a size and mostly reads the content next, where both in one are cheaper.
     """
 

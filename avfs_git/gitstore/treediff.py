@@ -12,6 +12,7 @@ import operator
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from avfs_git.gitstore.bounds import Bound
 from avfs_git.gitstore.source import ObjectSource, Tree
 from avfs_git.gitstore.trees import MODE_GITLINK, MODE_TREE, differing_names
 from avfs_git.model import ChangedFile, ChangeKind
@@ -50,6 +51,9 @@ def diff_trees(
         new: The tree after.
         paths: Files and directories to keep to; all if there are none.
         size_of: Tells how large a blob is; sizes stay unknown without it.
+
+    Raises:
+        TooManyFiles: If more differ than avfs walks through.
     """
     changes = [changed_file(path, *entries, size_of) for path, entries in find_differences(source, old, new, paths=paths).items()]
     changes.sort(key=operator.attrgetter("path"))
@@ -64,11 +68,14 @@ def find_differences(
     wanted = _Wanted.of(paths)
     # Not by recursion: a hostile tree may be thousands of directories deep.
     pending: list[tuple[bytes, Oid | None, Oid | None, _Wanted | None]] = [(b"", old, new, wanted)] if old != new else []
+    bound = Bound(source, (old, new))
     while pending:
         prefix, old_tree, new_tree, wanted = pending.pop()
         before = _NOTHING if old_tree is None else source.read_tree(old_tree)
         after = _NOTHING if new_tree is None else source.read_tree(new_tree)
-        for name in differing_names(before, after) if wanted is None else wanted.names(before, after):
+        names = differing_names(before, after) if wanted is None else wanted.names(before, after)
+        bound.meet(len(names))
+        for name in names:
             path = prefix + name
             was, now = before.get(name), after.get(name)
             old_below = new_below = None

@@ -23,6 +23,8 @@ from avfs_git.values import value_class
 
 _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "runner.py")
 """Is never imported here: what it needs, only a process of its own needs."""
+STUCK_S = 10.0
+"""How long a process may take to die of SIGKILL before nobody waits for it any more."""
 _MESSAGE_MAX = 1 << 20
 """As in the program."""
 
@@ -233,9 +235,13 @@ class Runner:
         self.socket.close()
 
     def close(self) -> None:
-        """Kill what runs, and wait until nothing of it is left. A second call does nothing."""
+        """Kill what runs, and wait until nothing of it is left. A second call does nothing.
+
+        What waits in the kernel and cannot be killed is waited for `STUCK_S` seconds only; it ends when the kernel lets it go.
+        """
         self.socket.close()
-        self._process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(STUCK_S)
 
     def _tell(self, message: dict[str, object], handles: Sequence[int] = ()) -> None:
         data = marshal.dumps(message)

@@ -19,12 +19,13 @@ _SPILLS_KEPT = 20
 class Captured:
     """One stream of a command."""
 
-    def __init__(self, name: str, *, most: int, spills: Path) -> None:
+    def __init__(self, name: str, *, most: int, most_in_file: int, spills: Path) -> None:
         """Begin.
 
         Args:
             name: `stdout` or `stderr`, for the name of the file.
             most: How many bytes to keep in memory.
+            most_in_file: How many bytes a spill file holds: the first ones.
             spills: The directory for spill files.
         """
         self.size = 0
@@ -32,12 +33,14 @@ class Captured:
         self._name = name
         self._head_most = (most + 1) // 2
         self._most = most
+        self._room_in_file = most_in_file
         self._spills = spills
         self._head = bytearray()
         self._tail: deque[bytes] = deque()
         self._tail_size = 0
         self._fd = -1
         self._is_lost = False
+        self._is_cut = False
 
     @property
     def is_truncated(self) -> bool:
@@ -74,6 +77,11 @@ class Captured:
         self._write(bytes(self._head) + b"".join(self._tail))
 
     def _write(self, piece: bytes) -> None:
+        if self._fd < 0:
+            return
+        self._is_cut |= len(piece) > self._room_in_file
+        piece = piece[: self._room_in_file]
+        self._room_in_file -= len(piece)
         try:
             while piece and self._fd >= 0:
                 piece = piece[os.write(self._fd, piece) :]
@@ -92,6 +100,11 @@ class Captured:
     def is_lost(self) -> bool:
         """Whether there should be a spill file, and the disk did not take it."""
         return self._is_lost
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the spill file holds the first bytes only, because there were more than it may hold."""
+        return self._is_cut
 
     def data(self) -> bytes:
         """Give what is kept, with a line in place of what is not."""

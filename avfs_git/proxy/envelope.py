@@ -16,6 +16,7 @@ from avfs_git.values import value_class
 TIMEOUT_MS = 300_000
 """How long a command may last where nobody says it."""
 MAX_OUTPUT = 1 << 20
+MAX_OUTPUT_FILE = 1 << 30
 """How many bytes of each stream stand in the result where nobody says it."""
 
 
@@ -59,6 +60,9 @@ class Command:
     message: str | None = None
     """The commit's message; by default it names the command."""
     max_output: int = MAX_OUTPUT
+    """How many bytes of each stream to keep in the result."""
+    max_output_file: int = MAX_OUTPUT_FILE
+    """How many bytes the file of a longer one holds at most."""
     backend: str = "auto"
     """`auto`, or one of `backends.shown.BackendName`."""
     root: Path | None = None

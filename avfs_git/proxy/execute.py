@@ -315,8 +315,8 @@ class Executor:
             self._note_before(run, held=False)
         spills = opened.vault.layout.root / "cache" / "output"
         streams = (
-            Captured("stdout", most=command.max_output, spills=spills),
-            Captured("stderr", most=command.max_output, spills=spills),
+            Captured("stdout", most=command.max_output, most_in_file=command.max_output_file, spills=spills),
+            Captured("stderr", most=command.max_output, most_in_file=command.max_output_file, spills=spills),
         )
         cwd = backend.root / os.fsdecode(command.cwd)
         argv = make_argv(command)
@@ -378,8 +378,8 @@ class Executor:
             return None
         git = GitDir(self._place.opened)
         if not isinstance(backend, OverlayBackend) or (backend.git_file is not None and _may_search(run.request)):
-            git.bring_up()
-        elif backend.git_file is not None and git.is_behind():
+            return Late(None, git.bring_up_within)
+        if backend.git_file is not None and git.is_behind():
             return Late(backend.git_file, git.bring_up_within)
         return None
 
@@ -472,6 +472,12 @@ class Executor:
             run.warnings.append(Warning("exec.not_started", finished.problem))
         if any(stream.is_lost for stream in streams):
             run.warnings.append(Warning("exec.output_lost", "the whole output could not be written to a file"))
+        if any(stream.is_cut for stream in streams):
+            what = f"the file of the output holds the first {run.command.max_output_file:,} bytes: see `--max-output-file`"
+            run.warnings.append(Warning("exec.output_cut", what))
+        if finished.is_stuck:
+            what = "a process of the command waits in the kernel and cannot be killed: it may still change files when that ends"
+            run.warnings.append(Warning("exec.stuck", what))
         if command.isolate and finished.exit_code and os.fsencode(opened.vault.git_dir) + b"/" in streams[1].data():
             what = "git cannot write to the vault in an isolated command: what one changes is committed when it has succeeded"
             run.warnings.append(Warning("exec.isolated_git", what))

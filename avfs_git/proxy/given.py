@@ -19,8 +19,8 @@ from avfs_git.proxy.request import Request
 
 _DEFAULTS = Command()
 _OPTIONS = (
-    *("readonly", "writable", "isolate", "network", "root", "backend", "timeout_ms", "grace_ms", "max_output"),
-    *("checkpoint", "commit", "commit_failed", "message"),
+    *("readonly", "writable", "isolate", "network", "root", "backend", "timeout_ms", "grace_ms"),
+    *("max_output", "max_output_file", "checkpoint", "commit", "commit_failed", "message"),
 )
 """What decides how a command is run beside its text: an approval is for these, too, and the audit log has them."""
 _STDIN_MAX = 16 << 20
@@ -47,7 +47,8 @@ def make_request(command: Command, *, vault: Path, fork: str, root: Path) -> Req
     for name, value in command.env:
         if not name or "=" in name or "\0" in name + value:
             raise InvalidInput("the name of an environment variable may not be empty or hold `=` or a NUL byte")
-    for number, what in ((command.timeout_ms, "time limit"), (command.max_output + 1, "limit of the output")):
+    limits = ((command.max_output, "limit of the output"), (command.max_output_file, "limit of the output's file"))
+    for number, what in ((command.timeout_ms, "time limit"), *((most + 1, what) for most, what in limits)):
         if number is not None and number <= 0:
             raise InvalidInput(f"the {what} must be a positive number")
     options = [(name, str(value)) for name in _OPTIONS if (value := getattr(command, name)) != getattr(_DEFAULTS, name)]

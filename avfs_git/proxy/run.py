@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from avfs_git.host.runners import CannotStart, Ended, LeaseRefused, Runner
+from avfs_git.host.runners import STUCK_S, CannotStart, Ended, LeaseRefused, Runner
 from avfs_git.proxy.capture import Captured
 from avfs_git.values import value_class
 
@@ -57,22 +57,34 @@ class Finished:
     """How many processes it left behind; they were killed."""
     problem: str | None = None
     """Why it could not be executed."""
+    is_stuck: bool = False
+    """Whether it cannot be killed, because it waits in the kernel: it is left behind, and nobody waits for it."""
 
 
 @value_class
 class Late:
     """What is to be done only if a command reads a certain file, and then before it can."""
 
-    file: Path
-    """The file."""
-    do: Callable[[], object]
-    """Does it, in the thread that watches the command. What it raises ends the command."""
+    file: Path | None
+    """The file; None where nothing can tell when it is read: then it is done before the command starts."""
+    do: Callable[[Callable[[], None]], object]
+    """Does it, in the thread that watches the command. What it raises ends the command. It calls what it is given now and then,
+    and passes on what that raises: the command's time is up, or somebody asked for its end."""
+
+
+class _TimeIsUp(Exception):
+    """What is to be done before a command reads a file takes longer than the command may last."""
 
 
 class Stop:
-    """How another thread, or a handler of signals, ends a command: politely first."""
+    """How another thread, or a handler of signals, ends a command: politely first.
+
+    Attributes:
+        is_heeded: Whether a command is there to be told. Before and after it avfs itself is at work in the workspace.
+    """
 
     def __init__(self) -> None:
+        self.is_heeded = False
         self._reading, self._writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def fileno(self) -> int:
@@ -130,34 +142,67 @@ def run_command(
     """
     pipes = [_make_pipe(), _make_pipe()]
     began = time.monotonic()
+    if stop is not None:
+        stop.is_heeded = True
     try:
         try:
             try:
                 handles = (stdin, pipes[0][1], pipes[1][1])
-                if late is None or not _start_late(runner, late, argv, cwd=cwd, env=env, keep=keep, umask=umask, handles=handles):
+                watch = _Watch(began, timeout_ms, stop)
+                if late is None or not _start_late(
+                    runner, late, watch, argv, cwd=cwd, env=env, keep=keep, umask=umask, handles=handles
+                ):
                     runner.start(argv, cwd=cwd, env=env, keep=keep, umask=umask, handles=handles)
             finally:
                 for _, writing in pipes:
                     os.close(writing)
         except CannotStart as failed:
             return _not_started(failed, argv, began)
-        command = _Command(
-            runner, dict(zip((pipe[0] for pipe in pipes), streams, strict=True)), began, timeout_ms, grace_ms, stop, late
-        )
+        except _TimeIsUp:
+            return watch.finished()
+        command = _Command(runner, dict(zip((pipe[0] for pipe in pipes), streams, strict=True)), watch, grace_ms, late)
         try:
             return (yield from command.watch())
         finally:
             command.abandon()
     finally:
+        if stop is not None:
+            stop.is_heeded = False
         for reading, _ in pipes:
             os.close(reading)
         for stream in streams:
             stream.close()
 
 
+class _Watch:
+    """The time of a command, and who may ask for its end."""
+
+    def __init__(self, began: float, timeout_ms: int | None, stop: Stop | None) -> None:
+        self.began = began
+        self.deadline = began + timeout_ms / 1000 if timeout_ms is not None else None
+        self.stop = stop
+
+    def check(self) -> None:
+        """Go on, unless the time is up or somebody asked for the end."""
+        if self.is_late or (self.stop is not None and select.select([self.stop], [], [], 0)[0]):
+            raise _TimeIsUp
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the time is up."""
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
+    def finished(self) -> Finished:
+        """Tell of a command that was not started because its time was up before."""
+        asked = self.stop.take() if self.stop is not None else []
+        status = TIMED_OUT if self.is_late or not asked else 128 + asked[0]
+        return Finished(status, None, self.is_late, bool(asked), (time.monotonic() - self.began) * 1000, 0)
+
+
 def _start_late(
     runner: Runner,
     late: Late,
+    watch: _Watch,
     argv: Sequence[bytes],
     *,
     cwd: bytes,
@@ -166,7 +211,14 @@ def _start_late(
     umask: int,
     handles: tuple[int, int, int],
 ) -> bool:
-    """Start a command so that it waits where it reads the file; False, with all done, where that cannot be."""
+    """Start a command so that it waits where it reads the file; False, with all done, where that cannot be.
+
+    Raises:
+        _TimeIsUp: If the command's time is up before that, or somebody asked for its end.
+    """
+    if late.file is None:
+        late.do(watch.check)
+        return False
     try:
         lease = os.open(late.file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
@@ -174,7 +226,7 @@ def _start_late(
         finally:
             os.close(lease)
     except (LeaseRefused, FileNotFoundError):
-        late.do()
+        late.do(watch.check)
         return False
     return True
 
@@ -207,26 +259,26 @@ class _Command:
         self,
         runner: Runner,
         streams: dict[int, Captured],
-        began: float,
-        timeout_ms: int | None,
+        watch: _Watch,
         grace_ms: int,
-        stop: Stop | None,
         late: Late | None,
     ) -> None:
         self._runner = runner
         self._streams = streams
         self._names = dict(zip(streams, ("stdout", "stderr"), strict=True))
-        self._began = began
-        self._deadline = began + timeout_ms / 1000 if timeout_ms is not None else None
+        self._watch = watch
+        self._deadline = watch.deadline
         self._grace_s = grace_ms / 1000
-        self._stop = stop
+        self._stop = watch.stop
         self._late = late
         self._timed_out = False
         self._interrupted = False
         self._kill_at: float | None = None
+        self._give_up_at: float | None = None
+        self._is_stuck = False
         self._ended: Ended | None = None
         self._poll = select.poll()
-        for fd in (*streams, runner.socket.fileno(), *([stop.fileno()] if stop is not None else [])):
+        for fd in (*streams, runner.socket.fileno(), *([watch.stop.fileno()] if watch.stop is not None else [])):
             self._poll.register(fd, select.POLLIN)
 
     def watch(self) -> Generator[Output, None, Finished]:
@@ -240,31 +292,47 @@ class _Command:
                 else:
                     self._heed_runner()
             self._check_time()
-        duration_ms = (time.monotonic() - self._began) * 1000
+        duration_ms = (time.monotonic() - self._watch.began) * 1000
         for fd in self._streams:
             yield from self._read(fd, to_the_end=True)
         status = self._ended.status
         number = -status if status < 0 else None
         exit_code = TIMED_OUT if self._timed_out else 128 + number if number is not None else status
-        return Finished(exit_code, number, self._timed_out, self._interrupted, duration_ms, self._ended.left)
+        return Finished(
+            exit_code, number, self._timed_out, self._interrupted, duration_ms, self._ended.left, is_stuck=self._is_stuck
+        )
 
     def _heed_runner(self) -> None:
         message = self._runner.receive()
         if self._runner.is_asked(message) and self._late is not None:
-            self._late.do()
-            self._runner.settle()
+            with suppress(_TimeIsUp):  # the command waits in open(2), and is ended there
+                self._late.do(self._watch.check)
+                self._runner.settle()
         else:
             self._ended = self._runner.ended(message)
 
     def abandon(self) -> None:
         """Kill it if nobody waits for its end any more, because the iterator was given up."""
         if self._ended is None:
-            self._runner.signal(signal.SIGKILL, everybody=True)
+            self._kill()
             while self._ended is None:
-                self._ended = self._runner.ended(self._runner.receive())
+                if select.select([self._runner.socket], [], [], STUCK_S)[0]:
+                    self._ended = self._runner.ended(self._runner.receive())
+                else:
+                    self._give_up()
+
+    def _kill(self) -> None:
+        self._runner.signal(signal.SIGKILL, everybody=True)
+        self._give_up_at = time.monotonic() + STUCK_S
+
+    def _give_up(self) -> None:
+        """Wait no longer for what cannot be killed."""
+        self._is_stuck = True
+        self._ended = Ended(-signal.SIGKILL, 1)
 
     def _patience_ms(self) -> float | None:
-        times = [moment for moment in (self._deadline if not self._timed_out else None, self._kill_at) if moment is not None]
+        deadline = self._deadline if not self._timed_out else None
+        times = [moment for moment in (deadline, self._kill_at, self._give_up_at) if moment is not None]
         return max(min(times) - time.monotonic(), 0) * 1000 + 1 if times else None
 
     def _check_time(self) -> None:
@@ -273,7 +341,9 @@ class _Command:
         now = time.monotonic()
         if self._kill_at is not None and now >= self._kill_at:
             self._kill_at = None
-            self._runner.signal(signal.SIGKILL, everybody=True)
+            self._kill()
+        elif self._give_up_at is not None and now >= self._give_up_at:
+            self._give_up()
         elif self._deadline is not None and not self._timed_out and now >= self._deadline:
             self._timed_out = True
             self._runner.signal(signal.SIGTERM, everybody=True)
@@ -287,7 +357,8 @@ class _Command:
                 self._kill_at = self._kill_at or time.monotonic() + self._grace_s
 
     def _read(self, fd: int, *, to_the_end: bool = False) -> Generator[Output, None, None]:
-        while True:
+        left = 2 * _PIPE_SIZE  # more than a pipe holds: whoever has it from the command and still writes is not waited for
+        while left > 0:
             try:
                 piece = os.read(fd, _PIECE)
             except BlockingIOError:
@@ -296,6 +367,7 @@ class _Command:
                 with suppress(KeyError):
                     self._poll.unregister(fd)
                 return
+            left -= len(piece)
             self._streams[fd].add(piece)
             yield Output(self._names[fd], piece)
             if not to_the_end:

@@ -118,6 +118,11 @@ class Running:
         self._stop.stop(number)
 
     @property
+    def is_heeding(self) -> bool:
+        """Whether `stop` ends it soon: not while what was uncommitted before it, or what it changed, is being saved."""
+        return self._stop.is_heeded
+
+    @property
     def result(self) -> ExecResult:
         """How it ended; waits for that."""
         for _ in self:

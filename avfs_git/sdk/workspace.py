@@ -304,6 +304,7 @@ class Workspace:
         commit_failed: bool = True,
         message: str | None = None,
         max_output: int = 1 << 20,
+        max_output_file: int = 1 << 30,
         backend: str = "auto",
         root: Path | None = None,
         approve: str | None = None,
@@ -329,7 +330,8 @@ class Workspace:
             commit: Whether to commit what it changed.
             commit_failed: Whether to commit also if its status is not 0.
             message: The commit's message; by default it names the command.
-            max_output: How many bytes of each stream to keep in the result; all of it is in a file then.
+            max_output: How many bytes of each stream to keep in the result; a longer one is in a file.
+            max_output_file: How many bytes such a file holds: the first ones.
             backend: How to show it the workspace: `overlay`, `fuse` or `checkout`; by default the best that can be had.
             root: Where it sees the workspace, an absolute path; for `overlay` and `checkout`.
             approve: The token of an approval.
@@ -360,6 +362,7 @@ class Workspace:
                 commit_failed=commit_failed,
                 message=message,
                 max_output=max_output,
+                max_output_file=max_output_file,
                 backend=backend,
                 root=root,
                 approve=approve,

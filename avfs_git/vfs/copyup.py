@@ -5,6 +5,10 @@ with its mode, times and attributes, and shown by one rename; the times of the d
 back, since copying up is no change that anybody may see. So a kill between any two system calls leaves the
 entry in the lower layer or whole in the upper one.
 
+Copying up happens under the lock of the tree, but for large files in the threads that serve programs (`defer_copies`): there it
+raises `NotYetHere`, the copy is made without the lock, and the second try shows it. A copy that nothing came to use stays in
+`work` until the next one is made.
+
 Each change happens on disk first, then in the nodes, then it is reported to `on_change`. Callers and assumptions
 are those of `vfs.view`.
 """
@@ -14,9 +18,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 from collections.abc import Iterable
+from functools import partial
 
 from avfs_git import faults
+from avfs_git.gitstore.source import NotYetHere
 from avfs_git.host.beneath import Descriptor, chmod_at, open_at, open_judged, open_judged_at
 from avfs_git.host.durable import write_all
 from avfs_git.host.xattrs import entry_of, remove_xattr, write_xattr
@@ -32,8 +39,52 @@ class CopyingView(ReadingView):
 
     may_have_holes = True
     """Whether `seek` tells more of a file than its end."""
+    _ahead: tuple[LowerEntry, bytes] | None = None
+    """A lower file that is copied already, and the name of the copy in `work`."""
+    _deferring: threading.local | None = None
 
     # --- copying up ----------------------------------------------------------------------------------------
+
+    def defer_copies(self) -> None:
+        """Have this thread never copy a large file up under the lock: it gets `NotYetHere` instead."""
+        if self._deferring is None:
+            self._deferring = threading.local()
+        self._deferring.is_on = True
+
+    def _copy_ahead(self, node: Node, entry: LowerEntry) -> None:
+        """Copy a lower file into `work`, without the lock; one at a time.
+
+        Raises:
+            OSError: If the disk is full or refuses; nothing is left then.
+        """
+        with self._lock:
+            if node.upper or (self._ahead is not None and self._ahead[0] is entry):
+                return
+            unused, self._ahead = self._ahead, None
+        if unused is not None:
+            self.upper.discard(unused[1])
+        temporary, fd = self.upper.make_file(0o600)
+        self._fill_copy(temporary, fd, entry, with_data=True)
+        os.close(fd)
+        with self._lock:
+            self._ahead = entry, temporary
+
+    def _make_copy(self, node: Node, entry: LowerEntry, *, with_data: bool) -> bytes:
+        """Copy a lower file into `work`, or take the copy that is there; give its name.
+
+        Raises:
+            NotYetHere: If that takes long and this thread has said that it defers that.
+        """
+        if with_data:
+            if self._ahead is not None and self._ahead[0] is entry:
+                temporary, self._ahead = self._ahead[1], None
+                return temporary
+            if getattr(self._deferring, "is_on", False) and self.lower.size_of(entry) > SPOOL_ABOVE:
+                raise NotYetHere(partial(self._copy_ahead, node, entry))
+        temporary, fd = self.upper.make_file(0o600)
+        self._fill_copy(temporary, fd, entry, with_data=with_data)
+        os.close(fd)
+        return temporary
 
     def copy_up(self, node: Node) -> None:
         """Bring a node and the directories above it into the upper layer."""
@@ -71,9 +122,7 @@ class CopyingView(ReadingView):
         elif kind == stat.S_IFLNK:
             temporary = self._copy_symlink(entry)
         else:
-            temporary, fd = self.upper.make_file(0o600)
-            self._fill_copy(temporary, fd, entry, with_data=with_data)
-            os.close(fd)
+            temporary = self._make_copy(node, entry, with_data=with_data)
         faults.reach("copy_up.made")
         self._show_copy(temporary, directory.fd, node, entry.mode & 0o7777, before.st_mode)
         faults.reach("copy_up.shown")
@@ -92,9 +141,8 @@ class CopyingView(ReadingView):
     def _bring_up_nameless(self, node: Node, entry: LowerEntry, *, with_data: bool) -> None:
         """Give a file of the lower layer that was unlinked while in use a place to be written to."""
         name = attic_name(node.ino)
-        fd = open_at(self.upper.work.fd, name, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
-        self._fill_copy(name, fd, entry, with_data=with_data)
-        os.close(fd)
+        temporary = self._make_copy(node, entry, with_data=with_data)
+        os.rename(temporary, name, src_dir_fd=self.upper.work.fd, dst_dir_fd=self.upper.work.fd)
         node.parent, node.name = self.attic, name
         node.links = 0
         node.upper = True
@@ -119,8 +167,7 @@ class CopyingView(ReadingView):
                 os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
         except BaseException:
             os.close(fd)
-            if temporary:
-                self.upper.discard(temporary)
+            self.upper.discard(temporary)
             raise
 
     def _copy_dir(self, entry: LowerEntry) -> bytes:
@@ -189,18 +236,25 @@ class CopyingView(ReadingView):
         """Bring a directory up with everything below it and cut it off from the lower layer.
 
         Until it is marked opaque at the end, each step shows the same as before.
+
+        Raises:
+            TooManyFiles: If it is a tree bomb.
         """
         self._bring_up(node)
         if node.lower is None:
             return
         joined: list[Node] = []
         pending = [node]
+        bound = self.bound_below(node)
+        bound.ask()
         while pending:
             here = pending.pop()
             joined.append(here)
             if here.lower is None:
                 continue
-            for name in list(self.lower.children(here.lower)):
+            names = list(self.lower.children(here.lower))
+            bound.meet(len(names))
+            for name in names:
                 child = self._child(here, name)
                 if child is None:
                     continue
@@ -234,14 +288,23 @@ class CopyingView(ReadingView):
     # --- content -------------------------------------------------------------------------------------------
 
     def write(self, node: Node, data: bytes | memoryview, offset: int) -> int:
-        """Write a piece of a file that somebody has open, whatever its mode is now; all of it."""
+        """Write a piece of a file that somebody has open, whatever its mode is now; gives how much of it was written.
+
+        That is less only if the disk refused the rest: as with pwrite(2), the next write fails then.
+
+        Raises:
+            OSError: ENOSPC, EDQUOT, EFBIG or EIO if nothing was written.
+        """
         with self._lock:
             held = self._open_data(node) or self._writable(node, judged=True)
             size = len(data)
             try:
                 done = os.pwrite(held.fd, data, offset) if size else 0
                 while done < size:
-                    done += os.pwrite(held.fd, memoryview(data)[done:], offset + done)
+                    try:
+                        done += os.pwrite(held.fd, memoryview(data)[done:], offset + done)
+                    except OSError:
+                        break
             finally:
                 # What was written before the disk was full is in the file.
                 if node is not self._reported or self.on_name is not None:
@@ -258,7 +321,7 @@ class CopyingView(ReadingView):
         return data
 
     def append(self, node: Node, data: bytes | memoryview) -> int:
-        """Write at the end of a file, all of it."""
+        """Write at the end of a file; gives how much, as `write`."""
         with self._lock:
             held = self._writable(node)
             return self.write(node, data, os.fstat(held.fd).st_size)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from avfs_git.errors import ObjectCorrupt
+from avfs_git.gitstore.bounds import Bound
 from avfs_git.gitstore.objects import ObjectStore
 from avfs_git.gitstore.source import ObjectSource, Tree
 from avfs_git.gitstore.trees import MODE_EXEC, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, differing_names
@@ -28,10 +29,12 @@ from avfs_git.vfs.sidecar import (
     differ_beyond_times,
     find_child,
     find_record,
+    limit_time,
     parse_differing_records,
     parse_record,
     parse_records,
     parse_sidecar,
+    parse_time,
 )
 
 DIRECTORY_MODE = 0o755
@@ -116,7 +119,7 @@ class Stored(NamedTuple):
         if record is None:
             return default_ns
         time = record.partition(b" ")[0]
-        return default_ns if time == b"-" else int(time)
+        return default_ns if time == b"-" else parse_time(time)
 
 
 class _Trees(NamedTuple):
@@ -190,7 +193,7 @@ class LowerTree:
 
     def __init__(self, source: ObjectSource, tree: Oid | None, sidecar: Oid | None, *, default_mtime_ns: int) -> None:
         self.source = source
-        self.default_mtime_ns = default_mtime_ns
+        self.default_mtime_ns = limit_time(default_mtime_ns)
         trees = _read_trees(source, None, sidecar)
         parse_sidecar(trees.side, trees.side_oid)  # one that is none is refused before anything is shown of it
         meta = trees.meta or _NOTHING
@@ -309,6 +312,10 @@ class LowerTree:
         mtime_ns = self.default_mtime_ns if meta.mtime_ns is None else meta.mtime_ns
         mode = stat.S_IFDIR | (DIRECTORY_MODE if meta.mode is None else meta.mode)
         return LowerEntry("dir", mode, mtime_ns, None, tree, sidecar, meta, tracked=tree is not None)
+
+    def bound_below(self, entry: LowerEntry) -> Bound:
+        """Begin a walk through all that is below a directory, which ends with TooManyFiles where that is a tree bomb."""
+        return Bound(self.source, (None, entry.tree), (None, entry.sidecar))
 
     def lookup(self, path: TreePath) -> LowerEntry | None:
         """Find the entry at a path; symbolic links are not followed."""

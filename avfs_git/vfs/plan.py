@@ -36,6 +36,9 @@ def plan_steps(now: LowerTree, target: LowerTree, paths: Sequence[TreePath] = ()
         now: The state that is there.
         target: The state that is wanted.
         paths: Only these and what is below them; all if none.
+
+    Raises:
+        TooManyFiles: If more differ than avfs walks through.
     """
     if not paths:
         return list(_differences(ROOT, now, now.root, target, target.root))
@@ -68,6 +71,7 @@ def _path_differences(path: TreePath, now: LowerTree, target: LowerTree) -> Iter
 
 def _differences(path: TreePath, now: LowerTree, left: LowerEntry, target: LowerTree, right: LowerEntry) -> Iterator[Step]:
     stack = [(path, left, right)]
+    bound = target.bound_below(right)
     while stack:
         here, before, after = stack.pop()
         if here == ROOT and _attributes_differ(before, after):
@@ -75,6 +79,7 @@ def _differences(path: TreePath, now: LowerTree, left: LowerEntry, target: Lower
         if (before.tree, before.sidecar) == (after.tree, after.sidecar):
             continue
         old, new = now.differing_children(before, target, after)
+        bound.meet(len(new))
         for name in sorted(old.keys() | new.keys()):
             was, wanted = old.get(name), new.get(name)
             child = join(here, name)
@@ -105,9 +110,12 @@ def _compare(
 
 def _contents(path: TreePath, tree: LowerTree, entry: LowerEntry) -> Iterator[Step]:
     stack = [(path, entry)]
+    bound = tree.bound_below(entry)
     while stack:
         here, directory = stack.pop()
-        for name, child in tree.children(directory).items():
+        children = tree.children(directory)
+        bound.meet(len(children))
+        for name, child in children.items():
             there = join(here, name)
             yield Step(there, None, child)
             if child.is_dir:

@@ -36,9 +36,11 @@ SELF = b"."
 """The record of the root directory itself."""
 
 _MODE_FILE = 0o100644
-_RECORD = compiled(rb"((?:-?\d+|-) (?:[0-7]+|-) [^ \0]+) ([^\0]+)\0")
+_RECORD = compiled(rb"((?:-?\d{1,30}|-) (?:[0-7]{1,8}|-) [^ \0]+) ([^\0]+)\0")
 _WITH_XATTRS = compiled(rb"(?:\A|\0)(?:-?\d+|-) (?:[0-7]+|-) (?!- )[^ \0]+ ")
 _NO_ATTRIBUTES = b"- -"
+TIME_MIN_NS, TIME_MAX_NS = -(1 << 31) * 10**9, ((1 << 34) - (1 << 31)) * 10**9 - 1
+"""The times that ext4 holds, from 1901 to 2446: a recorded time outside of these is shown as the nearest of them."""
 _SIGNS = (b"=", b"+")
 _NO_OID = Oid(bytes(20))
 _FEW = 16
@@ -269,11 +271,21 @@ def _add_tree(sink: ObjectSink, entries: Mapping[bytes, tuple[int, Oid]], before
     return sink.add_tree(entries)
 
 
+def parse_time(text: bytes) -> int:
+    """Read the time of a record, in nanoseconds since the epoch; it lies between `TIME_MIN_NS` and `TIME_MAX_NS`."""
+    return limit_time(int(text))
+
+
+def limit_time(time_ns: int) -> int:
+    """Give the nearest time that file systems hold."""
+    return min(max(time_ns, TIME_MIN_NS), TIME_MAX_NS)
+
+
 def parse_record(record: Record, oid: Oid) -> Meta:
     """Take one record apart."""
     mtime, mode, xattrs = record.split(b" ")
     return Meta(
-        None if mtime == b"-" else int(mtime),
+        None if mtime == b"-" else parse_time(mtime),
         None if mode == b"-" else int(mode, 8) & 0o7777,
         () if xattrs == b"-" else _parse_xattrs(xattrs, oid),
     )

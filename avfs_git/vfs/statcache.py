@@ -28,7 +28,9 @@ _HEAD = struct.Struct("<II")  # length of the payload, its CRC-32
 _SYNC = struct.Struct("<20s20s20sI")  # tree, sidecar, commit, number of directories
 _DIRECTORY = struct.Struct("<IBII")  # length of the path, flags, entries set, names dropped
 _NAME = struct.Struct("<H")
-_FINGERPRINT = struct.Struct("<IQqqQB")  # mode, size, mtime, ctime, inode, opaque
+_FINGERPRINT = struct.Struct("<IQQQQB")  # mode, size, mtime, ctime, inode, opaque
+_TIME = (1 << 64) - 1
+"""A time is kept modulo this and one: file systems hold times that 63 bits of nanoseconds do not (the year 2262 is the last)."""
 FINGERPRINT_SIZE = _FINGERPRINT.size
 _pack = _FINGERPRINT.pack  # looked up once: it runs for each file
 _CTIME = slice(20, 28)
@@ -52,7 +54,7 @@ def take_fingerprint(found: os.stat_result, *, opaque: bool = False, racy_after_
     ctime_ns = found.st_ctime_ns
     if racy_after_ns is not None and ctime_ns >= racy_after_ns:
         ctime_ns = -1
-    return _pack(found.st_mode, found.st_size, found.st_mtime_ns, ctime_ns, found.st_ino, opaque)
+    return _pack(found.st_mode, found.st_size, found.st_mtime_ns & _TIME, ctime_ns & _TIME, found.st_ino, opaque)
 
 
 def is_same_entry(cached: Fingerprint | None, now: Fingerprint) -> bool:

@@ -20,6 +20,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
+from avfs_git.gitstore.bounds import Bound
 from avfs_git.host.beneath import POOL, Descriptor, open_at, open_dir, open_judged_at
 from avfs_git.host.locks import REFUSED_WRITING
 from avfs_git.host.xattrs import Target, entry_of
@@ -509,6 +510,11 @@ class MergedView:
                 found.append(Listed(name, attr_of(ino, status), None))
             found.sort()
             return found
+
+    def bound_below(self, node: Node) -> Bound:
+        """Begin a walk through all that is below a directory, which ends with TooManyFiles where that is a tree bomb."""
+        lower = node.lower
+        return Bound(self.lower.source) if lower is None else self.lower.bound_below(lower)
 
     def is_empty(self, node: Node) -> bool:
         """Tell whether a directory shows no entry."""

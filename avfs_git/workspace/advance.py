@@ -323,6 +323,7 @@ def _new_untracked(theirs: LowerTree, base: LowerTree | None, wanted: LowerTree,
     """List what the other side has beside git's tree, that was not there when both parted and has no place taken here."""
     found: dict[TreePath, Step] = {}
     stack: list[tuple[TreePath, LowerEntry, LowerEntry | None]] = [(ROOT, theirs.root, base.root if base is not None else None)]
+    bound = theirs.bound_below(theirs.root)
     while stack:
         path, there, before = stack.pop()
         if there.sidecar is None or (before is not None and before.sidecar == there.sidecar):
@@ -331,6 +332,7 @@ def _new_untracked(theirs: LowerTree, base: LowerTree | None, wanted: LowerTree,
             children, old = theirs.differing_untracked(there, base, before)
         else:
             children, old = theirs.children(there), {}
+        bound.meet(len(children))
         for name, child in children.items():
             here, was = join(path, name), old.get(name)
             if child.kind == "dir":

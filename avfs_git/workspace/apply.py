@@ -29,7 +29,8 @@ from avfs_git.gitstore.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYM
 from avfs_git.host.beneath import OPEN_LIST, RENAME_EXCHANGE, RENAME_NOREPLACE, Descriptor, open_at, open_beneath, rename_at
 from avfs_git.host.durable import host_errors, write_all
 from avfs_git.model import ApplyResult, ChangedFile, ChangeKind, Warning
-from avfs_git.paths import Oid, TreePath, components, join, show_path, split
+from avfs_git.paths import ROOT, Oid, TreePath, components, join, show_path, split
+from avfs_git.vfs.layers import Directories
 from avfs_git.workspace.oplog import FORK_CREATE
 from avfs_git.workspace.revisions import resolve_revision
 from avfs_git.workspace.vault import OpenVault
@@ -151,16 +152,20 @@ def _look_at(directory: int, name: bytes) -> _Held:
 
 def _holds_only(directory: Descriptor, path: TreePath, going: frozenset[bytes]) -> bool:
     """Tell whether all that is in a directory goes."""
-    listed = os.open(b".", OPEN_LIST, dir_fd=directory.fd)
-    try:
-        with os.scandir(listed) as entries:
-            found = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
-        return bool(found) and all(
-            _holds_only(open_beneath(listed, [name]), join(path, name), going) if is_dir else join(path, name) in going
-            for name, is_dir in found
-        )
-    finally:
-        os.close(listed)
+    directories = Directories(directory)
+    pending = [ROOT]
+    while pending:
+        here = pending.pop()
+        listed = os.open(b".", OPEN_LIST, dir_fd=directories.get(here))
+        try:
+            with os.scandir(listed) as entries:
+                found = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
+        finally:
+            os.close(listed)
+        if not found or any(not is_dir and join(path, join(here, name)) not in going for name, is_dir in found):
+            return False
+        pending += [join(here, name) for name, is_dir in found if is_dir]
+    return True
 
 
 def _write(vault: OpenVault, root: int, change: ChangedFile, held: _Held) -> bool:

@@ -182,14 +182,17 @@ def _adopt_clone(making: Path, url: str, branch: str | None, *, lazy: bool) -> t
 
 def _has_content(store: ObjectStore, tree: Oid) -> bool | None:
     """Tell whether the first content that a tree names is here, as servers leave out all or none; None if it names none."""
-    below: list[Oid] = []
-    for mode, oid in store.read_tree(tree).values():
-        if mode == MODE_TREE:
-            below.append(oid)
-        elif mode != MODE_GITLINK:
-            return store.exists(oid)
-    answers = (_has_content(store, oid) for oid in below)
-    return next((answer for answer in answers if answer is not None), None)
+    pending, seen = [tree], {tree}
+    while pending:
+        below: list[Oid] = []
+        for mode, oid in store.read_tree(pending.pop()).values():
+            if mode not in (MODE_TREE, MODE_GITLINK):
+                return store.exists(oid)
+            if mode == MODE_TREE and oid not in seen:
+                seen.add(oid)
+                below.append(oid)
+        pending += reversed(below)
+    return None
 
 
 def _first_fork(head: str, heads: dict[str, Oid]) -> str:

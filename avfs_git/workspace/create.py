@@ -17,7 +17,7 @@ from pathlib import Path
 from avfs_git.errors import HostError, ObjectCorrupt, ObjectMissing, VaultExists
 from avfs_git.faults import reach
 from avfs_git.gitstore.commits import Commit, serialize_commit
-from avfs_git.gitstore.ignore import Ignorer
+from avfs_git.gitstore.ignore import IGNORE_FILE_READ, Ignorer
 from avfs_git.gitstore.objects import KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange
@@ -294,7 +294,7 @@ def _capture(
         except OSError:
             return None
         with os.fdopen(fd, "rb") as file:
-            return file.read()
+            return file.read(IGNORE_FILE_READ)
 
     rules = Ignorer(read_ignore_file, vault.read_exclude())
 

@@ -222,7 +222,9 @@ class Files:
             merged.make_dir(split(path)[0], parents=True)
             return merged.write_file(path, data)
         for piece in (data,) if isinstance(data, bytes) else data:
-            merged.append(node, piece)
+            left = memoryview(piece)
+            while left:  # a full disk takes a part, and refuses the next
+                left = left[merged.append(node, left) :]
         return node
 
     @staticmethod
@@ -366,12 +368,16 @@ def _into(merged: MergedTree, source: TreePath, destination: TreePath) -> TreePa
 
 def _copy_entry(merged: MergedTree, source: TreePath, node: Node, target: TreePath) -> None:
     pending = [(source, node, target)]
+    bound = merged.bound_below(node)
+    bound.ask()
     while pending:
         path, here, there = pending.pop()
         attr = merged.getattr(here)
         if here.is_dir:
             made = merged.make_dir(there, mode=stat.S_IMODE(attr.mode))
-            pending += [(join(path, name), merged.lookup(here, name), join(there, name)) for name, _ in merged.readdir(here)]
+            names = merged.readdir(here)
+            bound.meet(len(names))
+            pending += [(join(path, name), merged.lookup(here, name), join(there, name)) for name, _ in names]
         elif here.kind == stat.S_IFLNK:
             merged.make_symlink(there, merged.readlink(here))
             continue
@@ -413,6 +419,7 @@ def _describe_tree(merged: MergedTree, path: TreePath, node: Node, depth: int | 
     pending: list[tuple[TreePath, Node, int]] = [(path, node, 0)]
     entered: list[tuple[FileInfo, int]] = []
     made: list[TreeNode] = []
+    bound = merged.bound_below(node)
     while pending:
         here, there, level = pending.pop()
         if level < 0:
@@ -426,5 +433,6 @@ def _describe_tree(merged: MergedTree, path: TreePath, node: Node, depth: int | 
         entered.append((info, len(made)))
         pending.append((here, there, -1))
         names = sorted((name for name, _ in merged.readdir(there)), reverse=True)
+        bound.meet(len(names))
         pending += [(join(here, name), merged.lookup(there, name), level + 1) for name in names]
     return made[0]

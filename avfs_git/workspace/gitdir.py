@@ -30,6 +30,7 @@ from pathlib import Path
 
 from avfs_git.errors import HostError
 from avfs_git.faults import reach
+from avfs_git.gitstore.bounds import Bound
 from avfs_git.gitstore.gitindex import (
     NO_STAT,
     BadIndex,
@@ -58,6 +59,10 @@ from avfs_git.workspace.workspace import OpenWorkspace
 
 _LOG = LazyLogger(__name__)
 _TRIES = 3
+
+
+def _go_on() -> None:
+    """End nothing."""
 
 
 class GitDir:
@@ -113,15 +118,18 @@ class GitDir:
         with self.opened.locked():
             self.bring_up_within()
 
-    def bring_up_within(self) -> None:
+    def bring_up_within(self, check: Callable[[], None] = _go_on) -> None:
         """Do what `bring_up` does, for who holds the workspace and is in the middle of changing it.
+
+        Args:
+            check: Called for each directory of an index that is made; what it raises ends that, and the index stays as it was.
 
         Raises:
             AvfsError: As `bring_up`.
         """
         for _ in range(_TRIES):
             with contextlib.suppress(IndexBusy):
-                self._bring_up()
+                self._bring_up(check)
                 return
         # Git itself is at it, or died and left its lock, which is for its user to see to.
         _LOG.warning("git holds the index of '%s': it stays as it is", self.opened.fork)
@@ -130,7 +138,7 @@ class GitDir:
         """Whether `bring_up` would have anything to do. Costs a look at two files."""
         return self.worktree.basis()[0] or not self.worktree.has_index
 
-    def _bring_up(self) -> None:
+    def _bring_up(self, check: Callable[[], None]) -> None:
         opened, worktree = self.opened, self.worktree
         vault = opened.vault
         has_moved, basis = worktree.basis()
@@ -141,7 +149,7 @@ class GitDir:
         head = vault.read_head(opened.fork)
         if found is None or not found[0].strip(b"\0"):
             if head is not None:
-                self._make_index(head, found[1] if found else None)
+                self._make_index(head, found[1] if found else None, check)
         elif has_moved and basis != head:
             moves = [_as_move(change) for change in diff_trees(vault.store, self._tree(basis), self._tree(head))]
             try:
@@ -152,7 +160,7 @@ class GitDir:
             except BadIndex:
                 data = None
                 if head is not None:
-                    self._make_index(head, found[1])
+                    self._make_index(head, found[1], check)
             if data is not None:
                 # The time of the old one: what git would have looked at with that, it has to look at with this one.
                 worktree.replace_index(data, instead_of=found[1], mtime_ns=found[1].st_mtime_ns)
@@ -162,10 +170,10 @@ class GitDir:
     def _tree(self, commit: Oid | None) -> Oid | None:
         return None if commit is None else self.opened.vault.store.read_commit(commit).tree
 
-    def _make_index(self, head: Oid, instead_of: os.stat_result | None) -> None:
+    def _make_index(self, head: Oid, instead_of: os.stat_result | None, check: Callable[[], None]) -> None:
         started_ns = time.time_ns()
         tree = self._tree(head)
-        data = find_index(self.opened, EMPTY_TREE if tree is None else tree)
+        data = find_index(self.opened, EMPTY_TREE if tree is None else tree, check)
         self.worktree.replace_index(data, instead_of=instead_of, mtime_ns=started_ns)
 
 
@@ -181,7 +189,7 @@ _MADE = b"1"
 """Which index `make_index` makes of the same things; another number where it comes to make another one."""
 
 
-def find_index(opened: OpenWorkspace, tree: Oid) -> bytes:
+def find_index(opened: OpenWorkspace, tree: Oid, check: Callable[[], None] = _go_on) -> bytes:
     """Give the index that `make_index` makes. Of a workspace in which nothing was changed it may have been made for another one.
 
     Raises:
@@ -191,20 +199,24 @@ def find_index(opened: OpenWorkspace, tree: Oid) -> bytes:
     with host_errors(f"look at the files of '{opened.fork}'"):
         is_changed = bool(UpperReader(opened.upper).list_dir(ROOT))
     if is_changed:
-        return make_index(opened, tree)
+        return make_index(opened, tree, check)
     follows_from = repr((_MADE, tree, lower.root.tree, lower.root.sidecar, lower.default_mtime_ns)).encode("ascii")
-    return opened.vault.made_indexes.find_or_make(follows_from, lambda: make_index(opened, tree))
+    return opened.vault.made_indexes.find_or_make(follows_from, lambda: make_index(opened, tree, check))
 
 
-def make_index(opened: OpenWorkspace, tree: Oid) -> bytes:
+def make_index(opened: OpenWorkspace, tree: Oid, check: Callable[[], None] = _go_on) -> bytes:
     """Make the index of a tree of which the workspace shows what it shows. Called with the workspace locked.
 
+    `check` is called for each directory, and ends the work by raising.
+
     Raises:
+        TooManyFiles: If it stands for more files than avfs walks through.
         AvfsError: If an object cannot be read.
         HostError: If the upper layer cannot.
     """
     cache = opened.cache
-    walk = _Walk(opened.vault.store.read_tree, opened.lower, UpperReader(opened.upper), cache)
+    bound = Bound(opened.vault.store, (None, tree))
+    walk = _Walk(opened.vault.store.read_tree, opened.lower, UpperReader(opened.upper), cache, bound, check)
     writer = IndexWriter()
     captured = opened.synced_trees()[0]
     try:
@@ -230,14 +242,24 @@ def make_index(opened: OpenWorkspace, tree: Oid) -> bytes:
 class _Walk:
     """What all places of a walk have in common."""
 
-    __slots__ = ("cache", "lower", "read_tree", "size_of", "upper")
+    __slots__ = ("bound", "cache", "check", "lower", "read_tree", "size_of", "upper")
 
-    def __init__(self, read_tree: Callable[[Oid], Tree], lower: LowerTree, upper: UpperReader, cache: StatCache | None) -> None:
+    def __init__(
+        self,
+        read_tree: Callable[[Oid], Tree],
+        lower: LowerTree,
+        upper: UpperReader,
+        cache: StatCache | None,
+        bound: Bound,
+        check: Callable[[], None],
+    ) -> None:
         self.read_tree = read_tree
         self.lower = lower
         self.upper = upper
         self.cache = cache
         self.size_of = lower.source.blob_size
+        self.bound = bound
+        self.check = check
 
 
 _NO_TREE: Tree = {}
@@ -273,6 +295,9 @@ class _Place:
         in_upper: bool,
         count: int,
     ) -> None:
+        entries = walk.read_tree(oid)
+        walk.check()
+        walk.bound.meet(len(entries))
         self._walk = walk
         self._path = path
         self._stored = _NOTHING_STORED if lower is None else walk.lower.read_stored(lower)
@@ -282,9 +307,7 @@ class _Place:
         self.prefix = path + b"/" if path else b""
         self.cached = CachedTree(oid)
         self.count = count
-        self.rest: Iterator[tuple[bytes, int, Oid]] = iter(
-            [(name, mode, entry) for name, (mode, entry) in walk.read_tree(oid).items()]
-        )
+        self.rest: Iterator[tuple[bytes, int, Oid]] = iter([(name, mode, entry) for name, (mode, entry) in entries.items()])
 
     def enter(self, name: bytes, oid: Oid, count: int) -> _Place:
         """Go into a directory."""

@@ -6,7 +6,7 @@ only; walks no further than it was asked to.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -20,7 +20,7 @@ from avfs_git.gitstore.trees import EMPTY_TREE, MODE_GITLINK, MODE_TREE
 from avfs_git.model import ChangedFile, Checkpoint, CheckpointDetails, Identity, LogEntry, PathVersion
 from avfs_git.paths import Oid, TreePath
 from avfs_git.vfs.lower import LowerTree
-from avfs_git.vfs.sidecar import parse_sidecar
+from avfs_git.vfs.sidecar import SideEntry, parse_sidecar
 from avfs_git.workspace.gitmoves import list_made_inside
 from avfs_git.workspace.revisions import resolve_revision
 from avfs_git.workspace.vault import OpenVault
@@ -86,29 +86,47 @@ def describe_checkpoint(vault: OpenVault, name: str, *, fork: str | None) -> Che
 
 
 def _count_tree(source: ObjectSource, tree: Oid) -> tuple[int, int]:
-    files = size = 0
-    stack = [tree]
-    while stack:
-        for mode, oid in source.read_tree(stack.pop()).values():
-            if mode == MODE_TREE:
-                stack.append(oid)
-            elif mode != MODE_GITLINK:
-                files += 1
-                size += source.blob_size(oid)
-    return files, size
+    """Count the files of a tree, and their bytes."""
+    sizes: dict[Oid, tuple[int, int]] = {}
+
+    def add(oid: Oid, below: Sequence[Oid]) -> None:
+        files = [entry for mode, entry in source.read_tree(oid).values() if mode not in (MODE_TREE, MODE_GITLINK)]
+        held = [(len(files), sum(map(source.blob_size, files))), *(sizes[child] for child in below)]
+        sizes[oid] = sum(count for count, _ in held), sum(size for _, size in held)
+
+    _visit_once(tree, lambda oid: [entry for mode, entry in source.read_tree(oid).values() if mode == MODE_TREE], add)
+    return sizes[tree]
 
 
 def _count_sidecar(source: ObjectSource, tree: Oid) -> int:
-    files = 0
-    stack = [tree]
-    while stack:
-        oid = stack.pop()
-        for entry in parse_sidecar(source.read_tree(oid), oid)[0].values():
-            if entry.mode != MODE_TREE:
-                files += 1
-            elif entry.untracked:
-                stack.append(entry.oid)
-    return files
+    counts: dict[Oid, int] = {}
+
+    def list_entries(oid: Oid) -> Iterable[SideEntry]:
+        return parse_sidecar(source.read_tree(oid), oid)[0].values()
+
+    def add(oid: Oid, below: Sequence[Oid]) -> None:
+        counts[oid] = sum(entry.mode != MODE_TREE for entry in list_entries(oid)) + sum(counts[child] for child in below)
+
+    _visit_once(tree, lambda oid: [entry.oid for entry in list_entries(oid) if entry.mode == MODE_TREE and entry.untracked], add)
+    return counts[tree]
+
+
+def _visit_once(top: Oid, list_below: Callable[[Oid], list[Oid]], add: Callable[[Oid, Sequence[Oid]], None]) -> None:
+    """Visit each tree once, however often it is named, and after those in it."""
+    done: set[Oid] = set()
+    entered: dict[Oid, list[Oid]] = {}
+    pending = [top]
+    while pending:
+        oid = pending[-1]
+        if oid in done:
+            pending.pop()
+        elif oid in entered:
+            add(oid, entered.pop(oid))
+            done.add(oid)
+            pending.pop()
+        else:
+            entered[oid] = list_below(oid)
+            pending += [below for below in entered[oid] if below not in done]
 
 
 def read_log(vault: OpenVault, rev: str, *, fork: str | None, limit: int, with_files: bool) -> list[LogEntry]:

@@ -16,7 +16,7 @@ from collections.abc import Container
 from pathlib import Path
 
 from avfs_git.errors import HostError
-from avfs_git.gitstore.ignore import Ignorer
+from avfs_git.gitstore.ignore import IGNORE_FILE_READ, Ignorer
 from avfs_git.gitstore.packwriter import PackWriter
 from avfs_git.host.durable import host_errors, write_file_atomically
 from avfs_git.host.removal import remove_tree
@@ -80,7 +80,7 @@ def take_in(locked: LockedWorkspace, place: Path, *, left_out: Container[bytes] 
             except OSError:
                 return None
             with os.fdopen(fd, "rb") as file:
-                return file.read()
+                return file.read(IGNORE_FILE_READ)
 
         rules = Ignorer(read_ignore_file, vault.read_exclude())
         after = Capture(layer, pack, rules, index=before.tree, learn=False).run()

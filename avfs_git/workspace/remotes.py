@@ -276,10 +276,13 @@ def prefetch(vault: OpenVault, commit: Oid, paths: Sequence[TreePath]) -> Prefet
         if entry is None:
             raise PathNotFound(path)
         waiting.append(entry)
+    seen: set[Oid] = set()
     while waiting:
         mode, oid = waiting.pop()
         if mode == MODE_TREE:
-            waiting.extend(store.read_tree(oid).values())
+            if oid not in seen:
+                seen.add(oid)
+                waiting.extend(store.read_tree(oid).values())
         elif mode != MODE_GITLINK:
             blobs[oid] = None
     fetched = store.fetch(blobs) if isinstance(store, LazyObjectStore) else 0

@@ -6,6 +6,7 @@ holds. Reads objects only; equal subtrees are not opened, so that it costs what 
 
 from __future__ import annotations
 
+from avfs_git.gitstore.bounds import Bound
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.gitstore.trees import MODE_TREE
 from avfs_git.model import ChangedFile, ChangeKind
@@ -19,11 +20,13 @@ def diff_sidecars(source: ObjectSource, old: Oid | None, new: Oid | None) -> lis
     """List what two sidecar trees hold differently, sorted by path."""
     found: dict[TreePath, ChangedFile] = {}
     stack = [(ROOT, old, new)]
+    bound = Bound(source, (old, new))
     while stack:
         path, left, right = stack.pop()
         if left == right:
             continue
         (left_children, left_meta), (right_children, right_meta) = _read_differing(source, left, right)
+        bound.meet(len(left_children) + len(right_children))
         for name in left_children.keys() | right_children.keys():
             before, after = left_children.get(name), right_children.get(name)
             if before == after:

@@ -259,11 +259,20 @@ def _unpack(
 
 
 def _walk(merged: MergedTree, node: Node, max_depth: int | None) -> Iterator[tuple[TreePath, Node]]:
-    """Yield what is below a directory by its path from there, directories before what is in them."""
+    """Yield what is below a directory by its path from there, directories before what is in them.
+
+    Raises:
+        TooManyFiles: If it is a tree bomb, and not only a few levels of it are asked for.
+    """
     stack: list[tuple[TreePath, Node, int]] = [(ROOT, node, 0)]
+    bound = merged.bound_below(node)
+    if max_depth is None:
+        bound.ask()
     while stack:
         here, directory, depth = stack.pop()
-        for name, _ in sorted(merged.readdir(directory)):
+        names = sorted(merged.readdir(directory))
+        bound.meet(len(names))
+        for name, _ in names:
             child = merged.lookup(directory, name)
             yield join(here, name), child
             if child.is_dir and (max_depth is None or depth + 1 < max_depth):

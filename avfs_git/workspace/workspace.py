@@ -735,10 +735,12 @@ class LockedWorkspace:
         return captured
 
     def _read_ignore_file(self, directory: TreePath) -> bytes | None:
+        from avfs_git.gitstore.ignore import IGNORE_FILE_READ  # noqa: PLC0415 - as above
+
         with contextlib.suppress(OSError):
             node = self.merged.resolve(join(directory, b".gitignore"), follow_last=False)
             if stat.S_ISREG(self.merged.getattr(node).mode):  # git follows no symbolic link here
-                return self.merged.read_all(node)
+                return self.merged.read(node, IGNORE_FILE_READ, 0)
         return None
 
     def mark_captured(self, captured: Captured, *, commit: Oid | None) -> list[Warning]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -97,9 +97,9 @@ def test_forks_in_which_nothing_was_changed_have_one_index_made(work: Workspace,
     """It is that of any other fork of the commit; where something was changed, or on another commit, it is another one."""
     made = []
 
-    def make(opened: OpenWorkspace, tree: Oid) -> bytes:
+    def make(opened: OpenWorkspace, tree: Oid, check: Callable[[], None]) -> bytes:
         made.append(opened.fork)
-        return make_index(opened, tree)
+        return make_index(opened, tree, check)
 
     monkeypatch.setattr(madeindexes, "_WORTH_BYTES", 0)
     monkeypatch.setattr(gitdir, "make_index", make)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
@@ -85,6 +87,34 @@ def test_programs_go_on_while_servers_are_killed(mount: Mount, tmp_path: Path, n
     assert {path: (mode, content) for path, (_, mode, content) in found.items()} == {
         path: mode_and_content(about) for path, about in shown.items()
     }
+
+
+@pytest.mark.usefixtures("person")
+def test_changes_that_wait_for_a_large_copy_survive(mount: Mount, source: Path) -> None:
+    """Wherever servers die while a large file is copied up, what is to change in it is changed once the copy is whole."""
+    size = 8 << 20
+    for name in ("written", "moved"):
+        (source / name).write_bytes(name[:1].encode() * size)
+    tree = mount()
+    writing = f"fd = os.open(tree + '/written', os.O_RDWR); assert os.pwrite(fd, b'!' * {1 << 20}, {1 << 20}) == {1 << 20}"
+    moving = "os.rename(tree + '/moved', tree + '/there')"
+    with ThreadPoolExecutor(2) as programs:
+        waiting = [programs.submit(tree.python, code) for code in (writing, moving)]
+        kills = 0
+        while kills < 5 and not all(program.done() for program in waiting):
+            time.sleep(random.uniform(0, 0.05))  # another moment each time
+            _kill_server(tree)
+            kills += 1
+        for program in waiting:
+            program.result()
+    written, moved = (tree.path / "written").read_bytes(), (tree.path / "there").read_bytes()
+    tree.end()
+
+    assert kills > 1
+    assert (len(written), written.count(b"w"), written.count(b"!")) == (size, size - (1 << 20), 1 << 20)
+    assert written[1 << 20 : 2 << 20].count(b"!") == 1 << 20
+    assert (len(moved), moved.count(b"m")) == (size, size)
+    assert _attic(tree) == []
 
 
 def _facts(fd: int) -> tuple[int, ...]:

@@ -12,9 +12,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from avfs_git.gitstore.bounds import Bound
 from avfs_git.paths import TreePath, components
 from avfs_git.vfs.lower import LowerEntry, LowerTree
 from avfs_git.vfs.merged import MergedTree, Node
+from tests.support.objects import MemorySource
 
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "dir", stat.S_IFLNK: "symlink"}
 
@@ -40,6 +42,10 @@ class DirectoryLower(LowerTree):
     def __init__(self, directory: Path) -> None:
         self.root = DirectoryEntry(os.fsencode(directory))
         self._known: dict[bytes, dict[bytes, LowerEntry]] = {}
+
+    def bound_below(self, entry: LowerEntry) -> Bound:
+        """Bound nothing: no directory of the host is a tree bomb."""
+        return Bound(MemorySource())
 
     def children(self, entry: LowerEntry) -> Mapping[bytes, LowerEntry]:
         """List a directory."""

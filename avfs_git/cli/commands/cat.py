@@ -8,11 +8,14 @@ import click
 
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import LIMIT, TREE_PATH, verb
-from avfs_git.errors import BadUsage
+from avfs_git.errors import BadUsage, PathUnsuitable
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import Content
     from avfs_git.paths import TreePath
+
+DOCUMENT_MAX = 8 << 20
+"""Bytes of a file that one JSON document holds: spelled twice, and a byte may take six characters."""
 
 
 @verb("cat", view="files")
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 def command(state: State, path: TreePath, version: int | None, at: str | None) -> Content | None:
     """Write out a file
 
-    Byte for byte.     With `--json` the document holds `content_b64`, and `content` where the file is UTF-8.
+    Byte for byte.     With `--json` the document holds `content_b64`, and `content` where the file is UTF-8: files up to 8 MiB.
     """
     if version is not None and at is not None:
         raise BadUsage("--version and --at exclude each other")
@@ -33,4 +36,11 @@ def command(state: State, path: TreePath, version: int | None, at: str | None) -
             return None
         from avfs_git.cli.records import to_content  # noqa: PLC0415 - only for a document
 
-        return to_content(path, b"".join(chunks))
+        pieces: list[bytes] = []
+        for piece in chunks:
+            pieces.append(piece)
+            if sum(map(len, pieces)) > DOCUMENT_MAX:
+                raise PathUnsuitable(
+                    b"/" + path, f"has more than {DOCUMENT_MAX:,} bytes; `avfs cat` without `--json` writes it out"
+                )
+        return to_content(path, b"".join(pieces))

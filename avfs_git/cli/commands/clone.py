@@ -8,7 +8,7 @@ import click
 
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import verb
-from avfs_git.errors import BadUsage, quote
+from avfs_git.errors import BadUsage, hide_user, quote
 
 if TYPE_CHECKING:
     from avfs_git.model import CloneResult
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def name_of_url(url: str) -> str:
     """Name a vault after the address that it is cloned from."""
-    last = url.rstrip("/").replace(":", "/").rpartition("/")[2].removesuffix(".git")
+    last = hide_user(url).partition("?")[0].rstrip("/").replace(":", "/").rpartition("/")[2].removesuffix(".git")
     if not last:
         raise BadUsage(f"{quote(url)} says no name for the vault", hint="Give one: `avfs clone URL NAME`.")
     return last

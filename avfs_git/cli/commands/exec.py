@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,7 @@ from avfs_git.errors import AvfsError, BadUsage, HostError
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import FrameType
 
     from avfs_git.paths import TreePath
     from avfs_git.proxy.envelope import ExecPlan, ExecResult
@@ -40,6 +41,7 @@ _OPTIONS = (
     "no_commit",
     "message",
     "max_output",
+    "max_output_file",
     "backend",
     "at",
     "approve",
@@ -95,7 +97,15 @@ def parse_variable(text: str) -> tuple[str, str]:
     default=1 << 20,
     show_default=True,
     metavar="BYTES",
-    help="Keep so much of each stream in the result; all of a longer one is in a file.",
+    help="Keep so much of each stream in the result; a longer one is in a file.",
+)
+@click.option(
+    "--max-output-file",
+    type=click.IntRange(min=0),
+    default=1 << 30,
+    show_default=True,
+    metavar="BYTES",
+    help="Write so much of a longer stream into its file.",
 )
 @click.option(
     "--backend",
@@ -126,6 +136,7 @@ def command(
     no_commit: bool,
     message: str | None,
     max_output: int,
+    max_output_file: int,
     backend: str,
     at: Path | None,
     approve: str | None,
@@ -162,6 +173,7 @@ def command(
                 "commit": not no_commit,
                 "message": message,
                 "max_output": max_output,
+                "max_output_file": max_output_file,
                 "backend": backend,
                 "root": at.absolute() if at is not None else None,
                 "approve": approve,
@@ -225,8 +237,22 @@ def _opened(path: Path | None) -> Iterator[int | None]:
 
 @contextmanager
 def _forwarding(running: Running) -> Iterator[None]:
-    """Hand signals to the command: what they mean is its to say, for as long as its grace lasts."""
-    before = {number: signal.signal(number, lambda caught, _: running.stop(caught)) for number in _FORWARDED}
+    """Hand signals to the command: what they mean is its to say, for as long as its grace lasts.
+
+    While avfs itself saves what was uncommitted, or what the command changed, they end that.
+    """
+    before: dict[int, Any] = {}  # as `signal.signal` gives and takes it
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        handler = before.get(number, signal.SIG_IGN)
+        if running.is_heeding or handler == signal.SIG_IGN:
+            running.stop(number)
+        elif callable(handler):
+            handler(number, frame)
+        else:
+            raise KeyboardInterrupt
+
+    before.update({number: signal.signal(number, forward) for number in _FORWARDED})
     try:
         yield
     finally:

@@ -8,6 +8,7 @@ import click
 
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import TREE_PATH, verb
+from avfs_git.errors import TooManyFiles
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import Listing
@@ -34,6 +35,7 @@ def command(state: State, path: TreePath, long: bool, everything: bool, recursiv
 
 def list_below(workspace: Workspace, path: TreePath, *, everything: bool, recursive: bool) -> list[FileInfo]:
     """List a directory, and on request all below it: a directory before what it holds."""
+    from avfs_git.gitstore.bounds import FILES_MAX  # noqa: PLC0415 - as above
     from avfs_git.model import Kind  # noqa: PLC0415 - as above
 
     found: list[FileInfo] = []
@@ -47,6 +49,8 @@ def list_below(workspace: Workspace, path: TreePath, *, everything: bool, recurs
     while stack:
         entry = stack.pop()
         found.append(entry)
+        if len(found) > FILES_MAX:
+            raise TooManyFiles(FILES_MAX)
         if recursive and entry.kind is Kind.DIRECTORY:
             push(entry.path)
     return found

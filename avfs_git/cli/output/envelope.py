@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from avfs_git.cli.output.base import write_all
 from avfs_git.cli.output.hints import Named, complete
-from avfs_git.errors import AvfsError, InternalError
+from avfs_git.errors import AvfsError, InternalError, hide_users
 
 if TYPE_CHECKING:
     from avfs_git.model import Warning
@@ -97,10 +97,11 @@ class EnvelopeOutput:
             "schema_version": SCHEMA_VERSION,
             "kind": self._kind,
             "success": success,
-            "request": to_record(self._request),
+            # The command line may hold an address with a password in it, and a warning or a trace what a server said.
+            "request": hide_users(to_record(self._request)),
             "result": result,
-            "warnings": self._warnings,
-            "error": error,
+            "warnings": hide_users(self._warnings),
+            "error": hide_users(error),
         }
 
     def close(self) -> None:

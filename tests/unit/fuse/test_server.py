@@ -8,16 +8,22 @@ import stat
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from avfs_git import faults
 from avfs_git.errors import MountError
 from avfs_git.fuse import protocol as p
-from avfs_git.fuse.channel import Channel, Request
+from avfs_git.fuse.channel import MAX_IO, Channel, Request
+from avfs_git.fuse.handover import Handover
 from avfs_git.fuse.server import TreeServer
+from avfs_git.gitstore.trees import MODE_FILE
+from avfs_git.vfs.lower import LowerTree
 from avfs_git.vfs.merged import MergedTree
+from avfs_git.vfs.upper import UpperLayer
+from tests.support.objects import MemorySource
 from tests.unit.fuse.conftest import OFFERED, Ends, Kernel
 
 ROOT = p.ROOT_ID
@@ -309,6 +315,71 @@ def test_slow_requests_are_answered_while_others_are_served(kernel: Kernel) -> N
         unique, number, _ = kernel.receive()
         assert number == 0
         waiting.remove(unique)
+
+
+BIG = 3 << 20
+
+
+@pytest.fixture
+def tree_over_big(tmp_path: Path) -> Iterator[MergedTree]:
+    """A workspace over a commit with one file that takes a while to copy."""
+    (tmp_path / "upper").mkdir()
+    (tmp_path / "work").mkdir()
+    source = MemorySource()
+    lower = LowerTree(source, source.add_tree({b"big": (MODE_FILE, b"b" * BIG)}), None, default_mtime_ns=10**18)
+    tree = MergedTree(lower, UpperLayer(tmp_path / "upper", tmp_path / "work"))
+    yield tree
+    tree.close()
+
+
+_TO_BIG: dict[str, tuple[int, Callable[[int], tuple[int, bytes]]]] = {
+    "write": (p.WRITE, lambda ino: (ino, p.WRITE_IN.pack(0, 1, MAX_IO, 0, 0, 0, 0) + b"w" * MAX_IO)),
+    "chmod": (p.SETATTR, lambda ino: (ino, p.SETATTR_IN.pack(p.FATTR_MODE, *[0] * 9, 0o600, *[0] * 4))),
+    "rename": (p.RENAME, lambda _: (ROOT, p.RENAME_IN.pack(ROOT) + b"big\0new\0")),
+    "allocate": (p.FALLOCATE, lambda ino: (ino, p.FALLOCATE_IN.pack(0, BIG, 1, 0))),
+}
+
+
+@pytest.mark.parametrize("what", _TO_BIG)
+@pytest.mark.parametrize("supervised", [False, True])
+def test_a_large_copy_keeps_nobody_else_waiting(ends: Ends, tree_over_big: MergedTree, what: str, supervised: bool) -> None:
+    """What has to copy a large file up first is answered after others that came later, and the file is whole then."""
+    kernel, channel = ends
+    copying, others_done = threading.Event(), threading.Event()
+
+    def copied(point: str) -> None:
+        if point == "copy_up.written":
+            copying.set()
+            others_done.wait(60)
+
+    def serve() -> None:
+        channel.negotiate()
+        TreeServer(tree_over_big, channel, Handover.make() if supervised else None).serve()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    faults.arm(copied)
+    try:
+        kernel.init()
+        ino = int(kernel.look_up(ROOT, b"big")[0])
+        operation, lay_out = _TO_BIG[what]
+        slow = kernel.send(operation, *lay_out(ino))
+        assert copying.wait(60)
+        kernel.ask(p.MKDIR, ROOT, p.MKDIR_IN.pack(0o755, 0) + b"quick\0")
+        others_done.set()
+        unique, number, _ = kernel.receive()
+    finally:
+        others_done.set()
+        faults.arm(None)
+        kernel.hang_up()
+        thread.join()
+
+    content = (tree_over_big.upper.directory / ("new" if what == "rename" else "big")).read_bytes()
+    assert (unique, number) == (slow, 0)
+    assert content[:1] + content[-1:] == (b"b\0" if what == "allocate" else b"bb")
+    assert content.count(b"w") == (MAX_IO if what == "write" else 0)
+    assert len(content) == BIG + (what == "allocate")
+    assert os.listdir(tree_over_big.upper.work_dir) == []
 
 
 def _remove(kernel: Kernel, inos: dict[bytes, int]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 import zlib
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git.errors import HostileTree, ObjectCorrupt, ObjectMissing
-from avfs_git.gitstore import objects
+from avfs_git.gitstore import objects, packfile
 from avfs_git.gitstore.objects import (
     KIND_BLOB,
     KIND_COMMIT,
@@ -214,6 +215,66 @@ def test_a_pack_that_is_cut_short_is_reported(git_dir: Path) -> None:
             store.read(oid)
         with pytest.raises(ObjectCorrupt):
             list(store.stream_blob(oid))
+
+
+@pytest.mark.parametrize("how", ["flipped", "cut short", "header"])
+@pytest.mark.parametrize("size", [3_000, 5 * CHUNK])
+@pytest.mark.parametrize("other", ["pack", "loose", "large pack"])
+def test_what_one_pack_holds_damaged_is_read_from_another_place(
+    git_dir: Path, how: str, size: int, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole, in pieces, and its size: an object is lost only when its last copy is."""
+    monkeypatch.setattr(packfile, "_SMALL_PACK", 0 if other == "large pack" else 250)
+    data = os.urandom(size)
+    with ObjectStore(git_dir) as writing:
+        oid = put_packed(writing, KIND_BLOB, data)
+    path = pack_of(git_dir)
+    whole = path.read_bytes()
+    if other == "loose":
+        put_loose(git_dir, KIND_BLOB, data)
+    else:
+        copy = path.with_name(f"pack-{'0' * 40}.pack")
+        copy.write_bytes(whole)
+        copy.with_suffix(".idx").write_bytes(path.with_suffix(".idx").read_bytes())
+    at = 12 if how == "header" else len(whole) * 2 // 3
+    for damaged in {path, pack_of(git_dir)} if other == "loose" else {path}:
+        damage(damaged, whole[:at] if how == "cut short" else whole[:at] + bytes([whole[at] ^ 0x70]) + whole[at + 1 :])
+    with ObjectStore(git_dir) as store:
+        assert b"".join(store.stream_blob(oid)) == data
+        assert store.read(oid) == (KIND_BLOB, data)
+        assert store.blob_size(oid) == size
+
+
+@pytest.mark.needs("git")
+def test_a_delta_is_read_from_another_pack(git_dir: Path) -> None:
+    """One that libgit2 reads, too."""
+    with ObjectStore(git_dir) as writing:
+        base = os.urandom(20_000)
+        oids = [put_packed(writing, KIND_BLOB, base + b"%d" % number) for number in range(9)]
+    names = b"".join(oid.hex().encode() + b"\n" for oid in oids)
+    packs = git_dir / "objects" / "pack"
+    for old in list(packs.iterdir()):
+        old.rename(git_dir / old.name)
+    subprocess.run(["git", "init", "-q", "--bare", git_dir / "other.git"], check=True)
+    for old in git_dir.glob("pack-*"):
+        old.rename(git_dir / "other.git" / "objects" / "pack" / old.name)
+    prefix = packs / "pack"
+    subprocess.run(
+        ["git", "-C", git_dir / "other.git", "pack-objects", "-q", "--window=20", prefix],
+        input=names,
+        check=True,
+        capture_output=True,
+    )
+    path = pack_of(git_dir)
+    whole = path.read_bytes()
+    assert len(whole) < 60_000
+    copy = path.with_name(f"pack-{'f' * 40}.pack")
+    copy.write_bytes(whole)
+    copy.with_suffix(".idx").write_bytes(path.with_suffix(".idx").read_bytes())
+    damage(path, whole[:200] + bytes(len(whole) - 200))
+    with ObjectStore(git_dir) as store:
+        for number, oid in enumerate(oids):
+            assert store.read(oid) == (KIND_BLOB, base + b"%d" % number)
 
 
 def test_a_long_blob_is_inflated_ahead(git_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,8 @@ from avfs_git.gitstore.objects import KIND_BLOB, ObjectStore
 from avfs_git.gitstore.trees import MODE_TREE, is_forbidden_name, parse_tree, serialize_tree
 from avfs_git.paths import ROOT, Oid, TreePath, split
 from avfs_git.vfs.sidecar import (
+    TIME_MAX_NS,
+    TIME_MIN_NS,
     Meta,
     SideEntry,
     any_xattrs,
@@ -39,7 +41,7 @@ _odd_names = st.sampled_from(
 _names = st.one_of(_any_names, _odd_names)
 _metas = st.builds(
     Meta,
-    st.none() | st.integers(-(2**62), 2**62),
+    st.none() | st.integers(TIME_MIN_NS, TIME_MAX_NS),
     st.none() | st.integers(0, 0o7777),
     st.lists(st.tuples(st.binary(min_size=1, max_size=9), st.binary(max_size=9)), max_size=3).map(tuple),
 )

@@ -1,0 +1,105 @@
+"""How many files a walk through trees may meet.
+
+Decided here: the limit, and how it is found out that a walk will pass it. Ten trees, each naming the next ten times, stand
+for ten thousand million files; no walk through them ends, and what remembers each file fills the memory. A walk makes a
+`Bound` and tells it what it meets. After `ASKED_AFTER` entries the `Bound` counts what the rest will be, once: each pair of
+trees is read once however often it is named, so that costs what is stored and not what it stands for.
+
+Every walk below several directories that are named in trees uses this. Pure functions over an `ObjectSource`; a `Bound`
+belongs to one thread.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from avfs_git.errors import TooManyFiles
+from avfs_git.gitstore.source import ObjectSource, Tree
+from avfs_git.gitstore.trees import MODE_TREE, differing_names
+from avfs_git.paths import Oid
+
+FILES_MAX: Final = 2_000_000
+"""Files and directories that one walk may meet. At up to 1 KB of memory for each, a walk stays below 2 GB."""
+ASKED_AFTER: Final = 200_000
+"""Entries after which a walk finds out what the rest is: few repositories have so many, and counting takes as long as walking."""
+
+Pair = tuple[Oid | None, Oid | None]
+"""A tree before and after; None for the empty tree."""
+_NOTHING: Tree = {}
+
+
+class Bound:
+    """Counts what a walk meets, and ends the walk of what is too much."""
+
+    __slots__ = ("_count", "_pairs", "_source")
+
+    def __init__(self, source: ObjectSource, *pairs: Pair) -> None:
+        """Begin a walk.
+
+        Args:
+            source: Where trees are read from.
+            pairs: What is walked through: the differences between two trees each. `(None, tree)` is all of a tree.
+        """
+        self._source = source
+        self._pairs = pairs
+        self._count = 0
+
+    def meet(self, count: int = 1) -> None:
+        """Count entries that were met.
+
+        Raises:
+            TooManyFiles: If the whole walk would meet more than `FILES_MAX`.
+            ObjectMissing, ObjectCorrupt: If a tree that the walk would reach cannot be read.
+        """
+        self._count += count
+        if self._count > ASKED_AFTER and self._pairs:
+            self.ask()
+
+    def ask(self) -> None:
+        """Find out what the whole walk will meet, before it is begun: for walks that leave something behind.
+
+        Raises:
+            TooManyFiles, ObjectMissing, ObjectCorrupt: As `meet`.
+        """
+        pairs, self._pairs = self._pairs, ()
+        if sum(count_differences(self._source, *pair) for pair in pairs) > FILES_MAX:
+            raise TooManyFiles(FILES_MAX)
+
+
+def count_differences(source: ObjectSource, old: Oid | None, new: Oid | None) -> int:
+    """Count the files and directories that differ between two trees. Reads each pair of trees once.
+
+    Raises:
+        ObjectMissing, ObjectCorrupt: If a tree cannot be read.
+    """
+    counts: dict[Pair, int] = {}
+    entered: dict[Pair, tuple[int, list[Pair]]] = {}
+    pending: list[Pair] = [(old, new)]
+    while pending:
+        pair = pending[-1]
+        if pair in counts:
+            pending.pop()
+        elif pair in entered:
+            own, below = entered.pop(pair)
+            counts[pair] = own + sum([counts[child] for child in below])
+            pending.pop()
+        else:
+            own, below = entered[pair] = _list_differences(source, pair)
+            pending += [child for child in below if child not in counts]
+    return counts[old, new]
+
+
+def _list_differences(source: ObjectSource, pair: Pair) -> tuple[int, list[Pair]]:
+    """Count the entries that differ between two directories, and list the directories among them."""
+    before, after = (_NOTHING if oid is None else source.read_tree(oid) for oid in pair)
+    names = differing_names(before, after)
+    below: list[Pair] = []
+    for name in names:
+        old, new = (_tree_in(tree.get(name)) for tree in (before, after))
+        if old != new:
+            below.append((old, new))
+    return len(names), below
+
+
+def _tree_in(entry: tuple[int, Oid] | None) -> Oid | None:
+    return entry[1] if entry is not None and entry[0] == MODE_TREE else None
