@@ -75,22 +75,27 @@ def request(operation: int, unique: int, body: bytes) -> Request:
 
 
 def test_requests_with_long_names_are_kept_as_well() -> None:
-    """Two names of 255 bytes have room beside many short ones; what is answered makes room for another."""
+    """Two names of 255 bytes, and contents of 1 MiB, have room beside many short ones; what is answered makes room again."""
     handover = Handover.make()
     names = b"o" * 255 + b"\0" + b"n" * 255 + b"\0"
     long = [request(p.RENAME2, 1000 + number, p.RENAME2_IN.pack(1, 0) + names) for number in range(32)]
     short = [request(p.LOOKUP, 1 + number, b"f%d\0" % number) for number in range(64)]
-    slots = {one.unique: handover.park(one) for one in (*long, *short)}
+    wide = [
+        request(p.WRITE, 2000 + number, p.WRITE_IN.pack(0, 0, 1 << 20, *[0] * 4) + bytes([number]) * (1 << 20))
+        for number in range(4)
+    ]
+    slots = {one.unique: handover.park(one) for one in (*wide, *long, *short)}
     found = {parked.unique: (slot, bytes(parked.view[: parked.end])) for slot, parked in handover.parked()}
     is_full = handover.park(request(p.LOOKUP, 5000, b"f\0"))
-    too_long = handover.park(request(p.SETXATTR, 5001, bytes(1000)))
-    for unique in (1, 1000):
+    too_long = handover.park(request(p.SETXATTR, 5001, bytes(2 << 20)))
+    for unique in (1, 1000, 2000):
         slot = slots[unique]
         assert slot is not None
         handover.unpark(slot)
 
     assert (is_full, too_long) == (None, None)
-    assert len(set(slots.values())) == 96
-    assert found == {one.unique: (slots[one.unique], bytes(one.view)) for one in (*long, *short)}
-    assert len(handover.parked()) == 94
-    assert [handover.park(long[0]), handover.park(short[0])] == [slots[1000], slots[1]]
+    assert len(set(slots.values())) == 100
+    assert found == {one.unique: (slots[one.unique], bytes(one.view)) for one in (*wide, *long, *short)}
+    assert len(handover.parked()) == 97
+    again = [wide[0], long[0], short[0]]
+    assert [handover.park(one) for one in again] == [slots[one.unique] for one in again]
