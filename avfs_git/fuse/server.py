@@ -351,9 +351,8 @@ class TreeServer:
         while self._waiting.is_wanted(request):
             if missing is not None:
                 is_opening = request.operation == p.LOOKUP and not self._has_listed
-                bring = missing.bring_whole if is_opening else missing.bring
                 try:
-                    bring()
+                    _bring(missing.bring_whole if is_opening else missing.bring)
                 except Exception as error:  # noqa: BLE001 - what can be told without it is told all the same
                     failed = error
             if self._waiting.hold(request):
@@ -809,6 +808,17 @@ class TreeServer:
 
 def _no_wish() -> None:
     """Do nothing: everything is here."""
+
+
+def _bring(bring: Callable[[], None]) -> None:
+    """Bring something, and before it what it needs in turn: the content of what is copied may be on a server."""
+    while True:
+        try:
+            bring()
+        except NotYetHere as missing:
+            missing.bring()
+        else:
+            return
 
 
 def _sized(value: bytes, size: int) -> bytes:
