@@ -40,7 +40,7 @@ from avfs_git.workspace.capture import Captured
 from avfs_git.workspace.checkpoint import adopt_submodules
 from avfs_git.workspace.confirm import confirm_advanced
 from avfs_git.workspace.format import HEADS, SIDECARS
-from avfs_git.workspace.oplog import SIDECAR, OpRecord
+from avfs_git.workspace.oplog import CAPTURED, SIDECAR, OpRecord
 from avfs_git.workspace.restore import Trees, announced, put_back
 from avfs_git.workspace.sidecardiff import diff_sidecars
 from avfs_git.workspace.workspace import LockedWorkspace
@@ -212,7 +212,7 @@ def _carry_out(
             changes.insert(0, RefChange(SIDECARS + locked.fork, vault.refs.read(SIDECARS + locked.fork), sidecar, lasting=True))
         if ending.keeps_head:
             changes = [*vault.keep(head), *changes]
-        facts = {**ending.more, **intent.facts}
+        facts = {**ending.more, **intent.facts, CAPTURED: captured.began_ns}
         if sidecar is not None and commit.sidecar != sidecar:
             facts[SIDECAR] = sidecar.hex()
         record = OpRecord(

@@ -62,6 +62,14 @@ class SidecarLimits:
     exclude: IgnoreRules | None = None
 
 
+_CLOCK_REALTIME_COARSE = 5  # linux/time.h; Python has no name for it
+
+
+def read_kernel_time() -> int:
+    """Read the clock that file systems take their times from: it is behind the system's by up to a tick, 10 ms at most."""
+    return time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
+
+
 @record_class
 class Captured:
     """What a capture found."""
@@ -76,6 +84,8 @@ class Captured:
     """How large the files are that were read just now."""
     blob_paths: dict[Oid, TreePath] = field(default_factory=dict)
     """Where the content of blobs that were read just now can be found."""
+    began_ns: int = field(default_factory=read_kernel_time)
+    """A time of the kernel's, in nanoseconds since the epoch: what is changed after the capture was changed then or later."""
 
 
 class _GoneError(Exception):

@@ -40,7 +40,7 @@ from avfs_git.workspace.aftermath import aftermath
 from avfs_git.workspace.capture import Captured
 from avfs_git.workspace.format import HEADS, SIDECARS, Merging, label_ref
 from avfs_git.workspace.gitmoves import adopt_git_moves, is_made_inside
-from avfs_git.workspace.oplog import OpRecord, RefMoveRecord
+from avfs_git.workspace.oplog import CAPTURED, OpRecord, RefMoveRecord
 from avfs_git.workspace.sidecardiff import diff_sidecars
 from avfs_git.workspace.vault import OpenVault
 from avfs_git.workspace.workspace import LockedWorkspace
@@ -420,7 +420,7 @@ def _record(
         moves=[(change.name, _hex(change.old), _hex(change.new)) for change in changes if not change.name.startswith(SIDECARS)],
         before=before,
         after=oid.hex(),
-        more=more or {},
+        more={**(more or {}), CAPTURED: captured.began_ns},
     )
     noted = note.write(pack, taken.head, taken.changed_files) if note is not None else None
     with notes.putting(vault, pack, oid, noted) as noting:

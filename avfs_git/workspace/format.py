@@ -129,7 +129,7 @@ class WorkspaceState:
     ephemeral: bool = False
     created_at_ns: int | None = None
     boot: str | None = None
-    """The boot of the machine in which the upper layer was last written to."""
+    """The boot of the machine in which the upper layer was last written to; None if the layer was lost, and is a new one."""
     pending: Pending | None = None
     merging: Merging | None = None
     recovered: list[str] = field(default_factory=list)

@@ -109,4 +109,5 @@ def _follow(before: Captured | None, after: Captured, dirty: DirtySet | None) ->
         before.sidecar_touched or after.sidecar_touched,
         before.sizes | after.sizes,
         before.blob_paths | after.blob_paths,
+        after.began_ns,
     )

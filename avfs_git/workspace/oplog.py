@@ -55,6 +55,8 @@ SINCE = "since_ns"
 """The name, in `more`, of the time when an operation began to change files, all that was there before being saved."""
 SIDECAR = "sidecar_after"
 """The name, in `more`, of the sidecar commit of the state after, where that is not the one that the commit names."""
+CAPTURED = "captured_ns"
+"""The name, in `more`, of a time of the kernel's at which nothing had been changed yet that the state after does not hold."""
 INTENT = "intent"
 """The name, in `more`, of the word that ties a line to what was to be done to files (`format.Pending.intent`)."""
 

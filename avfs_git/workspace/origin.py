@@ -17,6 +17,9 @@ from avfs_git.paths import Oid
 from avfs_git.workspace.format import HEADS, WorkspaceLayout, WorkspaceState
 from avfs_git.workspace.vault import OpenVault
 
+UNKNOWN_BOOT = ""
+"""Stands for the boot in which an upper layer was last written to, where its state did not survive."""
+
 
 def load_state(vault: OpenVault, layout: WorkspaceLayout, *, has_lock: bool = False) -> WorkspaceState:
     """Read a workspace's state, or make the workspace of a fork that has none yet; only its state if nothing may be written.
@@ -63,8 +66,9 @@ def _make_again(vault: OpenVault, layout: WorkspaceLayout) -> WorkspaceState:
     if not vault.has_fork(fork):
         raise ForkNotFound(fork)
     state, is_recorded = _state_of(vault, fork)
+    if layout.upper.is_dir():
+        state.boot = UNKNOWN_BOOT
     if is_damaged:
-        state.boot = None
         state.recovered = ["its state file was damaged and was made again from the log"]
     try:
         if not is_recorded and state.sidecar is not None and vault.read_sidecar_ref(fork) is None:

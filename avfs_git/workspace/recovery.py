@@ -8,29 +8,31 @@ The upper layer is not forced to disk, so that after a power cut files may be mi
 were, also such as a checkpoint has acknowledged. Their content is in the vault. After another boot than the one in
 which the layer was last written to, all of it is read once and compared with what the log last recorded:
 
-- what the record holds and the layer has lost (it is missing without a whiteout, empty, or older) is put back;
-- what the layer holds and the record does not, or holds in a newer version, stays: it is uncommitted work;
+- what the record holds and the layer has lost is put back;
+- what was changed after the record stays, newer content and removed files alike: it is uncommitted work;
 - where something goes that has content, the whole is saved as a commit first.
 
-From the files alone, a power cut cannot be told from somebody who removed or emptied a file after the checkpoint
-and then restarted the machine. Such a file comes back, and a warning names it.
+A time of change, which nobody can set, tells a removed file from a lost one: a file that a power cut took was made before the
+record, and so was the version of its directory that is left on the disk; who removes a file changes its directory. An empty file
+says nothing: it may have been emptied, or written anew and lost its content. The record decides. Commands and programs that end
+in order record what they did (`workspace.changes`), so that a restart in good order reverts nothing.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from avfs_git.faults import reach
 from avfs_git.gitstore.drywriter import DryWriter
 from avfs_git.gitstore.trees import EMPTY_TREE
-from avfs_git.paths import ROOT, Oid, show_path, split
+from avfs_git.paths import ROOT, Oid, TreePath, show_path, split
 from avfs_git.vfs.layers import UpperReader
 from avfs_git.vfs.lower import LowerTree
 from avfs_git.vfs.plan import Step, plan_steps
 from avfs_git.vfs.scan import WHITEOUT
 from avfs_git.workspace.application import apply_steps
 from avfs_git.workspace.checkpoint import complete_moves
-from avfs_git.workspace.oplog import SIDECAR, SINCE
+from avfs_git.workspace.oplog import CAPTURED, SIDECAR, SINCE
 from avfs_git.workspace.plaincopy import take_in_left
 from avfs_git.workspace.restore import is_complete, put_back, save_aside
 from avfs_git.workspace.takenout import recover_taken, remove_left
@@ -48,8 +50,11 @@ class _Record:
     tree: Oid | None
     sidecar: Oid | None
     at_ns: int
+    """When it was captured, by the kernel's clock: what was changed since has this time of change or a later one."""
     since_ns: int
     """What was last changed before this time and differs from the record was lost: when a restore began."""
+    is_layer_lost: bool = False
+    """Whether the upper layer is a new one, because nothing of it was left."""
 
 
 def recover(locked: LockedWorkspace) -> None:
@@ -68,7 +73,7 @@ def recover(locked: LockedWorkspace) -> None:
             locked.write_state()
         remove_left(locked, left)
     if opened.state.boot != opened.boot and (pending is None or is_complete(locked, pending)):
-        _put_back_lost(locked, _find_record(locked))
+        _put_back_lost(locked, replace(_find_record(locked), is_layer_lost=opened.state.boot is None))
     put_back(locked)
     take_in_left(locked)
 
@@ -84,7 +89,7 @@ def _find_record(locked: LockedWorkspace) -> _Record:
     commit = Oid(bytes.fromhex(state.base)) if state.base is not None else None
     record = vault.oplog.find_last_state(locked.fork)
     if record is not None and record.after is not None:
-        commit, at_ns = Oid(bytes.fromhex(record.after)), record.created_at_ns
+        commit, at_ns = Oid(bytes.fromhex(record.after)), int(record.more.get(CAPTURED, record.created_at_ns))
     if commit is None or commit.hex() == state.base:
         root = locked.opened.lower.root
         return _Record(commit, root.tree, root.sidecar, at_ns, since_ns)
@@ -157,8 +162,7 @@ def _is_lost(locked: LockedWorkspace, step: Step, record: _Record) -> tuple[bool
     merged = locked.merged
     before, after = step.before, step.after
     if before is None:
-        found = UpperReader(locked.opened.upper).find(*split(step.path)) if step.path != ROOT else None
-        return found is None or found.kind != WHITEOUT, False  # a whiteout says that it was removed on purpose
+        return _was_never_removed(locked, step.path, record), False
     node = merged.resolve(step.path, follow_last=False)
     if not node.upper:
         return True, False  # the base shows through where the record says something else
@@ -170,3 +174,18 @@ def _is_lost(locked: LockedWorkspace, step: Step, record: _Record) -> tuple[bool
     is_older = found_now.mtime_ns <= after.mtime_ns and found_now.ctime_ns <= record.at_ns
     # What a restore has put back is recorded with the times of its target, which may be long before what stood there.
     return is_older or found_now.ctime_ns < record.since_ns, True
+
+
+def _was_never_removed(locked: LockedWorkspace, path: TreePath, record: _Record) -> bool:
+    """Tell of something that is missing whether nobody has removed it: its directory was not changed since the record."""
+    if path == ROOT or record.is_layer_lost:
+        return True
+    layer = UpperReader(locked.opened.upper)
+    directory, name = split(path)
+    try:
+        found = layer.find(directory, name)
+        if found is not None and found.kind == WHITEOUT:
+            return False
+        return layer.dir_stat(directory).st_ctime_ns < record.at_ns
+    except (FileNotFoundError, NotADirectoryError):
+        return True  # the directory went, too, and not because somebody removed it: else this would not be asked

@@ -44,7 +44,7 @@ from avfs_git.workspace.capture import Captured
 from avfs_git.workspace.checkpoint import recorded_sidecar, save_checkpoint, saving_first, take
 from avfs_git.workspace.confirm import confirm_restored
 from avfs_git.workspace.format import HEADS, Merging, Pending
-from avfs_git.workspace.oplog import INTENT, SINCE, OpRecord
+from avfs_git.workspace.oplog import CAPTURED, INTENT, SINCE, OpRecord
 from avfs_git.workspace.sidecardiff import diff_sidecars
 from avfs_git.workspace.takenout import recover_taken, remove_left
 from avfs_git.workspace.workspace import LockedWorkspace
@@ -481,7 +481,7 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
         reach("undo.applied")
         writer = DryWriter(vault.store)
         captured = locked.capture(writer, known=change.known)
-        replay.record.more = {**replay.record.more, "saved": saved, **intent.facts}
+        replay.record.more = {**replay.record.more, "saved": saved, **intent.facts, CAPTURED: captured.began_ns}
         vault.move_refs([*kept, *replay.changes], replay.record)
         with aftermath(intent.warnings, "the next checkpoint reads more than it would have to"):
             # The sidecar that was captured is stored nowhere: what differs from the target's is times alone.

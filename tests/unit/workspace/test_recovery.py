@@ -10,9 +10,10 @@ import pytest
 
 from avfs_git import Avfs, Vault
 from avfs_git.model import Status
-from avfs_git.workspace.oplog import SINCE, OpRecord
+from avfs_git.workspace.oplog import CAPTURED, SINCE
 
-pytestmark = pytest.mark.needs("user-xattrs", "whiteout")
+pytestmark = [pytest.mark.needs("user-xattrs", "whiteout"), pytest.mark.usefixtures("person")]
+_END_OF_TIME = 2**62
 
 
 class Cut:
@@ -36,6 +37,15 @@ class Cut:
             work.checkpoint("saved")
         self.root = home / "vaults" / "v.git" / "avfs" / "workspaces" / "work"
         self.upper = self.root / "upper"
+
+    def cut_power(self) -> None:
+        """Let what is left of the upper layer have been changed before the last record: its times of change cannot be set."""
+        with Avfs(self.home, clock_ns=lambda: _END_OF_TIME) as avfs:
+            core = avfs.open_vault("v")._core
+            record = core.oplog.find_last_state("work")
+            assert record is not None
+            record.more = {**record.more, CAPTURED: _END_OF_TIME}
+            core.oplog.append(record)
 
     def restart(self) -> Vault:
         """Start the machine again."""
@@ -72,12 +82,51 @@ def test_nothing_is_put_back_where_nothing_was_lost(cut: Cut) -> None:
         assert not work.exists("base")
 
 
+def test_what_was_removed_or_emptied_after_a_checkpoint_stays_so(cut: Cut) -> None:
+    """A restart brings nothing back that somebody removed or emptied after the last checkpoint, at once or later."""
+    with Avfs(cut.home) as avfs:
+        work = avfs.open_vault("v").workspace("work")
+        work.write("keep/one", b"1\n")
+        work.write("keep/two", b"2\n")
+        work.checkpoint()
+        work.remove("keep/one")
+        work.remove("dir", recursive=True)
+        work.remove("link")
+        work.remove("out.o")
+        work.write("new", b"")
+        work.write("base", b"")
+    with cut.restart() as vault:
+        work = vault.workspace("work")
+
+        assert sorted(info.path for info in work.list_dir()) == [b".gitignore", b"base", b"keep", b"new"]
+        assert (work.read("new"), work.read("base"), work.exists("keep/one"), work.read("keep/two")) == (b"", b"", False, b"2\n")
+        assert [warning.code for warning in work.status().warnings] == []
+        gone = {change.path for change in work.status().changed_files}
+        assert gone == {b"base", b"dir/deep/file", b"keep/one", b"link", b"new"}
+
+
+def test_what_a_program_did_to_files_before_a_restart_stays(cut: Cut) -> None:
+    """So it is where a program truncated a file in place, replaced one by an older copy, or moved one away, below avfs."""
+    os.truncate(cut.upper / "new", 0)
+    os.rename(cut.upper / "dir" / "deep" / "file", cut.upper / "dir" / "elsewhere")
+    (cut.upper / "link").unlink()
+    with cut.restart() as vault:
+        work = vault.workspace("work")
+
+        assert work.read("new") == b""
+        assert not work.exists("dir/deep/file")
+        assert work.read("dir/elsewhere") == b"deep\n"
+        assert not work.exists("link")
+        assert work.status().warnings == ()
+
+
 def test_what_is_missing_comes_back(cut: Cut) -> None:
     """Files, links, ignored files and directories that a checkpoint acknowledged and the disk lost are put back, and named."""
     (cut.upper / "dir" / "deep" / "file").unlink()
     (cut.upper / "dir" / "deep").rmdir()
     for name in ("base", "new", "out.o", "link", "base-deleted"):
         (cut.upper / name).unlink()
+    cut.cut_power()
     with cut.restart() as vault:
         work = vault.workspace("work")
 
@@ -96,10 +145,9 @@ def test_what_is_empty_or_older_comes_back(cut: Cut) -> None:
     os.truncate(cut.upper / "new", 0)
     saved = (cut.upper / "base").stat()
     (cut.upper / "base").write_bytes(b"first version\n")
-    # The version before was last touched before the checkpoint. Its time of change cannot be set, so the log's is moved on.
+    # The version before was last touched before the checkpoint.
     os.utime(cut.upper / "base", ns=(saved.st_atime_ns, saved.st_mtime_ns - 1_000_000_000))
-    with Avfs(cut.home, clock_ns=lambda: 2**62) as avfs:
-        avfs.open_vault("v")._core.oplog.append(_later(avfs.open_vault("v")))
+    cut.cut_power()
     with cut.restart() as vault:
         work = vault.workspace("work")
 
@@ -109,14 +157,6 @@ def test_what_is_empty_or_older_comes_back(cut: Cut) -> None:
         kept = next(message.rsplit(" ", 1)[1] for message in told if "kept" in message)
 
         assert b"".join(work.open_read("base", at=kept)) == b"first version\n"
-
-
-def _later(vault: Vault) -> OpRecord:
-    """Make the last operation once more, at the end of time."""
-    record = vault._core.oplog.find_last_state("work")
-    assert record is not None
-    record.created_at_ns = 2**62
-    return record
 
 
 def test_what_stood_there_before_a_restore_does_not_come_back(cut: Cut) -> None:
@@ -184,6 +224,7 @@ def test_everything_may_be_gone(cut: Cut) -> None:
 def test_it_is_told_until_a_checkpoint_and_no_longer(cut: Cut) -> None:
     """What was put back is told to whoever asks next, in any process, up to the next checkpoint."""
     (cut.upper / "new").unlink()
+    cut.cut_power()
     with cut.restart() as vault:
         assert vault.workspace("work").read("new") == b"new\n" * 100
     with Avfs(cut.home) as avfs:
