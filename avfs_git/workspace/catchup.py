@@ -21,7 +21,7 @@ from avfs_git.paths import Oid
 from avfs_git.workspace.checkpoint import find_unseen_head
 from avfs_git.workspace.format import HEADS
 from avfs_git.workspace.merge import merge_commit
-from avfs_git.workspace.oplog import OpRecord
+from avfs_git.workspace.oplog import SET_BACK, OpRecord
 from avfs_git.workspace.workspace import LockedWorkspace
 
 
@@ -57,5 +57,5 @@ def catch_up(locked: LockedWorkspace, options: MergeOptions) -> MergeResult | No
 
 def _move(locked: LockedWorkspace, old: Oid, new: Oid, text: str) -> None:
     vault, fork = locked.vault, locked.fork
-    record = OpRecord(0, fork, "update", text, vault.clock_ns(), moves=[(HEADS + fork, old.hex(), new.hex())])
+    record = OpRecord(0, fork, SET_BACK, text, vault.clock_ns(), moves=[(HEADS + fork, old.hex(), new.hex())])
     vault.move_refs([*vault.keep(old), RefChange(HEADS + fork, old, new)], record)

@@ -41,6 +41,8 @@ from avfs_git.workspace.format import HEADS
 
 UNDO, REDO = "undo", "redo"
 FORK_CREATE, FORK_DELETE = "fork_create", "fork_delete"
+SET_BACK = "update"
+"""The operation that moves a branch back or forward under a workspace that does not follow, to merge what others put on it."""
 OF_FORKS = (FORK_CREATE, FORK_DELETE)
 """The operations on a fork as a whole."""
 _LINES = 4096
@@ -343,8 +345,11 @@ class OpLog:
         return next(found, (None, 0))
 
     def find_last_position(self, ref: str) -> Oid | None:
-        """Find what a ref was last moved to; None if no operation that the log still has moved it, or the last one removed it."""
-        moved = (new for record in self.read() for name, _, new in record.moves if name == ref)
+        """Find what a branch was last moved to together with its workspace.
+
+        None if no operation that the log still has moved it so, or the last one removed it.
+        """
+        moved = (new for record in self.read() if record.kind != SET_BACK for name, _, new in record.moves if name == ref)
         new = next(moved, None)
         return Oid(bytes.fromhex(new)) if new is not None else None
 
