@@ -647,6 +647,18 @@ class DoctorReport:
         return not any(problem.is_left for problem in self.problems)
 
 
+class HookState(StrEnum):
+    """Whether a hook runs."""
+
+    MISSING = "missing"
+    """There is none, or it cannot be executed."""
+    NOT_ENABLED = "not_enabled"
+    """It is there, and its owner did not enable it: it does not run."""
+    ENABLED = "enabled"
+    CHANGED = "changed"
+    """It was changed or removed since it was enabled: it does not run, and what it could refuse is refused."""
+
+
 @value_class
 class HookInfo:
     """A program that a vault runs, or may run, at the ends of operations."""
@@ -655,6 +667,7 @@ class HookInfo:
     path: Path
     installed: bool
     """Whether it is there and may be executed."""
+    state: HookState
 
 
 # --- remotes ------------------------------------------------------------------------------------------

@@ -136,7 +136,7 @@ _PLAIN = {
 _ENUMERATIONS: dict[str, type[StrEnum]] = {
     kind.__name__: kind
     for kind in (
-        *(model.Kind, model.ChangeKind, model.SessionState),
+        *(model.Kind, model.ChangeKind, model.SessionState, model.HookState),
         *(request.Category, request.Action, envelope.View, approvals.ApprovalState),
     )
 }

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from avfs_git.backends import lower
     from avfs_git.gitstore import remotegit
     from avfs_git.session import client, point, record, start
-    from avfs_git.workspace import recovery, userhooks
+    from avfs_git.workspace import enabledhooks, recovery, userhooks
     from avfs_git.workspace import workspace as workspaces
     from avfs_git.workspace.vault import OpenVault
 else:
@@ -46,6 +46,7 @@ class Dispatch:
 
     Attributes:
         core: The vault.
+        enabled_hooks: Which hooks their owners enabled.
         mounts: Where a home has its mounts; None for a vault that is in none.
         lock_timeout_s: How long another process is waited for.
     """
@@ -54,6 +55,7 @@ class Dispatch:
         self,
         core: OpenVault,
         *,
+        enabled_hooks: enabledhooks.EnabledHooks,
         lock_timeout_s: float = LOCK_TIMEOUT_S,
         identity: Identity | None = None,
         mounts: Path | None = None,
@@ -61,6 +63,7 @@ class Dispatch:
         runs_hooks: bool = True,
     ) -> None:
         self.core = core
+        self.enabled_hooks = enabled_hooks
         self.mounts = mounts
         self.lock_timeout_s = lock_timeout_s
         self._identity = identity
@@ -128,9 +131,9 @@ class Dispatch:
 
     def run_hook(self, name: str, fork: str, facts: Mapping[str, object]) -> tuple[Warning, ...]:
         """Run a hook of the owner's, if there is one, unless this is one already."""
-        if not self._runs_hooks or not self.core.layout.hooks.is_dir():
+        if not self._runs_hooks or (not self.core.layout.hooks.is_dir() and self.enabled_hooks.is_empty()):
             return ()
-        return userhooks.run_hook(self.core, name, fork, facts)
+        return userhooks.run_hook(self.core, self.enabled_hooks, name, fork, facts)
 
     def access(self) -> remotegit.Access:
         """Tell what of the user's own git may use to reach a server."""

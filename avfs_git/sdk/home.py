@@ -35,6 +35,7 @@ from avfs_git.model import CloneResult, Identity, SessionInfo, VaultInfo
 from avfs_git.paths import check_fork_name, check_vault_name
 from avfs_git.sdk.session import Session
 from avfs_git.sdk.vault import Vault
+from avfs_git.workspace.enabledhooks import EnabledHooks
 from avfs_git.workspace.format import VaultLayout
 from avfs_git.workspace.vault import OpenVault
 
@@ -90,6 +91,7 @@ class Avfs:
         """
         self.home = Path(home)
         self._owners = frozenset({os.geteuid(), *({sudo_uid} if sudo_uid is not None and os.geteuid() == 0 else ())})
+        self._seal = Seal(self.home / "seal.key", self._owners)
         self._remote_environment = remote_environment
         self._policy = policy
         self._runs_hooks = runs_hooks
@@ -132,7 +134,8 @@ class Avfs:
             identity=self._identity,
             mounts=self.home / "mounts",
             remote_environment=self._remote_environment,
-            seal=Seal(self.home / "seal.key"),
+            seal=self._seal,
+            enabled_hooks=EnabledHooks(self.home, self._seal),
             user_policy=self._policy,
             runs_hooks=self._runs_hooks,
         )

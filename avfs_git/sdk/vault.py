@@ -70,6 +70,7 @@ if TYPE_CHECKING:
         undo,
         userhooks,
     )
+    from avfs_git.workspace.enabledhooks import EnabledHooks
     from avfs_git.workspace.vault import OpenVault
     from avfs_git.workspace.workspace import LockedWorkspace
 else:
@@ -107,6 +108,7 @@ class Vault:
         core: OpenVault,
         *,
         seal: Seal,
+        enabled_hooks: EnabledHooks,
         is_current: Callable[[], bool] = lambda: False,
         lock_timeout_s: float = LOCK_TIMEOUT_S,
         identity: Identity | None = None,
@@ -119,6 +121,7 @@ class Vault:
         self._is_current = is_current
         self._dispatch = Dispatch(
             core,
+            enabled_hooks=enabled_hooks,
             lock_timeout_s=lock_timeout_s,
             identity=identity,
             mounts=mounts,
@@ -457,9 +460,10 @@ class Vault:
             RemoteError: If it cannot be reached.
         """
         names = self._or_default(forks)
+        heard: tuple[Warning, ...] = ()
         for name in names:
-            self._dispatch.run_hook("pre-push", name, {"remote": remote})
-        warnings = self._uncommitted(names)
+            heard += self._dispatch.run_hook("pre-push", name, {"remote": remote})
+        warnings = (*dict.fromkeys(heard), *self._uncommitted(names))
         result = remotes.push(
             self._core,
             names,
@@ -580,7 +584,23 @@ class Vault:
 
     def list_hooks(self) -> list[HookInfo]:
         """Describe the programs that this vault runs, or may run, at the ends of operations."""
-        return userhooks.list_hooks(self._core)
+        return userhooks.list_hooks(self._core, self._dispatch.enabled_hooks)
+
+    def enable_hook(self, name: str) -> list[HookInfo]:
+        """Let a hook run as it is at this time; whatever changes its program disables it.
+
+        Raises:
+            InvalidInput: If there is no such hook.
+        """
+        return userhooks.enable_hook(self._core, self._dispatch.enabled_hooks, name)
+
+    def disable_hook(self, name: str) -> list[HookInfo]:
+        """Let a hook run no more; its program stays.
+
+        Raises:
+            InvalidInput: If there is no hook of that name.
+        """
+        return userhooks.disable_hook(self._core, self._dispatch.enabled_hooks, name)
 
     def install_hooks(self) -> list[HookInfo]:
         """Protect avfs's refs from pushes into this vault, and make the directory for hooks of its owner.
@@ -588,7 +608,7 @@ class Vault:
         Raises:
             InvalidInput: If git has another hook for pushes there, which stays.
         """
-        return userhooks.install_hooks(self._core)
+        return userhooks.install_hooks(self._core, self._dispatch.enabled_hooks)
 
     def _or_default(self, names: Sequence[str]) -> list[str]:
         if names:

@@ -426,13 +426,12 @@ class Workspace:
             FileChanging: If a file keeps changing while it is read.
         """
         facts = {"label": label, "message": description}
-        self._dispatch.run_hook("pre-checkpoint", self.fork, facts)
+        heard = self._dispatch.run_hook("pre-checkpoint", self.fork, facts)
         result = self._run(operations.save_checkpoint, label, description)
         if result.outcome != "unchanged":
             made = result.checkpoint.id if result.checkpoint is not None else None
-            heard = self._dispatch.run_hook("post-checkpoint", self.fork, {**facts, "checkpoint": made})
-            result = replace(result, warnings=(*result.warnings, *heard)) if heard else result
-        return result
+            heard += self._dispatch.run_hook("post-checkpoint", self.fork, {**facts, "checkpoint": made})
+        return replace(result, warnings=(*result.warnings, *heard)) if heard else result
 
     def list_checkpoints(self, *, limit: int = 100) -> list[Checkpoint]:
         """List checkpoints, newest first."""
@@ -567,7 +566,7 @@ class Workspace:
         options = MergeOptions(source, MergeStrategy(strategy), MergeMode(mode), message, _in_workspace(on_conflict))
         oid, warnings = self.vault._settle(source, self.fork, save=not dry_run)  # noqa: SLF001 - the two classes are one interface
         if not dry_run:
-            self._dispatch.run_hook("pre-merge", self.fork, {"source": source, "commit": oid.hex()})
+            warnings += self._dispatch.run_hook("pre-merge", self.fork, {"source": source, "commit": oid.hex()})
         result = self._run(operations.plan_merge if dry_run else operations.merge_commit, oid, options)
         if not dry_run and result.outcome != "up_to_date":
             facts = {"source": source, "commit": result.commit, "outcome": result.outcome}

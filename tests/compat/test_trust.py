@@ -155,6 +155,7 @@ def test_a_vault_of_another_user_can_be_trusted(vault: Path, traces: Path, cli: 
     give(vault, MALLORY)
     assert cli("--json", "vault", "trust", str(vault)).result == {"trusted": [str(vault)]}
     assert cli("--json", "vault", "trust").result == {"trusted": [str(vault)]}
+    cli("--vault", str(vault), "hooks", "enable", "pre-checkpoint").ok()
     cli("--vault", str(vault), "write", "b", stdin=b"2\n").ok()
     cli("--vault", str(vault), "checkpoint", "save", "two").ok()
     assert "pre-checkpoint" in os.listdir(traces)
@@ -214,6 +215,7 @@ def test_a_vault_that_was_made_here_keeps_its_hooks(vault: Path, traces: Path, c
     (vault / "avfs/hooks").mkdir()
     (vault / "avfs/hooks/pre-checkpoint").write_text(f"#!/bin/sh\ntouch {traces}/ran\n")
     (vault / "avfs/hooks/pre-checkpoint").chmod(0o755)
+    cli("--vault", str(vault), "hooks", "enable", "pre-checkpoint").ok()
     cli("--vault", str(vault), "write", "b", stdin=b"2\n").ok()
     cli("--vault", str(vault), "checkpoint", "save", "two").ok()
     assert os.listdir(traces) == ["ran"]

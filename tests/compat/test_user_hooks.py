@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -13,8 +14,10 @@ import pytest
 
 from avfs_git.errors import HookRefused, InvalidInput
 from avfs_git.gitstore.githooks import UPDATE
+from avfs_git.model import HookState, Warning
 from avfs_git.sdk import Avfs, Vault
 from tests.support.cli import spawn
+from tests.support.commands import ALLOW_ALL
 from tests.support.servers import git, make_bare
 
 SHIPPED = Path(__file__).parents[2] / "hooks" / "update"
@@ -31,11 +34,19 @@ def vault(tmp_path: Path) -> Iterator[Vault]:
         yield vault
 
 
-def put(vault: Vault, name: str, script: str) -> None:
-    """Make a hook of a shell script."""
+def put(vault: Vault, name: str, script: str, *, enable: bool = True) -> Path:
+    """Make a hook of a shell script, and enable it."""
     place = {hook.name: hook.path for hook in vault.list_hooks()}[name]
     place.write_text(f"#!/bin/sh\n{script}\n")
     place.chmod(0o755)
+    if enable:
+        vault.enable_hook(name)
+    return place
+
+
+def codes(warnings: tuple[Warning, ...]) -> list[str]:
+    """Name warnings."""
+    return [warning.code for warning in warnings]
 
 
 def test_the_hook_that_is_installed_is_the_one_that_is_shipped() -> None:
@@ -119,13 +130,102 @@ def test_merges_and_pushes_have_hooks(vault: Vault, tmp_path: Path) -> None:
 @pytest.mark.needs("user-xattrs", "whiteout")
 def test_commands_have_a_hook(vault: Vault, tmp_path: Path) -> None:
     """It is told how a command ended and what commit holds its changes."""
-    put(vault, "post-exec", f"cat > {tmp_path}/facts; echo heard; exit 1")
+    put(vault, "post-exec", f"cat >> {tmp_path}/facts; echo heard; exit 1")
 
     ran = vault.workspace().exec("sh", "-c", "echo 2 > a; exit 3", backend="checkout")
 
-    facts = json.loads((tmp_path / "facts").read_text())
+    facts = json.loads((tmp_path / "facts").read_text())  # one document: it runs once
     assert (facts["exit_code"], facts["commit"]) == (3, ran.commit)
     assert "hook.failed" in [warning.code for warning in ran.warnings]
+
+
+def test_a_hook_that_nobody_enabled_does_not_run(vault: Vault, tmp_path: Path) -> None:
+    """Whoever put it there: what it belongs to is done, and says so."""
+    for name in ("pre-checkpoint", "post-checkpoint", "pre-merge", "post-merge"):
+        put(vault, name, f"touch {tmp_path}/ran; exit 1", enable=False)
+    vault.fork("topic").write("b", b"1\n")
+    work = vault.workspace("main")
+    work.write("a", b"2\n")
+
+    assert codes(work.checkpoint("two").warnings) == ["hook.not_enabled"] * 2
+    merged = work.merge("topic")
+    assert codes(merged.warnings).count("hook.not_enabled") == 2
+    assert "avfs hooks enable pre-merge" in merged.warnings[0].message
+    assert not (tmp_path / "ran").exists()
+    states = {hook.name: hook.state for hook in vault.list_hooks()}
+    assert (states["pre-merge"], states["pre-push"]) == (HookState.NOT_ENABLED, HookState.MISSING)
+
+
+@pytest.mark.parametrize("change", ["written", "removed", "replaced", "made a link", "no longer executable"])
+def test_a_changed_hook_does_not_run(vault: Vault, tmp_path: Path, change: str) -> None:
+    """What it could refuse is refused, with the way out; what it could only hear of warns."""
+    for name in ("pre-checkpoint", "post-checkpoint"):
+        place = put(vault, name, "true")
+        if change == "written":
+            with place.open("a") as file:
+                file.write(f"touch {tmp_path}/ran\n")
+        elif change == "no longer executable":
+            place.chmod(0o644)
+        else:
+            place.unlink()
+            if change == "replaced":
+                put(vault, name, f"touch {tmp_path}/ran", enable=False)
+            elif change == "made a link":
+                place.symlink_to("/bin/true")
+    work = vault.workspace()
+    work.write("a", b"2\n")
+
+    with pytest.raises(HookRefused, match="avfs hooks disable pre-checkpoint"):
+        work.checkpoint("two")
+    vault.disable_hook("pre-checkpoint")
+    assert codes(work.checkpoint("two").warnings)[-1:] == ["hook.changed"]
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("attack", ["sed", "another vault", "no list", "no key"])
+def test_the_list_of_enabled_hooks_cannot_be_edited(vault: Vault, tmp_path: Path, attack: str) -> None:
+    """Nor moved to another vault: a hook whose line was written by something else than avfs does not run."""
+    place = put(vault, "post-checkpoint", "true")
+    home = tmp_path / "home"
+    listed = home / "hooks.json"
+    held = listed.read_text()
+    if attack == "another vault":
+        with Avfs(home) as avfs:
+            other = avfs.create_vault("other")
+            other.install_hooks()
+            put(other, "post-checkpoint", f"touch {tmp_path}/ran", enable=False)
+            listed.write_text(held.replace(str(vault.path), str(other.path)))
+            other.workspace().write("a", b"1\n")
+            assert codes(other.workspace().checkpoint().warnings) == ["hook.not_enabled"]
+    else:
+        old = hashlib.sha256(place.read_bytes()).hexdigest()
+        put(vault, "post-checkpoint", f"touch {tmp_path}/ran", enable=False)
+        listed.write_text(held.replace(old, hashlib.sha256(place.read_bytes()).hexdigest()))
+        if attack == "no list":
+            listed.unlink()
+        elif attack == "no key":
+            (home / "seal.key").unlink()
+        vault.workspace().write("a", b"2\n")
+        assert codes(vault.workspace().checkpoint().warnings) == ["hook.not_enabled"]
+    assert not (tmp_path / "ran").exists()
+    assert listed.stat().st_mode & 0o777 == 0o600 if listed.exists() else True
+
+
+@pytest.mark.needs("user-xattrs", "whiteout")
+def test_a_command_cannot_plant_a_hook(vault: Vault, tmp_path: Path) -> None:
+    """Where nothing keeps it from the file, avfs does not obey the file."""
+    script = f"#!/bin/sh\ntouch {tmp_path}/ran\n"
+    place = vault.path / "avfs" / "hooks" / "post-exec"
+    plant = f"echo x > x; mkdir -p {place.parent}; printf '{script}' > {place}; chmod +x {place}"
+    with Avfs(tmp_path / "home", policy=tmp_path / "policy.toml") as avfs:
+        (tmp_path / "policy.toml").write_text(ALLOW_ALL)
+        work = avfs.open_vault("v").workspace()
+        work.exec(shell=plant, backend="checkout")
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(script)
+        place.chmod(0o755)
+        assert "hook.not_enabled" in codes(work.exec("true", backend="checkout").warnings)
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.slow
@@ -144,8 +244,9 @@ def test_a_hook_that_hangs_is_ended(vault: Vault) -> None:
     assert vault.workspace().checkpoint().outcome == "created"
 
 
-def test_a_hook_may_use_avfs_without_running_itself(vault: Vault, hermetic: Path, tmp_path: Path) -> None:
+def test_a_hook_may_use_avfs_without_running_itself(vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint that a hook makes runs no hook."""
+    monkeypatch.setenv("AVFS_HOME", str(tmp_path / "home"))  # whose owner enabled it
     python = sys.executable
     inner = f"{python} -m avfs_git --vault {vault.path} checkpoint save inner"
     put(vault, "pre-checkpoint", f"echo >> {tmp_path}/count; cd {Path(__file__).parents[2]}; {inner}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import click
+
 from avfs_git.cli.app import VerbGroup
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import verb
@@ -17,8 +19,8 @@ def install(state: State) -> HookList:
     """Protect a vault from pushes that would harm it, and make a place for hooks of your own
 
     Git's `update` hook refuses pushes to refs that only avfs may move. Your own hooks are programs in the directory that is
-    shown: pre-checkpoint, post-checkpoint, pre-merge, post-merge, pre-push and post-exec. Each gets one JSON document on its
-    standard input; one that runs before an operation refuses it by a status other than 0.
+    shown: pre-checkpoint, post-checkpoint, pre-merge, post-merge, pre-push and post-exec. Each runs once it is enabled, and
+    gets one JSON document on its standard input; one that runs before an operation refuses it by a status other than 0.
     """
     with state.open_vault() as vault:
         return {"hooks": vault.install_hooks()}
@@ -26,9 +28,30 @@ def install(state: State) -> HookList:
 
 @verb("hooks list", view="vaults")
 def list_(state: State) -> HookList:
-    """List the hooks that a vault may have, and which are there"""
+    """List the hooks that a vault may have, and which of them run"""
     with state.open_vault() as vault:
         return {"hooks": vault.list_hooks()}
 
 
-command = VerbGroup("hooks", help="Manage hooks: programs that run at the ends of operations", commands=[install, list_])
+@verb("hooks enable", view="vaults")
+@click.argument("name", metavar="NAME")
+def enable(state: State, name: str) -> HookList:
+    """Let a hook run, with the content that its program has at this time
+
+    A program that is changed later does not run until it is enabled again.
+    """
+    with state.open_vault() as vault:
+        return {"hooks": vault.enable_hook(name)}
+
+
+@verb("hooks disable", view="vaults")
+@click.argument("name", metavar="NAME")
+def disable(state: State, name: str) -> HookList:
+    """Let a hook run no more; its program stays"""
+    with state.open_vault() as vault:
+        return {"hooks": vault.disable_hook(name)}
+
+
+command = VerbGroup(
+    "hooks", help="Manage hooks: programs that run at the ends of operations", commands=[install, list_, enable, disable]
+)

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from avfs_git.model import DoctorReport, ForkInfo, GarbageResult, VaultInfo
 
 
+_HOOK_STATES = {"missing": "-", "not_enabled": "not enabled", "enabled": "enabled", "changed": "changed"}
+
+
 def vault_create(text: TextOutput, vault: VaultInfo) -> None:
     """Say that a vault is there."""
     text.line("Made vault ", (vault.name, "bold"), " at ", quote_path(bytes(vault.path)))
@@ -149,12 +152,22 @@ def fork_delete(text: TextOutput, fork: ForkInfo) -> None:
 def hooks_install(text: TextOutput, result: HookList) -> None:
     """Say where hooks are put."""
     hooks_list(text, result)
-    text.hint("A program of such a name at such a place is run from now on.")
+    text.hint("Put a program of such a name at such a place, and let it run with `avfs hooks enable NAME`.")
+
+
+def hooks_enable(text: TextOutput, result: HookList) -> None:
+    """Show what holds then."""
+    hooks_list(text, result)
+
+
+def hooks_disable(text: TextOutput, result: HookList) -> None:
+    """Show what holds then."""
+    hooks_list(text, result)
 
 
 def hooks_list(text: TextOutput, result: HookList) -> None:
     """List hooks with their places."""
-    rows = ((hook.name, "installed" if hook.installed else "-", quote_path(bytes(hook.path))) for hook in result["hooks"])
+    rows = ((hook.name, _HOOK_STATES[hook.state], quote_path(bytes(hook.path))) for hook in result["hooks"])
     text.table(("Hook", "", "Program"), rows)
 
 
