@@ -485,7 +485,7 @@ class _Server:
     def _run(self, run: dict[str, Any], handles: list[int]) -> None:
         if run["lease"]:
             try:
-                self._hold_back(handles[3])
+                self._hold_back(handles[-1])
                 handles.pop()
             except OSError as error:
                 for fd in handles:

@@ -282,7 +282,7 @@ class Runner:
         cwd: bytes,
         env: Mapping[bytes, bytes],
         umask: int,
-        handles: tuple[int, int, int],
+        handles: tuple[int, ...],
         keep: tuple[bytes, ...],
         lease: int | None = None,
     ) -> int:
@@ -293,7 +293,7 @@ class Runner:
             cwd: Where it runs.
             env: What is added to the environment of this process.
             umask: Its umask.
-            handles: Its standard input, output and error.
+            handles: Its standard input, output and error, and what else it is to have, as descriptors 3 and up.
             keep: The variables of this process that it gets.
             lease: A file that nobody else has open: the first to open it while the command runs waits until `settle`.
                 A message tells of that, see `is_asked`.

@@ -124,7 +124,7 @@ class ExecResult:
     backend_reasons: tuple[str, ...]
     """Why each better backend was passed over."""
     left_processes: int
-    """How many processes it left behind; they were killed."""
+    """How many processes it left behind; they were killed. 0 for an isolated command, whose processes are not counted."""
     left_out_variables: tuple[str, ...] = ()
     """The variables of avfs's own environment that it did not get."""
     isolated: bool = False

@@ -54,6 +54,7 @@ from avfs_git.workspace import notes
 from avfs_git.workspace.aftermath import aftermath
 from avfs_git.workspace.checkpoint import read_status, save_checkpoint
 from avfs_git.workspace.gitdir import GitDir
+from avfs_git.workspace.gitmoves import open_worktree
 from avfs_git.workspace.workspace import LockedWorkspace, OpenWorkspace
 
 if TYPE_CHECKING:
@@ -320,18 +321,17 @@ class Executor:
         )
         cwd = backend.root / os.fsdecode(command.cwd)
         argv = make_argv(command)
-        if command.isolate:
-            vault = opened.vault.git_dir
-            argv = isolate.isolated(argv, root=backend.root, cwd=cwd, vault=vault, home=Path.home(), network=command.network)
+        sandbox = self._isolate(command, argv, backend.root, cwd) if command.isolate else None
         stdin, is_ours = open_stdin(command.stdin)
         steps = run_command(
             backend.runner,
-            argv,
+            argv if sandbox is None else sandbox.argv,
             cwd=os.fsencode(cwd),
             env=self._environment(run, backend.root),
             keep=run.inherited.kept,
             umask=read_umask(),
             stdin=stdin,
+            more=() if sandbox is None else sandbox.handles,
             streams=streams,
             timeout_ms=command.timeout_ms,
             grace_ms=command.grace_ms,
@@ -348,7 +348,11 @@ class Executor:
                 if locked is not None and not run.readonly:
                     locked.end()
                     opened.look_anew()  # what the command did is on the disk, and not in memory
+            if sandbox is not None and finished.exit_code == 1:
+                finished = _explained(finished, sandbox.explain(streams[1].data()))
         finally:
+            if sandbox is not None:
+                sandbox.close()
             if is_ours:
                 os.close(stdin)
         if finished.exit_code == 125 and finished.problem is not None and not streams[0].size + streams[1].size:
@@ -368,6 +372,20 @@ class Executor:
         elif held:
             backend.close()
         return result
+
+    def _isolate(self, command: Command, argv: tuple[bytes, ...], root: Path, cwd: Path) -> isolate.Sandbox:
+        opened = self._place.opened
+        show = opened.vault.config.read()["isolate.show"]
+        return isolate.Sandbox(
+            argv,
+            root=root,
+            cwd=cwd,
+            vault=opened.vault.layout,
+            worktree=open_worktree(opened.vault, opened.fork).path,
+            home=Path.home(),
+            network=command.network,
+            show=[place for place in show.split(":") if place.startswith("/")],
+        )
 
     def _index_for(self, backend: Backend, run: _Run) -> Late | None:
         """Have git's index brought up when a command's git comes to read it, and where nothing can tell that, now.
@@ -530,7 +548,7 @@ class Executor:
             decision=run.decision,
             backend=backend.name,
             backend_reasons=tuple(run.reasons),
-            left_processes=finished.left,
+            left_processes=0 if command.isolate else finished.left,  # bubblewrap's own would be among them
             isolated=command.isolate,
             left_out_variables=run.inherited.left_out,
             kept_mounted=self._keep and isinstance(backend, OverlayBackend),
@@ -588,6 +606,11 @@ class Executor:
             return changed
         source = source or self._place.opened.vault.store
         return tuple(renames.detect_renames(source, changed, threshold=50 if stored else 100))
+
+
+def _explained(finished: Finished, reason: tuple[int, str] | None) -> Finished:
+    """Say what bubblewrap said of a command that it could not execute."""
+    return finished if reason is None else replace(finished, exit_code=reason[0], problem=reason[1])
 
 
 def _may_use_git(run: _Run) -> bool:

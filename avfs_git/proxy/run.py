@@ -118,6 +118,7 @@ def run_command(
     keep: tuple[bytes, ...],
     umask: int,
     stdin: int,
+    more: Sequence[int] = (),
     streams: tuple[Captured, Captured],
     timeout_ms: int | None,
     grace_ms: int = GRACE_MS,
@@ -134,6 +135,7 @@ def run_command(
         keep: The variables of this process that it gets.
         umask: Its umask.
         stdin: Its standard input.
+        more: Open files that it gets as descriptors 3 and up.
         streams: What takes its standard output and error.
         timeout_ms: How long it may last, in milliseconds; None for ever.
         grace_ms: How long it has to end by itself when it is to end.
@@ -147,7 +149,7 @@ def run_command(
     try:
         try:
             try:
-                handles = (stdin, pipes[0][1], pipes[1][1])
+                handles = (stdin, pipes[0][1], pipes[1][1], *more)
                 watch = _Watch(began, timeout_ms, stop)
                 if late is None or not _start_late(
                     runner, late, watch, argv, cwd=cwd, env=env, keep=keep, umask=umask, handles=handles
@@ -209,7 +211,7 @@ def _start_late(
     env: Mapping[bytes, bytes],
     keep: tuple[bytes, ...],
     umask: int,
-    handles: tuple[int, int, int],
+    handles: tuple[int, ...],
 ) -> bool:
     """Start a command so that it waits where it reads the file; False, with all done, where that cannot be.
 

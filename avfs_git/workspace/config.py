@@ -44,6 +44,9 @@ SETTINGS = {
         ),
         Setting("hooks.timeout_s", "30", "the owner's hooks are ended after so many seconds", is_number=True),
         Setting("exec.notes", "1", "1 notes what was run on each commit that a command made; 0 does not", is_number=True),
+        Setting(
+            "isolate.show", "", "what `exec --isolate` shows read-only besides the system's programs: absolute paths, by colons"
+        ),
         Setting("gc.keep_days", "30", "operations of so many days can be undone after `avfs gc`", is_number=True),
         Setting("gc.keep_operations", "1000", "so many of the last operations can, however old they are", is_number=True),
         Setting("gc.grace_days", "14", "what nothing reaches stays for so many days", is_number=True),
