@@ -335,7 +335,7 @@ class Workspace:
             backend: How to show it the workspace: `overlay`, `fuse` or `checkout`; by default the best that can be had.
             root: Where it sees the workspace, an absolute path; for `overlay` and `checkout`.
             approve: The token of an approval.
-            isolate: Run it under bubblewrap: the machine read-only, without the user's files and without network.
+            isolate: Run it under bubblewrap: it sees its workspace and the system's programs, no home and no network.
             network: Leave it the network then.
 
         Raises:

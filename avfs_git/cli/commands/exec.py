@@ -118,7 +118,11 @@ def parse_variable(text: str) -> tuple[str, str]:
     "--at", type=HOST_PATH, metavar="DIR", help="Where it sees the workspace, such as the original project's directory."
 )
 @click.option("--approve", metavar="TOKEN", help="The token of an approval.")
-@click.option("--isolate", is_flag=True, help="Run it under bubblewrap: the machine read-only, no home, no network.")
+@click.option(
+    "--isolate",
+    is_flag=True,
+    help="Run it under bubblewrap: it sees its workspace and the system's programs, no home and no network.",
+)
 @click.option("--network", is_flag=True, help="With --isolate: leave it the network.")
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 def command(
