@@ -2,7 +2,8 @@
 
 Decided here: how those who write and whoever drops what is unreachable (`gitstore.sweep`) exclude each other. An operation that
 relies on an object being there, and makes a ref name it later, holds the objects from the first look to the last
-ref: `PackWriter` does for as long as it lives, and what moves refs to objects without writing any does by `objects_held`.
+ref: `PackWriter` does for as long as it lives, and what moves refs to objects without writing any does by `objects_held`: a
+fetch, a push, an undo, a fork, and whatever is given a state by name. `RefStore.update` looks at each object once more.
 The sweeper has them for itself while it removes files. It waits for whoever is at work, and gives up after a time; those who
 want to write wait for it, for as long as removing files takes.
 

@@ -36,10 +36,12 @@ from avfs_git.errors import (
     InternalError,
     InvalidName,
     LeftInForce,
+    ObjectMissing,
     RefConflict,
     RefDamaged,
     RefLocked,
 )
+from avfs_git.gitstore.holding import objects_held
 from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably, sync_files, write_all
 from avfs_git.paths import Oid
 from avfs_git.patterns import compiled
@@ -123,9 +125,16 @@ def check_ref_name(name: str) -> str:
 class RefStore:
     """The refs of one repository."""
 
-    def __init__(self, git_dir: Path, *, recover: bool = True) -> None:
-        """Open the refs of a repository, and remove what killed processes of ours left locked unless told not to."""
+    def __init__(self, git_dir: Path, *, recover: bool = True, exists: Callable[[Oid], bool] | None = None) -> None:
+        """Open the refs of a repository.
+
+        Args:
+            git_dir: The repository.
+            recover: Remove what killed processes of ours left locked.
+            exists: Tells whether an object is here: no ref moves to one that is not.
+        """
         self.git_dir = git_dir
+        self._exists = exists
         self._root = os.fsencode(git_dir) + b"/"
         self._transactions = self._root + b"avfs/reftxn"
         self._packed = _PackedRefs()
@@ -301,6 +310,7 @@ class RefStore:
         Raises:
             RefConflict: If one of them holds something else than expected, or its name is in the way of another.
             RefLocked: If another program keeps one locked.
+            ObjectMissing: If one is to move to what is not here.
             LeftInForce: If the disk refuses after some have moved, and moving them back, too.
             HostError: If the disk refuses; all refs hold what they did.
         """
@@ -311,6 +321,11 @@ class RefStore:
         if len({change.name for change in changes}) != len(changes):
             raise InternalError("a ref is changed twice at once")
         with ExitStack() as stack, host_errors(f"update '{changes[0].name}'"):
+            if self._exists is not None:
+                stack.enter_context(objects_held(self.git_dir))  # from this look on nothing of it goes
+                for change in changes:
+                    if change.new is not None and not self._exists(change.new):
+                        raise ObjectMissing(change.new.hex())
             locks: dict[str, _Lock] = {}
             removal: _Prepared | None = None
             written: list[_Prepared] = []

@@ -7,6 +7,7 @@ are the documentation of the public API.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -43,6 +44,7 @@ from avfs_git.sdk.pathlike import PathLike, parse_tree_paths
 from avfs_git.sdk.session import Session
 
 if TYPE_CHECKING:
+    from avfs_git.gitstore import holding
     from avfs_git.proxy.envelope import ExecPlan, ExecResult
     from avfs_git.sdk import commands
     from avfs_git.sdk.vault import Vault
@@ -55,6 +57,7 @@ else:
     commands = LazyModule("avfs_git.sdk.commands")
     files = LazyModule("avfs_git.workspace.files")
     fold = LazyModule("avfs_git.workspace.fold")
+    holding = LazyModule("avfs_git.gitstore.holding")
     history = LazyModule("avfs_git.workspace.history")
     labels = LazyModule("avfs_git.workspace.labels")
     nurseries = LazyModule("avfs_git.session.nurseries")
@@ -66,6 +69,19 @@ else:
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+
+
+def _holding_objects(method: Callable[Concatenate[Workspace, _P], _T]) -> Callable[Concatenate[Workspace, _P], _T]:
+    """Keep `gc` from dropping the state that an operation was given by name, until a ref names it."""
+
+    @functools.wraps(method)
+    def held(self: Workspace, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        if kwargs.get("dry_run"):  # also where nothing may be written
+            return method(self, *args, **kwargs)
+        with holding.objects_held(self._core.git_dir):
+            return method(self, *args, **kwargs)
+
+    return held
 
 
 class Workspace:
@@ -445,6 +461,7 @@ class Workspace:
         """Take a label away. The commit stays in the history; it can be undone."""
         return labels.delete_label(self._core, self.fork, label)
 
+    @_holding_objects
     def restore(
         self, target: str, *, paths: Sequence[PathLike] = (), dry_run: bool = False, into: str | None = None
     ) -> RestoreResult:
@@ -492,6 +509,7 @@ class Workspace:
         """List the states that a path had, newest first; the oldest is number 1."""
         return history.list_path_versions(self._core, self.fork, parse_tree_path(path), limit=limit)
 
+    @_holding_objects
     def checkout_path(self, path: PathLike, *, version: int | None = None, at: str | None = None) -> RestoreResult:
         """Bring one path to an earlier version of it, or to what it is in a checkpoint."""
         tree_path = parse_tree_path(path)
@@ -501,6 +519,7 @@ class Workspace:
         oid = revisions.resolve_revision(self._core, target, fork=self.fork)
         return self._run(operations.restore_state, oid, [tree_path], False, at or f"version {version}", "checkout")
 
+    @_holding_objects
     def revert_path(self, path: PathLike) -> RestoreResult:
         """Bring one path to the version before its present one; what is uncommitted counts as the present one.
 
@@ -533,6 +552,7 @@ class Workspace:
 
     # --- merging ------------------------------------------------------------------------------------------
 
+    @_holding_objects
     def merge(
         self,
         source: str,
@@ -573,6 +593,7 @@ class Workspace:
             warnings += self._dispatch.run_hook("post-merge", self.fork, facts)
         return replace(result, warnings=(*warnings, *result.warnings)) if warnings else result
 
+    @_holding_objects
     def update(
         self,
         *,
@@ -606,6 +627,7 @@ class Workspace:
                 merges.append(self.merge(upstream, strategy=strategy, on_conflict=on_conflict))
         return merges
 
+    @_holding_objects
     def merge_many(
         self,
         sources: Sequence[str],
@@ -655,6 +677,7 @@ class Workspace:
                 break
         return results
 
+    @_holding_objects
     def cherry_pick(
         self, picked: Sequence[str], *, strategy: MergeStrategy | str = MergeStrategy.NORMAL, on_conflict: str = "report"
     ) -> RewriteResult:
@@ -676,6 +699,7 @@ class Workspace:
         oids = [revisions.resolve_revision(self._core, name, fork=self.fork) for name in picked]
         return self._run(operations.pick_commits, oids, MergeStrategy(strategy), _in_workspace(on_conflict))
 
+    @_holding_objects
     def rebase(
         self, onto: str, *, strategy: MergeStrategy | str = MergeStrategy.NORMAL, on_conflict: str = "report"
     ) -> RewriteResult:
@@ -698,6 +722,7 @@ class Workspace:
         result = self._run(operations.rebase, oid, onto, MergeStrategy(strategy), in_workspace)
         return replace(result, warnings=(*warnings, *result.warnings)) if warnings else result
 
+    @_holding_objects
     def squash(self, first: str, last: str = "HEAD", *, message: str | None = None) -> RewriteResult:
         """Make one commit of those after `first` up to `last`. No file changes; it can be undone.
 

@@ -14,7 +14,6 @@ whether the fork is there:
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 
 from avfs_git.errors import (
@@ -86,8 +85,7 @@ def create_fork(
     vault.prepare()
     default = vault.default_fork()
     _check_free(vault, name)
-    # A commit that is named may be one that nothing else keeps.
-    with objects_held(vault.git_dir) if at is not None else contextlib.nullcontext():
+    with objects_held(vault.git_dir):  # what it starts from may be what nothing else keeps, or soon nothing
         try:
             _make_fork(vault, name, source or default, at, open_workspace, save, ephemeral=ephemeral, with_changes=with_changes)
         except RefConflict as error:

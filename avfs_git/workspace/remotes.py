@@ -36,6 +36,7 @@ from avfs_git.errors import (
 )
 from avfs_git.faults import reach
 from avfs_git.gitstore import remotes, transport
+from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.lazystore import LazyObjectStore
 from avfs_git.gitstore.objectinfo import ask_sizes
 from avfs_git.gitstore.refs import RefChange, check_ref_name
@@ -205,21 +206,23 @@ def fetch(
         if wanted:
             specs.append(f"+{theirs}*:{state}{ours}*")
             prefixes.append(state + ours)
-    before = vault.refs.list()
-    lazy = is_lazy(vault.git_dir) and remote.lazy
-    with transport.open_exchange(
-        vault.git_dir, remote.url, _shown(before), access=access, progress=progress, lazy=lazy
-    ) as exchange:
-        messages = exchange.fetch(specs)
-        vault.store.packs.refresh()
-        accepted: list[Warning] = []
-        if with_sidecar:
-            found = {ref: oid for ref, oid in exchange.read_refs().items() if ref.startswith((own, state))}
-            sidecars = {oid for ref, oid in found.items() if ref.startswith(f"{state}sidecar/")}
-            tips = set(found.values()) - sidecars
-            accepted = accept_sidecars(vault, remote.name, tips, sidecars, with_git_dirs=with_git_dirs)
-        moves, warnings = _take_over(vault, exchange, before, tuple(prefixes))
-        warnings += accepted
+    # Until refs name it: what came, and what was not sent because it is here already, where perhaps nothing reaches it.
+    with objects_held(vault.git_dir):
+        before = vault.refs.list()
+        lazy = is_lazy(vault.git_dir) and remote.lazy
+        with transport.open_exchange(
+            vault.git_dir, remote.url, _shown(before), access=access, progress=progress, lazy=lazy
+        ) as exchange:
+            messages = exchange.fetch(specs)
+            vault.store.packs.refresh()
+            accepted: list[Warning] = []
+            if with_sidecar:
+                found = {ref: oid for ref, oid in exchange.read_refs().items() if ref.startswith((own, state))}
+                sidecars = {oid for ref, oid in found.items() if ref.startswith(f"{state}sidecar/")}
+                tips = set(found.values()) - sidecars
+                accepted = accept_sidecars(vault, remote.name, tips, sidecars, with_git_dirs=with_git_dirs)
+            moves, warnings = _take_over(vault, exchange, before, tuple(prefixes))
+            warnings += accepted
     return FetchResult(remote.name, remotes.hide_secret(remote.url), moves, server_words(messages), tuple(warnings))
 
 
@@ -443,20 +446,21 @@ def push_refs(
         PushRejected: If not all of them did.
         RemoteError: If the exchange fails.
     """
-    before = {push.ref: vault.refs.read(tracking_ref(remote, push.ref)) for push in wanted}
-    sent = {f"refs/avfs/exchange/{number}": push.new for number, push in enumerate(wanted) if push.new is not None}
-    lazy = is_lazy(vault.git_dir)
-    with transport.open_exchange(vault.git_dir, url, sent, access=access, progress=progress, lazy=lazy) as exchange:
-        done, messages = exchange.push(wanted, receive_pack=receive_pack)
-    with host_errors("note what was pushed"):
-        reach("remotes.pushed")
-    new = {push.ref: push.new for push in wanted}
-    changes = []
-    for ref in done:
-        tracking = tracking_ref(remote, ref.ref)
-        if ref.outcome != "rejected" and before[ref.ref] != new[ref.ref]:
-            changes.append(RefChange(tracking, before[ref.ref], new[ref.ref]))
-    _move(vault, changes)
+    with objects_held(vault.git_dir):  # what is sent, until what is remembered of the other side names it
+        before = {push.ref: vault.refs.read(tracking_ref(remote, push.ref)) for push in wanted}
+        sent = {f"refs/avfs/exchange/{number}": push.new for number, push in enumerate(wanted) if push.new is not None}
+        lazy = is_lazy(vault.git_dir)
+        with transport.open_exchange(vault.git_dir, url, sent, access=access, progress=progress, lazy=lazy) as exchange:
+            done, messages = exchange.push(wanted, receive_pack=receive_pack)
+        with host_errors("note what was pushed"):
+            reach("remotes.pushed")
+        new = {push.ref: push.new for push in wanted}
+        changes = []
+        for ref in done:
+            tracking = tracking_ref(remote, ref.ref)
+            if ref.outcome != "rejected" and before[ref.ref] != new[ref.ref]:
+                changes.append(RefChange(tracking, before[ref.ref], new[ref.ref]))
+        _move(vault, changes)
     refs = tuple(PushedRef(ref.ref, ref.outcome, _hex(before[ref.ref]), _hex(new[ref.ref]), ref.reason or None) for ref in done)
     said = server_words(messages)
     rejected = [ref for ref in refs if ref.outcome == "rejected"]

@@ -84,7 +84,7 @@ class OpenVault:
         self.name = name or str(git_dir)
         self.layout = VaultLayout(git_dir)
         self.layout.read_format()
-        self.refs = RefStore(git_dir)
+        self.refs = RefStore(git_dir, exists=self._has_object)
         self.oplog = OpLog(self.layout.oplog, self.refs.read)
         self.config = Config(self.layout.config)
         self.clock_ns = clock_ns
@@ -102,6 +102,9 @@ class OpenVault:
                 if self._store is None:
                     self._store = self._open_store()
         return self._store
+
+    def _has_object(self, oid: Oid) -> bool:
+        return self.store.exists(oid)
 
     def _open_store(self) -> ObjectStore:
         if not is_lazy(self.git_dir):
