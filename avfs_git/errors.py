@@ -929,11 +929,13 @@ class ApprovalNeeded(PolicyError):
     code = "policy.approval_needed"
     exit_code = 83
 
-    def __init__(self, command: str, reason: str, token: str, *, details: Mapping[str, object] | None = None) -> None:
+    def __init__(
+        self, command: str, reason: str, token: str, *, hint: str | None = None, details: Mapping[str, object] | None = None
+    ) -> None:
         super().__init__(
             f"{quote(command)} needs approval: {reason}",
             hint=f"A person grants it with `avfs approvals grant {token.partition('.')[0]}`; "
-            f"then run the same command with `--approve {token}`.",
+            f"then run the same command with `--approve {token}`." + (f" {hint}" if hint else ""),
             details={"command": command, "reason": reason, "token": token, **(details or {})},
         )
 

@@ -1,7 +1,7 @@
 """What some programs do with their words that no table can say.
 
-Decided here: one function a kind of program, named in its entry of the table (`commands.Program.check`). `classify` calls them,
-each with the command taken apart. Functions without state.
+Decided here: one function a kind of program, named in its entry of `programs.txt`. `classify` calls them, each with the command
+taken apart. What a function does not know for harmless, it reports. Functions without state.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from avfs_git.proxy import commands as known
-from avfs_git.proxy import scripts
-from avfs_git.proxy.arguments import Arguments
-from avfs_git.proxy.commands import Program
-from avfs_git.proxy.words import UNKNOWN, Word
+from avfs_git.proxy import programs, scripts, variables
+from avfs_git.proxy.arguments import Arguments, may_be_option
+from avfs_git.proxy.programs import Program
+from avfs_git.proxy.words import PLAIN, UNKNOWN, Word
 from avfs_git.values import record_class, replace
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REMOTE = re.compile(r"[^/\s]+::?[^:]|rsync://")
 _UNKNOWN_WORD = Word(UNKNOWN, exact=False, text="")
 
@@ -37,6 +37,9 @@ class Call:
     place: Place
 
 
+# --- shells ------------------------------------------------------------------------------------------------
+
+
 def _check_shell(c: Classifier, call: Call) -> None:
     rest = list(call.words[1:])
     takes_text = reads = False
@@ -46,8 +49,8 @@ def _check_shell(c: Classifier, call: Call) -> None:
             if option in {"--rcfile", "--init-file"}:
                 c.add("w", f"{call.name} {option} runs a file that is not looked into", call.place)
                 del rest[:1]
-            elif "=" in option:
-                c.unseen(f"{call.name} has an option that is not known", call.place)
+            elif option not in {"--login", "--norc", "--noprofile", "--posix", "--restricted", "--noediting", "--verbose"}:
+                c.unseen(f"{call.name} has an option that avfs does not know", call.place)
             continue
         takes_text = takes_text or (option[0] == "-" and "c" in option)
         reads = reads or (option[0] == "-" and "s" in option)
@@ -60,10 +63,10 @@ def _check_shell(c: Classifier, call: Call) -> None:
             c.unseen(f"the text for {call.name} is not known", call.place)
         else:
             c.text(rest[0].value, call.place)
-        c.words_as_paths(rest[1:], call.place, writes=True)
+        c.words_as_paths(rest[1:], call.place)
     elif rest and not reads and rest[0].value not in {"-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"}:
         _run_file(c, call, rest[0])
-        c.words_as_paths(rest, call.place, writes=True)
+        c.words_as_paths(rest, call.place)
     elif call.place.stdin is not None and call.place.stdin.exact:
         c.text(call.place.stdin.value, replace(call.place, stdin=None, is_fed=True))
     elif call.place.is_fed:
@@ -77,12 +80,14 @@ def _run_file(c: Classifier, call: Call, word: Word) -> None:
     if word.value.startswith(("/dev/", "/proc/")) or (word.value.startswith(UNKNOWN) and "/" not in word.value):
         c.unseen(f"what {call.name} runs is not known", call.place)
     else:
-        c.add("w", f"{call.name} runs a file that is not looked into", call.place)
+        c.add("w", f"{call.name} runs a file that is not looked into", call.place, paths=c.resolve(word, call.place))
+        c.path(word, call.place)
 
 
 def _check_source(c: Classifier, call: Call) -> None:
     if len(call.words) > 1:
         _run_file(c, call, call.words[1])
+        c.words_as_paths(call.words[2:], call.place)
 
 
 def _check_other_shell(c: Classifier, call: Call) -> None:
@@ -96,21 +101,21 @@ def _check_busybox(c: Classifier, call: Call) -> None:
 
 
 def _check_eval(c: Classifier, call: Call) -> None:
-    call.words = tuple(call.arguments.operands) if call.name != "eval" else call.words[1:]
-    if not all(word.exact for word in call.words):
+    words = tuple(call.arguments.operands) if call.name != "eval" else call.words[1:]
+    if not all(word.exact for word in words):
         c.unseen(f"the text for {call.name} is not known", call.place)
-    elif call.words:
-        c.text(" ".join(word.value for word in call.words), call.place)
+    elif words:
+        c.text(" ".join(word.value for word in words), call.place)
 
 
 def _check_trap(c: Classifier, call: Call) -> None:
-    if not call.arguments.operands:
+    operands = [word for word in call.words[1:] if not (word.exact and word.value in {"--", "-l", "-p"})]
+    if not operands:
         return
-    first = call.arguments.operands[0]
-    if not first.exact:
+    if not operands[0].exact:
         c.unseen("the command of a trap is not known", call.place)
-    elif first.value not in {"", "-"} and len(call.arguments.operands) > 1:
-        c.text(first.value, call.place)
+    elif operands[0].value not in {"", "-"} and len(operands) > 1:
+        c.text(operands[0].value, call.place)
 
 
 def _check_alias(c: Classifier, call: Call) -> None:
@@ -125,15 +130,115 @@ def _check_alias(c: Classifier, call: Call) -> None:
         c.aliases[alias] = text
 
 
+def _check_runs(c: Classifier, call: Call) -> None:
+    """A program whose options are not all known, with a command somewhere behind them."""
+    starts = [at for at, word in enumerate(call.words) if at and not word.value.startswith("-")]
+    for at in starts[:3]:
+        c.program(call.words[at:], call.place)
+
+
+# --- builtins of shells that set variables or evaluate what those hold -----------------------------------------
+
+
+def _check_any(c: Classifier, call: Call) -> None:
+    """Every word is harmless, whatever it is: a place to go to counts as a path, a text does not."""
+    if call.name in {"cd", "pushd"}:
+        c.words_as_paths([word for word in call.words[1:] if not re.match(r"[-+]", word.value)], call.place)
+        if len(call.words) == 1 and call.name == "cd":
+            c.path(Word("/~", exact=False, text="~"), call.place)
+
+
+def _check_bare(c: Classifier, call: Call) -> None:
+    """Every word is harmless, if it is known."""
+    if not all(word.exact for word in call.words):
+        c.add("w", f"a word that is not known may be an option of {call.name}", call.place, exact=False)
+
+
+def _check_printf(c: Classifier, call: Call) -> None:
+    if len(call.words) > 1 and (may_be_option(call.words[1]) or re.match(r"-[^-]", call.words[1].value)):
+        c.add("w", "printf may set a variable", call.place)
+
+
 def _check_test(c: Classifier, call: Call) -> None:
+    """`test` as a command: it evaluates the index of an array for `-v`, and a word that is not known may be an operator."""
+    words = list(call.words[1:])
+    while words and words[0].exact and words[0].value == "!":
+        del words[0]
+    if words and words[-1].exact and words[-1].value == "]":
+        del words[-1]
+    shapes = {
+        0: True,
+        1: words[:1] and _is_one(words[0]),
+        2: len(words) == 2 and words[0].exact and _is_one(words[1]) and re.fullmatch(r"-[a-zA-Z]", words[0].value) is not None,
+        3: len(words) == 3 and words[1].exact and _is_one(words[0]) and _is_one(words[2]),
+    }
+    reads_index = any(word.exact and word.value in {"-v", "-R"} for word in words)
+    if reads_index and not all(re.fullmatch(r"-\w|\w+", word.value) for word in words):
+        c.unseen("test evaluates the index of an array", call.place)
+    elif not (shapes.get(len(words)) or all(word.exact for word in words)):
+        c.add("w", "a word that is not known may be an operator of test", call.place, exact=False)
+    c.words_as_paths([word for word in words if not word.value.startswith("-")], call.place)
+
+
+def _is_one(word: Word) -> bool:
+    """Whether it is surely one word."""
+    return word.exact or word.text.startswith('"') or UNKNOWN not in word.value.replace(PLAIN, "")
+
+
+def _check_set(c: Classifier, call: Call) -> None:
     for word in call.words[1:]:
-        if word.exact and re.search(r"\$\(|`", word.value):
-            c.expanded(word.value, call.place)  # an index of an array is expanded once more
+        if word.exact and word.value == "--":
+            return
+        known = re.fullmatch(r"[-+][efuxvEo]+|pipefail|errexit|nounset|xtrace|errtrace|noglob", word.value)
+        if not (word.exact and known):
+            c.add("w", "set changes how the shell reads commands", call.place)
+
+
+def _check_shopt(c: Classifier, call: Call) -> None:
+    for word in call.words[1:]:
+        if not (
+            word.exact and re.fullmatch(r"-[squp]+|nullglob|globstar|dotglob|failglob|nocaseglob|inherit_errexit", word.value)
+        ):
+            c.add("w", "shopt changes how the shell reads commands", call.place)
+
+
+def _check_declare(c: Classifier, call: Call) -> None:
+    """`export` and its like: assignments are looked at where they stand; the words beside them are here."""
+    for word in call.words[1:]:
+        if not word.exact:
+            c.add("w", f"{call.name} sets a variable that is not known", call.place, exact=False)
+        elif match := _ASSIGNMENT.fullmatch(word.value):
+            c.assignment(match[1], replace(word, value=match[2]), call.place)
+        elif _NAME.fullmatch(word.value):
+            _set_variable(c, call, word.value)
+        elif word.value not in {"-r", "-x", "-a", "-g", "-p", "-rx", "-gx", "--"} | ({"-v"} if call.name == "unset" else set()):
+            c.add("w", f"{call.name} {word.value} may evaluate what a variable holds", call.place)
+            c.expanded(word.value, call.place)
+
+
+def _check_read(c: Classifier, call: Call) -> None:
+    for word in call.arguments.operands:
+        if word.exact and _NAME.fullmatch(word.value):
+            _set_variable(c, call, word.value)
+        else:
+            c.add("w", f"{call.name} sets a variable that is not known", call.place, exact=False)
+            if word.exact:
+                c.expanded(word.value, call.place)
+    for value in call.arguments.values("-C"):
+        c.command_value(call.name, "-C", value, call.place)
+
+
+def _set_variable(c: Classifier, call: Call, name: str) -> None:
+    if variables.names_a_command(name) or variables.changes_programs(name):
+        c.add("w", f"{call.name} sets {name}, which makes programs load code or options", call.place)
+
+
+# --- what runs other commands ------------------------------------------------------------------------------
 
 
 def _check_command(c: Classifier, call: Call) -> None:
     """Only tell what a name means, with `-v` and `-V`; else run it."""
-    if not any(option in {"-v", "-V"} for option, _ in call.arguments.options):
+    if not call.arguments.has("-v", "-V"):
         c.inner(call.name, call.arguments.operands, call.place)
 
 
@@ -141,28 +246,32 @@ def _check_env(c: Classifier, call: Call) -> None:
     rest = list(call.arguments.operands)
     while rest and (match := _ASSIGNMENT.fullmatch(rest[0].value)):
         word = rest.pop(0)
-        value = Word(match[2], exact=word.exact, text=word.text)
-        c.assignment(match[1], value, call.place)
-    split = next((value for option, value in call.arguments.options if option in {"-S", "--split-string"}), None)
-    if split is not None and split.exact:
-        text = " ".join([split.value, *(word.text for word in rest)])
-        c.text(text if not _ASSIGNMENT.match(split.value) else f"env {text}", call.place)
-    else:
+        c.assignment(match[1], Word(match[2], exact=word.exact, text=word.text), call.place)
+    splits = call.arguments.values("-S", "--split-string")
+    if not splits:
         c.inner(call.name, rest, call.place)
+    elif len(splits) == 1 and splits[0] is not None and splits[0].exact and "$" not in splits[0].value:
+        c.text(" ".join(["env", splits[0].value, *(word.text for word in rest)]), call.place)
+    else:
+        c.unseen("what env runs is not known", call.place)
 
 
 def _check_xargs(c: Classifier, call: Call) -> None:
     inner = call.arguments.operands
-    marks = [value.value for option, value in call.arguments.options if option in {"-I", "-i", "--replace"} and value is not None]
-    if any(option in {"-I", "-i", "--replace"} for option, _ in call.arguments.options):
+    if call.arguments.has("-I", "-i", "--replace"):
+        marks = [value.value for value in call.arguments.values("-I", "-i", "--replace") if value is not None]
         mark = marks[0] if marks and marks[0] else "{}"
-        inner = [
-            replace(word, value=word.value.replace(mark, UNKNOWN), exact=word.exact and mark not in word.value) for word in inner
-        ]
+        inner = [_with_unknown(word, mark) for word in inner]
     else:
         inner = [*inner, _UNKNOWN_WORD]
     if call.arguments.operands:
         c.program(tuple(inner), replace(call.place, is_fed=True, stdin=None))
+
+
+def _with_unknown(word: Word, mark: str) -> Word:
+    if mark not in word.value:
+        return word
+    return replace(word, value=word.value.replace(mark, UNKNOWN), exact=False, text=f'"{word.text}"')
 
 
 def _check_flock(c: Classifier, call: Call) -> None:
@@ -176,74 +285,124 @@ def _check_flock(c: Classifier, call: Call) -> None:
 def _check_parallel(c: Classifier, call: Call) -> None:
     inner = list(call.arguments.operands)
     at = next((number for number, word in enumerate(inner) if word.value.startswith(":::")), len(inner))
-    if at == 0 or not all(word.exact for word in inner[:at]):
+    if call.name == "watch":
+        c.add("i", "watch shows pages", call.place)
+    if at == 0 or call.arguments.unknown or not all(word.exact for word in inner[:at]):
         c.unseen("the commands are not known", call.place)
         return
     text = " ".join(word.value for word in inner[:at])  # a shell reads it
-    c.text(re.sub(r"\{[^{}]*\}", '"$1"', text) + ' "$1"', call.place)
+    c.text(text if call.name == "watch" else re.sub(r"\{[^{}]*\}", '"$1"', text) + ' "$1"', call.place)
+
+
+# --- find and its like -------------------------------------------------------------------------------------
+
+_FIND_FLAGS = frozenset(
+    """-P -L -H ! ( ) , -a -and -o -or -not -print -print0 -prune -quit -true -false -depth -d -mount -xdev -daystart -follow
+    -empty -readable -writable -executable -nouser -nogroup -noleaf -ls -ignore_readdir_race -noignore_readdir_race -nowarn -warn
+    -O0 -O1 -O2 -O3""".split()  # noqa: SIM905 - reads best as one text
+)
+_FIND_TEXTS = frozenset(
+    """-name -iname -path -ipath -wholename -iwholename -regex -iregex -regextype -type -xtype -size -mtime -mmin -atime -amin
+    -ctime -cmin -maxdepth -mindepth -perm -user -group -uid -gid -links -inum -printf -lname -ilname -fstype -used -newermt
+    -newerat -newerct -D""".split()  # noqa: SIM905 - the same
+)
+_FIND_FILES = frozenset({"-newer", "-anewer", "-cnewer", "-samefile"})
 
 
 def _check_find(c: Classifier, call: Call) -> None:
     rest = list(call.words[1:])
+    starts: list[Word] = []
+    follows = any(word.value in {"-L", "-H", "-follow"} for word in rest)
+    has_begun = False
     while rest:
         word = rest.pop(0)
-        if (
-            not word.exact
-            and (word.value.startswith((UNKNOWN, "-")) or not call.place.text.startswith('"'))
-            and UNKNOWN in word.value
-        ):
-            c.add("wd", "a word that is not known may be an action of find", call.place, exact=False)
-        if word.value in {"-exec", "-execdir", "-ok", "-okdir"}:
-            end = next(
-                (
-                    n
-                    for n, each in enumerate(rest)
-                    if each.value == ";" or (each.value == "+" and n and rest[n - 1].value == "{}")
-                ),
-                len(rest),
-            )
-            inner = [
-                replace(each, value=each.value.replace("{}", UNKNOWN), exact=each.exact and "{}" not in each.value)
-                for each in rest[:end]
-            ]
-            del rest[: end + 1]
-            c.inner(call.name, inner, replace(call.place, is_fed=True, stdin=None))
-            if word.value.startswith("-ok"):
-                c.add("i", "find asks", call.place)
-        elif word.value == "-delete":
-            c.add("d", "find -delete removes files", call.place)
-        elif word.value in {"-fprint", "-fprint0", "-fls", "-fprintf"}:
-            c.add("w", f"find {word.value} writes a file", call.place)
-            if rest:
-                c.path(rest.pop(0), call.place, writes=True)
-        elif word.value in {
-            "-name",
-            "-iname",
-            "-path",
-            "-ipath",
-            "-wholename",
-            "-regex",
-            "-iregex",
-            "-printf",
-            "-lname",
-            "-ilname",
-        }:
-            del rest[:1]  # patterns
+        value = word.value
+        if value in _FIND_FLAGS and word.exact:
+            has_begun = has_begun or value not in {"-P", "-L", "-H"}
+        elif value in _FIND_TEXTS and word.exact:
+            has_begun = True
+            del rest[:1]
+        elif value in _FIND_FILES and word.exact:
+            c.words_as_paths(rest[:1], call.place)
+            del rest[:1]
+        elif value.startswith("-") and word.exact:
+            has_begun = True
+            _find_action(c, call, value, rest, starts, follows=follows)
+        elif not has_begun and not (may_be_option(word) and not word.text.startswith('"')):
+            starts.append(word)
+            c.path(word, call.place)
+            if may_be_option(word):
+                c.add("w", "a word that is not known may be an action of find", call.place, exact=False)
         else:
-            c.path(word, call.place, writes=False)
+            c.add("w", "a word that is not known may be an action of find", call.place, exact=False)
+            c.path(word, call.place)
+            starts.append(_UNKNOWN_WORD)
+    c.add("r", "find only reads", replace(call.place, paths=c.all_paths(starts, call.place)))
 
 
-def _check_fd(c: Classifier, call: Call) -> None:
-    for number, word in enumerate(call.words):
-        if re.fullmatch(r"-[A-Za-z]*[xX]|--exec|--exec-batch", word.value):
-            inner = [
-                replace(each, value=re.sub(r"\{.?.?\}", UNKNOWN, each.value), exact=each.exact and "{" not in each.value)
-                for each in call.words[number + 1 :]
-            ]
-            c.inner(call.name, [*inner, _UNKNOWN_WORD] if inner else [], replace(call.place, is_fed=True, stdin=None))
-            return
-        if word.value.startswith(("--exec", "-x", "-X")):
-            c.unseen(f"{call.name} runs a command that is not known", call.place)
+def _find_action(c: Classifier, call: Call, action: str, rest: list[Word], starts: list[Word], *, follows: bool) -> None:
+    found = starts or [Word(".", exact=True, text=".")]
+    if action in {"-exec", "-execdir", "-ok", "-okdir"}:
+        ends = [
+            at for at, each in enumerate(rest) if each.value == ";" or (each.value == "+" and at and rest[at - 1].value == "{}")
+        ]
+        end = ends[0] if ends else len(rest)
+        inner = rest[:end]
+        del rest[: end + 1]
+        if action.startswith("-ok"):
+            c.add("i", "find asks", call.place)
+        # What is found lies below where the search starts, unless it follows links.
+        below = None if follows or len(found) != 1 or not found[0].exact else found[0].value
+        c.inner(call.name, [_with_found(each, below) for each in inner], replace(call.place, is_fed=True, stdin=None))
+    elif action == "-delete":
+        c.add("d", "find -delete removes files", call.place, paths=c.all_paths(found, call.place))
+        for word in found:
+            c.target(_UNKNOWN_WORD if follows else word, call.place)
+    elif action in {"-fprint", "-fprint0", "-fls", "-fprintf"}:
+        c.add("w", f"find {action} writes a file", call.place, paths=c.all_paths(rest[:1], call.place))
+        for word in rest[:1]:
+            c.target(word, call.place)
+        del rest[: 2 if action == "-fprintf" else 1]
+    elif action == "-files0-from":
+        starts.append(_UNKNOWN_WORD)
+        c.words_as_paths(rest[:1], call.place)
+        del rest[:1]
+    else:
+        c.add("w", f"find has an option that avfs does not know ('{action}')", call.place)
+
+
+def _with_found(word: Word, below: str | None) -> Word:
+    if "{}" not in word.value:
+        return word
+    if word.value == "{}" and below is not None and not below.startswith("-"):
+        return replace(word, value=f"{below.rstrip('/') or '/'}/{PLAIN}", exact=False, text='"{}"')
+    # Alone, it begins as the directory does that find was given, and is no option.
+    return replace(word, value=word.value.replace("{}", UNKNOWN), exact=False, text='"{}"')
+
+
+def _check_grep(c: Classifier, call: Call) -> None:
+    """Where the pattern is given by an option, all operands are paths."""
+    given = call.arguments.has("-e", "--regexp", "-f", "--file", "--files", "--type-list")
+    if given and call.arguments.operands:
+        c.path(call.arguments.operands[0], call.place)
+    for number, option in enumerate(call.arguments.options):
+        if option.is_one_of("-O", "--open-files-in-pager"):
+            _open_in_pager(c, call, number)
+
+
+def _open_in_pager(c: Classifier, call: Call, number: int) -> None:
+    value = call.arguments.options[number].value
+    if value is not None:
+        c.command_value(call.name, "-O", value, call.place)
+
+
+def _check_jq(c: Classifier, call: Call) -> None:
+    """`--arg NAME VALUE` takes two words; the option is not in the table, so that each of them would be one too many."""
+    if call.arguments.has("-f", "--from-file") and call.arguments.operands:
+        c.path(call.arguments.operands[0], call.place)
+
+
+# --- languages ---------------------------------------------------------------------------------------------
 
 
 def _check_interpreter(c: Classifier, call: Call) -> None:
@@ -256,7 +415,7 @@ def _check_python(c: Classifier, call: Call) -> None:
     while rest and rest[0].exact and re.fullmatch(r"-[bBdEhiIOPqsSuvVx]+", rest[0].value):
         rest.pop(0)
     if len(rest) > 1 and rest[0].exact and rest[0].value == "-m" and rest[1].exact:
-        if rest[1].value in known.PROGRAMS:
+        if programs.find(rest[1].value) is not None:
             c.program(tuple(rest[1:]), call.place)
         elif rest[1].value in {"http.server", "ensurepip", "smtplib", "ftplib", "telnetlib", "urllib.request"}:
             c.add("n", f"python -m {rest[1].value} talks to other machines", call.place)
@@ -264,64 +423,94 @@ def _check_python(c: Classifier, call: Call) -> None:
 
 
 def _check_sed(c: Classifier, call: Call) -> None:
-    given: list[Word | None] = [value for option, value in call.arguments.options if option in {"-e", "--expression"}]
-    files = [value for option, value in call.arguments.options if option in {"-f", "--file"}]
-    operands = list(call.arguments.operands)
-    if any(option.startswith("-i") for option, _ in call.arguments.options):
-        for word in operands:
-            c.path(word, call.place, writes=True)
+    arguments = call.arguments
+    given = arguments.values("-e", "--expression")
+    files = arguments.values("-f", "--file")
+    operands = list(arguments.operands)
     if files:
         c.add("w", "a script of sed stands in a file that is not looked into", call.place)
     if not given and not files and operands:
         given = [operands.pop(0)]
-    _scripts(c, "sed", scripts.read_sed, given, call.place)
+    for text in given:
+        _script(c, "sed", scripts.read_sed, text, call.place)
+    call.place.paths = c.all_paths([*operands, *(value for value in files if value)], call.place)
     for word in operands:
-        c.path(word, call.place, writes=False)
+        if arguments.has("-i", "--in-place"):
+            c.target(word, call.place)
+        c.path(word, call.place)
+    if call.place.paths:
+        c.add("w" if arguments.has("-i", "--in-place") else "r", "sed reads or changes a file", call.place)
 
 
 def _check_awk(c: Classifier, call: Call) -> None:
-    given: list[Word | None] = [value for option, value in call.arguments.options if option in {"-e", "--source"}]
-    operands = list(call.arguments.operands)
-    if any(option in {"-f", "--file"} for option, _ in call.arguments.options):
+    arguments = call.arguments
+    given = arguments.values("-e", "--source")
+    operands = list(arguments.operands)
+    if arguments.has("-f", "--file"):
         c.add("w", "a program of awk stands in a file that is not looked into", call.place)
     elif not given and operands:
         given = [operands.pop(0)]
-    _scripts(c, "awk", scripts.read_awk, given, call.place)
-    for word in operands:
-        c.path(word, call.place, writes=False)
+    for text in given:
+        _script(c, "awk", scripts.read_awk, text, call.place)
+    call.place.paths = c.all_paths(operands, call.place)
+    c.words_as_paths(operands, call.place)
+    if operands:
+        c.add("r", "awk reads a file", call.place)
+
+
+def _script(c: Classifier, name: str, read: Callable[[str], scripts.Script], text: Word | None, place: Place) -> None:
+    """Look into a script that stands in the command; one that is not wholly known is a program that is not looked into."""
+    if text is None or not text.exact:
+        c.add("w", f"not all of a script of {name} is known", place, exact=False)
+        return
+    script = read(text.value)
+    if not script.is_clear:
+        c.add("w", f"avfs does not understand the script of {name}", place)
+    for command in script.commands:
+        if command and "$" not in command:
+            c.add("w", f"{name} runs a command", place)
+            c.text(command, replace(place, is_fed=True, stdin=None))
+        else:
+            c.unseen(f"{name} runs a command that is not known", place)
+    for path in script.writes:
+        if path not in {"/dev/stdout", "/dev/stderr", "/dev/null"}:
+            word = Word(path, exact=True, text=path) if path else _UNKNOWN_WORD
+            c.add("w", f"{name} writes a file", place, paths=c.resolve(word, place))
+            c.target(word, place)
+    for path in script.reads:
+        word = Word(path, exact=bool(path), text=path) if path else _UNKNOWN_WORD
+        c.add("r", f"{name} reads a file", place, paths=c.resolve(word, place))
+        c.path(word, place)
+
+
+# --- others ------------------------------------------------------------------------------------------------
 
 
 def _lists_archive(call: Call) -> bool:
     """`tar -t`."""
     options = _tar_options(call)
-    changing = {
-        "-x",
-        "-c",
-        "-r",
-        "-u",
-        "-A",
-        "--extract",
-        "--get",
-        "--create",
-        "--append",
-        "--update",
-        "--delete",
-        "--concatenate",
-    }
-    long = {option for option in options if option.startswith("--")}
-    is_list = bool(options & {"-t", "--list"}) and not options & changing
-    return is_list and long <= {"--list", "--file", "--verbose"} and all(word.exact for word in call.words)
+    harmless = {"-t", "--list", "-f", "--file", "-v", "--verbose", "-z", "-j", "-J", "--gzip", "--xz", "--bzip2"}
+    return bool(options & {"-t", "--list"}) and options <= harmless and all(word.exact for word in call.words)
 
 
 def _tar_options(call: Call) -> set[str]:
     """Collect the options, also those of the old style, without a dash."""
     first = call.words[1].value if len(call.words) > 1 and call.words[1].exact else ""
     letters = "" if first.startswith("-") else first
-    return {option for option, _ in call.arguments.options} | {f"-{letter}" for letter in letters}
+    given = {name for option in call.arguments.options for name, _ in option.may_be} | set(call.arguments.unknown)
+    return given | {f"-{letter}" for letter in letters}
 
 
 def _check_tar(c: Classifier, call: Call) -> None:
-    if any(_REMOTE.match(word.value) for word in call.arguments.operands[:2]) and "--force-local" not in _tar_options(call):
+    if _tar_options(call) & {"-c", "-r", "-u", "-A", "--create", "--append", "--update", "--concatenate", "--delete"}:
+        for value in call.arguments.values("-f", "--file"):
+            if value is not None:
+                c.target(value, call.place)
+        if not call.words[1].value.startswith("-"):  # the old style: letters, then their values
+            for word in call.arguments.operands[1:2]:
+                c.target(word, call.place)
+    archives = [value for value in call.arguments.values("-f", "--file") if value is not None]
+    if any(_REMOTE.match(word.value) for word in [*archives, *call.arguments.operands[:2]]):
         c.add("n", "tar reads an archive of another machine", call.place)
 
 
@@ -336,8 +525,12 @@ def _lists_signals(call: Call) -> bool:
 
 
 def _check_kill(c: Classifier, call: Call) -> None:
-    numbers = [word for word in call.words[1:] if re.fullmatch(r"-?\d+", word.value)]
-    if len(numbers) > (1 if len(call.words) > 2 and re.fullmatch(r"-\d+", call.words[1].value) else 0):
+    words = list(call.words[1:])
+    if words and words[0].value in {"-s", "-n"}:
+        del words[:2]
+    elif words and words[0].value.startswith("-"):
+        del words[:1]
+    if any(re.fullmatch(r"-?\d+", word.value) for word in words):
         c.add("h", "kill ends a process that is named by its number", call.place)
 
 
@@ -346,35 +539,32 @@ def _check_hostname(c: Classifier, call: Call) -> None:
         c.add("h", f"{call.name} names the machine", call.place)
 
 
-def _check_bc(c: Classifier, call: Call) -> None:
-    text = " ".join(word.value for word in call.words[1:]) + (call.place.stdin.value if call.place.stdin else "")
-    if call.name == "dc" and ("!" in text or UNKNOWN in text or (call.place.is_fed and call.place.stdin is None)):
-        c.unseen("dc may run commands", call.place)
-    elif len(call.words) == 1 and not call.place.is_fed:
-        c.add("i", f"{call.name} waits for input", call.place)
+def _check_date(c: Classifier, call: Call) -> None:
+    if any(not word.value.startswith("+") for word in call.arguments.operands):
+        c.add("h", "date sets the clock", call.place)
 
+
+def _check_dd(c: Classifier, call: Call) -> None:
+    for word in call.words[1:]:
+        key, equals, value = word.value.partition("=")
+        named = replace(word, value=value)
+        if not equals or UNKNOWN in key or key == "of":
+            c.target(named if equals and UNKNOWN not in key else _UNKNOWN_WORD, call.place)
+        elif key == "if":
+            c.path(named, call.place)
+
+
+# --- git ---------------------------------------------------------------------------------------------------
 
 _GIT_CONFIG_LOOKS = frozenset({"--get", "--get-all", "--get-regexp", "--get-urlmatch", "-l", "--list", "--get-color"})
 _GIT_CONFIG_SCOPES = frozenset(
-    {
-        "--local",
-        "--global",
-        "--system",
-        "--worktree",
-        "--show-origin",
-        "--show-scope",
-        "--name-only",
-        "-z",
-        "--null",
-        "--type",
-        "--bool",
-    }
+    "--local --global --system --worktree --show-origin --show-scope --name-only -z --null --type --bool --int --path".split()  # noqa: SIM905 - reads best as one text
 )
 
 
 def _shows_config(call: Call) -> bool:
     """`git config --get` and its like."""
-    options = {option for option, _ in call.arguments.options}
+    options = {name for option in call.arguments.options for name, _ in option.may_be} | set(call.arguments.unknown)
     operands = call.arguments.operands
     first = operands[0].value if operands else ""
     is_look = bool(options & _GIT_CONFIG_LOOKS) or first in {"get", "list"} or (len(operands) == 1 and first != "edit")
@@ -382,48 +572,26 @@ def _shows_config(call: Call) -> bool:
 
 
 def _check_git_config(c: Classifier, call: Call) -> None:
-    options = {option for option, _ in call.arguments.options}
-    if options & {"--global", "--system", "-f", "--file"} and not _shows_config(call):
+    if call.arguments.has("--global", "--system", "-f", "--file") and not _shows_config(call):
         c.add("h", "git config changes settings outside of the workspace", call.place)
 
 
+def _check_git_list(c: Classifier, call: Call) -> None:
+    """`git branch` and `git tag` list, unless they are given a name without being told to list."""
+    listing = ("-l", "--list", "--contains", "--no-contains", "--merged", "--no-merged", "--points-at", "--with", "--without")
+    if call.arguments.operands and not call.arguments.has(*listing):
+        c.add("w", f"{call.name} makes what it names", call.place)
+
+
 def _check_git(c: Classifier, call: Call) -> None:
-    for option, value in call.arguments.options:
-        if option == "-c":
-            _git_setting(c, value, call.place)
-        elif option in {"--config-env", "--exec-path"} and value is not None:
-            c.add("w", f"git {option} changes what git runs", call.place)
+    for option in call.arguments.options:
+        if option.is_one_of("-c"):
+            _git_setting(c, option.value, call.place)
+        elif option.is_one_of("--config-env") or (option.is_one_of("--exec-path") and option.value is not None):
+            c.unseen(f"git {option.name} changes what git runs", call.place)
     if any(word.value.startswith("ext::") for word in call.words):
         c.unseen("git runs the command of an ext:: address", call.place)
-    c.subcommand(call.name, call.program, call.arguments, call.place)
-
-
-def _scripts(c: Classifier, name: str, read: Callable[[str], scripts.Script], given: list[Word | None], place: Place) -> None:
-    """Look into scripts that stand in the command; one that is known in part is a program that is not looked into."""
-    for text in given:
-        script = read(text.value) if text is not None else None
-        if script is None or text is None or not text.exact:
-            c.add("w", f"not all of a script of {name} is known", place, exact=False)
-        if script is not None and (script.is_clear or (text is not None and text.exact)):
-            _script(c, name, script, place)
-
-
-def _script(c: Classifier, name: str, script: scripts.Script, place: Place) -> None:
-    if not script.is_clear:
-        c.unseen(f"the script of {name} is not understood", place)
-    for command in script.commands:
-        if command and "$" not in command:
-            c.add("r", f"{name} runs a command", place)
-            c.text(command, replace(place, is_fed=True, stdin=None))
-        else:
-            c.unseen(f"{name} runs a command that is not known", place)
-    for path in script.writes:
-        if path in known.DEVICES:
-            continue
-        c.add("w", f"{name} writes a file", place)
-        c.path(Word(path, exact=bool(path), text=path) if path else _UNKNOWN_WORD, place, writes=True)
-    for path in script.reads:
-        c.path(Word(path, exact=True, text=path), place, writes=False)
+    c.subcommand(call)
 
 
 def _git_setting(c: Classifier, value: Word | None, place: Place) -> None:
@@ -434,11 +602,12 @@ def _git_setting(c: Classifier, value: Word | None, place: Place) -> None:
     key, _, text = value.value.partition("=")
     key = key.lower()
     if key.startswith("alias."):
+        c.add("w", "a setting of git makes an alias", place)
         c.text(text[1:] if text.startswith("!") else f"git {text}", place)
-    elif key.startswith(known.GIT_COMMAND_KEYS):
-        if text not in {"", "true", "false"}:
+    elif key.startswith(variables.GIT_COMMAND_KEYS):
+        if text not in {"", "true", "false", "cat"}:
             c.text(text, replace(place, is_fed=True, stdin=None))
-    elif not key.startswith(known.GIT_HARMLESS_KEYS):
+    elif not variables.GIT_HARMLESS_KEYS.fullmatch(key):
         c.unseen(f"git's setting '{key}' may name a command", place)
 
 
@@ -450,14 +619,23 @@ CHECKS: dict[str, Callable[[Classifier, Call], None]] = {
     "eval": _check_eval,
     "trap": _check_trap,
     "alias": _check_alias,
+    "runs": _check_runs,
+    "any": _check_any,
+    "bare": _check_bare,
+    "printf": _check_printf,
     "test": _check_test,
+    "set": _check_set,
+    "shopt": _check_shopt,
+    "declare": _check_declare,
+    "read": _check_read,
     "command": _check_command,
     "env": _check_env,
     "xargs": _check_xargs,
     "flock": _check_flock,
     "parallel": _check_parallel,
     "find": _check_find,
-    "fd": _check_fd,
+    "grep": _check_grep,
+    "jq": _check_jq,
     "interpreter": _check_interpreter,
     "python": _check_python,
     "sed": _check_sed,
@@ -466,11 +644,18 @@ CHECKS: dict[str, Callable[[Classifier, Call], None]] = {
     "remote": _check_remote,
     "kill": _check_kill,
     "hostname": _check_hostname,
-    "bc": _check_bc,
+    "date": _check_date,
+    "dd": _check_dd,
     "git-config": _check_git_config,
+    "git-list": _check_git_list,
     "git": _check_git,
 }
 """By the name that the table gives."""
+
+TAKES_ALL_WORDS = frozenset(
+    {"any", "bare", "printf", "set", "shopt", "declare", "shell", "eval", "trap", "source", "busybox", "find", "test"}
+)
+"""Checks that look at every word themselves, so that options are none of the table's."""
 
 LOOKS: dict[str, Callable[[Call], bool]] = {"kill": _lists_signals, "tar": _lists_archive, "git-config": _shows_config}
 """Whether a program that writes is only asked to show something."""

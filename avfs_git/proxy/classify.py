@@ -1,13 +1,14 @@
 """What a command may do, as far as its text tells.
 
-Decided here: how what is known of programs (`commands`) and what a text says (`shell`) become findings. `policy.decide` calls
+Decided here: how what is known of programs (`programs`) and what a text says (`shell`) become findings. `policy.decide` calls
 `classify`; nothing is run, looked up or read, so that the same request always gives the same findings. May be called from any
 thread.
 
 This is a coarse boundary. It is made so that it errs on the strict side: what is proven to read only is `read_only`, a
-program that is not known changes files, a command whose name or text is not known before it runs may do everything. What a
-program that is let in does of its own accord, a symbolic link that leads outside, a program of the workspace that has the name
-of a known one in a directory of the search path: that no text tells, and the layers below (mount, isolation) are there for it.
+program or an option that is not known changes files, a command whose name or text is not known before it runs may do everything,
+and the target of a command that destroys or overwrites lies outside until it is proven to lie inside. What a program that is let
+in does of its own accord, a symbolic link that leads outside, a program of the workspace that has the name of a known one in a
+directory of the search path: that no text tells, and the layers below (read-only view, isolation) are there for it.
 """
 
 from __future__ import annotations
@@ -16,14 +17,13 @@ import posixpath
 import re
 from collections.abc import Iterable, Sequence
 
-from avfs_git.proxy import commands as known
-from avfs_git.proxy import shell
-from avfs_git.proxy.arguments import Arguments, effects, take_apart
-from avfs_git.proxy.checks import CHECKS, LOOKS, Call
-from avfs_git.proxy.commands import Program
+from avfs_git.proxy import locations, programs, shell, variables
+from avfs_git.proxy.arguments import Arguments, Given, take_apart
+from avfs_git.proxy.checks import CHECKS, LOOKS, TAKES_ALL_WORDS, Call
+from avfs_git.proxy.programs import Option, Program
 from avfs_git.proxy.request import Category, Finding, Request
 from avfs_git.proxy.shell import Redirect, SimpleCommand
-from avfs_git.proxy.words import AMBIENT, HOME, UNKNOWN, Word
+from avfs_git.proxy.words import AMBIENT, GLOB, HOME, UNKNOWN, Word, name_part
 from avfs_git.values import record_class, replace
 
 _LETTERS = {
@@ -40,11 +40,13 @@ _MAX_DEPTH = 24
 _MAX_FINDINGS = 2000
 _MAX_SHOWN = 200
 
-_UNKNOWN_WORD = Word(UNKNOWN, exact=False, text="")
-_ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,40}://\S*")
-_VERSIONED = re.compile(r"(.*?[A-Za-z+])[-.0-9]+")
-_REMOTE = re.compile(r"[^/\s]+::?[^:]|rsync://")
+_SAFE_ENDINGS = frozenset({"--version", "--help"})
+"""As the only argument, most programs only say something."""
+_SYSTEM_PROGRAMS = ("/bin/", "/sbin/", "/usr/bin/", "/usr/sbin/", "/usr/local/bin/", "/usr/local/sbin/", "/opt/homebrew/bin/")
+"""Where a program with a path is the one of that name."""
+_MOVES = ("-C", "--chdir", "--directory", "--work-tree", "--git-dir", "--cwd", "--prefix")
+"""Options that make a program work in another directory."""
 
 
 def classify(request: Request) -> list[Finding]:
@@ -86,13 +88,15 @@ class Classifier:
         self._request = request
         self._depth = 0
         self._seen: set[tuple[object, ...]] = set()
+        self._looked_at: list[str] = []
+        """Paths that the command at hand names."""
         self.aliases: dict[str, str] = {}
         self._mountpoint = posixpath.normpath(request.mountpoint) if request.mountpoint else None
 
     def run(self) -> None:
         """Classify the request's environment and its command."""
         request = self._request
-        cwd = frozenset({posixpath.normpath("/" + request.cwd.strip("/"))})
+        cwd = frozenset({locations.start(request.cwd)})
         place = Place("", None, None, cwd, None, is_fed=request.has_stdin)
         for name, value in request.env:
             self.assignment(name, Word(value, exact=True, text=f"{name}={value}"), replace(place, text=f"{name}={value}"))
@@ -151,9 +155,8 @@ class Classifier:
 
     def _parsed(self, text: str, place: Place) -> None:
         is_top = place.start is None and text is self._request.shell
-        variables = dict(self._request.env)
-        directory = next(iter(place.directories)) if len(place.directories) == 1 else "/"
-        script = shell.parse(text, directory=directory, variables=variables)
+        variables_of_request = dict(self._request.env)
+        script = shell.parse(text, directories=place.directories, variables=variables_of_request, mountpoint=self._mountpoint)
         for problem in script.problems:
             shown = replace(place, text=text, start=0 if is_top else place.start, end=len(text) if is_top else place.end)
             self.add("wh", f"the text cannot be read: {problem}", shown, exact=False)
@@ -162,8 +165,17 @@ class Classifier:
             return
         for command in script.commands:
             self._simple(command, place, script.functions, is_top=is_top)
+        for part, start, end in script.evaluated:
+            shown = replace(place, text=part, start=start if is_top else place.start, end=end if is_top else place.end, words=())
+            self.add("w", "evaluates what a variable holds, which may hold commands", shown, exact=False)
+        for name in sorted(script.sets):
+            if variables.names_a_command(name) or variables.changes_programs(name):
+                self.add("w", f"sets {name}, which makes programs load code or options", replace(place, text=name, words=()))
         for word in script.named:
-            self.path(word, replace(place, text=word.text or place.text), writes=False)
+            shown = replace(place, text=word.text or place.text, words=(), paths=self.resolve(word, place))
+            self.path(word, shown)
+            if word.value and not word.value.startswith("-"):
+                self.add("r", "names a file or a text", shown, exact=word.exact)
         if not script.commands:
             self.add("r", "it does nothing", replace(place, text=text))
 
@@ -177,14 +189,17 @@ class Classifier:
             is_fed=command.is_fed or (outer.is_fed and not command.is_fed),
             words=command.words,
         )
+        is_read = bool(command.words) and command.words[0].value == "read"
         for name, value in command.assignments:
-            self.assignment(name, value, place)
+            if not (is_read and name == "IFS"):  # it counts for that one line that is read
+                self.assignment(name, value, place)
         for redirect in command.redirects:
             self._redirect(redirect, place)
         if command.words and command.words[0].exact and functions.get(command.words[0].value, command.start + 1) <= command.start:
             # Only the shell itself calls functions: `env f` and its like start a program of that name.
-            self.add("r", f"calls '{command.words[0].value}', which the text defines", place)
-            self.words_as_paths(command.words[1:], place, writes=True)
+            named = replace(place, paths=self.all_paths(command.words[1:], place))
+            self.add("r", f"calls '{command.words[0].value}', which the text defines", named)
+            self.words_as_paths(command.words[1:], place)
         elif command.words:
             self.program(command.words, place)
         elif not command.redirects:
@@ -192,38 +207,41 @@ class Classifier:
 
     def assignment(self, name: str, value: Word, place: Place) -> None:
         """Look at a variable: some make programs run something."""
-        if name in known.COMMAND_VARIABLES:
+        if variables.names_a_command(name):
             reason = f"{name} names a command to run"
             if not value.exact:
                 self.unseen(f"{reason} that is not known", place)
-            elif value.value:
-                self.add("r", reason, place)
+            elif value.value not in {"", "cat", "true", "false"}:
+                self.add("w", reason, place)
                 self.text(value.value.lstrip("|-"), replace(place, is_fed=True))
-        elif name in known.CODE_VARIABLES_WHOLE or (
-            name.startswith(known.CODE_VARIABLES) and not any(name.startswith(whole) for whole in known.CODE_VARIABLES_WHOLE)
-        ):
+            return
+        if variables.changes_programs(name):
             self.add("w", f"{name} makes programs load code or options", place)
         if value.exact and re.search(r"\$\(|`", value.value):
             self.expanded(value.value, place)  # arithmetic runs what stands in the value of a variable
-        self.path(value, place, writes=False)
+        if value.value:
+            self.add("r", f"sets {name}", replace(place, paths=self.all_paths([value], place)))
+        self.path(value, place)
 
     def expanded(self, text: str, place: Place) -> None:
         """Classify the substitutions in a value that the shell expands once more."""
+        if not re.search(r"\$\(|`", text):
+            return
+        self.add("w", "a value holds a substitution, which the shell may run", place)
         plain = re.sub(r'["\\]', "", text)  # what they would hide counts
         self.text(f'echo "{plain}"', place)
 
     def _redirect(self, redirect: Redirect, place: Place) -> None:
         target = redirect.target
+        place = replace(place, paths=self.resolve(target, place))
         if target.value.startswith(("/dev/tcp/", "/dev/udp/")):
             self.add("n", "connects to another machine", place)
-            return
-        if redirect.operator in {"<", "<&"}:
-            self.path(target, place, writes=False)
-            return
-        if target.exact and (target.value in known.DEVICES or re.fullmatch(r"/dev/fd/\d+", target.value)):
-            return
-        self.add("w", "writes to a file", place, paths=self._resolve(target, place), exact=target.exact)
-        self.path(target, place, writes=True)
+        elif redirect.operator in {"<", "<&"}:
+            self.add("r", "reads a file", place, exact=target.exact)
+            self.path(target, place)
+        elif not (target.exact and locations.DEVICES.fullmatch(target.value)):
+            self.add("w", "writes to a file", place, exact=target.exact)
+            self.target(target, place)
 
     # --- programs --------------------------------------------------------------------------------
 
@@ -243,8 +261,7 @@ class Classifier:
         name = first.value
         if not first.exact:
             if name.startswith((HOME, AMBIENT)) and UNKNOWN not in name and "/" in name[1:]:
-                self.add("wh", "runs a program from outside of the workspace", place)
-                self.words_as_paths(words[1:], place, writes=True)
+                self._other_program(name, words, place)
             else:
                 self.unseen("the name of the program is not known before it runs", place)
             return
@@ -253,112 +270,167 @@ class Classifier:
             alias = self.aliases.pop(name)  # not again inside of itself
             self.text(f"{alias} {rest}", place)
             self.aliases[name] = alias  # and the program of that name: not every shell expands aliases
-        program, base = self._find(name, place)
-        if program is None:
-            place = replace(place, paths=self._all_paths(words[1:], place))
-            self.add(
-                "w",
-                f"'{base}' is not a program that avfs knows" if "/" not in name else "runs a program that is not looked into",
-                place,
-            )
-            self.words_as_paths(words[1:], place, writes=True)
-            return
-        if len(words) == 2 and words[1].value in known.SAFE_ENDINGS and "h" not in program.does and program.check != "eval":
-            self.add("r", f"{base} only tells about itself", place)
-            return
-        self._known_program(base, program, words, place)
-
-    def _find(self, name: str, place: Place) -> tuple[Program | None, str]:
         base = posixpath.basename(name)
-        if "/" in name and posixpath.dirname(name) + "/" not in known.SYSTEM_PROGRAMS:
-            self.path(Word(name, exact=True, text=name), place, writes=False)
-            return None, base
-        found = known.PROGRAMS.get(base)
-        if found is None and (match := _VERSIONED.fullmatch(base)):  # python3.12, gcc-13
-            found = known.PROGRAMS.get(match[1])
-            base = match[1] if found else base
-        return found, base
+        program = programs.find_versioned(base) if "/" not in name or name.startswith(_SYSTEM_PROGRAMS) else None
+        if program is None:
+            self._other_program(name, words, place)
+        elif len(words) == 2 and (words[1].value in _SAFE_ENDINGS or words[1].value in program.about) and "h" not in program.does:
+            self.add("r", f"{base} only tells about itself", place)
+        else:
+            self.known_program(base, program, words, place)
 
-    def _known_program(self, name: str, program: Program, words: tuple[Word, ...], place: Place) -> None:
+    def _other_program(self, name: str, words: tuple[Word, ...], place: Place) -> None:
+        """A program that is not in the table does what it likes; what it is given counts as paths, each word."""
+        place = replace(place, paths=self.all_paths(words[1:], place))
+        if "/" not in name:
+            self.add("w", f"'{name}' is not a program that avfs knows", place)
+        else:
+            place = replace(place, paths=(*self.resolve(words[0], place), *place.paths))
+            self.add("w", "runs a program that is not looked into", place)
+            self.path(words[0], place)
+        self.words_as_paths(words[1:], place)
+
+    def known_program(self, name: str, program: Program, words: tuple[Word, ...], place: Place) -> None:
         """Classify a program of the table."""
-        stops = program.runs >= 0 or bool(program.subcommands)
-        arguments = take_apart(words[1:], program, stops=stops)
-        if arguments.is_unclear and program.runs >= 0:
-            self.unseen(f"{name} has an option that avfs does not know", place)
-        has_subcommand = bool(program.subcommands) and bool(arguments.operands)  # then that one says what it does
-        letters = "" if has_subcommand else program.does.replace("r", "")
-        path_words = arguments.operands[program.text :] if program.runs < 0 and not program.subcommands else []
-        place = replace(place, paths=self._all_paths(path_words, place))
-        before = len(self.findings)
+        arguments = Arguments(operands=list(words[1:]))
+        if program.check not in TAKES_ALL_WORDS:
+            arguments = take_apart(words[1:], program, stops=program.runs is not None or bool(program.other))
+        place = self._placed(program, arguments, place)
         call = Call(name, program, words, arguments, place)
-        if letters and not (program.check in LOOKS and LOOKS[program.check](call)):
+        before = len(self.findings)
+        outer, self._looked_at = self._looked_at, []
+        only_looks = program.check in LOOKS and LOOKS[program.check](call)
+        has_subcommand = bool(program.other) and bool(arguments.operands)  # then that one says what it does
+        letters = "" if only_looks or has_subcommand else program.does
+        if letters:
             self.add(letters, f"{name} {program.why}" if program.why else name, place)
-        self._options(name, program, arguments, place)
-        if program.runs < 0 and not program.subcommands:
-            for number, word in enumerate(path_words, program.text):
-                if number >= program.reads:
-                    self.add("w", f"{name} changes what it names", place)
-                self.path(word, place, writes=program.writes or number >= program.reads)
+        letters += self._options(call)
+        if "d" in letters and not all(map(locations.is_inside, place.directories)):
+            self.add("h", f"{name} destroys something in a directory that is not known to be inside of the workspace", place)
+        self._operands(call)
         if (check := CHECKS.get(program.check)) is not None:
             check(self, call)
-        elif program.subcommands:
-            self.subcommand(name, program, arguments, place)
-        elif program.runs >= 0:
+        elif program.other:
+            self.subcommand(call)
+        elif program.runs is not None:
             self.inner(name, arguments.operands[program.runs :], place)
         if len(self.findings) == before:
             self.add("r", f"{name} only reads", place)
+        told = {path for finding in self.findings[before:] for path in finding.paths}
+        named = tuple(dict.fromkeys(path for path in (*place.paths, *self._looked_at) if path not in told))
+        if named:  # rules about paths are to see all of them
+            self.add("r", f"{name} names files", replace(place, paths=named[:64]))
+        self._looked_at = outer
 
-    def _options(self, name: str, program: Program, arguments: Arguments, place: Place) -> None:
-        table = known.read_options(program.options) if program.options else {}
-        texts = program.texts.split()
-        for option, value in arguments.options:
-            if value is not None and option not in texts:
-                self.path(value, place, writes=program.writes)
-            for effect in effects(option, table):
-                if effect.does == "x":
-                    self._command_value(name, option, value, place)
-                else:
-                    self.add(effect.does, f"{name} {option} {effect.why}".strip(), place)
-                    if value is not None and effect.does == "w":
-                        self.path(value, place, writes=True)
-        if arguments.may_be_option:
-            letters = {letter for effect in table.values() for letter in effect.does.replace("x", "w").replace("r", "")}
-            if letters:
-                self.add("".join(sorted(letters)), f"a word that is not known may be an option of {name}", place, exact=False)
+    def _placed(self, program: Program, arguments: Arguments, place: Place) -> Place:
+        """Find the paths that a command names, and where it runs after `-C DIRECTORY` and the like."""
+        words = [*_paths_of(program, arguments), *(given.value for given in arguments.options if _is_path(given))]
+        paths = self.all_paths([word for word in words if word is not None], place)
+        directories = place.directories
+        for given in arguments.options:
+            if given.value is not None and (given.name in _MOVES or given.is_one_of(*_MOVES)):
+                moved = {locations.locate(given.value.value, each, self._mountpoint) for each in place.directories}
+                directories = frozenset(moved) if given.name == "-C" else directories | moved
+        moved_place = replace(place, directories=directories)
+        if directories != place.directories:
+            paths = tuple(dict.fromkeys([*paths, *self.all_paths(_paths_of(program, arguments), moved_place)]))
+        return replace(moved_place, paths=paths)
 
-    def _command_value(self, name: str, option: str, value: Word | None, place: Place) -> None:
-        """An option whose value is a command."""
+    def _options(self, call: Call) -> str:
+        """Look at options; returns the letters that they add."""
+        name, program, arguments, place = call.name, call.program, call.arguments, call.place
+        letters = ""
+        for given in arguments.options:
+            if not given.may_be and given.value is not None:
+                self.path(given.value, place)
+            for whole, option in given.may_be:
+                letters += option.does
+                self._option(call, whole, option, given)
+        shifts = program.runs is not None or bool(program.other)
+        if arguments.unknown and shifts:
+            self.unseen(f"{name} has an option that avfs does not know ('{arguments.unknown[0]}')", place)
+        elif arguments.unknown and program.only_reads:
+            self.add("w", f"{name} has an option that avfs does not know ('{arguments.unknown[0]}')", place)
+        if arguments.may_be_option and shifts:
+            self.unseen(f"a word that is not known may be an option of {name}", place)
+        elif arguments.may_be_option:
+            possible = {letter for option in program.options.values() for letter in option.does}
+            possible |= {"w" for option in program.options.values() if option.means == "command"}
+            if possible:
+                self.add(
+                    "".join(sorted(possible - {"h"})), f"a word that is not known may be an option of {name}", place, exact=False
+                )
+        return letters
+
+    def _option(self, call: Call, whole: str, option: Option, given: Given) -> None:
+        if option.means == "command":
+            self.command_value(call.name, whole, given.value, call.place)
+            return
+        if option.does:
+            self.add(option.does, f"{call.name} {whole} {option.why}".strip(), call.place)
+        if given.value is not None and option.means == "written":
+            self.target(given.value, call.place)
+        elif given.value is not None and option.means == "path":
+            self.path(given.value, call.place)
+
+    def command_value(self, name: str, option: str, value: Word | None, place: Place) -> None:
+        """Look at an option whose value is a command."""
         if value is None or not value.exact:
             self.unseen(f"{name} {option} runs a command that is not known", place)
             return
         text = value.value
         if option == "--checkpoint-action":
             if not text.startswith("exec="):
+                self.add("w", f"{name} {option} writes what it is told", place)
                 return
             text = text.removeprefix("exec=")
         if text:
+            self.add("r", f"{name} {option} runs a command", place)
             self.text(text, replace(place, is_fed=True, stdin=None))
 
-    def subcommand(self, name: str, program: Program, arguments: Arguments, place: Place) -> None:
+    def _operands(self, call: Call) -> None:
+        program, operands = call.program, call.arguments.operands
+        if program.runs is not None or program.other or program.check in TAKES_ALL_WORDS:
+            return
+        kind = program.operands
+        first, count = (int(kind[1]) if kind[1:2] and kind[1].isdigit() else 0), len(operands)
+        for number, word in enumerate(operands):
+            if kind[:1] == ("text",) and (len(kind) == 1 or number < first):
+                continue
+            is_written = "written" in kind and (
+                number == count - 1 and count > 1 if kind[-1] == "last" else number >= (first if kind[0] == "written" else 0)
+            )
+            if kind[:1] == ("created",):
+                self.target(word, call.place, may_be_unknown=True)
+            elif is_written:
+                if program.only_reads:
+                    self.add("w", f"{call.name} writes what it names", call.place)
+                self.target(word, call.place)
+            else:
+                self.path(word, call.place)
+
+    def subcommand(self, call: Call) -> None:
         """Classify what stands behind the name of a program that has subcommands."""
-        """Classify what stands behind the name of a program that has subcommands."""
-        operands = [word for word in arguments.operands if not (word.exact and word.value.startswith("+"))]  # cargo +nightly
+        program, place = call.program, call.place
+        operands = [word for word in call.arguments.operands if not (word.exact and word.value.startswith("+"))]  # cargo +nightly
         if not operands:
             return
         word = operands[0]
-        label = f"{name} {_show(word)}"
         if not word.exact:
-            self.unseen(f"what {name} is to do is not known", place)
+            self.unseen(f"what {call.name} is to do is not known", place)
             return
-        found = program.subcommands.get(word.value)
-        if found is None:
-            other = program.other.replace("r", "")
-            if other:
-                self.add(other, f"{label} is not known to only read", place)
-            self.words_as_paths(operands[1:], place, writes=True)
+        label = f"{call.name} {_show(word)}"
+        found = programs.find(label) or programs.find(f"{program.name} {word.value}")
+        if found is not None:
+            self.known_program(label, found, tuple(operands), place)
             return
-        index = arguments.operands.index(word)
-        self._known_program(label, found, (word, *arguments.operands[index + 1 :]), place)
+        if program.name == "git reflog":  # `git reflog REF`
+            self.known_program(label, programs.find("git log") or program, (word, *operands), place)
+            return
+        place = replace(place, paths=(*place.paths, *self.all_paths(operands[1:], place)))
+        what = "may talk to other machines" if "n" in program.other else "is not known to only read"
+        self.add(program.other, f"{label} {what}", place)
+        self.words_as_paths(operands[1:], place)
 
     def inner(self, name: str, words: Sequence[Word], place: Place) -> None:
         """Classify a command that another one runs."""
@@ -369,83 +441,102 @@ class Classifier:
 
     # --- paths -----------------------------------------------------------------------------------
 
-    def words_as_paths(self, words: Sequence[Word], place: Place, *, writes: bool) -> None:
+    def words_as_paths(self, words: Sequence[Word], place: Place) -> None:
         """Look at every word as `path` does."""
         for word in words:
-            self.path(word, place, writes=writes)
+            self.path(word, place)
 
-    def _all_paths(self, words: Iterable[Word], place: Place) -> tuple[str, ...]:
+    def all_paths(self, words: Iterable[Word], place: Place) -> tuple[str, ...]:
+        """Give every path that words may name: whole, behind `=`, `:` and the like, and behind the letter of an option."""
         paths: list[str] = []
         for word in words:
-            if not word.value.startswith("-") and not _URL.match(word.value):
-                paths += self._resolve(word, place)
+            for piece in _pieces(word.value):
+                paths += self.resolve(replace(word, value=piece), place)
         return tuple(dict.fromkeys(paths))[:64]
 
-    def _resolve(self, word: Word, place: Place) -> tuple[str, ...]:
+    def resolve(self, word: Word, place: Place) -> tuple[str, ...]:
         """Give the paths that a word may mean: from the root of the workspace, absolute if outside."""
-        return tuple(_shown_path(self._locate(word.value, directory)) for directory in sorted(place.directories))
+        return tuple(locations.shown(each) for each in self._locations(word.value, place))
 
-    def _locate(self, value: str, directory: str) -> str:
-        """Make a path of a word: `:` and a path inside of the workspace, or an absolute path outside."""
-        if value.startswith("/"):
-            path = posixpath.normpath("/" + value.lstrip("/"))
-            if self._mountpoint is not None and (path + "/").startswith(self._mountpoint.rstrip("/") + "/"):
-                return ":" + path[len(self._mountpoint.rstrip("/")) :].strip("/")
-            return path
-        parts = [part for part in directory.split("/") if part]
-        for part in value.split("/"):
-            if part == "..":
-                if not parts or UNKNOWN in parts[-1]:
-                    return "/.."
-                parts.pop()
-            elif part not in {"", "."}:
-                parts.append(part)
-        return ":" + "/".join(parts)
+    def _locations(self, value: str, place: Place) -> list[str]:
+        found = sorted({locations.locate(value, each, self._mountpoint) for each in place.directories})
+        return (
+            found
+            if value.startswith(UNKNOWN) or found != [locations.NOWHERE]
+            else [locations.locate(value, ":", self._mountpoint)]
+        )
 
-    def path(self, word: Word, place: Place, *, writes: bool) -> None:
+    def path(self, word: Word, place: Place) -> None:
         """Look whether a word names something outside of the workspace, as a whole or behind `=`, `:` or an option's letter."""
         value = word.value
-        if not value or value in {"/dev/stdin", "-"}:
-            return
         for match in _URL.finditer(value):
             if match[0].lower().startswith("file://"):
-                self._outside(match[0][7:] or "/", word, place, writes=writes)
-        value = _URL.sub("", value)
-        pieces = {value}
-        if value.startswith("-"):
-            pieces = {value[2:]} if not value.startswith("--") else set()
-        pieces |= {piece for piece in re.split(r"[=:,@]", value)[1:] if piece.startswith(("/", "~", ".."))}
-        pieces.discard("")
-        for piece in sorted(pieces):
-            self._outside(piece, word, place, writes=writes)
+                self._outside(match[0][7:] or "/", word, place)
+        for piece in sorted(_pieces(value)):
+            self._looked_at += self.resolve(replace(word, value=piece), place)
+            self._outside(piece, word, place)
 
-    def _outside(self, value: str, word: Word, place: Place, *, writes: bool) -> None:
+    def _outside(self, value: str, word: Word, place: Place) -> None:
         if value.startswith("~") and value != word.value:
             value = HOME + value[1:]
-        if UNKNOWN in value and not value.startswith("/") and ".." not in value:
-            return  # it may be anything, and nothing says that it is outside
-        for directory in sorted(place.directories):
-            path = self._locate(value, directory)
-            if path.startswith(":") or path in known.DEVICES or re.fullmatch(r"/dev/fd/\d+", path):
-                continue
-            if not writes and (path + "/").startswith(tuple(each + "/" for each in known.SYSTEM_FILES)):
-                continue
-            what = "writes to" if writes else "names"
-            self.add("h", f"{what} a path outside of the workspace", place, paths=(_shown_path(path),), exact=word.exact)
+        for location in self._locations(value, place):
+            if locations.is_outside(location) and not locations.may_be_read(location):
+                shown = (locations.shown(location),)
+                self.add("h", "names a path outside of the workspace", place, paths=shown, exact=word.exact)
+                return
+
+    def target(self, word: Word, place: Place, *, may_be_unknown: bool = False) -> None:
+        """Look at what is destroyed or overwritten: it lies outside until it is proven to lie inside."""
+        if not word.value:
             return
+        value = name_part(word.value) if word.is_pattern else word.value
+        self._looked_at += self.resolve(word, place)
+        crosses = GLOB in posixpath.dirname(value)  # directories that nobody named may be links
+        for location in sorted({locations.locate(value, each, self._mountpoint) for each in place.directories}):
+            if locations.is_inside(location) and not crosses:
+                continue
+            if locations.may_be_written(location, self._mountpoint) and GLOB not in value:
+                continue
+            is_known = locations.is_outside(location) and UNKNOWN not in location
+            if not is_known and may_be_unknown and not locations.is_outside(location):
+                continue
+            what = (
+                "writes to a path outside of the workspace"
+                if is_known
+                else "writes to, or removes, what is not known before it runs"
+            )
+            self.add("h", what, place, paths=(locations.shown(location),), exact=word.exact)
+            return
+
+
+def _is_path(given: Given) -> bool:
+    """Whether the value of an option may be a path."""
+    return not given.may_be or any(option.means in {"path", "written"} for _, option in given.may_be)
+
+
+def _paths_of(program: Program, arguments: Arguments) -> list[Word]:
+    """Give the operands that are paths."""
+    if program.runs is not None or program.other or program.check in TAKES_ALL_WORDS:
+        return []
+    if program.operands[:1] == ("text",):
+        return arguments.operands[int(program.operands[1]) :] if program.operands[1:] else []
+    return arguments.operands
+
+
+def _pieces(value: str) -> set[str]:
+    """Give what of a word may be a path."""
+    value = _URL.sub("", value)
+    if not value or value in {"-", "/dev/stdin"}:
+        return set()
+    pieces = {value}
+    if value.startswith("-"):
+        pieces = {value[2:]} if not value.startswith("--") else set()
+    pieces |= set(re.split(r"[=:,@]", value)[1:])
+    return {piece for piece in pieces if piece}
 
 
 def _show(word: Word) -> str:
     return word.value if word.exact else word.text or "…"
-
-
-def _shown_path(path: str) -> str:
-    shown = path.removeprefix(":") if path.startswith(":") else path
-    if shown.startswith(HOME):
-        shown = "~" + shown[2:]
-    elif shown.startswith(AMBIENT):
-        shown = shown[1:]
-    return shown.replace(UNKNOWN, "*")
 
 
 def _shorten(text: str) -> str:

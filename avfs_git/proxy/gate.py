@@ -107,7 +107,11 @@ class Gate:
                 approval, fresh = self.approvals.ask(request, decision, is_secret=self.secrets.redactor().is_secret)
                 self._record("proxy_exec_pending", request, replace(decision, approval=approval.id))
                 raise ApprovalNeeded(
-                    _shown(request), decision.reason, fresh, details={**_facts(decision), "approval": approval.id}
+                    _shown(request),
+                    decision.reason,
+                    fresh,
+                    hint=decision.hint,
+                    details={**_facts(decision), "approval": approval.id},
                 )
             try:
                 used = self.approvals.use(token, request)

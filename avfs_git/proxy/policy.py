@@ -13,6 +13,7 @@ what stands beside it.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -104,8 +105,8 @@ class Policy:
 BUILT_IN_RULES = (
     Rule(
         "outside",
-        Action.DENY,
-        "the command reaches outside of the workspace",
+        Action.REQUIRE_APPROVAL,
+        "what reaches outside of the workspace requires explicit approval",
         (Category.HOST_ESCAPE_RISK,),
     ),
     Rule("network", Action.REQUIRE_APPROVAL, "networked commands require explicit approval", (Category.NETWORKED,)),
@@ -151,11 +152,8 @@ def decide(request: Request, policy: Policy) -> Decision:
     judged = [_judge(finding, policy, matched) for finding in findings]
     at = max(range(len(judged)), key=lambda number: STRICTNESS[judged[number].action])  # the first of the strictest
     rule = judged[at]
-    reason = (
-        rule.reason
-        if rule.action in _LENIENT or all(rule is not each for each in BUILT_IN_RULES)
-        else f"{rule.reason} ({findings[at].reason})"
-    )
+    is_own = rule.action in _LENIENT or all(rule is not each for each in BUILT_IN_RULES)
+    reason = rule.reason if is_own else f"{rule.reason} ({_told(findings[at])})"
     return Decision(
         action=rule.action,
         categories=categories_of(findings),
@@ -172,7 +170,21 @@ def decide(request: Request, policy: Policy) -> Decision:
             for where, each in policy.rules()
         ),
         findings=tuple(findings),
+        hint=_hint(findings[at]) if rule.action is Action.REQUIRE_APPROVAL and not is_own else None,
     )
+
+
+def _told(finding: Finding) -> str:
+    paths = ", ".join(quote(path) for path in finding.paths[:3])
+    return f"{finding.reason}: {paths}" if paths else finding.reason
+
+
+def _hint(finding: Finding) -> str:
+    """Name the rule of the user that lets something in for which a built-in rule asks."""
+    conditions = [f'categories = ["{finding.category}"]']
+    if finding.command:
+        conditions.append(f"commands = [{json.dumps(finding.command[0], ensure_ascii=False)}]")
+    return f"To allow it without a question, add a rule with {' and '.join(conditions)} to the user's policy."
 
 
 def _judge(finding: Finding, policy: Policy, matched: set[tuple[str, str]]) -> Rule:

@@ -135,5 +135,7 @@ class Decision:
     rules: tuple[RuleVerdict, ...] = ()
     """Every rule in the order in which it was asked."""
     findings: tuple[Finding, ...] = ()
+    hint: str | None = None
+    """Which rule would let it in, where a built-in one asks a person."""
     approval: str | None = None
     """The id of the approval: of the one that was used, or of the one that is now waited for."""

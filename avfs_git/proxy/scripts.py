@@ -1,203 +1,159 @@
 """What scripts of sed and awk may do beside looking at lines, as far as their text tells.
 
-Decided here: how much of both languages is read. Only `classify` calls this. What is not understood is said to be so, and counts
-as a script that may do anything. Pure functions.
+Decided here: which scripts are proven to look at lines only. Both readers know what is common and harmless; everything else is
+`is_clear=False`, and counts as a program that is not looked into. Only `checks` calls this. Pure functions.
 """
 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
-from avfs_git.values import record_class
-
-
-class _Unclear(Exception):
-    """Something that is not understood."""
+from avfs_git.values import field, record_class
 
 
 @record_class
 class Script:
     """What a script may do."""
 
-    writes: list[str]
+    writes: list[str] = field(default_factory=list)
     """Files that it writes; empty text for one whose name is not known."""
-    reads: list[str]
-    commands: list[str]
+    reads: list[str] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
     """Commands that it gives to a shell; empty text for one that is not known."""
     is_clear: bool = True
-    """Whether it was understood to its end."""
+    """Whether all of it was understood."""
 
 
-class _Part(NamedTuple):
-    end: int
-    text: str
-
-
-_SED_PLAIN = "dDgGhHlnNpPqQxzF="
-_SED_FLAGS = re.compile(r"(?:[gpiImM]|[0-9]+)*")
+# Between delimiters: no other delimiter, not behind a backslash, and no bracket, in which a delimiter would not count for some.
+_SED_ADDRESS = r"(?:\d+|\$|/(?:[^/\\\n\[]|\\.|\[\^?[^]/\\\n]+\])*/[IM]*|[+~]\d+)"
+_SED_START = re.compile(rf"[\s;]*(?:{_SED_ADDRESS}(?:\s*[,~]\s*{_SED_ADDRESS})?)?\s*(?:!\s*)?")
+_SED_PLAIN = re.compile(
+    r"[dDgGhHnNpPxzF=]\s*(?=[;}\n#]|$)|[qQlL]\s*\d*\s*(?=[;}\n#]|$)|[btT]\s*\w*\s*(?=[;}\n#]|$)|:\s*\w+\s*(?=[;\n]|$)"
+)
+_SED_SUBSTITUTE = re.compile(r"[sy]([^\\\n\s\w;])((?:(?!\1)[^\\]|\\.)*)\1((?:(?!\1)[^\\]|\\.)*)\1", re.DOTALL)
+_SED_FLAGS = re.compile(r"((?:[gpiI]|\d+)*)\s*(?=[;}\n#]|$)")
+_SED_FILE = re.compile(r"([rRwWe])[ \t]*([^\n]*)")
+_SED_FLAG_FILE = re.compile(r"(?:[gpiIMm]|\d+)*(w|e)[ \t]*([^\n]*)")
+_SED_TEXT = re.compile(r"[aic](?:\\\n|\s)[^\\\n]*(?=\n|$)")
 
 
 def read_sed(text: str) -> Script:
     """Read a script of sed, as GNU's understands it."""
-    script = Script([], [], [])
-    try:
-        _read_sed(text, script)
-    except (_Unclear, IndexError):
-        script.is_clear = False
-    return script
-
-
-def _read_sed(text: str, script: Script) -> None:
+    script = Script()
     at = 0
-    while at < len(text):
-        at = _skip_address(text, at)
+    while True:
+        at = _end(_SED_START, text, at)
         if at >= len(text):
-            return
-        command = text[at]
-        at += 1
-        if command == "s":
-            part = _delimited(text, _delimited(text, at).end - 1)
-            at = part.end
-            flags = _SED_FLAGS.match(text, at)
-            at = flags.end() if flags else at
-            rest = _line(text, at)
-            if rest.text.startswith("e"):
-                script.commands.append("")
-            if rest.text.startswith("w"):
-                script.writes.append(rest.text[1:].strip())
-            if rest.text.startswith(("e", "w", "M", "m")):
-                at = rest.end
-        elif command == "y":
-            at = _delimited(text, _delimited(text, at).end - 1).end
-        elif command in "wW":
-            rest = _line(text, at)
-            script.writes.append(rest.text.strip())
-            at = rest.end
-        elif command in "rR":
-            rest = _line(text, at)
-            script.reads.append(rest.text.strip())
-            at = rest.end
-        elif command == "e":
-            rest = _line(text, at)
-            script.commands.append(rest.text.strip())
-            at = rest.end
-        elif command in "aic":
-            at = _text_end(text, at)
-        elif command in "#:btTvLqQl":
-            at = re.compile(r"[^\n;}]*" if command in "btTqQlL" else r"[^\n]*").match(text, at).end()  # type: ignore[union-attr]  # it matches nothing, too
-        elif command not in _SED_PLAIN and command not in "{}":
-            raise _Unclear
-        at = re.compile(r"[\s;]*").match(text, at).end()  # type: ignore[union-attr]  # the same
-
-
-def _skip_address(text: str, at: int) -> int:
-    """Pass over `1,/x/!` and the like."""
-    while at < len(text):
-        char = text[at]
-        if char in " \t\n;,!~+0123456789$":
+            return script
+        if text[at] in "{}":
             at += 1
-        elif char == "/":
-            at = _delimited(text, at).end
-            at = re.compile(r"[IM]*").match(text, at).end()  # type: ignore[union-attr]  # it matches nothing, too
-        elif char == "\\":
-            at = _delimited(text, at + 1).end
-            at = re.compile(r"[IM]*").match(text, at).end()  # type: ignore[union-attr]  # the same
+        elif text[at] == "#":
+            at = _end(re.compile(r"[^\n]*"), text, at)
+        elif (match := _SED_PLAIN.match(text, at)) or (match := _SED_TEXT.match(text, at)):
+            at = match.end()
+        elif match := _SED_SUBSTITUTE.match(text, at):
+            # In brackets a delimiter counts for some, and not for others.
+            bracketed = re.search(r"\[[^]]*$", re.sub(r"\\.|\[\^?\]?[^]]*\]", "", match[2], flags=re.DOTALL))
+            if bracketed:
+                script.is_clear = False
+                return script
+            at = _sed_flags(text, match.end(), script)
+        elif match := _SED_FILE.match(text, at):
+            _sed_file(match[1], match[2], script)
+            at = match.end()
         else:
-            return at
+            script.is_clear = False
+        if not script.is_clear or at < 0:
+            return script
+
+
+def _sed_flags(text: str, at: int, script: Script) -> int:
+    if match := _SED_FLAGS.match(text, at):
+        return match.end()
+    if match := _SED_FLAG_FILE.match(text, at):
+        _sed_file("e" if match[1] == "e" else "w", "" if match[1] == "e" else match[2], script)
+        return match.end()
+    script.is_clear = False
     return at
 
 
-def _delimited(text: str, at: int) -> _Part:
-    """Read from one delimiter to the next."""
-    mark = text[at]
-    if mark in "\\\n":
-        raise _Unclear
-    start = at = at + 1
-    in_class = False
-    while text[at] != mark:  # in brackets, too: GNU's sed ends there
-        in_class = in_class or text[at] == "["
-        at += 2 if text[at] == "\\" else 1
-    if in_class and mark in text[at + 1 : at + 2]:
-        raise _Unclear
-    return _Part(at + 1, text[start:at])
+def _sed_file(command: str, name: str, script: Script) -> None:
+    {"r": script.reads, "R": script.reads, "w": script.writes, "W": script.writes, "e": script.commands}[command].append(
+        name.strip()
+    )
 
 
-def _line(text: str, at: int) -> _Part:
-    end = text.find("\n", at)
-    return _Part(len(text), text[at:]) if end < 0 else _Part(end + 1, text[at:end])
-
-
-def _text_end(text: str, at: int) -> int:
-    """Find the end of the text of `a`, `i` and `c`: a line that does not end in a backslash."""
-    while True:
-        end = text.find("\n", at)
-        if end < 0:
-            return len(text)
-        if text[end - 1] != "\\":
-            return end + 1
-        at = end + 1
+def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
+    match = pattern.match(text, at)
+    return match.end() if match else at
 
 
 _AWK_TOKEN = re.compile(
     r'"(?:\\.|[^"\\\n])*"'  # a text
     r"|\#[^\n]*"
-    r"|\|\||\|&|>>|>=|&&"
+    r"|\|\||\|&|>>|>=|<=|&&|=="
     r"|[A-Za-z_][A-Za-z0-9_]*"
-    r"|[0-9.]+|\s+|.",
+    r"|[0-9.]+|\n|[ \t\r]+|.",
     re.DOTALL,
 )
-_AWK_REGEX = re.compile(r"/(?:\\.|\[\^?\]?[^\]\n]*\]|[^/\\\n])*/")
+_AWK_REGEX = re.compile(r"/(?:\\.|\[\^?\]?[^\]\\/\n]*\]|[^/\\\n\[])*/")
+_AWK_VALUE = re.compile(r"[A-Za-z0-9_$.\]]+|\".*\"", re.DOTALL)
+_AWK_KEYWORDS = frozenset("print printf return in case else do exit delete getline while if for".split())  # noqa: SIM905 - reads best as one text
 
 
 def read_awk(text: str) -> Script:
     """Read a program of awk: its pipes, files and calls of `system`."""
-    script = Script([], [], [])
-    at, before = 0, ""
-    tokens: list[str] = []
-    while at < len(text):
-        # A slash begins an expression where no value stands before it.
-        match = None
-        if text[at] == "/" and not re.fullmatch(r"[A-Za-z0-9_$)\]]+|\".*\"", before, re.DOTALL):
-            match = _AWK_REGEX.match(text, at)
-        match = match or _AWK_TOKEN.match(text, at)
-        if match is None:
-            script.is_clear = False
-            return script
-        token = match[0]
-        at = match.end()
-        if "\n" in token and (token.isspace() or token.startswith("#")):
-            tokens.append(";")
-        elif not token.isspace() and not token.startswith("#"):
-            tokens.append("/" if token.startswith("/") and len(token) > 1 else token)
-            before = token
-    depth, printing = 0, False
-    for number, part in enumerate(tokens):
-        depth += (part == "(") - (part == ")")
-        if part in {";", "{", "}"}:
-            depth, printing = 0, False
-        printing = printing or part in {"print", "printf"}
-        following = tokens[number + 1] if number + 1 < len(tokens) else ""
-        previous = tokens[number - 1] if number else ""
-        if part == "system":
-            literal = tokens[number + 2] if number + 2 < len(tokens) and following == "(" else ""
-            script.commands.append(_literal(literal) if tokens[number + 3 : number + 4] == [")"] else "")
+    script = Script()
+    tokens = _awk_tokens(text)
+    if tokens is None or "@" in text:
+        script.is_clear = False
+        return script
+    is_printing = False
+    for at, part in enumerate(tokens):
+        following = tokens[at + 1] if at + 1 < len(tokens) else ""
+        if part in {";", "{", "}", "\n"}:
+            is_printing = False
+        elif part in {"print", "printf"}:
+            is_printing = True
+        elif part == "system":
+            is_plain = following == "(" and tokens[at + 3 : at + 4] == [")"]
+            script.commands.append(_literal(tokens[at + 2]) if is_plain else "")
         elif part in {"|", "|&"}:
-            is_last = tokens[number + 2 : number + 3] in ([], [";"], ["}"])
-            script.commands.append(
-                _literal(previous if following == "getline" else following) if following == "getline" or is_last else ""
-            )
-        elif part in {">", ">>"} and printing and depth <= 0:  # else it compares
+            is_last = tokens[at + 2 : at + 3] in ([], [";"], ["}"], ["\n"])
+            given = tokens[at - 1] if following == "getline" and at else following if is_last else ""
+            script.commands.append(_literal(given))
+        elif part in {">", ">>"} and is_printing:
             script.writes.append(_literal(following))
-        elif part == "<" and previous == "getline":
-            script.reads.append(_literal(following))
-        elif part.startswith('"/inet'):
-            script.commands.append("nc")
-        elif part.startswith("@"):
+        elif part == "getline" and following == "<":
+            script.reads.append(_literal(tokens[at + 2]) if at + 2 < len(tokens) else "")
+        elif part == "getline" and following not in {"", ";", "}", ")"}:
             script.is_clear = False
+    if '"/inet' in text:
+        script.commands.append("nc")
     return script
 
 
-def _literal(token: str) -> str:
+def _awk_tokens(text: str) -> list[str] | None:
+    """Take a program apart; None where a slash may divide or begin an expression, or something stays open."""
+    tokens: list[str] = []
+    at = 0
+    while at < len(text):
+        before = tokens[-1] if tokens else ""
+        if text[at] == "/" and not (_AWK_VALUE.fullmatch(before) and before not in _AWK_KEYWORDS):
+            match = _AWK_REGEX.match(text, at)
+            if match is None or before == ")":
+                return None
+            tokens.append("//")
+        else:
+            match = _AWK_TOKEN.match(text, at)
+            if match is None or match[0] in {'"', "'", "`"}:
+                return None
+            if match[0][0] not in " \t\r#":
+                tokens.append(match[0])
+        at = match.end()
+    return tokens
+
+
+def _literal(text: str) -> str:
     """Give what stands in quotes, without escapes; nothing for anything else."""
-    return token[1:-1] if token.startswith('"') and len(token) > 1 and "\\" not in token else ""
+    return text[1:-1] if text.startswith('"') and len(text) > 1 and "\\" not in text else ""

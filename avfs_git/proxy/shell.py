@@ -12,13 +12,28 @@ Pure functions, safe from any thread.
 
 from __future__ import annotations
 
-import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from avfs_git.proxy import locations
 from avfs_git.proxy.grammar import read_tree
-from avfs_git.proxy.words import AMBIENT, HOME, RESERVED, UNKNOWN, Word, decode_ansi, expand_braces, finish, quoted
+from avfs_git.proxy.settings import Settings
+from avfs_git.proxy.words import (
+    AMBIENT,
+    HOME,
+    PLAIN,
+    RESERVED,
+    ROOT,
+    STARTS,
+    UNKNOWN,
+    Word,
+    decode_ansi,
+    expand_braces,
+    finish,
+    name_part,
+    quoted,
+)
 from avfs_git.values import field, record_class, value_class
 
 if TYPE_CHECKING:
@@ -55,8 +70,8 @@ class SimpleCommand:
     """What it reads, where that stands in the text."""
     is_fed: bool = False
     """Whether its standard input is a pipe or a file."""
-    directories: frozenset[str] = frozenset({"/"})
-    """Where it may run: what `cd` before it may have made of the working directory, from the root of the workspace."""
+    directories: frozenset[str] = frozenset({":"})
+    """Where it may run: the locations that `cd` before it may have made the working directory."""
 
 
 @record_class
@@ -70,19 +85,30 @@ class Script:
     """Those that are surely defined from some character of the text on."""
     problems: list[str] = field(default_factory=list)
     """Why the text cannot be seen through; empty if it can."""
+    sets: set[str] = field(default_factory=set)
+    """Variables that are set without an assignment: by loops, defaults and arithmetic."""
+    evaluated: list[tuple[str, int, int]] = field(default_factory=list)
+    """Parts that evaluate, as arithmetic does, what a variable holds: their text, and where it stands."""
 
 
 class _NotUnderstood(Exception):
     """A construct that is not in the table."""
 
 
-def parse(text: str, *, directory: str = "/", variables: Mapping[str, str] | None = None) -> Script:
+def parse(
+    text: str,
+    *,
+    directories: frozenset[str] = frozenset({":"}),
+    variables: Mapping[str, str] | None = None,
+    mountpoint: str | None = None,
+) -> Script:
     """Take a text apart.
 
     Args:
         text: What a shell is given.
-        directory: Where it begins, from the root of the workspace.
+        directories: The locations where it may begin.
         variables: Those whose values are known.
+        mountpoint: The absolute path at which the command sees the workspace, where that is known.
     """
     script = Script()
     if len(text) > MAX_TEXT or "\0" in text or RESERVED.search(text):
@@ -92,7 +118,7 @@ def parse(text: str, *, directory: str = "/", variables: Mapping[str, str] | Non
     if tree is None:
         script.problems.append("it takes too long to read")
     else:
-        _Reader(text, script, variables or {}).read(tree.root_node, directory)
+        _Reader(text, script, variables or {}, mountpoint).read(tree.root_node, directories)
     return script
 
 
@@ -112,71 +138,69 @@ _SILENT = frozenset({"comment", "test_operator", "heredoc_start", "heredoc_end",
 _HIDDEN = re.compile(r"`|\$\(|<\(|>\(|\$\{")
 _HOST_VARIABLES = re.compile(r"HOME|PWD|OLDPWD|TMP|TEMP|TMPDIR|XDG_\w+|PATH|SHELL|USER|LOGNAME|MAIL|[A-Z]+_HOME")
 """Variables that hold places of the machine."""
+_NUMBERS = frozenset({"?", "#", "$", "!", "RANDOM", "SECONDS", "LINENO", "UID", "EUID", "PPID"})
+"""Variables that the shell gives numbers."""
 _MAY_CHANGE_DIRECTORY = frozenset({"eval", "source", ".", "trap", "builtin", "command"})
-_SETTERS = re.compile(r"(read|mapfile|readarray|getopts|printf|local|declare|typeset|export|readonly|let|unset|wait)\b")
-"""Commands that give values to variables which they are told the names of."""
+_ARITHMETIC = re.compile(r"[\d\s+\-*/%()<>=!&|^~?:,]*")
+"""Arithmetic without variables: what those hold would be evaluated, with the substitutions in it."""
+_EXPANSION = re.compile(
+    r"\$\{(?:#?[A-Za-z_]\w*(?:\[(?:@|\*|\d+)\])?|[A-Za-z_]\w*(?:\[[@*]\])?(?::?[-+?=].*|##?.*|%%?.*|//?.*|\^\^?|,,?|:\d+(?::\d+)?)"
+    r"|[\d@*#?$!-](?::?[-+?].*)?|\d+|@:\d+(?::\d+)?|#[@*\d])\}",
+    re.DOTALL,
+)
+"""The forms of `${…}` that do no more than put a value in its place, or change one."""
+_NUMBERS_ONLY = re.compile(
+    r"\$\(\s*(?:seq(?: \d+)+|nproc|date(?: -u)? ['\"]?\+(?:%[YmdHMSFTjsN]|[-_.T])+['\"]?|git rev-parse --short HEAD)\s*\)"
+)
+"""Substitutions that come to numbers, times and the like."""
+_ROOT_OF_REPOSITORY = re.compile(r"\$\(\s*git rev-parse --show-toplevel(?: 2>\s*/dev/null)?\s*\)")
+_MAX_ROUNDS = 16
+_MAX_UNROLLED = 400
+"""A loop is read once for each word of its list, unless there are more words, or commands, than this."""
 
 
 class _Reader:
     """Walks one tree. Used once, by one thread."""
 
-    def __init__(self, source: str, script: Script, variables: Mapping[str, str]) -> None:
+    def __init__(self, source: str, script: Script, variables: Mapping[str, str], mountpoint: str | None) -> None:
         self._source = source
         self._script = script
         self._variables = variables
-        self._assigned: dict[str, list[Node | None]] = {}
+        self._mountpoint = mountpoint
+        self._bound: dict[str, str] = {}
         self._resolving: set[str] = set()
-        self._directories = frozenset({"/"})
+        self._settings = Settings(source)
+        self._directories = frozenset({":"})
+        self._reached: frozenset[str] = frozenset()
         self._stdin: Word | None = None
         self._is_fed = False
+        self._visits: dict[str, Callable[[Node, int], object]] = {
+            "command": self._command,
+            "declaration_command": self._declaration,
+            "unset_command": self._unset,
+            "variable_assignment": lambda node, _depth: self._add(node, assignments=(self._assignment(node),)),
+            "file_redirect": lambda node, _depth: self._add(node, redirects=self._redirect(node)),
+            "list": self._list,
+            "pipeline": self._pipeline,
+            "for_statement": self._for,
+            "test_command": self._test,
+            "subshell": self._subshell,
+            "redirected_statement": self._redirected,
+        }
 
-    def read(self, root: Node, directory: str) -> None:
+    def read(self, root: Node, directories: frozenset[str]) -> None:
         """Fill the script from a whole tree."""
-        self._directories = frozenset({posixpath.normpath("/" + directory.strip("/"))})
+        self._directories = self._reached = directories
         try:
             if root.has_error:
                 raise _NotUnderstood("it does not parse as a shell would need it")
-            self._look_ahead(root)
+            self._settings.note_all(root, MAX_DEPTH * 4)
+            self._script.sets, self._script.functions = self._settings.hidden, self._settings.functions
             self._visit(root, 0)
         except _NotUnderstood as problem:
             self._script.problems.append(str(problem))
         except RecursionError:
             self._script.problems.append("it is nested too deeply")
-
-    def _look_ahead(self, root: Node) -> None:
-        """Note what the text assigns to variables and which functions it defines, before any of it is used."""
-        pending = [(root, 0)]
-        has_unset = False
-        while pending:
-            node, depth = pending.pop()
-            if depth > MAX_DEPTH * 4:
-                raise _NotUnderstood("it is nested too deeply")
-            if node.type == "variable_assignment":
-                name, value = node.child_by_field_name("name"), node.child_by_field_name("value")
-                # Neither an element of an array nor an addition to what was there.
-                plain = name is not None and name.type == "variable_name" and all(self._text(c) != "+=" for c in node.children)
-                self._assigned.setdefault(self._text(name) if name else "", []).append(value if plain else None)
-            elif node.type == "for_statement":
-                variable = node.child_by_field_name("variable")
-                self._assigned.setdefault(self._text(variable) if variable else "", []).append(None)
-            elif node.type == "function_definition":
-                self._note_function(node)
-            elif node.type == "unset_command":
-                has_unset = True
-            elif node.type in {"command", "declaration_command"} and _SETTERS.match(self._text(node)):
-                for child in node.named_children:
-                    if child.type != "variable_assignment":
-                        self._assigned.setdefault(self._text(child).partition("=")[0], []).append(None)
-            pending.extend((child, depth + 1) for child in node.children)
-        if has_unset:  # perhaps of a function
-            self._script.functions.clear()
-
-    def _note_function(self, node: Node) -> None:
-        """Note a function that is defined whatever happens: not in a part that may not run, or runs in a process of its own."""
-        name, following = node.child_by_field_name("name"), node.next_sibling
-        is_sure = node.parent is not None and node.parent.type == "program" and (following is None or following.type != "&")
-        if name is not None and is_sure:
-            self._script.functions.setdefault(self._text(name), node.end_byte)
 
     # --- statements ------------------------------------------------------------------------------
 
@@ -184,29 +208,12 @@ class _Reader:
         if depth > MAX_DEPTH * 2:
             raise _NotUnderstood("it is nested too deeply")
         kind = node.type
-        if kind == "command":
-            self._command(node)
-        elif kind == "declaration_command":
-            self._declaration(node)
-        elif kind == "unset_command":
-            self._add(node, words=(Word("unset", exact=True, text="unset"),))
-        elif kind == "variable_assignment":
-            self._add(node, assignments=(self._assignment(node),))
-        elif kind == "list":
-            self._list(node, depth)
-        elif kind == "pipeline":
-            self._pipeline(node, depth)
-        elif kind == "subshell":
-            before = self._directories
-            self._children(node, depth)
-            self._directories = before
-        elif kind == "redirected_statement":
-            self._redirected(node, depth)
-        elif kind == "file_redirect":
-            self._add(node, redirects=self._redirect(node))
+        if (visit := self._visits.get(kind)) is not None:
+            visit(node, depth)
         elif kind in _STATEMENTS:
             if kind in _REPEATED:
-                self._directories |= {"/"}  # a `cd ..` in it may happen more than once: then it counts from the root
+                self._directories |= {":"}  # a `cd ..` in it may happen more than once: then it counts from the root
+            self._arithmetic_of(node)
             self._children(node, depth)
         elif kind in _SILENT or not node.is_named:
             pass
@@ -214,6 +221,15 @@ class _Reader:
             self._script.named.append(self._word(node))
         else:
             raise _NotUnderstood(f"it holds a construct that avfs does not know ({kind})")
+
+    def _subshell(self, node: Node, depth: int) -> None:
+        before = self._directories
+        self._children(node, depth)
+        self._directories = before
+
+    def _unset(self, node: Node, _depth: int) -> None:
+        words = [word for child in node.children[1:] for word in self._words(child)]
+        self._add(node, words=(Word("unset", exact=True, text="unset"), *words))
 
     def _children(self, node: Node, depth: int) -> None:
         names = [node.child_by_field_name("name"), node.child_by_field_name("variable")]
@@ -224,6 +240,75 @@ class _Reader:
                 self._directories |= before  # any of it may not have happened
         if len(self._directories) > _MAX_DIRECTORIES:
             raise _NotUnderstood("it changes its directory too often")
+
+    def _arithmetic_of(self, node: Node) -> None:
+        """Look at the arithmetic that a statement is, or has in its head."""
+        if (node.type == "compound_statement" and self._text(node).startswith("((")) or node.type == "subscript":
+            self._arithmetic(node)
+        elif node.type == "c_style_for_statement":
+            for name in ("initializer", "condition", "update"):
+                for part in node.children_by_field_name(name):
+                    self._arithmetic(part)
+
+    def _arithmetic(self, node: Node) -> None:
+        """Note arithmetic that evaluates what a variable holds."""
+        text = self._text(node)
+        if node.type == "subscript":
+            text = text.partition("[")[2].removesuffix("]")
+            if text in {"@", "*"}:
+                return
+        if not _ARITHMETIC.fullmatch(re.sub(r"^\$(\(\(|\[)|(\)\)|\])$", "", text.strip())):
+            self._evaluates(node)
+
+    def _evaluates(self, node: Node) -> None:
+        self._script.evaluated.append((self._text(node), node.start_byte, node.end_byte))
+
+    def _for(self, node: Node, depth: int) -> None:
+        """Read a loop once for each word of its list, where these are known, else once."""
+        variable = node.child_by_field_name("variable")
+        name = self._text(variable) if variable else ""
+        body = node.child_by_field_name("body")
+        rounds: list[str] = []
+        self._directories |= {":"}
+        for value in node.children_by_field_name("value"):
+            before = len(self._script.commands)
+            marked = expand_braces(self._read_word(value))
+            self._script.named += [finish(each, self._text(value)) for each in marked]
+            is_fixed = len(self._script.commands) == before or all(PLAIN in each for each in marked)
+            rounds += [name_part(each) if is_fixed else UNKNOWN for each in marked]
+        is_plain = self._settings.is_plain_loop(name) and self._text(node).startswith("for")
+        if not is_plain or not rounds or len(rounds) > _MAX_ROUNDS or len(self._script.commands) > _MAX_UNROLLED:
+            rounds = [UNKNOWN]
+        outer = self._bound.get(name)
+        for each in dict.fromkeys(rounds):
+            self._bound[name] = UNKNOWN if re.search(r"\s", each) else each
+            start = self._directories
+            if body is not None:
+                self._visit(body, depth + 1)
+            self._directories |= start
+        self._bound[name] = outer if outer is not None else UNKNOWN  # behind the loop it is one of them, or was never set
+
+    def _test(self, node: Node, depth: int) -> None:
+        """`[ … ]` and `[[ … ]]`: which of them evaluate what a variable holds."""
+        is_single = not self._text(node).startswith("[[")
+        pending = list(node.named_children)
+        while pending:
+            part = pending.pop()
+            operator = next((self._text(child) for child in part.children if child.type == "test_operator"), "")
+            operands = [child for child in part.named_children if child.type != "test_operator"]
+            if operator in {"-v", "-R"} and not all(re.fullmatch(r"[A-Za-z_]\w*", self._text(each)) for each in operands):
+                self._evaluates(part)
+            elif operator in {"-eq", "-ne", "-lt", "-le", "-gt", "-ge"} and not is_single:
+                if not all(re.fullmatch(r"\d+|\$[?#]|\$\{#\w+\}", self._text(each)) for each in operands):
+                    self._evaluates(part)
+            elif operator in {"-a", "-o"} and len(operands) > 1 and "$" in self._text(part):
+                self._evaluates(part)
+            if is_single and part.type in {"simple_expansion", "expansion", "command_substitution", "concatenation"}:
+                if "$" in self._text(part) and not re.fullmatch(r"\$[?#$!]|\$\{#\w+\}", self._text(part)):
+                    self._evaluates(part)  # it may come to several words, and operators
+            elif part.type in {"unary_expression", "binary_expression", "parenthesized_expression", "negated_command"}:
+                pending += part.named_children
+        self._children(node, depth)
 
     def _list(self, node: Node, depth: int) -> None:
         """`a && b`: where `b` runs, `a` has succeeded."""
@@ -309,7 +394,7 @@ class _Reader:
 
     # --- commands --------------------------------------------------------------------------------
 
-    def _command(self, node: Node) -> None:
+    def _command(self, node: Node, _depth: int) -> None:
         words: list[Word] = []
         assignments: list[tuple[str, Word]] = []
         redirects: list[Redirect] = []
@@ -332,23 +417,27 @@ class _Reader:
                 words += self._words(child)
         made = self._add(node, words=tuple(words), assignments=tuple(assignments), redirects=tuple(redirects))
         made.stdin, made.is_fed = stdin, is_fed
-        if words and words[0].value in {"cd", "pushd", "popd"}:
-            self._change_directory(words)
-        elif words and (words[0].value in _MAY_CHANGE_DIRECTORY or words[0].value in self._script.functions):
-            self._directories |= {"/"}
+        called = words
+        while called and called[0].value in {"command", "builtin"}:
+            called = called[1:]
+        if called and called[0].value in {"cd", "pushd", "popd"}:
+            self._change_directory(called)
+        elif called and (called[0].value in _MAY_CHANGE_DIRECTORY or called[0].value in self._script.functions):
+            self._directories |= {":"} | self._reached
 
     def _change_directory(self, words: list[Word]) -> None:
         operands = [word for word in words[1:] if not (word.exact and re.fullmatch(r"-[LPe@n]+|--", word.value))]
-        if words[0].value == "popd" or len(operands) != 1 or not operands[0].exact:
-            # Somewhere: that a path with `..` stays inside can then not be told, which the unknown name makes so.
-            self._directories |= {"/"}
-            return
-        target = operands[0].value
-        self._directories = frozenset(
-            posixpath.normpath("/" + posixpath.join(each, target).lstrip("/")) for each in self._directories
-        )
+        target = operands[0].value if operands else HOME
+        if words[0].value != "cd" and not operands:
+            target = UNKNOWN
+        if len(operands) > 1 or target == "-" or re.match(r"[-+]\d", target) or (operands and operands[0].is_pattern):
+            target = UNKNOWN
+        self._directories = frozenset(locations.locate(target, each, self._mountpoint) for each in self._directories)
+        if any(UNKNOWN in each for each in self._directories):
+            self._directories |= {locations.NOWHERE}
+        self._reached |= self._directories
 
-    def _declaration(self, node: Node) -> None:
+    def _declaration(self, node: Node, _depth: int) -> None:
         """`export`, `declare` and their like."""
         words = [Word(self._text(node.children[0]), exact=True, text=self._text(node.children[0]))]
         assignments = []
@@ -427,22 +516,31 @@ class _Reader:
         if kind == "concatenation":
             return self._join(node)
         if kind == "simple_expansion":
-            return self._read_variable(self._text(node).strip()[1:])
+            return self._read_variable(self._text(node).strip()[1:], node)
         if kind == "expansion":
             return self._read_expansion(node)
         if kind in {"command_substitution", "process_substitution"}:
             return self._read_substitution(node)
         if kind in {"arithmetic_expansion", "array", "subscript", "number", "word"}:
+            if kind in {"arithmetic_expansion", "subscript"}:
+                self._arithmetic(node)
             self._children(node, 0)
-            return UNKNOWN
+            return PLAIN if kind == "arithmetic_expansion" else UNKNOWN
+        if not node.is_named:
+            return "" if self._text(node) == "$" else self._text(node)  # `$` in front of a translated string
+        return self._read_pattern(node)
+
+    def _read_pattern(self, node: Node) -> str:
+        """Read a word that never is more than unknown text."""
+        kind = node.type
         if kind in {"regex", "extglob_pattern"}:
             if _HIDDEN.search(self._text(node)):
                 raise _NotUnderstood("it hides a substitution in a pattern")
             return UNKNOWN
-        if kind in {"brace_expression", "special_variable_name", "test_operator", "string_content"}:
+        if kind == "brace_expression":
+            return PLAIN if re.fullmatch(r"\{\d+\.\.\d+\}", self._text(node)) else UNKNOWN
+        if kind in {"special_variable_name", "test_operator", "string_content"}:
             return UNKNOWN
-        if not node.is_named:
-            return "" if self._text(node) == "$" else self._text(node)  # `$` in front of a translated string
         raise _NotUnderstood(f"it holds a word that avfs does not know ({kind})")
 
     def _join(self, node: Node) -> str:
@@ -452,7 +550,7 @@ class _Reader:
             if child.start_byte != at:
                 raise _NotUnderstood("a word has a gap")
             part = self._read_word(child)
-            parts.append(part if not parts or not part.startswith((HOME, AMBIENT)) else UNKNOWN)
+            parts.append(part if not parts or not part.startswith(STARTS) else UNKNOWN)
             at = child.end_byte
         return "".join(parts)
 
@@ -479,7 +577,7 @@ class _Reader:
             parts.append(text[: len(text) - len(text.lstrip())])
             if child.is_named:
                 part = self._read_word(child)
-                parts.append(quoted(part) if not any(parts) or not part.startswith((HOME, AMBIENT)) else UNKNOWN)
+                parts.append(quoted(part) if not any(parts) or not part.startswith(STARTS) else UNKNOWN)
             elif text.strip() != '"':
                 parts.append(self._literal(text.strip()))
         return "".join(parts)
@@ -489,41 +587,61 @@ class _Reader:
             raise _NotUnderstood("it hides a substitution in a string")
         return quoted(re.sub(r'\\([\\$`"\n])', lambda match: match[1] if match[1] != "\n" else "", text))
 
-    def _read_variable(self, name: str) -> str:
+    def _read_variable(self, name: str, node: Node) -> str:
+        found = self._settings.values.get(name)
+        if name in _NUMBERS and found is None:
+            return PLAIN
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            return UNKNOWN  # arguments, statuses, process ids
-        found = self._assigned.get(name)
-        if found is None or _HOST_VARIABLES.fullmatch(name):  # whether the text has set one of these by then is not looked at
+            return UNKNOWN  # arguments
+        if name in self._bound:
+            return self._bound[name]
+        if name not in self._resolving and name not in self._variables and self._settings.knows(name, node):
+            return self._read_value(name, self._settings.values[name][0])
+        if found is None or _HOST_VARIABLES.fullmatch(name):
             if name == "PWD" and found is None:
                 return "."
-            if name in self._variables:
+            if name in self._variables and found is None:
                 value = self._variables[name]
                 return quoted(value) if not re.search(r"[\s*?\[]", value) else UNKNOWN
             return HOME if name == "HOME" else AMBIENT + name
-        if len(found) != 1 or found[0] is None or name in self._resolving or name in self._variables:
+        return UNKNOWN
+
+    def _read_value(self, name: str, value: Node | None) -> str:
+        if value is None:
             return UNKNOWN
         self._resolving.add(name)
         try:
-            commands, named = len(self._script.commands), len(self._script.named)
-            value = self._read_word(found[0])
-            del self._script.commands[commands:], self._script.named[named:]  # they are listed where they stand
+            script = self._script
+            counts = len(script.commands), len(script.named), len(script.evaluated)
+            text = self._read_word(value)
+            has_pwd = "pwd" in self._text(value).lower()
+            # They are listed where they stand.
+            del script.commands[counts[0] :], script.named[counts[1] :], script.evaluated[counts[2] :]
         finally:
             self._resolving.discard(name)
-        return value if not re.search(r"[\s*?\[{]", value) else UNKNOWN
+        if has_pwd and self._reached != self._directories:
+            return UNKNOWN
+        return text if not re.search(r"[\s*?\[{]", text) else UNKNOWN
 
     def _read_expansion(self, node: Node) -> str:
         """Read `${…}`: only a plain name is known; what stands inside is looked at."""
         text = self._text(node).strip()
         if match := re.fullmatch(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", text):
-            return self._read_variable(match[1])
-        if "@" in text and re.search(r"@[PQEAaKkUuL]\}$", text):
-            raise _NotUnderstood("it expands a variable as a prompt, which may run commands")
+            return self._read_variable(match[1], node)
+        if not _EXPANSION.fullmatch(text):
+            if re.search(r"@[A-Za-z]\}$", text):
+                raise _NotUnderstood("it expands a variable as a prompt, which may run commands")
+            self._evaluates(node)
         for child in node.named_children:
             if child.type not in {"variable_name", "special_variable_name"}:
                 self._script.named.append(self._word(child))
+        if re.fullmatch(r"\$\{#.*\}", text):
+            return PLAIN
+        if cut := re.fullmatch(r"\$\{(\w+)(%|##)(\.\w+|/\*|\*/)\}", text):
+            return _cut(self._read_variable(cut[1], node), cut[2], cut[3])
         match = re.match(r"\$\{([A-Za-z_][A-Za-z0-9_]*)", text)
-        known = match is None or match[1] in self._assigned or match[1] in self._variables
-        return UNKNOWN if known or match is None else self._read_variable(match[1]) + UNKNOWN
+        known = match is None or match[1] in self._settings.values or match[1] in self._variables
+        return UNKNOWN if known or match is None else self._read_variable(match[1], node) + UNKNOWN
 
     def _read_substitution(self, node: Node) -> str:
         directories, fed, stdin = self._directories, self._is_fed, self._stdin
@@ -532,9 +650,28 @@ class _Reader:
         self._directories, self._is_fed, self._stdin = directories, fed, stdin
         if node.type == "process_substitution":
             return "/dev/fd/63"
-        return "." if re.fullmatch(r"\$\(\s*pwd\s*\)", self._text(node)) and "pwd" not in self._script.functions else UNKNOWN
+        text = self._text(node)
+        if self._script.functions:
+            return UNKNOWN
+        if _NUMBERS_ONLY.fullmatch(text):
+            return PLAIN
+        if _ROOT_OF_REPOSITORY.fullmatch(text):
+            return ROOT
+        return "." if re.fullmatch(r"\$\(\s*pwd\s*\)", text) else UNKNOWN
 
     # --- text ------------------------------------------------------------------------------------
 
     def _text(self, node: Node) -> str:
         return self._source[node.start_byte : node.end_byte]
+
+
+def _cut(value: str, how: str, pattern: str) -> str:
+    """Cut an ending, a directory or a name off a value, where that is what is there."""
+    if UNKNOWN in value or value.startswith("/"):
+        return UNKNOWN
+    if how == "##" and pattern == "*/":
+        return value.rpartition("/")[2] or UNKNOWN
+    if how == "%" and pattern == "/*":
+        return value.rpartition("/")[0] or UNKNOWN
+    is_ending = how == "%" and "/" not in pattern and value.endswith(pattern)
+    return value.removesuffix(pattern) or UNKNOWN if is_ending else UNKNOWN

@@ -14,15 +14,22 @@ from avfs_git.values import value_class
 
 UNKNOWN = "\0"
 """Stands in a word for what is known only when it runs; no word of a program can hold this byte."""
+PLAIN = "\1"
+"""Stands in a word for a number or a time that is known only when it runs: it holds no slash."""
+GLOB = "\2"
+"""Stands in a word for what a pattern of file names matches: a part of a name that is there, and may be a link."""
 HOME = "/~"
 """Begins a word that begins with somebody's home directory."""
 AMBIENT = "/$"
 """Begins a word that begins with a variable which the text does not set, so that it is the host's."""
+ROOT = "/:"
+"""Begins a word that begins with the root of the workspace."""
+STARTS = (HOME, AMBIENT, ROOT)
 
 _SPECIAL = "*?[]{},~"
 _QUOTE = {ord(c): 0xE000 + ord(c) for c in _SPECIAL}
 _UNQUOTE = {quoted: plain for plain, quoted in _QUOTE.items()}
-RESERVED = re.compile("[\ue000-\ue0ff]")
+RESERVED = re.compile("[\ue000-\ue0ff\1\2]")
 """What no text may hold: it stands here for what is quoted."""
 _BRACES = re.compile(r"\{([^{}]*)\}")
 
@@ -55,11 +62,19 @@ def finish(marked: str, text: str) -> Word:
     """
     is_pattern = any(char in marked for char in "*?[")
     value = re.sub(r"^/\$\w+(?=[^/]*$)", UNKNOWN, marked).translate(_UNQUOTE)  # without a slash behind it, hardly a path
-    return Word(value, exact=UNKNOWN not in value and not is_pattern and not _is_ambient(value), text=text, is_pattern=is_pattern)
+    exact = not (is_pattern or any(mark in value for mark in (UNKNOWN, PLAIN, GLOB)) or value.startswith(STARTS))
+    return Word(value, exact=exact, text=text, is_pattern=is_pattern)
 
 
-def _is_ambient(value: str) -> bool:
-    return value.startswith((HOME, AMBIENT))
+def name_part(marked: str) -> str:
+    """Make of a pattern of file names what it may come to, as far as that is known."""
+    parts = []
+    for part in marked.split("/"):
+        if not any(char in part for char in "*?["):
+            parts.append(part)
+        else:  # older shells let `.*` be `..`
+            parts.append(UNKNOWN if part.startswith(".") else re.sub(r"[*?\[\]]", GLOB, part))
+    return "/".join(parts)
 
 
 def expand_braces(marked: str) -> Iterable[str]:
@@ -70,6 +85,7 @@ def expand_braces(marked: str) -> Iterable[str]:
         word = pending.pop(0)
         match = next((match for match in _BRACES.finditer(word) if "," in match[1]), None)
         if match is None:
+            word = re.sub(r"\{\d+\.\.\d+(?:\.\.\d+)?\}", PLAIN, word)
             done.append(re.sub(r"\{[^{}]*\.\.[^{}]*\}", UNKNOWN, word))
         elif len(pending) + len(done) > 64:
             return [UNKNOWN]

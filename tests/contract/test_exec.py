@@ -337,8 +337,11 @@ def test_it_can_be_awaited(work: Workspace) -> None:
 
 def test_the_policy_is_asked_first(work: Workspace, vault: Vault, policy: Path) -> None:
     """What it refuses does not run; what needs approval says how to get it."""
-    policy.unlink()
+    policy.write_text('version = 1\n[[rule]]\nname = "no"\ncategories = ["host_escape_risk"]\naction = "deny"\n')
     with pytest.raises(CommandDenied):
+        work.exec(shell="cat /etc/shadow > x")
+    policy.unlink()
+    with pytest.raises(ApprovalNeeded, match="/etc/shadow"):
         work.exec(shell="cat /etc/shadow > x")
     with pytest.raises(ApprovalNeeded) as needed:
         work.exec("curl", "https://example.org", timeout_ms=5000)

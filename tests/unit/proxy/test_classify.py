@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from avfs_git.proxy import programs
+from avfs_git.proxy.checks import CHECKS
 from avfs_git.proxy.classify import categories_of, classify
-from avfs_git.proxy.commands import PROGRAMS, Program, read_options
 from avfs_git.proxy.request import Category, Request
 
 _LETTERS = {
@@ -27,7 +28,7 @@ _WORST = {Category.MUTATING, Category.DESTRUCTIVE, Category.NETWORKED, Category.
 
 def _read_corpus() -> list[tuple[str, frozenset[Category]]]:
     found = []
-    for line in Path(__file__).with_name("corpus.txt").read_text("utf-8").splitlines():
+    for line in (Path(__file__).with_name("corpus") / "categories.txt").read_text("utf-8").splitlines():
         letters, bar, command = line.partition(" | ")
         if bar and not line.startswith("#"):
             found.append((command.replace("⏎", "\n"), frozenset(_LETTERS[letter] for letter in letters.strip())))
@@ -192,20 +193,20 @@ def test_texts_that_take_long_are_given_up(unit: str) -> None:
 
 
 def test_the_table_is_well_formed() -> None:
-    """Every entry has letters, and options with letters, that are known."""
-
-    def check(name: str, program: Program) -> None:
-        assert set(program.does) <= set("rwdnhi"), name
-        assert set(program.other) <= set("rwdnhi"), name
-        for option, effect in read_options(program.options).items() if program.options else ():
+    """Every entry can be read; its letters, options, operands and checks are known; each name stands once."""
+    for name in programs.names():
+        program = programs.find(name)
+        assert program is not None
+        assert set(program.does) | set(program.other) <= set("rwdnhi"), name
+        assert program.check in {"", *CHECKS}, name
+        assert program.operands[:1] in {(), ("text",), ("written",), ("created",), ("tool",), ("command",)}, name
+        for option, effect in program.options.items():
             assert option.startswith("-"), (name, option)
-            assert effect.does, (name, option)
-            assert set(effect.does) <= set("rwdnhix"), (name, option)
-        for word, inner in program.subcommands.items():
-            check(f"{name} {word}", inner)
-
-    for name, program in PROGRAMS.items():
-        check(name, program)
+            assert set(effect.does) <= set("wdnhi"), (name, option)
+    text = Path(programs.__file__).with_name("programs.txt").read_text("utf-8")
+    headers = [line.partition(":")[0] for line in text.splitlines() if line and line[0] not in "# "]
+    names = [name for header in headers for name in header.split(", ")]
+    assert len(names) == len(set(names)) or sorted({name for name in names if names.count(name) > 1}) == [":"]
 
 
 # --- wrapping never lowers -------------------------------------------------------------------------------

@@ -45,8 +45,9 @@ def test_what_is_let_in_is_recorded(gate: Gate) -> None:
     assert b"hidden" not in gate.audit.path.read_bytes()
 
 
-def test_what_is_refused_is_recorded(gate: Gate) -> None:
+def test_what_is_refused_is_recorded(gate: Gate, tmp_path: Path) -> None:
     """A denial is an error that says why, and a line in the log."""
+    (tmp_path / "policy.toml").write_text('version=1\n[[rule]]\nname="no"\ncategories=["host_escape_risk"]\naction="deny"\n')
     with pytest.raises(CommandDenied) as caught:
         gate.admit(run("cat /etc/passwd"))
 

@@ -29,15 +29,15 @@ def ask(policy: Policy, text: str) -> Action:
 
 
 def test_the_built_in_rules() -> None:
-    """Reading is allowed, changing is saved before, the network needs a person, outside is refused."""
+    """Reading is allowed, changing is saved before, the network and what reaches outside need a person."""
     policy = Policy()
 
     assert ask(policy, "ls") is Action.ALLOW
     assert ask(policy, "touch a") is Action.ALLOW_WITH_CHECKPOINT
     assert ask(policy, "rm -rf a") is Action.ALLOW_WITH_CHECKPOINT
     assert ask(policy, "curl x") is Action.REQUIRE_APPROVAL
-    assert ask(policy, "cat /etc/passwd") is Action.DENY
-    assert ask(policy, "ls; curl x; cat /etc/passwd") is Action.DENY
+    assert ask(policy, "cat /etc/passwd") is Action.REQUIRE_APPROVAL
+    assert ask(policy, "ls; curl x; cat /etc/passwd") is Action.REQUIRE_APPROVAL
     assert ask(policy, "") is Action.ALLOW
     assert {category for rule in BUILT_IN_RULES for category in rule.categories} == set(Category)
 
@@ -54,7 +54,7 @@ def test_a_rule_of_the_user_comes_before_the_built_in_ones(tmp_path: Path) -> No
     assert ask(policy, "npm publish") is Action.REQUIRE_APPROVAL
     assert ask(policy, "npm ci && curl x") is Action.REQUIRE_APPROVAL  # what stands beside it is not let in
     assert ask(policy, "sh -c 'npm ci'") is Action.ALLOW_WITH_CHECKPOINT
-    assert ask(policy, "npm ci --prefix /opt/x") is Action.DENY  # the rule speaks of the network only
+    assert ask(policy, "npm ci --prefix /srv/x") is Action.REQUIRE_APPROVAL  # the rule speaks of the network only
 
 
 def test_the_first_rule_of_a_file_that_matches_decides(tmp_path: Path) -> None:
@@ -102,6 +102,73 @@ def test_the_user_can_trust_a_vault(tmp_path: Path) -> None:
         ("cat sub/.env", Action.DENY),
         ("cat secretsx", Action.ALLOW),
         ("cd secrets && cat key", Action.DENY),
+        ("cat < secrets/key", Action.DENY),
+        ("cat 0< secrets/key", Action.DENY),
+        ("echo x >> secrets/key", Action.DENY),
+        ("echo x | tee secrets/key", Action.DENY),
+        ("sort -o secrets/key a", Action.DENY),
+        ("sort -osecrets/key a", Action.DENY),
+        ("sort --output=secrets/key a", Action.DENY),
+        ("sort --outp secrets/key a", Action.DENY),
+        ("gcc -o secrets/key a.c", Action.DENY),
+        ("gcc -osecrets/key a.c", Action.DENY),
+        ("unknown --file=secrets/key", Action.DENY),
+        ("unknown --file secrets/key", Action.DENY),
+        ("unknown -fsecrets/key", Action.DENY),
+        ("unknown key=secrets/key", Action.DENY),
+        ("unknown secrets/key", Action.DENY),
+        ("./run.sh secrets/key", Action.DENY),
+        ("secrets/run", Action.DENY),
+        (". secrets/env", Action.DENY),
+        ("bash secrets/run", Action.DENY),
+        ("python -m tool secrets/key", Action.DENY),
+        ("git -C secrets log", Action.DENY),
+        ("git -C secrets add key", Action.DENY),
+        ("git --git-dir=secrets/git log", Action.DENY),
+        ("git --git-dir secrets/git log", Action.DENY),
+        ("git show HEAD:secrets/key", Action.DENY),
+        ("git diff -- secrets/key", Action.DENY),
+        ("git add secrets/key", Action.DENY),
+        ("git frob secrets/key", Action.DENY),
+        ("make -C secrets", Action.DENY),
+        ("make -f secrets/Makefile", Action.DENY),
+        ("tar cf secrets/a.tar a", Action.DENY),
+        ("tar xf a.tar -C secrets", Action.DENY),
+        ("env -C secrets cat key", Action.DENY),
+        ("timeout 5 cat secrets/key", Action.DENY),
+        ("xargs cat secrets/key < list", Action.DENY),
+        ("find secrets -name x", Action.DENY),
+        ("find . -newer secrets/key", Action.DENY),
+        ("find . -fprint secrets/key", Action.DENY),
+        ("sed -n 1p secrets/key", Action.DENY),
+        ("sed 'r secrets/key' a", Action.DENY),
+        ("sed 'w secrets/key' a", Action.DENY),
+        ("awk '{print}' secrets/key", Action.DENY),
+        ("grep -f secrets/key a", Action.DENY),
+        ("grep x secrets/key", Action.DENY),
+        ("grep -e x secrets/key", Action.DENY),
+        ("dd if=secrets/key", Action.DENY),
+        ("dd if=a of=secrets/key", Action.DENY),
+        ("jq . secrets/key", Action.DENY),
+        ("[[ -f secrets/key ]]", Action.DENY),
+        ("test -f secrets/key", Action.DENY),
+        ("for f in secrets/key; do cat $f; done", Action.DENY),
+        ("X=secrets/key; cat $X", Action.DENY),
+        ("f() { cat a; }; f secrets/key", Action.DENY),
+        ("cd src; cd ..; cat secrets/key", Action.DENY),
+        ("cat secrets/*", Action.DENY),
+        ("cp -t secrets a", Action.DENY),
+        ("curl -d @secrets/key x", Action.DENY),
+        ("curl -o secrets/key x", Action.DENY),
+        ("curl --upload-file secrets/key x", Action.DENY),
+        ("rsync a secrets/key", Action.DENY),
+        ("ln -s secrets/key a", Action.DENY),
+        ("wget -O secrets/key x", Action.DENY),
+        ("FOO=secrets/key unknown", Action.DENY),
+        ("cd src && cat secrets/key", Action.ALLOW),
+        ("grep secrets/key a", Action.ALLOW),
+        ("echo secrets/key", Action.ALLOW),
+        ("git commit -m secrets/key", Action.ALLOW_WITH_CHECKPOINT),
     ],
 )
 def test_paths_that_keep_out(tmp_path: Path, command: str, action: Action) -> None:
@@ -118,12 +185,12 @@ def test_paths_that_keep_out(tmp_path: Path, command: str, action: Action) -> No
         ("rm -rf build/x", Action.ALLOW),
         ("rm -rf build src", Action.ALLOW_WITH_CHECKPOINT),
         ("rm -rf build/*", Action.ALLOW_WITH_CHECKPOINT),  # a pattern, of which nobody knows what it names
-        ("rm -rf build/$x", Action.ALLOW_WITH_CHECKPOINT),
+        ("rm -rf build/$x", Action.REQUIRE_APPROVAL),
         ("rm -rf build/../src", Action.ALLOW_WITH_CHECKPOINT),
         ("rm -rf build; touch a", Action.ALLOW_WITH_CHECKPOINT),
         ("echo x > /tmp/x", Action.ALLOW_WITH_CHECKPOINT),
-        ("echo x > /tmp/../etc/x", Action.DENY),
-        ("echo x > /tmpx", Action.DENY),
+        ("echo x > /tmp/../etc/x", Action.REQUIRE_APPROVAL),
+        ("echo x > /tmpx", Action.REQUIRE_APPROVAL),
     ],
 )
 def test_paths_that_let_in(tmp_path: Path, command: str, action: Action) -> None:

@@ -55,6 +55,8 @@ def policy_check(text: TextOutput, result: PolicyCheck) -> None:
     for rule in decision.rules:
         mark = "*" if rule.decisive else "+" if rule.matched else "-"
         text.line("  ", mark, f" {rule.scope} '{rule.name}': ", (rule.action.value, _STYLES[rule.action.value]))
+    if decision.hint is not None:
+        text.hint(decision.hint)
 
 
 def policy_init(text: TextOutput, result: PolicyFileMade) -> None:
