@@ -20,6 +20,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Concatenate, ParamSpec, TypeVar
 
@@ -87,7 +89,15 @@ class Connection:
         """Close it. A second call does nothing."""
         self.socket.close()
 
-    def ask(self, name: str, hints: dict[str, Any], arguments: dict[str, Any], result: Any) -> Any:
+    def ask(
+        self,
+        name: str,
+        hints: dict[str, Any],
+        arguments: dict[str, Any],
+        result: Any,
+        *,
+        flush: Callable[[], object] | None = None,
+    ) -> Any:
         """Ask for something and wait for the answer.
 
         Args:
@@ -95,6 +105,7 @@ class Connection:
             hints: The types of its arguments.
             arguments: Those that are given.
             result: The type of the answer.
+            flush: Writes out the pages that programs have mapped and changed, whenever the session asks for it meanwhile.
 
         Raises:
             AvfsError: What the operation raised there.
@@ -102,7 +113,7 @@ class Connection:
         """
         self._number += 1
         out = wire.Outgoing()
-        head = {"v": wire.VERSION, "id": self._number, "op": name, "wait_s": self.wait_s}
+        head = {"v": wire.VERSION, "id": self._number, "op": name, "wait_s": self.wait_s, "flushes": flush is not None}
         body = {key: wire.codec_of(hints[key])[0](value, out) for key, value in arguments.items()}
         line, descriptors = wire.pack_message(head, "args", body, out)
         try:
@@ -114,6 +125,11 @@ class Connection:
             if len(descriptors) > len(out.handles):
                 os.close(descriptors[0])  # the attachment; what the caller hands over is the caller's
         answer, received = self._receive()
+        while flush is not None and answer == wire.FLUSH:
+            flush()
+            with suppress(OSError):  # then the next answer does not come either
+                self.socket.sendall(wire.FLUSHED + b"\n")
+            answer, received = self._receive()
         incoming = wire.Incoming(received)
         try:
             message = wire.unpack_message(answer, incoming)
@@ -201,11 +217,12 @@ class Sessions:
             operation = TABLE[function.__name__]
             hints, result, _ = operation.signature
             given = {**dict(zip(hints, args, strict=False)), **kwargs}
-            if operation.flushes and connection.served.device is not None:
-                flush_file_system(connection.served.directory, connection.served.device)
+            flush = _flusher_of(connection.served) if operation.flushes else None
+            if flush is not None:
+                flush()  # so that little is left for when its turn has come
             before = before or _Before(opened, given.get("label") if operation.name == save_checkpoint.__name__ else None)
             try:
-                answer: _T = connection.ask(operation.name, hints, given, result)
+                answer: _T = connection.ask(operation.name, hints, given, result, flush=flush)
             except SessionEnding:
                 connection.close()
                 _wait_until(end, opened, session)
@@ -261,12 +278,13 @@ class Sessions:
         served = self.served_at(opened)
         if served is None:
             return None
-        if checkpoint and served.device is not None:
-            flush_file_system(served.directory, served.device)
+        flush = _flusher_of(served) if checkpoint else None
+        if flush is not None:
+            flush()
         connection = self._take(served.session)
         try:
             found: CheckpointResult | None = connection.ask(
-                "stop", {"checkpoint": bool}, {"checkpoint": checkpoint}, CheckpointResult | None
+                "stop", {"checkpoint": bool}, {"checkpoint": checkpoint}, CheckpointResult | None, flush=flush
             )
         except (Unread, Lost) as error:
             raise OutcomeUnknown(opened.fork, "stop") from error
@@ -317,6 +335,11 @@ class Sessions:
                 kept.append(connection)
                 return
         connection.close()
+
+
+def _flusher_of(served: Served) -> Callable[[], object] | None:
+    """Make what writes out the pages that programs have mapped in a mount; None where the kernel needs nobody for that."""
+    return None if served.device is None else partial(flush_file_system, served.directory, served.device)
 
 
 def _wait_until(end: float, opened: OpenWorkspace, session: str) -> None:

@@ -21,12 +21,14 @@ import _socket
 import contextlib
 import logging
 import os
+import select
 import selectors
 import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from avfs_git.errors import (
@@ -59,6 +61,8 @@ CLIENTS_MAX = 256
 _HALF_LINE_S = 30.0
 """How long a client may take for the rest of a line, or to take an answer, where others want its place."""
 _WAIT_MAX_S = 3600.0
+_FLUSHED_WITHIN_S = 10.0
+"""How long a client may take to have pages written out."""
 _SOON_S = 0.05
 _RECEIVE = 64 << 10
 
@@ -100,7 +104,7 @@ class _Client:
 class _Request:
     """Something that a client asked for."""
 
-    __slots__ = ("arguments", "client", "deadline", "incoming", "name", "number", "operation")
+    __slots__ = ("arguments", "client", "deadline", "flushes", "incoming", "name", "number", "operation")
 
     def __init__(self, client: _Client, number: object, name: str, deadline: float) -> None:
         self.client = client
@@ -110,6 +114,8 @@ class _Request:
         self.operation: Operation | None = None
         self.arguments: dict[str, Any] = {}
         self.incoming = wire.Incoming()
+        self.flushes = False
+        """Whether the client answers `wire.FLUSH`."""
 
 
 class ControlServer:
@@ -432,6 +438,7 @@ class ControlServer:
                 line, descriptors = _error_message(request.number, unspoken)
             finally:
                 request.incoming.close()
+                self._opened.flush_pages = None
             with self._wanted:
                 self._running = None
             self._answers.append((request, line, descriptors))
@@ -463,6 +470,7 @@ class ControlServer:
         operation, arguments = request.operation, request.arguments
         if self._has_own_umask:
             os.umask(request.client.umask)
+        self._opened.flush_pages = partial(self._have_flushed, request.client) if request.flushes else None
         if operation is not None:
             return self._change(lambda: operation.function(self._opened, **arguments), operation), operation.signature[1], None
         if request.name == "invalidate":
@@ -473,6 +481,26 @@ class ControlServer:
         if arguments["checkpoint"]:
             saved = self._change(lambda: save_checkpoint(self._opened), TABLE["save_checkpoint"])
         return saved, CheckpointResult | None, self._end
+
+    def _have_flushed(self, client: _Client) -> None:
+        """Have the client write out what programs have changed in memory, and wait for that, but not for ever."""
+        try:
+            client.socket.send(wire.FLUSH + b"\n")
+            poll = select.poll()
+            poll.register(client.socket, select.POLLIN)
+            end = time.monotonic() + _FLUSHED_WITHIN_S
+            said = bytearray()
+            while b"\n" not in said and len(said) <= len(wire.FLUSHED):
+                if not poll.poll(max(0.0, end - time.monotonic()) * 1000):
+                    break
+                if not (data := client.socket.recv(len(wire.FLUSHED) + 1 - len(said))):
+                    break
+                said += data
+        except OSError:
+            said = bytearray()
+        if bytes(said) != wire.FLUSHED + b"\n":
+            client.closing = True  # what it sends from now on cannot be told from the rest of its answer
+            _LOG.warning("a client did not write out what programs have mapped; a checkpoint may hold older pages of that")
 
     def _change(self, function: Callable[[], Any], operation: Operation) -> Any:
         """Do something to the workspace, then tell the kernel what it must forget."""
@@ -520,6 +548,7 @@ def _read_request(client: _Client, message: Mapping[str, Any], incoming: wire.In
         raise wire.NotUnderstood("'op' or 'wait_s' is missing or of the wrong type")
     request = _Request(client, message.get("id"), name, time.monotonic() + min(max(wait_s, 0.0), _WAIT_MAX_S))
     request.incoming = incoming
+    request.flushes = message.get("flushes") is True
     given = wire.body_of(message, "args", incoming)
     if not isinstance(given, dict):
         raise wire.NotUnderstood("'args' is not an object")

@@ -129,7 +129,10 @@ _once = _operation()
 
 
 def _barrier(opened: OpenWorkspace) -> AbstractContextManager[object]:
-    """Keep programs in a live tree waiting for as long as the block runs."""
+    """Keep programs in a live tree waiting for as long as the block runs; what they have mapped is written out before."""
+    if opened.flush_pages is not None:
+        opened.flush_pages()
+        opened.flush_pages = None  # a program's pages are written by who serves it, which is kept waiting, too
     return opened.merged.guard if opened.is_served else contextlib.nullcontext()
 
 

@@ -30,6 +30,11 @@ from avfs_git.model import FileInfo, TreeNode
 from avfs_git.paths import TreePath, parse_tree_path
 
 VERSION = 1
+FLUSH = b'{"v": 1, "flush": true}'
+"""What a session sends, before an answer, to a client that has said that it `flushes`: it is to have the kernel write out the
+pages of the mount that programs have changed in memory. The session cannot: the kernel sends those pages to it."""
+FLUSHED = b'{"v": 1, "flushed": true}'
+"""What the client sends then."""
 LINE_MAX = 256 << 10
 """The longest line, in bytes; what is longer goes into the attachment."""
 ATTACHED_MAX = 1 << 30

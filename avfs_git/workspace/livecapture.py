@@ -45,7 +45,13 @@ class ChangeSets(Protocol):
 
 
 def capture_live(
-    changes: ChangeSets, guard: AbstractContextManager[object], cache: StatCache | None, make: MakeCapture, *, lasts: bool
+    changes: ChangeSets,
+    guard: AbstractContextManager[object],
+    cache: StatCache | None,
+    make: MakeCapture,
+    *,
+    lasts: bool,
+    flush: Callable[[], object] | None = None,
 ) -> Captured:
     """Capture a tree that is served.
 
@@ -55,6 +61,8 @@ def capture_live(
         cache: What the last capture found; None if that is not known.
         make: Makes the capture of a round.
         lasts: Whether it is to be recorded.
+        flush: Has pages written out that programs have mapped and changed; called once, right before the guard is taken for the
+            last round. What they change in mapped memory after that is in the next checkpoint.
 
     Raises:
         FileChanging, LayerNotUnderstood, HostError: See `Capture.run`.
@@ -62,6 +70,7 @@ def capture_live(
     with guard:
         dirty = changes.begin_capture(lasts=lasts)
     found: Captured | None = None
+    is_flushed = False
     for _ in range(ROUNDS_MAX):
         started = time.monotonic()
         postponed = DirtySet()
@@ -71,8 +80,18 @@ def capture_live(
         if dirty is None or dirty.has_name(IGNORE) or dirty.has_name(GIT):
             found = None
             break
-        if time.monotonic() - started <= _SHORT_S:
+        if time.monotonic() - started > _SHORT_S:
+            continue
+        if flush is None or is_flushed:
             break
+        flush()
+        is_flushed = True
+        with guard:
+            dirty = _unite(changes.extend_capture(), dirty)
+        if dirty is None or not dirty:
+            break
+    if flush is not None and not is_flushed:
+        flush()
     with guard:
         if found is not None:
             dirty = _unite(changes.extend_capture(), dirty)

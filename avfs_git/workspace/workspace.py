@@ -103,6 +103,8 @@ class OpenWorkspace:
         """The epoch of the lock up to which what is in memory holds; -1 for none of it."""
         self._dirty: DirtySet | None = None
         self._in_capture: DirtySet | None = None
+        self.flush_pages: Callable[[], object] | None = None
+        """Writes out the pages of a served tree that programs have mapped and changed; called without the guard of the tree."""
         self._is_captured = False
         """Whether the paths of `_in_capture` are in no set of changes until the capture is recorded or given up."""
         self.is_served = False
@@ -721,7 +723,7 @@ class LockedWorkspace:
 
         lasts = not isinstance(sink, DryWriter)
         if opened.is_served and opened.watch is None and not afresh:
-            captured = capture_live(opened, opened.merged.guard, cache, make, lasts=lasts)
+            captured = capture_live(opened, opened.merged.guard, cache, make, lasts=lasts, flush=opened.flush_pages)
         else:
             # The guard makes the capture one moment for programs in a live tree; nothing else waits for it.
             with opened.merged.guard if opened.is_served else contextlib.nullcontext():

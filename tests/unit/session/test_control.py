@@ -563,6 +563,39 @@ def test_a_labelled_checkpoint_whose_acknowledgement_is_lost_is_found(live: Serv
     sessions.close()
 
 
+@pytest.mark.parametrize("op", ["save_checkpoint", "restore_state"])
+def test_mapped_pages_are_written_out_when_the_turn_has_come(live: Served, op: str) -> None:
+    """What programs change in memory while a client waits for its turn is in its checkpoint, and is saved by its restore."""
+    target = live.ask("save_checkpoint", label="before").checkpoint.id
+
+    def flush() -> None:
+        live.opened.merged.write_file(TreePath(b"mapped"), b"page")  # as the kernel writes it, which needs the guard
+
+    given = {"target": Oid(bytes.fromhex(target)), "paths": [], "dry_run": False, "name": "before", "kind": "restore"}
+    operation = TABLE[op]
+    hints, result, _ = operation.signature
+    with closing(Connection(live.path, 5.0)) as connection:
+        connection.ask(op, hints, given if op == "restore_state" else {}, result, flush=flush)
+
+    store, head = live.opened.vault.store, live.opened.vault.read_head("work")
+    assert head is not None
+    newest = store.read_commit(head)
+    # A restore saves what is there first, as a commit that its own follows.
+    saved = newest if op == "save_checkpoint" else store.read_commit(newest.parents[0])
+    assert b"mapped" in store.read_tree(saved.tree)
+
+
+def test_a_client_that_writes_nothing_out_is_answered_all_the_same(live: Served) -> None:
+    """Its answer is the last that it gets: what it sends can no longer be told from what it should have sent."""
+    with closing(live.connect()) as connection:
+        asked = json.loads(request("save_checkpoint")) | {"flushes": True}
+        connection.sendall(json.dumps(asked).encode() + b"\n")
+        assert line_of(connection) == json.loads(wire.FLUSH)
+        connection.sendall(b"x" * 100)
+        assert line_of(connection)["ok"] is True
+        assert is_closed(connection)
+
+
 def test_a_session_that_died_leaves_nothing_in_the_way(tmp_path: Path) -> None:
     """Its name in the lock file is removed by whoever finds that nobody keeps the lock."""
     with Avfs(tmp_path / "home", identity=Identity("A", "a@b")) as avfs, avfs.create_vault("v") as vault:
