@@ -288,6 +288,9 @@ def _spawn(run: dict[str, Any], handles: list[int]) -> tuple[int, str, int]:
     argv = run["argv"]
     try:
         os.chdir(run["cwd"])
+        if not (os.getcwdb() + b"/").startswith(run["root"].rstrip(b"/") + b"/"):
+            os.chdir("/")
+            return 0, "directory", errno.EXDEV
     except OSError as error:
         return 0, "directory", error.errno or 0
     before = os.umask(run["umask"])

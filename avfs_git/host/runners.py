@@ -280,6 +280,7 @@ class Runner:
         argv: Sequence[bytes],
         *,
         cwd: bytes,
+        root: bytes,
         env: Mapping[bytes, bytes],
         umask: int,
         handles: tuple[int, ...],
@@ -291,6 +292,7 @@ class Runner:
         Args:
             argv: The program, which is searched for in PATH, and its arguments.
             cwd: Where it runs.
+            root: A directory that it has to run in: a symbolic link in `cwd` may not lead out of it.
             env: What is added to the environment of this process.
             umask: Its umask.
             handles: Its standard input, output and error, and what else it is to have, as descriptors 3 and up.
@@ -304,7 +306,7 @@ class Runner:
         """
         path = {b"PWD": cwd, **env}
         message: dict[str, object] = {"argv": list(argv), "cwd": cwd, "env": path}
-        message |= {"keep": keep, "unset": _UNSET, "umask": umask, "lease": lease is not None}
+        message |= {"root": root, "keep": keep, "unset": _UNSET, "umask": umask, "lease": lease is not None}
         self._tell(message, (*handles, lease) if lease is not None else handles)
         answer = self.receive()
         if answer is None:

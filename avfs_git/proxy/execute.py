@@ -327,6 +327,7 @@ class Executor:
             backend.runner,
             argv if sandbox is None else sandbox.argv,
             cwd=os.fsencode(cwd),
+            root=os.fsencode(backend.root),
             env=self._environment(run, backend.root),
             keep=run.inherited.kept,
             umask=read_umask(),

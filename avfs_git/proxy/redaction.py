@@ -46,8 +46,9 @@ _PATTERNS = tuple(
 _ASSIGNMENT = compiled(rf"(?<![A-Za-z0-9_])([A-Za-z_][A-Za-z0-9_]{{0,127}})=({_VALUE})")
 _WHOLE_ASSIGNMENT = compiled(r"([A-Za-z_][A-Za-z0-9_]*)=.*", re.DOTALL)
 _WHOLE_OPTION = compiled(rf"({_OPTION})(?:(=).*)?", re.IGNORECASE | re.DOTALL)
-_HEADLINE_WORD = compiled(r"[A-Za-z0-9_][A-Za-z0-9_.+/-]*")
+_HEADLINE_WORD = compiled(r"[A-Za-z0-9_./][A-Za-z0-9_.+/-]*")
 _HEADLINE_WORDS = 3
+_PLAIN_ASSIGNMENT = compiled(r"[A-Za-z_][A-Za-z0-9_]*=[^'\"\\$`()]*")
 _SIGNS = (
     *("token", "secret", "passw", "passphrase", "key", "credential", "://", "authorization", "cookie", "bearer", "-u", "eyj"),
     *("gh", "glpat", "xox", "npm_", "pypi", "hf_", "dop_v1", "rk", "sk", "akia", "asia", "aiza"),
@@ -100,10 +101,14 @@ class Redactor:
         return shlex.join(self._words(request.argv or ()))
 
     def headline(self, request: Request) -> str:
-        """Name a request's command by its program and first words, up to the first one that is not plain."""
+        """Name a request's command by its program and first words, up to the first one that is not plain.
+
+        Variables that are set before the program are passed over.
+        """
         words = self.command(request).split() if request.shell is not None else self._words(request.argv or ())
-        found = []
-        for word in words[:_HEADLINE_WORDS]:
+        found: list[str] = []
+        begin = next((number for number, word in enumerate(words) if not _PLAIN_ASSIGNMENT.fullmatch(word)), len(words))
+        for word in words[begin : begin + _HEADLINE_WORDS]:
             if not _HEADLINE_WORD.fullmatch(word):
                 break
             found.append(word)

@@ -114,6 +114,7 @@ def run_command(
     argv: Sequence[bytes],
     *,
     cwd: bytes,
+    root: bytes,
     env: Mapping[bytes, bytes],
     keep: tuple[bytes, ...],
     umask: int,
@@ -131,6 +132,7 @@ def run_command(
         runner: Where it runs.
         argv: The program and its arguments.
         cwd: Its directory.
+        root: The directory that this has to be in.
         env: What is added to its environment.
         keep: The variables of this process that it gets.
         umask: Its umask.
@@ -152,9 +154,9 @@ def run_command(
                 handles = (stdin, pipes[0][1], pipes[1][1], *more)
                 watch = _Watch(began, timeout_ms, stop)
                 if late is None or not _start_late(
-                    runner, late, watch, argv, cwd=cwd, env=env, keep=keep, umask=umask, handles=handles
+                    runner, late, watch, argv, cwd=cwd, root=root, env=env, keep=keep, umask=umask, handles=handles
                 ):
-                    runner.start(argv, cwd=cwd, env=env, keep=keep, umask=umask, handles=handles)
+                    runner.start(argv, cwd=cwd, root=root, env=env, keep=keep, umask=umask, handles=handles)
             finally:
                 for _, writing in pipes:
                     os.close(writing)
@@ -208,6 +210,7 @@ def _start_late(
     argv: Sequence[bytes],
     *,
     cwd: bytes,
+    root: bytes,
     env: Mapping[bytes, bytes],
     keep: tuple[bytes, ...],
     umask: int,
@@ -224,7 +227,7 @@ def _start_late(
     try:
         lease = os.open(late.file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
-            runner.start(argv, cwd=cwd, env=env, keep=keep, umask=umask, handles=handles, lease=lease)
+            runner.start(argv, cwd=cwd, root=root, env=env, keep=keep, umask=umask, handles=handles, lease=lease)
         finally:
             os.close(lease)
     except (LeaseRefused, FileNotFoundError):
@@ -243,7 +246,7 @@ def _make_pipe() -> tuple[int, int]:
 
 def _not_started(failed: CannotStart, argv: Sequence[bytes], began: float) -> Finished:
     name = argv[0].decode("utf-8", "replace")
-    reason = os.strerror(failed.number)
+    reason = "it is outside of the workspace" if failed.number == errno.EXDEV else os.strerror(failed.number)
     if failed.step == "directory":
         problem, status = f"its directory cannot be entered: {reason}", 125
     elif failed.step == "start":

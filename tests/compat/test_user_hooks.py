@@ -156,6 +156,7 @@ def test_a_hook_that_nobody_enabled_does_not_run(vault: Vault, tmp_path: Path) -
     assert (states["pre-merge"], states["pre-push"]) == (HookState.NOT_ENABLED, HookState.MISSING)
 
 
+@pytest.mark.usefixtures("person")
 @pytest.mark.parametrize("change", ["written", "removed", "replaced", "made a link", "no longer executable"])
 def test_a_changed_hook_does_not_run(vault: Vault, tmp_path: Path, change: str) -> None:
     """What it could refuse is refused, with the way out; what it could only hear of warns."""
@@ -211,6 +212,7 @@ def test_the_list_of_enabled_hooks_cannot_be_edited(vault: Vault, tmp_path: Path
     assert listed.stat().st_mode & 0o777 == 0o600 if listed.exists() else True
 
 
+@pytest.mark.usefixtures("person")
 @pytest.mark.needs("user-xattrs", "whiteout")
 def test_a_command_cannot_plant_a_hook(vault: Vault, tmp_path: Path) -> None:
     """Where nothing keeps it from the file, avfs does not obey the file."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs
-from avfs_git.errors import ApprovalNeeded, ApprovalRefused, BackendUnavailable, CommandDenied, InvalidInput
+from avfs_git.errors import ApprovalNeeded, ApprovalRefused, BackendUnavailable, CommandDenied, ExecError, InvalidInput
 from avfs_git.sdk import Vault
 from tests.support.cli import Cli
 from tests.support.commands import ALLOW_ALL
@@ -103,11 +103,12 @@ def test_a_subject_is_the_first_words(vault: Vault, policy: Path) -> None:
 
 @EVERYBODY
 @pytest.mark.needs("fuse", "overlayfs")
-def test_inside_is_what_is_really_shown(vault: Vault, tmp_path: Path, mount_dir: Path) -> None:
+def test_inside_is_what_is_really_shown(vault: Vault, policy: Path, tmp_path: Path, mount_dir: Path) -> None:
     """A path counts as inside only if the workspace is shown there: nowhere else can `--at` move the border."""
     work, host = vault.workspace(), tmp_path / "host"
     host.mkdir()
     (host / "victim").write_text("mine\n")
+    policy.write_text(f'version = 1\n[[rule]]\nname = "host"\npaths = ["{host}/**"]\naction = "deny"\n')
     text = f"rm {host}/victim"
     with pytest.raises(CommandDenied):
         work.exec(shell=text)
@@ -126,6 +127,30 @@ def test_inside_is_what_is_really_shown(vault: Vault, tmp_path: Path, mount_dir:
     assert (host / "victim").read_text() == "mine\n"
     (tmp_path / "link").symlink_to(host)
     assert work.exec("pwd", root=tmp_path / "link", backend="overlay").stdout == f"{host}\n".encode()
+
+
+@EVERYBODY
+@pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param("overlay", marks=pytest.mark.needs("fuse", "overlayfs")),
+        pytest.param("fuse", marks=pytest.mark.needs("fuse")),
+        "checkout",
+    ],
+)
+def test_a_link_leads_no_command_outside(vault: Vault, tmp_path: Path, backend: str) -> None:
+    """The directory that a command begins in is in the workspace, as the decision has it; links inside of it are followed."""
+    (tmp_path / "victim").write_text("mine\n")
+    work = vault.workspace()
+    work.make_dir("d")
+    work.symlink("inside", b"d")
+    for name, target in (("out", bytes(tmp_path)), ("up", b"../..")):
+        work.symlink(name, target)
+        with pytest.raises(ExecError, match="outside of the workspace"):
+            work.exec("rm", "-f", "victim", cwd=name, backend=backend)
+
+    assert work.exec("pwd", "-P", cwd="inside", backend=backend).stdout.endswith(b"/d\n")
+    assert (tmp_path / "victim").exists()
 
 
 OPTIONS: dict[str, object] = {

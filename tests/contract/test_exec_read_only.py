@@ -100,6 +100,17 @@ def test_a_wrong_decision_changes_nothing(work: Workspace, backend: str) -> None
 
 
 @EVERYBODY
+@pytest.mark.needs("bubblewrap")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_isolated_command_has_the_same_view(work: Workspace, backend: str) -> None:
+    """Bubblewrap shows the workspace once more, and makes nothing writable."""
+    result = work.exec(shell="echo x > file; echo x > new; rm -r doc; cat file", backend=backend, isolate=True, readonly=True)
+
+    assert (result.view, result.stdout) == (View.READ_ONLY, b"content\n"), result.stderr
+    assert [change.path for change in work.status().changed_files] == [b"unsaved"]
+
+
+@EVERYBODY
 @pytest.mark.needs("fuse")
 def test_others_in_a_live_tree_go_on(work: Workspace, mount_dir: Path) -> None:
     """Only the command is kept from writing; and it sees what others wrote."""

@@ -92,7 +92,12 @@ def test_other_texts_stay(text: str) -> None:
         ("git status --porcelain", "git status"),
         ("npm run build all the rest", "npm run build"),
         ("src/tool.sh x > y", "src/tool.sh x"),
-        ("TOKEN=x make", "a command"),
+        ("./run.sh all", "./run.sh all"),
+        ("TOKEN=x CC=gcc make all", "make all"),
+        ("TOKEN='a b' make", "make"),
+        ("X='a b c' make", "a command"),
+        ("X=$(cat a b) make", "a command"),
+        ("X=1", "a command"),
         ("$(cat x)", "a command"),
     ],
 )
