@@ -5,8 +5,9 @@ clone (`workspace.create`) begins with that; what is left (changed, new and igno
 clone is only read, and no git runs on it. Nothing is written but objects, to the sink that is given.
 
 A file is believed in when the index remembers its times, size, inode number and mode exactly as they are, when it was changed
-before the index was last written (else git does not believe it either), and when the blob is as long as the file: a
-file that git filters on its way (line ends, `filter=lfs`) is not what is stored for it, and is read.
+before the index was last written (else git does not believe it either), when no attribute has git filter it on its way, and
+when the blob is as long as the file: one that git changed in another way (line ends) is not what is stored for it, and is
+read. Attributes are those that the index tracks, and those of the repository itself.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ import struct
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from avfs_git.errors import ObjectMissing
+from avfs_git.errors import ObjectCorrupt, ObjectMissing
+from avfs_git.gitstore.attributes import TreeAttributes, read_info_attributes
 from avfs_git.gitstore.gitindex import BadIndex, CachedTree, GitIndex, empty_cached_tree, parse_cached_tree
 from avfs_git.gitstore.objects import KIND_BLOB, ObjectStore
 from avfs_git.gitstore.source import ObjectSink
@@ -29,7 +32,7 @@ from avfs_git.gitstore.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYM
 from avfs_git.host.beneath import OPEN_LIST, open_at
 from avfs_git.host.umask import have_own_umask
 from avfs_git.host.xattrs import entry_of, has_user_xattrs
-from avfs_git.paths import ROOT, Oid, TreePath, join
+from avfs_git.paths import ROOT, Oid, TreePath, join, split
 from avfs_git.vfs.layers import PlainDirectory, Xattrs
 from avfs_git.vfs.lower import DIRECTORY_MODE
 from avfs_git.vfs.scan import DIRECTORY, Found, kind_of_mode
@@ -50,6 +53,9 @@ _MODES = {mode.to_bytes(4, "big"): mode for mode in (MODE_FILE, MODE_EXEC, MODE_
 """Those that are understood, by how an index spells them."""
 _SUSPICIOUS = b".gG"
 """What names begin with that git may refuse, where they are of ASCII and have no backslash."""
+_ATTRIBUTES = b".gitattributes"
+_CHANGING = (b"filter", b"ident", b"working-tree-encoding")
+"""Attributes by which git gives a file another content than it stores (gitattributes(5)), which may be as long."""
 _GONE = b"tracked".ljust(45, b"\0")
 """The fingerprint of what was tracked: like that of no entry."""
 
@@ -129,7 +135,7 @@ def read_known(source: Path, git_dir: Path, sink: ObjectSink, store: ObjectStore
     if top is None:
         return None
     clone = KnownClone(source, StatCache(source))
-    reading = _Reading(clone, index, written_ns, store)
+    reading = _Reading(clone, index, git_dir, written_ns, store)
     try:
         reading.read(top)
     except ObjectMissing:  # the index speaks of what is not there: it is not believed at all
@@ -173,13 +179,14 @@ def _arrange(index: GitIndex) -> _Tracked | None:
 class _Reading:
     """The look at each directory in which something is tracked."""
 
-    def __init__(self, clone: KnownClone, index: GitIndex, written_ns: int, store: ObjectStore) -> None:
+    def __init__(self, clone: KnownClone, index: GitIndex, git_dir: Path, written_ns: int, store: ObjectStore) -> None:
         self._clone = clone
         self._data = index.data
         self._written_ns = written_ns
         self.racy_after_ns = time.time_ns() - COARSE_NS
         """What was changed since then is not known by its times at the next fork."""
         self._store = store
+        self._filters = _find_filters(index, git_dir, store)
         self._has_own_directory = False
         self._expected: dict[Oid, int] = {}
         """How long each blob has to be that a file is believed to hold."""
@@ -270,7 +277,7 @@ class _Reading:
                     except FileNotFoundError:  # gone since it was listed
                         continue
                     held = entries.get(name)
-                    if held is not None:
+                    if held is not None and not (self._filters is not None and self._filters.changes(join(path, name))):
                         at, mode = held
                         ctime_s, ctime_ns, mtime_s, mtime_ns, ino, size = unpack(data, at)
                         touched_ns, length = status.st_mtime_ns, status.st_size
@@ -299,6 +306,34 @@ class _Reading:
             if data[at + 60] & 0x40 and _is_sparse(data, at) and mode != MODE_GITLINK and name not in records:
                 self._needed.add(Oid(data[at + 40 : at + 60]))
         return left
+
+
+class _Filters(TreeAttributes):
+    """The attributes of a clone by which git gives files another content than it stores."""
+
+    def __init__(self, store: ObjectStore, held: dict[TreePath, bytes], more: bytes) -> None:
+        super().__init__(store, None, more)
+        self._held = held
+
+    def _content(self, directory: TreePath) -> bytes:
+        return self._held.get(directory, b"")
+
+    def changes(self, path: TreePath) -> bool:
+        """Whether a file may be another one than what is stored for it."""
+        return any(self.find(path, _CHANGING).values())
+
+
+def _find_filters(index: GitIndex, git_dir: Path, store: ObjectStore) -> _Filters | None:
+    """Find the attributes that name filters; None in a clone that has none, as most."""
+    held: dict[TreePath, bytes] = {}
+    for number, path in enumerate(index.paths):
+        if path.endswith(_ATTRIBUTES) and path[: -len(_ATTRIBUTES)][-1:] in (b"", b"/"):
+            with suppress(ObjectMissing, ObjectCorrupt):
+                held[split(TreePath(path))[0]] = store.read_blob(index.entry(number).oid)
+    # Of a linked working tree, they are in the repository that it belongs to.
+    more = read_info_attributes(git_dir.parent.parent if git_dir.parent.name == "worktrees" else git_dir)
+    texts = [more, *held.values()]
+    return _Filters(store, held, more) if any(word in text for word in _CHANGING for text in texts) else None
 
 
 def _unusual_record(status: os.stat_result, mode: int, place: bytes) -> Record | None:

@@ -70,12 +70,17 @@ def test_a_command_is_answered_in_every_outcome(fs: AVFS) -> None:
     assert (refused["success"], refused["result"], refused["error"]["code"]) == (False, None, "policy.approval_needed")
 
 
-def test_the_guides_example_works(mount_dir: Path, project: Path) -> None:
-    """The loop in docs/agents.md forks, runs, checks, and keeps or discards."""
+@pytest.mark.parametrize("home", ["absolute", "relative"])
+def test_the_guides_example_works(
+    mount_dir: Path, project: Path, home: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The loop in docs/agents.md forks, runs, checks, keeps or discards, and says what was refused; a relative home will do."""
     guide = (Path(__file__).parents[2] / "docs" / "agents.md").read_text("utf-8")
     code = re.search(r"```python\n(.*?)```", guide, re.DOTALL)
     assert code is not None
-    names: dict[str, object] = {"HOME": mount_dir / "h", "PROJECT": project}
-    exec(code[1], names)
+    monkeypatch.chdir(mount_dir)
+    names: dict[str, object] = {"HOME": Path("h") if home == "relative" else mount_dir / "h", "PROJECT": project}
+    exec(code[1].replace("echo almost > app.txt", "curl https://example.org"), names)
+    assert "approve" in capsys.readouterr().out
     with AVFS("shop", home=mount_dir / "h") as fs:
         assert fs.cat("app.txt") == "fixed\n"
