@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from avfs_git.host.modes import make_dir
 from avfs_git.host.runners import hiding_mount, readonly_mount, writable_mount
 from avfs_git.workspace.format import HIDDEN
 from avfs_git.workspace.gitmoves import open_worktree
@@ -37,7 +38,8 @@ def shield_vault(opened: OpenWorkspace, root: Path) -> Mounts:
         return ()
     worktree = open_worktree(opened.vault, opened.fork).path
     with suppress(OSError):
-        (vault / "hooks").mkdir(exist_ok=True)  # else a command could make it
+        with suppress(FileExistsError):
+            make_dir(vault / "hooks")  # else a command could make it
         if (vault / "config.worktree").exists():
             # Git made that when it was told to have a configuration for each working tree (git-worktree(1)).
             (worktree / "config.worktree").touch()

@@ -16,6 +16,7 @@ from avfs_git.backends.shield import Mounts
 from avfs_git.errors import AvfsError
 from avfs_git.gitstore.worktree import ensure_config
 from avfs_git.host.durable import host_errors, write_file_atomically
+from avfs_git.host.modes import make_private_dirs
 from avfs_git.host.runners import Isolation, NamespaceRefused, Runner
 from avfs_git.model import Warning
 from avfs_git.workspace.format import HEADS
@@ -132,7 +133,7 @@ def make_root(root: Path) -> None:
         HostError: If it cannot be made.
     """
     with host_errors(f"make '{root}'"):
-        os.makedirs(root, 0o700, exist_ok=True)
+        make_private_dirs(root)
 
 
 def remove_root(root: Path) -> None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avfs_git.errors import GitFailed, InternalError
-from avfs_git.gitstore.trust import find_harmful_setting
+from avfs_git.gitstore.trust import find_harmful_setting, is_private
 from avfs_git.host.durable import host_errors
 
 _OPTIONS: Mapping[str, frozenset[str]] = {
@@ -106,7 +106,7 @@ def run(git_dir: Path, verb: str, options: Sequence[str] = (), operands: Sequenc
         raise GitFailed(verb, "git is not installed")
     program = os.path.abspath(program)
     command = [program, f"--git-dir={git_dir.absolute()}"]
-    for override in _OVERRIDES:
+    for override in (*_OVERRIDES, *(["core.sharedRepository=0600"] if is_private(git_dir) else [])):
         command += ["-c", override]
     command += [verb, *options]
     if operands:

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from avfs_git.host.durable import host_errors, make_dirs_durably
+from avfs_git.host.modes import open_file
 
 _NAME = "avfs/prune.lock"
 _PACKS_NAME = "avfs/consolidate.lock"
@@ -36,7 +37,7 @@ def hold_objects(git_dir: Path) -> int:
     """
     with host_errors("hold the objects of the vault"):
         try:
-            fd = os.open(git_dir / _NAME, _FLAGS, 0o666)
+            fd = open_file(git_dir / _NAME, _FLAGS)
         except FileNotFoundError:
             return _NOT_HELD  # avfs has no directory here yet: nor has a sweeper been here
         try:
@@ -77,7 +78,7 @@ def objects_to_oneself(git_dir: Path, *, wait_s: float) -> Iterator[bool]:
         HostError: If the disk refuses.
     """
     with host_errors("lock the objects of the vault"):
-        fd = os.open(git_dir / _NAME, _FLAGS, 0o666)
+        fd = open_file(git_dir / _NAME, _FLAGS)
     try:
         yield _lock(fd, time.monotonic() + wait_s)
     finally:
@@ -93,7 +94,7 @@ def packs_to_oneself(git_dir: Path) -> Iterator[bool]:
     """
     with host_errors("lock the packs"):
         make_dirs_durably(git_dir / "avfs")
-        fd = os.open(git_dir / _PACKS_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        fd = open_file(git_dir / _PACKS_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

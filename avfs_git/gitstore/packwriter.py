@@ -44,7 +44,9 @@ from avfs_git.gitstore.objects import (
 )
 from avfs_git.gitstore.source import Tree
 from avfs_git.gitstore.trees import WrittenTree, parse_tree, serialize_sorted, serialize_tree, sort_tree, write_edited
+from avfs_git.gitstore.trust import is_private
 from avfs_git.host.durable import fsync_dir, host_errors, sync_files, write_all
+from avfs_git.host.modes import open_file
 from avfs_git.paths import Oid
 
 CHUNK = packfile.CHUNK
@@ -370,7 +372,7 @@ class PackWriter:
     def _hold(self, keep: Path) -> None:
         """Put git's own mark on the pack to be, before anybody can see it."""
         with suppress(FileExistsError):  # somebody else's, who means it to stay
-            fd = os.open(keep, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+            fd = open_file(keep, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW)
             self._held_by = keep
             try:
                 write_all(fd, HOLD_MARK)
@@ -557,4 +559,5 @@ def _open_temporary(directory: Path, prefix: str) -> tuple[int, Path]:
     """Open a new file for writing and reading, under a name that git removes if nobody does."""
     path = directory / (prefix + os.urandom(8).hex())
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    return os.open(path, flags, 0o444), path
+    # A pack may hold ignored files: in a vault that is not shared it is for its owner alone, whoever may read the directory.
+    return open_file(path, flags, 0o400 if is_private(directory.parent.parent) else 0o444), path

@@ -43,6 +43,7 @@ from avfs_git.errors import (
 )
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably, sync_files, write_all
+from avfs_git.host.modes import open_file
 from avfs_git.paths import Oid
 from avfs_git.patterns import compiled
 from avfs_git.values import field, record_class, value_class
@@ -605,7 +606,7 @@ class RefStore:
         while True:
             path = self._transactions + b"/" + os.urandom(8).hex().encode("ascii")
             try:
-                fd = os.open(path, flags, 0o666)
+                fd = open_file(path, flags)
             except FileNotFoundError:
                 make_dirs_durably(Path(os.fsdecode(self._transactions)))
                 continue

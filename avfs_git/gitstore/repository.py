@@ -26,6 +26,7 @@ from avfs_git.gitstore.objects import ObjectStore
 from avfs_git.gitstore.plainfile import read_plain_file
 from avfs_git.gitstore.refs import RefChange, RefStore, check_ref_name
 from avfs_git.host.durable import fsync_dir, host_errors, sync_file_system, write_file_atomically
+from avfs_git.host.modes import make_dir
 from avfs_git.host.processes import is_gone
 from avfs_git.host.removal import remove_tree
 from avfs_git.paths import Oid
@@ -68,7 +69,12 @@ _STAGING = "avfs-import-"
 
 
 def init_vault_repo(
-    git_dir: Path, *, head: str = "refs/heads/main", remote: tuple[str, str | Path] | None = None, lazy: bool = False
+    git_dir: Path,
+    *,
+    head: str = "refs/heads/main",
+    remote: tuple[str, str | Path] | None = None,
+    lazy: bool = False,
+    shared: bool = False,
 ) -> None:
     """Make a bare repository with a configuration of ours; on disk on return.
 
@@ -79,6 +85,7 @@ def init_vault_repo(
         head: The branch that HEAD names.
         remote: The name of a remote and where it is, for git.
         lazy: Whether git is to fetch from that remote what is missing.
+        shared: Whether the group of this process may work in it; else nobody but its owner may look into it.
 
     Raises:
         InvalidName: If no branch can have that name.
@@ -86,11 +93,15 @@ def init_vault_repo(
     """
     check_ref_name(head)
     with host_errors(f"create '{git_dir}'"):
-        git_dir.mkdir()
+        git_dir.mkdir(0o700)
+        if shared:
+            git_dir.chmod(0o2770)
         directories = [git_dir / name for name in _DIRECTORIES]
         for directory in directories:
-            directory.mkdir()
+            make_dir(directory)
     config = _VAULT_CONFIG
+    if shared:
+        config = config.replace(b"[gc]", b"\tsharedRepository = group\n[gc]", 1)
     if remote is not None:
         name, place = remote
         url = quote_value(os.fsencode(place))
@@ -386,7 +397,8 @@ def _take_objects(common: Path, objects_dir: Path) -> None:
         _sync([f"{staging}/{name}" for name in taken])
         faults.reach("import.synced")
         for name in sorted(taken, key=lambda name: name.endswith(".idx")):  # with its index a pack is one
-            (objects_dir / name).parent.mkdir(exist_ok=True)
+            with suppress(FileExistsError):
+                make_dir((objects_dir / name).parent)
             os.rename(f"{staging}/{name}", objects_dir / name)
             faults.reach("import.renamed_one")
         for directory in {*((objects_dir / name).parent for name in taken), objects_dir}:

@@ -43,7 +43,7 @@ from avfs_git.gitstore.holding import objects_to_oneself
 from avfs_git.gitstore.objects import ObjectStore
 from avfs_git.gitstore.packfile import BadPack, Pack, read_back
 from avfs_git.gitstore.refs import RefStore
-from avfs_git.host.durable import fsync_dir, host_errors
+from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably
 from avfs_git.paths import Oid
 
 _PROMISED = ".promisor"
@@ -374,7 +374,7 @@ def _clear_workshop(store: ObjectStore) -> Path:
     """Make room for a new pack, where git does not look: in its own directory it would take anything with an index for a pack."""
     directory = store.git_dir / _WORKSHOP
     with host_errors("make room for a pack"):
-        directory.mkdir(exist_ok=True)
+        make_dirs_durably(directory)
         for path in directory.iterdir():
             path.unlink()
     return directory

@@ -45,6 +45,7 @@ from avfs_git.gitstore.remotegit import (
     settings_file,
 )
 from avfs_git.gitstore.remotes import hide_secret
+from avfs_git.gitstore.trust import is_private
 from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably, sync_file_system
 from avfs_git.host.processes import is_gone
 from avfs_git.host.removal import remove_tree
@@ -360,6 +361,7 @@ def open_exchange(
             (place / "objects" / "info").mkdir()
             (place / "objects" / "info" / "alternates").write_bytes(_quote_path(git_dir.absolute() / "objects") + b"\n")
             config = _CONFIG + b"".join(b'[fetch "fsck"]\n\t%b = ignore\n' % name.encode() for name in _TOLERATED)
+            config += b"[core]\n\tsharedRepository = %b\n" % (b"0600" if is_private(git_dir) else b"group")
             if lazy:
                 config += _LAZY_CONFIG % quote_value(os.fsencode(url))
             (place / "config").write_bytes(config)

@@ -20,6 +20,7 @@ from avfs_git.gitstore.gitconfig import read_config
 from avfs_git.gitstore.githooks import UPDATE
 from avfs_git.gitstore.plainfile import read_plain_file
 from avfs_git.host.durable import host_errors
+from avfs_git.host.modes import is_open, make_private, mode_below
 from avfs_git.patterns import compiled
 
 _ROOT = 0
@@ -32,8 +33,8 @@ _HARMLESS = compiled(
     r"|extensions\.(noop|partialclone|preciousobjects|objectformat|refstorage|worktreeconfig|relativeworktrees)"
     r"|gc\.(auto|autodetach|autopacklimit|pruneexpire|packrefs|aggressivedepth|aggressivewindow|bigpackthreshold|writecommitgraph"
     r"|reflogexpire|reflogexpireunreachable|worktreepruneexpire|logexpiry|cruftpacks)"
-    r"|maintenance\.(auto|strategy)|(transfer|receive|fetch)\.(fsckobjects|unpacklimit|hiderefs)"
-    r"|receive\.(autogc|denycurrentbranch|denydeletes|denydeletecurrent|denynonfastforwards|updateserverinfo|advertiseatomic)"
+    r"|maintenance\.(auto|strategy)|(transfer|receive|fetch)\.[a-z]+|http\.(receivepack|uploadpack|getanyfile)|daemon\.[a-z]+"
+    r"|uploadpack\.(hiderefs|keepalive|allow[a-z0-9]+)|uploadarchive\.allowunreachable|merge\.(conflictstyle|ff|log|renames|stat)"
     r"|pack\.[a-z]+|repack\.[a-z]+|index\.[a-z]+|init\.defaultbranch|user\.(name|email)|(branch|remote)\..*\.[a-z]+|branch\.[a-z]+"
     r"|push\.default|pull\.rebase|avfs\..*",
     re.DOTALL,
@@ -92,6 +93,43 @@ def _name_user(uid: int) -> str:
         return f"'{pwd.getpwuid(uid).pw_name}'"
     except KeyError:
         return f"user {uid}"
+
+
+def is_private(git_dir: Path) -> bool:
+    """Tell whether what avfs writes in a repository is for its owner alone, as the directory `avfs` in it says."""
+    try:
+        return not mode_below(git_dir / "avfs") & 0o066
+    except OSError:  # a vault that is being made
+        return True
+
+
+def make_vault_private(git_dir: Path, *, in_home: bool) -> None:
+    """Close a vault of the caller's to other users, unless its configuration says that it is shared. Costs two calls of stat.
+
+    Of one outside the home that is avfs's own directory: somebody may serve the repository to others.
+
+    Raises:
+        HostError: If the disk refuses.
+    """
+    with host_errors(f"close '{git_dir}' to other users"):
+        places = [place for place in (git_dir / "avfs", *([git_dir] if in_home else [])) if is_open(place)]
+        if not places or is_shared(git_dir):
+            return
+        for place in places:
+            make_private(place)
+        if in_home:
+            for pack in (git_dir / "objects" / "pack").iterdir():
+                status = pack.lstat()
+                if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:  # what is linked is another repository's, too
+                    make_private(pack)
+
+
+def is_shared(git_dir: Path) -> bool:
+    """Tell whether the configuration of a repository shares it with other users (git-config(1), `core.sharedRepository`)."""
+    value = read_config(git_dir).get("core.sharedrepository", ["umask"])[-1].lower()
+    if value.isdigit():
+        return value in {"1", "2"} or (len(value) > 1 and bool(int(value, 8) & 0o066))
+    return value in {"group", "true", "all", "world", "everybody"}
 
 
 def check_inert(git_dir: Path) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from avfs_git import faults
 from avfs_git.errors import HostError
+from avfs_git.host.modes import make_dir, open_file
 
 
 @contextmanager
@@ -43,6 +44,12 @@ def find_refusal(path: Path) -> OSError | None:
 def write_file_atomically(path: Path, data: bytes, *, mode: int = 0o666, durable: bool = True) -> None:
     """Replace a file's content: all of it or nothing; on disk on return if durable.
 
+    Args:
+        path: The file.
+        data: What it is to hold.
+        mode: Its permissions, of which it gets those that its directory has (`modes`).
+        durable: Force it to disk.
+
     Raises:
         HostError: If the system refuses; the old content is then as it was.
     """
@@ -51,7 +58,7 @@ def write_file_atomically(path: Path, data: bytes, *, mode: int = 0o666, durable
         # Not derived from the whole name, which may be as long as a name can be.
         temporary = os.path.join(directory, b".%s.%s.tmp" % (name[:200], os.urandom(4).hex().encode("ascii")))
         faults.reach("durable.begun")
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        fd = open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
         try:
             try:
                 write_all(fd, data)
@@ -123,8 +130,12 @@ def _fsync_dir(path: bytes) -> None:
         os.close(fd)
 
 
-def make_dirs_durably(path: Path) -> None:
+def make_dirs_durably(path: Path, *, private: bool = False) -> None:
     """Make a directory and those above it that are missing; on disk on return.
+
+    Args:
+        path: The directory.
+        private: Close what is made to other users; else it gets the permissions of the directory that it is made in.
 
     Raises:
         HostError: If the system refuses, or something else has that name.
@@ -140,7 +151,10 @@ def make_dirs_durably(path: Path) -> None:
         for directory in reversed(missing):
             # Another process may make it at the same time; whoever returns first has synced it all the same.
             try:
-                os.mkdir(directory)
+                if private:
+                    os.mkdir(directory, 0o700)
+                else:
+                    make_dir(directory)
             except FileExistsError:
                 if not directory.is_dir():
                     raise

@@ -28,6 +28,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from avfs_git.host.modes import open_file
+
 REFUSED_WRITING = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 """How the system says that somebody may not write in a place, where reading may be allowed."""
 LOCK_TIMEOUT_S = 10.0
@@ -63,7 +65,7 @@ class LockFile:
             path: The lock file.
             owner: What `holder` tells other processes while this one holds it, beside the pid.
         """
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        self._fd = open_file(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             found = os.fstat(self._fd)
             if found.st_size < _SIZE or not found.st_blocks:

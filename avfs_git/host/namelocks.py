@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from avfs_git.host.modes import open_file
+
 _FLOCK = "hhqqi"
 """struct flock(2): type, whence, start, length, pid."""
 _BYTES = 1 << 62
@@ -48,7 +50,7 @@ class NameLocks:
         if self.is_held(name):
             yield True
             return
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        fd = open_file(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             if not _lock(fd, name, time.monotonic() + timeout_s):
                 yield False

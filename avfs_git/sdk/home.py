@@ -29,6 +29,7 @@ from avfs_git.faults import reach
 from avfs_git.gitstore import trust
 from avfs_git.host.durable import fsync_dir, host_errors, write_file_atomically
 from avfs_git.host.locks import LOCK_TIMEOUT_S
+from avfs_git.host.modes import is_open, make_private
 from avfs_git.host.seal import Seal
 from avfs_git.lazy import LazyModule
 from avfs_git.model import CloneResult, Identity, SessionInfo, VaultInfo
@@ -59,6 +60,8 @@ else:
     remotegit = LazyModule("avfs_git.gitstore.remotegit")
 
 _SUFFIX = ".git"
+_OWN_NAMES = frozenset({"vaults", "mounts", "current", "trusted"})
+"""What a home holds; a directory that holds other things has another purpose, too, and stays as open as it is."""
 
 
 class Avfs:
@@ -156,6 +159,12 @@ class Avfs:
         except VaultUntrusted:
             if path.resolve() not in trusted.read_trusted(self.home, self._owners):
                 raise
+        if in_home:
+            with host_errors(f"close '{self.home}' to other users"):
+                for place in (self.home, self._vaults):
+                    if is_open(place) and {entry.name for entry in self.home.iterdir()} <= _OWN_NAMES:
+                        make_private(place)
+        trust.make_vault_private(path, in_home=in_home)
 
     def trust_vault(self, path: str | Path) -> tuple[Path, ...]:
         """Trust a vault: its hooks and its configuration may run programs, whoever it belongs to. List all that are trusted.
@@ -180,7 +189,7 @@ class Avfs:
         """List the vaults that are trusted, whoever they belong to."""
         return trusted.read_trusted(self.home, self._owners)
 
-    def create_vault(self, name: str, *, source: Path | None = None, branch: str = "main") -> Vault:
+    def create_vault(self, name: str, *, source: Path | None = None, branch: str = "main", shared: bool = False) -> Vault:
         """Make a vault.
 
         Args:
@@ -188,6 +197,7 @@ class Avfs:
             source: A directory to begin with. A git repository brings along its history, its branches, and what is
                 uncommitted, untracked or ignored in it; it is only read.
             branch: The first fork, where the source does not say it.
+            shared: Let the group of this process work in it (`core.sharedRepository = group`); its members have to trust it.
 
         Raises:
             VaultExists: If there is one of that name.
@@ -195,7 +205,13 @@ class Avfs:
             HostError: If the source or the disk cannot be used; nothing is left behind.
         """
         path = self._path_of(name)
-        created = create.create_vault(path, source=source, branch=branch, identity=self._identity, clock_ns=self._clock_ns)
+        created = create.create_vault(
+            path, source=source, branch=branch, identity=self._identity, clock_ns=self._clock_ns, shared=shared
+        )
+        if shared:
+            with host_errors(f"let others pass to '{path}'"):
+                for place in (self.home, self._vaults):
+                    place.chmod(place.stat().st_mode & 0o700 | 0o011)
         vault = self._open(path, name)
         warnings = list(created.warnings)
         with aftermath.aftermath(warnings, f"choose it with `avfs vault use {name}`"):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from avfs_git import faults
+from avfs_git.host.modes import open_file
 from avfs_git.paths import Oid, TreePath
 
 RACY_NS: Final = 20_000_000
@@ -219,7 +220,8 @@ class StatCache:
         )
         temporary = self._path.with_name(self._path.name + ".new")
         data = _MAGIC + _HEAD.pack(len(joined), zlib.crc32(joined)) + joined
-        temporary.write_bytes(data)
+        with open(open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC), "wb") as file:
+            file.write(data)
         temporary.replace(self._path)
         self._size = len(data)
 

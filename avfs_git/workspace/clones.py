@@ -96,7 +96,7 @@ def make_vault_of(git_dir: Path, source: Path, branch: str) -> None:
     """
     making = git_dir.with_name(f".making-{os.getpid()}-{os.urandom(4).hex()}-{git_dir.name}")
     with host_errors(f"make '{git_dir.parent}'"):
-        make_dirs_durably(git_dir.parent)
+        make_dirs_durably(git_dir.parent, private=True)
     remove_unfinished(git_dir.parent)
     try:
         init_vault_repo(making, head=HEADS + branch, remote=(REMOTE, source) if find_git_dir(source) is not None else None)

@@ -89,7 +89,7 @@ def clone_vault(
         raise VaultExists(git_dir.name.removesuffix(".git"))
     parent = git_dir.parent
     making = parent / f".making-{os.getpid()}-{os.urandom(4).hex()}-{git_dir.name}"
-    make_dirs_durably(parent)
+    make_dirs_durably(parent, private=True)
     remove_unfinished(parent)
     try:
         messages = transport.clone_into(checked, making, access=access, progress=progress, lazy=lazy)

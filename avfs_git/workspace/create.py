@@ -65,6 +65,7 @@ def create_vault(
     branch: str = "main",
     identity: Identity | None = None,
     clock_ns: Callable[[], int] = time.time_ns,
+    shared: bool = False,
 ) -> Created:
     """Make a vault.
 
@@ -74,6 +75,7 @@ def create_vault(
         branch: The first fork, where the source does not say it.
         identity: Who makes the first commit.
         clock_ns: The time of it.
+        shared: Let the group of this process work in it.
 
     Raises:
         InvalidName: If no fork may have the name of the first one.
@@ -88,10 +90,10 @@ def create_vault(
         raise HostError(f"read '{source}'", NotADirectoryError(20, os.strerror(20 if source.exists() else 2)))
     making = git_dir.with_name(f".making-{os.getpid()}-{os.urandom(4).hex()}-{git_dir.name}")
     with host_errors(f"make '{git_dir.parent}'"):
-        make_dirs_durably(git_dir.parent)
+        make_dirs_durably(git_dir.parent, private=True)
     remove_unfinished(git_dir.parent)
     try:
-        created = _fill(making, git_dir, source, branch, identity, clock_ns)
+        created = _fill(making, git_dir, source, branch, identity, clock_ns, shared=shared)
         reach("vault.filled")
         with host_errors(f"make '{git_dir}'"):
             os.rename(making, git_dir)
@@ -122,13 +124,20 @@ def remove_unfinished(directory: Path) -> None:
 
 
 def _fill(
-    git_dir: Path, place: Path, source: Path | None, branch: str, identity: Identity | None, clock_ns: Callable[[], int]
+    git_dir: Path,
+    place: Path,
+    source: Path | None,
+    branch: str,
+    identity: Identity | None,
+    clock_ns: Callable[[], int],
+    *,
+    shared: bool,
 ) -> Created:
     source_git = find_git_dir(source) if source is not None else None
     head = HEADS + branch
     # A repository is known as the remote `origin`, as in any clone, so that work can go back to it.
     origin = ("origin", source.absolute()) if source is not None and source_git is not None else None
-    init_vault_repo(git_dir, head=head, remote=origin)
+    init_vault_repo(git_dir, head=head, remote=origin, shared=shared)
     detached_at = None
     if source_git is not None:
         named = import_objects_and_refs(source_git, git_dir)

@@ -10,6 +10,9 @@ none. A sidecar says what a git tree cannot, so it is looked at before it counts
   runs there;
 - what is no sidecar is refused as a whole.
 
+What is pushed is the newest state of a fork's sidecar without those before it, as a commit of its own (`pack_newest`): what was
+ignored once and is gone since stays here. Its header `avfs-stands-for` says which sidecar the fork's commit names.
+
 What has to change becomes a sidecar of this vault, which counts in place of the one that the commit names. Called by
 `workspace.remotes` when the objects are here and before refs move; a crash in between leaves noted commits that no ref names.
 Costs what differs from the sidecars that counted before.
@@ -19,6 +22,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 
 from avfs_git.errors import AvfsError, ObjectCorrupt, quote
@@ -47,6 +51,8 @@ _DEEPEST = 400
 _META_MAX = 16 << 20
 """So many bytes may say the attributes of one directory."""
 _SET_ID = 0o6000
+_STANDS_FOR = b"avfs-stands-for"
+_HEX_SIZE = 40
 # A record that has four digits of permissions or attributes; most have neither.
 _ODD = re.compile(rb"(?:\A|\0)[^ \0]+ (?:[0-7]*[0-7]{4} |[0-7-]+ (?!- ))")
 
@@ -125,8 +131,32 @@ class _Cleaner:
         return record if (mode, xattrs) == (said.mode, said.xattrs) else format_record(Meta(said.mtime_ns, mode, xattrs))
 
 
+def pack_newest(vault: OpenVault, fork: str, head: Oid, pack: PackWriter) -> Oid | None:
+    """Make a sidecar commit without a history that holds what the newest one of a fork does; None if the fork has none.
+
+    The same state makes the same commit.
+    """
+    named = vault.store.read_commit(head).sidecar
+    newest = vault.read_sidecar_ref(fork) or named
+    if newest is None:
+        return None
+    commit = vault.store.read_commit(newest)
+    stands_for = (_STANDS_FOR, (named or newest).hex().encode("ascii"))
+    return pack.add(KIND_COMMIT, serialize_commit(replace(commit, parents=(), sidecar=None, extra=(stands_for,))))
+
+
+def _read_stands_for(vault: OpenVault, sidecar: Oid) -> Oid | None:
+    """Read which sidecar one without a history stands for; None if it does not say so, or the vault knows that one."""
+    with suppress(AvfsError, ValueError):
+        for key, value in vault.store.read_commit(sidecar).extra:
+            if key == _STANDS_FOR and len(value) == _HEX_SIZE:
+                named = Oid(bytes.fromhex(value.decode("ascii")))
+                return None if vault.store.own_commits.has(named) else named
+    return None
+
+
 def accept_sidecars(
-    vault: OpenVault, remote: str, tips: Collection[Oid], sidecars: Collection[Oid], *, with_git_dirs: bool
+    vault: OpenVault, remote: str, tips: Collection[Oid], sidecars: AbstractSet[Oid], *, with_git_dirs: bool
 ) -> list[Warning]:
     """Have the sidecars that a fetch has brought count for the commits of the same remote that name them.
 
@@ -154,8 +184,11 @@ def accept_sidecars(
         counts = {oid: found for oid in sidecars if (found := own.find(oid)) is not None}
         counts |= _accept_chain(vault, pack, cleaner, chain, remote, warnings)
         known = {oid: chain[oid] if oid in chain else vault.store.read_commit(oid) for oid in counts}
+        for oid in sidecars & counts.keys():
+            if (stands_for := _read_stands_for(vault, oid)) is not None:
+                known[stands_for], counts[stands_for] = known[oid], counts[oid]
         named = find_commits(read, tips, known)
-        noted = {oid: counts[sidecar] for oid, sidecar in named.items() if own.find(oid) != sidecar}
+        noted = {oid: counts[sidecar] for oid, sidecar in named.items() if own.find(oid) not in {sidecar, counts[sidecar]}}
         made = {counts[oid] for oid in chain if oid in counts and counts[oid] != oid}
         pack.finish(hold=True)
         own.add({**{oid: counts[oid] for oid in chain if oid in counts}, **noted})

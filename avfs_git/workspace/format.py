@@ -14,6 +14,7 @@ from typing import Any
 
 from avfs_git.errors import FormatUnsupported, HostError, VaultHidden, WorkspaceDamaged
 from avfs_git.gitstore.owncommits import make_table
+from avfs_git.gitstore.trust import is_shared
 from avfs_git.host.durable import host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.paths import fork_dir_name, fork_of_dir_name, label_ref_name
 from avfs_git.values import field, record_class
@@ -199,6 +200,8 @@ class VaultLayout:
         if self.read_format() is not None:
             return
         with host_errors(f"prepare '{self.root}'"):
+            if not self.root.is_dir():
+                make_dirs_durably(self.root, private=not is_shared(self.git_dir))
             make_dirs_durably(self.workspaces)
             make_table(self.git_dir)
             write_file_atomically(self.made_here, self._say_where())

@@ -24,6 +24,7 @@ from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.gitstore.trees import MODE_FILE, edit_tree
 from avfs_git.host.durable import host_errors
+from avfs_git.host.modes import open_file
 from avfs_git.model import ChangedFile
 from avfs_git.paths import Oid, TreePath
 from avfs_git.values import record_class
@@ -47,7 +48,7 @@ class Note:
 def _holding(vault: OpenVault) -> Iterator[None]:
     """Keep others from adding notes."""
     with host_errors("add a note"):
-        lock = os.open(vault.layout.root / "notes.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        lock = open_file(vault.layout.root / "notes.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

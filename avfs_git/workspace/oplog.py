@@ -33,6 +33,7 @@ from typing import Any
 
 from avfs_git.faults import reach
 from avfs_git.host.durable import fsync_dir, host_errors, write_file_atomically
+from avfs_git.host.modes import open_file
 from avfs_git.model import Operation, RefMove
 from avfs_git.paths import Oid
 from avfs_git.patterns import compiled
@@ -259,7 +260,7 @@ class OpLog:
         try:
             return os.open(self._path, flags), False
         except FileNotFoundError:
-            return os.open(self._path, flags | os.O_CREAT, 0o666), True
+            return open_file(self._path, flags | os.O_CREAT), True
 
     def read(self) -> Iterator[OpRecord]:
         """Yield all operations that happened, newest first."""

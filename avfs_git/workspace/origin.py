@@ -8,11 +8,13 @@ or by who holds the workspace lock. A crash leaves a workspace that is made agai
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 
 from avfs_git.errors import ForkNotFound, HostError, WorkspaceDamaged
 from avfs_git.host.boot import read_boot_id
 from avfs_git.host.durable import host_errors, make_dirs_durably
 from avfs_git.host.locks import REFUSED_WRITING
+from avfs_git.host.modes import make_dir
 from avfs_git.paths import Oid
 from avfs_git.workspace.format import HEADS, WorkspaceLayout, WorkspaceState
 from avfs_git.workspace.vault import OpenVault
@@ -164,5 +166,6 @@ def create_workspace(vault: OpenVault, layout: WorkspaceLayout, state: Workspace
         if durable:
             make_dirs_durably(layout.root)
         else:
-            layout.root.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                make_dir(layout.root)
     layout.write_state(state, durable=durable)

@@ -39,6 +39,7 @@ from avfs_git.gitstore import remotes, transport
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.lazystore import LazyObjectStore
 from avfs_git.gitstore.objectinfo import ask_sizes
+from avfs_git.gitstore.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange, check_ref_name
 from avfs_git.gitstore.remotegit import NO_ACCESS, QUIET_RECEIVE_PACK, Access, Progress
 from avfs_git.gitstore.repository import is_lazy, read_shallow
@@ -56,7 +57,7 @@ from avfs_git.model import (
     Warning,
 )
 from avfs_git.paths import ROOT, Oid, TreePath, check_fork_name
-from avfs_git.workspace.fetchedsidecars import accept_sidecars
+from avfs_git.workspace.fetchedsidecars import accept_sidecars, pack_newest
 from avfs_git.workspace.format import HEADS, LABELS, REMOTE_STATE, REMOTES, SIDECARS
 from avfs_git.workspace.vault import OpenVault
 
@@ -422,12 +423,13 @@ def push(
     """
     remote = choose_remote(vault, name)
     vault.prepare()
-    wanted = _plan_push(
-        vault, remote.name, forks, with_checkpoints=with_checkpoints, with_sidecar=with_sidecar, force=force_with_lease
-    )
-    if not wanted:
-        return PushResult(remote.name, remotes.hide_secret(remote.push_url or remote.url))
-    return push_refs(vault, remote.name, remote.push_url or remote.url, wanted, access=access, progress=progress)
+    with PackWriter(vault.store) as pack:  # holds what it has written until a ref names it
+        sidecars = pack if with_sidecar else None
+        wanted = _plan_push(vault, remote.name, forks, with_checkpoints=with_checkpoints, pack=sidecars, force=force_with_lease)
+        pack.finish(hold=True)
+        if not wanted:
+            return PushResult(remote.name, remotes.hide_secret(remote.push_url or remote.url))
+        return push_refs(vault, remote.name, remote.push_url or remote.url, wanted, access=access, progress=progress)
 
 
 def push_refs(
@@ -481,9 +483,10 @@ def _plan_push(
     forks: Sequence[str],
     *,
     with_checkpoints: bool,
-    with_sidecar: bool,
+    pack: PackWriter | None,
     force: bool,
 ) -> list[Push]:
+    """List the refs that are to move; with a `pack`, those of the sidecars too, which are made in it."""
     wanted: list[Push] = []
 
     def add(ref: str, new: Oid) -> None:
@@ -500,10 +503,9 @@ def _plan_push(
         if with_checkpoints:
             for ref, oid in vault.refs.list(f"{LABELS}{fork}/").items():
                 add(ref, oid)
-        if with_sidecar:
-            sidecar = vault.read_sidecar_ref(fork) or vault.store.read_commit(head).sidecar
-            if sidecar is not None:
-                add(SIDECARS + fork, sidecar)
+        sidecar = pack_newest(vault, fork, head, pack) if pack is not None else None
+        if sidecar is not None:
+            add(SIDECARS + fork, sidecar)
     return wanted
 
 
@@ -548,7 +550,7 @@ def push_to_origin(vault: OpenVault, forks: Sequence[str]) -> PushResult:
             f"the remote {quote(ORIGIN)} is no directory of this machine", hint=f"Push to it with `avfs push --remote {ORIGIN}`."
         )
     vault.prepare()
-    wanted = _plan_push(vault, remote.name, forks, with_checkpoints=False, with_sidecar=False, force=False)
+    wanted = _plan_push(vault, remote.name, forks, with_checkpoints=False, pack=None, force=False)
     return push_refs(vault, remote.name, remote.url, wanted, receive_pack=QUIET_RECEIVE_PACK)
 
 

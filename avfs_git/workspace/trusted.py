@@ -51,6 +51,6 @@ def change_trusted(home: Path, git_dir: Path, owners: Collection[int], *, truste
     known = read_trusted(home, owners)
     wanted = tuple(path for path in known if path != git_dir) + ((git_dir,) if trusted else ())
     if wanted != known:
-        make_dirs_durably(home)
+        make_dirs_durably(home, private=True)
         write_file_atomically(home / _NAME, b"".join(os.fsencode(path) + b"\n" for path in wanted), mode=0o600)
     return wanted

@@ -42,6 +42,7 @@ from avfs_git.gitstore.trees import EMPTY_TREE
 from avfs_git.host.boot import read_boot_id
 from avfs_git.host.durable import find_refusal, host_errors
 from avfs_git.host.locks import LOCK_TIMEOUT_S, REFUSED_WRITING, LockFile, ReadingLock
+from avfs_git.host.modes import make_dir
 from avfs_git.host.xattrs import entry_of
 from avfs_git.model import Warning
 from avfs_git.paths import ROOT, Oid, TreePath, join
@@ -221,9 +222,10 @@ class OpenWorkspace:
 
     def _open_layers(self) -> None:
         if self.refused is None:
-            for directory in (self.layout.upper, self.layout.work):
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(directory)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(self.layout.upper)  # shown as the root of the workspace, so that its mode is that of any new directory
+            with contextlib.suppress(FileExistsError):
+                make_dir(self.layout.work)
         self.upper = self._open_upper()
         self.lower = self._open_lower()
         self.merged = self._make_view()

@@ -231,6 +231,52 @@ def test_checkpoints_and_ignored_files_go_only_when_asked_for(server: Server, ma
     assert without.doctor().healthy
 
 
+def test_only_the_newest_ignored_files_are_pushed(server: Server, machine: Machine) -> None:
+    """What was removed since does not leave the vault; a new state comes also under an unchanged commit."""
+    bare = server.make("shop.git")
+    vault = machine("one", server).create_vault("shop")
+    work = vault.workspace()
+    for number, secret in enumerate([b"hunter1\n", b"hunter2\n"]):
+        work.write(".gitignore", b".env\nlog\n")
+        work.write(".env", secret)
+        work.write("tracked", b"%d\n" % number)
+        work.checkpoint()
+    work.remove(".env")
+    work.write("log", b"1\n")
+    work.checkpoint()
+    vault.add_remote("origin", server.url("shop.git"))
+    vault.push(with_sidecar=True)
+    two = machine("two", server)
+    two.clone_vault(server.url("shop.git"), "with", with_sidecar=True)
+    other = two.open_vault("with")
+
+    def look(fork: str) -> tuple[bytes, bool]:
+        with other.fork(fork, at="origin/main") as made:
+            return made.read("log"), made.exists(".env")
+
+    assert look("a") == (b"1\n", False)
+    objects = git("cat-file", "--batch-all-objects", "--batch-check=%(objectname) %(objecttype)", cwd=bare).splitlines()
+    blobs = [git("cat-file", "blob", line.split()[0], cwd=bare) for line in objects if line.endswith("blob")]
+    assert not [blob for blob in blobs if "hunter" in blob]
+    assert git("rev-list", "--count", "refs/avfs/sidecar/main", cwd=bare).strip() == "1"
+    before = refs_of(bare)
+    vault.push(with_sidecar=True)
+    assert refs_of(bare) == before
+
+    work.write("log", b"2\n")
+    work.checkpoint()
+    vault.push(with_sidecar=True)
+    other.fetch(with_sidecar=True)
+    assert look("b") == (b"2\n", False)
+    work.write("tracked", b"more\n")
+    work.checkpoint()
+    vault.push(with_sidecar=True)
+    other.fetch(with_sidecar=True)
+    assert look("c") == (b"2\n", False)
+    assert vault.doctor().healthy
+    assert other.doctor().healthy
+
+
 def test_a_branch_that_is_gone_there_is_gone_here(server: Server, machine: Machine) -> None:
     """A fetch forgets what the remote deleted, also where a new name needs its place; tags come and are never moved."""
     bare = server.make("shop.git")
@@ -379,7 +425,7 @@ def test_remotes_are_kept_as_git_keeps_them(tmp_path: Path) -> None:
         with pytest.raises(RemoteNotFound):
             vault.remove_remote("one")
 
-        assert listed == {"one": str(odd), "two": "https://user:***@example.org/x.git", "three": "/somewhere"}
+        assert listed == {"one": str(odd), "two": "https://example.org/x.git", "three": "/somewhere"}
         assert (seen, changed) == (str(odd), "host.example:path")
         assert git("remote", cwd=vault.path) == "two"
         assert git("config", "core.fsync", cwd=vault.path) == "all"

@@ -28,14 +28,14 @@ def open_way(place: Path) -> None:
             directory.chmod(directory.stat().st_mode | 0o011)
 
 
-def as_user(uid: int, work: Callable[[], str]) -> str:
+def as_user(uid: int, work: Callable[[], str], *, groups: list[int] | None = None) -> str:
     """Do something as a user; give what it says, or the name of the class of what it raises with its message."""
     reading, writing = os.pipe()
     pid = os.fork()
     if not pid:
         os.close(reading)
         try:
-            os.setgroups([])
+            os.setgroups(groups or [])
             os.setresgid(uid, uid, uid)
             os.setresuid(uid, uid, uid)
             os.chdir("/")

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     "-b", "--branch", default="main", show_default=True, metavar="NAME", help="The first fork, where the source names none."
 )
 @click.option("--use", is_flag=True, help="Make it the current vault even if there is one.")
-def create(state: State, name: str, source: Path | None, branch: str, use: bool) -> VaultInfo:
+@click.option("--shared", is_flag=True, help="Let your group read and write it; without this, only you can.")
+def create(state: State, name: str, source: Path | None, branch: str, use: bool, shared: bool) -> VaultInfo:
     """Make a vault, empty or from a directory or git repository
 
     From a git repository come its whole history, its branches and its tags, and what is uncommitted, untracked and
@@ -33,7 +34,7 @@ def create(state: State, name: str, source: Path | None, branch: str, use: bool)
     """
     with (
         state.output.working(f"making vault {quote(name)}"),
-        state.avfs.create_vault(name, source=source, branch=branch) as vault,
+        state.avfs.create_vault(name, source=source, branch=branch, shared=shared) as vault,
     ):
         info = vault.info()
     if use or state.avfs.current_vault() is None:
