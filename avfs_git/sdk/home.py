@@ -60,7 +60,7 @@ else:
     remotegit = LazyModule("avfs_git.gitstore.remotegit")
 
 _SUFFIX = ".git"
-_OWN_NAMES = frozenset({"vaults", "mounts", "current", "trusted"})
+_OWN_NAMES = frozenset({"vaults", "mounts", "current", "trusted", "seal.key", "hooks.json", "hooks.lock"})
 """What a home holds; a directory that holds other things has another purpose, too, and stays as open as it is."""
 
 

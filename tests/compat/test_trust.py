@@ -105,6 +105,7 @@ def test_a_part_of_another_user_is_not_obeyed(vault: Path, part: str, tmp_path: 
 
     give(vault, ALICE)
     os.chown(vault / part, 0, 0)
+    (vault / part).chmod(0o755)  # root may have made it for others to read
     open_way(vault)
     (tmp_path / "home").mkdir()
     give(tmp_path / "home", ALICE)
