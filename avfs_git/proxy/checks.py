@@ -207,11 +207,11 @@ def _check_declare(c: Classifier, call: Call) -> None:
     for word in call.words[1:]:
         if not word.exact:
             c.add("w", f"{call.name} sets a variable that is not known", call.place, exact=False)
-        elif match := _ASSIGNMENT.fullmatch(word.value):
+        elif (match := _ASSIGNMENT.fullmatch(word.value)) and not match[2].startswith("("):
             c.assignment(match[1], replace(word, value=match[2]), call.place)
         elif _NAME.fullmatch(word.value):
             _set_variable(c, call, word.value)
-        elif word.value not in {"-r", "-x", "-a", "-g", "-p", "-rx", "-gx", "--"} | ({"-v"} if call.name == "unset" else set()):
+        elif word.value not in {"-r", "-x", "-g", "-p", "-rx", "-gx", "--"} | ({"-v"} if call.name == "unset" else set()):
             c.add("w", f"{call.name} {word.value} may evaluate what a variable holds", call.place)
             c.expanded(word.value, call.place)
 
@@ -250,7 +250,7 @@ def _check_env(c: Classifier, call: Call) -> None:
     splits = call.arguments.values("-S", "--split-string")
     if not splits:
         c.inner(call.name, rest, call.place)
-    elif len(splits) == 1 and splits[0] is not None and splits[0].exact and "$" not in splits[0].value:
+    elif len(splits) == 1 and splits[0] is not None and splits[0].exact and not set(splits[0].value) & set("$\\"):
         c.text(" ".join(["env", splits[0].value, *(word.text for word in rest)]), call.place)
     else:
         c.unseen("what env runs is not known", call.place)
@@ -436,7 +436,7 @@ def _check_sed(c: Classifier, call: Call) -> None:
     call.place.paths = c.all_paths([*operands, *(value for value in files if value)], call.place)
     for word in operands:
         if arguments.has("-i", "--in-place"):
-            c.target(word, call.place)
+            c.target(word, call.place, may_be_unknown=True)
         c.path(word, call.place)
     if call.place.paths:
         c.add("w" if arguments.has("-i", "--in-place") else "r", "sed reads or changes a file", call.place)
@@ -579,8 +579,17 @@ def _check_git_config(c: Classifier, call: Call) -> None:
 def _check_git_list(c: Classifier, call: Call) -> None:
     """`git branch` and `git tag` list, unless they are given a name without being told to list."""
     listing = ("-l", "--list", "--contains", "--no-contains", "--merged", "--no-merged", "--points-at", "--with", "--without")
-    if call.arguments.operands and not call.arguments.has(*listing):
+    is_contrary = any(given.name.startswith("--no-l") for given in call.arguments.options)
+    if call.arguments.operands and (is_contrary or not call.arguments.has(*listing)):
         c.add("w", f"{call.name} makes what it names", call.place)
+    _check_git_format(c, call)
+
+
+def _check_git_format(c: Classifier, call: Call) -> None:
+    """A format may ask for what git asks gpg."""
+    for value in call.arguments.values("--format", "--pretty"):
+        if value is not None and (not value.exact or re.search(r"%G|signature", value.value)):
+            c.add("w", f"{call.name} may run gpg for its format", call.place)
 
 
 def _check_git(c: Classifier, call: Call) -> None:
@@ -649,6 +658,7 @@ CHECKS: dict[str, Callable[[Classifier, Call], None]] = {
     "git-config": _check_git_config,
     "git-list": _check_git_list,
     "git": _check_git,
+    "git-format": _check_git_format,
 }
 """By the name that the table gives."""
 

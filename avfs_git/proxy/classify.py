@@ -41,9 +41,7 @@ _MAX_FINDINGS = 2000
 _MAX_SHOWN = 200
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,40}://\S*")
-_SAFE_ENDINGS = frozenset({"--version", "--help"})
-"""As the only argument, most programs only say something."""
-_SYSTEM_PROGRAMS = ("/bin/", "/sbin/", "/usr/bin/", "/usr/sbin/", "/usr/local/bin/", "/usr/local/sbin/", "/opt/homebrew/bin/")
+_SYSTEM_PROGRAMS = frozenset({"/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/opt/homebrew/bin"})
 """Where a program with a path is the one of that name."""
 _MOVES = ("-C", "--chdir", "--directory", "--work-tree", "--git-dir", "--cwd", "--prefix")
 """Options that make a program work in another directory."""
@@ -271,11 +269,13 @@ class Classifier:
             self.text(f"{alias} {rest}", place)
             self.aliases[name] = alias  # and the program of that name: not every shell expands aliases
         base = posixpath.basename(name)
-        program = programs.find_versioned(base) if "/" not in name or name.startswith(_SYSTEM_PROGRAMS) else None
+        program = programs.find_versioned(base) if "/" not in name or posixpath.dirname(name) in _SYSTEM_PROGRAMS else None
         if program is None:
             self._other_program(name, words, place)
-        elif len(words) == 2 and (words[1].value in _SAFE_ENDINGS or words[1].value in program.about) and "h" not in program.does:
+        elif len(words) == 2 and words[1].value in (program.about or ({"--version", "--help"} if not program.does else ())):
             self.add("r", f"{base} only tells about itself", place)
+        elif len(words) == 2 and words[1].value in {"--version", "--help"} and "h" not in program.does:
+            self.add("w", f"{base} may be another version of it, which the project names", place)
         else:
             self.known_program(base, program, words, place)
 
@@ -305,7 +305,8 @@ class Classifier:
         if letters:
             self.add(letters, f"{name} {program.why}" if program.why else name, place)
         letters += self._options(call)
-        if "d" in letters and not all(map(locations.is_inside, place.directories)):
+        names_targets = "written" in program.operands and arguments.operands  # which are looked at one by one
+        if "d" in letters and not names_targets and not all(map(self._may_be_emptied, place.directories)):
             self.add("h", f"{name} destroys something in a directory that is not known to be inside of the workspace", place)
         self._operands(call)
         if (check := CHECKS.get(program.check)) is not None:
@@ -321,6 +322,9 @@ class Classifier:
         if named:  # rules about paths are to see all of them
             self.add("r", f"{name} names files", replace(place, paths=named[:64]))
         self._looked_at = outer
+
+    def _may_be_emptied(self, location: str) -> bool:
+        return locations.is_inside(location) or locations.may_be_written(location, self._mountpoint)
 
     def _placed(self, program: Program, arguments: Arguments, place: Place) -> Place:
         """Find the paths that a command names, and where it runs after `-C DIRECTORY` and the like."""

@@ -243,7 +243,10 @@ class _Reader:
 
     def _arithmetic_of(self, node: Node) -> None:
         """Look at the arithmetic that a statement is, or has in its head."""
-        if (node.type == "compound_statement" and self._text(node).startswith("((")) or node.type == "subscript":
+        if (node.type == "compound_statement" and self._text(node).startswith("((")) or node.type in {
+            "subscript",
+            "arithmetic_expansion",
+        }:
             self._arithmetic(node)
         elif node.type == "c_style_for_statement":
             for name in ("initializer", "condition", "update"):
@@ -524,6 +527,8 @@ class _Reader:
         if kind in {"arithmetic_expansion", "array", "subscript", "number", "word"}:
             if kind in {"arithmetic_expansion", "subscript"}:
                 self._arithmetic(node)
+            elif kind == "array" and any(re.match(r"\[(?!\d+\]=)", self._text(child)) for child in node.named_children):
+                self._evaluates(node)
             self._children(node, 0)
             return PLAIN if kind == "arithmetic_expansion" else UNKNOWN
         if not node.is_named:

@@ -67,7 +67,7 @@ def options_of(tool: str) -> tuple[str, ...]:
 
 
 def values_of(tool: str) -> dict[str, bool]:
-    """Tell of each long option in a program's help whether it needs a value."""
+    """Tell of each option in a program's help whether it needs a value."""
     ran = subprocess.run(
         [tool, "--help"],
         stdin=subprocess.DEVNULL,
@@ -76,8 +76,10 @@ def values_of(tool: str) -> dict[str, bool]:
         timeout=20,
         env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
     )
-    found = re.findall(r"^ +(?:-., ?)?(--[a-z0-9][a-z0-9-]*)(=|\[=)?", ran.stdout.decode("utf-8", "replace"), re.MULTILINE)
-    return {option: mark == "=" for option, mark in found}
+    found = re.findall(
+        r"^ +(?:(-.), ?)?(--[A-Za-z0-9][A-Za-z0-9-]*)(=[A-Z<'{]| <|\[=|=)?", ran.stdout.decode("utf-8", "replace"), re.MULTILINE
+    )
+    return {option: re.search(r"[A-Z<'{]", mark) is not None for short, long, mark in found for option in (short, long) if option}
 
 
 def tools() -> list[str]:
