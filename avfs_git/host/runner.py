@@ -502,7 +502,10 @@ class _Server:
                 self._listener, root=overlay["target"], upper=f"/proc/self/fd/{overlay['upper_fd']}", lower=overlay["lower"]
             )
         try:
-            pid, step, number = self._spawner.spawn(run, handles) if self._spawner is not None else _spawn(run, handles)
+            # This process answers renames with its own rights, by paths that a command may change meanwhile: one that has less
+            # rights is started from a thread without the filter, and gets what overlayfs says.
+            spawner = self._spawner if run["renames"] else None
+            pid, step, number = spawner.spawn(run, handles) if spawner is not None else _spawn(run, handles)
         finally:
             for fd in handles:
                 os.close(fd)

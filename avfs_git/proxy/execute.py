@@ -95,6 +95,8 @@ class Place:
     """Where commands see it."""
     do: Callable[..., Any]
     """Does an operation of `session.operations` where the workspace is."""
+    homes: tuple[Path, ...]
+    """Directories of avfs's own, with other vaults and workspaces."""
     mounted: Callable[[], Served | None]
     """Tells where and how a session has it mounted."""
     mount: Mount
@@ -333,6 +335,7 @@ class Executor:
             umask=read_umask(),
             stdin=stdin,
             more=() if sandbox is None else sandbox.handles,
+            is_sandboxed=sandbox is not None,
             streams=streams,
             timeout_ms=command.timeout_ms,
             grace_ms=command.grace_ms,
@@ -384,6 +387,7 @@ class Executor:
             vault=opened.vault.layout,
             worktree=open_worktree(opened.vault, opened.fork).path,
             home=Path.home(),
+            hide=self._place.homes,
             network=command.network,
             show=[place for place in show.split(":") if place.startswith("/")],
         )

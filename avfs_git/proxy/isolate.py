@@ -103,8 +103,9 @@ class Sandbox:
         vault: VaultLayout,
         worktree: Path,
         home: Path,
+        hide: Sequence[Path],
         network: bool,
-        show: Sequence[str] = (),
+        show: Sequence[str],
     ) -> None:
         """Wrap a command.
 
@@ -115,6 +116,7 @@ class Sandbox:
             vault: The vault.
             worktree: The git directory of the workspace.
             home: The home directory of the user.
+            hide: Directories that are hidden also where they lie in one that is shown.
             network: Leave it the network.
             show: Further places to show, read-only.
 
@@ -137,6 +139,8 @@ class Sandbox:
             if refused is not None:
                 options += ["--seccomp", self._data(refused)]
             options += _show_system(home, (*_RESOLVERS, *show) if network else show)
+            for place in hide:
+                options += ["--tmpfs", os.fspath(place)]
             options += self._show_vault(vault, worktree)
             options += ["--bind", os.fspath(root), os.fspath(root)]
             # What is written there would be gone after the command: better that it fails.

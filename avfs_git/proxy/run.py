@@ -17,6 +17,7 @@ import signal
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -120,6 +121,7 @@ def run_command(
     umask: int,
     stdin: int,
     more: Sequence[int] = (),
+    is_sandboxed: bool = False,
     streams: tuple[Captured, Captured],
     timeout_ms: int | None,
     grace_ms: int = GRACE_MS,
@@ -138,6 +140,7 @@ def run_command(
         umask: Its umask.
         stdin: Its standard input.
         more: Open files that it gets as descriptors 3 and up.
+        is_sandboxed: It has fewer rights than this process, so that nothing is done for it with these.
         streams: What takes its standard output and error.
         timeout_ms: How long it may last, in milliseconds; None for ever.
         grace_ms: How long it has to end by itself when it is to end.
@@ -153,10 +156,19 @@ def run_command(
             try:
                 handles = (stdin, pipes[0][1], pipes[1][1], *more)
                 watch = _Watch(began, timeout_ms, stop)
-                if late is None or not _start_late(
-                    runner, late, watch, argv, cwd=cwd, root=root, env=env, keep=keep, umask=umask, handles=handles
-                ):
-                    runner.start(argv, cwd=cwd, root=root, env=env, keep=keep, umask=umask, handles=handles)
+                start = partial(
+                    runner.start,
+                    argv,
+                    cwd=cwd,
+                    root=root,
+                    env=env,
+                    keep=keep,
+                    umask=umask,
+                    handles=handles,
+                    renames=not is_sandboxed,
+                )
+                if late is None or not _start_late(start, late, watch):
+                    start()
             finally:
                 for _, writing in pipes:
                     os.close(writing)
@@ -203,19 +215,7 @@ class _Watch:
         return Finished(status, None, self.is_late, bool(asked), (time.monotonic() - self.began) * 1000, 0)
 
 
-def _start_late(
-    runner: Runner,
-    late: Late,
-    watch: _Watch,
-    argv: Sequence[bytes],
-    *,
-    cwd: bytes,
-    root: bytes,
-    env: Mapping[bytes, bytes],
-    keep: tuple[bytes, ...],
-    umask: int,
-    handles: tuple[int, ...],
-) -> bool:
+def _start_late(start: Callable[..., int], late: Late, watch: _Watch) -> bool:
     """Start a command so that it waits where it reads the file; False, with all done, where that cannot be.
 
     Raises:
@@ -227,7 +227,7 @@ def _start_late(
     try:
         lease = os.open(late.file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
-            runner.start(argv, cwd=cwd, root=root, env=env, keep=keep, umask=umask, handles=handles, lease=lease)
+            start(lease=lease)
         finally:
             os.close(lease)
     except (LeaseRefused, FileNotFoundError):

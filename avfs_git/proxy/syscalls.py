@@ -3,7 +3,7 @@
 Decided here: which calls. They are kernel interfaces that reach beyond namespaces (the keyrings of the user, the kernel's
 tracing) or that few programs need and many break-outs began with (io_uring, user namespaces, userfaultfd). Each answers ENOSYS,
 after which programs do without; so does every call of another architecture that the processor knows, because its numbers
-mean other calls. Pure functions.
+mean other calls. Sockets are made of few families: others, such as AF_VSOCK, do not know network namespaces. Pure functions.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import struct
 from typing import Final
 
 _CLONE_NEWUSER: Final = 0x10000000  # linux/sched.h
-_ENOSYS: Final = 38
+_ENOSYS, _EAFNOSUPPORT = 38, 97
+_FAMILIES: Final = (1, 2, 10, 16)
+"""AF_UNIX, AF_INET, AF_INET6, AF_NETLINK."""
 _RET_ALLOW, _RET_ERRNO = 0x7FFF0000, 0x00050000  # linux/seccomp.h
 _LD_ABS, _JEQ, _JGE, _JSET, _RET = 0x20, 0x15, 0x35, 0x45, 0x06  # linux/bpf_common.h
 _NUMBER_AT, _ARCH_AT, _FIRST_ARGUMENT_AT = 0, 4, 16  # struct seccomp_data; both architectures are little-endian
@@ -22,10 +24,10 @@ _X32: Final = 0x40000000
 _NEW = {"io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "clone3": 435}
 """Calls with one number everywhere. Without clone3, whose flags a filter cannot see, programs use clone."""
 _CALLS: Final = {
-    # machine: (AUDIT_ARCH_…, the number of clone, those of what is refused)
+    # machine: (AUDIT_ARCH_…, the numbers of clone and socket, those of what is refused)
     "x86_64": (
         0xC000003E,
-        56,
+        (56, 41),
         {
             **_NEW,
             "add_key": 248,
@@ -40,7 +42,7 @@ _CALLS: Final = {
     ),
     "aarch64": (
         0xC00000B7,
-        220,
+        (220, 198),
         {
             **_NEW,
             "unshare": 97,
@@ -61,12 +63,15 @@ def make_filter(machine: str) -> bytes | None:
     known = _CALLS.get(machine)
     if known is None:
         return None
-    arch, clone, refused = known
+    arch, (clone, make_socket), refused = known
     # Each step is (operation, steps to skip if true, if false, value). The last two are: allow, refuse.
+    clones = [(_JEQ, 0, 2, clone), (_LD_ABS, 0, 0, _FIRST_ARGUMENT_AT), (_JSET, 1, 0, _CLONE_NEWUSER)]
+    sockets = [(_JEQ, 0, len(_FAMILIES) + 2, make_socket), (_LD_ABS, 0, 0, _FIRST_ARGUMENT_AT)]
+    sockets += [(_JEQ, len(_FAMILIES) - place + len(clones), 0, family) for place, family in enumerate(_FAMILIES)]
+    sockets.append((_RET, 0, 0, _RET_ERRNO | _EAFNOSUPPORT))
+    numbers, rest = sorted(refused.values()), len(sockets) + len(clones)
     steps = [(_LD_ABS, 0, 0, _ARCH_AT), (_JEQ, 1, 0, arch), (_RET, 0, 0, _RET_ERRNO | _ENOSYS), (_LD_ABS, 0, 0, _NUMBER_AT)]
-    numbers = sorted(refused.values())
-    steps.append((_JGE, len(numbers) + 4, 0, _X32))
-    steps += [(_JEQ, len(numbers) - place + 3, 0, number) for place, number in enumerate(numbers)]
-    steps += [(_JEQ, 0, 2, clone), (_LD_ABS, 0, 0, _FIRST_ARGUMENT_AT), (_JSET, 1, 0, _CLONE_NEWUSER)]
-    steps += [(_RET, 0, 0, _RET_ALLOW), (_RET, 0, 0, _RET_ERRNO | _ENOSYS)]
+    steps.append((_JGE, len(numbers) + rest + 1, 0, _X32))
+    steps += [(_JEQ, len(numbers) - place + rest, 0, number) for place, number in enumerate(numbers)]
+    steps += [*sockets, *clones, (_RET, 0, 0, _RET_ALLOW), (_RET, 0, 0, _RET_ERRNO | _ENOSYS)]
     return b"".join(struct.pack("<HBBI", *step) for step in steps)

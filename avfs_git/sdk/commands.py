@@ -64,6 +64,7 @@ def make_executor(workspace: Workspace, *, keep: bool = False) -> Executor:
             gate=workspace.vault.policy.gate,
             lowers=dispatch.lowers,
             root=root,
+            homes=(dispatch.mounts.parent,),
             do=dispatch.run,
             mounted=mounted,
             mount=mount,

@@ -5,6 +5,7 @@ Each way that works for a program beside the sandbox is shown to work there firs
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pty
@@ -153,6 +154,31 @@ def test_files(work: Workspace, outside: dict[str, Any]) -> None:
     check_closed(work, outside, "read_secret")
 
 
+def test_avfs_is_hidden_where_a_place_around_it_is_shown(vault: Vault, work: Workspace, outside: dict[str, Any]) -> None:
+    """Of what `isolate.show` names, avfs's home stays out: other vaults, workspaces and sockets."""
+    home = vault.path.parent.parent
+    vault.set_config("isolate.show", f"{sys.base_prefix}:{home.parent}")
+    secrets = [str(path) for path in home.rglob("*") if vault.path not in path.parents and not path.is_dir()]
+    secrets += [str(vault.path / "avfs" / "format"), str(vault.path / "avfs" / "workspaces")]
+    found = isolated(work, {**outside, "secrets": secrets}, "read_secret", "control_socket")
+    assert found == {"read_secret": False, "control_socket": False}
+    assert beside({**outside, "secrets": secrets}, "read_secret") == {"read_secret": True}
+
+
+def test_nobody_with_more_rights_renames_for_it(work: Workspace) -> None:
+    """A rename that overlayfs refuses stays refused: a helper would follow paths that the command changes meanwhile."""
+    for name in (b"one/file", b"two/file"):
+        work.write(name, b"content")
+    work.checkpoint("base")
+    work.fold()
+    code = "import os, sys\ntry: os.rename(sys.argv[1], 'moved-' + sys.argv[1])\nexcept OSError as e: print(e.errno)"
+    argv = (os.path.realpath(sys.executable), "-I", "-S", "-c", code)
+    assert work.exec(*argv, "one", isolate=True, backend="overlay").stdout == b"%d\n" % errno.EXDEV
+    assert work.exec(*argv, "two", backend="overlay").stdout == b""
+    assert work.exec("mv", "one", "moved", isolate=True, backend="overlay").exit_code == 0
+    assert (work.exists("moved/file"), work.exists("moved-two/file"), work.exists("one")) == (True, True, False)
+
+
 def test_files_are_written_nowhere_but_in_the_workspace(work: Workspace, outside: dict[str, Any]) -> None:
     """Not in a directory outside, another fork's tree, the vault, avfs's state, or the system that is shown."""
 
@@ -187,6 +213,7 @@ def test_everything_that_it_can_kill_is_inside(work: Workspace, outside: dict[st
 def test_sockets(work: Workspace, outside: dict[str, Any]) -> None:
     """No agent, display, bus, container engine, server or session is connected to, by path, by name or by port."""
     check_closed(work, outside, "unix_sockets", "abstract_socket", "local_port", "control_socket")
+    assert isolated(work, outside, "hypervisor", network=True) == {"hypervisor": False}
 
 
 def test_the_network_brings_names_and_ports_back(work: Workspace, outside: dict[str, Any]) -> None:
@@ -200,7 +227,7 @@ def test_a_session_refuses_it_even_where_it_is_shown(
     vault: Vault, work: Workspace, outside: dict[str, Any], backend: str
 ) -> None:
     """A socket that is bound into the sandbox is no way either: the session asks the kernel who connects."""
-    aside = Path(tempfile.mkdtemp(dir=vault.path.parent))
+    aside = Path(tempfile.mkdtemp(dir=vault.path.parents[2]))
     os.link(outside["control"], aside / "socket")
     vault.set_config("isolate.show", f"{sys.base_prefix}:{aside}")
     facts = {**outside, "control": str(aside / "socket"), "sockets": [str(aside / "socket")]}

@@ -192,6 +192,12 @@ def control_socket(facts: dict[str, Any]) -> bool:
         return b'"ok":true' in made.recv(65536).replace(b" ", b"")
 
 
+def hypervisor(_: dict[str, Any]) -> bool:
+    """Make a socket to the machine below this one, which no network namespace keeps apart."""
+    with socket.socket(40, socket.SOCK_STREAM):  # AF_VSOCK
+        return True
+
+
 def _any_connects(paths: list[str]) -> bool:
     for path in paths:
         with suppress(OSError):

@@ -8,7 +8,7 @@ import pytest
 
 from avfs_git.proxy.syscalls import make_filter
 
-ALLOWED, REFUSED = 0x7FFF0000, 0x00050000 | 38
+ALLOWED, REFUSED, NO_FAMILY = 0x7FFF0000, 0x00050000 | 38, 0x00050000 | 97
 X86_64, I386, AARCH64 = 0xC000003E, 0x40000003, 0xC00000B7
 
 
@@ -44,6 +44,16 @@ def test_each_call_is_judged(machine: str, arch: int, refused: tuple[int, ...], 
     assert {judge(program, arch, number) for number in (*allowed, clone)} == {ALLOWED}
     assert judge(program, arch, clone, 0x10000000 | 17) == REFUSED
     assert judge(program, arch, clone, 0x01200011) == ALLOWED  # fork(3) of glibc
+
+
+@pytest.mark.parametrize(("machine", "arch", "make_socket"), [("x86_64", X86_64, 41), ("aarch64", AARCH64, 198)])
+def test_sockets_are_of_families_that_know_namespaces(machine: str, arch: int, make_socket: int) -> None:
+    """Unix, IPv4, IPv6 and netlink; not those to a hypervisor, to the kernel's ciphers or to devices."""
+    program = make_filter(machine)
+    assert program is not None
+    found = {family for family in range(64) if judge(program, arch, make_socket, family) == ALLOWED}
+    assert found == {1, 2, 10, 16}
+    assert judge(program, arch, make_socket, 40) == NO_FAMILY
 
 
 @pytest.mark.parametrize(("machine", "arch"), [("x86_64", I386), ("aarch64", X86_64)])
