@@ -341,6 +341,18 @@ class TooManyFiles(VaultError):
         )
 
 
+class HostileObjects(ObjectCorrupt):
+    """Objects of another repository that must not come in; none of them has."""
+
+    code = "vault.hostile_objects"
+
+    def __init__(self, faults: list[tuple[str, str]]) -> None:
+        more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
+        super().__init__(faults[0][0], f"{faults[0][1]}{more}")
+        self.hint = "The details list all of them (`--json`)."
+        self.details["refused"] = [{"oid": oid, "reason": reason} for oid, reason in faults]
+
+
 class NotAVault(VaultError):
     """A directory that cannot serve as a vault."""
 

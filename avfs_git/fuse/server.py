@@ -39,7 +39,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from avfs_git import faults
-from avfs_git.errors import AvfsError, RemoteError
+from avfs_git.errors import AvfsError, ObjectCorrupt, ObjectMissing, RemoteError
 from avfs_git.fuse import protocol as p
 from avfs_git.fuse.channel import Channel, Request
 from avfs_git.fuse.errnos import errno_of
@@ -74,6 +74,9 @@ _WRITTEN_AT = p.BODY + p.WRITE_IN.size
 """Where the content of a WRITE begins."""
 
 Handler = Callable[[Request], bytes | None]
+
+_UNTOLD = (NotYetHere, RemoteError, ObjectMissing, ObjectCorrupt)
+"""Why the size of a file is not told."""
 
 
 class TreeServer:
@@ -705,7 +708,7 @@ class TreeServer:
             if lower is not None and name not in known:
                 try:
                     child, length = tree.show_lower(node, name, lower)
-                except (NotYetHere, RemoteError):  # then as below
+                except _UNTOLD:  # then as below
                     pass
                 else:
                     place = listing.positions[index]
@@ -720,7 +723,7 @@ class TreeServer:
                 told.append(found)
             except FileNotFoundError:
                 continue
-            except (NotYetHere, RemoteError):  # its size is with a server: the name is known all the same
+            except _UNTOLD:  # its size is with a server, or nowhere: the name is known all the same
                 entry = p.HIDDEN_ENTRY
                 self._has_listed = True
                 is_whole = False

@@ -101,17 +101,13 @@ def run(git_dir: Path, verb: str, options: Sequence[str] = (), operands: Sequenc
     if verb not in _OPTIONS or not _OPTIONS[verb].issuperset(plain):
         raise InternalError(f"git {verb} is not to be run with {list(options)!r}")
     _check_config(git_dir, verb)
-    program = shutil.which("git")
-    if program is None:
-        raise GitFailed(verb, "git is not installed")
-    program = os.path.abspath(program)
+    program, environment = find_git(verb)
     command = [program, f"--git-dir={git_dir.absolute()}"]
     for override in (*_OVERRIDES, *(["core.sharedRepository=0600"] if is_private(git_dir) else [])):
         command += ["-c", override]
     command += [verb, *options]
     if operands:
         command += ["--end-of-options", *operands]
-    environment = {**_ENVIRONMENT, "PATH": f"{os.path.dirname(program)}:{os.defpath}"}
     with host_errors(f"run git {verb}"), tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as sink:
         source.write(given)
         source.seek(0)
@@ -121,6 +117,19 @@ def run(git_dir: Path, verb: str, options: Sequence[str] = (), operands: Sequenc
         )
         sink.seek(0)
         return GitResult(done.returncode, sink.read(), done.stderr.decode("utf-8", "replace"))
+
+
+def find_git(verb: str) -> tuple[str, dict[str, str]]:
+    """Find git, and make the environment in which it obeys no configuration but the repository's.
+
+    Raises:
+        GitFailed: If there is none.
+    """
+    program = shutil.which("git")
+    if program is None:
+        raise GitFailed(verb, "git is not installed")
+    program = os.path.abspath(program)
+    return program, {**_ENVIRONMENT, "PATH": f"{os.path.dirname(program)}:{os.defpath}"}
 
 
 def _check_config(git_dir: Path, verb: str) -> None:

@@ -48,6 +48,9 @@ from avfs_git.paths import Oid
 from avfs_git.patterns import compiled
 from avfs_git.values import field, record_class, value_class
 
+OWN_REFS = "refs/avfs"
+"""Below this are the refs that avfs keeps for itself."""
+
 _LOCK_WAIT_S = 5.0
 _MAX_SYMBOLIC = 5
 _VALUE = compiled(rb"([0-9a-f]{40})\s*")

@@ -52,11 +52,14 @@ QUIET_RECEIVE_PACK = (
     " -c receive.autogc=false receive-pack"
 )
 """What takes a push into a repository of this machine without running its hooks or touching its working tree."""
+SHOWING_UPLOAD_PACK = "git -c 'transfer.hideRefs=!refs/avfs/sidecar' -c 'transfer.hideRefs=!refs/avfs/checkpoints' upload-pack"
+"""What answers a fetch from a vault that is asked for labels and sidecars: these are hidden from all others."""
 _OPTIONS: Mapping[str, re.Pattern[str]] = {
     "clone": re.compile(r"--bare|--no-local|--template=|--no-progress|--progress|--no-tags|--filter=blob:none"),
     "fetch": re.compile(
         r"--no-write-fetch-head|--no-auto-maintenance|--no-recurse-submodules|--prune|--progress|--no-progress|--no-tags"
         r"|--filter=blob:none|--stdin|--refmap=|--no-show-forced-updates"
+        r"|--upload-pack=" + re.escape(SHOWING_UPLOAD_PACK)
     ),
     "push": re.compile(
         r"--porcelain|--progress|--no-progress|--no-verify|--no-signed|--no-follow-tags|--atomic|--recurse-submodules=no"

@@ -98,6 +98,12 @@ def local_path(url: str) -> Path | None:
     return Path(unquote(url[7:])) if url.lower().startswith("file:///") else None
 
 
+def is_ssh(url: str) -> bool:
+    """Tell whether an address that `check_url` gave leads over ssh."""
+    scheme, colon, _ = url.partition("://")
+    return "ssh" in scheme.lower().split("+") if colon else not url.startswith("/")
+
+
 def hide_secret(url: str) -> str:
     """Show an address without what may be a secret: user information and queries; of `user@host:path`, the user is none."""
     return _SCP_SECRET.sub("", hide_user(url))

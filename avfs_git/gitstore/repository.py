@@ -15,14 +15,13 @@ import fcntl
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from avfs_git import faults
-from avfs_git.errors import FormatUnsupported, HostError, InternalError, InvalidName, NotAVault, ObjectMissing, RefDamaged
+from avfs_git.errors import FormatUnsupported, HostError, InternalError, InvalidName, NotAVault, RefDamaged
 from avfs_git.gitstore.gitconfig import Config, is_true, quote_value, read_config
-from avfs_git.gitstore.objects import ObjectStore
 from avfs_git.gitstore.plainfile import read_plain_file
 from avfs_git.gitstore.refs import RefChange, RefStore, check_ref_name
 from avfs_git.host.durable import fsync_dir, host_errors, sync_file_system, write_file_atomically
@@ -31,6 +30,20 @@ from avfs_git.host.processes import is_gone
 from avfs_git.host.removal import remove_tree
 from avfs_git.paths import Oid
 from avfs_git.patterns import compiled
+
+SEVERITIES: Mapping[str, str] = {"badFilemode": "error", "badTimezone": "ignore", "zeroPaddedFilemode": "ignore"}
+"""What git is to think of faults that it takes for more, or for less, than `judge` does (git-config: fsck.<msg-id>).
+
+One difference is left: the mode 100664 of old histories comes in by a fetch and not by a push.
+"""
+TOLERATED = tuple(name for name, severity in SEVERITIES.items() if severity == "ignore")
+
+
+def _format_severities(section: bytes) -> bytes:
+    # Where only faults of what is there already are told, an old mode of a file is not one.
+    names = TOLERATED if section == b"[fsck]" else SEVERITIES
+    return section + b"\n" + b"".join(b"\t%b = %b\n" % (name.encode(), SEVERITIES[name].encode()) for name in names)
+
 
 _VAULT_CONFIG = b"""\
 [core]
@@ -45,9 +58,10 @@ _VAULT_CONFIG = b"""\
 \tauto = false
 [transfer]
 \tfsckObjects = true
+\thideRefs = refs/avfs
 [receive]
 \tautogc = false
-"""
+""" + b"".join(map(_format_severities, (b'[receive "fsck"]', b'[fetch "fsck"]', b"[fsck]")))
 _DIRECTORIES = ("objects", "objects/info", "objects/pack", "refs", "refs/heads", "refs/tags", "info")
 _OF_ITS_OWN = {"objects": True, "refs": True, "objects/pack": False, "objects/info": False, "refs/heads": False}
 """Directories that may not be links to somewhere else, and whether they must be there."""
@@ -314,10 +328,9 @@ def import_objects_and_refs(source_git_dir: Path, git_dir: Path) -> str | None:
         _take_objects(common, git_dir / "objects")
         if shallow:
             _write_shallow(git_dir, shallow)
-    with ObjectStore(git_dir) as store:
-        for oid in {*refs.values(), *([commit] if commit is not None else [])}:
-            if not store.exists(oid):
-                raise ObjectMissing(oid.hex())
+    from avfs_git.gitstore.judge import check_connected  # noqa: PLC0415 - only imports need it, and it takes long
+
+    check_connected(git_dir / "objects", {*refs.values(), *([commit] if commit is not None else [])}, shallow=shallow)
     if refs:
         RefStore(git_dir, recover=False).create_packed(refs)
     if head is not None and head.startswith("refs/heads/"):
@@ -347,10 +360,10 @@ def import_as_remote(source_git_dir: Path, git_dir: Path, refs: RefStore, remote
         for name, oid in found.items()
     }
     held = {**refs.list(f"refs/remotes/{remote}/"), **refs.list("refs/tags/")}
-    with ObjectStore(git_dir) as store:
-        for oid in {*wanted.values(), *([commit] if commit is not None else [])} - set(held.values()):
-            if not store.exists(oid):
-                raise ObjectMissing(oid.hex())
+    from avfs_git.gitstore.judge import check_connected  # noqa: PLC0415 - as above
+
+    come = {*wanted.values(), *([commit] if commit is not None else [])} - set(held.values())
+    check_connected(git_dir / "objects", come, set(held.values()), shallow=read_shallow(git_dir))
     if not held and wanted and refs.create_packed(wanted):
         return
     gone = {name: oid for name, oid in held.items() if name.startswith("refs/remotes/") and name not in wanted}
@@ -394,6 +407,9 @@ def _take_objects(common: Path, objects_dir: Path) -> None:
         taken = [name for name in taken if not name.startswith("pack/") or f"{name.rpartition('.')[0]}.idx" in taken]
         if not taken:
             return
+        from avfs_git.gitstore.judge import judge_objects, list_objects  # noqa: PLC0415 - as above
+
+        judge_objects(staging, list_objects(staging), beside=objects_dir)
         _sync([f"{staging}/{name}" for name in taken])
         faults.reach("import.synced")
         for name in sorted(taken, key=lambda name: name.endswith(".idx")):  # with its index a pack is one

@@ -25,10 +25,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from avfs_git.errors import AvfsError, ObjectMissing, RemoteUnreachable
+from avfs_git.errors import AvfsError, ObjectCorrupt, ObjectMissing, RemoteDataRefused, RemoteUnreachable
 from avfs_git.faults import reach
 from avfs_git.gitstore.connection import Connection, connect
 from avfs_git.gitstore.gitconfig import quote_value
+from avfs_git.gitstore.judge import judge_objects, list_objects
 from avfs_git.gitstore.refs import RefStore
 from avfs_git.gitstore.remotegit import (
     NO_ACCESS,
@@ -45,6 +46,7 @@ from avfs_git.gitstore.remotegit import (
     settings_file,
 )
 from avfs_git.gitstore.remotes import hide_secret
+from avfs_git.gitstore.repository import TOLERATED
 from avfs_git.gitstore.trust import is_private
 from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably, sync_file_system
 from avfs_git.host.processes import is_gone
@@ -85,9 +87,6 @@ _LAZY_CONFIG = b"""\
 \tpromisor = true
 \tpartialCloneFilter = blob:none
 """
-_TOLERATED = ("badTimezone", "zeroPaddedFilemode")
-"""What well-known histories hold, and what nothing here stumbles over."""
-
 _LOST = re.compile(r"(?:not our ref|unadvertised object|\bwant) ([0-9a-f]{40})\b")
 """How servers say that they do not have what is wanted: git, an older git, JGit."""
 _PATIENCE_S = 600.0
@@ -147,11 +146,12 @@ def clone_into(
         overrides += [
             "core.fsync=all",
             "core.hooksPath=/dev/null",
-            "transfer.fsckObjects=true",
+            # Of a lazy clone git forgives nothing; it is judged below all the same.
+            f"transfer.fsckObjects={'false' if lazy else 'true'}",
             "fetch.unpackLimit=1",
             "gc.auto=0",
         ]
-        overrides += ["maintenance.auto=false", *(f"fetch.fsck.{name}=ignore" for name in _TOLERATED)]
+        overrides += ["maintenance.auto=false", *(f"fetch.fsck.{name}=ignore" for name in TOLERATED)]
         environment = {"GIT_CONFIG_GLOBAL": os.fspath(settings)}
         command = ["clone", *options]
         with _told_of_silence(url):
@@ -166,6 +166,7 @@ def clone_into(
                 patience_s=None if access.is_attended else _PATIENCE_S,
             )
         check_received(ended, url)
+    _judge(url, target / "objects")
     return ended.messages
 
 
@@ -197,8 +198,13 @@ class Exchange:
         self._lazy = lazy
         self.patience_s = _PATIENCE_S
 
-    def fetch(self, specs: Sequence[str], *, prune: bool = True) -> tuple[str, ...]:
-        """Have git fetch; its objects are then in the vault, on disk, and the refs in `read_refs`.
+    def fetch(self, specs: Sequence[str], *, prune: bool = True, upload_pack: str | None = None) -> tuple[str, ...]:
+        """Have git fetch; its objects are then judged and in the vault, on disk, and the refs in `read_refs`.
+
+        Args:
+            specs: What git is to fetch, and where to.
+            prune: Whether refs go that are not there any more.
+            upload_pack: What answers on the other side, instead of git's own choice.
 
         Returns:
             What the server said.
@@ -209,7 +215,11 @@ class Exchange:
         options = ["--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules", "--no-show-forced-updates"]
         options += ["--prune"] if prune else []
         options += ["--filter=blob:none"] if self._lazy else []
+        if upload_pack is not None:
+            options.append(f"--upload-pack={upload_pack}")
         ended = self._git("fetch", [*options, self._progress_option()], [self._source(), *specs])
+        check_received(ended, self.url)
+        _judge(self.url, self._place / "objects")
         self._take_in(ended)
         return ended.messages
 
@@ -309,6 +319,16 @@ class Exchange:
             )
 
 
+def _judge(url: str, objects_dir: Path) -> None:
+    """Refuse what has come if it must not come in."""
+    try:
+        judge_objects(objects_dir, list_objects(objects_dir))
+    except ObjectCorrupt as error:
+        refused = RemoteDataRefused(hide_secret(url), error.message)
+        refused.details.update(error.details)
+        raise refused from error
+
+
 def _check_lost(ended: Ended, oids: Sequence[Oid]) -> None:
     """Say which object the server does not have any more, if it was asked for one and says so."""
     named = {match[1] for line in ended.messages for match in _LOST.finditer(line)}
@@ -360,9 +380,10 @@ def open_exchange(
             (place / "objects" / "pack").mkdir(parents=True)
             (place / "objects" / "info").mkdir()
             (place / "objects" / "info" / "alternates").write_bytes(_quote_path(git_dir.absolute() / "objects") + b"\n")
-            config = _CONFIG + b"".join(b'[fetch "fsck"]\n\t%b = ignore\n' % name.encode() for name in _TOLERATED)
+            config = _CONFIG + b'[fetch "fsck"]\n' + b"".join(b"\t%b = ignore\n" % name.encode() for name in TOLERATED)
             config += b"[core]\n\tsharedRepository = %b\n" % (b"0600" if is_private(git_dir) else b"group")
             if lazy:
+                config = config.replace(b"fsckObjects = true", b"fsckObjects = false")  # as in `clone_into`
                 config += _LAZY_CONFIG % quote_value(os.fsencode(url))
             (place / "config").write_bytes(config)
             lines = sorted((os.fsencode(name), oid.hex().encode("ascii")) for name, oid in refs.items())

@@ -34,6 +34,7 @@ _HARMLESS = compiled(
     r"|gc\.(auto|autodetach|autopacklimit|pruneexpire|packrefs|aggressivedepth|aggressivewindow|bigpackthreshold|writecommitgraph"
     r"|reflogexpire|reflogexpireunreachable|worktreepruneexpire|logexpiry|cruftpacks)"
     r"|maintenance\.(auto|strategy)|(transfer|receive|fetch)\.[a-z]+|http\.(receivepack|uploadpack|getanyfile)|daemon\.[a-z]+"
+    r"|((receive|fetch)\.)?fsck\.(?!skiplist)[a-z]+"
     r"|uploadpack\.(hiderefs|keepalive|allow[a-z0-9]+)|uploadarchive\.allowunreachable|merge\.(conflictstyle|ff|log|renames|stat)"
     r"|pack\.[a-z]+|repack\.[a-z]+|index\.[a-z]+|init\.defaultbranch|user\.(name|email)|(branch|remote)\..*\.[a-z]+|branch\.[a-z]+"
     r"|push\.default|pull\.rebase|avfs\..*",

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from avfs_git.gitstore.gitconfig import edit_config, is_true, read_config
+from avfs_git.gitstore.refs import OWN_REFS
 from avfs_git.host.durable import fsync_dir, host_errors, write_all, write_file_atomically
 from avfs_git.paths import Oid
 from avfs_git.patterns import compiled
@@ -287,6 +288,7 @@ def ensure_config(git_dir: Path) -> None:
     """Make a repository's configuration fit for live trees; does nothing where it is.
 
     - `core.checkStat = minimal`: the numbers of files are others at each mount, and mean nothing.
+    - `transfer.hideRefs`: others neither see nor move avfs's own refs; a vault that an older avfs made does not say so.
     - `core.bare`: `git init` in a linked working tree says falsely that the repository is bare no longer.
 
     Raises:
@@ -301,5 +303,7 @@ def ensure_config(git_dir: Path) -> None:
         edits.append(("--replace-all", "core.bare", "true"))
     if values.get("core.checkstat", [""])[-1].lower() != "minimal":
         edits.append(("--replace-all", "core.checkStat", "minimal"))
+    if OWN_REFS not in values.get("transfer.hiderefs", []):
+        edits.append(("--add", "transfer.hideRefs", OWN_REFS))
     if edits:
         edit_config(git_dir, *edits)

@@ -138,8 +138,8 @@ def _adopt_clone(making: Path, url: str, branch: str | None, *, lazy: bool) -> t
     try:
         init_vault_repo(fresh, remote=(ORIGIN, url), lazy=lazy)
         with host_errors(f"make '{making}'"):
+            VaultLayout(fresh).prepare()  # what it will hold is judged
             if lazy:
-                VaultLayout(fresh).prepare()
                 (fresh / "avfs" / "lazy").write_bytes(b"")
             for name in ("objects", *(["shallow"] if shallow.exists() else [])):
                 place = fresh / name

@@ -147,7 +147,7 @@ def _fill(
         carry_exclude(source_git, git_dir)
     vault = OpenVault(git_dir, identity=identity, clock_ns=clock_ns)
     try:
-        vault.prepare()
+        vault.layout.prepare()  # what it holds is judged
         if detached_at is not None:
             head = _name_detached(vault, head, detached_at)
         if vault.refs.head() != head:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from avfs_git.errors import (
@@ -31,6 +31,7 @@ from avfs_git.errors import (
     PathNotFound,
     PushRejected,
     RefConflict,
+    RemoteError,
     RemoteNotFound,
     quote,
 )
@@ -41,7 +42,7 @@ from avfs_git.gitstore.lazystore import LazyObjectStore
 from avfs_git.gitstore.objectinfo import ask_sizes
 from avfs_git.gitstore.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange, check_ref_name
-from avfs_git.gitstore.remotegit import NO_ACCESS, QUIET_RECEIVE_PACK, Access, Progress
+from avfs_git.gitstore.remotegit import NO_ACCESS, QUIET_RECEIVE_PACK, SHOWING_UPLOAD_PACK, Access, Progress
 from avfs_git.gitstore.repository import is_lazy, read_shallow
 from avfs_git.gitstore.transport import Exchange, Push
 from avfs_git.gitstore.trees import MODE_GITLINK, MODE_TREE, find_entry
@@ -214,7 +215,7 @@ def fetch(
         with transport.open_exchange(
             vault.git_dir, remote.url, _shown(before), access=access, progress=progress, lazy=lazy
         ) as exchange:
-            messages = exchange.fetch(specs)
+            messages = _fetch(exchange, specs, state, with_state=with_checkpoints or with_sidecar)
             vault.store.packs.refresh()
             accepted: list[Warning] = []
             if with_sidecar:
@@ -225,6 +226,16 @@ def fetch(
             moves, warnings = _take_over(vault, exchange, before, tuple(prefixes))
             warnings += accepted
     return FetchResult(remote.name, remotes.hide_secret(remote.url), moves, server_words(messages), tuple(warnings))
+
+
+def _fetch(exchange: Exchange, specs: Sequence[str], state: str, *, with_state: bool) -> tuple[str, ...]:
+    """Fetch branches, and on request labels and sidecars, which another vault hides unless it is asked for them so."""
+    is_local = remotes.local_path(exchange.url) is not None
+    messages = exchange.fetch(specs, upload_pack=SHOWING_UPLOAD_PACK if with_state and is_local else None)
+    if with_state and remotes.is_ssh(exchange.url) and not any(ref.startswith(state) for ref in exchange.read_refs()):
+        with suppress(RemoteError):  # a server that runs nothing but git's own commands is no vault
+            messages += exchange.fetch(specs, upload_pack=SHOWING_UPLOAD_PACK)
+    return messages
 
 
 def fetch_missing(vault: OpenVault, oids: Sequence[Oid]) -> None:
@@ -529,6 +540,8 @@ def _advise(remote: str, rejected: Sequence[PushedRef], said: Sequence[str]) -> 
         return f"Bring in what is there with `avfs pull {fork}`, then push again."
     if "stale info" in reason:
         return f"It was moved since you last looked: `avfs fetch {remote}`, look at `{remote}/{fork}`, then push again."
+    if "hidden ref" in reason:
+        return "That is a vault, which takes branches only: run `avfs fetch --with-sidecar` there, to have the rest from here."
     if "checked out" in reason or "current branch" in reason:
         return "That branch is checked out there: push a fork of another name, and merge it there."
     return f"The server says: {' '.join(said[:5])[:500]}" if said else "Ask whoever keeps the server."

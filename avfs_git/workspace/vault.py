@@ -27,10 +27,10 @@ from avfs_git.errors import (
 )
 from avfs_git.gitstore.commits import Commit, Signature
 from avfs_git.gitstore.objects import ObjectStore
-from avfs_git.gitstore.refs import RefChange, RefStore
-from avfs_git.gitstore.repository import check_repository, is_lazy
+from avfs_git.gitstore.refs import OWN_REFS, RefChange, RefStore
+from avfs_git.gitstore.repository import check_repository, is_lazy, read_shallow
 from avfs_git.gitstore.trust import check_owner
-from avfs_git.gitstore.worktree import Worktree
+from avfs_git.gitstore.worktree import Worktree, ensure_config
 from avfs_git.host.durable import host_errors
 from avfs_git.host.locks import LOCK_TIMEOUT_S, REFUSED_WRITING
 from avfs_git.host.namelocks import NameLocks
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from avfs_git.workspace.madeindexes import MadeIndexes
 
 NOBODY = Identity("avfs", "avfs@localhost")
-_OWN_REFS = "refs/avfs/"
 
 
 class OpenVault:
@@ -150,19 +149,32 @@ class OpenVault:
     def prepare(self) -> None:
         """Make sure that avfs may write its state here.
 
+        A repository to which avfs never wrote is judged first, which costs its size.
+
         Raises:
-            NotAVault: If avfs never wrote to the repository, and it has refs of another vault.
+            NotAVault: If it has refs of another vault.
+            HostileObjects, ObjectCorrupt, ObjectMissing: If it holds what must not come in, or lacks something.
         """
         if self.layout.read_format() is None:
             self._check_adopted()
-        self.layout.prepare()
+            self.layout.prepare()
+            ensure_config(self.git_dir)
 
     def _check_adopted(self) -> None:
-        foreign = next(iter(self.refs.list(_OWN_REFS)), None)
+        foreign = next(iter(self.refs.list(OWN_REFS + "/")), None)
         if foreign is not None:
             error = NotAVault(self.name, f"its ref {quote(foreign)} was made by another vault")
             error.hint = f"Make a vault of its branches and tags: `avfs vault create NAME --from {self.git_dir}`."
             raise error
+        from avfs_git.gitstore.judge import (  # noqa: PLC0415 - once in the life of few vaults, and it takes long
+            check_connected,
+            judge_objects,
+            list_objects,
+        )
+
+        objects_dir = self.git_dir / "objects"
+        judge_objects(objects_dir, list_objects(objects_dir))
+        check_connected(objects_dir, set(self.refs.list().values()), shallow=read_shallow(self.git_dir))
 
     @contextlib.contextmanager
     def fork_locked(self, fork: str) -> Iterator[None]:

@@ -116,6 +116,8 @@ def test_an_import_brings_no_sidecar(home: Avfs, bare: Path, tmp_path: Path, has
 
 def test_an_adopted_repository_has_no_sidecar(home: Avfs, bare: Path) -> None:
     """A bare repository that is used as a vault shows its trees only; with refs of another vault it is not written to."""
+    for key in ("http.receivepack", "uploadpack.allowFilter", "uploadpack.allowAnySHA1InWant"):
+        git("config", "--unset", key, cwd=bare)
     with home.open_vault(bare) as vault:
         _check_nothing(vault, "main")
     shutil.rmtree(bare / "avfs")

@@ -16,13 +16,14 @@ def _git(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_push_cannot_move_what_belongs_to_avfs(tmp_path: Path) -> None:
-    """With the update hook, branches can be pushed to and refs under refs/avfs/ cannot."""
+    """With the update hook, branches can be pushed to and refs under refs/avfs/ cannot, also where they are not hidden."""
     with Avfs(tmp_path / "home") as avfs:
         vault = avfs.create_vault("v")
         vault.workspace().write("a", b"1")
         vault.workspace().checkpoint("one")
         (vault.path / "hooks").mkdir()
         shutil.copy(HOOKS / "update", vault.path / "hooks")
+        assert _git("config", "--unset", "transfer.hideRefs", cwd=vault.path).returncode == 0
         clone = tmp_path / "clone"
         assert _git("clone", "-q", str(vault.path), str(clone), cwd=tmp_path).returncode == 0
 

@@ -6,7 +6,7 @@ Decided here: the objects of each; which door they come to is for the tests to s
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 Files = Mapping[str, "Files | bytes"]
@@ -51,3 +51,63 @@ def hostile_git_dir(mark: Path) -> Files:
     """Make a `.git` whose configuration has `git status` write a file."""
     config = f'[core]\n\trepositoryformatversion = 0\n\tbare = false\n\tfsmonitor = "touch {mark}; false"\n'
     return {"HEAD": b"ref: refs/heads/main\n", "config": config.encode(), "objects": {}, "refs": {"heads": {}}}
+
+
+def _entries(*entries: tuple[str, bytes, str]) -> Build:
+    """Have a directory of a tree hold entries: mode, name, and which object of `_OBJECTS`."""
+
+    def build(git_dir: Path) -> str:
+        known = {
+            "blob": put(git_dir, b"x\n", "blob"),
+            "tree": put_tree(git_dir, {"in": b"in\n"}),
+            "null": "0" * 40,
+            "missing": "1" * 40,
+        }
+        known["commit"] = put_commit(git_dir, known["tree"])
+        for name, content in _CONTENTS.items():
+            known[name] = put(git_dir, content, "blob")
+        below = put(git_dir, b"".join(entry(mode, name, known[oid]) for mode, name, oid in entries), "tree")
+        return put(git_dir, entry("40000", b"dir", below) + entry("100644", b"ok", known["blob"]), "tree")
+
+    return build
+
+
+def _modules(content: str) -> Build:
+    def build(git_dir: Path) -> str:
+        return put(git_dir, entry("100644", b".gitmodules", put(git_dir, _CONTENTS[content], "blob")), "tree")
+
+    return build
+
+
+Build = Callable[[Path], str]
+"""Stores a tree in a repository, and returns its id."""
+_CONTENTS = {
+    "url": b'[submodule "a"]\n\tpath = a\n\turl = -u./payload\n',
+    "path": b'[submodule "a"]\n\tpath = --upload-pack=x\n\turl = https://example.org\n',
+    "name": b'[submodule "../../x"]\n\tpath = a\n\turl = https://example.org\n',
+    "update": b'[submodule "a"]\n\tpath = a\n\tupdate = !touch x\n\turl = https://example.org\n',
+}
+HOSTILE: Mapping[str, Build] = {
+    **{
+        f"name {name!r}": _entries(("100644", name, "blob"))
+        for name in (b".git", b".GIT", b"..", b"", b"a/b", b"git~1", b".git.", b".g\xe2\x80\x8cit")
+    },
+    "directory .git": _entries(("40000", b".git", "tree")),
+    "twice": _entries(("100644", b"a", "blob"), ("100644", b"a", "blob")),
+    "file and directory": _entries(("100644", b"a", "blob"), ("40000", b"a", "tree")),
+    "unsorted": _entries(("100644", b"b", "blob"), ("100644", b"a", "blob")),
+    "null id": _entries(("100644", b"a", "null")),
+    "missing": _entries(("100644", b"a", "missing")),
+    "missing tree": _entries(("40000", b"a", "missing")),
+    "file as a tree": _entries(("40000", b"a", "blob")),
+    "linked .gitmodules": _entries(("120000", b".gitmodules", "blob")),
+    **{f"mode {mode}": _entries((mode, b"a", "blob")) for mode in ("104755", "100777", "20000", "0")},
+    **{f"gitmodules {what}": _modules(what) for what in _CONTENTS},
+}
+"""Trees that come in by no door."""
+HARMLESS: Mapping[str, Build] = {
+    "zero-padded": _entries(("040000", b"a", "tree")),
+    "submodule": _entries(("160000", b"a", "commit")),
+    "linked .gitignore": _entries(("120000", b".gitignore", "blob")),
+}
+"""Odd trees that come in by every door."""

@@ -1,0 +1,263 @@
+"""Judging objects that come from elsewhere, once, before they count as part of a vault.
+
+Decided here and nowhere else: what comes in, by whichever door. The doors are a clone, a fetch, a repository that a vault is made
+of, and a bare repository that is used as a vault; each hands over the objects that are new to it. A tree or a commit that
+avfs would refuse whenever it is read is refused at the door, and so is a `.gitmodules` that `git fsck --strict` refuses; all
+faults are listed. Two faults of old histories are harmless and pass: time zones that do not exist, and modes of directories
+that are padded with a zero.
+
+Git judges by the same rules what is pushed into a vault: `repository.SEVERITIES` stands in its configuration.
+
+Only trees, commits and small `.gitmodules` are read, by one git process in a directory of its own that has no configuration but
+ours. Costs the number of new objects; memory is bounded by the largest tree. Nothing is written but temporary files.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, NoReturn
+
+from avfs_git.errors import GitFailed, HostileObjects, ObjectCorrupt, ObjectMissing
+from avfs_git.gitstore.commits import parse_commit
+from avfs_git.gitstore.gitcommand import find_git, fsck
+from avfs_git.gitstore.gitconfig import quote_value
+from avfs_git.gitstore.objects import KIND_BLOB, KIND_COMMIT, KIND_NAMES, KIND_TREE, hash_object
+from avfs_git.gitstore.packfile import MAX_STRUCTURE, BadPack, PackIndex
+from avfs_git.gitstore.trees import MODE_FILE, MODE_TREE, parse_tree, serialize_tree
+from avfs_git.host.durable import host_errors
+from avfs_git.paths import Oid
+
+_BARE_CONFIG = b"[core]\n\trepositoryformatversion = 0\n\tbare = true\n"
+_Answer = tuple[Oid, bytes, int, bytes]
+"""An object, its kind, its length, and its content where that was asked for."""
+_Read = Callable[[str, IO[bytes]], Iterator[_Answer]]
+_LINE = 41
+_UNREADABLE = b""
+_HEX = re.compile(r"[0-9a-f]{40}")
+_FSCK_BLOB = re.compile(r"blob ([0-9a-f]{40}): (.*)")
+_GITMODULES = b".gitmodules"
+_GITMODULES_MAX = 1 << 20
+_LISTED = 100
+_LOOSE_DIRECTORY = re.compile(r"[0-9a-f]{2}")
+_LOOSE_NAME = re.compile(r"[0-9a-f]{38}")
+
+
+def list_packed(packs: Iterable[Path]) -> Iterator[Oid]:
+    """List the objects of packs, by the indexes of these.
+
+    Raises:
+        ObjectCorrupt: If one is damaged.
+    """
+    for pack in packs:
+        try:
+            yield from PackIndex(pack.with_suffix(".idx")).oids()
+        except BadPack as error:
+            raise ObjectCorrupt(pack.stem.removeprefix("pack-"), f"the index of its pack is damaged: {error}") from error
+
+
+def list_loose(objects_dir: Path) -> Iterator[Oid]:
+    """List the objects that are files of their own."""
+    with suppress(FileNotFoundError):
+        for directory in sorted(filter(_LOOSE_DIRECTORY.fullmatch, os.listdir(objects_dir))):
+            with suppress(NotADirectoryError, FileNotFoundError):
+                for name in filter(_LOOSE_NAME.fullmatch, os.listdir(objects_dir / directory)):
+                    yield Oid(bytes.fromhex(directory + name))
+
+
+def list_objects(objects_dir: Path) -> Iterator[Oid]:
+    """List all objects of a directory of objects, without those that it borrows."""
+    yield from list_packed(sorted((objects_dir / "pack").glob("pack-*.pack")))
+    yield from list_loose(objects_dir)
+
+
+def judge_objects(objects_dir: Path, oids: Iterable[Oid], *, beside: Path | None = None) -> None:
+    """Refuse objects that must not come in.
+
+    Args:
+        objects_dir: Where they are.
+        oids: Which are new.
+        beside: Where more of what they refer to is.
+
+    Raises:
+        HostileObjects: If some are refused; with a list of them.
+        ObjectCorrupt: If one cannot be read.
+        GitFailed: If there is no git.
+        HostError: If the disk refuses.
+    """
+    with tempfile.TemporaryFile() as wanted:
+        for oid in oids:
+            wanted.write(oid.hex().encode("ascii") + b"\n")
+        if not wanted.tell():
+            return
+        faults: list[tuple[Oid, str]] = []
+        modules: set[Oid] = set()
+        with _reading(objects_dir, beside) as read, tempfile.TemporaryFile() as structure:
+            for oid, kind, size, _ in read("--batch-check", wanted):
+                if kind == _UNREADABLE:
+                    faults.append((oid, "git cannot read it"))
+                elif kind not in (b"tree", b"commit"):
+                    continue
+                elif size > MAX_STRUCTURE:
+                    faults.append((oid, f"it is larger than {MAX_STRUCTURE >> 20} MiB"))
+                else:
+                    structure.write(oid.hex().encode("ascii") + b"\n")
+            for oid, kind, _, data in read("--batch", structure):
+                fault = _judge(oid, kind, data, modules)
+                if fault is not None and len(faults) <= _LISTED:
+                    faults.append((oid, fault))
+            faults += _judge_modules(read, modules)
+    if faults:
+        raise HostileObjects([(oid.hex(), reason) for oid, reason in faults])
+
+
+def _judge(oid: Oid, kind: bytes, data: bytes, modules: set[Oid]) -> str | None:
+    """Tell what is wrong with a tree or a commit; note what it has as `.gitmodules`."""
+    if hash_object(KIND_COMMIT if kind == b"commit" else KIND_TREE, data) != oid:
+        return "its content is not what its id says"
+    try:
+        if kind == b"commit":
+            parse_commit(data, oid)
+        else:
+            found = parse_tree(data, oid).get(_GITMODULES)
+            if found is not None and found[0] != MODE_TREE:
+                modules.add(found[1])
+    except ObjectCorrupt as error:
+        return str(error.details["reason"])
+    return None
+
+
+def _judge_modules(read: _Read, oids: Collection[Oid]) -> list[tuple[Oid, str]]:
+    """Have git judge what `.gitmodules` say, in a repository that holds nothing else."""
+    if not oids:
+        return []
+    faults: list[tuple[Oid, str]] = []
+    with tempfile.TemporaryFile() as wanted, _bare() as git_dir:
+        wanted.write(b"".join(oid.hex().encode("ascii") + b"\n" for oid in oids))
+        found = [(oid, size) for oid, kind, size, _ in read("--batch-check", wanted) if kind == b"blob"]
+        faults += [(oid, "it is too large for a .gitmodules") for oid, size in found if size > _GITMODULES_MAX]
+        wanted.seek(0)
+        wanted.truncate()
+        wanted.write(b"".join(oid.hex().encode("ascii") + b"\n" for oid, size in found if size <= _GITMODULES_MAX))
+        for oid, _, _, data in read("--batch", wanted):
+            _put(git_dir, KIND_BLOB, data)
+            _put(git_dir, KIND_TREE, serialize_tree({_GITMODULES: (MODE_FILE, oid)}))
+        for line in fsck(git_dir):
+            match = _FSCK_BLOB.search(line)
+            if match is not None:
+                faults.append((Oid(bytes.fromhex(match[1])), f"git refuses it as a .gitmodules: {match[2]}"))
+    return faults
+
+
+def _put(git_dir: Path, kind: int, data: bytes) -> None:
+    name = hash_object(kind, data).hex()
+    (git_dir / "objects" / name[:2]).mkdir(exist_ok=True)
+    content = zlib.compress(b"%b %d\0" % (KIND_NAMES[kind], len(data)) + data, 1)
+    (git_dir / "objects" / name[:2] / name[2:]).write_bytes(content)
+
+
+def check_connected(
+    objects_dir: Path, tips: Collection[Oid], known: Collection[Oid] = (), *, shallow: Collection[Oid] = ()
+) -> None:
+    """Demand that all is there that some objects lead to. Costs what is not reached from known ones.
+
+    Raises:
+        ObjectMissing: If an object is missing, or is of another kind than what names it says.
+        GitFailed: If there is no git.
+        HostError: If the disk refuses.
+    """
+    if not tips:
+        return
+    program, environment = find_git("rev-list")
+    with _bare() as git_dir:
+        if shallow:
+            (git_dir / "shallow").write_bytes(b"".join(oid.hex().encode("ascii") + b"\n" for oid in shallow))
+        given = "".join([*(f"{oid.hex()}\n" for oid in tips), *(f"^{oid.hex()}\n" for oid in known)])
+        done = subprocess.run(
+            [program, f"--git-dir={git_dir}", "rev-list", "--objects", "--quiet", "--stdin"],
+            cwd=git_dir,
+            env={**environment, "GIT_OBJECT_DIRECTORY": os.fspath(objects_dir.absolute())},
+            input=given.encode("ascii"),
+            capture_output=True,
+            check=False,
+        )
+    if done.returncode:
+        message = done.stderr.decode("utf-8", "replace")
+        named = _HEX.search(message)
+        if named is None:
+            raise GitFailed("rev-list", message.strip()[:200])
+        raise ObjectMissing(named[0])
+
+
+# --- reading by git ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _bare() -> Iterator[Path]:
+    """Make an empty repository with a configuration of ours, for the time of a block."""
+    with host_errors("judge objects"), tempfile.TemporaryDirectory(prefix="avfs-judge-", ignore_cleanup_errors=True) as place:
+        git_dir = Path(place)
+        (git_dir / "objects").mkdir()
+        (git_dir / "refs").mkdir()
+        (git_dir / "config").write_bytes(_BARE_CONFIG)
+        (git_dir / "HEAD").write_bytes(b"ref: refs/heads/none\n")
+        yield git_dir
+
+
+@contextmanager
+def _reading(objects_dir: Path, beside: Path | None) -> Iterator[_Read]:
+    """Have git read the objects that a file names, in the order in which it names them."""
+    places = {"GIT_OBJECT_DIRECTORY": os.fspath(objects_dir.absolute())}
+    if beside is not None:
+        places["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = os.fsdecode(quote_value(os.fsencode(beside.absolute())))
+    with _bare() as git_dir:
+
+        def read(option: str, names: IO[bytes]) -> Iterator[_Answer]:
+            return _read(git_dir, places, option, names)
+
+        yield read
+
+
+def _read(git_dir: Path, places: Mapping[str, str], option: str, names: IO[bytes]) -> Iterator[_Answer]:
+    names.flush()
+    names.seek(0)
+    program, environment = find_git("cat-file")
+    environment = {**environment, **places}
+    command = [program, f"--git-dir={git_dir}", "cat-file", option, "--buffer"]
+    # Names come from a file and answers go to a pipe: neither side waits for the other.
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(command, cwd=git_dir, env=environment, stdin=names, stdout=subprocess.PIPE, stderr=said) as process,
+    ):
+        try:
+            assert process.stdout is not None  # noqa: S101 - it was asked for
+            answered = 0
+            for line in process.stdout:
+                answered += 1
+                name, _, rest = line.rstrip(b"\n").partition(b" ")
+                kind, _, size = rest.partition(b" ")
+                oid = Oid(bytes.fromhex(name.decode("ascii")))
+                if not size.isdigit():  # it is missing, or its header is damaged
+                    yield oid, _UNREADABLE, 0, b""
+                    continue
+                data = process.stdout.read(int(size) + 1)[:-1] if option == "--batch" else b""
+                yield oid, kind, int(size), data
+            process.wait()
+            if process.returncode or names.seek(0, os.SEEK_END) != answered * _LINE:
+                said.seek(0)
+                _raise_unreadable(said.read().decode("utf-8", "replace"))
+        finally:
+            process.kill()
+
+
+def _raise_unreadable(message: str) -> NoReturn:
+    named = _HEX.search(message)
+    if named is None:
+        raise GitFailed("cat-file", message.strip()[:200])
+    raise ObjectCorrupt(named[0], message.strip().splitlines()[0])
