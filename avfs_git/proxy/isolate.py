@@ -144,7 +144,9 @@ class Sandbox:
             options += self._show_vault(vault, worktree)
             options += ["--bind", os.fspath(root), os.fspath(root)]
             # What is written there would be gone after the command: better that it fails.
-            options += ["--remount-ro", "/", "--remount-ro", "/proc", "--chdir", os.fspath(cwd), "--"]
+            for place in (*hide, Path("/"), Path("/proc")):
+                options += ["--remount-ro", os.fspath(place)]
+            options += ["--chdir", os.fspath(cwd), "--"]
             self.argv = (*map(os.fsencode, options), *argv)
         except BaseException:
             self.close()

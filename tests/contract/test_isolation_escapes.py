@@ -76,8 +76,11 @@ def outside(vault: Vault, mount_dir: Path) -> Iterator[dict[str, Any]]:
         with vault.fork("other") as other:
             other.write("secret", b"secret")
             session = stack.enter_context(other.mount(mount_dir / "tree"))
-        sockets = [str(run / name) for name in ("ssh-agent", "S.gpg-agent", "bus", "docker.sock", "X0", "wayland-0")]
+        sockets = [str(run / name) for name in ("ssh-agent", "bus", "X0", "wayland-0")] + [str(home / f"S.{CANARY}")]
+        sockets += [f"/run/{CANARY}.sock"] if os.geteuid() == 0 else []
         for address in [*sockets, f"\0{CANARY}"]:
+            if not address.startswith("\0"):
+                stack.callback(Path(address).unlink, missing_ok=True)
             listener = stack.enter_context(socket.socket(socket.AF_UNIX))
             listener.bind(address)
             listener.listen()
@@ -186,7 +189,8 @@ def test_files_are_written_nowhere_but_in_the_workspace(work: Workspace, outside
         return [place for place in outside["directories"] if Path(place, outside["escaped"]).exists()]
 
     isolated(work, outside, "write_outside")
-    system = {**outside, "directories": ["/", "/usr", "/etc", "/usr/bin", "/proc", "/sys", str(work.vault.path)]}
+    own = [str(work.vault.path), str(work.vault.path.parent), str(work.vault.path.parents[1])]
+    system = {**outside, "directories": ["/", "/usr", "/etc", "/usr/bin", "/proc", "/sys", *own]}
     assert isolated(work, system, "write_outside") == {"write_outside": False}
     assert not written()
     ours = [place for place in outside["directories"] if place not in ("/usr", "/etc", "/")]

@@ -168,8 +168,11 @@ def kill_everything(_: dict[str, Any]) -> bool:
 
 
 def unix_sockets(facts: dict[str, Any]) -> bool:
-    """Connect to a socket of an agent by its path."""
-    return _any_connects(facts["sockets"])
+    """Connect to a socket of an agent by its path: true for any of them."""
+    for path in facts["sockets"]:
+        with suppress(OSError):
+            return _connects(path)
+    return False
 
 
 def abstract_socket(facts: dict[str, Any]) -> bool:
@@ -196,13 +199,6 @@ def hypervisor(_: dict[str, Any]) -> bool:
     """Make a socket to the machine below this one, which no network namespace keeps apart."""
     with socket.socket(40, socket.SOCK_STREAM):  # AF_VSOCK
         return True
-
-
-def _any_connects(paths: list[str]) -> bool:
-    for path in paths:
-        with suppress(OSError):
-            return _connects(path)
-    return False
 
 
 def descriptors(_: dict[str, Any]) -> bool:
