@@ -19,10 +19,10 @@ A generator that is given up kills its command; what it changed stays uncommitte
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,13 +31,12 @@ from avfs_git.backends.lower import LowerMounts
 from avfs_git.backends.overlay import OverlayBackend, base_of
 from avfs_git.backends.shown import Backend, BackendName, Served
 from avfs_git.errors import BackendUnavailable, ExecError, FuseUnavailable, InvalidInput, MountError, WorkspaceBusy
-from avfs_git.gitstore.repository import is_lazy
 from avfs_git.gitstore.treediff import diff_trees
+from avfs_git.host.runners import NamespaceRefused
 from avfs_git.host.umask import read_umask
 from avfs_git.lazy import LazyModule
 from avfs_git.model import ChangedFile, CheckpointResult, Status, Warning
 from avfs_git.paths import Oid
-from avfs_git.patterns import compiled
 from avfs_git.proxy.capture import Captured
 from avfs_git.proxy.delta import subtract
 from avfs_git.proxy.envelope import Command, ExecPlan, ExecResult, View
@@ -45,9 +44,10 @@ from avfs_git.proxy.environment import Inherited, divide
 from avfs_git.proxy.gate import Gate
 from avfs_git.proxy.given import make_argv, make_request, open_stdin, read_stdin
 from avfs_git.proxy.redaction import Redactor
-from avfs_git.proxy.request import Action, Category, Decision, Request
+from avfs_git.proxy.request import Action, Decision, Request
 from avfs_git.proxy.run import Finished, Late, Output, Stop, run_command
 from avfs_git.proxy.steps import Step, StepLog
+from avfs_git.proxy.view import WAY_OUT, gets_readonly_view, may_lack_writing, may_search, may_use_git, saves_before
 from avfs_git.proxy.wording import make_message, make_note, make_subject
 from avfs_git.values import field, record_class, replace, value_class
 from avfs_git.workspace import notes
@@ -68,16 +68,6 @@ else:
     renames = LazyModule("avfs_git.gitstore.renames")
     isolate = LazyModule("avfs_git.proxy.isolate")
     operations = LazyModule("avfs_git.session.operations")
-
-_RECURSIVE = compiled(r"\s-(-recursive|-dereference-recursive|-directories|[A-Za-z]{0,20}[rRd])")
-"""What tells `grep` to read directories, and other programs other things: to take one for the other costs little."""
-_SAVING = (Action.ALLOW_WITH_CHECKPOINT, Action.REQUIRE_APPROVAL)
-
-
-_READ_ONLY_VIEW = (
-    "the command ran on a read-only view, because the policy took it for one that only reads; "
-    "to let it write, use `--writable`, or a rule with the action `allow_with_checkpoint`"
-)
 
 
 class _Gone(Exception):
@@ -173,6 +163,7 @@ class Executor:
         root = self._root(command, served)
         request = make_request(command, vault=opened.vault.git_dir, fork=opened.fork, root=root)
         decision = place.gate.look(request)
+        readonly = gets_readonly_view(command, decision, opened.vault.git_dir)
         names = candidates(command.backend, is_mounted=served is not None)
         return ExecPlan(
             vault=place.opened.vault.name,
@@ -184,8 +175,8 @@ class Executor:
             decision=decision,
             backend=served.by if served is not None else names[0],
             backend_reasons=(),
-            view=View.READ_ONLY if self._gets_readonly_view(command, decision) else View.READ_WRITE,
-            would_checkpoint=_saves(command, decision) and not self._gets_readonly_view(command, decision),
+            view=View.READ_ONLY if readonly else View.READ_WRITE,
+            would_checkpoint=saves_before(command, decision) and not readonly,
         )
 
     def run(self, command: Command, stop: Stop | None = None) -> Generator[Output, None, ExecResult]:
@@ -212,7 +203,7 @@ class Executor:
             command = replace(command, stdin=read_stdin(command.stdin))
             request = make_request(command, vault=opened.vault.git_dir, fork=opened.fork, root=root)
         decision = gate.admit(request, token=command.approve)
-        readonly = self._gets_readonly_view(command, decision)
+        readonly = gets_readonly_view(command, decision, opened.vault.git_dir)
         secrets = gate.secrets
         redactor = secrets.redactor()
         inherited = divide(redactor, isolate=command.isolate, isolated=secrets.isolated, let_in=command.let_in)
@@ -227,17 +218,6 @@ class Executor:
         what = "no read-only view can be mounted here: the command ran on a writable one, as a command that changes files does"
         run.warnings.append(Warning("exec.no_read_only_view", what))
         return (yield from self._show(run))
-
-    def _gets_readonly_view(self, command: Command, decision: Decision) -> bool:
-        """Whether a command is to run on a read-only view: it was asked for, or the policy lets it in because it only reads.
-
-        A rule that wants a checkpoint before expects changes. Git that reads a lazy vault stores there what it fetches.
-        """
-        if command.readonly or command.writable or not _only_reads(decision):
-            return command.readonly
-        return decision.action is not Action.ALLOW_WITH_CHECKPOINT and not (
-            _names_git(command) and is_lazy(self._place.opened.vault.git_dir)
-        )
 
     def _show(self, run: _Run) -> Generator[Output, None, ExecResult]:
         """Run a command on the best backend that can be had.
@@ -298,14 +278,15 @@ class Executor:
         kept, opened = self._kept, self._place.opened
         if kept is None:
             return None
-        if kept.root != run.root or run.command.backend not in ("auto", BackendName.OVERLAY):
-            self._kept = None
-            kept.close()
-            return None
-        if opened.lock.epoch != self._epoch:
-            kept.renew()
-        kept.show(readonly=run.readonly)
-        return kept
+        if kept.root == run.root and run.command.backend in ("auto", BackendName.OVERLAY):
+            with suppress(NamespaceRefused):  # then it is shown anew
+                if opened.lock.epoch != self._epoch:
+                    kept.renew()
+                kept.show(readonly=run.readonly)
+                return kept
+        self._kept = None
+        kept.close()
+        return None
 
     def _in(self, backend: Backend, run: _Run, locked: LockedWorkspace | None) -> Generator[Output, None, ExecResult]:
         """Run a command where it is shown, and settle. Who holds the workspace itself gives it as `locked`."""
@@ -397,10 +378,10 @@ class Executor:
 
         A `grep -r` opens every file such that it does not wait, `.git` as well; held back by a lease it would be told EAGAIN.
         """
-        if not _may_use_git(run):
+        if not may_use_git(run.command, run.decision):
             return None
         git = GitDir(self._place.opened)
-        if not isinstance(backend, OverlayBackend) or (backend.git_file is not None and _may_search(run.request)):
+        if not isinstance(backend, OverlayBackend) or (backend.git_file is not None and may_search(run.request)):
             return Late(None, git.bring_up_within)
         if backend.git_file is not None and git.is_behind():
             return Late(backend.git_file, git.bring_up_within)
@@ -433,7 +414,7 @@ class Executor:
             pass  # the command changes nothing, so that nothing can be taken for its doing
         elif held and opened.state.merging is None and opened.is_recorded_by(opened.vault.read_head(opened.fork)):
             pass  # nothing is uncommitted
-        elif _saves(run.command, run.decision):
+        elif saves_before(run.command, run.decision):
             text = f"before: {run.redactor.headline(run.request)}"
             saved = self._save(text, text, held=held)
             run.warnings += saved.warnings
@@ -504,8 +485,8 @@ class Executor:
         if command.isolate and finished.exit_code and os.fsencode(opened.vault.git_dir) + b"/" in streams[1].data():
             what = "git cannot write to the vault in an isolated command: what one changes is committed when it has succeeded"
             run.warnings.append(Warning("exec.isolated_git", what))
-        if run.readonly and not command.readonly and _may_lack_writing(finished, streams):
-            run.warnings.append(Warning("exec.read_only_view", _READ_ONLY_VIEW))
+        if run.readonly and not command.readonly and may_lack_writing(finished, streams):
+            run.warnings.append(Warning("exec.read_only_view", WAY_OUT))
         duration_ms = round(finished.duration_ms, 3)
         with aftermath(run.warnings, "the audit log lacks the end of this command"):
             self._place.gate.completed(
@@ -616,46 +597,6 @@ class Executor:
 def _explained(finished: Finished, reason: tuple[int, str] | None) -> Finished:
     """Say what bubblewrap said of a command that it could not execute."""
     return finished if reason is None else replace(finished, exit_code=reason[0], problem=reason[1])
-
-
-def _may_use_git(run: _Run) -> bool:
-    """Whether git may read its index in a command, which is then to be there and to show the present head.
-
-    That costs what the tree has the first time, and what the index takes to be read and written from then on. Of a command
-    that is proven to only read, every program is known: where none is git, nothing asks.
-    """
-    return not _only_reads(run.decision) or _names_git(run.command)
-
-
-def _names_git(command: Command) -> bool:
-    return any("git" in os.fsdecode(part) for part in command.argv or (command.shell or "",))
-
-
-def _only_reads(decision: Decision) -> bool:
-    return decision.categories == (Category.READ_ONLY,)
-
-
-def _saves(command: Command, decision: Decision) -> bool:
-    """Whether what is uncommitted is saved before a command on a writable view.
-
-    The policy lets in without that what only reads; it gets such a view only where the kernel cannot enforce that, or is not to.
-    """
-    return command.checkpoint and (decision.action in _SAVING or _only_reads(decision))
-
-
-def _may_lack_writing(finished: Finished, streams: tuple[Captured, Captured]) -> bool:
-    """Whether a command may have failed because it could not write; no system call tells for certain.
-
-    It says so in its own words, or failed with some others. `grep` and `diff` have a status for what they found, and no words.
-    """
-    said = any(os.strerror(errno.EROFS).encode() in stream.data() for stream in streams)
-    return said or bool(finished.exit_code and streams[1].size)
-
-
-def _may_search(request: Request) -> bool:
-    """Whether a command says that `grep` is to read all files of a directory."""
-    text = request.shell if request.shell is not None else " ".join(request.argv or ())
-    return "grep" in text and ("rgrep" in text or _RECURSIVE.search(text) is not None)
 
 
 def _note(run: _Run, finished: Finished, backend: Backend, changed_files: int) -> str:
