@@ -23,7 +23,7 @@ from avfs_git.proxy.checks import CHECKS, LOOKS, TAKES_ALL_WORDS, Call
 from avfs_git.proxy.programs import Option, Program
 from avfs_git.proxy.request import Category, Finding, Request
 from avfs_git.proxy.shell import Redirect, SimpleCommand
-from avfs_git.proxy.words import AMBIENT, GLOB, HOME, UNKNOWN, Word, name_part
+from avfs_git.proxy.words import AMBIENT, GLOB, HOME, TEMPORARY, UNKNOWN, Word, name_part
 from avfs_git.values import record_class, replace
 
 _LETTERS = {
@@ -215,6 +215,8 @@ class Classifier:
             return
         if variables.changes_programs(name):
             self.add("w", f"{name} makes programs load code or options", place)
+            if name in {"GIT_DIR", "GIT_WORK_TREE"}:
+                self.target(value, place)
         if value.exact and re.search(r"\$\(|`", value.value):
             self.expanded(value.value, place)  # arithmetic runs what stands in the value of a variable
         if value.value:
@@ -409,7 +411,8 @@ class Classifier:
             elif is_written:
                 if program.only_reads:
                     self.add("w", f"{call.name} writes what it names", call.place)
-                self.target(word, call.place)
+                removes = any("d" in option.does for option in program.options.values()) or "d" in program.does
+                self.target(word, call.place, removes=removes)
             else:
                 self.path(word, call.place)
 
@@ -489,8 +492,15 @@ class Classifier:
                 self.add("h", "names a path outside of the workspace", place, paths=shown, exact=word.exact)
                 return
 
-    def target(self, word: Word, place: Place, *, may_be_unknown: bool = False) -> None:
-        """Look at what is destroyed or overwritten: it lies outside until it is proven to lie inside."""
+    def target(self, word: Word, place: Place, *, may_be_unknown: bool = False, removes: bool = False) -> None:
+        """Look at what is destroyed or overwritten: it lies outside until it is proven to lie inside.
+
+        Args:
+            word: The target.
+            place: The command.
+            may_be_unknown: Whether it is no harm where it is not known.
+            removes: Whether it is removed: then something below a directory that may be missing needs a question.
+        """
         if not word.value:
             return
         value = name_part(word.value) if word.is_pattern else word.value
@@ -499,7 +509,8 @@ class Classifier:
         for location in sorted({locations.locate(value, each, self._mountpoint) for each in place.directories}):
             if locations.is_inside(location) and not crosses:
                 continue
-            if locations.may_be_written(location, self._mountpoint) and GLOB not in value:
+            is_scratch = locations.may_be_written(location, self._mountpoint) and GLOB not in value
+            if is_scratch and not (removes and location.startswith(f"{TEMPORARY}/")):
                 continue
             is_known = locations.is_outside(location) and UNKNOWN not in location
             if not is_known and may_be_unknown and not locations.is_outside(location):

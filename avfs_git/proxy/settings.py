@@ -17,6 +17,10 @@ _SETTERS = frozenset("read mapfile readarray getopts printf local declare typese
 """Commands that give values to variables which they are told the names of."""
 _HIDDEN_SETTERS = frozenset("eval source . trap alias coproc enable".split())  # noqa: SIM905 - the same
 """Commands behind which the value of no variable is known."""
+_PREFIXES = frozenset({"command", "builtin", "time", "noglob", "nocorrect"})
+"""Commands that run another one in the same shell."""
+_HARMLESS_OPTIONS = frozenset({"-r", "-x", "-a", "-g", "-s", "-t", "-f", "-rx", "-gx"})
+_QUOTES = re.compile(r"[\\'\"]")
 _SET_BY_SHELL = re.compile(r"_|REPLY|MAPFILE|OPT\w+|BASH\w*|COPROC|PIPESTATUS|DIRSTACK|FUNCNAME|HIST\w+|IFS")
 
 
@@ -65,7 +69,9 @@ class Settings:
         elif node.type == "for_statement":
             variable = node.child_by_field_name("variable")
             self._set(self._text(variable) if variable else "", None, is_hidden=True)
-        elif node.type == "expansion" and (match := re.match(r"\s*\$\{!?(\w+)[^}]*?:?=", self._text(node))):
+        elif node.type == "expansion" and re.match(r"\s*\$\{![^}]*=", self._text(node)):
+            self._are_known = False
+        elif node.type == "expansion" and (match := re.match(r"\s*\$\{(\w+)[^}]*?:?=", self._text(node))):
             self._set(match[1], None, is_hidden=True)
         elif node.type in {"arithmetic_expansion", "subscript", "c_style_for_statement", "compound_statement"}:
             text = self._text(node)
@@ -76,25 +82,25 @@ class Settings:
             self._note_setter(node)
 
     def _note_setter(self, node: Node) -> None:
+        """Note what a command may set: what is not plainly the name of a variable may be the name of any."""
         words = [child for child in node.named_children if child.type not in {"file_redirect", "herestring_redirect"}]
-        if node.type != "command":
-            called = self._text(node.children[0])
-        else:
+        if node.type == "command":
             words = [child for child in words if child.type != "variable_assignment"]
-            while words and self._text(words[0]) in {"command", "builtin"}:
-                del words[0]
-            called = re.sub(r"[\\'\"]", "", self._text(words.pop(0))) if words else ""
-        if called in _HIDDEN_SETTERS:
+        else:
+            words = [node.children[0], *words]
+        texts = [_QUOTES.sub("", self._text(word)) for word in words]
+        while texts and (texts[0] in _PREFIXES or (texts[0].startswith("-") and len(texts) < len(words))):
+            del texts[0]
+        called, rest = (texts[0], texts[1:]) if texts else ("", [])
+        is_named = re.search(r"[$`{}*?\[\]~]", called.strip("[")) is None
+        if called in _HIDDEN_SETTERS or not is_named:
             self._are_known = False
-        if called not in _SETTERS or (called == "printf" and not (words and self._text(words[0]).startswith("-"))):
+        if called not in _SETTERS or (called == "printf" and not (rest and re.match(r"[-$`*?]", rest[0]))):
             return
-        for word in words:
-            text = self._text(word)
-            if word.type == "variable_assignment" or (text.startswith("-") and not re.search(r"[inluA]", text)):
-                continue
+        for word, text in zip(words[len(words) - len(rest) :], rest, strict=True):
             if re.fullmatch(r"[A-Za-z_]\w*", text):
                 self._set(text, None)
-            elif called not in {"read", "printf", "mapfile", "readarray"} or re.search(r"[$`]", text):
+            elif word.type != "variable_assignment" and text not in _HARMLESS_OPTIONS:
                 self._are_known = False
 
     def _set(self, name: str, value: Node | None, *, is_hidden: bool = False) -> None:

@@ -26,6 +26,7 @@ from avfs_git.proxy.words import (
     RESERVED,
     ROOT,
     STARTS,
+    TEMPORARY,
     UNKNOWN,
     Word,
     decode_ansi,
@@ -662,6 +663,8 @@ class _Reader:
             return PLAIN
         if _ROOT_OF_REPOSITORY.fullmatch(text):
             return ROOT
+        if re.fullmatch(r"\$\(\s*mktemp( -d)?\s*\)", text):
+            return TEMPORARY
         return "." if re.fullmatch(r"\$\(\s*pwd\s*\)", text) else UNKNOWN
 
     # --- text ------------------------------------------------------------------------------------

@@ -24,6 +24,8 @@ AMBIENT = "/$"
 """Begins a word that begins with a variable which the text does not set, so that it is the host's."""
 ROOT = "/:"
 """Begins a word that begins with the root of the workspace."""
+TEMPORARY = f"/tmp/{PLAIN}"  # noqa: S108 - it is only named
+"""What `mktemp` makes; empty if it fails."""
 STARTS = (HOME, AMBIENT, ROOT)
 
 _SPECIAL = "*?[]{},~"
