@@ -40,7 +40,7 @@ from avfs_git.workspace.capture import Captured
 from avfs_git.workspace.checkpoint import adopt_submodules
 from avfs_git.workspace.confirm import confirm_advanced
 from avfs_git.workspace.format import HEADS, SIDECARS
-from avfs_git.workspace.oplog import CAPTURED, SIDECAR, OpRecord
+from avfs_git.workspace.oplog import CAPTURED, OURS, SIDECAR, OpRecord
 from avfs_git.workspace.restore import Trees, announced, put_back
 from avfs_git.workspace.sidecardiff import diff_sidecars
 from avfs_git.workspace.workspace import LockedWorkspace
@@ -104,6 +104,7 @@ class _Ending:
     kind: str
     description: str
     more: dict[str, object]
+    came_from: Oid
     keeps_head: bool
     ends_merge: bool
 
@@ -130,6 +131,7 @@ def advance(
     now: Trees,
     kind: str,
     description: str,
+    came_from: Oid | None = None,
     other: OtherSide | None = None,
     more: dict[str, object] | None = None,
     keeps_head: bool = False,
@@ -146,6 +148,7 @@ def advance(
         now: The trees of the workspace.
         kind: The operation in the log.
         description: Its text there.
+        came_from: The commit that holds these trees, where others have moved the branch away from it.
         other: Whose new untracked files come along.
         more: Facts to keep in the log.
         keeps_head: Keep the present head reachable, because the new one does not lead to it.
@@ -158,7 +161,9 @@ def advance(
     """
     plan = plan_advance(pack, now, tree, other)
     locked.vault.store.expect(oid for oid in list_contents(plan.steps) if not pack.exists(oid))
-    ending = _Ending(kind, description, more or {}, keeps_head, ends_merge)
+    came_from = came_from or head
+    facts = {**(more or {}), **({OURS: came_from.hex()} if came_from != head else {})}
+    ending = _Ending(kind, description, facts, came_from, keeps_head, ends_merge)
     while True:  # ends, because each turn leaves something out
         try:
             return _carry_out(locked, pack, plan, tree, make_head, head, now, other, ending)
@@ -212,6 +217,8 @@ def _carry_out(
             changes.insert(0, RefChange(SIDECARS + locked.fork, vault.refs.read(SIDECARS + locked.fork), sidecar, lasting=True))
         if ending.keeps_head:
             changes = [*vault.keep(head), *changes]
+        if ending.came_from != head:
+            changes = [*vault.keep(ending.came_from), *changes]
         facts = {**ending.more, **intent.facts, CAPTURED: captured.began_ns}
         if sidecar is not None and commit.sidecar != sidecar:
             facts[SIDECAR] = sidecar.hex()
@@ -222,7 +229,7 @@ def _carry_out(
             ending.description,
             vault.clock_ns(),
             moves=[(HEADS + locked.fork, head.hex(), new.hex())],
-            before=head.hex(),
+            before=ending.came_from.hex(),
             after=new.hex(),
             more=facts,
         )

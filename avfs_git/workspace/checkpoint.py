@@ -72,14 +72,15 @@ def take(
     remember_blobs: bool = False,
     index: Oid | None = None,
     captured: Captured | None = None,
+    onto: Oid | None = None,
 ) -> Taken:
-    """Capture the workspace, unless it was, and compare it with the head of its fork."""
+    """Capture the workspace, unless it was, and compare it with the head of its fork, or with the commit `onto`."""
     before = locked.opened.synced_trees()[1]
     if captured is None:
         captured = locked.capture(sink, known=known, remember_blobs=remember_blobs, index=index)
         if index is not None:
             captured.tree = adopt_submodules(sink, captured.tree, index)
-    head, commit = locked.head()
+    head, commit = locked.head() if onto is None else (onto, locked.vault.store.read_commit(onto))
 
     def size_of(oid: Oid) -> int:
         known_size = captured.sizes.get(oid)
@@ -218,11 +219,19 @@ def save_checkpoint(
         taken = take(locked, pack, known=known, index=tracked, captured=captured)
         if taken.is_unchanged and not concludes_merge:
             return _label_head(locked, taken, label, description)
-        _refuse_lost_updates(locked, taken, pack)
+        # Of a merge that others began by moving the branch, the branch is one side.
+        if not (concludes_merge and taken.head is not None and taken.head.hex() == merged_into(locked)):
+            _refuse_lost_updates(locked, taken, pack)
         result = _record(locked, taken, pack, label, message, kind, description, before, parents, more=more, note=note)
     finally:
         pack.discard()
     return replace(result, warnings=(*result.warnings, *tidy_packs(vault)))
+
+
+def merged_into(locked: LockedWorkspace) -> str | None:
+    """Name the commit that the merge in a workspace brings in; None if there is no merge."""
+    merging = locked.opened.state.merging
+    return merging.theirs if merging is not None else None
 
 
 def check_not_merging(locked: LockedWorkspace) -> None:

@@ -49,6 +49,8 @@ class Start:
     """The commit that is merged with, not stored where the merge is only asked for."""
     now: Trees
     saved: str | None = None
+    branch: Oid | None = None
+    """Where the branch points, where others have moved it away from the head that the workspace has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +89,12 @@ def merge_commit(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) ->
         RefConflict: If the target's branch holds changes that its workspace has not seen.
         HostError: If the disk refuses; the target is as it was.
     """
+    return merge_into(locked, save_target(locked, f"save before merge of {options.source}"), theirs, options)
+
+
+def merge_into(locked: LockedWorkspace, start: Start, theirs: Oid, options: MergeOptions) -> MergeResult:
+    """Merge a commit into a fork that has nothing uncommitted; raises as `merge_commit` does."""
     vault = locked.vault
-    start = save_target(locked, f"save before merge of {options.source}")
     pack = PackWriter(vault.store)
     try:
         in_workspace = options.in_workspace
@@ -276,7 +282,8 @@ def _advance(
         pack,
         merged.tree,
         make_head,
-        head=start.head,
+        head=start.branch or start.head,
+        came_from=start.head,
         now=start.now,
         kind="merge",
         description=f"merge {options.source}",

@@ -35,7 +35,7 @@ from avfs_git.workspace.application import Application
 from avfs_git.workspace.checkpoint import adopt_submodules, merge_in_progress, save_checkpoint
 from avfs_git.workspace.conflicts import describe_conflicts
 from avfs_git.workspace.format import Merging, OpenConflict, SideRecord
-from avfs_git.workspace.oplog import OpRecord
+from avfs_git.workspace.oplog import OURS, OpRecord
 from avfs_git.workspace.preview import Preview
 from avfs_git.workspace.restore import Replay, Trees, announced, put_back, replay_operation, save_aside, saved_trees
 from avfs_git.workspace.workspace import LockedWorkspace
@@ -316,6 +316,11 @@ def conclude_merge(locked: LockedWorkspace, message: str | None) -> MergeResult:
     if merging.rewriting is not None:
         raise merge_in_progress(locked.fork, merging)
     check_resolved(locked)
+    head = locked.vault.read_head(locked.fork)
+    # Where others had moved the branch, it stands at their commit, and ours is the other parent.
+    other, facts = merging.theirs, {}
+    if head is not None and head.hex() == merging.theirs:
+        other, facts = merging.head, {OURS: merging.head}
     # What would be put back after a crash has to be stored.
     saved = save_aside(locked, f"resolved merge of {merging.source}")
     now = saved_trees(locked, saved)
@@ -326,8 +331,8 @@ def conclude_merge(locked: LockedWorkspace, message: str | None) -> MergeResult:
             message=message or merging.message,
             description=f"merge {merging.source}",
             before=merging.head,
-            parents=() if merging.squash else (_oid(merging.theirs),),
-            more={"merged": merging.theirs, **intent.facts},
+            parents=() if merging.squash else (_oid(other),),
+            more={"merged": merging.theirs, **facts, **intent.facts},
             concludes_merge=True,
         )
     made = result.checkpoint

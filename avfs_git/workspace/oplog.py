@@ -42,8 +42,6 @@ from avfs_git.workspace.format import HEADS
 
 UNDO, REDO = "undo", "redo"
 FORK_CREATE, FORK_DELETE = "fork_create", "fork_delete"
-SET_BACK = "update"
-"""The operation that moves a branch back or forward under a workspace that does not follow, to merge what others put on it."""
 OF_FORKS = (FORK_CREATE, FORK_DELETE)
 """The operations on a fork as a whole."""
 _LINES = 4096
@@ -62,6 +60,9 @@ CAPTURED = "captured_ns"
 """The name, in `more`, of a time of the kernel's at which nothing had been changed yet that the state after does not hold."""
 INTENT = "intent"
 """The name, in `more`, of the word that ties a line to what was to be done to files (`format.Pending.intent`)."""
+
+OURS = "ours"
+"""The name, in `more`, of the commit that the workspace held where others had moved the branch: undo leaves it there."""
 
 RefMoveRecord = tuple[str, str | None, str | None]
 """A ref with its old and its new value in hexadecimal; None where there is none."""
@@ -288,6 +289,8 @@ class OpLog:
         A branch moves before what depends on it, and after what it depends on.
         """
         branches = [move for move in record.moves if move[0].startswith(HEADS)]
+        if branches and all(old == new for _, old, new in branches):
+            return True  # announced when all files were in place: nothing else was left to do
         for ref, old, _ in branches or record.moves:
             if ref in later:
                 held = later[ref]
@@ -350,8 +353,10 @@ class OpLog:
 
         None if no operation that the log still has moved it so, or the last one removed it.
         """
-        moved = (new for record in self.read() if record.kind != SET_BACK for name, _, new in record.moves if name == ref)
-        new = next(moved, None)
+        moves = ((record, new) for record in self.read() for name, _, new in record.moves if name == ref)
+        record, new = next(moves, (None, None))
+        if record is not None and record.kind == UNDO:  # of an update: the files have only our side again
+            new = record.more.get(OURS, new)
         return Oid(bytes.fromhex(new)) if new is not None else None
 
     def list_operations(self, fork: str | None, limit: int) -> list[Operation]:

@@ -221,15 +221,20 @@ def saved_trees(locked: LockedWorkspace, saved: str | None) -> Trees:
     return None if commit.tree == EMPTY_TREE else commit.tree, recorded_sidecar(locked, commit)
 
 
-def save_aside(locked: LockedWorkspace, description: str) -> str | None:
+def save_aside(locked: LockedWorkspace, description: str, *, onto: Oid | None = None) -> str | None:
     """Save what is uncommitted as a commit that no branch holds, kept reachable; None if there is nothing.
 
     The workspace counts as captured at that commit afterwards.
+
+    Args:
+        locked: The workspace.
+        description: The commit's message.
+        onto: The commit that it follows and is compared with; the head of the fork if not given.
     """
     vault = locked.vault
     pack = PackWriter(vault.store)
     try:
-        taken = take(locked, pack)
+        taken = take(locked, pack, onto=onto)
         if taken.is_unchanged:
             if taken.head is not None:
                 locked.mark_recorded(taken.captured, taken.head, recorded_sidecar(locked, taken.commit))

@@ -22,7 +22,7 @@ from avfs_git.workspace.checkpoint import check_not_merging
 from avfs_git.workspace.forks import Opener, end_fork
 from avfs_git.workspace.format import HEADS
 from avfs_git.workspace.gitmoves import adopt_git_moves, open_worktree
-from avfs_git.workspace.oplog import FORK_CREATE, OF_FORKS, REDO, SIDECAR, UNDO, OpRecord, RefMoveRecord
+from avfs_git.workspace.oplog import FORK_CREATE, OF_FORKS, OURS, REDO, SIDECAR, UNDO, OpRecord, RefMoveRecord
 from avfs_git.workspace.origin import facts_of, read_own_state
 from avfs_git.workspace.restore import Replay, replay_operation
 from avfs_git.workspace.trash import bring_into_use, clear_orphan, move_to_trash, name_in_trash, take_from_trash
@@ -133,7 +133,7 @@ def _turn_files(locked: LockedWorkspace, record: OpRecord, direction: str) -> Un
             before=record.after if back else record.before,
             after=state,
             target=record.id,
-            more={} if back or SIDECAR not in record.more else {SIDECAR: record.more[SIDECAR]},
+            more={key: record.more[key] for key in ((OURS,) if back else (SIDECAR, OURS)) if key in record.more},
         ),
         changes=still,
         state=_oid(state) if record.before is not None else None,

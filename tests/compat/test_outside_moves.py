@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 import pytest
 
+from avfs_git import faults
 from avfs_git.errors import RefConflict
 from avfs_git.sdk import Avfs, Vault, Workspace
+from tests.support.faults import check_vault, die_in
 from tests.support.servers import git, make_bare
 
 
@@ -82,6 +86,146 @@ def test_an_update_in_conflict_changes_nothing(work: Workspace) -> None:
     assert git("rev-parse", "main", cwd=work.vault.path) == theirs
     assert (work.read("a"), work.read("b")) == (b"mine, too\n", b"mine\n")
     assert [warning.code for warning in work.status().warnings] == ["fork.moved_outside"]
+
+
+def is_ancestor(work: Workspace, commit: str) -> bool:
+    """Tell whether the branch holds a commit."""
+    return commit in git("rev-list", "main", cwd=work.vault.path).split()
+
+
+def push_more(work: Workspace, name: str) -> str:
+    """Put another commit on the branch, as a push does that git takes; give its id."""
+    place = work.vault.path
+    blob = subprocess.run(["git", "hash-object", "-w", "--stdin"], cwd=place, input=b"more\n", capture_output=True, check=True)
+    listed = git("ls-tree", "main", cwd=place) + f"\n100644 blob {blob.stdout.decode().strip()}\t{name}\n"
+    tree = subprocess.run(["git", "mktree"], cwd=place, input=listed.encode(), capture_output=True, check=True)
+    made = git("commit-tree", "-p", "main", "-m", name, tree.stdout.decode().strip(), cwd=place)
+    git("update-ref", "refs/heads/main", made, cwd=place)
+    return made
+
+
+@pytest.mark.parametrize("changed", [True, False], ids=["changed", "unchanged"])
+def test_undo_takes_back_our_side_only(work: Workspace, changed: bool) -> None:
+    """After the undo of an update the push is still on the branch, is not taken back by a checkpoint, and comes in again."""
+    theirs = git("rev-parse", "main", cwd=work.vault.path)
+    if not changed:
+        work.write("b", b"1\n")
+    mine = work.read("b")
+    work.update()
+    work.undo()
+
+    assert git("rev-parse", "main", cwd=work.vault.path) == theirs
+    assert (work.read("a"), work.read("b")) == (b"1\n", mine)
+    assert [warning.code for warning in work.status().warnings] == ["fork.moved_outside"]
+    work.write("c", b"more of mine\n")
+    with pytest.raises(RefConflict):
+        work.checkpoint()
+
+    assert [merge.outcome for merge in work.update()] == ["clean"]
+    assert is_ancestor(work, theirs)
+    assert (work.read("a"), work.read("b"), work.read("c")) == (b"theirs\n", mine, b"more of mine\n")
+    work.undo()
+
+    assert git("rev-parse", "main", cwd=work.vault.path) == theirs
+    work.redo()
+
+    assert is_ancestor(work, theirs)
+    assert (work.read("a"), work.read("c")) == (b"theirs\n", b"more of mine\n")
+    assert work.status().clean
+
+
+def test_a_conflict_in_the_workspace_leaves_the_push_on_the_branch(work: Workspace) -> None:
+    """While it is resolved, after it is, and after that is undone, the branch has what was pushed."""
+    theirs = git("rev-parse", "main", cwd=work.vault.path)
+    work.write("a", b"mine, too\n")
+    (merge,) = work.update(on_conflict="workspace")
+
+    assert merge.in_workspace
+    assert git("rev-parse", "main", cwd=work.vault.path) == theirs
+    work.abort_merge()
+
+    assert (work.read("a"), work.read("b")) == (b"mine, too\n", b"mine\n")
+    assert git("rev-parse", "main", cwd=work.vault.path) == theirs
+    work.update(on_conflict="workspace")
+    work.resolve("a", content=b"both\n")
+    work.continue_merge()
+
+    assert is_ancestor(work, theirs)
+    assert (work.read("a"), work.read("b"), work.status().clean) == (b"both\n", b"mine\n", True)
+    work.undo()
+
+    assert git("rev-parse", "main", cwd=work.vault.path) == theirs
+    assert (work.read("a"), work.read("b")) == (b"mine, too\n", b"mine\n")
+    assert [warning.code for warning in work.status().warnings] == ["fork.moved_outside"]
+
+
+@pytest.fixture
+def pushed(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A home whose workspace has a change, and a commit that was pushed onto its branch."""
+    with Avfs(tmp_path / "home") as avfs:
+        work = avfs.create_vault("v").workspace()
+        work.write("a", b"1\n")
+        work.checkpoint("one")
+        work.write("b", b"mine\n")
+        yield tmp_path / "home", push_more(work, "theirs")
+
+
+def test_an_update_that_dies_leaves_the_push_on_the_branch(pushed: tuple[Path, str], tmp_path: Path) -> None:
+    """Wherever it dies, the branch has what was pushed, and the next update brings both together."""
+    home, theirs = pushed
+    for point in count(1):
+        copy = tmp_path / f"home{point}"
+        subprocess.run(["cp", "-a", home, copy], check=True)
+
+        def update(copy: Path = copy) -> None:
+            with Avfs(copy) as avfs:
+                avfs.open_vault("v").workspace().update()
+
+        died = die_in(update, point)
+        with Avfs(copy) as avfs:
+            work = avfs.open_vault("v").workspace()
+
+            assert is_ancestor(work, theirs), point
+            work.update()
+
+            assert is_ancestor(work, theirs)
+            assert (work.read("a"), work.read("b"), work.read("theirs")) == (b"1\n", b"mine\n", b"more\n")
+            assert work.status().clean
+            check_vault(work.vault)
+        if not died:
+            break
+
+
+def test_a_push_at_any_step_of_an_update_stays(pushed: tuple[Path, str], tmp_path: Path) -> None:
+    """Whenever git takes another push meanwhile, the branch has both afterwards, and the files after the next update."""
+    home, theirs = pushed
+    for point in count(1):
+        copy = tmp_path / f"home{point}"
+        subprocess.run(["cp", "-a", home, copy], check=True)
+        with Avfs(copy) as avfs:
+            work = avfs.open_vault("v").workspace()
+            more: list[str] = []
+            seen = 0
+
+            def push(_name: str, work: Workspace = work, more: list[str] = more, point: int = point) -> None:
+                nonlocal seen
+                seen += 1
+                if seen == point:
+                    with suppress(subprocess.CalledProcessError):  # git finds the branch locked, and says so
+                        more.append(push_more(work, "later"))
+
+            faults.arm(push)
+            try:
+                work.update()
+            finally:
+                faults.arm(None)
+            work.update()
+
+            assert all(is_ancestor(work, commit) for commit in (theirs, *more)), point
+            assert (work.read("b"), work.read("theirs"), work.exists("later")) == (b"mine\n", b"more\n", bool(more))
+            assert work.status().clean
+        if seen < point:
+            break
 
 
 def save(vault: Vault, fork: str, path: str, data: bytes) -> None:
