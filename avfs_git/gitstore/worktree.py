@@ -9,6 +9,10 @@ time writes there; git may read and write at any moment.
     locked                 keeps `git worktree prune` and `git gc` away while nothing is mounted
     index                  made when git first asks for it
     avfs                   says that the directory is ours; holds the name of the branch
+
+A new one is made elsewhere and renamed: git, and we, find all of these files or none. Where a power cut took some of them, the
+next mount makes them again; the doctor puts the directory into the trash.
+
     avfs-basis             the commit for which the index was made, while the branch has moved past it by our hands
 
 Nothing but `avfs-basis` is forced to disk: what is lost is made again. What is staged may be lost in a power cut, as with git.
@@ -23,13 +27,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from avfs_git import faults
 from avfs_git.gitstore.gitconfig import edit_config, is_true, read_config
 from avfs_git.gitstore.refs import OWN_REFS
 from avfs_git.host.durable import fsync_dir, host_errors, write_all, write_file_atomically
+from avfs_git.host.removal import remove_tree
 from avfs_git.paths import Oid
 from avfs_git.patterns import compiled
 
 _MARK = "avfs"
+_STAGING = "avfs/worktrees"
+"""Where one is made before it gets its name."""
 _BASIS = "avfs-basis"
 _NEW_INDEX = "index.avfs"
 _NO_COMMIT = b"0" * 40
@@ -68,7 +76,7 @@ class Worktree:
         self.git_dir = git_dir
         # Somebody else's working tree may have the name; a `%` that no encoding makes keeps ours apart.
         self.path = git_dir / "worktrees" / name
-        if not (self.path / _MARK).exists() and (self.path / "gitdir").exists():
+        if not (self.path / _MARK).exists() and _is_foreign(self.path):
             self.path = git_dir / "worktrees" / f"{name}%avfs"
         self.index = self.path / "index"
         self._made_mode: int | None = None
@@ -92,26 +100,36 @@ class Worktree:
             HostError: If the disk refuses.
         """
         with host_errors(f"make '{self.path}'"):
-            for place in (self.path.parent, self.path):
+            if self.path.is_dir():
+                self._fill(self.path, ref, directory)
+            else:  # out of git's sight, so that it never finds half of one
+                staging = self.git_dir / _STAGING / self.path.name
+                with suppress(FileNotFoundError):
+                    remove_tree(staging)
+                staging.mkdir(self._mode(), parents=True)
+                self._fill(staging, ref, directory)
+                faults.reach("worktree.made")
                 with suppress(FileExistsError):
-                    place.mkdir(self._mode())
-            self._write("commondir", b"../..\n")
-            self._write("gitdir", os.fsencode(directory.absolute()) + b"/.git\n")
-            self._write("locked", _REASON)
-            if not self._read("HEAD").startswith((b"ref: refs/", *[b"%x" % digit for digit in range(16)])):
-                self._write("HEAD", b"ref: " + os.fsencode(ref) + b"\n")
-            self._write(_MARK, os.fsencode(ref) + b"\n")
+                    self.path.parent.mkdir(self._mode())
+                os.rename(staging, self.path)
         return b"gitdir: " + os.fsencode(self.path.absolute()) + b"\n"
 
-    def _read(self, name: str) -> bytes:
-        try:
-            return (self.path / name).read_bytes()
-        except FileNotFoundError:
-            return b""
+    def _fill(self, place: Path, ref: str, directory: Path) -> None:
+        wanted = {
+            "commondir": b"../..\n",
+            "gitdir": os.fsencode(directory.absolute()) + b"/.git\n",
+            "locked": _REASON,
+            "HEAD": b"ref: " + os.fsencode(ref) + b"\n",
+            _MARK: os.fsencode(ref) + b"\n",
+        }
+        for name, data in wanted.items():
+            held = _read(place / name)
+            if held != data and not (name == "HEAD" and _is_head(held)):
+                write_file_atomically(place / name, data, mode=self._mode() & 0o666, durable=False)
+                faults.reach("worktree.wrote_one")
 
-    def _write(self, name: str, data: bytes) -> None:
-        if self._read(name) != data:
-            write_file_atomically(self.path / name, data, mode=self._mode() & 0o666, durable=False)
+    def _read(self, name: str) -> bytes:
+        return _read(self.path / name)
 
     def _mode(self) -> int:
         """Tell who may do what: as in the repository, since who serves a tree has no umask."""
@@ -255,6 +273,38 @@ class Worktree:
             if not self.path.exists() and place.exists():
                 self.path.parent.mkdir(self._mode(), exist_ok=True)
                 os.rename(place, self.path)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def _is_head(data: bytes) -> bool:
+    return data.startswith((b"ref: refs/", *[b"%x" % digit for digit in range(16)]))
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether a working tree without our mark is somebody else's: git writes `locked` first, and `HEAD` before it is done."""
+    reason = _read(path / "locked")
+    return reason != _REASON and (bool(reason) or (path / "HEAD").exists())
+
+
+def list_half_made(git_dir: Path) -> list[Path]:
+    """List the directories of ours below `worktrees/` that git takes for damaged: a process died, or a power cut took files."""
+    try:
+        places = sorted((git_dir / "worktrees").iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [
+        place
+        for place in places
+        if place.is_dir()
+        and ((place / _MARK).exists() or not _is_foreign(place))
+        and not (_read(place / "gitdir") and _read(place / "commondir") and _is_head(_read(place / "HEAD")))
+    ]
 
 
 def read_log(path: Path) -> list[Logged]:

@@ -18,13 +18,14 @@ from avfs_git.gitstore.drywriter import DryWriter
 from avfs_git.gitstore.gitcommand import fsck
 from avfs_git.gitstore.packs import is_left_hold
 from avfs_git.gitstore.refs import RefChange
-from avfs_git.gitstore.worktree import read_log
+from avfs_git.gitstore.worktree import list_half_made, read_log
 from avfs_git.model import DoctorReport, Problem
 from avfs_git.paths import Oid, show_path
 from avfs_git.vfs.statcache import StatCache
 from avfs_git.workspace.checkpoint import take
 from avfs_git.workspace.forks import Opener
 from avfs_git.workspace.format import KEPT, LABELS, REMOTE_STATE, REMOTES, SIDECARS
+from avfs_git.workspace.gitmoves import PUT_AWAY
 from avfs_git.workspace.trash import clear_orphan
 from avfs_git.workspace.vault import OpenVault
 
@@ -51,6 +52,7 @@ def examine_vault(vault: OpenVault, open_workspace: Opener, *, repair: bool) -> 
         ("locks", _check_locks(vault)),
         ("leftovers", _check_leftovers(vault)),
         ("orphans", _check_orphans(vault)),
+        ("worktrees", _check_worktrees(vault)),
         ("left refs", _check_left_refs(vault)),
         ("forks", _check_forks(vault)),
         ("workspaces", _check_workspaces(vault, open_workspace)),
@@ -224,6 +226,23 @@ def _take_refs_away(vault: OpenVault, fork: str, changes: list[RefChange]) -> No
     with vault.fork_locked(fork):
         if not vault.has_fork(fork):  # else it was being made when they were found
             vault.refs.update([*vault.keep(*(each.old for each in changes)), *changes])
+
+
+def _check_worktrees(vault: OpenVault) -> Iterator[_Finding]:
+    for place in list_half_made(vault.git_dir):
+        yield _fixable(
+            "worktree.half_made",
+            f"'{place.relative_to(vault.git_dir)}' is incomplete: a mount was cut short",
+            "Put it into the trash of the vault; the next mount makes it again.",
+            lambda place=place: _put_worktree_away(vault, place),  # type: ignore[misc]  # a default binds the loop's value
+            lambda place=place: place not in list_half_made(vault.git_dir),  # type: ignore[misc]  # as above
+        )
+
+
+def _put_worktree_away(vault: OpenVault, place: Path) -> None:
+    away = vault.layout.trash / f"{time.time_ns()}-{place.name}%worktree"
+    away.mkdir(parents=True)
+    place.rename(away / PUT_AWAY)
 
 
 def _check_left_refs(vault: OpenVault) -> Iterator[_Finding]:

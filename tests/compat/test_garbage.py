@@ -400,3 +400,18 @@ def _remove_object(git_dir: Path, oid: str) -> None:
         subprocess.run(["git", f"--git-dir={git_dir}", "unpack-objects", "-q"], input=pack.read_bytes(), check=True)
         pack.unlink()
     (git_dir / "objects" / oid[:2] / oid[2:]).unlink()
+
+
+def test_the_doctor_puts_a_half_made_working_tree_away(vault: Vault) -> None:
+    """What a mount left that was cut short stops git; the doctor names it, and puts it into the trash."""
+    place = vault.path / "worktrees" / "work"
+    place.mkdir(parents=True)
+    (place / "commondir").write_text("../..\n")
+    (place / "gitdir").write_text("/nowhere/.git\n")
+    told = [each.code for each in vault.doctor().problems if each.fixable]
+    vault.doctor(repair=True)
+
+    assert told == ["worktree.half_made"]
+    assert not place.exists()
+    assert vault.doctor().problems == ()
+    git(vault.path, "fsck")

@@ -1,0 +1,97 @@
+"""The git directory of a live tree: there whole, or not at all, and never taken for somebody else's."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from avfs_git import faults
+from avfs_git.errors import HostError
+from avfs_git.gitstore.repository import init_vault_repo
+from avfs_git.gitstore.worktree import Worktree, list_half_made
+from tests.support.faults import die_in
+
+FILES = ["HEAD", "avfs", "commondir", "gitdir", "locked"]
+REF = "refs/heads/main"
+
+
+@pytest.fixture(autouse=True)
+def disarmed() -> Iterator[None]:
+    """Leave no fault armed."""
+    yield
+    faults.arm(None)
+
+
+def _names(git_dir: Path) -> list[str]:
+    place = git_dir / "worktrees"
+    return sorted(os.listdir(place)) if place.exists() else []
+
+
+def test_one_that_dies_leaves_nothing_that_git_sees(tmp_path: Path) -> None:
+    """Wherever the first mount dies, git finds all files or no directory, and the next mount makes the same one."""
+    for point in count(1):
+        git_dir = tmp_path / f"{point}.git"
+        init_vault_repo(git_dir)
+        died = die_in(lambda git_dir=git_dir: Worktree(git_dir, "main").prepare(REF, tmp_path), point)  # type: ignore[misc]  # a default binds the loop's value
+
+        assert _names(git_dir) == ([] if died else ["main"])
+        Worktree(git_dir, "main").prepare(REF, tmp_path)
+
+        assert _names(git_dir) == ["main"]
+        assert sorted(os.listdir(git_dir / "worktrees" / "main")) == FILES
+        assert list((git_dir / "avfs" / "worktrees").iterdir()) == []
+        if not died:
+            break
+
+
+def test_a_disk_that_fails_leaves_nothing_that_git_sees(git_dir: Path, tmp_path: Path) -> None:
+    """As above, where the process lives on."""
+    for point in range(1, 6):
+        faults.arm(faults.FailAt(point, lambda: OSError(errno.EIO, "")))
+        with pytest.raises(HostError):
+            Worktree(git_dir, "main").prepare(REF, tmp_path)
+        faults.arm(None)
+
+        assert _names(git_dir) == []
+    Worktree(git_dir, "main").prepare(REF, tmp_path)
+
+    assert _names(git_dir) == ["main"]
+
+
+@pytest.mark.parametrize("lost", FILES)
+def test_one_of_ours_that_a_power_cut_left_half_made_is_completed(git_dir: Path, tmp_path: Path, lost: str) -> None:
+    """Whichever of its files is missing or empty, it is still ours."""
+    for is_emptied in (False, True):
+        Worktree(git_dir, "main").prepare(REF, tmp_path)
+        path = git_dir / "worktrees" / "main" / lost
+        path.unlink()
+        if is_emptied:
+            path.touch()
+        listed = [path.name for path in list_half_made(git_dir)]
+
+        assert listed == (["main"] if lost in ("HEAD", "commondir", "gitdir") else [])
+        Worktree(git_dir, "main").prepare(REF, tmp_path)
+
+        assert _names(git_dir) == ["main"]
+        assert list_half_made(git_dir) == []
+
+
+def test_one_of_another_program_is_left_alone(git_dir: Path, tmp_path: Path) -> None:
+    """A working tree that somebody made by hand, or is making, has the name; ours gets another one."""
+    for files in ({"HEAD": "ref: x", "gitdir": "y"}, {"locked": "initializing"}):
+        place = git_dir / "worktrees" / "main"
+        place.mkdir(parents=True, exist_ok=True)
+        for old in place.iterdir():
+            old.unlink()
+        for name, text in files.items():
+            (place / name).write_text(text)
+        Worktree(git_dir, "main").prepare(REF, tmp_path)
+
+        assert _names(git_dir) == ["main", "main%avfs"]
+        assert sorted(os.listdir(place)) == sorted(files)
+        assert list_half_made(git_dir) == []
