@@ -143,8 +143,7 @@ class ObjectStore:
         """Read an object of which one copy is damaged from another pack, or from its own file; None if no copy is whole."""
         for pack, offset in self.packs.find_each(oid):
             with suppress(ObjectCorrupt, HostError), _read_errors(oid):
-                kind, data = pack.read(offset)
-                found = self._read_delta(oid, pack.path) if data is None else (kind, data)
+                found = pack.read(offset)
                 _check_content(oid, found)
                 return found
         with suppress(ObjectCorrupt, HostError):
@@ -153,21 +152,6 @@ class ObjectStore:
                 _check_content(oid, loose)
             return loose
         return None
-
-    def _read_delta(self, oid: Oid, pack: Path) -> tuple[int, bytes]:
-        """Read an object that one pack holds as a delta, by libgit2, which sees no other pack."""
-        import tempfile  # noqa: PLC0415 - only where a pack is damaged
-
-        import pygit2  # noqa: PLC0415 - most commands do without, see above
-
-        with tempfile.TemporaryDirectory() as alone, object_errors(oid):
-            os.mkdir(os.path.join(alone, "pack"))
-            for file in (pack, pack.with_suffix(".idx")):
-                os.symlink(file.absolute(), os.path.join(alone, "pack", file.name))
-            odb = pygit2.Odb(alone)
-            kind, size = odb.read_header(_pygit2_oid(oid))
-            _check_size(oid, int(kind), size)
-            return int(kind), odb.read(_pygit2_oid(oid))[1]
 
     def read_blob(self, oid: Oid) -> bytes:
         """Read the content of a blob; a small one that was read before costs a look-up.
@@ -437,8 +421,17 @@ class ObjectStore:
         rest = hex_prefix[2:]
         found |= {Oid(bytes.fromhex(hex_prefix[:2] + name)) for name in names if len(name) == 38 and name.startswith(rest)}
         if self._has_alternates() or self.packs.unreadable:
-            found |= {Oid(bytes(known.raw)) for known in self._libgit2() if str(known).startswith(hex_prefix)}
+            found |= self._list_by_libgit2(hex_prefix)
         return sorted(found)
+
+    def _list_by_libgit2(self, hex_prefix: str) -> set[Oid]:
+        """List what libgit2 knows as well; of a pack that it cannot take apart, nothing."""
+        found: set[Oid] = set()
+        with suppress(ObjectCorrupt), object_errors(Oid(bytes(20))):
+            for known in self._libgit2():
+                if str(known).startswith(hex_prefix):
+                    found.add(Oid(bytes(known.raw)))
+        return found
 
     def freshen(self, oid: Oid) -> bool:
         """Keep git from pruning an object that is about to be referred to again; tell whether it is there.
@@ -470,12 +463,9 @@ class ObjectStore:
             if found is None:
                 return None
             try:
-                kind, data = found[0].read(found[1])
+                return found[0].read(found[1])
             except FileNotFoundError:
                 return None  # git has moved it to another pack
-            if data is not None:
-                return kind, data
-        return self._read_by_libgit2(oid)  # a delta
 
     def _read_loose(self, oid: Oid) -> tuple[int, bytes] | None:
         with _read_errors(oid):
@@ -495,14 +485,9 @@ class ObjectStore:
             if found is None:
                 return None
             try:
-                kind, size = found[0].header(found[1])
+                return found[0].describe(found[1])
             except FileNotFoundError:
                 return None  # git has moved it to another pack
-            if kind in KIND_NAMES:
-                return kind, size
-        with object_errors(oid):
-            kind, size = self._libgit2().read_header(_pygit2_oid(oid))  # a delta
-        return int(kind), int(size)
 
     def _header_loose(self, oid: Oid) -> tuple[int, int] | None:
         with _read_errors(oid):

@@ -20,11 +20,13 @@ import sys
 import threading
 import zlib
 from array import array
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 
+from avfs_git.gitstore.deltas import apply_delta, read_distance, read_varint
 from avfs_git.paths import Oid
 
 INDEX_MAGIC = b"\xfftOc\0\0\0\2"
@@ -43,6 +45,12 @@ _SMALL_PACK = 250
 _SMALL_TOTAL = 8_000
 _LISTINGS = 20
 """How often the directory of packs is read before it counts as known, while others merge packs in it."""
+_CHAIN_MAX = 4_096
+"""Deltas that apply to each other, at most: git's own limit is 4,095."""
+_MADE_MAX = 512 << 20
+"""Bytes of a blob that a delta makes: git makes none of larger ones (`core.bigFileThreshold`)."""
+_MADE_KEPT = 16 << 20
+"""Bytes of objects that were made by deltas and are kept, because the next one often applies to them."""
 _OPEN_PACKS = 64
 _FIRST_READ = 4096
 _WINDOW, _HEAD_MAX, _DENSE = 1 << 16, 96, 16
@@ -106,23 +114,11 @@ def _delta_result_size(kind: int, data: bytes) -> int:
             raise BadPack("it is of no known kind")
         # A delta begins with the size of what it applies to, then that of the result; ten bytes each at most.
         head = zlib.decompressobj().decompress(data[start:], 20)
-        at = 0
-        while head[at] & 0x80:
-            at += 1
-        return _varint(head, at + 1)
-    except (IndexError, zlib.error) as error:
+        return read_varint(head, read_varint(head, 0)[1])[0]
+    except BadPack:
+        raise
+    except (IndexError, ValueError, zlib.error) as error:
         raise BadPack("a delta cannot be taken apart") from error
-
-
-def _varint(data: bytes, at: int) -> int:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        if not byte & 0x80:
-            return value
-        at += 1
-        shift += 7
 
 
 class PackIndex:
@@ -155,7 +151,13 @@ class PackIndex:
             raise BadPack("the index is cut short")
 
     def find(self, oid: bytes) -> int | None:
-        """Say at which offset of the pack an object is, or None."""
+        """Say at which offset of the pack an object is, or None; an index that is damaged there does not have it."""
+        try:
+            return self._find(oid)
+        except BadPack:
+            return None
+
+    def _find(self, oid: bytes) -> int | None:
         data = self._data
         first = oid[0]
         start, end = (0, struct.unpack_from(">I", data, 8)[0]) if not first else struct.unpack_from(">II", data, 4 + 4 * first)
@@ -301,8 +303,8 @@ class Pack:
         """Let go of the open pack; readers at work keep it open until they are done."""
         self._file = None
 
-    def read(self, offset: int) -> tuple[int, bytes | None]:
-        """Read the object at an offset: its kind, and its content or None for a delta.
+    def read(self, offset: int) -> tuple[int, bytes]:
+        """Read the object at an offset: its kind and its content, made by deltas if the pack holds it so.
 
         Raises:
             BadPack: If it cannot be taken apart.
@@ -312,10 +314,79 @@ class Pack:
         data = os.pread(held.fd, _FIRST_READ, offset)
         kind, size, start = parse_entry_header(data)
         if kind not in _WHOLE:
-            return kind, None
+            return self._make(offset)
         if size > MAX_STRUCTURE and kind != _BLOB:
             raise BadPack("it is too large for what it is")
         return kind, inflate_entry(held.fd, offset, data, start, size)
+
+    def _make(self, offset: int) -> tuple[int, bytes]:
+        """Make an object of which the pack holds a delta: down the chain by its headers, and up again with its content."""
+        held, made = self.file(), self._owner.made
+        found: tuple[int, bytes] | None = None
+        chain: list[tuple[int, int, int]] = []
+        here = offset
+        while found is None:
+            kind, size, start, below = self._entry(here)
+            if below is None:
+                found = self.read(here)
+                break
+            chain.append((here, start, size))
+            here = below
+            found = made.get((self.path, here))
+            if len(chain) > _CHAIN_MAX:
+                raise BadPack("a chain of deltas is too long")
+        kind, content = found
+        most = _MADE_MAX if kind == _BLOB else MAX_STRUCTURE
+        for here, start, size in reversed(chain):
+            if size > most:
+                raise BadPack("a delta is too large for what it makes")
+            try:
+                content = apply_delta(
+                    content, inflate_entry(held.fd, here, os.pread(held.fd, _FIRST_READ, here), start, size), most
+                )
+            except ValueError as error:
+                raise BadPack(str(error)) from error
+            made.keep((self.path, here), (kind, content))
+        return kind, content
+
+    def _entry(self, offset: int) -> tuple[int, int, int, int | None]:
+        """Read the header of an entry: kind, size, where the content begins, and of a delta the offset of what it applies to."""
+        data = os.pread(self.file().fd, 64, offset)
+        kind, size, start = parse_entry_header(data)
+        below: int | None
+        if kind in _WHOLE:
+            return kind, size, start, None
+        try:
+            if kind == _BY_OFFSET:
+                distance, start = read_distance(data, start)
+                below = offset - distance if 0 < distance < offset else None
+            else:
+                below = self.index.find(data[start : start + 20]) if kind == _BY_ID else None
+                start += 20
+        except (IndexError, ValueError) as error:
+            raise BadPack("the pack is cut short") from error
+        if below is None:
+            raise BadPack("it is a delta of what its pack does not hold")
+        return kind, size, start, below
+
+    def describe(self, offset: int) -> tuple[int, int]:
+        """Tell the kind and the size of the object at an offset without reading it; of a delta, of what it makes.
+
+        Raises:
+            BadPack: If it cannot be taken apart.
+            OSError: If the pack cannot be read; `FileNotFoundError` if it has gone.
+        """
+        kind, size, _, below = self._entry(offset)
+        if below is None:
+            return kind, size
+        data = os.pread(self.file().fd, _HEAD_MAX + 32, offset)
+        size = _delta_result_size(kind, data[parse_entry_header(data)[2] :])
+        for _ in range(_CHAIN_MAX):
+            kind, _, _, place = self._entry(below)
+            if place is None:
+                return kind, size
+            below = place
+        raise BadPack("a chain of deltas is too long")
 
     def header(self, offset: int) -> tuple[int, int]:
         """Read the kind and the size of the entry at an offset; of a delta the size is its own."""
@@ -420,6 +491,42 @@ def inflate_stream(fd: int, position: int, size: int) -> Iterator[bytes]:
         raise BadPack("its size is not what its header says")
 
 
+class _Made:
+    """The objects that were made by deltas last, by pack and offset, up to a number of bytes."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[Path, int], tuple[int, bytes]] = OrderedDict()
+        self._size = 0
+        self._lock = threading.Lock()
+
+    def get(self, place: tuple[Path, int]) -> tuple[int, bytes] | None:
+        """Find one."""
+        with self._lock:
+            found = self._kept.get(place)
+            if found is not None:
+                self._kept.move_to_end(place)
+            return found
+
+    def keep(self, place: tuple[Path, int], made: tuple[int, bytes]) -> None:
+        """Keep one, and forget those that were not used for longest."""
+        with self._lock:
+            if place not in self._kept and len(made[1]) <= _MADE_KEPT // 4:
+                self._kept[place] = made
+                self._size += len(made[1]) + _ENTRY
+            while self._size > _MADE_KEPT:
+                self._size -= len(self._kept.popitem(last=False)[1][1]) + _ENTRY
+
+    def clear(self) -> None:
+        """Forget all."""
+        with self._lock:
+            self._kept.clear()
+            self._size = 0
+
+
+_ENTRY = 400
+"""Bytes that an object takes beside its content."""
+
+
 class PackSet:
     """All packs of one `objects/pack` directory."""
 
@@ -427,6 +534,7 @@ class PackSet:
         self.directory = directory
         self.unreadable: set[str] = set()
         """Names of packs that only libgit2 may understand: an index of version 1, or a broken one."""
+        self.made = _Made()
         self._packs: dict[str, Pack] = {}
         self._small: dict[Oid, tuple[Pack, int]] = {}
         self._large: list[Pack] = []
@@ -460,10 +568,9 @@ class PackSet:
         """Say in which known packs an object is, and where in each: for where the one that `find` names is damaged."""
         found: list[tuple[Pack, int]] = []
         for pack in self._packs.values():
-            with suppress(BadPack):
-                offset = pack.index.find(oid)
-                if offset is not None:
-                    found.append((pack, offset))
+            offset = pack.index.find(oid)
+            if offset is not None:
+                found.append((pack, offset))
         return found
 
     def changed_since(self, generation: int) -> bool:
@@ -546,8 +653,12 @@ class PackSet:
         """Put packs to use in place of those known before; readers see the old ones or the new ones."""
         small: dict[Oid, tuple[Pack, int]] = {}
         large: list[Pack] = []
-        for pack in packs.values():
-            large = _place(pack, small, large)
+        for name, pack in list(packs.items()):
+            try:
+                large = _place(pack, small, large)
+            except BadPack:
+                self.unreadable.add(name)
+                del packs[name]
         self._small = small
         self._large = large
         self._latest = None
@@ -580,6 +691,7 @@ class PackSet:
             for pack in self._open:
                 pack.close()
             self._open = []
+            self.made.clear()
             self._packs = {}
             self._small = {}
             self._large = []
