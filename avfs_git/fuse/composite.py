@@ -292,7 +292,7 @@ class CompositeServer:
             tree.follow(TreeLedger(self._register, root, place.ino, name, entrance.identity))
             tree.pin(tree.root, known or 0)
         self._register.roots[root] = root
-        self._trees[root] = _OneThread(tree, self.channel)
+        self._trees[root] = _OneThread(tree, self.channel, most_nodes=None)
         self._by_entrance[place.ino, name, entrance.identity] = root
         if known is not None:
             self._recalled.add(root)

@@ -43,6 +43,7 @@ from avfs_git.errors import AvfsError, ObjectCorrupt, ObjectMissing, RemoteError
 from avfs_git.fuse import protocol as p
 from avfs_git.fuse.channel import Channel, Request
 from avfs_git.fuse.errnos import errno_of
+from avfs_git.fuse.forgetting import NODES_MAX, Forgetting
 from avfs_git.fuse.handover import TRIES, Handover
 from avfs_git.fuse.listing import DOT, DOT_DOT, Answers, Listing, Listings, make_listing
 from avfs_git.fuse.resume import ONCE, forget_again, settle
@@ -92,6 +93,7 @@ class TreeServer:
         channel: Channel,
         handover: Handover | None = None,
         *,
+        most_nodes: int | None = NODES_MAX,
         has_xattrs: bool = True,
         xattr_search: Iterator[bool] | None = None,
         wait_elsewhere: Callable[[], None] | None = None,
@@ -102,6 +104,8 @@ class TreeServer:
             tree: What is served.
             channel: On which channel, negotiated.
             handover: Where a server before this one left what it knew, and this one leaves it to the next.
+            most_nodes: How many nodes the kernel may know before it is asked to forget some (`fuse.forgetting`); None where it
+                would not: an overlayfs above keeps all of them for as long as it has its own.
             has_xattrs: Whether programs find and set extended attributes. If not, the kernel is told so once, and does not look
                 for `security.capability` before it writes to a file or changes its owner: each of these is a request else.
             xattr_search: Of a tree that never changes and that overlayfs stands on, which asks for a mark of each file that it
@@ -119,6 +123,7 @@ class TreeServer:
             channel.follow(handover)
         self._xattr_search = xattr_search
         self.counts: Counter[int] = Counter()
+        self._forgetting = None if most_nodes is None else Forgetting(tree, channel.forget_name, most_nodes)
         self._listings = Listings()
         self._answers = None if tree.may_change else Answers()
         self._pool: ThreadPoolExecutor | None = None
@@ -400,6 +405,8 @@ class TreeServer:
         tree = self.tree
         with self._guard:
             node = tree.find(tree.node_at(request.ino), request.name_at(p.BODY))
+            if self._forgetting is not None:
+                self._forgetting.look()
             return p.NO_ENTRY if node is None else self._told(node)
 
     def _forget(self, request: Request) -> None:
@@ -675,11 +682,15 @@ class TreeServer:
         with self._guard:
             node = tree.node_at(request.ino)
             if answers is None:
+                if self._forgetting is not None:
+                    self._forgetting.look()
                 return self._list_told(node, position, size)[0]
             found = answers.find(node.ino, position, size)
             if found is not None:
                 tree.pin_all(found[1])
                 return found[0]
+            if self._forgetting is not None:
+                self._forgetting.look()
             body, told = self._list_told(node, position, size)
             if told is not None:
                 answers.keep(node.ino, position, size, body, told)

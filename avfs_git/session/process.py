@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 from avfs_git.errors import AvfsError, HostError, InternalError, MountError, WorkspaceBusy, WorkspaceMounted
 from avfs_git.faults import reach
 from avfs_git.fuse.channel import MAX_IO, Channel
+from avfs_git.fuse.forgetting import NODES_MAX
 from avfs_git.fuse.handover import Handover
 from avfs_git.fuse.server import TreeServer
 from avfs_git.fuse.supervisor import supervise
@@ -425,7 +426,13 @@ class Session:
             search = self.tree.lower.search_xattrs() if self.request.is_shared else None
             wait_elsewhere = self.vault.store.wait_elsewhere
             return TreeServer(
-                self.tree, channel, handover, has_xattrs=self.has_xattrs, xattr_search=search, wait_elsewhere=wait_elsewhere
+                self.tree,
+                channel,
+                handover,
+                most_nodes=None if self.request.is_shared else NODES_MAX,
+                has_xattrs=self.has_xattrs,
+                xattr_search=search,
+                wait_elsewhere=wait_elsewhere,
             )
         from avfs_git.fuse.composite import CompositeServer  # noqa: PLC0415 - only for a whole vault
         from avfs_git.session.catalogue import open_catalogue, reopen  # noqa: PLC0415

@@ -207,6 +207,11 @@ class InodeTable:
     def __iter__(self) -> Iterator[Node]:
         return iter(list(self._nodes.values()))
 
+    def known_after(self, ino: int) -> Iterator[Node]:
+        """List nodes in the order in which they became known, those with higher numbers first. Nothing may change meanwhile."""
+        later = (node for node in self._nodes.values() if node.ino > ino)
+        return itertools.chain(later, (node for node in self._nodes.values() if node.ino <= ino))
+
     def add(self, node: Node) -> Node:
         """Give a node its number."""
         if node.parent is None:

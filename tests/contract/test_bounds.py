@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from avfs_git import Avfs
 from avfs_git.errors import TooManyFiles
 from avfs_git.gitstore.objects import KIND_TREE
 from avfs_git.gitstore.trees import serialize_tree
 from avfs_git.paths import Oid
+from avfs_git.workspace import gitdir
 from tests.support.limited import make_bomb, run_limited
+from tests.support.live_tree import live_tree
 from tests.support.objects import MemorySource
 from tests.support.oracle import git
 
@@ -69,3 +74,90 @@ def test_git_makes_no_index_of_a_bomb(bombed: Path, backend: str) -> None:
 
     assert ran.status in (125, 128), (ran.text, ran.stderr)
     assert REFUSED in ran.stderr or "error reading" in ran.stderr, (ran.text, ran.stderr)
+
+
+@pytest.mark.needs("fuse")
+def test_the_kernel_is_asked_to_forget_what_is_too_much(mount_dir: Path, tmp_path: Path) -> None:
+    """A server keeps a bounded number of nodes, however many files are looked at; what was forgotten is found again."""
+    source = tmp_path / "source"
+    for number in range(300):
+        (source / f"{number // 10}").mkdir(parents=True, exist_ok=True)
+        (source / f"{number // 10}" / f"{number}").write_text(f"{number}\n")
+    with live_tree(mount_dir, source, "most=100") as live:
+        for _ in range(3):
+            listed = live.run("find", ".", "-type", "f", "-size", "+0").stdout.split()
+            assert len(listed) == 300
+        held = (live.path / "3" / "30").open()
+        live.run("find", ".", "-type", "f", "-size", "+0")
+        forgotten = live.counts()
+
+        assert (live.path / "7" / "77").read_text() == "77\n"
+        assert held.read() == "30\n"
+        held.close()
+
+    assert forgotten.get("forget", 0) + forgotten.get("batch_forget", 0) > 0
+
+
+def test_times_that_no_date_has_brick_nothing(mount_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files and directories of the years 1901, 2300 and 2446 are looked at, saved, forked, restored and checked."""
+    monkeypatch.setenv("AVFS_HOME", str(mount_dir / "h"))
+    avfs = partial(run_limited, "--vault", "v")
+    run_limited("vault", "create", "v").ok()
+    touch = (
+        "mkdir d; touch a b c; ln -s x l; touch -d 1901-12-20 a; touch -d 2446-01-01 c;"
+        "touch -d 2300-01-01 b d .; touch -hd 2300-01-01 l"
+    )
+    avfs("exec", "--shell", touch).ok()
+    commands = (
+        "status",
+        "checkpoint save",
+        "log",
+        "doctor",
+        "fork create f",
+        "--fork f rm b",
+        "--fork f checkpoint restore main",
+    )
+    for command in (*commands, "ls -l"):
+        avfs(*command.split()).ok()
+
+    assert avfs("exec", "--", "stat", "-c", "%Y", "b").text == "10413792000\n"
+    assert avfs("--fork", "f", "exec", "--", "git", "status", "--porcelain").ok().text == ""
+
+
+def test_a_document_holds_no_huge_file(mount_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 MiB of zeros are written out in pieces, and refused for a document, which would take thirty times as much."""
+    monkeypatch.setenv("AVFS_HOME", str(mount_dir / "h"))
+    run_limited("vault", "create", "v").ok()
+    run_limited("--vault", "v", "exec", "--", "truncate", "-s", "64M", "zeros").ok()
+
+    assert len(run_limited("--vault", "v", "cat", "zeros", megabytes=150).ok().stdout) == 64 << 20
+    assert run_limited("--vault", "v", "--json", "cat", "zeros", megabytes=150).document["error"]["code"] == "path.unsuitable"
+
+
+def test_an_output_file_has_a_limit(mount_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file of a long output holds the first bytes, and the result says that there was more."""
+    monkeypatch.setenv("AVFS_HOME", str(mount_dir / "h"))
+    run_limited("vault", "create", "v").ok()
+    ran = run_limited(
+        "--vault", "v", "--json", "exec", "--max-output", "1000", "--max-output-file", "50000", "--shell", "yes | head -c 999999"
+    )
+    result = ran.ok().result
+
+    assert Path(result["stdout_file"]).read_bytes() == b"y\n" * 25_000
+    assert [warning["code"] for warning in ran.document["warnings"]] == ["exec.output_cut"]
+
+
+@pytest.mark.needs("fuse", "overlayfs")
+def test_the_time_limit_counts_while_an_index_is_made(bombed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command whose git would wait for an index longer than the limit is ended in time."""
+
+    def make_for_ever(opened: object, tree: Oid, check: Callable[[], None]) -> bytes:
+        while True:
+            check()
+
+    monkeypatch.setattr(gitdir, "make_index", make_for_ever)
+    with Avfs(bombed / "h") as avfs, avfs.open_vault("v").workspace("main") as work:
+        ended = work.exec("git", "log", timeout_ms=300, grace_ms=300)
+        searched = work.exec(shell="git log; grep -r x .", timeout_ms=300, grace_ms=300)
+
+    assert (ended.timed_out, ended.exit_code) == (searched.timed_out, searched.exit_code) == (True, 124)

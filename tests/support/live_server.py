@@ -3,8 +3,8 @@
     python -m tests.support.live_server GIT_DIR FORK DIRECTORY [OPTION...]
 
 Options: `writeback`, `no_xattrs`, `allow_other`, `at=COMMIT` to show a commit read-only, `base` to do so below an overlayfs,
-`all` to show the whole vault, and `portable` to serve through libfuse. Prints `ready` when programs can use the tree, and the
-counts of requests as a line of JSON after SIGUSR1 and at the end.
+`all` to show the whole vault, `most=N` nodes that the kernel may know, and `portable` to serve through libfuse. Prints `ready`
+when programs can use the tree, and the counts of requests as a line of JSON after SIGUSR1 and at the end.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from avfs_git.fuse import portable, protocol
 from avfs_git.fuse.channel import MAX_IO, Channel
 from avfs_git.fuse.composite import CompositeServer
+from avfs_git.fuse.forgetting import NODES_MAX
 from avfs_git.fuse.server import TreeServer
 from avfs_git.host.mounts import mount_fuse
 from avfs_git.paths import Oid
@@ -77,7 +78,8 @@ def main(git_dir: str, fork: str, directory: str, *options: str) -> None:
         )
     else:
         search = tree.lower.search_xattrs() if "base" in chosen else None
-        server = TreeServer(tree, channel, has_xattrs="no_xattrs" not in chosen, xattr_search=search)
+        most = int(chosen.get("most", NODES_MAX))
+        server = TreeServer(tree, channel, most_nodes=most, has_xattrs="no_xattrs" not in chosen, xattr_search=search)
 
     def report(*_: object) -> None:
         counts = {protocol.OPERATION_NAMES.get(number, str(number)): count for number, count in server.counts.items()}
