@@ -116,13 +116,16 @@ class TreeAttributes:
     def _read(self, directory: TreePath) -> Sequence[_Line]:
         lines = self._lines.get(directory)
         if lines is None:
-            content = b""
-            entry = find_entry(self._source, self._tree, join(directory, _FILE_NAME)) if self._tree is not None else None
-            # A link is not followed, as git does not.
-            if entry is not None and entry[0] in (MODE_FILE, MODE_EXEC) and self._source.blob_size(entry[1]) <= _MAX_FILE:
-                content = self._source.read_blob(entry[1])
-            lines = self._lines[directory] = tuple(_parse(content, directory, is_top=directory == ROOT))
+            lines = self._lines[directory] = tuple(_parse(self._content(directory), directory, is_top=directory == ROOT))
         return lines
+
+    def _content(self, directory: TreePath) -> bytes:
+        """Read the file in a directory; empty if there is none."""
+        entry = find_entry(self._source, self._tree, join(directory, _FILE_NAME)) if self._tree is not None else None
+        # A link is not followed, as git does not.
+        if entry is not None and entry[0] in (MODE_FILE, MODE_EXEC) and self._source.blob_size(entry[1]) <= _MAX_FILE:
+            return self._source.read_blob(entry[1])
+        return b""
 
 
 def _parse(content: bytes, directory: TreePath, *, is_top: bool) -> Iterator[_Line]:

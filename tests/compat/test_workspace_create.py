@@ -383,3 +383,28 @@ def test_first_fork_has_a_name_that_forks_may_have(home: Avfs) -> None:
             home.create_vault("v", branch=branch)
     assert home.list_vaults() == []
     home.close()
+
+
+@pytest.mark.parametrize("where", ["tree", "below", "info"])
+def test_a_file_is_what_it_is_and_not_what_a_filter_stores_for_it(home: Avfs, tmp_path: Path, where: str) -> None:
+    """Also where both are of one length, and the index says that nothing has changed."""
+    place = tmp_path / "filtered"
+    git("init", "-q", "-b", "main", place)
+    for name in ("clean", "smudge"):
+        git("config", f"filter.turn.{name}", "tr a-z n-za-m", cwd=place)
+    attributes = {"tree": ".gitattributes", "below": "sub/.gitattributes", "info": ".git/info/attributes"}[where]
+    (place / "sub").mkdir()
+    (place / attributes).parent.mkdir(exist_ok=True)
+    (place / attributes).write_text("*.txt filter=turn\n")
+    (place / "sub" / "a.txt").write_text("hello\n")
+    (place / "b").write_text("plain\n")
+    git("add", "-A", cwd=place)
+    git("commit", "-q", "-m", "first", cwd=place)
+    for entry in [place / "sub" / "a.txt", place / "b"]:
+        os.utime(entry, (1_600_000_000, 1_600_000_000))
+    git("update-index", "--refresh", cwd=place)
+
+    assert git("show", "HEAD:sub/a.txt", cwd=place) == b"uryyb\n"
+    with home.create_vault("v", source=place) as vault, vault.workspace() as work:
+        assert work.read("sub/a.txt") == b"hello\n"
+        assert work.read("b") == b"plain\n"
