@@ -82,7 +82,7 @@ class Avfs:
         """Use a home; it is made when the first vault is.
 
         Args:
-            home: Its directory.
+            home: Its directory. A relative path is resolved now, against the working directory of this process.
             identity: Who makes commits, unless a vault's settings say it.
             clock_ns: The time of commits and operations, in nanoseconds since the epoch.
             lock_timeout_s: How long to wait for other processes, in seconds.
@@ -92,11 +92,11 @@ class Avfs:
             runs_hooks: Whether hooks of a vault's owner are run.
             sudo_uid: Of root, the user who became it by sudo: vaults of that user are root's own, as git has it.
         """
-        self.home = Path(home)
+        self.home = Path(home).absolute()
         self._owners = frozenset({os.geteuid(), *({sudo_uid} if sudo_uid is not None and os.geteuid() == 0 else ())})
         self._seal = Seal(self.home / "seal.key", self._owners)
         self._remote_environment = remote_environment
-        self._policy = policy
+        self._policy = None if policy is None else policy.absolute()
         self._runs_hooks = runs_hooks
         self._identity = identity
         self._clock_ns = clock_ns
