@@ -296,7 +296,7 @@ class Approvals:
             found["state"] = ApprovalState(found["state"])
             approval = Approval(**found)
             is_over = self._clock() >= int(approval.expires_at_ns)
-        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise ApprovalNotFound(id_) from None
         if is_over and approval.state in (ApprovalState.PENDING, ApprovalState.GRANTED):
             approval = replace(approval, state=ApprovalState.EXPIRED)

@@ -212,5 +212,5 @@ def _parse(line: bytes) -> tuple[AuditEntry, str] | None:
         found = json.loads(line)
         entry = AuditEntry(int(found["seq"]), int(found["at_ns"]), str(found["event"]), found["fork"], dict(found["details"]))
         return entry, str(found["prev"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -62,7 +62,7 @@ class StepLog:
         try:
             first, *lines = self._path.read_bytes().split(b"\n")
             start = json.loads(first)["start"]
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
             raise NotPrepared(self._fork) from None
         return Steps(start, tuple(step for line in lines if (step := _parse(line)) is not None))
 
@@ -110,5 +110,5 @@ def _parse(line: bytes) -> Step | None:
     try:
         held = json.loads(line)
         return Step(held["command"], held["before"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None

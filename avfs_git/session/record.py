@@ -485,7 +485,7 @@ def read_record(place: SessionPlace) -> SessionRecord | None:
         record = SessionRecord(**{**values, **lists})
         SessionState(record.state)
         SessionBackend(record.backend)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     return record
 

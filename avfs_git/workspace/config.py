@@ -87,7 +87,7 @@ class Config:
             found = json.loads(self._path.read_bytes())
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise NotAVault(str(self._path), "its settings cannot be read") from error
         if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
             raise NotAVault(str(self._path), "its settings are not text")

@@ -329,6 +329,6 @@ def parse_state(data: bytes, fork: str) -> WorkspaceState:
             state.pending.before = _parse_merging(pending.get("before"))
         state.merging = _parse_merging(merging)
         _check_ids(state)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WorkspaceDamaged(fork, "its state file cannot be read") from error
     return state

@@ -424,17 +424,26 @@ def _parse_backwards(lines: list[bytes], *, withdrawn: bool = False) -> Iterator
             continue
         if mark == _WITHDRAWN and not withdrawn:
             continue
+        record = _parse(body)
+        if record is not None:
+            yield record, mark
+
+
+def _parse(body: bytes) -> OpRecord | None:
+    """Read what a line says; None for one that this program did not write, whose checksum is right all the same."""
+    try:
         held = json.loads(body)
-        record = OpRecord(
-            held["id"],
-            held["fork"],
-            held["kind"],
-            held["text"],
-            held["at"],
-            [(ref, old, new) for ref, old, new in held["moves"]],
-            held["before"],
-            held["after"],
-            held["target"],
-            held["more"],
-        )
-        yield record, mark
+        names = ("id", "fork", "kind", "text", "at", "moves", "before", "after", "target", "more")
+        id_, fork, kind, text, at_ns, moves, before, after, target, more = [held[name] for name in names]
+        texts = [fork, kind, text, *(value for value in (before, after) if value is not None)]
+        for ref, *values in moves:
+            old, new = values
+            texts += [ref, *(value for value in (old, new) if value is not None)]
+            bytes.fromhex((old or "") + (new or ""))
+        is_sound = all(isinstance(value, str) for value in texts) and isinstance(more, dict)
+        is_sound = is_sound and type(id_) is type(at_ns) is int and (target is None or type(target) is int)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    if not is_sound:
+        return None
+    return OpRecord(id_, fork, kind, text, at_ns, [(ref, old, new) for ref, old, new in moves], before, after, target, more)
