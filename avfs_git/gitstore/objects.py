@@ -1,12 +1,13 @@
 """Reading the objects of a repository.
 
-Decided here: where an object is looked for (packs, then loose files, then whatever else libgit2 knows),
+Decided here: where an object is looked for (packs, then loose files, then repositories that this one borrows
+from, by libgit2), that a damaged copy is no reason not to read another one,
 that nothing is returned whose content is not what its id says, and what is kept in memory. Called by
 everything that reads history; nothing else opens a pack or a loose object.
 
 Usable from threads. Git may repack and prune at any time beside this: a pack that has gone makes the
-directory be read again, once, before an object counts as missing. pygit2 is imported only when a delta
-or a foreign layout needs it, because that import takes longer than most commands.
+directory be read again, once, before an object counts as missing. pygit2 is imported only where there are
+alternates, because that import takes longer than most commands.
 """
 
 from __future__ import annotations
@@ -346,7 +347,7 @@ class ObjectStore:
             return header
         if oid == EMPTY_TREE:
             return KIND_TREE, 0
-        if not self._libgit2_may_know(oid):
+        if not self._libgit2_may_know():
             raise ObjectMissing(oid.hex())
         with object_errors(oid):
             size_kind = self._libgit2().read_header(_pygit2_oid(oid))
@@ -360,7 +361,7 @@ class ObjectStore:
                 return True
             if self.packs.changed_since(generation) and self.packs.find(oid) is not None:
                 return True
-        return self._libgit2_may_know(oid) and bool(self._libgit2().exists(_pygit2_oid(oid)))
+        return self._libgit2_may_know() and bool(self._libgit2().exists(_pygit2_oid(oid)))
 
     def stream_blob(self, oid: Oid) -> Iterator[bytes]:
         """Read the content of a blob in pieces of at most 1 MiB.
@@ -420,7 +421,7 @@ class ObjectStore:
             names = []
         rest = hex_prefix[2:]
         found |= {Oid(bytes.fromhex(hex_prefix[:2] + name)) for name in names if len(name) == 38 and name.startswith(rest)}
-        if self._has_alternates() or self.packs.unreadable:
+        if self._has_alternates():
             found |= self._list_by_libgit2(hex_prefix)
         return sorted(found)
 
@@ -512,9 +513,12 @@ class ObjectStore:
     def _has_alternates(self) -> bool:
         return (self.objects_dir / "info" / "alternates").exists()
 
-    def _libgit2_may_know(self, oid: Oid) -> bool:
-        """Tell whether libgit2 may find what was not found here; spares the import where it cannot."""
-        return self._odb is not None or self._has_alternates() or bool(self.packs.unreadable) or self.packs.find(oid) is not None
+    def _libgit2_may_know(self) -> bool:
+        """Tell whether libgit2 may find what was not found here; spares the import where it cannot.
+
+        It may only where there are other repositories: it ends the process over some packs that are damaged.
+        """
+        return self._has_alternates()
 
     def _libgit2(self, *, anew: bool = False) -> pygit2.Odb:
         with self._odb_lock:
@@ -526,7 +530,7 @@ class ObjectStore:
 
     def _read_by_libgit2(self, oid: Oid) -> tuple[int, bytes]:
         """Read an object by libgit2, which verifies its content."""
-        if not self._libgit2_may_know(oid):
+        if not self._libgit2_may_know():
             raise ObjectMissing(oid.hex())
         for anew in (False, True):
             try:

@@ -2,8 +2,8 @@
 
 Decided here: which packs are known, when the directory is read again, and that entries are read with
 `pread` (a pack cut short under us is then an error, where a mapping would be a SIGBUS). Called by
-`objects`, and by `packwriter` to announce a new pack. Only entries that hold a whole object are read here;
-all of ours do. Deltas, which git makes, are left to libgit2.
+`objects`, and by `packwriter` to announce a new pack. Entries of ours hold whole objects; of deltas, which git
+makes, `deltas` has the format. What is damaged is a `BadPack`, and takes no more memory than what it says it is.
 
 Usable from threads: a descriptor is closed when the last reader lets go of it, never under one. Files of
 a pack never change once they have their name; that git removes one at any time is expected, and shows as
@@ -142,7 +142,10 @@ class PackIndex:
             self._data: bytes | mmap.mmap = os.pread(fd, size, 0) if size < 1 << 18 else mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
         finally:
             os.close(fd)
+        if self._data[:4] != INDEX_MAGIC[:4]:
+            self._data = _renew(bytes(self._data))
         data = self._data
+        size = max(size, len(data))
         if len(data) != size or data[:8] != INDEX_MAGIC:
             raise BadPack("the index has no known format")
         self.count: int = struct.unpack_from(">I", data, _FANOUT_END - 4)[0]
@@ -527,13 +530,26 @@ _ENTRY = 400
 """Bytes that an object takes beside its content."""
 
 
+def _renew(data: bytes) -> bytes:
+    """Write an index of version 1 as one of version 2, without checksums of the entries (gitformat-pack).
+
+    Raises:
+        BadPack: If it is no index of version 1.
+    """
+    if hashlib.sha1(data[:-20], usedforsecurity=False).digest() != data[-20:] or (len(data) - 1024 - 40) % 24:
+        raise BadPack("the index has no known format")
+    entries = [data[at : at + 24] for at in range(1024, len(data) - 40, 24)]
+    offsets = [int.from_bytes(entry[:4], "big") for entry in entries]
+    return bytes(build_index([Oid(entry[4:]) for entry in entries], offsets, [0] * len(entries), data[-40:-20]))
+
+
 class PackSet:
     """All packs of one `objects/pack` directory."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.unreadable: set[str] = set()
-        """Names of packs that only libgit2 may understand: an index of version 1, or a broken one."""
+        """Names of packs whose index is broken: they hold nothing."""
         self.made = _Made()
         self._packs: dict[str, Pack] = {}
         self._small: dict[Oid, tuple[Pack, int]] = {}
