@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs
+from avfs_git.errors import BackendUnavailable
 from avfs_git.host.mounts import list_mounts
+from avfs_git.host.runners import readonly_mount
 from avfs_git.proxy.envelope import View
 from avfs_git.proxy.request import Category
 from avfs_git.sdk import Workspace
@@ -155,6 +157,24 @@ def test_the_way_out(work: Workspace, mount_dir: Path, backend: str) -> None:
     assert {b"file", b"new"} <= {change.path for change in result.changed_files}
     work.restore(result.checkpoint)
     assert work.read("file") == b"content\n"
+
+
+@EVERYBODY
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_without_a_view_nothing_is_lost(work: Workspace, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the mounts of the view are refused, the command runs as one that changes files: saved before, told after."""
+    refused = readonly_mount(Path("/no/such/directory"))
+    monkeypatch.setattr(f"avfs_git.backends.{backend}.make_readonly", lambda *_: (refused,))
+    with pytest.raises(BackendUnavailable):
+        work.exec("head", "file", backend=backend, readonly=True)
+    result = work.exec("head", "file", backend=backend)
+
+    assert (result.view, result.stdout) == (View.READ_WRITE, b"harm\n"), result.stderr
+    assert [warning.code for warning in result.warnings] == ["exec.no_read_only_view"]
+    assert result.checkpoint is not None
+    assert {b"file", b"new"} <= {change.path for change in result.changed_files}
+    work.restore(result.checkpoint)
+    assert (work.read("file"), work.read("unsaved")) == (b"content\n", b"unsaved\n")
 
 
 def test_a_rule_is_a_way_out(work: Workspace, mount_dir: Path, tmp_path: Path) -> None:

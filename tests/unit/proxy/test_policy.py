@@ -240,6 +240,10 @@ def test_the_explanation_names_every_rule(tmp_path: Path) -> None:
         ('version = 1\n[[rule]]\nname="a"\naction="deny"\n[[rule]]\nname="a"\naction="deny"\n', "two rules"),
         ('version = 1\ntrusted_vaults = ["x"]\n', "absolute"),
         ("version = 1\n[[rule\n", "line"),
+        ("version = 1\nenvironment = 1\n", "written as '[environment]'"),
+        ('version = 1\n[environment]\nallowed = ["A"]\n', "unknown key 'allowed'"),
+        ("version = 1\n[environment]\nallow = []\n", "list of texts"),
+        ('version = 1\n[redact]\npatterns = ["("]\n', "no regular expression"),
         ("version = 1 # \x00\n", ""),
     ],
 )
@@ -252,7 +256,10 @@ def test_files_that_are_refused(text: str, part: str) -> None:
 
 
 def test_a_vault_cannot_trust_itself(tmp_path: Path) -> None:
-    """`trusted_vaults` counts in the user's file only."""
+    """What would let a vault's writer hide commands from the log, or let secrets in, counts in the user's file only."""
+    for text in ('[environment]\nallow = ["*"]\n', "[redact]\npatterns = ['.*']\n"):
+        with pytest.raises(PolicyInvalid, match="user's file only"):
+            make(tmp_path, vault=text)
     with pytest.raises(PolicyInvalid, match="trusted_vaults"):
         make(tmp_path, vault=f'trusted_vaults = ["{tmp_path}"]\n')
 
