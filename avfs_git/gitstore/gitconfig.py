@@ -12,7 +12,7 @@ own: a lock that a killed process of avfs left is removed by the next one. A cra
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -148,6 +148,19 @@ def quote_value(value: bytes) -> bytes:
     for plain, escaped in ((b"\\", b"\\\\"), (b'"', b'\\"'), (b"\n", b"\\n"), (b"\t", b"\\t")):
         value = value.replace(plain, escaped)
     return b'"' + value + b'"'
+
+
+def format_config(settings: Iterable[tuple[str, str]]) -> bytes:
+    """Write settings as git reads them, in their order."""
+    lines = []
+    for key, value in settings:
+        section, _, rest = key.partition(".")
+        subsection, _, name = rest.rpartition(".")
+        head = section.encode()
+        if subsection:
+            head += b' "%b"' % os.fsencode(subsection).replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+        lines.append(b"[%b]\n\t%b = %b\n" % (head, name.encode(), quote_value(os.fsencode(value))))
+    return b"".join(lines)
 
 
 def _run_git(arguments: Sequence[str], given: bytes = b"") -> subprocess.CompletedProcess[bytes]:

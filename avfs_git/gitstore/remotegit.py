@@ -38,7 +38,7 @@ from avfs_git.errors import (
     RemoteUnreachable,
     hide_user,
 )
-from avfs_git.gitstore.gitconfig import quote_value
+from avfs_git.gitstore.gitconfig import format_config
 from avfs_git.gitstore.remotes import PROTOCOLS, hide_secret, local_path
 from avfs_git.host.durable import host_errors
 from avfs_git.host.processes import list_family, measure_work, send_signal, start_time
@@ -48,8 +48,8 @@ Progress = Callable[[str, int, int], None]
 """Told what git is doing, how far it is, and of how much; 0 where that is not known."""
 
 QUIET_RECEIVE_PACK = (
-    "git -c core.hooksPath=/dev/null -c receive.denyCurrentBranch=refuse -c receive.denyDeleteCurrent=refuse"
-    " -c receive.autogc=false receive-pack"
+    "git -c core.hooksPath=/dev/null -c core.alternateRefsCommand=true -c receive.denyCurrentBranch=refuse"
+    " -c receive.denyDeleteCurrent=refuse -c receive.autogc=false receive-pack"
 )
 """What takes a push into a repository of this machine without running its hooks or touching its working tree."""
 SHOWING_UPLOAD_PACK = "git -c 'transfer.hideRefs=!refs/avfs/sidecar' -c 'transfer.hideRefs=!refs/avfs/checkpoints' upload-pack"
@@ -196,16 +196,7 @@ def read_settings(directory: Path, url: str, access: Access) -> list[tuple[str, 
 
 def format_settings(settings: Sequence[tuple[str, str]]) -> bytes:
     """Write settings as git reads them."""
-    lines = [b"[safe]\n\tbareRepository = explicit\n"]
-    for key, value in settings:
-        section, _, rest = key.partition(".")
-        subsection, _, name = rest.rpartition(".")
-        head = section.encode()
-        if subsection:
-            inner = os.fsencode(subsection).replace(b"\\", b"\\\\").replace(b'"', b'\\"')
-            head += b' "%b"' % inner
-        lines.append(b"[%b]\n\t%b = %b\n" % (head, name.encode(), quote_value(os.fsencode(value))))
-    return b"".join(lines)
+    return b"[safe]\n\tbareRepository = explicit\n" + format_config(settings)
 
 
 # --- running git ---------------------------------------------------------------------------------------------

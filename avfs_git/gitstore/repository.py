@@ -72,6 +72,12 @@ _HEX = compiled(rb"[0-9a-f]{40}")
 _LOOSE_DIRECTORY = compiled(rb"[0-9a-f]{2}")
 _LOOSE_NAME = compiled(rb"[0-9a-f]{38}")
 _PACK_NAME = compiled(rb"pack-[0-9a-f]+\.(?:pack|rev|idx)")
+_QUOTED = compiled(rb'"(?:[^"\\]|\\(?:[abfnrtv"\\]|[0-3][0-7]{2}))*"')
+_ESCAPED = compiled(rb"\\(?:([0-3][0-7]{2})|(.))")
+_ESCAPES = {
+    letter.encode(): code
+    for letter, code in zip('abfnrtv"\\', [b"\a", b"\b", b"\f", b"\n", b"\r", b"\t", b"\v", b'"', b"\\"], strict=True)
+}
 _FICLONE = 0x40049409  # linux/fs.h
 _MAX_ALTERNATES = 5  # as deep as git goes
 _SYNCED_SINGLY = 64
@@ -259,7 +265,15 @@ def _alternates(objects_dir: Path) -> list[Path]:
             data = read_plain_file(objects_dir / "info" / "alternates")
         except (FileNotFoundError, NotADirectoryError):
             return []
-    return [objects_dir / os.fsdecode(line) for line in data.split(b"\n") if line and not line.startswith(b"#")]
+    lines = [line for line in data.split(b"\n") if line and not line.startswith(b"#")]
+    return [objects_dir / os.fsdecode(_unquote(line)) for line in lines]
+
+
+def _unquote(line: bytes) -> bytes:
+    """Take the quotes off a path as git writes one with odd bytes in it; anything else is a path as it stands."""
+    if not _QUOTED.fullmatch(line):
+        return line
+    return _ESCAPED.sub(lambda match: bytes((int(match[1], 8),)) if match[1] else _ESCAPES[match[2]], line[1:-1])
 
 
 # --- finding -----------------------------------------------------------------------------------------------
@@ -447,7 +461,19 @@ def _refs_to_import(common: Path) -> dict[str, Oid]:
     return usable
 
 
-def _all_object_dirs(objects_dir: Path) -> list[Path]:
+def list_borrowed(source_git_dir: Path) -> tuple[list[Path], list[Path]]:
+    """List the directories of objects that a repository borrows from, and those of them that are not there.
+
+    Raises:
+        NotAVault: If they borrow from each other deeper than git goes.
+        HostError: If they cannot be read.
+    """
+    missing: list[Path] = []
+    found = _all_object_dirs(common_dir(source_git_dir) / "objects", missing)
+    return found[1:], missing
+
+
+def _all_object_dirs(objects_dir: Path, missing: list[Path] | None = None) -> list[Path]:
     """List a directory of objects and all that it borrows from, each once."""
     found: list[Path] = []
     seen: set[Path] = set()
@@ -455,12 +481,18 @@ def _all_object_dirs(objects_dir: Path) -> list[Path]:
     while waiting:
         directory, depth = waiting.pop(0)
         resolved = directory.resolve()
-        if resolved in seen or not resolved.is_dir():
+        if resolved in seen:
             continue
         seen.add(resolved)
+        if not resolved.is_dir():
+            if missing is not None:
+                missing.append(resolved)
+            continue
         found.append(resolved)
-        if depth < _MAX_ALTERNATES:
-            waiting += [(alternate, depth + 1) for alternate in _alternates(resolved)]
+        borrowed = _alternates(resolved)
+        if borrowed and depth == _MAX_ALTERNATES:
+            raise NotAVault(str(objects_dir.parent), f"it borrows objects more than {_MAX_ALTERNATES} repositories deep")
+        waiting += [(alternate, depth + 1) for alternate in borrowed]
     return found
 
 

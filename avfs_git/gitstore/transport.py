@@ -25,7 +25,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from avfs_git.errors import AvfsError, ObjectCorrupt, ObjectMissing, RemoteDataRefused, RemoteUnreachable
+from avfs_git.errors import (
+    AvfsError,
+    ObjectCorrupt,
+    ObjectMissing,
+    RemoteAccessDenied,
+    RemoteDataRefused,
+    RemoteUnreachable,
+    VaultUntrusted,
+)
 from avfs_git.faults import reach
 from avfs_git.gitstore.connection import Connection, connect
 from avfs_git.gitstore.gitconfig import quote_value
@@ -45,9 +53,9 @@ from avfs_git.gitstore.remotegit import (
     run,
     settings_file,
 )
-from avfs_git.gitstore.remotes import hide_secret
-from avfs_git.gitstore.repository import TOLERATED
-from avfs_git.gitstore.trust import is_private
+from avfs_git.gitstore.remotes import hide_secret, local_path
+from avfs_git.gitstore.repository import TOLERATED, common_dir, find_git_dir
+from avfs_git.gitstore.trust import check_owner, is_private
 from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably, sync_file_system
 from avfs_git.host.processes import is_gone
 from avfs_git.host.removal import remove_tree
@@ -257,6 +265,7 @@ class Exchange:
         Raises:
             RemoteError: If the exchange as a whole fails.
         """
+        self._check_receiver()
         options = ["--porcelain", "--no-verify", "--no-signed", "--no-follow-tags", "--recurse-submodules=no"]
         leases = [(push.ref, push.expected.hex() if push.expected else "") for push in pushes if push.forced]
         options += [f"--force-with-lease={ref}:{expected}" for ref, expected in leases]
@@ -271,6 +280,23 @@ class Exchange:
             known = {ref.ref for ref in done}
             done += [PushedRef(push.ref, "unchanged") for push in pushes if push.ref not in known]
         return done, ended.messages
+
+    def _check_receiver(self) -> None:
+        """Refuse to push into a repository of this machine that belongs to another user, unless the user's own git trusts it.
+
+        What takes the push runs here and obeys its configuration and hooks. Newer versions of git refuse it by themselves.
+        """
+        path = local_path(self.url)
+        git_dir = find_git_dir(path) if path is not None else None
+        trusted = {value for key, value in self._settings if key == "safe.directory"}
+        if path is None or git_dir is None or trusted & {"*", os.fspath(path), os.fspath(git_dir)}:
+            return
+        try:
+            check_owner(common_dir(git_dir), {os.geteuid()})
+        except VaultUntrusted as error:
+            denied = RemoteAccessDenied(hide_secret(self.url), str(error.details["reason"]))
+            denied.hint = f"If its hooks and settings may run as you: `git config --global --add safe.directory {path}`."
+            raise denied from error
 
     @contextmanager
     def connect(self) -> Iterator[Connection | None]:

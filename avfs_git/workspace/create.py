@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from avfs_git.errors import HostError, ObjectCorrupt, ObjectMissing, VaultExists
+from avfs_git.errors import HostError, ObjectCorrupt, ObjectMissing, VaultExists, quote
 from avfs_git.faults import reach
 from avfs_git.gitstore.commits import Commit, serialize_commit
 from avfs_git.gitstore.ignore import IGNORE_FILE_READ, Ignorer
@@ -27,6 +27,7 @@ from avfs_git.gitstore.repository import (
     import_objects_and_refs,
     init_vault_repo,
     is_bare,
+    list_borrowed,
     read_head,
 )
 from avfs_git.gitstore.trees import EMPTY_TREE
@@ -139,7 +140,9 @@ def _fill(
     origin = ("origin", source.absolute()) if source is not None and source_git is not None else None
     init_vault_repo(git_dir, head=head, remote=origin, shared=shared)
     detached_at = None
+    warnings: list[Warning] = []
     if source_git is not None:
+        warnings += _tell_borrowed(source, source_git)
         named = import_objects_and_refs(source_git, git_dir)
         if named is None:
             detached_at = read_head(source_git)[1]
@@ -156,11 +159,26 @@ def _fill(
         if source is None:
             return Created(git_dir, fork, None)
         if source_git == source:  # what is in it are git's own files, and no state of anything
-            return _take_bare(vault, fork, source)
-        commit, warnings = import_first_state(vault, place, fork, source)
+            taken = _take_bare(vault, fork, source)
+            return Created(git_dir, fork, taken.commit, (*warnings, *taken.warnings))
+        commit, more = import_first_state(vault, place, fork, source)
+        warnings += more
         return Created(git_dir, fork, commit.hex() if commit else None, tuple(warnings))
     finally:
         vault.close()
+
+
+def _tell_borrowed(source: Path | None, source_git: Path) -> list[Warning]:
+    """Say from where else objects come, or would come."""
+    borrowed, missing = list_borrowed(source_git)
+    warnings = []
+    if borrowed:
+        names = ", ".join(quote(str(place)) for place in borrowed)
+        warnings.append(Warning("import.borrowed", f"'{source}' borrows objects from {names}: they are in the vault, too"))
+    if missing:
+        names = ", ".join(quote(str(place)) for place in missing)
+        warnings.append(Warning("import.borrowed_missing", f"'{source}' borrows objects from {names}, where there is nothing"))
+    return warnings
 
 
 def _take_bare(vault: OpenVault, fork: str, source: Path) -> Created:

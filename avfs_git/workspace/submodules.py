@@ -3,9 +3,10 @@
 Git keeps the repository of a submodule in that of the clone (`.git/modules/NAME`), and a file `.git` in the submodule leads
 there. In a live tree that file leads nowhere, so that no git works in the whole tree; and led there, a commit in the fork would
 move the clone's submodule, which is only read. Decided here: in the fork, `.git` of a submodule is a directory, as git once
-made it and still understands. It holds what the clone's repository of the submodule holds at present, but for its objects:
-these are linked into `avfs/modules/objects` of the vault, from which all such repositories borrow, so that they stay whatever
-becomes of the clone's. What is committed there is in the workspace, kept by checkpoints as any nested repository.
+made it and still understands. It holds what the clone's repository of the submodule holds at present, without what could run
+a program (`gitstore.rebuild`) and without its objects: these are linked into `avfs/modules/objects` of the vault, from which all
+such repositories borrow, so that they stay whatever becomes of the clone's. What is committed there is in the workspace, kept by
+checkpoints as any nested repository.
 
 `WithModules` reads a directory as `vfs.layers` do and shows it like that; `workspace.create` captures it. The copies are made in
 the vault, and go when it is closed; those of a process that died go with the next one's. One thread uses it.
@@ -15,31 +16,24 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
 from avfs_git.errors import FormatUnsupported, NotAVault
+from avfs_git.gitstore.rebuild import rebuild_git_dir
 from avfs_git.gitstore.repository import link_objects
 from avfs_git.host.durable import host_errors, make_dirs_durably
 from avfs_git.host.processes import is_gone
 from avfs_git.host.removal import remove_tree
 from avfs_git.model import Warning
 from avfs_git.paths import ROOT, TreePath, join
-from avfs_git.patterns import compiled
 from avfs_git.vfs.layers import PlainDirectory, Xattrs
 from avfs_git.vfs.scan import DIRECTORY, FILE, Found, Layer
 from avfs_git.workspace.format import VaultLayout
 
 _GIT = b".git"
 _POINTER_MAX = 8192
-_LEFT_OUT = frozenset({"objects", "modules", "worktrees", "lfs", "commondir", "gitdir"})
-"""What is linked, has a place of its own in the fork, or is made again when it is needed."""
-_WORKTREE = compiled(rb"^[ \t]*worktree[ \t]*=.*(?:\n|\Z)", re.IGNORECASE | re.MULTILINE)
-"""Where a submodule's repository says which directory it belongs to; in the fork, it is in it."""
-_CONFIGS = frozenset({"config", "config.worktree"})
 
 
 class WithModules:
@@ -177,7 +171,7 @@ class WithModules:
         return target if is_module and (target / "HEAD").is_file() else None
 
     def _copy(self, repository: Path) -> Path:
-        """Copy what a repository holds beside its objects, and link these."""
+        """Make a git directory with what a repository holds, and link its objects."""
         objects = self._layout.module_objects
         with host_errors(f"make '{objects}'"):
             make_dirs_durably(objects / "pack")
@@ -185,11 +179,7 @@ class WithModules:
         if self._scratch is None:
             self._scratch = self._make_scratch()
         made = self._scratch / str(len(self._inside))
-        _copy_directory(repository, made, top=True)
-        (made / "objects" / "info").mkdir(parents=True)
-        (made / "objects" / "pack").mkdir()
-        (made / "objects" / "info" / "alternates").write_bytes(os.fsencode(self._borrowed) + b"\n")
-        (made / "refs").mkdir(exist_ok=True)
+        rebuild_git_dir(repository, made, self._borrowed)
         return made
 
     def _make_scratch(self) -> Path:
@@ -201,31 +191,3 @@ class WithModules:
         made = above / f".making-{os.getpid()}-{os.urandom(4).hex()}"
         made.mkdir(mode=0o700)
         return made
-
-
-def _copy_directory(source: Path, target: Path, *, top: bool = False) -> None:
-    """Copy plain files and directories; of the top of a repository without what is not taken along."""
-    target.mkdir()
-    with os.scandir(source) as entries:
-        for entry in entries:
-            if entry.name.endswith((".lock", ".sample")) or (top and entry.name in _LEFT_OUT):
-                continue
-            place = target / entry.name
-            if entry.is_dir(follow_symlinks=False):
-                _copy_directory(Path(entry.path), place)
-            elif entry.is_symlink():
-                os.symlink(os.readlink(entry.path), place)
-            elif entry.is_file(follow_symlinks=False):
-                _copy_file(Path(entry.path), place, is_config=top and entry.name in _CONFIGS)
-
-
-def _copy_file(source: Path, target: Path, *, is_config: bool) -> None:
-    fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(fd, "rb") as file:
-        status = os.fstat(fd)
-        data = file.read()
-    if is_config:
-        data = _WORKTREE.sub(b"", data)
-    target.write_bytes(data)
-    target.chmod(stat.S_IMODE(status.st_mode))
-    os.utime(target, ns=(status.st_mtime_ns, status.st_mtime_ns))

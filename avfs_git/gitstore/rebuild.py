@@ -1,0 +1,105 @@
+"""A git directory made anew from another one: what it holds, and nothing of it that runs.
+
+Decided here: what of a repository is data. Refs, HEAD, the index, logs (in which stashes are), and what git notes of a merge in
+the middle come along as files; the configuration is written here, from settings that only name and describe: where remotes are,
+what branches follow, how lines end. Hooks, filters, aliases, monitors and whatever else makes git run a program stay behind, and
+so do a rebase in the middle, which may hold commands, and symbolic links. Called by `workspace.submodules`; no state.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from avfs_git.errors import InvalidInput
+from avfs_git.gitstore.gitconfig import format_config, read_config
+from avfs_git.gitstore.remotes import check_remote_name, check_url
+
+_FILES = frozenset(
+    {
+        *("HEAD", "ORIG_HEAD", "index", "packed-refs", "shallow", "MERGE_HEAD", "MERGE_MSG", "MERGE_MODE", "AUTO_MERGE"),
+        *("CHERRY_PICK_HEAD", "REVERT_HEAD", "info/exclude", "info/attributes", "info/sparse-checkout"),
+    }
+)
+_DIRECTORIES = ("refs", "logs")
+_BASE = [
+    ("core.repositoryformatversion", "0"),
+    ("core.bare", "false"),
+    ("core.logallrefupdates", "true"),
+]
+_SETTINGS = re.compile(
+    r"core\.(?:filemode|symlinks|ignorecase|precomposeunicode|autocrlf|eol|safecrlf|sparsecheckout|sparsecheckoutcone)|index\.sparse"
+    r"|user\.(?:name|email)|branch\..+\.(?:merge|rebase)",
+    re.DOTALL,
+)
+_REMOTE = re.compile(r"remote\.(.+)\.(url|pushurl)", re.DOTALL)
+_BRANCH = re.compile(r"branch\..+\.remote", re.DOTALL)
+
+
+def rebuild_git_dir(source: Path, target: Path, borrowed: Path) -> None:
+    """Make a git directory that holds what another one does, but for its objects.
+
+    Args:
+        source: The other one.
+        target: Where; nothing is there yet.
+        borrowed: The directory of objects that it is to borrow.
+
+    Raises:
+        NotAVault: If the configuration cannot be read.
+        OSError, HostError: If something cannot be read or written.
+    """
+    for name in (".", "info", "objects", "objects/info", "objects/pack", "refs"):
+        (target / name).mkdir()
+    (target / "objects/info/alternates").write_bytes(os.fsencode(borrowed) + b"\n")
+    (target / "config").write_bytes(format_config(_choose_settings(source)))
+    for name in sorted(_FILES) + sorted(path.name for path in source.glob("sharedindex.*")):
+        _copy_file(source / name, target / name)
+    for name in _DIRECTORIES:
+        for directory, _, files in os.walk(source / name):
+            place = target / Path(directory).relative_to(source)
+            place.mkdir(exist_ok=True)
+            for file in files:
+                if not file.endswith(".lock"):
+                    _copy_file(Path(directory, file), place / file)
+
+
+def _choose_settings(source: Path) -> list[tuple[str, str]]:
+    """List the settings of a repository that only name and describe."""
+    chosen = list(_BASE)
+    remotes = set()
+    found = [
+        (key, value)
+        for name in ("config", "config.worktree")
+        for key, values in read_config(source, name).items()
+        for value in values
+    ]
+    for key, value in found:
+        remote = _REMOTE.fullmatch(key)
+        if _SETTINGS.fullmatch(key):
+            chosen.append((key, value))
+        elif remote is not None:
+            with suppress(InvalidInput):  # an address that could run a program, or a name that is none
+                check_url(value, base=source)
+                if check_remote_name(remote[1]) not in remotes:
+                    chosen.append((f"remote.{remote[1]}.fetch", f"+refs/heads/*:refs/remotes/{remote[1]}/*"))
+                remotes.add(remote[1])
+                chosen.append((key, value))
+    return chosen + [(key, value) for key, value in found if _BRANCH.fullmatch(key) and value in {".", *remotes}]
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    """Copy a plain file with its mode and time; anything else stays behind."""
+    try:
+        fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:  # it is not there, or a link
+        return
+    with os.fdopen(fd, "rb") as file:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            return
+        target.write_bytes(file.read())
+    target.chmod(status.st_mode & 0o666)
+    os.utime(target, ns=(status.st_mtime_ns, status.st_mtime_ns))
