@@ -203,15 +203,17 @@ class _Processes:
         self._alone = alone
         """Whether this is the first process of a PID namespace."""
 
-    def signal(self, number: int) -> None:
-        """Send a signal to every one."""
-        if self._alone:
+    def signal(self, number: int, *, spared: int = 0) -> None:
+        """Send a signal to every one, but for one."""
+        if self._alone and not spared:
             try:
                 os.kill(-1, number)
             except ProcessLookupError:
                 pass
             return
         for pid in self._descendants():
+            if pid == spared:
+                continue
             try:
                 os.kill(pid, number)
             except OSError:  # it ended, or became another user's
@@ -379,6 +381,8 @@ class _Server:
         self._socket = ours
         self._processes = _Processes(alone=setup["pids"])
         self._pid = 0
+        self._is_sandboxed = False
+        """Whether the command is bubblewrap, and the process that matters is below it."""
         self._overlay = _find_overlay(setup["steps"])
         self._spawner: _Spawner | None = None
         self._listener: int | None = None
@@ -462,7 +466,10 @@ class _Server:
             return False
         message = marshal.loads(data)  # noqa: S302 - from the program that started this one, over a socket that only both have
         if "signal" in message:
-            if message["all"]:
+            if self._is_sandboxed and message["signal"] != signal.SIGKILL:
+                # Bubblewrap would die of it, and take the command along at once.
+                self._processes.signal(message["signal"], spared=self._pid)
+            elif message["all"]:
                 self._processes.signal(message["signal"])
             elif self._pid:
                 try:
@@ -504,7 +511,8 @@ class _Server:
         try:
             # This process answers renames with its own rights, by paths that a command may change meanwhile: one that has less
             # rights is started from a thread without the filter, and gets what overlayfs says.
-            spawner = self._spawner if run["renames"] else None
+            self._is_sandboxed = run["sandboxed"]
+            spawner = None if self._is_sandboxed else self._spawner
             pid, step, number = spawner.spawn(run, handles) if spawner is not None else _spawn(run, handles)
         finally:
             for fd in handles:

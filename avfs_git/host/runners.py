@@ -285,7 +285,7 @@ class Runner:
         umask: int,
         handles: tuple[int, ...],
         keep: tuple[bytes, ...],
-        renames: bool = True,
+        is_sandboxed: bool = False,
         lease: int | None = None,
     ) -> int:
         """Start a command; give its number as its own namespace has it.
@@ -298,7 +298,7 @@ class Runner:
             umask: Its umask.
             handles: Its standard input, output and error, and what else it is to have, as descriptors 3 and up.
             keep: The variables of this process that it gets.
-            renames: Do for it the renames that overlayfs refuses, with the rights of the process above.
+            is_sandboxed: It is bubblewrap: what runs below it has fewer rights than the process above, which does nothing for it.
             lease: A file that nobody else has open: the first to open it while the command runs waits until `settle`.
                 A message tells of that, see `is_asked`.
 
@@ -309,7 +309,7 @@ class Runner:
         path = {b"PWD": cwd, **env}
         message: dict[str, object] = {"argv": list(argv), "cwd": cwd, "env": path}
         message |= {"root": root, "keep": keep, "unset": _UNSET, "umask": umask, "lease": lease is not None}
-        message["renames"] = renames
+        message["sandboxed"] = is_sandboxed
         self._tell(message, (*handles, lease) if lease is not None else handles)
         answer = self.receive()
         if answer is None:

@@ -140,7 +140,7 @@ def run_command(
         umask: Its umask.
         stdin: Its standard input.
         more: Open files that it gets as descriptors 3 and up.
-        is_sandboxed: It has fewer rights than this process, so that nothing is done for it with these.
+        is_sandboxed: It is bubblewrap, which starts the command with fewer rights: see `Runner.start`.
         streams: What takes its standard output and error.
         timeout_ms: How long it may last, in milliseconds; None for ever.
         grace_ms: How long it has to end by itself when it is to end.
@@ -165,7 +165,7 @@ def run_command(
                     keep=keep,
                     umask=umask,
                     handles=handles,
-                    renames=not is_sandboxed,
+                    is_sandboxed=is_sandboxed,
                 )
                 if late is None or not _start_late(start, late, watch):
                     start()

@@ -252,6 +252,18 @@ def test_git_that_cannot_commit_isolated_is_explained(work: Workspace, backend: 
     assert [warning.code for warning in reading.warnings] == []
 
 
+@EVERYBODY
+@pytest.mark.needs("bubblewrap", "fuse", "overlayfs")
+def test_an_isolated_command_is_ended_politely(work: Workspace) -> None:
+    """SIGTERM reaches the command itself, which has its grace; what does not heed it is killed."""
+    text = "trap 'echo bye; exit 7' TERM; echo begun; while :; do sleep 0.05; done"
+    heeded = work.exec(shell=text, isolate=True, timeout_ms=1500, grace_ms=20_000)
+    unheeded = work.exec(shell=text.replace("echo bye; exit 7", ":"), isolate=True, timeout_ms=1500, grace_ms=100)
+
+    assert (heeded.timed_out, heeded.stdout) == (True, b"begun\nbye\n"), heeded.stderr
+    assert (unheeded.timed_out, unheeded.stdout) == (True, b"begun\n"), unheeded.stderr
+
+
 def test_isolation_without_bubblewrap_says_how_to_get_it(
     work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
