@@ -221,7 +221,8 @@ class Classifier:
             self.expanded(value.value, place)  # arithmetic runs what stands in the value of a variable
         if value.value:
             self.add("r", f"sets {name}", replace(place, paths=self.all_paths([value], place)))
-        self.path(value, place)
+        if not name.endswith("PATH"):  # a list of directories, some of which are always outside
+            self.path(value, place)
 
     def expanded(self, text: str, place: Place) -> None:
         """Classify the substitutions in a value that the shell expands once more."""
@@ -326,7 +327,7 @@ class Classifier:
         self._looked_at = outer
 
     def _may_be_emptied(self, location: str) -> bool:
-        return locations.is_inside(location) or locations.may_be_written(location, self._mountpoint)
+        return locations.is_inside(location) or locations.may_be_written(location, self._mountpoint, removes=True)
 
     def _placed(self, program: Program, arguments: Arguments, place: Place) -> Place:
         """Find the paths that a command names, and where it runs after `-C DIRECTORY` and the like."""
@@ -412,6 +413,7 @@ class Classifier:
                 if program.only_reads:
                     self.add("w", f"{call.name} writes what it names", call.place)
                 removes = any("d" in option.does for option in program.options.values()) or "d" in program.does
+                removes = removes and not (program.name == "mv" and number == count - 1 > 0)  # to where it moves
                 self.target(word, call.place, removes=removes)
             else:
                 self.path(word, call.place)
@@ -509,7 +511,7 @@ class Classifier:
         for location in sorted({locations.locate(value, each, self._mountpoint) for each in place.directories}):
             if locations.is_inside(location) and not crosses:
                 continue
-            is_scratch = locations.may_be_written(location, self._mountpoint) and GLOB not in value
+            is_scratch = locations.may_be_written(location, self._mountpoint, removes=removes) and GLOB not in value
             if is_scratch and not (removes and location.startswith(f"{TEMPORARY}/")):
                 continue
             is_known = locations.is_outside(location) and UNKNOWN not in location

@@ -23,7 +23,7 @@ _SCRATCH = re.compile(r"/(?:var/)?tmp/(?!ssh-)[^/].*|/(?:var/)?tmp")
 _SYSTEM = re.compile(
     r"/(?:usr|bin|sbin|lib|lib32|lib64|libx32|opt|nix/store|sys/devices/system|sys/fs/cgroup)(?:/.*)?"
     r"|/etc/(?:os-release|lsb-release|debian_version|alpine-release|redhat-release|issue|hostname|hosts|timezone|localtime|shells"
-    r"|services|protocols|mime\.types|ld\.so\.conf(?:\.d/.*)?|ssl/certs(?:/.*)?|ca-certificates(?:/.*)?)"
+    r"|services|protocols|mime\.types|resolv\.conf|nsswitch\.conf|profile|bash\.bashrc|apt/sources\.list(?:\.d/.*)?|alternatives/.*|ld\.so\.conf(?:\.d/.*)?|ssl/certs(?:/.*)?|ca-certificates(?:/.*)?)"
     r"|/proc/(?:cpuinfo|meminfo|loadavg|version|uptime|stat|filesystems|self/(?:status|limits|cgroup))"
 )
 """Programs and their data, and what they say of the machine: much the same on every one, and nobody's secret."""
@@ -105,13 +105,20 @@ def may_be_read(location: str) -> bool:
     return any(places.fullmatch(location) for places in (DEVICES, _SCRATCH, _SYSTEM, _TOOLCHAIN))
 
 
-def may_be_written(location: str, mountpoint: str | None) -> bool:
-    """Whether writing it, though it lies outside, needs no question: named files of a scratch directory, and devices."""
+def may_be_written(location: str, mountpoint: str | None, *, removes: bool = False) -> bool:
+    """Whether writing it, though it lies outside, needs no question: what is in a scratch directory, and devices.
+
+    Args:
+        location: The location.
+        mountpoint: Where the command sees the workspace.
+        removes: Whether it is removed, or moved: then the directory itself does not count.
+    """
     if DEVICES.fullmatch(location):
         return True
     if UNKNOWN in location or (mountpoint is not None and mountpoint.startswith(location.rstrip("/") + "/")):
         return False
-    return _SCRATCH.fullmatch(location) is not None and location.count("/") > 1 + location.startswith("/var/")
+    is_top = location.count("/") == 1 + location.startswith("/var/")
+    return _SCRATCH.fullmatch(location) is not None and not (removes and is_top)
 
 
 def shown(location: str) -> str:
