@@ -71,6 +71,8 @@ class Approval:
     fork: str
     command: str
     """All of it, as one line a person can read, or the text for a shell. A secret that stands in it is not hidden."""
+    command_mode: str
+    """`argv` or `shell`."""
     cwd: str
     env: tuple[str, ...]
     """`NAME=value` each; of a name that looks like a secret, the value is `***`."""
@@ -123,6 +125,7 @@ class Approvals:
             state=ApprovalState.PENDING,
             fork=request.fork,
             command=request.command(),
+            command_mode="argv" if request.shell is None else "shell",
             cwd=request.cwd,
             env=tuple(sorted(f"{name}={HIDDEN if is_secret(name) else value}" for name, value in request.env)),
             options=tuple(sorted(f"{name}={value}" for name, value in request.options)),

@@ -9,7 +9,7 @@ A crash between the use of an approval and the run leaves the approval used: a p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -159,11 +159,11 @@ class Gate:
 
     def grant(self, approval: str) -> Approval:
         """Say yes to a request that waits, as `Approvals.grant`, and record it."""
-        return self._settled("approval_granted", self.approvals.grant(approval))
+        return self._settle("approval_granted", self.approvals.grant, approval)
 
     def deny(self, approval: str) -> Approval:
         """Say no to a request that waits, as `Approvals.deny`, and record it."""
-        return self._settled("approval_denied", self.approvals.deny(approval))
+        return self._settle("approval_denied", self.approvals.deny, approval)
 
     def _check_length(self, request: Request, decision: Decision) -> None:
         from avfs_git.proxy.approvals import MAX_TEXT  # noqa: PLC0415 - few commands need any
@@ -187,8 +187,13 @@ class Gate:
                     raise ApprovalRefused(used.id, "the audit log says that it was used already")
         raise ApprovalRefused(used.id, "the audit log has no grant of it")
 
-    def _settled(self, event: str, approval: Approval) -> Approval:
-        text = self.secrets.redactor().text(approval.command)
+    def _settle(self, event: str, settle: Callable[[str], Approval], id_: str) -> Approval:
+        import shlex  # noqa: PLC0415 - few commands need it
+
+        redactor = self.secrets.redactor()  # first: without a policy nothing is settled
+        approval = settle(id_)
+        is_text = approval.command_mode == "shell"
+        text = redactor.text(approval.command) if is_text else redactor.argv(shlex.split(approval.command))
         facts = {"approval": approval.id, "command": text, "fingerprint": approval.fingerprint}
         self.audit.append(event, fork=approval.fork, details=facts)
         return approval

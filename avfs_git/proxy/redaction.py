@@ -94,11 +94,13 @@ class Redactor:
 
     def command(self, request: Request) -> str:
         """Show a request's command as one text without the secrets that are found in it."""
-        if request.shell is not None:
-            return self.text(request.shell)
+        return self.text(request.shell) if request.shell is not None else self.argv(request.argv or ())
+
+    def argv(self, argv: Sequence[str]) -> str:
+        """Show a program and its arguments as one line, quoted, without the secrets that are found in them."""
         import shlex  # noqa: PLC0415 - takes longer to load than most commands need
 
-        return shlex.join(self._words(request.argv or ()))
+        return shlex.join(self._words(argv))
 
     def headline(self, request: Request) -> str:
         """Name a request's command by its program and first words, up to the first one that is not plain.

@@ -59,7 +59,8 @@ def _describe(waiting: Approval) -> Iterator[str]:
         first, *more = reveal(value) or [""]
         yield f"{name + ':':<11} {first}"
         yield from (f"{'':<11} | {line}" for line in more)
-    yield f"command:    {len(waiting.command)} characters"
+    kind = "text for a shell" if waiting.command_mode == "shell" else "program and arguments"
+    yield f"command:    {kind}, {len(waiting.command)} characters"
     yield from (f"    | {line}" for line in reveal(waiting.command))
 
 

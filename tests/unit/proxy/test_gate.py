@@ -139,7 +139,12 @@ def test_the_log_has_no_secrets(gate: Gate, tmp_path: Path) -> None:
     decision = gate.admit(request, token=str(caught.value.details["token"]))
     gate.completed(request, decision, exit_code=0, duration_ms=1, changed_files=0, timed_out=False)
 
-    assert len(events(gate)) == 4
+    second = Request("/v", "f", argv=("curl", "--token", "a hunter2", "A_TOKEN=a hunter2"))
+    with pytest.raises(ApprovalNeeded) as caught:
+        gate.admit(second)
+    gate.deny(str(caught.value.details["approval"]))
+
+    assert len(events(gate)) == 6
     for secret in (b"hunter2", b"corp-42"):
         assert secret not in gate.audit.path.read_bytes()
 
