@@ -337,9 +337,9 @@ def _capture(
     if lookback is not None and known is not None:
         lookback.looks = known.looks
         lookback.is_whole = known.cache.tree == index  # what is staged is tracked, too, and no commit says so
-    if git_dir is None or git_dir == source:
+    if git_dir == source:
         return capture(layer)
-    with WithModules(layer, source, common_dir(git_dir), vault.layout, place) as shown:
+    with WithModules(layer, source, common_dir(git_dir) if git_dir is not None else None, vault.layout, place) as shown:
         captured = capture(shown)
         captured.warnings += shown.warnings
         if lookback is not None:

@@ -39,19 +39,19 @@ _POINTER_MAX = 8192
 class WithModules:
     """A clone's directory, with the repositories of its submodules in them."""
 
-    def __init__(self, layer: Layer, source: Path, common: Path, layout: VaultLayout, place: Path) -> None:
+    def __init__(self, layer: Layer, source: Path, common: Path | None, layout: VaultLayout, place: Path) -> None:
         """Read a clone.
 
         Args:
             layer: Its files.
             source: Where they are.
-            common: Its repository.
+            common: Its repository; None if it has none.
             layout: The vault that the fork is made in.
             place: Where that vault is when somebody uses the fork: one that is being made has another name.
         """
         self._layer = layer
         self._source = source
-        self._common = Path(os.path.realpath(common))
+        self._common = Path(os.path.realpath(common)) if common is not None else None
         self._layout = layout
         self._borrowed = VaultLayout(place).module_objects
         self._scratch: Path | None = None
@@ -82,7 +82,10 @@ class WithModules:
         found = layer.list_dir(below)
         if layer is not self._layer or path == ROOT:
             return found
-        return [self._show(path, one) if one.name == _GIT else one for one in found]
+        if all(one.name != _GIT for one in found):
+            return found
+        shown = (self._show(path, one) if one.name == _GIT else one for one in found)
+        return [one for one in shown if one is not None]
 
     def find(self, path: TreePath, name: bytes) -> Found | None:
         """Look at one entry."""
@@ -132,20 +135,31 @@ class WithModules:
                 return shown, TreePath(path[len(place) + 1 :])
         return self._layer, path
 
-    def _show(self, path: TreePath, found: Found) -> Found:
-        """Show the `.git` of a directory: of a submodule a directory, else what is there."""
+    def _show(self, path: TreePath, found: Found) -> Found | None:
+        """Show the `.git` of a directory: of a submodule or a repository of another user one made anew, else what is there.
+
+        None where it is another user's and cannot be made anew: what is there becomes the caller's own, and git would obey it.
+        """
         place = join(path, _GIT)
         shown = self._inside.get(place)
-        if shown is None and found.kind == FILE:
-            repository = self._read_pointer(path)
-            if repository is None:
+        is_own = found.stat.st_uid == os.geteuid()
+        if shown is None and (found.kind == FILE or not is_own):
+            repository = self._read_pointer(path) if found.kind == FILE else None
+            if found.kind == DIRECTORY:
+                repository = self._source / os.fsdecode(place)
+            if repository is None and is_own:
                 return found
             try:
+                if repository is None:
+                    raise NotAVault(os.fsdecode(place), "it leads elsewhere")
                 shown = PlainDirectory(self._copy(repository))
             except (OSError, NotAVault, FormatUnsupported) as error:
                 what = "its repository cannot be taken along, so that git does not work in it"
-                self.warnings.append(Warning("fork.submodule", f"'{os.fsdecode(path)}' is a submodule: {what} ({error})", path))
-                return found
+                self.warnings.append(Warning("fork.submodule", f"'{os.fsdecode(path)}' has a repository: {what} ({error})", path))
+                return found if is_own else None
+            if found.kind == DIRECTORY:
+                what = "the repository in it belongs to another user: its hooks and settings were left out"
+                self.warnings.append(Warning("fork.foreign_repository", f"'{os.fsdecode(path)}': {what}", path))
             self._inside[place] = shown
         return found if shown is None else Found(_GIT, shown.dir_stat(ROOT), DIRECTORY, opaque=False)
 
@@ -165,6 +179,8 @@ class WithModules:
             return None
         text = os.fsdecode(data[7:].strip(b" \t").rstrip(b"\r\n"))
         if not text or "\0" in text:
+            return None
+        if self._common is None:
             return None
         target = Path(os.path.realpath(self._source / os.fsdecode(path) / text))
         is_module = target.is_relative_to(self._common) and "modules" in target.relative_to(self._common).parts

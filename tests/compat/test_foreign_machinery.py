@@ -219,3 +219,37 @@ def test_a_submodule_of_a_source_brings_nothing_that_runs(project: Path, tmp_pat
         assert ran.exit_code == 0, ran
         assert b"a\n" in ran.stdout
     assert os.listdir(traces) == []
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("is_clone", [True, False])
+@pytest.mark.parametrize("kind", ["directory", "link", "pointer", "no repository"])
+def test_a_nested_repository_of_another_user_brings_nothing_that_runs(
+    kind: str, is_clone: bool, project: Path, tmp_path: Path, traces: Path
+) -> None:
+    """What is copied becomes the user's own, and git obeys that: so it is made anew, or left out and named."""
+    top = tmp_path / "top"
+    nested = top / "dir" / "nested"
+    nested.parent.mkdir(parents=True)
+    if is_clone:
+        git("init", "-q", cwd=top)
+    shutil.copytree(project, nested)
+    git("config", "core.fsmonitor", f"touch {traces}/ran", cwd=nested)
+    if kind in {"link", "pointer"}:
+        (nested / ".git").rename(nested / "evil")
+        if kind == "link":
+            (nested / ".git").symlink_to("evil")
+        else:
+            (nested / ".git").write_text("gitdir: evil\n")
+    elif kind == "no repository":
+        shutil.rmtree(nested / ".git/refs")
+    give(nested, MALLORY)
+    with Avfs(tmp_path / "home") as avfs, avfs.create_vault("v", source=top) as vault, vault.workspace() as work:
+        assert work.exists("dir/nested/.git") == (kind == "directory")
+        assert work.exists("dir/nested/a")
+        ran = work.exec(shell="cd dir/nested && git log --format=%s 2>&1 && git status --short")
+        assert (ran.stdout.startswith(b"b\na\n")) == (kind == "directory")
+        assert [warning.code for warning in vault.warnings if warning.code.startswith("fork.")] == [
+            "fork.foreign_repository" if kind == "directory" else "fork.submodule"
+        ]
+    assert os.listdir(traces) == []
