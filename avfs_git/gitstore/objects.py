@@ -43,11 +43,12 @@ _SHALLOW = compiled(rb"[0-9a-f]{40}\n?")
 _KINDS = {name: kind for kind, name in KIND_NAMES.items()}
 
 SMALL_BLOB = 64 << 10
-_TREE_ENTRIES_KEPT = 40_000
+_TREE_BYTES_KEPT = 12 << 20
+"""Bytes of trees as they take memory, by an estimate: some 40,000 entries of ordinary names."""
 _BLOB_BYTES_KEPT = 32 << 20
 _SIZES_KEPT = 64_000
-_COMMITS_KEPT = 4_000
-_LINKS_KEPT = 32_000
+_COMMIT_BYTES_KEPT = 8 << 20
+_LINK_BYTES_KEPT = 16 << 20
 _NEAR = 256
 """So many commits are read one by one before git's cache of them is opened, where there is one."""
 _LONG = 8 << 20
@@ -66,6 +67,18 @@ def wrong_kind(oid: Oid, found: int, expected: int) -> ObjectCorrupt:
     return ObjectCorrupt(oid.hex(), f"it is a {KIND_NAMES[found].decode()} where a {KIND_NAMES[expected].decode()} was expected")
 
 
+def _weigh_tree(tree: Tree) -> int:
+    """Estimate the memory of a tree: the names cost what they are long, beside some 250 bytes an entry."""
+    names = sum(map(len, tree)) if len(tree) < _TREE_BYTES_KEPT >> 8 else _TREE_BYTES_KEPT
+    return 300 + 250 * len(tree) + names
+
+
+def _weigh_commit(commit: Commit) -> int:
+    """Estimate the memory of a commit, whose message may be as long as any file."""
+    extra = sum(len(name) + len(value) for name, value in commit.extra)
+    return 1_500 + 4 * len(commit.message) + 60 * len(commit.parents) + extra
+
+
 class ObjectStore:
     """The objects of one repository, for reading."""
 
@@ -80,11 +93,11 @@ class ObjectStore:
         self._shallow: frozenset[Oid] = frozenset()
         self._odb: pygit2.Odb | None = None
         self._odb_lock = threading.Lock()
-        self._trees: GenerationCache[Tree] = GenerationCache(_TREE_ENTRIES_KEPT, lambda tree: len(tree) + 1)
+        self._trees: GenerationCache[Tree] = GenerationCache(_TREE_BYTES_KEPT, _weigh_tree)
         self._blobs: GenerationCache[bytes] = GenerationCache(_BLOB_BYTES_KEPT, lambda blob: len(blob) + 100)
-        self._commits: GenerationCache[Commit] = GenerationCache(_COMMITS_KEPT, lambda _: 1)
+        self._commits: GenerationCache[Commit] = GenerationCache(_COMMIT_BYTES_KEPT, _weigh_commit)
         self._sizes: GenerationCache[int] = GenerationCache(_SIZES_KEPT, lambda _: 1)
-        self._links: GenerationCache[Links] = GenerationCache(_LINKS_KEPT, lambda _: 1)
+        self._links: GenerationCache[Links] = GenerationCache(_LINK_BYTES_KEPT, lambda links: 400 + 60 * len(links.parents))
         self._links_read = 0
         self._graph: CommitGraph | None = None
         self.own_commits = OwnCommits(git_dir, self.read)

@@ -40,8 +40,8 @@ from avfs_git.vfs.sidecar import (
 DIRECTORY_MODE = 0o755
 _TARGET_MAX = 4095
 """Bytes of a symbolic link's target, as Linux has it (PATH_MAX without the NUL)."""
-CACHED_ENTRIES = 30_000
-"""Bound of the directory cache, in entries over all directories: about 10 MB."""
+CACHED_BYTES = 12 << 20
+"""Bound of the directory cache, by an estimate: some 30,000 entries of ordinary names."""
 
 _NO_META = Meta()
 _NOTHING = Oid(bytes(20))
@@ -188,6 +188,12 @@ def _name_untracked(mine: _Trees, theirs: _Trees) -> set[bytes]:
     return set(parse_sidecar({name: held for name, held in kept.items() if theirs.side.get(name) != held}, mine.side_oid)[0])
 
 
+def _weigh(children: Mapping[bytes, LowerEntry]) -> int:
+    """Estimate the memory of the entries of a directory: their names, their attributes, and some 350 bytes each."""
+    attributes = sum(len(key) + len(value) for child in children.values() for key, value in child.xattrs)
+    return 300 + 350 * len(children) + sum(map(len, children)) + attributes
+
+
 class LowerTree:
     """A tree and its sidecar as a read-only filesystem."""
 
@@ -215,13 +221,13 @@ class LowerTree:
         if found is None:
             found = self._read_children(entry)
             cache[key] = found
-            self._cached += len(found)
-            while self._cached > CACHED_ENTRIES and len(cache) > 1:
+            self._cached += _weigh(found)
+            while self._cached > CACHED_BYTES and len(cache) > 1:
                 try:
                     _, dropped = cache.popitem(last=False)
                 except KeyError:  # another thread emptied it first
                     break
-                self._cached -= len(dropped)
+                self._cached -= _weigh(dropped)
         return found
 
     def read_stored(self, entry: LowerEntry) -> Stored:

@@ -490,3 +490,27 @@ def test_entry_headers_hold_any_size() -> None:
     assert entry_header(KIND_BLOB, 15) == b"\x3f"
     assert entry_header(KIND_BLOB, 16) == b"\xb0\x01"
     assert len(entry_header(KIND_BLOB, 1 << 40)) == 7
+
+
+def test_what_is_kept_of_commits_and_trees_is_bounded_in_bytes(store: ObjectStore) -> None:
+    """A thousand commits with long messages, and trees with long names, are forgotten by their size and not by their number."""
+    memory = MemorySource()
+    writer = PackWriter(store)
+    tree = writer.add(KIND_TREE, b"")
+    commits = [
+        writer.add(KIND_COMMIT, memory.objects[memory.add_commit(tree, message=f"{number}" + "m" * 100_000)][1])
+        for number in range(300)
+    ]
+    blob = writer.add(KIND_BLOB, b"")
+    names = [{b"%d-%03d" % (number, entry) + b"n" * 240: (MODE_FILE, blob) for entry in range(200)} for number in range(300)]
+    trees = [writer.add(KIND_TREE, serialize_tree(entries)) for entries in names]
+    writer.finish()
+    for oid in commits:
+        store.read_commit(oid)
+    for oid in trees:
+        store.read_tree(oid)
+    held = {**store._commits.young, **store._commits._old}
+    kept = {**store._trees.young, **store._trees._old}
+
+    assert 4 * sum(len(commit.message) for commit in held.values()) <= 8 << 20
+    assert 500 * sum(map(len, kept.values())) <= 12 << 20

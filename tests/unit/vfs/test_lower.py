@@ -12,7 +12,7 @@ from avfs_git.errors import ObjectCorrupt, ObjectMissing
 from avfs_git.gitstore.objects import KIND_BLOB, KIND_TREE
 from avfs_git.gitstore.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, serialize_tree
 from avfs_git.paths import ROOT, Oid, TreePath, components
-from avfs_git.vfs.lower import CACHED_ENTRIES, FixedFile, LowerEntry, LowerTree
+from avfs_git.vfs.lower import CACHED_BYTES, FixedFile, LowerEntry, LowerTree
 from avfs_git.vfs.sidecar import Meta
 from tests.support.objects import MemorySource
 
@@ -177,7 +177,7 @@ def test_an_empty_layer_is_an_empty_directory() -> None:
 def test_the_cache_forgets_before_it_grows() -> None:
     """Many directories are listed in bounded memory, and a directory that was forgotten is read again."""
     source = MemorySource()
-    wide = {b"%05d" % number: (MODE_FILE, source.add(KIND_BLOB, b"")) for number in range(CACHED_ENTRIES // 3)}
+    wide = {b"%05d" % number: (MODE_FILE, source.add(KIND_BLOB, b"")) for number in range(CACHED_BYTES // 1_100)}
     trees = [
         source.add(KIND_TREE, serialize_tree({**wide, b"n%d" % number: (MODE_FILE, source.add(KIND_BLOB, b""))}))
         for number in range(6)
@@ -188,7 +188,7 @@ def test_the_cache_forgets_before_it_grows() -> None:
         directory = lower.children(lower.root)[b"d%d" % number]
 
         assert b"n%d" % number in lower.children(directory)
-        assert lower._cached <= CACHED_ENTRIES
+        assert lower._cached <= CACHED_BYTES
 
 
 def test_what_is_damaged_is_named() -> None:
