@@ -148,6 +148,8 @@ class Ended:
 
 _spare: list[tuple[socket.socket, subprocess.Popen[bytes]]] = []
 """Processes that were started before anybody knew what for."""
+_left: list[subprocess.Popen[bytes]] = []
+"""Those that `close` has left, because what they ran waits in the kernel."""
 
 
 @contextmanager
@@ -201,6 +203,7 @@ class Runner:
         Raises:
             HostError: If no process can be started.
         """
+        _left[:] = [process for process in _left if process.poll() is None]
         try:
             self.socket, self._process = _spare.pop()
         except IndexError:
@@ -240,8 +243,10 @@ class Runner:
         What waits in the kernel and cannot be killed is waited for `STUCK_S` seconds only; it ends when the kernel lets it go.
         """
         self.socket.close()
-        with suppress(subprocess.TimeoutExpired):
+        try:
             self._process.wait(STUCK_S)
+        except subprocess.TimeoutExpired:
+            _left.append(self._process)
 
     def _tell(self, message: dict[str, object], handles: Sequence[int] = ()) -> None:
         data = marshal.dumps(message)

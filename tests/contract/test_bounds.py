@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,10 +12,15 @@ import pytest
 
 from avfs_git import Avfs
 from avfs_git.errors import TooManyFiles
+from avfs_git.fuse.channel import MAX_IO, Channel, Request
 from avfs_git.gitstore.objects import KIND_TREE
 from avfs_git.gitstore.trees import serialize_tree
+from avfs_git.host import runners
+from avfs_git.host.mounts import mount_fuse, unmount
 from avfs_git.paths import Oid
+from avfs_git.proxy import run
 from avfs_git.workspace import gitdir
+from tests.support.commands import ALLOW_ALL
 from tests.support.limited import make_bomb, run_limited
 from tests.support.live_tree import live_tree
 from tests.support.objects import MemorySource
@@ -161,3 +168,39 @@ def test_the_time_limit_counts_while_an_index_is_made(bombed: Path, monkeypatch:
         searched = work.exec(shell="git log; grep -r x .", timeout_ms=300, grace_ms=300)
 
     assert (ended.timed_out, ended.exit_code) == (searched.timed_out, searched.exit_code) == (True, 124)
+
+
+@pytest.mark.needs("root", "fuse")
+@pytest.mark.parametrize("end", ["time limit", "given up"])
+def test_a_command_that_cannot_be_killed_is_left(mount_dir: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    """One that waits for a server that never answers dies of no signal: avfs says so, and goes on."""
+    monkeypatch.setattr(run, "STUCK_S", 0.5)
+    monkeypatch.setattr(runners, "STUCK_S", 0.5)
+    stuck = mount_dir / "stuck"
+    stuck.mkdir()
+    policy = mount_dir / "policy.toml"
+    policy.write_text(ALLOW_ALL)
+    with Avfs(mount_dir / "h", policy=policy) as avfs, avfs.create_vault("v") as vault, vault.workspace() as work:
+        fd = mount_fuse(stuck, source="stuck", subtype="avfs-stuck", max_read=MAX_IO)
+        channel = Channel(fd)
+        try:
+            channel.negotiate()
+            taken = threading.Thread(target=lambda: channel.receive(Request()), daemon=True)
+            taken.start()
+            if end == "time limit":
+                ran = work.exec("cat", f"{stuck}/file", timeout_ms=300, grace_ms=100, backend="checkout")
+
+                assert (ran.timed_out, ran.exit_code) == (True, 124)
+                assert "exec.stuck" in [warning.code for warning in ran.warnings]
+            else:
+                with work.exec_stream(shell=f"echo; cat {stuck}/file", timeout_ms=None, backend="checkout") as running:
+                    next(iter(running))
+                    taken.join(20)
+            taken.join(20)
+            work.write("after", b"")
+        finally:
+            os.close(fd)
+            unmount(stuck)
+            for process in runners._left:
+                process.wait(20)
+            runners._left.clear()
