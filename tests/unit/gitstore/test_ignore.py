@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from avfs_git.gitstore.gitversion import NEWEST, GitVersion, parse_git_version
-from avfs_git.gitstore.ignore import Ignorer, IgnoreRules
+from avfs_git.gitstore.ignore import IGNORE_FILE_MAX, Ignorer, IgnoreRules
 from avfs_git.paths import TreePath
 
 
@@ -84,3 +84,19 @@ def test_the_version_is_read_from_what_git_prints() -> None:
     assert parse_git_version(b"git version 2.39.5\n") == (2, 39)
     assert parse_git_version(b"git version 2.50.1 (Apple Git-155)\n") == (2, 50)
     assert parse_git_version(b"") == NEWEST
+
+
+def test_a_huge_ignore_file_takes_no_time() -> None:
+    """What nothing can match is not translated; and all counts as ignored where the file is larger than any that people write."""
+    for line in (b"[!a]" * 20_000, b"a*" * 300_000, b"?" * 1_000_000):
+        rules = IgnoreRules.parse(line + b"\nkept\n", git_version=NEWEST)
+
+        assert rules.decide(TreePath(b"abc"), b"abc", is_dir=False) is None
+        assert rules.decide(TreePath(b"kept"), b"kept", is_dir=False)
+
+    huge = b"nothing\n" * 40_000
+    ignorer = Ignorer(lambda directory: huge if directory == b"sub" else None, b"")
+
+    assert len(huge) > IGNORE_FILE_MAX
+    assert ignorer.is_ignored(TreePath(b"sub/a"), is_dir=False)
+    assert not ignorer.is_ignored(TreePath(b"a"), is_dir=False)

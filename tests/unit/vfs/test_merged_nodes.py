@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import resource
 import stat
 import threading
 from collections.abc import Callable
@@ -528,3 +529,23 @@ def test_the_git_file_cannot_be_changed(fill: Fill) -> None:
         assert caught.value.errno in (errno.EPERM, errno.ENODATA), change
     assert tree.find(root, b".git") is node
     assert ".git" not in os.listdir(tree.upper.directory)
+
+
+def test_a_write_that_the_disk_takes_in_part_tells_how_much(fill: Fill) -> None:
+    """As pwrite(2) has it: what was written is told, and the next write fails; here at the largest size that a file may have."""
+    tree = fill({"file": b""})
+    node = tree.resolve(_path("file"))
+    most, data = 16 << 20, bytes(1 << 20)
+    tree.write(node, b"x", most - 1000)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        done = tree.write(node, data, most - 700)
+        with pytest.raises(OSError, match="too large") as refused:
+            tree.write(node, data, most)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    assert done == 700
+    assert refused.value.errno == errno.EFBIG
+    assert tree.getattr(node).size == most
