@@ -112,6 +112,37 @@ def test_an_isolated_command_has_the_same_view(work: Workspace, backend: str) ->
     assert [change.path for change in work.status().changed_files] == [b"unsaved"]
 
 
+WAYS = r"""#!/bin/bash
+try() { if "$@" > /dev/null 2>&1; then echo "DID: $*"; fi; }
+V=$AVFS_VAULT M=$AVFS_MOUNTPOINT
+try touch "$M/x"; try chmod 777 "$M/file"; try setfattr -n user.a -v b "$M/file"; try truncate -s0 "$M/file"
+try ln "$M/file" "$M/l"; try touch -d 2001-01-01 "$M/file"; try chattr +i "$M/file"
+try python3 -c 'import os, sys; os.open(sys.argv[1], os.O_RDWR)' "$M/file"
+for at in "$V" "$V/worktrees" "$V/worktrees/main" "$V/refs/heads" "$V/objects" "$V/avfs"; do try touch "$at/x"; done
+try git update-ref refs/heads/evil HEAD; try git tag evil; try git config a.b c; try git add -A; try git fetch .
+try git checkout -b evil; try git commit --allow-empty -m x; try git reset --hard; try git worktree add "$M/../w"
+for at in /proc/[0-9]*; do try touch "$at/root$M/x"; done
+if [ "$(id -u)" != 0 ]; then
+    try mount -o remount,rw "$M"; try mount -o remount,bind,rw "$M"; try mount -o remount,bind,rw "$V"; try umount "$M"
+    try unshare -rm sh -c "mount -o remount,bind,rw $M || umount $M"
+fi
+echo end
+"""
+
+
+@EVERYBODY
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_way_leads_around_the_view(work: Workspace, tmp_path: Path, backend: str) -> None:
+    """Nothing that a program commonly writes with is allowed; an ordinary user does not take the mounts away either."""
+    (tmp_path / "programs" / "head").write_text(WAYS)
+    before = refs(work)
+    result = work.exec("head", backend=backend)
+
+    assert result.stdout == b"end\n"
+    assert refs(work) == before
+    assert [change.path for change in work.status().changed_files] == [b"unsaved"]
+
+
 @EVERYBODY
 @pytest.mark.needs("fuse")
 def test_others_in_a_live_tree_go_on(work: Workspace, mount_dir: Path) -> None:
