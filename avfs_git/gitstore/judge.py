@@ -37,7 +37,9 @@ from avfs_git.paths import Oid
 _BARE_CONFIG = b"[core]\n\trepositoryformatversion = 0\n\tbare = true\n"
 _Answer = tuple[Oid, bytes, int, bytes]
 """An object, its kind, its length, and its content where that was asked for."""
-_Read = Callable[[str, IO[bytes]], Iterator[_Answer]]
+_Read = Callable[[str, IO[bytes], bytes], Iterator[_Answer]]
+"""Reads objects: by which option of git's, by which names, and of which kind they are not told."""
+_ALL = b""
 _LINE = 41
 _UNREADABLE = b""
 _HEX = re.compile(r"[0-9a-f]{40}")
@@ -99,16 +101,16 @@ def judge_objects(objects_dir: Path, oids: Iterable[Oid], *, beside: Path | None
         faults: list[tuple[Oid, str]] = []
         modules: set[Oid] = set()
         with _reading(objects_dir, beside) as read, tempfile.TemporaryFile() as structure:
-            for oid, kind, size, _ in read("--batch-check", wanted):
+            for oid, kind, size, _ in read("--batch-check", wanted, b"blob"):
                 if kind == _UNREADABLE:
                     faults.append((oid, "git cannot read it"))
-                elif kind not in (b"tree", b"commit"):
+                elif kind == b"tag":
                     continue
                 elif size > MAX_STRUCTURE:
                     faults.append((oid, f"it is larger than {MAX_STRUCTURE >> 20} MiB"))
                 else:
                     structure.write(oid.hex().encode("ascii") + b"\n")
-            for oid, kind, _, data in read("--batch", structure):
+            for oid, kind, _, data in read("--batch", structure, _ALL):
                 fault = _judge(oid, kind, data, modules)
                 if fault is not None and len(faults) <= _LISTED:
                     faults.append((oid, fault))
@@ -140,12 +142,12 @@ def _judge_modules(read: _Read, oids: Collection[Oid]) -> list[tuple[Oid, str]]:
     faults: list[tuple[Oid, str]] = []
     with tempfile.TemporaryFile() as wanted, _bare() as git_dir:
         wanted.write(b"".join(oid.hex().encode("ascii") + b"\n" for oid in oids))
-        found = [(oid, size) for oid, kind, size, _ in read("--batch-check", wanted) if kind == b"blob"]
+        found = [(oid, size) for oid, kind, size, _ in read("--batch-check", wanted, _ALL) if kind == b"blob"]
         faults += [(oid, "it is too large for a .gitmodules") for oid, size in found if size > _GITMODULES_MAX]
         wanted.seek(0)
         wanted.truncate()
         wanted.write(b"".join(oid.hex().encode("ascii") + b"\n" for oid, size in found if size <= _GITMODULES_MAX))
-        for oid, _, _, data in read("--batch", wanted):
+        for oid, _, _, data in read("--batch", wanted, _ALL):
             _put(git_dir, KIND_BLOB, data)
             _put(git_dir, KIND_TREE, serialize_tree({_GITMODULES: (MODE_FILE, oid)}))
         for line in fsck(git_dir):
@@ -218,13 +220,13 @@ def _reading(objects_dir: Path, beside: Path | None) -> Iterator[_Read]:
         places["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = os.fsdecode(quote_value(os.fsencode(beside.absolute())))
     with _bare() as git_dir:
 
-        def read(option: str, names: IO[bytes]) -> Iterator[_Answer]:
-            return _read(git_dir, places, option, names)
+        def read(option: str, names: IO[bytes], without: bytes) -> Iterator[_Answer]:
+            return _read(git_dir, places, option, names, without)
 
         yield read
 
 
-def _read(git_dir: Path, places: Mapping[str, str], option: str, names: IO[bytes]) -> Iterator[_Answer]:
+def _read(git_dir: Path, places: Mapping[str, str], option: str, names: IO[bytes], without: bytes) -> Iterator[_Answer]:
     names.flush()
     names.seek(0)
     program, environment = find_git("cat-file")
@@ -240,6 +242,8 @@ def _read(git_dir: Path, places: Mapping[str, str], option: str, names: IO[bytes
             answered = 0
             for line in process.stdout:
                 answered += 1
+                if without and line.startswith(without, _LINE):  # most are
+                    continue
                 name, _, rest = line.rstrip(b"\n").partition(b" ")
                 kind, _, size = rest.partition(b" ")
                 oid = Oid(bytes.fromhex(name.decode("ascii")))
