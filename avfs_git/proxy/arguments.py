@@ -90,8 +90,16 @@ def _take_long(word: Word, program: Program, rest: list[Word], made: Arguments) 
     if not may_be or (len(kinds) > 1 and "value" in kinds and not equals):
         made.unknown.append(name)
     elif kinds == {"value"} and not equals:
-        value = rest.pop(0) if rest else None
+        value = _take_value(rest, made)
     made.options.append(Given(name, may_be, value))
+
+
+def _take_value(rest: list[Word], made: Arguments) -> Word | None:
+    """Take the next word as a value; one that may come to several words may hold an option behind the value."""
+    if not rest:
+        return None
+    made.may_be_option = made.may_be_option or rest[0].splits
+    return rest.pop(0)
 
 
 def find_long(name: str, program: Program) -> tuple[tuple[str, Option], ...]:
@@ -129,7 +137,7 @@ def _take_letters(word: Word, program: Program, rest: list[Word], made: Argument
         else:
             value = replace(word, value=attached) if attached else None
             if value is None and option.takes == "value" and rest:
-                value = rest.pop(0)
+                value = _take_value(rest, made)
             made.options.append(Given(name, ((name, option),), value))
             return
 
@@ -140,4 +148,4 @@ def may_be_option(word: Word) -> bool:
         return False
     if word.value.startswith((UNKNOWN, GLOB, "*", "?", "[", "-")):
         return True
-    return UNKNOWN in word.value and not word.text.startswith('"')
+    return word.splits

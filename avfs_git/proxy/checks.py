@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REMOTE = re.compile(r"[^/\s]+::?[^:]|rsync://")
-_UNKNOWN_WORD = Word(UNKNOWN, exact=False, text="")
+_UNKNOWN_WORD = Word(UNKNOWN, exact=False, text="", splits=True)
 
 
 @record_class
@@ -182,7 +182,7 @@ def _check_test(c: Classifier, call: Call) -> None:
 
 def _is_one(word: Word) -> bool:
     """Whether it is surely one word."""
-    return word.exact or word.text.startswith('"') or UNKNOWN not in word.value.replace(PLAIN, "")
+    return not word.splits
 
 
 def _check_set(c: Classifier, call: Call) -> None:
@@ -271,7 +271,7 @@ def _check_xargs(c: Classifier, call: Call) -> None:
 def _with_unknown(word: Word, mark: str) -> Word:
     if mark not in word.value:
         return word
-    return replace(word, value=word.value.replace(mark, UNKNOWN), exact=False, text=f'"{word.text}"')
+    return replace(word, value=word.value.replace(mark, UNKNOWN), exact=False)
 
 
 def _check_flock(c: Classifier, call: Call) -> None:
@@ -321,14 +321,18 @@ def _check_find(c: Classifier, call: Call) -> None:
             has_begun = has_begun or value not in {"-P", "-L", "-H"}
         elif value in _FIND_TEXTS and word.exact:
             has_begun = True
+            if rest and rest[0].splits:
+                c.add("w", "a word that is not known may be an action of find", call.place, exact=False)
             del rest[:1]
         elif value in _FIND_FILES and word.exact:
             c.words_as_paths(rest[:1], call.place)
+            if rest and rest[0].splits:
+                c.add("w", "a word that is not known may be an action of find", call.place, exact=False)
             del rest[:1]
         elif value.startswith("-") and word.exact:
             has_begun = True
             _find_action(c, call, value, rest, starts, follows=follows)
-        elif not has_begun and not (may_be_option(word) and not word.text.startswith('"')):
+        elif not has_begun and not word.splits:
             starts.append(word)
             c.path(word, call.place)
             if may_be_option(word):
@@ -375,9 +379,9 @@ def _with_found(word: Word, below: str | None) -> Word:
     if "{}" not in word.value:
         return word
     if word.value == "{}" and below is not None and not below.startswith("-"):
-        return replace(word, value=f"{below.rstrip('/') or '/'}/{PLAIN}", exact=False, text='"{}"')
+        return replace(word, value=f"{below.rstrip('/') or '/'}/{PLAIN}", exact=False)
     # Alone, it begins as the directory does that find was given, and is no option.
-    return replace(word, value=word.value.replace("{}", UNKNOWN), exact=False, text='"{}"')
+    return replace(word, value=word.value.replace("{}", UNKNOWN), exact=False)
 
 
 def _check_grep(c: Classifier, call: Call) -> None:
@@ -614,6 +618,8 @@ def _git_setting(c: Classifier, value: Word | None, place: Place) -> None:
         c.add("w", "a setting of git makes an alias", place)
         c.text(text[1:] if text.startswith("!") else f"git {text}", place)
     elif key.startswith(variables.GIT_COMMAND_KEYS):
+        if key == "core.fsmonitor" and text != "false":
+            c.add("w", "git's setting 'core.fsmonitor' starts a program", place)
         if text not in {"", "true", "false", "cat"}:
             c.text(text, replace(place, is_fed=True, stdin=None))
     elif not variables.GIT_HARMLESS_KEYS.fullmatch(key):

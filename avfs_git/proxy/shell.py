@@ -496,11 +496,19 @@ class _Reader:
         """Read a word; braces make several of it."""
         marked = self._read_word(node)
         text = self._text(node)
-        return [finish(each, text) for each in expand_braces(marked)]
+        return [finish(each, text, splits=self._splits(node)) for each in expand_braces(marked)]
 
     def _word(self, node: Node) -> Word:
         """Read a word where braces do not count."""
-        return finish(self._read_word(node), self._text(node))
+        return finish(self._read_word(node), self._text(node), splits=self._splits(node))
+
+    def _splits(self, node: Node) -> bool:
+        """Whether a word holds an expansion that is not quoted, or one that is several words all the same."""
+        if node.type in {"string", "translated_string"}:
+            return re.search(r"\$@|\[@\]|\$\{[@!]", self._text(node)) is not None
+        if node.type == "concatenation":
+            return any(map(self._splits, node.named_children))
+        return node.type not in {"word", "number", "raw_string", "ansi_c_string"}
 
     def _read_word(self, node: Node) -> str:
         """Give a word with what is quoted marked as such."""

@@ -48,6 +48,8 @@ class Word:
     """As it is written."""
     is_pattern: bool = False
     """Whether it stands for the names of files."""
+    splits: bool = False
+    """Whether it may come to several words, or none."""
 
 
 def quoted(text: str) -> str:
@@ -55,17 +57,19 @@ def quoted(text: str) -> str:
     return text.translate(_QUOTE)
 
 
-def finish(marked: str, text: str) -> Word:
+def finish(marked: str, text: str, *, splits: bool = False) -> Word:
     """Make a word of what was put together.
 
     Args:
         marked: The word, with what is quoted in it marked.
         text: As it is written.
+        splits: Whether an expansion in it is not quoted.
     """
     is_pattern = any(char in marked for char in "*?[")
     value = re.sub(r"^/\$\w+(?=[^/]*$)", UNKNOWN, marked).translate(_UNQUOTE)  # without a slash behind it, hardly a path
     exact = not (is_pattern or any(mark in value for mark in (UNKNOWN, PLAIN, GLOB)) or value.startswith(STARTS))
-    return Word(value, exact=exact, text=text, is_pattern=is_pattern)
+    may_split = not exact and (is_pattern or (splits and (UNKNOWN in value or value.startswith(STARTS))))
+    return Word(value, exact=exact, text=text, is_pattern=is_pattern, splits=may_split)
 
 
 def name_part(marked: str) -> str:
