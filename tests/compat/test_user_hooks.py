@@ -66,7 +66,7 @@ def test_installing_protects_avfs_refs_and_keeps_other_hooks(vault: Vault, tmp_p
     with pytest.raises(InvalidInput):
         vault.install_hooks()
 
-    assert "belongs to avfs" in refused.value.stderr
+    assert "remote rejected" in refused.value.stderr
     assert vault.has_fork("topic")
     assert (vault.path / "hooks/update").read_text() == "#!/bin/sh\n"
 

@@ -57,7 +57,7 @@ def test_secrets_stay_outside(vault: Vault, policy: Path, cli: Cli, monkeypatch:
     assert (bare.stdout, bare.left_out_variables) == (b"none none plain\n", ("GITHUB_TOKEN", "NPM_TOKEN"))
     assert (named.stdout, named.left_out_variables) == (f"{SECRET} none plain\n".encode(), ("NPM_TOKEN",))
     assert (allowed.stdout, allowed.left_out_variables) == (f"none {SECRET}\n".encode(), ("GITHUB_TOKEN", "PLAIN"))
-    said = cli("exec", "--env", "GITHUB_TOKEN", "--backend", "checkout", "-c", "echo $GITHUB_TOKEN; exit 1")
+    said = cli("exec", "--env", "GITHUB_TOKEN", "--backend", "checkout", "-c", "echo $GITHUB_TOKEN; echo wrong >&2; exit 1")
     assert (said.stdout, said.status) == (f"{SECRET}\n".encode(), 1)
     assert "left out of its environment: PLAIN" in said.stderr
 

@@ -27,7 +27,7 @@ def proxy_exec(text: TextOutput, result: ExecResult | ExecPlan) -> None:
         text.note(f"(killed by signal {result.signal})")
     elif result.exit_code:
         text.note(f"(exit code: {result.exit_code})")
-    if result.exit_code and result.left_out_variables and not result.isolated:
+    if result.exit_code and result.stderr_size and result.left_out_variables and not result.isolated:
         names = ", ".join(result.left_out_variables)
         text.note(f"(left out of its environment: {names}; pass one on with --env NAME)")
     for change in result.changed_files:

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from avfs_git.cli.output.quoting import quote_path, reveal
+from avfs_git.proxy.redaction import Redactor
 
 if TYPE_CHECKING:
     from avfs_git.cli.output.text import TextOutput
@@ -71,9 +72,10 @@ def policy_path(text: TextOutput, result: PolicyPaths) -> None:
 
 
 def approvals_list(text: TextOutput, result: ApprovalList) -> None:
-    """List approvals, a line each."""
+    """List approvals, a line each; a person who decides sees all of one with `avfs approvals grant`."""
+    redactor = Redactor()
     rows = (
-        (found.id, found.state.value, found.fork, text.time(found.expires_at_ns), _one_line(found.command))
+        (found.id, found.state.value, found.fork, text.time(found.expires_at_ns), _one_line(redactor.text(found.command)))
         for found in result["approvals"]
     )
     text.table(("Approval", "State", "Fork", "Until", "Command"), rows)
@@ -86,7 +88,7 @@ def approvals_grant(text: TextOutput, approval: Approval) -> None:
 
 def approvals_deny(text: TextOutput, approval: Approval) -> None:
     """Say what was refused."""
-    text.line("Denied ", (approval.id, "bold"), ": ", _one_line(approval.command))
+    text.line("Denied ", (approval.id, "bold"), ": ", _one_line(Redactor().text(approval.command)))
 
 
 def audit(text: TextOutput, result: AuditLines) -> None:
