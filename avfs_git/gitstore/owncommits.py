@@ -18,6 +18,7 @@ import fcntl
 import heapq
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -258,12 +259,14 @@ def _is_sidecar_of_remote(name: str) -> bool:
     return parts[:3] == ["refs", "avfs", "remotes"] and parts[4:] != [] and parts[4].startswith("sidecar/")
 
 
-def list_sidecars(read: Read, tips: Iterable[Oid], is_known: Callable[[Oid], bool]) -> dict[Oid, Commit]:
-    """List sidecar commits and those before them, without such as are known, and without what is not here."""
+def list_sidecars(
+    read: Read, tips: Iterable[Oid], is_known: Callable[[Oid], bool], *, limit: int | None = None
+) -> dict[Oid, Commit]:
+    """List sidecar commits and those before them, without such as are known, and without what is not here; so many at most."""
     found: dict[Oid, Commit] = {}
-    waiting = list(tips)
-    while waiting:
-        oid = waiting.pop()
+    waiting = deque(tips)
+    while waiting and (limit is None or len(found) < limit):
+        oid = waiting.popleft()
         if oid in found or is_known(oid):
             continue
         commit = _read_commit(read, oid)

@@ -50,6 +50,8 @@ _DEEPEST = 400
 """So many directories may lie in each other."""
 _META_MAX = 16 << 20
 """So many bytes may say the attributes of one directory."""
+_CHAIN_MAX = 10_000
+"""So many sidecars are taken at a time, the newest first: what a remote calls a sidecar may lead to any history."""
 _SET_ID = 0o6000
 _STANDS_FOR = b"avfs-stands-for"
 _HEX_SIZE = 40
@@ -177,7 +179,7 @@ def accept_sidecars(
         # One that this vault has made names none itself; one that counts already names what counts in its place.
         return own.has(oid) and not (with_git_dirs and own.find(oid) is not None)
 
-    chain = list_sidecars(read, sidecars, is_known)
+    chain = list_sidecars(read, sidecars, is_known, limit=_CHAIN_MAX)
     warnings: list[Warning] = []
     with PackWriter(vault.store) as pack:
         cleaner = _Cleaner(pack, with_git_dirs=with_git_dirs)
@@ -215,6 +217,7 @@ def _accept_chain(
     """Make sidecars harmless: by each one's id, that of the one that counts in its place. Those that are none are left out."""
     own = vault.store.own_commits
     counts: dict[Oid, Oid] = {}
+    refused: list[str] = []
 
     def in_place_of(oid: Oid) -> Oid | None:
         return counts.get(oid) or own.find(oid) or (oid if oid not in chain and own.has(oid) else None)
@@ -229,14 +232,16 @@ def _accept_chain(
         try:
             tree = cleaner.clean(commit.tree, before)
         except AvfsError as error:
-            text = f"a sidecar of {quote(remote)} is refused: {error.message}"
-            warnings.append(Warning("fetch.sidecar_refused", text))
+            refused.append(error.message)
             continue
         if tree == commit.tree:
             counts[oid] = oid
         elif tree is not None:
             made = replace(commit, tree=tree, parents=tuple(parents), extra=(), sidecar=None)
             counts[oid] = pack.add(KIND_COMMIT, serialize_commit(made))
+    if refused:
+        more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
+        warnings.append(Warning("fetch.sidecar_refused", f"a sidecar of {quote(remote)} is refused: {refused[0]}{more}"))
     return counts
 
 
