@@ -155,6 +155,7 @@ _NUMBERS_ONLY = re.compile(
 )
 """Substitutions that come to numbers, times and the like."""
 _ROOT_OF_REPOSITORY = re.compile(r"\$\(\s*git rev-parse --show-toplevel(?: 2>\s*/dev/null)?\s*\)")
+_AGAIN = "again "
 _MAX_ROUNDS = 16
 _MAX_UNROLLED = 400
 """A loop is read once for each word of its list, unless there are more words, or commands, than this."""
@@ -390,11 +391,34 @@ class _Reader:
         before = len(self._script.named)
         self._children(body, 0)
         del self._script.named[before:]  # text, not names of files
-        if any(child.type != "heredoc_content" for child in body.named_children) or _HIDDEN.search(text) or "$" in text:
-            if "`" in text and not any(child.type == "command_substitution" for child in body.named_children):
-                raise _NotUnderstood("it hides a substitution in a here-document")
+        at, plain = body.start_byte, ""
+        for child in body.named_children:  # what the grammar passes over, it has not looked into
+            plain += self._source[at : child.start_byte] + (self._text(child) if child.type == "heredoc_content" else " ")
+            at = child.end_byte
+        if _HIDDEN.search(re.sub(r"\\.", "", plain + self._source[at : body.end_byte], flags=re.DOTALL)):
+            self._read_again(body)
+        if "$" in text or "`" in text:
             return Word(UNKNOWN, exact=False, text=text)
         return Word(text.replace("\\\n", ""), exact=True, text=text)
+
+    def _read_again(self, body: Node) -> None:
+        """Read a here-document whose first substitution the grammar passes over, with letters in front of it."""
+        text = self._text(body)
+        if text.startswith(_AGAIN):
+            raise _NotUnderstood("it hides a substitution in a here-document")
+        end = next(name for name in map("END_{}".format, range(len(text) + 1)) if name not in text)
+        inner = parse(
+            f": <<{end}\n{_AGAIN}{text}\n{end}\n",
+            directories=self._directories,
+            variables=self._variables,
+            mountpoint=self._mountpoint,
+        )
+        self._script.problems += inner.problems
+        self._script.sets |= inner.sets
+        self._script.evaluated += [(part, body.start_byte, body.end_byte) for part, _, _ in inner.evaluated]
+        for command in inner.commands[:-1]:  # the last is `:`
+            command.start, command.end = body.start_byte, body.end_byte
+            self._script.commands.append(command)
 
     # --- commands --------------------------------------------------------------------------------
 
