@@ -63,28 +63,28 @@ def check_owner(git_dir: Path, owners: Collection[int]) -> None:
         if owner not in owners:
             raise VaultUntrusted(str(git_dir), f"it belongs to {_name_user(owner)}")
         accepted = {*owners, _ROOT}
-        for path in _list_parts(git_dir):
-            for status in _look(path):
+        top = os.fspath(git_dir)
+        for part in _list_parts(top):
+            for status in _look(f"{top}/{part}"):
                 if status.st_uid not in accepted:
-                    part = path.relative_to(git_dir)
-                    raise VaultUntrusted(str(git_dir), f"its '{part}' belongs to {_name_user(status.st_uid)}")
+                    raise VaultUntrusted(top, f"its '{part}' belongs to {_name_user(status.st_uid)}")
 
 
-def _list_parts(git_dir: Path) -> Iterator[Path]:
-    yield from (git_dir / name for name in _PARTS)
+def _list_parts(top: str) -> Iterator[str]:
+    yield from _PARTS
     for name in _HOOKS:
-        yield git_dir / name
+        yield name
         with suppress(FileNotFoundError, NotADirectoryError):
-            yield from (git_dir / name).iterdir()
+            yield from (f"{name}/{hook}" for hook in os.listdir(f"{top}/{name}"))
 
 
-def _look(path: Path) -> Iterator[os.stat_result]:
+def _look(path: str) -> Iterator[os.stat_result]:
     """Stat what has a name, and what it leads to."""
     with suppress(FileNotFoundError, NotADirectoryError):
-        status = path.lstat()
+        status = os.lstat(path)
         yield status
         if stat.S_ISLNK(status.st_mode):
-            yield path.stat()
+            yield os.stat(path)
 
 
 def _name_user(uid: int) -> str:

@@ -411,7 +411,7 @@ def write_template(path: Path) -> None:
     with host_errors(f"write '{path}'"):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except FileExistsError:
             raise InvalidInput(f"{quote(str(path))} is there already", hint="Edit it.") from None
         try:

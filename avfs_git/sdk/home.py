@@ -7,6 +7,7 @@ processes. A deletion that a crash interrupts is gone on with by the next one.
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -211,7 +212,7 @@ class Avfs:
         if shared:
             with host_errors(f"let others pass to '{path}'"):
                 for place in (self.home, self._vaults):
-                    place.chmod(place.stat().st_mode & 0o700 | 0o011)
+                    place.chmod(stat.S_IMODE(place.stat().st_mode) | 0o011)
         vault = self._open(path, name)
         warnings = list(created.warnings)
         with aftermath.aftermath(warnings, f"choose it with `avfs vault use {name}`"):

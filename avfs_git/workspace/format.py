@@ -12,8 +12,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from avfs_git.errors import FormatUnsupported, HostError, VaultHidden, WorkspaceDamaged
+from avfs_git.errors import FormatUnsupported, HostError, NotAVault, VaultHidden, WorkspaceDamaged
 from avfs_git.gitstore.owncommits import make_table
+from avfs_git.gitstore.plainfile import read_plain_file
 from avfs_git.gitstore.trust import is_shared
 from avfs_git.host.durable import host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.paths import fork_dir_name, fork_of_dir_name, label_ref_name
@@ -21,6 +22,7 @@ from avfs_git.values import field, record_class
 
 FORMAT = 1
 """The version of everything under `avfs/`."""
+_MADE_HERE_MAX = 100
 
 HIDDEN = "hidden from commands"
 """What stands instead of the version where avfs runs a command, which is not to see what is under `avfs/`."""
@@ -211,8 +213,8 @@ class VaultLayout:
     def is_made_here(self) -> bool:
         """Whether avfs prepared this very directory, on this file system: a copy, or what an archive held, has other inodes."""
         try:
-            return self.made_here.read_bytes() == self._say_where()
-        except OSError:
+            return read_plain_file(self.made_here, limit=_MADE_HERE_MAX) == self._say_where()
+        except (OSError, NotAVault):
             return False
 
     def _say_where(self) -> bytes:

@@ -220,3 +220,10 @@ def test_a_vault_that_was_made_here_keeps_its_hooks(vault: Path, traces: Path, c
     cli("--vault", str(vault), "write", "b", stdin=b"2\n").ok()
     cli("--vault", str(vault), "checkpoint", "save", "two").ok()
     assert os.listdir(traces) == ["ran"]
+
+
+def test_a_pipe_for_a_mark_keeps_nobody_waiting(vault: Path, tmp_path: Path) -> None:
+    """What says that avfs made the vault is a file; anything else says nothing."""
+    (vault / "avfs/made-here").unlink()
+    os.mkfifo(vault / "avfs/made-here")
+    assert look(tmp_path / "home", vault) == OPENED
