@@ -197,12 +197,29 @@ class _Reader:
             if root.has_error:
                 raise _NotUnderstood("it does not parse as a shell would need it")
             self._settings.note_all(root, MAX_DEPTH * 4)
+            self._check_gaps(root)
             self._script.sets, self._script.functions = self._settings.hidden, self._settings.functions
             self._visit(root, 0)
         except _NotUnderstood as problem:
             self._script.problems.append(str(problem))
         except RecursionError:
             self._script.problems.append("it is nested too deeply")
+
+    def _check_gaps(self, root: Node) -> None:
+        """Give up where the grammar passes over a substitution between two parts; quoted texts and documents look themselves."""
+        pending = [root]
+        while pending:
+            node = pending.pop()
+            children = node.children
+            pending += children
+            if not children or node.type in {"string", "translated_string", "heredoc_body"}:
+                continue
+            at, passed = node.start_byte, []
+            for child in children:
+                passed.append(self._source[at : child.start_byte])
+                at = child.end_byte
+            if _HIDDEN.search(" ".join([*passed, self._source[at : node.end_byte]])):
+                raise _NotUnderstood("it hides a substitution between its parts")
 
     # --- statements ------------------------------------------------------------------------------
 
