@@ -346,7 +346,7 @@ class HostileObjects(ObjectCorrupt):
 
     code = "vault.hostile_objects"
 
-    def __init__(self, faults: list[tuple[str, str]]) -> None:
+    def __init__(self, faults: Sequence[tuple[str, str]]) -> None:
         more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
         super().__init__(faults[0][0], f"{faults[0][1]}{more}")
         self.hint = "The details list all of them (`--json`)."
