@@ -87,6 +87,7 @@ class CheckoutBackend:
         """End what runs in it and remove the copy. A second call does nothing."""
         self.runner.close()
         self._remove()
+        self._opened.leave_git()
 
     def _remove(self) -> None:
         self._opened.is_copied_out = False

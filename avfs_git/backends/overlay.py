@@ -138,6 +138,7 @@ class OverlayBackend:
         with suppress(HostError):
             clear_volatile(self._opened.layout.work)
         self._remove_root()
+        self._opened.leave_git()
 
     def _remove_root(self) -> None:
         if self._made_root:

@@ -5,7 +5,7 @@ replaced beside git's own processes. `workspace.gitdir` calls it with the worksp
 time writes there; git may read and write at any moment.
 
     gitdir, commondir      written at each mount: where the tree is, where the repository is
-    HEAD                   written once: git moves it from then on
+    HEAD                   written once, git moves it from then on; names a commit while nothing shows the tree (`step_aside`)
     locked                 keeps `git worktree prune` and `git gc` away while nothing is mounted
     index                  made when git first asks for it
     avfs                   says that the directory is ours; holds the name of the branch
@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 from avfs_git import faults
 from avfs_git.gitstore.gitconfig import edit_config, is_true, read_config
-from avfs_git.gitstore.refs import OWN_REFS
+from avfs_git.gitstore.refs import OWN_REFS, RefStore
 from avfs_git.host.durable import fsync_dir, host_errors, write_all, write_file_atomically
 from avfs_git.host.removal import remove_tree
 from avfs_git.paths import Oid
@@ -38,6 +38,8 @@ from avfs_git.patterns import compiled
 _MARK = "avfs"
 _STAGING = "avfs/worktrees"
 """Where one is made before it gets its name."""
+_ASIDE = b"\naside\n"
+"""Ends the mark while nothing shows the tree and HEAD does not name its branch."""
 _BASIS = "avfs-basis"
 _NEW_INDEX = "index.avfs"
 _NO_COMMIT = b"0" * 40
@@ -101,6 +103,7 @@ class Worktree:
         """
         with host_errors(f"make '{self.path}'"):
             if self.path.is_dir():
+                self._note_aside()
                 self._fill(self.path, ref, directory)
             else:  # out of git's sight, so that it never finds half of one
                 staging = self.git_dir / _STAGING / self.path.name
@@ -122,11 +125,45 @@ class Worktree:
             "HEAD": b"ref: " + os.fsencode(ref) + b"\n",
             _MARK: os.fsencode(ref) + b"\n",
         }
+        is_aside = _read(place / _MARK).endswith(_ASIDE)
         for name, data in wanted.items():
             held = _read(place / name)
-            if held != data and not (name == "HEAD" and _is_head(held)):
+            is_of_git = name == "HEAD" and _is_head(held) and (held.startswith(b"ref: ") or not is_aside)
+            if held != data and not is_of_git:
                 write_file_atomically(place / name, data, mode=self._mode() & 0o666, durable=False)
                 faults.reach("worktree.wrote_one")
+
+    def step_aside(self) -> None:
+        """Let git outside move or delete the branch, while nothing shows the tree: HEAD names the branch's commit until then.
+
+        Git takes a branch that some working tree's HEAD names for checked out, also where there is no such tree. A HEAD that git
+        has moved to something else stays.
+
+        Raises:
+            HostError: If the disk refuses.
+        """
+        with host_errors(f"write '{self.path}'"):
+            ref = self._read(_MARK).partition(b"\n")[0]
+            head = RefStore(self.git_dir, recover=False).read(os.fsdecode(ref)) if ref else None
+            if head is None or self._read("HEAD") != b"ref: " + ref + b"\n":
+                return
+            for name, data in ((_MARK, ref + _ASIDE), ("HEAD", head.hex().encode("ascii") + b"\n")):
+                write_file_atomically(self.path / name, data, mode=self._mode() & 0o666, durable=False)
+                faults.reach("worktree.stepping_aside")
+
+    def _note_aside(self) -> None:
+        """Note for which commit the index was made, where the branch was moved while the tree stood aside."""
+        made_for = self._aside_at()
+        if made_for is not None and self.has_index:
+            ref = os.fsdecode(self._read(_MARK).removesuffix(_ASIDE))
+            if RefStore(self.git_dir, recover=False).read(ref) != made_for:
+                self.note_move(made_for)
+
+    def _aside_at(self) -> Oid | None:
+        """Tell at which commit the branch was when the tree stepped aside; None if it has not."""
+        held = self._read("HEAD").strip()
+        is_aside = self._read(_MARK).endswith(_ASIDE) and _OID.fullmatch(held)
+        return Oid(bytes.fromhex(held.decode("ascii"))) if is_aside else None
 
     def _read(self, name: str) -> bytes:
         return _read(self.path / name)
@@ -159,6 +196,7 @@ class Worktree:
         Durable on return: an index that is taken for that of another commit shows everything between the two as staged.
         """
         if self.is_there and not (self.path / _BASIS).exists():
+            head = self._aside_at() or head  # others may have moved the branch before
             data = head.hex().encode("ascii") if head is not None else _NO_COMMIT
             write_file_atomically(self.path / _BASIS, data, mode=self._mode() & 0o666)
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from avfs_git.errors import InvalidInput, NoUpstream, WorkspaceBusy, WorkspaceMounted, quote
+from avfs_git.errors import InvalidInput, WorkspaceBusy, WorkspaceMounted, quote
 from avfs_git.host.locks import LOCK_TIMEOUT_S
 from avfs_git.lazy import LazyModule
 from avfs_git.model import (
@@ -557,14 +556,14 @@ class Vault:
         merged = workspace.merge(upstream, mode=mode, on_conflict=on_conflict)
         return PullResult(fetched, upstream, merged, None, (*fetched.warnings, *merged.warnings))
 
-    def _find_upstream(self, fork: str, progress: Callable[[str, int, int], None] | None) -> str | None:
-        """Name what a fork is kept up with: the branch of its name on the remote, or else the fork that it was made from."""
+    def _find_upstreams(self, fork: str, progress: Callable[[str, int, int], None] | None) -> list[str]:
+        """Name what a fork is kept up with: branches of the remote (`list_upstreams`), or the fork that it was made from."""
         if self.list_remotes():
-            fetched = self.fetch(progress=progress)
-            with suppress(NoUpstream):
-                return remotes.find_upstream(self._core, fork, fetched.remote)
+            found = remotes.list_upstreams(self._core, fork, self.fetch(progress=progress).remote)
+            if found:
+                return found
         parent = self.fork_info(fork).parent
-        return parent if parent is not None and self.has_fork(parent) else None
+        return [parent] if parent is not None and self.has_fork(parent) else []
 
     def prefetch(self, paths: Sequence[PathLike] = (), *, fork: str | None = None, at: str | None = None) -> PrefetchResult:
         """Bring the contents of files into a vault that was cloned lazily. What is here already costs nothing.

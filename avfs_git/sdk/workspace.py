@@ -604,7 +604,8 @@ class Workspace:
         """Bring what is newest of where this fork comes from into it, keeping its own changes. It can be undone.
 
         That is, in this order: what somebody else has put on its branch, as by a push into the vault; and its upstream, which is
-        the branch of its name on the vault's remote, fetched now, or else the fork that it was made from.
+        the branch of its name on the vault's remote, fetched now, then the branch of the clone that it was made from; or else the
+        fork that it was made from.
 
         Args:
             strategy: As for `merge`.
@@ -622,9 +623,10 @@ class Workspace:
         found = self._run(operations.catch_up, options)
         merges = [] if found is None else [found]
         if found is None or found.outcome != "conflicted":
-            upstream = self.vault._find_upstream(self.fork, progress)  # noqa: SLF001 - the two classes are one interface
-            if upstream is not None:
+            for upstream in self.vault._find_upstreams(self.fork, progress):  # noqa: SLF001 - the two classes are one interface
                 merges.append(self.merge(upstream, strategy=strategy, on_conflict=on_conflict))
+                if merges[-1].outcome == "conflicted":
+                    break
         return merges
 
     @_holding_objects

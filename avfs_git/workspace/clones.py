@@ -141,13 +141,15 @@ def fork_present(vault: OpenVault, name: str, source: Path, *, parent: str | Non
 
 def _take_present(vault: OpenVault, name: str, source: Path, parent: str | None) -> list[Warning]:
     git_dir = find_git_dir(source)
-    head = None
+    head = upstream = None
     if parent is not None:  # its commits are here already
         head = vault.read_head(parent)
     elif git_dir is not None:
         import_as_remote(git_dir, vault.git_dir, vault.refs, REMOTE)
         carry_exclude(git_dir, vault.git_dir)
-        head = read_head(git_dir)[1]
+        branch, head = read_head(git_dir)
+        if branch is not None and branch.startswith(HEADS):
+            upstream = f"{REMOTE}/{branch.removeprefix(HEADS)}"
     head_commit = vault.store.read_commit(head) if head is not None else None
     pack = PackWriter(vault.store)
     try:
@@ -170,7 +172,7 @@ def _take_present(vault: OpenVault, name: str, source: Path, parent: str | None)
             base = pack.add(KIND_COMMIT, serialize_commit(Commit(tree, parents, signature, signature, text, sidecar=sidecar)))
         pack.finish(hold=True)
         assert base is not None  # noqa: S101 - the head, or made just now
-        _make_fork(vault, name, source, head if head is not None else base, base, sidecar, parent)
+        _make_fork(vault, name, source, head if head is not None else base, base, sidecar, parent, upstream)
         if lookback is not None:
             lookback.note(captured)
     finally:
@@ -187,12 +189,22 @@ def _find_unfinished(git_dir: Path) -> str | None:
     return next((verb for name, verb in _UNFINISHED.items() if (git_dir / name).exists()), None)
 
 
-def _make_fork(vault: OpenVault, name: str, source: Path, head: Oid, base: Oid, sidecar: Oid | None, parent: str | None) -> None:
+def _make_fork(
+    vault: OpenVault,
+    name: str,
+    source: Path,
+    head: Oid,
+    base: Oid,
+    sidecar: Oid | None,
+    parent: str | None,
+    upstream: str | None,
+) -> None:
     state = WorkspaceState(
         fork=name,
         base=base.hex(),
         sidecar=sidecar.hex() if sidecar is not None else None,
         parent=parent,
+        upstream=upstream,
         forked_at=head.hex(),
         created_at_ns=vault.clock_ns(),
         boot=read_boot_id(),

@@ -26,7 +26,7 @@ from avfs_git.workspace.checkpoint import take
 from avfs_git.workspace.forks import Opener
 from avfs_git.workspace.format import KEPT, LABELS, REMOTE_STATE, REMOTES, SIDECARS
 from avfs_git.workspace.gitmoves import PUT_AWAY
-from avfs_git.workspace.trash import clear_orphan
+from avfs_git.workspace.trash import clear_orphan, note_deletion
 from avfs_git.workspace.vault import OpenVault
 
 STALE_AFTER_S = 3600
@@ -219,6 +219,7 @@ def _check_orphans(vault: OpenVault) -> Iterator[_Finding]:
 
 def _put_orphan_away(vault: OpenVault, fork: str) -> None:
     with vault.fork_locked(fork):
+        note_deletion(vault, fork)
         clear_orphan(vault, fork)
 
 
@@ -240,7 +241,7 @@ def _check_worktrees(vault: OpenVault) -> Iterator[_Finding]:
 
 
 def _put_worktree_away(vault: OpenVault, place: Path) -> None:
-    away = vault.layout.trash / f"{time.time_ns()}-{place.name}%worktree"
+    away = vault.layout.trash / f"{time.time_ns()}-%worktree"
     away.mkdir(parents=True)
     place.rename(away / PUT_AWAY)
 

@@ -128,6 +128,8 @@ class WorkspaceState:
     """The sidecar commit of the lower layer."""
     format: int = FORMAT
     parent: str | None = None
+    upstream: str | None = None
+    """The branch of a remote, as `origin/main`, from which it was made."""
     forked_at: str | None = None
     ephemeral: bool = False
     created_at_ns: int | None = None

@@ -29,7 +29,7 @@ from avfs_git.gitstore.treediff import Entry, changed_file, find_differences
 from avfs_git.model import MergeMode, MergeOptions, MergeResult, Warning
 from avfs_git.paths import Oid, TreePath, show_path
 from avfs_git.workspace.advance import Advanced, OtherSide, advance
-from avfs_git.workspace.checkpoint import save_checkpoint, saving_first, tidy_packs
+from avfs_git.workspace.checkpoint import check_not_merging, save_checkpoint, saving_first, tidy_packs
 from avfs_git.workspace.conflicts import describe_conflicts
 from avfs_git.workspace.format import Merging
 from avfs_git.workspace.mergestate import begin_merge
@@ -89,6 +89,13 @@ def merge_commit(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) ->
         RefConflict: If the target's branch holds changes that its workspace has not seen.
         HostError: If the disk refuses; the target is as it was.
     """
+    check_not_merging(locked)
+    head = locked.vault.read_head(locked.fork)
+    if head is not None:
+        dry = DryWriter(locked.vault.store)
+        if theirs in CommitMerger(dry).find_bases(head, theirs):  # nothing comes in: what is uncommitted stays so
+            known = Merged(dry.read_commit(head).tree, theirs, "up_to_date", changes={})
+            return describe_merge(dry, locked.fork, head, theirs, known, options)
     return merge_into(locked, save_target(locked, f"save before merge of {options.source}"), theirs, options)
 
 

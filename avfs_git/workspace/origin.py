@@ -138,6 +138,7 @@ def recall_states(vault: OpenVault, forks: AbstractSet[str]) -> dict[str, Worksp
                 base=more.get("base"),
                 sidecar=more.get("sidecar"),
                 parent=more.get("parent"),
+                upstream=more.get("upstream"),
                 forked_at=more.get("forked_at"),
                 ephemeral=bool(more.get("ephemeral")),
                 created_at_ns=record.created_at_ns,
@@ -156,7 +157,7 @@ def recall_states(vault: OpenVault, forks: AbstractSet[str]) -> dict[str, Worksp
 
 def facts_of(state: WorkspaceState) -> dict[str, object]:
     """Tell what the log is to say of a workspace, so that its state can be made again from there."""
-    return {key: getattr(state, key) for key in ("base", "sidecar", "parent", "forked_at", "ephemeral")}
+    return {key: getattr(state, key) for key in ("base", "sidecar", "parent", "upstream", "forked_at", "ephemeral")}
 
 
 def create_workspace(vault: OpenVault, layout: WorkspaceLayout, state: WorkspaceState, *, durable: bool = True) -> None:

@@ -60,6 +60,7 @@ from avfs_git.model import (
 from avfs_git.paths import ROOT, Oid, TreePath, check_fork_name
 from avfs_git.workspace.fetchedsidecars import accept_sidecars, pack_newest
 from avfs_git.workspace.format import HEADS, LABELS, REMOTE_STATE, REMOTES, SIDECARS
+from avfs_git.workspace.origin import peek_state
 from avfs_git.workspace.vault import OpenVault
 
 ORIGIN = "origin"
@@ -392,6 +393,13 @@ def find_upstream(vault: OpenVault, fork: str, name: str | None = None) -> str:
     if vault.refs.read(f"{REMOTES}{remote.name}/{fork}") is None:
         raise NoUpstream(fork, remote.name)
     return f"{remote.name}/{fork}"
+
+
+def list_upstreams(vault: OpenVault, fork: str, remote: str) -> list[str]:
+    """List the branches of remotes that a fork is kept up with: that of its name, and that of the clone it was made from."""
+    state = peek_state(vault, fork)
+    names = [f"{remote}/{fork}", *([state.upstream] if state is not None and state.upstream is not None else [])]
+    return [name for name in dict.fromkeys(names) if vault.refs.read(REMOTES + name) is not None]
 
 
 def server_words(messages: Sequence[str]) -> tuple[str, ...]:

@@ -20,9 +20,10 @@ from avfs_git.faults import reach
 from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably
 from avfs_git.host.locks import LOCK_TIMEOUT_S, LockFile
 from avfs_git.host.overlayfs import find_overlay, is_upper_used
-from avfs_git.paths import fork_dir_name
-from avfs_git.workspace.format import WorkspaceLayout
+from avfs_git.paths import Oid, fork_dir_name
+from avfs_git.workspace.format import HEADS, WorkspaceLayout
 from avfs_git.workspace.gitmoves import bring_git_dir_back, put_git_dir_away
+from avfs_git.workspace.oplog import FORK_DELETE, OpRecord, RefMoveRecord
 from avfs_git.workspace.vault import OpenVault
 
 _NAME_MAX = 255
@@ -62,6 +63,35 @@ def clear_orphan(vault: OpenVault, fork: str, name: str | None = None) -> None:
         raise ForkExists(fork, hint=f"Work in that one with `--fork {fork}`, or choose another name.")
     with _retired(layout):
         move_to_trash(vault, fork, name)
+
+
+def note_deletion(vault: OpenVault, fork: str) -> None:
+    """Record that somebody has deleted a fork's branch by git, and put its workspace away, so that undo brings both back.
+
+    Does nothing where the branch is there, or where the log says why it is not. Called with the fork's name locked.
+
+    Raises:
+        WorkspaceBusy, WorkspaceMounted: If somebody uses the workspace.
+        HostError: If the disk refuses.
+    """
+    last = find_deleted(vault, fork)
+    if last is None:
+        return
+    name = name_in_trash(vault, fork)
+    text = f"delete fork {fork} with git"
+    moves: list[RefMoveRecord] = [(HEADS + fork, last.hex(), None)]
+    vault.refs.update(vault.keep(last))
+    vault.oplog.append(OpRecord(0, fork, FORK_DELETE, text, vault.clock_ns(), moves=moves, more={"trash": name}))
+    reach("trash.noted")
+    clear_orphan(vault, fork, name)  # if it is not put away, undo finds it in its place
+
+
+def find_deleted(vault: OpenVault, fork: str) -> Oid | None:
+    """Find where a branch was last that is gone, and that avfs has not removed; None of any other, and of a lost commit."""
+    if vault.has_fork(fork):
+        return None
+    last = vault.oplog.find_last_position(HEADS + fork)
+    return last if last is not None and vault.store.exists(last) else None
 
 
 def _is_written(layout: WorkspaceLayout) -> bool:

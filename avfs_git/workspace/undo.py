@@ -25,7 +25,15 @@ from avfs_git.workspace.gitmoves import adopt_git_moves, open_worktree
 from avfs_git.workspace.oplog import FORK_CREATE, OF_FORKS, OURS, REDO, SIDECAR, UNDO, OpRecord, RefMoveRecord
 from avfs_git.workspace.origin import facts_of, read_own_state
 from avfs_git.workspace.restore import Replay, replay_operation
-from avfs_git.workspace.trash import bring_into_use, clear_orphan, move_to_trash, name_in_trash, take_from_trash
+from avfs_git.workspace.trash import (
+    bring_into_use,
+    clear_orphan,
+    find_deleted,
+    move_to_trash,
+    name_in_trash,
+    note_deletion,
+    take_from_trash,
+)
 from avfs_git.workspace.vault import OpenVault
 from avfs_git.workspace.workspace import LockedWorkspace
 
@@ -54,6 +62,10 @@ def _turn_next(vault: OpenVault, fork: str | None, direction: str, open_workspac
     find = vault.oplog.find_undoable if direction == UNDO else vault.oplog.find_redoable
     with objects_held(vault.git_dir):  # what the log names may be on its way out
         _adopt(vault, fork, open_workspace)
+        for name in vault.layout.list_workspaces() if fork is None else (fork,):
+            if find_deleted(vault, name) is not None:
+                with vault.fork_locked(name):
+                    note_deletion(vault, name)
         record = find(fork)
         if record is None:
             raise NothingToUndo(direction)

@@ -35,7 +35,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from avfs_git.errors import ForkNotFound, HostError, NotWritable, WorkspaceBusy, WorkspaceMounted
+from avfs_git.errors import AvfsError, ForkNotFound, HostError, NotWritable, WorkspaceBusy, WorkspaceMounted
 from avfs_git.gitstore.commits import Commit
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.gitstore.trees import EMPTY_TREE
@@ -53,6 +53,7 @@ from avfs_git.vfs.statcache import Fingerprints, StatCache
 from avfs_git.vfs.steady import KnownContent
 from avfs_git.vfs.upper import UpperLayer
 from avfs_git.workspace.format import WorkspaceLayout
+from avfs_git.workspace.gitmoves import open_worktree
 from avfs_git.workspace.origin import load_state
 from avfs_git.workspace.vault import OpenVault
 
@@ -359,6 +360,21 @@ class OpenWorkspace:
                 raise
         return self._locked
 
+    def leave_git(self) -> None:
+        """Let git outside move the branch again: nothing shows the tree any more.
+
+        Does nothing where somebody else has the workspace, or a session shows it. What the disk refuses, the end of the next
+        mount does.
+        """
+        if not self.lock.acquire(0):
+            return
+        try:
+            if self.lock.session is None:
+                with contextlib.suppress(AvfsError):
+                    open_worktree(self.vault, self.fork).step_aside()
+        finally:
+            self.lock.release()
+
     def bury_session(self) -> None:
         """Remove what a session has left in the lock that died. Called by who has that lock, and nothing else yet.
 
@@ -377,6 +393,7 @@ class OpenWorkspace:
             where = os.fspath(mounted.directory if mounted is not None else upper)
             raise WorkspaceMounted(self.fork, where, session=session, is_ending=mounted is None)
         self.lock.clear_session()
+        self.leave_git()
 
     # --- being served ----------------------------------------------------------------------------
 
@@ -433,6 +450,7 @@ class OpenWorkspace:
             self.lock.stop_keeping()
         finally:
             self.release()
+        self.leave_git()
 
     def take_over(self) -> None:
         """Go on in a process that was forked after `serve`, in place of another that was killed at any point.

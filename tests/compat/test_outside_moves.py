@@ -258,3 +258,106 @@ def test_update_follows_the_remote_or_the_fork_it_was_made_from(tmp_path: Path) 
         assert [(merge.source, merge.outcome) for merge in fetched] == [("origin/topic", "fast_forward")]
         assert nothing == []
         assert [vault.workspace("topic").exists(name) for name in ("a", "own", "b", "c")] == [True, True, True, False]
+
+
+def test_a_merge_of_nothing_new_commits_nothing(tmp_path: Path) -> None:
+    """Update, pull and merge leave uncommitted work uncommitted where nothing comes in."""
+    bare = make_bare(tmp_path / "served.git")
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v")
+        save(vault, "main", "a", b"1\n")
+        work = vault.fork("work")
+        save(vault, "work", "b", b"1\n")
+        vault.add_remote("origin", str(bare))
+        vault.push(["work"])
+        work.write("a", b"not committed\n")
+        head = vault.fork_info("work").head
+        done = [*work.update(), work.merge("main"), vault.pull("work").merge]
+
+        assert [merge.outcome for merge in done if merge is not None] == ["up_to_date"] * 3
+        assert vault.fork_info("work").head == head
+        assert [change.path for change in work.status().changed_files] == [b"a"]
+        assert work.operations(limit=1)[0].kind == "checkpoint"
+
+
+def test_undo_brings_back_a_fork_that_git_deleted(tmp_path: Path) -> None:
+    """`git push --delete` takes the branch only; undo brings the fork back with its history, labels and uncommitted work."""
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v")
+        save(vault, "main", "a", b"1\n")
+        work = vault.fork("work")
+        work.write("b", b"1\n")
+        work.checkpoint("one")
+        work.write("c", b"not committed\n")
+        head = vault.fork_info("work").head
+        for fork in ("work", None):
+            git("push", "-q", str(vault.path), "--delete", "work", cwd=vault.path)
+
+            assert not vault.has_fork("work")
+            vault.undo(fork=fork)
+            work = vault.workspace("work")
+
+            assert vault.fork_info("work").head == head
+            assert (work.read("b"), work.read("c")) == (b"1\n", b"not committed\n")
+            assert next(each.labels for each in work.list_checkpoints()) == ("one",)
+            check_vault(vault)
+        vault.redo(fork="work")
+
+        assert not vault.has_fork("work")
+
+
+@pytest.mark.needs("fuse")
+def test_a_fork_of_a_clone_follows_the_branch_it_was_made_from(tmp_path: Path, mount_dir: Path) -> None:
+    """What is committed in the clone afterwards comes with an update, also where its branch is another one by then."""
+    clone = tmp_path / "clone"
+    git("init", "-q", "-b", "trunk", str(clone), cwd=tmp_path)
+    (clone / "a").write_text("1\n")
+    git("add", ".", cwd=clone)
+    git("commit", "-qm", "one", cwd=clone)
+    with Avfs(tmp_path / "home") as avfs:
+        session = avfs.fork_directory(clone, mount_dir / "fix")
+        (mount_dir / "fix" / "own").write_text("1\n")
+        (clone / "a").write_text("2\n")
+        git("commit", "-qam", "two", cwd=clone)
+        git("switch", "-qc", "other", cwd=clone)
+        (clone / "b").write_text("3\n")
+        git("add", ".", cwd=clone)
+        git("commit", "-qm", "three", cwd=clone)
+        try:
+            work = avfs.open_vault(avfs.list_vaults()[0].name).workspace("fix")
+            merges = work.update()
+
+            assert [(merge.source, merge.outcome) for merge in merges] == [("origin/trunk", "clean")]
+            assert (work.read("a"), work.read("own"), work.exists("b")) == (b"2\n", b"1\n", False)
+        finally:
+            session.unmount()
+
+
+@pytest.mark.parametrize("shown", ["exec", pytest.param("mount", marks=pytest.mark.needs("fuse"))])
+def test_a_fork_that_was_shown_once_takes_pushes(tmp_path: Path, mount_dir: Path, shown: str) -> None:
+    """Git may move and delete the branch when nothing shows the fork; in the next mount git sees where the branch is."""
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v")
+        save(vault, "main", "a", b"1\n")
+        work = vault.fork("work")
+        save(vault, "work", "b", b"1\n")
+        if shown == "exec":
+            assert work.exec("git", "status").exit_code == 0
+        else:
+            session = work.mount(mount_dir / "tree")
+            git("status", cwd=mount_dir / "tree")
+            session.unmount()
+        clone = tmp_path / "clone"
+        git("clone", "-q", "-b", "work", str(vault.path), str(clone), cwd=tmp_path)
+        (clone / "c").write_bytes(b"theirs\n")
+        git("add", ".", cwd=clone)
+        git("commit", "-qm", "theirs", cwd=clone)
+        git("push", "-q", "origin", "HEAD:work", cwd=clone)
+
+        assert [merge.outcome for merge in work.update()][:1] == ["fast_forward"]
+        result = work.exec("git", "status", "--porcelain", "--branch")
+
+        assert result.stdout.splitlines() == [b"## work"]
+        git("push", "-q", "origin", "--delete", "work", cwd=clone)
+
+        assert not vault.has_fork("work")

@@ -20,8 +20,8 @@ def command(state: State, fork_name: str | None, on_conflict: str) -> Merges:
     """Bring what is newest of where a fork comes from into it, keeping its own changes
 
     That is what somebody else has put on its branch, as by a push into the vault; then the branch of its name on the vault's
-    remote, which is fetched, or else the fork that it was made from. Works on a mounted fork, too; `avfs undo` takes it back.
-    With conflicts the status is 1.
+    remote, which is fetched, and the branch of the clone that it was made from; or else the fork that it was made from. Works on
+    a mounted fork, too; `avfs undo` takes it back. With conflicts the status is 1.
     """
     with state.open_vault_and_fork() as (vault, chosen), state.output.progress("fetching") as progress:
         workspace = vault.workspace(fork_name or chosen)

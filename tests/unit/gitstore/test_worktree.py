@@ -12,12 +12,15 @@ import pytest
 
 from avfs_git import faults
 from avfs_git.errors import HostError
+from avfs_git.gitstore.refs import RefChange, RefStore
 from avfs_git.gitstore.repository import init_vault_repo
 from avfs_git.gitstore.worktree import Worktree, list_half_made
+from avfs_git.paths import Oid
 from tests.support.faults import die_in
 
 FILES = ["HEAD", "avfs", "commondir", "gitdir", "locked"]
 REF = "refs/heads/main"
+A, B = Oid(b"a" * 20), Oid(b"b" * 20)
 
 
 @pytest.fixture(autouse=True)
@@ -95,3 +98,54 @@ def test_one_of_another_program_is_left_alone(git_dir: Path, tmp_path: Path) -> 
         assert _names(git_dir) == ["main", "main%avfs"]
         assert sorted(os.listdir(place)) == sorted(files)
         assert list_half_made(git_dir) == []
+
+
+def _move(git_dir: Path, new: Oid | None) -> None:
+    refs = RefStore(git_dir)
+    refs.update([RefChange(REF, refs.read(REF), new)])
+
+
+def test_a_tree_that_stands_aside_leaves_its_branch_to_git(git_dir: Path, tmp_path: Path) -> None:
+    """HEAD names a commit until the next mount; if the branch was moved meanwhile the index is known to be behind."""
+    tree = Worktree(git_dir, "main")
+    tree.prepare(REF, tmp_path)
+    tree.step_aside()
+
+    assert tree.branch() == REF  # there is no commit yet
+    _move(git_dir, A)
+    for new, basis in ((A, (False, None)), (B, (True, A))):
+        tree.index.write_bytes(b"DIRC")
+        tree.step_aside()
+
+        assert tree.branch() is None
+        _move(git_dir, new)
+        tree.prepare(REF, tmp_path)
+
+        assert tree.branch() == REF
+        assert tree.basis() == basis
+
+
+def test_a_head_that_git_has_moved_stays(git_dir: Path, tmp_path: Path) -> None:
+    """Where somebody switched to another branch or to a commit, the tree is there again at the next mount."""
+    tree = Worktree(git_dir, "main")
+    tree.prepare(REF, tmp_path)
+    _move(git_dir, A)
+    for head in (b"ref: refs/heads/other\n", B.hex().encode() + b"\n"):
+        (tree.path / "HEAD").write_bytes(head)
+        tree.step_aside()
+        tree.prepare(REF, tmp_path)
+
+        assert (tree.path / "HEAD").read_bytes() == head
+
+
+def test_stepping_aside_that_dies_is_completed_or_taken_back(git_dir: Path, tmp_path: Path) -> None:
+    """Between its two files: the next mount finds the branch in HEAD."""
+    tree = Worktree(git_dir, "main")
+    _move(git_dir, A)
+    for point in (1, 2):
+        tree.prepare(REF, tmp_path)
+
+        assert die_in(tree.step_aside, point)
+        tree.prepare(REF, tmp_path)
+
+        assert tree.branch() == REF
