@@ -90,7 +90,9 @@ def find_deleted(vault: OpenVault, fork: str) -> Oid | None:
     """Find where a branch was last that is gone, and that avfs has not removed; None of any other, and of a lost commit."""
     if vault.has_fork(fork):
         return None
-    last = vault.oplog.find_last_position(HEADS + fork)
+    moved = (new for record in vault.oplog.read_fork(fork) for ref, _, new in record.moves if ref == HEADS + fork)
+    new = next(moved, None)
+    last = Oid(bytes.fromhex(new)) if new is not None else None
     return last if last is not None and vault.store.exists(last) else None
 
 

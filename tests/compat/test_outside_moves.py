@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import faults
-from avfs_git.errors import RefConflict
+from avfs_git.errors import RefConflict, WorkspaceBusy, WorkspaceMounted
 from avfs_git.sdk import Avfs, Vault, Workspace
 from tests.support.faults import check_vault, die_in
 from tests.support.servers import git, make_bare
@@ -104,6 +104,7 @@ def push_more(work: Workspace, name: str) -> str:
     return made
 
 
+@pytest.mark.usefixtures("person")
 @pytest.mark.parametrize("changed", [True, False], ids=["changed", "unchanged"])
 def test_undo_takes_back_our_side_only(work: Workspace, changed: bool) -> None:
     """After the undo of an update the push is still on the branch, is not taken back by a checkpoint, and comes in again."""
@@ -168,6 +169,23 @@ def pushed(tmp_path: Path) -> Iterator[tuple[Path, str]]:
         work.checkpoint("one")
         work.write("b", b"mine\n")
         yield tmp_path / "home", push_more(work, "theirs")
+
+
+def test_undo_of_a_deletion_by_git_has_what_was_pushed_before(work: Workspace) -> None:
+    """A fork whose update was undone, and whose branch git deleted then, comes back with the push on its branch."""
+    vault, theirs = work.vault, git("rev-parse", "main", cwd=work.vault.path)
+    work.update()
+    work.undo()
+    git("branch", "other", "main", cwd=vault.path)
+    git("symbolic-ref", "HEAD", "refs/heads/other", cwd=vault.path)
+    git("update-ref", "-d", "refs/heads/main", cwd=vault.path)
+    with suppress(WorkspaceBusy, WorkspaceMounted):  # a session has it: the deletion is noted all the same
+        vault.undo(fork="main")
+    if not vault.has_fork("main"):
+        vault.undo(fork="main")
+
+    assert git("rev-parse", "main", cwd=vault.path) == theirs
+    assert work.read("b") == b"mine\n"
 
 
 def test_an_update_that_dies_leaves_the_push_on_the_branch(pushed: tuple[Path, str], tmp_path: Path) -> None:
@@ -280,6 +298,7 @@ def test_a_merge_of_nothing_new_commits_nothing(tmp_path: Path) -> None:
         assert work.operations(limit=1)[0].kind == "checkpoint"
 
 
+@pytest.mark.usefixtures("person")
 def test_undo_brings_back_a_fork_that_git_deleted(tmp_path: Path) -> None:
     """`git push --delete` takes the branch only; undo brings the fork back with its history, labels and uncommitted work."""
     with Avfs(tmp_path / "home") as avfs:
@@ -333,6 +352,7 @@ def test_a_fork_of_a_clone_follows_the_branch_it_was_made_from(tmp_path: Path, m
             session.unmount()
 
 
+@pytest.mark.usefixtures("person")
 @pytest.mark.parametrize("shown", ["exec", pytest.param("mount", marks=pytest.mark.needs("fuse"))])
 def test_a_fork_that_was_shown_once_takes_pushes(tmp_path: Path, mount_dir: Path, shown: str) -> None:
     """Git may move and delete the branch when nothing shows the fork; in the next mount git sees where the branch is."""
