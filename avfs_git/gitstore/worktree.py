@@ -109,7 +109,8 @@ class Worktree:
                 staging = self.git_dir / _STAGING / self.path.name
                 with suppress(FileNotFoundError):
                     remove_tree(staging)
-                staging.mkdir(self._mode(), parents=True)
+                staging.parent.mkdir(self._mode(), parents=True, exist_ok=True)  # `parents` leaves the mode to the umask
+                staging.mkdir(self._mode())
                 self._fill(staging, ref, directory)
                 faults.reach("worktree.made")
                 with suppress(FileExistsError):
