@@ -340,6 +340,7 @@ def test_a_damaged_ref_stops_it(vault: Vault, damage: Callable[[Vault, str], Non
     assert problem.remedy
 
 
+@pytest.mark.usefixtures("person")
 @pytest.mark.parametrize("name", ["refs/heads/child", "refs/avfs/sidecar/child", "refs/avfs/checkpoints/child/mine"])
 @pytest.mark.parametrize("damage", [_empty, _to_nowhere])
 def test_the_doctor_gives_a_damaged_ref_its_last_value(vault: Vault, damage: Callable[[Vault, str], None], name: str) -> None:

@@ -160,6 +160,7 @@ def test_no_ref_dangles_whenever_garbage_is_collected(case: Case, tmp_path: Path
         assert [each for each in avfs.open_vault("v").doctor().problems if each.severity == "error"] == []
 
 
+@pytest.mark.usefixtures("person")
 def test_no_ref_moves_to_what_is_not_here(tmp_path: Path) -> None:
     """What names a commit that has gone meanwhile gets an error, and the ref stays."""
     with Avfs(_make(tmp_path)) as avfs:

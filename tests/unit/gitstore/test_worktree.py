@@ -35,6 +35,7 @@ def _names(git_dir: Path) -> list[str]:
     return sorted(os.listdir(place)) if place.exists() else []
 
 
+@pytest.mark.usefixtures("person")
 def test_one_that_dies_leaves_nothing_that_git_sees(tmp_path: Path) -> None:
     """Wherever the first mount dies, git finds all files or no directory, and the next mount makes the same one."""
     for point in count(1):
