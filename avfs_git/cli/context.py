@@ -32,6 +32,7 @@ from avfs_git.errors import BadUsage, DirectoryGone, InvalidInput, NoVaultChosen
 
 if TYPE_CHECKING:
     from avfs_git.cli.output.base import Output
+    from avfs_git.host.locks import Holder
     from avfs_git.model import Identity
     from avfs_git.sdk import Avfs, Vault, Workspace
 
@@ -164,8 +165,14 @@ class State:
                 runs_hooks=not inside,
                 policy=find_user_policy(),
                 sudo_uid=find_sudo_uid(),
+                on_wait=self._tell_of_waiting,
             )
         return self._avfs
+
+    def _tell_of_waiting(self, fork: str, holder: Holder | None) -> None:
+        """Say for whom a change waits."""
+        who = holder.describe() if holder is not None else "another process"
+        self.output.note(f"waiting for fork {quote(fork)}, which is in use by {who}")
 
     def target(self) -> Target:
         """Say which vault and fork are named by flags and environment.

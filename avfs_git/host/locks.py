@@ -13,7 +13,8 @@ long as it lives, so that others ask it instead of waiting; like the holder's re
 One `LockFile` serves one process, from any thread; taking it is reentrant within a thread. A process that keeps the
 lock (`keep`) may fork: its child has the same lock and the same counters.
 
-Who may not write to the file has a `ReadingLock`: it keeps those away who do, and writes nothing.
+Who may not write to the file has a `ReadingLock`: it keeps those away who do, and writes nothing. Who looks at what is there
+while somebody works on it has a `LookingLock`, which excludes nobody.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import threading
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from avfs_git.host.modes import open_file
 
@@ -44,6 +45,23 @@ _OWNER_MAX = 192
 _SIZE = _OWNER_AT + _OWNER_MAX
 _COUNTERS_END = 1 << 64
 """A counter that is damaged may stand just below it; it wraps around, and stays odd or even as it should be."""
+
+
+class Holder(NamedTuple):
+    """Who holds a lock."""
+
+    pid: int
+    since_ns: int
+    name: str
+
+    def describe(self) -> str:
+        """Say it for a message, with for how long."""
+        seconds = max(0, time.time_ns() - self.since_ns) // 1_000_000_000
+        return (
+            f"{self.name} (pid {self.pid}) for {seconds // 60} min"
+            if seconds >= 120
+            else f"{self.name} (pid {self.pid}) for {seconds} s"
+        )
 
 
 class LockFile:
@@ -75,7 +93,7 @@ class LockFile:
         except BaseException:
             os.close(self._fd)
             raise
-        self._signature = f"{os.getpid()} {owner}".encode()[:_OWNER_MAX].ljust(_OWNER_MAX, b"\0")
+        self._owner = owner
         self._begin()
 
     def _begin(self) -> None:
@@ -190,14 +208,17 @@ class LockFile:
         """Say whether such an operation is under way, so that whoever takes over from a killed process knows."""
         self._map[_OPERATING] = operating
 
-    def sign(self) -> None:
-        """Write down who holds the lock. Costs a memory copy."""
-        self._map[_OWNER_AT:_SIZE] = self._signature
+    def sign(self, owner: str | None = None) -> None:
+        """Write down who holds the lock, by its own name if no other is given, and since when. Costs a memory copy."""
+        record = f"{os.getpid()} {time.time_ns()} {self._owner if owner is None else owner}".encode("utf-8", "replace")
+        self._map[_OWNER_AT:_SIZE] = record[:_OWNER_MAX].ljust(_OWNER_MAX, b"\0")
 
-    def holder(self) -> tuple[int, str] | None:
-        """Tell who last signed: its pid and name. Meaningful only while the lock cannot be taken."""
-        pid, _, name = self._map[_OWNER_AT:_SIZE].rstrip(b"\0").decode("utf-8", "replace").partition(" ")
-        return (int(pid), name) if pid.isascii() and pid.isdigit() else None
+    def holder(self) -> Holder | None:
+        """Tell who last signed. Meaningful only while the lock cannot be taken."""
+        words = self._map[_OWNER_AT:_SIZE].rstrip(b"\0").decode("utf-8", "replace").split(" ", 2)
+        if len(words) != 3 or not all(word.isascii() and word.isdigit() for word in words[:2]):
+            return None
+        return Holder(int(words[0]), int(words[1]), words[2])
 
     @property
     def epoch(self) -> int:
@@ -314,7 +335,7 @@ class ReadingLock(LockFile):
             fcntl.flock(self._fd, fcntl.LOCK_UN)
         self._thread_lock.release()
 
-    def sign(self) -> None:
+    def sign(self, owner: str | None = None) -> None:
         """Do nothing: who waits for a reader is not told its name."""
 
     @property
@@ -333,3 +354,12 @@ class ReadingLock(LockFile):
         """How often what the lock guards has changed; odd while a change is under way."""
         self._look()
         return super().epoch
+
+
+class LookingLock(ReadingLock):
+    """The lock of who only looks while others may write: it is always had, and keeps nobody away."""
+
+    def _lock_file(self, timeout_s: float) -> bool:
+        del timeout_s
+        self._look()
+        return True

@@ -251,6 +251,7 @@ class Executor:
                     raise
                 left = (BackendName.FUSE,)  # it was mounted meanwhile
                 continue
+            opened.lock.sign(f"'{run.redactor.headline(run.request)}'")  # for who waits, or looks on
             try:
                 self._note_before(run, held=True)
                 backend = self._reuse(run) or open_held(

@@ -6,6 +6,7 @@ Called by the other modules of `avfs_git.sdk`; safe from several threads. Nothin
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -15,20 +16,21 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from avfs_git.errors import InvalidInput, WorkspaceBusy
 from avfs_git.gitstore.repository import is_lazy
-from avfs_git.host.locks import LOCK_TIMEOUT_S
+from avfs_git.host.locks import LOCK_TIMEOUT_S, Holder
 from avfs_git.lazy import LazyModule
 from avfs_git.model import Identity, SessionBackend, Warning
 
 if TYPE_CHECKING:
     from avfs_git.backends import lower
     from avfs_git.gitstore import remotegit
-    from avfs_git.session import client, point, record, start
+    from avfs_git.session import client, operations, point, record, start
     from avfs_git.workspace import enabledhooks, recovery, userhooks
     from avfs_git.workspace import workspace as workspaces
     from avfs_git.workspace.vault import OpenVault
 else:
     # A light command must not pay for what it does not use.
     client = LazyModule("avfs_git.session.client")
+    operations = LazyModule("avfs_git.session.operations")
     lower = LazyModule("avfs_git.backends.lower")
     point = LazyModule("avfs_git.session.point")
     recovery = LazyModule("avfs_git.workspace.recovery")
@@ -61,6 +63,7 @@ class Dispatch:
         mounts: Path | None = None,
         remote_environment: Mapping[str, str] | None = None,
         runs_hooks: bool = True,
+        on_wait: Callable[[str, Holder | None], object] | None = None,
     ) -> None:
         self.core = core
         self.enabled_hooks = enabled_hooks
@@ -69,6 +72,7 @@ class Dispatch:
         self._identity = identity
         self._remote_environment = remote_environment
         self._runs_hooks = runs_hooks
+        self._on_wait = on_wait
         self._workspaces: dict[str, workspaces.OpenWorkspace] = {}
         self._mounted: client.Sessions | None = None
         self._lower_mounts: lower.LowerMounts | None = None
@@ -106,6 +110,7 @@ class Dispatch:
                     fork,
                     recover=lambda locked: recovery.recover(locked),  # noqa: PLW0108 - else it would be loaded now
                     lock_timeout_s=self.lock_timeout_s,
+                    on_wait=self._on_wait,
                 )
                 self._workspaces[fork] = opened
             return opened
@@ -117,17 +122,27 @@ class Dispatch:
         *args: _P.args,
         **kwargs: _P.kwargs,
     ) -> _T:
-        """Do an operation of `session.operations` here or, if the workspace is mounted, in its session."""
+        """Do an operation of `session.operations` here or, if the workspace is mounted, in its session.
+
+        One that changes nothing does not wait for who works in the workspace: it says what is there now.
+        """
         if opened.lock.session is None:
             try:
                 return operation(opened, *args, **kwargs)
             except WorkspaceBusy:
                 if opened.lock.session is None:
-                    raise
+                    if not operations.TABLE[operation.__name__].only_looks(args, kwargs):
+                        raise
+                    with contextlib.closing(self._look_at(opened.fork)) as looking:
+                        return operation(looking, *args, **kwargs)
         with self._lock:
             if self._mounted is None:
                 self._mounted = client.Sessions(self.core.layout.sessions, wait_s=self.lock_timeout_s, attend=self.attend)
         return self._mounted.run(opened, operation, *args, **kwargs)
+
+    def _look_at(self, fork: str) -> workspaces.OpenWorkspace:
+        """Open a workspace that somebody works in, to look at it."""
+        return workspaces.OpenWorkspace(self.core, fork, recover=lambda _: None, looks_on=True)
 
     def run_hook(self, name: str, fork: str, facts: Mapping[str, object]) -> tuple[Warning, ...]:
         """Run a hook of the owner's, if there is one, unless this is one already."""

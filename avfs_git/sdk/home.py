@@ -29,7 +29,7 @@ from avfs_git.errors import (
 from avfs_git.faults import reach
 from avfs_git.gitstore import trust
 from avfs_git.host.durable import fsync_dir, host_errors, write_file_atomically
-from avfs_git.host.locks import LOCK_TIMEOUT_S
+from avfs_git.host.locks import LOCK_TIMEOUT_S, Holder
 from avfs_git.host.modes import is_open, make_private
 from avfs_git.host.seal import Seal
 from avfs_git.lazy import LazyModule
@@ -79,6 +79,7 @@ class Avfs:
         policy: Path | None = None,
         runs_hooks: bool = True,
         sudo_uid: int | None = None,
+        on_wait: Callable[[str, Holder | None], object] | None = None,
     ) -> None:
         """Use a home; it is made when the first vault is.
 
@@ -92,6 +93,7 @@ class Avfs:
             policy: The user's policy file for commands, which need not exist.
             runs_hooks: Whether hooks of a vault's owner are run.
             sudo_uid: Of root, the user who became it by sudo: vaults of that user are root's own, as git has it.
+            on_wait: Called with a fork and with who holds it, if that is known, when a change has to wait for another process.
         """
         self.home = Path(home).absolute()
         self._owners = frozenset({os.geteuid(), *({sudo_uid} if sudo_uid is not None and os.geteuid() == 0 else ())})
@@ -99,6 +101,7 @@ class Avfs:
         self._remote_environment = remote_environment
         self._policy = None if policy is None else policy.absolute()
         self._runs_hooks = runs_hooks
+        self._on_wait = on_wait
         self._identity = identity
         self._clock_ns = clock_ns
         self._lock_timeout_s = lock_timeout_s
@@ -141,6 +144,7 @@ class Avfs:
             seal=self._seal,
             enabled_hooks=EnabledHooks(self.home, self._seal),
             user_policy=self._policy,
+            on_wait=self._on_wait,
             runs_hooks=self._runs_hooks,
         )
         self._opened.append(vault)

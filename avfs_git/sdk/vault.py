@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from avfs_git.errors import InvalidInput, WorkspaceBusy, WorkspaceMounted, quote
-from avfs_git.host.locks import LOCK_TIMEOUT_S
+from avfs_git.host.locks import LOCK_TIMEOUT_S, Holder
 from avfs_git.lazy import LazyModule
 from avfs_git.model import (
     WHOLE_VAULT,
@@ -115,6 +115,7 @@ class Vault:
         remote_environment: Mapping[str, str] | None = None,
         runs_hooks: bool = True,
         user_policy: Path | None = None,
+        on_wait: Callable[[str, Holder | None], object] | None = None,
     ) -> None:
         self._core = core
         self._is_current = is_current
@@ -126,6 +127,7 @@ class Vault:
             mounts=mounts,
             remote_environment=remote_environment,
             runs_hooks=runs_hooks,
+            on_wait=on_wait,
         )
         self._seal = seal
         self._user_policy = user_policy

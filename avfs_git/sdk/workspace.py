@@ -10,8 +10,9 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Concatenate, ParamSpec, Self, TypeVar
 
@@ -140,7 +141,8 @@ class Workspace:
         """
         tree_path = parse_tree_path(path)
         if self._opened.lock.session is None:
-            return self._files.read(tree_path)
+            with suppress(WorkspaceBusy):  # then it is looked at beside who works in it
+                return self._files.read(tree_path)
         return b"".join(self._run(operations.read_content, tree_path).pieces())
 
     def open_read(self, path: PathLike, *, version: int | None = None, at: str | None = None) -> Iterator[bytes]:
@@ -157,7 +159,9 @@ class Workspace:
         if at is not None:
             return history.stream_past(self._core, at, tree_path, fork=self.fork)
         if self._opened.lock.session is None:
-            return self._files.stream(tree_path)
+            with suppress(WorkspaceBusy):  # as in `read`
+                pieces = self._files.stream(tree_path)
+                return chain((next(pieces, b""),), pieces)
         return self._run(operations.read_content, tree_path).pieces()
 
     def write(

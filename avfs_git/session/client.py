@@ -299,7 +299,7 @@ class Sessions:
         except OSError as error:
             if isinstance(error, PermissionError):  # waiting does not help
                 held = opened.lock.holder()
-                raise WorkspaceBusy(opened.fork, "a session of another user", pid=held[0] if held else None) from error
+                raise WorkspaceBusy(opened.fork, "a session of another user", pid=held.pid if held else None) from error
             if opened.lock.acquire(0):
                 # Nobody keeps the lock: the session died, and so does what it left in the file, unless its mount goes on.
                 try:
@@ -314,7 +314,7 @@ class Sessions:
             if time.monotonic() >= end:
                 held = opened.lock.holder()
                 raise WorkspaceBusy(
-                    opened.fork, f"session {session}, which does not answer", pid=held[0] if held else None
+                    opened.fork, f"session {session}, which does not answer", pid=held.pid if held else None
                 ) from None
             time.sleep(_PAUSE_S)  # it has just started, or is about to be gone
             return None

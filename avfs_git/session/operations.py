@@ -21,7 +21,7 @@ import inspect
 import os
 import stat
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
@@ -95,6 +95,10 @@ class Operation:
     flushes: bool
     changes: bool
     """Whether it may change files or refs."""
+
+    def only_looks(self, args: Sequence[object], given: Mapping[str, object]) -> bool:
+        """Whether it changes nothing, called with these arguments."""
+        return not self.changes or {**dict(zip(self.signature[0], args, strict=False)), **given}.get("dry_run") is True
 
     @property
     def signature(self) -> tuple[dict[str, Any], Any, frozenset[str]]:
@@ -309,7 +313,7 @@ def link(opened: OpenWorkspace, source: TreePath, destination: TreePath) -> None
 @_operation(repeatable=True, flushes=True, changes=False)
 def read_status(opened: OpenWorkspace) -> Status:
     """Tell what is not committed."""
-    with opened.locked(to_read=True) as locked:
+    with opened.locked(to_read=True, is_patient=False) as locked:
         status = checkpoint.read_status(locked)
         if opened.state.merging is None:
             return status
@@ -330,7 +334,7 @@ def restore_state(
     opened: OpenWorkspace, target: Oid, paths: Sequence[TreePath], dry_run: bool, name: str, kind: str
 ) -> RestoreResult:
     """Bring files to the state of a commit."""
-    with opened.locked(to_read=dry_run) as locked, _barrier(opened):
+    with opened.locked(to_read=dry_run, is_patient=not dry_run) as locked, _barrier(opened):
         return restore.restore_state(locked, target, paths=paths, dry_run=dry_run, name=name, kind=kind)
 
 
@@ -351,7 +355,7 @@ def revert_path(opened: OpenWorkspace, path: TreePath) -> RestoreResult:
 @_operation(repeatable=True, flushes=True, changes=False)
 def diff_workspace(opened: OpenWorkspace, old: str | None, paths: Sequence[TreePath], context: int, patches: bool) -> Diff:
     """Compare a state with the workspace as it is."""
-    with opened.locked(to_read=True) as locked, _barrier(opened):
+    with opened.locked(to_read=True, is_patient=False) as locked, _barrier(opened):
         return compare.diff_workspace(locked, old, paths=paths, context=context, patches=patches)
 
 
@@ -408,7 +412,7 @@ def catch_up(opened: OpenWorkspace, options: MergeOptions) -> MergeResult | None
 @_operation(repeatable=True, flushes=True, changes=False)
 def plan_merge(opened: OpenWorkspace, theirs: Oid, options: MergeOptions) -> MergeResult:
     """Tell what a merge would do."""
-    with opened.locked(to_read=True) as locked, _barrier(opened):
+    with opened.locked(to_read=True, is_patient=False) as locked, _barrier(opened):
         return merge.plan_merge(locked, theirs, options)
 
 

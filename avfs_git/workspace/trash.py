@@ -110,7 +110,7 @@ def _retired(layout: WorkspaceLayout) -> Iterator[None]:
     with lock:
         if not lock.acquire(LOCK_TIMEOUT_S):
             held = lock.holder()
-            raise WorkspaceBusy(layout.fork, f"{held[1]} (pid {held[0]})" if held else None, pid=held[0] if held else None)
+            raise WorkspaceBusy(layout.fork, held.describe() if held else None, pid=held.pid if held else None)
         try:
             if layout.upper.is_dir() and is_upper_used(layout.upper):
                 mounted = find_overlay(layout.upper)

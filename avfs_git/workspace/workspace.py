@@ -41,7 +41,7 @@ from avfs_git.gitstore.source import ObjectSink
 from avfs_git.gitstore.trees import EMPTY_TREE
 from avfs_git.host.boot import read_boot_id
 from avfs_git.host.durable import find_refusal, host_errors
-from avfs_git.host.locks import LOCK_TIMEOUT_S, REFUSED_WRITING, LockFile, ReadingLock
+from avfs_git.host.locks import LOCK_TIMEOUT_S, REFUSED_WRITING, Holder, LockFile, LookingLock, ReadingLock
 from avfs_git.host.modes import make_dir
 from avfs_git.host.xattrs import entry_of
 from avfs_git.model import Warning
@@ -63,6 +63,12 @@ if TYPE_CHECKING:
     from avfs_git.vfs.upperwatch import UpperWatch
     from avfs_git.workspace.capture import Capture, Captured
 
+_LOOK_S = 0.05
+"""How long an operation that only looks waits for another one, which is mostly over by then."""
+_TOLD_AFTER_S = 0.2
+"""After how long of waiting the caller is told for whom."""
+OnWait = Callable[[str, Holder | None], object]
+"""Called with the fork and with who holds it."""
 Recovery = Callable[["LockedWorkspace"], None]
 
 
@@ -76,6 +82,8 @@ class OpenWorkspace:
         *,
         recover: Recovery,
         lock_timeout_s: float = LOCK_TIMEOUT_S,
+        looks_on: bool = False,
+        on_wait: OnWait | None = None,
     ) -> None:
         """Open a workspace, making it on disk if its fork is there without one.
 
@@ -84,6 +92,8 @@ class OpenWorkspace:
             fork: Its fork.
             recover: Called with the workspace locked when a crash left an operation unfinished, and after another boot.
             lock_timeout_s: How long to wait for other processes.
+            looks_on: Only look at what is there, while another process works on it: nobody is waited for, and nothing written.
+            on_wait: Told when another process has to be waited for.
 
         Raises:
             ForkNotFound: If there is no such fork.
@@ -94,6 +104,8 @@ class OpenWorkspace:
         self.fork = fork
         self.layout: WorkspaceLayout = vault.layout.workspace(fork)
         self.lock_timeout_s = lock_timeout_s
+        self.looks_on = looks_on
+        self._on_wait = on_wait
         self._recover = recover
         self.state = load_state(vault, self.layout)
         self.is_unfinished = False
@@ -209,6 +221,8 @@ class OpenWorkspace:
 
     def _open_lock(self) -> tuple[LockFile, OSError | None]:
         """Open the lock; where nothing may be written, for reading, with the reason."""
+        if self.looks_on:
+            return LookingLock(self.layout.lock), OSError(errno.EBUSY, os.strerror(errno.EBUSY))
         try:
             return LockFile(self.layout.lock, owner=f"avfs on {self.fork}"), None
         except FileNotFoundError:
@@ -292,17 +306,19 @@ class OpenWorkspace:
     # --- the lock --------------------------------------------------------------------------------
 
     @contextmanager
-    def locked(self, *, to_read: bool = False) -> Iterator[LockedWorkspace]:
+    def locked(self, *, to_read: bool = False, is_patient: bool = True) -> Iterator[LockedWorkspace]:
         """Hold the workspace against other processes, with everything in memory up to date.
 
         Args:
             to_read: Whether nothing is going to be changed or recorded, so that it is allowed where nothing may be written.
+            is_patient: Whether another process is waited for, and not only for a moment: who only looks can do so beside it
+                (`looks_on`).
 
         Raises:
             WorkspaceBusy: If somebody else holds it for too long.
             NotWritable: If nothing may be written, and it is not to be read only.
         """
-        locked = self.acquire(to_read=to_read)
+        locked = self.acquire(to_read=to_read, is_patient=is_patient)
         try:
             yield locked
         finally:
@@ -323,14 +339,14 @@ class OpenWorkspace:
             mounted.upper.keeps = keep
             mounted.close()
 
-    def acquire(self, *, to_read: bool = False) -> LockedWorkspace:
+    def acquire(self, *, to_read: bool = False, is_patient: bool = True) -> LockedWorkspace:
         """Take the lock, as `locked` does; the caller calls `release`."""
         lock = self.lock
         if self.refused is not None and not to_read:
             raise NotWritable(f"change workspace '{self.fork}'", self.refused) from self.refused
-        if not lock.acquire(self.lock_timeout_s):
+        if not self._wait_for_lock(self.lock_timeout_s if is_patient else min(_LOOK_S, self.lock_timeout_s)):
             held = lock.holder()
-            raise WorkspaceBusy(self.fork, f"{held[1]} (pid {held[0]})" if held else None, pid=held[0] if held else None)
+            raise WorkspaceBusy(self.fork, held.describe() if held else None, pid=held.pid if held else None)
         if lock.is_retired and (self.refused is not None or not self._is_in_use()):
             # The fork was deleted: what is written here now would go to the trash unseen.
             lock.release()
@@ -351,7 +367,8 @@ class OpenWorkspace:
             except BaseException:
                 lock.release()
                 raise
-        lock.sign()
+        if lock.depth == 1:  # what a command has signed with stays
+            lock.sign()
         if lock.epoch != self.epoch or self.epoch % 2:
             try:
                 self._catch_up()
@@ -374,6 +391,18 @@ class OpenWorkspace:
                     open_worktree(self.vault, self.fork).step_aside()
         finally:
             self.lock.release()
+
+    def _wait_for_lock(self, timeout_s: float) -> bool:
+        """Take the lock within a time; who is waited for is told once, unless it is over in a moment."""
+        lock = self.lock
+        if self._on_wait is None or timeout_s <= _TOLD_AFTER_S:
+            return lock.acquire(timeout_s)
+        if lock.acquire(_TOLD_AFTER_S):
+            return True
+        if lock.session is not None:  # it is asked, not waited for
+            return False
+        self._on_wait(self.fork, lock.holder())
+        return lock.acquire(timeout_s - _TOLD_AFTER_S)
 
     def bury_session(self) -> None:
         """Remove what a session has left in the lock that died. Called by who has that lock, and nothing else yet.
@@ -549,11 +578,11 @@ class OpenWorkspace:
         """Get the merged view for reading, without the lock unless somebody else wrote."""
         if self.shown_at is not None:
             if self._is_distrusted:
-                with self.locked(to_read=True):
+                with self.locked(to_read=True, is_patient=False):
                     pass
             return self._make_shown_view()  # one for each look: what it remembers is true for a moment only
         if self.lock.epoch != self.epoch:
-            with self.locked(to_read=True):
+            with self.locked(to_read=True, is_patient=False):
                 pass
         return self.merged
 
@@ -578,7 +607,7 @@ class OpenWorkspace:
         self.dirty = DirtySet() if known_clean else None
         self.epoch = epoch
         if self.refused is not None:
-            self.is_unfinished = died_in_a_change or state.pending is not None
+            self.is_unfinished = not self.looks_on and (died_in_a_change or state.pending is not None)
             return
         if died_in_a_change:
             self.upper.clean_work()
@@ -751,6 +780,11 @@ class LockedWorkspace:
                 captured = make(cache).run(None if afresh else dirty)
                 opened.last_captured = captured if opened.watch is not None else None
         captured.warnings += [Warning("workspace.recovered", text) for text in opened.state.recovered]
+        if opened.looks_on:
+            holder = opened.lock.holder()
+            who = holder.describe() if holder is not None else "another process"
+            text = f"fork '{opened.fork}' is in use by {who}; this is what is there now"
+            captured.warnings.append(Warning("workspace.in_use", text))
         if opened.is_unfinished:
             text = "an operation was cut short, and cannot be put back here: nothing may be written"
             captured.warnings.append(Warning("workspace.unfinished", text))

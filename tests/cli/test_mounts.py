@@ -48,7 +48,7 @@ def avfs(cli: Cli, hermetic: Path, tmp_path: Path, at: Path) -> Transcript:
 
 def plain(text: str) -> str:
     """Replace what differs from run to run beside what every transcript has: processes, short ids, ids of sessions."""
-    text = re.sub(r"[^ \"]+ \(pid \d+\)", "<program>", text)
+    text = re.sub(r"[^ \"]+ \(pid \d+\)( for \d+ s)?", "<program>", text)
     text = re.sub(r'("pid": |\tmounted\t)\d+', r"\1<pid>", text)
     text = re.sub(r"@[0-9a-f]{12}\b", "@<short id>", text)
     return re.sub(r'("id": |"session": )"[0-9a-f]{8}"', r'\1"<session>"', text)

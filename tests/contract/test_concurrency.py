@@ -12,6 +12,7 @@ import pytest
 
 from avfs_git import Avfs
 from avfs_git.errors import ContentChanged, WorkspaceBusy
+from avfs_git.host.locks import Holder
 from tests.support.faults import check_objects, check_vault, git
 from tests.support.powercut import ROOT
 
@@ -98,16 +99,18 @@ def test_a_busy_workspace_is_reported_with_its_holder(tmp_path: Path) -> None:
     home = tmp_path / "home"
     _vault(home)
     holder = _start("hold", home, "main", 0)
+    waited_for: list[tuple[str, Holder | None]] = []
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with Avfs(home, lock_timeout_s=0.05) as avfs:
+        with Avfs(home, lock_timeout_s=0.5, on_wait=lambda fork, held: waited_for.append((fork, held))) as avfs:
             work = avfs.open_vault("v").workspace()
             with pytest.raises(WorkspaceBusy) as caught:
                 work.write("number", b"1")
     finally:
         _finish([holder])
 
+    assert [(fork, held and held.pid) for fork, held in waited_for] == [("main", holder.pid)]
     assert caught.value.details["pid"] == holder.pid
     assert f"pid {holder.pid}" in caught.value.message
     with Avfs(home) as avfs:

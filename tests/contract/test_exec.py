@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from avfs_git.errors import (
     InvalidInput,
     IsolationUnavailable,
     NotPrepared,
+    WorkspaceBusy,
 )
 from avfs_git.host.mounts import list_mounts
 from avfs_git.sdk import Vault, Workspace
@@ -585,3 +587,43 @@ def test_a_closed_standard_output_is_no_disaster(vault: Vault) -> None:
 
     assert vault.workspace().status().clean
     assert vault.workspace().read("x") == b"x\n"
+
+
+@EVERYBODY
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_looking_waits_for_no_command(work: Workspace, mount_dir: Path, backend: str) -> None:
+    """While a command runs, another program sees what is there, and who is at work; a change waits, and is told for whom."""
+    reading, writing = os.pipe()
+    text = "echo new > made; echo more >> file; read line; echo $line >> made"
+    with ThreadPoolExecutor(1) as commands, Avfs(mount_dir / "h", lock_timeout_s=1) as avfs:
+        running = commands.submit(work.exec, shell=text, backend=backend, stdin=reading, timeout_ms=60_000)
+        try:
+            other = avfs.open_vault("v").workspace()
+            is_shown = backend != "checkout"  # there the command works on a copy
+            while not running.done() and is_shown and not other.exists("made"):
+                time.sleep(0.01)
+            while (
+                not is_shown and not running.done() and "workspace.in_use" not in {each.code for each in other.status().warnings}
+            ):
+                time.sleep(0.01)
+            status, diff, names = other.status(), other.diff("HEAD"), {info.path for info in other.list_dir("/")}
+            content, log = other.read("file"), other.log()
+            with pytest.raises(WorkspaceBusy) if backend != "fuse" else nullcontext() as refused:
+                other.write("mine", b"x")  # a live tree is open to all
+        finally:
+            os.write(writing, b"end\n")
+            os.close(writing)
+            result = running.result()
+            os.close(reading)
+
+    changed = {b"made", b"file"} if is_shown else set()
+    assert {change.path for change in status.changed_files} == changed
+    assert {each.change.path for each in diff.files} == changed
+    assert names == {b"file", b"made"} if is_shown else {b"file"}
+    assert content == (b"content\nmore\n" if is_shown else b"content\n")
+    assert log
+    if refused is not None:
+        assert refused.value.details["pid"] == os.getpid()
+        assert "in use by 'echo new" in refused.value.message
+    assert {change.path for change in result.changed_files} >= {b"file", b"made"}
+    assert work.read("made") == b"new\nend\n"
