@@ -75,7 +75,7 @@ VERBS: dict[str, Entry] = {
     "rebase": Entry("rebase", "Put the commits that only a fork has onto another state", HISTORY),
     "cherry-pick": Entry("cherry_pick", "Put what single checkpoints changed onto a fork", HISTORY),
     "squash": Entry("squash", "Make one commit of those after FROM up to TO", HISTORY),
-    "undo": Entry("undo", "Take back the last operation", HISTORY),
+    "undo": Entry("undo", "Take back the last operation on a fork", HISTORY),
     "redo": Entry("redo", "Do again what was undone last", HISTORY),
     "op": Entry("op", "Look at the operation log", HISTORY),
     "clone": Entry("clone", "Make a vault from another repository, which it knows as the remote `origin`", REMOTES),

@@ -52,6 +52,7 @@ from avfs_git.proxy.wording import make_message, make_note, make_subject
 from avfs_git.values import field, record_class, replace, value_class
 from avfs_git.workspace import notes
 from avfs_git.workspace.aftermath import aftermath
+from avfs_git.workspace.changes import record_changes
 from avfs_git.workspace.checkpoint import read_status, save_checkpoint
 from avfs_git.workspace.gitdir import GitDir
 from avfs_git.workspace.gitmoves import open_worktree
@@ -425,15 +426,29 @@ class Executor:
             status = self._status(held=held)
             if status.changed_files or status.sidecar_changed:
                 run.before = status
+                self._record_changes(None, held=held)  # what the command changes is an operation of its own
         run.head = opened.vault.read_head(opened.fork)
 
-    def _save(self, message: str, description: str, note: notes.Note | None = None, *, held: bool) -> CheckpointResult:
+    def _save(
+        self, message: str, description: str, note: notes.Note | None = None, *, held: bool, with_files: bool = False
+    ) -> CheckpointResult:
         opened = self._place.opened
         if held:
             with opened.locked() as locked:
-                return save_checkpoint(locked, message=message, description=description, note=note)
-        result: CheckpointResult = self._place.do(opened, operations.save_checkpoint, message=message, description=description)
+                return save_checkpoint(locked, message=message, description=description, note=note, with_files=with_files)
+        result: CheckpointResult = self._place.do(
+            opened, operations.save_checkpoint, message=message, description=description, with_files=with_files
+        )
         return result
+
+    def _record_changes(self, description: str | None, *, held: bool) -> None:
+        """Record changes to files of which no commit is made, so that undo takes them back."""
+        opened = self._place.opened
+        if held:
+            with opened.locked() as locked:
+                record_changes(locked, description)
+        else:
+            self._place.do(opened, operations.record_changes, description)
 
     def _make_note(self, run: _Run, finished: Finished, backend: Backend) -> notes.Note:
         def write(source: ObjectSource, head: Oid | None, changed: Sequence[ChangedFile]) -> str | None:
@@ -548,6 +563,8 @@ class Executor:
         """Commit what the command changed, and tell what that is."""
         command, opened = run.command, self._place.opened
         wants_commit = command.commit and (finished.exit_code == 0 or command.commit_failed)
+        headline = run.redactor.headline(run.request)
+        message, subject = (make(command, headline, finished) for make in (make_message, make_subject))
         if run.before is not None or not wants_commit:
             nothing = Status(opened.fork, None, None, (), ())
             before, after = run.before or nothing, self._status(held=held)
@@ -555,11 +572,12 @@ class Executor:
             beside = subtract(before.sidecar_changed, after.sidecar_changed)
             moved = self._moved_by_git(run, None)
             if not wants_commit or not (changed or beside):
+                self._record_changes(subject, held=held)
                 return (moved.hex() if moved is not None else None), self._with_renames(changed, stored=False), beside
-        headline = run.redactor.headline(run.request)
-        message, subject = (make(command, headline, finished) for make in (make_message, make_subject))
-        saved = self._save(message, subject, note, held=held)
+        saved = self._save(message, subject, note, held=held, with_files=True)
         run.warnings += saved.warnings
+        if saved.outcome == "unchanged":  # git has committed it
+            self._record_changes(subject, held=held)
         commit = saved.checkpoint.id if saved.outcome == "created" and saved.checkpoint is not None else None
         if run.before is not None:
             return commit, self._with_renames(changed), beside

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from avfs_git.errors import InvalidInput, WorkspaceBusy
+from avfs_git.errors import AvfsError, InvalidInput, WorkspaceBusy
 from avfs_git.gitstore.repository import is_lazy
 from avfs_git.host.locks import LOCK_TIMEOUT_S, Holder
 from avfs_git.lazy import LazyModule
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 else:
     # A light command must not pay for what it does not use.
     client = LazyModule("avfs_git.session.client")
-    operations = LazyModule("avfs_git.session.operations")
     lower = LazyModule("avfs_git.backends.lower")
+    operations = LazyModule("avfs_git.session.operations")
     point = LazyModule("avfs_git.session.point")
     recovery = LazyModule("avfs_git.workspace.recovery")
     remotegit = LazyModule("avfs_git.gitstore.remotegit")
@@ -39,6 +39,8 @@ else:
     userhooks = LazyModule("avfs_git.workspace.userhooks")
     workspaces = LazyModule("avfs_git.workspace.workspace")
 
+_CALLS_NAMED = 3
+"""File calls that the log names; the others are counted."""
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -74,12 +76,17 @@ class Dispatch:
         self._runs_hooks = runs_hooks
         self._on_wait = on_wait
         self._workspaces: dict[str, workspaces.OpenWorkspace] = {}
+        self._file_calls: dict[str, list[str]] = {}
+        """What file calls did to forks that nothing has recorded since."""
         self._mounted: client.Sessions | None = None
         self._lower_mounts: lower.LowerMounts | None = None
         self._lock = threading.RLock()
 
     def close(self) -> None:
-        """Close the vault and its workspaces. A second call does nothing."""
+        """Record what file calls did, and close the vault and its workspaces. A second call does nothing."""
+        for fork in list(self._file_calls):
+            with contextlib.suppress(AvfsError):  # then the next operation on the fork records it
+                self.record_changes(fork)
         with self._lock:
             for opened in self._workspaces.values():
                 opened.close()
@@ -143,6 +150,37 @@ class Dispatch:
     def _look_at(self, fork: str) -> workspaces.OpenWorkspace:
         """Open a workspace that somebody works in, to look at it."""
         return workspaces.OpenWorkspace(self.core, fork, recover=lambda _: None, looks_on=True)
+
+    def note_file_call(self, fork: str, text: str) -> None:
+        """Note that a file call is about to change a fork: all of them are one operation, which `record_changes` ends.
+
+        What others have changed before, and nobody has recorded, is an operation of its own.
+        """
+        calls = self._file_calls.get(fork)
+        if calls is None:
+            opened = self.open_workspace(fork)
+            if opened.refused is None and not opened.is_clean():
+                try:
+                    self.run(opened, operations.record_changes)
+                except WorkspaceBusy:
+                    raise
+                except AvfsError:  # then it is a part of this one
+                    pass
+            calls = self._file_calls.setdefault(fork, [])
+        calls.append(text if len(calls) < _CALLS_NAMED else "")
+
+    def record_changes(self, fork: str) -> None:
+        """Record what has changed in a fork since it was last recorded: what file calls did is named, other changes are counted.
+
+        Raises:
+            AvfsError: As `operations.record_changes`.
+        """
+        calls = self._file_calls.pop(fork, [])
+        opened = self.open_workspace(fork)
+        if opened.refused is not None or opened.is_clean():
+            return
+        more = f" and {len(calls) - _CALLS_NAMED} more file calls" if len(calls) > _CALLS_NAMED else ""
+        self.run(opened, operations.record_changes, (", ".join(calls[:_CALLS_NAMED]) + more) or None)
 
     def run_hook(self, name: str, fork: str, facts: Mapping[str, object]) -> tuple[Warning, ...]:
         """Run a hook of the owner's, if there is one, unless this is one already."""

@@ -315,8 +315,12 @@ class Vault:
         """Describe a fork."""
         return forkinfo.fork_info(self._core, name)
 
-    def delete_fork(self, name: str) -> ForkInfo:
+    def delete_fork(self, name: str, *, by: str | None = None) -> ForkInfo:
         """Delete a fork. It can be undone: its commits are kept and its files put aside.
+
+        Args:
+            name: Which.
+            by: The fork at hand, where `undo` brings it back, as `undo` of the fork itself does; the default one if not given.
 
         Raises:
             ForkNotFound: If there is none.
@@ -324,16 +328,20 @@ class Vault:
             WorkspaceMounted: If it is mounted.
             WorkspaceBusy: If another process works in it.
         """
-        info = self._delete_fork(name)
+        info = self._delete_fork(name, by=by if by != name else None)
         assert info is not None  # noqa: S101 - nothing was asked
         return info
 
-    def _delete_fork(self, name: str, only_if: Callable[[LockedWorkspace], bool] | None = None) -> ForkInfo | None:
+    def _delete_fork(
+        self, name: str, only_if: Callable[[LockedWorkspace], bool] | None = None, *, by: str | None = None
+    ) -> ForkInfo | None:
         """Delete a fork, if a question that is asked with its workspace locked says so; None if not."""
         self.check_unmounted(name)
         if self.origin() is not None:
             clones.leave_default(self._core, name)
-        return forks.delete_fork(self._core, name, open_workspace=self._dispatch.open_workspace, only_if=only_if)
+        return forks.delete_fork(
+            self._core, name, open_workspace=self._dispatch.open_workspace, by=by or self._core.default_fork(), only_if=only_if
+        )
 
     def overlap(self, names: Sequence[str] = ()) -> Overlap:
         """Compare forks with each other: which changed the same files, and which would conflict. Nothing is written.
@@ -687,7 +695,13 @@ class Vault:
         return self._core.oplog.list_operations(fork, limit)
 
     def undo(self, *, fork: str | None = None) -> UndoResult:
-        """Take back the last operation, of a fork or of the vault. Can be repeated, and be done again by `redo`.
+        """Take back the last operation on a fork, with its files. Can be repeated, and be done again by `redo`.
+
+        What has changed since the last operation, by whichever surface, is an operation: it is taken back first. So is the making
+        or the deletion of another fork where this one was at hand. Whatever is taken back is saved before.
+
+        Args:
+            fork: Which; the default one if not given.
 
         Raises:
             NothingToUndo: If there is none.
@@ -700,6 +714,9 @@ class Vault:
         return self._turn(fork, back=False)
 
     def _turn(self, fork: str | None, *, back: bool) -> UndoResult:
+        fork = fork or self._core.default_fork()
+        if back and fork is not None and self._core.has_fork(fork):
+            self._dispatch.record_changes(fork)
         for name in undo.forks_with_git_dir(self._core, fork):
             opened = self._dispatch.open_workspace(name)
             if opened.lock.session is not None:

@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Concatenate, ParamSpec, Self, TypeVar
 
-from avfs_git.errors import CheckpointNotFound, InvalidInput, WorkspaceBusy
+from avfs_git.errors import CheckpointNotFound, InvalidInput, WorkspaceBusy, quote
 from avfs_git.lazy import LazyModule
 from avfs_git.model import (
     BASES,
@@ -129,6 +129,9 @@ class Workspace:
     def _run(self, operation: Callable[Concatenate[workspaces.OpenWorkspace, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         return self._dispatch.run(self._opened, operation, *args, **kwargs)
 
+    def _note_file_call(self, verb: str, path: PathLike) -> None:
+        self._dispatch.note_file_call(self.fork, f"{verb} {quote(os.fsdecode(path))}")
+
     # --- files --------------------------------------------------------------------------------------
 
     def read(self, path: PathLike) -> bytes:
@@ -189,6 +192,7 @@ class Workspace:
             ContentChanged: If `expect` does not hold.
             PathUnsuitable: If something else than a file is there.
         """
+        self._note_file_call("write", path)
         tree_path = parse_tree_path(path)
         if self._opened.lock.session is None:
             try:
@@ -201,6 +205,7 @@ class Workspace:
 
     def write_from(self, path: PathLike, chunks: Iterable[bytes], *, append: bool = False, expect: str | None = None) -> FileInfo:
         """Make a file hold what an iterable yields, in bounded memory; otherwise as `write`."""
+        self._note_file_call("write", path)
         if self._opened.lock.session is None:
             return self._files.write(parse_tree_path(path), chunks, append=append, expect=expect)
         with client.spooled(self._opened, chunks) as content:
@@ -228,34 +233,42 @@ class Workspace:
 
     def make_dir(self, path: PathLike, *, parents: bool = False) -> None:
         """Make a directory; with `parents`, those above it too, and let it be there already."""
+        self._note_file_call("make directory", path)
         self._run(operations.make_dir, parse_tree_path(path), parents)
 
     def remove(self, path: PathLike, *, recursive: bool = False, missing_ok: bool = False, expect: str | None = None) -> None:
         """Remove a file, a symbolic link, an empty directory or, with `recursive`, any directory."""
+        self._note_file_call("remove", path)
         self._run(operations.remove, parse_tree_path(path), recursive, missing_ok, expect)
 
     def copy(self, source: PathLike, destination: PathLike, *, recursive: bool = False) -> FileInfo:
         """Copy, into the destination if that is a directory. Nothing is overwritten."""
+        self._note_file_call("copy", source)
         return self._run(operations.copy, parse_tree_path(source), parse_tree_path(destination), recursive)
 
     def move(self, source: PathLike, destination: PathLike) -> FileInfo:
         """Rename, into the destination if that is a directory. Nothing is overwritten."""
+        self._note_file_call("move", source)
         return self._run(operations.move, parse_tree_path(source), parse_tree_path(destination))
 
     def touch(self, path: PathLike, *, mtime_ns: int | None = None) -> FileInfo:
         """Set the time of a file's last change; make it if it is not there."""
+        self._note_file_call("touch", path)
         return self._run(operations.touch, parse_tree_path(path), mtime_ns)
 
     def chmod(self, path: PathLike, mode: int) -> None:
         """Set permission bits."""
+        self._note_file_call("chmod", path)
         self._run(operations.chmod, parse_tree_path(path), mode)
 
     def symlink(self, path: PathLike, target: bytes) -> None:
         """Make a symbolic link."""
+        self._note_file_call("make link", path)
         self._run(operations.symlink, parse_tree_path(path), target)
 
     def link(self, source: PathLike, destination: PathLike) -> None:
         """Give a file one more name."""
+        self._note_file_call("link", destination)
         self._run(operations.link, parse_tree_path(source), parse_tree_path(destination))
 
     # --- mounting -------------------------------------------------------------------------------------
@@ -803,6 +816,7 @@ class Workspace:
         self, source: Path, path: PathLike = "/", *, recursive: bool = True, max_depth: int | None = None
     ) -> TransferResult:
         """Copy a file or directory of the host into the workspace. Links that lead out of the source are left out."""
+        self._note_file_call("import", source)
         source, tree_path = Path(source), parse_tree_path(path)
         if self._opened.lock.session is None:
             return operations.import_path(self._opened, source, tree_path, recursive, max_depth)
@@ -811,6 +825,7 @@ class Workspace:
 
     def import_tar(self, file: BinaryIO, path: PathLike = "/") -> TransferResult:
         """Unpack a tar archive, compressed or not, into the workspace."""
+        self._note_file_call("unpack into", path)
         tree_path = parse_tree_path(path)
         if self._opened.lock.session is None:
             return operations.unpack_tar(self._opened, file, tree_path)

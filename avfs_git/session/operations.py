@@ -47,12 +47,13 @@ from avfs_git.model import (
 from avfs_git.paths import Oid, TreePath
 from avfs_git.session.wire import Handle
 from avfs_git.workspace.files import Files, file_errors
-from avfs_git.workspace.oplog import OF_FORKS
+from avfs_git.workspace.oplog import FILES, OF_FORKS
 from avfs_git.workspace.workspace import OpenWorkspace
 
 if TYPE_CHECKING:
     from avfs_git.workspace import (
         catchup,
+        changes,
         checkpoint,
         compare,
         gitmoves,
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     )
 else:
     catchup = LazyModule("avfs_git.workspace.catchup")
+    changes = LazyModule("avfs_git.workspace.changes")
     checkpoint = LazyModule("avfs_git.workspace.checkpoint")
     compare = LazyModule("avfs_git.workspace.compare")
     gitmoves = LazyModule("avfs_git.workspace.gitmoves")
@@ -322,11 +324,22 @@ def read_status(opened: OpenWorkspace) -> Status:
 
 @_operation(repeatable=True, flushes=True)  # its client knows one by its label
 def save_checkpoint(
-    opened: OpenWorkspace, label: str | None = None, message: str | None = None, description: str | None = None
+    opened: OpenWorkspace,
+    label: str | None = None,
+    message: str | None = None,
+    description: str | None = None,
+    with_files: bool = False,
 ) -> CheckpointResult:
     """Commit what changed. The capture is one moment; writing it to disk keeps nobody waiting."""
     with opened.locked() as locked:
-        return checkpoint.save_checkpoint(locked, label=label, message=message, description=description)
+        return checkpoint.save_checkpoint(locked, label=label, message=message, description=description, with_files=with_files)
+
+
+@_operation(repeatable=True, flushes=True)
+def record_changes(opened: OpenWorkspace, description: str | None = None, kind: str = FILES) -> bool:
+    """Record what changed since the workspace was last recorded as one operation; tell whether anything did."""
+    with opened.locked() as locked:
+        return changes.record_changes(locked, description, kind=kind) is not None
 
 
 @_operation(flushes=True)

@@ -29,6 +29,7 @@ from avfs_git.gitstore.objects import KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.packs import consolidate_packs, remove_leftovers
 from avfs_git.gitstore.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.source import ObjectSink
 from avfs_git.gitstore.treediff import diff_trees, find_differences
 from avfs_git.gitstore.trees import EMPTY_TREE, MODE_GITLINK, edit_tree, find_entry
 from avfs_git.model import ChangedFile, CheckpointResult, Status, Warning
@@ -37,10 +38,11 @@ from avfs_git.values import replace, value_class
 from avfs_git.vfs.steady import KnownContent
 from avfs_git.workspace import notes
 from avfs_git.workspace.aftermath import aftermath
-from avfs_git.workspace.capture import Captured
+from avfs_git.workspace.capture import IGNORE, Captured
+from avfs_git.workspace.changes import Trees, describe_changes, find_recorded, list_changed, make_recorded_commit
 from avfs_git.workspace.format import HEADS, SIDECARS, Merging, label_ref
 from avfs_git.workspace.gitmoves import adopt_git_moves, is_made_inside
-from avfs_git.workspace.oplog import CAPTURED, OpRecord, RefMoveRecord
+from avfs_git.workspace.oplog import CAPTURED, EXACT, FILES, OpRecord, RefMoveRecord
 from avfs_git.workspace.sidecardiff import diff_sidecars
 from avfs_git.workspace.vault import OpenVault
 from avfs_git.workspace.workspace import LockedWorkspace
@@ -76,11 +78,13 @@ def take(
 ) -> Taken:
     """Capture the workspace, unless it was, and compare it with the head of its fork, or with the commit `onto`."""
     before = locked.opened.synced_trees()[1]
+    head, commit = locked.head() if onto is None else (onto, locked.vault.store.read_commit(onto))
     if captured is None:
         captured = locked.capture(sink, known=known, remember_blobs=remember_blobs, index=index)
         if index is not None:
             captured.tree = adopt_submodules(sink, captured.tree, index)
-    head, commit = locked.head() if onto is None else (onto, locked.vault.store.read_commit(onto))
+        elif _has_other_rules(locked, sink, captured, commit):
+            captured = locked.capture(sink, known=known, remember_blobs=remember_blobs, afresh=True)
 
     def size_of(oid: Oid) -> int:
         known_size = captured.sizes.get(oid)
@@ -93,6 +97,18 @@ def take(
     else:
         sidecar_changed = diff_sidecars(sink, recorded, captured.sidecar)
     return Taken(captured, head, commit, tuple(changed), tuple(sidecar_changed))
+
+
+def _has_other_rules(locked: LockedWorkspace, sink: ObjectSink, captured: Captured, head: Commit | None) -> bool:
+    """Whether files that were recorded beside the branch may be ignored by rules that came after them.
+
+    They are not tracked, as no commit of the branch has them: what is tracked then is what the head has.
+    """
+    cache = locked.opened.cache
+    tracked = head.tree if head is not None else None
+    if cache is None or (cache.tree or EMPTY_TREE) == (tracked or EMPTY_TREE):
+        return False
+    return any(change.path.rpartition(b"/")[2] == IGNORE for change in diff_trees(sink, tracked, captured.tree))
 
 
 def adopt_submodules(sink: PackWriter | DryWriter, found: Oid | None, wanted: Oid) -> Oid | None:
@@ -173,6 +189,7 @@ def save_checkpoint(
     captured: Captured | None = None,
     concludes_merge: bool = False,
     note: notes.Note | None = None,
+    with_files: bool = False,
 ) -> CheckpointResult:
     """Record the workspace as a commit on its fork.
 
@@ -192,6 +209,8 @@ def save_checkpoint(
         captured: What the workspace holds, where that is known and its objects are stored; it is not captured then.
         concludes_merge: Commit also where nothing changed: the parents are what is recorded.
         note: What the commit gets as a note, if one is made. Where somebody else holds the notes' ref it gets none.
+        with_files: Whether the operation made the changes that it saves, as a command did: undo takes them back with it.
+            Otherwise they are an operation of their own in the log.
 
     Raises:
         MergeInProgress: If the workspace is in the middle of a merge, which this does not conclude.
@@ -215,6 +234,7 @@ def save_checkpoint(
             raise CheckpointExists(label)
     pack = PackWriter(vault.store)
     try:
+        recorded = find_recorded(locked)
         tracked = (index(pack) or _empty_tree(pack)) if index is not None and captured is None else None
         taken = take(locked, pack, known=known, index=tracked, captured=captured)
         if taken.is_unchanged and not concludes_merge:
@@ -222,7 +242,8 @@ def save_checkpoint(
         # Of a merge that others began by moving the branch, the branch is one side.
         if not (concludes_merge and taken.head is not None and taken.head.hex() == merged_into(locked)):
             _refuse_lost_updates(locked, taken, pack)
-        result = _record(locked, taken, pack, label, message, kind, description, before, parents, more=more, note=note)
+        texts = (label, message, kind, description)
+        result = _record(locked, taken, pack, recorded, *texts, before, parents, more=more, note=note, with_files=with_files)
     finally:
         pack.discard()
     return replace(result, warnings=(*result.warnings, *tidy_packs(vault)))
@@ -378,6 +399,7 @@ def _record(
     locked: LockedWorkspace,
     taken: Taken,
     pack: PackWriter,
+    recorded: tuple[Oid | None, Trees],
     label: str | None,
     message: str | None,
     kind: str,
@@ -387,6 +409,7 @@ def _record(
     *,
     more: dict[str, object] | None,
     note: notes.Note | None,
+    with_files: bool,
 ) -> CheckpointResult:
     vault, fork, captured = locked.vault, locked.fork, taken.captured
     signature = vault.signature()
@@ -431,6 +454,8 @@ def _record(
         after=oid.hex(),
         more={**(more or {}), CAPTURED: captured.began_ns},
     )
+    edits, states = _note_edits(locked, taken, pack, recorded, record, with_files=with_files)
+    changes = [*vault.keep(*states), *changes]
     noted = note.write(pack, taken.head, taken.changed_files) if note is not None else None
     with notes.putting(vault, pack, oid, noted) as noting:
         pack.finish(hold=True)
@@ -438,7 +463,7 @@ def _record(
         # Before the refs move: what fails from here on must not look like a failure of what is done.
         described = vault.describe(oid, fork=fork, labels={label: oid} if label is not None else {})
         try:
-            _move(vault, changes, noting, record)
+            _move(vault, changes, noting, record, edits)
         except LeftInForce:
             locked.opened.forget()  # whoever takes the lock next completes it
             raise
@@ -448,15 +473,43 @@ def _record(
     return CheckpointResult("created", described, taken.changed_files, taken.sidecar_changed, warnings)
 
 
-def _move(vault: OpenVault, changes: list[RefChange], noting: list[RefChange], record: OpRecord) -> None:
+def _note_edits(
+    locked: LockedWorkspace,
+    taken: Taken,
+    pack: PackWriter,
+    recorded: tuple[Oid | None, Trees],
+    record: OpRecord,
+    *,
+    with_files: bool,
+) -> tuple[OpRecord | None, tuple[Oid | None, ...]]:
+    """Let the log say what changed in files since the workspace was last recorded; tell which commits are to be kept for that.
+
+    It is a part of the record, or an operation before a checkpoint, which only names what it finds.
+    """
+    if record.before is not None or (record.kind != "checkpoint" and not with_files):
+        return None, ()
+    changed = list_changed(pack, recorded[1], (taken.captured.tree, taken.captured.sidecar))
+    if not changed:
+        return None, ()
+    commit, kept = make_recorded_commit(locked, pack, *recorded)
+    if with_files:
+        record.before = commit.hex()
+        record.more[EXACT] = True
+        return None, kept
+    text, facts = describe_changes(changed), {EXACT: True}
+    at_ns = record.created_at_ns
+    return OpRecord(0, record.fork, FILES, text, at_ns, before=commit.hex(), after=record.after, more=facts), kept
+
+
+def _move(vault: OpenVault, changes: list[RefChange], noting: list[RefChange], record: OpRecord, edits: OpRecord | None) -> None:
     """Move a checkpoint's refs, and with them that of the notes; without it, and `noting` emptied, if others keep that one."""
     try:
-        vault.move_refs([*changes, *noting], record)
+        vault.move_refs([*changes, *noting], record, after=edits)
     except (RefConflict, RefLocked) as error:
         if error.details.get("ref") != notes.NOTES:
             raise
         noting.clear()
-        vault.move_refs(changes, record)
+        vault.move_refs(changes, record, after=edits)
 
 
 def _empty_tree(pack: PackWriter) -> Oid:

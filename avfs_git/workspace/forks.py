@@ -35,7 +35,7 @@ from avfs_git.paths import Oid, check_fork_name
 from avfs_git.workspace.checkpoint import save_checkpoint, saving_first
 from avfs_git.workspace.forkinfo import fork_info
 from avfs_git.workspace.format import HEADS, SIDECARS, WorkspaceState, label_ref
-from avfs_git.workspace.oplog import FORK_CREATE, FORK_DELETE, OpRecord, RefMoveRecord
+from avfs_git.workspace.oplog import BY, FORK_CREATE, FORK_DELETE, OpRecord, RefMoveRecord
 from avfs_git.workspace.origin import facts_of, peek_state
 from avfs_git.workspace.revisions import resolve_revision
 from avfs_git.workspace.trash import clear_orphan, move_to_trash, name_in_trash
@@ -160,7 +160,8 @@ def _record_fork(
         changes += [*vault.keep(*left_over.values()), *(RefChange(ref, oid, None) for ref, oid in left_over.items())]
     changes.append(RefChange(HEADS + name, None, commit))  # last: by it the fork is found
     moves: list[RefMoveRecord] = [(HEADS + name, None, commit.hex())]
-    vault.move_refs(changes, OpRecord(0, name, FORK_CREATE, text, created_at_ns, moves=moves, more=facts_of(state)))
+    more = facts_of(state) | ({BY: parent} if parent is not None else {})
+    vault.move_refs(changes, OpRecord(0, name, FORK_CREATE, text, created_at_ns, moves=moves, more=more))
 
 
 def _settle_source(
@@ -258,7 +259,12 @@ def _list_refs(vault: OpenVault, fork: str) -> list[RefChange]:
 
 
 def delete_fork(
-    vault: OpenVault, fork: str, *, open_workspace: Opener, only_if: Callable[[LockedWorkspace], bool] | None = None
+    vault: OpenVault,
+    fork: str,
+    *,
+    open_workspace: Opener,
+    by: str | None = None,
+    only_if: Callable[[LockedWorkspace], bool] | None = None,
 ) -> ForkInfo | None:
     """Delete a fork. Its commits stay reachable and its files stay in the trash, so that it can be undone.
 
@@ -266,6 +272,7 @@ def delete_fork(
         vault: Where.
         fork: Which.
         open_workspace: Opens its workspace.
+        by: The fork at hand, where `undo` is to bring it back.
         only_if: Asked, with the workspace locked, whether the fork is still to go; where it is not, None is returned.
 
     Raises:
@@ -277,6 +284,7 @@ def delete_fork(
     if vault.default_fork() == fork:
         raise InvalidInput(f"{quote(fork)} is the vault's default fork", hint="Delete the vault instead, or another fork.")
     vault.prepare()
-    record = OpRecord(0, fork, FORK_DELETE, f"delete fork {fork}", vault.clock_ns())
+    more: dict[str, object] = {BY: by} if by not in (None, fork) else {}
+    record = OpRecord(0, fork, FORK_DELETE, f"delete fork {fork}", vault.clock_ns(), more=more)
     reach("fork.ending")
     return info if end_fork(vault, fork, open_workspace, record, only_if=only_if) else None

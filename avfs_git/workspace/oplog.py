@@ -26,7 +26,7 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -52,10 +52,16 @@ _HAPPENED, _ANNOUNCED, _WITHDRAWN = b" ", b"?", b"-"
 _MARK_AT = 8
 _ANNOUNCED_LINE = compiled(rb"^[0-9a-f]{8}\?\{", re.MULTILINE)
 
+FILES = "files"
+"""The operation that changed files and no branch: see `workspace.changes`."""
 SINCE = "since_ns"
 """The name, in `more`, of the time when an operation began to change files, all that was there before being saved."""
 SIDECAR = "sidecar_after"
 """The name, in `more`, of the sidecar commit of the state after, where that is not the one that the commit names."""
+EXACT = "exact"
+"""The name, in `more`, of whether the commits before and after tell all: one without a sidecar has nothing beside."""
+BY = "by"
+"""The name, in `more`, of the fork at hand when another fork was made or deleted: `undo` there takes it back."""
 CAPTURED = "captured_ns"
 """The name, in `more`, of a time of the kernel's at which nothing had been changed yet that the state after does not hold."""
 INTENT = "intent"
@@ -110,11 +116,11 @@ class Chosen:
 
 
 class Announced:
-    """A line that was written before what it speaks of. Used by one thread; closed when the outcome is known."""
+    """Lines that were written before what they speak of. Used by one thread; closed when the outcome is known."""
 
-    def __init__(self, fd: int, offset: int) -> None:
+    def __init__(self, fd: int, offsets: Sequence[int]) -> None:
         self._fd = fd
-        self._offset = offset
+        self._offsets = offsets
 
     def close(self, *, happened: bool | None) -> None:
         """Say whether it happened; None leaves that to the refs. A second call does nothing.
@@ -126,7 +132,8 @@ class Announced:
             return
         with suppress(OSError):
             if happened is not None:
-                os.pwrite(fd, _HAPPENED if happened else _WITHDRAWN, self._offset + _MARK_AT)
+                for offset in self._offsets:
+                    os.pwrite(fd, _HAPPENED if happened else _WITHDRAWN, offset + _MARK_AT)
         os.close(fd)
 
 
@@ -143,21 +150,23 @@ class OpLog:
         Raises:
             HostError: If the disk fails. The log is as it was, or ends in a line that readers pass over.
         """
-        os.close(self._append(record, _HAPPENED)[0])
+        os.close(self._append((record,), _HAPPENED)[0])
         return record
 
-    def announce(self, record: OpRecord) -> Announced:
-        """Add an operation that is about to move refs, durably; its number is given here.
+    def announce(self, *records: OpRecord) -> Announced:
+        """Add operations that are about to move refs, or happen if those do, durably; their numbers are given here.
+
+        Of one that moves no ref, only whoever closes the result knows that it happened.
 
         Called with these refs locked. The caller closes what it gets.
 
         Raises:
             HostError: If the disk fails. The log is as it was, or ends in a line that readers pass over.
         """
-        return Announced(*self._append(record, _ANNOUNCED))
+        return Announced(*self._append(records, _ANNOUNCED))
 
-    def _append(self, record: OpRecord, mark: bytes) -> tuple[int, int]:
-        """Write a line; give the open file, and where the line begins in it."""
+    def _append(self, records: Sequence[OpRecord], mark: bytes) -> tuple[int, list[int]]:
+        """Write lines; give the open file, and where the lines begin in it."""
         with host_errors("write the operation log"):
             fd, fresh = self._open_locked()
             try:
@@ -168,12 +177,15 @@ class OpLog:
                     last = next(_parse_backwards(tail.split(b"\n"), withdrawn=True), None)
                     if last is not None or len(tail) == size:
                         break
-                record.id = (last[0].id if last else 0) + 1
                 # An append that was cut short must not take this one with it.
-                start = size + 1 if tail and not tail.endswith(b"\n") else size
-                line = b"\n" * (start - size) + _format(record, mark)
+                written = b"\n" if tail and not tail.endswith(b"\n") else b""
+                starts: list[int] = []
+                for number, record in enumerate(records, (last[0].id if last else 0) + 1):
+                    record.id = number
+                    starts.append(size + len(written))
+                    written += _format(record, mark)
                 try:
-                    if os.pwrite(fd, line, size) != len(line):
+                    if os.pwrite(fd, written, size) != len(written):
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                     reach("oplog.written")
                     os.fdatasync(fd)
@@ -188,7 +200,7 @@ class OpLog:
             except BaseException:
                 os.close(fd)
                 raise
-            return fd, start
+            return fd, starts
 
     def _open_locked(self) -> tuple[int, bool]:
         """Open the log for writing, with its lock taken; tell whether it was made just now."""
@@ -331,8 +343,22 @@ class OpLog:
         return (record for record in self.read() if fork is None or record.fork == fork)
 
     def find_last_state(self, fork: str) -> OpRecord | None:
-        """Find the last operation that recorded what the workspace of a fork holds, in its `after`."""
-        return next((record for record in self.read_fork(fork) if record.after is not None), None)
+        """Find the last operation that recorded what the workspace of a fork holds, in its `after`.
+
+        What was done to another fork of that name, before this one was made, does not count.
+        """
+        brought_back: set[int | None] = set()
+        for record in self.read_fork(fork):
+            if record.after is not None:
+                return record
+            if record.kind == FORK_CREATE:
+                return None
+            for ref, old, new in record.moves:
+                if ref == HEADS + fork and old is None and record.kind in (UNDO, REDO):
+                    brought_back.add(record.target)
+                elif ref == HEADS + fork and new is None and not brought_back & {record.id, record.target}:
+                    return None
+        return None
 
     def find_last_value(self, ref: str) -> tuple[str | None, int]:
         """Find the newest value of a ref that the log names, and its time in nanoseconds since the epoch.
@@ -366,14 +392,26 @@ class OpLog:
         return [record.to_operation(undone=record.id in undone) for record in records[:limit]]
 
     def find_undoable(self, fork: str | None) -> OpRecord | None:
-        """Find the operation that `undo` takes back next."""
-        done, _ = _replay(list(self.read_fork(fork)))
-        return done[-1] if done else None
+        """Find the operation that `undo` takes back next: on a fork, or where it was at hand when another was made or deleted.
+
+        The making of another fork counts until something is done there.
+        """
+        records = self._list_turns(fork)
+        done, _ = _replay(records)
+        used = (
+            {record.fork for record in self.read() if record.kind not in (*OF_FORKS, UNDO, REDO)} if fork is not None else set()
+        )
+        mine = (record for record in reversed(done) if fork in (None, record.fork) or record.kind != FORK_CREATE)
+        others = (record for record in reversed(done) if record.kind == FORK_CREATE and record.fork not in used)
+        return max(next(mine, None), next(others, None), key=lambda record: done.index(record) if record is not None else -1)
 
     def find_redoable(self, fork: str | None) -> OpRecord | None:
         """Find the operation that `redo` does again next."""
-        _, undone = _replay(list(self.read_fork(fork)))
+        _, undone = _replay(self._list_turns(fork))
         return undone[-1] if undone else None
+
+    def _list_turns(self, fork: str | None) -> list[OpRecord]:
+        return [record for record in self.read() if fork is None or fork in (record.fork, record.more.get(BY))]
 
 
 def _replay(newest_first: list[OpRecord]) -> tuple[list[OpRecord], list[OpRecord]]:
@@ -393,8 +431,13 @@ def _replay(newest_first: list[OpRecord]) -> tuple[list[OpRecord], list[OpRecord
             done.append(target)
         elif record.kind not in (UNDO, REDO) and (record.moves or record.before is not None):
             done.append(record)
-            undone = [other for other in undone if other.fork != record.fork]
+            undone = [other for other in undone if _at_hand(other) != _at_hand(record)]
     return done, undone
+
+
+def _at_hand(record: OpRecord) -> str:
+    """Name the fork at hand when an operation was done."""
+    return str(record.more.get(BY, record.fork))
 
 
 def _format(record: OpRecord, mark: bytes) -> bytes:

@@ -437,6 +437,8 @@ class Replay:
     """The sidecar commit of that state, where it is not the one that the commit names."""
     ends_merge: bool = False
     """Whether a merge in the workspace ends with it."""
+    is_exact: bool = False
+    """Whether the commit tells all of the state: one without a sidecar had nothing beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -475,6 +477,8 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
     commit = vault.store.read_commit(replay.state)
     now = saved_trees(locked, saved)
     wanted = _target_trees(locked, commit, now)
+    if replay.is_exact:
+        wanted = (wanted[0], vault.sidecar_tree(commit))
     if replay.sidecar is not None:
         wanted = (wanted[0], vault.store.read_commit(replay.sidecar).tree)
     steps = _plan(vault.store, now, wanted, commit, ())

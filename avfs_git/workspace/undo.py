@@ -22,7 +22,7 @@ from avfs_git.workspace.checkpoint import check_not_merging
 from avfs_git.workspace.forks import Opener, end_fork
 from avfs_git.workspace.format import HEADS
 from avfs_git.workspace.gitmoves import adopt_git_moves, open_worktree
-from avfs_git.workspace.oplog import FORK_CREATE, OF_FORKS, OURS, REDO, SIDECAR, UNDO, OpRecord, RefMoveRecord
+from avfs_git.workspace.oplog import BY, EXACT, FORK_CREATE, OF_FORKS, OURS, REDO, SIDECAR, UNDO, OpRecord, RefMoveRecord
 from avfs_git.workspace.origin import facts_of, read_own_state
 from avfs_git.workspace.restore import Replay, replay_operation
 from avfs_git.workspace.trash import (
@@ -150,6 +150,7 @@ def _turn_files(locked: LockedWorkspace, record: OpRecord, direction: str) -> Un
         changes=still,
         state=_oid(state) if record.before is not None else None,
         sidecar=None if back else _oid(record.more.get(SIDECAR)),
+        is_exact=bool(record.more.get(EXACT)),
     )
     done = replay_operation(locked, replay)
     return UndoResult(record.to_operation(undone=back), done.changed_files, done.saved, done.warnings)
@@ -159,7 +160,9 @@ def _turn_fork(vault: OpenVault, record: OpRecord, direction: str, open_workspac
     """Take a fork away or bring it back. Called with the fork's name locked."""
     back = direction == UNDO
     changes, _ = _find_changes(vault, record, direction)
-    new = OpRecord(0, record.fork, direction, f"{direction} {record.description}", vault.clock_ns(), target=record.id)
+    more = {BY: record.more[BY]} if BY in record.more else {}
+    text = f"{direction} {record.description}"
+    new = OpRecord(0, record.fork, direction, text, vault.clock_ns(), target=record.id, more=more)
     if (record.kind == FORK_CREATE) != back:
         _bring_back(vault, record, changes, new)
     elif vault.read_head(record.fork) is not None:

@@ -238,12 +238,20 @@ class OpenVault:
         names = {KEPT + oid.hex(): oid for oid in oids if oid is not None}
         return [RefChange(name, self.refs.read(name), oid, lasting=True) for name, oid in names.items()]
 
-    def move_refs(self, changes: Sequence[RefChange], record: OpRecord, *, then: Callable[[], object] | None = None) -> None:
+    def move_refs(
+        self,
+        changes: Sequence[RefChange],
+        record: OpRecord,
+        *,
+        after: OpRecord | None = None,
+        then: Callable[[], object] | None = None,
+    ) -> None:
         """Move refs as an operation that can be undone; on disk, with its line in the log, on return.
 
         Args:
             changes: What moves, in this order.
             record: What the log is to say of it.
+            after: An operation that the log is to say before it, if it happens.
             then: What belongs to the operation and comes after the refs; if it fails they are moved back.
 
         Raises:
@@ -257,10 +265,11 @@ class OpenVault:
                 # Before it moves: what git in the live tree has staged is to move along, see `workspace.gitdir`.
                 Worktree(self.git_dir, fork_dir_name(change.name.removeprefix(HEADS))).note_move(change.old)
         announced: list[Announced] = []
+        records = (record,) if after is None else (after, record)
         happened: bool | None = False
         try:
             if changes:
-                self._update(changes, lambda: announced.append(self.oplog.announce(record)))
+                self._update(changes, lambda: announced.append(self.oplog.announce(*records)))
             else:  # somebody else has done it
                 self.oplog.append(record)
             if then is not None:

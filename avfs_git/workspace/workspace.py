@@ -629,12 +629,18 @@ class OpenWorkspace:
 
         return list_staging(self.upper.root.fd)
 
+    def is_clean(self) -> bool:
+        """Whether nothing is known to have changed since the workspace was last recorded; False where only a scan would tell."""
+        lock = self.lock
+        return (
+            lock.epoch == lock.clean_epoch and not lock.epoch % 2 and self.state.boot == self.boot and self.state.pending is None
+        )
+
     def is_recorded_by(self, head: Oid | None) -> bool:
         """Whether the workspace is known to hold just what a commit holds; False where only a scan would tell."""
-        lock = self.lock
-        if lock.epoch != lock.clean_epoch or lock.epoch % 2 or self.state.boot != self.boot or self.state.pending:
+        if not self.is_clean():
             return False
-        recorded = lock.clean_commit
+        recorded = self.lock.clean_commit
         if not any(recorded):
             return head is not None and self.state.base == head.hex()
         return recorded == head

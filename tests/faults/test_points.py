@@ -57,9 +57,8 @@ def _restore_and_edit(vault: Vault) -> None:
 
 
 def _undo_restore(vault: Vault) -> None:
-    _restore_and_edit(vault)
+    vault.workspace("work").restore("one")
     vault.workspace("work").undo()
-    vault.workspace("work").write("uncommitted", UNCOMMITTED)
 
 
 def _redo(vault: Vault, fork: str) -> None:
@@ -115,7 +114,10 @@ OPERATIONS = [
     Operation("fork at a label", lambda vault: vault.fork("task", source="work", at="one"), fork="task"),
     Operation("fork delete", lambda vault: vault.delete_fork("work")),
     Operation("undo of a checkpoint", lambda vault: vault.workspace("work").undo(), back=_redo),
-    Operation("undo of a restore", lambda vault: vault.workspace("work").undo(), _restore_and_edit, back=_redo),
+    Operation(
+        "undo of a restore", lambda v: v.workspace("work").undo(), lambda v: v.workspace("work").restore("one"), back=_redo
+    ),
+    Operation("undo of file calls", lambda vault: vault.workspace("work").undo(), _restore_and_edit, back=_redo),
     Operation("redo of a restore", lambda vault: vault.workspace("work").redo(), _undo_restore),
     Operation(
         "undo of a fork", lambda vault: vault.undo(fork="task"), lambda v: v.fork("task", source="work"), fork="task", back=_redo

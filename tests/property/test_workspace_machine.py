@@ -501,32 +501,70 @@ class WorkspaceMachine(RuleBasedStateMachine):
 
     @rule()
     def undo(self) -> None:
-        """The last operation is taken back: the branch always, files where the operation moved them."""
+        """The last operation is taken back: the branch always, files where it moved them; what changed since goes first."""
         branch = self.branch
-        if not branch.done:
-            if branch.name == "main":
-                with pytest.raises(NothingToUndo):
-                    self.work.undo()
+        self.vault._dispatch.record_changes(branch.name)
+        record = self.vault._core.oplog.find_undoable(branch.name)
+        if record is None:
+            assert not branch.done
+            with pytest.raises(NothingToUndo):
+                self.work.undo()
             return
-        done = branch.done.pop()
-        branch.undone.append(done)
+        if record.kind == "fork_create":
+            return
         before = self.view(times=True)
         result = self.work.undo()
-        self.turned(done, done.before, before, result.saved)
+        assert result.operation.id == record.id
+        if record.kind == "files":
+            self.turned_files(record.before, before, result.saved)
+        else:
+            done = branch.done.pop()
+            branch.undone.append(done)
+            self.turned(done, done.before, before, result.saved)
+        self.forget_undone()
 
     @rule()
     def redo(self) -> None:
         """What was taken back is done again."""
         branch = self.branch
-        if not branch.undone:
+        record = self.vault._core.oplog.find_redoable(branch.name)
+        if record is None:
+            assert not branch.undone
             with pytest.raises(NothingToUndo):
                 self.work.redo()
             return
-        done = branch.undone.pop()
-        branch.done.append(done)
+        if record.kind == "fork_create":
+            return
         before = self.view(times=True)
         result = self.work.redo()
-        self.turned(done, done.after, before, result.saved)
+        assert result.operation.id == record.id
+        if record.kind == "files":
+            self.turned_files(record.after, before, result.saved)
+        else:
+            done = branch.undone.pop()
+            branch.done.append(done)
+            self.turned(done, done.after, before, result.saved)
+
+    def forget_undone(self) -> None:
+        """What changed since something was taken back is an operation of its own: nothing before it can be done again."""
+        undone = sum(one.undone and one.kind != "files" for one in self.work.operations(limit=10_000))
+        self.branch.undone = self.branch.undone[len(self.branch.undone) - undone :]
+
+    def turned_files(self, commit: str | None, before: View, aside: str | None) -> None:
+        """Files are what a commit beside the branch has; the branch stays."""
+        assert self.head() == self.branch.head
+        assert commit is not None
+        if aside is not None:
+            self.saved[aside] = Saved(self.tree_of(aside), before, self.restored)
+        now = self.view(times=True)
+        self.restored |= now.keys()
+        materialize(self.view(), self.model)
+        head = self.branch.head
+        self.oracle.track(self.tree_of(head) if head is not None else None)
+        assert self.work.diff(commit).files == ()
+
+    def tree_of(self, commit: str) -> str:
+        return self.vault._core.store.read_commit(bytes.fromhex(commit)).tree.hex()  # type: ignore[arg-type]
 
     def turned(self, done: Done, head: str | None, before: View, aside: str | None) -> None:
         assert self.head() == head

@@ -130,8 +130,8 @@ def delete(state: State, name: str) -> ForkInfo:
 
     `avfs undo` brings it back.
     """
-    with state.open_vault() as vault:
-        return vault.delete_fork(name)
+    with state.open_vault_and_fork() as (vault, fork):
+        return vault.delete_fork(name, by=fork)
 
 
 class _Forks(VerbGroup):

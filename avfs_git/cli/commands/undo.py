@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
 @verb("undo", view="history")
 def command(state: State) -> UndoResult:
-    """Take back the last operation
+    """Take back the last operation on a fork
 
-    The operation may have been a checkpoint, a restore, a fork or the deletion of one. What is not saved is saved
-    first. It works any number of times, and `avfs redo` takes it back in turn. With `--fork`, only what was done to
-    that fork is looked at.
+    An operation is a command that changed files, such as `avfs exec` or `avfs rm`, all that programs changed in a live
+    tree between two commands, a checkpoint, a restore, a merge, or the making or deletion of another fork. Its files
+    are taken back with it; of a checkpoint, which changes none, they stay. What is not saved is saved first. It works
+    any number of times, and `avfs redo` takes it back in turn. See the operations with `avfs op log`.
     """
     with state.open_vault_and_fork() as (vault, fork):
         return vault.undo(fork=fork)

@@ -56,6 +56,9 @@ def test_a_commit_of_git_is_not_overwritten(vault: Vault, work: Workspace, moved
     assert git(vault.path, "rev-parse", "main").strip() == commit
     assert work.read("c") == b"mine"
     assert work.read("b") == b"1"
+    work.undo()  # of what was written since
+    assert not work.exists("c")
+    assert git(vault.path, "rev-parse", "main").strip() == commit
     with pytest.raises(CannotUndo):
         work.undo()
     check_vault(vault)

@@ -43,7 +43,11 @@ def test_undo_takes_the_label_back(work: Workspace) -> None:
 
 def test_undo_all_the_way_and_back(work: Workspace) -> None:
     """Every state is passed again, in both directions, any number of times."""
-    states: list[tuple[object, bytes]] = []
+    states: list[tuple[object, object]] = []
+
+    def look() -> tuple[object, object]:
+        return work.log() and work.log()[0].checkpoint.id, work.exists("a") and work.read("a")
+
     for number in range(4):
         work.write("a", b"%d" % number)
         work.write("x.log", b"%d" % number)
@@ -54,21 +58,22 @@ def test_undo_all_the_way_and_back(work: Workspace) -> None:
         states.clear()
         undone = 0
         while True:
-            states.append((work.log() and work.log()[0].checkpoint.id, work.read("a")))
+            states.append(look())
             try:
                 work.undo()
             except NothingToUndo:
                 break
             undone += 1
-        assert undone == 6
+        assert undone == 4 * 2 + 2  # what each checkpoint saves is an operation of its own
+        assert states[-1] == ([], False)
         for state in reversed(states[:-1]):
             work.redo()
-            assert (work.log()[0].checkpoint.id, work.read("a")) == state
+            assert look() == state
     assert [operation.kind for operation in work.operations(limit=3)] == ["redo", "redo", "redo"]
 
 
-def test_undo_of_a_restore_saves_what_is_uncommitted(work: Workspace) -> None:
-    """What was written since is kept as a commit that the result names."""
+def test_undo_after_a_restore_takes_back_what_was_written_since(work: Workspace) -> None:
+    """What was written since goes first, kept as a commit that the result names; then the restore goes."""
     work.write("a", b"1")
     work.checkpoint("c1")
     work.write("a", b"2")
@@ -76,10 +81,11 @@ def test_undo_of_a_restore_saves_what_is_uncommitted(work: Workspace) -> None:
     work.restore("c1")
     work.write("b", b"since")
     result = work.undo()
-    assert work.read("a") == b"2"
-    assert not work.exists("b")
+    assert (work.read("a"), work.exists("b")) == (b"1", False)
     assert result.saved is not None
     assert b"".join(work.open_read("b", at=result.saved)) == b"since"
+    work.undo()
+    assert work.read("a") == b"2"
     assert work.status().clean
 
 
@@ -169,7 +175,8 @@ def test_log_survives_a_torn_line(vault: Vault, work: Workspace) -> None:
         file.write(b'00000000 {"id": 7, "fo')
     work.write("a", b"2")
     work.checkpoint("c2")
-    assert [operation.description for operation in work.operations(limit=2)] == ["checkpoint c2", "checkpoint c1"]
-    work.undo()
-    work.undo()
+    done = [operation.description for operation in work.operations(limit=3)]
+    assert done == ["checkpoint c2", "change 'a'", "checkpoint c1"]
+    for _ in range(3):
+        work.undo()
     assert work.log() == []

@@ -8,6 +8,7 @@ import pytest
 
 from avfs_git import Avfs
 from avfs_git.sdk import Vault, Workspace
+from avfs_git.session import operations
 from tests.support.servers import git
 
 pytestmark = [pytest.mark.needs("git", "whiteout", "user-xattrs"), pytest.mark.usefixtures("person")]
@@ -120,16 +121,19 @@ def test_an_undone_commit_stays_away(removes: bool, tmp_path: Path) -> None:
             assert git("log", "--format=%h", "--", "secret", cwd=vault.path) == ""
 
 
-def test_undo_of_a_checkpoint_saves_what_came_after_it(work: Workspace) -> None:
-    """Though the files stay, what is not committed is a commit before anything else happens; the result names it."""
+def test_undo_of_a_checkpoint_saves_what_is_uncommitted(work: Workspace) -> None:
+    """Though the files stay, what no branch has then is a commit before anything else happens; the result names it."""
     work.write("a", b"1")
     work.checkpoint("c1")
     work.write("a", b"2")
     work.checkpoint("c2")
     work.write("a", b"3, uncommitted")
     work.write("x", b"new")
-    result = work.undo()
+    record = work.vault._core.oplog.find_undoable("main")
+    assert record is not None
+    result = work._dispatch.run(work._opened, operations.turn, record.id, True)  # an undo that has not recorded the changes
 
+    assert result.operation.description == "checkpoint c2"
     assert work.read("a") == b"3, uncommitted"
     assert result.saved is not None
     assert work.vault.diff(result.saved, result.saved).files == ()

@@ -241,18 +241,24 @@ def show(text: TextOutput, result: ShowResult) -> None:
 def undo(text: TextOutput, result: UndoResult) -> None:
     """Say what was taken back."""
     text.line("Undid", *_name_operation(result))
-    list_changes(text, result.changed_files)
-    if result.saved:
-        text.line("What was not saved is in ", text.id(result.saved))
+    _say_what_came_back(text, result)
     text.hint("Do it again with `avfs redo`.")
 
 
 def redo(text: TextOutput, result: UndoResult) -> None:
     """Say what was done again."""
     text.line("Did again", *_name_operation(result))
-    list_changes(text, result.changed_files)
+    _say_what_came_back(text, result)
+
+
+def _say_what_came_back(text: TextOutput, result: UndoResult) -> None:
+    """Name the files that changed, and where what they held is kept."""
+    if result.changed_files:
+        list_changes(text, result.changed_files)
+    elif not result.operation.kind.startswith("fork_"):
+        text.line("No tracked file changed.")
     if result.saved:
-        text.line("What was not saved is in ", text.id(result.saved))
+        text.line("What was not saved is kept in ", text.id(result.saved))
 
 
 def _name_operation(result: UndoResult) -> tuple[str | tuple[str, str], ...]:

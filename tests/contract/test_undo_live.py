@@ -1,0 +1,63 @@
+"""Undo of what programs did in a live tree, from inside avfs and from outside, on each kind of mount."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from avfs_git import Avfs
+from avfs_git.sdk import Workspace
+
+pytestmark = [pytest.mark.slow, pytest.mark.needs("fuse", "user-xattrs", "whiteout")]
+
+
+@pytest.fixture(params=["fuse", pytest.param("overlay", marks=pytest.mark.needs("root", "overlayfs"))])
+def mounted(request: pytest.FixtureRequest, tmp_path: Path, mount_dir: Path) -> Iterator[tuple[Workspace, Path]]:
+    """A workspace with a checkpoint, and where it is mounted."""
+    with Avfs(tmp_path / "home") as avfs:
+        work = avfs.create_vault("v").workspace()
+        work.write(".gitignore", b"*.o\n")
+        work.write("src/a", b"a\n")
+        work.write("a.o", b"object\n")
+        work.checkpoint("start")
+        session = work.mount(mount_dir / "tree", backend=request.param)
+        try:
+            yield work, session.path
+        finally:
+            session.unmount()
+
+
+def test_edits_of_programs_are_one_operation(mounted: tuple[Workspace, Path]) -> None:
+    """All that was done between two operations, ignored files included, is taken back and done again at once."""
+    work, tree = mounted
+    shutil.rmtree(tree / "src")
+    (tree / "a.o").unlink()
+    (tree / "new.o").write_bytes(b"new\n")
+    (tree / "b").write_bytes(b"b\n")
+    done = work.undo()
+
+    assert done.operation.kind == "files"
+    assert (tree / "src" / "a").read_bytes() == b"a\n"
+    assert (tree / "a.o").read_bytes() == b"object\n"
+    assert sorted(path.name for path in tree.iterdir() if path.name != ".git") == [".gitignore", "a.o", "src"]
+    assert [point.labels for point in work.list_checkpoints()] == [("start",)]
+    work.redo()
+    assert (tree / "b").read_bytes() == b"b\n"
+    assert not (tree / "src").exists()
+
+
+def test_edits_before_a_checkpoint_are_taken_back_after_it(mounted: tuple[Workspace, Path]) -> None:
+    """First the checkpoint goes, then what it saved; file calls of a client are taken back like edits."""
+    work, tree = mounted
+    (tree / "src" / "a").write_bytes(b"edited\n")
+    work.checkpoint("two")
+    work.write("called", b"by a client\n")
+    work.undo()
+    assert not (tree / "called").exists()
+    work.undo()
+    assert (tree / "src" / "a").read_bytes() == b"edited\n"
+    work.undo()
+    assert (tree / "src" / "a").read_bytes() == b"a\n"

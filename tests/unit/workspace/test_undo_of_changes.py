@@ -1,0 +1,210 @@
+"""Undo takes back what changed files, by whichever surface, with its files; what is taken back is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from avfs_git import Avfs
+from avfs_git.errors import NothingToUndo
+from avfs_git.sdk import Vault, Workspace
+
+pytestmark = [pytest.mark.needs("whiteout", "user-xattrs"), pytest.mark.usefixtures("person")]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A home with a vault whose fork has one checkpoint, of tracked and of ignored files."""
+    with Avfs(tmp_path / "home") as avfs:
+        work = avfs.create_vault("v").workspace()
+        work.write(".gitignore", b"*.o\n")
+        work.write("src/a", b"a\n")
+        work.write("src/b", b"b\n")
+        work.write("a.o", b"object\n")
+        work.checkpoint("start")
+    return tmp_path / "home"
+
+
+def _read(work: Workspace) -> dict[bytes, bytes]:
+    found: dict[bytes, bytes] = {}
+    stack = [b"/"]
+    while stack:
+        for info in work.list_dir(stack.pop()):
+            if info.kind == "directory":
+                found[info.path] = b"/"
+                stack.append(info.path)
+            else:
+                found[info.path] = work.read(info.path)
+    return found
+
+
+CALLS = {
+    "write": lambda work: work.write("src/a", b"other\n"),
+    "write of an ignored file": lambda work: work.write("a.o", b"other\n"),
+    "write of a new ignored file": lambda work: work.write("new.o", b"new\n"),
+    "remove": lambda work: work.remove("src", recursive=True),
+    "remove of an ignored file": lambda work: work.remove("a.o"),
+    "move": lambda work: work.move("src", "lib"),
+    "make_dir": lambda work: work.make_dir("empty/deep", parents=True),
+    "copy": lambda work: work.copy("src/a", "c"),
+    "symlink": lambda work: work.symlink("link", b"src/a"),
+    "chmod": lambda work: work.chmod("src/a", 0o755),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_file_call_is_an_operation(call: str, place: Path) -> None:
+    """Of one program, taken back by the next one, and done again; the checkpoint before stays."""
+    with Avfs(place) as avfs:
+        work = avfs.open_vault("v").workspace()
+        before = _read(work)
+        CALLS[call](work)
+        after = _read(work)
+    with Avfs(place) as avfs:
+        work = avfs.open_vault("v").workspace()
+        newest = work.operations(limit=1)[0]
+        assert newest.kind == "files"
+        assert (
+            call.split(maxsplit=1)[0].replace("make_dir", "make directory").replace("symlink", "make link") in newest.description
+        )
+        done = work.undo()
+
+        assert done.operation.id == newest.id
+        assert _read(work) == before
+        assert work.status().clean
+        assert [point.labels for point in work.list_checkpoints()] == [("start",)]
+        work.redo()
+        assert _read(work) == after
+
+
+def test_calls_of_one_program_are_joined(place: Path) -> None:
+    """The log names the first ones, and counts the others."""
+    with Avfs(place) as avfs:
+        work = avfs.open_vault("v").workspace()
+        for number in range(10):
+            work.write(f"f{number}", b"")
+    with Avfs(place) as avfs:
+        work = avfs.open_vault("v").workspace()
+        assert work.operations(limit=1)[0].description == "write 'f0', write 'f1', write 'f2' and 7 more file calls"
+        work.undo()
+        assert not work.exists("f0")
+        assert not work.exists("f9")
+
+
+def test_what_nobody_recorded_is_taken_back_first(place: Path) -> None:
+    """What a program did that was killed, or to the files below avfs, is an operation of its own."""
+    with Avfs(place) as avfs:
+        vault = avfs.open_vault("v")
+        vault.workspace().write("src/a", b"of a program\n")
+        killed = Avfs(place)
+        killed.open_vault("v").workspace().write("b", b"of one that is killed\n")
+    with Avfs(place) as avfs:
+        work = avfs.open_vault("v").workspace()
+        work.write("src/a", b"of the next one\n")
+    with Avfs(place) as avfs:
+        work = avfs.open_vault("v").workspace()
+        work.undo()
+        assert (work.read("src/a"), work.exists("b")) == (b"of a program\n", True)
+
+
+def test_a_checkpoint_and_what_it_saves_are_two_operations(place: Path) -> None:
+    """Undo takes the checkpoint back, then the changes; redo does both again."""
+    with Avfs(place) as avfs:
+        work = avfs.open_vault("v").workspace()
+        work.write("src/a", b"2\n")
+        work.checkpoint("two")
+        work.undo()
+        assert work.read("src/a") == b"2\n"
+        assert [point.labels for point in work.list_checkpoints()] == [("start",)]
+        work.undo()
+        assert work.read("src/a") == b"a\n"
+        work.redo()
+        work.redo()
+        assert work.read("src/a") == b"2\n"
+        assert [point.labels for point in work.list_checkpoints()] == [("two",), ("start",)]
+        assert work.status().clean
+
+
+def test_what_was_recorded_beside_the_branch_is_not_tracked(place: Path) -> None:
+    """A file that a rule ignores by the time of the checkpoint is ignored, though an operation recorded it before."""
+    for name, data in ((".env", b"secret\n"), (".gitignore", b"*.o\n.env\n"), ("sub/.env", b"secret, too\n")):
+        with Avfs(place) as avfs:
+            avfs.open_vault("v").workspace().write(name, data)
+    with Avfs(place) as avfs:
+        work = avfs.open_vault("v").workspace()
+        status = work.status()
+        assert {change.path for change in status.changed_files} == {b".gitignore"}
+        assert {change.path for change in status.sidecar_changed} == {b".env", b"sub"}
+        saved = work.checkpoint()
+        assert {change.path for change in saved.changed_files} == {b".gitignore"}
+        work.undo()
+        work.write(".gitignore", b"*.o\n")
+        assert {change.path for change in work.status().changed_files} == {b".env", b"sub/.env"}
+
+
+def test_undo_of_all_ends(place: Path) -> None:
+    """In the end nothing is left, also of the first checkpoint's files."""
+    with Avfs(place) as avfs:
+        work = avfs.open_vault("v").workspace()
+        work.undo()
+        work.undo()
+        assert _read(work) == {}
+        with pytest.raises(NothingToUndo):
+            work.undo()
+
+
+@pytest.mark.parametrize("commit", [True, False])
+@pytest.mark.parametrize("script", ["rm -r src a.o; echo n > new.o", "echo x >> src/a; mv src/b c; exit 3"])
+@pytest.mark.parametrize("dirty", [False, True])
+def test_a_command_is_taken_back_with_its_files(script: str, commit: bool, dirty: bool, place: Path) -> None:
+    """Whether it was committed, or failed, or not: all that it changed, and nothing else."""
+    with Avfs(place) as avfs:
+        work = avfs.open_vault("v").workspace()
+        if dirty:
+            work.write("mine", b"not saved\n")
+        before = _read(work)
+        work.exec("sh", "-c", script, commit=commit)
+        after = _read(work)
+        assert after != before
+        work.undo()
+        assert _read(work) == before
+        work.redo()
+        assert _read(work) == after
+
+
+def test_undo_acts_on_the_fork_at_hand(place: Path) -> None:
+    """What others did to other forks since, making and deleting them included, is theirs."""
+    with Avfs(place) as avfs:
+        vault = avfs.open_vault("v")
+        main = vault.workspace()
+        other = vault.fork("other")
+        vault.undo()
+        assert not vault.has_fork("other")
+        other = vault.fork("other")
+        third = vault.fork("third", source="other")
+        main.write("src/a", b"mine\n")
+        other.write("src/a", b"theirs\n")
+        other.checkpoint()
+        third.write("x", b"x")
+        third.checkpoint()
+        vault.delete_fork("third", by="other")
+        vault.undo()
+        assert (main.read("src/a"), other.read("src/a")) == (b"a\n", b"theirs\n")
+        vault.undo()  # not the making of a fork that was worked in since
+        assert vault.has_fork("other")
+        assert main.list_checkpoints() == []
+        vault.undo(fork="other")
+        assert vault.has_fork("third")
+
+
+def test_what_is_undone_and_was_not_saved_is_kept(vault: Vault, work: Workspace) -> None:
+    """The commit that the operation leads to has it."""
+    work.write("a", b"1")
+    work.checkpoint()
+    work.write("a", b"2, not saved")
+    work.undo()
+    assert work.read("a") == b"1"
+    record = next(found for found in vault._core.oplog.read_fork("main") if found.kind == "files")
+    assert record.after is not None
+    assert b"".join(work.open_read("a", at=record.after)) == b"2, not saved"
