@@ -23,7 +23,7 @@ from avfs_git.host.overlayfs import find_overlay, is_upper_used
 from avfs_git.paths import Oid, fork_dir_name
 from avfs_git.workspace.format import HEADS, WorkspaceLayout
 from avfs_git.workspace.gitmoves import bring_git_dir_back, put_git_dir_away
-from avfs_git.workspace.oplog import FORK_DELETE, OpRecord, RefMoveRecord
+from avfs_git.workspace.oplog import BY, FORK_DELETE, OpRecord, RefMoveRecord
 from avfs_git.workspace.vault import OpenVault
 
 _NAME_MAX = 255
@@ -68,6 +68,7 @@ def clear_orphan(vault: OpenVault, fork: str, name: str | None = None) -> None:
 def note_deletion(vault: OpenVault, fork: str) -> None:
     """Record that somebody has deleted a fork's branch by git, and put its workspace away, so that undo brings both back.
 
+    Undo of the fork does, and undo where the default fork is at hand: git does not say where it was called.
     Does nothing where the branch is there, or where the log says why it is not. Called with the fork's name locked.
 
     Raises:
@@ -80,8 +81,12 @@ def note_deletion(vault: OpenVault, fork: str) -> None:
     name = name_in_trash(vault, fork)
     text = f"delete fork {fork} with git"
     moves: list[RefMoveRecord] = [(HEADS + fork, last.hex(), None)]
+    more: dict[str, object] = {"trash": name}
+    default = vault.default_fork()
+    if default not in (None, fork):
+        more[BY] = default
     vault.refs.update(vault.keep(last))
-    vault.oplog.append(OpRecord(0, fork, FORK_DELETE, text, vault.clock_ns(), moves=moves, more={"trash": name}))
+    vault.oplog.append(OpRecord(0, fork, FORK_DELETE, text, vault.clock_ns(), moves=moves, more=more))
     reach("trash.noted")
     clear_orphan(vault, fork, name)  # if it is not put away, undo finds it in its place
 

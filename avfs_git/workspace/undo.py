@@ -62,7 +62,7 @@ def _turn_next(vault: OpenVault, fork: str | None, direction: str, open_workspac
     find = vault.oplog.find_undoable if direction == UNDO else vault.oplog.find_redoable
     with objects_held(vault.git_dir):  # what the log names may be on its way out
         _adopt(vault, fork, open_workspace)
-        for name in vault.layout.list_workspaces() if fork is None else (fork,):
+        for name in vault.layout.list_workspaces() if fork in (None, vault.default_fork()) else (fork,):
             if find_deleted(vault, name) is not None:
                 with vault.fork_locked(name):
                     note_deletion(vault, name)
