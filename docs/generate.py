@@ -42,7 +42,7 @@ The environment:
 | `AVFS_FORK` | the fork where neither `--fork` nor `--vault` is given |
 | `XDG_CONFIG_HOME` | the user's policy for commands is `avfs/policy.toml` in it; default `~/.config` |
 | `AVFS_AUTHOR_NAME`, `AVFS_AUTHOR_EMAIL` | who makes checkpoints |
-| `GIT_AUTHOR_NAME`, `GIT_AUTHOR_EMAIL` | the same, where those are not set; else the vault's configuration says it |
+| `GIT_AUTHOR_NAME`, `GIT_AUTHOR_EMAIL`, git's configuration | the same, where those are not set, as git finds the author |
 | `NO_COLOR` | no colours, whatever its value |
 
 `--vault` takes a name, a name with a fork (`NAME@FORK`), a path to any bare repository (what holds a slash), or the name

@@ -9,8 +9,8 @@ and fork are meant, as git means the repository that it is run in.
     AVFS_VAULT      the vault to use where `--vault` is not given, also NAME@FORK
     AVFS_FORK       the fork to use where neither `--fork` nor `--vault` is given
     XDG_CONFIG_HOME the user's policy for commands is avfs/policy.toml in it; default ~/.config
-    AVFS_AUTHOR_NAME, AVFS_AUTHOR_EMAIL, else GIT_AUTHOR_NAME, GIT_AUTHOR_EMAIL
-                    who makes checkpoints, unless the vault's settings say it; else USER@HOST
+    AVFS_AUTHOR_NAME, AVFS_AUTHOR_EMAIL
+                    the author of commits, unless the vault's settings name one; else the author that git finds
     SUDO_UID        of root, whose vaults are its own beside root's
     NO_COLOR        no colours
 
@@ -104,20 +104,30 @@ def find_user_policy() -> Path:
     return base / "avfs" / "policy.toml"
 
 
-def find_identity() -> Identity:
-    """Find out who makes checkpoints where the vault's settings do not say it: the environment, else user and host."""
-    name, email = (os.environ.get(f"AVFS_AUTHOR_{what}") or os.environ.get(f"GIT_AUTHOR_{what}") for what in ("NAME", "EMAIL"))
+def find_identity(git_dir: Path) -> Identity:
+    """Find the author of commits in a vault: AVFS_AUTHOR_*, else as git finds it there, else user and host.
+
+    For a vault with the forks of a directory, git looks in that directory, so that a clone's own `user.email` counts.
+    """
     from avfs_git.model import Identity  # noqa: PLC0415 - not needed to show help
 
+    name, email = (os.environ.get(f"AVFS_AUTHOR_{what}") for what in ("NAME", "EMAIL"))
     if name and email:
         return Identity(name, email)
     import pwd  # noqa: PLC0415 - only where it is needed
+
+    from avfs_git.gitstore.author import find_author  # noqa: PLC0415 - the same
+    from avfs_git.workspace.clones import read_origin  # noqa: PLC0415 - the same
 
     try:
         user = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # a container may run under an id that has no name
         user = f"uid{os.getuid()}"
-    return Identity(name or user, email or f"{user}@{os.uname().nodename}")
+    default = Identity(user, f"{user}@{os.uname().nodename}")
+    origin = read_origin(git_dir)
+    place = origin if origin is not None and origin.is_dir() else git_dir
+    found = find_author(place, os.environ, default_email=default.email) or default
+    return Identity(name or found.name, email or found.email)
 
 
 def find_sudo_uid() -> int | None:
@@ -160,7 +170,7 @@ class State:
             inside = bool(os.environ.get("AVFS_HOOK"))  # a hook that makes a checkpoint must not run itself again
             self._avfs = Avfs(
                 find_home(),
-                identity=find_identity(),
+                identity=find_identity,
                 remote_environment=self._remote_environment(),
                 runs_hooks=not inside,
                 policy=find_user_policy(),

@@ -18,7 +18,7 @@ from avfs_git.errors import AvfsError, InvalidInput, WorkspaceBusy
 from avfs_git.gitstore.repository import is_lazy
 from avfs_git.host.locks import LOCK_TIMEOUT_S, Holder
 from avfs_git.lazy import LazyModule
-from avfs_git.model import Identity, SessionBackend, Warning
+from avfs_git.model import SessionBackend, Warning
 
 if TYPE_CHECKING:
     from avfs_git.backends import lower
@@ -61,7 +61,6 @@ class Dispatch:
         *,
         enabled_hooks: enabledhooks.EnabledHooks,
         lock_timeout_s: float = LOCK_TIMEOUT_S,
-        identity: Identity | None = None,
         mounts: Path | None = None,
         remote_environment: Mapping[str, str] | None = None,
         runs_hooks: bool = True,
@@ -71,7 +70,6 @@ class Dispatch:
         self.enabled_hooks = enabled_hooks
         self.mounts = mounts
         self.lock_timeout_s = lock_timeout_s
-        self._identity = identity
         self._remote_environment = remote_environment
         self._runs_hooks = runs_hooks
         self._on_wait = on_wait
@@ -245,7 +243,7 @@ class Dispatch:
 
     def _session_facts(self) -> dict[str, Any]:
         """What each session of this vault is told."""
-        who = self._identity
+        who = self.core.caller()
         return {
             "git_dir": self.core.git_dir,
             "vault": self.core.name,

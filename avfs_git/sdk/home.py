@@ -33,13 +33,13 @@ from avfs_git.host.locks import LOCK_TIMEOUT_S, Holder
 from avfs_git.host.modes import is_open, make_private
 from avfs_git.host.seal import Seal
 from avfs_git.lazy import LazyModule
-from avfs_git.model import CloneResult, Identity, SessionInfo, VaultInfo
+from avfs_git.model import CloneResult, SessionInfo, VaultInfo
 from avfs_git.paths import check_fork_name, check_vault_name
 from avfs_git.sdk.session import Session
 from avfs_git.sdk.vault import Vault
 from avfs_git.workspace.enabledhooks import EnabledHooks
 from avfs_git.workspace.format import VaultLayout
-from avfs_git.workspace.vault import OpenVault
+from avfs_git.workspace.vault import Caller, OpenVault
 
 if TYPE_CHECKING:
     from avfs_git.gitstore import remotegit
@@ -72,7 +72,7 @@ class Avfs:
         self,
         home: Path,
         *,
-        identity: Identity | None = None,
+        identity: Caller | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
         lock_timeout_s: float = LOCK_TIMEOUT_S,
         remote_environment: Mapping[str, str] | None = None,
@@ -85,7 +85,8 @@ class Avfs:
 
         Args:
             home: Its directory. A relative path is resolved now, against the working directory of this process.
-            identity: Who makes commits, unless a vault's settings say it.
+            identity: Who makes commits, unless a vault's settings say it; or a function that finds it for the repository of a
+                vault, called when the first commit is made there, or the first session starts.
             clock_ns: The time of commits and operations, in nanoseconds since the epoch.
             lock_timeout_s: How long to wait for other processes, in seconds.
             remote_environment: Where remotes find credentials, ssh and proxies, as git names them, such as `os.environ`; of the
@@ -138,7 +139,6 @@ class Avfs:
             ),
             is_current=lambda: self.current_vault() == name,
             lock_timeout_s=self._lock_timeout_s,
-            identity=self._identity,
             mounts=self.home / "mounts",
             remote_environment=self._remote_environment,
             seal=self._seal,

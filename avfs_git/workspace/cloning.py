@@ -25,13 +25,13 @@ from avfs_git.gitstore.repository import init_vault_repo, read_head
 from avfs_git.gitstore.trees import MODE_GITLINK, MODE_TREE
 from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.host.removal import remove_tree
-from avfs_git.model import Identity, Warning
+from avfs_git.model import Warning
 from avfs_git.paths import Oid, check_fork_name
 from avfs_git.values import value_class
 from avfs_git.workspace.create import remove_unfinished
 from avfs_git.workspace.format import HEADS, VaultLayout
 from avfs_git.workspace.remotes import ORIGIN, TAGS, fetch, server_words, tracking_ref
-from avfs_git.workspace.vault import OpenVault
+from avfs_git.workspace.vault import Caller, OpenVault
 
 
 @value_class
@@ -56,7 +56,7 @@ def clone_vault(
     lazy: bool = False,
     access: Access = NO_ACCESS,
     progress: Progress | None = None,
-    identity: Identity | None = None,
+    identity: Caller | None = None,
     clock_ns: Callable[[], int] = time.time_ns,
 ) -> Cloned:
     """Make a vault from another repository, which it knows as `origin`.

@@ -35,7 +35,7 @@ from avfs_git.host.boot import read_boot_id
 from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.host.processes import is_gone
 from avfs_git.host.removal import remove_tree
-from avfs_git.model import Identity, Warning
+from avfs_git.model import Warning
 from avfs_git.paths import Oid, TreePath, check_fork_name, join, split
 from avfs_git.vfs.layers import PlainDirectory
 from avfs_git.vfs.scan import Layer
@@ -46,7 +46,7 @@ from avfs_git.workspace.oplog import OpRecord
 from avfs_git.workspace.origin import create_workspace, facts_of
 from avfs_git.workspace.present import read_known
 from avfs_git.workspace.submodules import WithModules
-from avfs_git.workspace.vault import OpenVault
+from avfs_git.workspace.vault import Caller, OpenVault
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def create_vault(
     *,
     source: Path | None = None,
     branch: str = "main",
-    identity: Identity | None = None,
+    identity: Caller | None = None,
     clock_ns: Callable[[], int] = time.time_ns,
     shared: bool = False,
 ) -> Created:
@@ -129,7 +129,7 @@ def _fill(
     place: Path,
     source: Path | None,
     branch: str,
-    identity: Identity | None,
+    identity: Caller | None,
     clock_ns: Callable[[], int],
     *,
     shared: bool,

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from avfs_git.workspace.madeindexes import MadeIndexes
 
 NOBODY = Identity("avfs", "avfs@localhost")
+Caller = Identity | Callable[[Path], Identity]
+"""Who makes commits, or a function that finds it for a vault."""
 
 
 class OpenVault:
@@ -56,7 +58,7 @@ class OpenVault:
         git_dir: Path,
         *,
         name: str | None = None,
-        identity: Identity | None = None,
+        identity: Caller | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
         remote_environment: Mapping[str, str] | None = None,
         is_trusted: bool = False,
@@ -66,7 +68,8 @@ class OpenVault:
         Args:
             git_dir: The repository.
             name: What to call it in messages; its path if not given.
-            identity: Who makes commits, unless the vault's settings say it.
+            identity: Who makes commits, unless the vault's settings say it; a function is called with `git_dir` when the first
+                commit is made.
             clock_ns: The time of commits and operations.
             remote_environment: Where remotes find credentials, ssh and proxies.
             is_trusted: Whether somebody has looked at whose it is already.
@@ -317,11 +320,20 @@ class OpenVault:
             return None
         return self.store.read_commit(commit.sidecar).tree
 
+    def caller(self) -> Identity | None:
+        """Find who makes commits where the settings do not say it; None if nobody was named. The first call may run git."""
+        if callable(self._identity):
+            self._identity = self._identity(self.git_dir)
+        return self._identity
+
     def identity(self) -> Identity:
         """Tell who makes commits now."""
         settings = self.config.read()
-        fallback = self._identity or NOBODY
-        return Identity(settings["user.name"] or fallback.name, settings["user.email"] or fallback.email)
+        name, email = settings["user.name"], settings["user.email"]
+        if name and email:
+            return Identity(name, email)
+        fallback = self.caller() or NOBODY
+        return Identity(name or fallback.name, email or fallback.email)
 
     def signature(self) -> Signature:
         """Make the signature of a commit that is made now."""

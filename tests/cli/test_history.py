@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -166,6 +168,28 @@ def test_paths_of_diff_may_stand_in_three_places(cli: Cli, work: str) -> None:
 
     for arguments in (["--", "README"], ["/README"], ["-p", "README"], ["a", "--", "README"]):
         assert cli("diff", "--name-status", *arguments).text == "M\tREADME\n"
+
+
+def test_git_is_asked_for_the_author_only_when_a_commit_is_made(cli: Cli, work: str, tmp_path: Path) -> None:
+    """Looking starts no git; a checkpoint carries the author of git's configuration."""
+    asked = tmp_path / "bin/git"
+    asked.parent.mkdir()
+    asked.write_text(f'#!/bin/sh\necho >> "{tmp_path}/asked"\nexec {shutil.which("git")} "$@"\n')
+    asked.chmod(0o755)
+    (tmp_path / "config").write_text("[user]\n\tname = Grace\n\temail = grace@example.org\n")
+    env = {
+        "GIT_AUTHOR_NAME": "",
+        "GIT_CONFIG_GLOBAL": str(tmp_path / "config"),
+        "GIT_AUTHOR_EMAIL": "",
+        "PATH": f"{asked.parent}:{os.environ['PATH']}",
+    }
+
+    for looking in (["status"], ["log"], ["cat", "README"], ["write", "a", "1"]):
+        cli(*looking, env=env).ok()
+    assert not (tmp_path / "asked").exists()
+
+    saved = cli("checkpoint", "save", "--json", env=env).result
+    assert saved["checkpoint"]["author"] == {"name": "Grace", "email": "grace@example.org"}
 
 
 def test_identity_comes_from_the_environment(cli: Cli, work: str) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -56,16 +59,47 @@ def test_home_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, her
     assert find_home() == hermetic / ".local/share/avfs"
 
 
-def test_identity_prefers_our_own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_identity_prefers_our_own_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """AVFS_AUTHOR_* wins over GIT_AUTHOR_*; without any, it is the user at this host."""
-    assert find_identity() == Identity("Ada Author", "ada@example.org")
+    assert find_identity(tmp_path) == Identity("Ada Author", "ada@example.org")
 
     monkeypatch.setenv("AVFS_AUTHOR_NAME", "Agent 7")
-    assert find_identity() == Identity("Agent 7", "ada@example.org")
+    assert find_identity(tmp_path) == Identity("Agent 7", "ada@example.org")
 
     for name in ("AVFS_AUTHOR_NAME", "GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL"):
         monkeypatch.delenv(name, raising=False)
-    assert find_identity().email.partition("@")[0] == find_identity().name
+    user = pwd.getpwuid(os.getuid()).pw_name
+    assert find_identity(tmp_path).email == f"{user}@{os.uname().nodename}"
+
+
+def set_email(git_dir: Path, email: str) -> None:
+    """Configure an address in a repository."""
+    with (git_dir / "config").open("a") as config:
+        config.write(f"[user]\n\temail = {email}\n")
+
+
+def test_identity_is_the_one_of_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`user.name` and `user.email` count as git finds them: the global configuration, an included file, the repository's own."""
+    for name in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL"):
+        monkeypatch.delenv(name)
+    (tmp_path / "included").write_text("[user]\n\tname = Grace Höpper\n")
+    (tmp_path / "global").write_text(f"[user]\n\temail = g@example.org\n[include]\n\tpath = {tmp_path}/included\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "global"))
+    monkeypatch.setenv("GIT_DIR", "/nowhere")  # of another repository, in which avfs was started by git
+    vault = tmp_path / "vault.git"
+    subprocess.run(["git", "init", "-q", "--bare", vault], check=True, env={**os.environ, "GIT_DIR": str(vault)})
+
+    assert find_identity(vault) == Identity("Grace Höpper", "g@example.org")
+
+    set_email(vault, "work@example.org")
+    assert find_identity(vault) == Identity("Grace Höpper", "work@example.org")
+
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "init", "-q", clone], check=True, env={**os.environ, "GIT_DIR": str(clone / ".git")})
+    set_email(clone / ".git", "clone@example.org")
+    (vault / "avfs").mkdir()
+    (vault / "avfs/origin").write_bytes(os.fsencode(clone) + b"\0")
+    assert find_identity(vault) == Identity("Grace Höpper", "clone@example.org")
 
 
 def make_state(vault: str | None = None, fork: str | None = None) -> State:
