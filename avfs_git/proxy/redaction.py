@@ -28,14 +28,21 @@ HIDDEN = "***"
 _NAME = r"(?:token|secret|passw(?:or)?d|passphrase|api[-_]?key|access[-_]?key|private[-_]?key|credentials?)"
 # Each repetition has a bound or cannot begin inside of another one, so that a long text takes time in proportion to its length.
 _OPTION = rf"(?<![\w-])--?(?:[a-z0-9_-]{{0,40}}[-_])?{_NAME}"
-_VALUE = r"(?:'[^']*'|\"[^\"]*\"|[^\s'\"]+)"
+_PLAIN = r"\\.|[^\s'\"\\]"
+_VALUE = (
+    # A word of a shell. What is quoted behind its beginning counts without blanks: else a quote that ends a text around the word
+    # would begin one that hides all up to the next.
+    rf"(?:'[^']*'|\"(?:\\.|[^\"\\])*\"|{_PLAIN})"
+    rf"(?:'[^'\s]*'|\"(?:\\\S|[^\"\\\s])*\"|{_PLAIN})*"
+)
 _PATTERNS = tuple(
     compiled(pattern, re.IGNORECASE | re.DOTALL)
     for pattern in (
         r"(?P<kept>-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----).*?(?=-----END|\Z)",
         r"(?P<kept>\b[a-z][a-z0-9+.-]{0,20}://)[^/\s@'\"]{1,512}(?=@)",
         rf"(?P<kept>{_OPTION}(?:=|\s{{1,16}})){_VALUE}",
-        rf"(?P<kept>\b(?:(?:proxy-)?authorization|(?:set-)?cookie|[a-z-]{{0,40}}(?:{_NAME})):\s{{0,16}})[^'\"\n]+",
+        rf"(?P<kept>{_NAME}\\?['\"]?(?:\s{{0,4}}:\s{{0,16}}|\s{{1,4}}=\s{{1,16}})\\?['\"])[^'\"\n\\]+",
+        rf"(?P<kept>\b(?:(?:proxy-)?authorization|(?:set-)?cookie|[a-z-]{{0,40}}(?:{_NAME})):(?!\s{{0,16}}\\?['\"])\s{{0,16}})[^'\"\n]+",
         r"(?P<kept>\bbearer\s{1,16})[\w.~+/=-]{8,}",
         r"(?P<kept>(?<!\S)(?:-u\s{0,16}|--user[=\s]\s{0,16})['\"]?[^\s:'\"]{1,128}:)[^\s'\"]+",
         r"(?P<kept>\b(?:gh[pousr]_|github_pat_|glpat-|xox[a-z]-|npm_|pypi-|hf_|dop_v1_|[rs]k[-_](?:live_|test_|proj-)?))[\w-]{16,}",

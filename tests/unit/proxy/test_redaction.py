@@ -29,6 +29,17 @@ REDACTOR = Redactor()
         f"tool --api-key={SECRET}",
         f"API_TOKEN={SECRET} make deploy",
         f"export MY_SECRET='{SECRET} more'; make",
+        f"API_TOKEN=a'{SECRET}' make",
+        f"API_TOKEN='a'{SECRET} make",
+        f'API_TOKEN=a"{SECRET}" make',
+        f"API_TOKEN=$'{SECRET}' make",
+        f"API_TOKEN=a\\ {SECRET} make",
+        f'API_TOKEN="a\\"{SECRET}" make',
+        f'sh -c "API_TOKEN=\\"{SECRET}\\" make"',
+        f"""curl -d '{{"user": "me", "password": "{SECRET}"}}' x""",
+        f'curl -d "{{\\"apiKey\\":\\"{SECRET}\\"}}" x',
+        f"cat > x.yml <<E\npassword: '{SECRET}'\nE",
+        f"""echo 'password = "{SECRET}"' > x.toml""",
         f"echo ghp_{LONG} | gh auth login --with-token",
         f"tool sk-{LONG}",
         f"tool xoxb-{LONG}",
@@ -78,11 +89,20 @@ def test_secrets_of_arguments_are_hidden(argv: tuple[str, ...]) -> None:
         "cargo build --release",
         "ssh-keygen --help",
         "docker run -e TOKENIZERS_PARALLELISM=false image",
+        """jq '{"tokens": .n, "key": "v"}' a""",
+        "grep -n 'password =' src",
     ],
 )
 def test_other_texts_stay(text: str) -> None:
     """Words about secrets are none."""
     assert REDACTOR.command(Request("/v", "f", shell=text)) == text
+
+
+def test_what_stands_behind_a_quoted_secret_stays() -> None:
+    """The quote that ends a text around a secret begins no other one."""
+    shown = REDACTOR.command(Request("/v", "f", shell=f"sh -c 'TOKEN={SECRET}' && rm -r 'a b'"))
+
+    assert shown == "sh -c 'TOKEN=***' && rm -r 'a b'"
 
 
 @pytest.mark.parametrize(
