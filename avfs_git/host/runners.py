@@ -32,6 +32,7 @@ _UNSET = (
     # Of a git that runs avfs, in a hook say: they would send every git of the command to another repository.
     *(b"GIT_" + name for name in (b"DIR", b"WORK_TREE", b"INDEX_FILE", b"OBJECT_DIRECTORY", b"COMMON_DIR", b"PREFIX")),
     b"OLDPWD",
+    b"CDPATH",  # of a person at a terminal: `cd build` would lead to another place than the text says
 )
 
 

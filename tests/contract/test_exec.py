@@ -211,6 +211,17 @@ def test_it_gets_no_more_than_it_should(work: Workspace, monkeypatch: pytest.Mon
     assert result.stdout.decode().split() == ["4", "unset", "kept", "added", "main", str(result.mountpoint)]
 
 
+def test_cd_leads_where_the_text_says(work: Workspace, mount_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search path for `cd`, which somebody exports, would lead a command out of its workspace."""
+    (mount_dir / "else" / "sub").mkdir(parents=True)
+    monkeypatch.setenv("CDPATH", str(mount_dir / "else"))
+
+    done = work.exec(shell="mkdir -p sub && cd sub > /dev/null && touch made")
+
+    assert [change.path for change in done.changed_files] == [b"sub/made"]
+    assert not (mount_dir / "else" / "sub" / "made").exists()
+
+
 @EVERYBODY
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_readonly_is_enforced_by_the_mount(work: Workspace, backend: str) -> None:
