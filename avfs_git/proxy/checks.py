@@ -216,18 +216,47 @@ def _check_jq(c: Classifier, call: Call) -> None:
 def _check_interpreter(c: Classifier, call: Call) -> None:
     if len(call.words) == 1 and not call.place.is_fed:
         c.add("i", f"{call.name} waits for commands", call.place)
+    if any(re.match(r"(?:https?|jsr|npm):", word.value) for word in call.arguments.operands[:1]):
+        c.add("n", f"{call.name} fetches what it runs", call.place)
+
+
+def _check_go_run(c: Classifier, call: Call) -> None:
+    if any("@" in word.value for word in call.arguments.operands[:1]):
+        c.add("n", "go run fetches a version of a package", call.place)
+
+
+def _check_npm_config(c: Classifier, call: Call) -> None:
+    if not any(word.exact and word.value in {"get", "list", "ls"} for word in call.arguments.operands[:1]):
+        c.add("h", f"{call.name} changes settings outside of the workspace", call.place)
+
+
+_PYTHON_OPTION = re.compile(r"-[bBdEhiIOPqsSuvVx?]*(?:([mcWX])(.*))?", re.DOTALL)
+_PYTHON_SERVERS = frozenset({"http.server", "ensurepip", "smtplib", "ftplib", "telnetlib", "urllib.request"})
 
 
 def _check_python(c: Classifier, call: Call) -> None:
     rest = list(call.words[1:])
-    while rest and rest[0].exact and re.fullmatch(r"-[bBdEhiIOPqsSuvVx]+", rest[0].value):
-        rest.pop(0)
-    if len(rest) > 1 and rest[0].exact and rest[0].value == "-m" and rest[1].exact:
-        if programs.find(rest[1].value) is not None:
-            c.program(tuple(rest[1:]), call.place)
-        elif rest[1].value in {"http.server", "ensurepip", "smtplib", "ftplib", "telnetlib", "urllib.request"}:
-            c.add("n", f"python -m {rest[1].value} talks to other machines", call.place)
+    while rest and rest[0].exact and (match := _PYTHON_OPTION.fullmatch(rest[0].value)):
+        word = rest.pop(0)
+        if match[1] and match[2]:
+            rest.insert(0, replace(word, value=match[2]))  # the value of the last letter is attached
+        if match[1] == "m":
+            _python_module(c, call, tuple(rest))
+        if match[1] in {"m", "c"}:
+            break
+        if match[1]:
+            del rest[:1]
     _check_interpreter(c, call)
+
+
+def _python_module(c: Classifier, call: Call, words: tuple[Word, ...]) -> None:
+    """A module is run as the program of its name is."""
+    name = words[0].value if words and words[0].exact else ""
+    main = name.partition(".")[0]
+    if programs.find(main) is not None:
+        c.program((replace(words[0], value=main), *words[1:]), call.place)
+    elif name in _PYTHON_SERVERS:
+        c.add("n", f"python -m {name} talks to other machines", call.place)
 
 
 def _check_sed(c: Classifier, call: Call) -> None:
@@ -317,6 +346,8 @@ def _check_tar(c: Classifier, call: Call) -> None:
         if not call.words[1].value.startswith("-"):  # the old style: letters, then their values
             for word in call.arguments.operands[1:2]:
                 c.target(word, call.place)
+    if _tar_options(call) & {"-P", "--absolute-names"} and _tar_options(call) & {"-x", "--extract", "--get"}:
+        c.add("h", "tar writes to where the archive says", call.place)
     archives = [value for value in call.arguments.values("-f", "--file") if value is not None]
     if any(_REMOTE.match(word.value) for word in [*archives, *call.arguments.operands[:2]]):
         c.add("n", "tar reads an archive of another machine", call.place)
@@ -456,6 +487,8 @@ CHECKS: dict[str, Callable[[Classifier, Call], None]] = {
     "grep": _check_grep,
     "jq": _check_jq,
     "interpreter": _check_interpreter,
+    "go-run": _check_go_run,
+    "npm-config": _check_npm_config,
     "python": _check_python,
     "sed": _check_sed,
     "awk": _check_awk,

@@ -272,7 +272,7 @@ class Classifier:
             self.text(f"{alias} {rest}", place)
             self.aliases[name] = alias  # and the program of that name: not every shell expands aliases
         base = posixpath.basename(name)
-        program = programs.find_versioned(base) if "/" not in name or posixpath.dirname(name) in _SYSTEM_PROGRAMS else None
+        program = programs.find_versioned(base) if "/" not in name or _directory_of(name) in _SYSTEM_PROGRAMS else None
         if program is None:
             self._other_program(name, words, place)
         elif len(words) == 2 and words[1].value in (program.about or ({"--version", "--help"} if not program.does else ())):
@@ -550,6 +550,11 @@ def _pieces(value: str) -> set[str]:
         pieces = {value[2:]} if not value.startswith("--") else set()
     pieces |= set(re.split(r"[=:,@]", value)[1:])
     return {piece for piece in pieces if piece}
+
+
+def _directory_of(program: str) -> str:
+    """Give the directory of a program that is named by its path; two slashes at the start are one here."""
+    return re.sub(r"^/+", "/", posixpath.normpath(posixpath.dirname(program)))
 
 
 def _show(word: Word) -> str:

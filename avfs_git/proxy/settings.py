@@ -17,6 +17,8 @@ _SETTERS = frozenset("read mapfile readarray getopts printf local declare typese
 """Commands that give values to variables which they are told the names of."""
 _HIDDEN_SETTERS = frozenset("eval source . trap alias coproc enable".split())  # noqa: SIM905 - the same
 """Commands behind which the value of no variable is known."""
+_SPECIAL = frozenset(": . break continue eval exec exit export readonly return set shift source times trap unset".split())  # noqa: SIM905 - the same
+"""What a shell that follows POSIX finds before a function of that name."""
 _PREFIXES = frozenset({"command", "builtin", "time", "noglob", "nocorrect"})
 """Commands that run another one in the same shell."""
 _HARMLESS_OPTIONS = frozenset({"-r", "-x", "-a", "-g", "-s", "-t", "-f", "-rx", "-gx"})
@@ -36,6 +38,7 @@ class Settings:
         self.functions: dict[str, int] = {}
         """Functions that are surely defined from some character of the text on."""
         self._are_known = True
+        self._may_unset = False
 
     def note_all(self, root: Node, max_depth: int) -> None:
         """Note what the text sets, before any of it is used.
@@ -44,7 +47,6 @@ class Settings:
             RecursionError: If it is nested more deeply than `max_depth`.
         """
         pending = [(root, 0)]
-        has_unset = False
         while pending:
             node, depth = pending.pop()
             if depth > max_depth:
@@ -52,10 +54,8 @@ class Settings:
             self._note_setting(node)
             if node.type == "function_definition":
                 self._note_function(node)
-            elif node.type == "unset_command":
-                has_unset = True
             pending.extend((child, depth + 1) for child in node.children)
-        if has_unset:  # perhaps of a function
+        if self._may_unset or not self._are_known:  # perhaps a function
             self.functions.clear()
 
     def _note_setting(self, node: Node) -> None:
@@ -95,6 +95,7 @@ class Settings:
         is_named = re.search(r"[$`{}*?\[\]~]", called.strip("[")) is None
         if called in _HIDDEN_SETTERS or not is_named:
             self._are_known = False
+        self._may_unset = self._may_unset or called == "unset"
         if called not in _SETTERS or (called == "printf" and not (rest and re.match(r"[-$`*?]", rest[0]))):
             return
         for word, text in zip(words[len(words) - len(rest) :], rest, strict=True):
@@ -112,7 +113,7 @@ class Settings:
         """Note a function that is defined whatever happens: not in a part that may not run, or runs in a process of its own."""
         name, following = node.child_by_field_name("name"), node.next_sibling
         is_sure = node.parent is not None and node.parent.type == "program" and (following is None or following.type != "&")
-        if name is not None and is_sure:
+        if name is not None and is_sure and self._text(name) not in _SPECIAL:
             self.functions.setdefault(self._text(name), node.end_byte)
 
     def knows(self, name: str, use: Node) -> bool:

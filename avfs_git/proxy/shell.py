@@ -477,6 +477,8 @@ class _Reader:
             target = UNKNOWN
         if len(operands) > 1 or target == "-" or re.match(r"[-+]\d", target) or (operands and operands[0].is_pattern):
             target = UNKNOWN
+        if not re.match(r"\.{0,2}/|\.{1,2}$", target) and ("CDPATH" in self._settings.values or "CDPATH" in self._variables):
+            target = UNKNOWN
         self._directories = frozenset(locations.locate(target, each, self._mountpoint) for each in self._directories)
         if any(UNKNOWN in each for each in self._directories):
             self._directories |= {locations.NOWHERE}
