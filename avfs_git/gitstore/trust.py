@@ -26,6 +26,10 @@ from avfs_git.patterns import compiled
 _ROOT = 0
 _PARTS = ("config", "config.worktree", "HEAD", "objects", "refs", "worktrees", "avfs", "avfs/config.json", "avfs/sessions")
 _HOOKS = ("hooks", "avfs/hooks")
+_OBEYED = ("avfs", "worktrees", "logs", "info", "hooks")
+"""What git and avfs write to, remove things from or run things of by its name, besides what no vault may have elsewhere."""
+_FILES_OF_PROGRAMS = compiled(r"avfs/(?:workspaces|trash)/[^/]+/(?:upper|work)", re.DOTALL)
+"""The directories of a workspace in which links are its files, and are never followed."""
 _HARMLESS = compiled(
     r"core\.(repositoryformatversion|filemode|bare|fsync|fsyncmethod|fsyncobjectfiles|logallrefupdates|ignorecase|precomposeunicode"
     r"|symlinks|protecthfs|protectntfs|sharedrepository|compression|loosecompression|bigfilethreshold|packedgitlimit|packedgitwindowsize"
@@ -134,14 +138,17 @@ def is_shared(git_dir: Path) -> bool:
 
 
 def check_inert(git_dir: Path) -> None:
-    """Refuse a repository in which something would make git or avfs run a program: a hook, or a setting not known to be harmless.
+    """Refuse a repository in which something would make git or avfs run a program, or work on files outside of it.
+
+    That is a hook, a setting that is not known to be harmless, or a link. Costs a look at each entry that is no object and no
+    file of a workspace.
 
     Raises:
         VaultUntrusted: If there is such a thing.
         NotAVault: If the configuration cannot be read.
         HostError: If it cannot be looked at.
     """
-    reason = find_harmful_setting(git_dir) or _find_hook(git_dir)
+    reason = find_harmful_setting(git_dir) or _find_link(git_dir) or _find_hook(git_dir)
     if reason is not None:
         raise VaultUntrusted(str(git_dir), reason)
 
@@ -176,4 +183,19 @@ def _find_hook(git_dir: Path) -> str | None:
                 if path == git_dir / "hooks" / "update" and not path.is_symlink() and read_plain_file(path) == UPDATE:
                     continue
                 return f"it has a hook, '{name}/{path.name}', which would be run"
+    return None
+
+
+def _find_link(git_dir: Path) -> str | None:
+    """Say what leads out of a repository: a link takes avfs to any directory, which it then fills, empties or believes."""
+    top = os.fspath(git_dir)
+    left = list(_OBEYED)
+    while left:
+        name = left.pop()
+        with host_errors(f"open '{git_dir}'"), suppress(FileNotFoundError, NotADirectoryError):
+            mode = os.lstat(f"{top}/{name}").st_mode
+            if stat.S_ISLNK(mode):
+                return f"its '{name}' is a symbolic link, which may lead out of it"
+            if stat.S_ISDIR(mode) and not _FILES_OF_PROGRAMS.fullmatch(name):
+                left += (f"{name}/{entry}" for entry in os.listdir(f"{top}/{name}"))
     return None

@@ -73,6 +73,8 @@ class SessionRecord:
     namespace: int
     """The mount namespace: only in there is the mount seen."""
     started_at_ns: int
+    lock_inode: int
+    """That of the file `lock` beside it; a record in a copy of a vault has another one there."""
     backend: str = SessionBackend.FUSE.value
     backend_reasons: tuple[str, ...] = ()
     upper: str | None = None
@@ -305,6 +307,7 @@ def begin(
                     boot=read_boot_id(),
                     namespace=_mount_namespace(),
                     started_at_ns=time.time_ns(),
+                    lock_inode=os.fstat(fd).st_ino,
                     backend=backend,
                     backend_reasons=backend_reasons,
                     upper=os.path.relpath(upper, sessions) if upper is not None else None,
@@ -327,7 +330,7 @@ def take_over(place: SessionPlace, fork: str) -> HeldSession:
     """
     with host_errors(f"take over the session {place.id}"), _guarded(place.root.parent):
         try:
-            fd = os.open(place.lock, os.O_RDWR | os.O_CLOEXEC)
+            fd = os.open(place.lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
             raise SessionEnding(fork, "a session that ended") from None
         try:
@@ -463,11 +466,11 @@ def _look(sessions: Path) -> tuple[list[FoundSession], list[SessionPlace]]:
 
 def _is_dead(place: SessionPlace) -> bool:
     try:
-        fd = os.open(place.lock, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(place.lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return True
-    except OSError:  # another user's: not ours to judge
-        return False
+    except OSError as error:
+        return error.errno == errno.ELOOP  # a link is nobody's lock; else it is another user's, and not ours to judge
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that look must not see each other
     except OSError:
@@ -478,13 +481,15 @@ def _is_dead(place: SessionPlace) -> bool:
 
 
 def read_record(place: SessionPlace) -> SessionRecord | None:
-    """Read a record; None if there is none that makes sense."""
+    """Read a record; None if there is none that makes sense, as in a copy of a vault, where it speaks of the other one."""
     try:
         values = json.loads(place.record.read_bytes())
         lists = {name: tuple(map(str, values.get(name, ()))) for name in ("made", "backend_reasons")}
         record = SessionRecord(**{**values, **lists})
         SessionState(record.state)
         SessionBackend(record.backend)
+        if os.lstat(place.lock).st_ino != record.lock_inode:
+            return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     return record

@@ -102,7 +102,7 @@ class BlobCache:
             return
         for directory in (self._top.parent, self._top, self._place):
             directory.mkdir(mode=0o700, exist_ok=True)  # not with `parents`, which leaves the mode to the umask
-        top = os.open(self._top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        top = os.open(self._top, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)  # or it would empty another one
         try:
             for name in os.listdir(top):
                 if name != self._boot:

@@ -211,6 +211,43 @@ def test_a_vault_from_an_archive_runs_nothing(vault: Path, what: str, tmp_path: 
 
 
 @pytest.mark.usefixtures("person")
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("avfs", "avfs/cache", "avfs/cache/blobs", "avfs/trash", "avfs/trash/1-x", "avfs/sessions", "avfs/sessions/0/lock"),
+        *("avfs/workspaces", "avfs/workspaces/main", "avfs/workspaces/main/upper", "avfs/workspaces/main/git/index"),
+        *("worktrees/main", "logs/refs/heads/main", "info/exclude", "hooks", "hooks/pre-commit"),
+    ],
+)
+def test_a_vault_from_an_archive_leads_nowhere_else(vault: Path, name: str, tmp_path: Path, cli: Cli) -> None:
+    """Through a link avfs would empty a directory of the user's as its cache or trash, and run what appears there later."""
+    copy, precious = tmp_path / "copy.git", tmp_path / "precious"
+    shutil.copytree(vault, copy, symlinks=True)
+    place = copy / name
+    if place.is_dir():
+        place.rename(precious)
+    precious.mkdir(exist_ok=True)
+    (precious / "thesis").write_text("all of it")
+    before = sorted(os.listdir(precious))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.unlink(missing_ok=True)
+    place.symlink_to(tmp_path / "later" if name.startswith("hooks") else precious)
+    for verb in (["status"], ["gc", "--keep-days", "0", "--grace-days", "0"], ["cat", "a"], ["sessions"]):
+        error = cli("--json", "--vault", str(copy), *verb).document["error"]
+        assert error["code"] == "vault.untrusted", verb
+        assert f"its '{name}' is a symbolic link" in error["message"]
+    assert sorted(os.listdir(precious)) == before
+
+
+@pytest.mark.usefixtures("person")
+def test_links_in_a_workspace_are_its_files(vault: Path, tmp_path: Path, cli: Cli) -> None:
+    """A vault from elsewhere may hold them as any other; they are never followed."""
+    (vault / "avfs/workspaces/main/upper/unsaved").symlink_to("/etc")
+    shutil.copytree(vault, tmp_path / "copy.git", symlinks=True)
+    assert "unsaved" in cli("--vault", str(tmp_path / "copy.git"), "status").ok().text
+
+
+@pytest.mark.usefixtures("person")
 def test_a_vault_that_was_made_here_keeps_its_hooks(vault: Path, traces: Path, cli: Cli) -> None:
     """Also one outside the home: avfs knows the directory that it prepared."""
     (vault / "avfs/hooks").mkdir()

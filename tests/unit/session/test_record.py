@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,6 +56,34 @@ def test_session_lives_as_long_as_it_has_its_lock(sessions: Path) -> None:
     assert has_ended(held.place)
     assert list_sessions(sessions) == []
     assert os.listdir(sessions) == ["guard"]
+
+
+def test_a_record_in_a_copy_of_a_vault_says_nothing(sessions: Path, tmp_path: Path) -> None:
+    """Or the mount and the directories of the first one would be taken away for those of a dead session."""
+    made = tmp_path / "made"
+    made.mkdir()
+    held = start(sessions)
+    held.write(SessionState.MOUNTED, made=(os.fspath(made),))
+    copy = tmp_path / "copy" / "avfs" / "sessions"
+    shutil.copytree(sessions, copy)
+
+    assert list_sessions(copy) == []
+
+    assert made.is_dir()
+    assert os.listdir(copy) == ["guard"]
+    held.end(keep_log=False)
+
+
+def test_a_link_is_no_lock(sessions: Path) -> None:
+    """One that leads nowhere, or to a lock that somebody holds, keeps no session alive."""
+    held, other = start(sessions), start(sessions)
+    die(held)
+    for target in (held.place.lock, other.place.lock):
+        held.place.root.mkdir(exist_ok=True)
+        held.place.lock.unlink(missing_ok=True)
+        held.place.lock.symlink_to(target)
+        assert [found.record.id for found in list_sessions(sessions)] == [other.record.id]
+    other.end(keep_log=False)
 
 
 def test_end_removes_everything(sessions: Path) -> None:
