@@ -171,6 +171,8 @@ class ForkInfo:
     """The commit that it was made from."""
     ephemeral: bool = False
     created_at_ns: int | None = None
+    author: Identity | None = None
+    """The author of its commits, where it has one of its own."""
 
 
 @value_class

@@ -470,6 +470,9 @@ class Executor:
     def _environment(self, run: _Run, root: Path) -> dict[bytes, bytes]:
         opened = self._place.opened
         own = {"AVFS_VAULT": os.fspath(opened.vault.git_dir), "AVFS_FORK": opened.fork, "AVFS_MOUNTPOINT": os.fspath(root)}
+        if opened.state.author is not None:  # the fork's own, for the commits that git makes
+            for who in ("AUTHOR", "COMMITTER"):
+                own[f"GIT_{who}_NAME"], own[f"GIT_{who}_EMAIL"] = opened.state.author
         if run.readonly:
             own["GIT_OPTIONAL_LOCKS"] = "0"  # `git status` does not try to write the index then
         return {os.fsencode(name): os.fsencode(value) for name, value in {**own, **dict(run.command.env)}.items()}

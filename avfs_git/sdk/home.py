@@ -33,7 +33,7 @@ from avfs_git.host.locks import LOCK_TIMEOUT_S, Holder
 from avfs_git.host.modes import is_open, make_private
 from avfs_git.host.seal import Seal
 from avfs_git.lazy import LazyModule
-from avfs_git.model import CloneResult, SessionInfo, VaultInfo
+from avfs_git.model import CloneResult, Identity, SessionInfo, VaultInfo
 from avfs_git.paths import check_fork_name, check_vault_name
 from avfs_git.sdk.session import Session
 from avfs_git.sdk.vault import Vault
@@ -397,7 +397,13 @@ class Avfs:
         return sorted(found, key=lambda session: session.started_at_ns)
 
     def fork_directory(
-        self, source: str | Path, directory: str | Path, *, branch: str | None = None, backend: str = "auto"
+        self,
+        source: str | Path,
+        directory: str | Path,
+        *,
+        branch: str | None = None,
+        author: Identity | None = None,
+        backend: str = "auto",
     ) -> Session:
         """Fork the present state of a clone, or of any directory, and mount the fork; return when programs can use it.
 
@@ -408,6 +414,7 @@ class Avfs:
             source: A directory; of a working tree of git, any in it.
             directory: Where to mount: one that is empty, or not there yet.
             branch: The name of the fork; that of the directory if not given.
+            author: Who makes the fork's commits; whoever makes those of the vault if not given.
             backend: How to mount it, as for `Workspace.mount`.
 
         Raises:
@@ -431,7 +438,7 @@ class Avfs:
             raise
         with nurseries.starting_early():  # what the session needs is loaded while the directory is looked at
             vault, parent = self._vault_of_shown(top) or (self._vault_of(top, name), None)
-            taken = clones.fork_present(vault._core, name, top, parent=parent)  # noqa: SLF001 - the two are one interface
+            taken = clones.fork_present(vault._core, name, top, parent=parent, author=author)  # noqa: SLF001 - the two are one interface
             vault.warnings = tuple(taken)
             try:
                 return vault.workspace(name).mount(place, backend=backend)

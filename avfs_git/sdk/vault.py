@@ -26,6 +26,7 @@ from avfs_git.model import (
     ForkInfo,
     GarbageResult,
     HookInfo,
+    Identity,
     LogEntry,
     MergeMode,
     Operation,
@@ -255,7 +256,14 @@ class Vault:
     # --- forks -----------------------------------------------------------------------------------
 
     def fork(
-        self, name: str, *, source: str | None = None, at: str | None = None, ephemeral: bool = False, with_changes: bool = True
+        self,
+        name: str,
+        *,
+        source: str | None = None,
+        at: str | None = None,
+        ephemeral: bool = False,
+        with_changes: bool = True,
+        author: Identity | None = None,
     ) -> Workspace:
         """Make a fork: a branch with a workspace of its own. Takes as long for any size of tree.
 
@@ -265,6 +273,7 @@ class Vault:
             at: A checkpoint, commit or fork to start from, instead of the present state of the source.
             ephemeral: Whether it is deleted when its `Workspace` is closed by a `with` block.
             with_changes: Whether uncommitted work of the source comes along; it is checkpointed there first.
+            author: Who makes its commits; whoever makes those of the vault if not given.
 
         Raises:
             ForkExists: If the name is taken.
@@ -279,6 +288,7 @@ class Vault:
             at=at,
             ephemeral=ephemeral,
             with_changes=with_changes,
+            author=author,
             save=lambda opened, message, text: self._dispatch.run(
                 opened, operations.save_checkpoint, message=message, description=text
             ),

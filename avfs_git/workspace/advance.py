@@ -262,7 +262,7 @@ def _add_sidecar(
     started_from = locked.opened.state.sidecar
     before = held or (Oid(bytes.fromhex(started_from)) if started_from else None)
     parents = tuple(dict.fromkeys(oid for oid in (before, theirs) if oid is not None))
-    signature = vault.signature()
+    signature = locked.signature()
     commit = Commit(captured.sidecar, parents, signature, signature, f"sidecar of {fork}\n")
     return pack.add(KIND_COMMIT, serialize_commit(commit)), True
 

@@ -412,7 +412,7 @@ def _record(
     with_files: bool,
 ) -> CheckpointResult:
     vault, fork, captured = locked.vault, locked.fork, taken.captured
-    signature = vault.signature()
+    signature = locked.signature()
     old_sidecar = vault.read_sidecar_ref(fork)
     new_sidecar = old_sidecar
     # What another parent names becomes part of this fork's history, and has to stay reachable with it.

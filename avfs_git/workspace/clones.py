@@ -32,7 +32,7 @@ from avfs_git.gitstore.refs import RefChange, RefStore
 from avfs_git.gitstore.repository import common_dir, find_git_dir, import_as_remote, init_vault_repo, read_head
 from avfs_git.host.boot import read_boot_id
 from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably, write_file_atomically
-from avfs_git.model import Warning
+from avfs_git.model import Identity, Warning
 from avfs_git.paths import Oid, check_fork_name
 from avfs_git.patterns import compiled
 from avfs_git.workspace.create import capture_directory, carry_exclude, remove_unfinished
@@ -115,7 +115,9 @@ def make_vault_of(git_dir: Path, source: Path, branch: str) -> None:
         raise
 
 
-def fork_present(vault: OpenVault, name: str, source: Path, *, parent: str | None = None) -> list[Warning]:
+def fork_present(
+    vault: OpenVault, name: str, source: Path, *, parent: str | None = None, author: Identity | None = None
+) -> list[Warning]:
     """Make a fork of what a directory holds at present: its commit, and all that is not committed, ignored files included.
 
     Args:
@@ -123,6 +125,7 @@ def fork_present(vault: OpenVault, name: str, source: Path, *, parent: str | Non
         name: The fork.
         source: The directory.
         parent: The fork of the vault that is mounted there; None where it is the directory that the vault was made for.
+        author: Who makes the fork's commits; whoever makes those of the vault if not given.
 
     Returns:
         What could not be taken along.
@@ -136,10 +139,10 @@ def fork_present(vault: OpenVault, name: str, source: Path, *, parent: str | Non
     vault.prepare()
     _check_free(vault, name)
     with objects_held(vault.git_dir):  # what is linked here is as old as it is there, and no ref names it yet
-        return _take_present(vault, name, source, parent)
+        return _take_present(vault, name, source, parent, author)
 
 
-def _take_present(vault: OpenVault, name: str, source: Path, parent: str | None) -> list[Warning]:
+def _take_present(vault: OpenVault, name: str, source: Path, parent: str | None, author: Identity | None) -> list[Warning]:
     git_dir = find_git_dir(source)
     head = upstream = None
     if parent is not None:  # its commits are here already
@@ -172,7 +175,7 @@ def _take_present(vault: OpenVault, name: str, source: Path, parent: str | None)
             base = pack.add(KIND_COMMIT, serialize_commit(Commit(tree, parents, signature, signature, text, sidecar=sidecar)))
         pack.finish(hold=True)
         assert base is not None  # noqa: S101 - the head, or made just now
-        _make_fork(vault, name, source, head if head is not None else base, base, sidecar, parent, upstream)
+        _make_fork(vault, name, source, head if head is not None else base, base, sidecar, parent, upstream, author)
         if lookback is not None:
             lookback.note(captured)
     finally:
@@ -198,6 +201,7 @@ def _make_fork(
     sidecar: Oid | None,
     parent: str | None,
     upstream: str | None,
+    author: Identity | None,
 ) -> None:
     state = WorkspaceState(
         fork=name,
@@ -206,6 +210,7 @@ def _make_fork(
         parent=parent,
         upstream=upstream,
         forked_at=head.hex(),
+        author=[author.name, author.email] if author is not None else None,
         created_at_ns=vault.clock_ns(),
         boot=read_boot_id(),
     )

@@ -7,7 +7,7 @@ a light command loads nothing that writes. Reads refs and one small file a fork.
 from __future__ import annotations
 
 from avfs_git.errors import ForkNotFound
-from avfs_git.model import ForkInfo
+from avfs_git.model import ForkInfo, Identity
 from avfs_git.paths import Oid
 from avfs_git.workspace.format import WorkspaceState
 from avfs_git.workspace.origin import peek_state, read_own_state, recall_states
@@ -37,6 +37,7 @@ def _describe(fork: str, head: Oid | None, state: WorkspaceState | None) -> Fork
         parent=state.parent,
         forked_at=state.forked_at,
         ephemeral=state.ephemeral,
+        author=Identity(*state.author) if state.author is not None else None,
         created_at_ns=state.created_at_ns,
     )
 

@@ -30,7 +30,7 @@ from avfs_git.faults import reach
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.host.boot import read_boot_id
-from avfs_git.model import CheckpointResult, ForkInfo
+from avfs_git.model import CheckpointResult, ForkInfo, Identity
 from avfs_git.paths import Oid, check_fork_name
 from avfs_git.workspace.checkpoint import save_checkpoint, saving_first
 from avfs_git.workspace.forkinfo import fork_info
@@ -63,6 +63,7 @@ def create_fork(
     at: str | None = None,
     ephemeral: bool = False,
     with_changes: bool = True,
+    author: Identity | None = None,
     save: Saver = save_here,
 ) -> None:
     """Make a fork.
@@ -75,6 +76,7 @@ def create_fork(
         at: A checkpoint to start from, instead of the present state of the source.
         ephemeral: Whether it is made to be thrown away.
         with_changes: Whether uncommitted work of the source comes along; it is checkpointed there first.
+        author: Who makes its commits; whoever makes those of the vault if not given.
         save: Makes that checkpoint.
 
     Raises:
@@ -87,7 +89,17 @@ def create_fork(
     _check_free(vault, name)
     with objects_held(vault.git_dir):  # what it starts from may be what nothing else keeps, or soon nothing
         try:
-            _make_fork(vault, name, source or default, at, open_workspace, save, ephemeral=ephemeral, with_changes=with_changes)
+            _make_fork(
+                vault,
+                name,
+                source or default,
+                at,
+                open_workspace,
+                save,
+                ephemeral=ephemeral,
+                with_changes=with_changes,
+                author=author,
+            )
         except RefConflict as error:
             other = _find_in_the_way(vault, name)
             if other is None:
@@ -117,6 +129,7 @@ def _make_fork(
     *,
     ephemeral: bool,
     with_changes: bool,
+    author: Identity | None,
 ) -> None:
     if at is not None:
         commit = resolve_revision(vault, at, fork=source)
@@ -133,11 +146,20 @@ def _make_fork(
     with vault.fork_locked(name):
         _check_free(vault, name)
         clear_orphan(vault, name)
-        _record_fork(vault, name, commit, sidecar, parent, f"fork {name} from {parent or at}", ephemeral=ephemeral)
+        text = f"fork {name} from {parent or at}"
+        _record_fork(vault, name, commit, sidecar, parent, text, ephemeral=ephemeral, author=author)
 
 
 def _record_fork(
-    vault: OpenVault, name: str, commit: Oid, sidecar: Oid | None, parent: str | None, text: str, *, ephemeral: bool
+    vault: OpenVault,
+    name: str,
+    commit: Oid,
+    sidecar: Oid | None,
+    parent: str | None,
+    text: str,
+    *,
+    ephemeral: bool,
+    author: Identity | None,
 ) -> None:
     created_at_ns = vault.clock_ns()
     state = WorkspaceState(
@@ -147,6 +169,7 @@ def _record_fork(
         parent=parent,
         forked_at=commit.hex(),
         ephemeral=ephemeral,
+        author=[author.name, author.email] if author is not None else None,
         created_at_ns=created_at_ns,
         boot=read_boot_id(),
     )

@@ -132,6 +132,8 @@ class WorkspaceState:
     """The branch of a remote, as `origin/main`, from which it was made."""
     forked_at: str | None = None
     ephemeral: bool = False
+    author: list[str] | None = None
+    """Name and address of who makes commits here; None for who makes them in the rest of the vault."""
     created_at_ns: int | None = None
     boot: str | None = None
     """The boot of the machine in which the upper layer was last written to; None if the layer was lost, and is a new one."""

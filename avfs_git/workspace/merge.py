@@ -142,7 +142,7 @@ def plan_merge(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) -> M
     if taken.is_unchanged and taken.head is not None:
         ours = taken.head
     else:
-        signature = locked.vault.signature()
+        signature = locked.signature()
         tree = taken.captured.tree or writer.add_tree({})
         parents = (taken.head,) if taken.head is not None else ()
         made_up = Commit(tree, parents, signature, signature, "not committed yet\n")
@@ -273,7 +273,6 @@ def _advance(
     locked: LockedWorkspace, pack: PackWriter, start: Start, theirs: Oid, merged: Merged, options: MergeOptions
 ) -> Advanced:
     """Make a merge without conflicts the state of its target."""
-    vault = locked.vault
     moves_on = merged.outcome == "fast_forward"
     text = message_of(options, locked.fork)
 
@@ -281,7 +280,7 @@ def _advance(
         if moves_on:
             return theirs
         parents = (start.head,) if options.mode is MergeMode.SQUASH else (start.head, theirs)
-        signature = vault.signature()
+        signature = locked.signature()
         return sink.add(KIND_COMMIT, serialize_commit(Commit(merged.tree, parents, signature, signature, text, sidecar=sidecar)))
 
     return advance(

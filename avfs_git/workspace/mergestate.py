@@ -91,7 +91,7 @@ def _begin(
         captured.tree = adopt_submodules(pack, captured.tree, tree)
         if plan.brought and (captured.tree or EMPTY_TREE) != tree:
             raise NotIgnoredHere(captured.tree)
-        signature = vault.signature()
+        signature = locked.signature()
         head, theirs = _oid(merging.head), _oid(merging.theirs)
         sidecar = None
         if captured.sidecar is not None:

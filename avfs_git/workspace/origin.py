@@ -141,6 +141,7 @@ def recall_states(vault: OpenVault, forks: AbstractSet[str]) -> dict[str, Worksp
                 upstream=more.get("upstream"),
                 forked_at=more.get("forked_at"),
                 ephemeral=bool(more.get("ephemeral")),
+                author=more.get("author"),
                 created_at_ns=record.created_at_ns,
                 # Where nothing was recorded since, a power cut can have taken nothing that was acknowledged.
                 boot=None if fork in changed else read_boot_id(),
@@ -157,7 +158,7 @@ def recall_states(vault: OpenVault, forks: AbstractSet[str]) -> dict[str, Worksp
 
 def facts_of(state: WorkspaceState) -> dict[str, object]:
     """Tell what the log is to say of a workspace, so that its state can be made again from there."""
-    return {key: getattr(state, key) for key in ("base", "sidecar", "parent", "upstream", "forked_at", "ephemeral")}
+    return {key: getattr(state, key) for key in ("base", "sidecar", "parent", "upstream", "forked_at", "ephemeral", "author")}
 
 
 def create_workspace(vault: OpenVault, layout: WorkspaceLayout, state: WorkspaceState, *, durable: bool = True) -> None:

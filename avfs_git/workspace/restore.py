@@ -240,7 +240,7 @@ def save_aside(locked: LockedWorkspace, description: str, *, onto: Oid | None = 
                 locked.mark_recorded(taken.captured, taken.head, recorded_sidecar(locked, taken.commit))
             return None
         captured = taken.captured
-        signature = vault.signature()
+        signature = locked.signature()
         sidecar = None
         if captured.sidecar is not None:
             held = vault.read_sidecar_ref(locked.fork)

@@ -255,7 +255,7 @@ def _add_commit(locked: LockedWorkspace, pack: PackWriter, stand: _Stand, commit
     if tree == stand.tree and commit.tree != before:
         return
     stand.tree = tree
-    signature = locked.vault.signature()
+    signature = locked.signature()
     sidecar = commit.sidecar if plan.kind == REBASE else None
     stand.newest = replace(commit, tree=tree, parents=(stand.last,), committer=signature, sidecar=sidecar, extra=())
     stand.last = pack.add(KIND_COMMIT, serialize_commit(stand.newest))
@@ -317,7 +317,7 @@ def squash_commits(locked: LockedWorkspace, first: Oid, last: Oid, message: str 
     check_not_merging(locked)
     head = vault.read_head(locked.fork)
     above, squashed = _line(locked, head, first, last)
-    signature = vault.signature()
+    signature = locked.signature()
     newest = vault.store.read_commit(squashed[0])
     text = message or "\n\n".join(vault.store.read_commit(oid).message.strip() for oid in reversed(squashed))
     pack = PackWriter(vault.store)

@@ -155,7 +155,7 @@ def _keep(locked: LockedWorkspace, place: Staging, saved: LowerTree | None) -> l
             return []
         base = saved.root.tree if saved is not None else None
         head = locked.vault.read_head(locked.fork)
-        signature = locked.vault.signature()
+        signature = locked.signature()
         text = "what programs wrote while their files were replaced\n"
         tree = edit_tree(pack, pack, base, edits) or EMPTY_TREE
         commit = pack.add(

@@ -335,9 +335,9 @@ class OpenVault:
         fallback = self.caller() or NOBODY
         return Identity(name or fallback.name, email or fallback.email)
 
-    def signature(self) -> Signature:
-        """Make the signature of a commit that is made now."""
-        identity = self.identity()
+    def signature(self, author: Identity | None = None) -> Signature:
+        """Make the signature of a commit that is made now, by `author` or by `identity()`."""
+        identity = author or self.identity()
         return Signature(identity.name, identity.email, self.clock_ns() // 1_000_000_000)
 
     def describe(self, oid: Oid, *, fork: str | None = None, labels: dict[str, Oid] | None = None) -> Checkpoint:

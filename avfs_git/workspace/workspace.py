@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from avfs_git.errors import AvfsError, ForkNotFound, HostError, NotWritable, WorkspaceBusy, WorkspaceMounted
-from avfs_git.gitstore.commits import Commit
+from avfs_git.gitstore.commits import Commit, Signature
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.gitstore.trees import EMPTY_TREE
 from avfs_git.host.boot import read_boot_id
@@ -44,7 +44,7 @@ from avfs_git.host.durable import find_refusal, host_errors
 from avfs_git.host.locks import LOCK_TIMEOUT_S, REFUSED_WRITING, Holder, LockFile, LookingLock, ReadingLock
 from avfs_git.host.modes import make_dir
 from avfs_git.host.xattrs import entry_of
-from avfs_git.model import Warning
+from avfs_git.model import Identity, Warning
 from avfs_git.paths import ROOT, Oid, TreePath, join
 from avfs_git.vfs.lower import LowerTree
 from avfs_git.vfs.merged import MergedTree
@@ -691,6 +691,11 @@ class LockedWorkspace:
     def fork(self) -> str:
         """Its fork."""
         return self.opened.fork
+
+    def signature(self) -> Signature:
+        """Make the signature of a commit that is made here now: by the fork's author, if it has one."""
+        author = self.opened.state.author
+        return self.vault.signature(Identity(*author) if author is not None else None)
 
     @property
     def merged(self) -> MergedTree:

@@ -259,6 +259,19 @@ def test_whole_vault_is_mounted_and_ended(avfs: Transcript, cli: Cli, work: str,
     snapshot("mounts-all.txt", plain(avfs.text))
 
 
+def test_a_session_commits_as_the_forks_author(cli: Cli, at: Path, tmp_path: Path) -> None:
+    """A fork of a directory may have an author: the checkpoints that its session makes carry it."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "kept").write_bytes(b"1")
+    made = cli("fork", str(tmp_path / "folder"), str(at), "--author", "Agent 7 <7@example.org>", "--json").ok().result
+    target = f"{made['vault']}@{made['fork']}"
+    (at / "new").write_bytes(b"1")
+
+    saved = cli("checkpoint", "save", "--vault", target, "--json").ok().result["checkpoint"]
+    assert saved["author"] == {"name": "Agent 7", "email": "7@example.org"}
+    cli("unmount", str(at)).ok()
+
+
 def test_a_forked_directory_is_ended_by_the_name_a_person_types(
     cli: Cli, at: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.cli import Cli, Transcript
 
+NO_AUTHOR = {f"GIT_{who}_{what}": "" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 Snapshot = Callable[[str, str], None]
 
 
@@ -109,6 +110,39 @@ def test_fork_documents(avfs: Transcript, work: str, snapshot: Snapshot) -> None
     avfs("fork create ../x --json", status=2)
 
     snapshot("fork.json.txt", avfs.text)
+
+
+def test_an_agents_fork_has_an_author_of_its_own(cli: Cli, work: str) -> None:
+    """Commits of avfs and of git in the fork carry it, also after the fork was deleted and brought back; its parent's do not."""
+
+    def authors(fork: str) -> dict[str, str]:
+        entries = cli("log", "--fork", fork, "--json").ok().result["entries"]
+        return {entry["checkpoint"]["id"]: entry["checkpoint"]["author"]["name"] for entry in entries}
+
+    cli("write", "unsaved", "1").ok()
+    cli("fork", "create", "agent", "--author", "Agent 7 <7@example.org>").ok()
+    cli("fork", "delete", "agent").ok()
+    cli("undo").ok()
+    assert cli("fork", "info", "agent", "--json").result["author"] == {"name": "Agent 7", "email": "7@example.org"}
+    cli("write", "a", "1", "--fork", "agent").ok()
+    cli("checkpoint", "save", "-m", "mine", "--fork", "agent").ok()
+    cli("exec", "--fork", "agent", "--", "sh", "-c", "echo 2 > a && git add a && git commit -qm 'of git'", env=NO_AUTHOR).ok()
+    cli("write", "a", "3", "--fork", "agent").ok()
+    cli("write", "b", "1").ok()
+    cli("merge", "main", "--fork", "agent").ok()
+
+    elsewhere, here = authors("main"), authors("agent")
+    assert len(here) - len(elsewhere) == 4  # mine, of git, what was not saved, the merge
+    assert {name for commit, name in here.items() if commit not in elsewhere} == {"Agent 7"}
+    assert "Agent 7" not in elsewhere.values()
+
+
+def test_an_author_is_written_as_git_writes_one(cli: Cli, work: str) -> None:
+    """Something else is refused before the fork is made."""
+    for text in ("Agent 7", "<7@example.org>", "Agent <7@example.org", "Agent\n<7@example.org>", "A <a b@c>", ""):
+        refused = cli("fork", "create", "agent", "--author", text)
+        assert (refused.status, "'Name <mail>'" in refused.stderr) == (2, True), text
+    assert cli("fork", "info", "agent").status
 
 
 def test_fork_holds_what_is_not_saved_unless_told(cli: Cli, work: str) -> None:

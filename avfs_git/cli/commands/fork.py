@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +14,13 @@ import click
 from avfs_git.cli.app import VerbGroup
 from avfs_git.cli.context import State, looks_like_path
 from avfs_git.cli.verb import HOST_PATH, verb
+from avfs_git.errors import BadUsage, quote
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import DirectoryFork, ForkList, ForkResult, RemoteBranchList
-    from avfs_git.model import ForkInfo
+    from avfs_git.model import ForkInfo, Identity
+
+_AUTHOR = re.compile(r"([^<>\x00-\x1f]*[^<>\s\x00]) ?<([^<>\s\x00]+)>")
 
 
 def make_fork(
@@ -27,12 +31,32 @@ def make_fork(
     at: str | None = None,
     ephemeral: bool = False,
     with_changes: bool = True,
+    author: Identity | None = None,
 ) -> ForkResult:
     """Make a fork in the vault that is meant; `vault fork` does the same under another name."""
     with state.open_vault_and_fork() as (vault, chosen):
-        # Closed and not left: leaving a `with` block of an ephemeral fork deletes it.
-        vault.fork(name, source=source or chosen, at=at, ephemeral=ephemeral, with_changes=with_changes).close()
+        made = vault.fork(name, source=source or chosen, at=at, ephemeral=ephemeral, with_changes=with_changes, author=author)
+        made.close()  # and not left: leaving a `with` block of an ephemeral fork deletes it
         return {"fork": vault.fork_info(name), "vault": vault.name}
+
+
+def _read_author(text: str) -> Identity:
+    """Read `Name <mail>`, as `git commit --author` takes it.
+
+    Raises:
+        BadUsage: If it is written otherwise.
+    """
+    found = _AUTHOR.fullmatch(text)
+    if found is None:
+        raise BadUsage(f"an author is written as 'Name <mail>', not as {quote(text)}")
+    from avfs_git.model import Identity  # noqa: PLC0415 - not needed to show help
+
+    return Identity(found[1], found[2])
+
+
+_author_option = click.option(
+    "--author", type=_read_author, metavar="AUTHOR", help="Who makes its commits, as 'Name <mail>'; default: the user."
+)
 
 
 @verb("fork create", view="vaults")
@@ -43,13 +67,16 @@ def make_fork(
 @click.option("--at", metavar="STATE", help="The state to start from: a checkpoint's label or id; default: the present one.")
 @click.option("--ephemeral", is_flag=True, help="A fork to throw away: the Python API deletes it when it is left.")
 @click.option("--committed", is_flag=True, help="Leave out what the source has not saved in a checkpoint.")
-def create(state: State, name: str, source: str | None, at: str | None, ephemeral: bool, committed: bool) -> ForkResult:
+@_author_option
+def create(
+    state: State, name: str, source: str | None, at: str | None, ephemeral: bool, committed: bool, author: Identity | None
+) -> ForkResult:
     """Make a fork: a branch with a workspace of its own
 
     It starts with everything that its source holds, ignored files and what is not yet saved included. It costs the
     same in a tree of any size.
     """
-    return make_fork(state, name, source=source, at=at, ephemeral=ephemeral, with_changes=not committed)
+    return make_fork(state, name, source=source, at=at, ephemeral=ephemeral, with_changes=not committed, author=author)
 
 
 @contextmanager
@@ -78,7 +105,10 @@ def _collector_at_rest() -> Iterator[None]:
     show_default=True,
     help="How to mount it, as for `avfs mount`.",
 )
-def directory_(state: State, source: Path, directory: Path, branch: str | None, backend: str) -> DirectoryFork:
+@_author_option
+def directory_(
+    state: State, source: Path, directory: Path, branch: str | None, backend: str, author: Identity | None
+) -> DirectoryFork:
     """Fork the present state of a clone or folder, and mount the fork at DIR
 
     The fork has everything that SOURCE has now: its commit, and what is changed, new or ignored. SOURCE is only read; a vault
@@ -89,7 +119,7 @@ def directory_(state: State, source: Path, directory: Path, branch: str | None, 
 
     # What the session needs comes up while the present state is captured.
     with _collector_at_rest(), starting_early(is_program=state.is_program):
-        session = state.avfs.fork_directory(source, directory, branch=branch, backend=backend)
+        session = state.avfs.fork_directory(source, directory, branch=branch, author=author, backend=backend)
     state.output.warn(session.vault.warnings)
     return {
         "fork": session.fork,

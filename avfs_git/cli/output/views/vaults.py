@@ -138,6 +138,7 @@ def fork_info(text: TextOutput, fork: ForkInfo) -> None:
             ("from", fork.parent),
             ("forked at", fork.forked_at),
             ("ephemeral", "yes" if fork.ephemeral else "no"),
+            *([("author", f"{fork.author.name} <{fork.author.email}>")] if fork.author is not None else []),
             ("made", text.time(fork.created_at_ns)),
         ]
     )
