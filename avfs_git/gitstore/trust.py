@@ -140,8 +140,8 @@ def is_shared(git_dir: Path) -> bool:
 def check_inert(git_dir: Path) -> None:
     """Refuse a repository in which something would make git or avfs run a program, or work on files outside of it.
 
-    That is a hook, a setting that is not known to be harmless, or a link. Costs a look at each entry that is no object and no
-    file of a workspace.
+    That is a hook of git's, a setting that is not known to be harmless, or a link. Hooks of avfs's are none: each runs only as
+    its owner enabled it. Costs a look at each entry that is no object and no file of a workspace.
 
     Raises:
         VaultUntrusted: If there is such a thing.
@@ -175,14 +175,13 @@ def find_harmful_setting(git_dir: Path) -> str | None:
 
 
 def _find_hook(git_dir: Path) -> str | None:
-    for name in _HOOKS:
-        with host_errors(f"open '{git_dir}'"), suppress(FileNotFoundError, NotADirectoryError):
-            for path in sorted((git_dir / name).iterdir()):
-                if path.name.endswith(".sample") or not os.access(path, os.X_OK):
-                    continue
-                if path == git_dir / "hooks" / "update" and not path.is_symlink() and read_plain_file(path) == UPDATE:
-                    continue
-                return f"it has a hook, '{name}/{path.name}', which would be run"
+    with host_errors(f"open '{git_dir}'"), suppress(FileNotFoundError, NotADirectoryError):
+        for path in sorted((git_dir / "hooks").iterdir()):
+            if path.name.endswith(".sample") or not os.access(path, os.X_OK):
+                continue
+            if path.name == "update" and not path.is_symlink() and read_plain_file(path) == UPDATE:
+                continue
+            return f"it has a hook, 'hooks/{path.name}', which would be run"
     return None
 
 
@@ -190,12 +189,21 @@ def _find_link(git_dir: Path) -> str | None:
     """Say what leads out of a repository: a link takes avfs to any directory, which it then fills, empties or believes."""
     top = os.fspath(git_dir)
     left = list(_OBEYED)
-    while left:
-        name = left.pop()
-        with host_errors(f"open '{git_dir}'"), suppress(FileNotFoundError, NotADirectoryError):
-            mode = os.lstat(f"{top}/{name}").st_mode
-            if stat.S_ISLNK(mode):
-                return f"its '{name}' is a symbolic link, which may lead out of it"
-            if stat.S_ISDIR(mode) and not _FILES_OF_PROGRAMS.fullmatch(name):
-                left += (f"{name}/{entry}" for entry in os.listdir(f"{top}/{name}"))
+    with host_errors(f"open '{git_dir}'"):
+        for name in _OBEYED:
+            if os.path.islink(f"{top}/{name}"):
+                return _describe_link(name)
+        while left:
+            directory = left.pop()
+            with suppress(FileNotFoundError, NotADirectoryError), os.scandir(f"{top}/{directory}") as entries:
+                for entry in entries:
+                    name = f"{directory}/{entry.name}"
+                    if entry.is_symlink():
+                        return _describe_link(name)
+                    if entry.is_dir(follow_symlinks=False) and not _FILES_OF_PROGRAMS.fullmatch(name):
+                        left.append(name)
     return None
+
+
+def _describe_link(name: str) -> str:
+    return f"its '{name}' is a symbolic link, which may lead out of it"

@@ -38,7 +38,6 @@ from avfs_git.paths import check_fork_name, check_vault_name
 from avfs_git.sdk.session import Session
 from avfs_git.sdk.vault import Vault
 from avfs_git.workspace.enabledhooks import EnabledHooks
-from avfs_git.workspace.format import VaultLayout
 from avfs_git.workspace.vault import Caller, OpenVault
 
 if TYPE_CHECKING:
@@ -153,13 +152,13 @@ class Avfs:
     def _check_trust(self, path: Path) -> None:
         """Refuse a vault that could run programs of somebody else, unless its user trusts it.
 
-        A vault outside the home that avfs has not prepared in its place may come from anybody, also where its files belong to its
-        user: unpacked from an archive, say.
+        A vault outside the home may come from anybody, also where its files belong to its user: unpacked from an archive, say, or
+        on a disk that was written elsewhere. Nothing in it can say otherwise.
         """
         in_home = path.parent == self._vaults or path.parent == self._vaults.resolve()
         try:
             trust.check_owner(path, self._owners)
-            if not in_home and not VaultLayout(path).is_made_here():
+            if not in_home:
                 trust.check_inert(path)
         except VaultUntrusted:
             if path.resolve() not in trusted.read_trusted(self.home, self._owners):

@@ -12,9 +12,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from avfs_git.errors import FormatUnsupported, HostError, NotAVault, VaultHidden, WorkspaceDamaged
+from avfs_git.errors import FormatUnsupported, HostError, VaultHidden, WorkspaceDamaged
 from avfs_git.gitstore.owncommits import make_table
-from avfs_git.gitstore.plainfile import read_plain_file
 from avfs_git.gitstore.trust import is_shared
 from avfs_git.host.durable import host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.paths import fork_dir_name, fork_of_dir_name, label_ref_name
@@ -22,7 +21,6 @@ from avfs_git.values import field, record_class
 
 FORMAT = 1
 """The version of everything under `avfs/`."""
-_MADE_HERE_MAX = 100
 
 HIDDEN = "hidden from commands"
 """What stands instead of the version where avfs runs a command, which is not to see what is under `avfs/`."""
@@ -166,7 +164,6 @@ class VaultLayout:
         self.made_indexes = self.root / "cache" / "indexes"
         self.seen = self.root / "cache" / "seen"
         self.config = self.root / "config.json"
-        self.made_here = self.root / "made-here"
 
     def workspace(self, fork: str) -> WorkspaceLayout:
         """Place the workspace of a fork."""
@@ -210,19 +207,8 @@ class VaultLayout:
                 make_dirs_durably(self.root, private=not is_shared(self.git_dir))
             make_dirs_durably(self.workspaces)
             make_table(self.git_dir)
-            write_file_atomically(self.made_here, self._say_where())
             # Last, because its presence says that the rest is there.
             write_file_atomically(self.format, f"{FORMAT}\n".encode())
-
-    def is_made_here(self) -> bool:
-        """Whether avfs prepared this very directory, on this file system: a copy, or what an archive held, has other inodes."""
-        try:
-            return read_plain_file(self.made_here, limit=_MADE_HERE_MAX) == self._say_where()
-        except (OSError, NotAVault):
-            return False
-
-    def _say_where(self) -> bytes:
-        return b"%d %d\n" % (self.git_dir.stat().st_ino, self.workspaces.stat().st_ino)
 
 
 class WorkspaceLayout:

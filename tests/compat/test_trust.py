@@ -182,9 +182,7 @@ def test_a_list_of_trust_that_others_can_write_does_not_count(vault: Path, herme
 
 
 @pytest.mark.usefixtures("person")
-@pytest.mark.parametrize(
-    "what", ["avfs/hooks/pre-checkpoint", "hooks/pre-commit", "core.fsmonitor", "core.sshCommand", "worktree", "url"]
-)
+@pytest.mark.parametrize("what", ["hooks/pre-commit", "core.fsmonitor", "core.sshCommand", "worktree", "url"])
 def test_a_vault_from_an_archive_runs_nothing(vault: Path, what: str, tmp_path: Path, traces: Path, cli: Cli) -> None:
     """Its files belong to whoever unpacked it, and say nothing about who wrote them. Trusted, it is opened."""
     copy = tmp_path / "copy.git"
@@ -249,8 +247,8 @@ def test_links_in_a_workspace_are_its_files(vault: Path, tmp_path: Path, cli: Cl
 
 
 @pytest.mark.usefixtures("person")
-def test_a_vault_that_was_made_here_keeps_its_hooks(vault: Path, traces: Path, cli: Cli) -> None:
-    """Also one outside the home: avfs knows the directory that it prepared."""
+def test_hooks_that_the_owner_enabled_run_outside_the_home(vault: Path, traces: Path, cli: Cli) -> None:
+    """What was enabled is kept in the home, with its content: nothing in the vault can say it."""
     (vault / "avfs/hooks").mkdir()
     (vault / "avfs/hooks/pre-checkpoint").write_text(f"#!/bin/sh\ntouch {traces}/ran\n")
     (vault / "avfs/hooks/pre-checkpoint").chmod(0o755)
@@ -260,8 +258,9 @@ def test_a_vault_that_was_made_here_keeps_its_hooks(vault: Path, traces: Path, c
     assert os.listdir(traces) == ["ran"]
 
 
-def test_a_pipe_for_a_mark_keeps_nobody_waiting(vault: Path, tmp_path: Path) -> None:
-    """What says that avfs made the vault is a file; anything else says nothing."""
-    (vault / "avfs/made-here").unlink()
-    os.mkfifo(vault / "avfs/made-here")
-    assert look(tmp_path / "home", vault) == OPENED
+@pytest.mark.usefixtures("person")
+def test_a_disk_that_was_written_elsewhere_runs_nothing(vault: Path, traces: Path, cli: Cli) -> None:
+    """It holds the vault as another avfs made it there, its inode numbers and owner included."""
+    subprocess.run(["git", "config", "--file", str(vault / "config"), "core.fsmonitor", f"touch {traces}/ran"], check=True)
+    assert cli("--json", "--vault", str(vault), "exec", "--", "git", "status").document["error"]["code"] == "vault.untrusted"
+    assert os.listdir(traces) == []
