@@ -30,6 +30,7 @@ from tests.bench import live_ready, native
 from tests.bench import live_works as works
 from tests.bench.live_rows import LiveRow, live_table
 from tests.bench.measure import Sample, measure, show_ratio, show_time
+from tests.bench.pauses import time_pauses
 from tests.bench.trees import SMALL, contents, make_tree, path_of
 from tests.support.capabilities import mount, unmount
 from tests.support.live_tree import ADA, FORK, LiveTree, mounted
@@ -105,6 +106,7 @@ class LiveBench:
                 self._try(f"first looks{way.suffix}", partial(self._first, vault, way))
                 self._try(f"one session{way.suffix}", partial(self._session, vault, way))
                 self._try(f"checkpoint{way.suffix}", partial(self._checkpoint, vault, way))
+            self._try("pauses", partial(time_pauses, avfs, self.scratch / "pauses", 128 if self.quick else 1024))
             self._attempts(avfs)
             if not self.quick:
                 self._large(avfs)
