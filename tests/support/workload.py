@@ -87,7 +87,7 @@ class Work:
         say("fork", name, head_of(self.vault, name))
         self.forks.append(name)
         self.commits[name] = list(self.commits[source])
-        self.undoable[name] = 0
+        self.undoable[name] = self.undoable[source] = 0  # the next undo of the source would be of this
 
 
 def main(home: str, seed: str, unsynced: str = "") -> None:
