@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final
 
 from avfs_git.gitstore.commits import Commit
@@ -25,9 +25,14 @@ from avfs_git.paths import Oid, TreePath, components
 
 
 def log(
-    source: ObjectSource, heads: Iterable[Oid], limit: int | None = None, *, shallow: Collection[Oid] = ()
+    source: ObjectSource,
+    heads: Iterable[Oid],
+    limit: int | None = None,
+    *,
+    shallow: Collection[Oid] = (),
+    only_if: Callable[[Commit], bool] = lambda _: True,
 ) -> list[tuple[Oid, Commit]]:
-    """List all commits that can be reached, newest first by the committer's date, as `git log` does.
+    """List the commits that can be reached, newest first by the committer's date, as `git log` does.
 
     Where clocks were wrong, a parent may stand before its child; the walk looks no further ahead than git's.
 
@@ -49,7 +54,8 @@ def log(
         add(head)
     while queue and (limit is None or len(found) < limit):
         _, _, oid, commit = heapq.heappop(queue)
-        found.append((oid, commit))
+        if only_if(commit):
+            found.append((oid, commit))
         if oid not in shallow:
             for parent in commit.parents:
                 add(parent)

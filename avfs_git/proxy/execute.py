@@ -52,6 +52,7 @@ from avfs_git.proxy.wording import make_message, make_note, make_subject
 from avfs_git.values import field, record_class, replace, value_class
 from avfs_git.workspace import notes
 from avfs_git.workspace.aftermath import aftermath
+from avfs_git.workspace.bookkeeping import bookkeeping
 from avfs_git.workspace.changes import record_changes
 from avfs_git.workspace.checkpoint import read_status, save_checkpoint
 from avfs_git.workspace.gitdir import GitDir
@@ -418,7 +419,7 @@ class Executor:
             pass  # nothing is uncommitted
         elif saves_before(run.command, run.decision):
             text = f"before: {run.redactor.headline(run.request)}"
-            saved = self._save(text, text, held=held)
+            saved = self._save(bookkeeping(text), text, held=held)
             run.warnings += saved.warnings
             if saved.outcome == "created" and saved.checkpoint is not None:
                 run.saved = saved.checkpoint.id

@@ -47,6 +47,7 @@ from avfs_git.sdk.dispatch import Dispatch
 from avfs_git.sdk.pathlike import PathLike, parse_tree_paths
 from avfs_git.sdk.session import Session
 from avfs_git.sdk.workspace import Workspace
+from avfs_git.workspace.bookkeeping import bookkeeping
 
 if TYPE_CHECKING:
     from avfs_git.backends import lower
@@ -375,7 +376,7 @@ class Vault:
             return oid, ()
         if save:
             text = f"save before {name} is merged"
-            saved = self._dispatch.run(opened, operations.save_checkpoint, message=text, description=text)
+            saved = self._dispatch.run(opened, operations.save_checkpoint, message=bookkeeping(text), description=text)
             return (Oid(bytes.fromhex(saved.checkpoint.id)) if saved.checkpoint is not None else oid), saved.warnings
         if self._dispatch.run(opened, operations.read_status).clean:
             return oid, ()
@@ -664,9 +665,24 @@ class Vault:
         self._core.prepare()
         self._core.config.unset(key)
 
-    def log(self, rev: str = "HEAD", *, fork: str | None = None, limit: int = 50, with_files: bool = False) -> list[LogEntry]:
-        """List the commits that lead to a state, newest first."""
-        return history.read_log(self._core, rev, fork=fork or self._core.default_fork(), limit=limit, with_files=with_files)
+    def log(
+        self,
+        rev: str = "HEAD",
+        *,
+        fork: str | None = None,
+        limit: int = 50,
+        with_files: bool = False,
+        with_bookkeeping: bool = True,
+    ) -> list[LogEntry]:
+        """List the commits that lead to a state, newest first; see `Workspace.log`."""
+        return history.read_log(
+            self._core,
+            rev,
+            fork=fork or self._core.default_fork(),
+            limit=limit,
+            with_files=with_files,
+            with_bookkeeping=with_bookkeeping,
+        )
 
     def show(self, rev: str, *, fork: str | None = None) -> CheckpointDetails:
         """Describe a checkpoint and what it changed. Counting what it holds costs its whole tree."""

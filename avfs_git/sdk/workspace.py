@@ -43,6 +43,7 @@ from avfs_git.model import (
 from avfs_git.paths import parse_tree_path
 from avfs_git.sdk.pathlike import PathLike, parse_tree_paths
 from avfs_git.sdk.session import Session
+from avfs_git.workspace.bookkeeping import bookkeeping
 
 if TYPE_CHECKING:
     from avfs_git.gitstore import holding
@@ -452,7 +453,8 @@ class Workspace:
 
         Args:
             label: A name for it.
-            description: The commit's message.
+            description: The commit's message. Where nothing changed, a commit without changes records it, unless the last
+                one says the same.
 
         Raises:
             CheckpointExists: If the label is taken.
@@ -460,7 +462,7 @@ class Workspace:
         """
         facts = {"label": label, "message": description}
         heard = self._dispatch.run_hook("pre-checkpoint", self.fork, facts)
-        result = self._run(operations.save_checkpoint, label, description)
+        result = self._run(operations.save_checkpoint, label, description, keeps_message=True)
         if result.outcome != "unchanged":
             made = result.checkpoint.id if result.checkpoint is not None else None
             heard += self._dispatch.run_hook("post-checkpoint", self.fork, {**facts, "checkpoint": made})
@@ -516,11 +518,17 @@ class Workspace:
             return self.vault.diff(old or "HEAD", new, fork=self.fork, paths=paths, context=context, patches=patches)
         return self._run(operations.diff_workspace, old, parse_tree_paths(paths), context, patches)
 
-    def log(self, *, limit: int = 50, with_files: bool = False) -> list[LogEntry]:
-        """List the commits of the fork, newest first."""
+    def log(self, *, limit: int = 50, with_files: bool = False, with_bookkeeping: bool = True) -> list[LogEntry]:
+        """List the commits of the fork, newest first.
+
+        Args:
+            limit: At most so many.
+            with_files: Also what each changed.
+            with_bookkeeping: Also those that avfs made by itself to save files before an operation.
+        """
         if self._core.read_head(self.fork) is None:
             return []
-        return self.vault.log("HEAD", fork=self.fork, limit=limit, with_files=with_files)
+        return self.vault.log("HEAD", fork=self.fork, limit=limit, with_files=with_files, with_bookkeeping=with_bookkeeping)
 
     def path_versions(self, path: PathLike, *, limit: int | None = None) -> list[PathVersion]:
         """List the states that a path had, newest first; the oldest is number 1."""
@@ -676,7 +684,7 @@ class Workspace:
         in_workspace = _in_workspace(on_conflict)
         if not dry_run:
             text = "save before merges"
-            self._run(operations.save_checkpoint, message=text, description=text)
+            self._run(operations.save_checkpoint, message=bookkeeping(text), description=text)
         settled = [self.vault._settle(name, self.fork, save=not dry_run) for name in sources]  # noqa: SLF001 - as in `merge`
         head = self._core.read_head(self.fork)
         if head is None:

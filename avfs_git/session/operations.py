@@ -46,6 +46,7 @@ from avfs_git.model import (
 )
 from avfs_git.paths import Oid, TreePath
 from avfs_git.session.wire import Handle
+from avfs_git.workspace.bookkeeping import bookkeeping
 from avfs_git.workspace.files import Files, file_errors
 from avfs_git.workspace.oplog import FILES, OF_FORKS
 from avfs_git.workspace.workspace import OpenWorkspace
@@ -329,10 +330,18 @@ def save_checkpoint(
     message: str | None = None,
     description: str | None = None,
     with_files: bool = False,
+    keeps_message: bool = False,
 ) -> CheckpointResult:
     """Commit what changed. The capture is one moment; writing it to disk keeps nobody waiting."""
     with opened.locked() as locked:
-        return checkpoint.save_checkpoint(locked, label=label, message=message, description=description, with_files=with_files)
+        return checkpoint.save_checkpoint(
+            locked,
+            label=label,
+            message=message,
+            description=description,
+            with_files=with_files,
+            keeps_message=keeps_message,
+        )
 
 
 @_operation(repeatable=True, flushes=True)
@@ -357,7 +366,7 @@ def revert_path(opened: OpenWorkspace, path: TreePath) -> RestoreResult:
     with opened.locked() as locked, _barrier(opened):
         vault, fork = locked.vault, locked.fork
         with checkpoint.saving_first():
-            checkpoint.save_checkpoint(locked, message="save before revert", description="save before revert")
+            checkpoint.save_checkpoint(locked, message=bookkeeping("save before revert"), description="save before revert")
         versions = history.list_path_versions(vault, fork, path, limit=2)
         if len(versions) < 2:
             raise PathUnsuitable(b"/" + path, "has no earlier version")

@@ -188,6 +188,7 @@ def save_checkpoint(
     index: Callable[[PackWriter], Oid | None] | None = None,
     captured: Captured | None = None,
     concludes_merge: bool = False,
+    keeps_message: bool = False,
     note: notes.Note | None = None,
     with_files: bool = False,
 ) -> CheckpointResult:
@@ -208,6 +209,7 @@ def save_checkpoint(
         index: Makes the tree whose paths are tracked, where that is not the one of the last capture.
         captured: What the workspace holds, where that is known and its objects are stored; it is not captured then.
         concludes_merge: Commit also where nothing changed: the parents are what is recorded.
+        keeps_message: Commit also where nothing changed, if the head has another message: the message is what is recorded.
         note: What the commit gets as a note, if one is made. Where somebody else holds the notes' ref it gets none.
         with_files: Whether the operation made the changes that it saves, as a command did: undo takes them back with it.
             Otherwise they are an operation of their own in the log.
@@ -237,7 +239,8 @@ def save_checkpoint(
         recorded = find_recorded(locked)
         tracked = (index(pack) or _empty_tree(pack)) if index is not None and captured is None else None
         taken = take(locked, pack, known=known, index=tracked, captured=captured)
-        if taken.is_unchanged and not concludes_merge:
+        is_told = keeps_message and message and taken.commit is not None and taken.commit.message.strip() != message.strip()
+        if taken.is_unchanged and not concludes_merge and not is_told:
             return _label_head(locked, taken, label, description)
         # Of a merge that others began by moving the branch, the branch is one side.
         if not (concludes_merge and taken.head is not None and taken.head.hex() == merged_into(locked)):

@@ -20,6 +20,7 @@ from avfs_git.vfs.layers import Directories
 from avfs_git.vfs.lower import LowerEntry, LowerTree
 from avfs_git.vfs.statcache import StatCache, StatCacheUpdate
 from avfs_git.vfs.upper import UpperLayer
+from avfs_git.workspace.bookkeeping import bookkeeping
 from avfs_git.workspace.checkpoint import save_checkpoint, saving_first
 from avfs_git.workspace.oplog import OpRecord
 from avfs_git.workspace.origin import facts_of
@@ -35,7 +36,7 @@ def fold_workspace(locked: LockedWorkspace) -> bool:
     """
     opened, vault = locked.opened, locked.vault
     with saving_first():
-        save_checkpoint(locked, message="save before fold", description="save before fold")
+        save_checkpoint(locked, message=bookkeeping("save before fold"), description="save before fold")
     head = vault.read_head(locked.fork)
     if head is None:
         return False

@@ -32,6 +32,7 @@ from avfs_git.gitstore.refs import RefChange
 from avfs_git.host.boot import read_boot_id
 from avfs_git.model import CheckpointResult, ForkInfo, Identity
 from avfs_git.paths import Oid, check_fork_name
+from avfs_git.workspace.bookkeeping import bookkeeping
 from avfs_git.workspace.checkpoint import save_checkpoint, saving_first
 from avfs_git.workspace.forkinfo import fork_info
 from avfs_git.workspace.format import HEADS, SIDECARS, WorkspaceState, label_ref
@@ -198,7 +199,7 @@ def _settle_source(
         opened = open_workspace(source)
         if head is None or not opened.is_recorded_by(head):
             with saving_first():
-                save(opened, None if head else "empty", "save before a fork")
+                save(opened, bookkeeping("save before a fork") if head else "empty", "save before a fork")
             head = vault.read_head(source)
     if head is None:
         raise CheckpointNotFound(source)

@@ -21,6 +21,7 @@ from avfs_git.model import ChangedFile, Checkpoint, CheckpointDetails, Identity,
 from avfs_git.paths import Oid, TreePath
 from avfs_git.vfs.lower import LowerTree
 from avfs_git.vfs.sidecar import SideEntry, parse_sidecar
+from avfs_git.workspace.bookkeeping import is_bookkeeping
 from avfs_git.workspace.gitmoves import list_made_inside
 from avfs_git.workspace.revisions import resolve_revision
 from avfs_git.workspace.vault import OpenVault
@@ -129,12 +130,20 @@ def _visit_once(top: Oid, list_below: Callable[[Oid], list[Oid]], add: Callable[
             pending += [below for below in entered[oid] if below not in done]
 
 
-def read_log(vault: OpenVault, rev: str, *, fork: str | None, limit: int, with_files: bool) -> list[LogEntry]:
+def read_log(
+    vault: OpenVault, rev: str, *, fork: str | None, limit: int, with_files: bool, with_bookkeeping: bool = True
+) -> list[LogEntry]:
     """List the commits that lead to a state, newest first."""
     head = resolve_revision(vault, rev, fork=fork)
     labels = vault.list_labels(fork) if fork else {}
     entries = []
-    for oid, commit in commits.log(vault.store, [head], limit, shallow=read_shallow(vault.git_dir)):
+    for oid, commit in commits.log(
+        vault.store,
+        [head],
+        limit,
+        shallow=read_shallow(vault.git_dir),
+        only_if=lambda commit: with_bookkeeping or not is_bookkeeping(commit.message),
+    ):
         changed: tuple[ChangedFile, ...] = ()
         if with_files:
             parent = _tree_before(vault, oid, commit)

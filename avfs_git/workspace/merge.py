@@ -29,6 +29,7 @@ from avfs_git.gitstore.treediff import Entry, changed_file, find_differences
 from avfs_git.model import MergeMode, MergeOptions, MergeResult, Warning
 from avfs_git.paths import Oid, TreePath, show_path
 from avfs_git.workspace.advance import Advanced, OtherSide, advance
+from avfs_git.workspace.bookkeeping import bookkeeping
 from avfs_git.workspace.checkpoint import check_not_merging, save_checkpoint, saving_first, tidy_packs
 from avfs_git.workspace.conflicts import describe_conflicts
 from avfs_git.workspace.format import Merging
@@ -165,7 +166,7 @@ def save_target(locked: LockedWorkspace, description: str) -> Start:
     if head is not None and locked.opened.state.merging is None and locked.opened.is_recorded_by(head):
         return Start(head, saved_trees(locked, None))
     with saving_first():
-        result = save_checkpoint(locked, message=description, description=description)
+        result = save_checkpoint(locked, message=bookkeeping(description), description=description)
     assert result.checkpoint is not None  # noqa: S101 - saving makes a first commit where there is none
     saved = result.checkpoint.id if result.outcome == "created" else None
     return Start(Oid(bytes.fromhex(result.checkpoint.id)), saved_trees(locked, saved), saved)

@@ -40,6 +40,7 @@ from avfs_git.vfs.plan import Step, list_contents, plan_steps
 from avfs_git.vfs.statcache import RACY_NS
 from avfs_git.workspace.aftermath import aftermath
 from avfs_git.workspace.application import Application
+from avfs_git.workspace.bookkeeping import bookkeeping
 from avfs_git.workspace.capture import Captured
 from avfs_git.workspace.checkpoint import recorded_sidecar, save_checkpoint, saving_first, take
 from avfs_git.workspace.confirm import confirm_restored
@@ -199,7 +200,7 @@ def _save(locked: LockedWorkspace, description: str) -> tuple[str | None, Trees]
     """Save what is uncommitted; where the branch has moved by other hands, beside it. Give the trees of what is saved."""
     try:
         with saving_first():
-            result = save_checkpoint(locked, message=description, description=description)
+            result = save_checkpoint(locked, message=bookkeeping(description), description=description)
     except RefConflict:
         saved = save_aside(locked, description)
         return saved, saved_trees(locked, saved)
@@ -251,7 +252,7 @@ def save_aside(locked: LockedWorkspace, description: str, *, onto: Oid | None = 
         tree = captured.tree if captured.tree is not None else pack.add(KIND_TREE, b"")
         parents = (taken.head,) if taken.head else ()
         oid = pack.add(
-            KIND_COMMIT, serialize_commit(Commit(tree, parents, signature, signature, description + "\n", sidecar=sidecar))
+            KIND_COMMIT, serialize_commit(Commit(tree, parents, signature, signature, bookkeeping(description), sidecar=sidecar))
         )
         pack.finish(hold=True)
         vault.refs.update(vault.keep(sidecar, oid))

@@ -34,6 +34,7 @@ from avfs_git.gitstore.trees import EMPTY_TREE
 from avfs_git.model import MergeStrategy, RewriteResult
 from avfs_git.paths import Oid
 from avfs_git.workspace.advance import advance
+from avfs_git.workspace.bookkeeping import is_bookkeeping
 from avfs_git.workspace.checkpoint import check_not_merging, merge_in_progress, tidy_packs
 from avfs_git.workspace.conflicts import describe_conflicts
 from avfs_git.workspace.format import HEADS, Merging, Rewriting
@@ -319,7 +320,9 @@ def squash_commits(locked: LockedWorkspace, first: Oid, last: Oid, message: str 
     above, squashed = _line(locked, head, first, last)
     signature = locked.signature()
     newest = vault.store.read_commit(squashed[0])
-    text = message or "\n\n".join(vault.store.read_commit(oid).message.strip() for oid in reversed(squashed))
+    messages = [vault.store.read_commit(oid).message.strip() for oid in reversed(squashed)]
+    told = [text for text in messages if not is_bookkeeping(text)]
+    text = message or "\n\n".join(told or messages)
     pack = PackWriter(vault.store)
     try:
         one = replace(newest, parents=(first,), committer=signature, message=text.rstrip("\n") + "\n", extra=())

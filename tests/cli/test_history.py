@@ -170,6 +170,59 @@ def test_paths_of_diff_may_stand_in_three_places(cli: Cli, work: str) -> None:
         assert cli("diff", "--name-status", *arguments).text == "M\tREADME\n"
 
 
+def test_a_description_is_kept_where_nothing_changed(cli: Cli, work: str) -> None:
+    """A commit without changes records it, once; undo takes it back."""
+    cli("exec", "--", "sh", "-c", "echo 1 > made").ok()
+    first = cli("checkpoint", "save", "-m", "Add what was made", "--json").ok().result
+    assert (first["outcome"], first["checkpoint"]["message"]) == ("created", "Add what was made")
+    again = cli("checkpoint", "save", "done", "-m", "Add what was made", "--json").ok().result
+    assert (again["outcome"], again["checkpoint"]["id"]) == ("unchanged", first["checkpoint"]["id"])
+    assert cli("checkpoint", "save", "--json").ok().result["outcome"] == "unchanged"
+    other = cli("checkpoint", "save", "told", "-m", "Other words", "--json").ok().result
+
+    assert cli("checkpoint", "info", "told", "--json").result["checkpoint"]["message"] == "Other words"
+    messages = [entry["checkpoint"]["message"] for entry in cli("log", "--json").result["entries"]]
+    assert messages[:2] == ["Other words", "Add what was made"]
+    assert other["checkpoint"]["parents"] == [first["checkpoint"]["id"]]
+    cli("undo").ok()
+    assert cli("log", "-n", "1", "--json").result["entries"][0]["checkpoint"]["id"] == first["checkpoint"]["id"]
+    assert cli("cat", "made").text == "1\n"
+
+
+def test_bookkeeping_can_be_left_out(cli: Cli, work: str, hermetic: Path) -> None:
+    """What avfs saves before an operation is told by a trailer: for `log`, for squashed messages, and for plain git."""
+    cli("checkpoint", "save", "first").ok()
+    cli("fork", "create", "other").ok()
+    cli("write", "a", "1", "--fork", "other").ok()
+    cli("checkpoint", "save", "-m", "theirs", "--fork", "other").ok()
+    cli("write", "b", "1").ok()
+    cli("merge", "other").ok()
+    cli("write", "c", "1").ok()
+    cli("exec", "--", "sh", "-c", "echo 2 > c").ok()
+    cli("write", "c", "3").ok()
+    cli("fork", "create", "third").ok()
+
+    def subjects(*options: str) -> list[str]:
+        return [entry["checkpoint"]["message"].splitlines()[0] for entry in cli("log", *options, "--json").ok().result["entries"]]
+
+    every, chosen = subjects(), subjects("--no-bookkeeping")
+    assert [name for name in every if name not in chosen] == [
+        "save before a fork",
+        "before: sh",
+        "save before merge of other",
+    ]
+    assert subjects("--no-bookkeeping", "-n", "2") == chosen[:2]
+    git = ["git", "-C", str(hermetic / "avfs/vaults/work.git"), "log", "--format=%s", "main"]
+    plain = [*git, "--invert-grep", "--grep=^Avfs-Bookkeeping: "]
+    assert sorted(subprocess.run(plain, check=True, capture_output=True, text=True).stdout.splitlines()) == sorted(chosen)
+    key = ["--format=%(trailers:key=Avfs-Bookkeeping,valueonly)", "-n", "1"]
+    assert subprocess.run([*git, *key], check=True, capture_output=True, text=True).stdout.strip() == "yes"
+
+    cli("squash", "HEAD~3..HEAD").ok()
+    assert "Avfs-Bookkeeping" not in cli("log", "-n", "1", "--json").result["entries"][0]["checkpoint"]["message"]
+    assert cli("log", "c", "--no-bookkeeping").status == 2
+
+
 def test_git_is_asked_for_the_author_only_when_a_commit_is_made(cli: Cli, work: str, tmp_path: Path) -> None:
     """Looking starts no git; a checkpoint carries the author of git's configuration."""
     asked = tmp_path / "bin/git"
@@ -184,10 +237,11 @@ def test_git_is_asked_for_the_author_only_when_a_commit_is_made(cli: Cli, work: 
         "PATH": f"{asked.parent}:{os.environ['PATH']}",
     }
 
-    for looking in (["status"], ["log"], ["cat", "README"], ["write", "a", "1"]):
+    for looking in (["status"], ["log"], ["cat", "README"]):
         cli(*looking, env=env).ok()
     assert not (tmp_path / "asked").exists()
 
+    cli("write", "a", "1", env=env).ok()
     saved = cli("checkpoint", "save", "--json", env=env).result
     assert saved["checkpoint"]["author"] == {"name": "Grace", "email": "grace@example.org"}
 

@@ -25,7 +25,8 @@ def save(state: State, label: str | None, description: str | None) -> Checkpoint
     """Save the present state of the workspace as a commit
 
     It holds the files that are not ignored; ignored files, empty directories, times and attributes are kept beside
-    it. When nothing changed since the last one, no commit is made and the result says `unchanged`.
+    it. When nothing changed since the last one, no commit is made and the result says `unchanged`, unless a description
+    is given: a commit without changes records it.
     """
     with state.open_workspace() as workspace:
         return workspace.checkpoint(label, description=description)

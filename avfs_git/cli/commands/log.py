@@ -9,7 +9,7 @@ import click
 
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import LIMIT, TREE_PATH, verb
-from avfs_git.errors import PathNotFound
+from avfs_git.errors import BadUsage, PathNotFound
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import History, PathHistory
@@ -20,15 +20,18 @@ if TYPE_CHECKING:
 @click.argument("path", required=False, type=TREE_PATH)
 @click.option("-n", "--limit", type=LIMIT, default=50, show_default=True, help="At most so many.")
 @click.option("--name-status", is_flag=True, help="Also which paths each commit changed.")
-def command(state: State, path: TreePath | None, limit: int, name_status: bool) -> History | PathHistory:
+@click.option("--no-bookkeeping", is_flag=True, help="Leave out commits that avfs made to save files before an operation.")
+def command(state: State, path: TreePath | None, limit: int, name_status: bool, no_bookkeeping: bool) -> History | PathHistory:
     """Show the history of a fork, or of one path
 
     The newest comes first. The versions of a path are numbered from the oldest, which is 1; `avfs cat --version` and
     `avfs checkout --version` take these numbers.
     """
+    if path is not None and no_bookkeeping:
+        raise BadUsage("--no-bookkeeping is about the history of a fork, not of a path")
     with state.open_workspace() as workspace:
         if path is None:
-            return {"entries": workspace.log(limit=limit, with_files=name_status)}
+            return {"entries": workspace.log(limit=limit, with_files=name_status, with_bookkeeping=not no_bookkeeping)}
         try:
             return {"path": path, "versions": workspace.path_versions(path, limit=limit)}
         except PathNotFound as err:

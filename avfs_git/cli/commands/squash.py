@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @verb("squash", view="merging")
 @click.argument("span", metavar="FROM..TO")
-@click.option("-m", "--message", metavar="TEXT", help="What the commit says; default: the messages of all.")
+@click.option("-m", "--message", metavar="TEXT", help="What the commit says; default: all messages, without bookkeeping.")
 def command(state: State, span: str, message: str | None) -> RewriteResult:
     """Make one commit of those after FROM up to TO
 

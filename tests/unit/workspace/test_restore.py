@@ -122,7 +122,11 @@ def test_uncommitted_work_is_saved_first(work: Workspace) -> None:
     assert work.read("a") == b"1"
     assert result.saved is not None
     assert b"".join(work.open_read("a", at=result.saved)) == b"uncommitted"
-    assert [entry.checkpoint.message for entry in work.log()] == ["restore c1", "save before restore of c1", "checkpoint c1"]
+    assert [entry.checkpoint.message for entry in work.log()] == [
+        "restore c1",
+        "save before restore of c1\n\nAvfs-Bookkeeping: yes",
+        "checkpoint c1",
+    ]
 
 
 def test_restore_to_the_present_state_does_nothing(work: Workspace) -> None:

@@ -1,0 +1,20 @@
+"""Commits that avfs makes for its own sake, before an operation replaces files that are not saved.
+
+Decided here: how such a commit is told from those that a person or an agent asked for. Its message ends in a trailer
+(git-interpret-trailers(1)), so that plain git can leave it out, too: `git log --invert-grep --grep='^Avfs-Bookkeeping: '`.
+Pure functions.
+"""
+
+from __future__ import annotations
+
+TRAILER = "Avfs-Bookkeeping: yes"
+
+
+def bookkeeping(text: str) -> str:
+    """Make the message of such a commit."""
+    return f"{text}\n\n{TRAILER}\n"
+
+
+def is_bookkeeping(message: str) -> bool:
+    """Whether a commit with that message is one."""
+    return message.rstrip().endswith(f"\n\n{TRAILER}")
