@@ -2,7 +2,9 @@
 
 Decided here: the directory is captured as an import is, and the difference to the workspace is applied as a restore does,
 with the times that files have in the directory, so that build tools see the same order as there. A note in the workspace says
-where the copy is, and whether it was complete: only then a difference is the command's doing.
+where the copy is, and whether it was complete: only then a difference is the command's doing. The directory goes in the end, so
+that a note counts only in the workspace in which avfs wrote it, and in the same boot: in a copy of the vault it speaks of another
+one's directory, a stranger's vault may name any, and a power cut may have taken files of the copy.
 
 `backends.checkout` makes such copies, with the workspace lock held as long as the command runs. Whoever takes the lock and
 finds the note met a crash: what the command had done comes into the workspace (`take_in_left`, called by `workspace.recovery`),
@@ -15,9 +17,10 @@ import os
 from collections.abc import Container
 from pathlib import Path
 
-from avfs_git.errors import HostError
+from avfs_git.errors import HostError, quote
 from avfs_git.gitstore.ignore import IGNORE_FILE_READ, Ignorer
 from avfs_git.gitstore.packwriter import PackWriter
+from avfs_git.host.boot import read_boot_id
 from avfs_git.host.durable import host_errors, write_file_atomically
 from avfs_git.host.removal import remove_tree
 from avfs_git.model import Warning
@@ -43,7 +46,11 @@ def note_copy(layout: WorkspaceLayout, place: Path, *, is_complete: bool) -> Non
     """
     with host_errors(f"write '{layout.copy_note}'"):
         word = _COPIED if is_complete else _COPYING
-        write_file_atomically(layout.copy_note, word + os.fsencode(place), durable=False)
+        write_file_atomically(layout.copy_note, word + _say_whose(layout) + os.fsencode(place), durable=False)
+
+
+def _say_whose(layout: WorkspaceLayout) -> bytes:
+    return b"%s %d " % (read_boot_id().encode(), layout.lock.lstat().st_ino)
 
 
 def remove_copy(layout: WorkspaceLayout, place: Path) -> None:
@@ -113,7 +120,17 @@ def take_in_left(locked: LockedWorkspace) -> None:
         return
     except OSError as error:
         raise HostError(f"read '{layout.copy_note}'", error) from error
-    place = Path(os.fsdecode(noted[1:]))
+    with host_errors(f"look at '{layout.lock}'"):
+        whose = _say_whose(layout)
+    if not noted[1:].startswith(whose):
+        shown = noted[1:].split(b" ", 2)[-1].decode("utf-8", "replace")
+        state = locked.opened.state
+        state.recovered = [*state.recovered, f"what a command may have changed in a copy was left where it is: {quote(shown)}"]
+        locked.write_state()
+        with host_errors(f"remove '{layout.copy_note}'"):
+            layout.copy_note.unlink(missing_ok=True)
+        return
+    place = Path(os.fsdecode(noted[1:].removeprefix(whose)))
     if noted[:1] == _COPIED and place.is_dir():
         warnings = take_in(locked, place)
         text = "what a command had changed in a copy when avfs died was brought into the workspace"

@@ -210,6 +210,8 @@ def _find_in_trash(vault: OpenVault, fork: str, name: str) -> Path | None:
     the time in `name`, before any later workspace of that fork, and under a name that no line of the log has.
     """
     trash = vault.layout.trash
+    if "/" in name or (name and _time_of(name) is None):
+        return None  # no name that avfs gives: a log that a stranger wrote could lead anywhere
     if not name or (trash / name).is_dir():
         return trash / name if name else None
     since_ns = _time_of(name)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
+import zlib
 from pathlib import Path
 
 import pytest
@@ -264,3 +266,41 @@ def test_a_disk_that_was_written_elsewhere_runs_nothing(vault: Path, traces: Pat
     subprocess.run(["git", "config", "--file", str(vault / "config"), "core.fsmonitor", f"touch {traces}/ran"], check=True)
     assert cli("--json", "--vault", str(vault), "exec", "--", "git", "status").document["error"]["code"] == "vault.untrusted"
     assert os.listdir(traces) == []
+
+
+@pytest.mark.usefixtures("person")
+@pytest.mark.parametrize("word", ["-", "+", "+boot 1 "])
+def test_a_note_of_a_copy_in_a_strange_vault_removes_nothing(vault: Path, word: str, tmp_path: Path, cli: Cli) -> None:
+    """It may name any directory for the one in which a command ran: that is neither taken in nor removed, and told."""
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis").write_text("all of it")
+    (vault / "avfs/workspaces/main/checkout").write_text(f"{word}{precious}")
+
+    told = cli("--vault", str(vault), "checkpoint", "save", "two").ok().stderr
+
+    assert str(precious) in told
+    assert os.listdir(precious) == ["thesis"]
+    assert cli("--vault", str(vault), "ls").ok().text.split() == ["a"]
+
+
+@pytest.mark.usefixtures("person")
+@pytest.mark.parametrize("name", ["{}", "../../../precious", "..", "1-x/../../../../precious"])
+def test_a_log_in_a_strange_vault_names_nothing_outside_the_trash(vault: Path, name: str, tmp_path: Path, cli: Cli) -> None:
+    """An undo brings back the workspace of a deleted fork, and moves no directory of the user's to its place."""
+    precious = tmp_path / "other" / "vaults" / "precious"
+    precious.mkdir()
+    (precious / "thesis").write_text("all of it")
+    for verb in (["fork", "create", "f"], ["--fork", "f", "ls"], ["fork", "delete", "f"]):
+        cli("--vault", str(vault), *verb).ok()
+    log = vault / "avfs/oplog"
+    lines = log.read_bytes().splitlines()
+    said = json.loads(lines[-1][9:])
+    said["more"]["trash"] = name.format(precious)
+    line = json.dumps(said).encode()
+    log.write_bytes(b"".join(each + b"\n" for each in [*lines[:-1], b"%08x %b" % (zlib.crc32(line), line)]))
+
+    cli("--vault", str(vault), "undo").ok()
+
+    assert os.listdir(precious) == ["thesis"]
+    assert cli("--vault", str(vault), "--fork", "f", "ls").ok().text == "a\n"
