@@ -299,15 +299,22 @@ def start(
     process, held.proc = held.proc, None  # else it is ended when nobody holds what GitPython has wrapped it in
     if noted:
         try:
-            (directory / f"{_NOTED}{process.pid}").write_bytes(b"%d" % (start_time(process.pid) or 0))
+            (directory / f"{_NOTED}{process.pid}").write_bytes(_describe_start(directory, process.pid))
         except OSError:
             end(process)
             raise
     return process
 
 
+def _describe_start(directory: Path, pid: int) -> bytes:
+    """Say when a process started and in which directory, of which a copy speaks of programs that are not its own."""
+    return b"%d %d" % (start_time(pid) or 0, directory.stat().st_ino)
+
+
 def end_noted(directory: Path) -> None:
     """End what was started in a directory by a process that is gone, with all that it started. Does not wait for it.
+
+    A note in a copy of the directory says nothing.
 
     Raises:
         OSError, ValueError: If what is noted cannot be read.
@@ -316,7 +323,7 @@ def end_noted(directory: Path) -> None:
         return
     for note_of in directory.glob(f"{_NOTED}*"):
         pid = int(note_of.name.removeprefix(_NOTED))
-        if start_time(pid) == int(note_of.read_bytes() or b"0"):
+        if note_of.read_bytes() == _describe_start(directory, pid):
             family = [(each, start_time(each)) for each in list_family(pid)]
             for each, started in family:
                 if started is not None:
