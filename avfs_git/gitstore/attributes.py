@@ -13,7 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from avfs_git.errors import NotAVault
 from avfs_git.gitstore.ignore import IgnoreRules
+from avfs_git.gitstore.plainfile import read_plain_file
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.gitstore.trees import MODE_EXEC, MODE_FILE, find_entry
 from avfs_git.paths import ROOT, Oid, TreePath, join, split
@@ -54,11 +56,9 @@ class _Line(NamedTuple):
 
 def read_info_attributes(git_dir: Path) -> bytes:
     """Read a repository's own attributes; empty if it has none that can be read."""
-    path = git_dir / "info" / "attributes"
     try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_FILE + 1)
-    except OSError:
+        content = read_plain_file(git_dir / "info" / "attributes", limit=_MAX_FILE + 1)
+    except (OSError, NotAVault):
         return b""
     return content if len(content) <= _MAX_FILE else b""
 

@@ -18,7 +18,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from avfs_git.errors import NotAVault
 from avfs_git.gitstore.commits import Links
+from avfs_git.gitstore.plainfile import open_plain_file, read_plain_file
 from avfs_git.paths import Oid
 
 # The format is that of gitformat-commit-graph(5).
@@ -50,7 +52,7 @@ class _Layer:
             _Unusable: If it is damaged, or of a version that is not known.
             OSError: If it cannot be read.
         """
-        with path.open("rb") as file:
+        with open_plain_file(path) as file:
             if os.fstat(file.fileno()).st_size < _HEADER.size + _CHUNK.size + _HASH_SIZE:
                 raise _Unusable
             self._data = data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -122,11 +124,11 @@ class CommitGraph:
     def open(cls, objects_dir: Path) -> Self:
         """Open what a repository has; never fails."""
         info = objects_dir / "info"
-        with suppress(OSError, _Unusable, ValueError, KeyError, struct.error):
+        with suppress(OSError, NotAVault, _Unusable, ValueError, KeyError, struct.error):
             return cls([_Layer(info / "commit-graph", 0)])
         layers: list[_Layer] = []
-        with suppress(OSError, _Unusable, ValueError, KeyError, struct.error):
-            names = (info / "commit-graphs" / "commit-graph-chain").read_text("ascii").split()
+        with suppress(OSError, NotAVault, _Unusable, ValueError, KeyError, struct.error):
+            names = read_plain_file(info / "commit-graphs" / "commit-graph-chain").decode("ascii").split()
             for name in names[:_MAX_LAYERS]:  # what is above one that is not usable cannot be used either
                 first = layers[-1].first + layers[-1].count if layers else 0
                 layers.append(_Layer(info / "commit-graphs" / f"graph-{bytes.fromhex(name).hex()}.graph", first))

@@ -107,11 +107,11 @@ class Ignorer:
                 return None
             rules = above
         content = self._read(directory)
-        if content is not None and len(content) > IGNORE_FILE_MAX:
-            content = b"*"
         return rules if not content else self._with_rules(rules, directory, content)
 
     def _with_rules(self, outer: tuple[IgnoreRules, ...], base: TreePath, content: bytes) -> tuple[IgnoreRules, ...]:
+        if len(content) > IGNORE_FILE_MAX:
+            content = b"*"
         # The same file often stands in many directories (caches hold a `.gitignore` of `*`).
         table = self._tables.get(content)
         if table is None:

@@ -34,7 +34,8 @@ from avfs_git.gitstore.trees import MODE_FILE, MODE_TREE, parse_tree, serialize_
 from avfs_git.host.durable import host_errors
 from avfs_git.paths import Oid
 
-_BARE_CONFIG = b"[core]\n\trepositoryformatversion = 0\n\tbare = true\n"
+_BARE_CONFIG = b"[core]\n\trepositoryformatversion = 0\n\tbare = true\n\tcommitGraph = false\n\tmultiPackIndex = false\n"
+"""What came along to make git faster is not believed: it could say something else than the objects do."""
 _Answer = tuple[Oid, bytes, int, bytes]
 """An object, its kind, its length, and its content where that was asked for."""
 _Read = Callable[[str, IO[bytes], bytes], Iterator[_Answer]]
@@ -74,8 +75,9 @@ def list_loose(objects_dir: Path) -> Iterator[Oid]:
 
 
 def list_objects(objects_dir: Path) -> Iterator[Oid]:
-    """List all objects of a directory of objects, without those that it borrows."""
-    yield from list_packed(sorted((objects_dir / "pack").glob("pack-*.pack")))
+    """List all objects of a directory of objects, without those that it borrows; of a pack without an index git knows none."""
+    indexes = sorted((objects_dir / "pack").glob("pack-*.idx"))
+    yield from list_packed([pack for pack in (index.with_suffix(".pack") for index in indexes) if pack.exists()])
     yield from list_loose(objects_dir)
 
 

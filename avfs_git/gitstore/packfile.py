@@ -133,7 +133,7 @@ class PackIndex:
             BadPack: If it is no index of version 2, or cut short.
             OSError: If it cannot be opened.
         """
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe of that name keeps nobody waiting
         try:
             size = os.fstat(fd).st_size
             if size < _FANOUT_END + 40:
@@ -276,7 +276,7 @@ class _Descriptor:
     __slots__ = ("fd",)
 
     def __init__(self, path: Path) -> None:
-        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe of that name keeps nobody waiting
 
     def __del__(self) -> None:
         with suppress(AttributeError, OSError):

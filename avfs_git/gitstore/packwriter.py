@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Self
 
 from avfs_git import faults
-from avfs_git.errors import ObjectCorrupt
+from avfs_git.errors import ObjectCorrupt, ObjectMissing
 from avfs_git.gitstore import packfile
 from avfs_git.gitstore.blobfile import hash_file, read_pieces, read_whole, start_blob_hash
 from avfs_git.gitstore.commits import Commit, Links, parse_commit, parse_links
@@ -214,7 +214,16 @@ class PackWriter:
 
     def _store_has(self, oid: Oid) -> bool:
         # The order matters: only what is there *after* its time was renewed is safe from a `git prune` under way.
-        return self.store.exists(oid) and self.store.freshen(oid)
+        return self.store.exists(oid) and self.store.freshen(oid) and self._is_whole(oid)
+
+    def _is_whole(self, oid: Oid) -> bool:
+        """Tell whether the store's copy of a blob is what its id says: a damaged or forged one does not stand for ours."""
+        try:
+            for _ in self.store.stream_blob(oid):
+                pass
+        except (ObjectCorrupt, ObjectMissing):
+            return False
+        return True
 
     def _level_for(self, probe: bytes) -> int:
         """Choose a level for big content: none if its start shows that it is compressed already."""

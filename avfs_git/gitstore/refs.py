@@ -776,7 +776,7 @@ def _read_file(path: bytes) -> bytes:
 def _parse_packed(path: bytes) -> tuple[dict[str, Oid], tuple[int, int, int] | None]:
     """Read `packed-refs`; what the file was is told with it."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return {}, None
     with os.fdopen(fd, "rb") as file:

@@ -20,6 +20,7 @@ from avfs_git.gitstore.commits import Commit, serialize_commit
 from avfs_git.gitstore.ignore import IGNORE_FILE_READ, Ignorer
 from avfs_git.gitstore.objects import KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.packwriter import PackWriter
+from avfs_git.gitstore.plainfile import read_plain_file
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.repository import (
     common_dir,
@@ -206,9 +207,14 @@ def _name_detached(vault: OpenVault, head: str, commit: Oid) -> str:
 
 
 def carry_exclude(source_git: Path, git_dir: Path) -> None:
-    """Take over the ignore rules that the source keeps outside its tree, else what they hide gets into the history."""
+    """Take over the ignore rules that the source keeps outside its tree, else what they hide gets into the history.
+
+    Raises:
+        NotAVault: If they are a link, which may lead anywhere, or no file.
+        HostError: If the disk refuses.
+    """
     try:
-        rules = (common_dir(source_git) / "info" / "exclude").read_bytes()
+        rules = read_plain_file(common_dir(source_git) / "info" / "exclude", limit=IGNORE_FILE_READ)
     except OSError:  # git, too, goes on without it
         return
     place = git_dir / "info" / "exclude"

@@ -19,10 +19,11 @@ import contextlib
 import hashlib
 from pathlib import Path
 
-from avfs_git.errors import AvfsError
+from avfs_git.errors import AvfsError, NotAVault
 from avfs_git.gitstore.commits import Commit, serialize_commit
 from avfs_git.gitstore.objects import KIND_COMMIT
 from avfs_git.gitstore.packwriter import PackWriter
+from avfs_git.gitstore.plainfile import open_plain_file
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.trees import MODE_TREE
 from avfs_git.paths import Oid, TreePath
@@ -115,6 +116,6 @@ def _digest_rules(git_dir: Path | None, tracked: Oid | None, exclude: bytes) -> 
     """Condense what decides, outside of the files themselves, on what is tracked and what is ignored."""
     hasher = hashlib.sha256(b"%b\0%d\0%b" % (tracked.hex().encode() if tracked is not None else b"", len(exclude), exclude))
     if git_dir is not None:
-        with contextlib.suppress(OSError):
-            hasher.update((git_dir / "index").read_bytes())
+        with contextlib.suppress(OSError, NotAVault), open_plain_file(git_dir / "index") as file:
+            hasher.update(file.read())
     return hasher.hexdigest()

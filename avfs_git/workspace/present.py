@@ -23,10 +23,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from avfs_git.errors import ObjectCorrupt, ObjectMissing
+from avfs_git.errors import NotAVault, ObjectCorrupt, ObjectMissing
 from avfs_git.gitstore.attributes import TreeAttributes, read_info_attributes
 from avfs_git.gitstore.gitindex import BadIndex, CachedTree, GitIndex, empty_cached_tree, parse_cached_tree
 from avfs_git.gitstore.objects import KIND_BLOB, ObjectStore
+from avfs_git.gitstore.plainfile import open_plain_file
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.gitstore.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, is_forbidden_name
 from avfs_git.host.beneath import OPEN_LIST, open_at
@@ -125,11 +126,11 @@ def read_known(source: Path, git_dir: Path, sink: ObjectSink, store: ObjectStore
         OSError: If the working tree cannot be read.
     """
     try:
-        with (git_dir / "index").open("rb") as file:
+        with open_plain_file(git_dir / "index") as file:
             written_ns = os.fstat(file.fileno()).st_mtime_ns
             index = GitIndex(file.read())
         cached = parse_cached_tree(index.extensions[b"TREE"]) if b"TREE" in index.extensions else empty_cached_tree()
-    except (OSError, BadIndex):
+    except (OSError, NotAVault, BadIndex):
         return None
     top = _arrange(index)
     if top is None:

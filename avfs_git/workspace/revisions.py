@@ -1,7 +1,8 @@
 """What people may call a state: labels, forks, commit ids, `HEAD`, with `~N` behind.
 
 Decided here: the grammar of revision names and what wins where one could mean two things: a label of the
-fork at hand, then a fork, then a commit id; where forks are asked for, a fork first. Reads refs and objects, changes nothing.
+fork at hand, then a whole commit id, a fork, a branch of a remote, a tag, the start of a commit id; where forks are asked for, a
+fork before a label. Others choose the names of tags, which therefore hide nothing else. Reads refs and objects, changes nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from avfs_git.workspace.format import HEADS, REMOTES, label_ref
 from avfs_git.workspace.vault import OpenVault
 
 _ANCESTOR = re.compile(r"(.+?)((?:[~^]\d*)+)$", re.DOTALL)
+_ID_LENGTH = 40
 _HEX = re.compile(r"[0-9a-fA-F]{4,40}")
 
 
@@ -60,7 +62,7 @@ def resolve_source(vault: OpenVault, name: str, *, fork: str | None) -> Oid:
     Raises:
         CheckpointNotFound, AmbiguousName: As `resolve_revision`.
     """
-    head = vault.read_head(name) if _may_be_ref(name) else None
+    head = vault.read_head(name) if _may_be_ref(name) and _find_by_whole_id(vault, name) is None else None
     return head if head is not None else resolve_revision(vault, name, fork=fork)
 
 
@@ -88,8 +90,11 @@ def _resolve_base(vault: OpenVault, name: str, fork: str | None) -> Oid | None:
     labelled = _find_label(vault, name, fork)
     if labelled is not None:
         return labelled
+    known = _find_by_whole_id(vault, name)
+    if known is not None:
+        return known
     if _may_be_ref(name):
-        for prefix in (HEADS, "refs/tags/", REMOTES):
+        for prefix in (HEADS, REMOTES, "refs/tags/"):  # a tag that came from anywhere hides no branch of a remote
             found = vault.refs.read(prefix + name)
             if found is not None:
                 return peel_to_commit(vault, found)
@@ -124,8 +129,13 @@ def _may_be_ref(name: str) -> bool:
     )
 
 
+def _find_by_whole_id(vault: OpenVault, name: str) -> Oid | None:
+    """Find a commit by its whole id: as to git, it is that commit, whatever somebody called a branch or a tag."""
+    return _resolve_id(vault, name.lower()) if len(name) == _ID_LENGTH and _HEX.fullmatch(name) else None
+
+
 def _resolve_id(vault: OpenVault, prefix: str) -> Oid | None:
-    if len(prefix) == 40:  # nothing to look for, only to look at
+    if len(prefix) == _ID_LENGTH:  # nothing to look for, only to look at
         oid = Oid(bytes.fromhex(prefix))
         return oid if vault.store.exists(oid) and vault.store.header(oid)[0] == KIND_COMMIT else None
     found = [oid for oid in vault.store.find_by_prefix(prefix) if vault.store.header(oid)[0] == KIND_COMMIT]

@@ -26,7 +26,9 @@ from avfs_git.errors import (
     quote,
 )
 from avfs_git.gitstore.commits import Commit, Signature
+from avfs_git.gitstore.ignore import IGNORE_FILE_READ
 from avfs_git.gitstore.objects import ObjectStore
+from avfs_git.gitstore.plainfile import read_plain_file
 from avfs_git.gitstore.refs import OWN_REFS, RefChange, RefStore
 from avfs_git.gitstore.repository import check_repository, is_lazy, read_shallow
 from avfs_git.gitstore.trust import check_owner
@@ -358,9 +360,13 @@ class OpenVault:
         )
 
     def read_exclude(self) -> bytes:
-        """Read the ignore rules that hold for the whole vault (gitignore(5): info/exclude)."""
+        """Read the ignore rules that hold for the whole vault (gitignore(5): info/exclude).
+
+        Raises:
+            NotAVault: If they are a link or no file: without them, what they hide would get into the history.
+        """
         try:
-            return (self.git_dir / "info" / "exclude").read_bytes()
+            return read_plain_file(self.git_dir / "info" / "exclude", limit=IGNORE_FILE_READ)
         except OSError:  # git, too, goes on without it
             return b""
 

@@ -1,0 +1,171 @@
+"""Files of a repository that somebody else made: pipes, links and false contents where git has plain files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from avfs_git import Avfs
+from avfs_git.errors import NotAVault, ObjectCorrupt
+from avfs_git.gitstore.ignore import IGNORE_FILE_MAX
+from avfs_git.workspace.clones import fork_present
+from avfs_git.workspace.vault import OpenVault
+from tests.support.servers import git
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A repository with one commit."""
+    root = tmp_path / "project"
+    root.mkdir()
+    git("init", "-q", "-b", "main", cwd=root)
+    (root / "file").write_text("ok\n")
+    git("add", ".", cwd=root)
+    git("commit", "-q", "-m", "one", cwd=root)
+    return root
+
+
+def put_loose(objects: Path, kind: bytes, named_after: bytes, content: bytes) -> str:
+    """Store an object under the id of another content; return that id."""
+    oid = hashlib.sha1(b"%b %d\0" % (kind, len(named_after)) + named_after, usedforsecurity=False).hexdigest()
+    (objects / oid[:2]).mkdir(exist_ok=True)
+    (objects / oid[:2] / oid[2:]).write_bytes(zlib.compress(b"%b %d\0" % (kind, len(content)) + content))
+    return oid
+
+
+def make_bare(project: Path, tmp_path: Path) -> Path:
+    """Make a bare repository that serves as a vault where it is."""
+    bare = tmp_path / "bare.git"
+    git("clone", "-q", "--bare", "--template=", str(project), str(bare), cwd=tmp_path)
+    return bare
+
+
+@pytest.mark.parametrize("size", [200_000, 3_000_000])
+def test_a_forged_content_does_not_stand_for_ours(size: int, project: Path, tmp_path: Path) -> None:
+    """A repository that has something else under the id of a file that somebody writes later loses nothing of that file."""
+    ours = b"ours" * (size // 4)
+    put_loose(project / ".git/objects", b"blob", ours, b"evil" * (size // 4))
+    (tmp_path / "file").write_bytes(ours)
+    with Avfs(tmp_path / "home") as avfs, avfs.create_vault("v", source=project) as vault:
+        workspace = vault.workspace()
+        workspace.import_path(tmp_path / "file", "/big")
+        workspace.checkpoint("m")
+        with vault.fork("other") as other:
+            assert other.read("/big") == ours
+
+
+@pytest.mark.parametrize("place", ["index", "info/attributes", "packed-refs"])
+@pytest.mark.parametrize("door", ["vault", "fork"])
+def test_a_pipe_keeps_nobody_waiting(door: str, place: str, project: Path, tmp_path: Path) -> None:
+    """What git could not read either is as if it were not there."""
+    (project / ".git" / place).unlink(missing_ok=True)
+    (project / ".git" / place).parent.mkdir(exist_ok=True)
+    os.mkfifo(project / ".git" / place)
+    with Avfs(tmp_path / "home") as avfs:
+        if door == "vault":
+            with avfs.create_vault("v", source=project) as vault:
+                assert vault.workspace().read("/file") == b"ok\n"
+        else:
+            vault = avfs.create_vault("v")
+            with closing(OpenVault(vault.path)) as opened:
+                fork_present(opened, "f", project)
+            assert vault.workspace("f").read("/file") == b"ok\n"
+
+
+@pytest.mark.parametrize("what", ["pipe", "link"])
+def test_ignore_rules_that_are_no_file_are_refused(what: str, project: Path, tmp_path: Path) -> None:
+    """Without the rules, what they hide would get into the history; and a link may lead to any file of the user's."""
+    exclude = project / ".git/info/exclude"
+    exclude.parent.mkdir(exist_ok=True)
+    exclude.unlink(missing_ok=True)
+    if what == "pipe":
+        os.mkfifo(exclude)
+    else:
+        exclude.symlink_to("/dev/zero")
+    with Avfs(tmp_path / "home") as avfs:
+        with pytest.raises(NotAVault, match="exclude"):
+            avfs.create_vault("v", source=project)
+        assert not avfs.list_vaults()
+    git_dir = make_bare(project, tmp_path)
+    (git_dir / "info").mkdir(exist_ok=True)
+    exclude.rename(git_dir / "info/exclude")
+    with Avfs(tmp_path / "home") as avfs, avfs.open_vault(git_dir) as vault:
+        workspace = vault.workspace()
+        workspace.write("/new", b"x")
+        with pytest.raises(NotAVault, match="exclude"):
+            workspace.checkpoint("m")
+
+
+def test_endless_ignore_rules_beside_the_tree_hide_all(project: Path, tmp_path: Path) -> None:
+    """As those of an ignore file in the tree: to take them apart would take minutes."""
+    exclude = project / ".git/info/exclude"
+    exclude.parent.mkdir(exist_ok=True)
+    exclude.write_bytes(b"*a?b[cd]*e\n" * (IGNORE_FILE_MAX // 8))
+    (project / "untracked").write_text("x")
+    with Avfs(tmp_path / "home") as avfs, avfs.create_vault("v", source=project) as vault:
+        assert git("ls-tree", "--name-only", "main", cwd=vault.path).split() == ["file"]
+        assert vault.workspace().read("/untracked") == b"x"
+
+
+@pytest.mark.parametrize("place", ["objects/info/commit-graph", "objects/info/commit-graphs/commit-graph-chain"])
+def test_a_pipe_in_a_vault_keeps_nobody_waiting(place: str, project: Path, tmp_path: Path) -> None:
+    """A repository that is used as it is may hold one as well, and a pack that git had not finished."""
+    git_dir = make_bare(project, tmp_path)
+    (git_dir / place).parent.mkdir(exist_ok=True)
+    os.mkfifo(git_dir / place)
+    (git_dir / "objects/pack/pack-1.pack").touch()
+    with Avfs(tmp_path / "home") as avfs, avfs.open_vault(git_dir) as vault:
+        workspace = vault.workspace()
+        workspace.write("/new", b"x")
+        assert len(workspace.log()) == 1
+
+
+def test_a_pipe_for_an_index_of_a_pack_is_damage(project: Path, tmp_path: Path) -> None:
+    """Nothing is known of what the pack holds."""
+    git_dir = make_bare(project, tmp_path)
+    os.mkfifo(git_dir / "objects/pack/pack-1.idx")
+    (git_dir / "objects/pack/pack-1.pack").touch()
+    with Avfs(tmp_path / "home") as avfs, avfs.open_vault(git_dir) as vault, pytest.raises(ObjectCorrupt, match="cut short"):
+        vault.workspace().write("/new", b"x")
+
+
+@pytest.mark.parametrize("name", ["avfs", "avfs/workspaces"])
+def test_a_link_leads_no_state_out_of_a_vault(name: str, project: Path, tmp_path: Path) -> None:
+    """What avfs keeps beside a repository is in it, wherever a link of that repository leads."""
+    git_dir = make_bare(project, tmp_path)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (git_dir / name).parent.mkdir(exist_ok=True)
+    (git_dir / name).symlink_to(outside)
+    with (
+        Avfs(tmp_path / "home") as avfs,
+        pytest.raises(NotAVault, match="no directory of its own"),
+        avfs.open_vault(git_dir) as vault,
+    ):
+        vault.workspace().write("/new", b"x")
+    assert not list(outside.iterdir())
+
+
+def test_the_name_of_a_tag_hides_nothing_else(project: Path, tmp_path: Path) -> None:
+    """A whole id is that commit, and `REMOTE/BRANCH` that branch, whatever tags came from anywhere."""
+    first = git("rev-parse", "HEAD", cwd=project).strip()
+    git("commit", "-q", "--allow-empty", "-m", "two", cwd=project)
+    second = git("rev-parse", "HEAD", cwd=project).strip()
+    git("update-ref", f"refs/tags/{first}", second, cwd=project)
+    git("update-ref", f"refs/heads/{first}", second, cwd=project)
+    git("update-ref", "refs/tags/origin/old", second, cwd=project)
+    git("update-ref", "refs/heads/old", first, cwd=project)
+    with Avfs(tmp_path / "home") as avfs:
+        avfs.clone_vault(str(project), "v")
+        vault = avfs.open_vault("v")
+        git("update-ref", f"refs/heads/{first}", second, cwd=vault.path)
+        for name, at in (("a", first), ("b", "origin/old")):
+            vault.fork(name, at=at)
+            assert git("rev-parse", f"refs/heads/{name}", cwd=vault.path).strip() == first
+        vault.workspace("a").merge(first)
+        assert git("rev-parse", "refs/heads/a", cwd=vault.path).strip() == first
