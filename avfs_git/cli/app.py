@@ -56,6 +56,7 @@ VERBS: dict[str, Entry] = {
     "sessions": _SESSIONS,
     "ps": _SESSIONS,
     "stop": Entry("stop", "Save a last checkpoint and take a mount away", MOUNTS),
+    "end": Entry("end", "End the fork of a directory that `avfs fork SOURCE DIR` made", MOUNTS),
     "exec": _EXEC,
     "proxy": Entry("proxy", "Run commands in a workspace, one by one or many in a session", COMMANDS),
     "policy": Entry("policy", "Look at the rules about commands", COMMANDS),

@@ -248,6 +248,10 @@ class State:
             self.output.amend(vault=vault.name, fork=fork)
             yield vault, fork
 
+    def is_in_mount(self) -> bool:
+        """Whether the current directory is in a mount of avfs."""
+        return self._find_here().vault is not None
+
     def _find_here(self) -> Target:
         """Say which vault and fork the current directory shows; of a mount of a whole vault, no fork."""
         try:

@@ -6,7 +6,7 @@ Decided here: their fields. All are JSON objects, never bare lists, so that fiel
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NotRequired, TypedDict, final
+from typing import TYPE_CHECKING, TypedDict, final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
         PathVersion,
         RemoteBranch,
         RemoteInfo,
-        RemoveResult,
         SessionInfo,
         TreeNode,
         UndoResult,
@@ -205,8 +204,6 @@ class Removed(TypedDict):
     """Paths that are gone."""
 
     removed: Sequence[PathOnly]
-    ended: NotRequired[RemoveResult]
-    """Where the path was that of a forked directory."""
 
 
 class Moved(TypedDict):

@@ -191,3 +191,29 @@ def test_doctor_finds_a_healthy_vault(avfs: Transcript, work: str, snapshot: Sna
     avfs("doctor --json")
 
     snapshot("doctor.txt", avfs.text)
+
+
+def test_a_path_of_this_machine_is_never_one_of_the_vault(
+    cli: Cli, work: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`rm` refuses it, absolute or relative, and names what is meant; an option that names the vault or the fork decides."""
+    place = tmp_path / "place"
+    (place / "src").mkdir(parents=True)
+    (place / "broken").symlink_to("nowhere")
+    inside = str(place).lstrip("/")
+    cli("mkdir", "-p", f"{inside}/src").ok()
+    cli("write", "broken", "1").ok()
+    monkeypatch.chdir(place)
+
+    for text in (str(place), str(place / "src"), "src", "./src", "broken"):
+        refused = cli("rm", "-rf", text)
+        assert (refused.status, "--vault NAME" in refused.stderr) == (2, True), text
+    assert "avfs end src" in cli("rm", "-r", "README", "src").stderr
+    for kept in ("README", "src", "broken", f"{inside}/src"):
+        cli("stat", kept).ok()
+    assert (place / "src").is_dir()
+
+    cli("rm", "-r", "src", "--fork", "main").ok()
+    cli("rm", f"{place}/src", "-r", "--vault", work).ok()
+    assert (place / "src").is_dir()
+    cli("rm", "README").ok()

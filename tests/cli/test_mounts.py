@@ -275,7 +275,7 @@ def test_a_session_commits_as_the_forks_author(cli: Cli, at: Path, tmp_path: Pat
 def test_a_forked_directory_is_ended_by_the_name_a_person_types(
     cli: Cli, at: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`avfs rm ../DIR` means the directory also where it stands in a live tree, from which that path leads out."""
+    """`avfs end ../DIR` means the directory also where it stands in a live tree, from which that path leads out."""
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "kept").write_bytes(b"1")
     cli("fork", str(tmp_path / "folder"), str(at)).ok()
@@ -284,7 +284,7 @@ def test_a_forked_directory_is_ended_by_the_name_a_person_types(
 
     with subprocess.Popen(["sleep", "infinity"], cwd=at) as user:
         try:
-            refused = cli("rm", beside)
+            refused = cli("end", beside)
             assert refused.status == 53
             assert "--lazy" in refused.stderr
             assert (at / "kept").exists()
@@ -292,8 +292,11 @@ def test_a_forked_directory_is_ended_by_the_name_a_person_types(
             user.kill()
     monkeypatch.chdir(at)
     assert cli("rm", "../folder/kept").status == 2
+    assert f"avfs end {beside}" in cli("rm", "-rf", beside).stderr
+    assert cli("end", ".", "extra").status == 2
+    assert (at / "kept").exists()
 
-    assert cli("rm", beside, "--json").ok().result["ended"]["deleted"]
+    assert cli("end", beside, "--json").ok().result["deleted"]
     monkeypatch.chdir("/")
     assert not (at / "kept").exists()
 
@@ -308,7 +311,7 @@ def test_a_directory_is_forked_by_its_plain_name(cli: Cli, at: Path, tmp_path: P
     assert (unusable.status, "--branch NAME" in unusable.stderr) == (2, True)
     assert "missing argument 'DIR'" in cli("fork", "folder").stderr
     assert "cannot read" in cli("fork", "nosuch", "../folder").stderr
-    missing = cli("rm", "folder")
+    missing = cli("end", "folder")
     assert (missing.status, "there is no mount 'folder'" in missing.stderr) == (54, True)
 
     cli("fork", "--branch", at.name, "folder", str(at)).ok()

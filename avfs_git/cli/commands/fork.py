@@ -113,7 +113,7 @@ def directory_(
 
     The fork has everything that SOURCE has now: its commit, and what is changed, new or ignored. SOURCE is only read; a vault
     is made for it the first time. In DIR, git commits to the fork's branch, and `git push origin NAME` hands it to the clone.
-    `avfs rm DIR` ends it. `avfs fork SOURCE DIR` is the same where SOURCE is written as a path, as in `avfs fork . ../task`.
+    `avfs end DIR` ends it. `avfs fork SOURCE DIR` is the same where SOURCE is written as a path, as in `avfs fork . ../task`.
     """
     from avfs_git.session.nurseries import starting_early  # noqa: PLC0415 - not for the help
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,68 +10,58 @@ import click
 
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import TREE_PATH, verb
-from avfs_git.errors import NoVaultChosen, PathEscapes, SessionNotFound
+from avfs_git.errors import InvalidInput, PathEscapes, quote
 from avfs_git.paths import TreePath
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import Removed
-    from avfs_git.sdk import Session, Workspace
+
+
+def _read_paths(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> tuple[TreePath, ...]:  # noqa: ARG001 - click's
+    """Read paths of the workspace; where no option names that, none may be the path of something on this machine."""
+    state: State = ctx.obj
+    if state.vault_flag is None and state.fork_flag is None and not ctx.resilient_parsing:
+        for text in texts:
+            _refuse_host_path(state, text)
+    return tuple(map(_read_path, texts))
 
 
 def _read_path(text: str) -> TreePath:
-    """Read a path of the workspace; one that leads out of it may be a directory of the machine, and is refused later if not."""
     try:
         return TREE_PATH(text)
-    except PathEscapes:
-        return TreePath(os.fsencode(text))
+    except PathEscapes as error:
+        if Path(text).is_dir():
+            error.hint = f"End the fork of a directory with `avfs end {text}`."
+        raise
+
+
+def _refuse_host_path(state: State, text: str) -> None:
+    """Refuse a path at which this machine has something, unless it is relative to a directory in a mount.
+
+    Raises:
+        InvalidInput: If it is one.
+    """
+    if "\0" in text or not os.path.lexists(text) or (not text.startswith("/") and state.is_in_mount()):
+        return
+    hint = f"Name the vault for a path in it: `avfs rm --vault NAME {text}`."
+    if Path(text).is_dir():
+        hint += f" End the fork of a directory with `avfs end {text}`."
+    raise InvalidInput(f"{quote(text)} is on this machine, and `avfs rm` removes paths of a vault", hint=hint)
 
 
 @verb("rm", view="files")
-@click.argument("paths", nargs=-1, required=True, type=_read_path, metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, callback=_read_paths, metavar="PATH...")
 @click.option("-r", "-R", "--recursive", is_flag=True, help="Also directories with everything below them.")
 @click.option("-f", "--force", is_flag=True, help="A path where nothing is is no failure.")
-@click.option("--lazy", is_flag=True, help="Of a forked directory: also while programs use it; the fork is kept then.")
-@click.option("--discard", is_flag=True, help="Of a forked directory: delete the fork though the clone does not have it all.")
-def command(state: State, paths: tuple[TreePath, ...], recursive: bool, force: bool, lazy: bool, discard: bool) -> Removed:
+def command(state: State, paths: tuple[TreePath, ...], recursive: bool, force: bool) -> Removed:
     """Remove files and directories
 
-    What a checkpoint holds comes back with `avfs checkout PATH --at STATE`.
-
-    A directory at which `avfs fork SOURCE DIR` has mounted a fork is ended: a last checkpoint, then the mount goes, and the fork
-    too if the clone has all its commits, or with --discard. Otherwise it stays in its vault.
+    What a checkpoint holds comes back with `avfs checkout PATH --at STATE`. A path that exists on this machine is refused, unless
+    it is relative to a directory in a mount, or --vault or --fork says where it is meant. `avfs end DIR` ends the fork of a
+    directory.
     """
-    if len(paths) == 1 and state.vault_flag is None and state.fork_flag is None:
-        session = _find_fork(state, paths[0])
-        if session is not None:
-            os.chdir("/")  # this process must not be the one that uses it
-            return {"removed": [], "ended": session.remove(discard=discard, lazy=lazy)}
-    with _opened(state, paths[0]) as workspace:
+    with state.open_workspace() as workspace:
         present = [path for path in paths if workspace.exists(path)]
         for path in paths:
             workspace.remove(path, recursive=recursive, missing_ok=force)
         return {"removed": [{"path": path} for path in present]}
-
-
-@contextmanager
-def _opened(state: State, path: TreePath) -> Iterator[Workspace]:
-    """Open the workspace that is meant; where there is none, a directory of the machine was."""
-    try:
-        with state.open_workspace() as workspace:
-            yield workspace
-    except NoVaultChosen as err:
-        if path.startswith(b"..") or any(place.is_dir() for place in _places(path)):
-            raise SessionNotFound(os.fsdecode(path)) from err
-        raise
-
-
-def _places(path: TreePath) -> tuple[Path, Path]:
-    return Path(os.sep, os.fsdecode(path)), Path(os.fsdecode(path))
-
-
-def _find_fork(state: State, path: TreePath) -> Session | None:
-    """Find the fork of a directory that is mounted just there; a path of a workspace may mean one of the machine."""
-    for place in _places(path):
-        session = state.avfs.session_at(place) if place.is_dir() else None
-        if session is not None and session.path == place.resolve() and session.vault.origin() is not None:
-            return session
-    return None

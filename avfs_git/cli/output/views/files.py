@@ -70,16 +70,6 @@ def rm(text: TextOutput, result: Removed) -> None:
     """Say what is gone."""
     for item in result["removed"]:
         text.line("Removed ", (quote_path(item["path"]), "bold"))
-    if (ended := result.get("ended")) is not None:
-        text.line("Unmounted ", quote_path(bytes(ended.directory)))
-        if ended.deleted:
-            text.line("Deleted fork ", (ended.fork, "bold"))
-            text.hint(f"Bring it back with `avfs --vault {ended.vault} undo`.")
-        else:
-            why = "programs still use it" if ended.in_use else "it holds what was not pushed"
-            text.line("Kept fork ", (ended.fork, "bold"), f": {why}")
-            avfs = f"avfs --vault {ended.vault}"
-            text.hint(f"Mount it again with `{avfs} mount {ended.fork} DIR`; delete it with `{avfs} fork delete {ended.fork}`.")
 
 
 def cp(text: TextOutput, result: Transfers) -> None:

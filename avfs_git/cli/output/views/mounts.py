@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from avfs_git.cli.output.text import TextOutput
     from avfs_git.cli.results import SessionList
-    from avfs_git.model import SessionInfo, UnmountResult
+    from avfs_git.model import RemoveResult, SessionInfo, UnmountResult
 
 
 def _show(directory: Path) -> str:
@@ -103,3 +103,16 @@ def stop(text: TextOutput, result: UnmountResult) -> None:
 
 def _list(result: UnmountResult) -> str:
     return ", ".join(result.users) or "a program"
+
+
+def end(text: TextOutput, ended: RemoveResult) -> None:
+    """Say what became of a fork of a directory."""
+    text.line("Unmounted ", quote_path(bytes(ended.directory)))
+    if ended.deleted:
+        text.line("Deleted fork ", (ended.fork, "bold"))
+        text.hint(f"Bring it back with `avfs --vault {ended.vault} undo`.")
+        return
+    why = "programs still use it" if ended.in_use else "it holds what was not pushed"
+    text.line("Kept fork ", (ended.fork, "bold"), f": {why}")
+    avfs = f"avfs --vault {ended.vault}"
+    text.hint(f"Mount it again with `{avfs} mount {ended.fork} DIR`; delete it with `{avfs} fork delete {ended.fork}`.")

@@ -90,7 +90,7 @@ def fork_dir(text: TextOutput, result: DirectoryFork) -> None:
     place = shlex.quote(os.fspath(session.directory))
     text.line("Forked ", (result["fork"], "bold"), " at ", quote_path(os.fsencode(session.directory)))
     push = f"; hand it over with `git push {result['pushes_to']} {result['fork']}` there" if result["pushes_to"] else ""
-    text.hint(f"Work there with `cd {place}`{push}; end it with `avfs rm {place}`.")
+    text.hint(f"Work there with `cd {place}`{push}; end it with `avfs end {place}`.")
 
 
 def fork_create(text: TextOutput, result: ForkResult) -> None:

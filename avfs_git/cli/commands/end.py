@@ -1,0 +1,36 @@
+"""`avfs end`: end the fork of a directory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from avfs_git.cli.context import State
+from avfs_git.cli.verb import HOST_PATH, verb
+from avfs_git.errors import SessionNotFound
+
+if TYPE_CHECKING:
+    from avfs_git.model import RemoveResult
+
+
+@verb("end", view="mounts")
+@click.argument("directory", type=HOST_PATH, metavar="DIR")
+@click.option("-l", "--lazy", is_flag=True, help="Also while programs use it; the fork is kept then.")
+@click.option("--discard", is_flag=True, help="Delete the fork although the clone does not have all of its commits.")
+def command(state: State, directory: Path, lazy: bool, discard: bool) -> RemoveResult:
+    """End the fork of a directory that `avfs fork SOURCE DIR` made
+
+    avfs saves a last checkpoint, takes the mount away, and deletes the fork if the clone has all its commits or nothing was
+    changed. Otherwise the fork stays in its vault. `avfs undo` brings a deleted fork back.
+    """
+    session = state.avfs.session_at(directory) if directory.is_dir() else None
+    if session is None or session.path != directory.resolve() or session.vault.origin() is None:
+        error = SessionNotFound(os.fspath(directory))
+        if session is not None and session.path == directory.resolve():
+            error.hint = "It shows a fork that `avfs fork SOURCE DIR` did not make: use `avfs stop` or `avfs unmount`."
+        raise error
+    os.chdir("/")  # this process must not be the one that uses it
+    return session.remove(discard=discard, lazy=lazy)
