@@ -46,6 +46,7 @@ class CheckoutBackend:
         self._readonly = readonly
         self._opened = opened
         self._left_out: set[bytes] = set()
+        self._is_taken_in = False
         take_in_left(locked)  # of an earlier command of this process, if its end failed
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
             raise Passed(f"'{root}' is not empty")
@@ -81,12 +82,24 @@ class CheckoutBackend:
 
     def collect(self, locked: LockedWorkspace) -> list[Warning]:
         """Apply what differs between the directory and the workspace."""
-        return [] if self._readonly else take_in(locked, self.root, left_out=self._left_out)
+        if self._readonly:
+            return []
+        warnings, _ = take_in(locked, self.root, left_out=self._left_out)
+        self._is_taken_in = True
+        return warnings
 
     def close(self) -> None:
-        """End what runs in it and remove the copy. A second call does nothing."""
+        """End what runs in it and remove the copy. A second call does nothing.
+
+        A copy that was not collected, because that failed or the command was given up, stays with its note: it comes into the
+        workspace when that is used next.
+        """
         self.runner.close()
-        self._remove()
+        if self._readonly or self._is_taken_in:
+            self._remove()
+        else:
+            self._opened.is_copied_out = False
+            self._opened.forget()
         self._opened.leave_git()
 
     def _remove(self) -> None:

@@ -153,13 +153,19 @@ class ReadingView(PinningView):
         finally:
             os.close(fd)
 
-    def stream(self, node: Node, chunk: int = 1 << 20) -> Iterator[bytes]:
-        """Read a file in pieces, in bounded memory; what it is at the start is read, should it be replaced."""
+    def stream(self, node: Node, chunk: int = 1 << 20, *, judged: bool = False) -> Iterator[bytes]:
+        """Read a file in pieces, in bounded memory; what it is at the start is read, should it be replaced.
+
+        Args:
+            node: The file.
+            chunk: How much of it at once, in bytes.
+            judged: Read it also where its mode keeps its owner from that.
+        """
         with self._lock:
             if node.kind != stat.S_IFREG:
                 raise fail(errno.EISDIR if node.is_dir else errno.EINVAL, node.name)
             entry = None if node.upper else node.lower
-            held = self._data_fd(node, write=False) if entry is None else None
+            held = self._data_fd(node, write=False, judged=judged) if entry is None else None
         if held is None:
             assert entry is not None  # noqa: S101 - one of the two is there
             yield from self.lower.stream(entry)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from avfs_git.host.beneath import OPEN_DIR, OPEN_LIST, Descriptor, open_at, open_beneath, open_dir
+from avfs_git.host.beneath import OPEN_DIR, OPEN_LIST, Descriptor, open_at, open_beneath, open_dir, open_judged_at
 from avfs_git.host.xattrs import entry_of, list_xattrs, read_xattr
 from avfs_git.paths import ROOT, TreePath, components, join, split
 from avfs_git.vfs.marks import is_whiteout, is_xattr_whiteout, read_dir_marks, read_user_xattrs
@@ -148,11 +148,11 @@ class UpperReader:
         return Found(name, found, WHITEOUT if is_whiteout(found) else kind, opaque=False)
 
     def open_listed(self, path: TreePath, name: bytes) -> int:
-        """Open what was listed as a file, for reading."""
+        """Open what was listed as a file, for reading, also one that its mode keeps its owner from."""
         if self._watch is None:
-            return open_at(self._directories.get(path), name, _OPEN_FILE)
+            return open_judged_at(self._directories.get(path), name, _OPEN_FILE)
         self._watch.reopen(path, name)
-        fd = open_at(self._directories.get(path), name, _OPEN_FILE)
+        fd = open_judged_at(self._directories.get(path), name, _OPEN_FILE)
         try:
             self._watch.prove(path, name, fd)
         except BaseException:
@@ -186,11 +186,16 @@ class UpperReader:
 class PlainDirectory:
     """A directory of the host, for an import. Mounts below it are read like what they stand on."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, is_own: bool = False) -> None:
         """Open the directory. The root itself may be reached through symbolic links.
+
+        Args:
+            root: The directory.
+            is_own: Whether avfs made it: then a file is read that its mode keeps its owner from, by changing that for a moment.
 
         Raises OSError if it is not there.
         """
+        self._open = open_judged_at if is_own else open_at
         self._directories = Directories(Descriptor(os.open(root, OPEN_DIR & ~os.O_NOFOLLOW)))
 
     def directory_fd(self, path: TreePath) -> int:
@@ -229,7 +234,7 @@ class PlainDirectory:
     def open_listed(self, path: TreePath, name: bytes) -> int:
         """Open what was listed as a file, for reading; it may have become something else."""
         try:
-            return open_at(self._directories.get(path), name, _OPEN_FILE)
+            return self._open(self._directories.get(path), name, _OPEN_FILE)
         except OSError as error:
             error.filename = join(path, name)  # to whoever imports a directory, the name alone says little
             raise

@@ -7,8 +7,8 @@ that a note counts only in the workspace in which avfs wrote it, and in the same
 one's directory, a stranger's vault may name any, and a power cut may have taken files of the copy.
 
 `backends.checkout` makes such copies, with the workspace lock held as long as the command runs. Whoever takes the lock and
-finds the note met a crash: what the command had done comes into the workspace (`take_in_left`, called by `workspace.recovery`),
-which says so, and the copy goes. A crash in here leaves the note, and the next one begins anew.
+finds the note met a crash, or a failure such as a full disk: what the command had done comes into the workspace (`take_in_left`,
+called by `workspace.recovery`), which says so, and the copy goes. A crash in here leaves the note, and the next one begins anew.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def remove_copy(layout: WorkspaceLayout, place: Path) -> None:
         layout.copy_note.unlink(missing_ok=True)
 
 
-def take_in(locked: LockedWorkspace, place: Path, *, left_out: Container[bytes] = ()) -> list[Warning]:
-    """Apply what differs between a copy and its workspace.
+def take_in(locked: LockedWorkspace, place: Path, *, left_out: Container[bytes] = ()) -> tuple[list[Warning], bool]:
+    """Apply what differs between a copy and its workspace; tell whether anything does.
 
     Args:
         locked: The workspace.
@@ -79,7 +79,7 @@ def take_in(locked: LockedWorkspace, place: Path, *, left_out: Container[bytes] 
     pack = PackWriter(vault.store)
     try:
         before = take(locked, pack).captured
-        layer = PlainDirectory(place)
+        layer = PlainDirectory(place, is_own=True)
 
         def read_ignore_file(directory: TreePath) -> bytes | None:
             try:
@@ -104,11 +104,13 @@ def take_in(locked: LockedWorkspace, place: Path, *, left_out: Container[bytes] 
                         merged.utimens(merged.resolve(step.path, follow_last=False), mtime_ns=step.after.mtime_ns)
     finally:
         pack.discard()
-    return [*after.warnings, *change.warnings]
+    return [*after.warnings, *change.warnings], bool(steps)
 
 
 def take_in_left(locked: LockedWorkspace) -> None:
-    """Finish with the copy of a process that died: what its command had done comes into the workspace, which tells it later.
+    """Finish with the copy of a process that died, or could not take it in.
+
+    What its command had done comes into the workspace, which tells it later.
 
     Raises:
         AvfsError: If the directory, the vault or the disk fails. Copy and note stay then.
@@ -132,9 +134,10 @@ def take_in_left(locked: LockedWorkspace) -> None:
         return
     place = Path(os.fsdecode(noted[1:].removeprefix(whose)))
     if noted[:1] == _COPIED and place.is_dir():
-        warnings = take_in(locked, place)
-        text = "what a command had changed in a copy when avfs died was brought into the workspace"
-        state = locked.opened.state
-        state.recovered = [*state.recovered, text, *(warning.message for warning in warnings)]
-        locked.write_state()
+        warnings, is_changed = take_in(locked, place)
+        if is_changed:
+            text = "what a command had changed in a copy when avfs died, or failed, was brought into the workspace"
+            state = locked.opened.state
+            state.recovered = [*state.recovered, text, *(warning.message for warning in warnings)]
+            locked.write_state()
     remove_copy(layout, place)

@@ -388,7 +388,7 @@ def _export_file(
     attr = merged.getattr(node)
     fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=directory)
     try:
-        for piece in merged.stream(node):
+        for piece in merged.stream(node, judged=True):  # the copy gets its mode
             write_all(fd, piece)
             tally.total_bytes += len(piece)
         _export_xattrs(merged, node, fd)

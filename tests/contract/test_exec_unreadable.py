@@ -1,0 +1,70 @@
+"""What a command leaves that cannot be taken over at once: it is not lost, and the workspace goes on."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from avfs_git import Avfs
+from avfs_git.backends import checkout
+from avfs_git.errors import HostError
+from avfs_git.model import Identity
+from avfs_git.sdk import Workspace
+
+pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout", "userns"), pytest.mark.slow, pytest.mark.usefixtures("person")]
+
+BACKENDS = [
+    pytest.param("overlay", marks=pytest.mark.needs("fuse", "overlayfs")),
+    pytest.param("fuse", marks=pytest.mark.needs("fuse")),
+    "checkout",
+]
+
+
+@pytest.fixture
+def work(mount_dir: Path) -> Iterator[Workspace]:
+    """A fork with a file."""
+    with (
+        Avfs(mount_dir / "h", identity=Identity("A", "a@b")) as avfs,
+        avfs.create_vault("v") as vault,
+        vault.fork("work") as made,
+    ):
+        made.write("file", b"content\n")
+        made.checkpoint("start")
+        yield made
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_file_that_its_owner_may_not_read_is_kept(work: Workspace, backend: str) -> None:
+    """An ordinary user's, too: its content and its mode are in the commit, and the next command goes on."""
+    done = work.exec(shell="echo made > new; printf X > file; chmod 000 file", backend=backend)
+    again = work.exec(shell="stat -c %a file; chmod 644 file; cat file", backend=backend)
+
+    assert {change.path for change in done.changed_files} == {b"file", b"new"}
+    assert again.stdout == b"0\nX"
+    assert not work.status().changed_files
+
+
+def test_what_could_not_be_taken_over_comes_later(work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk, say: the copy stays until the workspace is used next."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise HostError("write", OSError(errno.ENOSPC, "no space"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkout, "take_in", fail)
+        with pytest.raises(HostError):
+            work.exec(shell="echo made > new; rm file", backend="checkout")
+
+    assert {change.path for change in work.status().changed_files} == {b"file", b"new"}
+    assert work.exec("ls").stdout == b"new\n"
+
+
+def test_what_a_command_did_that_was_given_up_is_uncommitted(work: Workspace) -> None:
+    """As on the other backends."""
+    with work.exec_stream(shell="echo made > new; echo go; sleep 100", backend="checkout") as running:
+        assert next(iter(running)).data == b"go\n"
+
+    assert {change.path for change in work.status().changed_files} == {b"new"}
