@@ -138,7 +138,7 @@ def is_shared(git_dir: Path) -> bool:
 
 
 def check_inert(git_dir: Path) -> None:
-    """Refuse a repository in which something would make git or avfs run a program, or work on files outside of it.
+    """Refuse a repository in which something would make git or avfs run a program, or work on or show files outside of it.
 
     That is a hook of git's, a setting that is not known to be harmless, or a link. Hooks of avfs's are none: each runs only as
     its owner enabled it. Costs a look at each entry that is no object and no file of a workspace.
@@ -148,7 +148,7 @@ def check_inert(git_dir: Path) -> None:
         NotAVault: If the configuration cannot be read.
         HostError: If it cannot be looked at.
     """
-    reason = find_harmful_setting(git_dir) or _find_link(git_dir) or _find_hook(git_dir)
+    reason = find_harmful_setting(git_dir) or _find_link(git_dir) or _find_hook(git_dir) or _find_shown(git_dir)
     if reason is not None:
         raise VaultUntrusted(str(git_dir), reason)
 
@@ -207,3 +207,15 @@ def _find_link(git_dir: Path) -> str | None:
 
 def _describe_link(name: str) -> str:
     return f"its '{name}' is a symbolic link, which may lead out of it"
+
+
+def _find_shown(git_dir: Path) -> str | None:
+    """Say what of the machine isolated commands would be shown."""
+    with host_errors(f"open '{git_dir}'"), suppress(FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
+        data = read_plain_file(git_dir / "avfs" / "config.json")
+        import json  # noqa: PLC0415 - few vaults have settings
+
+        settings = json.loads(data)  # what cannot be read is refused later
+        if isinstance(settings, dict) and settings.get("isolate.show"):
+            return "its setting 'isolate.show' opens places of the machine to isolated commands"
+    return None

@@ -269,6 +269,15 @@ def test_a_disk_that_was_written_elsewhere_runs_nothing(vault: Path, traces: Pat
 
 
 @pytest.mark.usefixtures("person")
+def test_a_strange_vault_opens_nothing_to_isolated_commands(vault: Path, tmp_path: Path, cli: Cli) -> None:
+    """Which places they see is for the user to say."""
+    (vault / "avfs/config.json").write_text(json.dumps({"isolate.show": str(tmp_path)}))
+    assert cli("--json", "--vault", str(vault), "status").document["error"]["code"] == "vault.untrusted"
+    cli("vault", "trust", str(vault)).ok()
+    cli("--vault", str(vault), "status").ok()
+
+
+@pytest.mark.usefixtures("person")
 @pytest.mark.parametrize("word", ["-", "+", "+boot 1 "])
 def test_a_note_of_a_copy_in_a_strange_vault_removes_nothing(vault: Path, word: str, tmp_path: Path, cli: Cli) -> None:
     """It may name any directory for the one in which a command ran: that is neither taken in nor removed, and told."""
