@@ -64,6 +64,7 @@ VERBS: dict[str, Entry] = {
     "audit": Entry("audit", "List the commands that were run, refused and approved, the newest first", COMMANDS),
     "checkpoint": _CHECKPOINT,
     "snapshot": _CHECKPOINT,
+    "add": Entry("add", "Put files into history that were kept beside it", HISTORY),
     "status": Entry("status", "Show what the next checkpoint would save", HISTORY),
     "log": Entry("log", "Show the history of a fork, or of one path", HISTORY),
     "diff": Entry("diff", "Show how two states differ", HISTORY),

@@ -468,6 +468,22 @@ class Workspace:
             heard += self._dispatch.run_hook("post-checkpoint", self.fork, {**facts, "checkpoint": made})
         return replace(result, warnings=(*result.warnings, *heard)) if heard else result
 
+    def add(self, *paths: PathLike, force: bool = False) -> CheckpointResult:
+        """Put files into history that were kept beside it, by a checkpoint. What else is uncommitted is saved before it.
+
+        A file that was ignored at a checkpoint stays beside history, also when no rule names it any longer, until it is added.
+
+        Args:
+            paths: Files, and directories for what is below them.
+            force: Also files that the ignore rules name, and repositories below a directory that is named.
+
+        Raises:
+            PathNotFound: If nothing is at a path.
+            PathUnsuitable: If a path names a file that is ignored, without `force`, or one that git takes into no tree.
+            FileChanging: If a file keeps changing while it is read.
+        """
+        return self._run(operations.add_paths, [parse_tree_path(path) for path in paths], force)
+
     def list_checkpoints(self, *, limit: int = 100) -> list[Checkpoint]:
         """List checkpoints, newest first."""
         return history.list_checkpoints(self._core, self.fork, limit=limit)

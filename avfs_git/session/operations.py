@@ -53,6 +53,7 @@ from avfs_git.workspace.workspace import OpenWorkspace
 
 if TYPE_CHECKING:
     from avfs_git.workspace import (
+        adding,
         catchup,
         changes,
         checkpoint,
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
         undo,
     )
 else:
+    adding = LazyModule("avfs_git.workspace.adding")
     catchup = LazyModule("avfs_git.workspace.catchup")
     changes = LazyModule("avfs_git.workspace.changes")
     checkpoint = LazyModule("avfs_git.workspace.checkpoint")
@@ -349,6 +351,13 @@ def record_changes(opened: OpenWorkspace, description: str | None = None, kind: 
     """Record what changed since the workspace was last recorded as one operation; tell whether anything did."""
     with opened.locked() as locked:
         return changes.record_changes(locked, description, kind=kind) is not None
+
+
+@_operation(flushes=True)
+def add_paths(opened: OpenWorkspace, paths: Sequence[TreePath], force: bool) -> CheckpointResult:
+    """Make a checkpoint that holds what was kept beside history at some paths."""
+    with opened.locked(is_patient=True) as locked, _barrier(opened):
+        return adding.add_paths(locked, paths, force=force)
 
 
 @_operation(flushes=True)

@@ -41,7 +41,7 @@ from avfs_git.vfs.scan import (
 from avfs_git.vfs.sidecar import SELF, Meta, Record, format_record, plain_record
 from avfs_git.vfs.statcache import RACY_NS, Fingerprints, StatCacheUpdate, is_same_entry, take_fingerprint
 from avfs_git.vfs.steady import PATIENT_TRIES, READ_TRIES, KnownContent, read_steadily
-from avfs_git.workspace.placing import GIT, Frame, IgnoreRules, Placing
+from avfs_git.workspace.placing import GIT, Frame, IgnoreRules, Placing, Standing
 
 COARSE_NS = 3_000_000_000
 """`RACY_NS` where the file system may be any: some tell the time by 2 s, and some have it from another machine."""
@@ -52,6 +52,9 @@ _LOOKS_MAX = 10_000
 """So many names may go while they are captured; more than that only where something is wrong."""
 
 IGNORE = b".gitignore"
+_KEPT_BESIDE = "was kept out of history before, and stays out of it though no rule ignores it; `avfs add PATH` puts it in"
+_NAMED_MAX = 20
+"""Of files that stay beside history, so many are named."""
 
 
 @value_class
@@ -110,6 +113,7 @@ class Capture:
         limits: SidecarLimits | None = None,
         known: Mapping[TreePath, KnownContent] | None = None,
         index: Oid | None = None,
+        standing: Standing | None = None,
         remember_blobs: bool = False,
         learn: bool = True,
         racy_ns: int = RACY_NS,
@@ -126,6 +130,7 @@ class Capture:
             limits: What the sidecar may hold.
             known: What files were made from, by path; those need not be read.
             index: The tree whose paths are tracked; that of the previous state if not given.
+            standing: What has been decided of paths that no rule ignores; nothing if not given.
             remember_blobs: Fill `Captured.blob_paths`.
             learn: Fill `Captured.update`, which takes memory for each entry that was looked at.
             racy_ns: How long before this an entry must have been left alone to be known by its times.
@@ -133,7 +138,7 @@ class Capture:
         """
         self._layer = layer
         self._sink = sink
-        self._placing = Placing(sink, ignore)
+        self._placing = Placing(sink, ignore, standing or Standing())
         self._lower = lower
         self._cache = cache
         self._limits = limits or SidecarLimits()
@@ -174,6 +179,7 @@ class Capture:
             named = isinstance(place, bytes) and place not in (b"", b".")
             raise HostError(f"read '{show_path(place)}'" if named else "read the workspace", error) from error
         self._result.sidecar_touched = self._placing.sidecar_touched
+        self._warn_of_kept(sorted(root.stays))
         return self._result
 
     # --- walking ---------------------------------------------------------------------------------
@@ -200,6 +206,8 @@ class Capture:
             if self._learn and (frame.fresh_prints or frame.gone_prints):
                 self._result.update.set_directory(frame.path, frame.fresh_prints, frame.gone_prints)
             tree, sidecar = self._placing.write(frame)
+            if frame.parent is not None and frame.stays:
+                frame.parent.stays |= {frame.path + b"/"} if tree is None else frame.stays
             if frame.parent is None:
                 self._result.tree, self._result.sidecar = tree, sidecar
             else:
@@ -276,7 +284,8 @@ class Capture:
         suspects = []
         if frame.has_layer and not (frame.only is not None and not frame.only):
             suspects = list(scan_directory(self._layer, frame.path, frame.cached, frame.only, racy_after_ns=self._racy_after_ns))
-        if not suspects and not frame.reclassify:
+        looks_again = frame.reclassify or self._placing.leads_to_added(frame.path)
+        if not suspects and not looks_again:
             return
         # What decides on the other names of the directory comes first.
         suspects.sort(key=lambda suspect: suspect.name not in (GIT, IGNORE))
@@ -286,7 +295,7 @@ class Capture:
             if frame.path == ROOT and is_staging(suspect.name):
                 continue  # where files are made that a mounted tree is to get
             self._take(frame, suspect)
-        if frame.reclassify:
+        if looks_again or frame.reclassify:
             self._reclassify(frame)
         for child in frame.pending:
             child.reclassify = child.reclassify or frame.reclassify
@@ -444,22 +453,26 @@ class Capture:
     # --- looking up ------------------------------------------------------------------------------
 
     def _reclassify(self, frame: Frame) -> None:
-        """Look again at what the sidecar holds here, after the rules that put it there have changed."""
+        """Look again at what the sidecar holds here, after the rules that put it there have changed, or some of it was added."""
         self._placing.load(frame)
         assert frame.tree is not None  # noqa: S101 - just loaded
         queued = {child.name for child in frame.pending}
         for name, (mode, oid, untracked) in list(frame.side.items()):
+            path = join(frame.path, name)
+            leads_to_added = self._placing.leads_to_added(path)
+            if not frame.reclassify and not leads_to_added and path not in self._placing.added:
+                continue
             if mode == MODE_TREE:
                 if name in queued or not untracked:
                     continue
                 prev = self._placing.previous_directory(frame, name)
-                child = Frame(join(frame.path, name), name, frame, prev, None, self._lower_child(frame, name))
+                child = Frame(path, name, frame, prev, None, self._lower_child(frame, name))
                 child.index = self._placing.index_tree(frame, name)
-                if child.index is None and self._placing.is_ignored_dir(child):
+                if child.index is None and not leads_to_added and self._placing.is_ignored_dir(child):
                     continue  # ignored before and now: nothing in it moves
                 child.has_layer = False
                 frame.pending.append(child)
-            elif not self._placing.goes_to_sidecar(frame, name, join(frame.path, name), mode):
+            elif not self._placing.goes_to_sidecar(frame, name, path, mode):
                 self._placing.move_to_tree(frame, name, mode, oid)
 
     @staticmethod
@@ -471,6 +484,14 @@ class Capture:
         if self._lower is None or frame.lower is None:
             return None
         return self._lower.children(frame.lower).get(name)
+
+    def _warn_of_kept(self, paths: list[bytes]) -> None:
+        """Name what stays beside history though no rule ignores it."""
+        for path in paths[:_NAMED_MAX]:
+            self._warn("capture.kept_beside", TreePath(path), _KEPT_BESIDE)
+        if len(paths) > _NAMED_MAX:
+            text = f"{len(paths) - _NAMED_MAX} more paths were kept out of history before, and stay out of it"
+            self._result.warnings.append(Warning("capture.kept_beside", text))
 
     def _warn(self, code: str, path: TreePath, what: str) -> None:
         self._result.warnings.append(Warning(code, f"'{show_path(path)}' {what}", path))

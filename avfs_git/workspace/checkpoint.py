@@ -20,6 +20,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 
 from avfs_git.errors import CheckpointExists, HostError, LeftInForce, MergeInProgress, RefConflict, RefLocked
 from avfs_git.faults import reach
@@ -73,6 +74,8 @@ def take(
     known: dict[TreePath, KnownContent] | None = None,
     remember_blobs: bool = False,
     index: Oid | None = None,
+    beside: Oid | None = None,
+    added: AbstractSet[TreePath] = frozenset(),
     captured: Captured | None = None,
     onto: Oid | None = None,
 ) -> Taken:
@@ -80,11 +83,13 @@ def take(
     before = locked.opened.synced_trees()[1]
     head, commit = locked.head() if onto is None else (onto, locked.vault.store.read_commit(onto))
     if captured is None:
-        captured = locked.capture(sink, known=known, remember_blobs=remember_blobs, index=index)
+        captured = locked.capture(sink, known=known, remember_blobs=remember_blobs, index=index, beside=beside, added=added)
         if index is not None:
             captured.tree = adopt_submodules(sink, captured.tree, index)
         elif _has_other_rules(locked, sink, captured, commit):
-            captured = locked.capture(sink, known=known, remember_blobs=remember_blobs, afresh=True)
+            captured = locked.capture(
+                sink, known=known, remember_blobs=remember_blobs, afresh=True, beside=beside or before, added=added
+            )
 
     def size_of(oid: Oid) -> int:
         known_size = captured.sizes.get(oid)
@@ -186,6 +191,8 @@ def save_checkpoint(
     parents: Sequence[Oid] = (),
     more: dict[str, object] | None = None,
     index: Callable[[PackWriter], Oid | None] | None = None,
+    beside: Oid | None = None,
+    added: AbstractSet[TreePath] = frozenset(),
     captured: Captured | None = None,
     concludes_merge: bool = False,
     keeps_message: bool = False,
@@ -207,6 +214,8 @@ def save_checkpoint(
         parents: Further parents of the commit.
         more: Facts to keep in the log.
         index: Makes the tree whose paths are tracked, where that is not the one of the last capture.
+        beside: A sidecar whose files are beside history, besides those of the last capture.
+        added: Files that are to be tracked from this on.
         captured: What the workspace holds, where that is known and its objects are stored; it is not captured then.
         concludes_merge: Commit also where nothing changed: the parents are what is recorded.
         keeps_message: Commit also where nothing changed, if the head has another message: the message is what is recorded.
@@ -238,7 +247,7 @@ def save_checkpoint(
     try:
         recorded = find_recorded(locked)
         tracked = (index(pack) or _empty_tree(pack)) if index is not None and captured is None else None
-        taken = take(locked, pack, known=known, index=tracked, captured=captured)
+        taken = take(locked, pack, known=known, index=tracked, beside=beside, added=added, captured=captured)
         is_told = keeps_message and message and taken.commit is not None and taken.commit.message.strip() != message.strip()
         if taken.is_unchanged and not concludes_merge and not is_told:
             return _label_head(locked, taken, label, description)

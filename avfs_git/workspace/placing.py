@@ -6,23 +6,26 @@ no disk. What is abandoned leaves nothing behind but objects that nobody names.
 
 The previous state (tree and sidecar at which the stat cache holds) is edited with what changed since. A path is *tracked* if the
 index holds it, which is the previous tree if no other was given; tracked paths stay in the tree whatever the ignore rules say, as
-with `git add -A`.
+with `git add -A`. A path is *beside* history if a sidecar that was given holds it; such a path stays in the sidecar whatever the
+ignore rules say, until somebody adds it. That is the one difference from `git add -A`: a rule that goes must not publish a file.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import Protocol, TypeVar
 
 from avfs_git.gitstore.objects import KIND_BLOB, KIND_TREE
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.gitstore.trees import MODE_GITLINK, MODE_SYMLINK, MODE_TREE, is_forbidden_kind, is_forbidden_name
-from avfs_git.paths import ROOT, Oid, TreePath
+from avfs_git.paths import ROOT, Oid, TreePath, split
+from avfs_git.values import value_class
 from avfs_git.vfs.lower import LowerEntry
 from avfs_git.vfs.records import Records
 from avfs_git.vfs.scan import DirtySet
-from avfs_git.vfs.sidecar import Record, SideEntry, compose_sidecar, differ_beyond_times, parse_sidecar
+from avfs_git.vfs.sidecar import Record, SideEntry, compose_sidecar, differ_beyond_times, find_child, parse_sidecar
 from avfs_git.vfs.statcache import DirCache
 
 _T = TypeVar("_T")
@@ -37,6 +40,18 @@ class IgnoreRules(Protocol):
         ...
 
 
+@value_class
+class Standing:
+    """What has been decided of paths that no ignore rule names: which are beside history, and which of those were added."""
+
+    beside: tuple[Oid, ...] = ()
+    """Sidecar trees: the files that one of them holds are beside history."""
+    added: AbstractSet[TreePath] = frozenset()
+    """Files that somebody has just added, ignored or not."""
+    is_staged: Callable[[TreePath], bool] | None = None
+    """Tells whether git, in the live tree, was told to add a file; None where there is no such git."""
+
+
 class Frame:
     """One directory while it is captured.
 
@@ -45,6 +60,8 @@ class Frame:
         name: Its name in the directory above, which is `parent`; None for the root.
         prev_tree: What it was at the previous state, and `prev_sidecar`.
         index: The tree of what is tracked in it; None if nothing is.
+        beside: The sidecar trees of what is beside history in it.
+        stays: The files in it, and wholly below it, that were kept beside history though no rule ignores them.
         lower: What the lower layer shows there.
         cached: What its entries looked like at the previous state.
         only: The only names that can differ from that; None to compare all.
@@ -60,6 +77,7 @@ class Frame:
     """
 
     __slots__ = (
+        "beside",
         "cached",
         "changed",
         "fresh_prints",
@@ -81,6 +99,7 @@ class Frame:
         "prev_tree",
         "reclassify",
         "side",
+        "stays",
         "tree",
     )
 
@@ -99,6 +118,8 @@ class Frame:
         self.prev_tree, self.prev_sidecar = prev
         self.index = index
         self.lower = lower
+        self.beside: tuple[Oid, ...] | None = None
+        self.stays: set[bytes] = set()
         self.cached: DirCache = {}
         self.only: DirtySet | None = None
         self.has_layer = True
@@ -121,12 +142,16 @@ class Placing:
 
     Attributes:
         sidecar_touched: Whether the sidecar may differ from the previous one in more than times.
+        added: The files that somebody has just added.
     """
 
-    def __init__(self, sink: ObjectSink, ignore: IgnoreRules) -> None:
-        """Begin, with objects of a sink and the ignore rules of the state that is captured."""
+    def __init__(self, sink: ObjectSink, ignore: IgnoreRules, standing: Standing) -> None:
+        """Begin, with objects of a sink, the ignore rules of the state that is captured, and what was decided before."""
         self._sink = sink
         self._ignore = ignore
+        self._standing = standing
+        self.added = standing.added
+        self._above_added = frozenset(_directories_above(standing.added))
         self.sidecar_touched = False
 
     # --- the state of a directory ----------------------------------------------------------------
@@ -229,13 +254,38 @@ class Placing:
         if is_forbidden_name(name) or (mode == MODE_SYMLINK and is_forbidden_kind(name, mode)):
             return True
         index = self.index_entry(frame, name) if frame.index is not None else None
-        if index is not None and index[0] not in (MODE_TREE, MODE_GITLINK):
+        if (index is not None and index[0] not in (MODE_TREE, MODE_GITLINK)) or path in self.added:
             return False
         # Asked for each file, and decided once for each directory.
         nested = frame.nested if frame.nested is not None else self._is_nested(frame)
         if nested or (frame.ignored if frame.ignored is not None else self.is_ignored_dir(frame)):
             return True
-        return self._ignore.is_ignored(path, is_dir=False)
+        if self._ignore.is_ignored(path, is_dir=False):
+            return True
+        is_staged = self._standing.is_staged
+        if not self._is_beside(frame, name) or (is_staged is not None and is_staged(path)):
+            return False
+        frame.stays.add(path)
+        return True
+
+    def _is_beside(self, frame: Frame, name: bytes) -> bool:
+        found = (find_child(self._sink.read_tree(oid), name) for oid in self._sidecars(frame))
+        return any(child is not None and child.mode != MODE_TREE for child in found)
+
+    def _sidecars(self, frame: Frame) -> tuple[Oid, ...]:
+        """List the trees of the sidecars that were given for one directory."""
+        if frame.beside is None:
+            for here in _undecided(frame, lambda one: one.beside):
+                if here.parent is None:
+                    here.beside = self._standing.beside
+                else:
+                    found = (find_child(self._sink.read_tree(oid), here.name) for oid in here.parent.beside or ())
+                    here.beside = tuple(child.oid for child in found if child is not None and child.mode == MODE_TREE)
+        return frame.beside or ()
+
+    def leads_to_added(self, path: TreePath) -> bool:
+        """Whether a directory holds, or leads to, a file that was added."""
+        return path in self._above_added
 
     def is_ignored_dir(self, frame: Frame) -> bool:
         """Whether the ignore rules name a directory, or one above it."""
@@ -321,7 +371,20 @@ class Placing:
         return any(entry.untracked for entry in side.values())
 
 
-def _undecided(frame: Frame, known: Callable[[Frame], bool | None]) -> list[Frame]:
+def _directories_above(paths: AbstractSet[TreePath]) -> set[TreePath]:
+    """List the directories that hold some paths, and those that lead to these."""
+    found: set[TreePath] = set()
+    for path in paths:
+        here = path
+        while here != ROOT:
+            here = split(here)[0]
+            if here in found:
+                break
+            found.add(here)
+    return found
+
+
+def _undecided(frame: Frame, known: Callable[[Frame], object]) -> list[Frame]:
     """List a directory and those above it of which something is not known yet, the uppermost first.
 
     A loop, because trees may be deeper than Python's own stack.

@@ -32,6 +32,7 @@ from avfs_git.workspace.application import Application
 from avfs_git.workspace.capture import Capture
 from avfs_git.workspace.checkpoint import take
 from avfs_git.workspace.format import WorkspaceLayout
+from avfs_git.workspace.placing import Standing
 from avfs_git.workspace.workspace import LockedWorkspace
 
 _COPYING, _COPIED = b"-", b"+"
@@ -89,8 +90,9 @@ def take_in(locked: LockedWorkspace, place: Path, *, left_out: Container[bytes] 
             with os.fdopen(fd, "rb") as file:
                 return file.read(IGNORE_FILE_READ)
 
+        standing = Standing((before.sidecar,) if before.sidecar is not None else ())
         rules = Ignorer(read_ignore_file, vault.read_exclude())
-        after = Capture(layer, pack, rules, index=before.tree, learn=False).run()
+        after = Capture(layer, pack, rules, index=before.tree, standing=standing, learn=False).run()
         pack.finish(hold=True)
         now = LowerTree(vault.store, before.tree, before.sidecar, default_mtime_ns=0)
         target = LowerTree(vault.store, after.tree, after.sidecar, default_mtime_ns=0)

@@ -123,6 +123,7 @@ def _restore(locked: LockedWorkspace, target: Oid, paths: Sequence[TreePath], sh
             known=change.known,
             before=head.hex() if head else None,
             index=lambda pack: _tracked_after(pack, now[0], wanted[0], paths),
+            beside=wanted[1],
             more=intent.facts,
             captured=confirmed,
         )
@@ -490,7 +491,7 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
         change.apply(steps)
         reach("undo.applied")
         writer = DryWriter(vault.store)
-        captured = locked.capture(writer, known=change.known)
+        captured = locked.capture(writer, known=change.known, index=wanted[0] or EMPTY_TREE, beside=wanted[1])
         replay.record.more = {**replay.record.more, "saved": saved, **intent.facts, CAPTURED: captured.began_ns}
         vault.move_refs([*kept, *replay.changes], replay.record)
         with aftermath(intent.warnings, "the next checkpoint reads more than it would have to"):

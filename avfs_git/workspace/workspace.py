@@ -31,6 +31,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -58,6 +59,7 @@ from avfs_git.workspace.origin import load_state
 from avfs_git.workspace.vault import OpenVault
 
 if TYPE_CHECKING:
+    from avfs_git.gitstore.ignore import Ignorer
     from avfs_git.vfs.mounted import MountedTree
     from avfs_git.vfs.scan import Layer
     from avfs_git.vfs.upperwatch import UpperWatch
@@ -741,23 +743,35 @@ class LockedWorkspace:
         remember_blobs: bool = False,
         afresh: bool = False,
         index: Oid | None = None,
+        beside: Oid | None = None,
+        added: AbstractSet[TreePath] = frozenset(),
     ) -> Captured:
-        """Turn the workspace into trees. Reads only what changed since the last capture; `afresh`, all of the upper layer.
+        """Turn the workspace into trees. Reads only what changed since the last capture.
 
-        `index` is the tree whose paths are tracked, where that is not the one at which the last capture was made.
+        Args:
+            sink: Where objects go.
+            known: What files were made from; those need not be read.
+            remember_blobs: Tell where the content of blobs can be found that were read.
+            afresh: Read all of the upper layer.
+            index: The tree whose paths are tracked, where that is not the one at which the last capture was made.
+            beside: A sidecar whose files are beside history, besides those of the last capture.
+            added: Files that are to be tracked from this on.
         """
         # A session is ready before it captures anything.
         from avfs_git.gitstore.drywriter import DryWriter  # noqa: PLC0415
         from avfs_git.gitstore.ignore import Ignorer  # noqa: PLC0415
         from avfs_git.workspace.capture import Capture, SidecarLimits  # noqa: PLC0415
         from avfs_git.workspace.livecapture import capture_live  # noqa: PLC0415
+        from avfs_git.workspace.placing import Standing  # noqa: PLC0415
+        from avfs_git.workspace.staged import StagedPaths  # noqa: PLC0415
 
         opened = self.opened
         if opened.shown_at is not None:
             opened.merged.forget_all()
         cache = None if afresh else opened.cache
         # What is tracked stays so also where the cache, which knows it else, is gone.
-        head = self.head()[1] if cache is None and index is None else None
+        last = self.head()[1] if cache is None else None
+        head = last if index is None else None
         settings = self.vault.config.read()
         exclude = settings["sidecar.exclude"]
         limits = SidecarLimits(
@@ -766,17 +780,24 @@ class LockedWorkspace:
         )
         before = cache.tree if cache is not None else opened.lower.root.tree
         tracked = (head.tree if head is not None else index) or before or EMPTY_TREE
+        recorded = self.vault.sidecar_tree(last) if last is not None and last.sidecar is not None else opened.synced_trees()[1]
+        standing = Standing(
+            tuple(dict.fromkeys(oid for oid in (recorded, beside) if oid is not None)),
+            added,
+            StagedPaths(self.vault, self.fork).holds,
+        )
 
         def make(compared: Fingerprints | None, postponed: DirtySet | None = None) -> Capture:
             return Capture(
                 opened.read_upper(),
                 sink,
-                Ignorer(self._read_ignore_file, self.vault.read_exclude()),
+                self.read_rules(),
                 lower=opened.lower,
                 cache=compared,
                 limits=limits,
                 known=known,
                 index=tracked,
+                standing=standing,
                 remember_blobs=remember_blobs,
                 postponed=postponed,
             )
@@ -800,6 +821,12 @@ class LockedWorkspace:
             text = "an operation was cut short, and cannot be put back here: nothing may be written"
             captured.warnings.append(Warning("workspace.unfinished", text))
         return captured
+
+    def read_rules(self) -> Ignorer:
+        """Give the ignore rules of the workspace as it is."""
+        from avfs_git.gitstore.ignore import Ignorer  # noqa: PLC0415 - as above
+
+        return Ignorer(self._read_ignore_file, self.vault.read_exclude())
 
     def _read_ignore_file(self, directory: TreePath) -> bytes | None:
         from avfs_git.gitstore.ignore import IGNORE_FILE_READ  # noqa: PLC0415 - as above

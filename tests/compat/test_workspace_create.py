@@ -370,7 +370,8 @@ def test_nested_repository_works_again_after_a_restore(home: Avfs, tmp_path: Pat
     assert git("-C", tmp_path / "out", "status", "--short") == b"?? g\n"
     assert git("-C", tmp_path / "out", "log", "--format=%s") == b"inner\n"
     work.remove("vendor/inner/.git", recursive=True)
-    changed = {change.path for change in work.checkpoint("adopted").changed_files}
+    assert work.checkpoint("stays").changed_files == ()
+    changed = {change.path for change in work.add("vendor/inner").changed_files}
     assert changed == {b"vendor/inner/f", b"vendor/inner/g"}
     assert fsck(vault) == b""
     home.close()

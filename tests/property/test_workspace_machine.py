@@ -1,6 +1,7 @@
 """A workspace against a plain directory and C git: random work, checkpoints, forks, restores, undo, crashes of caches.
 
-The oracle is a plain directory in which the same steps are taken, and an index of C git's over it. What a restore
+The oracle is a plain directory in which the same steps are taken, and an index of C git's over it, without what was beside
+history before. What a restore
 brings back is compared with what was saved, entry for entry.
 """
 
@@ -370,6 +371,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
             self.work._opened.layout.statcache.unlink(missing_ok=True)
             head = self.branch.head
             self.oracle.track(self.saved[head].tree if head else None)
+            self.oracle.beside = self.oracle.list_beside(self.saved[head].view, self.saved[head].tree) if head else set()
 
     @rule()
     def use_second_process(self) -> None:
@@ -417,6 +419,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
         self.restored = frozenset()
         materialize(self.view(times=True), self.model)
         self.oracle.track(saved.tree)
+        self.oracle.beside = self.oracle.list_beside(saved.view, saved.tree)
         self.expect_clean()
 
     @precondition(lambda self: bool(self.saved))
@@ -447,6 +450,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
         if self.head() != self.branch.head:
             assert self.note_head(files=True).tree == saved.tree
         self.oracle.track(saved.tree)
+        self.oracle.beside = self.oracle.list_beside(after, saved.tree)
         materialize(after, self.model)
         self.expect_clean()
 
@@ -482,6 +486,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
             expected |= {p: e for p, e in wanted.items() if p == path or p.startswith(path + b"/")}
         expect_same(content_of(self.view()), content_of(expected))
         self.oracle.track_path(self.saved[target].tree, path)
+        self.oracle.beside |= self.oracle.list_beside(wanted, self.saved[target].tree)
         materialize(self.view(), self.model)
         tree = self.oracle.add_all(self.model)
         if self.head() != self.branch.head:
@@ -580,6 +585,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
             expect_same(content_of(now), content_of(then))
             self.restored |= {path for path in now if now[path][5] != then[path][5]}
             self.oracle.track(self.saved[head].tree)
+            self.oracle.beside = self.oracle.list_beside(then, self.saved[head].tree)
             materialize(self.view(), self.model)
             self.expect_clean()
         else:

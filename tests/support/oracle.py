@@ -1,7 +1,8 @@
 """C git beside a plain directory: which tree `git add -A; git write-tree` makes of it.
 
 Decided here: what is taken out of git's sight before it looks, because a git tree cannot or shall not hold it: names
-and kinds that git forbids, and untracked directories that are, or are in, repositories of their own.
+and kinds that git forbids, and untracked directories that are, or are in, repositories of their own; and what is taken out of
+git's index after it has looked: files that were beside history before, and that nobody has added.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from avfs_git.gitstore.trees import MODE_SYMLINK, MODE_TREE, is_forbidden_kind, is_forbidden_name
-from tests.support.trees import Described
+from tests.support.trees import Described, describe_dir
 
 _ENVIRONMENT = {
     "PATH": os.environ.get("PATH", os.defpath),
@@ -44,6 +45,8 @@ class GitOracle:
         """Take an empty place on disk, and the vault, whose objects may be named when the index is set."""
         self._seen = scratch / "seen"
         self._git_dir = scratch / "oracle.git"
+        self.beside: set[bytes] = set()
+        """The files that stay out of the tree unless they are tracked, whatever the ignore rules say."""
         git("init", "-q", "--bare", self._git_dir)
         (self._git_dir / "objects" / "info" / "alternates").write_bytes(os.fsencode(vault / "objects") + b"\n")
 
@@ -56,6 +59,12 @@ class GitOracle:
         """Make the index hold a tree and nothing else."""
         self._seen.mkdir(exist_ok=True)
         self._git("read-tree", *([tree] if tree is not None else ["--empty"]))
+
+    def list_beside(self, described: Mapping[bytes, Described], tree: str | None) -> set[bytes]:
+        """List the files of a state that its tree does not hold."""
+        self._seen.mkdir(exist_ok=True)
+        held = self._git("ls-tree", "-r", "-z", "--name-only", "--full-tree", tree) if tree is not None else b""
+        return {path for path, entry in described.items() if entry[0] != stat.S_IFDIR} - set(held.split(b"\0"))
 
     def track_path(self, tree: str | None, path: bytes) -> None:
         """Make the index hold at and below a path what a tree holds there."""
@@ -76,7 +85,12 @@ class GitOracle:
         tracked = set(filter(None, self._git("ls-files", "-z").split(b"\0")))
         self._show(os.fsencode(directory), b"", tracked)
         self._git("add", "-A")
-        return self._git("write-tree").decode("ascii").strip()
+        stays = self.beside - tracked
+        if stays:
+            self._git("update-index", "--force-remove", "--", *sorted(stays))
+        tree = self._git("write-tree").decode("ascii").strip()
+        self.beside = self.list_beside(describe_dir(directory), tree)
+        return tree
 
     def _show(self, base: bytes, path: bytes, tracked: set[bytes]) -> None:
         prefix = path + b"/" if path else b""

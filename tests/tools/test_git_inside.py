@@ -561,3 +561,42 @@ def test_a_damaged_index_is_made_anew(tree: _Tree) -> None:
     tree.index.write_bytes(bytes(tree.index.stat().st_size))
     tree.mount()
     assert tree.git("status", "--porcelain") == " M dir0/a\n"
+
+
+# --- what was beside history ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("commits", [False, True])
+def test_what_git_is_told_to_add_is_in_history(tree: _Tree, commits: bool) -> None:
+    """A file that was ignored stays out of checkpoints when the rule goes, until somebody in the tree adds it with git."""
+    (tree.path / "env.o").write_text("secret\n")
+    tree.work.checkpoint()
+    tree.git("rm", "-q", ".gitignore")
+    result = tree.work.checkpoint()
+    kept = [warning.path for warning in result.warnings if warning.code == "capture.kept_beside"]
+    assert kept == [b"built.o", b"env.o"]
+
+    tree.git("add", "env.o")
+    if commits:
+        tree.git("commit", "-q", "-m", "add")
+    (tree.path / "built.o").write_text("again\n")
+    (tree.path / "env.o").write_text("no secret\n")
+    result = tree.work.checkpoint()
+    assert [warning.path for warning in result.warnings if warning.code == "capture.kept_beside"] == [b"built.o"]
+    assert _git(tree.vault.path, "show", "work:env.o") == "no secret\n"
+    assert "built.o" not in _git(tree.vault.path, "ls-tree", "--name-only", "work")
+    assert (tree.path / "built.o").read_text() == "again\n"
+
+
+def test_adding_in_a_live_tree_and_taking_it_back(tree: _Tree) -> None:
+    """The index that git has still names the file after the undo; a checkpoint does not take that for an addition."""
+    tree.git("rm", "-q", ".gitignore")
+    tree.work.checkpoint()
+    result = tree.work.add("built.o")
+    assert [change.path for change in result.changed_files] == [b"built.o"]
+    assert tree.git("status", "-s") == ""
+    tree.work.undo()
+    (tree.path / "built.o").write_text("again\n")
+    tree.work.checkpoint()
+    assert "built.o" not in _git(tree.vault.path, "ls-tree", "--name-only", "work")
+    assert tree.git("status", "-s") == "?? built.o\n"

@@ -16,7 +16,7 @@ _COMMAND = compiled(r"`avfs ([a-z][^`]*)`")
 _OF_NO_VAULT = frozenset({"vault", "clone", "sessions", "ps"})
 _OF_A_FORK = frozenset(
     {
-        *("checkpoint", "status", "log", "show", "resolve", "checkout", "revert", "proxy", "exec", "undo", "redo"),
+        *("add", "checkpoint", "status", "log", "show", "resolve", "checkout", "revert", "proxy", "exec", "undo", "redo"),
         *("merge", "rebase", "cherry-pick"),
     }
 )

@@ -31,6 +31,11 @@ def tracked(work: Workspace, rev: str = "HEAD") -> set[bytes]:
     return found
 
 
+def kept(result: CheckpointResult) -> list[bytes | None]:
+    """List what a checkpoint says to stay beside history."""
+    return [warning.path for warning in result.warnings if warning.code == "capture.kept_beside"]
+
+
 def save(work: Workspace) -> CheckpointResult:
     """Checkpoint, and check that nothing is left to do."""
     result = work.checkpoint()
@@ -39,18 +44,19 @@ def save(work: Workspace) -> CheckpointResult:
 
 
 def test_ignored_gitignore_still_rules(work: Workspace) -> None:
-    """A `.gitignore` that names itself is in the sidecar; editing it moves files all the same."""
+    """A `.gitignore` that names itself is in the sidecar; editing it counts all the same."""
     work.write("x.log", b"1")
     work.write(".gitignore", b".gitignore\n*.log\n")
     save(work)
     assert tracked(work) == set()
     work.write(".gitignore", b".gitignore\n")
+    work.write("y.log", b"1")
     save(work)
-    assert tracked(work) == {b"x.log"}
+    assert tracked(work) == {b"y.log"}
 
 
 def test_gitignore_replaced_by_directory_rules_no_longer(work: Workspace) -> None:
-    """What its rules kept out comes in when a directory takes the place of a `.gitignore`."""
+    """What its rules would keep out comes in when a directory takes the place of a `.gitignore`, and what they kept out stays."""
     work.write("a", b"1")
     work.write(".gitignore", b"[ab]\n")
     save(work)
@@ -58,13 +64,14 @@ def test_gitignore_replaced_by_directory_rules_no_longer(work: Workspace) -> Non
     work.remove(".gitignore")
     work.make_dir(".gitignore")
     work.write(".gitignore/c", b"1")
-    save(work)
-    assert tracked(work) == {b"a", b".gitignore/c"}
+    work.write("b", b"1")
+    assert kept(save(work)) == [b"a"]
+    assert tracked(work) == {b"b", b".gitignore/c"}
 
 
 @pytest.mark.parametrize("folded", [False, True])
 def test_gitignore_edit_reaches_directories_that_nobody_touched(work: Workspace, folded: bool) -> None:
-    """Ignored files deep in the tree become tracked when the rule goes, whether the upper layer or the lower one holds them."""
+    """Ignored files deep in the tree are named when the rule goes, whether the upper layer or the lower one holds them."""
     work.write("a/b/c/x.log", b"1")
     work.write("a/b/c/y", b"1")
     work.write("z/x.log", b"1")
@@ -74,10 +81,12 @@ def test_gitignore_edit_reaches_directories_that_nobody_touched(work: Workspace,
         work.fold()
     assert tracked(work) == {b".gitignore", b"a/b/c/y"}
     work.write("a/.gitignore", b"!x.log\n")
-    save(work)
-    assert tracked(work) == {b".gitignore", b"a/.gitignore", b"a/b/c/y", b"a/b/c/x.log"}
+    assert kept(save(work)) == [b"a/b/c/x.log"]
+    assert tracked(work) == {b".gitignore", b"a/.gitignore", b"a/b/c/y"}
     work.remove(".gitignore")
-    save(work)
+    assert kept(save(work)) == [b"a/b/c/x.log", b"z/"]
+    assert tracked(work) == {b"a/.gitignore", b"a/b/c/y"}
+    work.add("a/b/c/x.log", "z")
     assert tracked(work) == {b"a/.gitignore", b"a/b/c/y", b"a/b/c/x.log", b"z/x.log"}
 
 
@@ -114,13 +123,15 @@ def test_git_directory_among_tracked_files(work: Workspace) -> None:
 
 
 def test_nested_repository_comes_and_goes(work: Workspace) -> None:
-    """An untracked directory with a `.git` is in the sidecar whole; without it, its files are tracked."""
+    """An untracked directory with a `.git` is in the sidecar whole; without it, its files are tracked once they are added."""
     work.write("n/.git/HEAD", b"x")
     work.write("n/deep/f", b"1")
     save(work)
     assert tracked(work) == set()
     work.remove("n/.git", recursive=True)
-    save(work)
+    assert kept(save(work)) == [b"n/"]
+    assert tracked(work) == set()
+    work.add("n")
     assert tracked(work) == {b"n/deep/f"}
     work.write("n/.git", b"gitdir: ../elsewhere\n")
     save(work)
@@ -152,7 +163,7 @@ def test_symlinks_that_fsck_refuses_are_in_the_sidecar(work: Workspace, name: st
     assert work.read_link(name) == b"elsewhere"
     work.remove(name)
     work.write(name, b"")
-    save(work)
+    work.add(name)
     assert tracked(work) == {name.encode()}
 
 

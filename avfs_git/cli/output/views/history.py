@@ -58,6 +58,15 @@ def checkpoint_save(text: TextOutput, result: CheckpointResult) -> None:
         text.line(f"Beside it: {_count(result.sidecar_changed)} ignored or not known to git")
 
 
+def add(text: TextOutput, result: CheckpointResult) -> None:
+    """Say what was added."""
+    if result.outcome == "unchanged" or result.checkpoint is None:
+        text.line("Nothing to add: what is there is in history, or ignored")
+        return
+    text.line("Added in ", (text.id(result.checkpoint.id), "yellow"), f" ({_count(result.changed_files)})")
+    list_changes(text, result.changed_files)
+
+
 def checkpoint_list(text: TextOutput, result: CheckpointList) -> None:
     """List checkpoints, a line each."""
     rows = (

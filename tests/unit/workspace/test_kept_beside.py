@@ -1,0 +1,300 @@
+"""What was beside history stays beside it until somebody adds it, whatever an ignore rule says later."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from avfs_git.errors import PathNotFound, PathUnsuitable
+from avfs_git.model import Identity
+from avfs_git.sdk import Avfs, Vault
+from tests.support.oracle import git
+
+SECRET = b"TOKEN=1\n"
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A clone with two commits, of which the second one begins to ignore `.env`, `node_modules` and `build`."""
+    place = tmp_path / "clone"
+    place.mkdir()
+    git("init", "-q", "-b", "main", cwd=place)
+    (place / "a").write_bytes(b"a\n")
+    git("add", "-A", cwd=place)
+    git("commit", "-q", "-m", "first", cwd=place)
+    (place / ".gitignore").write_bytes(b".env\nnode_modules/\n/build\n")
+    git("add", "-A", cwd=place)
+    git("commit", "-q", "-m", "ignore", cwd=place)
+    return place
+
+
+@pytest.fixture
+def avfs(tmp_path: Path) -> Avfs:
+    """A home."""
+    return Avfs(tmp_path / "home", identity=Identity("Ada Author", "ada@example.org"))
+
+
+@pytest.fixture
+def vault(avfs: Avfs, repository: Path) -> Vault:
+    """A vault of the clone, in which `.env` and `node_modules` came to be."""
+    vault = avfs.create_vault("v", source=repository)
+    work = vault.workspace("main")
+    work.write(".env", SECRET)
+    for name in ("one", "two/three"):
+        work.write(f"node_modules/{name}.js", b"made\n", parents=True)
+    work.checkpoint("made")
+    return vault
+
+
+def files_of(vault: Vault, state: str = "main") -> list[str]:
+    """List what a state tracks."""
+    return git("ls-tree", "-r", "--name-only", state, cwd=vault.path).decode().split()
+
+
+def kept(result: object) -> list[bytes | None]:
+    """List what a result says to stay beside history."""
+    return [warning.path for warning in result.warnings if warning.code == "capture.kept_beside"]  # type: ignore[attr-defined]
+
+
+def test_the_ignore_file_goes(vault: Vault) -> None:
+    """The ignored files stay beside history; a warning names each, and a directory as one."""
+    work = vault.workspace("main")
+    work.remove(".gitignore")
+    work.write("new", b"never ignored\n")
+    assert kept(work.status()) == [b".env", b"node_modules/"]
+    result = work.checkpoint()
+    assert kept(result) == [b".env", b"node_modules/"]
+    assert "`avfs add PATH`" in result.warnings[0].message
+    assert files_of(vault) == ["a", "new"]
+    assert work.status().clean
+    assert kept(work.checkpoint()) == []
+
+    work.write(".env", b"TOKEN=2\n")
+    work.write("node_modules/new.js", b"never ignored\n")
+    assert kept(work.checkpoint()) == [b".env"]
+    assert files_of(vault) == ["a", "new", "node_modules/new.js"]
+    assert work.read(".env") == b"TOKEN=2\n"
+
+
+def test_restoring_a_state_without_the_ignore_file(vault: Vault) -> None:
+    """The restore succeeds, its undo too, and the file is there throughout and never tracked."""
+    work = vault.workspace("main")
+    result = work.restore("HEAD~2")
+    assert kept(result) == [b".env", b"node_modules/"]
+    assert files_of(vault) == ["a"]
+    assert work.read(".env") == SECRET
+    work.checkpoint()
+    assert files_of(vault) == ["a"]
+    work.undo()
+    assert files_of(vault) == [".gitignore", "a"]
+    assert work.read(".env") == SECRET
+    assert work.status().clean
+    work.redo()
+    assert files_of(vault) == ["a"]
+    assert work.read(".env") == SECRET
+    assert work.status().clean
+
+
+def test_a_pull_removes_the_ignore_file(avfs: Avfs, repository: Path, tmp_path: Path) -> None:
+    """Also where the commit comes from somebody else."""
+    there = tmp_path / "there.git"
+    git("clone", "-q", "--bare", repository, there)
+    avfs.clone_vault(str(there), "cloned")
+    vault = avfs.open_vault("cloned")
+    work = vault.workspace("main")
+    work.write(".env", SECRET)
+    work.checkpoint("made")
+    git("rm", "-q", ".gitignore", cwd=repository)
+    git("commit", "-q", "-m", "no rules", cwd=repository)
+    git("push", "-q", there, "main", cwd=repository)
+    vault.pull()
+    work = vault.workspace("main")
+    assert files_of(vault) == ["a"]
+    assert work.read(".env") == SECRET
+    work.checkpoint()
+    assert files_of(vault) == ["a"]
+
+
+def test_adding_and_taking_it_back(vault: Vault) -> None:
+    """What is added is tracked, and stays so; undo puts it beside history again, and it stays there."""
+    work = vault.workspace("main")
+    work.remove(".gitignore")
+    work.checkpoint()
+    result = work.add(".env", "node_modules/two")
+    assert [change.path for change in result.changed_files] == [b".env", b"node_modules/two/three.js"]
+    assert not kept(result)
+    assert files_of(vault) == [".env", "a", "node_modules/two/three.js"]
+    work.write(".env", b"TOKEN=2\n")
+    assert kept(work.checkpoint()) == []
+    assert git("show", "main:.env", cwd=vault.path) == b"TOKEN=2\n"
+    assert work.add(".env").outcome == "unchanged"
+
+    work.undo()  # the checkpoint
+    work.undo()  # the write
+    work.undo()
+    assert files_of(vault) == ["a"]
+    assert work.read(".env") == SECRET
+    work.write("b", b"b\n")
+    work.checkpoint()
+    assert files_of(vault) == ["a", "b"]
+    assert work.read("node_modules/two/three.js") == b"made\n"
+    assert git("fsck", "--strict", "--no-dangling", "--no-progress", cwd=vault.path) == b""
+
+
+def test_adding_all_and_doing_it_again(vault: Vault) -> None:
+    """Also where nothing is left beside history after it."""
+    work = vault.workspace("main")
+    work.remove(".gitignore")
+    work.add("")
+    everything = [".env", "a", "node_modules/one.js", "node_modules/two/three.js"]
+    assert files_of(vault) == everything
+    work.undo()
+    assert files_of(vault) == ["a"]
+    work.redo()
+    assert files_of(vault) == everything
+    assert work.status().clean
+    assert work.read(".env") == SECRET
+
+
+def test_adding_in_a_vault_of_a_clone_with_ignored_files(avfs: Avfs, repository: Path) -> None:
+    """Its first commit is git's, which says nothing of what is beside it."""
+    (repository / ".env").write_bytes(SECRET)
+    (repository / "build").write_bytes(b"made\n")
+    vault = avfs.create_vault("v", source=repository)
+    work = vault.workspace("main")
+    work.add(".env", force=True)
+    work.undo()
+    assert (work.read(".env"), work.read("build")) == (SECRET, b"made\n")
+    work.remove(".gitignore")
+    assert kept(work.checkpoint()) == [b".env", b"build"]
+    assert files_of(vault) == ["a"]
+
+
+def test_one_process_removes_the_rules_and_another_one_saves(avfs: Avfs, vault: Vault, tmp_path: Path) -> None:
+    """The change is recorded in between, and the checkpoint names what stays all the same."""
+    vault.workspace("main").remove(".gitignore")
+    avfs.close()
+    with Avfs(tmp_path / "home", identity=Identity("Ada Author", "ada@example.org")) as again:
+        vault = again.open_vault("v")
+        assert kept(vault.workspace("main").checkpoint()) == [b".env", b"node_modules/"]
+        assert files_of(vault) == ["a"]
+
+
+def test_adding_saves_what_else_changed_before_it(vault: Vault) -> None:
+    """Undo of the addition takes nothing else back."""
+    work = vault.workspace("main")
+    work.write("b", b"b\n")
+    work.remove(".gitignore")
+    result = work.add(".env")
+    assert [change.path for change in result.changed_files] == [b".env"]
+    assert kept(result) == [b"node_modules/"]
+    work.undo()
+    assert files_of(vault) == ["a", "b"]
+    assert work.read("b") == b"b\n"
+
+
+def test_adding_what_is_ignored_needs_force(vault: Vault) -> None:
+    """As in git."""
+    work = vault.workspace("main")
+    with pytest.raises(PathUnsuitable):
+        work.add(".env")
+    with pytest.raises(PathNotFound):
+        work.add("nothing")
+    assert work.add("node_modules").outcome == "unchanged"
+    work.add("node_modules", force=True)
+    assert files_of(vault) == [".gitignore", "a", "node_modules/one.js", "node_modules/two/three.js"]
+    work.write("node_modules/one.js", b"again\n")
+    work.checkpoint()
+    assert git("show", "main:node_modules/one.js", cwd=vault.path) == b"again\n"
+
+
+def test_adding_a_file_that_is_nowhere_saved(vault: Vault) -> None:
+    """A new ignored file is added, too; a tracked one is no failure."""
+    work = vault.workspace("main")
+    work.write("build", b"x")
+    work.add("a", "build", force=True)
+    assert files_of(vault) == [".gitignore", "a", "build"]
+
+
+def test_made_anew_between_two_checkpoints(vault: Vault) -> None:
+    """A file is the same one by its path; gone at a checkpoint, it is a new one."""
+    work = vault.workspace("main")
+    work.remove(".gitignore")
+    work.remove(".env")
+    work.write(".env", b"TOKEN=2\n")
+    assert kept(work.checkpoint()) == [b".env", b"node_modules/"]
+    work.remove(".env")
+    work.checkpoint()
+    work.write(".env", b"TOKEN=3\n")
+    assert kept(work.checkpoint()) == []
+    assert files_of(vault) == [".env", "a"]
+
+
+@pytest.mark.parametrize("loses_cache", [False, True])
+def test_forks_and_folds_keep_it(vault: Vault, loses_cache: bool) -> None:
+    """A fork, a fold and the loss of the stat cache change nothing of it."""
+    work = vault.workspace("main")
+    work.remove(".gitignore")
+    work.checkpoint()
+    vault.fork("side", source="main").close()
+    side = vault.workspace("side")
+    side.write(".env", b"TOKEN=2\n")
+    side.checkpoint()
+    assert files_of(vault, "side") == ["a"]
+    side.fold()
+    side.write(".env", b"TOKEN=3\n")
+    side.write("node_modules/one.js", b"again\n")
+    if loses_cache:
+        side._opened.layout.statcache.unlink(missing_ok=True)
+        side.close()
+        side = vault.workspace("side")
+    assert kept(side.checkpoint()) == [b".env", b"node_modules/"]
+    assert files_of(vault, "side") == ["a"]
+
+
+def test_restoring_one_that_is_gone(vault: Vault) -> None:
+    """What comes back is where it was: beside history, also where no rule says so."""
+    work = vault.workspace("main")
+    work.remove(".gitignore")
+    work.checkpoint("kept")
+    work.remove(".env")
+    work.checkpoint()
+    work.restore("kept", paths=[".env"])
+    assert files_of(vault) == ["a"]
+    assert work.read(".env") == SECRET
+    work.remove("node_modules", recursive=True)
+    work.checkpoint()
+    work.restore("kept")
+    assert files_of(vault) == ["a"]
+    assert work.read("node_modules/one.js") == b"made\n"
+    assert work.status().clean
+
+
+def test_many_are_not_all_named(vault: Vault) -> None:
+    """Twenty are named, the rest is counted."""
+    work = vault.workspace("main")
+    work.write(".gitignore", b"*.log\n")
+    for number in range(30):
+        work.write(f"{number:02}.log", b"x")
+    work.checkpoint()
+    work.write(".gitignore", b"")
+    result = work.checkpoint()
+    assert len(kept(result)) == 21
+    assert result.warnings[-1].message.startswith("12 more paths")
+    assert "29.log" not in files_of(vault)
+    assert work.add("").outcome == "created"
+    assert "29.log" in files_of(vault)
+
+
+def test_a_repository_inside_loses_its_git_directory(vault: Vault) -> None:
+    """It is beside history by another rule, and stays there as well."""
+    work = vault.workspace("main")
+    work.write("nest/.git/HEAD", b"ref: refs/heads/main\n", parents=True)
+    work.write("nest/f", b"f\n")
+    work.checkpoint()
+    work.remove("nest/.git", recursive=True)
+    assert kept(work.checkpoint()) == [b"nest/"]
+    assert "nest/f" not in files_of(vault)
+    work.add("nest")
+    assert "nest/f" in files_of(vault)
