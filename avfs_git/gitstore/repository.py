@@ -63,15 +63,7 @@ _VAULT_CONFIG = b"""\
 \tautogc = false
 """ + b"".join(map(_format_severities, (b'[receive "fsck"]', b'[fetch "fsck"]', b"[fsck]")))
 _DIRECTORIES = ("objects", "objects/info", "objects/pack", "refs", "refs/heads", "refs/tags", "info")
-_OF_ITS_OWN = {
-    "objects": True,
-    "refs": True,
-    "objects/pack": False,
-    "objects/info": False,
-    "refs/heads": False,
-    "avfs": False,
-    "avfs/workspaces": False,
-}
+_OF_ITS_OWN = {"objects": True, "refs": True, "objects/pack": False, "objects/info": False, "refs/heads": False}
 """Directories that may not be links to somewhere else, and whether they must be there."""
 _OTHER_FORMATS = frozenset({"objectformat", "refstorage", "partialclone", "compatobjectformat"})
 _KNOWN_EXTENSIONS = frozenset({"noop", "noop-v1", "preciousobjects", "worktreeconfig", "relativeworktrees"})
