@@ -197,7 +197,8 @@ class LockFile:
         """The session of another process that says it keeps this lock; None if there is none, or it is our own."""
         if self._kept or not self._map[40]:
             return None
-        return self._map[_SESSION].rstrip(b"\0").decode("ascii", "replace")
+        session = self._map[_SESSION].rstrip(b"\0").decode("ascii", "replace")
+        return None if "/" in session else session  # a stranger's vault must not name a socket of any directory
 
     @property
     def is_operating(self) -> bool:

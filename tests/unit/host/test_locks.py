@@ -53,3 +53,14 @@ def test_who_goes_on_with_a_dead_session_waits_for_who_looks_after_it(locks: tup
     first.release()
     waiting.join()
     assert got == [True]
+
+
+def test_a_path_is_no_session(locks: tuple[LockFile, LockFile]) -> None:
+    """Whoever looks for its socket would follow it out of the vault."""
+    first, second = locks
+    with first:
+        first.acquire(1)
+        first.keep("/tmp/elsewhere")
+        assert second.session is None
+        first.stop_keeping()
+        first.release()
