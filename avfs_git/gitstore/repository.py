@@ -71,7 +71,8 @@ _SYMBOLIC = compiled(rb"ref:[ \t]*(\S+)\s*")
 _HEX = compiled(rb"[0-9a-f]{40}")
 _LOOSE_DIRECTORY = compiled(rb"[0-9a-f]{2}")
 _LOOSE_NAME = compiled(rb"[0-9a-f]{38}")
-_PACK_NAME = compiled(rb"pack-[0-9a-f]+\.(?:pack|rev|idx)")
+_PACK_NAME = compiled(rb"pack-[0-9a-f]+\.(?:pack|idx)")
+"""A `.rev` stays behind: git does without, and nobody checks one, so that a false one would spoil what git sends."""
 _QUOTED = compiled(rb'"(?:[^"\\]|\\(?:[abfnrtv"\\]|[0-3][0-7]{2}))*"')
 _ESCAPED = compiled(rb"\\(?:([0-3][0-7]{2})|(.))")
 _ESCAPES = {
@@ -534,9 +535,8 @@ def _import_objects(source: Path, target: Path, staging: Path, taken: list[str])
         try:
             for stem in sorted(stems):
                 if stem + b".idx" not in held or stem + b".pack" not in held:
-                    for name in (stem + b".pack", stem + b".rev", stem + b".idx"):
-                        if name in names:
-                            take(f"pack/{os.fsdecode(name)}")
+                    for name in (stem + b".pack", stem + b".idx"):
+                        take(f"pack/{os.fsdecode(name)}")
         except FileNotFoundError:
             continue
         return

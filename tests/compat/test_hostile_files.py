@@ -154,3 +154,26 @@ def test_the_name_of_a_tag_hides_nothing_else(project: Path, tmp_path: Path) -> 
             assert git("rev-parse", f"refs/heads/{name}", cwd=vault.path).strip() == first
         vault.workspace("a").merge(first)
         assert git("rev-parse", "refs/heads/a", cwd=vault.path).strip() == first
+
+
+def test_a_false_reverse_index_spoils_no_push(project: Path, tmp_path: Path) -> None:
+    """Git sends pieces of packs by it, and does not check it."""
+    for number in range(20):
+        (project / f"f{number}").write_bytes(os.urandom(100 * number))
+    git("add", ".", cwd=project)
+    git("commit", "-q", "-m", "two", cwd=project)
+    git("repack", "-adq", cwd=project)
+    index = next((project / ".git/objects/pack").glob("*.idx"))
+    git("index-pack", "--rev-index", str(index.with_suffix(".pack")), cwd=project)
+    place = index.with_suffix(".rev")
+    data = place.read_bytes()
+    numbers = [data[at : at + 4] for at in range(12, len(data) - 40, 4)]
+    forged = data[:12] + b"".join(reversed(numbers)) + data[-40:-20]
+    place.chmod(0o644)
+    place.write_bytes(forged + hashlib.sha1(forged, usedforsecurity=False).digest())
+    target = tmp_path / "target.git"
+    git("init", "-q", "--bare", str(target), cwd=tmp_path)
+    with Avfs(tmp_path / "home") as avfs, avfs.create_vault("v", source=project) as vault:
+        vault.add_remote("target", str(target))
+        vault.push(["main"], remote="target")
+    git("fsck", "--strict", cwd=target)
