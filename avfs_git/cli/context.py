@@ -117,14 +117,14 @@ def find_identity(git_dir: Path) -> Identity:
     import pwd  # noqa: PLC0415 - only where it is needed
 
     from avfs_git.gitstore.author import find_author  # noqa: PLC0415 - the same
-    from avfs_git.workspace.clones import read_origin  # noqa: PLC0415 - the same
+    from avfs_git.workspace.format import VaultLayout  # noqa: PLC0415 - the same
 
     try:
         user = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # a container may run under an id that has no name
         user = f"uid{os.getuid()}"
     default = Identity(user, f"{user}@{os.uname().nodename}")
-    origin = read_origin(git_dir)
+    origin = VaultLayout(git_dir).read_origin()
     place = origin if origin is not None and origin.is_dir() else git_dir
     found = find_author(place, os.environ, default_email=default.email) or default
     return Identity(name or found.name, email or found.email)
@@ -279,14 +279,14 @@ class State:
 
     def _find_forked_here(self) -> str | None:
         """Find the vault that was made for the forks of the directory that the current one is in."""
-        from avfs_git.workspace.clones import read_origin  # noqa: PLC0415 - only after a mistake
+        from avfs_git.workspace.format import VaultLayout  # noqa: PLC0415 - only after a mistake
 
         try:
             here = Path.cwd()
         except OSError:
             return None
         around = {here, *here.parents}
-        return next((info.name for info in self.avfs.list_vaults() if read_origin(info.path) in around), None)
+        return next((info.name for info in self.avfs.list_vaults() if VaultLayout(info.path).read_origin() in around), None)
 
     def _find_owner(self, fork: str) -> str | None:
         owners = []

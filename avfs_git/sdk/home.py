@@ -38,6 +38,7 @@ from avfs_git.paths import check_fork_name, check_vault_name
 from avfs_git.sdk.session import Session
 from avfs_git.sdk.vault import Vault
 from avfs_git.workspace.enabledhooks import EnabledHooks
+from avfs_git.workspace.format import VaultLayout
 from avfs_git.workspace.vault import Caller, OpenVault
 
 if TYPE_CHECKING:
@@ -467,7 +468,7 @@ class Avfs:
             if not path.exists():
                 with suppress(VaultExists):  # by somebody who was faster
                     clones.make_vault_of(path, top, branch)
-            if clones.read_origin(path) == top:
+            if VaultLayout(path).read_origin() == top:
                 return self._open(path, name)
             number += 1
 

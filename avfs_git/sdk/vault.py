@@ -154,7 +154,7 @@ class Vault:
 
     def origin(self) -> Path | None:
         """Tell of which directory it was made by `Avfs.fork_directory`; None of any other vault."""
-        return clones.read_origin(self.path)
+        return self._core.layout.read_origin()
 
     def remote(self) -> str | None:
         """Name the remote by which git in its forks' trees knows the clone that it was made of; None if there is none."""

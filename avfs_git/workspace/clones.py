@@ -68,18 +68,9 @@ def find_top(directory: Path) -> Path:
     return here
 
 
-def read_origin(git_dir: Path) -> Path | None:
-    """Tell of which directory a vault was made; None of one that was made otherwise."""
-    try:
-        data = VaultLayout(git_dir).origin.read_bytes()
-    except OSError:
-        return None
-    return Path(os.fsdecode(data.removesuffix(b"\0"))) if data.endswith(b"\0") else None
-
-
 def find_remote(git_dir: Path) -> str | None:
     """Name the remote of a vault that stands for the clone that it was made of; None if it was made of no clone."""
-    return REMOTE if read_origin(git_dir) is not None and f"remote.{REMOTE}.url" in read_config(git_dir) else None
+    return REMOTE if VaultLayout(git_dir).read_origin() is not None and f"remote.{REMOTE}.url" in read_config(git_dir) else None
 
 
 def make_vault_of(git_dir: Path, source: Path, branch: str) -> None:
@@ -269,7 +260,7 @@ def is_pushed(vault: OpenVault, fork: str) -> bool:
     A checkpoint that adds nothing to the tree of the commit before it does not count: what it has is in its sidecar, which is
     never pushed. But where a repository in the fork, as of a submodule, has moved on, nobody knows who has its commits.
     """
-    source = read_origin(vault.git_dir)
+    source = vault.layout.read_origin()
     git_dir = find_git_dir(source) if source is not None else None
     head = vault.read_head(fork)
     if git_dir is None or head is None:

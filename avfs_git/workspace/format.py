@@ -169,6 +169,14 @@ class VaultLayout:
         """Place the workspace of a fork."""
         return WorkspaceLayout(self.workspaces / fork_dir_name(fork), fork)
 
+    def read_origin(self) -> Path | None:
+        """Tell of which directory the vault was made; None of one that was made otherwise."""
+        try:
+            data = self.origin.read_bytes()
+        except OSError:
+            return None
+        return Path(os.fsdecode(data.removesuffix(b"\0"))) if data.endswith(b"\0") else None
+
     def list_workspaces(self) -> list[str]:
         """List the forks that have a workspace on disk."""
         if not self.workspaces.is_dir():
