@@ -24,7 +24,7 @@ Value = bytes | bool | None
 """What an attribute has: a text, or that it is set or unset; None if nothing is said of it."""
 
 _FILE_NAME = b".gitattributes"
-_MAX_FILE = 1 << 20
+FILE_MAX_BYTES = 1 << 20
 """What is larger is not read; git reads up to a hundred times as much."""
 _MAX_LINE = 2048
 _BLANK = b" \t\r\n"
@@ -57,10 +57,10 @@ class _Line(NamedTuple):
 def read_info_attributes(git_dir: Path) -> bytes:
     """Read a repository's own attributes; empty if it has none that can be read."""
     try:
-        content = read_plain_file(git_dir / "info" / "attributes", limit=_MAX_FILE + 1)
+        content = read_plain_file(git_dir / "info" / "attributes", limit=FILE_MAX_BYTES + 1)
     except (OSError, NotAVault):
         return b""
-    return content if len(content) <= _MAX_FILE else b""
+    return content if len(content) <= FILE_MAX_BYTES else b""
 
 
 class TreeAttributes:
@@ -123,7 +123,7 @@ class TreeAttributes:
         """Read the file in a directory; empty if there is none."""
         entry = find_entry(self._source, self._tree, join(directory, _FILE_NAME)) if self._tree is not None else None
         # A link is not followed, as git does not.
-        if entry is not None and entry[0] in (MODE_FILE, MODE_EXEC) and self._source.blob_size(entry[1]) <= _MAX_FILE:
+        if entry is not None and entry[0] in (MODE_FILE, MODE_EXEC) and self._source.blob_size(entry[1]) <= FILE_MAX_BYTES:
             return self._source.read_blob(entry[1])
         return b""
 

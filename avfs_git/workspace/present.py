@@ -24,7 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from avfs_git.errors import NotAVault, ObjectCorrupt, ObjectMissing
-from avfs_git.gitstore.attributes import TreeAttributes, read_info_attributes
+from avfs_git.gitstore.attributes import FILE_MAX_BYTES, TreeAttributes, read_info_attributes
 from avfs_git.gitstore.gitindex import BadIndex, CachedTree, GitIndex, empty_cached_tree, parse_cached_tree
 from avfs_git.gitstore.objects import KIND_BLOB, ObjectStore
 from avfs_git.gitstore.plainfile import open_plain_file
@@ -330,7 +330,9 @@ def _find_filters(index: GitIndex, git_dir: Path, store: ObjectStore) -> _Filter
     for number, path in enumerate(index.paths):
         if path.endswith(_ATTRIBUTES) and path[: -len(_ATTRIBUTES)][-1:] in (b"", b"/"):
             with suppress(ObjectMissing, ObjectCorrupt):
-                held[split(TreePath(path))[0]] = store.read_blob(index.entry(number).oid)
+                oid = index.entry(number).oid
+                if store.blob_size(oid) <= FILE_MAX_BYTES:  # as for all attributes
+                    held[split(TreePath(path))[0]] = store.read_blob(oid)
     # Of a linked working tree, they are in the repository that it belongs to.
     more = read_info_attributes(git_dir.parent.parent if git_dir.parent.name == "worktrees" else git_dir)
     texts = [more, *held.values()]

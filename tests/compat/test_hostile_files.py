@@ -12,7 +12,10 @@ import pytest
 
 from avfs_git import Avfs
 from avfs_git.errors import NotAVault, ObjectCorrupt
+from avfs_git.gitstore.attributes import FILE_MAX_BYTES
 from avfs_git.gitstore.ignore import IGNORE_FILE_MAX
+from avfs_git.gitstore.objects import ObjectStore
+from avfs_git.paths import Oid
 from avfs_git.workspace.clones import fork_present
 from avfs_git.workspace.vault import OpenVault
 from tests.support.servers import git
@@ -177,3 +180,23 @@ def test_a_false_reverse_index_spoils_no_push(project: Path, tmp_path: Path) -> 
         vault.add_remote("target", str(target))
         vault.push(["main"], remote="target")
     git("fsck", "--strict", cwd=target)
+
+
+def test_attributes_of_absurd_size_are_not_read(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tracked `.gitattributes` beyond the bound takes no memory when a directory is taken in."""
+    (project / ".gitattributes").write_bytes(b"* text\n" + bytes(FILE_MAX_BYTES))
+    git("add", ".gitattributes", cwd=project)
+    git("commit", "-qm", "attributes", cwd=project)
+    read: list[int] = []
+    whole = ObjectStore.read_blob
+
+    def read_blob(store: ObjectStore, oid: Oid) -> bytes:
+        data = whole(store, oid)
+        read.append(len(data))
+        return data
+
+    monkeypatch.setattr(ObjectStore, "read_blob", read_blob)
+    with Avfs(tmp_path / "home") as avfs:
+        avfs.create_vault("v", source=project).close()
+
+    assert max(read, default=0) <= FILE_MAX_BYTES
