@@ -51,6 +51,7 @@ def plain(text: str) -> str:
     text = re.sub(r"[^ \"]+ \(pid \d+\)( for \d+ s)?", "<program>", text)
     text = re.sub(r'("pid": |\tmounted\t)\d+', r"\1<pid>", text)
     text = re.sub(r"@[0-9a-f]{12}\b", "@<short id>", text)
+    text = re.sub(r"\b[0-9a-f]{40}\b", "<id>", text)
     return re.sub(r'("id": |"session": )"[0-9a-f]{8}"', r'\1"<session>"', text)
 
 
@@ -67,7 +68,8 @@ def test_mounts_are_made_listed_and_ended(avfs: Transcript, work: str, at: Path,
     avfs("mount task $AT/elsewhere", status=29)
     avfs("fork delete task", status=29)
     avfs("vault delete work --yes", status=29)
-    avfs("--fork task undo", status=29)
+    avfs("--fork task undo")
+    avfs("--fork task redo")
     avfs("--fork task status")
     avfs("doctor")
     avfs("stop task")
