@@ -49,7 +49,7 @@ class VaultList(TypedDict):
 
 
 class TrustedList(TypedDict):
-    """The vaults that may run programs, whoever they belong to."""
+    """The vaults whose hooks and settings the user trusts, including vaults of other users."""
 
     trusted: Sequence[Path]
 

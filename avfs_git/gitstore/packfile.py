@@ -3,7 +3,7 @@
 Decided here: which packs are known, when the directory is read again, and that entries are read with
 `pread` (a pack cut short under us is then an error, where a mapping would be a SIGBUS). Called by
 `objects`, and by `packwriter` to announce a new pack. Entries of ours hold whole objects; of deltas, which git
-makes, `deltas` has the format. What is damaged is a `BadPack`, and takes no more memory than what it says it is.
+makes, `deltas` has the format. A damaged pack raises `BadPack`; reading it takes no more memory than its headers announce.
 
 Usable from threads: a descriptor is closed when the last reader lets go of it, never under one. Files of
 a pack never change once they have their name; that git removes one at any time is expected, and shows as

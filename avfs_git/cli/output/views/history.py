@@ -61,7 +61,7 @@ def checkpoint_save(text: TextOutput, result: CheckpointResult) -> None:
 def add(text: TextOutput, result: CheckpointResult) -> None:
     """Say what was added."""
     if result.outcome == "unchanged" or result.checkpoint is None:
-        text.line("Nothing to add: what is there is in history, or ignored")
+        text.line("Nothing to add: git tracks or ignores every file there")
         return
     text.line("Added in ", (text.id(result.checkpoint.id), "yellow"), f" ({_count(result.changed_files)})")
     list_changes(text, result.changed_files)
@@ -267,7 +267,7 @@ def _say_what_came_back(text: TextOutput, result: UndoResult) -> None:
     elif not result.operation.kind.startswith("fork_"):
         text.line("No tracked file changed.")
     if result.saved:
-        text.line("What was not saved is kept in ", text.id(result.saved))
+        text.line("Unsaved changes are kept in ", text.id(result.saved))
 
 
 def _name_operation(result: UndoResult) -> tuple[str | tuple[str, str], ...]:
