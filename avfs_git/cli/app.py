@@ -200,8 +200,9 @@ PROGRAM_HELP = """Git-compatible workspaces for AI agents
 A vault is a bare git repository; a fork is a branch in it with a workspace of its own; a checkpoint is a commit of a
 workspace. Nothing is lost: every operation can be undone.
 
-Paths in a workspace are written from its root, with or without a leading slash. Names of states are labels of
-checkpoints, FORK@LABEL, forks, ids of commits (four letters or more) and HEAD, each also with ~N.
+Paths in a workspace are written from its root, with or without a leading slash. Without --vault or --fork, a path that
+this machine has outside of a mount is refused if it begins with /, . or ~. Names of states are labels of checkpoints,
+FORK@LABEL, forks, ids of commits (four letters or more) and HEAD, each also with ~N.
 """
 
 program = Program(

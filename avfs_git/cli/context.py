@@ -29,11 +29,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from avfs_git.cli.output.hints import Named
 from avfs_git.errors import BadUsage, DirectoryGone, InvalidInput, NoVaultChosen, VaultNotFound, quote
+from avfs_git.paths import parse_tree_path
 
 if TYPE_CHECKING:
     from avfs_git.cli.output.base import Output
     from avfs_git.host.locks import Holder
     from avfs_git.model import Identity
+    from avfs_git.paths import TreePath
     from avfs_git.sdk import Avfs, Vault, Workspace
 
 _BARE_NAME = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*)(?:@(.*))?", re.ASCII | re.DOTALL)
@@ -247,6 +249,35 @@ class State:
         with vault:
             self.output.amend(vault=vault.name, fork=fork)
             yield vault, fork
+
+    def tree_path(self, text: str | bytes, command: str, *, refuses_names: bool = False) -> TreePath:
+        """Read a typed path of the workspace, and never take the path of something on this machine for one.
+
+        Where an option names vault or fork, a path of the vault is meant. Else a path that is absolute or begins with `.`,
+        `..` or `~` is refused if this machine has something there, outside of a mount. A plain name means the vault and is
+        remarked if the working directory has it, too. `/` is always the root of the workspace.
+
+        Args:
+            text: What was typed, or a default.
+            command: The command for which it was typed, for messages.
+            refuses_names: Refuse a plain name as well.
+
+        Raises:
+            InvalidInput: If it is refused, or is no path.
+        """
+        typed = os.fsdecode(text)
+        if self.vault_flag is None and self.fork_flag is None and typed.strip("/") and "\0" not in typed:
+            is_name = typed.partition("/")[0] not in {"", ".", ".."} and not typed.startswith("~")
+            place = expand(typed)
+            if os.path.lexists(place) and (place.is_absolute() or not self.is_in_mount()):
+                what = f"{quote(typed)} is {'a directory' if place.is_dir() else 'a file'} on this machine"
+                hint = "Add `--vault NAME` to mean the path in a vault."
+                if refuses_names or not is_name:
+                    raise InvalidInput(f"{what}, and `{command}` takes paths of a vault", hint=hint)
+                from avfs_git.model import Warning  # noqa: PLC0415 - only for the remark
+
+                self.output.warn([Warning("path.on_machine", f"{what}, too: `{command}` takes the one in the vault")])
+        return parse_tree_path(text)
 
     def is_in_mount(self) -> bool:
         """Whether the current directory is in a mount of avfs."""

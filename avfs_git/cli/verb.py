@@ -16,10 +16,10 @@ import click
 
 from avfs_git.cli.output.base import write_all
 from avfs_git.errors import BadUsage
-from avfs_git.paths import parse_tree_path
 
 if TYPE_CHECKING:
     from avfs_git.cli.context import State
+    from avfs_git.paths import TreePath
 
 AFTER_DASHES = "avfs.after_dashes"
 """Where a verb with `splits_at_dashes` finds the arguments behind `--`, in `ctx.meta`."""
@@ -170,7 +170,18 @@ def read_host_path(text: str) -> Path:
     return Path(text)
 
 
-TREE_PATH = parse_tree_path
+def read_tree_path(text: str | bytes) -> TreePath:
+    """Read a path of the workspace: see `State.tree_path`.
+
+    Raises:
+        InvalidInput: If it is a path of this machine, or none at all.
+    """
+    ctx = click.get_current_context()
+    state: State = ctx.obj
+    return state.tree_path(text, ctx.command_path)
+
+
+TREE_PATH = read_tree_path
 """A path in the workspace, from its root, with or without a leading slash."""
 HOST_PATH = read_host_path
 """A path of the machine."""

@@ -196,7 +196,10 @@ def test_doctor_finds_a_healthy_vault(avfs: Transcript, work: str, snapshot: Sna
 def test_a_path_of_this_machine_is_never_one_of_the_vault(
     cli: Cli, work: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`rm` refuses it, absolute or relative, and names what is meant; an option that names the vault or the fork decides."""
+    """A path of this machine is refused, and a plain name that both have is remarked; `rm` refuses that one as well.
+
+    An option that names the vault or the fork decides.
+    """
     place = tmp_path / "place"
     (place / "src").mkdir(parents=True)
     (place / "broken").symlink_to("nowhere")
@@ -212,6 +215,23 @@ def test_a_path_of_this_machine_is_never_one_of_the_vault(
     for kept in ("README", "src", "broken", f"{inside}/src"):
         cli("stat", kept).ok()
     assert (place / "src").is_dir()
+
+    taking = {
+        "mv": ("{}", "new"), "cp": ("{}", "new"), "write": ("{}", "x"), "touch": ("{}",), "mkdir": ("{}",), "add": ("{}",),
+        "checkout": ("{}", "--at", "HEAD"), "revert": ("{}",), "cat": ("{}",), "ls": ("{}",), "stat": ("{}",), "log": ("{}",),
+        "tree": ("{}",), "export": ("{}", "out"), "resolve": ("{}",), "diff": ("--", "{}"), "exec": ("--cwd", "{}", "--", "true"),
+    }  # fmt: skip
+    for verb, arguments in taking.items():
+        for text in (str(place / "src"), "./src", "../place/src", "~/place/src"):
+            refused = cli(verb, *(argument.format(text) for argument in arguments), env={"HOME": str(tmp_path)})
+            assert (refused.status, f"avfs {verb}`" in refused.stderr) == (2, True), (verb, text)
+            assert "--vault NAME" in refused.stderr
+    refused = cli("checkpoint", "restore", "HEAD", "./src")
+    assert (refused.status, "a directory on this machine" in refused.stderr) == (2, True)
+    assert "the one in the vault" in cli("write", "broken", "2").ok().stderr
+    assert [told["code"] for told in cli("cat", "broken", "--json").ok().document["warnings"]] == ["path.on_machine"]
+    assert cli("cat", "broken", "--vault", work).ok().stderr == ""
+    cli("ls", "/").ok()
 
     cli("rm", "-r", "src", "--fork", "main").ok()
     cli("rm", f"{place}/src", "-r", "--vault", work).ok()

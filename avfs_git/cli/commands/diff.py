@@ -10,7 +10,6 @@ import click
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import AFTER_DASHES, TREE_PATH, verb
 from avfs_git.errors import BadUsage, CheckpointNotFound
-from avfs_git.paths import parse_tree_path
 from avfs_git.values import replace
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ def check_options(*, stat: bool, name_status: bool) -> None:
 def paths_of(paths: Sequence[TreePath]) -> list[TreePath]:
     """Join the paths of `--path` and those behind `--`."""
     behind = click.get_current_context().meta.get(AFTER_DASHES, ())
-    return [*paths, *map(parse_tree_path, behind)]
+    return [*paths, *map(TREE_PATH, behind)]
 
 
 def compare(
@@ -81,7 +80,7 @@ def command(
     workspace differs from it. An argument that starts with a slash is a path, and so is everything behind `--`.
     """
     names = [name for name in states if not name.startswith("/")]
-    more = [parse_tree_path(name) for name in states if name.startswith("/")]
+    more = [TREE_PATH(name) for name in states if name.startswith("/")]
     if len(names) > 2:
         raise BadUsage("diff compares at most two states", hint="Write paths behind `--`.")
     old, new = (*names, None, None)[:2]
