@@ -130,7 +130,6 @@ class TreeServer:
         self._bringer: ThreadPoolExecutor | None = None
         self._wait_elsewhere = wait_elsewhere
         self._waiting = Waiting()
-        self._has_listed = False
         """Whether names were listed without their sizes: who then looks one up wants to know that."""
         self._uid, self._gid = os.geteuid(), os.getegid()
         self._handlers: dict[int, Handler] = {
@@ -358,9 +357,8 @@ class TreeServer:
         failed: Exception | None = None
         while self._waiting.is_wanted(request):
             if missing is not None:
-                is_opening = request.operation == p.LOOKUP and not self._has_listed
                 try:
-                    _bring(missing.bring_whole if is_opening else missing.bring)
+                    _bring(missing.bring)
                 except Exception as error:  # noqa: BLE001 - what can be told without it is told all the same
                     failed = error
             if self._waiting.hold(request):
@@ -736,7 +734,6 @@ class TreeServer:
                 continue
             except _UNTOLD:  # its size is with a server, or nowhere: the name is known all the same
                 entry = p.HIDDEN_ENTRY
-                self._has_listed = True
                 is_whole = False
             pieces.append(p.pack_dirent(entry + p.DIRENT.pack(found.ino, listing.positions[index], len(name), kind >> 12), name))
         if not pieces:

@@ -26,13 +26,11 @@ class NotYetHere(Exception):
 
     Attributes:
         bring: Brings it; to be called by a thread that may wait, and without any lock. Raises RemoteError or OSError.
-        bring_whole: The same for who wants to know a size and mostly reads the content next, where both in one are cheaper.
     """
 
-    def __init__(self, bring: Callable[[], None], bring_whole: Callable[[], None] | None = None) -> None:
+    def __init__(self, bring: Callable[[], None]) -> None:
         super().__init__("it is not here yet")
         self.bring = bring
-        self.bring_whole = bring_whole or bring
 
 
 class ObjectSource(Protocol):

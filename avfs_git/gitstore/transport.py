@@ -35,7 +35,6 @@ from avfs_git.errors import (
     VaultUntrusted,
 )
 from avfs_git.faults import reach
-from avfs_git.gitstore.connection import Connection, connect
 from avfs_git.gitstore.gitconfig import quote_value
 from avfs_git.gitstore.judge import judge_objects, list_objects
 from avfs_git.gitstore.refs import RefStore
@@ -297,16 +296,6 @@ class Exchange:
             denied = RemoteAccessDenied(hide_secret(self.url), str(error.details["reason"]))
             denied.hint = f"If its hooks and settings may run as you: `git config --global --add safe.directory {path}`."
             raise denied from error
-
-    @contextmanager
-    def connect(self) -> Iterator[Connection | None]:
-        """Connect for questions that git does not ask; see `connection.connect`.
-
-        Raises:
-            RemoteError: If the other side cannot be reached.
-        """
-        with connect(self._place, self.url, self._settings, self._access, patience_s=self.patience_s) as connection:
-            yield connection
 
     def read_refs(self) -> dict[str, Oid]:
         """Return all refs as they are now."""

@@ -160,7 +160,6 @@ class VaultLayout:
         self.origin = self.root / "origin"
         self.module_objects = self.root / "modules" / "objects"
         self.blob_cache = self.root / "cache" / "blobs"
-        self.known_sizes = self.root / "cache" / "sizes"
         self.made_indexes = self.root / "cache" / "indexes"
         self.seen = self.root / "cache" / "seen"
         self.config = self.root / "config.json"

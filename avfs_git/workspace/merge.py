@@ -26,6 +26,7 @@ from avfs_git.gitstore.mergetrees import TreeConflict
 from avfs_git.gitstore.objects import KIND_COMMIT
 from avfs_git.gitstore.packwriter import PackWriter
 from avfs_git.gitstore.treediff import Entry, changed_file, find_differences
+from avfs_git.gitstore.trees import MODE_GITLINK
 from avfs_git.model import MergeMode, MergeOptions, MergeResult, Warning
 from avfs_git.paths import Oid, TreePath, show_path
 from avfs_git.workspace.advance import Advanced, OtherSide, advance
@@ -248,6 +249,8 @@ def describe_merge(
     changes = merged.changes
     if changes is None:
         changes = find_differences(source, source.read_commit(ours).tree, merged.tree)
+    new = [new for _, new in changes.values() if new is not None and new[0] != MODE_GITLINK]
+    source.store.expect(oid for _, oid in new if not source.exists(oid))  # their sizes come with their contents
     changed = [changed_file(path, *changes[path], source.blob_size) for path in sorted(changes)]
     parents: tuple[str, ...] = ()
     if merged.outcome == "fast_forward":

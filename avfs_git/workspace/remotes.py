@@ -19,7 +19,7 @@ of the other side first, and then what is remembered of them: a crash in between
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -39,7 +39,6 @@ from avfs_git.faults import reach
 from avfs_git.gitstore import remotes, transport
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.lazystore import LazyObjectStore
-from avfs_git.gitstore.objectinfo import ask_sizes
 from avfs_git.gitstore.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange, check_ref_name
 from avfs_git.gitstore.remotegit import NO_ACCESS, QUIET_RECEIVE_PACK, SHOWING_UPLOAD_PACK, Access, Progress
@@ -248,16 +247,6 @@ def fetch_missing(vault: OpenVault, oids: Sequence[Oid]) -> None:
     """
     with _open_lazily(vault) as exchange:
         exchange.fetch_objects(oids)
-
-
-def ask_missing_sizes(vault: OpenVault, oids: Sequence[Oid]) -> Mapping[Oid, int] | None:
-    """Ask the remote that a lazy vault was cloned from how long objects are; None if it does not tell.
-
-    Raises:
-        RemoteError: If it cannot be asked, its answer makes no sense, or the vault knows no such remote any more.
-    """
-    with _open_lazily(vault) as exchange:
-        return ask_sizes(exchange, oids)
 
 
 @contextmanager

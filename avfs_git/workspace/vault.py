@@ -114,15 +114,12 @@ class OpenVault:
         if not is_lazy(self.git_dir):
             return ObjectStore(self.git_dir)
         from avfs_git.gitstore.lazystore import LazyObjectStore  # noqa: PLC0415 - few vaults are
-        from avfs_git.workspace.remotes import ask_missing_sizes, fetch_missing  # noqa: PLC0415 - as above
+        from avfs_git.workspace.remotes import fetch_missing  # noqa: PLC0415 - as above
 
         def fetch(oids: Sequence[Oid]) -> None:
             fetch_missing(self, oids)
 
-        def ask(oids: Sequence[Oid]) -> Mapping[Oid, int] | None:
-            return ask_missing_sizes(self, oids)
-
-        return LazyObjectStore(self.git_dir, fetch, ask, self.layout.known_sizes)
+        return LazyObjectStore(self.git_dir, fetch)
 
     @property
     def blob_cache(self) -> BlobCache:

@@ -1,16 +1,15 @@
-"""Sizes in a lazy vault are known before contents where the server tells them, and a tree serves others while it waits."""
+"""A lazy vault whose server is silent: who waits can be ended, and a live tree serves all others meanwhile."""
 
 from __future__ import annotations
 
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -18,65 +17,15 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from avfs_git.errors import RemoteDataRefused, RemoteError, RemoteUnreachable
-from avfs_git.gitstore import lazystore, objectinfo, remotegit, transport
-from avfs_git.gitstore.remotegit import Access
-from avfs_git.gitstore.transport import Exchange
+from avfs_git.errors import RemoteError
+from avfs_git.gitstore import lazystore, remotegit
 from avfs_git.host.processes import list_family, start_time, waits_for_fuse
-from avfs_git.paths import Oid
 from avfs_git.sdk import Avfs, Vault
 from avfs_git.workspace import remotes
-from tests.compat.test_lazy import FILES, NEEDS, fill, missing, packs
+from tests.compat.test_lazy import FILES, fill, missing, packs
 from tests.support.killing import server_below
-from tests.support.servers import KINDS, Server, git, make_bare, serve, serve_http
+from tests.support.servers import make_bare, serve
 from tests.support.waiting import wait_for
-
-Rewrite = Callable[[bytes], bytes]
-
-
-def make_telling(server: Server, work: Path) -> str:
-    """Make a repository whose server tells sizes; give its address."""
-    bare = server.make("shop.git")
-    git("config", "transfer.advertiseObjectInfo", "true", cwd=bare)
-    fill(bare, work)
-    return server.url("shop.git")
-
-
-def stat_all(top: Path) -> dict[str, int]:
-    """Look at all files as `ls -lR` does."""
-    return {
-        os.path.relpath(os.path.join(place, name), top): os.stat(os.path.join(place, name)).st_size
-        for place, _, names in os.walk(top)
-        for name in names
-        if name != ".git"
-    }
-
-
-@pytest.mark.needs("fuse")
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=NEEDS.get(kind, [])) for kind in KINDS])
-def test_a_tree_is_listed_with_sizes_before_any_content_is_here(kind: str, tmp_path: Path, mount_dir: Path) -> None:
-    """`ls -lR` and the first `git status` fetch nothing where the server tells sizes, and later do without it."""
-    sizes = {name: len(content) for name, content in FILES.items()}
-    with serve(kind, tmp_path / "served") as server:
-        url = make_telling(server, tmp_path / "work")
-        with Avfs(tmp_path / "home", remote_environment={**server.environment, "HOME": str(tmp_path)}) as avfs:
-            avfs.clone_vault(url, "v", lazy=True)
-            with avfs.open_vault("v") as vault:
-                before = missing(vault), packs(vault)
-                with vault.workspace().mount(mount_dir / "tree") as session:
-                    listed = stat_all(session.path)
-                    status = git("status", "--porcelain", cwd=session.path)
-                    after = missing(vault), packs(vault)
-                    (tmp_path / "served/shop.git").rename(tmp_path / "served/gone.git")
-                with vault.workspace().mount(mount_dir / "tree") as session:
-                    offline = stat_all(session.path)
-                    (tmp_path / "served/gone.git").rename(tmp_path / "served/shop.git")
-                    read = (session.path / "f1").read_bytes()
-
-    assert listed == offline == sizes
-    assert status == ""
-    assert before == after
-    assert read == FILES["f1"]
 
 
 @pytest.mark.needs("fuse")
@@ -96,12 +45,6 @@ def test_names_are_listed_without_the_server(tmp_path: Path, mount_dir: Path) ->
     assert status == (before, 2 * len(FILES))
 
 
-def sizes_of(vault: Vault) -> dict[str, int | None]:
-    """Tell the sizes of all files as the SDK does."""
-    work = vault.workspace()
-    return {name: work.stat(name).size for name in FILES}
-
-
 @contextmanager
 def open_lazily(tmp_path: Path, bare: Path, url: Path | str) -> Iterator[Vault]:
     """Fill a repository and clone it."""
@@ -112,17 +55,10 @@ def open_lazily(tmp_path: Path, bare: Path, url: Path | str) -> Iterator[Vault]:
             yield vault
 
 
-# --- servers that lie, and servers that hang -------------------------------------------------------------------------------
-
-
 class Between:
-    """Stands between a client and `git daemon`: changes what the server says of sizes, or passes nothing on for a time."""
+    """Stands between a client and `git daemon`, and passes nothing on for a time."""
 
     def __init__(self, port: int) -> None:
-        self.rewrite: Rewrite = bytes
-        """What becomes of what the server says of sizes."""
-        self.introduce: Rewrite = bytes
-        """What becomes of what it says before."""
         self.open = threading.Event()
         self.open.set()
         self.held = threading.Event()
@@ -142,29 +78,20 @@ class Between:
                 thread.start()
 
     def _serve(self, client: socket.socket) -> None:
-        asks = threading.Event()
         with client, socket.create_connection(("127.0.0.1", self._port)) as server:
-            asking = threading.Thread(target=self._carry, args=(client, server, asks, False), daemon=True)
+            asking = threading.Thread(target=self._carry, args=(client, server), daemon=True)
             asking.start()
-            self._carry(server, client, asks, True)
+            self._carry(server, client)
             with suppress(OSError):
                 client.shutdown(socket.SHUT_RDWR)
             asking.join(10)
 
-    def _carry(self, source: socket.socket, sink: socket.socket, asks: threading.Event, is_server: bool) -> None:
-        introduced = not is_server
+    def _carry(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(1 << 16):
-                while not introduced and not data.endswith(b"0000"):  # what it can do is rewritten whole, not in pieces
-                    data += source.recv(1 << 16)
-                introduced = True
                 if not self.open.is_set():
                     self.held.set()
                     self.open.wait(60)
-                if not is_server and b"command=object-info" in data:
-                    asks.set()
-                if is_server:
-                    data = self.rewrite(data) if asks.is_set() else self.introduce(data)
                 sink.sendall(data)
         with suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
@@ -180,9 +107,10 @@ class Between:
 
 @pytest.fixture
 def between(tmp_path: Path) -> Iterator[tuple[Between, str]]:
-    """A daemon that tells sizes behind somebody who may change them, and the address."""
+    """A daemon behind somebody who may pass nothing on, and the address."""
     with serve("daemon", tmp_path / "served") as server:
-        url = make_telling(server, tmp_path / "work")
+        fill(server.make("shop.git"), tmp_path / "work")
+        url = server.url("shop.git")
         found = Between(urlsplit(url).port or 0)
         try:
             yield found, f"git://127.0.0.1:{found.port}/shop.git"
@@ -199,114 +127,8 @@ def vault(tmp_path: Path, between: tuple[Between, str]) -> Iterator[Vault]:
             yield found
 
 
-def hide(data: bytes) -> bytes:
-    """Leave out that sizes can be asked for."""
-    return data.replace(b"0010object-info\n", b"")
-
-
-def test_a_server_that_does_not_tell_sizes_is_asked_once(
-    vault: Vault, between: tuple[Between, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Sizes come with contents then, a directory at a time; another process does not ask that day."""
-    between[0].introduce = hide
-    asked: list[int] = []
-    ask = objectinfo.ask_sizes
-
-    def counted(exchange: Exchange, oids: Sequence[Oid]) -> dict[Oid, int] | None:
-        asked.append(len(oids))
-        return ask(exchange, oids)
-
-    monkeypatch.setattr(remotes, "ask_sizes", counted)
-    before, work = packs(vault), vault.workspace()
-    first = work.stat("dir/g1").size
-    after = packs(vault)
-    with Avfs(tmp_path / "home", remote_environment={"HOME": str(tmp_path)}) as avfs, avfs.open_vault("v") as again:
-        found = sizes_of(again)
-
-    assert first == len(FILES["dir/g1"])
-    assert found == {name: len(content) for name, content in FILES.items()}
-    assert len(asked) == 1
-    assert (after - before, packs(vault) - after) == (1, 2)
-
-
-def lie(data: bytes) -> bytes:
-    """Make every size another one of the same length."""
-    return re.sub(rb"([0-9a-f]{40}) (\d)", lambda match: match[1] + b" %d" % (int(match[2]) % 9 + 1), data)
-
-
-def test_a_size_that_was_not_true_is_told_and_never_a_wrong_content(
-    vault: Vault, between: tuple[Between, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Who believed it gets an error, later processes the right size, and the server is not believed again."""
-    between[0].rewrite = lie
-    work = vault.workspace()
-    told = work.stat("f1").size
-    with pytest.raises(RemoteDataRefused):
-        work.read("f1")
-    with Avfs(tmp_path / "home", remote_environment={"HOME": str(tmp_path)}) as avfs, avfs.open_vault("v") as again:
-        other = again.workspace()
-        sizes = {name: other.stat(name).size for name in FILES}
-        read = {name: other.read(name) for name in FILES}
-
-    assert told != len(FILES["f1"])
-    assert sizes == {name: len(content) for name, content in FILES.items()}
-    assert read == FILES
-
-
-@pytest.mark.needs("fuse")
-def test_a_program_gets_an_error_where_the_kernel_was_told_a_wrong_size(
-    vault: Vault, between: tuple[Between, str], mount_dir: Path
-) -> None:
-    """Reading fails in that mount, also after its server was killed; the next mount shows what is there."""
-    between[0].rewrite = lie
-    with vault.workspace().mount(mount_dir / "tree") as session:
-        os.listdir(session.path)
-        told = os.stat(session.path / "f1").st_size
-        with pytest.raises(OSError, match="Input/output"):
-            (session.path / "f1").read_bytes()
-        with pytest.raises(OSError, match="Input/output"):
-            (session.path / "f1").read_bytes()
-    with vault.workspace().mount(mount_dir / "tree") as session:
-        read = {name: (session.path / name).read_bytes() for name in FILES}
-
-    assert told != len(FILES["f1"])
-    assert read == FILES
-
-
-@pytest.mark.parametrize(
-    "rewrite",
-    [
-        pytest.param(lambda data: re.sub(rb"([0-9a-f]{40}) \d+", lambda m: b"0" * 40 + m[0][40:], data), id="not asked for"),
-        pytest.param(lambda data: re.sub(rb"(?<=[0-9a-f]{40}) ", b"-", data), id="negative"),
-        pytest.param(lambda data: data.replace(b"0000", b""), id="no end"),
-        pytest.param(lambda data: data.replace(b"0008size", b"0008SIZE"), id="not sizes"),
-        pytest.param(lambda data: data.replace(b"0000", b"0031%b 3" % (b"1" * 40) * 9000 + b"0000"), id="more than asked for"),
-        pytest.param(lambda data: b"ffff" + data, id="no packet"),
-        pytest.param(
-            lambda data: re.sub(rb"[0-9a-f]{4}([0-9a-f]{40}) \d+", lambda m: b"003c" + m[1] + b" 999999999999999", data),
-            id="absurd",
-        ),
-    ],
-)
-def test_an_answer_that_makes_no_sense_is_refused(
-    rewrite: Rewrite, vault: Vault, between: tuple[Between, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Sizes come with the contents then, or are an error; none is believed, and nothing waits for ever."""
-    monkeypatch.setattr(remotes, "_LAZY_PATIENCE_S", 2.0)
-    monkeypatch.setattr(lazystore, "_PATIENCE_S", 0)
-    between[0].rewrite = rewrite
-    try:
-        found = sizes_of(vault)
-    except RemoteUnreachable:
-        found = {}
-        between[0].rewrite = bytes
-        assert vault.workspace().read("f1") == FILES["f1"]
-
-    assert found in ({}, {name: len(content) for name, content in FILES.items()})
-
-
 def test_a_server_that_hangs_is_given_up(vault: Vault, between: tuple[Between, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is an error after some time, for a content as for a size; no process stays, and it works when the server goes on."""
+    """It is an error after some time, also for a size; no process stays, and it works when the server goes on."""
     monkeypatch.setattr(remotes, "_LAZY_PATIENCE_S", 1.0)
     monkeypatch.setattr(remotegit, "_LOOK_S", 0.2)
     monkeypatch.setattr(lazystore, "_PATIENCE_S", 0)
@@ -354,7 +176,7 @@ def test_what_a_killed_process_had_started_is_ended_by_the_next(
     between[0].open.set()
 
     assert left
-    assert (family != {}) == (wanted == "content")  # a size is asked for by the process itself
+    assert family
     assert after == []
     assert vault.workspace().read("f2") == FILES["f2"]
 
@@ -476,8 +298,6 @@ def test_a_rename_waits_for_a_server_without_holding_up_others(
 ) -> None:
     """Its content comes first, also where the tree's own server dies meanwhile; who is killed has renamed nothing."""
     with vault.workspace().mount(mount_dir / "tree") as session:
-        sizes = stat_all(session.path)
-        assert len(sizes) == len(FILES)
         between[0].open.clear()
         code = "import os, sys; os.rename(sys.argv[1], sys.argv[2])"
         new = "n" * length
@@ -508,77 +328,12 @@ def test_a_rename_waits_for_a_server_without_holding_up_others(
     assert content == FILES["dir/deep/h1"]
 
 
-# --- the way there is git's own --------------------------------------------------------------------------------------------
-
-
-def test_sizes_are_asked_for_with_the_users_credentials(tmp_path: Path) -> None:
-    """A credential helper is asked as for a fetch, and `insteadOf` counts."""
-    with serve_http(tmp_path / "served", credentials="u:hidden") as server:
-        url = make_telling(server, tmp_path / "work")
-        (tmp_path / ".gitconfig").write_text(
-            '[credential]\n\thelper = "!f() { echo username=u; echo password=hidden; }; f"\n'
-            f'[url "{url.removesuffix("shop.git")}"]\n\tinsteadOf = https://example.org/\n'
-        )
-        with Avfs(tmp_path / "home", remote_environment={"HOME": str(tmp_path)}) as avfs:
-            avfs.clone_vault("https://example.org/shop.git", "v", lazy=True)
-            with avfs.open_vault("v") as vault:
-                before = missing(vault)
-                found = sizes_of(vault)
-                after = missing(vault)
-
-    assert found == {name: len(content) for name, content in FILES.items()}
-    assert before == after == 2 * len(FILES)
-
-
-@pytest.mark.needs("sshd")
-def test_sizes_are_asked_for_by_the_ssh_that_git_would_run(tmp_path: Path) -> None:
-    """Named by `core.sshCommand`, `GIT_SSH_COMMAND` or `GIT_SSH`, also a wrapper, and with either spelling of an address."""
-    with serve("ssh", tmp_path / "served") as server:
-        url = make_telling(server, tmp_path / "work")
-        command = server.environment["GIT_SSH_COMMAND"]
-        wrapper = tmp_path / "my wrapper"
-        wrapper.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
-        wrapper.chmod(0o755)
-        parts = urlsplit(url)
-        short = f"[{parts.hostname}:{parts.port}]:{parts.path}"
-        (tmp_path / ".gitconfig").write_text(f"[core]\n\tsshCommand = {command}\n")
-        ways = [
-            (short, {"HOME": str(tmp_path)}),
-            (url, {"HOME": "/nowhere", "GIT_SSH_COMMAND": f"'{wrapper}'"}),
-            (url, {"HOME": "/nowhere", "GIT_SSH": str(wrapper)}),
-        ]
-        for number, (address, environment) in enumerate(ways):
-            with Avfs(tmp_path / "home", remote_environment=environment) as avfs:
-                avfs.clone_vault(address, f"v{number}", lazy=True)
-                with avfs.open_vault(f"v{number}") as vault:
-                    assert sizes_of(vault) == {name: len(content) for name, content in FILES.items()}
-                    assert missing(vault) == 2 * len(FILES)
-
-
-def test_nothing_is_run_that_an_address_or_a_setting_asks_for(tmp_path: Path) -> None:
-    """An address that `insteadOf` makes into a program, or a host that is an option, is no way: nothing runs."""
-    ran = tmp_path / "ran"
-    bare = make_bare(tmp_path / "shop.git")
-    for address, setting in (
-        ("https://example.org/shop.git", f'[url "ext::touch {ran} "]\n\tinsteadOf = https://example.org/\n'),
-        ("https://example.org/shop.git", f'[url "ssh://-oProxyCommand=touch%20{ran}/"]\n\tinsteadOf = https://example.org/\n'),
-        ("ssh://example.org/shop.git", f"[core]\n\tsshCommand = touch {ran}x;\n[ssh]\n\tvariant = simple\n"),
-    ):
-        (tmp_path / ".gitconfig").write_text(setting)
-        with (
-            transport.open_exchange(bare, address, {}, access=Access({"HOME": str(tmp_path)}), lazy=True) as exchange,
-            exchange.connect() as connection,
-        ):
-            assert connection is None
-
-    assert not ran.exists()
-
-
 @pytest.mark.needs("sshd")
 def test_a_command_reaches_the_server_as_the_vault_does(tmp_path: Path) -> None:
     """What shows the tree to a command has the ssh, credentials and proxies of who runs it."""
     with serve("ssh", tmp_path / "served") as server:
-        url = make_telling(server, tmp_path / "work")
+        fill(server.make("shop.git"), tmp_path / "work")
+        url = server.url("shop.git")
         with Avfs(tmp_path / "home", remote_environment={**server.environment, "HOME": str(tmp_path)}) as avfs:
             avfs.clone_vault(url, "v", lazy=True)
             with avfs.open_vault("v") as vault:
