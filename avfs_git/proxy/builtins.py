@@ -124,6 +124,8 @@ def check_alias(c: Classifier, call: Call) -> None:
 
 def check_runs(c: Classifier, call: Call) -> None:
     """A program whose options are not all known, with a command somewhere behind them."""
+    for word in call.words[1:]:
+        c.expanded(word.value, call.place)  # `let` evaluates
     starts = [at for at, word in enumerate(call.words) if at and not word.value.startswith("-")]
     for at in starts[:3]:
         c.program(call.words[at:], call.place)
@@ -150,6 +152,8 @@ def check_printf(c: Classifier, call: Call) -> None:
     """Report `printf -v`, and what may be it."""
     if len(call.words) > 1 and (may_be_option(call.words[1]) or re.match(r"-[^-]", call.words[1].value)):
         c.add("w", "printf may set a variable", call.place)
+        for word in call.words[1:3]:
+            c.expanded(word.value, call.place)
 
 
 def check_test(c: Classifier, call: Call) -> None:

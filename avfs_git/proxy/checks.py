@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from avfs_git.proxy import builtins, programs, scripts, variables
+from avfs_git.proxy import builtins, foreign, programs, scripts, variables
 from avfs_git.proxy.arguments import Arguments, may_be_option
 from avfs_git.proxy.programs import Program
 from avfs_git.proxy.words import PLAIN, UNKNOWN, Word
@@ -110,6 +110,8 @@ _FIND_TEXTS = frozenset(
     -ctime -cmin -maxdepth -mindepth -perm -user -group -uid -gid -links -inum -printf -lname -ilname -fstype -used -newermt
     -newerat -newerct -D""".split()  # noqa: SIM905 - the same
 )
+_IS_SCRATCH = re.compile(r"/+(?:var/+)?tmp[/.]*")
+"""What is found there is everybody's."""
 _FIND_FILES = frozenset({"-newer", "-anewer", "-cnewer", "-samefile"})
 
 
@@ -165,7 +167,7 @@ def _find_action(c: Classifier, call: Call, action: str, rest: list[Word], start
     elif action == "-delete":
         c.add("d", "find -delete removes files", call.place, paths=c.all_paths(found, call.place))
         for word in found:
-            c.target(_UNKNOWN_WORD if follows else word, call.place)
+            c.target(_UNKNOWN_WORD if follows else word, call.place, removes=True)
     elif action in {"-fprint", "-fprint0", "-fls", "-fprintf"}:
         c.add("w", f"find {action} writes a file", call.place, paths=c.all_paths(rest[:1], call.place))
         for word in rest[:1]:
@@ -182,7 +184,7 @@ def _find_action(c: Classifier, call: Call, action: str, rest: list[Word], start
 def _with_found(word: Word, below: str | None) -> Word:
     if "{}" not in word.value:
         return word
-    if word.value == "{}" and below is not None and not below.startswith("-"):
+    if word.value == "{}" and below is not None and not below.startswith("-") and not _IS_SCRATCH.fullmatch(below):
         return replace(word, value=f"{below.rstrip('/') or '/'}/{PLAIN}", exact=False)
     # Alone, it begins as the directory does that find was given, and is no option.
     return replace(word, value=word.value.replace("{}", UNKNOWN), exact=False)
@@ -216,6 +218,12 @@ def _check_jq(c: Classifier, call: Call) -> None:
 def _check_interpreter(c: Classifier, call: Call) -> None:
     if len(call.words) == 1 and not call.place.is_fed:
         c.add("i", f"{call.name} waits for commands", call.place)
+    for text in (*call.words[1:], call.place.stdin):
+        if text is not None:
+            foreign.look_at_text(c, text, call.place)
+    if call.name != "python" and any(re.fullmatch(r"-[A-Za-z]*i.*|-i|inplace", word.value) for word in call.words):
+        for word in call.arguments.operands:
+            c.target(word, call.place, may_be_unknown=True)
     if any(re.match(r"(?:https?|jsr|npm):", word.value) for word in call.arguments.operands[:1]):
         c.add("n", f"{call.name} fetches what it runs", call.place)
 
@@ -231,7 +239,9 @@ def _check_npm_config(c: Classifier, call: Call) -> None:
 
 
 _PYTHON_OPTION = re.compile(r"-[bBdEhiIOPqsSuvVx?]*(?:([mcWX])(.*))?", re.DOTALL)
-_PYTHON_SERVERS = frozenset({"http.server", "ensurepip", "smtplib", "ftplib", "telnetlib", "urllib.request"})
+_PYTHON_SERVERS = frozenset(
+    "http.server ensurepip smtplib ftplib telnetlib urllib.request smtpd build SimpleHTTPServer".split()  # noqa: SIM905 - the same
+)
 
 
 def _check_python(c: Classifier, call: Call) -> None:
@@ -246,6 +256,8 @@ def _check_python(c: Classifier, call: Call) -> None:
             break
         if match[1]:
             del rest[:1]
+    if rest and rest[0].exact and rest[0].value.rpartition("/")[2] == "setup.py":
+        foreign.look_at_tasks(c, call.name, rest[1:], call.place)
     _check_interpreter(c, call)
 
 
@@ -270,6 +282,9 @@ def _check_sed(c: Classifier, call: Call) -> None:
         given = [operands.pop(0)]
     for text in given:
         _script(c, "sed", scripts.read_sed, text, call.place)
+    for suffix in arguments.values("-i", "--in-place"):
+        if suffix is not None and "/" in suffix.value:
+            c.target(replace(suffix, value=suffix.value.replace("*", "x")), call.place)
     call.place.paths = c.all_paths([*operands, *(value for value in files if value)], call.place)
     for word in operands:
         if arguments.has("-i", "--in-place"):
@@ -289,6 +304,9 @@ def _check_awk(c: Classifier, call: Call) -> None:
         given = [operands.pop(0)]
     for text in given:
         _script(c, "awk", scripts.read_awk, text, call.place)
+    if "-i" in arguments.unknown or "--include" in arguments.unknown:  # `-i inplace`
+        for word in operands:
+            c.target(word, call.place, may_be_unknown=True)
     call.place.paths = c.all_paths(operands, call.place)
     c.words_as_paths(operands, call.place)
     if operands:
@@ -381,6 +399,36 @@ def _check_hostname(c: Classifier, call: Call) -> None:
 def _check_date(c: Classifier, call: Call) -> None:
     if any(not word.value.startswith("+") for word in call.arguments.operands):
         c.add("h", "date sets the clock", call.place)
+
+
+def _check_ps(c: Classifier, call: Call) -> None:
+    """`ps e` shows the variables of other processes."""
+    builtins.check_bare(c, call)
+    for before, word in zip(call.words, call.words[1:], strict=False):
+        is_letters = not before.value.startswith("-") and re.fullmatch(r"[A-Za-z]*e[A-Za-z]*", word.value)
+        if is_letters or "environ" in word.value:
+            c.add("h", "ps shows the variables of other processes", call.place)
+
+
+def _shows_alone(call: Call) -> bool:
+    """Without a word it shows what is."""
+    return len(call.words) == 1
+
+
+def _check_links(c: Classifier, call: Call) -> None:
+    """The text of a symbolic link is a path from where the link lies."""
+    operands = call.arguments.operands
+    for word in operands[1:][-1:]:
+        c.target(word, call.place)
+    is_symbolic = call.arguments.has("-s", "--symbolic")
+    is_symbolic = is_symbolic and not call.arguments.has("-r", "--relative", "-t", "--target-directory")
+    if len(operands) != 2 or not is_symbolic:
+        c.words_as_paths(operands[:-1] or operands, call.place)
+        return
+    text, link = operands
+    lies_in = link.value.rpartition("/")[0]
+    is_relative = text.exact and not text.value.startswith("/") and lies_in and link.exact
+    c.path(replace(text, value=f"{lies_in}/{text.value}") if is_relative else text, call.place)
 
 
 def _check_dd(c: Classifier, call: Call) -> None:
@@ -487,6 +535,11 @@ CHECKS: dict[str, Callable[[Classifier, Call], None]] = {
     "grep": _check_grep,
     "jq": _check_jq,
     "interpreter": _check_interpreter,
+    "own-shell": foreign.check_own_shell,
+    "tasks": foreign.check_tasks,
+    "ps": _check_ps,
+    "links": _check_links,
+    "alone": lambda _classifier, _call: None,
     "go-run": _check_go_run,
     "npm-config": _check_npm_config,
     "python": _check_python,
@@ -506,9 +559,14 @@ CHECKS: dict[str, Callable[[Classifier, Call], None]] = {
 """By the name that the table gives."""
 
 TAKES_ALL_WORDS = frozenset(
-    {"any", "bare", "printf", "set", "shopt", "declare", "shell", "eval", "trap", "source", "busybox", "find", "test"}
+    {"any", "bare", "ps", "printf", "set", "shopt", "declare", "shell", "eval", "trap", "source", "busybox", "find", "test"}
 )
 """Checks that look at every word themselves, so that options are none of the table's."""
 
-LOOKS: dict[str, Callable[[Call], bool]] = {"kill": _lists_signals, "tar": _lists_archive, "git-config": _shows_config}
+LOOKS: dict[str, Callable[[Call], bool]] = {
+    "kill": _lists_signals,
+    "tar": _lists_archive,
+    "git-config": _shows_config,
+    "alone": _shows_alone,
+}
 """Whether a program that writes is only asked to show something."""

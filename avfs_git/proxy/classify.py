@@ -17,7 +17,7 @@ import posixpath
 import re
 from collections.abc import Iterable, Sequence
 
-from avfs_git.proxy import locations, programs, shell, variables
+from avfs_git.proxy import foreign, locations, programs, shell, variables
 from avfs_git.proxy.arguments import Arguments, Given, take_apart
 from avfs_git.proxy.checks import CHECKS, LOOKS, TAKES_ALL_WORDS, Call
 from avfs_git.proxy.programs import Option, Program
@@ -43,6 +43,12 @@ _MAX_SHOWN = 200
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,40}://\S*")
 _SYSTEM_PROGRAMS = frozenset({"/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/opt/homebrew/bin"})
 """Where a program with a path is the one of that name."""
+_OUTPUT = re.compile(
+    r"(?:-o|--?(?:\w+[-_])*(?:out|output|outfile|outdir|outDir|dest|destination|destdir|target-dir|export)(?:[-_]\w+)*)"
+    r"(?:=(.*)|(?<=-o)(/.*))?",
+    re.DOTALL,
+)
+"""Options by whose name a program writes there, with the value where it is attached."""
 _MOVES = ("-C", "--chdir", "--directory", "--work-tree", "--git-dir", "--cwd", "--prefix")
 """Options that make a program work in another directory."""
 
@@ -166,6 +172,8 @@ class Classifier:
         for part, start, end in script.evaluated:
             shown = replace(place, text=part, start=start if is_top else place.start, end=end if is_top else place.end, words=())
             self.add("w", "evaluates what a variable holds, which may hold commands", shown, exact=False)
+            for quoted in re.findall(r"'([^']*)'", part):
+                self.expanded(quoted, shown)
         for name in sorted(script.sets):
             if variables.names_a_command(name) or variables.changes_programs(name):
                 self.add("w", f"sets {name}, which makes programs load code or options", replace(place, text=name, words=()))
@@ -292,6 +300,9 @@ class Classifier:
             self.add("w", "runs a program that is not looked into", place)
             self.path(words[0], place)
         self.words_as_paths(words[1:], place)
+        self._works_in(place)
+        self.written_options(words[1:], place)
+        foreign.look_at_words(self, posixpath.basename(name), words[1:], place)
 
     def known_program(self, name: str, program: Program, words: tuple[Word, ...], place: Place) -> None:
         """Classify a program of the table."""
@@ -307,6 +318,8 @@ class Classifier:
         letters = "" if only_looks or has_subcommand else program.does
         if letters:
             self.add(letters, f"{name} {program.why}" if program.why else name, place)
+        if "w" in letters:
+            self._works_in(place)
         letters += self._options(call)
         names_targets = "written" in program.operands and arguments.operands  # which are looked at one by one
         if "d" in letters and not names_targets and not all(map(self._may_be_emptied, place.directories)):
@@ -325,6 +338,14 @@ class Classifier:
         if named:  # rules about paths are to see all of them
             self.add("r", f"{name} names files", replace(place, paths=named[:64]))
         self._looked_at = outer
+
+    def _works_in(self, place: Place) -> None:
+        """Look where a program works that may write: what lies there may be read without a question, and no more."""
+        for location in sorted(place.directories):
+            is_known = locations.is_outside(location) and UNKNOWN not in location
+            if is_known and not locations.may_be_written(location, self._mountpoint):
+                shown = (locations.shown(location),)
+                self.add("h", "works in a directory outside of the workspace", place, paths=shown)
 
     def _may_be_emptied(self, location: str) -> bool:
         return locations.is_inside(location) or locations.may_be_written(location, self._mountpoint, removes=True)
@@ -347,6 +368,10 @@ class Classifier:
         """Look at options; returns the letters that they add."""
         name, program, arguments, place = call.name, call.program, call.arguments, call.place
         letters = ""
+        if not program.only_reads and program.operands[:1] in {("tool",), ("changed",)}:
+            self.written_options(call.words[1:], place)
+            if "n" not in program.does:
+                foreign.look_at_words(self, "", arguments.operands, place)
         for given in arguments.options:
             if not given.may_be and given.value is not None:
                 self.path(given.value, place)
@@ -407,7 +432,7 @@ class Classifier:
             is_written = "written" in kind and (
                 number == count - 1 and count > 1 if kind[-1] == "last" else number >= (first if kind[0] == "written" else 0)
             )
-            if kind[:1] == ("created",):
+            if kind[:1] in {("created",), ("changed",)}:
                 self.target(word, call.place, may_be_unknown=True)
             elif is_written:
                 if program.only_reads:
@@ -454,6 +479,15 @@ class Classifier:
         """Look at every word as `path` does."""
         for word in words:
             self.path(word, place)
+
+    def written_options(self, words: Sequence[Word], place: Place) -> None:
+        """Look at the values of options that name what is written, of a program that may write: system directories count."""
+        for number, word in enumerate(words):
+            if match := _OUTPUT.fullmatch(word.value):
+                attached = match[1] or match[2]
+                value = replace(word, value=attached) if attached else next(iter(words[number + 1 : number + 2]), None)
+                if value is not None:
+                    self.target(value, place, may_be_unknown=True)
 
     def all_paths(self, words: Iterable[Word], place: Place) -> tuple[str, ...]:
         """Give every path that words may name: whole, behind `=`, `:` and the like, and behind the letter of an option."""

@@ -33,6 +33,7 @@ _QUOTE = {ord(c): 0xE000 + ord(c) for c in _SPECIAL}
 _UNQUOTE = {quoted: plain for plain, quoted in _QUOTE.items()}
 RESERVED = re.compile("[\ue000-\ue0ff\1\2]")
 """What no text may hold: it stands here for what is quoted."""
+_HOME_VALUE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*=)~")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 
 
@@ -67,7 +68,10 @@ def finish(marked: str, text: str, *, splits: bool = False) -> Word:
     """
     is_pattern = any(char in marked for char in "*?[")
     value = re.sub(r"^/\$\w+(?=[^/]*$)", UNKNOWN, marked).translate(_UNQUOTE)  # without a slash behind it, hardly a path
-    exact = not (is_pattern or any(mark in value for mark in (UNKNOWN, PLAIN, GLOB)) or value.startswith(STARTS))
+    if home := _HOME_VALUE.match(marked):  # bash expands it there, too
+        value = f"{home[1]}{HOME}{value[home.end() :]}"
+    is_known = not any(mark in value for mark in (UNKNOWN, PLAIN, GLOB)) and home is None
+    exact = is_known and not (is_pattern or value.startswith(STARTS))
     may_split = not exact and (is_pattern or (splits and (UNKNOWN in value or value.startswith(STARTS))))
     return Word(value, exact=exact, text=text, is_pattern=is_pattern, splits=may_split)
 

@@ -199,7 +199,7 @@ def test_the_table_is_well_formed() -> None:
         assert program is not None
         assert set(program.does) | set(program.other) <= set("rwdnhi"), name
         assert program.check in {"", *CHECKS}, name
-        assert program.operands[:1] in {(), ("text",), ("written",), ("created",), ("tool",), ("command",)}, name
+        assert program.operands[:1] in {(), ("text",), ("written",), ("created",), ("changed",), ("tool",), ("command",)}, name
         for option, effect in program.options.items():
             assert option.startswith("-"), (name, option)
             assert set(effect.does) <= set("wdnhi"), (name, option)
