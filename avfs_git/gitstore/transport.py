@@ -31,6 +31,7 @@ from avfs_git.errors import (
     ObjectMissing,
     RemoteAccessDenied,
     RemoteDataRefused,
+    RemoteNotFound,
     RemoteUnreachable,
     VaultUntrusted,
 )
@@ -52,7 +53,7 @@ from avfs_git.gitstore.remotegit import (
     run,
     settings_file,
 )
-from avfs_git.gitstore.remotes import hide_secret, local_path
+from avfs_git.gitstore.remotes import check_url, hide_secret, list_remotes, local_path
 from avfs_git.gitstore.repository import TOLERATED, common_dir, find_git_dir
 from avfs_git.gitstore.trust import check_owner, is_private
 from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably, sync_file_system
@@ -98,6 +99,8 @@ _LOST = re.compile(r"(?:not our ref|unadvertised object|\bwant) ([0-9a-f]{40})\b
 """How servers say that they do not have what is wanted: git, an older git, JGit."""
 _PATIENCE_S = 600.0
 """So long a server may be silent in an exchange that somebody asked for; those of today are never, for more than 5 s."""
+_LAZY_PATIENCE_S = 60.0
+"""So long a program that reads a file of a lazy vault waits for a server that says nothing."""
 
 
 @value_class
@@ -443,6 +446,22 @@ def _parse_pushed(output: bytes) -> list[PushedRef]:
             reason = summary.rpartition("(")[2].rstrip(")") if flag == "!" and "(" in summary else ""
             found.append(PushedRef(names.rpartition(":")[2], outcomes[flag], reason or (summary if flag == "!" else "")))
     return found
+
+
+def fetch_missing(git_dir: Path, access: Access, oids: Sequence[Oid]) -> None:
+    """Bring objects that a lazy vault lacks from the remote that it was cloned from.
+
+    Raises:
+        ObjectMissing: If that lacks one of them; then none has come.
+        RemoteError: If that fails, or the vault knows no such remote any more.
+    """
+    remote = next((remote for remote in list_remotes(git_dir) if remote.lazy), None)
+    if remote is None:
+        raise RemoteNotFound(LAZY_REMOTE)
+    check_url(remote.url, base=git_dir)
+    with open_exchange(git_dir, remote.url, {}, access=access, lazy=True) as exchange:
+        exchange.patience_s = _LAZY_PATIENCE_S
+        exchange.fetch_objects(oids)
 
 
 def sync_clone(target: Path) -> None:

@@ -19,8 +19,8 @@ of the other side first, and then what is remembered of them: a crash in between
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from avfs_git.errors import (
@@ -66,8 +66,6 @@ ORIGIN = "origin"
 TAGS = "refs/tags/"
 _COUNTED_AT_MOST = 2000
 _TRIES = 10
-_LAZY_PATIENCE_S = 60.0
-"""So long a program that reads a file of a lazy vault waits for a server that says nothing."""
 
 
 # --- which remotes there are ---------------------------------------------------------------------------------
@@ -236,28 +234,6 @@ def _fetch(exchange: Exchange, specs: Sequence[str], state: str, *, with_state: 
         with suppress(RemoteError):  # a server that runs nothing but git's own commands is no vault
             messages += exchange.fetch(specs, upload_pack=SHOWING_UPLOAD_PACK)
     return messages
-
-
-def fetch_missing(vault: OpenVault, oids: Sequence[Oid]) -> None:
-    """Bring objects that a lazy vault lacks from the remote that it was cloned from.
-
-    Raises:
-        ObjectMissing: If that lacks one of them; then none has come.
-        RemoteError: If that fails, or the vault knows no such remote any more.
-    """
-    with _open_lazily(vault) as exchange:
-        exchange.fetch_objects(oids)
-
-
-@contextmanager
-def _open_lazily(vault: OpenVault) -> Iterator[Exchange]:
-    remote = next((remote for remote in remotes.list_remotes(vault.git_dir) if remote.lazy), None)
-    if remote is None:
-        raise RemoteNotFound(ORIGIN)
-    remotes.check_url(remote.url, base=vault.git_dir)
-    with transport.open_exchange(vault.git_dir, remote.url, {}, access=Access(vault.remote_environment), lazy=True) as exchange:
-        exchange.patience_s = _LAZY_PATIENCE_S
-        yield exchange
 
 
 def prefetch(vault: OpenVault, commit: Oid, paths: Sequence[TreePath]) -> PrefetchResult:

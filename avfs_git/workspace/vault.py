@@ -114,10 +114,11 @@ class OpenVault:
         if not is_lazy(self.git_dir):
             return ObjectStore(self.git_dir)
         from avfs_git.gitstore.lazystore import LazyObjectStore  # noqa: PLC0415 - few vaults are
-        from avfs_git.workspace.remotes import fetch_missing  # noqa: PLC0415 - as above
+        from avfs_git.gitstore.remotegit import Access  # noqa: PLC0415 - as above
+        from avfs_git.gitstore.transport import fetch_missing  # noqa: PLC0415 - as above
 
         def fetch(oids: Sequence[Oid]) -> None:
-            fetch_missing(self, oids)
+            fetch_missing(self.git_dir, Access(self.remote_environment), oids)
 
         return LazyObjectStore(self.git_dir, fetch)
 

@@ -18,10 +18,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from avfs_git.errors import RemoteError
-from avfs_git.gitstore import lazystore, remotegit
+from avfs_git.gitstore import lazystore, remotegit, transport
 from avfs_git.host.processes import list_family, start_time, waits_for_fuse
 from avfs_git.sdk import Avfs, Vault
-from avfs_git.workspace import remotes
 from tests.compat.test_lazy import FILES, fill, missing, packs
 from tests.support.killing import server_below
 from tests.support.servers import make_bare, serve
@@ -129,7 +128,7 @@ def vault(tmp_path: Path, between: tuple[Between, str]) -> Iterator[Vault]:
 
 def test_a_server_that_hangs_is_given_up(vault: Vault, between: tuple[Between, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """It is an error after some time, also for a size; no process stays, and it works when the server goes on."""
-    monkeypatch.setattr(remotes, "_LAZY_PATIENCE_S", 1.0)
+    monkeypatch.setattr(transport, "_LAZY_PATIENCE_S", 1.0)
     monkeypatch.setattr(remotegit, "_LOOK_S", 0.2)
     monkeypatch.setattr(lazystore, "_PATIENCE_S", 0)
     work = vault.workspace()
@@ -158,7 +157,7 @@ def test_what_a_killed_process_had_started_is_ended_by_the_next(
     vault: Vault, between: tuple[Between, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: str
 ) -> None:
     """While the server is silent: what waits for it does not see that nobody waits for its answer any more."""
-    monkeypatch.setattr(remotes, "_LAZY_PATIENCE_S", 1.0)
+    monkeypatch.setattr(transport, "_LAZY_PATIENCE_S", 1.0)
     monkeypatch.setattr(remotegit, "_LOOK_S", 0.2)
     monkeypatch.setattr(lazystore, "_PATIENCE_S", 0)
     between[0].open.clear()
@@ -172,7 +171,7 @@ def test_what_a_killed_process_had_started_is_ended_by_the_next(
         vault.workspace().read("f1")
     wait_for(lambda: not any(start_time(pid) == started for pid, started in family.items()))
     after = os.listdir(exchanges)
-    monkeypatch.setattr(remotes, "_LAZY_PATIENCE_S", 60.0)
+    monkeypatch.setattr(transport, "_LAZY_PATIENCE_S", 60.0)
     between[0].open.set()
 
     assert left
