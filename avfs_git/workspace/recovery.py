@@ -9,18 +9,23 @@ were, also such as a checkpoint has acknowledged. Their content is in the vault.
 which the layer was last written to, all of it is read once and compared with what the log last recorded:
 
 - what the record holds and the layer has lost is put back;
-- what was changed after the record stays, newer content and removed files alike: it is uncommitted work;
+- what was changed after the record stays, newer content, removed and emptied files alike: it is uncommitted work;
 - where something goes that has content, the whole is saved as a commit first.
 
-A time of change, which nobody can set, tells a removed file from a lost one: a file that a power cut took was made before the
-record, and so was the version of its directory that is left on the disk; who removes a file changes its directory. An empty file
-says nothing: it may have been emptied, or written anew and lost its content. The record decides. Commands and programs that end
-in order record what they did (`workspace.changes`), so that a restart in good order reverts nothing.
+The time of change decides, which no program can set. The record says when its capture began, so an inode with an older
+time that differs from the record is an older version than the one that was captured: the disk has lost the newer one.
+For a missing file the time of its directory decides: removing a file changes that. So a restart in good order reverts
+nothing, and needs no mark. Only what a program emptied in the first 10 ms of a capture, and nothing recorded later, comes
+back, with a warning.
+
+A file that is empty, was not empty in the record, and was changed after it may have been emptied, or rewritten shortly
+before a power cut that took the new content. It stays empty. A warning names it, and the command that brings the recorded
+content back.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from avfs_git.faults import reach
 from avfs_git.gitstore.drywriter import DryWriter
@@ -40,6 +45,8 @@ from avfs_git.workspace.workspace import LockedWorkspace
 
 _NAMED = 50
 """Paths that are named one by one; the warning after them counts the others."""
+_TICK_NS = 10_000_000
+"""Linux 6.13 and newer give some files a finer time of change than `captured_ns`, which may be behind by a tick of the clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,18 @@ class _Record:
     """What was last changed before this time and differs from the record was lost: when a restore began."""
     is_layer_lost: bool = False
     """Whether the upper layer is a new one, because nothing of it was left."""
+
+
+@dataclass(slots=True)
+class _Chosen:
+    """What a power cut did, as it seems."""
+
+    steps: list[Step] = field(default_factory=list)
+    """What is to be put back."""
+    overwrites: bool = False
+    """Whether content goes with that."""
+    emptied: list[TreePath] = field(default_factory=list)
+    """Files that are empty, and may have lost content that was never recorded."""
 
 
 def recover(locked: LockedWorkspace) -> None:
@@ -110,12 +129,15 @@ def _put_back_lost(locked: LockedWorkspace, record: _Record) -> None:
     captured = locked.capture(writer, afresh=True)
     now = LowerTree(writer, captured.tree, captured.sidecar, default_mtime_ns=0)
     held = LowerTree(store, record.tree, record.sidecar, default_mtime_ns=0)
-    steps, overwrites = _choose(locked, plan_steps(now, held), record)
-    warnings: list[str] = []
+    chosen = _choose(locked, plan_steps(now, held), record)
+    steps = chosen.steps
+    warnings = [_tell_emptied(locked, path, record) for path in chosen.emptied[:_NAMED]]
+    if len(chosen.emptied) > _NAMED:
+        warnings.append(f"{len(chosen.emptied) - _NAMED} more files are empty that were not when they were last recorded")
     # The counters of the lock may be older than the files: they must not match what they last called clean.
     opened.lock.begin_change()
     try:
-        if overwrites:
+        if chosen.overwrites:
             kept = save_aside(locked, "save before recovery")
             warnings += [f"what stood in place of the files that were put back is kept in {kept}"] if kept else []
         if steps:
@@ -138,42 +160,47 @@ def _put_back_lost(locked: LockedWorkspace, record: _Record) -> None:
     locked.write_state()
 
 
-def _choose(locked: LockedWorkspace, steps: list[Step], record: _Record) -> tuple[list[Step], bool]:
-    """Choose the differences that a power cut made, and tell whether content goes with them."""
-    chosen: list[Step] = []
-    overwrites = False
+def _tell_emptied(locked: LockedWorkspace, path: TreePath, record: _Record) -> str:
+    """Say how the recorded content of a file comes back that is empty now."""
+    import shlex  # noqa: PLC0415 - few restarts find such a file
+
+    shown, fork = shlex.quote(show_path(path)), shlex.quote(locked.fork)
+    commit = record.commit.hex()[:12] if record.commit is not None else ""
+    return (
+        f"'{show_path(path)}' is empty and was not when it was last recorded; if the machine stopped before its content was on"
+        f" the disk, bring back the recorded one: `avfs checkout --fork {fork} {shown} --at {commit}`"
+    )
+
+
+def _choose(locked: LockedWorkspace, steps: list[Step], record: _Record) -> _Chosen:
+    """Choose the differences that a power cut made."""
+    chosen = _Chosen()
     kept: set[bytes] = set()
     """Entries that stay as they are, with all that the record has below them."""
     for step in steps:
         if split(step.path)[0] in kept if step.path != ROOT else False:
             kept.add(step.path)
             continue
-        lost, content = _is_lost(locked, step, record)
-        if lost:
-            chosen.append(step)
-            overwrites = overwrites or content
-        elif step.before is None or step.after is None or step.before.is_dir != step.after.is_dir:
+        before, after = step.before, step.after
+        if before is None:
+            is_lost = _was_never_removed(locked, step.path, record)
+        elif not (node := locked.merged.resolve(step.path, follow_last=False)).upper:
+            is_lost = True  # the base shows through where the record says something else
+        elif after is None or before.kind != "file" or after.kind != "file" or before.oid == after.oid:
+            is_lost = False
+        else:
+            found = locked.merged.getattr(node)
+            is_older = found.ctime_ns <= record.at_ns + _TICK_NS and (not found.size or found.mtime_ns <= after.mtime_ns)
+            # What a restore has put back is recorded with the times of its target, which may be long before what stood there.
+            is_lost = is_older or found.ctime_ns < record.since_ns
+            chosen.overwrites = chosen.overwrites or (is_lost and found.size > 0)
+            if not found.size and not is_lost:
+                chosen.emptied.append(step.path)
+        if is_lost:
+            chosen.steps.append(step)
+        elif before is None or after is None or before.is_dir != after.is_dir:
             kept.add(step.path)
-    return chosen, overwrites
-
-
-def _is_lost(locked: LockedWorkspace, step: Step, record: _Record) -> tuple[bool, bool]:
-    """Tell whether the layer has lost an entry, and whether it holds other content in its place."""
-    merged = locked.merged
-    before, after = step.before, step.after
-    if before is None:
-        return _was_never_removed(locked, step.path, record), False
-    node = merged.resolve(step.path, follow_last=False)
-    if not node.upper:
-        return True, False  # the base shows through where the record says something else
-    if after is None or before.kind != after.kind or before.kind != "file" or before.oid == after.oid:
-        return False, False
-    found_now = merged.getattr(node)
-    if found_now.size == 0:
-        return True, False
-    is_older = found_now.mtime_ns <= after.mtime_ns and found_now.ctime_ns <= record.at_ns
-    # What a restore has put back is recorded with the times of its target, which may be long before what stood there.
-    return is_older or found_now.ctime_ns < record.since_ns, True
+    return chosen
 
 
 def _was_never_removed(locked: LockedWorkspace, path: TreePath, record: _Record) -> bool:

@@ -114,6 +114,8 @@ class Round:
     acknowledged: int = 0
     recovered: int = 0
     """How many files were put back in workspaces."""
+    emptied: int = 0
+    """How many were being written, and were left empty for their owner to decide."""
     bad: list[str] = field(default_factory=list)
 
 
@@ -160,7 +162,7 @@ def interrupt_workload(
     worker.communicate()
     # A line that was cut short was not said.
     acknowledged = [json.loads(line) for line in lines if line.endswith(b"\n")]
-    result.acknowledged = len(acknowledged)
+    result.acknowledged = sum(said["commit"] is not None for said in acknowledged)
     return acknowledged
 
 
@@ -170,7 +172,14 @@ def check_acknowledged(home: Path, acknowledged: list[dict[str, str]], result: R
     check_objects(git_dir)
     kept = set(git(git_dir, "rev-list", "--all").split())
     last: dict[str, str] = {}
+    unfinished: set[str] = set()
     for said in acknowledged:
+        if said["op"] == "begin":
+            unfinished.add(said["fork"])
+            continue
+        unfinished.discard(said["fork"])
+        if said["op"] == "end":
+            continue
         if said["commit"] not in kept:
             result.bad.append(f"{said['op']} on {said['fork']} was acknowledged and is gone: {said['commit']}")
         last[said["fork"]] = said["commit"]
@@ -181,7 +190,7 @@ def check_acknowledged(home: Path, acknowledged: list[dict[str, str]], result: R
         forks = {info.name for info in vault.list_forks()}
         result.bad += [f"fork {fork} was acknowledged and is gone" for fork in last.keys() - forks]
         for fork in sorted(forks & last.keys()):
-            _check_fork(vault, fork, result)
+            _check_fork(vault, fork, result, is_unfinished=fork in unfinished)
         check_vault(vault)
         for fork in sorted(forks):
             work = vault.workspace(fork)
@@ -191,8 +200,12 @@ def check_acknowledged(home: Path, acknowledged: list[dict[str, str]], result: R
     check_objects(git_dir)
 
 
-def _check_fork(vault: Vault, fork: str, result: Round) -> None:
-    """Compare a workspace with its branch: each file is what was committed, or was written later."""
+def _check_fork(vault: Vault, fork: str, result: Round, *, is_unfinished: bool) -> None:
+    """Compare a workspace with its branch: each file is what was committed, or was written later.
+
+    What was being written when the power was cut may be empty: then a warning names the command that brings back what was
+    committed.
+    """
     work = vault.workspace(fork)
     warnings = [warning for warning in work.status().warnings if warning.code == "workspace.recovered"]
     result.recovered += sum("put back" in warning.message for warning in warnings)
@@ -203,6 +216,11 @@ def _check_fork(vault: Vault, fork: str, result: Round) -> None:
             result.bad.append(f"{fork}: {path} is not in the workspace")
             continue
         found = work.read(path).decode("utf-8", "replace")
+        offer = next((told.message for told in warnings if told.message.startswith(f"'{path}' is empty")), None)
+        if not found and committed and offer is not None and is_unfinished:
+            result.emptied += 1
+            work.checkout_path(path, at=offer.rstrip("`").rpartition(" ")[2])
+            found = work.read(path).decode("utf-8", "replace")
         if not found.startswith(committed) and number(found) <= number(committed):
             result.bad.append(f"{fork}: {path} has {found[:20]!r} where {committed[:20]!r} was committed")
 

@@ -20,7 +20,7 @@ from avfs_git import Avfs, Vault, Workspace
 
 
 def say(op: str, fork: str, commit: str | None) -> None:
-    """Tell the test what was acknowledged."""
+    """Tell the test what was acknowledged, or that something begins which may change the files of a fork."""
     print(json.dumps({"op": op, "fork": fork, "commit": commit}), flush=True)
 
 
@@ -45,6 +45,7 @@ class Work:
         fork = self.chance.choice(self.forks)
         work = self.vault.workspace(fork)
         kind = self.chance.random()
+        say("begin", fork, None)
         if kind < 0.7:
             self._write(work)
             self._checkpoint(work)
@@ -61,6 +62,7 @@ class Work:
             self.undoable[fork] -= 1  # never so far that the fork itself is undone
             work.undo()
             say("undo", fork, head_of(self.vault, fork))
+        say("end", fork, None)
 
     def _write(self, work: Workspace) -> None:
         for _ in range(self.chance.randint(1, 6)):

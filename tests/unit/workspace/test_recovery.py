@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from avfs_git import Avfs, Vault
 from avfs_git.model import Status
+from avfs_git.workspace.capture import read_kernel_time
 from avfs_git.workspace.oplog import CAPTURED, SINCE
 
 pytestmark = [pytest.mark.needs("user-xattrs", "whiteout"), pytest.mark.usefixtures("person")]
 _END_OF_TIME = 2**62
+_TICKS_NS = 30_000_000
 
 
 class Cut:
@@ -46,6 +49,13 @@ class Cut:
             assert record is not None
             record.more = {**record.more, CAPTURED: _END_OF_TIME}
             core.oplog.append(record)
+
+    @staticmethod
+    def let_time_pass() -> None:
+        """Let what is changed next have another time than what was recorded."""
+        began = read_kernel_time()
+        while read_kernel_time() - began < _TICKS_NS:
+            time.sleep(0.01)
 
     def restart(self) -> Vault:
         """Start the machine again."""
@@ -107,15 +117,36 @@ def test_what_was_removed_or_emptied_after_a_checkpoint_stays_so(cut: Cut) -> No
 
 def test_what_a_program_did_to_files_before_a_restart_stays(cut: Cut) -> None:
     """So it is where a program removed a file or moved one away below avfs, and nobody recorded it."""
+    cut.let_time_pass()
     os.rename(cut.upper / "dir" / "deep" / "file", cut.upper / "dir" / "elsewhere")
     (cut.upper / "link").unlink()
+    (cut.upper / "new").write_bytes(b"shorter\n")
     with cut.restart() as vault:
         work = vault.workspace("work")
 
         assert not work.exists("dir/deep/file")
         assert work.read("dir/elsewhere") == b"deep\n"
         assert not work.exists("link")
+        assert work.read("new") == b"shorter\n"
         assert work.status().warnings == ()
+
+
+def test_a_file_that_was_emptied_after_the_last_record_stays_empty_and_its_content_is_offered(cut: Cut) -> None:
+    """Nobody can tell whether a program emptied it or a power cut took what was written anew: the warning names the command."""
+    cut.let_time_pass()
+    for name in ("base", "new", "out.o"):
+        os.truncate(cut.upper / name, 0)
+    with cut.restart() as vault:
+        work = vault.workspace("work")
+        told = [warning.message for warning in work.status().warnings if warning.code == "workspace.recovered"]
+
+        assert [work.read(name) for name in ("base", "new", "out.o")] == [b"", b"", b""]
+        assert sorted(message.split("'")[1] for message in told) == ["base", "new", "out.o"]
+        assert [change.path for change in work.status().changed_files] == [b"base", b"new"]
+        at = next(message for message in told if "avfs checkout --fork work new --at " in message).rstrip("`").rsplit(" ", 1)[1]
+        for name, content in (("base", b"changed\n"), ("new", b"new\n" * 100), ("out.o", b"ignored\n")):
+            work.checkout_path(name, at=at)
+            assert work.read(name) == content
 
 
 def test_what_is_missing_comes_back(cut: Cut) -> None:
