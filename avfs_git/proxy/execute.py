@@ -56,7 +56,7 @@ from avfs_git.workspace.bookkeeping import bookkeeping
 from avfs_git.workspace.changes import record_changes
 from avfs_git.workspace.checkpoint import read_status, save_checkpoint
 from avfs_git.workspace.gitdir import GitDir
-from avfs_git.workspace.gitmoves import open_worktree
+from avfs_git.workspace.gitmoves import CommandStart, open_worktree
 from avfs_git.workspace.workspace import LockedWorkspace, OpenWorkspace
 
 if TYPE_CHECKING:
@@ -431,25 +431,43 @@ class Executor:
         run.head = opened.vault.read_head(opened.fork)
 
     def _save(
-        self, message: str, description: str, note: notes.Note | None = None, *, held: bool, with_files: bool = False
+        self,
+        message: str,
+        description: str,
+        note: notes.Note | None = None,
+        *,
+        held: bool,
+        command: CommandStart | None = None,
     ) -> CheckpointResult:
         opened = self._place.opened
         if held:
             with opened.locked() as locked:
-                return save_checkpoint(locked, message=message, description=description, note=note, with_files=with_files)
+                return save_checkpoint(
+                    locked,
+                    message=message,
+                    description=description,
+                    note=note,
+                    with_files=command is not None,
+                    command=command,
+                )
         result: CheckpointResult = self._place.do(
-            opened, operations.save_checkpoint, message=message, description=description, with_files=with_files
+            opened,
+            operations.save_checkpoint,
+            message=message,
+            description=description,
+            with_files=command is not None,
+            command=command,
         )
         return result
 
-    def _record_changes(self, description: str | None, *, held: bool) -> None:
+    def _record_changes(self, description: str | None, *, held: bool, command: CommandStart | None = None) -> None:
         """Record changes to files of which no commit is made, so that undo takes them back."""
         opened = self._place.opened
         if held:
             with opened.locked() as locked:
-                record_changes(locked, description)
+                record_changes(locked, description, command=command)
         else:
-            self._place.do(opened, operations.record_changes, description)
+            self._place.do(opened, operations.record_changes, description, command=command)
 
     def _make_note(self, run: _Run, finished: Finished, backend: Backend) -> notes.Note:
         def write(source: ObjectSource, head: Oid | None, changed: Sequence[ChangedFile]) -> str | None:
@@ -568,6 +586,7 @@ class Executor:
         command, opened = run.command, self._place.opened
         wants_commit = command.commit and (finished.exit_code == 0 or command.commit_failed)
         headline = run.redactor.headline(run.request)
+        began = CommandStart(run.head)
         message, subject = (make(command, headline, finished) for make in (make_message, make_subject))
         if run.before is not None or not wants_commit:
             nothing = Status(opened.fork, None, None, (), ())
@@ -576,12 +595,12 @@ class Executor:
             beside = subtract(before.sidecar_changed, after.sidecar_changed)
             moved = self._moved_by_git(run, None)
             if not wants_commit or not (changed or beside):
-                self._record_changes(subject, held=held)
+                self._record_changes(subject, held=held, command=began)
                 return (moved.hex() if moved is not None else None), self._with_renames(changed, stored=False), beside
-        saved = self._save(message, subject, note, held=held, with_files=True)
+        saved = self._save(message, subject, note, held=held, command=began)
         run.warnings += saved.warnings
         if saved.outcome == "unchanged":  # git has committed it
-            self._record_changes(subject, held=held)
+            self._record_changes(subject, held=held, command=began)
         commit = saved.checkpoint.id if saved.outcome == "created" and saved.checkpoint is not None else None
         if run.before is not None:
             return commit, self._with_renames(changed), beside

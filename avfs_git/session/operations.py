@@ -48,6 +48,7 @@ from avfs_git.paths import Oid, TreePath
 from avfs_git.session.wire import Handle
 from avfs_git.workspace.bookkeeping import bookkeeping
 from avfs_git.workspace.files import Files, file_errors
+from avfs_git.workspace.gitmoves import CommandStart
 from avfs_git.workspace.oplog import FILES, OF_FORKS
 from avfs_git.workspace.workspace import OpenWorkspace
 
@@ -333,6 +334,7 @@ def save_checkpoint(
     description: str | None = None,
     with_files: bool = False,
     keeps_message: bool = False,
+    command: CommandStart | None = None,
 ) -> CheckpointResult:
     """Commit what changed. The capture is one moment; writing it to disk keeps nobody waiting."""
     with opened.locked() as locked:
@@ -343,14 +345,17 @@ def save_checkpoint(
             description=description,
             with_files=with_files,
             keeps_message=keeps_message,
+            command=command,
         )
 
 
 @_operation(repeatable=True, flushes=True)
-def record_changes(opened: OpenWorkspace, description: str | None = None, kind: str = FILES) -> bool:
+def record_changes(
+    opened: OpenWorkspace, description: str | None = None, kind: str = FILES, command: CommandStart | None = None
+) -> bool:
     """Record what changed since the workspace was last recorded as one operation; tell whether anything did."""
     with opened.locked() as locked:
-        return changes.record_changes(locked, description, kind=kind) is not None
+        return changes.record_changes(locked, description, kind=kind, command=command) is not None
 
 
 @_operation(flushes=True)

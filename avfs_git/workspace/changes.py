@@ -22,6 +22,8 @@ from avfs_git.gitstore.treediff import diff_trees
 from avfs_git.gitstore.trees import EMPTY_TREE
 from avfs_git.model import ChangedFile
 from avfs_git.paths import Oid, show_path
+from avfs_git.workspace.format import HEADS
+from avfs_git.workspace.gitmoves import CommandStart, adopt_git_moves, describe_with_git
 from avfs_git.workspace.oplog import CAPTURED, EXACT, FILES, SIDECAR, OpRecord
 from avfs_git.workspace.sidecardiff import diff_sidecars
 from avfs_git.workspace.workspace import LockedWorkspace
@@ -33,7 +35,9 @@ Trees = tuple[Oid | None, Oid | None]
 """The tree and the sidecar tree of a state."""
 
 
-def record_changes(locked: LockedWorkspace, description: str | None = None, *, kind: str = FILES) -> OpRecord | None:
+def record_changes(
+    locked: LockedWorkspace, description: str | None = None, *, kind: str = FILES, command: CommandStart | None = None
+) -> OpRecord | None:
     """Record what has changed in a workspace since it was last recorded, as one operation; None if nothing has.
 
     In the middle of a merge nothing is recorded: its end does.
@@ -42,6 +46,7 @@ def record_changes(locked: LockedWorkspace, description: str | None = None, *, k
         locked: The workspace.
         description: What the log says; the paths if not given.
         kind: The operation in the log.
+        command: The command that made the changes: where git moved the branch in it, that is part of the operation.
 
     Raises:
         FileChanging: If a file cannot be read whole.
@@ -62,13 +67,16 @@ def record_changes(locked: LockedWorkspace, description: str | None = None, *, k
         before, kept = make_recorded_commit(locked, pack, recorded, was)
         after, sidecar = _make_commit(locked, pack, now, before, description or describe_changes(changed))
         pack.finish(hold=True)
-        vault.refs.update(vault.keep(*dict.fromkeys((*kept, after, sidecar))))
+        moved = adopt_git_moves(vault, locked.fork, command=command) if command is not None else []
+        began = moved[0].old if moved else None
+        vault.refs.update(vault.keep(*dict.fromkeys((*kept, after, sidecar, began))))
         record = OpRecord(
             0,
             locked.fork,
             kind,
-            description or describe_changes(changed),
+            describe_with_git(description or describe_changes(changed), moved),
             vault.clock_ns(),
+            moves=[(HEADS + locked.fork, began.hex() if began is not None else None, moved[-1].new.hex())] if moved else [],
             before=before.hex(),
             after=after.hex(),
             more={EXACT: True, CAPTURED: captured.began_ns},

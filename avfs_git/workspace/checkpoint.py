@@ -42,8 +42,8 @@ from avfs_git.workspace.aftermath import aftermath
 from avfs_git.workspace.capture import IGNORE, Captured
 from avfs_git.workspace.changes import Trees, describe_changes, find_recorded, list_changed, make_recorded_commit
 from avfs_git.workspace.format import HEADS, SIDECARS, Merging, label_ref
-from avfs_git.workspace.gitmoves import adopt_git_moves, is_made_inside
-from avfs_git.workspace.oplog import CAPTURED, EXACT, FILES, OpRecord, RefMoveRecord
+from avfs_git.workspace.gitmoves import CommandStart, adopt_git_moves, describe_with_git, is_made_inside
+from avfs_git.workspace.oplog import CAPTURED, EXACT, FILES, FROM, OpRecord, RefMoveRecord
 from avfs_git.workspace.sidecardiff import diff_sidecars
 from avfs_git.workspace.vault import OpenVault
 from avfs_git.workspace.workspace import LockedWorkspace
@@ -198,6 +198,7 @@ def save_checkpoint(
     keeps_message: bool = False,
     note: notes.Note | None = None,
     with_files: bool = False,
+    command: CommandStart | None = None,
 ) -> CheckpointResult:
     """Record the workspace as a commit on its fork.
 
@@ -222,6 +223,8 @@ def save_checkpoint(
         note: What the commit gets as a note, if one is made. Where somebody else holds the notes' ref it gets none.
         with_files: Whether the operation made the changes that it saves, as a command did: undo takes them back with it.
             Otherwise they are an operation of their own in the log.
+        command: The command that made the changes: where git moved the branch in it, undo takes that back, too. Where nothing is
+            left to save, `record_changes` is to be told the same.
 
     Raises:
         MergeInProgress: If the workspace is in the middle of a merge, which this does not conclude.
@@ -236,7 +239,7 @@ def save_checkpoint(
         check_not_merging(locked)
     vault.prepare()
     complete_moves(locked)
-    adopt_git_moves(vault, locked.fork)
+    moved = adopt_git_moves(vault, locked.fork, command=command)
     held_label = None
     if label is not None:
         check_new_label(label)
@@ -254,8 +257,10 @@ def save_checkpoint(
         # Of a merge that others began by moving the branch, the branch is one side.
         if not (concludes_merge and taken.head is not None and taken.head.hex() == merged_into(locked)):
             _refuse_lost_updates(locked, taken, pack)
-        texts = (label, message, kind, description)
-        result = _record(locked, taken, pack, recorded, *texts, before, parents, more=more, note=note, with_files=with_files)
+        headline = describe_with_git(description or message or kind, moved).partition("\n")[0] if moved else description
+        texts = (label, message, kind, headline)
+        facts = {**(more or {}), FROM: _hex(moved[0].old)} if moved else more
+        result = _record(locked, taken, pack, recorded, *texts, before, parents, more=facts, note=note, with_files=with_files)
     finally:
         pack.discard()
     return replace(result, warnings=(*result.warnings, *tidy_packs(vault)))
@@ -467,7 +472,7 @@ def _record(
         more={**(more or {}), CAPTURED: captured.began_ns},
     )
     edits, states = _note_edits(locked, taken, pack, recorded, record, with_files=with_files)
-    changes = [*vault.keep(*states), *changes]
+    changes = [*vault.keep(*states, _oid(record.more.get(FROM))), *changes]
     noted = note.write(pack, taken.head, taken.changed_files) if note is not None else None
     with notes.putting(vault, pack, oid, noted) as noting:
         pack.finish(hold=True)

@@ -67,6 +67,8 @@ CAPTURED = "captured_ns"
 INTENT = "intent"
 """The name, in `more`, of the word that ties a line to what was to be done to files (`format.Pending.intent`)."""
 
+FROM = "branch_from"
+"""The name, in `more`, of where the branch was when a command began in which git moved it: undo takes both moves back."""
 OURS = "ours"
 """The name, in `more`, of the commit that the workspace held where others had moved the branch: undo leaves it there."""
 
@@ -97,9 +99,14 @@ class OpRecord:
         """Make a record that says of the fork what this one says, and that cannot be undone."""
         return replace(self, moves=[], before=None)
 
+    def whole_moves(self) -> list[RefMoveRecord]:
+        """List what the operation did to refs, with what git did to the branch in it."""
+        ref = HEADS + self.fork
+        return [(name, self.more.get(FROM, old) if name == ref else old, new) for name, old, new in self.moves]
+
     def to_operation(self, *, undone: bool = False) -> Operation:
         """Make the value that callers see."""
-        moves = tuple(RefMove(ref, old, new) for ref, old, new in self.moves)
+        moves = tuple(RefMove(ref, old, new) for ref, old, new in self.whole_moves())
         return Operation(self.id, self.fork, self.kind, self.description, self.created_at_ns, moves, undone, self.target)
 
 

@@ -116,7 +116,7 @@ def _find_changes(vault: OpenVault, record: OpRecord, direction: str) -> tuple[l
     Raises:
         CannotUndo: If one holds something else.
     """
-    changes = [_reverse(move) if direction == UNDO else _forward(move) for move in record.moves]
+    changes = [_reverse(move) if direction == UNDO else _forward(move) for move in record.whole_moves()]
     still: list[RefChange] = []
     for change in changes:
         holds = vault.refs.read(change.name)

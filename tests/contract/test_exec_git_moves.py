@@ -1,0 +1,103 @@
+"""What git does to the branch inside a command is part of that command's operation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from avfs_git import Avfs
+from avfs_git.model import Identity
+from avfs_git.sdk import Workspace
+from tests.support.faults import git
+
+pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout", "userns"), pytest.mark.usefixtures("person")]
+
+BACKENDS = [
+    pytest.param("overlay", marks=pytest.mark.needs("fuse", "overlayfs")),
+    pytest.param("fuse", marks=pytest.mark.needs("fuse")),
+    "checkout",
+]
+_COMMIT = "git -c user.name=A -c user.email=a@b commit -q"
+
+
+@pytest.fixture
+def work(mount_dir: Path) -> Iterator[Workspace]:
+    """A fork with a file."""
+    with (
+        Avfs(mount_dir / "h", identity=Identity("A", "a@b")) as avfs,
+        avfs.create_vault("v") as vault,
+        vault.fork("work") as made,
+    ):
+        made.write("file", b"content\n")
+        made.checkpoint("start")
+        yield made
+
+
+def head_of(work: Workspace) -> str:
+    """Read where the branch is."""
+    return git(work.vault.path, "rev-parse", "refs/heads/work").strip()
+
+
+def turn(work: Workspace, start: str, files: set[str]) -> None:
+    """Undo a command that git made commits in, do it again, undo it: each is one step."""
+    end = head_of(work)
+    assert end != start
+    done = work.undo()
+    assert (done.operation.kind in {"files", "checkpoint"}, "git commit: " in done.operation.description) == (True, True)
+    assert head_of(work) == start
+    assert {info.path.decode() for info in work.list_dir()} == {"file"}
+    assert work.read("file") == b"content\n"
+    work.redo()
+    assert head_of(work) == end
+    assert {info.path.decode() for info in work.list_dir()} == files
+    assert not work.status().changed_files
+    work.undo()
+    assert head_of(work) == start
+    assert not work.status().changed_files
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_command_in_which_git_commits_all_is_one_operation(work: Workspace, backend: str) -> None:
+    """Undo takes back its commits and its files, also those of several commits."""
+    start = head_of(work)
+    work.exec(
+        shell=f"echo 1 > one; git add one; {_COMMIT} -m first; echo 2 >> file; {_COMMIT} -am second",
+        backend=backend,
+    )
+
+    turn(work, start, {"file", "one"})
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_command_in_which_git_commits_some_is_one_operation(work: Workspace, backend: str) -> None:
+    """What git did not commit is committed by avfs, and all of it is taken back at once."""
+    start = head_of(work)
+    work.exec(shell=f"echo 1 > one; git add one; {_COMMIT} -m first; echo 2 > two", backend=backend)
+
+    turn(work, start, {"file", "one", "two"})
+
+
+@pytest.mark.needs("fuse")
+def test_it_is_so_in_a_mounted_fork_and_only_for_what_the_command_did(work: Workspace, mount_dir: Path) -> None:
+    """What git did in the live tree before the command is an operation of its own."""
+    session = work.mount(mount_dir / "tree")
+    try:
+        work.exec(shell=f"{_COMMIT} --allow-empty -m before")
+        start = head_of(work)
+        work.exec(shell=f"echo 1 > one; git add one; {_COMMIT} -m first; echo 2 > two")
+        turn(work, start, {"file", "one", "two"})
+        assert work.undo().operation.kind == "git"
+    finally:
+        session.unmount()
+
+
+def test_no_commit_leaves_the_branch_to_git(work: Workspace) -> None:
+    """With `--no-commit` the operation holds what git did, too."""
+    start = head_of(work)
+    work.exec(shell=f"echo 1 > one; git add one; {_COMMIT} -m first; echo 2 > two", commit=False)
+    work.undo()
+
+    assert head_of(work) == start
+    assert {info.path.decode() for info in work.list_dir()} == {"file"}
