@@ -391,7 +391,7 @@ class RefStore:
                 os.fsync(prepared.fd)
                 _rename_over(lock.path, path)
                 lock.linked = False
-                fsync_dir(Path(os.fsdecode(os.path.dirname(path))))
+                self._sync_dir(os.path.dirname(path))
             finally:
                 self._release(lock)
 
@@ -454,7 +454,7 @@ class RefStore:
             directory = os.path.dirname(path)
             if unsynced is not None and directory != unsynced:
                 # In the order given also after a power cut: what was moved before is on the disk first.
-                fsync_dir(Path(os.fsdecode(unsynced)))
+                self._sync_dir(unsynced)
             unsynced = directory
             if change.new is not None:
                 try:
@@ -480,10 +480,24 @@ class RefStore:
             if position + 1 < len(changes):
                 faults.reach("refs.moved_one")
         if unsynced is not None:
-            fsync_dir(Path(os.fsdecode(unsynced)))
+            self._sync_dir(unsynced)
         for change in changes:
             if change.new is None:
                 self._remove_empty_parents(os.path.dirname(self._root + os.fsencode(change.name)))
+
+    def _sync_dir(self, directory: bytes) -> None:
+        """Put on disk which refs a directory holds.
+
+        A ref that has moved is not locked any more: `git pack-refs` may have packed it and removed the directory. Then
+        `packed-refs`, which git has written but whose name it does not sync, and the directory above have to be on the disk.
+        """
+        try:
+            fsync_dir(Path(os.fsdecode(directory)))
+        except HostError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            self._sync_dir(os.path.dirname(directory))
+            fsync_dir(self.git_dir)
 
     def _take_back(
         self, changes: Sequence[RefChange], locks: dict[str, _Lock], cause: BaseException, *, has_packed: bool
@@ -541,7 +555,7 @@ class RefStore:
                     os.fsync(value.fd)
                 _rename_over(value.path, path)
             with suppress(OSError, HostError):
-                fsync_dir(Path(os.fsdecode(os.path.dirname(path))))
+                self._sync_dir(os.path.dirname(path))
 
     def create_packed(self, refs: Mapping[str, Oid]) -> bool:
         """Write many refs at once into a repository without `packed-refs`; False if it has one. On disk on return.
