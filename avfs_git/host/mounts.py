@@ -189,7 +189,8 @@ def unmount(directory: Path, *, lazy: bool = False) -> None:
         lazy: Also when it is in use: it vanishes from the tree now and ends with its last user.
 
     Raises:
-        MountError: If it is in use (`errno` in the details is then EBUSY), or not mounted (EINVAL).
+        MountError: If it is in use (`errno` in the details is then EBUSY), or nothing is mounted there (EINVAL), as where the
+            directory has gone with its mount.
     """
     if os.geteuid() == 0:
         import ctypes  # noqa: PLC0415 - only where root unmounts
@@ -197,7 +198,8 @@ def unmount(directory: Path, *, lazy: bool = False) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.umount2(os.fsencode(directory), (_MNT_DETACH if lazy else 0) | _UMOUNT_NOFOLLOW):
             number = ctypes.get_errno()
-            raise MountError(f"cannot unmount '{directory}': {os.strerror(number)}", details={"errno": number})
+            details = {"errno": errno.EINVAL if number == errno.ENOENT else number}
+            raise MountError(f"cannot unmount '{directory}': {os.strerror(number)}", details=details)
         return
     import subprocess  # noqa: PLC0415 - only where an ordinary user unmounts
 
@@ -211,7 +213,8 @@ def unmount(directory: Path, *, lazy: bool = False) -> None:
     )
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip()
-        number = errno.EBUSY if "busy" in said else errno.EINVAL if "not found" in said or "Invalid" in said else errno.EPERM
+        is_gone = any(words in said for words in ("not found", "Invalid", "No such file"))
+        number = errno.EBUSY if "busy" in said else errno.EINVAL if is_gone else errno.EPERM
         raise MountError(f"cannot unmount '{directory}': {said}", details={"errno": number})
 
 

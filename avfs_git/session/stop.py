@@ -94,24 +94,28 @@ def _end(
 
 def _unmount(mounted: Mounted, *, lazy: bool) -> list[str]:
     end = time.monotonic() + (0 if lazy else _PATIENCE_S)
-    while True:
-        try:
-            unmount(mounted.directory)
-        except MountError as error:
-            if error.details.get("errno") == errno.EINVAL:
-                return []  # somebody else was faster
-            if error.details.get("errno") != errno.EBUSY:
-                raise
-        else:
-            return []
+    while not _is_unmounted(mounted.directory):
         if time.monotonic() >= end:
             break
         time.sleep(0.02)
+    else:
+        return []
     users = find_users(mounted.directory, mounted.device)
     if not lazy:
         raise MountBusy(os.fspath(mounted.directory), users)
-    unmount(mounted.directory, lazy=True)
+    _is_unmounted(mounted.directory, lazy=True)
     return users or ["a program of another user"]
+
+
+def _is_unmounted(directory: Path, *, lazy: bool = False) -> bool:
+    """Try to take a mount away; tell whether it is gone, also where somebody else was faster."""
+    try:
+        unmount(directory, lazy=lazy)
+    except MountError as error:
+        if error.details.get("errno") not in (errno.EINVAL, errno.EBUSY):
+            raise
+        return error.details["errno"] == errno.EINVAL
+    return True
 
 
 def _signal(session: FoundSession) -> None:

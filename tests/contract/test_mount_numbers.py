@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from avfs_git.errors import MountError
 from avfs_git.host.copies import describe_copies, find_copy_users, is_copy, remove_copies
 from avfs_git.host.mounts import Mounted, find_mount, list_mounts, unmount
 from tests.support import capabilities
@@ -125,3 +127,11 @@ def test_the_conversation_that_is_cut_off_is_the_one_that_was_held(mount_dir: Pa
     control = "mount -t fusectl none /sys/fs/fuse/connections 2>&-"  # unless it is there
     program = [sys.executable, "-c", _CONVERSATIONS, str(mount_dir)]
     subprocess.run(["unshare", "--mount", "sh", "-c", f'{control}; exec "$@"', "sh", *program], cwd=PROJECT, check=True)
+
+
+def test_a_directory_that_is_gone_has_no_mount(mount_dir: Path) -> None:
+    """Two who take one mount away at the same time: the slower one finds neither mount nor directory, which is no failure."""
+    with pytest.raises(MountError) as caught:
+        unmount(mount_dir / "gone", lazy=True)
+
+    assert caught.value.details["errno"] == errno.EINVAL
