@@ -72,11 +72,12 @@ bench: $(STAMP) ## Measure the bars and write docs/benchmarks.md
 power: $(STAMP) ## Cut the power 18 times on ext4 and on XFS, in loop-mounted images (root)
 	$(BIN)/python -m tests.soak $(ARGS)
 
-soak: $(STAMP) ## Fuzz all readers, kill a session's server every 250 ms, each a minute, and writers of its hand-over 30,000 times; run what the policy calls reading; then cut the power 200 times each
+soak: $(STAMP) ## Fuzz all readers, kill a session's server every 250 ms, each a minute, and writers of its hand-over 30,000 times; run what the policy calls reading; run all pairs of two actors (hours); then cut the power 200 times each
 	$(BIN)/python -m tests.support.fuzz 60
 	$(BIN)/python -m tests.support.killed_session 60 0.25
 	$(BIN)/python -m tests.support.torn_handover 30000
 	$(BIN)/python -m tests.support.policy_truth --count 20000
+	$(BIN)/python -m tests.support.two_actors
 	$(BIN)/python -m tests.soak --rounds 200 $(ARGS)
 
 docs: $(STAMP) ## Write docs/cli.md and docs/json.md from the code

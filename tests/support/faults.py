@@ -142,7 +142,7 @@ def check_vault(vault: Vault) -> None:
     locks = [
         path
         for path in vault.path.rglob("*.lock")
-        if path.name not in ("prune.lock", "notes.lock", "bases.lock") and "consolidate" not in path.name
+        if path.name not in ("prune.lock", "notes.lock", "bases.lock", "audit.lock") and "consolidate" not in path.name
     ]
     transactions = vault.path / "avfs" / "reftxn"
 

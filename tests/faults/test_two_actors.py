@@ -1,0 +1,55 @@
+"""Two actors at every point: a sample of the matrix that changes from run to run, and the cells that once went wrong."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytest.mark.timeout(600)]
+
+PROJECT = Path(__file__).parents[2]
+
+
+def _run(*arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.two_actors", *arguments],
+        cwd=PROJECT,
+        check=False,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    print(done.stdout)
+
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("part", range(3))
+def test_a_sample_of_the_matrix(part: int) -> None:
+    """Whatever a second actor does at a point of an operation, nothing is lost and each is told; `AVFS_SEED` repeats a run."""
+    seed = int(os.environ.get("AVFS_SEED") or random.randrange(1 << 30))
+    print(f"AVFS_SEED={seed}")
+    _run("--seed", str(seed + part), "--count", "12", "--operations", "3", "--jobs", "1")
+
+
+@pytest.mark.ordinary
+def test_a_sample_of_the_matrix_as_an_ordinary_user() -> None:
+    """So it is for ordinary users."""
+    seed = int(os.environ.get("AVFS_SEED") or random.randrange(1 << 30))
+    print(f"AVFS_SEED={seed}")
+    _run("--seed", str(seed), "--count", "8", "--operations", "2", "--jobs", "1")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "exec/refs.moved_one#1/git-pack-refs/waits",  # git removed a directory of refs that was about to be synced
+    ],
+)
+def test_what_once_went_wrong(name: str) -> None:
+    """Cells of the matrix, each with what it stands for."""
+    _run("--cell", name)

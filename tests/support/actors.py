@@ -1,0 +1,496 @@
+"""What two actors do to one vault: scenes, operations that are stopped or killed in the middle, and what others do meanwhile.
+
+Decided here: the data of `tests.support.two_actors`. An operation or an actor does one thing and writes down what was
+acknowledged to it: a content, or a commit. Each runs in a process of its own.
+
+A scene is a directory with a home (vault `v` with the forks `main`, `work` and `side`), a remote repository `there.git`, a clone
+`outside` with a commit that can be pushed to `work`, and a directory `source` that `work` began with.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from avfs_git import Avfs, Vault, Workspace
+from avfs_git.session import start
+from tests.support.faults import make_source, make_vault, read_files
+from tests.support.servers import git, make_bare
+
+FORK = "work"
+NEW = "task"
+"""The name of forks that are made."""
+
+
+class Refused(Exception):
+    """A program did not do it, and said so."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an actor acts, and how.
+
+    Attributes:
+        root: The scene.
+        who: The actor, which its contents name.
+        told: A file for what was acknowledged to it.
+        fork: The fork that it acts on.
+        patience_s: How long it waits for others.
+        session: What starts sessions, instead of the program of avfs.
+    """
+
+    root: Path
+    who: str
+    told: Path
+    fork: str = FORK
+    patience_s: float = 30.0
+    session: tuple[str, ...] = ()
+
+    @property
+    def git_dir(self) -> Path:
+        """The vault."""
+        return self.root / "home" / "vaults" / "v.git"
+
+    @property
+    def tree(self) -> Path:
+        """Where the fork is mounted."""
+        return self.root / "tree"
+
+    def open(self) -> Vault:
+        """Open the vault; it is closed when the process ends, or by its `with` block."""
+        if self.session:
+            start.start_session = partial(start.start_session, program=self.session)
+        return Avfs(self.root / "home", lock_timeout_s=self.patience_s).open_vault("v")
+
+    def mark(self, number: int = 1) -> bytes:
+        """Make a content that nobody else writes."""
+        return f"by the {self.who} actor, {number}\n".encode()
+
+    def has_content(self, content: bytes) -> None:
+        """Write down that a content was acknowledged."""
+        self._tell("content", content.hex())
+
+    def has_commit(self, oid: str, kind: str = "commit") -> None:
+        """Write down that a commit was acknowledged; as `pushed`, that it is to stay on the fork's branch."""
+        self._tell(kind, oid)
+
+    def _tell(self, kind: str, value: str) -> None:
+        with self.told.open("ab", buffering=0) as file:
+            file.write(f"{kind} {value}\n".encode())
+
+
+Action = Callable[[Place], object]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """Something that is stopped or killed in the middle.
+
+    Attributes:
+        name: Its name in the names of cells.
+        run: What it does.
+        prepare: What is done in the scene before.
+        fork: The fork that others act on.
+        live: Where the fork is mounted while it runs, and by which backend; None if it is not.
+        holds: What is true when it said that it is done, if nobody undid it.
+        has_steps: Whether it leaves files of its own that are neither the old nor the new ones when it does not come to its end.
+    """
+
+    name: str
+    run: Action
+    prepare: Callable[[Vault], object] = lambda vault: None
+    fork: str = FORK
+    live: str | None = None
+    holds: Callable[[Vault, Place], bool] = lambda vault, place: True
+    has_steps: bool = False
+
+    @property
+    def needs_root(self) -> bool:
+        """Whether only root can do it."""
+        return self.live == "overlay" or self.name.endswith("-overlay")
+
+
+@dataclass(frozen=True)
+class Actor:
+    """What somebody else does meanwhile.
+
+    Attributes:
+        name: Its name in the names of cells.
+        run: What it does.
+        is_neutral: Whether it changes no files and moves no branch.
+        takes_back: Whether it may take back what others did, or do again what they took back.
+    """
+
+    name: str
+    run: Action
+    is_neutral: bool = False
+    takes_back: bool = False
+
+
+# --- the scene ------------------------------------------------------------------------------------------------------------
+
+
+def make_scene(root: Path) -> None:
+    """Make a scene."""
+    vault = make_vault(root / "home", make_source(root / "source"))
+    with vault:
+        _make_side(vault)
+        bare = make_bare(root / "there.git")
+        vault.add_remote("origin", str(bare))
+        vault.push([FORK])
+        _commit(bare, FORK, b"of the remote\n", "theirs")
+        git("clone", "-q", "-b", FORK, str(vault.path), str(root / "outside"), cwd=root)
+        (root / "outside" / "pushed").write_bytes(b"pushed\n")
+        git("add", "pushed", cwd=root / "outside")
+        git("commit", "-q", "-m", "pushed", cwd=root / "outside")
+
+
+def _make_side(vault: Vault) -> None:
+    side = vault.fork("side", source=FORK, at="one")
+    side.write("of-side", b"of side\n")
+    side.write("deep/er/new", b"new\n")
+    side.write("side.log", b"ignored, of side\n")
+    side.checkpoint()
+
+
+def _commit(git_dir: Path, branch: str, content: bytes, name: str) -> str:
+    """Commit a new file on a branch as git does, from what it is now, and give the commit."""
+    head = _git(git_dir, "rev-parse", "--verify", f"refs/heads/{branch}")
+    blob = _git(git_dir, "hash-object", "-w", "--stdin", given=content)
+    listed = _git(git_dir, "ls-tree", head) + f"\n100644 blob {blob}\t{name}\n"
+    tree = _git(git_dir, "mktree", given=listed.lstrip("\n").encode())
+    made = _git(git_dir, "commit-tree", "-m", name, "-p", head, tree)
+    _git(git_dir, "update-ref", f"refs/heads/{branch}", made, head)
+    return made
+
+
+def _git(git_dir: Path, *arguments: str, given: bytes = b"") -> str:
+    done = subprocess.run(["git", f"--git-dir={git_dir}", *arguments], input=given, capture_output=True, check=False)
+    if done.returncode:
+        raise Refused(f"git {arguments[0]}: {done.stderr.decode().strip()}")
+    return done.stdout.decode().strip()
+
+
+# --- operations -----------------------------------------------------------------------------------------------------------
+
+
+def _work(place: Place) -> Workspace:
+    return place.open().workspace(place.fork)
+
+
+def _checkpoint(place: Place) -> None:
+    made = _work(place).checkpoint("three").checkpoint
+    if made is not None:
+        place.has_commit(made.id)
+
+
+def _write(place: Place) -> None:
+    with place.open() as vault:
+        work = vault.workspace(place.fork)
+        for number in (1, 2):
+            work.write(f"mark-{place.who}-{number}", place.mark(number))
+            place.has_content(place.mark(number))
+        made = work.checkpoint().checkpoint
+        if made is not None:
+            place.has_commit(made.id)
+
+
+def _fork(place: Place, name: str = NEW, at: str | None = None) -> None:
+    with place.open() as vault:
+        made = vault.fork(name, source="main" if name == FORK else FORK, at=at)
+        made.write(f"mark-{place.who}", place.mark())
+        place.has_content(place.mark())
+
+
+def _delete(place: Place) -> None:
+    with place.open() as vault:
+        vault.delete_fork(place.fork)
+
+
+def _undo(place: Place) -> None:
+    with place.open() as vault:
+        vault.undo(fork=place.fork)
+
+
+def _redo(place: Place) -> None:
+    with place.open() as vault:
+        vault.redo(fork=place.fork)
+
+
+def _merge(place: Place) -> None:
+    with place.open() as vault:
+        commit = vault.workspace(place.fork).merge("side").commit
+        if commit is not None:
+            place.has_commit(commit)
+
+
+def _update(place: Place) -> None:
+    with place.open() as vault:
+        for merged in vault.workspace(place.fork).update():
+            if merged.commit is not None:
+                place.has_commit(merged.commit)
+
+
+def _exec(place: Place) -> None:
+    script = f"printf '{place.mark().decode().strip()}\\n' > mark-{place.who}; printf x >> a; rm -rf many"
+    with place.open() as vault:
+        done = vault.workspace(place.fork).exec("sh", "-c", script)
+        if done.exit_code:
+            raise Refused(f"the command: {done.stderr!r}")
+        place.has_content(place.mark())
+
+
+def _apply(place: Place) -> None:
+    with place.open() as vault:
+        vault.apply(FORK, place.root / "source")
+
+
+def _collect(place: Place, keep_days: int | None = None, keep_operations: int | None = None) -> None:
+    with place.open() as vault:
+        vault.gc(grace_days=0, keep_days=keep_days, keep_operations=keep_operations)
+
+
+def _mount(place: Place, backend: str = "auto") -> None:
+    with place.open() as vault:
+        vault.workspace(FORK).mount(place.tree, backend=backend)
+        (place.tree / f"mark-{place.who}").write_bytes(place.mark())
+        place.has_content(place.mark())
+
+
+def _unmount(place: Place) -> None:
+    with place.open() as vault:
+        session = vault.find_session(FORK)
+        assert session is not None
+        session.unmount()
+        session.wait()
+
+
+def _stop(place: Place) -> None:
+    with place.open() as vault:
+        session = vault.find_session(FORK)
+        assert session is not None
+        session.stop()
+
+
+def _end(place: Place) -> None:
+    with place.open() as vault:
+        session = vault.find_session(FORK)
+        assert session is not None
+        session.remove(discard=True)
+
+
+# What is done before an operation.
+
+
+def _nothing(_: Vault) -> None:
+    pass
+
+
+def _restored(vault: Vault) -> None:
+    vault.workspace(FORK).restore("one")
+
+
+def _undone(vault: Vault) -> None:
+    _restored(vault)
+    vault.workspace(FORK).undo()
+
+
+def _checkpointed(vault: Vault) -> None:
+    vault.workspace(FORK).checkpoint("three")
+
+
+def _merged(vault: Vault) -> None:
+    vault.workspace(FORK).merge("side")
+
+
+def _forked(vault: Vault) -> None:
+    vault.fork(NEW, source=FORK).write("of-task", b"written in the task\n")
+
+
+def _unforked(vault: Vault) -> None:
+    vault.fork(NEW, source=FORK)
+    vault.undo(fork=NEW)
+
+
+def _deleted(vault: Vault) -> None:
+    vault.delete_fork(FORK)
+
+
+def _undeleted(vault: Vault) -> None:
+    _deleted(vault)
+    vault.undo(fork=FORK)
+
+
+def _moved_outside(vault: Vault) -> None:
+    """Let git put a commit on the branch; the remote has another one."""
+    _commit(vault.path, FORK, b"of git\n", "of-git")
+
+
+def _with_garbage(vault: Vault) -> None:
+    _undone(vault)
+    gone = vault.fork("gone", source=FORK)
+    gone.write("gone", b"gone\n" * 1000)
+    gone.checkpoint("theirs")
+    vault.delete_fork("gone")
+    vault.workspace(FORK).checkpoint()
+    vault.workspace(FORK).write("uncommitted", b"again not committed\n")
+
+
+def _is_on(branch: str, other: str) -> Callable[[Vault, Place], bool]:
+    def is_on(vault: Vault, _: Place) -> bool:
+        done = subprocess.run(["git", f"--git-dir={vault.path}", "merge-base", "--is-ancestor", other, branch], check=False)
+        return done.returncode == 0
+
+    return is_on
+
+
+def _has(fork: str) -> Callable[[Vault, Place], bool]:
+    return lambda vault, _: vault.has_fork(fork)
+
+
+def _has_not(fork: str) -> Callable[[Vault, Place], bool]:
+    return lambda vault, _: not vault.has_fork(fork)
+
+
+def _is_pushed(vault: Vault, place: Place) -> bool:
+    pushed = _git(place.root / "there.git", "rev-parse", "refs/heads/side")
+    return _is_on(pushed, "side")(vault, place) or _is_on("side", pushed)(vault, place)
+
+
+OPERATIONS = {
+    one.name: one
+    for one in (
+        Operation("checkpoint", _checkpoint),
+        Operation("restore", lambda place: _work(place).restore("one")),
+        Operation("restore-paths", lambda place: _work(place).restore("one", paths=["a", "dir"])),
+        Operation("fork", _fork, fork=NEW, holds=_has(NEW), has_steps=True),
+        Operation("fork-at", partial(_fork, at="one"), fork=NEW, holds=_has(NEW), has_steps=True),
+        Operation("delete", _delete, holds=_has_not(FORK)),
+        Operation("undo-files", _undo),
+        Operation("undo-checkpoint", _undo, _checkpointed),
+        Operation("undo-restore", _undo, _restored),
+        Operation("undo-merge", _undo, _merged),
+        Operation("undo-fork", _undo, _forked, fork=NEW),
+        Operation("undo-delete", _undo, _deleted, holds=_has(FORK)),
+        Operation("redo-restore", _redo, _undone),
+        Operation("redo-fork", _redo, _unforked, fork=NEW, holds=_has(NEW)),
+        Operation("redo-delete", _redo, _undeleted),
+        Operation("merge", _merge, holds=_is_on(FORK, "side")),
+        Operation("update", _update, _moved_outside, has_steps=True),
+        Operation("apply", _apply, _checkpointed),
+        Operation("fetch", lambda place: place.open().fetch()),
+        Operation("push", lambda place: place.open().push(["side"], with_checkpoints=True, with_sidecar=True), holds=_is_pushed),
+        Operation("gc", partial(_collect, keep_days=0, keep_operations=1), _with_garbage),
+        Operation("exec", _exec, has_steps=True),
+        Operation("mount", _mount),
+        Operation("mount-overlay", partial(_mount, backend="overlay")),
+        Operation("unmount", _unmount, live="fuse"),
+        Operation("stop", _stop, live="fuse"),
+        Operation("stop-overlay", _stop, live="overlay"),
+        Operation("end", _end, live="fuse"),
+        *(
+            Operation(f"{name}-live" if backend == "fuse" else f"{name}-{backend}", run, before, live=backend, has_steps=steps)
+            for backend in ("fuse", "overlay")
+            for name, run, before, steps in (
+                ("checkpoint", _checkpoint, _nothing, False),
+                ("restore", lambda place: _work(place).restore("one"), _nothing, False),
+                ("undo", _undo, _restored, False),
+                ("merge", _merge, _nothing, False),
+                ("update", _update, _moved_outside, True),
+                ("fork", _fork, _nothing, True),
+                ("exec", _exec, _nothing, True),
+            )
+        ),
+    )
+}
+
+
+# --- what others do -------------------------------------------------------------------------------------------------------
+
+
+def _use_live(place: Place) -> None:
+    """Mount the fork, write into the tree, and take the mount away."""
+    tree = place.root / f"tree-{place.who}"
+    with place.open() as vault:
+        session = vault.workspace(place.fork).mount(tree)
+        try:
+            (tree / f"mark-{place.who}").write_bytes(place.mark())
+            place.has_content(place.mark())
+        finally:
+            session.unmount(lazy=True)
+            session.wait()
+
+
+def _git_commit(place: Place) -> None:
+    place.has_commit(_commit(place.git_dir, place.fork, place.mark(), f"mark-{place.who}"), "pushed")
+    place.has_content(place.mark())
+
+
+def _push_in(place: Place) -> None:
+    clone = place.root / "outside"
+    _git(clone / ".git", "push", "-q", str(place.git_dir), f"HEAD:refs/heads/{FORK}")
+    place.has_commit(_git(clone / ".git", "rev-parse", "HEAD"), "pushed")
+
+
+def _edit(place: Place) -> None:
+    """Edit files as a person does: one in place, one by a new file that is renamed over it, and make one."""
+    directory = place.tree if os.path.ismount(place.tree) else place.root / "source"
+    for number, name in enumerate(("a", f"mark-{place.who}")):
+        (directory / name).write_bytes(place.mark(number))
+        place.has_content(place.mark(number))
+    (directory / "beside").write_bytes(place.mark(2))
+    (directory / "beside").replace(directory / "only-one")
+    place.has_content(place.mark(2))
+
+
+def _restore(place: Place) -> None:
+    with place.open() as vault:
+        vault.workspace(place.fork).restore("one")
+
+
+ACTORS = {
+    one.name: one
+    for one in (
+        Actor("write", _write),
+        Actor("restore", _restore),
+        Actor("delete", _delete, takes_back=True),
+        Actor("create", lambda place: _fork(place, place.fork), takes_back=True),
+        Actor("undo", _undo, takes_back=True),
+        Actor("redo", _redo, takes_back=True),
+        Actor("merge", _merge),
+        Actor("exec", _exec),
+        Actor("gc", _collect, is_neutral=True),
+        Actor("fetch", lambda place: place.open().fetch(), is_neutral=True),
+        Actor("doctor", lambda place: place.open().doctor(repair=True), is_neutral=True),
+        Actor("live", _use_live),
+        Actor("edit", _edit),
+        Actor("git-commit", _git_commit),
+        Actor("git-branch-delete", lambda place: _git(place.git_dir, "branch", "-q", "-D", place.fork), takes_back=True),
+        Actor("git-pack-refs", lambda place: _git(place.git_dir, "pack-refs", "--all"), is_neutral=True),
+        Actor("git-gc", lambda place: _git(place.git_dir, "gc", "-q", "--prune=now"), is_neutral=True),
+        Actor("push", _push_in),
+    )
+}
+
+
+def goes_with(operation: Operation, actor: Actor) -> bool:
+    """Whether an actor has something to do beside an operation."""
+    if actor.name == "edit":
+        return operation.live is not None or operation.name.startswith(("apply", "mount"))
+    if actor.name == "push":
+        return operation.fork == FORK
+    if actor.name == "git-branch-delete":  # the commits that only git has made go with the branch
+        return operation.prepare is not _moved_outside
+    return True
+
+
+def contents_of(vault: Vault) -> set[bytes]:
+    """Read all contents of all workspaces."""
+    found: set[bytes] = set()
+    for info in vault.list_forks():
+        found |= {content for kind, _, content in read_files(vault.workspace(info.name)).values() if kind == "file"}
+    return found
