@@ -46,12 +46,15 @@ from avfs_git.gitstore.source import Tree
 from avfs_git.gitstore.trees import WrittenTree, parse_tree, serialize_sorted, serialize_tree, sort_tree, write_edited
 from avfs_git.gitstore.trust import is_private
 from avfs_git.host.durable import fsync_dir, host_errors, sync_files, write_all
+from avfs_git.host.flush import begin_writing
 from avfs_git.host.modes import open_file
 from avfs_git.paths import Oid
 
 CHUNK = packfile.CHUNK
 _HELD_BYTES = 8 << 20
 """Of a pack that are held in memory before it goes on to a file."""
+_SENT_AT_ONCE = 8 << 20
+"""Of a pack's file, before it is sent on its way to the disk."""
 _WHOLE_FILE = 4 << 20
 """Up to which a file is read whole instead of in pieces."""
 _HEADERS = {kind: name + b" %d\0" for kind, name in KIND_NAMES.items()}
@@ -84,6 +87,7 @@ class PackWriter:
         self._held = bytearray()
         self._held_from = packfile.PACK_HEADER.size  # the offset of the first byte held; what is before is in the file
         self._file: tuple[int, Path] | None = None
+        self._sent = 0  # up to where the file is on its way to the disk
         self._trees: dict[Oid, Tree] = {}
         self._blobs: dict[Oid, bytes] = {}
         self._held_by: Path | None = None
@@ -252,6 +256,7 @@ class PackWriter:
                     end += len(piece)
                     with host_errors("write a pack"):
                         write_all(out, piece)
+                    self._send(out, end)
             piece = deflater.flush()
             crc = zlib.crc32(piece, crc)
             end += len(piece)
@@ -289,6 +294,12 @@ class PackWriter:
                 raise
         self._held_from += len(self._held)
         self._held = bytearray()
+        self._send(fd, self._held_from)
+
+    def _send(self, fd: int, end: int) -> None:
+        if end - self._sent >= _SENT_AT_ONCE:
+            begin_writing(fd, self._sent, end - self._sent)
+            self._sent = end
 
     # --- making them visible -----------------------------------------------------------------------------
 

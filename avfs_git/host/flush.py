@@ -70,6 +70,16 @@ def settle_file(fd: int) -> bool:
     return True
 
 
+def begin_writing(fd: int, offset: int, size: int) -> None:
+    """Send a piece of a file on its way to the disk, and do not wait for it.
+
+    Else an `fsync` at the end finds all of the file, and whoever makes, removes or renames something in the same file system
+    meanwhile waits for the journal, which waits for that. What the disk refuses, the `fsync` tells.
+    """
+    with suppress(AttributeError):  # a libc without it
+        _libc.sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(size), _WRITE)
+
+
 def await_writes(fd: int) -> None:
     """Wait until every write to a file that has begun is done.
 
