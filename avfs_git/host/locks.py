@@ -25,6 +25,8 @@ import mmap
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -205,14 +207,37 @@ class LockFile:
         """Whether an operation is under way of which a kernel that shows the workspace has not been told."""
         return bool(self._map[_OPERATING])
 
-    def mark_operating(self, *, operating: bool) -> None:
-        """Say whether such an operation is under way, so that whoever takes over from a killed process knows."""
-        self._map[_OPERATING] = operating
+    def mark_operating(self, *, operating: bool, is_moving: bool = False) -> None:
+        """Say whether such an operation is under way, so that whoever takes over from a killed process knows.
+
+        Args:
+            operating: Whether one is.
+            is_moving: Whether it changes something at this moment that nobody is to see before it is done.
+        """
+        self._map[_OPERATING] = 2 if is_moving else operating
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether who only looks waits for the operation that is under way."""
+        return self._map[_OPERATING] == 2
 
     def sign(self, owner: str | None = None) -> None:
         """Write down who holds the lock, by its own name if no other is given, and since when. Costs a memory copy."""
-        record = f"{os.getpid()} {time.time_ns()} {self._owner if owner is None else owner}".encode("utf-8", "replace")
+        self._sign(Holder(os.getpid(), time.time_ns(), self._owner if owner is None else owner))
+
+    def _sign(self, holder: Holder) -> None:
+        record = f"{holder.pid} {holder.since_ns} {holder.name}".encode("utf-8", "replace")
         self._map[_OWNER_AT:_SIZE] = record[:_OWNER_MAX].ljust(_OWNER_MAX, b"\0")
+
+    @contextmanager
+    def signed(self, holder: Holder) -> Iterator[None]:
+        """Name somebody else for as long as the block runs: for whom others wait while a session does what that one asked for."""
+        before = self._map[_OWNER_AT:_SIZE]
+        self._sign(holder)
+        try:
+            yield
+        finally:
+            self._map[_OWNER_AT:_SIZE] = before
 
     def holder(self) -> Holder | None:
         """Tell who last signed. Meaningful only while the lock cannot be taken."""

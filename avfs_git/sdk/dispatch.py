@@ -142,7 +142,9 @@ class Dispatch:
                         return operation(looking, *args, **kwargs)
         with self._lock:
             if self._mounted is None:
-                self._mounted = client.Sessions(self.core.layout.sessions, wait_s=self.lock_timeout_s, attend=self.attend)
+                self._mounted = client.Sessions(
+                    self.core.layout.sessions, wait_s=self.lock_timeout_s, attend=self.attend, on_wait=self._on_wait
+                )
         return self._mounted.run(opened, operation, *args, **kwargs)
 
     def _look_at(self, fork: str) -> workspaces.OpenWorkspace:

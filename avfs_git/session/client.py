@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import threading
 import time
@@ -44,7 +45,7 @@ from avfs_git.session.operations import CONTENT_INLINE, TABLE, Content, save_che
 from avfs_git.session.record import SessionPlace, is_unattended
 from avfs_git.session.wire import Handle, Served
 from avfs_git.workspace.format import label_ref
-from avfs_git.workspace.workspace import OpenWorkspace
+from avfs_git.workspace.workspace import TOLD_AFTER_S, OnWait, OpenWorkspace
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -97,6 +98,7 @@ class Connection:
         result: Any,
         *,
         flush: Callable[[], object] | None = None,
+        on_silence: Callable[[], object] | None = None,
     ) -> Any:
         """Ask for something and wait for the answer.
 
@@ -106,6 +108,7 @@ class Connection:
             arguments: Those that are given.
             result: The type of the answer.
             flush: Writes out the pages that programs have mapped and changed, whenever the session asks for it meanwhile.
+            on_silence: Called once if nothing comes for `TOLD_AFTER_S`.
 
         Raises:
             AvfsError: What the operation raised there.
@@ -124,6 +127,8 @@ class Connection:
         finally:
             if len(descriptors) > len(out.handles):
                 os.close(descriptors[0])  # the attachment; what the caller hands over is the caller's
+        if on_silence is not None and not self._comes_within(TOLD_AFTER_S):
+            on_silence()
         answer, received = self._receive()
         while flush is not None and answer == wire.FLUSH:
             flush()
@@ -141,6 +146,11 @@ class Connection:
             raise RequestNotUnderstood(str(error)) from error
         finally:
             incoming.close()
+
+    def _comes_within(self, seconds: float) -> bool:
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        return bool(self._rest or poll.poll(seconds * 1000))
 
     def _receive(self) -> tuple[bytes, list[int]]:
         received: list[int] = []
@@ -163,15 +173,24 @@ class Connection:
 class Sessions:
     """The sessions of one vault, as its clients see them."""
 
-    def __init__(self, directory: Path, *, wait_s: float, attend: Callable[[str], object] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        wait_s: float,
+        attend: Callable[[str], object] | None = None,
+        on_wait: OnWait | None = None,
+    ) -> None:
         """Know where sessions are.
 
         Args:
             directory: Where they have their sockets.
             wait_s: How long to wait for one that does something else, in seconds.
             attend: Starts another process for the session of that id, which died and whose mount goes on; None for nobody.
+            on_wait: Told when somebody else has to be waited for, whose operation a session carries out.
         """
         self._attend = attend
+        self._on_wait = on_wait
         self._directory = directory
         self._wait_s = wait_s
         self._kept: dict[str, list[Connection]] = {}
@@ -218,11 +237,13 @@ class Sessions:
             hints, result, _ = operation.signature
             given = {**dict(zip(hints, args, strict=False)), **kwargs}
             flush = _flusher_of(connection.served) if operation.flushes else None
-            if flush is not None:
+            looks = operation.only_looks((), given)
+            if flush is not None and not looks:  # programs may be kept waiting, which is no reason not to look
                 flush()  # so that little is left for when its turn has come
             before = before or _Before(opened, given.get("label") if operation.name == save_checkpoint.__name__ else None)
             try:
-                answer: _T = connection.ask(operation.name, hints, given, result, flush=flush)
+                is_silent = None if self._on_wait is None else partial(self._tell, opened, looks=looks)
+                answer: _T = connection.ask(operation.name, hints, given, result, flush=flush, on_silence=is_silent)
             except SessionEnding:
                 connection.close()
                 _wait_until(end, opened, session)
@@ -250,6 +271,13 @@ class Sessions:
                 return found  # type: ignore[return-value]  # the same
             self._keep(session, connection)
             return answer
+
+    def _tell(self, opened: OpenWorkspace, *, looks: bool) -> None:
+        """Say for whom an operation waits, unless the session carries it out by now."""
+        holder = opened.lock.holder()
+        is_waiting = opened.lock.is_moving if looks else holder is not None and holder.pid != os.getpid()
+        if is_waiting and self._on_wait is not None:
+            self._on_wait(opened.fork, holder)
 
     def served_at(self, opened: OpenWorkspace) -> Served | None:
         """Tell which session has the workspace mounted, if one has."""

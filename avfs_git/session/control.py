@@ -8,11 +8,21 @@ server: clients of a server that was killed find the next one.
 
 Two threads: one speaks with all clients and never waits for any of them; one carries out their operations, one after the other.
 Neither serves requests of the kernel, which is what allows the second to tell the kernel what to forget. While an
-operation runs that changes files, the lock file says so (`is_operating`): a successor of a server that was killed in
-between makes the kernel forget everything.
+operation runs that changes files, the lock file says so (`is_operating`), and of what client it is: a successor of a server that
+was killed in between makes the kernel forget everything, and who waits knows for whom.
 
-A request waits for its turn for as long as its client said, then it is refused as busy; one whose client has gone is not
-begun. Nothing survives but what the operations themselves write.
+What only looks waits `_LOOK_S` for its turn; then it is done beside the operation that runs, in a thread of its own
+(`workspace.beside`), with the workspace opened anew. Of locks:
+
+- the workspace lock is held by the thread of the operations, from `_change` on; a look never takes it;
+- the guard of the tree keeps one moment together, for programs, operations and looks alike; what is told of changes, and which
+  operation keeps programs waiting, is written with it;
+- `_wanted` guards what waits, what runs, and which looks are under way; no file is touched with it;
+- a client belongs to the thread that speaks, but for the time from its request to its answer, in which only the thread that
+  carries that out reads from it or writes to it (`_have_flushed`). `_answers` and `_wake` are how others reach that thread.
+
+A request that changes something waits for its turn for as long as its client said, then it is refused as busy; one whose client
+has gone is not begun. Nothing survives but what the operations themselves write.
 """
 
 from __future__ import annotations
@@ -43,16 +53,17 @@ from avfs_git.errors import (
 )
 from avfs_git.faults import reach
 from avfs_git.host.descriptors import receive_descriptors
-from avfs_git.host.locks import LOCK_TIMEOUT_S
-from avfs_git.host.peers import Peer, identify_peer
+from avfs_git.host.locks import LOCK_TIMEOUT_S, Holder
+from avfs_git.host.peers import Peer, identify_peer, read_peer_pid
 from avfs_git.host.umask import USUAL, have_own_umask
 from avfs_git.model import CheckpointResult
 from avfs_git.paths import TreePath
 from avfs_git.session import wire
 from avfs_git.session.invalidate import Forgetter, Watch, tell_everything
 from avfs_git.session.operations import TABLE, Operation, save_checkpoint
-from avfs_git.session.wire import Served
+from avfs_git.session.wire import Handle, Served
 from avfs_git.vfs.merged import MergedTree
+from avfs_git.workspace.beside import Disturbed, look_beside
 from avfs_git.workspace.workspace import OpenWorkspace
 
 _LOG = logging.getLogger(__name__)
@@ -64,7 +75,13 @@ _WAIT_MAX_S = 3600.0
 _FLUSHED_WITHIN_S = 10.0
 """How long a client may take to have pages written out."""
 _SOON_S = 0.05
+_LOOK_S = 0.05
+"""How long what only looks waits for the operation before it, which is mostly over by then."""
 _RECEIVE = 64 << 10
+_Answer = tuple[bytes, list[int]]
+_After = Callable[[], object] | None
+_Done = tuple[Any, Any, _After]
+"""A result, its type, and what is to be done after the answer."""
 
 
 class _Client:
@@ -76,6 +93,7 @@ class _Client:
         "descriptors",
         "is_apart",
         "is_asking",
+        "pid",
         "sending",
         "sending_descriptors",
         "since",
@@ -85,6 +103,7 @@ class _Client:
 
     def __init__(self, connection: socket.socket, *, is_apart: bool) -> None:
         self.socket = connection
+        self.pid = read_peer_pid(connection)
         self.is_apart = is_apart
         """Whether it is in other namespaces: its first line is answered with an error, unread."""
         self.buffer = bytearray()
@@ -104,7 +123,7 @@ class _Client:
 class _Request:
     """Something that a client asked for."""
 
-    __slots__ = ("arguments", "client", "deadline", "flushes", "incoming", "name", "number", "operation")
+    __slots__ = ("arguments", "beside_at", "client", "deadline", "flushes", "incoming", "name", "number", "operation", "since_ns")
 
     def __init__(self, client: _Client, number: object, name: str, deadline: float) -> None:
         self.client = client
@@ -116,6 +135,15 @@ class _Request:
         self.incoming = wire.Incoming()
         self.flushes = False
         """Whether the client answers `wire.FLUSH`."""
+        self.beside_at: float | None = None
+        """When it is done beside another one, as it only looks."""
+        self.since_ns = 0
+        """When it was begun."""
+
+    @property
+    def holder(self) -> Holder:
+        """Who keeps others waiting while it is carried out."""
+        return Holder(self.client.pid, self.since_ns, f"'{self.name}'")
 
 
 class ControlServer:
@@ -152,6 +180,7 @@ class ControlServer:
         self._answers: deque[tuple[_Request, bytes, list[int]]] = deque()
         self._wanted = threading.Condition()
         self._running: _Request | None = None
+        self._beside: set[threading.Thread] = set()
         self._has_own_umask = False
         self._is_closing = False
         self._is_settled = False
@@ -186,6 +215,8 @@ class ControlServer:
             self._is_closing = True
             self._wanted.notify_all()
         self._threads[1].join()
+        for thread in list(self._beside):
+            thread.join()
         while self._waiting:
             request = self._waiting.popleft()
             request.incoming.close()
@@ -221,6 +252,7 @@ class ControlServer:
                     except OSError:
                         self._drop(client)
             self._refuse_late()
+            self._look_beside()
             self._send_answers()
             if self._is_settled and not self._answers:
                 return
@@ -228,7 +260,7 @@ class ControlServer:
     def _pause(self) -> float | None:
         """Tell how long nothing can happen by itself."""
         with self._wanted:
-            soonest = min((request.deadline for request in self._waiting), default=None)
+            soonest = min((request.beside_at or request.deadline for request in self._waiting), default=None)
             is_idle = self._running is None
         if soonest is None:
             return None
@@ -358,14 +390,26 @@ class ControlServer:
         with self._wanted:
             if self._running is None:  # the next one is about to be begun
                 return
-            late = [request for request in self._waiting if request.deadline <= now]
+            late = [request for request in self._waiting if request.deadline <= now and request.beside_at is None]
             for request in late:
                 self._waiting.remove(request)
-            doing = self._running.name
+            holder = self._running.holder
         for request in late:
             request.incoming.close()
-            busy = WorkspaceBusy(self._opened.fork, f"its session, with '{doing}'", pid=os.getpid())
+            busy = WorkspaceBusy(self._opened.fork, holder.describe(), pid=holder.pid)
             self._answers.append((request, *_error_message(request.number, busy)))
+
+    def _look_beside(self) -> None:
+        """Let those that only look go on, each in a thread of its own, where their turn has not come soon."""
+        now = time.monotonic()
+        with self._wanted:
+            if self._running is None or self._is_closing:
+                return
+            for request in [each for each in self._waiting if each.beside_at is not None and each.beside_at <= now]:
+                self._waiting.remove(request)
+                thread = threading.Thread(target=self._work_beside, args=(request,), name="avfs-look", daemon=True)
+                self._beside.add(thread)
+                thread.start()
 
     def _send_answers(self) -> None:
         while self._answers:
@@ -427,45 +471,79 @@ class ControlServer:
                 if self._is_closing:
                     return
                 request = self._running = self._waiting.popleft()
-            then: Callable[[], object] | None = None
-            try:
-                line, descriptors = b"\n", list[int]()
-                if not _has_gone(request.client.socket):
-                    line, descriptors, then = self._carry_out(request)
-            except Exception:  # noqa: BLE001 - this thread is the only one: without it every client would wait for ever
-                _LOG.exception("the answer to '%s' cannot be written", request.name)
-                unspoken = InternalError(f"'{request.name}' failed in the session, which cannot say how")
-                line, descriptors = _error_message(request.number, unspoken)
-            finally:
-                request.incoming.close()
-                self._opened.flush_pages = None
+                request.since_ns = time.time_ns()
+            with self._opened.lock.signed(request.holder):
+                answer, then = self._carry_out(request, self._do)
+            request.incoming.close()
+            self._opened.flush_pages = None
             with self._wanted:
                 self._running = None
-            self._answers.append((request, line, descriptors))
+            self._answers.append((request, *answer))
             self._poke()
             if then is not None:
                 then()
 
-    def _carry_out(self, request: _Request) -> tuple[bytes, list[int], Callable[[], object] | None]:
-        """Do what was asked; give the answer, and what is to be done after it."""
+    def _work_beside(self, request: _Request) -> None:
+        if have_own_umask():
+            os.umask(request.client.umask)
+        try:
+            answer, _ = self._carry_out(request, self._look)
+            request.incoming.close()
+            self._answers.append((request, *answer))
+        except Disturbed:
+            with self._wanted:
+                request.beside_at = None
+                self._waiting.appendleft(request)
+                self._wanted.notify_all()
+        with self._wanted:
+            self._beside.discard(threading.current_thread())
+        self._poke()
+
+    def _carry_out(self, request: _Request, do: Callable[[_Request], _Done]) -> tuple[_Answer, _After]:
+        """Do what was asked, unless nobody waits for it any more; give the answer, and what is to be done after it."""
         out = wire.Outgoing()
         try:
-            result, hint, then = self._do(request)
+            if _has_gone(request.client.socket):
+                return (b"\n", []), None
+            result, hint, then = do(request)
             body = wire.codec_of(hint)[0](result, out)
-            line, descriptors = wire.pack_message({"v": wire.VERSION, "id": request.number, "ok": True}, "result", body, out)
+            return wire.pack_message({"v": wire.VERSION, "id": request.number, "ok": True}, "result", body, out), then
+        except Disturbed:
+            raise
         except AvfsError as error:
-            return *_error_message(request.number, error), None
+            failure = error
         except OSError as error:  # the disk's, at a step that has no words of its own for it
-            _close_all(out.handles)
             failure = HostError(f"carry out '{request.name}'", error)
-            return *_error_message(request.number, failure), None
         except Exception as error:  # noqa: BLE001 - whatever it is, the session goes on
             _LOG.exception("'%s' failed", request.name)
-            _close_all(out.handles)
-            return *_error_message(request.number, InternalError(f"'{request.name}' failed in the session: {error!r}")), None
-        return line, descriptors, then
+            failure = InternalError(f"'{request.name}' failed in the session: {error!r}")
+        _close_all(out.handles)
+        try:
+            return _error_message(request.number, failure), None
+        except Exception:  # noqa: BLE001 - without an answer its client would wait for ever
+            _LOG.exception("the answer to '%s' cannot be written", request.name)
+            unspoken = InternalError(f"'{request.name}' failed in the session, which cannot say how")
+            return _error_message(request.number, unspoken), None
 
-    def _do(self, request: _Request) -> tuple[Any, Any, Callable[[], object] | None]:
+    def _look(self, request: _Request) -> _Done:
+        """Do what only looks, beside another operation."""
+        operation = request.operation
+        assert operation is not None  # noqa: S101 - else it has no time for that
+        encode = wire.codec_of(operation.signature[1])[0]
+
+        def discard(result: object) -> None:
+            encode(result, unused := wire.Outgoing())
+            _close_all(unused.handles)
+
+        result = look_beside(
+            self._opened,
+            lambda looking: operation.function(looking, **request.arguments),
+            flush=partial(self._have_flushed, request.client) if request.flushes else None,
+            discard=discard,
+        )
+        return result, operation.signature[1], None
+
+    def _do(self, request: _Request) -> _Done:
         """Do what was asked; give the result, its type, and what is to be done after the answer."""
         operation, arguments = request.operation, request.arguments
         if self._has_own_umask:
@@ -565,6 +643,9 @@ def _read_request(client: _Client, message: Mapping[str, Any], incoming: wire.In
         request.arguments = {key: wire.codec_of(hints[key])[1](value, incoming) for key, value in given.items()}
     except wire.NotUnderstood as error:
         raise InvalidInput(f"an argument of '{name}' cannot be read: {error}") from error
+    # What takes over a descriptor is done once.
+    if request.operation is not None and request.operation.only_looks((), request.arguments) and Handle not in hints.values():
+        request.beside_at = time.monotonic() + _LOOK_S
     return request
 
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-from avfs_git.errors import CannotUndo, ForkNotFound, InvalidInput, PathUnsuitable
+from avfs_git.errors import CannotUndo, FileChanging, ForkNotFound, InvalidInput, PathUnsuitable
 from avfs_git.lazy import LazyModule
 from avfs_git.model import (
     CheckpointResult,
@@ -50,7 +50,7 @@ from avfs_git.workspace.bookkeeping import bookkeeping
 from avfs_git.workspace.files import Files, file_errors
 from avfs_git.workspace.gitmoves import CommandStart
 from avfs_git.workspace.oplog import FILES, OF_FORKS
-from avfs_git.workspace.workspace import OpenWorkspace
+from avfs_git.workspace.workspace import LockedWorkspace, OpenWorkspace
 
 if TYPE_CHECKING:
     from avfs_git.workspace import (
@@ -89,6 +89,7 @@ CONTENT_INLINE = 1 << 20
 """Contents above this are not carried in a message, but as an open file."""
 _PIECE = 1 << 20
 _F = TypeVar("_F", bound=Callable[..., Any])
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,18 @@ def _barrier(opened: OpenWorkspace) -> AbstractContextManager[object]:
     if opened.flush_pages is not None:
         opened.flush_pages()
         opened.flush_pages = None  # a program's pages are written by who serves it, which is kept waiting, too
-    return opened.merged.guard if opened.is_served else contextlib.nullcontext()
+    return opened.standstill.held(opened.merged.guard) if opened.is_served else contextlib.nullcontext()
+
+
+def _compare(opened: OpenWorkspace, action: Callable[[LockedWorkspace], _T]) -> _T:
+    """Compare something with the files of a workspace, while programs go on; where they change what is compared, they wait."""
+    with opened.locked(to_read=True, is_patient=False) as locked:
+        with contextlib.suppress(FileChanging):
+            return action(locked)
+        if not opened.is_served:
+            opened.merged.forget_all()  # a command changes the files
+        with _barrier(opened):
+            return action(locked)
 
 
 # --- contents ---------------------------------------------------------------------------------------------------------
@@ -319,11 +331,12 @@ def link(opened: OpenWorkspace, source: TreePath, destination: TreePath) -> None
 @_operation(repeatable=True, flushes=True, changes=False)
 def read_status(opened: OpenWorkspace) -> Status:
     """Tell what is not committed."""
-    with opened.locked(to_read=True, is_patient=False) as locked:
+
+    def read(locked: LockedWorkspace) -> Status:
         status = checkpoint.read_status(locked)
-        if opened.state.merging is None:
-            return status
-        return replace(status, merging=mergestate.read_progress(locked))
+        return status if opened.state.merging is None else replace(status, merging=mergestate.read_progress(locked))
+
+    return _compare(opened, read)
 
 
 @_operation(repeatable=True, flushes=True)  # its client knows one by its label
@@ -370,8 +383,11 @@ def restore_state(
     opened: OpenWorkspace, target: Oid, paths: Sequence[TreePath], dry_run: bool, name: str, kind: str
 ) -> RestoreResult:
     """Bring files to the state of a commit."""
-    with opened.locked(to_read=dry_run, is_patient=not dry_run) as locked, _barrier(opened):
-        return restore.restore_state(locked, target, paths=paths, dry_run=dry_run, name=name, kind=kind)
+    if dry_run:
+        with opened.locked(to_read=True, is_patient=False) as locked:
+            return restore.restore_state(locked, target, paths=paths, dry_run=True, name=name, kind=kind)
+    with opened.locked() as locked, _barrier(opened):
+        return restore.restore_state(locked, target, paths=paths, name=name, kind=kind)
 
 
 @_operation(flushes=True)
@@ -391,8 +407,7 @@ def revert_path(opened: OpenWorkspace, path: TreePath) -> RestoreResult:
 @_operation(repeatable=True, flushes=True, changes=False)
 def diff_workspace(opened: OpenWorkspace, old: str | None, paths: Sequence[TreePath], context: int, patches: bool) -> Diff:
     """Compare a state with the workspace as it is."""
-    with opened.locked(to_read=True, is_patient=False) as locked, _barrier(opened):
-        return compare.diff_workspace(locked, old, paths=paths, context=context, patches=patches)
+    return _compare(opened, lambda locked: compare.diff_workspace(locked, old, paths=paths, context=context, patches=patches))
 
 
 @_operation(flushes=True)
@@ -448,8 +463,7 @@ def catch_up(opened: OpenWorkspace, options: MergeOptions) -> MergeResult | None
 @_operation(repeatable=True, flushes=True, changes=False)
 def plan_merge(opened: OpenWorkspace, theirs: Oid, options: MergeOptions) -> MergeResult:
     """Tell what a merge would do."""
-    with opened.locked(to_read=True, is_patient=False) as locked, _barrier(opened):
-        return merge.plan_merge(locked, theirs, options)
+    return _compare(opened, lambda locked: merge.plan_merge(locked, theirs, options))
 
 
 @_operation(flushes=True)

@@ -1,8 +1,8 @@
 """A workspace as trees that are stored nowhere, with the files behind them.
 
-Decided here: how something is tried with what a workspace has not committed, as a merge that is only asked for: trees and
-commits are made in memory, and the content of changed files is read from the workspace when it is needed. Used
-with the workspace lock held, in a served one with programs kept waiting: files must not change between.
+Decided here: how something is tried or compared with what a workspace has not committed, as a merge that is only asked for:
+trees and commits are made in memory, and the content of changed files is read from the workspace when it is needed. Programs
+may change files meanwhile. So what is read is compared with the id that the capture gave it: no result mixes two states.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 
+from avfs_git.errors import FileChanging
 from avfs_git.gitstore.drywriter import DryWriter
-from avfs_git.gitstore.objects import KIND_BLOB
+from avfs_git.gitstore.objects import KIND_BLOB, hash_object
 from avfs_git.paths import Oid, TreePath
 from avfs_git.workspace.checkpoint import Taken, take
 from avfs_git.workspace.workspace import LockedWorkspace
@@ -33,14 +34,23 @@ class Preview(DryWriter):
         return (KIND_BLOB, self.read_blob(oid)) if oid in self._paths else super().read(oid)
 
     def read_blob(self, oid: Oid) -> bytes:
-        """Read a blob, from the workspace if it is a changed file."""
+        """Read a blob, from the workspace if it is a changed file.
+
+        Raises:
+            FileChanging: If a program has changed that since, other than by appending to it.
+        """
         path = self._paths.get(oid)
         if path is None:
             return super().read_blob(oid)
-        node = self._merged.resolve(path, follow_last=False)
-        if stat.S_ISLNK(self._merged.getattr(node).mode):
-            return self._merged.readlink(node)
-        return self._merged.read_all(node)
+        try:
+            node = self._merged.resolve(path, follow_last=False)
+            is_link = stat.S_ISLNK(self._merged.getattr(node).mode)
+            data = self._merged.readlink(node) if is_link else self._merged.read_all(node)[: self.blob_size(oid)]
+        except OSError as error:
+            raise FileChanging(path) from error
+        if hash_object(KIND_BLOB, data) != oid:
+            raise FileChanging(path)
+        return data
 
     def stream_blob(self, oid: Oid) -> Iterator[bytes]:
         """Read a blob in pieces."""

@@ -53,9 +53,11 @@ from avfs_git.vfs.scan import DirtySet
 from avfs_git.vfs.statcache import Fingerprints, StatCache
 from avfs_git.vfs.steady import KnownContent
 from avfs_git.vfs.upper import UpperLayer
+from avfs_git.vfs.view import OnChange
 from avfs_git.workspace.format import WorkspaceLayout
 from avfs_git.workspace.gitmoves import open_worktree
 from avfs_git.workspace.origin import load_state
+from avfs_git.workspace.standstill import Standstill
 from avfs_git.workspace.vault import OpenVault
 
 if TYPE_CHECKING:
@@ -63,11 +65,12 @@ if TYPE_CHECKING:
     from avfs_git.vfs.mounted import MountedTree
     from avfs_git.vfs.scan import Layer
     from avfs_git.vfs.upperwatch import UpperWatch
+    from avfs_git.workspace.beside import Following
     from avfs_git.workspace.capture import Capture, Captured
 
 _LOOK_S = 0.05
 """How long an operation that only looks waits for another one, which is mostly over by then."""
-_TOLD_AFTER_S = 0.2
+TOLD_AFTER_S = 0.2
 """After how long of waiting the caller is told for whom."""
 OnWait = Callable[[str, Holder | None], object]
 """Called with the fork and with who holds it."""
@@ -124,6 +127,11 @@ class OpenWorkspace:
         self._is_captured = False
         """Whether the paths of `_in_capture` are in no set of changes until the capture is recorded or given up."""
         self.is_served = False
+        self.standstill = Standstill()
+        self.followers: tuple[OnChange, ...] = ()
+        """Told, with the guard, each path that changes in a served tree."""
+        self.following: Following | None = None
+        """What tells of changes in the tree that is looked at beside its session's work (`workspace.beside`)."""
         self._shown_device = 0
         self.is_copied_out = False
         """Whether this process has a command run in a copy of it, which is no crash's (`workspace.plaincopy`)."""
@@ -169,6 +177,11 @@ class OpenWorkspace:
                 self._watch.close()
             self.merged.close()
             self.lock.close()
+
+    def begin_to_move(self) -> None:
+        """Let nobody look from now on while programs are kept waiting; called before something changes that belongs together."""
+        if self.standstill.move():
+            self.lock.mark_operating(operating=True, is_moving=True)
 
     def is_gone(self) -> bool:
         """Whether the workspace was put away."""
@@ -297,6 +310,8 @@ class OpenWorkspace:
         return ShownTree(self.lower, self.upper, cache=self.vault.blob_cache)
 
     def _note_change(self, path: TreePath, deep: bool) -> None:
+        for follower in self.followers:
+            follower(path, deep)
         dirty = self._dirty
         if dirty is None:
             return
@@ -363,7 +378,7 @@ class OpenWorkspace:
             elif self.shown_at is not None and lock.depth == 1:
                 self.merged.forget_all()
             return self._locked
-        if lock.session is not None:
+        if lock.session is not None and not self.looks_on:
             try:
                 self.bury_session()
             except BaseException:
@@ -397,14 +412,14 @@ class OpenWorkspace:
     def _wait_for_lock(self, timeout_s: float) -> bool:
         """Take the lock within a time; who is waited for is told once, unless it is over in a moment."""
         lock = self.lock
-        if self._on_wait is None or timeout_s <= _TOLD_AFTER_S:
+        if self._on_wait is None or timeout_s <= TOLD_AFTER_S:
             return lock.acquire(timeout_s)
-        if lock.acquire(_TOLD_AFTER_S):
+        if lock.acquire(TOLD_AFTER_S):
             return True
         if lock.session is not None:  # it is asked, not waited for
             return False
         self._on_wait(self.fork, lock.holder())
-        return lock.acquire(timeout_s - _TOLD_AFTER_S)
+        return lock.acquire(timeout_s - TOLD_AFTER_S)
 
     def bury_session(self) -> None:
         """Remove what a session has left in the lock that died. Called by who has that lock, and nothing else yet.
@@ -519,7 +534,7 @@ class OpenWorkspace:
     @property
     def watch(self) -> UpperWatch | None:
         """What is known of the changes that the kernel makes; None where it makes none."""
-        if self._watch is None and self.shown_at is not None:
+        if self._watch is None and self.shown_at is not None and not self.looks_on:
             from avfs_git.vfs.upperwatch import UpperWatch  # noqa: PLC0415 - of few workspaces, and not before the first capture
 
             self._watch = UpperWatch(self.shown_at)
@@ -716,6 +731,7 @@ class LockedWorkspace:
     def begin(self) -> None:
         """Begin to change files, as `changing` does; the caller calls `end`."""
         opened = self.opened
+        opened.begin_to_move()
         if opened.state.boot != opened.boot:
             # Before the first change: after a power cut, this tells that the counters cannot be trusted.
             opened.state.boot = opened.boot
@@ -728,6 +744,7 @@ class LockedWorkspace:
 
     def write_state(self, *, durable: bool = True) -> None:
         """Write the state of the workspace to disk."""
+        self.opened.begin_to_move()
         self.opened.layout.write_state(self.opened.state, durable=durable)
 
     def head(self) -> tuple[Oid | None, Commit | None]:
@@ -788,6 +805,8 @@ class LockedWorkspace:
         )
 
         def make(compared: Fingerprints | None, postponed: DirtySet | None = None) -> Capture:
+            if opened.following is not None:
+                opened.merged.forget_all()  # it is read by nobody else, and not told what changes
             return Capture(
                 opened.read_upper(),
                 sink,
@@ -803,7 +822,9 @@ class LockedWorkspace:
             )
 
         lasts = not isinstance(sink, DryWriter)
-        if opened.is_served and opened.watch is None and not afresh:
+        if opened.following is not None:
+            captured = capture_live(opened.following, opened.following, cache, make, lasts=False, flush=opened.flush_pages)
+        elif opened.is_served and opened.watch is None and not afresh:
             captured = capture_live(opened, opened.merged.guard, cache, make, lasts=lasts, flush=opened.flush_pages)
         else:
             # The guard makes the capture one moment for programs in a live tree; nothing else waits for it.
@@ -812,7 +833,7 @@ class LockedWorkspace:
                 captured = make(cache).run(None if afresh else dirty)
                 opened.last_captured = captured if opened.watch is not None else None
         captured.warnings += [Warning("workspace.recovered", text) for text in opened.state.recovered]
-        if opened.looks_on:
+        if opened.looks_on and (opened.lock.session is None or opened.lock.is_operating):
             holder = opened.lock.holder()
             who = holder.describe() if holder is not None else "another process"
             text = f"fork '{opened.fork}' is in use by {who}; this is what is there now"

@@ -605,7 +605,7 @@ def test_a_closed_standard_output_is_no_disaster(vault: Vault) -> None:
 def test_looking_waits_for_no_command(work: Workspace, mount_dir: Path, backend: str) -> None:
     """While a command runs, another program sees what is there, and who is at work; a change waits, and is told for whom."""
     reading, writing = os.pipe()
-    text = "echo new > made; echo more >> file; read line; echo $line >> made"
+    text = "echo more >> file; echo new > made; read line; echo $line >> made"
     with ThreadPoolExecutor(1) as commands, Avfs(mount_dir / "h", lock_timeout_s=1) as avfs:
         running = commands.submit(work.exec, shell=text, backend=backend, stdin=reading, timeout_ms=60_000)
         try:

@@ -1,9 +1,10 @@
 """The process of a session with a fault in it: what `avfs_git/session/__main__.py` is without one.
 
-    python -m tests.support.session_process die|fail N FLAG
+    python -m tests.support.session_process die|fail|wait N|POINT FLAG
 
 Reads on standard input what a session is to be. `die` ends the process at the N-th point, without any clean-up; `fail` makes
-the disk be full at it. FLAG is a file that is made, with the name of the point, when the fault happens.
+the disk be full at it; `wait` stays at the POINT of that name when it is first reached. FLAG is a file that is made,
+with the name of the point, when the fault happens; `wait` stays until it is removed.
 """
 
 from __future__ import annotations
@@ -13,10 +14,29 @@ import json
 import mmap
 import os
 import sys
+import time
 from pathlib import Path
 
 from avfs_git import faults
 from avfs_git.session.process import run
+
+
+class Stay:
+    """Stay at a point for as long as a file is there, the first time that any process or thread reaches it."""
+
+    def __init__(self, point: str, flag: Path) -> None:
+        self.point = point
+        self.flag = flag
+        self.is_over = False
+
+    def __call__(self, point: str) -> None:
+        """Stay, where it is the point."""
+        if point != self.point or self.is_over:
+            return
+        self.is_over = True
+        self.flag.write_text(point)
+        while self.flag.exists():
+            time.sleep(0.01)
 
 
 class Once:
@@ -47,7 +67,7 @@ def main(kind: str, n: str, flag: str) -> None:
         os._exit(0)
     os.setsid()
     os.chdir("/")
-    faults.arm(Once(kind, int(n), Path(flag)))
+    faults.arm(Stay(n, Path(flag)) if kind == "wait" else Once(kind, int(n), Path(flag)))
     run(given["request"])
 
 

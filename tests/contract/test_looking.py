@@ -1,0 +1,237 @@
+"""Who only looks waits for nobody, but for a restore or merge that is changing files; who waits is told for whom."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from avfs_git import faults
+from avfs_git.backends.lower import LowerMounts
+from avfs_git.backends.tree import on_base
+from avfs_git.host.mounts import list_mounts
+from avfs_git.model import FileDiff, SessionBackend
+from avfs_git.sdk import Avfs, Vault
+from avfs_git.session.start import start_session
+from avfs_git.workspace.vault import OpenVault
+from tests.support.session_process import Stay
+from tests.support.waiting import wait_for
+
+PROJECT = Path(__file__).parents[2]
+_PROGRAM = (
+    f"import sys; sys.path.insert(0, {str(PROJECT)!r}); from tests.support.session_process import main; main(*sys.argv[1:4])"
+)
+_FUSE = pytest.mark.needs("fuse", "user-xattrs", "whiteout")
+_MOUNTED = [
+    pytest.param(SessionBackend.FUSE, marks=_FUSE, id="fuse"),
+    pytest.param(SessionBackend.PORTABLE, marks=[_FUSE, pytest.mark.needs("libfuse")], id="portable"),
+]
+_OVERLAY = pytest.param(SessionBackend.OVERLAY, marks=[_FUSE, pytest.mark.needs("root", "overlayfs")], id="overlay")
+_UNMOUNTED = pytest.param(None, id="unmounted")
+Start = Callable[[SessionBackend | None, str], Path]
+"""Mounts the fork, if it is to be, so that who works on it stays at a point; gives the file that is there for so long."""
+
+
+@pytest.fixture
+def vault(mount_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Vault]:
+    """A vault with a fork in which something is changed."""
+    source = tmp_path / "source"
+    (source / "dir").mkdir(parents=True)
+    (source / "file").write_text("content\n")
+    (source / "dir" / "other").write_text("other\n")
+    monkeypatch.setenv("AVFS_HOME", str(mount_dir / "h"))
+    with Avfs(mount_dir / "h") as avfs, avfs.create_vault("v", source=source) as vault:
+        vault.fork("work").write("file", b"changed\n")
+        yield vault
+        for info in vault.sessions():
+            if (found := vault.find_session(info.fork)) is not None and info.at is None:
+                found.unmount(force=info.backend is not SessionBackend.OVERLAY)
+    wait_for(lambda: not [mount for mount in list_mounts() if mount_dir in mount.directory.parents])
+
+
+@pytest.fixture
+def start(vault: Vault, mount_dir: Path) -> Iterator[Start]:
+    """Mount the fork."""
+    opened = OpenVault(vault.path, name="v")
+    lowers = LowerMounts(opened, mount_dir / "lower" / ".lower", lock_timeout_s=5)
+    flag = mount_dir / "stays"
+
+    def mount(backend: SessionBackend | None, point: str) -> Path:
+        if backend is None:
+            faults.arm(Stay(point, flag))
+            return flag
+        begin = partial(
+            start_session,
+            vault.path / "avfs" / "sessions",
+            git_dir=vault.path,
+            vault="v",
+            fork="work",
+            directory=mount_dir / "tree",
+            at=None,
+            allow_other=False,
+            identity=None,
+            lock_timeout_s=5,
+            backend=backend,
+            program=(sys.executable, "-c", _PROGRAM, "wait", point, str(flag)),
+        )
+        if backend is SessionBackend.OVERLAY:
+            on_base(opened, "work", lowers, begin, at=None)
+        else:
+            begin()
+        return flag
+
+    yield mount
+    faults.arm(None)
+    flag.unlink(missing_ok=True)
+    lowers.close()
+    opened.close()
+
+
+@contextlib.contextmanager
+def at_work(flag: Path, work: Callable[[], object]) -> Iterator[None]:
+    """Have something done that stays at its point for as long as the block runs; then it is done to its end."""
+    with ThreadPoolExecutor(1) as one:
+        done = one.submit(work)
+        try:
+            wait_for(flag.exists)
+            yield
+            assert not done.done()
+        finally:
+            flag.unlink(missing_ok=True)
+            done.result(60)
+
+
+def avfs(*arguments: str) -> str:
+    """Run the command line; give what it says."""
+    argv = [sys.executable, "-m", "avfs_git", "--vault", "v@work", *arguments]
+    return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+@pytest.mark.usefixtures("person")
+@pytest.mark.parametrize("point", ["capture.file_read", "checkpoint.packed"])
+@pytest.mark.parametrize("backend", [*_MOUNTED, _OVERLAY, _UNMOUNTED])
+def test_looking_goes_on_beside_a_checkpoint(
+    vault: Vault, start: Start, mount_dir: Path, backend: SessionBackend | None, point: str
+) -> None:
+    """What is shown is what is there, and that it is not saved yet."""
+    flag = start(backend, point)
+    tree = mount_dir / "tree"
+    with Avfs(mount_dir / "h", lock_timeout_s=60) as home, at_work(flag, vault.workspace("work").checkpoint):
+        if backend is not None:
+            (tree / "new").write_text("by a program\n")
+        expected = {b"file"} | ({b"new"} if backend is not None else set())
+        other = home.open_vault("v")
+        work = other.workspace("work")
+        status, diff = work.status(), work.diff()
+        assert {each.path for each in status.changed_files} == expected
+        assert {each.change.path for each in diff.files} == expected
+        assert "workspace.in_use" in {warning.code for warning in status.warnings}
+        assert {info.path for info in work.list_dir("/")} == expected | {b"dir"}
+        assert work.read("file") == b"changed\n"
+        assert len(work.tree("/").children) == len(expected) + 1
+        assert work.stat("file", with_oid=True).oid is not None
+        assert [info.name for info in other.list_forks()]
+        log = [each.checkpoint for each in work.log()]
+        for arguments in (["status"], ["diff"], ["ls"], ["cat", "file"], ["log"], ["fork", "info"]):
+            assert avfs(*arguments)
+
+    work = vault.workspace("work")
+    assert not {each.path for each in work.status().changed_files} & {b"file"}
+    assert [each.checkpoint for each in work.log()][1:] == log
+
+
+@pytest.mark.usefixtures("person")
+@pytest.mark.parametrize("backend", [*_MOUNTED, _OVERLAY])
+def test_what_a_restore_has_not_begun_to_change_is_shown(
+    vault: Vault, start: Start, mount_dir: Path, backend: SessionBackend
+) -> None:
+    """While it saves what is uncommitted, programs wait, and who looks sees what is there."""
+    flag = start(backend, "checkpoint.packed")
+    with Avfs(mount_dir / "h", lock_timeout_s=60) as home, at_work(flag, partial(vault.workspace("work").restore, "main")):
+        work = home.open_vault("v").workspace("work")
+        assert [each.path for each in work.status().changed_files] == [b"file"]
+        assert [each.change.path for each in work.diff().files] == [b"file"]
+        assert work.read("file") == b"changed\n"
+
+    assert vault.workspace("work").read("file") == b"content\n"
+
+
+@pytest.mark.usefixtures("person")
+@pytest.mark.parametrize("backend", [*_MOUNTED, _OVERLAY])
+def test_half_of_a_restore_is_shown_to_nobody(vault: Vault, start: Start, mount_dir: Path, backend: SessionBackend) -> None:
+    """Who looks meanwhile is told for whom that waits, and sees it done."""
+    vault.workspace("work").write("dir/other", b"changed, too\n")
+    flag = start(backend, "restore.step")
+    argv = [sys.executable, "-m", "avfs_git", "--vault", "v@work"]
+    with contextlib.ExitStack() as looking:
+        asked = []
+        with at_work(flag, partial(vault.workspace("work").restore, "main")):
+            for arguments in (["status"], ["cat", "file"], ["cat", "dir/other"]):
+                ran = subprocess.Popen([*argv, *arguments], stdout=-1, stderr=-1, text=True)
+                asked.append(looking.enter_context(ran))
+                assert ran.stderr is not None
+                told = ran.stderr.readline()
+                assert "waiting for fork 'work', which is in use by 'restore_state'" in told
+                assert f"(pid {os.getpid()})" in told
+        said = [ran.communicate()[0] for ran in asked]
+
+    assert "Nothing to save" in said[0]
+    assert said[1:] == ["content\n", "other\n"]
+
+
+@pytest.mark.usefixtures("person")
+@pytest.mark.parametrize("backend", [*_MOUNTED, _OVERLAY, _UNMOUNTED])
+def test_a_change_that_waits_is_told_for_whom(vault: Vault, start: Start, backend: SessionBackend | None) -> None:
+    """At once, and since when; it is made when its turn comes."""
+    flag = start(backend, "checkpoint.packed")
+    argv = [sys.executable, "-m", "avfs_git", "--vault", "v@work", "mkdir", "made"]
+    with contextlib.ExitStack() as waiting:
+        with at_work(flag, vault.workspace("work").checkpoint):
+            ran = waiting.enter_context(subprocess.Popen(argv, stdout=-1, stderr=-1, text=True))
+            assert ran.stderr is not None
+            told = ran.stderr.readline()
+            assert "waiting for fork 'work', which is in use by " in told
+            assert f"(pid {os.getpid()}) for " in told
+        ran.communicate()
+        assert ran.returncode == 0
+
+    assert vault.workspace("work").exists("made")
+
+
+@pytest.mark.parametrize("backend", _MOUNTED)
+def test_what_is_shown_was_one_moment(vault: Vault, start: Start, mount_dir: Path, backend: SessionBackend) -> None:
+    """A program changes two files, one after the other: who looks never sees the second change without the first."""
+    flag = start(backend, "checkpoint.packed")
+    is_over = threading.Event()
+
+    def change() -> None:
+        number = 0
+        while not is_over.is_set():
+            number += 1
+            for name in ("first", "second"):
+                (mount_dir / "tree" / "made").write_text(f"{number}\n")
+                (mount_dir / "tree" / "made").rename(mount_dir / "tree" / name)
+
+    with ThreadPoolExecutor(1) as program, at_work(flag, vault.workspace("work").checkpoint):
+        changing = program.submit(change)
+        try:
+            wait_for((mount_dir / "tree" / "second").exists)
+            for _ in range(30):
+                found = {each.change.path: each for each in vault.workspace("work").diff().files}
+                first, second = (int(_added(found[name])) for name in (b"first", b"second"))
+                assert second <= first <= second + 1
+        finally:
+            is_over.set()
+            changing.result(60)
+
+
+def _added(file: FileDiff) -> bytes:
+    return next(line[1:] for line in file.patch.splitlines() if line.startswith(b"+") and not line.startswith(b"+++"))
