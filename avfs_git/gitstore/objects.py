@@ -28,6 +28,7 @@ from avfs_git.gitstore._translate import object_errors
 from avfs_git.gitstore.commitgraph import CommitGraph
 from avfs_git.gitstore.commits import Commit, Links, parse_commit, parse_links
 from avfs_git.gitstore.owncommits import OwnCommits
+from avfs_git.gitstore.plainfile import read_plain_file
 from avfs_git.gitstore.source import Tree
 from avfs_git.gitstore.trees import EMPTY_TREE, parse_tree
 from avfs_git.paths import Oid
@@ -278,8 +279,8 @@ class ObjectStore:
             found: frozenset[Oid] = frozenset()
             try:
                 if stamp is not None:
-                    with open(self._shallow_path, "rb") as file:
-                        found = frozenset(Oid(bytes.fromhex(line.decode("ascii"))) for line in file if _SHALLOW.fullmatch(line))
+                    lines = read_plain_file(Path(os.fsdecode(self._shallow_path))).split(b"\n")
+                    found = frozenset(Oid(bytes.fromhex(line.decode("ascii"))) for line in lines if _SHALLOW.fullmatch(line))
             except FileNotFoundError:  # the rest has just arrived
                 stamp = None
             except OSError as error:

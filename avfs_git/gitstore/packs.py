@@ -151,7 +151,7 @@ def is_left_hold(path: Path) -> bool:
     if path.suffix != ".keep":
         return False
     try:
-        return path.read_bytes() == HOLD_MARK
+        return path.is_file() and path.read_bytes() == HOLD_MARK
     except OSError:
         return False
 

@@ -24,6 +24,7 @@ import errno
 import fcntl
 import os
 import re
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -793,8 +794,11 @@ def _parse_packed(path: bytes) -> tuple[dict[str, Oid], tuple[int, int, int] | N
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return {}, None
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(fd)
+        raise RefDamaged("packed-refs", "it is no file")
     with os.fdopen(fd, "rb") as file:
-        status = os.fstat(file.fileno())
         data = file.read()
     refs = {os.fsdecode(name): Oid(bytes.fromhex(value.decode("ascii"))) for value, name in _PACKED.findall(data)}
     return refs, (status.st_ino, status.st_size, status.st_mtime_ns)

@@ -223,6 +223,8 @@ def read_ids_below(directory: Path, *, indexes: bool = True) -> Iterator[Oid]:
         for path in paths:
             if indexes and path.name.startswith("index"):
                 with host_errors(f"read '{path}'"), suppress(FileNotFoundError, BadIndex):  # a broken one keeps nothing
+                    if not stat.S_ISREG(path.lstat().st_mode):
+                        continue
                     index = GitIndex(path.read_bytes())
                     yield from (index.entry(number).oid for number in range(len(index)))
 

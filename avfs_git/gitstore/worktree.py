@@ -28,7 +28,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from avfs_git import faults
+from avfs_git.errors import NotAVault
 from avfs_git.gitstore.gitconfig import edit_config, is_true, read_config
+from avfs_git.gitstore.plainfile import open_plain_file, read_plain_file
 from avfs_git.gitstore.refs import OWN_REFS, RefStore
 from avfs_git.host.durable import fsync_dir, host_errors, write_all, write_file_atomically
 from avfs_git.host.removal import remove_tree
@@ -233,11 +235,12 @@ class Worktree:
         """Read the index, and what tells it from another; None if there is none.
 
         Raises:
-            HostError: If it cannot be read.
+            NotAVault: If it is no file.
+        HostError: If it cannot be read.
         """
         with host_errors(f"read '{self.index}'"):
             try:
-                with self.index.open("rb") as file:
+                with open_plain_file(self.index) as file:
                     return file.read(), os.fstat(file.fileno())
             except FileNotFoundError:
                 return None
@@ -316,7 +319,7 @@ class Worktree:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_plain_file(path)
     except FileNotFoundError:
         return b""
 
@@ -349,10 +352,10 @@ def list_half_made(git_dir: Path) -> list[Path]:
 def read_log(path: Path) -> list[Logged]:
     """List what a log of git's says, the oldest first; empty where there is none."""
     try:
-        with path.open("rb") as file:
+        with open_plain_file(path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _REFLOG_TAIL))
             log = file.read()
-    except OSError:  # without a log nothing is known
+    except (OSError, NotAVault):  # without a log nothing is known
         return []
     found: list[Logged] = []
     for match in _LOGGED.finditer(log):

@@ -301,6 +301,8 @@ def _spawn(run: dict[str, Any], handles: list[int]) -> tuple[int, str, int]:
         for path in _find(argv[0], environment):
             try:
                 os.stat(path)
+                if run["locked"]:
+                    return _spawn_locked(path, argv, environment, handles), "", 0
                 pid = os.posix_spawn(
                     path,
                     argv,
@@ -323,6 +325,53 @@ def _spawn(run: dict[str, Any], handles: list[int]) -> tuple[int, str, int]:
         os.chdir("/")
     number = refused or missing
     return 0, "start" if number in (errno.EAGAIN, errno.ENOMEM) else "command", number
+
+
+def _spawn_locked(path: bytes, argv: list[bytes], environment: dict[bytes, bytes], handles: list[int]) -> int:
+    """Start a command of root in a user namespace with the same users, whose copy of the mounts cannot be changed from within.
+
+    Mounts that come from a namespace with more rights are locked there (mount_namespaces(7)). Where the system allows no user
+    namespace the command is started without.
+
+    Raises:
+        OSError: If it cannot be executed.
+    """
+    asked, said = os.pipe(), os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            os.setsid()
+            is_locked = not _libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNS)
+            os.write(asked[1], b"1" if is_locked else b"0")
+            os.close(said[1])
+            os.read(said[0], 1)
+            for number in _DEFAULT:
+                signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            for place, fd in enumerate(handles):
+                os.dup2(fd, place)
+            os.execve(path, argv, environment)  # noqa: S606 - it is the command
+        except OSError as error:
+            os.write(asked[1], struct.pack("i", error.errno or 0))
+        finally:
+            os._exit(127)
+    os.close(asked[1])
+    os.close(said[0])
+    try:
+        if os.read(asked[0], 1) == b"1":
+            for name in ("uid_map", "gid_map"):
+                with open(f"/proc/self/{name}") as file:
+                    lines = [line.split() for line in file]
+                _write(f"/proc/{pid}/{name}", "".join(f"{inside} {inside} {count}\n" for inside, _, count in lines))
+        os.write(said[1], b"1")
+        failed = os.read(asked[0], 4)
+    finally:
+        os.close(asked[0])
+        os.close(said[1])
+    if failed:
+        os.waitpid(pid, 0)
+        raise OSError(struct.unpack("i", failed)[0], "execve")
+    return pid
 
 
 class _Spawner:

@@ -292,6 +292,7 @@ class Runner:
         handles: tuple[int, ...],
         keep: tuple[bytes, ...],
         is_sandboxed: bool = False,
+        is_locked: bool = False,
         lease: int | None = None,
     ) -> int:
         """Start a command; give its number as its own namespace has it.
@@ -305,6 +306,7 @@ class Runner:
             handles: Its standard input, output and error, and what else it is to have, as descriptors 3 and up.
             keep: The variables of this process that it gets.
             is_sandboxed: It is bubblewrap: what runs below it has fewer rights than the process above, which does nothing for it.
+            is_locked: It cannot take mounts away, though it is root: it runs in a user namespace where the system allows one.
             lease: A file that nobody else has open: the first to open it while the command runs waits until `settle`.
                 A message tells of that, see `is_asked`.
 
@@ -316,6 +318,7 @@ class Runner:
         message: dict[str, object] = {"argv": list(argv), "cwd": cwd, "env": path}
         message |= {"root": root, "keep": keep, "unset": _UNSET, "umask": umask, "lease": lease is not None}
         message["sandboxed"] = is_sandboxed
+        message["locked"] = is_locked
         self._tell(message, (*handles, lease) if lease is not None else handles)
         answer = self.receive()
         if answer is None:

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from avfs_git.backends.choose import candidates, open_held, open_served
 from avfs_git.backends.lower import LowerMounts
 from avfs_git.backends.overlay import OverlayBackend, base_of
+from avfs_git.backends.shield import clear_planted, list_parts
 from avfs_git.backends.shown import Backend, BackendName, Served
 from avfs_git.errors import BackendUnavailable, ExecError, FuseUnavailable, InvalidInput, MountError, WorkspaceBusy
 from avfs_git.gitstore.treediff import diff_trees
@@ -320,12 +321,15 @@ class Executor:
             stdin=stdin,
             more=() if sandbox is None else sandbox.handles,
             is_sandboxed=sandbox is not None,
+            is_locked=run.readonly and sandbox is None and os.geteuid() == 0,
             streams=streams,
             timeout_ms=command.timeout_ms,
             grace_ms=command.grace_ms,
             stop=run.stop,
             late=self._index_for(backend, run) if held else None,
         )
+        writes = not run.readonly and sandbox is None
+        parts = list_parts(opened) if writes else frozenset()
         try:
             if locked is not None and not run.readonly:
                 locked.begin()
@@ -333,6 +337,8 @@ class Executor:
                 finished = yield from steps
             finally:
                 steps.close()
+                if writes:
+                    run.warnings += clear_planted(opened, parts)
                 if locked is not None and not run.readonly:
                     locked.end()
                     opened.look_anew()  # what the command did is on the disk, and not in memory

@@ -122,6 +122,7 @@ def run_command(
     stdin: int,
     more: Sequence[int] = (),
     is_sandboxed: bool = False,
+    is_locked: bool = False,
     streams: tuple[Captured, Captured],
     timeout_ms: int | None,
     grace_ms: int = GRACE_MS,
@@ -140,6 +141,7 @@ def run_command(
         umask: Its umask.
         stdin: Its standard input.
         more: Open files that it gets as descriptors 3 and up.
+        is_locked: It is not to take mounts away, though it is root.
         is_sandboxed: It is bubblewrap, which starts the command with fewer rights: see `Runner.start`.
         streams: What takes its standard output and error.
         timeout_ms: How long it may last, in milliseconds; None for ever.
@@ -166,6 +168,7 @@ def run_command(
                     umask=umask,
                     handles=handles,
                     is_sandboxed=is_sandboxed,
+                    is_locked=is_locked,
                 )
                 if late is None or not _start_late(start, late, watch):
                     start()

@@ -59,6 +59,8 @@ def state_of(vault: Vault) -> dict[str, bytes]:
     places = [vault.path / "config", *(vault.path / "hooks").glob("*"), *(vault.path / "avfs" / "hooks").glob("*")]
     places += [path for path in (vault.path / "worktrees").rglob("*") if path.name in ("commondir", "gitdir", "config.worktree")]
     places += [path for path in (vault.path / "worktrees" / "other").rglob("*") if path.is_file()]
+    for name in ("HEAD", "info", "objects/info", "refs/replace", "commondir", "config.worktree", "index", "remotes"):
+        places += [path for path in (vault.path / name, *(vault.path / name).rglob("*")) if path.is_file()]
     return {str(path): path.read_bytes() for path in places}
 
 
@@ -85,6 +87,14 @@ _PLANTS = {
     "another fork's tree": "echo x > $V/worktrees/other/HEAD; rm -rf $V/worktrees/other",
     "a working tree": "git worktree add -q /tmp/avfs-never-$$ HEAD",
     "an approval": "mkdir -p $V/avfs/approvals; echo '{}' > $V/avfs/approvals/x",
+    "ignore rules": "echo '*' >> $V/info/exclude",
+    "attributes": "mkdir -p $V/info; echo '* merge=union' > $V/info/attributes",
+    "grafts": "mkdir -p $V/info; git rev-parse HEAD > $V/info/grafts",
+    "borrowed objects": "mkdir -p $V/objects/info; echo /tmp > $V/objects/info/alternates",
+    "a replaced commit": "git replace -f HEAD $(git commit-tree -m x HEAD^{tree})",
+    "another HEAD": "git -C $V symbolic-ref HEAD refs/heads/other; echo ref: refs/heads/other > $V/HEAD; rm -f $V/HEAD",
+    "the vault as a working tree": "echo . > $V/commondir; echo x > $V/index; echo '[core]fsmonitor=/x' > $V/config.worktree",
+    "a remote": "mkdir $V/remotes; echo 'URL: /tmp/evil' > $V/remotes/origin",
     "avfs moved": "mv $V/avfs $V/avfs2 && mkdir $V/avfs",
 }
 
@@ -97,6 +107,25 @@ def test_nothing_can_be_planted_for_later(vault: Vault, work: Workspace, backend
         work.exec(shell=f"{ADA} {plant}; true", backend=backend)
         assert state_of(vault) == before, what
     assert not (vault.path / "avfs" / "approvals" / "x").exists()
+
+
+_WAITS = """
+    D=$(git rev-parse --git-dir)
+    for name in $D/HEAD $D/index $D/ORIG_HEAD $D/MERGE_HEAD $D/logs/HEAD $V/shallow $V/packed-refs $V/objects/pack/x.keep \
+        $V/objects/pack/multi-pack-index; do mv -f $name $name.was; mkfifo $name; done; rm -f $D/*.was; true
+"""
+
+
+def test_what_would_keep_others_waiting_is_removed(vault: Vault, work: Workspace, backend: str) -> None:
+    """A pipe in place of a file of git's holds up neither avfs nor the next git; the answer names it."""
+    work.exec("git", "status", backend=backend)
+    result = work.exec(shell=f"{ADA} {_WAITS}", backend=backend)
+
+    assert {warning.code for warning in result.warnings} == {"exec.planted"}, result.stderr
+    assert any("worktrees/work/HEAD" in warning.message for warning in result.warnings)
+    assert not [path for path in vault.path.rglob("*") if path.is_fifo()]
+    assert work.exec("git", "status", backend=backend).exit_code == 0
+    vault.gc()
 
 
 def test_git_works_as_it_does_in_a_plain_repository(vault: Vault, work: Workspace, backend: str) -> None:
