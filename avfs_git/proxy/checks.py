@@ -408,6 +408,7 @@ def _check_ps(c: Classifier, call: Call) -> None:
         is_letters = not before.value.startswith("-") and re.fullmatch(r"[A-Za-z]*e[A-Za-z]*", word.value)
         if is_letters or "environ" in word.value:
             c.add("h", "ps shows the variables of other processes", call.place)
+            return
 
 
 def _shows_alone(call: Call) -> bool:

@@ -44,7 +44,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,40}://\S*")
 _SYSTEM_PROGRAMS = frozenset({"/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/opt/homebrew/bin"})
 """Where a program with a path is the one of that name."""
 _OUTPUT = re.compile(
-    r"(?:-o|--?(?:\w+[-_])*(?:out|output|outfile|outdir|outDir|dest|destination|destdir|target-dir|export)(?:[-_]\w+)*)"
+    r"(?:-o|--?(?:[A-Za-z0-9]+[-_])*(?:out|output|outfile|outdir|outDir|dest|destination|destdir|target-dir|export)(?:[-_][A-Za-z0-9]+)*)"
     r"(?:=(.*)|(?<=-o)(/.*))?",
     re.DOTALL,
 )

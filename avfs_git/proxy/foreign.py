@@ -28,7 +28,9 @@ _PLACE = re.compile(
     r"(?:(?<=[\s\"'`(=:<>|,!])|^)"
     r"(?:~(?=/)|/(?:home|root|etc|proc|sys|dev|boot|var|srv|run|mnt|media|Users)(?=/))[^\s\"'`)\]};,<>|&\\]*"
 )
-_SHELL = re.compile(r"(?:system|popen|exec\w*|spawn\w*|call|run|check_output|Popen)\s*\(?\s*[\"'`]([^\"'`]+)[\"'`]")
+_SHELL = re.compile(
+    r"(?:system|popen|exec\w{0,8}|spawn\w{0,8}|call|run|check_output|Popen)[ \t]{0,4}\(?\s{0,8}[\"'`]([^\"'`]+)[\"'`]"
+)
 """A literal text that most languages would hand to a shell there."""
 
 _EX = re.compile(
@@ -51,7 +53,7 @@ _SQL_DOT = re.compile(
     r"\.(?:tables?|schema|fullschema|mode|headers?|dump|ind\w*|databases|width|separator|nullvalue|timer|stats|show|changes|bail|echo"
     r"|eqp|explain|quit|exit|help|print|lint|version|limit)(?:\s[^|]*)?"
 )
-_ED_HARM = re.compile(r"^\s*(?:[\d,.$;%+-]*|'[a-z]|[gv]?/[^/\n]*/)\s*(?:[rwWefE]\s+)?!", re.MULTILINE)
+_ED_HARM = re.compile(r"^[ \t]{0,8}(?:[\d,.$;%+-]*|'[a-z]|[gv]?/[^/\n]*/)[ \t]{0,8}(?:[rwWefE][ \t]{1,8})?!", re.MULTILINE)
 
 _TASK = re.compile(r"(?:.*[:_-])?(?:publish|deploy|upload)(?:[A-Z:_-].*)?|release:\w+|semantic-release|goreleaser")
 _INSTALLERS = frozenset({"make", "gmake", "bmake", "ninja", "meson", "scons", "nmake", "cmake", "python", "python3"})
@@ -76,9 +78,8 @@ def look_at_text(c: Classifier, word: Word, place: Place) -> None:
 
 def look_at_words(c: Classifier, name: str, words: Sequence[Word], place: Place) -> None:
     """Look at the words of a program that avfs does not know: an address is there to be talked to, a task to be done."""
-    for word in words:
-        if _ADDRESS.match(re.sub(r"^-+[\w-]+=", "", word.value)):
-            c.add("n", f"names the address of another machine: '{word.text}'", place)
+    if any(_ADDRESS.match(re.sub(r"^-+[\w-]+=", "", word.value)) for word in words):
+        c.add("n", "names the address of another machine", place)
     if name:
         look_at_tasks(c, name, words, place)
 

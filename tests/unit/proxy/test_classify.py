@@ -192,6 +192,26 @@ def test_texts_that_take_long_are_given_up(unit: str) -> None:
     assert categories("cat > f <<'EOF'\n" + unit * 10_000 + "\nEOF\n") == {Category.MUTATING}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "frob --" + "a_" * 400 + "!",
+        "frob --out" + "_a" * 20_000 + "!",
+        "frob " + "https://x/ " * 3_000,
+        "make " + "a:" * 20_000,
+        "python -c '" + "exec" * 20_000 + "'",
+        "python -c 'call" + " " * 60_000 + "x'",
+        "ed f <<'E'\n" + "\n" * 40_000 + "\nE",
+        "vim -c 's/" + "a" * 60_000 + "' f",
+        "ps " + "e " * 20_000,
+    ],
+    ids=lambda text: text[:20],
+)
+def test_words_that_are_made_to_be_slow_are_read(text: str) -> None:
+    """The time follows the length: a pattern that tries every division of a word would not come back from some of these."""
+    assert Category.READ_ONLY not in categories(text)
+
+
 def test_the_table_is_well_formed() -> None:
     """Every entry can be read; its letters, options, operands and checks are known; each name stands once."""
     for name in programs.names():
