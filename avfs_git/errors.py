@@ -171,6 +171,12 @@ class BadUsage(InvalidInput):
     code = "input.usage"
 
 
+class PlaceDisputed(InvalidInput):
+    """The current directory shows another vault or fork than the environment names, and the command changes something."""
+
+    code = "input.place_disputed"
+
+
 class ConfirmationNeeded(InvalidInput):
     """Something that cannot be undone was asked for without saying so, and nobody is there to ask."""
 
@@ -426,14 +432,55 @@ class WorkspaceError(AvfsError):
     exit_code = 20
 
 
+_FORKS_SHOWN = 10
+
+
 class ForkNotFound(WorkspaceError):
     """No fork of that name."""
 
     code = "fork.not_found"
     exit_code = 21
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"there is no fork {quote(name)}", hint="See them with `avfs fork list`.", details={"fork": name})
+    def __init__(self, name: str, *, vault: str | None = None) -> None:
+        where = f" in vault {quote(vault)}" if vault is not None else ""
+        super().__init__(f"there is no fork {quote(name)}{where}", hint="See them with `avfs fork list`.", details={"fork": name})
+
+
+class NoForkChosen(WorkspaceError):
+    """No fork was named, and the vault has several and no default."""
+
+    code = "fork.not_chosen"
+    exit_code = 21
+
+    def __init__(self, vault: str, forks: Sequence[str]) -> None:
+        shown = ", ".join(map(quote, forks[:_FORKS_SHOWN]))
+        if len(forks) > _FORKS_SHOWN:
+            shown += f" and {len(forks) - _FORKS_SHOWN} more"
+        super().__init__(
+            f"vault {quote(vault)} has several forks and no default: {shown}",
+            hint="Name one with `--fork NAME`.",
+            details={"vault": vault, "forks": list(forks)},
+        )
+
+
+class NoForks(WorkspaceError):
+    """No fork was named, and the vault has none any more."""
+
+    code = "fork.none"
+    exit_code = 21
+
+    def __init__(self, vault: str, origin: str | None = None) -> None:
+        if origin is None:
+            make = "make one of a commit with `avfs fork create NAME --at COMMIT`"
+        else:
+            import shlex  # noqa: PLC0415 - only here
+
+            make = f"make one with `avfs fork {shlex.quote(origin)} DIR`"
+        super().__init__(
+            f"vault {quote(vault)} has no fork any more",
+            hint=f"Bring the last one back with `avfs undo`, or {make}.",
+            details={"vault": vault},
+        )
 
 
 class ForkExists(WorkspaceError):

@@ -40,6 +40,7 @@ The environment:
 | `AVFS_HOME` | where vaults are kept; default `${XDG_DATA_HOME:-~/.local/share}/avfs` |
 | `AVFS_VAULT` | the vault where `--vault` is not given, also `NAME@FORK` |
 | `AVFS_FORK` | the fork where neither `--fork` nor `--vault` is given |
+| `AVFS_MOUNTPOINT` | set by `avfs exec` for its command: the root of the tree that `AVFS_VAULT` and `AVFS_FORK` name |
 | `XDG_CONFIG_HOME` | the user's policy for commands is `avfs/policy.toml` in it; default `~/.config` |
 | `AVFS_AUTHOR_NAME`, `AVFS_AUTHOR_EMAIL` | who makes checkpoints |
 | `GIT_AUTHOR_NAME`, `GIT_AUTHOR_EMAIL`, git's configuration | the same, where those are not set, as git finds the author |
@@ -48,8 +49,33 @@ The environment:
 `--vault` takes a name, a name with a fork (`NAME@FORK`), a path to any bare repository (what holds a slash), or the name
 of a fork that only one vault has.
 
-Where neither options nor the environment name a vault, and the current directory is in a live tree, its vault and fork are meant;
-else the current vault is.
+## Which fork
+
+Every command finds its vault and its fork by the same rule. The first of these that names one counts:
+
+1. **An option or argument**: `--vault NAME[@FORK]`, `--fork NAME`, and the fork in `update FORK`, `merge --into FORK`
+   and the like. `--fork` alone means a fork of the vault that steps 2 to 4 find. `--vault` alone means the vault's
+   default fork, or the fork of the current directory if that is of the same vault.
+2. **The current directory**: a mount of a fork, of one of its states, or of a whole vault, where the names that lead
+   to the directory say the fork; the tree of a command that `avfs exec` runs; or a clone or folder that has forks,
+   which says the vault. Of several, the innermost.
+3. **The environment**: `AVFS_VAULT` and `AVFS_FORK`. An empty variable counts as not set.
+4. **The current vault** (`avfs vault use`).
+
+Where nothing names a fork, the vault's default fork is meant: the one that the repository's HEAD names, else the only
+one. Among several forks of a clone or folder none is the default: the command lists them and asks which. A vault
+whose forks are all gone says so.
+
+Where directory and environment contradict each other, a command that changes something is refused
+(`input.place_disputed`), and the hint has the options that name either. A command that only looks shows what the
+directory says, with a warning. Every result names vault and fork: text on standard error, JSON in `request`. Commands
+that write somebody else's bytes (`cat`, `exec`, `export --tar` to standard output) name them on a terminal only.
+
+## Paths
+
+In a mount, and in a clone or folder that has forks, a path of the workspace is relative to the current directory, as
+in git; so is the directory in which `exec` runs its command. Elsewhere a path is relative to the root of the
+workspace. A path that begins with `/` always is.
 """
 
 JSON_INTRO = """# JSON

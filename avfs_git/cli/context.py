@@ -1,13 +1,20 @@
-"""Where a command works: flags and environment become a home, a vault and a fork.
+"""Where a command works: flags, directory and environment become a home, a vault and a fork.
 
-Decided here: which environment variables count, what they mean, and how a vault or fork is named. This is the only
-reader of the environment. One `State` serves one run of the program; it opens what is asked for when it is first
-asked for, and `close` closes it. Where nothing names a vault and the current directory is in a live tree, its vault
-and fork are meant, as git means the repository that it is run in.
+Decided here: which environment variables count, what they mean, how a vault or fork is named, and which one is meant. This is
+the only reader of the environment. One `State` serves one run of the program; it opens what is asked for when it is first
+asked for, and `close` closes it. The first of these that says it says which vault and fork are meant:
+
+    1. the options --vault and --fork, and arguments that name a fork
+    2. the current directory: see `cli.place`
+    3. the environment
+    4. the home's current vault, and the vault's default fork
+
+A command that changes something fails where the second and the third contradict each other.
 
     AVFS_HOME       where vaults are kept; default ${XDG_DATA_HOME:-~/.local/share}/avfs
     AVFS_VAULT      the vault to use where `--vault` is not given, also NAME@FORK
     AVFS_FORK       the fork to use where neither `--fork` nor `--vault` is given
+    AVFS_MOUNTPOINT the root of the tree of the command that avfs runs, to which these two belong: set by `avfs exec`
     XDG_CONFIG_HOME the user's policy for commands is avfs/policy.toml in it; default ~/.config
     AVFS_AUTHOR_NAME, AVFS_AUTHOR_EMAIL
                     the author of commits, unless the vault's settings name one; else the author that git finds
@@ -21,18 +28,32 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from avfs_git.cli.output.hints import Named
-from avfs_git.errors import BadUsage, DirectoryGone, InvalidInput, NoVaultChosen, VaultNotFound, quote
-from avfs_git.paths import parse_tree_path
+from avfs_git.errors import (
+    AvfsError,
+    BadUsage,
+    DirectoryGone,
+    ForkNotFound,
+    InvalidInput,
+    NoForkChosen,
+    NoForks,
+    PathEscapes,
+    PlaceDisputed,
+    VaultNotFound,
+    quote,
+)
+from avfs_git.paths import ROOT, parse_tree_path
 
 if TYPE_CHECKING:
     from avfs_git.cli.output.base import Output
+    from avfs_git.cli.place import Place
     from avfs_git.host.locks import Holder
     from avfs_git.model import Identity
     from avfs_git.paths import TreePath
@@ -46,6 +67,18 @@ class Target(NamedTuple):
 
     vault: str | Path | None
     fork: str | None
+
+
+class Choice(NamedTuple):
+    """Which vault and which fork are meant, and why."""
+
+    vault: str | Path | None
+    fork: str | None
+    vault_by: str | None = None
+    """The environment variable that names the vault, if one does."""
+    fork_by: str | None = None
+    other: Target | None = None
+    """What the environment names, where that is not what the directory shows."""
 
 
 def parse_target(text: str) -> Target:
@@ -143,6 +176,20 @@ def wants_color() -> bool:
     return not os.environ.get("NO_COLOR")
 
 
+def _read_environment() -> Target:
+    """Say which vault and fork the environment names; a variable that is empty names none."""
+    text = os.environ.get("AVFS_VAULT")
+    vault, fork = parse_target(text) if text else Target(None, None)
+    return Target(vault, os.environ.get("AVFS_FORK") or fork)
+
+
+def _say_who_names(error: AvfsError, variable: str | None) -> None:
+    """Say in a message which environment variable names what was not found."""
+    if variable is not None:
+        error.message += f", which {variable} names"
+        error.args = (error.message,)
+
+
 class State:
     """One run of the program: its flags, its output, and what it has opened."""
 
@@ -156,6 +203,10 @@ class State:
         self.fork_flag: str | None = None
         self.status = 0
         """What the program ends with where the result is no error, and not what was wished for either."""
+        self.looks = False
+        """Whether the command changes nothing."""
+        self._place: Place | None = None
+        self._has_looked = False
         self._avfs: Avfs | None = None
 
     def _remote_environment(self) -> Mapping[str, str]:
@@ -186,20 +237,135 @@ class State:
         who = holder.describe() if holder is not None else "another process"
         self.output.note(f"waiting for fork {quote(fork)}, which is in use by {who}")
 
-    def target(self) -> Target:
-        """Say which vault and fork are named by flags and environment.
+    # --- which vault and which fork ---------------------------------------------------------------------
+
+    def place(self) -> Place | None:
+        """Say what the current directory shows; None if it shows nothing of any vault.
 
         Raises:
-            BadUsage: If two flags name different forks.
+            DirectoryGone: If it was removed.
+        """
+        if not self._has_looked:
+            from avfs_git.cli.place import Place, find_place  # noqa: PLC0415 - not needed to show help
+
+            top, vault, fork = (os.environ.get(f"AVFS_{what}") for what in ("MOUNTPOINT", "VAULT", "FORK"))
+            command = Place(Path(vault), fork, Path(top), ROOT, is_mount=True) if top and vault and fork else None
+            self._place, self._has_looked = find_place(find_home(), command), True
+        return self._place
+
+    def name_fork(self, name: str | None) -> None:
+        """Let an argument name the fork, as `--fork` would.
+
+        Raises:
+            BadUsage: If an option names another one.
+        """
+        if name is None:
+            return
+        option = self.named().fork
+        if option not in (None, name):
+            raise BadUsage(f"the fork is named twice, as {quote(str(option))} and {quote(name)}", hint="Name it once.")
+        self.fork_flag = name
+        self.output.named = self.output.named._replace(fork=name)
+
+    def choose(self, *, with_fork: bool = True) -> Choice:
+        """Say which vault and fork are meant, by the first that says it: an option, the directory, the environment, the home.
+
+        Args:
+            with_fork: Whether it matters which fork is meant.
+
+        Raises:
+            BadUsage: If two options name different forks.
+            DirectoryGone: If no option names the vault, and the directory was removed.
         """
         if self.vault_flag is not None:
             vault, fork = parse_target(self.vault_flag)
             if fork and self.fork_flag and fork != self.fork_flag:
                 raise BadUsage(f"--vault names the fork {quote(fork)}, --fork another one", hint="Name it once.")
-            return Target(vault, self.fork_flag or fork)
-        named = os.environ.get("AVFS_VAULT")
-        vault, fork = parse_target(named) if named else Target(None, None)
-        return Target(vault, self.fork_flag or os.environ.get("AVFS_FORK") or fork)
+            fork = self.fork_flag or fork
+            if fork is None and (place := self.place_in_tree()) is not None:
+                fork = place.fork
+            return Choice(vault, fork)
+        place, other = self.place(), _read_environment()
+        if place is None:
+            fork = self.fork_flag or other.fork
+            fork_by = None if self.fork_flag else "AVFS_FORK" if os.environ.get("AVFS_FORK") else "AVFS_VAULT"
+            return Choice(other.vault, fork, "AVFS_VAULT" if other.vault is not None else None, fork_by)
+        other = self._find_alias(other)
+        is_same = other.vault is None or self._is_vault(other.vault, place.vault)
+        fork = self.fork_flag or place.fork
+        if not is_same or (with_fork and fork and other.fork and other.fork != fork and not self.fork_flag):
+            return Choice(place.vault, fork, other=Target(other.vault or place.vault, self.fork_flag or other.fork))
+        if fork is not None:
+            return Choice(place.vault, fork)
+        return Choice(place.vault, other.fork, fork_by="AVFS_FORK" if os.environ.get("AVFS_FORK") else "AVFS_VAULT")
+
+    def _find_alias(self, named: Target) -> Target:
+        """Name the vault where the environment names a fork instead, which only one vault has; see `_open`."""
+        if isinstance(named.vault, str) and named.fork is None and not self.avfs.has_vault(named.vault):
+            owner = self._find_owner(named.vault)
+            return Target(owner, named.vault) if owner is not None else named
+        return named
+
+    def _is_vault(self, named: str | Path, git_dir: Path) -> bool:
+        path = named if isinstance(named, Path) else find_home() / "vaults" / f"{named}.git"
+        return os.path.realpath(path) == os.path.realpath(git_dir)
+
+    def place_in_tree(self) -> Place | None:
+        """Say what the current directory shows, if it is of the vault that is meant: then paths are relative to it."""
+        if self.vault_flag is None:
+            return self.place()
+        with suppress(DirectoryGone):
+            place, vault = self.place(), parse_target(self.vault_flag).vault
+            if place is not None and vault is not None and self._is_vault(vault, place.vault):
+                return place
+        return None
+
+    def check_settled(self, *, with_fork: bool = True) -> None:
+        """Make sure that directory and environment do not contradict each other, where no option decides.
+
+        Raises:
+            PlaceDisputed: If they do, and the command changes something; one that only looks warns.
+        """
+        self._settle(self.choose(with_fork=with_fork))
+
+    def _settle(self, choice: Choice) -> None:
+        place = self._place
+        if choice.other is None or place is None:
+            return
+        here, there = Target(choice.vault, choice.fork), choice.other
+        names = " and ".join(name for name in ("AVFS_VAULT", "AVFS_FORK") if os.environ.get(name))
+        say = "name" if " " in names else "names"
+        what = f"{place.describe()} is of {self._describe(here)}, but {names} {say} {self._describe(there)}"
+        if not self.looks:
+            options = [f"`--vault {shlex.quote(text)}`" for target in (here, there) if (text := self._find_option(target))]
+            unset = "" if len(options) > 1 else f"; unset {names}" if options else f"Unset {names}"
+            hint = f"Say which one to change: {' or '.join(options)}{unset}." if options else f"{unset}."
+            raise PlaceDisputed(what, hint=hint)
+        self.output.named = Named(self._name_of(here.vault), here.fork)  # what comes next may change something
+        from avfs_git.model import Warning  # noqa: PLC0415 - only for the remark
+
+        self.output.warn([Warning("place.disputed", f"{what}: this shows the former")])
+
+    def _name_of(self, vault: str | Path | None) -> str:
+        """Name a vault as `--vault` takes it."""
+        if not isinstance(vault, Path):
+            return str(vault)
+        in_home = os.path.realpath(vault.parent) == os.path.realpath(find_home() / "vaults") and vault.suffix == ".git"
+        return vault.stem if in_home else os.fspath(vault)
+
+    def _describe(self, target: Target) -> str:
+        fork = f"fork {quote(target.fork)} of " if target.fork else ""
+        return f"{fork}vault {quote(self._name_of(target.vault))}"
+
+    def _find_option(self, target: Target) -> str | None:
+        """Spell what follows `--vault` for a target; None if there is no such vault or fork."""
+        try:
+            with self.avfs.open_vault(target.vault) as vault:
+                if target.fork is not None and not vault.has_fork(target.fork):
+                    return None
+        except AvfsError:
+            return None
+        return self._name_of(target.vault) + (f"@{target.fork}" if target.fork else "")
 
     def named(self) -> Named:
         """Say which vault and fork the command line itself names, for hints about what to run next."""
@@ -209,14 +375,25 @@ class State:
     @contextmanager
     def open_vault(self) -> Iterator[Vault]:
         """Open the vault that is meant."""
-        with self._open() as (vault, _fork):
+        with self._open(with_fork=False) as (vault, _fork):
+            self.output.amend(fork=None)
             yield vault
 
     @contextmanager
-    def open_vault_and_fork(self) -> Iterator[tuple[Vault, str | None]]:
-        """Open the vault that is meant; also say which of its forks, None for the default."""
-        with self._open() as pair:
-            yield pair
+    def open_vault_and_fork(self, *, with_fork: bool = True, whole: bool = False) -> Iterator[tuple[Vault, str | None]]:
+        """Open the vault that is meant; also say which of its forks, None where it has no default one.
+
+        Args:
+            with_fork: Whether it matters which fork is meant.
+            whole: Where none is named, mean all of them.
+        """
+        with self._open(with_fork=with_fork) as (vault, chosen):
+            fork = chosen
+            if chosen is None and not whole:
+                with suppress(NoForkChosen, NoForks):
+                    fork = vault.choose_fork()
+                    self.output.amend(fork=fork)
+            yield vault, fork
 
     @contextmanager
     def open_workspace(self) -> Iterator[Workspace]:
@@ -226,98 +403,79 @@ class State:
             yield workspace
 
     @contextmanager
-    def _open(self) -> Iterator[tuple[Vault, str | None]]:
-        target = self.target()
-        if target.vault is None:
-            here = self._find_here()
-            target = Target(here.vault, target.fork or here.fork)
+    def _open(self, *, with_fork: bool = True) -> Iterator[tuple[Vault, str | None]]:
+        choice = self.choose(with_fork=with_fork)
+        self._settle(choice)
+        fork = choice.fork
         try:
-            vault, fork = self.avfs.open_vault(target.vault), target.fork
-        except NoVaultChosen as err:
-            if (name := self._find_forked_here()) is not None:
-                err.hint = f"Name one with `--vault {name}`: that one has the forks of this directory."
-            raise
-        except VaultNotFound:
+            vault = self.avfs.open_vault(choice.vault)
+        except VaultNotFound as err:
             # The name of a fork stands for its vault where only one vault has it: so `vault fork` of other systems,
             # which makes a vault, and ours, which makes a fork, are used alike.
-            if not isinstance(target.vault, str) or target.fork is not None:
-                raise
-            owner = self._find_owner(target.vault)
+            owner = self._find_owner(choice.vault) if isinstance(choice.vault, str) and fork is None else None
             if owner is None:
+                _say_who_names(err, choice.vault_by)
                 raise
-            vault, fork = self.avfs.open_vault(owner), target.vault
+            vault, fork = self.avfs.open_vault(owner), str(choice.vault)
         with vault:
             self.output.amend(vault=vault.name, fork=fork)
-            yield vault, fork
+            self.output.named = self.output.named._replace(opened=vault.name)
+            try:
+                yield vault, fork
+            except ForkNotFound as err:
+                if err.details["fork"] == fork:
+                    _say_who_names(err, choice.fork_by)
+                raise
+
+    # --- paths -------------------------------------------------------------------------------------------
 
     def tree_path(self, text: str | bytes, command: str, *, refuses_names: bool = False) -> TreePath:
         """Read a typed path of the workspace, and never take the path of something on this machine for one.
 
-        Where an option names vault or fork, a path of the vault is meant. Else a path that is absolute or begins with `.`,
-        `..` or `~` is refused if this machine has something there, outside of a mount. A plain name means the vault and is
-        remarked if the working directory has it, too. `/` is always the root of the workspace.
+        In a mount, or in a clone that has forks, a path is relative to the working directory; elsewhere, and with a
+        leading slash, to the root of the workspace.
+
+        Where an option names vault or fork, a path of the vault is meant. Else a path that is absolute, or that begins with `.`,
+        `..` or `~` where nothing is relative to the working directory, is refused if this machine has something there, outside
+        of a mount. Any other name means the vault and is remarked if the working directory has it, too.
 
         Args:
-            text: What was typed, or a default.
+            text: What was typed.
             command: The command for which it was typed, for messages.
-            refuses_names: Refuse a plain name as well.
+            refuses_names: Refuse names that this machine has as well.
 
         Raises:
             InvalidInput: If it is refused, or is no path.
         """
         typed = os.fsdecode(text)
+        place = None if typed.startswith("/") else self.place_in_tree()
         if self.vault_flag is None and self.fork_flag is None and typed.strip("/") and "\0" not in typed:
             is_name = typed.partition("/")[0] not in {"", ".", ".."} and not typed.startswith("~")
-            place = expand(typed)
-            if os.path.lexists(place) and (place.is_absolute() or not self.is_in_mount()):
-                what = f"{quote(typed)} is {'a directory' if place.is_dir() else 'a file'} on this machine"
-                hint = "Add `--vault NAME` to mean the path in a vault."
-                if refuses_names or not is_name:
-                    raise InvalidInput(f"{what}, and `{command}` takes paths of a vault", hint=hint)
+            on_machine = expand(typed)
+            if os.path.lexists(on_machine) and (on_machine.is_absolute() or place is None or not place.is_mount):
+                what = f"{quote(typed)} is {'a directory' if on_machine.is_dir() else 'a file'} on this machine"
+                if refuses_names or not (is_name or (place is not None and not typed.startswith("~"))):
+                    raise InvalidInput(f"{what}, and `{command}` takes paths of a vault", hint=self._hint_at_path(on_machine))
                 from avfs_git.model import Warning  # noqa: PLC0415 - only for the remark
 
                 self.output.warn([Warning("path.on_machine", f"{what}, too: `{command}` takes the one in the vault")])
-        return parse_tree_path(text)
-
-    def is_in_mount(self) -> bool:
-        """Whether the current directory is in a mount of avfs."""
-        return self._find_here().vault is not None
-
-    def _find_here(self) -> Target:
-        """Say which vault and fork the current directory shows; of a mount of a whole vault, no fork."""
+        if place is None:
+            return parse_tree_path(text)
         try:
-            if os.major(Path().stat().st_dev):  # on a disk: most commands need not load what knows mounts
-                return Target(None, None)
-        except OSError:  # it was removed, or its server is gone
-            pass
-        from avfs_git.model import WHOLE_VAULT  # noqa: PLC0415 - only where something is mounted
-        from avfs_git.session.record import fork_of_source, vault_of_source  # noqa: PLC0415 - the same
-        from avfs_git.session.stop import find_mount_around  # noqa: PLC0415 - the same
+            return parse_tree_path(place.prefix + b"/" + os.fsencode(text))
+        except PathEscapes as err:
+            raise PathEscapes(text) from err
 
-        try:
-            here = Path.cwd()
-        except OSError as err:  # of a mount that has ended, perhaps: the default vault is not what is meant there
-            raise DirectoryGone(err) from err
-        try:
-            mounted = find_mount_around(here)
-        except OSError:
-            return Target(None, None)
-        git_dir = vault_of_source(mounted.source) if mounted is not None else None
-        if mounted is None or git_dir is None:
-            return Target(None, None)
-        fork = fork_of_source(mounted.source)
-        return Target(git_dir, None if fork == WHOLE_VAULT else fork)
+    def _hint_at_path(self, path: Path) -> str:
+        place = self.place()
+        if place is not None and place.is_mount and path.is_absolute() and path.is_relative_to(place.top):
+            return f"Write it from the root of the workspace: `/{path.relative_to(place.top)}`."
+        return "Add `--vault NAME` to mean the path in a vault."
 
-    def _find_forked_here(self) -> str | None:
-        """Find the vault that was made for the forks of the directory that the current one is in."""
-        from avfs_git.workspace.format import VaultLayout  # noqa: PLC0415 - only after a mistake
-
-        try:
-            here = Path.cwd()
-        except OSError:
-            return None
-        around = {here, *here.parents}
-        return next((info.name for info in self.avfs.list_vaults() if VaultLayout(info.path).read_origin() in around), None)
+    def tree_directory(self) -> TreePath:
+        """Say which directory of the workspace is meant where none is named: the current one, or the root."""
+        place = self.place_in_tree()
+        return place.prefix if place is not None else ROOT
 
     def _find_owner(self, fork: str) -> str | None:
         owners = []

@@ -8,7 +8,7 @@ its result, and `Verb.invoke` hands that to the output.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,9 @@ from avfs_git.errors import BadUsage
 if TYPE_CHECKING:
     from avfs_git.cli.context import State
     from avfs_git.paths import TreePath
+
+Looks = bool | Callable[[Mapping[str, Any]], bool]
+"""Whether a verb changes nothing in a vault; or says it of its arguments."""
 
 AFTER_DASHES = "avfs.after_dashes"
 """Where a verb with `splits_at_dashes` finds the arguments behind `--`, in `ctx.meta`."""
@@ -55,7 +58,7 @@ def shared_options(*, hidden: bool) -> list[click.Parameter]:
 
     return [
         option("--vault", metavar="NAME[@FORK]", help="The vault to work in, also a path to any bare repository."),
-        option("--fork", metavar="NAME", help="The fork to work in; default: the vault's own."),
+        option("--fork", metavar="NAME", help="The fork to work in."),
         option("--json", is_flag=True, help="Answer with one JSON document."),
         option("--verbose", is_flag=True, help="Show the whole trace of an unexpected failure."),
     ]
@@ -83,6 +86,7 @@ class Verb(click.Command):
         *,
         kind: str,
         view: str,
+        looks: Looks = False,
         unrecorded: tuple[str, ...] = (),
         splits_at_dashes: bool = False,
         **settings: Any,
@@ -90,6 +94,7 @@ class Verb(click.Command):
         super().__init__(add_help_option=False, **settings)
         self.kind = kind
         self.view = view
+        self.looks = looks
         self.unrecorded = unrecorded
         self.splits_at_dashes = splits_at_dashes
         self.params.extend([*shared_options(hidden=True), help_option()])
@@ -120,6 +125,7 @@ class Verb(click.Command):
             state.use_text()
         names = [param.name for param in self.params if param.name in ctx.params and param.name not in self.unrecorded]
         request = {str(name): ctx.params[name] for name in names}
+        state.looks = self.looks if isinstance(self.looks, bool) else self.looks(ctx.params)
         named = state.named()
         # What is done to forks is not done in the one that is named.
         state.output.named = named._replace(fork=None) if self.kind.startswith("fork_") else named
@@ -134,13 +140,15 @@ class Verb(click.Command):
 
 
 def verb(
-    words: str, *, view: str, unrecorded: tuple[str, ...] = (), splits_at_dashes: bool = False
+    words: str, *, view: str, looks: Looks = False, unrecorded: tuple[str, ...] = (), splits_at_dashes: bool = False
 ) -> Callable[[Callable[..., object]], Verb]:
     """Make a function a verb: `words` is what people type, and gives the result's kind.
 
     Args:
         words: As in `checkpoint save`.
         view: The module of `output.views` that shows the result.
+        looks: Whether it changes nothing in a vault, or with which arguments: such a verb only warns where the directory and
+            the environment contradict each other.
         unrecorded: Parameters that the request does not repeat.
         splits_at_dashes: Keep what stands behind `--` apart from the other arguments.
     """
@@ -151,6 +159,7 @@ def verb(
             cls=Verb,
             kind=f"{words.replace(' ', '_').replace('-', '_')}_result",
             view=view,
+            looks=looks,
             unrecorded=unrecorded,
             splits_at_dashes=splits_at_dashes,
         )
@@ -181,8 +190,13 @@ def read_tree_path(text: str | bytes) -> TreePath:
     return state.tree_path(text, ctx.command_path)
 
 
+def is_dry_run(arguments: Mapping[str, Any]) -> bool:
+    """Say whether a verb that has `--dry-run` looks only."""
+    return bool(arguments["dry_run"])
+
+
 TREE_PATH = read_tree_path
-"""A path in the workspace, from its root, with or without a leading slash."""
+"""A path in the workspace: relative to the working directory in a mount or a clone with forks, else to the root."""
 HOST_PATH = read_host_path
 """A path of the machine."""
 LIMIT = click.IntRange(min=1)

@@ -8,12 +8,13 @@ public API.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from avfs_git.errors import InvalidInput, WorkspaceBusy, WorkspaceMounted, quote
+from avfs_git.errors import CheckpointNotFound, InvalidInput, NoForks, WorkspaceBusy, WorkspaceMounted, quote
 from avfs_git.host.locks import LOCK_TIMEOUT_S, Holder
 from avfs_git.lazy import LazyModule
 from avfs_git.model import (
@@ -168,14 +169,13 @@ class Vault:
     def info(self, *, sizes: bool = False) -> VaultInfo:
         """Describe the vault; with `sizes`, count what it takes on disk."""
         path = self.path
-        forks_now = set(self._core.list_heads())
-        default = self._core.default_fork()
+        forks_now, first = set(self._core.list_heads()), self._core.head_fork()
         return VaultInfo(
             name=self.name,
             path=path,
             current=self._is_current(),
-            default_fork=default,
-            forks=len(forks_now | ({default} if default else set())),
+            default_fork=self._core.default_fork(),
+            forks=len(forks_now if first is None or not self._core.has_fork(first) else forks_now | {first}),
             created_at_ns=self._core.created_at_ns(),
             size_bytes=_disk_usage(path) if sizes else None,
         )
@@ -300,13 +300,34 @@ class Vault:
         """Open the workspace of a fork; of the default one if none is named.
 
         Raises:
-            ForkNotFound: If there is none.
+            ForkNotFound: If there is none of that name.
+            NoForkChosen: If none is named, and the vault has several and no default.
+            NoForks: If none is named, and the vault has none any more.
         """
-        name = fork or self._core.default_fork()
-        if name is None:
-            raise InvalidInput("this vault has no default fork", hint="Name one with `--fork`.")
+        name = self.choose_fork(fork)
         info = forkinfo.fork_info(self._core, name)
         return Workspace(self, name, ephemeral=info.ephemeral)
+
+    def choose_fork(self, fork: str | None = None) -> str:
+        """Name the fork that is meant: the one given, else that of the repository's HEAD, else the only one.
+
+        In a vault that was made for the forks of a directory, HEAD names the one that was made first: there it says nothing.
+
+        Raises:
+            NoForkChosen: If none is given, and the vault has several and no default.
+            NoForks: If none is given, and the vault has none any more.
+        """
+        return self._core.choose_fork(fork)
+
+    @contextmanager
+    def _at_hand(self, fork: str | None) -> Iterator[str | None]:
+        """Give the fork whose labels and head names of states mean; None where no name says which, and none may need it."""
+        fork = fork or self._core.default_fork()
+        try:
+            yield fork
+        except CheckpointNotFound:
+            self.choose_fork(fork)
+            raise
 
     def list_forks(self) -> list[ForkInfo]:
         """Describe all forks, by name."""
@@ -595,8 +616,8 @@ class Vault:
             PathNotFound: If there is nothing at a path.
             RemoteError: If the server cannot be asked.
         """
-        fork = fork or self._core.default_fork()
-        commit = revisions.resolve_revision(self._core, at or "HEAD", fork=fork)
+        with self._at_hand(fork) as of:
+            commit = revisions.resolve_revision(self._core, at or "HEAD", fork=of)
         return remotes.prefetch(self._core, commit, parse_tree_paths(paths))
 
     def list_hooks(self) -> list[HookInfo]:
@@ -628,12 +649,7 @@ class Vault:
         return userhooks.install_hooks(self._core, self._dispatch.enabled_hooks)
 
     def _or_default(self, names: Sequence[str]) -> list[str]:
-        if names:
-            return list(names)
-        default = self._core.default_fork()
-        if default is None:
-            raise InvalidInput("this vault has no default fork", hint="Name one with `--fork`.")
-        return [default]
+        return list(names) or [self.choose_fork()]
 
     def _uncommitted(self, names: Sequence[str]) -> tuple[Warning, ...]:
         """Warn of forks that hold more than their last checkpoint does: that stays here."""
@@ -675,18 +691,15 @@ class Vault:
         with_bookkeeping: bool = True,
     ) -> list[LogEntry]:
         """List the commits that lead to a state, newest first; see `Workspace.log`."""
-        return history.read_log(
-            self._core,
-            rev,
-            fork=fork or self._core.default_fork(),
-            limit=limit,
-            with_files=with_files,
-            with_bookkeeping=with_bookkeeping,
-        )
+        with self._at_hand(fork) as of:
+            return history.read_log(
+                self._core, rev, fork=of, limit=limit, with_files=with_files, with_bookkeeping=with_bookkeeping
+            )
 
     def show(self, rev: str, *, fork: str | None = None) -> CheckpointDetails:
         """Describe a checkpoint and what it changed. Counting what it holds costs its whole tree."""
-        return history.describe_checkpoint(self._core, rev, fork=fork or self._core.default_fork())
+        with self._at_hand(fork) as of:
+            return history.describe_checkpoint(self._core, rev, fork=of)
 
     def diff(
         self,
@@ -708,9 +721,9 @@ class Vault:
             context: Lines around each hunk.
             patches: Whether to compare content, beside names.
         """
-        fork = fork or self._core.default_fork()
-        left = revisions.resolve_revision(self._core, old, fork=fork) if old is not None else None
-        right = revisions.resolve_revision(self._core, new, fork=fork)
+        with self._at_hand(fork) as of:
+            left = revisions.resolve_revision(self._core, old, fork=of) if old is not None else None
+            right = revisions.resolve_revision(self._core, new, fork=of)
         return compare.diff_commits(self._core, left, right, paths=parse_tree_paths(paths), context=context, patches=patches)
 
     def operations(self, *, fork: str | None = None, limit: int = 50) -> list[Operation]:
@@ -737,7 +750,8 @@ class Vault:
         return self._turn(fork, back=False)
 
     def _turn(self, fork: str | None, *, back: bool) -> UndoResult:
-        fork = fork or self._core.default_fork()
+        with suppress(NoForks):  # the deletion of the last one is taken back
+            fork = self.choose_fork(fork)
         if back and fork is not None and self._core.has_fork(fork):
             self._dispatch.record_changes(fork)
         for name in undo.forks_with_git_dir(self._core, fork):

@@ -220,8 +220,8 @@ def _make_fork(
         text = f"fork {name} from {source.name}"
         record = OpRecord(0, name, FORK_CREATE, text, vault.clock_ns(), moves=moves, more=facts_of(state))
         vault.move_refs(changes, record)
-    default = vault.default_fork()
-    if default is not None and vault.read_head(default) is None:
+    first = vault.head_fork()
+    if first is not None and vault.read_head(first) is None:
         vault.refs.set_head(HEADS + name)
 
 
@@ -233,7 +233,7 @@ def _check_free(vault: OpenVault, name: str) -> None:
 
 def leave_default(vault: OpenVault, fork: str) -> None:
     """Let a vault have another default fork, if it is this one: then it can be deleted."""
-    if vault.default_fork() == fork:
+    if vault.head_fork() == fork:
         others = sorted(vault.list_heads().keys() - {fork})
         vault.refs.set_head(HEADS + (others[0] if others else "main" if fork != "main" else "none"))
 

@@ -6,9 +6,9 @@ a light command loads nothing that writes. Reads refs and one small file a fork.
 
 from __future__ import annotations
 
-from avfs_git.errors import ForkNotFound
+from avfs_git.errors import ForkNotFound, InvalidName
 from avfs_git.model import ForkInfo, Identity
-from avfs_git.paths import Oid
+from avfs_git.paths import Oid, check_fork_name
 from avfs_git.workspace.format import WorkspaceState
 from avfs_git.workspace.origin import peek_state, read_own_state, recall_states
 from avfs_git.workspace.vault import OpenVault
@@ -19,10 +19,15 @@ def fork_info(vault: OpenVault, fork: str) -> ForkInfo:
 
     Raises:
         ForkNotFound: If there is none of that name.
+        InvalidName: If no fork can have it.
     """
-    head = vault.read_head(fork)
+    try:
+        head = vault.read_head(fork)
+    except InvalidName:
+        check_fork_name(fork)  # says so of the fork, not of its ref
+        raise
     if head is None and not vault.has_fork(fork):
-        raise ForkNotFound(fork)
+        raise ForkNotFound(fork, vault=vault.name)
     return _describe(fork, head, peek_state(vault, fork))
 
 
@@ -45,9 +50,9 @@ def _describe(fork: str, head: Oid | None, state: WorkspaceState | None) -> Fork
 def list_forks(vault: OpenVault) -> list[ForkInfo]:
     """Describe all forks, by name."""
     heads: dict[str, Oid | None] = dict(vault.list_heads())
-    default = vault.default_fork()
-    if default is not None:
-        heads.setdefault(default, None)
+    first = vault.head_fork()
+    if first is not None and first not in heads and vault.has_fork(first):  # one that has no commit yet
+        heads[first] = None
     states = {fork: read_own_state(vault, fork) for fork in heads}
     states.update(recall_states(vault, {fork for fork, state in states.items() if state is None}))
     return [_describe(fork, heads[fork], states[fork]) for fork in sorted(heads)]

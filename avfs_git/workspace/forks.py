@@ -83,17 +83,18 @@ def create_fork(
     Raises:
         ForkExists: If the name is taken.
         ForkNotFound, CheckpointNotFound: If there is nothing to start from.
+        NoForkChosen, NoForks: If neither a source nor a state is named, and the vault has no default fork.
     """
     check_fork_name(name)
     vault.prepare()
-    default = vault.default_fork()
     _check_free(vault, name)
+    source = source or (vault.choose_fork() if at is None else vault.default_fork())
     with objects_held(vault.git_dir):  # what it starts from may be what nothing else keeps, or soon nothing
         try:
             _make_fork(
                 vault,
                 name,
-                source or default,
+                source,
                 at,
                 open_workspace,
                 save,
@@ -194,7 +195,7 @@ def _settle_source(
     """Find what a fork starts from, after saving what its source has not committed."""
     head = vault.read_head(source)
     if head is None and not vault.has_fork(source):
-        raise ForkNotFound(source)
+        raise ForkNotFound(source, vault=vault.name)
     if head is None or with_changes:
         opened = open_workspace(source)
         if head is None or not opened.is_recorded_by(head):
@@ -305,7 +306,7 @@ def delete_fork(
         HostError: If the disk refuses; the fork is there, unless the error says otherwise.
     """
     info = fork_info(vault, fork)
-    if vault.default_fork() == fork:
+    if vault.head_fork() == fork:
         raise InvalidInput(f"{quote(fork)} is the vault's default fork", hint="Delete the vault instead, or another fork.")
     vault.prepare()
     more: dict[str, object] = {BY: by} if by not in (None, fork) else {}

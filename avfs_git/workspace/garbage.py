@@ -252,7 +252,7 @@ def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen
             stay = at + 1
             break
     intents = {found for place in _workspaces(vault) for found in re.findall(r'"intent": *"([^"]+)"', _read_state(place))}
-    living = {*vault.list_heads(), *vault.layout.list_workspaces()} | ({vault.default_fork() or ""} - {""})
+    living = {*vault.list_heads(), *vault.layout.list_workspaces()} | ({vault.head_fork() or ""} - {""})
     seen: dict[str, set[str]] = {}
     whole: set[int] = set()
     facts: set[int] = set()

@@ -39,7 +39,7 @@ def load_state(vault: OpenVault, layout: WorkspaceLayout, *, has_lock: bool = Fa
     if state is not None:
         return state
     if not vault.has_fork(layout.fork):
-        raise ForkNotFound(layout.fork)
+        raise ForkNotFound(layout.fork, vault=vault.name)
     if has_lock:
         return _make_again(vault, layout)
     try:
@@ -66,7 +66,7 @@ def _make_again(vault: OpenVault, layout: WorkspaceLayout) -> WorkspaceState:
     if state is not None:
         return state
     if not vault.has_fork(fork):
-        raise ForkNotFound(fork)
+        raise ForkNotFound(fork, vault=vault.name)
     state, is_recorded = _state_of(vault, fork)
     if layout.upper.is_dir():
         state.boot = UNKNOWN_BOOT

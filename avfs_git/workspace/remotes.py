@@ -482,7 +482,7 @@ def _plan_push(
     for fork in dict.fromkeys(forks):
         head = vault.read_head(check_fork_name(fork))
         if head is None:
-            raise ForkNotFound(fork)
+            raise ForkNotFound(fork, vault=vault.name)
         add(HEADS + fork, head)
         if with_checkpoints:
             for ref, oid in vault.refs.list(f"{LABELS}{fork}/").items():

@@ -87,7 +87,7 @@ def _locked(vault: OpenVault, record: OpRecord, open_workspace: Opener) -> Itera
             yield None
         return
     if not vault.has_fork(record.fork):
-        raise ForkNotFound(record.fork)
+        raise ForkNotFound(record.fork, vault=vault.name)
     with open_workspace(record.fork).locked() as locked:
         yield locked
 

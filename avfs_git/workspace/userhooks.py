@@ -145,7 +145,9 @@ def run_hook(vault: OpenVault, enabled: EnabledHooks, name: str, fork: str, fact
         return (Warning("hook.changed", what),)
     limit_s = int(vault.config.read()["hooks.timeout_s"])
     document = {"schema_version": 1, "hook": name, "vault": os.fspath(vault.git_dir), "fork": fork, **facts}
-    reason = _run(place, name, json.dumps(document).encode(), limit_s)
+    # Of what avfs was started with, these may name others.
+    own = {"AVFS_HOOK": name, "AVFS_VAULT": os.fspath(vault.git_dir), "AVFS_FORK": fork}
+    reason = _run(place, own, json.dumps(document).encode(), limit_s)
     if reason is None:
         return ()
     if name.startswith("pre-"):
@@ -153,7 +155,7 @@ def run_hook(vault: OpenVault, enabled: EnabledHooks, name: str, fork: str, fact
     return (Warning("hook.failed", f"the hook '{name}' failed: {reason}"),)
 
 
-def _run(program: Path, name: str, document: bytes, limit_s: int) -> str | None:
+def _run(program: Path, own: Mapping[str, str], document: bytes, limit_s: int) -> str | None:
     """Run a program; tell why it failed, or None if it did not."""
     # Files and no pipes: a pipe that a child of the hook's keeps open would never end.
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as heard:
@@ -161,7 +163,7 @@ def _run(program: Path, name: str, document: bytes, limit_s: int) -> str | None:
         given.seek(0)
         try:
             process = subprocess.Popen(
-                ["/usr/bin/env", f"AVFS_HOOK={name}", os.fspath(program)],
+                ["/usr/bin/env", *(f"{variable}={value}" for variable, value in own.items()), os.fspath(program)],
                 stdin=given,
                 stdout=heard,
                 stderr=subprocess.STDOUT,

@@ -19,6 +19,8 @@ from avfs_git.errors import (
     AvfsError,
     HostError,
     LeftInForce,
+    NoForkChosen,
+    NoForks,
     NotAVault,
     NotWritable,
     RefConflict,
@@ -41,7 +43,7 @@ from avfs_git.paths import Oid, fork_dir_name, label_of_ref_name
 from avfs_git.values import replace
 from avfs_git.workspace.config import Config
 from avfs_git.workspace.format import HEADS, KEPT, LABELS, SIDECARS, VaultLayout
-from avfs_git.workspace.oplog import Announced, OpLog, OpRecord
+from avfs_git.workspace.oplog import FORK_DELETE, Announced, OpLog, OpRecord
 
 if TYPE_CHECKING:
     from avfs_git.vfs.blobcache import BlobCache
@@ -211,16 +213,57 @@ class OpenVault:
 
     def has_fork(self, fork: str) -> bool:
         """Whether there is a branch of that name, or an empty vault's first one yet to be born."""
-        return self.read_head(fork) is not None or self.refs.head() == HEADS + fork
+        return self.read_head(fork) is not None or self._is_unborn(fork)
+
+    def _is_unborn(self, fork: str) -> bool:
+        """Whether a fork without a branch is the first one of a vault: HEAD names it, and it has no commit yet.
+
+        Where the branch was there and is gone, it was deleted, by git perhaps: nobody asked for an empty one in its place.
+        """
+        if self.head_fork() != fork:
+            return False
+        state = self.layout.workspace(fork).read_state()
+        records = self.oplog.read_fork(fork)
+        moves = ((record.kind, new) for record in records for ref, _, new in record.moves if ref == HEADS + fork)
+        kind, last = next(moves, (None, None))
+        if (state is not None and state.base is not None) or last is not None or kind == FORK_DELETE:
+            return False
+        return state is not None or (not self.list_heads() and self.layout.read_origin() is None)
 
     def list_heads(self) -> dict[str, Oid]:
         """List forks with their heads."""
         return {name.removeprefix(HEADS): oid for name, oid in self.refs.list(HEADS).items()}
 
-    def default_fork(self) -> str | None:
-        """Name the fork that HEAD points to."""
+    def head_fork(self) -> str | None:
+        """Name the fork that HEAD points to, whether it is there or not."""
         head = self.refs.head()
         return head.removeprefix(HEADS) if head is not None and head.startswith(HEADS) else None
+
+    def default_fork(self) -> str | None:
+        """Name the fork that is meant where none is named: the one of HEAD, else the only one; None if there is no such fork.
+
+        Of the forks of a directory none is the default, save the only one: HEAD names the one that happened to be made first.
+        """
+        head = self.head_fork()
+        if head is not None and self.has_fork(head) and self.layout.read_origin() is None:
+            return head
+        heads = self.list_heads()
+        return next(iter(heads)) if len(heads) == 1 else None
+
+    def choose_fork(self, fork: str | None = None) -> str:
+        """Name the fork that is meant: the one that is named, else the default one.
+
+        Raises:
+            NoForkChosen: If none is named, and there are several without a default.
+            NoForks: If none is named, and there is none any more.
+        """
+        chosen = fork or self.default_fork()
+        if chosen is not None:
+            return chosen
+        if heads := sorted(self.list_heads()):
+            raise NoForkChosen(self.name, heads)
+        origin = self.layout.read_origin()
+        raise NoForks(self.name, os.fspath(origin) if origin is not None else None)
 
     def read_sidecar_ref(self, fork: str) -> Oid | None:
         """Read the newest sidecar commit of a fork; one that this vault has not made does not count."""

@@ -73,7 +73,7 @@ def test_tree_is_drawn(cli: Cli, work: str) -> None:
     """At a terminal a tree has branches."""
     shown = plain(at_terminal("tree", "src")[1])
 
-    assert shown == "src/\n├── data.bin\n└── main.py\n"
+    assert shown == "src/\n├── data.bin\n└── main.py\n(vault work, fork main)\n"
 
 
 @pytest.mark.parametrize("arguments", [["status"], ["nosuch"], ["checkpoint", "list"]])

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from avfs_git.cli.context import State
-from avfs_git.cli.verb import HOST_PATH, TREE_PATH, verb
+from avfs_git.cli.verb import HOST_PATH, TREE_PATH, is_dry_run, verb
 
 if TYPE_CHECKING:
     from avfs_git.model import ApplyResult
     from avfs_git.paths import TreePath
 
 
-@verb("apply", view="remotes")
+@verb("apply", looks=is_dry_run, view="remotes")
 @click.argument("fork_name", metavar="[FORK]", required=False)
 @click.option("--to", "directory", type=HOST_PATH, required=True, metavar="DIR", help="The directory to write into.")
 @click.option("--since", metavar="STATE", help="Count changes from this state; default: what the fork began with.")
@@ -31,6 +31,6 @@ def command(
     For the working tree that a vault was made from. Only files change there: index, branches and hooks are not touched. Where the
     directory has changes of its own in the same files, nothing is written.
     """
-    with state.open_vault_and_fork() as (vault, chosen):
-        fork = fork_name or chosen or vault.workspace().fork
-        return vault.apply(fork, directory, since=since, paths=paths, dry_run=dry_run)
+    state.name_fork(fork_name)
+    with state.open_vault_and_fork() as (vault, fork):
+        return vault.apply(vault.choose_fork(fork), directory, since=since, paths=paths, dry_run=dry_run)

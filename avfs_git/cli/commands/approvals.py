@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from avfs_git.proxy.approvals import Approval
 
 
-@verb("approvals list", view="policy")
+@verb("approvals list", looks=True, view="policy")
 @click.option("-a", "--all", "every", is_flag=True, help="Also those that are over.")
 def list_(state: State, every: bool) -> ApprovalList:
     """List the commands that wait for a person, or were granted and have not run yet"""

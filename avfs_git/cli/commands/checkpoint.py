@@ -9,7 +9,7 @@ import click
 from avfs_git.cli.app import VerbGroup
 from avfs_git.cli.commands.diff import compare, diff_options
 from avfs_git.cli.context import State
-from avfs_git.cli.verb import LIMIT, TREE_PATH, verb
+from avfs_git.cli.verb import LIMIT, TREE_PATH, is_dry_run, verb
 from avfs_git.errors import BadUsage
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def save(state: State, label: str | None, description: str | None) -> Checkpoint
         return workspace.checkpoint(label, description=description)
 
 
-@verb("checkpoint list", view="history")
+@verb("checkpoint list", looks=True, view="history")
 @click.option("-n", "--limit", type=LIMIT, default=100, show_default=True, help="At most so many.")
 def list_(state: State, limit: int) -> CheckpointList:
     """List the checkpoints of a fork, the newest first"""
@@ -40,7 +40,7 @@ def list_(state: State, limit: int) -> CheckpointList:
         return {"checkpoints": workspace.list_checkpoints(limit=limit)}
 
 
-@verb("checkpoint info", view="history")
+@verb("checkpoint info", looks=True, view="history")
 @click.argument("name")
 def info(state: State, name: str) -> CheckpointDetails:
     """Show what a checkpoint holds and what it changed"""
@@ -48,7 +48,7 @@ def info(state: State, name: str) -> CheckpointDetails:
         return workspace.checkpoint_details(name)
 
 
-@verb("checkpoint diff", view="history", unrecorded=("paths",), splits_at_dashes=True)
+@verb("checkpoint diff", looks=True, view="history", unrecorded=("paths",), splits_at_dashes=True)
 @click.argument("old")
 @click.argument("new", required=False)
 @diff_options
@@ -59,7 +59,7 @@ def diff(
     return compare(state, old, new, stat=stat, name_status=name_status, unified=unified, paths=paths)
 
 
-@verb("checkpoint restore", view="history")
+@verb("checkpoint restore", looks=is_dry_run, view="history")
 @click.argument("name")
 @click.argument("paths", nargs=-1, type=TREE_PATH, metavar="[PATH]...")
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would change, and change nothing.")

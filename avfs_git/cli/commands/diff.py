@@ -68,7 +68,7 @@ def summarize(difference: Diff) -> Diff:
     return replace(difference, files=tuple(replace(file, hunks=(), patch=b"") for file in difference.files))
 
 
-@verb("diff", view="history", unrecorded=("states", "paths"), splits_at_dashes=True)
+@verb("diff", looks=True, view="history", unrecorded=("states", "paths"), splits_at_dashes=True)
 @click.argument("states", nargs=-1, metavar="[OLD [NEW]] [-- PATH...]")
 @diff_options
 def command(

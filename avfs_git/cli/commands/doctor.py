@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from avfs_git.model import DoctorReport
 
 
-@verb("doctor", view="vaults")
+@verb("doctor", looks=lambda given: not given["repair"], view="vaults")
 @click.option("--repair", is_flag=True, help="Mend what can be mended; each repair is checked.")
 def command(state: State, repair: bool) -> DoctorReport:
     """Check a vault, and mend what can be mended

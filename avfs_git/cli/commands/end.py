@@ -32,5 +32,6 @@ def command(state: State, directory: Path, lazy: bool, discard: bool) -> RemoveR
         if session is not None and session.path == directory.resolve():
             error.hint = "It shows a fork that `avfs fork SOURCE DIR` did not make: use `avfs stop` or `avfs unmount`."
         raise error
+    state.output.amend(vault=session.vault.name, fork=session.fork)
     os.chdir("/")  # this process must not be the one that uses it
     return session.remove(discard=discard, lazy=lazy)

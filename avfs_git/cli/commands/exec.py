@@ -13,7 +13,7 @@ import click
 
 from avfs_git.cli.context import State, find_home
 from avfs_git.cli.output.base import OutputClosed, write_all
-from avfs_git.cli.verb import AFTER_DASHES, HOST_PATH, TREE_PATH, verb
+from avfs_git.cli.verb import AFTER_DASHES, HOST_PATH, TREE_PATH, is_dry_run, verb
 from avfs_git.errors import AvfsError, BadUsage, HostError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def parse_variable(text: str) -> tuple[str, str]:
     return name, value
 
 
-@verb("proxy exec", view="commands", unrecorded=_OPTIONS, splits_at_dashes=True)
+@verb("proxy exec", looks=is_dry_run, view="commands", unrecorded=_OPTIONS, splits_at_dashes=True)
 @click.argument("words", nargs=-1, metavar="[-- PROGRAM [ARGUMENT]...]")
 @click.option("-c", "--shell", metavar="TEXT", help="Run a text with bash instead of a program.")
 @click.option(
@@ -75,7 +75,7 @@ def parse_variable(text: str) -> tuple[str, str]:
     metavar="MS",
     help="End it after so many milliseconds, with all that it started; 0 for never.",
 )
-@click.option("--cwd", type=TREE_PATH, default="/", metavar="DIR", help="Run it in this directory of the workspace.")
+@click.option("--cwd", type=TREE_PATH, metavar="DIR", help="Run it in this directory of the workspace; default: the current one.")
 @click.option(
     "-e",
     "--env",
@@ -130,7 +130,7 @@ def command(
     words: tuple[str, ...],
     shell: str | None,
     timeout_ms: int,
-    cwd: TreePath,
+    cwd: TreePath | None,
     environment: tuple[str, ...],
     readonly: bool,
     writable: bool,
@@ -166,7 +166,7 @@ def command(
         ):
             options = {
                 "shell": shell,
-                "cwd": cwd,
+                "cwd": state.tree_directory() if cwd is None else cwd,
                 "env": dict(parse_variable(text) for text in environment if "=" in text),
                 "let_in": tuple(text for text in environment if "=" not in text),
                 "stdin": reading,

@@ -34,8 +34,10 @@ def make_fork(
     author: Identity | None = None,
 ) -> ForkResult:
     """Make a fork in the vault that is meant; `vault fork` does the same under another name."""
+    if source is not None:
+        state.fork_flag = source
     with state.open_vault_and_fork() as (vault, chosen):
-        made = vault.fork(name, source=source or chosen, at=at, ephemeral=ephemeral, with_changes=with_changes, author=author)
+        made = vault.fork(name, source=chosen, at=at, ephemeral=ephemeral, with_changes=with_changes, author=author)
         made.close()  # and not left: leaving a `with` block of an ephemeral fork deletes it
         return {"fork": vault.fork_info(name), "vault": vault.name}
 
@@ -121,6 +123,7 @@ def directory_(
     with _collector_at_rest(), starting_early(is_program=state.is_program):
         session = state.avfs.fork_directory(source, directory, branch=branch, author=author, backend=backend)
     state.output.warn(session.vault.warnings)
+    state.output.amend(vault=session.vault.name, fork=session.fork)
     return {
         "fork": session.fork,
         "vault": session.vault.name,
@@ -129,7 +132,7 @@ def directory_(
     }
 
 
-@verb("fork list", view="vaults")
+@verb("fork list", looks=True, view="vaults")
 @click.option("--remote", "from_remotes", is_flag=True, help="The branches of remotes instead, as they were last fetched.")
 def list_(state: State, from_remotes: bool) -> ForkList | RemoteBranchList:
     """List the forks of a vault, or the branches of its remotes
@@ -142,15 +145,13 @@ def list_(state: State, from_remotes: bool) -> ForkList | RemoteBranchList:
         return {"forks": vault.list_forks()}
 
 
-@verb("fork info", view="vaults")
+@verb("fork info", looks=True, view="vaults")
 @click.argument("name", required=False)
 def info(state: State, name: str | None) -> ForkInfo:
     """Show what is known of a fork"""
-    with state.open_vault_and_fork() as (vault, chosen):
-        name = name or chosen
-        if name is None:
-            name = vault.workspace().fork
-        return vault.fork_info(name)
+    state.name_fork(name)
+    with state.open_vault_and_fork() as (vault, fork):
+        return vault.fork_info(vault.choose_fork(fork))
 
 
 @verb("fork delete", view="vaults")
@@ -160,7 +161,7 @@ def delete(state: State, name: str) -> ForkInfo:
 
     `avfs undo` brings it back.
     """
-    with state.open_vault_and_fork() as (vault, fork):
+    with state.open_vault_and_fork(with_fork=False) as (vault, fork):
         return vault.delete_fork(name, by=fork)
 
 

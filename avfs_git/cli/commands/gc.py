@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from avfs_git.cli.context import State
-from avfs_git.cli.verb import verb
+from avfs_git.cli.verb import is_dry_run, verb
 
 if TYPE_CHECKING:
     from avfs_git.model import GarbageResult
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _NUMBER = click.IntRange(min=0)
 
 
-@verb("gc", view="vaults")
+@verb("gc", looks=is_dry_run, view="vaults")
 @click.option("--dry-run", is_flag=True, help="Only tell what would go; change nothing.")
 @click.option("--keep-days", type=_NUMBER, help="Operations of so many days can be undone afterwards. Default: gc.keep_days, 30.")
 @click.option(

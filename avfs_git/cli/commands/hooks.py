@@ -26,7 +26,7 @@ def install(state: State) -> HookList:
         return {"hooks": vault.install_hooks()}
 
 
-@verb("hooks list", view="vaults")
+@verb("hooks list", looks=True, view="vaults")
 def list_(state: State) -> HookList:
     """List the hooks that a vault may have, and which of them run"""
     with state.open_vault() as vault:

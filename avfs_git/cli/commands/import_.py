@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
 @verb("import", view="files")
 @click.argument("source", type=HOST_PATH)
-@click.argument("path", required=False, default="/", type=TREE_PATH)
+@click.argument("path", required=False, type=TREE_PATH)
 @click.option("-r", "--recursive", is_flag=True, help="Also directories with everything below them.")
 @click.option("--max-depth", type=LIMIT, metavar="N", help="Only so many levels deep.")
 @click.option("--tar", is_flag=True, help="SOURCE is a tar archive, also a compressed one; `-` is standard input.")
-def command(state: State, source: Path, path: TreePath, recursive: bool, max_depth: int | None, tar: bool) -> TransferResult:
+def command(
+    state: State, source: Path, path: TreePath | None, recursive: bool, max_depth: int | None, tar: bool
+) -> TransferResult:
     """Copy files of the machine into the workspace
 
     A directory's content goes to PATH. Symbolic links come as links; nothing outside SOURCE is read. What is no file,
@@ -36,6 +38,9 @@ def command(state: State, source: Path, path: TreePath, recursive: bool, max_dep
         raise BadUsage("--tar and --max-depth exclude each other")
     if not tar and source.is_dir() and not recursive:
         raise BadUsage(f"'{source}' is a directory", hint="Import it with `--recursive`.")
+    if path is None:
+        path = state.tree_directory()
+        state.output.amend(path=path)
     with state.open_workspace() as workspace, state.output.working(f"importing {source}"):
         if not tar:
             return workspace.import_path(source, path, recursive=recursive, max_depth=max_depth)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from avfs_git.paths import TreePath
 
 
-@verb("log", view="history")
+@verb("log", looks=True, view="history")
 @click.argument("path", required=False, type=TREE_PATH)
 @click.option("-n", "--limit", type=LIMIT, default=50, show_default=True, help="At most so many.")
 @click.option("--name-status", is_flag=True, help="Also which paths each commit changed.")

@@ -17,15 +17,18 @@ if TYPE_CHECKING:
     from avfs_git.sdk import Workspace
 
 
-@verb("ls", view="files")
-@click.argument("path", required=False, default="/", type=TREE_PATH)
+@verb("ls", looks=True, view="files")
+@click.argument("path", required=False, type=TREE_PATH)
 @click.option("-l", "--long", is_flag=True, help="Also mode, size and time.")
 @click.option("-a", "--all", "everything", is_flag=True, help="Also names that start with a dot.")
 @click.option("-R", "--recursive", is_flag=True, help="Also what is below directories.")
-def command(state: State, path: TreePath, long: bool, everything: bool, recursive: bool) -> Listing:  # noqa: ARG001 - `long` is for the view
+def command(state: State, path: TreePath | None, long: bool, everything: bool, recursive: bool) -> Listing:  # noqa: ARG001 - `long` is for the view
     """List a directory"""
     from avfs_git.model import Kind  # noqa: PLC0415 - loaded by the SDK anyway, not by help
 
+    if path is None:
+        path = state.tree_directory()
+        state.output.amend(path=path)
     with state.open_workspace() as workspace:
         info = workspace.stat(path)
         if info.kind is not Kind.DIRECTORY:

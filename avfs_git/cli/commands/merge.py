@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from avfs_git.cli.context import State
-from avfs_git.cli.verb import merge_on_conflict, verb
+from avfs_git.cli.verb import is_dry_run, merge_on_conflict, verb
 from avfs_git.errors import BadUsage
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ IN_CONFLICT = 1
 """What a merge with conflicts ends with, as git's does."""
 
 
-@verb("merge", view="merging")
+@verb("merge", looks=is_dry_run, view="merging")
 @click.argument("sources", nargs=-1, metavar="[SOURCE]...")
 @click.option("--into", metavar="FORK", help="The fork to merge into; default: the one to work in.")
 @click.option(
@@ -63,10 +63,7 @@ def command(
             raise BadUsage("--continue and --abort take no source")
     elif not sources or (len(sources) > 1 and not many):
         raise BadUsage("name one fork to merge, or several with --many")
-    if into is not None:
-        if state.fork_flag not in (None, into):
-            raise BadUsage("--into and --fork name different forks")
-        state.fork_flag = into
+    state.name_fork(into)
     with state.open_workspace() as workspace:
         if gives_up:
             return {"aborted": workspace.abort_merge()}

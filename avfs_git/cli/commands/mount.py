@@ -124,18 +124,18 @@ def _interrupt(_number: int, _frame: object) -> NoReturn:
 def _finish(state: State, session: Session, *, foreground: bool) -> SessionInfo:
     info = session.info()
     if foreground:
-        state.output.result(info)
-        state.output.close()
-        _stay(session)
+        _stay(state, session, info)
     return info
 
 
-def _stay(session: Session) -> NoReturn:
+def _stay(state: State, session: Session, info: SessionInfo) -> NoReturn:
     """Wait for the end of the mount. If this process is killed, the session ends by its leash."""
     from avfs_git.session.nurseries import let_go  # noqa: PLC0415 - see above
 
     let_go()  # there will be no other session
     try:
+        state.output.result(info)
+        state.output.close()
         session.wait()
     except KeyboardInterrupt:
         session.unmount(lazy=True)

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from avfs_git.cli.results import OperationList
 
 
-@verb("op log", view="history")
+@verb("op log", looks=True, view="history")
 @click.option("-n", "--limit", type=LIMIT, default=50, show_default=True, help="At most so many.")
 def log(state: State, limit: int) -> OperationList:
     """List what was done in a vault, the newest first
 
     With `--fork`, only what was done to that fork.
     """
-    with state.open_vault_and_fork() as (vault, fork):
+    with state.open_vault_and_fork(whole=True) as (vault, fork):
         return {"operations": vault.operations(fork=fork, limit=limit)}
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from avfs_git.paths import TreePath
 
 
-@verb("policy show", view="policy")
+@verb("policy show", looks=True, view="policy")
 def show(state: State) -> PolicyRules:
     """Show the rules that hold, in the order in which they are asked"""
     with state.open_vault() as vault:
@@ -42,18 +42,22 @@ def show(state: State) -> PolicyRules:
     }
 
 
-@verb("policy check", view="policy", unrecorded=("words", "shell", "cwd", "environment"), splits_at_dashes=True)
+@verb("policy check", looks=True, view="policy", unrecorded=("words", "shell", "cwd", "environment"), splits_at_dashes=True)
 @click.argument("words", nargs=-1, metavar="[-- PROGRAM [ARGUMENT]...]")
 @click.option("-c", "--shell", metavar="TEXT", help="Ask about a text for a shell instead of a program.")
-@click.option("--cwd", type=TREE_PATH, default="/", metavar="DIR", help="As if it ran in this directory of the workspace.")
+@click.option(
+    "--cwd", type=TREE_PATH, metavar="DIR", help="As if it ran in this directory of the workspace; default: the current one."
+)
 @click.option("-e", "--env", "environment", type=parse_variable, multiple=True, metavar="NAME=VALUE", help="As if it were set.")
 def check(
-    state: State, words: tuple[str, ...], shell: str | None, cwd: TreePath, environment: tuple[tuple[str, str], ...]
+    state: State, words: tuple[str, ...], shell: str | None, cwd: TreePath | None, environment: tuple[tuple[str, str], ...]
 ) -> PolicyCheck:
     """Explain what the policy says to a command, rule by rule; the command does not run"""
     argv = [*words, *click.get_current_context().meta.get(AFTER_DASHES, ())]
     if (shell is None) == (not argv):
         raise BadUsage("a command is needed, either `-- PROGRAM [ARGUMENT]...` or `--shell TEXT`")
+    if cwd is None:
+        cwd = state.tree_directory()
     with state.open_vault() as vault:
         decision = vault.policy.check(argv, shell=shell, cwd=cwd, env=dict(environment))
     if shell is not None:
@@ -76,7 +80,7 @@ def init(state: State, in_vault: bool) -> PolicyFileMade:
         return {"path": vault.policy.write_template()}
 
 
-@verb("policy path", view="policy")
+@verb("policy path", looks=True, view="policy")
 def path(state: State) -> PolicyPaths:
     """Tell where the policy files are, or would be"""
     with state.open_vault() as vault:

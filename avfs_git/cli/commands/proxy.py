@@ -42,7 +42,7 @@ def rollback(state: State, count: int) -> RestoreResult:
         return workspace.prepared().rollback(count)
 
 
-@verb("proxy inspect", view="commands", unrecorded=("paths",))
+@verb("proxy inspect", looks=True, view="commands", unrecorded=("paths",))
 @diff_options
 def inspect(state: State, stat: bool, name_status: bool, unified: int, paths: tuple[TreePath, ...]) -> Diff:
     """Show what the commands of the session have changed"""

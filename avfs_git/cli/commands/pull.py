@@ -28,10 +28,9 @@ def command(state: State, fork_name: str | None, remote: str | None, ff_only: bo
     """
     if rebase and ff_only:
         raise BadUsage("--rebase and --ff-only exclude each other")
-    with state.open_vault_and_fork() as (vault, chosen), state.output.progress("fetching") as progress:
-        result = vault.pull(
-            fork_name or chosen, remote, ff_only=ff_only, rebase=rebase, on_conflict=on_conflict, progress=progress
-        )
+    state.name_fork(fork_name)
+    with state.open_vault_and_fork() as (vault, fork), state.output.progress("fetching") as progress:
+        result = vault.pull(fork, remote, ff_only=ff_only, rebase=rebase, on_conflict=on_conflict, progress=progress)
     if "conflicted" in [done.outcome for done in (result.merge, result.rebase) if done is not None]:
         state.status = 1  # as of a merge
     return result

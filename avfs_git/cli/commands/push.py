@@ -45,7 +45,7 @@ def command(
         raise BadUsage(
             "--origin pushes branches to the directory that the vault was made from, and takes no other option but --all"
         )
-    with state.open_vault_and_fork() as (vault, chosen):
+    with state.open_vault_and_fork(with_fork=not (forks or every)) as (vault, chosen):
         names = list(forks) or ([chosen] if chosen else [])
         if every:
             names = [fork.name for fork in vault.list_forks() if fork.head is not None]

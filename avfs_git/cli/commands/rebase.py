@@ -93,10 +93,7 @@ def command(
     continues = check_going_on([onto], goes_on=goes_on, skips=skips, gives_up=gives_up)
     if not continues and onto is None:
         raise BadUsage("say with --onto where to stand")
-    if name is not None:
-        if state.fork_flag not in (None, name):
-            raise BadUsage("FORK and --fork name different forks")
-        state.fork_flag = name
+    state.name_fork(name)
     with state.open_workspace() as workspace:
         if continues or onto is None:
             result = go_on(workspace, skips=skips, gives_up=gives_up)

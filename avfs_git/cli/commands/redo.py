@@ -18,4 +18,6 @@ def command(state: State) -> UndoResult:
     Works as often as `avfs undo` was used, until something new is done.
     """
     with state.open_vault_and_fork() as (vault, fork):
-        return vault.redo(fork=fork)
+        result = vault.redo(fork=fork)
+        state.output.amend(fork=result.operation.fork)
+        return result

@@ -27,7 +27,7 @@ def add(state: State, name: str, url: str) -> RemoteInfo:
         return vault.add_remote(name, url)
 
 
-@verb("remote list", view="remotes")
+@verb("remote list", looks=True, view="remotes")
 def list_(state: State) -> RemoteList:
     """List the remotes of a vault"""
     with state.open_vault() as vault:

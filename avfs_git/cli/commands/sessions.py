@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from avfs_git.cli.results import SessionList
 
 
-@verb("sessions", view="mounts")
+@verb("sessions", looks=True, view="mounts")
 def list_(state: State) -> SessionList:
     """List what is mounted
 
     Of all vaults of the home, or of the one that `--vault` names. What a process that died has left behind is cleaned up
     on the way.
     """
-    if state.target().vault is None:
+    if state.vault_flag is None:
         return {"sessions": state.avfs.sessions()}
     with state.open_vault() as vault:
         return {"sessions": vault.sessions()}

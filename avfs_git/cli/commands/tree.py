@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from avfs_git.paths import TreePath
 
 
-@verb("tree", view="files")
-@click.argument("path", required=False, default="/", type=TREE_PATH)
+@verb("tree", looks=True, view="files")
+@click.argument("path", required=False, type=TREE_PATH)
 @click.option("-L", "--level", type=LIMIT, metavar="N", help="Only so many levels deep.")
-def command(state: State, path: TreePath, level: int | None) -> Tree:
+def command(state: State, path: TreePath | None, level: int | None) -> Tree:
     """Show a directory with everything below it"""
+    if path is None:
+        path = state.tree_directory()
+        state.output.amend(path=path)
     with state.open_workspace() as workspace:
         return {"tree": workspace.tree(path, depth=level)}

@@ -21,4 +21,6 @@ def command(state: State) -> UndoResult:
     any number of times, and `avfs redo` takes it back in turn. See the operations with `avfs op log`.
     """
     with state.open_vault_and_fork() as (vault, fork):
-        return vault.undo(fork=fork)
+        result = vault.undo(fork=fork)
+        state.output.amend(fork=result.operation.fork)
+        return result

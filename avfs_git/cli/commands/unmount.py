@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,14 +59,21 @@ def open_session(state: State, name: str | None) -> Iterator[Session | None]:
         SessionNotFound: If there is no fork and no directory of that name.
         InvalidInput: If it may be one of several.
     """
+    from avfs_git.model import WHOLE_VAULT  # noqa: PLC0415 - not needed to show help
+
     with ExitStack() as stack:
         found = _find(state, stack) if name is None else _find_named(state, stack, name)
-        if found is not None and found.path in (here := Path.cwd(), *here.parents):
-            os.chdir("/")  # this process must not be the one that uses it
+        if found is not None:
+            state.output.amend(vault=found.vault.name, fork=None if found.fork == WHOLE_VAULT else found.fork)
+            with suppress(OSError):  # the current directory was removed
+                if found.path in (here := Path.cwd(), *here.parents):
+                    os.chdir("/")  # this process must not be the one that uses it
         yield found
 
 
 def _find_named(state: State, stack: ExitStack, name: str) -> Session | None:
+    if name.startswith(("/", ".", "~")):  # no fork has such a name
+        return state.avfs.session_at(HOST_PATH(name).expanduser())
     try:
         vault = stack.enter_context(state.open_vault())
     except (NoVaultChosen, VaultNotFound):
@@ -85,12 +92,16 @@ def _find_named(state: State, stack: ExitStack, name: str) -> Session | None:
 
 
 def _find(state: State, stack: ExitStack) -> Session | None:
-    if state.vault_flag is None and state.fork_flag is None and (here := state.avfs.session_at(Path.cwd())) is not None:
-        return here
-    vault, fork = stack.enter_context(state.open_vault_and_fork())
+    if state.vault_flag is None and state.fork_flag is None and (place := state.place()) is not None and place.is_mount:
+        state.check_settled()
+        if (here := state.avfs.session_at(Path.cwd())) is not None:
+            return here
+    vault, fork = stack.enter_context(state.open_vault_and_fork(whole=True))
     if fork is None:
         forks = {session.fork for session in vault.sessions()}
-        fork = forks.pop() if len(forks) == 1 else vault.workspace().fork
+        if not forks:
+            return None
+        fork = forks.pop() if len(forks) == 1 else vault.choose_fork()
     state.output.amend(fork=fork)
     return _only(vault, fork)
 

@@ -23,9 +23,8 @@ def command(state: State, fork_name: str | None, on_conflict: str) -> Merges:
     remote, which is fetched, and the branch of the clone that it was made from; or else the fork that it was made from. Works on
     a mounted fork, too; `avfs undo` takes it back. With conflicts the status is 1.
     """
-    with state.open_vault_and_fork() as (vault, chosen), state.output.progress("fetching") as progress:
-        workspace = vault.workspace(fork_name or chosen)
-        state.output.amend(fork=workspace.fork)
+    state.name_fork(fork_name)
+    with state.open_workspace() as workspace, state.output.progress("fetching") as progress:
         merges = workspace.update(on_conflict=on_conflict, progress=progress)
     if any(merge.outcome == "conflicted" for merge in merges):
         state.status = 1  # as of a merge

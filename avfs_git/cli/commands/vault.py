@@ -42,7 +42,7 @@ def create(state: State, name: str, source: Path | None, branch: str, use: bool,
     return info
 
 
-@verb("vault list", view="vaults")
+@verb("vault list", looks=True, view="vaults")
 def list_(state: State) -> VaultList:
     """List the vaults
 
@@ -61,7 +61,7 @@ def use(state: State, name: str) -> VaultInfo:
     return state.avfs.use_vault(name)
 
 
-@verb("vault info", view="vaults")
+@verb("vault info", looks=True, view="vaults")
 @click.argument("name", required=False)
 @click.option("--sizes", is_flag=True, help="Also count its bytes on disk.")
 def info(state: State, name: str | None, sizes: bool) -> VaultInfo:
@@ -84,7 +84,7 @@ def delete(state: State, name: str, yes: bool) -> VaultInfo:
     return state.avfs.delete_vault(name)
 
 
-@verb("vault config", view="vaults")
+@verb("vault config", looks=lambda given: given["value"] is None and not given["unset"], view="vaults")
 @click.argument("key", required=False)
 @click.argument("value", required=False)
 @click.option("--unset", is_flag=True, help="Take KEY back to its default.")
@@ -109,7 +109,7 @@ def config(state: State, key: str | None, value: str | None, unset: bool) -> Con
         return {"config": {key: settings[key]} if key in settings else {}, "changed": changed}
 
 
-@verb("vault trust", view="vaults")
+@verb("vault trust", looks=lambda given: given["path"] is None, view="vaults")
 @click.argument("path", required=False, type=HOST_PATH)
 @click.option("--revoke", is_flag=True, help="Stop trusting PATH.")
 def trust(state: State, path: Path | None, revoke: bool) -> TrustedList:

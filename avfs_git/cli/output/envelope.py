@@ -56,7 +56,8 @@ class EnvelopeOutput:
         """Keep what the caller should know."""
         from avfs_git.cli.records import to_warning  # noqa: PLC0415 - not needed for usage errors
 
-        self._warnings.extend(map(to_warning, warnings))
+        for warning in warnings:
+            self._warnings.append({**to_warning(warning), "message": complete(warning.message, self.named)})
 
     def data(self, chunks: Iterable[bytes]) -> None:  # noqa: ARG002 - never called
         """Refuse: bytes do not go beside a document."""

@@ -1,7 +1,8 @@
 """Hints that work as they stand: where a command line names a vault or fork, so do the commands that its hints tell.
 
 Decided here: which commands of a hint need which of both. What the environment, the home's default or the directory
-named is found again by whoever runs the next command there, and is not repeated. A pure function, called by both outputs.
+named is found again by the next command there, and is not repeated, save for commands that somebody else runs, elsewhere.
+A pure function, called by both outputs.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ _OF_NO_VAULT = frozenset({"vault", "clone", "sessions", "ps"})
 _OF_A_FORK = frozenset(
     {
         *("add", "checkpoint", "status", "log", "show", "resolve", "checkout", "revert", "proxy", "exec", "undo", "redo"),
-        *("merge", "rebase", "cherry-pick"),
+        *("merge", "rebase", "cherry-pick", "squash", "diff", "prefetch", "snapshot"),
+        *("ls", "cat", "write", "mkdir", "rm", "cp", "mv", "tree", "stat", "touch", "import", "export"),
     }
 )
+_OF_SOMEBODY_ELSE = ("approvals grant",)
 _NAME_A_FORK = ("--into", "--fork")
 
 
@@ -28,6 +31,8 @@ class Named(NamedTuple):
 
     vault: str | None = None
     fork: str | None = None
+    opened: str | None = None
+    """The vault that the command is about, whatever named it."""
 
 
 def complete(hint: str, named: Named) -> str:
@@ -40,9 +45,10 @@ def complete(hint: str, named: Named) -> str:
         verb = words.partition(" ")[0]
         if verb in _OF_NO_VAULT or "--help" in words:
             return match[0]
-        flags = f"--vault {shlex.quote(named.vault)} " if named.vault is not None else ""
+        vault = named.vault if named.vault is not None or not words.startswith(_OF_SOMEBODY_ELSE) else named.opened
+        flags = f"--vault {shlex.quote(vault)} " if vault is not None else ""
         if named.fork is not None and verb in _OF_A_FORK and not any(option in words for option in _NAME_A_FORK):
             flags += f"--fork {shlex.quote(named.fork)} "
-        return f"`avfs {flags}{words}`"
+        return f"`avfs {flags}{words}`" if flags else match[0]
 
     return _COMMAND.sub(name_both, hint)

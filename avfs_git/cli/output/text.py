@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 Part = str | tuple[str, str]
 """A piece of a line: a text, or a text with a style."""
 
+_PASSED_ON = frozenset({"proxy_exec_result"})
+"""Results whose bytes on both streams are those of somebody else."""
 _SHORT_ID = 12
 _BETWEEN_COLUMNS = 3
 _LEAST_WIDTH = 12
@@ -48,6 +50,7 @@ class TextOutput:
         self.verbose = verbose
         self._kind = ""
         self._view = ""
+        self._meant: dict[str, object] = {}
         self.request: dict[str, object] = {}
         """The arguments: how much a view shows may depend on them."""
         self._console: Console | None = None
@@ -65,10 +68,12 @@ class TextOutput:
     def amend(self, **facts: object) -> None:
         """Add to the request what became known while it was served."""
         self.request.update(facts)
+        self._meant.update((name, facts[name]) for name in ("vault", "fork") if name in facts)
 
     def result(self, value: object) -> None:
         """Show the result as its view says, then its warnings."""
         if value is None:
+            self._name_place(passes_on=True)
             return
         if not self._view:
             raise InternalError(f"nothing shows a {self._kind}")
@@ -77,12 +82,20 @@ class TextOutput:
         show = getattr(module, f"{name}_" if iskeyword(name) else name)
         show(self, value)
         self.flush()
+        self._name_place(passes_on=self._kind in _PASSED_ON)
         self.warn(getattr(value, "warnings", ()))
+
+    def _name_place(self, *, passes_on: bool) -> None:
+        """Say which vault and fork the result is of; beside bytes of a file or a command only on a terminal."""
+        words = ("vault",) if self._kind.startswith("fork_") else ("vault", "fork")
+        names = [f"{word} {name}" for word in words if (name := self._meant.get(word)) is not None]
+        if names and (not passes_on or _is_terminal(sys.stderr)):
+            self.note(f"({', '.join(names)})")
 
     def warn(self, warnings: Iterable[Warning]) -> None:
         """Tell on standard error what the caller should know."""
         for warning in warnings:
-            self._remark("warning", warning.message, "yellow")
+            self._remark("warning", complete(warning.message, self.named), "yellow")
 
     def data(self, chunks: Iterable[bytes]) -> None:
         """Pass bytes on as they are."""

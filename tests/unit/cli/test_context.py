@@ -109,23 +109,28 @@ def make_state(vault: str | None = None, fork: str | None = None) -> State:
     return state
 
 
+def chosen(vault: str | None = None, fork: str | None = None) -> Target:
+    """Say which vault and fork are meant."""
+    return Target(*make_state(vault, fork).choose()[:2])
+
+
 def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """`--vault` leaves AVFS_FORK aside, which belongs to AVFS_VAULT; `--fork` wins over all."""
     monkeypatch.setenv("AVFS_VAULT", "env@one")
 
-    assert make_state().target() == Target("env", "one")
-    assert make_state(fork="two").target() == Target("env", "two")
-    assert make_state(vault="flag").target() == Target("flag", None)
+    assert chosen() == Target("env", "one")
+    assert chosen(fork="two") == Target("env", "two")
+    assert chosen(vault="flag") == Target("flag", None)
 
     monkeypatch.setenv("AVFS_FORK", "three")
 
-    assert make_state().target() == Target("env", "three")
-    assert make_state(vault="flag").target() == Target("flag", None)
-    assert make_state(vault="flag@four").target() == Target("flag", "four")
+    assert chosen() == Target("env", "three")
+    assert chosen(vault="flag") == Target("flag", None)
+    assert chosen(vault="flag@four") == Target("flag", "four")
 
 
 def test_two_different_forks_are_refused() -> None:
     """A fork named twice must be the same."""
-    assert make_state(vault="v@f", fork="f").target() == Target("v", "f")
+    assert chosen("v@f", "f") == Target("v", "f")
     with pytest.raises(BadUsage):
-        make_state(vault="v@f", fork="g").target()
+        make_state(vault="v@f", fork="g").choose()

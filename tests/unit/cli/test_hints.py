@@ -24,6 +24,9 @@ from avfs_git.cli.output.hints import Named, complete
         (Named("v", "f"), "See them with `avfs vault list`.", "See them with `avfs vault list`."),
         (Named("v"), "See `avfs mount --help`.", "See `avfs mount --help`."),
         (Named("v"), "Undo it with `avfs --vault w undo`.", "Undo it with `avfs --vault w undo`."),
+        (Named("v", "f"), "See it with `avfs diff`.", "See it with `avfs --vault v --fork f diff`."),
+        (Named(opened="v"), "Grant it with `avfs approvals grant 1`.", "Grant it with `avfs --vault v approvals grant 1`."),
+        (Named(opened="v"), "Take it back with `avfs undo`.", "Take it back with `avfs undo`."),
         (Named("v"), "Say it with `--yes`.", "Say it with `--yes`."),
     ],
 )

@@ -36,7 +36,7 @@ def proxy_exec(text: TextOutput, result: ExecResult | ExecPlan) -> None:
     if result.sidecar_changed:
         text.note(f"  and {len(result.sidecar_changed)} ignored")
     if result.commit is not None:
-        text.note(f"saved as {result.commit[:12]}")
+        text.note(f"saved as {result.commit[:12]} in {text.request['vault']}@{text.request['fork']}")
 
 
 def _plan(text: TextOutput, plan: ExecPlan) -> None:

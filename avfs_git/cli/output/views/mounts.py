@@ -110,7 +110,7 @@ def end(text: TextOutput, ended: RemoveResult) -> None:
     text.line("Unmounted ", quote_path(bytes(ended.directory)))
     if ended.deleted:
         text.line("Deleted fork ", (ended.fork, "bold"))
-        text.hint(f"Bring it back with `avfs --vault {ended.vault} undo`.")
+        text.hint(f"Bring it back with `avfs --vault {shlex.quote(f'{ended.vault}@{ended.fork}')} undo`.")
         return
     why = "programs still use it" if ended.in_use else "it holds what was not pushed"
     text.line("Kept fork ", (ended.fork, "bold"), f": {why}")

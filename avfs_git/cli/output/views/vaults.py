@@ -147,7 +147,7 @@ def fork_info(text: TextOutput, fork: ForkInfo) -> None:
 def fork_delete(text: TextOutput, fork: ForkInfo) -> None:
     """Say which fork is gone."""
     text.line("Deleted fork ", (fork.name, "bold"))
-    text.hint("Bring it back with `avfs undo`.")
+    text.hint(f"Bring it back with `avfs undo --fork {shlex.quote(fork.name)}`.")
 
 
 def hooks_install(text: TextOutput, result: HookList) -> None:

@@ -1,0 +1,123 @@
+"""What the current directory shows: of which vault, which fork, and where in its tree.
+
+Decided here: what counts as such a directory. A live tree of a fork, a mount of a whole vault, the tree of a command that
+`avfs exec` runs, and a clone or folder whose forks a vault has; of several around the current directory, the innermost.
+`context.State` calls it, once a run. Reads the table of mounts and one small file a vault, and asks no server.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from avfs_git.errors import DirectoryGone, InvalidName
+from avfs_git.paths import TreePath
+
+
+class Place(NamedTuple):
+    """What a directory shows."""
+
+    vault: Path
+    """The bare repository."""
+    fork: str | None
+    """None where it may be any of the vault's: in a clone, and at the top of a mount of a whole vault."""
+    top: Path
+    """The directory that shows the root of the tree."""
+    prefix: TreePath
+    """Where in the tree the current directory is."""
+    is_mount: bool
+
+    def describe(self) -> str:
+        """Say which directory it is."""
+        return f"the {'mount' if self.is_mount else 'directory'} '{self.top}'"
+
+
+def find_place(home: Path, command: Place | None) -> Place | None:
+    """Find what the current directory shows; None if it shows nothing of any vault.
+
+    Args:
+        home: The home whose vaults may have forks of the directory.
+        command: The root of the tree of the command that this process belongs to, if it does: not everywhere it is a mount.
+
+    Raises:
+        DirectoryGone: If the directory was removed, or is in a mount that has ended: nobody knows what it showed.
+    """
+    try:
+        here = Path.cwd()
+    except OSError as err:
+        raise DirectoryGone(err) from err
+    # Of one directory the first counts: what is mounted there hides what else it is.
+    found = [*_find_mount(here), *_find_command(command, here), *_find_origins(home, here)]
+    return max(found, key=lambda place: len(place.top.parts), default=None)
+
+
+def _tree_path(parts: Sequence[str]) -> TreePath:
+    return TreePath(os.fsencode("/".join(parts)))
+
+
+def _find_mount(here: Path) -> Iterator[Place]:
+    try:
+        if os.major(Path().stat().st_dev):  # on a disk: most commands need not load what knows mounts
+            return
+    except OSError:  # its server is gone
+        pass
+    from avfs_git.model import WHOLE_VAULT  # noqa: PLC0415 - only where something is mounted
+    from avfs_git.session.record import fork_of_source, vault_of_source  # noqa: PLC0415 - the same
+    from avfs_git.session.stop import find_mount_around  # noqa: PLC0415 - the same
+
+    try:
+        mounted = find_mount_around(here)
+    except OSError:  # there is no table of mounts here
+        return
+    vault = vault_of_source(mounted.source) if mounted is not None else None
+    if mounted is None or vault is None:
+        return
+    fork, parts = fork_of_source(mounted.source), here.relative_to(mounted.directory).parts
+    used = 0
+    if fork == WHOLE_VAULT:
+        fork, used = _read_whole(vault, parts)
+    yield Place(vault, fork, mounted.directory.joinpath(*parts[:used]), _tree_path(parts[used:]), is_mount=True)
+
+
+def _read_whole(vault: Path, parts: Sequence[str]) -> tuple[str | None, int]:
+    """Tell of a directory in a mount of a whole vault which fork it belongs to, and how many of the names lead to its tree.
+
+    See `session.catalogue`.
+    """
+    if parts[:1] == ("commits",):
+        return None, min(len(parts), 2)
+    if parts[:1] in (("forks",), ("checkpoints",)):
+        from avfs_git.gitstore.refs import RefStore  # noqa: PLC0415 - only there
+        from avfs_git.workspace.format import HEADS  # noqa: PLC0415 - the same
+
+        refs = RefStore(vault, recover=False)
+        for count in range(2, len(parts) + 1):  # a name of a fork may hold slashes
+            fork = "/".join(parts[1:count])
+            with suppress(InvalidName):
+                if refs.read(HEADS + fork) is not None:
+                    return fork, min(len(parts), count + (parts[0] == "checkpoints"))
+    return None, len(parts)
+
+
+def _find_command(root: Place | None, here: Path) -> Iterator[Place]:
+    if root is not None and here.is_relative_to(root.top):
+        yield root._replace(prefix=_tree_path(here.relative_to(root.top).parts))
+
+
+def _find_origins(home: Path, here: Path) -> Iterator[Place]:
+    """Find the clones and folders around a directory of which vaults have forks, the innermost first."""
+    from avfs_git.workspace.format import VaultLayout  # noqa: PLC0415 - not for the help
+
+    try:
+        names = sorted((entry.name for entry in (home / "vaults").iterdir()), key=lambda name: (len(name), name))
+    except OSError:
+        return
+    for name in names:
+        if name.endswith(".git") and not name.startswith("."):
+            vault = home / "vaults" / name
+            top = VaultLayout(vault).read_origin()
+            if top is not None and here.is_relative_to(top):
+                yield Place(vault, None, top, _tree_path(here.relative_to(top).parts), is_mount=False)

@@ -1,0 +1,508 @@
+"""Which vault and fork a command means: an option, else the directory, else the environment, else the current vault."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import click
+import pytest
+
+from avfs_git import Avfs
+from avfs_git.cli import app
+from avfs_git.cli.verb import Verb
+from tests.cli.test_terminal import at_terminal
+from tests.support.cli import Cli, Ran
+
+pytestmark = pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout")
+
+
+@pytest.fixture
+def hermetic(hermetic: Path, mount_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Have the home where mounts are swept away; end the sessions that a test began."""
+    home = mount_dir / "h"
+    monkeypatch.setenv("AVFS_HOME", str(home / "avfs"))
+    yield home
+    os.chdir("/")
+    with Avfs(home / "avfs") as avfs:
+        for info in avfs.sessions():
+            os.kill(info.pid, signal.SIGTERM)
+
+
+@pytest.fixture
+def at(mount_dir: Path) -> Path:
+    """Where to mount."""
+    return mount_dir / "m"
+
+
+@pytest.fixture
+def task(cli: Cli, work: str, at: Path) -> Path:
+    """A mount of fork `task` of vault `work`, beside its fork `main` and another vault, `other`, which is the current one."""
+    cli("fork", "create", "task").ok()
+    cli("mount", "task", str(at)).ok()
+    cli("vault", "create", "other", "--use").ok()
+    return at
+
+
+@pytest.fixture
+def clone(cli: Cli, work: str, project: Path, at: Path) -> Path:
+    """A folder with one fork, `one`, which is not mounted any more."""
+    cli("fork", str(project), f"{at}/one").ok()
+    cli("stop", f"{at}/one").ok()
+    return project
+
+
+def meant(ran: Ran) -> str:
+    """Say which vault and fork a document names."""
+    request = ran.ok().document["request"]
+    return f"{request['vault']}@{request['fork']}"
+
+
+def options(ran: Ran) -> list[str]:
+    """List what a hint says to write behind `--vault`."""
+    return re.findall(r"`--vault ([^`]+)`", ran.stderr)
+
+
+ENVIRONMENTS: list[tuple[dict[str, str], list[str]]] = [
+    ({"AVFS_VAULT": "other"}, ["work@task", "other"]),
+    ({"AVFS_VAULT": "other@main"}, ["work@task", "other@main"]),
+    ({"AVFS_FORK": "main"}, ["work@task", "work@main"]),
+    ({"AVFS_VAULT": "work", "AVFS_FORK": "main"}, ["work@task", "work@main"]),
+    ({"AVFS_VAULT": "nosuch"}, ["work@task"]),
+    ({"AVFS_VAULT": "work@nosuch"}, ["work@task"]),
+]
+
+
+@pytest.mark.parametrize(("env", "hints"), ENVIRONMENTS)
+def test_a_change_is_refused_where_directory_and_environment_disagree(
+    cli: Cli, task: Path, env: Mapping[str, str], hints: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are named, and each hint works as it stands; what only looks shows the directory's and warns."""
+    monkeypatch.chdir(task)
+    for verb in (["write", "x", "1"], ["checkpoint", "save"], ["undo"], ["stop"], ["exec", "--", "true"], ["rm", "README"]):
+        refused = cli(*verb, env=env)
+        assert refused.status == (125 if verb[0] == "exec" else 2), refused.stderr
+        assert f"the mount '{task}' is of fork 'task' of vault 'work', but " in refused.stderr
+        assert all(name in refused.stderr for name in env)
+        assert options(refused) == hints
+    for option in hints:
+        vault, _, fork = option.partition("@")
+        assert meant(cli("write", "/x", "1", "--vault", option, "--json", env=env)) == f"{vault}@{fork or 'main'}"
+
+    looked = cli("status", "--json", env=env)
+    assert meant(looked) == "work@task"
+    assert [told["code"] for told in looked.document["warnings"]] == ["place.disputed"]
+    assert "`avfs --vault work --fork task checkpoint save [LABEL]`" in at_terminal("status", env={"COLUMNS": "200", **env})[1]
+
+
+@pytest.mark.parametrize(
+    "env",
+    [{}, {"AVFS_VAULT": ""}, {"AVFS_VAULT": "work"}, {"AVFS_FORK": "task"}, {"AVFS_VAULT": "work@task"}, {"AVFS_VAULT": "task"}],
+)
+def test_a_directory_and_an_environment_that_agree(
+    cli: Cli, task: Path, env: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An environment that names less, nothing, or the same is in nobody's way."""
+    monkeypatch.chdir(task)
+    assert meant(cli("write", "x", "1", "--json", env=env)) == "work@task"
+    assert cli("status", env=env).ok().stderr == "(vault work, fork task)\n"
+    assert "`avfs checkpoint save [LABEL]`" in at_terminal("status", env={"COLUMNS": "200", **env})[1]
+
+
+def test_an_option_settles_it(cli: Cli, task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--fork` alone is of the vault stood in, `--vault` alone means its default fork, or the fork stood in if it is the same."""
+    monkeypatch.chdir(task)
+    env = {"AVFS_FORK": "main"}
+    assert meant(cli("touch", "x", "--fork", "main", "--json")) == "work@main"
+    assert meant(cli("touch", "x", "--fork", "task", "--json", env=env)) == "work@task"
+    assert meant(cli("touch", "/y", "--vault", "other", "--json", env=env)) == "other@main"
+    assert meant(cli("touch", "x", "--vault", "work", "--json", env=env)) == "work@task"
+    assert meant(cli("touch", "x", "--vault", str(task.parent / "h/avfs/vaults/work.git"), "--json")).endswith("@task")
+    assert meant(cli("update", "main", "--json", env={"AVFS_FORK": "task"})) == "work@main"
+    # A fork alone does not say of which vault, where the two disagree on that.
+    assert options(cli("touch", "x", "--fork", "main", env={"AVFS_VAULT": "other"})) == ["work@main", "other@main"]
+
+    monkeypatch.chdir("/")
+    assert meant(cli("touch", "/z", "--json", env={"AVFS_VAULT": "work", **env})) == "work@main"
+    assert meant(cli("touch", "/z", "--json")) == "other@main"
+
+
+def test_arguments_that_name_the_fork_settle_it_as_options_do(cli: Cli, task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fork that is named twice must be the same."""
+    monkeypatch.chdir(task)
+    env = {"AVFS_FORK": "main"}
+    cli("checkpoint", "save").ok()
+    assert cli("fork", "info", "main", "--json", env=env).ok().document["warnings"] == []
+    assert meant(cli("merge", "task", "--into", "main", "--json", env=env)) == "work@main"
+    assert meant(cli("rebase", "task", "--onto", "main", "--json", env=env)) == "work@task"
+    cli("fork", "create", "next", "--from", "main", env=env).ok()
+    cli("fork", "delete", "next", env=env).ok()
+    for words in (
+        ["update", "main"],
+        ["rebase", "main", "--onto", "task"],
+        ["merge", "task", "--into", "main"],
+        ["pull", "main"],
+    ):
+        refused = cli(*words, "--fork", "task")
+        assert (refused.status, "named twice, as 'task' and 'main'" in refused.stderr) == (2, True)
+
+
+def test_paths_are_relative_to_the_working_directory(cli: Cli, task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a mount, as in git; with a leading slash from the root. One that leads out is refused by its name."""
+    (task / "src/deep").mkdir()
+    (task / "src/deep/new").write_text("1\n")
+    cli("checkpoint", "save", "one", "--vault", "work@task").ok()
+    monkeypatch.chdir(task / "src")
+
+    def paths(*words: str) -> list[str]:
+        result = cli(*words, "--json").ok().result
+        listed = next(iter(result.values())) if isinstance(result, dict) else result
+        return [entry["path"] for entry in listed] if isinstance(listed, list) else [str(listed)]
+
+    assert paths("ls") == ["src"]
+    assert [entry["path"] for entry in cli("ls", "--json").result["entries"]] == ["src/data.bin", "src/deep", "src/main.py"]
+    assert cli("tree", "--json").result["tree"]["info"]["path"] == "src"
+    assert cli("cat", "main.py").ok().text == cli("cat", "/src/main.py").text == cli("cat", "./deep/../main.py").text
+    assert cli("cat", "../README").text == "hello\n"
+    assert paths("stat", "main.py", "../README") == ["src/main.py", "README"]
+    assert cli("log", "deep/new", "--json").result["path"] == "src/deep/new"
+    cli("write", "deep/new", "2").ok()
+    assert (task / "src/deep/new").read_text() == "2"
+    for words in (
+        ["diff", "--", "deep"],
+        ["diff", "--path", "deep/new"],
+        ["show", "--path", "deep"],
+        ["diff", "HEAD", "--", "."],
+    ):
+        assert "src/deep/new" in cli(*words).ok().text
+    assert "README" not in cli("show", "--", ".").text
+    cli("mv", "deep/new", "moved").ok()
+    cli("cp", "moved", "../copied").ok()
+    cli("mkdir", "made").ok()
+    cli("rm", "moved").ok()
+    assert sorted(entry.name for entry in (task / "src").iterdir()) == ["data.bin", "deep", "made", "main.py"]
+    assert (task / "copied").read_text() == "2"
+    cli("checkout", "deep/new", "--at", "one").ok()
+    assert (task / "src/deep/new").read_text() == "1\n"
+    cli("write", "deep/new", "3").ok()
+    cli("checkpoint", "restore", "one", "deep").ok()
+    assert (task / "src/deep/new").read_text() == "1\n"
+    (task / "src/kept.log").write_text("1")
+    assert cli("add", "-f", "kept.log", "--json").ok().result["changed_files"][0]["path"] == "src/kept.log"
+    cli("import", str(task.parent / "h/avfs/current"), "imported").ok()
+    assert (task / "src/imported").exists()
+    cli("export", "main.py", str(task.parent / "exported")).ok()
+    assert cli("exec", "--", "pwd").ok().text == f"{task}/src\n"
+    assert cli("exec", "--cwd", "deep", "--", "pwd").ok().text == f"{task}/src/deep\n"
+
+    for typed in ("../../x", "deep/../../../x", ".."):
+        refused = cli("cat", typed if typed != ".." else "../..")
+        assert (refused.status, "leads out of the workspace" in refused.stderr) == (2, True)
+    assert "'../../x'" in cli("write", "../../x", "1").stderr
+    assert cli("cat", "main.py", "--vault", "other").status == 25
+    cli("write", "main.py", "1", "--vault", "other").ok()
+    assert cli("cat", "/main.py", "--vault", "other").text == "1"
+    assert cli("cat", "main.py", "--fork", "main").ok().text.startswith("print(1)")
+    absolute = cli("cat", str(task / "src/main.py"))
+    assert (absolute.status, "`/src/main.py`" in absolute.stderr) == (2, True)
+
+
+def test_a_read_only_mount_says_which_fork_too(cli: Cli, task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the mount of an older state."""
+    cli("mount", "--vault", "work@main", "--readonly", f"{task}-ro").ok()
+    monkeypatch.chdir(f"{task}-ro/src")
+    assert meant(cli("ls", "--json")) == "work@main"
+    cli("cat", "main.py").ok()
+
+
+def test_a_mount_of_a_whole_vault(cli: Cli, task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fork is the one whose part of the tree one stands in; at the top none is chosen."""
+    cli("checkpoint", "save", "one", "--vault", "work@task").ok()
+    cli("fork", "create", "team/x", "--vault", "work@task").ok()
+    cli("checkpoint", "save", "two", "--vault", "work@team/x").ok()
+    whole = Path(f"{task}-all")
+    cli("mount", "work", str(whole), "--all").ok()
+    for place, expected in {
+        "": "work@main",
+        "forks": "work@main",
+        "forks/task/src": "work@task",
+        "checkpoints": "work@main",
+        "checkpoints/team": "work@main",
+        "checkpoints/team/x": "work@team/x",
+        "checkpoints/team/x/two/src": "work@team/x",
+        f"commits/{cli('log', '--vault', 'work@task', '--json').result['entries'][0]['checkpoint']['id']}/src": "work@main",
+    }.items():
+        monkeypatch.chdir(whole / place)
+        assert meant(cli("ls", "--json", env={"AVFS_VAULT": "work"})) == expected
+        assert meant(cli("ls", "--json", env={"AVFS_FORK": expected.partition("@")[2]})) == expected
+        if place.endswith("src"):
+            cli("cat", "main.py").ok()
+    monkeypatch.chdir(whole)
+    assert meant(cli("touch", "x", "--json", env={"AVFS_FORK": "task"})) == "work@task"
+    assert cli("touch", "x", env={"AVFS_VAULT": "other"}).status == 2
+
+
+def test_a_folder_that_has_forks_says_which_vault(cli: Cli, clone: Path, at: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also below it; paths are relative there, too. With several forks it is asked which one."""
+    vault = cli("fork", "list", "--vault", "one", "--json").document["request"]["vault"]
+    monkeypatch.chdir(clone / "src")
+    assert meant(cli("status", "--json")) == f"{vault}@one"
+    assert cli("cat", "main.py").ok().text.startswith("print(1)")
+    assert cli("cat", "../README").ok().text == "hello\n"
+    cli("write", "fresh", "1").ok()
+    assert cli("cat", "/src/fresh").text == "1"
+    assert cli("cat", "../../x").status == 2
+    assert options(cli("write", "fresh", "1", env={"AVFS_VAULT": "work"})) == [vault, "work"]
+    assert meant(cli("write", "fresh", "1", "--json", env={"AVFS_FORK": "one"})) == f"{vault}@one"
+
+    cli("fork", str(clone), f"{at}/two").ok()
+    cli("stop", f"{at}/two").ok()
+    for verb in (["status"], ["write", "fresh", "1"], ["log"], ["undo"], ["exec", "--", "true"], ["fork", "create", "three"]):
+        asked = cli(*verb)
+        assert asked.status in {21, 125}, asked.stderr
+        assert f"vault '{vault}' has several forks and no default: 'one', 'two'" in asked.stderr
+        assert "--fork NAME" in asked.stderr
+    assert meant(cli("status", "--fork", "two", "--json")) == f"{vault}@two"
+    cli("show", "one").ok()  # a state that needs no fork to be found
+
+
+def test_a_vault_whose_forks_are_gone_says_so(cli: Cli, clone: Path, at: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It makes no empty one; what it says to do can be done."""
+    monkeypatch.chdir(clone)
+    cli("fork", "delete", "one").ok()
+    for verb in (["status"], ["write", "fresh", "1"], ["fork", "create", "next"], ["mount"]):
+        gone = cli(*verb)
+        assert (gone.status, "has no fork any more" in gone.stderr) == (21, True)
+        assert f"`avfs fork {clone} DIR`" in gone.stderr
+    assert cli("fork", "list", "--json").result["forks"] == []
+    cli("undo").ok()
+    assert [fork["name"] for fork in cli("fork", "list", "--json").result["forks"]] == ["one"]
+
+
+def test_the_innermost_directory_counts(cli: Cli, clone: Path, work: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mount in a folder that has forks is a mount; a folder below it is of the folder."""
+    cli("mount", "--vault", "work@main", str(clone / "empty")).ok()
+    monkeypatch.chdir(clone / "empty/src")
+    assert meant(cli("status", "--json")) == "work@main"
+    monkeypatch.chdir(clone / "src")
+    assert meant(cli("status", "--json")).endswith("@one")
+
+
+def test_a_directory_that_is_gone_says_nothing(cli: Cli, work: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows what it was: only an option does without it."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for verb in (["status"], ["write", "x", "1"], ["stop"], ["fork", "list"], ["ls"]):
+        refused = cli(*verb, "--json", env={"AVFS_VAULT": "work"})
+        assert refused.document["error"]["code"] == "host.directory_gone"
+    assert meant(cli("write", "x", "1", "--vault", "work", "--json")) == "work@main"
+    cli("vault", "list").ok()
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "said"),
+    [
+        ([], {"AVFS_VAULT": "nosuch"}, "there is no vault 'nosuch', which AVFS_VAULT names"),
+        ([], {"AVFS_FORK": "nosuch"}, "there is no fork 'nosuch' in vault 'work', which AVFS_FORK names"),
+        ([], {"AVFS_VAULT": "work@nosuch"}, "there is no fork 'nosuch' in vault 'work', which AVFS_VAULT names"),
+        (["--fork", "nosuch"], {}, "there is no fork 'nosuch' in vault 'work'\n"),
+        (["--vault", "nosuch"], {}, "there is no vault 'nosuch'\n"),
+        (["--fork", "src/main"], {}, "there is no fork 'src/main' in vault 'work'"),
+        (["--fork", "../src"], {}, "'../src' is not a usable fork name"),
+    ],
+)
+def test_what_is_not_there_is_named_with_where_it_was_looked_for(
+    cli: Cli, work: str, words: list[str], env: Mapping[str, str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the variable that names it, if one does."""
+    monkeypatch.chdir(tmp_path)
+    for verb in (["status"], ["write", "x", "1"], ["exec", "--", "true"], ["log"]):
+        assert said in cli(*words, *verb, env=env).stderr
+
+
+@pytest.mark.parametrize("backend", ["overlay", "fuse", "checkout"])
+def test_what_a_command_is_told_agrees_with_its_tree(cli: Cli, clone: Path, backend: str, tmp_path: Path) -> None:
+    """Also where it sees the tree at a folder that has forks in another vault."""
+    script = f"{shlex.quote(sys.executable)} -m avfs_git status"
+    (tmp_path / "policy/avfs").mkdir(parents=True)
+    (tmp_path / "policy/avfs/policy.toml").write_text('version = 1\n[[rule]]\nname = "all"\naction = "allow"\nreason = "test"\n')
+    env = {"XDG_CONFIG_HOME": str(tmp_path / "policy")}
+    for at in ([], ["--at", str(clone)]) if backend == "overlay" else ([],):
+        ran = cli("exec", "--vault", "work", "--backend", backend, *at, "-c", script, env=env)
+        assert "work.git' is hidden from commands" in ran.stderr, ran.stderr
+
+
+def test_hooks_are_told_their_vault_and_fork(cli: Cli, task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the environment of the command names."""
+    cli("hooks", "install", "--vault", "work").ok()
+    hook = next(
+        Path(info["path"])
+        for info in cli("hooks", "list", "--vault", "work", "--json").result["hooks"]
+        if info["name"] == "post-checkpoint"
+    )
+    hook.write_text(f'#!/bin/sh\necho "$AVFS_VAULT@$AVFS_FORK" > {tmp_path}/told\n')
+    hook.chmod(0o755)
+    cli("hooks", "enable", "post-checkpoint", "--vault", "work").ok()
+    for fork in ("main", "task"):
+        cli("write", "/new", fork, "--vault", f"work@{fork}").ok()
+        cli("checkpoint", "save", "--vault", f"work@{fork}", env={"AVFS_VAULT": "other", "AVFS_FORK": "main"}).ok()
+        vault, _, told = (tmp_path / "told").read_text().strip().rpartition("@")
+        assert (Path(vault).name, told) == ("work.git", fork)
+
+
+LOOKS = {
+    "approvals list": "",
+    "apply": "task --to {dir} --dry-run",
+    "audit": "",
+    "cat": "README",
+    "checkpoint diff": "one",
+    "checkpoint info": "one",
+    "checkpoint list": "",
+    "checkpoint restore": "one --dry-run",
+    "diff": "",
+    "doctor": "",
+    "fork info": "",
+    "fork list": "",
+    "gc": "--dry-run",
+    "hooks list": "",
+    "log": "",
+    "ls": "",
+    "merge": "main --dry-run",
+    "op log": "",
+    "overlap": "",
+    "policy check": "-- true",
+    "policy path": "",
+    "policy show": "",
+    "proxy exec": "--dry-run -- true",
+    "proxy inspect": "",
+    "remote list": "",
+    "sessions": "",
+    "show": "",
+    "stat": "README",
+    "status": "",
+    "tree": "",
+    "vault config": "",
+    "vault info": "",
+}
+"""Verbs that change nothing, with arguments with which they do not."""
+CHANGES = {
+    "add": "README",
+    "apply": "--to {dir}",
+    "approvals deny": "x",
+    "approvals grant": "x",
+    "checkout": "README --at one",
+    "checkpoint delete": "one",
+    "checkpoint restore": "one",
+    "checkpoint save": "",
+    "cherry-pick": "one",
+    "cp": "README x",
+    "doctor": "--repair",
+    "export": "README {dir}/x",
+    "fetch": "",
+    "fork create": "next",
+    "fork delete": "task",
+    "gc": "",
+    "hooks disable": "post-exec",
+    "hooks enable": "post-exec",
+    "hooks install": "",
+    "import": "{dir} -r",
+    "merge": "main",
+    "mkdir": "x",
+    "mount": "",
+    "mv": "README x",
+    "policy init": "--in-vault",
+    "prefetch": "",
+    "proxy exec": "-- true",
+    "proxy finish": "",
+    "proxy prepare": "",
+    "proxy rollback": "",
+    "pull": "",
+    "push": "",
+    "rebase": "--onto main",
+    "redo": "",
+    "remote add": "x y",
+    "remote remove": "x",
+    "remote set-url": "x y",
+    "resolve": "README",
+    "revert": "README",
+    "rm": "README",
+    "squash": "HEAD~1..HEAD",
+    "stop": "",
+    "touch": "x",
+    "undo": "",
+    "unmount": "",
+    "update": "",
+    "vault config": "exec.notes 0",
+    "write": "x 1",
+}
+"""All others, and those of them that have both."""
+ELSEWHERE = {"clone", "end", "fork dir", "vault create", "vault delete", "vault fork", "vault list", "vault trust", "vault use"}
+"""Verbs whose arguments name the vault or the directory: where they are called says nothing to them."""
+
+
+def all_verbs(group: click.Command = app.program, words: str = "") -> Iterator[tuple[str, Verb]]:
+    """List all verbs as people type them."""
+    if isinstance(group, click.Group):
+        for name in group.list_commands(click.Context(group)):
+            command = group.get_command(click.Context(group), name)
+            assert command is not None
+            yield from all_verbs(command, f"{words} {name}".strip())
+    elif isinstance(group, Verb):
+        yield {"exec": "proxy exec", "sessions list": "sessions"}.get(words, words), group
+
+
+def test_every_verb_is_in_a_table() -> None:
+    """A verb that says it looks is among those that are shown to."""
+    verbs = dict(all_verbs())
+    assert set(verbs) == set(LOOKS) | set(CHANGES) | ELSEWHERE
+    assert {words for words, verb in verbs.items() if verb.looks is not False} - ELSEWHERE == set(LOOKS)
+    assert {words for words, verb in verbs.items() if verb.looks is True} - ELSEWHERE == set(LOOKS) - set(CHANGES)
+
+
+def test_what_looks_changes_nothing(cli: Cli, task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refs, operation log and workspaces are as before, also with work that is not saved; and it is told where it looked."""
+    cli("checkpoint", "save", "one", "--vault", "work@task").ok()
+    cli("proxy", "prepare", "--vault", "work@task").ok()
+    cli("write", "/README", "unsaved", "--vault", "work@task").ok()
+    cli("write", "/README", "unsaved as well", "--vault", "work@main").ok()
+    (task / "src/by-program").write_text("1")
+    vault = task.parent / "h/avfs/vaults/work.git"
+    monkeypatch.chdir(task)
+
+    def state() -> dict[str, bytes]:
+        places = [
+            vault / "HEAD",
+            vault / "packed-refs",
+            *vault.glob("refs/**/*"),
+            *vault.glob("avfs/oplog"),
+            *vault.glob("avfs/workspaces/**/*"),
+        ]
+        # A lock says who held it last.
+        return {str(place): place.read_bytes() for place in places if place.is_file() and place.name != "lock"}
+
+    for words, arguments in LOOKS.items():
+        before = state()
+        ran = cli(*words.split(), "--json", *arguments.format(dir=tmp_path).split(), env={"AVFS_VAULT": "other"})
+        assert ran.document["error"] is None, (words, ran.document)
+        after = state()
+        assert {place for place in {*before, *after} if before.get(place) != after.get(place)} == set(), words
+        if words != "sessions":  # it lists those of all vaults
+            assert ran.document["request"]["vault"] == "work", words
+            assert [told["code"] for told in ran.document["warnings"]].count("place.disputed") == 1, words
+
+
+def test_what_changes_is_refused_where_the_vault_is_not_clear(
+    cli: Cli, task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every verb that does not look."""
+    monkeypatch.chdir(task)
+    for words, arguments in CHANGES.items():
+        typed = arguments.format(dir=tmp_path).split()
+        ran = cli(*words.split(), "--json", *typed, env={"AVFS_VAULT": "other"})
+        assert (ran.document["error"] or {}).get("code") == "input.place_disputed", (words, ran.document)
