@@ -1,7 +1,7 @@
 """How names and text from outside are shown on one line, without letting them steer a terminal.
 
 Pure functions, called by the text output and its views. The quoting of names is git's own with `core.quotePath`
-off, so that lines can be compared with git's.
+off, so that lines can be compared with git's; marks of direction are escaped, too, as they are with it on.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ _ESCAPES = {0x07: "\\a", 0x08: "\\b", 0x09: "\\t", 0x0A: "\\n", 0x0B: "\\v", 0x0
 _PLAIN = re.compile(rb"[^\x00-\x1f\x7f\"\\\x80-\xff]*")
 _MANY_LINES = 4
 _SPACES = re.compile(r" {16,}")
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_TURNS = "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
+"""Marks of direction and separators of lines, by which a terminal shows a text in another order than it has."""
+_CONTROLS = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f{_TURNS}]")
 
 
 def quote_path(path: bytes) -> str:
@@ -29,7 +31,7 @@ def quote_path(path: bytes) -> str:
         elif 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8
             shown.append(f"\\{code - 0xDC00:03o}")
             quoted = True
-        elif code < 0x20 or 0x7F <= code < 0xA0:
+        elif _CONTROLS.match(char):
             shown.extend(f"\\{byte:03o}" for byte in char.encode())
             quoted = True
         else:
@@ -59,5 +61,5 @@ def reveal(text: str) -> list[str]:
 
 
 def defuse(text: str) -> str:
-    """Make the control characters of a text visible, save line feeds and tabs."""
-    return _CONTROLS.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    """Make the control characters and the marks of direction in a text visible, save line feeds and tabs."""
+    return _CONTROLS.sub(lambda match: ascii(match[0])[1:-1], text)

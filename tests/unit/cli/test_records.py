@@ -122,6 +122,7 @@ def test_every_record_is_json_in_utf8(value: object) -> None:
         (b"\xff", '"\\377"'),
         (b"\x1b[31m", '"\\033[31m"'),
         ("\x9b31m".encode(), '"\\302\\23331m"'),
+        ("exe\u202egpj".encode(), '"exe\\342\\200\\256gpj"'),
     ],
 )
 def test_paths_are_shown_on_one_line(path: bytes, shown: str) -> None:
@@ -144,5 +145,6 @@ def test_paths_are_shown_as_git_shows_them(tmp_path: Path, name: bytes) -> None:
 
 
 def test_text_from_outside_cannot_steer_a_terminal() -> None:
-    """Control characters are made visible; lines and tabs stay."""
+    """Control characters and marks of direction are made visible; lines and tabs stay."""
+    assert defuse("a\u202eb\u2066c") == "a\\u202eb\\u2066c"
     assert defuse("a\x1b[31mb\tc\nd\x9b\x00") == "a\\x1b[31mb\tc\nd\\x9b\\x00"
