@@ -17,6 +17,7 @@ from avfs_git.errors import AvfsError
 from avfs_git.gitstore.worktree import ensure_config
 from avfs_git.host.durable import host_errors, write_file_atomically
 from avfs_git.host.modes import make_private_dirs
+from avfs_git.host.plainfile import holds
 from avfs_git.host.runners import Isolation, NamespaceRefused, Runner
 from avfs_git.model import Warning
 from avfs_git.workspace.format import HEADS
@@ -117,7 +118,7 @@ def prepare_git(opened: OpenWorkspace, root: Path) -> Path | None:
         link = opened.layout.root / GIT_LINK / ".git"
         with host_errors(f"make '{link}'"):
             link.parent.mkdir(exist_ok=True)
-            if not link.exists() or link.read_bytes() != content:
+            if not holds(link, content):
                 write_file_atomically(link, content, durable=False)
     except AvfsError:
         if opened.vault.read_head(opened.fork) is None:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avfs_git.errors import GitFailed, InternalError
+from avfs_git.gitstore.plainfile import find_no_file
 from avfs_git.gitstore.trust import find_harmful_setting, is_private
 from avfs_git.host.durable import host_errors
 
@@ -44,6 +45,7 @@ _OPTIONS: Mapping[str, frozenset[str]] = {
             "--quiet",
         }
     ),
+    "index-pack": frozenset(),
     "version": frozenset(),
 }
 """The commands that may be run, and their options."""
@@ -94,20 +96,23 @@ def run(git_dir: Path, verb: str, options: Sequence[str] = (), operands: Sequenc
         given: What it reads from its standard input.
 
     Raises:
-        GitFailed: If there is no git, or the repository's configuration is not known to be harmless.
+        GitFailed: If there is no git, or the repository's configuration is not known to be harmless, or a pipe stands in it.
         InternalError: If the command or an option is not one of those that avfs runs.
     """
     plain = [option for option in options if verb != "pack-objects" or not _KEEP_PACK.fullmatch(option)]
     if verb not in _OPTIONS or not _OPTIONS[verb].issuperset(plain):
         raise InternalError(f"git {verb} is not to be run with {list(options)!r}")
     _check_config(git_dir, verb)
+    with host_errors(f"look at '{git_dir}'"):
+        if (odd := find_no_file(git_dir)) is not None:
+            raise GitFailed(verb, f"'{odd}' is a pipe, socket or device, and git would wait for it")
     program, environment = find_git(verb)
     command = [program, f"--git-dir={git_dir.absolute()}"]
     for override in (*_OVERRIDES, *(["core.sharedRepository=0600"] if is_private(git_dir) else [])):
         command += ["-c", override]
     command += [verb, *options]
-    if operands:
-        command += ["--end-of-options", *operands]
+    if operands:  # `index-pack` knows no such mark: its operand is an absolute path
+        command += [*(("--end-of-options",) if verb != "index-pack" else ()), *operands]
     with host_errors(f"run git {verb}"), tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as sink:
         source.write(given)
         source.seek(0)

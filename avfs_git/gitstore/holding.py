@@ -25,7 +25,7 @@ from avfs_git.host.modes import open_file
 
 _NAME = "avfs/prune.lock"
 _PACKS_NAME = "avfs/consolidate.lock"
-_FLAGS = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+_FLAGS = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _NOT_HELD = -1
 
 

@@ -31,6 +31,7 @@ from avfs_git.gitstore.owncommits import OwnCommits
 from avfs_git.gitstore.plainfile import read_plain_file
 from avfs_git.gitstore.source import Tree
 from avfs_git.gitstore.trees import EMPTY_TREE, parse_tree
+from avfs_git.host.plainfile import open_plain
 from avfs_git.paths import Oid
 from avfs_git.patterns import compiled
 from avfs_git.values import replace
@@ -520,7 +521,7 @@ class ObjectStore:
 
     def _open_loose(self, oid: Oid) -> int | None:
         try:
-            return os.open(self._loose_path(oid), os.O_RDONLY | os.O_CLOEXEC)
+            return open_plain(self._loose_path(oid))
         except (FileNotFoundError, NotADirectoryError):
             return None
 

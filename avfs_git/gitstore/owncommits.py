@@ -28,6 +28,7 @@ from avfs_git.faults import reach
 from avfs_git.gitstore.commits import Commit, parse_commit
 from avfs_git.gitstore.refs import RefStore
 from avfs_git.host.durable import host_errors, write_file_atomically
+from avfs_git.host.plainfile import open_plain
 from avfs_git.paths import Oid
 
 NAME = "avfs/commits"
@@ -103,7 +104,7 @@ class OwnCommits:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
-        self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        self._fd = open_plain(self._path)
         self._inode = os.fstat(self._fd).st_ino
         _check_header(self._path, os.pread(self._fd, _SLOT, 0))
 
@@ -125,7 +126,7 @@ class OwnCommits:
             if not is_vault:
                 return
             try:
-                fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+                fd = open_plain(self._path, os.O_RDWR)
             except FileNotFoundError:
                 before = recall_commits(self._git_dir, self._read) if (self._git_dir / _FORMAT).exists() else {}
                 _write_table(self._git_dir, {**before, **commits})

@@ -18,11 +18,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from avfs_git import faults
+from avfs_git.errors import GitFailed
+from avfs_git.gitstore.gitcommand import run
 from avfs_git.gitstore.holding import packs_to_oneself
 from avfs_git.gitstore.objects import KIND_NAMES, ObjectStore
 from avfs_git.gitstore.packfile import BadPack, Pack, parse_entry_header, read_back
 from avfs_git.gitstore.packwriter import HOLD_MARK, PackWriter
 from avfs_git.host.durable import host_errors
+from avfs_git.host.plainfile import read_plain
 from avfs_git.paths import Oid
 
 _MANY = 32
@@ -151,7 +154,7 @@ def is_left_hold(path: Path) -> bool:
     if path.suffix != ".keep":
         return False
     try:
-        return path.is_file() and path.read_bytes() == HOLD_MARK
+        return read_plain(path) == HOLD_MARK
     except OSError:
         return False
 
@@ -159,17 +162,25 @@ def is_left_hold(path: Path) -> bool:
 def remove_leftovers(store: ObjectStore, *, now_s: float, older_than_s: float = 24 * 3600) -> int:
     """Remove what killed writers left beside the packs for longer than any writer takes; return how many files went.
 
-    That is temporary files of ours, and packs that never got their index or have lost it to `consolidate_packs`.
+    That is temporary files of ours. A pack without an index may hold the only copy of an object: git indexes it, and then it is a
+    pack like any other. One that git cannot index stays; `doctor` names it.
     """
     directory = store.objects_dir / "pack"
     names = set(os.listdir(directory))
     count = 0
     for name in names:
-        unfinished = name.startswith(("tmp_pack_", "tmp_idx_", ".tmp-avfs-")) or is_left_hold(directory / name)
-        without_index = name.startswith("pack-") and name.endswith(".pack") and f"{name[:-5]}.idx" not in names
-        if unfinished or without_index:
-            with suppress(OSError):
-                if (directory / name).stat().st_mtime < now_s - older_than_s:
-                    os.unlink(directory / name)
-                    count += 1
+        with suppress(OSError, GitFailed):
+            path = directory / name
+            if path.stat().st_mtime >= now_s - older_than_s:
+                continue
+            if is_without_index(path):
+                run(store.git_dir, "index-pack", operands=[os.fspath(path.absolute())])
+            elif name.startswith(("tmp_pack_", "tmp_idx_", ".tmp-avfs-")) or is_left_hold(path):
+                path.unlink()
+                count += 1
     return count
+
+
+def is_without_index(path: Path) -> bool:
+    """Tell whether a file is a pack whose index is missing: its writer died, or merging packs was cut short."""
+    return path.name.startswith("pack-") and path.suffix == ".pack" and not path.with_suffix(".idx").exists()

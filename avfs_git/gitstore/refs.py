@@ -672,7 +672,7 @@ class RefStore:
     def _remove_dead(self, path: bytes) -> bool:
         """Remove a lock of ours whose owner died; tell whether the lock is gone."""
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:
             return True
         except OSError:
@@ -737,7 +737,7 @@ class RefStore:
 
     def _recover_one(self, temporary: bytes) -> int:
         try:
-            fd = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            fd = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
             return 0
         try:

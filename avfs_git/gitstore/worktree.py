@@ -33,6 +33,7 @@ from avfs_git.gitstore.gitconfig import edit_config, is_true, read_config
 from avfs_git.gitstore.plainfile import open_plain_file, read_plain_file
 from avfs_git.gitstore.refs import OWN_REFS, RefStore
 from avfs_git.host.durable import fsync_dir, host_errors, write_all, write_file_atomically
+from avfs_git.host.plainfile import open_plain
 from avfs_git.host.removal import remove_tree
 from avfs_git.paths import Oid
 from avfs_git.patterns import compiled
@@ -223,7 +224,7 @@ class Worktree:
         """Whether there is an index, and more than the empty file, or the zeros, that a power cut may leave."""
         with host_errors(f"read '{self.index}'"):
             try:
-                fd = os.open(self.index, os.O_RDONLY | os.O_CLOEXEC)
+                fd = open_plain(self.index)
             except FileNotFoundError:
                 return False
             try:
@@ -320,7 +321,7 @@ class Worktree:
 def _read(path: Path) -> bytes:
     try:
         return read_plain_file(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotAVault):
         return b""
 
 

@@ -32,6 +32,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from avfs_git.host.modes import open_file
+from avfs_git.host.plainfile import open_plain
 
 REFUSED_WRITING = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 """How the system says that somebody may not write in a place, where reading may be allowed."""
@@ -334,7 +335,7 @@ class ReadingLock(LockFile):
         if self._fd >= 0 or self._depth or self._is_closed:  # by now
             return
         try:
-            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            fd = open_plain(self._path)
         except FileNotFoundError:
             return
         try:

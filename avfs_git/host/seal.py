@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably, write_all
+from avfs_git.host.plainfile import open_plain
 from avfs_git.lazy import LazyModule
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Seal:
 
     def _read(self) -> bytes | None:
         try:
-            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            fd = open_plain(self._path)
         except FileNotFoundError:
             return None
         with os.fdopen(fd, "rb") as file:

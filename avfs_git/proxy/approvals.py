@@ -32,6 +32,7 @@ from pathlib import Path
 from avfs_git.errors import ApprovalNotFound, ApprovalRefused
 from avfs_git.faults import reach
 from avfs_git.host.durable import host_errors, write_file_atomically
+from avfs_git.host.plainfile import read_plain
 from avfs_git.host.seal import Seal
 from avfs_git.proxy.redaction import HIDDEN
 from avfs_git.proxy.request import Category, Decision, Request
@@ -285,7 +286,7 @@ class Approvals:
         if not _ID.fullmatch(id_):
             raise ApprovalNotFound(id_)
         try:
-            found = json.loads(self._place(id_).read_bytes())
+            found = json.loads(read_plain(self._place(id_)))
             seal = str(found.pop("seal"))
             if found["version"] != _VERSION:
                 raise ApprovalNotFound(id_)

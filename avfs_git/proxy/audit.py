@@ -25,6 +25,7 @@ from pathlib import Path
 from avfs_git.errors import AuditDamaged
 from avfs_git.faults import reach
 from avfs_git.host.durable import host_errors, write_all
+from avfs_git.host.plainfile import read_plain
 from avfs_git.values import value_class
 
 MAX_FILE_BYTES = 8 << 20
@@ -199,7 +200,7 @@ def _hash(line: bytes) -> str:
 def _read_lines(path: Path) -> list[bytes]:
     with host_errors(f"read '{path}'"):
         try:
-            return path.read_bytes().split(b"\n")
+            return read_plain(path).split(b"\n")
         except FileNotFoundError:
             return []
 

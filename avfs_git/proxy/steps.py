@@ -14,6 +14,7 @@ from pathlib import Path
 
 from avfs_git.errors import NotPrepared
 from avfs_git.host.durable import host_errors, write_all, write_file_atomically
+from avfs_git.host.plainfile import open_plain, read_plain
 from avfs_git.values import value_class
 
 
@@ -60,7 +61,7 @@ class StepLog:
             NotPrepared: If there is none.
         """
         try:
-            first, *lines = self._path.read_bytes().split(b"\n")
+            first, *lines = read_plain(self._path).split(b"\n")
             start = json.loads(first)["start"]
         except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
             raise NotPrepared(self._fork) from None
@@ -73,7 +74,7 @@ class StepLog:
             HostError: If the disk refuses.
         """
         try:
-            fd = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+            fd = open_plain(self._path, os.O_RDWR | os.O_APPEND)
         except FileNotFoundError:
             return
         with host_errors(f"write '{self._path}'"):

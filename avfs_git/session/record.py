@@ -36,6 +36,7 @@ from avfs_git.faults import reach
 from avfs_git.host.boot import read_boot_id
 from avfs_git.host.durable import find_refusal, host_errors, write_file_atomically
 from avfs_git.host.mounts import Mounted, list_mounts, unmount
+from avfs_git.host.plainfile import open_plain, read_plain
 from avfs_git.host.processes import start_time
 from avfs_git.model import SessionBackend, SessionInfo, SessionState
 from avfs_git.values import as_dict, replace, value_class
@@ -330,7 +331,7 @@ def take_over(place: SessionPlace, fork: str) -> HeldSession:
     """
     with host_errors(f"take over the session {place.id}"), _guarded(place.root.parent):
         try:
-            fd = os.open(place.lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            fd = open_plain(place.lock, os.O_RDWR)
         except FileNotFoundError:
             raise SessionEnding(fork, "a session that ended") from None
         try:
@@ -436,7 +437,7 @@ def wait_ended(place: SessionPlace) -> None:
     """Wait until a session is over, however long that takes; signals are handled meanwhile."""
     while True:
         try:
-            fd = os.open(place.lock, os.O_RDONLY | os.O_CLOEXEC)
+            fd = open_plain(place.lock)
         except FileNotFoundError:
             return
         try:
@@ -483,7 +484,7 @@ def _is_dead(place: SessionPlace) -> bool:
 def read_record(place: SessionPlace) -> SessionRecord | None:
     """Read a record; None if there is none that makes sense, as in a copy of a vault, where it speaks of the other one."""
     try:
-        values = json.loads(place.record.read_bytes())
+        values = json.loads(read_plain(place.record))
         lists = {name: tuple(map(str, values.get(name, ()))) for name in ("made", "backend_reasons")}
         record = SessionRecord(**{**values, **lists})
         SessionState(record.state)

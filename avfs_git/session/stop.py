@@ -21,6 +21,7 @@ from pathlib import Path
 from avfs_git.errors import MountBusy, MountError, SessionFailed
 from avfs_git.host.copies import describe_copies, find_copy_users, is_copy, remove_copies
 from avfs_git.host.mounts import Mounted, cut_off, find_mount, hold_conversation, is_dead, list_mounts, unmount
+from avfs_git.host.plainfile import read_plain
 from avfs_git.host.processes import find_users, send_signal
 from avfs_git.session.record import FoundSession, has_ended, is_ours, list_sessions, vault_of_source
 
@@ -156,7 +157,7 @@ def _await_end(session: FoundSession, seconds: float, mounted: Mounted | None = 
             return users
     if not _has_ended_within(session, seconds):
         try:
-            said = session.place.log.read_text("utf-8", "replace")
+            said = read_plain(session.place.log).decode("utf-8", "replace")
         except OSError:
             said = ""
         raise SessionFailed(f"the process of the session (pid {session.record.pid}) does not end", said[-10_000:])

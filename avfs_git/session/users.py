@@ -17,6 +17,7 @@ import os
 import time
 
 from avfs_git.host.durable import host_errors
+from avfs_git.host.plainfile import open_plain
 from avfs_git.session.record import SessionPlace
 
 _IDLE_MAX = 32
@@ -30,7 +31,7 @@ def make_users_file(place: SessionPlace) -> None:
         HostError: If the disk refuses.
     """
     with host_errors(f"make '{place.users}'"):
-        os.close(os.open(place.users, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.close(os.open(place.users, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 def begin_use(place: SessionPlace, *, idle_s: float = 0.0) -> int | None:
@@ -44,7 +45,7 @@ def begin_use(place: SessionPlace, *, idle_s: float = 0.0) -> int | None:
         HostError: If the disk refuses.
     """
     try:
-        fd = os.open(place.users, os.O_RDWR | os.O_CLOEXEC)
+        fd = open_plain(place.users, os.O_RDWR)
     except FileNotFoundError:
         return None
     except OSError:  # another user's

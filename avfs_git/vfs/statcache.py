@@ -19,6 +19,7 @@ from typing import Final, Protocol
 
 from avfs_git import faults
 from avfs_git.host.modes import open_file
+from avfs_git.host.plainfile import open_plain, read_plain
 from avfs_git.paths import Oid, TreePath
 
 RACY_NS: Final = 20_000_000
@@ -85,7 +86,7 @@ class StatCache:
         """Read the cache; None if there is none that can be used."""
         cache = cls(path)
         try:
-            data = path.read_bytes()
+            data = read_plain(path)
         except OSError:  # it is only a cache: whatever is wrong with it, everything is read again
             return None
         if not data.startswith(_MAGIC):
@@ -111,7 +112,7 @@ class StatCache:
         """Read which trees and commits the caches in a file were of, without the fingerprints; none if it cannot be read."""
         found: set[Oid] = set()
         try:
-            with path.open("rb") as file:
+            with os.fdopen(open_plain(path), "rb") as file:
                 if file.read(len(_MAGIC)) != _MAGIC:
                     return found
                 while len(head := file.read(_HEAD.size)) == _HEAD.size:
@@ -198,7 +199,7 @@ class StatCache:
             if self._size == 0 or self._size > 4096 + 400 * entries:
                 self._rewrite()
             else:
-                with self._path.open("r+b") as file:
+                with os.fdopen(open_plain(self._path, os.O_RDWR), "r+b") as file:
                     file.truncate(self._size)
                     file.seek(self._size)
                     file.write(record)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from avfs_git.errors import InvalidInput, NotAVault, quote
 from avfs_git.host.durable import host_errors, write_file_atomically
+from avfs_git.host.plainfile import read_plain
 from avfs_git.values import value_class
 
 
@@ -84,7 +85,7 @@ class Config:
 
     def _read_own(self) -> dict[str, str]:
         try:
-            found = json.loads(self._path.read_bytes())
+            found = json.loads(read_plain(self._path))
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, RecursionError) as error:

@@ -219,7 +219,7 @@ def carry_exclude(source_git: Path, git_dir: Path) -> None:
         return
     place = git_dir / "info" / "exclude"
     with host_errors(f"make '{git_dir}'"):
-        if place.exists() and place.read_bytes() == rules:
+        if place.exists() and read_plain_file(place) == rules:
             return
         make_dirs_durably(git_dir / "info")
         write_file_atomically(git_dir / "info" / "exclude", rules)

@@ -16,7 +16,7 @@ from pathlib import Path
 from avfs_git.errors import AvfsError, GitFailed, RefDamaged, WorkspaceBusy
 from avfs_git.gitstore.drywriter import DryWriter
 from avfs_git.gitstore.gitcommand import fsck
-from avfs_git.gitstore.packs import is_left_hold
+from avfs_git.gitstore.packs import is_left_hold, is_without_index
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.worktree import list_half_made, read_log
 from avfs_git.model import DoctorReport, Problem
@@ -184,18 +184,22 @@ def _check_leftovers(vault: OpenVault) -> Iterator[_Finding]:
     pack_dir = vault.git_dir / "objects" / "pack"
     try:
         found = [path for path in pack_dir.iterdir() if path.name.startswith(("tmp_", ".tmp")) or is_left_hold(path)]
+        lost = [path for path in pack_dir.iterdir() if is_without_index(path)]
     except OSError as error:
         yield _found(
             "objects.unreadable", f"'{pack_dir}' cannot be read: {error.strerror}", "Check the permissions of the vault."
         )
         return
-    now = time.time()
+    for path in lost:
+        if (_age_of(path) or 0) > STALE_AFTER_S:
+            yield _found(
+                "objects.pack_without_index",
+                f"'{path.name}' has no index, so that nothing finds what it holds",
+                f"Make the index with `git index-pack {path}`. `avfs gc` makes it a day after the pack was written.",
+                severity="warning",
+            )
     for path in found:
-        try:
-            is_stale = now - path.stat().st_mtime > STALE_AFTER_S
-        except FileNotFoundError:
-            continue
-        if is_stale:
+        if (_age_of(path) or 0) > STALE_AFTER_S:
             yield _fixable(
                 "objects.leftover",
                 f"'{path.name}' was left behind by a process that died",
@@ -333,4 +337,4 @@ def _check_objects(vault: OpenVault) -> Iterator[_Finding]:
                 "Fetch the object from another copy of the vault, or restore a state before it.",
             )
     except GitFailed as error:
-        yield _found("git.failed", error.message, "Install git, or run `git fsck --strict` in the vault by hand.")
+        yield _found("git.failed", error.message, "Mend what it names, or run `git fsck --strict` in the vault by hand.")

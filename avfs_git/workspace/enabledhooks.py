@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from avfs_git.host.durable import host_errors, make_dirs_durably, write_file_atomically
+from avfs_git.host.plainfile import read_plain
 from avfs_git.host.seal import Seal
 
 _VERSION = 1
@@ -64,7 +65,7 @@ class EnabledHooks:
     def _read_all(self) -> Mapping[str, Mapping[str, str]]:
         with host_errors(f"read '{self._path}'"):
             try:
-                found = json.loads(self._path.read_bytes())
+                found = json.loads(read_plain(self._path))
             except (FileNotFoundError, ValueError):
                 return {}
         try:

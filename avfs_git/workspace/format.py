@@ -16,6 +16,7 @@ from avfs_git.errors import FormatUnsupported, HostError, VaultHidden, Workspace
 from avfs_git.gitstore.owncommits import make_table
 from avfs_git.gitstore.trust import is_shared
 from avfs_git.host.durable import host_errors, make_dirs_durably, write_file_atomically
+from avfs_git.host.plainfile import open_plain, read_plain
 from avfs_git.paths import fork_dir_name, fork_of_dir_name, label_ref_name
 from avfs_git.values import field, record_class
 
@@ -171,7 +172,7 @@ class VaultLayout:
     def read_origin(self) -> Path | None:
         """Tell of which directory the vault was made; None of one that was made otherwise."""
         try:
-            data = self.origin.read_bytes()
+            data = read_plain(self.origin)
         except OSError:
             return None
         return Path(os.fsdecode(data.removesuffix(b"\0"))) if data.endswith(b"\0") else None
@@ -190,7 +191,7 @@ class VaultLayout:
             VaultHidden: If this process was started by a command that avfs runs in this vault.
         """
         try:
-            fd = os.open(self.format, os.O_RDONLY | os.O_CLOEXEC)
+            fd = open_plain(self.format)
             try:
                 text = os.read(fd, 4096).decode("ascii", "replace").strip()
             finally:
@@ -239,7 +240,7 @@ class WorkspaceLayout:
             FormatUnsupported: If it is of another version.
         """
         try:
-            data = self.state.read_bytes()
+            data = read_plain(self.state)
         except FileNotFoundError:
             return None
         except OSError as error:

@@ -40,6 +40,7 @@ from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.repository import is_lazy, read_shallow
 from avfs_git.gitstore.sweep import Swept, check_connected, read_ids_below, survey, sweep
 from avfs_git.host.durable import fsync_dir, host_errors
+from avfs_git.host.plainfile import read_plain
 from avfs_git.host.removal import remove_tree
 from avfs_git.model import GarbageResult, Warning
 from avfs_git.paths import Oid, fork_dir_name
@@ -334,7 +335,7 @@ def _named_by_workspaces(places: Iterable[Path]) -> Iterator[Oid]:
 
 def _read_state(place: Path) -> str:
     try:
-        return WorkspaceLayout(place, "").state.read_text("utf-8", "replace")
+        return read_plain(WorkspaceLayout(place, "").state).decode("utf-8", "replace")
     except FileNotFoundError:
         return ""
     except OSError as error:  # what it names is not known: nothing may go

@@ -46,6 +46,7 @@ from avfs_git.gitstore.treediff import diff_trees
 from avfs_git.gitstore.trees import EMPTY_TREE, MODE_GITLINK, MODE_TREE
 from avfs_git.gitstore.worktree import IndexBusy, ensure_config
 from avfs_git.host.durable import host_errors, write_file_atomically
+from avfs_git.host.plainfile import holds
 from avfs_git.lazy import LazyLogger
 from avfs_git.model import ChangedFile
 from avfs_git.paths import ROOT, Oid, TreePath, join
@@ -97,7 +98,7 @@ class GitDir:
         content = self._prepare(directory)
         with host_errors(f"make '{link}'"):
             link.parent.mkdir(exist_ok=True)
-            if not link.exists() or link.read_bytes() != content:
+            if not holds(link, content):
                 write_file_atomically(link, content, durable=False)
 
     def _prepare(self, directory: Path) -> bytes:

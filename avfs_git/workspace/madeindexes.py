@@ -22,6 +22,7 @@ from typing import Final
 
 from avfs_git.errors import HostError
 from avfs_git.host.durable import write_file_atomically
+from avfs_git.host.plainfile import read_plain
 
 _CHECKSUM: Final = 20
 _KEPT: Final = 4
@@ -98,7 +99,7 @@ class MadeIndexes:
 def _read(path: Path) -> bytes | None:
     """Read an index that is whole."""
     try:
-        data = path.read_bytes()
+        data = read_plain(path)
     except OSError:
         return None
     if hashlib.sha1(data[:-_CHECKSUM], usedforsecurity=False).digest() != data[-_CHECKSUM:]:

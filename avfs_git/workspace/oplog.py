@@ -34,6 +34,7 @@ from typing import Any
 from avfs_git.faults import reach
 from avfs_git.host.durable import fsync_dir, host_errors, write_file_atomically
 from avfs_git.host.modes import open_file
+from avfs_git.host.plainfile import open_plain, read_plain
 from avfs_git.model import Operation, RefMove
 from avfs_git.paths import Oid
 from avfs_git.patterns import compiled
@@ -238,7 +239,7 @@ class OpLog:
         """
         with host_errors("shorten the operation log"):
             try:
-                fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+                fd = open_plain(self._path, os.O_RDWR)
             except FileNotFoundError:
                 return 0
             os.close(fd)
@@ -249,7 +250,7 @@ class OpLog:
                 os.close(fd)
 
     def _shorten(self, choose: Callable[[list[OpRecord]], Chosen], mode: int) -> int:
-        lines = self._path.read_bytes().split(b"\n")
+        lines = self._read_all().split(b"\n")
         found = [(at, line) for at in reversed(range(len(lines))) for line in _parse_backwards(lines[at : at + 1])]  # one or none
         place_of = {id(record): at for at, (record, _) in found}
         records = list(self._resolve(line for _, line in found))
@@ -276,19 +277,22 @@ class OpLog:
 
     def _open(self) -> tuple[int, bool]:
         """Open the log for writing; tell whether it was made just now."""
-        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            return os.open(self._path, flags), False
+            return open_plain(self._path, os.O_RDWR), False
         except FileNotFoundError:
-            return open_file(self._path, flags | os.O_CREAT), True
+            return open_file(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW), True
 
     def read(self) -> Iterator[OpRecord]:
         """Yield all operations that happened, newest first."""
-        try:
-            data = self._path.read_bytes()
-        except FileNotFoundError:
-            return
-        yield from self._resolve(_parse_backwards(data.split(b"\n")))
+        yield from self._resolve(_parse_backwards(self._read_all().split(b"\n")))
+
+    def _read_all(self) -> bytes:
+        """Read the whole log; empty where there is none."""
+        with host_errors("read the operation log"):
+            try:
+                return read_plain(self._path)
+            except FileNotFoundError:
+                return b""
 
     def _resolve(self, found: Iterable[tuple[OpRecord, bytes]]) -> Iterator[OpRecord]:
         """Yield the operations that happened, newest first, of the last lines of the log with their marks."""
@@ -329,10 +333,7 @@ class OpLog:
 
         Reads the log as bytes, and parses it from the first line on that is only announced: in most logs there is none.
         """
-        try:
-            data = self._path.read_bytes()
-        except FileNotFoundError:
-            return []
+        data = self._read_all()
         first = _ANNOUNCED_LINE.search(data) if _ANNOUNCED + b"{" in data else None
         if first is None:
             return []
@@ -372,10 +373,7 @@ class OpLog:
 
         For a ref that does not say what it holds: an operation that was announced counts, whether or not it happened.
         """
-        try:
-            lines = self._path.read_bytes().split(b"\n")
-        except FileNotFoundError:
-            return None, 0
+        lines = self._read_all().split(b"\n")
         found = (
             (new, record.created_at_ns) for record, _ in _parse_backwards(lines) for name, _, new in record.moves if name == ref
         )

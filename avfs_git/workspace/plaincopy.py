@@ -22,6 +22,7 @@ from avfs_git.gitstore.ignore import IGNORE_FILE_READ, Ignorer
 from avfs_git.gitstore.packwriter import PackWriter
 from avfs_git.host.boot import read_boot_id
 from avfs_git.host.durable import host_errors, write_file_atomically
+from avfs_git.host.plainfile import read_plain
 from avfs_git.host.removal import remove_tree
 from avfs_git.model import Warning
 from avfs_git.paths import TreePath, join, split
@@ -119,7 +120,7 @@ def take_in_left(locked: LockedWorkspace) -> None:
     """
     layout = locked.opened.layout
     try:
-        noted = layout.copy_note.read_bytes()
+        noted = read_plain(layout.copy_note)
     except FileNotFoundError:
         return
     except OSError as error:

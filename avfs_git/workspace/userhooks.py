@@ -25,6 +25,7 @@ from pathlib import Path
 from avfs_git.errors import HookRefused, InvalidInput
 from avfs_git.gitstore.githooks import install_update_hook
 from avfs_git.host.durable import host_errors, make_dirs_durably
+from avfs_git.host.plainfile import open_plain
 from avfs_git.model import HookInfo, HookState, Warning
 from avfs_git.workspace.enabledhooks import EnabledHooks
 from avfs_git.workspace.vault import OpenVault
@@ -89,7 +90,7 @@ def _digest(place: Path) -> str | None:
         return None
     with host_errors(f"read '{place}'"):
         try:
-            with place.open("rb") as file:
+            with os.fdopen(open_plain(place.resolve()), "rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except (FileNotFoundError, IsADirectoryError):
             return None

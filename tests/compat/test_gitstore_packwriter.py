@@ -208,7 +208,7 @@ def die_at(number: int, git_dir: Path, body: str) -> int:
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
 def test_a_writer_that_is_killed_leaves_nothing_that_git_minds(repo: GitRepo, number: int) -> None:
-    """Killed at any step of writing a pack, the repository is whole, and time or git removes what is left."""
+    """Killed at any step of writing a pack, the repository is whole; temporary files go with time, and a pack gets its index."""
     body = """
         writer = PackWriter(store)
         writer.add(KIND_BLOB, b"content")
@@ -220,7 +220,7 @@ def test_a_writer_that_is_killed_leaves_nothing_that_git_minds(repo: GitRepo, nu
     with ObjectStore(repo.git_dir) as store:
         remove_leftovers(store, now_s=2e12)
         left = {path.suffix for path in (repo.git_dir / "objects/pack").iterdir()}
-        assert left == ({".pack", ".idx"} if number == 4 else set())
+        assert left == ({".pack", ".idx"} if number >= 3 else set())
         writer = PackWriter(store)
         writer.add(KIND_BLOB, b"content")
         assert_git_accepts(repo, writer.finish())

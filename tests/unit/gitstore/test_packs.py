@@ -140,7 +140,7 @@ def test_every_object_is_there_whatever_fails(store: ObjectStore, number: int) -
 
 
 def test_leftovers_of_killed_writers_go_after_a_day(store: ObjectStore) -> None:
-    """Temporary files and packs without index are removed once no writer can still be at them."""
+    """Temporary files are removed once no writer can still be at them, and a pack that cannot be read stays."""
     contents = fill(store, 1)
     directory = store.objects_dir / "pack"
     for name in ("tmp_pack_1", "tmp_idx_1", "pack-0123.pack", "pack-4567.keep"):
@@ -148,9 +148,26 @@ def test_leftovers_of_killed_writers_go_after_a_day(store: ObjectStore) -> None:
     now_s = (directory / "tmp_pack_1").stat().st_mtime
 
     assert remove_leftovers(store, now_s=now_s + 3600) == 0
-    assert remove_leftovers(store, now_s=now_s + 25 * 3600) == 3
+    assert remove_leftovers(store, now_s=now_s + 25 * 3600) == 2
     assert (directory / "pack-4567.keep").exists()
+    assert (directory / "pack-0123.pack").exists()
     assert all(ObjectStore(store.git_dir).exists(oid) for oid in contents)
+
+
+@pytest.mark.needs("git")
+def test_a_pack_that_has_lost_its_index_gets_one(store: ObjectStore) -> None:
+    """It may be the only copy of what it holds."""
+    contents = fill(store, 2)
+    directory = store.objects_dir / "pack"
+    for path in directory.glob("*.idx"):
+        path.unlink()
+    now_s = min(path.stat().st_mtime for path in directory.glob("*.pack"))
+    assert not any(ObjectStore(store.git_dir).exists(oid) for oid in contents)
+
+    remove_leftovers(store, now_s=now_s + 3600)
+    assert not any(ObjectStore(store.git_dir).exists(oid) for oid in contents)
+    assert remove_leftovers(store, now_s=now_s + 25 * 3600) == 0
+    assert {ObjectStore(store.git_dir).read_blob(oid) for oid in contents} == set(contents.values())
 
 
 def test_packs_that_go_while_the_directory_is_read_lose_nothing(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,60 @@
+"""Reading a small file of avfs's own: what is no regular file is refused, and keeps nobody waiting.
+
+A repository that came from elsewhere, or a program that may write to a vault, can put a pipe, a device or a symbolic link where
+avfs has a file. Everything that reads a file of a vault, a home or a session goes through here, or opens it the same way.
+Functions without state, safe from any thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+
+class NotAFile(OSError):
+    """Something that is no regular file stands where avfs reads one."""
+
+    def __init__(self, path: str | bytes | os.PathLike[str], what: str) -> None:
+        super().__init__(errno.EINVAL, f"it is {what}, not a regular file", os.fspath(path))
+        self.what = what
+
+
+def open_plain(path: str | bytes | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
+    """Open a file that is there.
+
+    Raises:
+        NotAFile: If it is a symbolic link, or no regular file.
+        OSError: If it cannot be opened.
+    """
+    try:
+        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise NotAFile(path, "a symbolic link") from None
+        if error.errno == errno.ENXIO:  # a pipe that nobody reads, opened for writing, or a socket
+            raise NotAFile(path, "a pipe, socket or device") from None
+        raise
+    mode = os.fstat(fd).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(fd)
+        raise NotAFile(path, "a directory" if stat.S_ISDIR(mode) else "a pipe, socket or device")
+    return fd
+
+
+def read_plain(path: str | bytes | os.PathLike[str], limit: int = -1) -> bytes:
+    """Read a file whole, or at most `limit` bytes of it.
+
+    Raises:
+        NotAFile, OSError: As `open_plain`.
+    """
+    with os.fdopen(open_plain(path), "rb") as file:
+        return file.read(limit)
+
+
+def holds(path: str | bytes | os.PathLike[str], content: bytes) -> bool:
+    """Tell whether a file is there that holds just this."""
+    try:
+        return read_plain(path) == content
+    except (FileNotFoundError, NotAFile):
+        return False
