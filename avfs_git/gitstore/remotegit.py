@@ -4,6 +4,9 @@ Decided here: which commands are run, in which surroundings, what of the user's 
 a silent server is waited for, and which error a message stands for. Called by `transport` and `connection`, from any thread,
 without any lock; blocks for as long as the other side takes.
 
+**What git takes of memory** is bounded for each process, because a server chooses what git has to hold: a pack of some
+kilobytes can hold a delta that makes gigabytes.
+
 **The user's settings** that an exchange needs (credentials, ssh, proxies, certificates, `insteadOf`) are taken by name from the
 environment that the caller hands over and from the user's own git configuration; nothing else of either reaches git.
 For a directory of this machine none is needed, and none is read.
@@ -18,15 +21,17 @@ from __future__ import annotations
 import errno
 import os
 import re
+import resource
 import select
 import shutil
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import IO
 
 from avfs_git.errors import (
     GitFailed,
@@ -109,6 +114,11 @@ _LOOK_S = 5.0
 """How often it is looked whether git does anything."""
 _END_S = 10.0
 _NOTED = "started-"
+_BOUNDED = 'ulimit -S -d "$0" 2>/dev/null; exec "$@"'
+"""Starts a program that may take so many KiB of memory of its own; mapped packs do not count."""
+_MEMORY_MIN = 1 << 30
+_MEMORY_SHARE = 2
+"""The part of the machine's memory that one process of an exchange may take: a half."""
 
 
 class Access:
@@ -262,8 +272,8 @@ def start(
     own_config: bool = False,
     given: IO[bytes] | int | None = None,
     noted: bool = False,
-) -> Any:
-    """Start git, or another program that it would start, with an environment made anew; gives a `Popen` with pipes.
+) -> subprocess.Popen[bytes]:
+    """Start git, or another program that it would start, with an environment made anew and a bound on its memory.
 
     Args:
         directory: Where.
@@ -283,20 +293,18 @@ def start(
     if program is None:
         raise GitFailed(words[1], "git is not installed")
     program = os.path.abspath(program)
-    try:
-        import git  # noqa: PLC0415 - its import runs git, and takes longer than most commands
-    except ImportError as error:
-        raise GitFailed(words[1], str(error).strip().splitlines()[0]) from error
-
     wanted = {"PATH": f"{os.path.dirname(program)}:{os.defpath}", **_ENVIRONMENT, **names, **environment}
     if own_config:
         wanted = {name: value for name, value in wanted.items() if name != "GIT_CONFIG_NOSYSTEM" or name in environment}
-    # GitPython adds to the environment that it inherits. `env -u` takes all of that away, and no value, which may be a
-    # password, stands on a command line.
-    inherited = [name for name in os.environ if name not in wanted]  # noqa: TID251 - names only, to take them away
-    argv = ["env", *(f"-u{name}" for name in inherited), program if words[0] == "git" else words[0], *words[1:]]
-    held: Any = git.Git(directory).execute(argv, as_process=True, env=wanted, istream=cast("BinaryIO | None", given))
-    process, held.proc = held.proc, None  # else it is ended when nobody holds what GitPython has wrapped it in
+    argv = ["/bin/sh", "-c", _BOUNDED, str(_most_memory() >> 10), program if words[0] == "git" else words[0], *words[1:]]
+    process = subprocess.Popen(
+        argv,
+        cwd=directory,
+        env=wanted,
+        stdin=given if given is not None else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     if noted:
         try:
             (directory / f"{_NOTED}{process.pid}").write_bytes(_describe_start(directory, process.pid))
@@ -304,6 +312,14 @@ def start(
             end(process)
             raise
     return process
+
+
+def _most_memory() -> int:
+    """Say how many bytes of memory a process may take: never more than the user allows."""
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    allowed = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    most = max(whole // _MEMORY_SHARE, _MEMORY_MIN)
+    return most if allowed == resource.RLIM_INFINITY else min(most, allowed)
 
 
 def _describe_start(directory: Path, pid: int) -> bytes:
@@ -330,7 +346,7 @@ def end_noted(directory: Path) -> None:
                     send_signal(each, started, signal.SIGTERM)
 
 
-def end(process: Any) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
     """End a program with all that it started."""
     for pid in list_family(process.pid) if process.poll() is None else ():
         with suppress(OSError):
@@ -385,14 +401,16 @@ class _Patience:
                 raise Silent(self._limit_s)
 
 
-def _follow(process: Any, progress: Progress | None, patience: _Patience | None) -> Ended:
+def _follow(process: subprocess.Popen[bytes], progress: Progress | None, patience: _Patience | None) -> Ended:
     """Read what git says until it ends."""
+    source, said = process.stdout, process.stderr
+    assert source is not None and said is not None  # noqa: S101, PT018 - `start` asks for both
     output: list[bytes] = []
-    reader = threading.Thread(target=lambda: output.append(process.stdout.read()), name="git-output", daemon=True)
+    reader = threading.Thread(target=lambda: output.append(source.read()), name="git-output", daemon=True)
     reader.start()
     messages: list[str] = []
     pending = b""
-    fd = process.stderr.fileno()
+    fd = said.fileno()
     while True:
         if patience is not None:
             patience.wait(fd)
@@ -406,8 +424,8 @@ def _follow(process: Any, progress: Progress | None, patience: _Patience | None)
     note(pending, messages, progress)
     reader.join()
     status = process.wait()
-    process.stdout.close()
-    process.stderr.close()
+    source.close()
+    said.close()
     return Ended(int(status), b"".join(output), tuple(messages))
 
 
@@ -434,7 +452,7 @@ _DENIED = re.compile(
 _BAD_DATA = re.compile(
     r"fsck|index-pack (?:died|failed|abnormal)|invalid index-pack|did not send all necessary objects"
     r"|unpack-objects (?:died|failed)|pack has bad|unresolved delta|missing necessary objects|inflate|bad object|hash mismatch"
-    r"|repository corruption|bad pack header",
+    r"|repository corruption|bad pack header|out of memory",
     re.IGNORECASE,
 )
 _UNREACHABLE = re.compile(
@@ -475,5 +493,6 @@ def check_ended(ended: Ended, url: str) -> None:
             line = next(line for line in said if pattern.search(line))
         if line is not None:
             raise kind(shown, line[:300])
-    reason = own[-1][:300] if own else f"git ended with status {ended.status}"
+    failed = [line[7:] for line in said if line.startswith(("error: ", "fatal: "))]  # the first is the cause of the others
+    reason = (failed[:1] or own[-1:] or [f"git ended with status {ended.status}"])[0][:300]
     raise RemoteError(f"the exchange with '{shown}' failed: {reason}", details={"url": shown, "reason": reason})
