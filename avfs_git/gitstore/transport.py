@@ -21,6 +21,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -34,10 +35,13 @@ from avfs_git.errors import (
     RemoteNotFound,
     RemoteUnreachable,
     VaultUntrusted,
+    quote,
 )
 from avfs_git.faults import reach
 from avfs_git.gitstore.gitconfig import quote_value
-from avfs_git.gitstore.judge import judge_objects, list_objects
+from avfs_git.gitstore.judge import judge_objects, list_loose, list_objects
+from avfs_git.gitstore.objects import KIND_COMMIT, KIND_TAG, KIND_TREE
+from avfs_git.gitstore.packfile import PackSet
 from avfs_git.gitstore.refs import RefStore
 from avfs_git.gitstore.remotegit import (
     NO_ACCESS,
@@ -85,7 +89,10 @@ _CONFIG = b"""\
 \trecurseSubmodules = no
 [submodule]
 \trecurse = false
+[advice]
+\tfetchShowForcedUpdates = false
 """
+_STRUCTURE = frozenset({KIND_COMMIT, KIND_TREE, KIND_TAG})
 LAZY_REMOTE = "origin"
 _LAZY_CONFIG = b"""\
 [extensions]
@@ -247,6 +254,9 @@ class Exchange:
             ended = self._git("fetch", [*options, "--stdin", self._progress_option()], [self._source()], given=wanted)
         if ended.status:
             _check_lost(ended, oids)
+        check_received(ended, self.url)
+        if not _holds_only_blobs(self._place / "objects" / "pack", set(oids)):  # mostly nothing else comes
+            _judge(self.url, self._place / "objects")
         self._take_in(ended)
 
     def _take_in(self, ended: Ended) -> None:
@@ -254,12 +264,27 @@ class Exchange:
         check_received(ended, self.url)
         came, packs = self._place / "objects" / "pack", self._git_dir / "objects" / "pack"
         with host_errors("store what was fetched"):
+            self._take_in_loose()
             packs.mkdir(exist_ok=True)
             for name in sorted(os.listdir(came), key=lambda name: name.endswith(".idx")):
                 if name.startswith("pack-"):
                     os.replace(came / name, packs / name)
             reach("transport.fetched")
         fsync_dir(packs)  # git syncs no directory: the packs that arrived would be lost with their names
+
+    def _take_in_loose(self) -> None:
+        """Give the vault what came as files of their own: a web server that runs no git (gitprotocol-http) hands out such."""
+        source, target = self._place / "objects", self._git_dir / "objects"
+        names = [oid.hex() for oid in list_loose(source)]
+        if not names:
+            return
+        sync_file_system(source)  # git has not synced them
+        for name in names:
+            (target / name[:2]).mkdir(exist_ok=True)
+            os.replace(source / name[:2] / name[2:], target / name[:2] / name[2:])
+        for name in {name[:2] for name in names}:
+            fsync_dir(target / name)
+        fsync_dir(target)
 
     def push(self, pushes: Sequence[Push], *, receive_pack: str | None = None) -> tuple[list[PushedRef], tuple[str, ...]]:
         """Have git push; say what became of each ref, and what the server said.
@@ -275,12 +300,13 @@ class Exchange:
             options.append(f"--receive-pack={receive_pack}")
         specs = [f"{push.new.hex() if push.new else ''}:{push.ref}" for push in pushes]
         ended = self._git("push", [*options, self._progress_option()], [self.url, *specs])
-        done = _parse_pushed(ended.output)
-        if {push.ref for push in pushes} - {ref.ref for ref in done}:
-            check_ended(ended, self.url)
-            # Git says nothing of a ref that is gone on both sides.
-            known = {ref.ref for ref in done}
-            done += [PushedRef(push.ref, "unchanged") for push in pushes if push.ref not in known]
+        told = _parse_pushed(ended.output)
+        found = [_find_pushed(push, told) for push in pushes]
+        done = [ref for ref in found if ref is not None]
+        if len(done) < len(pushes) or not any(ref.outcome == "rejected" for ref in done):
+            check_ended(ended, self.url)  # a server can fail as a whole, and still say of each ref that all is well
+        # Git says nothing of a ref that is gone on both sides.
+        done += [PushedRef(push.ref, "unchanged") for push, ref in zip(pushes, found, strict=True) if ref is None]
         return done, ended.messages
 
     def _check_receiver(self) -> None:
@@ -335,6 +361,20 @@ class Exchange:
                 patience_s=patience_s,
                 noted=True,
             )
+
+
+def _holds_only_blobs(directory: Path, oids: AbstractSet[Oid]) -> bool:
+    """Tell whether packs hold nothing but contents that were asked for. Costs reading the header of each entry."""
+    packs = PackSet(directory)
+    try:
+        for pack in packs.packs():
+            # A delta is of the kind of what it applies to, which is in the same pack.
+            kinds = {pack.header(offset)[0] for offset in pack.index.offsets()}
+            if kinds & _STRUCTURE or not oids >= set(pack.index.oids()):
+                return False
+    finally:
+        packs.close()
+    return True
 
 
 def _judge(url: str, objects_dir: Path) -> None:
@@ -435,16 +475,28 @@ def remove_abandoned(parent: Path) -> None:
                     remove_tree(entry)
 
 
-def _parse_pushed(output: bytes) -> list[PushedRef]:
-    """Read what `git push --porcelain` says of each ref."""
+def _find_pushed(push: Push, told: Sequence[tuple[str, PushedRef]]) -> PushedRef | None:
+    """Find what became of a ref: the first line about it counts. A server may store what it is sent under another name."""
+    for _, ref in told:
+        if ref.ref == push.ref:
+            return ref
+    for source, ref in told:
+        if push.new is not None and source == push.new.hex():
+            return PushedRef(push.ref, "rejected", f"the server stored it as {quote(ref.ref)}")
+    return None
+
+
+def _parse_pushed(output: bytes) -> list[tuple[str, PushedRef]]:
+    """Read what `git push --porcelain` says: what was pushed, and what became of the ref. The server chooses some of the text."""
     outcomes = {" ": "updated", "+": "forced", "-": "deleted", "*": "new", "!": "rejected", "=": "unchanged"}
     found = []
-    for line in output.decode("utf-8", "surrogateescape").splitlines():
+    for line in output.decode("utf-8", "replace").split("\n"):
         flag, _, rest = line.partition("\t")
         names, tab, summary = rest.partition("\t")
         if flag in outcomes and tab:
             reason = summary.rpartition("(")[2].rstrip(")") if flag == "!" and "(" in summary else ""
-            found.append(PushedRef(names.rpartition(":")[2], outcomes[flag], reason or (summary if flag == "!" else "")))
+            source, _, ref = names.rpartition(":")
+            found.append((source, PushedRef(ref, outcomes[flag], reason or (summary if flag == "!" else ""))))
     return found
 
 

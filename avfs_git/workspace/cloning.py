@@ -15,11 +15,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from avfs_git.errors import HostError, InvalidName, NoUpstream, VaultExists, quote
+from avfs_git.errors import HostError, InvalidName, NoUpstream, ObjectCorrupt, ObjectMissing, RemoteDataRefused, VaultExists
 from avfs_git.faults import reach
 from avfs_git.gitstore import remotes, transport
 from avfs_git.gitstore.objects import ObjectStore
-from avfs_git.gitstore.refs import RefStore, check_ref_name
+from avfs_git.gitstore.refs import RefStore
 from avfs_git.gitstore.remotegit import NO_ACCESS, Access, Progress
 from avfs_git.gitstore.repository import init_vault_repo, read_head
 from avfs_git.gitstore.trees import MODE_GITLINK, MODE_TREE
@@ -30,7 +30,7 @@ from avfs_git.paths import Oid, check_fork_name
 from avfs_git.values import value_class
 from avfs_git.workspace.create import remove_unfinished
 from avfs_git.workspace.format import HEADS, VaultLayout
-from avfs_git.workspace.remotes import ORIGIN, TAGS, fetch, server_words, tracking_ref
+from avfs_git.workspace.remotes import ORIGIN, TAGS, fetch, find_unusable, server_words, tracking_ref
 from avfs_git.workspace.vault import Caller, OpenVault
 
 
@@ -154,24 +154,37 @@ def _adopt_clone(making: Path, url: str, branch: str | None, *, lazy: bool) -> t
         with suppress(OSError, HostError):
             remove_tree(fresh)
         raise
+    try:
+        with ObjectStore(making) as store:
+            return _choose_refs(making, store, found, head, branch, lazy=lazy)
+    except (ObjectMissing, ObjectCorrupt) as error:
+        raise RemoteDataRefused(remotes.hide_secret(url), error.message) from error
+
+
+def _choose_refs(
+    making: Path, store: ObjectStore, found: dict[str, Oid], head: str, branch: str | None, *, lazy: bool
+) -> tuple[str, Oid | None, int, list[Warning]]:
+    """Write the refs that a clone begins with."""
     warnings: list[Warning] = []
     kept: dict[str, Oid] = {}
-    heads = {ref.removeprefix(HEADS): oid for ref, oid in found.items() if ref.startswith(HEADS)}
+    heads: dict[str, Oid] = {}
     for ref, oid in found.items():
         name = tracking_ref(ORIGIN, ref) if ref.startswith(HEADS) else ref
         if ref.startswith((HEADS, TAGS)):
-            try:
-                kept[check_ref_name(name)] = oid
-            except InvalidName:
-                warnings.append(Warning("fetch.name_unusable", f"{quote(ref)} was left out: no ref here can have that name"))
+            reason = find_unusable(store, name, oid)
+            if reason is not None:
+                warnings.append(reason)
+                continue
+            kept[name] = oid
+            if ref.startswith(HEADS):
+                heads[ref.removeprefix(HEADS)] = oid
     if branch is not None and branch not in heads:
         raise NoUpstream(branch, ORIGIN)
     fork = branch or _first_fork(head.removeprefix(HEADS), heads)
     first = heads.get(fork)
     if first is not None:
         kept[HEADS + fork] = first
-    with ObjectStore(making) as store:
-        if first is not None and _has_content(store, store.read_commit(first).tree) and lazy:
+        if _has_content(store, store.read_commit(first).tree) and lazy:
             warnings.append(Warning("clone.not_lazy", "the remote does not leave contents out: all of them were brought"))
     lines = sorted((os.fsencode(name), oid.hex().encode("ascii")) for name, oid in kept.items())
     packed = b"# pack-refs with: sorted \n" + b"".join(b"%b %b\n" % (oid, name) for name, oid in lines)

@@ -19,6 +19,7 @@ of the other side first, and then what is remembered of them: a crash in between
 from __future__ import annotations
 
 import heapq
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,8 @@ from avfs_git.errors import (
     InvalidInput,
     InvalidName,
     NoUpstream,
+    ObjectCorrupt,
+    ObjectMissing,
     PathNotFound,
     PushRejected,
     RefConflict,
@@ -39,6 +42,7 @@ from avfs_git.faults import reach
 from avfs_git.gitstore import remotes, transport
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.lazystore import LazyObjectStore
+from avfs_git.gitstore.objects import KIND_COMMIT, ObjectStore
 from avfs_git.gitstore.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange, check_ref_name
 from avfs_git.gitstore.remotegit import NO_ACCESS, QUIET_RECEIVE_PACK, SHOWING_UPLOAD_PACK, Access, Progress
@@ -65,6 +69,7 @@ from avfs_git.workspace.vault import OpenVault
 ORIGIN = "origin"
 TAGS = "refs/tags/"
 _COUNTED_AT_MOST = 2000
+_LEFT = re.compile(r"warning: rejected refs/remotes/(\S+) because shallow roots are not allowed")
 _TRIES = 10
 
 
@@ -132,7 +137,9 @@ def list_branches(vault: OpenVault, remote: str | None = None) -> list[RemoteBra
             if branch == "HEAD":
                 continue
             here = heads.get(branch)
-            ahead, behind = _count(vault, here, oid) if here is not None else (None, None)
+            ahead = behind = None
+            with suppress(ObjectCorrupt, ObjectMissing):  # whoever may push can put anything there
+                ahead, behind = _count(vault, here, oid) if here is not None else (None, None)
             fork = branch if here is not None else None
             found.append(RemoteBranch(f"{name}/{branch}", name, branch, oid.hex(), fork, ahead, behind))
     return found
@@ -222,8 +229,15 @@ def fetch(
                 tips = set(found.values()) - sidecars
                 accepted = accept_sidecars(vault, remote.name, tips, sidecars, with_git_dirs=with_git_dirs)
             moves, warnings = _take_over(vault, exchange, before, tuple(prefixes))
-            warnings += accepted
+            warnings += [*accepted, *_find_left(messages)]
     return FetchResult(remote.name, remotes.hide_secret(remote.url), moves, server_words(messages), tuple(warnings))
+
+
+def _find_left(messages: Sequence[str]) -> list[Warning]:
+    """Tell which branches git left where they were, because the history that the remote sent begins in the middle."""
+    left = [match[1] for line in messages if (match := _LEFT.match(line)) is not None]
+    what = "the remote is a shallow repository, and its history begins after what is here"
+    return [Warning("fetch.shallow", f"{quote(name)} did not move: {what}") for name in left]
 
 
 def _fetch(exchange: Exchange, specs: Sequence[str], state: str, *, with_state: bool) -> tuple[str, ...]:
@@ -283,10 +297,11 @@ def _take_over(
     warnings: list[Warning] = []
     for ref, oid in exchange.read_refs().items():
         if ref.startswith(prefixes) or (ref.startswith(TAGS) and ref not in before):
-            try:
-                after[check_ref_name(ref)] = oid
-            except InvalidName:
-                warnings.append(Warning("fetch.name_unusable", f"{quote(ref)} was left out: no ref here can have that name"))
+            reason = find_unusable(vault.store, ref, oid) if before.get(ref) != oid else None
+            if reason is not None:
+                warnings.append(reason)
+            else:
+                after[ref] = oid
     known = {ref: oid for ref, oid in before.items() if ref.startswith(prefixes)}
     gone = [RefChange(ref, oid, None) for ref, oid in known.items() if ref not in after]
     come = [RefChange(ref, known.get(ref), oid) for ref, oid in after.items() if known.get(ref) != oid]
@@ -302,6 +317,21 @@ def _take_over(
     came = _move(vault, come)
     moves = [RefMove(each.name, _hex(each.old), _hex(each.new)) for each in (*went, *came)]
     return tuple(sorted(moves, key=lambda move: move.ref)), warnings
+
+
+def find_unusable(store: ObjectStore, ref: str, oid: Oid) -> Warning | None:
+    """Say why a ref that a remote sent cannot be one here; only a tag may name something else than a commit.
+
+    Raises:
+        ObjectMissing, ObjectCorrupt: If what it names cannot be read.
+    """
+    try:
+        check_ref_name(ref)
+    except InvalidName:
+        return Warning("fetch.name_unusable", f"{quote(ref)} was left out: no ref here can have that name")
+    if not ref.startswith(TAGS) and store.header(oid)[0] != KIND_COMMIT:
+        return Warning("fetch.no_commit", f"{quote(ref)} was left out: what the remote has there is no commit")
+    return None
 
 
 def _move(vault: OpenVault, changes: Sequence[RefChange]) -> list[RefChange]:
