@@ -143,6 +143,8 @@ class PackIndex:
         finally:
             os.close(fd)
         if self._data[:4] != INDEX_MAGIC[:4]:
+            if size != 1024 + 24 * int.from_bytes(self._data[1020:1024], "big") + 40:
+                raise BadPack("the index has no known format")
             self._data = _renew(bytes(self._data))
         data = self._data
         size = max(size, len(data))

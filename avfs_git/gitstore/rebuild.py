@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import stat
 from contextlib import suppress
 from pathlib import Path
 
-from avfs_git.errors import InvalidInput
+from avfs_git.errors import InvalidInput, NotAVault
 from avfs_git.gitstore.gitconfig import format_config, read_config
 from avfs_git.gitstore.remotes import check_remote_name, check_url
 
@@ -25,6 +26,8 @@ _FILES = frozenset(
     }
 )
 _DIRECTORIES = ("refs", "logs")
+_FILE_MAX = 384 << 20
+"""Bytes of a file above which none of it is taken: the index of 2,000,000 files is smaller."""
 _BASE = [
     ("core.repositoryformatversion", "0"),
     ("core.bare", "false"),
@@ -48,7 +51,7 @@ def rebuild_git_dir(source: Path, target: Path, borrowed: Path) -> None:
         borrowed: The directory of objects that it is to borrow.
 
     Raises:
-        NotAVault: If the configuration cannot be read.
+        NotAVault: If the configuration cannot be read, or a file is of absurd size.
         OSError, HostError: If something cannot be read or written.
     """
     for name in (".", "info", "objects", "objects/info", "objects/pack", "refs"):
@@ -100,6 +103,9 @@ def _copy_file(source: Path, target: Path) -> None:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             return
-        target.write_bytes(file.read())
+        if status.st_size > _FILE_MAX:
+            raise NotAVault(os.fspath(source.parent), f"its '{source.name}' is larger than {_FILE_MAX >> 20} MiB")
+        with target.open("xb") as copy:
+            shutil.copyfileobj(file, copy, 1 << 20)
     target.chmod(status.st_mode & 0o666)
     os.utime(target, ns=(status.st_mtime_ns, status.st_mtime_ns))

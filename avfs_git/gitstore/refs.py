@@ -54,6 +54,9 @@ OWN_REFS = "refs/avfs"
 
 _LOCK_WAIT_S = 5.0
 _MAX_SYMBOLIC = 5
+_VALUE_MAX = 4096
+_PACKED_MAX = 256 << 20
+"""Bytes of `packed-refs` above which it is not read: some three million refs fit."""
 _VALUE = compiled(rb"([0-9a-f]{40})\s*")
 _SYMBOLIC = compiled(rb"ref:[ \t]*(\S+)\s*")
 _PACKED = compiled(rb"^([0-9a-f]{40}) (\S+)$", re.MULTILINE)
@@ -227,7 +230,7 @@ class RefStore:
         """Name the ref that HEAD points to; None if it holds a commit itself, or is damaged."""
         with host_errors("read HEAD"):
             try:
-                data = _read_file(self._root + b"HEAD")
+                data = _read_value(self._root + b"HEAD")
             except FileNotFoundError:
                 return None
         match = _SYMBOLIC.fullmatch(data)
@@ -236,7 +239,7 @@ class RefStore:
     def _read_loose(self, name: str) -> Oid | str | None:
         """Return the id in a ref's own file, or the name of another ref, or None if there is no file."""
         try:
-            data = _read_file(self._root + os.fsencode(name))
+            data = _read_value(self._root + os.fsencode(name))
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
         except OSError as error:
@@ -774,6 +777,15 @@ def _hex(oid: Oid | None) -> str | None:
     return None if oid is None else oid.hex()
 
 
+def _read_value(path: bytes) -> bytes:
+    """Read what a ref holds; of a file that is longer than any of them, the beginning."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        return os.read(fd, _VALUE_MAX)
+    finally:
+        os.close(fd)
+
+
 def _read_file(path: bytes) -> bytes:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
@@ -798,6 +810,9 @@ def _parse_packed(path: bytes) -> tuple[dict[str, Oid], tuple[int, int, int] | N
     if not stat.S_ISREG(status.st_mode):
         os.close(fd)
         raise RefDamaged("packed-refs", "it is no file")
+    if status.st_size > _PACKED_MAX:
+        os.close(fd)
+        raise RefDamaged("packed-refs", f"it is larger than {_PACKED_MAX >> 20} MiB")
     with os.fdopen(fd, "rb") as file:
         data = file.read()
     refs = {os.fsdecode(name): Oid(bytes.fromhex(value.decode("ascii"))) for value, name in _PACKED.findall(data)}

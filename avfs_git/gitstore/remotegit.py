@@ -1,7 +1,7 @@
 """Running git against other repositories: what it and what it starts get, and what their words mean.
 
 Decided here: which commands are run, in which surroundings, what of the user's own settings and environment they see, how long
-a silent server is waited for, and which error a message stands for. Called by `transport` and `connection`, from any thread,
+a silent server is waited for, and which error a message stands for. Called by `transport`, from any thread,
 without any lock; blocks for as long as the other side takes.
 
 **What git takes of memory** is bounded for each process, because a server chooses what git has to hold: a pack of some

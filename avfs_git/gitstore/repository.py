@@ -21,7 +21,7 @@ from pathlib import Path
 
 from avfs_git import faults
 from avfs_git.errors import FormatUnsupported, HostError, InternalError, InvalidName, NotAVault, RefDamaged
-from avfs_git.gitstore.gitconfig import Config, is_true, quote_value, read_config
+from avfs_git.gitstore.gitconfig import Config, is_true, parse_plain, quote_value, read_config
 from avfs_git.gitstore.plainfile import read_plain_file
 from avfs_git.gitstore.refs import RefChange, RefStore, check_ref_name
 from avfs_git.host.durable import fsync_dir, host_errors, sync_file_system, write_file_atomically
@@ -61,7 +61,9 @@ _VAULT_CONFIG = b"""\
 \thideRefs = refs/avfs
 [receive]
 \tautogc = false
+\thideRefs = refs/replace
 """ + b"".join(map(_format_severities, (b'[receive "fsck"]', b'[fetch "fsck"]', b"[fsck]")))
+_ABOUT_PUSHES = ("transfer.", "receive.", "fetch.", "fsck.")
 _DIRECTORIES = ("objects", "objects/info", "objects/pack", "refs", "refs/heads", "refs/tags", "info")
 _OF_ITS_OWN = {"objects": True, "refs": True, "objects/pack": False, "objects/info": False, "refs/heads": False}
 """Directories that may not be links to somewhere else, and whether they must be there."""
@@ -81,6 +83,8 @@ _ESCAPES = {
 }
 _FICLONE = 0x40049409  # linux/fs.h
 _MAX_ALTERNATES = 5  # as deep as git goes
+_MOST_ALTERNATES = 1_000
+_PATH_MAX, _NAME_MAX = 4_095, 255
 _SYNCED_SINGLY = 64
 _STAGING = "avfs-import-"
 """Begins the name of a directory for objects that are being taken over; git looks at none of that name."""
@@ -141,6 +145,25 @@ def init_vault_repo(
     fsync_dir(git_dir.parent)
 
 
+def list_lacking_settings(git_dir: Path) -> list[tuple[str, str]]:
+    """List what the configuration of a vault lacks of how git is to judge and take what is pushed into it.
+
+    A vault that an older avfs made lacks some. Of a repository that avfs did not make, nothing is asked.
+
+    Raises:
+        NotAVault, HostError: If the configuration cannot be read.
+    """
+    expected, values = parse_plain(_VAULT_CONFIG) or {}, read_config(git_dir)
+    if any(values.get(key) != expected[key] for key in ("core.fsync", "maintenance.auto")):
+        return []
+    return [
+        (key, value)
+        for key, wanted in expected.items()
+        for value in wanted
+        if key.startswith(_ABOUT_PUSHES) and (value not in values.get(key, []) if key.endswith("hiderefs") else key not in values)
+    ]
+
+
 # --- checking ----------------------------------------------------------------------------------------------
 
 
@@ -169,7 +192,10 @@ def _check_layout(git_dir: Path) -> None:
         if not git_dir.is_dir():
             raise NotAVault(str(git_dir), "it is no directory")
         if (git_dir / "commondir").exists():
-            raise NotAVault(str(git_dir), "it is a linked working tree of another repository")
+            refused = NotAVault(str(git_dir), "it is a linked working tree of another repository")
+            if (git_dir / "avfs" / "format").exists():
+                refused.hint = f"A command may have made '{git_dir / 'commondir'}', which leads git elsewhere: remove it."
+            raise refused
         for name, needed in _OF_ITS_OWN.items():
             try:
                 mode = (git_dir / name).lstat().st_mode
@@ -266,8 +292,21 @@ def _alternates(objects_dir: Path) -> list[Path]:
             data = read_plain_file(objects_dir / "info" / "alternates")
         except (FileNotFoundError, NotADirectoryError):
             return []
-    lines = [line for line in data.split(b"\n") if line and not line.startswith(b"#")]
-    return [objects_dir / os.fsdecode(_unquote(line)) for line in lines]
+    lines = [_unquote(line) for line in data.split(b"\n") if line and not line.startswith(b"#")]
+    if len(lines) > _MOST_ALTERNATES:
+        raise NotAVault(str(objects_dir.parent), f"it borrows objects from more than {_MOST_ALTERNATES} places")
+    return [objects_dir / _name_path(line, objects_dir.parent) for line in lines]
+
+
+def _name_path(name: bytes, git_dir: Path) -> str:
+    """Return the path that a file of a repository names.
+
+    Raises:
+        NotAVault: If no file can have it.
+    """
+    if b"\0" in name or len(name) > _PATH_MAX or max(map(len, name.split(b"/"))) > _NAME_MAX:
+        raise NotAVault(str(git_dir), "it names a path that no file can have")
+    return os.fsdecode(name)
 
 
 def _unquote(line: bytes) -> bytes:
@@ -309,7 +348,7 @@ def common_dir(git_dir: Path) -> Path:
     except OSError as error:
         with host_errors(f"open '{git_dir}'"):
             raise error
-    return git_dir / os.fsdecode(data.rstrip(b"\r\n"))
+    return git_dir / _name_path(data.rstrip(b"\r\n"), git_dir)
 
 
 # --- taking over -------------------------------------------------------------------------------------------
@@ -553,12 +592,12 @@ def _listed(directory: Path, pattern: re.Pattern[bytes]) -> list[bytes]:
 def _take_file(source: str, target: str) -> None:
     """Have a file of objects here too; they never change, so that one file can serve both.
 
-    One of another user is copied: its owner could change it under the vault.
+    One that another user owns or may write is copied: it could be changed under the vault.
     """
     status = os.lstat(source)
     if not stat.S_ISREG(status.st_mode):
         raise NotAVault(source, "it is no file")
-    if status.st_uid == os.geteuid():
+    if status.st_uid == os.geteuid() and not status.st_mode & 0o022:
         try:
             os.link(source, target, follow_symlinks=False)
         except OSError as error:

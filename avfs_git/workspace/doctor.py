@@ -16,8 +16,10 @@ from pathlib import Path
 from avfs_git.errors import AvfsError, GitFailed, RefDamaged, WorkspaceBusy
 from avfs_git.gitstore.drywriter import DryWriter
 from avfs_git.gitstore.gitcommand import fsck
+from avfs_git.gitstore.gitconfig import edit_config
 from avfs_git.gitstore.packs import is_left_hold, is_without_index
 from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.repository import list_lacking_settings
 from avfs_git.gitstore.worktree import list_half_made, read_log
 from avfs_git.model import DoctorReport, Problem
 from avfs_git.paths import Oid, show_path
@@ -48,6 +50,7 @@ def examine_vault(vault: OpenVault, open_workspace: Opener, *, repair: bool) -> 
     """Look at everything, and mend what can be mended if asked to."""
     problems: list[Problem] = []
     checks = (
+        ("settings", _check_settings(vault)),
         ("refs", _check_refs(vault)),
         ("locks", _check_locks(vault)),
         ("leftovers", _check_leftovers(vault)),
@@ -89,6 +92,19 @@ def _fixable(
     severity: str = "warning",
 ) -> _Finding:
     return _Finding(Problem(code, severity, description, remedy, fixable=True), repair, is_mended)
+
+
+def _check_settings(vault: OpenVault) -> Iterator[_Finding]:
+    lacking = list_lacking_settings(vault.git_dir)
+    if lacking:
+        names = ", ".join(key for key, _ in lacking)
+        yield _fixable(
+            "vault.settings_lacking",
+            f"an older avfs made this vault, and git checks less of what is pushed into it: its configuration lacks {names}",
+            "Add these settings.",
+            lambda: edit_config(vault.git_dir, *(("--add", key, value) for key, value in lacking)),
+            lambda: not list_lacking_settings(vault.git_dir),
+        )
 
 
 def _check_refs(vault: OpenVault) -> Iterator[_Finding]:

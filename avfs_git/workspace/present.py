@@ -43,6 +43,8 @@ from avfs_git.workspace.capture import COARSE_NS
 
 _LOOK = struct.Struct(">4I4xI12xI")
 """Of an entry, when its file and what is known of it changed, its inode number and its size."""
+_INDEX_MAX = 384 << 20
+"""Bytes of an index above which it is not read: that of 2,000,000 files is smaller."""
 _EXTENDED = 0x4000
 _STAGE = 0x3000
 _INTENT_TO_ADD, _SKIP_WORKTREE = 0x2000, 0x4000
@@ -127,7 +129,10 @@ def read_known(source: Path, git_dir: Path, sink: ObjectSink, store: ObjectStore
     """
     try:
         with open_plain_file(git_dir / "index") as file:
-            written_ns = os.fstat(file.fileno()).st_mtime_ns
+            status = os.fstat(file.fileno())
+            if status.st_size > _INDEX_MAX:
+                return None
+            written_ns = status.st_mtime_ns
             index = GitIndex(file.read())
         cached = parse_cached_tree(index.extensions[b"TREE"]) if b"TREE" in index.extensions else empty_cached_tree()
     except (OSError, NotAVault, BadIndex):

@@ -18,6 +18,7 @@ from avfs_git.gitstore.objects import ObjectStore
 from avfs_git.paths import Oid
 from avfs_git.workspace.clones import fork_present
 from avfs_git.workspace.vault import OpenVault
+from tests.support.limited import run_limited
 from tests.support.servers import git
 
 
@@ -200,3 +201,122 @@ def test_attributes_of_absurd_size_are_not_read(project: Path, tmp_path: Path, m
         avfs.create_vault("v", source=project).close()
 
     assert max(read, default=0) <= FILE_MAX_BYTES
+
+
+# --- sizes and paths that no repository needs ----------------------------------------------------------------------------
+
+
+def make_huge(place: Path) -> None:
+    """Make a file of 2 GiB that takes no room, as an archive can hold one."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.touch()
+    os.truncate(place, 2 << 30)
+
+
+@pytest.mark.parametrize(
+    "place", ["HEAD", "refs/heads/huge", "packed-refs", "shallow", "index", "objects/info/alternates", "commondir"]
+)
+def test_a_huge_file_takes_no_memory(place: str, project: Path, hermetic: Path) -> None:
+    """A repository whose git directory holds such a file is taken or refused, with an error that says why."""
+    make_huge(project / ".git" / place)
+
+    ran = run_limited("vault", "create", "v", "--from", project)
+
+    assert ran.status in {0, 10, 17}, ran
+    assert ran.status == 0 or place.rpartition("/")[2] in ran.stderr or "no file can have" in ran.stderr, ran
+
+
+def test_a_huge_index_of_a_pack_is_damage(project: Path, hermetic: Path) -> None:
+    """It is not read to see that it is none."""
+    pack = project / ".git/objects/pack"
+    for suffix in ("idx", "pack"):
+        make_huge(pack / f"pack-{'a' * 40}.{suffix}")
+
+    ran = run_limited("vault", "create", "v", "--from", project)
+
+    assert ran.status == 16, ran
+
+
+def test_a_huge_file_of_a_submodule_is_left_out(project: Path, tmp_path: Path, hermetic: Path) -> None:
+    """Its repository cannot be taken along, which is told; the rest can."""
+    outer = tmp_path / "outer"
+    outer.mkdir()
+    git("init", "-q", "-b", "main", cwd=outer)
+    git("-c", "protocol.file.allow=always", "submodule", "add", "-q", str(project), "sub", cwd=outer)
+    git("commit", "-q", "-m", "one", cwd=outer)
+    make_huge(outer / ".git/modules/sub/ORIG_HEAD")
+
+    ran = run_limited("vault", "create", "v", "--from", outer).ok()
+
+    assert "'ORIG_HEAD' is larger than" in ran.stderr
+
+
+@pytest.mark.parametrize("name", [b"a\0b", b"a" * 300, b"a/" * 5_000], ids=["nul", "long name", "long path"])
+@pytest.mark.parametrize("place", ["commondir", "objects/info/alternates"])
+def test_a_path_that_no_file_can_have_is_refused(place: str, name: bytes, project: Path, tmp_path: Path) -> None:
+    """What a file of a repository names is looked at before the system is asked for it."""
+    (project / ".git" / place).parent.mkdir(exist_ok=True)
+    (project / ".git" / place).write_bytes(name + b"\n")
+
+    with Avfs(tmp_path / "home") as avfs, pytest.raises(NotAVault, match="no file can have"):
+        avfs.create_vault("v", source=project)
+
+
+def test_borrowing_from_very_many_places_is_refused(project: Path, tmp_path: Path) -> None:
+    """Each of them costs a look."""
+    (project / ".git/objects/info").mkdir(exist_ok=True)
+    (project / ".git/objects/info/alternates").write_bytes(b"".join(b"/none/%d\n" % number for number in range(2_000)))
+
+    with Avfs(tmp_path / "home") as avfs, pytest.raises(NotAVault, match="more than 1000 places"):
+        avfs.create_vault("v", source=project)
+
+
+def test_objects_that_others_may_write_are_copied(project: Path, tmp_path: Path) -> None:
+    """A file that serves both repositories could be changed by whoever may write it."""
+    objects = [path for path in (project / ".git/objects").glob("??/*") if path.is_file()]
+    objects[0].chmod(0o666)
+    with Avfs(tmp_path / "home") as avfs, avfs.create_vault("v", source=project) as vault:
+        shared = {path.name for path in objects if path.samefile(vault.path / "objects" / path.parent.name / path.name)}
+
+    assert shared == {path.name for path in objects[1:]}
+
+
+# --- vaults that commands or an older avfs have left as they are -----------------------------------------------------------
+
+
+def test_a_vault_that_is_led_elsewhere_says_what_to_remove(project: Path, tmp_path: Path) -> None:
+    """A command may make this file, which git obeys."""
+    with Avfs(tmp_path / "home") as avfs:
+        with avfs.create_vault("v", source=project) as vault:
+            path = vault.path
+        (path / "commondir").write_text("/tmp\n")
+        with pytest.raises(NotAVault) as refused:
+            avfs.open_vault("v")
+        assert f"'{path}/commondir'" in str(refused.value.hint)
+        (path / "commondir").unlink()
+        with avfs.open_vault("v") as vault:
+            assert vault.doctor().healthy
+
+
+def test_a_vault_of_an_older_avfs_gets_its_settings(project: Path, tmp_path: Path) -> None:
+    """The doctor adds what git checks of a push now, once, and keeps what the owner has set."""
+    with Avfs(tmp_path / "home") as avfs, avfs.create_vault("v", source=project) as vault:
+        config = vault.path / "config"
+        git("config", "--file", str(config), "--remove-section", "receive.fsck", cwd=tmp_path)
+        git("config", "--file", str(config), "receive.hideRefs", "refs/own", cwd=tmp_path)
+        assert [problem.code for problem in vault.doctor().problems] == ["vault.settings_lacking"]
+
+        assert [problem.fixed for problem in vault.doctor(repair=True).problems] == [True]
+
+        assert vault.doctor().healthy
+        assert git("config", "--file", str(config), "receive.fsck.badFilemode", cwd=tmp_path) == "error"
+        assert git("config", "--file", str(config), "--get-all", "receive.hideRefs", cwd=tmp_path).split() == [
+            "refs/own",
+            "refs/replace",
+        ]
+
+
+def test_an_adopted_repository_keeps_its_settings(project: Path, tmp_path: Path) -> None:
+    """What its owner lets pushes do is not avfs's to say."""
+    with Avfs(tmp_path / "home") as avfs, avfs.open_vault(make_bare(project, tmp_path)) as vault:
+        assert vault.doctor().healthy

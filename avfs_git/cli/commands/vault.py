@@ -37,6 +37,8 @@ def create(state: State, name: str, source: Path | None, branch: str, use: bool,
         state.avfs.create_vault(name, source=source, branch=branch, shared=shared) as vault,
     ):
         info = vault.info()
+        warnings = vault.warnings
+    state.output.warn(warnings)
     if use or state.avfs.current_vault() is None:
         info = state.avfs.use_vault(name)
     return info
