@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs
-from avfs_git.errors import NotAVault, ObjectCorrupt
+from avfs_git.errors import NotAVault, ObjectCorrupt, RefDamaged
 from avfs_git.gitstore.attributes import FILE_MAX_BYTES
 from avfs_git.gitstore.ignore import IGNORE_FILE_MAX
 from avfs_git.gitstore.objects import ObjectStore
@@ -63,7 +63,7 @@ def test_a_forged_content_does_not_stand_for_ours(size: int, project: Path, tmp_
             assert other.read("/big") == ours
 
 
-@pytest.mark.parametrize("place", ["index", "info/attributes", "packed-refs"])
+@pytest.mark.parametrize("place", ["index", "info/attributes"])
 @pytest.mark.parametrize("door", ["vault", "fork"])
 def test_a_pipe_keeps_nobody_waiting(door: str, place: str, project: Path, tmp_path: Path) -> None:
     """What git could not read either is as if it were not there."""
@@ -79,6 +79,13 @@ def test_a_pipe_keeps_nobody_waiting(door: str, place: str, project: Path, tmp_p
             with closing(OpenVault(vault.path)) as opened:
                 fork_present(opened, "f", project)
             assert vault.workspace("f").read("/file") == b"ok\n"
+
+
+def test_a_pipe_for_the_refs_is_refused(project: Path, tmp_path: Path) -> None:
+    """Branches could be missing without a word."""
+    os.mkfifo(project / ".git/packed-refs")
+    with Avfs(tmp_path / "home") as avfs, pytest.raises(RefDamaged, match="packed-refs"):
+        avfs.create_vault("v", source=project)
 
 
 @pytest.mark.parametrize("what", ["pipe", "link"])
