@@ -239,14 +239,13 @@ def _make_output(arguments: list[str], *, document: bool) -> Output:
     return TextOutput(color=wants_color())
 
 
-def run(arguments: list[str], *, is_program: bool = False) -> int:
+def run(arguments: list[str]) -> int:
     """Run one command line and return its exit status; nothing escapes but `SystemExit` of a second Ctrl-C.
 
     Args:
         arguments: The command line.
-        is_program: Whether it is that of this process, which does nothing else.
     """
-    state = State(_make_output(arguments, document=wants_document(arguments)), is_program=is_program)
+    state = State(_make_output(arguments, document=wants_document(arguments)))
     error: AvfsError | None = None
     trace: str | None = None
     try:
@@ -369,7 +368,7 @@ def main() -> NoReturn:
         signal.signal(signal.SIGTERM, _end)
     # A program that imports much and ends soon makes little garbage; looking for it now and then takes a twentieth of the start.
     gc.set_threshold(_GARBAGE_AT)
-    _leave(run(sys.argv[1:], is_program=True))
+    _leave(run(sys.argv[1:]))
 
 
 def _leave(status: int) -> NoReturn:

@@ -193,10 +193,8 @@ def _say_who_names(error: AvfsError, variable: str | None) -> None:
 class State:
     """One run of the program: its flags, its output, and what it has opened."""
 
-    def __init__(self, output: Output, *, is_program: bool = False) -> None:
+    def __init__(self, output: Output) -> None:
         self.output = output
-        self.is_program = is_program
-        """Whether this process does nothing else."""
         self.json = False
         self.verbose = False
         self.vault_flag: str | None = None

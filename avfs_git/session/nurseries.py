@@ -5,12 +5,11 @@ comes from there too, so that one start of an interpreter serves both; later ses
 none. `starting_early` begins it while the caller still imports what it needs itself.
 
 A nursery is a program of its own, because nothing is known of the process that it serves, of its threads and what it holds in
-memory. A process that is a program of avfs's and says so is forked for it instead, which spares the start of an interpreter and
-all that both import; it has one thread then, and has opened nothing yet that a session must not have (`_may_be_forked`).
+memory.
 
 A nursery belongs to one process: a fork of that lets go of it. It ends by itself, and may be killed at any time; the next session
-begins another. One that refuses a session is given up for another, too; where that refuses as well, sessions are programs of
-their own in this process from then on, as they are where no nursery can be had. Any thread may call; one that sends holds up
+begins another. One that refuses a session is given up for another, too; where that refuses as well, the session is a program of
+its own, as it is where no nursery can be had. Any thread may call; one that sends holds up
 others for a few system calls, and none while a session starts. Nothing of it is on disk.
 """
 
@@ -18,7 +17,6 @@ from __future__ import annotations
 
 import _socket  # what `socket` adds to it takes a command longer to load than all of this
 import fcntl
-import gc
 import marshal
 import os
 import select
@@ -28,10 +26,9 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
 
 from avfs_git.errors import SessionFailed
-from avfs_git.host.inherited import close_others, read_environment
+from avfs_git.host.inherited import read_environment
 from avfs_git.session.program import own_program
 from avfs_git.session.request import Request
 from avfs_git.values import as_dict
@@ -51,14 +48,13 @@ class Nursery:
         has_served: Whether a session came from it.
     """
 
-    def __init__(self, program: Sequence[str], path: Sequence[str], *, idle_s: float = 60.0, by_fork: bool = False) -> None:
+    def __init__(self, program: Sequence[str], path: Sequence[str], *, idle_s: float = 60.0) -> None:
         """Begin it. It takes requests from now on, and serves them as soon as it is there.
 
         Args:
             program: The command line of sessions, without what tells one from another.
             path: Where they find their modules.
             idle_s: After so long without a request it ends.
-            by_fork: Fork this process for it, see `_may_be_forked`.
 
         Raises:
             OSError: If no process can be started.
@@ -69,7 +65,7 @@ class Nursery:
         try:
             theirs.setsockopt(_socket.SOL_SOCKET, _socket.SO_PASSCRED, 1)  # before anything is sent
             given = {"path": self._path, "nursery": _SOCKET, "idle_s": idle_s}
-            self._starter: int | None = _fork(given, theirs) if by_fork else _spawn([*program, "nursery", _ROOM], given, theirs)
+            self._starter: int | None = _spawn([*program, "nursery", _ROOM], given, theirs)
         except BaseException:
             self._socket.close()
             raise
@@ -161,58 +157,6 @@ def _spawn(argv: list[str], given: Mapping[str, object], theirs: _socket.socket)
             os.close(fd)
 
 
-def _may_be_forked() -> bool:
-    """Whether a fork of this process, which is a program of avfs's, is what a program of its own would be."""
-    # A debugger or a switch for warnings is not what sessions are to inherit. libgit2 has a state of its own. A handler of the
-    # log would close, when a session makes its own, by its number what is another file there.
-    is_plain = sys.gettrace() is None and sys.getprofile() is None and not sys.warnoptions and "pygit2" not in sys.modules
-    logging = sys.modules.get("logging")
-    is_silent = logging is None or not logging.root.handlers
-    return is_plain and is_silent and len(os.listdir("/proc/self/task")) == 1
-
-
-def _fork(given: Mapping[str, object], theirs: _socket.socket) -> int:
-    """Fork the process that forks the nursery; gives its number."""
-    # What comes meanwhile must not meet this process's handlers there, nor its unwinding.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
-        starter = os.fork()
-        if not starter:
-            _be_nursery(given, theirs.fileno())
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return starter
-
-
-def _be_nursery(given: Mapping[str, Any], theirs: int) -> NoReturn:
-    """Come away from this process as a program does that it starts, and be what that would be.
-
-    Nothing returns to what this process was about to do, and nothing of that is finished or written out: what its values hold
-    stays as it is until the end, and descriptors are closed by their numbers.
-    """
-    try:
-        if os.fork():
-            os._exit(0)  # whom the starter waits for
-        os.setsid()
-        os.chdir("/")
-        null = os.open(os.devnull, os.O_RDWR)
-        for number in range(3):
-            os.dup2(null, number)
-        os.dup2(theirs, _SOCKET)
-        close_others(_SOCKET)
-        for number in signal.valid_signals():
-            if callable(signal.getsignal(number)):
-                signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        sys.path[:] = given["path"]
-        gc.disable()  # as in `__main__`
-        from avfs_git.session.nursery import live  # noqa: PLC0415 - what this loads is what the starter does not wait for
-
-        live(_SOCKET, given["path"], given["idle_s"])
-    finally:
-        os._exit(1)  # it could not be loaded: the starter sees that it is gone
-
-
 def _to_json(given: Mapping[str, object]) -> bytes:
     import json  # noqa: PLC0415 - once in a process
 
@@ -240,17 +184,13 @@ class _Own:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.nursery: Nursery | None = None
-        self.is_refused = False
-        """Whether one was refused its first session: another would be, too."""
-        self.is_rash = False
-        """Whether one was begun early, and not needed."""
 
-    def begin(self, program: Sequence[str], path: Sequence[str], *, by_fork: bool = False) -> Nursery | None:
-        """Give the nursery, begun if there is none; None where sessions are programs of their own. Called with the lock held."""
+    def begin(self, program: Sequence[str], path: Sequence[str]) -> Nursery:
+        """Give the nursery, begun if there is none. Called with the lock held."""
         if self.nursery is not None and not self.nursery.serves(path):
             self.let_go()
-        if self.nursery is None and not self.is_refused:
-            self.nursery = Nursery(program, path, by_fork=by_fork)
+        if self.nursery is None:
+            self.nursery = Nursery(program, path)
         return self.nursery
 
     def let_go(self) -> None:
@@ -282,8 +222,6 @@ def ask(request: Request, handed: Mapping[str, int]) -> Nursery | None:
         try:
             for _ in range(2):
                 nursery = _own.begin(program[:-2], path)
-                if nursery is None:
-                    return None
                 if nursery.ask(fields, program, handed):
                     break
                 _own.let_go()  # it ended since
@@ -296,11 +234,10 @@ def ask(request: Request, handed: Mapping[str, int]) -> Nursery | None:
     return nursery
 
 
-def give_up(nursery: Nursery, *, is_refusal: bool) -> None:
+def give_up(nursery: Nursery) -> None:
     """Take no more sessions from a nursery: it is gone, or has refused one."""
     with _own.lock:
         if _own.nursery is nursery:
-            _own.is_refused = is_refusal and not nursery.has_served
             _own.let_go()
 
 
@@ -311,25 +248,22 @@ def let_go() -> None:
 
 
 @contextmanager
-def starting_early(*, unless_mounted: tuple[Path, str] | None = None, is_program: bool = False) -> Iterator[None]:
+def starting_early(*, unless_mounted: tuple[Path, str] | None = None) -> Iterator[None]:
     """Begin the nursery now: it comes up while the caller does what else comes before a session.
 
-    Where none can be had, whoever wants a session finds out. One that nobody has used ends with the block, and none is begun
-    early in this process any more.
+    Where none can be had, whoever wants a session finds out. One that nobody has used ends with the block.
 
     Args:
         unless_mounted: A directory, and a name: where something is mounted below a directory of that name in there, nothing is
             begun.
-        is_program: Whether this process is a program of avfs's, which runs no code but its own and has opened nothing yet.
     """
     begun = None
     with suppress(OSError, SessionFailed):
-        wanted = not _own.is_rash and os.path.exists(_DEVICE) and not (unless_mounted and _is_mounted(*unless_mounted))
-        if wanted:
+        if os.path.exists(_DEVICE) and not (unless_mounted and _is_mounted(*unless_mounted)):
             program, path = own_program("", "")
             with _own.lock:
                 before = _own.nursery
-                nursery = _own.begin(program[:-2], path, by_fork=is_program and _may_be_forked())
+                nursery = _own.begin(program[:-2], path)
                 begun = nursery if nursery is not before else None
     try:
         yield
@@ -337,7 +271,6 @@ def starting_early(*, unless_mounted: tuple[Path, str] | None = None, is_program
         with _own.lock:
             if begun is not None and _own.nursery is begun and not begun.has_served:
                 _own.let_go()
-                _own.is_rash = True
 
 
 def _is_mounted(directory: Path, name: str) -> bool:

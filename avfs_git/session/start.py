@@ -214,7 +214,7 @@ def _ask_nursery(request: Request, said: int) -> dict[str, Any] | None:
             nursery.has_served = True
             return answer
         is_gone = nursery.is_gone()
-        nurseries.give_up(nursery, is_refusal=answer is not None)
+        nurseries.give_up(nursery)
         if answer is None and not is_gone:  # it has made the session, which is over, or hangs
             raise SessionFailed("the session ended before it was ready", _read_said(said))
     return None

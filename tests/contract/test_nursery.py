@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -282,10 +281,9 @@ def test_nursery_that_was_begun_early_serves(starter: Starter) -> None:
 
 
 def test_nursery_that_was_begun_for_nothing_ends(starter: Starter) -> None:
-    """It goes with the block, and none is begun early again: a process that never mounts pays once."""
+    """It goes with the block."""
     assert starter.do("early(has_nursery)") is True
     assert starter.do("has_nursery()") is False
-    assert starter.do("early(has_nursery)") is False
     assert nursery_of(starter.do("mount('one')")) is not None
 
 
@@ -296,90 +294,6 @@ def test_nursery_is_not_begun_early_where_it_will_not_be_needed(starter: Starter
 
     assert starter.do("early(has_nursery, unless_mounted=(trees.parent, 'trees'))") is False
     assert starter.do("early(has_nursery, unless_mounted=(trees, 'elsewhere'))") is True
-
-
-def as_inherited(pid: int) -> object:
-    """Read what a session has from where it comes from, apart from what is its own."""
-    status = status_of(pid)
-    ignored = int(status["SigIgn"], 16) & ~(0b11 << 31)  # two of the C library's own, which it ignores in what it spawns
-    fds = Path(f"/proc/{pid}/fd")
-    return (
-        [status[name] for name in ("Umask", "Groups", "CapEff", "SigCgt")],
-        ignored,
-        os.readlink(f"/proc/{pid}/cwd"),
-        os.getsid(pid) == pid,
-        sorted(re.sub(r"one|two|three|[0-9a-f]{8}|:.*", "", os.readlink(fds / name)) for name in _listed(fds)),
-    )
-
-
-def test_program_is_forked_for_its_nursery(starter: Starter, trees: Path) -> None:
-    """Sessions are then what they are otherwise: nothing of the program goes on in them but its code."""
-    starter.do("globals().update(zip(('reading', 'writing'), os.pipe()))")
-    starter.do("os.set_inheritable(writing, True)")
-    forked = starter.do("early(lambda: mount('one'), is_program=True)")
-    later = starter.do("mount('two')")
-    assert nursery_of(forked) is None is nursery_of(later)
-    assert status_of(forked)["PPid"] == status_of(later)["PPid"] != "1"
-    starter.do("nurseries.let_go()")
-    started = starter.do("mount('three')")
-    assert nursery_of(started) is not None
-
-    wait_for(lambda: as_inherited(forked) == as_inherited(started))  # what was handed over goes when it has been used
-    assert as_inherited(later) == as_inherited(started)
-    assert starter.do("open(f'/proc/self/task/{os.getpid()}/children').read()") == ""
-    assert starter.do("(os.close(writing), os.read(reading, 1).decode())")[1] == ""
-    for pid, fork in ((forked, "one"), (later, "two")):
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").split()
-        assert words == [os.fsencode(word) for word in own_program(fork, str(trees / fork))[0]]
-        assert (trees / fork / "a").read_bytes() == b"one\n"
-
-
-def test_nursery_of_a_forked_program_ends_with_it(starter: Starter, vault: Vault, trees: Path) -> None:
-    """Also one that is killed in the middle of something; its sessions go on, and can be ended."""
-    session = starter.do("early(lambda: mount('one'), is_program=True)")
-    nursery = int(status_of(session)["PPid"])
-    started = start_time(nursery)
-
-    starter.end()
-
-    await_death(nursery, started)
-    (trees / "one" / "b").write_bytes(b"two\n")
-    vault.find_session("one").unmount()  # type: ignore[union-attr]
-    assert vault.sessions() == []
-    assert vault.workspace("one").read("b") == b"two\n"
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()",  # what it holds would be held for good
-        "logging.basicConfig()",  # a session closes the handler by the number of its file
-    ],
-)
-def test_program_that_is_not_plain_is_not_forked(starter: Starter, change: str) -> None:
-    """Its sessions are those of any other process."""
-    starter.do(change)
-
-    assert nursery_of(starter.do("early(lambda: mount('one'), is_program=True)")) is not None
-
-
-def test_command_line_is_such_a_program(vault: Vault, mount_dir: Path, trees: Path) -> None:
-    """A session of `avfs mount` is a fork of it: the system calls it by the same name."""
-    program = mount_dir / "our-own"
-    program.write_text(
-        f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(PROJECT)!r})\nfrom avfs_git.cli.app import main\nmain()\n"
-    )
-    program.chmod(0o755)
-
-    subprocess.run(
-        [program, "--vault", "v", "mount", "one", trees / "one"],
-        env={**os.environ, "AVFS_HOME": str(mount_dir / "home")},
-        check=True,
-        stdout=subprocess.PIPE,  # its end is waited for
-    )
-
-    (found,) = vault.sessions()
-    assert status_of(found.pid)["Name"] == "our-own"
 
 
 def test_umask_is_that_of_the_starter_now(starter: Starter) -> None:

@@ -160,7 +160,7 @@ def command(
         raise BadUsage("--readonly and --writable exclude each other")
     try:
         with (
-            nullcontext() if dry_run else _starting_early(state),
+            nullcontext() if dry_run else _starting_early(),
             state.open_workspace() as workspace,
             _opened(stdin) as reading,
         ):
@@ -210,13 +210,13 @@ def command(
 
 
 @contextmanager
-def _starting_early(state: State) -> Iterator[None]:
+def _starting_early() -> Iterator[None]:
     """Begin what needs longest to come up, the longest first: all else is imported meanwhile."""
     from avfs_git.model import BASES  # noqa: PLC0415 - not for the help
     from avfs_git.session import nurseries  # noqa: PLC0415 - the same
 
     # Where the base of any fork is mounted, that of this one is, mostly.
-    with nurseries.starting_early(unless_mounted=(find_home() / "mounts", BASES), is_program=state.is_program):
+    with nurseries.starting_early(unless_mounted=(find_home() / "mounts", BASES)):
         from avfs_git.host.runners import starting_early  # noqa: PLC0415 - takes as long to load as the other to start
 
         with starting_early():

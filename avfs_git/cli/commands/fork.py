@@ -120,7 +120,7 @@ def directory_(
     from avfs_git.session.nurseries import starting_early  # noqa: PLC0415 - not for the help
 
     # What the session needs comes up while the present state is captured.
-    with _collector_at_rest(), starting_early(is_program=state.is_program):
+    with _collector_at_rest(), starting_early():
         session = state.avfs.fork_directory(source, directory, branch=branch, author=author, backend=backend)
     state.output.warn(session.vault.warnings)
     state.output.amend(vault=session.vault.name, fork=session.fork)

@@ -60,7 +60,7 @@ def command(
         raise BadUsage(f"all of a vault cannot be shown {how}", hint="Leave out `--backend`.")
     from avfs_git.session.nurseries import starting_early  # noqa: PLC0415 - not for the help
 
-    with starting_early(is_program=state.is_program):  # it comes up while this process imports what it needs itself
+    with starting_early():  # it comes up while this process imports what it needs itself
         name, directory = _sort_out_vault(state, name, directory) if everything else _sort_out(state, name, directory)
         leash, hand = os.pipe() if foreground else (None, None)
         try:
