@@ -136,12 +136,12 @@ class UpperReader:
         try:
             directory = self._directories.get(path)
             found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError):
+            kind = kind_of_mode(found.st_mode)
+            if kind == DIRECTORY:
+                marks = read_dir_marks(entry_of(directory, name), path + b"/" + name if path else name)
+                return Found(name, found, kind, marks.opaque)
+        except (FileNotFoundError, NotADirectoryError):  # it is not there, or has gone since it was found
             return None
-        kind = kind_of_mode(found.st_mode)
-        if kind == DIRECTORY:
-            marks = read_dir_marks(entry_of(directory, name), path + b"/" + name if path else name)
-            return Found(name, found, kind, marks.opaque)
         if kind == FILE and not found.st_size and read_dir_marks(entry_of(directory, b"."), path).xattr_whiteouts:
             hidden = is_xattr_whiteout(found, entry_of(directory, name))
             return Found(name, found, WHITEOUT if hidden else kind, opaque=False)
