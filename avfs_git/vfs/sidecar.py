@@ -43,6 +43,7 @@ TIME_MIN_NS, TIME_MAX_NS = -(1 << 31) * 10**9, ((1 << 34) - (1 << 31)) * 10**9 -
 """The times that ext4 holds, from 1901 to 2446: a recorded time outside of these is shown as the nearest of them."""
 _SIGNS = (b"=", b"+")
 _NO_OID = Oid(bytes(20))
+_PIECE = 16 << 10
 _FEW = 16
 """Up to so many records are put into a blob one by one."""
 _NO_NAMES = (b"", b".", b"..")
@@ -136,7 +137,12 @@ def parse_records(data: bytes, oid: Oid) -> dict[bytes, Record]:
     Raises:
         ObjectCorrupt: If it is not one.
     """
-    pairs = _RECORD.findall(data)
+    pairs: list[tuple[bytes, bytes]] = []
+    start = 0
+    while start < len(data):  # piece by piece: other threads wait for one call of the pattern
+        end = data.find(b"\0", start + _PIECE) + 1 or len(data)
+        pairs += _RECORD.findall(data, start, end)
+        start = end
     if sum([len(record) + len(name) for record, name in pairs]) + 2 * len(pairs) != len(data):
         raise ObjectCorrupt(oid.hex(), "it is not the metadata of a sidecar")
     return {name: record for record, name in pairs}
@@ -167,6 +173,23 @@ def _find_record(data: bytes, name: bytes, oid: Oid) -> tuple[int, int] | None:
     return None
 
 
+def _find_gap(data: bytes, name: bytes, oid: Oid) -> int:
+    """Find where in a `meta` blob the record of a name belongs that has none; they are in the order of the names."""
+    low, high = 0, len(data)
+    while low < high:
+        middle = (low + high) // 2
+        start = max(data.rfind(b"\0", low, middle) + 1, low)
+        end = data.find(b"\0", middle) + 1
+        found = _RECORD.fullmatch(data, start, end)
+        if found is None:
+            raise ObjectCorrupt(oid.hex(), "it is not the metadata of a sidecar")
+        if found[2] < name:
+            low = end
+        else:
+            high = start
+    return low
+
+
 def parse_differing_records(
     left: bytes, left_oid: Oid, right: bytes, right_oid: Oid
 ) -> tuple[dict[bytes, Record], dict[bytes, Record]]:
@@ -191,15 +214,16 @@ def serialize_records(records: Mapping[bytes, Record]) -> bytes:
 
 def edit_records(data: bytes, edits: Mapping[bytes, Record | None], oid: Oid) -> bytes:
     """Put records into a `meta` blob in place of those that it has; None takes one out."""
-    edited = data
-    for name, record in edits.items() if len(edits) <= _FEW else ():
-        place = _find_record(edited, name, oid)
-        if place is None or record is None:
-            break  # what comes or goes moves the others
-        edited = edited[: place[0]] + record + edited[place[1] :]
-    else:
-        if len(edits) <= _FEW:
-            return edited
+    if len(edits) <= _FEW:
+        for name, record in edits.items():
+            place = _find_record(data, name, oid)
+            if place is not None:
+                start, end = place
+                data = data[:start] + (data[end + len(name) + 2 :] if record is None else record + data[end:])
+            elif record is not None:
+                start = _find_gap(data, name, oid)
+                data = data[:start] + b"%b %b\0" % (record, name) + data[start:]
+        return data
     records = parse_records(data, oid)
     for name, record in edits.items():
         if record is None:
