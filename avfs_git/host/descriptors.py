@@ -1,13 +1,22 @@
-"""Descriptors that come over a socket.
+"""Descriptors: those that come over a socket, and the table of all.
 
 Decided here: what comes is closed in programs that this one starts. `socket.recv_fds` takes the flag for that and does not
 pass it on. Called by both ends of the control socket; from any thread. Facts about the messages: unix(7), cmsg(3).
+
+And when the kernel makes the table of a process larger, which it does whenever the number of descriptors passes the next
+power of two. With several threads, who opens one waits then until every processor was idle once: for tens of milliseconds.
 """
 
 from __future__ import annotations
 
 import array
+import fcntl
+import os
+import resource
 import socket
+from contextlib import suppress
+
+_ROOM = 4096
 
 
 def receive_descriptors(source: socket.socket, bytes_max: int, descriptors_max: int) -> tuple[bytes, list[int], bool]:
@@ -27,3 +36,14 @@ def receive_descriptors(source: socket.socket, bytes_max: int, descriptors_max: 
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             room.frombytes(content[: len(content) - len(content) % room.itemsize])
     return data, list(room), bool(flags & socket.MSG_CTRUNC)
+
+
+def make_room() -> None:
+    """Have room for descriptors from now on. Called by a process with one thread, after fork(2), which takes room away."""
+    most = min(_ROOM, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    with suppress(OSError):  # it is no more than a preparation
+        fd = os.open("/", os.O_PATH | os.O_CLOEXEC)
+        try:
+            os.close(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, most - 1))
+        finally:
+            os.close(fd)

@@ -18,6 +18,7 @@ import threading
 
 from avfs_git.errors import MountError, SessionFailed
 from avfs_git.fuse import portable
+from avfs_git.host.descriptors import make_room
 from avfs_git.host.mounts import find_mount, unmount
 from avfs_git.lazy import LazyLogger
 from avfs_git.session.ending import ENDING, Ending
@@ -62,6 +63,7 @@ class _Portable:
     def serve(self) -> None:
         """Serve until it is unmounted, and leave nothing behind."""
         session = self._session
+        make_room()
         os.umask(0)  # the kernel has applied that of the program
         self._ending.catch_signals()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {*ENDING, signal.SIGUSR1, signal.SIGUSR2})

@@ -37,6 +37,7 @@ from avfs_git.fuse.forgetting import NODES_MAX
 from avfs_git.fuse.handover import Handover
 from avfs_git.fuse.server import TreeServer
 from avfs_git.fuse.supervisor import supervise
+from avfs_git.host.descriptors import make_room
 from avfs_git.host.durable import find_refusal
 from avfs_git.host.mounts import Mounted, find_mount, mount_fuse, set_read_ahead, unmount
 from avfs_git.lazy import LazyLogger, LazyModule
@@ -270,7 +271,8 @@ class Session:
     def _freeze(self) -> None:
         # What is here now is shared with every server and hardly garbage; a collector that looks at it copies its pages.
         gc.freeze()
-        gc.set_threshold(50_000, 20, 100)
+        # Nobody runs while it looks: 1 ms for so many new objects, so that programs hardly notice.
+        gc.set_threshold(10_000, 10, 1000)
         gc.enable()
 
     def _refuse_second(self) -> None:
@@ -371,6 +373,7 @@ class Session:
             return
         assert self.held is not None  # noqa: S101 - it was started
         assert self.channel is not None  # noqa: S101
+        make_room()
         self.held.record = read_record(self.held.place) or self.held.record  # a server before this one changed it
         if self.held.record.state == SessionState.ENDED:
             return  # it died in its last steps; its workspace may be somebody else's by now

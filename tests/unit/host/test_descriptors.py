@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 
-from avfs_git.host.descriptors import receive_descriptors
+from avfs_git.host.descriptors import make_room, receive_descriptors
 
 
 def test_what_comes_stays_in_this_process() -> None:
@@ -45,3 +46,23 @@ def test_the_end_is_nothing() -> None:
     theirs.close()
     with ours:
         assert receive_descriptors(ours, 16, 2) == (b"", [], False)
+
+
+def test_room_is_made_before_it_is_needed() -> None:
+    """The table of a process that was forked is large by then, and nothing more is open in it."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        before = os.listdir("/proc/self/fd")
+        make_room()
+        with open("/proc/self/status", encoding="ascii") as status:
+            size = next(line.split()[1] for line in status if line.startswith("FDSize:"))
+        os.write(writing, f"{size} {os.listdir('/proc/self/fd') == before}".encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading, encoding="ascii") as said:
+        size, is_same = said.read().split()
+    os.waitpid(pid, 0)
+
+    assert int(size) >= min(4096, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    assert is_same == "True"
