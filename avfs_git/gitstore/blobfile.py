@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from hashlib import _Hash
 
 
+_PIECE = 64 << 10
+"""Memory for larger ones comes from the system each time, and other threads wait for that: in a session, who serves programs."""
+
+
 class SizeChanged(ValueError):
     """A file was not as long as its caller said: it is being written to."""
 
@@ -63,7 +67,7 @@ def read_whole(fd: int, size: int, *, goes_on: bool) -> bytes:
 
 
 def read_pieces(fd: int, size: int, *, goes_on: bool) -> Iterator[bytes]:
-    """Read a file of that size, from its start, in pieces of at most 1 MiB.
+    """Read a file of that size, from its start, in pieces of at most 64 KiB.
 
     Raises:
         SizeChanged: If the file ends earlier, or goes on and may not; it is known with the last piece.
@@ -71,7 +75,7 @@ def read_pieces(fd: int, size: int, *, goes_on: bool) -> Iterator[bytes]:
     """
     end = size if goes_on else size + 1
     position = 0
-    while position < end and (data := os.pread(fd, min(CHUNK, end - position), position)):
+    while position < end and (data := os.pread(fd, min(_PIECE, end - position), position)):
         position += len(data)
         if position > size:
             break
