@@ -90,3 +90,19 @@ def test_documents_link_to_files_that_exist() -> None:
     ]
 
     assert missing == []
+
+
+@pytest.mark.parametrize("name", ["security.md", "limits.md"])
+def test_each_claim_names_a_test_that_exists(name: str) -> None:
+    """A test that is renamed or removed takes its claim along."""
+    import re
+
+    text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    defined = set(re.findall(r"^def (test_\w+)", code, re.MULTILINE))
+    files = set(re.findall(r"`(?:tests/)?((?:\w+/)+test_\w+\.py)`", text))
+    named = set(re.findall(r"`(test_\w+)`", text))
+
+    assert named - defined == set()
+    assert [path for path in sorted(files) if not (ROOT / "tests" / path).exists()] == []
+    assert len(named) + len(files) > 10
