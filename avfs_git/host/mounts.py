@@ -218,6 +218,19 @@ def unmount(directory: Path, *, lazy: bool = False) -> None:
         raise MountError(f"cannot unmount '{directory}': {said}", details={"errno": number})
 
 
+def detach(mounted: Mounted) -> None:
+    """Take a mount out of sight at once, whoever uses it; nothing is done where somebody else was faster.
+
+    Raises:
+        MountError: If it stays.
+    """
+    try:
+        unmount(mounted.directory, lazy=True)
+    except MountError:
+        if mounted in list_mounts():
+            raise
+
+
 def hold_conversation(mounted: Mounted) -> int | None:
     """Open what ends the conversation between a mount and its server (`cut_off`); the caller closes it.
 

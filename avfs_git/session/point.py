@@ -14,7 +14,7 @@ import zlib
 from pathlib import Path
 
 from avfs_git.errors import HostError, MountPointUnusable
-from avfs_git.host.mounts import find_mount, is_dead, unmount
+from avfs_git.host.mounts import detach, find_mount, is_dead
 from avfs_git.session.record import is_ours
 
 _CHOOSE = "Name an empty directory, or none at all."
@@ -62,7 +62,7 @@ def check(directory: Path, git_dir: Path) -> tuple[str, ...]:
         if not is_ours(mounted) or not is_dead(directory):
             hint = f"End that with `avfs unmount {shown}`." if is_ours(mounted) else _CHOOSE
             raise MountPointUnusable(shown, "something is mounted there already", hint=hint)
-        unmount(directory, lazy=True)
+        detach(mounted)
     vault = Path(os.path.realpath(git_dir))
     if directory == vault or vault in directory.parents:
         raise MountPointUnusable(shown, "it is inside the vault", hint=_CHOOSE)

@@ -35,7 +35,7 @@ from avfs_git.errors import MountError, NotWritable, SessionEnding, SessionFaile
 from avfs_git.faults import reach
 from avfs_git.host.boot import read_boot_id
 from avfs_git.host.durable import find_refusal, host_errors, write_file_atomically
-from avfs_git.host.mounts import Mounted, list_mounts, unmount
+from avfs_git.host.mounts import Mounted, detach, list_mounts
 from avfs_git.host.plainfile import open_plain, read_plain
 from avfs_git.host.processes import start_time
 from avfs_git.model import SessionBackend, SessionInfo, SessionState
@@ -507,7 +507,7 @@ def _clean_up(place: SessionPlace) -> None:
         for mount in list_mounts():
             if session_of_source(mount.source) == place.id:
                 try:
-                    unmount(mount.directory, lazy=True)
+                    detach(mount)
                 except MountError:  # another user's: who may, does
                     return
         reach("session.detached")

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from avfs_git.errors import MountBusy, MountError, SessionFailed
 from avfs_git.host.copies import describe_copies, find_copy_users, is_copy, remove_copies
-from avfs_git.host.mounts import Mounted, cut_off, find_mount, hold_conversation, is_dead, list_mounts, unmount
+from avfs_git.host.mounts import Mounted, cut_off, detach, find_mount, hold_conversation, is_dead, list_mounts, unmount
 from avfs_git.host.plainfile import read_plain
 from avfs_git.host.processes import find_users, send_signal
 from avfs_git.session.record import FoundSession, has_ended, is_ours, list_sessions, vault_of_source
@@ -169,7 +169,7 @@ def clear_dead_mount(directory: Path) -> bool:
     found = find_mount(directory)
     if found is None or not is_ours(found) or not (_is_homeless(found) or is_dead(directory)):
         return False
-    unmount(directory, lazy=True)
+    detach(found)
     return True
 
 

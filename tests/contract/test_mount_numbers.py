@@ -14,7 +14,7 @@ import pytest
 
 from avfs_git.errors import MountError
 from avfs_git.host.copies import describe_copies, find_copy_users, is_copy, remove_copies
-from avfs_git.host.mounts import Mounted, find_mount, list_mounts, unmount
+from avfs_git.host.mounts import Mounted, detach, find_mount, list_mounts, unmount
 from tests.support import capabilities
 
 pytestmark = pytest.mark.needs("root")
@@ -129,9 +129,14 @@ def test_the_conversation_that_is_cut_off_is_the_one_that_was_held(mount_dir: Pa
     subprocess.run(["unshare", "--mount", "sh", "-c", f'{control}; exec "$@"', "sh", *program], cwd=PROJECT, check=True)
 
 
-def test_a_directory_that_is_gone_has_no_mount(mount_dir: Path) -> None:
-    """Two who take one mount away at the same time: the slower one finds neither mount nor directory, which is no failure."""
+def test_who_is_slower_finds_nothing_to_take_away(mount_dir: Path) -> None:
+    """Of two who take one mount away the slower one finds no mount, or no directory any more, which is no failure."""
+    first = _mount(mount_dir / "tree", "avfs-one")
+    detach(first)
+    detach(first)
+    first.directory.rmdir()
+    detach(first)
     with pytest.raises(MountError) as caught:
-        unmount(mount_dir / "gone", lazy=True)
+        unmount(first.directory)
 
     assert caught.value.details["errno"] == errno.EINVAL
