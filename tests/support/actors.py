@@ -109,6 +109,11 @@ class Operation:
     has_steps: bool = False
 
     @property
+    def takes_back(self) -> bool:
+        """Whether it may take commits from the fork's branch."""
+        return self.name.startswith(("undo", "redo", "delete", "end"))
+
+    @property
     def needs_root(self) -> bool:
         """Whether only root can do it."""
         return self.live == "overlay" or self.name.endswith("-overlay")
@@ -236,7 +241,7 @@ def _update(place: Place) -> None:
 
 
 def _exec(place: Place) -> None:
-    script = f"printf '{place.mark().decode().strip()}\\n' > mark-{place.who}; printf x >> a; rm -rf many"
+    script = f"printf '{place.mark().decode().strip()}\\n' > mark-{place.who}; printf x >> of-{place.who}; rm -rf many"
     with place.open() as vault:
         done = vault.workspace(place.fork).exec("sh", "-c", script)
         if done.exit_code:
@@ -272,7 +277,8 @@ def _unmount(place: Place) -> None:
 def _stop(place: Place) -> None:
     with place.open() as vault:
         session = vault.find_session(FORK)
-        assert session is not None
+        if session is None:
+            raise Refused("it is not mounted")
         session.stop()
 
 
@@ -463,6 +469,9 @@ ACTORS = {
         Actor("redo", _redo, takes_back=True),
         Actor("merge", _merge),
         Actor("exec", _exec),
+        Actor("update", _update),
+        Actor("stop", _stop),
+        Actor("push-out", lambda place: place.open().push([place.fork]), is_neutral=True),
         Actor("gc", _collect, is_neutral=True),
         Actor("fetch", lambda place: place.open().fetch(), is_neutral=True),
         Actor("doctor", lambda place: place.open().doctor(repair=True), is_neutral=True),
@@ -481,6 +490,8 @@ def goes_with(operation: Operation, actor: Actor) -> bool:
     """Whether an actor has something to do beside an operation."""
     if actor.name == "edit":
         return operation.live is not None or operation.name.startswith(("apply", "mount"))
+    if actor.name == "stop":
+        return operation.live is not None or operation.name.startswith("mount")
     if actor.name == "push":
         return operation.fork == FORK
     if actor.name == "git-branch-delete":  # the commits that only git has made go with the branch

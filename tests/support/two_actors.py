@@ -14,7 +14,7 @@ After each cell, told as what is wrong:
   dead one; where the other one changes no files, it is not refused;
 - each content and commit that was acknowledged, or was there, is in a workspace, in the trash, or held by refs or the log: it
   is there after a collection of garbage that drops at once what nothing reaches;
-- commits that git, or a push, put on a branch stay in its history;
+- commits that git, or a push, put on a branch stay in its history; those of avfs do where nobody took them back;
 - where the other one changes no files, each fork has the files from before the operation or from after it, as that said;
 - git finds no fault, the doctor none that it cannot mend; no mount, lock or process is left; work goes on.
 
@@ -29,6 +29,7 @@ import multiprocessing
 import os
 import pickle
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -53,6 +54,8 @@ from tests.support.faults import Files, check_objects, check_vault, read_files
 MODES = ("waits", "dies")
 _LIMIT_S = 90.0
 """For longer, nobody waits who does not wait for ever."""
+_ENDING_S = 20.0
+"""So long a process may take to end when nothing keeps it."""
 _QUIET_S = 0.4
 """Who has not run for so long waits for somebody."""
 _BUSY = ("workspace.busy", "vault.ref_locked")
@@ -378,10 +381,10 @@ class Bench:
 
     def _processes(self) -> list[str]:
         """Find processes that have something open below the scene; give them a moment to end, then end them."""
-        until = time.monotonic() + 5
+        until = time.monotonic() + _ENDING_S
         while found := _processes_below(self.scene):
             if time.monotonic() > until:
-                named = [Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode() for pid in found]
+                named = [f"{pid} {Path(f'/proc/{pid}/wchan').read_text()} {_command_of(pid)}" for pid in found]
                 for pid in found:
                     with suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
@@ -398,6 +401,10 @@ def _choose(points: Sequence[str]) -> list[str]:
         for point, (name, _, turn) in ((point, point.partition("#")) for point in points)
         if (turn in ("1", "2") or turn == last[name]) and not name.startswith(("server.", "handover."))
     ]
+
+
+def _command_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
 
 
 def _processes_below(place: Path) -> list[int]:
@@ -469,7 +476,7 @@ def _check(
             contents.add(bytes.fromhex(value))
         else:
             commits.add(value)
-        if kind == "pushed":
+        if kind == "pushed" or (kind == "commit" and not actor.takes_back and not operation.takes_back):
             pushed.add(value)
     with place.open() as vault:
         wrong += _check_pushed(vault, operation, pushed)
@@ -529,7 +536,7 @@ def _check_pushed(vault: Vault, operation: Operation, pushed: set[str]) -> list[
             capture_output=True,
         )
         if done.returncode:
-            wrong.append(f"commit {oid}, which somebody put on '{operation.fork}', is not in its history")
+            wrong.append(f"commit {oid}, which was put on '{operation.fork}', is not in its history")
     return wrong
 
 
@@ -639,7 +646,7 @@ def run(
     Args:
         seed: Of the sample.
         count: How many; None for all.
-        only: Only cells of whose name this is a part.
+        only: Only cells in whose name this regular expression is found.
         jobs: How many processes; one for each core if not given.
         operations: The sample is of so many operations; of all if not given.
         say: Told how far it is.
@@ -650,14 +657,12 @@ def run(
         with ProcessPoolExecutor(
             jobs or os.cpu_count(), mp_context=multiprocessing.get_context("fork"), initializer=_begin, initargs=(scratch,)
         ) as pool:
-            names = [
-                name
-                for name, operation in OPERATIONS.items()
-                if ("/" not in only or name == only.partition("/")[0]) and (os.geteuid() == 0 or not operation.needs_root)
-            ]
+            one = only.partition("/")[0]
+            names = [name for name in OPERATIONS if one not in OPERATIONS or name == one]
+            names = [name for name in names if os.geteuid() == 0 or not OPERATIONS[name].needs_root]
             if operations is not None:
-                names = chance.sample(names, operations)
-            cells = [cell for found in pool.map(_list, names) for cell in found if only in cell.name]
+                names = chance.sample(names, min(operations, len(names)))
+            cells = [cell for found in pool.map(_list, names) for cell in found if re.search(only, cell.name)]
             chosen = cells if count is None else chance.sample(cells, min(count, len(cells)))
             chosen.sort(key=lambda cell: list(OPERATIONS).index(cell.operation))
             size = max(1, min(40, len(chosen) // 8))
@@ -692,7 +697,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the sample")
     parser.add_argument("--count", type=int, default=None, help="how many cells (default: all)")
     parser.add_argument("--operations", type=int, default=None, help="of how many operations (default: of all)")
-    parser.add_argument("--only", default="", help="only cells with this in their name")
+    parser.add_argument("--only", default="", help="only cells in whose name this regular expression is found")
     parser.add_argument("--jobs", type=int, default=None, help="how many processes (default: one for each core)")
     parser.add_argument("--cell", help="run this one")
     arguments = parser.parse_args()
