@@ -192,7 +192,9 @@ class InvalidName(InvalidInput):
     code = "input.invalid_name"
 
     def __init__(self, kind: str, name: str | bytes, reason: str) -> None:
-        super().__init__(f"{quote(name)} is not a usable {kind} name: {reason}", details={"kind": kind, "reason": reason})
+        shown = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
+        details = {"kind": kind, "name": shown, "reason": reason}
+        super().__init__(f"{quote(name)} is not a usable {kind} name: {reason}", details=details)
 
 
 class InvalidPath(InvalidInput):

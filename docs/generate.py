@@ -59,7 +59,7 @@ Every command finds its vault and its fork by the same rule. The first of these 
 2. **The current directory**: a mount of a fork, of one of its states, or of a whole vault, where the names that lead
    to the directory say the fork; the tree of a command that `avfs exec` runs; or a clone or folder that has forks,
    which says the vault. Of several, the innermost.
-3. **The environment**: `AVFS_VAULT` and `AVFS_FORK`. An empty variable counts as not set.
+3. **The environment**: `AVFS_VAULT` and `AVFS_FORK`. An empty variable counts as not set; an empty option is refused.
 4. **The current vault** (`avfs vault use`).
 
 Where nothing names a fork, the vault's default fork is meant: the one that the repository's HEAD names, else the only

@@ -42,9 +42,12 @@ from avfs_git.errors import (
     DirectoryGone,
     ForkNotFound,
     InvalidInput,
+    InvalidName,
     NoForkChosen,
     NoForks,
+    NotAVault,
     PathEscapes,
+    PathNotFound,
     PlaceDisputed,
     VaultNotFound,
     quote,
@@ -176,17 +179,37 @@ def wants_color() -> bool:
     return not os.environ.get("NO_COLOR")
 
 
+def _read_target(text: str, source: str) -> Target:
+    """Read what an option or a variable names.
+
+    Raises:
+        BadUsage: If nothing follows the `@`: whatever was to stand there, the default fork is not what was meant.
+    """
+    target = parse_target(text)
+    if text.endswith("@") and target.fork is None and not expand(text).is_dir():
+        raise BadUsage(f"{source} names no fork behind the '@' of {quote(text)}", hint="Write NAME or NAME@FORK.")
+    return target
+
+
 def _read_environment() -> Target:
     """Say which vault and fork the environment names; a variable that is empty names none."""
     text = os.environ.get("AVFS_VAULT")
-    vault, fork = parse_target(text) if text else Target(None, None)
+    vault, fork = _read_target(text, "AVFS_VAULT") if text else Target(None, None)
     return Target(vault, os.environ.get("AVFS_FORK") or fork)
+
+
+def _find_place(directory: Path | None = None) -> Place | None:
+    from avfs_git.cli.place import Place, find_place  # noqa: PLC0415 - not needed to show help
+
+    top, vault, fork = (os.environ.get(f"AVFS_{what}") for what in ("MOUNTPOINT", "VAULT", "FORK"))
+    command = Place(Path(vault), fork, Path(top), ROOT, is_mount=True) if top and vault and fork else None
+    return find_place(find_home(), command, directory)
 
 
 def _say_who_names(error: AvfsError, variable: str | None) -> None:
     """Say in a message which environment variable names what was not found."""
     if variable is not None:
-        error.message += f", which {variable} names"
+        error.message += f" ({variable} names it)"
         error.args = (error.message,)
 
 
@@ -205,6 +228,7 @@ class State:
         """Whether the command changes nothing."""
         self._place: Place | None = None
         self._has_looked = False
+        self._read_relative = False
         self._avfs: Avfs | None = None
 
     def _remote_environment(self) -> Mapping[str, str]:
@@ -244,11 +268,7 @@ class State:
             DirectoryGone: If it was removed.
         """
         if not self._has_looked:
-            from avfs_git.cli.place import Place, find_place  # noqa: PLC0415 - not needed to show help
-
-            top, vault, fork = (os.environ.get(f"AVFS_{what}") for what in ("MOUNTPOINT", "VAULT", "FORK"))
-            command = Place(Path(vault), fork, Path(top), ROOT, is_mount=True) if top and vault and fork else None
-            self._place, self._has_looked = find_place(find_home(), command), True
+            self._place, self._has_looked = _find_place(), True
         return self._place
 
     def name_fork(self, name: str | None) -> None:
@@ -276,7 +296,7 @@ class State:
             DirectoryGone: If no option names the vault, and the directory was removed.
         """
         if self.vault_flag is not None:
-            vault, fork = parse_target(self.vault_flag)
+            vault, fork = _read_target(self.vault_flag, "--vault")
             if fork and self.fork_flag and fork != self.fork_flag:
                 raise BadUsage(f"--vault names the fork {quote(fork)}, --fork another one", hint="Name it once.")
             fork = self.fork_flag or fork
@@ -333,12 +353,17 @@ class State:
         here, there = Target(choice.vault, choice.fork), choice.other
         names = " and ".join(name for name in ("AVFS_VAULT", "AVFS_FORK") if os.environ.get(name))
         say = "name" if " " in names else "names"
-        what = f"{place.describe()} is of {self._describe(here)}, but {names} {say} {self._describe(there)}"
+        named = there if self.fork_flag is None else Target(there.vault, None)
+        what = f"{self._describe_place(place)}, but {names} {say} {self._describe(named)}"
         if not self.looks:
-            options = [f"`--vault {shlex.quote(text)}`" for target in (here, there) if (text := self._find_option(target))]
-            unset = "" if len(options) > 1 else f"; unset {names}" if options else f"Unset {names}"
-            hint = f"Say which one to change: {' or '.join(options)}{unset}." if options else f"{unset}."
-            raise PlaceDisputed(what, hint=hint)
+            options = [self._find_option(target) for target in (here, there)]
+            choices = " or ".join(f"`--vault {shlex.quote(option)}`" for option in options if option is not None)
+            hints = [f"Say which one to change: {choices}."] if choices else []
+            if options[1] is None:
+                is_there = self.fork_flag is not None and self._find_option(named) is not None
+                what += f", which has no fork {quote(str(self.fork_flag))}" if is_there else ", which is not there"
+                hints.append(f"Unset {names}, or let it name what is there.")
+            raise PlaceDisputed(what, hint=" ".join(hints))
         self.output.named = Named(self._name_of(here.vault), here.fork)  # what comes next may change something
         from avfs_git.model import Warning  # noqa: PLC0415 - only for the remark
 
@@ -354,6 +379,11 @@ class State:
     def _describe(self, target: Target) -> str:
         fork = f"fork {quote(target.fork)} of " if target.fork else ""
         return f"{fork}vault {quote(self._name_of(target.vault))}"
+
+    def _describe_place(self, place: Place) -> str:
+        what = "mount" if place.is_mount else "directory"
+        verb = "shows" if place.is_mount else "has forks in"
+        return f"the {what} '{place.top}' {verb} {self._describe(Target(place.vault, place.fork))}"
 
     def _find_option(self, target: Target) -> str | None:
         """Spell what follows `--vault` for a target; None if there is no such vault or fork."""
@@ -407,11 +437,15 @@ class State:
         fork = choice.fork
         try:
             vault = self.avfs.open_vault(choice.vault)
+        except NotAVault as err:
+            err.hint = self._hint_at_directory(choice.vault) or err.hint
+            raise
         except VaultNotFound as err:
             # The name of a fork stands for its vault where only one vault has it: so `vault fork` of other systems,
             # which makes a vault, and ours, which makes a fork, are used alike.
             owner = self._find_owner(choice.vault) if isinstance(choice.vault, str) and fork is None else None
             if owner is None:
+                err.hint = self._hint_at_directory(choice.vault) or err.hint
                 _say_who_names(err, choice.vault_by)
                 raise
             vault, fork = self.avfs.open_vault(owner), str(choice.vault)
@@ -420,10 +454,25 @@ class State:
             self.output.named = self.output.named._replace(opened=vault.name)
             try:
                 yield vault, fork
-            except ForkNotFound as err:
-                if err.details["fork"] == fork:
+            except (ForkNotFound, InvalidName) as err:
+                if fork is not None and fork in (err.details.get("fork"), err.details.get("name")):
+                    err.hint = self._hint_at_directory(fork) or err.hint
                     _say_who_names(err, choice.fork_by)
                 raise
+            except PathNotFound as err:
+                if self._read_relative and err.hint is None:
+                    err.hint = "Paths are relative to the current directory; from the root of the workspace they begin with `/`."
+                raise
+
+    def _hint_at_directory(self, named: str | Path | None) -> str | None:
+        """Say what to name instead of a directory that shows a vault or a fork."""
+        if named is None or not (path := expand(os.fspath(named))).is_dir():
+            return None
+        place = _find_place(path)
+        if place is None:
+            return None
+        option = self._name_of(place.vault) + (f"@{place.fork}" if place.fork else "")
+        return f"T{self._describe_place(place)[1:]}: say `--vault {shlex.quote(option)}`."
 
     # --- paths -------------------------------------------------------------------------------------------
 
@@ -460,15 +509,18 @@ class State:
         if place is None:
             return parse_tree_path(text)
         try:
-            return parse_tree_path(place.prefix + b"/" + os.fsencode(text))
+            path = parse_tree_path(place.prefix + b"/" + os.fsencode(text))
         except PathEscapes as err:
             raise PathEscapes(text) from err
+        self._read_relative = self._read_relative or bool(place.prefix)
+        return path
 
     def _hint_at_path(self, path: Path) -> str:
         place = self.place()
         if place is not None and place.is_mount and path.is_absolute() and path.is_relative_to(place.top):
             return f"Write it from the root of the workspace: `/{path.relative_to(place.top)}`."
-        return "Add `--vault NAME` to mean the path in a vault."
+        name = shlex.quote(self._name_of(place.vault)) if place is not None else "NAME"
+        return f"Add `--vault {name}` to mean the path in {'that' if place is not None else 'a'} vault."
 
     def tree_directory(self) -> TreePath:
         """Say which directory of the workspace is meant where none is named: the current one, or the root."""

@@ -30,23 +30,20 @@ class Place(NamedTuple):
     """Where in the tree the current directory is."""
     is_mount: bool
 
-    def describe(self) -> str:
-        """Say which directory it is."""
-        return f"the {'mount' if self.is_mount else 'directory'} '{self.top}'"
 
-
-def find_place(home: Path, command: Place | None) -> Place | None:
-    """Find what the current directory shows; None if it shows nothing of any vault.
+def find_place(home: Path, command: Place | None, directory: Path | None = None) -> Place | None:
+    """Find what a directory shows; None if it shows nothing of any vault.
 
     Args:
         home: The home whose vaults may have forks of the directory.
         command: The root of the tree of the command that this process belongs to, if it does: not everywhere it is a mount.
+        directory: Which; the current one if not given.
 
     Raises:
-        DirectoryGone: If the directory was removed, or is in a mount that has ended: nobody knows what it showed.
+        DirectoryGone: If the current directory was removed, or is in a mount that has ended: nobody knows what it showed.
     """
     try:
-        here = Path.cwd()
+        here = Path.cwd() if directory is None else directory.resolve()
     except OSError as err:
         raise DirectoryGone(err) from err
     # Of one directory the first counts: what is mounted there hides what else it is.
@@ -60,7 +57,7 @@ def _tree_path(parts: Sequence[str]) -> TreePath:
 
 def _find_mount(here: Path) -> Iterator[Place]:
     try:
-        if os.major(Path().stat().st_dev):  # on a disk: most commands need not load what knows mounts
+        if os.major(here.stat().st_dev):  # on a disk: most commands need not load what knows mounts
             return
     except OSError:  # its server is gone
         pass

@@ -30,6 +30,8 @@ AFTER_DASHES = "avfs.after_dashes"
 
 def _note_flag(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     """Keep an option that may stand before or after the verb."""
+    if value == "":
+        raise BadUsage(f"--{param.name} is empty")
     if not value:
         return
     state: State = ctx.obj

@@ -87,7 +87,8 @@ def test_a_change_is_refused_where_directory_and_environment_disagree(
     for verb in (["write", "x", "1"], ["checkpoint", "save"], ["undo"], ["stop"], ["exec", "--", "true"], ["rm", "README"]):
         refused = cli(*verb, env=env)
         assert refused.status == (125 if verb[0] == "exec" else 2), refused.stderr
-        assert f"the mount '{task}' is of fork 'task' of vault 'work', but " in refused.stderr
+        assert f"the mount '{task}' shows fork 'task' of vault 'work', but " in refused.stderr
+        assert ("which is not there" in refused.stderr) == (len(hints) == 1)
         assert all(name in refused.stderr for name in env)
         assert options(refused) == hints
     for option in hints:
@@ -308,13 +309,22 @@ def test_a_directory_that_is_gone_says_nothing(cli: Cli, work: str, tmp_path: Pa
 @pytest.mark.parametrize(
     ("words", "env", "said"),
     [
-        ([], {"AVFS_VAULT": "nosuch"}, "there is no vault 'nosuch', which AVFS_VAULT names"),
-        ([], {"AVFS_FORK": "nosuch"}, "there is no fork 'nosuch' in vault 'work', which AVFS_FORK names"),
-        ([], {"AVFS_VAULT": "work@nosuch"}, "there is no fork 'nosuch' in vault 'work', which AVFS_VAULT names"),
+        ([], {"AVFS_VAULT": "nosuch"}, "there is no vault 'nosuch' (AVFS_VAULT names it)"),
+        ([], {"AVFS_FORK": "nosuch"}, "there is no fork 'nosuch' in vault 'work' (AVFS_FORK names it)"),
+        ([], {"AVFS_VAULT": "work@nosuch"}, "there is no fork 'nosuch' in vault 'work' (AVFS_VAULT names it)"),
         (["--fork", "nosuch"], {}, "there is no fork 'nosuch' in vault 'work'\n"),
         (["--vault", "nosuch"], {}, "there is no vault 'nosuch'\n"),
         (["--fork", "src/main"], {}, "there is no fork 'src/main' in vault 'work'"),
         (["--fork", "../src"], {}, "'../src' is not a usable fork name"),
+        (
+            [],
+            {"AVFS_FORK": "../src"},
+            "'../src' is not a usable fork name: git does not allow some of its characters (AVFS_FORK names it)",
+        ),
+        (["--fork", ""], {}, "--fork is empty"),
+        (["--vault", ""], {}, "--vault is empty"),
+        (["--vault", "work@"], {}, "--vault names no fork behind the '@' of 'work@'"),
+        ([], {"AVFS_VAULT": "work@"}, "AVFS_VAULT names no fork behind the '@' of 'work@'"),
     ],
 )
 def test_what_is_not_there_is_named_with_where_it_was_looked_for(
@@ -324,6 +334,20 @@ def test_what_is_not_there_is_named_with_where_it_was_looked_for(
     monkeypatch.chdir(tmp_path)
     for verb in (["status"], ["write", "x", "1"], ["exec", "--", "true"], ["log"]):
         assert said in cli(*words, *verb, env=env).stderr
+
+
+def test_a_directory_in_place_of_a_name_is_answered_with_the_name(cli: Cli, task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mount is no vault and no fork; what it shows is told."""
+    monkeypatch.chdir(task.parent)
+    for words in (["--vault", str(task)], ["--vault", f"./{task.name}"], ["--vault", task.name], ["--fork", task.name]):
+        refused = cli("status", *words)
+        assert refused.status != 0
+        assert f"The mount '{task}' shows fork 'task' of vault 'work': say `--vault work@task`." in refused.stderr
+    monkeypatch.chdir(task / "src")
+    assert "from the root of the workspace they begin with `/`" in cli("cat", "README").stderr
+    assert "begin with `/`" not in cli("cat", "/nosuch").stderr
+    refused = cli("touch", "x", "--fork", "task", env={"AVFS_VAULT": "other"})
+    assert "AVFS_VAULT names vault 'other', which has no fork 'task'" in refused.stderr
 
 
 @pytest.mark.parametrize("backend", ["overlay", "fuse", "checkout"])
