@@ -455,6 +455,7 @@ class Executor:
                     note=note,
                     with_files=command is not None,
                     command=command,
+                    skips_unreadable=True,
                 )
         result: CheckpointResult = self._place.do(
             opened,
@@ -463,6 +464,7 @@ class Executor:
             description=description,
             with_files=command is not None,
             command=command,
+            skips_unreadable=True,
         )
         return result
 
@@ -597,6 +599,7 @@ class Executor:
         if run.before is not None or not wants_commit:
             nothing = Status(opened.fork, None, None, (), ())
             before, after = run.before or nothing, self._status(held=held)
+            run.warnings += after.warnings
             changed = subtract(before.changed_files, after.changed_files)
             beside = subtract(before.sidecar_changed, after.sidecar_changed)
             moved = self._moved_by_git(run, None)

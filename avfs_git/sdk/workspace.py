@@ -462,7 +462,7 @@ class Workspace:
         """
         facts = {"label": label, "message": description}
         heard = self._dispatch.run_hook("pre-checkpoint", self.fork, facts)
-        result = self._run(operations.save_checkpoint, label, description, keeps_message=True)
+        result = self._run(operations.save_checkpoint, label, description, keeps_message=True, skips_unreadable=True)
         if result.outcome != "unchanged":
             made = result.checkpoint.id if result.checkpoint is not None else None
             heard += self._dispatch.run_hook("post-checkpoint", self.fork, {**facts, "checkpoint": made})

@@ -348,6 +348,7 @@ def save_checkpoint(
     with_files: bool = False,
     keeps_message: bool = False,
     command: CommandStart | None = None,
+    skips_unreadable: bool = False,
 ) -> CheckpointResult:
     """Commit what changed. The capture is one moment; writing it to disk keeps nobody waiting."""
     with opened.locked() as locked:
@@ -359,6 +360,7 @@ def save_checkpoint(
             with_files=with_files,
             keeps_message=keeps_message,
             command=command,
+            skips_unreadable=skips_unreadable,
         )
 
 

@@ -89,6 +89,8 @@ class Captured:
     """Where the content of blobs that were read just now can be found."""
     began_ns: int = field(default_factory=read_kernel_time)
     """A time of the kernel's, in nanoseconds since the epoch: what is changed after the capture was changed then or later."""
+    is_partial: bool = False
+    """Whether a directory could not be read, and is as it was at the previous state."""
 
 
 class _GoneError(Exception):
@@ -118,6 +120,7 @@ class Capture:
         learn: bool = True,
         racy_ns: int = RACY_NS,
         postponed: DirtySet | None = None,
+        skips_unreadable: bool = False,
     ) -> None:
         """Prepare a capture.
 
@@ -135,6 +138,8 @@ class Capture:
             learn: Fill `Captured.update`, which takes memory for each entry that was looked at.
             racy_ns: How long before this an entry must have been left alone to be known by its times.
             postponed: Gets the paths of files that somebody is writing to; those are left as they were. None to wait for each.
+            skips_unreadable: Leave a directory as it was at the previous state if its mode keeps its owner out, and warn of
+                it. For captures that only record: whoever replaces or removes files has to know all of them.
         """
         self._layer = layer
         self._sink = sink
@@ -147,6 +152,7 @@ class Capture:
         self._remember = remember_blobs
         self._learn = learn
         self._postponed = postponed
+        self._skips_unreadable = skips_unreadable
         self._racy_after_ns = time.time_ns() - racy_ns
         self._looks_left = _LOOKS_MAX
         self._result = Captured(None, None, StatCacheUpdate())
@@ -213,13 +219,38 @@ class Capture:
             else:
                 self._placing.join(frame.parent, frame, tree, sidecar)
                 if frame.own_stat is not None:
-                    record = self._record_of(frame.own_stat, DIRECTORY_MODE, self._layer.dir_xattrs(frame.path))
-                    self._placing.set_meta(frame.parent, frame.name, record)
+                    self._take_meta(frame, frame.parent, frame.own_stat)
             stack.pop()
         except OSError as error:
             if frame.parent is None or error.errno not in _GONE:
                 raise
             raise _GoneError(frame) from error
+
+    def _take_meta(self, frame: Frame, parent: Frame, status: os.stat_result) -> None:
+        try:
+            xattrs = self._layer.dir_xattrs(frame.path)
+        except PermissionError as error:
+            self._skip_unreadable(frame, error)
+        else:
+            self._placing.set_meta(parent, frame.name, self._record_of(status, DIRECTORY_MODE, xattrs))
+
+    def _skip_unreadable(self, frame: Frame, error: PermissionError) -> None:
+        """Leave a directory as it was at the previous state, because its mode keeps its owner out.
+
+        Raises:
+            HostError: If that is not wanted, or the previous state is not known.
+        """
+        shown = show_path(frame.path)
+        if not self._skips_unreadable or self._cache is None or frame.parent is None:
+            refused = HostError(f"read '{shown}'", error)
+            refused.hint = f"Let its owner in: `chmod u+rwx` on '{shown}'."
+            raise refused from error
+        frame.own_stat = None
+        frame.parent.fresh_prints.pop(frame.name, None)
+        if not self._result.is_partial or all(told.path != frame.path for told in self._result.warnings):
+            what = "cannot be read by its owner, and is saved as it was in the last checkpoint; let avfs in with `chmod u+rwx`"
+            self._warn("capture.unreadable", frame.path, what)
+        self._result.is_partial = True
 
     def _drop(self, stack: list[Frame], gone: _GoneError) -> None:
         """Forget what was found of a directory, and take its name for what it is now."""
@@ -283,7 +314,12 @@ class Capture:
             self._look_at_root(frame)
         suspects = []
         if frame.has_layer and not (frame.only is not None and not frame.only):
-            suspects = list(scan_directory(self._layer, frame.path, frame.cached, frame.only, racy_after_ns=self._racy_after_ns))
+            try:
+                found = scan_directory(self._layer, frame.path, frame.cached, frame.only, racy_after_ns=self._racy_after_ns)
+                suspects = list(found)
+            except PermissionError as error:
+                self._skip_unreadable(frame, error)
+                return
         looks_again = frame.reclassify or self._placing.leads_to_added(frame.path)
         if not suspects and not looks_again:
             return

@@ -59,7 +59,7 @@ def record_changes(
     pack = PackWriter(vault.store)
     try:
         recorded, was = find_recorded(locked)
-        captured = locked.capture(pack)
+        captured = locked.capture(pack, skips_unreadable=True)
         now = (captured.tree, captured.sidecar)
         changed = list_changed(pack, was, now)
         if not changed:

@@ -78,12 +78,21 @@ def take(
     added: AbstractSet[TreePath] = frozenset(),
     captured: Captured | None = None,
     onto: Oid | None = None,
+    skips_unreadable: bool = False,
 ) -> Taken:
     """Capture the workspace, unless it was, and compare it with the head of its fork, or with the commit `onto`."""
     before = locked.opened.synced_trees()[1]
     head, commit = locked.head() if onto is None else (onto, locked.vault.store.read_commit(onto))
     if captured is None:
-        captured = locked.capture(sink, known=known, remember_blobs=remember_blobs, index=index, beside=beside, added=added)
+        captured = locked.capture(
+            sink,
+            known=known,
+            remember_blobs=remember_blobs,
+            index=index,
+            beside=beside,
+            added=added,
+            skips_unreadable=skips_unreadable,
+        )
         if index is not None:
             captured.tree = adopt_submodules(sink, captured.tree, index)
         elif _has_other_rules(locked, sink, captured, commit):
@@ -159,7 +168,7 @@ def _leads_to(vault: OpenVault, head: Oid | None, wanted: Oid, *, until: Oid | N
 
 def read_status(locked: LockedWorkspace) -> Status:
     """Tell what a checkpoint would record now. Writes nothing."""
-    taken = take(locked, DryWriter(locked.vault.store))
+    taken = take(locked, DryWriter(locked.vault.store), skips_unreadable=True)
     return Status(
         fork=locked.fork,
         head=taken.head.hex() if taken.head else None,
@@ -199,6 +208,7 @@ def save_checkpoint(
     note: notes.Note | None = None,
     with_files: bool = False,
     command: CommandStart | None = None,
+    skips_unreadable: bool = False,
 ) -> CheckpointResult:
     """Record the workspace as a commit on its fork.
 
@@ -225,6 +235,7 @@ def save_checkpoint(
             Otherwise they are an operation of their own in the log.
         command: The command that made the changes: where git moved the branch in it, undo takes that back, too. Where nothing is
             left to save, `record_changes` is to be told the same.
+        skips_unreadable: See `Capture`; not for what is saved before files are replaced or removed.
 
     Raises:
         MergeInProgress: If the workspace is in the middle of a merge, which this does not conclude.
@@ -250,7 +261,16 @@ def save_checkpoint(
     try:
         recorded = find_recorded(locked)
         tracked = (index(pack) or _empty_tree(pack)) if index is not None and captured is None else None
-        taken = take(locked, pack, known=known, index=tracked, beside=beside, added=added, captured=captured)
+        taken = take(
+            locked,
+            pack,
+            known=known,
+            index=tracked,
+            beside=beside,
+            added=added,
+            captured=captured,
+            skips_unreadable=skips_unreadable,
+        )
         is_told = keeps_message and message and taken.commit is not None and taken.commit.message.strip() != message.strip()
         if taken.is_unchanged and not concludes_merge and not is_told:
             return _label_head(locked, taken, label, description)

@@ -327,7 +327,7 @@ def _check_workspaces(vault: OpenVault, open_workspace: Opener) -> Iterator[_Fin
             )
         try:
             with open_workspace(fork).locked(to_read=True) as locked:
-                taken = take(locked, DryWriter(vault.store))
+                taken = take(locked, DryWriter(vault.store), skips_unreadable=True)
         except WorkspaceBusy as error:
             unseen = f"{error.message}, and was not looked at"
             yield _found("workspace.busy", unseen, "Examine it again when it is free.", severity="note")

@@ -129,4 +129,5 @@ def _follow(before: Captured | None, after: Captured, dirty: DirtySet | None) ->
         before.sizes | after.sizes,
         before.blob_paths | after.blob_paths,
         after.began_ns,
+        before.is_partial or after.is_partial,
     )

@@ -26,7 +26,7 @@ class Preview(DryWriter):
         super().__init__(locked.vault.store)
         self._merged = locked.merged
         self._paths: dict[Oid, TreePath] = {}
-        self.taken: Taken = take(locked, self, remember_blobs=True)
+        self.taken: Taken = take(locked, self, remember_blobs=True, skips_unreadable=True)
         self._paths = self.taken.captured.blob_paths
 
     def read(self, oid: Oid) -> tuple[int, bytes]:

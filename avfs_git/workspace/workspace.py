@@ -762,6 +762,7 @@ class LockedWorkspace:
         index: Oid | None = None,
         beside: Oid | None = None,
         added: AbstractSet[TreePath] = frozenset(),
+        skips_unreadable: bool = False,
     ) -> Captured:
         """Turn the workspace into trees. Reads only what changed since the last capture.
 
@@ -773,6 +774,7 @@ class LockedWorkspace:
             index: The tree whose paths are tracked, where that is not the one at which the last capture was made.
             beside: A sidecar whose files are beside history, besides those of the last capture.
             added: Files that are to be tracked from this on.
+            skips_unreadable: See `Capture`.
         """
         # A session is ready before it captures anything.
         from avfs_git.gitstore.drywriter import DryWriter  # noqa: PLC0415
@@ -819,6 +821,7 @@ class LockedWorkspace:
                 standing=standing,
                 remember_blobs=remember_blobs,
                 postponed=postponed,
+                skips_unreadable=skips_unreadable,
             )
 
         lasts = not isinstance(sink, DryWriter)
@@ -868,7 +871,10 @@ class LockedWorkspace:
         opened.adopt_cache(cache)
         opened.end_capture(captured)
         opened.epoch = opened.lock.epoch
-        opened.lock.mark_clean(opened.epoch, commit or bytes(20))
+        if captured.is_partial:
+            opened.dirty = None  # what is in the directory that was not read may have changed
+        else:
+            opened.lock.mark_clean(opened.epoch, commit or bytes(20))
         if opened.state.recovered:
             opened.state.recovered = []
             with contextlib.suppress(HostError):  # then it is told once more

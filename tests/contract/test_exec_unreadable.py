@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,3 +69,30 @@ def test_what_a_command_did_that_was_given_up_is_uncommitted(work: Workspace) ->
         assert next(iter(running)).data == b"go\n"
 
     assert {change.path for change in work.status().changed_files} == {b"new"}
+
+
+@pytest.mark.parametrize("backend", BACKENDS[:2])
+def test_a_directory_that_its_owner_may_not_read_stops_nothing(work: Workspace, backend: str) -> None:
+    """Commands and checkpoints go on, and say what they keep as it was; nothing in it is lost, and nothing replaces it."""
+    work.write("d/in", b"first\n")
+    start = work.checkpoint("with d").checkpoint
+    assert start is not None
+    done = work.exec(shell="echo second > d/in; echo new > d/new; echo made > beside; chmod 000 d", backend=backend)
+    is_root = os.geteuid() == 0
+
+    told = [warning for warning in done.warnings if warning.code == "capture.unreadable"]
+    assert [warning.path for warning in told] == ([] if is_root else [b"d"])
+    assert {change.path for change in done.changed_files} == {b"beside"} | ({b"d/in", b"d/new"} if is_root else set())
+    if not is_root:
+        assert "chmod u+rwx" in told[0].message
+        assert [warning.code for warning in work.status().warnings] == ["capture.unreadable"]
+        with pytest.raises(HostError) as refused:
+            work.restore(start.id)
+        assert "chmod u+rwx" in str(refused.value.hint)
+    work.exec(shell="chmod 755 d; echo more > more", backend=backend)
+
+    assert not work.status().changed_files
+    assert (work.read("d/in"), work.read("d/new")) == (b"second\n", b"new\n")
+    head = work.vault.fork_info("work").head
+    assert head is not None
+    assert b"".join(work.open_read("d/new", at=head)) == b"new\n"
