@@ -1,4 +1,4 @@
-"""Objects, refs and packs of a bare git repository: the only importer of pygit2.
+"""Objects, refs and packs of a bare git repository: the only importer of pygit2 and GitPython.
 
 Bytes go in and come out: names in trees are bytes, object ids are 20 raw bytes. What libgit2 and git
 report as failures leaves here as errors of `avfs_git.errors`.

@@ -26,12 +26,13 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from avfs_git.errors import (
     GitFailed,
@@ -116,6 +117,7 @@ _END_S = 10.0
 _NOTED = "started-"
 _BOUNDED = 'ulimit -S -d "$0" 2>/dev/null; exec "$@"'
 """Starts a program that may take so many KiB of memory of its own; mapped packs do not count."""
+_importing = threading.Lock()
 _MEMORY_MIN = 1 << 30
 _MEMORY_SHARE = 2
 """The part of the machine's memory that one process of an exchange may take: a half."""
@@ -296,15 +298,14 @@ def start(
     wanted = {"PATH": f"{os.path.dirname(program)}:{os.defpath}", **_ENVIRONMENT, **names, **environment}
     if own_config:
         wanted = {name: value for name, value in wanted.items() if name != "GIT_CONFIG_NOSYSTEM" or name in environment}
-    argv = ["/bin/sh", "-c", _BOUNDED, str(_most_memory() >> 10), program if words[0] == "git" else words[0], *words[1:]]
-    process = subprocess.Popen(
-        argv,
-        cwd=directory,
-        env=wanted,
-        stdin=given if given is not None else subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    # GitPython adds to the environment that it inherits. `env -u` takes all of that away, and no value, which may be a
+    # password, stands on a command line.
+    inherited = [name for name in os.environ if name not in wanted]  # noqa: TID251 - names only, to take them away
+    bounded = ["/bin/sh", "-c", _BOUNDED, str(_most_memory() >> 10), program if words[0] == "git" else words[0], *words[1:]]
+    argv = ["env", *(f"-u{name}" for name in inherited), *bounded]
+    held = _import_gitpython().Git(directory).execute(argv, as_process=True, env=wanted, istream=given)
+    process: subprocess.Popen[bytes] = held.proc
+    held.proc = None  # else it is ended when nobody holds what GitPython has wrapped it in
     if noted:
         try:
             (directory / f"{_NOTED}{process.pid}").write_bytes(_describe_start(directory, process.pid))
@@ -312,6 +313,24 @@ def start(
             end(process)
             raise
     return process
+
+
+def _import_gitpython() -> Any:
+    """Import GitPython, whose import runs `git version` in the environment of this process, but writes no traces.
+
+    Raises:
+        GitFailed: If it cannot run that.
+    """
+    with _importing:
+        names = [] if "git" in sys.modules else [name for name in os.environ if name.startswith("GIT_TRACE")]  # noqa: TID251 - see above
+        traces = {name: os.environ.pop(name) for name in names}  # noqa: TID251 - as above
+        try:
+            import git  # noqa: PLC0415 - takes longer than most commands
+        except ImportError as error:
+            raise GitFailed("version", str(error).strip().splitlines()[0]) from error
+        finally:
+            os.environ.update(traces)  # noqa: TID251 - as above
+    return git
 
 
 def _most_memory() -> int:
