@@ -29,10 +29,15 @@ def open_file(path: bytes | str | os.PathLike[str], flags: int, mode: int = 0o66
     return fd
 
 
-def make_dir(path: bytes | str | os.PathLike[str]) -> None:
-    """Make a directory with the permissions of the one above it. Raises OSError."""
+def make_dir(path: bytes | str | os.PathLike[str], *, exist_ok: bool = False) -> None:
+    """Make a directory with the permissions of the one above it, unless it may be there and is. Raises OSError."""
     above = mode_below(_parent(path)) | 0o700
-    os.mkdir(path, above & 0o777)
+    try:
+        os.mkdir(path, above & 0o777)
+    except FileExistsError:
+        if exist_ok and os.path.isdir(path):
+            return
+        raise
     if above & stat.S_IWGRP:
         os.chmod(path, above)
 

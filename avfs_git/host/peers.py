@@ -2,7 +2,8 @@
 
 Decided here: how a server tells, by the kernel's word alone, that a client is the same user in the same namespaces. A process
 that is kept apart (a container, a command under bubblewrap) may reach a socket through the file system or a descriptor; its user
-is the same, its PID or mount namespace is not. `session.control` calls this for each connection, in its own thread.
+is the same, its PID or mount namespace is not. `session.control` calls this for each connection, in its own thread; and how a
+client (`session.client`) tells that the server is no other user's.
 
 A process is looked up in /proc by its number, which the kernel gives to another process when the first one has ended. So its
 namespaces count only if a pidfd says afterwards that it still lives. SO_PEERPIDFD (Linux 6.5) gives the pidfd of the very process
@@ -18,6 +19,7 @@ import select
 import socket
 import struct
 from enum import Enum, auto
+from pathlib import Path
 from typing import Final
 
 _CREDENTIALS: Final = struct.Struct("=iII")  # ucred: pid, uid, gid; unix(7)
@@ -60,6 +62,19 @@ def identify_peer(connection: socket.socket) -> Peer:
     if uid != os.geteuid():
         return Peer.OWN  # an ordinary user's server may not look at root's processes
     return Peer.OWN if pid and _is_beside_us(connection, pid) else Peer.APART
+
+
+def is_servers_own(connection: socket.socket, path: Path) -> bool:
+    """Tell a client whether this user's own process listens at a socket; for root, also one of whoever the directory belongs to.
+
+    Where several users may write in a vault, one of them could listen in the place of another one's session: it would be handed
+    descriptors, and believed. The kernel names who called listen(2).
+
+    Raises:
+        OSError: If the kernel does not say.
+    """
+    _, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return uid == os.geteuid() or (os.geteuid() == 0 and uid == os.stat(path.parent).st_uid)
 
 
 def _is_beside_us(connection: socket.socket, pid: int) -> bool:

@@ -15,6 +15,7 @@ are, once; so is what it had not read. A checkpoint is found in the vault. Of al
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import socket
@@ -36,6 +37,7 @@ from avfs_git.errors import (
 from avfs_git.host.descriptors import receive_descriptors
 from avfs_git.host.durable import host_errors, write_all
 from avfs_git.host.flush import flush_file_system
+from avfs_git.host.peers import is_servers_own
 from avfs_git.host.umask import read_umask
 from avfs_git.model import CheckpointResult
 from avfs_git.paths import Oid
@@ -78,6 +80,8 @@ class Connection:
         try:
             with socket_address(path) as address:
                 self.socket.connect(address)
+            if not is_servers_own(self.socket, path):
+                raise PermissionError(errno.EPERM, "another user answers there", os.fspath(path))
             self.served: Served = self.ask("hello", {"umask": int}, {"umask": read_umask()}, Served)
         except (Unread, Lost, SessionEnding) as error:
             self.close()
@@ -325,9 +329,6 @@ class Sessions:
         try:
             return self._take(session)
         except OSError as error:
-            if isinstance(error, PermissionError):  # waiting does not help
-                held = opened.lock.holder()
-                raise WorkspaceBusy(opened.fork, "a session of another user", pid=held.pid if held else None) from error
             if opened.lock.acquire(0):
                 # Nobody keeps the lock: the session died, and so does what it left in the file, unless its mount goes on.
                 try:
@@ -339,6 +340,9 @@ class Sessions:
                 if is_left and self._attend is not None:
                     self._attend(session)
                 return None
+            if isinstance(error, PermissionError):  # waiting does not help
+                held = opened.lock.holder()
+                raise WorkspaceBusy(opened.fork, "a session of another user", pid=held.pid if held else None) from error
             if time.monotonic() >= end:
                 held = opened.lock.holder()
                 raise WorkspaceBusy(

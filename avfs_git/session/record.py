@@ -35,10 +35,12 @@ from avfs_git.errors import MountError, NotWritable, SessionEnding, SessionFaile
 from avfs_git.faults import reach
 from avfs_git.host.boot import read_boot_id
 from avfs_git.host.durable import find_refusal, host_errors, write_file_atomically
+from avfs_git.host.modes import make_dir, make_private_dirs, open_file
 from avfs_git.host.mounts import Mounted, detach, list_mounts
 from avfs_git.host.plainfile import open_plain, read_plain
 from avfs_git.host.processes import start_time
 from avfs_git.model import SessionBackend, SessionInfo, SessionState
+from avfs_git.patterns import compiled
 from avfs_git.values import as_dict, replace, value_class
 
 SUBTYPE = "avfs"
@@ -46,6 +48,9 @@ SUBTYPE = "avfs"
 _SOURCE = "avfs:"
 _ELSEWHERE = Path("/tmp")  # noqa: S108 - for a directory that only its owner may open, which is made sure of
 _LOGS_KEPT = 10
+_RECORD_MAX = 1 << 20
+_UPPER = compiled(r"\.\./workspaces/[^/]+/upper")
+"""Where the upper layer of a session of this vault is: none of another vault is asked after."""
 _PAUSE_S = 0.02
 _UNATTENDED_S = 0.2
 """How often it is looked whether a mount that no process attends to is gone."""
@@ -120,11 +125,11 @@ class FoundSession:
 
     def find_mount(self) -> Mounted | None:
         """Find its mount; None if it is not mounted, or not visible."""
-        return next((mount for mount in list_mounts() if session_of_source(mount.source) == self.record.id), None)
+        return next((mount for mount in list_mounts() if _shows(mount, self.place)), None)
 
     def state(self) -> SessionState:
         """Tell how far it is; one that somebody has detached, and that programs still use, is unmounting."""
-        if self.record.upper is not None and _is_dead(self.place):  # it was listed because its mount is there
+        if self.record.upper is not None and is_dead(self.place):  # it was listed because its mount is there
             return SessionState.UNATTENDED if not self.is_visible or self.find_mount() else SessionState.UNMOUNTING
         state = SessionState(self.record.state)
         if state == SessionState.MOUNTED and self.is_visible and self.find_mount() is None:
@@ -190,6 +195,20 @@ def vault_of_source(source: str) -> Path | None:
     return Path(git_dir) if git_dir else None
 
 
+def _shows(mounted: Mounted, place: SessionPlace) -> bool:
+    """Whether a mount is that of a session. A stranger's vault may hold a record under the id of another vault's session."""
+    if session_of_source(mounted.source) != place.id:
+        return False
+    vault, sessions = vault_of_source(mounted.source), place.root.parent
+    try:
+        found = os.stat(vault / sessions.parent.name) if vault is not None else None
+    except OSError:  # it was moved
+        return True
+    if found is None or sessions.parent == _top_elsewhere():
+        return found is None or sessions.name == _name_elsewhere(found)
+    return os.path.samestat(found, os.stat(sessions.parent))
+
+
 class HeldSession:
     """A session as its own process has it: with its lock.
 
@@ -239,7 +258,11 @@ def _find_elsewhere(sessions: Path) -> Path | None:
         return None
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
         return None
-    return top / f"{vault.st_dev:x}-{vault.st_ino:x}"
+    return top / _name_elsewhere(vault)
+
+
+def _name_elsewhere(root: os.stat_result) -> str:
+    return f"{root.st_dev:x}-{root.st_ino:x}"
 
 
 def _make_elsewhere(sessions: Path) -> Path:
@@ -257,6 +280,12 @@ def find_place(sessions: Path, session_id: str) -> SessionPlace:
     place = SessionPlace(sessions, session_id)
     elsewhere = None if place.root.is_dir() else _find_elsewhere(sessions)
     return place if elsewhere is None else SessionPlace(elsewhere, session_id)
+
+
+def make_sessions(sessions: Path) -> None:
+    """Make the directory of the sessions of a vault: for whoever may use the vault. Raises OSError."""
+    make_private_dirs(sessions.parent)
+    make_dir(sessions, exist_ok=True)
 
 
 def begin(
@@ -282,11 +311,11 @@ def begin(
             raise NotWritable(f"make a session in '{sessions}'", refused)
         if refused is not None:
             sessions = _make_elsewhere(sessions)
-        os.makedirs(sessions, 0o700, exist_ok=True)
+        make_sessions(sessions)
         with _guarded(sessions):
             while True:
                 place = SessionPlace(sessions, os.urandom(4).hex())
-                os.makedirs(sessions, 0o700, exist_ok=True)  # the end of another one may have removed it
+                make_sessions(sessions)  # the end of another one may have removed it
                 with suppress(FileExistsError, FileNotFoundError):
                     os.mkdir(place.root, 0o700)
                     break
@@ -362,12 +391,11 @@ def list_sessions(sessions: Path) -> list[FoundSession]:
 def _list(sessions: Path) -> list[FoundSession]:
     found, dead = _look(sessions)
     for left in found:
-        if left.record.upper is not None and left.state() == SessionState.UNMOUNTING and _is_dead(left.place):
+        if left.record.upper is not None and left.state() == SessionState.UNMOUNTING and is_dead(left.place):
             from avfs_git.host.copies import remove_copies  # noqa: PLC0415 - only after a death
 
             # Its mount was taken away here, and it has no process that would do so elsewhere.
-            session_id = left.record.id
-            remove_copies(lambda mounted, wanted=session_id: session_of_source(mounted.source) == wanted)  # type: ignore[misc]
+            remove_copies(lambda mounted, place=left.place: _shows(mounted, place))  # type: ignore[misc]
     if dead:
         with suppress(OSError), _guarded(sessions):  # where nothing may be written, nothing is cleaned up
             for place in _look(sessions)[1]:
@@ -420,7 +448,7 @@ def await_ending(sessions: Path, *, fork: str, directory: Path | None, timeout_s
 
 def has_ended(place: SessionPlace) -> bool:
     """Whether a session is over; it may have left something behind."""
-    return _is_dead(place) and not is_unattended(place)
+    return is_dead(place) and not is_unattended(place)
 
 
 def is_unattended(place: SessionPlace) -> bool:
@@ -458,14 +486,15 @@ def _look(sessions: Path) -> tuple[list[FoundSession], list[SessionPlace]]:
         return [], []
     for name in names:
         place = SessionPlace(sessions, name)
-        if _is_dead(place) and not is_unattended(place):
+        if is_dead(place) and not is_unattended(place):
             dead.append(place)
         elif (record := read_record(place)) is not None:
             alive.append(FoundSession(place, record))
     return alive, dead
 
 
-def _is_dead(place: SessionPlace) -> bool:
+def is_dead(place: SessionPlace) -> bool:
+    """Whether no process is this session: nobody has its lock."""
     try:
         fd = os.open(place.lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
@@ -482,13 +511,25 @@ def _is_dead(place: SessionPlace) -> bool:
 
 
 def read_record(place: SessionPlace) -> SessionRecord | None:
-    """Read a record; None if there is none that makes sense, as in a copy of a vault, where it speaks of the other one."""
+    """Read a record; None if there is none that makes sense, as in a copy of a vault, where it speaks of the other one.
+
+    Another user's counts for root only: a session of that user's must not have this one unmount, remove or end something.
+    """
     try:
-        values = json.loads(read_plain(place.record))
+        with os.fdopen(open_plain(place.record), "rb") as file:
+            owner = os.fstat(file.fileno()).st_uid
+            values = json.loads(file.read(_RECORD_MAX))
         lists = {name: tuple(map(str, values.get(name, ()))) for name in ("made", "backend_reasons")}
         record = SessionRecord(**{**values, **lists})
         SessionState(record.state)
         SessionBackend(record.backend)
+        texts = (record.fork, record.directory, record.boot, record.at or "", record.upper or "")
+        numbers = (record.pid, record.process_started, record.namespace, record.started_at_ns)
+        is_understood = all(type(text) is str for text in texts) and all(type(number) is int for number in numbers)
+        if not is_understood or record.id != place.id or os.geteuid() not in (0, owner):
+            return None
+        if record.upper is not None and not _UPPER.fullmatch(record.upper):
+            return None
         if os.lstat(place.lock).st_ino != record.lock_inode:
             return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
@@ -505,7 +546,7 @@ def _clean_up(place: SessionPlace) -> None:
     record = read_record(place)
     if record is not None and record.boot == read_boot_id():
         for mount in list_mounts():
-            if session_of_source(mount.source) == place.id:
+            if _shows(mount, place):
                 try:
                     detach(mount)
                 except MountError:  # another user's: who may, does
@@ -549,7 +590,7 @@ def _keep_log(place: SessionPlace) -> None:
     """Put a log that says something where the last ones are kept."""
     with suppress(OSError):
         if place.log.stat().st_size:
-            place.old_logs.mkdir(exist_ok=True)
+            make_dir(place.old_logs, exist_ok=True)
             place.log.rename(place.old_logs / f"{time.time_ns()}-{place.id}")
             for old in sorted(place.old_logs.iterdir())[:-_LOGS_KEPT]:
                 old.unlink()
@@ -560,7 +601,7 @@ def _guarded(sessions: Path) -> Iterator[None]:
     if sessions.parent == _top_elsewhere():  # where nothing is to stay
         fd = os.open(sessions.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     else:
-        fd = os.open(sessions / "guard", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = open_file(sessions / "guard", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield

@@ -16,14 +16,16 @@ import errno
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from avfs_git.errors import MountBusy, MountError, SessionFailed
+from avfs_git.host import mounts
 from avfs_git.host.copies import describe_copies, find_copy_users, is_copy, remove_copies
-from avfs_git.host.mounts import Mounted, cut_off, detach, find_mount, hold_conversation, is_dead, list_mounts, unmount
+from avfs_git.host.mounts import Mounted, cut_off, detach, find_mount, hold_conversation, list_mounts, unmount
 from avfs_git.host.plainfile import read_plain
 from avfs_git.host.processes import find_users, send_signal
-from avfs_git.session.record import FoundSession, has_ended, is_ours, list_sessions, vault_of_source
+from avfs_git.session.record import FoundSession, has_ended, is_dead, is_ours, list_sessions, vault_of_source
 
 _PATIENCE_S = 0.3
 """How long a mount in use is tried again: indexers and shells touch every mount, and let go of it."""
@@ -120,7 +122,14 @@ def _is_unmounted(directory: Path, *, lazy: bool = False) -> bool:
 
 
 def _signal(session: FoundSession) -> None:
-    send_signal(session.record.pid, session.record.process_started, signal.SIGTERM)
+    record, place = session.record, session.place
+    if is_dead(place):  # the record names a process that is another one by now, or was never this session
+        return
+    with suppress(OSError):  # the session has ended
+        owner = os.lstat(place.record).st_uid
+        # The record of a user's session leads root to no process of somebody else.
+        if owner in (os.geteuid(), os.stat(f"/proc/{record.pid}").st_uid):
+            send_signal(record.pid, record.process_started, signal.SIGTERM)
 
 
 def _cut_off(session: FoundSession, conversation: int | None) -> None:
@@ -167,7 +176,7 @@ def _await_end(session: FoundSession, seconds: float, mounted: Mounted | None = 
 def clear_dead_mount(directory: Path) -> bool:
     """Detach a mount of ours at a directory whose server is gone, and whose vault too; tell whether there was one."""
     found = find_mount(directory)
-    if found is None or not is_ours(found) or not (_is_homeless(found) or is_dead(directory)):
+    if found is None or not is_ours(found) or not (_is_homeless(found) or mounts.is_dead(directory)):
         return False
     detach(found)
     return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import shutil
 import signal
@@ -778,3 +779,20 @@ def test_full_disk_leaves_no_dead_mount(mount_dir: Path) -> None:
         nothing_is_left(vault, tree)
         (disk / "home" / "vaults" / "v.git" / "avfs" / "workspaces" / "main" / "upper" / "fill").unlink()
         vault.workspace().write("a", b"")
+
+
+def test_a_record_under_the_id_of_another_vaults_session_takes_no_mount_away(vault: Vault, work: Workspace, tree: Path) -> None:
+    """A vault may hold a record that somebody made up: the mount table shows everybody the ids of all sessions."""
+    session = work.mount(tree)
+    sessions = vault.path / "avfs" / "sessions"
+    with Avfs(vault.path.parents[1]) as avfs, avfs.create_vault("other") as other:
+        forged = other.path / "avfs" / "sessions" / session.id
+        shutil.copytree(sessions / session.id, forged, ignore=shutil.ignore_patterns("socket"))
+        said = json.loads((forged / "record").read_bytes())
+        (forged / "record").write_text(json.dumps({**said, "lock_inode": (forged / "lock").stat().st_ino}))
+
+        assert other.sessions() == []
+
+    assert not forged.exists()
+    assert (tree / "a").read_bytes() == b"one\n"
+    assert [found.id for found in vault.sessions()] == [session.id]
