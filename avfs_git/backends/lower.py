@@ -23,9 +23,10 @@ from typing import NamedTuple
 from avfs_git.errors import MountPointUnusable
 from avfs_git.gitstore.repository import is_lazy
 from avfs_git.host.durable import host_errors
+from avfs_git.host.modes import open_file
 from avfs_git.model import BASES, SessionState
 from avfs_git.session import point
-from avfs_git.session.record import FoundSession, list_sessions
+from avfs_git.session.record import FoundSession, list_sessions, make_sessions
 from avfs_git.session.start import start_session
 from avfs_git.session.users import begin_use
 from avfs_git.workspace.vault import OpenVault
@@ -173,8 +174,8 @@ class LowerMounts:
         """
         sessions = self._vault.layout.sessions
         with host_errors(f"make '{sessions}'"):
-            os.makedirs(sessions, 0o700, exist_ok=True)
-            fd = os.open(sessions / "bases.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            make_sessions(sessions)
+            fd = open_file(sessions / "bases.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             while time.monotonic() < end:
                 try:

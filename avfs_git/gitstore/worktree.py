@@ -33,6 +33,7 @@ from avfs_git.gitstore.gitconfig import edit_config, is_true, read_config
 from avfs_git.gitstore.plainfile import open_plain_file, read_plain_file
 from avfs_git.gitstore.refs import OWN_REFS, RefStore
 from avfs_git.host.durable import fsync_dir, host_errors, write_all, write_file_atomically
+from avfs_git.host.modes import make_dir, make_private_dirs, mode_below, open_file
 from avfs_git.host.plainfile import open_plain
 from avfs_git.host.removal import remove_tree
 from avfs_git.paths import Oid
@@ -112,12 +113,13 @@ class Worktree:
                 staging = self.git_dir / _STAGING / self.path.name
                 with suppress(FileNotFoundError):
                     remove_tree(staging)
-                staging.parent.mkdir(self._mode(), parents=True, exist_ok=True)  # `parents` leaves the mode to the umask
-                staging.mkdir(self._mode())
+                make_private_dirs(staging.parent.parent)
+                make_dir(staging.parent, exist_ok=True)
+                staging.mkdir()
+                staging.chmod(mode_below(self.git_dir))  # not those of where it is staged
                 self._fill(staging, ref, directory)
                 faults.reach("worktree.made")
-                with suppress(FileExistsError):
-                    self.path.parent.mkdir(self._mode())
+                make_dir(self.path.parent, exist_ok=True)
                 os.rename(staging, self.path)
         return b"gitdir: " + os.fsencode(self.path.absolute()) + b"\n"
 
@@ -267,7 +269,7 @@ class Worktree:
                 if new.samefile(lock):
                     lock.unlink()
             new.unlink(missing_ok=True)
-            fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, self._mode() & 0o666)
+            fd = open_file(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC)
             try:
                 try:
                     write_all(fd, data)
@@ -314,7 +316,7 @@ class Worktree:
         """Undo `put_away`; does nothing if nothing was put away there, or there is a newer one."""
         with suppress(FileNotFoundError), host_errors(f"bring back '{self.path}'"):
             if not self.path.exists() and place.exists():
-                self.path.parent.mkdir(self._mode(), exist_ok=True)
+                make_dir(self.path.parent, exist_ok=True)
                 os.rename(place, self.path)
 
 

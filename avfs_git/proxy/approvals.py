@@ -32,6 +32,7 @@ from pathlib import Path
 from avfs_git.errors import ApprovalNotFound, ApprovalRefused
 from avfs_git.faults import reach
 from avfs_git.host.durable import host_errors, write_file_atomically
+from avfs_git.host.modes import make_dir, make_private_dirs, open_file
 from avfs_git.host.plainfile import read_plain
 from avfs_git.host.seal import Seal
 from avfs_git.proxy.redaction import HIDDEN
@@ -246,8 +247,9 @@ class Approvals:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         with host_errors(f"use '{self._root}'"):
-            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fd = os.open(self._root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            make_private_dirs(self._root.parent)
+            make_dir(self._root, exist_ok=True)
+            fd = open_file(self._root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX)
                 yield
@@ -277,8 +279,8 @@ class Approvals:
         for name in names:
             try:
                 found.append(self._read(name))
-            except (ApprovalNotFound, ApprovalRefused):
-                pass  # another file, one that was removed meanwhile, or one that something else than avfs wrote
+            except (ApprovalNotFound, ApprovalRefused, PermissionError):
+                pass  # another file, one that was removed meanwhile, that something else than avfs wrote, or of another member
         return found
 
     def _read(self, id_: str) -> tuple[Approval, str]:

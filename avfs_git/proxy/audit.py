@@ -25,6 +25,7 @@ from pathlib import Path
 from avfs_git.errors import AuditDamaged
 from avfs_git.faults import reach
 from avfs_git.host.durable import host_errors, write_all
+from avfs_git.host.modes import make_private_dirs, open_file
 from avfs_git.host.plainfile import read_plain
 from avfs_git.values import value_class
 
@@ -143,8 +144,8 @@ class AuditLog:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Keep others from writing. The lock is on a file beside the log, which itself is renamed."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(self._path.parent / "audit.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        make_private_dirs(self._path.parent)
+        fd = open_file(self._path.parent / "audit.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield
@@ -153,7 +154,7 @@ class AuditLog:
 
     def _open(self) -> int:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        return os.open(self._path, flags, 0o600)
+        return open_file(self._path, flags)
 
     def _last(self, fd: int, size: int) -> tuple[int, str, bool]:
         """Give number and hash of the last whole line, and whether the file ends with one."""

@@ -12,6 +12,8 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
+from avfs_git.host.modes import make_dir
+
 _SPILLS_KEPT = 20
 """Older spill files of a vault go when another one is made."""
 
@@ -66,7 +68,8 @@ class Captured:
 
     def _begin_spill(self) -> None:
         try:
-            self._spills.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for directory in (self._spills.parent, self._spills):
+                make_dir(directory, exist_ok=True)
             for old in sorted(self._spills.iterdir(), key=lambda path: path.name)[: -_SPILLS_KEPT + 1]:
                 old.unlink(missing_ok=True)
             clock = os.times().elapsed

@@ -37,7 +37,7 @@ from avfs_git.host.boot import read_boot_id
 from avfs_git.host.durable import find_refusal, host_errors, write_file_atomically
 from avfs_git.host.modes import make_dir, make_private_dirs, open_file
 from avfs_git.host.mounts import Mounted, detach, list_mounts
-from avfs_git.host.plainfile import open_plain, read_plain
+from avfs_git.host.plainfile import open_plain
 from avfs_git.host.processes import start_time
 from avfs_git.model import SessionBackend, SessionInfo, SessionState
 from avfs_git.patterns import compiled

@@ -21,6 +21,7 @@ from pathlib import Path
 from avfs_git.host.beneath import remove_tree
 from avfs_git.host.boot import read_boot_id
 from avfs_git.host.durable import write_all
+from avfs_git.host.modes import make_dir
 from avfs_git.paths import Oid
 
 CACHE_BYTES = 1 << 30
@@ -100,8 +101,9 @@ class BlobCache:
         """Make the directory of this boot and remove those of others, once a process."""
         if self._is_ready:
             return
-        for directory in (self._top.parent, self._top, self._place):
-            directory.mkdir(mode=0o700, exist_ok=True)  # not with `parents`, which leaves the mode to the umask
+        make_dir(self._top.parent, exist_ok=True)
+        for directory in (self._top, self._place):  # what is in it is believed: of a shared vault it is its first user's alone
+            directory.mkdir(mode=0o700, exist_ok=True)
         top = os.open(self._top, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)  # or it would empty another one
         try:
             for name in os.listdir(top):

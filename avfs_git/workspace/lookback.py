@@ -26,6 +26,7 @@ from avfs_git.gitstore.packwriter import PackWriter
 from avfs_git.gitstore.plainfile import open_plain_file
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.trees import MODE_TREE
+from avfs_git.host.modes import make_dir
 from avfs_git.paths import Oid, TreePath
 from avfs_git.vfs.statcache import DirCache, StatCache
 from avfs_git.workspace.capture import Captured
@@ -108,7 +109,7 @@ class Lookback:
             cache.directories = self.looks
         with contextlib.suppress(AvfsError, OSError):
             self._vault.refs.update([RefChange(SEEN, self._kept, self._commit)])
-            self._vault.layout.seen.parent.mkdir(exist_ok=True)
+            make_dir(self._vault.layout.seen.parent, exist_ok=True)
             cache.commit_update(captured.update, tree=captured.tree, sidecar=captured.sidecar, commit=self._commit)
 
 

@@ -22,6 +22,7 @@ from typing import Final
 
 from avfs_git.errors import HostError
 from avfs_git.host.durable import write_file_atomically
+from avfs_git.host.modes import make_dir
 from avfs_git.host.plainfile import read_plain
 
 _CHECKSUM: Final = 20
@@ -69,7 +70,7 @@ class MadeIndexes:
         fd = -1
         try:
             for directory in (self._directory.parent, self._directory):
-                directory.mkdir(mode=0o700, exist_ok=True)
+                make_dir(directory, exist_ok=True)
             fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             end = time.monotonic() + _PATIENCE_S
             while time.monotonic() < end:
@@ -89,7 +90,7 @@ class MadeIndexes:
         if not _WORTH_BYTES <= len(data) <= self._limit_bytes() // _KEPT:
             return
         with contextlib.suppress(OSError, HostError):  # then nobody else has it
-            write_file_atomically(path, data, mode=0o600, durable=False)
+            write_file_atomically(path, data, durable=False)
             with os.scandir(self._directory) as entries:
                 oldest_first = sorted((entry.stat(follow_symlinks=False).st_mtime_ns, entry.path) for entry in entries)
             for _, left in oldest_first[:-_KEPT]:

@@ -43,6 +43,7 @@ _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 8, 409
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4  # linux/prctl.h
 _FUSE = os.makedev(10, 229)
 _DEVICE = "/dev/fuse"
+_PLACES = [PROJECT, Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve()]
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -257,7 +258,7 @@ def _make_namespaces(scratch: Path, user: User) -> bool:
     if _libc.unshare(_CLONE_NEWNS | _CLONE_NEWPID):
         return False
     _mount("none", "/", "", _MS_REC | _MS_PRIVATE)
-    _open_ways([PROJECT, Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve()])
+    _open_ways(_PLACES)
     aside = scratch / "aside"
     aside.mkdir()
     _mount("avfs-tests", str(aside), "tmpfs", _MS_NOSUID, "mode=755")
@@ -265,6 +266,17 @@ def _make_namespaces(scratch: Path, user: User) -> bool:
     _name_user(aside, scratch / "home", user)
     os.chdir(here)  # where it is now
     return True
+
+
+def reach_project() -> None:
+    """Let this process, which is root, reach the interpreter and this project as any other user, too; nobody else sees how."""
+    here, mask = os.getcwd(), os.umask(0o022)
+    if _libc.unshare(_CLONE_NEWNS):
+        raise OSError(ctypes.get_errno(), "no mount namespace can be had")
+    _mount("none", "/", "", _MS_REC | _MS_PRIVATE)
+    _open_ways(_PLACES)
+    os.umask(mask)
+    os.chdir(here)
 
 
 def _open_ways(places: list[Path]) -> None:

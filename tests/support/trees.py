@@ -135,7 +135,7 @@ def describe_tree(tree: MergedTree, *, times: bool = False) -> dict[bytes, Descr
             listed = tree.list_attrs(node)
             # How many directories a directory holds is not known in a list.
             assert [(name, seen._replace(nlink=1) if child.is_dir else seen) for name, child, seen in reversed(below)] == [
-                (name, seen._replace(nlink=1) if stat.S_ISDIR(seen.mode) else seen) for name, seen, _ in listed
+                (one.name, one.attr._replace(nlink=1) if stat.S_ISDIR(one.attr.mode) else one.attr) for one in listed
             ]
             pending += [(path + b"/" + name if path else name, child) for name, child, _ in below]
         elif node.kind == stat.S_IFLNK:

@@ -10,6 +10,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.support import ordinary
+
 ALICE, MALLORY = 54_401, 54_402
 
 
@@ -28,15 +30,23 @@ def open_way(place: Path) -> None:
             directory.chmod(directory.stat().st_mode | 0o011)
 
 
-def as_user(uid: int, work: Callable[[], str], *, groups: list[int] | None = None) -> str:
-    """Do something as a user; give what it says, or the name of the class of what it raises with its message."""
+def as_user(uid: int, work: Callable[[], str], *, groups: list[int] | None = None, gid: int | None = None) -> str:
+    """Do something as a user; give what it says, or the name of the class of what it raises with its message.
+
+    Args:
+        uid: The user.
+        work: What to do.
+        groups: The further groups of the user.
+        gid: The group; the one of the user's number if not given.
+    """
     reading, writing = os.pipe()
     pid = os.fork()
     if not pid:
         os.close(reading)
         try:
+            ordinary.reach_project()
             os.setgroups(groups or [])
-            os.setresgid(uid, uid, uid)
+            os.setresgid(*(uid if gid is None else gid,) * 3)
             os.setresuid(uid, uid, uid)
             os.chdir("/")
             said = work()

@@ -1,0 +1,177 @@
+"""A vault of a group: two members who mean well work in turn, and one who does not gains nothing by another one's sessions."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from avfs_git import Avfs
+from avfs_git.host.boot import read_boot_id
+from avfs_git.host.locks import LockFile
+from avfs_git.host.processes import start_time
+from avfs_git.sdk import Vault
+from avfs_git.session.record import list_sessions
+from avfs_git.session.stop import end_session
+from tests.support.users import ALICE, MALLORY, as_user, open_way
+
+pytestmark = pytest.mark.needs("root", "user-xattrs", "whiteout")
+
+TEAM = 54_500
+
+
+@pytest.fixture
+def member(tmp_path: Path) -> Callable[[int, Callable[[Vault], str]], str]:
+    """Does something as a member of the group in a vault that ALICE made for it; gives what it says."""
+    open_way(tmp_path)
+    for uid in (ALICE, MALLORY):
+        (tmp_path / str(uid)).mkdir()
+        os.chown(tmp_path / str(uid), uid, TEAM)
+    made = tmp_path / str(ALICE) / "home" / "vaults" / "v.git"
+
+    def do(uid: int, work: Callable[[Vault], str]) -> str:
+        def be() -> str:
+            with Avfs(tmp_path / str(uid) / "home") as avfs:
+                if uid == ALICE:
+                    with avfs.open_vault("v") if made.exists() else avfs.create_vault("v", shared=True) as vault:
+                        return work(vault)
+                avfs.trust_vault(made)
+                with avfs.open_vault(made) as vault:
+                    return work(vault)
+
+        return as_user(uid, be, groups=[TEAM, uid], gid=TEAM)
+
+    return do
+
+
+def work_in(vault: Vault, name: str) -> str:
+    """Do in a fork of one's own, and in the vault, whatever leaves a file that somebody else writes to next."""
+    with vault.fork(name) as work:
+        work.write("of-" + name, b"1\n")
+        work.checkpoint("one")
+        ran = work.exec("sh", "-c", "seq 200000; git status; echo 2 > made", max_output=1000)
+        assert ran.exit_code == 0, ran
+        assert ran.stdout_file is not None
+        work.checkpoint("two")
+        work.undo()
+        work.redo()
+        work.log()
+    vault.sessions()
+    vault.gc()
+    vault.doctor()
+    vault.delete_fork(name)
+    vault.workspace().undo()
+    assert vault.has_fork(name)
+    return "done"
+
+
+def test_members_work_in_turn(member: Callable[..., str]) -> None:
+    """Neither keeps the other from anything by what it leaves: locks, logs, records, outputs, git's own directories."""
+    for turn, uid in enumerate((ALICE, MALLORY, ALICE)):
+
+        def work(vault: Vault, name: str = f"f{turn}") -> str:
+            os.umask(0o077)  # for files of their own
+            return work_in(vault, name)
+
+        said = member(uid, work)
+        assert said == "done", said
+
+    forks = member(ALICE, lambda vault: str(sorted(fork.name for fork in vault.list_forks())))
+    assert forks == "['f0', 'f1', 'f2', 'main']"
+
+
+def test_a_member_does_not_answer_for_anothers_session(member: Callable[..., str]) -> None:
+    """Whoever listens where a session would is not asked: what a client sends, descriptors included, is for its own user."""
+    member(ALICE, lambda vault: str(vault.workspace().write("a", b"1\n")))
+    made = member(ALICE, lambda vault: str(vault.path))
+    place = Path(made) / "avfs" / "sessions" / "0badbeef"
+    ready, telling = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            os.setgroups([TEAM])
+            os.setresgid(TEAM, TEAM, TEAM)
+            os.setresuid(MALLORY, MALLORY, MALLORY)
+            os.umask(0)
+            lock = LockFile(Path(made) / "avfs/workspaces/main/lock", owner="mallory")
+            assert lock.acquire(0)
+            lock.keep("0badbeef")
+            place.mkdir(parents=True)
+            listener = socket.socket(socket.AF_UNIX)
+            os.chdir(place)
+            listener.bind("socket")
+            listener.listen()
+            os.write(telling, b"+")
+            client, _ = listener.accept()
+            os.write(telling, b"heard" if client.recv(1) else b"nothing")
+            time.sleep(60)
+        except Exception:  # noqa: BLE001 - told by what it did not say
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+    os.close(telling)
+    try:
+        assert os.read(ready, 1) == b"+"
+
+        said = member(ALICE, lambda vault: str(vault.workspace().read("a")))
+
+        assert "WorkspaceBusy" in said
+        assert "a session of another user" in said
+        assert os.read(ready, 16) == b"nothing"
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(ready)
+    assert member(ALICE, lambda vault: str(vault.workspace().read("a"))) == "b'1\\n'"
+
+
+def test_a_members_record_ends_no_process_of_another_one(member: Callable[..., str], tmp_path: Path) -> None:
+    """A session whose mount is elsewhere is ended by a signal: to the process that it says it is, if that is its own user's."""
+    made = Path(member(ALICE, lambda vault: str(vault.path)))
+    innocent = subprocess.Popen(["sleep", "60"])
+    place = made / "avfs" / "sessions" / "0badbeef"
+    place.mkdir(parents=True)
+    place.chmod(0o755)
+    (place / "lock").touch()
+    record = {
+        "id": "0badbeef",
+        "fork": "main",
+        "directory": str(tmp_path / "tree"),
+        "readonly": False,
+        "at": None,
+        "made": [],
+        "state": "mounted",
+        "pid": innocent.pid,
+        "process_started": start_time(innocent.pid),
+        "boot": read_boot_id(),
+        "namespace": 1,
+        "started_at_ns": 1,
+        "lock_inode": (place / "lock").stat().st_ino,
+        "backend": "fuse",
+    }
+    (place / "record").write_text(json.dumps(record))
+    for name in ("", "lock", "record"):
+        os.chown(place / name, ALICE, TEAM)
+    holder = os.open(place / "lock", os.O_RDWR)
+    try:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        with Avfs(tmp_path / "home") as avfs:
+            avfs.trust_vault(made)
+            with avfs.open_vault(made) as vault:
+                assert [info.pid for info in vault.sessions()] == [innocent.pid]
+        (found,) = list_sessions(made / "avfs" / "sessions")
+        assert end_session(found) == ("detached", [])
+        assert innocent.poll() is None
+    finally:
+        os.close(holder)
+        innocent.kill()
+        innocent.wait()
