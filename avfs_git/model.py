@@ -66,6 +66,8 @@ class FileInfo:
     """The id of its content where that is known without reading it, or was asked for."""
     target: bytes | None = None
     nlink: int = 1
+    problem: str | None = None
+    """In a list, why its content cannot be read; then its size is not known, and 0."""
 
 
 @value_class
@@ -156,6 +158,10 @@ class VaultInfo:
     created_at_ns: int
     size_bytes: int | None = None
     """On disk, counted only where it was asked for."""
+    problem: str | None = None
+    """Why it cannot be opened; then nothing is known of its forks."""
+    problem_code: str | None = None
+    """The code of that error, such as `vault.untrusted`."""
 
 
 @value_class

@@ -20,6 +20,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
+from avfs_git.errors import ObjectCorrupt, ObjectMissing
 from avfs_git.gitstore.bounds import Bound
 from avfs_git.host.beneath import POOL, Descriptor, open_at, open_dir, open_judged_at
 from avfs_git.host.locks import REFUSED_WRITING
@@ -67,6 +68,8 @@ class Listed(NamedTuple):
     attr: Attr
     entry: LowerEntry | None
     """What of the lower layer it shows, if it is not in the upper layer: its `oid` is known without reading."""
+    problem: str | None = None
+    """Why its content cannot be read; then its size is not known, and 0."""
 
 
 def fail(number: int, name: bytes = b"") -> OSError:
@@ -500,7 +503,10 @@ class MergedView:
                 child = known.get(name)
                 ino = 0 if child is None else child.ino
                 if entry is not None:
-                    found.append(Listed(name, self._lower_attr(entry, ino), entry))
+                    try:
+                        found.append(Listed(name, self._lower_attr(entry, ino), entry))
+                    except (ObjectMissing, ObjectCorrupt) as error:  # of one file: the others are listed
+                        found.append(Listed(name, self._attr_of_lower(entry, ino, 0), entry, error.message))
                     continue
                 directory = directory or self._dir_fd(node)
                 try:
@@ -555,7 +561,9 @@ class MergedView:
             return attr if node.parent is not self.attic else attr._replace(nlink=attr.nlink - 1)
 
     def _lower_attr(self, entry: LowerEntry, ino: int) -> Attr:
-        size = LOWER_DIR_SIZE if entry.is_dir else self.lower.size_of(entry)
+        return self._attr_of_lower(entry, ino, LOWER_DIR_SIZE if entry.is_dir else self.lower.size_of(entry))
+
+    def _attr_of_lower(self, entry: LowerEntry, ino: int, size: int) -> Attr:
         mtime_ns = entry.mtime_ns
         times = (mtime_ns, mtime_ns, mtime_ns)
         return _new(Attr, (ino, entry.mode, 1, self._uid, self._gid, 0, size, (size + 511) >> 9, *times))

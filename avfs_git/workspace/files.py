@@ -15,11 +15,21 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from avfs_git.errors import AvfsError, ContentChanged, HostError, PathEscapes, PathNotFound, PathUnsuitable
+from avfs_git.errors import (
+    AvfsError,
+    ContentChanged,
+    HostError,
+    ObjectCorrupt,
+    ObjectMissing,
+    PathEscapes,
+    PathNotFound,
+    PathUnsuitable,
+)
 from avfs_git.gitstore.objects import KIND_BLOB, hash_object
 from avfs_git.lazy import LazyModule
 from avfs_git.model import FileInfo, Kind, TreeNode
 from avfs_git.paths import ROOT, TreePath, join, split
+from avfs_git.vfs.lower import LowerEntry
 from avfs_git.vfs.merged import Attr, MergedTree, Node
 from avfs_git.workspace.workspace import LockedWorkspace, OpenWorkspace
 
@@ -31,6 +41,8 @@ else:
 _T = TypeVar("_T")
 
 _FILE = Kind.FILE
+_BAD = (ObjectMissing, ObjectCorrupt)
+"""What hides one file or directory, and no other that is listed with it."""
 _KINDS = {stat.S_IFREG: _FILE, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFLNK: Kind.SYMLINK}
 
 _DISK_FAILED = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS})
@@ -158,8 +170,8 @@ class Files:
             if not node.is_dir:
                 return [_describe(merged, path, node, merged.getattr(node))]
             return [
-                _describe_listed(merged, join(path, name), attr, entry.oid if entry is not None else None)
-                for name, attr, entry in merged.list_attrs(node)
+                _describe_listed(merged, join(path, name), attr, entry.oid if entry is not None else None, problem)
+                for name, attr, entry, problem in merged.list_attrs(node)
             ]
 
         return self._read(path, look)
@@ -395,12 +407,19 @@ def _describe(merged: MergedTree, path: TreePath, node: Node, attr: Attr) -> Fil
     return _describe_listed(merged, path, attr, entry.oid if entry is not None and not node.is_dir else None)
 
 
-def _describe_listed(merged: MergedTree, path: TreePath, attr: Attr, oid: bytes | None) -> FileInfo:
+def _describe_listed(merged: MergedTree, path: TreePath, attr: Attr, oid: bytes | None, problem: str | None = None) -> FileInfo:
     mode = attr.mode
     kind = _KINDS.get(stat.S_IFMT(mode), Kind.OTHER)
     if kind is _FILE:  # most of what is listed: spelled out, because lists are long
-        return FileInfo(path, kind, mode, attr.size, attr.mtime_ns, oid.hex() if oid is not None else None, None, attr.nlink)
+        name = oid.hex() if oid is not None else None
+        return FileInfo(path, kind, mode, attr.size, attr.mtime_ns, name, None, attr.nlink, problem)
     is_dir = kind is Kind.DIRECTORY
+    target = None
+    if kind is Kind.SYMLINK and problem is None:
+        try:
+            target = merged.readlink(merged.resolve(path, follow_last=False))
+        except _BAD as error:
+            problem = error.message
     return FileInfo(
         path=path,
         kind=kind,
@@ -408,9 +427,16 @@ def _describe_listed(merged: MergedTree, path: TreePath, attr: Attr, oid: bytes 
         size=0 if is_dir else attr.size,
         mtime_ns=attr.mtime_ns,
         oid=oid.hex() if oid is not None and not is_dir else None,
-        target=merged.readlink(merged.resolve(path, follow_last=False)) if kind is Kind.SYMLINK else None,
+        target=target,
         nlink=attr.nlink,
+        problem=problem,
     )
+
+
+def _describe_bad(path: TreePath, entry: LowerEntry, problem: str) -> FileInfo:
+    kind = _KINDS.get(stat.S_IFMT(entry.mode), Kind.OTHER)
+    oid = None if entry.is_dir or entry.oid is None else entry.oid.hex()
+    return FileInfo(path, kind, entry.mode, 0, entry.mtime_ns, oid, problem=problem)
 
 
 def _describe_tree(merged: MergedTree, path: TreePath, node: Node, depth: int | None) -> TreeNode:
@@ -426,13 +452,20 @@ def _describe_tree(merged: MergedTree, path: TreePath, node: Node, depth: int | 
             info, first = entered.pop()
             made[first:] = [TreeNode(info, tuple(made[first:]))]
             continue
-        info = _describe(merged, here, there, merged.getattr(there))
-        if not there.is_dir or level == depth:
+        names: list[bytes] = []
+        try:
+            info = _describe(merged, here, there, merged.getattr(there))
+            if there.is_dir and level != depth:
+                names = sorted((name for name, _ in merged.readdir(there)), reverse=True)
+        except _BAD as error:
+            if level == 0 or there.lower is None:
+                raise
+            info = _describe_bad(here, there.lower, error.message)
+        if not names:
             made.append(TreeNode(info))
             continue
         entered.append((info, len(made)))
         pending.append((here, there, -1))
-        names = sorted((name for name, _ in merged.readdir(there)), reverse=True)
         bound.meet(len(names))
         pending += [(join(here, name), merged.lookup(there, name), level + 1) for name in names]
     return made[0]

@@ -30,6 +30,7 @@ from avfs_git.errors import (
 from avfs_git.gitstore.objects import KIND_BLOB, KIND_COMMIT, KIND_NAMES, KIND_TREE, hash_object
 from avfs_git.paths import Oid
 from tests.support.faults import Files, read_files
+from tests.support.hostile import entry, put, put_commit
 
 pytestmark = pytest.mark.needs("user-xattrs", "whiteout")
 
@@ -613,3 +614,30 @@ def test_a_lock_that_stays_is_reported_and_mended_when_it_is_old(home: Path) -> 
     assert str(young) in locks[1].remedy
     assert young.exists()
     assert not old.exists()
+
+
+def test_a_missing_object_hides_one_entry_of_a_list(home: Path) -> None:
+    """Others of its directory are listed, each with what is known of the bad one; to read that one is an error."""
+    git_dir = _git_dir(home)
+    good = put(git_dir, b"good\n", "blob")
+    below = b"".join(
+        entry(mode, name, oid)
+        for mode, name, oid in (
+            *(("100644", b"file", "1" * 40), ("100644", b"good", good)),
+            *(("120000", b"link", "2" * 40), ("40000", b"sub", "3" * 40), ("100644", b"z", good)),
+        )
+    )
+    tree = put(git_dir, entry("40000", b"dir", put(git_dir, below, "tree")), "tree")
+    put_commit(git_dir, tree, ref="refs/heads/bad")
+    with Avfs(home) as avfs, avfs.open_vault("v") as vault, vault.workspace("bad") as work:
+        listed = {info.path: info.problem is not None for info in work.list_dir("/dir")}
+        names = [b"dir/file", b"dir/good", b"dir/link", b"dir/sub", b"dir/z"]
+
+        assert listed == dict(zip(names, [True, False, True, False, False], strict=True))
+        assert [node.info.path for node in work.tree().children[0].children] == names
+        assert [node.info.problem is not None for node in work.tree().children[0].children] == [True, False, True, True, False]
+        assert work.read("/dir/good") == b"good\n"
+        with pytest.raises(ObjectMissing):
+            work.read("/dir/file")
+        with pytest.raises(ObjectMissing):
+            work.list_dir("/dir/sub")

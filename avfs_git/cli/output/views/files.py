@@ -6,6 +6,7 @@ import stat as stat_bits
 from typing import TYPE_CHECKING
 
 from avfs_git.cli.output.quoting import quote_path
+from avfs_git.model import Warning
 
 if TYPE_CHECKING:
     from avfs_git.cli.output.text import TextOutput
@@ -37,17 +38,19 @@ def ls(text: TextOutput, result: Listing) -> None:
         rows = (
             (
                 _mode(info),
-                text.size(info.size),
+                text.size(info.size) if info.problem is None else "?",
                 text.time(info.mtime_ns),
                 _below(info.path, directory) + (f" -> {quote_path(info.target)}" if info.target is not None else ""),
             )
             for info in result["entries"]
         )
         text.table(("Mode", "Size", "Changed", "Name"), rows, right=("Size",))
-        return
-    for info in result["entries"]:
-        slash = "/" if info.kind == "directory" else ""
-        text.line((f"{_below(info.path, directory)}{slash}", _STYLES.get(info.kind, "")))
+    else:
+        for info in result["entries"]:
+            slash = "/" if info.kind == "directory" else ""
+            text.line((f"{_below(info.path, directory)}{slash}", _STYLES.get(info.kind, "")))
+    bad = (info for info in result["entries"] if info.problem is not None)
+    text.warn(Warning("path.unreadable", f"{quote_path(info.path)} cannot be read: {info.problem}") for info in bad)
 
 
 def write(text: TextOutput, result: Written) -> None:
