@@ -18,7 +18,6 @@ A command that changes something fails where the second and the third contradict
     XDG_CONFIG_HOME the user's policy for commands is avfs/policy.toml in it; default ~/.config
     AVFS_AUTHOR_NAME, AVFS_AUTHOR_EMAIL
                     the author of commits, unless the vault's settings name one; else the author that git finds
-    SUDO_UID        of root, whose vaults are its own beside root's
     NO_COLOR        no colours
 
 What remotes need (credentials, ssh, proxies) is read from it by name in `gitstore.remotegit`, which gets it from here.
@@ -168,12 +167,6 @@ def find_identity(git_dir: Path) -> Identity:
     return Identity(name or found.name, email or found.email)
 
 
-def find_sudo_uid() -> int | None:
-    """Tell which user became root by sudo (sudo(8), "SUDO_UID")."""
-    text = os.environ.get("SUDO_UID", "")
-    return int(text) if text.isascii() and text.isdigit() else None
-
-
 def wants_color() -> bool:
     """Say whether colours are welcome (no-color.org: any value but the empty one says no)."""
     return not os.environ.get("NO_COLOR")
@@ -249,7 +242,6 @@ class State:
                 remote_environment=self._remote_environment(),
                 runs_hooks=not inside,
                 policy=find_user_policy(),
-                sudo_uid=find_sudo_uid(),
                 on_wait=self._tell_of_waiting,
             )
         return self._avfs
@@ -530,6 +522,8 @@ class State:
     def _find_owner(self, fork: str) -> str | None:
         owners = []
         for info in self.avfs.list_vaults():
+            if info.problem is not None:
+                continue
             with self.avfs.open_vault(info.name) as vault:
                 if any(known.name == fork for known in vault.list_forks()):
                     owners.append(info.name)

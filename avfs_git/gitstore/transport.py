@@ -320,7 +320,7 @@ class Exchange:
         if path is None or git_dir is None or trusted & {"*", os.fspath(path), os.fspath(git_dir)}:
             return
         try:
-            check_owner(common_dir(git_dir), {os.geteuid()})
+            check_owner(common_dir(git_dir))
         except VaultUntrusted as error:
             denied = RemoteAccessDenied(hide_secret(self.url), str(error.details["reason"]))
             denied.hint = f"If its hooks and settings may run as you: `git config --global --add safe.directory {path}`."

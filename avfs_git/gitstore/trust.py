@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,6 +24,8 @@ from avfs_git.host.modes import is_open, make_private, mode_below
 from avfs_git.patterns import compiled
 
 _ROOT = 0
+_UNMAPPED = 65534
+"""Whose root's directories are in a user namespace that does not have root; user_namespaces(7)."""
 _PARTS = ("config", "config.worktree", "HEAD", "objects", "refs", "worktrees", "avfs", "avfs/config.json", "avfs/sessions")
 _HOOKS = ("hooks", "avfs/hooks")
 _OBEYED = ("avfs", "worktrees", "logs", "info", "hooks")
@@ -49,14 +51,13 @@ _PROGRAM_URL = compiled(r"[A-Za-z0-9]+::")
 _URL_KEY = compiled(r"remote\..*\.(?:push)?url", re.DOTALL)
 
 
-def check_owner(git_dir: Path, owners: Collection[int]) -> None:
+def check_owner(git_dir: Path) -> None:
     """Refuse a repository that belongs to somebody else, or a part of which does that git or avfs obeys.
 
     What root owns inside it counts as the owner's own: root can write there anyway. Costs a few calls of stat.
 
     Args:
         git_dir: The repository.
-        owners: The users that may own it.
 
     Raises:
         VaultUntrusted: If it belongs to another user.
@@ -64,14 +65,33 @@ def check_owner(git_dir: Path, owners: Collection[int]) -> None:
     """
     with host_errors(f"open '{git_dir}'"):
         owner = git_dir.stat().st_uid
-        if owner not in owners:
-            raise VaultUntrusted(str(git_dir), f"it belongs to {_name_user(owner)}")
-        accepted = {*owners, _ROOT}
+        if owner != os.geteuid():
+            error = VaultUntrusted(str(git_dir), f"it belongs to {_name_user(owner)}")
+            if os.geteuid() == _ROOT:  # what root leaves behind there would keep the owner out
+                error.hint = f"Run avfs as {_name_user(owner)}, without sudo. {error.hint}"
+            raise error
+        accepted = {owner, _ROOT}
         top = os.fspath(git_dir)
         for part in _list_parts(top):
             for status in _look(f"{top}/{part}"):
                 if status.st_uid not in accepted:
                     raise VaultUntrusted(top, f"its '{part}' belongs to {_name_user(status.st_uid)}")
+
+
+def check_way(git_dir: Path) -> None:
+    """Refuse a repository that a third user can exchange for another one by renaming a directory above it.
+
+    Raises:
+        VaultUntrusted: If a directory above it belongs to somebody else, or anybody may rename what is in it.
+        HostError: If it cannot be looked at.
+    """
+    with host_errors(f"open '{git_dir}'"):
+        for place in git_dir.resolve().parents:
+            status = place.stat()
+            if status.st_uid not in (os.geteuid(), _ROOT, _UNMAPPED):
+                raise VaultUntrusted(str(git_dir), f"'{place}', above it, belongs to {_name_user(status.st_uid)}")
+            if status.st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH:
+                raise VaultUntrusted(str(git_dir), f"everybody may write to '{place}', above it")
 
 
 def _list_parts(top: str) -> Iterator[str]:

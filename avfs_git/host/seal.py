@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,15 +30,9 @@ _KEY_BYTES = 32
 class Seal:
     """Seals with the key of one home."""
 
-    def __init__(self, path: Path, owners: Collection[int] | None = None) -> None:
-        """Name the file of the key, which need not exist.
-
-        Args:
-            path: The file.
-            owners: The users whose key counts; by default the user of this process.
-        """
+    def __init__(self, path: Path) -> None:
+        """Name the file of the key, which need not exist."""
         self._path = path
-        self._owners = owners
 
     def sign(self, data: bytes) -> str:
         """Seal data; makes the key if there is none.
@@ -66,12 +59,7 @@ class Seal:
         with os.fdopen(fd, "rb") as file:
             found = os.fstat(fd)
             key = file.read(_KEY_BYTES + 1)
-        if (
-            not stat.S_ISREG(found.st_mode)
-            or found.st_uid not in (self._owners or (os.geteuid(),))
-            or found.st_mode & 0o077
-            or len(key) != _KEY_BYTES
-        ):
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077 or len(key) != _KEY_BYTES:
             raise PermissionError(1, "it is not a key that only its user can read")
         return key
 

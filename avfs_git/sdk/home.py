@@ -33,12 +33,13 @@ from avfs_git.host.locks import LOCK_TIMEOUT_S, Holder
 from avfs_git.host.modes import is_open, make_private
 from avfs_git.host.seal import Seal
 from avfs_git.lazy import LazyModule
-from avfs_git.model import CloneResult, Identity, SessionInfo, VaultInfo
+from avfs_git.model import CloneResult, Identity, SessionInfo, VaultInfo, Warning
 from avfs_git.paths import check_fork_name, check_vault_name
 from avfs_git.sdk.session import Session
 from avfs_git.sdk.vault import Vault
 from avfs_git.workspace.enabledhooks import EnabledHooks
 from avfs_git.workspace.format import VaultLayout
+from avfs_git.workspace.madehere import is_marked, mark_made
 from avfs_git.workspace.vault import Caller, OpenVault
 
 if TYPE_CHECKING:
@@ -78,7 +79,6 @@ class Avfs:
         remote_environment: Mapping[str, str] | None = None,
         policy: Path | None = None,
         runs_hooks: bool = True,
-        sudo_uid: int | None = None,
         on_wait: Callable[[str, Holder | None], object] | None = None,
     ) -> None:
         """Use a home; it is made when the first vault is.
@@ -93,12 +93,10 @@ class Avfs:
                 rest nothing is used. Git asks for a user and a password on the terminal only with `GIT_TERMINAL_PROMPT=1` in it.
             policy: The user's policy file for commands, which need not exist.
             runs_hooks: Whether hooks of a vault's owner are run.
-            sudo_uid: Of root, the user who became it by sudo: vaults of that user are root's own, as git has it.
             on_wait: Called with a fork and with who holds it, if that is known, when a change has to wait for another process.
         """
         self.home = Path(home).absolute()
-        self._owners = frozenset({os.geteuid(), *({sudo_uid} if sudo_uid is not None and os.geteuid() == 0 else ())})
-        self._seal = Seal(self.home / "seal.key", self._owners)
+        self._seal = Seal(self.home / "seal.key")
         self._remote_environment = remote_environment
         self._policy = None if policy is None else policy.absolute()
         self._runs_hooks = runs_hooks
@@ -154,15 +152,17 @@ class Avfs:
         """Refuse a vault that could run programs of somebody else, unless its user trusts it.
 
         A vault outside the home may come from anybody, also where its files belong to its user: unpacked from an archive, say, or
-        on a disk that was written elsewhere. Nothing in it can say otherwise.
+        on a disk that was written elsewhere. Nothing in it can say otherwise. One in the home may have been copied there.
         """
         in_home = path.parent == self._vaults or path.parent == self._vaults.resolve()
         try:
-            trust.check_owner(path, self._owners)
+            trust.check_owner(path)
             if not in_home:
+                trust.check_way(path)
+            if not (in_home and is_marked(path, self._seal)):
                 trust.check_inert(path)
         except VaultUntrusted:
-            if path.resolve() not in trusted.read_trusted(self.home, self._owners):
+            if not trusted.is_trusted(self.home, path):
                 raise
         if in_home:
             with host_errors(f"close '{self.home}' to other users"):
@@ -170,6 +170,10 @@ class Avfs:
                     if is_open(place) and {entry.name for entry in self.home.iterdir()} <= _OWN_NAMES:
                         make_private(place)
         trust.make_vault_private(path, in_home=in_home)
+
+    def _mark(self, path: Path, warnings: list[Warning]) -> None:
+        with aftermath.aftermath(warnings, f"to give it hooks of git's, `avfs vault trust {path}`"):
+            mark_made(path, self._seal)
 
     def trust_vault(self, path: str | Path) -> tuple[Path, ...]:
         """Trust a vault: its hooks and its configuration may run programs, whoever it belongs to. List all that are trusted.
@@ -180,7 +184,7 @@ class Avfs:
         """
         if "\0" in os.fspath(path) or not Path(path).is_dir():
             raise VaultNotFound(os.fspath(path))
-        return trusted.change_trusted(self.home, Path(path).resolve(), self._owners, trusted=True)
+        return trusted.change_trusted(self.home, Path(path).resolve(), trusted=True)
 
     def distrust_vault(self, path: str | Path) -> tuple[Path, ...]:
         """Take back what `trust_vault` did; the path need not be there. List all that are trusted.
@@ -188,11 +192,11 @@ class Avfs:
         Raises:
             HostError: If the disk refuses.
         """
-        return trusted.change_trusted(self.home, Path(path).resolve(), self._owners, trusted=False)
+        return trusted.change_trusted(self.home, Path(path).resolve(), trusted=False)
 
     def trusted_vaults(self) -> tuple[Path, ...]:
         """List the vaults that are trusted, whoever they belong to."""
-        return trusted.read_trusted(self.home, self._owners)
+        return tuple(trusted.read_trusted(self.home))
 
     def create_vault(self, name: str, *, source: Path | None = None, branch: str = "main", shared: bool = False) -> Vault:
         """Make a vault.
@@ -202,7 +206,8 @@ class Avfs:
             source: A directory to begin with. A git repository brings along its history, its branches, and what is
                 uncommitted, untracked or ignored in it; it is only read.
             branch: The first fork, where the source does not say it.
-            shared: Let the group of this process work in it (`core.sharedRepository = group`); its members have to trust it.
+            shared: Let the group of this process work in it (`core.sharedRepository = group`). Its owner trusts it from then on;
+                the other members have to say that they do.
 
         Raises:
             VaultExists: If there is one of that name.
@@ -214,11 +219,13 @@ class Avfs:
             path, source=source, branch=branch, identity=self._identity, clock_ns=self._clock_ns, shared=shared
         )
         if shared:
+            self.trust_vault(path)  # what members make in it belongs to them
             with host_errors(f"let others pass to '{path}'"):
                 for place in (self.home, self._vaults):
                     place.chmod(stat.S_IMODE(place.stat().st_mode) | 0o011)
-        vault = self._open(path, name)
         warnings = list(created.warnings)
+        self._mark(path, warnings)
+        vault = self._open(path, name)
         with aftermath.aftermath(warnings, f"choose it with `avfs vault use {name}`"):
             if self.current_vault() is None:
                 self._write_current(name)
@@ -268,8 +275,9 @@ class Avfs:
             identity=self._identity,
             clock_ns=self._clock_ns,
         )
-        vault = self._open(path, name)
         warnings = list(cloned.warnings)
+        self._mark(path, warnings)
+        vault = self._open(path, name)
         with aftermath.aftermath(warnings, f"choose it with `avfs vault use {name}`"):
             if self.current_vault() is None:
                 self._write_current(name)
@@ -319,16 +327,24 @@ class Avfs:
             return False
 
     def list_vaults(self) -> list[VaultInfo]:
-        """Describe the vaults of this home, by name."""
-        found = []
+        """Describe the vaults of this home, by name; of one that cannot be opened, say why."""
         with host_errors(f"read '{self._vaults}'"):
-            names = sorted(entry.name for entry in self._vaults.iterdir()) if self._vaults.is_dir() else []
-        for entry in names:
-            if entry.endswith(_SUFFIX) and not entry.startswith("."):
-                with self.open_vault(entry.removesuffix(_SUFFIX)) as vault:
-                    found.append(vault.info())
-                self._opened.remove(vault)
-        return found
+            entries = sorted(entry.name for entry in self._vaults.iterdir()) if self._vaults.is_dir() else []
+        names = [entry.removesuffix(_SUFFIX) for entry in entries if entry.endswith(_SUFFIX) and not entry.startswith(".")]
+        return [self._describe(name) for name in names]
+
+    def _describe(self, name: str) -> VaultInfo:
+        try:
+            with self.open_vault(name) as vault:
+                info = vault.info()
+            self._opened.remove(vault)
+        except AvfsError as error:
+            path, made = self._vaults / f"{name}{_SUFFIX}", 0
+            with suppress(OSError):
+                made = path.stat().st_mtime_ns
+            is_current = self.current_vault() == name
+            return VaultInfo(name, path, is_current, None, 0, made, problem=error.message, problem_code=error.code)
+        return info
 
     def current_vault(self) -> str | None:
         """Name the vault that is used when none is named; None if there is none."""
@@ -388,9 +404,14 @@ class Avfs:
     # --- mounts ----------------------------------------------------------------------------------
 
     def sessions(self) -> list[SessionInfo]:
-        """Describe all mounts of this home's vaults, the oldest first; clean up after those whose process died."""
+        """Describe all mounts of this home's vaults, the oldest first; clean up after those whose process died.
+
+        Vaults that cannot be opened have none: `list_vaults` says why.
+        """
         found: list[SessionInfo] = []
         for info in self.list_vaults():
+            if info.problem is not None:
+                continue
             with self.open_vault(info.name) as vault:
                 found += vault.sessions()
             self._opened.remove(vault)
@@ -468,6 +489,7 @@ class Avfs:
             if not path.exists():
                 with suppress(VaultExists):  # by somebody who was faster
                     clones.make_vault_of(path, top, branch)
+                    self._mark(path, [])
             if VaultLayout(path).read_origin() == top:
                 return self._open(path, name)
             number += 1

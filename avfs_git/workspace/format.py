@@ -152,6 +152,7 @@ class VaultLayout:
         self.git_dir = git_dir
         self.root = git_dir / "avfs"
         self.format = self.root / "format"
+        self.made = self.root / "made"
         self.workspaces = self.root / "workspaces"
         self.trash = self.root / "trash"
         self.sessions = self.root / "sessions"

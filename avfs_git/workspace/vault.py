@@ -84,7 +84,7 @@ class OpenVault:
             FormatUnsupported: If it, or avfs's state in it, has an unknown format.
         """
         if not is_trusted:
-            check_owner(git_dir, {os.geteuid()})
+            check_owner(git_dir)
         check_repository(git_dir)
         self.git_dir = git_dir
         self.name = name or str(git_dir)

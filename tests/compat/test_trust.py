@@ -49,9 +49,9 @@ def traces(tmp_path: Path) -> Path:
     return place
 
 
-def look(home: Path, path: Path, *, sudo_uid: int | None = None) -> str:
+def look(home: Path, path: Path) -> str:
     """Open a vault, and read from it."""
-    with Avfs(home, sudo_uid=sudo_uid) as avfs, avfs.open_vault(path) as opened:
+    with Avfs(home) as avfs, avfs.open_vault(path) as opened:
         assert opened.workspace().read("a") == b"1\n"
     return OPENED
 
@@ -126,17 +126,58 @@ def test_a_link_to_what_another_user_owns_is_not_obeyed(vault: Path, tmp_path: P
 
 
 @pytest.mark.needs("root")
-def test_root_by_sudo_is_also_who_called_it(vault: Path, tmp_path: Path, cli: Cli) -> None:
-    """As git has it: `SUDO_UID` names another owner for root, and for nobody else."""
+def test_root_by_sudo_leaves_nothing_in_the_vault_of_who_called_it(vault: Path, cli: Cli) -> None:
+    """Files of root in it would keep its owner out from then on."""
     give(vault, ALICE)
-    assert look(tmp_path / "home", vault, sudo_uid=ALICE) == OPENED
-    cli("--vault", str(vault), "status", env={"SUDO_UID": str(ALICE)}).ok()
-    with pytest.raises(VaultUntrusted):
-        look(tmp_path / "home", vault, sudo_uid=MALLORY)
-    open_way(vault)
-    (tmp_path / "m").mkdir()
-    give(tmp_path / "m", MALLORY)
-    assert "VaultUntrusted" in as_user(MALLORY, lambda: look(tmp_path / "m", vault, sudo_uid=ALICE))
+    for verb in (["status"], ["write", "b"], ["gc"]):
+        error = cli("--json", "--vault", str(vault), *verb, env={"SUDO_UID": str(ALICE)}).document["error"]
+        assert error["code"] == "vault.untrusted", verb
+        assert "without sudo" in error["hint"]
+    assert {path.lstat().st_uid for path in vault.rglob("*")} == {ALICE}
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("way", ["another user's", "open to all", "sticky"])
+def test_a_vault_that_somebody_else_can_exchange_is_refused(vault: Path, way: str, tmp_path: Path) -> None:
+    """Who may rename a directory above it could put another one there after it was looked at."""
+    place = tmp_path / "place"
+    place.mkdir()
+    vault.rename(place / "v.git")
+    place.chmod({"another user's": 0o755, "open to all": 0o777, "sticky": 0o1777}[way])
+    if way == "another user's":
+        os.chown(place, MALLORY, MALLORY)
+    if way == "sticky":
+        assert look(tmp_path / "home", place / "v.git") == OPENED
+        return
+    with pytest.raises(VaultUntrusted, match="above it"):
+        look(tmp_path / "home", place / "v.git")
+
+    with Avfs(tmp_path / "home") as avfs:
+        avfs.trust_vault(place / "v.git")
+
+    assert look(tmp_path / "home", place / "v.git") == OPENED
+
+
+@pytest.mark.needs("root")
+def test_trust_ends_where_the_path_comes_to_belong_to_another_user(vault: Path, tmp_path: Path) -> None:
+    """The vault that was trusted is gone, and somebody puts one of his own in its place."""
+    give(vault, ALICE)
+    with Avfs(tmp_path / "home") as avfs:
+        avfs.trust_vault(vault)
+    assert look(tmp_path / "home", vault) == OPENED
+    give(vault, MALLORY)
+    with pytest.raises(VaultUntrusted, match="belongs to"):
+        look(tmp_path / "home", vault)
+
+
+@pytest.mark.needs("root")
+def test_a_list_of_trust_without_owners_counts(vault: Path, tmp_path: Path) -> None:
+    """Older versions of avfs wrote no more than paths."""
+    give(vault, ALICE)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "trusted").write_text(f"{vault}\n")
+    (tmp_path / "home" / "trusted").chmod(0o600)
+    assert look(tmp_path / "home", vault) == OPENED
 
 
 @pytest.mark.needs("root")
@@ -313,3 +354,93 @@ def test_a_log_in_a_strange_vault_names_nothing_outside_the_trash(vault: Path, n
 
     assert os.listdir(precious) == ["thesis"]
     assert cli("--vault", str(vault), "--fork", "f", "ls").ok().text == "a\n"
+
+
+# --- the home ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def vaults(hermetic: Path, cli: Cli) -> Path:
+    """The directory of the vaults of a home that has one, `mine`."""
+    cli("vault", "create", "mine").ok()
+    cli("write", "a", stdin=b"1\n").ok()
+    return hermetic / "avfs" / "vaults"
+
+
+def set_trap(git_dir: Path, traces: Path) -> None:
+    """Have git run a program in a vault."""
+    subprocess.run(["git", "config", "--file", str(git_dir / "config"), "core.fsmonitor", f"touch {traces}/ran"], check=True)
+
+
+@pytest.mark.usefixtures("person")
+@pytest.mark.parametrize("what", ["setting", "hook", "link", "show"])
+def test_a_vault_that_was_copied_into_the_home_is_judged(vault: Path, vaults: Path, what: str, traces: Path, cli: Cli) -> None:
+    """`cp -r` makes somebody's vault no vault of one's own: nothing of it runs until its user says so."""
+    copy = vaults / "copy.git"
+    shutil.copytree(vault, copy)
+    if what == "setting":
+        set_trap(copy, traces)
+    elif what == "hook":
+        (copy / "hooks").mkdir(exist_ok=True)
+        (copy / "hooks/post-checkout").write_text(f"#!/bin/sh\ntouch {traces}/ran\n")
+        (copy / "hooks/post-checkout").chmod(0o755)
+    elif what == "link":
+        (copy / "avfs/cache").symlink_to(traces)
+    else:
+        (copy / "avfs/config.json").write_text(json.dumps({"isolate.show": str(traces)}))
+    for verb in (["status"], ["exec", "--", "git", "status"], ["vault", "use", "copy"]):
+        assert cli("--json", "--vault", "copy", *verb).document["error"]["code"] == "vault.untrusted", verb
+    assert os.listdir(traces) == []
+
+    cli("vault", "trust", str(copy)).ok()
+
+    cli("--vault", "copy", "status").ok()
+
+
+@pytest.mark.usefixtures("person")
+def test_a_changed_copy_of_ones_own_vault_is_judged(vaults: Path, traces: Path, cli: Cli) -> None:
+    """Its mark came along, and speaks of the other one, also where the copy has the name of that and perhaps its inodes."""
+    shutil.copytree(vaults / "mine.git", vaults / "aside", symlinks=True)
+    set_trap(vaults / "aside", traces)
+    shutil.rmtree(vaults / "mine.git")
+    shutil.copytree(vaults / "aside", vaults / "mine.git", symlinks=True)
+
+    assert cli("--json", "status").document["error"]["code"] == "vault.untrusted"
+    assert os.listdir(traces) == []
+
+
+@pytest.mark.usefixtures("person")
+def test_a_vault_made_here_obeys_its_owner_under_any_name(vaults: Path, traces: Path, cli: Cli) -> None:
+    """What its owner sets counts, also after `mv`."""
+    set_trap(vaults / "mine.git", traces)
+    cli("status").ok()
+    (vaults / "mine.git").rename(vaults / "renamed.git")
+
+    assert cli("--vault", "renamed", "cat", "a").ok().text == "1\n"
+
+
+@pytest.mark.usefixtures("person")
+def test_a_mark_of_another_home_does_not_count(vault: Path, vaults: Path, traces: Path, cli: Cli) -> None:
+    """A vault that is moved here from another home keeps its inodes, and is judged by the key of this one."""
+    vault.rename(vaults / "moved.git")
+    cli("--vault", "moved", "status").ok()
+    set_trap(vaults / "moved.git", traces)
+
+    assert cli("--json", "--vault", "moved", "status").document["error"]["code"] == "vault.untrusted"
+
+
+@pytest.mark.usefixtures("person")
+def test_a_vault_that_cannot_be_opened_hides_no_other(vault: Path, vaults: Path, traces: Path, cli: Cli) -> None:
+    """It is listed with the reason; mounts of the others are listed, and names of their forks are found."""
+    shutil.copytree(vault, vaults / "copy.git")
+    set_trap(vaults / "copy.git", traces)
+    (vaults / "file.git").touch()
+    cli("fork", "create", "other").ok()
+
+    listed = {found["name"]: found["problem_code"] for found in cli("--json", "vault", "list").result["vaults"]}
+
+    assert listed == {"copy": "vault.untrusted", "file": "vault.not_found", "mine": None}
+    told = cli("vault", "list").ok()
+    assert "vault 'copy' cannot be opened" in told.stderr
+    assert "mine" in told.text
+    assert cli("--json", "sessions").result == {"sessions": []}

@@ -7,6 +7,8 @@ import shlex
 from typing import TYPE_CHECKING
 
 from avfs_git.cli.output.quoting import quote_path
+from avfs_git.errors import quote
+from avfs_git.model import Warning
 
 if TYPE_CHECKING:
     from avfs_git.cli.output.text import TextOutput
@@ -38,8 +40,16 @@ def vault_list(text: TextOutput, result: VaultList) -> None:
     if not vaults:
         text.hint("There is no vault yet. Make one with `avfs vault create NAME`.")
         return
-    rows = (("*" if vault.current else "", vault.name, str(vault.forks), text.time(vault.created_at_ns)) for vault in vaults)
+    rows = (
+        ("*" if vault.current else "", vault.name, "?" if vault.problem else str(vault.forks), text.time(vault.created_at_ns))
+        for vault in vaults
+    )
     text.table(("", "Vault", "Forks", "Made"), rows, right=("Forks",))
+    text.warn(
+        Warning(vault.problem_code or "", f"vault {quote(vault.name)} cannot be opened: {vault.problem}")
+        for vault in vaults
+        if vault.problem is not None
+    )
 
 
 def vault_use(text: TextOutput, vault: VaultInfo) -> None:
