@@ -116,6 +116,11 @@ def check_fork_name(name: str) -> str:
     return name
 
 
+def is_fork_name(name: str) -> bool:
+    """Tell whether a fork may have a name."""
+    return name != "HEAD" and not _refuse_ref(name)
+
+
 def check_label(name: str) -> str:
     """Return the name if a checkpoint may be labelled so: one line of text, at most 240 bytes as a ref.
 

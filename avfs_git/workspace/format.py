@@ -17,7 +17,7 @@ from avfs_git.gitstore.owncommits import make_table
 from avfs_git.gitstore.trust import is_shared
 from avfs_git.host.durable import host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.host.plainfile import open_plain, read_plain
-from avfs_git.paths import fork_dir_name, fork_of_dir_name, label_ref_name
+from avfs_git.paths import fork_dir_name, fork_of_dir_name, is_fork_name, label_ref_name
 from avfs_git.values import field, record_class
 
 FORMAT = 1
@@ -179,10 +179,11 @@ class VaultLayout:
         return Path(os.fsdecode(data.removesuffix(b"\0"))) if data.endswith(b"\0") else None
 
     def list_workspaces(self) -> list[str]:
-        """List the forks that have a workspace on disk."""
+        """List the forks that have a workspace on disk; what no fork's workspace can be called is somebody else's."""
         if not self.workspaces.is_dir():
             return []
-        return sorted(fork_of_dir_name(entry.name) for entry in self.workspaces.iterdir() if entry.is_dir())
+        named = {fork_of_dir_name(entry.name): entry for entry in self.workspaces.iterdir() if entry.is_dir()}
+        return sorted(fork for fork, entry in named.items() if fork_dir_name(fork) == entry.name and is_fork_name(fork))
 
     def read_format(self) -> int | None:
         """Read the version of this vault's state; None if avfs never wrote to it.

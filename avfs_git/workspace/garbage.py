@@ -354,7 +354,7 @@ def _trash(vault: OpenVault) -> list[Path]:
 def _listed(directory: Path) -> list[Path]:
     with host_errors(f"read '{directory}'"):
         try:
-            return sorted(directory.iterdir())
+            return sorted(place for place in directory.iterdir() if place.is_dir())
         except FileNotFoundError:
             return []
 

@@ -641,3 +641,19 @@ def test_a_missing_object_hides_one_entry_of_a_list(home: Path) -> None:
             work.read("/dir/file")
         with pytest.raises(ObjectMissing):
             work.list_dir("/dir/sub")
+
+
+def test_what_is_no_workspace_keeps_nobody_from_anything(home: Path) -> None:
+    """A file, or a directory that no fork can be called, among the workspaces is somebody else's: it is passed over."""
+    places = _git_dir(home) / "avfs" / "workspaces"
+    (places / "file").write_bytes(b"")
+    for name in ("a b", "%zz", "x..y", ".hidden"):
+        (places / name).mkdir()
+    with Avfs(home) as avfs, avfs.open_vault("v") as vault, vault.workspace() as work:
+        work.checkpoint("more")
+        vault.gc()
+
+        assert vault.doctor().healthy
+        assert work.undo().operation.kind == "checkpoint"
+    with Avfs(home) as avfs:
+        avfs.delete_vault("v")
