@@ -17,6 +17,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import adler32, crc32
 
+from avfs_git.paths import NAME_MAX
+
 if TYPE_CHECKING:
     from avfs_git.vfs.inodes import Node
 
@@ -52,8 +54,12 @@ def position_of(name: bytes) -> int:
 
 
 def make_listing(names: Iterable[tuple[bytes, int]]) -> Listing:
-    """Put names in order."""
-    found = sorted((position_of(name), name, kind) for name, kind in names)
+    """Put names in order.
+
+    One that is longer than the kernel lets any program look up is left out: with it the kernel, or a program, would refuse the
+    whole directory.
+    """
+    found = sorted((position_of(name), name, kind) for name, kind in names if len(name) <= NAME_MAX)
     positions = [position for position, _, _ in found]
     for index in range(1, len(positions)):
         # Two names of one number must not share a position: the second would be lost at the end of a piece.

@@ -469,7 +469,7 @@ _DENIED = re.compile(
     re.IGNORECASE,
 )
 _BAD_DATA = re.compile(
-    r"fsck|index-pack (?:died|failed|abnormal)|invalid index-pack|did not send all necessary objects"
+    r"object [0-9a-f]{40}: |fsck|index-pack (?:died|failed|abnormal)|invalid index-pack|did not send all necessary objects"
     r"|unpack-objects (?:died|failed)|pack has bad|unresolved delta|missing necessary objects|inflate|bad object|hash mismatch"
     r"|repository corruption|bad pack header|out of memory",
     re.IGNORECASE,

@@ -188,6 +188,19 @@ def _name_untracked(mine: _Trees, theirs: _Trees) -> set[bytes]:
     return set(parse_sidecar({name: held for name, held in kept.items() if theirs.side.get(name) != held}, mine.side_oid)[0])
 
 
+def read_target(source: ObjectSource, oid: Oid) -> bytes:
+    """Read the target of a symbolic link.
+
+    Raises:
+        ObjectMissing: If it is not there.
+        ObjectCorrupt: If its content is not what its id says, or no disk takes it as a target.
+    """
+    content = source.read_blob(oid)
+    if not content or len(content) > _TARGET_MAX or b"\0" in content:
+        raise ObjectCorrupt(oid.hex(), "it is the target of a symbolic link, and no path")
+    return content
+
+
 def _weigh(children: Mapping[bytes, LowerEntry]) -> int:
     """Estimate the memory of the entries of a directory: their names, their attributes, and some 350 bytes each."""
     attributes = sum(len(key) + len(value) for child in children.values() for key, value in child.xattrs)
@@ -377,10 +390,7 @@ class LowerTree:
         if isinstance(entry, FixedFile):
             return entry.content
         assert entry.oid is not None  # noqa: S101 - callers look at the kind first
-        content = self.source.read_blob(entry.oid)
-        if entry.kind == "symlink" and (not content or len(content) > _TARGET_MAX or b"\0" in content):
-            raise ObjectCorrupt(entry.oid.hex(), "it is the target of a symbolic link, and no path")
-        return content
+        return read_target(self.source, entry.oid) if entry.kind == "symlink" else self.source.read_blob(entry.oid)
 
     def stream(self, entry: LowerEntry) -> Iterator[bytes]:
         """Read a file in pieces, in bounded memory."""

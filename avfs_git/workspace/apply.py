@@ -31,6 +31,7 @@ from avfs_git.host.durable import host_errors, write_all
 from avfs_git.model import ApplyResult, ChangedFile, ChangeKind, Warning
 from avfs_git.paths import ROOT, Oid, TreePath, components, join, show_path, split
 from avfs_git.vfs.layers import Directories
+from avfs_git.vfs.lower import read_target
 from avfs_git.workspace.oplog import FORK_CREATE
 from avfs_git.workspace.revisions import resolve_revision
 from avfs_git.workspace.vault import OpenVault
@@ -65,6 +66,7 @@ def apply_fork(
     Raises:
         CheckpointNotFound: If the fork has no checkpoint, or there is no such state.
         ApplyConflict: If the directory has changes of its own there; nothing was written.
+        ObjectCorrupt: If no link can have the target that the fork has for one; nothing was written.
         HostError: If the directory cannot be read or written.
     """
     head = vault.read_head(fork)
@@ -90,6 +92,8 @@ def apply_fork(
                     continue
                 if held != _held(change.old_mode, change.old_oid):
                     own.append(show_path(change.path))
+                if change.new_mode == MODE_SYMLINK and change.new_oid is not None:
+                    read_target(vault.store, Oid(bytes.fromhex(change.new_oid)))  # before anything is written
                 todo.append((change, held))
             if own:
                 raise ApplyConflict(os.fspath(directory), own)
@@ -188,7 +192,7 @@ def _write(vault: OpenVault, root: int, change: ChangedFile, held: _Held) -> boo
     oid = Oid(bytes.fromhex(change.new_oid))
     try:
         if change.new_mode == MODE_SYMLINK:
-            os.symlink(vault.store.read_blob(oid), temporary, dir_fd=place.fd)
+            os.symlink(read_target(vault.store, oid), temporary, dir_fd=place.fd)
         else:
             mode = 0o777 if change.new_mode == MODE_EXEC else 0o666  # less what the user's umask takes away
             fd = open_at(place.fd, temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.errors import ObjectMissing, PushRejected, RemoteDataRefused, RemoteError
+from avfs_git.errors import ObjectCorrupt, ObjectMissing, PushRejected, RemoteDataRefused, RemoteError
 from avfs_git.gitstore import remotegit
 from avfs_git.gitstore.objects import KIND_BLOB, KIND_TREE, hash_object
+from avfs_git.gitstore.trees import MODE_FILE, MODE_SYMLINK, serialize_tree
 from avfs_git.sdk import Avfs, Vault
 from tests.support.scripted_server import Object, Script, make_commit, make_copying_delta, make_history, make_pack, play
 from tests.support.servers import git, make_bare
@@ -263,3 +264,48 @@ def test_what_a_push_calls_a_branch_of_a_remote_blocks_no_list(vault: Vault, tmp
     found = {branch.name: branch.ahead for branch in vault.list_remote_branches()}
 
     assert found == {"x/main": None, "x/y": None}
+
+
+# --- what a history holds that no disk takes -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", [b"a\0b", b"", b"x" * 5_000], ids=["nul", "empty", "long"])
+def test_a_link_that_is_no_path_is_laid_on_no_directory(script: Script, home: Avfs, tmp_path: Path, target: bytes) -> None:
+    """The error names it, and no other path is written either."""
+    link = (KIND_BLOB, target)
+    file = (MODE_FILE, hash_object(*BLOB))
+    names = {b"a": file, b"f": file, b"l": (MODE_SYMLINK, hash_object(*link))}
+    tree = (KIND_TREE, serialize_tree(names))
+    commit = make_commit(tree)
+    script.refs = [*HONEST, ("refs/heads/x", hash_object(*commit))]
+    script.pack = make_pack(BLOB, TREE, COMMIT, link, tree, commit)
+    home.clone_vault(script.url, "v")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/f").write_bytes(BLOB[1])
+    with (
+        home.open_vault("v") as vault,
+        vault.fork("x", at="origin/x"),
+        pytest.raises(ObjectCorrupt, match=hash_object(*link).hex()),
+    ):
+        vault.apply("x", tmp_path / "mine", since="origin/main")
+
+    assert os.listdir(tmp_path / "mine") == ["f"]
+
+
+@pytest.mark.needs("fuse")
+@pytest.mark.parametrize("length", [256, 2_000])
+def test_a_name_that_no_disk_takes_hides_no_other(script: Script, home: Avfs, mount_dir: Path, length: int) -> None:
+    """A live tree lists the other files of the directory, and a checkpoint keeps the one that it cannot show."""
+    tree = (KIND_TREE, serialize_tree({name: (MODE_FILE, hash_object(*BLOB)) for name in (b"f", b"n" * length)}))
+    commit = make_commit(tree)
+    script.refs = [("HEAD", hash_object(*commit)), ("refs/heads/main", hash_object(*commit))]
+    script.pack = make_pack(BLOB, tree, commit)
+    home.clone_vault(script.url, "v")
+    with home.open_vault("v") as vault:
+        with vault.workspace().mount(mount_dir / "tree") as session:
+            assert set(os.listdir(session.path)) - {".git"} == {"f"}
+            (session.path / "new").write_text("new\n")
+        workspace = vault.workspace()
+        workspace.checkpoint("one")
+
+        assert {os.path.basename(entry.path) for entry in workspace.list_dir()} == {b"f", b"new", b"n" * length}
