@@ -86,7 +86,8 @@ def clear_planted(opened: OpenWorkspace, before: frozenset[str]) -> list[Warning
     vault = opened.vault.git_dir
     found = [vault / name for name in sorted(_OBEYED - before) if os.path.lexists(vault / name)]
     found += [place for place in _list_strange(vault, below=False) if place not in found]
-    found += _list_strange(vault / "objects/pack", below=False)
+    if not any((vault / name).is_symlink() for name in ("objects", "objects/pack")):  # what is elsewhere is not ours to remove
+        found += _list_strange(vault / "objects/pack", below=False)
     tree = open_worktree(opened.vault, opened.fork).path
     found += [*_list_strange(tree, below=True), *(tree / name for name in ("HEAD", "index") if (tree / name).is_dir())]
     warnings = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -126,6 +127,14 @@ def test_what_would_keep_others_waiting_is_removed(vault: Vault, work: Workspace
     assert not [path for path in vault.path.rglob("*") if path.is_fifo()]
     assert work.exec("git", "status", backend=backend).exit_code == 0
     vault.gc()
+
+
+def test_nothing_is_removed_where_a_link_leads(work: Workspace, tmp_path: Path, backend: str) -> None:
+    """A directory of the vault that a command exchanges for a link sends avfs nowhere else."""
+    os.mkfifo(tmp_path / "pipe")
+    plant = "ln -s $T $(git rev-parse --git-dir)/link; mv $V/objects/pack $V/objects/p; ln -s $T $V/objects/pack"
+    work.exec(shell=f"{ADA} T={tmp_path}; {plant}", backend=backend)
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_git_works_as_it_does_in_a_plain_repository(vault: Vault, work: Workspace, backend: str) -> None:
