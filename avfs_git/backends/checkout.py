@@ -45,7 +45,6 @@ class CheckoutBackend:
         self.root = root
         self._readonly = readonly
         self._opened = opened
-        self._left_out: set[bytes] = set()
         self._is_taken_in = False
         take_in_left(locked)  # of an earlier command of this process, if its end failed
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
@@ -61,8 +60,7 @@ class CheckoutBackend:
                 optional=not readonly,
                 held=(opened.lock.fileno(),),
             )
-            result = export_path(opened, ROOT, root, recursive=True, max_depth=None, overwrite=True, every_link=True)
-            self._left_out = {warning.path for warning in result.warnings if warning.path is not None}
+            export_path(opened, ROOT, root, recursive=True, max_depth=None, overwrite=True, every_link=True)
             with host_errors(f"write '{root}'"):
                 if link is not None:
                     (root / ".git").write_bytes(link.read_bytes())
@@ -84,7 +82,7 @@ class CheckoutBackend:
         """Apply what differs between the directory and the workspace."""
         if self._readonly:
             return []
-        warnings, _ = take_in(locked, self.root, left_out=self._left_out)
+        warnings, _ = take_in(locked, self.root)
         self._is_taken_in = True
         return warnings
 

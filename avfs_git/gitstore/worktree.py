@@ -23,7 +23,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ from avfs_git.errors import NotAVault
 from avfs_git.gitstore.gitconfig import edit_config, is_true, read_config
 from avfs_git.gitstore.plainfile import open_plain_file, read_plain_file
 from avfs_git.gitstore.refs import OWN_REFS, RefStore
-from avfs_git.host.durable import fsync_dir, host_errors, write_all, write_file_atomically
+from avfs_git.host.durable import fsync_dir, host_errors, sync_files, write_all, write_file_atomically
 from avfs_git.host.modes import make_dir, make_private_dirs, mode_below, open_file
 from avfs_git.host.plainfile import open_plain
 from avfs_git.host.removal import remove_tree
@@ -118,6 +118,7 @@ class Worktree:
                 staging.mkdir()
                 staging.chmod(mode_below(self.git_dir))  # not those of where it is staged
                 self._fill(staging, ref, directory)
+                _sync(staging)  # before the rename: a power cut must not leave empty files, which git takes for damage
                 faults.reach("worktree.made")
                 make_dir(self.path.parent, exist_ok=True)
                 os.rename(staging, self.path)
@@ -318,6 +319,14 @@ class Worktree:
             if not self.path.exists() and place.exists():
                 make_dir(self.path.parent, exist_ok=True)
                 os.rename(place, self.path)
+
+
+def _sync(directory: Path) -> None:
+    """Force the files of a directory to disk, and their names."""
+    with ExitStack() as opened:
+        files = [opened.enter_context(open_plain_file(path)) for path in sorted(directory.iterdir())]
+        sync_files(*(file.fileno() for file in files))
+    fsync_dir(directory)
 
 
 def _read(path: Path) -> bytes:

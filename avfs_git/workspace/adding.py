@@ -7,6 +7,7 @@ guard. The files themselves are not touched; a crash leaves either the checkpoin
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
@@ -46,11 +47,21 @@ def add_paths(locked: LockedWorkspace, paths: Sequence[TreePath], *, force: bool
     rules = locked.read_rules()
     added: set[TreePath] = set()
     for path in paths:
+        if state.lookup(path) is None and _is_file(locked, path):
+            what = "is left out of checkpoints by the settings 'sidecar.max_file_bytes' and 'sidecar.exclude', and is in no state"
+            raise PathUnsuitable(b"/" + path, what)
         added |= _find_files(state, rules, path, force=force)
     text = f"add {shown}"
     result = save_checkpoint(locked, kind="add", message=text, description=text, added=added, with_files=True)
     left = [warning for warning in saved.warnings if not _is_about(warning, paths)]
     return replace(result, warnings=(*left, *result.warnings))
+
+
+def _is_file(locked: LockedWorkspace, path: TreePath) -> bool:
+    try:
+        return stat.S_ISREG(locked.merged.getattr(locked.merged.resolve(path, follow_last=False)).mode)
+    except OSError:
+        return False
 
 
 def _find_files(state: LowerTree, rules: Ignorer, path: TreePath, *, force: bool) -> AbstractSet[TreePath]:

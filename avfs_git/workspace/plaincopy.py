@@ -14,7 +14,6 @@ called by `workspace.recovery`), which says so, and the copy goes. A crash in he
 from __future__ import annotations
 
 import os
-from collections.abc import Container
 from pathlib import Path
 
 from avfs_git.errors import HostError, quote
@@ -66,13 +65,12 @@ def remove_copy(layout: WorkspaceLayout, place: Path) -> None:
         layout.copy_note.unlink(missing_ok=True)
 
 
-def take_in(locked: LockedWorkspace, place: Path, *, left_out: Container[bytes] = ()) -> tuple[list[Warning], bool]:
+def take_in(locked: LockedWorkspace, place: Path) -> tuple[list[Warning], bool]:
     """Apply what differs between a copy and its workspace; tell whether anything does.
 
     Args:
         locked: The workspace.
         place: The copy.
-        left_out: Paths that could not be copied, so that nothing at them means nothing.
 
     Raises:
         AvfsError: If the directory, the vault or the disk fails.
@@ -97,7 +95,7 @@ def take_in(locked: LockedWorkspace, place: Path, *, left_out: Container[bytes] 
         pack.finish(hold=True)
         now = LowerTree(vault.store, before.tree, before.sidecar, default_mtime_ns=0)
         target = LowerTree(vault.store, after.tree, after.sidecar, default_mtime_ns=0)
-        steps = [step for step in plan_steps(now, target) if step.path not in left_out]
+        steps = plan_steps(now, target)
         change = Application(locked, now, target)
         with locked.changing() as merged:
             change.apply(steps)

@@ -96,3 +96,15 @@ def test_a_directory_that_its_owner_may_not_read_stops_nothing(work: Workspace, 
     head = work.vault.fork_info("work").head
     assert head is not None
     assert b"".join(work.open_read("d/new", at=head)) == b"new\n"
+
+
+def test_a_pipe_in_the_workspace_is_no_file_of_the_copy(work: Workspace, mount_dir: Path) -> None:
+    """A copy on the checkout backend has no pipe, because no checkpoint holds one: it stays, and a warning says so."""
+    upper = mount_dir / "h" / "vaults" / "v.git" / "avfs" / "workspaces" / "work" / "upper"
+    work.write("other", b"1")
+    os.mkfifo(upper / "pipe")
+    done = work.exec(shell="test ! -e pipe && echo written > beside", backend="checkout")
+
+    assert (done.exit_code, [change.path for change in done.changed_files]) == (0, [b"beside"])
+    assert (upper / "pipe").is_fifo()
+    assert b"pipe" in {warning.path for warning in done.warnings}

@@ -298,3 +298,16 @@ def test_a_repository_inside_loses_its_git_directory(vault: Vault) -> None:
     assert "nest/f" not in files_of(vault)
     work.add("nest")
     assert "nest/f" in files_of(vault)
+
+
+def test_adding_a_file_that_the_limits_leave_out_names_them(vault: Vault) -> None:
+    """It is there, so that it is not said to be missing."""
+    vault.set_config("sidecar.max_file_bytes", "10")
+    work = vault.workspace()
+    work.write("build", b"more than ten bytes\n")
+    work.checkpoint()
+
+    with pytest.raises(PathUnsuitable, match=r"sidecar\.max_file_bytes"):
+        work.add("build", force=True)
+    with pytest.raises(PathNotFound):
+        work.add("nothing", force=True)
