@@ -115,6 +115,7 @@ def test_a_directory_and_an_environment_that_agree(
     assert "`avfs checkpoint save [LABEL]`" in at_terminal("status", env={"COLUMNS": "200", **env})[1]
 
 
+@pytest.mark.usefixtures("person")
 def test_an_option_settles_it(cli: Cli, task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--fork` alone is of the vault stood in, `--vault` alone means its default fork, or the fork stood in if it is the same."""
     monkeypatch.chdir(task)
@@ -211,6 +212,27 @@ def test_paths_are_relative_to_the_working_directory(cli: Cli, task: Path, monke
     assert cli("cat", "main.py", "--fork", "main").ok().text.startswith("print(1)")
     absolute = cli("cat", str(task / "src/main.py"))
     assert (absolute.status, "`/src/main.py`" in absolute.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param("overlay", marks=pytest.mark.needs("root", "overlayfs")),
+        pytest.param("portable", marks=pytest.mark.needs("libfuse")),
+    ],
+)
+def test_every_kind_of_mount_says_which_fork(
+    cli: Cli, work: str, at: Path, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where an option names the fork, the one argument of `mount` is the directory."""
+    cli("fork", "create", "task").ok()
+    monkeypatch.chdir(at.parent)
+    cli("mount", "--vault", "work@task", "--backend", backend, at.name).ok()
+    monkeypatch.chdir(at / "src")
+    assert meant(cli("write", "new", "1", "--json")) == "work@task"
+    assert (at / "src/new").read_text() == "1"
+    assert cli("exec", "--", "pwd").text == f"{at}/src\n"
+    assert options(cli("touch", "x", env={"AVFS_FORK": "main"})) == ["work@task", "work@main"]
 
 
 def test_a_read_only_mount_says_which_fork_too(cli: Cli, task: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,16 +92,14 @@ def _sort_out(state: State, name: str | None, directory: Path | None) -> tuple[s
     except VaultNotFound:
         is_fork = False
     if is_fork:
-        if state.fork_flag is not None and state.fork_flag != name:
-            raise BadUsage("the fork is named twice", hint="Name it once.")
-        state.fork_flag = name
+        state.name_fork(name)
         return name, directory
-    if directory is None and looks_like_path(name):
+    if directory is None and (looks_like_path(name) or state.named().fork is not None):  # an option names the fork
         return None, HOST_PATH(name).expanduser()
     if state.vault_flag is None and state.fork_flag is None and state.avfs.has_vault(parse_target(name).vault):
         state.vault_flag = name
         return None, directory
-    state.fork_flag = name  # so that the failure names it
+    state.name_fork(name)  # so that the failure names it
     return name, directory
 
 
