@@ -31,7 +31,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from avfs_git.errors import MountError, NotWritable, SessionEnding, SessionFailed
+from avfs_git.errors import HostError, MountError, NotWritable, SessionEnding, SessionFailed
 from avfs_git.faults import reach
 from avfs_git.host.boot import read_boot_id
 from avfs_git.host.durable import find_refusal, host_errors, write_file_atomically
@@ -271,7 +271,10 @@ def _make_elsewhere(sessions: Path) -> Path:
         os.mkdir(top, 0o700)
     place = _find_elsewhere(sessions)
     if place is None:
-        raise PermissionError(errno.EACCES, "somebody else has it, or may open it", os.fspath(top))
+        said = "it belongs to another user, or others may open it"
+        error = HostError(f"use '{top}' for a mount of a vault that may only be read", OSError(errno.EACCES, said))
+        error.hint = f"Remove '{top}', or have root or its owner do so."
+        raise error
     return place
 
 

@@ -234,8 +234,10 @@ def test_a_directory_that_others_may_open_is_not_believed(sessions: Path, elsewh
     held = start(sessions, at="0" * 40)
     elsewhere.chmod(0o755)
     assert list_sessions(sessions) == []
-    with pytest.raises(HostError):
+    with pytest.raises(HostError) as refused:
         start(sessions, at="0" * 40)
+    assert f"cannot use '{elsewhere}'" in refused.value.message
+    assert f"Remove '{elsewhere}'" in str(refused.value.hint)
     elsewhere.chmod(0o700)
     held.end(keep_log=False)
 
