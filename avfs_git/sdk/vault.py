@@ -380,12 +380,12 @@ class Vault:
 
         Raises:
             CheckpointNotFound: If there is nothing of a name.
-            UnrelatedHistories: If two have no commit in common.
+            UnrelatedHistories: If two that are named have no commit in common; of all forks, such a pair is left out.
         """
         heads = self._core.list_heads()
         default = self._core.default_fork()
         found = [(name, revisions.resolve_source(self._core, name, fork=default)) for name in names] or sorted(heads.items())
-        return overlap.compare_forks(self._core, found)
+        return overlap.compare_forks(self._core, found, named=bool(names))
 
     def _settle(self, name: str, fork: str | None, *, save: bool) -> tuple[Oid, tuple[Warning, ...]]:
         """Find the commit that a name means; of a fork, after saving what it has not committed, or with a warning of that."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
+from avfs_git.errors import ObjectCorrupt, ObjectMissing, UnrelatedHistories, quote
 from avfs_git.gitstore.attributes import TreeAttributes, read_info_attributes
 from avfs_git.gitstore.commits import Commit
 from avfs_git.gitstore.drywriter import DryWriter
@@ -22,7 +23,17 @@ from avfs_git.gitstore.mergetrees import Stage, TreeConflict
 from avfs_git.gitstore.renames import is_binary
 from avfs_git.gitstore.treediff import Entry, find_differences
 from avfs_git.gitstore.trees import MODE_EXEC, MODE_FILE
-from avfs_git.model import ConflictKind, ForkPair, MergeMode, MergeOptions, MergeResult, MergeStrategy, Overlap, SharedPath
+from avfs_git.model import (
+    ConflictKind,
+    ForkPair,
+    MergeMode,
+    MergeOptions,
+    MergeResult,
+    MergeStrategy,
+    Overlap,
+    SharedPath,
+    Warning,
+)
 from avfs_git.paths import Oid, TreePath
 from avfs_git.workspace.conflicts import describe_conflicts
 from avfs_git.workspace.merge import add_merge, describe_merge, merge_in_memory
@@ -144,24 +155,35 @@ def _above(path: bytes) -> list[bytes]:
     return found
 
 
-def compare_forks(vault: OpenVault, forks: Sequence[tuple[str, Oid]]) -> Overlap:
+def compare_forks(vault: OpenVault, forks: Sequence[tuple[str, Oid]], *, named: bool) -> Overlap:
     """Compare forks with each other.
 
     Args:
         vault: Where they are.
         forks: Their names and heads.
+        named: Whether the caller named them; else two that cannot be compared are left out with a warning.
 
     Raises:
-        UnrelatedHistories: If two have no commit in common.
+        UnrelatedHistories, ObjectMissing, ObjectCorrupt: If two that were named cannot be compared.
     """
     comparison = Comparison(vault)
-    pairs = [comparison.compare(one, two, (name, other)) for (name, one), (other, two) in combinations(forks, 2)]
+    pairs: list[ForkPair] = []
+    warnings: list[Warning] = []
+    for (name, one), (other, two) in combinations(forks, 2):
+        try:
+            pairs.append(comparison.compare(one, two, (name, other)))
+        except (UnrelatedHistories, ObjectMissing, ObjectCorrupt) as error:
+            if named:
+                raise
+            text = f"forks {quote(name)} and {quote(other)} cannot be compared: {error.message}"
+            warnings.append(Warning("overlap.left_out", text))
     touched: dict[bytes, set[str]] = {}
     for pair in pairs:
         for path in pair.shared:
             touched.setdefault(path, set()).update((pair.first, pair.second))
     shared = tuple(SharedPath(path, tuple(name for name, _ in forks if name in touched[path])) for path in sorted(touched))
-    return Overlap(tuple(name for name, _ in forks), shared, tuple(pair for pair in pairs if pair.shared or pair.conflicts))
+    told = tuple(pair for pair in pairs if pair.shared or pair.conflicts)
+    return Overlap(tuple(name for name, _ in forks), shared, told, tuple(warnings))
 
 
 # --- many into one ---------------------------------------------------------------------------------------------

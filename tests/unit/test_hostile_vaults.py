@@ -657,3 +657,19 @@ def test_what_is_no_workspace_keeps_nobody_from_anything(home: Path) -> None:
         assert work.undo().operation.kind == "checkpoint"
     with Avfs(home) as avfs:
         avfs.delete_vault("v")
+
+
+def test_a_fork_whose_commit_is_missing_keeps_no_others_from_being_compared(home: Path) -> None:
+    """Of all forks it is left out with a warning; named, it is an error."""
+    with Avfs(home) as avfs, avfs.open_vault("v") as vault:
+        for name in ("one", "two"):
+            with vault.fork(name) as work:
+                work.write("shared", name.encode())
+                work.checkpoint()
+        (_git_dir(home) / "refs" / "heads" / "bad").write_text("1" * 40 + "\n")
+        found = vault.overlap()
+
+        assert [(pair.first, pair.second) for pair in found.pairs if pair.conflicts] == [("one", "two")]
+        assert {warning.code for warning in found.warnings} == {"overlap.left_out"}
+        with pytest.raises(ObjectMissing):
+            vault.overlap(["one", "bad"])
