@@ -44,8 +44,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from avfs_git import Avfs, Vault, faults
-from avfs_git.errors import AvfsError, RefConflict
+from avfs_git import Avfs, Session, Vault, faults
+from avfs_git.errors import AvfsError, MountBusy, RefConflict
 from tests.support import stopping, sweep
 from tests.support.actors import ACTORS, OPERATIONS, Actor, Operation, Place, Refused, contents_of, goes_with, make_scene
 from tests.support.capabilities import unmount
@@ -271,7 +271,10 @@ class Bench:
     def _clear(self) -> None:
         for point in sweep.mounts_below(self.root):
             unmount(point)
+        self._processes()  # what ends there writes there
         if self.scene.exists():
+            if os.geteuid():  # overlayfs closes its own directory to an ordinary user
+                subprocess.run(["chmod", "-R", "u+rwX", self.scene], check=True)
             shutil.rmtree(self.scene)
 
     def _place(self, operation: Operation) -> None:
@@ -321,8 +324,7 @@ class Bench:
             for info in vault.sessions():
                 found = vault.find_session(info.fork, session_id=info.id) if info.at is None else None
                 if found is not None:
-                    found.unmount(force=True)
-                    found.wait()
+                    _unmount(found)
             vault.check_unmounted()  # ends the mounts of bases, too
 
     def run(self, cell: Cell) -> list[str]:
@@ -391,6 +393,20 @@ class Bench:
                 return named
             time.sleep(0.02)
         return []
+
+
+def _unmount(session: Session) -> None:
+    """Take a mount away; who attends to it after a death may still use it to put back what was cut short."""
+    until = time.monotonic() + _ENDING_S
+    while True:
+        try:
+            session.unmount(force=True)
+            break
+        except MountBusy:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
+    session.wait()
 
 
 def _choose(points: Sequence[str]) -> list[str]:
