@@ -45,6 +45,7 @@ def test_file_record() -> None:
         "oid": None,
         "target": None,
         "nlink": 1,
+        "problem": None,
     }
 
 
