@@ -201,7 +201,7 @@ def _shows(mounted: Mounted, place: SessionPlace) -> bool:
         return False
     vault, sessions = vault_of_source(mounted.source), place.root.parent
     try:
-        found = os.stat(vault / sessions.parent.name) if vault is not None else None
+        found = os.stat(vault / "avfs") if vault is not None else None
     except OSError:  # it was moved
         return True
     if found is None or sessions.parent == _top_elsewhere():
