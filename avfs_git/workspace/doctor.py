@@ -58,7 +58,7 @@ def examine_vault(vault: OpenVault, open_workspace: Opener, *, repair: bool) -> 
         ("worktrees", _check_worktrees(vault)),
         ("left refs", _check_left_refs(vault)),
         ("forks", _check_forks(vault)),
-        ("workspaces", _check_workspaces(vault, open_workspace)),
+        ("workspaces", _check_workspaces(vault, open_workspace, is_patient=repair)),
         ("objects", _check_objects(vault)),
     )
     for _, findings in checks:
@@ -312,7 +312,7 @@ def _sidecar_problem(vault: OpenVault, oid: Oid) -> str | None:
     return None
 
 
-def _check_workspaces(vault: OpenVault, open_workspace: Opener) -> Iterator[_Finding]:
+def _check_workspaces(vault: OpenVault, open_workspace: Opener, *, is_patient: bool) -> Iterator[_Finding]:
     for fork in vault.layout.list_workspaces():
         if not _has_fork(vault, fork):
             continue
@@ -326,7 +326,7 @@ def _check_workspaces(vault: OpenVault, open_workspace: Opener) -> Iterator[_Fin
                 lambda layout=layout: not layout.statcache.exists(),  # type: ignore[misc]  # as above
             )
         try:
-            with open_workspace(fork).locked(to_read=True) as locked:
+            with open_workspace(fork).locked(to_read=True, is_patient=is_patient) as locked:
                 taken = take(locked, DryWriter(vault.store), skips_unreadable=True)
         except WorkspaceBusy as error:
             unseen = f"{error.message}, and was not looked at"

@@ -124,7 +124,7 @@ def test_looking_goes_on_beside_a_checkpoint(
     """What is shown is what is there, and that it is not saved yet."""
     flag = start(backend, point)
     tree = mount_dir / "tree"
-    with Avfs(mount_dir / "h", lock_timeout_s=60) as home, at_work(flag, vault.workspace("work").checkpoint):
+    with Avfs(mount_dir / "h", lock_timeout_s=3600) as home, at_work(flag, vault.workspace("work").checkpoint):
         if backend is not None:
             (tree / "new").write_text("by a program\n")
         expected = {b"file"} | ({b"new"} if backend is not None else set())
@@ -139,6 +139,7 @@ def test_looking_goes_on_beside_a_checkpoint(
         assert len(work.tree("/").children) == len(expected) + 1
         assert work.stat("file", with_oid=True).oid is not None
         assert [info.name for info in other.list_forks()]
+        assert "workspace.busy" in {problem.code for problem in other.doctor().problems}
         log = [each.checkpoint for each in work.log()]
         for arguments in (["status"], ["diff"], ["ls"], ["cat", "file"], ["log"], ["fork", "info"]):
             assert avfs(*arguments)
@@ -155,7 +156,7 @@ def test_what_a_restore_has_not_begun_to_change_is_shown(
 ) -> None:
     """While it saves what is uncommitted, programs wait, and who looks sees what is there."""
     flag = start(backend, "checkpoint.packed")
-    with Avfs(mount_dir / "h", lock_timeout_s=60) as home, at_work(flag, partial(vault.workspace("work").restore, "main")):
+    with Avfs(mount_dir / "h", lock_timeout_s=3600) as home, at_work(flag, partial(vault.workspace("work").restore, "main")):
         work = home.open_vault("v").workspace("work")
         assert [each.path for each in work.status().changed_files] == [b"file"]
         assert [each.change.path for each in work.diff().files] == [b"file"]
