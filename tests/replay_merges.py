@@ -1,13 +1,14 @@
-"""Replay merges of a repository and compare them with git's: `python -m tests.replay_merges REPOSITORY [COUNT]`.
+"""Replay merges of a repository and compare them with git's: `python -m tests.replay_merges REPOSITORY [COUNT] [--engine NAME]`.
 
-Each commit with two parents is merged again, by `git merge-tree --write-tree` and by avfs; nothing is written to the
-repository. Prints each merge whose verdict or tree differs, then the figures. For a conflict the first lines of
-what git says are shown, and which paths differ in the trees.
+Each commit with two parents is merged again, by `git merge-tree --write-tree` with the attributes of the first parent, and
+by an engine of avfs; nothing is written to the repository. Prints each merge whose verdict differs, or whose tree does where
+both are clean, then the figures. The first lines of what git says of conflicts are shown, and which paths differ in the trees.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from avfs_git.gitstore.drywriter import DryWriter
-from avfs_git.gitstore.merge import CommitMerger
+from avfs_git.gitstore.merge.choose import make_engine
+from avfs_git.gitstore.merge.engine import EngineName
 from avfs_git.gitstore.objects import ObjectStore
 from avfs_git.gitstore.treediff import find_differences
 from avfs_git.gitstore.trees import EMPTY_TREE
@@ -42,6 +44,8 @@ class Tally:
     git_s: float = 0.0
     ours_s: float = 0.0
     refused: int = 0
+    other_markers: int = 0
+    """Conflicts for both, of which something else is in the tree."""
     told: list[str] = field(default_factory=list)
 
 
@@ -62,24 +66,41 @@ def list_merges(git_dir: Path, count: int) -> list[tuple[str, str, str]]:
     return [(parts[0], parts[1], parts[2]) for parts in map(str.split, lines)]
 
 
-def replay(git_dir: Path, count: int) -> Tally:
+def write_attributes(git_dir: Path, commit: str, place: Path) -> None:
+    """Write the attributes of a commit where git looks for them."""
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    listed = subprocess.run(["git", "--git-dir", str(git_dir), "ls-tree", "-r", "-z", commit], check=True, capture_output=True)
+    for line in listed.stdout.split(b"\0"):
+        about, _, path = line.partition(b"\t")
+        if path.rpartition(b"/")[2] == b".gitattributes" and about.startswith(b"100"):
+            file = place / os.fsdecode(path)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            argv = ["git", "--git-dir", str(git_dir), "cat-file", "blob", about.split()[2].decode()]
+            file.write_bytes(subprocess.run(argv, check=True, capture_output=True).stdout)
+
+
+def replay(git_dir: Path, count: int, engine: EngineName) -> Tally:
     """Merge again what was merged, and compare."""
     tally = Tally()
     # What git makes goes to a repository of its own, which borrows all other objects.
     beside = Path(tempfile.mkdtemp(prefix="avfs-replay-"))
+    place = beside / "checkout"
     store = ObjectStore(git_dir)
     try:
         subprocess.run(["git", "init", "--quiet", "--bare", str(beside)], check=True)
         (beside / "objects" / "info" / "alternates").write_text(f"{git_dir.resolve() / 'objects'}\n")
         for commit, ours, theirs in list_merges(git_dir, count):
+            write_attributes(beside, ours, place)
             began = time.perf_counter()
-            argv = ["git", "--git-dir", str(beside), "merge-tree", "--write-tree", ours, theirs]
-            done = subprocess.run(argv, check=False, capture_output=True)
+            argv = ["git", "--git-dir", str(beside), "--work-tree", str(place), "-c", "core.bare=false"]
+            argv += ["merge-tree", "--write-tree", ours, theirs]
+            done = subprocess.run(argv, check=False, capture_output=True, cwd=place)
             tally.git_s += time.perf_counter() - began
             if done.returncode not in (0, 1):  # unrelated histories, or an object that is not there
                 tally.refused += 1
                 continue
-            _compare(tally, store, beside, commit, (ours, theirs), done)
+            _compare(tally, engine, store, beside, commit, (ours, theirs), done)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
         store.close()
@@ -87,12 +108,18 @@ def replay(git_dir: Path, count: int) -> Tally:
 
 
 def _compare(
-    tally: Tally, store: ObjectStore, beside: Path, commit: str, sides: tuple[str, str], done: subprocess.CompletedProcess[bytes]
+    tally: Tally,
+    engine: EngineName,
+    store: ObjectStore,
+    beside: Path,
+    commit: str,
+    sides: tuple[str, str],
+    done: subprocess.CompletedProcess[bytes],
 ) -> None:
     writer = _Reader(store)
     first, second = (Oid(bytes.fromhex(side)) for side in sides)
     began = time.perf_counter()
-    merged = CommitMerger(writer).merge(first, second, our_label=sides[0].encode(), their_label=sides[1].encode())
+    merged = make_engine(engine, writer).merge(first, second, our_label=sides[0].encode(), their_label=sides[1].encode())
     tally.ours_s += time.perf_counter() - began
     tally.merges += 1
     tally.conflicts += done.returncode
@@ -101,9 +128,10 @@ def _compare(
     found = merged.tree or EMPTY_TREE
     is_other_verdict = merged.is_clean != (done.returncode == 0)
     tally.other_verdict += is_other_verdict
-    if found == wanted and not is_other_verdict:
+    if not is_other_verdict and (found == wanted or done.returncode):
+        tally.other_markers += found != wanted
         return
-    tally.other_tree += found != wanted
+    tally.other_tree += not is_other_verdict
     with ObjectStore(beside) as made:
         left = find_differences(made, None, wanted)
     right = find_differences(writer, None, found)
@@ -114,20 +142,23 @@ def _compare(
 
 
 def main() -> int:
-    """Replay, print, and fail where a verdict differs."""
+    """Replay, print, and fail where a verdict or a clean tree differs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("repository", type=Path)
     parser.add_argument("count", type=int, nargs="?", default=1000)
+    parser.add_argument("--engine", type=EngineName, default=EngineName.LIBGIT2)
     arguments = parser.parse_args()
     git_dir = arguments.repository / ".git" if (arguments.repository / ".git").is_dir() else arguments.repository
-    tally = replay(git_dir, arguments.count)
+    tally = replay(git_dir, arguments.count, arguments.engine)
     print("\n".join(tally.told))
     print(
         f"{tally.merges} merges, {tally.conflicts} with conflicts: {tally.merges - len(tally.told)} equal, "
-        f"{tally.other_verdict} with another verdict, {tally.other_tree} with another tree; {tally.refused} that git refuses; "
+        f"{tally.other_verdict} with another verdict, {tally.other_tree} clean with another tree; "
+        f"{tally.refused} that git refuses; "
+        f"{tally.other_markers} conflicts with something else in the tree; "
         f"git {tally.git_s:.1f} s, avfs {tally.ours_s:.1f} s"
     )
-    return 1 if tally.other_verdict else 0
+    return 1 if tally.told else 0
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Decided here: how a line is read, which of several wins, and what macros stand for, all as git has it. Files come from one
 tree and, above them all, from the repository's own `info/attributes`; a user's and the system's are not asked. What is read
-is data: an attribute may name a program, but nothing here, and nobody who calls, starts one. Merges ask it (`mergetrees`,
+is data: an attribute may name a program, but nothing here, and nobody who calls, starts one. Merges ask it (`merge`,
 `workspace.overlap`). A `TreeAttributes` keeps what it read of one tree and is used by one thread.
 """
 
@@ -23,7 +23,7 @@ from avfs_git.paths import ROOT, Oid, TreePath, join, split
 Value = bytes | bool | None
 """What an attribute has: a text, or that it is set or unset; None if nothing is said of it."""
 
-_FILE_NAME = b".gitattributes"
+ATTRIBUTES_NAME = b".gitattributes"
 FILE_MAX_BYTES = 1 << 20
 """What is larger is not read; git reads up to a hundred times as much."""
 _MAX_LINE = 2048
@@ -116,12 +116,12 @@ class TreeAttributes:
     def _read(self, directory: TreePath) -> Sequence[_Line]:
         lines = self._lines.get(directory)
         if lines is None:
-            lines = self._lines[directory] = tuple(_parse(self._content(directory), directory, is_top=directory == ROOT))
+            lines = self._lines[directory] = tuple(_parse(self.read_file(directory), directory, is_top=directory == ROOT))
         return lines
 
-    def _content(self, directory: TreePath) -> bytes:
-        """Read the file in a directory; empty if there is none."""
-        entry = find_entry(self._source, self._tree, join(directory, _FILE_NAME)) if self._tree is not None else None
+    def read_file(self, directory: TreePath) -> bytes:
+        """Read the file in a directory; empty if there is none that counts."""
+        entry = find_entry(self._source, self._tree, join(directory, ATTRIBUTES_NAME)) if self._tree is not None else None
         # A link is not followed, as git does not.
         if entry is not None and entry[0] in (MODE_FILE, MODE_EXEC) and self._source.blob_size(entry[1]) <= FILE_MAX_BYTES:
             return self._source.read_blob(entry[1])

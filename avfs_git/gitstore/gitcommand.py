@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avfs_git.errors import GitFailed, InternalError
+from avfs_git.gitstore.gitconfig import quote_value
 from avfs_git.gitstore.plainfile import find_no_file
 from avfs_git.gitstore.trust import find_harmful_setting, is_private
 from avfs_git.host.durable import host_errors
@@ -46,6 +47,7 @@ _OPTIONS: Mapping[str, frozenset[str]] = {
         }
     ),
     "index-pack": frozenset(),
+    "merge-tree": frozenset({"--write-tree", "-z"}),
     "version": frozenset(),
 }
 """The commands that may be run, and their options."""
@@ -85,7 +87,16 @@ class GitResult:
     """What it said on standard error."""
 
 
-def run(git_dir: Path, verb: str, options: Sequence[str] = (), operands: Sequence[str] = (), *, given: bytes = b"") -> GitResult:
+def run(
+    git_dir: Path,
+    verb: str,
+    options: Sequence[str] = (),
+    operands: Sequence[str] = (),
+    *,
+    given: bytes = b"",
+    work_tree: Path | None = None,
+    borrowed: Path | None = None,
+) -> GitResult:
     """Run one command of git on a repository; how it ended is for the caller to judge.
 
     Args:
@@ -94,6 +105,8 @@ def run(git_dir: Path, verb: str, options: Sequence[str] = (), operands: Sequenc
         options: Of those that avfs uses.
         operands: What the command is about.
         given: What it reads from its standard input.
+        work_tree: The working tree, where it has one.
+        borrowed: A directory of objects that count as the repository's own.
 
     Raises:
         GitFailed: If there is no git, or the repository's configuration is not known to be harmless, or a pipe stands in it.
@@ -103,11 +116,16 @@ def run(git_dir: Path, verb: str, options: Sequence[str] = (), operands: Sequenc
     if verb not in _OPTIONS or not _OPTIONS[verb].issuperset(plain):
         raise InternalError(f"git {verb} is not to be run with {list(options)!r}")
     _check_config(git_dir, verb)
-    with host_errors(f"look at '{git_dir}'"):
-        if (odd := find_no_file(git_dir)) is not None:
-            raise GitFailed(verb, f"'{odd}' is a pipe, socket or device, and git would wait for it")
+    for place in (git_dir, *([borrowed.parent] if borrowed is not None else [])):
+        with host_errors(f"look at '{place}'"):
+            if (odd := find_no_file(place)) is not None:
+                raise GitFailed(verb, f"'{odd}' is a pipe, socket or device, and git would wait for it")
     program, environment = find_git(verb)
+    if borrowed is not None:
+        environment["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = os.fsdecode(quote_value(os.fsencode(borrowed.absolute())))
     command = [program, f"--git-dir={git_dir.absolute()}"]
+    if work_tree is not None:
+        command.append(f"--work-tree={work_tree.absolute()}")
     for override in (*_OVERRIDES, *(["core.sharedRepository=0600"] if is_private(git_dir) else [])):
         command += ["-c", override]
     command += [verb, *options]
@@ -118,7 +136,7 @@ def run(git_dir: Path, verb: str, options: Sequence[str] = (), operands: Sequenc
         source.seek(0)
         # Into a file: git passes over a failed write to a pipe, and ends with status 0 after half an answer.
         done = subprocess.run(
-            command, cwd=git_dir, env=environment, stdin=source, stdout=sink, stderr=subprocess.PIPE, check=False
+            command, cwd=work_tree or git_dir, env=environment, stdin=source, stdout=sink, stderr=subprocess.PIPE, check=False
         )
         sink.seek(0)
         return GitResult(done.returncode, sink.read(), done.stderr.decode("utf-8", "replace"))

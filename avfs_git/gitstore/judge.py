@@ -18,7 +18,6 @@ import os
 import re
 import subprocess
 import tempfile
-import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,14 +27,12 @@ from avfs_git.errors import GitFailed, HostileObjects, ObjectCorrupt, ObjectMiss
 from avfs_git.gitstore.commits import parse_commit
 from avfs_git.gitstore.gitcommand import find_git, fsck
 from avfs_git.gitstore.gitconfig import quote_value
-from avfs_git.gitstore.objects import KIND_BLOB, KIND_COMMIT, KIND_NAMES, KIND_TREE, hash_object
+from avfs_git.gitstore.objects import KIND_BLOB, KIND_COMMIT, KIND_TREE, hash_object
 from avfs_git.gitstore.packfile import MAX_STRUCTURE, BadPack, PackIndex
+from avfs_git.gitstore.scratch import put_loose, scratch_repository
 from avfs_git.gitstore.trees import MODE_FILE, MODE_TREE, parse_tree, serialize_tree
-from avfs_git.host.durable import host_errors
 from avfs_git.paths import Oid
 
-_BARE_CONFIG = b"[core]\n\trepositoryformatversion = 0\n\tbare = true\n\tcommitGraph = false\n\tmultiPackIndex = false\n"
-"""What came along to make git faster is not believed: it could say something else than the objects do."""
 _Answer = tuple[Oid, bytes, int, bytes]
 """An object, its kind, its length, and its content where that was asked for."""
 _Read = Callable[[str, IO[bytes], bytes], Iterator[_Answer]]
@@ -142,7 +139,7 @@ def _judge_modules(read: _Read, oids: Collection[Oid]) -> list[tuple[Oid, str]]:
     if not oids:
         return []
     faults: list[tuple[Oid, str]] = []
-    with tempfile.TemporaryFile() as wanted, _bare() as git_dir:
+    with tempfile.TemporaryFile() as wanted, scratch_repository("judge objects") as git_dir:
         wanted.write(b"".join(oid.hex().encode("ascii") + b"\n" for oid in oids))
         found = [(oid, size) for oid, kind, size, _ in read("--batch-check", wanted, _ALL) if kind == b"blob"]
         faults += [(oid, "it is too large for a .gitmodules") for oid, size in found if size > _GITMODULES_MAX]
@@ -150,20 +147,13 @@ def _judge_modules(read: _Read, oids: Collection[Oid]) -> list[tuple[Oid, str]]:
         wanted.truncate()
         wanted.write(b"".join(oid.hex().encode("ascii") + b"\n" for oid, size in found if size <= _GITMODULES_MAX))
         for oid, _, _, data in read("--batch", wanted, _ALL):
-            _put(git_dir, KIND_BLOB, data)
-            _put(git_dir, KIND_TREE, serialize_tree({_GITMODULES: (MODE_FILE, oid)}))
+            put_loose(git_dir, KIND_BLOB, data)
+            put_loose(git_dir, KIND_TREE, serialize_tree({_GITMODULES: (MODE_FILE, oid)}))
         for line in fsck(git_dir):
             match = _FSCK_BLOB.search(line)
             if match is not None:
                 faults.append((Oid(bytes.fromhex(match[1])), f"git refuses it as a .gitmodules: {match[2]}"))
     return faults
-
-
-def _put(git_dir: Path, kind: int, data: bytes) -> None:
-    name = hash_object(kind, data).hex()
-    (git_dir / "objects" / name[:2]).mkdir(exist_ok=True)
-    content = zlib.compress(b"%b %d\0" % (KIND_NAMES[kind], len(data)) + data, 1)
-    (git_dir / "objects" / name[:2] / name[2:]).write_bytes(content)
 
 
 def check_connected(
@@ -179,7 +169,7 @@ def check_connected(
     if not tips:
         return
     program, environment = find_git("rev-list")
-    with _bare() as git_dir:
+    with scratch_repository("judge objects") as git_dir:
         if shallow:
             (git_dir / "shallow").write_bytes(b"".join(oid.hex().encode("ascii") + b"\n" for oid in shallow))
         given = "".join([*(f"{oid.hex()}\n" for oid in tips), *(f"^{oid.hex()}\n" for oid in known)])
@@ -203,24 +193,12 @@ def check_connected(
 
 
 @contextmanager
-def _bare() -> Iterator[Path]:
-    """Make an empty repository with a configuration of ours, for the time of a block."""
-    with host_errors("judge objects"), tempfile.TemporaryDirectory(prefix="avfs-judge-", ignore_cleanup_errors=True) as place:
-        git_dir = Path(place)
-        (git_dir / "objects").mkdir()
-        (git_dir / "refs").mkdir()
-        (git_dir / "config").write_bytes(_BARE_CONFIG)
-        (git_dir / "HEAD").write_bytes(b"ref: refs/heads/none\n")
-        yield git_dir
-
-
-@contextmanager
 def _reading(objects_dir: Path, beside: Path | None) -> Iterator[_Read]:
     """Have git read the objects that a file names, in the order in which it names them."""
     places = {"GIT_OBJECT_DIRECTORY": os.fspath(objects_dir.absolute())}
     if beside is not None:
         places["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = os.fsdecode(quote_value(os.fsencode(beside.absolute())))
-    with _bare() as git_dir:
+    with scratch_repository("judge objects") as git_dir:
 
         def read(option: str, names: IO[bytes], without: bytes) -> Iterator[_Answer]:
             return _read(git_dir, places, option, names, without)

@@ -23,6 +23,8 @@ class Setting:
     default: str
     meaning: str
     is_number: bool = False
+    choices: tuple[str, ...] = ()
+    """All that it can be, where that is a few words."""
 
 
 SETTINGS = {
@@ -47,6 +49,12 @@ SETTINGS = {
         Setting("exec.notes", "1", "1 notes what was run on each commit that a command made; 0 does not", is_number=True),
         Setting(
             "isolate.show", "", "what `exec --isolate` shows read-only besides the system's programs: absolute paths, by colons"
+        ),
+        Setting(
+            "merge.engine",
+            "libgit2",
+            "what merges: 'libgit2', in process, or 'git', the installed git's own merge-tree (2.38 or newer)",
+            choices=("libgit2", "git"),
         ),
         Setting("gc.keep_days", "30", "operations of so many days can be undone after `avfs gc`", is_number=True),
         Setting("gc.keep_operations", "1000", "so many of the last operations can, however old they are", is_number=True),
@@ -103,6 +111,8 @@ class Config:
         setting = self._find(key)
         if setting.is_number and not (value.isascii() and value.isdigit()):
             raise InvalidInput(f"{quote(key)} takes a whole number, not {quote(value)}")
+        if setting.choices and value not in setting.choices:
+            raise InvalidInput(f"{quote(key)} takes {' or '.join(map(quote, setting.choices))}, not {quote(value)}")
         self._write({**self._read_own(), key: value})
 
     def unset(self, key: str) -> None:

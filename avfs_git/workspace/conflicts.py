@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from avfs_git.gitstore.mergehunks import find_hunks
-from avfs_git.gitstore.mergetrees import Stage, TreeConflict
+from avfs_git.gitstore.merge.engine import Stage, TreeConflict
+from avfs_git.gitstore.merge.files import find_hunks
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.gitstore.trees import MODE_EXEC, MODE_FILE
 from avfs_git.model import Conflict, ConflictHunk, ConflictSide

@@ -15,25 +15,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from avfs_git.errors import NotFastForward, UnrelatedHistories
+from avfs_git.errors import InvalidInput, NotFastForward, UnrelatedHistories, quote
 from avfs_git.gitstore.attributes import read_info_attributes
 from avfs_git.gitstore.commits import Commit, Signature, serialize_commit
 from avfs_git.gitstore.drywriter import DryWriter
 from avfs_git.gitstore.gitconfig import read_config
-from avfs_git.gitstore.merge import CommitMerger
-from avfs_git.gitstore.mergefile import ConflictStyle
-from avfs_git.gitstore.mergetrees import TreeConflict
+from avfs_git.gitstore.merge.choose import make_engine
+from avfs_git.gitstore.merge.engine import ConflictStyle, EngineName, MergeEngine, TreeConflict
+from avfs_git.gitstore.mergebase import find_merge_bases
 from avfs_git.gitstore.objects import KIND_COMMIT
 from avfs_git.gitstore.packwriter import PackWriter
 from avfs_git.gitstore.treediff import Entry, changed_file, find_differences
 from avfs_git.gitstore.trees import MODE_GITLINK
-from avfs_git.model import MergeMode, MergeOptions, MergeResult, Warning
+from avfs_git.model import MergeMode, MergeOptions, MergeResult, MergeStrategy, Warning
 from avfs_git.paths import Oid, TreePath, show_path
 from avfs_git.workspace.advance import Advanced, OtherSide, advance
 from avfs_git.workspace.bookkeeping import bookkeeping
 from avfs_git.workspace.checkpoint import check_not_merging, save_checkpoint, saving_first, tidy_packs
+from avfs_git.workspace.config import Config
 from avfs_git.workspace.conflicts import describe_conflicts
-from avfs_git.workspace.format import Merging
+from avfs_git.workspace.format import Merging, VaultLayout
 from avfs_git.workspace.mergestate import begin_merge
 from avfs_git.workspace.preview import Preview
 from avfs_git.workspace.restore import Trees, saved_trees
@@ -95,7 +96,7 @@ def merge_commit(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) ->
     head = locked.vault.read_head(locked.fork)
     if head is not None:
         dry = DryWriter(locked.vault.store)
-        if theirs in CommitMerger(dry).find_bases(head, theirs):  # nothing comes in: what is uncommitted stays so
+        if theirs in find_merge_bases(dry.read_links, head, theirs):  # nothing comes in: what is uncommitted stays so
             known = Merged(dry.read_commit(head).tree, theirs, "up_to_date", changes={})
             return describe_merge(dry, locked.fork, head, theirs, known, options)
     return merge_into(locked, save_target(locked, f"save before merge of {options.source}"), theirs, options)
@@ -189,13 +190,7 @@ def merge_in_memory(
     Raises:
         NotFastForward, UnrelatedHistories: As a merge does.
     """
-    merger = CommitMerger(
-        sink,
-        favor=options.strategy,
-        style=lambda: choose_style(sink.store.git_dir, in_workspace=in_workspace),
-        attributes=read_info_attributes(sink.store.git_dir),
-    )
-    bases = merger.find_bases(ours, theirs)
+    bases = find_merge_bases(sink.read_links, ours, theirs)
     if not bases:
         raise UnrelatedHistories(target, options.source)
     if theirs in bases:
@@ -205,9 +200,34 @@ def merge_in_memory(
         return Merged(sink.read_commit(theirs).tree, ours, "fast_forward" if moves_on else "clean")
     if options.mode is MergeMode.FF_ONLY:
         raise NotFastForward(target, options.source)
-    merged = merger.merge(ours, theirs, our_label=_label(target), their_label=_label(options.source), bases=bases)
+    engine = open_engine(sink, options.strategy, in_workspace=in_workspace)
+    merged = engine.merge(ours, theirs, our_label=_label(target), their_label=_label(options.source), bases=bases)
     tree = merged.tree if merged.tree is not None else sink.add_tree({})
     return Merged(tree, bases[0], "clean" if merged.is_clean else "conflicted", merged.conflicts, merged.changes, merged.drivers)
+
+
+def open_engine(sink: PackWriter | DryWriter, strategy: MergeStrategy, *, in_workspace: bool) -> MergeEngine:
+    """Make the engine that a vault asks for; the arguments are those of `merge_in_memory`."""
+    git_dir = sink.store.git_dir
+    return make_engine(
+        choose_engine(git_dir),
+        sink,
+        favor=strategy,
+        style=lambda: choose_style(git_dir, in_workspace=in_workspace),
+        attributes=read_info_attributes(git_dir),
+    )
+
+
+def choose_engine(git_dir: Path) -> EngineName:
+    """Read which engine a vault's settings name.
+
+    Raises:
+        InvalidInput: If there is none of that name.
+    """
+    name = Config(VaultLayout(git_dir).config).read()["merge.engine"]
+    if name not in EngineName.__members__.values():
+        raise InvalidInput(f"there is no merge engine {quote(name)}", hint="Type `avfs vault config merge.engine libgit2`.")
+    return EngineName(name)
 
 
 def choose_style(git_dir: Path, *, in_workspace: bool) -> ConflictStyle:

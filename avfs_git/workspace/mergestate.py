@@ -22,8 +22,8 @@ from contextlib import suppress
 from avfs_git.errors import ConflictsLeft, InternalError, NoMergeInProgress, PathUnsuitable
 from avfs_git.faults import reach
 from avfs_git.gitstore.commits import Commit, serialize_commit
-from avfs_git.gitstore.mergefile import FileMerger, Labels
-from avfs_git.gitstore.mergetrees import Stage, TreeConflict
+from avfs_git.gitstore.merge.engine import Labels, Stage, TreeConflict
+from avfs_git.gitstore.merge.files import FileMerger
 from avfs_git.gitstore.objects import KIND_COMMIT
 from avfs_git.gitstore.packwriter import PackWriter
 from avfs_git.gitstore.source import ObjectSource

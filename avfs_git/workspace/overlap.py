@@ -17,9 +17,9 @@ from avfs_git.errors import ObjectCorrupt, ObjectMissing, UnrelatedHistories, qu
 from avfs_git.gitstore.attributes import TreeAttributes, read_info_attributes
 from avfs_git.gitstore.commits import Commit
 from avfs_git.gitstore.drywriter import DryWriter
+from avfs_git.gitstore.merge.engine import EngineName, Labels, Stage, TreeConflict
+from avfs_git.gitstore.merge.files import Driver, FileMerger, how_to_merge
 from avfs_git.gitstore.mergebase import find_merge_bases
-from avfs_git.gitstore.mergefile import Driver, FileMerger, Labels, how_to_merge
-from avfs_git.gitstore.mergetrees import Stage, TreeConflict
 from avfs_git.gitstore.renames import is_binary
 from avfs_git.gitstore.treediff import Entry, find_differences
 from avfs_git.gitstore.trees import MODE_EXEC, MODE_FILE
@@ -36,7 +36,7 @@ from avfs_git.model import (
 )
 from avfs_git.paths import Oid, TreePath
 from avfs_git.workspace.conflicts import describe_conflicts
-from avfs_git.workspace.merge import add_merge, describe_merge, merge_in_memory
+from avfs_git.workspace.merge import add_merge, choose_engine, describe_merge, merge_in_memory
 from avfs_git.workspace.vault import OpenVault
 
 _Changes = Mapping[TreePath, tuple[Entry | None, Entry | None]]
@@ -64,6 +64,7 @@ class Comparison:
             strategy: What becomes of lines that both sides changed.
         """
         self._writer = DryWriter(vault.store)
+        self._by_git = choose_engine(vault.git_dir) is EngineName.GIT
         self._strategy = strategy
         self._merger = FileMerger(favor=strategy)
         self._commits: dict[Oid, Commit] = {}
@@ -99,6 +100,8 @@ class Comparison:
             return None
         if one.directories & two.changes.keys() or two.directories & one.changes.keys():
             return None
+        if self._by_git and shared:
+            return None  # what becomes of lines, git is asked
         found: list[TreeConflict] = []
         for path in shared:
             before, ours = one.changes[path]

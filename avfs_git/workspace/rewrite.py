@@ -20,12 +20,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from avfs_git.errors import CommitConflicts, InvalidInput, NoMergeInProgress, quote
-from avfs_git.gitstore.attributes import read_info_attributes
 from avfs_git.gitstore.commits import Commit, serialize_commit
-from avfs_git.gitstore.merge import CommitMerger
+from avfs_git.gitstore.merge.engine import Labels, MergedTrees, MergeEngine
 from avfs_git.gitstore.mergebase import find_merge_bases, is_ancestor
-from avfs_git.gitstore.mergefile import Labels
-from avfs_git.gitstore.mergetrees import MergedTrees
 from avfs_git.gitstore.objects import KIND_COMMIT
 from avfs_git.gitstore.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange
@@ -38,7 +35,7 @@ from avfs_git.workspace.bookkeeping import is_bookkeeping
 from avfs_git.workspace.checkpoint import check_not_merging, merge_in_progress, tidy_packs
 from avfs_git.workspace.conflicts import describe_conflicts
 from avfs_git.workspace.format import HEADS, Merging, Rewriting
-from avfs_git.workspace.merge import Start, choose_style, save_target
+from avfs_git.workspace.merge import Start, open_engine, save_target
 from avfs_git.workspace.mergestate import CHERRY_PICK, REBASE, abort_merge, begin_merge, check_resolved
 from avfs_git.workspace.oplog import OpRecord
 from avfs_git.workspace.restore import save_aside, saved_trees
@@ -192,19 +189,14 @@ def _put_on(
     try:
         if resolved is not None:
             _add_commit(locked, pack, stand, read(resolved), start.now[0] or pack.add_tree({}), plan)
-        merger = CommitMerger(
-            pack,
-            favor=plan.strategy,
-            style=lambda: choose_style(vault.git_dir, in_workspace=plan.in_workspace),
-            attributes=read_info_attributes(vault.git_dir),
-        )
+        engine = open_engine(pack, plan.strategy, in_workspace=plan.in_workspace)
         for position, oid in enumerate(picked):
             commit = read(oid)
             if stand.newest is None and commit.parents == (stand.last,):  # it stands where it is to stand already
                 stand.last, stand.tree = oid, commit.tree
                 stand.made.append(oid)
                 continue
-            merged = _pick(pack, merger, stand.tree, oid, commit)
+            merged = _pick(pack, engine, stand.tree, oid, commit)
             if not merged.is_clean:
                 if not plan.in_workspace:
                     raise CommitConflicts(oid.hex(), _subject(commit), [conflict.path for conflict in merged.conflicts])
@@ -263,7 +255,7 @@ def _add_commit(locked: LockedWorkspace, pack: PackWriter, stand: _Stand, commit
     stand.made.append(stand.last)
 
 
-def _pick(pack: PackWriter, merger: CommitMerger, tree: Oid, oid: Oid, commit: Commit) -> MergedTrees:
+def _pick(pack: PackWriter, engine: MergeEngine, tree: Oid, oid: Oid, commit: Commit) -> MergedTrees:
     """Merge what a commit changed into a tree."""
     if len(commit.parents) > 1:
         raise InvalidInput(f"{_short(oid)} is a merge: what it changed is not told by one parent")
@@ -275,7 +267,7 @@ def _pick(pack: PackWriter, merger: CommitMerger, tree: Oid, oid: Oid, commit: C
         b"HEAD",
         f"{_short(oid)} ({_subject(commit)})".encode(),
     )
-    return merger.merge_trees(before, tree, commit.tree, labels=labels)
+    return engine.merge_trees(before, tree, commit.tree, labels=labels)
 
 
 def _stop(

@@ -9,6 +9,7 @@ import pytest
 from avfs_git.errors import (
     CommitConflicts,
     ConflictsLeft,
+    GitFailed,
     InvalidInput,
     MergeInProgress,
     NoMergeInProgress,
@@ -35,6 +36,13 @@ def side(vault: Vault, work: Workspace) -> Workspace:
     work.write("old.log", b"both\n")
     work.checkpoint("start")
     return vault.fork("side")
+
+
+@pytest.fixture(params=["libgit2", "git"])
+def engine(request: pytest.FixtureRequest, vault: Vault) -> str:
+    """Each engine, as the vault's settings name it."""
+    vault.set_config("merge.engine", request.param)
+    return str(request.param)
 
 
 def parents(work: Workspace) -> int:
@@ -256,6 +264,7 @@ def test_markers_of_any_length_are_left_to_resolve(work: Workspace, side: Worksp
     assert work.continue_merge().outcome == "clean"
 
 
+@pytest.mark.usefixtures("engine")
 def test_attributes_decide_how_files_are_merged(vault: Vault, work: Workspace, side: Workspace) -> None:
     """Those of the target: lines of both, nothing at all, and a program that is not run and of which a warning tells."""
     work.write(".gitattributes", b"text merge=union\ntool -merge\ndeep/** merge=mine\n")
@@ -313,6 +322,7 @@ def test_modes_and_attributes_of_new_files_come_along(work: Workspace, side: Wor
     assert work.stat("deep/er/file").mode & 0o777 == 0o640
 
 
+@pytest.mark.usefixtures("engine")
 def test_conflicts_are_told_and_change_nothing(vault: Vault, work: Workspace, side: Workspace) -> None:
     """Each conflict has its kind, what each side has, and the lines; files, branch and log stay as they were."""
     side.write("text", LINES.replace(b"line 2\n", b"theirs\n"))
@@ -349,6 +359,7 @@ def test_conflicts_are_told_and_change_nothing(vault: Vault, work: Workspace, si
 
 
 @pytest.mark.parametrize(("strategy", "expected"), [("ours", b"ours\n"), ("theirs", b"theirs\n"), ("union", b"ours\ntheirs\n")])
+@pytest.mark.usefixtures("engine")
 def test_a_strategy_decides_on_lines(work: Workspace, side: Workspace, strategy: str, expected: bytes) -> None:
     """Lines that both changed are ours, theirs or both, as asked for."""
     side.write("text", LINES.replace(b"line 2\n", b"theirs\n"))
@@ -358,6 +369,7 @@ def test_a_strategy_decides_on_lines(work: Workspace, side: Workspace, strategy:
     assert work.read("text") == LINES.replace(b"line 2\n", expected)
 
 
+@pytest.mark.usefixtures("engine")
 def test_a_dry_run_tells_what_a_merge_does_and_does_nothing(vault: Vault, work: Workspace, side: Workspace) -> None:
     """It sees what the target has not committed, and warns where the source has such; the merge gives what it told."""
     side.write("text", LINES.replace(b"line 2\n", b"theirs\n"))
@@ -378,6 +390,24 @@ def test_a_dry_run_tells_what_a_merge_does_and_does_nothing(vault: Vault, work: 
     assert (done.tree, done.changed_files) == (planned.tree, planned.changed_files)
 
 
+def test_the_engine_is_one_of_two_and_git_has_to_be_new_enough(
+    vault: Vault, work: Workspace, side: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else merges in its place without a word."""
+    with pytest.raises(InvalidInput, match="'libgit2' or 'git'"):
+        vault.set_config("merge.engine", "ort")
+    vault.set_config("merge.engine", "git")
+    monkeypatch.setattr("avfs_git.gitstore.merge.bygit.installed_git", lambda: (2, 37))
+    side.write("text", LINES.replace(b"line 2\n", b"theirs\n"))
+    work.write("tool", b"ours\n")
+
+    with pytest.raises(GitFailed, match=r"git 2\.38"):
+        work.merge("side")
+
+    vault.unset_config("merge.engine")
+    assert work.merge("side").outcome == "clean"
+
+
 def test_unrelated_histories_are_refused(vault: Vault, work: Workspace, side: Workspace) -> None:
     """Two commits without an ancestor in common have no merge."""
     tree = git(vault.path, "rev-parse", "main^{tree}").strip()
@@ -386,6 +416,7 @@ def test_unrelated_histories_are_refused(vault: Vault, work: Workspace, side: Wo
         work.merge(made)
 
 
+@pytest.mark.usefixtures("engine")
 def test_conflicts_in_the_workspace(vault: Vault, work: Workspace, side: Workspace) -> None:
     """Files have markers with the base's lines; nothing can be committed before all is resolved; then there are two parents."""
     side.write("text", LINES.replace(b"line 2\n", b"theirs\n"))
@@ -488,6 +519,7 @@ def test_many_are_merged_with_the_fewest_conflicts(vault: Vault, work: Workspace
     assert [(merge.source, merge.outcome, merge.tree) for merge in planned] == [(m.source, m.outcome, m.tree) for m in done]
 
 
+@pytest.mark.usefixtures("engine")
 def test_overlap_tells_who_touches_what(vault: Vault, work: Workspace, side: Workspace) -> None:
     """Paths by forks, and the conflicts of each two; what was renamed and edited is found, too."""
     side.write("text", LINES.replace(b"line 2\n", b"theirs\n"))
@@ -540,6 +572,7 @@ def test_commits_are_picked(work: Workspace, side: Workspace) -> None:
     assert not work.exists("one")
 
 
+@pytest.mark.usefixtures("engine")
 def test_a_fork_is_rebased(vault: Vault, work: Workspace, side: Workspace) -> None:
     """Its own commits stand on the other fork's head; what was beside each stays; undo brings the old ones back."""
     side.write("one", b"1\n")

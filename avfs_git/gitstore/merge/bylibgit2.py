@@ -1,8 +1,7 @@
-"""Merging two commits: their common ancestors, and one merge of trees, or several where history crossed.
+"""The merge engine that needs no git: trees are decided on here, contents are merged by libgit2.
 
-Decided here: what stands for the base where two commits have several best common ancestors: a merge of those, as git's
-`ort` does it, oldest first, with its conflicts left in. Whoever joins forks calls it. Nothing of the commits' own
-repository is changed: new blobs and trees go to the sink. A merge is used by one thread.
+Decided here: what stands for the base where two commits have several best common ancestors: a merge of those, as git makes one,
+oldest first, with its conflicts left in. Chosen by `choose`; tested beside `bygit` by one contract suite.
 """
 
 from __future__ import annotations
@@ -12,9 +11,10 @@ from dataclasses import replace
 
 from avfs_git.gitstore.attributes import TreeAttributes
 from avfs_git.gitstore.commits import Commit, Links
+from avfs_git.gitstore.merge.engine import ConflictStyle, Labels, MergedTrees
+from avfs_git.gitstore.merge.files import FileMerger
+from avfs_git.gitstore.merge.trees import TreeMerge
 from avfs_git.gitstore.mergebase import find_merge_bases
-from avfs_git.gitstore.mergefile import ConflictStyle, FileMerger, Labels
-from avfs_git.gitstore.mergetrees import MergedTrees, TreeMerge
 from avfs_git.gitstore.objects import KIND_COMMIT, hash_object
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.model import MergeStrategy
@@ -23,8 +23,8 @@ from avfs_git.paths import Oid
 _SHORT = 7
 
 
-class CommitMerger:
-    """Merges commits of one repository."""
+class LibGit2Engine:
+    """Merges commits and trees of one repository."""
 
     def __init__(
         self,
@@ -34,62 +34,23 @@ class CommitMerger:
         style: ConflictStyle | Callable[[], ConflictStyle] = ConflictStyle.MERGE,
         attributes: bytes = b"",
     ) -> None:
-        """Prepare merges.
-
-        Args:
-            sink: Where objects are read from and new ones go.
-            favor: What becomes of lines that both sides changed.
-            style: How conflicts are shown, or what tells it when that is first asked.
-            attributes: What the repository itself says of files (`info/attributes`), above the `.gitattributes` of our side.
-        """
+        """Prepare merges; the arguments are those of `choose.make_engine`."""
         self._sink = sink
         self._merger = FileMerger(favor=favor, style=style)
         self._more = attributes
         self._virtual: dict[Oid, Commit] = {}
 
-    def find_bases(self, ours: Oid, theirs: Oid) -> list[Oid]:
-        """List the best common ancestors of two commits, newest first."""
-        return find_merge_bases(self._read_links, ours, theirs)
-
     def merge(
         self, ours: Oid, theirs: Oid, *, our_label: bytes, their_label: bytes, bases: Sequence[Oid] | None = None
     ) -> MergedTrees:
-        """Merge two commits.
-
-        Args:
-            ours: The commit that is merged into.
-            theirs: The one that is merged.
-            our_label: What conflict markers and files that are put aside call our side.
-            their_label: What they call the other.
-            bases: What `find_bases` found, where that is known.
-
-        Raises:
-            ObjectMissing: If something is not there.
-        """
-        attributes = TreeAttributes(self._sink, self._tree_of(ours), self._more)
+        """Merge two commits; see `MergeEngine`."""
+        attributes = TreeAttributes(self._sink, self._read_commit(ours).tree, self._more)
         return self._merge(ours, theirs, our_label, their_label, attributes, depth=0, bases=bases)
 
     def merge_trees(self, base: Oid | None, ours: Oid | None, theirs: Oid | None, *, labels: Labels) -> MergedTrees:
-        """Merge three trees, whatever the history is: what one commit changed, put on another.
-
-        Args:
-            base: The tree that both sides are compared with; None is the empty tree.
-            ours: The tree that is merged into.
-            theirs: The one that is merged.
-            labels: What conflict markers call them.
-
-        Raises:
-            ObjectMissing: If something is not there.
-        """
+        """Merge three trees; see `MergeEngine`."""
         attributes = TreeAttributes(self._sink, ours, self._more)
         return TreeMerge(self._sink, base, ours, theirs, labels=labels, merger=self._merger, attributes=attributes).run()
-
-    def _read_links(self, oid: Oid) -> Links:
-        made_up = self._virtual.get(oid)
-        return self._sink.read_links(oid) if made_up is None else Links(made_up.parents, made_up.committer.when_s)
-
-    def _read_commit(self, oid: Oid) -> Commit:
-        return self._virtual.get(oid) or self._sink.read_commit(oid)
 
     def _merge(
         self,
@@ -102,7 +63,7 @@ class CommitMerger:
         depth: int,
         bases: Sequence[Oid] | None = None,
     ) -> MergedTrees:
-        bases = (self.find_bases(ours, theirs) if bases is None else bases)[::-1]
+        bases = (find_merge_bases(self._read_links, ours, theirs) if bases is None else bases)[::-1]
         if not bases:
             base, name = None, b"empty tree"
         elif len(bases) == 1:
@@ -115,17 +76,21 @@ class CommitMerger:
                 base = self._join(base, other, merged.tree)
         return TreeMerge(
             self._sink,
-            None if base is None else self._tree_of(base),
-            self._tree_of(ours),
-            self._tree_of(theirs),
+            None if base is None else self._read_commit(base).tree,
+            self._read_commit(ours).tree,
+            self._read_commit(theirs).tree,
             labels=Labels(name, our_label, their_label),
             merger=self._merger,
             attributes=attributes,
             depth=depth,
         ).run()
 
-    def _tree_of(self, commit: Oid) -> Oid:
-        return self._read_commit(commit).tree
+    def _read_links(self, oid: Oid) -> Links:
+        made_up = self._virtual.get(oid)
+        return self._sink.read_links(oid) if made_up is None else Links(made_up.parents, made_up.committer.when_s)
+
+    def _read_commit(self, oid: Oid) -> Commit:
+        return self._virtual.get(oid) or self._sink.read_commit(oid)
 
     def _join(self, first: Oid, second: Oid, tree: Oid | None) -> Oid:
         """Make up the commit that a merge of two would be; it is never stored."""

@@ -1,0 +1,9 @@
+"""Merging two states into one, in memory: the merge engines, and what a merge gives.
+
+`engine` says what every engine promises; `choose` gives the one that a vault asks for. `bylibgit2` merges in process: `trees`
+decides path by path, over what `treediff` finds changed, `renames` says which files moved, `files` and `lines` have libgit2 merge
+contents. `bygit` has the installed git do all of it. `mergebase` (outside) finds the common ancestors.
+
+Whoever joins forks or puts commits on others calls this. Nothing of the commits' own repository is changed: new blobs and trees
+go to the sink, and conflicts come back as data.
+"""

@@ -1,0 +1,59 @@
+"""Repositories that live as long as one question to git: empty, with a configuration of ours, borrowing the objects of another.
+
+Decided here: what stands in one. Whoever asks git about objects that are not part of a vault, or that must not become part of it,
+makes one. A crash leaves a directory for temporary files.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from avfs_git.gitstore.objects import KIND_NAMES, hash_object
+from avfs_git.host.durable import host_errors
+from avfs_git.paths import Oid
+
+_CONFIG = b"""[core]
+\trepositoryformatversion = 0
+\tbare = %b
+\tcommitGraph = %b
+\tmultiPackIndex = false
+\tfsync = none
+"""
+"""What came along to make git faster is not believed where objects are judged: it could say something else than they do."""
+
+
+@contextmanager
+def scratch_repository(purpose: str, *, is_bare: bool = True, is_trusting: bool = False, config: bytes = b"") -> Iterator[Path]:
+    """Make an empty repository for the time of a block; give its git directory.
+
+    Args:
+        purpose: What an error says was being done.
+        is_bare: Whether it has no working tree.
+        is_trusting: Whether git believes the commit-graph of the repository whose objects are borrowed.
+        config: More of its configuration.
+
+    Raises:
+        HostError: If the disk refuses.
+    """
+    with host_errors(purpose), tempfile.TemporaryDirectory(prefix="avfs-scratch-", ignore_cleanup_errors=True) as place:
+        git_dir = Path(place) / "git"
+        for name in ("objects", "refs", "info"):
+            (git_dir / name).mkdir(parents=True)
+        words = [b"true" if each else b"false" for each in (is_bare, is_trusting)]
+        (git_dir / "config").write_bytes(_CONFIG % tuple(words) + config)
+        (git_dir / "HEAD").write_bytes(b"ref: refs/heads/none\n")
+        yield git_dir
+
+
+def put_loose(git_dir: Path, kind: int, data: bytes) -> Oid:
+    """Write an object into a repository that nobody else uses; not durably."""
+    oid = hash_object(kind, data)
+    name = oid.hex()
+    (git_dir / "objects" / name[:2]).mkdir(exist_ok=True)
+    content = zlib.compress(b"%b %d\0" % (KIND_NAMES[kind], len(data)) + data, 1)
+    (git_dir / "objects" / name[:2] / name[2:]).write_bytes(content)
+    return oid
