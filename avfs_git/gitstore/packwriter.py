@@ -70,6 +70,29 @@ _TREE_LEVEL = STORED
 """Trees are mostly ids, which do not get smaller: deflating one saves a quarter of it and takes ten times as long."""
 
 
+def hold_pack(keep: Path) -> bool:
+    """Put git's own mark on a pack that is about to be visible; False if somebody else has, who means it to stay.
+
+    Raises:
+        OSError: If the disk refuses.
+    """
+    try:
+        fd = open_file(keep, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileExistsError:
+        return False
+    try:
+        write_all(fd, HOLD_MARK)
+    finally:
+        os.close(fd)
+    return True
+
+
+def release_pack(keep: Path) -> None:
+    """Let git collect a pack that `hold_pack` has marked."""
+    with suppress(OSError):  # the doctor removes one that stays
+        os.unlink(keep)
+
+
 class PackWriter:
     """Collects objects and writes them as one pack; reads them back, and everything else from the store."""
 
@@ -390,21 +413,14 @@ class PackWriter:
         return pack_path
 
     def _hold(self, keep: Path) -> None:
-        """Put git's own mark on the pack to be, before anybody can see it."""
-        with suppress(FileExistsError):  # somebody else's, who means it to stay
-            fd = open_file(keep, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW)
+        if hold_pack(keep):
             self._held_by = keep
-            try:
-                write_all(fd, HOLD_MARK)
-            finally:
-                os.close(fd)
 
     def release(self) -> None:
         """Let git collect the pack, once refs name what it holds."""
         keep, self._held_by = self._held_by, None
         if keep is not None:
-            with suppress(OSError):  # the doctor removes one that stays
-                os.unlink(keep)
+            release_pack(keep)
 
     def discard(self) -> None:
         """Give everything up that is not finished; nothing of it stays. What is finished is no longer held."""

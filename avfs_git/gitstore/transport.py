@@ -42,6 +42,7 @@ from avfs_git.gitstore.gitconfig import quote_value
 from avfs_git.gitstore.judge import judge_objects, list_loose, list_objects
 from avfs_git.gitstore.objects import KIND_COMMIT, KIND_TAG, KIND_TREE
 from avfs_git.gitstore.packfile import PackSet
+from avfs_git.gitstore.packwriter import hold_pack, release_pack
 from avfs_git.gitstore.refs import RefStore
 from avfs_git.gitstore.remotegit import (
     NO_ACCESS,
@@ -213,6 +214,8 @@ class Exchange:
         self._access = access
         self._progress = progress
         self._lazy = lazy
+        self._held: list[Path] = []
+        """Marks that keep git from collecting what came and no ref names yet."""
         self.patience_s = _PATIENCE_S
 
     def fetch(self, specs: Sequence[str], *, prune: bool = True, upload_pack: str | None = None) -> tuple[str, ...]:
@@ -267,10 +270,17 @@ class Exchange:
             self._take_in_loose()
             packs.mkdir(exist_ok=True)
             for name in sorted(os.listdir(came), key=lambda name: name.endswith(".idx")):
+                if name.endswith(".idx") and hold_pack(keep := (packs / name).with_suffix(".keep")):
+                    self._held.append(keep)
                 if name.startswith("pack-"):
                     os.replace(came / name, packs / name)
             reach("transport.fetched")
         fsync_dir(packs)  # git syncs no directory: the packs that arrived would be lost with their names
+
+    def release(self) -> None:
+        """Let git collect what came, once refs name it."""
+        while self._held:
+            release_pack(self._held.pop())
 
     def _take_in_loose(self) -> None:
         """Give the vault what came as files of their own: a web server that runs no git (gitprotocol-http) hands out such."""
@@ -452,7 +462,11 @@ def open_exchange(
             (place / "HEAD").write_bytes(b"ref: refs/heads/avfs-has-none\n")
             settings = read_settings(place, url, access)
             (place / "settings").write_bytes(format_settings(settings))
-        yield Exchange(git_dir, place, url, access, settings, progress, lazy=lazy)
+        exchange = Exchange(git_dir, place, url, access, settings, progress, lazy=lazy)
+        try:
+            yield exchange
+        finally:
+            exchange.release()
     finally:
         with suppress(OSError, AvfsError):  # what stays is removed by the next one
             remove_tree(place)

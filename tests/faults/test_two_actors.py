@@ -48,6 +48,7 @@ def test_a_sample_of_the_matrix_as_an_ordinary_user() -> None:
     "name",
     [
         "exec/refs.moved_one#1/git-pack-refs/waits",  # git removed a directory of refs that was about to be synced
+        "fetch/remotes.pruned#1/git-gc/waits",  # git collected what was fetched before a ref named it, and the ref moved
     ],
 )
 def test_what_once_went_wrong(name: str) -> None:
