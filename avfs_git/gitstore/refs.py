@@ -133,16 +133,18 @@ def check_ref_name(name: str) -> str:
 class RefStore:
     """The refs of one repository."""
 
-    def __init__(self, git_dir: Path, *, recover: bool = True, exists: Callable[[Oid], bool] | None = None) -> None:
+    def __init__(
+        self, git_dir: Path, *, recover: bool = True, find_missing: Callable[[Sequence[Oid]], Oid | None] | None = None
+    ) -> None:
         """Open the refs of a repository.
 
         Args:
             git_dir: The repository.
             recover: Remove what killed processes of ours left locked.
-            exists: Tells whether an object is here: no ref moves to one that is not.
+            find_missing: Finds an object that is not here, if there is one: no ref moves to such a one.
         """
         self.git_dir = git_dir
-        self._exists = exists
+        self._find_missing = find_missing
         self._root = os.fsencode(git_dir) + b"/"
         self._transactions = self._root + b"avfs/reftxn"
         self._packed = _PackedRefs()
@@ -329,11 +331,11 @@ class RefStore:
         if len({change.name for change in changes}) != len(changes):
             raise InternalError("a ref is changed twice at once")
         with ExitStack() as stack, host_errors(f"update '{changes[0].name}'"):
-            if self._exists is not None:
+            if self._find_missing is not None:
                 stack.enter_context(objects_held(self.git_dir))  # from this look on nothing of it goes
-                for change in changes:
-                    if change.new is not None and not self._exists(change.new):
-                        raise ObjectMissing(change.new.hex())
+                missing = self._find_missing([change.new for change in changes if change.new is not None])
+                if missing is not None:
+                    raise ObjectMissing(missing.hex())
             locks: dict[str, _Lock] = {}
             removal: _Prepared | None = None
             written: list[_Prepared] = []

@@ -90,7 +90,7 @@ class OpenVault:
         self.name = name or str(git_dir)
         self.layout = VaultLayout(git_dir)
         self.layout.read_format()
-        self.refs = RefStore(git_dir, exists=self._has_object)
+        self.refs = RefStore(git_dir, find_missing=self._find_missing)
         self.oplog = OpLog(self.layout.oplog, self.refs.read)
         self.config = Config(self.layout.config)
         self.clock_ns = clock_ns
@@ -109,8 +109,9 @@ class OpenVault:
                     self._store = self._open_store()
         return self._store
 
-    def _has_object(self, oid: Oid) -> bool:
-        return self.store.exists(oid)
+    def _find_missing(self, oids: Sequence[Oid]) -> Oid | None:
+        self.store.packs.refresh()  # a pack that git has removed can be read by who has it open
+        return next((oid for oid in oids if not self.store.exists(oid)), None)
 
     def _open_store(self) -> ObjectStore:
         if not is_lazy(self.git_dir):

@@ -161,13 +161,22 @@ def test_no_ref_dangles_whenever_garbage_is_collected(case: Case, tmp_path: Path
 
 
 @pytest.mark.usefixtures("person")
-def test_no_ref_moves_to_what_is_not_here(tmp_path: Path) -> None:
-    """What names a commit that has gone meanwhile gets an error, and the ref stays."""
+@pytest.mark.parametrize("packed", [False, True])
+def test_no_ref_moves_to_what_is_not_here(tmp_path: Path, packed: bool) -> None:
+    """What names a commit that has gone meanwhile gets an error, and the ref stays; also where its pack is still open here."""
     with Avfs(_make(tmp_path)) as avfs:
         vault = avfs.open_vault("v")
         oid = _lose(vault)
         before = git(vault.path, "for-each-ref")
+        packs = vault.path / "objects" / "pack"
+        name = ""
+        if packed:
+            command = ["git", "-C", str(vault.path), "pack-objects", "-q", "objects/pack/pack"]
+            name = subprocess.run(command, input=oid.encode(), capture_output=True, check=True).stdout.decode().strip()
         shutil.rmtree(vault.path / "objects" / oid[:2])
+        assert vault._core.store.exists(Oid(bytes.fromhex(oid))) == packed
+        for path in packs.glob(f"pack-{name}.*" if packed else "none"):
+            path.unlink()
         with pytest.raises(ObjectMissing):
             vault._core.refs.update([RefChange("refs/heads/new", None, Oid(bytes.fromhex(oid)))])
 
