@@ -236,6 +236,22 @@ def test_submodules_are_not_merged(histories: Histories, name: EngineName) -> No
     assert merged.tree == trees[1]
 
 
+def test_contents_that_only_one_side_has_need_not_be_there(histories: Histories, name: EngineName) -> None:
+    """As in a vault whose contents are still on a server: nothing is read of them, also beside a conflict."""
+    writer = DryWriter(histories.store)
+    trees = [
+        histories.store.read_commit(histories.commit(BASE | {b"text": edited((5, line))})).tree
+        for line in (b"base\n", b"ours\n", b"theirs\n")
+    ]
+    missing = (MODE_FILE, Oid(bytes([7]) * 20))
+    trees[2] = edit_tree(writer, writer, trees[2], {TreePath(b"far/away"): missing}) or trees[2]
+
+    merged = make_engine(name, writer).merge_trees(*trees, labels=Labels(b"base", b"ours", b"theirs"))
+
+    assert [conflict.path for conflict in merged.conflicts] == [b"text"]
+    assert merged.changes[TreePath(b"far/away")] == (None, missing)
+
+
 def test_attributes_are_obeyed(histories: Histories, name: EngineName) -> None:
     """Those of our side's tree, in its directories, and above them the repository's own."""
     said = {

@@ -117,7 +117,7 @@ class GitEngine:
         made = question.bring([(MODE_TREE, ours), (MODE_TREE, tree), *((stage.mode, stage.oid) for stage in stages)])
         edits = {path: now for path, (_, now) in find_differences(made, ours, tree).items()}
         if conflicts:
-            edits, conflicts = _name(made, edits, conflicts, names)
+            edits, conflicts = self._name(made, edits, conflicts, names)
         merged = []
         for found in conflicts:
             told = [self._take_stage(made, stage, names) for stage in (found.base, found.ours, found.theirs)]
@@ -128,7 +128,7 @@ class GitEngine:
             else:
                 edits[TreePath(conflict.path)] = decided
         for entry in edits.values():
-            if entry is not None and entry[0] != MODE_GITLINK and not self._sink.exists(entry[1]):
+            if entry is not None and self._is_new(made, *entry):
                 self._sink.add(KIND_BLOB, made.read_blob(entry[1]), keep=True)
         result = edit_tree(self._sink, self._sink, ours, edits)
         drivers: dict[TreePath, bytes] = {}
@@ -136,9 +136,41 @@ class GitEngine:
             how_to_merge(attributes, path, drivers)
         return MergedTrees(result, tuple(merged), find_differences(self._sink, ours, result), drivers)
 
+    def _is_new(self, made: DryWriter, mode: int, oid: Oid) -> bool:
+        """Tell whether a content is one that git has made; one that nobody has here is left alone."""
+        return mode != MODE_GITLINK and not self._sink.exists(oid) and made.exists(oid)
+
+    def _name(
+        self,
+        made: DryWriter,
+        edits: Mapping[TreePath, Entry | None],
+        conflicts: Sequence[TreeConflict],
+        names: Mapping[str, bytes],
+    ) -> tuple[dict[TreePath, Entry | None], list[TreeConflict]]:
+        """Put the labels that people know in place of the names of the commits that were made up."""
+        in_contents = {name.encode(): label for name, label in names.items()}
+        in_paths = {name: label.replace(b"/", b"_") for name, label in in_contents.items()}
+        named: dict[TreePath, Entry | None] = {}
+        renamed: dict[bytes, bytes] = {}
+        for path, entry in edits.items():
+            new = wanted = _replace(path, in_paths)
+            number = 0
+            while new != path and (new in edits or new in named):
+                new = wanted + b"_%d" % number
+                number += 1
+            renamed[path] = new
+            named[TreePath(new)] = entry
+            if entry is not None and self._is_new(made, *entry):
+                content = made.read_blob(entry[1])
+                changed = _replace(content, in_contents)
+                if changed != content:
+                    named[TreePath(new)] = (entry[0], made.add(KIND_BLOB, changed, keep=True))
+        told = [replace(one, path=renamed.get(one.path) or _replace(one.path, in_paths)) for one in conflicts]
+        return named, told
+
     def _take_stage(self, made: DryWriter, stage: Stage | None, names: Mapping[str, bytes]) -> Stage | None:
         """Take what git has made of one side of a conflict before it met the other."""
-        if stage is None or stage.mode == MODE_GITLINK or self._sink.exists(stage.oid):
+        if stage is None or not self._is_new(made, stage.mode, stage.oid):
             return stage
         content = _replace(made.read_blob(stage.oid), {name.encode(): label for name, label in names.items()})
         return replace(stage, oid=self._sink.add(KIND_BLOB, content, keep=True))
@@ -314,31 +346,6 @@ def _parse(answer: bytes) -> tuple[Oid, list[TreeConflict]]:
                 kind = ConflictKind.ADD_ADD
         conflicts.append(TreeConflict(kind, path, base, ours, theirs))
     return Oid(bytes.fromhex(head.decode())), conflicts
-
-
-def _name(
-    made: DryWriter, edits: Mapping[TreePath, Entry | None], conflicts: Sequence[TreeConflict], names: Mapping[str, bytes]
-) -> tuple[dict[TreePath, Entry | None], list[TreeConflict]]:
-    """Put the labels that people know in place of the names of the commits that were made up."""
-    in_contents = {name.encode(): label for name, label in names.items()}
-    in_paths = {name: label.replace(b"/", b"_") for name, label in in_contents.items()}
-    named: dict[TreePath, Entry | None] = {}
-    renamed: dict[bytes, bytes] = {}
-    for path, entry in edits.items():
-        new = wanted = _replace(path, in_paths)
-        number = 0
-        while new != path and (new in edits or new in named):
-            new = wanted + b"_%d" % number
-            number += 1
-        renamed[path] = new
-        named[TreePath(new)] = entry
-        if entry is not None and stat.S_ISREG(entry[0]):
-            content = made.read_blob(entry[1])
-            changed = _replace(content, in_contents)
-            if changed != content:
-                named[TreePath(new)] = (entry[0], made.add(KIND_BLOB, changed, keep=True))
-    told = [replace(one, path=renamed.get(one.path) or _replace(one.path, in_paths)) for one in conflicts]
-    return named, told
 
 
 def _replace(text: bytes, words: Mapping[bytes, bytes]) -> bytes:
