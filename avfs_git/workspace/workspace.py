@@ -173,6 +173,7 @@ class OpenWorkspace:
         """Give up what is open. A second call does nothing."""
         if not self.is_closed:
             self.is_closed = True
+            self.leave_mounted()  # a look takes no lock, whose release leaves it otherwise
             if self._watch is not None:
                 self._watch.close()
             self.merged.close()

@@ -22,6 +22,7 @@ from avfs_git.errors import AvfsError
 from avfs_git.model import Identity
 from avfs_git.sdk import Avfs, Workspace
 from tests.support.trees import describe_tree
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytest.mark.slow]
 
@@ -345,7 +346,8 @@ def test_a_mounted_workspace_answers_like_one_that_is_not(script: str, backend: 
         assert status == plain(alone.status())
         assert describe_tree(alone._opened.read_view())
     with Avfs(tmp_path / "home2") as avfs, avfs.open_vault("v") as vault:
-        # After the session, from what is on disk.
+        # After the session, which a look that kept the mounted directory open would hold up, from what is on disk.
+        wait_for(lambda: vault.sessions() == [])
         assert plain(vault.workspace("work").status()) == status
 
 
