@@ -66,7 +66,7 @@ test-contract test-compat test-property test-faults test-cli:
 demo: $(STAMP) ## The main job on real input: vault, forks, checkpoints, restore, undo
 	@PATH="$(CURDIR)/$(BIN):$$PATH" docs/demo.sh
 
-bench: $(STAMP) ## Measure the bars and write docs/benchmarks.md
+bench: $(STAMP) ## Measure the bars and write docs/design/benchmarks.md
 	$(BIN)/python -m tests.bench $(ARGS)
 
 power: $(STAMP) ## Cut the power 18 times on ext4 and on XFS, in loop-mounted images (root)
@@ -80,10 +80,10 @@ soak: $(STAMP) ## Fuzz all readers, kill a session's server every 250 ms, each a
 	$(BIN)/python -m tests.support.two_actors
 	$(BIN)/python -m tests.soak --rounds 200 $(ARGS)
 
-docs: $(STAMP) ## Write docs/cli.md and docs/json.md from the code
+docs: $(STAMP) ## Write docs/reference/cli.md and docs/reference/json.md from the code
 	$(BIN)/python docs/generate.py
 
-docs-check: $(STAMP) ## Fail if docs/cli.md or docs/json.md is stale
+docs-check: $(STAMP) ## Fail if docs/reference/cli.md or docs/reference/json.md is stale
 	$(BIN)/python docs/generate.py --check
 
 sweep: $(STAMP) ## Unmount and remove what aborted test runs left behind

@@ -1,4 +1,4 @@
-"""Write docs/cli.md and docs/json.md from the commands, the errors and the records.
+"""Write docs/reference/cli.md and docs/reference/json.md from the commands, the errors and the records.
 
 `python docs/generate.py` writes them, `--check` fails where they are stale; a test calls `render`. What is
 written comes from the code alone: the help of each command, the classes in `errors`, the fields of the values in
@@ -20,7 +20,8 @@ import click
 from avfs_git import errors, model
 from avfs_git.cli import app, results
 from avfs_git.cli.verb import Verb
-from avfs_git.proxy import approvals, audit, envelope, request, steps
+from avfs_git.proxy.exec import envelope, steps
+from avfs_git.proxy.policy import approvals, audit, request
 
 DOCS = Path(__file__).resolve().parent
 WIDTH = 96
@@ -242,7 +243,7 @@ def all_errors() -> list[type[errors.AvfsError]]:
 
 
 def render_cli() -> str:
-    """Render docs/cli.md."""
+    """Render docs/reference/cli.md."""
     lines = [CLI_INTRO]
     for ctx in all_commands():
         lines += ["", f"## {ctx.command_path}", "", "```", ctx.get_help(), "```"]
@@ -250,7 +251,7 @@ def render_cli() -> str:
 
 
 def render_json() -> str:
-    """Render docs/json.md."""
+    """Render docs/reference/json.md."""
     composed = read_records(Path(results.__file__))
     values = read_records(Path(model.__file__))
     for module in (envelope, request, steps, approvals, audit):
@@ -307,13 +308,13 @@ def main() -> int:
     """Write the documents, or check them."""
     stale = []
     for name, text in render().items():
-        path = DOCS / name
+        path = DOCS / "reference" / name
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue
         stale.append(name)
         if "--check" not in sys.argv[1:]:
             path.write_text(text, encoding="utf-8")
-            print(f"wrote docs/{name}")
+            print(f"wrote docs/reference/{name}")
     if stale and "--check" in sys.argv[1:]:
         print(f"stale: {', '.join(stale)}; run `make docs`", file=sys.stderr)
         return 1

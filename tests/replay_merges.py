@@ -17,12 +17,12 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from avfs_git.gitstore.drywriter import DryWriter
+from avfs_git.gitstore.compare.treediff import find_differences
+from avfs_git.gitstore.formats.trees import EMPTY_TREE
 from avfs_git.gitstore.merge.choose import make_engine
 from avfs_git.gitstore.merge.engine import EngineName
-from avfs_git.gitstore.objects import ObjectStore
-from avfs_git.gitstore.treediff import find_differences
-from avfs_git.gitstore.trees import EMPTY_TREE
+from avfs_git.gitstore.objects.drywriter import DryWriter
+from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.paths import Oid
 
 

@@ -1,8 +1,8 @@
 """The checkout backend: the files of a workspace copied to a plain directory, compared with it afterwards.
 
 Decided here: what stands in the copy, and how long it does: as long as the command runs. How what the command did to it comes
-into the workspace, also after a crash, is said in `workspace.plaincopy`. Works anywhere; costs the whole tree each time. The
-workspace lock is held all the while.
+into the workspace, also after a crash, is said in `workspace.restore.plaincopy`. Works anywhere; costs the whole tree each
+time. The workspace lock is held all the while.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pathlib import Path
 from avfs_git.backends.shield import make_readonly, shield_vault
 from avfs_git.backends.shown import BackendName, Passed, make_root, prepare_git, start_runner
 from avfs_git.errors import HostError
-from avfs_git.host.durable import host_errors
-from avfs_git.host.runners import NamespaceRefused
+from avfs_git.host.files.durable import host_errors
+from avfs_git.host.processes.runners import NamespaceRefused
 from avfs_git.model import Warning
 from avfs_git.paths import ROOT
-from avfs_git.workspace.plaincopy import note_copy, remove_copy, take_in, take_in_left
-from avfs_git.workspace.transfer import export_path
-from avfs_git.workspace.workspace import LockedWorkspace
+from avfs_git.workspace.capture.workspace import LockedWorkspace
+from avfs_git.workspace.restore.plaincopy import note_copy, remove_copy, take_in, take_in_left
+from avfs_git.workspace.restore.transfer import export_path
 
 
 class CheckoutBackend:

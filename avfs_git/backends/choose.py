@@ -1,7 +1,7 @@
 """Choosing a backend: the best that this machine allows, and why the better ones were passed over.
 
 Decided here: the order of preference. A workspace that a session has mounted is used where it is mounted. Called by
-`proxy.execute` with the workspace locked, unless it is mounted.
+`proxy.exec.execute` with the workspace locked, unless it is mounted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from avfs_git.backends.lower import LowerMounts
 from avfs_git.backends.overlay import OverlayBackend
 from avfs_git.backends.shown import Backend, BackendName, Passed, Served
 from avfs_git.errors import BackendUnavailable
-from avfs_git.workspace.workspace import LockedWorkspace, OpenWorkspace
+from avfs_git.workspace.capture.workspace import LockedWorkspace, OpenWorkspace
 
 if TYPE_CHECKING:
     from avfs_git.backends.fuse import Mount

@@ -1,10 +1,10 @@
 """Read-only mounts of commits, for overlayfs to stand on: one a commit and user, shared by all that run commands over it.
 
-Decided here: where they are, and that a process which uses one counts as its user (`session.users`) as long as its vault is open:
-the mount ends with the last process that does, in whatever way that dies, and whoever came first. So commands in many forks of
-one base read it through one cache. Only mounts that this user has made are used, by the kernel's own word: what another
+Decided here: where they are, and that a process which uses one counts as its user (`session.life.users`) as long as its vault
+is open: the mount ends with the last process that does, in whatever way that dies, and whoever came first. So commands in many
+forks of one base read it through one cache. Only mounts that this user has made are used, by the kernel's own word: what another
 user's server shows as a commit is that user's to decide. A mount that somebody takes away while something stands on it is
-served until that is gone; whoever mounts on it makes sure that it was still there (see `host.runner`).
+served until that is gone; whoever mounts on it makes sure that it was still there (see `host.processes.runner`).
 
 A `LowerMounts` belongs to a vault that is open; any thread may call it.
 """
@@ -22,14 +22,14 @@ from typing import NamedTuple
 
 from avfs_git.errors import MountPointUnusable
 from avfs_git.gitstore.repository import is_lazy
-from avfs_git.host.durable import host_errors
-from avfs_git.host.modes import open_file
+from avfs_git.host.files.durable import host_errors
+from avfs_git.host.files.modes import open_file
 from avfs_git.model import BASES, SessionState
-from avfs_git.session import point
-from avfs_git.session.record import FoundSession, list_sessions, make_sessions
-from avfs_git.session.start import start_session
-from avfs_git.session.users import begin_use
-from avfs_git.workspace.vault import OpenVault
+from avfs_git.session.life.record import FoundSession, list_sessions, make_sessions
+from avfs_git.session.life.users import begin_use
+from avfs_git.session.serve import point
+from avfs_git.session.serve.start import start_session
+from avfs_git.workspace.vault.vault import OpenVault
 
 _KEPT = 4
 """So many commits are kept mounted by one process."""
@@ -213,7 +213,7 @@ class LowerMounts:
         """Give what a lazy vault needs to fetch contents: of who mounts it, for all of this user's who use it."""
         if not is_lazy(self._vault.git_dir):
             return None
-        from avfs_git.gitstore.remotegit import Access  # noqa: PLC0415 - few vaults are
+        from avfs_git.gitstore.remote.runner import Access  # noqa: PLC0415 - few vaults are
 
         return Access(self._vault.remote_environment).without_prompts()
 

@@ -21,11 +21,11 @@ from avfs_git.backends.lower import LowerMounts
 from avfs_git.backends.shield import Mounts, make_readonly, shield_vault
 from avfs_git.backends.shown import BackendName, Passed, make_root, prepare_git, remove_root, start_runner
 from avfs_git.errors import FuseUnavailable, HostError, MountError
-from avfs_git.host.overlayfs import clear_volatile
-from avfs_git.host.runners import NamespaceRefused, file_mount, overlay_mount, unmounting
+from avfs_git.host.mounts.overlayfs import clear_volatile
+from avfs_git.host.processes.runners import NamespaceRefused, file_mount, overlay_mount, unmounting
 from avfs_git.model import Warning
 from avfs_git.paths import Oid
-from avfs_git.workspace.workspace import LockedWorkspace, OpenWorkspace
+from avfs_git.workspace.capture.workspace import LockedWorkspace, OpenWorkspace
 
 _OPTIONS = ("userxattr", "index=off", "volatile")
 _ATTEMPTS = 50

@@ -8,7 +8,7 @@ own one belongs. Files that git replaces by renaming (`packed-refs`) and their l
 writable for that: after the command `clear_planted` removes what git or avfs would obey there, and what would keep them waiting.
 
 This holds against mistakes and for programs that mean well. A command of root can take mounts away; what keeps out one that
-means harm is `proxy.isolate`. Called with the workspace prepared for git (`shown.prepare_git`).
+means harm is `proxy.exec.isolate`. Called with the workspace prepared for git (`shown.prepare_git`).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from avfs_git.host.durable import host_errors
-from avfs_git.host.modes import make_dir
-from avfs_git.host.runners import hiding_mount, readonly_mount, writable_mount
+from avfs_git.host.files.durable import host_errors
+from avfs_git.host.files.modes import make_dir
+from avfs_git.host.processes.runners import hiding_mount, readonly_mount, writable_mount
 from avfs_git.model import Warning
-from avfs_git.workspace.format import HIDDEN
-from avfs_git.workspace.gitmoves import open_worktree
-from avfs_git.workspace.workspace import OpenWorkspace
+from avfs_git.workspace.capture.workspace import OpenWorkspace
+from avfs_git.workspace.vault.format import HIDDEN
+from avfs_git.workspace.vault.gitmoves import open_worktree
 
 _OBEYED: Final = frozenset({"commondir", "config.worktree", "gitdir", "index", "remotes", "branches"})
 """What git or avfs would read in a vault's own directory, where no vault has it (gitrepository-layout(5))."""

@@ -1,7 +1,7 @@
 """What a backend gives to whoever runs a command: where the workspace is seen, and how what was changed comes back.
 
-Decided here: the interface of backends, and what they have in common. `choose` opens one; `proxy.execute` uses it. A backend that
-is open belongs to one thread, and everything that it made on the machine goes with `close`, or with the process.
+Decided here: the interface of backends, and what they have in common. `choose` opens one; `proxy.exec.execute` uses it. A
+backend that is open belongs to one thread, and everything that it made on the machine goes with `close`, or with the process.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import NamedTuple, Protocol
 from avfs_git.backends.shield import Mounts
 from avfs_git.errors import AvfsError
 from avfs_git.gitstore.worktree import ensure_config
-from avfs_git.host.durable import host_errors, write_file_atomically
-from avfs_git.host.modes import make_private_dirs
-from avfs_git.host.plainfile import holds
-from avfs_git.host.runners import Isolation, NamespaceRefused, Runner
+from avfs_git.host.files.durable import host_errors, write_file_atomically
+from avfs_git.host.files.modes import make_private_dirs
+from avfs_git.host.files.plainfile import holds
+from avfs_git.host.processes.runners import Isolation, NamespaceRefused, Runner
 from avfs_git.model import Warning
-from avfs_git.workspace.format import HEADS
-from avfs_git.workspace.gitmoves import PUT_AWAY, open_worktree
-from avfs_git.workspace.workspace import LockedWorkspace, OpenWorkspace
+from avfs_git.workspace.capture.workspace import LockedWorkspace, OpenWorkspace
+from avfs_git.workspace.vault.format import HEADS
+from avfs_git.workspace.vault.gitmoves import PUT_AWAY, open_worktree
 
 GIT_LINK = "gitlink"
 """The directory in a workspace that holds the file `.git` of its tree."""

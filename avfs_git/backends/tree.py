@@ -14,9 +14,9 @@ from collections.abc import Callable
 from avfs_git.backends.lower import LowerMounts
 from avfs_git.errors import BaseMoved, FuseUnavailable, InvalidInput
 from avfs_git.paths import Oid
-from avfs_git.session.record import FoundSession
-from avfs_git.workspace.origin import load_state
-from avfs_git.workspace.vault import OpenVault
+from avfs_git.session.life.record import FoundSession
+from avfs_git.workspace.vault.origin import load_state
+from avfs_git.workspace.vault.vault import OpenVault
 
 _TRIES = 5
 
@@ -30,7 +30,7 @@ def on_base(
         vault: The vault.
         fork: Its fork.
         lowers: Where commits are mounted.
-        mount: `session.start.start_session` with all arguments but the base.
+        mount: `session.serve.start.start_session` with all arguments but the base.
         at: The commit that is to be shown; None for the workspace.
 
     Raises:

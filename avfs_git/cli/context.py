@@ -20,7 +20,7 @@ A command that changes something fails where the second and the third contradict
                     the author of commits, unless the vault's settings name one; else the author that git finds
     NO_COLOR        no colours
 
-What remotes need (credentials, ssh, proxies) is read from it by name in `gitstore.remotegit`, which gets it from here.
+What remotes need (credentials, ssh, proxies) is read from it by name in `gitstore.remote.runner`, which gets it from here.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ from avfs_git.paths import ROOT, parse_tree_path
 if TYPE_CHECKING:
     from avfs_git.cli.output.base import Output
     from avfs_git.cli.place import Place
-    from avfs_git.host.locks import Holder
+    from avfs_git.host.locks.locks import Holder
     from avfs_git.model import Identity
     from avfs_git.paths import TreePath
     from avfs_git.sdk import Avfs, Vault, Workspace
@@ -153,8 +153,8 @@ def find_identity(git_dir: Path) -> Identity:
         return Identity(name, email)
     import pwd  # noqa: PLC0415 - only where it is needed
 
-    from avfs_git.gitstore.author import find_author  # noqa: PLC0415 - the same
-    from avfs_git.workspace.format import VaultLayout  # noqa: PLC0415 - the same
+    from avfs_git.gitstore.config.author import find_author  # noqa: PLC0415 - the same
+    from avfs_git.workspace.vault.format import VaultLayout  # noqa: PLC0415 - the same
 
     try:
         user = pwd.getpwuid(os.getuid()).pw_name

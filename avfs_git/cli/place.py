@@ -62,8 +62,8 @@ def _find_mount(here: Path) -> Iterator[Place]:
     except OSError:  # its server is gone
         pass
     from avfs_git.model import WHOLE_VAULT  # noqa: PLC0415 - only where something is mounted
-    from avfs_git.session.record import fork_of_source, vault_of_source  # noqa: PLC0415 - the same
-    from avfs_git.session.stop import find_mount_around  # noqa: PLC0415 - the same
+    from avfs_git.session.life.record import fork_of_source, vault_of_source  # noqa: PLC0415 - the same
+    from avfs_git.session.life.stop import find_mount_around  # noqa: PLC0415 - the same
 
     try:
         mounted = find_mount_around(here)
@@ -82,13 +82,13 @@ def _find_mount(here: Path) -> Iterator[Place]:
 def _read_whole(vault: Path, parts: Sequence[str]) -> tuple[str | None, int]:
     """Tell of a directory in a mount of a whole vault which fork it belongs to, and how many of the names lead to its tree.
 
-    See `session.catalogue`.
+    See `session.serve.catalogue`.
     """
     if parts[:1] == ("commits",):
         return None, min(len(parts), 2)
     if parts[:1] in (("forks",), ("checkpoints",)):
         from avfs_git.gitstore.refs import RefStore  # noqa: PLC0415 - only there
-        from avfs_git.workspace.format import HEADS  # noqa: PLC0415 - the same
+        from avfs_git.workspace.vault.format import HEADS  # noqa: PLC0415 - the same
 
         refs = RefStore(vault, recover=False)
         for count in range(2, len(parts) + 1):  # a name of a fork may hold slashes
@@ -106,7 +106,7 @@ def _find_command(root: Place | None, here: Path) -> Iterator[Place]:
 
 def _find_origins(home: Path, here: Path) -> Iterator[Place]:
     """Find the clones and folders around a directory of which vaults have forks, the innermost first."""
-    from avfs_git.workspace.format import VaultLayout  # noqa: PLC0415 - not for the help
+    from avfs_git.workspace.vault.format import VaultLayout  # noqa: PLC0415 - not for the help
 
     try:
         names = sorted((entry.name for entry in (home / "vaults").iterdir()), key=lambda name: (len(name), name))

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
         UndoResult,
         VaultInfo,
     )
-    from avfs_git.proxy.approvals import Approval
-    from avfs_git.proxy.audit import AuditEntry
-    from avfs_git.proxy.request import Action, Category, Decision
-    from avfs_git.proxy.steps import Step
+    from avfs_git.proxy.exec.steps import Step
+    from avfs_git.proxy.policy.approvals import Approval
+    from avfs_git.proxy.policy.audit import AuditEntry
+    from avfs_git.proxy.policy.request import Action, Category, Decision
 
 
 class VersionResult(TypedDict):

@@ -23,8 +23,8 @@ only before the write, so that a reader beside it fills the cache with what is o
 A thread that waits for a request stays awake for a moment while requests follow each other closely. Measured on a
 virtual machine of two cores: a request that has to wake a sleeping server takes 75 µs, one that finds it awake 28 µs,
 and the server's own processor time falls by a quarter. A program that asks once a millisecond is waited for asleep.
-Waking the program is the other half: where idle processors are kept awake meanwhile (`host.idle`), a request takes 16 µs.
-That is asked of the whole machine, so it is done only for who wants it (`keep_awake`).
+Waking the program is the other half: where idle processors are kept awake meanwhile (`host.processes.idle`), a request takes 16
+µs. That is asked of the whole machine, so it is done only for who wants it (`keep_awake`).
 
 Nothing survives a crash but the mount itself.
 """
@@ -42,7 +42,7 @@ from typing import NamedTuple, Protocol
 
 from avfs_git.errors import MountError
 from avfs_git.fuse import protocol as p
-from avfs_git.host.idle import AwakeProcessors
+from avfs_git.host.processes.idle import AwakeProcessors
 from avfs_git.lazy import LazyLogger
 
 MAX_IO = 1 << 20
@@ -139,7 +139,7 @@ class Request:
 
 
 class Noting(Protocol):
-    """Where threads are noted that the kernel may keep waiting; a `fuse.handover.Handover` is one."""
+    """Where threads are noted that the kernel may keep waiting; a `fuse.handover.handover.Handover` is one."""
 
     def begin_telling(self) -> int:
         """Note this thread."""

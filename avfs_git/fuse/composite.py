@@ -1,10 +1,10 @@
 """Many read-only trees on one mount, below directories that are on no disk.
 
-Decided here: how a request finds its tree, by the number of its node (`fuse.register`), and what the directories above the
-trees are to the kernel. A tree is opened when its name is looked up and closed when the kernel has forgotten all of it, so
+Decided here: how a request finds its tree, by the number of its node (`fuse.handover.register`), and what the directories above
+the trees are to the kernel. A tree is opened when its name is looked up and closed when the kernel has forgotten all of it, so
 that memory follows what is looked at.
 
-What the directories hold is asked of `Folder`s, which `session.catalogue` makes. Forks and labels come and go without
+What the directories hold is asked of `Folder`s, which `session.serve.catalogue` makes. Forks and labels come and go without
 notice: their names are good for `NAMES_S`, and a directory whose content changed gets a new time, by which the kernel
 knows that its own copy of the listing is old. Commits never change; what is below their names is good for ever.
 
@@ -26,13 +26,13 @@ from typing import NamedTuple, Protocol
 from avfs_git.fuse import protocol as p
 from avfs_git.fuse.channel import Channel, Request
 from avfs_git.fuse.errnos import errno_of
-from avfs_git.fuse.handover import Handover
+from avfs_git.fuse.handover.handover import Handover
+from avfs_git.fuse.handover.register import Register, TreeLedger, split
 from avfs_git.fuse.listing import Listings, make_listing
-from avfs_git.fuse.register import Register, TreeLedger, split
 from avfs_git.fuse.server import Handler, TreeServer
-from avfs_git.vfs.inodes import ROOT_INO
-from avfs_git.vfs.merged import MergedTree
-from avfs_git.vfs.view import Attr, fail
+from avfs_git.vfs.tree.inodes import ROOT_INO
+from avfs_git.vfs.tree.merged import MergedTree
+from avfs_git.vfs.tree.view import Attr, fail
 
 NAMES_S = 1
 """How long the kernel may believe a name of a directory that is on no disk, in seconds."""

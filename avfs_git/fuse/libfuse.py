@@ -46,8 +46,8 @@ def run(operations: PortableOperations, directory: Path, *, source: str, read_on
         "entry_timeout": 0, "attr_timeout": 0, "negative_timeout": 0, "use_ino": True, "default_permissions": True,
         "ro": read_only, "allow_other": allow_other, "subtype": "avfs", "fsname": _escape(source), "foreground": True,
     }  # fmt: skip
-    # In the order in which the kernel asks: what waits for earlier writes by asking something (`host.flush`) is answered after
-    # them. The interpreter runs one thread at a time anyhow.
+    # In the order in which the kernel asks: what waits for earlier writes by asking something (`host.files.flush`) is answered
+    # after them. The interpreter runs one thread at a time anyhow.
     options["nothreads"] = True
     if mfusepy.fuse_version_major == 2:
         options["big_writes"] = True

@@ -20,7 +20,7 @@ from zlib import adler32, crc32
 from avfs_git.paths import NAME_MAX
 
 if TYPE_CHECKING:
-    from avfs_git.vfs.inodes import Node
+    from avfs_git.vfs.tree.inodes import Node
 
 DOT, DOT_DOT = 1, 2
 """Positions after `.` and `..`, which come first."""

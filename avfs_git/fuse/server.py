@@ -16,8 +16,9 @@ One thread serves: measured, a second one that also waits for requests costs a t
 two take the interpreter from each other, and gains nothing. What may wait long for the disk (`_SLOW`) is passed to a few
 helpers, so that an fsync does not stop a listing. What needs something that is still on another machine (lazy vaults) is left to
 a thread that brings it, without any lock, and answers then; programs that need nothing of the kind go on, and one that is
-killed meanwhile is let go (`fuse.waiting`). The same thread copies a large file up before it is changed. Requests about names
-hold the tree's lock for as long as they take; forcing to disk and copying leave it meanwhile. File locks stay in the kernel.
+killed meanwhile is let go (`fuse.handover.waiting`). The same thread copies a large file up before it is changed. Requests
+about names hold the tree's lock for as long as they take; forcing to disk and copying leave it meanwhile. File locks stay in
+the kernel.
 
 A file that is removed goes to `work` first, because the kernel still knows it, and from there when the kernel has forgotten it,
 right after. That last step is the dearest on most disks, and is left for when nobody asks for anything: while the program
@@ -43,16 +44,16 @@ from avfs_git.errors import AvfsError, ObjectCorrupt, ObjectMissing, RemoteError
 from avfs_git.fuse import protocol as p
 from avfs_git.fuse.channel import Channel, Request
 from avfs_git.fuse.errnos import errno_of
-from avfs_git.fuse.forgetting import NODES_MAX, Forgetting
-from avfs_git.fuse.handover import TRIES, Handover
+from avfs_git.fuse.handover.forgetting import NODES_MAX, Forgetting
+from avfs_git.fuse.handover.handover import TRIES, Handover
+from avfs_git.fuse.handover.resume import ONCE, forget_again, settle
+from avfs_git.fuse.handover.waiting import Waiting
 from avfs_git.fuse.listing import DOT, DOT_DOT, Answers, Listing, Listings, make_listing
-from avfs_git.fuse.resume import ONCE, forget_again, settle
-from avfs_git.fuse.waiting import Waiting
 from avfs_git.gitstore.source import NotYetHere
-from avfs_git.host.ranges import fallocate
+from avfs_git.host.files.ranges import fallocate
 from avfs_git.lazy import LazyLogger
-from avfs_git.vfs.merged import MergedTree, Node
-from avfs_git.vfs.view import Attr, fail, missing_xattr
+from avfs_git.vfs.tree.merged import MergedTree, Node
+from avfs_git.vfs.tree.view import Attr, fail, missing_xattr
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -104,8 +105,8 @@ class TreeServer:
             tree: What is served.
             channel: On which channel, negotiated.
             handover: Where a server before this one left what it knew, and this one leaves it to the next.
-            most_nodes: How many nodes the kernel may know before it is asked to forget some (`fuse.forgetting`); None where it
-                would not: an overlayfs above keeps all of them for as long as it has its own.
+            most_nodes: How many nodes the kernel may know before it is asked to forget some (`fuse.handover.forgetting`); None
+                where it would not: an overlayfs above keeps all of them for as long as it has its own.
             has_xattrs: Whether programs find and set extended attributes. If not, the kernel is told so once, and does not look
                 for `security.capability` before it writes to a file or changes its owner: each of these is a request else.
             xattr_search: Of a tree that never changes and that overlayfs stands on, which asks for a mark of each file that it
@@ -459,7 +460,7 @@ class TreeServer:
         return p.pack_attr(tree.getattr(tree.node_at(request.ino)))
 
     def _access(self, request: Request) -> bytes:
-        """Answer what only a mount is asked that nobody but root may look into (`host.mounts`): what root may not do."""
+        """Answer what only a mount is asked that nobody but root may look into (`host.mounts.mounts`): what root may not do."""
         (mask,) = p.ACCESS_IN.unpack_from(request.buffer, p.BODY)
         tree = self.tree
         node = tree.node_at(request.ino)

@@ -14,8 +14,8 @@ from __future__ import annotations
 from typing import Final
 
 from avfs_git.errors import TooManyFiles
+from avfs_git.gitstore.formats.trees import MODE_TREE, differing_names
 from avfs_git.gitstore.source import ObjectSource, Tree
-from avfs_git.gitstore.trees import MODE_TREE, differing_names
 from avfs_git.paths import Oid
 
 FILES_MAX: Final = 2_000_000

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avfs_git.errors import GitFailed, InternalError
-from avfs_git.gitstore.gitconfig import quote_value
-from avfs_git.gitstore.plainfile import find_no_file
-from avfs_git.gitstore.trust import find_harmful_setting, is_private
-from avfs_git.host.durable import host_errors
+from avfs_git.gitstore.config.gitconfig import quote_value
+from avfs_git.gitstore.config.trust import find_harmful_setting, is_private
+from avfs_git.gitstore.formats.plainfile import find_no_file
+from avfs_git.host.files.durable import host_errors
 
 _OPTIONS: Mapping[str, frozenset[str]] = {
     "fsck": frozenset({"--strict", "--full", "--no-dangling", "--no-progress", "--no-reflogs", "--connectivity-only"}),

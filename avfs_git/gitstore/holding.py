@@ -1,14 +1,15 @@
 """Keeping objects from being swept away while somebody is about to refer to them.
 
-Decided here: how those who write and whoever drops what is unreachable (`gitstore.sweep`) exclude each other. An operation that
-relies on an object being there, and makes a ref name it later, holds the objects from the first look to the last
+Decided here: how those who write and whoever drops what is unreachable (`gitstore.objects.sweep`) exclude each other. An
+operation that relies on an object being there, and makes a ref name it later, holds the objects from the first look to the last
 ref: `PackWriter` does for as long as it lives, and what moves refs to objects without writing any does by `objects_held`: a
 fetch, a push, an undo, a fork, and whatever is given a state by name. `RefStore.update` looks at each object once more.
 The sweeper has them for itself while it removes files. It waits for whoever is at work, and gives up after a time; those who
 want to write wait for it, for as long as removing files takes.
 
 A flock(2) on `avfs/prune.lock`, shared or exclusive, each on an open file of its own: it ends with its holder. Those who take
-packs away, by merging small ones (`gitstore.packs`) or by sweeping, exclude each other by another one, `avfs/consolidate.lock`.
+packs away, by merging small ones (`gitstore.objects.packs`) or by sweeping, exclude each other by another one,
+`avfs/consolidate.lock`.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from avfs_git.host.durable import host_errors, make_dirs_durably
-from avfs_git.host.modes import open_file
+from avfs_git.host.files.durable import host_errors, make_dirs_durably
+from avfs_git.host.files.modes import open_file
 
 _NAME = "avfs/prune.lock"
 _PACKS_NAME = "avfs/consolidate.lock"

@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 from avfs_git.errors import GitFailed, HostileObjects, ObjectCorrupt, ObjectMissing
-from avfs_git.gitstore.commits import parse_commit
+from avfs_git.gitstore.config.gitconfig import quote_value
+from avfs_git.gitstore.formats.commits import parse_commit
+from avfs_git.gitstore.formats.packfile import MAX_STRUCTURE, BadPack, PackIndex
+from avfs_git.gitstore.formats.trees import MODE_FILE, MODE_TREE, parse_tree, serialize_tree
 from avfs_git.gitstore.gitcommand import find_git, fsck
-from avfs_git.gitstore.gitconfig import quote_value
-from avfs_git.gitstore.objects import KIND_BLOB, KIND_COMMIT, KIND_TREE, hash_object
-from avfs_git.gitstore.packfile import MAX_STRUCTURE, BadPack, PackIndex
+from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_COMMIT, KIND_TREE, hash_object
 from avfs_git.gitstore.scratch import put_loose, scratch_repository
-from avfs_git.gitstore.trees import MODE_FILE, MODE_TREE, parse_tree, serialize_tree
 from avfs_git.paths import Oid
 
 _Answer = tuple[Oid, bytes, int, bytes]

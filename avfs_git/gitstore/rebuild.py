@@ -3,7 +3,7 @@
 Decided here: what of a repository is data. Refs, HEAD, the index, logs (in which stashes are), and what git notes of a merge in
 the middle come along as files; the configuration is written here, from settings that only name and describe: where remotes are,
 what branches follow, how lines end. Hooks, filters, aliases, monitors and whatever else makes git run a program stay behind, and
-so do a rebase in the middle, which may hold commands, and symbolic links. Called by `workspace.submodules`; no state.
+so do a rebase in the middle, which may hold commands, and symbolic links. Called by `workspace.forks.submodules`; no state.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from avfs_git.errors import InvalidInput, NotAVault
-from avfs_git.gitstore.gitconfig import format_config, read_config
-from avfs_git.gitstore.remotes import check_remote_name, check_url
+from avfs_git.gitstore.config.gitconfig import format_config, read_config
+from avfs_git.gitstore.remote.remotes import check_remote_name, check_url
 
 _FILES = frozenset(
     {

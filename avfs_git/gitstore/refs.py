@@ -43,8 +43,8 @@ from avfs_git.errors import (
     RefLocked,
 )
 from avfs_git.gitstore.holding import objects_held
-from avfs_git.host.durable import fsync_dir, host_errors, make_dirs_durably, sync_files, write_all
-from avfs_git.host.modes import open_file
+from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably, sync_files, write_all
+from avfs_git.host.files.modes import open_file
 from avfs_git.paths import Oid
 from avfs_git.patterns import compiled
 from avfs_git.values import field, record_class, value_class

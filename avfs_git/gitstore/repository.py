@@ -21,13 +21,13 @@ from pathlib import Path
 
 from avfs_git import faults
 from avfs_git.errors import FormatUnsupported, HostError, InternalError, InvalidName, NotAVault, RefDamaged
-from avfs_git.gitstore.gitconfig import Config, is_true, parse_plain, quote_value, read_config
-from avfs_git.gitstore.plainfile import read_plain_file
+from avfs_git.gitstore.config.gitconfig import Config, is_true, parse_plain, quote_value, read_config
+from avfs_git.gitstore.formats.plainfile import read_plain_file
 from avfs_git.gitstore.refs import RefChange, RefStore, check_ref_name
-from avfs_git.host.durable import fsync_dir, host_errors, sync_file_system, write_file_atomically
-from avfs_git.host.modes import make_dir
-from avfs_git.host.processes import is_gone
-from avfs_git.host.removal import remove_tree
+from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file_system, write_file_atomically
+from avfs_git.host.files.modes import make_dir
+from avfs_git.host.files.removal import remove_tree
+from avfs_git.host.processes.processes import is_gone
 from avfs_git.paths import Oid
 from avfs_git.patterns import compiled
 

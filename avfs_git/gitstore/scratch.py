@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from avfs_git.gitstore.objects import KIND_NAMES, hash_object
-from avfs_git.host.durable import host_errors
+from avfs_git.gitstore.objects.store import KIND_NAMES, hash_object
+from avfs_git.host.files.durable import host_errors
 from avfs_git.paths import Oid
 
 _CONFIG = b"""[core]

@@ -2,7 +2,7 @@
 
 Decided here: the two interfaces that everything above the objects of a repository relies on, so that a checkpoint
 that is only asked about, a workspace that is not stored yet and the repository itself look the same. Implemented
-by `objects`, `packwriter` and `workspace.compare`; says nothing of threads or disks.
+by `objects`, `packwriter` and `workspace.history.compare`; says nothing of threads or disks.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from avfs_git.paths import Oid
 
 if TYPE_CHECKING:
-    from avfs_git.gitstore.commits import Commit, Links
+    from avfs_git.gitstore.formats.commits import Commit, Links
 
 Tree = Mapping[bytes, tuple[int, Oid]]
 """Entries by name, in git's order: mode and id. Shared between callers, never changed."""

@@ -29,13 +29,13 @@ from typing import NamedTuple
 
 from avfs_git import faults
 from avfs_git.errors import NotAVault
-from avfs_git.gitstore.gitconfig import edit_config, is_true, read_config
-from avfs_git.gitstore.plainfile import open_plain_file, read_plain_file
+from avfs_git.gitstore.config.gitconfig import edit_config, is_true, read_config
+from avfs_git.gitstore.formats.plainfile import open_plain_file, read_plain_file
 from avfs_git.gitstore.refs import OWN_REFS, RefStore
-from avfs_git.host.durable import fsync_dir, host_errors, sync_files, write_all, write_file_atomically
-from avfs_git.host.modes import make_dir, make_private_dirs, mode_below, open_file
-from avfs_git.host.plainfile import open_plain
-from avfs_git.host.removal import remove_tree
+from avfs_git.host.files.durable import fsync_dir, host_errors, sync_files, write_all, write_file_atomically
+from avfs_git.host.files.modes import make_dir, make_private_dirs, mode_below, open_file
+from avfs_git.host.files.plainfile import open_plain
+from avfs_git.host.files.removal import remove_tree
 from avfs_git.paths import Oid
 from avfs_git.patterns import compiled
 

@@ -16,13 +16,13 @@ from avfs_git.backends.shown import Served
 from avfs_git.errors import InvalidInput, NothingToUndo, WorkspaceMounted
 from avfs_git.model import Diff, RestoreResult, SessionState
 from avfs_git.paths import parse_tree_path
-from avfs_git.proxy.envelope import Command, ExecPlan, ExecResult
-from avfs_git.proxy.execute import Executor, Place
-from avfs_git.proxy.run import Output, Stop
-from avfs_git.proxy.steps import StepLog, Steps
+from avfs_git.proxy.exec.envelope import Command, ExecPlan, ExecResult
+from avfs_git.proxy.exec.execute import Executor, Place
+from avfs_git.proxy.exec.run import Output, Stop
+from avfs_git.proxy.exec.steps import StepLog, Steps
 from avfs_git.sdk.pathlike import PathLike
-from avfs_git.session import point
-from avfs_git.session.record import find_workspace_session
+from avfs_git.session.life.record import find_workspace_session
+from avfs_git.session.serve import point
 from avfs_git.values import replace
 
 if TYPE_CHECKING:

@@ -16,28 +16,31 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from avfs_git.errors import AvfsError, InvalidInput, WorkspaceBusy
 from avfs_git.gitstore.repository import is_lazy
-from avfs_git.host.locks import LOCK_TIMEOUT_S, Holder
+from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, Holder
 from avfs_git.lazy import LazyModule
 from avfs_git.model import SessionBackend, Warning
 
 if TYPE_CHECKING:
     from avfs_git.backends import lower
-    from avfs_git.gitstore import remotegit
-    from avfs_git.session import client, operations, point, record, start
-    from avfs_git.workspace import enabledhooks, recovery, userhooks
-    from avfs_git.workspace import workspace as workspaces
-    from avfs_git.workspace.vault import OpenVault
+    from avfs_git.gitstore.remote import runner as remotegit
+    from avfs_git.session.control import client, operations
+    from avfs_git.session.life import record
+    from avfs_git.session.serve import point, start
+    from avfs_git.workspace.capture import workspace as workspaces
+    from avfs_git.workspace.exchange import enabledhooks, userhooks
+    from avfs_git.workspace.restore import recovery
+    from avfs_git.workspace.vault.vault import OpenVault
 else:
     # A light command must not pay for what it does not use.
-    client = LazyModule("avfs_git.session.client")
+    client = LazyModule("avfs_git.session.control.client")
     lower = LazyModule("avfs_git.backends.lower")
-    operations = LazyModule("avfs_git.session.operations")
-    point = LazyModule("avfs_git.session.point")
-    recovery = LazyModule("avfs_git.workspace.recovery")
-    remotegit = LazyModule("avfs_git.gitstore.remotegit")
-    start = LazyModule("avfs_git.session.start")
-    userhooks = LazyModule("avfs_git.workspace.userhooks")
-    workspaces = LazyModule("avfs_git.workspace.workspace")
+    operations = LazyModule("avfs_git.session.control.operations")
+    point = LazyModule("avfs_git.session.serve.point")
+    recovery = LazyModule("avfs_git.workspace.restore.recovery")
+    remotegit = LazyModule("avfs_git.gitstore.remote.runner")
+    start = LazyModule("avfs_git.session.serve.start")
+    userhooks = LazyModule("avfs_git.workspace.exchange.userhooks")
+    workspaces = LazyModule("avfs_git.workspace.capture.workspace")
 
 _CALLS_NAMED = 3
 """File calls that the log names; the others are counted."""
@@ -127,7 +130,7 @@ class Dispatch:
         *args: _P.args,
         **kwargs: _P.kwargs,
     ) -> _T:
-        """Do an operation of `session.operations` here or, if the workspace is mounted, in its session.
+        """Do an operation of `session.control.operations` here or, if the workspace is mounted, in its session.
 
         One that changes nothing does not wait for who works in the workspace: it says what is there now.
         """

@@ -27,39 +27,43 @@ from avfs_git.errors import (
     VaultUntrusted,
 )
 from avfs_git.faults import reach
-from avfs_git.gitstore import trust
-from avfs_git.host.durable import fsync_dir, host_errors, write_file_atomically
-from avfs_git.host.locks import LOCK_TIMEOUT_S, Holder
-from avfs_git.host.modes import is_open, make_private
-from avfs_git.host.seal import Seal
+from avfs_git.gitstore.config import trust
+from avfs_git.host.files.durable import fsync_dir, host_errors, write_file_atomically
+from avfs_git.host.files.modes import is_open, make_private
+from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, Holder
+from avfs_git.host.processes.seal import Seal
 from avfs_git.lazy import LazyModule
 from avfs_git.model import CloneResult, Identity, SessionInfo, VaultInfo, Warning
 from avfs_git.paths import check_fork_name, check_vault_name
 from avfs_git.sdk.session import Session
 from avfs_git.sdk.vault import Vault
-from avfs_git.workspace.enabledhooks import EnabledHooks
-from avfs_git.workspace.format import VaultLayout
-from avfs_git.workspace.madehere import is_marked, mark_made
-from avfs_git.workspace.vault import Caller, OpenVault
+from avfs_git.workspace.exchange.enabledhooks import EnabledHooks
+from avfs_git.workspace.vault.format import VaultLayout
+from avfs_git.workspace.vault.madehere import is_marked, mark_made
+from avfs_git.workspace.vault.vault import Caller, OpenVault
 
 if TYPE_CHECKING:
-    from avfs_git.gitstore import remotegit
-    from avfs_git.host import removal
-    from avfs_git.session import nurseries, point, record, stop
-    from avfs_git.workspace import aftermath, clones, cloning, create, trusted
+    from avfs_git.gitstore.remote import runner as remotegit
+    from avfs_git.host.files import removal
+    from avfs_git.session.life import record, stop
+    from avfs_git.session.serve import nurseries, point
+    from avfs_git.workspace.capture import aftermath
+    from avfs_git.workspace.exchange import cloning
+    from avfs_git.workspace.forks import clones, create
+    from avfs_git.workspace.vault import trusted
 else:
     # A light command must not pay for what it does not use.
-    aftermath = LazyModule("avfs_git.workspace.aftermath")
-    clones = LazyModule("avfs_git.workspace.clones")
-    create = LazyModule("avfs_git.workspace.create")
-    nurseries = LazyModule("avfs_git.session.nurseries")
-    point = LazyModule("avfs_git.session.point")
-    record = LazyModule("avfs_git.session.record")
-    cloning = LazyModule("avfs_git.workspace.cloning")
-    removal = LazyModule("avfs_git.host.removal")
-    stop = LazyModule("avfs_git.session.stop")
-    trusted = LazyModule("avfs_git.workspace.trusted")
-    remotegit = LazyModule("avfs_git.gitstore.remotegit")
+    aftermath = LazyModule("avfs_git.workspace.capture.aftermath")
+    clones = LazyModule("avfs_git.workspace.forks.clones")
+    create = LazyModule("avfs_git.workspace.forks.create")
+    nurseries = LazyModule("avfs_git.session.serve.nurseries")
+    point = LazyModule("avfs_git.session.serve.point")
+    record = LazyModule("avfs_git.session.life.record")
+    cloning = LazyModule("avfs_git.workspace.exchange.cloning")
+    removal = LazyModule("avfs_git.host.files.removal")
+    stop = LazyModule("avfs_git.session.life.stop")
+    trusted = LazyModule("avfs_git.workspace.vault.trusted")
+    remotegit = LazyModule("avfs_git.gitstore.remote.runner")
 
 _SUFFIX = ".git"
 _OWN_NAMES = frozenset({"vaults", "mounts", "current", "trusted", "seal.key", "hooks.json", "hooks.lock"})

@@ -16,17 +16,17 @@ from avfs_git.paths import parse_tree_path, show_path
 from avfs_git.sdk.pathlike import PathLike
 
 if TYPE_CHECKING:
-    from avfs_git.host.seal import Seal
-    from avfs_git.proxy import gate, policy, request
-    from avfs_git.proxy.approvals import Approval
-    from avfs_git.proxy.audit import AuditEntry
-    from avfs_git.proxy.policy import Policy
-    from avfs_git.proxy.request import Decision
+    from avfs_git.host.processes.seal import Seal
+    from avfs_git.proxy.policy import gate, policy, request
+    from avfs_git.proxy.policy.approvals import Approval
+    from avfs_git.proxy.policy.audit import AuditEntry
+    from avfs_git.proxy.policy.policy import Policy
+    from avfs_git.proxy.policy.request import Decision
 else:
     # A light command must not pay for what it does not use.
-    gate = LazyModule("avfs_git.proxy.gate")
-    policy = LazyModule("avfs_git.proxy.policy")
-    request = LazyModule("avfs_git.proxy.request")
+    gate = LazyModule("avfs_git.proxy.policy.gate")
+    policy = LazyModule("avfs_git.proxy.policy.policy")
+    request = LazyModule("avfs_git.proxy.policy.request")
 
 
 class VaultPolicy:

@@ -1,7 +1,7 @@
 """A mount as its user sees it: what it is, and how it ends.
 
 Decided here: that stopping saves first, and unmounts only what is saved. Called by users of `avfs_git.sdk`; what a crash leaves
-of a session is cleaned up by whoever meets it (`avfs_git.session.record`).
+of a session is cleaned up by whoever meets it (`avfs_git.session.life.record`).
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from avfs_git.model import RemoveResult, SessionInfo, SessionState, UnmountResul
 
 if TYPE_CHECKING:
     from avfs_git.sdk.vault import Vault
-    from avfs_git.session import record, stop
-    from avfs_git.workspace import checkpoint, clones
-    from avfs_git.workspace.workspace import LockedWorkspace
+    from avfs_git.session.life import record, stop
+    from avfs_git.workspace.capture import checkpoint
+    from avfs_git.workspace.capture.workspace import LockedWorkspace
+    from avfs_git.workspace.forks import clones
 else:
     # A light command must not pay for what it does not use.
-    checkpoint = LazyModule("avfs_git.workspace.checkpoint")
-    clones = LazyModule("avfs_git.workspace.clones")
-    record = LazyModule("avfs_git.session.record")
-    stop = LazyModule("avfs_git.session.stop")
+    checkpoint = LazyModule("avfs_git.workspace.capture.checkpoint")
+    clones = LazyModule("avfs_git.workspace.forks.clones")
+    record = LazyModule("avfs_git.session.life.record")
+    stop = LazyModule("avfs_git.session.life.stop")
 
 _LAST = "save at the end of a session"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from avfs_git.errors import CheckpointNotFound, InvalidInput, NoForks, WorkspaceBusy, WorkspaceMounted, quote
-from avfs_git.host.locks import LOCK_TIMEOUT_S, Holder
+from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, Holder
 from avfs_git.lazy import LazyModule
 from avfs_git.model import (
     WHOLE_VAULT,
@@ -48,53 +48,43 @@ from avfs_git.sdk.dispatch import Dispatch
 from avfs_git.sdk.pathlike import PathLike, parse_tree_paths
 from avfs_git.sdk.session import Session
 from avfs_git.sdk.workspace import Workspace
-from avfs_git.workspace.bookkeeping import bookkeeping
+from avfs_git.workspace.capture.bookkeeping import bookkeeping
 
 if TYPE_CHECKING:
     from avfs_git.backends import lower
-    from avfs_git.host.seal import Seal
+    from avfs_git.host.processes.seal import Seal
     from avfs_git.sdk import policy
-    from avfs_git.session import operations, record, stop
-    from avfs_git.workspace import (
-        apply,
-        clones,
-        compare,
-        doctor,
-        forkinfo,
-        forks,
-        garbage,
-        history,
-        oplog,
-        overlap,
-        remotes,
-        revisions,
-        undo,
-        userhooks,
-    )
-    from avfs_git.workspace.enabledhooks import EnabledHooks
-    from avfs_git.workspace.vault import OpenVault
-    from avfs_git.workspace.workspace import LockedWorkspace
+    from avfs_git.session.control import operations
+    from avfs_git.session.life import record, stop
+    from avfs_git.workspace.capture.workspace import LockedWorkspace
+    from avfs_git.workspace.exchange import apply, remotes, userhooks
+    from avfs_git.workspace.exchange.enabledhooks import EnabledHooks
+    from avfs_git.workspace.forks import clones, forks
+    from avfs_git.workspace.history import compare, doctor, garbage, history, undo
+    from avfs_git.workspace.merge import overlap
+    from avfs_git.workspace.vault import forkinfo, oplog, revisions
+    from avfs_git.workspace.vault.vault import OpenVault
 else:
     # A light command must not pay for what it does not use.
-    apply = LazyModule("avfs_git.workspace.apply")
-    clones = LazyModule("avfs_git.workspace.clones")
-    compare = LazyModule("avfs_git.workspace.compare")
-    doctor = LazyModule("avfs_git.workspace.doctor")
-    forkinfo = LazyModule("avfs_git.workspace.forkinfo")
-    forks = LazyModule("avfs_git.workspace.forks")
-    garbage = LazyModule("avfs_git.workspace.garbage")
+    apply = LazyModule("avfs_git.workspace.exchange.apply")
+    clones = LazyModule("avfs_git.workspace.forks.clones")
+    compare = LazyModule("avfs_git.workspace.history.compare")
+    doctor = LazyModule("avfs_git.workspace.history.doctor")
+    forkinfo = LazyModule("avfs_git.workspace.vault.forkinfo")
+    forks = LazyModule("avfs_git.workspace.forks.forks")
+    garbage = LazyModule("avfs_git.workspace.history.garbage")
     policy = LazyModule("avfs_git.sdk.policy")
-    history = LazyModule("avfs_git.workspace.history")
+    history = LazyModule("avfs_git.workspace.history.history")
     lower = LazyModule("avfs_git.backends.lower")
-    operations = LazyModule("avfs_git.session.operations")
-    oplog = LazyModule("avfs_git.workspace.oplog")
-    overlap = LazyModule("avfs_git.workspace.overlap")
-    record = LazyModule("avfs_git.session.record")
-    remotes = LazyModule("avfs_git.workspace.remotes")
-    revisions = LazyModule("avfs_git.workspace.revisions")
-    stop = LazyModule("avfs_git.session.stop")
-    undo = LazyModule("avfs_git.workspace.undo")
-    userhooks = LazyModule("avfs_git.workspace.userhooks")
+    operations = LazyModule("avfs_git.session.control.operations")
+    oplog = LazyModule("avfs_git.workspace.vault.oplog")
+    overlap = LazyModule("avfs_git.workspace.merge.overlap")
+    record = LazyModule("avfs_git.session.life.record")
+    remotes = LazyModule("avfs_git.workspace.exchange.remotes")
+    revisions = LazyModule("avfs_git.workspace.vault.revisions")
+    stop = LazyModule("avfs_git.session.life.stop")
+    undo = LazyModule("avfs_git.workspace.history.undo")
+    userhooks = LazyModule("avfs_git.workspace.exchange.userhooks")
 
 
 class Vault:

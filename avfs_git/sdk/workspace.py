@@ -43,31 +43,36 @@ from avfs_git.model import (
 from avfs_git.paths import parse_tree_path
 from avfs_git.sdk.pathlike import PathLike, parse_tree_paths
 from avfs_git.sdk.session import Session
-from avfs_git.workspace.bookkeeping import bookkeeping
+from avfs_git.workspace.capture.bookkeeping import bookkeeping
 
 if TYPE_CHECKING:
     from avfs_git.gitstore import holding
-    from avfs_git.proxy.envelope import ExecPlan, ExecResult
+    from avfs_git.proxy.exec.envelope import ExecPlan, ExecResult
     from avfs_git.sdk import commands
     from avfs_git.sdk.vault import Vault
-    from avfs_git.session import client, nurseries, operations, point
-    from avfs_git.workspace import files, fold, history, labels, overlap, revisions
-    from avfs_git.workspace import workspace as workspaces
+    from avfs_git.session.control import client, operations
+    from avfs_git.session.serve import nurseries, point
+    from avfs_git.workspace.capture import workspace as workspaces
+    from avfs_git.workspace.forks import fold
+    from avfs_git.workspace.history import history
+    from avfs_git.workspace.merge import overlap
+    from avfs_git.workspace.restore import files
+    from avfs_git.workspace.vault import labels, revisions
 else:
     # A light command must not pay for what it does not use.
-    client = LazyModule("avfs_git.session.client")
+    client = LazyModule("avfs_git.session.control.client")
     commands = LazyModule("avfs_git.sdk.commands")
-    files = LazyModule("avfs_git.workspace.files")
-    fold = LazyModule("avfs_git.workspace.fold")
+    files = LazyModule("avfs_git.workspace.restore.files")
+    fold = LazyModule("avfs_git.workspace.forks.fold")
     holding = LazyModule("avfs_git.gitstore.holding")
-    history = LazyModule("avfs_git.workspace.history")
-    labels = LazyModule("avfs_git.workspace.labels")
-    nurseries = LazyModule("avfs_git.session.nurseries")
-    operations = LazyModule("avfs_git.session.operations")
-    overlap = LazyModule("avfs_git.workspace.overlap")
-    point = LazyModule("avfs_git.session.point")
-    revisions = LazyModule("avfs_git.workspace.revisions")
-    workspaces = LazyModule("avfs_git.workspace.workspace")
+    history = LazyModule("avfs_git.workspace.history.history")
+    labels = LazyModule("avfs_git.workspace.vault.labels")
+    nurseries = LazyModule("avfs_git.session.serve.nurseries")
+    operations = LazyModule("avfs_git.session.control.operations")
+    overlap = LazyModule("avfs_git.workspace.merge.overlap")
+    point = LazyModule("avfs_git.session.serve.point")
+    revisions = LazyModule("avfs_git.workspace.vault.revisions")
+    workspaces = LazyModule("avfs_git.workspace.capture.workspace")
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -297,7 +302,7 @@ class Workspace:
             allow_other: Let in other users, as far as permissions go. On overlayfs they may come in without it, too.
             leash_fd: The reading end of a pipe: when the other end is closed, the mount is taken away.
             backend: How: `fuse`, `portable` (through libfuse), or `auto` for the best of the two that works here; or
-                `overlay`, on the kernel's overlayfs (root, workspaces only; docs/live-tree.md has what differs).
+                `overlay`, on the kernel's overlayfs (root, workspaces only; docs/guides/live-tree.md has what differs).
                 `Session.info` tells.
 
         Raises:

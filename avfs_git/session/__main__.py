@@ -4,8 +4,8 @@
 
 Decided here: how the process comes away from the one that started it. It reads on standard input where Python finds its
 modules (`sys.path` of the starter, so that both run the same code) and what to do (`request.Request`), forks so that it is
-nobody's child, and becomes a session of its own without a terminal. `session.start` runs it, where there is no nursery. Or it
-is a nursery (`session.nursery`), and what goes on from here in each of its forks is a
+nobody's child, and becomes a session of its own without a terminal. `session.serve.start` runs it, where there is no nursery.
+Or it is a nursery (`session.serve.nursery`), and what goes on from here in each of its forks is a
 session.
 """
 
@@ -27,10 +27,10 @@ def main() -> None:
     sys.path[:] = given["path"]
     gc.disable()  # what is loaded stays; `process` looks after the collector when all is there
     if "nursery" in given:
-        from avfs_git.session.nursery import live  # noqa: PLC0415 - found only now
+        from avfs_git.session.serve.nursery import live  # noqa: PLC0415 - found only now
 
         live(given["nursery"], given["path"], given["idle_s"])
-    from avfs_git.session.process import run  # noqa: PLC0415 - the same
+    from avfs_git.session.serve.process import run  # noqa: PLC0415 - the same
 
     run(given["request"])
 

@@ -2,8 +2,8 @@
 
 Decided here: what the index says of each file, when it is made, and what it says after avfs has moved the branch. A
 session calls `GitDir.show` before it serves, and lets the kernel forget what `.git` holds after whatever may have moved the
-branch; the tree calls `bring_up` before it answers who reads `.git`, as every git does first, and `proxy.execute` has the kernel
-hold back who opens it in a command (`bring_up_within`). `OpenVault.move_refs` notes where
+branch; the tree calls `bring_up` before it answers who reads `.git`, as every git does first, and `proxy.exec.execute` has the
+kernel hold back who opens it in a command (`bring_up_within`). `OpenVault.move_refs` notes where
 a branch stood before it moves, mounted or not.
 
 The index is made when git first asks, not when the tree is mounted or a command begins: it costs what the tree has,
@@ -31,7 +31,8 @@ from pathlib import Path
 from avfs_git.errors import HostError
 from avfs_git.faults import reach
 from avfs_git.gitstore.bounds import Bound
-from avfs_git.gitstore.gitindex import (
+from avfs_git.gitstore.compare.treediff import diff_trees
+from avfs_git.gitstore.formats.index import (
     NO_STAT,
     BadIndex,
     CachedTree,
@@ -41,22 +42,21 @@ from avfs_git.gitstore.gitindex import (
     make_stat,
     move_entries,
 )
+from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK, MODE_TREE
 from avfs_git.gitstore.source import Tree
-from avfs_git.gitstore.treediff import diff_trees
-from avfs_git.gitstore.trees import EMPTY_TREE, MODE_GITLINK, MODE_TREE
 from avfs_git.gitstore.worktree import IndexBusy, ensure_config
-from avfs_git.host.durable import host_errors, write_file_atomically
-from avfs_git.host.plainfile import holds
+from avfs_git.host.files.durable import host_errors, write_file_atomically
+from avfs_git.host.files.plainfile import holds
 from avfs_git.lazy import LazyLogger
 from avfs_git.model import ChangedFile
 from avfs_git.paths import ROOT, Oid, TreePath, join
-from avfs_git.vfs.layers import UpperReader
-from avfs_git.vfs.lower import LowerEntry, LowerTree, Stored
-from avfs_git.vfs.scan import DIRECTORY, FILE, SYMLINK, Found
-from avfs_git.vfs.statcache import StatCache, is_same_entry, take_fingerprint
-from avfs_git.workspace.format import HEADS
-from avfs_git.workspace.gitmoves import PUT_AWAY, open_worktree
-from avfs_git.workspace.workspace import OpenWorkspace
+from avfs_git.vfs.layer.layers import UpperReader
+from avfs_git.vfs.layer.lower import LowerEntry, LowerTree, Stored
+from avfs_git.vfs.scan.scan import DIRECTORY, FILE, SYMLINK, Found
+from avfs_git.vfs.scan.statcache import StatCache, is_same_entry, take_fingerprint
+from avfs_git.workspace.capture.workspace import OpenWorkspace
+from avfs_git.workspace.vault.format import HEADS
+from avfs_git.workspace.vault.gitmoves import PUT_AWAY, open_worktree
 
 _LOG = LazyLogger(__name__)
 _TRIES = 3

@@ -1,4 +1,4 @@
-"""Measure the bars, print the table, and write docs/benchmarks.md: `make bench`.
+"""Measure the bars, print the table, and write docs/design/benchmarks.md: `make bench`.
 
 `--quick` takes the smallest tree only and writes nothing; `--no-large` leaves out the one of 500,000 files; `--parts` measures
 some parts and writes nothing.
@@ -24,7 +24,7 @@ from tests.bench.report import BUSY_CORES, Neighbours, Row, describe_machine, ma
 from tests.bench.trees import SMALL
 
 _PARTS = ["core", "commands", "merging", "remotes", "live"]
-_DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
+_DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "design" / "benchmarks.md"
 NOTES = (
     "What `make bench` measured, in one run and side by side: medians, the fastest round in brackets. avfs runs in process",
     "through its SDK, except where a whole process is named; git runs as a process with its default settings, which do not",

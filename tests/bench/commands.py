@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from avfs_git import Avfs, Vault, Workspace
-from avfs_git.host.mounts import list_mounts
+from avfs_git.host.mounts.mounts import list_mounts
 from tests.bench.measure import Sample, measure, show_ratio, show_time
 from tests.bench.report import Row, text_table
 from tests.bench.trees import SMALL, make_tree, path_of
@@ -39,7 +39,7 @@ _SEVERAL = """
 import json, os, sys, time
 from pathlib import Path
 from avfs_git import Avfs
-from avfs_git.host.mounts import list_mounts
+from avfs_git.host.mounts.mounts import list_mounts
 home, policy, name = sys.argv[1:]
 times = []
 for number in range(3):

@@ -1,4 +1,4 @@
-"""The table of the live tree: its lines, as text for a terminal and as a section of docs/benchmarks.md."""
+"""The table of the live tree: its lines, as text for a terminal and as a section of docs/design/benchmarks.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of the bars: as text for a terminal, and as docs/benchmarks.md.
+"""The table of the bars: as text for a terminal, and as docs/design/benchmarks.md.
 
 Decided here: what is said of the machine (nothing that names it), and how a bar that is not met is shown: with the
 cause that `CAUSES` knows.

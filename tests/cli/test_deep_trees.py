@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs
-from avfs_git.host.removal import remove_tree
+from avfs_git.host.files.removal import remove_tree
 from tests.support.cli import Cli
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout")]

@@ -45,7 +45,7 @@ def load_generator() -> ModuleType:
 @pytest.mark.parametrize("name", ["cli.md", "json.md"])
 def test_generated_documents_are_fresh(name: str) -> None:
     """What stands in docs is what the code says now; `make docs` writes it."""
-    assert (ROOT / "docs" / name).read_text(encoding="utf-8") == load_generator().render()[name]
+    assert (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8") == load_generator().render()[name]
 
 
 def all_errors() -> list[type[errors.AvfsError]]:
@@ -84,7 +84,7 @@ def test_documents_link_to_files_that_exist() -> None:
 
     missing = [
         (page.name, link)
-        for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+        for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
         for link in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text(encoding="utf-8"))
         if not (page.parent / link).exists()
     ]
@@ -92,7 +92,7 @@ def test_documents_link_to_files_that_exist() -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("name", ["security.md", "limits.md"])
+@pytest.mark.parametrize("name", ["design/security.md", "reference/limits.md"])
 def test_each_claim_names_a_test_that_exists(name: str) -> None:
     """A test that is renamed or removed takes its claim along."""
     import re

@@ -14,7 +14,7 @@ import pytest
 
 from avfs_git import Avfs
 from avfs_git.cli.records import to_record
-from avfs_git.host.mounts import list_mounts
+from avfs_git.host.mounts.mounts import list_mounts
 from tests.cli.test_terminal import at_terminal
 from tests.support.cli import Cli, Transcript, spawn
 

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from avfs_git.gitstore.attributes import TreeAttributes, Value, read_info_attributes
-from avfs_git.gitstore.drywriter import DryWriter
+from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_FILE, MODE_SYMLINK
 from avfs_git.gitstore.merge.choose import make_engine
 from avfs_git.gitstore.merge.engine import EngineName
-from avfs_git.gitstore.trees import EMPTY_TREE, MODE_FILE, MODE_SYMLINK
+from avfs_git.gitstore.objects.drywriter import DryWriter
+from avfs_git.gitstore.rules.attributes import TreeAttributes, Value, read_info_attributes
 from avfs_git.paths import Oid, TreePath
 from tests.support.merges import Files, Histories, change, content, make_files, put
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.gitstore import objects
-from avfs_git.gitstore.commitgraph import CommitGraph
-from avfs_git.gitstore.commits import Links
-from avfs_git.gitstore.mergebase import find_merge_bases
-from avfs_git.gitstore.objects import ObjectStore
+from avfs_git.gitstore.formats.commitgraph import CommitGraph
+from avfs_git.gitstore.formats.commits import Links
+from avfs_git.gitstore.merge.bases import find_merge_bases
+from avfs_git.gitstore.objects import store as objects
+from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.paths import Oid
 from tests.support.gitrepo import GitRepo, init
 from tests.support.objects import MemorySource

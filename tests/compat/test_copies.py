@@ -1,4 +1,4 @@
-"""What each way of copying a vault takes along: the table in docs/remotes.md, row by row."""
+"""What each way of copying a vault takes along: the table in docs/guides/remotes.md, row by row."""
 
 from __future__ import annotations
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from avfs_git.gitstore.renames import detect_renames
-from avfs_git.gitstore.textdiff import file_diff, quote_path
-from avfs_git.gitstore.treediff import diff_trees, status_letter
+from avfs_git.gitstore.compare.renames import detect_renames
+from avfs_git.gitstore.compare.textdiff import file_diff, quote_path
+from avfs_git.gitstore.compare.treediff import diff_trees, status_letter
 from avfs_git.model import ChangedFile
 from avfs_git.paths import Oid, TreePath
 from tests.support.objects import Files, MemorySource

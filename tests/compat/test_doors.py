@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from avfs_git.errors import AvfsError
-from avfs_git.gitstore import transport
 from avfs_git.gitstore.judge import list_objects
+from avfs_git.gitstore.remote import transport
 from avfs_git.paths import Oid
 from avfs_git.sdk import Avfs
 from tests.support.hostile import HARMLESS, HOSTILE, put_commit, put_tree

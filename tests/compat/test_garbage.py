@@ -14,8 +14,8 @@ import pytest
 
 from avfs_git import Avfs, Vault
 from avfs_git.errors import AvfsError, GitFailed, NothingToUndo, PathNotFound, RefDamaged
-from avfs_git.gitstore import sweep
 from avfs_git.gitstore.holding import objects_held
+from avfs_git.gitstore.objects import sweep
 from avfs_git.model import GarbageResult
 from tests.support.faults import BIG, check_vault, git, make_vault_with_garbage, reachable_contents, read_states
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.gitstore.gitindex import (
+from avfs_git.gitstore.compare.treediff import diff_trees
+from avfs_git.gitstore.formats.index import (
     NO_STAT,
     BadIndex,
     CachedTree,
@@ -21,8 +22,7 @@ from avfs_git.gitstore.gitindex import (
     read_stat,
     serialize_cached_tree,
 )
-from avfs_git.gitstore.objects import ObjectStore
-from avfs_git.gitstore.treediff import diff_trees
+from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.paths import Oid
 
 pytestmark = pytest.mark.needs("git")

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from avfs_git.errors import AvfsError, GitFailed, NotAVault, RefLocked
 from avfs_git.gitstore import refs
-from avfs_git.gitstore.gitconfig import edit_config, is_true, parse_plain, read_config
-from avfs_git.gitstore.remotes import add_remote, find_remote, list_remotes, remove_remote, set_url
+from avfs_git.gitstore.config.gitconfig import edit_config, is_true, parse_plain, read_config
+from avfs_git.gitstore.remote.remotes import add_remote, find_remote, list_remotes, remove_remote, set_url
 
 HOSTILE = [
     b"",
@@ -192,7 +192,7 @@ def test_a_killed_change_stops_nobody(tmp_path: Path, point: str) -> None:
         import os, signal
         from pathlib import Path
         from avfs_git import faults
-        from avfs_git.gitstore.gitconfig import edit_config
+        from avfs_git.gitstore.config.gitconfig import edit_config
         faults.arm(lambda name: os.kill(os.getpid(), signal.SIGKILL) if name == {point!r} else None)
         edit_config(Path({os.fspath(tmp_path)!r}), ("--replace-all", "core.bare", "true"))
     """

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from avfs_git.gitstore import packwriter
-from avfs_git.gitstore.commits import Commit, Signature, serialize_commit
-from avfs_git.gitstore.objects import KIND_BLOB, KIND_COMMIT, KIND_TREE, ObjectStore
-from avfs_git.gitstore.packs import consolidate_packs, remove_leftovers
-from avfs_git.gitstore.packwriter import PackWriter
-from avfs_git.gitstore.trees import MODE_EXEC, MODE_FILE, MODE_SYMLINK, edit_tree, is_forbidden_name
+from avfs_git.gitstore.formats.commits import Commit, Signature, serialize_commit
+from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_SYMLINK, edit_tree, is_forbidden_name
+from avfs_git.gitstore.objects import packwriter
+from avfs_git.gitstore.objects.packs import consolidate_packs, remove_leftovers
+from avfs_git.gitstore.objects.packwriter import PackWriter
+from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_COMMIT, KIND_TREE, ObjectStore
 from avfs_git.paths import Oid, TreePath
 from tests.support.gitrepo import ROOT, GitRepo, init
 
@@ -196,9 +196,9 @@ def die_at(number: int, git_dir: Path, body: str) -> int:
         import sys
         from pathlib import Path
         from avfs_git import faults
-        from avfs_git.gitstore.objects import KIND_BLOB, ObjectStore
-        from avfs_git.gitstore.packs import consolidate_packs
-        from avfs_git.gitstore.packwriter import PackWriter
+        from avfs_git.gitstore.objects.store import KIND_BLOB, ObjectStore
+        from avfs_git.gitstore.objects.packs import consolidate_packs
+        from avfs_git.gitstore.objects.packwriter import PackWriter
         store = ObjectStore(Path(sys.argv[1]))
     """)
     program += textwrap.dedent(body)

@@ -11,8 +11,8 @@ import pytest
 from avfs_git.errors import AvfsError, FormatUnsupported, GitFailed, InternalError, NotAVault
 from avfs_git.gitstore import gitcommand
 from avfs_git.gitstore.gitcommand import collect_garbage, fsck
-from avfs_git.gitstore.objects import KIND_BLOB, ObjectStore
-from avfs_git.gitstore.packwriter import PackWriter
+from avfs_git.gitstore.objects.packwriter import PackWriter
+from avfs_git.gitstore.objects.store import KIND_BLOB, ObjectStore
 from avfs_git.gitstore.refs import RefStore
 from avfs_git.gitstore.repository import (
     check_repository,

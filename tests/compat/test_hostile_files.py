@@ -12,12 +12,12 @@ import pytest
 
 from avfs_git import Avfs
 from avfs_git.errors import NotAVault, ObjectCorrupt, RefDamaged
-from avfs_git.gitstore.attributes import FILE_MAX_BYTES
-from avfs_git.gitstore.ignore import IGNORE_FILE_MAX
-from avfs_git.gitstore.objects import ObjectStore
+from avfs_git.gitstore.objects.store import ObjectStore
+from avfs_git.gitstore.rules.attributes import FILE_MAX_BYTES
+from avfs_git.gitstore.rules.ignore import IGNORE_FILE_MAX
 from avfs_git.paths import Oid
-from avfs_git.workspace.clones import fork_present
-from avfs_git.workspace.vault import OpenVault
+from avfs_git.workspace.forks.clones import fork_present
+from avfs_git.workspace.vault.vault import OpenVault
 from tests.support.limited import run_limited
 from tests.support.servers import git
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from avfs_git.gitstore.gitversion import installed_git
-from avfs_git.gitstore.ignore import Ignorer
+from avfs_git.gitstore.rules.ignore import Ignorer
 from avfs_git.paths import TreePath
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from avfs_git.errors import GitFailed, HostError, ObjectMissing, RemoteDataRefused, RemoteError
-from avfs_git.gitstore import lazystore
-from avfs_git.gitstore.lazystore import LazyObjectStore
+from avfs_git.gitstore.remote import partial as lazystore
+from avfs_git.gitstore.remote.partial import LazyObjectStore
 from avfs_git.gitstore.source import NotYetHere
 from avfs_git.model import GarbageResult
 from avfs_git.paths import Oid

@@ -18,8 +18,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from avfs_git.errors import RemoteError
-from avfs_git.gitstore import lazystore, remotegit, transport
-from avfs_git.host.processes import list_family, start_time, waits_for_fuse
+from avfs_git.gitstore.remote import partial as lazystore
+from avfs_git.gitstore.remote import runner as remotegit
+from avfs_git.gitstore.remote import transport
+from avfs_git.host.processes.processes import list_family, start_time, waits_for_fuse
 from avfs_git.sdk import Avfs, Vault
 from tests.compat.test_lazy import FILES, fill, missing, packs
 from tests.support.killing import server_below

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs
-from avfs_git.host.boot import read_boot_id
-from avfs_git.host.locks import LockFile
-from avfs_git.host.processes import start_time
+from avfs_git.host.locks.locks import LockFile
+from avfs_git.host.processes.boot import read_boot_id
+from avfs_git.host.processes.processes import start_time
 from avfs_git.sdk import Vault
-from avfs_git.session.record import list_sessions
-from avfs_git.session.stop import end_session
+from avfs_git.session.life.record import list_sessions
+from avfs_git.session.life.stop import end_session
 from tests.support.users import ALICE, MALLORY, as_user, open_way
 
 pytestmark = pytest.mark.needs("root", "user-xattrs", "whiteout")

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_FILE
+from avfs_git.gitstore.merge.bases import find_merge_bases
 from avfs_git.gitstore.merge.engine import ConflictStyle, EngineName
-from avfs_git.gitstore.mergebase import find_merge_bases
-from avfs_git.gitstore.trees import EMPTY_TREE, MODE_FILE
 from avfs_git.paths import Oid
 from tests.support.merges import Histories, change, cross, make_files
 

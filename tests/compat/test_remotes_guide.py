@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.support.servers import git, make_bare
 
-GUIDE = Path(__file__).parents[2] / "docs" / "remotes.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "remotes.md"
 
 
 def test_the_worked_example_works(tmp_path: Path, hermetic: Path) -> None:

@@ -1,4 +1,4 @@
-"""The examples of docs/sdk.md, run as they stand."""
+"""The examples of docs/guides/sdk.md, run as they stand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import avfs_git
 from avfs_git import sdk
 
-GUIDE = Path(__file__).parents[2] / "docs" / "sdk.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "sdk.md"
 
 
 def test_the_example_of_the_guide_runs(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git.errors import HookRefused, InvalidInput
-from avfs_git.gitstore.githooks import UPDATE
+from avfs_git.gitstore.config.githooks import UPDATE
 from avfs_git.model import HookState, Warning
 from avfs_git.sdk import Avfs, Vault
 from tests.support.cli import spawn

@@ -8,7 +8,7 @@ import subprocess
 import zlib
 from pathlib import Path
 
-from avfs_git.gitstore.trees import MODE_FILE, MODE_SYMLINK, MODE_TREE, is_forbidden_kind, is_forbidden_name
+from avfs_git.gitstore.formats.trees import MODE_FILE, MODE_SYMLINK, MODE_TREE, is_forbidden_kind, is_forbidden_name
 from tests.support.oracle import git
 
 _STEMS = [

@@ -1,4 +1,4 @@
-"""`avfs_git.agent`: every method, and an agent's loop as docs/agents.md has it."""
+"""`avfs_git.agent`: every method, and an agent's loop as docs/guides/agents.md has it."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def test_a_command_is_answered_in_every_outcome(fs: AVFS) -> None:
 def test_the_guides_example_works(
     mount_dir: Path, project: Path, home: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The loop in docs/agents.md forks, runs, checks, keeps or discards, and says what was refused; a relative home will do."""
-    guide = (Path(__file__).parents[2] / "docs" / "agents.md").read_text("utf-8")
+    """The loop in docs/guides/agents.md forks, runs, checks, keeps or discards, and says what was refused."""
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "agents.md").read_text("utf-8")
     code = re.search(r"```python\n(.*?)```", guide, re.DOTALL)
     assert code is not None
     monkeypatch.chdir(mount_dir)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.host.mounts import list_mounts
+from avfs_git.host.mounts.mounts import list_mounts
 from avfs_git.sdk import Avfs
 from tests.support.backends import MOUNTED, SHOWN, backends, expect_difference, show
 from tests.support.live_tree import ADA, FORK, ShownTree, listed, run_in

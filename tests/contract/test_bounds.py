@@ -13,12 +13,12 @@ import pytest
 from avfs_git import Avfs
 from avfs_git.errors import TooManyFiles
 from avfs_git.fuse.channel import MAX_IO, Channel, Request
-from avfs_git.gitstore.objects import KIND_TREE
-from avfs_git.gitstore.trees import serialize_tree
-from avfs_git.host import runners
-from avfs_git.host.mounts import mount_fuse, unmount
+from avfs_git.gitstore.formats.trees import serialize_tree
+from avfs_git.gitstore.objects.store import KIND_TREE
+from avfs_git.host.mounts.mounts import mount_fuse, unmount
+from avfs_git.host.processes import runners
 from avfs_git.paths import Oid
-from avfs_git.proxy import run
+from avfs_git.proxy.exec import run
 from avfs_git.workspace import gitdir
 from tests.support.commands import ALLOW_ALL
 from tests.support.limited import make_bomb, run_limited

@@ -12,7 +12,7 @@ import pytest
 
 from avfs_git import Avfs
 from avfs_git.errors import ContentChanged, WorkspaceBusy
-from avfs_git.host.locks import Holder
+from avfs_git.host.locks.locks import Holder
 from tests.support.faults import check_objects, check_vault, git
 from tests.support.powercut import ROOT
 

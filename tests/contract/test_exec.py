@@ -31,7 +31,7 @@ from avfs_git.errors import (
     NotPrepared,
     WorkspaceBusy,
 )
-from avfs_git.host.mounts import list_mounts
+from avfs_git.host.mounts.mounts import list_mounts
 from avfs_git.sdk import Vault, Workspace
 from tests.support.cli import Cli
 from tests.support.commands import ALLOW_ALL

@@ -15,10 +15,10 @@ import pytest
 
 from avfs_git import Avfs
 from avfs_git.errors import BackendUnavailable
-from avfs_git.host.mounts import list_mounts
-from avfs_git.host.runners import readonly_mount
-from avfs_git.proxy.envelope import View
-from avfs_git.proxy.request import Category
+from avfs_git.host.mounts.mounts import list_mounts
+from avfs_git.host.processes.runners import readonly_mount
+from avfs_git.proxy.exec.envelope import View
+from avfs_git.proxy.policy.request import Category
 from avfs_git.sdk import Workspace
 from avfs_git.sdk.commands import Prepared
 from tests.support.cli import Cli
@@ -171,8 +171,8 @@ def test_git_reads(work: Workspace, backend: str) -> None:
 def test_a_scan_is_not_made(work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither before nor after; and the next command need not look at more than before."""
     epoch = work._opened.lock.epoch
-    monkeypatch.setattr("avfs_git.proxy.execute.read_status", None)
-    monkeypatch.setattr("avfs_git.proxy.execute.save_checkpoint", None)
+    monkeypatch.setattr("avfs_git.proxy.exec.execute.read_status", None)
+    monkeypatch.setattr("avfs_git.proxy.exec.execute.save_checkpoint", None)
 
     assert work.exec("cat", "file").stdout == b"content\n"
     assert work._opened.lock.epoch == epoch

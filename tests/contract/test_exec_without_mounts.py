@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 
 from avfs_git import Avfs
-from avfs_git.host.mounts import list_mounts
+from avfs_git.host.mounts.mounts import list_mounts
 from avfs_git.sdk import Workspace
 from tests.support.commands import ALLOW_ALL
 

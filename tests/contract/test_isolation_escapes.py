@@ -24,7 +24,7 @@ import pytest
 from avfs_git import Avfs
 from avfs_git.errors import IsolationUnavailable
 from avfs_git.model import Identity
-from avfs_git.proxy.syscalls import make_filter
+from avfs_git.proxy.exec.syscalls import make_filter
 from avfs_git.sdk import Vault, Workspace
 from tests.support import escapes
 from tests.support.commands import ALLOW_ALL

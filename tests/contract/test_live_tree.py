@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.host.mounts import list_mounts
+from avfs_git.host.mounts.mounts import list_mounts
 from tests.support import kernelcaches
 from tests.support.backends import OverlayTree, backends, show
 from tests.support.capabilities import NOBODY

@@ -17,11 +17,11 @@ import pytest
 from avfs_git import faults
 from avfs_git.backends.lower import LowerMounts
 from avfs_git.backends.tree import on_base
-from avfs_git.host.mounts import list_mounts
+from avfs_git.host.mounts.mounts import list_mounts
 from avfs_git.model import FileDiff, SessionBackend
 from avfs_git.sdk import Avfs, Vault
-from avfs_git.session.start import start_session
-from avfs_git.workspace.vault import OpenVault
+from avfs_git.session.serve.start import start_session
+from avfs_git.workspace.vault.vault import OpenVault
 from tests.support.session_process import Stay
 from tests.support.waiting import wait_for
 

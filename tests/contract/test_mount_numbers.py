@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from avfs_git.errors import MountError
-from avfs_git.host.copies import describe_copies, find_copy_users, is_copy, remove_copies
-from avfs_git.host.mounts import Mounted, detach, find_mount, list_mounts, unmount
+from avfs_git.host.mounts.mounts import Mounted, detach, find_mount, list_mounts, unmount
+from avfs_git.host.processes.copies import describe_copies, find_copy_users, is_copy, remove_copies
 from tests.support import capabilities
 
 pytestmark = pytest.mark.needs("root")
@@ -88,7 +88,7 @@ def test_copies_of_another_mount_with_its_device_are_not_meant(mount_dir: Path) 
 _CONVERSATIONS = """
 import os, select, sys
 from pathlib import Path
-from avfs_git.host.mounts import cut_off, find_mount, hold_conversation, mount_fuse, unmount
+from avfs_git.host.mounts.mounts import cut_off, find_mount, hold_conversation, mount_fuse, unmount
 
 directory = Path(sys.argv[1])
 

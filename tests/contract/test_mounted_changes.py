@@ -40,7 +40,7 @@ _DIFFERENCES = {
     ("portable", "test_what_is_written_in_place_is_seen_by_who_has_it_open"): ("pages that are mapped are not forgotten", True),
     ("portable", "test_a_program_in_a_directory_that_goes"): ("libfuse cannot name a directory that is removed", True),
 }
-"""What a backend does otherwise, with whether it can be tried; `docs/filesystem.md` tells users the same."""
+"""What a backend does otherwise, with whether it can be tried; `docs/reference/filesystem.md` tells users the same."""
 
 
 @pytest.fixture(

@@ -20,10 +20,10 @@ import pytest
 
 from avfs_git import Avfs, Vault
 from avfs_git.errors import AvfsError
-from avfs_git.host.processes import start_time
+from avfs_git.host.processes.processes import start_time
 from avfs_git.model import Identity
-from avfs_git.session.nurseries import Nursery
-from avfs_git.session.program import own_program
+from avfs_git.session.serve.nurseries import Nursery
+from avfs_git.session.serve.program import own_program
 from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytest.mark.usefixtures("person")]
@@ -36,7 +36,7 @@ import ctypes, json, logging, os, resource, signal, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from avfs_git import Avfs
-from avfs_git.session import nurseries
+from avfs_git.session.serve import nurseries
 
 avfs = Avfs(sys.argv[1], lock_timeout_s=5)
 trees = Path(sys.argv[2])

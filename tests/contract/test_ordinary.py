@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.host.mounts import list_mounts
+from avfs_git.host.mounts.mounts import list_mounts
 from tests.support import ordinary, sweep
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from avfs_git.errors import AvfsError, FuseUnavailable, InvalidInput, MountBusy, WorkspaceMounted
-from avfs_git.host.mounts import list_mounts
-from avfs_git.host.overlayfs import is_upper_used
+from avfs_git.host.mounts.mounts import list_mounts
+from avfs_git.host.mounts.overlayfs import is_upper_used
 from avfs_git.model import Identity, SessionBackend, SessionState
 from avfs_git.sdk import Avfs, Session, Vault, Workspace
 from tests.support.capabilities import mount as mount_file_system

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git.errors import InvalidInput, MountPointUnusable, WorkspaceMounted
-from avfs_git.host.mounts import list_mounts
+from avfs_git.host.mounts.mounts import list_mounts
 from avfs_git.model import SessionBackend
 from avfs_git.sdk import Avfs, Vault, Workspace
 from tests.support.waiting import wait_for

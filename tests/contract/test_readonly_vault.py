@@ -18,7 +18,7 @@ import pytest
 
 from avfs_git import Avfs, Vault
 from avfs_git.errors import NotWritable
-from avfs_git.host.locks import LockFile
+from avfs_git.host.locks.locks import LockFile
 from avfs_git.model import Identity
 from tests.support.capabilities import mount, unmount
 from tests.support.cli import Cli

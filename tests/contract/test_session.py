@@ -30,10 +30,10 @@ from avfs_git.errors import (
     WorkspaceBusy,
     WorkspaceMounted,
 )
-from avfs_git.host.mounts import list_mounts, unmount
-from avfs_git.host.processes import start_time
+from avfs_git.host.mounts.mounts import list_mounts, unmount
+from avfs_git.host.processes.processes import start_time
 from avfs_git.model import Identity, SessionState
-from avfs_git.session.record import has_ended
+from avfs_git.session.life.record import has_ended
 from tests.support.capabilities import mount as mount_file_system
 from tests.support.capabilities import unmount as unmount_file_system
 from tests.support.killed_session import work_through_kills

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from avfs_git.host.mounts import list_mounts
+from avfs_git.host.mounts.mounts import list_mounts
 
 pytestmark = [pytest.mark.needs("fuse", "libfuse", "compiler", "user-xattrs", "whiteout"), pytest.mark.slow]
 

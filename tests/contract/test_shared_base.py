@@ -17,10 +17,10 @@ import pytest
 
 from avfs_git import Avfs
 from avfs_git.errors import MountPointUnusable
-from avfs_git.host.mounts import list_mounts
+from avfs_git.host.mounts.mounts import list_mounts
 from avfs_git.model import SessionInfo
 from avfs_git.sdk import Vault
-from avfs_git.session.start import start_session
+from avfs_git.session.serve.start import start_session
 from tests.support.capabilities import mount, unmount
 from tests.support.live_tree import FORK, PROJECT, make_vault, mounted
 from tests.support.waiting import wait_for

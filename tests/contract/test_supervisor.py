@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from avfs_git.fuse.channel import MAX_IO, Channel, Request
-from avfs_git.fuse.handover import Handover
-from avfs_git.fuse.supervisor import supervise
-from avfs_git.host.mounts import mount_fuse, unmount
-from avfs_git.host.processes import find_survivors, waits_for_fuse
+from avfs_git.fuse.handover.handover import Handover
+from avfs_git.fuse.handover.supervisor import supervise
+from avfs_git.host.mounts.mounts import mount_fuse, unmount
+from avfs_git.host.processes.processes import find_survivors, waits_for_fuse
 from avfs_git.sdk import Avfs
 from tests.support.faults import read_files
 from tests.support.killing import PROGRAMS, Killer, prepare, run_programs, server_of

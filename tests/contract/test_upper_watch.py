@@ -20,9 +20,9 @@ import pytest
 
 from avfs_git import Workspace, faults
 from avfs_git.errors import AvfsError
-from avfs_git.host.watches import Told, Watches
-from avfs_git.vfs import upperwatch
-from avfs_git.vfs.upper import UpperLayer
+from avfs_git.host.processes.watches import Told, Watches
+from avfs_git.vfs.layer.upper import UpperLayer
+from avfs_git.vfs.scan import upperwatch
 from tests.support.faults import make_source, make_vault
 from tests.support.shown import mounted_layers, opened_of, serving
 

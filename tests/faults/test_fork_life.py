@@ -18,8 +18,8 @@ import pytest
 
 from avfs_git import Avfs, Vault, faults
 from avfs_git.errors import AvfsError, ForkExists, NothingToUndo, WorkspaceBusy, WorkspaceMounted
-from avfs_git.host.locks import LockFile
-from avfs_git.workspace.trash import clear_orphan
+from avfs_git.host.locks.locks import LockFile
+from avfs_git.workspace.forks.trash import clear_orphan
 from tests.support.faults import check_vault, die_in, git, reachable_contents
 
 pytestmark = [

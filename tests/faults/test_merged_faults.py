@@ -11,10 +11,10 @@ from types import ModuleType
 
 import pytest
 
-from avfs_git.host import beneath
+from avfs_git.host.files import beneath
 from avfs_git.paths import TreePath
-from avfs_git.vfs.merged import MergedTree
-from avfs_git.vfs.upper import UpperLayer
+from avfs_git.vfs.layer.upper import UpperLayer
+from avfs_git.vfs.tree.merged import MergedTree
 from tests.support import capabilities
 from tests.support.overlay import check_kernel_shows
 from tests.support.steps import make_lower

@@ -18,8 +18,8 @@ import pytest
 
 from avfs_git import Avfs, Vault, faults
 from avfs_git.errors import AvfsError, ForkNotFound, HostError
-from avfs_git.workspace import notes
-from avfs_git.workspace.checkpoint import save_checkpoint
+from avfs_git.workspace.capture.checkpoint import save_checkpoint
+from avfs_git.workspace.vault import notes
 from tests.support.faults import (
     UNCOMMITTED,
     Files,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.host.beneath import RENAME_EXCHANGE, rename_at
+from avfs_git.host.files.beneath import RENAME_EXCHANGE, rename_at
 from avfs_git.sdk import Avfs
 from tests.support.live_tree import FORK, LiveTree, live_tree, mounted
 

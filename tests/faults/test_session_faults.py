@@ -20,11 +20,11 @@ from avfs_git import Avfs, Vault
 from avfs_git.backends.lower import LowerMounts
 from avfs_git.backends.tree import on_base
 from avfs_git.errors import AvfsError, HostError, InternalError, MountError, SessionFailed
-from avfs_git.host.mounts import list_mounts
+from avfs_git.host.mounts.mounts import list_mounts
 from avfs_git.model import SessionBackend, SessionState
-from avfs_git.session.record import FoundSession, has_ended
-from avfs_git.session.start import start_session
-from avfs_git.workspace.vault import OpenVault
+from avfs_git.session.life.record import FoundSession, has_ended
+from avfs_git.session.serve.start import start_session
+from avfs_git.workspace.vault.vault import OpenVault
 from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytest.mark.slow, pytest.mark.timeout(300)]

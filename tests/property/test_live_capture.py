@@ -13,10 +13,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from avfs_git import faults
-from avfs_git.gitstore.packwriter import PackWriter
+from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.model import Identity
 from avfs_git.sdk import Avfs
-from avfs_git.workspace.workspace import LockedWorkspace, OpenWorkspace
+from avfs_git.workspace.capture.workspace import LockedWorkspace, OpenWorkspace
 from tests.support.steps import Draft, Step, drafts, make_lower, take_in_tree
 from tests.support.trees import describe_tree
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avfs_git.gitstore.trees import MODE_EXEC, MODE_SYMLINK
+from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_SYMLINK
 from avfs_git.sdk import Avfs, Vault, Workspace
 from tests.support.faults import git
 from tests.support.merges import Files, change, make_files

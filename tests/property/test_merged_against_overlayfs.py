@@ -13,8 +13,8 @@ from hypothesis import note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from avfs_git.vfs.merged import MergedTree
-from avfs_git.vfs.upper import UpperLayer
+from avfs_git.vfs.layer.upper import UpperLayer
+from avfs_git.vfs.tree.merged import MergedTree
 from tests.support import sweep
 from tests.support.capabilities import mount, unmount
 from tests.support.steps import Draft, drafts, make_lower, take_in_directory, take_in_tree

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from avfs_git.paths import TreePath
-from avfs_git.vfs.merged import MergedTree, Node
-from avfs_git.vfs.upper import UpperLayer
+from avfs_git.vfs.layer.upper import UpperLayer
+from avfs_git.vfs.tree.merged import MergedTree, Node
 from tests.support import capabilities, sweep
 from tests.support.overlay import check_kernel_shows
 from tests.support.steps import Draft, Step, drafts, make_lower, take_in_directory, take_in_tree

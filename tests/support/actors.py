@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from avfs_git import Avfs, Vault, Workspace
-from avfs_git.session import start
+from avfs_git.session.serve import start
 from tests.support.faults import make_source, make_vault, read_files
 from tests.support.servers import git, make_bare
 

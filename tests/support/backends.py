@@ -1,12 +1,12 @@
 """The ways in which a workspace is shown, for tests that hold for all of them.
 
 Decided here: which backends there are (`BACKENDS`), what each needs of the machine, and in what each is known to differ
-from a plain directory (`DIFFERENCES`, with the reason; `docs/filesystem.md` tells users the same).
+from a plain directory (`DIFFERENCES`, with the reason; `docs/reference/filesystem.md` tells users the same).
 
     tree                the merged tree in this process, by path: no mount
     channel             the server on the kernel's own protocol; also with the write-back cache, and as an ordinary user
     portable            the same tree through libfuse
-    overlay             a session that the kernel's overlayfs shows (`session.overlay`), without the `.git` in its root
+    overlay             a session that the kernel's overlayfs shows (`session.serve.overlay`), without the `.git` in its root
     plain               a plain directory: the oracle, and a check of the tests themselves
 
 Nothing outlives the `with` block of a backend.
@@ -23,10 +23,10 @@ import pytest
 
 from avfs_git.paths import Oid
 from avfs_git.sdk import Avfs, Session
-from avfs_git.vfs.merged import MergedTree
-from avfs_git.workspace.commits import open_commit
-from avfs_git.workspace.vault import OpenVault
-from avfs_git.workspace.workspace import OpenWorkspace
+from avfs_git.vfs.tree.merged import MergedTree
+from avfs_git.workspace.capture.workspace import OpenWorkspace
+from avfs_git.workspace.vault.commits import open_commit
+from avfs_git.workspace.vault.vault import OpenVault
 from tests.support.live_tree import ADA, FORK, ShownTree, make_vault, mounted
 from tests.support.steps import Step, take_in_directory, take_in_tree
 from tests.support.trees import Described, describe_dir, describe_tree

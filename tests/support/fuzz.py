@@ -25,20 +25,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 from avfs_git.errors import AvfsError
-from avfs_git.gitstore import gitindex, packfile
-from avfs_git.gitstore.attributes import TreeAttributes
-from avfs_git.gitstore.commitgraph import CommitGraph
-from avfs_git.gitstore.commits import Commit, Signature, parse_commit, parse_links, serialize_commit
-from avfs_git.gitstore.gitindex import BadIndex, ForeignIndex, GitIndex, IndexWriter, Move, make_stat, move_entries
-from avfs_git.gitstore.ignore import IgnoreRules
-from avfs_git.gitstore.objects import KIND_BLOB, KIND_COMMIT, KIND_TREE, ObjectStore, hash_object
-from avfs_git.gitstore.packwriter import PackWriter
+from avfs_git.gitstore.formats import index as gitindex
+from avfs_git.gitstore.formats import packfile
+from avfs_git.gitstore.formats.commitgraph import CommitGraph
+from avfs_git.gitstore.formats.commits import Commit, Signature, parse_commit, parse_links, serialize_commit
+from avfs_git.gitstore.formats.index import BadIndex, ForeignIndex, GitIndex, IndexWriter, Move, make_stat, move_entries
+from avfs_git.gitstore.formats.trees import parse_tree, serialize_tree
+from avfs_git.gitstore.objects.packwriter import PackWriter
+from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_COMMIT, KIND_TREE, ObjectStore, hash_object
 from avfs_git.gitstore.repository import init_vault_repo
-from avfs_git.gitstore.trees import parse_tree, serialize_tree
+from avfs_git.gitstore.rules.attributes import TreeAttributes
+from avfs_git.gitstore.rules.ignore import IgnoreRules
 from avfs_git.paths import ROOT, Oid, TreePath
-from avfs_git.session import wire
-from avfs_git.vfs.lower import LowerTree
-from avfs_git.vfs.sidecar import (
+from avfs_git.session.control import wire
+from avfs_git.vfs.layer.lower import LowerTree
+from avfs_git.vfs.layer.sidecar import (
     Meta,
     SideEntry,
     compose_sidecar,
@@ -51,10 +52,10 @@ from avfs_git.vfs.sidecar import (
     parse_sidecar,
     serialize_records,
 )
-from avfs_git.vfs.statcache import StatCache
-from avfs_git.workspace.config import Config
-from avfs_git.workspace.format import WorkspaceState, parse_state, serialize_state
-from avfs_git.workspace.oplog import OpLog
+from avfs_git.vfs.scan.statcache import StatCache
+from avfs_git.workspace.vault.config import Config
+from avfs_git.workspace.vault.format import WorkspaceState, parse_state, serialize_state
+from avfs_git.workspace.vault.oplog import OpLog
 from tests.support.objects import MemorySource
 
 MEMORY = 1 << 30

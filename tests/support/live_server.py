@@ -19,15 +19,15 @@ from pathlib import Path
 from avfs_git.fuse import portable, protocol
 from avfs_git.fuse.channel import MAX_IO, Channel
 from avfs_git.fuse.composite import CompositeServer
-from avfs_git.fuse.forgetting import NODES_MAX
+from avfs_git.fuse.handover.forgetting import NODES_MAX
 from avfs_git.fuse.server import TreeServer
-from avfs_git.host.mounts import mount_fuse
+from avfs_git.host.mounts.mounts import mount_fuse
 from avfs_git.paths import Oid
-from avfs_git.session.catalogue import open_catalogue, reopen
-from avfs_git.vfs.merged import MergedTree
-from avfs_git.workspace.commits import open_commit
-from avfs_git.workspace.vault import OpenVault
-from avfs_git.workspace.workspace import OpenWorkspace
+from avfs_git.session.serve.catalogue import open_catalogue, reopen
+from avfs_git.vfs.tree.merged import MergedTree
+from avfs_git.workspace.capture.workspace import OpenWorkspace
+from avfs_git.workspace.vault.commits import open_commit
+from avfs_git.workspace.vault.vault import OpenVault
 
 
 def main(git_dir: str, fork: str, directory: str, *options: str) -> None:

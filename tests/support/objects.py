@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from avfs_git.errors import ObjectMissing
-from avfs_git.gitstore.commits import Commit, Links, Signature, parse_commit, parse_links, serialize_commit
-from avfs_git.gitstore.objects import (
+from avfs_git.gitstore.formats.commits import Commit, Links, Signature, parse_commit, parse_links, serialize_commit
+from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE, parse_tree, serialize_tree
+from avfs_git.gitstore.objects.store import (
     KIND_BLOB,
     KIND_COMMIT,
     KIND_NAMES,
@@ -19,9 +20,8 @@ from avfs_git.gitstore.objects import (
     hash_object,
 )
 from avfs_git.gitstore.source import Tree
-from avfs_git.gitstore.trees import MODE_GITLINK, MODE_TREE, parse_tree, serialize_tree
 from avfs_git.paths import Oid
-from avfs_git.vfs.sidecar import SideEntry, compose_sidecar, format_record, serialize_records
+from avfs_git.vfs.layer.sidecar import SideEntry, compose_sidecar, format_record, serialize_records
 
 Files = Mapping[bytes, tuple[int, bytes]]
 """Mode and content by path; of a gitlink the content is the 20 bytes of a commit's id."""

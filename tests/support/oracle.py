@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from avfs_git.gitstore.trees import MODE_SYMLINK, MODE_TREE, is_forbidden_kind, is_forbidden_name
+from avfs_git.gitstore.formats.trees import MODE_SYMLINK, MODE_TREE, is_forbidden_kind, is_forbidden_name
 from tests.support.trees import Described, describe_dir
 
 _ENVIRONMENT = {

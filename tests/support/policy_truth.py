@@ -29,11 +29,11 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
-from avfs_git.proxy import programs
-from avfs_git.proxy.classify import categories_of, classify
-from avfs_git.proxy.request import Category, Request
+from avfs_git.proxy.policy import programs
+from avfs_git.proxy.policy.classify import categories_of, classify
+from avfs_git.proxy.policy.request import Category, Request
 
-CORPUS = Path(__file__).parents[1] / "unit" / "proxy" / "corpus"
+CORPUS = Path(__file__).parents[1] / "unit" / "proxy" / "policy" / "corpus"
 PORT = 4711
 _LIMIT_S = 3.0
 _VALUES = """

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from avfs_git import faults
-from avfs_git.session.process import run
+from avfs_git.session.serve.process import run
 
 
 class Stay:

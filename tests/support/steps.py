@@ -18,9 +18,9 @@ from typing import Literal, TypeVar, get_args
 from hypothesis import strategies as st
 
 from avfs_git.errors import PathEscapes
-from avfs_git.host.beneath import RENAME_EXCHANGE, RENAME_NOREPLACE, rename_at
+from avfs_git.host.files.beneath import RENAME_EXCHANGE, RENAME_NOREPLACE, rename_at
 from avfs_git.paths import TreePath, split
-from avfs_git.vfs.merged import MergedTree
+from avfs_git.vfs.tree.merged import MergedTree
 from tests.support.trees import Described
 
 OLD_NS = 1_000_000_000 * 10**9

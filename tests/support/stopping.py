@@ -114,14 +114,14 @@ def wait_readable(fd: int, timeout_s: float) -> bool:
 
 
 def program(directory: Path, point: str, kind: Kind, *, when_armed: bool = False) -> tuple[str, ...]:
-    """Give the command line of a session with such a handler, for `session.start`."""
+    """Give the command line of a session with such a handler, for `session.serve.start`."""
     code = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); from tests.support.stopping import main; main()"
     return (sys.executable, "-c", code, str(directory), point, kind, *(["armed"] if when_armed else []))
 
 
 def main() -> None:
     """Be a session until it ends, one way or the other."""
-    from avfs_git.session.process import run
+    from avfs_git.session.serve.process import run
 
     given = json.load(sys.stdin)
     directory, point, kind, *more = sys.argv[1:]

@@ -21,14 +21,15 @@ import time
 from pathlib import Path
 
 from avfs_git import faults
-from avfs_git.fuse import protocol, supervisor
+from avfs_git.fuse import protocol
 from avfs_git.fuse.channel import MAX_IO, Channel
-from avfs_git.fuse.handover import Handover
+from avfs_git.fuse.handover import supervisor
+from avfs_git.fuse.handover.handover import Handover
 from avfs_git.fuse.server import TreeServer
-from avfs_git.host.mounts import mount_fuse
-from avfs_git.vfs.inodes import ROOT_INO
-from avfs_git.workspace.vault import OpenVault
-from avfs_git.workspace.workspace import OpenWorkspace
+from avfs_git.host.mounts.mounts import mount_fuse
+from avfs_git.vfs.tree.inodes import ROOT_INO
+from avfs_git.workspace.capture.workspace import OpenWorkspace
+from avfs_git.workspace.vault.vault import OpenVault
 
 
 def count_down(file: Path) -> None:

@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 from avfs_git.fuse import protocol as p
 from avfs_git.fuse.channel import Request
-from avfs_git.fuse.handover import BEGUN, DONE, Handover
-from avfs_git.vfs.inodes import ROOT_INO, Node, Place
+from avfs_git.fuse.handover.handover import BEGUN, DONE, Handover
+from avfs_git.vfs.tree.inodes import ROOT_INO, Node, Place
 
 _LONGEST_WRITE_S = 0.0004
 """Kills fall into the first part of the writer's life: the later ones find no more."""

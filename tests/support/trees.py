@@ -14,8 +14,8 @@ from pathlib import Path
 
 from avfs_git.gitstore.bounds import Bound
 from avfs_git.paths import TreePath, components
-from avfs_git.vfs.lower import LowerEntry, LowerTree
-from avfs_git.vfs.merged import MergedTree, Node
+from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
+from avfs_git.vfs.tree.merged import MergedTree, Node
 from tests.support.objects import MemorySource
 
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "dir", stat.S_IFLNK: "symlink"}

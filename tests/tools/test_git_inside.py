@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.gitstore.gitindex import GitIndex, read_stat
+from avfs_git.gitstore.formats.index import GitIndex, read_stat
 from avfs_git.model import Identity
 from avfs_git.sdk import Avfs, Session, Vault, Workspace
 

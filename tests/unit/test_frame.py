@@ -30,7 +30,7 @@ def test_a_session_loads_little_before_it_is_ready() -> None:
         "pygit2",
         "avfs_git.sdk",
     )
-    code = f"import sys, avfs_git.session.nursery; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, avfs_git.session.serve.nursery; print([m for m in {heavy} if m in sys.modules])"
 
     done = subprocess.run([sys.executable, "-S", "-c", code], check=True, capture_output=True, text=True)
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from avfs_git.cli.commands.clone import name_of_url
 from avfs_git.errors import AvfsError, hide_user
-from avfs_git.gitstore.remotegit import note
-from avfs_git.gitstore.remotes import hide_secret
+from avfs_git.gitstore.remote.remotes import hide_secret
+from avfs_git.gitstore.remote.runner import note
 from tests.support.cli import Cli
 
 SECRET = "hunter2"

@@ -27,7 +27,7 @@ from avfs_git.errors import (
     ObjectMissing,
     RefDamaged,
 )
-from avfs_git.gitstore.objects import KIND_BLOB, KIND_COMMIT, KIND_NAMES, KIND_TREE, hash_object
+from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_COMMIT, KIND_NAMES, KIND_TREE, hash_object
 from avfs_git.paths import Oid
 from tests.support.faults import Files, read_files
 from tests.support.hostile import entry, put, put_commit

@@ -14,7 +14,7 @@ import pytest
 
 from avfs_git import Avfs
 from avfs_git.errors import AvfsError
-from avfs_git.workspace.format import VaultLayout
+from avfs_git.workspace.vault.format import VaultLayout
 
 pytestmark = pytest.mark.needs("git", "user-xattrs", "whiteout")
 _PATIENCE_S = 30

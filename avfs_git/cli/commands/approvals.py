@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from avfs_git.cli.results import ApprovalList
-    from avfs_git.proxy.approvals import Approval
+    from avfs_git.proxy.policy.approvals import Approval
 
 
 @verb("approvals list", looks=True, view="policy")

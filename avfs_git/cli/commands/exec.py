@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from avfs_git.paths import TreePath
-    from avfs_git.proxy.envelope import ExecPlan, ExecResult
+    from avfs_git.proxy.exec.envelope import ExecPlan, ExecResult
     from avfs_git.sdk.commands import Running
 
 NOT_RUN = 125
@@ -213,11 +213,11 @@ def command(
 def _starting_early() -> Iterator[None]:
     """Begin what needs longest to come up, the longest first: all else is imported meanwhile."""
     from avfs_git.model import BASES  # noqa: PLC0415 - not for the help
-    from avfs_git.session import nurseries  # noqa: PLC0415 - the same
+    from avfs_git.session.serve import nurseries  # noqa: PLC0415 - the same
 
     # Where the base of any fork is mounted, that of this one is, mostly.
     with nurseries.starting_early(unless_mounted=(find_home() / "mounts", BASES)):
-        from avfs_git.host.runners import starting_early  # noqa: PLC0415 - takes as long to load as the other to start
+        from avfs_git.host.processes.runners import starting_early  # noqa: PLC0415 - takes as long to load as the other to start
 
         with starting_early():
             yield

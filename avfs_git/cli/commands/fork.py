@@ -117,7 +117,7 @@ def directory_(
     is made for it the first time. In DIR, git commits to the fork's branch, and `git push origin NAME` hands it to the clone.
     `avfs end DIR` ends it. `avfs fork SOURCE DIR` is the same where SOURCE is written as a path, as in `avfs fork . ../task`.
     """
-    from avfs_git.session.nurseries import starting_early  # noqa: PLC0415 - not for the help
+    from avfs_git.session.serve.nurseries import starting_early  # noqa: PLC0415 - not for the help
 
     # What the session needs comes up while the present state is captured.
     with _collector_at_rest(), starting_early():

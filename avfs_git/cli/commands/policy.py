@@ -72,7 +72,7 @@ def check(
 def init(state: State, in_vault: bool) -> PolicyFileMade:
     """Make a policy file to start from, which changes nothing yet"""
     if not in_vault:
-        from avfs_git.proxy.policy import write_template  # noqa: PLC0415 - only here
+        from avfs_git.proxy.policy.policy import write_template  # noqa: PLC0415 - only here
 
         write_template(find_user_policy())
         return {"path": find_user_policy()}

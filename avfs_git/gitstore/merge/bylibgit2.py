@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from avfs_git.gitstore.attributes import TreeAttributes
-from avfs_git.gitstore.commits import Commit, Links
+from avfs_git.gitstore.formats.commits import Commit, Links
+from avfs_git.gitstore.merge.bases import find_merge_bases
 from avfs_git.gitstore.merge.engine import ConflictStyle, Labels, MergedTrees
 from avfs_git.gitstore.merge.files import FileMerger
 from avfs_git.gitstore.merge.trees import TreeMerge
-from avfs_git.gitstore.mergebase import find_merge_bases
-from avfs_git.gitstore.objects import KIND_COMMIT, hash_object
+from avfs_git.gitstore.objects.store import KIND_COMMIT, hash_object
+from avfs_git.gitstore.rules.attributes import TreeAttributes
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.model import MergeStrategy
 from avfs_git.paths import Oid

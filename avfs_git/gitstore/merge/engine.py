@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from avfs_git.gitstore.objects import ObjectStore
+from avfs_git.gitstore.compare.treediff import Entry
+from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.source import ObjectSink
-from avfs_git.gitstore.treediff import Entry
 from avfs_git.model import ConflictKind
 from avfs_git.paths import Oid, TreePath
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, MutableMapping
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from avfs_git.gitstore.attributes import TreeAttributes
+from avfs_git.gitstore.compare.renames import is_binary
 from avfs_git.gitstore.merge.engine import ConflictStyle, Labels, MergedContent
-from avfs_git.gitstore.renames import is_binary
+from avfs_git.gitstore.rules.attributes import TreeAttributes
 from avfs_git.model import ConflictHunk, MergeStrategy
 from avfs_git.paths import TreePath
 

@@ -15,14 +15,14 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from avfs_git.gitstore.attributes import TreeAttributes
+from avfs_git.gitstore.compare.renames import detect_renames, is_binary
+from avfs_git.gitstore.compare.treediff import Entry, changed_file, find_differences
+from avfs_git.gitstore.formats.trees import edit_tree, find_entry
 from avfs_git.gitstore.merge.engine import Labels, MergedTrees, Stage, TreeConflict
 from avfs_git.gitstore.merge.files import Driver, FileMerger, how_to_merge
-from avfs_git.gitstore.objects import KIND_BLOB, hash_object
-from avfs_git.gitstore.renames import detect_renames, is_binary
+from avfs_git.gitstore.objects.store import KIND_BLOB, hash_object
+from avfs_git.gitstore.rules.attributes import TreeAttributes
 from avfs_git.gitstore.source import ObjectSink
-from avfs_git.gitstore.treediff import Entry, changed_file, find_differences
-from avfs_git.gitstore.trees import edit_tree, find_entry
 from avfs_git.model import ChangedFile, ChangeKind, ConflictKind, MergeStrategy
 from avfs_git.paths import Oid, TreePath
 

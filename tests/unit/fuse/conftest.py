@@ -13,9 +13,9 @@ import pytest
 
 from avfs_git.fuse import protocol as p
 from avfs_git.fuse.channel import Channel
-from avfs_git.vfs.lower import LowerTree
-from avfs_git.vfs.merged import MergedTree, OnChange
-from avfs_git.vfs.upper import UpperLayer
+from avfs_git.vfs.layer.lower import LowerTree
+from avfs_git.vfs.layer.upper import UpperLayer
+from avfs_git.vfs.tree.merged import MergedTree, OnChange
 from tests.support.objects import MemorySource
 
 OFFERED = (1 << 44) - 1 & ~(1 << 31)

@@ -11,19 +11,19 @@ import pytest
 
 from avfs_git.fuse import protocol as p
 from avfs_git.fuse import server as server_module
-from avfs_git.fuse.handover import Handover
+from avfs_git.fuse.handover.handover import Handover
 from avfs_git.fuse.listing import Listing, make_listing
 from avfs_git.fuse.server import TreeServer
+from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_SYMLINK
 from avfs_git.gitstore.source import NotYetHere
-from avfs_git.gitstore.trees import MODE_EXEC, MODE_FILE, MODE_SYMLINK
 from avfs_git.paths import Oid
-from avfs_git.vfs.blobcache import BlobCache
-from avfs_git.vfs.inodes import Place
-from avfs_git.vfs.lower import LowerTree
-from avfs_git.vfs.merged import MergedTree
-from avfs_git.vfs.readonly import CommitTree
-from avfs_git.vfs.sidecar import Meta
-from avfs_git.vfs.upper import UpperLayer
+from avfs_git.vfs.layer.lower import LowerTree
+from avfs_git.vfs.layer.sidecar import Meta
+from avfs_git.vfs.layer.upper import UpperLayer
+from avfs_git.vfs.tree.blobcache import BlobCache
+from avfs_git.vfs.tree.inodes import Place
+from avfs_git.vfs.tree.merged import MergedTree
+from avfs_git.vfs.tree.readonly import CommitTree
 from tests.support.objects import MemorySource
 from tests.unit.fuse.conftest import Ends, Kernel
 

@@ -13,8 +13,8 @@ import pytest
 
 from avfs_git.fuse.portable import PortableOperations
 from avfs_git.paths import TreePath
-from avfs_git.vfs.merged import MergedTree
-from avfs_git.vfs.upper import UpperLayer
+from avfs_git.vfs.layer.upper import UpperLayer
+from avfs_git.vfs.tree.merged import MergedTree
 from tests.support.trees import DirectoryLower
 
 pytestmark = pytest.mark.needs("user-xattrs", "whiteout")

@@ -17,12 +17,12 @@ from avfs_git import faults
 from avfs_git.errors import MountError
 from avfs_git.fuse import protocol as p
 from avfs_git.fuse.channel import MAX_IO, Channel, Request
-from avfs_git.fuse.handover import Handover
+from avfs_git.fuse.handover.handover import Handover
 from avfs_git.fuse.server import TreeServer
-from avfs_git.gitstore.trees import MODE_FILE
-from avfs_git.vfs.lower import LowerTree
-from avfs_git.vfs.merged import MergedTree
-from avfs_git.vfs.upper import UpperLayer
+from avfs_git.gitstore.formats.trees import MODE_FILE
+from avfs_git.vfs.layer.lower import LowerTree
+from avfs_git.vfs.layer.upper import UpperLayer
+from avfs_git.vfs.tree.merged import MergedTree
 from tests.support.objects import MemorySource
 from tests.unit.fuse.conftest import OFFERED, Ends, Kernel
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.gitstore.objects import ObjectStore
+from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.repository import init_vault_repo
 
 

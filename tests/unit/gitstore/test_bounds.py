@@ -7,13 +7,13 @@ import pytest
 from avfs_git.errors import TooManyFiles
 from avfs_git.gitstore import bounds
 from avfs_git.gitstore.bounds import Bound, count_differences
-from avfs_git.gitstore.objects import KIND_TREE
-from avfs_git.gitstore.treediff import diff_trees
-from avfs_git.gitstore.trees import serialize_tree
+from avfs_git.gitstore.compare.treediff import diff_trees
+from avfs_git.gitstore.formats.trees import serialize_tree
+from avfs_git.gitstore.objects.store import KIND_TREE
 from avfs_git.paths import Oid
-from avfs_git.vfs.lower import LowerTree
-from avfs_git.vfs.plan import plan_steps
-from avfs_git.workspace.history import _count_tree
+from avfs_git.vfs.layer.lower import LowerTree
+from avfs_git.vfs.tree.plan import plan_steps
+from avfs_git.workspace.history.history import _count_tree
 from tests.support.limited import make_bomb
 from tests.support.objects import MemorySource
 

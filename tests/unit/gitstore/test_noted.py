@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.gitstore.transport import remove_abandoned
-from avfs_git.host.processes import start_time
+from avfs_git.gitstore.remote.transport import remove_abandoned
+from avfs_git.host.processes.processes import start_time
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 
 from avfs_git.errors import AvfsError, FormatUnsupported, HostError, InternalError, InvalidName, NotAVault, ObjectMissing
 from avfs_git.gitstore import repository
-from avfs_git.gitstore.gitconfig import read_config
-from avfs_git.gitstore.objects import KIND_BLOB, KIND_TREE, ObjectStore
-from avfs_git.gitstore.packwriter import PackWriter
+from avfs_git.gitstore.config.gitconfig import read_config
+from avfs_git.gitstore.objects.packwriter import PackWriter
+from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_TREE, ObjectStore
 from avfs_git.gitstore.refs import RefChange, RefStore
 from avfs_git.gitstore.repository import (
     check_repository,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from avfs_git.host.beneath import POOL, Descriptor, DescriptorPool
+from avfs_git.host.files.beneath import POOL, Descriptor, DescriptorPool
 from avfs_git.paths import TreePath
-from avfs_git.vfs.lower import LowerTree
-from avfs_git.vfs.merged import MergedTree
-from avfs_git.vfs.upper import UpperLayer
+from avfs_git.vfs.layer.lower import LowerTree
+from avfs_git.vfs.layer.upper import UpperLayer
+from avfs_git.vfs.tree.merged import MergedTree
 from tests.support.objects import MemorySource
 
 

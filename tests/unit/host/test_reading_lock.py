@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.host.locks import LockFile, ReadingLock
+from avfs_git.host.locks.locks import LockFile, ReadingLock
 
 
 @pytest.fixture

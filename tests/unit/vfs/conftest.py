@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from avfs_git.paths import TreePath
-from avfs_git.vfs.merged import MergedTree
-from avfs_git.vfs.upper import UpperLayer
+from avfs_git.vfs.layer.upper import UpperLayer
+from avfs_git.vfs.tree.merged import MergedTree
 from tests.support.trees import DirectoryLower
 
 

@@ -13,9 +13,9 @@ from collections.abc import Callable
 import pytest
 
 from avfs_git.errors import LayerNotUnderstood
-from avfs_git.host.beneath import POOL, RENAME_EXCHANGE, RENAME_NOREPLACE
+from avfs_git.host.files.beneath import POOL, RENAME_EXCHANGE, RENAME_NOREPLACE
 from avfs_git.paths import ROOT, TreePath
-from avfs_git.vfs.merged import MergedTree, Node
+from avfs_git.vfs.tree.merged import MergedTree, Node
 from tests.support.trees import describe_tree
 from tests.unit.vfs.conftest import Layers
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from avfs_git.errors import PathEscapes
-from avfs_git.host.beneath import POOL
+from avfs_git.host.files.beneath import POOL
 from avfs_git.paths import ROOT, TreePath
-from avfs_git.vfs.merged import MergedTree
+from avfs_git.vfs.tree.merged import MergedTree
 from tests.support.steps import OLD_NS
 from tests.support.trees import describe_tree
 from tests.unit.vfs.conftest import Layers

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.host.beneath import POOL, RENAME_EXCHANGE
+from avfs_git.host.files.beneath import POOL, RENAME_EXCHANGE
 from avfs_git.paths import TreePath
-from avfs_git.vfs.upper import probe
+from avfs_git.vfs.layer.upper import probe
 from tests.support.steps import make_lower
 from tests.support.trees import describe_tree
 from tests.unit.vfs.conftest import Layers

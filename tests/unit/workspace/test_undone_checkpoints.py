@@ -8,7 +8,7 @@ import pytest
 
 from avfs_git import Avfs
 from avfs_git.sdk import Vault, Workspace
-from avfs_git.session import operations
+from avfs_git.session.control import operations
 from tests.support.servers import git
 
 pytestmark = [pytest.mark.needs("git", "whiteout", "user-xattrs"), pytest.mark.usefixtures("person")]

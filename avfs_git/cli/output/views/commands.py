@@ -6,14 +6,14 @@ import os
 from typing import TYPE_CHECKING
 
 from avfs_git.cli.output.quoting import quote_path
-from avfs_git.gitstore.treediff import status_letter
-from avfs_git.proxy.envelope import ExecPlan
+from avfs_git.gitstore.compare.treediff import status_letter
+from avfs_git.proxy.exec.envelope import ExecPlan
 
 if TYPE_CHECKING:
     from avfs_git.cli.output.text import TextOutput
     from avfs_git.cli.results import CommandSession
     from avfs_git.model import Diff, RestoreResult
-    from avfs_git.proxy.envelope import ExecResult
+    from avfs_git.proxy.exec.envelope import ExecResult
 
 
 def proxy_exec(text: TextOutput, result: ExecResult | ExecPlan) -> None:

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from avfs_git.cli.output.quoting import quote_path, reveal
-from avfs_git.proxy.redaction import Redactor
+from avfs_git.proxy.policy.redaction import Redactor
 
 if TYPE_CHECKING:
     from avfs_git.cli.output.text import TextOutput
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         PolicyRules,
         ShownRule,
     )
-    from avfs_git.proxy.approvals import Approval
+    from avfs_git.proxy.policy.approvals import Approval
 
 _STYLES = {"allow": "green", "allow_with_checkpoint": "cyan", "require_approval": "yellow", "deny": "red"}
 

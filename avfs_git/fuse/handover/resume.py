@@ -1,0 +1,140 @@
+"""What a dead server had begun and may have done, judged by what is on disk.
+
+Decided here: whether an operation that must not be done twice was done by a server that died in it, and what the program
+that asked for it is told. `fuse.server` asks before it serves anything else, with the request as it was left in the
+`Handover`. Each of these operations becomes visible in one step on disk, and when it begins all checks have passed, so
+that the names tell: what was to be made is there, what was to be removed is not. What the dead server had noted about the
+nodes concerned is brought up to date, because it died before it could.
+
+Nothing is remembered here; a server that dies in here is followed by one that comes to the same answer.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+
+from avfs_git.fuse import protocol as p
+from avfs_git.fuse.channel import Request
+from avfs_git.fuse.handover.handover import BEGUN, DONE, Handover, Mark
+from avfs_git.host.files.beneath import RENAME_EXCHANGE
+from avfs_git.vfs.tree.merged import MergedTree, Node
+
+ONCE = frozenset(
+    {
+        p.MKNOD,
+        p.MKDIR,
+        p.SYMLINK,
+        p.LINK,
+        p.UNLINK,
+        p.RMDIR,
+        p.RENAME,
+        p.RENAME2,
+        p.TMPFILE,
+        p.SETXATTR,
+        p.REMOVEXATTR,
+    }
+)
+"""Operations that fail or do harm when they are done again. A WRITE names its place, and is none of them."""
+
+Told = Callable[[Node], bytes]
+Owner = tuple[int, int] | None
+
+
+def settle(tree: MergedTree, handover: Handover, request: Request, told: Told, owner: Owner) -> bytes | None:
+    """Judge a request that a dead server had received.
+
+    Called with the tree's lock held.
+
+    Args:
+        tree: The tree that it is about.
+        handover: What the server left.
+        request: One of `ONCE`.
+        told: Describes a node to the kernel.
+        owner: Whom the request makes things for.
+
+    Returns:
+        The answer, if the operation was done; None if it is to be served like any other.
+    """
+    mark = handover.mark_of(request.unique)
+    if mark.state == DONE:
+        return mark.answer
+    if mark.state != BEGUN:
+        return None
+    operation = request.operation
+    if operation in (p.RENAME, p.RENAME2):
+        return _settle_rename(tree, request, mark)
+    if operation == p.SETXATTR:
+        # It may be there: set again, without asking whether it is.
+        size, _ = p.SETXATTR_IN.unpack_from(request.buffer, p.BODY)
+        p.SETXATTR_IN.pack_into(request.buffer, p.BODY, size, 0)
+        return None
+    node = tree.node_at(request.ino)
+    if operation == p.REMOVEXATTR:
+        return None if request.name_at(p.BODY) in tree.read_xattrs(node) else b""
+    if operation in (p.UNLINK, p.RMDIR):
+        name = request.name_at(p.BODY)
+        if tree.shows(node, name):
+            return None
+        tree.note_removed(node, name, mark.ino)
+        return b""
+    return _settle_made(tree, request, node, told, owner)
+
+
+def _settle_made(tree: MergedTree, request: Request, parent: Node, told: Told, owner: Owner) -> bytes | None:
+    mode: int | None = None
+    if request.operation == p.MKNOD:
+        mode, _, _, _ = p.MKNOD_IN.unpack_from(request.buffer, p.BODY)
+        name = request.name_at(p.BODY + p.MKNOD_IN.size)
+    elif request.operation == p.MKDIR:
+        mode, _ = p.MKDIR_IN.unpack_from(request.buffer, p.BODY)
+        name = request.name_at(p.BODY + p.MKDIR_IN.size)
+    elif request.operation == p.SYMLINK:
+        name, _ = request.names_at(p.BODY)
+    else:
+        name = request.name_at(p.BODY + p.LINK_IN.size)
+        tree.node_at(p.LINK_IN.unpack_from(request.buffer, p.BODY)[0])  # so that the name is found to lead there
+    if not tree.shows(parent, name):
+        return None
+    if request.operation != p.LINK:
+        # What is made under its own name gets its owner and mode after that.
+        tree.settle(parent, name, None if mode is None else stat.S_IMODE(mode), owner=owner)
+    return told(tree.lookup(parent, name))
+
+
+def _settle_rename(tree: MergedTree, request: Request, mark: Mark) -> bytes | None:
+    flags = 0
+    if request.operation == p.RENAME:
+        (new_ino,) = p.RENAME_IN.unpack_from(request.buffer, p.BODY)
+        start = p.BODY + p.RENAME_IN.size
+    else:
+        new_ino, flags = p.RENAME2_IN.unpack_from(request.buffer, p.BODY)
+        start = p.BODY + p.RENAME2_IN.size
+    name, new_name = request.names_at(start)
+    parent, new_parent = tree.node_at(request.ino), tree.node_at(new_ino)
+    exchanged = bool(flags & RENAME_EXCHANGE)
+    done = tree.stat_upper(parent, name).st_ino != mark.on_disk if exchanged else not tree.shows(parent, name)
+    if not done:
+        return None
+    note = tree.note_exchanged if exchanged else tree.note_renamed
+    note(parent, name, mark.ino, new_parent, new_name, mark.over)
+    return b""
+
+
+def forget_again(tree: MergedTree, handover: Handover, request: Request) -> int:
+    """Complete the entry of a FORGET in which a server died; gives the index of the next one.
+
+    Called with the tree's lock held.
+    """
+    last = handover.forgotten(request.unique)
+    if last is None:
+        return 0
+    index, ino, pins = last
+    if handover.read(ino) is not None:
+        try:
+            node = tree.node_at(ino)
+        except OSError:
+            handover.drop(ino)
+        else:
+            tree.unpin(node, max(0, node.pins - pins))
+    return index + 1

@@ -1,0 +1,112 @@
+"""Requests that wait for something on another machine, and programs that are killed meanwhile.
+
+Decided here: when such a request is given up because nobody is there any more who wants its answer. The kernel lets go of a
+program whose request a server has received only when that is answered, whatever kills the program. It tells (INTERRUPT) that
+the program got a signal, which may as well be one that it handles, and tells that once, for the first of them. So the server
+looks what the program got, and goes on looking: one that is about to end is answered EINTR, which it never comes to see. Any
+other waits on, as on a network file system that is mounted `hard`: no `stat` fails with EINTR, which few programs expect of it.
+
+`fuse.server` adds each request before it waits, and holds it while it answers it, so that nobody answers twice. One thread
+looks, only while there is something to look at. What nobody waits for any more is brought all the same if it is under way,
+because who asked mostly asks again.
+
+Nothing survives a crash. A server after this one takes all that it finds parked for interrupted: the kernel does not tell again.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+
+from avfs_git.fuse import protocol as p
+from avfs_git.fuse.channel import Request
+from avfs_git.host.processes.processes import is_being_killed
+
+_LOOK_S = 0.2
+"""How often it is looked whether a program that got a signal is about to end."""
+
+GiveUp = Callable[[], object]
+"""Answers a request that nobody wants any more; called without any lock."""
+
+
+class Waiting:
+    """The requests that wait, by their numbers. Used by the serving thread and by the one that brings things."""
+
+    def __init__(self) -> None:
+        """Begin without any."""
+        self._lock = threading.Lock()
+        self._wanted: dict[int, tuple[int, GiveUp]] = {}
+        """Who asks, and what to do when it is about to end."""
+        self._held: set[int] = set()
+        self._interrupted: set[int] = set()
+        self._looker: threading.Thread | None = None
+
+    def add(self, request: Request, give_up: GiveUp, *, interrupted: bool = False) -> None:
+        """Let a request wait; where it may have been interrupted before, it is looked after at once."""
+        with self._lock:
+            self._wanted[request.unique] = _asker(request), give_up
+        if interrupted:
+            self.interrupt(request.unique)
+
+    def hold(self, request: Request) -> bool:
+        """Begin to answer a request; False if it was given up. Nobody else answers it until it is let go."""
+        with self._lock:
+            if request.unique not in self._wanted:
+                return False
+            self._held.add(request.unique)
+            return True
+
+    def let_go(self, request: Request) -> None:
+        """Go on waiting: it cannot be answered yet."""
+        with self._lock:
+            self._held.discard(request.unique)
+
+    def is_wanted(self, request: Request) -> bool:
+        """Tell whether somebody still waits for the answer."""
+        with self._lock:
+            return request.unique in self._wanted
+
+    def remove(self, request: Request) -> bool:
+        """Forget a request: it is answered; False if it was given up."""
+        with self._lock:
+            self._held.discard(request.unique)
+            self._interrupted.discard(request.unique)
+            return self._wanted.pop(request.unique, None) is not None
+
+    def interrupt(self, unique: int) -> None:
+        """Note that who waits for a request got a signal; of a request that does not wait nothing is noted."""
+        with self._lock:
+            if unique not in self._wanted:
+                return
+            self._interrupted.add(unique)
+            if self._looker is None:
+                self._looker = threading.Thread(target=self._look, name="avfs-interrupts", daemon=True)
+                self._looker.start()
+
+    def _look(self) -> None:
+        pause = threading.Event()
+        while True:
+            with self._lock:
+                if not self._interrupted:
+                    self._looker = None
+                    return
+                asked = [(unique, *self._wanted[unique]) for unique in self._interrupted]
+            for unique, thread, give_up in asked:
+                if is_being_killed(thread) and self._take(unique):
+                    give_up()
+            pause.wait(_LOOK_S)
+
+    def _take(self, unique: int) -> bool:
+        """Take a request that nobody is answering, to give it up."""
+        with self._lock:
+            if unique in self._held or unique not in self._wanted:
+                return False
+            del self._wanted[unique]
+            self._interrupted.discard(unique)
+            return True
+
+
+def _asker(request: Request) -> int:
+    """Tell which thread asks; 0 if it is one of another namespace."""
+    return int.from_bytes(request.view[p.PROCESS_AT : p.PROCESS_AT + 4], sys.byteorder)

@@ -1,0 +1,189 @@
+"""The `config` file of a repository: read as git reads it, and changed by git.
+
+Decided here: that nobody but git interprets the file. What `git config` and avfs write has one plain form, a regular subset of
+the syntax in which a line has one meaning; it is read here, because opening a vault must not start a process. Everything else
+is handed to `git config --list`, and refused if git refuses it. Includes are never followed. Called by `repository`, `remotes`,
+`gitcommand` and `worktree`, from any thread.
+
+A change is made by `git config` in a copy, which replaces the file under git's lock, `config.lock`, taken as `refs` takes its
+own: a lock that a killed process of avfs left is removed by the next one. A crash leaves the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from avfs_git.errors import GitFailed, NotAVault
+from avfs_git.gitstore.formats.plainfile import read_plain_file
+from avfs_git.gitstore.refs import RefStore
+from avfs_git.host.files.durable import host_errors
+from avfs_git.lazy import LazyModule
+from avfs_git.patterns import compiled
+
+if TYPE_CHECKING:
+    import shutil
+    import subprocess
+    import tempfile
+else:
+    # Opening a vault, which every command does, needs none of them.
+    shutil = LazyModule("shutil")
+    subprocess = LazyModule("subprocess")
+    tempfile = LazyModule("tempfile")
+
+_PLAIN_LINE = compiled(
+    rb'\[([A-Za-z][A-Za-z0-9-]*)(?: "([^"\\\x00-\x1f\x7f]*)")?\]'
+    rb'|\t([A-Za-z][A-Za-z0-9-]*) = (?:"([^"\\\x00-\x1f\x7f]*)"'
+    rb'|([^"\\#;\x00-\x20\x7f](?:[^"\\#;\x00-\x1f\x7f]*[^"\\#;\x00-\x20\x7f])?))'
+)
+"""A section, or a key with its value: no escapes, comments, continued lines or blanks that count in some places only."""
+_MAX_BYTES = 16 << 20
+_ENVIRONMENT: Mapping[str, str] = {
+    "LC_ALL": "C",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_DIR": "/dev/null/none",  # no repository: git must not read the configuration of one around the working directory
+}
+
+Config = Mapping[str, Sequence[str]]
+"""The values of each `section.key` or `section.subsection.key`, in order; sections and keys in lower case."""
+
+
+def read_config(git_dir: Path, name: str = "config") -> Config:
+    """Read a configuration file of a repository, without what it includes; empty if there is none.
+
+    Raises:
+        NotAVault: If the file is a link, or git cannot read it.
+        GitFailed: If it is not of the plain form, and there is no git to ask.
+        HostError: If it cannot be read.
+    """
+    with host_errors(f"open '{git_dir}'"):
+        try:
+            data = read_plain_file(git_dir / name, limit=_MAX_BYTES + 1)
+        except FileNotFoundError:
+            return {}
+    if len(data) > _MAX_BYTES:
+        raise NotAVault(str(git_dir), f"its '{name}' is larger than {_MAX_BYTES >> 20} MiB")
+    values = parse_plain(data)
+    if values is None:
+        values, reason = _ask_git(data)
+        if reason is not None:
+            raise NotAVault(str(git_dir), f"git cannot read its '{name}': {reason}")
+    return values
+
+
+def parse_plain(data: bytes) -> dict[str, list[str]] | None:
+    """Read a configuration file of the plain form; None if a line of it is not of that form."""
+    values: dict[str, list[str]] = {}
+    prefix: str | None = None
+    *lines, rest = data.split(b"\n")
+    if rest:
+        return None
+    for line in lines:
+        match = _PLAIN_LINE.fullmatch(line)
+        if match is None:
+            return None
+        section, subsection, key, quoted, bare = match.groups()
+        if section is not None:
+            prefix = _text(section).lower() + "." + (_text(subsection) + "." if subsection is not None else "")
+        elif prefix is None:
+            return None
+        else:
+            values.setdefault(prefix + _text(key).lower(), []).append(_text(quoted if bare is None else bare))
+    return values
+
+
+@lru_cache(maxsize=8)
+def _ask_git(data: bytes) -> tuple[dict[str, list[str]], str | None]:
+    """Have git read a configuration file; also say why it could not."""
+    ended = _run_git(["--file", "-", "--no-includes", "--list", "-z"], data)
+    if ended.returncode:
+        return {}, _last_line(ended)
+    values: dict[str, list[str]] = {}
+    for item in _text(ended.stdout).split("\0")[:-1]:
+        key, newline, value = item.partition("\n")
+        values.setdefault(key, []).append(value if newline else "true")
+    return values, None
+
+
+def edit_config(git_dir: Path, *edits: tuple[str, str] | tuple[str, str, str]) -> None:
+    """Change the configuration of a repository; on disk on return.
+
+    Args:
+        git_dir: The repository.
+        edits: What `git config` is to do, each time: an option, a key or section, and a value where the option takes one, as in
+            `("--add", "remote.x.url", url)`, `("--remove-section", "remote.x")`.
+
+    Raises:
+        RefLocked: If another program keeps the file locked for 5 s.
+        GitFailed: If git refuses an edit; nothing has changed then.
+        HostError: If the disk refuses.
+    """
+
+    def change(data: bytes) -> bytes:
+        values: dict[bytes, bytes] = {}
+        with tempfile.TemporaryDirectory(prefix="avfs-config-") as directory:
+            copy = Path(directory) / "config"
+            copy.write_bytes(data)
+            for option, key, *value in edits:
+                # Other users can read a command line, and an URL may hold a password: git gets a word that stands for the value.
+                words = [f"avfs{os.urandom(16).hex()}" for _ in value]
+                values.update({word.encode(): quote_value(os.fsencode(each)) for word, each in zip(words, value, strict=True)})
+                ended = _run_git(["--file", os.fspath(copy), option, key, *words])
+                if ended.returncode:
+                    raise GitFailed("config", _last_line(ended))
+            changed = copy.read_bytes()
+        for word, quoted in values.items():
+            changed = changed.replace(word, quoted)
+        return changed
+
+    RefStore(git_dir, recover=False).replace_file("config", change)
+
+
+def quote_value(value: bytes) -> bytes:
+    """Write a value for git's configuration, whatever is in it."""
+    for plain, escaped in ((b"\\", b"\\\\"), (b'"', b'\\"'), (b"\n", b"\\n"), (b"\t", b"\\t")):
+        value = value.replace(plain, escaped)
+    return b'"' + value + b'"'
+
+
+def format_config(settings: Iterable[tuple[str, str]]) -> bytes:
+    """Write settings as git reads them, in their order."""
+    lines = []
+    for key, value in settings:
+        section, _, rest = key.partition(".")
+        subsection, _, name = rest.rpartition(".")
+        head = section.encode()
+        if subsection:
+            head += b' "%b"' % os.fsencode(subsection).replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+        lines.append(b"[%b]\n\t%b = %b\n" % (head, name.encode(), quote_value(os.fsencode(value))))
+    return b"".join(lines)
+
+
+def _run_git(arguments: Sequence[str], given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    program = shutil.which("git")
+    if program is None:
+        raise GitFailed("config", "git is not installed")
+    program = os.path.abspath(program)
+    environment = {**_ENVIRONMENT, "PATH": f"{os.path.dirname(program)}:{os.defpath}"}
+    with host_errors("run git config"):
+        return subprocess.run(
+            [program, "config", *arguments], input=given, capture_output=True, cwd="/", env=environment, check=False
+        )
+
+
+def _last_line(ended: subprocess.CompletedProcess[bytes]) -> str:
+    lines = ended.stderr.decode("utf-8", "replace").strip().splitlines()
+    return lines[-1].removeprefix("fatal: ").removeprefix("error: ")[:300] if lines else f"status {ended.returncode}"
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def is_true(value: str) -> bool:
+    """Tell whether git takes a value for true."""
+    return value.lower() in {"true", "yes", "on"} or (value.isdigit() and int(value) != 0)

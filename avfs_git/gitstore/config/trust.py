@@ -1,0 +1,241 @@
+"""Whose a repository is, and whether anything in it would make git or avfs run a program.
+
+Decided here: which repositories nobody may work in unasked. Git obeys the configuration and hooks of a repository, and avfs runs
+the hooks of a vault, so that opening one is as much as running what its owner wrote. Called before a vault is opened, and by
+`gitcommand`; only looks, and runs nothing. The rule about owners is that of git's `safe.directory` (git-config(1)), for each
+part that counts and not for the directory alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from avfs_git.errors import VaultUntrusted
+from avfs_git.gitstore.config.gitconfig import read_config
+from avfs_git.gitstore.config.githooks import UPDATE
+from avfs_git.gitstore.formats.plainfile import read_plain_file
+from avfs_git.host.files.durable import host_errors
+from avfs_git.host.files.modes import is_open, make_private, mode_below
+from avfs_git.patterns import compiled
+
+_ROOT = 0
+_UNMAPPED = 65534
+"""Whose root's directories are in a user namespace that does not have root; user_namespaces(7)."""
+_PARTS = ("config", "config.worktree", "HEAD", "objects", "refs", "worktrees", "avfs", "avfs/config.json", "avfs/sessions")
+_HOOKS = ("hooks", "avfs/hooks")
+_OBEYED = ("avfs", "worktrees", "logs", "info", "hooks")
+"""What git and avfs write to, remove things from or run things of by its name, besides what no vault may have elsewhere."""
+_FILES_OF_PROGRAMS = compiled(r"avfs/(?:workspaces|trash)/[^/]+/(?:upper|work)", re.DOTALL)
+"""The directories of a workspace in which links are its files, and are never followed."""
+_HARMLESS = compiled(
+    r"core\.(repositoryformatversion|filemode|bare|fsync|fsyncmethod|fsyncobjectfiles|logallrefupdates|ignorecase|precomposeunicode"
+    r"|symlinks|protecthfs|protectntfs|sharedrepository|compression|loosecompression|bigfilethreshold|packedgitlimit|packedgitwindowsize"
+    r"|deltabasecachelimit|quotepath|autocrlf|safecrlf|eol|abbrev|commitgraph|multipackindex|preferasymlinkrefs|checkstat|trustctime|untrackedcache)"
+    r"|extensions\.(noop|partialclone|preciousobjects|objectformat|refstorage|worktreeconfig|relativeworktrees)"
+    r"|gc\.(auto|autodetach|autopacklimit|pruneexpire|packrefs|aggressivedepth|aggressivewindow|bigpackthreshold|writecommitgraph"
+    r"|reflogexpire|reflogexpireunreachable|worktreepruneexpire|logexpiry|cruftpacks)"
+    r"|maintenance\.(auto|strategy)|(transfer|receive|fetch)\.[a-z]+|http\.(receivepack|uploadpack|getanyfile)|daemon\.[a-z]+"
+    r"|((receive|fetch)\.)?fsck\.(?!skiplist)[a-z]+"
+    r"|uploadpack\.(hiderefs|keepalive|allow[a-z0-9]+)|uploadarchive\.allowunreachable|merge\.(conflictstyle|ff|log|renames|stat)"
+    r"|pack\.[a-z]+|repack\.[a-z]+|index\.[a-z]+|init\.defaultbranch|user\.(name|email)|(branch|remote)\..*\.[a-z]+|branch\.[a-z]+"
+    r"|push\.default|pull\.rebase|avfs\..*",
+    re.DOTALL,
+)
+_HARMFUL = compiled(r"pack\.packobjectshook|remote\..*\.(receivepack|uploadpack|vcs|proxy)", re.DOTALL)
+_PROGRAM_URL = compiled(r"[A-Za-z0-9]+::")
+_URL_KEY = compiled(r"remote\..*\.(?:push)?url", re.DOTALL)
+
+
+def check_owner(git_dir: Path) -> None:
+    """Refuse a repository that belongs to somebody else, or a part of which does that git or avfs obeys.
+
+    What root owns inside it counts as the owner's own: root can write there anyway. Costs a few calls of stat.
+
+    Args:
+        git_dir: The repository.
+
+    Raises:
+        VaultUntrusted: If it belongs to another user.
+        HostError: If it cannot be looked at.
+    """
+    with host_errors(f"open '{git_dir}'"):
+        owner = git_dir.stat().st_uid
+        if owner != os.geteuid():
+            error = VaultUntrusted(str(git_dir), f"it belongs to {_name_user(owner)}")
+            if os.geteuid() == _ROOT:  # what root leaves behind there would keep the owner out
+                error.hint = f"Run avfs as {_name_user(owner)}, without sudo. {error.hint}"
+            raise error
+        accepted = {owner, _ROOT}
+        top = os.fspath(git_dir)
+        for part in _list_parts(top):
+            for status in _look(f"{top}/{part}"):
+                if status.st_uid not in accepted:
+                    raise VaultUntrusted(top, f"its '{part}' belongs to {_name_user(status.st_uid)}")
+
+
+def check_way(git_dir: Path) -> None:
+    """Refuse a repository that a third user can exchange for another one by renaming a directory above it.
+
+    Raises:
+        VaultUntrusted: If a directory above it belongs to somebody else, or anybody may rename what is in it.
+        HostError: If it cannot be looked at.
+    """
+    with host_errors(f"open '{git_dir}'"):
+        for place in git_dir.resolve().parents:
+            status = place.stat()
+            if status.st_uid not in (os.geteuid(), _ROOT, _UNMAPPED):
+                raise VaultUntrusted(str(git_dir), f"'{place}', above it, belongs to {_name_user(status.st_uid)}")
+            if status.st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH:
+                raise VaultUntrusted(str(git_dir), f"everybody may write to '{place}', above it")
+
+
+def _list_parts(top: str) -> Iterator[str]:
+    yield from _PARTS
+    for name in _HOOKS:
+        yield name
+        with suppress(FileNotFoundError, NotADirectoryError):
+            yield from (f"{name}/{hook}" for hook in os.listdir(f"{top}/{name}"))
+
+
+def _look(path: str) -> Iterator[os.stat_result]:
+    """Stat what has a name, and what it leads to."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        status = os.lstat(path)
+        yield status
+        if stat.S_ISLNK(status.st_mode):
+            yield os.stat(path)
+
+
+def _name_user(uid: int) -> str:
+    import pwd  # noqa: PLC0415 - only for the message
+
+    try:
+        return f"'{pwd.getpwuid(uid).pw_name}'"
+    except KeyError:
+        return f"user {uid}"
+
+
+def is_private(git_dir: Path) -> bool:
+    """Tell whether what avfs writes in a repository is for its owner alone, as the directory `avfs` in it says."""
+    try:
+        return not mode_below(git_dir / "avfs") & 0o066
+    except OSError:  # a vault that is being made
+        return True
+
+
+def make_vault_private(git_dir: Path, *, in_home: bool) -> None:
+    """Close a vault of the caller's to other users, unless its configuration says that it is shared. Costs two calls of stat.
+
+    Of one outside the home that is avfs's own directory: somebody may serve the repository to others.
+
+    Raises:
+        HostError: If the disk refuses.
+    """
+    with host_errors(f"close '{git_dir}' to other users"):
+        places = [place for place in (git_dir / "avfs", *([git_dir] if in_home else [])) if is_open(place)]
+        if not places or is_shared(git_dir):
+            return
+        for place in places:
+            make_private(place)
+        if in_home:
+            for pack in (git_dir / "objects" / "pack").iterdir():
+                status = pack.lstat()
+                if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:  # what is linked is another repository's, too
+                    make_private(pack)
+
+
+def is_shared(git_dir: Path) -> bool:
+    """Tell whether the configuration of a repository shares it with other users (git-config(1), `core.sharedRepository`)."""
+    value = read_config(git_dir).get("core.sharedrepository", ["umask"])[-1].lower()
+    if value.isdigit():
+        return value in {"1", "2"} or (len(value) > 1 and bool(int(value, 8) & 0o066))
+    return value in {"group", "true", "all", "world", "everybody"}
+
+
+def check_inert(git_dir: Path) -> None:
+    """Refuse a repository in which something would make git or avfs run a program, or work on or show files outside of it.
+
+    That is a hook of git's, a setting that is not known to be harmless, or a link. Hooks of avfs's are none: each runs only as
+    its owner enabled it. Costs a look at each entry that is no object and no file of a workspace.
+
+    Raises:
+        VaultUntrusted: If there is such a thing.
+        NotAVault: If the configuration cannot be read.
+        HostError: If it cannot be looked at.
+    """
+    reason = find_harmful_setting(git_dir) or _find_link(git_dir) or _find_hook(git_dir) or _find_shown(git_dir)
+    if reason is not None:
+        raise VaultUntrusted(str(git_dir), reason)
+
+
+def find_harmful_setting(git_dir: Path) -> str | None:
+    """Say which setting of a repository is not known to be harmless; None if all are.
+
+    Raises:
+        NotAVault: If the configuration cannot be read.
+        HostError: If it cannot be looked at.
+    """
+    places = [git_dir]
+    with suppress(FileNotFoundError, NotADirectoryError):
+        places += [entry for entry in (git_dir / "worktrees").iterdir() if entry.is_dir()]
+    for place in places:
+        for name in ("config", "config.worktree"):
+            if place != git_dir and name == "config":
+                continue
+            for key, values in read_config(place, name).items():
+                is_program = _URL_KEY.fullmatch(key) and any(map(_PROGRAM_URL.match, values))
+                if is_program or not _HARMLESS.fullmatch(key) or _HARMFUL.fullmatch(key):
+                    return f"its configuration holds '{key}', which could make git run other programs"
+    return None
+
+
+def _find_hook(git_dir: Path) -> str | None:
+    with host_errors(f"open '{git_dir}'"), suppress(FileNotFoundError, NotADirectoryError):
+        for path in sorted((git_dir / "hooks").iterdir()):
+            if path.name.endswith(".sample") or not os.access(path, os.X_OK):
+                continue
+            if path.name == "update" and not path.is_symlink() and read_plain_file(path) == UPDATE:
+                continue
+            return f"it has a hook, 'hooks/{path.name}', which would be run"
+    return None
+
+
+def _find_link(git_dir: Path) -> str | None:
+    """Say what leads out of a repository: a link takes avfs to any directory, which it then fills, empties or believes."""
+    top = os.fspath(git_dir)
+    left = list(_OBEYED)
+    with host_errors(f"open '{git_dir}'"):
+        for name in _OBEYED:
+            if os.path.islink(f"{top}/{name}"):
+                return _describe_link(name)
+        while left:
+            directory = left.pop()
+            with suppress(FileNotFoundError, NotADirectoryError), os.scandir(f"{top}/{directory}") as entries:
+                for entry in entries:
+                    name = f"{directory}/{entry.name}"
+                    if entry.is_symlink():
+                        return _describe_link(name)
+                    if entry.is_dir(follow_symlinks=False) and not _FILES_OF_PROGRAMS.fullmatch(name):
+                        left.append(name)
+    return None
+
+
+def _describe_link(name: str) -> str:
+    return f"its '{name}' is a symbolic link, which may lead out of it"
+
+
+def _find_shown(git_dir: Path) -> str | None:
+    """Say what of the machine isolated commands would be shown."""
+    with host_errors(f"open '{git_dir}'"), suppress(FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
+        data = read_plain_file(git_dir / "avfs" / "config.json")
+        import json  # noqa: PLC0415 - few vaults have settings
+
+        settings = json.loads(data)  # what cannot be read is refused later
+        if isinstance(settings, dict) and settings.get("isolate.show"):
+            return "its setting 'isolate.show' opens places of the machine to isolated commands"
+    return None

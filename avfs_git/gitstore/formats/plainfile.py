@@ -1,0 +1,56 @@
+"""Reading a small file of a repository that a stranger may have made: a link or a device is refused, and is never followed.
+
+Called by whatever reads files of git's in a repository; no state.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+from avfs_git.errors import NotAVault
+from avfs_git.host.files.plainfile import NotAFile, open_plain
+
+
+def read_plain_file(path: Path, *, limit: int = 64 << 20) -> bytes:
+    """Read a file of a repository, at most `limit` bytes of it.
+
+    Raises:
+        NotAVault: If it is a symbolic link, or no regular file.
+        OSError: If it cannot be read.
+    """
+    with open_plain_file(path) as file:
+        return file.read(limit)
+
+
+def open_plain_file(path: Path) -> BinaryIO:
+    """Open a file of a repository.
+
+    Raises:
+        NotAVault, OSError: As `read_plain_file`.
+    """
+    try:
+        return os.fdopen(open_plain(path), "rb")
+    except NotAFile as error:
+        raise NotAVault(str(path.parent), f"its '{path.name}' is {error.what}") from None
+
+
+def find_no_file(git_dir: Path) -> Path | None:
+    """Find something in what git reads of a repository that is neither file nor directory: git waits for ever for a pipe.
+
+    Raises:
+        OSError: If a directory cannot be listed.
+    """
+    pending = [git_dir / name for name in ("objects", "refs", "logs", "worktrees", "info")]
+    while pending:
+        try:
+            with os.scandir(pending.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(Path(entry.path))
+                    elif not (entry.is_file() or entry.is_symlink()):
+                        return Path(entry.path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+    return None

@@ -1,0 +1,639 @@
+"""Reading the objects of a repository.
+
+Decided here: where an object is looked for (packs, then loose files, then repositories that this one borrows
+from, by libgit2), that a damaged copy is no reason not to read another one,
+that nothing is returned whose content is not what its id says, and what is kept in memory. Called by
+everything that reads history; nothing else opens a pack or a loose object.
+
+Usable from threads. Git may repack and prune at any time beside this: a pack that has gone makes the
+directory be read again, once, before an object counts as missing. pygit2 is imported only where there are
+alternates, because that import takes longer than most commands.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from avfs_git.errors import HostError, InternalError, ObjectCorrupt, ObjectMissing
+from avfs_git.gitstore.formats import packfile
+from avfs_git.gitstore.formats.commitgraph import CommitGraph
+from avfs_git.gitstore.formats.commits import Commit, Links, parse_commit, parse_links
+from avfs_git.gitstore.formats.plainfile import read_plain_file
+from avfs_git.gitstore.formats.trees import EMPTY_TREE, parse_tree
+from avfs_git.gitstore.objects.cache import GenerationCache
+from avfs_git.gitstore.objects.owncommits import OwnCommits
+from avfs_git.gitstore.objects.translate import object_errors
+from avfs_git.gitstore.source import Tree
+from avfs_git.host.files.plainfile import open_plain
+from avfs_git.paths import Oid
+from avfs_git.patterns import compiled
+from avfs_git.values import replace
+
+if TYPE_CHECKING:
+    import pygit2
+
+KIND_COMMIT, KIND_TREE, KIND_BLOB, KIND_TAG = 1, 2, 3, 4  # gitformat-pack
+KIND_NAMES: Mapping[int, bytes] = {KIND_COMMIT: b"commit", KIND_TREE: b"tree", KIND_BLOB: b"blob", KIND_TAG: b"tag"}
+_SHALLOW = compiled(rb"[0-9a-f]{40}\n?")
+_KINDS = {name: kind for kind, name in KIND_NAMES.items()}
+
+SMALL_BLOB = 64 << 10
+_TREE_BYTES_KEPT = 12 << 20
+"""Bytes of trees as they take memory, by an estimate: some 40,000 entries of ordinary names."""
+_BLOB_BYTES_KEPT = 32 << 20
+_SIZES_KEPT = 64_000
+_COMMIT_BYTES_KEPT = 8 << 20
+_LINK_BYTES_KEPT = 16 << 20
+_NEAR = 256
+"""So many commits are read one by one before git's cache of them is opened, where there is one."""
+_LONG = 8 << 20
+"""Bytes of a blob above which a thread inflates while its pieces are hashed and used; what takes a moment needs none."""
+
+
+def hash_object(kind: int, data: bytes) -> Oid:
+    """Compute the id of an object."""
+    hasher = hashlib.sha1(b"%b %d\0" % (KIND_NAMES[kind], len(data)), usedforsecurity=False)
+    hasher.update(data)
+    return Oid(hasher.digest())
+
+
+def wrong_kind(oid: Oid, found: int, expected: int) -> ObjectCorrupt:
+    """Make the error about an object that is not of the kind that what refers to it says."""
+    return ObjectCorrupt(oid.hex(), f"it is a {KIND_NAMES[found].decode()} where a {KIND_NAMES[expected].decode()} was expected")
+
+
+def _weigh_tree(tree: Tree) -> int:
+    """Estimate the memory of a tree: the names cost what they are long, beside some 250 bytes an entry."""
+    names = sum(map(len, tree)) if len(tree) < _TREE_BYTES_KEPT >> 8 else _TREE_BYTES_KEPT
+    return 300 + 250 * len(tree) + names
+
+
+def _weigh_commit(commit: Commit) -> int:
+    """Estimate the memory of a commit, whose message may be as long as any file."""
+    extra = sum(len(name) + len(value) for name, value in commit.extra)
+    return 1_500 + 4 * len(commit.message) + 60 * len(commit.parents) + extra
+
+
+class ObjectStore:
+    """The objects of one repository, for reading."""
+
+    def __init__(self, git_dir: Path) -> None:
+        """Open the objects of a repository; reads nothing yet."""
+        self.git_dir = git_dir
+        self.objects_dir = git_dir / "objects"
+        self.packs = packfile.PackSet(self.objects_dir / "pack")
+        self._loose_prefix = os.fsencode(self.objects_dir) + b"/"
+        self._shallow_path = os.fsencode(git_dir / "shallow")
+        self._shallow_stamp: tuple[int, int, int] | None = None
+        self._shallow: frozenset[Oid] = frozenset()
+        self._odb: pygit2.Odb | None = None
+        self._odb_lock = threading.Lock()
+        self._trees: GenerationCache[Tree] = GenerationCache(_TREE_BYTES_KEPT, _weigh_tree)
+        self._blobs: GenerationCache[bytes] = GenerationCache(_BLOB_BYTES_KEPT, lambda blob: len(blob) + 100)
+        self._commits: GenerationCache[Commit] = GenerationCache(_COMMIT_BYTES_KEPT, _weigh_commit)
+        self._sizes: GenerationCache[int] = GenerationCache(_SIZES_KEPT, lambda _: 1)
+        self._links: GenerationCache[Links] = GenerationCache(_LINK_BYTES_KEPT, lambda links: 400 + 60 * len(links.parents))
+        self._links_read = 0
+        self._graph: CommitGraph | None = None
+        self.own_commits = OwnCommits(git_dir, self.read)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of files and memory."""
+        self.packs.close()
+        self.own_commits.close()
+        self._odb = None
+        for cache in (self._trees, self._blobs, self._commits, self._sizes, self._links):
+            cache.clear()
+        self._graph = None
+        self._links_read = 0
+
+    def wait_elsewhere(self) -> None:
+        """Have this thread never wait for another machine. Everything is here: there is nothing to do."""
+
+    def expect(self, oids: Iterable[Oid]) -> None:
+        """Say which blobs are read next. Everything is here: there is nothing to do, and the ids are not looked at."""
+
+    # --- reading -----------------------------------------------------------------------------------------
+
+    def read(self, oid: Oid) -> tuple[int, bytes]:
+        """Read an object: its kind and content.
+
+        Raises:
+            ObjectMissing: If it is not there.
+            ObjectCorrupt: If its content is not what its id says.
+        """
+        try:
+            return self._read_first(oid)
+        except ObjectCorrupt:
+            found = self._read_another(oid)
+            if found is None:
+                raise
+            return found
+
+    def _read_first(self, oid: Oid) -> tuple[int, bytes]:
+        generation = self.packs.generation
+        found = self._read_packed(oid) or self._read_loose(oid)
+        if found is None and self.packs.changed_since(generation):
+            found = self._read_packed(oid)
+        if found is None:
+            if oid == EMPTY_TREE:
+                return KIND_TREE, b""  # as git has it: known without being stored
+            return self._read_by_libgit2(oid)
+        _check_content(oid, found)
+        return found
+
+    def _read_another(self, oid: Oid) -> tuple[int, bytes] | None:
+        """Read an object of which one copy is damaged from another pack, or from its own file; None if no copy is whole."""
+        for pack, offset in self.packs.find_each(oid):
+            with suppress(ObjectCorrupt, HostError), _read_errors(oid):
+                found = pack.read(offset)
+                _check_content(oid, found)
+                return found
+        with suppress(ObjectCorrupt, HostError):
+            loose = self._read_loose(oid)
+            if loose is not None:
+                _check_content(oid, loose)
+            return loose
+        return None
+
+    def read_blob(self, oid: Oid) -> bytes:
+        """Read the content of a blob; a small one that was read before costs a look-up.
+
+        Raises:
+            ObjectMissing: If it is not there.
+            ObjectCorrupt: If its content is not what its id says, or it is no blob.
+        """
+        blob = self._blobs.young.get(oid)
+        if blob is None:
+            blob = self._blobs.get(oid)
+            if blob is None:
+                blob = self._read_as(KIND_BLOB, oid)
+                if len(blob) <= SMALL_BLOB:
+                    self._blobs.put(oid, blob)
+        return blob
+
+    def read_tree(self, oid: Oid) -> Tree:
+        """Read and check a tree; one that was read before costs a look-up.
+
+        Raises:
+            ObjectMissing: If it is not there.
+            HostileTree: If an entry must never be written to a disk.
+            ObjectCorrupt: If it is no tree that git would write.
+        """
+        tree = self._trees.young.get(oid)
+        if tree is None:
+            tree = self._trees.get(oid)
+            if tree is None:
+                tree = parse_tree(self._read_as(KIND_TREE, oid), oid)
+                self._trees.put(oid, tree)
+        return tree
+
+    def remember_trees(self, trees: Mapping[Oid, Tree]) -> None:
+        """Keep trees that were written by this process, so that reading them costs a look-up."""
+        for oid, tree in trees.items():
+            self._trees.put(oid, tree)
+
+    def remember_blobs(self, blobs: Mapping[Oid, bytes]) -> None:
+        """Keep small blobs that were written by this process, so that reading them costs a look-up."""
+        for oid, blob in blobs.items():
+            self._blobs.put(oid, blob)
+
+    def read_commit(self, oid: Oid) -> Commit:
+        """Read a commit; one that was read before costs a look-up.
+
+        Its sidecar is the one that the vault has noted for it (`owncommits`), whatever its header says: a commit from elsewhere
+        has none, nor has one whose sidecar is not here any more. One whose parents a shallow clone has left behind has none, as
+        git shows it.
+
+        Raises:
+            ObjectMissing: If it is not there.
+            ObjectCorrupt: If it is no commit.
+        """
+        commit = self._commits.get(oid)
+        if commit is None:
+            commit, is_whole = parse_commit(self._read_as(KIND_COMMIT, oid), oid), True
+            if oid in self._read_shallow():
+                commit = replace(commit, parents=())
+                is_whole = False  # the rest may be fetched yet
+            if commit.sidecar is not None:
+                noted = self.own_commits.find(oid)
+                if noted is None or not self.exists(noted):
+                    noted, is_whole = None, False  # it may be fetched yet, on request
+                commit = replace(commit, sidecar=noted)
+            if is_whole:
+                self._commits.put(oid, commit)
+        return commit
+
+    def read_links(self, oid: Oid) -> Links:
+        """Read of a commit what a walk through history needs, as `read_commit` would say it.
+
+        Far walks believe git's own cache of commits (its commit-graph), of which this process has checked that it is whole.
+
+        Raises:
+            ObjectMissing: If it is not there.
+            ObjectCorrupt: If it is no commit.
+        """
+        links = self._links.get(oid)
+        if links is None:
+            commit = self._commits.get(oid)
+            if commit is not None:
+                return Links(commit.parents, commit.committer.when_s)
+            shallow = self._read_shallow()
+            if not shallow:
+                links = self._find_in_graph(oid)
+            if links is None:
+                links = parse_links(self._read_as(KIND_COMMIT, oid), oid)
+            if oid in shallow:
+                return links._replace(parents=())  # the rest may be fetched yet
+            self._links.put(oid, links)
+        return links
+
+    def _find_in_graph(self, oid: Oid) -> Links | None:
+        self._links_read += 1
+        if self._links_read < _NEAR:
+            return None
+        if self._graph is None:
+            self._graph = CommitGraph.open(self.objects_dir)
+        return self._graph.find(oid)
+
+    def _read_shallow(self) -> frozenset[Oid]:
+        """List the commits whose parents are left out of a shallow repository (gitrepository-layout: shallow)."""
+        try:
+            status = os.stat(self._shallow_path)
+            stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
+        except OSError:  # of nearly all repositories it is not there
+            stamp = None
+        if stamp != self._shallow_stamp:
+            found: frozenset[Oid] = frozenset()
+            try:
+                if stamp is not None:
+                    lines = read_plain_file(Path(os.fsdecode(self._shallow_path))).split(b"\n")
+                    found = frozenset(Oid(bytes.fromhex(line.decode("ascii"))) for line in lines if _SHALLOW.fullmatch(line))
+            except FileNotFoundError:  # the rest has just arrived
+                stamp = None
+            except OSError as error:
+                raise HostError("read which commits are shallow", error) from error
+            self._shallow, self._shallow_stamp = found, stamp
+            self._commits.clear()
+            self._links.clear()
+        return self._shallow
+
+    def blob_size(self, oid: Oid) -> int:
+        """Say how long a blob is, without reading it.
+
+        Raises:
+            ObjectMissing: If it is not there.
+            ObjectCorrupt: If it is no blob.
+        """
+        size = self._sizes.get(oid)
+        if size is None:
+            kind, size = self.header(oid)
+            if kind != KIND_BLOB:  # if its header is not damaged: then another copy says something else
+                size = len(self._read_as(KIND_BLOB, oid))
+            self._sizes.put(oid, size)
+        return size
+
+    def blob_sizes(self, oids: Iterable[Oid]) -> dict[Oid, int]:
+        """Say how long many blobs are, without reading them and without keeping the answers.
+
+        Of what a pack holds as a delta, only that it is an object is known.
+
+        Raises:
+            ObjectMissing: If one is not there.
+            ObjectCorrupt: If a header makes no sense.
+        """
+        wanted = set(oids)
+        found: dict[Oid, int] = {}
+        for pack, held, offsets in self.packs.find_all(wanted):
+            # Where git has moved them to another pack, or one is damaged, each is asked for below, and says so.
+            with suppress(FileNotFoundError, packfile.BadPack):
+                found.update(zip(held, [size for _, size in pack.heads(offsets)], strict=True))
+        for oid in wanted - found.keys():
+            header = self._header_loose(oid)
+            found[oid] = header[1] if header is not None and header[0] == KIND_BLOB else self.blob_size(oid)
+        return found
+
+    def learn_sizes(self, oids: Iterable[Oid]) -> None:
+        """Find out how long blobs are that `blob_size` is about to be asked for one by one: costs a fraction of that.
+
+        What cannot be told so is left to it: what is not in a pack, or there as a delta, or damaged.
+        """
+        sizes = self._sizes
+        with suppress(OSError, packfile.BadPack):
+            for pack, held, offsets in self.packs.find_all({oid for oid in oids if sizes.get(oid) is None}):
+                for oid, (kind, size) in zip(held, pack.heads(offsets), strict=True):
+                    if kind == KIND_BLOB:
+                        sizes.put(oid, size)
+
+    def header(self, oid: Oid) -> tuple[int, int]:
+        """Say the kind and size of an object, as its header claims.
+
+        Raises:
+            ObjectMissing: If it is not there.
+            ObjectCorrupt: If its header makes no sense.
+        """
+        try:
+            return self._header_first(oid)
+        except ObjectCorrupt:
+            found = self._read_another(oid)
+            if found is None:
+                raise
+            return found[0], len(found[1])
+
+    def _header_first(self, oid: Oid) -> tuple[int, int]:
+        generation = self.packs.generation
+        header = self._header_packed(oid) or self._header_loose(oid)
+        if header is None and self.packs.changed_since(generation):
+            header = self._header_packed(oid)
+        if header is not None:
+            return header
+        if oid == EMPTY_TREE:
+            return KIND_TREE, 0
+        if not self._libgit2_may_know():
+            raise ObjectMissing(oid.hex())
+        with object_errors(oid):
+            size_kind = self._libgit2().read_header(_pygit2_oid(oid))
+        return int(size_kind[0]), int(size_kind[1])
+
+    def exists(self, oid: Oid) -> bool:
+        """Tell whether an object is there; says nothing of its content."""
+        generation = self.packs.generation
+        with _read_errors(oid):
+            if self.packs.find(oid) is not None or os.path.exists(self._loose_path(oid)):
+                return True
+            if self.packs.changed_since(generation) and self.packs.find(oid) is not None:
+                return True
+        return self._libgit2_may_know() and bool(self._libgit2().exists(_pygit2_oid(oid)))
+
+    def stream_blob(self, oid: Oid) -> Iterator[bytes]:
+        """Read the content of a blob in pieces of at most 1 MiB.
+
+        The last piece is held back until the content is known to be what the id says. A blob that is
+        stored as a delta is read whole; git does not make deltas of big files.
+
+        Raises:
+            ObjectMissing: If it is not there.
+            ObjectCorrupt: If its content is not what its id says, or it is no blob.
+        """
+        size = self.blob_size(oid)
+        if size > packfile.CHUNK and len(self.packs.find_each(oid)) + os.path.exists(self._loose_path(oid)) > 1:
+            yield from self._stream_whole(oid)
+        else:
+            yield from self._stream_first(oid, size)
+
+    def _stream_whole(self, oid: Oid) -> Iterator[bytes]:
+        """Read a long blob of which there are several copies from one that is whole: twice, the first time to know that it is."""
+        for pack, offset in self.packs.find_each(oid):
+            with suppress(ObjectCorrupt, HostError), _read_errors(oid):
+                kind, size = pack.header(offset)
+                if kind == KIND_BLOB:
+                    for _ in _verified(oid, size, pack.stream(offset)):
+                        pass
+                    yield from pack.stream(offset)
+                    return
+        yield self._read_as(KIND_BLOB, oid)
+
+    def _stream_first(self, oid: Oid, size: int) -> Iterator[bytes]:
+        if size > packfile.CHUNK:
+            with _read_errors(oid):
+                found = self.packs.find(oid)
+                with suppress(FileNotFoundError):  # git has moved it to another pack: then it is read whole
+                    if found is not None and found[0].header(found[1])[0] == KIND_BLOB:
+                        stream = found[0].stream(found[1])
+                        yield from _verified(oid, size, _ahead(stream) if size > _LONG else stream)
+                        return
+                if found is None and (loose := self._open_loose(oid)) is not None:
+                    try:
+                        yield from _verified(oid, size, _stream_loose(oid, loose, size))
+                    finally:
+                        os.close(loose)
+                    return
+        data = self.read_blob(oid)
+        for start in range(0, len(data), packfile.CHUNK):
+            yield data[start : start + packfile.CHUNK]
+
+    def find_by_prefix(self, hex_prefix: str) -> list[Oid]:
+        """List the objects whose hexadecimal id starts so, at least four digits, in order."""
+        if not 4 <= len(hex_prefix) <= 40 or not set(hex_prefix) <= set("0123456789abcdef"):
+            return []
+        found = self.packs.with_prefix(hex_prefix)
+        try:
+            names = os.listdir(self.objects_dir / hex_prefix[:2])
+        except OSError:
+            names = []
+        rest = hex_prefix[2:]
+        found |= {Oid(bytes.fromhex(hex_prefix[:2] + name)) for name in names if len(name) == 38 and name.startswith(rest)}
+        if self._has_alternates():
+            found |= self._list_by_libgit2(hex_prefix)
+        return sorted(found)
+
+    def _list_by_libgit2(self, hex_prefix: str) -> set[Oid]:
+        """List what libgit2 knows as well; of a pack that it cannot take apart, nothing."""
+        found: set[Oid] = set()
+        with suppress(ObjectCorrupt), object_errors(Oid(bytes(20))):
+            for known in self._libgit2():
+                if str(known).startswith(hex_prefix):
+                    found.add(Oid(bytes(known.raw)))
+        return found
+
+    def freshen(self, oid: Oid) -> bool:
+        """Keep git from pruning an object that is about to be referred to again; tell whether it is there.
+
+        Git spares what is unreachable for some time after it was last written; a writer that does not
+        store an object because it is there already has to renew that time, as git's own writers do.
+        """
+        with _read_errors(oid):
+            found = self.packs.find(oid)
+        if found is not None and found[0].path.with_suffix(".mtimes").exists():
+            return False  # git keeps such times elsewhere for what it has found unreachable (cruft packs)
+        try:
+            os.utime(self._loose_path(oid) if found is None else found[0].path)
+        except OSError:
+            return False
+        return True
+
+    # --- where objects are -------------------------------------------------------------------------------
+
+    def _read_as(self, kind: int, oid: Oid) -> bytes:
+        found, data = self.read(oid)
+        if found != kind:
+            raise wrong_kind(oid, found, kind)
+        return data
+
+    def _read_packed(self, oid: Oid) -> tuple[int, bytes] | None:
+        with _read_errors(oid):
+            found = self.packs.find(oid)
+            if found is None:
+                return None
+            try:
+                return found[0].read(found[1])
+            except FileNotFoundError:
+                return None  # git has moved it to another pack
+
+    def _read_loose(self, oid: Oid) -> tuple[int, bytes] | None:
+        with _read_errors(oid):
+            loose = self._open_loose(oid)
+            if loose is None:
+                return None
+            try:
+                kind, size, length = _loose_header(oid, os.pread(loose, 256, 0))
+                _check_size(oid, kind, size)
+                return kind, b"".join(packfile.inflate_stream(loose, 0, size + length))[length:]
+            finally:
+                os.close(loose)
+
+    def _header_packed(self, oid: Oid) -> tuple[int, int] | None:
+        with _read_errors(oid):
+            found = self.packs.find(oid)
+            if found is None:
+                return None
+            try:
+                return found[0].describe(found[1])
+            except FileNotFoundError:
+                return None  # git has moved it to another pack
+
+    def _header_loose(self, oid: Oid) -> tuple[int, int] | None:
+        with _read_errors(oid):
+            loose = self._open_loose(oid)
+            if loose is None:
+                return None
+            try:
+                return _loose_header(oid, os.pread(loose, 256, 0))[:2]
+            finally:
+                os.close(loose)
+
+    def _loose_path(self, oid: Oid) -> bytes:
+        name = oid.hex()
+        return self._loose_prefix + f"{name[:2]}/{name[2:]}".encode("ascii")
+
+    def _open_loose(self, oid: Oid) -> int | None:
+        try:
+            return open_plain(self._loose_path(oid))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def _has_alternates(self) -> bool:
+        return (self.objects_dir / "info" / "alternates").exists()
+
+    def _libgit2_may_know(self) -> bool:
+        """Tell whether libgit2 may find what was not found here; spares the import where it cannot.
+
+        It may only where there are other repositories: it ends the process over some packs that are damaged.
+        """
+        return self._has_alternates()
+
+    def _libgit2(self, *, anew: bool = False) -> pygit2.Odb:
+        with self._odb_lock:
+            if self._odb is None or anew:
+                import pygit2  # noqa: PLC0415 - most commands do without, see above
+
+                self._odb = pygit2.Odb(os.fspath(self.objects_dir))
+            return self._odb
+
+    def _read_by_libgit2(self, oid: Oid) -> tuple[int, bytes]:
+        """Read an object by libgit2, which verifies its content."""
+        if not self._libgit2_may_know():
+            raise ObjectMissing(oid.hex())
+        for anew in (False, True):
+            try:
+                with object_errors(oid):
+                    odb = self._libgit2(anew=anew)
+                    kind, size = odb.read_header(_pygit2_oid(oid))
+                    _check_size(oid, int(kind), size)
+                    return int(kind), odb.read(_pygit2_oid(oid))[1]
+            except (ObjectMissing, ObjectCorrupt):
+                # It may have opened a pack that has gone since; what it says anew is final.
+                if anew:
+                    raise
+        raise InternalError("libgit2 was asked neither once nor twice")
+
+
+def _pygit2_oid(oid: Oid) -> pygit2.Oid:
+    import pygit2  # noqa: PLC0415 - most commands do without, see above
+
+    return pygit2.Oid(raw=oid)
+
+
+class _read_errors:  # noqa: N801 - used as a context manager, and on every read: cheaper as a class
+    """Turn what reading an object's bytes raises into errors about that object."""
+
+    __slots__ = ("_oid",)
+
+    def __init__(self, oid: Oid) -> None:
+        self._oid = oid
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is None:
+            return
+        if isinstance(error, packfile.BadPack):
+            raise ObjectCorrupt(self._oid.hex(), str(error)) from error
+        if isinstance(error, OSError):
+            raise HostError(f"read object {self._oid.hex()}", error) from error
+
+
+def _check_content(oid: Oid, found: tuple[int, bytes]) -> None:
+    if hash_object(*found) != oid:
+        raise ObjectCorrupt(oid.hex(), "its content is not what its id says")
+
+
+def _check_size(oid: Oid, kind: int, size: int) -> None:
+    if size > packfile.MAX_STRUCTURE and kind != KIND_BLOB:
+        raise ObjectCorrupt(oid.hex(), "it is too large for what it is")
+
+
+def _loose_header(oid: Oid, data: bytes) -> tuple[int, int, int]:
+    """Read what a loose object starts with: its kind, its size, and the length of that."""
+    try:
+        text, separator, _ = zlib.decompressobj().decompress(data, 64).partition(b"\0")
+    except zlib.error as error:
+        raise ObjectCorrupt(oid.hex(), f"it cannot be inflated ({error})") from error
+    name, _, digits = text.partition(b" ")
+    kind = _KINDS.get(name)
+    if kind is None or not separator or not digits.isdigit() or len(digits) > 19:
+        raise ObjectCorrupt(oid.hex(), "its header makes no sense")
+    return kind, int(digits), len(text) + 1
+
+
+def _stream_loose(oid: Oid, fd: int, size: int) -> Iterator[bytes]:
+    length = _loose_header(oid, os.pread(fd, 256, 0))[2]
+    skip = length
+    for piece in packfile.inflate_stream(fd, 0, size + length):
+        yield piece[skip:]
+        skip = max(0, skip - len(piece))
+
+
+def _verified(oid: Oid, size: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Pass pieces of a blob on, the last only once all of them are known to be what the id says."""
+    hasher = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    held = b""
+    for piece in pieces:
+        hasher.update(piece)
+        if held:
+            yield held
+        held = piece
+    if hasher.digest() != oid:
+        raise ObjectCorrupt(oid.hex(), "its content is not what its id says")
+    if held:
+        yield held
+
+
+def _ahead(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    from avfs_git.gitstore.objects.ahead import ahead  # noqa: PLC0415 - few blobs are so long, and a mount starts faster without it
+
+    return ahead(pieces)

@@ -1,0 +1,527 @@
+"""Packing what is reachable into one pack, and dropping what nobody can reach any more.
+
+Decided here: what counts as reachable, how long an object that is not stays all the same, and in which order files come and go.
+Called by `workspace.history.garbage`. One process at a time does it; any number of readers and writers, and git, go on meanwhile.
+
+Git finds what is reachable (from the refs as they were at the start, from what the caller names, from the indexes and logs of its
+working trees) and writes it as one pack. What is not reachable stays for a grace time since its pack or file was last
+touched; of packs that go away it is put into a pack of its own, which is as old as they. Then files go:
+
+- A pack whose objects are all in the ones that stay can go at any time; whoever misses an object looks at the directory again.
+- Objects are lost only while nobody relies on any (`gitstore.holding`). By then refs may have moved: what they reach
+  now, and the starting points did not, is asked for once more, and a pack that holds any of it stays.
+
+Of a lazy vault (`lazystore`) only what was made here is swept. Packs that came from the server (`.promisor`) stay with all
+they hold, joined when they are many, and so does all that anything in them names: a server that has promised an object may have
+forgotten it. What of the rest is reached is listed, not walked by `pack-objects`, which would leave out what the server is
+said to have. That contents are missing is no fault there; that a commit or a tree is, is one.
+
+New packs are complete and on the disk before the first old one goes, and the index of an old one goes before its pack. A crash
+leaves old and new.
+
+**Nothing goes unless what stays was counted and found whole.** One command of git lists what is reached (`rev-list`), another
+packs it (`pack-objects`), and the new pack has to hold all of the list. Each pack that stays is read back from the disk and
+compared with its checksum. A ref whose file holds no id, or that names a missing object, stops it: nobody can tell what it kept.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from avfs_git import faults
+from avfs_git.errors import GitFailed, HostError
+from avfs_git.gitstore.formats.index import BadIndex, GitIndex
+from avfs_git.gitstore.formats.packfile import BadPack, Pack, read_back
+from avfs_git.gitstore.gitcommand import run
+from avfs_git.gitstore.holding import objects_to_oneself
+from avfs_git.gitstore.objects.store import ObjectStore
+from avfs_git.gitstore.refs import RefStore
+from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably
+from avfs_git.paths import Oid
+
+_PROMISED = ".promisor"
+_MARKS = (".keep", _PROMISED)
+_PARTS = (".pack", ".rev", ".bitmap", ".mtimes", _PROMISED)
+_MANY = 10
+"""So many packs that came from a server are joined, all but the largest."""
+_HEX = re.compile(rb"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])")
+_LOOSE = re.compile(r"[0-9a-f]{2}")
+_LOOSE_REST = re.compile(r"[0-9a-f]{38}")
+_WORKSHOP = "avfs/sweep"
+_PIECE = 1 << 20
+_WAIT_S = 10.0
+"""How long those who write are waited for."""
+
+
+@dataclass(slots=True)
+class Swept:
+    """What sweeping did, or would do."""
+
+    packs_before: int = 0
+    packs_after: int = 0
+    dropped: int = 0
+    """Objects that nobody could reach, and that are gone."""
+    waiting: int = 0
+    """Objects that nobody can reach, and that stay for now: they are too young, or somebody was at work."""
+    reasons: list[str] = field(default_factory=list)
+    """Why less was done than could be."""
+
+
+@dataclass(slots=True)
+class _Unreached:
+    """What nobody reaches, by where it is."""
+
+    packs: dict[Pack, list[Oid]] = field(default_factory=dict)
+    """Of each pack that was there at the start, perhaps none."""
+    loose: dict[Oid, Path] = field(default_factory=dict)
+    double: list[Path] = field(default_factory=list)
+    """Loose objects that are in a pack as well."""
+
+
+def sweep(
+    store: ObjectStore, roots: Callable[[], Iterable[Oid]], *, before_s: float, deltas: bool = False, lazy: bool = False
+) -> Swept:
+    """Pack what is reachable, and drop what is not and was not touched since a time.
+
+    The caller has the packs to itself (`holding.packs_to_oneself`).
+
+    Args:
+        store: The objects.
+        roots: Names what is to stay beside what refs, and the indexes and logs of working trees, reach. Called twice.
+        before_s: What nobody reaches and is younger stays, in seconds since the epoch.
+        deltas: Let git look for differences between objects: smaller, and slower to read.
+        lazy: Whether contents of files may be on a server.
+
+    Raises:
+        GitFailed: If there is no git, or it finds the repository broken. Nothing is gone.
+        HostError: If the disk refuses. Nothing that is reachable is gone.
+    """
+    swept = Swept()
+    if (store.objects_dir / "pack" / "multi-pack-index").exists():
+        swept.reasons.append("git keeps a list of the packs (multi-pack-index): only git may remove any")
+        return swept
+    old, kept = _list_packs(store)
+    swept.packs_before = len(old) + len(kept)
+    tips = find_tips(store, roots())
+    for pack in kept:
+        _check_whole(pack.path)
+    if lazy:
+        kept = _join_promised(store, kept)
+        wanted = _list_here(store, old, _list_partly(store, tips, kept), kept)
+        written = _write_pack(store, wanted, kept, deltas=deltas, revs=False)
+    else:
+        wanted = _list_here(store, old, _list_reachable(store, tips), kept)
+        written = _write_pack(store, tips, kept, deltas=deltas)
+    if not wanted <= set(() if written is None else written.index.oids()):
+        raise GitFailed("pack-objects", "it left objects out")
+    made = _same_as(written, [] if deltas else old)
+    faults.reach("sweep.packed")
+    reached = {oid for pack in kept for oid in pack.index.oids()}
+    if made is not None:
+        reached.update(made.index.oids())
+    unreached = _find_unreached(store, [pack for pack in old if made is None or pack.path != made.path], reached)
+    spared = _find_spared(store, unreached, tips, before_s)
+    carried = _carry(store, unreached, spared, before_s)
+    faults.reach("sweep.carried")
+    for path in unreached.double:
+        with suppress(FileNotFoundError):
+            path.unlink()
+    for pack in [pack for pack, lost in unreached.packs.items() if not lost]:
+        _remove_pack(pack)
+        del unreached.packs[pack]
+    if unreached.packs or unreached.loose:
+        with objects_to_oneself(store.git_dir, wait_s=_WAIT_S) as is_alone:
+            if is_alone:
+                again = _list_reachable(store, find_tips(store, roots()), without=tips, whole=not lazy)
+                _drop(store, unreached, again | spared, before_s, swept)
+            else:
+                swept.reasons.append("somebody was at work all the time: what nobody reaches is dropped another time")
+    swept.waiting = sum(map(len, unreached.packs.values())) + len(unreached.loose) + len(carried)
+    _remove_empty_directories(store)
+    store.packs.refresh()
+    swept.packs_after = len(store.packs.packs())
+    return swept
+
+
+def survey(store: ObjectStore, roots: Iterable[Oid], refs: Iterable[Oid], *, before_s: float, lazy: bool = False) -> Swept:
+    """Tell what `sweep` would do, if these were all refs; changes nothing.
+
+    Raises:
+        GitFailed: If there is no git, or it finds the repository broken.
+        HostError: If the disk cannot be read.
+    """
+    old, kept = _list_packs(store)
+    tips = {oid for oid in (*roots, *refs, *_read_git_files(store.git_dir)) if store.exists(oid)}
+    reached = _list_partly(store, tips, kept) if lazy else _list_reachable(store, tips)
+    unreached = _find_unreached(store, old, reached)
+    swept = Swept(len(old) + len(kept), min(1, len(old)) + len(kept))
+    for pack, lost in unreached.packs.items():
+        if lost and pack.path.stat().st_mtime < before_s:
+            swept.dropped += len(lost)
+        else:
+            swept.waiting += len(lost)
+    for path in unreached.loose.values():
+        is_old = path.stat().st_mtime < before_s
+        swept.dropped += is_old
+        swept.waiting += not is_old
+    return swept
+
+
+# --- what is reachable -----------------------------------------------------------------------------------------
+
+
+def find_tips(store: ObjectStore, roots: Iterable[Oid]) -> set[Oid]:
+    """List the objects from which everything that stays is reached: of what the caller names, what is there.
+
+    Raises:
+        RefDamaged: If a ref does not say what it stands for, or that is not here.
+        HostError: If something that names objects cannot be read.
+    """
+    refs = RefStore(store.git_dir, recover=False)
+    for damaged in refs.find_damaged(store.exists):
+        raise damaged
+    return {*refs.list().values(), *(oid for oid in (*roots, *_read_git_files(store.git_dir)) if store.exists(oid))}
+
+
+def check_connected(store: ObjectStore, roots: Iterable[Oid], *, lazy: bool = False) -> None:
+    """Demand that all that is to stay is here; changes nothing. Costs a walk through the whole history.
+
+    Raises:
+        RefDamaged: If a ref does not say what it stands for, or that is not here.
+        GitFailed: If there is no git, or something is missing.
+        HostError: If the disk cannot be read.
+    """
+    tips = find_tips(store, roots)
+    lines = "".join(oid.hex() + "\n" for oid in tips).encode()
+    partly = ["--filter=blob:none"] if lazy else ["--indexed-objects"]
+    result = run(store.git_dir, "rev-list", ["--objects", "--reflog", "--stdin", "--quiet", *partly], given=lines)
+    _check(result.status, result.messages, "rev-list")
+
+
+def _read_git_files(git_dir: Path) -> Iterator[Oid]:
+    """Read the ids in git's files beside refs, of all working trees: HEAD, ORIG_HEAD, a merge or rebase under way, logs."""
+    yield from _ids_in(git_dir.glob("*HEAD*"))
+    yield from read_ids_below(git_dir / "worktrees", indexes=False)  # git knows those
+
+
+def read_ids_below(directory: Path, *, indexes: bool = True) -> Iterator[Oid]:
+    """Read the ids in the files of git directories, and in their indexes unless told not to.
+
+    Raises:
+        HostError: If one cannot be read: what it names is not known.
+    """
+    for place, _, names in os.walk(directory):
+        paths = [Path(place, name) for name in names]
+        yield from _ids_in(path for path in paths if not path.name.startswith("index"))
+        for path in paths:
+            if indexes and path.name.startswith("index"):
+                with host_errors(f"read '{path}'"), suppress(FileNotFoundError, BadIndex):  # a broken one keeps nothing
+                    if not stat.S_ISREG(path.lstat().st_mode):
+                        continue
+                    index = GitIndex(path.read_bytes())
+                    yield from (index.entry(number).oid for number in range(len(index)))
+
+
+def _ids_in(paths: Iterable[Path]) -> Iterator[Oid]:
+    """Read the ids in files of text.
+
+    Raises:
+        HostError: If one cannot be read: what it names is not known.
+    """
+    for path in paths:
+        with host_errors(f"read '{path}'"), suppress(FileNotFoundError):
+            if not stat.S_ISREG(path.lstat().st_mode):
+                continue
+            with path.open("rb") as file:
+                end = b""
+                while piece := file.read(_PIECE):
+                    for found in _HEX.findall(end + piece):
+                        yield Oid(bytes.fromhex(found.decode("ascii")))
+                    end = piece[-64:]  # an id may lie across two pieces; one that is found twice does no harm
+
+
+def _list_reachable(
+    store: ObjectStore, tips: set[Oid], *, without: AbstractSet[Oid] = frozenset(), whole: bool = True
+) -> set[Oid]:
+    """List what is reached from tips, and from the indexes and logs of working trees, and not from others.
+
+    Unless it is to be whole, objects that are missing do not matter.
+    """
+    lines = [oid.hex() for oid in tips - without] + [f"^{oid.hex()}" for oid in without if store.exists(oid)]
+    options = [
+        "--objects",
+        "--no-object-names",
+        "--reflog",
+        "--indexed-objects",
+        "--stdin",
+        *([] if whole else ["--missing=allow-any"]),
+    ]
+    result = run(store.git_dir, "rev-list", options, given="".join(line + "\n" for line in lines).encode())
+    _check(result.status, result.messages, "rev-list")
+    return {Oid(bytes.fromhex(line.decode("ascii"))) for line in result.output.split()}
+
+
+def _list_partly(store: ObjectStore, tips: set[Oid], kept: list[Pack]) -> set[Oid]:
+    """List what is here and reached, from tips or from anything in packs that stay, where contents may be missing.
+
+    Raises:
+        GitFailed: If anything else is missing.
+    """
+    reached = _list_reachable(store, tips, whole=False)
+    others = {oid for pack in kept for oid in pack.index.oids()} - reached
+    return reached | others | (_list_reachable(store, others, without=tips, whole=False) if others else set())
+
+
+def _list_here(store: ObjectStore, old: list[Pack], reached: set[Oid], kept: list[Pack]) -> set[Oid]:
+    """List what of the objects that are reached is in packs that may go, or in files of its own, and in no pack that stays."""
+    found = {oid for pack in old for oid in pack.index.oids() if oid in reached}
+    found.update(oid for oid, _ in _loose_objects(store) if oid in reached)
+    return found.difference(*(pack.index.oids() for pack in kept))
+
+
+def _check(status: int, messages: str, verb: str) -> None:
+    if status:
+        lines = messages.strip().splitlines()
+        error = GitFailed(verb, lines[-1][:300] if lines else f"status {status}")
+        error.hint = "Run `avfs doctor` to see what is affected."
+        raise error
+
+
+def _check_whole(path: Path) -> None:
+    """Read a pack that is to stay back from the disk.
+
+    Raises:
+        GitFailed: If it is not whole.
+    """
+    with host_errors(f"read '{path}'"):
+        try:
+            read_back(path)
+        except BadPack as error:
+            failed = GitFailed("pack-objects", f"the pack '{path.name}' is damaged: {error}")
+            failed.hint = "Run `avfs doctor` to see what is affected."
+            raise failed from error
+
+
+def _find_unreached(store: ObjectStore, packs: list[Pack], reached: set[Oid]) -> _Unreached:
+    found = _Unreached({pack: [oid for oid in pack.index.oids() if oid not in reached] for pack in packs})
+    for oid, path in _loose_objects(store):
+        if oid in reached:
+            found.double.append(path)
+        else:
+            found.loose[oid] = path
+    return found
+
+
+def _loose_objects(store: ObjectStore) -> Iterator[tuple[Oid, Path]]:
+    for directory in os.listdir(store.objects_dir):
+        if _LOOSE.fullmatch(directory):
+            for name in os.listdir(store.objects_dir / directory):
+                if _LOOSE_REST.fullmatch(name):
+                    yield Oid(bytes.fromhex(directory + name)), store.objects_dir / directory / name
+
+
+# --- packs -----------------------------------------------------------------------------------------------------
+
+
+def _list_packs(store: ObjectStore) -> tuple[list[Pack], list[Pack]]:
+    """List the packs that may go, and those that somebody keeps."""
+    old: list[Pack] = []
+    kept: list[Pack] = []
+    for pack in store.packs.packs():
+        (kept if any(pack.path.with_suffix(mark).exists() for mark in _MARKS) else old).append(pack)
+    return old, kept
+
+
+def _write_pack(
+    store: ObjectStore,
+    tips: set[Oid],
+    kept: list[Pack],
+    *,
+    deltas: bool = False,
+    revs: bool = True,
+    mtime_s: float | None = None,
+    is_promised: bool = False,
+) -> Pack | None:
+    """Have git write what is reached from tips, or just these, as a pack; on disk on return. None if it would be empty."""
+    if not tips:
+        return None
+    directory = _clear_workshop(store)
+    options = ["--local", "--non-empty", "--delta-base-offset", "--quiet", *([] if deltas else ["--window=0"])]
+    if revs:
+        options += ["--revs", "--reflog", "--indexed-objects", *(f"--keep-pack={pack.path.name}" for pack in kept)]
+    lines = "".join(oid.hex() + "\n" for oid in sorted(tips))
+    try:
+        result = run(store.git_dir, "pack-objects", options, [str((directory / "new").absolute())], given=lines.encode())
+        _check(result.status, result.messages, "pack-objects")
+        names = result.output.split()
+        if len(names) != 1:
+            if not names:
+                return None
+            raise GitFailed("pack-objects", "it wrote more than one pack")
+        with host_errors("write a pack"):
+            return _install(store, directory, names[0].decode("ascii"), mtime_s, is_promised=is_promised)
+    finally:
+        with suppress(HostError):  # else the next one clears it
+            _clear_workshop(store)
+
+
+def _clear_workshop(store: ObjectStore) -> Path:
+    """Make room for a new pack, where git does not look: in its own directory it would take anything with an index for a pack."""
+    directory = store.git_dir / _WORKSHOP
+    with host_errors("make room for a pack"):
+        make_dirs_durably(directory)
+        for path in directory.iterdir():
+            path.unlink()
+    return directory
+
+
+def _install(store: ObjectStore, directory: Path, name: str, mtime_s: float | None, *, is_promised: bool) -> Pack:
+    final = store.objects_dir / "pack" / f"pack-{name}.pack"
+    if mtime_s is not None:
+        with suppress(FileNotFoundError):
+            mtime_s = max(mtime_s, final.stat().st_mtime)
+    parts = [suffix for suffix in (".pack", ".rev", ".idx") if (directory / f"new-{name}{suffix}").exists()]
+    for suffix in parts:
+        path = directory / f"new-{name}{suffix}"
+        if mtime_s is not None:
+            os.utime(path, (mtime_s, mtime_s))
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    _check_whole(directory / f"new-{name}.pack")
+    faults.reach("sweep.synced")
+    if is_promised:  # before it is one: else what it names and is not here would be missing
+        final.with_suffix(_PROMISED).touch()
+    for suffix in parts:  # the index last: with it the pack is one. What is there by that name holds the same, or is damaged.
+        os.rename(directory / f"new-{name}{suffix}", final.with_suffix(suffix))
+    fsync_dir(final.parent)
+    store.packs.refresh()
+    return next(pack for pack in store.packs.packs() if pack.path == final)
+
+
+def _join_promised(store: ObjectStore, kept: list[Pack]) -> list[Pack]:
+    """Join the packs that came from a server, if they are many; give the packs that stay then."""
+    promised = [
+        pack for pack in kept if pack.path.with_suffix(_PROMISED).exists() and not pack.path.with_suffix(".keep").exists()
+    ]
+    promised.sort(key=lambda pack: pack.index.count, reverse=True)
+    stay = [pack for pack in kept if pack not in promised]
+    if len(promised) > _MANY:
+        oids = {oid for pack in promised[1:] for oid in pack.index.oids()}
+        made = _write_pack(store, oids, [], revs=False, is_promised=True)
+        if made is None or not oids <= set(made.index.oids()):
+            raise GitFailed("pack-objects", "it left objects out")
+        faults.reach("sweep.joined")
+        promised = [made, *(pack for pack in promised if pack.path != made.path)]
+    held: set[Oid] = set()
+    for pack in promised:  # those that were joined, now or by one who died before they were gone
+        if held.issuperset(pack.index.oids()):
+            _remove_pack(pack)
+        else:
+            held.update(pack.index.oids())
+            stay.append(pack)
+    return stay
+
+
+def _same_as(made: Pack | None, old: list[Pack]) -> Pack | None:
+    """Take a pack that was there for the one that was made, if it holds the same: nothing has changed since the last time."""
+    for pack in old:
+        if made is None or pack.path == made.path or pack.index.count != made.index.count:
+            continue
+        if pack.index.oids() == made.index.oids():
+            with suppress(GitFailed):
+                _check_whole(pack.path)
+                _remove_pack(made)
+                return pack
+    return made
+
+
+def _find_spared(store: ObjectStore, unreached: _Unreached, tips: set[Oid], before_s: float) -> set[Oid]:
+    """List what is reached from something that nobody reaches and that stays: it is to stay whole."""
+    young: set[Oid] = set()
+    with suppress(FileNotFoundError):
+        for pack, lost in unreached.packs.items():
+            if lost and pack.path.stat().st_mtime >= before_s:
+                young.update(lost)
+    for oid, path in unreached.loose.items():
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime >= before_s:
+                young.add(oid)
+    return _list_reachable(store, young, without=tips, whole=False) if young else young
+
+
+def _carry(store: ObjectStore, unreached: _Unreached, spared: set[Oid], before_s: float) -> set[Oid]:
+    """Put what nobody reaches, and is not to go yet, into a pack of its own, out of packs that hold other things as well."""
+    taken: dict[Pack, set[Oid]] = {}
+    mtime_s = before_s
+    for pack, lost in unreached.packs.items():
+        with suppress(FileNotFoundError):
+            touched_s = pack.path.stat().st_mtime
+            staying = set(lost) if touched_s >= before_s else spared.intersection(lost)
+            if 0 < len(staying) < pack.index.count:
+                taken[pack] = staying
+                mtime_s = max(mtime_s, touched_s)
+    carried = set[Oid]().union(*taken.values())
+    if carried:
+        made = _write_pack(store, carried, [], revs=False, mtime_s=mtime_s)
+        if made is None or not carried <= set(made.index.oids()):
+            raise GitFailed("pack-objects", "it left objects out")
+        for pack, staying in taken.items():
+            unreached.packs[pack] = [oid for oid in unreached.packs[pack] if oid not in staying]
+    return carried
+
+
+def _drop(store: ObjectStore, unreached: _Unreached, spared: set[Oid], before_s: float, swept: Swept) -> None:
+    """Drop what is old enough, but for what is reached again, or by what stays."""
+    faults.reach("sweep.alone")
+    _remove_commit_graph(store)
+    for pack, lost in list(unreached.packs.items()):
+        with suppress(FileNotFoundError):
+            is_marked = any(pack.path.with_suffix(mark).exists() for mark in _MARKS)
+            # Looked at only now: who relies on one of its objects touches the pack.
+            if is_marked or pack.path.stat().st_mtime >= before_s or not spared.isdisjoint(lost):
+                continue
+            _remove_pack(pack)
+            swept.dropped += len(lost)
+            del unreached.packs[pack]
+            faults.reach("sweep.dropped_pack")
+    for oid, path in list(unreached.loose.items()):
+        with suppress(FileNotFoundError):
+            if oid not in spared and path.stat().st_mtime < before_s:
+                path.unlink()
+                swept.dropped += 1
+                del unreached.loose[oid]
+
+
+def _remove_commit_graph(store: ObjectStore) -> None:
+    """Remove git's cache of commits, which may name some that go; git makes it anew."""
+    info = store.objects_dir / "info"
+    for path in (info / "commit-graph", *(info / "commit-graphs").glob("*")):
+        with suppress(FileNotFoundError):
+            path.unlink()
+
+
+def _remove_pack(pack: Pack) -> None:
+    with host_errors("remove a pack"):
+        with suppress(FileNotFoundError):
+            pack.path.with_suffix(".idx").unlink()
+        faults.reach("sweep.index_removed")
+        for suffix in _PARTS:
+            with suppress(FileNotFoundError):
+                pack.path.with_suffix(suffix).unlink()
+
+
+def _remove_empty_directories(store: ObjectStore) -> None:
+    for directory in os.listdir(store.objects_dir):
+        if _LOOSE.fullmatch(directory):
+            with suppress(OSError):
+                (store.objects_dir / directory).rmdir()

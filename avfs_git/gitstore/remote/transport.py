@@ -1,0 +1,541 @@
+"""Objects and refs to and from other repositories, through git itself.
+
+Decided here: which clone, fetch or push is made, and what is believed of what git says; `remotegit` runs it.
+Called by `workspace.exchange.remotes` without any lock; blocks for as long as the other side takes. Usable from threads.
+
+**Git never sees the vault's configuration or refs.** Each exchange is made in a git directory of its own, below
+`avfs/exchange/` in the vault: its `config` is written here, its `packed-refs` hold what the other side may learn of, and it
+borrows the objects of the vault. What a fetch brings is received there, and moves to the vault when it is whole and checked; it
+moves refs of that directory only, and the caller reads them there and moves the vault's own, all at once. So an exchange that is
+interrupted, or that fills the disk, leaves a directory that the next one removes, and at most packs that nothing refers to.
+
+**What arrives** is checked by git as it comes (`fsckObjects`: ids, kinds, hostile names in trees and in `.gitmodules`) and on
+disk before the caller is told. Two faults that old histories have and that harm nothing are let through.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from avfs_git.errors import (
+    AvfsError,
+    ObjectCorrupt,
+    ObjectMissing,
+    RemoteAccessDenied,
+    RemoteDataRefused,
+    RemoteNotFound,
+    RemoteUnreachable,
+    VaultUntrusted,
+    quote,
+)
+from avfs_git.faults import reach
+from avfs_git.gitstore.config.gitconfig import quote_value
+from avfs_git.gitstore.config.trust import check_owner, is_private
+from avfs_git.gitstore.formats.packfile import PackSet
+from avfs_git.gitstore.judge import judge_objects, list_loose, list_objects
+from avfs_git.gitstore.objects.packwriter import hold_pack, release_pack
+from avfs_git.gitstore.objects.store import KIND_COMMIT, KIND_TAG, KIND_TREE
+from avfs_git.gitstore.refs import RefStore
+from avfs_git.gitstore.remote.remotes import check_url, hide_secret, list_remotes, local_path
+from avfs_git.gitstore.remote.runner import (
+    NO_ACCESS,
+    Access,
+    Ended,
+    Progress,
+    Silent,
+    check_ended,
+    check_received,
+    end_noted,
+    format_settings,
+    read_settings,
+    run,
+    settings_file,
+)
+from avfs_git.gitstore.repository import TOLERATED, common_dir, find_git_dir
+from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably, sync_file_system
+from avfs_git.host.files.removal import remove_tree
+from avfs_git.host.processes.processes import is_gone
+from avfs_git.paths import Oid
+from avfs_git.values import value_class
+
+_CONFIG = b"""\
+[core]
+\trepositoryformatversion = 1
+\tbare = true
+\tfsync = objects,derived-metadata
+\thooksPath = /dev/null
+\tfsmonitor = false
+[gc]
+\tauto = 0
+[maintenance]
+\tauto = false
+[fetch]
+\tunpackLimit = 1
+\twriteCommitGraph = false
+\trecurseSubmodules = false
+[transfer]
+\tfsckObjects = true
+\tbundleURI = false
+[push]
+\tautoSetupRemote = false
+\trecurseSubmodules = no
+[submodule]
+\trecurse = false
+[advice]
+\tfetchShowForcedUpdates = false
+"""
+_STRUCTURE = frozenset({KIND_COMMIT, KIND_TREE, KIND_TAG})
+LAZY_REMOTE = "origin"
+_LAZY_CONFIG = b"""\
+[extensions]
+\tpartialClone = origin
+[remote "origin"]
+\turl = %b
+\tpromisor = true
+\tpartialCloneFilter = blob:none
+"""
+_LOST = re.compile(r"(?:not our ref|unadvertised object|\bwant) ([0-9a-f]{40})\b")
+"""How servers say that they do not have what is wanted: git, an older git, JGit."""
+_PATIENCE_S = 600.0
+"""So long a server may be silent in an exchange that somebody asked for; those of today are never, for more than 5 s."""
+_LAZY_PATIENCE_S = 60.0
+"""So long a program that reads a file of a lazy vault waits for a server that says nothing."""
+
+
+@value_class
+class Push:
+    """One ref that the other side is to move."""
+
+    ref: str
+    """Its name there."""
+    new: Oid | None
+    """What it is to hold; None: it is removed."""
+    expected: Oid | None = None
+    """With `forced`: what it must hold for that; None: it must not exist."""
+    forced: bool = False
+    """Whether it may move to something that does not follow what it holds."""
+
+
+@value_class
+class PushedRef:
+    """What became of one ref."""
+
+    ref: str
+    outcome: str
+    """`new`, `updated`, `forced`, `deleted`, `unchanged` or `rejected`."""
+    reason: str = ""
+
+
+# --- the three exchanges ------------------------------------------------------------------------------------
+
+
+def clone_into(
+    url: str, target: Path, *, access: Access = NO_ACCESS, progress: Progress | None = None, lazy: bool = False
+) -> tuple[str, ...]:
+    """Have git make a bare clone: objects, branches, tags and HEAD. Its configuration is git's: replace it.
+
+    Args:
+        url: From where, as `check_url` gave it.
+        target: A directory that is not there yet.
+        access: What of the user's own may be used.
+        progress: Told how far it is.
+        lazy: Leave out the contents of files, if the server can.
+
+    Returns:
+        What the server said.
+
+    Raises:
+        RemoteError: If that fails; what is there then is to be removed.
+    """
+    with settings_file(target.parent, url, access) as settings:
+        options = ["--bare", "--no-local", "--template=", "--progress" if progress else "--no-progress"]
+        overrides = ["protocol.version=0"] if lazy else []  # a round trip less: the refs come with the first answer
+        if lazy:
+            options.append("--filter=blob:none")
+        overrides += [
+            "core.fsync=all",
+            "core.hooksPath=/dev/null",
+            # Of a lazy clone git forgives nothing; it is judged below all the same.
+            f"transfer.fsckObjects={'false' if lazy else 'true'}",
+            "fetch.unpackLimit=1",
+            "gc.auto=0",
+        ]
+        overrides += ["maintenance.auto=false", *(f"fetch.fsck.{name}=ignore" for name in TOLERATED)]
+        environment = {"GIT_CONFIG_GLOBAL": os.fspath(settings)}
+        command = ["clone", *options]
+        with _told_of_silence(url):
+            ended = run(
+                target.parent,
+                command,
+                [url, os.fspath(target)],
+                access,
+                environment,
+                overrides=overrides,
+                progress=progress,
+                patience_s=None if access.is_attended else _PATIENCE_S,
+            )
+        check_received(ended, url)
+    _judge(url, target / "objects")
+    return ended.messages
+
+
+class Exchange:
+    """A git directory for one exchange with one other repository. Used by one thread.
+
+    Attributes:
+        url: The other repository.
+        patience_s: How long the other side may be silent before it is given up, in seconds, where nobody sits there to see it.
+    """
+
+    def __init__(
+        self,
+        git_dir: Path,
+        place: Path,
+        url: str,
+        access: Access,
+        settings: Sequence[tuple[str, str]],
+        progress: Progress | None,
+        *,
+        lazy: bool,
+    ) -> None:
+        self._git_dir = git_dir
+        self._place = place
+        self.url = url
+        self._settings = settings
+        self._access = access
+        self._progress = progress
+        self._lazy = lazy
+        self._held: list[Path] = []
+        """Marks that keep git from collecting what came and no ref names yet."""
+        self.patience_s = _PATIENCE_S
+
+    def fetch(self, specs: Sequence[str], *, prune: bool = True, upload_pack: str | None = None) -> tuple[str, ...]:
+        """Have git fetch; its objects are then judged and in the vault, on disk, and the refs in `read_refs`.
+
+        Args:
+            specs: What git is to fetch, and where to.
+            prune: Whether refs go that are not there any more.
+            upload_pack: What answers on the other side, instead of git's own choice.
+
+        Returns:
+            What the server said.
+
+        Raises:
+            RemoteError: If that fails.
+        """
+        options = ["--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules", "--no-show-forced-updates"]
+        options += ["--prune"] if prune else []
+        options += ["--filter=blob:none"] if self._lazy else []
+        if upload_pack is not None:
+            options.append(f"--upload-pack={upload_pack}")
+        ended = self._git("fetch", [*options, self._progress_option()], [self._source(), *specs])
+        check_received(ended, self.url)
+        _judge(self.url, self._place / "objects")
+        self._take_in(ended)
+        return ended.messages
+
+    def fetch_objects(self, oids: Sequence[Oid]) -> None:
+        """Have git bring single objects into a lazy vault; they are then on disk.
+
+        Raises:
+            ObjectMissing: If the server says that it does not have one of them; then none has come.
+            RemoteError: If that fails.
+        """
+        options = ["--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules", "--filter=blob:none"]
+        with tempfile.TemporaryFile() as wanted:
+            wanted.write(b"".join(oid.hex().encode("ascii") + b"\n" for oid in oids))
+            wanted.seek(0)
+            ended = self._git("fetch", [*options, "--stdin", self._progress_option()], [self._source()], given=wanted)
+        if ended.status:
+            _check_lost(ended, oids)
+        check_received(ended, self.url)
+        if not _holds_only_blobs(self._place / "objects" / "pack", set(oids)):  # mostly nothing else comes
+            _judge(self.url, self._place / "objects")
+        self._take_in(ended)
+
+    def _take_in(self, ended: Ended) -> None:
+        """Give the vault what a fetch has brought, in git's order: a pack is there when its index is. It is then on disk."""
+        check_received(ended, self.url)
+        came, packs = self._place / "objects" / "pack", self._git_dir / "objects" / "pack"
+        with host_errors("store what was fetched"):
+            self._take_in_loose()
+            packs.mkdir(exist_ok=True)
+            for name in sorted(os.listdir(came), key=lambda name: name.endswith(".idx")):
+                if name.endswith(".idx") and hold_pack(keep := (packs / name).with_suffix(".keep")):
+                    self._held.append(keep)
+                if name.startswith("pack-"):
+                    os.replace(came / name, packs / name)
+            reach("transport.fetched")
+        fsync_dir(packs)  # git syncs no directory: the packs that arrived would be lost with their names
+
+    def release(self) -> None:
+        """Let git collect what came, once refs name it."""
+        while self._held:
+            release_pack(self._held.pop())
+
+    def _take_in_loose(self) -> None:
+        """Give the vault what came as files of their own: a web server that runs no git (gitprotocol-http) hands out such."""
+        source, target = self._place / "objects", self._git_dir / "objects"
+        names = [oid.hex() for oid in list_loose(source)]
+        if not names:
+            return
+        sync_file_system(source)  # git has not synced them
+        for name in names:
+            (target / name[:2]).mkdir(exist_ok=True)
+            os.replace(source / name[:2] / name[2:], target / name[:2] / name[2:])
+        for name in {name[:2] for name in names}:
+            fsync_dir(target / name)
+        fsync_dir(target)
+
+    def push(self, pushes: Sequence[Push], *, receive_pack: str | None = None) -> tuple[list[PushedRef], tuple[str, ...]]:
+        """Have git push; say what became of each ref, and what the server said.
+
+        Raises:
+            RemoteError: If the exchange as a whole fails.
+        """
+        self._check_receiver()
+        options = ["--porcelain", "--no-verify", "--no-signed", "--no-follow-tags", "--recurse-submodules=no"]
+        leases = [(push.ref, push.expected.hex() if push.expected else "") for push in pushes if push.forced]
+        options += [f"--force-with-lease={ref}:{expected}" for ref, expected in leases]
+        if receive_pack is not None:
+            options.append(f"--receive-pack={receive_pack}")
+        specs = [f"{push.new.hex() if push.new else ''}:{push.ref}" for push in pushes]
+        ended = self._git("push", [*options, self._progress_option()], [self.url, *specs])
+        told = _parse_pushed(ended.output)
+        found = [_find_pushed(push, told) for push in pushes]
+        done = [ref for ref in found if ref is not None]
+        if len(done) < len(pushes) or not any(ref.outcome == "rejected" for ref in done):
+            check_ended(ended, self.url)  # a server can fail as a whole, and still say of each ref that all is well
+        # Git says nothing of a ref that is gone on both sides.
+        done += [PushedRef(push.ref, "unchanged") for push, ref in zip(pushes, found, strict=True) if ref is None]
+        return done, ended.messages
+
+    def _check_receiver(self) -> None:
+        """Refuse to push into a repository of this machine that belongs to another user, unless the user's own git trusts it.
+
+        What takes the push runs here and obeys its configuration and hooks. Newer versions of git refuse it by themselves.
+        """
+        path = local_path(self.url)
+        git_dir = find_git_dir(path) if path is not None else None
+        trusted = {value for key, value in self._settings if key == "safe.directory"}
+        if path is None or git_dir is None or trusted & {"*", os.fspath(path), os.fspath(git_dir)}:
+            return
+        try:
+            check_owner(common_dir(git_dir))
+        except VaultUntrusted as error:
+            denied = RemoteAccessDenied(hide_secret(self.url), str(error.details["reason"]))
+            denied.hint = f"If its hooks and settings may run as you: `git config --global --add safe.directory {path}`."
+            raise denied from error
+
+    def read_refs(self) -> dict[str, Oid]:
+        """Return all refs as they are now."""
+        return RefStore(self._place, recover=False).list("refs/")
+
+    def read_shallow(self) -> bytes | None:
+        """Return what `shallow` holds; None if there is none."""
+        with suppress(FileNotFoundError):
+            return (self._place / "shallow").read_bytes()
+        return None
+
+    def _source(self) -> str:
+        """Name the other side: by its address, or where git is to know that it has all that is missing here, as a remote."""
+        return LAZY_REMOTE if self._lazy else self.url
+
+    def _progress_option(self) -> str:
+        return "--progress" if self._progress is not None else "--no-progress"
+
+    def _git(self, verb: str, options: Sequence[str], operands: Sequence[str], *, given: IO[bytes] | None = None) -> Ended:
+        environment = {
+            "GIT_DIR": os.fspath(self._place),
+            "GIT_CONFIG_GLOBAL": os.fspath(self._place / "settings"),
+        }
+        patience_s = None if self._access.is_attended else self.patience_s
+        with _told_of_silence(self.url):
+            return run(
+                self._place,
+                [verb, *options],
+                operands,
+                self._access,
+                environment,
+                progress=self._progress,
+                given=given,
+                patience_s=patience_s,
+                noted=True,
+            )
+
+
+def _holds_only_blobs(directory: Path, oids: AbstractSet[Oid]) -> bool:
+    """Tell whether packs hold nothing but contents that were asked for. Costs reading the header of each entry."""
+    packs = PackSet(directory)
+    try:
+        for pack in packs.packs():
+            # A delta is of the kind of what it applies to, which is in the same pack.
+            kinds = {pack.header(offset)[0] for offset in pack.index.offsets()}
+            if kinds & _STRUCTURE or not oids >= set(pack.index.oids()):
+                return False
+    finally:
+        packs.close()
+    return True
+
+
+def _judge(url: str, objects_dir: Path) -> None:
+    """Refuse what has come if it must not come in."""
+    try:
+        judge_objects(objects_dir, list_objects(objects_dir))
+    except ObjectCorrupt as error:
+        refused = RemoteDataRefused(hide_secret(url), error.message)
+        refused.details.update(error.details)
+        raise refused from error
+
+
+def _check_lost(ended: Ended, oids: Sequence[Oid]) -> None:
+    """Say which object the server does not have any more, if it was asked for one and says so."""
+    named = {match[1] for line in ended.messages for match in _LOST.finditer(line)}
+    lost = next((oid for oid in oids if oid.hex() in named), None)
+    if lost is not None:
+        error = ObjectMissing(lost.hex())
+        error.hint = "The server that the vault was cloned from does not have it any more."
+        raise error
+
+
+@contextmanager
+def _told_of_silence(url: str) -> Iterator[None]:
+    try:
+        yield
+    except Silent as error:
+        raise RemoteUnreachable(hide_secret(url), error.reason) from error
+
+
+@contextmanager
+def open_exchange(
+    git_dir: Path,
+    url: str,
+    refs: Mapping[str, Oid],
+    *,
+    access: Access = NO_ACCESS,
+    progress: Progress | None = None,
+    lazy: bool = False,
+) -> Iterator[Exchange]:
+    """Make a git directory for one exchange; it is gone afterwards.
+
+    Args:
+        git_dir: The vault, whose objects are sent and to which objects are added.
+        url: The other repository, as `check_url` gave it.
+        refs: What git is to know of the vault's refs.
+        access: What of the user's own may be used.
+        progress: Told how far it is.
+        lazy: Whether the vault may lack contents of files, which this repository has.
+
+    Raises:
+        HostError: If the disk refuses.
+    """
+    parent = git_dir.absolute() / "avfs" / "exchange"
+    make_dirs_durably(parent)
+    remove_abandoned(parent)
+    place = parent / f"{os.getpid()}-{os.urandom(4).hex()}"
+    try:
+        with host_errors(f"prepare an exchange in '{parent}'"):
+            (place / "refs").mkdir(parents=True)
+            (place / "objects" / "pack").mkdir(parents=True)
+            (place / "objects" / "info").mkdir()
+            (place / "objects" / "info" / "alternates").write_bytes(_quote_path(git_dir.absolute() / "objects") + b"\n")
+            config = _CONFIG + b'[fetch "fsck"]\n' + b"".join(b"\t%b = ignore\n" % name.encode() for name in TOLERATED)
+            config += b"[core]\n\tsharedRepository = %b\n" % (b"0600" if is_private(git_dir) else b"group")
+            if lazy:
+                config = config.replace(b"fsckObjects = true", b"fsckObjects = false")  # as in `clone_into`
+                config += _LAZY_CONFIG % quote_value(os.fsencode(url))
+            (place / "config").write_bytes(config)
+            lines = sorted((os.fsencode(name), oid.hex().encode("ascii")) for name, oid in refs.items())
+            packed = b"# pack-refs with: sorted \n" + b"".join(b"%b %b\n" % (oid, name) for name, oid in lines)
+            (place / "packed-refs").write_bytes(packed)
+            with suppress(FileNotFoundError):
+                shutil.copyfile(git_dir / "shallow", place / "shallow")
+            (place / "HEAD").write_bytes(b"ref: refs/heads/avfs-has-none\n")
+            settings = read_settings(place, url, access)
+            (place / "settings").write_bytes(format_settings(settings))
+        exchange = Exchange(git_dir, place, url, access, settings, progress, lazy=lazy)
+        try:
+            yield exchange
+        finally:
+            exchange.release()
+    finally:
+        with suppress(OSError, AvfsError):  # what stays is removed by the next one
+            remove_tree(place)
+
+
+def _quote_path(path: Path) -> bytes:
+    """Write a path as git reads it where one stands on a line of its own, whatever bytes are in it."""
+    escapes = {ord("\\"): b"\\\\", ord('"'): b'\\"', ord("\n"): b"\\n"}
+    return b'"%b"' % b"".join(escapes.get(byte, bytes((byte,))) for byte in os.fsencode(path))
+
+
+def remove_abandoned(parent: Path) -> None:
+    """Remove the exchanges of processes that died, and end what they started and what may wait for a silent server for ever."""
+    with suppress(OSError):
+        for entry in list(parent.iterdir()):
+            if is_gone(entry.name.partition("-")[0]):
+                with suppress(OSError, ValueError):
+                    end_noted(entry)
+                with suppress(OSError, AvfsError):
+                    remove_tree(entry)
+
+
+def _find_pushed(push: Push, told: Sequence[tuple[str, PushedRef]]) -> PushedRef | None:
+    """Find what became of a ref: the first line about it counts. A server may store what it is sent under another name."""
+    for _, ref in told:
+        if ref.ref == push.ref:
+            return ref
+    for source, ref in told:
+        if push.new is not None and source == push.new.hex():
+            return PushedRef(push.ref, "rejected", f"the server stored it as {quote(ref.ref)}")
+    return None
+
+
+def _parse_pushed(output: bytes) -> list[tuple[str, PushedRef]]:
+    """Read what `git push --porcelain` says: what was pushed, and what became of the ref. The server chooses some of the text."""
+    outcomes = {" ": "updated", "+": "forced", "-": "deleted", "*": "new", "!": "rejected", "=": "unchanged"}
+    found = []
+    for line in output.decode("utf-8", "replace").split("\n"):
+        flag, _, rest = line.partition("\t")
+        names, tab, summary = rest.partition("\t")
+        if flag in outcomes and tab:
+            reason = summary.rpartition("(")[2].rstrip(")") if flag == "!" and "(" in summary else ""
+            source, _, ref = names.rpartition(":")
+            found.append((source, PushedRef(ref, outcomes[flag], reason or (summary if flag == "!" else ""))))
+    return found
+
+
+def fetch_missing(git_dir: Path, access: Access, oids: Sequence[Oid]) -> None:
+    """Bring objects that a lazy vault lacks from the remote that it was cloned from.
+
+    Raises:
+        ObjectMissing: If that lacks one of them; then none has come.
+        RemoteError: If that fails, or the vault knows no such remote any more.
+    """
+    remote = next((remote for remote in list_remotes(git_dir) if remote.lazy), None)
+    if remote is None:
+        raise RemoteNotFound(LAZY_REMOTE)
+    check_url(remote.url, base=git_dir)
+    with open_exchange(git_dir, remote.url, {}, access=access, lazy=True) as exchange:
+        exchange.patience_s = _LAZY_PATIENCE_S
+        exchange.fetch_objects(oids)
+
+
+def sync_clone(target: Path) -> None:
+    """Put a whole clone on disk.
+
+    Raises:
+        HostError: If the disk refuses.
+    """
+    sync_file_system(target)
+    if sys.platform != "linux":
+        fsync_dir(target)

@@ -1,0 +1,185 @@
+"""Writing files so that they are there, whole, after a power cut.
+
+Decided here: the order of write, fsync and rename, and that a directory is synced after a name in it
+came or went (the rename is lost without that, though the file's content is on the disk). Called by
+whatever keeps state on disk. Functions without state, safe from any thread; two writers of one file
+each write their own temporary file, and the last rename wins.
+
+A crash leaves the old content or the new, and perhaps a `.NAME.XXXXXXXX.tmp` beside it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from avfs_git import faults
+from avfs_git.errors import HostError
+from avfs_git.host.files.modes import make_dir, open_file
+
+
+@contextmanager
+def host_errors(action: str) -> Iterator[None]:
+    """Turn an `OSError` into a `HostError` that says what was being done."""
+    try:
+        yield
+    except OSError as error:
+        raise HostError(action, error) from error
+
+
+def find_refusal(path: Path) -> OSError | None:
+    """Tell why this process may not write in a directory, or in the nearest that is there; None if it may."""
+    while not path.exists():
+        path = path.parent
+    if os.access(path, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        return None
+    number = errno.EROFS if os.statvfs(path).f_flag & os.ST_RDONLY else errno.EACCES
+    return OSError(number, os.strerror(number))
+
+
+def write_file_atomically(path: Path, data: bytes, *, mode: int = 0o666, durable: bool = True) -> None:
+    """Replace a file's content: all of it or nothing; on disk on return if durable.
+
+    Args:
+        path: The file.
+        data: What it is to hold.
+        mode: Its permissions, of which it gets those that its directory has (`modes`).
+        durable: Force it to disk.
+
+    Raises:
+        HostError: If the system refuses; the old content is then as it was.
+    """
+    with host_errors(f"write '{path}'"):
+        directory, name = os.path.split(os.fsencode(path))
+        # Not derived from the whole name, which may be as long as a name can be.
+        temporary = os.path.join(directory, b".%s.%s.tmp" % (name[:200], os.urandom(4).hex().encode("ascii")))
+        faults.reach("durable.begun")
+        fd = open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        try:
+            try:
+                write_all(fd, data)
+                if durable:
+                    os.fsync(fd)  # before the rename: else a crash may leave the name with no content
+                faults.reach("durable.written")
+            finally:
+                os.close(fd)
+            os.rename(temporary, os.fsencode(path))
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+        faults.reach("durable.renamed")
+        if durable:
+            _fsync_dir(directory or b".")
+
+
+def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
+    """Write all of it; a write may take less than it is given."""
+    written = os.write(fd, data)
+    if written == len(data):
+        return
+    view = memoryview(data)
+    while written < len(view):
+        written += os.write(fd, view[written:])
+
+
+def sync_files(*fds: int) -> None:
+    """Force the content of several open files to disk; the writing of all begins before the first is waited for.
+
+    Raises:
+        OSError: If the system refuses one of them; the others are done all the same.
+    """
+    for fd in fds[1:]:
+        _begin_writing(fd)
+    refused: list[OSError] = []
+    for fd in fds:
+        try:
+            os.fsync(fd)
+        except OSError as error:
+            refused.append(error)
+    if refused:
+        raise refused[0]
+
+
+def _begin_writing(fd: int) -> None:
+    """Have the kernel write a file out, without waiting: what this advice means to Linux for what is not written yet."""
+    if sys.platform == "linux":
+        with suppress(OSError):  # it is no more than a hint
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def fsync_dir(path: Path) -> None:
+    """Put on disk which names a directory holds.
+
+    Raises:
+        HostError: If the system refuses.
+    """
+    with host_errors(f"sync '{path}'"):
+        _fsync_dir(os.fsencode(path))
+
+
+def _fsync_dir(path: bytes) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def make_dirs_durably(path: Path, *, private: bool = False) -> None:
+    """Make a directory and those above it that are missing; on disk on return.
+
+    Args:
+        path: The directory.
+        private: Close what is made to other users; else it gets the permissions of the directory that it is made in.
+
+    Raises:
+        HostError: If the system refuses, or something else has that name.
+    """
+    with host_errors(f"create '{path}'"):
+        missing: list[Path] = []
+        place = path
+        while not place.is_dir():
+            missing.append(place)
+            if place.parent == place:
+                break
+            place = place.parent
+        for directory in reversed(missing):
+            # Another process may make it at the same time; whoever returns first has synced it all the same.
+            try:
+                if private:
+                    os.mkdir(directory, 0o700)
+                else:
+                    make_dir(directory)
+            except FileExistsError:
+                if not directory.is_dir():
+                    raise
+            _fsync_dir(os.fsencode(directory.parent))
+
+
+def sync_file_system(path: Path) -> None:
+    """Put on disk everything that is not yet, on the file system that a path is on.
+
+    For a great many files at once, where one sync each would take longer.
+
+    Raises:
+        HostError: If the system refuses, or writing something back failed.
+    """
+    import ctypes  # noqa: PLC0415 - only here, and it takes as long as a small command
+
+    with host_errors(f"sync '{path}'"):
+        syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+        if syncfs is None:
+            os.sync()
+            return
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if syncfs(fd) != 0:
+                code = ctypes.get_errno()
+                raise OSError(code, os.strerror(code))
+        finally:
+            os.close(fd)

@@ -1,0 +1,392 @@
+"""A lock file that says who holds it and how often what it guards has changed.
+
+Decided here: how processes exclude each other from a workspace, and how one learns cheaply that another
+wrote in the meantime. The lock itself is flock(2): the kernel drops it when its holder dies, so that no lock
+is ever left behind. A record in the file names the holder for messages; only the flock counts.
+
+It begins with two counters, shared by mmap: `epoch`, which every holder moves on when it changes something, and
+`clean_epoch`, the epoch at which the last capture found everything recorded, with the commit that recorded it.
+The epoch is odd while a change is under way; one that stays odd belongs to a process that died in a change. A
+mark beside them retires the lock, when what it guards is put away. Another names the session that keeps the lock for as
+long as it lives, so that others ask it instead of waiting; like the holder's record it is a message, and may be stale.
+
+One `LockFile` serves one process, from any thread; taking it is reentrant within a thread. A process that keeps the
+lock (`keep`) may fork: its child has the same lock and the same counters.
+
+Who may not write to the file has a `ReadingLock`: it keeps those away who do, and writes nothing. Who looks at what is there
+while somebody works on it has a `LookingLock`, which excludes nobody.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from avfs_git.host.files.modes import open_file
+from avfs_git.host.files.plainfile import open_plain
+
+REFUSED_WRITING = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+"""How the system says that somebody may not write in a place, where reading may be allowed."""
+LOCK_TIMEOUT_S = 10.0
+"""How long a lock is waited for where the caller does not say."""
+_COMMIT = slice(16, 36)
+_RETIRED = 36
+_OPERATING = 37
+_SESSION = slice(40, 64)
+_SESSION_MAX = 24
+_OWNER_AT = 64
+_OWNER_MAX = 192
+_SIZE = _OWNER_AT + _OWNER_MAX
+_COUNTERS_END = 1 << 64
+"""A counter that is damaged may stand just below it; it wraps around, and stays odd or even as it should be."""
+
+
+class Holder(NamedTuple):
+    """Who holds a lock."""
+
+    pid: int
+    since_ns: int
+    name: str
+
+    def describe(self) -> str:
+        """Say it for a message, with for how long."""
+        seconds = max(0, time.time_ns() - self.since_ns) // 1_000_000_000
+        return (
+            f"{self.name} (pid {self.pid}) for {seconds // 60} min"
+            if seconds >= 120
+            else f"{self.name} (pid {self.pid}) for {seconds} s"
+        )
+
+
+class LockFile:
+    """An exclusive lock between processes, with change counters.
+
+    Raises OSError from any method if the file system fails.
+
+    Attributes:
+        left: The session that died and that this process goes on with; None if there is none. What the lock still says of it
+            is no reason not to wait: who has the lock is somebody who looks, not that session.
+    """
+
+    _kind = fcntl.LOCK_EX
+
+    def __init__(self, path: Path, *, owner: str) -> None:
+        """Open the lock, making its file if needed.
+
+        Args:
+            path: The lock file.
+            owner: What `holder` tells other processes while this one holds it, beside the pid.
+        """
+        self._fd = open_file(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            found = os.fstat(self._fd)
+            if found.st_size < _SIZE or not found.st_blocks:
+                # The blocks, too: on a full disk a write to a hole through the map kills the process (SIGBUS).
+                os.posix_fallocate(self._fd, 0, _SIZE)
+            self._map = mmap.mmap(self._fd, _SIZE)
+        except BaseException:
+            os.close(self._fd)
+            raise
+        self._owner = owner
+        self._begin()
+
+    def _begin(self) -> None:
+        self._thread_lock = threading.RLock()
+        self._depth = 0
+        self._changing = 0
+        self._kept = False
+        self.left: str | None = None
+
+    def is_at(self, path: Path) -> bool:
+        """Whether this lock is the one at a path: it may have been moved away, or another put there."""
+        try:
+            return os.path.samestat(os.stat(path), os.fstat(self._fd))
+        except OSError:
+            return False
+
+    def fileno(self) -> int:
+        """Give its descriptor: a process that has a copy of it has the lock, too, until one of them releases it."""
+        return self._fd
+
+    def close(self) -> None:
+        """Give up the file. A second call does nothing."""
+        if self._fd >= 0:
+            self._map.close()
+            os.close(self._fd)
+            self._fd = -1
+
+    def acquire(self, timeout_s: float) -> bool:
+        """Take the lock; False if somebody else kept it for that long."""
+        if not self._thread_lock.acquire(timeout=max(timeout_s, 0)):
+            return False
+        if self._depth:
+            self._depth += 1
+            return True
+        try:
+            taken = self._lock_file(timeout_s)
+        except BaseException:
+            self._thread_lock.release()
+            raise
+        if not taken:
+            self._thread_lock.release()
+            return False
+        self._depth = 1
+        return True
+
+    def _lock_file(self, timeout_s: float) -> bool:
+        pause_s = 0.0005
+        deadline: float | None = None
+        while True:
+            try:
+                fcntl.flock(self._fd, self._kind | fcntl.LOCK_NB)
+                return True
+            except OSError as error:
+                if error.errno not in (errno.EWOULDBLOCK, errno.EINTR):
+                    raise
+                if error.errno == errno.EWOULDBLOCK and self.session not in (None, self.left):
+                    return False  # it keeps the lock, and can be asked
+            now = time.monotonic()
+            if deadline is None:
+                deadline = now + timeout_s
+            if now >= deadline:
+                return False
+            # flock has no timeout of its own, and a blocking one cannot be interrupted from another thread.
+            time.sleep(min(pause_s, deadline - now))
+            pause_s = min(pause_s * 2, 0.05)
+
+    def release(self) -> None:
+        """Give the lock back."""
+        self._depth -= 1
+        if self._depth == 0 and not self._kept:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+        self._thread_lock.release()
+
+    @property
+    def depth(self) -> int:
+        """How often the thread that holds the lock has taken it. Meaningful only for that thread."""
+        return self._depth
+
+    def keep(self, session: str) -> None:
+        """Keep the lock between other processes from now on, also when every thread has released it.
+
+        Called with the lock held.
+
+        Args:
+            session: Who keeps it, for others: an id of at most 24 ASCII letters and digits.
+        """
+        self._kept = True
+        self._map[_SESSION] = session.encode("ascii").ljust(_SESSION_MAX, b"\0")
+
+    def stop_keeping(self) -> None:
+        """End what `keep` began. Called with the lock held."""
+        self._kept = False
+        self.clear_session()
+
+    def clear_session(self) -> None:
+        """Remove the name of a session, or what one that died has left. Called with the lock held."""
+        self._map[_SESSION] = bytes(_SESSION_MAX)
+
+    @property
+    def session(self) -> str | None:
+        """The session of another process that says it keeps this lock; None if there is none, or it is our own."""
+        if self._kept or not self._map[40]:
+            return None
+        session = self._map[_SESSION].rstrip(b"\0").decode("ascii", "replace")
+        return None if "/" in session else session  # a stranger's vault must not name a socket of any directory
+
+    @property
+    def is_operating(self) -> bool:
+        """Whether an operation is under way of which a kernel that shows the workspace has not been told."""
+        return bool(self._map[_OPERATING])
+
+    def mark_operating(self, *, operating: bool, is_moving: bool = False) -> None:
+        """Say whether such an operation is under way, so that whoever takes over from a killed process knows.
+
+        Args:
+            operating: Whether one is.
+            is_moving: Whether it changes something at this moment that nobody is to see before it is done.
+        """
+        self._map[_OPERATING] = 2 if is_moving else operating
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether who only looks waits for the operation that is under way."""
+        return self._map[_OPERATING] == 2
+
+    def sign(self, owner: str | None = None) -> None:
+        """Write down who holds the lock, by its own name if no other is given, and since when. Costs a memory copy."""
+        self._sign(Holder(os.getpid(), time.time_ns(), self._owner if owner is None else owner))
+
+    def _sign(self, holder: Holder) -> None:
+        record = f"{holder.pid} {holder.since_ns} {holder.name}".encode("utf-8", "replace")
+        self._map[_OWNER_AT:_SIZE] = record[:_OWNER_MAX].ljust(_OWNER_MAX, b"\0")
+
+    @contextmanager
+    def signed(self, holder: Holder) -> Iterator[None]:
+        """Name somebody else for as long as the block runs: for whom others wait while a session does what that one asked for."""
+        before = self._map[_OWNER_AT:_SIZE]
+        self._sign(holder)
+        try:
+            yield
+        finally:
+            self._map[_OWNER_AT:_SIZE] = before
+
+    def holder(self) -> Holder | None:
+        """Tell who last signed. Meaningful only while the lock cannot be taken."""
+        words = self._map[_OWNER_AT:_SIZE].rstrip(b"\0").decode("utf-8", "replace").split(" ", 2)
+        if len(words) != 3 or not all(word.isascii() and word.isdigit() for word in words[:2]):
+            return None
+        return Holder(int(words[0]), int(words[1]), words[2])
+
+    @property
+    def epoch(self) -> int:
+        """How often what the lock guards has changed; odd while a change is under way."""
+        return int.from_bytes(self._map[0:8], "little")
+
+    @property
+    def clean_epoch(self) -> int:
+        """The epoch at which everything was last recorded; 0 for never."""
+        return int.from_bytes(self._map[8:16], "little")
+
+    def begin_change(self) -> int:
+        """Mark that a change begins, before anything is touched; nests. Returns the epoch before."""
+        before = self.epoch
+        self._changing += 1
+        if self._changing == 1:
+            # Odd already: somebody died in a change. Staying odd here would hide our own change from others.
+            self._map[0:8] = ((before + 1 + before % 2) % _COUNTERS_END).to_bytes(8, "little")
+        return before
+
+    def end_change(self) -> int:
+        """Mark that a change is complete. Returns the new epoch."""
+        self._changing -= 1
+        now = self.epoch
+        if self._changing == 0:
+            now = (now + 1) % _COUNTERS_END
+            self._map[0:8] = now.to_bytes(8, "little")
+        return now
+
+    @property
+    def clean_commit(self) -> bytes:
+        """The commit that held everything at `clean_epoch`, as 20 bytes; zeros for what the workspace began with."""
+        return self._map[_COMMIT]
+
+    def mark_clean(self, epoch: int, commit: bytes) -> None:
+        """Remember that everything up to this epoch is recorded in a commit."""
+        # The epoch last: a reader that sees it sees the commit that belongs to it.
+        self._map[8:16] = (0).to_bytes(8, "little")
+        self._map[_COMMIT] = commit
+        self._map[8:16] = epoch.to_bytes(8, "little")
+
+    @property
+    def is_retired(self) -> bool:
+        """Whether what the lock guards was put away: whoever still has it open must not write there."""
+        return bool(self._map[_RETIRED])
+
+    def retire(self, *, retired: bool = True) -> None:
+        """Say, to all who have the lock open, whether what it guards is put away."""
+        self._map[_RETIRED] = retired
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+class ReadingLock(LockFile):
+    """The lock of who may not write to its file: held together with others who read, never with one who writes.
+
+    Writes nothing; what only a holder of the whole lock does (`keep`, `begin_change`, `mark_clean`, `retire`) is not for it.
+    Where there is no file, nobody has changed anything yet; it is looked for again each time, because others may be allowed to.
+    """
+
+    _kind = fcntl.LOCK_SH
+
+    def __init__(self, path: Path) -> None:  # it signs nothing
+        """Open the lock for reading, if its file is there."""
+        self._path = path
+        self._fd = -1
+        self._map = mmap.mmap(-1, _SIZE)
+        self._buried: str | None = None
+        self._is_closed = False
+        self._begin()
+        self._look()
+
+    def _look(self) -> None:
+        """Open the file, if it has come to be; one that is being made counts as none."""
+        if self._fd >= 0 or self._depth or not self._thread_lock.acquire(blocking=False):
+            return  # one look at a time, and none at something that is to be locked while it is not
+        try:
+            self._open()
+        finally:
+            self._thread_lock.release()
+
+    def _open(self) -> None:
+        if self._fd >= 0 or self._depth or self._is_closed:  # by now
+            return
+        try:
+            fd = open_plain(self._path)
+        except FileNotFoundError:
+            return
+        try:
+            if os.fstat(fd).st_size >= _SIZE:
+                self._map = mmap.mmap(fd, _SIZE, access=mmap.ACCESS_READ)
+                self._fd, fd = fd, -1
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    def close(self) -> None:
+        """Give up the file. A second call does nothing."""
+        self._is_closed = True
+        super().close()
+
+    def _lock_file(self, timeout_s: float) -> bool:
+        self._look()
+        return True if self._fd < 0 else super()._lock_file(timeout_s)
+
+    def release(self) -> None:
+        """Give the lock back."""
+        self._depth -= 1
+        if self._depth == 0 and self._fd >= 0:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+        self._thread_lock.release()
+
+    def sign(self, owner: str | None = None) -> None:
+        """Do nothing: who waits for a reader is not told its name."""
+
+    @property
+    def session(self) -> str | None:
+        """The session that says it keeps this lock; None if there is none, or it was found to have died."""
+        self._look()
+        session = super().session
+        return session if session != self._buried else None
+
+    def clear_session(self) -> None:
+        """Remember that the session that is named died. Called with the lock held."""
+        self._buried = super().session
+
+    @property
+    def epoch(self) -> int:
+        """How often what the lock guards has changed; odd while a change is under way."""
+        self._look()
+        return super().epoch
+
+
+class LookingLock(ReadingLock):
+    """The lock of who only looks while others may write: it is always had, and keeps nobody away."""
+
+    def _lock_file(self, timeout_s: float) -> bool:
+        del timeout_s
+        self._look()
+        return True

@@ -1,0 +1,82 @@
+"""Locks of names: one thread of one process at a time holds a name, and all names are in one file.
+
+Decided here: a name is a byte of the lock file, chosen by the name's hash, under an open file description lock
+(fcntl_locking(2), F_OFD_SETLK). The kernel releases it when its holder dies, and no file is left for each name that was ever
+used. Two names with the same byte wait for each other and do no other harm. The file stays empty.
+
+Called from any thread. A thread may take a name again that it holds.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from avfs_git.host.files.modes import open_file
+
+_FLOCK = "hhqqi"
+"""struct flock(2): type, whence, start, length, pid."""
+_BYTES = 1 << 62
+"""Offsets are below this: off_t is signed."""
+_PAUSE_MAX_S = 0.02
+
+
+class NameLocks:
+    """The locks of all names in one file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._held = threading.local()
+
+    def is_held(self, name: str) -> bool:
+        """Whether this thread holds a name."""
+        return name in vars(self._held)
+
+    @contextmanager
+    def held(self, name: str, timeout_s: float) -> Iterator[bool]:
+        """Hold a name for a block; yield False if another thread or process kept it for that long.
+
+        Raises:
+            OSError: If the file cannot be opened.
+        """
+        if self.is_held(name):
+            yield True
+            return
+        fd = open_file(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            if not _lock(fd, name, time.monotonic() + timeout_s):
+                yield False
+                return
+            vars(self._held)[name] = fd
+            try:
+                yield True
+            finally:
+                del vars(self._held)[name]
+        finally:
+            os.close(fd)
+
+
+def _lock(fd: int, name: str, deadline: float) -> bool:
+    offset = int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:8], "little") % _BYTES
+    wanted = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
+    pause_s = 0.0005
+    while True:
+        try:
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, wanted)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EINTR):
+                raise
+        else:
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 2, _PAUSE_MAX_S)

@@ -1,0 +1,1 @@
+"""Mounts: FUSE and overlayfs, and what is mounted where."""

@@ -1,0 +1,53 @@
+"""Descriptors: those that come over a socket, and the table of all.
+
+Decided here: what comes is closed in programs that this one starts. `socket.recv_fds` takes the flag for that and does not
+pass it on. Called by both ends of the control socket; from any thread. Facts about the messages: unix(7), cmsg(3).
+
+And when the kernel makes the table of a process larger, which it does whenever the number of descriptors passes the next
+power of two. With several threads, who opens one waits then until every processor was idle once: for tens of milliseconds.
+"""
+
+from __future__ import annotations
+
+import _socket  # what `socket` adds to it is loaded by who needs it: a mount does not wait for that
+import array
+import fcntl
+import os
+import resource
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import socket
+
+_ROOM = 4096
+
+
+def receive_descriptors(source: socket.socket, bytes_max: int, descriptors_max: int) -> tuple[bytes, list[int], bool]:
+    """Receive bytes, and the descriptors that came with them; the caller closes these.
+
+    Returns:
+        What came, nothing at the end; the descriptors; and whether more were sent than there was room for.
+
+    Raises:
+        OSError: As recvmsg(2) says.
+    """
+    room = array.array("i")
+    data, ancillary, flags, _ = source.recvmsg(
+        bytes_max, _socket.CMSG_SPACE(descriptors_max * room.itemsize), _socket.MSG_CMSG_CLOEXEC
+    )
+    for level, kind, content in ancillary:
+        if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
+            room.frombytes(content[: len(content) - len(content) % room.itemsize])
+    return data, list(room), bool(flags & _socket.MSG_CTRUNC)
+
+
+def make_room() -> None:
+    """Have room for descriptors from now on. Called by a process with one thread, after fork(2), which takes room away."""
+    most = min(_ROOM, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    with suppress(OSError):  # it is no more than a preparation
+        fd = os.open("/", os.O_PATH | os.O_CLOEXEC)
+        try:
+            os.close(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, most - 1))
+        finally:
+            os.close(fd)

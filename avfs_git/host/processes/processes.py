@@ -1,0 +1,179 @@
+"""Other processes: telling one from a later one of the same number, and who uses a mount.
+
+Decided here: a process is known by its number and the time at which it started, because numbers come again; and how
+users of a mount are found without touching the mount, whose server may be the one that hangs. Called by `session`,
+`gitstore` and `workspace`, from any thread. What is read from /proc and may not be read there is passed over.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from avfs_git.host.processes.inherited import is_proc_ours
+
+_FUSE_WAIT = b"request_wait_answer"
+"""The function of Linux in which a request that its server has received is waited for, also by a thread that was killed."""
+
+
+def start_time(pid: int) -> int | None:
+    """Tell when a process started, in ticks of the clock since the boot; None if there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    # The second field is a name in parentheses, which may hold anything: proc_pid_stat(5).
+    fields = stat.rpartition(b")")[2].split()
+    return int(fields[19]) if len(fields) > 19 else None
+
+
+def is_gone(number: str) -> bool:
+    """Tell whether the process that somebody named by its number is there no more; False for what is no number."""
+    if not (number.isascii() and number.isdigit()):
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):  # somebody else's
+        return False
+    return False
+
+
+def send_signal(pid: int, started: int, number: signal.Signals) -> bool:
+    """Send a signal to a process if it is still that one; tell whether it was sent."""
+    try:
+        process = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        # After it is held: from here on the number cannot mean another one.
+        if start_time(pid) != started:
+            return False
+        signal.pidfd_send_signal(process, number)
+    except OSError:
+        return False
+    finally:
+        os.close(process)
+    return True
+
+
+def find_survivors(pid: int) -> set[int]:
+    """List the threads of a process whose first thread has ended; none while that lives, and none when all have ended."""
+    try:
+        # A killed process stays as a zombie until its last thread is done in the kernel.
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+        return set(map(int, os.listdir(f"/proc/{pid}/task"))) - {pid} if state == b"Z" else set()
+    except OSError:
+        return set()
+
+
+def list_family(pid: int) -> list[int]:
+    """List a process and all that it started and that has not left it, parents first; only itself where that is not told."""
+    found = [pid]
+    for each in found:
+        try:
+            for thread in os.listdir(f"/proc/{each}/task"):
+                found += map(int, Path(f"/proc/{each}/task/{thread}/children").read_bytes().split())
+        except OSError:
+            continue
+    return found
+
+
+def measure_work(pid: int) -> tuple[bytes, int, int] | None:
+    """Tell what a process is called, how many bytes it has read and written, and its processor time in ticks of the clock.
+
+    Gives None where that is not told.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        moved = Path(f"/proc/{pid}/io").read_bytes().split()
+    except OSError:
+        return None
+    name, _, rest = stat.partition(b"(")[2].rpartition(b")")
+    fields = rest.split()
+    return name, int(moved[1]) + int(moved[3]), int(fields[11]) + int(fields[12])
+
+
+def waits_for_fuse(pid: int, thread: int) -> bool:
+    """Tell whether a thread is in the kernel and waits for the answer of a FUSE server; False also where that is not told."""
+    try:
+        return Path(f"/proc/{pid}/task/{thread}/wchan").read_bytes() == _FUSE_WAIT
+    except OSError:
+        return False
+
+
+_ENDS_BY_DEFAULT = sum(
+    1 << (number - 1)
+    for number in range(1, 65)
+    if number not in {signal.SIGCHLD, signal.SIGCONT, signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
+    and number not in {signal.SIGURG, getattr(signal, "SIGWINCH", 0)}
+)
+"""The signals that end who neither handles nor ignores them, as a mask; signal(7)."""
+
+
+def is_being_killed(thread: int) -> bool:
+    """Tell whether a thread got a signal that ends it, and that it cannot handle any more; False also where that is not told.
+
+    The kernel adds a SIGKILL to what a thread got where its process is ended by another signal, but for those that leave a core.
+    """
+    try:
+        if not is_proc_ours():
+            return False
+        status = Path(f"/proc/{thread}/status").read_bytes()
+        fields = dict(line.split(b":", 1) for line in status.splitlines() if line.startswith((b"Sig", b"Shd", b"Tracer")))
+        got, shared, blocked, ignored, handled = (
+            int(fields[name], 16) for name in (b"SigPnd", b"ShdPnd", b"SigBlk", b"SigIgn", b"SigCgt")
+        )
+        is_traced = int(fields[b"TracerPid"]) != 0  # then the tracer decides what becomes of a signal
+    except (OSError, ValueError, KeyError):
+        return False
+    if got & 1 << (signal.SIGKILL - 1):
+        return True
+    return not is_traced and bool((got | shared) & _ENDS_BY_DEFAULT & ~(blocked | ignored | handled))
+
+
+def find_users(directory: Path, device: tuple[int, int]) -> list[str]:
+    """List the programs that use a mount, as `NAME (pid N)`: those that this user may look at.
+
+    Args:
+        directory: Where it is mounted.
+        device: Its number.
+    """
+    below = os.fsencode(directory)
+    mapped = b" %02x:%02x " % device
+    return [
+        describe(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and _uses(os.fsencode(entry), below, mapped)
+    ]
+
+
+def describe(process: str) -> str:
+    """Name a process, by its number, as `NAME (pid N)`."""
+    try:
+        name = Path(f"/proc/{process}/comm").read_bytes().rstrip(b"\n").decode("utf-8", "replace")
+    except OSError:
+        name = "a program that has ended"
+    return f"{name} (pid {process})"
+
+
+def _uses(process: bytes, below: bytes, mapped: bytes) -> bool:
+    links = [process + b"/cwd", process + b"/root"]
+    try:
+        links += [process + b"/fd/" + name for name in os.listdir(process + b"/fd")]
+    except OSError:  # it ended, or is another user's
+        pass
+    for link in links:
+        try:
+            target = os.readlink(link)  # text of the kernel's own: the mount is not asked
+        except OSError:
+            continue
+        if target == below or target.startswith(below + b"/"):
+            return True
+    try:
+        with open(process + b"/maps", "rb") as maps:
+            return any(mapped in line for line in maps)
+    except OSError:
+        return False

@@ -1,0 +1,617 @@
+"""The process above a command: it holds the command's namespaces, starts it, and outlives none of what it started.
+
+    python -I -S avfs_git/host/processes/runner.py SOCKET
+
+Decided here: how all processes of a command are kept together and ended. Where the system allows it they live in a PID namespace
+whose first process this is: what it kills is everything, however often something has forked and called setsid(2), and when it
+dies itself, the kernel kills the rest. Elsewhere it is their subreaper: whatever loses its parent becomes its child, and it
+kills its descendants until there are none. Mounts that are made for the command are in a mount namespace of its own, so that
+they go with the last process in it, also after a SIGKILL.
+
+It can hold back whoever opens a file, by a lease (fcntl(2)), and say so: the kernel lets them wait until its user has done what
+has to be done first, but no longer than `/proc/sys/fs/lease-break-time`.
+
+`host.processes.runners.Runner` starts it and speaks to it over a socket of sequenced packets, one `marshal` value each: both ends
+are the same interpreter, and starting in a few milliseconds is what this program is for. Hence also that it imports next to
+nothing, and nothing of avfs. When the socket closes, because its user is done or dead, everything ends; the descriptors that
+came with the first message stay open until then: a lock, say.
+
+One thread serves; a second one only starts commands (`_Spawner`). Nothing it does needs to survive a crash.
+"""
+
+from __future__ import annotations
+
+import _thread
+import ctypes
+import errno
+import fcntl
+import marshal
+import os
+import select
+import struct
+import sys
+from importlib import import_module
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    import socket
+    from typing import Any
+else:
+    # What these two add to their cores, `enum` and `selectors` mostly, takes longer than all the rest of the start.
+    import _signal as signal
+    import _socket as socket
+
+MESSAGE_MAX = 1 << 20
+"""The longest message: a command line with its environment is limited by the kernel to less."""
+
+_HANDLES_MAX = 8
+"""How many descriptors come with a message at most."""
+_DEFAULT = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals that this process ignores or watches, and a command does not begin with."""
+
+_CLONE_NEWNS, _CLONE_NEWUSER, _CLONE_NEWPID = 0x20000, 0x10000000, 0x20000000  # linux/sched.h
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT, _MS_BIND = 1, 2, 4, 8, 32, 4096  # linux/mount.h
+_MS_REC, _MS_SLAVE = 1 << 14, 1 << 19
+_MNT_DETACH = 2
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _renames() -> Any:
+    """Load what answers for renames, which lies beside this file; the standard library comes first."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    if here not in sys.path:
+        sys.path.append(here)
+    return import_module("renames")
+
+
+class _Refused(Exception):
+    """The system refused a step of the setup."""
+
+    def __init__(self, step: str, number: int) -> None:
+        super().__init__(step)
+        self.step = step
+        self.number = number
+
+
+def _check(step: str, result: int) -> None:
+    if result:
+        raise _Refused(step, ctypes.get_errno())
+
+
+def _mount(step: str, source: str, target: str, kind: str, flags: int, options: str = "") -> None:
+    _check(
+        step,
+        _libc.mount(
+            os.fsencode(source),
+            os.fsencode(target),
+            kind.encode() or None,
+            ctypes.c_ulong(flags),
+            os.fsencode(options) or None,
+        ),
+    )
+
+
+# --- namespaces ------------------------------------------------------------------------------------------------------
+
+
+def _unshare(setup: dict[str, Any]) -> None:
+    """Come away from the namespaces of who started this."""
+    flags = (_CLONE_NEWNS if setup["mounts"] else 0) | (_CLONE_NEWPID if setup["pids"] else 0)
+    if not flags:
+        return
+    uid, gid = os.geteuid(), os.getegid()
+    if uid:
+        flags |= _CLONE_NEWUSER
+    _check("unshare", _libc.unshare(flags))
+    if uid:
+        try:
+            _write("/proc/self/setgroups", "deny")
+            _write("/proc/self/uid_map", f"{uid} {uid} 1")
+            _write("/proc/self/gid_map", f"{gid} {gid} 1")
+        except OSError as error:
+            raise _Refused("map users", error.errno or 0) from error
+    if setup["mounts"]:
+        # What the machine mounts or unmounts later still arrives here; nothing goes the other way.
+        _mount("make mounts private", "none", "/", "", _MS_REC | _MS_SLAVE)
+
+
+def _write(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def _make_mounts(steps: list[dict[str, Any]]) -> None:
+    """Make the mounts that were asked for, in order."""
+    for step in steps:
+        what, target = step["what"], step["target"]
+        if what == "overlay":
+            _check_lower(step)
+            # By descriptor: what is mounted later may hide it, and renames look into it.
+            step["upper_fd"] = os.open(step["upper"], os.O_PATH)
+            _mount("mount overlayfs", "avfs", target, "overlay", _MS_NOSUID | _MS_NODEV, step["options"])
+            _check_lower(step)  # once more: what was there before and after was there in between
+        elif what == "readonly":
+            _mount("bind a directory", target, target, "", _MS_BIND | _MS_REC)
+            _make_readonly(target)
+        elif what == "writable":
+            _mount("bind a directory", target, target, "", _MS_BIND | _MS_REC)
+        elif what == "hiding":
+            _hide(target, step["kept"], step["files"])
+        elif what == "bind":
+            _mount("bind a file", step["source"], target, "", _MS_BIND)
+            _make_readonly(target)
+        elif what == "unmount":
+            _check("unmount", _libc.umount2(os.fsencode(target), _MNT_DETACH))
+
+
+def _find_overlay(steps: list[dict[str, Any]]) -> dict[str, Any] | None:
+    return next((step for step in steps if step["what"] == "overlay"), None)
+
+
+def _hide(target: str, kept: list[str], files: dict[str, bytes]) -> None:
+    """Show a directory without its contents."""
+    opened = [(f"{target}/{name}", os.open(f"{target}/{name}", os.O_PATH)) for name in kept if os.path.isdir(f"{target}/{name}")]
+    try:
+        _mount("hide a directory", "avfs", target, "tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "mode=755,size=64k")
+        for name, data in files.items():
+            fd = os.open(f"{target}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
+            os.write(fd, data)
+            os.close(fd)
+        for place, fd in opened:
+            os.makedirs(place)
+            _mount("bind a directory", f"/proc/self/fd/{fd}", place, "", _MS_BIND)
+            _make_readonly(place)
+        _make_readonly(target)
+    except OSError as error:
+        raise _Refused("hide a directory", error.errno or 0) from error
+    finally:
+        for _, fd in opened:
+            os.close(fd)
+
+
+def _make_readonly(target: str) -> None:
+    # In a user namespace the kernel refuses to drop the flag of a mount that came from outside.
+    noexec = os.statvfs(target).f_flag & _MS_NOEXEC
+    flags = _MS_BIND | _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | _MS_NODEV | noexec
+    _mount("make a mount read-only", "none", target, "", flags)
+
+
+def _check_lower(step: dict[str, Any]) -> None:
+    """Make sure that the lower layer is mounted, and not about to go: the directory below it is empty."""
+    if step["device"] is not None:
+        try:
+            device = os.stat(step["lower"]).st_dev
+        except OSError as error:
+            raise _Refused("find the lower layer", error.errno or 0) from error
+        if device != step["device"]:
+            raise _Refused("find the lower layer", errno.ESTALE)
+
+
+# --- the command's processes -----------------------------------------------------------------------------------------
+
+
+class _Processes:
+    """All processes that come from this one."""
+
+    def __init__(self, *, alone: bool) -> None:
+        self._alone = alone
+        """Whether this is the first process of a PID namespace."""
+
+    def signal(self, number: int, *, spared: int = 0) -> None:
+        """Send a signal to every one, but for one."""
+        if self._alone and not spared:
+            try:
+                os.kill(-1, number)
+            except ProcessLookupError:
+                pass
+            return
+        for pid in self._descendants():
+            if pid == spared:
+                continue
+            try:
+                os.kill(pid, number)
+            except OSError:  # it ended, or became another user's
+                pass
+
+    def end(self) -> int:
+        """Kill every one, and wait until they are gone; tell how many there were."""
+        count = 0
+        while True:
+            try:
+                pid, _ = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return count
+            if pid:
+                continue
+            count = max(count, self._count())
+            self.signal(signal.SIGKILL)
+            try:
+                os.waitpid(-1, 0)
+            except ChildProcessError:
+                return count
+
+    def _count(self) -> int:
+        return len(self._descendants())
+
+    @staticmethod
+    def _descendants() -> list[int]:
+        parents: dict[int, list[int]] = {}
+        for name in os.listdir("/proc"):
+            if name.isdigit():
+                try:
+                    fd = os.open(f"/proc/{name}/stat", os.O_RDONLY)
+                except OSError:
+                    continue
+                try:
+                    fields = os.read(fd, 4096).rpartition(b")")[2].split()
+                except OSError:
+                    continue
+                finally:
+                    os.close(fd)
+                if len(fields) > 1 and fields[0] not in (b"Z", b"X"):
+                    parents.setdefault(int(fields[1]), []).append(int(name))
+        found: list[int] = []
+        pending = [os.getpid()]
+        while pending:
+            below = parents.get(pending.pop(), [])
+            found += below
+            pending += below
+        return found
+
+
+def _find(name: bytes, environment: dict[bytes, bytes]) -> list[bytes]:
+    """List where a program may be, in the order of its PATH."""
+    if b"/" in name:
+        return [name]
+    places = environment.get(b"PATH", os.fsencode(os.defpath)).split(b":")
+    return [place + b"/" + name if place else name for place in places]
+
+
+def _spawn(run: dict[str, Any], handles: list[int]) -> tuple[int, str, int]:
+    """Start the command from this thread, whose filters it gets.
+
+    By vfork(2), which costs the same however much memory this process has. What posix_spawn(3) has no action for is set here
+    around it: nothing else in this process looks at its directory, or makes files, meanwhile.
+
+    Returns:
+        The command's number; or 0, the step that failed, and the errno.
+    """
+    keep = frozenset(run["keep"])
+    environment = {name: value for name, value in os.environb.items() if name in keep}
+    for name in run["unset"]:
+        environment.pop(name, None)
+    environment.update(run["env"])
+    argv = run["argv"]
+    try:
+        os.chdir(run["cwd"])
+        if not (os.getcwdb() + b"/").startswith(run["root"].rstrip(b"/") + b"/"):
+            os.chdir("/")
+            return 0, "directory", errno.EXDEV
+    except OSError as error:
+        return 0, "directory", error.errno or 0
+    before = os.umask(run["umask"])
+    refused = missing = 0
+    try:
+        for path in _find(argv[0], environment):
+            try:
+                os.stat(path)
+                if run["locked"]:
+                    return _spawn_locked(path, argv, environment, handles), "", 0
+                pid = os.posix_spawn(
+                    path,
+                    argv,
+                    environment,
+                    file_actions=[(os.POSIX_SPAWN_DUP2, fd, place) for place, fd in enumerate(handles)],
+                    setsid=True,
+                    setsigmask=(),
+                    setsigdef=_DEFAULT,
+                )
+            except (FileNotFoundError, NotADirectoryError) as error:
+                missing = error.errno or 0
+            except OSError as error:
+                refused = refused or error.errno or 0  # as execvp(3): a later directory may have one that can be executed
+            except ValueError:
+                refused = errno.EINVAL
+            else:
+                return pid, "", 0
+    finally:
+        os.umask(before)
+        os.chdir("/")
+    number = refused or missing
+    return 0, "start" if number in (errno.EAGAIN, errno.ENOMEM) else "command", number
+
+
+def _spawn_locked(path: bytes, argv: list[bytes], environment: dict[bytes, bytes], handles: list[int]) -> int:
+    """Start a command of root in a user namespace with the same users, whose copy of the mounts cannot be changed from within.
+
+    Mounts that come from a namespace with more rights are locked there (mount_namespaces(7)). Where the system allows no user
+    namespace the command is started without.
+
+    Raises:
+        OSError: If it cannot be executed.
+    """
+    asked, said = os.pipe(), os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            os.setsid()
+            is_locked = not _libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNS)
+            os.write(asked[1], b"1" if is_locked else b"0")
+            os.close(said[1])
+            os.read(said[0], 1)
+            for number in _DEFAULT:
+                signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            for place, fd in enumerate(handles):
+                os.dup2(fd, place)
+            os.execve(path, argv, environment)  # noqa: S606 - it is the command
+        except OSError as error:
+            os.write(asked[1], struct.pack("i", error.errno or 0))
+        finally:
+            os._exit(127)
+    os.close(asked[1])
+    os.close(said[0])
+    try:
+        if os.read(asked[0], 1) == b"1":
+            for name in ("uid_map", "gid_map"):
+                with open(f"/proc/self/{name}") as file:
+                    lines = [line.split() for line in file]
+                _write(f"/proc/{pid}/{name}", "".join(f"{inside} {inside} {count}\n" for inside, _, count in lines))
+        os.write(said[1], b"1")
+        failed = os.read(asked[0], 4)
+    finally:
+        os.close(asked[0])
+        os.close(said[1])
+    if failed:
+        os.waitpid(pid, 0)
+        raise OSError(struct.unpack("i", failed)[0], "execve")
+    return pid
+
+
+class _Spawner:
+    """A thread that starts commands, so that what is reported of them is not reported of the thread that answers."""
+
+    def __init__(self) -> None:
+        self._asked, self._done = _thread.allocate_lock(), _thread.allocate_lock()
+        self._asked.acquire()
+        self._done.acquire()
+        self._run: dict[str, Any] = {}
+        self._handles: list[int] = []
+        self._result = (0, "start", errno.ECHILD)
+        self.listener: int | None = None
+        """The descriptor that reports the renames of all commands; None where the system has none."""
+        _thread.start_new_thread(self._serve, ())
+        self._done.acquire()
+
+    def spawn(self, run: dict[str, Any], handles: list[int]) -> tuple[int, str, int]:
+        """Start a command, as `_spawn` does."""
+        self._run, self._handles = run, handles
+        self._asked.release()
+        self._done.acquire()
+        return self._result
+
+    def _serve(self) -> None:
+        # Whatever happens here, the other thread waits for an answer.
+        try:
+            self.listener = _renames().install()
+        except Exception:  # noqa: BLE001 - renames fail then as overlayfs has it
+            self.listener = None
+        while True:
+            self._done.release()
+            self._asked.acquire()
+            try:
+                self._result = _spawn(self._run, self._handles)
+            except BaseException:  # noqa: BLE001 - as above
+                self._result = (0, "start", errno.EINVAL)
+
+
+def _receive(ours: socket.socket) -> tuple[bytes, list[int]]:
+    """Wait for a message, and what comes with it."""
+    data, control, _, _ = ours.recvmsg(MESSAGE_MAX, socket.CMSG_SPACE(_HANDLES_MAX * 4), socket.MSG_CMSG_CLOEXEC)
+    handles = [
+        fd
+        for level, kind, held in control
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+        for (fd,) in struct.iter_unpack("i", held[: len(held) // 4 * 4])
+    ]
+    return data, handles
+
+
+class _Server:
+    """Carries out what comes over the socket."""
+
+    def __init__(self, ours: socket.socket, setup: dict[str, Any]) -> None:
+        self._socket = ours
+        self._processes = _Processes(alone=setup["pids"])
+        self._pid = 0
+        self._is_sandboxed = False
+        """Whether the command is bubblewrap, and the process that matters is below it."""
+        self._overlay = _find_overlay(setup["steps"])
+        self._spawner: _Spawner | None = None
+        self._listener: int | None = None
+        self._renames: Any = None
+        self._leased: int | None = None
+        """The file whose reader waits until it was asked what to do."""
+        wake, self._woken = os.pipe()
+        os.set_blocking(wake, False)
+        os.set_blocking(self._woken, False)
+        for number in (signal.SIGCHLD, signal.SIGIO):
+            signal.signal(number, lambda *_: None)
+        signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
+        self._wake = wake
+        self._poll = select.poll()
+        self._poll.register(ours, select.POLLIN)
+        self._poll.register(wake, select.POLLIN)
+        if self._overlay is not None:
+            self._spawner = _Spawner()
+            self._listener = self._spawner.listener
+            if self._listener is not None:
+                os.set_inheritable(self._listener, False)
+                self._poll.register(self._listener, select.POLLIN)
+
+    def serve(self) -> None:
+        """Serve until the other end closes; then end whatever runs."""
+        while True:
+            for fd, events in self._poll.poll():
+                if fd == self._listener:
+                    if self._renames is not None and events & select.POLLIN:
+                        self._renames.answer()
+                elif fd == self._wake:
+                    os.read(self._wake, 4096)
+                    self._look_at_lease()
+                elif not self._answer():
+                    self._processes.end()
+                    os._exit(0)  # at once: who waits for the end has no use for the interpreter's own
+            self._reap()
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            if pid == self._pid:
+                self._pid = 0
+                left = self._processes.end()  # first: what it left behind must not write after the result is known
+                self._let_go()
+                self._say({"ended": os.waitstatus_to_exitcode(status), "left": left})
+
+    def _hold_back(self, fd: int) -> None:
+        """Have whoever opens a file wait until `_let_go` (fcntl(2), "Leases"). Raises OSError where that cannot be done."""
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        self._leased = fd
+
+    def _look_at_lease(self) -> None:
+        """Say when somebody waits: the kernel shows then what the lease is to become."""
+        if self._leased is not None and fcntl.fcntl(self._leased, fcntl.F_GETLEASE) != fcntl.F_WRLCK:
+            self._say({"asked": True})
+
+    def _let_go(self) -> None:
+        """Let whoever waits for the file read it."""
+        if self._leased is not None:
+            os.close(self._leased)
+            self._leased = None
+
+    def _say(self, message: dict[str, object]) -> None:
+        try:
+            self._socket.send(marshal.dumps(message))
+        except OSError:  # nobody is there: the next look at the socket says so, too
+            pass
+
+    def _answer(self) -> bool:
+        try:
+            data, handles = _receive(self._socket)
+        except OSError:
+            return False
+        if not data:
+            return False
+        message = marshal.loads(data)  # noqa: S302 - from the program that started this one, over a socket that only both have
+        if "signal" in message:
+            if self._is_sandboxed and message["signal"] != signal.SIGKILL:
+                # Bubblewrap would die of it, and take the command along at once.
+                self._processes.signal(message["signal"], spared=self._pid)
+            elif message["all"]:
+                self._processes.signal(message["signal"])
+            elif self._pid:
+                try:
+                    os.killpg(self._pid, message["signal"])
+                except OSError:  # it ended, or has not called setsid(2) yet
+                    os.kill(self._pid, message["signal"])
+        elif "settled" in message:
+            self._let_go()
+        elif "mounts" in message:
+            try:
+                _make_mounts(message["mounts"])
+                overlay = _find_overlay(message["mounts"])
+                if overlay is not None and self._overlay is not None:
+                    os.close(self._overlay["upper_fd"])
+                    self._overlay = overlay
+                self._say({"mounted": True})
+            except _Refused as refused:
+                self._say({"refused": refused.step, "errno": refused.number})
+        else:
+            self._run(message, handles)
+        return True
+
+    def _run(self, run: dict[str, Any], handles: list[int]) -> None:
+        if run["lease"]:
+            try:
+                self._hold_back(handles[-1])
+                handles.pop()
+            except OSError as error:
+                for fd in handles:
+                    os.close(fd)
+                self._say({"unleased": error.errno or 0})
+                return
+        if self._listener is not None and self._overlay is not None:
+            # Anew for each command: what is mounted there may be another overlayfs by now.
+            overlay = self._overlay
+            self._renames = _renames().Renames(
+                self._listener, root=overlay["target"], upper=f"/proc/self/fd/{overlay['upper_fd']}", lower=overlay["lower"]
+            )
+        try:
+            # This process answers renames with its own rights, by paths that a command may change meanwhile: one that has less
+            # rights is started from a thread without the filter, and gets what overlayfs says.
+            self._is_sandboxed = run["sandboxed"]
+            spawner = None if self._is_sandboxed else self._spawner
+            pid, step, number = spawner.spawn(run, handles) if spawner is not None else _spawn(run, handles)
+        finally:
+            for fd in handles:
+                os.close(fd)
+        if pid:
+            self._pid = pid
+            self._say({"started": pid})
+        else:
+            self._let_go()
+            self._say({"failed": step, "errno": number})
+
+
+def _be_first(ours: socket.socket, setup: dict[str, Any]) -> None:
+    """Make the mounts and serve, in the namespaces."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at a terminal is for who started the command; it says what it means
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if setup["pids"]:
+        _mount("mount /proc", "proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+    else:
+        _check("become a subreaper", _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+    _make_mounts(setup["steps"])
+    ours.send(marshal.dumps({"ready": True}))
+    _Server(ours, setup).serve()
+
+
+def main() -> None:
+    """Read what is wanted, come away, serve."""
+    ours = socket.socket(fileno=int(sys.argv[1]))
+    os.set_inheritable(ours.fileno(), False)
+    said, _ = _receive(ours)  # what comes along is never closed
+    if not said:
+        return  # who started it thought better of it
+    setup = marshal.loads(said)  # noqa: S302 - from the program that started this one
+    try:
+        _unshare(setup)
+        if setup["pids"]:
+            child = os.fork()
+            if child:
+                # The first process of a namespace is a child of one outside. This one only says when it is over.
+                ours.close()
+                for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+                    signal.signal(number, signal.SIG_IGN)
+                os.waitpid(child, 0)
+                os._exit(0)
+            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        _be_first(ours, setup)
+    except _Refused as refused:
+        ours.send(marshal.dumps({"refused": refused.step, "errno": refused.number}))
+
+
+if __name__ == "__main__":
+    main()

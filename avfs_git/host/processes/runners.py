@@ -1,0 +1,356 @@
+"""The user's end of the process above a command (see `runner`, which is that process).
+
+Decided here: how it is started and spoken to, and what may be asked of it when. A `Runner` belongs to one thread at a time. When
+it is closed, or its user dies in any way, every process that it started is killed and every mount that was made for it is gone.
+"""
+
+from __future__ import annotations
+
+import errno
+import marshal
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self
+
+from avfs_git.errors import HostError
+from avfs_git.host.mounts.overlayfs import layer_options
+from avfs_git.values import value_class
+
+_PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "runner.py")
+"""Is never imported here: what it needs, only a process of its own needs."""
+STUCK_S = 10.0
+"""How long a process may take to die of SIGKILL before nobody waits for it any more."""
+_MESSAGE_MAX = 1 << 20
+"""As in the program."""
+
+_UNSET = (
+    # Of a git that runs avfs, in a hook say: they would send every git of the command to another repository.
+    *(b"GIT_" + name for name in (b"DIR", b"WORK_TREE", b"INDEX_FILE", b"OBJECT_DIRECTORY", b"COMMON_DIR", b"PREFIX")),
+    b"OLDPWD",
+    b"CDPATH",  # of a person at a terminal: `cd build` would lead to another place than the text says
+)
+
+
+class NamespaceRefused(Exception):
+    """The system does not allow what was asked for.
+
+    Attributes:
+        step: What, in a few words.
+        number: The errno.
+    """
+
+    def __init__(self, step: str, number: int) -> None:
+        super().__init__(f"cannot {step}: {os.strerror(number) if number else 'it ended'}")
+        self.step = step
+        self.number = number
+
+
+class CannotStart(Exception):
+    """A command could not be started.
+
+    Attributes:
+        step: `directory` if its directory is not there, `command` if the program cannot be executed, else `start`.
+        number: The errno.
+    """
+
+    def __init__(self, step: str, number: int) -> None:
+        super().__init__(f"{step}: {os.strerror(number)}")
+        self.step = step
+        self.number = number
+
+
+class LeaseRefused(Exception):
+    """The system cannot hold back who reads a file."""
+
+
+@value_class
+class Isolation:
+    """What a runner is to be."""
+
+    pids: bool = True
+    """Give its processes a PID namespace, in which nothing else is."""
+    mounts: tuple[Mapping[str, object], ...] = ()
+    """The mounts to make in a mount namespace, in order: see `overlay_mount` and its like."""
+
+    @property
+    def needs_mounts(self) -> bool:
+        """Whether a mount namespace is needed; a PID namespace needs one for its /proc."""
+        return self.pids or bool(self.mounts)
+
+
+def overlay_mount(
+    target: Path, *, lower: Sequence[Path], device: int | None, upper: Path, work: Path, options: Sequence[str]
+) -> Mapping[str, object]:
+    """Describe a mount of the kernel's overlayfs.
+
+    Args:
+        target: Where.
+        lower: The lower layers, the topmost first.
+        device: What the last of them is mounted from, so that it can be told whether it still is; None if it is not mounted.
+        upper: The upper one.
+        work: Its work directory.
+        options: Further options.
+    """
+    return {
+        "what": "overlay",
+        "target": os.fspath(target),
+        "upper": os.fspath(upper),
+        "lower": os.fspath(lower[-1]),
+        "device": device,
+        "options": layer_options(lower, upper, work, options),
+    }
+
+
+def readonly_mount(target: Path) -> Mapping[str, object]:
+    """Describe a bind mount that makes a file or directory read-only for the command."""
+    return {"what": "readonly", "target": os.fspath(target)}
+
+
+def writable_mount(target: Path) -> Mapping[str, object]:
+    """Describe a bind mount of a directory on itself, which stays writable when the one above becomes read-only later."""
+    return {"what": "writable", "target": os.fspath(target)}
+
+
+def hiding_mount(target: Path, *, kept: Sequence[str], files: Mapping[str, bytes]) -> Mapping[str, object]:
+    """Describe a mount that shows a directory without its contents, read-only.
+
+    Args:
+        target: The directory.
+        kept: What stays visible of it, as relative paths of directories; those that are not there are left out.
+        files: Small files that it shows instead.
+    """
+    return {"what": "hiding", "target": os.fspath(target), "kept": list(kept), "files": dict(files)}
+
+
+def file_mount(source: Path, target: Path) -> Mapping[str, object]:
+    """Describe a bind mount of one file, which nothing can change or remove."""
+    return {"what": "bind", "source": os.fspath(source), "target": os.fspath(target)}
+
+
+def unmounting(target: Path) -> Mapping[str, object]:
+    """Describe the end of a mount."""
+    return {"what": "unmount", "target": os.fspath(target)}
+
+
+@value_class
+class Ended:
+    """How a command ended."""
+
+    status: int
+    """Its exit status, or minus the number of the signal that killed it."""
+    left: int
+    """How many processes it left behind; they were killed."""
+
+
+_spare: list[tuple[socket.socket, subprocess.Popen[bytes]]] = []
+"""Processes that were started before anybody knew what for."""
+_left: list[subprocess.Popen[bytes]] = []
+"""Those that `close` has left, because what they ran waits in the kernel."""
+
+
+@contextmanager
+def starting_early() -> Iterator[None]:
+    """Start a process for the next `Runner` now: it comes up while the caller does what else a command begins with.
+
+    It does nothing until it is asked. One that nobody has used is ended with the block. Where none can be started, the runner
+    says so.
+    """
+    with suppress(HostError):
+        _spare.append(_start())
+    try:
+        yield
+    finally:
+        while _spare:
+            ours, process = _spare.pop()
+            ours.close()
+            process.kill()
+            process.wait()
+
+
+def _start() -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    try:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    except OSError as error:
+        raise HostError("start a command", error) from error
+    with theirs:
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", _PROGRAM, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+                cwd="/",
+            )
+        except OSError as error:
+            ours.close()
+            raise HostError("start a command", error) from error
+    return ours, process
+
+
+class Runner:
+    """A process that runs commands, one at a time."""
+
+    def __init__(self, *, held: Sequence[int] = ()) -> None:
+        """Start it; it waits for `isolate`.
+
+        Args:
+            held: Descriptors that it keeps open from then on until everything that it ran has ended; commands do not get them.
+
+        Raises:
+            HostError: If no process can be started.
+        """
+        _left[:] = [process for process in _left if process.poll() is None]
+        try:
+            self.socket, self._process = _spare.pop()
+        except IndexError:
+            self.socket, self._process = _start()
+        self._held = tuple(held)
+
+    def isolate(self, isolation: Isolation) -> None:
+        """Let it come into its namespaces, and make the mounts that it is to have. Called once, before anything else.
+
+        Raises:
+            NamespaceRefused: If the system does not allow them; it has ended then.
+        """
+        try:
+            steps = [dict(mount) for mount in isolation.mounts]
+            self._tell({"pids": isolation.pids, "mounts": isolation.needs_mounts, "steps": steps}, self._held)
+            answer = self.receive()
+            if answer is None or "ready" not in answer:
+                answer = answer or {}
+                raise NamespaceRefused(str(answer.get("refused", "start")), int(answer.get("errno", 0)))
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def leave(self) -> None:
+        """Let it end, with what runs; `close` waits for that."""
+        self.socket.close()
+
+    def close(self) -> None:
+        """Kill what runs, and wait until nothing of it is left. A second call does nothing.
+
+        What waits in the kernel and cannot be killed is waited for `STUCK_S` seconds only; it ends when the kernel lets it go.
+        """
+        self.socket.close()
+        try:
+            self._process.wait(STUCK_S)
+        except subprocess.TimeoutExpired:
+            _left.append(self._process)
+
+    def _tell(self, message: dict[str, object], handles: Sequence[int] = ()) -> None:
+        data = marshal.dumps(message)
+        if len(data) > _MESSAGE_MAX:
+            raise CannotStart("command", errno.E2BIG)
+        try:
+            if self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) < len(data) * 2:
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, len(data) * 2)
+            socket.send_fds(self.socket, [data], handles)
+        except OSError as error:
+            raise CannotStart("command" if error.errno == errno.EMSGSIZE else "start", error.errno or 0) from error
+
+    def receive(self) -> dict[str, Any] | None:
+        """Wait for a message; None if the process is gone."""
+        try:
+            data = self.socket.recv(_MESSAGE_MAX)
+        except OSError:
+            return None
+        message: dict[str, Any] | None = marshal.loads(data) if data else None  # noqa: S302 - from the program started here
+        return message
+
+    def make_mounts(self, mounts: Sequence[Mapping[str, object]]) -> None:
+        """Make further mounts, or end some.
+
+        Raises:
+            NamespaceRefused: If the system does not allow them; those before in the list are made.
+        """
+        self._tell({"mounts": [dict(mount) for mount in mounts]})
+        answer = self.receive()
+        if answer is None or "mounted" not in answer:
+            answer = answer or {}
+            raise NamespaceRefused(str(answer.get("refused", "mount")), int(answer.get("errno", 0)))
+
+    def start(
+        self,
+        argv: Sequence[bytes],
+        *,
+        cwd: bytes,
+        root: bytes,
+        env: Mapping[bytes, bytes],
+        umask: int,
+        handles: tuple[int, ...],
+        keep: tuple[bytes, ...],
+        is_sandboxed: bool = False,
+        is_locked: bool = False,
+        lease: int | None = None,
+    ) -> int:
+        """Start a command; give its number as its own namespace has it.
+
+        Args:
+            argv: The program, which is searched for in PATH, and its arguments.
+            cwd: Where it runs.
+            root: A directory that it has to run in: a symbolic link in `cwd` may not lead out of it.
+            env: What is added to the environment of this process.
+            umask: Its umask.
+            handles: Its standard input, output and error, and what else it is to have, as descriptors 3 and up.
+            keep: The variables of this process that it gets.
+            is_sandboxed: It is bubblewrap: what runs below it has fewer rights than the process above, which does nothing for it.
+            is_locked: It cannot take mounts away, though it is root: it runs in a user namespace where the system allows one.
+            lease: A file that nobody else has open: the first to open it while the command runs waits until `settle`.
+                A message tells of that, see `is_asked`.
+
+        Raises:
+            CannotStart: If it cannot be started.
+            LeaseRefused: If nobody can be made to wait; nothing was started.
+        """
+        path = {b"PWD": cwd, **env}
+        message: dict[str, object] = {"argv": list(argv), "cwd": cwd, "env": path}
+        message |= {"root": root, "keep": keep, "unset": _UNSET, "umask": umask, "lease": lease is not None}
+        message["sandboxed"] = is_sandboxed
+        message["locked"] = is_locked
+        self._tell(message, (*handles, lease) if lease is not None else handles)
+        answer = self.receive()
+        if answer is None:
+            raise CannotStart("start", errno.ECHILD)
+        if "unleased" in answer:
+            raise LeaseRefused
+        if "failed" in answer:
+            raise CannotStart(str(answer["failed"]), int(answer["errno"]))
+        return int(answer["started"])
+
+    def signal(self, number: int, *, everybody: bool) -> None:
+        """Send a signal to the command's process group, or to every process that comes from it."""
+        try:
+            self._tell({"signal": int(number), "all": everybody})
+        except CannotStart:  # it is gone, and so is what it ran
+            pass
+
+    @staticmethod
+    def is_asked(message: Mapping[str, Any] | None) -> bool:
+        """Whether a message says that somebody waits for the file that `start` was given."""
+        return message is not None and "asked" in message
+
+    def settle(self) -> None:
+        """Let who waits for the file read it."""
+        try:
+            self._tell({"settled": True})
+        except CannotStart:  # it is gone, and so is who waited
+            pass
+
+    @staticmethod
+    def ended(message: Mapping[str, Any] | None) -> Ended | None:
+        """Read a message that says how the command ended; None if it says something else."""
+        if message is None:
+            return Ended(-9, 0)
+        return Ended(int(message["ended"]), int(message["left"])) if "ended" in message else None

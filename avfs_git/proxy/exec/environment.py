@@ -1,0 +1,49 @@
+"""What a command gets of avfs's own environment.
+
+Decided here: under isolation a list of variables that programs need to find their files, and what the policy adds to it; else
+everything but what looks like a secret (`redaction`). What the caller names comes in either way. `execute` asks for each command;
+the values themselves are never read here: the process above the command inherits them (`host.processes.runner`), and gets the
+names.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from avfs_git.proxy.policy.redaction import Redactor
+
+ISOLATED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_*", "TERM", "TZ", "SHELL")
+"""The variables that an isolated command gets."""
+
+
+class Inherited(NamedTuple):
+    """How avfs's own environment is divided."""
+
+    kept: tuple[bytes, ...]
+    """The names that a command gets."""
+    left_out: tuple[str, ...]
+    """The others, sorted."""
+
+
+def divide(redactor: Redactor, *, isolate: bool, isolated: Sequence[str] = (), let_in: Sequence[str] = ()) -> Inherited:
+    """Decide about each variable of this process.
+
+    Args:
+        redactor: Knows what looks like a secret.
+        isolate: Whether the command is isolated.
+        isolated: Patterns of further variables that it gets then.
+        let_in: Names that it gets in any case.
+    """
+    patterns = (*ISOLATED, *isolated)
+    kept, left_out = [], []
+    for key in os.environb:  # names only
+        name = os.fsdecode(key)
+        is_listed = any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+        if name in let_in or (is_listed if isolate else not redactor.is_secret(name)):
+            kept.append(key)
+        else:
+            left_out.append(name)
+    return Inherited(tuple(kept), tuple(sorted(left_out)))

@@ -1,0 +1,654 @@
+"""One command from request to envelope: policy, baseline, backend, run, delta, commit.
+
+Decided here: the order of these steps, and what is true after each. `sdk` makes an `Executor` for a workspace and consumes what
+`run` yields.
+
+1. The policy lets the command in (`gate`), or nothing happens.
+2. A command that is decided to only read runs on a read-only view: the kernel refuses what the decision was wrong about, and
+   steps 3 and 6 have nothing to do. Where no such view can be mounted, it runs like any other command.
+3. What is uncommitted is saved, if the policy wants that; else it is noted, so that it is not taken for the command's doing.
+4. A backend shows the workspace. Where this process shows it, it holds the workspace's lock until the end, and so does
+   the process above the command: if this one is killed, nobody works in the workspace until the command is dead, too.
+   Where a session shows it, the session has the lock.
+5. The command runs. The lock says that a change is under way: whoever opens the workspace after a crash looks at all of it,
+   and finds what the command did as uncommitted changes.
+6. What changed is committed: one commit a command, none if nothing changed.
+
+A generator that is given up kills its command; what it changed stays uncommitted. One thread at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from avfs_git.backends.choose import candidates, open_held, open_served
+from avfs_git.backends.lower import LowerMounts
+from avfs_git.backends.overlay import OverlayBackend, base_of
+from avfs_git.backends.shield import clear_planted, list_parts
+from avfs_git.backends.shown import Backend, BackendName, Served
+from avfs_git.errors import BackendUnavailable, ExecError, FuseUnavailable, InvalidInput, MountError, WorkspaceBusy
+from avfs_git.gitstore.compare.treediff import diff_trees
+from avfs_git.host.files.umask import read_umask
+from avfs_git.host.processes.runners import NamespaceRefused
+from avfs_git.lazy import LazyModule
+from avfs_git.model import ChangedFile, CheckpointResult, Status, Warning
+from avfs_git.paths import Oid
+from avfs_git.proxy.exec.capture import Captured
+from avfs_git.proxy.exec.delta import subtract
+from avfs_git.proxy.exec.envelope import Command, ExecPlan, ExecResult, View
+from avfs_git.proxy.exec.environment import Inherited, divide
+from avfs_git.proxy.exec.given import make_argv, make_request, open_stdin, read_stdin
+from avfs_git.proxy.exec.run import Finished, Late, Output, Stop, run_command
+from avfs_git.proxy.exec.steps import Step, StepLog
+from avfs_git.proxy.exec.view import WAY_OUT, gets_readonly_view, may_lack_writing, may_search, may_use_git, saves_before
+from avfs_git.proxy.exec.wording import make_message, make_note, make_subject
+from avfs_git.proxy.policy.gate import Gate
+from avfs_git.proxy.policy.redaction import Redactor
+from avfs_git.proxy.policy.request import Action, Decision, Request
+from avfs_git.values import field, record_class, replace, value_class
+from avfs_git.workspace.capture.aftermath import aftermath
+from avfs_git.workspace.capture.bookkeeping import bookkeeping
+from avfs_git.workspace.capture.changes import record_changes
+from avfs_git.workspace.capture.checkpoint import read_status, save_checkpoint
+from avfs_git.workspace.capture.workspace import LockedWorkspace, OpenWorkspace
+from avfs_git.workspace.gitdir import GitDir
+from avfs_git.workspace.vault import notes
+from avfs_git.workspace.vault.gitmoves import CommandStart, open_worktree
+
+if TYPE_CHECKING:
+    from avfs_git.backends.fuse import Mount
+    from avfs_git.gitstore.compare import renames
+    from avfs_git.gitstore.source import ObjectSource
+    from avfs_git.proxy.exec import isolate
+    from avfs_git.session.control import operations
+else:
+    # A program that runs one command starts faster without what most commands do not need.
+    renames = LazyModule("avfs_git.gitstore.compare.renames")
+    isolate = LazyModule("avfs_git.proxy.exec.isolate")
+    operations = LazyModule("avfs_git.session.control.operations")
+
+
+class _Gone(Exception):
+    """The session that showed the workspace ended before the command began."""
+
+
+@value_class
+class Place:
+    """A workspace, and what running a command in it takes."""
+
+    opened: OpenWorkspace
+    gate: Gate
+    lowers: LowerMounts
+    root: Path
+    """Where commands see it."""
+    do: Callable[..., Any]
+    """Does an operation of `session.control.operations` where the workspace is."""
+    homes: tuple[Path, ...]
+    """Directories of avfs's own, with other vaults and workspaces."""
+    mounted: Callable[[], Served | None]
+    """Tells where and how a session has it mounted."""
+    mount: Mount
+
+
+@record_class
+class _Run:
+    """One command on its way."""
+
+    command: Command
+    root: Path
+    """Where it is to see the workspace: the decision is about paths below that."""
+    request: Request
+    decision: Decision
+    stop: Stop | None
+    began: float
+    readonly: bool
+    """Whether it gets a read-only view."""
+    redactor: Redactor
+    inherited: Inherited
+    reasons: list[str] = field(default_factory=list)
+    warnings: list[Warning] = field(default_factory=list)
+    saved: str | None = None
+    before: Status | None = None
+    """What was uncommitted before; None if nothing was."""
+    head: Oid | None = None
+    changed: tuple[ChangedFile, ...] | None = None
+    """What the command's commit changes, where that is known before it is made."""
+
+
+class Executor:
+    """Runs commands in one workspace."""
+
+    def __init__(self, place: Place, *, keep: bool = False) -> None:
+        """Prepare.
+
+        Args:
+            place: Where.
+            keep: Keep the workspace shown from one command to the next.
+        """
+        self._place = place
+        self._keep = keep
+        self._kept: OverlayBackend | None = None
+        self._epoch = -1
+
+    def close(self) -> None:
+        """Show the workspace no more. A second call does nothing."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.close()
+
+    def warm(self, idle_s: float) -> bool:
+        """Keep the base mounted when this process ends, until it is idle for so long; False where that cannot be done."""
+        opened = self._place.opened
+        base = base_of(opened)
+        if base is None:
+            return False
+        try:
+            self._place.lowers.keep(*base, idle_s)
+        except (FuseUnavailable, MountError):
+            return False
+        return True
+
+    # --- the steps ---------------------------------------------------------------------------------------------
+
+    def plan(self, command: Command) -> ExecPlan:
+        """Tell what would be done with a command; does nothing of it.
+
+        Raises:
+            AvfsError: If a policy cannot be read.
+        """
+        place, opened = self._place, self._place.opened
+        served = place.mounted()
+        root = self._root(command, served)
+        request = make_request(command, vault=opened.vault.git_dir, fork=opened.fork, root=root)
+        decision = place.gate.look(request)
+        readonly = gets_readonly_view(command, decision, opened.vault.git_dir)
+        names = candidates(command.backend, is_mounted=served is not None)
+        return ExecPlan(
+            vault=place.opened.vault.name,
+            fork=place.opened.fork,
+            mountpoint=root,
+            cwd=request.cwd,
+            command=request.command(),
+            command_mode="argv" if command.shell is None else "shell",
+            decision=decision,
+            backend=served.by if served is not None else names[0],
+            backend_reasons=(),
+            view=View.READ_ONLY if readonly else View.READ_WRITE,
+            would_checkpoint=saves_before(command, decision) and not readonly,
+        )
+
+    def run(self, command: Command, stop: Stop | None = None) -> Generator[Output, None, ExecResult]:
+        """Run a command; yields what it writes as it comes, and returns how it ended and what it changed.
+
+        Args:
+            command: What to run, and how.
+            stop: Ends it before its time.
+
+        Raises:
+            CommandDenied: If the policy forbids it.
+            ApprovalNeeded: If a person must approve of it first.
+            BackendUnavailable: If the workspace cannot be shown here.
+            WorkspaceBusy: If somebody else works in it for too long.
+            ExecError: If the command cannot be started for another reason than itself.
+            AvfsError: If the disk fails. What the command changed by then is in the workspace.
+        """
+        began = time.monotonic()
+        gate, opened = self._place.gate, self._place.opened
+        root = self._root(command, self._place.mounted() if opened.lock.session is not None else None)
+        request = make_request(command, vault=opened.vault.git_dir, fork=opened.fork, root=root)
+        if isinstance(command.stdin, int) and gate.look(request).action is Action.REQUIRE_APPROVAL:
+            # An approval is for what is read, too: it is read before, and the command gets just that.
+            command = replace(command, stdin=read_stdin(command.stdin))
+            request = make_request(command, vault=opened.vault.git_dir, fork=opened.fork, root=root)
+        decision = gate.admit(request, token=command.approve)
+        readonly = gets_readonly_view(command, decision, opened.vault.git_dir)
+        secrets = gate.secrets
+        redactor = secrets.redactor()
+        inherited = divide(redactor, isolate=command.isolate, isolated=secrets.isolated, let_in=command.let_in)
+        run = _Run(command, root, request, decision, stop, began, readonly, redactor, inherited)
+        try:
+            return (yield from self._show(run))
+        except BackendUnavailable:
+            if command.readonly or not readonly:
+                raise
+        run.readonly, run.head = False, None
+        run.reasons.clear()
+        what = "no read-only view can be mounted here: the command ran on a writable one, as a command that changes files does"
+        run.warnings.append(Warning("exec.no_read_only_view", what))
+        return (yield from self._show(run))
+
+    def _show(self, run: _Run) -> Generator[Output, None, ExecResult]:
+        """Run a command on the best backend that can be had.
+
+        Raises:
+            BackendUnavailable: If there is none.
+        """
+        place, opened, command = self._place, self._place.opened, run.command
+        left = candidates(command.backend, is_mounted=opened.lock.session is not None)
+        while left:
+            if left[0] is BackendName.FUSE:
+                if opened.lock.session is None and run.root != place.root:
+                    run.reasons.append(f"{BackendName.FUSE}: it shows the workspace at '{place.root}' only")
+                    left = left[1:]
+                    continue
+                backend = open_served(opened, place.mounted(), place.mount, readonly=run.readonly, reasons=run.reasons)
+                if backend is not None:
+                    try:
+                        return (yield from self._in(backend, run, None))
+                    except _Gone:
+                        left = candidates(command.backend, is_mounted=opened.lock.session is not None)
+                        continue
+                    finally:
+                        backend.close()
+                left = left[1:]
+                continue
+            try:
+                locked = opened.acquire()
+            except WorkspaceBusy:
+                if opened.lock.session is None or command.backend != "auto":
+                    raise
+                left = (BackendName.FUSE,)  # it was mounted meanwhile
+                continue
+            opened.lock.sign(f"'{run.redactor.headline(run.request)}'")  # for who waits, or looks on
+            try:
+                self._note_before(run, held=True)
+                backend = self._reuse(run) or open_held(
+                    left,
+                    locked,
+                    place.lowers,
+                    run.root,
+                    readonly=run.readonly,
+                    reasons=run.reasons,
+                )
+                if backend is not None:
+                    try:
+                        return (yield from self._in(backend, run, locked))
+                    except BaseException:
+                        if backend is self._kept:
+                            self._kept = None
+                        backend.close()
+                        raise
+            finally:
+                opened.lock.release()
+            left = left[left.index(BackendName.FUSE) :]
+        raise BackendUnavailable(command.backend, run.reasons)
+
+    def _reuse(self, run: _Run) -> Backend | None:
+        kept, opened = self._kept, self._place.opened
+        if kept is None:
+            return None
+        if kept.root == run.root and run.command.backend in ("auto", BackendName.OVERLAY):
+            with suppress(NamespaceRefused):  # then it is shown anew
+                if opened.lock.epoch != self._epoch:
+                    kept.renew()
+                kept.show(readonly=run.readonly)
+                return kept
+        self._kept = None
+        kept.close()
+        return None
+
+    def _in(self, backend: Backend, run: _Run, locked: LockedWorkspace | None) -> Generator[Output, None, ExecResult]:
+        """Run a command where it is shown, and settle. Who holds the workspace itself gives it as `locked`."""
+        opened = self._place.opened
+        command = run.command
+        held = locked is not None
+        if backend.root != run.root:
+            raise ExecError(f"the workspace is shown at '{backend.root}' since the command was let in; run it again")
+        if not held:
+            self._note_before(run, held=False)
+        spills = opened.vault.layout.root / "cache" / "output"
+        streams = (
+            Captured("stdout", most=command.max_output, most_in_file=command.max_output_file, spills=spills),
+            Captured("stderr", most=command.max_output, most_in_file=command.max_output_file, spills=spills),
+        )
+        cwd = backend.root / os.fsdecode(command.cwd)
+        argv = make_argv(command)
+        sandbox = self._isolate(command, argv, backend.root, cwd) if command.isolate else None
+        stdin, is_ours = open_stdin(command.stdin)
+        steps = run_command(
+            backend.runner,
+            argv if sandbox is None else sandbox.argv,
+            cwd=os.fsencode(cwd),
+            root=os.fsencode(backend.root),
+            env=self._environment(run, backend.root),
+            keep=run.inherited.kept,
+            umask=read_umask(),
+            stdin=stdin,
+            more=() if sandbox is None else sandbox.handles,
+            is_sandboxed=sandbox is not None,
+            is_locked=run.readonly and sandbox is None and os.geteuid() == 0,
+            streams=streams,
+            timeout_ms=command.timeout_ms,
+            grace_ms=command.grace_ms,
+            stop=run.stop,
+            late=self._index_for(backend, run) if held else None,
+        )
+        writes = not run.readonly and sandbox is None
+        parts = list_parts(opened) if writes else frozenset()
+        try:
+            if locked is not None and not run.readonly:
+                locked.begin()
+            try:
+                finished = yield from steps
+            finally:
+                steps.close()
+                if writes:
+                    run.warnings += clear_planted(opened, parts)
+                if locked is not None and not run.readonly:
+                    locked.end()
+                    opened.look_anew()  # what the command did is on the disk, and not in memory
+            if sandbox is not None and finished.exit_code == 1:
+                finished = _explained(finished, sandbox.explain(streams[1].data()))
+        finally:
+            if sandbox is not None:
+                sandbox.close()
+            if is_ours:
+                os.close(stdin)
+        if finished.exit_code == 125 and finished.problem is not None and not streams[0].size + streams[1].size:
+            served = None if held else self._place.mounted()
+            if not held and (served is None or served.root != backend.root):
+                raise _Gone
+            raise ExecError(f"the command was not started: {finished.problem}")
+        if held:
+            if not self._keep:
+                backend.runner.leave()  # namespaces take a while to go; what follows needs the files only
+            with opened.locked() as now:
+                run.warnings += backend.collect(now)
+        result = self._settle(backend, run, finished, streams, held=held)
+        if held and self._keep and isinstance(backend, OverlayBackend):
+            self._kept = backend
+            self._epoch = opened.lock.epoch
+        elif held:
+            backend.close()
+        return result
+
+    def _isolate(self, command: Command, argv: tuple[bytes, ...], root: Path, cwd: Path) -> isolate.Sandbox:
+        opened = self._place.opened
+        show = opened.vault.config.read()["isolate.show"]
+        return isolate.Sandbox(
+            argv,
+            root=root,
+            cwd=cwd,
+            vault=opened.vault.layout,
+            worktree=open_worktree(opened.vault, opened.fork).path,
+            home=Path.home(),
+            hide=self._place.homes,
+            network=command.network,
+            show=[place for place in show.split(":") if place.startswith("/")],
+        )
+
+    def _index_for(self, backend: Backend, run: _Run) -> Late | None:
+        """Have git's index brought up when a command's git comes to read it, and where nothing can tell that, now.
+
+        A `grep -r` opens every file such that it does not wait, `.git` as well; held back by a lease it would be told EAGAIN.
+        """
+        if not may_use_git(run.command, run.decision):
+            return None
+        git = GitDir(self._place.opened)
+        if not isinstance(backend, OverlayBackend) or (backend.git_file is not None and may_search(run.request)):
+            return Late(None, git.bring_up_within)
+        if backend.git_file is not None and git.is_behind():
+            return Late(backend.git_file, git.bring_up_within)
+        return None
+
+    # --- before -------------------------------------------------------------------------------------------------
+
+    def _root(self, command: Command, served: Served | None) -> Path:
+        """Tell where a command is to see the workspace.
+
+        Raises:
+            InvalidInput: If nothing can be shown there.
+            BackendUnavailable: If the workspace is mounted, and not there.
+        """
+        if command.root is None:
+            return served.root if served is not None else self._place.root
+        root = command.root.resolve()
+        if root.parent == root:
+            raise InvalidInput("the workspace cannot be shown at '/'", hint="Name another directory.")
+        if served is not None and served.root != root:
+            raise BackendUnavailable(command.backend, (f"the workspace is mounted at '{served.root}', and is used there",))
+        return root
+
+    def _note_before(self, run: _Run, *, held: bool) -> None:
+        """Save what is uncommitted before the command, or note it."""
+        opened = self._place.opened
+        if run.head is not None:
+            return
+        if run.readonly:
+            pass  # the command changes nothing, so that nothing can be taken for its doing
+        elif held and opened.state.merging is None and opened.is_recorded_by(opened.vault.read_head(opened.fork)):
+            pass  # nothing is uncommitted
+        elif saves_before(run.command, run.decision):
+            text = f"before: {run.redactor.headline(run.request)}"
+            saved = self._save(bookkeeping(text), text, held=held)
+            run.warnings += saved.warnings
+            if saved.outcome == "created" and saved.checkpoint is not None:
+                run.saved = saved.checkpoint.id
+        else:
+            status = self._status(held=held)
+            if status.changed_files or status.sidecar_changed:
+                run.before = status
+                self._record_changes(None, held=held)  # what the command changes is an operation of its own
+        run.head = opened.vault.read_head(opened.fork)
+
+    def _save(
+        self,
+        message: str,
+        description: str,
+        note: notes.Note | None = None,
+        *,
+        held: bool,
+        command: CommandStart | None = None,
+    ) -> CheckpointResult:
+        opened = self._place.opened
+        if held:
+            with opened.locked() as locked:
+                return save_checkpoint(
+                    locked,
+                    message=message,
+                    description=description,
+                    note=note,
+                    with_files=command is not None,
+                    command=command,
+                    skips_unreadable=True,
+                )
+        result: CheckpointResult = self._place.do(
+            opened,
+            operations.save_checkpoint,
+            message=message,
+            description=description,
+            with_files=command is not None,
+            command=command,
+            skips_unreadable=True,
+        )
+        return result
+
+    def _record_changes(self, description: str | None, *, held: bool, command: CommandStart | None = None) -> None:
+        """Record changes to files of which no commit is made, so that undo takes them back."""
+        opened = self._place.opened
+        if held:
+            with opened.locked() as locked:
+                record_changes(locked, description, command=command)
+        else:
+            self._place.do(opened, operations.record_changes, description, command=command)
+
+    def _make_note(self, run: _Run, finished: Finished, backend: Backend) -> notes.Note:
+        def write(source: ObjectSource, head: Oid | None, changed: Sequence[ChangedFile]) -> str | None:
+            if run.before is not None or head != run.head:
+                return None  # what the command changed is not what this commit does
+            run.changed = self._with_renames(tuple(changed), source)
+            return _note(run, finished, backend, len(run.changed))
+
+        return notes.Note(write)
+
+    def _status(self, *, held: bool) -> Status:
+        opened = self._place.opened
+        if held:
+            with opened.locked() as locked:
+                return read_status(locked)
+        result: Status = self._place.do(opened, operations.read_status)
+        return result
+
+    def _environment(self, run: _Run, root: Path) -> dict[bytes, bytes]:
+        opened = self._place.opened
+        own = {"AVFS_VAULT": os.fspath(opened.vault.git_dir), "AVFS_FORK": opened.fork, "AVFS_MOUNTPOINT": os.fspath(root)}
+        if opened.state.author is not None:  # the fork's own, for the commits that git makes
+            for who in ("AUTHOR", "COMMITTER"):
+                own[f"GIT_{who}_NAME"], own[f"GIT_{who}_EMAIL"] = opened.state.author
+        if run.readonly:
+            own["GIT_OPTIONAL_LOCKS"] = "0"  # `git status` does not try to write the index then
+        return {os.fsencode(name): os.fsencode(value) for name, value in {**own, **dict(run.command.env)}.items()}
+
+    # --- after --------------------------------------------------------------------------------------------------
+
+    def _settle(
+        self, backend: Backend, run: _Run, finished: Finished, streams: tuple[Captured, Captured], *, held: bool
+    ) -> ExecResult:
+        command, opened = run.command, self._place.opened
+        commit: str | None = None
+        changed: tuple[ChangedFile, ...] = ()
+        beside: tuple[ChangedFile, ...] = ()
+        note: notes.Note | None = None
+        if not run.readonly:
+            if opened.vault.config.read()["exec.notes"] != "0":
+                note = self._make_note(run, finished, backend)
+            commit, changed, beside = self._take_delta(run, finished, note, held=held)
+        if finished.problem is not None:
+            run.warnings.append(Warning("exec.not_started", finished.problem))
+        if any(stream.is_lost for stream in streams):
+            run.warnings.append(Warning("exec.output_lost", "the whole output could not be written to a file"))
+        if any(stream.is_cut for stream in streams):
+            what = f"the file of the output holds the first {run.command.max_output_file:,} bytes: see `--max-output-file`"
+            run.warnings.append(Warning("exec.output_cut", what))
+        if finished.is_stuck:
+            what = "a process of the command waits in the kernel and cannot be killed: it may still change files when that ends"
+            run.warnings.append(Warning("exec.stuck", what))
+        if command.isolate and finished.exit_code and os.fsencode(opened.vault.git_dir) + b"/" in streams[1].data():
+            what = "git cannot write to the vault in an isolated command: what one changes is committed when it has succeeded"
+            run.warnings.append(Warning("exec.isolated_git", what))
+        if run.readonly and not command.readonly and may_lack_writing(finished, streams):
+            run.warnings.append(Warning("exec.read_only_view", WAY_OUT))
+        duration_ms = round(finished.duration_ms, 3)
+        with aftermath(run.warnings, "the audit log lacks the end of this command"):
+            self._place.gate.completed(
+                run.request,
+                run.decision,
+                exit_code=finished.exit_code,
+                duration_ms=round(duration_ms),
+                changed_files=len(changed),
+                timed_out=finished.timed_out,
+                more={"commit": commit, "checkpoint": run.saved},
+            )
+        if commit is not None and note is not None and not note.is_added:
+            with aftermath(run.warnings, "the commit has no note"):
+                notes.add_note(opened.vault, Oid(bytes.fromhex(commit)), _note(run, finished, backend, len(changed)))
+        before = run.saved or (run.head.hex() if run.head is not None else None)
+        StepLog(opened.layout.root, opened.fork).add(Step(run.redactor.command(run.request), before))
+        out, err = streams
+        return ExecResult(
+            vault=opened.vault.name,
+            fork=opened.fork,
+            mountpoint=backend.root,
+            cwd=run.request.cwd,
+            command=run.request.command(),
+            command_mode="argv" if command.shell is None else "shell",
+            exit_code=finished.exit_code,
+            signal=finished.signal,
+            timed_out=finished.timed_out,
+            interrupted=finished.interrupted,
+            stdout=out.data(),
+            stderr=err.data(),
+            stdout_size=out.size,
+            stderr_size=err.size,
+            stdout_truncated=out.is_truncated,
+            stderr_truncated=err.is_truncated,
+            stdout_file=out.spill,
+            stderr_file=err.spill,
+            readonly=command.readonly,
+            view=View.READ_ONLY if run.readonly else View.READ_WRITE,
+            duration_ms=duration_ms,
+            total_ms=round((time.monotonic() - run.began) * 1000, 3),
+            checkpoint=run.saved,
+            commit=commit,
+            changed_files=changed,
+            sidecar_changed=beside,
+            decision=run.decision,
+            backend=backend.name,
+            backend_reasons=tuple(run.reasons),
+            left_processes=0 if command.isolate else finished.left,  # bubblewrap's own would be among them
+            isolated=command.isolate,
+            left_out_variables=run.inherited.left_out,
+            kept_mounted=self._keep and isinstance(backend, OverlayBackend),
+            warnings=tuple(dict.fromkeys(run.warnings)),
+        )
+
+    def _take_delta(
+        self, run: _Run, finished: Finished, note: notes.Note | None, *, held: bool
+    ) -> tuple[str | None, tuple[ChangedFile, ...], tuple[ChangedFile, ...]]:
+        """Commit what the command changed, and tell what that is."""
+        command, opened = run.command, self._place.opened
+        wants_commit = command.commit and (finished.exit_code == 0 or command.commit_failed)
+        headline = run.redactor.headline(run.request)
+        began = CommandStart(run.head)
+        message, subject = (make(command, headline, finished) for make in (make_message, make_subject))
+        if run.before is not None or not wants_commit:
+            nothing = Status(opened.fork, None, None, (), ())
+            before, after = run.before or nothing, self._status(held=held)
+            run.warnings += after.warnings
+            changed = subtract(before.changed_files, after.changed_files)
+            beside = subtract(before.sidecar_changed, after.sidecar_changed)
+            moved = self._moved_by_git(run, None)
+            if not wants_commit or not (changed or beside):
+                self._record_changes(subject, held=held, command=began)
+                return (moved.hex() if moved is not None else None), self._with_renames(changed, stored=False), beside
+        saved = self._save(message, subject, note, held=held, command=began)
+        run.warnings += saved.warnings
+        if saved.outcome == "unchanged":  # git has committed it
+            self._record_changes(subject, held=held, command=began)
+        commit = saved.checkpoint.id if saved.outcome == "created" and saved.checkpoint is not None else None
+        if run.before is not None:
+            return commit, self._with_renames(changed), beside
+        if run.changed is not None:
+            return commit, run.changed, saved.sidecar_changed
+        moved = self._moved_by_git(run, commit)
+        changed = saved.changed_files
+        if moved is not None:
+            # Git has committed in the tree: all from the state before on is the command's.
+            commit = commit or moved.hex()
+            store = opened.vault.store
+            old = store.read_commit(run.head).tree if run.head is not None else None
+            new = store.read_commit(Oid(bytes.fromhex(commit))).tree
+            changed = tuple(diff_trees(store, old, new, size_of=store.blob_size))
+        return commit, self._with_renames(changed), saved.sidecar_changed
+
+    def _moved_by_git(self, run: _Run, commit: str | None) -> Oid | None:
+        """Give the commit that git in the tree has brought the branch to; None if it stayed, or only avfs moved it."""
+        vault = self._place.opened.vault
+        head = vault.read_head(self._place.opened.fork)
+        if head is not None and commit is not None and head.hex() == commit:
+            parents = vault.store.read_commit(head).parents
+            head = parents[0] if parents else run.head
+        return head if head != run.head else None
+
+    def _with_renames(
+        self, changed: tuple[ChangedFile, ...], source: ObjectSource | None = None, *, stored: bool = True
+    ) -> tuple[ChangedFile, ...]:
+        """Pair what was deleted with what was added; where the contents are in no object, only what is equal."""
+        if len(changed) < 2:
+            return changed
+        source = source or self._place.opened.vault.store
+        return tuple(renames.detect_renames(source, changed, threshold=50 if stored else 100))
+
+
+def _explained(finished: Finished, reason: tuple[int, str] | None) -> Finished:
+    """Say what bubblewrap said of a command that it could not execute."""
+    return finished if reason is None else replace(finished, exit_code=reason[0], problem=reason[1])
+
+
+def _note(run: _Run, finished: Finished, backend: Backend, changed_files: int) -> str:
+    return make_note(run.request, run.redactor, run.decision, finished, backend=backend.name, changed_files=changed_files)

@@ -1,0 +1,104 @@
+"""What a command is made of: the request that the policy decides about, its arguments, what it reads.
+
+Decided here: which options of a command are part of its request, and so of an approval's fingerprint and of the audit log; and
+how its standard input is opened. `execute` calls it. Keeps nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from avfs_git.errors import InvalidInput
+from avfs_git.host.files.durable import host_errors
+from avfs_git.paths import show_path
+from avfs_git.proxy.exec.envelope import Command
+from avfs_git.proxy.policy.request import Request
+
+_DEFAULTS = Command()
+_OPTIONS = (
+    *("readonly", "writable", "isolate", "network", "root", "backend", "timeout_ms", "grace_ms"),
+    *("max_output", "max_output_file", "checkpoint", "commit", "commit_failed", "message"),
+)
+"""What decides how a command is run beside its text: an approval is for these, too, and the audit log has them."""
+_STDIN_MAX = 16 << 20
+"""So many bytes can a command read that needs an approval."""
+
+
+def make_request(command: Command, *, vault: Path, fork: str, root: Path) -> Request:
+    """Spell what the policy decides about.
+
+    Args:
+        command: The command.
+        vault: The repository of its vault.
+        fork: Its fork.
+        root: Where it sees the workspace.
+
+    Raises:
+        InvalidInput: If it is no command that can be run.
+    """
+    if (command.argv is None) == (command.shell is None) or command.argv == ():
+        raise InvalidInput("a command is needed, either as arguments or as a text for the shell")
+    for text in (*(command.argv or ()), (command.shell or "").encode("utf-8", "surrogateescape")):
+        if b"\0" in text:
+            raise InvalidInput("a command cannot hold a NUL byte")
+    for name, value in command.env:
+        if not name or "=" in name or "\0" in name + value:
+            raise InvalidInput("the name of an environment variable may not be empty or hold `=` or a NUL byte")
+    limits = ((command.max_output, "limit of the output"), (command.max_output_file, "limit of the output's file"))
+    for number, what in ((command.timeout_ms, "time limit"), *((most + 1, what) for most, what in limits)):
+        if number is not None and number <= 0:
+            raise InvalidInput(f"the {what} must be a positive number")
+    options = [(name, str(value)) for name in _OPTIONS if (value := getattr(command, name)) != getattr(_DEFAULTS, name)]
+    options += [("env", name) for name in command.let_in]
+    return Request(
+        vault=os.fspath(vault),
+        fork=fork,
+        argv=tuple(os.fsdecode(part) for part in command.argv) if command.argv is not None else None,
+        shell=command.shell,
+        cwd="/" + show_path(command.cwd) if command.cwd else "/",
+        env=command.env,
+        options=tuple(options),
+        has_stdin=command.stdin is not None,
+        stdin_sha256=hashlib.sha256(command.stdin).hexdigest() if isinstance(command.stdin, bytes) else None,
+        mountpoint=os.fspath(root),
+    )
+
+
+def make_argv(command: Command) -> tuple[bytes, ...]:
+    """Spell the program that is started, and its arguments."""
+    if command.argv is not None:
+        return command.argv
+    shell = "bash" if shutil.which("bash") else "sh"
+    return (shell.encode(), b"-c", (command.shell or "").encode("utf-8", "surrogateescape"))
+
+
+def read_stdin(fd: int) -> bytes:
+    """Read all that a command is to read.
+
+    Raises:
+        InvalidInput: If it is too much.
+        HostError: If it cannot be read.
+    """
+    data = bytearray()
+    with host_errors("read the standard input of the command"):
+        while piece := os.read(fd, 1 << 16):
+            data += piece
+            if len(data) > _STDIN_MAX:
+                raise InvalidInput(f"a command that needs approval can read at most {_STDIN_MAX >> 20} MiB")
+    return bytes(data)
+
+
+def open_stdin(given: bytes | int | None) -> tuple[int, bool]:
+    """Open what a command reads; tell whether it is ours to close."""
+    if isinstance(given, int):
+        return given, False
+    if given is None:
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), True
+    fd = os.memfd_create("avfs-stdin", os.MFD_CLOEXEC)
+    with os.fdopen(os.dup(fd), "wb") as file:
+        file.write(given)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd, True

@@ -1,0 +1,382 @@
+"""Running one command to its end: its streams, its time limit, the signals that reach it.
+
+Decided here: what happens when a command lasts too long (SIGTERM to every process that comes from it, a grace, SIGKILL), what
+is read of its output and when that is complete, and which status it has. The result does not wait for a pipe that somebody
+keeps open: when the command has ended, what it left behind is killed (see `host.processes.runner`), and what is in the pipes
+then is all there is. What is to be done only if the command reads a certain file (`Late`) is done while it waits in open(2).
+Called by `execute` in one thread; another one may call `Stop.stop` at any time.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from avfs_git.host.processes.runners import STUCK_S, CannotStart, Ended, LeaseRefused, Runner
+from avfs_git.proxy.exec.capture import Captured
+from avfs_git.values import value_class
+
+GRACE_MS = 2000
+"""How long a command has between SIGTERM and SIGKILL."""
+TIMED_OUT: Final = 124
+NOT_EXECUTABLE: Final = 126
+NOT_FOUND: Final = 127
+_PIPE_SIZE = 1 << 20
+_PIECE = 1 << 18
+
+
+@value_class
+class Output:
+    """A piece of what a command writes, while it runs."""
+
+    stream: str
+    """`stdout` or `stderr`."""
+    data: bytes
+
+
+@value_class
+class Finished:
+    """How a command ended."""
+
+    exit_code: int
+    """Its own status; 128 + N if signal N killed it, 124 if it timed out, 126 or 127 if it could not be executed."""
+    signal: int | None
+    timed_out: bool
+    interrupted: bool
+    """Whether somebody asked for its end."""
+    duration_ms: float
+    left: int
+    """How many processes it left behind; they were killed."""
+    problem: str | None = None
+    """Why it could not be executed."""
+    is_stuck: bool = False
+    """Whether it cannot be killed, because it waits in the kernel: it is left behind, and nobody waits for it."""
+
+
+@value_class
+class Late:
+    """What is to be done only if a command reads a certain file, and then before it can."""
+
+    file: Path | None
+    """The file; None where nothing can tell when it is read: then it is done before the command starts."""
+    do: Callable[[Callable[[], None]], object]
+    """Does it, in the thread that watches the command. What it raises ends the command. It calls what it is given now and then,
+    and passes on what that raises: the command's time is up, or somebody asked for its end."""
+
+
+class _TimeIsUp(Exception):
+    """What is to be done before a command reads a file takes longer than the command may last."""
+
+
+class Stop:
+    """How another thread, or a handler of signals, ends a command: politely first.
+
+    Attributes:
+        is_heeded: Whether a command is there to be told. Before and after it avfs itself is at work in the workspace.
+    """
+
+    def __init__(self) -> None:
+        self.is_heeded = False
+        self._reading, self._writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def fileno(self) -> int:
+        """Give the descriptor that becomes readable."""
+        return self._reading
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Send the command a signal; if it is still there after the grace, it is killed. May be called by a signal's handler."""
+        with suppress(OSError):  # it is full of such wishes, or closed
+            os.write(self._writing, bytes([number]))
+
+    def take(self) -> list[int]:
+        """Give the signals that were asked for since."""
+        try:
+            return list(os.read(self._reading, 64))
+        except BlockingIOError:
+            return []
+
+    def close(self) -> None:
+        """Close it. Nothing else may use it by then."""
+        for fd in (self._reading, self._writing):
+            os.close(fd)
+
+
+def run_command(
+    runner: Runner,
+    argv: Sequence[bytes],
+    *,
+    cwd: bytes,
+    root: bytes,
+    env: Mapping[bytes, bytes],
+    keep: tuple[bytes, ...],
+    umask: int,
+    stdin: int,
+    more: Sequence[int] = (),
+    is_sandboxed: bool = False,
+    is_locked: bool = False,
+    streams: tuple[Captured, Captured],
+    timeout_ms: int | None,
+    grace_ms: int = GRACE_MS,
+    stop: Stop | None = None,
+    late: Late | None = None,
+) -> Generator[Output, None, Finished]:
+    """Run a command; yields what it writes as it comes, and returns how it ended.
+
+    Args:
+        runner: Where it runs.
+        argv: The program and its arguments.
+        cwd: Its directory.
+        root: The directory that this has to be in.
+        env: What is added to its environment.
+        keep: The variables of this process that it gets.
+        umask: Its umask.
+        stdin: Its standard input.
+        more: Open files that it gets as descriptors 3 and up.
+        is_locked: It is not to take mounts away, though it is root.
+        is_sandboxed: It is bubblewrap, which starts the command with fewer rights: see `Runner.start`.
+        streams: What takes its standard output and error.
+        timeout_ms: How long it may last, in milliseconds; None for ever.
+        grace_ms: How long it has to end by itself when it is to end.
+        stop: Ends it before its time.
+        late: What to do when it reads a file; done at once where the system cannot tell.
+    """
+    pipes = [_make_pipe(), _make_pipe()]
+    began = time.monotonic()
+    if stop is not None:
+        stop.is_heeded = True
+    try:
+        try:
+            try:
+                handles = (stdin, pipes[0][1], pipes[1][1], *more)
+                watch = _Watch(began, timeout_ms, stop)
+                start = partial(
+                    runner.start,
+                    argv,
+                    cwd=cwd,
+                    root=root,
+                    env=env,
+                    keep=keep,
+                    umask=umask,
+                    handles=handles,
+                    is_sandboxed=is_sandboxed,
+                    is_locked=is_locked,
+                )
+                if late is None or not _start_late(start, late, watch):
+                    start()
+            finally:
+                for _, writing in pipes:
+                    os.close(writing)
+        except CannotStart as failed:
+            return _not_started(failed, argv, began)
+        except _TimeIsUp:
+            return watch.finished()
+        command = _Command(runner, dict(zip((pipe[0] for pipe in pipes), streams, strict=True)), watch, grace_ms, late)
+        try:
+            return (yield from command.watch())
+        finally:
+            command.abandon()
+    finally:
+        if stop is not None:
+            stop.is_heeded = False
+        for reading, _ in pipes:
+            os.close(reading)
+        for stream in streams:
+            stream.close()
+
+
+class _Watch:
+    """The time of a command, and who may ask for its end."""
+
+    def __init__(self, began: float, timeout_ms: int | None, stop: Stop | None) -> None:
+        self.began = began
+        self.deadline = began + timeout_ms / 1000 if timeout_ms is not None else None
+        self.stop = stop
+
+    def check(self) -> None:
+        """Go on, unless the time is up or somebody asked for the end."""
+        if self.is_late or (self.stop is not None and select.select([self.stop], [], [], 0)[0]):
+            raise _TimeIsUp
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the time is up."""
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
+    def finished(self) -> Finished:
+        """Tell of a command that was not started because its time was up before."""
+        asked = self.stop.take() if self.stop is not None else []
+        status = TIMED_OUT if self.is_late or not asked else 128 + asked[0]
+        return Finished(status, None, self.is_late, bool(asked), (time.monotonic() - self.began) * 1000, 0)
+
+
+def _start_late(start: Callable[..., int], late: Late, watch: _Watch) -> bool:
+    """Start a command so that it waits where it reads the file; False, with all done, where that cannot be.
+
+    Raises:
+        _TimeIsUp: If the command's time is up before that, or somebody asked for its end.
+    """
+    if late.file is None:
+        late.do(watch.check)
+        return False
+    try:
+        lease = os.open(late.file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            start(lease=lease)
+        finally:
+            os.close(lease)
+    except (LeaseRefused, FileNotFoundError):
+        late.do(watch.check)
+        return False
+    return True
+
+
+def _make_pipe() -> tuple[int, int]:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    with suppress(OSError):  # of an ordinary user who has many
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+    return reading, writing
+
+
+def _not_started(failed: CannotStart, argv: Sequence[bytes], began: float) -> Finished:
+    name = argv[0].decode("utf-8", "replace")
+    reason = "it is outside of the workspace" if failed.number == errno.EXDEV else os.strerror(failed.number)
+    if failed.step == "directory":
+        problem, status = f"its directory cannot be entered: {reason}", 125
+    elif failed.step == "start":
+        problem, status = f"no process could be started: {reason}", 125
+    else:
+        problem = f"cannot execute '{name}': {reason}"
+        status = NOT_FOUND if failed.number in (errno.ENOENT, errno.ENOTDIR) else NOT_EXECUTABLE
+    return Finished(status, None, False, False, (time.monotonic() - began) * 1000, 0, problem)
+
+
+class _Command:
+    """A command that runs."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        streams: dict[int, Captured],
+        watch: _Watch,
+        grace_ms: int,
+        late: Late | None,
+    ) -> None:
+        self._runner = runner
+        self._streams = streams
+        self._names = dict(zip(streams, ("stdout", "stderr"), strict=True))
+        self._watch = watch
+        self._deadline = watch.deadline
+        self._grace_s = grace_ms / 1000
+        self._stop = watch.stop
+        self._late = late
+        self._timed_out = False
+        self._interrupted = False
+        self._kill_at: float | None = None
+        self._give_up_at: float | None = None
+        self._is_stuck = False
+        self._ended: Ended | None = None
+        self._poll = select.poll()
+        for fd in (*streams, runner.socket.fileno(), *([watch.stop.fileno()] if watch.stop is not None else [])):
+            self._poll.register(fd, select.POLLIN)
+
+    def watch(self) -> Generator[Output, None, Finished]:
+        """Wait for its end."""
+        while self._ended is None:
+            for fd, _ in self._poll.poll(self._patience_ms()):
+                if fd in self._streams:
+                    yield from self._read(fd)
+                elif self._stop is not None and fd == self._stop.fileno():
+                    self._heed(self._stop)
+                else:
+                    self._heed_runner()
+            self._check_time()
+        duration_ms = (time.monotonic() - self._watch.began) * 1000
+        for fd in self._streams:
+            yield from self._read(fd, to_the_end=True)
+        status = self._ended.status
+        number = -status if status < 0 else None
+        exit_code = TIMED_OUT if self._timed_out else 128 + number if number is not None else status
+        return Finished(
+            exit_code, number, self._timed_out, self._interrupted, duration_ms, self._ended.left, is_stuck=self._is_stuck
+        )
+
+    def _heed_runner(self) -> None:
+        message = self._runner.receive()
+        if self._runner.is_asked(message) and self._late is not None:
+            with suppress(_TimeIsUp):  # the command waits in open(2), and is ended there
+                self._late.do(self._watch.check)
+                self._runner.settle()
+        else:
+            self._ended = self._runner.ended(message)
+
+    def abandon(self) -> None:
+        """Kill it if nobody waits for its end any more, because the iterator was given up."""
+        if self._ended is None:
+            self._kill()
+            while self._ended is None:
+                if select.select([self._runner.socket], [], [], STUCK_S)[0]:
+                    self._ended = self._runner.ended(self._runner.receive())
+                else:
+                    self._give_up()
+
+    def _kill(self) -> None:
+        self._runner.signal(signal.SIGKILL, everybody=True)
+        self._give_up_at = time.monotonic() + STUCK_S
+
+    def _give_up(self) -> None:
+        """Wait no longer for what cannot be killed."""
+        self._is_stuck = True
+        self._ended = Ended(-signal.SIGKILL, 1)
+
+    def _patience_ms(self) -> float | None:
+        deadline = self._deadline if not self._timed_out else None
+        times = [moment for moment in (deadline, self._kill_at, self._give_up_at) if moment is not None]
+        return max(min(times) - time.monotonic(), 0) * 1000 + 1 if times else None
+
+    def _check_time(self) -> None:
+        if self._ended is not None:
+            return
+        now = time.monotonic()
+        if self._kill_at is not None and now >= self._kill_at:
+            self._kill_at = None
+            self._kill()
+        elif self._give_up_at is not None and now >= self._give_up_at:
+            self._give_up()
+        elif self._deadline is not None and not self._timed_out and now >= self._deadline:
+            self._timed_out = True
+            self._runner.signal(signal.SIGTERM, everybody=True)
+            self._kill_at = now + self._grace_s
+
+    def _heed(self, stop: Stop) -> None:
+        for number in stop.take():
+            self._runner.signal(number, everybody=False)
+            if not self._interrupted:
+                self._interrupted = True
+                self._kill_at = self._kill_at or time.monotonic() + self._grace_s
+
+    def _read(self, fd: int, *, to_the_end: bool = False) -> Generator[Output, None, None]:
+        left = 2 * _PIPE_SIZE  # more than a pipe holds: whoever has it from the command and still writes is not waited for
+        while left > 0:
+            try:
+                piece = os.read(fd, _PIECE)
+            except BlockingIOError:
+                return
+            if not piece:
+                with suppress(KeyError):
+                    self._poll.unregister(fd)
+                return
+            left -= len(piece)
+            self._streams[fd].add(piece)
+            yield Output(self._names[fd], piece)
+            if not to_the_end:
+                return

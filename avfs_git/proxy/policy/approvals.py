@@ -1,0 +1,322 @@
+"""Approvals: a person's yes or no to one exact command, once.
+
+Decided here: how an approval is kept (`avfs/approvals/ID.json`), what a token is, when it counts. A token is `ID.SECRET`; the
+file holds only the hash of the secret, so that reading it gives nobody a token. It is bound to the request's fingerprint, which
+names the vault, the fork, the command, its directory, its environment, what it reads and its options.
+
+The record holds all that a person has to see before a yes: the whole command, and the values of variables, save those whose names
+look like secrets. Each record is sealed (`host.processes.seal`), as commands may be able to write the file; one whose seal is
+broken is refused. An old record that somebody puts back has a whole seal: `gate` finds its use in the audit log.
+
+Every change is made under one lock and forced to disk before it counts: of two that use one token at once, one gets it, and
+one that was used stays used after a crash. Records that are over are removed after a week; the audit log keeps what happened.
+`gate` asks and uses, and grants and denies for people; any thread and process may.
+
+What this protects, and against whom, is said in docs/guides/policy.md: a program that runs as the same user, and is not
+isolated, can write these files.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+
+from avfs_git.errors import ApprovalNotFound, ApprovalRefused
+from avfs_git.faults import reach
+from avfs_git.host.files.durable import host_errors, write_file_atomically
+from avfs_git.host.files.modes import make_dir, make_private_dirs, open_file
+from avfs_git.host.files.plainfile import read_plain
+from avfs_git.host.processes.seal import Seal
+from avfs_git.proxy.policy.redaction import HIDDEN
+from avfs_git.proxy.policy.request import Category, Decision, Request
+from avfs_git.values import replace, value_class
+
+WAITS_NS = 24 * 3600 * 10**9
+"""So long a person can still grant a request."""
+COUNTS_NS = 3600 * 10**9
+"""So long a granted approval can be used."""
+KEPT_NS = 7 * 24 * 3600 * 10**9
+"""So long a record is kept after it is over."""
+MAX_PENDING = 100
+"""So many requests wait at most; the oldest gives way, so that an agent in a loop does not fill the disk."""
+MAX_TEXT = 1 << 17
+"""Longer commands wait for nobody, in characters: no person can read them. It is also the kernel's limit for one argument."""
+
+_VERSION = 2
+_ID = re.compile(r"[0-9a-f]{12}")
+
+
+class ApprovalState(StrEnum):
+    """Where an approval stands."""
+
+    PENDING = "pending"
+    GRANTED = "granted"
+    DENIED = "denied"
+    USED = "used"
+    EXPIRED = "expired"
+
+
+@value_class
+class Approval:
+    """A request that waits, or waited, for a person."""
+
+    id: str
+    state: ApprovalState
+    fork: str
+    command: str
+    """All of it, as one line a person can read, or the text for a shell. A secret that stands in it is not hidden."""
+    command_mode: str
+    """`argv` or `shell`."""
+    cwd: str
+    env: tuple[str, ...]
+    """`NAME=value` each; of a name that looks like a secret, the value is `***`."""
+    options: tuple[str, ...]
+    """`name=value` each: what differs from the defaults."""
+    mountpoint: str | None
+    """Where the command sees the workspace."""
+    stdin_sha256: str | None
+    """The hash of what it reads; null if it reads nothing."""
+    categories: tuple[Category, ...]
+    reason: str
+    fingerprint: str
+    created_at_ns: int
+    expires_at_ns: int
+    decided_at_ns: int | None = None
+
+
+class Approvals:
+    """The approvals of one vault."""
+
+    def __init__(self, root: Path, seal: Seal, *, clock: Callable[[], int] = time.time_ns) -> None:
+        """Use those in a vault's `avfs` directory.
+
+        Args:
+            root: The directory; what is needed in it is made when it is.
+            seal: Seals the records.
+            clock: Gives the time in nanoseconds since the epoch.
+        """
+        self._root = root / "approvals"
+        self._seal = seal
+        self._clock = clock
+
+    def ask(self, request: Request, decision: Decision, *, is_secret: Callable[[str], bool]) -> tuple[Approval, str]:
+        """Record that a request waits for a person. Gives the record and the token, which is kept nowhere.
+
+        An earlier one for the same request that still waits is replaced.
+
+        Args:
+            request: What is asked for.
+            decision: What the policy says to it.
+            is_secret: Tells of which variables the value is not kept.
+
+        Raises:
+            HostError: If the system refuses.
+        """
+        secret = os.urandom(16).hex()
+        now = self._clock()
+        approval = Approval(
+            id=os.urandom(6).hex(),
+            state=ApprovalState.PENDING,
+            fork=request.fork,
+            command=request.command(),
+            command_mode="argv" if request.shell is None else "shell",
+            cwd=request.cwd,
+            env=tuple(sorted(f"{name}={HIDDEN if is_secret(name) else value}" for name, value in request.env)),
+            options=tuple(sorted(f"{name}={value}" for name, value in request.options)),
+            mountpoint=request.mountpoint,
+            stdin_sha256=request.stdin_sha256,
+            categories=decision.categories,
+            reason=decision.reason,
+            fingerprint=request.fingerprint(),
+            created_at_ns=now,
+            expires_at_ns=now + WAITS_NS,
+        )
+        with self._locked():
+            self._make_room(approval.fingerprint, now)
+            self._write(approval, _hash(secret))
+        return approval, f"{approval.id}.{secret}"
+
+    def use(self, token: str, request: Request) -> Approval:
+        """Use a token for a request; it cannot be used again.
+
+        Raises:
+            ApprovalRefused: If it does not let this request in.
+            HostError: If the system refuses; then it is not used.
+        """
+        id_, _, secret = token.partition(".")
+        if not _ID.fullmatch(id_):
+            raise ApprovalRefused(id_[:40], "it is no token", hint="A token is what a command that needs approval answers with.")
+        with self._locked():
+            try:
+                approval, hashed = self._read(id_)
+            except ApprovalNotFound:
+                raise ApprovalRefused(id_, "it is unknown in this vault") from None
+            if hashed != _hash(secret):  # how long this takes tells of the hash only
+                raise ApprovalRefused(id_, "the token is not the one that was given out")
+            if approval.fingerprint != request.fingerprint():
+                raise ApprovalRefused(id_, "it is for another command, directory, environment, fork or set of options")
+            if approval.state is not ApprovalState.GRANTED:
+                hint = (
+                    f"A person grants it with `avfs approvals grant {id_}`." if approval.state is ApprovalState.PENDING else None
+                )
+                raise ApprovalRefused(id_, _WHY_NOT[approval.state], hint=hint)
+            used = replace(approval, state=ApprovalState.USED)
+            reach("approvals.use")
+            self._write(used, hashed)
+            return used
+
+    def grant(self, id_: str) -> Approval:
+        """Say yes to a request that waits.
+
+        Raises:
+            ApprovalNotFound: If there is none of that id.
+            ApprovalRefused: If it does not wait any more.
+            HostError: If the system refuses.
+        """
+        return self._settle(id_, ApprovalState.GRANTED, {ApprovalState.PENDING})
+
+    def deny(self, id_: str) -> Approval:
+        """Say no to a request that waits, or take back a yes that was not used.
+
+        Raises:
+            ApprovalNotFound: If there is none of that id.
+            ApprovalRefused: If it is used, expired or denied already.
+            HostError: If the system refuses.
+        """
+        return self._settle(id_, ApprovalState.DENIED, {ApprovalState.PENDING, ApprovalState.GRANTED})
+
+    def get(self, id_: str) -> Approval:
+        """Look at one.
+
+        Raises:
+            ApprovalNotFound: If there is none of that id.
+            HostError: If the system refuses.
+        """
+        with host_errors(f"read '{self._root}'"):
+            return self._read(id_)[0]
+
+    def entries(self, *, every: bool = False) -> list[Approval]:
+        """List those that wait or are granted, the newest first.
+
+        Args:
+            every: Also those that are over.
+        """
+        with host_errors(f"read '{self._root}'"):
+            found = [approval for approval, _ in self._read_all()]
+        live = (ApprovalState.PENDING, ApprovalState.GRANTED)
+        return sorted(
+            (approval for approval in found if every or approval.state in live),
+            key=lambda approval: (approval.created_at_ns, approval.id),
+            reverse=True,
+        )
+
+    def _settle(self, id_: str, state: ApprovalState, allowed: set[ApprovalState]) -> Approval:
+        with self._locked():
+            approval, hashed = self._read(id_)
+            if approval.state not in allowed:
+                raise ApprovalRefused(id_, _WHY_NOT[approval.state])
+            now = self._clock()
+            ends = now + COUNTS_NS if state is ApprovalState.GRANTED else approval.expires_at_ns
+            settled = replace(approval, state=state, decided_at_ns=now, expires_at_ns=ends)
+            self._write(settled, hashed)
+            return settled
+
+    def _make_room(self, fingerprint: str, now: int) -> None:
+        pending = []
+        for approval, _ in self._read_all():
+            is_pending = approval.state is ApprovalState.PENDING
+            if (is_pending and approval.fingerprint == fingerprint) or approval.expires_at_ns + KEPT_NS < now:
+                self._remove(approval)
+            elif is_pending:
+                pending.append(approval)
+        pending.sort(key=lambda approval: approval.created_at_ns)
+        for approval in pending[: max(0, len(pending) - MAX_PENDING + 1)]:
+            self._remove(approval)
+
+    def _remove(self, approval: Approval) -> None:
+        self._place(approval.id).unlink(missing_ok=True)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with host_errors(f"use '{self._root}'"):
+            make_private_dirs(self._root.parent)
+            make_dir(self._root, exist_ok=True)
+            fd = open_file(self._root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(fd)
+
+    def _place(self, id_: str) -> Path:
+        return self._root / f"{id_}.json"
+
+    def _write(self, approval: Approval, hashed: str) -> None:
+        held: dict[str, object] = {name: getattr(approval, name) for name in Approval.__match_args__}
+        held |= {"version": _VERSION, "secret_sha256": hashed}
+        data = json.dumps({**held, "seal": self._seal.sign(self._sealed(held))}, ensure_ascii=True)
+        write_file_atomically(self._place(approval.id), data.encode("ascii") + b"\n", mode=0o600)
+
+    def _sealed(self, held: Mapping[str, object]) -> bytes:
+        """Spell what a seal is for: the record and the vault that it is in."""
+        place = os.path.realpath(self._root)
+        return json.dumps(["approval", place, held], sort_keys=True, ensure_ascii=True).encode("ascii")
+
+    def _read_all(self) -> list[tuple[Approval, str]]:
+        try:
+            names = [path.name.removesuffix(".json") for path in self._root.iterdir()]
+        except FileNotFoundError:
+            return []
+        found = []
+        for name in names:
+            try:
+                found.append(self._read(name))
+            except (ApprovalNotFound, ApprovalRefused, PermissionError):
+                pass  # another file, one that was removed meanwhile, that something else than avfs wrote, or of another member
+        return found
+
+    def _read(self, id_: str) -> tuple[Approval, str]:
+        """Read a record, as it stands at this time; one that cannot be understood lets nothing in, as if it were not there."""
+        if not _ID.fullmatch(id_):
+            raise ApprovalNotFound(id_)
+        try:
+            found = json.loads(read_plain(self._place(id_)))
+            seal = str(found.pop("seal"))
+            if found["version"] != _VERSION:
+                raise ApprovalNotFound(id_)
+            if found["id"] != id_ or not self._seal.holds(self._sealed(found), seal):
+                raise ApprovalRefused(id_, "its record was changed by something else than avfs, or sealed in another home")
+            del found["version"]
+            hashed = str(found.pop("secret_sha256"))
+            for name in ("env", "options"):
+                found[name] = tuple(map(str, found[name]))
+            found["categories"] = tuple(map(Category, found["categories"]))
+            found["state"] = ApprovalState(found["state"])
+            approval = Approval(**found)
+            is_over = self._clock() >= int(approval.expires_at_ns)
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise ApprovalNotFound(id_) from None
+        if is_over and approval.state in (ApprovalState.PENDING, ApprovalState.GRANTED):
+            approval = replace(approval, state=ApprovalState.EXPIRED)
+        return approval, hashed
+
+
+_WHY_NOT = {
+    ApprovalState.PENDING: "nobody has granted it yet",
+    ApprovalState.GRANTED: "it is granted already",
+    ApprovalState.DENIED: "it was denied",
+    ApprovalState.USED: "it was used already",
+    ApprovalState.EXPIRED: "it has expired",
+}
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()

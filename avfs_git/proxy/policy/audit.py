@@ -1,0 +1,218 @@
+"""The audit log of a vault: one line of JSON an event, each tied to the one before it.
+
+Decided here: the format of `avfs/audit.ndjson`, how it is bounded, and what a reader can tell from it. Every line names the
+SHA-256 of the line before (`prev`) and a number (`seq`), so that a line that was changed or taken out from between others shows;
+lines taken off the end do not, and whoever may write the file can also write a whole chain.
+
+A line is one write to a file opened for appending, under a lock beside it, so that processes never mix their lines. It
+survives the death of the process; it is not forced to disk, so that a power cut may take the last lines, because forcing each
+would cost a command more than starting it. A write that was cut short leaves half a line, which is passed over: the next line is
+tied to the last whole one. A full file is renamed to `audit.1.ndjson`, the chain goes on in the next, and the oldest is
+removed. `gate` writes, the SDK reads; any thread and process may.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from avfs_git.errors import AuditDamaged
+from avfs_git.faults import reach
+from avfs_git.host.files.durable import host_errors, write_all
+from avfs_git.host.files.modes import make_private_dirs, open_file
+from avfs_git.host.files.plainfile import read_plain
+from avfs_git.values import value_class
+
+MAX_FILE_BYTES = 8 << 20
+"""A file that is larger is put aside before the next line."""
+KEPT_FILES = 4
+"""So many that were put aside are kept."""
+MAX_TEXT = 4096
+"""Longer texts are cut, in characters: a command may be megabytes long."""
+
+_FIRST = "0" * 64
+_TAIL = 1 << 16
+
+
+@value_class
+class AuditEntry:
+    """One event."""
+
+    seq: int
+    at_ns: int
+    event: str
+    """Such as `proxy_exec_requested`."""
+    fork: str | None
+    details: Mapping[str, object]
+
+
+class AuditLog:
+    """The audit log of one vault."""
+
+    def __init__(self, root: Path, *, max_file_bytes: int = MAX_FILE_BYTES) -> None:
+        """Use the log in a vault's `avfs` directory, which `append` makes if needed."""
+        self._path = root / "audit.ndjson"
+        self._max_file_bytes = max_file_bytes
+
+    @property
+    def path(self) -> Path:
+        """The file that is written to."""
+        return self._path
+
+    def append(self, event: str, *, fork: str | None, details: Mapping[str, object]) -> None:
+        """Add an event.
+
+        Raises:
+            HostError: If the system refuses; then the event is not in the log.
+        """
+        with host_errors(f"write '{self._path}'"), self._locked():
+            fd = self._open()
+            try:
+                size = os.fstat(fd).st_size
+                seq, prev, is_whole = self._last(fd, size)
+                if size > self._max_file_bytes:
+                    os.close(fd)
+                    fd = -1
+                    self._rotate()
+                    fd = self._open()
+                    is_whole = True
+                body = {"seq": seq + 1, "at_ns": time.time_ns(), "event": event, "fork": fork, "prev": prev}
+                line = json.dumps({**body, "details": _bound(details)}, ensure_ascii=True).encode("ascii")
+                reach("audit.write")
+                # Half a line, of a write that was cut short, must not take this one with it.
+                write_all(fd, (b"" if is_whole else b"\n") + line + b"\n")
+            finally:
+                if fd >= 0:
+                    os.close(fd)
+
+    def read(self, *, limit: int | None = None, since_ns: int | None = None) -> list[AuditEntry]:
+        """List events, the newest first.
+
+        Args:
+            limit: At most so many.
+            since_ns: Only those of this time or later.
+
+        Raises:
+            HostError: If the system refuses.
+        """
+        found: list[AuditEntry] = []
+        for path in self._files():
+            for line in reversed(_read_lines(path)):
+                entry = _parse(line)
+                if entry is None:
+                    continue
+                if (since_ns is not None and entry[0].at_ns < since_ns) or (limit is not None and len(found) >= limit):
+                    return found
+                found.append(entry[0])
+        return found
+
+    def verify(self) -> int:
+        """Check that every line follows the one before it. Returns how many there are.
+
+        Raises:
+            AuditDamaged: If a line was changed, added or taken out.
+            HostError: If the system refuses.
+        """
+        count = 0
+        before: tuple[int, str] | None = None
+        with host_errors(f"read '{self._path}'"), self._locked():  # no rotation meanwhile
+            for path in reversed(self._files()):
+                for number, line in enumerate(_read_lines(path), 1):
+                    parsed = _parse(line)
+                    if parsed is None:
+                        continue
+                    entry, prev = parsed
+                    # Of the oldest file that is kept, the one before is gone.
+                    if before is not None and (entry.seq, prev) != (before[0] + 1, before[1]):
+                        raise AuditDamaged(str(path), f"line {number} does not follow the one before it")
+                    before = entry.seq, _hash(line)
+                    count += 1
+        return count
+
+    def _files(self) -> list[Path]:
+        return [self._path, *(self._aside(number) for number in range(1, KEPT_FILES + 1))]
+
+    def _aside(self, number: int) -> Path:
+        return self._path.with_name(f"audit.{number}.ndjson")
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep others from writing. The lock is on a file beside the log, which itself is renamed."""
+        make_private_dirs(self._path.parent)
+        fd = open_file(self._path.parent / "audit.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def _open(self) -> int:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        return open_file(self._path, flags)
+
+    def _last(self, fd: int, size: int) -> tuple[int, str, bool]:
+        """Give number and hash of the last whole line, and whether the file ends with one."""
+        window = _TAIL
+        while size:
+            tail = os.pread(fd, window, max(0, size - window))
+            for line in reversed(tail.split(b"\n")):
+                if (parsed := _parse(line)) is not None:
+                    return parsed[0].seq, _hash(line), tail.endswith(b"\n")
+            if window >= size:
+                return 0, _FIRST, tail.endswith(b"\n")
+            window *= 8
+        for path in self._files()[1:]:  # put aside, and the process died before it began the next file
+            for line in reversed(_read_lines(path)):
+                if (parsed := _parse(line)) is not None:
+                    return parsed[0].seq, _hash(line), True
+        return 0, _FIRST, True
+
+    def _rotate(self) -> None:
+        """Put the file aside; the oldest goes. Dying in between leaves a number unused, which readers pass over."""
+        for number in range(KEPT_FILES - 1, 0, -1):
+            try:
+                self._aside(number).replace(self._aside(number + 1))
+            except FileNotFoundError:
+                pass  # not so many yet
+        self._path.replace(self._aside(1))
+
+
+def _bound(value: object) -> object:
+    """Cut what is too long for a log, and make all else what JSON knows."""
+    if isinstance(value, Mapping):
+        return {str(name): _bound(held) for name, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [_bound(held) for held in value[:256]]
+    if isinstance(value, str):
+        return value if len(value) <= MAX_TEXT else value[:MAX_TEXT] + "…"
+    return value
+
+
+def _hash(line: bytes) -> str:
+    return hashlib.sha256(line).hexdigest()
+
+
+def _read_lines(path: Path) -> list[bytes]:
+    with host_errors(f"read '{path}'"):
+        try:
+            return read_plain(path).split(b"\n")
+        except FileNotFoundError:
+            return []
+
+
+def _parse(line: bytes) -> tuple[AuditEntry, str] | None:
+    """Read a line; None for one that is not whole."""
+    if not line.startswith(b"{"):
+        return None
+    try:
+        found = json.loads(line)
+        entry = AuditEntry(int(found["seq"]), int(found["at_ns"]), str(found["event"]), found["fork"], dict(found["details"]))
+        return entry, str(found["prev"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None

@@ -1,0 +1,574 @@
+"""What some programs do with their words that no table can say.
+
+Decided here: one function a kind of program, named in its entry of `programs.txt`. `classify` calls them, each with the command
+taken apart. What a function does not know for harmless, it reports. Functions without state.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from avfs_git.proxy.policy import builtins, foreign, programs
+from avfs_git.proxy.policy.arguments import Arguments, may_be_option
+from avfs_git.proxy.policy.programs import Program
+from avfs_git.proxy.shell import scripts, variables
+from avfs_git.proxy.shell.words import PLAIN, UNKNOWN, Word
+from avfs_git.values import record_class, replace
+
+if TYPE_CHECKING:
+    from avfs_git.proxy.policy.classify import Classifier, Place
+
+
+_ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_REMOTE = re.compile(r"[^/\s]+::?[^:]|rsync://")
+_UNKNOWN_WORD = Word(UNKNOWN, exact=False, text="", splits=True)
+
+
+@record_class
+class Call:
+    """A known program with its words."""
+
+    name: str
+    program: Program
+    words: tuple[Word, ...]
+    arguments: Arguments
+    place: Place
+
+
+# --- what runs other commands ------------------------------------------------------------------------------
+
+
+def _check_command(c: Classifier, call: Call) -> None:
+    """Only tell what a name means, with `-v` and `-V`; else run it."""
+    if not call.arguments.has("-v", "-V"):
+        c.inner(call.name, call.arguments.operands, call.place)
+
+
+def _check_env(c: Classifier, call: Call) -> None:
+    rest = list(call.arguments.operands)
+    while rest and (match := _ASSIGNMENT.fullmatch(rest[0].value)):
+        word = rest.pop(0)
+        c.assignment(match[1], Word(match[2], exact=word.exact, text=word.text), call.place)
+    splits = call.arguments.values("-S", "--split-string")
+    if not splits:
+        c.inner(call.name, rest, call.place)
+    elif len(splits) == 1 and splits[0] is not None and splits[0].exact and not set(splits[0].value) & set("$\\"):
+        c.text(" ".join(["env", splits[0].value, *(word.text for word in rest)]), call.place)
+    else:
+        c.unseen("what env runs is not known", call.place)
+
+
+def _check_xargs(c: Classifier, call: Call) -> None:
+    inner = call.arguments.operands
+    if call.arguments.has("-I", "-i", "--replace"):
+        marks = [value.value for value in call.arguments.values("-I", "-i", "--replace") if value is not None]
+        mark = marks[0] if marks and marks[0] else "{}"
+        inner = [_with_unknown(word, mark) for word in inner]
+    else:
+        inner = [*inner, _UNKNOWN_WORD]
+    if call.arguments.operands:
+        c.program(tuple(inner), replace(call.place, is_fed=True, stdin=None))
+
+
+def _with_unknown(word: Word, mark: str) -> Word:
+    if mark not in word.value:
+        return word
+    return replace(word, value=word.value.replace(mark, UNKNOWN), exact=False)
+
+
+def _check_flock(c: Classifier, call: Call) -> None:
+    inner = call.arguments.operands[1:]
+    if inner and inner[0].value in {"-c", "--command"}:
+        builtins.check_shell(c, replace(call, words=(_UNKNOWN_WORD, *inner)))
+    else:
+        c.inner(call.name, inner, call.place)
+
+
+def _check_parallel(c: Classifier, call: Call) -> None:
+    inner = list(call.arguments.operands)
+    at = next((number for number, word in enumerate(inner) if word.value.startswith(":::")), len(inner))
+    if call.name == "watch":
+        c.add("i", "watch shows pages", call.place)
+    if at == 0 or call.arguments.unknown or not all(word.exact for word in inner[:at]):
+        c.unseen("the commands are not known", call.place)
+        return
+    text = " ".join(word.value for word in inner[:at])  # a shell reads it
+    c.text(text if call.name == "watch" else re.sub(r"\{[^{}]*\}", '"$1"', text) + ' "$1"', call.place)
+
+
+# --- find and its like -------------------------------------------------------------------------------------
+
+_FIND_FLAGS = frozenset(
+    """-P -L -H ! ( ) , -a -and -o -or -not -print -print0 -prune -quit -true -false -depth -d -mount -xdev -daystart -follow
+    -empty -readable -writable -executable -nouser -nogroup -noleaf -ls -ignore_readdir_race -noignore_readdir_race -nowarn -warn
+    -O0 -O1 -O2 -O3""".split()  # noqa: SIM905 - reads best as one text
+)
+_FIND_TEXTS = frozenset(
+    """-name -iname -path -ipath -wholename -iwholename -regex -iregex -regextype -type -xtype -size -mtime -mmin -atime -amin
+    -ctime -cmin -maxdepth -mindepth -perm -user -group -uid -gid -links -inum -printf -lname -ilname -fstype -used -newermt
+    -newerat -newerct -D""".split()  # noqa: SIM905 - the same
+)
+_IS_SCRATCH = re.compile(r"/+(?:var/+)?tmp[/.]*")
+"""What is found there is everybody's."""
+_FIND_FILES = frozenset({"-newer", "-anewer", "-cnewer", "-samefile"})
+
+
+def _check_find(c: Classifier, call: Call) -> None:
+    rest = list(call.words[1:])
+    starts: list[Word] = []
+    follows = any(word.value in {"-L", "-H", "-follow"} for word in rest)
+    has_begun = False
+    while rest:
+        word = rest.pop(0)
+        value = word.value
+        if value in _FIND_FLAGS and word.exact:
+            has_begun = has_begun or value not in {"-P", "-L", "-H"}
+        elif value in _FIND_TEXTS and word.exact:
+            has_begun = True
+            if rest and rest[0].splits:
+                c.add("w", "a word that is not known may be an action of find", call.place, exact=False)
+            del rest[:1]
+        elif value in _FIND_FILES and word.exact:
+            c.words_as_paths(rest[:1], call.place)
+            if rest and rest[0].splits:
+                c.add("w", "a word that is not known may be an action of find", call.place, exact=False)
+            del rest[:1]
+        elif value.startswith("-") and word.exact:
+            has_begun = True
+            _find_action(c, call, value, rest, starts, follows=follows)
+        elif not has_begun and not word.splits:
+            starts.append(word)
+            c.path(word, call.place)
+            if may_be_option(word):
+                c.add("w", "a word that is not known may be an action of find", call.place, exact=False)
+        else:
+            c.add("w", "a word that is not known may be an action of find", call.place, exact=False)
+            c.path(word, call.place)
+            starts.append(_UNKNOWN_WORD)
+    c.add("r", "find only reads", replace(call.place, paths=c.all_paths(starts, call.place)))
+
+
+def _find_action(c: Classifier, call: Call, action: str, rest: list[Word], starts: list[Word], *, follows: bool) -> None:
+    found = starts or [Word(".", exact=True, text=".")]
+    if action in {"-exec", "-execdir", "-ok", "-okdir"}:
+        ends = [
+            at for at, each in enumerate(rest) if each.value == ";" or (each.value == "+" and at and rest[at - 1].value == "{}")
+        ]
+        end = ends[0] if ends else len(rest)
+        inner = rest[:end]
+        del rest[: end + 1]
+        if action.startswith("-ok"):
+            c.add("i", "find asks", call.place)
+        # What is found lies below where the search starts, unless it follows links.
+        below = None if follows or len(found) != 1 or not found[0].exact else found[0].value
+        c.inner(call.name, [_with_found(each, below) for each in inner], replace(call.place, is_fed=True, stdin=None))
+    elif action == "-delete":
+        c.add("d", "find -delete removes files", call.place, paths=c.all_paths(found, call.place))
+        for word in found:
+            c.target(_UNKNOWN_WORD if follows else word, call.place, removes=True)
+    elif action in {"-fprint", "-fprint0", "-fls", "-fprintf"}:
+        c.add("w", f"find {action} writes a file", call.place, paths=c.all_paths(rest[:1], call.place))
+        for word in rest[:1]:
+            c.target(word, call.place)
+        del rest[: 2 if action == "-fprintf" else 1]
+    elif action == "-files0-from":
+        starts.append(_UNKNOWN_WORD)
+        c.words_as_paths(rest[:1], call.place)
+        del rest[:1]
+    else:
+        c.add("w", f"find has an option that avfs does not know ('{action}')", call.place)
+
+
+def _with_found(word: Word, below: str | None) -> Word:
+    if "{}" not in word.value:
+        return word
+    if word.value == "{}" and below is not None and not below.startswith("-") and not _IS_SCRATCH.fullmatch(below):
+        return replace(word, value=f"{below.rstrip('/') or '/'}/{PLAIN}", exact=False)
+    # Alone, it begins as the directory does that find was given, and is no option.
+    return replace(word, value=word.value.replace("{}", UNKNOWN), exact=False)
+
+
+def _check_grep(c: Classifier, call: Call) -> None:
+    """Where the pattern is given by an option, all operands are paths."""
+    given = call.arguments.has("-e", "--regexp", "-f", "--file", "--files", "--type-list")
+    if given and call.arguments.operands:
+        c.path(call.arguments.operands[0], call.place)
+    for number, option in enumerate(call.arguments.options):
+        if option.is_one_of("-O", "--open-files-in-pager"):
+            _open_in_pager(c, call, number)
+
+
+def _open_in_pager(c: Classifier, call: Call, number: int) -> None:
+    value = call.arguments.options[number].value
+    if value is not None:
+        c.command_value(call.name, "-O", value, call.place)
+
+
+def _check_jq(c: Classifier, call: Call) -> None:
+    """`--arg NAME VALUE` takes two words; the option is not in the table, so that each of them would be one too many."""
+    if call.arguments.has("-f", "--from-file") and call.arguments.operands:
+        c.path(call.arguments.operands[0], call.place)
+
+
+# --- languages ---------------------------------------------------------------------------------------------
+
+
+def _check_interpreter(c: Classifier, call: Call) -> None:
+    if len(call.words) == 1 and not call.place.is_fed:
+        c.add("i", f"{call.name} waits for commands", call.place)
+    for text in (*call.words[1:], call.place.stdin):
+        if text is not None:
+            foreign.look_at_text(c, text, call.place)
+    if call.name != "python" and any(re.fullmatch(r"-[A-Za-z]*i.*|-i|inplace", word.value) for word in call.words):
+        for word in call.arguments.operands:
+            c.target(word, call.place, may_be_unknown=True)
+    if any(re.match(r"(?:https?|jsr|npm):", word.value) for word in call.arguments.operands[:1]):
+        c.add("n", f"{call.name} fetches what it runs", call.place)
+
+
+def _check_go_run(c: Classifier, call: Call) -> None:
+    if any("@" in word.value for word in call.arguments.operands[:1]):
+        c.add("n", "go run fetches a version of a package", call.place)
+
+
+def _check_npm_config(c: Classifier, call: Call) -> None:
+    if not any(word.exact and word.value in {"get", "list", "ls"} for word in call.arguments.operands[:1]):
+        c.add("h", f"{call.name} changes settings outside of the workspace", call.place)
+
+
+_PYTHON_OPTION = re.compile(r"-[bBdEhiIOPqsSuvVx?]*(?:([mcWX])(.*))?", re.DOTALL)
+_PYTHON_SERVERS = frozenset(
+    "http.server ensurepip smtplib ftplib telnetlib urllib.request smtpd build SimpleHTTPServer".split()  # noqa: SIM905 - the same
+)
+
+
+def _check_python(c: Classifier, call: Call) -> None:
+    rest = list(call.words[1:])
+    while rest and rest[0].exact and (match := _PYTHON_OPTION.fullmatch(rest[0].value)):
+        word = rest.pop(0)
+        if match[1] and match[2]:
+            rest.insert(0, replace(word, value=match[2]))  # the value of the last letter is attached
+        if match[1] == "m":
+            _python_module(c, call, tuple(rest))
+        if match[1] in {"m", "c"}:
+            break
+        if match[1]:
+            del rest[:1]
+    if rest and rest[0].exact and rest[0].value.rpartition("/")[2] == "setup.py":
+        foreign.look_at_tasks(c, call.name, rest[1:], call.place)
+    _check_interpreter(c, call)
+
+
+def _python_module(c: Classifier, call: Call, words: tuple[Word, ...]) -> None:
+    """A module is run as the program of its name is."""
+    name = words[0].value if words and words[0].exact else ""
+    main = name.partition(".")[0]
+    if programs.find(main) is not None:
+        c.program((replace(words[0], value=main), *words[1:]), call.place)
+    elif name in _PYTHON_SERVERS:
+        c.add("n", f"python -m {name} talks to other machines", call.place)
+
+
+def _check_sed(c: Classifier, call: Call) -> None:
+    arguments = call.arguments
+    given = arguments.values("-e", "--expression")
+    files = arguments.values("-f", "--file")
+    operands = list(arguments.operands)
+    if files:
+        c.add("w", "a script of sed stands in a file that is not looked into", call.place)
+    if not given and not files and operands:
+        given = [operands.pop(0)]
+    for text in given:
+        _script(c, "sed", scripts.read_sed, text, call.place)
+    for suffix in arguments.values("-i", "--in-place"):
+        if suffix is not None and "/" in suffix.value:
+            c.target(replace(suffix, value=suffix.value.replace("*", "x")), call.place)
+    call.place.paths = c.all_paths([*operands, *(value for value in files if value)], call.place)
+    for word in operands:
+        if arguments.has("-i", "--in-place"):
+            c.target(word, call.place, may_be_unknown=True)
+        c.path(word, call.place)
+    if call.place.paths:
+        c.add("w" if arguments.has("-i", "--in-place") else "r", "sed reads or changes a file", call.place)
+
+
+def _check_awk(c: Classifier, call: Call) -> None:
+    arguments = call.arguments
+    given = arguments.values("-e", "--source")
+    operands = list(arguments.operands)
+    if arguments.has("-f", "--file"):
+        c.add("w", "a program of awk stands in a file that is not looked into", call.place)
+    elif not given and operands:
+        given = [operands.pop(0)]
+    for text in given:
+        _script(c, "awk", scripts.read_awk, text, call.place)
+    if "-i" in arguments.unknown or "--include" in arguments.unknown:  # `-i inplace`
+        for word in operands:
+            c.target(word, call.place, may_be_unknown=True)
+    call.place.paths = c.all_paths(operands, call.place)
+    c.words_as_paths(operands, call.place)
+    if operands:
+        c.add("r", "awk reads a file", call.place)
+
+
+def _script(c: Classifier, name: str, read: Callable[[str], scripts.Script], text: Word | None, place: Place) -> None:
+    """Look into a script that stands in the command; one that is not wholly known is a program that is not looked into."""
+    if text is None or not text.exact:
+        c.add("w", f"not all of a script of {name} is known", place, exact=False)
+        return
+    script = read(text.value)
+    if not script.is_clear:
+        c.add("w", f"avfs does not understand the script of {name}", place)
+    for command in script.commands:
+        if command and "$" not in command:
+            c.add("w", f"{name} runs a command", place)
+            c.text(command, replace(place, is_fed=True, stdin=None))
+        else:
+            c.unseen(f"{name} runs a command that is not known", place)
+    for path in script.writes:
+        if path not in {"/dev/stdout", "/dev/stderr", "/dev/null"}:
+            word = Word(path, exact=True, text=path) if path else _UNKNOWN_WORD
+            c.add("w", f"{name} writes a file", place, paths=c.resolve(word, place))
+            c.target(word, place)
+    for path in script.reads:
+        word = Word(path, exact=bool(path), text=path) if path else _UNKNOWN_WORD
+        c.add("r", f"{name} reads a file", place, paths=c.resolve(word, place))
+        c.path(word, place)
+
+
+# --- others ------------------------------------------------------------------------------------------------
+
+
+def _lists_archive(call: Call) -> bool:
+    """`tar -t`."""
+    options = _tar_options(call)
+    harmless = {"-t", "--list", "-f", "--file", "-v", "--verbose", "-z", "-j", "-J", "--gzip", "--xz", "--bzip2"}
+    return bool(options & {"-t", "--list"}) and options <= harmless and all(word.exact for word in call.words)
+
+
+def _tar_options(call: Call) -> set[str]:
+    """Collect the options, also those of the old style, without a dash."""
+    first = call.words[1].value if len(call.words) > 1 and call.words[1].exact else ""
+    letters = "" if first.startswith("-") else first
+    given = {name for option in call.arguments.options for name, _ in option.may_be} | set(call.arguments.unknown)
+    return given | {f"-{letter}" for letter in letters}
+
+
+def _check_tar(c: Classifier, call: Call) -> None:
+    if _tar_options(call) & {"-c", "-r", "-u", "-A", "--create", "--append", "--update", "--concatenate", "--delete"}:
+        for value in call.arguments.values("-f", "--file"):
+            if value is not None:
+                c.target(value, call.place)
+        if not call.words[1].value.startswith("-"):  # the old style: letters, then their values
+            for word in call.arguments.operands[1:2]:
+                c.target(word, call.place)
+    if _tar_options(call) & {"-P", "--absolute-names"} and _tar_options(call) & {"-x", "--extract", "--get"}:
+        c.add("h", "tar writes to where the archive says", call.place)
+    archives = [value for value in call.arguments.values("-f", "--file") if value is not None]
+    if any(_REMOTE.match(word.value) for word in [*archives, *call.arguments.operands[:2]]):
+        c.add("n", "tar reads an archive of another machine", call.place)
+
+
+def _check_remote(c: Classifier, call: Call) -> None:
+    if any(_REMOTE.match(word.value) or not word.exact for word in call.arguments.operands):
+        c.add("n", f"{call.name} talks to another machine", call.place)
+
+
+def _lists_signals(call: Call) -> bool:
+    """`kill -l`."""
+    return len(call.words) > 1 and call.words[1].value in {"-l", "-L"} and all(word.exact for word in call.words)
+
+
+def _check_kill(c: Classifier, call: Call) -> None:
+    words = list(call.words[1:])
+    if words and words[0].value in {"-s", "-n"}:
+        del words[:2]
+    elif words and words[0].value.startswith("-"):
+        del words[:1]
+    if any(re.fullmatch(r"-?\d+", word.value) for word in words):
+        c.add("h", "kill ends a process that is named by its number", call.place)
+
+
+def _check_hostname(c: Classifier, call: Call) -> None:
+    if call.arguments.operands:
+        c.add("h", f"{call.name} names the machine", call.place)
+
+
+def _check_date(c: Classifier, call: Call) -> None:
+    if any(not word.value.startswith("+") for word in call.arguments.operands):
+        c.add("h", "date sets the clock", call.place)
+
+
+def _check_ps(c: Classifier, call: Call) -> None:
+    """`ps e` shows the variables of other processes."""
+    builtins.check_bare(c, call)
+    for before, word in zip(call.words, call.words[1:], strict=False):
+        is_letters = not before.value.startswith("-") and re.fullmatch(r"[A-Za-z]*e[A-Za-z]*", word.value)
+        if is_letters or "environ" in word.value:
+            c.add("h", "ps shows the variables of other processes", call.place)
+            return
+
+
+def _shows_alone(call: Call) -> bool:
+    """Without a word it shows what is."""
+    return len(call.words) == 1
+
+
+def _check_links(c: Classifier, call: Call) -> None:
+    """The text of a symbolic link is a path from where the link lies."""
+    operands = call.arguments.operands
+    for word in operands[1:][-1:]:
+        c.target(word, call.place)
+    is_symbolic = call.arguments.has("-s", "--symbolic")
+    is_symbolic = is_symbolic and not call.arguments.has("-r", "--relative", "-t", "--target-directory")
+    if len(operands) != 2 or not is_symbolic:
+        c.words_as_paths(operands[:-1] or operands, call.place)
+        return
+    text, link = operands
+    lies_in = link.value.rpartition("/")[0]
+    is_relative = text.exact and not text.value.startswith("/") and lies_in and link.exact
+    c.path(replace(text, value=f"{lies_in}/{text.value}") if is_relative else text, call.place)
+
+
+def _check_dd(c: Classifier, call: Call) -> None:
+    for word in call.words[1:]:
+        key, equals, value = word.value.partition("=")
+        named = replace(word, value=value)
+        if not equals or UNKNOWN in key or key == "of":
+            c.target(named if equals and UNKNOWN not in key else _UNKNOWN_WORD, call.place)
+        elif key == "if":
+            c.path(named, call.place)
+
+
+# --- git ---------------------------------------------------------------------------------------------------
+
+_GIT_CONFIG_LOOKS = frozenset({"--get", "--get-all", "--get-regexp", "--get-urlmatch", "-l", "--list", "--get-color"})
+_GIT_CONFIG_SCOPES = frozenset(
+    "--local --global --system --worktree --show-origin --show-scope --name-only -z --null --type --bool --int --path".split()  # noqa: SIM905 - reads best as one text
+)
+
+
+def _shows_config(call: Call) -> bool:
+    """`git config --get` and its like."""
+    options = {name for option in call.arguments.options for name, _ in option.may_be} | set(call.arguments.unknown)
+    operands = call.arguments.operands
+    first = operands[0].value if operands else ""
+    is_look = bool(options & _GIT_CONFIG_LOOKS) or first in {"get", "list"} or (len(operands) == 1 and first != "edit")
+    return is_look and options <= _GIT_CONFIG_LOOKS | _GIT_CONFIG_SCOPES and all(word.exact for word in call.words)
+
+
+def _check_git_config(c: Classifier, call: Call) -> None:
+    if call.arguments.has("--global", "--system", "-f", "--file") and not _shows_config(call):
+        c.add("h", "git config changes settings outside of the workspace", call.place)
+
+
+def _check_git_list(c: Classifier, call: Call) -> None:
+    """`git branch` and `git tag` list, unless they are given a name without being told to list."""
+    listing = ("-l", "--list", "--contains", "--no-contains", "--merged", "--no-merged", "--points-at", "--with", "--without")
+    is_contrary = any(given.name.startswith("--no-l") for given in call.arguments.options)
+    if call.arguments.operands and (is_contrary or not call.arguments.has(*listing)):
+        c.add("w", f"{call.name} makes what it names", call.place)
+    _check_git_format(c, call)
+
+
+def _check_git_format(c: Classifier, call: Call) -> None:
+    """A format may ask for what git asks gpg."""
+    for value in call.arguments.values("--format", "--pretty"):
+        if value is not None and (not value.exact or re.search(r"%G|signature", value.value)):
+            c.add("w", f"{call.name} may run gpg for its format", call.place)
+
+
+def _check_git(c: Classifier, call: Call) -> None:
+    for option in call.arguments.options:
+        if option.is_one_of("-c"):
+            _git_setting(c, option.value, call.place)
+        elif option.is_one_of("--config-env") or (option.is_one_of("--exec-path") and option.value is not None):
+            c.unseen(f"git {option.name} changes what git runs", call.place)
+    if any(word.value.startswith("ext::") for word in call.words):
+        c.unseen("git runs the command of an ext:: address", call.place)
+    c.subcommand(call)
+
+
+def _git_setting(c: Classifier, value: Word | None, place: Place) -> None:
+    """A setting given with `git -c`."""
+    if value is None or not value.exact:
+        c.unseen("a setting of git is not known", place)
+        return
+    key, _, text = value.value.partition("=")
+    key = key.lower()
+    if key.startswith("alias."):
+        c.add("w", "a setting of git makes an alias", place)
+        c.text(text[1:] if text.startswith("!") else f"git {text}", place)
+    elif key.startswith(variables.GIT_COMMAND_KEYS):
+        if key == "core.fsmonitor" and text != "false":
+            c.add("w", "git's setting 'core.fsmonitor' starts a program", place)
+        if text not in {"", "true", "false", "cat"}:
+            c.text(text, replace(place, is_fed=True, stdin=None))
+    elif not variables.GIT_HARMLESS_KEYS.fullmatch(key):
+        c.unseen(f"git's setting '{key}' may name a command", place)
+
+
+CHECKS: dict[str, Callable[[Classifier, Call], None]] = {
+    "shell": builtins.check_shell,
+    "source": builtins.check_source,
+    "other-shell": builtins.check_other_shell,
+    "busybox": builtins.check_busybox,
+    "eval": builtins.check_eval,
+    "trap": builtins.check_trap,
+    "alias": builtins.check_alias,
+    "runs": builtins.check_runs,
+    "any": builtins.check_any,
+    "bare": builtins.check_bare,
+    "printf": builtins.check_printf,
+    "test": builtins.check_test,
+    "set": builtins.check_set,
+    "shopt": builtins.check_shopt,
+    "declare": builtins.check_declare,
+    "read": builtins.check_read,
+    "command": _check_command,
+    "env": _check_env,
+    "xargs": _check_xargs,
+    "flock": _check_flock,
+    "parallel": _check_parallel,
+    "find": _check_find,
+    "grep": _check_grep,
+    "jq": _check_jq,
+    "interpreter": _check_interpreter,
+    "own-shell": foreign.check_own_shell,
+    "tasks": foreign.check_tasks,
+    "ps": _check_ps,
+    "links": _check_links,
+    "alone": lambda _classifier, _call: None,
+    "go-run": _check_go_run,
+    "npm-config": _check_npm_config,
+    "python": _check_python,
+    "sed": _check_sed,
+    "awk": _check_awk,
+    "tar": _check_tar,
+    "remote": _check_remote,
+    "kill": _check_kill,
+    "hostname": _check_hostname,
+    "date": _check_date,
+    "dd": _check_dd,
+    "git-config": _check_git_config,
+    "git-list": _check_git_list,
+    "git": _check_git,
+    "git-format": _check_git_format,
+}
+"""By the name that the table gives."""
+
+TAKES_ALL_WORDS = frozenset(
+    {"any", "bare", "ps", "printf", "set", "shopt", "declare", "shell", "eval", "trap", "source", "busybox", "find", "test"}
+)
+"""Checks that look at every word themselves, so that options are none of the table's."""
+
+LOOKS: dict[str, Callable[[Call], bool]] = {
+    "kill": _lists_signals,
+    "tar": _lists_archive,
+    "git-config": _shows_config,
+    "alone": _shows_alone,
+}
+"""Whether a program that writes is only asked to show something."""

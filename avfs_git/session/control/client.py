@@ -1,0 +1,489 @@
+"""Doing an operation where the workspace is: in this process, or in the session that has it mounted.
+
+Decided here: how that is found out, and what happens when a session starts, ends or dies meanwhile. `sdk` calls `run` with a
+function of `session.control.operations`. A workspace that is not mounted costs a look at one byte: a session writes its id
+into the lock file that every process has mapped. An id that is there is believed when its socket answers; if it does not and
+the lock can be had, the session died, and the id is removed.
+
+A `Sessions` belongs to one vault and may be used from any thread; a connection serves one call at a time and is kept for the
+next. It holds no state worth keeping. A child of fork(2) opens its own connections.
+
+When the process of a session dies in a call, the next one answers at the same socket: operations that may be repeated
+are, once; so is what it had not read. A checkpoint is found in the vault. Of all others the outcome is not known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, Concatenate, ParamSpec, TypeVar
+
+from avfs_git.errors import (
+    CheckpointExists,
+    OutcomeUnknown,
+    RequestNotUnderstood,
+    SessionEnding,
+    WorkspaceBusy,
+)
+from avfs_git.host.files.durable import host_errors, write_all
+from avfs_git.host.files.flush import flush_file_system
+from avfs_git.host.files.umask import read_umask
+from avfs_git.host.processes.descriptors import receive_descriptors
+from avfs_git.host.processes.peers import is_servers_own
+from avfs_git.model import CheckpointResult
+from avfs_git.paths import Oid
+from avfs_git.session.control import wire
+from avfs_git.session.control.address import socket_address
+from avfs_git.session.control.operations import CONTENT_INLINE, TABLE, Content, save_checkpoint
+from avfs_git.session.control.wire import Handle, Served
+from avfs_git.session.life.record import SessionPlace, is_unattended
+from avfs_git.workspace.capture.workspace import TOLD_AFTER_S, OnWait, OpenWorkspace
+from avfs_git.workspace.vault.format import label_ref
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+_KEPT = 4
+"""Connections to one session that are kept."""
+_PAUSE_S = 0.02
+_DEATHS_MAX = 5
+"""So many servers may die over an operation that can be done again, however long that takes; then it is a matter of time."""
+_PIECE = 1 << 20
+
+
+class Unread(Exception):
+    """A session did not read a request, and has done nothing."""
+
+
+class Lost(Exception):
+    """A session died, and may have done what it was asked for."""
+
+
+class Connection:
+    """One connection to a session."""
+
+    def __init__(self, path: Path, wait_s: float) -> None:
+        """Connect and ask who is there. Raises OSError if nobody is."""
+        self.pid = os.getpid()
+        self.wait_s = wait_s
+        self._number = 0
+        self._rest = b""
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            with socket_address(path) as address:
+                self.socket.connect(address)
+            if not is_servers_own(self.socket, path):
+                raise PermissionError(errno.EPERM, "another user answers there", os.fspath(path))
+            self.served: Served = self.ask("hello", {"umask": int}, {"umask": read_umask()}, Served)
+        except (Unread, Lost, SessionEnding) as error:
+            self.close()
+            raise ConnectionError("the session ended") from error
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close it. A second call does nothing."""
+        self.socket.close()
+
+    def ask(
+        self,
+        name: str,
+        hints: dict[str, Any],
+        arguments: dict[str, Any],
+        result: Any,
+        *,
+        flush: Callable[[], object] | None = None,
+        on_silence: Callable[[], object] | None = None,
+    ) -> Any:
+        """Ask for something and wait for the answer.
+
+        Args:
+            name: The operation.
+            hints: The types of its arguments.
+            arguments: Those that are given.
+            result: The type of the answer.
+            flush: Writes out the pages that programs have mapped and changed, whenever the session asks for it meanwhile.
+            on_silence: Called once if nothing comes for `TOLD_AFTER_S`.
+
+        Raises:
+            AvfsError: What the operation raised there.
+            RequestNotUnderstood: If the other end speaks something else.
+        """
+        self._number += 1
+        out = wire.Outgoing()
+        head = {"v": wire.VERSION, "id": self._number, "op": name, "wait_s": self.wait_s, "flushes": flush is not None}
+        body = {key: wire.codec_of(hints[key])[0](value, out) for key, value in arguments.items()}
+        line, descriptors = wire.pack_message(head, "args", body, out)
+        try:
+            sent = socket.send_fds(self.socket, [line], descriptors) if descriptors else self.socket.send(line)
+            self.socket.sendall(line[sent:])
+        except OSError as error:
+            raise Unread from error
+        finally:
+            if len(descriptors) > len(out.handles):
+                os.close(descriptors[0])  # the attachment; what the caller hands over is the caller's
+        if on_silence is not None and not self._comes_within(TOLD_AFTER_S):
+            on_silence()
+        answer, received = self._receive()
+        while flush is not None and answer == wire.FLUSH:
+            flush()
+            with suppress(OSError):  # then the next answer does not come either
+                self.socket.sendall(wire.FLUSHED + b"\n")
+            answer, received = self._receive()
+        incoming = wire.Incoming(received)
+        try:
+            message = wire.unpack_message(answer, incoming)
+            if message.get("ok") is not True:
+                raise wire.decode_error(wire.body_of(message, "error", incoming))
+            return wire.codec_of(result)[1](wire.body_of(message, "result", incoming), incoming)
+        except wire.NotUnderstood as error:
+            self.close()
+            raise RequestNotUnderstood(str(error)) from error
+        finally:
+            incoming.close()
+
+    def _comes_within(self, seconds: float) -> bool:
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        return bool(self._rest or poll.poll(seconds * 1000))
+
+    def _receive(self) -> tuple[bytes, list[int]]:
+        received: list[int] = []
+        buffer = bytearray(self._rest)
+        while b"\n" not in buffer:
+            try:
+                data, descriptors, _ = receive_descriptors(self.socket, 1 << 16, wire.DESCRIPTORS_MAX)
+            except ConnectionResetError as error:
+                raise Unread from error  # the kernel says so where something was left unread
+            except OSError as error:
+                raise Lost from error
+            received += descriptors
+            if not data:
+                raise Lost
+            buffer += data
+        line, _, self._rest = bytes(buffer).partition(b"\n")
+        return line, received
+
+
+class Sessions:
+    """The sessions of one vault, as its clients see them."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        wait_s: float,
+        attend: Callable[[str], object] | None = None,
+        on_wait: OnWait | None = None,
+    ) -> None:
+        """Know where sessions are.
+
+        Args:
+            directory: Where they have their sockets.
+            wait_s: How long to wait for one that does something else, in seconds.
+            attend: Starts another process for the session of that id, which died and whose mount goes on; None for nobody.
+            on_wait: Told when somebody else has to be waited for, whose operation a session carries out.
+        """
+        self._attend = attend
+        self._on_wait = on_wait
+        self._directory = directory
+        self._wait_s = wait_s
+        self._kept: dict[str, list[Connection]] = {}
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Close all connections. A second call does nothing."""
+        with self._lock:
+            kept, self._kept = self._kept, {}
+        for connections in kept.values():
+            for connection in connections:
+                connection.close()
+
+    def run(
+        self,
+        opened: OpenWorkspace,
+        function: Callable[Concatenate[OpenWorkspace, _P], _T],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> _T:
+        """Do an operation where the workspace is.
+
+        Raises:
+            AvfsError: What the operation raises.
+            WorkspaceBusy: If it is not had in time.
+            OutcomeUnknown: If the session died in the middle of it.
+        """
+        end = time.monotonic() + opened.lock_timeout_s
+        deaths = 0
+        before: _Before | None = None
+        while True:
+            session = opened.lock.session
+            if session is None:
+                try:
+                    return function(opened, *args, **kwargs)
+                except WorkspaceBusy:
+                    if opened.lock.session is None:
+                        raise
+                    continue  # it was mounted meanwhile
+            connection = self._connect(opened, session, end)
+            if connection is None:
+                continue
+            operation = TABLE[function.__name__]
+            hints, result, _ = operation.signature
+            given = {**dict(zip(hints, args, strict=False)), **kwargs}
+            flush = _flusher_of(connection.served) if operation.flushes else None
+            looks = operation.only_looks((), given)
+            if flush is not None and not looks:  # programs may be kept waiting, which is no reason not to look
+                flush()  # so that little is left for when its turn has come
+            before = before or _Before(opened, given.get("label") if operation.name == save_checkpoint.__name__ else None)
+            try:
+                is_silent = None if self._on_wait is None else partial(self._tell, opened, looks=looks)
+                answer: _T = connection.ask(operation.name, hints, given, result, flush=flush, on_silence=is_silent)
+            except SessionEnding:
+                connection.close()
+                _wait_until(end, opened, session)
+                continue
+            except Unread:
+                connection.close()
+                continue
+            except Lost as error:
+                connection.close()
+                found = before.find_made()
+                if found is not None:
+                    return found  # type: ignore[return-value]  # it is what this operation gives
+                if not operation.repeatable:
+                    raise OutcomeUnknown(opened.fork, operation.name) from error
+                deaths += 1
+                if deaths > _DEATHS_MAX and time.monotonic() >= end:  # perhaps this very operation kills it
+                    raise OutcomeUnknown(opened.fork, operation.name) from error
+                continue
+            except BaseException as error:
+                self._keep(session, connection)
+                # A checkpoint that died between two refs is brought to its end by who comes next: the second attempt.
+                found = before.find_made() if deaths and isinstance(error, CheckpointExists) else None
+                if found is None:
+                    raise
+                return found  # type: ignore[return-value]  # the same
+            self._keep(session, connection)
+            return answer
+
+    def _tell(self, opened: OpenWorkspace, *, looks: bool) -> None:
+        """Say for whom an operation waits, unless the session carries it out by now."""
+        holder = opened.lock.holder()
+        is_waiting = opened.lock.is_moving if looks else holder is not None and holder.pid != os.getpid()
+        if is_waiting and self._on_wait is not None:
+            self._on_wait(opened.fork, holder)
+
+    def served_at(self, opened: OpenWorkspace) -> Served | None:
+        """Tell which session has the workspace mounted, if one has."""
+        session = opened.lock.session
+        if session is None:
+            return None
+        try:
+            connection = self._take(session)
+        except OSError:
+            if self._attend is None or not is_unattended(SessionPlace(self._directory, session)):
+                return None
+            self._attend(session)
+            return self.served_at(opened)
+        self._keep(session, connection)
+        return connection.served
+
+    def stop(self, opened: OpenWorkspace, *, checkpoint: bool) -> CheckpointResult | None:
+        """Take a final checkpoint and let the session unmount; it goes on where that fails.
+
+        Returns None if no checkpoint was asked for, or nothing is mounted.
+
+        Raises:
+            AvfsError: Why the checkpoint cannot be taken.
+            OutcomeUnknown: If the session died meanwhile.
+        """
+        served = self.served_at(opened)
+        if served is None:
+            return None
+        flush = _flusher_of(served) if checkpoint else None
+        if flush is not None:
+            flush()
+        connection = self._take(served.session)
+        try:
+            found: CheckpointResult | None = connection.ask(
+                "stop", {"checkpoint": bool}, {"checkpoint": checkpoint}, CheckpointResult | None, flush=flush
+            )
+        except (Unread, Lost) as error:
+            raise OutcomeUnknown(opened.fork, "stop") from error
+        finally:
+            connection.close()
+        return found
+
+    def _connect(self, opened: OpenWorkspace, session: str, end: float) -> Connection | None:
+        """Get a connection; None if the session has ended meanwhile."""
+        try:
+            return self._take(session)
+        except OSError as error:
+            if opened.lock.acquire(0):
+                # Nobody keeps the lock: the session died, and so does what it left in the file, unless its mount goes on.
+                try:
+                    is_left = self._attend is not None and is_unattended(SessionPlace(self._directory, session))
+                    if not is_left:
+                        opened.bury_session()
+                finally:
+                    opened.lock.release()
+                if is_left and self._attend is not None:
+                    self._attend(session)
+                return None
+            if isinstance(error, PermissionError):  # waiting does not help
+                held = opened.lock.holder()
+                raise WorkspaceBusy(opened.fork, "a session of another user", pid=held.pid if held else None) from error
+            if time.monotonic() >= end:
+                held = opened.lock.holder()
+                raise WorkspaceBusy(
+                    opened.fork, f"session {session}, which does not answer", pid=held.pid if held else None
+                ) from None
+            time.sleep(_PAUSE_S)  # it has just started, or is about to be gone
+            return None
+
+    def _take(self, session: str) -> Connection:
+        with self._lock:
+            kept = self._kept.get(session)
+            while kept:
+                connection = kept.pop()
+                if connection.pid == os.getpid():
+                    return connection
+        return Connection(self._directory / session / "socket", self._wait_s)
+
+    def _keep(self, session: str, connection: Connection) -> None:
+        with self._lock:
+            kept = self._kept.setdefault(session, [])
+            if len(kept) < _KEPT and connection.socket.fileno() >= 0:
+                kept.append(connection)
+                return
+        connection.close()
+
+
+def _flusher_of(served: Served) -> Callable[[], object] | None:
+    """Make what writes out the pages that programs have mapped in a mount; None where the kernel needs nobody for that."""
+    return None if served.device is None else partial(flush_file_system, served.directory, served.device)
+
+
+def _wait_until(end: float, opened: OpenWorkspace, session: str) -> None:
+    """Wait for the end of a session that is ending."""
+    while opened.lock.session == session and time.monotonic() < end:
+        time.sleep(_PAUSE_S)
+
+
+class _Before:
+    """What was there before a checkpoint with a label was asked for, by which one is known whose acknowledgement was lost.
+
+    One without a label is asked for again: if it was made, the second finds nothing to do.
+    """
+
+    def __init__(self, opened: OpenWorkspace, label: object) -> None:
+        self._opened = opened
+        self._label = label if isinstance(label, str) else None
+        self._head = opened.vault.read_head(opened.fork) if label is not None else None
+        self._held = self._read()
+
+    def _read(self) -> Oid | None:
+        return self._opened.vault.refs.read(label_ref(self._opened.fork, self._label)) if self._label is not None else None
+
+    def find_made(self) -> CheckpointResult | None:
+        """Find the checkpoint; None if it was not made, or the label was taken before."""
+        oid = self._read()
+        if oid is None or self._label is None or self._held is not None:
+            return None
+        checkpoint = self._opened.vault.describe(oid, fork=self._opened.fork, labels={self._label: oid})
+        return CheckpointResult("unchanged" if oid == self._head else "created", checkpoint, ())
+
+
+# --- contents -----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def spooled(opened: OpenWorkspace, data: bytes | Iterable[bytes]) -> Iterator[Content]:
+    """Make a content of bytes or pieces, in bounded memory, for as long as the block runs."""
+    if isinstance(data, bytes) and len(data) <= CONTENT_INLINE:
+        yield Content(data=data)
+        return
+    pieces = iter((data,) if isinstance(data, bytes) else data)
+    first: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        first.append(piece)
+        size += len(piece)
+        if size > CONTENT_INLINE:
+            break
+    else:
+        yield Content(data=b"".join(first))
+        return
+    with host_errors("put aside what is to be written"):
+        fd = opened.upper.make_hidden_file()
+    try:
+        for piece in first:
+            _put(fd, piece)
+        first.clear()
+        for piece in pieces:
+            _put(fd, piece)
+        yield Content(handle=Handle(fd))
+    finally:
+        os.close(fd)
+
+
+def _put(fd: int, piece: bytes) -> None:
+    with host_errors("put aside what is to be written"):
+        write_all(fd, piece)
+
+
+@contextlib.contextmanager
+def spooled_file(opened: OpenWorkspace, file: BinaryIO) -> Iterator[Handle]:
+    """Copy what is read from a file to one without a name, for as long as the block runs."""
+    with host_errors("put aside what is to be unpacked"):
+        fd = opened.upper.make_hidden_file()
+    try:
+        while piece := file.read(_PIECE):
+            _put(fd, piece)
+        yield Handle(fd)
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def opened_source(source: Path) -> Iterator[Handle]:
+    """Open a file or directory of the host, for as long as the block runs.
+
+    Raises:
+        HostError: If it cannot be read.
+    """
+    with host_errors(f"read '{source}'"):
+        fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        yield Handle(fd)
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def opened_above(destination: Path) -> Iterator[tuple[Handle, bytes]]:
+    """Open the nearest directory that is there on the way to a path, and give what is left of the path.
+
+    Raises:
+        HostError: If there is none that can be opened.
+    """
+    place, rest = Path(os.path.abspath(destination)), Path()
+    while not place.is_dir() and place != place.parent:
+        rest = place.name / rest
+        place = place.parent
+    with host_errors(f"export to '{destination}'"):
+        fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield Handle(fd), b"" if rest == Path() else os.fsencode(rest)
+    finally:
+        os.close(fd)

@@ -1,0 +1,131 @@
+"""What a kernel that shows a workspace must forget after the workspace was changed by another way than through the mount.
+
+Decided here: which names and nodes those are. `session.control.control` makes a `Watch` for each operation; while it watches, it
+notes what the merged view reports from this thread, under the guard of the view; `tell` sends it to the kernel afterwards, from
+a thread that serves no request and *without* the guard: the kernel takes the lock of a directory for it, which a program may
+hold that waits for a request that waits for the guard.
+
+A name is forgotten where it means something else than before: a directory that only has another mode or time stays, for
+it may be where somebody works. What the kernel answers meanwhile from what it was told before is its own affair, and sound: it
+holds a directory's lock while it looks a name up, and ignores attributes that are older than the order to forget them.
+"""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import Protocol, Self
+
+from avfs_git.errors import AvfsError
+from avfs_git.paths import ROOT, TreePath
+from avfs_git.vfs.tree.inodes import ROOT_INO
+from avfs_git.vfs.tree.merged import MergedTree, Node
+
+
+class Forgetter(Protocol):
+    """What a kernel is told through; a `fuse.channel.Channel` is one."""
+
+    def forget_content(self, ino: int) -> bool:
+        """Let the kernel forget attributes and content of a node."""
+        ...
+
+    def forget_attributes(self, ino: int) -> bool:
+        """Let the kernel forget attributes of a node, and keep its content."""
+        ...
+
+    def forget_name(self, parent: int, name: bytes) -> bool:
+        """Let the kernel forget what a name in a directory means."""
+        ...
+
+
+class Watch:
+    """Notes what one thread changes in a merged view, for as long as its block runs."""
+
+    def __init__(self, merged: MergedTree) -> None:
+        self._merged = merged
+        self._thread = threading.get_ident()
+        self._names: dict[tuple[int, bytes], None] = {}
+        self._paths: dict[TreePath, None] = {}
+        self._lost: dict[int, None] = {}
+        self._before = merged.on_change
+
+    def __enter__(self) -> Self:
+        with self._merged.guard:
+            self._before = self._merged.on_change
+            self._merged.on_change, self._merged.on_name = self._note_change, self._note_name
+            self._merged.on_lost = self._note_lost
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with self._merged.guard:
+            self._merged.on_change, self._merged.on_name, self._merged.on_lost = self._before, None, None
+
+    def _note_change(self, path: TreePath, deep: bool) -> None:
+        if self._before is not None:
+            self._before(path, deep)
+        if threading.get_ident() == self._thread:
+            self._paths[path] = None
+
+    def _note_name(self, parent: Node, name: bytes) -> None:
+        if threading.get_ident() == self._thread:
+            self._names[parent.ino, name] = None
+
+    def _note_lost(self, node: Node) -> None:
+        if node.pins and threading.get_ident() == self._thread:
+            self._lost[node.ino] = None
+
+    def tell(self, kernel: Forgetter) -> None:
+        """Let the kernel forget what was noted. Called after the block, without the guard."""
+        if self._merged.git_file is not None:
+            kernel.forget_content(self._merged.git_file.ino)  # so that the next git asks, and its index follows the branch
+        if not self._paths and not self._names:
+            return
+        names, contents = self._names, {ino: None for ino, _ in self._names}
+        with self._merged.guard:
+            for path in self._paths:
+                if path == ROOT:
+                    contents[ROOT_INO] = None
+                    continue
+                try:
+                    parent, name, node = self._merged.locate(path, follow_last=False)
+                except (OSError, AvfsError):
+                    continue  # a directory above it went, and that was noted, too
+                if node is not None and node.pins:
+                    contents[node.ino] = None
+                else:
+                    # The kernel does not know what has the name now, so what it believes is something else.
+                    names[parent.ino, name] = None
+                    contents[parent.ino] = None
+        for ino, name in names:
+            kernel.forget_name(ino, name)
+        for ino in self._lost.keys() - contents.keys():
+            kernel.forget_attributes(ino)  # it has a name less; who has it open keeps what is in it
+        for ino in contents:
+            kernel.forget_content(ino)
+
+
+def tell_everything(merged: MergedTree, kernel: Forgetter) -> None:
+    """Let the kernel forget all that it may believe of a view, where it is not known what has changed.
+
+    Costs what the kernel knows, and what is listed in the directories that it knows.
+    """
+    names: dict[tuple[int, bytes], None] = {}
+    with merged.guard:
+        contents = [ROOT_INO, *merged.list_known()]
+    for ino in contents:
+        # One at a time, so that programs are served meanwhile: what changes by the mount now, the kernel knows.
+        with merged.guard:
+            try:
+                node = merged.node_at(ino)
+                names.update(((parent.ino, name), None) for parent, name in node.names() if not node.is_dir)
+                for name, _ in merged.readdir(node) if node.is_dir else ():
+                    child = merged.find(node, name)
+                    # It may believe that there is no such name. A directory that it knows is where it was.
+                    if child is None or not child.is_dir or not child.pins:
+                        names[node.ino, name] = None
+            except (OSError, AvfsError):
+                continue  # it is not there any more, which its name says
+    for parent_ino, name in names:
+        kernel.forget_name(parent_ino, name)
+    for ino in contents:
+        kernel.forget_content(ino)

@@ -1,0 +1,596 @@
+"""What can be asked of a workspace: one function each, run in this process or, where it is mounted, in its session.
+
+Decided here: the table of operations. Each is a function of an `OpenWorkspace` and typed arguments; its name and its
+signature are all that the control socket needs (`session.control.wire` carries the types), so that another operation is another
+function here. `sdk` calls `session.control.client.run` with one of them, the control thread of a session calls it by name.
+
+Assumed: any number of threads and processes in a workspace that is not served, one at a time in a served one, where
+programs change files meanwhile. What must be one moment for them holds the guard of the merged view (`_barrier`): a comparison
+reads what it has found, and between the saving of what is uncommitted and its replacement nobody may write. Nothing here
+waits for a program or a client while it holds that.
+
+`repeatable` operations may be asked again when the answer was lost with the process that gave it: doing them twice is as
+doing them once. `flushes` says that what programs have mapped into memory is to be written out first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import os
+import stat
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+
+from avfs_git.errors import CannotUndo, FileChanging, ForkNotFound, InvalidInput, PathUnsuitable
+from avfs_git.lazy import LazyModule
+from avfs_git.model import (
+    CheckpointResult,
+    Diff,
+    FileInfo,
+    MergeOptions,
+    MergeProgress,
+    MergeResult,
+    MergeStrategy,
+    RestoreResult,
+    RewriteResult,
+    Status,
+    TransferResult,
+    TreeNode,
+    UndoResult,
+)
+from avfs_git.paths import Oid, TreePath
+from avfs_git.session.control.wire import Handle
+from avfs_git.workspace.capture.bookkeeping import bookkeeping
+from avfs_git.workspace.capture.workspace import LockedWorkspace, OpenWorkspace
+from avfs_git.workspace.restore.files import Files, file_errors
+from avfs_git.workspace.vault.gitmoves import CommandStart
+from avfs_git.workspace.vault.oplog import FILES, OF_FORKS
+
+if TYPE_CHECKING:
+    from avfs_git.workspace.capture import changes, checkpoint
+    from avfs_git.workspace.history import compare, history, undo
+    from avfs_git.workspace.merge import catchup, merge, mergestate, rewrite
+    from avfs_git.workspace.restore import adding, restore, transfer
+    from avfs_git.workspace.vault import gitmoves, revisions
+else:
+    adding = LazyModule("avfs_git.workspace.restore.adding")
+    catchup = LazyModule("avfs_git.workspace.merge.catchup")
+    changes = LazyModule("avfs_git.workspace.capture.changes")
+    checkpoint = LazyModule("avfs_git.workspace.capture.checkpoint")
+    compare = LazyModule("avfs_git.workspace.history.compare")
+    gitmoves = LazyModule("avfs_git.workspace.vault.gitmoves")
+    history = LazyModule("avfs_git.workspace.history.history")
+    merge = LazyModule("avfs_git.workspace.merge.merge")
+    mergestate = LazyModule("avfs_git.workspace.merge.mergestate")
+    restore = LazyModule("avfs_git.workspace.restore.restore")
+    rewrite = LazyModule("avfs_git.workspace.merge.rewrite")
+    revisions = LazyModule("avfs_git.workspace.vault.revisions")
+    transfer = LazyModule("avfs_git.workspace.restore.transfer")
+    undo = LazyModule("avfs_git.workspace.history.undo")
+
+CONTENT_INLINE = 1 << 20
+"""Contents above this are not carried in a message, but as an open file."""
+_PIECE = 1 << 20
+_F = TypeVar("_F", bound=Callable[..., Any])
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One entry of the table."""
+
+    name: str
+    function: Callable[..., Any]
+    repeatable: bool
+    flushes: bool
+    changes: bool
+    """Whether it may change files or refs."""
+
+    def only_looks(self, args: Sequence[object], given: Mapping[str, object]) -> bool:
+        """Whether it changes nothing, called with these arguments."""
+        return not self.changes or {**dict(zip(self.signature[0], args, strict=False)), **given}.get("dry_run") is True
+
+    @property
+    def signature(self) -> tuple[dict[str, Any], Any, frozenset[str]]:
+        """The types of the arguments after the workspace, the type of the result, and which arguments must be given."""
+        return _signature_of(self.function)
+
+
+TABLE: dict[str, Operation] = {}
+"""The operations by name."""
+
+
+@functools.cache
+def _signature_of(function: Callable[..., Any]) -> tuple[dict[str, Any], Any, frozenset[str]]:
+    hints = typing.get_type_hints(function)
+    result = hints.pop("return")
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    needed = frozenset(parameter.name for parameter in parameters if parameter.default is parameter.empty)
+    return {parameter.name: hints[parameter.name] for parameter in parameters}, result, needed
+
+
+def _operation(*, repeatable: bool = False, flushes: bool = False, changes: bool = True) -> Callable[[_F], _F]:
+    def enter(function: _F) -> _F:
+        TABLE[function.__name__] = Operation(function.__name__, function, repeatable, flushes, changes)
+        return function
+
+    return enter
+
+
+_reading = _operation(repeatable=True, changes=False)
+_repeatable = _operation(repeatable=True)
+_once = _operation()
+
+
+def _barrier(opened: OpenWorkspace) -> AbstractContextManager[object]:
+    """Keep programs in a live tree waiting for as long as the block runs; what they have mapped is written out before."""
+    if opened.flush_pages is not None:
+        opened.flush_pages()
+        opened.flush_pages = None  # a program's pages are written by who serves it, which is kept waiting, too
+    return opened.standstill.held(opened.merged.guard) if opened.is_served else contextlib.nullcontext()
+
+
+def _compare(opened: OpenWorkspace, action: Callable[[LockedWorkspace], _T]) -> _T:
+    """Compare something with the files of a workspace, while programs go on; where they change what is compared, they wait."""
+    with opened.locked(to_read=True, is_patient=False) as locked:
+        with contextlib.suppress(FileChanging):
+            return action(locked)
+        if not opened.is_served:
+            opened.merged.forget_all()  # a command changes the files
+        with _barrier(opened):
+            return action(locked)
+
+
+# --- contents ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a file holds: the bytes, or an open file."""
+
+    data: bytes | None = None
+    handle: Handle | None = None
+
+    def pieces(self) -> Iterator[bytes]:
+        """Read it in pieces of at most 1 MiB; the handle is closed at the end."""
+        if self.handle is None:
+            yield self.data or b""
+            return
+        offset = 0
+        try:
+            while piece := os.pread(self.handle.fd, _PIECE, offset):
+                yield piece
+                offset += len(piece)
+        finally:
+            os.close(self.handle.fd)
+
+
+@contextlib.contextmanager
+def _given(opened: OpenWorkspace, handle: Handle) -> Iterator[int]:
+    """Take over a file that somebody else has filled, and close it at the end.
+
+    Raises:
+        InvalidInput: If reading it could take as long as somebody likes.
+    """
+    try:
+        found = os.fstat(handle.fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_dev != os.fstat(opened.upper.root.fd).st_dev:
+            raise InvalidInput("what is handed over must be a file beside the workspace")
+        os.lseek(handle.fd, 0, os.SEEK_SET)  # its place is that of whoever wrote it
+        yield handle.fd
+    finally:
+        os.close(handle.fd)
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+@_reading
+def read(opened: OpenWorkspace, path: TreePath) -> bytes:
+    """Read a whole file."""
+    return Files(opened).read(path)
+
+
+@_reading
+def read_content(opened: OpenWorkspace, path: TreePath) -> Content:
+    """Read a file, as an open one if it is large."""
+    merged = opened.read_view()
+    with file_errors(path, "read the workspace"):
+        node = merged.resolve(path)
+        if not node.is_dir and merged.getattr(node).size > CONTENT_INLINE:
+            fd = merged.open_file(node, os.O_RDONLY)
+            try:
+                # Opened anew, because what it shows may be shared with others who read at another place, or write.
+                return Content(handle=Handle(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY)))
+            finally:
+                os.close(fd)
+    return Content(data=Files(opened).read(path))
+
+
+@_reading
+def read_link(opened: OpenWorkspace, path: TreePath) -> bytes:
+    """Read a symbolic link."""
+    return Files(opened).read_link(path)
+
+
+@_reading
+def exists(opened: OpenWorkspace, path: TreePath) -> bool:
+    """Whether anything is at a path."""
+    return Files(opened).exists(path)
+
+
+@_reading
+def describe(opened: OpenWorkspace, path: TreePath, with_oid: bool = False, follow: bool = False) -> FileInfo:
+    """Describe what is at a path."""
+    return Files(opened).stat(path, with_oid=with_oid, follow=follow)
+
+
+@_reading
+def list_dir(opened: OpenWorkspace, path: TreePath) -> list[FileInfo]:
+    """Describe what is in a directory."""
+    return Files(opened).list_dir(path)
+
+
+@_reading
+def describe_tree(opened: OpenWorkspace, path: TreePath, depth: int | None) -> TreeNode:
+    """Describe what is below a path."""
+    return Files(opened).tree(path, depth=depth)
+
+
+@_once
+def write(
+    opened: OpenWorkspace,
+    path: TreePath,
+    content: Content,
+    append: bool,
+    expect: str | None,
+    parents: bool,
+    executable: bool | None,
+) -> FileInfo:
+    """Make a file hold a content."""
+    files = Files(opened)
+    if content.handle is None:
+        return files.write(path, content.data or b"", append=append, expect=expect, parents=parents, executable=executable)
+    with _given(opened, content.handle) as fd:
+        pieces = Content(handle=Handle(os.dup(fd))).pieces()
+        return files.write(path, pieces, append=append, expect=expect, parents=parents, executable=executable)
+
+
+@_once
+def make_dir(opened: OpenWorkspace, path: TreePath, parents: bool) -> None:
+    """Make a directory."""
+    Files(opened).make_dir(path, parents=parents)
+
+
+@_once
+def remove(opened: OpenWorkspace, path: TreePath, recursive: bool, missing_ok: bool, expect: str | None) -> None:
+    """Remove what is at a path."""
+    Files(opened).remove(path, recursive=recursive, missing_ok=missing_ok, expect=expect)
+
+
+@_once
+def copy(opened: OpenWorkspace, source: TreePath, destination: TreePath, recursive: bool) -> FileInfo:
+    """Copy within the workspace."""
+    files = Files(opened)
+    return files.stat(files.copy(source, destination, recursive=recursive))
+
+
+@_once
+def move(opened: OpenWorkspace, source: TreePath, destination: TreePath) -> FileInfo:
+    """Rename within the workspace."""
+    files = Files(opened)
+    return files.stat(files.move(source, destination))
+
+
+@_repeatable
+def touch(opened: OpenWorkspace, path: TreePath, mtime_ns: int | None) -> FileInfo:
+    """Set the time of a file's last change."""
+    files = Files(opened)
+    files.touch(path, mtime_ns=mtime_ns)
+    return files.stat(path, follow=True)
+
+
+@_repeatable
+def chmod(opened: OpenWorkspace, path: TreePath, mode: int) -> None:
+    """Set permission bits."""
+    Files(opened).chmod(path, mode)
+
+
+@_once
+def symlink(opened: OpenWorkspace, path: TreePath, target: bytes) -> None:
+    """Make a symbolic link."""
+    Files(opened).symlink(path, target)
+
+
+@_once
+def link(opened: OpenWorkspace, source: TreePath, destination: TreePath) -> None:
+    """Give a file one more name."""
+    Files(opened).link(source, destination)
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+@_operation(repeatable=True, flushes=True, changes=False)
+def read_status(opened: OpenWorkspace) -> Status:
+    """Tell what is not committed."""
+
+    def read(locked: LockedWorkspace) -> Status:
+        status = checkpoint.read_status(locked)
+        return status if opened.state.merging is None else replace(status, merging=mergestate.read_progress(locked))
+
+    return _compare(opened, read)
+
+
+@_operation(repeatable=True, flushes=True)  # its client knows one by its label
+def save_checkpoint(
+    opened: OpenWorkspace,
+    label: str | None = None,
+    message: str | None = None,
+    description: str | None = None,
+    with_files: bool = False,
+    keeps_message: bool = False,
+    command: CommandStart | None = None,
+    skips_unreadable: bool = False,
+) -> CheckpointResult:
+    """Commit what changed. The capture is one moment; writing it to disk keeps nobody waiting."""
+    with opened.locked() as locked:
+        return checkpoint.save_checkpoint(
+            locked,
+            label=label,
+            message=message,
+            description=description,
+            with_files=with_files,
+            keeps_message=keeps_message,
+            command=command,
+            skips_unreadable=skips_unreadable,
+        )
+
+
+@_operation(repeatable=True, flushes=True)
+def record_changes(
+    opened: OpenWorkspace, description: str | None = None, kind: str = FILES, command: CommandStart | None = None
+) -> bool:
+    """Record what changed since the workspace was last recorded as one operation; tell whether anything did."""
+    with opened.locked() as locked:
+        return changes.record_changes(locked, description, kind=kind, command=command) is not None
+
+
+@_operation(flushes=True)
+def add_paths(opened: OpenWorkspace, paths: Sequence[TreePath], force: bool) -> CheckpointResult:
+    """Make a checkpoint that holds what was kept beside history at some paths."""
+    with opened.locked(is_patient=True) as locked, _barrier(opened):
+        return adding.add_paths(locked, paths, force=force)
+
+
+@_operation(flushes=True)
+def restore_state(
+    opened: OpenWorkspace, target: Oid, paths: Sequence[TreePath], dry_run: bool, name: str, kind: str
+) -> RestoreResult:
+    """Bring files to the state of a commit."""
+    if dry_run:
+        with opened.locked(to_read=True, is_patient=False) as locked:
+            return restore.restore_state(locked, target, paths=paths, dry_run=True, name=name, kind=kind)
+    with opened.locked() as locked, _barrier(opened):
+        return restore.restore_state(locked, target, paths=paths, name=name, kind=kind)
+
+
+@_operation(flushes=True)
+def revert_path(opened: OpenWorkspace, path: TreePath) -> RestoreResult:
+    """Bring one path to the version before its present one."""
+    with opened.locked() as locked, _barrier(opened):
+        vault, fork = locked.vault, locked.fork
+        with checkpoint.saving_first():
+            checkpoint.save_checkpoint(locked, message=bookkeeping("save before revert"), description="save before revert")
+        versions = history.list_path_versions(vault, fork, path, limit=2)
+        if len(versions) < 2:
+            raise PathUnsuitable(b"/" + path, "has no earlier version")
+        oid = revisions.resolve_revision(vault, versions[1].checkpoint, fork=fork)
+        return restore.restore_state(locked, oid, paths=[path], name=f"version {versions[1].number}", kind="revert")
+
+
+@_operation(repeatable=True, flushes=True, changes=False)
+def diff_workspace(opened: OpenWorkspace, old: str | None, paths: Sequence[TreePath], context: int, patches: bool) -> Diff:
+    """Compare a state with the workspace as it is."""
+    return _compare(opened, lambda locked: compare.diff_workspace(locked, old, paths=paths, context=context, patches=patches))
+
+
+@_operation(flushes=True)
+def turn(opened: OpenWorkspace, record: int, back: bool) -> UndoResult:
+    """Take an operation on this fork back, or do it again.
+
+    Args:
+        opened: The workspace.
+        record: The number of the operation, so that it is the one that the caller means.
+        back: Whether it is taken back.
+
+    Raises:
+        CannotUndo: If another one is the next by now, or it made or ended the fork.
+    """
+
+    def only_this(fork: str) -> OpenWorkspace:
+        if fork != opened.fork:
+            raise ForkNotFound(fork)
+        return opened
+
+    with opened.locked(), _barrier(opened):
+        log = opened.vault.oplog
+        found = log.find_undoable(opened.fork) if back else log.find_redoable(opened.fork)
+        if found is None or found.id != record or found.kind in OF_FORKS:
+            raise CannotUndo(found.description if found else "it", "something else was done meanwhile")
+        return (undo.undo if back else undo.redo)(opened.vault, opened.fork, only_this)
+
+
+@_repeatable
+def adopt_git_moves(opened: OpenWorkspace) -> None:
+    """Learn what git has done to the branch in the live tree since avfs last looked."""
+    with opened.locked():
+        gitmoves.adopt_git_moves(opened.vault, opened.fork)
+
+
+# --- merging ----------------------------------------------------------------------------------------------------------
+
+
+@_operation(flushes=True)
+def merge_commit(opened: OpenWorkspace, theirs: Oid, options: MergeOptions) -> MergeResult:
+    """Merge a commit."""
+    with opened.locked() as locked, _barrier(opened):
+        return merge.merge_commit(locked, theirs, options)
+
+
+@_operation(flushes=True)
+def catch_up(opened: OpenWorkspace, options: MergeOptions) -> MergeResult | None:
+    """Merge what others have put on the fork's branch."""
+    with opened.locked() as locked, _barrier(opened):
+        return catchup.catch_up(locked, options)
+
+
+@_operation(repeatable=True, flushes=True, changes=False)
+def plan_merge(opened: OpenWorkspace, theirs: Oid, options: MergeOptions) -> MergeResult:
+    """Tell what a merge would do."""
+    return _compare(opened, lambda locked: merge.plan_merge(locked, theirs, options))
+
+
+@_operation(flushes=True)
+def pick_commits(opened: OpenWorkspace, picked: Sequence[Oid], strategy: MergeStrategy, in_workspace: bool) -> RewriteResult:
+    """Put what single commits changed onto the fork."""
+    with opened.locked() as locked, _barrier(opened):
+        return rewrite.pick_commits(locked, picked, strategy, in_workspace=in_workspace)
+
+
+@_operation(flushes=True)
+def rebase(opened: OpenWorkspace, onto: Oid, name: str, strategy: MergeStrategy, in_workspace: bool) -> RewriteResult:
+    """Put the fork's own commits onto another commit."""
+    with opened.locked() as locked, _barrier(opened):
+        return rewrite.rebase(locked, onto, name, strategy, in_workspace=in_workspace)
+
+
+@_operation(flushes=True)
+def continue_rewrite(opened: OpenWorkspace, skip: bool) -> RewriteResult:
+    """Go on with a rebase or cherry-pick, the conflicts of one commit being resolved, or the commit being left out."""
+    with opened.locked() as locked, _barrier(opened):
+        return rewrite.continue_rewrite(locked, skip=skip)
+
+
+@_once
+def squash_commits(opened: OpenWorkspace, first: Oid, last: Oid, message: str | None) -> RewriteResult:
+    """Make one commit of several."""
+    with opened.locked() as locked:
+        return rewrite.squash_commits(locked, first, last, message)
+
+
+@_operation(flushes=True)
+def resolve_path(opened: OpenWorkspace, path: TreePath, take_side: str | None, content: Content | None) -> MergeProgress:
+    """Decide on a path in conflict, and tell what is left."""
+    data = b"".join(content.pieces()) if content is not None else None
+    with opened.locked() as locked, _barrier(opened):
+        with file_errors(path, "write to the workspace"):
+            mergestate.resolve_path(locked, path, take_side, data)
+        progress = mergestate.read_progress(locked)
+        assert progress is not None  # noqa: S101 - the merge ends elsewhere
+        return progress
+
+
+@_operation(flushes=True)
+def conclude_merge(opened: OpenWorkspace, message: str | None) -> MergeResult:
+    """Commit a merge whose conflicts are resolved."""
+    with opened.locked() as locked, _barrier(opened):
+        return mergestate.conclude_merge(locked, message)
+
+
+@_operation(flushes=True)
+def abort_merge(opened: OpenWorkspace) -> UndoResult:
+    """Give a merge, rebase or cherry-pick up."""
+    with opened.locked() as locked, _barrier(opened):
+        return mergestate.abort_merge(locked)
+
+
+# --- in and out -------------------------------------------------------------------------------------------------------
+
+
+def import_path(opened: OpenWorkspace, source: Path, path: TreePath, recursive: bool, max_depth: int | None) -> TransferResult:
+    """Copy a file or directory of the host into the workspace. Only in the caller's own process."""
+    return transfer.import_path(opened, source, path, recursive=recursive, max_depth=max_depth)
+
+
+@_once
+def import_opened(
+    opened: OpenWorkspace, source: Handle, path: TreePath, recursive: bool, max_depth: int | None, shown: str
+) -> TransferResult:
+    """Copy a file or directory that the caller has opened into the workspace."""
+    try:
+        place = Path(f"/proc/self/fd/{source.fd}")
+        return transfer.import_path(opened, place, path, recursive=recursive, max_depth=max_depth, shown=shown)
+    finally:
+        os.close(source.fd)
+
+
+@_once
+def import_tar(opened: OpenWorkspace, archive: Handle, path: TreePath) -> TransferResult:
+    """Unpack a tar archive into the workspace."""
+    with _given(opened, archive) as fd, os.fdopen(os.dup(fd), "rb") as file:
+        return transfer.import_tar(opened, file, path)
+
+
+def unpack_tar(opened: OpenWorkspace, file: BinaryIO, path: TreePath) -> TransferResult:
+    """Unpack a tar archive that is being read into the workspace. Only in the caller's own process."""
+    return transfer.import_tar(opened, file, path)
+
+
+def pack_tar(opened: OpenWorkspace, path: TreePath, file: BinaryIO) -> TransferResult:
+    """Write a tar archive while somebody reads it. Only in the caller's own process."""
+    return transfer.export_tar(opened, path, file)
+
+
+def export_path(
+    opened: OpenWorkspace, path: TreePath, destination: Path, recursive: bool, max_depth: int | None, overwrite: bool
+) -> TransferResult:
+    """Copy a file or directory of the workspace to the host. Only in the caller's own process."""
+    return transfer.export_path(opened, path, destination, recursive=recursive, max_depth=max_depth, overwrite=overwrite)
+
+
+@_operation(changes=False)
+def export_opened(
+    opened: OpenWorkspace,
+    path: TreePath,
+    place: Handle,
+    rest: bytes,
+    recursive: bool,
+    max_depth: int | None,
+    overwrite: bool,
+    shown: str,
+) -> TransferResult:
+    """Copy a file or directory of the workspace to the host, to a path below a directory that the caller has opened.
+
+    Raises:
+        InvalidInput: If the path is absolute, or leads upwards.
+    """
+    try:
+        below = PurePath(os.fsdecode(rest))
+        if below.is_absolute() or ".." in below.parts:
+            raise InvalidInput("an export goes to a path below the directory that is handed over")
+        destination = Path(f"/proc/self/fd/{place.fd}") / below
+        return transfer.export_path(
+            opened, path, destination, recursive=recursive, max_depth=max_depth, overwrite=overwrite, shown=shown
+        )
+    finally:
+        os.close(place.fd)
+
+
+@_reading
+def export_tar(opened: OpenWorkspace, path: TreePath) -> tuple[TransferResult, Handle]:
+    """Write a tar archive of a file or directory of the workspace to a file without a name."""
+    fd = opened.upper.make_hidden_file()
+    try:
+        with os.fdopen(os.dup(fd), "wb") as file:
+            result = transfer.export_tar(opened, path, file)
+    except BaseException:
+        os.close(fd)
+        raise
+    return result, Handle(fd)

@@ -1,0 +1,612 @@
+"""What is known on disk of the sessions of a vault: their records, whether they live, and cleaning up after them.
+
+Decided here: `avfs/sessions/ID/` (docs/design/format.md is the normative text), what counts as alive, and what is done about
+a session that died. A session holds a flock on its `lock` from before its first step until after its last; whoever can have
+that lock has met a dead one. So neither a number of a process that was given again nor another boot can deceive.
+The process of a session calls `begin`; everybody else `list_sessions`, which cleans up: it detaches the mount, removes
+the directories that were made for it, and then the record, so that a cleaner that dies is followed by the next.
+
+A mount of overlayfs needs no process: programs go on in one whose session died. It is left as it is, and its session is
+*unattended* until somebody starts another process for it (`take_over`), or its last user is done.
+
+Making a session and cleaning up are done under the flock on `guard`: else a session that has made its directory and not yet
+taken its lock would look dead.
+
+A vault that may only be read keeps no records: those of its read-only mounts are in a directory of the user's own, and are found
+there by the device and inode of `avfs/`, whatever path leads to it. Nobody else's directory of that name is believed.
+
+Functions without state, from any thread or process. Nothing is forced to disk: no
+session outlives the machine.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from avfs_git.errors import HostError, MountError, NotWritable, SessionEnding, SessionFailed
+from avfs_git.faults import reach
+from avfs_git.host.files.durable import find_refusal, host_errors, write_file_atomically
+from avfs_git.host.files.modes import make_dir, make_private_dirs, open_file
+from avfs_git.host.files.plainfile import open_plain
+from avfs_git.host.mounts.mounts import Mounted, detach, list_mounts
+from avfs_git.host.processes.boot import read_boot_id
+from avfs_git.host.processes.processes import start_time
+from avfs_git.model import SessionBackend, SessionInfo, SessionState
+from avfs_git.patterns import compiled
+from avfs_git.values import as_dict, replace, value_class
+
+SUBTYPE = "avfs"
+"""What a mount table shows as the kind of our mounts, after `fuse.`."""
+_SOURCE = "avfs:"
+_ELSEWHERE = Path("/tmp")  # noqa: S108 - for a directory that only its owner may open, which is made sure of
+_LOGS_KEPT = 10
+_RECORD_MAX = 1 << 20
+_UPPER = compiled(r"\.\./workspaces/[^/]+/upper")
+"""Where the upper layer of a session of this vault is: none of another vault is asked after."""
+_PAUSE_S = 0.02
+_UNATTENDED_S = 0.2
+"""How often it is looked whether a mount that no process attends to is gone."""
+_DIRECTORY_S = 1.0
+"""How long a session is waited for of which only the directory is wanted."""
+
+
+@value_class
+class SessionRecord:
+    """What a session says of itself."""
+
+    id: str
+    fork: str
+    directory: str
+    """Where it is mounted; what is not UTF-8 in it stands as surrogates."""
+    readonly: bool
+    at: str | None
+    """The commit that is shown; None for the workspace."""
+    made: tuple[str, ...]
+    """Directories that were made for the mount, the outermost first; they go with it."""
+    state: str
+    pid: int
+    process_started: int
+    """When that process started, in ticks since the boot."""
+    boot: str
+    namespace: int
+    """The mount namespace: only in there is the mount seen."""
+    started_at_ns: int
+    lock_inode: int
+    """That of the file `lock` beside it; a record in a copy of a vault has another one there."""
+    backend: str = SessionBackend.FUSE.value
+    backend_reasons: tuple[str, ...] = ()
+    upper: str | None = None
+    """The upper layer that the kernel writes to by itself, from the directory of all sessions; None where a process serves it."""
+
+
+class SessionPlace:
+    """Where the files of one session are."""
+
+    def __init__(self, sessions: Path, session_id: str) -> None:
+        self.id = session_id
+        self.root = sessions / session_id
+        self.record = self.root / "record"
+        self.lock = self.root / "lock"
+        self.socket = self.root / "socket"
+        self.log = self.root / "log"
+        self.users = self.root / "users"
+        self.old_logs = sessions / "logs"
+
+
+class FoundSession:
+    """A session as others see it: its record, and where its files are."""
+
+    def __init__(self, place: SessionPlace, record: SessionRecord) -> None:
+        self.place = place
+        self.record = record
+
+    @property
+    def directory(self) -> Path:
+        """Where it is mounted."""
+        return Path(self.record.directory)
+
+    @property
+    def is_workspace(self) -> bool:
+        """Whether it serves the workspace itself, for reading and writing."""
+        return not self.record.readonly
+
+    @property
+    def is_visible(self) -> bool:
+        """Whether its mount, if there is one, is seen by this process: not if it is in another mount namespace."""
+        return self.record.namespace == _mount_namespace()
+
+    def find_mount(self) -> Mounted | None:
+        """Find its mount; None if it is not mounted, or not visible."""
+        return next((mount for mount in list_mounts() if _shows(mount, self.place)), None)
+
+    def state(self) -> SessionState:
+        """Tell how far it is; one that somebody has detached, and that programs still use, is unmounting."""
+        if self.record.upper is not None and is_dead(self.place):  # it was listed because its mount is there
+            return SessionState.UNATTENDED if not self.is_visible or self.find_mount() else SessionState.UNMOUNTING
+        state = SessionState(self.record.state)
+        if state == SessionState.MOUNTED and self.is_visible and self.find_mount() is None:
+            return SessionState.UNMOUNTING
+        return state
+
+    def info(self, vault: str) -> SessionInfo:
+        """Describe it to callers."""
+        record = self.record
+        return SessionInfo(
+            id=record.id,
+            vault=vault,
+            fork=record.fork,
+            directory=self.directory,
+            state=self.state(),
+            readonly=record.readonly,
+            pid=record.pid,
+            started_at_ns=record.started_at_ns,
+            at=record.at,
+            backend=SessionBackend(record.backend),
+            backend_reasons=record.backend_reasons,
+        )
+
+
+def _mount_namespace() -> int:
+    try:
+        return os.stat("/proc/self/ns/mnt").st_ino
+    except OSError:
+        return 0
+
+
+def is_ours(mounted: Mounted) -> bool:
+    """Whether a mount is one of a session."""
+    return mounted.kind == f"fuse.{SUBTYPE}" or (mounted.kind == "overlay" and session_of_source(mounted.source) is not None)
+
+
+def mount_source(session_id: str, fork: str, git_dir: Path) -> str:
+    """Make the text by which a mount table names a session: with its vault, so that it is found from its directory."""
+    return f"{_SOURCE}{fork}@{session_id}:{os.fspath(git_dir)}"
+
+
+def session_of_source(source: str) -> str | None:
+    """Read the session out of `mount_source`; None if it is none of ours."""
+    if not source.startswith(_SOURCE):
+        return None
+    # Git allows no colon in the name of a branch.
+    fork, _, session_id = source.removeprefix(_SOURCE).partition(":")[0].rpartition("@")
+    return session_id if fork and session_id else None
+
+
+def fork_of_source(source: str) -> str | None:
+    """Read the fork out of `mount_source`; None if it is none of ours."""
+    if not source.startswith(_SOURCE):
+        return None
+    return source.removeprefix(_SOURCE).partition(":")[0].rpartition("@")[0] or None
+
+
+def vault_of_source(source: str) -> Path | None:
+    """Read the vault out of `mount_source`; None if it is none of ours."""
+    if not source.startswith(_SOURCE):
+        return None
+    git_dir = source.removeprefix(_SOURCE).partition(":")[2]
+    return Path(git_dir) if git_dir else None
+
+
+def _shows(mounted: Mounted, place: SessionPlace) -> bool:
+    """Whether a mount is that of a session. A stranger's vault may hold a record under the id of another vault's session."""
+    if session_of_source(mounted.source) != place.id:
+        return False
+    vault, sessions = vault_of_source(mounted.source), place.root.parent
+    try:
+        found = os.stat(vault / "avfs") if vault is not None else None
+    except OSError:  # it was moved
+        return True
+    if found is None or sessions.parent == _top_elsewhere():
+        return found is None or sessions.name == _name_elsewhere(found)
+    return os.path.samestat(found, os.stat(sessions.parent))
+
+
+class HeldSession:
+    """A session as its own process has it: with its lock.
+
+    Attributes:
+        record: What it says of itself; `write` changes it.
+    """
+
+    def __init__(self, place: SessionPlace, record: SessionRecord, lock_fd: int) -> None:
+        self.place = place
+        self.record = record
+        self.lock_fd = lock_fd
+
+    def write(self, state: SessionState, *, made: tuple[str, ...] | None = None) -> None:
+        """Write down how far it is."""
+        self.record = replace(self.record, state=state.value, made=self.record.made if made is None else made)
+        _write(self.place, self.record)
+
+    def move_here(self) -> None:
+        """Write down that this process keeps it from now on."""
+        pid = os.getpid()
+        self.record = replace(read_record(self.place) or self.record, pid=pid, process_started=start_time(pid) or 0)
+        _write(self.place, self.record)
+
+    def is_there(self) -> bool:
+        """Whether its lock is on disk: not if somebody removed the vault."""
+        return os.fstat(self.lock_fd).st_nlink > 0
+
+    def end(self, *, keep_log: bool) -> None:
+        """Remove everything on disk and give up the lock. Fails at nothing: what stays is cleaned up by the next one."""
+        _discard(self.place, keep_log=keep_log)
+        reach("session.discarded")
+        with suppress(OSError):
+            fcntl.flock(self.lock_fd, fcntl.LOCK_UN)  # for processes that share it: the server
+            os.close(self.lock_fd)
+
+
+def _top_elsewhere() -> Path:
+    return _ELSEWHERE / f"avfs-{os.geteuid()}"
+
+
+def _find_elsewhere(sessions: Path) -> Path | None:
+    """Tell where this user's sessions of a vault are that may only be read; None if this user has none of any."""
+    top = _top_elsewhere()
+    try:
+        found, vault = os.lstat(top), os.stat(sessions.parent)
+    except OSError:
+        return None
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        return None
+    return top / _name_elsewhere(vault)
+
+
+def _name_elsewhere(root: os.stat_result) -> str:
+    return f"{root.st_dev:x}-{root.st_ino:x}"
+
+
+def _make_elsewhere(sessions: Path) -> Path:
+    top = _top_elsewhere()
+    with suppress(FileExistsError):
+        os.mkdir(top, 0o700)
+    place = _find_elsewhere(sessions)
+    if place is None:
+        said = "it belongs to another user, or others may open it"
+        error = HostError(f"use '{top}' for a mount of a vault that may only be read", OSError(errno.EACCES, said))
+        error.hint = f"Remove '{top}', or have root or its owner do so."
+        raise error
+    return place
+
+
+def find_place(sessions: Path, session_id: str) -> SessionPlace:
+    """Tell where the files of a session of a vault are."""
+    place = SessionPlace(sessions, session_id)
+    elsewhere = None if place.root.is_dir() else _find_elsewhere(sessions)
+    return place if elsewhere is None else SessionPlace(elsewhere, session_id)
+
+
+def make_sessions(sessions: Path) -> None:
+    """Make the directory of the sessions of a vault: for whoever may use the vault. Raises OSError."""
+    make_private_dirs(sessions.parent)
+    make_dir(sessions, exist_ok=True)
+
+
+def begin(
+    sessions: Path,
+    *,
+    fork: str,
+    directory: Path,
+    readonly: bool,
+    at: str | None,
+    backend: str = SessionBackend.FUSE.value,
+    backend_reasons: tuple[str, ...] = (),
+    upper: Path | None = None,
+) -> HeldSession:
+    """Write down that a session starts, and take its lock.
+
+    Raises:
+        NotWritable: If the vault may only be read, and this is not a read-only mount.
+        HostError: If the disk refuses; nothing is left behind.
+    """
+    with host_errors(f"make a session in '{sessions}'"):
+        refused = find_refusal(sessions)
+        if refused is not None and not readonly:
+            raise NotWritable(f"make a session in '{sessions}'", refused)
+        if refused is not None:
+            sessions = _make_elsewhere(sessions)
+        make_sessions(sessions)
+        with _guarded(sessions):
+            while True:
+                place = SessionPlace(sessions, os.urandom(4).hex())
+                make_sessions(sessions)  # the end of another one may have removed it
+                with suppress(FileExistsError, FileNotFoundError):
+                    os.mkdir(place.root, 0o700)
+                    break
+            try:
+                fd = os.open(place.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                reach("session.made")
+                fcntl.flock(fd, fcntl.LOCK_EX)  # waits for nobody but one who looks whether it is taken
+                pid = os.getpid()
+                record = SessionRecord(
+                    id=place.id,
+                    fork=fork,
+                    directory=os.fspath(directory),
+                    readonly=readonly,
+                    at=at,
+                    made=(),
+                    state=SessionState.STARTING.value,
+                    pid=pid,
+                    process_started=start_time(pid) or 0,
+                    boot=read_boot_id(),
+                    namespace=_mount_namespace(),
+                    started_at_ns=time.time_ns(),
+                    lock_inode=os.fstat(fd).st_ino,
+                    backend=backend,
+                    backend_reasons=backend_reasons,
+                    upper=os.path.relpath(upper, sessions) if upper is not None else None,
+                )
+                _write(place, record)
+                reach("session.recorded")
+            except BaseException:
+                _discard(place, keep_log=False)
+                raise
+    return HeldSession(place, record, fd)
+
+
+def take_over(place: SessionPlace, fork: str) -> HeldSession:
+    """Be the process of a session whose process died, and whose mount is there.
+
+    Raises:
+        SessionEnding: If somebody else is it by now, or it is over.
+        SessionFailed: If its record cannot be read.
+        HostError: If the disk refuses.
+    """
+    with host_errors(f"take over the session {place.id}"), _guarded(place.root.parent):
+        try:
+            fd = open_plain(place.lock, os.O_RDWR)
+        except FileNotFoundError:
+            raise SessionEnding(fork, "a session that ended") from None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            record = read_record(place)
+            if record is None:
+                raise SessionFailed(f"the record of session {place.id} cannot be read", "")
+            held = HeldSession(place, record, fd)
+            held.move_here()
+        except BlockingIOError:
+            os.close(fd)
+            raise SessionEnding(fork, "a session that another process takes over", pid=None) from None
+        except BaseException:
+            os.close(fd)
+            raise
+    return held
+
+
+def list_sessions(sessions: Path) -> list[FoundSession]:
+    """List the sessions that live, the oldest first, and clean up after those that died."""
+    found = _list(sessions)
+    elsewhere = _find_elsewhere(sessions)
+    if elsewhere is not None:
+        found += _list(elsewhere)
+    return sorted(found, key=lambda session: session.record.started_at_ns)
+
+
+def _list(sessions: Path) -> list[FoundSession]:
+    found, dead = _look(sessions)
+    for left in found:
+        if left.record.upper is not None and left.state() == SessionState.UNMOUNTING and is_dead(left.place):
+            from avfs_git.host.processes.copies import remove_copies  # noqa: PLC0415 - only after a death
+
+            # Its mount was taken away here, and it has no process that would do so elsewhere.
+            remove_copies(lambda mounted, place=left.place: _shows(mounted, place))  # type: ignore[misc]
+    if dead:
+        with suppress(OSError), _guarded(sessions):  # where nothing may be written, nothing is cleaned up
+            for place in _look(sessions)[1]:
+                _clean_up(place)
+    return found
+
+
+def find_workspace_session(sessions: Path, fork: str) -> FoundSession | None:
+    """Find the session that serves the workspace of a fork."""
+    return next(
+        (
+            found
+            for found in list_sessions(sessions)
+            # One that has ended is about to remove its record, and has given the workspace back.
+            if found.is_workspace and found.record.fork == fork and found.record.state != SessionState.ENDED
+        ),
+        None,
+    )
+
+
+def await_ending(sessions: Path, *, fork: str, directory: Path | None, timeout_s: float) -> FoundSession | None:
+    """Wait for sessions whose mount is gone and that are about to end; those that live are left alone.
+
+    Args:
+        sessions: The sessions of a vault.
+        fork: That of its workspace is waited for, which has to be given back.
+        directory: What was mounted there is waited for, too, because it may be about to remove the directory; not for long,
+            because it may as well be in use.
+        timeout_s: How long to wait, in seconds.
+
+    Returns:
+        The session of the workspace, if it did not end in time; else None.
+    """
+    began = time.monotonic()
+    while True:
+        ending = [
+            found
+            for found in list_sessions(sessions)
+            if ((found.is_workspace and found.record.fork == fork) or found.directory == directory)
+            and found.state() in (SessionState.UNMOUNTING, SessionState.ENDED)
+        ]
+        # One that has ended has given the workspace back.
+        holding = (found for found in ending if found.record.fork == fork and found.record.state != SessionState.ENDED)
+        holder = next((found for found in holding if found.is_workspace), None)
+        waited_s = time.monotonic() - began
+        if not ending or waited_s >= (timeout_s if holder is not None else min(timeout_s, _DIRECTORY_S)):
+            return holder
+        time.sleep(_PAUSE_S)
+
+
+def has_ended(place: SessionPlace) -> bool:
+    """Whether a session is over; it may have left something behind."""
+    return is_dead(place) and not is_unattended(place)
+
+
+def is_unattended(place: SessionPlace) -> bool:
+    """Whether the mount of a session whose process died goes on, wherever it is."""
+    record = read_record(place)
+    if record is None or record.upper is None or record.boot != read_boot_id() or record.state == SessionState.ENDED:
+        return False
+    from avfs_git.host.mounts.overlayfs import is_upper_used  # noqa: PLC0415 - only where such a session died
+
+    return is_upper_used(place.root.parent / record.upper)
+
+
+def wait_ended(place: SessionPlace) -> None:
+    """Wait until a session is over, however long that takes; signals are handled meanwhile."""
+    while True:
+        try:
+            fd = open_plain(place.lock)
+        except FileNotFoundError:
+            return
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH)
+        finally:
+            os.close(fd)
+        if not is_unattended(place):
+            return
+        time.sleep(_UNATTENDED_S)
+
+
+def _look(sessions: Path) -> tuple[list[FoundSession], list[SessionPlace]]:
+    alive, dead = [], []
+    try:
+        with os.scandir(sessions) as entries:
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False) and entry.name != "logs"]
+    except OSError:
+        return [], []
+    for name in names:
+        place = SessionPlace(sessions, name)
+        if is_dead(place) and not is_unattended(place):
+            dead.append(place)
+        elif (record := read_record(place)) is not None:
+            alive.append(FoundSession(place, record))
+    return alive, dead
+
+
+def is_dead(place: SessionPlace) -> bool:
+    """Whether no process is this session: nobody has its lock."""
+    try:
+        fd = os.open(place.lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        return error.errno == errno.ELOOP  # a link is nobody's lock; else it is another user's, and not ours to judge
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that look must not see each other
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def read_record(place: SessionPlace) -> SessionRecord | None:
+    """Read a record; None if there is none that makes sense, as in a copy of a vault, where it speaks of the other one.
+
+    Another user's counts for root only: a session of that user's must not have this one unmount, remove or end something.
+    """
+    try:
+        with os.fdopen(open_plain(place.record), "rb") as file:
+            owner = os.fstat(file.fileno()).st_uid
+            values = json.loads(file.read(_RECORD_MAX))
+        lists = {name: tuple(map(str, values.get(name, ()))) for name in ("made", "backend_reasons")}
+        record = SessionRecord(**{**values, **lists})
+        SessionState(record.state)
+        SessionBackend(record.backend)
+        texts = (record.fork, record.directory, record.boot, record.at or "", record.upper or "")
+        numbers = (record.pid, record.process_started, record.namespace, record.started_at_ns)
+        is_understood = all(type(text) is str for text in texts) and all(type(number) is int for number in numbers)
+        if not is_understood or record.id != place.id or os.geteuid() not in (0, owner):
+            return None
+        if record.upper is not None and not _UPPER.fullmatch(record.upper):
+            return None
+        if os.lstat(place.lock).st_ino != record.lock_inode:
+            return None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    return record
+
+
+def _write(place: SessionPlace, record: SessionRecord) -> None:
+    write_file_atomically(place.record, json.dumps(as_dict(record)).encode() + b"\n", mode=0o600, durable=False)
+
+
+def _clean_up(place: SessionPlace) -> None:
+    """Clean up after a session that died. Called under the guard."""
+    record = read_record(place)
+    if record is not None and record.boot == read_boot_id():
+        for mount in list_mounts():
+            if _shows(mount, place):
+                try:
+                    detach(mount)
+                except MountError:  # another user's: who may, does
+                    return
+        reach("session.detached")
+        remove_made(record.made)
+    _discard(place, keep_log=True)
+
+
+def remove_made(made: tuple[str, ...]) -> None:
+    """Remove the directories that were made for a mount, as far as they are empty."""
+    for directory in reversed(made):
+        try:
+            os.rmdir(directory)
+        except FileNotFoundError:  # somebody removed it, or it never was made
+            continue
+        except OSError:  # somebody uses it
+            return
+
+
+def _discard(place: SessionPlace, *, keep_log: bool) -> None:
+    if keep_log:
+        _keep_log(place)
+    for path in (place.socket, place.log, place.record):
+        with suppress(OSError):
+            os.unlink(path)
+    with suppress(OSError):
+        for name in os.listdir(place.root):  # what a write that died has left
+            if name != place.lock.name:
+                os.unlink(place.root / name)
+    # The lock last: without it the rest would be taken for a session that is being made.
+    with suppress(OSError):
+        os.unlink(place.lock)
+    with suppress(OSError):
+        os.rmdir(place.root)
+        if place.root.parent.parent == _top_elsewhere():
+            os.rmdir(place.root.parent)  # if it was the last one
+
+
+def _keep_log(place: SessionPlace) -> None:
+    """Put a log that says something where the last ones are kept."""
+    with suppress(OSError):
+        if place.log.stat().st_size:
+            make_dir(place.old_logs, exist_ok=True)
+            place.log.rename(place.old_logs / f"{time.time_ns()}-{place.id}")
+            for old in sorted(place.old_logs.iterdir())[:-_LOGS_KEPT]:
+                old.unlink()
+
+
+@contextmanager
+def _guarded(sessions: Path) -> Iterator[None]:
+    if sessions.parent == _top_elsewhere():  # where nothing is to stay
+        fd = os.open(sessions.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    else:
+        fd = open_file(sessions / "guard", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)

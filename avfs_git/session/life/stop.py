@@ -1,0 +1,206 @@
+"""Ending a session from outside: unmounting, detaching, cutting off.
+
+Decided here: how hard a mount is taken away, and what is waited for. Whoever may unmount calls it, from any process and
+thread; the process of the session notices and cleans up after itself. On return from a plain end the workspace is free.
+
+- Plain: only if no program uses the tree, as `umount` does; what does is named. Programs in other mount namespaces, which
+  have the mount under their own, do not count: for them it is the second way.
+- Lazy: it is out of sight at once. Programs that use it go on, and the session with them, until they are done.
+- Force: the same, and then it is taken from them: what they do next in the tree fails. What they wrote before is kept,
+  but for what the kernel still had in its memory to write back. A mount of overlayfs is taken from nobody: there it is as plain.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from avfs_git.errors import MountBusy, MountError, SessionFailed
+from avfs_git.host.files.plainfile import read_plain
+from avfs_git.host.mounts import mounts
+from avfs_git.host.mounts.mounts import Mounted, cut_off, detach, find_mount, hold_conversation, list_mounts, unmount
+from avfs_git.host.processes.copies import describe_copies, find_copy_users, is_copy, remove_copies
+from avfs_git.host.processes.processes import find_users, send_signal
+from avfs_git.session.life.record import FoundSession, has_ended, is_dead, is_ours, list_sessions, vault_of_source
+
+_PATIENCE_S = 0.3
+"""How long a mount in use is tried again: indexers and shells touch every mount, and let go of it."""
+_END_S = 15.0
+"""How long a session may take to end once nobody uses it: what it has begun, it finishes."""
+_LAZY_S = 0.5
+_COPIES_AFTER_S = 1.0
+"""After how long it is looked who uses the mount in another mount namespace; where nobody does, the session ends sooner."""
+_COPIES_SOON_S = 0.1
+_SIGNALS_APART_S = 1.2
+"""More than what a session takes for one signal, see `process`."""
+
+
+def end_session(session: FoundSession, *, lazy: bool = False, force: bool = False) -> tuple[str, list[str]]:
+    """Take a mount away.
+
+    Args:
+        session: Which.
+        lazy: Also while programs use it.
+        force: Also while programs use it, and without waiting for them.
+
+    Returns:
+        `unmounted`, `detached` or `cut_off`, and the programs that used it.
+
+    Raises:
+        MountBusy: If programs use it; it stays as it is.
+        MountError: If this user may not.
+        SessionFailed: If the process of the session does not end.
+    """
+    mounted = session.find_mount()
+    if force and session.record.upper is not None:
+        # The kernel takes this kind of mount from nobody: who asks for that is told who has to end.
+        lazy = force = False
+    # Before it goes: afterwards its number may be that of another mount.
+    conversation = hold_conversation(mounted) if force and mounted is not None else None
+    try:
+        return _end(session, mounted, conversation, lazy=lazy, force=force)
+    finally:
+        if conversation is not None:
+            os.close(conversation)
+
+
+def _end(
+    session: FoundSession, mounted: Mounted | None, conversation: int | None, *, lazy: bool, force: bool
+) -> tuple[str, list[str]]:
+    users: list[str] = []
+    if mounted is not None:
+        users = _unmount(mounted, lazy=lazy or force)
+    elif not session.is_visible:
+        _signal(session)
+    if not users and mounted is not None:
+        users = _await_end(session, _END_S, mounted)
+        if users and force:
+            _cut_off(session, conversation)
+            return "cut_off", users
+        if users:
+            return "detached", users
+    elif _has_ended_within(session, _LAZY_S if session.is_visible else _END_S):
+        pass  # its last user was done
+    elif not force:
+        return "detached", users
+    else:
+        _cut_off(session, conversation)
+        return "cut_off", users
+    if session.record.upper is not None:
+        list_sessions(session.place.root.parent)  # clears up after one that had no process any more to do so
+    return "unmounted", users
+
+
+def _unmount(mounted: Mounted, *, lazy: bool) -> list[str]:
+    end = time.monotonic() + (0 if lazy else _PATIENCE_S)
+    while not _is_unmounted(mounted.directory):
+        if time.monotonic() >= end:
+            break
+        time.sleep(0.02)
+    else:
+        return []
+    users = find_users(mounted.directory, mounted.device)
+    if not lazy:
+        raise MountBusy(os.fspath(mounted.directory), users)
+    _is_unmounted(mounted.directory, lazy=True)
+    return users or ["a program of another user"]
+
+
+def _is_unmounted(directory: Path, *, lazy: bool = False) -> bool:
+    """Try to take a mount away; tell whether it is gone, also where somebody else was faster."""
+    try:
+        unmount(directory, lazy=lazy)
+    except MountError as error:
+        if error.details.get("errno") not in (errno.EINVAL, errno.EBUSY):
+            raise
+        return error.details["errno"] == errno.EINVAL
+    return True
+
+
+def _signal(session: FoundSession) -> None:
+    record, place = session.record, session.place
+    if is_dead(place):  # the record names a process that is another one by now, or was never this session
+        return
+    with suppress(OSError):  # the session has ended
+        owner = os.lstat(place.record).st_uid
+        # The record of a user's session leads root to no process of somebody else.
+        if owner in (os.geteuid(), os.stat(f"/proc/{record.pid}").st_uid):
+            send_signal(record.pid, record.process_started, signal.SIGTERM)
+
+
+def _cut_off(session: FoundSession, conversation: int | None) -> None:
+    if conversation is not None and cut_off(conversation) and _has_ended_within(session, _END_S):
+        return
+    end = time.monotonic() + _END_S
+    while time.monotonic() < end:  # where a process gets little done, two that it sees late count as one
+        _signal(session)
+        if _has_ended_within(session, _SIGNALS_APART_S):
+            return
+    _await_end(session, _SIGNALS_APART_S)
+
+
+def _has_ended_within(session: FoundSession, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    pause_s = 0.001
+    while not has_ended(session.place):
+        if time.monotonic() >= end:
+            return False
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 1.5, 0.05)
+    return True
+
+
+def _await_end(session: FoundSession, seconds: float, mounted: Mounted | None = None) -> list[str]:
+    """Wait for the end; given the mount, which is gone from here, only until users of it elsewhere are found, and list them."""
+    if mounted is not None and session.record.upper is not None and not _has_ended_within(session, _COPIES_SOON_S):
+        remove_copies(lambda found: is_copy(found, mounted))  # as its process does, if it has one
+    if mounted is not None and not _has_ended_within(session, _COPIES_AFTER_S):
+        users = find_copy_users(mounted)
+        if users == [] and session.record.upper is not None and not _has_ended_within(session, _COPIES_AFTER_S):
+            users = describe_copies(mounted)  # nobody there uses it, and it cannot be taken away there
+        if users:
+            return users
+    if not _has_ended_within(session, seconds):
+        try:
+            said = read_plain(session.place.log).decode("utf-8", "replace")
+        except OSError:
+            said = ""
+        raise SessionFailed(f"the process of the session (pid {session.record.pid}) does not end", said[-10_000:])
+    return []
+
+
+def clear_dead_mount(directory: Path) -> bool:
+    """Detach a mount of ours at a directory whose server is gone, and whose vault too; tell whether there was one."""
+    found = find_mount(directory)
+    if found is None or not is_ours(found) or not (_is_homeless(found) or mounts.is_dead(directory)):
+        return False
+    detach(found)
+    return True
+
+
+def _is_homeless(mounted: Mounted) -> bool:
+    """Whether the kernel shows a workspace whose vault was removed."""
+    vault = vault_of_source(mounted.source)
+    return mounted.kind == "overlay" and vault is not None and not vault.exists()
+
+
+def find_mount_around(directory: Path) -> Mounted | None:
+    """Find the mount of ours that a directory is in; None if it is in none."""
+    around = {directory, *directory.parents}
+    found = [mount for mount in list_mounts() if mount.directory in around]
+    inner = max(found, key=lambda mount: len(mount.directory.parts), default=None)
+    return inner if inner is not None and is_ours(inner) else None
+
+
+def find_sessions(sessions: Path, *, fork: str | None = None, session_id: str | None = None) -> list[FoundSession]:
+    """Find the sessions of a vault that live: of a fork, the one that serves its workspace first."""
+    found = [
+        session
+        for session in list_sessions(sessions)
+        if (fork is None or session.record.fork == fork) and (session_id is None or session.record.id == session_id)
+    ]
+    return sorted(found, key=lambda session: not session.is_workspace)

@@ -1,0 +1,99 @@
+"""Who uses a mount that several processes share: counted by a lock, so that it ends with the last of them.
+
+Decided here: what a user is, a process that holds the file `users` of the session locked, shared; and when there is none any
+more. A process that dies in any way loses its locks, so that nobody is counted who is not there. The session waits until it can
+have the file for itself. While it does, nobody can become a user: whoever comes then takes another mount. So no mount ends
+under somebody who was told that it is there.
+
+The file holds for how many seconds the mount is to stay without users, and its time of modification says when somebody last
+became one. Users call `begin_use` and close what it gives; any thread may. The server of a session calls `await_unused` in a
+thread of its own; one that is killed is followed by one that waits anew. Nothing survives the session.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+
+from avfs_git.host.files.durable import host_errors
+from avfs_git.host.files.plainfile import open_plain
+from avfs_git.session.life.record import SessionPlace
+
+_IDLE_MAX = 32
+"""How many bytes the file holds at the most."""
+
+
+def make_users_file(place: SessionPlace) -> None:
+    """Let a session have users. Called before it is ready.
+
+    Raises:
+        HostError: If the disk refuses.
+    """
+    with host_errors(f"make '{place.users}'"):
+        os.close(os.open(place.users, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def begin_use(place: SessionPlace, *, idle_s: float = 0.0) -> int | None:
+    """Become a user of a session's mount, until the descriptor that this gives is closed; None if it is about to end.
+
+    Args:
+        place: The session.
+        idle_s: For how many seconds the mount is to stay when nobody uses it any more; the longest that was asked for counts.
+
+    Raises:
+        HostError: If the disk refuses.
+    """
+    try:
+        fd = open_plain(place.users, os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    except OSError:  # another user's
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with host_errors(f"write '{place.users}'"):
+            if idle_s > _read_idle_s(fd):
+                os.pwrite(fd, f"{idle_s:.3f}".encode().ljust(_IDLE_MAX), 0)
+            os.utime(fd)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def await_unused(place: SessionPlace, starter_fd: int | None) -> None:
+    """Wait until a mount has no users any more, and had none for as long as it is to stay. No one can become a user then.
+
+    Args:
+        place: The session.
+        starter_fd: A pipe that the process which started the session closes when it counts as a user; None if it did.
+    """
+    if starter_fd is not None:
+        os.set_blocking(starter_fd, True)
+        while os.read(starter_fd, 1):
+            pass
+    fd = os.open(place.users, os.O_RDWR | os.O_CLOEXEC)  # kept for good: it ends with this process
+    while True:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        idle_s, used_ns = _read_idle_s(fd), os.fstat(fd).st_mtime_ns
+        if not idle_s:
+            return
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        time.sleep(idle_s)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        if os.fstat(fd).st_mtime_ns == used_ns:
+            return
+
+
+def _read_idle_s(fd: int) -> float:
+    try:
+        return float(os.pread(fd, _IDLE_MAX, 0) or b"0")
+    except ValueError:  # cut short by a full disk
+        return 0.0

@@ -1,0 +1,102 @@
+"""Git inside a tree that the kernel shows by itself: who comes while the index is behind waits until it is brought up.
+
+Decided here: how a session learns that a git is about to read its index. Each git opens the file `.git` first, and the kernel
+holds back whoever does (`host.files.openings`) until the session has looked whether the index is behind where avfs has moved the
+branch, and has brought it up (`workspace.gitdir`). Where the kernel does not do that (a container whose root may not ask for
+it), the index is brought up whenever it may have come to be behind, whether a git comes or not.
+
+The server of a session makes one `GitWatch` when the tree is there, and `start` begins a thread that does all of it. `renew`
+may be called from any thread. Where the workspace is busy or the disk fails, that is tried again for a while; after it a git
+sees an index that is behind, which the log tells. A program that has replaced `.git` asks nobody. Nothing survives: who waits
+for a server that dies goes on, with the index as it is.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+from avfs_git.errors import AvfsError
+from avfs_git.host.files.openings import Openings
+from avfs_git.lazy import LazyLogger
+from avfs_git.workspace.capture.workspace import OpenWorkspace
+from avfs_git.workspace.gitdir import GitDir
+
+_LOG = LazyLogger(__name__)
+_TRIED_S: Final = 30.0
+_PAUSE_S: Final = 0.2
+
+
+class GitWatch:
+    """Holds back git in one tree, in one server."""
+
+    def __init__(self, opened: OpenWorkspace, link: Path | None) -> None:
+        """Watch from now on: who comes waits until `start` is called.
+
+        Args:
+            opened: The workspace.
+            link: The file `.git` of the tree, as programs find it; None if they do not.
+        """
+        self._opened = opened
+        self._is_closing = False
+        self._moved = threading.Event()
+        self._moved.set()
+        self._openings: Openings | None = None
+        try:
+            self._openings = Openings(link) if link is not None else None
+        except OSError:
+            _LOG.info("git cannot be held back: the index follows at once", exc_info=True)
+        self._thread = threading.Thread(target=self._run, name="avfs-git", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def renew(self) -> None:
+        """Look whether the index is behind, if nothing tells when a git comes."""
+        self._moved.set()
+
+    def close(self) -> None:
+        """Let everybody go on, and end."""
+        self._is_closing = True
+        self._moved.set()
+        if self._openings is not None:
+            self._openings.stop()
+        if self._thread.ident is not None:
+            self._thread.join()
+        if self._openings is not None:
+            self._openings.close()
+
+    def _run(self) -> None:
+        while not self._is_closing:
+            if self._openings is None:
+                self._moved.wait()
+                self._moved.clear()
+                self._bring_up()
+                continue
+            comers = self._openings.wait()
+            try:
+                self._bring_up()
+            finally:
+                for comer in comers:
+                    self._openings.answer(comer)
+
+    def _bring_up(self) -> None:
+        end = time.monotonic() + _TRIED_S
+        while not self._is_closing:
+            try:
+                git = GitDir(self._opened)
+                if git.is_behind():
+                    git.bring_up()
+            except (AvfsError, OSError):
+                if time.monotonic() >= end:
+                    _LOG.exception("git goes on with an index that is behind its branch")
+                    return
+                time.sleep(_PAUSE_S)
+            except Exception:  # noqa: BLE001 - a thread has nobody to tell, and git must not wait for ever
+                _LOG.exception("the index cannot be brought up")
+                return
+            else:
+                return

@@ -1,0 +1,106 @@
+"""The directory of a mount: where it is when nobody says, and whether one is fit.
+
+Decided here: that nothing is mounted over anything (a directory with entries, another mount, the vault), that a
+directory that is missing is made, and that a dead mount of ours in the way is detached. The starter calls
+`default_directory` and `resolve`; the process of a session calls the rest. Paths are resolved: the kernel's mount table,
+with which they are compared, knows no symbolic links.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import zlib
+from pathlib import Path
+
+from avfs_git.errors import HostError, MountPointUnusable
+from avfs_git.host.mounts.mounts import detach, find_mount, is_dead
+from avfs_git.session.life.record import is_ours
+
+_CHOOSE = "Name an empty directory, or none at all."
+
+
+def default_directory(mounts: Path, vault: str, fork: str, at: str | None) -> Path:
+    """Place a mount for which no directory was named.
+
+    Args:
+        mounts: The directory of the home for this.
+        vault: The name of the vault.
+        fork: The fork; a slash in its name is one in the path, because git has no branches `a` and `a/b` beside each other.
+        at: The commit that is shown; None for the workspace.
+    """
+    return mounts / vault / (fork if at is None else f"{fork}@{at[:12]}")
+
+
+def name_of_vault(git_dir: Path) -> str:
+    """Name a vault that is not in the home, for the directory of its mounts."""
+    return f"{git_dir.stem}-{zlib.crc32(os.fsencode(git_dir)):08x}"
+
+
+def resolve(directory: str | os.PathLike[str]) -> Path:
+    """Make a path absolute and free of symbolic links, also where nothing is there yet, or something dead.
+
+    Raises:
+        MountPointUnusable: If no directory can have that name.
+    """
+    text = os.fspath(directory)
+    if not text or "\0" in text:
+        raise MountPointUnusable(text, "it is no path", hint=_CHOOSE)
+    return Path(os.path.realpath(text))
+
+
+def check(directory: Path, git_dir: Path) -> tuple[str, ...]:
+    """Make sure that a directory is fit for a mount, and list those that have to be made for it, the outermost first.
+
+    Raises:
+        MountPointUnusable: If it is not.
+        MountError: If a dead mount is in the way and cannot be detached.
+    """
+    shown = os.fspath(directory)
+    while (mounted := find_mount(directory)) is not None:
+        # Only ours is asked: another kind of file system may keep who asks waiting for ever.
+        if not is_ours(mounted) or not is_dead(directory):
+            hint = f"End that with `avfs unmount {shown}`." if is_ours(mounted) else _CHOOSE
+            raise MountPointUnusable(shown, "something is mounted there already", hint=hint)
+        detach(mounted)
+    vault = Path(os.path.realpath(git_dir))
+    if directory == vault or vault in directory.parents:
+        raise MountPointUnusable(shown, "it is inside the vault", hint=_CHOOSE)
+    if directory in vault.parents:
+        raise MountPointUnusable(shown, "the vault is inside it", hint=_CHOOSE)
+    missing: list[str] = []
+    place = directory
+    try:
+        while True:
+            try:
+                mode = os.stat(place).st_mode
+                break
+            except FileNotFoundError:
+                missing.append(os.fspath(place))
+                place = place.parent
+        if not stat.S_ISDIR(mode):
+            raise MountPointUnusable(shown, "it is not a directory" if not missing else f"'{place}' is not a directory")
+        if not missing:
+            with os.scandir(place) as entries:
+                if next(entries, None) is not None:
+                    raise MountPointUnusable(shown, "it is not empty", hint=_CHOOSE)
+    except NotADirectoryError as error:
+        raise MountPointUnusable(shown, "a part of its path is not a directory") from error
+    except OSError as error:
+        raise HostError(f"look at '{shown}'", error) from error
+    return tuple(reversed(missing))
+
+
+def make(missing: tuple[str, ...]) -> None:
+    """Make the directories that `check` missed.
+
+    Raises:
+        HostError: If the system refuses.
+    """
+    for directory in missing:
+        try:
+            os.mkdir(directory, 0o700)
+        except FileExistsError:  # somebody else was faster
+            continue
+        except OSError as error:
+            raise HostError(f"make '{directory}'", error) from error

@@ -1,0 +1,307 @@
+"""Starting a session: what the caller does, until programs can use the tree.
+
+Decided here: that a session is a process of another program, so that neither the threads nor the memory of the caller come along
+and so that it outlives the caller: a fork of the caller's nursery (`nurseries`) or, where there is none to be had, a program of
+its own. And how the caller learns what became of it. Any thread may call. If the caller is interrupted or killed while it waits,
+the session notices at its pipe that nobody asked and goes again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from avfs_git.errors import FuseUnavailable, InvalidInput, MountError, SessionEnding, SessionFailed
+from avfs_git.host.files.durable import host_errors
+from avfs_git.model import SessionBackend
+from avfs_git.session.life.record import FoundSession, SessionPlace, find_place, read_record
+from avfs_git.session.life.request import REFUSED, Request
+from avfs_git.session.serve import nurseries
+from avfs_git.session.serve.program import own_program
+from avfs_git.values import as_dict, replace
+
+_GRACE_S = 30.0
+"""How long a session may take to start, beside what it may wait for the workspace."""
+_ANSWER_MAX = 1 << 20
+_ATTEND_TRIES = 5
+"""So many processes in a row may die before they attend to a mount."""
+_NURSERIES = 2
+"""So many are asked: the one that is there may be gone, or not be what this process is now."""
+
+
+AUTO = "auto"
+_NEXT_AFTER = (MountError, FuseUnavailable)
+"""After which errors, exactly, another backend may work: what stands in the way is not the place, the workspace or the disk."""
+
+
+def start_best(wanted: str, sessions: Path, **request: Any) -> FoundSession:
+    """Mount by the backend that is wanted or, for `auto`, by the first one that works here; else as `start_session`.
+
+    Raises:
+        InvalidInput: If there is no backend of that name.
+        AvfsError: As `start_session`; where no backend works, the error of the best.
+    """
+    if wanted == AUTO:
+        names: tuple[SessionBackend, ...] = (SessionBackend.FUSE, SessionBackend.PORTABLE)
+    elif wanted in tuple(SessionBackend):
+        names = (SessionBackend(wanted),)
+    else:
+        known = ", ".join((AUTO, *SessionBackend))
+        raise InvalidInput(f"nothing can be mounted by '{wanted}'", hint=f"Choose one of {known}.")
+    errors: list[MountError] = []
+    for name in names:
+        reasons = tuple(f"{passed}: {error.message}" for passed, error in zip(names, errors, strict=False))
+        try:
+            return start_session(sessions, backend=name, backend_reasons=reasons, **request)
+        except MountError as error:
+            if type(error) not in _NEXT_AFTER:
+                raise
+            errors.append(error)
+    raise errors[0]
+
+
+def start_session(
+    sessions: Path,
+    *,
+    git_dir: Path,
+    vault: str,
+    fork: str,
+    directory: Path,
+    at: str | None,
+    allow_other: bool,
+    identity: tuple[str, str] | None,
+    lock_timeout_s: float,
+    leash_fd: int | None = None,
+    sidecar: str | None = None,
+    is_shared: bool = False,
+    backend: SessionBackend = SessionBackend.FUSE,
+    backend_reasons: tuple[str, ...] = (),
+    remote_environment: Mapping[str, str] | None = None,
+    base: tuple[str | None, str | None, str | None] = (None, None, None),
+    base_fd: int | None = None,
+    mounts: Path | None = None,
+    adopted: str | None = None,
+    program: Sequence[str] = (),
+) -> FoundSession:
+    """Mount; return when programs can use the tree.
+
+    Args:
+        sessions: Where the records of the vault's sessions are.
+        git_dir: The vault.
+        vault: Its name in messages.
+        fork: The fork.
+        directory: Where, as `point.resolve` gives it.
+        at: The commit to show read-only; None for the workspace.
+        allow_other: Let in other users.
+        identity: Name and address of who makes commits, unless the vault's settings say it.
+        lock_timeout_s: How long to wait for other processes.
+        leash_fd: The reading end of a pipe; the session ends when the other end is closed.
+        sidecar: The sidecar commit to show with the commit; None for the commit's own.
+        backend: How to show it.
+        backend_reasons: Why a better one is not used, for whoever asks.
+        is_shared: It ends with its last user (`session.life.users`); the leash is held until the caller is one.
+        remote_environment: What a lazy vault needs to fetch contents.
+        base: What the workspace stands on, for overlayfs: see `Request`.
+        base_fd: What counts the session as a user of where that is mounted; it stays the caller's, too.
+        mounts: Where forks are mounted that somebody walks into through a mount of the whole vault; None if nowhere.
+        adopted: The id of a session whose process died, and whose mount is gone on with.
+        program: A command line to run instead of `__main__`, with the same input: how faults are put into a session.
+
+    Raises:
+        WorkspaceMounted: If the workspace is mounted already.
+        WorkspaceBusy: If another process works in it for too long.
+        MountPointUnusable: If nothing can be mounted there.
+        FuseUnavailable: If this machine, or its administrator, does not allow it.
+        SessionFailed: If the process of the session ended without a word.
+    """
+    request = Request(
+        git_dir=os.fspath(git_dir),
+        vault=vault,
+        fork=fork,
+        directory=os.fspath(directory),
+        at=at,
+        allow_other=allow_other,
+        identity=identity,
+        lock_timeout_s=lock_timeout_s,
+        ready_fd=-1,
+        said_fd=-1,
+        leash_fd=leash_fd,
+        sidecar=sidecar,
+        is_shared=is_shared,
+        backend=backend.value,
+        backend_reasons=backend_reasons,
+        remote_environment=dict(remote_environment) if remote_environment is not None else None,
+        base=base,
+        base_fd=base_fd,
+        mounts=os.fspath(mounts) if mounts is not None else None,
+        adopted=adopted,
+    )
+    with host_errors("start a session"):
+        said = os.memfd_create("avfs-said", os.MFD_CLOEXEC)
+    try:
+        answer = (None if program else _ask_nursery(request, said)) or _start(request, said, program)
+    finally:
+        os.close(said)
+    if "error" in answer:
+        from avfs_git.session.control.wire import decode_error  # noqa: PLC0415 - only after a failure
+
+        raise decode_error(answer["error"])
+    place = find_place(sessions, str(answer["session"]))
+    record = read_record(place)
+    if record is None:
+        raise SessionFailed("the session ended at once", "")
+    # Until the kernel has asked once, it takes the root for a directory that nobody may use; and it drops an answer that a
+    # change overtakes (`fuse_change_attributes`), which would refuse the first program of an ordinary user.
+    with suppress(OSError):
+        os.stat(directory)
+    return FoundSession(place, record)
+
+
+def attend(sessions: Path, session_id: str, **request: Any) -> None:
+    """Start another process for a session that died and whose mount goes on; return when that answers, or another does.
+
+    Raises:
+        WorkspaceMounted: If the mount cannot be gone on with from here: only other mount namespaces have it, or programs that it
+            was taken from.
+        AvfsError: As `start_session`.
+    """
+    record = read_record(SessionPlace(sessions, session_id))
+    if record is None:
+        return
+    for left in reversed(range(_ATTEND_TRIES)):
+        try:
+            start_session(
+                sessions,
+                fork=record.fork,
+                directory=Path(record.directory),
+                at=None,
+                allow_other=False,
+                backend=SessionBackend(record.backend),
+                backend_reasons=record.backend_reasons,
+                adopted=session_id,
+                **request,
+            )
+        except SessionEnding:  # somebody was faster
+            return
+        except SessionFailed:  # it was killed, too
+            if not left:
+                raise
+        else:
+            return
+
+
+def _ask_nursery(request: Request, said: int) -> dict[str, Any] | None:
+    """Let a session come from the nursery of this process; None where that is not possible.
+
+    Raises:
+        SessionFailed: If the session ended without a word.
+    """
+    for _ in range(_NURSERIES):
+        with _answering() as (ready, theirs):
+            handed = _descriptors(replace(request, ready_fd=theirs.fileno(), said_fd=said))
+            nursery = nurseries.ask(request, handed)
+            theirs.close()
+            if nursery is None:
+                return None
+            answer = _wait(ready, request.lock_timeout_s + _GRACE_S)
+        if answer is not None and REFUSED not in answer:
+            nursery.has_served = True
+            return answer
+        is_gone = nursery.is_gone()
+        nurseries.give_up(nursery)
+        if answer is None and not is_gone:  # it has made the session, which is over, or hangs
+            raise SessionFailed("the session ended before it was ready", _read_said(said))
+    return None
+
+
+def _start(request: Request, said: int, program: Sequence[str]) -> dict[str, Any]:
+    """Start a session as a program of its own.
+
+    Raises:
+        SessionFailed: If the session ended without a word.
+    """
+    with _answering() as (ready, theirs):
+        _spawn(replace(request, ready_fd=theirs.fileno(), said_fd=said), program)
+        theirs.close()
+        answer = _wait(ready, request.lock_timeout_s + _GRACE_S)
+    if answer is None:
+        raise SessionFailed("the session ended before it was ready", _read_said(said))
+    return answer
+
+
+def _spawn(request: Request, program: Sequence[str]) -> None:
+    import subprocess  # noqa: PLC0415 - where there is no nursery
+
+    own, paths = own_program(request.fork, request.directory)
+    passed = [fd for fd in (request.ready_fd, request.said_fd, request.leash_fd, request.base_fd) if fd is not None]
+    given = json.dumps({"path": paths, "request": as_dict(request)})
+    with host_errors("start a session"):
+        process = subprocess.Popen(
+            program or own, stdin=subprocess.PIPE, stdout=request.said_fd, stderr=request.said_fd, pass_fds=passed, cwd="/"
+        )
+        try:
+            process.communicate(given.encode())
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+
+
+def _descriptors(request: Request) -> dict[str, int]:
+    """Take the descriptors that go with a request by the names of their fields."""
+    return {name: fd for name, fd in as_dict(request).items() if name.endswith("_fd") and fd is not None}
+
+
+@contextmanager
+def _answering() -> Iterator[tuple[int, _End]]:
+    """Make the pipe on which a session answers; its own end is the caller's to close as soon as the session has it."""
+    with host_errors("start a session"):
+        ready, theirs = os.pipe()
+    end = _End(theirs)
+    try:
+        yield ready, end
+    finally:
+        end.close()
+        os.close(ready)
+
+
+class _End:
+    """A descriptor that is closed once."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def _wait(ready: int, timeout_s: float) -> dict[str, Any] | None:
+    """Read the answer; None if the process is gone without one, or takes too long."""
+    end = time.monotonic() + timeout_s
+    data = b""
+    poll = select.poll()  # select has a limit on the number of the descriptor
+    poll.register(ready, select.POLLIN)
+    while not data.endswith(b"\n") and len(data) < _ANSWER_MAX:
+        if not poll.poll(max(end - time.monotonic(), 0) * 1000):
+            return None
+        piece = os.read(ready, 65536)
+        if not piece:
+            return None
+        data += piece
+    answer: dict[str, Any] = json.loads(data)
+    return answer
+
+
+def _read_said(said: int) -> str:
+    return os.pread(said, 65536, 0).decode("utf-8", "replace").strip()

@@ -1,0 +1,533 @@
+"""The upper layer on disk: what a workspace changed relative to its base.
+
+Decided here: by which steps its entries, its whiteouts and its opaque directories come and go, and what stands in `work`. How the
+marks of overlayfs are spelled is `vfs.layer.marks`. `vfs.tree.merged` and the capture of a checkpoint ask it.
+
+Everything is relative to directory descriptors and no symbolic link is followed. Readers need nothing; writers
+hold the workspace lock. Each function leaves the layer either as it was or as promised, at a kill between any two
+system calls: what is being made stands in `work` until one rename shows it. Leftovers there belong to nobody and
+are removed by `clean_work`. Nothing is forced to disk: a power cut is what checkpoints are for.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import operator
+import os
+import stat
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from avfs_git import faults
+from avfs_git.errors import HostUnsupported
+from avfs_git.host.files.beneath import (
+    OPEN_DIR,
+    OPEN_LIST,
+    RENAME_EXCHANGE,
+    RENAME_NOREPLACE,
+    RENAME_WHITEOUT,
+    Descriptor,
+    chmod_at,
+    open_at,
+    open_beneath,
+    open_dir,
+    remove_tree,
+    rename_at,
+)
+from avfs_git.host.files.xattrs import Target, entry_of, write_xattr
+from avfs_git.paths import TreePath, components
+from avfs_git.vfs.layer.marks import (
+    WHITEOUT_RDEV,
+    check_file_marks,
+    is_whiteout,
+    is_xattr_whiteout,
+    mark_opaque,
+    read_dir_marks,
+    read_user_xattrs,
+    store_xattr_name,
+    unmark_opaque,
+)
+from avfs_git.vfs.scan.scan import DIRECTORY, FILE, OTHER, SYMLINK, WHITEOUT, Found
+
+_TEMPORARY = b"avfs-"
+_SHARED_WHITEOUT = b"avfs-whiteout"
+_LEFTOVER = b"avfs-leftover-"
+_ATTIC = b"avfs-held-"
+_UNNAMED = b"avfs-made-"
+_PROCESS = _TEMPORARY + os.urandom(4).hex().encode() + b"-"
+"""Tells temporary names of this process from those of a dead one that had the same number."""
+_numbers = itertools.count()
+
+
+def attic_name(ino: int, *, unnamed: bool = False) -> bytes:
+    """Choose the name in `work` of a file that has none in the layer.
+
+    Args:
+        ino: The number of its node.
+        unnamed: Whether it was made without a name and may get its first one.
+    """
+    return b"%s%x" % (_UNNAMED if unnamed else _ATTIC, ino)
+
+
+def was_made_unnamed(name: bytes) -> bool:
+    """Whether a name in `work` is that of a file that may get its first name."""
+    return name.startswith(_UNNAMED)
+
+
+class UpperLayer:
+    """The two directories of an upper layer: its entries, and `work` for what is being made.
+
+    Attributes:
+        directory: The upper directory.
+        work_dir: A directory of the same file system, for this layer alone.
+        root: Descriptor of the upper directory.
+        work: Descriptor of the work directory.
+    """
+
+    # How marks and attributes are spelled here; a directory that a mount shows spells them otherwise (`vfs.tree.mounted`).
+    read_dir_marks = staticmethod(read_dir_marks)
+    check_file_marks = staticmethod(check_file_marks)
+    read_user_xattrs = staticmethod(read_user_xattrs)
+    store_xattr_name = staticmethod(store_xattr_name)
+
+    def __init__(self, directory: Path, work: Path) -> None:
+        self.directory = directory
+        self.work_dir = work
+        self.root = Descriptor(os.open(directory, OPEN_DIR))
+        self.work = Descriptor(os.open(work, OPEN_DIR))
+        self._attic: dict[int, bytes] = {}
+
+    def reopen(self) -> None:
+        """Find both directories anew, as after another process may have put others in their place."""
+        self.root = Descriptor(os.open(self.directory, OPEN_DIR))
+        self.work = Descriptor(os.open(self.work_dir, OPEN_DIR))
+
+    # --- reading -------------------------------------------------------------------------------------------
+
+    def open_dir(self, path: TreePath) -> Descriptor:
+        """Open a directory of the layer to name its entries, one component at a time.
+
+        Raises:
+            FileNotFoundError: If the layer does not hold it.
+            NotADirectoryError: If something on the way is no directory.
+        """
+        return open_beneath(self.root.fd, components(path)) if path else self.root
+
+    def scan_dir(self, directory: int, path: TreePath) -> list[Found]:
+        """List a directory with what is known of each entry, sorted by name.
+
+        Args:
+            directory: A descriptor of it.
+            path: Where it stands, for messages.
+
+        Raises:
+            LayerNotUnderstood: If the directory or one in it carries an unknown mark. The marks of files are not
+                looked at here, see `check_file_marks`.
+        """
+        xattr_whiteouts = False
+        found: list[Found] = []
+        listing = open_at(directory, b".", OPEN_LIST)
+        try:
+            # The marks of the directory itself are asked for through the descriptor that is open anyway.
+            xattr_whiteouts = read_dir_marks(listing, path).xattr_whiteouts
+            with os.scandir(listing) as entries:
+                for entry in entries:
+                    try:
+                        name, status = os.fsencode(entry.name), entry.stat(follow_symlinks=False)
+                        if not xattr_whiteouts and stat.S_ISREG(status.st_mode):  # most of them
+                            found.append(Found(name, status, FILE, opaque=False))
+                        else:
+                            found.append(self._describe(listing, path, name, status, xattr_whiteouts=xattr_whiteouts))
+                    except FileNotFoundError:  # gone since it was listed
+                        continue
+        finally:
+            os.close(listing)
+        found.sort(key=operator.itemgetter(0))
+        return found
+
+    @staticmethod
+    def _describe(directory: int, path: bytes, name: bytes, found: os.stat_result, *, xattr_whiteouts: bool) -> Found:
+        kind = stat.S_IFMT(found.st_mode)
+        if kind == stat.S_IFREG:
+            if xattr_whiteouts and is_xattr_whiteout(found, entry_of(directory, name)):
+                return Found(name, found, WHITEOUT, opaque=False)
+            return Found(name, found, FILE, opaque=False)
+        if kind == stat.S_IFDIR:
+            marks = read_dir_marks(entry_of(directory, name), path + b"/" + name if path else name)
+            return Found(name, found, DIRECTORY, marks.opaque)
+        if kind == stat.S_IFLNK:
+            return Found(name, found, SYMLINK, opaque=False)
+        return Found(name, found, WHITEOUT if is_whiteout(found) else OTHER, opaque=False)
+
+    def list_names(self, directory: int, *, xattr_whiteouts: bool) -> dict[bytes, int]:
+        """List a directory cheaply: the type bits of `st_mode` by name, 0 for a whiteout."""
+        found: dict[bytes, int] = {}
+        listing = open_at(directory, b".", OPEN_LIST)
+        try:
+            with os.scandir(listing) as entries:
+                for entry in entries:
+                    if entry.is_symlink():
+                        kind = stat.S_IFLNK
+                    elif entry.is_dir(follow_symlinks=False):
+                        kind = stat.S_IFDIR
+                    elif entry.is_file(follow_symlinks=False) and not xattr_whiteouts:
+                        kind = stat.S_IFREG
+                    else:
+                        try:
+                            status = entry.stat(follow_symlinks=False)
+                        except FileNotFoundError:
+                            continue
+                        kind = stat.S_IFMT(status.st_mode)
+                        if is_whiteout(status) or (
+                            xattr_whiteouts and is_xattr_whiteout(status, entry_of(listing, os.fsencode(entry.name)))
+                        ):
+                            kind = 0
+                    found[os.fsencode(entry.name)] = kind
+        finally:
+            os.close(listing)
+        return found
+
+    # --- making things in work -----------------------------------------------------------------------------
+
+    def new_name(self) -> bytes:
+        """Choose a name in `work` that no other thread or process of now uses."""
+        return b"%s%x-%x" % (_PROCESS, os.getpid(), next(_numbers))
+
+    def make_file(self, mode: int = 0o666, flags: int = os.O_WRONLY) -> tuple[bytes, int]:
+        """Make an empty file in `work`; give its name and an open descriptor."""
+        while True:
+            name = self.new_name()
+            try:
+                return name, open_at(self.work.fd, name, flags | os.O_CREAT | os.O_EXCL, mode)
+            except FileExistsError:  # left by a dead process that had our number
+                continue
+
+    def make_dir(self, mode: int = 0o777) -> bytes:
+        """Make an empty directory in `work`; give its name."""
+        while True:
+            name = self.new_name()
+            try:
+                os.mkdir(name, mode, dir_fd=self.work.fd)
+            except FileExistsError:
+                continue
+            return name
+
+    def make_hidden_file(self) -> int:
+        """Open a file without a name, for reading and writing; it vanishes with its last descriptor."""
+        name, fd = self.make_file(0o600, os.O_RDWR)
+        os.unlink(name, dir_fd=self.work.fd)
+        return fd
+
+    # --- files that are kept without a name ------------------------------------------------------------------
+
+    def link_to_attic(self, directory: int, name: bytes, ino: int) -> bytes:
+        """Give a file a name in `work`, because it is about to lose its own; gives that name."""
+        kept = attic_name(ino)
+        try:
+            os.link(name, kept, src_dir_fd=directory, dst_dir_fd=self.work.fd, follow_symlinks=False)
+        except FileExistsError:
+            os.unlink(kept, dir_fd=self.work.fd)
+            os.link(name, kept, src_dir_fd=directory, dst_dir_fd=self.work.fd, follow_symlinks=False)
+        return kept
+
+    def move_to_attic(self, directory: int, name: bytes, ino: int, *, hide: bool) -> bytes:
+        """Take a file's name away and give it one in `work`, in one step; gives that name.
+
+        Args:
+            directory: A descriptor of the file's directory.
+            name: Its name there.
+            ino: The number of its node.
+            hide: Leave a whiteout in its place.
+        """
+        kept = attic_name(ino)
+        if hide:
+            self._link_whiteout(self.work.fd, kept)
+            faults.reach("upper.whiteout_made")
+            try:
+                rename_at(self.work.fd, kept, directory, name, RENAME_EXCHANGE)
+            except OSError:
+                self.discard(kept)
+                raise
+        else:
+            rename_at(directory, name, self.work.fd, kept)
+        faults.reach("upper.moved_to_attic")
+        return kept
+
+    def is_in_attic(self, ino: int) -> bytes | None:
+        """Give the name in `work` under which a file is kept; None if it is not."""
+        return self._attic.get(ino)
+
+    def clean_attic(self, is_known: Callable[[int], bool]) -> None:
+        """Find what another process kept, and remove what nobody knows any more.
+
+        Args:
+            is_known: Told the number of a node; says whether it may still be asked for.
+        """
+        self._attic = {}
+        for name in self._list_work():
+            if not name.startswith((_ATTIC, _UNNAMED)):
+                continue
+            ino = int(name.rpartition(b"-")[2], 16)
+            # A whiteout was to change places with a file when its maker died.
+            if is_known(ino) and not is_whiteout(os.stat(name, dir_fd=self.work.fd, follow_symlinks=False)):
+                self._attic[ino] = name
+            else:
+                self.discard(name)
+
+    def _list_work(self) -> list[bytes]:
+        listing = open_at(self.work.fd, b".", OPEN_LIST)
+        try:
+            return [os.fsencode(name) for name in os.listdir(listing)]
+        finally:
+            os.close(listing)
+
+    def make_removed_dir(self, mode: int, uid: int, gid: int) -> Descriptor:
+        """Open a directory that has no name, as one is that was removed while in use."""
+        name = self.make_dir(0o700)
+        try:
+            made = open_dir(self.work.fd, name)
+            if (uid, gid) != (os.geteuid(), os.getegid()):
+                os.chown(name, uid, gid, dir_fd=self.work.fd, follow_symlinks=False)
+            chmod_at(self.work.fd, name, mode)
+        finally:
+            os.rmdir(name, dir_fd=self.work.fd)
+        return made
+
+    def discard(self, name: bytes) -> None:
+        """Remove something from `work`, with all below it, if that can be done.
+
+        What cannot be removed is not worth failing for: nobody sees it, and `clean_work` tries again.
+        """
+        try:
+            remove_tree(self.work.fd, name)
+        except OSError:
+            pass
+
+    def clean_work(self, *, keep_attic: bool = False) -> None:
+        """Remove what killed processes left, in `work` and, where they noted it, in the layer.
+
+        The kernel's own directories in `work` are the kernel's.
+
+        Args:
+            keep_attic: Leave the files alone that programs still use, because this process goes on for a dead one.
+        """
+        for name in self._list_work():
+            if name.startswith(_LEFTOVER):
+                self._remove_leftover_whiteouts(name)
+            if name.startswith(_TEMPORARY) and not (keep_attic and name.startswith((_ATTIC, _UNNAMED))):
+                remove_tree(self.work.fd, name)
+
+    def note_leftover_whiteouts(self, path: TreePath) -> bytes:
+        """Note in `work` that a directory is about to become opaque and holds whiteouts; gives the note's name."""
+        note = _LEFTOVER + self.new_name()
+        fd = open_at(self.work.fd, note, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        try:
+            os.write(fd, path)
+        finally:
+            os.close(fd)
+        return note
+
+    def _remove_leftover_whiteouts(self, note: bytes) -> None:
+        """Finish what a killed process noted: remove the whiteouts below a directory if it is opaque."""
+        fd = open_at(self.work.fd, note, os.O_RDONLY)
+        try:
+            path = TreePath(os.read(fd, os.fstat(fd).st_size))
+        finally:
+            os.close(fd)
+        try:
+            directory = self.open_dir(path)
+        except OSError:  # it is gone since, or was never made
+            return
+        if not path or not read_dir_marks(entry_of(directory.fd, b"."), path).opaque:
+            return
+        pending = [directory]
+        while pending:
+            here = pending.pop()
+            before = os.stat(here.fd)
+            for name, kind in self.list_names(here.fd, xattr_whiteouts=False).items():
+                if not kind:
+                    remove_stray(here.fd, name)
+                elif kind == stat.S_IFDIR:
+                    pending.append(open_dir(here.fd, name))
+            put_times(here.fd, before)
+
+    # --- whiteouts, opaque directories ---------------------------------------------------------------------
+
+    def _link_whiteout(self, directory: int, name: bytes) -> None:
+        """Make a whiteout under a name that is free.
+
+        All whiteouts of a layer are links to one device, as the kernel's are: no inode each, which matters after
+        `rm -rf node_modules`.
+        """
+        work = self.work.fd
+        for _ in range(100):
+            try:
+                os.link(_SHARED_WHITEOUT, name, src_dir_fd=work, dst_dir_fd=directory, follow_symlinks=False)
+            except FileNotFoundError:
+                self._make_shared_whiteout()
+            except OSError as error:
+                if error.errno in (errno.EPERM, errno.ENOTSUP, errno.EACCES):  # no hard links to devices here
+                    os.mknod(name, stat.S_IFCHR, WHITEOUT_RDEV, dir_fd=directory)
+                    return
+                if error.errno != errno.EMLINK:
+                    raise
+                os.unlink(_SHARED_WHITEOUT, dir_fd=work)
+            else:
+                return
+        raise FileNotFoundError(errno.ENOENT, "the work directory keeps changing", self.work_dir)
+
+    def _make_shared_whiteout(self) -> None:
+        try:
+            os.mknod(_SHARED_WHITEOUT, stat.S_IFCHR, WHITEOUT_RDEV, dir_fd=self.work.fd)
+        except FileExistsError:
+            pass  # another thread made it first
+
+    def add_whiteout(self, directory: int, name: bytes) -> None:
+        """Hide an entry of the lower layer where the upper layer holds nothing under its name."""
+        self._link_whiteout(directory, name)
+
+    def replace_by_whiteout(self, directory: int, name: bytes, *, is_dir: bool) -> None:
+        """Remove an entry of the upper layer and hide that of the lower layer, in one step.
+
+        A directory goes with all below it, so that whoever must not lose its content looks first.
+        """
+        temporary = self.new_name()
+        self._link_whiteout(self.work.fd, temporary)
+        faults.reach("upper.whiteout_made")
+        try:
+            # A device cannot be renamed over a directory, so the two change places.
+            if is_dir:
+                self._move_dir(self.work.fd, temporary, directory, name, RENAME_EXCHANGE)
+            else:
+                rename_at(self.work.fd, temporary, directory, name)
+        except OSError:
+            self.discard(temporary)
+            raise
+        faults.reach("upper.whiteout_placed")
+        if is_dir:
+            self.discard(temporary)
+
+    def remove_dir(self, directory: int, name: bytes) -> None:
+        """Remove a directory with all below it in one step, where the lower layer has nothing to hide."""
+        temporary = self.new_name()
+        self._move_dir(self.work.fd, temporary, directory, name, RENAME_NOREPLACE)
+        faults.reach("upper.dir_taken")
+        self.discard(temporary)
+
+    def _move_dir(self, work: int, temporary: bytes, directory: int, name: bytes, flags: int) -> None:
+        """Move a directory that is to be removed to `work`, or exchange it with what is there."""
+        for attempt in range(2):
+            try:
+                rename_at(directory, name, work, temporary, flags)
+            except PermissionError:
+                mode = stat.S_IMODE(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+                if attempt or mode & 0o200:
+                    raise
+                # Moving it writes its `..`, which an ordinary user's own closed directory refuses.
+                chmod_at(directory, name, mode | 0o200)
+            else:
+                return
+
+    def set_opaque(self, target: Target) -> None:
+        """Make a directory hide what the lower layer has in its place."""
+        mark_opaque(target)
+
+    def clear_opaque(self, target: Target) -> None:
+        """Let a directory show what the lower layer has in its place."""
+        unmark_opaque(target)
+
+    # --- showing what was made -----------------------------------------------------------------------------
+
+    def show(self, temporary: bytes, directory: int, name: bytes) -> None:
+        """Move what was made in `work` to a name that is free.
+
+        Raises:
+            FileExistsError: If it is not.
+        """
+        rename_at(self.work.fd, temporary, directory, name, RENAME_NOREPLACE)
+
+    def show_instead(self, temporary: bytes, directory: int, name: bytes) -> None:
+        """Move what was made in `work` to a name in place of what has it; that is removed with all below it.
+
+        The two change places and the old one is removed afterwards. This is also quicker than a rename over it:
+        ext4 writes a file's data out at once when it replaces another by rename (`auto_da_alloc`).
+        """
+        rename_at(self.work.fd, temporary, directory, name, RENAME_EXCHANGE)
+        faults.reach("upper.exchanged")
+        try:
+            os.unlink(temporary, dir_fd=self.work.fd)
+        except OSError:  # a directory, or what only a second attempt can remove
+            self.discard(temporary)
+
+    # --- attributes ----------------------------------------------------------------------------------------
+
+    def write_user_xattrs(self, target: Target, attributes: Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]]) -> None:
+        """Give an entry that is being made the attributes of another one.
+
+        Attributes that this process may not set (`security.`, `trusted.` for ordinary users) or that this file
+        system does not keep are left out, as `cp -a` does.
+        """
+        pairs = attributes.items() if isinstance(attributes, Mapping) else attributes
+        for name, value in pairs:
+            try:
+                write_xattr(target, store_xattr_name(name), value)
+            except OSError as error:
+                if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EACCES):
+                    raise
+
+
+def put_times(directory: int, before: os.stat_result) -> None:
+    """Put back the times of a directory, as the kernel does after a copy-up: if that can be done."""
+    try:
+        os.utime(b".", ns=(before.st_atime_ns, before.st_mtime_ns), dir_fd=directory)
+    except OSError:
+        pass  # what the times stand for has been done, and must not be reported as failed
+
+
+def remove_stray(directory: int, name: bytes) -> None:
+    """Remove a whiteout that hides nothing, if that can be done; it does no harm where it stays."""
+    try:
+        os.unlink(name, dir_fd=directory)
+    except OSError:
+        pass
+
+
+def probe(directory: Path) -> None:
+    """Make sure that a directory can hold an upper layer.
+
+    Args:
+        directory: A writable directory; what is tried in it is removed again.
+
+    Raises:
+        HostUnsupported: If whiteouts, user attributes or renames with flags cannot be made there.
+    """
+    held = Descriptor(os.open(directory, OPEN_DIR))
+    number = next(_numbers)
+    trial, other = (b"avfs-probe-%x-%x-%s" % (os.getpid(), number, end) for end in (b"a", b"b"))
+
+    def attempt(lacks: str, mode: int, flags: int) -> None:
+        try:
+            if flags:
+                os.mkdir(trial, 0o700, dir_fd=held.fd)
+                os.mknod(other, stat.S_IFREG | 0o600, dir_fd=held.fd)
+                rename_at(held.fd, other, held.fd, trial if flags == RENAME_EXCHANGE else trial + b"/x", flags)
+            elif mode:
+                os.mknod(trial, mode, WHITEOUT_RDEV, dir_fd=held.fd)
+                if not is_whiteout(os.stat(trial, dir_fd=held.fd, follow_symlinks=False)):
+                    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+            else:
+                os.mkdir(trial, 0o700, dir_fd=held.fd)
+                mark_opaque(entry_of(held.fd, trial))
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+                raise
+            raise HostUnsupported(os.fsdecode(directory), lacks) from error
+        finally:
+            for name in (trial, other):
+                remove_tree(held.fd, name)
+
+    attempt("whiteouts (character devices 0:0)", stat.S_IFCHR, 0)
+    attempt("extended attributes of users", 0, 0)
+    attempt("exchanging names (RENAME_EXCHANGE)", 0, RENAME_EXCHANGE)
+    attempt("whiteouts on rename (RENAME_WHITEOUT)", 0, RENAME_WHITEOUT)

@@ -1,0 +1,175 @@
+"""Reading a file whole while others may write to it: what is stored was its content at one moment.
+
+Decided here: when a file counts as unchanged while it was read, and how often it is tried again. Called by captures,
+with the workspace lock held; programs in a live tree hold no lock. Reads one file, writes one object.
+
+That the times of a file stay where they are while it is read says that no write began meanwhile, if two things hold as well:
+
+- No write was under way, which moved the times when it began (`host.files.flush.await_writes`).
+- The clock of the file system has moved on since the last one. Where it may not have (kernels before 6.13 count in ticks), the
+  file is read twice, and has to be the same.
+
+A file that somebody goes on appending to, as a log, is never unchanged for that long. What is stored of it is what it held when
+it had a certain size: what was read up to there is read once more, and has to be the same. One that somebody goes on writing to
+in place is read again and again, until a reading falls between two writes.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from typing import Final, NamedTuple
+
+from avfs_git.errors import FileChanging
+from avfs_git.faults import reach
+from avfs_git.gitstore.objects.blobfile import SizeChanged, hash_file
+from avfs_git.gitstore.objects.store import KIND_BLOB
+from avfs_git.gitstore.source import ObjectSink
+from avfs_git.host.files.flush import await_writes
+from avfs_git.paths import Oid, TreePath, join
+from avfs_git.vfs.scan.scan import Layer
+from avfs_git.vfs.scan.statcache import RACY_NS
+
+WHOLE_READ_MAX = 1 << 20
+"""Files up to this size are read in one piece; larger ones stream."""
+READ_TRIES = 5
+"""So often a file is read at once, one time after the other."""
+PATIENT_TRIES: Final = 200
+"""So often one of up to `_HELD_MAX` is read after that, with pauses in between: a second or two in all."""
+_PAUSE_S: Final = 0.005
+_HELD_MAX: Final = 64 << 20
+"""Files up to this size are copied into memory when they changed while they were stored: that takes less time to change in."""
+
+
+class KnownContent(NamedTuple):
+    """A blob that a file was made from, good for as long as the file is the same one and was not written to."""
+
+    oid: Oid
+    ino: int
+    mtime_ns: int
+
+    @classmethod
+    def of_file(cls, oid: Oid, found: os.stat_result) -> KnownContent:
+        """Note what a file was made from, given its stat right after."""
+        return cls(oid, found.st_ino, found.st_mtime_ns)
+
+
+class Reading(NamedTuple):
+    """A file as it was at one moment."""
+
+    oid: Oid
+    stat: os.stat_result
+    """What it was listed as, where that still holds: the same object then."""
+    xattrs: tuple[tuple[bytes, bytes], ...]
+
+
+def read_steadily(
+    layer: Layer,
+    directory: TreePath,
+    name: bytes,
+    before: os.stat_result,
+    sink: ObjectSink,
+    known: KnownContent | None,
+    *,
+    tries: int = READ_TRIES + PATIENT_TRIES,
+) -> Reading:
+    """Store a file of a layer as a blob.
+
+    Args:
+        layer: Where it is.
+        directory: Its directory.
+        name: Its name there.
+        before: Its stat when it was listed.
+        sink: What takes the blob.
+        known: What it was made from, if that is known; it is not read then.
+        tries: How often it is read at most.
+
+    Raises:
+        FileChanging: If it changed each time while it was read, or is no file any more.
+        LayerNotUnderstood: If it carries an unknown mark of overlayfs.
+    """
+    path = join(directory, name)
+    fd = layer.open_listed(directory, name)
+    try:
+        now = before
+        for turn in range(1, tries + 1):
+            oid: Oid | None = None
+            held: bytes | None = None
+            if known is not None and (known.ino, known.mtime_ns) == (now.st_ino, now.st_mtime_ns):
+                oid = known.oid
+            elif now.st_size <= (WHOLE_READ_MAX if turn == 1 else _HELD_MAX):
+                held = _hold(fd, now)
+            else:
+                oid = _store(fd, now, sink)
+            reach("capture.file_read")
+            after = os.fstat(fd)
+            if _is_unchanged(now, after):
+                if held is not None:
+                    oid = sink.add(KIND_BLOB, held)
+                if oid is not None:
+                    # As it was listed, if it still is that file: then its caller knows it by its fingerprint.
+                    return Reading(oid, now if now.st_ino == after.st_ino else after, layer.file_xattrs(fd, path))
+            if not stat.S_ISREG(after.st_mode):
+                break  # something else has its name: what can be read of a device, say, is nobody's content
+            now = after
+            if turn == READ_TRIES:
+                oid = _store_growing(fd, now, sink)
+                if oid is not None:
+                    return Reading(oid, now, layer.file_xattrs(fd, path))
+            if turn >= READ_TRIES:
+                if now.st_size > _HELD_MAX:
+                    break
+                time.sleep(_PAUSE_S)
+                now = os.fstat(fd)
+        raise FileChanging(path)
+    finally:
+        os.close(fd)
+
+
+def _is_unchanged(before: os.stat_result, after: os.stat_result) -> bool:
+    return (
+        before.st_ctime_ns == after.st_ctime_ns
+        and before.st_mtime_ns == after.st_mtime_ns
+        and before.st_size == after.st_size
+        and before.st_mode == after.st_mode
+    )
+
+
+def _hold(fd: int, now: os.stat_result) -> bytes | None:
+    """Read a file that should be what its stat says; None if it is not."""
+    await_writes(fd)
+    held = os.pread(fd, now.st_size + 1, 0)
+    if len(held) != now.st_size:
+        return None
+    if now.st_ctime_ns > time.time_ns() - RACY_NS:
+        await_writes(fd)
+        if os.pread(fd, now.st_size + 1, 0) != held:
+            return None
+    return held
+
+
+def _store(fd: int, now: os.stat_result, sink: ObjectSink) -> Oid | None:
+    """Store a file that should be what its stat says; None if it has another size."""
+    if 0 <= (age_ns := time.time_ns() - now.st_ctime_ns) < RACY_NS:
+        time.sleep((RACY_NS - age_ns) / 1e9)
+    await_writes(fd)
+    os.lseek(fd, 0, os.SEEK_SET)
+    try:
+        return sink.add_file(fd, now.st_size)
+    except SizeChanged:
+        return None
+
+
+def _store_growing(fd: int, now: os.stat_result, sink: ObjectSink) -> Oid | None:
+    """Store what a file held when it was found to have a size; None if it changes in other ways than by growing."""
+    try:
+        first = hash_file(fd, now.st_size, goes_on=True)
+        # A write that is under way would leave the same half of itself to both readings.
+        await_writes(fd)
+        if os.fstat(fd).st_mode != now.st_mode:
+            return None
+        oid = sink.add_file(fd, now.st_size, goes_on=True)
+    except SizeChanged:
+        return None
+    return oid if oid == first else None

@@ -1,0 +1,183 @@
+"""Big blobs as plain files, so that a piece of one is read without inflating all of it.
+
+Decided here: where such files stand (`DIRECTORY/BOOT/OID`), when they may be believed, and which of them go when they
+get too many. All sessions of a vault share one directory; each makes a `BlobCache` of its own over it, from any thread.
+Nothing here is needed: whatever is lost is made again from the object.
+
+A file gets its name when it is complete, and its content was checked against its id while it was made. It is never
+forced to disk: after a power cut it may be empty or hold garbage, and so files of another boot of the machine are not
+believed but removed. Where the machine does not say which boot it is, files get no name and are not shared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from avfs_git.host.files.beneath import remove_tree
+from avfs_git.host.files.durable import write_all
+from avfs_git.host.files.modes import make_dir
+from avfs_git.host.processes.boot import read_boot_id
+from avfs_git.paths import Oid
+
+CACHE_BYTES = 1 << 30
+"""How much the files of one cache may take together, where nothing else is said."""
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NOT_OURS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_ELSEWHERE = "/var/tmp"  # noqa: S108 - the file gets no name there
+"""Where files are when the vault may only be read."""
+_O_TMPFILE = getattr(os, "O_TMPFILE", 0)
+
+
+class BlobCache:
+    """A directory of big blobs, shared by processes."""
+
+    def __init__(self, directory: Path, *, limit_bytes: int | Callable[[], int] = CACHE_BYTES, boot: str | None = None) -> None:
+        """Use a directory, which is made when the first file is.
+
+        Args:
+            directory: Where the files are; nothing else may be in it. It and the directory above it are made if needed.
+            limit_bytes: How much they may take together, or what tells it, asked when a file is to be kept. A blob larger than
+                half of that is not kept.
+            boot: Which boot of the machine this is; asked of the machine if not given.
+        """
+        self._top = directory
+        self._boot = read_boot_id() if boot is None else boot
+        self._place = directory / self._boot
+        self._limit = limit_bytes if callable(limit_bytes) else lambda: limit_bytes
+        self._is_ready = False
+
+    def open(self, oid: Oid, size: int, pieces: Iterable[bytes], *, share: bool = True) -> int:
+        """Open a blob for reading at any place; the caller closes the descriptor.
+
+        Args:
+            oid: Its id.
+            size: Its length in bytes.
+            pieces: Its content, checked by whoever gives it; taken only if it is not there yet.
+            share: Whether it is kept for others; else it vanishes when it is closed.
+
+        Raises:
+            OSError: If the disk is full or refuses.
+        """
+        name = self._place / oid.hex()
+        found = self._open_known(name, size)
+        if found is not None:
+            return found
+        writable = self._make_unnamed()
+        try:
+            for piece in pieces:
+                write_all(writable, piece)
+            os.fchmod(writable, 0o400)
+            fd = os.open(b"/proc/self/fd/%d" % writable, os.O_RDONLY | os.O_CLOEXEC)
+        except BaseException:
+            os.close(writable)
+            raise
+        try:
+            if share and self._boot != "unknown":
+                self._keep(writable, name, size, self._limit())
+        finally:
+            os.close(writable)
+        return fd
+
+    @staticmethod
+    def _open_known(name: Path, size: int) -> int | None:
+        try:
+            fd = os.open(name, _OPEN)
+        except OSError:  # not there, or not to be opened by this user: it is made for us alone
+            return None
+        found = os.fstat(fd)
+        if found.st_size != size or not stat.S_ISREG(found.st_mode):
+            os.close(fd)
+            return None
+        with contextlib.suppress(OSError):  # another user's: only how long it stays depends on it
+            os.utime(fd)
+        return fd
+
+    def _prepare(self) -> None:
+        """Make the directory of this boot and remove those of others, once a process."""
+        if self._is_ready:
+            return
+        make_dir(self._top.parent, exist_ok=True)
+        for directory in (self._top, self._place):  # what is in it is believed: of a shared vault it is its first user's alone
+            directory.mkdir(mode=0o700, exist_ok=True)
+        top = os.open(self._top, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)  # or it would empty another one
+        try:
+            for name in os.listdir(top):
+                if name != self._boot:
+                    with contextlib.suppress(OSError):  # another process does the same, or it is another user's
+                        remove_tree(top, os.fsencode(name))
+        finally:
+            os.close(top)
+        self._is_ready = True
+
+    def _make_unnamed(self) -> int:
+        """Open a file that vanishes with its last descriptor: a process that is killed leaves nothing."""
+        try:
+            self._prepare()
+            try:
+                return self._open_unnamed()
+            except FileNotFoundError:  # somebody cleared the cache
+                self._is_ready = False
+                self._prepare()
+                return self._open_unnamed()
+        except OSError as error:
+            if error.errno not in _NOT_OURS:
+                raise
+        import tempfile  # noqa: PLC0415 - rarely needed, and it takes as long as a small command
+
+        with tempfile.TemporaryFile(dir=_ELSEWHERE) as file:
+            return os.dup(file.fileno())
+
+    def _open_unnamed(self) -> int:
+        if _O_TMPFILE:
+            with contextlib.suppress(IsADirectoryError, NotImplementedError):
+                return os.open(self._place, _O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        name = self._place / f".{os.getpid()}-{os.urandom(8).hex()}"
+        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        os.unlink(name)
+        return fd
+
+    def _keep(self, fd: int, name: Path, size: int, limit: int) -> None:
+        """Give a file its name, unless it is too big for that, and remove others."""
+        try:
+            try:
+                if size <= limit // 2:
+                    _link(fd, name)
+            except FileExistsError:
+                # Another process was faster, or what has the name is not what it should be.
+                if os.stat(name, follow_symlinks=False).st_size != os.fstat(fd).st_size:
+                    os.unlink(name)
+                    _link(fd, name)
+            self._trim(limit, keep=name.name)
+        except OSError:
+            pass  # it is not shared, and nothing else is lost
+
+    def _trim(self, limit: int, *, keep: str) -> None:
+        """Remove what was not used for longest until the rest is within the limit."""
+        files: list[tuple[int, int, str]] = []
+        with os.scandir(self._place) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    found = entry.stat(follow_symlinks=False)
+                    files.append((found.st_mtime_ns, found.st_size, entry.name))
+        total = sum(size for _, size, _ in files)
+        for _, size, name in sorted(files):
+            if total <= limit:
+                break
+            if name != keep:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._place / name)
+                total -= size
+
+
+def _link(fd: int, name: Path) -> None:
+    """Give an unnamed file a name; the directory descriptor makes this linkat(2), which follows the link of /proc."""
+    directory = os.open(name.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.link(b"/proc/self/fd/%d" % fd, os.fsencode(name.name), dst_dir_fd=directory, follow_symlinks=True)
+    finally:
+        os.close(directory)

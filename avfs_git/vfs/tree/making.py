@@ -1,0 +1,330 @@
+"""Making entries of the merged view: files, directories, links, devices, and files without a name.
+
+Decided here: by which steps on disk what is new becomes visible at once, whose it is and with which mode, and what the nodes say
+afterwards. It is made in place; over a whiteout, it is made in `work`, and the two change places. A file without a name stands
+in `work` until it gets one.
+
+A kill between any two system calls leaves the name free, or what was made whole; a stray whiteout that hides nothing may stay.
+Callers and assumptions are those of `vfs.tree.view`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from avfs_git import faults
+from avfs_git.host.files.beneath import POOL, Descriptor, chmod_at, open_at, remove_tree
+from avfs_git.host.files.xattrs import entry_of
+from avfs_git.paths import NAME_MAX
+from avfs_git.vfs.layer.upper import attic_name, was_made_unnamed
+from avfs_git.vfs.tree.copyup import CopyingView
+from avfs_git.vfs.tree.inodes import Node
+from avfs_git.vfs.tree.view import Attr, attr_of, fail
+
+Owner = tuple[int, int]
+
+
+class MakingView(CopyingView):
+    """The merged view with everything that makes entries."""
+
+    def create(self, parent: Node, name: bytes, mode: int | None = None, *, owner: Owner | None = None) -> Node:
+        """Make an empty file.
+
+        Args:
+            parent: The directory that gets it.
+            name: Its name there.
+            mode: Its exact permission bits; None for what the process's umask leaves of 0666.
+            owner: Its user and group; None for the process's own. A directory that hands its group on does so.
+
+        Raises:
+            FileExistsError: If the name is taken.
+        """
+        return self.create_described(parent, name, mode, owner=owner)[0]
+
+    def create_described(
+        self, parent: Node, name: bytes, mode: int | None = None, *, owner: Owner | None = None
+    ) -> tuple[Node, Attr]:
+        """Make an empty file as `create` does, and tell its attributes, which are known by then."""
+        with self._lock:
+            directory = self._prepare_new(parent, name, is_exclusive=True)
+            masked = 0o666 if mode is None else mode & 0o777
+            try:
+                data = Descriptor(open_at(directory.fd, name, os.O_CREAT | os.O_EXCL | os.O_RDWR, masked))
+            except FileExistsError:
+                self._check_new(parent, name)  # a whiteout gives way, nothing else
+                temporary, fd = self.upper.make_file(masked, os.O_RDWR)
+                data = Descriptor(fd)
+                self._show_new(parent, directory.fd, name, temporary, mode, owner)
+                made = os.stat(data.fd)
+            else:
+                made = self._settle_file(parent, directory.fd, name, data.fd, mode, owner)
+            node = self._add_new(parent, name, stat.S_IFREG)
+            data.writable = True
+            POOL.keep(node, data)
+            return node, attr_of(node.ino, made)
+
+    def mkdir(self, parent: Node, name: bytes, mode: int | None = None, *, owner: Owner | None = None) -> Node:
+        """Make a directory; the arguments are those of `create`."""
+        with self._lock:
+            directory = self._prepare_new(parent, name)
+            masked = 0o777 if mode is None else mode & 0o777
+            try:
+                os.mkdir(name, masked, dir_fd=directory.fd)
+            except FileExistsError:
+                temporary = self.upper.make_dir(masked)
+                # It must not show what the lower layer has under the name, which the whiteout hid until now.
+                self.upper.set_opaque(entry_of(self.upper.work.fd, temporary))
+                self._show_new(parent, directory.fd, name, temporary, mode, owner)
+            else:
+                self._settle_in_place(parent, directory.fd, name, mode, owner)
+            node = self._add_new(parent, name, stat.S_IFDIR)
+            node.listing = {}
+            return node
+
+    def symlink(self, parent: Node, name: bytes, target: bytes, *, owner: Owner | None = None) -> Node:
+        """Make a symbolic link; what it points to is not looked at."""
+        with self._lock:
+            directory = self._prepare_new(parent, name)
+            try:
+                os.symlink(target, name, dir_fd=directory.fd)
+            except FileExistsError:
+                temporary = self.upper.new_name()
+                os.symlink(target, temporary, dir_fd=self.upper.work.fd)
+                self._show_new(parent, directory.fd, name, temporary, None, owner)
+            else:
+                self._settle_in_place(parent, directory.fd, name, None, owner)
+            return self._add_new(parent, name, stat.S_IFLNK)
+
+    def mknod(self, parent: Node, name: bytes, mode: int, rdev: int = 0, *, owner: Owner | None = None) -> Node:
+        """Make a file, fifo, socket or device.
+
+        Raises:
+            PermissionError: For a character device 0:0, which would be a whiteout.
+        """
+        kind = stat.S_IFMT(mode)
+        if kind in (stat.S_IFREG, 0):
+            return self.create(parent, name, mode & 0o7777, owner=owner)
+        if kind == stat.S_IFCHR and rdev == 0:
+            raise fail(errno.EPERM, name)
+        with self._lock:
+            directory = self._prepare_new(parent, name)
+            try:
+                os.mknod(name, mode & ~0o7000, rdev, dir_fd=directory.fd)
+            except FileExistsError:
+                temporary = self.upper.new_name()
+                os.mknod(temporary, mode & ~0o7000, rdev, dir_fd=self.upper.work.fd)
+                self._show_new(parent, directory.fd, name, temporary, mode & 0o7777, owner)
+            else:
+                self._settle_in_place(parent, directory.fd, name, mode & 0o7777, owner)
+            return self._add_new(parent, name, kind)
+
+    def create_unnamed(self, parent: Node, mode: int | None = None, *, owner: Owner | None = None) -> Node:
+        """Make an empty file without a name, as O_TMPFILE does; it is there while it is pinned, and `link` can name it.
+
+        Args:
+            parent: The directory that a name would be in.
+            mode: Its exact permission bits; None for what the process's umask leaves of 0666.
+            owner: Its user and group; None for the process's own.
+
+        Raises:
+            OSError: As for `create`.
+        """
+        with self._lock:
+            if not parent.is_dir:
+                raise fail(errno.ENOTDIR, parent.name)
+            if self._is_gone(parent):
+                raise fail(errno.ENOENT, parent.name)
+            self._bring_up(parent)
+            masked = 0o666 if mode is None else mode & 0o777
+            node = self.inodes.add(Node(stat.S_IFREG, parent, b"", None, upper=True))
+            node.parent, node.name = self.attic, attic_name(node.ino, unnamed=True)
+            node.has_xattrs = False
+            node.links = 0
+            try:
+                self._make_unnamed(parent, node, mode, masked, owner)
+            except BaseException:
+                self._release(node)
+                raise
+            return node
+
+    def _make_unnamed(self, parent: Node, node: Node, mode: int | None, masked: int, owner: Owner | None) -> None:
+        """Make the file of a node that has a name in `work` only."""
+        data = Descriptor(open_at(self.upper.work.fd, node.name, os.O_CREAT | os.O_EXCL | os.O_RDWR, masked))
+        data.writable = True
+        uid, gid = owner or (-1, -1)
+        if self._hands_group_on(parent):
+            directory = self._dir_fd(parent)
+            gid = os.stat(directory.fd).st_gid
+        if uid >= 0 or gid >= 0:
+            os.fchown(data.fd, uid, gid)
+        if mode is not None:
+            os.fchmod(data.fd, mode & 0o7777)
+        POOL.keep(node, data)
+
+    def link(self, node: Node, parent: Node, name: bytes) -> Node:
+        """Give a file one more name.
+
+        Raises:
+            PermissionError: For a directory.
+            FileNotFoundError: If the file has no name any more.
+        """
+        with self._lock:
+            self._check_new(parent, name)
+            if node.is_dir:
+                raise fail(errno.EPERM, name)
+            is_lost = node.parent is self.attic and node.links <= 0 and not was_made_unnamed(node.name)
+            if node.parent is None or is_lost:
+                raise fail(errno.ENOENT, name)
+            self._bring_up(node)
+            self._bring_up(parent)
+            directory = self._dir_fd(parent)
+            source = self._dir_fd(node.parent)
+            status = os.stat(node.name, dir_fd=source.fd, follow_symlinks=False)
+            self._begin()
+            try:
+                os.link(node.name, name, src_dir_fd=source.fd, dst_dir_fd=directory.fd, follow_symlinks=False)
+            except FileExistsError:
+                temporary = self.upper.new_name()
+                os.link(node.name, temporary, src_dir_fd=source.fd, dst_dir_fd=self.upper.work.fd, follow_symlinks=False)
+                faults.reach("namespace.linked")
+                self.upper.show_instead(temporary, directory.fd, name)
+            self.inodes.link_to_disk(node, (status.st_dev, status.st_ino))
+            node.links = status.st_nlink + (node.parent is not self.attic)
+            self._add_name(node, parent, name)
+            if parent.listing is not None:
+                parent.listing[name] = node.kind
+            self._report_name(parent, name)
+            return node
+
+    def _prepare_new(self, parent: Node, name: bytes, *, is_exclusive: bool = False) -> Descriptor:
+        """Make sure that a name can be made, and bring the directory up.
+
+        Args:
+            parent: The directory that gets it.
+            name: Its name there.
+            is_exclusive: Whether the caller's system call refuses a name that the upper layer has: the disk is not asked then.
+        """
+        known = parent.listing
+        if (
+            is_exclusive
+            and name not in parent.children
+            and (known is None or name not in known)
+            and (parent.lower is None or self._lower_child(parent, name) is None)
+        ):
+            self._check_name(parent, name)
+        else:
+            self._check_new(parent, name)
+        self._bring_up(parent)
+        self._begin()
+        return self._dir_fd(parent)
+
+    def _check_new(self, parent: Node, name: bytes) -> None:
+        self._check_name(parent, name)
+        if self._child(parent, name) is not None:
+            raise fail(errno.EEXIST, name)
+
+    def _check_name(self, parent: Node, name: bytes) -> None:
+        if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
+            raise fail(errno.EINVAL, name)
+        if len(name) > NAME_MAX:
+            raise fail(errno.ENAMETOOLONG, name)
+        if parent.kind != stat.S_IFDIR:
+            raise fail(errno.ENOTDIR, parent.name)
+        if parent.parent is None and parent is not self.root:
+            raise fail(errno.ENOENT, name)
+        if self._is_reserved(parent, name):
+            raise fail(errno.EPERM, name)
+
+    def _show_new(
+        self, parent: Node, directory: int, name: bytes, temporary: bytes, mode: int | None, owner: Owner | None
+    ) -> None:
+        """Put what was made in `work` in place of the whiteout that has its name."""
+        try:
+            self._settle(parent, self.upper.work.fd, temporary, mode, owner, hidden=True)
+            faults.reach("namespace.made")
+            self.upper.show_instead(temporary, directory, name)
+        except BaseException:
+            self.upper.discard(temporary)
+            raise
+
+    def _settle_in_place(self, parent: Node, directory: int, name: bytes, mode: int | None, owner: Owner | None) -> None:
+        """Settle what was just made under its own name, or take it back."""
+        try:
+            self._settle(parent, directory, name, mode, owner)
+        except BaseException:
+            remove_tree(directory, name)
+            raise
+
+    def _settle_file(
+        self, parent: Node, directory: int, name: bytes, fd: int, mode: int | None, owner: Owner | None
+    ) -> os.stat_result:
+        """Settle an open file that was just made under its own name, or take it back; tell what it is like."""
+        try:
+            made = os.stat(fd)
+            uid, gid = owner or (made.st_uid, made.st_gid)
+            wanted = stat.S_IMODE(made.st_mode) if mode is None else mode & 0o7777
+            if self._hands_group_on(parent):
+                above = self._dir_fd(parent)
+                gid = os.stat(above.fd).st_gid
+            moved = (uid, gid) != (made.st_uid, made.st_gid)
+            if moved:
+                os.fchown(fd, uid, gid)
+            if moved or wanted != stat.S_IMODE(made.st_mode):
+                os.fchmod(fd, wanted)
+                made = os.stat(fd)
+        except BaseException:
+            remove_tree(directory, name)
+            raise
+        return made
+
+    def _settle(
+        self, parent: Node, directory: int, name: bytes, mode: int | None, owner: Owner | None, *, hidden: bool = False
+    ) -> None:
+        """Give what was just made its owner and its exact mode.
+
+        What was made in its directory has got the group that the directory hands on; what was made hidden, in
+        `work`, gets it here.
+        """
+        if mode is None and owner is None and not (hidden and self._hands_group_on(parent)):
+            return
+        made = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        uid, gid = owner or (made.st_uid, made.st_gid)
+        is_dir = stat.S_ISDIR(made.st_mode)
+        wanted = stat.S_IMODE(made.st_mode) if mode is None else mode & 0o7777
+        if self._hands_group_on(parent):
+            above = self._dir_fd(parent)
+            gid = os.stat(above.fd).st_gid
+            if is_dir:
+                wanted |= stat.S_ISGID
+        moved = (uid, gid) != (made.st_uid, made.st_gid)
+        if moved:
+            os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
+        if not stat.S_ISLNK(made.st_mode) and (moved or wanted != stat.S_IMODE(made.st_mode)):
+            chmod_at(directory, name, wanted)
+
+    def settle(self, parent: Node, name: bytes, mode: int | None = None, *, owner: Owner | None = None) -> None:
+        """Give something that is there the owner and mode with which it was to be made, see `create`."""
+        with self._lock:
+            directory = self._dir_fd(parent)
+            self._settle(parent, directory.fd, name, mode, owner, hidden=True)
+
+    def _hands_group_on(self, parent: Node) -> bool:
+        found = parent.sets_group
+        if found is None:
+            directory = self._dir_fd(parent)
+            found = bool(os.stat(directory.fd).st_mode & stat.S_ISGID)
+            parent.sets_group = found
+        return found
+
+    def _add_new(self, parent: Node, name: bytes, kind: int) -> Node:
+        node = Node(kind, parent, name, None, upper=True)
+        node.has_xattrs = False
+        if parent.listing is not None:
+            parent.listing[name] = kind
+        self._add(node)
+        self._report_name(parent, name)
+        if kind == stat.S_IFREG:
+            self._reported = node  # under the one name that it has, so that what is written to it now needs no report
+        return node

@@ -1,0 +1,428 @@
+"""Nodes that somebody outside knows by their numbers: what stays usable without a name, and after a process that died.
+
+Decided here: what a pin keeps, and what of it a process that goes on for a dead one finds again. A pin is a holder outside
+(a kernel's reference, an open file). What loses its last name while its node has pins stays usable. A file of the upper layer
+gets a name in `work` for that, by its number (`attic_name`), and loses it with the last pin; so it is there for a process
+that goes on after this one has died, and goes with all that is in `work` if none does. A directory, and a file that cannot
+get such a name, is held by a descriptor, which ends with this process; a removed directory is empty, so another serves for it.
+
+What a process that goes on needs besides is a ledger that both can reach (`follow`): each node with pins is noted in it
+with its place, after the disk says so and before anybody is told. Nodes are made from it when somebody asks for one, by
+number or by name. What the dead process had begun and not noted is judged by `fuse.handover.resume`, which tells what it found by
+`note_removed`, `note_renamed` and `note_exchanged`. Callers and assumptions are those of `vfs.tree.view`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from array import array
+from collections import deque
+from collections.abc import Sequence
+from struct import Struct
+
+from avfs_git import faults
+from avfs_git.host.files.beneath import O_PATH, Descriptor, open_judged_at
+from avfs_git.vfs.layer.lower import DIRECTORY_MODE, LowerEntry
+from avfs_git.vfs.layer.upper import attic_name
+from avfs_git.vfs.tree.inodes import Ledger, Node, Noted, Place
+from avfs_git.vfs.tree.view import LOWER_DIR_SIZE, TYPE, MergedView, fail
+
+_DEEPEST = 100_000
+"""More directories above each other than a damaged ledger may make this process look at."""
+_LEAVINGS = 64
+"""How many files that nobody needs any more wait to be removed."""
+_REMOVED = Struct("=III")
+"""Mode, user and group of a directory that was removed while in use."""
+
+
+class PinningView(MergedView):
+    """The merged view, of which nodes are known outside by their numbers."""
+
+    ledger: Ledger | None = None
+    """Where nodes with pins are noted for a process that goes on after this one died; see `follow`."""
+    leavings: deque[bytes] | None = None
+    """Names in `work` that nobody needs any more, where somebody sees to it that they go (`tidy`); None: they go at once."""
+
+    def _start(self) -> None:
+        super()._start()
+        self._pinned = 0
+        self._kept: dict[int, bytes] = {}
+        """Names in `work` of files that are about to lose their last name, by number."""
+        self._noted_early: list[Node] = []
+        """Nodes of the lower layer that are noted as if they had lost theirs."""
+        self._noted_below: dict[int, array[int]] = {}
+        """Numbers that are noted, by those of their directories."""
+        self._noted_names: dict[int, dict[bytes, int]] = {}
+        """Numbers that are noted and not given to nodes of this process, by name, of directories that were looked at."""
+        self._noted_links: list[int] = []
+        """Numbers that are noted of files that may have several names."""
+        if self.ledger is not None:
+            self.follow(self.ledger)
+
+    def close(self) -> None:
+        """Drop every node and descriptor for good."""
+        with self._lock:
+            while self.tidy():
+                pass
+            if self.ledger is None:  # else a process that goes on needs them
+                for node in self.inodes:
+                    if node.parent is self.attic:
+                        self._leave_attic(node.name)
+            super().close()
+            self._pinned = 0
+
+    # --- pins ------------------------------------------------------------------------------------------------
+
+    def pin(self, node: Node, count: int = 1) -> None:
+        """Keep a node usable after its last name goes, as for an open file or a kernel that knows its number."""
+        with self._lock:
+            node.pins += count
+            self._pinned += count
+            ledger = self.ledger
+            if ledger is None:
+                return
+            if node.pins == count:
+                self._note(node)
+            else:
+                ledger.count(node)
+
+    def pin_all(self, nodes: Sequence[Node]) -> None:
+        """Pin each of some nodes once."""
+        with self._lock:
+            ledger = self.ledger
+            self._pinned += len(nodes)
+            for node in nodes:
+                node.pins += 1
+                if ledger is None:
+                    continue
+                if node.pins == 1:
+                    self._note(node)
+                else:
+                    ledger.count(node)
+
+    def show_lower(self, parent: Node, name: bytes, entry: LowerEntry) -> tuple[Node, int]:
+        """Make a node of what nobody has looked at yet, and pin it; gives it and its size.
+
+        As `find`, `getattr` and `pin` do one after the other, at half the cost: for listings. Called with the guard.
+
+        Args:
+            parent: A directory.
+            name: A name that has no node yet.
+            entry: What `lower_children` has under it.
+
+        Raises:
+            NotYetHere: If its size is on a server; then there is no node.
+        """
+        size = LOWER_DIR_SIZE if entry.is_dir else self.lower.size_of(entry)
+        node = self._add(Node(entry.mode & TYPE, parent, name, entry, upper=False))
+        if self.ledger is None or node.pins:  # those of a process before this one
+            self.pin(node)
+        else:
+            node.pins = 1
+            self._pinned += 1
+            self.ledger.keep(node)
+        return node, size
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether somebody outside still knows a node by its number."""
+        return bool(self._pinned)
+
+    def unpin(self, node: Node, count: int = 1) -> None:
+        """Take back what `pin` did; a node without name and pins is gone."""
+        with self._lock:
+            count = min(count, node.pins)
+            node.pins -= count
+            self._pinned -= count
+            if not node.pins and (node.parent is None or node.parent is self.attic) and node is not self.root:
+                self._release(node)
+            elif self.ledger is not None:
+                if node.pins or node.is_dir:  # a directory stays noted for what is known below it
+                    self.ledger.count(node)
+                else:
+                    self.ledger.drop(node.ino)
+
+    def _release(self, node: Node) -> None:
+        node.held = None
+        node.descriptor = None
+        self.inodes.drop(node)
+        if self.ledger is not None:
+            self.ledger.drop(node.ino)
+        if node.parent is self.attic:
+            leavings = self.leavings
+            # What has other names shows at them how many there are.
+            if leavings is None or node.links > 0 or len(leavings) >= _LEAVINGS:
+                self._leave_attic(node.name)
+            else:
+                leavings.append(node.name)
+            node.parent = None
+
+    def tidy(self) -> bool:
+        """Remove one of `leavings`, which gives its room on the disk back; tells whether there was any."""
+        with self._lock:
+            if not self.leavings:
+                return False
+            self._leave_attic(self.leavings.popleft())
+            return True
+
+    def empty_attic(self) -> None:
+        """Remove all files that are kept without a name, because nobody can use them any more."""
+        with self._lock:
+            if self.attic.descriptor is not None:
+                self.upper.clean_attic(lambda _: False)
+
+    def _hold(self, node: Node) -> None:
+        """Keep what is about to lose its last name usable, if somebody still knows the node.
+
+        The caller takes the name, or calls `_let_go` if that fails.
+        """
+        if not node.pins or node.held is not None or node.parent is None or node.parent is self.attic:
+            return
+        if not node.upper:
+            if self.ledger is not None and not node.is_dir:  # as long as its path is known
+                self.ledger.keep(node, Place.LOWER, self._path_in(node.parent, node.name))
+                self._noted_early.append(node)
+            return
+        if node.is_dir:
+            node.held = self._dir_fd(node)
+            return
+        directory = self._dir_fd(node.parent)
+        try:
+            self._kept[node.ino] = self.upper.link_to_attic(directory.fd, node.name, node.ino)
+        except OSError:  # too many links, or a file system without: then it lasts as long as this process
+            node.held = Descriptor(open_judged_at(directory.fd, node.name, O_PATH if node.kind != stat.S_IFREG else os.O_RDWR))
+
+    def _let_go(self) -> None:
+        """Take back what `_hold` did for names that are there still."""
+        for name in self._kept.values():
+            try:
+                os.unlink(name, dir_fd=self.upper.work.fd)
+            except OSError:
+                pass
+        self._kept.clear()
+        for node in self._noted_early:
+            self._note(node)
+        self._noted_early.clear()
+
+    # --- going on for a process that died --------------------------------------------------------------------
+
+    def node_at(self, ino: int) -> Node:
+        """Find a node by its number.
+
+        Raises:
+            OSError: ESTALE if there is none.
+        """
+        found = self.inodes.find(ino)
+        return self._recall(ino) if found is None else found
+
+    def follow(self, ledger: Ledger) -> None:
+        """Note in a ledger what has pins from now on, and give nodes the numbers and pins that are noted there.
+
+        To be called when nobody uses the tree yet. What is noted is looked at when somebody asks for it.
+        """
+        with self._lock:
+            self.ledger = ledger
+            self._noted_below, self._noted_links = ledger.load()
+            if self.attic.descriptor is not None:
+                self.upper.clean_attic(lambda ino: ledger.read(ino) is not None)
+            self._noted_names = {}
+            self.inodes.recall_with(self._recall_number, ledger)
+
+    def list_known(self) -> list[int]:
+        """List the numbers that whoever pins nodes may know, those that a process before this one has noted included."""
+        with self._lock:
+            known = {node.ino: None for node in self.inodes if node.pins}
+            for noted in self._noted_below.values():
+                known.update(dict.fromkeys(noted))
+            for names in self._noted_names.values():
+                known.update(dict.fromkeys(names.values()))
+            return list(known)
+
+    def _recall_number(self, node: Node) -> int | None:
+        """Find the number that a node had for a process before this one, and take over its pins."""
+        parent = node.parent
+        if not (self._noted_below or self._noted_names) or parent is None or self.ledger is None:
+            return None
+        names = self._names_noted(parent)
+        ino = names.pop(node.name, None) if names else None
+        if ino is None or self.inodes.find(ino) is not None:
+            return None
+        about = self.ledger.read(ino)
+        if about is None or about.place is not Place.NAMED or about.kind != node.kind or self.upper.is_in_attic(ino):
+            return None  # what it stood for is elsewhere by now
+        self._take_over(node, about)
+        return ino
+
+    def _names_noted(self, parent: Node) -> dict[bytes, int]:
+        """List the names in a directory of which the numbers are noted and not yet given to nodes of this process."""
+        below = self._noted_below.pop(parent.ino, None) if self._noted_below else None
+        if below is not None and self.ledger is not None:
+            noted = [(self.ledger.read(ino), ino) for ino in below]
+            self._noted_names[parent.ino] = {
+                about.text: ino
+                for about, ino in noted
+                if about is not None and about.place is Place.NAMED and about.parent == parent.ino
+            }
+        return self._noted_names.get(parent.ino, {})
+
+    def note_removed(self, parent: Node, name: bytes, ino: int) -> None:
+        """Note that a process before this one, which died over it, has taken a name away from a node."""
+        with self._lock:
+            self._names_noted(parent).pop(name, None)
+            ledger = self.ledger
+            about = None if ledger is None else ledger.read(ino)
+            if about is None or ledger is None or about[:2] != (parent.ino, name) or about.place is not Place.NAMED:
+                return  # nobody knew it, or it was noted in time
+            node = Node(about.kind, None, b"", None, upper=False)
+            node.ino, node.pins = ino, about.pins
+            if ino in self._noted_links:
+                node.disk_key = (0, 0)
+            below = self._lower_child(parent, name)
+            if self.upper.is_in_attic(ino):
+                node.parent = self.attic
+                ledger.keep(node, Place.ATTIC, b"")
+            elif node.is_dir:
+                mode = below.mode if below is not None else DIRECTORY_MODE
+                ledger.keep(node, Place.REMOVED, _REMOVED.pack(stat.S_IMODE(mode), self._uid, self._gid))
+            elif below is not None:
+                ledger.keep(node, Place.LOWER, self._path_in(parent, name))
+            else:
+                ledger.drop(ino)
+
+    def note_renamed(self, parent: Node, name: bytes, ino: int, new_parent: Node, new_name: bytes, over: int) -> None:
+        """Note that a process before this one, which died over it, has renamed a node.
+
+        Args:
+            parent: Where it was.
+            name: Its name there.
+            ino: Its number.
+            new_parent: Where it is.
+            new_name: Its name there.
+            over: The number of what had that name, 0 for nothing.
+        """
+        with self._lock:
+            self._names_noted(parent).pop(name, None)
+            self.note_removed(new_parent, new_name, over)
+            self._note_moved(ino, new_parent, new_name)
+
+    def note_exchanged(self, parent: Node, name: bytes, ino: int, new_parent: Node, new_name: bytes, over: int) -> None:
+        """Note that a process before this one, which died over it, has exchanged two nodes; see `note_renamed`."""
+        with self._lock:
+            # Before anything is noted: what is read of a directory afterwards would have the one that has left it.
+            for above, left in ((parent, name), (new_parent, new_name)):
+                self._names_noted(above).pop(left, None)
+            self._note_moved(over, parent, name)
+            self._note_moved(ino, new_parent, new_name)
+
+    def _note_moved(self, ino: int | None, parent: Node, name: bytes) -> None:
+        about = None if ino is None or self.ledger is None else self.ledger.read(ino)
+        if ino is None or about is None or self.ledger is None:
+            return
+        node = Node(about.kind, parent, name, None, upper=False)
+        node.ino, node.pins = ino, about.pins
+        if ino in self._noted_links:
+            node.disk_key = (0, 0)
+        self.ledger.keep(node)
+        self._names_noted(parent)  # those of the directory come first
+        self._noted_names.setdefault(parent.ino, {})[name] = ino
+
+    def _take_over(self, node: Node, about: Noted) -> None:
+        node.pins = about.pins
+        self._pinned += about.pins
+
+    def _recall(self, ino: int) -> Node:
+        """Find what a process before this one knew by a number.
+
+        Raises:
+            OSError: ESTALE if that is not known.
+        """
+        ledger = self.ledger
+        if ledger is None:
+            raise fail(errno.ESTALE)
+        with self._lock:
+            missing: list[tuple[int, bytes]] = []
+            while (found := self.inodes.find(ino)) is None:
+                about = ledger.read(ino)
+                if about is None or len(missing) > _DEEPEST:
+                    raise fail(errno.ESTALE)
+                if about.place is not Place.NAMED or self.upper.is_in_attic(ino):
+                    found = self._recall_nameless(ino, about)
+                    break
+                missing.append((ino, about.text))
+                ino = about.parent
+            for number, name in reversed(missing):
+                found = self._child(found, name)
+                if found is None and number == missing[0][0]:
+                    found = self.git_file if name == b".git" else None
+                if found is None or found.ino != number:
+                    raise fail(errno.ESTALE, name)
+            return found
+
+    def _recall_nameless(self, ino: int, about: Noted) -> Node:
+        """Make the node of what lost its name while a process before this one served it."""
+        if about.place is Place.REMOVED:
+            mode, uid, gid = _REMOVED.unpack(about.text)
+            node = Node(stat.S_IFDIR, None, b"", None, upper=True)
+            node.held = self.upper.make_removed_dir(mode, uid, gid)
+            node.listing = {}
+        elif about.place is Place.LOWER:
+            entry: LowerEntry | None = self.lower.root
+            for part in about.text.split(b"/"):
+                entry = None if entry is None else self.lower.children(entry).get(part)
+            if entry is None:
+                raise fail(errno.ESTALE, about.text)
+            node = Node(stat.S_IFMT(entry.mode), None, b"", entry, upper=False)
+        else:
+            name = self.upper.is_in_attic(ino) or attic_name(ino)
+            try:
+                status = os.stat(name, dir_fd=self.upper.work.fd, follow_symlinks=False)
+            except FileNotFoundError:
+                raise fail(errno.ESTALE, name) from None
+            node = Node(stat.S_IFMT(status.st_mode), self.attic, name, None, upper=True)
+            node.links = status.st_nlink - 1
+        self._take_over(node, about)
+        self.inodes.put(node, ino)
+        if node.links and node.parent is self.attic:
+            self.inodes.link_to_disk(node, (status.st_dev, status.st_ino))
+        return node
+
+    def _recall_links(self) -> bool:
+        """Find all files that may have several names, so that each of them leads to the one node; whether any was noted."""
+        numbers, self._noted_links = self._noted_links, []
+        for ino in numbers:
+            try:
+                self.node_at(ino)
+            except OSError:
+                continue
+        return bool(numbers)
+
+    def _note(self, node: Node) -> None:
+        """Write down where a node stands, so that a process after this one finds it."""
+        ledger = self.ledger
+        if ledger is None or not (node.pins or (node.is_dir and node.parent is not None)):
+            return
+        if node.parent is self.attic:
+            ledger.keep(node, Place.ATTIC, b"")
+        elif node.parent is not None:
+            ledger.keep(node)
+        elif node.held is not None and node.is_dir:
+            found = os.stat(node.held.fd)
+            ledger.keep(node, Place.REMOVED, _REMOVED.pack(stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid))
+        elif node.is_dir and node.lower is not None:
+            ledger.keep(node, Place.REMOVED, _REMOVED.pack(stat.S_IMODE(node.lower.mode), self._uid, self._gid))
+        elif node.upper or (about := ledger.read(node.ino)) is None or about.place is not Place.LOWER:
+            ledger.drop(node.ino)  # it is held by a descriptor, if at all, and ends with this process
+
+    def _begin(self, node: Node | None = None, over: Node | None = None, *, on_disk: int = 0) -> None:
+        """Note that the disk is about to change, for a process that goes on after this one died meanwhile.
+
+        Args:
+            node: What loses its name or moves.
+            over: What loses its name to it.
+            on_disk: The inode number on disk of what moves, where the names alone do not tell whether it did.
+        """
+        if self.ledger is not None:
+            self.ledger.begin(0 if node is None else node.ino, 0 if over is None else over.ino, on_disk)
+            faults.reach("view.begun")

@@ -1,0 +1,151 @@
+"""Changes to files as operations: what file calls, commands and programs in a live tree did, recorded so that undo takes it back.
+
+Decided here: what one such operation is. All that changed since the workspace was last recorded, by whichever surface, is one
+operation in the log: file calls of one program are joined, and so is all that happens in a live tree between two operations. Its
+states before and after are commits. That before is the one which recorded the workspace last; that after is made beside the
+branch, and kept. The branch does not move. A checkpoint records the changes that it saves as such an operation, too, in the same
+write to the log (`checkpoint`).
+
+Called with the workspace locked: at the end of a program's file calls, before a command runs, before an undo. Costs a capture,
+and where the counters say that nothing changed, a look at them. A crash before the line in the log leaves changes that the next
+call records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from avfs_git.gitstore.compare.treediff import diff_trees
+from avfs_git.gitstore.formats.commits import Commit, serialize_commit
+from avfs_git.gitstore.formats.trees import EMPTY_TREE
+from avfs_git.gitstore.objects.packwriter import PackWriter
+from avfs_git.gitstore.objects.store import KIND_COMMIT, KIND_TREE
+from avfs_git.model import ChangedFile
+from avfs_git.paths import Oid, show_path
+from avfs_git.workspace.capture.sidecardiff import diff_sidecars
+from avfs_git.workspace.capture.workspace import LockedWorkspace
+from avfs_git.workspace.vault.format import HEADS
+from avfs_git.workspace.vault.gitmoves import CommandStart, adopt_git_moves, describe_with_git
+from avfs_git.workspace.vault.oplog import CAPTURED, EXACT, FILES, SIDECAR, OpRecord
+
+_NAMED = 3
+"""Paths that a description names; the others are counted."""
+
+Trees = tuple[Oid | None, Oid | None]
+"""The tree and the sidecar tree of a state."""
+
+
+def record_changes(
+    locked: LockedWorkspace, description: str | None = None, *, kind: str = FILES, command: CommandStart | None = None
+) -> OpRecord | None:
+    """Record what has changed in a workspace since it was last recorded, as one operation; None if nothing has.
+
+    In the middle of a merge nothing is recorded: its end does.
+
+    Args:
+        locked: The workspace.
+        description: What the log says; the paths if not given.
+        kind: The operation in the log.
+        command: The command that made the changes: where git moved the branch in it, that is part of the operation.
+
+    Raises:
+        FileChanging: If a file cannot be read whole.
+        HostError: If the disk refuses. Nothing is recorded then; the files are as they are.
+    """
+    opened, vault = locked.opened, locked.vault
+    if opened.state.merging is not None or opened.is_clean():
+        return None
+    vault.prepare()
+    pack = PackWriter(vault.store)
+    try:
+        recorded, was = find_recorded(locked)
+        captured = locked.capture(pack, skips_unreadable=True)
+        now = (captured.tree, captured.sidecar)
+        changed = list_changed(pack, was, now)
+        if not changed:
+            return None
+        before, kept = make_recorded_commit(locked, pack, recorded, was)
+        after, sidecar = _make_commit(locked, pack, now, before, description or describe_changes(changed))
+        pack.finish(hold=True)
+        moved = adopt_git_moves(vault, locked.fork, command=command) if command is not None else []
+        began = moved[0].old if moved else None
+        vault.refs.update(vault.keep(*dict.fromkeys((*kept, after, sidecar, began))))
+        record = OpRecord(
+            0,
+            locked.fork,
+            kind,
+            describe_with_git(description or describe_changes(changed), moved),
+            vault.clock_ns(),
+            moves=[(HEADS + locked.fork, began.hex() if began is not None else None, moved[-1].new.hex())] if moved else [],
+            before=before.hex(),
+            after=after.hex(),
+            more={EXACT: True, CAPTURED: captured.began_ns},
+        )
+        vault.oplog.append(record)
+        locked.mark_captured(captured, commit=after)
+    finally:
+        pack.discard()
+    return record
+
+
+def list_changed(source: PackWriter, was: Trees, now: Trees) -> list[ChangedFile]:
+    """List what differs between two states, untracked files included."""
+    return [*diff_trees(source, was[0], now[0], size_of=source.blob_size), *diff_sidecars(source, was[1], now[1])]
+
+
+def describe_changes(changed: Sequence[ChangedFile]) -> str:
+    """Name what changed, for the log."""
+    named = ", ".join(f"'{show_path(change.path)}'" for change in changed[:_NAMED])
+    more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
+    return f"change {named}{more}"
+
+
+def find_recorded(locked: LockedWorkspace) -> tuple[Oid | None, Trees]:
+    """Find the commit that recorded a workspace last, None if none did, and what the workspace held then.
+
+    The log decides: of a process that died right after an operation the stat cache does not know.
+    """
+    opened, vault = locked.opened, locked.vault
+    synced = opened.synced_trees()
+    cached = opened.cache.commit if opened.cache is not None else None
+    if cached is None and opened.state.base is not None:
+        cached = Oid(bytes.fromhex(opened.state.base))
+    last = vault.oplog.find_last_state(locked.fork)
+    if last is None or last.after is None or (cached is not None and last.after == cached.hex()):
+        return cached, synced
+    recorded = Oid(bytes.fromhex(last.after))
+    commit = vault.store.read_commit(recorded)
+    sidecar = vault.sidecar_tree(commit)
+    if SIDECAR in last.more:
+        sidecar = vault.store.read_commit(Oid(bytes.fromhex(last.more[SIDECAR]))).tree
+    return recorded, (None if commit.tree == EMPTY_TREE else commit.tree, sidecar)
+
+
+def make_recorded_commit(
+    locked: LockedWorkspace, pack: PackWriter, recorded: Oid | None, was: Trees
+) -> tuple[Oid, tuple[Oid | None, ...]]:
+    """Use the commit that recorded a workspace last, or make one of what it recorded; tell which commits are to be kept then.
+
+    One is made where a commit of git's does not say what was untracked, and where there was none yet.
+    """
+    if recorded is not None:
+        commit = locked.vault.store.read_commit(recorded)
+        if (None if commit.tree == EMPTY_TREE else commit.tree) == was[0] and locked.vault.sidecar_tree(commit) == was[1]:
+            return recorded, ()
+    made, sidecar = _make_commit(locked, pack, was, recorded, "state before")
+    return made, (made, sidecar)
+
+
+def _make_commit(
+    locked: LockedWorkspace, pack: PackWriter, trees: Trees, parent: Oid | None, text: str
+) -> tuple[Oid, Oid | None]:
+    signature = locked.vault.signature()
+    sidecar = None
+    if trees[1] is not None:
+        sidecar = pack.add(
+            KIND_COMMIT, serialize_commit(Commit(trees[1], (), signature, signature, f"sidecar of {locked.fork}\n"))
+        )
+    tree = trees[0] if trees[0] is not None else pack.add(KIND_TREE, b"")
+    parents = (parent,) if parent is not None else ()
+    made = pack.add(KIND_COMMIT, serialize_commit(Commit(tree, parents, signature, signature, text + "\n", sidecar=sidecar)))
+    return made, sidecar

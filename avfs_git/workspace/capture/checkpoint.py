@@ -1,0 +1,554 @@
+"""Saving a checkpoint: workspace to objects, objects to one pack, the branch to the new commit.
+
+Decided here: the order of those steps, what is recorded with them, and when there is nothing to record.
+Callers hold the workspace lock. The order, and what each step guards against:
+
+1. The pack is written and forced to disk before any ref moves, else a ref could name an object that a power
+   cut took away.
+2. The sidecar's ref moves before the branch, else a collection of garbage between the two could take the sidecar
+   of an acknowledged checkpoint. Both are compared and swapped under git's own locks.
+3. The log announces the move before the first ref moves, while they are locked: whoever comes after a crash
+   finds in it what the refs say that happened. Nothing is written after the refs that the checkpoint depends on.
+4. The stat cache comes last; without it the next capture only reads more. A failure here is a warning.
+
+A crash before step 2 leaves unreferenced objects, after it a complete checkpoint. A failure in step 2 is taken back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+
+from avfs_git.errors import CheckpointExists, HostError, LeftInForce, MergeInProgress, RefConflict, RefLocked
+from avfs_git.faults import reach
+from avfs_git.gitstore.compare.treediff import diff_trees, find_differences
+from avfs_git.gitstore.formats.commits import Commit, serialize_commit
+from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK, edit_tree, find_entry
+from avfs_git.gitstore.objects.drywriter import DryWriter
+from avfs_git.gitstore.objects.packs import consolidate_packs, remove_leftovers
+from avfs_git.gitstore.objects.packwriter import PackWriter
+from avfs_git.gitstore.objects.store import KIND_COMMIT, KIND_TREE
+from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.source import ObjectSink
+from avfs_git.model import ChangedFile, CheckpointResult, Status, Warning
+from avfs_git.paths import Oid, TreePath, check_new_label
+from avfs_git.values import replace, value_class
+from avfs_git.vfs.scan.steady import KnownContent
+from avfs_git.workspace.capture.aftermath import aftermath
+from avfs_git.workspace.capture.capture import IGNORE, Captured
+from avfs_git.workspace.capture.changes import Trees, describe_changes, find_recorded, list_changed, make_recorded_commit
+from avfs_git.workspace.capture.sidecardiff import diff_sidecars
+from avfs_git.workspace.capture.workspace import LockedWorkspace
+from avfs_git.workspace.vault import notes
+from avfs_git.workspace.vault.format import HEADS, SIDECARS, Merging, label_ref
+from avfs_git.workspace.vault.gitmoves import CommandStart, adopt_git_moves, describe_with_git, is_made_inside
+from avfs_git.workspace.vault.oplog import CAPTURED, EXACT, FILES, FROM, OpRecord, RefMoveRecord
+from avfs_git.workspace.vault.vault import OpenVault
+
+_HISTORY_LOOKED_AT = 10_000
+
+
+@value_class
+class Taken:
+    """A capture, compared with the head of its fork."""
+
+    captured: Captured
+    head: Oid | None
+    commit: Commit | None
+    changed_files: tuple[ChangedFile, ...]
+    sidecar_changed: tuple[ChangedFile, ...]
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the head records it already."""
+        return self.head is not None and not self.changed_files and not self.sidecar_changed
+
+
+def take(
+    locked: LockedWorkspace,
+    sink: PackWriter | DryWriter,
+    *,
+    known: dict[TreePath, KnownContent] | None = None,
+    remember_blobs: bool = False,
+    index: Oid | None = None,
+    beside: Oid | None = None,
+    added: AbstractSet[TreePath] = frozenset(),
+    captured: Captured | None = None,
+    onto: Oid | None = None,
+    skips_unreadable: bool = False,
+) -> Taken:
+    """Capture the workspace, unless it was, and compare it with the head of its fork, or with the commit `onto`."""
+    before = locked.opened.synced_trees()[1]
+    head, commit = locked.head() if onto is None else (onto, locked.vault.store.read_commit(onto))
+    if captured is None:
+        captured = locked.capture(
+            sink,
+            known=known,
+            remember_blobs=remember_blobs,
+            index=index,
+            beside=beside,
+            added=added,
+            skips_unreadable=skips_unreadable,
+        )
+        if index is not None:
+            captured.tree = adopt_submodules(sink, captured.tree, index)
+        elif _has_other_rules(locked, sink, captured, commit):
+            captured = locked.capture(
+                sink, known=known, remember_blobs=remember_blobs, afresh=True, beside=beside or before, added=added
+            )
+
+    def size_of(oid: Oid) -> int:
+        known_size = captured.sizes.get(oid)
+        return sink.blob_size(oid) if known_size is None else known_size
+
+    changed = diff_trees(sink, commit.tree if commit else None, captured.tree, size_of=size_of)
+    recorded = recorded_sidecar(locked, commit)
+    if recorded == before and not captured.sidecar_touched:
+        sidecar_changed = []
+    else:
+        sidecar_changed = diff_sidecars(sink, recorded, captured.sidecar)
+    return Taken(captured, head, commit, tuple(changed), tuple(sidecar_changed))
+
+
+def _has_other_rules(locked: LockedWorkspace, sink: ObjectSink, captured: Captured, head: Commit | None) -> bool:
+    """Whether files that were recorded beside the branch may be ignored by rules that came after them.
+
+    They are not tracked, as no commit of the branch has them: what is tracked then is what the head has.
+    """
+    cache = locked.opened.cache
+    tracked = head.tree if head is not None else None
+    if cache is None or (cache.tree or EMPTY_TREE) == (tracked or EMPTY_TREE):
+        return False
+    return any(change.path.rpartition(b"/")[2] == IGNORE for change in diff_trees(sink, tracked, captured.tree))
+
+
+def adopt_submodules(sink: PackWriter | DryWriter, found: Oid | None, wanted: Oid) -> Oid | None:
+    """Let the submodules of a captured tree be at the commits at which a tree has them: no file tells that.
+
+    A path where one of the two has something else than a submodule stays as it is.
+    """
+    if (found or EMPTY_TREE) == wanted:
+        return found
+    edits = {
+        path: after
+        for path, (before, after) in find_differences(sink, found, wanted).items()
+        if all(entry is None or entry[0] == MODE_GITLINK for entry in (before, after))
+    }
+    return edit_tree(sink, sink, found, edits)
+
+
+def recorded_sidecar(locked: LockedWorkspace, commit: Commit | None) -> Oid | None:
+    """Find the sidecar tree with which a workspace at its head is compared.
+
+    A commit that git made has none of its own. What the workspace last recorded stands for it, if that was at this commit or
+    before it: after an undo it was not, and then what the workspace began with does. Costs a look at the commits since that.
+    """
+    if commit is not None and commit.sidecar is not None:
+        return locked.vault.sidecar_tree(commit)
+    opened = locked.opened
+    recorded = opened.cache.commit if opened.cache is not None else None
+    if recorded is None or _leads_to(locked.vault, locked.vault.read_head(locked.fork), recorded, until=_oid(opened.state.base)):
+        return opened.synced_trees()[1]
+    return opened.lower.root.sidecar
+
+
+def _leads_to(vault: OpenVault, head: Oid | None, wanted: Oid, *, until: Oid | None) -> bool:
+    """Whether a commit is a head or among the first parents of one, as far back as another commit."""
+    for _ in range(_HISTORY_LOOKED_AT):
+        if head == wanted:
+            return True
+        if head is None or head == until:
+            return False
+        head = next(iter(vault.store.read_commit(head).parents), None)
+    return False
+
+
+def read_status(locked: LockedWorkspace) -> Status:
+    """Tell what a checkpoint would record now. Writes nothing."""
+    taken = take(locked, DryWriter(locked.vault.store), skips_unreadable=True)
+    return Status(
+        fork=locked.fork,
+        head=taken.head.hex() if taken.head else None,
+        base=locked.opened.state.base,
+        changed_files=taken.changed_files,
+        sidecar_changed=taken.sidecar_changed,
+        warnings=(*_warn_of_unseen(locked), *taken.captured.warnings),
+    )
+
+
+def _warn_of_unseen(locked: LockedWorkspace) -> tuple[Warning, ...]:
+    """Warn of commits that somebody else has put on the branch, and that the files here do not have."""
+    unseen = find_unseen_head(locked)
+    if unseen is None:
+        return ()
+    moved = f"somebody else has moved '{locked.fork}' to {unseen[0].hex()[:12]}, and the files here do not have what that has"
+    return (Warning("fork.moved_outside", f"{moved}; bring it in with `avfs update {locked.fork}`"),)
+
+
+def save_checkpoint(
+    locked: LockedWorkspace,
+    *,
+    label: str | None = None,
+    message: str | None = None,
+    kind: str = "checkpoint",
+    description: str | None = None,
+    known: dict[TreePath, KnownContent] | None = None,
+    before: str | None = None,
+    parents: Sequence[Oid] = (),
+    more: dict[str, object] | None = None,
+    index: Callable[[PackWriter], Oid | None] | None = None,
+    beside: Oid | None = None,
+    added: AbstractSet[TreePath] = frozenset(),
+    captured: Captured | None = None,
+    concludes_merge: bool = False,
+    keeps_message: bool = False,
+    note: notes.Note | None = None,
+    with_files: bool = False,
+    command: CommandStart | None = None,
+    skips_unreadable: bool = False,
+) -> CheckpointResult:
+    """Record the workspace as a commit on its fork.
+
+    Durable when it returns. Costs what changed since the last capture.
+
+    Args:
+        locked: The workspace.
+        label: A name for the checkpoint.
+        message: The commit's message.
+        kind: The operation in the log.
+        description: Its text in the log.
+        known: What files were made from; those need not be read.
+        before: The commit whose state the workspace had, if files were changed by this operation.
+        parents: Further parents of the commit.
+        more: Facts to keep in the log.
+        index: Makes the tree whose paths are tracked, where that is not the one of the last capture.
+        beside: A sidecar whose files are beside history, besides those of the last capture.
+        added: Files that are to be tracked from this on.
+        captured: What the workspace holds, where that is known and its objects are stored; it is not captured then.
+        concludes_merge: Commit also where nothing changed: the parents are what is recorded.
+        keeps_message: Commit also where nothing changed, if the head has another message: the message is what is recorded.
+        note: What the commit gets as a note, if one is made. Where somebody else holds the notes' ref it gets none.
+        with_files: Whether the operation made the changes that it saves, as a command did: undo takes them back with it.
+            Otherwise they are an operation of their own in the log.
+        command: The command that made the changes: where git moved the branch in it, undo takes that back, too. Where nothing is
+            left to save, `record_changes` is to be told the same.
+        skips_unreadable: See `Capture`; not for what is saved before files are replaced or removed.
+
+    Raises:
+        MergeInProgress: If the workspace is in the middle of a merge, which this does not conclude.
+        CheckpointExists: If the label is taken by another commit.
+        FileChanging: If a file cannot be read whole.
+        RefConflict: If the branch holds changes that the workspace has not seen.
+        LeftInForce: If the disk refuses so late that the new state stays.
+        HostError: If the disk refuses; the state is the old one.
+    """
+    vault = locked.vault
+    if not concludes_merge:
+        check_not_merging(locked)
+    vault.prepare()
+    complete_moves(locked)
+    moved = adopt_git_moves(vault, locked.fork, command=command)
+    held_label = None
+    if label is not None:
+        check_new_label(label)
+        held_label = vault.refs.read(label_ref(locked.fork, label))
+        if held_label is not None:
+            raise CheckpointExists(label)
+    pack = PackWriter(vault.store)
+    try:
+        recorded = find_recorded(locked)
+        tracked = (index(pack) or _empty_tree(pack)) if index is not None and captured is None else None
+        taken = take(
+            locked,
+            pack,
+            known=known,
+            index=tracked,
+            beside=beside,
+            added=added,
+            captured=captured,
+            skips_unreadable=skips_unreadable,
+        )
+        is_told = keeps_message and message and taken.commit is not None and taken.commit.message.strip() != message.strip()
+        if taken.is_unchanged and not concludes_merge and not is_told:
+            return _label_head(locked, taken, label, description)
+        # Of a merge that others began by moving the branch, the branch is one side.
+        if not (concludes_merge and taken.head is not None and taken.head.hex() == merged_into(locked)):
+            _refuse_lost_updates(locked, taken, pack)
+        headline = describe_with_git(description or message or kind, moved).partition("\n")[0] if moved else description
+        texts = (label, message, kind, headline)
+        facts = {**(more or {}), FROM: _hex(moved[0].old)} if moved else more
+        result = _record(locked, taken, pack, recorded, *texts, before, parents, more=facts, note=note, with_files=with_files)
+    finally:
+        pack.discard()
+    return replace(result, warnings=(*result.warnings, *tidy_packs(vault)))
+
+
+def merged_into(locked: LockedWorkspace) -> str | None:
+    """Name the commit that the merge in a workspace brings in; None if there is no merge."""
+    merging = locked.opened.state.merging
+    return merging.theirs if merging is not None else None
+
+
+def check_not_merging(locked: LockedWorkspace) -> None:
+    """Make sure that no conflicts are waiting in the workspace: they must not become a commit, nor be written over.
+
+    Raises:
+        MergeInProgress: If they are.
+    """
+    merging = locked.opened.state.merging
+    if merging is not None:
+        raise merge_in_progress(locked.fork, merging)
+
+
+def merge_in_progress(fork: str, merging: Merging) -> MergeInProgress:
+    """Make the error that says in the middle of what a fork is."""
+    return MergeInProgress(fork, merging.source, merging.rewriting.kind if merging.rewriting is not None else "merge")
+
+
+@contextlib.contextmanager
+def saving_first() -> Iterator[None]:
+    """Save what is uncommitted before something else: if the disk refuses, that has not begun, and is not in force.
+
+    Raises:
+        HostError: In place of `LeftInForce`: a save that stays changes no file.
+    """
+    try:
+        yield
+    except LeftInForce as error:
+        raise HostError("save what is uncommitted", OSError(error.errno, os.strerror(error.errno))) from error
+
+
+def tidy_packs(vault: OpenVault) -> list[Warning]:
+    """Merge small packs. What was acknowledged does not depend on it: a full disk is no reason to fail."""
+    warnings: list[Warning] = []
+    with aftermath(warnings, "small packs are merged another time"):
+        if consolidate_packs(vault.store):
+            remove_leftovers(vault.store, now_s=time.time())
+    return warnings
+
+
+def complete_moves(locked: LockedWorkspace) -> None:
+    """Move the refs that an operation on this fork left when its process died between two of them.
+
+    Called with the workspace lock held: whoever announced such an operation is dead. Which of its refs have moved tells
+    that it was under way; that all of them are to move, the log says.
+
+    Raises:
+        HostError: If the disk fails. The next one to take the lock tries again.
+    """
+    vault = locked.vault
+    for record in vault.oplog.find_unsettled(locked.fork):
+        changes = [RefChange(ref, _oid(old), _oid(new)) for ref, old, new in record.moves]
+        held = {change.name: vault.refs.read(change.name) for change in changes}
+        left = [change for change in changes if held[change.name] == change.old]
+        if 0 < len(left) < len(changes) and all(held[change.name] == change.new for change in changes if change not in left):
+            with contextlib.suppress(RefConflict):  # somebody else has them now
+                vault.refs.update(left)
+
+
+def _refuse_lost_updates(locked: LockedWorkspace, taken: Taken, pack: PackWriter) -> None:
+    """Refuse to commit over what somebody else put on the branch and this workspace never held.
+
+    A commit that git made in the live tree passes: whoever works there knows of it.
+    """
+    synced = locked.opened.synced_trees()[0]
+    head_tree = taken.commit.tree if taken.commit else None
+    if head_tree == synced or head_tree is None or taken.head is None or _has_held(locked, taken.head):
+        return
+    if is_made_inside(locked.vault, locked.fork, taken.head):
+        return
+    for change in diff_trees(pack, synced, head_tree):
+        there = find_entry(pack, head_tree, TreePath(change.path))
+        mine = find_entry(pack, taken.captured.tree, TreePath(change.path)) if taken.captured.tree else None
+        before = find_entry(pack, synced, TreePath(change.path)) if synced else None
+        if mine != there and mine == before:
+            error = RefConflict(
+                HEADS + locked.fork, _hex(locked.opened.cache.commit if locked.opened.cache else None), _hex(taken.head)
+            )
+            error.hint = f"Bring in what was put there with `avfs update {locked.fork}`."
+            raise error
+
+
+def find_unseen_head(locked: LockedWorkspace) -> tuple[Oid, Oid] | None:
+    """Find the head of a branch that somebody else has moved, and the commit that the workspace came from; None otherwise."""
+    head, commit = locked.head()
+    if head is None or commit is None or commit.tree == locked.opened.synced_trees()[0]:
+        return None
+    came_from = _came_from(locked)
+    if not came_from or _has_held(locked, head) or is_made_inside(locked.vault, locked.fork, head):
+        return None
+    return head, came_from[0]
+
+
+def _came_from(locked: LockedWorkspace) -> list[Oid]:
+    """List the commits that the workspace came from, the surest first.
+
+    That is where avfs last moved the branch to, also by an undo, which leaves the stat cache at the commit that was undone.
+    """
+    at = locked.vault.oplog.find_last_position(HEADS + locked.fork)
+    if at is not None:
+        return [at]
+    cache = locked.opened.cache
+    return [oid for oid in (cache.commit if cache is not None else None, _oid(locked.opened.state.base)) if oid is not None]
+
+
+def _has_held(locked: LockedWorkspace, head: Oid | None) -> bool:
+    """Whether the branch went back to a commit from which the workspace came, as after undo."""
+    waiting = _came_from(locked)
+    seen: set[Oid] = set()
+    while waiting and len(seen) < _HISTORY_LOOKED_AT:
+        here = waiting.pop(0)
+        if here == head:
+            return True
+        if here not in seen:
+            seen.add(here)
+            waiting += locked.vault.store.read_commit(here).parents
+    return False
+
+
+def _hex(oid: Oid | None) -> str | None:
+    return oid.hex() if oid is not None else None
+
+
+def _oid(text: str | None) -> Oid | None:
+    return Oid(bytes.fromhex(text)) if text is not None else None
+
+
+def _label_head(locked: LockedWorkspace, taken: Taken, label: str | None, description: str | None) -> CheckpointResult:
+    """Answer that nothing changed; a label is given to the head."""
+    vault, head = locked.vault, taken.head
+    assert head is not None  # noqa: S101 - there is a head where nothing changed
+    labels = vault.list_labels(locked.fork) | ({label: head} if label is not None else {})
+    described = vault.describe(head, fork=locked.fork, labels=labels)
+    if label is not None:
+        ref = label_ref(locked.fork, label)
+        moves: list[RefMoveRecord] = [(ref, None, head.hex())]
+        record = OpRecord(0, locked.fork, "label", description or f"label {label}", vault.clock_ns(), moves=moves)
+        vault.move_refs([RefChange(ref, None, head)], record)
+    told = locked.mark_recorded(taken.captured, head, recorded_sidecar(locked, taken.commit))
+    return CheckpointResult("unchanged", described, (), (), (*taken.captured.warnings, *told))
+
+
+def _record(
+    locked: LockedWorkspace,
+    taken: Taken,
+    pack: PackWriter,
+    recorded: tuple[Oid | None, Trees],
+    label: str | None,
+    message: str | None,
+    kind: str,
+    description: str | None,
+    before: str | None,
+    parents: Sequence[Oid],
+    *,
+    more: dict[str, object] | None,
+    note: notes.Note | None,
+    with_files: bool,
+) -> CheckpointResult:
+    vault, fork, captured = locked.vault, locked.fork, taken.captured
+    signature = locked.signature()
+    old_sidecar = vault.read_sidecar_ref(fork)
+    new_sidecar = old_sidecar
+    # What another parent names becomes part of this fork's history, and has to stay reachable with it.
+    beside = [oid for oid in (vault.store.read_commit(parent).sidecar for parent in parents) if oid not in (None, old_sidecar)]
+    if captured.sidecar is not None:
+        if old_sidecar is None or beside or vault.store.read_commit(old_sidecar).tree != captured.sidecar:
+            started_from = locked.opened.state.sidecar
+            kept = old_sidecar or (Oid(bytes.fromhex(started_from)) if started_from else None)
+            named = tuple(dict.fromkeys(oid for oid in (kept, *beside) if oid is not None))
+            sidecar_commit = Commit(captured.sidecar, named, signature, signature, f"sidecar of {fork}\n")
+            new_sidecar = pack.add(KIND_COMMIT, serialize_commit(sidecar_commit))
+    else:
+        new_sidecar = None
+    tree = captured.tree if captured.tree is not None else _empty_tree(pack)
+    text = message or (f"checkpoint {label}" if label else "checkpoint")
+    commit = Commit(
+        tree,
+        (*((taken.head,) if taken.head else ()), *parents),
+        signature,
+        signature,
+        text.rstrip("\n") + "\n",
+        sidecar=new_sidecar,
+    )
+    oid = pack.add(KIND_COMMIT, serialize_commit(commit))
+    changes = []
+    if new_sidecar is not None and new_sidecar != old_sidecar:
+        changes.append(RefChange(SIDECARS + fork, vault.refs.read(SIDECARS + fork), new_sidecar, lasting=True))
+    changes.append(RefChange(HEADS + fork, taken.head, oid))
+    if label is not None:
+        changes.append(RefChange(label_ref(fork, label), None, oid))
+    record = OpRecord(
+        0,
+        fork,
+        kind,
+        description or text.splitlines()[0],
+        vault.clock_ns(),
+        moves=[(change.name, _hex(change.old), _hex(change.new)) for change in changes if not change.name.startswith(SIDECARS)],
+        before=before,
+        after=oid.hex(),
+        more={**(more or {}), CAPTURED: captured.began_ns},
+    )
+    edits, states = _note_edits(locked, taken, pack, recorded, record, with_files=with_files)
+    changes = [*vault.keep(*states, _oid(record.more.get(FROM))), *changes]
+    noted = note.write(pack, taken.head, taken.changed_files) if note is not None else None
+    with notes.putting(vault, pack, oid, noted) as noting:
+        pack.finish(hold=True)
+        reach("checkpoint.packed")
+        # Before the refs move: what fails from here on must not look like a failure of what is done.
+        described = vault.describe(oid, fork=fork, labels={label: oid} if label is not None else {})
+        try:
+            _move(vault, changes, noting, record, edits)
+        except LeftInForce:
+            locked.opened.forget()  # whoever takes the lock next completes it
+            raise
+        if note is not None:
+            note.is_added = bool(noting)
+    warnings = (*captured.warnings, *locked.mark_captured(captured, commit=oid))
+    return CheckpointResult("created", described, taken.changed_files, taken.sidecar_changed, warnings)
+
+
+def _note_edits(
+    locked: LockedWorkspace,
+    taken: Taken,
+    pack: PackWriter,
+    recorded: tuple[Oid | None, Trees],
+    record: OpRecord,
+    *,
+    with_files: bool,
+) -> tuple[OpRecord | None, tuple[Oid | None, ...]]:
+    """Let the log say what changed in files since the workspace was last recorded; tell which commits are to be kept for that.
+
+    It is a part of the record, or an operation before a checkpoint, which only names what it finds.
+    """
+    if record.before is not None or (record.kind != "checkpoint" and not with_files):
+        return None, ()
+    changed = list_changed(pack, recorded[1], (taken.captured.tree, taken.captured.sidecar))
+    if not changed:
+        return None, ()
+    commit, kept = make_recorded_commit(locked, pack, *recorded)
+    if with_files:
+        record.before = commit.hex()
+        record.more[EXACT] = True
+        return None, kept
+    text, facts = describe_changes(changed), {EXACT: True}
+    at_ns = record.created_at_ns
+    return OpRecord(0, record.fork, FILES, text, at_ns, before=commit.hex(), after=record.after, more=facts), kept
+
+
+def _move(vault: OpenVault, changes: list[RefChange], noting: list[RefChange], record: OpRecord, edits: OpRecord | None) -> None:
+    """Move a checkpoint's refs, and with them that of the notes; without it, and `noting` emptied, if others keep that one."""
+    try:
+        vault.move_refs([*changes, *noting], record, after=edits)
+    except (RefConflict, RefLocked) as error:
+        if error.details.get("ref") != notes.NOTES:
+            raise
+        noting.clear()
+        vault.move_refs(changes, record, after=edits)
+
+
+def _empty_tree(pack: PackWriter) -> Oid:
+    pack.add(KIND_TREE, b"")
+    return EMPTY_TREE

@@ -1,0 +1,218 @@
+"""Confirming that the files of a workspace are what an operation made them, without reading or storing any of them.
+
+Decided here: when the result of a restore, or of moving on to a merged tree, need not be captured. A capture reads what
+changed, and makes trees and sidecar trees of it. After a restore of a whole state these would be the target's own but for
+the times of the files that were put back: so the target's trees are recorded as they are, with its times, and a fork of the
+restored state begins with the times that its sources and its build output had to each other, as a fork of the target does.
+After a merge the tree is the merged one, and the sidecar the one before with the attributes of what was made. What is
+looked at is that each file is still the very one that was made, and what the stat cache has to know of it.
+
+Called with the workspace lock held, while nothing else can write to the files. Anything unusual gives None, and is
+captured as after any other change. Reads the disk and changes nothing there.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
+
+from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_TREE, find_entry
+from avfs_git.gitstore.source import ObjectSink
+from avfs_git.paths import ROOT, Oid, TreePath, join, split
+from avfs_git.vfs.layer.layers import UpperReader
+from avfs_git.vfs.layer.lower import DIRECTORY_MODE
+from avfs_git.vfs.layer.sidecar import SELF, Meta, Record, edit_sidecar, format_record
+from avfs_git.vfs.scan.scan import FILE, WHITEOUT, WHITEOUT_PRINT, DirtySet
+from avfs_git.vfs.scan.statcache import RACY_NS, DirCache, StatCacheUpdate, is_same_entry, take_fingerprint
+from avfs_git.vfs.scan.steady import KnownContent
+from avfs_git.vfs.tree.plan import Step
+from avfs_git.workspace.capture.capture import Captured
+from avfs_git.workspace.capture.workspace import LockedWorkspace
+
+_DECIDING = (b".git", b".gitignore")
+"""Names that decide where their neighbours belong."""
+
+
+class _Look(NamedTuple):
+    """What steps have left on the disk."""
+
+    prints: dict[TreePath, DirCache]
+    files: dict[TreePath, os.stat_result]
+    directories: dict[TreePath, os.stat_result]
+    """Of those that were brought up, or in which something changed."""
+    gone: dict[TreePath, list[bytes]]
+
+    def update(self) -> StatCacheUpdate:
+        """Make what the stat cache has to know."""
+        update = StatCacheUpdate()
+        for directory, entries in self.prints.items():
+            update.set_directory(directory, entries, self.gone.get(directory, ()))
+        return update
+
+
+def confirm_restored(
+    locked: LockedWorkspace, steps: Sequence[Step], known: Mapping[TreePath, KnownContent], trees: tuple[Oid | None, Oid | None]
+) -> Captured | None:
+    """Give what a capture would find after the steps of a restore; None if that has to be found out by capturing.
+
+    Args:
+        locked: The workspace, in the captured state but for the steps.
+        steps: All that was done to it: they lead to the state of the trees.
+        known: The files that were made, by path.
+        trees: The tree and the sidecar tree of that state.
+    """
+    look = _look(locked, UpperReader(locked.opened.upper), steps, known)
+    if look is None:
+        return None
+    return Captured(*trees, look.update(), sidecar_touched=not all(map(_keeps_sidecar, steps)))
+
+
+def confirm_advanced(
+    locked: LockedWorkspace,
+    sink: ObjectSink,
+    steps: Sequence[Step],
+    known: Mapping[TreePath, KnownContent],
+    tree: Oid,
+    now: tuple[Oid | None, Oid | None],
+) -> Captured | None:
+    """Give what a capture would find after moving on to a tree; None if that has to be found out by capturing.
+
+    Args:
+        locked: The workspace, in the captured state but for the steps.
+        sink: Where objects are read from, and those of the sidecar go.
+        steps: All that was done to it.
+        known: The files that were made, by path.
+        tree: The tree to which the steps lead.
+        now: The tree and the sidecar tree of the state before.
+    """
+    if tree == EMPTY_TREE or any(split(step.path)[1] in _DECIDING for step in steps) or not all(map(_keeps_sidecar, steps)):
+        return None
+    if locked.opened.dirty is not None and not _are_all(locked.opened.dirty, {step.path for step in steps}):
+        return None
+    # A directory that comes to hold its first file of git's, or loses its last one, has another place in the sidecar.
+    for directory in {split(step.path)[0] for step in steps if step.before is None or step.after is None}:
+        held = [None if root is None else find_entry(sink, root, directory) for root in (now[0], tree)]
+        if any(entry is None or entry[0] != MODE_TREE for entry in held):
+            return None
+    reader = UpperReader(locked.opened.upper)
+    look = _look(locked, reader, steps, known)
+    if look is None:
+        return None
+    edits: dict[TreePath, dict[bytes, Record | None]] = {directory: {} for directory in look.prints}
+    for step in steps:
+        directory, name = split(step.path)
+        found = look.files.get(step.path)
+        edits[directory][name] = None if found is None or step.after is None else _record(found, step.after.mode, ())
+    for directory, found in look.directories.items():
+        above, name = split(directory) if directory != ROOT else (ROOT, SELF)
+        edits.setdefault(above, {})[name] = _record(found, DIRECTORY_MODE, reader.dir_xattrs(directory))
+    sidecar = edit_sidecar(sink, now[1], edits)
+    return Captured(tree, sidecar, look.update())
+
+
+def _record(found: os.stat_result, mode: int, xattrs: tuple[tuple[bytes, bytes], ...]) -> Record:
+    permissions = stat.S_IMODE(found.st_mode)
+    usual = DIRECTORY_MODE if stat.S_ISDIR(found.st_mode) else 0o755 if mode & 0o100 else 0o644
+    return format_record(Meta(found.st_mtime_ns, None if permissions == usual else permissions, xattrs))
+
+
+def _look(
+    locked: LockedWorkspace, reader: UpperReader, steps: Sequence[Step], known: Mapping[TreePath, KnownContent]
+) -> _Look | None:
+    """Look at what the steps have left; None if it is anything else than what they made."""
+    opened = locked.opened
+    if opened.is_served or opened.dirty is None or opened.cache is None or opened.state.recovered:
+        return None
+    if not all(_is_simple(step, known) for step in steps):
+        return None
+    racy_after_ns = time.time_ns() - RACY_NS
+    look = _Look({}, {}, {}, {})
+    prints = look.prints
+    stats: dict[TreePath, os.stat_result] = {}
+    for step in steps:
+        directory, name = split(step.path)
+        if directory not in prints:
+            prints[directory] = {}
+            stats[directory] = reader.dir_stat(directory)
+        here = prints[directory]
+        found = reader.find(directory, name)
+        if step.after is None:
+            if found is None:
+                look.gone.setdefault(directory, []).append(name)
+            elif found.kind == WHITEOUT:
+                here[name] = WHITEOUT_PRINT
+            else:
+                return None
+            continue
+        made = known[step.path]
+        if found is None or found.kind != FILE or (found.stat.st_ino, found.stat.st_mtime_ns) != (made.ino, made.mtime_ns):
+            return None
+        if stat.S_IMODE(found.stat.st_mode) != stat.S_IMODE(step.after.mode):
+            return None
+        here[name] = take_fingerprint(found.stat, racy_after_ns=racy_after_ns)
+        look.files[step.path] = found.stat
+    _note_directories(opened.cache.directories, reader, look, stats, racy_after_ns)
+    return look
+
+
+def _is_simple(step: Step, known: Mapping[TreePath, KnownContent]) -> bool:
+    """Whether a step made or removed one file, with nothing that a file system may have refused to keep."""
+    before, after = step.before, step.after
+    if step.path == ROOT or (before is not None and before.is_dir):
+        return False
+    return after is None or (step.path in known and not after.xattrs)
+
+
+def _keeps_sidecar(step: Step) -> bool:
+    """Whether the sidecars before and after say the same of it, times aside."""
+    before, after = step.before, step.after
+    if before is None or after is None:
+        there = before or after
+        return there is not None and there.tracked and not there.xattrs and there.mode & 0o7777 in (0o644, 0o755)
+    return before.tracked and after.tracked and (before.mode, before.xattrs) == (after.mode, after.xattrs)
+
+
+def _are_all(dirty: DirtySet, steps: AbstractSet[TreePath]) -> bool:
+    """Whether nothing else may have changed than what is at some paths."""
+    pending = [(ROOT, dirty)]
+    while pending:
+        path, here = pending.pop()
+        for name, below in here.names.items():
+            there = join(path, name)
+            if below is None:
+                return False
+            if below:
+                pending.append((there, below))
+            elif there not in steps:
+                return False
+    return True
+
+
+def _note_directories(
+    cached: Mapping[TreePath, DirCache],
+    reader: UpperReader,
+    look: _Look,
+    stats: Mapping[TreePath, os.stat_result],
+    racy_after_ns: int,
+) -> None:
+    """Add the fingerprints of the directories in which something changed, and of those that were brought up for it."""
+    waiting = list(look.prints)
+    seen: set[TreePath] = set()
+    while waiting:
+        path = waiting.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        above, name = split(path) if path != ROOT else (ROOT, SELF)
+        before = cached.get(above, {}).get(name)
+        opaque = before is not None and bool(before[-1])
+        found = stats.get(path) or reader.dir_stat(path)
+        now = take_fingerprint(found, opaque=opaque, racy_after_ns=racy_after_ns)
+        if not is_same_entry(before, now):
+            look.prints.setdefault(above, {})[name] = now
+            look.directories[path] = found
+        waiting.append(above)

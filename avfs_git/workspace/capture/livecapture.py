@@ -1,0 +1,133 @@
+"""Capturing a tree that a server shows, so that the capture is one moment and programs in the tree hardly wait for it.
+
+Decided here: how much of a capture is done while programs go on. The first round captures all that has changed since the last
+checkpoint, without the guard of the tree. Each further round captures what changed during the one before, until a round is
+short. The last round holds the guard. So programs wait for as long as it takes to capture what changed during one short round,
+however much has changed since the last checkpoint. A file that a program writes to without a pause is left for the last round.
+
+Called by `LockedWorkspace.capture`, with the workspace lock held and without the guard. The only link between two rounds is the
+set of changed paths, so it has to name all of them: it does, because each change goes through this process. A round compares
+with what the rounds before it found (`StatCacheAhead`), and a path is tracked if the last checkpoint tracks it, as in a capture
+of the whole. Where a `.gitignore` or a `.git` changes during a round, what the rounds found is dropped, because rules may have
+placed it that were true for a moment only; then all is captured under the guard. Nothing survives a crash, nothing is recorded.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Final, Protocol
+
+from avfs_git.paths import TreePath
+from avfs_git.vfs.scan.scan import DirtySet
+from avfs_git.vfs.scan.statcache import Fingerprints, StatCache, StatCacheAhead
+from avfs_git.workspace.capture.capture import IGNORE, Capture, Captured
+from avfs_git.workspace.capture.placing import GIT
+
+ROUNDS_MAX: Final = 4
+"""How many rounds are made without the guard at most."""
+_SHORT_S: Final = 0.005
+"""After a round that takes no longer, what changed during it is captured under the guard."""
+
+MakeCapture = Callable[[Fingerprints | None, DirtySet | None], Capture]
+"""Makes the capture of a round, given what it compares with and a set for the files that are being written to."""
+
+
+class ChangeSets(Protocol):
+    """Knows which paths change, round by round. Called with the guard."""
+
+    def begin_capture(self, *, lasts: bool) -> DirtySet | None:
+        """Take the paths that have changed since the last capture was recorded; None if only a scan tells."""
+
+    def extend_capture(self) -> DirtySet | None:
+        """Take the paths that have changed since the last call of either method; None if only a scan tells."""
+
+
+def capture_live(
+    changes: ChangeSets,
+    guard: AbstractContextManager[object],
+    cache: StatCache | None,
+    make: MakeCapture,
+    *,
+    lasts: bool,
+    flush: Callable[[], object] | None = None,
+) -> Captured:
+    """Capture a tree that is served.
+
+    Args:
+        changes: Which paths change.
+        guard: Held, no program changes the tree.
+        cache: What the last capture found; None if that is not known.
+        make: Makes the capture of a round.
+        lasts: Whether it is to be recorded.
+        flush: Has pages written out that programs have mapped and changed; called once, right before the guard is taken for the
+            last round. What they change in mapped memory after that is in the next checkpoint.
+
+    Raises:
+        FileChanging, LayerNotUnderstood, HostError: See `Capture.run`.
+    """
+    with guard:
+        dirty = changes.begin_capture(lasts=lasts)
+    found: Captured | None = None
+    is_flushed = False
+    for _ in range(ROUNDS_MAX):
+        started = time.monotonic()
+        postponed = DirtySet()
+        found = _follow(found, make(_ahead(cache, found), postponed).run(dirty), dirty)
+        with guard:
+            dirty = _unite(changes.extend_capture(), postponed)
+        if dirty is None or dirty.has_name(IGNORE) or dirty.has_name(GIT):
+            found = None
+            break
+        if time.monotonic() - started > _SHORT_S:
+            continue
+        if flush is None or is_flushed:
+            break
+        flush()
+        is_flushed = True
+        with guard:
+            dirty = _unite(changes.extend_capture(), dirty)
+        if dirty is None or not dirty:
+            break
+    if flush is not None and not is_flushed:
+        flush()
+    with guard:
+        if found is not None:
+            dirty = _unite(changes.extend_capture(), dirty)
+        if found is None or dirty is None or dirty.has_name(IGNORE) or dirty.has_name(GIT):
+            return make(cache, None).run(changes.begin_capture(lasts=lasts))
+        return _follow(found, make(_ahead(cache, found), None).run(dirty), dirty)
+
+
+def _ahead(cache: StatCache | None, found: Captured | None) -> Fingerprints | None:
+    if found is None:
+        return cache
+    return StatCacheAhead(cache, found.update, tree=found.tree, sidecar=found.sidecar)
+
+
+def _unite(one: DirtySet | None, other: DirtySet | None) -> DirtySet | None:
+    """Join two sets of changes; the second one is not to be used afterwards."""
+    if one is None or other is None:
+        return None
+    one.update(other)
+    return one
+
+
+def _follow(before: Captured | None, after: Captured, dirty: DirtySet | None) -> Captured:
+    """Say what two captures found, of which the second one looked only at some paths."""
+    if before is None:
+        return after
+    looked_at = dirty or DirtySet()
+    still = [warning for warning in before.warnings if warning.path is None or not looked_at.may_hold(TreePath(warning.path))]
+    return Captured(
+        after.tree,
+        after.sidecar,
+        before.update.join(after.update),
+        still + after.warnings,
+        before.sidecar_touched or after.sidecar_touched,
+        before.sizes | after.sizes,
+        before.blob_paths | after.blob_paths,
+        after.began_ns,
+        before.is_partial or after.is_partial,
+    )

@@ -1,0 +1,47 @@
+"""The time in which one operation keeps the programs in a served tree waiting, as those see it who look beside it.
+
+Decided here: what tells them whether files can have changed. `OpenWorkspace` has one; the operation holds it with the guard
+of the tree (`session.control.operations`), `LockedWorkspace` tells it of the first change, `workspace.capture.beside` reads it
+without any
+lock: the count moves before what it tells of begins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+
+
+class Standstill:
+    """Whether programs are kept waiting.
+
+    Attributes:
+        count: Moves at the beginning, at the end, and before the first change.
+        is_held: Whether they are.
+        is_moving: Whether the operation has begun to change something.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.is_held = False
+        self.is_moving = False
+
+    @contextlib.contextmanager
+    def held(self, guard: AbstractContextManager[object]) -> Iterator[None]:
+        """Keep programs waiting for as long as the block runs."""
+        with guard:
+            self.count += 1
+            self.is_held = True
+            try:
+                yield
+            finally:
+                self.count += 1
+                self.is_held = self.is_moving = False
+
+    def move(self) -> bool:
+        """Tell that the operation that keeps programs waiting, if there is one, begins to change something; False if not."""
+        if self.is_held and not self.is_moving:
+            self.is_moving = True
+            self.count += 1
+        return self.is_moving

@@ -1,0 +1,910 @@
+"""A workspace that is open: its layers, its lock, and what this process knows of its changes.
+
+Decided here: how a process notices what others did to a workspace, when its own record of changed paths may
+be trusted, and what happens when a workspace is met that a crash left in the middle of something. Whoever
+changes a workspace asks `OpenWorkspace.locked` for a `LockedWorkspace`; the functions that change take one,
+so that forgetting the lock does not type-check.
+
+The upper layer on disk is the truth. In memory are the merged view and the set of paths changed since the
+last capture; both are dropped when the lock's epoch shows that another process wrote. A process that is
+killed loses nothing: the next capture compares everything with the stat cache.
+
+A workspace may be *served*: a session keeps the lock with a change begun for as long as it lives (`OpenWorkspace.serve`),
+and programs change files through the merged view at any moment, in other threads. What is in memory is never dropped then,
+because a kernel knows the nodes; a capture is a barrier, made under the view's guard; and what changes after it is found
+by the next one.
+
+Or the kernel's overlayfs shows it (`OpenWorkspace.show_at`): then programs and the kernel change the layers by themselves at any
+moment. Nothing in memory is believed from one operation to the next, each capture looks at the whole layer or at what the kernel
+tells of (`vfs.scan.upperwatch`), and files are changed through the mounted directory only (`OpenWorkspace.changeable`); what is
+read is read in the layers.
+
+Where nothing may be written (a read-only disk, somebody else's vault), a workspace can be read all the same: its lock is held
+together with other readers, what has no upper layer yet shows the lower one, what a crash left is told of and stays. Whoever
+takes the lock without saying that it is only to read is refused there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from avfs_git.errors import AvfsError, ForkNotFound, HostError, NotWritable, WorkspaceBusy, WorkspaceMounted
+from avfs_git.gitstore.formats.commits import Commit, Signature
+from avfs_git.gitstore.formats.trees import EMPTY_TREE
+from avfs_git.gitstore.source import ObjectSink
+from avfs_git.host.files.durable import find_refusal, host_errors
+from avfs_git.host.files.modes import make_dir
+from avfs_git.host.files.xattrs import entry_of
+from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, REFUSED_WRITING, Holder, LockFile, LookingLock, ReadingLock
+from avfs_git.host.processes.boot import read_boot_id
+from avfs_git.model import Identity, Warning
+from avfs_git.paths import ROOT, Oid, TreePath, join
+from avfs_git.vfs.layer.lower import LowerTree
+from avfs_git.vfs.layer.upper import UpperLayer
+from avfs_git.vfs.scan.scan import DirtySet
+from avfs_git.vfs.scan.statcache import Fingerprints, StatCache
+from avfs_git.vfs.scan.steady import KnownContent
+from avfs_git.vfs.tree.merged import MergedTree
+from avfs_git.vfs.tree.view import OnChange
+from avfs_git.workspace.capture.standstill import Standstill
+from avfs_git.workspace.vault.format import WorkspaceLayout
+from avfs_git.workspace.vault.gitmoves import open_worktree
+from avfs_git.workspace.vault.origin import load_state
+from avfs_git.workspace.vault.vault import OpenVault
+
+if TYPE_CHECKING:
+    from avfs_git.gitstore.rules.ignore import Ignorer
+    from avfs_git.vfs.scan.scan import Layer
+    from avfs_git.vfs.scan.upperwatch import UpperWatch
+    from avfs_git.vfs.tree.mounted import MountedTree
+    from avfs_git.workspace.capture.beside import Following
+    from avfs_git.workspace.capture.capture import Capture, Captured
+
+_LOOK_S = 0.05
+"""How long an operation that only looks waits for another one, which is mostly over by then."""
+TOLD_AFTER_S = 0.2
+"""After how long of waiting the caller is told for whom."""
+OnWait = Callable[[str, Holder | None], object]
+"""Called with the fork and with who holds it."""
+Recovery = Callable[["LockedWorkspace"], None]
+
+
+class OpenWorkspace:
+    """The workspace of one fork, open."""
+
+    def __init__(
+        self,
+        vault: OpenVault,
+        fork: str,
+        *,
+        recover: Recovery,
+        lock_timeout_s: float = LOCK_TIMEOUT_S,
+        looks_on: bool = False,
+        on_wait: OnWait | None = None,
+    ) -> None:
+        """Open a workspace, making it on disk if its fork is there without one.
+
+        Args:
+            vault: Where it is.
+            fork: Its fork.
+            recover: Called with the workspace locked when a crash left an operation unfinished, and after another boot.
+            lock_timeout_s: How long to wait for other processes.
+            looks_on: Only look at what is there, while another process works on it: nobody is waited for, and nothing written.
+            on_wait: Told when another process has to be waited for.
+
+        Raises:
+            ForkNotFound: If there is no such fork.
+            WorkspaceDamaged: If its files cannot be understood.
+            HostError: If it can be neither written nor read.
+        """
+        self.vault = vault
+        self.fork = fork
+        self.layout: WorkspaceLayout = vault.layout.workspace(fork)
+        self.lock_timeout_s = lock_timeout_s
+        self.looks_on = looks_on
+        self._on_wait = on_wait
+        self._recover = recover
+        self.state = load_state(vault, self.layout)
+        self.is_unfinished = False
+        """Whether an operation was cut short that cannot be completed or put back, because nothing may be written."""
+        with host_errors(f"open the lock of workspace '{fork}'"):
+            self.lock, self.refused = self._open_lock()
+        self.boot = read_boot_id()
+        self.epoch = -1
+        """The epoch of the lock up to which what is in memory holds; -1 for none of it."""
+        self._dirty: DirtySet | None = None
+        self._in_capture: DirtySet | None = None
+        self.flush_pages: Callable[[], object] | None = None
+        """Writes out the pages of a served tree that programs have mapped and changed; called without the guard of the tree."""
+        self._is_captured = False
+        """Whether the paths of `_in_capture` are in no set of changes until the capture is recorded or given up."""
+        self.is_served = False
+        self.standstill = Standstill()
+        self.followers: tuple[OnChange, ...] = ()
+        """Told, with the guard, each path that changes in a served tree."""
+        self.following: Following | None = None
+        """What tells of changes in the tree that is looked at beside its session's work (`workspace.capture.beside`)."""
+        self._shown_device = 0
+        self.is_copied_out = False
+        """Whether this process has a command run in a copy of it, which is no crash's (`workspace.restore.plaincopy`)."""
+        self.shown_at: Path | None = None
+        """Where the kernel's overlayfs shows the workspace, and changes its layers by itself; None if it does not."""
+        self._watch: UpperWatch | None = None
+        self.last_captured: Captured | None = None
+        """What the last capture found, until it is recorded."""
+        self._is_distrusted = False
+        self._cache: StatCache | None = None
+        self._cache_known = False
+        self._mounted: MountedTree | None = None
+        """The mounted directory, open for an operation that changes files."""
+        try:
+            with host_errors(f"open workspace '{fork}'"):
+                self._open_layers()
+        except BaseException as error:
+            is_gone = not self.lock.is_at(self.layout.lock)
+            self.lock.close()
+            if is_gone and self.refused is None and isinstance(error, HostError) and error.errno == errno.ENOENT:
+                raise ForkNotFound(fork) from error  # it was ended meanwhile
+            raise
+        self._locked = LockedWorkspace(self)
+        self.is_closed = False
+
+    @property
+    def dirty(self) -> DirtySet | None:
+        """The only paths that can have changed since the last capture; None if that is not known."""
+        return self._dirty
+
+    @dirty.setter
+    def dirty(self, dirty: DirtySet | None) -> None:
+        self._dirty = dirty if self.shown_at is None else None  # what the kernel changes is reported to `watch`
+        if dirty is None and self._watch is not None:
+            self._watch.distrust()
+        self.merged.report_anew()  # else a file that goes on being written would stand in the old set only
+
+    def close(self) -> None:
+        """Give up what is open. A second call does nothing."""
+        if not self.is_closed:
+            self.is_closed = True
+            self.leave_mounted()  # a look takes no lock, whose release leaves it otherwise
+            if self._watch is not None:
+                self._watch.close()
+            self.merged.close()
+            self.lock.close()
+
+    def begin_to_move(self) -> None:
+        """Let nobody look from now on while programs are kept waiting; called before something changes that belongs together."""
+        if self.standstill.move():
+            self.lock.mark_operating(operating=True, is_moving=True)
+
+    def is_gone(self) -> bool:
+        """Whether the workspace was put away."""
+        return self.lock.is_retired
+
+    def _is_in_use(self) -> bool:
+        """Mend a lock that says falsely that its workspace was put away, as a damaged one may."""
+        in_use = self.lock.is_at(self.layout.lock) and self.vault.has_fork(self.fork)
+        if in_use:
+            self.lock.retire(retired=False)
+        return in_use
+
+    def forget(self) -> None:
+        """Look at everything anew when the lock is next taken."""
+        if self.is_served:
+            self._is_distrusted = True
+        else:
+            self.epoch = -1
+
+    def look_anew(self) -> None:
+        """Believe nothing of the files: a program has changed them on the disk, under the lock that is held here."""
+        self.merged.forget_all()
+        self.dirty = None
+
+    @property
+    def changeable(self) -> MergedTree:
+        """The merged tree through which files are changed, with the lock held.
+
+        Raises:
+            MountError: If the kernel shows the workspace, and not at the place that was told.
+        """
+        if self.shown_at is None:
+            return self.merged
+        if self._mounted is None:
+            from avfs_git.vfs.tree.mounted import MountedLayer, MountedTree  # noqa: PLC0415 - of few workspaces
+
+            self._mounted = MountedTree(self.vault.store, MountedLayer(self.shown_at, self._shown_device, self.upper))
+        return self._mounted
+
+    def find_mounted(self) -> None:
+        """Make sure, with the lock held, that files can be changed.
+
+        Raises:
+            MountError: As `changeable`.
+        """
+        _ = self.changeable
+
+    @property
+    def mounted(self) -> MountedTree | None:
+        """What `changeable` is where the kernel shows the workspace; None where it does not."""
+        return None if self.shown_at is None else cast("MountedTree", self.changeable)
+
+    def _open_lock(self) -> tuple[LockFile, OSError | None]:
+        """Open the lock; where nothing may be written, for reading, with the reason."""
+        if self.looks_on:
+            return LookingLock(self.layout.lock), OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        try:
+            return LockFile(self.layout.lock, owner=f"avfs on {self.fork}"), None
+        except FileNotFoundError:
+            refused = find_refusal(self.layout.root)  # where the workspace could not be made, its lock has no directory
+            if refused is None:  # the fork was ended meanwhile
+                raise ForkNotFound(self.fork) from None
+        except OSError as error:
+            if error.errno not in REFUSED_WRITING:
+                raise
+            refused = error
+        return ReadingLock(self.layout.lock), refused
+
+    def _open_layers(self) -> None:
+        if self.refused is None:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(self.layout.upper)  # shown as the root of the workspace, so that its mode is that of any new directory
+            with contextlib.suppress(FileExistsError):
+                make_dir(self.layout.work)
+        self.upper = self._open_upper()
+        self.lower = self._open_lower()
+        self.merged = self._make_view()
+        if not self.lock.epoch and self.refused is None and self.is_unused():
+            self._adopt_root()
+
+    def _open_upper(self) -> UpperLayer:
+        if self.refused is not None and not (self.layout.upper.is_dir() and self.layout.work.is_dir()):
+            from avfs_git.vfs.tree.readonly import NoUpper  # noqa: PLC0415 - of few workspaces
+
+            return NoUpper(self.vault.git_dir)
+        return UpperLayer(self.layout.upper, self.layout.work)
+
+    @property
+    def _has_upper(self) -> bool:
+        return self.upper.directory == self.layout.upper
+
+    def _open_lower(self) -> LowerTree:
+        state = self.state
+        self._lower_of = (state.base, state.sidecar)
+        if state.base is None:
+            return LowerTree(self.vault.store, None, None, default_mtime_ns=state.created_at_ns or 0)
+        commit = self.vault.store.read_commit(Oid(bytes.fromhex(state.base)))
+        sidecar = self.vault.store.read_commit(Oid(bytes.fromhex(state.sidecar))).tree if state.sidecar else None
+        return LowerTree(self.vault.store, commit.tree, sidecar, default_mtime_ns=commit.committer.when_s * 1_000_000_000)
+
+    def is_unused(self) -> bool:
+        """Whether nothing was ever changed in it: its upper layer is empty."""
+        if not self._has_upper:
+            return True
+        with os.scandir(self.layout.upper) as entries:
+            return next(entries, None) is None
+
+    def _adopt_root(self) -> None:
+        """Give the root of an upper layer that nobody has used the attributes of the lower one, which it hides."""
+        entry = self.lower.root
+        with contextlib.suppress(OSError):  # they are a comfort: what counts is captured from what is there
+            os.chmod(self.layout.upper, stat.S_IMODE(entry.mode))
+            os.utime(self.layout.upper, ns=(entry.mtime_ns, entry.mtime_ns))
+            self.upper.write_user_xattrs(entry_of(self.upper.root.fd, b"."), entry.xattrs)
+
+    def _make_view(self) -> MergedTree:
+        if not self._has_upper:
+            from avfs_git.vfs.tree.readonly import CommitTree  # noqa: PLC0415 - of few workspaces
+
+            return CommitTree(self.lower, self.vault.git_dir, cache=self.vault.blob_cache)
+        return MergedTree(self.lower, self.upper, on_change=self._note_change, cache=self.vault.blob_cache)
+
+    def _make_shown_view(self) -> MergedTree:
+        from avfs_git.vfs.tree.mounted import ShownTree  # noqa: PLC0415 - of few workspaces
+
+        return ShownTree(self.lower, self.upper, cache=self.vault.blob_cache)
+
+    def _note_change(self, path: TreePath, deep: bool) -> None:
+        for follower in self.followers:
+            follower(path, deep)
+        dirty = self._dirty
+        if dirty is None:
+            return
+        if deep and path == ROOT:
+            self.dirty = None  # a file changed of which not every name is known: only a scan tells
+        else:
+            dirty.add(path, deep=deep)
+
+    # --- the lock --------------------------------------------------------------------------------
+
+    @contextmanager
+    def locked(self, *, to_read: bool = False, is_patient: bool = True) -> Iterator[LockedWorkspace]:
+        """Hold the workspace against other processes, with everything in memory up to date.
+
+        Args:
+            to_read: Whether nothing is going to be changed or recorded, so that it is allowed where nothing may be written.
+            is_patient: Whether another process is waited for, and not only for a moment: who only looks can do so beside it
+                (`looks_on`).
+
+        Raises:
+            WorkspaceBusy: If somebody else holds it for too long.
+            NotWritable: If nothing may be written, and it is not to be read only.
+        """
+        locked = self.acquire(to_read=to_read, is_patient=is_patient)
+        try:
+            yield locked
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        """Give the lock back, and before that, where the kernel shows the workspace, the mounted directory."""
+        try:
+            if self.lock.depth == 1:
+                self.leave_mounted()
+        finally:
+            self.lock.release()
+
+    def leave_mounted(self, *, keep: bool = False) -> None:
+        """Give the mounted directory back; `keep` leaves what an operation was making there, for who puts it back."""
+        mounted, self._mounted = self._mounted, None
+        if mounted is not None:
+            mounted.upper.keeps = keep
+            mounted.close()
+
+    def acquire(self, *, to_read: bool = False, is_patient: bool = True) -> LockedWorkspace:
+        """Take the lock, as `locked` does; the caller calls `release`."""
+        lock = self.lock
+        if self.refused is not None and not to_read:
+            raise NotWritable(f"change workspace '{self.fork}'", self.refused) from self.refused
+        if not self._wait_for_lock(self.lock_timeout_s if is_patient else min(_LOOK_S, self.lock_timeout_s)):
+            held = lock.holder()
+            raise WorkspaceBusy(self.fork, held.describe() if held else None, pid=held.pid if held else None)
+        if lock.is_retired and (self.refused is not None or not self._is_in_use()):
+            # The fork was deleted: what is written here now would go to the trash unseen.
+            lock.release()
+            raise ForkNotFound(self.fork)
+        if self.is_served:
+            if self._is_distrusted:
+                try:
+                    self._look_again()
+                except BaseException:
+                    self.release()
+                    raise
+            elif self.shown_at is not None and lock.depth == 1:
+                self.merged.forget_all()
+            return self._locked
+        if lock.session is not None and not self.looks_on:
+            try:
+                self.bury_session()
+            except BaseException:
+                lock.release()
+                raise
+        if lock.depth == 1:  # what a command has signed with stays
+            lock.sign()
+        if lock.epoch != self.epoch or self.epoch % 2:
+            try:
+                self._catch_up()
+            except BaseException:
+                self.release()
+                raise
+        return self._locked
+
+    def leave_git(self) -> None:
+        """Let git outside move the branch again: nothing shows the tree any more.
+
+        Does nothing where somebody else has the workspace, or a session shows it. What the disk refuses, the end of the next
+        mount does.
+        """
+        if not self.lock.acquire(0):
+            return
+        try:
+            if self.lock.session is None:
+                with contextlib.suppress(AvfsError):
+                    open_worktree(self.vault, self.fork).step_aside()
+        finally:
+            self.lock.release()
+
+    def _wait_for_lock(self, timeout_s: float) -> bool:
+        """Take the lock within a time; who is waited for is told once, unless it is over in a moment."""
+        lock = self.lock
+        if self._on_wait is None or timeout_s <= TOLD_AFTER_S:
+            return lock.acquire(timeout_s)
+        if lock.acquire(TOLD_AFTER_S):
+            return True
+        if lock.session is not None:  # it is asked, not waited for
+            return False
+        self._on_wait(self.fork, lock.holder())
+        return lock.acquire(timeout_s - TOLD_AFTER_S)
+
+    def bury_session(self) -> None:
+        """Remove what a session has left in the lock that died. Called by who has that lock, and nothing else yet.
+
+        Raises:
+            WorkspaceMounted: If the kernel goes on showing the workspace.
+        """
+        from avfs_git.host.mounts.overlayfs import find_overlay, is_upper_used  # noqa: PLC0415 - only after a crash
+
+        if self.shown_at is not None:
+            return  # it stays until another one is there: else nobody would know of the mount if this process died now
+        upper = self.layout.upper
+        if is_upper_used(upper):
+            # The kernel goes on showing it, and programs write to it: who is to keep it has to say so (`show_at`).
+            mounted = find_overlay(upper)
+            session = self.lock.session or ""
+            where = os.fspath(mounted.directory if mounted is not None else upper)
+            raise WorkspaceMounted(self.fork, where, session=session, is_ending=mounted is None)
+        self.lock.clear_session()
+        self.leave_git()
+
+    # --- being served ----------------------------------------------------------------------------
+
+    def show_at(self, directory: Path | None) -> None:
+        """Say where the kernel's overlayfs shows the workspace, before anything else is done; None when it does no more.
+
+        From then on the kernel changes the layers by itself: nothing in memory is believed from one operation to the next.
+        """
+        if directory is not None:
+            with host_errors(f"look at '{directory}'"):
+                self._shown_device = os.stat(directory).st_dev
+        self.shown_at = directory
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+        self.merged.close()
+        self.merged = self._make_view() if directory is None else self._make_shown_view()
+        self.merged.is_shared = self.is_served
+        self.dirty = None
+
+    def serve(self, session: str) -> LockedWorkspace:
+        """Keep the workspace for a session: its lock, with a change begun, until `stop_serving`.
+
+        The threads of this process go on to take the lock by turns; other processes find the session's id in it. Its
+        socket must be there already. The process may fork afterwards; a child that takes over from another calls `take_over`.
+
+        Args:
+            session: The id of the session, at most 24 ASCII letters and digits.
+
+        Raises:
+            WorkspaceBusy: If somebody else holds it for too long.
+        """
+        locked = self.acquire()
+        try:
+            locked.begin()
+            self.epoch = self.lock.epoch
+            self.is_served = self.merged.is_shared = True
+            self.lock.keep(session)
+        finally:
+            self.release()
+        return locked
+
+    def stop_serving(self) -> None:
+        """End what `serve` began, when nothing shows the workspace any more."""
+        locked = self.acquire()
+        try:
+            self.is_served = self.merged.is_shared = False
+            self.give_up_capture()
+            unchanged = self.dirty is not None and not self.dirty
+            locked.end()
+            if unchanged and self.cache is not None:
+                # What was recorded last is all there is: who opens the workspace next has nothing to scan.
+                self.lock.mark_clean(self.epoch, self.lock.clean_commit)
+            self.lock.stop_keeping()
+        finally:
+            self.release()
+        self.leave_git()
+
+    def take_over(self) -> None:
+        """Go on in a process that was forked after `serve`, in place of another that was killed at any point.
+
+        Called before anything is served. What it had begun is completed or put back; what it knew is found by a scan.
+        """
+        self.is_served = self.merged.is_shared = True
+        self._is_distrusted = True
+        self.upper.clean_work(keep_attic=True)
+        self.acquire()
+        self.release()
+
+    def _look_again(self) -> None:
+        """Believe nothing but the nodes, after a failure while the workspace is served."""
+        self._is_distrusted = False
+        self.dirty, self._in_capture, self._is_captured = None, None, False
+        self._cache, self._cache_known = None, False
+        try:
+            self.state = load_state(self.vault, self.layout, has_lock=True)
+            if self.shown_at is None:
+                self.merged.relist()
+            else:
+                self.merged.forget_all()
+            if self.state.pending is not None or self.vault.oplog.find_unsettled(self.fork) or self.list_staging():
+                self._recover(self._locked)
+        except BaseException:
+            self._is_distrusted = True
+            raise
+
+    @property
+    def is_distrusted(self) -> bool:
+        """Whether something failed, so that the disk is looked at again when the lock is next taken."""
+        return self._is_distrusted
+
+    @property
+    def watch(self) -> UpperWatch | None:
+        """What is known of the changes that the kernel makes; None where it makes none."""
+        if self._watch is None and self.shown_at is not None and not self.looks_on:
+            from avfs_git.vfs.scan.upperwatch import UpperWatch  # noqa: PLC0415 - of few workspaces, and not before the first capture
+
+            self._watch = UpperWatch(self.shown_at)
+        return self._watch
+
+    def read_upper(self) -> Layer:
+        """Make what a capture reads the upper layer by."""
+        if not self._has_upper:
+            from avfs_git.vfs.tree.readonly import NothingChanged  # noqa: PLC0415 - of few workspaces
+
+            return NothingChanged(self.lower)
+        from avfs_git.vfs.layer.layers import UpperReader  # noqa: PLC0415 - a session is ready before it captures anything
+
+        return UpperReader(self.upper, watch=self.watch)
+
+    def begin_capture(self, *, lasts: bool) -> DirtySet | None:
+        """Take the set of changes for a capture, which `lasts` if it is to be recorded; what changes now is in another set."""
+        if self.watch is not None:
+            self.last_captured = None
+            return self.watch.begin(self.cache, lasts=lasts)
+        self.give_up_capture()
+        taken = self.dirty
+        if self.is_served:
+            self._in_capture, self._is_captured = taken, True
+            self.dirty = DirtySet()
+        return taken
+
+    def extend_capture(self) -> DirtySet | None:
+        """Take what has changed since into the capture that was begun, or extended; None if only a scan tells what that is."""
+        moved, self.dirty = self.dirty, DirtySet()
+        if moved is None or self._in_capture is None:
+            self._in_capture = None
+        else:
+            self._in_capture.update(moved)
+        return moved
+
+    def give_up_capture(self) -> None:
+        """Count as changed what was captured and not recorded."""
+        if self._is_captured:
+            taken, self._in_capture, self._is_captured = self._in_capture, None, False
+            if taken is None or self.dirty is None:
+                self.dirty = None
+            else:
+                self.dirty.update(taken)
+
+    def end_capture(self, captured: Captured) -> None:
+        """Count as recorded what was captured."""
+        if self.watch is not None:
+            if captured is self.last_captured:
+                self.watch.end()
+            self.last_captured = None
+        elif self.is_served:
+            self._in_capture, self._is_captured = None, False
+        else:
+            self.dirty = DirtySet()
+
+    def read_view(self) -> MergedTree:
+        """Get the merged view for reading, without the lock unless somebody else wrote."""
+        if self.shown_at is not None:
+            if self._is_distrusted:
+                with self.locked(to_read=True, is_patient=False):
+                    pass
+            return self._make_shown_view()  # one for each look: what it remembers is true for a moment only
+        if self.lock.epoch != self.epoch:
+            with self.locked(to_read=True, is_patient=False):
+                pass
+        return self.merged
+
+    def _catch_up(self) -> None:
+        """Bring memory up to date with the disk, after another process or a crash."""
+        state = load_state(self.vault, self.layout, has_lock=True)
+        moved = (state.base, state.sidecar) != self._lower_of
+        self.state = state
+        if moved or not self._has_upper:
+            self.lower = self._open_lower()
+            self.upper = self._open_upper()
+            self.merged = self._make_view() if self.shown_at is None else self._make_shown_view()
+        else:
+            self.merged.forget_all()
+        self._cache, self._cache_known = None, False
+        epoch = self.lock.epoch
+        died_in_a_change = bool(epoch % 2)
+        # After a boot the counters may be older than the files that they speak of.
+        known_clean = epoch == self.lock.clean_epoch and not died_in_a_change and state.boot == self.boot
+        if not epoch:
+            known_clean = known_clean and self.is_unused()  # else the counters were lost
+        self.dirty = DirtySet() if known_clean else None
+        self.epoch = epoch
+        if self.refused is not None:
+            self.is_unfinished = not self.looks_on and (died_in_a_change or state.pending is not None)
+            return
+        if died_in_a_change:
+            self.upper.clean_work()
+        try:
+            is_left = died_in_a_change and bool(self.list_staging())
+            is_left = is_left or (not self.is_copied_out and self.layout.copy_note.exists())
+            if is_left or state.pending is not None or state.boot != self.boot or self.vault.oplog.find_unsettled(self.fork):
+                self._recover(self._locked)
+            if died_in_a_change:
+                self.lock.begin_change()
+                self.epoch = self.lock.end_change()
+        except BaseException:
+            self.forget()  # what is pending stays so: whoever takes the lock next tries again
+            raise
+
+    def list_staging(self) -> list[bytes]:
+        """List what changes of a mounted tree have left at the root that were cut short."""
+        from avfs_git.vfs.tree.mounted import list_staging  # noqa: PLC0415 - after a crash, and in few workspaces
+
+        return list_staging(self.upper.root.fd)
+
+    def is_clean(self) -> bool:
+        """Whether nothing is known to have changed since the workspace was last recorded; False where only a scan would tell."""
+        lock = self.lock
+        return (
+            lock.epoch == lock.clean_epoch and not lock.epoch % 2 and self.state.boot == self.boot and self.state.pending is None
+        )
+
+    def is_recorded_by(self, head: Oid | None) -> bool:
+        """Whether the workspace is known to hold just what a commit holds; False where only a scan would tell."""
+        if not self.is_clean():
+            return False
+        recorded = self.lock.clean_commit
+        if not any(recorded):
+            return head is not None and self.state.base == head.hex()
+        return recorded == head
+
+    # --- the stat cache ---------------------------------------------------------------------------
+
+    @property
+    def cache(self) -> StatCache | None:
+        """What the upper layer looked like at the last capture; None if that is not known."""
+        if not self._cache_known:
+            self._cache = StatCache.load(self.layout.statcache)
+            self._cache_known = True
+            recorded = bytes(20) if self._cache is None else self._cache.commit or bytes(20)
+            if self.lock.clean_epoch and (self._cache is None or recorded != self.lock.clean_commit):
+                # An older one, as after a full disk: the paths changed since the last capture are not those changed since then.
+                self.dirty = None
+        return self._cache
+
+    def adopt_cache(self, cache: StatCache) -> None:
+        """Use a stat cache that was written just now."""
+        self._cache, self._cache_known = cache, True
+
+    def drop_cache(self) -> None:
+        """Forget what the upper layer looked like, on disk too: the next capture reads all of it."""
+        with host_errors("drop the stat cache"):
+            self.layout.statcache.unlink(missing_ok=True)
+        self._cache, self._cache_known = None, True
+        self.dirty = None
+
+    def synced_trees(self) -> tuple[Oid | None, Oid | None]:
+        """Get the tree and sidecar tree of the state from which captures start."""
+        cache = self.cache
+        return (cache.tree, cache.sidecar) if cache is not None else (self.lower.root.tree, self.lower.root.sidecar)
+
+
+class LockedWorkspace:
+    """A workspace while this process holds its lock: what may change it."""
+
+    def __init__(self, opened: OpenWorkspace) -> None:
+        self.opened = opened
+
+    @property
+    def vault(self) -> OpenVault:
+        """The vault it is in."""
+        return self.opened.vault
+
+    @property
+    def fork(self) -> str:
+        """Its fork."""
+        return self.opened.fork
+
+    def signature(self) -> Signature:
+        """Make the signature of a commit that is made here now: by the fork's author, if it has one."""
+        author = self.opened.state.author
+        return self.vault.signature(Identity(*author) if author is not None else None)
+
+    @property
+    def merged(self) -> MergedTree:
+        """The merged view, for reading; `changing` gives that for writing."""
+        return self.opened.merged
+
+    @contextmanager
+    def changing(self) -> Iterator[MergedTree]:
+        """Change files: other processes see that something moved, also if this one dies in between."""
+        self.begin()
+        try:
+            yield self.opened.changeable
+        finally:
+            self.end()
+
+    def begin(self) -> None:
+        """Begin to change files, as `changing` does; the caller calls `end`."""
+        opened = self.opened
+        opened.begin_to_move()
+        if opened.state.boot != opened.boot:
+            # Before the first change: after a power cut, this tells that the counters cannot be trusted.
+            opened.state.boot = opened.boot
+            self.write_state()
+        opened.lock.begin_change()
+
+    def end(self) -> None:
+        """End what `begin` began."""
+        self.opened.epoch = self.opened.lock.end_change()
+
+    def write_state(self, *, durable: bool = True) -> None:
+        """Write the state of the workspace to disk."""
+        self.opened.begin_to_move()
+        self.opened.layout.write_state(self.opened.state, durable=durable)
+
+    def head(self) -> tuple[Oid | None, Commit | None]:
+        """Read the commit that the fork's branch points to."""
+        oid = self.vault.read_head(self.fork)
+        return oid, (self.vault.store.read_commit(oid) if oid is not None else None)
+
+    def capture(
+        self,
+        sink: ObjectSink,
+        *,
+        known: dict[TreePath, KnownContent] | None = None,
+        remember_blobs: bool = False,
+        afresh: bool = False,
+        index: Oid | None = None,
+        beside: Oid | None = None,
+        added: AbstractSet[TreePath] = frozenset(),
+        skips_unreadable: bool = False,
+    ) -> Captured:
+        """Turn the workspace into trees. Reads only what changed since the last capture.
+
+        Args:
+            sink: Where objects go.
+            known: What files were made from; those need not be read.
+            remember_blobs: Tell where the content of blobs can be found that were read.
+            afresh: Read all of the upper layer.
+            index: The tree whose paths are tracked, where that is not the one at which the last capture was made.
+            beside: A sidecar whose files are beside history, besides those of the last capture.
+            added: Files that are to be tracked from this on.
+            skips_unreadable: See `Capture`.
+        """
+        # A session is ready before it captures anything.
+        from avfs_git.gitstore.objects.drywriter import DryWriter  # noqa: PLC0415
+        from avfs_git.gitstore.rules.ignore import Ignorer  # noqa: PLC0415
+        from avfs_git.workspace.capture.capture import Capture, SidecarLimits  # noqa: PLC0415
+        from avfs_git.workspace.capture.livecapture import capture_live  # noqa: PLC0415
+        from avfs_git.workspace.capture.placing import Standing  # noqa: PLC0415
+        from avfs_git.workspace.capture.staged import StagedPaths  # noqa: PLC0415
+
+        opened = self.opened
+        if opened.shown_at is not None:
+            opened.merged.forget_all()
+        cache = None if afresh else opened.cache
+        # What is tracked stays so also where the cache, which knows it else, is gone.
+        last = self.head()[1] if cache is None else None
+        head = last if index is None else None
+        settings = self.vault.config.read()
+        exclude = settings["sidecar.exclude"]
+        limits = SidecarLimits(
+            max_file_bytes=int(settings["sidecar.max_file_bytes"]) or None,
+            exclude=Ignorer(lambda _: None, exclude.encode()) if exclude else None,
+        )
+        before = cache.tree if cache is not None else opened.lower.root.tree
+        tracked = (head.tree if head is not None else index) or before or EMPTY_TREE
+        recorded = self.vault.sidecar_tree(last) if last is not None and last.sidecar is not None else opened.synced_trees()[1]
+        standing = Standing(
+            tuple(dict.fromkeys(oid for oid in (recorded, beside) if oid is not None)),
+            added,
+            StagedPaths(self.vault, self.fork).holds,
+        )
+
+        def make(compared: Fingerprints | None, postponed: DirtySet | None = None) -> Capture:
+            if opened.following is not None:
+                opened.merged.forget_all()  # it is read by nobody else, and not told what changes
+            return Capture(
+                opened.read_upper(),
+                sink,
+                self.read_rules(),
+                lower=opened.lower,
+                cache=compared,
+                limits=limits,
+                known=known,
+                index=tracked,
+                standing=standing,
+                remember_blobs=remember_blobs,
+                postponed=postponed,
+                skips_unreadable=skips_unreadable,
+            )
+
+        lasts = not isinstance(sink, DryWriter)
+        if opened.following is not None:
+            captured = capture_live(opened.following, opened.following, cache, make, lasts=False, flush=opened.flush_pages)
+        elif opened.is_served and opened.watch is None and not afresh:
+            captured = capture_live(opened, opened.merged.guard, cache, make, lasts=lasts, flush=opened.flush_pages)
+        else:
+            # The guard makes the capture one moment for programs in a live tree; nothing else waits for it.
+            with opened.merged.guard if opened.is_served else contextlib.nullcontext():
+                dirty = opened.begin_capture(lasts=lasts)
+                captured = make(cache).run(None if afresh else dirty)
+                opened.last_captured = captured if opened.watch is not None else None
+        captured.warnings += [Warning("workspace.recovered", text) for text in opened.state.recovered]
+        if opened.looks_on and (opened.lock.session is None or opened.lock.is_operating):
+            holder = opened.lock.holder()
+            who = holder.describe() if holder is not None else "another process"
+            text = f"fork '{opened.fork}' is in use by {who}; this is what is there now"
+            captured.warnings.append(Warning("workspace.in_use", text))
+        if opened.is_unfinished:
+            text = "an operation was cut short, and cannot be put back here: nothing may be written"
+            captured.warnings.append(Warning("workspace.unfinished", text))
+        return captured
+
+    def read_rules(self) -> Ignorer:
+        """Give the ignore rules of the workspace as it is."""
+        from avfs_git.gitstore.rules.ignore import Ignorer  # noqa: PLC0415 - as above
+
+        return Ignorer(self._read_ignore_file, self.vault.read_exclude())
+
+    def _read_ignore_file(self, directory: TreePath) -> bytes | None:
+        from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ  # noqa: PLC0415 - as above
+
+        with contextlib.suppress(OSError):
+            node = self.merged.resolve(join(directory, b".gitignore"), follow_last=False)
+            if stat.S_ISREG(self.merged.getattr(node).mode):  # git follows no symbolic link here
+                return self.merged.read(node, IGNORE_FILE_READ, 0)
+        return None
+
+    def mark_captured(self, captured: Captured, *, commit: Oid | None) -> list[Warning]:
+        """Remember a capture whose objects are durable: what it read is not read again. Tell what the disk refused."""
+        opened = self.opened
+        cache = opened.cache
+        if cache is None:
+            cache = StatCache(opened.layout.statcache)
+        refused = cache.commit_update(captured.update, tree=captured.tree, sidecar=captured.sidecar, commit=commit)
+        opened.adopt_cache(cache)
+        opened.end_capture(captured)
+        opened.epoch = opened.lock.epoch
+        if captured.is_partial:
+            opened.dirty = None  # what is in the directory that was not read may have changed
+        else:
+            opened.lock.mark_clean(opened.epoch, commit or bytes(20))
+        if opened.state.recovered:
+            opened.state.recovered = []
+            with contextlib.suppress(HostError):  # then it is told once more
+                self.write_state()
+        return _cache_warnings(refused)
+
+    def mark_recorded(self, captured: Captured, commit: Oid, sidecar: Oid | None) -> list[Warning]:
+        """Remember that a commit records what was captured, though its times may be in no object of the vault.
+
+        Tells what the disk refused.
+
+        Needed where the commit was made by a process that died before it marked the capture: what it is compared
+        with from then on is that commit.
+        """
+        opened = self.opened
+        cache = opened.cache
+        if not captured.update.count or captured.sidecar == sidecar:
+            # Not even a time is new. What was too young to be believed is old enough now, or is looked at once more.
+            return self.mark_captured(captured, commit=commit)
+        if cache is None or cache.commit != commit:
+            cache = cache or StatCache(opened.layout.statcache)
+            # What has new times is looked at again, so that they are recorded with the next commit.
+            refused = cache.commit_update(captured.update.unsettled(), tree=captured.tree, sidecar=sidecar, commit=commit)
+            opened.adopt_cache(cache)
+            return _cache_warnings(refused)
+        return []
+
+
+def _cache_warnings(refused: OSError | None) -> list[Warning]:
+    if refused is None:
+        return []
+    return [Warning("cache.not_written", f"the stat cache could not be written ({refused.strerror}): more is read next time")]

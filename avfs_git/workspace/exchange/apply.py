@@ -1,0 +1,270 @@
+"""Laying what a fork has changed on a directory of the user's own, as edits that nobody has staged.
+
+Decided here: what counts as a change of the fork, and when nothing may be written. A path may be written if the directory holds
+there what the fork began with; one that holds what the fork has now is done already; anything else is a change of the
+user's own, and then no path is written. Only files are touched: the index, the hooks and the branches of a repository that the
+directory belongs to are not even looked at, and no git runs.
+
+Called without a lock; reads commits only. No step follows a symbolic link of the directory. Each file is replaced whole by
+a rename that takes out what was there: what comes out is looked at, and put back if somebody has saved it meanwhile. A crash
+leaves some files old and some new, perhaps with one that was taken out beside it (`.avfs-….tmp`); the same command then
+completes it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from avfs_git.errors import ApplyConflict, CheckpointNotFound, InvalidInput, quote
+from avfs_git.faults import reach
+from avfs_git.gitstore.compare.treediff import diff_trees
+from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK
+from avfs_git.gitstore.objects.blobfile import hash_file
+from avfs_git.gitstore.objects.store import KIND_BLOB, hash_object
+from avfs_git.host.files.beneath import OPEN_LIST, RENAME_EXCHANGE, RENAME_NOREPLACE, Descriptor, open_at, open_beneath, rename_at
+from avfs_git.host.files.durable import host_errors, write_all
+from avfs_git.model import ApplyResult, ChangedFile, ChangeKind, Warning
+from avfs_git.paths import ROOT, Oid, TreePath, components, join, show_path, split
+from avfs_git.vfs.layer.layers import Directories
+from avfs_git.vfs.layer.lower import read_target
+from avfs_git.workspace.vault.oplog import FORK_CREATE
+from avfs_git.workspace.vault.revisions import resolve_revision
+from avfs_git.workspace.vault.vault import OpenVault
+
+_Held = tuple[int, str] | None
+"""What is at a path: git's mode and the id that it has as a blob; None if nothing is."""
+_OTHER: _Held = (0, "")
+"""What git has no word for, a directory among them."""
+_NO_FLAGS = frozenset({errno.EINVAL, errno.ENOSYS})
+"""How the system says that it cannot exchange two names: some network file systems."""
+
+
+def apply_fork(
+    vault: OpenVault,
+    fork: str,
+    directory: Path,
+    *,
+    since: str | None = None,
+    paths: Sequence[TreePath] = (),
+    dry_run: bool = False,
+) -> ApplyResult:
+    """Write what a fork's checkpoints have changed into a directory.
+
+    Args:
+        vault: Where the fork is.
+        fork: Which.
+        directory: A directory of the machine, such as the working tree that the vault was made from.
+        since: The state that the changes are counted from; what the fork began with if not given.
+        paths: Only these and what is below them.
+        dry_run: Only tell what would be written.
+
+    Raises:
+        CheckpointNotFound: If the fork has no checkpoint, or there is no such state.
+        ApplyConflict: If the directory has changes of its own there; nothing was written.
+        ObjectCorrupt: If no link can have the target that the fork has for one; nothing was written.
+        HostError: If the directory cannot be read or written.
+    """
+    head = vault.read_head(fork)
+    if head is None:
+        raise CheckpointNotFound(fork)
+    start = resolve_revision(vault, since, fork=fork) if since is not None else _beginning(vault, fork)
+    old, new = vault.store.read_commit(start), vault.store.read_commit(head)
+    wanted = diff_trees(vault.store, old.tree, new.tree, paths=paths, size_of=vault.store.blob_size)
+    warnings: list[Warning] = []
+    todo: list[tuple[ChangedFile, _Held]] = []
+    own: list[str] = []
+    with host_errors(f"write into '{directory}'"):
+        root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            going = frozenset(change.path for change in wanted if change.new_oid is None)
+            for change in wanted:
+                if MODE_GITLINK in (change.old_mode, change.new_mode):
+                    text = f"'{show_path(change.path)}' is a submodule; it was left as it is"
+                    warnings.append(Warning("apply.submodule", text, change.path))
+                    continue
+                held = _look(root, TreePath(change.path), going)
+                if held == _held(change.new_mode, change.new_oid):
+                    continue
+                if held != _held(change.old_mode, change.old_oid):
+                    own.append(show_path(change.path))
+                if change.new_mode == MODE_SYMLINK and change.new_oid is not None:
+                    read_target(vault.store, Oid(bytes.fromhex(change.new_oid)))  # before anything is written
+                todo.append((change, held))
+            if own:
+                raise ApplyConflict(os.fspath(directory), own)
+            if not dry_run:
+                # What goes first: a directory may stand where a file was, and the reverse.
+                for change, held in sorted(todo, key=lambda each: each[0].kind is not ChangeKind.DELETED):
+                    reach("apply.next")
+                    if not _write(vault, root, change, held):
+                        own.append(show_path(change.path))
+            if own:
+                raise ApplyConflict(os.fspath(directory), own, written=len(todo) - len(own))
+        finally:
+            os.close(root)
+    return ApplyResult(fork, directory, start.hex(), tuple(change for change, _ in todo), tuple(warnings))
+
+
+def _beginning(vault: OpenVault, fork: str) -> Oid:
+    """Find the commit whose files a fork began with."""
+    for record in vault.oplog.read_fork(fork):
+        base = record.more.get("base")
+        if record.kind in {FORK_CREATE, "vault_create"} and base is not None:
+            return Oid(bytes.fromhex(base))
+    raise InvalidInput(f"nothing says what {quote(fork)} began with", hint="Name a state with `--since`.")
+
+
+def _held(mode: int | None, oid: str | None) -> _Held:
+    return (mode, oid) if mode is not None and oid is not None else None
+
+
+def _look(root: int, path: TreePath, going: frozenset[bytes]) -> _Held:
+    """Tell what a directory holds at a path, in git's words, once those that go are gone."""
+    directory, name = split(path)
+    try:
+        parent = open_beneath(root, components(directory))
+        if stat.S_ISDIR(os.stat(name, dir_fd=parent.fd, follow_symlinks=False).st_mode):
+            return None if _holds_only(open_beneath(parent.fd, [name]), path, going) else _OTHER
+        return _look_at(parent.fd, name)
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError:  # a file, or a link, where the fork has a directory
+        parts = components(path)
+        return None if any(b"/".join(parts[:end]) in going for end in range(1, len(parts) + 1)) else _OTHER
+
+
+def _look_at(directory: int, name: bytes) -> _Held:
+    """Tell what a name of a directory is, in git's words."""
+    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    if stat.S_ISLNK(status.st_mode):
+        return MODE_SYMLINK, hash_object(KIND_BLOB, os.fsencode(os.readlink(name, dir_fd=directory))).hex()
+    if not stat.S_ISREG(status.st_mode):
+        return _OTHER
+    fd = open_at(directory, name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(fd)
+        mode = MODE_EXEC if status.st_mode & stat.S_IXUSR else MODE_FILE
+        return mode, hash_file(fd, status.st_size).hex()
+    finally:
+        os.close(fd)
+
+
+def _holds_only(directory: Descriptor, path: TreePath, going: frozenset[bytes]) -> bool:
+    """Tell whether all that is in a directory goes."""
+    directories = Directories(directory)
+    pending = [ROOT]
+    while pending:
+        here = pending.pop()
+        listed = os.open(b".", OPEN_LIST, dir_fd=directories.get(here))
+        try:
+            with os.scandir(listed) as entries:
+                found = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
+        finally:
+            os.close(listed)
+        if not found or any(not is_dir and join(path, join(here, name)) not in going for name, is_dir in found):
+            return False
+        pending += [join(here, name) for name, is_dir in found if is_dir]
+    return True
+
+
+def _write(vault: OpenVault, root: int, change: ChangedFile, held: _Held) -> bool:
+    """Bring one path to what the fork has; False, and nothing done, if it no longer is what it was when it was looked at."""
+    path = TreePath(change.path)
+    directory, name = split(path)
+    temporary = b".avfs-%b.tmp" % os.urandom(6).hex().encode("ascii")
+    if change.new_oid is None:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            parent = open_beneath(root, components(directory))
+            if held is not None and not _take_out(parent.fd, name, temporary, held):
+                return False
+            _remove_empty(root, directory)
+        return True
+    place = open_beneath(root, [])
+    for part in components(directory):
+        with suppress(FileExistsError):
+            os.mkdir(part, dir_fd=place.fd)
+        place = open_beneath(place.fd, [part])
+    oid = Oid(bytes.fromhex(change.new_oid))
+    try:
+        if change.new_mode == MODE_SYMLINK:
+            os.symlink(read_target(vault.store, oid), temporary, dir_fd=place.fd)
+        else:
+            mode = 0o777 if change.new_mode == MODE_EXEC else 0o666  # less what the user's umask takes away
+            fd = open_at(place.fd, temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+            try:
+                for piece in vault.store.stream_blob(oid):
+                    write_all(fd, piece)
+            finally:
+                os.close(fd)
+        reach("apply.made")
+        return _put_in(place.fd, name, temporary) if held is None else _exchange(place.fd, name, temporary, held)
+    finally:
+        with suppress(OSError):
+            os.unlink(temporary, dir_fd=place.fd)
+
+
+def _put_in(directory: int, name: bytes, temporary: bytes) -> bool:
+    """Give a file its name, if nothing has it."""
+    try:
+        rename_at(directory, temporary, directory, name, RENAME_NOREPLACE)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_FLAGS:
+            raise
+        with suppress(FileExistsError):
+            os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+            return True
+        return False
+    return True
+
+
+def _exchange(directory: int, name: bytes, temporary: bytes, held: _Held) -> bool:
+    """Put a file in the place of another one, if that is what it was; `temporary` is removed by the caller."""
+    made = os.stat(temporary, dir_fd=directory, follow_symlinks=False).st_ino
+    try:
+        rename_at(directory, temporary, directory, name, RENAME_EXCHANGE)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_FLAGS:
+            raise
+        if _look_at(directory, name) != held:
+            return False
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+        return True
+    reach("apply.exchanged")
+    if _look_at(directory, temporary) == held:
+        return True
+    rename_at(directory, temporary, directory, name, RENAME_EXCHANGE)
+    if os.stat(temporary, dir_fd=directory, follow_symlinks=False).st_ino != made:  # it was saved once more in between
+        rename_at(directory, temporary, directory, name, RENAME_EXCHANGE)
+    return False
+
+
+def _take_out(directory: int, name: bytes, temporary: bytes, held: _Held) -> bool:
+    """Remove a file, if it is what it was."""
+    os.rename(name, temporary, src_dir_fd=directory, dst_dir_fd=directory)
+    reach("apply.taken_out")
+    is_same = _look_at(directory, temporary) == held
+    if not is_same and _put_in(directory, name, temporary):
+        return False
+    os.unlink(temporary, dir_fd=directory)  # what is there now was saved after this
+    return is_same
+
+
+def _remove_empty(root: int, directory: TreePath) -> None:
+    """Remove directories that hold nothing any more, as git does."""
+    while directory:
+        above, name = split(directory)
+        try:
+            parent = open_beneath(root, components(above))
+            os.rmdir(name, dir_fd=parent.fd)
+        except OSError:  # it holds something
+            return
+        directory = above

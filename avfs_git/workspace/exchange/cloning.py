@@ -1,0 +1,217 @@
+"""Cloning: a vault from another repository.
+
+Decided here: what of a clone that git made becomes the vault: its objects, its tags, its branches as those of the remote
+`origin`, and one of them as the first fork. Nothing of its configuration or hooks does. Called without a lock.
+
+The clone is made under another name, put on disk whole, and renamed into place: a crash leaves none or a whole one, and what
+it leaves under the other name is removed by whoever makes the next vault there.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from avfs_git.errors import HostError, InvalidName, NoUpstream, ObjectCorrupt, ObjectMissing, RemoteDataRefused, VaultExists
+from avfs_git.faults import reach
+from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE
+from avfs_git.gitstore.objects.store import ObjectStore
+from avfs_git.gitstore.refs import RefStore
+from avfs_git.gitstore.remote import remotes, transport
+from avfs_git.gitstore.remote.runner import NO_ACCESS, Access, Progress
+from avfs_git.gitstore.repository import init_vault_repo, read_head
+from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably, write_file_atomically
+from avfs_git.host.files.removal import remove_tree
+from avfs_git.model import Warning
+from avfs_git.paths import Oid, check_fork_name
+from avfs_git.values import value_class
+from avfs_git.workspace.exchange.remotes import ORIGIN, TAGS, fetch, find_unusable, server_words, tracking_ref
+from avfs_git.workspace.forks.create import remove_unfinished
+from avfs_git.workspace.vault.format import HEADS, VaultLayout
+from avfs_git.workspace.vault.vault import Caller, OpenVault
+
+
+@value_class
+class Cloned:
+    """What cloning a vault gave."""
+
+    fork: str
+    head: Oid | None
+    branches: int
+    messages: tuple[str, ...]
+    warnings: tuple[Warning, ...]
+
+
+def clone_vault(
+    git_dir: Path,
+    url: str,
+    *,
+    branch: str | None = None,
+    with_checkpoints: bool = False,
+    with_sidecar: bool = False,
+    with_git_dirs: bool = False,
+    lazy: bool = False,
+    access: Access = NO_ACCESS,
+    progress: Progress | None = None,
+    identity: Caller | None = None,
+    clock_ns: Callable[[], int] = time.time_ns,
+) -> Cloned:
+    """Make a vault from another repository, which it knows as `origin`.
+
+    It appears when it is complete and on disk; a crash leaves nothing, or all of it.
+
+    Args:
+        git_dir: Where.
+        url: The other repository.
+        branch: The branch that becomes the first fork; the remote's own if not given.
+        with_checkpoints: Also the labels that were pushed there.
+        with_sidecar: Also the ignored files that were pushed there; the remote is trusted with what they do.
+        with_git_dirs: Of those, also the directories with a `.git`.
+        lazy: Leave the contents of files there until they are needed, if the server can.
+        access: What of the user's own may be used.
+        progress: Told how far it is.
+        identity: Who makes commits.
+        clock_ns: The time of them.
+
+    Raises:
+        VaultExists: If something is there.
+        InvalidInput: If the address cannot be used.
+        NoUpstream: If the remote has no such branch.
+        RemoteError: If the exchange fails; nothing is left behind.
+    """
+    checked = remotes.check_url(url, base=Path.cwd())
+    if branch is not None:
+        check_fork_name(branch)
+    if git_dir.exists():
+        raise VaultExists(git_dir.name.removesuffix(".git"))
+    parent = git_dir.parent
+    making = parent / f".making-{os.getpid()}-{os.urandom(4).hex()}-{git_dir.name}"
+    make_dirs_durably(parent, private=True)
+    remove_unfinished(parent)
+    try:
+        messages = transport.clone_into(checked, making, access=access, progress=progress, lazy=lazy)
+        cloned = _adopt_clone(making, checked, branch, lazy=lazy)
+        if with_checkpoints or with_sidecar or with_git_dirs:
+            vault = OpenVault(making, identity=identity, clock_ns=clock_ns)
+            try:
+                fetched = fetch(
+                    vault,
+                    ORIGIN,
+                    with_checkpoints=with_checkpoints,
+                    with_sidecar=with_sidecar,
+                    with_git_dirs=with_git_dirs,
+                    access=access,
+                    progress=progress,
+                )
+                cloned[3].extend(fetched.warnings)
+            finally:
+                vault.close()
+        transport.sync_clone(making)
+        with host_errors(f"make '{git_dir}'"):
+            reach("remotes.cloned")
+            making.rename(git_dir)
+            try:
+                reach("remotes.in_place")
+                fsync_dir(parent)
+            except BaseException:
+                git_dir.rename(making)  # it was not acknowledged: nothing of it stays
+                raise
+    except BaseException as error:
+        with suppress(OSError, HostError):
+            remove_tree(making)
+        if isinstance(error, HostError) and error.errno in (17, 39):  # somebody else made it meanwhile
+            raise VaultExists(git_dir.name.removesuffix(".git")) from error
+        raise
+    fork, head, branches, warnings = cloned
+    return Cloned(fork, head, branches, server_words(messages), tuple(warnings))
+
+
+def _adopt_clone(making: Path, url: str, branch: str | None, *, lazy: bool) -> tuple[str, Oid | None, int, list[Warning]]:
+    """Make a vault of a bare clone: our configuration, its branches as those of a remote, one of them as the first fork."""
+    found = RefStore(making, recover=False).list("refs/")
+    head = read_head(making)[0] or f"{HEADS}main"
+    shallow = making / "shallow"
+    fresh = making.with_name(f"{making.name}.fresh")
+    try:
+        init_vault_repo(fresh, remote=(ORIGIN, url), lazy=lazy)
+        with host_errors(f"make '{making}'"):
+            VaultLayout(fresh).prepare()  # what it will hold is judged
+            if lazy:
+                (fresh / "avfs" / "lazy").write_bytes(b"")
+            for name in ("objects", *(["shallow"] if shallow.exists() else [])):
+                place = fresh / name
+                if place.is_dir():
+                    remove_tree(place)
+                (making / name).rename(place)
+            remove_tree(making)
+            for name in ("objects/info", "objects/pack"):
+                (fresh / name).mkdir(exist_ok=True)
+            fresh.rename(making)
+    except BaseException:
+        with suppress(OSError, HostError):
+            remove_tree(fresh)
+        raise
+    try:
+        with ObjectStore(making) as store:
+            return _choose_refs(making, store, found, head, branch, lazy=lazy)
+    except (ObjectMissing, ObjectCorrupt) as error:
+        raise RemoteDataRefused(remotes.hide_secret(url), error.message) from error
+
+
+def _choose_refs(
+    making: Path, store: ObjectStore, found: dict[str, Oid], head: str, branch: str | None, *, lazy: bool
+) -> tuple[str, Oid | None, int, list[Warning]]:
+    """Write the refs that a clone begins with."""
+    warnings: list[Warning] = []
+    kept: dict[str, Oid] = {}
+    heads: dict[str, Oid] = {}
+    for ref, oid in found.items():
+        name = tracking_ref(ORIGIN, ref) if ref.startswith(HEADS) else ref
+        if ref.startswith((HEADS, TAGS)):
+            reason = find_unusable(store, name, oid)
+            if reason is not None:
+                warnings.append(reason)
+                continue
+            kept[name] = oid
+            if ref.startswith(HEADS):
+                heads[ref.removeprefix(HEADS)] = oid
+    if branch is not None and branch not in heads:
+        raise NoUpstream(branch, ORIGIN)
+    fork = branch or _first_fork(head.removeprefix(HEADS), heads)
+    first = heads.get(fork)
+    if first is not None:
+        kept[HEADS + fork] = first
+        if _has_content(store, store.read_commit(first).tree) and lazy:
+            warnings.append(Warning("clone.not_lazy", "the remote does not leave contents out: all of them were brought"))
+    lines = sorted((os.fsencode(name), oid.hex().encode("ascii")) for name, oid in kept.items())
+    packed = b"# pack-refs with: sorted \n" + b"".join(b"%b %b\n" % (oid, name) for name, oid in lines)
+    write_file_atomically(making / "packed-refs", packed)
+    write_file_atomically(making / "HEAD", b"ref: " + os.fsencode(HEADS + fork) + b"\n")
+    return fork, first, len(heads), warnings
+
+
+def _has_content(store: ObjectStore, tree: Oid) -> bool | None:
+    """Tell whether the first content that a tree names is here, as servers leave out all or none; None if it names none."""
+    pending, seen = [tree], {tree}
+    while pending:
+        below: list[Oid] = []
+        for mode, oid in store.read_tree(pending.pop()).values():
+            if mode not in (MODE_TREE, MODE_GITLINK):
+                return store.exists(oid)
+            if mode == MODE_TREE and oid not in seen:
+                seen.add(oid)
+                below.append(oid)
+        pending += reversed(below)
+    return None
+
+
+def _first_fork(head: str, heads: dict[str, Oid]) -> str:
+    """Choose the branch that becomes the first fork: the remote's own, if a fork can have its name."""
+    for name in (head, "main", "master", *heads):
+        if name in heads or not heads:
+            with suppress(InvalidName):
+                return check_fork_name(name)
+    return "main"

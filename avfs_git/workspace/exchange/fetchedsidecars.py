@@ -1,0 +1,260 @@
+"""Sidecars that another repository made, which a fetch brings on request (`--with-sidecar`).
+
+Decided here: which of the fetched commits they count for, and what of them does not come in. A sidecar counts for the commits of
+the branches and labels of the same remote that name it, and for no others: a commit of another remote that names it has
+none. A sidecar says what a git tree cannot, so it is looked at before it counts:
+
+- set-user-id and set-group-id bits are taken away, and so is every extended attribute that is not a program's own
+  (`user.*` without `user.overlay.*`);
+- a directory with a `.git` below it is left out, unless that was asked for: its configuration and hooks run programs when git
+  runs there;
+- what is no sidecar is refused as a whole.
+
+What is pushed is the newest state of a fork's sidecar without those before it, as a commit of its own (`pack_newest`): what was
+ignored once and is gone since stays here. Its header `avfs-stands-for` says which sidecar the fork's commit names.
+
+What has to change becomes a sidecar of this vault, which counts in place of the one that the commit names. Called by
+`workspace.exchange.remotes` when the objects are here and before refs move; a crash in between leaves noted commits that no ref
+names. Costs what differs from the sidecars that counted before.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+
+from avfs_git.errors import AvfsError, ObjectCorrupt, quote
+from avfs_git.gitstore.formats.commits import Commit, serialize_commit
+from avfs_git.gitstore.formats.trees import MODE_TREE, is_forbidden_name
+from avfs_git.gitstore.objects.owncommits import find_commits, list_sidecars
+from avfs_git.gitstore.objects.packwriter import PackWriter
+from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_COMMIT
+from avfs_git.model import Warning
+from avfs_git.paths import ROOT, Oid, TreePath, join, show_path
+from avfs_git.values import replace
+from avfs_git.vfs.layer.sidecar import (
+    Meta,
+    Record,
+    compose_sidecar,
+    format_record,
+    parse_record,
+    parse_records,
+    parse_sidecar,
+    serialize_records,
+)
+from avfs_git.workspace.vault.vault import OpenVault
+
+_DEEPEST = 400
+"""So many directories may lie in each other."""
+_META_MAX = 16 << 20
+"""So many bytes may say the attributes of one directory."""
+_CHAIN_MAX = 10_000
+"""So many sidecars are taken at a time, the newest first: what a remote calls a sidecar may lead to any history."""
+_SET_ID = 0o6000
+_STANDS_FOR = b"avfs-stands-for"
+_HEX_SIZE = 40
+# A record that has four digits of permissions or attributes; most have neither.
+_ODD = re.compile(rb"(?:\A|\0)[^ \0]+ (?:[0-7]*[0-7]{4} |[0-7-]+ (?!- ))")
+
+
+class _Cleaner:
+    """Makes sidecar trees harmless. Each distinct tree is looked at once."""
+
+    def __init__(self, sink: PackWriter, *, with_git_dirs: bool) -> None:
+        self._sink = sink
+        self._with_git_dirs = with_git_dirs
+        self._known: dict[Oid, Oid | None] = {}
+        self.git_dirs: list[TreePath] = []
+        self.attributes: list[TreePath] = []
+
+    def clean(self, oid: Oid, before: Oid | None, path: TreePath = ROOT, depth: int = 0) -> Oid | None:
+        """Make a sidecar tree harmless, given one that is; None if nothing is left of it.
+
+        Raises:
+            ObjectCorrupt, HostileTree: If it is no sidecar.
+            ObjectMissing: If a part of it has not come.
+        """
+        if oid == before:
+            return oid
+        if oid not in self._known:
+            if depth > _DEEPEST:
+                raise ObjectCorrupt(oid.hex(), f"it lies more than {_DEEPEST} directories deep in a sidecar")
+            self._known[oid] = self._clean(oid, before, path, depth)
+        return self._known[oid]
+
+    def _clean(self, oid: Oid, before: Oid | None, path: TreePath, depth: int) -> Oid | None:
+        children, meta = parse_sidecar(self._sink.read_tree(oid), oid)
+        old = parse_sidecar(self._sink.read_tree(before), before)[0] if before is not None else {}
+        if not self._with_git_dirs:
+            repositories = [name for name in children if is_forbidden_name(name)]
+            if repositories:
+                self.git_dirs += [join(path, name) for name in repositories]
+                if path != ROOT:  # the files beside it are the repository's, and in no history
+                    return None
+                for name in repositories:
+                    del children[name]
+        left = {}
+        for name, child in children.items():
+            if child.mode == MODE_TREE:
+                there = old.get(name)
+                known = there.oid if there is not None and there.mode == MODE_TREE else None
+                cleaned = self.clean(child.oid, known, join(path, name), depth + 1)
+                if cleaned is None:
+                    continue
+                child = child._replace(oid=cleaned)  # noqa: PLW2901 - the same child
+            left[name] = child
+        entries = compose_sidecar(left, self._clean_records(meta, path))
+        if not entries and path != ROOT and not children and meta is None:
+            return oid  # an empty directory
+        return self._sink.add_tree(entries) if entries else None
+
+    def _clean_records(self, meta: Oid | None, path: TreePath) -> Oid | None:
+        if meta is None:
+            return None
+        if self._sink.blob_size(meta) > _META_MAX:
+            raise ObjectCorrupt(meta.hex(), "it is too large for the metadata of a sidecar")
+        data = self._sink.read_blob(meta)
+        records = parse_records(data, meta)
+        if _ODD.search(data) is None:
+            return meta
+        cleaned = {name: self._clean_record(record, meta) for name, record in records.items()}
+        if cleaned == records:
+            return meta
+        self.attributes += [join(path, name) for name, record in records.items() if cleaned[name] != record]
+        return self._sink.add(KIND_BLOB, serialize_records(cleaned), keep=True)
+
+    @staticmethod
+    def _clean_record(record: Record, meta: Oid) -> Record:
+        said = parse_record(record, meta)
+        mode = said.mode & ~_SET_ID if said.mode is not None else None
+        xattrs = tuple(pair for pair in said.xattrs if pair[0].startswith(b"user.") and not pair[0].startswith(b"user.overlay."))
+        return record if (mode, xattrs) == (said.mode, said.xattrs) else format_record(Meta(said.mtime_ns, mode, xattrs))
+
+
+def pack_newest(vault: OpenVault, fork: str, head: Oid, pack: PackWriter) -> Oid | None:
+    """Make a sidecar commit without a history that holds what the newest one of a fork does; None if the fork has none.
+
+    The same state makes the same commit.
+    """
+    named = vault.store.read_commit(head).sidecar
+    newest = vault.read_sidecar_ref(fork) or named
+    if newest is None:
+        return None
+    commit = vault.store.read_commit(newest)
+    stands_for = (_STANDS_FOR, (named or newest).hex().encode("ascii"))
+    return pack.add(KIND_COMMIT, serialize_commit(replace(commit, parents=(), sidecar=None, extra=(stands_for,))))
+
+
+def _read_stands_for(vault: OpenVault, sidecar: Oid) -> Oid | None:
+    """Read which sidecar one without a history stands for; None if it does not say so, or the vault knows that one."""
+    with suppress(AvfsError, ValueError):
+        for key, value in vault.store.read_commit(sidecar).extra:
+            if key == _STANDS_FOR and len(value) == _HEX_SIZE:
+                named = Oid(bytes.fromhex(value.decode("ascii")))
+                return None if vault.store.own_commits.has(named) else named
+    return None
+
+
+def accept_sidecars(
+    vault: OpenVault, remote: str, tips: Collection[Oid], sidecars: AbstractSet[Oid], *, with_git_dirs: bool
+) -> list[Warning]:
+    """Have the sidecars that a fetch has brought count for the commits of the same remote that name them.
+
+    Args:
+        vault: Where they are.
+        remote: The remote, for messages.
+        tips: Where its branches and labels are.
+        sidecars: Where its sidecars are.
+        with_git_dirs: Whether directories with a `.git` come along, also such as an earlier fetch has left out.
+
+    Raises:
+        HostError: If the disk refuses; nothing counts then that did not before.
+    """
+    own = vault.store.own_commits
+    read = vault.store.read
+
+    def is_known(oid: Oid) -> bool:
+        # One that this vault has made names none itself; one that counts already names what counts in its place.
+        return own.has(oid) and not (with_git_dirs and own.find(oid) is not None)
+
+    chain = list_sidecars(read, sidecars, is_known, limit=_CHAIN_MAX)
+    warnings: list[Warning] = []
+    with PackWriter(vault.store) as pack:
+        cleaner = _Cleaner(pack, with_git_dirs=with_git_dirs)
+        counts = {oid: found for oid in sidecars if (found := own.find(oid)) is not None}
+        counts |= _accept_chain(vault, pack, cleaner, chain, remote, warnings)
+        known = {oid: chain[oid] if oid in chain else vault.store.read_commit(oid) for oid in counts}
+        for oid in sidecars & counts.keys():
+            if (stands_for := _read_stands_for(vault, oid)) is not None:
+                known[stands_for], counts[stands_for] = known[oid], counts[oid]
+        named = find_commits(read, tips, known)
+        noted = {oid: counts[sidecar] for oid, sidecar in named.items() if own.find(oid) not in {sidecar, counts[sidecar]}}
+        made = {counts[oid] for oid in chain if oid in counts and counts[oid] != oid}
+        pack.finish(hold=True)
+        own.add({**{oid: counts[oid] for oid in chain if oid in counts}, **noted})
+        above = {parent for oid in made for parent in vault.store.read_commit(oid).parents}
+        vault.refs.update(vault.keep(*(made - above)))
+    if cleaner.git_dirs:
+        what = f"{_count(cleaner.git_dirs)} of {quote(remote)} left out with the files beside it"
+        text = f"{what}: its hooks and settings run programs; `--with-git-dirs` brings it"
+        warnings.append(Warning("fetch.git_dirs_left_out", text, cleaner.git_dirs[0]))
+    if cleaner.attributes:
+        text = f"set-id bits or system attributes of {_count(cleaner.attributes)} of {quote(remote)} left out"
+        warnings.append(Warning("fetch.attributes_left_out", text, cleaner.attributes[0]))
+    return warnings
+
+
+def _count(paths: list[TreePath]) -> str:
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return f"'{show_path(paths[0])}'{more}"
+
+
+def _accept_chain(
+    vault: OpenVault, pack: PackWriter, cleaner: _Cleaner, chain: Mapping[Oid, Commit], remote: str, warnings: list[Warning]
+) -> dict[Oid, Oid]:
+    """Make sidecars harmless: by each one's id, that of the one that counts in its place. Those that are none are left out."""
+    own = vault.store.own_commits
+    counts: dict[Oid, Oid] = {}
+    refused: list[str] = []
+
+    def in_place_of(oid: Oid) -> Oid | None:
+        return counts.get(oid) or own.find(oid) or (oid if oid not in chain and own.has(oid) else None)
+
+    for oid in _oldest_first(chain):
+        commit = chain[oid]
+        parents = [held for parent in commit.parents if (held := in_place_of(parent)) is not None]
+        before = None
+        if parents and parents[0] in commit.parents:  # one that was harmless as it came
+            with suppress(AvfsError):
+                before = pack.read_commit(parents[0]).tree
+        try:
+            tree = cleaner.clean(commit.tree, before)
+        except AvfsError as error:
+            refused.append(error.message)
+            continue
+        if tree == commit.tree:
+            counts[oid] = oid
+        elif tree is not None:
+            made = replace(commit, tree=tree, parents=tuple(parents), extra=(), sidecar=None)
+            counts[oid] = pack.add(KIND_COMMIT, serialize_commit(made))
+    if refused:
+        more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
+        warnings.append(Warning("fetch.sidecar_refused", f"a sidecar of {quote(remote)} is refused: {refused[0]}{more}"))
+    return counts
+
+
+def _oldest_first(chain: Mapping[Oid, Commit]) -> list[Oid]:
+    """Put commits in an order in which each comes after its parents."""
+    order: dict[Oid, None] = {}
+    for tip in chain:
+        waiting: list[tuple[Oid, bool]] = [(tip, False)]
+        while waiting:
+            oid, is_done = waiting.pop()
+            if is_done:
+                order[oid] = None
+            elif oid in chain and oid not in order:
+                waiting.append((oid, True))
+                waiting += [(parent, False) for parent in chain[oid].parents]
+    return list(order)

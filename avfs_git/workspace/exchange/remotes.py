@@ -1,0 +1,574 @@
+"""Remotes: fetching from another repository, and pushing to it.
+
+Decided here: which refs stand for what on the other side, and what moves here when an exchange has gone well. The exchange
+itself is `gitstore.remote.transport`'s. Called without a lock: nothing of a workspace is touched. Whatever a fetch brings becomes
+`refs/remotes/REMOTE/*`, and on request `refs/avfs/remotes/REMOTE/*`; forks move by a merge only.
+
+    here                              there
+    refs/heads/FORK              →    refs/heads/FORK                    push
+    refs/remotes/REMOTE/FORK     ←    refs/heads/FORK                    fetch
+    refs/avfs/checkpoints/FORK/L →    the same                           push --with-checkpoints
+    refs/avfs/sidecar/FORK       →    the same                           push --with-sidecar
+    refs/avfs/remotes/REMOTE/…   ←    refs/avfs/{checkpoints,sidecar}/…  fetch with the same options
+
+The order: the objects are on disk before a ref here moves; all refs of a fetch move together, those that go before those
+that come. A crash before that leaves objects that nothing refers to; the next fetch brings nothing twice. A push moves the refs
+of the other side first, and then what is remembered of them: a crash in between is made up for by the next fetch.
+"""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from avfs_git.errors import (
+    ForkNotFound,
+    InvalidInput,
+    InvalidName,
+    NoUpstream,
+    ObjectCorrupt,
+    ObjectMissing,
+    PathNotFound,
+    PushRejected,
+    RefConflict,
+    RemoteError,
+    RemoteNotFound,
+    quote,
+)
+from avfs_git.faults import reach
+from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE, find_entry
+from avfs_git.gitstore.holding import objects_held
+from avfs_git.gitstore.objects.packwriter import PackWriter
+from avfs_git.gitstore.objects.store import KIND_COMMIT, ObjectStore
+from avfs_git.gitstore.refs import RefChange, check_ref_name
+from avfs_git.gitstore.remote import remotes, transport
+from avfs_git.gitstore.remote.partial import LazyObjectStore
+from avfs_git.gitstore.remote.runner import NO_ACCESS, QUIET_RECEIVE_PACK, SHOWING_UPLOAD_PACK, Access, Progress
+from avfs_git.gitstore.remote.transport import Exchange, Push
+from avfs_git.gitstore.repository import is_lazy, read_shallow
+from avfs_git.host.files.durable import host_errors, write_file_atomically
+from avfs_git.model import (
+    FetchResult,
+    PrefetchResult,
+    PushedRef,
+    PushResult,
+    RefMove,
+    RemoteBranch,
+    RemoteInfo,
+    Warning,
+)
+from avfs_git.paths import ROOT, Oid, TreePath, check_fork_name
+from avfs_git.workspace.exchange.fetchedsidecars import accept_sidecars, pack_newest
+from avfs_git.workspace.vault.format import HEADS, LABELS, REMOTE_STATE, REMOTES, SIDECARS
+from avfs_git.workspace.vault.origin import peek_state
+from avfs_git.workspace.vault.vault import OpenVault
+
+ORIGIN = "origin"
+TAGS = "refs/tags/"
+_COUNTED_AT_MOST = 2000
+_LEFT = re.compile(r"warning: rejected refs/remotes/(\S+) because shallow roots are not allowed")
+_TRIES = 10
+
+
+# --- which remotes there are ---------------------------------------------------------------------------------
+
+
+def list_remotes(vault: OpenVault) -> list[RemoteInfo]:
+    """Describe the remotes of a vault, by name."""
+    return [_describe(vault, remote) for remote in remotes.list_remotes(vault.git_dir)]
+
+
+def _describe(vault: OpenVault, remote: remotes.ConfiguredRemote) -> RemoteInfo:
+    push = remotes.hide_secret(remote.push_url) if remote.push_url is not None else None
+    return RemoteInfo(remote.name, remotes.hide_secret(remote.url), push, len(vault.refs.list(f"{REMOTES}{remote.name}/")))
+
+
+def add_remote(vault: OpenVault, name: str, url: str) -> RemoteInfo:
+    """Let a vault know another repository by a name; nothing is fetched.
+
+    Raises:
+        InvalidName, InvalidInput: If the name or the address cannot be used.
+        RemoteExists: If the name is taken.
+    """
+    checked = remotes.check_url(url, base=Path.cwd())
+    vault.prepare()
+    remotes.add_remote(vault.git_dir, name, checked)
+    return _describe(vault, remotes.find_remote(vault.git_dir, name))
+
+
+def set_url(vault: OpenVault, name: str, url: str) -> RemoteInfo:
+    """Give a remote another address.
+
+    Raises:
+        InvalidName, InvalidInput: If the name or the address cannot be used.
+        RemoteNotFound: If there is no such remote.
+    """
+    checked = remotes.check_url(url, base=Path.cwd())
+    remotes.set_url(vault.git_dir, name, checked)
+    return _describe(vault, remotes.find_remote(vault.git_dir, name))
+
+
+def remove_remote(vault: OpenVault, name: str) -> RemoteInfo:
+    """Forget a remote and what is known of its branches. Forks made from them stay, with all their commits.
+
+    Raises:
+        RemoteNotFound: If there is no such remote.
+    """
+    info = _describe(vault, remotes.find_remote(vault.git_dir, name))
+    remotes.remove_remote(vault.git_dir, name)
+    known = {**vault.refs.list(f"{REMOTES}{name}/"), **vault.refs.list(f"{REMOTE_STATE}{name}/")}
+    vault.refs.update([RefChange(ref, oid, None) for ref, oid in known.items()])
+    return info
+
+
+def list_branches(vault: OpenVault, remote: str | None = None) -> list[RemoteBranch]:
+    """Describe the branches of the remotes, or of one, as they were when they were last fetched."""
+    names = [remotes.find_remote(vault.git_dir, remote).name] if remote is not None else None
+    known = names or sorted({ref.split("/")[2] for ref in vault.refs.list(REMOTES)})
+    heads = vault.list_heads()
+    found = []
+    for name in known:
+        prefix = f"{REMOTES}{name}/"
+        for ref, oid in vault.refs.list(prefix).items():
+            branch = ref.removeprefix(prefix)
+            if branch == "HEAD":
+                continue
+            here = heads.get(branch)
+            ahead = behind = None
+            with suppress(ObjectCorrupt, ObjectMissing):  # whoever may push can put anything there
+                ahead, behind = _count(vault, here, oid) if here is not None else (None, None)
+            fork = branch if here is not None else None
+            found.append(RemoteBranch(f"{name}/{branch}", name, branch, oid.hex(), fork, ahead, behind))
+    return found
+
+
+def _count(vault: OpenVault, ours: Oid, theirs: Oid) -> tuple[int | None, int | None]:
+    """Count the commits that one side has and the other has not, if they are not too many."""
+    sides: dict[Oid, int] = {}
+    waiting: list[tuple[int, Oid, int]] = []
+    apart = 0
+    """How many that wait are known to one side only: without any, all that is left is common."""
+
+    def see(oid: Oid, side: int) -> None:
+        nonlocal apart
+        if sides.get(oid, 0) | side != sides.get(oid, 0):
+            sides[oid] = sides.get(oid, 0) | side
+            apart += sides[oid] != 3
+            heapq.heappush(waiting, (-vault.store.read_commit(oid).committer.when_s, oid, sides[oid]))
+
+    see(ours, 1)
+    see(theirs, 2)
+    shallow = read_shallow(vault.git_dir)
+    while waiting and apart:
+        _, oid, side = heapq.heappop(waiting)
+        apart -= side != 3
+        if len(sides) > _COUNTED_AT_MOST:
+            return None, None
+        for parent in () if oid in shallow else vault.store.read_commit(oid).parents:
+            see(parent, sides[oid])
+    return sum(side == 1 for side in sides.values()), sum(side == 2 for side in sides.values())
+
+
+# --- fetching ------------------------------------------------------------------------------------------------
+
+
+def fetch(
+    vault: OpenVault,
+    name: str | None = None,
+    *,
+    with_checkpoints: bool = False,
+    with_sidecar: bool = False,
+    with_git_dirs: bool = False,
+    access: Access = NO_ACCESS,
+    progress: Progress | None = None,
+) -> FetchResult:
+    """Bring what a remote has, and remember where its branches are. Forks stay as they are.
+
+    Args:
+        vault: Where to.
+        name: The remote; the only one, or `origin`, if not given.
+        with_checkpoints: Also the labels that were pushed there.
+        with_sidecar: Also the ignored files that were pushed there; the remote is trusted with what they do.
+        with_git_dirs: Of those, also the directories with a `.git`.
+        access: What of the user's own may be used.
+        progress: Told how far it is.
+
+    Raises:
+        InvalidInput: If `.git` directories are asked for without the ignored files.
+        RemoteNotFound: If there is no such remote.
+        RemoteError: If the exchange fails; nothing has changed here then.
+    """
+    if with_git_dirs and not with_sidecar:
+        raise InvalidInput("`.git` directories come with the ignored files only", hint="Add `--with-sidecar`.")
+    remote = choose_remote(vault, name)
+    vault.prepare()
+    own = f"{REMOTES}{remote.name}/"
+    state = f"{REMOTE_STATE}{remote.name}/"
+    specs = [f"+{HEADS}*:{own}*"]
+    prefixes = [own]
+    for wanted, theirs, ours in ((with_checkpoints, LABELS, "checkpoints/"), (with_sidecar, SIDECARS, "sidecar/")):
+        if wanted:
+            specs.append(f"+{theirs}*:{state}{ours}*")
+            prefixes.append(state + ours)
+    # Until refs name it: what came, and what was not sent because it is here already, where perhaps nothing reaches it.
+    with objects_held(vault.git_dir):
+        before = vault.refs.list()
+        lazy = is_lazy(vault.git_dir) and remote.lazy
+        with transport.open_exchange(
+            vault.git_dir, remote.url, _shown(before), access=access, progress=progress, lazy=lazy
+        ) as exchange:
+            messages = _fetch(exchange, specs, state, with_state=with_checkpoints or with_sidecar)
+            vault.store.packs.refresh()
+            accepted: list[Warning] = []
+            if with_sidecar:
+                found = {ref: oid for ref, oid in exchange.read_refs().items() if ref.startswith((own, state))}
+                sidecars = {oid for ref, oid in found.items() if ref.startswith(f"{state}sidecar/")}
+                tips = set(found.values()) - sidecars
+                accepted = accept_sidecars(vault, remote.name, tips, sidecars, with_git_dirs=with_git_dirs)
+            moves, warnings = _take_over(vault, exchange, before, tuple(prefixes))
+            warnings += [*accepted, *_find_left(messages)]
+    return FetchResult(remote.name, remotes.hide_secret(remote.url), moves, server_words(messages), tuple(warnings))
+
+
+def _find_left(messages: Sequence[str]) -> list[Warning]:
+    """Tell which branches git left where they were, because the history that the remote sent begins in the middle."""
+    left = [match[1] for line in messages if (match := _LEFT.match(line)) is not None]
+    what = "the remote is a shallow repository, and its history begins after what is here"
+    return [Warning("fetch.shallow", f"{quote(name)} did not move: {what}") for name in left]
+
+
+def _fetch(exchange: Exchange, specs: Sequence[str], state: str, *, with_state: bool) -> tuple[str, ...]:
+    """Fetch branches, and on request labels and sidecars, which another vault hides unless it is asked for them so."""
+    is_local = remotes.local_path(exchange.url) is not None
+    messages = exchange.fetch(specs, upload_pack=SHOWING_UPLOAD_PACK if with_state and is_local else None)
+    if with_state and remotes.is_ssh(exchange.url) and not any(ref.startswith(state) for ref in exchange.read_refs()):
+        with suppress(RemoteError):  # a server that runs nothing but git's own commands is no vault
+            messages += exchange.fetch(specs, upload_pack=SHOWING_UPLOAD_PACK)
+    return messages
+
+
+def prefetch(vault: OpenVault, commit: Oid, paths: Sequence[TreePath]) -> PrefetchResult:
+    """Bring the contents of a commit's files that a lazy vault lacks.
+
+    Args:
+        vault: Where.
+        commit: Whose files.
+        paths: Which of them, with all below; all if there are none.
+
+    Raises:
+        PathNotFound: If the commit has nothing at a path.
+        RemoteError: If the server cannot be asked.
+    """
+    store = vault.store
+    root = store.read_commit(commit).tree
+    blobs: dict[Oid, None] = {}
+    waiting: list[tuple[int, Oid]] = []
+    for path in paths or (ROOT,):
+        entry = find_entry(store, root, path) if path else (MODE_TREE, root)
+        if entry is None:
+            raise PathNotFound(path)
+        waiting.append(entry)
+    seen: set[Oid] = set()
+    while waiting:
+        mode, oid = waiting.pop()
+        if mode == MODE_TREE:
+            if oid not in seen:
+                seen.add(oid)
+                waiting.extend(store.read_tree(oid).values())
+        elif mode != MODE_GITLINK:
+            blobs[oid] = None
+    fetched = store.fetch(blobs) if isinstance(store, LazyObjectStore) else 0
+    return PrefetchResult(commit.hex(), len(blobs), fetched)
+
+
+def _shown(refs: dict[str, Oid]) -> dict[str, Oid]:
+    """Choose the refs by which the other side is told what is here already."""
+    return {ref: oid for ref, oid in refs.items() if ref.startswith((HEADS, TAGS, REMOTES, SIDECARS, REMOTE_STATE))}
+
+
+def _take_over(
+    vault: OpenVault, exchange: Exchange, before: dict[str, Oid], prefixes: tuple[str, ...]
+) -> tuple[tuple[RefMove, ...], list[Warning]]:
+    """Move the vault's refs to where the exchange has brought them, all together."""
+    after: dict[str, Oid] = {}
+    warnings: list[Warning] = []
+    for ref, oid in exchange.read_refs().items():
+        if ref.startswith(prefixes) or (ref.startswith(TAGS) and ref not in before):
+            reason = find_unusable(vault.store, ref, oid) if before.get(ref) != oid else None
+            if reason is not None:
+                warnings.append(reason)
+            else:
+                after[ref] = oid
+    known = {ref: oid for ref, oid in before.items() if ref.startswith(prefixes)}
+    gone = [RefChange(ref, oid, None) for ref, oid in known.items() if ref not in after]
+    come = [RefChange(ref, known.get(ref), oid) for ref, oid in after.items() if known.get(ref) != oid]
+    shallow = exchange.read_shallow()
+    if shallow is not None:
+        place = vault.git_dir / "shallow"
+        if not place.exists() or place.read_bytes() != shallow:
+            write_file_atomically(place, shallow)
+    # First what goes: `a` may have become `a/b`, and the two cannot be there at once.
+    went = _move(vault, gone)
+    with host_errors("move the refs of a remote"):
+        reach("remotes.pruned")
+    came = _move(vault, come)
+    moves = [RefMove(each.name, _hex(each.old), _hex(each.new)) for each in (*went, *came)]
+    return tuple(sorted(moves, key=lambda move: move.ref)), warnings
+
+
+def find_unusable(store: ObjectStore, ref: str, oid: Oid) -> Warning | None:
+    """Say why a ref that a remote sent cannot be one here; only a tag may name something else than a commit.
+
+    Raises:
+        ObjectMissing, ObjectCorrupt: If what it names cannot be read.
+    """
+    try:
+        check_ref_name(ref)
+    except InvalidName:
+        return Warning("fetch.name_unusable", f"{quote(ref)} was left out: no ref here can have that name")
+    if not ref.startswith(TAGS) and store.header(oid)[0] != KIND_COMMIT:
+        return Warning("fetch.no_commit", f"{quote(ref)} was left out: what the remote has there is no commit")
+    return None
+
+
+def _move(vault: OpenVault, changes: Sequence[RefChange]) -> list[RefChange]:
+    """Move refs that remember a remote; what another exchange has moved meanwhile stays: it knows as much or more.
+
+    Returns:
+        What was moved.
+
+    Raises:
+        RefConflict: If a name is in the way of another.
+    """
+    tries = _TRIES
+    while True:
+        still = [change for change in changes if vault.refs.read(change.name) == change.old]
+        try:
+            vault.refs.update(still)
+        except RefConflict:
+            tries -= 1
+            if not tries:
+                raise
+        else:
+            return still
+
+
+def choose_remote(vault: OpenVault, name: str | None) -> remotes.ConfiguredRemote:
+    """Find the remote that is meant: the one that is named, the only one, or `origin`.
+
+    Raises:
+        RemoteNotFound: If there is none.
+        InvalidInput: If there are several, and none is `origin`.
+    """
+    if name is not None:
+        remote = remotes.find_remote(vault.git_dir, name)
+    else:
+        found = remotes.list_remotes(vault.git_dir)
+        if not found:
+            raise RemoteNotFound(ORIGIN)
+        remote = next((remote for remote in found if remote.name == ORIGIN), found[0])
+        if len(found) > 1 and remote.name != ORIGIN:
+            raise InvalidInput("this vault has several remotes", hint=f"Name one of {', '.join(each.name for each in found)}.")
+    remotes.check_url(remote.url, base=vault.git_dir)  # git, or an agent, may have written it
+    if remote.push_url is not None:
+        remotes.check_url(remote.push_url, base=vault.git_dir)
+    return remote
+
+
+def find_upstream(vault: OpenVault, fork: str, name: str | None = None) -> str:
+    """Name the branch of a remote that belongs to a fork: that of the same name.
+
+    Raises:
+        NoUpstream: If the remote has none, as far as is known here.
+    """
+    remote = choose_remote(vault, name)
+    if vault.refs.read(f"{REMOTES}{remote.name}/{fork}") is None:
+        raise NoUpstream(fork, remote.name)
+    return f"{remote.name}/{fork}"
+
+
+def list_upstreams(vault: OpenVault, fork: str, remote: str) -> list[str]:
+    """List the branches of remotes that a fork is kept up with: that of its name, and that of the clone it was made from."""
+    state = peek_state(vault, fork)
+    names = [f"{remote}/{fork}", *([state.upstream] if state is not None and state.upstream is not None else [])]
+    return [name for name in dict.fromkeys(names) if vault.refs.read(REMOTES + name) is not None]
+
+
+def server_words(messages: Sequence[str]) -> tuple[str, ...]:
+    """Keep what the server said to people."""
+    said = [line.removeprefix("remote:").strip() for line in messages if line.startswith("remote:")]
+    return tuple(line for line in said if line and not line.startswith(("Total ", "Enumerating ", "Counting ", "Compressing ")))
+
+
+# --- pushing -------------------------------------------------------------------------------------------------
+
+
+def push(
+    vault: OpenVault,
+    forks: Sequence[str],
+    name: str | None = None,
+    *,
+    with_checkpoints: bool = False,
+    with_sidecar: bool = False,
+    force_with_lease: bool = False,
+    access: Access = NO_ACCESS,
+    progress: Progress | None = None,
+) -> PushResult:
+    """Hand forks to a remote, as branches. What only the remote has is never overwritten, unless it was seen before.
+
+    Args:
+        vault: Where from.
+        forks: Which.
+        name: The remote; the only one, or `origin`, if not given.
+        with_checkpoints: Also their labels.
+        with_sidecar: Also their ignored files, as the newest checkpoint has them.
+        force_with_lease: Let a branch move back or aside, if it is still where it was when it was last fetched.
+        access: What of the user's own may be used.
+        progress: Told how far it is.
+
+    Raises:
+        ForkNotFound: If there is no such fork, or it has no commit yet.
+        RemoteNotFound: If there is no such remote.
+        PushRejected: If the remote did not take all of it; what it took is in the details.
+        RemoteError: If the exchange fails.
+    """
+    remote = choose_remote(vault, name)
+    vault.prepare()
+    with PackWriter(vault.store) as pack:  # holds what it has written until a ref names it
+        sidecars = pack if with_sidecar else None
+        wanted = _plan_push(vault, remote.name, forks, with_checkpoints=with_checkpoints, pack=sidecars, force=force_with_lease)
+        pack.finish(hold=True)
+        if not wanted:
+            return PushResult(remote.name, remotes.hide_secret(remote.push_url or remote.url))
+        return push_refs(vault, remote.name, remote.push_url or remote.url, wanted, access=access, progress=progress)
+
+
+def push_refs(
+    vault: OpenVault,
+    remote: str,
+    url: str,
+    wanted: Sequence[Push],
+    *,
+    access: Access = NO_ACCESS,
+    progress: Progress | None = None,
+    receive_pack: str | None = None,
+) -> PushResult:
+    """Have refs moved on the other side, and remember what moved.
+
+    Raises:
+        PushRejected: If not all of them did.
+        RemoteError: If the exchange fails.
+    """
+    with objects_held(vault.git_dir):  # what is sent, until what is remembered of the other side names it
+        before = {push.ref: vault.refs.read(tracking_ref(remote, push.ref)) for push in wanted}
+        sent = {f"refs/avfs/exchange/{number}": push.new for number, push in enumerate(wanted) if push.new is not None}
+        lazy = is_lazy(vault.git_dir)
+        with transport.open_exchange(vault.git_dir, url, sent, access=access, progress=progress, lazy=lazy) as exchange:
+            done, messages = exchange.push(wanted, receive_pack=receive_pack)
+        with host_errors("note what was pushed"):
+            reach("remotes.pushed")
+        new = {push.ref: push.new for push in wanted}
+        changes = []
+        for ref in done:
+            tracking = tracking_ref(remote, ref.ref)
+            if ref.outcome != "rejected" and before[ref.ref] != new[ref.ref]:
+                changes.append(RefChange(tracking, before[ref.ref], new[ref.ref]))
+        _move(vault, changes)
+    refs = tuple(PushedRef(ref.ref, ref.outcome, _hex(before[ref.ref]), _hex(new[ref.ref]), ref.reason or None) for ref in done)
+    said = server_words(messages)
+    rejected = [ref for ref in refs if ref.outcome == "rejected"]
+    if rejected:
+        raise PushRejected(
+            remote,
+            [(_short(ref.ref), ref.reason or "no reason given") for ref in rejected],
+            pushed=[ref.ref for ref in refs if ref.outcome not in {"rejected", "unchanged"}],
+            hint=_advise(remote, rejected, said),
+            details={"messages": list(said)},
+        )
+    return PushResult(remote, remotes.hide_secret(url), refs, said)
+
+
+def _plan_push(
+    vault: OpenVault,
+    remote: str,
+    forks: Sequence[str],
+    *,
+    with_checkpoints: bool,
+    pack: PackWriter | None,
+    force: bool,
+) -> list[Push]:
+    """List the refs that are to move; with a `pack`, those of the sidecars too, which are made in it."""
+    wanted: list[Push] = []
+
+    def add(ref: str, new: Oid) -> None:
+        known = vault.refs.read(tracking_ref(remote, ref))
+        # A label or a sidecar is no line of development: it moves wherever, if the other side has what was seen there.
+        aside = not ref.startswith(HEADS) and known is not None
+        wanted.append(Push(ref, new, known, forced=force or aside))
+
+    for fork in dict.fromkeys(forks):
+        head = vault.read_head(check_fork_name(fork))
+        if head is None:
+            raise ForkNotFound(fork, vault=vault.name)
+        add(HEADS + fork, head)
+        if with_checkpoints:
+            for ref, oid in vault.refs.list(f"{LABELS}{fork}/").items():
+                add(ref, oid)
+        sidecar = pack_newest(vault, fork, head, pack) if pack is not None else None
+        if sidecar is not None:
+            add(SIDECARS + fork, sidecar)
+    return wanted
+
+
+def tracking_ref(remote: str, ref: str) -> str:
+    """Name the ref that remembers what one of a remote holds."""
+    if ref.startswith(HEADS):
+        return f"{REMOTES}{remote}/{ref.removeprefix(HEADS)}"
+    return f"{REMOTE_STATE}{remote}/{ref.removeprefix('refs/avfs/')}"
+
+
+def _short(ref: str) -> str:
+    return ref.removeprefix(HEADS)
+
+
+def _advise(remote: str, rejected: Sequence[PushedRef], said: Sequence[str]) -> str:
+    """Say what to do about a push that was not taken."""
+    first = rejected[0]
+    reason = (first.reason or "").lower()
+    fork = _short(first.ref)
+    if "non-fast-forward" in reason or "fetch first" in reason or "needs force" in reason:
+        return f"Bring in what is there with `avfs pull {fork}`, then push again."
+    if "stale info" in reason:
+        return f"It was moved since you last looked: `avfs fetch {remote}`, look at `{remote}/{fork}`, then push again."
+    if "hidden ref" in reason:
+        return "That is a vault, which takes branches only: run `avfs fetch --with-sidecar` there, to have the rest from here."
+    if "checked out" in reason or "current branch" in reason:
+        return "That branch is checked out there: push a fork of another name, and merge it there."
+    return f"The server says: {' '.join(said[:5])[:500]}" if said else "Ask whoever keeps the server."
+
+
+def push_to_origin(vault: OpenVault, forks: Sequence[str]) -> PushResult:
+    """Hand forks to the repository of this machine that a vault was made from: as branches, and nothing else there changes.
+
+    Its index, its working tree and its checked-out branch stay as they are, and its hooks do not run.
+
+    Raises:
+        RemoteNotFound: If the vault was made from none.
+        ForkNotFound: If there is no such fork, or it has no commit yet.
+        PushRejected: If a branch is checked out there, or has commits that are not here.
+    """
+    remote = remotes.find_remote(vault.git_dir, ORIGIN)
+    if remotes.local_path(remote.url) is None:
+        raise InvalidInput(
+            f"the remote {quote(ORIGIN)} is no directory of this machine", hint=f"Push to it with `avfs push --remote {ORIGIN}`."
+        )
+    vault.prepare()
+    wanted = _plan_push(vault, remote.name, forks, with_checkpoints=False, pack=None, force=False)
+    return push_refs(vault, remote.name, remote.url, wanted, receive_pack=QUIET_RECEIVE_PACK)
+
+
+def _hex(oid: Oid | None) -> str | None:
+    return oid.hex() if oid is not None else None

@@ -1,0 +1,284 @@
+"""Forks of the present state of a clone, or of any directory: the vault that goes with it, and what is taken over each time.
+
+Decided here: how a directory is tied to a vault of its own (`avfs/origin` in the vault names it), and that its branches are
+remote ones there: the vault's own branches are the forks that were made, and `git push origin FORK` in one hands it to the clone.
+The clone is only read. Its objects are linked, never copied where the file system allows it, and no git runs on it.
+
+A fork of a clone begins with the clone's commit as its branch. What is not committed there is not committed in the fork
+either: the lower layer is a commit of its own that no branch holds, with the present state as its tree. The order of steps
+is that of `workspace.forks.forks`: the objects, then the refs with their line in the log.
+
+A fork that is mounted is forked in the same way, as one more fork in its vault: nothing is saved in it first.
+
+Callers hold no lock; two calls for one directory at the same time are kept apart by the vault's name and the lock of the fork's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from pathlib import Path
+
+from avfs_git.errors import ForkExists, HostError, VaultExists
+from avfs_git.faults import reach
+from avfs_git.gitstore.config.gitconfig import read_config
+from avfs_git.gitstore.formats.commits import Commit, serialize_commit
+from avfs_git.gitstore.holding import objects_held
+from avfs_git.gitstore.objects.packwriter import PackWriter
+from avfs_git.gitstore.objects.store import KIND_COMMIT, KIND_TREE
+from avfs_git.gitstore.refs import RefChange, RefStore
+from avfs_git.gitstore.repository import common_dir, find_git_dir, import_as_remote, init_vault_repo, read_head
+from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably, write_file_atomically
+from avfs_git.host.processes.boot import read_boot_id
+from avfs_git.model import Identity, Warning
+from avfs_git.paths import Oid, check_fork_name
+from avfs_git.patterns import compiled
+from avfs_git.workspace.capture.sidecardiff import diff_sidecars
+from avfs_git.workspace.forks.create import capture_directory, carry_exclude, remove_unfinished
+from avfs_git.workspace.forks.lookback import Lookback
+from avfs_git.workspace.forks.trash import clear_orphan
+from avfs_git.workspace.vault.format import HEADS, SIDECARS, VaultLayout, WorkspaceState
+from avfs_git.workspace.vault.oplog import FORK_CREATE, OpRecord, RefMoveRecord
+from avfs_git.workspace.vault.origin import facts_of, peek_state
+from avfs_git.workspace.vault.vault import OpenVault
+
+REMOTE = "origin"
+_UNFINISHED = {
+    "rebase-merge": "rebase",
+    "rebase-apply": "rebase",
+    "MERGE_HEAD": "merge",
+    "CHERRY_PICK_HEAD": "cherry-pick",
+    "REVERT_HEAD": "revert",
+}
+"""What stands in a git directory while something waits for somebody to go on with it."""
+_OF_HISTORY = compiled(rb"/\.git/(?:HEAD|packed-refs|refs/(?:heads|tags|stash)\b.*)\Z", re.DOTALL)
+"""Where a repository inside a fork says which commits it has."""
+_OF_LOOKING = compiled(rb"/\.git/index\Z")
+"""What git writes in a repository inside a fork when somebody only looks at it."""
+
+
+def find_top(directory: Path) -> Path:
+    """Find the working tree that a directory is in; the directory itself if it is in none."""
+    here = directory.resolve()
+    for place in (here, *here.parents):
+        if (place / ".git").exists() and find_git_dir(place) is not None:
+            return place
+    return here
+
+
+def find_remote(git_dir: Path) -> str | None:
+    """Name the remote of a vault that stands for the clone that it was made of; None if it was made of no clone."""
+    return REMOTE if VaultLayout(git_dir).read_origin() is not None and f"remote.{REMOTE}.url" in read_config(git_dir) else None
+
+
+def make_vault_of(git_dir: Path, source: Path, branch: str) -> None:
+    """Make an empty vault for the forks of a directory.
+
+    Args:
+        git_dir: Where.
+        source: The directory, absolute.
+        branch: The first fork, which is the default one.
+
+    Raises:
+        VaultExists: If something is there.
+        HostError: If the disk refuses. Nothing is left behind.
+    """
+    making = git_dir.with_name(f".making-{os.getpid()}-{os.urandom(4).hex()}-{git_dir.name}")
+    with host_errors(f"make '{git_dir.parent}'"):
+        make_dirs_durably(git_dir.parent, private=True)
+    remove_unfinished(git_dir.parent)
+    try:
+        init_vault_repo(making, head=HEADS + branch, remote=(REMOTE, source) if find_git_dir(source) is not None else None)
+        layout = VaultLayout(making)
+        layout.prepare()
+        write_file_atomically(layout.origin, os.fsencode(source) + b"\0")
+        reach("clone.made")
+        with host_errors(f"make '{git_dir}'"):
+            os.rename(making, git_dir)
+            fsync_dir(git_dir.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            shutil.rmtree(making)
+        if isinstance(error, HostError) and error.errno in (17, 39):  # somebody else made it meanwhile
+            raise VaultExists(git_dir.name.removesuffix(".git")) from error
+        raise
+
+
+def fork_present(
+    vault: OpenVault, name: str, source: Path, *, parent: str | None = None, author: Identity | None = None
+) -> list[Warning]:
+    """Make a fork of what a directory holds at present: its commit, and all that is not committed, ignored files included.
+
+    Args:
+        vault: The directory's vault.
+        name: The fork.
+        source: The directory.
+        parent: The fork of the vault that is mounted there; None where it is the directory that the vault was made for.
+        author: Who makes the fork's commits; whoever makes those of the vault if not given.
+
+    Returns:
+        What could not be taken along.
+
+    Raises:
+        ForkExists: If the name is taken.
+        NotAVault, FormatUnsupported: If the directory is a repository that cannot be read safely.
+        HostError: If the directory or the disk cannot be used.
+    """
+    check_fork_name(name)
+    vault.prepare()
+    _check_free(vault, name)
+    with objects_held(vault.git_dir):  # what is linked here is as old as it is there, and no ref names it yet
+        return _take_present(vault, name, source, parent, author)
+
+
+def _take_present(vault: OpenVault, name: str, source: Path, parent: str | None, author: Identity | None) -> list[Warning]:
+    git_dir = find_git_dir(source)
+    head = upstream = None
+    if parent is not None:  # its commits are here already
+        head = vault.read_head(parent)
+    elif git_dir is not None:
+        import_as_remote(git_dir, vault.git_dir, vault.refs, REMOTE)
+        carry_exclude(git_dir, vault.git_dir)
+        branch, head = read_head(git_dir)
+        if branch is not None and branch.startswith(HEADS):
+            upstream = f"{REMOTE}/{branch.removeprefix(HEADS)}"
+    head_commit = vault.store.read_commit(head) if head is not None else None
+    pack = PackWriter(vault.store)
+    try:
+        tracked = head_commit.tree if head_commit is not None else None
+        # What is known of the directory that the vault was made for says nothing of a fork, and is to stay.
+        lookback = Lookback(vault, git_dir, tracked) if parent is None else None
+        captured = capture_directory(vault, pack, source, tracked, lookback=lookback)
+        if lookback is not None:
+            lookback.keep(pack, captured)
+        signature = vault.signature()
+        sidecar = None
+        if captured.sidecar is not None:
+            text = f"sidecar of {name}\n"
+            sidecar = pack.add(KIND_COMMIT, serialize_commit(Commit(captured.sidecar, (), signature, signature, text)))
+        base = head
+        if head_commit is None or head_commit.tree != captured.tree:
+            tree = captured.tree if captured.tree is not None else pack.add(KIND_TREE, b"")
+            text = "import\n" if head is None else f"present state of {source.name}\n"
+            parents = (head,) if head is not None else ()
+            base = pack.add(KIND_COMMIT, serialize_commit(Commit(tree, parents, signature, signature, text, sidecar=sidecar)))
+        pack.finish(hold=True)
+        assert base is not None  # noqa: S101 - the head, or made just now
+        _make_fork(vault, name, source, head if head is not None else base, base, sidecar, parent, upstream, author)
+        if lookback is not None:
+            lookback.note(captured)
+    finally:
+        pack.discard()
+    warnings = list(captured.warnings)
+    if git_dir is not None and (verb := _find_unfinished(git_dir)) is not None:
+        text = f"a {verb} is in progress in '{source}': the fork has its files as they are, and is not in it"
+        warnings.append(Warning("fork.unfinished", text))
+    return warnings
+
+
+def _find_unfinished(git_dir: Path) -> str | None:
+    """Tell what git is in the middle of in a clone."""
+    return next((verb for name, verb in _UNFINISHED.items() if (git_dir / name).exists()), None)
+
+
+def _make_fork(
+    vault: OpenVault,
+    name: str,
+    source: Path,
+    head: Oid,
+    base: Oid,
+    sidecar: Oid | None,
+    parent: str | None,
+    upstream: str | None,
+    author: Identity | None,
+) -> None:
+    state = WorkspaceState(
+        fork=name,
+        base=base.hex(),
+        sidecar=sidecar.hex() if sidecar is not None else None,
+        parent=parent,
+        upstream=upstream,
+        forked_at=head.hex(),
+        author=[author.name, author.email] if author is not None else None,
+        created_at_ns=vault.clock_ns(),
+        boot=read_boot_id(),
+    )
+    reach("fork.settled")
+    with vault.fork_locked(name):
+        _check_free(vault, name)
+        clear_orphan(vault, name)  # of a fork whose branch was deleted by hand
+        changes: list[RefChange] = []
+        if sidecar is not None:
+            left_over = vault.refs.read(SIDECARS + name)
+            changes += [*vault.keep(left_over), RefChange(SIDECARS + name, left_over, sidecar)]
+        if base != head:
+            changes += vault.keep(base)
+        changes.append(RefChange(HEADS + name, None, head))
+        moves: list[RefMoveRecord] = [(HEADS + name, None, head.hex())]
+        text = f"fork {name} from {source.name}"
+        record = OpRecord(0, name, FORK_CREATE, text, vault.clock_ns(), moves=moves, more=facts_of(state))
+        vault.move_refs(changes, record)
+    first = vault.head_fork()
+    if first is not None and vault.read_head(first) is None:
+        vault.refs.set_head(HEADS + name)
+
+
+def _check_free(vault: OpenVault, name: str) -> None:
+    if vault.read_head(name) is not None:
+        hint = f"Mount it with `avfs --vault {vault.name} mount {name} DIR`, or name the new one with `--branch NAME`."
+        raise ForkExists(name, hint=hint)
+
+
+def leave_default(vault: OpenVault, fork: str) -> None:
+    """Let a vault have another default fork, if it is this one: then it can be deleted."""
+    if vault.head_fork() == fork:
+        others = sorted(vault.list_heads().keys() - {fork})
+        vault.refs.set_head(HEADS + (others[0] if others else "main" if fork != "main" else "none"))
+
+
+def is_untouched(vault: OpenVault, fork: str) -> bool:
+    """Tell whether a fork that was saved just now holds what the directory held when it was forked, and nothing else."""
+    state = peek_state(vault, fork)
+    head = vault.read_head(fork)
+    if state is None or state.base is None or state.forked_at is None or head is None:
+        return False
+    if head.hex() == state.forked_at:
+        return True
+    here, base = vault.store.read_commit(head), vault.store.read_commit(Oid(bytes.fromhex(state.base)))
+    return (
+        [parent.hex() for parent in here.parents] == [state.forked_at]
+        and here.tree == base.tree
+        and all(_OF_LOOKING.search(one.path) for one in diff_sidecars(vault.store, *map(vault.sidecar_tree, (base, here))))
+    )
+
+
+def is_pushed(vault: OpenVault, fork: str) -> bool:
+    """Tell whether the clone a vault belongs to has a fork's commits: one of its refs holds the fork's head.
+
+    A checkpoint that adds nothing to the tree of the commit before it does not count: what it has is in its sidecar, which is
+    never pushed. But where a repository in the fork, as of a submodule, has moved on, nobody knows who has its commits.
+    """
+    source = vault.layout.read_origin()
+    git_dir = find_git_dir(source) if source is not None else None
+    head = vault.read_head(fork)
+    if git_dir is None or head is None:
+        return False
+    pushed = set(RefStore(common_dir(git_dir), recover=False).list("refs/").values())
+    while head not in pushed:
+        commit = vault.store.read_commit(head)
+        if commit.sidecar is None or len(commit.parents) != 1 or vault.store.read_commit(commit.parents[0]).tree != commit.tree:
+            return False
+        head = commit.parents[0]
+    return not _moved_inside(vault, fork)
+
+
+def _moved_inside(vault: OpenVault, fork: str) -> bool:
+    """Tell whether a repository that was in a fork when it was made has other commits or branches by now."""
+    state, head = peek_state(vault, fork), vault.read_head(fork)
+    if state is None or state.base is None or head is None:
+        return False
+    base = vault.store.read_commit(Oid(bytes.fromhex(state.base)))
+    was, now = vault.sidecar_tree(base), vault.sidecar_tree(vault.store.read_commit(head))
+    return was is not None and any(_OF_HISTORY.search(change.path) for change in diff_sidecars(vault.store, was, now))

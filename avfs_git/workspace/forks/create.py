@@ -1,0 +1,353 @@
+"""Making a vault: empty, from a directory, or from a git repository with what is not committed there.
+
+Decided here: what of a source becomes a vault's first state. A vault is made under another name and renamed
+into place when it is complete and on disk, so that a crash leaves none or a whole one. The source is only read:
+nothing in it is executed, and no git runs on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from avfs_git.errors import HostError, ObjectCorrupt, ObjectMissing, VaultExists, quote
+from avfs_git.faults import reach
+from avfs_git.gitstore.formats.commits import Commit, serialize_commit
+from avfs_git.gitstore.formats.plainfile import read_plain_file
+from avfs_git.gitstore.formats.trees import EMPTY_TREE
+from avfs_git.gitstore.objects.packwriter import PackWriter
+from avfs_git.gitstore.objects.store import KIND_COMMIT, KIND_TREE
+from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.repository import (
+    common_dir,
+    find_git_dir,
+    import_objects_and_refs,
+    init_vault_repo,
+    is_bare,
+    list_borrowed,
+    read_head,
+)
+from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ, Ignorer
+from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably, write_file_atomically
+from avfs_git.host.files.removal import remove_tree
+from avfs_git.host.processes.boot import read_boot_id
+from avfs_git.host.processes.processes import is_gone
+from avfs_git.model import Warning
+from avfs_git.paths import Oid, TreePath, check_fork_name, join, split
+from avfs_git.vfs.layer.layers import PlainDirectory
+from avfs_git.vfs.scan.scan import Layer
+from avfs_git.workspace.capture.capture import COARSE_NS, Capture, Captured
+from avfs_git.workspace.forks.lookback import Lookback
+from avfs_git.workspace.forks.present import read_known
+from avfs_git.workspace.forks.submodules import WithModules
+from avfs_git.workspace.vault.format import HEADS, SIDECARS, WorkspaceState
+from avfs_git.workspace.vault.oplog import OpRecord
+from avfs_git.workspace.vault.origin import create_workspace, facts_of
+from avfs_git.workspace.vault.vault import Caller, OpenVault
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """What making a vault did."""
+
+    git_dir: Path
+    fork: str
+    commit: str | None
+    warnings: tuple[Warning, ...] = field(default=())
+
+
+def create_vault(
+    git_dir: Path,
+    *,
+    source: Path | None = None,
+    branch: str = "main",
+    identity: Caller | None = None,
+    clock_ns: Callable[[], int] = time.time_ns,
+    shared: bool = False,
+) -> Created:
+    """Make a vault.
+
+    Args:
+        git_dir: Where.
+        source: A directory to begin with; a git repository brings its history and branches along, a bare one nothing else.
+        branch: The first fork, where the source does not say it.
+        identity: Who makes the first commit.
+        clock_ns: The time of it.
+        shared: Let the group of this process work in it.
+
+    Raises:
+        InvalidName: If no fork may have the name of the first one.
+        VaultExists: If something is there.
+        NotAVault: If the source is a repository that cannot be read safely.
+        HostError: If the source or the disk cannot be used. Nothing is left behind.
+    """
+    check_fork_name(branch)
+    if git_dir.exists():
+        raise VaultExists(git_dir.name.removesuffix(".git"))
+    if source is not None and not source.is_dir():
+        raise HostError(f"read '{source}'", NotADirectoryError(20, os.strerror(20 if source.exists() else 2)))
+    making = git_dir.with_name(f".making-{os.getpid()}-{os.urandom(4).hex()}-{git_dir.name}")
+    with host_errors(f"make '{git_dir.parent}'"):
+        make_dirs_durably(git_dir.parent, private=True)
+    remove_unfinished(git_dir.parent)
+    try:
+        created = _fill(making, git_dir, source, branch, identity, clock_ns, shared=shared)
+        reach("vault.filled")
+        with host_errors(f"make '{git_dir}'"):
+            os.rename(making, git_dir)
+            try:
+                reach("vault.renamed")
+                fsync_dir(git_dir.parent)
+            except BaseException:
+                os.rename(git_dir, making)  # it was not acknowledged: nothing of it stays
+                raise
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            remove_tree(making)
+        if isinstance(error, HostError) and error.errno in (17, 39):  # somebody else made it meanwhile
+            raise VaultExists(git_dir.name.removesuffix(".git")) from error
+        raise
+    return Created(git_dir, created.fork, created.commit, created.warnings)
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Remove the vaults in a directory that a process died while making or deleting."""
+    with contextlib.suppress(OSError):
+        for entry in list(directory.iterdir()):
+            word, _, rest = entry.name.partition("-")
+            # What is being deleted may be deleted by several at once.
+            if word == ".deleted" or (word == ".making" and is_gone(rest.partition("-")[0])):
+                with contextlib.suppress(OSError):
+                    remove_tree(entry)
+
+
+def _fill(
+    git_dir: Path,
+    place: Path,
+    source: Path | None,
+    branch: str,
+    identity: Caller | None,
+    clock_ns: Callable[[], int],
+    *,
+    shared: bool,
+) -> Created:
+    source_git = find_git_dir(source) if source is not None else None
+    head = HEADS + branch
+    # A repository is known as the remote `origin`, as in any clone, so that work can go back to it.
+    origin = ("origin", source.absolute()) if source is not None and source_git is not None else None
+    init_vault_repo(git_dir, head=head, remote=origin, shared=shared)
+    detached_at = None
+    warnings: list[Warning] = []
+    if source_git is not None:
+        warnings += _tell_borrowed(source, source_git)
+        named = import_objects_and_refs(source_git, git_dir)
+        if named is None:
+            detached_at = read_head(source_git)[1]
+        head = named or head
+        carry_exclude(source_git, git_dir)
+    vault = OpenVault(git_dir, identity=identity, clock_ns=clock_ns)
+    try:
+        vault.layout.prepare()  # what it holds is judged
+        if detached_at is not None:
+            head = _name_detached(vault, head, detached_at)
+        if vault.refs.head() != head:
+            vault.refs.set_head(head)
+        fork = head.removeprefix(HEADS)
+        if source is None:
+            return Created(git_dir, fork, None)
+        if source_git == source:  # what is in it are git's own files, and no state of anything
+            taken = _take_bare(vault, fork, source)
+            return Created(git_dir, fork, taken.commit, (*warnings, *taken.warnings))
+        commit, more = import_first_state(vault, place, fork, source)
+        warnings += more
+        return Created(git_dir, fork, commit.hex() if commit else None, tuple(warnings))
+    finally:
+        vault.close()
+
+
+def _tell_borrowed(source: Path | None, source_git: Path) -> list[Warning]:
+    """Say from where else objects come, or would come."""
+    borrowed, missing = list_borrowed(source_git)
+    warnings = []
+    if borrowed:
+        names = ", ".join(quote(str(place)) for place in borrowed)
+        warnings.append(Warning("import.borrowed", f"'{source}' borrows objects from {names}: they are in the vault, too"))
+    if missing:
+        names = ", ".join(quote(str(place)) for place in missing)
+        warnings.append(Warning("import.borrowed_missing", f"'{source}' borrows objects from {names}, where there is nothing"))
+    return warnings
+
+
+def _take_bare(vault: OpenVault, fork: str, source: Path) -> Created:
+    """Begin with the history of a repository that has no working tree here; its forks get their workspaces when they are used."""
+    commit = vault.read_head(fork)
+    vault.oplog.append(OpRecord(0, fork, "vault_create", f"import {source.name}", vault.clock_ns()))
+    warnings: list[Warning] = []
+    if not is_bare(source):
+        warnings.append(
+            Warning("import.history_only", f"'{source}' belongs to a working tree: what is not committed there is not imported")
+        )
+    return Created(vault.git_dir, fork, commit.hex() if commit is not None else None, tuple(warnings))
+
+
+def _name_detached(vault: OpenVault, head: str, commit: Oid) -> str:
+    """Make a branch for a source that was on none; one that is there is never moved."""
+    name = head
+    number = 1
+    while vault.refs.read(name) not in (None, commit):
+        number += 1
+        name = f"{head}-{number}"
+    if vault.refs.read(name) is None:
+        vault.refs.update([RefChange(name, None, commit)])
+    return name
+
+
+def carry_exclude(source_git: Path, git_dir: Path) -> None:
+    """Take over the ignore rules that the source keeps outside its tree, else what they hide gets into the history.
+
+    Raises:
+        NotAVault: If they are a link, which may lead anywhere, or no file.
+        HostError: If the disk refuses.
+    """
+    try:
+        rules = read_plain_file(common_dir(source_git) / "info" / "exclude", limit=IGNORE_FILE_READ)
+    except OSError:  # git, too, goes on without it
+        return
+    place = git_dir / "info" / "exclude"
+    with host_errors(f"make '{git_dir}'"):
+        if place.exists() and read_plain_file(place) == rules:
+            return
+        make_dirs_durably(git_dir / "info")
+        write_file_atomically(git_dir / "info" / "exclude", rules)
+
+
+def import_first_state(vault: OpenVault, place: Path, fork: str, source: Path) -> tuple[Oid | None, list[Warning]]:
+    """Make what a directory holds the state of a fork that nobody has used yet.
+
+    Where the fork's branch has that tree already, it gets no new commit: only the sidecar is recorded.
+    """
+    head = vault.read_head(fork)
+    head_commit = vault.store.read_commit(head) if head is not None else None
+    pack = PackWriter(vault.store)
+    try:
+        captured = capture_directory(vault, pack, source, head_commit.tree if head_commit else None, place=place)
+        signature = vault.signature()
+        sidecar = None
+        changes = []
+        if captured.sidecar is not None:
+            text = f"sidecar of {fork}\n"
+            sidecar = pack.add(KIND_COMMIT, serialize_commit(Commit(captured.sidecar, (), signature, signature, text)))
+            changes.append(RefChange(SIDECARS + fork, None, sidecar))
+        commit = head
+        if head_commit is None or head_commit.tree != captured.tree:
+            tree = captured.tree if captured.tree is not None else pack.add(KIND_TREE, b"")
+            text = "import\n" if head is None else "uncommitted changes at import\n"
+            commit = pack.add(
+                KIND_COMMIT, serialize_commit(Commit(tree, (head,) if head else (), signature, signature, text, sidecar=sidecar))
+            )
+            changes.append(RefChange(HEADS + fork, head, commit))
+        pack.finish()
+        vault.refs.update(changes)
+    finally:
+        pack.discard()
+    assert commit is not None  # noqa: S101 - the head, or made just now
+    state = WorkspaceState(
+        fork=fork,
+        base=commit.hex(),
+        sidecar=sidecar.hex() if sidecar else None,
+        created_at_ns=vault.clock_ns(),
+        boot=read_boot_id(),
+    )
+    vault.oplog.append(OpRecord(0, fork, "vault_create", f"import {source.name}", vault.clock_ns(), more=facts_of(state)))
+    create_workspace(vault, vault.layout.workspace(fork), state)
+    return commit, captured.warnings
+
+
+def capture_directory(
+    vault: OpenVault,
+    pack: PackWriter,
+    source: Path,
+    index: Oid | None,
+    *,
+    lookback: Lookback | None = None,
+    place: Path | None = None,
+) -> Captured:
+    """Turn what a directory holds into a tree and a sidecar; of a clone, what its index knows is not read.
+
+    Its submodules are given repositories of their own, see `workspace.forks.submodules`.
+
+    Args:
+        vault: Where its history has been taken over to.
+        pack: What takes the objects.
+        source: The directory.
+        index: The tree whose paths are tracked, where no index says it; None where the directory has no history.
+        lookback: What is known of the directory from its last fork, and to be known of it at the next.
+        place: Where the vault will be, if it is being made.
+
+    Raises:
+        HostError: If the directory cannot be read.
+        FileChanging: If a file cannot be read without it changing.
+    """
+    git_dir = find_git_dir(source)
+    if lookback is not None and lookback.cache is not None:
+        with contextlib.suppress(ObjectMissing, ObjectCorrupt):  # of that state, which is only a shortcut
+            captured = _capture(vault, pack, source, git_dir, index, lookback, vault.git_dir)
+            lookback.forget_unless_holds(captured)
+            if lookback.cache is not None:
+                return captured
+        lookback.cache = None
+    return _capture(vault, pack, source, git_dir, index, lookback, place or vault.git_dir)
+
+
+def _capture(
+    vault: OpenVault,
+    pack: PackWriter,
+    source: Path,
+    git_dir: Path | None,
+    index: Oid | None,
+    lookback: Lookback | None,
+    place: Path,
+) -> Captured:
+    known = None
+    try:
+        if (lookback is None or lookback.cache is None) and git_dir is not None and git_dir != source and index is not None:
+            known = read_known(source, git_dir, pack, vault.store)
+        layer = known or PlainDirectory(source)
+    except OSError as error:
+        raise HostError(f"read '{source}'", error) from error
+
+    def read_ignore_file(directory: TreePath) -> bytes | None:
+        path = join(directory, b".gitignore")
+        try:
+            fd = layer.open_file(*split(path))
+        except OSError:
+            return None
+        with os.fdopen(fd, "rb") as file:
+            return file.read(IGNORE_FILE_READ)
+
+    rules = Ignorer(read_ignore_file, vault.read_exclude())
+
+    def capture(shown: Layer) -> Captured:
+        learn = lookback is not None
+        if lookback is not None and lookback.cache is not None:
+            # Of a directory without history nothing is tracked.
+            return Capture(shown, pack, rules, cache=lookback.cache, index=index or EMPTY_TREE, racy_ns=COARSE_NS).run()
+        if known is not None:
+            return Capture(shown, pack, rules, cache=known.cache, learn=learn, racy_ns=COARSE_NS).run()
+        return Capture(shown, pack, rules, index=index, learn=learn, racy_ns=COARSE_NS).run()
+
+    if lookback is not None and known is not None:
+        lookback.looks = known.looks
+        lookback.is_whole = known.cache.tree == index  # what is staged is tracked, too, and no commit says so
+    if git_dir == source:
+        return capture(layer)
+    with WithModules(layer, source, common_dir(git_dir) if git_dir is not None else None, vault.layout, place) as shown:
+        captured = capture(shown)
+        captured.warnings += shown.warnings
+        if lookback is not None:
+            lookback.is_whole = lookback.is_whole and not shown.has_any
+        return captured

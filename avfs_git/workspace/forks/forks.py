@@ -1,0 +1,315 @@
+"""Forks: making, listing and ending them.
+
+Decided here: what a fork starts from, what is written when one is made, and where everything goes when one is
+deleted. Making one costs a ref and a line in the log, whatever the size of the tree; its sidecar is the one that
+the commit names, which the fork that it came from keeps reachable. Its workspace is made when it is first opened
+(`workspace.vault.origin`). The order of steps, under the lock of the fork's name (`OpenVault.fork_locked`), after another look
+whether the fork is there:
+
+- make: the log announces the branch, then the branch. A crash leaves a fork or none.
+- delete: refs that keep what was there, then the log announces that the branch goes, then it goes (in one update), then
+  the workspace moves to the trash. A crash in between leaves a workspace without a branch: undo brings both back, and
+  whoever makes a fork of that name puts it into the trash. A failure to move it brings the branch back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from avfs_git.errors import (
+    CheckpointNotFound,
+    ForkExists,
+    ForkNotFound,
+    InvalidInput,
+    InvalidName,
+    LeftInForce,
+    RefConflict,
+    quote,
+)
+from avfs_git.faults import reach
+from avfs_git.gitstore.holding import objects_held
+from avfs_git.gitstore.refs import RefChange
+from avfs_git.host.processes.boot import read_boot_id
+from avfs_git.model import CheckpointResult, ForkInfo, Identity
+from avfs_git.paths import Oid, check_fork_name
+from avfs_git.workspace.capture.bookkeeping import bookkeeping
+from avfs_git.workspace.capture.checkpoint import save_checkpoint, saving_first
+from avfs_git.workspace.capture.workspace import LockedWorkspace, OpenWorkspace
+from avfs_git.workspace.forks.trash import clear_orphan, move_to_trash, name_in_trash
+from avfs_git.workspace.vault.forkinfo import fork_info
+from avfs_git.workspace.vault.format import HEADS, SIDECARS, WorkspaceState, label_ref
+from avfs_git.workspace.vault.oplog import BY, FORK_CREATE, FORK_DELETE, OpRecord, RefMoveRecord
+from avfs_git.workspace.vault.origin import facts_of, peek_state
+from avfs_git.workspace.vault.revisions import resolve_revision
+from avfs_git.workspace.vault.vault import OpenVault
+
+_HISTORY_LOOKED_AT = 10_000
+Opener = Callable[[str], OpenWorkspace]
+Saver = Callable[[OpenWorkspace, str | None, str], object]
+"""Saves what a workspace has not committed, with a message for the commit, and a description for the log."""
+
+
+def save_here(opened: OpenWorkspace, message: str | None, description: str) -> CheckpointResult:
+    """Save what a workspace has not committed, in this process."""
+    with opened.locked() as locked:
+        return save_checkpoint(locked, message=message, description=description)
+
+
+def create_fork(
+    vault: OpenVault,
+    name: str,
+    *,
+    open_workspace: Opener,
+    source: str | None = None,
+    at: str | None = None,
+    ephemeral: bool = False,
+    with_changes: bool = True,
+    author: Identity | None = None,
+    save: Saver = save_here,
+) -> None:
+    """Make a fork.
+
+    Args:
+        vault: Where.
+        name: Its name, a branch's.
+        open_workspace: Opens the workspace of the source.
+        source: The fork that it starts from; the vault's default one if not given.
+        at: A checkpoint to start from, instead of the present state of the source.
+        ephemeral: Whether it is made to be thrown away.
+        with_changes: Whether uncommitted work of the source comes along; it is checkpointed there first.
+        author: Who makes its commits; whoever makes those of the vault if not given.
+        save: Makes that checkpoint.
+
+    Raises:
+        ForkExists: If the name is taken.
+        ForkNotFound, CheckpointNotFound: If there is nothing to start from.
+        NoForkChosen, NoForks: If neither a source nor a state is named, and the vault has no default fork.
+    """
+    check_fork_name(name)
+    vault.prepare()
+    _check_free(vault, name)
+    source = source or (vault.choose_fork() if at is None else vault.default_fork())
+    with objects_held(vault.git_dir):  # what it starts from may be what nothing else keeps, or soon nothing
+        try:
+            _make_fork(
+                vault,
+                name,
+                source,
+                at,
+                open_workspace,
+                save,
+                ephemeral=ephemeral,
+                with_changes=with_changes,
+                author=author,
+            )
+        except RefConflict as error:
+            other = _find_in_the_way(vault, name)
+            if other is None:
+                raise
+            reason = f"there is a fork {quote(other)}, and git has no branch both at a name and below it"
+            raise InvalidName("fork", name, reason) from error
+
+
+def _check_free(vault: OpenVault, name: str) -> None:
+    if vault.has_fork(name):
+        raise ForkExists(name, hint=f"Work in that one with `--fork {name}`, or choose another name.")
+
+
+def _find_in_the_way(vault: OpenVault, name: str) -> str | None:
+    """Find a fork whose name is below a name, or above it."""
+    heads = vault.list_heads()
+    return next((other for other in heads if other.startswith(f"{name}/") or name.startswith(f"{other}/")), None)
+
+
+def _make_fork(
+    vault: OpenVault,
+    name: str,
+    source: str | None,
+    at: str | None,
+    open_workspace: Opener,
+    save: Saver,
+    *,
+    ephemeral: bool,
+    with_changes: bool,
+    author: Identity | None,
+) -> None:
+    if at is not None:
+        commit = resolve_revision(vault, at, fork=source)
+        sidecar = vault.store.read_commit(commit).sidecar
+        if source is not None and vault.read_head(source) == commit and sidecar is None:
+            sidecar = _recorded_sidecar(vault, source, commit)
+        parent = source
+    elif source is None:
+        raise CheckpointNotFound("HEAD")
+    else:
+        commit, sidecar = _settle_source(vault, source, open_workspace, save, with_changes=with_changes)
+        parent = source
+    reach("fork.settled")
+    with vault.fork_locked(name):
+        _check_free(vault, name)
+        clear_orphan(vault, name)
+        text = f"fork {name} from {parent or at}"
+        _record_fork(vault, name, commit, sidecar, parent, text, ephemeral=ephemeral, author=author)
+
+
+def _record_fork(
+    vault: OpenVault,
+    name: str,
+    commit: Oid,
+    sidecar: Oid | None,
+    parent: str | None,
+    text: str,
+    *,
+    ephemeral: bool,
+    author: Identity | None,
+) -> None:
+    created_at_ns = vault.clock_ns()
+    state = WorkspaceState(
+        fork=name,
+        base=commit.hex(),
+        sidecar=sidecar.hex() if sidecar else None,
+        parent=parent,
+        forked_at=commit.hex(),
+        ephemeral=ephemeral,
+        author=[author.name, author.email] if author is not None else None,
+        created_at_ns=created_at_ns,
+        boot=read_boot_id(),
+    )
+    changes: list[RefChange] = []
+    # What an older fork of that name has left, whose branch was deleted by hand, or by a process that died then.
+    left_over = {label_ref(name, label): oid for label, oid in vault.list_labels(name).items()}
+    sidecar_left = vault.refs.read(SIDECARS + name)
+    if sidecar_left is not None:
+        left_over[SIDECARS + name] = sidecar_left
+    if left_over:
+        changes += [*vault.keep(*left_over.values()), *(RefChange(ref, oid, None) for ref, oid in left_over.items())]
+    changes.append(RefChange(HEADS + name, None, commit))  # last: by it the fork is found
+    moves: list[RefMoveRecord] = [(HEADS + name, None, commit.hex())]
+    more = facts_of(state) | ({BY: parent} if parent is not None else {})
+    vault.move_refs(changes, OpRecord(0, name, FORK_CREATE, text, created_at_ns, moves=moves, more=more))
+
+
+def _settle_source(
+    vault: OpenVault, source: str, open_workspace: Opener, save: Saver, *, with_changes: bool
+) -> tuple[Oid, Oid | None]:
+    """Find what a fork starts from, after saving what its source has not committed."""
+    head = vault.read_head(source)
+    if head is None and not vault.has_fork(source):
+        raise ForkNotFound(source, vault=vault.name)
+    if head is None or with_changes:
+        opened = open_workspace(source)
+        if head is None or not opened.is_recorded_by(head):
+            with saving_first():
+                save(opened, bookkeeping("save before a fork") if head else "empty", "save before a fork")
+            head = vault.read_head(source)
+    if head is None:
+        raise CheckpointNotFound(source)
+    sidecar = vault.store.read_commit(head).sidecar
+    return head, sidecar if sidecar is not None else _recorded_sidecar(vault, source, head)
+
+
+def _recorded_sidecar(vault: OpenVault, fork: str, head: Oid) -> Oid | None:
+    """Find the sidecar of a head that names none itself: a commit of git's.
+
+    It is the one with which the workspace began, or that of the last checkpoint before the head.
+    """
+    state = peek_state(vault, fork)
+    base = state.base if state is not None else None
+    if state is None or base is None:
+        return None
+    at = head
+    for _ in range(_HISTORY_LOOKED_AT):
+        if at.hex() == base:
+            return Oid(bytes.fromhex(state.sidecar)) if state.sidecar is not None else None
+        commit = vault.store.read_commit(at)
+        if commit.sidecar is not None or not commit.parents:
+            return commit.sidecar
+        at = commit.parents[0]
+    return None
+
+
+def end_fork(
+    vault: OpenVault,
+    fork: str,
+    open_workspace: Opener,
+    record: OpRecord,
+    *,
+    only_if: Callable[[LockedWorkspace], bool] | None = None,
+) -> bool:
+    """Take a fork away: its refs, kept reachable under others, and its workspace, kept in the trash; tell whether that was done.
+
+    Args:
+        vault: Where.
+        fork: Which.
+        open_workspace: Opens its workspace.
+        record: What the log is to say; the refs that move and the name in the trash are put in here.
+        only_if: Asked, with the workspace locked, whether the fork is still to go.
+
+    Raises:
+        ForkNotFound: If somebody else has ended it.
+        LeftInForce: If the disk refuses so late that the fork stays away.
+        HostError: If the disk refuses; the fork is there.
+    """
+    trashed = name_in_trash(vault, fork)
+
+    def put_away() -> None:
+        reach("fork.refs_gone")
+        opened.lock.retire()
+        try:
+            move_to_trash(vault, fork, trashed)
+        except LeftInForce:
+            raise
+        except BaseException:
+            opened.lock.retire(retired=False)
+            raise
+
+    with vault.fork_locked(fork):
+        opened = open_workspace(fork)
+        with opened.locked() as locked:
+            if only_if is not None and not only_if(locked):
+                return False
+            moves = _list_refs(vault, fork)
+            record.moves = [(move.name, move.old.hex() if move.old else None, None) for move in moves]
+            record.more = {**record.more, "trash": trashed}
+            vault.move_refs([*vault.keep(*(move.old for move in moves)), *moves], record, then=put_away)
+    opened.close()
+    return True
+
+
+def _list_refs(vault: OpenVault, fork: str) -> list[RefChange]:
+    """List the changes that take a fork's refs away, its branch first."""
+    found = [(HEADS + fork, vault.read_head(fork)), (SIDECARS + fork, vault.refs.read(SIDECARS + fork))]
+    found += [(label_ref(fork, label), oid) for label, oid in vault.list_labels(fork).items()]
+    return [RefChange(ref, oid, None) for ref, oid in found if oid is not None]
+
+
+def delete_fork(
+    vault: OpenVault,
+    fork: str,
+    *,
+    open_workspace: Opener,
+    by: str | None = None,
+    only_if: Callable[[LockedWorkspace], bool] | None = None,
+) -> ForkInfo | None:
+    """Delete a fork. Its commits stay reachable and its files stay in the trash, so that it can be undone.
+
+    Args:
+        vault: Where.
+        fork: Which.
+        open_workspace: Opens its workspace.
+        by: The fork at hand, where `undo` is to bring it back.
+        only_if: Asked, with the workspace locked, whether the fork is still to go; where it is not, None is returned.
+
+    Raises:
+        ForkNotFound: If there is none of that name.
+        InvalidInput: If it is the vault's default fork.
+        HostError: If the disk refuses; the fork is there, unless the error says otherwise.
+    """
+    info = fork_info(vault, fork)
+    if vault.head_fork() == fork:
+        raise InvalidInput(f"{quote(fork)} is the vault's default fork", hint="Delete the vault instead, or another fork.")
+    vault.prepare()
+    more: dict[str, object] = {BY: by} if by not in (None, fork) else {}
+    record = OpRecord(0, fork, FORK_DELETE, f"delete fork {fork}", vault.clock_ns(), more=more)
+    reach("fork.ending")
+    return info if end_fork(vault, fork, open_workspace, record, only_if=only_if) else None

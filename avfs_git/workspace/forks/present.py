@@ -1,0 +1,425 @@
+"""The present state of a clone, read without its files: most of them are what its index says.
+
+Decided here: when a file of a working tree is believed to hold the blob that the clone's index names for it. Importing a
+clone (`workspace.forks.create`) begins with that; what is left (changed, new and ignored files) is captured as of any
+directory. The clone is only read, and no git runs on it. Nothing is written but objects, to the sink that is given.
+
+A file is believed in when the index remembers its times, size, inode number and mode exactly as they are, when it was changed
+before the index was last written (else git does not believe it either), when no attribute has git filter it on its way, and
+when the blob is as long as the file: one that git changed in another way (line ends) is not what is stored for it, and is
+read. Attributes are those that the index tracks, and those of the repository itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import operator
+import os
+import stat
+import struct
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from avfs_git.errors import NotAVault, ObjectCorrupt, ObjectMissing
+from avfs_git.gitstore.formats.index import BadIndex, CachedTree, GitIndex, empty_cached_tree, parse_cached_tree
+from avfs_git.gitstore.formats.plainfile import open_plain_file
+from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, is_forbidden_name
+from avfs_git.gitstore.objects.store import KIND_BLOB, ObjectStore
+from avfs_git.gitstore.rules.attributes import FILE_MAX_BYTES, TreeAttributes, read_info_attributes
+from avfs_git.gitstore.source import ObjectSink
+from avfs_git.host.files.beneath import OPEN_LIST, open_at
+from avfs_git.host.files.umask import have_own_umask
+from avfs_git.host.files.xattrs import entry_of, has_user_xattrs
+from avfs_git.paths import ROOT, Oid, TreePath, join, split
+from avfs_git.vfs.layer.layers import PlainDirectory, Xattrs
+from avfs_git.vfs.layer.lower import DIRECTORY_MODE
+from avfs_git.vfs.layer.sidecar import Meta, Record, SideEntry, compose_sidecar, format_record, plain_record, serialize_records
+from avfs_git.vfs.scan.scan import DIRECTORY, Found, kind_of_mode
+from avfs_git.vfs.scan.statcache import DirCache, StatCache, take_fingerprint
+from avfs_git.workspace.capture.capture import COARSE_NS
+
+_LOOK = struct.Struct(">4I4xI12xI")
+"""Of an entry, when its file and what is known of it changed, its inode number and its size."""
+_INDEX_MAX = 384 << 20
+"""Bytes of an index above which it is not read: that of 2,000,000 files is smaller."""
+_EXTENDED = 0x4000
+_STAGE = 0x3000
+_INTENT_TO_ADD, _SKIP_WORKTREE = 0x2000, 0x4000
+_WORD = 0xFFFF_FFFF
+_SECOND = 1_000_000_000
+_USUAL = {stat.S_IFREG | 0o644: MODE_FILE, stat.S_IFREG | 0o755: MODE_EXEC}
+"""What most files are like, and what that is in a tree."""
+_MODES = {mode.to_bytes(4, "big"): mode for mode in (MODE_FILE, MODE_EXEC, MODE_SYMLINK, MODE_GITLINK)}
+"""Those that are understood, by how an index spells them."""
+_SUSPICIOUS = b".gG"
+"""What names begin with that git may refuse, where they are of ASCII and have no backslash."""
+_ATTRIBUTES = b".gitattributes"
+_CHANGING = (b"filter", b"ident", b"working-tree-encoding")
+"""Attributes by which git gives a file another content than it stores (gitattributes(5)), which may be as long."""
+_GONE = b"tracked".ljust(45, b"\0")
+"""The fingerprint of what was tracked: like that of no entry."""
+
+
+class _Tracked:
+    """A directory in which something is tracked."""
+
+    __slots__ = ("below", "entries", "is_known", "looks", "oid", "records", "sidecar", "status", "xattrs")
+
+    def __init__(self) -> None:
+        self.entries: dict[bytes, tuple[int, int]] = {}
+        """Where in the index each file stands, and its mode."""
+        self.below: dict[bytes, _Tracked] = {}
+        self.records: dict[bytes, Record] = {}
+        """The attributes of each file that may be believed in."""
+        self.looks: DirCache = {}
+        """How these, and the directories in which nothing is left, were found."""
+        self.status: os.stat_result | None = None
+        self.xattrs: Xattrs = ()
+        self.is_known = False
+        """Whether nothing in it is left to be captured, nor in the directories below it."""
+        self.oid: Oid | None = None
+        self.sidecar: Oid | None = None
+
+    def unknown(self, data: bytes) -> list[bytes]:
+        """List what is tracked here and not known, other than what a sparse clone leaves out."""
+        known = self.records
+        if len(known) >= len(self.entries):
+            return []
+        return [name for name, (at, _) in self.entries.items() if name not in known and not _is_sparse(data, at)]
+
+
+class KnownClone(PlainDirectory):
+    """A working tree without the files that are known from its index: a capture with `cache` adds all others."""
+
+    def __init__(self, root: Path, cache: StatCache) -> None:
+        super().__init__(root)
+        self.cache = cache
+        """The state of what is known, as if it had been captured before."""
+        self.looks: dict[TreePath, DirCache] = {}
+        """How the entries look that are not left, by directory."""
+        self._left: dict[TreePath, list[Found]] = {}
+
+    def list_dir(self, path: TreePath) -> Sequence[Found]:
+        """List what is left of a directory."""
+        left = self._left.pop(path, None)
+        return super().list_dir(path) if left is None else left
+
+    def leave(self, path: TreePath, left: list[Found]) -> None:
+        """Say what is left of a directory."""
+        self._left[path] = left
+
+
+def read_known(source: Path, git_dir: Path, sink: ObjectSink, store: ObjectStore) -> KnownClone | None:
+    """Find out what is known of a clone's files.
+
+    Args:
+        source: Its working tree.
+        git_dir: The directory that holds its index.
+        sink: What takes the trees and attributes of what is known.
+        store: Where the clone's objects have been taken over to.
+
+    Returns:
+        The rest, or None if nothing is known, as where there is no index, or one that is not understood.
+
+    Raises:
+        OSError: If the working tree cannot be read.
+    """
+    try:
+        with open_plain_file(git_dir / "index") as file:
+            status = os.fstat(file.fileno())
+            if status.st_size > _INDEX_MAX:
+                return None
+            written_ns = status.st_mtime_ns
+            index = GitIndex(file.read())
+        cached = parse_cached_tree(index.extensions[b"TREE"]) if b"TREE" in index.extensions else empty_cached_tree()
+    except (OSError, NotAVault, BadIndex):
+        return None
+    top = _arrange(index)
+    if top is None:
+        return None
+    clone = KnownClone(source, StatCache(source))
+    reading = _Reading(clone, index, git_dir, written_ns, store)
+    try:
+        reading.read(top)
+    except ObjectMissing:  # the index speaks of what is not there: it is not believed at all
+        return None
+    _Writing(clone, index, cached, sink, store, reading).write()
+    return clone
+
+
+def _arrange(index: GitIndex) -> _Tracked | None:
+    """Sort the entries of an index by directory; None if it holds what no tree may."""
+    top = _Tracked()
+    places: dict[bytes, _Tracked] = {b"": top}
+    data, modes = index.data, _MODES
+    last, entries = b"", top.entries
+    for path, at in zip(index.paths, index.starts, strict=False):  # behind the last start there is the end
+        above, _, name = path.rpartition(b"/")
+        if above != last:
+            place = places.get(above)
+            if place is None:
+                place = top
+                here = b""
+                for part in above.split(b"/"):
+                    if not part or is_forbidden_name(part):
+                        return None
+                    here = here + b"/" + part if here else part
+                    place = place.below.setdefault(part, _Tracked())
+                    places[here] = place
+            last, entries = above, place.entries
+        # Most names are plainly none of those that are forbidden.
+        if not name or ((name[0] in _SUSPICIOUS or b"\\" in name or not name.isascii()) and is_forbidden_name(name)):
+            return None
+        if data[at + 60] & _STAGE >> 8:
+            continue  # in conflict: what stands there now is what counts
+        mode = modes.get(data[at + 24 : at + 28])
+        if mode is None:
+            return None
+        entries[name] = (at, mode)
+    return top
+
+
+class _Reading:
+    """The look at each directory in which something is tracked."""
+
+    def __init__(self, clone: KnownClone, index: GitIndex, git_dir: Path, written_ns: int, store: ObjectStore) -> None:
+        self._clone = clone
+        self._data = index.data
+        self._written_ns = written_ns
+        self.racy_after_ns = time.time_ns() - COARSE_NS
+        """What was changed since then is not known by its times at the next fork."""
+        self._store = store
+        self._filters = _find_filters(index, git_dir, store)
+        self._has_own_directory = False
+        self._expected: dict[Oid, int] = {}
+        """How long each blob has to be that a file is believed to hold."""
+        self._needed: set[Oid] = set()
+        """What is tracked without being there."""
+        self.order: list[tuple[TreePath, _Tracked]] = []
+        """Every such directory, each after the one above it."""
+
+    def read(self, top: _Tracked) -> None:
+        """Read all, and sort what is known from what is left.
+
+        By a thread that goes from one directory to the next, where a thread can have a working directory of its own.
+        """
+        failed: list[BaseException] = []
+
+        def read() -> None:
+            try:
+                self._has_own_directory = have_own_umask()
+                self._read(top)
+            except BaseException as error:  # noqa: BLE001 - whoever waits for it gets it
+                failed.append(error)
+
+        reader = threading.Thread(target=read, name="avfs-look")
+        reader.start()
+        reader.join()
+        if failed:
+            raise failed[0]
+
+    def _read(self, top: _Tracked) -> None:
+        left: list[list[Found]] = []
+        pending: list[tuple[TreePath, _Tracked]] = [(ROOT, top)]
+        while pending:
+            path, place = pending.pop()
+            self.order.append((path, place))
+            left.append(self._read_directory(path, place))
+            pending += [(join(path, name), below) for name, below in place.below.items()]
+        expected = self._expected
+        sizes = self._store.blob_sizes(expected.keys() | self._needed)
+        others = {oid for oid, size in expected.items() if sizes[oid] != size}
+        for (path, place), found in zip(reversed(self.order), reversed(left), strict=True):  # from the deepest up
+            for name in [name for name in place.records if self._oid_of(place, name) in others] if others else ():
+                del place.records[name], place.looks[name]
+                again = self._clone.find(path, name)
+                if again is not None:
+                    found.append(again)
+            if place.status is not None:
+                self._settle(path, place, found)
+
+    def _settle(self, path: TreePath, place: _Tracked, found: list[Found]) -> None:
+        """Say what is left of a directory, those below it being settled: of them, the ones in which something is left."""
+        below = place.below
+        left = [one for one in found if one.kind != DIRECTORY or one.name not in below or not below[one.name].is_known]
+        place.is_known = not left and all(one.is_known for one in below.values()) and not place.unknown(self._data)
+        if not place.is_known or path == ROOT:  # the others are never asked for
+            left.sort(key=operator.attrgetter("name"))
+            self._clone.leave(path, left)
+
+    def _oid_of(self, place: _Tracked, name: bytes) -> Oid:
+        at = place.entries[name][0]
+        return Oid(self._data[at + 40 : at + 60])
+
+    def _read_directory(self, path: TreePath, place: _Tracked) -> list[Found]:
+        """Sort the entries of a directory: what may be known is noted there, what is left is returned."""
+        left: list[Found] = []
+        try:
+            directory = self._clone.directory_fd(path)
+            listing = open_at(directory, b".", OPEN_LIST)
+        except OSError as error:
+            if path == ROOT or error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise
+            return left  # it went, or something else has its name: the one above shows that
+        place.status = os.fstat(directory)
+        place.xattrs = self._clone.dir_xattrs(path)
+        entries, data, written_ns, records, looks = place.entries, self._data, self._written_ns, place.records, place.looks
+        racy_after_ns = self.racy_after_ns
+        expect, unpack, fsencode, usual = self._expected.setdefault, _LOOK.unpack_from, os.fsencode, _USUAL.get
+        here = b""  # a path from there is a third of the way to an entry of a descriptor
+        if self._has_own_directory:
+            os.fchdir(directory)
+        else:
+            here = entry_of(directory, b"")
+        try:
+            with os.scandir(listing) as found:
+                for entry in found:
+                    name = fsencode(entry.name)
+                    try:
+                        status = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:  # gone since it was listed
+                        continue
+                    held = entries.get(name)
+                    if held is not None and not (self._filters is not None and self._filters.changes(join(path, name))):
+                        at, mode = held
+                        ctime_s, ctime_ns, mtime_s, mtime_ns, ino, size = unpack(data, at)
+                        touched_ns, length = status.st_mtime_ns, status.st_size
+                        if (
+                            touched_ns == mtime_s * _SECOND + mtime_ns
+                            and status.st_ctime_ns == ctime_s * _SECOND + ctime_ns
+                            and status.st_ino & _WORD == ino
+                            and length & _WORD == size
+                            and touched_ns < written_ns
+                            and not data[at + 60] & _EXTENDED >> 8
+                        ):
+                            if usual(status.st_mode) == mode:
+                                record = None if has_user_xattrs(here + name) else plain_record(touched_ns)
+                            else:
+                                record = _unusual_record(status, mode, here + name)
+                            # Of two files of one blob and two lengths, at least one is not what is stored.
+                            if record is not None and expect(Oid(data[at + 40 : at + 60]), length) == length:
+                                records[name] = record
+                                looks[name] = take_fingerprint(status, racy_after_ns=racy_after_ns)
+                                continue
+                    left.append(Found(name, status, kind_of_mode(status.st_mode), opaque=False))
+        finally:
+            os.close(listing)
+        for name, (at, mode) in entries.items() if len(records) < len(entries) else ():
+            # Of a sparse clone: not there, and tracked all the same.
+            if data[at + 60] & 0x40 and _is_sparse(data, at) and mode != MODE_GITLINK and name not in records:
+                self._needed.add(Oid(data[at + 40 : at + 60]))
+        return left
+
+
+class _Filters(TreeAttributes):
+    """The attributes of a clone by which git gives files another content than it stores."""
+
+    def __init__(self, store: ObjectStore, held: dict[TreePath, bytes], more: bytes) -> None:
+        super().__init__(store, None, more)
+        self._held = held
+
+    def _content(self, directory: TreePath) -> bytes:
+        return self._held.get(directory, b"")
+
+    def changes(self, path: TreePath) -> bool:
+        """Whether a file may be another one than what is stored for it."""
+        return any(self.find(path, _CHANGING).values())
+
+
+def _find_filters(index: GitIndex, git_dir: Path, store: ObjectStore) -> _Filters | None:
+    """Find the attributes that name filters; None in a clone that has none, as most."""
+    held: dict[TreePath, bytes] = {}
+    for number, path in enumerate(index.paths):
+        if path.endswith(_ATTRIBUTES) and path[: -len(_ATTRIBUTES)][-1:] in (b"", b"/"):
+            with suppress(ObjectMissing, ObjectCorrupt):
+                oid = index.entry(number).oid
+                if store.blob_size(oid) <= FILE_MAX_BYTES:  # as for all attributes
+                    held[split(TreePath(path))[0]] = store.read_blob(oid)
+    # Of a linked working tree, they are in the repository that it belongs to.
+    more = read_info_attributes(git_dir.parent.parent if git_dir.parent.name == "worktrees" else git_dir)
+    texts = [more, *held.values()]
+    return _Filters(store, held, more) if any(word in text for word in _CHANGING for text in texts) else None
+
+
+def _unusual_record(status: os.stat_result, mode: int, place: bytes) -> Record | None:
+    """Tell the attributes of a file of which the index knows; None if it is not of the kind that the index says, or has more."""
+    shown = status.st_mode
+    if stat.S_ISLNK(shown):
+        return plain_record(status.st_mtime_ns) if mode == MODE_SYMLINK else None
+    if not stat.S_ISREG(shown) or mode != (MODE_EXEC if shown & 0o100 else MODE_FILE) or has_user_xattrs(place):
+        return None
+    return format_record(Meta(status.st_mtime_ns, shown & 0o7777))
+
+
+def _is_sparse(data: bytes, at: int) -> bool:
+    return bool(data[at + 60] & _EXTENDED >> 8) and bool(data[at + 62] & _SKIP_WORKTREE >> 8)
+
+
+class _Writing:
+    """The trees and attributes of what is known, as a capture would have left them."""
+
+    def __init__(
+        self,
+        clone: KnownClone,
+        index: GitIndex,
+        cached: CachedTree,
+        sink: ObjectSink,
+        store: ObjectStore,
+        reading: _Reading,
+    ) -> None:
+        self._clone = clone
+        self._data = index.data
+        self._cached = cached
+        self._sink = sink
+        self._store = store
+        self._order = reading.order
+        self._racy_after_ns = reading.racy_after_ns
+
+    def write(self) -> None:
+        """Write them, from the deepest directory up."""
+        for path, place in reversed(self._order):
+            self._write_directory(path, place)
+        top = self._order[0][1]
+        self._clone.cache.tree, self._clone.cache.sidecar = top.oid, top.sidecar
+
+    def _write_directory(self, path: TreePath, place: _Tracked) -> None:
+        records = place.records
+        side: dict[bytes, SideEntry] = {}
+        prints: DirCache = {}
+        for name in place.unknown(self._data):
+            prints[name] = _GONE  # unless the capture finds it, it is gone
+        for name, below in place.below.items():
+            if below.status is None:
+                prints[name] = _GONE
+                continue
+            if below.is_known:
+                place.looks[name] = take_fingerprint(below.status, racy_after_ns=self._racy_after_ns)
+            else:
+                prints[name] = take_fingerprint(below.status)
+            permissions = stat.S_IMODE(below.status.st_mode)
+            records[name] = format_record(
+                Meta(below.status.st_mtime_ns, None if permissions == DIRECTORY_MODE else permissions, below.xattrs)
+            )
+            if below.sidecar is not None:
+                side[name] = SideEntry(MODE_TREE, below.sidecar, untracked=False)
+        meta = self._sink.add(KIND_BLOB, serialize_records(records), keep=True) if records else None
+        attributes = compose_sidecar(side, meta)
+        place.sidecar = self._sink.add_tree(attributes) if attributes else None
+        place.oid = self._tree_of(path, place)
+        self._clone.cache.directories[path] = prints
+        self._clone.looks[path] = place.looks
+
+    def _tree_of(self, path: TreePath, place: _Tracked) -> Oid | None:
+        """Find or write the tree of the entries of a directory."""
+        cached: CachedTree | None = self._cached
+        for name in path.split(b"/") if path else ():
+            cached = cached.below.get(name) if cached is not None else None
+        if cached is not None and cached.oid is not None and self._store.exists(cached.oid):
+            return cached.oid
+        data = self._data
+        entries = {name: (mode, Oid(data[at + 40 : at + 60])) for name, (at, mode) in place.entries.items()}
+        entries |= {name: (MODE_TREE, below.oid) for name, below in place.below.items() if below.oid is not None}
+        return self._sink.add_tree(entries) if entries else None

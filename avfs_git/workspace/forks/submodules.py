@@ -1,0 +1,209 @@
+"""Submodules of a clone that is forked, or made a vault of: each gets a repository of its own in the fork.
+
+Git keeps the repository of a submodule in that of the clone (`.git/modules/NAME`), and a file `.git` in the submodule leads
+there. In a live tree that file leads nowhere, so that no git works in the whole tree; and led there, a commit in the fork would
+move the clone's submodule, which is only read. Decided here: in the fork, `.git` of a submodule is a directory, as git once
+made it and still understands. It holds what the clone's repository of the submodule holds at present, without what could run
+a program (`gitstore.rebuild`) and without its objects: these are linked into `avfs/modules/objects` of the vault, from which all
+such repositories borrow, so that they stay whatever becomes of the clone's. What is committed there is in the workspace, kept by
+checkpoints as any nested repository.
+
+`WithModules` reads a directory as `vfs.layer.layers` do and shows it like that; `workspace.forks.create` captures it. The
+copies are made in the vault, and go when it is closed; those of a process that died go with the next one's. One thread uses it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from avfs_git.errors import FormatUnsupported, NotAVault
+from avfs_git.gitstore.rebuild import rebuild_git_dir
+from avfs_git.gitstore.repository import link_objects
+from avfs_git.host.files.durable import host_errors, make_dirs_durably
+from avfs_git.host.files.removal import remove_tree
+from avfs_git.host.processes.processes import is_gone
+from avfs_git.model import Warning
+from avfs_git.paths import ROOT, TreePath, join
+from avfs_git.vfs.layer.layers import PlainDirectory, Xattrs
+from avfs_git.vfs.scan.scan import DIRECTORY, FILE, Found, Layer
+from avfs_git.workspace.vault.format import VaultLayout
+
+_GIT = b".git"
+_POINTER_MAX = 8192
+
+
+class WithModules:
+    """A clone's directory, with the repositories of its submodules in them."""
+
+    def __init__(self, layer: Layer, source: Path, common: Path | None, layout: VaultLayout, place: Path) -> None:
+        """Read a clone.
+
+        Args:
+            layer: Its files.
+            source: Where they are.
+            common: Its repository; None if it has none.
+            layout: The vault that the fork is made in.
+            place: Where that vault is when somebody uses the fork: one that is being made has another name.
+        """
+        self._layer = layer
+        self._source = source
+        self._common = Path(os.path.realpath(common)) if common is not None else None
+        self._layout = layout
+        self._borrowed = VaultLayout(place).module_objects
+        self._scratch: Path | None = None
+        self._inside: dict[TreePath, PlainDirectory] = {}
+        """What is shown at the `.git` of each submodule that was found so far."""
+        self.warnings: list[Warning] = []
+        """Which submodules are shown as they are."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._inside.clear()
+        if self._scratch is not None:
+            with contextlib.suppress(OSError):
+                remove_tree(self._scratch)
+
+    @property
+    def has_any(self) -> bool:
+        """Whether one was found so far whose repository is shown."""
+        return bool(self._inside)
+
+    # --- what a capture asks -------------------------------------------------------------------------------
+
+    def list_dir(self, path: TreePath) -> Sequence[Found]:
+        """List a directory."""
+        layer, below = self._find(path)
+        found = layer.list_dir(below)
+        if layer is not self._layer or path == ROOT:
+            return found
+        if all(one.name != _GIT for one in found):
+            return found
+        shown = (self._show(path, one) if one.name == _GIT else one for one in found)
+        return [one for one in shown if one is not None]
+
+    def find(self, path: TreePath, name: bytes) -> Found | None:
+        """Look at one entry."""
+        layer, below = self._find(path)
+        found = layer.find(below, name)
+        if found is None or name != _GIT or layer is not self._layer or path == ROOT:
+            return found
+        return self._show(path, found)
+
+    def open_listed(self, path: TreePath, name: bytes) -> int:
+        """Open what was listed as a file."""
+        layer, below = self._find(path)
+        return layer.open_listed(below, name)
+
+    def read_link(self, path: TreePath, name: bytes) -> bytes:
+        """Read a symbolic link."""
+        layer, below = self._find(path)
+        return layer.read_link(below, name)
+
+    def file_xattrs(self, fd: int, path: TreePath) -> Xattrs:
+        """Read the user's attributes of an open file."""
+        return self._layer.file_xattrs(fd, path)
+
+    def dir_xattrs(self, path: TreePath) -> Xattrs:
+        """Read the user's attributes of a directory."""
+        layer, below = self._find(path)
+        return layer.dir_xattrs(below)
+
+    def dir_stat(self, path: TreePath) -> os.stat_result:
+        """Stat a directory."""
+        layer, below = self._find(path)
+        return layer.dir_stat(below)
+
+    def forget_dir(self, path: TreePath) -> None:
+        """Look a directory up anew."""
+        layer, below = self._find(path)
+        layer.forget_dir(below)
+
+    # --- submodules ----------------------------------------------------------------------------------------
+
+    def _find(self, path: TreePath) -> tuple[Layer, TreePath]:
+        """Say which directory shows what is at a path, and where in it."""
+        for place, shown in self._inside.items():
+            if path == place:
+                return shown, ROOT
+            if path.startswith(place + b"/"):
+                return shown, TreePath(path[len(place) + 1 :])
+        return self._layer, path
+
+    def _show(self, path: TreePath, found: Found) -> Found | None:
+        """Show the `.git` of a directory: of a submodule or a repository of another user one made anew, else what is there.
+
+        None where it is another user's and cannot be made anew: what is there becomes the caller's own, and git would obey it.
+        """
+        place = join(path, _GIT)
+        shown = self._inside.get(place)
+        is_own = found.stat.st_uid == os.geteuid()
+        if shown is None and (found.kind == FILE or not is_own):
+            repository = self._read_pointer(path) if found.kind == FILE else None
+            if found.kind == DIRECTORY:
+                repository = self._source / os.fsdecode(place)
+            if repository is None and is_own:
+                return found
+            try:
+                if repository is None:
+                    raise NotAVault(os.fsdecode(place), "it leads elsewhere")
+                shown = PlainDirectory(self._copy(repository))
+            except (OSError, NotAVault, FormatUnsupported) as error:
+                what = "its repository cannot be taken along, so that git does not work in it"
+                self.warnings.append(Warning("fork.submodule", f"'{os.fsdecode(path)}' has a repository: {what} ({error})", path))
+                return found if is_own else None
+            if found.kind == DIRECTORY:
+                what = "the repository in it belongs to another user: its hooks and settings were left out"
+                self.warnings.append(Warning("fork.foreign_repository", f"'{os.fsdecode(path)}': {what}", path))
+            self._inside[place] = shown
+        return found if shown is None else Found(_GIT, shown.dir_stat(ROOT), DIRECTORY, opaque=False)
+
+    def _read_pointer(self, path: TreePath) -> Path | None:
+        """Find the repository in the clone's own that the `.git` of a directory leads to; None if it leads elsewhere."""
+        try:
+            fd = self._layer.open_listed(path, _GIT)
+        except OSError:
+            return None
+        try:
+            data = os.read(fd, _POINTER_MAX)
+        except OSError:
+            return None
+        finally:
+            os.close(fd)
+        if not data.startswith(b"gitdir:"):
+            return None
+        text = os.fsdecode(data[7:].strip(b" \t").rstrip(b"\r\n"))
+        if not text or "\0" in text:
+            return None
+        if self._common is None:
+            return None
+        target = Path(os.path.realpath(self._source / os.fsdecode(path) / text))
+        is_module = target.is_relative_to(self._common) and "modules" in target.relative_to(self._common).parts
+        return target if is_module and (target / "HEAD").is_file() else None
+
+    def _copy(self, repository: Path) -> Path:
+        """Make a git directory with what a repository holds, and link its objects."""
+        objects = self._layout.module_objects
+        with host_errors(f"make '{objects}'"):
+            make_dirs_durably(objects / "pack")
+        link_objects(repository, objects)
+        if self._scratch is None:
+            self._scratch = self._make_scratch()
+        made = self._scratch / str(len(self._inside))
+        rebuild_git_dir(repository, made, self._borrowed)
+        return made
+
+    def _make_scratch(self) -> Path:
+        above = self._layout.module_objects.parent
+        for left in above.glob(".making-*"):
+            if is_gone(left.name.split("-")[1]):
+                with contextlib.suppress(OSError):
+                    remove_tree(left)
+        made = above / f".making-{os.getpid()}-{os.urandom(4).hex()}"
+        made.mkdir(mode=0o700)
+        return made

@@ -1,0 +1,242 @@
+"""The trash: where the workspaces of forks go that end, and where undo finds them again.
+
+Decided here: what a workspace is called in the trash (`TIME-FORK`), by which name it is found there, and that a workspace is
+retired before it is renamed, under its own lock, after a look whether somebody uses it. Functions without state. Callers hold
+the fork's name (`OpenVault.fork_locked`), from before they decide that the workspace has to go.
+
+A crash before the rename leaves the workspace where it was, retired; who opens it while its branch is there takes the mark back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from avfs_git.errors import ForkExists, LeftInForce, WorkspaceBusy, WorkspaceMounted
+from avfs_git.faults import reach
+from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably
+from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, LockFile
+from avfs_git.host.mounts.overlayfs import find_overlay, is_upper_used
+from avfs_git.paths import Oid, fork_dir_name
+from avfs_git.workspace.vault.format import HEADS, WorkspaceLayout
+from avfs_git.workspace.vault.gitmoves import bring_git_dir_back, put_git_dir_away
+from avfs_git.workspace.vault.oplog import BY, FORK_DELETE, OpRecord, RefMoveRecord
+from avfs_git.workspace.vault.vault import OpenVault
+
+_NAME_MAX = 255
+"""Bytes in a name, on all file systems of Linux that count (limits.h)."""
+_TIME_MAX = 20
+"""Digits of a time in nanoseconds, with the `-` behind it."""
+
+
+def _name_of_fork(fork: str) -> str:
+    """Name a fork in the trash: as its workspace is called, or by a hash where a time before it would make that too long."""
+    name = fork_dir_name(fork)
+    return name if len(os.fsencode(name)) <= _NAME_MAX - _TIME_MAX else hashlib.sha256(os.fsencode(name)).hexdigest()
+
+
+def name_in_trash(vault: OpenVault, fork: str) -> str:
+    """Name the place in the trash for a workspace that is put away now."""
+    return f"{vault.clock_ns()}-{_name_of_fork(fork)}"
+
+
+def clear_orphan(vault: OpenVault, fork: str, name: str | None = None) -> None:
+    """Put away a workspace whose branch is gone, so that a new fork of that name does not find it.
+
+    Args:
+        vault: Where.
+        fork: Whose workspace.
+        name: What `name_in_trash` gave, where that is written down.
+
+    Raises:
+        ForkExists: If the workspace belongs to a fork: one without a commit yet, in which somebody has written.
+        WorkspaceBusy, WorkspaceMounted: If somebody uses it.
+        HostError: If the disk refuses.
+    """
+    layout = vault.layout.workspace(fork)
+    if not layout.root.exists():
+        return
+    if vault.has_fork(fork) and (vault.read_head(fork) is not None or _is_written(layout)):
+        raise ForkExists(fork, hint=f"Work in that one with `--fork {fork}`, or choose another name.")
+    with _retired(layout):
+        move_to_trash(vault, fork, name)
+
+
+def note_deletion(vault: OpenVault, fork: str) -> None:
+    """Record that somebody has deleted a fork's branch by git, and put its workspace away, so that undo brings both back.
+
+    Undo of the fork does, and undo where the default fork is at hand: git does not say where it was called.
+    Does nothing where the branch is there, or where the log says why it is not. Called with the fork's name locked.
+
+    Raises:
+        WorkspaceBusy, WorkspaceMounted: If somebody uses the workspace.
+        HostError: If the disk refuses.
+    """
+    last = find_deleted(vault, fork)
+    if last is None:
+        return
+    name = name_in_trash(vault, fork)
+    text = f"delete fork {fork} with git"
+    moves: list[RefMoveRecord] = [(HEADS + fork, last.hex(), None)]
+    more: dict[str, object] = {"trash": name}
+    default = vault.default_fork()
+    if default not in (None, fork):
+        more[BY] = default
+    vault.refs.update(vault.keep(last))
+    vault.oplog.append(OpRecord(0, fork, FORK_DELETE, text, vault.clock_ns(), moves=moves, more=more))
+    reach("trash.noted")
+    clear_orphan(vault, fork, name)  # if it is not put away, undo finds it in its place
+
+
+def find_deleted(vault: OpenVault, fork: str) -> Oid | None:
+    """Find where a branch was last that is gone, and that avfs has not removed; None of any other, and of a lost commit."""
+    if vault.has_fork(fork):
+        return None
+    moved = (new for record in vault.oplog.read_fork(fork) for ref, _, new in record.moves if ref == HEADS + fork)
+    new = next(moved, None)
+    last = Oid(bytes.fromhex(new)) if new is not None else None
+    return last if last is not None and vault.store.exists(last) else None
+
+
+def _is_written(layout: WorkspaceLayout) -> bool:
+    with contextlib.suppress(FileNotFoundError), os.scandir(layout.upper) as entries:
+        return next(entries, None) is not None
+    return False
+
+
+@contextlib.contextmanager
+def _retired(layout: WorkspaceLayout) -> Iterator[None]:
+    """Retire a workspace that nobody has locked, for a block that puts it away; where that fails it is as it was."""
+    with host_errors(f"lock the workspace of '{layout.fork}'"):
+        lock = LockFile(layout.lock, owner="avfs")
+    with lock:
+        if not lock.acquire(LOCK_TIMEOUT_S):
+            held = lock.holder()
+            raise WorkspaceBusy(layout.fork, held.describe() if held else None, pid=held.pid if held else None)
+        try:
+            if layout.upper.is_dir() and is_upper_used(layout.upper):
+                mounted = find_overlay(layout.upper)
+                where = os.fspath(mounted.directory if mounted is not None else layout.upper)
+                raise WorkspaceMounted(layout.fork, where, session=lock.session or "", is_ending=mounted is None)
+            lock.retire()
+            try:
+                yield
+            except LeftInForce:
+                raise
+            except BaseException:
+                lock.retire(retired=False)
+                raise
+        finally:
+            lock.release()
+
+
+def move_to_trash(vault: OpenVault, fork: str, name: str | None = None) -> None:
+    """Move the workspace of a fork out of the way, whole; does nothing if there is none.
+
+    The caller has retired it, under its lock.
+
+    Args:
+        vault: Where.
+        fork: Whose workspace.
+        name: What `name_in_trash` gave, where that was written down before.
+
+    Raises:
+        HostError: If the disk refuses; the workspace is where it was.
+    """
+    root = vault.layout.workspace(fork).root
+    held = vault.layout.trash / (name or name_in_trash(vault, fork))
+    with host_errors(f"put away the workspace of '{fork}'"):
+        make_dirs_durably(vault.layout.trash)
+        if root.is_dir():
+            put_git_dir_away(vault, fork)
+        try:
+            root.rename(held)
+        except FileNotFoundError:
+            return
+        except OSError:
+            bring_git_dir_back(vault, fork)
+            raise
+        try:
+            reach("trash.moved")
+            fsync_dir(vault.layout.trash)
+            fsync_dir(root.parent)
+        except BaseException as error:
+            try:
+                held.rename(root)
+            except OSError as again:
+                raise LeftInForce(f"put away the workspace of '{fork}'", again, {}) from error
+            bring_git_dir_back(vault, fork)
+            raise
+
+
+def take_from_trash(vault: OpenVault, fork: str, name: str) -> str:
+    """Move a workspace back to its place, and tell the name that it had in the trash; "" if it is not there any more.
+
+    It stays retired until `bring_into_use`, after its branch is there.
+
+    Args:
+        vault: Where.
+        fork: Whose workspace.
+        name: What it was called in the trash; "" if that is not known, and then none is looked for.
+
+    Raises:
+        WorkspaceBusy, WorkspaceMounted, ForkExists: As `clear_orphan`, where another one is in its place.
+        HostError: If the disk refuses; the workspace is where it was.
+    """
+    root = vault.layout.workspace(fork).root
+    held = _find_in_trash(vault, fork, name)
+    if held is None:
+        return ""  # or it is in its place: an undo died
+    clear_orphan(vault, fork)
+    with host_errors(f"bring back the workspace of '{fork}'"):
+        os.rename(held, root)
+        try:
+            reach("trash.left")
+            fsync_dir(root.parent)
+        except BaseException:
+            with contextlib.suppress(OSError):  # what stays is put into the trash by whoever needs the name
+                os.rename(root, held)
+            raise
+    return held.name
+
+
+def _find_in_trash(vault: OpenVault, fork: str, name: str) -> Path | None:
+    """Find a workspace in the trash by the name it got there, or else by that of its fork.
+
+    An undo may have died after it took the workspace out, and somebody who needed the fork's name put it away once more: after
+    the time in `name`, before any later workspace of that fork, and under a name that no line of the log has.
+    """
+    trash = vault.layout.trash
+    if "/" in name or (name and _time_of(name) is None):
+        return None  # no name that avfs gives: a log that a stranger wrote could lead anywhere
+    if not name or (trash / name).is_dir():
+        return trash / name if name else None
+    since_ns = _time_of(name)
+    ended = {record.more.get("trash") for record in vault.oplog.read_fork(fork)}
+    with host_errors(f"read '{trash}'"):
+        found = [place for place in trash.iterdir() if place.is_dir()] if trash.is_dir() else []
+    wanted = _name_of_fork(fork)
+    again = [
+        place
+        for place in found
+        if place.name.partition("-")[2] == wanted and place.name not in ended and (_time_of(place.name) or 0) > (since_ns or 0)
+    ]
+    return min(again, key=lambda place: _time_of(place.name) or 0, default=None)
+
+
+def _time_of(name: str) -> int | None:
+    """Tell when a workspace was put into the trash, in nanoseconds; None if its name does not say it."""
+    text = name.partition("-")[0]
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def bring_into_use(vault: OpenVault, fork: str) -> None:
+    """Let a workspace be used again that came from the trash: its branch is there."""
+    layout = vault.layout.workspace(fork)
+    with host_errors(f"bring back the workspace of '{fork}'"), contextlib.suppress(FileNotFoundError):
+        if layout.root.is_dir():
+            with LockFile(layout.lock, owner="avfs") as lock:
+                lock.retire(retired=False)

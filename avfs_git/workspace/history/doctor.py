@@ -1,0 +1,356 @@
+"""Examining a vault and its workspaces, and mending what can be mended.
+
+Decided here: what is looked at, what counts as a problem, and which problems have a repair. Each repair is
+verified by looking again. Nothing that may hold somebody's work is ever removed: what is in the way is put into
+the trash. Works beside other processes: a workspace that is in use is noted as such and left alone, and that is no fault.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from avfs_git.errors import AvfsError, GitFailed, RefDamaged, WorkspaceBusy
+from avfs_git.gitstore.config.gitconfig import edit_config
+from avfs_git.gitstore.gitcommand import fsck
+from avfs_git.gitstore.objects.drywriter import DryWriter
+from avfs_git.gitstore.objects.packs import is_left_hold, is_without_index
+from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.repository import list_lacking_settings
+from avfs_git.gitstore.worktree import list_half_made, read_log
+from avfs_git.model import DoctorReport, Problem
+from avfs_git.paths import Oid, show_path
+from avfs_git.vfs.scan.statcache import StatCache
+from avfs_git.workspace.capture.checkpoint import take
+from avfs_git.workspace.forks.forks import Opener
+from avfs_git.workspace.forks.trash import clear_orphan, note_deletion
+from avfs_git.workspace.vault.format import KEPT, LABELS, REMOTE_STATE, REMOTES, SIDECARS
+from avfs_git.workspace.vault.gitmoves import PUT_AWAY
+from avfs_git.workspace.vault.vault import OpenVault
+
+STALE_AFTER_S = 3600
+"""Temporary files of packs, and locks, may belong to a process that is alive; older ones do not."""
+LOCK_HELD_S = 2.0
+"""git holds a lock for a moment; one that is there for so long is reported."""
+
+
+@dataclass(slots=True)
+class _Finding:
+    """A problem, with what mends it and what tells whether that worked."""
+
+    problem: Problem
+    repair: Callable[[], object] | None = None
+    is_mended: Callable[[], bool] | None = None
+
+
+def examine_vault(vault: OpenVault, open_workspace: Opener, *, repair: bool) -> DoctorReport:
+    """Look at everything, and mend what can be mended if asked to."""
+    problems: list[Problem] = []
+    checks = (
+        ("settings", _check_settings(vault)),
+        ("refs", _check_refs(vault)),
+        ("locks", _check_locks(vault)),
+        ("leftovers", _check_leftovers(vault)),
+        ("orphans", _check_orphans(vault)),
+        ("worktrees", _check_worktrees(vault)),
+        ("left refs", _check_left_refs(vault)),
+        ("forks", _check_forks(vault)),
+        ("workspaces", _check_workspaces(vault, open_workspace, is_patient=repair)),
+        ("objects", _check_objects(vault)),
+    )
+    for _, findings in checks:
+        problems.extend(_treat(finding) if repair else finding.problem for finding in findings)
+    return DoctorReport(vault.name, tuple(name for name, _ in checks), tuple(problems))
+
+
+def _treat(finding: _Finding) -> Problem:
+    problem = finding.problem
+    if finding.repair is None:
+        return problem
+    try:
+        finding.repair()
+        fixed = finding.is_mended is None or finding.is_mended()
+    except (AvfsError, OSError):  # the report says that it is still there; that is all a failed repair may do
+        fixed = False
+    return Problem(problem.code, problem.severity, problem.description, problem.remedy, problem.fixable, fixed)
+
+
+def _found(code: str, description: str, remedy: str, *, severity: str = "error") -> _Finding:
+    return _Finding(Problem(code, severity, description, remedy))
+
+
+def _fixable(
+    code: str,
+    description: str,
+    remedy: str,
+    repair: Callable[[], object],
+    is_mended: Callable[[], bool],
+    *,
+    severity: str = "warning",
+) -> _Finding:
+    return _Finding(Problem(code, severity, description, remedy, fixable=True), repair, is_mended)
+
+
+def _check_settings(vault: OpenVault) -> Iterator[_Finding]:
+    lacking = list_lacking_settings(vault.git_dir)
+    if lacking:
+        names = ", ".join(key for key, _ in lacking)
+        yield _fixable(
+            "vault.settings_lacking",
+            f"an older avfs made this vault, and git checks less of what is pushed into it: its configuration lacks {names}",
+            "Add these settings.",
+            lambda: edit_config(vault.git_dir, *(("--add", key, value) for key, value in lacking)),
+            lambda: not list_lacking_settings(vault.git_dir),
+        )
+
+
+def _check_refs(vault: OpenVault) -> Iterator[_Finding]:
+    for error in vault.refs.find_damaged(vault.store.exists):
+        name = error.ref
+        last = _find_last_value(vault, name)
+        if last is not None:
+            yield _fixable(
+                "ref.damaged",
+                error.message,
+                f"Give it {last.hex()[:12]} again, its last value in the log.",
+                lambda name=name, last=last: _give_back(vault, name, last),  # type: ignore[misc]  # a default binds the loop's value
+                lambda name=name, last=last: vault.refs.read(name) == last,  # type: ignore[misc]  # as above
+                severity="error",
+            )
+        elif name == "packed-refs":
+            yield _found("ref.damaged", error.message, f"Mend '{vault.git_dir / name}' by hand, or copy it from a backup.")
+        elif name.startswith((REMOTES, REMOTE_STATE)):
+            yield _found("ref.damaged", error.message, "Delete the file, then run `avfs fetch`.")
+        else:
+            yield _found(
+                "ref.damaged",
+                error.message,
+                f"Give it a commit with `git update-ref {name} OID`, or delete '{vault.git_dir / name}'.",
+            )
+
+
+def _find_last_value(vault: OpenVault, name: str) -> Oid | None:
+    """Tell what a ref stood for: as its name says, or as the log of avfs or that of git has it. None if that is not here."""
+    if name.startswith(KEPT):
+        said: str | None = name.removeprefix(KEPT)
+    elif name.startswith(SIDECARS):  # moves with the branch
+        with suppress(AvfsError):
+            head = vault.read_head(name.removeprefix(SIDECARS))
+            return vault.store.read_commit(head).sidecar if head is not None else None
+        return None
+    else:
+        said, when_ns = vault.oplog.find_last_value(name)
+        logged = read_log(vault.git_dir / "logs" / name)
+        if logged and logged[-1].when_s * 1_000_000_000 > when_ns:
+            said = logged[-1].new.hex()
+    if said is None or len(said) != 40:
+        return None
+    last = Oid(bytes.fromhex(said))
+    return last if vault.store.exists(last) else None
+
+
+def _has_fork(vault: OpenVault, fork: str) -> bool:
+    try:
+        return vault.has_fork(fork)
+    except RefDamaged:  # told by itself
+        return True
+
+
+def _give_back(vault: OpenVault, name: str, last: Oid) -> None:
+    try:
+        held = vault.refs.read(name)
+    except RefDamaged:
+        vault.refs.repair(name, last)
+    else:
+        vault.refs.update([RefChange(name, held, last)])
+
+
+def _check_locks(vault: OpenVault) -> Iterator[_Finding]:
+    """Find lock files that stay: those of a git that was killed; avfs removes its own when it opens the refs."""
+    until = time.monotonic() + LOCK_HELD_S
+    while (held := {path: _age_of(path) for path in vault.refs.list_locks()}) and time.monotonic() < until:
+        time.sleep(0.05)
+    for path, age_s in held.items():
+        description = f"'{path.relative_to(vault.git_dir)}' is locked, perhaps by a git that was killed"
+        if age_s is None:
+            continue
+        if age_s < STALE_AFTER_S:
+            yield _found("lock.left", description, f"If no git is at work in the vault, remove '{path}'.", severity="warning")
+        else:
+            yield _fixable(
+                "lock.left",
+                description,
+                "Remove the lock file.",
+                lambda path=path: path.unlink(missing_ok=True),  # type: ignore[misc]  # a default binds the loop's value
+                lambda path=path: not path.exists(),  # type: ignore[misc]  # as above
+            )
+
+
+def _age_of(path: Path) -> float | None:
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return None
+
+
+def _check_leftovers(vault: OpenVault) -> Iterator[_Finding]:
+    pack_dir = vault.git_dir / "objects" / "pack"
+    try:
+        found = [path for path in pack_dir.iterdir() if path.name.startswith(("tmp_", ".tmp")) or is_left_hold(path)]
+        lost = [path for path in pack_dir.iterdir() if is_without_index(path)]
+    except OSError as error:
+        yield _found(
+            "objects.unreadable", f"'{pack_dir}' cannot be read: {error.strerror}", "Check the permissions of the vault."
+        )
+        return
+    for path in lost:
+        if (_age_of(path) or 0) > STALE_AFTER_S:
+            yield _found(
+                "objects.pack_without_index",
+                f"'{path.name}' has no index, so that nothing finds what it holds",
+                f"Make the index with `git index-pack {path}`. `avfs gc` makes it a day after the pack was written.",
+                severity="warning",
+            )
+    for path in found:
+        if (_age_of(path) or 0) > STALE_AFTER_S:
+            yield _fixable(
+                "objects.leftover",
+                f"'{path.name}' was left behind by a process that died",
+                "Remove it.",
+                lambda path=path: path.unlink(missing_ok=True),  # type: ignore[misc]  # a default binds the loop's value
+                lambda path=path: not path.exists(),  # type: ignore[misc]  # as above
+            )
+
+
+def _check_orphans(vault: OpenVault) -> Iterator[_Finding]:
+    for fork in vault.layout.list_workspaces():
+        if not _has_fork(vault, fork):
+            yield _fixable(
+                "workspace.orphan",
+                f"the workspace of '{fork}' has no branch",
+                "Put it into the trash of the vault.",
+                lambda fork=fork: _put_orphan_away(vault, fork),  # type: ignore[misc]  # a default binds the loop's value
+                lambda fork=fork: not vault.layout.workspace(fork).root.exists(),  # type: ignore[misc]  # as above
+            )
+
+
+def _put_orphan_away(vault: OpenVault, fork: str) -> None:
+    with vault.fork_locked(fork):
+        note_deletion(vault, fork)
+        clear_orphan(vault, fork)
+
+
+def _take_refs_away(vault: OpenVault, fork: str, changes: list[RefChange]) -> None:
+    with vault.fork_locked(fork):
+        if not vault.has_fork(fork):  # else it was being made when they were found
+            vault.refs.update([*vault.keep(*(each.old for each in changes)), *changes])
+
+
+def _check_worktrees(vault: OpenVault) -> Iterator[_Finding]:
+    for place in list_half_made(vault.git_dir):
+        yield _fixable(
+            "worktree.half_made",
+            f"'{place.relative_to(vault.git_dir)}' is incomplete: a mount was cut short",
+            "Put it into the trash of the vault; the next mount makes it again.",
+            lambda place=place: _put_worktree_away(vault, place),  # type: ignore[misc]  # a default binds the loop's value
+            lambda place=place: place not in list_half_made(vault.git_dir),  # type: ignore[misc]  # as above
+        )
+
+
+def _put_worktree_away(vault: OpenVault, place: Path) -> None:
+    away = vault.layout.trash / f"{time.time_ns()}-%worktree"
+    away.mkdir(parents=True)
+    place.rename(away / PUT_AWAY)
+
+
+def _check_left_refs(vault: OpenVault) -> Iterator[_Finding]:
+    """Find labels and sidecars of forks that are gone: a process died, or the disk failed, while it took one away."""
+    found: dict[str, list[RefChange]] = {}
+    for prefix in (SIDECARS, LABELS):
+        for name, oid in vault.refs.list(prefix).items():
+            rest = name.removeprefix(prefix)
+            fork = rest if prefix == SIDECARS else rest.rpartition("/")[0]
+            if not _has_fork(vault, fork):
+                found.setdefault(fork, []).append(RefChange(name, oid, None))
+    for fork, changes in found.items():
+        yield _fixable(
+            "fork.left_refs",
+            f"labels or sidecars of '{fork}' are left, which has no branch",
+            "Take them away; what they name stays reachable.",
+            lambda fork=fork, changes=changes: _take_refs_away(vault, fork, changes),  # type: ignore[misc]  # defaults bind the loop's values
+            lambda changes=changes: all(vault.refs.read(each.name) is None for each in changes),  # type: ignore[misc]  # as above
+        )
+
+
+def _check_forks(vault: OpenVault) -> Iterator[_Finding]:
+    for fork, head in vault.list_heads().items():
+        try:
+            commit = vault.store.read_commit(head)
+            vault.store.read_tree(commit.tree)
+        except AvfsError as error:
+            yield _found(
+                "fork.damaged", f"the head of '{fork}' cannot be read: {error.message}", f"Restore an older state of '{fork}'."
+            )
+            continue
+        for oid in {commit.sidecar, vault.refs.list(SIDECARS + fork).get(SIDECARS + fork)} - {None}:
+            assert oid is not None  # noqa: S101 - just taken out
+            problem = _sidecar_problem(vault, oid)
+            if problem is not None:
+                yield _found(
+                    "sidecar.damaged", f"the sidecar of '{fork}' cannot be read: {problem}", "Make a new checkpoint of the fork."
+                )
+
+
+def _sidecar_problem(vault: OpenVault, oid: Oid) -> str | None:
+    try:
+        vault.store.read_tree(vault.store.read_commit(oid).tree)
+    except AvfsError as error:
+        return error.message
+    return None
+
+
+def _check_workspaces(vault: OpenVault, open_workspace: Opener, *, is_patient: bool) -> Iterator[_Finding]:
+    for fork in vault.layout.list_workspaces():
+        if not _has_fork(vault, fork):
+            continue
+        layout = vault.layout.workspace(fork)
+        if layout.statcache.exists() and StatCache.load(layout.statcache) is None:
+            yield _fixable(
+                "statcache.unreadable",
+                f"the stat cache of '{fork}' cannot be read",
+                "Remove it; the next checkpoint reads all changed files again.",
+                lambda layout=layout: layout.statcache.unlink(missing_ok=True),  # type: ignore[misc]  # a default binds the loop's value
+                lambda layout=layout: not layout.statcache.exists(),  # type: ignore[misc]  # as above
+            )
+        try:
+            with open_workspace(fork).locked(to_read=True, is_patient=is_patient) as locked:
+                taken = take(locked, DryWriter(vault.store), skips_unreadable=True)
+        except WorkspaceBusy as error:
+            unseen = f"{error.message}, and was not looked at"
+            yield _found("workspace.busy", unseen, "Examine it again when it is free.", severity="note")
+        except AvfsError as error:
+            yield _found(
+                error.code,
+                f"the workspace of '{fork}' cannot be captured: {error.message}",
+                error.hint or "Look at the file named.",
+            )
+        else:
+            for warning in taken.captured.warnings:
+                yield _found(
+                    warning.code, f"in '{fork}', {warning.message}", "Copy it elsewhere if it matters.", severity="warning"
+                )
+
+
+def _check_objects(vault: OpenVault) -> Iterator[_Finding]:
+    try:
+        for line in fsck(vault.git_dir):
+            yield _found(
+                "objects.fsck",
+                show_path(line.encode()),
+                "Fetch the object from another copy of the vault, or restore a state before it.",
+            )
+    except GitFailed as error:
+        yield _found("git.failed", error.message, "Mend what it names, or run `git fsck --strict` in the vault by hand.")

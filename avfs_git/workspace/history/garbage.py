@@ -1,0 +1,423 @@
+"""Giving back what nobody can need any more: old operations, what only they kept, and objects that nothing reaches.
+
+Decided here: how long undo may need something, and what else must stay reachable. Called by `avfs gc`, never by another
+operation. It holds no workspace: it works beside everything else, and what it cannot do then, the next run does.
+
+Before the first step, and before a dry run, everything that is to stay has to be here: a damaged ref or workspace, or
+anything that is missing of what they reach, stops it, because what that stood for would go as something that nobody needs.
+
+The order of steps, each of which is complete before the next one and can be done again:
+
+1. Refs are made for what something needs and only a ref that goes would keep: sidecars, which commits name in a header that git
+   does not follow, and what workspaces begin with.
+2. Old operations leave the log, in one step. From here on nothing can undo them.
+3. Workspaces of deleted forks leave the trash, as far as no operation that is left names them: each is renamed, then removed.
+4. Refs that only kept something for undo go, as far as nothing that is left names what they keep. Who needs one again meanwhile
+   compares it under its lock (`OpenVault.keep`), and makes it anew.
+5. Objects that nothing reaches are dropped (`gitstore.objects.sweep`).
+
+What stays: everything that a ref, an index or a log of git's, an operation that is left, a workspace (also one in the trash), a
+stat cache or a session names, with all that it reaches; of that, the sidecar of each commit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+import time
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from avfs_git.errors import HostError, RefConflict, RefLocked, WorkspaceDamaged
+from avfs_git.faults import reach
+from avfs_git.gitstore.holding import packs_to_oneself
+from avfs_git.gitstore.objects.packs import remove_leftovers
+from avfs_git.gitstore.objects.store import KIND_COMMIT
+from avfs_git.gitstore.objects.sweep import Swept, check_connected, read_ids_below, survey, sweep
+from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.repository import is_lazy, read_shallow
+from avfs_git.host.files.durable import fsync_dir, host_errors
+from avfs_git.host.files.plainfile import read_plain
+from avfs_git.host.files.removal import remove_tree
+from avfs_git.model import GarbageResult, Warning
+from avfs_git.paths import Oid, fork_dir_name
+from avfs_git.vfs.scan.statcache import StatCache
+from avfs_git.workspace.vault.format import HEADS, KEPT, WorkspaceLayout
+from avfs_git.workspace.vault.oplog import INTENT, SINCE, Chosen, OpRecord
+from avfs_git.workspace.vault.vault import OpenVault
+
+_DAY_NS = 86_400 * 10**9
+_HEX = re.compile(r"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])")
+_GOING = ".removing-"
+_AT_ONCE = 200
+"""Refs that are locked at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is old."""
+
+    before_ns: int
+    """Operations since then can be undone, in nanoseconds since the epoch."""
+    operations: int
+    """So many of the last ones can, however old they are."""
+    grace_before_s: float
+    """What nothing reaches and was touched since then stays, in seconds since the epoch."""
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What is to go, and what is to stay for it."""
+
+    records: list[OpRecord]
+    """What is left of the log."""
+    operations: int = 0
+    """How many can no longer be undone."""
+    trash: list[Path] = field(default_factory=list)
+    unneeded: dict[str, Oid] = field(default_factory=dict)
+    """Refs that only kept something for undo."""
+    missing: list[Oid] = field(default_factory=list)
+    """Commits that something needs, and that no ref would keep."""
+
+
+def read_limits(
+    vault: OpenVault, *, keep_days: int | None = None, keep_operations: int | None = None, grace_days: int | None = None
+) -> Limits:
+    """Take the vault's settings where nothing else is said."""
+    settings = vault.config.read()
+
+    def number(key: str, given: int | None) -> int:
+        return int(settings[key]) if given is None else given
+
+    now_ns = vault.clock_ns()
+    return Limits(
+        now_ns - number("gc.keep_days", keep_days) * _DAY_NS,
+        max(1, number("gc.keep_operations", keep_operations)),
+        time.time() - number("gc.grace_days", grace_days) * 86_400,  # files have the time of the machine
+    )
+
+
+def collect_garbage(
+    vault: OpenVault, limits: Limits, *, in_use: Collection[Oid] = (), dry_run: bool = False, deltas: bool = False
+) -> GarbageResult:
+    """Give back what nobody can need any more.
+
+    Args:
+        vault: Where.
+        limits: What is old.
+        in_use: Further commits that stay: those that sessions show.
+        dry_run: Only tell what would go. Changes nothing.
+        deltas: Let git store objects as differences from others: smaller, and slower to read.
+
+    Raises:
+        RefDamaged, WorkspaceDamaged: If one of them does not say what it stands for, or that is not here. Nothing is gone.
+        ObjectMissing, ObjectCorrupt, GitFailed: If the history is damaged, or there is no git. Nothing that is needed is gone.
+        HostError: If the disk refuses. What went until then can be done without; the next run goes on.
+    """
+    if vault.layout.read_format() is None and dry_run:
+        return GarbageResult(dry_run=True)
+    if not dry_run:
+        vault.prepare()
+    with _alone(vault, dry_run=dry_run) as is_alone:
+        if not is_alone:
+            warning = Warning("gc.busy", "another process is merging packs or collecting garbage: nothing was done")
+            return GarbageResult(dry_run=dry_run, warnings=(warning,))
+        _check_workspaces(vault)
+        check_connected(vault.store, _roots(vault, in_use), lazy=is_lazy(vault.git_dir))
+        reach("gc.checked")
+        before = _disk_usage(vault)
+        plan = _make_plan(vault, limits, in_use)
+        warnings: list[Warning] = []
+        if not dry_run:
+            _keep(vault, plan.missing)
+            plan.operations = vault.oplog.expire(lambda records: _choose(vault, records, limits))
+            reach("gc.log_shortened")
+            _empty_trash(vault, plan.trash)
+            # What was done meanwhile may count on one of them.
+            named = {*_named_by(vault.oplog.read()), *_named_by_workspaces(_workspaces(vault))}
+            plan.unneeded = {name: oid for name, oid in plan.unneeded.items() if oid not in named}
+            _drop_refs(vault, plan.unneeded, warnings)
+            remove_leftovers(vault.store, now_s=time.time())
+        swept = _sweep(vault, limits, in_use, plan, warnings, dry_run=dry_run, deltas=deltas)
+    return GarbageResult(
+        dry_run=dry_run,
+        operations=plan.operations,
+        workspaces=len(plan.trash),
+        refs=len(plan.unneeded),
+        objects=swept.dropped,
+        waiting=swept.waiting,
+        packs_before=swept.packs_before,
+        packs_after=swept.packs_after,
+        freed_bytes=None if dry_run else max(0, before - _disk_usage(vault)),
+        warnings=tuple(warnings),
+    )
+
+
+@contextlib.contextmanager
+def _alone(vault: OpenVault, *, dry_run: bool) -> Iterator[bool]:
+    if dry_run:
+        yield True
+    else:
+        with packs_to_oneself(vault.git_dir) as is_alone:
+            yield is_alone
+
+
+def _sweep(
+    vault: OpenVault,
+    limits: Limits,
+    in_use: Collection[Oid],
+    plan: _Plan,
+    warnings: list[Warning],
+    *,
+    dry_run: bool,
+    deltas: bool,
+) -> Swept:
+    lazy = is_lazy(vault.git_dir)
+
+    if dry_run:
+        refs = [oid for name, oid in vault.refs.list().items() if name not in plan.unneeded]
+        places = [place for place in _workspaces(vault) if place not in plan.trash]
+        wanted = [*in_use, *_named_by(plan.records), *_named_by_workspaces(places), *plan.missing]
+        return survey(vault.store, wanted, refs, before_s=limits.grace_before_s, lazy=lazy)
+    roots = functools.partial(_roots, vault, in_use)
+    swept = sweep(vault.store, roots, before_s=limits.grace_before_s, deltas=deltas, lazy=lazy)
+    warnings += [Warning("gc.not_swept", reason) for reason in swept.reasons]
+    return swept
+
+
+def _roots(vault: OpenVault, in_use: Collection[Oid]) -> Iterator[Oid]:
+    """List what keeps objects beside what git knows of."""
+    yield from in_use
+    yield from _named_by(vault.oplog.read())
+    yield from _named_by_workspaces(_workspaces(vault))
+
+
+def _check_workspaces(vault: OpenVault) -> None:
+    """Demand of each workspace that what it begins with is here.
+
+    Raises:
+        WorkspaceDamaged: If that is missing.
+    """
+    for fork in vault.layout.list_workspaces():
+        state = None
+        with contextlib.suppress(WorkspaceDamaged):  # what such a file said stands in the log
+            state = vault.layout.workspace(fork).read_state()
+        for text in (state.base, state.sidecar) if state is not None else ():
+            if text is not None and not vault.store.exists(Oid(bytes.fromhex(text))):
+                raise WorkspaceDamaged(fork, f"it begins with {text}, which is missing")
+
+
+# --- what may go -----------------------------------------------------------------------------------------------
+
+
+def _make_plan(vault: OpenVault, limits: Limits, in_use: Collection[Oid]) -> _Plan:
+    records = list(vault.oplog.read())
+    chosen = _choose(vault, records, limits)
+    plan = _Plan([each for at, each in enumerate(records) if at < chosen.newest or at in chosen.whole])
+    plan.operations = sum(_can_be_undone(each) for each in records) - sum(_can_be_undone(each) for each in plan.records)
+    plan.records += [each.without_moves() for at, each in enumerate(records) if at >= chosen.newest and at in chosen.facts]
+    named = {str(each.more["trash"]) for each in plan.records if "trash" in each.more}
+    plan.trash = [place for place in _trash(vault) if place.name not in named and _time_of(place) < limits.before_ns]
+    places = [place for place in _workspaces(vault) if place not in plan.trash]
+    refs = vault.refs.list()
+    kept = {name: oid for name, oid in refs.items() if name.startswith(KEPT)}
+    by_log = set(_named_by(plan.records))
+    # What only the log names need not be kept by a ref: objects are dropped by nobody else.
+    needed = {*in_use, *_named_by_workspaces(places)}
+    commits = _Walk(vault)
+    commits.add(oid for name, oid in refs.items() if name not in kept)
+    commits.add(by_log | needed)
+    needed |= commits.sidecars
+    plan.unneeded = {
+        name: oid
+        for name, oid in kept.items()
+        if oid not in by_log and oid not in needed and _made_ns(vault, name) < limits.before_ns
+    }
+    reached = _Walk(vault, sidecars=False)
+    reached.add(oid for name, oid in refs.items() if name not in plan.unneeded)
+    for oid in sorted(needed & commits.seen, key=commits.age.__getitem__, reverse=True):  # the newest keeps those before it
+        if oid not in reached.seen:
+            plan.missing.append(oid)
+            reached.add([oid])
+    return plan
+
+
+def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen:
+    """Choose what stays of the log: how much of its end, what else of it, and what else for what it says of a fork."""
+    stay = min(len(records), limits.operations)
+    for at in range(len(records) - 1, stay - 1, -1):
+        if records[at].created_at_ns >= limits.before_ns:
+            stay = at + 1
+            break
+    intents = {found for place in _workspaces(vault) for found in re.findall(r'"intent": *"([^"]+)"', _read_state(place))}
+    living = {*vault.list_heads(), *vault.layout.list_workspaces()} | ({vault.head_fork() or ""} - {""})
+    seen: dict[str, set[str]] = {}
+    whole: set[int] = set()
+    facts: set[int] = set()
+    in_trash = [place.name for place in _trash(vault) if _time_of(place) >= limits.before_ns]
+    for at, record in enumerate(records):
+        known = seen.setdefault(record.fork, set())
+        says = {
+            "move": any(ref == HEADS + record.fork for ref, _, _ in record.moves),
+            "after": record.after is not None,
+            "base": "base" in record.more,
+            "since": SINCE in record.more,
+        }
+        news = {key for key, said in says.items() if said} - known
+        known |= news
+        if at < stay:
+            continue
+        if record.fork not in living and not any(name.endswith(f"-{fork_dir_name(record.fork)}") for name in in_trash):
+            continue
+        # The last move of a branch tells what git has done to it since (`workspace.vault.gitmoves`).
+        if "move" in news or record.more.get(INTENT) in intents:
+            whole.add(at)
+        elif news:
+            facts.add(at)
+    return Chosen(stay, whole, facts)
+
+
+def _can_be_undone(record: OpRecord) -> bool:
+    return bool(record.moves) or record.before is not None
+
+
+class _Walk:
+    """The commits that are reached from some, and the sidecars that they name."""
+
+    def __init__(self, vault: OpenVault, *, sidecars: bool = True) -> None:
+        self._store = vault.store
+        self._shallow = read_shallow(vault.git_dir)
+        self._with_sidecars = sidecars
+        self.seen: set[Oid] = set()
+        self.sidecars: set[Oid] = set()
+        self.age: dict[Oid, int] = {}
+
+    def add(self, starts: Iterable[Oid]) -> None:
+        """Add commits and all that they reach; what is no commit, or is not here, does not count as a start.
+
+        Raises:
+            ObjectMissing, ObjectCorrupt: If a commit on the way cannot be read.
+        """
+        waiting = [oid for oid in starts if self._store.exists(oid) and self._store.header(oid)[0] == KIND_COMMIT]
+        while waiting:
+            oid = waiting.pop()
+            if oid in self.seen:
+                continue
+            self.seen.add(oid)
+            commit = self._store.read_commit(oid)
+            self.age[oid] = commit.committer.when_s
+            if oid not in self._shallow:
+                waiting += commit.parents
+            if self._with_sidecars and commit.sidecar is not None:
+                self.sidecars.add(commit.sidecar)
+                waiting.append(commit.sidecar)
+
+
+def _named_by(records: Iterable[OpRecord]) -> Iterator[Oid]:
+    for record in records:
+        texts = [value for move in record.moves for value in move[1:] if value is not None]
+        texts += [value for value in (record.before, record.after) if value is not None]
+        for found in _HEX.findall(" ".join([*texts, repr(record.more)])):
+            yield Oid(bytes.fromhex(found))
+
+
+def _named_by_workspaces(places: Iterable[Path]) -> Iterator[Oid]:
+    for place in places:
+        layout = WorkspaceLayout(place, "")
+        for found in _HEX.findall(_read_state(place)):
+            yield Oid(bytes.fromhex(found))
+        yield from StatCache.read_ids(layout.statcache)
+        yield from read_ids_below(place / "git")
+
+
+def _read_state(place: Path) -> str:
+    try:
+        return read_plain(WorkspaceLayout(place, "").state).decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:  # what it names is not known: nothing may go
+        raise HostError(f"read '{place}'", error) from error
+
+
+def _workspaces(vault: OpenVault) -> list[Path]:
+    """List all workspaces, those in the trash as well."""
+    return [*_listed(vault.layout.workspaces), *_trash(vault)]
+
+
+def _trash(vault: OpenVault) -> list[Path]:
+    return [place for place in _listed(vault.layout.trash) if not place.name.startswith(_GOING)]
+
+
+def _listed(directory: Path) -> list[Path]:
+    with host_errors(f"read '{directory}'"):
+        try:
+            return sorted(place for place in directory.iterdir() if place.is_dir())
+        except FileNotFoundError:
+            return []
+
+
+def _time_of(place: Path) -> int:
+    """Tell when a workspace was put into the trash; one whose name does not say it stays."""
+    text = place.name.partition("-")[0]
+    return int(text) if text.isascii() and text.isdigit() else 1 << 63
+
+
+def _made_ns(vault: OpenVault, ref: str) -> int:
+    """Tell when a ref was made, or later."""
+    for path in (vault.git_dir / ref, vault.git_dir / "packed-refs"):
+        with contextlib.suppress(FileNotFoundError):
+            return path.stat().st_mtime_ns
+    return 1 << 63
+
+
+# --- letting go ------------------------------------------------------------------------------------------------
+
+
+def _keep(vault: OpenVault, oids: list[Oid]) -> None:
+    for start in range(0, len(oids), _AT_ONCE):
+        vault.refs.update(vault.keep(*oids[start : start + _AT_ONCE]))
+        reach("gc.kept")
+
+
+def _empty_trash(vault: OpenVault, places: list[Path]) -> None:
+    going = [place for place in _listed(vault.layout.trash) if place.name.startswith(_GOING)]
+    with host_errors("empty the trash"):
+        for place in places:
+            # Renamed first: an undo finds it whole, or not at all.
+            gone = place.with_name(f"{_GOING}{os.urandom(8).hex()}")
+            with contextlib.suppress(FileNotFoundError):
+                place.rename(gone)
+                going.append(gone)
+                reach("gc.trash_renamed")
+        if going:
+            fsync_dir(vault.layout.trash)
+        for place in going:
+            remove_tree(place)
+            reach("gc.trash_removed")
+
+
+def _drop_refs(vault: OpenVault, refs: dict[str, Oid], warnings: list[Warning]) -> None:
+    names = list(refs)
+    for start in range(0, len(names), _AT_ONCE):
+        changes = [RefChange(name, refs[name], None) for name in names[start : start + _AT_ONCE]]
+        try:
+            vault.refs.update(changes)
+        except (RefConflict, RefLocked) as error:
+            warnings.append(Warning("gc.refs_left", f"some refs stay until the next time: {error.message}"))
+        reach("gc.refs_dropped")
+
+
+def _disk_usage(vault: OpenVault) -> int:
+    """Count what may shrink; what lies too deep for a path does not count."""
+    total = 0
+    stack = [os.fspath(vault.store.objects_dir), os.fspath(vault.layout.trash)]
+    while stack:
+        with contextlib.suppress(OSError), os.scandir(stack.pop()) as entries:
+            for entry in entries:
+                total += entry.stat(follow_symlinks=False).st_blocks * 512
+                if entry.is_dir(follow_symlinks=False):
+                    stack.append(entry.path)
+    return total

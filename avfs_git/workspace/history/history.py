@@ -1,0 +1,216 @@
+"""The history of a fork: its checkpoints, its log, and the versions of one path.
+
+Decided here: which commits of a branch count as checkpoints of a fork, and how versions are numbered. Reads
+only; walks no further than it was asked to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+
+from avfs_git.errors import CheckpointNotFound, PathNotFound, PathUnsuitable
+from avfs_git.gitstore.compare import history as commits
+from avfs_git.gitstore.compare.treediff import diff_trees
+from avfs_git.gitstore.formats.commits import Commit
+from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK, MODE_TREE
+from avfs_git.gitstore.repository import read_shallow
+from avfs_git.gitstore.source import ObjectSource
+from avfs_git.model import ChangedFile, Checkpoint, CheckpointDetails, Identity, LogEntry, PathVersion
+from avfs_git.paths import Oid, TreePath
+from avfs_git.vfs.layer.lower import LowerTree
+from avfs_git.vfs.layer.sidecar import SideEntry, parse_sidecar
+from avfs_git.workspace.capture.bookkeeping import is_bookkeeping
+from avfs_git.workspace.vault.gitmoves import list_made_inside
+from avfs_git.workspace.vault.revisions import resolve_revision
+from avfs_git.workspace.vault.vault import OpenVault
+
+
+def list_checkpoints(vault: OpenVault, fork: str, *, limit: int) -> list[Checkpoint]:
+    """List the checkpoints of a fork, newest first: commits that avfs made, or git in the live tree, and labelled ones."""
+    head = vault.read_head(fork)
+    labels = vault.list_labels(fork)
+    found: list[Checkpoint] = []
+    seen: set[Oid] = set()
+    if head is not None:
+        labelled = set(labels.values())
+        made = list_made_inside(vault, fork)
+        # Below avfs's own commits only labels are looked for, and none is older than its commit.
+        oldest_s = min((vault.store.read_commit(oid).committer.when_s for oid in labelled), default=0)
+        for oid, commit in _first_parents(vault, head):
+            if commit.sidecar is None and oid not in labelled and oid not in made:
+                if not labelled - seen or commit.committer.when_s < oldest_s:
+                    break
+                continue
+            seen.add(oid)
+            found.append(vault.describe(oid, fork=fork, labels=labels))
+            if len(found) >= limit:
+                return found
+    # Labels whose commits have left the branch, as after an undo.
+    rest = sorted({oid for oid in labels.values() if oid not in seen})
+    found += [vault.describe(oid, fork=fork, labels=labels) for oid in rest]
+    return found[:limit]
+
+
+def _first_parents(vault: OpenVault, head: Oid) -> Iterator[tuple[Oid, Commit]]:
+    """Walk back from a commit as far as the caller looks."""
+    shallow = read_shallow(vault.git_dir)
+    oid: Oid | None = head
+    while oid is not None:
+        commit = vault.store.read_commit(oid)
+        yield oid, commit
+        oid = None if oid in shallow or not commit.parents else commit.parents[0]
+
+
+def _tree_before(vault: OpenVault, oid: Oid, commit: Commit) -> Oid | None:
+    """Find the tree of a commit's first parent; None where there is none, or a shallow clone left it behind."""
+    if not commit.parents or oid in read_shallow(vault.git_dir):
+        return None
+    return vault.store.read_commit(commit.parents[0]).tree
+
+
+def describe_checkpoint(vault: OpenVault, name: str, *, fork: str | None) -> CheckpointDetails:
+    """Describe a checkpoint and count what it holds. Costs its whole tree."""
+    oid = resolve_revision(vault, name, fork=fork)
+    commit = vault.store.read_commit(oid)
+    files, size = _count_tree(vault.store, commit.tree)
+    sidecar = vault.sidecar_tree(commit)
+    parent = _tree_before(vault, oid, commit)
+    return CheckpointDetails(
+        checkpoint=vault.describe(oid, fork=fork),
+        files=files,
+        total_size=size,
+        sidecar_files=_count_sidecar(vault.store, sidecar) if sidecar is not None else 0,
+        changed_files=tuple(diff_trees(vault.store, parent, commit.tree, size_of=vault.store.blob_size)),
+    )
+
+
+def _count_tree(source: ObjectSource, tree: Oid) -> tuple[int, int]:
+    """Count the files of a tree, and their bytes."""
+    sizes: dict[Oid, tuple[int, int]] = {}
+
+    def add(oid: Oid, below: Sequence[Oid]) -> None:
+        files = [entry for mode, entry in source.read_tree(oid).values() if mode not in (MODE_TREE, MODE_GITLINK)]
+        held = [(len(files), sum(map(source.blob_size, files))), *(sizes[child] for child in below)]
+        sizes[oid] = sum(count for count, _ in held), sum(size for _, size in held)
+
+    _visit_once(tree, lambda oid: [entry for mode, entry in source.read_tree(oid).values() if mode == MODE_TREE], add)
+    return sizes[tree]
+
+
+def _count_sidecar(source: ObjectSource, tree: Oid) -> int:
+    counts: dict[Oid, int] = {}
+
+    def list_entries(oid: Oid) -> Iterable[SideEntry]:
+        return parse_sidecar(source.read_tree(oid), oid)[0].values()
+
+    def add(oid: Oid, below: Sequence[Oid]) -> None:
+        counts[oid] = sum(entry.mode != MODE_TREE for entry in list_entries(oid)) + sum(counts[child] for child in below)
+
+    _visit_once(tree, lambda oid: [entry.oid for entry in list_entries(oid) if entry.mode == MODE_TREE and entry.untracked], add)
+    return counts[tree]
+
+
+def _visit_once(top: Oid, list_below: Callable[[Oid], list[Oid]], add: Callable[[Oid, Sequence[Oid]], None]) -> None:
+    """Visit each tree once, however often it is named, and after those in it."""
+    done: set[Oid] = set()
+    entered: dict[Oid, list[Oid]] = {}
+    pending = [top]
+    while pending:
+        oid = pending[-1]
+        if oid in done:
+            pending.pop()
+        elif oid in entered:
+            add(oid, entered.pop(oid))
+            done.add(oid)
+            pending.pop()
+        else:
+            entered[oid] = list_below(oid)
+            pending += [below for below in entered[oid] if below not in done]
+
+
+def read_log(
+    vault: OpenVault, rev: str, *, fork: str | None, limit: int, with_files: bool, with_bookkeeping: bool = True
+) -> list[LogEntry]:
+    """List the commits that lead to a state, newest first."""
+    head = resolve_revision(vault, rev, fork=fork)
+    labels = vault.list_labels(fork) if fork else {}
+    entries = []
+    for oid, commit in commits.log(
+        vault.store,
+        [head],
+        limit,
+        shallow=read_shallow(vault.git_dir),
+        only_if=lambda commit: with_bookkeeping or not is_bookkeeping(commit.message),
+    ):
+        changed: tuple[ChangedFile, ...] = ()
+        if with_files:
+            parent = _tree_before(vault, oid, commit)
+            changed = tuple(diff_trees(vault.store, parent, commit.tree, size_of=vault.store.blob_size))
+        entries.append(LogEntry(vault.describe(oid, fork=fork, labels=labels), changed))
+    return entries
+
+
+def list_path_versions(vault: OpenVault, fork: str, path: TreePath, *, limit: int | None = None) -> list[PathVersion]:
+    """List the states that a path had in the history of a fork, newest first; the oldest is number 1.
+
+    Raises:
+        PathNotFound: If it never was there.
+    """
+    head = vault.read_head(fork)
+    if head is None:
+        raise CheckpointNotFound("HEAD")
+    found = commits.path_versions(vault.store, head, path, shallow=read_shallow(vault.git_dir))
+    if not found:
+        raise PathNotFound(path)
+    total = len(found)
+    shown = list(islice(found, limit))
+    return [
+        PathVersion(
+            number=total - at,
+            checkpoint=oid.hex(),
+            message=commit.message.rstrip("\n"),
+            author=Identity(commit.author.name, commit.author.email),
+            created_at_ns=commit.committer.when_s * 1_000_000_000,
+            change=_with_size(vault, change),
+        )
+        for at, (oid, commit, change) in enumerate(shown)
+    ]
+
+
+def _with_size(vault: OpenVault, change: ChangedFile) -> ChangedFile:
+    if change.new_oid is None or change.new_mode in (MODE_TREE, MODE_GITLINK):
+        return change
+    return replace(change, size=vault.store.blob_size(Oid(bytes.fromhex(change.new_oid))))
+
+
+def find_version(vault: OpenVault, fork: str, path: TreePath, number: int) -> PathVersion:
+    """Find one version of a path by its number.
+
+    Raises:
+        PathUnsuitable: If it has no such version.
+    """
+    versions = list_path_versions(vault, fork, path)
+    for version in versions:
+        if version.number == number:
+            return version
+    raise PathUnsuitable(path, f"has no version {number}; it has 1 to {len(versions)}")
+
+
+def stream_past(vault: OpenVault, name: str, path: TreePath, *, fork: str | None) -> Iterator[bytes]:
+    """Read a file as it is in a state, what only its sidecar holds included. Links are not followed.
+
+    Raises:
+        PathNotFound: If nothing is at the path in that state.
+        PathUnsuitable: If it is no file there.
+    """
+    commit = vault.store.read_commit(resolve_revision(vault, name, fork=fork))
+    tree = None if commit.tree == EMPTY_TREE else commit.tree  # which need not be stored
+    lower = LowerTree(vault.store, tree, vault.sidecar_tree(commit), default_mtime_ns=commit.committer.when_s * 1_000_000_000)
+    entry = lower.lookup(path)
+    if entry is None:
+        raise PathNotFound(b"/" + path)
+    if entry.kind != "file":
+        raise PathUnsuitable(b"/" + path, "is a directory" if entry.is_dir else "is no file")
+    return lower.stream(entry)

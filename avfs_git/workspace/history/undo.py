@@ -1,0 +1,239 @@
+"""Taking operations back, and doing them again.
+
+Decided here: what undoing each kind of operation means. Nothing is destroyed by it: what was uncommitted is
+saved first, commits that leave a branch stay reachable, deleted workspaces lie in the trash. An operation on a
+ref that has moved since by other hands is refused. The operation is looked up once more when what it changes is locked: of two
+who undo at once, the second one is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+
+from avfs_git.errors import AvfsError, CannotUndo, ForkNotFound, LeftInForce, NothingToUndo
+from avfs_git.faults import reach
+from avfs_git.gitstore.holding import objects_held
+from avfs_git.gitstore.refs import RefChange
+from avfs_git.model import UndoResult
+from avfs_git.paths import Oid
+from avfs_git.workspace.capture.checkpoint import check_not_merging
+from avfs_git.workspace.capture.workspace import LockedWorkspace
+from avfs_git.workspace.forks.forks import Opener, end_fork
+from avfs_git.workspace.forks.trash import (
+    bring_into_use,
+    clear_orphan,
+    find_deleted,
+    move_to_trash,
+    name_in_trash,
+    note_deletion,
+    take_from_trash,
+)
+from avfs_git.workspace.restore.restore import Replay, replay_operation
+from avfs_git.workspace.vault.format import HEADS
+from avfs_git.workspace.vault.gitmoves import adopt_git_moves, open_worktree
+from avfs_git.workspace.vault.oplog import BY, EXACT, FORK_CREATE, OF_FORKS, OURS, REDO, SIDECAR, UNDO, OpRecord, RefMoveRecord
+from avfs_git.workspace.vault.origin import facts_of, read_own_state
+from avfs_git.workspace.vault.vault import OpenVault
+
+
+def undo(vault: OpenVault, fork: str | None, open_workspace: Opener) -> UndoResult:
+    """Take back the last operation of a fork, or of the vault, that is still in force.
+
+    Raises:
+        NothingToUndo: If there is none.
+        CannotUndo: If its refs have moved since, or somebody else undoes it.
+    """
+    return _turn_next(vault, fork, UNDO, open_workspace)
+
+
+def redo(vault: OpenVault, fork: str | None, open_workspace: Opener) -> UndoResult:
+    """Do the operation again that was taken back last.
+
+    Raises:
+        NothingToUndo: If there is none, or something else was done since.
+        CannotUndo: If its refs have moved since, or somebody else does it again.
+    """
+    return _turn_next(vault, fork, REDO, open_workspace)
+
+
+def _turn_next(vault: OpenVault, fork: str | None, direction: str, open_workspace: Opener) -> UndoResult:
+    find = vault.oplog.find_undoable if direction == UNDO else vault.oplog.find_redoable
+    with objects_held(vault.git_dir):  # what the log names may be on its way out
+        _adopt(vault, fork, open_workspace)
+        for name in vault.layout.list_workspaces() if fork in (None, vault.default_fork()) else (fork,):
+            if find_deleted(vault, name) is not None:
+                with vault.fork_locked(name):
+                    note_deletion(vault, name)
+        record = find(fork)
+        if record is None:
+            raise NothingToUndo(direction)
+        reach("undo.found")
+        with _locked(vault, record, open_workspace) as locked:
+            found = find(fork)
+            if found is None or found.id != record.id:
+                raise CannotUndo(record.description, "something else was done meanwhile")
+            if locked is None:
+                return _turn_fork(vault, record, direction, open_workspace)
+            return _turn_files(locked, record, direction)
+
+
+@contextmanager
+def _locked(vault: OpenVault, record: OpRecord, open_workspace: Opener) -> Iterator[LockedWorkspace | None]:
+    """Hold what an operation changes: the workspace of its fork, or, where it made or ended the fork, the fork's name."""
+    if record.kind in OF_FORKS:
+        with vault.fork_locked(record.fork):
+            yield None
+        return
+    if not vault.has_fork(record.fork):
+        raise ForkNotFound(record.fork, vault=vault.name)
+    with open_workspace(record.fork).locked() as locked:
+        yield locked
+
+
+def _adopt(vault: OpenVault, fork: str | None, open_workspace: Opener) -> None:
+    """Learn what git has done in live trees since avfs last looked."""
+    for name in forks_with_git_dir(vault, fork):
+        opened = open_workspace(name)
+        if opened.lock.session is None:  # else its session has been asked to, by whoever calls this
+            with opened.locked():
+                adopt_git_moves(vault, name)
+
+
+def forks_with_git_dir(vault: OpenVault, fork: str | None) -> list[str]:
+    """List the forks in whose live trees git may have done something: all such, or one."""
+    return [
+        name
+        for name in (vault.list_heads() if fork is None else (fork,))
+        if open_worktree(vault, name).is_there and vault.has_fork(name)
+    ]
+
+
+def _find_changes(vault: OpenVault, record: OpRecord, direction: str) -> tuple[list[RefChange], list[RefChange]]:
+    """List the changes that an operation's refs need, and those of them that are still to be made.
+
+    Raises:
+        CannotUndo: If one holds something else.
+    """
+    changes = [_reverse(move) if direction == UNDO else _forward(move) for move in record.whole_moves()]
+    still: list[RefChange] = []
+    for change in changes:
+        holds = vault.refs.read(change.name)
+        if holds == change.old:
+            still.append(change)
+        elif holds != change.new:
+            raise CannotUndo(record.description, f"'{change.name}' has moved since")
+        # Else an undo died when it had moved this ref and was not yet in the log: this one completes it.
+    return changes, still
+
+
+def _turn_files(locked: LockedWorkspace, record: OpRecord, direction: str) -> UndoResult:
+    """Take an operation on a workspace back, or do it again."""
+    vault, back = locked.vault, direction == UNDO
+    changes, still = _find_changes(vault, record, direction)
+    check_not_merging(locked)
+    state = record.before if back else record.after
+    replay = Replay(
+        record=OpRecord(
+            0,
+            record.fork,
+            direction,
+            f"{direction} {record.description}",
+            vault.clock_ns(),
+            moves=[_as_move(change) for change in changes],
+            before=record.after if back else record.before,
+            after=state,
+            target=record.id,
+            more={key: record.more[key] for key in ((OURS,) if back else (SIDECAR, OURS)) if key in record.more},
+        ),
+        changes=still,
+        state=_oid(state) if record.before is not None else None,
+        sidecar=None if back else _oid(record.more.get(SIDECAR)),
+        is_exact=bool(record.more.get(EXACT)),
+    )
+    done = replay_operation(locked, replay)
+    return UndoResult(record.to_operation(undone=back), done.changed_files, done.saved, done.warnings)
+
+
+def _turn_fork(vault: OpenVault, record: OpRecord, direction: str, open_workspace: Opener) -> UndoResult:
+    """Take a fork away or bring it back. Called with the fork's name locked."""
+    back = direction == UNDO
+    changes, _ = _find_changes(vault, record, direction)
+    more = {BY: record.more[BY]} if BY in record.more else {}
+    text = f"{direction} {record.description}"
+    new = OpRecord(0, record.fork, direction, text, vault.clock_ns(), target=record.id, more=more)
+    if (record.kind == FORK_CREATE) != back:
+        _bring_back(vault, record, changes, new)
+    elif vault.read_head(record.fork) is not None:
+        end_fork(vault, record.fork, open_workspace, new)
+    else:  # somebody has removed the branch already
+        new.moves = [_as_move(change) for change in changes]
+        new.more["trash"] = name_in_trash(vault, record.fork)
+        clear_orphan(vault, record.fork, new.more["trash"])
+        vault.oplog.append(new)
+    return UndoResult(record.to_operation(undone=back))
+
+
+def _bring_back(vault: OpenVault, record: OpRecord, changes: list[RefChange], new: OpRecord) -> None:
+    """Bring a fork back: its workspace from the trash, then its refs, with `new` as the line in the log."""
+    fork = record.fork
+    gone = _last_end(vault, record)
+    moves = [RefChange(ref, None, Oid(bytes.fromhex(old))) for ref, old, _ in gone.moves if old is not None] if gone else changes
+    # Sidecars and labels before the branch, by which the fork is found.
+    still = [
+        # The others harm nothing without the branch, and a new fork of that name clears them away.
+        change if change.name.startswith(HEADS) else replace(change, lasting=True)
+        for change in moves
+        if vault.refs.read(change.name) != change.new
+    ]
+    new.moves = [_as_move(change) for change in moves]
+    taken = take_from_trash(vault, fork, str(gone.more.get("trash", "")) if gone else "")
+    state = read_own_state(vault, fork)
+    if state is not None:
+        new.more.update(facts_of(state))
+    try:
+        reach("undo.workspace_back")
+        vault.move_refs(sorted(still, key=lambda change: change.name.startswith(HEADS)), new)
+    except LeftInForce:
+        raise
+    except BaseException:
+        if taken:  # else it stays where an undo that died had left it
+            with suppress(AvfsError):
+                move_to_trash(vault, fork, taken)
+        raise
+    bring_into_use(vault, fork)
+
+
+def _last_end(vault: OpenVault, record: OpRecord) -> OpRecord | None:
+    """Find what took the fork away last, of an operation and what took that back or did it again.
+
+    It knows all the fork's refs, and its place in the trash. Other forks of that name have operations of their own.
+    """
+    for other in vault.oplog.read_fork(record.fork):
+        if (
+            record.id in (other.id, other.target)
+            and other.moves
+            and all(new is None for _, _, new in other.moves)
+            and any(ref == HEADS + record.fork for ref, _, _ in other.moves)
+        ):
+            return other
+    return None
+
+
+def _reverse(move: RefMoveRecord) -> RefChange:
+    ref, old, new = move
+    return RefChange(ref, _oid(new), _oid(old))
+
+
+def _forward(move: RefMoveRecord) -> RefChange:
+    ref, old, new = move
+    return RefChange(ref, _oid(old), _oid(new))
+
+
+def _oid(text: str | None) -> Oid | None:
+    return Oid(bytes.fromhex(text)) if text is not None else None
+
+
+def _as_move(change: RefChange) -> RefMoveRecord:
+    return (change.name, change.old.hex() if change.old else None, change.new.hex() if change.new else None)

@@ -1,0 +1,64 @@
+"""A branch that somebody else has moved under a workspace: a push into the vault, or git run there by hand.
+
+Decided here: how the workspace comes to have both. Checkpoints refuse to record over commits that the workspace never held
+(`checkpoint`); here what the workspace holds is saved beside the branch, on the commit that it came from, and merged with what
+the others made. Then the branch moves, once, from where the others put it to the merge: at no time does it lack their
+commits, and a push that git takes meanwhile is a conflict of the move, after which all of it is done again. If the two
+conflict, the branch stands where the others put it, and what was saved is kept reachable.
+
+Called with the workspace locked, mounted or not. It is one operation in the log. Its undo takes back our side: the files are what
+they were, and the branch is where the others put it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from avfs_git.errors import RefConflict
+from avfs_git.faults import reach
+from avfs_git.gitstore.formats.trees import EMPTY_TREE
+from avfs_git.host.files.durable import host_errors
+from avfs_git.model import MergeOptions, MergeResult
+from avfs_git.paths import Oid
+from avfs_git.workspace.capture.checkpoint import check_not_merging, find_unseen_head, recorded_sidecar, saving_first
+from avfs_git.workspace.capture.workspace import LockedWorkspace
+from avfs_git.workspace.merge.merge import Start, merge_into
+from avfs_git.workspace.restore.restore import save_aside
+
+_TRIES = 5
+
+
+def catch_up(locked: LockedWorkspace, options: MergeOptions) -> MergeResult | None:
+    """Merge what others have put on a fork's branch with what its workspace holds; None if there is nothing of the kind.
+
+    Args:
+        locked: The workspace.
+        options: How to merge; the source is told by its commit.
+
+    Raises:
+        MergeInProgress: If the workspace is in the middle of a merge.
+        UnrelatedHistories: If the branch has no commit in common with what the workspace came from.
+        RefConflict: If others move the branch again and again.
+        HostError: If the disk refuses; the state is the old one.
+    """
+    tries = _TRIES
+    while True:
+        unseen = find_unseen_head(locked)
+        if unseen is None:
+            return None
+        check_not_merging(locked)
+        head, came_from = unseen
+        with saving_first():
+            saved = save_aside(locked, "save before update", onto=came_from)
+        with host_errors("merge what others have put on the branch"):
+            reach("catchup.saved")
+        ours = Oid(bytes.fromhex(saved)) if saved is not None else came_from
+        commit = locked.vault.store.read_commit(ours)
+        now = (None if commit.tree == EMPTY_TREE else commit.tree, recorded_sidecar(locked, commit))
+        start = Start(ours, now, saved, branch=head)
+        try:
+            return merge_into(locked, start, head, replace(options, source=head.hex()[:12]))
+        except RefConflict:
+            tries -= 1
+            if not tries:
+                raise

@@ -1,0 +1,331 @@
+"""Merging another commit into a fork.
+
+Decided here: the steps of a merge, and what its result says. What the target has not committed is saved first; then the
+merge is made in memory (`gitstore.merge`), and the target is not touched before it is complete. Without conflicts it
+becomes the state of the fork in one step (`advance`), which can be undone and which a crash leaves done or not done.
+With conflicts nothing is changed, or they are put into the workspace for somebody to resolve (`mergestate`).
+
+The source is a commit: whoever calls has saved what its fork had not committed, and let go of that fork's lock again,
+so that no two workspaces are ever locked at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from avfs_git.errors import InvalidInput, NotFastForward, UnrelatedHistories, quote
+from avfs_git.gitstore.compare.treediff import Entry, changed_file, find_differences
+from avfs_git.gitstore.config.gitconfig import read_config
+from avfs_git.gitstore.formats.commits import Commit, Signature, serialize_commit
+from avfs_git.gitstore.formats.trees import MODE_GITLINK
+from avfs_git.gitstore.merge.bases import find_merge_bases
+from avfs_git.gitstore.merge.choose import make_engine
+from avfs_git.gitstore.merge.engine import ConflictStyle, EngineName, MergeEngine, TreeConflict
+from avfs_git.gitstore.objects.drywriter import DryWriter
+from avfs_git.gitstore.objects.packwriter import PackWriter
+from avfs_git.gitstore.objects.store import KIND_COMMIT
+from avfs_git.gitstore.rules.attributes import read_info_attributes
+from avfs_git.model import MergeMode, MergeOptions, MergeResult, MergeStrategy, Warning
+from avfs_git.paths import Oid, TreePath, show_path
+from avfs_git.workspace.capture.bookkeeping import bookkeeping
+from avfs_git.workspace.capture.checkpoint import check_not_merging, save_checkpoint, saving_first, tidy_packs
+from avfs_git.workspace.capture.workspace import LockedWorkspace
+from avfs_git.workspace.merge.conflicts import describe_conflicts
+from avfs_git.workspace.merge.mergestate import begin_merge
+from avfs_git.workspace.merge.preview import Preview
+from avfs_git.workspace.restore.advance import Advanced, OtherSide, advance
+from avfs_git.workspace.restore.restore import Trees, saved_trees
+from avfs_git.workspace.vault.config import Config
+from avfs_git.workspace.vault.format import Merging, VaultLayout
+
+MERGED = "merged"
+"""The name, in the log's `more`, of the commit that was merged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A fork with nothing uncommitted, as a merge finds its target."""
+
+    head: Oid
+    """The commit that is merged with, not stored where the merge is only asked for."""
+    now: Trees
+    saved: str | None = None
+    branch: Oid | None = None
+    """Where the branch points, where others have moved it away from the head that the workspace has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """A merge in memory."""
+
+    tree: Oid
+    base: Oid | None
+    outcome: str
+    conflicts: tuple[TreeConflict, ...] = ()
+    changes: Mapping[TreePath, tuple[Entry | None, Entry | None]] | None = None
+    """What is different from our side; None where nobody has looked."""
+    drivers: Mapping[TreePath, bytes] = field(default_factory=dict)
+    """Files that were merged by lines where their attributes name a program."""
+
+    @property
+    def warnings(self) -> tuple[Warning, ...]:
+        """What the result says of it."""
+        return tuple(
+            Warning(
+                "merge.driver_not_run",
+                f"'{show_path(path)}' has a merge driver '{show_path(name)}', which avfs does not run: merged by lines",
+                path,
+            )
+            for path, name in sorted(self.drivers.items())
+        )
+
+
+def merge_commit(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) -> MergeResult:
+    """Merge a commit into a fork.
+
+    Raises:
+        NotFastForward: If only moving on is allowed, and the target has commits of its own.
+        UnrelatedHistories: If the two have no commit in common.
+        MergeInProgress: If the workspace is in the middle of another merge.
+        RefConflict: If the target's branch holds changes that its workspace has not seen.
+        HostError: If the disk refuses; the target is as it was.
+    """
+    check_not_merging(locked)
+    head = locked.vault.read_head(locked.fork)
+    if head is not None:
+        dry = DryWriter(locked.vault.store)
+        if theirs in find_merge_bases(dry.read_links, head, theirs):  # nothing comes in: what is uncommitted stays so
+            known = Merged(dry.read_commit(head).tree, theirs, "up_to_date", changes={})
+            return describe_merge(dry, locked.fork, head, theirs, known, options)
+    return merge_into(locked, save_target(locked, f"save before merge of {options.source}"), theirs, options)
+
+
+def merge_into(locked: LockedWorkspace, start: Start, theirs: Oid, options: MergeOptions) -> MergeResult:
+    """Merge a commit into a fork that has nothing uncommitted; raises as `merge_commit` does."""
+    vault = locked.vault
+    pack = PackWriter(vault.store)
+    try:
+        in_workspace = options.in_workspace
+        merged = merge_in_memory(pack, start.head, theirs, options, target=locked.fork, in_workspace=in_workspace)
+        result = describe_merge(pack, locked.fork, start.head, theirs, merged, options, saved=start.saved)
+        if merged.outcome == "conflicted" and in_workspace:
+            text = message_of(options, locked.fork)
+            merging = Merging(options.source, theirs.hex(), start.head.hex(), text, options.mode is MergeMode.SQUASH)
+            other = OtherSide(theirs, merged.base)
+            told = begin_merge(locked, pack, merged.tree, merged.conflicts, merging, now=start.now, other=other)
+            return replace(result, in_workspace=True, warnings=(*result.warnings, *told))
+        if merged.outcome in ("up_to_date", "conflicted"):
+            return result
+        done = _advance(locked, pack, start, theirs, merged, options)
+    finally:
+        pack.discard()
+    return replace(
+        result,
+        commit=done.head.hex(),
+        sidecar_changed=done.sidecar_changed,
+        warnings=(*result.warnings, *done.warnings, *tidy_packs(vault)),
+    )
+
+
+def plan_merge(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) -> MergeResult:
+    """Tell what a merge would do. Writes nothing.
+
+    Raises:
+        NotFastForward, UnrelatedHistories: As a merge does.
+    """
+    head = locked.vault.read_head(locked.fork)
+    if head is not None and locked.opened.is_recorded_by(head):
+        dry = DryWriter(locked.vault.store)
+        merged = merge_in_memory(dry, head, theirs, options, target=locked.fork)
+        return describe_merge(dry, locked.fork, head, theirs, merged, options)
+    writer = Preview(locked)
+    taken = writer.taken
+    if taken.is_unchanged and taken.head is not None:
+        ours = taken.head
+    else:
+        signature = locked.signature()
+        tree = taken.captured.tree or writer.add_tree({})
+        parents = (taken.head,) if taken.head is not None else ()
+        made_up = Commit(tree, parents, signature, signature, "not committed yet\n")
+        ours = writer.add(KIND_COMMIT, serialize_commit(made_up), keep=True)
+    merged = merge_in_memory(writer, ours, theirs, options, target=locked.fork)
+    result = describe_merge(writer, locked.fork, ours, theirs, merged, options)
+    return replace(result, warnings=(*result.warnings, *taken.captured.warnings))
+
+
+def save_target(locked: LockedWorkspace, description: str) -> Start:
+    """Save what a workspace has not committed, so that something else can take its place.
+
+    Raises:
+        MergeInProgress: If the workspace is in the middle of a merge.
+        RefConflict: If its branch holds changes that it has not seen.
+        HostError: If the disk refuses.
+    """
+    locked.vault.prepare()
+    head = locked.vault.read_head(locked.fork)
+    if head is not None and locked.opened.state.merging is None and locked.opened.is_recorded_by(head):
+        return Start(head, saved_trees(locked, None))
+    with saving_first():
+        result = save_checkpoint(locked, message=bookkeeping(description), description=description)
+    assert result.checkpoint is not None  # noqa: S101 - saving makes a first commit where there is none
+    saved = result.checkpoint.id if result.outcome == "created" else None
+    return Start(Oid(bytes.fromhex(result.checkpoint.id)), saved_trees(locked, saved), saved)
+
+
+def merge_in_memory(
+    sink: PackWriter | DryWriter, ours: Oid, theirs: Oid, options: MergeOptions, *, target: str, in_workspace: bool = False
+) -> Merged:
+    """Merge two commits; new blobs and trees go to the sink.
+
+    Args:
+        sink: Where objects are read from and go to.
+        ours: The commit that is merged into.
+        theirs: The one that is merged.
+        options: How.
+        target: What people call ours.
+        in_workspace: The conflicts are for somebody to resolve in the files.
+
+    Raises:
+        NotFastForward, UnrelatedHistories: As a merge does.
+    """
+    bases = find_merge_bases(sink.read_links, ours, theirs)
+    if not bases:
+        raise UnrelatedHistories(target, options.source)
+    if theirs in bases:
+        return Merged(sink.read_commit(ours).tree, theirs, "up_to_date")
+    if ours in bases:
+        moves_on = options.mode in (MergeMode.NORMAL, MergeMode.FF_ONLY)
+        return Merged(sink.read_commit(theirs).tree, ours, "fast_forward" if moves_on else "clean")
+    if options.mode is MergeMode.FF_ONLY:
+        raise NotFastForward(target, options.source)
+    engine = open_engine(sink, options.strategy, in_workspace=in_workspace)
+    merged = engine.merge(ours, theirs, our_label=_label(target), their_label=_label(options.source), bases=bases)
+    tree = merged.tree if merged.tree is not None else sink.add_tree({})
+    return Merged(tree, bases[0], "clean" if merged.is_clean else "conflicted", merged.conflicts, merged.changes, merged.drivers)
+
+
+def open_engine(sink: PackWriter | DryWriter, strategy: MergeStrategy, *, in_workspace: bool) -> MergeEngine:
+    """Make the engine that a vault asks for; the arguments are those of `merge_in_memory`."""
+    git_dir = sink.store.git_dir
+    return make_engine(
+        choose_engine(git_dir),
+        sink,
+        favor=strategy,
+        style=lambda: choose_style(git_dir, in_workspace=in_workspace),
+        attributes=read_info_attributes(git_dir),
+    )
+
+
+def choose_engine(git_dir: Path) -> EngineName:
+    """Read which engine a vault's settings name.
+
+    Raises:
+        InvalidInput: If there is none of that name.
+    """
+    name = Config(VaultLayout(git_dir).config).read()["merge.engine"]
+    if name not in EngineName.__members__.values():
+        raise InvalidInput(f"there is no merge engine {quote(name)}", hint="Type `avfs vault config merge.engine libgit2`.")
+    return EngineName(name)
+
+
+def choose_style(git_dir: Path, *, in_workspace: bool) -> ConflictStyle:
+    """Choose how conflicts are shown: as the repository's configuration says, else in files with the base's lines."""
+    said = read_config(git_dir).get("merge.conflictstyle", [""])[-1]
+    if said in ConflictStyle.__members__.values():
+        return ConflictStyle(said)
+    return ConflictStyle.DIFF3 if in_workspace else ConflictStyle.MERGE
+
+
+def _label(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
+
+
+def add_merge(
+    sink: PackWriter | DryWriter, signature: Signature, ours: Oid, theirs: Oid, merged: Merged, options: MergeOptions
+) -> Oid:
+    """Make up the commit at which a target is after a merge; ours where there are conflicts."""
+    if merged.outcome in ("up_to_date", "conflicted"):
+        return ours
+    if merged.outcome == "fast_forward":
+        return theirs
+    parents = (ours,) if options.mode is MergeMode.SQUASH else (ours, theirs)
+    commit = Commit(merged.tree, parents, signature, signature, "not committed yet\n")
+    return sink.add(KIND_COMMIT, serialize_commit(commit), keep=True)
+
+
+def describe_merge(
+    source: PackWriter | DryWriter,
+    target: str,
+    ours: Oid,
+    theirs: Oid,
+    merged: Merged,
+    options: MergeOptions,
+    *,
+    saved: str | None = None,
+) -> MergeResult:
+    """Make the value that callers see of a merge that was made in memory."""
+    changes = merged.changes
+    if changes is None:
+        changes = find_differences(source, source.read_commit(ours).tree, merged.tree)
+    new = [new for _, new in changes.values() if new is not None and new[0] != MODE_GITLINK]
+    source.store.expect(oid for _, oid in new if not source.exists(oid))  # their sizes come with their contents
+    changed = [changed_file(path, *changes[path], source.blob_size) for path in sorted(changes)]
+    parents: tuple[str, ...] = ()
+    if merged.outcome == "fast_forward":
+        parents = tuple(parent.hex() for parent in source.read_commit(theirs).parents)
+    elif merged.outcome != "up_to_date":
+        parents = (ours.hex(),) if options.mode is MergeMode.SQUASH else (ours.hex(), theirs.hex())
+    return MergeResult(
+        outcome=merged.outcome,
+        target=target,
+        source=options.source,
+        ours=ours.hex(),
+        theirs=theirs.hex(),
+        tree=merged.tree.hex(),
+        commit=None,
+        parents=parents,
+        changed_files=tuple(changed),
+        conflicts=describe_conflicts(source, merged.conflicts),
+        saved=saved,
+        warnings=merged.warnings,
+    )
+
+
+def _advance(
+    locked: LockedWorkspace, pack: PackWriter, start: Start, theirs: Oid, merged: Merged, options: MergeOptions
+) -> Advanced:
+    """Make a merge without conflicts the state of its target."""
+    moves_on = merged.outcome == "fast_forward"
+    text = message_of(options, locked.fork)
+
+    def make_head(sink: PackWriter, sidecar: Oid | None) -> Oid:
+        if moves_on:
+            return theirs
+        parents = (start.head,) if options.mode is MergeMode.SQUASH else (start.head, theirs)
+        signature = locked.signature()
+        return sink.add(KIND_COMMIT, serialize_commit(Commit(merged.tree, parents, signature, signature, text, sidecar=sidecar)))
+
+    return advance(
+        locked,
+        pack,
+        merged.tree,
+        make_head,
+        head=start.branch or start.head,
+        came_from=start.head,
+        now=start.now,
+        kind="merge",
+        description=f"merge {options.source}",
+        other=OtherSide(theirs, merged.base),
+        more={MERGED: theirs.hex()},
+    )
+
+
+def message_of(options: MergeOptions, target: str) -> str:
+    """Make the message of a merge's commit."""
+    if options.message:
+        return options.message.rstrip("\n") + "\n"
+    if options.mode is MergeMode.SQUASH:
+        return f"Changes of '{options.source}'\n"
+    return f"Merge '{options.source}' into {target}\n"

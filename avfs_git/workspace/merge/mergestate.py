@@ -1,0 +1,367 @@
+"""A merge whose conflicts are in the workspace, until somebody has resolved them.
+
+Decided here: what the workspace holds meanwhile, when a path counts as resolved, and how the merge ends. The files are the
+merged ones, with markers where both sides changed the same lines, and the source's new ignored files; the branch stays
+where it was. What is to be decided stands in the state of the workspace (`format.Merging`) and survives everything that the
+files survive. Until the merge is concluded or given up, whatever would commit the workspace is refused
+(`checkpoint.check_not_merging`).
+
+A path counts as resolved when somebody says so (`resolve`), or when it is something else than the merge left there and
+has no markers. A crash while a merge begins or ends leaves the state before or the one after, as with a restore: the
+intent says which of the two the state belongs to. Called with the workspace lock held.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Sequence
+from contextlib import suppress
+
+from avfs_git.errors import ConflictsLeft, InternalError, NoMergeInProgress, PathUnsuitable
+from avfs_git.faults import reach
+from avfs_git.gitstore.formats.commits import Commit, serialize_commit
+from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, find_entry
+from avfs_git.gitstore.merge.engine import Labels, Stage, TreeConflict
+from avfs_git.gitstore.merge.files import FileMerger
+from avfs_git.gitstore.objects.packwriter import PackWriter
+from avfs_git.gitstore.objects.store import KIND_COMMIT
+from avfs_git.gitstore.source import ObjectSource
+from avfs_git.model import Conflict, ConflictKind, MergeProgress, MergeResult, MergeStrategy, UndoResult, Warning
+from avfs_git.paths import ROOT, Oid, TreePath, split
+from avfs_git.workspace.capture.checkpoint import adopt_submodules, merge_in_progress, save_checkpoint
+from avfs_git.workspace.capture.workspace import LockedWorkspace
+from avfs_git.workspace.merge.conflicts import describe_conflicts
+from avfs_git.workspace.merge.preview import Preview
+from avfs_git.workspace.restore.advance import AdvancePlan, NotIgnoredHere, OtherSide, plan_advance
+from avfs_git.workspace.restore.application import Application
+from avfs_git.workspace.restore.restore import Replay, Trees, announced, put_back, replay_operation, save_aside, saved_trees
+from avfs_git.workspace.vault.format import Merging, OpenConflict, SideRecord
+from avfs_git.workspace.vault.oplog import OURS, OpRecord
+
+REBASE, CHERRY_PICK = "rebase", "cherry_pick"
+_MARKERS = re.compile(rb"^(?:<{7,}|>{7,}) ", re.MULTILINE)
+"""Longer ones are in files that both sides renamed, or whose attributes ask for them."""
+
+
+def begin_merge(
+    locked: LockedWorkspace,
+    pack: PackWriter,
+    tree: Oid,
+    conflicts: Sequence[TreeConflict],
+    merging: Merging,
+    *,
+    now: Trees,
+    other: OtherSide | None = None,
+) -> tuple[Warning, ...]:
+    """Put a merge with conflicts into the workspace.
+
+    Args:
+        locked: The workspace, with nothing uncommitted.
+        pack: Where the objects of the merged tree are; its end is written here.
+        tree: The merged files, with markers.
+        conflicts: What is to be decided.
+        merging: What is merged; its conflicts are filled in here.
+        now: The trees of the workspace.
+        other: Whose new untracked files come along.
+
+    Raises:
+        HostError: If the disk refuses; the workspace is as it was.
+    """
+    merging.conflicts = [_record(pack, tree, conflict) for conflict in conflicts]
+    plan = plan_advance(pack, now, tree, other)
+    while True:  # ends, because each turn leaves something out
+        try:
+            return _begin(locked, pack, tree, merging, plan, now)
+        except NotIgnoredHere as found:
+            put_back(locked)  # if that failed, once more: nothing may begin on what is half there
+            plan.leave_out(pack, found.tree)
+
+
+def _begin(
+    locked: LockedWorkspace, pack: PackWriter, tree: Oid, merging: Merging, plan: AdvancePlan, now: Trees
+) -> tuple[Warning, ...]:
+    vault = locked.vault
+    with announced(locked, "merge_begin", now, begins=merging) as intent:
+        change = Application(locked, plan.now, plan.wanted)
+        change.apply(plan.steps)
+        reach("merge.applied")
+        captured = locked.capture(pack, known=change.known, index=tree)
+        captured.tree = adopt_submodules(pack, captured.tree, tree)
+        if plan.brought and (captured.tree or EMPTY_TREE) != tree:
+            raise NotIgnoredHere(captured.tree)
+        signature = locked.signature()
+        head, theirs = _oid(merging.head), _oid(merging.theirs)
+        sidecar = None
+        if captured.sidecar is not None:
+            held = vault.read_sidecar_ref(locked.fork)
+            beside = Commit(captured.sidecar, (held,) if held else (), signature, signature, f"sidecar of {locked.fork}\n")
+            sidecar = pack.add(KIND_COMMIT, serialize_commit(beside))
+        # On no branch: what a power cut takes is put back from it.
+        made = Commit(
+            captured.tree or EMPTY_TREE,
+            tuple(dict.fromkeys((head, *_needed(merging), theirs))),
+            signature,
+            signature,
+            f"conflicts of merging '{merging.source}'\n",
+            sidecar=sidecar,
+        )
+        oid = pack.add(KIND_COMMIT, serialize_commit(made))
+        pack.finish(hold=True)
+        vault.refs.update(vault.keep(sidecar, oid))
+        text = f"begin to merge {merging.source}"
+        vault.move_refs(
+            [], OpRecord(0, locked.fork, "merge_begin", text, vault.clock_ns(), after=oid.hex(), more=dict(intent.facts))
+        )
+        told = locked.mark_captured(captured, commit=oid)
+    return (*plan.warnings, *captured.warnings, *change.warnings, *told, *intent.warnings)
+
+
+def _needed(merging: Merging) -> list[Oid]:
+    """List the commits that are needed to go on, and that nothing else may lead to by then."""
+    rewriting = merging.rewriting
+    if rewriting is None:
+        return []
+    # What is rebased leads to the head of the branch, which stays where it is.
+    return [_oid(rewriting.last), *(map(_oid, rewriting.left) if rewriting.kind != REBASE else ())]
+
+
+def _record(source: ObjectSource, tree: Oid, conflict: TreeConflict) -> OpenConflict:
+    left = find_entry(source, tree, TreePath(conflict.path))
+    return OpenConflict(
+        conflict.kind.value,
+        os.fsdecode(conflict.path),
+        _side(conflict.base),
+        _side(conflict.ours),
+        _side(conflict.theirs),
+        (left[0], left[1].hex()) if left is not None else None,
+    )
+
+
+def _side(stage: Stage | None) -> SideRecord | None:
+    return (os.fsdecode(stage.path), stage.mode, stage.oid.hex()) if stage is not None else None
+
+
+def _stage(side: SideRecord | None) -> Stage | None:
+    return Stage(os.fsencode(side[0]), side[1], _oid(side[2])) if side is not None else None
+
+
+def _oid(text: str) -> Oid:
+    return Oid(bytes.fromhex(text))
+
+
+def _merging(locked: LockedWorkspace) -> Merging:
+    merging = locked.opened.state.merging
+    if merging is None:
+        raise NoMergeInProgress(locked.fork)
+    return merging
+
+
+# --- what is left to decide --------------------------------------------------------------------------------------
+
+
+def list_unresolved(locked: LockedWorkspace, source: ObjectSource, tree: Oid | None) -> tuple[Conflict, ...]:
+    """List the conflicts that nobody has resolved in a workspace that holds a tree."""
+    merging = locked.opened.state.merging
+    if merging is None:
+        return ()
+    left = [conflict for conflict in merging.conflicts if not _is_resolved(source, tree, conflict)]
+    return describe_conflicts(
+        source,
+        [
+            TreeConflict(ConflictKind(one.kind), os.fsencode(one.path), _stage(one.base), _stage(one.ours), _stage(one.theirs))
+            for one in left
+        ],
+    )
+
+
+def read_progress(locked: LockedWorkspace) -> MergeProgress | None:
+    """Tell how far the merge in a workspace is; None if there is none. Writes nothing."""
+    merging = locked.opened.state.merging
+    if merging is None:
+        return None
+    preview = Preview(locked)
+    left = list_unresolved(locked, preview, preview.taken.captured.tree)
+    kind = merging.rewriting.kind if merging.rewriting is not None else "merge"
+    return MergeProgress(merging.source, merging.theirs, left, len(merging.conflicts) - len(left), kind)
+
+
+def _is_resolved(source: ObjectSource, tree: Oid | None, conflict: OpenConflict) -> bool:
+    if conflict.resolved:
+        return True
+    now = find_entry(source, tree, TreePath(os.fsencode(conflict.path))) if tree is not None else None
+    if (None if now is None else (now[0], now[1].hex())) == (None if conflict.left is None else tuple(conflict.left)):
+        return False
+    if now is None or now[0] not in (MODE_FILE, MODE_EXEC):
+        return True
+    return _MARKERS.search(source.read_blob(now[1])) is None
+
+
+def resolve_path(locked: LockedWorkspace, path: TreePath, take_side: str | None, content: bytes | None) -> None:
+    """Decide on one path in conflict.
+
+    Args:
+        locked: The workspace.
+        path: Which.
+        take_side: `ours`, `theirs` or `union`; None says that what is there, or `content`, is right.
+        content: What the file is to hold.
+
+    Raises:
+        NoMergeInProgress: If there is no merge.
+        PathUnsuitable: If the path is not in conflict, or not text on both sides where the lines of both are asked for.
+    """
+    merging = _merging(locked)
+    found = next((one for one in merging.conflicts if os.fsencode(one.path) == path), None)
+    if found is None:
+        raise PathUnsuitable(b"/" + path, "is not in conflict")
+    if content is not None:
+        _put(locked, path, _mode_for(found), content)
+    elif take_side == MergeStrategy.UNION:
+        _put(locked, path, *_union(locked, found, path))
+    elif take_side is not None:
+        side = found.ours if take_side == MergeStrategy.OURS else found.theirs
+        if side is None:
+            _remove(locked, path)
+        elif side[1] == MODE_GITLINK:
+            raise PathUnsuitable(b"/" + path, "is a submodule, whose commit git keeps")
+        else:
+            _put(locked, path, side[1], locked.vault.store.read_blob(_oid(side[2])))
+    found.resolved = True
+    locked.write_state()
+
+
+def _mode_for(found: OpenConflict) -> int:
+    """Choose the mode of a file whose content somebody gives: what the merge left, or as a merge of the modes alone."""
+    sides = [
+        side[1] if side is not None and side[1] in (MODE_FILE, MODE_EXEC) else None
+        for side in (found.base, found.ours, found.theirs)
+    ]
+    if found.left is not None and found.left[0] in (MODE_FILE, MODE_EXEC):
+        return found.left[0]
+    base, ours, theirs = sides
+    if ours is None or (ours == base and theirs is not None):
+        return theirs or MODE_FILE
+    return ours
+
+
+def _union(locked: LockedWorkspace, found: OpenConflict, path: TreePath) -> tuple[int, bytes]:
+    stages = (found.base, found.ours, found.theirs)
+    if found.ours is None or found.theirs is None or any(s is not None and s[1] not in (MODE_FILE, MODE_EXEC) for s in stages):
+        raise PathUnsuitable(b"/" + path, "is not a file on both sides")
+    base, ours, theirs = (None if side is None else locked.vault.store.read_blob(_oid(side[2])) for side in stages)
+    assert ours is not None  # noqa: S101 - looked at above
+    assert theirs is not None  # noqa: S101 - as above
+    merged = FileMerger(favor=MergeStrategy.UNION).merge(base, ours, theirs, Labels(b"base", b"ours", b"theirs"))
+    if not merged.is_clean:
+        raise PathUnsuitable(b"/" + path, "is not text on both sides")
+    return found.ours[1], merged.content
+
+
+def _remove(locked: LockedWorkspace, path: TreePath) -> None:
+    """Remove what is at a path, and the directories that are empty then, as a merge does."""
+    with locked.changing() as merged, suppress(OSError):
+        merged.remove(path, recursive=True)
+        above = split(path)[0]
+        while above != ROOT:
+            merged.remove(above)  # one that is not empty ends it
+            above = split(above)[0]
+
+
+def _put(locked: LockedWorkspace, path: TreePath, mode: int, content: bytes) -> None:
+    with locked.changing() as merged:
+        merged.make_dir(split(path)[0], parents=True)
+        try:
+            there = merged.resolve(path, follow_last=False)
+            if there.kind != (stat.S_IFLNK if mode == MODE_SYMLINK else stat.S_IFREG) or mode == MODE_SYMLINK:
+                merged.remove(path, recursive=True)
+        except FileNotFoundError:
+            pass  # the merge left nothing there
+        if mode == MODE_SYMLINK:
+            merged.make_symlink(path, content)
+            return
+        node = merged.write_file(path, content)
+        bits = stat.S_IMODE(merged.getattr(node).mode)
+        wanted = bits | 0o111 if mode == MODE_EXEC else bits & ~0o111
+        if bits != wanted:
+            merged.chmod(node, wanted)
+
+
+# --- the end ------------------------------------------------------------------------------------------------------
+
+
+def check_resolved(locked: LockedWorkspace) -> None:
+    """Make sure that nothing is left to decide.
+
+    Raises:
+        ConflictsLeft: If something is.
+    """
+    preview = Preview(locked)
+    left = list_unresolved(locked, preview, preview.taken.captured.tree)
+    if left:
+        raise ConflictsLeft([conflict.path for conflict in left])
+
+
+def conclude_merge(locked: LockedWorkspace, message: str | None) -> MergeResult:
+    """Commit a merge whose conflicts are resolved.
+
+    Raises:
+        NoMergeInProgress: If there is none.
+        MergeInProgress: If it is part of a rebase or cherry-pick.
+        ConflictsLeft: If something is not resolved.
+        RefConflict: If the branch holds changes that the workspace has not seen.
+        HostError: If the disk refuses; the merge goes on.
+    """
+    merging = _merging(locked)
+    if merging.rewriting is not None:
+        raise merge_in_progress(locked.fork, merging)
+    check_resolved(locked)
+    head = locked.vault.read_head(locked.fork)
+    # Where others had moved the branch, it stands at their commit, and ours is the other parent.
+    other, facts = merging.theirs, {}
+    if head is not None and head.hex() == merging.theirs:
+        other, facts = merging.head, {OURS: merging.head}
+    # What would be put back after a crash has to be stored.
+    saved = save_aside(locked, f"resolved merge of {merging.source}")
+    now = saved_trees(locked, saved)
+    with announced(locked, "merge", now, ends_merge=True) as intent:
+        result = save_checkpoint(
+            locked,
+            kind="merge",
+            message=message or merging.message,
+            description=f"merge {merging.source}",
+            before=merging.head,
+            parents=() if merging.squash else (_oid(other),),
+            more={"merged": merging.theirs, **facts, **intent.facts},
+            concludes_merge=True,
+        )
+    made = result.checkpoint
+    if made is None:
+        raise InternalError("a merge was concluded without a commit")
+    return MergeResult(
+        outcome="clean",
+        target=locked.fork,
+        source=merging.source,
+        ours=merging.head,
+        theirs=merging.theirs,
+        tree=made.tree,
+        commit=made.id,
+        parents=made.parents,
+        changed_files=result.changed_files,
+        sidecar_changed=result.sidecar_changed,
+        warnings=(*result.warnings, *intent.warnings),
+    )
+
+
+def abort_merge(locked: LockedWorkspace) -> UndoResult:
+    """Give a merge, rebase or cherry-pick up: the files are what they were before it. What was done since is kept beside.
+
+    Raises:
+        NoMergeInProgress: If there is none.
+        HostError: If the disk refuses; the merge goes on.
+    """
+    merging = _merging(locked)
+    text = f"give up merging {merging.source}" if merging.rewriting is None else f"give up: {merging.rewriting.description}"
+    record = OpRecord(0, locked.fork, "merge_abort", text, locked.vault.clock_ns(), after=merging.head)
+    done = replay_operation(locked, Replay(record, [], _oid(merging.head), ends_merge=True))
+    return UndoResult(record.to_operation(), done.changed_files, done.saved, done.warnings)

@@ -1,0 +1,57 @@
+"""A workspace as trees that are stored nowhere, with the files behind them.
+
+Decided here: how something is tried or compared with what a workspace has not committed, as a merge that is only asked for:
+trees and commits are made in memory, and the content of changed files is read from the workspace when it is needed. Programs
+may change files meanwhile. So what is read is compared with the id that the capture gave it: no result mixes two states.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+
+from avfs_git.errors import FileChanging
+from avfs_git.gitstore.objects.drywriter import DryWriter
+from avfs_git.gitstore.objects.store import KIND_BLOB, hash_object
+from avfs_git.paths import Oid, TreePath
+from avfs_git.workspace.capture.checkpoint import Taken, take
+from avfs_git.workspace.capture.workspace import LockedWorkspace
+
+
+class Preview(DryWriter):
+    """Computes what would be stored, over the vault and the files of one workspace."""
+
+    def __init__(self, locked: LockedWorkspace) -> None:
+        """Capture the workspace; nothing is written."""
+        super().__init__(locked.vault.store)
+        self._merged = locked.merged
+        self._paths: dict[Oid, TreePath] = {}
+        self.taken: Taken = take(locked, self, remember_blobs=True, skips_unreadable=True)
+        self._paths = self.taken.captured.blob_paths
+
+    def read(self, oid: Oid) -> tuple[int, bytes]:
+        """Read an object."""
+        return (KIND_BLOB, self.read_blob(oid)) if oid in self._paths else super().read(oid)
+
+    def read_blob(self, oid: Oid) -> bytes:
+        """Read a blob, from the workspace if it is a changed file.
+
+        Raises:
+            FileChanging: If a program has changed that since, other than by appending to it.
+        """
+        path = self._paths.get(oid)
+        if path is None:
+            return super().read_blob(oid)
+        try:
+            node = self._merged.resolve(path, follow_last=False)
+            is_link = stat.S_ISLNK(self._merged.getattr(node).mode)
+            data = self._merged.readlink(node) if is_link else self._merged.read_all(node)[: self.blob_size(oid)]
+        except OSError as error:
+            raise FileChanging(path) from error
+        if hash_object(KIND_BLOB, data) != oid:
+            raise FileChanging(path)
+        return data
+
+    def stream_blob(self, oid: Oid) -> Iterator[bytes]:
+        """Read a blob in pieces."""
+        return iter((self.read_blob(oid),)) if oid in self._paths else super().stream_blob(oid)

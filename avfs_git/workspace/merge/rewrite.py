@@ -1,0 +1,376 @@
+"""Rewriting the history of a fork: single commits put on another state, a fork moved onto another base, many commits made one.
+
+Decided here: which commits are put on again, what each keeps, and that nothing happens unless all of them fit. A commit is
+put on another state as git does it: what it changed from its first parent is merged with what is there. It keeps
+its author and its message. One that changes nothing there is left out, unless it changed nothing in the first place;
+merges are left out, because what they brought is in the commits that are put on. The ignored files of the workspace
+stay as they are; a commit of the fork itself that is put on again still names the sidecar it had, so that going back to it
+brings back what was beside it.
+
+The new commits are made in memory; the workspace and the branch then move on in one step (`advance`), which can be
+undone. A conflict is an error that names the commit, and changes nothing; or its files are put into the workspace, to be
+resolved as those of a merge (`mergestate`). The branch stays where it was until everything is put on, so that giving up
+is going back to it; what was put on by then, and what is left, stands in the state of the workspace. Called with the
+workspace lock held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from avfs_git.errors import CommitConflicts, InvalidInput, NoMergeInProgress, quote
+from avfs_git.gitstore.compare.treediff import diff_trees
+from avfs_git.gitstore.formats.commits import Commit, serialize_commit
+from avfs_git.gitstore.formats.trees import EMPTY_TREE
+from avfs_git.gitstore.merge.bases import find_merge_bases, is_ancestor
+from avfs_git.gitstore.merge.engine import Labels, MergedTrees, MergeEngine
+from avfs_git.gitstore.objects.packwriter import PackWriter
+from avfs_git.gitstore.objects.store import KIND_COMMIT
+from avfs_git.gitstore.refs import RefChange
+from avfs_git.model import MergeStrategy, RewriteResult
+from avfs_git.paths import Oid
+from avfs_git.workspace.capture.bookkeeping import is_bookkeeping
+from avfs_git.workspace.capture.checkpoint import check_not_merging, merge_in_progress, tidy_packs
+from avfs_git.workspace.capture.workspace import LockedWorkspace
+from avfs_git.workspace.merge.conflicts import describe_conflicts
+from avfs_git.workspace.merge.merge import Start, open_engine, save_target
+from avfs_git.workspace.merge.mergestate import CHERRY_PICK, REBASE, abort_merge, begin_merge, check_resolved
+from avfs_git.workspace.restore.advance import advance
+from avfs_git.workspace.restore.restore import save_aside, saved_trees
+from avfs_git.workspace.vault.format import HEADS, Merging, Rewriting
+from avfs_git.workspace.vault.oplog import OpRecord
+
+_LONGEST = 10_000
+"""Commits that are put on again at once; more is taken for a mistake."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is put on, and how."""
+
+    kind: str
+    description: str
+    strategy: MergeStrategy
+    in_workspace: bool
+    """Whether the conflicts of a commit that does not fit are put into the workspace."""
+    ends_merge: bool = False
+    """Whether the workspace holds such by now."""
+
+
+@dataclass(slots=True)
+class _Stand:
+    """What is put on by now."""
+
+    last: Oid
+    tree: Oid
+    made: list[Oid]
+    newest: Commit | None = None
+    """The last of these, if it is not one that stands where it stood before."""
+
+
+def pick_commits(
+    locked: LockedWorkspace, picked: Sequence[Oid], strategy: MergeStrategy, *, in_workspace: bool = False
+) -> RewriteResult:
+    """Put what single commits changed onto a fork, in the order in which they are given.
+
+    Args:
+        locked: The workspace.
+        picked: The commits.
+        strategy: What becomes of lines that both sides changed.
+        in_workspace: Put the conflicts of one that does not fit into the workspace.
+
+    Raises:
+        CommitConflicts: If one does not fit; nothing is changed then.
+        MergeInProgress: If the workspace is in the middle of a merge.
+        HostError: If the disk refuses; the fork is as it was.
+    """
+    start = save_target(locked, "save before cherry-pick")
+    what = _short(picked[0]) if len(picked) == 1 else f"{len(picked)} commits"
+    return _put_on(locked, start, start.head, picked, _Plan(CHERRY_PICK, f"cherry-pick {what}", strategy, in_workspace))
+
+
+def rebase(
+    locked: LockedWorkspace, onto: Oid, name: str, strategy: MergeStrategy, *, in_workspace: bool = False
+) -> RewriteResult:
+    """Put the commits that only a fork has onto another commit.
+
+    Args:
+        locked: The workspace.
+        onto: The other commit.
+        name: What people call it.
+        strategy: What becomes of lines that both sides changed.
+        in_workspace: Put the conflicts of a commit that does not fit into the workspace.
+
+    Raises:
+        CommitConflicts: If one does not fit; nothing is changed then.
+        MergeInProgress: If the workspace is in the middle of a merge.
+        HostError: If the disk refuses; the fork is as it was.
+    """
+    start = save_target(locked, f"save before rebase onto {name}")
+    own = _own_commits(locked, start.head, onto)
+    return _put_on(locked, start, onto, own, _Plan(REBASE, f"rebase onto {name}", strategy, in_workspace))
+
+
+def continue_rewrite(locked: LockedWorkspace, *, skip: bool = False) -> RewriteResult:
+    """Go on with a rebase or cherry-pick, once conflicts are resolved: to its end, or to the next commit that does not fit.
+
+    Args:
+        locked: The workspace.
+        skip: Leave the commit that does not fit out, whatever is resolved of it. What was done since is kept beside.
+
+    Raises:
+        NoMergeInProgress: If there is none.
+        MergeInProgress: If what the workspace is in the middle of is a merge.
+        ConflictsLeft: If something is not resolved.
+        HostError: If the disk refuses; the workspace holds what it did.
+    """
+    merging = locked.opened.state.merging
+    if merging is None:
+        raise NoMergeInProgress(locked.fork)
+    if merging.rewriting is None:
+        raise merge_in_progress(locked.fork, merging)
+    if not skip:
+        check_resolved(locked)
+    rewriting = merging.rewriting
+    # What would be put back after a crash, and what becomes a commit, has to be stored.
+    saved = save_aside(locked, f"{'skipped' if skip else 'resolved'} {merging.source}")
+    start = Start(_oid(merging.head), saved_trees(locked, saved), saved if skip else None)
+    last = _oid(rewriting.last)
+    read = locked.vault.store.read_commit
+    stand = _Stand(last, read(last).tree, [_oid(text) for text in rewriting.made])
+    if stand.made and not is_ancestor(locked.vault.store.read_links, last, start.head):  # else it stands where it did
+        stand.newest = read(last)
+    plan = _Plan(rewriting.kind, rewriting.description, MergeStrategy(rewriting.strategy), in_workspace=True, ends_merge=True)
+    left = [_oid(text) for text in rewriting.left]
+    return _put_on(locked, start, last, left, plan, stand=stand, resolved=None if skip else _oid(merging.theirs))
+
+
+def _own_commits(locked: LockedWorkspace, head: Oid, onto: Oid) -> list[Oid]:
+    """List the commits that lead to a head and not to another commit, the oldest first, without merges."""
+    read, links = locked.vault.store.read_commit, locked.vault.store.read_links
+    ends = set(find_merge_bases(links, head, onto))
+    if head in ends:
+        return []
+    order: list[Oid] = []
+    seen: set[Oid] = set()
+    # An explicit stack, and children after their parents: history is deeper than Python's own stack.
+    stack: list[tuple[Oid, bool]] = [(head, False)]
+    while stack:
+        oid, is_done = stack.pop()
+        if is_done:
+            order.append(oid)
+            continue
+        if oid in seen or oid in ends:
+            continue
+        seen.add(oid)
+        if len(seen) > _LONGEST:
+            raise InvalidInput(f"more than {_LONGEST} commits would be put on again")
+        stack.append((oid, True))
+        stack += [(parent, False) for parent in reversed(read(oid).parents) if parent not in seen]
+    return [oid for oid in order if len(read(oid).parents) <= 1 and not any(is_ancestor(links, oid, end) for end in ends)]
+
+
+def _put_on(
+    locked: LockedWorkspace,
+    start: Start,
+    onto: Oid,
+    picked: Sequence[Oid],
+    plan: _Plan,
+    *,
+    stand: _Stand | None = None,
+    resolved: Oid | None = None,
+) -> RewriteResult:
+    """Put commits on another one; where some are on it by now, and one of which the workspace holds what it changes, go on."""
+    vault = locked.vault
+    read = vault.store.read_commit
+    stand = stand or _Stand(onto, read(onto).tree, [])
+    pack = PackWriter(vault.store)
+    try:
+        if resolved is not None:
+            _add_commit(locked, pack, stand, read(resolved), start.now[0] or pack.add_tree({}), plan)
+        engine = open_engine(pack, plan.strategy, in_workspace=plan.in_workspace)
+        for position, oid in enumerate(picked):
+            commit = read(oid)
+            if stand.newest is None and commit.parents == (stand.last,):  # it stands where it is to stand already
+                stand.last, stand.tree = oid, commit.tree
+                stand.made.append(oid)
+                continue
+            merged = _pick(pack, engine, stand.tree, oid, commit)
+            if not merged.is_clean:
+                if not plan.in_workspace:
+                    raise CommitConflicts(oid.hex(), _subject(commit), [conflict.path for conflict in merged.conflicts])
+                return _stop(locked, pack, start, stand, oid, commit, merged, picked[position + 1 :], plan)
+            _add_commit(locked, pack, stand, commit, merged.tree or pack.add_tree({}), plan)
+        changed = tuple(diff_trees(pack, read(start.head).tree, stand.tree, size_of=pack.blob_size))
+        if stand.last == start.head:
+            if plan.ends_merge:
+                abort_merge(locked)  # nothing is left of it: that is the state before
+            return RewriteResult("unchanged", locked.fork, start.head.hex(), start.head.hex(), (), saved=start.saved)
+        last, newest = stand.last, stand.newest
+
+        def make_head(sink: PackWriter, sidecar: Oid | None) -> Oid:
+            if newest is None:
+                return last
+            # What was put on last names the sidecar of the present.
+            return sink.add(KIND_COMMIT, serialize_commit(replace(newest, sidecar=sidecar)))
+
+        done = advance(
+            locked,
+            pack,
+            stand.tree,
+            make_head,
+            head=start.head,
+            now=start.now,
+            kind=plan.kind,
+            description=plan.description,
+            keeps_head=True,
+            ends_merge=plan.ends_merge,
+        )
+    finally:
+        pack.discard()
+    commits = tuple(oid.hex() for oid in [*stand.made[:-1], *([done.head] if stand.made else ())])
+    return RewriteResult(
+        "rewritten",
+        locked.fork,
+        start.head.hex(),
+        done.head.hex(),
+        commits,
+        changed,
+        saved=start.saved,
+        warnings=(*done.warnings, *tidy_packs(vault)),
+    )
+
+
+def _add_commit(locked: LockedWorkspace, pack: PackWriter, stand: _Stand, commit: Commit, tree: Oid, plan: _Plan) -> None:
+    """Make a commit anew with another tree, unless it changes nothing any more."""
+    before = pack.read_commit(commit.parents[0]).tree if commit.parents else EMPTY_TREE
+    if tree == stand.tree and commit.tree != before:
+        return
+    stand.tree = tree
+    signature = locked.signature()
+    sidecar = commit.sidecar if plan.kind == REBASE else None
+    stand.newest = replace(commit, tree=tree, parents=(stand.last,), committer=signature, sidecar=sidecar, extra=())
+    stand.last = pack.add(KIND_COMMIT, serialize_commit(stand.newest))
+    stand.made.append(stand.last)
+
+
+def _pick(pack: PackWriter, engine: MergeEngine, tree: Oid, oid: Oid, commit: Commit) -> MergedTrees:
+    """Merge what a commit changed into a tree."""
+    if len(commit.parents) > 1:
+        raise InvalidInput(f"{_short(oid)} is a merge: what it changed is not told by one parent")
+    before = pack.read_commit(commit.parents[0]).tree if commit.parents else None
+    if before == tree:
+        return MergedTrees(commit.tree, (), {})
+    labels = Labels(
+        _short(commit.parents[0]).encode() if commit.parents else b"empty tree",
+        b"HEAD",
+        f"{_short(oid)} ({_subject(commit)})".encode(),
+    )
+    return engine.merge_trees(before, tree, commit.tree, labels=labels)
+
+
+def _stop(
+    locked: LockedWorkspace,
+    pack: PackWriter,
+    start: Start,
+    stand: _Stand,
+    oid: Oid,
+    commit: Commit,
+    merged: MergedTrees,
+    left: Sequence[Oid],
+    plan: _Plan,
+) -> RewriteResult:
+    """Put the conflicts of a commit into the workspace."""
+    made = [one.hex() for one in stand.made]
+    rewriting = Rewriting(plan.kind, plan.description, stand.last.hex(), made, [one.hex() for one in left], plan.strategy.value)
+    merging = Merging(f"{oid.hex()} ({_subject(commit)})", oid.hex(), start.head.hex(), commit.message, rewriting=rewriting)
+    tree = merged.tree or pack.add_tree({})
+    conflicts = describe_conflicts(pack, merged.conflicts)
+    changed = tuple(diff_trees(pack, pack.read_commit(start.head).tree, tree, size_of=pack.blob_size))
+    told = begin_merge(locked, pack, tree, merged.conflicts, merging, now=start.now)
+    head = start.head.hex()
+    return RewriteResult(
+        "conflicted", locked.fork, head, head, tuple(made), changed, start.saved, oid.hex(), conflicts, warnings=told
+    )
+
+
+def squash_commits(locked: LockedWorkspace, first: Oid, last: Oid, message: str | None) -> RewriteResult:
+    """Make one commit of those after `first` up to `last`; those after them stand on it with the trees that they had.
+
+    No file changes.
+
+    Raises:
+        InvalidInput: If the commits are not in a line that leads to the head.
+        MergeInProgress: If the workspace is in the middle of a merge.
+        RefConflict: If the branch moves meanwhile.
+    """
+    vault = locked.vault
+    vault.prepare()
+    check_not_merging(locked)
+    head = vault.read_head(locked.fork)
+    above, squashed = _line(locked, head, first, last)
+    signature = locked.signature()
+    newest = vault.store.read_commit(squashed[0])
+    messages = [vault.store.read_commit(oid).message.strip() for oid in reversed(squashed)]
+    told = [text for text in messages if not is_bookkeeping(text)]
+    text = message or "\n\n".join(told or messages)
+    pack = PackWriter(vault.store)
+    try:
+        one = replace(newest, parents=(first,), committer=signature, message=text.rstrip("\n") + "\n", extra=())
+        made = [pack.add(KIND_COMMIT, serialize_commit(one))]
+        for oid in reversed(above):
+            commit = vault.store.read_commit(oid)
+            parents = (made[-1], *commit.parents[1:])
+            made.append(pack.add(KIND_COMMIT, serialize_commit(replace(commit, parents=parents, committer=signature, extra=()))))
+        pack.finish(hold=True)
+        assert head is not None  # noqa: S101 - the line leads to it
+        change = RefChange(HEADS + locked.fork, head, made[-1])
+        record = OpRecord(
+            0,
+            locked.fork,
+            "squash",
+            f"squash {len(squashed)} commits",
+            vault.clock_ns(),
+            moves=[(change.name, head.hex(), made[-1].hex())],
+            after=made[-1].hex(),
+        )
+        vault.move_refs([*vault.keep(head), change], record)
+    finally:
+        pack.discard()
+    commits = tuple(oid.hex() for oid in made)
+    return RewriteResult("rewritten", locked.fork, head.hex(), made[-1].hex(), commits, warnings=tuple(tidy_packs(vault)))
+
+
+def _line(locked: LockedWorkspace, head: Oid | None, first: Oid, last: Oid) -> tuple[list[Oid], list[Oid]]:
+    """Walk first parents from the head; give the commits after `last`, and those after `first` up to it, newest first."""
+    read = locked.vault.store.read_commit
+    above: list[Oid] = []
+    squashed: list[Oid] = []
+    here = head
+    while here is not None and here != first and len(above) + len(squashed) < _LONGEST:
+        if here == last or squashed:
+            squashed.append(here)
+        else:
+            above.append(here)
+        parents = read(here).parents
+        here = parents[0] if parents else None
+    if here != first or not squashed:
+        raise InvalidInput(
+            f"{quote(_short(first))}..{quote(_short(last))} is no line of commits that leads to the head of {quote(locked.fork)}"
+        )
+    if any(len(read(oid).parents) > 1 for oid in squashed):
+        raise InvalidInput("a merge among the commits cannot be squashed")
+    return above, squashed
+
+
+def _subject(commit: Commit) -> str:
+    return commit.message.split("\n", 1)[0]
+
+
+def _oid(text: str) -> Oid:
+    return Oid(bytes.fromhex(text))
+
+
+def _short(oid: Oid) -> str:
+    return oid.hex()[:12]

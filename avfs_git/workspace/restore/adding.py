@@ -1,0 +1,107 @@
+"""Putting into history what was kept beside it: `avfs add`.
+
+Decided here: which files below some paths are meant, and that what is uncommitted is saved first, so that taking the addition
+back puts these files beside history again and changes nothing else. Called with the workspace locked, in a live tree with its
+guard. The files themselves are not touched; a crash leaves either the checkpoint or nothing.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+
+from avfs_git.errors import PathNotFound, PathUnsuitable
+from avfs_git.gitstore.formats.trees import is_forbidden_name
+from avfs_git.gitstore.rules.ignore import Ignorer
+from avfs_git.model import CheckpointResult, Warning
+from avfs_git.paths import ROOT, TreePath, components, join, show_path
+from avfs_git.values import replace
+from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
+from avfs_git.workspace.capture.checkpoint import save_checkpoint, saving_first
+from avfs_git.workspace.capture.placing import GIT
+from avfs_git.workspace.capture.workspace import LockedWorkspace
+from avfs_git.workspace.restore.restore import saved_trees
+
+
+def add_paths(locked: LockedWorkspace, paths: Sequence[TreePath], *, force: bool = False) -> CheckpointResult:
+    """Make a checkpoint that holds what is at and below some paths. Costs what is beside history there.
+
+    Args:
+        locked: The workspace.
+        paths: Files and directories.
+        force: Also files that the ignore rules name, and repositories below a directory that is named.
+
+    Raises:
+        PathNotFound: If nothing is at a path.
+        PathUnsuitable: If a path names a file that is ignored, without `force`, or one that git takes into no tree.
+        TooManyFiles: If more than avfs walks through is below a path.
+        MergeInProgress, FileChanging, RefConflict, LeftInForce, HostError: As `save_checkpoint`.
+    """
+    shown = f"'{show_path(paths[0])}'" if len(paths) == 1 else f"{len(paths)} paths"
+    text = f"save before add of {shown}"
+    with saving_first():
+        saved = save_checkpoint(locked, message=text, description=text)
+    made = saved.checkpoint.id if saved.outcome == "created" and saved.checkpoint is not None else None
+    state = LowerTree(locked.vault.store, *saved_trees(locked, made), default_mtime_ns=0)
+    rules = locked.read_rules()
+    added: set[TreePath] = set()
+    for path in paths:
+        if state.lookup(path) is None and _is_file(locked, path):
+            what = "is left out of checkpoints by the settings 'sidecar.max_file_bytes' and 'sidecar.exclude', and is in no state"
+            raise PathUnsuitable(b"/" + path, what)
+        added |= _find_files(state, rules, path, force=force)
+    text = f"add {shown}"
+    result = save_checkpoint(locked, kind="add", message=text, description=text, added=added, with_files=True)
+    left = [warning for warning in saved.warnings if not _is_about(warning, paths)]
+    return replace(result, warnings=(*left, *result.warnings))
+
+
+def _is_file(locked: LockedWorkspace, path: TreePath) -> bool:
+    try:
+        return stat.S_ISREG(locked.merged.getattr(locked.merged.resolve(path, follow_last=False)).mode)
+    except OSError:
+        return False
+
+
+def _find_files(state: LowerTree, rules: Ignorer, path: TreePath, *, force: bool) -> AbstractSet[TreePath]:
+    """Find the files at and below a path that are beside history and may be in it."""
+    top = state.lookup(path)
+    if top is None:
+        raise PathNotFound(path)
+    if any(is_forbidden_name(name) for name in components(path)):
+        raise PathUnsuitable(b"/" + path, "cannot be in a tree of git")
+    if not top.is_dir:
+        if top.tracked:
+            return frozenset()
+        if not force and rules.is_ignored(path, is_dir=False):
+            raise PathUnsuitable(b"/" + path, "is ignored; `avfs add --force` adds it nevertheless")
+        return {path}
+    found: set[TreePath] = set()
+    waiting: list[tuple[TreePath, LowerEntry]] = [(path, top)]
+    bound = state.bound_below(top)
+    while waiting:
+        here, directory = waiting.pop()
+        children = state.children(directory)
+        bound.meet(len(children))
+        if GIT in children and here != path and not force:
+            continue
+        for name, child in children.items():
+            there = join(here, name)
+            if is_forbidden_name(name) or (child.is_dir and child.sidecar is None):
+                continue  # where there is no sidecar, nothing is beside history
+            if child.is_dir:
+                waiting.append((there, child))
+            elif not child.tracked and (force or not rules.is_ignored(there, is_dir=False)):
+                found.add(there)
+    return found
+
+
+def _is_about(warning: Warning, paths: Sequence[TreePath]) -> bool:
+    """Whether a warning says of something that is added that it is not."""
+    where = warning.path
+    return (
+        warning.code == "capture.kept_beside"
+        and where is not None
+        and any(path == ROOT or (where.rstrip(b"/") + b"/").startswith(path + b"/") for path in paths)
+    )

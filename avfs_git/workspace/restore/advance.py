@@ -1,0 +1,379 @@
+"""Moving a fork on to another tree: its files and its branch together, or neither.
+
+Decided here: how the result of a merge, or of rewritten history, which is complete in memory, becomes the state of a
+workspace. The order is that of a restore (`restore`), with one pack for all that is new:
+
+1. The intent is forced to disk. From here on, whoever opens the workspace after a crash puts it back.
+2. The new files are written beside the workspace, then entries change, each by one rename.
+3. The result is confirmed or else captured (see `confirm`), and must be the tree that was wanted; the pack is forced to disk.
+4. The sidecar's ref and the branch move, with a line in the log that repeats the intent's word.
+5. The intent is removed.
+
+A failure before the refs have moved puts the files back. Ignored files are not merged: the target's stay as they are, and
+such as the other side has made since both parted come along where nothing has their place. A tracked file of the result
+takes the place of an ignored one, as in git; what was there is in the checkpoint before.
+
+Called with the workspace lock held and nothing uncommitted, by `merge` and `rewrite`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from avfs_git.errors import InternalError, LeftInForce, PathUnsuitable
+from avfs_git.faults import reach
+from avfs_git.gitstore.formats.commits import Commit, serialize_commit
+from avfs_git.gitstore.formats.trees import EMPTY_TREE, find_entry
+from avfs_git.gitstore.objects.packwriter import PackWriter
+from avfs_git.gitstore.objects.store import KIND_COMMIT
+from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.source import ObjectSource
+from avfs_git.model import ChangedFile, Warning
+from avfs_git.paths import ROOT, Oid, TreePath, join, show_path, split
+from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
+from avfs_git.vfs.layer.sidecar import Meta
+from avfs_git.vfs.tree.plan import Step, list_contents, plan_steps
+from avfs_git.workspace.capture.aftermath import aftermath
+from avfs_git.workspace.capture.capture import Captured
+from avfs_git.workspace.capture.checkpoint import adopt_submodules
+from avfs_git.workspace.capture.confirm import confirm_advanced
+from avfs_git.workspace.capture.sidecardiff import diff_sidecars
+from avfs_git.workspace.capture.workspace import LockedWorkspace
+from avfs_git.workspace.restore.application import KEPT_IN_PLACE, Application
+from avfs_git.workspace.restore.restore import Trees, announced, put_back
+from avfs_git.workspace.vault.format import HEADS, SIDECARS
+from avfs_git.workspace.vault.oplog import CAPTURED, OURS, SIDECAR, OpRecord
+
+MakeHead = Callable[[PackWriter, Oid | None], Oid]
+"""Makes or names the commit that the branch moves to, given the commit of its sidecar."""
+
+
+@dataclass(frozen=True, slots=True)
+class OtherSide:
+    """Where untracked files come along from."""
+
+    commit: Oid
+    base: Oid | None
+    """What both sides come from; what is there already is nothing new."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """What moving on did."""
+
+    head: Oid
+    sidecar_changed: tuple[ChangedFile, ...]
+    warnings: tuple[Warning, ...]
+
+
+@dataclass(slots=True)
+class AdvancePlan:
+    """What is to be done to files."""
+
+    now: LowerTree
+    wanted: LowerTree
+    steps: list[Step]
+    warnings: list[Warning] = field(default_factory=list)
+    brought: list[Step] = field(default_factory=list)
+    """Untracked files of the other side."""
+
+    def leave_out(self, source: ObjectSource, tree: Oid | None) -> None:
+        """Leave out those of the untracked files that are in a tree, because nothing ignores them here; all if none is."""
+        files = {step.path for step in self.brought if step.after is not None and not step.after.is_dir}
+        found = {path for path in files if tree is not None and find_entry(source, tree, path) is not None}
+        dropped = {step.path for step in self.brought}
+        if found:
+            # Directories that led to them alone go, too; one that was empty stays.
+            emptied = _directories_above(found) & dropped
+            dropped = found | (emptied - _directories_above(dropped - found - emptied))
+        else:
+            found = files
+        self.steps = [step for step in self.steps if step.path not in dropped or step.before is not None]
+        self.brought = [step for step in self.brought if step.path not in dropped]
+        self.warnings += [
+            Warning("merge.left_out", f"'{show_path(path)}' is not tracked there, not ignored here, and left out", path)
+            for path in sorted(found)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """What moving on is to leave in the log and in the state."""
+
+    kind: str
+    description: str
+    more: dict[str, object]
+    came_from: Oid
+    keeps_head: bool
+    ends_merge: bool
+
+
+class NotIgnoredHere(Exception):
+    """Files that nothing ignores here came along: they would be part of the commit.
+
+    Attributes:
+        tree: What would be tracked with them.
+    """
+
+    def __init__(self, tree: Oid | None) -> None:
+        super().__init__("files that nothing ignores came along")
+        self.tree = tree
+
+
+def advance(
+    locked: LockedWorkspace,
+    pack: PackWriter,
+    tree: Oid,
+    make_head: MakeHead,
+    *,
+    head: Oid,
+    now: Trees,
+    kind: str,
+    description: str,
+    came_from: Oid | None = None,
+    other: OtherSide | None = None,
+    more: dict[str, object] | None = None,
+    keeps_head: bool = False,
+    ends_merge: bool = False,
+) -> Advanced:
+    """Move a fork and its files on.
+
+    Args:
+        locked: The workspace, with nothing uncommitted.
+        pack: Where the objects of the tree are; its end is written here.
+        tree: What git is to track.
+        make_head: Makes the commit that the branch moves to.
+        head: Where the branch points.
+        now: The trees of the workspace.
+        kind: The operation in the log.
+        description: Its text there.
+        came_from: The commit that holds these trees, where others have moved the branch away from it.
+        other: Whose new untracked files come along.
+        more: Facts to keep in the log.
+        keeps_head: Keep the present head reachable, because the new one does not lead to it.
+        ends_merge: The workspace is in the middle of a merge, which ends with this.
+
+    Raises:
+        RefConflict: If the branch has moved meanwhile.
+        LeftInForce: If the disk refuses so late that the new state stays.
+        HostError: If the disk refuses; the state is the old one.
+    """
+    plan = plan_advance(pack, now, tree, other)
+    locked.vault.store.expect(oid for oid in list_contents(plan.steps) if not pack.exists(oid))
+    came_from = came_from or head
+    facts = {**(more or {}), **({OURS: came_from.hex()} if came_from != head else {})}
+    ending = _Ending(kind, description, facts, came_from, keeps_head, ends_merge)
+    while True:  # ends, because each turn leaves something out
+        try:
+            return _carry_out(locked, pack, plan, tree, make_head, head, now, other, ending)
+        except NotIgnoredHere as found:
+            put_back(locked)  # if that failed, once more: nothing may begin on what is half there
+            plan.leave_out(pack, found.tree)
+
+
+def _carry_out(
+    locked: LockedWorkspace,
+    pack: PackWriter,
+    plan: AdvancePlan,
+    tree: Oid,
+    make_head: MakeHead,
+    head: Oid,
+    now: Trees,
+    other: OtherSide | None,
+    ending: _Ending,
+) -> Advanced:
+    vault = locked.vault
+    with announced(locked, ending.kind, now, ends_merge=ending.ends_merge) as intent:
+        change = Application(locked, plan.now, plan.wanted)
+        change.apply(plan.steps)
+        reach("advance.applied")
+        before = locked.opened.synced_trees()
+        confirmed = None
+        if not change.warnings and before == now:
+            confirmed = confirm_advanced(locked, pack, plan.steps, change.known, tree, now)
+        captured = confirmed or locked.capture(pack, known=change.known, index=tree)
+        captured.tree = adopt_submodules(pack, captured.tree, tree)
+        is_other = False
+        if (captured.tree or EMPTY_TREE) != tree:
+            if plan.brought:
+                raise NotIgnoredHere(captured.tree)
+            for warning in change.warnings:  # else some other file is not what it was made
+                if warning.code == KEPT_IN_PLACE:
+                    raise PathUnsuitable(b"/" + (warning.path or b""), "is in no checkpoint, and in the way of what is to come")
+            if locked.opened.shown_at is None:
+                raise InternalError("the workspace does not hold what was wanted")
+            is_other = True  # a program wrote meanwhile: the next capture finds that, and nothing of it is in the commit
+            captured.tree, captured.sidecar = tree, now[1]
+        sidecar, moves_sidecar = _add_sidecar(locked, pack, captured, other)
+        new = make_head(pack, sidecar)
+        commit = pack.read_commit(new)
+        is_kept = before[1] == now[1] and not captured.sidecar_touched
+        changed = () if is_kept else tuple(diff_sidecars(pack, now[1], captured.sidecar))
+        pack.finish(hold=True)
+        reach("advance.packed")
+        changes = [RefChange(HEADS + locked.fork, head, new)]
+        if moves_sidecar:
+            changes.insert(0, RefChange(SIDECARS + locked.fork, vault.refs.read(SIDECARS + locked.fork), sidecar, lasting=True))
+        if ending.keeps_head:
+            changes = [*vault.keep(head), *changes]
+        if ending.came_from != head:
+            changes = [*vault.keep(ending.came_from), *changes]
+        facts = {**ending.more, **intent.facts, CAPTURED: captured.began_ns}
+        if sidecar is not None and commit.sidecar != sidecar:
+            facts[SIDECAR] = sidecar.hex()
+        record = OpRecord(
+            0,
+            locked.fork,
+            ending.kind,
+            ending.description,
+            vault.clock_ns(),
+            moves=[(HEADS + locked.fork, head.hex(), new.hex())],
+            before=ending.came_from.hex(),
+            after=new.hex(),
+            more=facts,
+        )
+        try:
+            vault.move_refs(changes, record)
+        except LeftInForce:
+            locked.opened.forget()  # whoever takes the lock next completes it
+            raise
+        told = [] if is_other else locked.mark_captured(captured, commit=new)
+        if is_other:
+            with aftermath(intent.warnings, "the next checkpoint reads more than it would have to"):
+                locked.opened.drop_cache()
+    return Advanced(new, changed, (*plan.warnings, *captured.warnings, *change.warnings, *told, *intent.warnings))
+
+
+def _add_sidecar(
+    locked: LockedWorkspace, pack: PackWriter, captured: Captured, other: OtherSide | None
+) -> tuple[Oid | None, bool]:
+    """Add the sidecar commit of a captured state; tell whether the sidecar's ref moves to it.
+
+    It has that of the other side as a parent, so that what is now part of the fork's history stays reachable with it.
+    """
+    vault, fork = locked.vault, locked.fork
+    if captured.sidecar is None:
+        return None, False
+    held = vault.read_sidecar_ref(fork)
+    theirs = pack.read_commit(other.commit).sidecar if other is not None else None
+    if held is not None and theirs in (None, held) and pack.read_commit(held).tree == captured.sidecar:
+        return held, False
+    started_from = locked.opened.state.sidecar
+    before = held or (Oid(bytes.fromhex(started_from)) if started_from else None)
+    parents = tuple(dict.fromkeys(oid for oid in (before, theirs) if oid is not None))
+    signature = locked.signature()
+    commit = Commit(captured.sidecar, parents, signature, signature, f"sidecar of {fork}\n")
+    return pack.add(KIND_COMMIT, serialize_commit(commit)), True
+
+
+# --- what has to be done --------------------------------------------------------------------------------------
+
+
+def plan_advance(source: ObjectSource, now: Trees, tree: Oid, other: OtherSide | None) -> AdvancePlan:
+    """List what brings a workspace to a tree, and what untracked files come along with it."""
+    left = LowerTree(source, *now, default_mtime_ns=0)
+    right = LowerTree(source, None if tree == EMPTY_TREE else tree, now[1], default_mtime_ns=0)
+    steps = plan_steps(left, right)
+    plan = AdvancePlan(left, right, steps)
+    for step in steps:
+        if step.before is not None and not step.before.tracked and not step.before.is_dir:
+            plan.warnings.append(
+                Warning(
+                    "merge.replaced_ignored",
+                    f"'{show_path(step.path)}' was ignored here and is tracked there; what it was is in the checkpoint before",
+                    step.path,
+                )
+            )
+    if other is not None:
+        theirs = _show(source, other.commit)
+        base = _show(source, other.base) if other.base is not None else None
+        plan.steps = [_with_attributes(step, theirs) for step in steps]
+        plan.brought = _new_untracked(theirs, base, right, {step.path for step in steps})
+        plan.steps += plan.brought
+    return plan
+
+
+def _show(source: ObjectSource, oid: Oid) -> LowerTree:
+    commit = source.read_commit(oid)
+    sidecar = source.read_commit(commit.sidecar).tree if commit.sidecar is not None else None
+    return LowerTree(source, commit.tree, sidecar, default_mtime_ns=commit.committer.when_s * 1_000_000_000)
+
+
+def _directories_above(paths: Iterable[TreePath]) -> set[TreePath]:
+    found: set[TreePath] = set()
+    for path in paths:
+        above = split(path)[0]
+        while above != ROOT and above not in found:
+            found.add(above)
+            above = split(above)[0]
+    return found
+
+
+def _with_attributes(step: Step, theirs: LowerTree) -> Step:
+    """Give what the other side made its permissions and attributes, which git's tree does not tell."""
+    before, after = step.before, step.after
+    if before is not None or after is None:
+        return step
+    there = theirs.lookup(step.path)
+    if there is None or there.kind != after.kind or there.oid != after.oid or not there.tracked:
+        return step
+    if (there.mode & 0o100) != (after.mode & 0o100):
+        return step
+    made = LowerEntry(
+        after.kind, there.mode, after.mtime_ns, after.oid, after.tree, after.sidecar, Meta(xattrs=there.xattrs), tracked=True
+    )
+    return step._replace(after=made)
+
+
+def _new_untracked(theirs: LowerTree, base: LowerTree | None, wanted: LowerTree, planned: set[TreePath]) -> list[Step]:
+    """List what the other side has beside git's tree, that was not there when both parted and has no place taken here."""
+    found: dict[TreePath, Step] = {}
+    stack: list[tuple[TreePath, LowerEntry, LowerEntry | None]] = [(ROOT, theirs.root, base.root if base is not None else None)]
+    bound = theirs.bound_below(theirs.root)
+    while stack:
+        path, there, before = stack.pop()
+        if there.sidecar is None or (before is not None and before.sidecar == there.sidecar):
+            continue
+        if before is not None and base is not None:
+            children, old = theirs.differing_untracked(there, base, before)
+        else:
+            children, old = theirs.children(there), {}
+        bound.meet(len(children))
+        for name, child in children.items():
+            here, was = join(path, name), old.get(name)
+            if child.kind == "dir":
+                if not child.tracked and was is None and child.sidecar is not None and not theirs.children(child):
+                    _bring(found, here, child, theirs, wanted, planned)
+                stack.append((here, child, was if was is not None and was.is_dir else None))
+            elif not child.tracked and was is None:
+                _bring(found, here, child, theirs, wanted, planned)
+    return [found[path] for path in sorted(found)]
+
+
+def _bring(
+    found: dict[TreePath, Step],
+    path: TreePath,
+    entry: LowerEntry,
+    theirs: LowerTree,
+    wanted: LowerTree,
+    planned: set[TreePath],
+) -> None:
+    """Plan an untracked entry with the directories that lead to it, unless something has its place."""
+    steps = {path: Step(path, None, entry)}
+    if wanted.lookup(path) is not None:
+        return
+    above = split(path)[0]
+    while above != ROOT:
+        there = wanted.lookup(above)
+        if there is not None:
+            if not there.is_dir:
+                return
+            break
+        directory = theirs.lookup(above)
+        if directory is None:
+            return
+        if above not in planned:
+            steps[above] = Step(above, None, directory)
+        above = split(above)[0]
+    found.update(steps)

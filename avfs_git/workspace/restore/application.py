@@ -1,0 +1,266 @@
+"""Carrying out the steps that lead a workspace from one state to another.
+
+Decided here: in which order entries change, and what is left alone. New files are made whole beside the workspace first, where a
+full disk shows before anything has changed; then what goes is removed, and what comes gets its name by one rename each. What no
+state holds (a device, a file too large for checkpoints) stays where it is, and a warning names it. Times are not put back: what
+changes gets new ones, so that build tools notice.
+
+Where the kernel shows the workspace, all of it is done through the mounted directory (`OpenWorkspace.changeable`), and programs
+write at the same time. Then what is replaced or removed is taken out, and compared with what was saved at the end (`takenout`).
+
+Called with the workspace lock held, within an intent that is on disk (`restore.announced`): a failure or a crash in the middle
+leaves whole steps, which the caller or whoever comes next puts back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from avfs_git.faults import reach
+from avfs_git.host.files.durable import host_errors, write_all
+from avfs_git.model import Warning
+from avfs_git.paths import ROOT, TreePath, join, show_path, split
+from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
+from avfs_git.vfs.scan.steady import KnownContent
+from avfs_git.vfs.tree.inodes import Node
+from avfs_git.vfs.tree.merged import MergedTree
+from avfs_git.vfs.tree.plan import Step
+from avfs_git.workspace.capture.workspace import LockedWorkspace
+from avfs_git.workspace.restore.takenout import keep_taken
+
+KEPT_IN_PLACE = "restore.kept"
+"""The code of the warning that something stays which is in no checkpoint."""
+
+
+def apply_steps(locked: LockedWorkspace, now: LowerTree, target: LowerTree, steps: Sequence[Step]) -> list[Warning]:
+    """Carry steps out that lead from one state towards another; tell what could not be."""
+    change = Application(locked, now, target)
+    change.apply(steps)
+    return change.warnings
+
+
+@dataclass(slots=True)
+class Application:
+    """The steps of a plan, carried out on the merged view.
+
+    Attributes:
+        known: The files that were made, so that nobody has to read them.
+        warnings: What could not be done.
+    """
+
+    locked: LockedWorkspace
+    now: LowerTree
+    target: LowerTree
+    known: dict[TreePath, KnownContent] = field(default_factory=dict)
+    warnings: list[Warning] = field(default_factory=list)
+    in_the_way: set[TreePath] = field(default_factory=set)
+    """Where something that no checkpoint holds stays in the place of what was wanted."""
+
+    def apply(self, steps: Sequence[Step]) -> None:
+        """Carry the steps out; on failure, only whole steps have been."""
+        with host_errors("write to the workspace"):
+            self._apply(steps)
+
+    def _apply(self, steps: Sequence[Step]) -> None:
+        upper = self._tree.upper
+        staged: dict[TreePath, tuple[bytes, KnownContent]] = {}
+        mounted = self.locked.opened.mounted
+        if mounted is not None:
+            mounted.upper.write_plan(steps)
+        try:
+            for step in steps:
+                if step.after is not None and step.after.kind == "file" and self._needs_content(step):
+                    staged[step.path] = self._stage_file(step.after)
+            reach("restore.staged")
+            for step in steps:
+                if step.is_removal:
+                    self._remove(step)
+            for step in steps:
+                if step.after is not None:
+                    if mounted is not None:
+                        mounted.upper.taking = step.path
+                    self._put(step, step.after, staged)
+                reach("restore.step")
+            if mounted is not None:
+                reach("restore.taken")
+                self.warnings += keep_taken(self.locked, self.now)
+        finally:
+            if mounted is not None:
+                mounted.upper.taking = None
+            for temporary, _ in staged.values():
+                with contextlib.suppress(OSError):  # what stays behind is removed when the workspace is next opened
+                    upper.discard(temporary)
+
+    @staticmethod
+    def _needs_content(step: Step) -> bool:
+        before, after = step.before, step.after
+        return before is None or after is None or before.kind != after.kind or before.oid != after.oid
+
+    @property
+    def _tree(self) -> MergedTree:
+        return self.locked.opened.changeable
+
+    def _stage_file(self, entry: LowerEntry) -> tuple[bytes, KnownContent]:
+        upper = self._tree.upper
+        permissions = entry.mode & 0o7777
+        # A mode that forbids writing would forbid to set attributes.
+        name, fd = upper.make_file(0o600 if entry.xattrs else permissions & 0o777)
+        try:
+            for piece in self.target.stream(entry) if self.target.size_of(entry) > 1 << 20 else (self.target.read(entry),):
+                write_all(fd, piece)
+            if entry.xattrs:
+                upper.write_user_xattrs(fd, entry.xattrs)
+            found = os.fstat(fd)
+            if stat.S_IMODE(found.st_mode) != permissions:  # the umask, or bits that only chmod sets
+                os.fchmod(fd, permissions)
+            assert entry.oid is not None  # noqa: S101 - files have one
+            made = KnownContent.of_file(entry.oid, found)
+        except BaseException:
+            os.close(fd)
+            upper.discard(name)
+            raise
+        os.close(fd)
+        return name, made
+
+    def _node(self, path: TreePath) -> Node:
+        return self._tree.resolve(path, follow_last=False)
+
+    def _remove(self, step: Step) -> None:
+        assert step.before is not None  # noqa: S101 - what is removed is there
+        parent, name = split(step.path)
+        with contextlib.suppress(FileNotFoundError):  # its directory went with an earlier step
+            self._remove_entry(self._node(parent), name, step.path, step.before)
+
+    def _remove_entry(self, parent: Node, name: bytes, path: TreePath, entry: LowerEntry) -> None:
+        """Remove what the captured state holds; something else in a directory keeps it in place."""
+        merged = self._tree
+        kept: set[TreePath] = set()
+        # An explicit stack: trees may be deeper than Python's own.
+        pending: list[tuple[Node, bytes, TreePath, LowerEntry, bool]] = [(parent, name, path, entry, False)]
+        while pending:
+            above, here, there, known, is_empty = pending.pop()
+            if is_empty:
+                if there in kept or not self._remove_dir(above, here, there):
+                    kept.add(split(there)[0])
+                continue
+            node = self._find_to_remove(above, here)
+            if node is None:
+                continue
+            if not node.is_dir:
+                self._remove_file(above, here, there)
+            elif not node.upper:
+                merged.remove_tree(above, here)
+            else:
+                pending.append((above, here, there, known, True))
+                held = self.now.children(known)
+                for child, _ in merged.readdir(node):
+                    below = held.get(child)
+                    if below is None:
+                        # A device, a pipe, a file too large for checkpoints: nothing else has it, so it stays.
+                        kept.add(there)
+                        self._keep(join(there, child))
+                    else:
+                        pending.append((node, child, join(there, child), below, False))
+
+    def _find_to_remove(self, parent: Node, name: bytes) -> Node | None:
+        try:
+            return self._tree.lookup(parent, name)
+        except FileNotFoundError:
+            if self.locked.opened.mounted is None:
+                raise
+            return None  # a program has removed it just now
+
+    def _remove_file(self, parent: Node, name: bytes, path: TreePath) -> None:
+        mounted = self.locked.opened.mounted
+        if mounted is None:
+            self._tree.unlink(parent, name)
+            return
+        mounted.upper.taking = path
+        with contextlib.suppress(FileNotFoundError):  # as above
+            mounted.unlink(parent, name)
+
+    def _remove_dir(self, parent: Node, name: bytes, path: TreePath) -> bool:
+        """Remove a directory that is empty now; tell whether it is gone."""
+        try:
+            self._tree.rmdir(parent, name)
+        except OSError as error:
+            if self.locked.opened.mounted is None or error.errno not in (errno.ENOTEMPTY, errno.ENOENT):
+                raise
+            if error.errno == errno.ENOTEMPTY:  # a program has put something into it just now
+                self._keep(path)
+                return False
+        return True
+
+    def _put(self, step: Step, entry: LowerEntry, staged: dict[TreePath, tuple[bytes, KnownContent]]) -> None:
+        merged = self._tree
+        path = step.path
+        if path == ROOT:
+            self._set_attributes(merged.root, entry)
+            return
+        directory, name = split(path)
+        if self.in_the_way and self._is_below_what_stays(path):
+            return
+        parent = self._node(directory)
+        if (step.before is None or step.is_removal) and self._stays(parent, name, path, entry):
+            return
+        if entry.is_dir:
+            with contextlib.suppress(FileExistsError):
+                merged.mkdir(parent, name, entry.mode & 0o7777)
+            self._set_attributes(merged.lookup(parent, name), entry)
+        elif entry.kind == "symlink":
+            target = self.target.read(entry)
+            if step.before is not None and not step.is_removal:
+                merged.unlink(parent, name)
+            merged.symlink(parent, name, target)
+        elif path in staged:
+            temporary, made = staged[path]
+            merged.install(parent, name, temporary)
+            del staged[path]
+            self.known[path] = made
+        else:
+            node = merged.lookup(parent, name)
+            self._set_attributes(node, entry)
+            if step.before is not None and step.before.tracked != entry.tracked:
+                # Nothing in it changes, but the next capture has to look at it: it moves between tree and sidecar.
+                merged.utimens(node, mtime_ns=merged.getattr(node).mtime_ns)
+
+    def _stays(self, parent: Node, name: bytes, path: TreePath, entry: LowerEntry) -> bool:
+        """Whether something is in the place of an entry that the state before did not hold: nothing else has it."""
+        try:
+            there = self._tree.lookup(parent, name)
+        except FileNotFoundError:
+            return False
+        if there.is_dir and entry.is_dir:
+            return False
+        self.in_the_way.add(path)
+        if not there.is_dir:  # of a directory that stays, what keeps it is named already
+            self._keep(path)
+        return True
+
+    def _is_below_what_stays(self, path: TreePath) -> bool:
+        here = path
+        while here:
+            here, _ = split(here)
+            if here in self.in_the_way:
+                return True
+        return False
+
+    def _keep(self, path: TreePath) -> None:
+        self.warnings.append(Warning(KEPT_IN_PLACE, f"'{show_path(path)}' is in no checkpoint and stays", path))
+
+    def _set_attributes(self, node: Node, entry: LowerEntry) -> None:
+        merged = self._tree
+        if stat.S_IMODE(merged.getattr(node).mode) != stat.S_IMODE(entry.mode):
+            merged.chmod(node, stat.S_IMODE(entry.mode))
+        wanted = dict(entry.xattrs)
+        there = {key: value for key, value in merged.read_xattrs(node).items() if key.startswith(b"user.")}
+        for key in there.keys() - wanted.keys():
+            merged.remove_xattr(node, key)
+        for key, value in wanted.items():
+            if there.get(key) != value:
+                merged.set_xattr(node, key, value)

@@ -1,0 +1,471 @@
+"""The files of a workspace, by path: what `ls`, `cat`, `write`, `cp` and their like do.
+
+Decided here: what each of these does with directories, symbolic links and what is already there, and which
+errors callers see: the filesystem's own are translated in one place (`file_errors`). Reading takes no lock;
+changing takes the workspace lock for the time of one operation. What is written is durable at the next checkpoint.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from avfs_git.errors import (
+    AvfsError,
+    ContentChanged,
+    HostError,
+    ObjectCorrupt,
+    ObjectMissing,
+    PathEscapes,
+    PathNotFound,
+    PathUnsuitable,
+)
+from avfs_git.gitstore.objects.store import KIND_BLOB, hash_object
+from avfs_git.lazy import LazyModule
+from avfs_git.model import FileInfo, Kind, TreeNode
+from avfs_git.paths import ROOT, TreePath, join, split
+from avfs_git.vfs.layer.lower import LowerEntry
+from avfs_git.vfs.tree.merged import Attr, MergedTree, Node
+from avfs_git.workspace.capture.workspace import LockedWorkspace, OpenWorkspace
+
+if TYPE_CHECKING:
+    from avfs_git.workspace.restore import takenout
+else:
+    takenout = LazyModule("avfs_git.workspace.restore.takenout")
+
+_T = TypeVar("_T")
+
+_FILE = Kind.FILE
+_BAD = (ObjectMissing, ObjectCorrupt)
+"""What hides one file or directory, and no other that is listed with it."""
+_KINDS = {stat.S_IFREG: _FILE, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFLNK: Kind.SYMLINK}
+
+_DISK_FAILED = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+
+_REASONS = {
+    errno.ENOTDIR: "is below something that is no directory",
+    errno.EISDIR: "is a directory",
+    errno.EEXIST: "is there already",
+    errno.ENOTEMPTY: "is a directory that is not empty",
+    errno.EINVAL: "cannot be used so",
+    errno.EPERM: "may not be changed",
+    errno.EACCES: "may not be used by this user",
+    errno.EBUSY: "is the root of the workspace",
+    errno.ELOOP: "leads through too many symbolic links",
+    errno.ENAMETOOLONG: "has a name that is too long",
+    errno.ENXIO: "is no file",
+}
+
+
+@contextmanager
+def file_errors(path: TreePath, action: str) -> Iterator[None]:
+    """Turn what the filesystem raises into what callers see."""
+    try:
+        yield
+    except OSError as error:
+        raise translate_os_error(error, path, action) from error
+
+
+def translate_os_error(error: OSError, path: TreePath, action: str) -> AvfsError:
+    """Make the error that callers see of one that the filesystem raised."""
+    if error.errno == errno.ENOENT:
+        return PathNotFound(b"/" + path)
+    if error.errno in _REASONS:
+        return PathUnsuitable(b"/" + path, _REASONS[error.errno])
+    return HostError(action, error)
+
+
+class Files:
+    """The files of one open workspace."""
+
+    def __init__(self, opened: OpenWorkspace) -> None:
+        self._opened = opened
+
+    def _read(self, path: TreePath, action: Callable[[MergedTree], _T]) -> _T:
+        opened = self._opened
+        while True:
+            merged = opened.read_view()
+            epoch = opened.epoch
+            try:
+                return action(merged)
+            except OSError as error:
+                # Another thread may have dropped the nodes meanwhile, because another process wrote.
+                if opened.epoch == epoch:
+                    raise translate_os_error(error, path, "read the workspace") from error
+
+    def _change(self, path: TreePath, action: Callable[[MergedTree], _T]) -> _T:
+        opened = self._opened
+        locked = opened.acquire()
+        try:
+            locked.begin()
+            try:
+                return action(opened.changeable)
+            finally:
+                locked.end()
+        except OSError as error:
+            if error.errno in _DISK_FAILED:
+                opened.forget()  # the disk may have changed, and not yet what is known of it
+            raise translate_os_error(error, path, "write to the workspace") from error
+        finally:
+            opened.release()
+
+    # --- reading ---------------------------------------------------------------------------------------
+
+    def read(self, path: TreePath) -> bytes:
+        """Read a whole file."""
+        try:
+            return self._opened.read_view().read_file(path)
+        except OSError:
+            return self._read(path, lambda merged: merged.read_file(path))
+
+    def stream(self, path: TreePath) -> Iterator[bytes]:
+        """Read a file in pieces of at most 1 MiB."""
+
+        def begin(merged: MergedTree) -> Iterator[bytes]:
+            node = merged.resolve(path)
+            if node.is_dir:
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            return merged.stream(node)
+
+        pieces = self._read(path, begin)
+        while True:
+            with file_errors(path, "read the workspace"):
+                piece = next(pieces, None)
+            if piece is None:
+                return
+            yield piece
+
+    def read_link(self, path: TreePath) -> bytes:
+        """Read a symbolic link."""
+        return self._read(path, lambda merged: merged.readlink(merged.resolve(path, follow_last=False)))
+
+    def exists(self, path: TreePath) -> bool:
+        """Whether anything is at a path, be it a symbolic link to nowhere."""
+        try:
+            self._read(path, lambda merged: merged.resolve(path, follow_last=False))
+        except (PathNotFound, PathUnsuitable, PathEscapes):
+            return False
+        return True
+
+    def stat(self, path: TreePath, *, with_oid: bool = False, follow: bool = False) -> FileInfo:
+        """Describe what is at a path."""
+
+        def look(merged: MergedTree) -> FileInfo:
+            node = merged.resolve(path, follow_last=follow)
+            info = _describe(merged, path, node, merged.getattr(node))
+            return self._with_oid(merged, node, info) if with_oid else info
+
+        return self._read(path, look)
+
+    def list_dir(self, path: TreePath) -> list[FileInfo]:
+        """Describe what is in a directory, by name; of anything else, itself."""
+
+        def look(merged: MergedTree) -> list[FileInfo]:
+            node = merged.resolve(path)
+            if not node.is_dir:
+                return [_describe(merged, path, node, merged.getattr(node))]
+            return [
+                _describe_listed(merged, join(path, name), attr, entry.oid if entry is not None else None, problem)
+                for name, attr, entry, problem in merged.list_attrs(node)
+            ]
+
+        return self._read(path, look)
+
+    def tree(self, path: TreePath, *, depth: int | None = None) -> TreeNode:
+        """Describe what is below a path, `depth` levels of it."""
+
+        def look(merged: MergedTree) -> TreeNode:
+            return _describe_tree(merged, path, merged.resolve(path), depth)
+
+        return self._read(path, look)
+
+    def _with_oid(self, merged: MergedTree, node: Node, info: FileInfo) -> FileInfo:
+        if info.oid is not None or info.kind not in (Kind.FILE, Kind.SYMLINK):
+            return info
+        return FileInfo(
+            info.path, info.kind, info.mode, info.size, info.mtime_ns, content_oid(merged, node), info.target, info.nlink
+        )
+
+    # --- changing --------------------------------------------------------------------------------------
+
+    def write(
+        self,
+        path: TreePath,
+        data: bytes | Iterable[bytes],
+        *,
+        append: bool = False,
+        expect: str | None = None,
+        parents: bool = True,
+        executable: bool | None = None,
+    ) -> FileInfo:
+        """Make a file hold `data` and describe it; see the SDK for the arguments."""
+        if expect is not None:
+            # Programs in a live tree hold no lock of ours: between the look and the write they have to wait.
+            with file_errors(path, "write to the workspace"), self._opened.locked() as locked, locked.merged.guard:
+                self._check_expected(locked.merged, path, expect)
+                with self._taking(locked, path, expect, follow=True):
+                    return self.write(path, data, append=append, parents=parents, executable=executable)
+
+        def put(merged: MergedTree) -> FileInfo:
+            if append:
+                node = self._append(merged, path, data)
+            else:
+                mode = None if executable is None else self._executable_mode(merged, path, executable=executable)
+                try:
+                    node = merged.write_file(path, data, mode=mode)
+                except FileNotFoundError:
+                    if not parents:
+                        raise
+                    merged.make_dir(split(path)[0], parents=True)
+                    node = merged.write_file(path, data, mode=mode)
+            return _describe(merged, path, node, merged.getattr(node))
+
+        return self._change(path, put)
+
+    def _append(self, merged: MergedTree, path: TreePath, data: bytes | Iterable[bytes]) -> Node:
+        try:
+            node = merged.resolve(path)
+        except FileNotFoundError:
+            merged.make_dir(split(path)[0], parents=True)
+            return merged.write_file(path, data)
+        for piece in (data,) if isinstance(data, bytes) else data:
+            left = memoryview(piece)
+            while left:  # a full disk takes a part, and refuses the next
+                left = left[merged.append(node, left) :]
+        return node
+
+    @staticmethod
+    def _executable_mode(merged: MergedTree, path: TreePath, *, executable: bool) -> int:
+        try:
+            mode = stat.S_IMODE(merged.getattr(merged.resolve(path)).mode)
+        except FileNotFoundError:
+            mode = 0o644
+        return mode | (mode & 0o444) >> 2 if executable else mode & ~0o111
+
+    @contextmanager
+    def _taking(self, locked: LockedWorkspace, path: TreePath, expect: str, *, follow: bool) -> Iterator[None]:
+        """Where nothing keeps programs waiting, look afterwards at what a change has really replaced."""
+        mounted = self._opened.mounted
+        if mounted is None:
+            yield
+            return
+        mounted.upper.taking = path
+        try:
+            yield
+        finally:
+            mounted.upper.taking = None
+            with file_errors(path, "write to the workspace"):
+                takenout.check_taken(locked, path, expect, follow=follow)
+
+    def _check_expected(self, merged: MergedTree, path: TreePath, expect: str) -> None:
+        """Refuse if the content is not the one that the caller has seen; `""` means that nothing may be there."""
+        try:
+            node = merged.resolve(path)
+        except FileNotFoundError:
+            if expect:
+                raise ContentChanged(b"/" + path, expect, None) from None
+            return
+        actual = content_oid(merged, node) if not node.is_dir else "directory"
+        if actual != expect:
+            raise ContentChanged(b"/" + path, expect, actual)
+
+    def make_dir(self, path: TreePath, *, parents: bool = False) -> None:
+        """Make a directory."""
+        if path == ROOT and parents:
+            return
+        self._change(path, lambda merged: merged.make_dir(path, parents=parents))
+
+    def remove(self, path: TreePath, *, recursive: bool = False, missing_ok: bool = False, expect: str | None = None) -> None:
+        """Remove a file, a symbolic link or, with `recursive`, a directory."""
+
+        def act(merged: MergedTree) -> None:
+            with merged.guard:
+                if expect is not None:
+                    self._check_expected(merged, path, expect)
+                merged.remove(path, recursive=recursive)
+
+        try:
+            if expect is None:
+                self._change(path, act)
+            else:
+                with self._opened.locked() as locked, self._taking(locked, path, expect, follow=False):
+                    self._change(path, act)
+        except PathNotFound:
+            if not missing_ok:
+                raise
+
+    def move(self, source: TreePath, destination: TreePath) -> TreePath:
+        """Rename; into the destination if that is a directory. Nothing is overwritten. Returns the new path."""
+
+        def act(merged: MergedTree) -> TreePath:
+            merged.resolve(source, follow_last=False)
+            target = _into(merged, source, destination)
+            if target == source or target.startswith(source + b"/"):
+                raise PathUnsuitable(b"/" + source, "cannot be moved into itself")
+            merged.move(source, target, flags=1)  # RENAME_NOREPLACE, renameat2(2)
+            return target
+
+        return self._change(source, act)
+
+    def copy(self, source: TreePath, destination: TreePath, *, recursive: bool = False) -> TreePath:
+        """Copy, with modes and attributes; into the destination if that is a directory. Nothing is overwritten."""
+
+        def act(merged: MergedTree) -> TreePath:
+            node = merged.resolve(source, follow_last=False)
+            target = _into(merged, source, destination)
+            if node.is_dir and not recursive:
+                raise PathUnsuitable(b"/" + source, "is a directory; copy it with `-r`")
+            if node.is_dir and (target == source or target.startswith(source + b"/")):
+                raise PathUnsuitable(b"/" + source, "cannot be copied into itself")
+            _copy_entry(merged, source, node, target)
+            return target
+
+        return self._change(source, act)
+
+    def touch(self, path: TreePath, *, mtime_ns: int | None = None) -> None:
+        """Set the time of a file's last change, to now if not given; make it if it is not there."""
+
+        def act(merged: MergedTree) -> None:
+            try:
+                node = merged.resolve(path)
+            except FileNotFoundError:
+                node = merged.write_file(path, b"")
+                if mtime_ns is None:
+                    return
+            when = time.time_ns() if mtime_ns is None else mtime_ns
+            merged.utimens(node, atime_ns=when, mtime_ns=when)
+
+        self._change(path, act)
+
+    def chmod(self, path: TreePath, mode: int) -> None:
+        """Set permission bits."""
+        self._change(path, lambda merged: merged.chmod(merged.resolve(path), mode & 0o7777))
+
+    def symlink(self, path: TreePath, target: bytes) -> None:
+        """Make a symbolic link. Where it leads is not looked at: it is followed inside the workspace only."""
+        self._change(path, lambda merged: merged.make_symlink(path, target))
+
+    def link(self, source: TreePath, destination: TreePath) -> None:
+        """Give a file one more name."""
+        self._change(source, lambda merged: merged.make_link(source, destination))
+
+
+def content_oid(merged: MergedTree, node: Node) -> str:
+    """Compute the id that the content of a file has as a blob."""
+    if node.lower is not None and not node.upper and node.lower.oid is not None:
+        return node.lower.oid.hex()
+    data = merged.readlink(node) if node.kind == stat.S_IFLNK else merged.read_all(node)
+    return hash_object(KIND_BLOB, data).hex()
+
+
+def _into(merged: MergedTree, source: TreePath, destination: TreePath) -> TreePath:
+    try:
+        node = merged.resolve(destination)
+    except FileNotFoundError:
+        return destination
+    if not node.is_dir:
+        raise PathUnsuitable(b"/" + destination, "is there already")
+    target = join(destination, split(source)[1])
+    try:
+        merged.resolve(target, follow_last=False)
+    except FileNotFoundError:
+        return target
+    raise PathUnsuitable(b"/" + target, "is there already")
+
+
+def _copy_entry(merged: MergedTree, source: TreePath, node: Node, target: TreePath) -> None:
+    pending = [(source, node, target)]
+    bound = merged.bound_below(node)
+    bound.ask()
+    while pending:
+        path, here, there = pending.pop()
+        attr = merged.getattr(here)
+        if here.is_dir:
+            made = merged.make_dir(there, mode=stat.S_IMODE(attr.mode))
+            names = merged.readdir(here)
+            bound.meet(len(names))
+            pending += [(join(path, name), merged.lookup(here, name), join(there, name)) for name, _ in names]
+        elif here.kind == stat.S_IFLNK:
+            merged.make_symlink(there, merged.readlink(here))
+            continue
+        elif here.kind == stat.S_IFREG:
+            made = merged.write_file(there, merged.stream(here), mode=stat.S_IMODE(attr.mode))
+        else:
+            raise PathUnsuitable(b"/" + path, "is a device, socket or pipe and cannot be copied")
+        for key, value in merged.read_xattrs(here).items():
+            if key.startswith(b"user."):
+                merged.set_xattr(made, key, value)
+
+
+def _describe(merged: MergedTree, path: TreePath, node: Node, attr: Attr) -> FileInfo:
+    entry = None if node.upper else node.lower
+    return _describe_listed(merged, path, attr, entry.oid if entry is not None and not node.is_dir else None)
+
+
+def _describe_listed(merged: MergedTree, path: TreePath, attr: Attr, oid: bytes | None, problem: str | None = None) -> FileInfo:
+    mode = attr.mode
+    kind = _KINDS.get(stat.S_IFMT(mode), Kind.OTHER)
+    if kind is _FILE:  # most of what is listed: spelled out, because lists are long
+        name = oid.hex() if oid is not None else None
+        return FileInfo(path, kind, mode, attr.size, attr.mtime_ns, name, None, attr.nlink, problem)
+    is_dir = kind is Kind.DIRECTORY
+    target = None
+    if kind is Kind.SYMLINK and problem is None:
+        try:
+            target = merged.readlink(merged.resolve(path, follow_last=False))
+        except _BAD as error:
+            problem = error.message
+    return FileInfo(
+        path=path,
+        kind=kind,
+        mode=mode,
+        size=0 if is_dir else attr.size,
+        mtime_ns=attr.mtime_ns,
+        oid=oid.hex() if oid is not None and not is_dir else None,
+        target=target,
+        nlink=attr.nlink,
+        problem=problem,
+    )
+
+
+def _describe_bad(path: TreePath, entry: LowerEntry, problem: str) -> FileInfo:
+    kind = _KINDS.get(stat.S_IFMT(entry.mode), Kind.OTHER)
+    oid = None if entry.is_dir or entry.oid is None else entry.oid.hex()
+    return FileInfo(path, kind, entry.mode, 0, entry.mtime_ns, oid, problem=problem)
+
+
+def _describe_tree(merged: MergedTree, path: TreePath, node: Node, depth: int | None) -> TreeNode:
+    # An explicit stack: trees may be deeper than Python's own. Each directory comes by twice: before what is in it, and
+    # after, when what was made of that stands in `made` behind whatever was made before.
+    pending: list[tuple[TreePath, Node, int]] = [(path, node, 0)]
+    entered: list[tuple[FileInfo, int]] = []
+    made: list[TreeNode] = []
+    bound = merged.bound_below(node)
+    while pending:
+        here, there, level = pending.pop()
+        if level < 0:
+            info, first = entered.pop()
+            made[first:] = [TreeNode(info, tuple(made[first:]))]
+            continue
+        names: list[bytes] = []
+        try:
+            info = _describe(merged, here, there, merged.getattr(there))
+            if there.is_dir and level != depth:
+                names = sorted((name for name, _ in merged.readdir(there)), reverse=True)
+        except _BAD as error:
+            if level == 0 or there.lower is None:
+                raise
+            info = _describe_bad(here, there.lower, error.message)
+        if not names:
+            made.append(TreeNode(info))
+            continue
+        entered.append((info, len(made)))
+        pending.append((here, there, -1))
+        bound.meet(len(names))
+        pending += [(join(here, name), merged.lookup(there, name), level + 1) for name in names]
+    return made[0]

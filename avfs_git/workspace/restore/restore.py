@@ -1,0 +1,518 @@
+"""Restoring: bringing the files of a workspace to another state, under whatever runs in it.
+
+Decided here: what is saved before, in which order files change, and how a restore that was cut short is put
+back. Only differing paths are touched, and they get new times, so that build tools notice. The order, and
+what each step guards against:
+
+1. What is uncommitted is saved as a checkpoint: nothing is lost, and the state before is a known one.
+2. The intent is forced to disk. From here on, whoever opens the workspace after a crash puts it back.
+3. The new files are written beside the workspace. A full disk shows here, before anything has changed.
+4. Entries change, each by one rename.
+5. The result is confirmed or else captured (see `confirm`), and committed, with a line in the log that repeats the
+   intent's word. If the log says that it happened, the restore is complete, whatever the intent says. If the disk
+   refuses, the files are put back.
+6. The intent is removed. A failure here is a warning: whoever takes the lock next removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from avfs_git.errors import AvfsError, InternalError, LeftInForce, ObjectMissing, PathNotFound, RefConflict
+from avfs_git.faults import reach
+from avfs_git.gitstore.compare.treediff import diff_trees, find_differences
+from avfs_git.gitstore.formats.commits import Commit, serialize_commit
+from avfs_git.gitstore.formats.trees import EMPTY_TREE, edit_tree, find_entry
+from avfs_git.gitstore.holding import objects_held
+from avfs_git.gitstore.objects.drywriter import DryWriter
+from avfs_git.gitstore.objects.packwriter import PackWriter
+from avfs_git.gitstore.objects.store import KIND_COMMIT, KIND_TREE
+from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.source import ObjectSource
+from avfs_git.model import ChangedFile, RestoreResult, Warning
+from avfs_git.paths import ROOT, Oid, TreePath, show_path, split
+from avfs_git.vfs.layer.lower import LowerTree
+from avfs_git.vfs.scan.statcache import RACY_NS
+from avfs_git.vfs.tree.plan import Step, list_contents, plan_steps
+from avfs_git.workspace.capture.aftermath import aftermath
+from avfs_git.workspace.capture.bookkeeping import bookkeeping
+from avfs_git.workspace.capture.capture import Captured
+from avfs_git.workspace.capture.checkpoint import recorded_sidecar, save_checkpoint, saving_first, take
+from avfs_git.workspace.capture.confirm import confirm_restored
+from avfs_git.workspace.capture.sidecardiff import diff_sidecars
+from avfs_git.workspace.capture.workspace import LockedWorkspace
+from avfs_git.workspace.restore.application import Application
+from avfs_git.workspace.restore.takenout import recover_taken, remove_left
+from avfs_git.workspace.vault.format import HEADS, Merging, Pending
+from avfs_git.workspace.vault.oplog import CAPTURED, INTENT, SINCE, OpRecord
+
+Trees = tuple[Oid | None, Oid | None]
+"""The tree and the sidecar tree of a state."""
+
+
+def restore_state(
+    locked: LockedWorkspace,
+    target: Oid,
+    *,
+    paths: Sequence[TreePath] = (),
+    dry_run: bool = False,
+    name: str | None = None,
+    kind: str = "restore",
+) -> RestoreResult:
+    """Bring the workspace, or some paths of it, to the state of a commit.
+
+    Args:
+        locked: The workspace.
+        target: The commit.
+        paths: Only these and what is below them; all if none.
+        dry_run: Only tell what would change.
+        name: What the caller called the target, for messages.
+        kind: The operation in the log.
+
+    Raises:
+        PathNotFound: If a path is neither in the workspace nor in the target.
+        HostError: If the disk is full or fails; the state is the old one.
+    """
+    vault = locked.vault
+    shown = name or target.hex()
+    if dry_run:
+        commit = vault.store.read_commit(target)
+        writer = DryWriter(vault.store)
+        taken = take(locked, writer)
+        now = (taken.captured.tree, taken.captured.sidecar)
+        wanted = _target_trees(locked, commit, now)
+        steps = _plan(writer, now, wanted, commit, paths)
+        files, untracked = _preview(writer, steps, now, wanted, paths)
+        return RestoreResult(
+            "planned" if steps or files else "unchanged", target.hex(), files, untracked, warnings=tuple(taken.captured.warnings)
+        )
+    vault.prepare()
+    with objects_held(vault.git_dir):  # the target may be a commit that nothing else keeps
+        return _restore(locked, target, paths, shown, kind)
+
+
+def _restore(locked: LockedWorkspace, target: Oid, paths: Sequence[TreePath], shown: str, kind: str) -> RestoreResult:
+    vault = locked.vault
+    vault.store.packs.refresh()
+    if not vault.store.exists(target):
+        raise ObjectMissing(target.hex())
+    commit = vault.store.read_commit(target)
+    saved, now = _save(locked, f"save before {kind} of {shown}")
+    wanted = _target_trees(locked, commit, now)
+    steps = _plan(vault.store, now, wanted, commit, paths)
+    if not steps and not find_differences(vault.store, now[0], wanted[0], paths=paths):  # submodules are at no file's commit
+        return RestoreResult("unchanged", target.hex(), (), saved=saved)
+    vault.store.expect(list_contents(steps))
+    head = vault.read_head(locked.fork)
+    with announced(locked, kind, now) as intent:
+        change = Application(locked, LowerTree(vault.store, *now, default_mtime_ns=0), _lower(vault.store, wanted, commit))
+        change.apply(steps)
+        reach("restore.applied")
+        # Without a sidecar of its own the commit says nothing of what else is there, nor of its times.
+        is_whole = not paths and not change.warnings and commit.sidecar is not None and locked.opened.synced_trees() == now
+        confirmed = confirm_restored(locked, steps, change.known, wanted) if is_whole else None
+        result = save_checkpoint(
+            locked,
+            kind=kind,
+            message=f"{kind} {shown}",
+            description=f"{kind} {shown}" + (f" ({_count(paths)})" if paths else ""),
+            known=change.known,
+            before=head.hex() if head else None,
+            index=lambda pack: _tracked_after(pack, now[0], wanted[0], paths),
+            beside=wanted[1],
+            more=intent.facts,
+            captured=confirmed,
+        )
+        recorded = result.checkpoint.tree if result.checkpoint is not None else None
+        if not paths and not change.warnings and recorded != (wanted[0] or EMPTY_TREE).hex():
+            if locked.opened.shown_at is None:
+                raise InternalError("the restored workspace does not hold what was wanted")
+            told = "programs changed files while they were restored; the checkpoint holds what they made of them"
+            intent.warnings.append(Warning("restore.changed_meanwhile", told))
+    return RestoreResult(
+        "restored",
+        target.hex(),
+        result.changed_files,
+        result.sidecar_changed,
+        saved=saved,
+        checkpoint=result.checkpoint,
+        warnings=(*result.warnings, *change.warnings, *intent.warnings),
+    )
+
+
+def _count(paths: Sequence[TreePath]) -> str:
+    return f"'{show_path(paths[0])}'" if len(paths) == 1 else f"{len(paths)} paths"
+
+
+def _target_trees(locked: LockedWorkspace, commit: Commit, now: tuple[Oid | None, Oid | None]) -> tuple[Oid | None, Oid | None]:
+    """Find the trees of a state. A commit of git's says nothing of untracked files: they stay."""
+    sidecar = locked.vault.sidecar_tree(commit)
+    tree = None if commit.tree == EMPTY_TREE else commit.tree
+    return tree, sidecar if commit.sidecar is not None else now[1]
+
+
+def _tracked_after(pack: PackWriter, now: Oid | None, wanted: Oid | None, paths: Sequence[TreePath]) -> Oid | None:
+    """Find the tree whose paths are tracked after a restore: what comes back is tracked if it was, as in git's index."""
+    if not paths:
+        return wanted
+    edits = {path: find_entry(pack, wanted, path) if wanted is not None else None for path in paths}
+    # Of paths within each other the outer one says all.
+    outer = {path: edit for path, edit in edits.items() if not any(path.startswith(other + b"/") for other in paths)}
+    return edit_tree(pack, pack, now, outer)
+
+
+def _lower(source: ObjectSource, trees: tuple[Oid | None, Oid | None], commit: Commit) -> LowerTree:
+    return LowerTree(source, *trees, default_mtime_ns=commit.committer.when_s * 1_000_000_000)
+
+
+def _plan(
+    source: ObjectSource,
+    now: tuple[Oid | None, Oid | None],
+    wanted: tuple[Oid | None, Oid | None],
+    commit: Commit,
+    paths: Sequence[TreePath],
+) -> list[Step]:
+    left = LowerTree(source, *now, default_mtime_ns=0)
+    right = _lower(source, wanted, commit)
+    for path in paths:
+        if left.lookup(path) is None and right.lookup(path) is None:
+            raise PathNotFound(path)
+    return plan_steps(left, right, paths)
+
+
+def _preview(
+    source: ObjectSource,
+    steps: list[Step],
+    now: tuple[Oid | None, Oid | None],
+    wanted: tuple[Oid | None, Oid | None],
+    paths: Sequence[TreePath],
+) -> tuple[tuple[ChangedFile, ...], tuple[ChangedFile, ...]]:
+    files = diff_trees(source, now[0], wanted[0], paths=paths, size_of=source.blob_size)
+    touched = {step.path for step in steps}
+    untracked = [change for change in diff_sidecars(source, now[1], wanted[1]) if not paths or change.path in touched]
+    return tuple(files), tuple(untracked)
+
+
+def _save(locked: LockedWorkspace, description: str) -> tuple[str | None, Trees]:
+    """Save what is uncommitted; where the branch has moved by other hands, beside it. Give the trees of what is saved."""
+    try:
+        with saving_first():
+            result = save_checkpoint(locked, message=bookkeeping(description), description=description)
+    except RefConflict:
+        saved = save_aside(locked, description)
+        return saved, saved_trees(locked, saved)
+    saved = result.checkpoint.id if result.outcome == "created" and result.checkpoint else None
+    return saved, saved_trees(locked, saved)
+
+
+def saved_trees(locked: LockedWorkspace, saved: str | None) -> Trees:
+    """Find the trees of a workspace that was saved just now; None says that its head holds everything already.
+
+    Either may be a commit of which the stat cache does not know, as after a crash, or on a disk that failed then.
+    """
+    if saved is not None:
+        made = locked.vault.store.read_commit(Oid(bytes.fromhex(saved)))
+        return None if made.tree == EMPTY_TREE else made.tree, locked.vault.sidecar_tree(made)
+    commit = locked.head()[1]
+    if commit is None:
+        return locked.opened.synced_trees()
+    return None if commit.tree == EMPTY_TREE else commit.tree, recorded_sidecar(locked, commit)
+
+
+def save_aside(locked: LockedWorkspace, description: str, *, onto: Oid | None = None) -> str | None:
+    """Save what is uncommitted as a commit that no branch holds, kept reachable; None if there is nothing.
+
+    The workspace counts as captured at that commit afterwards.
+
+    Args:
+        locked: The workspace.
+        description: The commit's message.
+        onto: The commit that it follows and is compared with; the head of the fork if not given.
+    """
+    vault = locked.vault
+    pack = PackWriter(vault.store)
+    try:
+        taken = take(locked, pack, onto=onto)
+        if taken.is_unchanged:
+            if taken.head is not None:
+                locked.mark_recorded(taken.captured, taken.head, recorded_sidecar(locked, taken.commit))
+            return None
+        captured = taken.captured
+        signature = locked.signature()
+        sidecar = None
+        if captured.sidecar is not None:
+            held = vault.read_sidecar_ref(locked.fork)
+            text = f"sidecar of {locked.fork}\n"
+            sidecar = pack.add(
+                KIND_COMMIT, serialize_commit(Commit(captured.sidecar, (held,) if held else (), signature, signature, text))
+            )
+        tree = captured.tree if captured.tree is not None else pack.add(KIND_TREE, b"")
+        parents = (taken.head,) if taken.head else ()
+        oid = pack.add(
+            KIND_COMMIT, serialize_commit(Commit(tree, parents, signature, signature, bookkeeping(description), sidecar=sidecar))
+        )
+        pack.finish(hold=True)
+        vault.refs.update(vault.keep(sidecar, oid))
+        locked.mark_captured(captured, commit=oid)
+    finally:
+        pack.discard()
+    return oid.hex()
+
+
+# --- the intent, and putting back ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What is about to be done to files."""
+
+    word: str
+    """What the line in the log is to repeat."""
+    since_ns: int
+    """A time at which nothing had been changed yet, in the log for `recovery`."""
+    warnings: list[Warning] = field(default_factory=list)
+    """What could not be done once it was complete."""
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What the line in the log says of it."""
+        return {INTENT: self.word, SINCE: self.since_ns}
+
+
+@contextlib.contextmanager
+def announced(
+    locked: LockedWorkspace, kind: str, now: Trees, *, begins: Merging | None = None, ends_merge: bool = False
+) -> Iterator[Intent]:
+    """Write down that files are about to change from the captured state; put them back if that fails.
+
+    Args:
+        locked: The workspace.
+        kind: The operation.
+        now: The trees that are captured, and stored.
+        begins: The merge in which the workspace is afterwards.
+        ends_merge: Whether it is in no merge afterwards.
+
+    Raises:
+        MountError: If the kernel shows the workspace, and not at the place that was told. Nothing has happened then.
+    """
+    locked.opened.find_mounted()
+    state = locked.opened.state
+    head = locked.vault.read_head(locked.fork)
+    intent = Intent(os.urandom(8).hex(), time.time_ns() - RACY_NS)
+    merge = "begins" if begins is not None else "ends" if ends_merge else None
+    before = state.merging if begins is not None else None
+    state.pending = Pending(kind, _hex(head), _hex(now[0]), _hex(now[1]), intent.word, merge, before)
+    state.pending.shown = locked.opened.shown_at is not None
+    state.merging = begins or state.merging
+    try:
+        locked.write_state()
+        reach("restore.announced")
+        locked.begin()
+        try:
+            yield intent
+        except BaseException:
+            # Also for Ctrl-C: what was half done is put back, now or, if that fails too, when it is next opened.
+            with contextlib.suppress(OSError, AvfsError):
+                put_back(locked)
+            raise
+        finally:
+            lock = locked.opened.lock
+            is_marked = lock.clean_epoch == lock.epoch  # else the capture was not: its files have to be looked at again
+            locked.end()
+        if is_marked:
+            lock.mark_clean(lock.epoch, lock.clean_commit)
+    except BaseException:
+        # What the disk says of the intent is not known: nothing may be written before that is read again.
+        locked.opened.forget()
+        raise
+    with aftermath(intent.warnings, "the state is written when the workspace is next used"):
+        try:
+            reach("restore.complete")
+            state.pending = None
+            state.merging = None if ends_merge else state.merging
+            locked.write_state()
+        except BaseException:
+            locked.opened.forget()  # as above
+            raise
+
+
+def is_complete(locked: LockedWorkspace, pending: Pending) -> bool:
+    """Tell whether an operation whose intent is still there was complete: its refs have moved."""
+    if pending.intent is not None:
+        return locked.vault.oplog.has_happened(locked.fork, pending.intent)
+    return _hex(locked.vault.read_head(locked.fork)) != pending.head
+
+
+def put_back(locked: LockedWorkspace) -> None:
+    """Bring a workspace back to the state before an operation that was cut short; complete ones stay.
+
+    Called with the lock held, by the operation itself or by whoever opens the workspace next. Can itself be cut
+    short, and called again.
+    """
+    opened = locked.opened
+    pending = opened.state.pending
+    if pending is None:
+        return
+    store = locked.vault.store
+    is_done = is_complete(locked, pending)
+    before = LowerTree(store, _oid(pending.tree), _oid(pending.sidecar), default_mtime_ns=0)
+    opened.leave_mounted(keep=True)
+    left = recover_taken(locked, before)
+    opened.state.recovered = [*opened.state.recovered, *(told.message for told in left.warnings)]
+    if pending.merge == ("ends" if is_done else "begins"):
+        opened.state.merging = pending.before
+    if not is_done:
+        opened.dirty = None
+        # What failed may have changed the disk and not yet what is known of it.
+        if opened.is_served and opened.shown_at is None:
+            opened.merged.relist()
+        else:
+            opened.merged.forget_all()
+        if not opened.is_served:
+            opened.upper.clean_work()
+        # A power cut may have taken the staging directory and left what was changed.
+        is_planned = pending.shown and (left.names or opened.state.boot == opened.boot)
+        planned = left.planned if is_planned else None
+        writer = DryWriter(store)
+        captured = locked.capture(writer)
+        now = LowerTree(writer, captured.tree, captured.sidecar, default_mtime_ns=0)
+        steps = _plan_putting_back(now, writer, pending, planned)
+        if pending.shown and steps:
+            # Programs went on to work: what is about to be replaced is saved first, and only that is replaced without a word.
+            opened.give_up_capture()
+            saved = save_aside(locked, "save before putting back")
+            now = LowerTree(store, *saved_trees(locked, saved), default_mtime_ns=0)
+            steps = _plan_putting_back(now, store, pending, planned)
+        change = Application(locked, now, before)
+        locked.begin()
+        try:
+            if steps:
+                change.apply(steps)
+        finally:
+            locked.end()
+        opened.state.recovered = [*opened.state.recovered, *(told.message for told in change.warnings)]
+    remove_left(locked, left)  # not before, else nobody would know what was to be put back
+    opened.dirty = None
+    opened.state.pending = None
+    locked.write_state()
+
+
+def _plan_putting_back(
+    now: LowerTree, source: ObjectSource, pending: Pending, planned: Mapping[TreePath, bool] | None
+) -> list[Step]:
+    """List the steps that lead from the present state to the one before an operation.
+
+    Args:
+        now: The present state.
+        source: Where its objects are, and those of the one before.
+        pending: The operation.
+        planned: All that the operation meant to change, as in `Left`, where programs worked meanwhile: what else
+            differs is theirs.
+    """
+    steps = plan_steps(now, LowerTree(source, _oid(pending.tree), _oid(pending.sidecar), default_mtime_ns=0))
+    if planned is None:
+        return steps
+    chosen = {step.path for step in steps if step.path in planned or any(planned.get(path) for path in _above(step.path))}
+    above = {path for one in chosen for path in _above(one)}  # a program may have removed the directories that lead to them
+    return [step for step in steps if step.path in chosen or (step.path in above and (step.before is None or step.is_removal))]
+
+
+def _above(path: TreePath) -> Iterator[TreePath]:
+    while path != ROOT:
+        path = split(path)[0]
+        yield path
+
+
+@dataclass(slots=True)
+class Replay:
+    """An operation that is taken back or done again."""
+
+    record: OpRecord
+    changes: list[RefChange]
+    state: Oid | None
+    """The commit whose state the workspace is brought to; None if files stay as they are."""
+    sidecar: Oid | None = None
+    """The sidecar commit of that state, where it is not the one that the commit names."""
+    ends_merge: bool = False
+    """Whether a merge in the workspace ends with it."""
+    is_exact: bool = False
+    """Whether the commit tells all of the state: one without a sidecar had nothing beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What taking an operation back, or doing it again, did to files."""
+
+    changed_files: tuple[ChangedFile, ...] = ()
+    saved: str | None = None
+    """The commit that holds what was uncommitted, if anything was."""
+    warnings: tuple[Warning, ...] = ()
+
+
+def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
+    """Bring files and refs to where they were before, or after, an operation.
+
+    Raises:
+        LeftInForce: If the disk refuses so late that the new state stays.
+        HostError: If the disk refuses; the state is the old one.
+    """
+    vault = locked.vault
+    vault.prepare()
+    kept = vault.keep(*(change.old for change in replay.changes))
+    moves_branch = any(change.name == HEADS + locked.fork for change in replay.changes)
+    with saving_first():
+        saved = save_aside(locked, f"save before {replay.record.description}") if moves_branch or replay.state else None
+    if replay.state is None:
+        if saved is not None:
+            replay.record.after = saved  # what the files hold, for `recovery`
+            replay.record.more = {**replay.record.more, "saved": saved}
+        try:
+            vault.move_refs([*kept, *replay.changes], replay.record)
+        except LeftInForce:
+            locked.opened.forget()  # whoever takes the lock next completes it
+            raise
+        return Replayed(saved=saved)
+    commit = vault.store.read_commit(replay.state)
+    now = saved_trees(locked, saved)
+    wanted = _target_trees(locked, commit, now)
+    if replay.is_exact:
+        wanted = (wanted[0], vault.sidecar_tree(commit))
+    if replay.sidecar is not None:
+        wanted = (wanted[0], vault.store.read_commit(replay.sidecar).tree)
+    steps = _plan(vault.store, now, wanted, commit, ())
+    vault.store.expect(list_contents(steps))
+    changed = diff_trees(vault.store, now[0], wanted[0], size_of=vault.store.blob_size)
+    with announced(locked, replay.record.kind, now, ends_merge=replay.ends_merge) as intent:
+        change = Application(locked, LowerTree(vault.store, *now, default_mtime_ns=0), _lower(vault.store, wanted, commit))
+        change.apply(steps)
+        reach("undo.applied")
+        writer = DryWriter(vault.store)
+        captured = locked.capture(writer, known=change.known, index=wanted[0] or EMPTY_TREE, beside=wanted[1])
+        replay.record.more = {**replay.record.more, "saved": saved, **intent.facts, CAPTURED: captured.began_ns}
+        vault.move_refs([*kept, *replay.changes], replay.record)
+        with aftermath(intent.warnings, "the next checkpoint reads more than it would have to"):
+            # The sidecar that was captured is stored nowhere: what differs from the target's is times alone.
+            is_other = locked.opened.shown_at is not None and _is_other(writer, captured, wanted)
+            captured.tree, captured.sidecar = wanted
+            if change.warnings or is_other:
+                locked.opened.drop_cache()  # something stayed: the workspace is not quite in that state
+            else:
+                intent.warnings.extend(locked.mark_captured(captured, commit=replay.state))
+    return Replayed(tuple(changed), saved, (*change.warnings, *intent.warnings))
+
+
+def _is_other(source: ObjectSource, captured: Captured, wanted: Trees) -> bool:
+    """Whether a workspace differs from a state in more than times, because a program wrote meanwhile."""
+    return captured.tree != wanted[0] or bool(diff_sidecars(source, wanted[1], captured.sidecar))
+
+
+def _hex(oid: Oid | None) -> str | None:
+    return oid.hex() if oid is not None else None
+
+
+def _oid(text: str | None) -> Oid | None:
+    return Oid(bytes.fromhex(text)) if text is not None else None

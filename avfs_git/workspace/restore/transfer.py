@@ -1,0 +1,478 @@
+"""Carrying files in and out: directories of the host, and tar archives.
+
+Decided here: what comes along (files, directories, symbolic links, modes, times, the user's attributes) and what
+does not: a link that leads out of what is carried, devices, sockets and pipes are left out and named in a warning.
+On the host's side nothing is written through a symbolic link, and nothing outside the destination.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import stat
+import tarfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, BinaryIO
+
+from avfs_git.errors import HostError, InvalidInput, InvalidPath, PathEscapes, PathUnsuitable, quote
+from avfs_git.host.files.beneath import Descriptor, open_at
+from avfs_git.host.files.durable import host_errors, write_all
+from avfs_git.model import TransferResult, Warning
+from avfs_git.paths import ROOT, TreePath, components, join, parse_tree_path, show_path, split
+from avfs_git.vfs.layer.layers import Directories, PlainDirectory
+from avfs_git.vfs.scan.scan import DIRECTORY, FILE, SYMLINK, Found
+from avfs_git.vfs.tree.merged import MergedTree, Node
+from avfs_git.workspace.capture.workspace import OpenWorkspace
+from avfs_git.workspace.restore.files import translate_os_error
+
+_PIECE = 1 << 20
+
+
+class _Tally:
+    """What has been carried so far."""
+
+    def __init__(self) -> None:
+        self.files = self.directories = self.total_bytes = 0
+        self.warnings: list[Warning] = []
+
+    def leave_out(self, path: bytes, reason: str) -> None:
+        self.warnings.append(Warning("transfer.left_out", f"'{show_path(path)}' {reason}", path))
+
+    def result(self, source: str, destination: str) -> TransferResult:
+        return TransferResult(source, destination, self.files, self.directories, self.total_bytes, tuple(self.warnings))
+
+
+def leads_out(directory: TreePath, target: bytes) -> bool:
+    """Whether a symbolic link in a directory leads out of the tree that the directory is in."""
+    if target.startswith(b"/"):
+        return True
+    depth = len(components(directory))
+    for part in target.split(b"/"):
+        depth += -1 if part == b".." else 0 if part in (b"", b".") else 1
+        if depth < 0:
+            return True
+    return False
+
+
+# --- in -------------------------------------------------------------------------------------------------------
+
+
+def import_path(
+    opened: OpenWorkspace, source: Path, path: TreePath, *, recursive: bool, max_depth: int | None, shown: str | None = None
+) -> TransferResult:
+    """Copy a file or directory of the host into a workspace; `shown` is what the caller calls the source."""
+    tally = _Tally()
+    named = Path(shown) if shown is not None else source
+    try:
+        status = os.stat(source)
+    except OSError as error:
+        raise HostError(f"read '{named}'", error) from error
+    with opened.locked() as locked, locked.changing() as merged:
+        try:
+            if stat.S_ISDIR(status.st_mode):
+                if not recursive:
+                    raise InvalidInput(f"{quote(str(named))} is a directory", hint="Import it with `-r`.")
+                _import_directory(merged, source, path, max_depth, tally)
+            elif stat.S_ISREG(status.st_mode):
+                _import_file(merged, source, path, tally, os.fsencode(named.name))
+            else:
+                raise InvalidInput(f"{quote(str(named))} is neither a file nor a directory")
+        except OSError as error:
+            raise translate_os_error(error, path, f"import '{named}'") from error
+    return tally.result(str(named), show_path(path) or "/")
+
+
+def _import_file(merged: MergedTree, source: Path, path: TreePath, tally: _Tally, name: bytes) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if path == ROOT or merged.resolve(path).is_dir:
+            path = join(path, name)
+    with source.open("rb") as file:
+        status = os.fstat(file.fileno())
+        merged.make_dir(split(path)[0], parents=True)
+        node = merged.write_file(path, _pieces(file, tally), mode=stat.S_IMODE(status.st_mode) & 0o777)
+        merged.utimens(node, atime_ns=status.st_mtime_ns, mtime_ns=status.st_mtime_ns)
+    tally.files += 1
+
+
+def _pieces(file: IO[bytes], tally: _Tally) -> Iterator[bytes]:
+    while piece := file.read(_PIECE):
+        tally.total_bytes += len(piece)
+        yield piece
+
+
+def _import_directory(merged: MergedTree, source: Path, path: TreePath, max_depth: int | None, tally: _Tally) -> None:
+    layer = PlainDirectory(source)
+    made: list[tuple[TreePath, TreePath]] = []
+    if path != ROOT:
+        with contextlib.suppress(FileExistsError):
+            merged.make_dir(split(path)[0], parents=True)
+            merged.make_dir(path)
+            made.append((ROOT, path))
+    stack: list[tuple[TreePath, int]] = [(ROOT, 0)]
+    while stack:
+        here, depth = stack.pop()
+        for found in layer.list_dir(here):
+            inside = join(here, found.name)
+            there = TreePath(b"/".join(part for part in (path, inside) if part))
+            if _is_repository_link(here, found, path):
+                continue
+            if found.kind == DIRECTORY:
+                if max_depth is None or depth < max_depth:
+                    merged.make_dir(there, parents=True)
+                    tally.directories += 1
+                    made.append((inside, there))
+                    stack.append((inside, depth + 1))
+            elif found.kind == FILE:
+                _import_entry(merged, layer, here, found, there, tally)
+            elif found.kind == SYMLINK:
+                target = layer.read_link(here, found.name)
+                if leads_out(here, target):
+                    tally.leave_out(inside, "is a symbolic link that leads out of what is imported")
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    merged.remove(there)
+                node = merged.make_symlink(there, target)
+                merged.utimens(node, atime_ns=found.stat.st_mtime_ns, mtime_ns=found.stat.st_mtime_ns)
+                tally.files += 1
+            else:
+                tally.leave_out(inside, "is a device, socket or pipe")
+    for inside, there in reversed(made):
+        # Last: files that come into a directory change its time.
+        status = layer.dir_stat(inside)
+        node = merged.resolve(there, follow_last=False)
+        merged.chmod(node, stat.S_IMODE(status.st_mode))
+        for key, value in layer.dir_xattrs(inside):
+            merged.set_xattr(node, key, value)
+        merged.utimens(node, atime_ns=status.st_mtime_ns, mtime_ns=status.st_mtime_ns)
+
+
+def _is_repository_link(here: TreePath, found: Found, path: TreePath) -> bool:
+    """Whether this is the repository of the imported directory itself, which the vault takes the place of."""
+    return here == ROOT and path == ROOT and found.name == b".git"
+
+
+def _import_entry(
+    merged: MergedTree, layer: PlainDirectory, here: TreePath, found: Found, there: TreePath, tally: _Tally
+) -> None:
+    fd = layer.open_file(here, found.name)
+    with os.fdopen(fd, "rb", buffering=0) as file:
+        node = merged.write_file(there, _pieces(file, tally), mode=stat.S_IMODE(found.stat.st_mode) & 0o777)
+        merged.utimens(node, atime_ns=found.stat.st_mtime_ns, mtime_ns=found.stat.st_mtime_ns)
+        for key, value in layer.file_xattrs(fd, join(here, found.name)):
+            merged.set_xattr(node, key, value)
+    tally.files += 1
+
+
+def import_tar(opened: OpenWorkspace, file: BinaryIO, path: TreePath) -> TransferResult:
+    """Unpack a tar archive into a workspace."""
+    tally = _Tally()
+    directories: dict[TreePath, tarfile.TarInfo] = {}
+    try:
+        with opened.locked() as locked, locked.changing() as merged, tarfile.open(fileobj=file, mode="r|*") as archive:
+            for member in archive:
+                _unpack(merged, archive, member, path, tally, directories)
+            for there in sorted(directories, reverse=True):
+                _finish_directory(merged, there, directories[there])
+    except tarfile.TarError as error:
+        raise InvalidInput(f"this is no tar archive that can be read: {error}") from error
+    except OSError as error:
+        raise translate_os_error(error, path, "unpack the archive") from error
+    return tally.result("-", show_path(path) or "/")
+
+
+def _finish_directory(merged: MergedTree, path: TreePath, member: tarfile.TarInfo) -> None:
+    """Give an unpacked directory its mode and time: last, because files that come into it change its time."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # a later member took its place
+        node = merged.resolve(path, follow_last=False)
+        if node.is_dir:
+            merged.chmod(node, member.mode & 0o777)
+            mtime_ns = _mtime_ns(member)
+            merged.utimens(node, atime_ns=mtime_ns, mtime_ns=mtime_ns)
+
+
+def _mtime_ns(member: tarfile.TarInfo) -> int:
+    text = member.pax_headers.get("mtime")
+    if text is not None and re.fullmatch(r"-?\d{1,18}(\.\d+)?", text):
+        seconds, _, fraction = text.partition(".")
+        nanoseconds = int(fraction[:9].ljust(9, "0"))
+        return int(seconds) * 1_000_000_000 + (-nanoseconds if seconds.startswith("-") else nanoseconds)
+    return int(member.mtime) * 1_000_000_000
+
+
+def _unpack(
+    merged: MergedTree,
+    archive: tarfile.TarFile,
+    member: tarfile.TarInfo,
+    path: TreePath,
+    tally: _Tally,
+    directories: dict[TreePath, tarfile.TarInfo],
+) -> None:
+    try:
+        inside = parse_tree_path(os.fsencode(member.name))
+    except (PathEscapes, InvalidPath):
+        tally.leave_out(os.fsencode(member.name), "leads out of the archive")
+        return
+    if not inside:
+        return
+    there = TreePath(b"/".join(part for part in (path, inside) if part))
+    directory = split(there)[0]
+    if directory:
+        merged.make_dir(directory, parents=True)
+    mtime_ns = _mtime_ns(member)
+    if member.isdir():
+        merged.make_dir(there, parents=True)
+        directories[there] = member
+        tally.directories += 1
+    elif member.isreg():
+        content = archive.extractfile(member)
+        assert content is not None  # noqa: S101 - regular members have one
+        node = merged.write_file(there, _pieces(content, tally), mode=member.mode & 0o777)
+        merged.utimens(node, atime_ns=mtime_ns, mtime_ns=mtime_ns)
+        tally.files += 1
+    elif member.issym():
+        target = os.fsencode(member.linkname)
+        if leads_out(split(inside)[0], target):
+            tally.leave_out(inside, "is a symbolic link that leads out of the archive")
+            return
+        with contextlib.suppress(FileNotFoundError):
+            merged.remove(there)
+        node = merged.make_symlink(there, target)
+        merged.utimens(node, atime_ns=mtime_ns, mtime_ns=mtime_ns)
+        tally.files += 1
+    elif member.islnk():
+        try:
+            source = TreePath(b"/".join(part for part in (path, parse_tree_path(os.fsencode(member.linkname))) if part))
+            with contextlib.suppress(FileNotFoundError):
+                merged.remove(there)
+            merged.make_link(source, there)
+            tally.files += 1
+        except (PathEscapes, FileNotFoundError):
+            tally.leave_out(inside, "is a hard link to something that is not in the archive")
+    else:
+        tally.leave_out(inside, "is a device or pipe")
+
+
+# --- out ------------------------------------------------------------------------------------------------------
+
+
+def _walk(merged: MergedTree, node: Node, max_depth: int | None) -> Iterator[tuple[TreePath, Node]]:
+    """Yield what is below a directory by its path from there, directories before what is in them.
+
+    Raises:
+        TooManyFiles: If it is a tree bomb, and not only a few levels of it are asked for.
+    """
+    stack: list[tuple[TreePath, Node, int]] = [(ROOT, node, 0)]
+    bound = merged.bound_below(node)
+    if max_depth is None:
+        bound.ask()
+    while stack:
+        here, directory, depth = stack.pop()
+        names = sorted(merged.readdir(directory))
+        bound.meet(len(names))
+        for name, _ in names:
+            child = merged.lookup(directory, name)
+            yield join(here, name), child
+            if child.is_dir and (max_depth is None or depth + 1 < max_depth):
+                stack.append((join(here, name), child, depth + 1))
+
+
+def export_path(
+    opened: OpenWorkspace,
+    path: TreePath,
+    destination: Path,
+    *,
+    recursive: bool,
+    max_depth: int | None,
+    overwrite: bool,
+    shown: str | None = None,
+    every_link: bool = False,
+) -> TransferResult:
+    """Copy a file or directory of a workspace to the host.
+
+    `shown` is what the caller calls the destination. With `every_link`, symbolic links that lead out come along.
+    """
+    tally = _Tally()
+    given = destination
+    named = Path(shown) if shown is not None else destination
+    with opened.locked(to_read=True) as locked:
+        merged = locked.merged
+        try:
+            node = merged.resolve(path)
+        except OSError as error:
+            raise translate_os_error(error, path, "read the workspace") from error
+        with host_errors(f"export to '{named}'"):
+            if not node.is_dir:
+                if destination.is_dir():
+                    destination = destination / os.fsdecode(split(path)[1])
+                named = named if destination == given else named / destination.name
+                directory = os.open(destination.parent, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    _export_file(merged, node, directory, os.fsencode(destination.name), os.fsencode(named), overwrite, tally)
+                finally:
+                    os.close(directory)
+            elif not recursive:
+                raise PathUnsuitable(b"/" + path, "is a directory; export it with `-r`")
+            else:
+                is_new = not destination.exists()
+                destination.mkdir(parents=True, exist_ok=True)
+                _export_directory(merged, node, destination, max_depth, overwrite, tally, is_new=is_new, every_link=every_link)
+    return tally.result(show_path(path) or "/", str(named))
+
+
+def _export_directory(
+    merged: MergedTree,
+    node: Node,
+    destination: Path,
+    max_depth: int | None,
+    overwrite: bool,
+    tally: _Tally,
+    *,
+    is_new: bool,
+    every_link: bool,
+) -> None:
+    directories = Directories(Descriptor(os.open(destination, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)))
+    made: list[tuple[TreePath, Node]] = [(ROOT, node)] if is_new else []
+    for inside, child in _walk(merged, node, max_depth):
+        above, name = split(inside)
+        directory = directories.get(above)
+        if child.is_dir:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, 0o700, dir_fd=directory)
+            tally.directories += 1
+            made.append((inside, child))
+        elif child.kind == stat.S_IFLNK:
+            target = merged.readlink(child)
+            if not every_link and leads_out(above, target):
+                tally.leave_out(inside, "is a symbolic link that leads out of what is exported")
+                continue
+            _clear(directory, name, inside, overwrite)
+            os.symlink(target, name, dir_fd=directory)
+            mtime_ns = merged.getattr(child).mtime_ns
+            os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=directory, follow_symlinks=False)
+            tally.files += 1
+        elif child.kind == stat.S_IFREG:
+            _export_file(merged, child, directory, name, inside, overwrite, tally)
+        else:
+            tally.leave_out(inside, "is a device, socket or pipe")
+    for inside, child in reversed(made):
+        # Last: a read-only directory takes no files, and files that come change its times.
+        attr = merged.getattr(child)
+        opened = open_at(directories.get(inside), b".", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            _export_xattrs(merged, child, opened)
+            os.fchmod(opened, stat.S_IMODE(attr.mode))
+            os.utime(opened, ns=(attr.mtime_ns, attr.mtime_ns))
+        finally:
+            os.close(opened)
+
+
+def _clear(directory: int, name: bytes, path: bytes, overwrite: bool) -> None:
+    try:
+        there = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(there.st_mode):
+        raise PathUnsuitable(path, "is a directory at the destination")
+    if not overwrite:
+        raise PathUnsuitable(path, "is already at the destination; export with `--overwrite` to replace it")
+    os.unlink(name, dir_fd=directory)
+
+
+def _export_file(
+    merged: MergedTree, node: Node, directory: int, name: bytes, path: bytes, overwrite: bool, tally: _Tally
+) -> None:
+    _clear(directory, name, path, overwrite)
+    attr = merged.getattr(node)
+    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=directory)
+    try:
+        for piece in merged.stream(node, judged=True):  # the copy gets its mode
+            write_all(fd, piece)
+            tally.total_bytes += len(piece)
+        _export_xattrs(merged, node, fd)
+        os.fchmod(fd, stat.S_IMODE(attr.mode) & 0o777)
+        os.utime(fd, ns=(attr.mtime_ns, attr.mtime_ns))
+    finally:
+        os.close(fd)
+    tally.files += 1
+
+
+def _export_xattrs(merged: MergedTree, node: Node, fd: int) -> None:
+    for key, value in merged.read_xattrs(node).items():
+        if key.startswith(b"user."):
+            with contextlib.suppress(OSError):  # the destination may know no attributes
+                os.setxattr(fd, key, value)
+
+
+def export_tar(opened: OpenWorkspace, path: TreePath, file: BinaryIO) -> TransferResult:
+    """Write a tar archive of a file or directory of a workspace, sorted by path."""
+    tally = _Tally()
+    with opened.locked(to_read=True) as locked:
+        merged = locked.merged
+        try:
+            node = merged.resolve(path)
+            entries: Iterable[tuple[TreePath, Node]] = (
+                _walk(merged, node, None) if node.is_dir else [(TreePath(split(path)[1]), node)]
+            )
+            with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+                for inside, child in entries:
+                    _pack(merged, archive, inside, child, tally)
+        except OSError as error:
+            raise translate_os_error(error, path, "write the archive") from error
+    return tally.result(show_path(path) or "/", "-")
+
+
+class _Pieces(io.RawIOBase):
+    """A file of the workspace, as tarfile wants to read it."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        super().__init__()
+        self._pieces = pieces
+        self._rest = b""
+
+    def readable(self) -> bool:
+        """Whether it can be read: it can."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Read `size` bytes, fewer only at the end."""
+        parts = [self._rest]
+        have = len(self._rest)
+        while size < 0 or have < size:
+            piece = next(self._pieces, None)
+            if piece is None:
+                break
+            parts.append(piece)
+            have += len(piece)
+        data = b"".join(parts)
+        size = len(data) if size < 0 else size
+        self._rest = data[size:]
+        return data[:size]
+
+
+def _pack(merged: MergedTree, archive: tarfile.TarFile, inside: TreePath, node: Node, tally: _Tally) -> None:
+    attr = merged.getattr(node)
+    member = tarfile.TarInfo(os.fsdecode(inside))
+    seconds, nanoseconds = divmod(attr.mtime_ns, 1_000_000_000)
+    member.mtime = seconds
+    if nanoseconds and seconds >= 0:
+        member.pax_headers = {"mtime": f"{seconds}.{nanoseconds:09}"}
+    member.mode = stat.S_IMODE(attr.mode)
+    if node.is_dir:
+        member.type = tarfile.DIRTYPE
+        archive.addfile(member)
+        tally.directories += 1
+    elif node.kind == stat.S_IFLNK:
+        member.type = tarfile.SYMTYPE
+        member.linkname = os.fsdecode(merged.readlink(node))
+        archive.addfile(member)
+        tally.files += 1
+    elif node.kind == stat.S_IFREG:
+        member.size = attr.size
+        archive.addfile(member, _Pieces(merged.stream(node)))
+        tally.files += 1
+        tally.total_bytes += attr.size
+    else:
+        tally.leave_out(inside, "is a device, socket or pipe")

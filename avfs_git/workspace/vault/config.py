@@ -1,0 +1,132 @@
+"""The settings of a vault: which exist, what they mean, how they are kept.
+
+Decided here and nowhere else. Kept as JSON in `avfs/config.json`, replaced atomically and durably; readers
+take the whole file. Nothing of it is ever executed, and git's own configuration is not consulted.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from avfs_git.errors import InvalidInput, NotAVault, quote
+from avfs_git.host.files.durable import host_errors, write_file_atomically
+from avfs_git.host.files.plainfile import read_plain
+from avfs_git.values import value_class
+
+
+@value_class
+class Setting:
+    """One setting: what it means, and what it is when nobody set it."""
+
+    key: str
+    default: str
+    meaning: str
+    is_number: bool = False
+    choices: tuple[str, ...] = ()
+    """All that it can be, where that is a few words."""
+
+
+SETTINGS = {
+    setting.key: setting
+    for setting in (
+        Setting("user.name", "", "the author of checkpoints; empty for the caller's own"),
+        Setting("user.email", "", "the author's address"),
+        Setting(
+            "sidecar.max_file_bytes",
+            "0",
+            "ignored files larger than this are left out of checkpoints; 0 for no limit",
+            is_number=True,
+        ),
+        Setting("sidecar.exclude", "", "ignored files that checkpoints leave out: gitignore patterns, one a line"),
+        Setting(
+            "cache.max_bytes",
+            str(1 << 30),
+            "so much disk the copies of big files may take that live trees read from; 0 keeps none",
+            is_number=True,
+        ),
+        Setting("hooks.timeout_s", "30", "the owner's hooks are ended after so many seconds", is_number=True),
+        Setting("exec.notes", "1", "1 notes what was run on each commit that a command made; 0 does not", is_number=True),
+        Setting(
+            "isolate.show", "", "what `exec --isolate` shows read-only besides the system's programs: absolute paths, by colons"
+        ),
+        Setting(
+            "merge.engine",
+            "libgit2",
+            "what merges: 'libgit2', in process, or 'git', the installed git's own merge-tree (2.38 or newer)",
+            choices=("libgit2", "git"),
+        ),
+        Setting("gc.keep_days", "30", "operations of so many days can be undone after `avfs gc`", is_number=True),
+        Setting("gc.keep_operations", "1000", "so many of the last operations can, however old they are", is_number=True),
+        Setting("gc.grace_days", "14", "what nothing reaches stays for so many days", is_number=True),
+        Setting(
+            "mount.keep_awake",
+            "0",
+            "1 keeps idle processors of the whole machine awake while programs use a live tree of root's; quicker, and warmer",
+            is_number=True,
+        ),
+        Setting(
+            "mount.xattrs",
+            "1",
+            "0 mounts workspaces without extended attributes, which makes writing quicker; checkpoints keep those that there are",
+            is_number=True,
+        ),
+    )
+}
+
+
+class Config:
+    """The settings of one vault."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> dict[str, str]:
+        """Read every setting, with defaults for those that nobody set.
+
+        Raises:
+            NotAVault: If the file cannot be understood.
+        """
+        values = {key: setting.default for key, setting in SETTINGS.items()}
+        values.update(self._read_own())
+        return values
+
+    def _read_own(self) -> dict[str, str]:
+        try:
+            found = json.loads(read_plain(self._path))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, RecursionError) as error:
+            raise NotAVault(str(self._path), "its settings cannot be read") from error
+        if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+            raise NotAVault(str(self._path), "its settings are not text")
+        return {key: value for key, value in found.items() if key in SETTINGS}
+
+    def set(self, key: str, value: str) -> None:
+        """Change a setting, durably.
+
+        Raises:
+            InvalidInput: If there is no such setting, or it cannot have that value.
+        """
+        setting = self._find(key)
+        if setting.is_number and not (value.isascii() and value.isdigit()):
+            raise InvalidInput(f"{quote(key)} takes a whole number, not {quote(value)}")
+        if setting.choices and value not in setting.choices:
+            raise InvalidInput(f"{quote(key)} takes {' or '.join(map(quote, setting.choices))}, not {quote(value)}")
+        self._write({**self._read_own(), key: value})
+
+    def unset(self, key: str) -> None:
+        """Put a setting back to its default."""
+        self._find(key)
+        values = self._read_own()
+        values.pop(key, None)
+        self._write(values)
+
+    def _find(self, key: str) -> Setting:
+        if key not in SETTINGS:
+            raise InvalidInput(f"there is no setting {quote(key)}", hint=f"There are: {', '.join(sorted(SETTINGS))}.")
+        return SETTINGS[key]
+
+    def _write(self, values: dict[str, str]) -> None:
+        with host_errors(f"write '{self._path}'"):
+            write_file_atomically(self._path, json.dumps(values, indent=1, sort_keys=True).encode() + b"\n")

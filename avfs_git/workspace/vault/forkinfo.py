@@ -1,0 +1,58 @@
+"""What forks there are, and what is known of each.
+
+Decided here: where ancestry and base of a fork are read from. Apart from `forks`, which makes and ends them, so that
+a light command loads nothing that writes. Reads refs and one small file a fork.
+"""
+
+from __future__ import annotations
+
+from avfs_git.errors import ForkNotFound, InvalidName
+from avfs_git.model import ForkInfo, Identity
+from avfs_git.paths import Oid, check_fork_name
+from avfs_git.workspace.vault.format import WorkspaceState
+from avfs_git.workspace.vault.origin import peek_state, read_own_state, recall_states
+from avfs_git.workspace.vault.vault import OpenVault
+
+
+def fork_info(vault: OpenVault, fork: str) -> ForkInfo:
+    """Describe a fork.
+
+    Raises:
+        ForkNotFound: If there is none of that name.
+        InvalidName: If no fork can have it.
+    """
+    try:
+        head = vault.read_head(fork)
+    except InvalidName:
+        check_fork_name(fork)  # says so of the fork, not of its ref
+        raise
+    if head is None and not vault.has_fork(fork):
+        raise ForkNotFound(fork, vault=vault.name)
+    return _describe(fork, head, peek_state(vault, fork))
+
+
+def _describe(fork: str, head: Oid | None, state: WorkspaceState | None) -> ForkInfo:
+    at = head.hex() if head is not None else None
+    if state is None:
+        return ForkInfo(fork, at, at)
+    return ForkInfo(
+        name=fork,
+        head=at,
+        base=state.base,
+        parent=state.parent,
+        forked_at=state.forked_at,
+        ephemeral=state.ephemeral,
+        author=Identity(*state.author) if state.author is not None else None,
+        created_at_ns=state.created_at_ns,
+    )
+
+
+def list_forks(vault: OpenVault) -> list[ForkInfo]:
+    """Describe all forks, by name."""
+    heads: dict[str, Oid | None] = dict(vault.list_heads())
+    first = vault.head_fork()
+    if first is not None and first not in heads and vault.has_fork(first):  # one that has no commit yet
+        heads[first] = None
+    states = {fork: read_own_state(vault, fork) for fork in heads}
+    states.update(recall_states(vault, {fork for fork, state in states.items() if state is None}))
+    return [_describe(fork, heads[fork], states[fork]) for fork in sorted(heads)]

@@ -1,0 +1,336 @@
+"""The files that avfs keeps beside a repository: their names, their versions, how they are read and written.
+
+Decided here and nowhere else: the layout of `avfs/` in a vault (docs/design/format.md is the normative text) and
+what happens with a version that this program does not know: it is refused. Everything else in `workspace`
+asks here for places. Writes are atomic; which of them are also forced to disk is said at each function.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from avfs_git.errors import FormatUnsupported, HostError, VaultHidden, WorkspaceDamaged
+from avfs_git.gitstore.config.trust import is_shared
+from avfs_git.gitstore.objects.owncommits import make_table
+from avfs_git.host.files.durable import host_errors, make_dirs_durably, write_file_atomically
+from avfs_git.host.files.plainfile import open_plain, read_plain
+from avfs_git.paths import fork_dir_name, fork_of_dir_name, is_fork_name, label_ref_name
+from avfs_git.values import field, record_class
+
+FORMAT = 1
+"""The version of everything under `avfs/`."""
+
+HIDDEN = "hidden from commands"
+"""What stands instead of the version where avfs runs a command, which is not to see what is under `avfs/`."""
+
+HEADS = "refs/heads/"
+SIDECARS = "refs/avfs/sidecar/"
+LABELS = "refs/avfs/checkpoints/"
+KEPT = "refs/avfs/keep/"
+SEEN = "refs/avfs/seen"
+REMOTES = "refs/remotes/"
+REMOTE_STATE = "refs/avfs/remotes/"
+"""Sidecars and labels of the forks of other vaults, by remote: `REMOTE/sidecar/FORK`, `REMOTE/checkpoints/FORK/LABEL`."""
+
+
+def label_ref(fork: str, label: str) -> str:
+    """Name the ref of a label."""
+    return f"{LABELS}{fork}/{label_ref_name(label)}"
+
+
+SideRecord = tuple[str, int, str]
+"""What one side has of a path in conflict: its path (`os.fsdecode`), its mode and its id."""
+
+
+@record_class
+class OpenConflict:
+    """A path in conflict that somebody is to decide on in the workspace."""
+
+    kind: str
+    path: str
+    base: SideRecord | None = None
+    ours: SideRecord | None = None
+    theirs: SideRecord | None = None
+    left: tuple[int, str] | None = None
+    """The mode and id of what the merge left at the path."""
+    resolved: bool = False
+    """Whether somebody said that it is as it should be."""
+
+
+@record_class
+class Rewriting:
+    """Commits that are put on another state, of which one is in conflict there."""
+
+    kind: str
+    """`rebase` or `cherry_pick`."""
+    description: str
+    """What the log is to say of it."""
+    last: str
+    """The commit on which the one in conflict is put."""
+    made: list[str]
+    """What stands there by then, the oldest first."""
+    left: list[str]
+    """What comes after the one in conflict."""
+    strategy: str
+
+
+@record_class
+class Merging:
+    """A merge whose conflicts are in the workspace."""
+
+    source: str
+    theirs: str
+    head: str
+    """Where the branch pointed when the merge began."""
+    message: str
+    squash: bool = False
+    conflicts: list[OpenConflict] = field(default_factory=list)
+    rewriting: Rewriting | None = None
+    """Of what it is a part, where single commits are put on."""
+
+
+@record_class
+class Pending:
+    """An operation on the files of a workspace that a crash may have cut short.
+
+    It is forced to disk before the first file is touched and removed after the last. Whoever opens the workspace
+    in between puts it back, unless the log says that the operation was complete.
+    """
+
+    kind: str
+    head: str | None
+    """Where the branch pointed when the operation began."""
+    tree: str | None
+    """The tree of the workspace at that time."""
+    sidecar: str | None
+    """Its sidecar tree."""
+    intent: str | None = None
+    """A word that the operation's line in the log repeats; None where the branch alone tells whether it has moved."""
+    merge: str | None = None
+    """`begins` or `ends`, where the workspace is in the middle of a merge after the operation, or was so before."""
+    before: Merging | None = None
+    """In which merge it was before one begins: where a rebase goes on to the next commit in conflict."""
+    shown: bool = False
+    """Whether the kernel's overlayfs showed the workspace then: nothing was changed as long as there is no staging directory."""
+
+
+@record_class
+class WorkspaceState:
+    """What is known of a workspace beside its layers."""
+
+    fork: str
+    base: str | None
+    sidecar: str | None
+    """The sidecar commit of the lower layer."""
+    format: int = FORMAT
+    parent: str | None = None
+    upstream: str | None = None
+    """The branch of a remote, as `origin/main`, from which it was made."""
+    forked_at: str | None = None
+    ephemeral: bool = False
+    author: list[str] | None = None
+    """Name and address of who makes commits here; None for who makes them in the rest of the vault."""
+    created_at_ns: int | None = None
+    boot: str | None = None
+    """The boot of the machine in which the upper layer was last written to; None if the layer was lost, and is a new one."""
+    pending: Pending | None = None
+    merging: Merging | None = None
+    recovered: list[str] = field(default_factory=list)
+    """What was put back after a power cut, to be told with the next capture."""
+
+
+_STATE_FIELDS = tuple(WorkspaceState.__annotations__)
+
+
+class VaultLayout:
+    """Where things are in one vault."""
+
+    def __init__(self, git_dir: Path) -> None:
+        self.git_dir = git_dir
+        self.root = git_dir / "avfs"
+        self.format = self.root / "format"
+        self.made = self.root / "made"
+        self.workspaces = self.root / "workspaces"
+        self.trash = self.root / "trash"
+        self.sessions = self.root / "sessions"
+        self.hooks = self.root / "hooks"
+        self.oplog = self.root / "oplog"
+        self.fork_locks = self.root / "forklocks"
+        self.origin = self.root / "origin"
+        self.module_objects = self.root / "modules" / "objects"
+        self.blob_cache = self.root / "cache" / "blobs"
+        self.made_indexes = self.root / "cache" / "indexes"
+        self.seen = self.root / "cache" / "seen"
+        self.config = self.root / "config.json"
+
+    def workspace(self, fork: str) -> WorkspaceLayout:
+        """Place the workspace of a fork."""
+        return WorkspaceLayout(self.workspaces / fork_dir_name(fork), fork)
+
+    def read_origin(self) -> Path | None:
+        """Tell of which directory the vault was made; None of one that was made otherwise."""
+        try:
+            data = read_plain(self.origin)
+        except OSError:
+            return None
+        return Path(os.fsdecode(data.removesuffix(b"\0"))) if data.endswith(b"\0") else None
+
+    def list_workspaces(self) -> list[str]:
+        """List the forks that have a workspace on disk; what no fork's workspace can be called is somebody else's."""
+        if not self.workspaces.is_dir():
+            return []
+        named = {fork_of_dir_name(entry.name): entry for entry in self.workspaces.iterdir() if entry.is_dir()}
+        return sorted(fork for fork, entry in named.items() if fork_dir_name(fork) == entry.name and is_fork_name(fork))
+
+    def read_format(self) -> int | None:
+        """Read the version of this vault's state; None if avfs never wrote to it.
+
+        Raises:
+            FormatUnsupported: If it is of another version.
+            VaultHidden: If this process was started by a command that avfs runs in this vault.
+        """
+        try:
+            fd = open_plain(self.format)
+            try:
+                text = os.read(fd, 4096).decode("ascii", "replace").strip()
+            finally:
+                os.close(fd)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise host_failure(error, self.format) from error
+        if text == HIDDEN:
+            raise VaultHidden(os.fspath(self.git_dir))
+        if text != str(FORMAT):
+            raise FormatUnsupported(str(self.root), text[:40], str(FORMAT))
+        return FORMAT
+
+    def prepare(self) -> None:
+        """Make the directories that avfs needs in a repository, durably. Cheap where they are there."""
+        if self.read_format() is not None:
+            return
+        with host_errors(f"prepare '{self.root}'"):
+            if not self.root.is_dir():
+                make_dirs_durably(self.root, private=not is_shared(self.git_dir))
+            make_dirs_durably(self.workspaces)
+            make_table(self.git_dir)
+            # Last, because its presence says that the rest is there.
+            write_file_atomically(self.format, f"{FORMAT}\n".encode())
+
+
+class WorkspaceLayout:
+    """Where things are in one workspace."""
+
+    def __init__(self, root: Path, fork: str) -> None:
+        self.root = root
+        self.fork = fork
+        self.state = root / "state"
+        self.upper = root / "upper"
+        self.work = root / "work"
+        self.lock = root / "lock"
+        self.statcache = root / "statcache"
+        self.copy_note = root / "checkout"
+
+    def read_state(self) -> WorkspaceState | None:
+        """Read the state; None if there is none.
+
+        Raises:
+            WorkspaceDamaged: If it cannot be understood.
+            FormatUnsupported: If it is of another version.
+        """
+        try:
+            data = read_plain(self.state)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise host_failure(error, self.state) from error
+        # One that is empty, or zeros, was never forced to disk before a power cut: what it said stands in the log.
+        return parse_state(data, self.fork) if data.strip(b"\0") else None
+
+    def write_state(self, state: WorkspaceState, *, durable: bool = True) -> None:
+        """Replace the state.
+
+        Args:
+            state: What to write.
+            durable: Force it to disk. A fresh workspace's can be told from its branch, so that it need not be.
+        """
+        with host_errors(f"write '{self.state}'"):
+            write_file_atomically(self.state, serialize_state(state), durable=durable)
+
+
+def host_failure(error: OSError, path: Path) -> Exception:
+    """Say that a file could not be read."""
+    return HostError(f"read '{path}'", error)
+
+
+def _check_ids(state: WorkspaceState) -> None:
+    ids = [state.base, state.sidecar]
+    if state.pending is not None:
+        ids += [state.pending.head, state.pending.tree, state.pending.sidecar]
+    for merging in (state.merging, state.pending.before if state.pending is not None else None):
+        if merging is not None:
+            ids += [merging.head, merging.theirs]
+            if merging.rewriting is not None:
+                ids += [merging.rewriting.last, *merging.rewriting.made, *merging.rewriting.left]
+    for text in ids:
+        if text is not None and len(bytes.fromhex(text)) != 20:
+            raise ValueError(text)
+
+
+def serialize_state(state: WorkspaceState) -> bytes:
+    """Write a state as JSON."""
+    values = {name: getattr(state, name) for name in _STATE_FIELDS}
+    if state.pending is not None:
+        values["pending"] = {name: getattr(state.pending, name) for name in Pending.__annotations__}
+        values["pending"]["before"] = _merging_values(state.pending.before)
+        if state.pending.before is None:
+            del values["pending"]["before"]
+        if not state.pending.shown:
+            del values["pending"]["shown"]
+    values["merging"] = _merging_values(state.merging)
+    return json.dumps(values).encode() + b"\n"
+
+
+def _merging_values(merging: Merging | None) -> dict[str, Any] | None:
+    if merging is None:
+        return None
+    values = {name: getattr(merging, name) for name in Merging.__annotations__}
+    values["conflicts"] = [
+        {name: getattr(conflict, name) for name in OpenConflict.__annotations__} for conflict in merging.conflicts
+    ]
+    if merging.rewriting is None:
+        del values["rewriting"]
+    else:
+        values["rewriting"] = {name: getattr(merging.rewriting, name) for name in Rewriting.__annotations__}
+    return values
+
+
+def _parse_merging(values: dict[str, Any] | None) -> Merging | None:
+    if values is None:
+        return None
+    merging = Merging(**values)
+    merging.conflicts = [OpenConflict(**conflict) for conflict in values["conflicts"]]
+    if values.get("rewriting") is not None:
+        merging.rewriting = Rewriting(**values["rewriting"])
+    return merging
+
+
+def parse_state(data: bytes, fork: str) -> WorkspaceState:
+    """Read what `serialize_state` wrote."""
+    try:
+        values: dict[str, Any] = json.loads(data)
+        if values["format"] != FORMAT:
+            raise FormatUnsupported(f"workspace {fork}", str(values["format"])[:40], str(FORMAT))
+        pending, merging = values.pop("pending", None), values.pop("merging", None)
+        state = WorkspaceState(**{key: value for key, value in values.items() if key in _STATE_FIELDS})
+        if pending is not None:
+            state.pending = Pending(**pending)
+            state.pending.before = _parse_merging(pending.get("before"))
+        state.merging = _parse_merging(merging)
+        _check_ids(state)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise WorkspaceDamaged(fork, "its state file cannot be read") from error
+    return state

@@ -1,0 +1,124 @@
+"""What git has done to a fork's branch in its live tree, as avfs sees it.
+
+Decided here: that a commit which git made in the fork's own live tree is as good as a checkpoint (it is no lost update, and
+it can be undone), and where the git directory of a fork goes when the fork goes. Checkpoints and undo call this with the
+workspace locked, mounted or not; `workspace.gitdir` is what makes git work there. Costs a look on disk where a fork was
+never mounted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from avfs_git.errors import HostError
+from avfs_git.gitstore.worktree import Logged, Worktree
+from avfs_git.paths import Oid, fork_dir_name
+from avfs_git.patterns import compiled
+from avfs_git.values import value_class
+from avfs_git.workspace.vault.format import HEADS
+from avfs_git.workspace.vault.oplog import OpRecord, RefMoveRecord
+from avfs_git.workspace.vault.vault import OpenVault
+
+PUT_AWAY = "git"
+"""Where in the workspace of a deleted fork its git directory is."""
+_TEXT_MAX = 200
+_GOING = compiled(r"checkout:|reset:|[a-z -]*\(start\)|[^:]*: (Fast-forward|fast-forward|checkout)|clone:|switch:")
+"""How git's log begins where HEAD went to a commit that was there already."""
+
+
+@value_class
+class CommandStart:
+    """Where the branch of a fork was when a command began in it."""
+
+    head: Oid | None
+
+
+def open_worktree(vault: OpenVault, fork: str) -> Worktree:
+    """Name the git directory of a fork's live tree."""
+    return Worktree(vault.git_dir, fork_dir_name(fork))
+
+
+def is_made_inside(vault: OpenVault, fork: str, commit: Oid) -> bool:
+    """Tell whether it was git in the fork's own live tree that put a commit on its branch."""
+    worktree = open_worktree(vault, fork)
+    return worktree.is_there and any(logged.new == commit for logged in worktree.read_heads())
+
+
+def list_made_inside(vault: OpenVault, fork: str) -> frozenset[Oid]:
+    """List the commits that git has made in the fork's own live tree, as far back as its log reaches."""
+    worktree = open_worktree(vault, fork)
+    if not worktree.is_there:
+        return frozenset()
+    return frozenset(logged.new for logged in worktree.read_heads() if not _GOING.match(logged.message))
+
+
+def adopt_git_moves(vault: OpenVault, fork: str, *, command: CommandStart | None = None) -> list[Logged]:
+    """Record in the operation log what git has done to a fork's branch in its live tree, so that it can be undone.
+
+    Undoing such an operation moves the branch and leaves files as they are. A branch that was moved by others, so that git's
+    own log does not lead from what avfs last recorded to where it stands, is left alone.
+
+    Args:
+        vault: Where.
+        fork: Which.
+        command: Where a command began. What git has done since belongs to the operation of that command: it is given back, the
+            oldest first, and not recorded.
+
+    Raises:
+        HostError: If the disk fails.
+    """
+    worktree = open_worktree(vault, fork)
+    if not worktree.is_there:
+        return []
+    ref = HEADS + fork
+    head = vault.read_head(fork)
+    moves_of_git = worktree.read_moves(ref)
+    if head is None or not moves_of_git or moves_of_git[-1].new != head:
+        return []  # before the log is read, whose length is what all forks ever did
+    known = next((new for record in vault.oplog.read_fork(fork) for name, _, new in record.moves if name == ref), None)
+    if known == head.hex():
+        return []
+    chain: list[Logged] = []
+    reached: Oid | None = head
+    for logged in reversed(moves_of_git):
+        if logged.new != reached:
+            break
+        chain.append(logged)
+        reached = logged.old
+        if reached is not None and reached.hex() == known:
+            break
+    if known is not None and (reached is None or reached.hex() != known):
+        return []
+    for at, logged in enumerate(reversed(chain)):
+        if command is not None and logged.old == command.head:
+            return chain[::-1][at:]
+        if logged.old != logged.new:
+            old = logged.old.hex() if logged.old is not None else None
+            text = f"git {logged.message}"[:_TEXT_MAX]
+            moves: list[RefMoveRecord] = [(ref, old, logged.new.hex())]
+            vault.oplog.append(OpRecord(0, fork, "git", text, logged.when_s * 1_000_000_000, moves=moves))
+    return []
+
+
+def describe_with_git(description: str, moves: Sequence[Logged]) -> str:
+    """Say of a command what git did in it."""
+    if not moves:
+        return description
+    more = f" and {len(moves) - 1} more" if len(moves) > 1 else ""
+    return f"{description} (git {moves[-1].message[:_TEXT_MAX]}{more})"
+
+
+def put_git_dir_away(vault: OpenVault, fork: str) -> None:
+    """Move the git directory of a fork that ends into its workspace, before that goes to the trash.
+
+    Raises:
+        HostError: If the disk refuses; it is where it was.
+    """
+    open_worktree(vault, fork).put_away(vault.layout.workspace(fork).root / PUT_AWAY)
+
+
+def bring_git_dir_back(vault: OpenVault, fork: str) -> None:
+    """Undo `put_git_dir_away` where the fork did not end after all; what the disk refuses, the next mount does."""
+    with suppress(HostError):
+        open_worktree(vault, fork).bring_back(vault.layout.workspace(fork).root / PUT_AWAY)

@@ -1,0 +1,144 @@
+"""What people may call a state: labels, forks, commit ids, `HEAD`, with `~N` behind.
+
+Decided here: the grammar of revision names and what wins where one could mean two things: a label of the
+fork at hand, then a whole commit id, a fork, a branch of a remote, a tag, the start of a commit id; where forks are asked for, a
+fork before a label. Others choose the names of tags, which therefore hide nothing else. Reads refs and objects, changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+
+from avfs_git.errors import AmbiguousName, CheckpointNotFound, InvalidInput, quote
+from avfs_git.gitstore.objects.store import KIND_COMMIT
+from avfs_git.paths import Oid, label_ref_name
+from avfs_git.workspace.vault.format import HEADS, REMOTES, label_ref
+from avfs_git.workspace.vault.vault import OpenVault
+
+_ANCESTOR = re.compile(r"(.+?)((?:[~^]\d*)+)$", re.DOTALL)
+_ID_LENGTH = 40
+_HEX = re.compile(r"[0-9a-fA-F]{4,40}")
+
+
+def resolve_revision(vault: OpenVault, name: str, *, fork: str | None) -> Oid:
+    """Find the commit that a name means.
+
+    Args:
+        vault: Where to look.
+        name: `HEAD`, a label, `FORK@LABEL`, a fork, `REMOTE/BRANCH`, or the first letters (four or more) of a commit's id; `~N`
+            or `^` behind it steps to parents.
+        fork: The fork whose labels and head are meant.
+
+    Raises:
+        CheckpointNotFound: If nothing has that name.
+        AmbiguousName: If a shortened id fits several commits.
+    """
+    labelled = _find_label(vault, name, fork)
+    if labelled is not None:
+        return labelled
+    steps = 0
+    match = _ANCESTOR.fullmatch(name)
+    base = name
+    if match is not None:
+        base = match.group(1)
+        for step in re.findall(r"[~^]\d*", match.group(2)):
+            if step.startswith("^") and step not in ("^", "^1"):
+                raise InvalidInput(f"{quote(name)} cannot be used: only first parents can be stepped to")
+            steps += int(step[1:] or 1)
+    oid = _resolve_base(vault, base, fork)
+    if oid is None:
+        raise CheckpointNotFound(name)
+    for _ in range(steps):
+        parents = vault.store.read_commit(oid).parents
+        if not parents:
+            raise CheckpointNotFound(name)
+        oid = parents[0]
+    return oid
+
+
+def resolve_source(vault: OpenVault, name: str, *, fork: str | None) -> Oid:
+    """Find the commit that a name means where forks are asked for, as by a merge: a fork of that name before a label.
+
+    Raises:
+        CheckpointNotFound, AmbiguousName: As `resolve_revision`.
+    """
+    head = vault.read_head(name) if _may_be_ref(name) and _find_by_whole_id(vault, name) is None else None
+    return head if head is not None else resolve_revision(vault, name, fork=fork)
+
+
+def _find_label(vault: OpenVault, name: str, fork: str | None) -> Oid | None:
+    """Find a label of the fork at hand, or with `FORK@` in front of any."""
+    if fork is not None and _may_be_label(name):
+        found = vault.refs.read(label_ref(fork, name))
+        if found is not None:
+            return found
+    other, at, label = name.partition("@")
+    if at and _may_be_ref(other) and _may_be_label(label):
+        return vault.refs.read(label_ref(other, label))
+    return None
+
+
+def _may_be_label(name: str) -> bool:
+    return bool(name) and name.isprintable() and len(label_ref_name(name)) <= 240
+
+
+def _resolve_base(vault: OpenVault, name: str, fork: str | None) -> Oid | None:
+    if not name or "\0" in name or "\n" in name or ".." in name:
+        return None
+    if name in ("HEAD", "@"):
+        return vault.read_head(fork) if fork is not None else None
+    labelled = _find_label(vault, name, fork)
+    if labelled is not None:
+        return labelled
+    known = _find_by_whole_id(vault, name)
+    if known is not None:
+        return known
+    if _may_be_ref(name):
+        for prefix in (HEADS, REMOTES, "refs/tags/"):  # a tag that came from anywhere hides no branch of a remote
+            found = vault.refs.read(prefix + name)
+            if found is not None:
+                return peel_to_commit(vault, found)
+        if name.startswith("refs/"):
+            found = vault.refs.read(name)
+            if found is not None:
+                return peel_to_commit(vault, found)
+    if _HEX.fullmatch(name):
+        return _resolve_id(vault, name.lower())
+    return None
+
+
+def peel_to_commit(vault: OpenVault, oid: Oid) -> Oid:
+    """Follow annotated tags to what they name."""
+    for _ in range(10):
+        kind, data = vault.store.read(oid)
+        if kind == KIND_COMMIT:
+            return oid
+        first = data.split(b"\n", 1)[0]
+        if not first.startswith(b"object "):
+            break
+        oid = Oid(bytes.fromhex(first[7:47].decode("ascii")))
+    raise CheckpointNotFound(oid.hex())
+
+
+def _may_be_ref(name: str) -> bool:
+    parts = name.split("/")
+    return (
+        bool(name)
+        and not re.search(r"[\x00-\x20\x7f~^:?*\[\\]|@\{", name)
+        and all(part and not part.startswith(".") and not part.endswith(".lock") for part in parts)
+    )
+
+
+def _find_by_whole_id(vault: OpenVault, name: str) -> Oid | None:
+    """Find a commit by its whole id: as to git, it is that commit, whatever somebody called a branch or a tag."""
+    return _resolve_id(vault, name.lower()) if len(name) == _ID_LENGTH and _HEX.fullmatch(name) else None
+
+
+def _resolve_id(vault: OpenVault, prefix: str) -> Oid | None:
+    if len(prefix) == _ID_LENGTH:  # nothing to look for, only to look at
+        oid = Oid(bytes.fromhex(prefix))
+        return oid if vault.store.exists(oid) and vault.store.header(oid)[0] == KIND_COMMIT else None
+    found = [oid for oid in vault.store.find_by_prefix(prefix) if vault.store.header(oid)[0] == KIND_COMMIT]
+    if len(found) > 1:
+        raise AmbiguousName(prefix)
+    return found[0] if found else None

@@ -1,0 +1,79 @@
+"""Which vaults of others their user trusts, in the file `trusted` of a home: a line each, with the owner's number and the path.
+
+Decided here: the format of the file, that it counts only if it belongs to the user who reads it and nobody else can write to
+it, and that trust ends where the path comes to belong to another user: who may rename a directory above it could put a vault of
+his own there. Called by the SDK, without a lock: of two changes at the same time one may be lost. A crash leaves the old file or
+the new.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+
+from avfs_git.errors import InvalidInput, quote
+from avfs_git.host.files.durable import host_errors, make_dirs_durably, write_file_atomically
+
+_NAME = "trusted"
+_LINE = re.compile(rb"(?:(\d{1,10}) )?(/.*)")
+"""One without an owner was written before owners were."""
+
+
+def read_trusted(home: Path) -> dict[Path, int | None]:
+    """List the vaults that are trusted, in the order in which they were added, with their owners.
+
+    Args:
+        home: The directory of the home.
+
+    Raises:
+        HostError: If the file cannot be read.
+    """
+    place = home / _NAME
+    with host_errors(f"read '{place}'"):
+        try:
+            with place.open("rb") as file:
+                status = os.fstat(file.fileno())
+                if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                    return {}
+                found = map(_LINE.fullmatch, file.read().splitlines())
+                return {Path(os.fsdecode(line[2])): int(line[1]) if line[1] else None for line in found if line}
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+
+
+def is_trusted(home: Path, git_dir: Path) -> bool:
+    """Whether a vault is trusted: by its path without links, if it belongs to whom it belonged to then.
+
+    Raises:
+        HostError: If the file or the vault cannot be read.
+    """
+    whole = git_dir.resolve()
+    known = read_trusted(home)
+    if whole not in known:
+        return False
+    with host_errors(f"open '{git_dir}'"):
+        return known[whole] in (None, whole.stat().st_uid)
+
+
+def change_trusted(home: Path, git_dir: Path, *, trusted: bool) -> tuple[Path, ...]:
+    """Add a vault to those that are trusted, or take it away; list those that are then. On disk on return.
+
+    Raises:
+        InvalidInput: If the path holds a line break.
+        HostError: If the disk refuses.
+    """
+    if "\n" in os.fspath(git_dir) or "\r" in os.fspath(git_dir):
+        raise InvalidInput(f"{quote(os.fspath(git_dir))} cannot be trusted: its path holds a line break")
+    known = read_trusted(home)
+    wanted = {path: owner for path, owner in known.items() if path != git_dir}
+    if trusted:
+        with host_errors(f"read '{git_dir}'"):
+            wanted[git_dir] = git_dir.stat().st_uid
+    if wanted != known:
+        make_dirs_durably(home, private=True)
+        lines = (b"" if owner is None else b"%d " % owner for owner in wanted.values())
+        data = b"".join(line + os.fsencode(path) + b"\n" for line, path in zip(lines, wanted, strict=True))
+        write_file_atomically(home / _NAME, data, mode=0o600)
+    return tuple(wanted)

@@ -1,0 +1,423 @@
+"""A vault that is open: its objects, its refs, its log and its settings in one hand.
+
+Decided here: what opening a repository as a vault checks and brings along, and which refs avfs keeps for a
+fork. Every function of `workspace` takes an `OpenVault`. It holds no lock; it may be shared by threads.
+Opening writes nothing: `prepare` makes avfs's directory when something is first changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from avfs_git.errors import (
+    AvfsError,
+    HostError,
+    LeftInForce,
+    NoForkChosen,
+    NoForks,
+    NotAVault,
+    NotWritable,
+    RefConflict,
+    WorkspaceBusy,
+    quote,
+)
+from avfs_git.gitstore.config.trust import check_owner
+from avfs_git.gitstore.formats.commits import Commit, Signature
+from avfs_git.gitstore.formats.plainfile import read_plain_file
+from avfs_git.gitstore.objects.store import ObjectStore
+from avfs_git.gitstore.refs import OWN_REFS, RefChange, RefStore
+from avfs_git.gitstore.repository import check_repository, is_lazy, read_shallow
+from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ
+from avfs_git.gitstore.worktree import Worktree, ensure_config
+from avfs_git.host.files.durable import host_errors
+from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, REFUSED_WRITING
+from avfs_git.host.locks.namelocks import NameLocks
+from avfs_git.model import Checkpoint, Identity
+from avfs_git.paths import Oid, fork_dir_name, label_of_ref_name
+from avfs_git.values import replace
+from avfs_git.workspace.vault.config import Config
+from avfs_git.workspace.vault.format import HEADS, KEPT, LABELS, SIDECARS, VaultLayout
+from avfs_git.workspace.vault.oplog import FORK_DELETE, Announced, OpLog, OpRecord
+
+if TYPE_CHECKING:
+    from avfs_git.vfs.tree.blobcache import BlobCache
+    from avfs_git.workspace.vault.madeindexes import MadeIndexes
+
+NOBODY = Identity("avfs", "avfs@localhost")
+Caller = Identity | Callable[[Path], Identity]
+"""Who makes commits, or a function that finds it for a vault."""
+
+
+class OpenVault:
+    """One vault, open."""
+
+    def __init__(
+        self,
+        git_dir: Path,
+        *,
+        name: str | None = None,
+        identity: Caller | None = None,
+        clock_ns: Callable[[], int] = time.time_ns,
+        remote_environment: Mapping[str, str] | None = None,
+        is_trusted: bool = False,
+    ) -> None:
+        """Open a bare repository as a vault.
+
+        Args:
+            git_dir: The repository.
+            name: What to call it in messages; its path if not given.
+            identity: Who makes commits, unless the vault's settings say it; a function is called with `git_dir` when the first
+                commit is made.
+            clock_ns: The time of commits and operations.
+            remote_environment: Where remotes find credentials, ssh and proxies.
+            is_trusted: Whether somebody has looked at whose it is already.
+
+        Raises:
+            VaultUntrusted: If it belongs to another user than the one of this process.
+            NotAVault: If it is no repository that avfs can serve.
+            FormatUnsupported: If it, or avfs's state in it, has an unknown format.
+        """
+        if not is_trusted:
+            check_owner(git_dir)
+        check_repository(git_dir)
+        self.git_dir = git_dir
+        self.name = name or str(git_dir)
+        self.layout = VaultLayout(git_dir)
+        self.layout.read_format()
+        self.refs = RefStore(git_dir, find_missing=self._find_missing)
+        self.oplog = OpLog(self.layout.oplog, self.refs.read)
+        self.config = Config(self.layout.config)
+        self.clock_ns = clock_ns
+        self.remote_environment = remote_environment
+        self._identity = identity
+        self._store: ObjectStore | None = None
+        self._lock = threading.Lock()
+        self._fork_locks = NameLocks(self.layout.fork_locks)
+
+    @property
+    def store(self) -> ObjectStore:
+        """The objects; opened when first asked for, because loading libgit2 takes time."""
+        if self._store is None:
+            with self._lock:
+                if self._store is None:
+                    self._store = self._open_store()
+        return self._store
+
+    def _find_missing(self, oids: Sequence[Oid]) -> Oid | None:
+        self.store.packs.refresh()  # a pack that git has removed can be read by who has it open
+        return next((oid for oid in oids if not self.store.exists(oid)), None)
+
+    def _open_store(self) -> ObjectStore:
+        if not is_lazy(self.git_dir):
+            return ObjectStore(self.git_dir)
+        from avfs_git.gitstore.remote.partial import LazyObjectStore  # noqa: PLC0415 - few vaults are
+        from avfs_git.gitstore.remote.runner import Access  # noqa: PLC0415 - as above
+        from avfs_git.gitstore.remote.transport import fetch_missing  # noqa: PLC0415 - as above
+
+        def fetch(oids: Sequence[Oid]) -> None:
+            fetch_missing(self.git_dir, Access(self.remote_environment), oids)
+
+        return LazyObjectStore(self.git_dir, fetch)
+
+    @property
+    def blob_cache(self) -> BlobCache:
+        """Where big files are kept in plain, for reading pieces of them; shared by all who serve the vault."""
+        from avfs_git.vfs.tree.blobcache import BlobCache  # noqa: PLC0415 - a light command reads no file
+
+        return BlobCache(self.layout.blob_cache, limit_bytes=self._read_cache_limit)
+
+    @property
+    def made_indexes(self) -> MadeIndexes:
+        """Where indexes of git are kept for forks in which nothing was changed."""
+        from avfs_git.workspace.vault.madeindexes import MadeIndexes  # noqa: PLC0415 - few commands run git
+
+        return MadeIndexes(self.layout.made_indexes, limit_bytes=self._read_cache_limit)
+
+    def _read_cache_limit(self) -> int:
+        try:
+            return int(self.config.read()["cache.max_bytes"])
+        except (NotAVault, ValueError):  # a program that reads a file must not fail at a setting
+            return 0
+
+    def close(self) -> None:
+        """Give up what is open. A second call does nothing."""
+        with self._lock:
+            if self._store is not None:
+                self._store.close()
+                self._store = None
+
+    def prepare(self) -> None:
+        """Make sure that avfs may write its state here.
+
+        A repository to which avfs never wrote is judged first, which costs its size.
+
+        Raises:
+            NotAVault: If it has refs of another vault.
+            HostileObjects, ObjectCorrupt, ObjectMissing: If it holds what must not come in, or lacks something.
+        """
+        if self.layout.read_format() is None:
+            self._check_adopted()
+            self.layout.prepare()
+            ensure_config(self.git_dir)
+
+    def _check_adopted(self) -> None:
+        foreign = next(iter(self.refs.list(OWN_REFS + "/")), None)
+        if foreign is not None:
+            error = NotAVault(self.name, f"its ref {quote(foreign)} was made by another vault")
+            error.hint = f"Make a vault of its branches and tags: `avfs vault create NAME --from {self.git_dir}`."
+            raise error
+        from avfs_git.gitstore.judge import (  # noqa: PLC0415 - once in the life of few vaults, and it takes long
+            check_connected,
+            judge_objects,
+            list_objects,
+        )
+
+        objects_dir = self.git_dir / "objects"
+        judge_objects(objects_dir, list_objects(objects_dir))
+        check_connected(objects_dir, set(self.refs.list().values()), shallow=read_shallow(self.git_dir))
+
+    @contextlib.contextmanager
+    def fork_locked(self, fork: str) -> Iterator[None]:
+        """Hold a fork's name for a block: nobody else creates, ends or brings back a fork of that name meanwhile.
+
+        Taken before the lock of the fork's workspace. A thread may take it again. What was read before has to be read again.
+
+        Raises:
+            WorkspaceBusy: If another thread or process holds the name for 10 s.
+            NotWritable: If nothing may be written here.
+            HostError: If the disk refuses.
+        """
+        self.prepare()
+        with contextlib.ExitStack() as stack:
+            try:
+                with host_errors(f"lock the name of fork '{fork}'"):
+                    is_held = stack.enter_context(self._fork_locks.held(fork_dir_name(fork), LOCK_TIMEOUT_S))
+            except HostError as error:
+                if error.errno not in REFUSED_WRITING:
+                    raise
+                raise NotWritable(f"change fork '{fork}'", OSError(error.errno, os.strerror(error.errno))) from error
+            if not is_held:
+                raise WorkspaceBusy(fork, "a process that creates or ends the fork")
+            yield
+
+    # --- refs -----------------------------------------------------------------------------------
+
+    def read_head(self, fork: str) -> Oid | None:
+        """Read the commit that a fork's branch points to."""
+        return self.refs.read(HEADS + fork)
+
+    def has_fork(self, fork: str) -> bool:
+        """Whether there is a branch of that name, or an empty vault's first one yet to be born."""
+        return self.read_head(fork) is not None or self._is_unborn(fork)
+
+    def _is_unborn(self, fork: str) -> bool:
+        """Whether a fork without a branch is the first one of a vault: HEAD names it, and it has no commit yet.
+
+        Where the branch was there and is gone, it was deleted, by git perhaps: nobody asked for an empty one in its place.
+        """
+        if self.head_fork() != fork:
+            return False
+        state = self.layout.workspace(fork).read_state()
+        records = self.oplog.read_fork(fork)
+        moves = ((record.kind, new) for record in records for ref, _, new in record.moves if ref == HEADS + fork)
+        kind, last = next(moves, (None, None))
+        if (state is not None and state.base is not None) or last is not None or kind == FORK_DELETE:
+            return False
+        return state is not None or (not self.list_heads() and self.layout.read_origin() is None)
+
+    def list_heads(self) -> dict[str, Oid]:
+        """List forks with their heads."""
+        return {name.removeprefix(HEADS): oid for name, oid in self.refs.list(HEADS).items()}
+
+    def head_fork(self) -> str | None:
+        """Name the fork that HEAD points to, whether it is there or not."""
+        head = self.refs.head()
+        return head.removeprefix(HEADS) if head is not None and head.startswith(HEADS) else None
+
+    def default_fork(self) -> str | None:
+        """Name the fork that is meant where none is named: the one of HEAD, else the only one; None if there is no such fork.
+
+        Of the forks of a directory none is the default, save the only one: HEAD names the one that happened to be made first.
+        """
+        head = self.head_fork()
+        if head is not None and self.has_fork(head) and self.layout.read_origin() is None:
+            return head
+        heads = self.list_heads()
+        return next(iter(heads)) if len(heads) == 1 else None
+
+    def choose_fork(self, fork: str | None = None) -> str:
+        """Name the fork that is meant: the one that is named, else the default one.
+
+        Raises:
+            NoForkChosen: If none is named, and there are several without a default.
+            NoForks: If none is named, and there is none any more.
+        """
+        chosen = fork or self.default_fork()
+        if chosen is not None:
+            return chosen
+        if heads := sorted(self.list_heads()):
+            raise NoForkChosen(self.name, heads)
+        origin = self.layout.read_origin()
+        raise NoForks(self.name, os.fspath(origin) if origin is not None else None)
+
+    def read_sidecar_ref(self, fork: str) -> Oid | None:
+        """Read the newest sidecar commit of a fork; one that this vault has not made does not count."""
+        oid = self.refs.read(SIDECARS + fork)
+        return oid if oid is not None and self.store.own_commits.has(oid) else None
+
+    def list_labels(self, fork: str) -> dict[str, Oid]:
+        """List the labels of a fork's checkpoints."""
+        prefix = f"{LABELS}{fork}/"
+        found = {name.removeprefix(prefix): oid for name, oid in self.refs.list(prefix).items()}
+        return {label_of_ref_name(label): oid for label, oid in found.items() if "/" not in label}
+
+    def keep(self, *oids: Oid | None) -> list[RefChange]:
+        """Make the ref changes that keep commits reachable when nothing else does.
+
+        A ref that does so already is moved to where it is: it may be on its way out (`workspace.history.garbage`), and is new
+        then.
+        """
+        names = {KEPT + oid.hex(): oid for oid in oids if oid is not None}
+        return [RefChange(name, self.refs.read(name), oid, lasting=True) for name, oid in names.items()]
+
+    def move_refs(
+        self,
+        changes: Sequence[RefChange],
+        record: OpRecord,
+        *,
+        after: OpRecord | None = None,
+        then: Callable[[], object] | None = None,
+    ) -> None:
+        """Move refs as an operation that can be undone; on disk, with its line in the log, on return.
+
+        Args:
+            changes: What moves, in this order.
+            record: What the log is to say of it.
+            after: An operation that the log is to say before it, if it happens.
+            then: What belongs to the operation and comes after the refs; if it fails they are moved back.
+
+        Raises:
+            RefConflict, RefLocked: If the refs cannot be moved.
+            LeftInForce: If the disk refuses so late that the new state stays.
+            HostError: If the disk refuses; the state is the old one.
+        """
+        has_worktrees = os.path.isdir(os.path.join(self.git_dir, "worktrees"))  # of most vaults nothing was ever mounted
+        for change in changes:
+            if has_worktrees and change.name.startswith(HEADS) and change.new is not None:
+                # Before it moves: what git in the live tree has staged is to move along, see `workspace.gitdir`.
+                Worktree(self.git_dir, fork_dir_name(change.name.removeprefix(HEADS))).note_move(change.old)
+        announced: list[Announced] = []
+        records = (record,) if after is None else (after, record)
+        happened: bool | None = False
+        try:
+            if changes:
+                self._update(changes, lambda: announced.append(self.oplog.announce(*records)))
+            else:  # somebody else has done it
+                self.oplog.append(record)
+            if then is not None:
+                try:
+                    then()
+                except LeftInForce:
+                    raise
+                except BaseException as error:
+                    self._move_back(changes, error)
+                    raise
+            happened = True
+        except LeftInForce:
+            happened = None
+            raise
+        finally:
+            for line in announced:
+                line.close(happened=happened)
+
+    def _update(self, changes: Sequence[RefChange], announce: Callable[[], None]) -> None:
+        try:
+            self.refs.update(changes, announce=announce)
+        except RefConflict:
+            # One that keeps something reachable may have come or gone meanwhile.
+            again = [
+                replace(change, old=self.refs.read(change.name)) if change.name.startswith(KEPT) else change for change in changes
+            ]
+            if again == list(changes):
+                raise
+            self.refs.update(again, announce=announce)
+
+    def _move_back(self, changes: Sequence[RefChange], cause: BaseException) -> None:
+        """Take back refs that were moved before something else failed."""
+        back = [RefChange(change.name, change.new, change.old) for change in reversed(changes) if not change.lasting]
+        try:
+            self.refs.update(back)
+        except (AvfsError, OSError) as error:
+            left = {change.name: change.old.hex() if change.old else None for change in back}
+            raise LeftInForce(f"complete the move of '{changes[0].name}'", error, left) from cause
+
+    # --- commits ----------------------------------------------------------------------------------
+
+    def sidecar_tree(self, commit: Commit | None) -> Oid | None:
+        """Find the sidecar tree of a checkpoint; None if it has none."""
+        if commit is None or commit.sidecar is None:
+            return None
+        return self.store.read_commit(commit.sidecar).tree
+
+    def caller(self) -> Identity | None:
+        """Find who makes commits where the settings do not say it; None if nobody was named. The first call may run git."""
+        if callable(self._identity):
+            self._identity = self._identity(self.git_dir)
+        return self._identity
+
+    def identity(self) -> Identity:
+        """Tell who makes commits now."""
+        settings = self.config.read()
+        name, email = settings["user.name"], settings["user.email"]
+        if name and email:
+            return Identity(name, email)
+        fallback = self.caller() or NOBODY
+        return Identity(name or fallback.name, email or fallback.email)
+
+    def signature(self, author: Identity | None = None) -> Signature:
+        """Make the signature of a commit that is made now, by `author` or by `identity()`."""
+        identity = author or self.identity()
+        return Signature(identity.name, identity.email, self.clock_ns() // 1_000_000_000)
+
+    def describe(self, oid: Oid, *, fork: str | None = None, labels: dict[str, Oid] | None = None) -> Checkpoint:
+        """Make the value that callers see of a commit."""
+        commit = self.store.read_commit(oid)
+        if labels is None:
+            labels = self.list_labels(fork) if fork else {}
+        return Checkpoint(
+            id=oid.hex(),
+            labels=tuple(sorted(label for label, held in labels.items() if held == oid)),
+            message=commit.message.rstrip("\n"),
+            author=Identity(commit.author.name, commit.author.email),
+            created_at_ns=commit.committer.when_s * 1_000_000_000,
+            parents=tuple(parent.hex() for parent in commit.parents),
+            tree=commit.tree.hex(),
+            sidecar=commit.sidecar.hex() if commit.sidecar else None,
+            fork=fork,
+        )
+
+    def read_exclude(self) -> bytes:
+        """Read the ignore rules that hold for the whole vault (gitignore(5): info/exclude).
+
+        Raises:
+            NotAVault: If they are a link or no file: without them, what they hide would get into the history.
+        """
+        try:
+            return read_plain_file(self.git_dir / "info" / "exclude", limit=IGNORE_FILE_READ)
+        except OSError:  # git, too, goes on without it
+            return b""
+
+    def created_at_ns(self) -> int:
+        """Tell since when this is a vault; of a repository that avfs never wrote to, since when it is one."""
+        for path in (self.layout.format, self.git_dir / "config"):
+            try:
+                return path.stat().st_mtime_ns
+            except OSError:  # the next one says it less well
+                continue
+        return 0

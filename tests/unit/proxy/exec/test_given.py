@@ -1,0 +1,56 @@
+"""What of a command is part of its request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from avfs_git.proxy.exec.envelope import Command
+from avfs_git.proxy.exec.given import make_request
+from avfs_git.values import replace
+
+COMMAND = Command(argv=(b"curl", b"x"))
+OTHERS: dict[str, object] = {
+    "argv": (b"curl", b"y"),
+    "shell": "curl x",
+    "cwd": b"d",
+    "env": (("A", "b"),),
+    "let_in": ("A_TOKEN",),
+    "stdin": b"",
+    "timeout_ms": None,
+    "grace_ms": 1,
+    "readonly": True,
+    "writable": True,
+    "checkpoint": False,
+    "commit": False,
+    "commit_failed": False,
+    "message": "other",
+    "max_output": 1,
+    "max_output_file": 1,
+    "backend": "fuse",
+    "root": Path("/elsewhere"),
+    "isolate": True,
+    "network": True,
+}
+
+
+def fingerprint(command: Command) -> str:
+    """Give that of a command's request."""
+    return make_request(command, vault=Path("/v"), fork="f", root=Path("/m")).fingerprint()
+
+
+@pytest.mark.parametrize("name", [name for name in Command.__match_args__ if name != "approve"])
+def test_each_option_of_a_command_is_in_its_fingerprint(name: str) -> None:
+    """An approval is for all of them but the token itself; a new one has to be added here."""
+    changed = {name: OTHERS[name], **({"argv": None} if name == "shell" else {})}
+
+    assert fingerprint(replace(COMMAND, **changed)) != fingerprint(COMMAND)
+
+
+def test_what_it_reads_is_in_its_fingerprint() -> None:
+    """By its content; and two options never look like one."""
+    assert fingerprint(replace(COMMAND, stdin=b"a")) != fingerprint(replace(COMMAND, stdin=b"b"))
+    assert fingerprint(replace(COMMAND, stdin=b"")) != fingerprint(COMMAND)
+    assert fingerprint(replace(COMMAND, let_in=("A",), env=())) != fingerprint(replace(COMMAND, env=(("A", ""),)))
+    assert fingerprint(replace(COMMAND, message="x")) != fingerprint(replace(COMMAND, message="x\n"))

@@ -1,0 +1,150 @@
+"""The audit log: whole lines, one after the other, tied together."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from avfs_git import faults
+from avfs_git.errors import AuditDamaged, HostError
+from avfs_git.proxy.policy.audit import KEPT_FILES, MAX_TEXT, AuditLog
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> AuditLog:
+    """An empty log."""
+    return AuditLog(tmp_path / "avfs")
+
+
+def fill(log: AuditLog, count: int) -> None:
+    """Write events."""
+    for number in range(count):
+        log.append("test", fork="f", details={"n": number})
+
+
+def test_events_come_back_newest_first(log: AuditLog) -> None:
+    """With number, time, fork and details; as many as asked for."""
+    assert log.read() == []
+    assert log.verify() == 0
+    fill(log, 5)
+
+    assert [(entry.seq, entry.details["n"]) for entry in log.read()] == [(5, 4), (4, 3), (3, 2), (2, 1), (1, 0)]
+    assert len(log.read(limit=2)) == 2
+    since = log.read()[1].at_ns
+    assert {entry.seq for entry in log.read(since_ns=since)} >= {4, 5}
+    assert log.verify() == 5
+    assert log.path.stat().st_mode & 0o077 == 0
+
+
+def test_every_line_is_one_document(log: AuditLog) -> None:
+    """Also with line breaks, bytes that are not UTF-8 and megabytes in the details; long texts are cut."""
+    log.append(
+        "test", fork=None, details={"command": "a\nb\udcff\u2028", "long": "x" * 10**6, "deep": {"list": ["y" * 10**5] * 1000}}
+    )
+
+    (line,) = log.path.read_bytes().splitlines()
+    assert json.loads(line)["details"]["command"] == "a\nb\udcff\u2028"
+    assert len(json.loads(line)["details"]["long"]) == MAX_TEXT + 1
+    assert len(line) < 2_000_000
+
+
+@pytest.mark.parametrize("attack", ["change", "remove", "swap", "insert"])
+def test_changed_lines_show(log: AuditLog, attack: str) -> None:
+    """A line that was changed, taken out, moved or put in."""
+    fill(log, 6)
+    lines = log.path.read_bytes().splitlines(keepends=True)
+    if attack == "change":
+        lines[2] = lines[2].replace(b'"n": 2', b'"n": 9')
+    elif attack == "remove":
+        del lines[2]
+    elif attack == "swap":
+        lines[2], lines[3] = lines[3], lines[2]
+    else:
+        lines.insert(2, lines[1])
+    log.path.write_bytes(b"".join(lines))
+
+    with pytest.raises(AuditDamaged):
+        log.verify()
+
+
+def test_half_a_line_is_passed_over(log: AuditLog) -> None:
+    """Of a write that was cut short; what comes later is whole and tied to the last whole one."""
+    fill(log, 3)
+    whole = log.path.read_bytes()
+    for cut in (1, 30, len(whole.splitlines()[-1])):
+        log.path.write_bytes(whole[:-cut])
+        log.append("later", fork=None, details={})
+        assert log.verify() == (4 if cut == 1 else 3)  # a line that lacks its end alone is whole
+        assert log.read()[0].event == "later"
+
+
+def test_a_full_file_is_put_aside(tmp_path: Path) -> None:
+    """The chain goes on over files; the oldest goes; the size is bounded."""
+    log = AuditLog(tmp_path, max_file_bytes=2000)
+    fill(log, 300)
+
+    files = list(tmp_path.glob("audit*.ndjson"))
+    assert len(files) == KEPT_FILES + 1
+    assert all(path.stat().st_size < 2600 for path in files)
+    assert [entry.seq for entry in log.read()][:3] == [300, 299, 298]
+    numbers = [entry.seq for entry in log.read()]
+    assert numbers == list(range(300, 300 - len(numbers), -1))
+    assert log.verify() == len(numbers)
+
+
+def test_dying_between_two_files_breaks_no_chain(tmp_path: Path) -> None:
+    """The file was put aside, and the next never begun."""
+    log = AuditLog(tmp_path)
+    fill(log, 3)
+    log.path.rename(tmp_path / "audit.1.ndjson")
+    fill(log, 1)
+
+    assert [entry.seq for entry in log.read()] == [4, 3, 2, 1]
+    assert log.verify() == 4
+
+
+def test_threads_and_logs_at_once(tmp_path: Path) -> None:
+    """Lines of many writers stand one after the other."""
+
+    def write(number: int) -> None:
+        AuditLog(tmp_path, max_file_bytes=20_000).append("test", fork=str(number), details={"text": "x" * 300})
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(120)))
+
+    assert AuditLog(tmp_path).verify() == 120
+    assert {entry.fork for entry in AuditLog(tmp_path).read()} == {str(number) for number in range(120)}
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from avfs_git.proxy.policy.audit import AuditLog
+for number in range(50):
+    AuditLog(Path(sys.argv[1])).append("test", fork=sys.argv[2], details={"n": number})
+"""
+
+
+def test_processes_at_once(tmp_path: Path) -> None:
+    """The same with processes."""
+    writers = [subprocess.Popen([sys.executable, "-c", _WRITER, str(tmp_path), str(number)]) for number in range(3)]
+
+    assert [writer.wait(timeout=60) for writer in writers] == [0, 0, 0]
+    assert AuditLog(tmp_path).verify() == 150
+
+
+def test_what_cannot_be_written_is_an_error(log: AuditLog, request: pytest.FixtureRequest) -> None:
+    """The caller must know: a command that is not recorded does not run."""
+    fill(log, 1)
+    request.addfinalizer(lambda: faults.arm(None))
+    faults.arm(faults.FailAt(1, lambda: OSError(28, "full")))
+
+    with pytest.raises(HostError):
+        log.append("test", fork=None, details={})
+    faults.arm(None)
+    assert log.verify() == 1

@@ -1,0 +1,224 @@
+"""The upper layer on disk: whiteouts, opaque directories, marks, and what `work` is for."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from avfs_git.errors import HostUnsupported, LayerNotUnderstood
+from avfs_git.paths import ROOT, TreePath
+from avfs_git.vfs.layer import upper as module
+from avfs_git.vfs.layer.marks import (
+    check_file_marks,
+    is_whiteout,
+    read_dir_marks,
+    read_user_xattrs,
+    show_xattr_name,
+    store_xattr_name,
+)
+from avfs_git.vfs.layer.upper import UpperLayer, probe
+from tests.unit.vfs.conftest import Layers
+
+pytestmark = pytest.mark.needs("whiteout", "user-xattrs")
+
+
+@pytest.fixture
+def upper(layers: Layers) -> UpperLayer:
+    """Give an empty upper layer."""
+    return UpperLayer(layers.upper, layers.work)
+
+
+def _xattr(path: Path, name: str, value: bytes = b"y") -> None:
+    os.setxattr(path, name, value)
+
+
+def test_scan_dir_tells_kinds_sorted_by_name(upper: UpperLayer) -> None:
+    """Each kind of entry is told apart, and names may be any bytes."""
+    base = os.fsencode(upper.directory)
+    os.mkdir(base + b"/dir")
+    os.mkdir(base + b"/opaque")
+    upper.set_opaque(base + b"/opaque")
+    os.symlink(b"nowhere", base + b"/link")
+    os.mkfifo(base + b"/pipe")
+    os.close(os.open(base + b"/\xff", os.O_CREAT | os.O_WRONLY))
+    upper.add_whiteout(upper.root.fd, b"gone")
+    found = upper.scan_dir(upper.root.fd, ROOT)
+    assert [(entry.name, entry.kind, entry.opaque) for entry in found] == [
+        (b"dir", "dir", False),
+        (b"gone", "whiteout", False),
+        (b"link", "symlink", False),
+        (b"opaque", "dir", True),
+        (b"pipe", "other", False),
+        (b"\xff", "file", False),
+    ]
+    assert upper.list_names(upper.root.fd, xattr_whiteouts=False) == {
+        entry.name: 0 if entry.kind == "whiteout" else stat.S_IFMT(entry.stat.st_mode) for entry in found
+    }
+
+
+def test_whiteout_spelled_by_attribute_is_read(upper: UpperLayer) -> None:
+    """An empty file with the mark is a deletion, but only in a directory that says so."""
+    for name in ("plain", "marked"):
+        (upper.directory / name).touch()
+    _xattr(upper.directory / "marked", "user.overlay.whiteout")
+    _xattr(upper.directory, "user.overlay.opaque", b"x")
+    assert [entry.kind for entry in upper.scan_dir(upper.root.fd, ROOT)] == ["whiteout", "file"]
+    assert upper.list_names(upper.root.fd, xattr_whiteouts=True) == {b"marked": 0, b"plain": stat.S_IFREG}
+    with pytest.raises(LayerNotUnderstood):
+        check_file_marks(os.fsencode(upper.directory / "marked"), b"marked")
+
+
+@pytest.mark.parametrize("name", ["user.overlay.redirect", "user.overlay.metacopy", "user.overlay.whiteout", "user.overlay.new"])
+def test_unknown_mark_is_refused(upper: UpperLayer, name: str) -> None:
+    """What is not known is never guessed, on a directory and on a file."""
+    (upper.directory / "dir").mkdir()
+    (upper.directory / "file").touch()
+    _xattr(upper.directory / "dir", name)
+    _xattr(upper.directory / "file", name)
+    with pytest.raises(LayerNotUnderstood, match="dir"):
+        upper.scan_dir(upper.root.fd, ROOT)
+    with pytest.raises(LayerNotUnderstood):
+        check_file_marks(os.fsencode(upper.directory / "file"), b"file")
+    with pytest.raises(LayerNotUnderstood):
+        read_user_xattrs(os.fsencode(upper.directory / "file"), b"file")
+
+
+@pytest.mark.needs("root")
+def test_marks_of_a_layer_without_userxattr_are_refused(upper: UpperLayer) -> None:
+    """A layer that a privileged overlayfs wrote in its own namespace means other things."""
+    (upper.directory / "dir").mkdir()
+    _xattr(upper.directory / "dir", "trusted.overlay.opaque")
+    with pytest.raises(LayerNotUnderstood, match=r"trusted\.overlay\.opaque"):
+        upper.scan_dir(upper.root.fd, ROOT)
+
+
+def test_opaque_with_unknown_value_is_refused(upper: UpperLayer) -> None:
+    """Only the two values of the format are understood."""
+    (upper.directory / "dir").mkdir()
+    _xattr(upper.directory / "dir", "user.overlay.opaque", b"z")
+    with pytest.raises(LayerNotUnderstood):
+        read_dir_marks(os.fsencode(upper.directory / "dir"), b"dir")
+
+
+@pytest.mark.parametrize("name", ["origin", "impure", "nlink", "uuid", "upper", "protattr"])
+def test_hints_of_the_kernel_are_harmless_and_hidden(upper: UpperLayer, name: str) -> None:
+    """They neither fail nor show."""
+    (upper.directory / "dir").mkdir()
+    _xattr(upper.directory / "dir", "user.overlay." + name)
+    _xattr(upper.directory / "dir", "user.mine", b"1")
+    assert [entry.opaque for entry in upper.scan_dir(upper.root.fd, ROOT)] == [False]
+    assert read_user_xattrs(os.fsencode(upper.directory / "dir"), b"dir") == {b"user.mine": b"1"}
+
+
+def test_attributes_named_like_marks_are_escaped() -> None:
+    """A program's own attribute never becomes a mark, however often it is escaped."""
+    for name in (b"user.overlay.opaque", b"user.overlay.overlay.x", b"user.mine", b"security.x"):
+        assert show_xattr_name(store_xattr_name(name)) == name
+    assert store_xattr_name(b"user.overlay.opaque") == b"user.overlay.overlay.opaque"
+    assert show_xattr_name(b"user.overlay.opaque") is None
+    with pytest.raises(PermissionError):
+        store_xattr_name(b"trusted.overlay.opaque")
+
+
+def test_whiteouts_share_one_inode(upper: UpperLayer) -> None:
+    """A thousand deletions need no thousand inodes; when links run out, another device is made."""
+    for number in range(3):
+        upper.add_whiteout(upper.root.fd, b"%d" % number)
+    found = [entry.stat for entry in upper.scan_dir(upper.root.fd, ROOT)]
+    assert all(is_whiteout(entry) for entry in found)
+    assert len({entry.st_ino for entry in found}) == 1
+
+
+def test_whiteouts_where_links_run_out(upper: UpperLayer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the file system's limit of links, the next whiteout is a new device."""
+    upper.add_whiteout(upper.root.fd, b"first")
+    link, calls = os.link, []
+
+    def refuse_once(*args: object, **kwargs: object) -> None:
+        calls.append(args)
+        if len(calls) == 1:
+            raise OSError(errno.EMLINK, os.strerror(errno.EMLINK))
+        link(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "link", refuse_once)
+    upper.add_whiteout(upper.root.fd, b"second")
+    assert len({entry.stat.st_ino for entry in upper.scan_dir(upper.root.fd, ROOT)}) == 2
+
+
+def test_whiteouts_where_devices_have_no_links(upper: UpperLayer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system without links to devices gets a device for each."""
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)
+    upper.add_whiteout(upper.root.fd, b"gone")
+    assert [entry.kind for entry in upper.scan_dir(upper.root.fd, ROOT)] == ["whiteout"]
+
+
+def test_replace_by_whiteout_takes_a_directory_with_all_below(upper: UpperLayer) -> None:
+    """The content goes with it, and nothing stays in `work` but the shared device."""
+    (upper.directory / "dir" / "sub").mkdir(parents=True)
+    (upper.directory / "dir" / "sub" / "file").touch()
+    upper.replace_by_whiteout(upper.root.fd, b"dir", is_dir=True)
+    assert [entry.kind for entry in upper.scan_dir(upper.root.fd, ROOT)] == ["whiteout"]
+    assert os.listdir(upper.work_dir) == ["avfs-whiteout"]
+
+
+def test_clean_work_leaves_what_is_the_kernels(upper: UpperLayer) -> None:
+    """Only what avfs made is removed, closed directories included."""
+    (upper.work_dir / "work").mkdir(mode=0)
+    (upper.work_dir / "index").mkdir()
+    name = upper.make_dir()
+    (upper.work_dir / os.fsdecode(name) / "a" / "b").mkdir(parents=True)
+    (upper.work_dir / os.fsdecode(name) / "a").chmod(0)
+    _, fd = upper.make_file()
+    os.close(fd)
+    upper.clean_work()
+    assert sorted(os.listdir(upper.work_dir)) == ["index", "work"]
+
+
+def test_open_dir_follows_no_symlink(upper: UpperLayer, tmp_path: Path) -> None:
+    """A directory that was swapped for a link is refused, on the way and at the end."""
+    outside = tmp_path / "outside"
+    (outside / "dir").mkdir(parents=True)
+    (upper.directory / "link").symlink_to(outside)
+    for path in (b"link", b"link/dir"):
+        with pytest.raises(NotADirectoryError):
+            upper.open_dir(TreePath(path))
+
+
+def test_probe_accepts_this_directory_and_leaves_nothing(tmp_path: Path) -> None:
+    """Trying leaves no trace."""
+    probe(tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(("call", "lacks"), [("mknod", "whiteouts"), ("setxattr", "attributes"), ("rename_at", "exchanging")])
+def test_probe_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, lacks: str) -> None:
+    """Each thing that a file system may lack has its words."""
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    if call == "rename_at":
+        monkeypatch.setattr(module, call, refuse)
+    else:
+        monkeypatch.setattr(os, call, refuse)
+    with pytest.raises(HostUnsupported, match=lacks):
+        probe(tmp_path)
+
+
+def test_probe_reports_a_full_disk_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk is no missing feature."""
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "mknod", refuse)
+    with pytest.raises(OSError, match="No space"):
+        probe(tmp_path)
