@@ -1164,20 +1164,6 @@ class RemoteDataRefused(RemoteError):
         super().__init__(f"what {quote(url)} sent is refused: {reason}", details={"url": url, "reason": reason})
 
 
-class Diverged(RemoteError):
-    """Both sides have commits that the other has not, where only a fast-forward was allowed."""
-
-    code = "remote.diverged"
-    exit_code = 97
-
-    def __init__(self, fork: str, upstream: str) -> None:
-        super().__init__(
-            f"{quote(fork)} and {quote(upstream)} have each gone their own way",
-            hint=f"Join them with `avfs merge {upstream} --into {fork}`.",
-            details={"fork": fork, "upstream": upstream},
-        )
-
-
 class NoUpstream(RemoteError):
     """Nothing on a remote belongs to a fork."""
 

@@ -77,7 +77,6 @@ _WANTED = (
     | p.EXPLICIT_INVAL_DATA
     | p.HANDLE_KILLPRIV_V2
     | p.HAS_EXPIRE_ONLY
-    | p.HAS_RESEND
 )
 _NEEDED = p.NO_OPEN_SUPPORT | p.NO_OPENDIR_SUPPORT | p.MAX_PAGES
 _GONE = frozenset({errno.ENODEV, errno.ECONNABORTED, errno.ECONNRESET})
@@ -322,10 +321,6 @@ class Channel:
     def forget_name(self, parent: int, name: bytes) -> bool:
         """Let the kernel forget what a name in a directory means, also that there is nothing; False if it did not know."""
         return self._notify(p.NOTIFY_INVAL_ENTRY, p.INVAL_ENTRY_OUT.pack(parent, len(name), 0) + name + b"\0")
-
-    def ask_again(self) -> None:
-        """Ask the kernel to send every request again that it has no answer to."""
-        os.writev(self.fd, [p.OUT_HEADER.pack(16, p.NOTIFY_RESEND, 0)])
 
     def _notify(self, code: int, body: bytes) -> bool:
         handover = self._handover

@@ -71,7 +71,6 @@ OPERATION_NAMES: Final[dict[int, str]] = {
 
 NOTIFY_INVAL_INODE: Final = 2
 NOTIFY_INVAL_ENTRY: Final = 3
-NOTIFY_RESEND: Final = 7
 
 # --- what INIT agrees on ---------------------------------------------------------------------------------
 
@@ -89,7 +88,6 @@ EXPLICIT_INVAL_DATA: Final = 1 << 25
 HANDLE_KILLPRIV_V2: Final = 1 << 28
 INIT_EXT: Final = 1 << 30
 HAS_EXPIRE_ONLY: Final = 1 << 35
-HAS_RESEND: Final = 1 << 39
 
 # --- bits of requests ------------------------------------------------------------------------------------
 

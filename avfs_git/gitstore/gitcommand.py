@@ -29,6 +29,7 @@ from avfs_git.host.files.durable import host_errors
 _OPTIONS: Mapping[str, frozenset[str]] = {
     "fsck": frozenset({"--strict", "--full", "--no-dangling", "--no-progress", "--no-reflogs", "--connectivity-only"}),
     "gc": frozenset({"--quiet", "--no-prune", "--prune=2.weeks.ago"}),
+    "commit-graph": frozenset({"write", "--reachable", "--no-progress"}),
     "pack-refs": frozenset({"--all", "--prune"}),
     "count-objects": frozenset({"-v"}),
     "pack-objects": frozenset(

@@ -14,9 +14,11 @@ import pytest
 
 from avfs_git import Avfs, Vault
 from avfs_git.errors import AvfsError, GitFailed, NothingToUndo, PathNotFound, RefDamaged
+from avfs_git.gitstore.formats.commitgraph import CommitGraph
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.objects import sweep
 from avfs_git.model import GarbageResult
+from avfs_git.paths import Oid
 from tests.support.faults import BIG, check_vault, git, make_vault_with_garbage, reachable_contents, read_states
 
 pytestmark = pytest.mark.needs("git", "user-xattrs", "whiteout")
@@ -59,6 +61,17 @@ def test_nothing_that_can_be_reached_is_lost(vault: Vault) -> None:
     git(vault.path, "gc", "--quiet", "--prune=now")
     with Avfs(vault.path.parents[1]) as avfs:
         assert read_states(avfs.open_vault("v")) == before
+
+
+def test_git_gets_a_commit_graph_of_what_is_left(vault: Vault) -> None:
+    """It names commits that are here, and each commit of a branch, also after a collection that dropped some of those before."""
+    gc(vault)
+    vault.workspace("main").checkpoint("after")
+    gc(vault)
+
+    git(vault.path, "commit-graph", "verify")
+    graph = CommitGraph.open(vault.path / "objects")
+    assert all(graph.find(Oid(bytes.fromhex(oid))) is not None for oid in git(vault.path, "rev-list", "--branches").split())
 
 
 def test_what_only_a_deleted_fork_had_is_gone(vault: Vault) -> None:

@@ -22,6 +22,8 @@ leaves old and new.
 **Nothing goes unless what stays was counted and found whole.** One command of git lists what is reached (`rev-list`), another
 packs it (`pack-objects`), and the new pack has to hold all of the list. Each pack that stays is read back from the disk and
 compared with its checksum. A ref whose file holds no id, or that names a missing object, stops it: nobody can tell what it kept.
+
+At the end git writes its commit-graph: the old one, which may name commits that have gone, went before they did.
 """
 
 from __future__ import annotations
@@ -147,6 +149,8 @@ def sweep(
     _remove_empty_directories(store)
     store.packs.refresh()
     swept.packs_after = len(store.packs.packs())
+    faults.reach("sweep.dropped")
+    _write_commit_graph(store, swept)
     return swept
 
 
@@ -503,11 +507,18 @@ def _drop(store: ObjectStore, unreached: _Unreached, spared: set[Oid], before_s:
 
 
 def _remove_commit_graph(store: ObjectStore) -> None:
-    """Remove git's cache of commits, which may name some that go; git makes it anew."""
+    """Remove git's cache of commits, which may name some that go."""
     info = store.objects_dir / "info"
     for path in (info / "commit-graph", *(info / "commit-graphs").glob("*")):
         with suppress(FileNotFoundError):
             path.unlink()
+
+
+def _write_commit_graph(store: ObjectStore, swept: Swept) -> None:
+    """Have git write its cache of commits, which makes far walks a third as long; without it they read each commit."""
+    result = run(store.git_dir, "commit-graph", ["write", "--reachable", "--no-progress"])
+    if result.status:
+        swept.reasons.append(f"git wrote no commit-graph: {result.messages.strip() or result.status}")
 
 
 def _remove_pack(pack: Pack) -> None:

@@ -77,7 +77,7 @@ def _negotiate(ends: Ends, *, writeback: bool = False, **offer: int) -> tuple[in
 
 def test_only_what_the_kernel_offers_is_agreed_on(ends: Ends) -> None:
     """A flag that the kernel does not know is not asked for."""
-    offered = OFFERED & ~p.HAS_RESEND & ~p.CACHE_SYMLINKS
+    offered = OFFERED & ~p.CACHE_SYMLINKS
     reply = _negotiate(ends, flags=offered)
     wanted = reply[3] | reply[10] << 32
 
@@ -483,11 +483,9 @@ def test_notifications_have_no_number(ends: Ends) -> None:
     kernel, channel = ends
     assert channel.forget_content(7)
     assert channel.forget_name(1, b"name")
-    channel.ask_again()
 
     assert kernel.receive() == (0, -p.NOTIFY_INVAL_INODE, p.INVAL_INODE_OUT.pack(7, 0, 0))
     assert kernel.receive() == (0, -p.NOTIFY_INVAL_ENTRY, p.INVAL_ENTRY_OUT.pack(1, 4, 0) + b"name\0")
-    assert kernel.receive() == (0, -p.NOTIFY_RESEND, b"")
 
 
 def test_a_channel_can_be_closed_twice() -> None:
