@@ -635,6 +635,6 @@ def test_looking_waits_for_no_command(work: Workspace, mount_dir: Path, backend:
     assert log
     if refused is not None:
         assert refused.value.details["pid"] == os.getpid()
-        assert "in use by 'echo new" in refused.value.message
+        assert "in use by 'echo more" in refused.value.message
     assert {change.path for change in result.changed_files} >= {b"file", b"made"}
     assert work.read("made") == b"new\nend\n"

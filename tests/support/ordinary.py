@@ -43,7 +43,6 @@ _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 8, 409
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4  # linux/prctl.h
 _FUSE = os.makedev(10, 229)
 _DEVICE = "/dev/fuse"
-_PLACES = [PROJECT, Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve()]
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -258,7 +257,7 @@ def _make_namespaces(scratch: Path, user: User) -> bool:
     if _libc.unshare(_CLONE_NEWNS | _CLONE_NEWPID):
         return False
     _mount("none", "/", "", _MS_REC | _MS_PRIVATE)
-    _open_ways(_PLACES)
+    _open_ways(_places())
     aside = scratch / "aside"
     aside.mkdir()
     _mount("avfs-tests", str(aside), "tmpfs", _MS_NOSUID, "mode=755")
@@ -268,13 +267,17 @@ def _make_namespaces(scratch: Path, user: User) -> bool:
     return True
 
 
+def _places() -> list[Path]:
+    return [PROJECT, Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve()]
+
+
 def reach_project() -> None:
     """Let this process, which is root, reach the interpreter and this project as any other user, too; nobody else sees how."""
     here, mask = os.getcwd(), os.umask(0o022)
     if _libc.unshare(_CLONE_NEWNS):
         raise OSError(ctypes.get_errno(), "no mount namespace can be had")
     _mount("none", "/", "", _MS_REC | _MS_PRIVATE)
-    _open_ways(_PLACES)
+    _open_ways(_places())
     os.umask(mask)
     os.chdir(here)
 

@@ -321,7 +321,7 @@ class _Filters(TreeAttributes):
         super().__init__(store, None, more)
         self._held = held
 
-    def _content(self, directory: TreePath) -> bytes:
+    def read_file(self, directory: TreePath) -> bytes:
         return self._held.get(directory, b"")
 
     def changes(self, path: TreePath) -> bool:
