@@ -51,11 +51,14 @@ class Descriptor:
         self.used = True
         self.writable = False
 
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+    def close(self, close: Callable[[int], None] = os.close) -> None:
+        """Close it now, although somebody may hold it: the frames of an error do, until the collector comes by."""
         # The default argument keeps close() alive while the interpreter is taken down.
         fd, self.fd = self.fd, -1
         if fd >= 0:
             close(fd)
+
+    __del__ = close
 
 
 class Holder(Protocol):

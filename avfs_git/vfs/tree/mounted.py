@@ -255,7 +255,8 @@ class MountedLayer(UpperLayer):
             self.work.leave()
         if self._staging is not None and not self.taken and not self.keeps:
             remove_staging(self.root.fd, self._staging)
-        del self.root
+        # A descriptor of the mounted directory that stayed open would hold up the end of the mount for ever.
+        self.root.close()
 
     # --- what differs from an upper layer ----------------------------------------------------------------------
 
