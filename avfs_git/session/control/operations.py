@@ -386,6 +386,8 @@ def revert_path(opened: OpenWorkspace, path: TreePath) -> RestoreResult:
     """Bring one path to the version before its present one."""
     with opened.locked() as locked, _barrier(opened):
         vault, fork = locked.vault, locked.fork
+        if not restore.is_there(locked, path):
+            history.list_path_versions(vault, fork, path, limit=1)  # refuses, before anything is saved
         with checkpoint.saving_first():
             checkpoint.save_checkpoint(locked, message=bookkeeping("save before revert"), description="save before revert")
         versions = history.list_path_versions(vault, fork, path, limit=2)

@@ -21,7 +21,7 @@ from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
 from avfs_git.workspace.capture.checkpoint import save_checkpoint, saving_first
 from avfs_git.workspace.capture.placing import GIT
 from avfs_git.workspace.capture.workspace import LockedWorkspace
-from avfs_git.workspace.restore.restore import saved_trees
+from avfs_git.workspace.restore.restore import is_there, saved_trees
 
 
 def add_paths(locked: LockedWorkspace, paths: Sequence[TreePath], *, force: bool = False) -> CheckpointResult:
@@ -40,6 +40,9 @@ def add_paths(locked: LockedWorkspace, paths: Sequence[TreePath], *, force: bool
     """
     shown = f"'{show_path(paths[0])}'" if len(paths) == 1 else f"{len(paths)} paths"
     text = f"save before add of {shown}"
+    for path in paths:
+        if not is_there(locked, path):
+            raise PathNotFound(path)
     with saving_first():
         saved = save_checkpoint(locked, message=text, description=text)
     made = saved.checkpoint.id if saved.outcome == "created" and saved.checkpoint is not None else None

@@ -101,6 +101,10 @@ def _restore(locked: LockedWorkspace, target: Oid, paths: Sequence[TreePath], sh
     if not vault.store.exists(target):
         raise ObjectMissing(target.hex())
     commit = vault.store.read_commit(target)
+    state = _lower(vault.store, _target_trees(locked, commit, (None, None)), commit)
+    for path in paths:
+        if state.lookup(path) is None and not is_there(locked, path):
+            raise PathNotFound(path)
     saved, now = _save(locked, f"save before {kind} of {shown}")
     wanted = _target_trees(locked, commit, now)
     steps = _plan(vault.store, now, wanted, commit, paths)
@@ -142,6 +146,15 @@ def _restore(locked: LockedWorkspace, target: Oid, paths: Sequence[TreePath], sh
         checkpoint=result.checkpoint,
         warnings=(*result.warnings, *change.warnings, *intent.warnings),
     )
+
+
+def is_there(locked: LockedWorkspace, path: TreePath) -> bool:
+    """Tell whether the workspace has something at a path, saved or not: what is refused for a wrong path saves nothing."""
+    try:
+        locked.merged.resolve(path, follow_last=False)
+    except OSError:
+        return False
+    return True
 
 
 def _count(paths: Sequence[TreePath]) -> str:
