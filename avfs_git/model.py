@@ -311,6 +311,7 @@ class UndoResult:
     saved: str | None = None
     """The commit that holds what was uncommitted before."""
     warnings: tuple[Warning, ...] = ()
+    sidecar_changed: tuple[ChangedFile, ...] = ()
 
 
 class ConflictKind(StrEnum):

@@ -22,3 +22,17 @@ def test_a_path_that_is_nowhere_saves_nothing(cli: Cli, work: str, words: tuple[
 
     assert cli("--json", *words).document["error"]["code"] == "path.not_found"
     assert cli("--json", "status").ok().result == before
+
+
+def test_undo_names_what_came_back_beside_history(cli: Cli, work: str) -> None:
+    """An ignored file that comes back is in the result and in the text."""
+    cli("write", ".gitignore", stdin=b".env\n").ok()
+    cli("write", ".env", stdin=b"SECRET=1\n").ok()
+    cli("checkpoint", "save").ok()
+    cli("rm", ".env").ok()
+
+    undone = cli("--json", "undo").ok().result
+
+    assert [(change["kind"], change["path"]) for change in undone["sidecar_changed"]] == [("added", ".env")]
+    assert "D\t.env" in cli("redo").ok().text
+    assert "A\t.env" in cli("undo").ok().text

@@ -153,7 +153,7 @@ def _turn_files(locked: LockedWorkspace, record: OpRecord, direction: str) -> Un
         is_exact=bool(record.more.get(EXACT)),
     )
     done = replay_operation(locked, replay)
-    return UndoResult(record.to_operation(undone=back), done.changed_files, done.saved, done.warnings)
+    return UndoResult(record.to_operation(undone=back), done.changed_files, done.saved, done.warnings, done.sidecar_changed)
 
 
 def _turn_fork(vault: OpenVault, record: OpRecord, direction: str, open_workspace: Opener) -> UndoResult:

@@ -364,4 +364,4 @@ def abort_merge(locked: LockedWorkspace) -> UndoResult:
     text = f"give up merging {merging.source}" if merging.rewriting is None else f"give up: {merging.rewriting.description}"
     record = OpRecord(0, locked.fork, "merge_abort", text, locked.vault.clock_ns(), after=merging.head)
     done = replay_operation(locked, Replay(record, [], _oid(merging.head), ends_merge=True))
-    return UndoResult(record.to_operation(), done.changed_files, done.saved, done.warnings)
+    return UndoResult(record.to_operation(), done.changed_files, done.saved, done.warnings, done.sidecar_changed)

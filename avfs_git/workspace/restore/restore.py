@@ -464,6 +464,7 @@ class Replayed:
     saved: str | None = None
     """The commit that holds what was uncommitted, if anything was."""
     warnings: tuple[Warning, ...] = ()
+    sidecar_changed: tuple[ChangedFile, ...] = ()
 
 
 def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
@@ -499,6 +500,7 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
     steps = _plan(vault.store, now, wanted, commit, ())
     vault.store.expect(list_contents(steps))
     changed = diff_trees(vault.store, now[0], wanted[0], size_of=vault.store.blob_size)
+    beside = diff_sidecars(vault.store, now[1], wanted[1])
     with announced(locked, replay.record.kind, now, ends_merge=replay.ends_merge) as intent:
         change = Application(locked, LowerTree(vault.store, *now, default_mtime_ns=0), _lower(vault.store, wanted, commit))
         change.apply(steps)
@@ -515,7 +517,7 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
                 locked.opened.drop_cache()  # something stayed: the workspace is not quite in that state
             else:
                 intent.warnings.extend(locked.mark_captured(captured, commit=replay.state))
-    return Replayed(tuple(changed), saved, (*change.warnings, *intent.warnings))
+    return Replayed(tuple(changed), saved, (*change.warnings, *intent.warnings), tuple(beside))
 
 
 def _is_other(source: ObjectSource, captured: Captured, wanted: Trees) -> bool:

@@ -22,6 +22,8 @@ _LETTERS = {
     "type": ("T", "magenta"),
 }
 _STAT_WIDTH = 40
+_NAMED_BESIDE = 20
+"""How many paths beside history a result of `undo` names; more are counted."""
 
 
 def list_changes(text: TextOutput, changes: Sequence[ChangedFile], *, indent: str = "") -> None:
@@ -266,6 +268,11 @@ def _say_what_came_back(text: TextOutput, result: UndoResult) -> None:
         list_changes(text, result.changed_files)
     elif not result.operation.kind.startswith("fork_"):
         text.line("No tracked file changed.")
+    if 0 < len(result.sidecar_changed) <= _NAMED_BESIDE:
+        text.line("Beside it, ignored or not known to git:")
+        list_changes(text, result.sidecar_changed, indent="  ")
+    elif result.sidecar_changed:
+        text.line(f"Beside it: {_count(result.sidecar_changed)} ignored or not known to git")
     if result.saved:
         text.line("Unsaved changes are kept in ", text.id(result.saved))
 
