@@ -26,6 +26,7 @@ command loads it, and a module a family would cost each of them the time of ten.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -580,7 +581,7 @@ class WorkspaceMounted(WorkspaceBusy):
 
     def __init__(self, name: str, directory: str, *, session: str, pid: int | None = None, is_ending: bool = False) -> None:
         where = f"mounted at {quote(directory)}"
-        hint = f"Work in it there, or end it with `avfs stop {directory}`."
+        hint = f"Work in it there, or end it with `avfs stop {shlex.quote(str(directory))}`."
         if is_ending:
             where = f"still in use by programs that have it from a mount at {quote(directory)}, which was taken away"
             hint = f"End them, or take it from them with `avfs unmount --force {quote(name)}`."
@@ -839,8 +840,12 @@ class SessionNotFound(MountError):
     code = "mount.not_found"
     exit_code = 54
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"there is no mount {quote(name)}", hint="See them with `avfs sessions`.", details={"name": name})
+    def __init__(self, name: str, *, is_other: bool = False) -> None:
+        what, hint = f"there is no mount {quote(name)}", "See them with `avfs sessions`."
+        if is_other:
+            what = f"the mount {quote(name)} shows a fork that `avfs fork SOURCE DIR` did not make"
+            hint = f"Save and unmount it with `avfs stop {shlex.quote(name)}`."
+        super().__init__(what, hint=hint, details={"name": name})
 
 
 class SessionFailed(MountError):

@@ -38,10 +38,12 @@ from avfs_git.cli.output.hints import Named
 from avfs_git.errors import (
     AvfsError,
     BadUsage,
+    CheckpointNotFound,
     DirectoryGone,
     ForkNotFound,
     InvalidInput,
     InvalidName,
+    InvalidPath,
     NoForkChosen,
     NoForks,
     NotAVault,
@@ -97,7 +99,7 @@ def parse_target(text: str) -> Target:
     parts = text.split("@")
     for count in range(len(parts) - 1, 0, -1):
         directory = expand("@".join(parts[:count]))
-        if directory.is_dir():
+        if parts[0] and directory.is_dir():  # nothing before the `@` is no name of the current directory
             return Target(directory, "@".join(parts[count:]) or None)
     return Target(whole if "/" in parts[0] else text, None)
 
@@ -451,6 +453,10 @@ class State:
                     err.hint = self._hint_at_directory(fork) or err.hint
                     _say_who_names(err, choice.fork_by)
                 raise
+            except CheckpointNotFound as err:
+                if err.details.get("checkpoint") == self.output.named.fork:  # no hint may name what is not there
+                    self.output.named = self.output.named._replace(fork=None)
+                raise
             except PathNotFound as err:
                 if self._read_relative and err.hint is None:
                     err.hint = "Paths are relative to the current directory; from the root of the workspace they begin with `/`."
@@ -487,6 +493,8 @@ class State:
             InvalidInput: If it is refused, or is no path.
         """
         typed = os.fsdecode(text)
+        if not typed:  # an unset variable of a script, not the current directory
+            raise InvalidPath(typed, "it is empty")
         place = None if typed.startswith("/") else self.place_in_tree()
         if self.vault_flag is None and self.fork_flag is None and typed.strip("/") and "\0" not in typed:
             is_name = typed.partition("/")[0] not in {"", ".", ".."} and not typed.startswith("~")

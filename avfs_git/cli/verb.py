@@ -40,6 +40,8 @@ def _note_flag(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     if isinstance(value, str) and earlier is not None and earlier != value:
         raise BadUsage(f"--{param.name} is given twice, as '{earlier}' and '{value}'")
     setattr(state, name, value)
+    if isinstance(value, str):
+        state.output.named = state.named()  # for the hints at what is wrong further on in the command line
 
 
 merge_on_conflict = click.option(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
+from avfs_git import Avfs
 from tests.support.cli import Cli
 
 REFUSED = [
@@ -24,6 +28,12 @@ def test_a_path_that_is_nowhere_saves_nothing(cli: Cli, work: str, words: tuple[
     assert cli("--json", "status").ok().result == before
 
 
+@pytest.mark.parametrize("words", [("rm", "-r", ""), ("ls", ""), ("checkout", "", "--at", "HEAD"), ("mkdir", "")])
+def test_an_empty_path_is_refused(cli: Cli, work: str, words: tuple[str, ...]) -> None:
+    """An unset variable of a script is not the current directory."""
+    assert cli("--json", *words).document["error"]["code"] == "input.invalid_path"
+
+
 def test_undo_names_what_came_back_beside_history(cli: Cli, work: str) -> None:
     """An ignored file that comes back is in the result and in the text."""
     cli("write", ".gitignore", stdin=b".env\n").ok()
@@ -36,3 +46,41 @@ def test_undo_names_what_came_back_beside_history(cli: Cli, work: str) -> None:
     assert [(change["kind"], change["path"]) for change in undone["sidecar_changed"]] == [("added", ".env")]
     assert "D\t.env" in cli("redo").ok().text
     assert "A\t.env" in cli("undo").ok().text
+
+
+def test_the_hint_at_a_misspelt_verb_keeps_the_vault(cli: Cli, work: str) -> None:
+    """What the command line named is in the command that the hint tells."""
+    cli("vault", "create", "elsewhere", "--use").ok()
+
+    assert f"`avfs --vault {work} --fork main status`" in cli("--vault", f"{work}@main", "statsu").stderr
+
+
+@pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout")
+def test_end_says_what_a_mount_shows(cli: Cli, work: str, mount_dir: Path) -> None:
+    """A mount of a fork of a vault is not said to be none, and the hint ends it."""
+    place = mount_dir / "m"
+    cli("mount", "main", str(place)).ok()
+    try:
+        ran = cli("end", str(place))
+    finally:
+        cli("stop", str(place)).ok()
+
+    assert ran.status == 54
+    assert "there is no mount" not in ran.stderr
+    assert f"`avfs stop {place}`" in ran.stderr
+
+
+def test_a_fork_without_a_vault_is_no_vault(cli: Cli, work: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`@main` does not mean the current directory, also where that is a repository."""
+    with Avfs(Path(os.environ["AVFS_HOME"])) as avfs, avfs.open_vault(work) as vault:
+        monkeypatch.chdir(vault.path)
+
+    assert cli("--json", "--vault", "@main", "status").document["error"]["code"] == "input.invalid_name"
+
+
+def test_no_hint_names_the_fork_that_is_not_there(cli: Cli, work: str, tmp_path: Path) -> None:
+    """The name that was wrong is in no command of the hint."""
+    ran = cli("apply", "nosuch", "--to", str(tmp_path))
+
+    assert "no checkpoint 'nosuch'" in ran.stderr
+    assert "--fork nosuch" not in ran.stderr

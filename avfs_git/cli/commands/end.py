@@ -28,10 +28,7 @@ def command(state: State, directory: Path, lazy: bool, discard: bool) -> RemoveR
     """
     session = state.avfs.session_at(directory) if directory.is_dir() else None
     if session is None or session.path != directory.resolve() or session.vault.origin() is None:
-        error = SessionNotFound(os.fspath(directory))
-        if session is not None and session.path == directory.resolve():
-            error.hint = "It shows a fork that `avfs fork SOURCE DIR` did not make: use `avfs stop` or `avfs unmount`."
-        raise error
+        raise SessionNotFound(os.fspath(directory), is_other=session is not None and session.path == directory.resolve())
     state.output.amend(vault=session.vault.name, fork=session.fork)
     os.chdir("/")  # this process must not be the one that uses it
     return session.remove(discard=discard, lazy=lazy)

@@ -22,7 +22,7 @@ def _read_path(text: str) -> TreePath:
     try:
         return state.tree_path(text, "avfs rm", refuses_names=True)
     except InvalidInput as error:
-        if "\0" not in text and Path(text).is_dir():
+        if text and "\0" not in text and Path(text).is_dir():
             error.hint = " ".join(filter(None, (error.hint, f"End the fork of a directory with `avfs end {text}`.")))
         raise
 
