@@ -55,6 +55,11 @@ def test_the_hint_at_a_misspelt_verb_keeps_the_vault(cli: Cli, work: str) -> Non
     assert f"`avfs --vault {work} --fork main status`" in cli("--vault", f"{work}@main", "statsu").stderr
 
 
+def test_the_hint_at_the_log_keeps_the_fork(cli: Cli, work: str) -> None:
+    """The log that is worth a look is that of the fork in which nothing is left to do again."""
+    assert f"`avfs --vault {work} --fork main op log`" in cli("--vault", f"{work}@main", "redo").stderr
+
+
 @pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout")
 def test_end_says_what_a_mount_shows(cli: Cli, work: str, mount_dir: Path) -> None:
     """A mount of a fork of a vault is not said to be none, and the hint ends it."""
