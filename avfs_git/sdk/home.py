@@ -6,11 +6,12 @@ processes. A deletion that a crash interrupts is gone on with by the next one.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -383,20 +384,21 @@ class Avfs:
         if not path.is_dir():
             raise VaultNotFound(name)
         create.remove_unfinished(self._vaults)
-        with self.open_vault(name) as vault:
+        gone = path.with_name(f".deleted-{os.getpid()}-{os.urandom(4).hex()}-{path.name}")
+        with self._deleting(), self.open_vault(name) as vault:
             info = vault.info()
             vault.check_unmounted()
-            vault.check_idle()
-        gone = path.with_name(f".deleted-{os.getpid()}-{os.urandom(4).hex()}-{path.name}")
-        with host_errors(f"delete '{path}'"):
-            # First out of sight, in one step: a vault that is half deleted must not be found.
-            path.rename(gone)
-            try:
-                reach("vault.out_of_sight")
-                fsync_dir(path.parent)
-            except BaseException:
-                gone.rename(path)
-                raise
+            reach("vault.deleting")
+            with vault._idle(), host_errors(f"delete '{path}'"):  # noqa: SLF001 - the two are one interface
+                vault.check_unmounted()  # a fork without a workspace had nothing to hold
+                # First out of sight, in one step: a vault that is half deleted must not be found.
+                path.rename(gone)
+                try:
+                    reach("vault.out_of_sight")
+                    fsync_dir(path.parent)
+                except BaseException:
+                    gone.rename(path)
+                    raise
         try:
             if self.current_vault() == name:
                 (self.home / "current").unlink(missing_ok=True)
@@ -404,6 +406,18 @@ class Avfs:
         except (HostError, OSError) as error:
             raise LeftInForce(f"remove all of '{gone}'", error, {}) from error
         return info
+
+    @contextmanager
+    def _deleting(self) -> Iterator[None]:
+        """Let nobody else delete a vault for a block: what is looked at is what goes, and no new one of its name."""
+        with host_errors(f"lock '{self._vaults}'"):
+            fd = os.open(self._vaults, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with host_errors(f"lock '{self._vaults}'"):
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
 
     # --- mounts ----------------------------------------------------------------------------------
 

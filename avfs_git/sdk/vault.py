@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -170,16 +170,18 @@ class Vault:
             size_bytes=_disk_usage(path) if sizes else None,
         )
 
-    def check_idle(self) -> None:
-        """Make sure that no other process works in a workspace of this vault.
+    @contextmanager
+    def _idle(self) -> Iterator[None]:
+        """Hold all workspaces of this vault for a block, so that nobody works in one, or mounts one, meanwhile.
 
         Raises:
-            WorkspaceBusy: If one does.
+            WorkspaceBusy: If another process works in one.
         """
-        for fork in self._core.layout.list_workspaces():
-            if self._core.has_fork(fork):
-                with self._dispatch.open_workspace(fork).locked():
-                    pass
+        with ExitStack() as stack:
+            for fork in sorted(self._core.layout.list_workspaces()):
+                if self._core.has_fork(fork):
+                    stack.enter_context(self._dispatch.open_workspace(fork).locked())
+            yield
 
     # --- mounts ----------------------------------------------------------------------------------
 

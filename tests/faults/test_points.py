@@ -10,14 +10,16 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
-from avfs_git import Avfs, Vault, faults
-from avfs_git.errors import AvfsError, ForkNotFound, HostError
+from avfs_git import Avfs, Session, Vault, faults
+from avfs_git.errors import AvfsError, ForkNotFound, HostError, VaultNotFound, WorkspaceBusy, WorkspaceMounted
 from avfs_git.workspace.capture.checkpoint import save_checkpoint
 from avfs_git.workspace.vault import notes
 from tests.support.faults import (
@@ -435,7 +437,7 @@ def test_a_vault_whose_deletion_is_interrupted_is_there_or_gone(dies: bool, tmp_
             avfs.delete_vault("v")
 
     if dies:
-        assert die_in(delete, 1)
+        assert die_in(delete, 2)
         left = [entry.name.partition("-")[0] for entry in (home / "vaults").iterdir()]
 
         assert left == [".deleted"]
@@ -444,7 +446,7 @@ def test_a_vault_whose_deletion_is_interrupted_is_there_or_gone(dies: bool, tmp_
             avfs.create_vault("other")
             avfs.delete_vault("other")
     else:
-        faults.arm(faults.FailAt(1, lambda: OSError(errno.EIO, "Input/output error")))
+        faults.arm(faults.FailAt(2, lambda: OSError(errno.EIO, "Input/output error")))
         try:
             with pytest.raises(HostError):
                 delete()
@@ -455,3 +457,57 @@ def test_a_vault_whose_deletion_is_interrupted_is_there_or_gone(dies: bool, tmp_
         delete()
 
     assert list((home / "vaults").iterdir()) == []
+
+
+@pytest.mark.parametrize("has_workspace", [False, True])
+def test_a_vault_that_somebody_mounts_while_it_is_deleted_stays(has_workspace: bool, tmp_path: Path) -> None:
+    """A fork that is mounted after the deletion looked, and before the vault goes: the deletion is refused, the tree lives."""
+    home, tree = tmp_path / "home", tmp_path / "tree"
+    with Avfs(home) as avfs, avfs.create_vault("v") as vault:
+        if has_workspace:
+            vault.workspace().write("a", b"1\n")
+    with Avfs(home) as second, second.open_vault("v") as opened, Avfs(home, lock_timeout_s=0.1) as first:
+        sessions: list[Session] = []
+        faults.arm(lambda point: sessions.append(opened.workspace().mount(tree)) if point == "vault.deleting" else None)
+        try:
+            with pytest.raises((WorkspaceBusy, WorkspaceMounted)):
+                first.delete_vault("v")
+        finally:
+            faults.arm(None)
+        (tree / "b").write_bytes(b"2\n")
+        sessions[0].unmount()
+
+        assert opened.workspace().read("b") == b"2\n"
+
+
+def test_two_who_delete_a_vault_leave_the_next_one_of_its_name(tmp_path: Path) -> None:
+    """Whoever deletes a vault that somebody else deletes and makes anew meanwhile deletes nothing of the new one."""
+    home, acts = tmp_path / "home", Event()
+    with Avfs(home) as avfs:
+        avfs.create_vault("v").close()
+
+    def other() -> None:
+        acts.set()
+        with Avfs(home) as avfs:
+            with suppress(VaultNotFound):
+                avfs.delete_vault("v")
+            with avfs.create_vault("v") as vault:
+                vault.workspace().write("work", b"acknowledged\n")
+
+    thread = Thread(target=other)
+
+    def meet(point: str) -> None:
+        if point == "vault.deleting" and not acts.is_set():
+            thread.start()
+            acts.wait()
+            thread.join(0.5)  # it has to wait; without the lock it is done by then
+
+    faults.arm(meet)
+    try:
+        with Avfs(home) as avfs:
+            avfs.delete_vault("v")
+    finally:
+        faults.arm(None)
+    thread.join()
+    with Avfs(home) as avfs, avfs.open_vault("v") as vault:
+        assert vault.workspace().read("work") == b"acknowledged\n"
