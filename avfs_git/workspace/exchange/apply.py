@@ -5,10 +5,10 @@ there what the fork began with; one that holds what the fork has now is done alr
 user's own, and then no path is written. Only files are touched: the index, the hooks and the branches of a repository that the
 directory belongs to are not even looked at, and no git runs.
 
-Called without a lock; reads commits only. No step follows a symbolic link of the directory. Each file is replaced whole by
-a rename that takes out what was there: what comes out is looked at, and put back if somebody has saved it meanwhile. A crash
-leaves some files old and some new, perhaps with one that was taken out beside it (`.avfs-….tmp`); the same command then
-completes it.
+Called without a lock; reads commits only. No step follows a symbolic link of the directory. Each file is replaced
+whole by a rename that takes out what was there: what comes out is looked at, and put back if somebody has saved it
+meanwhile, or if the look is cut short. A crash leaves some files old and some new, perhaps with one that was taken
+out beside it (`.avfs-….tmp`); the same command then completes it.
 """
 
 from __future__ import annotations
@@ -238,23 +238,28 @@ def _exchange(directory: int, name: bytes, temporary: bytes, held: _Held) -> boo
             return False
         os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
         return True
-    reach("apply.exchanged")
-    if _look_at(directory, temporary) == held:
-        return True
-    rename_at(directory, temporary, directory, name, RENAME_EXCHANGE)
-    if os.stat(temporary, dir_fd=directory, follow_symlinks=False).st_ino != made:  # it was saved once more in between
-        rename_at(directory, temporary, directory, name, RENAME_EXCHANGE)
-    return False
+    is_same = False
+    try:
+        reach("apply.exchanged")
+        is_same = _look_at(directory, temporary) == held
+    finally:
+        if not is_same:  # or nobody knows, because the look was cut short
+            rename_at(directory, temporary, directory, name, RENAME_EXCHANGE)
+            if os.stat(temporary, dir_fd=directory, follow_symlinks=False).st_ino != made:  # it was saved once more in between
+                rename_at(directory, temporary, directory, name, RENAME_EXCHANGE)
+    return is_same
 
 
 def _take_out(directory: int, name: bytes, temporary: bytes, held: _Held) -> bool:
     """Remove a file, if it is what it was."""
     os.rename(name, temporary, src_dir_fd=directory, dst_dir_fd=directory)
-    reach("apply.taken_out")
-    is_same = _look_at(directory, temporary) == held
-    if not is_same and _put_in(directory, name, temporary):
-        return False
-    os.unlink(temporary, dir_fd=directory)  # what is there now was saved after this
+    is_same = False
+    try:
+        reach("apply.taken_out")
+        is_same = _look_at(directory, temporary) == held
+    finally:
+        if is_same or not _put_in(directory, name, temporary):
+            os.unlink(temporary, dir_fd=directory)  # what is there now was saved after this
     return is_same
 
 

@@ -118,6 +118,32 @@ def test_an_edit_between_look_and_exchange_is_put_back(vault: Vault, work: Works
     assert (directory / "changed").read_bytes() == b"edited 2\n"
 
 
+@pytest.mark.parametrize(
+    ("path", "edits_at", "point"), [("changed", "apply.made", "apply.exchanged"), ("gone", "apply.next", "apply.taken_out")]
+)
+def test_an_apply_that_is_stopped_puts_back_what_it_took_out(
+    path: str, edits_at: str, point: str, vault: Vault, work: Workspace, tmp_path: Path
+) -> None:
+    """Whoever presses Ctrl-C while apply looks at a file that an editor has just saved finds the file as it was saved."""
+    directory = tmp_path / "tree"
+    directory.mkdir()
+    _fork_for_apply(vault, work, directory)
+
+    def stop(reached: str) -> None:
+        if reached == edits_at:
+            (directory / path).write_bytes(b"edited\n")
+        if reached == point:
+            raise KeyboardInterrupt
+
+    faults.arm(stop)
+    with pytest.raises(KeyboardInterrupt):
+        vault.apply("task", directory, paths=[path])
+    faults.arm(None)
+
+    assert (directory / path).read_bytes() == b"edited\n"
+    assert not list(directory.rglob(".avfs-*"))
+
+
 def test_a_resolution_by_content_keeps_the_executable_bit(vault: Vault, work: Workspace) -> None:
     """What somebody gives as the content of a script is a script."""
     work.write("tool", b"#!/bin/sh\n", executable=True)
