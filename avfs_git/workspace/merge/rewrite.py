@@ -332,8 +332,7 @@ def squash_commits(locked: LockedWorkspace, first: Oid, last: Oid, message: str 
             "squash",
             f"squash {len(squashed)} commits",
             vault.clock_ns(),
-            moves=[(change.name, head.hex(), made[-1].hex())],
-            after=made[-1].hex(),
+            moves=[(change.name, head.hex(), made[-1].hex())],  # no state after: the workspace may hold something else
         )
         vault.move_refs([*vault.keep(head), change], record)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 
 import pytest
 
@@ -18,7 +19,7 @@ from avfs_git.errors import (
     UnrelatedHistories,
 )
 from avfs_git.model import ConflictKind, MergeMode
-from avfs_git.sdk import Vault, Workspace
+from avfs_git.sdk import Avfs, Vault, Workspace
 from tests.support.faults import check_vault, git, read_files
 
 pytestmark = pytest.mark.needs("git", "whiteout", "user-xattrs")
@@ -625,6 +626,31 @@ def test_commits_are_squashed(vault: Vault, work: Workspace, side: Workspace) ->
     with pytest.raises(InvalidInput):
         side.squash("n2", "n0")
     check_vault(vault)
+
+
+def test_undo_after_a_squash_takes_back_one_operation(home: Avfs, vault: Vault, work: Workspace) -> None:
+    """A squash says nothing of the files: what was removed and edited before it stays so when a write after it is undone."""
+    for number in range(3):
+        work.write("text", b"%d\n" % number)
+        work.write("gone", b"%d\n" % number)
+        work.checkpoint(f"s{number}")
+    work.remove("gone")
+    work.write("text", b"edited\n")
+    vault.close()
+    changes: list[Callable[[Workspace], object]] = [
+        lambda main: main.squash("s0", "s2"),
+        lambda main: main.write("new", b"new\n"),
+        lambda main: main.undo(),
+    ]
+    for change in changes:
+        with Avfs(home.home) as avfs, avfs.open_vault("v") as opened:  # what a program wrote is recorded when it ends
+            change(opened.workspace("main"))
+    with Avfs(home.home) as avfs, avfs.open_vault("v") as opened:
+        main = opened.workspace("main")
+
+        assert not main.exists("new")
+        assert not main.exists("gone")
+        assert main.read("text") == b"edited\n"
 
 
 @pytest.mark.parametrize("conflicts", [False, True])
