@@ -2,7 +2,8 @@
 
 Decided here: what comes along (files, directories, symbolic links, modes, times, the user's attributes) and what
 does not: a link that leads out of what is carried, devices, sockets and pipes are left out and named in a warning.
-On the host's side nothing is written through a symbolic link, and nothing outside the destination.
+On the host's side nothing is written through a symbolic link, and nothing outside the destination; what is there is replaced
+by a rename, so that a full disk or a crash leaves it.
 """
 
 from __future__ import annotations
@@ -245,9 +246,11 @@ def _unpack(
     elif member.islnk():
         try:
             source = TreePath(b"/".join(part for part in (path, parse_tree_path(os.fsencode(member.linkname))) if part))
-            with contextlib.suppress(FileNotFoundError):
-                merged.remove(there)
-            merged.make_link(source, there)
+            merged.resolve(source, follow_last=False)  # before anything goes
+            if source != there:  # GNU tar says so of a file that was named twice
+                with contextlib.suppress(FileNotFoundError):
+                    merged.remove(there)
+                merged.make_link(source, there)
             tally.files += 1
         except (PathEscapes, FileNotFoundError):
             tally.leave_out(inside, "is a hard link to something that is not in the archive")
@@ -348,10 +351,10 @@ def _export_directory(
             if not every_link and leads_out(above, target):
                 tally.leave_out(inside, "is a symbolic link that leads out of what is exported")
                 continue
-            _clear(directory, name, inside, overwrite)
-            os.symlink(target, name, dir_fd=directory)
-            mtime_ns = merged.getattr(child).mtime_ns
-            os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=directory, follow_symlinks=False)
+            with _placing(directory, name, inside, overwrite) as making:
+                os.symlink(target, making, dir_fd=directory)
+                mtime_ns = merged.getattr(child).mtime_ns
+                os.utime(making, ns=(mtime_ns, mtime_ns), dir_fd=directory, follow_symlinks=False)
             tally.files += 1
         elif child.kind == stat.S_IFREG:
             _export_file(merged, child, directory, name, inside, overwrite, tally)
@@ -369,33 +372,44 @@ def _export_directory(
             os.close(opened)
 
 
-def _clear(directory: int, name: bytes, path: bytes, overwrite: bool) -> None:
-    try:
+@contextlib.contextmanager
+def _placing(directory: int, name: bytes, path: bytes, overwrite: bool) -> Iterator[bytes]:
+    """Give a block the name to make something under, and let it take the place of what is there once it is whole."""
+    making = name
+    with contextlib.suppress(FileNotFoundError):
         there = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except FileNotFoundError:
+        if stat.S_ISDIR(there.st_mode):
+            raise PathUnsuitable(path, "is a directory at the destination")
+        if not overwrite:
+            raise PathUnsuitable(path, "is already at the destination; export with `--overwrite` to replace it")
+        making = b".avfs-%b.tmp" % os.urandom(6).hex().encode("ascii")
+    if making == name:
+        yield making
         return
-    if stat.S_ISDIR(there.st_mode):
-        raise PathUnsuitable(path, "is a directory at the destination")
-    if not overwrite:
-        raise PathUnsuitable(path, "is already at the destination; export with `--overwrite` to replace it")
-    os.unlink(name, dir_fd=directory)
+    try:
+        yield making
+        os.rename(making, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(making, dir_fd=directory)
+        raise
 
 
 def _export_file(
     merged: MergedTree, node: Node, directory: int, name: bytes, path: bytes, overwrite: bool, tally: _Tally
 ) -> None:
-    _clear(directory, name, path, overwrite)
     attr = merged.getattr(node)
-    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=directory)
-    try:
-        for piece in merged.stream(node, judged=True):  # the copy gets its mode
-            write_all(fd, piece)
-            tally.total_bytes += len(piece)
-        _export_xattrs(merged, node, fd)
-        os.fchmod(fd, stat.S_IMODE(attr.mode) & 0o777)
-        os.utime(fd, ns=(attr.mtime_ns, attr.mtime_ns))
-    finally:
-        os.close(fd)
+    with _placing(directory, name, path, overwrite) as making:
+        fd = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=directory)
+        try:
+            for piece in merged.stream(node, judged=True):  # the copy gets its mode
+                write_all(fd, piece)
+                tally.total_bytes += len(piece)
+            _export_xattrs(merged, node, fd)
+            os.fchmod(fd, stat.S_IMODE(attr.mode) & 0o777)
+            os.utime(fd, ns=(attr.mtime_ns, attr.mtime_ns))
+        finally:
+            os.close(fd)
     tally.files += 1
 
 

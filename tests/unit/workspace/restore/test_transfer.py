@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.errors import AvfsError, InvalidInput, PathUnsuitable
+from avfs_git.errors import AvfsError, HostError, InvalidInput, PathUnsuitable
 from avfs_git.sdk import Vault, Workspace
+from avfs_git.workspace.restore import transfer
 from tests.support.steps import make_lower
 from tests.support.trees import Described, describe_dir, describe_tree
 
@@ -229,3 +231,41 @@ def test_what_is_no_archive(work: Workspace) -> None:
     for data in (b"garbage" * 200, b"", _archive(_member("a", data=b"x" * 5000)).getvalue()[:2000]):
         with pytest.raises(AvfsError):
             work.import_tar(io.BytesIO(data))
+
+
+def test_a_hard_link_of_an_archive_takes_nothing_away(work: Workspace) -> None:
+    """A link to itself, as GNU tar writes it, leaves the file; so does one to something that is not there."""
+    work.write("old", b"kept")
+    result = work.import_tar(
+        _archive(
+            _member("a", data=b"1"),
+            _member("a", tarfile.LNKTYPE, link="a"),
+            _member("old", tarfile.LNKTYPE, link="nowhere"),
+        )
+    )
+
+    assert work.read("a") == b"1"
+    assert work.read("old") == b"kept"
+    assert [warning.path for warning in result.warnings] == [b"old"]
+
+
+def test_an_export_that_fails_leaves_what_it_would_replace(
+    work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk the file at the destination stays, and nothing stands beside it."""
+    work.write("file", b"new")
+    (tmp_path / "out").mkdir()
+    kept = tmp_path / "out" / "file"
+    kept.write_bytes(b"the user's own")
+
+    def full(fd: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(transfer, "write_all", full)
+        with pytest.raises(HostError):
+            work.export_path("file", kept, overwrite=True)
+
+    assert [(place.name, place.read_bytes()) for place in kept.parent.iterdir()] == [("file", b"the user's own")]
+    work.export_path("file", kept, overwrite=True)
+    assert kept.read_bytes() == b"new"
