@@ -43,7 +43,7 @@ from avfs_git.paths import Oid, fork_dir_name, label_of_ref_name
 from avfs_git.values import replace
 from avfs_git.workspace.vault.config import Config
 from avfs_git.workspace.vault.format import HEADS, KEPT, LABELS, SIDECARS, VaultLayout
-from avfs_git.workspace.vault.oplog import FORK_DELETE, Announced, OpLog, OpRecord
+from avfs_git.workspace.vault.oplog import FORK_DELETE, UNDO, Announced, OpLog, OpRecord
 
 if TYPE_CHECKING:
     from avfs_git.vfs.tree.blobcache import BlobCache
@@ -227,7 +227,9 @@ class OpenVault:
         records = self.oplog.read_fork(fork)
         moves = ((record.kind, new) for record in records for ref, _, new in record.moves if ref == HEADS + fork)
         kind, last = next(moves, (None, None))
-        if (state is not None and state.base is not None) or last is not None or kind == FORK_DELETE:
+        if last is not None or kind == FORK_DELETE:
+            return False
+        if state is not None and state.base is not None and kind != UNDO:  # of its first checkpoint, after a fold
             return False
         return state is not None or (not self.list_heads() and self.layout.read_origin() is None)
 

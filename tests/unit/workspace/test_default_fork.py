@@ -38,6 +38,25 @@ def test_an_empty_vault_has_the_fork_that_head_names(vault: Vault) -> None:
     assert vault.workspace().fork == "main"
 
 
+def test_undo_of_the_first_checkpoint_after_a_fold_leaves_the_fork(vault: Vault) -> None:
+    """Its files stay, and redo and undo go on in it."""
+    work = vault.workspace()
+    work.write("x", b"1")
+    work.checkpoint()
+    assert work.fold()
+    vault.undo()
+
+    assert [fork.name for fork in vault.list_forks()] == ["main"]
+    assert vault.workspace().read("x") == b"1"
+
+    vault.undo()
+    assert not vault.workspace().exists("x")
+    vault.redo()
+    vault.redo()
+    assert vault.workspace().read("x") == b"1"
+    assert len(vault.workspace().log()) == 1
+
+
 def test_a_vault_whose_forks_are_gone_says_so(vault: Vault) -> None:
     """No empty one takes their place; undo brings the deleted branch back, and a new one of the name can be made."""
     vault.workspace().write("x", b"1")
