@@ -6,12 +6,11 @@ processes. A deletion that a crash interrupts is gone on with by the next one.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -31,7 +30,7 @@ from avfs_git.faults import reach
 from avfs_git.gitstore.config import trust
 from avfs_git.host.files.durable import fsync_dir, host_errors, write_file_atomically
 from avfs_git.host.files.modes import is_open, make_private
-from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, Holder
+from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, Holder, directory_held
 from avfs_git.host.processes.seal import Seal
 from avfs_git.lazy import LazyModule
 from avfs_git.model import CloneResult, Identity, SessionInfo, VaultInfo, Warning
@@ -385,11 +384,12 @@ class Avfs:
             raise VaultNotFound(name)
         create.remove_unfinished(self._vaults)
         gone = path.with_name(f".deleted-{os.getpid()}-{os.urandom(4).hex()}-{path.name}")
-        with self._deleting(), self.open_vault(name) as vault:
+        # Nobody else deletes a vault meanwhile: what is looked at is what goes, and no new one of its name.
+        with host_errors(f"delete '{path}'"), directory_held(self._vaults), self.open_vault(name) as vault:
             info = vault.info()
             vault.check_unmounted()
             reach("vault.deleting")
-            with vault._idle(), host_errors(f"delete '{path}'"):  # noqa: SLF001 - the two are one interface
+            with vault._idle():  # noqa: SLF001 - the two are one interface
                 vault.check_unmounted()  # a fork without a workspace had nothing to hold
                 # First out of sight, in one step: a vault that is half deleted must not be found.
                 path.rename(gone)
@@ -406,18 +406,6 @@ class Avfs:
         except (HostError, OSError) as error:
             raise LeftInForce(f"remove all of '{gone}'", error, {}) from error
         return info
-
-    @contextmanager
-    def _deleting(self) -> Iterator[None]:
-        """Let nobody else delete a vault for a block: what is looked at is what goes, and no new one of its name."""
-        with host_errors(f"lock '{self._vaults}'"):
-            fd = os.open(self._vaults, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            with host_errors(f"lock '{self._vaults}'"):
-                fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
 
     # --- mounts ----------------------------------------------------------------------------------
 

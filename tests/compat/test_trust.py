@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,19 @@ def look(home: Path, path: Path) -> str:
     with Avfs(home) as avfs, avfs.open_vault(path) as opened:
         assert opened.workspace().read("a") == b"1\n"
     return OPENED
+
+
+def test_of_changes_to_what_is_trusted_none_is_lost(tmp_path: Path) -> None:
+    """Several say at once what they trust, and take it away again."""
+    places = [tmp_path / f"{number}.git" for number in range(16)]
+    for place in places:
+        subprocess.run(["git", "init", "-q", "--bare", place], check=True)
+    avfs = Avfs(tmp_path / "home")
+    with ThreadPoolExecutor(len(places)) as pool:
+        list(pool.map(avfs.trust_vault, places))
+        assert set(avfs.trusted_vaults()) == set(places)
+        list(pool.map(avfs.distrust_vault, places[:-1]))
+        assert avfs.trusted_vaults() == (places[-1],)
 
 
 # --- the owner -------------------------------------------------------------------------------------------------

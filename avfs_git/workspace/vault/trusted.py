@@ -2,8 +2,8 @@
 
 Decided here: the format of the file, that it counts only if it belongs to the user who reads it and nobody else can write to
 it, and that trust ends where the path comes to belong to another user: who may rename a directory above it could put a vault of
-his own there. Called by the SDK, without a lock: of two changes at the same time one may be lost. A crash leaves the old file or
-the new.
+his own there. Called by the SDK, without a lock: a change holds the directory of the home, so that of two at the same time none
+is lost. A crash leaves the old file or the new.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from avfs_git.errors import InvalidInput, quote
 from avfs_git.host.files.durable import host_errors, make_dirs_durably, write_file_atomically
+from avfs_git.host.locks.locks import directory_held
 
 _NAME = "trusted"
 _LINE = re.compile(rb"(?:(\d{1,10}) )?(/.*)")
@@ -66,14 +67,21 @@ def change_trusted(home: Path, git_dir: Path, *, trusted: bool) -> tuple[Path, .
     """
     if "\n" in os.fspath(git_dir) or "\r" in os.fspath(git_dir):
         raise InvalidInput(f"{quote(os.fspath(git_dir))} cannot be trusted: its path holds a line break")
-    known = read_trusted(home)
-    wanted = {path: owner for path, owner in known.items() if path != git_dir}
     if trusted:
-        with host_errors(f"read '{git_dir}'"):
-            wanted[git_dir] = git_dir.stat().st_uid
-    if wanted != known:
         make_dirs_durably(home, private=True)
-        lines = (b"" if owner is None else b"%d " % owner for owner in wanted.values())
-        data = b"".join(line + os.fsencode(path) + b"\n" for line, path in zip(lines, wanted, strict=True))
-        write_file_atomically(home / _NAME, data, mode=0o600)
+    elif not home.is_dir():
+        return ()
+    with (
+        host_errors(f"change '{home / _NAME}'"),
+        directory_held(home),
+    ):  # what somebody else takes away at the same time stays away
+        known = read_trusted(home)
+        wanted = {path: owner for path, owner in known.items() if path != git_dir}
+        if trusted:
+            with host_errors(f"read '{git_dir}'"):
+                wanted[git_dir] = git_dir.stat().st_uid
+        if wanted != known:
+            lines = (b"" if owner is None else b"%d " % owner for owner in wanted.values())
+            data = b"".join(line + os.fsencode(path) + b"\n" for line, path in zip(lines, wanted, strict=True))
+            write_file_atomically(home / _NAME, data, mode=0o600)
     return tuple(wanted)
