@@ -133,10 +133,7 @@ def _import_directory(merged: MergedTree, source: Path, path: TreePath, max_dept
                 if leads_out(here, target):
                     tally.leave_out(inside, "is a symbolic link that leads out of what is imported")
                     continue
-                with contextlib.suppress(FileNotFoundError):
-                    merged.remove(there)
-                node = merged.make_symlink(there, target)
-                merged.utimens(node, atime_ns=found.stat.st_mtime_ns, mtime_ns=found.stat.st_mtime_ns)
+                _put_symlink(merged, there, target, found.stat.st_mtime_ns)
                 tally.files += 1
             else:
                 tally.leave_out(inside, "is a device, socket or pipe")
@@ -148,6 +145,18 @@ def _import_directory(merged: MergedTree, source: Path, path: TreePath, max_dept
         for key, value in layer.dir_xattrs(inside):
             merged.set_xattr(node, key, value)
         merged.utimens(node, atime_ns=status.st_mtime_ns, mtime_ns=status.st_mtime_ns)
+
+
+def _put_symlink(merged: MergedTree, path: TreePath, target: bytes, mtime_ns: int) -> None:
+    """Let a symbolic link take the place of what is at a path, once it is made: a full disk leaves what is there."""
+    making = join(split(path)[0], b".avfs-%b.tmp" % os.urandom(6).hex().encode("ascii"))
+    node = merged.make_symlink(making, target)
+    try:
+        merged.utimens(node, atime_ns=mtime_ns, mtime_ns=mtime_ns)
+        merged.move(making, path)
+    except BaseException:
+        merged.remove(making)
+        raise
 
 
 def _is_repository_link(here: TreePath, found: Found, path: TreePath) -> bool:
@@ -238,10 +247,7 @@ def _unpack(
         if leads_out(split(inside)[0], target):
             tally.leave_out(inside, "is a symbolic link that leads out of the archive")
             return
-        with contextlib.suppress(FileNotFoundError):
-            merged.remove(there)
-        node = merged.make_symlink(there, target)
-        merged.utimens(node, atime_ns=mtime_ns, mtime_ns=mtime_ns)
+        _put_symlink(merged, there, target, mtime_ns)
         tally.files += 1
     elif member.islnk():
         try:

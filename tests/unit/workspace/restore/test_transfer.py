@@ -269,3 +269,28 @@ def test_an_export_that_fails_leaves_what_it_would_replace(
     assert [(place.name, place.read_bytes()) for place in kept.parent.iterdir()] == [("file", b"the user's own")]
     work.export_path("file", kept, overwrite=True)
     assert kept.read_bytes() == b"new"
+
+
+def test_a_link_that_cannot_be_made_takes_nothing_away(work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk the file whose place a symbolic link is to take stays."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "file").symlink_to("elsewhere")
+    work.write("file", b"not saved yet")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "symlink", full)
+        for carry in (
+            lambda: work.import_path(source, "/", recursive=True),
+            lambda: work.import_tar(_archive(_member("file", tarfile.SYMTYPE, link="elsewhere"))),
+        ):
+            with pytest.raises(HostError):
+                carry()
+            assert work.read("file") == b"not saved yet"
+    work.import_path(source, "/", recursive=True)
+
+    assert work.read_link("file") == b"elsewhere"
+    assert [info.path for info in work.list_dir()] == [b"file"]
