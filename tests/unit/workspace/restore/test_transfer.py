@@ -7,6 +7,7 @@ import io
 import os
 import stat
 import tarfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -283,10 +284,8 @@ def test_a_link_that_cannot_be_made_takes_nothing_away(work: Workspace, tmp_path
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "symlink", full)
-        for carry in (
-            lambda: work.import_path(source, "/", recursive=True),
-            lambda: work.import_tar(_archive(_member("file", tarfile.SYMTYPE, link="elsewhere"))),
-        ):
+        archive = _archive(_member("file", tarfile.SYMTYPE, link="elsewhere"))
+        for carry in (partial(work.import_path, source, "/", recursive=True), partial(work.import_tar, archive)):
             with pytest.raises(HostError):
                 carry()
             assert work.read("file") == b"not saved yet"
