@@ -36,7 +36,6 @@ from avfs_git.vfs.layer.sidecar import Meta
 from avfs_git.vfs.tree.plan import Step, list_contents, plan_steps
 from avfs_git.workspace.capture.aftermath import aftermath
 from avfs_git.workspace.capture.capture import Captured
-from avfs_git.workspace.capture.changes import make_recorded_commit
 from avfs_git.workspace.capture.checkpoint import adopt_submodules
 from avfs_git.workspace.capture.confirm import confirm_advanced
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
@@ -211,10 +210,9 @@ def _carry_out(
         commit = pack.read_commit(new)
         is_kept = before[1] == now[1] and not captured.sidecar_touched
         changed = () if is_kept else tuple(diff_sidecars(pack, now[1], captured.sidecar))
-        state_before, made = make_recorded_commit(locked, pack, ending.came_from, now)
         pack.finish(hold=True)
         reach("advance.packed")
-        changes = [*vault.keep(*made), RefChange(HEADS + locked.fork, head, new)]
+        changes = [RefChange(HEADS + locked.fork, head, new)]
         if moves_sidecar:
             changes.insert(0, RefChange(SIDECARS + locked.fork, vault.refs.read(SIDECARS + locked.fork), sidecar, lasting=True))
         if ending.keeps_head:
@@ -231,7 +229,7 @@ def _carry_out(
             ending.description,
             vault.clock_ns(),
             moves=[(HEADS + locked.fork, head.hex(), new.hex())],
-            before=state_before.hex(),
+            before=ending.came_from.hex(),
             after=new.hex(),
             more=facts,
         )

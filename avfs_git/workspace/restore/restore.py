@@ -230,10 +230,8 @@ def saved_trees(locked: LockedWorkspace, saved: str | None) -> Trees:
     if saved is not None:
         made = locked.vault.store.read_commit(Oid(bytes.fromhex(saved)))
         return None if made.tree == EMPTY_TREE else made.tree, locked.vault.sidecar_tree(made)
-    head, commit = locked.head()
-    # After a fast-forward the head has beside it what its makers had, and not what is here.
-    cache = locked.opened.cache
-    if commit is None or (cache is not None and cache.commit == head):
+    commit = locked.head()[1]
+    if commit is None:
         return locked.opened.synced_trees()
     return None if commit.tree == EMPTY_TREE else commit.tree, recorded_sidecar(locked, commit)
 

@@ -628,24 +628,6 @@ def test_commits_are_squashed(vault: Vault, work: Workspace, side: Workspace) ->
     check_vault(vault)
 
 
-def test_undo_of_a_merge_after_a_fast_forward_keeps_the_own_ignored_files(vault: Vault, work: Workspace) -> None:
-    """The head is a commit of the source then, and what the source had beside it is not what was here."""
-    work.write(".gitignore", b"*.log\n")
-    work.write("own.log", b"ours\n")
-    work.checkpoint()
-    target = vault.fork("target")
-    work.write("own.log", b"theirs\n")
-    for number in range(2):
-        work.write(f"new{number}", b"new\n")
-        work.checkpoint()
-        assert target.merge("main").outcome == "fast_forward"
-    target.undo()
-
-    assert not target.exists("new1")
-    assert target.exists("new0")
-    assert target.read("own.log") == b"ours\n"
-
-
 def test_undo_after_a_squash_takes_back_one_operation(home: Avfs, vault: Vault, work: Workspace) -> None:
     """A squash says nothing of the files: what was removed and edited before it stays so when a write after it is undone."""
     for number in range(3):
