@@ -108,6 +108,14 @@ def collector() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def working_directory() -> Iterator[None]:
+    """Each test begins in the same directory; a command that runs in this process may leave it (`avfs unmount`)."""
+    before = Path.cwd()
+    yield
+    os.chdir(before)
+
+
+@pytest.fixture(autouse=True)
 def hermetic(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give each test a fixed environment and an empty home; return the home."""
     for name in os.environ:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import avfs_git
 
@@ -32,7 +33,9 @@ def test_a_session_loads_little_before_it_is_ready() -> None:
     )
     code = f"import sys, avfs_git.session.serve.nursery; print([m for m in {heavy} if m in sys.modules])"
 
-    done = subprocess.run([sys.executable, "-S", "-c", code], check=True, capture_output=True, text=True)
+    # Without `site`, Python finds the package by the working directory.
+    package = Path(avfs_git.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-S", "-c", code], cwd=package, check=True, capture_output=True, text=True)
 
     assert done.stdout == "[]\n"
 
