@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 
 from avfs_git import errors, model
-from avfs_git.cli import app, results
+from avfs_git.cli import results, table
 from avfs_git.cli.verb import Verb
 from avfs_git.proxy.exec import envelope, steps
 from avfs_git.proxy.policy import approvals, audit, request
@@ -227,7 +227,7 @@ def walk(ctx: click.Context) -> Iterator[click.Context]:
 
 def all_commands() -> list[click.Context]:
     """List every command with its context, in the order of the help."""
-    return list(walk(click.Context(app.program, info_name="avfs", terminal_width=WIDTH, max_content_width=WIDTH)))
+    return list(walk(click.Context(table.program, info_name="avfs", terminal_width=WIDTH, max_content_width=WIDTH)))
 
 
 def all_errors() -> list[type[errors.AvfsError]]:

@@ -13,7 +13,7 @@ from types import ModuleType
 import click
 import pytest
 
-from avfs_git.cli import app
+from avfs_git.cli import table
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import verb
 from avfs_git.errors import ForkNotFound, InternalError
@@ -54,9 +54,9 @@ def fake_verb(monkeypatch: pytest.MonkeyPatch) -> None:
     commands, views = ModuleType("fake"), ModuleType("fake")
     commands.command = fake  # type: ignore[attr-defined]
     views.fake = lambda text, value: text.line("fake: ", str(getattr(value, "outcome", value)))  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "avfs_git.cli.commands.fake", commands)
+    monkeypatch.setitem(sys.modules, "avfs_git.cli.commands.upkeep.fake", commands)
     monkeypatch.setitem(sys.modules, "avfs_git.cli.output.views.fake", views)
-    monkeypatch.setitem(app.VERBS, "fake", app.Entry("fake", "Do what it is told."))
+    monkeypatch.setitem(table.VERBS, "fake", table.Entry("upkeep", "Do what it is told."))
 
 
 def check_document(ran: Ran) -> None:
@@ -280,6 +280,7 @@ def test_help_imports_only_what_it_needs() -> None:
         "avfs_git.cli.output.hints",
         "avfs_git.cli.output.quoting",
         "avfs_git.cli.output.text",
+        "avfs_git.cli.table",
         "avfs_git.cli.verb",
         "avfs_git.errors",
         "avfs_git.paths",
@@ -327,7 +328,7 @@ def all_contexts() -> list[click.Context]:
     """List every command with its context."""
     return [
         ctx
-        for ctx in walk(app.program, click.Context(app.program, info_name="avfs", terminal_width=100))
+        for ctx in walk(table.program, click.Context(table.program, info_name="avfs", terminal_width=100))
         if not ctx.command_path.endswith(" fake")
     ]
 
@@ -341,12 +342,12 @@ def test_help_of_every_command(snapshot: Callable[[str, str], None]) -> None:
 
 def test_table_of_verbs_agrees_with_the_commands() -> None:
     """What `avfs --help` says of a verb is the first line of the verb's own help."""
-    ctx = click.Context(app.program)
-    for name, entry in app.VERBS.items():
-        command = app.program.get_command(ctx, name)
+    ctx = click.Context(table.program)
+    for name, entry in [*table.VERBS.items(), *((alias, table.VERBS[name]) for alias, name in table.ALIASES.items())]:
+        command = table.program.get_command(ctx, name)
         assert command is not None
         assert (command.help or "").split("\n")[0] == entry.help, name
-        assert command.name == app.ALIASES.get(name, name)
+        assert command.name == table.ALIASES.get(name, name)
 
 
 def test_every_verb_has_a_view_of_the_type_it_returns() -> None:

@@ -14,7 +14,7 @@ import click
 import pytest
 
 from avfs_git import Avfs
-from avfs_git.cli import app
+from avfs_git.cli import table
 from avfs_git.cli.verb import Verb
 from tests.cli.test_terminal import at_terminal
 from tests.support.cli import Cli, Ran
@@ -492,7 +492,7 @@ ELSEWHERE = {"clone", "end", "fork dir", "vault create", "vault delete", "vault 
 """Verbs whose arguments name the vault or the directory: where they are called says nothing to them."""
 
 
-def all_verbs(group: click.Command = app.program, words: str = "") -> Iterator[tuple[str, Verb]]:
+def all_verbs(group: click.Command = table.program, words: str = "") -> Iterator[tuple[str, Verb]]:
     """List all verbs as people type them."""
     if isinstance(group, click.Group):
         for name in group.list_commands(click.Context(group)):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avfs_git.cli.commands.clone import name_of_url
+from avfs_git.cli.commands.remotes.clone import name_of_url
 from avfs_git.errors import AvfsError, hide_user
 from avfs_git.gitstore.remote.remotes import hide_secret
 from avfs_git.gitstore.remote.runner import note

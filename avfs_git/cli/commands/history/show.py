@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from avfs_git.cli.commands.diff import check_options, diff_options, paths_of, summarize
+from avfs_git.cli.commands.history.diff import check_options, diff_options, paths_of, summarize
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import verb
 

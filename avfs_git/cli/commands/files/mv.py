@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from avfs_git.cli.commands.cp import check_destination
+from avfs_git.cli.commands.files.cp import check_destination
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import TREE_PATH, verb
 

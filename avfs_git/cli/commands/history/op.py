@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from avfs_git.cli.app import VerbGroup
 from avfs_git.cli.context import State
+from avfs_git.cli.table import VerbGroup
 from avfs_git.cli.verb import LIMIT, verb
 
 if TYPE_CHECKING:
@@ -25,4 +25,4 @@ def log(state: State, limit: int) -> OperationList:
         return {"operations": vault.operations(fork=fork, limit=limit)}
 
 
-command = VerbGroup("op", help="Look at the operation log", commands=[log])
+command = VerbGroup("op", commands=[log])

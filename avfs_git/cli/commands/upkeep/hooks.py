@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from avfs_git.cli.app import VerbGroup
 from avfs_git.cli.context import State
+from avfs_git.cli.table import VerbGroup
 from avfs_git.cli.verb import verb
 
 if TYPE_CHECKING:
@@ -52,6 +52,4 @@ def disable(state: State, name: str) -> HookList:
         return {"hooks": vault.disable_hook(name)}
 
 
-command = VerbGroup(
-    "hooks", help="Manage hooks: programs that run at the ends of operations", commands=[install, list_, enable, disable]
-)
+command = VerbGroup("hooks", commands=[install, list_, enable, disable])

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from avfs_git.cli.app import VerbGroup
 from avfs_git.cli.context import State, looks_like_path
+from avfs_git.cli.table import VerbGroup
 from avfs_git.cli.verb import HOST_PATH, verb
 from avfs_git.errors import BadUsage, quote
 
@@ -180,8 +180,4 @@ class _Forks(VerbGroup):
         return super().resolve_command(ctx, args)
 
 
-command = _Forks(
-    "fork",
-    help="Manage forks: branches with a workspace of their own",
-    commands=[create, directory_, list_, info, delete],
-)
+command = _Forks("fork", commands=[create, directory_, list_, info, delete])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from avfs_git.cli.commands.unmount import check_options, not_mounted, open_session
+from avfs_git.cli.commands.mounts.unmount import check_options, not_mounted, open_session
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import verb
 

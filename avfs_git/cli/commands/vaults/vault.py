@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from avfs_git.cli.app import VerbGroup
-from avfs_git.cli.commands.fork import make_fork
+from avfs_git.cli.commands.vaults.fork import make_fork
 from avfs_git.cli.context import State, parse_target
+from avfs_git.cli.table import VerbGroup
 from avfs_git.cli.verb import HOST_PATH, verb
 from avfs_git.errors import BadUsage, ConfirmationNeeded, quote
 
@@ -152,8 +152,4 @@ def _name_vault(state: State, name: str | None) -> None:
     state.vault_flag = name
 
 
-command = VerbGroup(
-    "vault",
-    help="Manage vaults: repositories with their workspaces",
-    commands=[create, list_, use, info, delete, config, trust, fork],
-)
+command = VerbGroup("vault", commands=[create, list_, use, info, delete, config, trust, fork])

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from avfs_git.cli.app import VerbGroup
 from avfs_git.cli.context import State
+from avfs_git.cli.table import VerbGroup
 from avfs_git.cli.verb import verb
 
 if TYPE_CHECKING:
@@ -54,6 +54,4 @@ def set_url(state: State, name: str, url: str) -> RemoteInfo:
         return vault.set_remote_url(name, url)
 
 
-command = VerbGroup(
-    "remote", help="Manage remotes: other repositories that a vault knows", commands=[add, list_, remove, set_url]
-)
+command = VerbGroup("remote", commands=[add, list_, remove, set_url])

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from avfs_git.cli.app import VerbGroup
-from avfs_git.cli.commands.diff import check_options, diff_options, summarize
-from avfs_git.cli.commands.exec import command as exec_
+from avfs_git.cli.commands.history.diff import check_options, diff_options, summarize
+from avfs_git.cli.commands.running.exec import command as exec_
 from avfs_git.cli.context import State
+from avfs_git.cli.table import VerbGroup
 from avfs_git.cli.verb import LIMIT, verb
 
 if TYPE_CHECKING:
@@ -68,8 +68,4 @@ def finish(state: State, discard: bool) -> CommandSession:
         return {"fork": workspace.fork, "start": steps.start, "steps": steps.steps, "discarded": discard}
 
 
-command = VerbGroup(
-    "proxy",
-    help="Run commands in a workspace, one by one or many in a session",
-    commands=[exec_, prepare, rollback, inspect, finish],
-)
+command = VerbGroup("proxy", commands=[exec_, prepare, rollback, inspect, finish])

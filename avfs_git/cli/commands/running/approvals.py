@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from avfs_git.cli.app import VerbGroup
 from avfs_git.cli.context import State
 from avfs_git.cli.output.quoting import reveal
+from avfs_git.cli.table import VerbGroup
 from avfs_git.cli.verb import verb
 from avfs_git.errors import PersonNeeded
 
@@ -72,4 +72,4 @@ def deny(state: State, approval: str) -> Approval:
         return vault.policy.deny(approval)
 
 
-command = VerbGroup("approvals", help="Say yes or no to commands that need a person", commands=[list_, grant, deny])
+command = VerbGroup("approvals", commands=[list_, grant, deny])

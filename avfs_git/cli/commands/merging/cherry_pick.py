@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from avfs_git.cli.commands.rebase import STRATEGY, check_going_on, go_on, tell, with_conflicts
+from avfs_git.cli.commands.merging.rebase import STRATEGY, check_going_on, go_on, tell, with_conflicts
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import verb
 from avfs_git.errors import BadUsage

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from avfs_git.cli.app import VerbGroup
-from avfs_git.cli.commands.exec import parse_variable
+from avfs_git.cli.commands.running.exec import parse_variable
 from avfs_git.cli.context import State, find_user_policy
+from avfs_git.cli.table import VerbGroup
 from avfs_git.cli.verb import AFTER_DASHES, TREE_PATH, verb
 from avfs_git.errors import BadUsage
 
@@ -87,4 +87,4 @@ def path(state: State) -> PolicyPaths:
         return {"user": find_user_policy(), "vault": vault.policy.vault_file}
 
 
-command = VerbGroup("policy", help="Look at the rules about commands", commands=[show, check, init, path])
+command = VerbGroup("policy", commands=[show, check, init, path])

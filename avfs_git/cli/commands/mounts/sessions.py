@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from avfs_git.cli.app import MissingVerb, VerbGroup
 from avfs_git.cli.context import State
+from avfs_git.cli.table import MissingVerb, VerbGroup
 from avfs_git.cli.verb import verb
 
 if TYPE_CHECKING:
@@ -39,4 +39,4 @@ class _Sessions(VerbGroup):
             return []
 
 
-command = _Sessions("sessions", help="List what is mounted", commands={"list": list_})
+command = _Sessions("sessions", commands={"list": list_})

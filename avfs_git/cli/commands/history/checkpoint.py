@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from avfs_git.cli.app import VerbGroup
-from avfs_git.cli.commands.diff import compare, diff_options
+from avfs_git.cli.commands.history.diff import compare, diff_options
 from avfs_git.cli.context import State
+from avfs_git.cli.table import VerbGroup
 from avfs_git.cli.verb import LIMIT, TREE_PATH, is_dry_run, verb
 from avfs_git.errors import BadUsage
 
@@ -83,8 +83,4 @@ def delete(state: State, label: str) -> DeletedCheckpoint:
         return {"label": label, "checkpoint": workspace.delete_checkpoint(label)}
 
 
-command = VerbGroup(
-    "checkpoint",
-    help="Manage checkpoints: saved states of a workspace",
-    commands=[save, list_, info, diff, restore, delete],
-)
+command = VerbGroup("checkpoint", commands=[save, list_, info, diff, restore, delete])

@@ -1,0 +1,1 @@
+"""Checkpoints and history: saving, comparing, going back."""

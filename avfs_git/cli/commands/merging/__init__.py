@@ -1,0 +1,1 @@
+"""Merging: forks, single checkpoints, and conflicts."""

@@ -1,0 +1,1 @@
+"""Mounts: a workspace as a directory, who uses it, and taking it away."""

@@ -1,0 +1,1 @@
+"""Remotes: other repositories, and the directory that a vault was made from."""

@@ -1,0 +1,1 @@
+"""Upkeep: hooks, checks, space."""

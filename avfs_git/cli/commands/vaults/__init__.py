@@ -1,0 +1,1 @@
+"""Vaults and forks: making, choosing, listing and ending them."""

@@ -1,0 +1,211 @@
+"""The table of commands: which exist, in which folder of `cli.commands` each is, and the groups that find them.
+
+Decided here: the sections of the help, which are the folders, and the one line that the help shows of each command. A command is
+imported when it is asked for, so that `avfs --help` loads neither the SDK nor rich.
+"""
+
+from __future__ import annotations
+
+import keyword
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from avfs_git.cli.verb import help_option, shared_options
+from avfs_git.errors import BadUsage, quote
+
+if TYPE_CHECKING:
+    from avfs_git.cli.context import State
+
+SECTIONS = {
+    "vaults": "Vaults and forks",
+    "mounts": "Mounts",
+    "running": "Running commands",
+    "history": "Checkpoints and history",
+    "merging": "Merging",
+    "remotes": "Remotes",
+    "files": "Files",
+    "upkeep": "Upkeep",
+}
+"""The sections of the help, by the folder of `cli.commands` that holds their commands."""
+
+
+class Entry(NamedTuple):
+    """A command, or a group of them, as the help of its parent lists it."""
+
+    section: str
+    help: str
+
+
+VERBS = {
+    "vault": Entry("vaults", "Manage vaults: repositories with their workspaces"),
+    "fork": Entry("vaults", "Manage forks: branches with a workspace of their own"),
+    "end": Entry("vaults", "End the fork of a directory that `avfs fork SOURCE DIR` made"),
+    "mount": Entry("mounts", "Show the workspace of a fork as a real directory"),
+    "unmount": Entry("mounts", "Take a mount away, without a checkpoint"),
+    "sessions": Entry("mounts", "List what is mounted"),
+    "stop": Entry("mounts", "Save a last checkpoint and take a mount away"),
+    "exec": Entry("running", "Run a command in the workspace, and commit what it changed"),
+    "proxy": Entry("running", "Run commands in a workspace, one by one or many in a session"),
+    "policy": Entry("running", "Look at the rules about commands"),
+    "approvals": Entry("running", "Say yes or no to commands that need a person"),
+    "audit": Entry("running", "List the commands that were run, refused and approved, the newest first"),
+    "checkpoint": Entry("history", "Manage checkpoints: saved states of a workspace"),
+    "add": Entry("history", "Put files into history that were kept beside it"),
+    "status": Entry("history", "Show what the next checkpoint would save"),
+    "log": Entry("history", "Show the history of a fork, or of one path"),
+    "diff": Entry("history", "Show how two states differ"),
+    "show": Entry("history", "Show one checkpoint and what it changed"),
+    "checkout": Entry("history", "Bring back an earlier version of a path"),
+    "revert": Entry("history", "Bring back the version of a path before the present one"),
+    "undo": Entry("history", "Take back the last operation on a fork"),
+    "redo": Entry("history", "Do again what was undone last"),
+    "op": Entry("history", "Look at the operation log"),
+    "merge": Entry("merging", "Merge forks into a fork"),
+    "overlap": Entry("merging", "Show which forks touch the same files, and which would conflict"),
+    "resolve": Entry("merging", "Decide on a path in conflict"),
+    "rebase": Entry("merging", "Put the commits that only a fork has onto another state"),
+    "cherry-pick": Entry("merging", "Put what single checkpoints changed onto a fork"),
+    "squash": Entry("merging", "Make one commit of those after FROM up to TO"),
+    "clone": Entry("remotes", "Make a vault from another repository, which it knows as the remote `origin`"),
+    "remote": Entry("remotes", "Manage remotes: other repositories that a vault knows"),
+    "fetch": Entry("remotes", "Bring what a remote has; no fork changes"),
+    "pull": Entry("remotes", "Fetch, and merge into a fork what the remote has of it"),
+    "push": Entry("remotes", "Hand forks to a remote, as branches"),
+    "prefetch": Entry("remotes", "Bring the contents of files into a vault that was cloned with --lazy"),
+    "update": Entry("remotes", "Bring what is newest of where a fork comes from into it, keeping its own changes"),
+    "apply": Entry("remotes", "Write what a fork has changed into a directory, as edits that nobody has staged"),
+    "ls": Entry("files", "List a directory"),
+    "cat": Entry("files", "Write out a file"),
+    "write": Entry("files", "Write a file"),
+    "mkdir": Entry("files", "Make directories"),
+    "rm": Entry("files", "Remove files and directories"),
+    "cp": Entry("files", "Copy files and directories"),
+    "mv": Entry("files", "Move or rename files and directories"),
+    "tree": Entry("files", "Show a directory with everything below it"),
+    "stat": Entry("files", "Show what is known of a path"),
+    "touch": Entry("files", "Make an empty file, or give a path the present time"),
+    "import": Entry("files", "Copy files of the machine into the workspace"),
+    "export": Entry("files", "Copy files of the workspace to the machine"),
+    "hooks": Entry("upkeep", "Manage hooks: programs that run at the ends of operations"),
+    "doctor": Entry("upkeep", "Check a vault, and mend what can be mended"),
+    "gc": Entry("upkeep", "Give back what nobody can need any more"),
+}
+"""All commands in the order of the help. The module has the command's name."""
+
+ALIASES = {"snapshot": "checkpoint", "ps": "sessions"}
+"""Names that are accepted and not listed."""
+
+
+class VerbGroup(click.Group):
+    """A group of verbs; without one it fails, and it suggests what a mistyped one may have meant."""
+
+    def __init__(self, name: str, **settings: Any) -> None:
+        settings = {"help": VERBS[name].help if name in VERBS else None, **settings}
+        super().__init__(name, no_args_is_help=False, add_help_option=False, **settings)
+        self.params.extend([*shared_options(hidden=type(self) is VerbGroup), help_option()])
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """List the verbs in the order they were given."""
+        return list(self.commands)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse; a lone group is a mistake that its help answers."""
+        rest = super().parse_args(ctx, args)
+        if not rest and not ctx._protected_args and not ctx.resilient_parsing:  # noqa: SLF001 - click has no other way
+            raise MissingVerb(ctx)
+        return rest
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb.
+
+        Raises:
+            BadUsage: If there is none of that name.
+        """
+        name = args[0]
+        command = self.get_command(ctx, name)
+        if command is None:
+            from difflib import get_close_matches  # noqa: PLC0415 - only after a mistake
+
+            known = [*self.list_commands(ctx), *ALIASES] if ctx.parent is None else self.list_commands(ctx)
+            close = get_close_matches(name, known, n=1)
+            place = ctx.command_path
+            hint = f"Did you mean `{place} {close[0]}`?" if close else f"See `{place} --help`."
+            raise BadUsage(f"there is no command {quote(name)}", hint=hint)
+        return name, command, args[1:]
+
+
+class MissingVerb(BadUsage):
+    """A group without a verb."""
+
+    def __init__(self, ctx: click.Context) -> None:
+        super().__init__("a command is missing", hint=f"See `{ctx.command_path} --help`.")
+        self.help_text = ctx.get_help()
+
+
+class Program(VerbGroup):
+    """The top of the command line: loads a verb when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """List the verbs in the order of the help."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        """Import a verb."""
+        name = ALIASES.get(cmd_name, cmd_name)
+        if name not in VERBS:
+            return None
+        module = f"{name.replace('-', '_')}{'_' * keyword.iskeyword(name)}"
+        command: click.Command = import_module(f"avfs_git.cli.commands.{VERBS[name].section}.{module}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs by section, without importing any."""
+        names = self.list_commands(ctx)
+        width = max(map(len, names))
+        for section, title in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), VERBS[name].help) for name in names if VERBS[name].section == section])
+
+
+def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001 - click's signature
+    if not value or ctx.resilient_parsing:
+        return
+    from avfs_git import __version__  # noqa: PLC0415 - only where it is asked for
+
+    state: State = ctx.obj
+    if state.output.structured:
+        state.output.begin("version_result", "", {"version": True})
+        state.output.result({"version": __version__})
+    else:
+        state.output.data([f"avfs {__version__}\n".encode()])
+    ctx.exit(0)
+
+
+PROGRAM_HELP = """Git-compatible workspaces for AI agents
+
+A vault is a bare git repository; a fork is a branch in it with a workspace of its own; a checkpoint is a commit of a
+workspace. Nothing is lost: every operation can be undone.
+
+Options say which vault and fork are meant, else the current directory, else AVFS_VAULT and AVFS_FORK, else the current vault.
+In a mount or a clone with forks, paths of the workspace are relative to the current directory; elsewhere, and with a leading
+slash, to its root. Without --vault or --fork, a path that this machine has outside of a mount is refused if it begins with
+/ or ~, or elsewhere with a dot. Names of states are labels of checkpoints, FORK@LABEL, forks, ids of commits (four letters or
+more) and HEAD, each also with ~N.
+"""
+
+program = Program(
+    "avfs",
+    help=PROGRAM_HELP,
+    params=[
+        click.Option(
+            ["-V", "--version"],
+            is_flag=True,
+            expose_value=False,
+            is_eager=True,
+            callback=_show_version,
+            help="Show the version and exit.",
+        )
+    ],
+)
