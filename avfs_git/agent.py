@@ -18,12 +18,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from avfs_git.cli.records import to_error, to_record, to_warning
 from avfs_git.errors import AvfsError, InvalidInput, VaultNotFound
 from avfs_git.model import FileInfo, Identity, Kind, TreeNode
-from avfs_git.sdk import Avfs, PathLike, Vault, Workspace
+from avfs_git.sdk import Avfs, ExecOptions, PathLike, Vault, Workspace
 
 AVFSError = AvfsError
 """Every failure; `code` tells which, `hint` what to do."""
@@ -197,38 +197,25 @@ class AVFS:
 
     # --- commands -----------------------------------------------------------------------------------------------
 
-    def proxy_exec(
-        self,
-        *command: str,
-        cwd: PathLike = "/",
-        readonly: bool = False,
-        timeout: int | None = 300_000,
-        checkpoint: bool = True,
-        **options: Any,
-    ) -> dict[str, Any]:
-        """Run a command and commit what it changed; the answer is the document that `avfs exec --json` gives.
+    def proxy_exec(self, *command: str, timeout: int | None = 300_000, **options: Unpack[ExecOptions]) -> dict[str, Any]:
+        """Run a command and commit its changes; the answer is the document that `avfs exec --json` gives.
 
         A command that fails has `success: false` and a `result`; one that could not be run has an `error`.
 
         Args:
             command: The program and its arguments.
-            cwd: Its directory in the workspace.
-            readonly: Refuse every change to files.
-            timeout: How long it may last, in milliseconds; None for ever.
-            checkpoint: Whether to save before it what is uncommitted, where the policy says so.
-            options: What else `Workspace.exec` takes, such as `shell`, `env`, `stdin`, `approve`.
+            timeout: Time limit in milliseconds; None for no limit. It stands for the option `timeout_ms`.
+            options: The other options of `Workspace.exec`, such as `shell`, `cwd`, `readonly`, `checkpoint`, `stdin`, `approve`.
         """
         request = {
             "command": list(command),
-            "cwd": cwd,
-            "readonly": readonly,
+            "cwd": options.get("cwd", "/"),
+            "readonly": options.get("readonly", False),
             "timeout": {"millis": timeout} if timeout else "none",
         }
         document = {"schema_version": _SCHEMA_VERSION, "kind": "proxy_exec_result", "request": to_record(request)}
         try:
-            result = self.workspace.exec(
-                *command, cwd=cwd, readonly=readonly, timeout_ms=timeout, checkpoint=checkpoint, **options
-            )
+            result = self.workspace.exec(*command, timeout_ms=timeout, **options)  # type: ignore[misc]  # Python refuses both
         except AvfsError as error:
             return {**document, "success": False, "result": None, "warnings": [], "error": to_error(error)}
         warnings = [to_warning(warning) for warning in result.warnings]

@@ -10,22 +10,22 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self, Unpack
 
 from avfs_git.backends.shown import Served
 from avfs_git.errors import InvalidInput, NothingToUndo, WorkspaceMounted
 from avfs_git.model import Diff, RestoreResult, SessionState
 from avfs_git.paths import parse_tree_path
-from avfs_git.proxy.exec.envelope import Command, ExecPlan, ExecResult
+from avfs_git.proxy.exec.envelope import Command, ExecResult
 from avfs_git.proxy.exec.execute import Executor, Place
 from avfs_git.proxy.exec.run import Output, Stop
 from avfs_git.proxy.exec.steps import StepLog, Steps
-from avfs_git.sdk.pathlike import PathLike
 from avfs_git.session.life.record import find_workspace_session
 from avfs_git.session.serve import point
 from avfs_git.values import replace
 
 if TYPE_CHECKING:
+    from avfs_git.sdk.options import ExecOptions
     from avfs_git.sdk.workspace import Workspace
 
 _PAUSE_S = 0.02
@@ -73,17 +73,15 @@ def make_executor(workspace: Workspace, *, keep: bool = False) -> Executor:
     )
 
 
-def make_command(
-    argv: Sequence[str | bytes], shell: str | None, cwd: PathLike, env: dict[str, str] | None, **rest: object
-) -> Command:
+def make_command(argv: Sequence[str | bytes], options: ExecOptions) -> Command:
     """Make a command of the arguments of `Workspace.exec`."""
-    return Command(
-        argv=tuple(os.fsencode(part) for part in argv) if argv else None,
-        shell=shell,
-        cwd=parse_tree_path(cwd),
-        env=tuple(sorted((env or {}).items())),
-        **rest,  # type: ignore[arg-type]  # the fields of `Command`, as the callers' signatures have them
-    )
+    given = {
+        **options,
+        "cwd": parse_tree_path(options.get("cwd", "/")),
+        "env": tuple(sorted((options.get("env") or {}).items())),
+        "let_in": tuple(options.get("let_in", ())),
+    }
+    return Command(argv=tuple(map(os.fsencode, argv)) if argv else None, **given)  # type: ignore[arg-type]  # a test compares the names
 
 
 class Running:
@@ -174,16 +172,9 @@ class Prepared:
             self._executor.warm(idle_s)
         return self
 
-    def exec(
-        self,
-        *argv: str | bytes,
-        shell: str | None = None,
-        cwd: PathLike = "/",
-        env: dict[str, str] | None = None,
-        **options: object,
-    ) -> ExecResult:
+    def exec(self, *argv: str | bytes, **options: Unpack[ExecOptions]) -> ExecResult:
         """Run a command, as `Workspace.exec` does."""
-        return finish(run_command(self.workspace, make_command(argv, shell, cwd, env, **options), executor=self._executor))
+        return finish(run_command(self.workspace, make_command(argv, options), executor=self._executor))
 
     def rollback(self, commands: int = 1) -> RestoreResult:
         """Bring the files to the state before the last command, or before an earlier one. It can be undone.
@@ -240,11 +231,10 @@ def finish(steps: Generator[Output, None, ExecResult]) -> ExecResult:
             return result
 
 
-async def run_in_thread(workspace: Workspace, argv: Sequence[str | bytes], options: dict[str, Any]) -> ExecResult:
+async def run_in_thread(workspace: Workspace, command: Command) -> ExecResult:
     """Run a command in a thread; cancelling it ends the command and waits for that."""
     import asyncio  # noqa: PLC0415 - only for who uses it already
 
-    command = _with_defaults(argv, options)
     stop = Stop()
     running = asyncio.ensure_future(asyncio.to_thread(lambda: finish(run_command(workspace, command, stop))))
     try:
@@ -257,16 +247,7 @@ async def run_in_thread(workspace: Workspace, argv: Sequence[str | bytes], optio
         stop.close()
 
 
-def begin(workspace: Workspace, argv: Sequence[str | bytes], options: dict[str, Any]) -> Running:
+def begin(workspace: Workspace, command: Command) -> Running:
     """Begin to run a command."""
     stop = Stop()
-    return Running(run_command(workspace, _with_defaults(argv, options), stop), stop)
-
-
-def plan(workspace: Workspace, argv: Sequence[str | bytes], options: dict[str, Any]) -> ExecPlan:
-    """Tell what would be done with a command."""
-    return make_executor(workspace).plan(_with_defaults(argv, options))
-
-
-def _with_defaults(argv: Sequence[str | bytes], options: dict[str, Any]) -> Command:
-    return make_command(argv, **{"shell": None, "cwd": "/", "env": None, **options})
+    return Running(run_command(workspace, command, stop), stop)

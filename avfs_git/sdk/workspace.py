@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Concatenate, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 from avfs_git.errors import CheckpointNotFound, InvalidInput, WorkspaceBusy, quote
 from avfs_git.lazy import LazyModule
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from avfs_git.gitstore import holding
     from avfs_git.proxy.exec.envelope import ExecPlan, ExecResult
     from avfs_git.sdk import commands
+    from avfs_git.sdk.options import ExecOptions
     from avfs_git.sdk.vault import Vault
     from avfs_git.session.control import client, operations
     from avfs_git.session.serve import nurseries, point
@@ -326,106 +327,41 @@ class Workspace:
 
     # --- commands -------------------------------------------------------------------------------------
 
-    def exec(
-        self,
-        *argv: str | bytes,
-        shell: str | None = None,
-        cwd: PathLike = "/",
-        env: dict[str, str] | None = None,
-        let_in: Sequence[str] = (),
-        stdin: bytes | int | None = None,
-        timeout_ms: int | None = 300_000,
-        grace_ms: int = 2000,
-        readonly: bool = False,
-        writable: bool = False,
-        checkpoint: bool = True,
-        commit: bool = True,
-        commit_failed: bool = True,
-        message: str | None = None,
-        max_output: int = 1 << 20,
-        max_output_file: int = 1 << 30,
-        backend: str = "auto",
-        root: Path | None = None,
-        approve: str | None = None,
-        isolate: bool = False,
-        network: bool = False,
-    ) -> ExecResult:
-        """Run a command in the workspace under the vault's policy, and commit what it changed.
+    def exec(self, *argv: str | bytes, **options: Unpack[ExecOptions]) -> ExecResult:
+        """Run a command in the workspace under the vault's policy, and commit its changes.
 
         A command that fails, or that cannot be executed, is a result and not an error.
 
         Args:
-            argv: The program and its arguments.
-            shell: A text for `bash` instead.
-            cwd: Its directory in the workspace.
-            env: What is added to the environment of this process.
-            let_in: Variables of this process that it gets although they look like secrets, or although it is isolated.
-            stdin: What it reads: bytes, or a descriptor; nothing by default.
-            timeout_ms: How long it may last, in milliseconds; None for ever. Then all its processes are ended.
-            grace_ms: How long it has between SIGTERM and SIGKILL, in milliseconds.
-            readonly: Refuse every change to files.
-            writable: Let it change files although the policy takes it for a command that only reads.
-            checkpoint: Whether to save before it what is uncommitted, where the policy says so.
-            commit: Whether to commit what it changed.
-            commit_failed: Whether to commit also if its status is not 0.
-            message: The commit's message; by default it names the command.
-            max_output: How many bytes of each stream to keep in the result; a longer one is in a file.
-            max_output_file: How many bytes such a file holds: the first ones.
-            backend: How to show it the workspace: `overlay`, `fuse` or `checkout`; by default the best that can be had.
-            root: Where it sees the workspace, an absolute path; for `overlay` and `checkout`.
-            approve: The token of an approval.
-            isolate: Run it under bubblewrap: it sees its workspace and the system's programs, no home and no network.
-            network: Leave it the network then.
+            argv: The program and its arguments; none with `shell`.
+            options: See `avfs_git.sdk.ExecOptions`.
 
         Raises:
-            IsolationUnavailable: If it cannot be isolated here.
+            IsolationUnavailable: If the command cannot be isolated here.
             CommandDenied: If the policy forbids it.
-            ApprovalNeeded: If a person must approve of it first.
+            ApprovalNeeded: If a person must approve it first.
             BackendUnavailable: If the workspace cannot be shown here.
-            WorkspaceBusy: If somebody else works in it for too long.
+            WorkspaceBusy: If another process holds the workspace for too long.
         """
         with self._starting_early():
-            command = commands.make_command(
-                argv,
-                shell,
-                cwd,
-                env,
-                let_in=tuple(let_in),
-                stdin=stdin,
-                timeout_ms=timeout_ms,
-                grace_ms=grace_ms,
-                readonly=readonly,
-                writable=writable,
-                checkpoint=checkpoint,
-                commit=commit,
-                commit_failed=commit_failed,
-                message=message,
-                max_output=max_output,
-                max_output_file=max_output_file,
-                backend=backend,
-                root=root,
-                approve=approve,
-                isolate=isolate,
-                network=network,
-            )
-            return commands.finish(commands.run_command(self, command))
+            return commands.finish(commands.run_command(self, commands.make_command(argv, options)))
 
     def _starting_early(self) -> AbstractContextManager[None]:
         """Begin what the mount of a base needs, for the first command of a process: it loads while this process loads its own."""
         mounts = self._dispatch.mounts
         return nurseries.starting_early(unless_mounted=(mounts, BASES) if mounts is not None else None)
 
-    async def exec_async(self, *argv: str | bytes, **options: Any) -> ExecResult:
-        """Run a command as `exec` does, in a thread. Cancelling it ends the command; what it changed is committed then, too."""
-        return await commands.run_in_thread(self, argv, options)
+    async def exec_async(self, *argv: str | bytes, **options: Unpack[ExecOptions]) -> ExecResult:
+        """Run a command as `exec` does, in a thread. Cancelling ends the command; its changes are committed then, too."""
+        return await commands.run_in_thread(self, commands.make_command(argv, options))
 
-    def exec_stream(self, *argv: str | bytes, **options: Any) -> commands.Running:
-        """Begin to run a command as `exec` does; iterate over what comes back for its output as it is written."""
-        return commands.begin(self, argv, options)
+    def exec_stream(self, *argv: str | bytes, **options: Unpack[ExecOptions]) -> commands.Running:
+        """Begin to run a command as `exec` does; iterate over the answer for the command's output as it comes."""
+        return commands.begin(self, commands.make_command(argv, options))
 
-    def exec_plan(self, *argv: str | bytes, **options: Any) -> ExecPlan:
+    def exec_plan(self, *argv: str | bytes, **options: Unpack[ExecOptions]) -> ExecPlan:
         """Tell what `exec` would do with a command; nothing is done."""
-        return commands.plan(self, argv, options)
+        return commands.make_executor(self).plan(commands.make_command(argv, options))
 
     def prepare(self, *, idle_s: float | None = None) -> commands.Prepared:
         """Keep the workspace ready for many commands, which can be rolled back one by one; goes on with such a session.

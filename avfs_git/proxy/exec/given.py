@@ -18,10 +18,8 @@ from avfs_git.proxy.exec.envelope import Command
 from avfs_git.proxy.policy.request import Request
 
 _DEFAULTS = Command()
-_OPTIONS = (
-    *("readonly", "writable", "isolate", "network", "root", "backend", "timeout_ms", "grace_ms"),
-    *("max_output", "max_output_file", "checkpoint", "commit", "commit_failed", "message"),
-)
+_ITSELF = ("argv", "shell", "cwd", "env", "let_in", "stdin", "approve")
+_OPTIONS = tuple(name for name in Command.__match_args__ if name not in _ITSELF)
 """What decides how a command is run beside its text: an approval is for these, too, and the audit log has them."""
 _STDIN_MAX = 16 << 20
 """So many bytes can a command read that needs an approval."""

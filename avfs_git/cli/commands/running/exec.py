@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from avfs_git.paths import TreePath
     from avfs_git.proxy.exec.envelope import ExecPlan, ExecResult
     from avfs_git.sdk.commands import Running
+    from avfs_git.sdk.options import ExecOptions
 
 NOT_RUN = 125
 """What it ends with if avfs fails; every other status is the command's own."""
@@ -164,7 +165,7 @@ def command(
             state.open_workspace() as workspace,
             _opened(stdin) as reading,
         ):
-            options = {
+            options: ExecOptions = {
                 "shell": shell,
                 "cwd": state.tree_directory() if cwd is None else cwd,
                 "env": dict(parse_variable(text) for text in environment if "=" in text),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from avfs_git.proxy.exec.envelope import Command
 from avfs_git.proxy.exec.given import make_request
+from avfs_git.sdk import ExecOptions, Workspace
+from avfs_git.sdk.commands import make_command
 from avfs_git.values import replace
 
 COMMAND = Command(argv=(b"curl", b"x"))
@@ -46,6 +49,23 @@ def test_each_option_of_a_command_is_in_its_fingerprint(name: str) -> None:
     changed = {name: OTHERS[name], **({"argv": None} if name == "shell" else {})}
 
     assert fingerprint(replace(COMMAND, **changed)) != fingerprint(COMMAND)
+
+
+def test_callers_know_each_option() -> None:
+    """What `Workspace.exec` takes beside the program are the fields of a command, all of them."""
+    assert set(ExecOptions.__annotations__) == set(Command.__match_args__) - {"argv"}
+    assert make_command(["curl", "x"], {}) == COMMAND
+    assert make_command([], {"shell": "x", "cwd": "/d", "env": {"A": "b"}, "let_in": ["A_TOKEN"], "network": True}) == Command(
+        shell="x", cwd=b"d", env=(("A", "b"),), let_in=("A_TOKEN",), network=True
+    )
+
+
+def test_a_misspelt_option_is_refused() -> None:
+    """By Python, and by a type checker: mypy reports a comment that ignores nothing."""
+    with pytest.raises(TypeError, match="timeuot_ms"):
+        make_command(["true"], {"timeuot_ms": 1})  # type: ignore[typeddict-unknown-key]  # that is the test
+    with pytest.raises(TypeError, match="timeuot_ms"):
+        Workspace.exec_stream(cast("Workspace", None), "true", timeuot_ms=1)  # type: ignore[call-arg]  # the same
 
 
 def test_what_it_reads_is_in_its_fingerprint() -> None:

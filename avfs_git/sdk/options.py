@@ -1,0 +1,58 @@
+"""The options of a command: what `Workspace.exec` and its like take beside the program.
+
+Decided here: their names, meanings and defaults for callers. `sdk.commands` makes a `Command` of them, which checks nothing but
+their names; `proxy.exec.given` checks their values. `ExecOptions` is a type for callers and type checkers, and holds no state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypedDict
+
+from avfs_git.sdk.pathlike import PathLike
+
+
+class ExecOptions(TypedDict, total=False):
+    """The options of one command; all are optional."""
+
+    shell: str | None
+    """Run this text with `bash`, or `sh` if there is no `bash`, instead of a program."""
+    cwd: PathLike
+    """The command's directory in the workspace; the root by default."""
+    env: Mapping[str, str] | None
+    """Variables to add to the environment of this process."""
+    let_in: Sequence[str]
+    """Variables of this process to pass on although they look like secrets, or although the command is isolated."""
+    stdin: bytes | int | None
+    """Standard input: bytes, or a descriptor; empty by default."""
+    timeout_ms: int | None
+    """Time limit in milliseconds; 300,000 by default, None for no limit. At the limit, all processes of the command are ended."""
+    grace_ms: int
+    """Time between SIGTERM and SIGKILL in milliseconds; 2,000 by default."""
+    readonly: bool
+    """Refuse every change to files."""
+    writable: bool
+    """Let the command change files although the policy takes it for one that only reads."""
+    checkpoint: bool
+    """Save uncommitted changes before the command, if the policy says so; on by default."""
+    commit: bool
+    """Commit the command's changes; on by default."""
+    commit_failed: bool
+    """Commit them also if the command's status is not 0; on by default."""
+    message: str | None
+    """Message of that commit; by default it names the command."""
+    max_output: int
+    """Bytes of each stream to keep in the result, 1 MiB by default; a longer stream is in a file."""
+    max_output_file: int
+    """Bytes of a longer stream to keep in its file, the first ones; 1 GiB by default."""
+    backend: str
+    """How to show the workspace: `overlay`, `fuse`, `checkout`, or `auto` (the default) for the best that works here."""
+    root: Path | None
+    """Where the command sees the workspace, an absolute path; for `overlay` and `checkout`."""
+    approve: str | None
+    """Token of an approval."""
+    isolate: bool
+    """Run the command under bubblewrap: it sees its workspace and the system's programs, no home and no network."""
+    network: bool
+    """Give an isolated command the network."""
