@@ -1,7 +1,7 @@
 """Every error that avfs raises on purpose, with its stable code and exit status.
 
-Decided here and nowhere else: the names, codes, families and wording of failures. Everybody raises
-from here; only `cli` turns an error into text, a document or an exit status.
+Decided here: the names, codes, families and wording of failures. Each package raises these; only `cli` turns an error into
+text, a document or an exit status.
 
     AvfsError                 1     other
     |- InvalidInput           2     a name, path or option that cannot be used
@@ -18,10 +18,9 @@ from here; only `cli` turns an error into text, a document or an exit status.
     |- Interrupted            130   Ctrl-C
     `- Terminated             143   SIGTERM
 
-A message is composed in the class, so that one failure always reads the same: lower case, no full
-stop, the subject in single quotes. `hint` is a sentence with a command to run. `details` is JSON-safe.
-The codes are API: they are added, never renamed. All stand in one module, which is long for that: it is one table, every
-command loads it, and a module a family would cost each of them the time of ten.
+The head of a class names its code and exit status. The class composes the message: lower case, no full stop, the subject in
+single quotes; `hint` is a sentence with a command to run; `details` are JSON-safe. Codes are API: they are added, never renamed.
+One table in one module: every command loads it.
 """
 
 from __future__ import annotations
@@ -86,12 +85,23 @@ class AvfsError(Exception):
     code: ClassVar[str] = "error"
     exit_code: ClassVar[int] = 1
 
+    def __init_subclass__(cls, *, code: str | None = None, exit_code: int | None = None) -> None:
+        """Set what the head of a class names; the rest comes from its family."""
+        if code is not None:
+            cls.code = code
+        if exit_code is not None:
+            cls.exit_code = exit_code
+
     def __init__(self, message: str, *, hint: str | None = None, details: Mapping[str, object] | None = None) -> None:
         message = hide_user(message)
         super().__init__(message)
         self.message = message
         self.hint = hide_user(hint) if hint is not None else None
         self.details: dict[str, object] = {name: hide_users(value) for name, value in (details or {}).items()}
+
+    def _say(self, message: str, hint: str | None = None, /, **details: object) -> None:
+        """Do what `__init__` does, for classes that compose their message of their own arguments."""
+        AvfsError.__init__(self, message, hint=hint, details=details)
 
 
 _REMEDIES = {
@@ -102,25 +112,17 @@ _REMEDIES = {
 """What to do about what the operating system refuses, by errno: ENOSPC, EROFS and EDQUOT."""
 
 
-class HostError(AvfsError):
+class HostError(AvfsError, code="host.failed"):
     """The operating system refused something: a full disk, a failing device, a missing permission."""
-
-    code = "host.failed"
 
     def __init__(self, action: str, error: OSError) -> None:
         reason = error.strerror or str(error)
-        super().__init__(
-            f"cannot {action}: {reason}",
-            hint=_REMEDIES.get(error.errno or 0),
-            details={"errno": error.errno or 0},
-        )
+        self._say(f"cannot {action}: {reason}", _REMEDIES.get(error.errno or 0), errno=error.errno or 0)
         self.errno = error.errno or 0
 
 
-class NotWritable(HostError):
+class NotWritable(HostError, code="host.not_writable"):
     """What is to be changed can be read here, and not written: a read-only disk, or somebody else's vault."""
-
-    code = "host.not_writable"
 
     def __init__(self, action: str, error: OSError) -> None:
         super().__init__(action, error)
@@ -128,10 +130,8 @@ class NotWritable(HostError):
             self.hint = "Ask whoever it belongs to, or work in a vault of your own: `avfs clone` makes one of this."
 
 
-class DirectoryGone(HostError):
+class DirectoryGone(HostError, code="host.directory_gone"):
     """The current directory is none any more: it was removed, or the mount that it was in has ended."""
-
-    code = "host.directory_gone"
 
     def __init__(self, error: OSError) -> None:
         super().__init__("find the current directory", error)
@@ -140,10 +140,8 @@ class DirectoryGone(HostError):
         self.hint = 'Change to one that is there; `cd "$PWD"` does where a mount came back. See them with `avfs sessions`.'
 
 
-class LeftInForce(HostError):
+class LeftInForce(HostError, code="host.left_in_force"):
     """The operating system refused something so late that the operation could not be taken back either."""
-
-    code = "host.left_in_force"
 
     def __init__(self, action: str, error: BaseException, refs: Mapping[str, str | None]) -> None:
         cause = error if isinstance(error, OSError) else OSError(getattr(error, "errno", 0), str(error) or type(error).__name__)
@@ -156,204 +154,146 @@ class LeftInForce(HostError):
         self.details |= {"in_force": "new", "refs": dict(refs)}
 
 
-# --- command line and names ------------------------------------------------------------------------
-
-
-class InvalidInput(AvfsError):
+class InvalidInput(AvfsError, code="input.invalid", exit_code=2):
     """An argument that cannot mean anything here."""
 
-    code = "input.invalid"
-    exit_code = 2
 
-
-class BadUsage(InvalidInput):
+class BadUsage(InvalidInput, code="input.usage"):
     """A command line that cannot be understood: an unknown verb or option, a missing argument."""
 
-    code = "input.usage"
 
-
-class PlaceDisputed(InvalidInput):
+class PlaceDisputed(InvalidInput, code="input.place_disputed"):
     """The current directory shows another vault or fork than the environment names, and the command changes something."""
 
-    code = "input.place_disputed"
 
-
-class ConfirmationNeeded(InvalidInput):
+class ConfirmationNeeded(InvalidInput, code="input.confirmation_needed"):
     """Something that cannot be undone was asked for without saying so, and nobody is there to ask."""
 
-    code = "input.confirmation_needed"
-
     def __init__(self, action: str) -> None:
-        super().__init__(f"cannot {action} without confirmation", hint="Say it with `--yes`.", details={"action": action})
+        self._say(f"cannot {action} without confirmation", "Say it with `--yes`.", action=action)
 
 
-class InvalidName(InvalidInput):
+class InvalidName(InvalidInput, code="input.invalid_name"):
     """A name of a vault, fork, label or remote that is not allowed."""
-
-    code = "input.invalid_name"
 
     def __init__(self, kind: str, name: str | bytes, reason: str) -> None:
         shown = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
         details = {"kind": kind, "name": shown, "reason": reason}
-        super().__init__(f"{quote(name)} is not a usable {kind} name: {reason}", details=details)
+        self._say(f"{quote(name)} is not a usable {kind} name: {reason}", **details)
 
 
-class InvalidPath(InvalidInput):
+class InvalidPath(InvalidInput, code="input.invalid_path"):
     """A path that cannot name anything in a workspace."""
 
-    code = "input.invalid_path"
-
     def __init__(self, path: str | bytes, reason: str) -> None:
-        super().__init__(f"{quote(path)} is not a usable path: {reason}", details={"reason": reason})
+        self._say(f"{quote(path)} is not a usable path: {reason}", reason=reason)
 
 
-class PathEscapes(InvalidInput):
+class PathEscapes(InvalidInput, code="path.escapes"):
     """A path or a symbolic link that leads out of the workspace."""
 
-    code = "path.escapes"
-
     def __init__(self, path: str | bytes) -> None:
-        super().__init__(f"{quote(path)} leads out of the workspace")
+        self._say(f"{quote(path)} leads out of the workspace")
 
 
-# --- vaults ------------------------------------------------------------------------------------------
-
-
-class VaultError(AvfsError):
+class VaultError(AvfsError, code="vault.failed", exit_code=10):
     """Something about a vault or its objects and refs."""
 
-    code = "vault.failed"
-    exit_code = 10
 
-
-class VaultNotFound(VaultError):
+class VaultNotFound(VaultError, code="vault.not_found", exit_code=11):
     """No vault of that name or at that place."""
 
-    code = "vault.not_found"
-    exit_code = 11
-
     def __init__(self, name: str) -> None:
-        super().__init__(f"there is no vault {quote(name)}", hint="See them with `avfs vault list`.", details={"vault": name})
+        self._say(f"there is no vault {quote(name)}", "See them with `avfs vault list`.", vault=name)
 
 
-class NoVaultChosen(VaultError):
+class NoVaultChosen(VaultError, code="vault.not_chosen", exit_code=11):
     """No vault was named and none is current."""
 
-    code = "vault.not_chosen"
-    exit_code = 11
-
     def __init__(self) -> None:
-        super().__init__("no vault was named", hint="Name one with `--vault NAME`, or choose one with `avfs vault use NAME`.")
+        self._say("no vault was named", "Name one with `--vault NAME`, or choose one with `avfs vault use NAME`.")
 
 
-class VaultExists(VaultError):
+class VaultExists(VaultError, code="vault.exists", exit_code=12):
     """A vault of that name is there already."""
 
-    code = "vault.exists"
-    exit_code = 12
-
     def __init__(self, name: str) -> None:
-        super().__init__(
+        self._say(
             f"there is already a vault {quote(name)}",
-            hint=f"Work in that one with `--vault {name}`, or choose another name.",
-            details={"vault": name},
+            f"Work in that one with `--vault {name}`, or choose another name.",
+            vault=name,
         )
 
 
-class RefConflict(VaultError):
+class RefConflict(VaultError, code="vault.ref_conflict", exit_code=13):
     """A ref does not hold what the caller expected: somebody else moved it first."""
 
-    code = "vault.ref_conflict"
-    exit_code = 13
-
     def __init__(self, ref: str, expected: str | None, actual: str | None) -> None:
-        super().__init__(
+        self._say(
             f"{quote(ref)} was moved by somebody else",
-            hint="Look at it with `avfs log`, then try again.",
-            details={"ref": ref, "expected": expected, "actual": actual},
+            "Look at it with `avfs log`, then try again.",
+            ref=ref,
+            expected=expected,
+            actual=actual,
         )
 
 
-class RefLocked(VaultError):
+class RefLocked(VaultError, code="vault.ref_locked", exit_code=14):
     """A ref stays locked by another program."""
 
-    code = "vault.ref_locked"
-    exit_code = 14
-
     def __init__(self, ref: str, lock: str) -> None:
-        super().__init__(
+        self._say(
             f"{quote(ref)} is locked by another program",
-            hint=f"If no git command is running, remove {quote(lock)}.",
-            details={"ref": ref, "lock": lock},
+            f"If no git command is running, remove {quote(lock)}.",
+            ref=ref,
+            lock=lock,
         )
 
 
-class RefDamaged(VaultError):
+class RefDamaged(VaultError, code="vault.ref_damaged"):
     """A ref whose file does not say what it points to."""
-
-    code = "vault.ref_damaged"
 
     def __init__(self, ref: str, reason: str) -> None:
         self.ref = ref
         self.reason = reason
-        super().__init__(
-            f"{quote(ref)} is damaged: {reason}",
-            hint="Run `avfs doctor` to see what can be done.",
-            details={"ref": ref, "reason": reason},
-        )
+        self._say(f"{quote(ref)} is damaged: {reason}", "Run `avfs doctor` to see what can be done.", ref=ref, reason=reason)
 
 
-class ObjectMissing(VaultError):
+class ObjectMissing(VaultError, code="vault.object_missing", exit_code=15):
     """An object that is referred to is not in the vault."""
 
-    code = "vault.object_missing"
-    exit_code = 15
-
     def __init__(self, oid: str) -> None:
-        super().__init__(f"object {oid} is missing", hint="Run `avfs doctor` to see what is affected.", details={"oid": oid})
+        self._say(f"object {oid} is missing", "Run `avfs doctor` to see what is affected.", oid=oid)
 
 
-class ObjectCorrupt(VaultError):
+class ObjectCorrupt(VaultError, code="vault.object_corrupt", exit_code=16):
     """An object does not hold what its id says, or cannot be what it claims to be."""
 
-    code = "vault.object_corrupt"
-    exit_code = 16
-
     def __init__(self, oid: str, reason: str) -> None:
-        super().__init__(
-            f"object {oid} is corrupt: {reason}",
-            hint="Run `avfs doctor` to see what is affected.",
-            details={"oid": oid, "reason": reason},
-        )
+        self._say(f"object {oid} is corrupt: {reason}", "Run `avfs doctor` to see what is affected.", oid=oid, reason=reason)
 
 
-class HostileTree(ObjectCorrupt):
+class HostileTree(ObjectCorrupt, code="vault.hostile_tree"):
     """A tree with an entry that must never be written to a disk."""
-
-    code = "vault.hostile_tree"
 
     def __init__(self, oid: str, name: bytes, reason: str) -> None:
         super().__init__(oid, f"the entry {quote(name)} {reason}")
         self.details["entry"] = name.decode("utf-8", "replace")
 
 
-class TooManyFiles(VaultError):
+class TooManyFiles(VaultError, code="vault.too_many_files"):
     """A tree that stands for more files than avfs walks through, as a tree bomb does."""
 
-    code = "vault.too_many_files"
-
     def __init__(self, limit: int) -> None:
-        super().__init__(
+        self._say(
             f"the tree holds more than {limit:,} files: avfs does not go through all of it",
-            hint="Name a directory in it: single paths can be read.",
-            details={"limit": limit},
+            "Name a directory in it: single paths can be read.",
+            limit=limit,
         )
 
 
-class HostileObjects(ObjectCorrupt):
+class HostileObjects(ObjectCorrupt, code="vault.hostile_objects"):
     """Objects of another repository that must not come in; none of them has."""
-
-    code = "vault.hostile_objects"
 
     def __init__(self, faults: Sequence[tuple[str, str]]) -> None:
         more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
@@ -362,222 +302,161 @@ class HostileObjects(ObjectCorrupt):
         self.details["refused"] = [{"oid": oid, "reason": reason} for oid, reason in faults]
 
 
-class NotAVault(VaultError):
+class NotAVault(VaultError, code="vault.unusable", exit_code=17):
     """A directory that cannot serve as a vault."""
 
-    code = "vault.unusable"
-    exit_code = 17
-
     def __init__(self, path: str, reason: str) -> None:
-        super().__init__(f"{quote(path)} cannot be used: {reason}", details={"path": path, "reason": reason})
+        self._say(f"{quote(path)} cannot be used: {reason}", path=path, reason=reason)
 
 
-class VaultUntrusted(VaultError):
+class VaultUntrusted(VaultError, code="vault.untrusted", exit_code=17):
     """A vault that could run programs, by hooks or configuration, which its user has not agreed to."""
 
-    code = "vault.untrusted"
-    exit_code = 17
-
     def __init__(self, path: str, reason: str) -> None:
-        super().__init__(
+        self._say(
             f"{quote(path)} is not trusted: {reason}",
-            hint=f"Take its history and files over with `avfs vault create NAME --from {path}`, which runs nothing of it;"
+            f"Take its history and files over with `avfs vault create NAME --from {path}`, which runs nothing of it;"
             f" or, if you would run its programs, `avfs vault trust {path}`.",
-            details={"path": path, "reason": reason},
+            path=path,
+            reason=reason,
         )
 
 
-class FormatUnsupported(VaultError):
+class FormatUnsupported(VaultError, code="vault.format_unsupported", exit_code=18):
     """State on disk of a version that this program does not know."""
 
-    code = "vault.format_unsupported"
-    exit_code = 18
-
     def __init__(self, what: str, found: str, known: str) -> None:
-        super().__init__(
+        self._say(
             f"{quote(what)} has format {quote(found)}; this avfs knows {known}",
-            hint="Use the version of avfs that wrote it, or a newer one.",
-            details={"found": found, "known": known},
+            "Use the version of avfs that wrote it, or a newer one.",
+            found=found,
+            known=known,
         )
 
 
-class VaultHidden(VaultError):
+class VaultHidden(VaultError, code="vault.hidden", exit_code=17):
     """A command that avfs runs in a vault cannot use avfs on the same vault."""
 
-    code = "vault.hidden"
-    exit_code = 17
-
     def __init__(self, git_dir: str) -> None:
-        super().__init__(
+        self._say(
             f"the state of the vault {quote(git_dir)} is hidden from commands that avfs runs in it",
-            hint="Run avfs outside of `avfs exec`; git works inside.",
-            details={"git_dir": git_dir},
+            "Run avfs outside of `avfs exec`; git works inside.",
+            git_dir=git_dir,
         )
 
 
-class GitFailed(VaultError):
+class GitFailed(VaultError, code="vault.git_failed", exit_code=19):
     """A git command failed."""
 
-    code = "vault.git_failed"
-    exit_code = 19
-
     def __init__(self, command: str, reason: str) -> None:
-        super().__init__(f"git {command} failed: {reason}", details={"command": command})
+        self._say(f"git {command} failed: {reason}", command=command)
 
 
-# --- forks and workspaces ----------------------------------------------------------------------------
-
-
-class WorkspaceError(AvfsError):
+class WorkspaceError(AvfsError, code="workspace.failed", exit_code=20):
     """Something about a fork or its workspace."""
-
-    code = "workspace.failed"
-    exit_code = 20
 
 
 _FORKS_SHOWN = 10
 
 
-class ForkNotFound(WorkspaceError):
+class ForkNotFound(WorkspaceError, code="fork.not_found", exit_code=21):
     """No fork of that name."""
-
-    code = "fork.not_found"
-    exit_code = 21
 
     def __init__(self, name: str, *, vault: str | None = None) -> None:
         where = f" in vault {quote(vault)}" if vault is not None else ""
-        super().__init__(f"there is no fork {quote(name)}{where}", hint="See them with `avfs fork list`.", details={"fork": name})
+        self._say(f"there is no fork {quote(name)}{where}", "See them with `avfs fork list`.", fork=name)
 
 
-class NoForkChosen(WorkspaceError):
+class NoForkChosen(WorkspaceError, code="fork.not_chosen", exit_code=21):
     """No fork was named, and the vault has several and no default."""
-
-    code = "fork.not_chosen"
-    exit_code = 21
 
     def __init__(self, vault: str, forks: Sequence[str]) -> None:
         shown = ", ".join(map(quote, forks[:_FORKS_SHOWN]))
         if len(forks) > _FORKS_SHOWN:
             shown += f" and {len(forks) - _FORKS_SHOWN} more"
-        super().__init__(
+        self._say(
             f"vault {quote(vault)} has several forks and no default: {shown}",
-            hint="Name one with `--fork NAME`.",
-            details={"vault": vault, "forks": list(forks)},
+            "Name one with `--fork NAME`.",
+            vault=vault,
+            forks=list(forks),
         )
 
 
-class NoForks(WorkspaceError):
+class NoForks(WorkspaceError, code="fork.none", exit_code=21):
     """No fork was named, and the vault has none any more."""
-
-    code = "fork.none"
-    exit_code = 21
 
     def __init__(self, vault: str, origin: str | None = None) -> None:
         if origin is None:
             make = "make one of a commit with `avfs fork create NAME --at COMMIT`"
         else:
-            import shlex  # noqa: PLC0415 - only here
-
             make = f"make one with `avfs fork {shlex.quote(origin)} DIR`"
-        super().__init__(
-            f"vault {quote(vault)} has no fork any more",
-            hint=f"Bring the last one back with `avfs undo`, or {make}.",
-            details={"vault": vault},
+        self._say(
+            f"vault {quote(vault)} has no fork any more", f"Bring the last one back with `avfs undo`, or {make}.", vault=vault
         )
 
 
-class ForkExists(WorkspaceError):
+class ForkExists(WorkspaceError, code="fork.exists", exit_code=22):
     """A fork or branch of that name is there already."""
 
-    code = "fork.exists"
-    exit_code = 22
-
     def __init__(self, name: str, *, hint: str | None = None) -> None:
-        super().__init__(f"there is already a fork {quote(name)}", hint=hint, details={"fork": name})
+        self._say(f"there is already a fork {quote(name)}", hint, fork=name)
 
 
-class WorkspaceBusy(WorkspaceError):
+class WorkspaceBusy(WorkspaceError, code="workspace.busy", exit_code=23):
     """Another process holds the workspace."""
-
-    code = "workspace.busy"
-    exit_code = 23
 
     def __init__(self, name: str, holder: str | None, *, pid: int | None = None) -> None:
         by = f" by {holder}" if holder else ""
-        super().__init__(
-            f"workspace {quote(name)} is in use{by}",
-            hint="Wait for it, then try again.",
-            details={"fork": name, "holder": holder, "pid": pid},
-        )
+        self._say(f"workspace {quote(name)} is in use{by}", "Wait for it, then try again.", fork=name, holder=holder, pid=pid)
 
 
-class WorkspaceDamaged(WorkspaceError):
+class WorkspaceDamaged(WorkspaceError, code="workspace.damaged", exit_code=24):
     """Files of a workspace are missing or cannot be read."""
 
-    code = "workspace.damaged"
-    exit_code = 24
-
     def __init__(self, name: str, reason: str) -> None:
-        super().__init__(
-            f"workspace {quote(name)} is damaged: {reason}",
-            hint="Run `avfs doctor --repair`.",
-            details={"fork": name, "reason": reason},
-        )
+        self._say(f"workspace {quote(name)} is damaged: {reason}", "Run `avfs doctor --repair`.", fork=name, reason=reason)
 
 
-class PathNotFound(WorkspaceError):
+class PathNotFound(WorkspaceError, code="path.not_found", exit_code=25):
     """Nothing is at that path of the workspace."""
 
-    code = "path.not_found"
-    exit_code = 25
-
     def __init__(self, path: bytes | str) -> None:
-        super().__init__(f"there is nothing at {quote(path)}")
+        self._say(f"there is nothing at {quote(path)}")
 
 
-class PathUnsuitable(WorkspaceError):
+class PathUnsuitable(WorkspaceError, code="path.unsuitable", exit_code=26):
     """What is at a path does not allow what was asked: wrong kind, not empty, already there."""
 
-    code = "path.unsuitable"
-    exit_code = 26
-
     def __init__(self, path: bytes | str, reason: str) -> None:
-        super().__init__(f"{quote(path)} {reason}", details={"reason": reason})
+        self._say(f"{quote(path)} {reason}", reason=reason)
 
 
-class ContentChanged(WorkspaceError):
+class ContentChanged(WorkspaceError, code="path.content_changed", exit_code=27):
     """The content at a path is not what the caller expected; nothing was written."""
 
-    code = "path.content_changed"
-    exit_code = 27
-
     def __init__(self, path: bytes | str, expected: str, actual: str | None) -> None:
-        super().__init__(
+        self._say(
             f"{quote(path)} is not what was expected",
-            hint="Read it again, then write with its new id.",
-            details={"expected": expected, "actual": actual},
+            "Read it again, then write with its new id.",
+            expected=expected,
+            actual=actual,
         )
 
 
-class HostUnsupported(WorkspaceError):
+class HostUnsupported(WorkspaceError, code="workspace.host_unsupported", exit_code=28):
     """The file system under a workspace lacks something that it needs."""
 
-    code = "workspace.host_unsupported"
-    exit_code = 28
-
     def __init__(self, path: str, lacks: str) -> None:
-        super().__init__(
+        self._say(
             f"the file system at {quote(path)} lacks {lacks}",
-            hint="Set AVFS_HOME to a directory on ext4, XFS, btrfs or tmpfs.",
-            details={"path": path, "lacks": lacks},
+            "Set AVFS_HOME to a directory on ext4, XFS, btrfs or tmpfs.",
+            path=path,
+            lacks=lacks,
         )
 
 
-class WorkspaceMounted(WorkspaceBusy):
+class WorkspaceMounted(WorkspaceBusy, code="workspace.mounted", exit_code=29):
     """A workspace, or a vault with it, is mounted, and what was asked for needs it unmounted."""
-
-    code = "workspace.mounted"
-    exit_code = 29
 
     def __init__(self, name: str, directory: str, *, session: str, pid: int | None = None, is_ending: bool = False) -> None:
         where = f"mounted at {quote(directory)}"
@@ -585,401 +464,286 @@ class WorkspaceMounted(WorkspaceBusy):
         if is_ending:
             where = f"still in use by programs that have it from a mount at {quote(directory)}, which was taken away"
             hint = f"End them, or take it from them with `avfs unmount --force {quote(name)}`."
-        WorkspaceError.__init__(
-            self,
-            f"workspace {quote(name)} is {where}",
-            hint=hint,
-            details={"fork": name, "directory": directory, "session": session, "pid": pid},
-        )
+        self._say(f"workspace {quote(name)} is {where}", hint, fork=name, directory=directory, session=session, pid=pid)
 
 
-# --- checkpoints -------------------------------------------------------------------------------------
-
-
-class CheckpointError(AvfsError):
+class CheckpointError(AvfsError, code="checkpoint.failed", exit_code=30):
     """Something about a checkpoint, or about making one."""
 
-    code = "checkpoint.failed"
-    exit_code = 30
 
-
-class CheckpointNotFound(CheckpointError):
+class CheckpointNotFound(CheckpointError, code="checkpoint.not_found", exit_code=31):
     """No checkpoint of that label or id."""
 
-    code = "checkpoint.not_found"
-    exit_code = 31
-
     def __init__(self, name: str) -> None:
-        super().__init__(
+        self._say(
             f"there is no checkpoint {quote(name)}",
-            hint="See them with `avfs checkpoint list`, and forks with `avfs fork list`.",
-            details={"checkpoint": name},
+            "See them with `avfs checkpoint list`, and forks with `avfs fork list`.",
+            checkpoint=name,
         )
 
 
-class CheckpointExists(CheckpointError):
+class CheckpointExists(CheckpointError, code="checkpoint.exists", exit_code=32):
     """A label that is taken."""
 
-    code = "checkpoint.exists"
-    exit_code = 32
-
     def __init__(self, label: str) -> None:
-        super().__init__(f"there is already a checkpoint labelled {quote(label)}", details={"label": label})
+        self._say(f"there is already a checkpoint labelled {quote(label)}", label=label)
 
 
-class AmbiguousName(CheckpointError):
+class AmbiguousName(CheckpointError, code="checkpoint.ambiguous", exit_code=33):
     """A shortened id that fits more than one object."""
 
-    code = "checkpoint.ambiguous"
-    exit_code = 33
-
     def __init__(self, name: str) -> None:
-        super().__init__(f"{quote(name)} fits more than one checkpoint", hint="Give more of its letters.")
+        self._say(f"{quote(name)} fits more than one checkpoint", "Give more of its letters.")
 
 
-class FileChanging(CheckpointError):
+class FileChanging(CheckpointError, code="checkpoint.file_changing", exit_code=34):
     """A file kept changing while it was read; nothing was committed."""
 
-    code = "checkpoint.file_changing"
-    exit_code = 34
-
     def __init__(self, path: bytes) -> None:
-        super().__init__(f"{quote(path)} keeps changing while it is read", hint="Stop what writes it, then try again.")
+        self._say(f"{quote(path)} keeps changing while it is read", "Stop what writes it, then try again.")
 
 
-class LayerNotUnderstood(CheckpointError):
+class LayerNotUnderstood(CheckpointError, code="checkpoint.layer_not_understood", exit_code=35):
     """The upper layer holds an overlayfs mark that this program does not know."""
 
-    code = "checkpoint.layer_not_understood"
-    exit_code = 35
-
     def __init__(self, path: bytes, mark: str) -> None:
-        super().__init__(
-            f"{quote(path)} carries the overlayfs mark {quote(mark)}, which avfs does not know", details={"mark": mark}
-        )
+        self._say(f"{quote(path)} carries the overlayfs mark {quote(mark)}, which avfs does not know", mark=mark)
 
 
-class NothingToUndo(CheckpointError):
+class NothingToUndo(CheckpointError, code="undo.nothing", exit_code=36):
     """No operation is left to take back, or to do again."""
 
-    code = "undo.nothing"
-    exit_code = 36
-
     def __init__(self, word: str) -> None:
-        super().__init__(f"there is nothing to {word}", hint="See what was done with `avfs op log`.")
+        self._say(f"there is nothing to {word}", "See what was done with `avfs op log`.")
 
 
-class CannotUndo(CheckpointError):
+class CannotUndo(CheckpointError, code="undo.impossible", exit_code=37):
     """An operation that cannot be taken back as things stand."""
 
-    code = "undo.impossible"
-    exit_code = 37
-
     def __init__(self, op: str, reason: str) -> None:
-        super().__init__(f"cannot undo {quote(op)}: {reason}", details={"operation": op, "reason": reason})
+        self._say(f"cannot undo {quote(op)}: {reason}", operation=op, reason=reason)
 
 
-class HookRefused(CheckpointError):
+class HookRefused(CheckpointError, code="hook.refused", exit_code=38):
     """A hook of the vault's owner does not want an operation; nothing has changed."""
 
-    code = "hook.refused"
-    exit_code = 38
-
     def __init__(self, hook: str, reason: str) -> None:
-        super().__init__(
-            f"the hook {quote(hook)} refuses it: {reason}",
-            hint="See where it is with `avfs hooks list`.",
-            details={"hook": hook, "reason": reason},
+        self._say(
+            f"the hook {quote(hook)} refuses it: {reason}", "See where it is with `avfs hooks list`.", hook=hook, reason=reason
         )
 
 
-# --- merging, mounting ---------------------------------------------------------------------------------
-
-
-class MergeError(AvfsError):
+class MergeError(AvfsError, code="merge.failed", exit_code=40):
     """Something about a merge."""
 
-    code = "merge.failed"
-    exit_code = 40
 
-
-class NotFastForward(MergeError):
+class NotFastForward(MergeError, code="merge.not_fast_forward", exit_code=41):
     """The target has commits of its own, and only moving on was allowed."""
 
-    code = "merge.not_fast_forward"
-    exit_code = 41
-
     def __init__(self, target: str, source: str) -> None:
-        super().__init__(
+        self._say(
             f"{quote(target)} has commits that {quote(source)} does not have",
-            hint="Merge without `--ff-only`, or rebase the source first.",
-            details={"target": target, "source": source},
+            "Merge without `--ff-only`, or rebase the source first.",
+            target=target,
+            source=source,
         )
 
 
-class UnrelatedHistories(MergeError):
+class UnrelatedHistories(MergeError, code="merge.unrelated", exit_code=42):
     """Two commits that have no ancestor in common."""
 
-    code = "merge.unrelated"
-    exit_code = 42
-
     def __init__(self, target: str, source: str) -> None:
-        super().__init__(
-            f"{quote(target)} and {quote(source)} have no commit in common", details={"target": target, "source": source}
-        )
+        self._say(f"{quote(target)} and {quote(source)} have no commit in common", target=target, source=source)
 
 
-class MergeInProgress(MergeError):
+class MergeInProgress(MergeError, code="merge.in_progress", exit_code=43):
     """A workspace holds a merge whose conflicts are not resolved."""
-
-    code = "merge.in_progress"
-    exit_code = 43
 
     def __init__(self, fork: str, source: str, operation: str = "merge") -> None:
         verb = operation.replace("_", "-")
         doing = {"rebase": "a rebase, at", "cherry-pick": "a cherry-pick, at"}.get(verb, "merging")
-        super().__init__(
+        self._say(
             f"{quote(fork)} is in the middle of {doing} {quote(source)}",
-            hint=f"Resolve what is in conflict and run `avfs {verb} --continue`, or give it up with `avfs {verb} --abort`.",
-            details={"fork": fork, "source": source, "operation": operation},
+            f"Resolve what is in conflict and run `avfs {verb} --continue`, or give it up with `avfs {verb} --abort`.",
+            fork=fork,
+            source=source,
+            operation=operation,
         )
 
 
-class NoMergeInProgress(MergeError):
+class NoMergeInProgress(MergeError, code="merge.not_in_progress", exit_code=44):
     """There is no merge to go on with."""
 
-    code = "merge.not_in_progress"
-    exit_code = 44
-
     def __init__(self, fork: str) -> None:
-        super().__init__(f"{quote(fork)} is not in the middle of a merge", details={"fork": fork})
+        self._say(f"{quote(fork)} is not in the middle of a merge", fork=fork)
 
 
-class ConflictsLeft(MergeError):
+class ConflictsLeft(MergeError, code="merge.conflicts_left", exit_code=45):
     """Conflicts that nobody has resolved."""
-
-    code = "merge.conflicts_left"
-    exit_code = 45
 
     def __init__(self, paths: Sequence[bytes]) -> None:
         names = [quote(path) for path in paths[:5]]
-        super().__init__(
+        self._say(
             f"still in conflict: {', '.join(names)}{' and more' if len(paths) > 5 else ''}",
-            hint="Edit the files, or run `avfs resolve PATH`, with `--ours`, `--theirs`, `--union` or `--from FILE`.",
-            details={"paths": [path.decode("utf-8", "replace") for path in paths]},
+            "Edit the files, or run `avfs resolve PATH`, with `--ours`, `--theirs`, `--union` or `--from FILE`.",
+            paths=[path.decode("utf-8", "replace") for path in paths],
         )
 
 
-class CommitConflicts(MergeError):
+class CommitConflicts(MergeError, code="merge.commit_conflicts", exit_code=46):
     """A commit that cannot be put on another state without deciding what is in conflict."""
-
-    code = "merge.commit_conflicts"
-    exit_code = 46
 
     def __init__(self, commit: str, subject: str, paths: Sequence[bytes]) -> None:
         names = [quote(path) for path in paths[:5]]
-        super().__init__(
+        self._say(
             f"{commit} ({quote(subject)}) is in conflict with what is there: {', '.join(names)}"
             f"{' and more' if len(paths) > 5 else ''}",
-            hint="Nothing was changed. Resolve it here with `--on-conflict workspace`, or choose a side with `--strategy`.",
-            details={"commit": commit, "paths": [path.decode("utf-8", "replace") for path in paths]},
+            "Nothing was changed. Resolve it here with `--on-conflict workspace`, or choose a side with `--strategy`.",
+            commit=commit,
+            paths=[path.decode("utf-8", "replace") for path in paths],
         )
 
 
-class MountError(AvfsError):
+class MountError(AvfsError, code="mount.failed", exit_code=50):
     """Something about a live tree."""
 
-    code = "mount.failed"
-    exit_code = 50
 
-
-class MountPointUnusable(MountError):
+class MountPointUnusable(MountError, code="mount.point_unusable", exit_code=51):
     """A directory that nothing can be mounted at: not empty, no directory, in use, inside the vault."""
 
-    code = "mount.point_unusable"
-    exit_code = 51
-
     def __init__(self, path: str, reason: str, *, hint: str | None = None) -> None:
-        super().__init__(f"cannot mount at {quote(path)}: {reason}", hint=hint, details={"path": path, "reason": reason})
+        self._say(f"cannot mount at {quote(path)}: {reason}", hint, path=path, reason=reason)
 
 
-class FuseUnavailable(MountError):
+class FuseUnavailable(MountError, code="mount.unavailable", exit_code=52):
     """This machine lacks what a mount needs, or does not allow it to this user."""
 
-    code = "mount.unavailable"
-    exit_code = 52
 
-
-class BaseMoved(MountError):
+class BaseMoved(MountError, code="mount.base_moved"):
     """What a workspace stands on changed while it was being mounted; another try finds it."""
 
-    code = "mount.base_moved"
-
     def __init__(self, reason: str) -> None:
-        super().__init__(f"the workspace cannot be mounted just now: {reason}", hint="Try again.", details={"reason": reason})
+        self._say(f"the workspace cannot be mounted just now: {reason}", "Try again.", reason=reason)
 
 
-class MountBusy(MountError):
+class MountBusy(MountError, code="mount.busy", exit_code=53):
     """Programs still use a live tree."""
-
-    code = "mount.busy"
-    exit_code = 53
 
     def __init__(self, path: str, users: Sequence[str]) -> None:
         by = f" by {', '.join(users[:5])}{' and others' if len(users) > 5 else ''}" if users else ""
-        super().__init__(
+        self._say(
             f"{quote(path)} is in use{by}",
-            hint="Leave it there and try again, or let it go with `--lazy` when they are done.",
-            details={"path": path, "users": list(users)},
+            "Leave it there and try again, or let it go with `--lazy` when they are done.",
+            path=path,
+            users=list(users),
         )
 
 
-class SessionNotFound(MountError):
+class SessionNotFound(MountError, code="mount.not_found", exit_code=54):
     """Nothing is mounted that is called so."""
-
-    code = "mount.not_found"
-    exit_code = 54
 
     def __init__(self, name: str, *, is_other: bool = False) -> None:
         what, hint = f"there is no mount {quote(name)}", "See them with `avfs sessions`."
         if is_other:
             what = f"the mount {quote(name)} shows a fork that `avfs fork SOURCE DIR` did not make"
             hint = f"Save and unmount it with `avfs stop {shlex.quote(name)}`."
-        super().__init__(what, hint=hint, details={"name": name})
+        self._say(what, hint, name=name)
 
 
-class SessionFailed(MountError):
+class SessionFailed(MountError, code="mount.session_failed", exit_code=55):
     """The process of a session ended, or gave no answer, where it should not."""
 
-    code = "mount.session_failed"
-    exit_code = 55
-
     def __init__(self, what: str, log: str) -> None:
-        super().__init__(what, hint="What the process said is in the details.", details={"log": log})
+        self._say(what, "What the process said is in the details.", log=log)
 
 
-class RequestNotUnderstood(MountError):
+class RequestNotUnderstood(MountError, code="session.not_understood", exit_code=56):
     """What came over a control socket is not in its language."""
 
-    code = "session.not_understood"
-    exit_code = 56
-
     def __init__(self, reason: str) -> None:
-        super().__init__(
+        self._say(
             f"the session does not understand what was asked: {reason}",
-            hint="If avfs was upgraded meanwhile, unmount and mount again.",
-            details={"reason": reason},
+            "If avfs was upgraded meanwhile, unmount and mount again.",
+            reason=reason,
         )
 
 
-class OutcomeUnknown(MountError):
+class OutcomeUnknown(MountError, code="session.outcome_unknown", exit_code=57):
     """The process of a session died in the middle of something that is not to be done twice."""
 
-    code = "session.outcome_unknown"
-    exit_code = 57
-
     def __init__(self, fork: str, operation: str) -> None:
-        super().__init__(
+        self._say(
             f"the session of {quote(fork)} died in the middle of '{operation}': it is done, or not at all",
-            hint="Look with `avfs status` and `avfs op log`.",
-            details={"fork": fork, "operation": operation},
+            "Look with `avfs status` and `avfs op log`.",
+            fork=fork,
+            operation=operation,
         )
 
 
-class PeerRefused(MountError):
+class PeerRefused(MountError, code="session.peer_refused", exit_code=58):
     """A session serves only processes of its own PID and mount namespace."""
 
-    code = "session.peer_refused"
-    exit_code = 58
-
     def __init__(self, fork: str) -> None:
-        super().__init__(
+        self._say(
             f"the session of {quote(fork)} is in another PID or mount namespace and refuses this process",
-            hint="Run avfs where the fork was mounted, outside of containers and of commands that avfs runs.",
-            details={"fork": fork},
+            "Run avfs where the fork was mounted, outside of containers and of commands that avfs runs.",
+            fork=fork,
         )
 
 
-class SessionEnding(WorkspaceBusy):
+class SessionEnding(WorkspaceBusy, code="session.ending"):
     """A session ended before it began what it was asked for."""
 
-    code = "session.ending"
 
-
-# --- commands ----------------------------------------------------------------------------------------
-
-
-class ExecError(AvfsError):
+class ExecError(AvfsError, code="exec.failed", exit_code=100):
     """Something about running a command in a workspace, other than the command itself."""
 
-    code = "exec.failed"
-    exit_code = 100
 
-
-class BackendUnavailable(ExecError):
+class BackendUnavailable(ExecError, code="exec.backend_unavailable", exit_code=101):
     """No way to show the workspace to a command can be used here; nothing was started."""
-
-    code = "exec.backend_unavailable"
-    exit_code = 101
 
     def __init__(self, wanted: str, reasons: Sequence[str]) -> None:
         what = "no backend can be used" if wanted == "auto" else f"the backend {quote(wanted)} cannot be used"
-        super().__init__(
+        self._say(
             f"{what}: {'; '.join(reasons)}",
-            hint="Leave the choice to avfs with `--backend auto`." if wanted != "auto" else None,
-            details={"backend": wanted, "reasons": list(reasons)},
+            "Leave the choice to avfs with `--backend auto`." if wanted != "auto" else None,
+            backend=wanted,
+            reasons=list(reasons),
         )
 
 
-class IsolationUnavailable(ExecError):
+class IsolationUnavailable(ExecError, code="exec.isolation_unavailable", exit_code=102):
     """A command was to run isolated, and this machine lacks what that takes; nothing was started."""
 
-    code = "exec.isolation_unavailable"
-    exit_code = 102
-
     def __init__(self, reason: str, *, hint: str | None = None) -> None:
-        super().__init__(f"the command cannot be isolated: {reason}", hint=hint, details={"reason": reason})
+        self._say(f"the command cannot be isolated: {reason}", hint, reason=reason)
 
 
-class NotPrepared(ExecError):
+class NotPrepared(ExecError, code="exec.not_prepared", exit_code=103):
     """A fork on which no prepared session is open."""
 
-    code = "exec.not_prepared"
-    exit_code = 103
-
     def __init__(self, fork: str) -> None:
-        super().__init__(f"fork {quote(fork)} is not prepared", hint="Begin with `avfs proxy prepare`.", details={"fork": fork})
+        self._say(f"fork {quote(fork)} is not prepared", "Begin with `avfs proxy prepare`.", fork=fork)
 
 
-# --- policy ------------------------------------------------------------------------------------------
-
-
-class PolicyError(AvfsError):
+class PolicyError(AvfsError, code="policy.failed", exit_code=80):
     """Something about the policy of commands, or a command that it refuses."""
 
-    code = "policy.failed"
-    exit_code = 80
 
-
-class PolicyInvalid(PolicyError):
+class PolicyInvalid(PolicyError, code="policy.invalid", exit_code=81):
     """A policy file that cannot be read or understood; no command runs until it is mended."""
 
-    code = "policy.invalid"
-    exit_code = 81
-
     def __init__(self, path: str, reason: str) -> None:
-        super().__init__(
+        self._say(
             f"policy {quote(path)} cannot be used: {reason}",
-            hint="Mend it, then see it with `avfs policy show`.",
-            details={"path": path, "reason": reason},
+            "Mend it, then see it with `avfs policy show`.",
+            path=path,
+            reason=reason,
         )
 
 
-class CommandDenied(PolicyError):
+class CommandDenied(PolicyError, code="policy.denied", exit_code=82):
     """The policy does not let a command run; nothing was started."""
-
-    code = "policy.denied"
-    exit_code = 82
 
     def __init__(self, command: str, reason: str, *, details: Mapping[str, object] | None = None) -> None:
         super().__init__(
@@ -989,11 +753,8 @@ class CommandDenied(PolicyError):
         )
 
 
-class ApprovalNeeded(PolicyError):
+class ApprovalNeeded(PolicyError, code="policy.approval_needed", exit_code=83):
     """The policy lets a command run only if a person approves of it; nothing was started."""
-
-    code = "policy.approval_needed"
-    exit_code = 83
 
     def __init__(
         self, command: str, reason: str, token: str, *, hint: str | None = None, details: Mapping[str, object] | None = None
@@ -1006,55 +767,36 @@ class ApprovalNeeded(PolicyError):
         )
 
 
-class ApprovalRefused(PolicyError):
+class ApprovalRefused(PolicyError, code="policy.approval_refused", exit_code=84):
     """A token that does not let this command run: not granted, of another command, used, expired or unknown."""
 
-    code = "policy.approval_refused"
-    exit_code = 84
-
     def __init__(self, approval: str, reason: str, *, hint: str | None = None) -> None:
-        super().__init__(
-            f"approval {quote(approval)} cannot be used: {reason}", hint=hint, details={"approval": approval, "reason": reason}
-        )
+        self._say(f"approval {quote(approval)} cannot be used: {reason}", hint, approval=approval, reason=reason)
 
 
-class ApprovalNotFound(PolicyError):
+class ApprovalNotFound(PolicyError, code="policy.approval_not_found", exit_code=85):
     """No approval of that id."""
 
-    code = "policy.approval_not_found"
-    exit_code = 85
-
     def __init__(self, approval: str) -> None:
-        super().__init__(
-            f"there is no approval {quote(approval)}", hint="See them with `avfs approvals list`.", details={"approval": approval}
-        )
+        self._say(f"there is no approval {quote(approval)}", "See them with `avfs approvals list`.", approval=approval)
 
 
-class PersonNeeded(PolicyError):
+class PersonNeeded(PolicyError, code="policy.person_needed", exit_code=87):
     """Something that only a person may do, at a terminal, and nobody there said yes."""
 
-    code = "policy.person_needed"
-    exit_code = 87
-
     def __init__(self, action: str) -> None:
-        super().__init__(f"cannot {action}: nobody at a terminal said yes", hint="Run it in a terminal, and answer there.")
+        self._say(f"cannot {action}: nobody at a terminal said yes", "Run it in a terminal, and answer there.")
 
 
-class AuditDamaged(PolicyError):
+class AuditDamaged(PolicyError, code="audit.damaged", exit_code=86):
     """The audit log does not hold what was written to it."""
 
-    code = "audit.damaged"
-    exit_code = 86
-
     def __init__(self, path: str, reason: str) -> None:
-        super().__init__(f"the audit log {quote(path)} is damaged: {reason}", details={"path": path, "reason": reason})
+        self._say(f"the audit log {quote(path)} is damaged: {reason}", path=path, reason=reason)
 
 
-class ProblemsFound(AvfsError):
+class ProblemsFound(AvfsError, code="doctor.problems_found", exit_code=60):
     """The doctor found something that is not mended."""
-
-    code = "doctor.problems_found"
-    exit_code = 60
 
     def __init__(self, count: int, *, fixable: int = 0, details: Mapping[str, object] | None = None) -> None:
         super().__init__(
@@ -1064,77 +806,58 @@ class ProblemsFound(AvfsError):
         )
 
 
-# --- remotes -----------------------------------------------------------------------------------------
-
-
-class RemoteError(AvfsError):
+class RemoteError(AvfsError, code="remote.failed", exit_code=90):
     """Something about another repository, or the way there."""
 
-    code = "remote.failed"
-    exit_code = 90
 
-
-class RemoteNotFound(RemoteError):
+class RemoteNotFound(RemoteError, code="remote.not_found", exit_code=91):
     """No remote of that name."""
 
-    code = "remote.not_found"
-    exit_code = 91
-
     def __init__(self, name: str) -> None:
-        super().__init__(
+        self._say(
             f"there is no remote {quote(name)}",
-            hint="See them with `avfs remote list`; add one with `avfs remote add NAME URL`.",
-            details={"remote": name},
+            "See them with `avfs remote list`; add one with `avfs remote add NAME URL`.",
+            remote=name,
         )
 
 
-class RemoteExists(RemoteError):
+class RemoteExists(RemoteError, code="remote.exists", exit_code=92):
     """A remote of that name is there already."""
 
-    code = "remote.exists"
-    exit_code = 92
-
     def __init__(self, name: str) -> None:
-        super().__init__(
+        self._say(
             f"there is already a remote {quote(name)}",
-            hint=f"Give it another address with `avfs remote set-url {name} URL`.",
-            details={"remote": name},
+            f"Give it another address with `avfs remote set-url {name} URL`.",
+            remote=name,
         )
 
 
-class RemoteUnreachable(RemoteError):
+class RemoteUnreachable(RemoteError, code="remote.unreachable", exit_code=93):
     """The other side did not answer, has no repository there, or broke off. Nothing has changed here."""
 
-    code = "remote.unreachable"
-    exit_code = 93
-
     def __init__(self, url: str, reason: str) -> None:
-        super().__init__(
+        self._say(
             f"cannot reach {quote(url)}: {reason}",
-            hint="See whether the address is right and the server is up, then try again.",
-            details={"url": url, "reason": reason},
+            "See whether the address is right and the server is up, then try again.",
+            url=url,
+            reason=reason,
         )
 
 
-class RemoteAccessDenied(RemoteError):
+class RemoteAccessDenied(RemoteError, code="remote.access_denied", exit_code=94):
     """The other side does not let this user in."""
 
-    code = "remote.access_denied"
-    exit_code = 94
-
     def __init__(self, url: str, reason: str) -> None:
-        super().__init__(
+        self._say(
             f"{quote(url)} does not let you in: {reason}",
-            hint="Credentials are those that git uses: a credential helper, an ssh key in the agent, or GIT_ASKPASS.",
-            details={"url": url, "reason": reason},
+            "Credentials are those that git uses: a credential helper, an ssh key in the agent, or GIT_ASKPASS.",
+            url=url,
+            reason=reason,
         )
 
 
-class PushRejected(RemoteError):
+class PushRejected(RemoteError, code="remote.rejected", exit_code=95):
     """The other side, or git here, did not take all that was pushed. What is there was not overwritten."""
-
-    code = "remote.rejected"
-    exit_code = 95
 
     def __init__(
         self,
@@ -1159,69 +882,54 @@ class PushRejected(RemoteError):
         )
 
 
-class RemoteDataRefused(RemoteError):
+class RemoteDataRefused(RemoteError, code="remote.data_refused", exit_code=96):
     """What the other side sent is damaged, or could do harm; nothing of it is used."""
 
-    code = "remote.data_refused"
-    exit_code = 96
-
     def __init__(self, url: str, reason: str) -> None:
-        super().__init__(f"what {quote(url)} sent is refused: {reason}", details={"url": url, "reason": reason})
+        self._say(f"what {quote(url)} sent is refused: {reason}", url=url, reason=reason)
 
 
-class NoUpstream(RemoteError):
+class NoUpstream(RemoteError, code="remote.no_upstream", exit_code=98):
     """Nothing on a remote belongs to a fork."""
 
-    code = "remote.no_upstream"
-    exit_code = 98
-
     def __init__(self, fork: str, remote: str) -> None:
-        super().__init__(
+        self._say(
             f"{quote(remote)} has no branch {quote(fork)}",
-            hint="See what it has with `avfs fork list --remote`.",
-            details={"fork": fork, "remote": remote},
+            "See what it has with `avfs fork list --remote`.",
+            fork=fork,
+            remote=remote,
         )
 
 
-class ApplyConflict(RemoteError):
+class ApplyConflict(RemoteError, code="remote.apply_conflict", exit_code=99):
     """A directory holds changes of its own where those of a fork were to be laid; nothing was written there."""
-
-    code = "remote.apply_conflict"
-    exit_code = 99
 
     def __init__(self, directory: str, paths: Sequence[str], *, written: int = 0) -> None:
         shown = ", ".join(quote(path) for path in paths[:5])
         more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
         others = f"; {written} other files were written before that was seen" if written else ""
-        super().__init__(
+        self._say(
             f"{quote(directory)} has changes of its own in {shown}{more}{others}",
-            hint="Save them there, or leave these paths out by naming others.",
-            details={"directory": directory, "paths": list(paths), "written": written},
+            "Save them there, or leave these paths out by naming others.",
+            directory=directory,
+            paths=list(paths),
+            written=written,
         )
 
 
-class Interrupted(AvfsError):
+class Interrupted(AvfsError, code="interrupted", exit_code=130):
     """Somebody pressed Ctrl-C."""
 
-    code = "interrupted"
-    exit_code = 130
-
     def __init__(self) -> None:
-        super().__init__("interrupted")
+        self._say("interrupted")
 
 
-class Terminated(AvfsError):
+class Terminated(AvfsError, code="terminated", exit_code=143):
     """Somebody asked the program to end (SIGTERM)."""
 
-    code = "terminated"
-    exit_code = 143
-
     def __init__(self) -> None:
-        super().__init__("terminated")
+        self._say("terminated")
 
 
-class InternalError(AvfsError):
+class InternalError(AvfsError, code="internal", exit_code=70):
     """A broken invariant: a bug in avfs."""
-
-    code = "internal"
-    exit_code = 70
