@@ -43,7 +43,7 @@ from avfs_git.errors import (
     RefLocked,
 )
 from avfs_git.gitstore.holding import objects_held
-from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably, sync_files, write_all
+from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably, sync_file, sync_files, write_all
 from avfs_git.host.files.modes import open_file
 from avfs_git.paths import Oid
 from avfs_git.patterns import compiled
@@ -394,7 +394,7 @@ class RefStore:
             try:
                 self._acquire(prepared, lock, name)
                 yield
-                os.fsync(prepared.fd)
+                sync_file(prepared.fd)
                 _rename_over(lock.path, path)
                 lock.linked = False
                 self._sync_dir(os.path.dirname(path))
@@ -428,7 +428,7 @@ class RefStore:
             if new == old:
                 return
             write_all(prepared.fd, new)
-            os.fsync(prepared.fd)
+            sync_file(prepared.fd)
             faults.reach("refs.file_written")
             os.rename(lock.path, path)
             lock.linked = False
@@ -558,7 +558,7 @@ class RefStore:
                 value = stack.enter_context(self._prepare(change.old.hex().encode("ascii") + b"\n"))
                 # A disk that refuses to sync keeps what it has: what matters is what is read from now on.
                 with suppress(OSError):
-                    os.fsync(value.fd)
+                    sync_file(value.fd)
                 _rename_over(value.path, path)
             with suppress(OSError, HostError):
                 self._sync_dir(os.path.dirname(path))
@@ -603,7 +603,7 @@ class RefStore:
 
     def _write_packed(self, data: bytes) -> None:
         with self._prepare(data) as prepared:
-            os.fsync(prepared.fd)
+            sync_file(prepared.fd)
             faults.reach("refs.packed_written")
             os.rename(prepared.path, self._root + b"packed-refs")
             fsync_dir(self.git_dir)

@@ -24,7 +24,7 @@ from avfs_git.errors import FormatUnsupported, HostError, InternalError, Invalid
 from avfs_git.gitstore.config.gitconfig import Config, is_true, parse_plain, quote_value, read_config
 from avfs_git.gitstore.formats.plainfile import read_plain_file
 from avfs_git.gitstore.refs import RefChange, RefStore, check_ref_name
-from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file_system, write_file_atomically
+from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file, sync_file_system, write_file_atomically
 from avfs_git.host.files.modes import make_dir
 from avfs_git.host.files.removal import remove_tree
 from avfs_git.host.processes.processes import is_gone
@@ -544,7 +544,7 @@ def _sync(paths: list[str]) -> None:
     for path in paths:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
-            os.fsync(fd)
+            sync_file(fd)
         finally:
             os.close(fd)
 

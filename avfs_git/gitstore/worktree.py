@@ -32,7 +32,7 @@ from avfs_git.errors import NotAVault
 from avfs_git.gitstore.config.gitconfig import edit_config, is_true, read_config
 from avfs_git.gitstore.formats.plainfile import open_plain_file, read_plain_file
 from avfs_git.gitstore.refs import OWN_REFS, RefStore
-from avfs_git.host.files.durable import fsync_dir, host_errors, sync_files, write_all, write_file_atomically
+from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file, sync_files, write_all, write_file_atomically
 from avfs_git.host.files.modes import make_dir, make_private_dirs, mode_below, open_file
 from avfs_git.host.files.plainfile import open_plain
 from avfs_git.host.files.removal import remove_tree
@@ -275,7 +275,7 @@ class Worktree:
                 try:
                     write_all(fd, data)
                     os.utime(fd, ns=(mtime_ns, mtime_ns))
-                    os.fsync(fd)  # else a power cut may leave an empty file, which git takes for damage
+                    sync_file(fd)  # else a power cut may leave an empty file, which git takes for damage
                 finally:
                     os.close(fd)
                 self._lock_index(new, lock)

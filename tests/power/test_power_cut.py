@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support.powercut import image, run_round
+from avfs_git import Avfs, Vault
+from tests.support.faults import check_vault, make_source, make_vault
+from tests.support.powercut import cut_at_sync, image, pretend_reboot, run_round
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("root", "git", "loop")]
 
@@ -31,3 +34,58 @@ def test_a_missing_sync_is_noticed(kind: str, mount_dir: Path) -> None:
         rounds = [run_round(disk, seed, unsynced=True) for seed in range(2)]
 
     assert [one.seed for one in rounds if one.bad]
+
+
+def _merge(vault: Vault) -> None:
+    main = vault.workspace("main")
+    main.write("of main", b"1")
+    main.checkpoint()
+    vault.workspace("work").merge("main")
+
+
+SYNCING: dict[str, tuple[Callable[[Vault], object], Callable[[Vault], object]]] = {
+    "checkpoint": (
+        lambda vault: vault.workspace("work").checkpoint("three"),
+        lambda vault: vault.workspace("work").list_checkpoints()[0].labels == ("three",),
+    ),
+    "restore": (
+        lambda vault: vault.workspace("work").restore("one"),
+        lambda vault: vault.workspace("work").read("a") == b"first\n",
+    ),
+    "undo": (
+        lambda vault: vault.workspace("work").undo(),
+        lambda vault: vault.workspace("work").read("a") != b"third, uncommitted\n",
+    ),
+    "fork": (lambda vault: vault.fork("task", source="work"), lambda vault: vault.fork_info("task").head),
+    "merge": (_merge, lambda vault: vault.workspace("work").exists("of main")),
+    "fork delete": (
+        lambda vault: vault.delete_fork("work"),
+        lambda vault: "work" not in [info.name for info in vault.list_forks()],
+    ),
+}
+"""What is done, and how to see that it is in force."""
+
+
+@pytest.mark.parametrize("name", SYNCING)
+@pytest.mark.parametrize("kind", ["ext4", pytest.param("xfs", marks=pytest.mark.needs("xfs"))])
+def test_nothing_is_acknowledged_that_a_cut_before_a_sync_takes(kind: str, name: str, mount_dir: Path) -> None:
+    """When the disk goes right before an operation's n-th sync, the operation fails, or what it acknowledged is there."""
+    act, is_in_force = SYNCING[name]
+    with image(kind, mount_dir) as disk:
+        number, outcome = 0, ""
+        while outcome != "done":
+            number += 1
+            home = disk.point / f"home{number}"
+            vault = make_vault(home, make_source(disk.point / f"source{number}"))
+            vault.close()
+            outcome = cut_at_sync(disk, home, act, number)
+            disk.unmount()
+            disk.mount()
+            pretend_reboot(home / "vaults" / "v.git")
+            with Avfs(home) as avfs:
+                vault = avfs.open_vault("v")
+
+                assert outcome == "cut" or is_in_force(vault), f"the sync {number} of {name} was acknowledged and is gone"
+                check_vault(vault)
+
+    assert number > 2

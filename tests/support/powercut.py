@@ -17,6 +17,7 @@ import random
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -134,6 +135,42 @@ def run_round(disk: Disk, seed: int, *, unsynced: bool = False) -> Round:
         result.bad.append(f"{type(error).__name__}: {error}")
     subprocess.run(["rm", "-rf", str(home)], check=True)
     return result
+
+
+def cut_at_sync(disk: Disk, home: Path, act: Callable[[Vault], object], number: int) -> str:
+    """Let a child process act on the vault `v`, and cut the power right before it syncs for the n-th time.
+
+    Returns:
+        "done" if it acted without that many syncs, "cut" if it failed, "acknowledged" if it went on as if nothing had happened.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # fork in a process with threads, which the child does not use
+        pid = os.fork()
+    if pid:
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        return {0: "done", 1: "cut", 2: "acknowledged"}[status]
+    left = number
+
+    def sync_later(sync: Callable[[int], None]) -> Callable[[int], None]:
+        def cut_and_sync(fd: int) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                disk.cut_power()
+            sync(fd)
+
+        return cut_and_sync
+
+    try:
+        vault = Avfs(home).open_vault("v")
+        for call in ("fsync", "fdatasync"):
+            setattr(os, call, sync_later(getattr(os, call)))
+        act(vault)
+        os._exit(2 if left <= 0 else 0)
+    except Exception:  # noqa: BLE001 - whichever error: the action says that it failed
+        os._exit(1 if left <= 0 else 3)
+    finally:
+        os._exit(4)
 
 
 def interrupt_workload(

@@ -27,7 +27,7 @@ from avfs_git.errors import AvfsError, FormatUnsupported
 from avfs_git.faults import reach
 from avfs_git.gitstore.formats.commits import Commit, parse_commit
 from avfs_git.gitstore.refs import RefStore
-from avfs_git.host.files.durable import host_errors, write_file_atomically
+from avfs_git.host.files.durable import host_errors, sync_file, write_file_atomically
 from avfs_git.host.files.plainfile import open_plain
 from avfs_git.paths import Oid
 
@@ -136,7 +136,7 @@ class OwnCommits:
                     _write_table(self._git_dir, {**_read_all(fd), **commits})
                     return
                 reach("commits.put")
-                os.fdatasync(fd)
+                sync_file(fd, data_only=True)
             finally:
                 os.close(fd)
 

@@ -45,7 +45,7 @@ from avfs_git.gitstore.gitcommand import run
 from avfs_git.gitstore.holding import objects_to_oneself
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.refs import RefStore
-from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably
+from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably, sync_file
 from avfs_git.paths import Oid
 
 _PROMISED = ".promisor"
@@ -398,7 +398,7 @@ def _install(store: ObjectStore, directory: Path, name: str, mtime_s: float | No
             os.utime(path, (mtime_s, mtime_s))
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            os.fsync(fd)
+            sync_file(fd)
         finally:
             os.close(fd)
     _check_whole(directory / f"new-{name}.pack")

@@ -63,7 +63,7 @@ def write_file_atomically(path: Path, data: bytes, *, mode: int = 0o666, durable
             try:
                 write_all(fd, data)
                 if durable:
-                    os.fsync(fd)  # before the rename: else a crash may leave the name with no content
+                    sync_file(fd)  # before the rename: else a crash may leave the name with no content
                 faults.reach("durable.written")
             finally:
                 os.close(fd)
@@ -87,6 +87,23 @@ def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
         written += os.write(fd, view[written:])
 
 
+def sync_file(fd: int, *, data_only: bool = False) -> None:
+    """Force to disk what an open file holds, or which names an open directory holds.
+
+    Where XFS has shut down, because its disk fails, `fsync` of a directory succeeds: the changes in memory were dropped, so
+    there is nothing to write. `fstat` fails there.
+
+    Args:
+        fd: The file or directory.
+        data_only: Leave out the times of the file.
+
+    Raises:
+        OSError: If the system refuses.
+    """
+    (os.fdatasync if data_only else os.fsync)(fd)
+    os.fstat(fd)
+
+
 def sync_files(*fds: int) -> None:
     """Force the content of several open files to disk; the writing of all begins before the first is waited for.
 
@@ -98,7 +115,7 @@ def sync_files(*fds: int) -> None:
     refused: list[OSError] = []
     for fd in fds:
         try:
-            os.fsync(fd)
+            sync_file(fd)
         except OSError as error:
             refused.append(error)
     if refused:
@@ -125,7 +142,7 @@ def fsync_dir(path: Path) -> None:
 def _fsync_dir(path: bytes) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        sync_file(fd)
     finally:
         os.close(fd)
 
@@ -181,5 +198,6 @@ def sync_file_system(path: Path) -> None:
             if syncfs(fd) != 0:
                 code = ctypes.get_errno()
                 raise OSError(code, os.strerror(code))
+            os.fstat(fd)  # as `sync_file` does
         finally:
             os.close(fd)

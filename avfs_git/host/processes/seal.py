@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably, write_all
+from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably, sync_file, write_all
 from avfs_git.host.files.plainfile import open_plain
 from avfs_git.lazy import LazyModule
 
@@ -70,7 +70,7 @@ class Seal:
         try:
             try:
                 write_all(fd, os.urandom(_KEY_BYTES))
-                os.fsync(fd)
+                sync_file(fd)
             finally:
                 os.close(fd)
             with suppress(FileExistsError):  # another process made one at the same time: its key counts

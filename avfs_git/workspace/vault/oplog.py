@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from avfs_git.faults import reach
-from avfs_git.host.files.durable import fsync_dir, host_errors, write_file_atomically
+from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file, write_file_atomically
 from avfs_git.host.files.modes import open_file
 from avfs_git.host.files.plainfile import open_plain, read_plain
 from avfs_git.model import Operation, RefMove
@@ -196,7 +196,7 @@ class OpLog:
                     if os.pwrite(fd, written, size) != len(written):
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                     reach("oplog.written")
-                    os.fdatasync(fd)
+                    sync_file(fd, data_only=True)
                     if fresh:
                         fsync_dir(self._path.parent)
                     reach("oplog.synced")
