@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 from avfs_git.values import value_class
 
@@ -99,8 +100,7 @@ class ChangedFile:
 class DiffLine:
     """One line of a hunk."""
 
-    origin: str
-    """`' '`, `'+'` or `'-'`."""
+    origin: Literal[" ", "+", "-"]
     content: bytes
     old_line: int | None
     new_line: int | None
@@ -211,8 +211,7 @@ class CheckpointDetails:
 class CheckpointResult:
     """What saving a checkpoint did."""
 
-    outcome: str
-    """`created` or `unchanged`."""
+    outcome: Literal["created", "unchanged"]
     checkpoint: Checkpoint | None
     """None only where the fork has no commit at all."""
     changed_files: tuple[ChangedFile, ...]
@@ -243,8 +242,7 @@ class Status:
 class RestoreResult:
     """What restoring did, or would do."""
 
-    outcome: str
-    """`restored`, `unchanged` or `planned`."""
+    outcome: Literal["restored", "unchanged", "planned"]
     target: str
     changed_files: tuple[ChangedFile, ...]
     """What differs between the state before and the state after."""
@@ -423,12 +421,14 @@ class MergeProgress:
     """`merge`, or the `rebase` or `cherry_pick` of which it is a part."""
 
 
+MergeOutcome = Literal["up_to_date", "fast_forward", "clean", "conflicted"]
+
+
 @value_class
 class MergeResult:
     """What a merge did, or would do."""
 
-    outcome: str
-    """`up_to_date`, `fast_forward`, `clean` or `conflicted`."""
+    outcome: MergeOutcome
     target: str
     """The fork that is merged into."""
     source: str
@@ -459,8 +459,8 @@ class MergeResult:
 class RewriteResult:
     """What rewriting the history of a fork did."""
 
-    outcome: str
-    """`rewritten`, `unchanged`, or `conflicted`: a commit does not fit, and the workspace holds its conflicts."""
+    outcome: Literal["rewritten", "unchanged", "conflicted"]
+    """`conflicted`: a commit does not fit, and the workspace holds its conflicts."""
     fork: str
     old_head: str
     head: str
@@ -571,6 +571,9 @@ class SessionInfo:
     """Why a better one was passed over, where one was."""
 
 
+UnmountOutcome = Literal["unmounted", "detached", "cut_off", "not_mounted"]
+
+
 @value_class
 class UnmountResult:
     """What taking a mount away did."""
@@ -578,8 +581,8 @@ class UnmountResult:
     session: SessionInfo | None
     """The one that was ended; None where nothing was mounted."""
     directory: Path | None = None
-    outcome: str = "unmounted"
-    """`unmounted`; `detached`: out of sight, and still held by programs; `cut_off`: taken from them; `not_mounted`."""
+    outcome: UnmountOutcome = "unmounted"
+    """`detached`: out of sight, and still used by programs; `cut_off`: taken from them."""
     checkpoint: CheckpointResult | None = None
     """The final checkpoint, where one was made."""
     users: tuple[str, ...] = ()
@@ -624,13 +627,16 @@ class GarbageResult:
     warnings: tuple[Warning, ...] = ()
 
 
+Severity = Literal["error", "warning", "note"]
+
+
 @value_class
 class Problem:
     """Something that the doctor found."""
 
     code: str
-    severity: str
-    """`error`, `warning`, or `note` of what could not be looked at, which is no fault."""
+    severity: Severity
+    """`note`: it could not be examined, which is no fault."""
     description: str
     remedy: str
     fixable: bool = False
@@ -725,14 +731,16 @@ class FetchResult:
     warnings: tuple[Warning, ...] = ()
 
 
+PushOutcome = Literal["new", "updated", "forced", "deleted", "unchanged", "rejected"]
+
+
 @value_class
 class PushedRef:
     """What became of one ref that was pushed."""
 
     ref: str
     """Its full name on the remote."""
-    outcome: str
-    """`new`, `updated`, `forced`, `deleted`, `unchanged` or `rejected`."""
+    outcome: PushOutcome
     old: str | None = None
     """What it was known to hold before."""
     new: str | None = None

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import get_args
 
 import click
 
@@ -169,6 +170,15 @@ _ENUMERATIONS: dict[str, type[StrEnum]] = {
 }
 
 
+_LITERALS = {
+    "MergeOutcome": model.MergeOutcome,
+    "PushOutcome": model.PushOutcome,
+    "Scope": request.Scope,
+    "Severity": model.Severity,
+    "UnmountOutcome": model.UnmountOutcome,
+}
+
+
 def spell_type(annotation: str, name: str, records: dict[str, Record]) -> str:
     """Say in words what a field holds."""
     parts = [part.strip() for part in annotation.split(" | ")]
@@ -184,6 +194,11 @@ def spell_type(annotation: str, name: str, records: dict[str, Record]) -> str:
         return "time"
     if annotation == "int" and name.endswith("mode"):
         return "octal text"
+    words = get_args(_LITERALS.get(annotation))
+    if annotation.startswith("Literal["):
+        words = ast.literal_eval(annotation.removeprefix("Literal"))
+    if words:
+        return " · ".join(f"`{word}`" if word.strip() else f"`{word!r}`" for word in words)
     if annotation in _ENUMERATIONS:
         return " · ".join(f"`{member.value}`" for member in _ENUMERATIONS[annotation])
     if annotation in _PLAIN:

@@ -64,6 +64,7 @@ from avfs_git.gitstore.repository import TOLERATED, common_dir, find_git_dir
 from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably, sync_file_system
 from avfs_git.host.files.removal import remove_tree
 from avfs_git.host.processes.processes import is_gone
+from avfs_git.model import PushOutcome
 from avfs_git.paths import Oid
 from avfs_git.values import value_class
 
@@ -130,8 +131,7 @@ class PushedRef:
     """What became of one ref."""
 
     ref: str
-    outcome: str
-    """`new`, `updated`, `forced`, `deleted`, `unchanged` or `rejected`."""
+    outcome: PushOutcome
     reason: str = ""
 
 
@@ -502,7 +502,14 @@ def _find_pushed(push: Push, told: Sequence[tuple[str, PushedRef]]) -> PushedRef
 
 def _parse_pushed(output: bytes) -> list[tuple[str, PushedRef]]:
     """Read what `git push --porcelain` says: what was pushed, and what became of the ref. The server chooses some of the text."""
-    outcomes = {" ": "updated", "+": "forced", "-": "deleted", "*": "new", "!": "rejected", "=": "unchanged"}
+    outcomes: dict[str, PushOutcome] = {
+        " ": "updated",
+        "+": "forced",
+        "-": "deleted",
+        "*": "new",
+        "!": "rejected",
+        "=": "unchanged",
+    }
     found = []
     for line in output.decode("utf-8", "replace").split("\n"):
         flag, _, rest = line.partition("\t")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 from avfs_git.model import ChangedFile, Warning
 from avfs_git.proxy.policy.request import Decision
@@ -86,8 +87,7 @@ class ExecResult:
     cwd: str
     """Its directory, from the root of the workspace."""
     command: str
-    command_mode: str
-    """`argv` or `shell`."""
+    command_mode: Literal["argv", "shell"]
     exit_code: int
     """Its own status; 128 + N if signal N killed it, 124 if it timed out, 126 or 127 if it could not be executed."""
     signal: int | None
@@ -130,7 +130,7 @@ class ExecResult:
     isolated: bool = False
     """Whether it ran under bubblewrap."""
     kept_mounted: bool = False
-    state: str = "completed"
+    state: Literal["completed"] = "completed"
     warnings: tuple[Warning, ...] = ()
 
     @property
@@ -148,7 +148,7 @@ class ExecPlan:
     mountpoint: Path
     cwd: str
     command: str
-    command_mode: str
+    command_mode: Literal["argv", "shell"]
     decision: Decision
     backend: str
     backend_reasons: tuple[str, ...]

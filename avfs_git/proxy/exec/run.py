@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from avfs_git.host.processes.runners import STUCK_S, CannotStart, Ended, LeaseRefused, Runner
 from avfs_git.proxy.exec.capture import Captured
@@ -38,8 +38,7 @@ _PIECE = 1 << 18
 class Output:
     """A piece of what a command writes, while it runs."""
 
-    stream: str
-    """`stdout` or `stderr`."""
+    stream: Literal["stdout", "stderr"]
     data: bytes
 
 
@@ -273,7 +272,7 @@ class _Command:
     ) -> None:
         self._runner = runner
         self._streams = streams
-        self._names = dict(zip(streams, ("stdout", "stderr"), strict=True))
+        self._names: dict[int, Literal["stdout", "stderr"]] = dict(zip(streams, ("stdout", "stderr"), strict=True))
         self._watch = watch
         self._deadline = watch.deadline
         self._grace_s = grace_ms / 1000

@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 from avfs_git.errors import ApprovalNotFound, ApprovalRefused
 from avfs_git.faults import reach
@@ -73,8 +74,7 @@ class Approval:
     fork: str
     command: str
     """All of it, as one line a person can read, or the text for a shell. A secret that stands in it is not hidden."""
-    command_mode: str
-    """`argv` or `shell`."""
+    command_mode: Literal["argv", "shell"]
     cwd: str
     env: tuple[str, ...]
     """`NAME=value` each; of a name that looks like a secret, the value is `***`."""

@@ -20,13 +20,13 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from avfs_git.errors import InvalidInput, PolicyInvalid, quote
 from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.proxy.policy.classify import categories_of, classify
 from avfs_git.proxy.policy.redaction import Redactor
-from avfs_git.proxy.policy.request import Action, Category, Decision, Finding, Request, RuleVerdict
+from avfs_git.proxy.policy.request import Action, Category, Decision, Finding, Request, RuleVerdict, Scope
 from avfs_git.values import value_class
 
 VERSION = 1
@@ -34,7 +34,9 @@ VERSION = 1
 MAX_FILE_BYTES = 1 << 20
 """A policy file above this is refused: it is read before every command."""
 
-BUILT_IN, USER, VAULT = "built-in", "user", "vault"
+BUILT_IN: Final = "built-in"
+USER: Final = "user"
+VAULT: Final = "vault"
 
 STRICTNESS = {action: number for number, action in enumerate(Action)}
 _LENIENT = frozenset({Action.ALLOW, Action.ALLOW_WITH_CHECKPOINT})
@@ -95,11 +97,12 @@ class Policy:
     """The file that `user` was read from; None if there is none."""
     vault_file: Path | None = None
 
-    def rules(self) -> tuple[tuple[str, Rule], ...]:
+    def rules(self) -> tuple[tuple[Scope, Rule], ...]:
         """List every rule with its scope, in the order in which they are asked."""
-        user, vault = [(USER, rule) for rule in self.user], [(VAULT, rule) for rule in self.vault]
-        built_in = [(BUILT_IN, rule) for rule in BUILT_IN_RULES]
-        return (*vault, *user, *built_in) if self.vault_is_trusted else (*user, *built_in, *vault)
+        scopes: tuple[tuple[Scope, tuple[Rule, ...]], ...] = (USER, self.user), (BUILT_IN, BUILT_IN_RULES), (VAULT, self.vault)
+        if self.vault_is_trusted:
+            scopes = (scopes[-1], *scopes[:-1])
+        return tuple((scope, rule) for scope, rules in scopes for rule in rules)
 
 
 BUILT_IN_RULES = (
@@ -148,7 +151,7 @@ def load(*, user: Path | None, vault: Path | None, vault_root: Path) -> Policy:
 def decide(request: Request, policy: Policy) -> Decision:
     """Decide what is done with a request, and explain it rule by rule. Changes nothing and asks nobody."""
     findings = classify(request)
-    matched: set[tuple[str, str]] = set()
+    matched: set[tuple[Scope, str]] = set()
     judged = [_judge(finding, policy, matched) for finding in findings]
     at = max(range(len(judged)), key=lambda number: STRICTNESS[judged[number].action])  # the first of the strictest
     rule = judged[at]
@@ -187,7 +190,7 @@ def _hint(finding: Finding) -> str:
     return f"To allow it without a question, add a rule with {' and '.join(conditions)} to the user's policy."
 
 
-def _judge(finding: Finding, policy: Policy, matched: set[tuple[str, str]]) -> Rule:
+def _judge(finding: Finding, policy: Policy, matched: set[tuple[Scope, str]]) -> Rule:
     """Find the rule that decides a finding; note all that match."""
     fitting = [(scope, rule) for scope, rule in policy.rules() if matches(rule, finding)]
     matched.update((scope, rule.name) for scope, rule in fitting)

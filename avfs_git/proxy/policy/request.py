@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from enum import StrEnum
+from typing import Literal
 
 from avfs_git.values import value_class
 
@@ -109,12 +110,15 @@ class Finding:
     """Whether every word of the command is known: no variable, pattern or substitution is in it."""
 
 
+Scope = Literal["built-in", "user", "vault"]
+"""Where a rule stands."""
+
+
 @value_class
 class RuleVerdict:
     """What one rule of the policy says to a request."""
 
-    scope: str
-    """`built-in`, `user` or `vault`."""
+    scope: Scope
     name: str
     matched: bool
     action: Action

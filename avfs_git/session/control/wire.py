@@ -200,6 +200,8 @@ def codec_of(hint: Any) -> tuple[Encoder, Decoder]:
         return _many(tuple, *codec_of(arguments[0]))
     if origin is tuple:
         return _fixed([codec_of(argument) for argument in arguments])
+    if origin is typing.Literal:
+        return lambda value, _out: value, functools.partial(_decode_literal, arguments)
     if isinstance(hint, type) and issubclass(hint, Enum):
         return lambda value, _out: value.value, functools.partial(_decode_enum, hint)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
@@ -279,6 +281,12 @@ def _decode_enum(kind: type[Enum], value: Json, _into: Incoming) -> Enum:
         return kind(value)
     except ValueError as error:
         raise NotUnderstood(f"{value!r} is no {kind.__name__}") from error
+
+
+def _decode_literal(known: tuple[object, ...], value: Json, _into: Incoming) -> Json:
+    if value not in known:
+        raise NotUnderstood(f"{value!r} is none of {known}")
+    return value
 
 
 def _record(kind: type) -> tuple[Encoder, Decoder]:

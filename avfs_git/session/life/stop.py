@@ -25,6 +25,7 @@ from avfs_git.host.mounts import mounts
 from avfs_git.host.mounts.mounts import Mounted, cut_off, detach, find_mount, hold_conversation, list_mounts, unmount
 from avfs_git.host.processes.copies import describe_copies, find_copy_users, is_copy, remove_copies
 from avfs_git.host.processes.processes import find_users, send_signal
+from avfs_git.model import UnmountOutcome
 from avfs_git.session.life.record import FoundSession, has_ended, is_dead, is_ours, list_sessions, vault_of_source
 
 _PATIENCE_S = 0.3
@@ -39,7 +40,7 @@ _SIGNALS_APART_S = 1.2
 """More than what a session takes for one signal, see `process`."""
 
 
-def end_session(session: FoundSession, *, lazy: bool = False, force: bool = False) -> tuple[str, list[str]]:
+def end_session(session: FoundSession, *, lazy: bool = False, force: bool = False) -> tuple[UnmountOutcome, list[str]]:
     """Take a mount away.
 
     Args:
@@ -70,7 +71,7 @@ def end_session(session: FoundSession, *, lazy: bool = False, force: bool = Fals
 
 def _end(
     session: FoundSession, mounted: Mounted | None, conversation: int | None, *, lazy: bool, force: bool
-) -> tuple[str, list[str]]:
+) -> tuple[UnmountOutcome, list[str]]:
     users: list[str] = []
     if mounted is not None:
         users = _unmount(mounted, lazy=lazy or force)

@@ -21,7 +21,7 @@ from avfs_git.gitstore.objects.packs import is_left_hold, is_without_index
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.repository import list_lacking_settings
 from avfs_git.gitstore.worktree import list_half_made, read_log
-from avfs_git.model import DoctorReport, Problem
+from avfs_git.model import DoctorReport, Problem, Severity
 from avfs_git.paths import Oid, show_path
 from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.workspace.capture.checkpoint import take
@@ -78,7 +78,7 @@ def _treat(finding: _Finding) -> Problem:
     return Problem(problem.code, problem.severity, problem.description, problem.remedy, problem.fixable, fixed)
 
 
-def _found(code: str, description: str, remedy: str, *, severity: str = "error") -> _Finding:
+def _found(code: str, description: str, remedy: str, *, severity: Severity = "error") -> _Finding:
     return _Finding(Problem(code, severity, description, remedy))
 
 
@@ -89,7 +89,7 @@ def _fixable(
     repair: Callable[[], object],
     is_mended: Callable[[], bool],
     *,
-    severity: str = "warning",
+    severity: Severity = "warning",
 ) -> _Finding:
     return _Finding(Problem(code, severity, description, remedy, fixable=True), repair, is_mended)
 

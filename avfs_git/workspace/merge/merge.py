@@ -27,7 +27,7 @@ from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import KIND_COMMIT
 from avfs_git.gitstore.rules.attributes import read_info_attributes
-from avfs_git.model import MergeMode, MergeOptions, MergeResult, MergeStrategy, Warning
+from avfs_git.model import MergeMode, MergeOptions, MergeOutcome, MergeResult, MergeStrategy, Warning
 from avfs_git.paths import Oid, TreePath, show_path
 from avfs_git.workspace.capture.bookkeeping import bookkeeping
 from avfs_git.workspace.capture.checkpoint import check_not_merging, save_checkpoint, saving_first, tidy_packs
@@ -62,7 +62,7 @@ class Merged:
 
     tree: Oid
     base: Oid | None
-    outcome: str
+    outcome: MergeOutcome
     conflicts: tuple[TreeConflict, ...] = ()
     changes: Mapping[TreePath, tuple[Entry | None, Entry | None]] | None = None
     """What is different from our side; None where nobody has looked."""

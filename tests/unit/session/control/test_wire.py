@@ -130,6 +130,8 @@ def test_a_field_that_the_other_end_does_not_know_is_passed_over() -> None:
         ({}, FileInfo),
         ([], FileInfo),
         ("blue", Kind),
+        ("lost", model.MergeOutcome),
+        (["clean"], model.MergeOutcome),
         (None, int),
         (0, type(None)),
         ([[{}, 1]], TreeNode),
