@@ -1,15 +1,13 @@
-"""Objects, refs and packs of a bare git repository: the only importer of pygit2 and GitPython.
+"""A bare git repository: objects, refs, packs, diffs, merges, remotes. The only importer of pygit2 and GitPython.
 
-Bytes go in and come out: names in trees are bytes, object ids are 20 raw bytes. What libgit2 and git
-report as failures leaves here as errors of `avfs_git.errors`.
+Bytes go in and come out: names in trees are bytes, object ids are 20 raw bytes. Failures of libgit2, git and the system leave as
+errors of `avfs_git.errors`. Any function may raise `ObjectMissing` for an object that is not there, `ObjectCorrupt` for one that
+is not what its id or its referrer says, and `HostError` where the system refuses; docstrings name only what else is raised.
 
-    trees, commits   what objects say; pure functions
-    objects          read any object of a repository
-    packfile         where objects are in packs, and what stands there
-    packs            merge small packs
-    packwriter       write the objects of one checkpoint as one pack
-    drywriter        compute what they would be
-    refs             read refs, move them by compare-and-swap
-    repository       make, check, find and take over repositories
-    gitcommand       run git itself, for what is git's job
+    formats      git's file formats            rules    .gitignore, .gitattributes
+    objects      read, write, join, sweep      config   configuration, author, trust
+    compare      trees, renames, text, logs    remote   URLs, clone, fetch, push, partial clones
+    merge        bases, libgit2's, git's       refs     read refs, move them by compare-and-swap
+    repository   make and check repositories   judge    refuse objects that could do harm
+    gitcommand   run git on a repository       scratch  a git directory that lives for one command
 """

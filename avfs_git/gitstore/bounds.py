@@ -49,7 +49,6 @@ class Bound:
 
         Raises:
             TooManyFiles: If the whole walk would meet more than `FILES_MAX`.
-            ObjectMissing, ObjectCorrupt: If a tree that the walk would reach cannot be read.
         """
         self._count += count
         if self._count > ASKED_AFTER and self._pairs:
@@ -67,11 +66,7 @@ class Bound:
 
 
 def count_differences(source: ObjectSource, old: Oid | None, new: Oid | None) -> int:
-    """Count the files and directories that differ between two trees. Reads each pair of trees once.
-
-    Raises:
-        ObjectMissing, ObjectCorrupt: If a tree cannot be read.
-    """
+    """Count the files and directories that differ between two trees. Reads each pair of trees once."""
     counts: dict[Pair, int] = {}
     entered: dict[Pair, tuple[int, list[Pair]]] = {}
     pending: list[Pair] = [(old, new)]

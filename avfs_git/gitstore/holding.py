@@ -31,11 +31,7 @@ _NOT_HELD = -1
 
 
 def hold_objects(git_dir: Path) -> int:
-    """Keep all objects of a repository where they are until `release_objects` is called with what this returns.
-
-    Raises:
-        HostError: If the disk refuses.
-    """
+    """Keep all objects of a repository where they are until `release_objects` is called with what this returns."""
     with host_errors("hold the objects of the vault"):
         try:
             fd = open_file(git_dir / _NAME, _FLAGS)
@@ -57,11 +53,7 @@ def release_objects(held: int) -> None:
 
 @contextmanager
 def objects_held(git_dir: Path) -> Iterator[None]:
-    """Keep all objects of a repository where they are, for a block.
-
-    Raises:
-        HostError: If the disk refuses.
-    """
+    """Keep all objects of a repository where they are, for a block."""
     held = hold_objects(git_dir)
     try:
         yield
@@ -74,9 +66,6 @@ def objects_to_oneself(git_dir: Path, *, wait_s: float) -> Iterator[bool]:
     """Have nobody rely on objects, for a block; tell whether that was possible in so many seconds.
 
     The caller holds no objects itself.
-
-    Raises:
-        HostError: If the disk refuses.
     """
     with host_errors("lock the objects of the vault"):
         fd = open_file(git_dir / _NAME, _FLAGS)
@@ -88,11 +77,7 @@ def objects_to_oneself(git_dir: Path, *, wait_s: float) -> Iterator[bool]:
 
 @contextmanager
 def packs_to_oneself(git_dir: Path) -> Iterator[bool]:
-    """Be the only one who merges packs or sweeps, for a block; tell whether that was possible. Writers of packs go on meanwhile.
-
-    Raises:
-        HostError: If the disk refuses.
-    """
+    """Keep other processes from merging packs or sweeping, for a block; tell whether that was possible. Writers go on."""
     with host_errors("lock the packs"):
         make_dirs_durably(git_dir / "avfs")
         fd = open_file(git_dir / _PACKS_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)

@@ -50,11 +50,7 @@ _LOOSE_NAME = re.compile(r"[0-9a-f]{38}")
 
 
 def list_packed(packs: Iterable[Path]) -> Iterator[Oid]:
-    """List the objects of packs, by the indexes of these.
-
-    Raises:
-        ObjectCorrupt: If one is damaged.
-    """
+    """List the objects of packs, by the indexes of these."""
     for pack in packs:
         try:
             yield from PackIndex(pack.with_suffix(".idx")).oids()
@@ -88,9 +84,7 @@ def judge_objects(objects_dir: Path, oids: Iterable[Oid], *, beside: Path | None
 
     Raises:
         HostileObjects: If some are refused; with a list of them.
-        ObjectCorrupt: If one cannot be read.
         GitFailed: If there is no git.
-        HostError: If the disk refuses.
     """
     with tempfile.TemporaryFile() as wanted:
         for oid in oids:
@@ -164,7 +158,6 @@ def check_connected(
     Raises:
         ObjectMissing: If an object is missing, or is of another kind than what names it says.
         GitFailed: If there is no git.
-        HostError: If the disk refuses.
     """
     if not tips:
         return

@@ -194,9 +194,6 @@ class RefStore:
 
         Args:
             exists: Tells whether an object is here.
-
-        Raises:
-            HostError: If the refs cannot be read.
         """
         loose, damaged = self._walk("refs/")
         found = [RefDamaged(name, reason) for name, reason in damaged.items()]
@@ -218,7 +215,6 @@ class RefStore:
         Raises:
             RefConflict: If it has one meanwhile.
             RefLocked: If another program keeps it locked.
-            HostError: If the disk refuses.
         """
         check_ref_name(name)
         with host_errors(f"repair '{name}'"), self._locked(name, oid.hex().encode("ascii") + b"\n"):
@@ -377,7 +373,6 @@ class RefStore:
         Raises:
             InvalidName: If no branch can have that name.
             RefLocked: If another program keeps HEAD locked.
-            HostError: If the disk refuses.
         """
         check_ref_name(name)
         if not name.startswith("refs/heads/"):
@@ -568,7 +563,6 @@ class RefStore:
 
         Raises:
             RefLocked: If another program keeps `packed-refs` locked.
-            HostError: If the disk refuses.
         """
         lines = sorted((os.fsencode(name), oid.hex().encode("ascii")) for name, oid in refs.items())
         with host_errors("write 'packed-refs'"), ExitStack() as stack:

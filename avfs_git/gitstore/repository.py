@@ -173,7 +173,6 @@ def check_repository(git_dir: Path) -> None:
     Raises:
         NotAVault: If it is no bare repository, is incomplete, or points to places outside.
         FormatUnsupported: If it is of a kind that this program does not read.
-        HostError: If it cannot be looked at.
     """
     _check_layout(git_dir)
     values = _check_config(git_dir, lazy=is_lazy(git_dir))
@@ -243,7 +242,6 @@ def is_bare(git_dir: Path) -> bool:
 
     Raises:
         NotAVault: If its configuration is a link.
-        HostError: If it cannot be read.
     """
     return all(map(is_true, read_config(git_dir).get("core.bare", ["false"])))
 
@@ -367,7 +365,6 @@ def import_objects_and_refs(source_git_dir: Path, git_dir: Path) -> str | None:
         NotAVault: If the source is no complete repository.
         FormatUnsupported: If it is of a kind that this program does not read.
         ObjectMissing: If a ref of the source names an object that it has not.
-        HostError: If it cannot be read, or the disk refuses.
     """
     common = common_dir(source_git_dir)
     _check_layout(common)
@@ -437,7 +434,6 @@ def link_objects(source_git_dir: Path, objects_dir: Path) -> None:
     Raises:
         NotAVault: If the source is no complete repository.
         FormatUnsupported: If it is of a kind that this program does not read.
-        HostError: If it cannot be read, or the disk refuses.
     """
     _check_layout(source_git_dir)
     _check_config(source_git_dir)
@@ -506,7 +502,6 @@ def list_borrowed(source_git_dir: Path) -> tuple[list[Path], list[Path]]:
 
     Raises:
         NotAVault: If they borrow from each other deeper than git goes.
-        HostError: If they cannot be read.
     """
     missing: list[Path] = []
     found = _all_object_dirs(common_dir(source_git_dir) / "objects", missing)

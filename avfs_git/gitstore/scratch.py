@@ -35,9 +35,6 @@ def scratch_repository(purpose: str, *, is_bare: bool = True, is_trusting: bool 
         is_bare: Whether it has no working tree.
         is_trusting: Whether git believes the commit-graph of the repository whose objects are borrowed.
         config: More of its configuration.
-
-    Raises:
-        HostError: If the disk refuses.
     """
     with host_errors(purpose), tempfile.TemporaryDirectory(prefix="avfs-scratch-", ignore_cleanup_errors=True) as place:
         git_dir = Path(place) / "git"

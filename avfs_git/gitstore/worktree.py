@@ -101,9 +101,6 @@ class Worktree:
 
         Returns:
             What the file `.git` in the tree has to hold.
-
-        Raises:
-            HostError: If the disk refuses.
         """
         with host_errors(f"make '{self.path}'"):
             if self.path.is_dir():
@@ -145,9 +142,6 @@ class Worktree:
 
         Git takes a branch that some working tree's HEAD names for checked out, also where there is no such tree. A HEAD that git
         has moved to something else stays.
-
-        Raises:
-            HostError: If the disk refuses.
         """
         with host_errors(f"write '{self.path}'"):
             ref = self._read(_MARK).partition(b"\n")[0]
@@ -240,7 +234,6 @@ class Worktree:
 
         Raises:
             NotAVault: If it is no file.
-        HostError: If it cannot be read.
         """
         with host_errors(f"read '{self.index}'"):
             try:
@@ -262,7 +255,6 @@ class Worktree:
 
         Raises:
             IndexBusy: If git keeps it, or has changed it since.
-            HostError: If the disk refuses.
         """
         new, lock = self.path / _NEW_INDEX, self.path / "index.lock"
         with host_errors(f"write '{self.index}'"):
@@ -302,11 +294,7 @@ class Worktree:
     # --- coming and going ----------------------------------------------------------------------------------------
 
     def put_away(self, place: Path) -> None:
-        """Move everything out of git's sight, so that it can be brought back; does nothing if it is not there.
-
-        Raises:
-            HostError: If the disk refuses.
-        """
+        """Move everything out of git's sight, so that it can be brought back; does nothing if it is not there."""
         if not self.is_there:
             return
         with host_errors(f"put away '{self.path}'"):
@@ -399,7 +387,6 @@ def ensure_config(git_dir: Path) -> None:
         RefLocked: If another program keeps the file locked.
         NotAVault: If git cannot read the file.
         GitFailed: If it has to be changed, and there is no git.
-        HostError: If the disk refuses.
     """
     values = read_config(git_dir)
     edits = []

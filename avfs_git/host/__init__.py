@@ -1,10 +1,10 @@
 """What is asked of the operating system; knows nothing of git.
 
-    durable    files that are there, whole, after a power cut
-    beneath    files below a directory that no symbolic link leads out of
-    xattrs     extended attributes, bytes in and out
-    mounts     FUSE mounts, and what is mounted where
-    ranges     the space that a range of a file takes
+    files        durable writes, walks beneath a descriptor, extended attributes, ranges, modes, removal
+    locks        lock files that name their holder, locks of names
+    mounts       FUSE and overlayfs, the table of mounts
+    processes    peers, users of a mount, inherited descriptors, the process above a command
 
-Everything above calls these; they call nothing of avfs but `errors` and `faults`.
+Every package above calls these; they call nothing of avfs but `errors` and `faults`. What the system refuses is an `OSError`,
+or a `HostError` where the function names what it was doing; docstrings name only what else is raised.
 """

@@ -35,9 +35,6 @@ def log(
     """List the commits that can be reached, newest first by the committer's date, as `git log` does.
 
     Where clocks were wrong, a parent may stand before its child; the walk looks no further ahead than git's.
-
-    Raises:
-        ObjectMissing: If a commit is not there.
     """
     found: list[tuple[Oid, Commit]] = []
     seen: set[Oid] = set()
@@ -69,9 +66,6 @@ def path_versions(
 
     A directory changes with anything below it; its ids are those of its trees. A commit that removed the
     path is a version as well. Renames are not followed.
-
-    Raises:
-        ObjectMissing: If a commit or a tree is not there.
     """
     tracker = _Tracker(source, path)
     found: list[tuple[Oid, Commit, ChangedFile]] = []

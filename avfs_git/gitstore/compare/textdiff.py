@@ -44,9 +44,6 @@ def file_diff(source: ObjectSource, change: ChangedFile, *, context: int = 3, te
         change: What changed; its `size` is filled in in the result.
         context: How many unchanged lines to show around a change.
         text: Whether to make hunks and the patch; the counts are always made.
-
-    Raises:
-        ObjectMissing: If a content is not there.
     """
     old = _Side.read(source, change, change.old_mode, change.old_oid, change.old_path or change.path)
     new = _Side.read(source, change, change.new_mode, change.new_oid, change.path)

@@ -58,7 +58,6 @@ def read_config(git_dir: Path, name: str = "config") -> Config:
     Raises:
         NotAVault: If the file is a link, or git cannot read it.
         GitFailed: If it is not of the plain form, and there is no git to ask.
-        HostError: If it cannot be read.
     """
     with host_errors(f"open '{git_dir}'"):
         try:
@@ -120,7 +119,6 @@ def edit_config(git_dir: Path, *edits: tuple[str, str] | tuple[str, str, str]) -
     Raises:
         RefLocked: If another program keeps the file locked for 5 s.
         GitFailed: If git refuses an edit; nothing has changed then.
-        HostError: If the disk refuses.
     """
 
     def change(data: bytes) -> bytes:

@@ -33,7 +33,6 @@ def install_update_hook(git_dir: Path) -> None:
 
     Raises:
         InvalidInput: If there is another one.
-        HostError: If the disk refuses.
     """
     place = git_dir / "hooks" / "update"
     with host_errors(f"write '{place}'"):

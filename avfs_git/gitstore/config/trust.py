@@ -61,7 +61,6 @@ def check_owner(git_dir: Path) -> None:
 
     Raises:
         VaultUntrusted: If it belongs to another user.
-        HostError: If it cannot be looked at.
     """
     with host_errors(f"open '{git_dir}'"):
         owner = git_dir.stat().st_uid
@@ -83,7 +82,6 @@ def check_way(git_dir: Path) -> None:
 
     Raises:
         VaultUntrusted: If a directory above it belongs to somebody else, or anybody may rename what is in it.
-        HostError: If it cannot be looked at.
     """
     with host_errors(f"open '{git_dir}'"):
         for place in git_dir.resolve().parents:
@@ -132,9 +130,6 @@ def make_vault_private(git_dir: Path, *, in_home: bool) -> None:
     """Close a vault of the caller's to other users, unless its configuration says that it is shared. Costs two calls of stat.
 
     Of one outside the home that is avfs's own directory: somebody may serve the repository to others.
-
-    Raises:
-        HostError: If the disk refuses.
     """
     with host_errors(f"close '{git_dir}' to other users"):
         places = [place for place in (git_dir / "avfs", *([git_dir] if in_home else [])) if is_open(place)]
@@ -166,7 +161,6 @@ def check_inert(git_dir: Path) -> None:
     Raises:
         VaultUntrusted: If there is such a thing.
         NotAVault: If the configuration cannot be read.
-        HostError: If it cannot be looked at.
     """
     reason = find_harmful_setting(git_dir) or _find_link(git_dir) or _find_hook(git_dir) or _find_shown(git_dir)
     if reason is not None:
@@ -178,7 +172,6 @@ def find_harmful_setting(git_dir: Path) -> str | None:
 
     Raises:
         NotAVault: If the configuration cannot be read.
-        HostError: If it cannot be looked at.
     """
     places = [git_dir]
     with suppress(FileNotFoundError, NotADirectoryError):

@@ -50,7 +50,6 @@ class _Layer:
 
         Raises:
             _Unusable: If it is damaged, or of a version that is not known.
-            OSError: If it cannot be read.
         """
         with open_plain_file(path) as file:
             if os.fstat(file.fileno()).st_size < _HEADER.size + _CHUNK.size + _HASH_SIZE:

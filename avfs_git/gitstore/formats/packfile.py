@@ -131,7 +131,6 @@ class PackIndex:
 
         Raises:
             BadPack: If it is no index of version 2, or cut short.
-            OSError: If it cannot be opened.
         """
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe of that name keeps nobody waiting
         try:
@@ -240,7 +239,6 @@ def read_back(path: Path) -> list[Oid]:
 
     Raises:
         BadPack: If either is not what its checksum says, or they do not belong together.
-        OSError: If one cannot be read.
     """
     index_path = path.with_suffix(".idx")
     _check_checksum(index_path)
@@ -437,7 +435,6 @@ class Pack:
 
         Raises:
             BadPack: If it cannot be taken apart.
-            OSError: If the pack cannot be read.
         """
         held = self.file()
         _, size, start = parse_entry_header(os.pread(held.fd, 32, offset))

@@ -18,7 +18,6 @@ def read_plain_file(path: Path, *, limit: int = 64 << 20) -> bytes:
 
     Raises:
         NotAVault: If it is a symbolic link, or no regular file.
-        OSError: If it cannot be read.
     """
     with open_plain_file(path) as file:
         return file.read(limit)
@@ -37,11 +36,7 @@ def open_plain_file(path: Path) -> BinaryIO:
 
 
 def find_no_file(git_dir: Path) -> Path | None:
-    """Find something in what git reads of a repository that is neither file nor directory: git waits for ever for a pipe.
-
-    Raises:
-        OSError: If a directory cannot be listed.
-    """
+    """Find something in what git reads of a repository that is neither file nor directory: git waits for ever for a pipe."""
     pending = [git_dir / name for name in ("objects", "refs", "logs", "worktrees", "info")]
     while pending:
         try:

@@ -2,8 +2,8 @@
 
 `engine` says what every engine promises; `choose` gives the one that a vault asks for. `bylibgit2` merges in process: `trees`
 decides path by path, over what `treediff` finds changed, `renames` says which files moved, `files` and `lines` have libgit2 merge
-contents. `bygit` has the installed git do all of it. `mergebase` (outside) finds the common ancestors.
+contents. `bygit` has the installed git do all of it. `bases` finds the merge bases.
 
-Whoever joins forks or puts commits on others calls this. Nothing of the commits' own repository is changed: new blobs and trees
-go to the sink, and conflicts come back as data.
+Called by merge, update, pick and rebase. The repository of the commits is not changed: new blobs and trees go to the sink, and
+conflicts come back as data.
 """

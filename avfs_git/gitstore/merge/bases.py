@@ -26,9 +26,6 @@ def find_merge_bases(read_links: ReadLinks, ours: Oid, theirs: Oid) -> list[Oid]
         read_links: Reads of a commit, by its id, what leads to others.
         ours: One commit; it is an ancestor of itself.
         theirs: The other.
-
-    Raises:
-        ObjectMissing: If a commit is not there.
     """
     if ours == theirs:
         return [ours]
@@ -38,11 +35,7 @@ def find_merge_bases(read_links: ReadLinks, ours: Oid, theirs: Oid) -> list[Oid]
 
 
 def is_ancestor(read_links: ReadLinks, ancestor: Oid, commit: Oid) -> bool:
-    """Tell whether one commit is another one or can be reached from it.
-
-    Raises:
-        ObjectMissing: If a commit is not there.
-    """
+    """Tell whether one commit is another one or can be reached from it."""
     return ancestor == commit or ancestor in _Walk(read_links).common_ancestors(ancestor, [commit])
 
 

@@ -118,7 +118,6 @@ class MergeEngine(Protocol):
             bases: Their best common ancestors, newest first, where these are known.
 
         Raises:
-            ObjectMissing: If something is not there.
             GitFailed: If the engine is git, and git cannot merge them.
         """
         ...

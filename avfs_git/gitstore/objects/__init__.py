@@ -1,5 +1,5 @@
 """Reading the objects of a repository (`store`), writing them as one durable pack (`packwriter`), joining and sweeping packs.
 
-Called by everything above that needs an object. An object that was read is what its id says. An object that was written is on
-disk before the writer returns, and no sweep removes it while its writer holds it.
+An object that was read is what its id says. An object that was written is on disk before the writer returns, and no sweep
+removes it while its writer holds it.
 """

@@ -43,7 +43,6 @@ def hash_file(fd: int, size: int, *, goes_on: bool = False) -> Oid:
 
     Raises:
         SizeChanged: If the file ends earlier, or goes on.
-        OSError: If the file cannot be read.
     """
     if size <= CHUNK:
         return hash_object(KIND_BLOB, read_whole(fd, size, goes_on=goes_on))
@@ -58,7 +57,6 @@ def read_whole(fd: int, size: int, *, goes_on: bool) -> bytes:
 
     Raises:
         SizeChanged: If the file ends earlier, or goes on and may not.
-        OSError: If the file cannot be read.
     """
     data = os.pread(fd, size if goes_on else size + 1, 0)
     if len(data) != size:
@@ -71,7 +69,6 @@ def read_pieces(fd: int, size: int, *, goes_on: bool) -> Iterator[bytes]:
 
     Raises:
         SizeChanged: If the file ends earlier, or goes on and may not; it is known with the last piece.
-        OSError: If the file cannot be read.
     """
     end = size if goes_on else size + 1
     position = 0

@@ -58,7 +58,6 @@ class DryWriter:
 
         Raises:
             SizeChanged: If the file ends earlier, or goes on and may not.
-            OSError: If the file cannot be read.
         """
         oid = hash_file(fd, size, goes_on=goes_on)
         self._sizes[oid] = size

@@ -74,7 +74,6 @@ class OwnCommits:
         """Find the sidecar of a commit; None if it has none that counts.
 
         Raises:
-            HostError: If the table cannot be read.
             FormatUnsupported: If it is of another version.
         """
         found = self._look(commit)
@@ -142,11 +141,7 @@ class OwnCommits:
 
 
 def make_table(git_dir: Path) -> None:
-    """Make the empty table of a new vault; one that is there stays. On disk on return.
-
-    Raises:
-        HostError: If the disk refuses.
-    """
+    """Make the empty table of a new vault; one that is there stays. On disk on return."""
     with host_errors("note which commits the vault has made"), _locked(git_dir) as is_vault:
         if is_vault and not (git_dir / NAME).exists():
             _write_table(git_dir, {})

@@ -71,11 +71,7 @@ _TREE_LEVEL = STORED
 
 
 def hold_pack(keep: Path) -> bool:
-    """Put git's own mark on a pack that is about to be visible; False if somebody else has, who means it to stay.
-
-    Raises:
-        OSError: If the disk refuses.
-    """
+    """Put git's own mark on a pack that is about to be visible; False if somebody else has, who means it to stay."""
     try:
         fd = open_file(keep, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileExistsError:
@@ -97,11 +93,7 @@ class PackWriter:
     """Collects objects and writes them as one pack; reads them back, and everything else from the store."""
 
     def __init__(self, store: ObjectStore, *, level: int = 1) -> None:
-        """Start a pack; nothing is written yet. The level is zlib's, 0 to 9.
-
-        Raises:
-            HostError: If the disk refuses.
-        """
+        """Start a pack; nothing is written yet. The level is zlib's, 0 to 9."""
         self.store = store
         self._objects: int | None = hold_objects(store.git_dir)
         self._level = level
@@ -132,9 +124,6 @@ class PackWriter:
         """Take an object and return its id. Reading back a blob that is to be kept costs a look-up.
 
         A big one that the store has is not stored again. Small ones are: asking would cost more.
-
-        Raises:
-            HostError: If the disk does not take it.
         """
         size = len(data)
         hasher = hashlib.sha1(_HEADERS[kind] % size, usedforsecurity=False)
@@ -213,7 +202,6 @@ class PackWriter:
         Raises:
             SizeChanged: If the file ends earlier, or goes on and may not; nothing was taken.
             OSError: If the file cannot be read; nothing was taken.
-            HostError: If the disk does not take it.
         """
         if size <= _WHOLE_FILE:
             return self.add(KIND_BLOB, read_whole(fd, size, goes_on=goes_on))
@@ -224,11 +212,7 @@ class PackWriter:
         return self._deflate_file(fd, size, goes_on=goes_on)
 
     def add_entry(self, oid: Oid, pieces: Iterable[bytes | memoryview], crc: int) -> None:
-        """Take an object as another pack holds it, deflated and with its header, and no delta.
-
-        Raises:
-            HostError: If the disk does not take it.
-        """
+        """Take an object as another pack holds it, deflated and with its header, and no delta."""
         if oid in self._offsets:
             return
         self._place_all()
@@ -466,12 +450,7 @@ class PackWriter:
             return os.pread(self._file[0], length, offset)
 
     def read(self, oid: Oid) -> tuple[int, bytes]:
-        """Read an object: its kind and content.
-
-        Raises:
-            ObjectMissing: If it is neither here nor in the store.
-            ObjectCorrupt: If its content is not what its id says.
-        """
+        """Read an object: its kind and content."""
         offset = self._offset_of(oid)
         if offset is None:
             return self.store.read(oid)
@@ -496,24 +475,14 @@ class PackWriter:
         return data
 
     def read_blob(self, oid: Oid) -> bytes:
-        """Read the content of a blob.
-
-        Raises:
-            ObjectMissing: If it is neither here nor in the store.
-            ObjectCorrupt: If its content is not what its id says, or it is no blob.
-        """
+        """Read the content of a blob."""
         kept = self._blobs.get(oid)
         if kept is not None:
             return kept
         return self._read_as(KIND_BLOB, oid) if oid in self._offsets else self.store.read_blob(oid)
 
     def read_tree(self, oid: Oid) -> Tree:
-        """Read and check a tree.
-
-        Raises:
-            ObjectMissing: If it is neither here nor in the store.
-            ObjectCorrupt: If it is no tree that git would write.
-        """
+        """Read and check a tree."""
         if oid not in self._offsets:
             return self.store.read_tree(oid)
         tree = self._trees.get(oid)
@@ -524,29 +493,15 @@ class PackWriter:
         return tree
 
     def read_commit(self, oid: Oid) -> Commit:
-        """Read a commit.
-
-        Raises:
-            ObjectMissing: If it is neither here nor in the store.
-            ObjectCorrupt: If it is no commit.
-        """
+        """Read a commit."""
         return parse_commit(self._read_as(KIND_COMMIT, oid), oid) if oid in self._offsets else self.store.read_commit(oid)
 
     def read_links(self, oid: Oid) -> Links:
-        """Read of a commit what a walk through history needs.
-
-        Raises:
-            ObjectMissing: If it is neither here nor in the store.
-            ObjectCorrupt: If its content is not what its id says, or it is no commit.
-        """
+        """Read of a commit what a walk through history needs."""
         return parse_links(self._read_as(KIND_COMMIT, oid), oid) if oid in self._offsets else self.store.read_links(oid)
 
     def blob_size(self, oid: Oid) -> int:
-        """Say how long a blob is, without reading it.
-
-        Raises:
-            ObjectMissing: If it is neither here nor in the store.
-        """
+        """Say how long a blob is, without reading it."""
         offset = self._offset_of(oid)
         return self.store.blob_size(oid) if offset is None else packfile.parse_entry_header(self._entry(offset, 32))[1]
 
@@ -555,12 +510,7 @@ class PackWriter:
         return oid in self._offsets or self.store.exists(oid)
 
     def stream_blob(self, oid: Oid) -> Iterator[bytes]:
-        """Read the content of a blob in pieces of at most 1 MiB.
-
-        Raises:
-            ObjectMissing: If it is neither here nor in the store.
-            ObjectCorrupt: If its content is not what its id says.
-        """
+        """Read the content of a blob in pieces of at most 1 MiB."""
         offset = self._offset_of(oid)
         if offset is None:
             yield from self.store.stream_blob(oid)

@@ -129,12 +129,7 @@ class ObjectStore:
     # --- reading -----------------------------------------------------------------------------------------
 
     def read(self, oid: Oid) -> tuple[int, bytes]:
-        """Read an object: its kind and content.
-
-        Raises:
-            ObjectMissing: If it is not there.
-            ObjectCorrupt: If its content is not what its id says.
-        """
+        """Read an object: its kind and content."""
         try:
             return self._read_first(oid)
         except ObjectCorrupt:
@@ -170,12 +165,7 @@ class ObjectStore:
         return None
 
     def read_blob(self, oid: Oid) -> bytes:
-        """Read the content of a blob; a small one that was read before costs a look-up.
-
-        Raises:
-            ObjectMissing: If it is not there.
-            ObjectCorrupt: If its content is not what its id says, or it is no blob.
-        """
+        """Read the content of a blob; a small one that was read before costs a look-up."""
         blob = self._blobs.young.get(oid)
         if blob is None:
             blob = self._blobs.get(oid)
@@ -189,9 +179,7 @@ class ObjectStore:
         """Read and check a tree; one that was read before costs a look-up.
 
         Raises:
-            ObjectMissing: If it is not there.
             HostileTree: If an entry must never be written to a disk.
-            ObjectCorrupt: If it is no tree that git would write.
         """
         tree = self._trees.young.get(oid)
         if tree is None:
@@ -217,10 +205,6 @@ class ObjectStore:
         Its sidecar is the one that the vault has noted for it (`owncommits`), whatever its header says: a commit from elsewhere
         has none, nor has one whose sidecar is not here any more. One whose parents a shallow clone has left behind has none, as
         git shows it.
-
-        Raises:
-            ObjectMissing: If it is not there.
-            ObjectCorrupt: If it is no commit.
         """
         commit = self._commits.get(oid)
         if commit is None:
@@ -241,10 +225,6 @@ class ObjectStore:
         """Read of a commit what a walk through history needs, as `read_commit` would say it.
 
         Far walks believe git's own cache of commits (its commit-graph), of which this process has checked that it is whole.
-
-        Raises:
-            ObjectMissing: If it is not there.
-            ObjectCorrupt: If it is no commit.
         """
         links = self._links.get(oid)
         if links is None:
@@ -292,12 +272,7 @@ class ObjectStore:
         return self._shallow
 
     def blob_size(self, oid: Oid) -> int:
-        """Say how long a blob is, without reading it.
-
-        Raises:
-            ObjectMissing: If it is not there.
-            ObjectCorrupt: If it is no blob.
-        """
+        """Say how long a blob is, without reading it."""
         size = self._sizes.get(oid)
         if size is None:
             kind, size = self.header(oid)
@@ -310,10 +285,6 @@ class ObjectStore:
         """Say how long many blobs are, without reading them and without keeping the answers.
 
         Of what a pack holds as a delta, only that it is an object is known.
-
-        Raises:
-            ObjectMissing: If one is not there.
-            ObjectCorrupt: If a header makes no sense.
         """
         wanted = set(oids)
         found: dict[Oid, int] = {}
@@ -339,12 +310,7 @@ class ObjectStore:
                         sizes.put(oid, size)
 
     def header(self, oid: Oid) -> tuple[int, int]:
-        """Say the kind and size of an object, as its header claims.
-
-        Raises:
-            ObjectMissing: If it is not there.
-            ObjectCorrupt: If its header makes no sense.
-        """
+        """Say the kind and size of an object, as its header claims."""
         try:
             return self._header_first(oid)
         except ObjectCorrupt:
@@ -383,10 +349,6 @@ class ObjectStore:
 
         The last piece is held back until the content is known to be what the id says. A blob that is
         stored as a delta is read whole; git does not make deltas of big files.
-
-        Raises:
-            ObjectMissing: If it is not there.
-            ObjectCorrupt: If its content is not what its id says, or it is no blob.
         """
         size = self.blob_size(oid)
         if size > packfile.CHUNK and len(self.packs.find_each(oid)) + os.path.exists(self._loose_path(oid)) > 1:

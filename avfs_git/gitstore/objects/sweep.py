@@ -159,7 +159,6 @@ def survey(store: ObjectStore, roots: Iterable[Oid], refs: Iterable[Oid], *, bef
 
     Raises:
         GitFailed: If there is no git, or it finds the repository broken.
-        HostError: If the disk cannot be read.
     """
     old, kept = _list_packs(store)
     tips = {oid for oid in (*roots, *refs, *_read_git_files(store.git_dir)) if store.exists(oid)}
@@ -186,7 +185,6 @@ def find_tips(store: ObjectStore, roots: Iterable[Oid]) -> set[Oid]:
 
     Raises:
         RefDamaged: If a ref does not say what it stands for, or that is not here.
-        HostError: If something that names objects cannot be read.
     """
     refs = RefStore(store.git_dir, recover=False)
     for damaged in refs.find_damaged(store.exists):
@@ -200,7 +198,6 @@ def check_connected(store: ObjectStore, roots: Iterable[Oid], *, lazy: bool = Fa
     Raises:
         RefDamaged: If a ref does not say what it stands for, or that is not here.
         GitFailed: If there is no git, or something is missing.
-        HostError: If the disk cannot be read.
     """
     tips = find_tips(store, roots)
     lines = "".join(oid.hex() + "\n" for oid in tips).encode()
@@ -216,11 +213,7 @@ def _read_git_files(git_dir: Path) -> Iterator[Oid]:
 
 
 def read_ids_below(directory: Path, *, indexes: bool = True) -> Iterator[Oid]:
-    """Read the ids in the files of git directories, and in their indexes unless told not to.
-
-    Raises:
-        HostError: If one cannot be read: what it names is not known.
-    """
+    """Read the ids in the files of git directories, and in their indexes unless told not to."""
     for place, _, names in os.walk(directory):
         paths = [Path(place, name) for name in names]
         yield from _ids_in(path for path in paths if not path.name.startswith("index"))
@@ -234,11 +227,7 @@ def read_ids_below(directory: Path, *, indexes: bool = True) -> Iterator[Oid]:
 
 
 def _ids_in(paths: Iterable[Path]) -> Iterator[Oid]:
-    """Read the ids in files of text.
-
-    Raises:
-        HostError: If one cannot be read: what it names is not known.
-    """
+    """Read the ids in files of text."""
     for path in paths:
         with host_errors(f"read '{path}'"), suppress(FileNotFoundError):
             if not stat.S_ISREG(path.lstat().st_mode):

@@ -82,7 +82,6 @@ class LazyObjectStore(ObjectStore):
         Raises:
             ObjectMissing: If it is not there, and the server has none either.
             RemoteError: If it is missing and the server cannot be asked.
-            ObjectCorrupt: If its content is not what its id says.
         """
         try:
             return super().read(oid)
@@ -96,7 +95,6 @@ class LazyObjectStore(ObjectStore):
         Raises:
             ObjectMissing: If it is not there, and the server has none either.
             RemoteError: If it is missing and the server cannot be asked.
-            ObjectCorrupt: If its header makes no sense.
         """
         try:
             return super().header(oid)
@@ -120,7 +118,6 @@ class LazyObjectStore(ObjectStore):
         Raises:
             ObjectMissing: If it is not there, and the server has none either.
             RemoteError: If it is missing and the server cannot be asked.
-            ObjectCorrupt: If its content is not what its id says, or it is no blob.
         """
         if not self.exists(oid):
             self._fetch_with_siblings(oid)

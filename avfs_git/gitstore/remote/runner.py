@@ -166,11 +166,7 @@ class Ended:
 
 @contextmanager
 def settings_file(directory: Path, url: str, access: Access) -> Iterator[Path]:
-    """Write what an exchange gets of the user's own configuration to a file, which is gone afterwards.
-
-    Raises:
-        HostError: If the disk refuses.
-    """
+    """Write what an exchange gets of the user's own configuration to a file, which is gone afterwards."""
     place = directory / f".settings-{os.getpid()}-{os.urandom(4).hex()}"
     with host_errors(f"write '{place}'"):
         fd = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

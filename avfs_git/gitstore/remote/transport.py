@@ -434,9 +434,6 @@ def open_exchange(
         access: What of the user's own may be used.
         progress: Told how far it is.
         lazy: Whether the vault may lack contents of files, which this repository has.
-
-    Raises:
-        HostError: If the disk refuses.
     """
     parent = git_dir.absolute() / "avfs" / "exchange"
     make_dirs_durably(parent)
@@ -538,11 +535,7 @@ def fetch_missing(git_dir: Path, access: Access, oids: Sequence[Oid]) -> None:
 
 
 def sync_clone(target: Path) -> None:
-    """Put a whole clone on disk.
-
-    Raises:
-        HostError: If the disk refuses.
-    """
+    """Put a whole clone on disk."""
     sync_file_system(target)
     if sys.platform != "linux":
         fsync_dir(target)

@@ -130,11 +130,7 @@ def _begin_writing(fd: int) -> None:
 
 
 def fsync_dir(path: Path) -> None:
-    """Put on disk which names a directory holds.
-
-    Raises:
-        HostError: If the system refuses.
-    """
+    """Put on disk which names a directory holds."""
     with host_errors(f"sync '{path}'"):
         _fsync_dir(os.fsencode(path))
 

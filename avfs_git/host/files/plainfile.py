@@ -25,7 +25,6 @@ def open_plain(path: str | bytes | os.PathLike[str], flags: int = os.O_RDONLY) -
 
     Raises:
         NotAFile: If it is a symbolic link, or no regular file.
-        OSError: If it cannot be opened.
     """
     try:
         fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)

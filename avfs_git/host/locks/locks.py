@@ -69,11 +69,7 @@ class Holder(NamedTuple):
 
 @contextmanager
 def directory_held(path: Path) -> Iterator[None]:
-    """Hold a directory for a block, against everybody else who holds it so: for changes that are rare and short.
-
-    Raises:
-        OSError: If the directory cannot be opened.
-    """
+    """Hold a directory for a block, against everybody else who holds it so: for changes that are rare and short."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)

@@ -42,11 +42,7 @@ class NameLocks:
 
     @contextmanager
     def held(self, name: str, timeout_s: float) -> Iterator[bool]:
-        """Hold a name for a block; yield False if another thread or process kept it for that long.
-
-        Raises:
-            OSError: If the file cannot be opened.
-        """
+        """Hold a name for a block; yield False if another thread or process kept it for that long."""
         if self.is_held(name):
             yield True
             return

@@ -62,11 +62,7 @@ def mount_overlay(directory: Path, *, source: str, options: str) -> None:
 
 
 def clear_volatile(work: Path) -> None:
-    """Remove the kernel's note that an earlier mount did not force its files to disk: nobody relies on that.
-
-    Raises:
-        HostError: If the disk refuses.
-    """
+    """Remove the kernel's note that an earlier mount did not force its files to disk: nobody relies on that."""
     with host_errors(f"clear '{work}'"):
         try:
             remove_tree(work / "work" / "incompat")
