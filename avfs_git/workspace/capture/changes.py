@@ -26,7 +26,8 @@ from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.capture.workspace import LockedWorkspace
 from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.gitmoves import CommandStart, adopt_git_moves, describe_with_git
-from avfs_git.workspace.vault.oplog import CAPTURED, EXACT, FILES, SIDECAR, OpRecord
+from avfs_git.workspace.vault.oplog import CAPTURED, EXACT, FILES, FORK_CREATE, SIDECAR, SIDECAR_BEFORE, OpRecord
+from avfs_git.workspace.vault.vault import OpenVault
 
 _NAMED = 3
 """Paths that a description names; the others are counted."""
@@ -119,6 +120,28 @@ def find_recorded(locked: LockedWorkspace) -> tuple[Oid | None, Trees]:
     if SIDECAR in last.more:
         sidecar = vault.store.read_commit(Oid(bytes.fromhex(last.more[SIDECAR]))).tree
     return recorded, (None if commit.tree == EMPTY_TREE else commit.tree, sidecar)
+
+
+def find_sidecar(vault: OpenVault, fork: str, oid: Oid) -> Oid | None:
+    """Find the sidecar commit of what a fork had beside a commit; None of a commit that git made.
+
+    After a fast-forward that is not the one which the commit names: that is what the source had.
+    """
+    named = vault.store.read_commit(oid).sidecar
+    if named is None:
+        return None
+    for record in vault.oplog.read_fork(fork):
+        if record.after == oid.hex():
+            return Oid(bytes.fromhex(record.more[SIDECAR])) if SIDECAR in record.more else named
+        if record.kind == FORK_CREATE:
+            break
+    return named
+
+
+def tell_sidecar(vault: OpenVault, fork: str, oid: Oid, fact: str = SIDECAR_BEFORE) -> dict[str, object]:
+    """Say for the log what a fork had beside a commit, where that is not what the commit names."""
+    sidecar = find_sidecar(vault, fork, oid)
+    return {fact: sidecar.hex()} if sidecar not in (None, vault.store.read_commit(oid).sidecar) else {}
 
 
 def make_recorded_commit(

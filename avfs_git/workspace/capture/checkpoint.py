@@ -39,7 +39,14 @@ from avfs_git.values import replace, value_class
 from avfs_git.vfs.scan.steady import KnownContent
 from avfs_git.workspace.capture.aftermath import aftermath
 from avfs_git.workspace.capture.capture import IGNORE, Captured
-from avfs_git.workspace.capture.changes import Trees, describe_changes, find_recorded, list_changed, make_recorded_commit
+from avfs_git.workspace.capture.changes import (
+    Trees,
+    describe_changes,
+    find_recorded,
+    find_sidecar,
+    list_changed,
+    make_recorded_commit,
+)
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.capture.workspace import LockedWorkspace
 from avfs_git.workspace.vault import notes
@@ -105,7 +112,7 @@ def take(
         return sink.blob_size(oid) if known_size is None else known_size
 
     changed = diff_trees(sink, commit.tree if commit else None, captured.tree, size_of=size_of)
-    recorded = recorded_sidecar(locked, commit)
+    recorded = recorded_sidecar(locked, head, commit)
     if recorded == before and not captured.sidecar_touched:
         sidecar_changed = []
     else:
@@ -140,15 +147,18 @@ def adopt_submodules(sink: PackWriter | DryWriter, found: Oid | None, wanted: Oi
     return edit_tree(sink, sink, found, edits)
 
 
-def recorded_sidecar(locked: LockedWorkspace, commit: Commit | None) -> Oid | None:
-    """Find the sidecar tree with which a workspace at its head is compared.
+def recorded_sidecar(locked: LockedWorkspace, oid: Oid | None, commit: Commit | None) -> Oid | None:
+    """Find the sidecar tree with which a workspace at its head, or at another commit, is compared.
 
     A commit that git made has none of its own. What the workspace last recorded stands for it, if that was at this commit or
     before it: after an undo it was not, and then what the workspace began with does. Costs a look at the commits since that.
     """
-    if commit is not None and commit.sidecar is not None:
-        return locked.vault.sidecar_tree(commit)
     opened = locked.opened
+    if oid is not None and commit is not None and commit.sidecar is not None:
+        if opened.cache is not None and opened.cache.commit == oid:
+            return opened.cache.sidecar
+        sidecar = find_sidecar(locked.vault, locked.fork, oid)
+        return locked.vault.store.read_commit(sidecar).tree if sidecar is not None else None
     recorded = opened.cache.commit if opened.cache is not None else None
     if recorded is None or _leads_to(locked.vault, locked.vault.read_head(locked.fork), recorded, until=_oid(opened.state.base)):
         return opened.synced_trees()[1]
@@ -428,7 +438,7 @@ def _label_head(locked: LockedWorkspace, taken: Taken, label: str | None, descri
         moves: list[RefMoveRecord] = [(ref, None, head.hex())]
         record = OpRecord(0, locked.fork, "label", description or f"label {label}", vault.clock_ns(), moves=moves)
         vault.move_refs([RefChange(ref, None, head)], record)
-    told = locked.mark_recorded(taken.captured, head, recorded_sidecar(locked, taken.commit))
+    told = locked.mark_recorded(taken.captured, head, recorded_sidecar(locked, head, taken.commit))
     return CheckpointResult("unchanged", described, (), (), (*taken.captured.warnings, *told))
 
 

@@ -33,6 +33,7 @@ from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import CheckpointResult, ForkInfo, Identity
 from avfs_git.paths import Oid, check_fork_name
 from avfs_git.workspace.capture.bookkeeping import bookkeeping
+from avfs_git.workspace.capture.changes import find_sidecar
 from avfs_git.workspace.capture.checkpoint import save_checkpoint, saving_first
 from avfs_git.workspace.capture.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.forks.trash import clear_orphan, move_to_trash, name_in_trash
@@ -135,7 +136,7 @@ def _make_fork(
 ) -> None:
     if at is not None:
         commit = resolve_revision(vault, at, fork=source)
-        sidecar = vault.store.read_commit(commit).sidecar
+        sidecar = vault.store.read_commit(commit).sidecar if source is None else find_sidecar(vault, source, commit)
         if source is not None and vault.read_head(source) == commit and sidecar is None:
             sidecar = _recorded_sidecar(vault, source, commit)
         parent = source
@@ -204,7 +205,7 @@ def _settle_source(
             head = vault.read_head(source)
     if head is None:
         raise CheckpointNotFound(source)
-    sidecar = vault.store.read_commit(head).sidecar
+    sidecar = find_sidecar(vault, source, head)
     return head, sidecar if sidecar is not None else _recorded_sidecar(vault, source, head)
 
 

@@ -40,7 +40,7 @@ def diff_workspace(
     if old is None:
         commit = taken.commit
         name = taken.head.hex() if taken.head else ""
-        sidecar = recorded_sidecar(locked, commit)
+        sidecar = recorded_sidecar(locked, taken.head, commit)
     else:
         oid = resolve_revision(vault, old, fork=locked.fork)
         commit, name = vault.store.read_commit(oid), oid.hex()

@@ -33,7 +33,19 @@ from avfs_git.workspace.forks.trash import (
 from avfs_git.workspace.restore.restore import Replay, replay_operation
 from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.gitmoves import adopt_git_moves, open_worktree
-from avfs_git.workspace.vault.oplog import BY, EXACT, FORK_CREATE, OF_FORKS, OURS, REDO, SIDECAR, UNDO, OpRecord, RefMoveRecord
+from avfs_git.workspace.vault.oplog import (
+    BY,
+    EXACT,
+    FORK_CREATE,
+    OF_FORKS,
+    OURS,
+    REDO,
+    SIDECAR,
+    SIDECAR_BEFORE,
+    UNDO,
+    OpRecord,
+    RefMoveRecord,
+)
 from avfs_git.workspace.vault.origin import facts_of, read_own_state
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -134,6 +146,9 @@ def _turn_files(locked: LockedWorkspace, record: OpRecord, direction: str) -> Un
     changes, still = _find_changes(vault, record, direction)
     check_not_merging(locked)
     state = record.before if back else record.after
+    sidecars = (record.more.get(SIDECAR), record.more.get(SIDECAR_BEFORE))
+    left, reached = sidecars if back else sidecars[::-1]
+    facts = {OURS: record.more.get(OURS), SIDECAR: reached, SIDECAR_BEFORE: left}
     replay = Replay(
         record=OpRecord(
             0,
@@ -145,11 +160,11 @@ def _turn_files(locked: LockedWorkspace, record: OpRecord, direction: str) -> Un
             before=record.after if back else record.before,
             after=state,
             target=record.id,
-            more={key: record.more[key] for key in ((OURS,) if back else (SIDECAR, OURS)) if key in record.more},
+            more={key: value for key, value in facts.items() if value is not None},
         ),
         changes=still,
         state=_oid(state) if record.before is not None else None,
-        sidecar=None if back else _oid(record.more.get(SIDECAR)),
+        sidecar=_oid(reached),
         is_exact=bool(record.more.get(EXACT)),
     )
     done = replay_operation(locked, replay)

@@ -54,7 +54,7 @@ def catch_up(locked: LockedWorkspace, options: MergeOptions) -> MergeResult | No
             reach("catchup.saved")
         ours = Oid(bytes.fromhex(saved)) if saved is not None else came_from
         commit = locked.vault.store.read_commit(ours)
-        now = (None if commit.tree == EMPTY_TREE else commit.tree, recorded_sidecar(locked, commit))
+        now = (None if commit.tree == EMPTY_TREE else commit.tree, recorded_sidecar(locked, ours, commit))
         start = Start(ours, now, saved, branch=head)
         try:
             return merge_into(locked, start, head, replace(options, source=head.hex()[:12]))

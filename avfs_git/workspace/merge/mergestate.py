@@ -30,6 +30,7 @@ from avfs_git.gitstore.objects.store import KIND_COMMIT
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import Conflict, ConflictKind, MergeProgress, MergeResult, MergeStrategy, UndoResult, Warning
 from avfs_git.paths import ROOT, Oid, TreePath, split
+from avfs_git.workspace.capture.changes import find_sidecar, tell_sidecar
 from avfs_git.workspace.capture.checkpoint import adopt_submodules, merge_in_progress, save_checkpoint
 from avfs_git.workspace.capture.workspace import LockedWorkspace
 from avfs_git.workspace.merge.conflicts import describe_conflicts
@@ -38,7 +39,7 @@ from avfs_git.workspace.restore.advance import AdvancePlan, NotIgnoredHere, Othe
 from avfs_git.workspace.restore.application import Application
 from avfs_git.workspace.restore.restore import Replay, Trees, announced, put_back, replay_operation, save_aside, saved_trees
 from avfs_git.workspace.vault.format import Merging, OpenConflict, SideRecord
-from avfs_git.workspace.vault.oplog import OURS, OpRecord
+from avfs_git.workspace.vault.oplog import OURS, SIDECAR, OpRecord
 
 REBASE, CHERRY_PICK = "rebase", "cherry_pick"
 _MARKERS = re.compile(rb"^(?:<{7,}|>{7,}) ", re.MULTILINE)
@@ -318,9 +319,10 @@ def conclude_merge(locked: LockedWorkspace, message: str | None) -> MergeResult:
     check_resolved(locked)
     head = locked.vault.read_head(locked.fork)
     # Where others had moved the branch, it stands at their commit, and ours is the other parent.
-    other, facts = merging.theirs, {}
+    other = merging.theirs
+    facts = {"merged": merging.theirs, **tell_sidecar(locked.vault, locked.fork, _oid(merging.head))}
     if head is not None and head.hex() == merging.theirs:
-        other, facts = merging.head, {OURS: merging.head}
+        other = facts[OURS] = merging.head
     # What would be put back after a crash has to be stored.
     saved = save_aside(locked, f"resolved merge of {merging.source}")
     now = saved_trees(locked, saved)
@@ -332,7 +334,7 @@ def conclude_merge(locked: LockedWorkspace, message: str | None) -> MergeResult:
             description=f"merge {merging.source}",
             before=merging.head,
             parents=() if merging.squash else (_oid(other),),
-            more={"merged": merging.theirs, **facts, **intent.facts},
+            more={**facts, **intent.facts},
             concludes_merge=True,
         )
     made = result.checkpoint
@@ -362,6 +364,8 @@ def abort_merge(locked: LockedWorkspace) -> UndoResult:
     """
     merging = _merging(locked)
     text = f"give up merging {merging.source}" if merging.rewriting is None else f"give up: {merging.rewriting.description}"
-    record = OpRecord(0, locked.fork, "merge_abort", text, locked.vault.clock_ns(), after=merging.head)
-    done = replay_operation(locked, Replay(record, [], _oid(merging.head), ends_merge=True))
+    vault, head = locked.vault, _oid(merging.head)
+    more = tell_sidecar(vault, locked.fork, head, SIDECAR)
+    record = OpRecord(0, locked.fork, "merge_abort", text, vault.clock_ns(), after=merging.head, more=more)
+    done = replay_operation(locked, Replay(record, [], head, find_sidecar(vault, locked.fork, head), ends_merge=True))
     return UndoResult(record.to_operation(), done.changed_files, done.saved, done.warnings, done.sidecar_changed)

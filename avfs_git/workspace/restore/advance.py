@@ -36,6 +36,7 @@ from avfs_git.vfs.layer.sidecar import Meta
 from avfs_git.vfs.tree.plan import Step, list_contents, plan_steps
 from avfs_git.workspace.capture.aftermath import aftermath
 from avfs_git.workspace.capture.capture import Captured
+from avfs_git.workspace.capture.changes import tell_sidecar
 from avfs_git.workspace.capture.checkpoint import adopt_submodules
 from avfs_git.workspace.capture.confirm import confirm_advanced
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
@@ -162,7 +163,9 @@ def advance(
     plan = plan_advance(pack, now, tree, other)
     locked.vault.store.expect(oid for oid in list_contents(plan.steps) if not pack.exists(oid))
     came_from = came_from or head
-    facts = {**(more or {}), **({OURS: came_from.hex()} if came_from != head else {})}
+    facts = {**(more or {}), **tell_sidecar(locked.vault, locked.fork, came_from)}
+    if came_from != head:
+        facts[OURS] = came_from.hex()
     ending = _Ending(kind, description, facts, came_from, keeps_head, ends_merge)
     while True:  # ends, because each turn leaves something out
         try:

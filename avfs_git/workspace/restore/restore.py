@@ -41,6 +41,7 @@ from avfs_git.vfs.tree.plan import Step, list_contents, plan_steps
 from avfs_git.workspace.capture.aftermath import aftermath
 from avfs_git.workspace.capture.bookkeeping import bookkeeping
 from avfs_git.workspace.capture.capture import Captured
+from avfs_git.workspace.capture.changes import find_sidecar, tell_sidecar
 from avfs_git.workspace.capture.checkpoint import recorded_sidecar, save_checkpoint, saving_first, take
 from avfs_git.workspace.capture.confirm import confirm_restored
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
@@ -84,7 +85,7 @@ def restore_state(
         writer = DryWriter(vault.store)
         taken = take(locked, writer)
         now = (taken.captured.tree, taken.captured.sidecar)
-        wanted = _target_trees(locked, commit, now)
+        wanted = _target_trees(locked, target, commit, now)
         steps = _plan(writer, now, wanted, commit, paths)
         files, untracked = _preview(writer, steps, now, wanted, paths)
         return RestoreResult(
@@ -101,12 +102,12 @@ def _restore(locked: LockedWorkspace, target: Oid, paths: Sequence[TreePath], sh
     if not vault.store.exists(target):
         raise ObjectMissing(target.hex())
     commit = vault.store.read_commit(target)
-    state = _lower(vault.store, _target_trees(locked, commit, (None, None)), commit)
+    state = _lower(vault.store, _target_trees(locked, target, commit, (None, None)), commit)
     for path in paths:
         if state.lookup(path) is None and not is_there(locked, path):
             raise PathNotFound(path)
     saved, now = _save(locked, f"save before {kind} of {shown}")
-    wanted = _target_trees(locked, commit, now)
+    wanted = _target_trees(locked, target, commit, now)
     steps = _plan(vault.store, now, wanted, commit, paths)
     if not steps and not find_differences(vault.store, now[0], wanted[0], paths=paths):  # submodules are at no file's commit
         return RestoreResult("unchanged", target.hex(), (), saved=saved)
@@ -128,7 +129,7 @@ def _restore(locked: LockedWorkspace, target: Oid, paths: Sequence[TreePath], sh
             before=head.hex() if head else None,
             index=lambda pack: _tracked_after(pack, now[0], wanted[0], paths),
             beside=wanted[1],
-            more=intent.facts,
+            more={**intent.facts, **(tell_sidecar(vault, locked.fork, head) if head is not None else {})},
             captured=confirmed,
         )
         recorded = result.checkpoint.tree if result.checkpoint is not None else None
@@ -161,11 +162,11 @@ def _count(paths: Sequence[TreePath]) -> str:
     return f"'{show_path(paths[0])}'" if len(paths) == 1 else f"{len(paths)} paths"
 
 
-def _target_trees(locked: LockedWorkspace, commit: Commit, now: tuple[Oid | None, Oid | None]) -> tuple[Oid | None, Oid | None]:
+def _target_trees(locked: LockedWorkspace, oid: Oid, commit: Commit, now: Trees) -> Trees:
     """Find the trees of a state. A commit of git's says nothing of untracked files: they stay."""
-    sidecar = locked.vault.sidecar_tree(commit)
     tree = None if commit.tree == EMPTY_TREE else commit.tree
-    return tree, sidecar if commit.sidecar is not None else now[1]
+    sidecar = find_sidecar(locked.vault, locked.fork, oid)
+    return tree, locked.vault.store.read_commit(sidecar).tree if sidecar is not None else now[1]
 
 
 def _tracked_after(pack: PackWriter, now: Oid | None, wanted: Oid | None, paths: Sequence[TreePath]) -> Oid | None:
@@ -230,10 +231,10 @@ def saved_trees(locked: LockedWorkspace, saved: str | None) -> Trees:
     if saved is not None:
         made = locked.vault.store.read_commit(Oid(bytes.fromhex(saved)))
         return None if made.tree == EMPTY_TREE else made.tree, locked.vault.sidecar_tree(made)
-    commit = locked.head()[1]
+    head, commit = locked.head()
     if commit is None:
         return locked.opened.synced_trees()
-    return None if commit.tree == EMPTY_TREE else commit.tree, recorded_sidecar(locked, commit)
+    return None if commit.tree == EMPTY_TREE else commit.tree, recorded_sidecar(locked, head, commit)
 
 
 def save_aside(locked: LockedWorkspace, description: str, *, onto: Oid | None = None) -> str | None:
@@ -252,7 +253,7 @@ def save_aside(locked: LockedWorkspace, description: str, *, onto: Oid | None = 
         taken = take(locked, pack, onto=onto)
         if taken.is_unchanged:
             if taken.head is not None:
-                locked.mark_recorded(taken.captured, taken.head, recorded_sidecar(locked, taken.commit))
+                locked.mark_recorded(taken.captured, taken.head, recorded_sidecar(locked, taken.head, taken.commit))
             return None
         captured = taken.captured
         signature = locked.signature()
@@ -492,15 +493,13 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
         return Replayed(saved=saved)
     commit = vault.store.read_commit(replay.state)
     now = saved_trees(locked, saved)
-    wanted = _target_trees(locked, commit, now)
-    if replay.is_exact:
-        wanted = (wanted[0], vault.sidecar_tree(commit))
-    if replay.sidecar is not None:
-        wanted = (wanted[0], vault.store.read_commit(replay.sidecar).tree)
+    sidecar = replay.sidecar or commit.sidecar
+    beside = vault.store.read_commit(sidecar).tree if sidecar is not None else None
+    wanted = None if commit.tree == EMPTY_TREE else commit.tree, now[1] if sidecar is None and not replay.is_exact else beside
     steps = _plan(vault.store, now, wanted, commit, ())
     vault.store.expect(list_contents(steps))
     changed = diff_trees(vault.store, now[0], wanted[0], size_of=vault.store.blob_size)
-    beside = diff_sidecars(vault.store, now[1], wanted[1])
+    sidecar_changed = diff_sidecars(vault.store, now[1], wanted[1])
     with announced(locked, replay.record.kind, now, ends_merge=replay.ends_merge) as intent:
         change = Application(locked, LowerTree(vault.store, *now, default_mtime_ns=0), _lower(vault.store, wanted, commit))
         change.apply(steps)
@@ -517,7 +516,7 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
                 locked.opened.drop_cache()  # something stayed: the workspace is not quite in that state
             else:
                 intent.warnings.extend(locked.mark_captured(captured, commit=replay.state))
-    return Replayed(tuple(changed), saved, (*change.warnings, *intent.warnings), tuple(beside))
+    return Replayed(tuple(changed), saved, (*change.warnings, *intent.warnings), tuple(sidecar_changed))
 
 
 def _is_other(source: ObjectSource, captured: Captured, wanted: Trees) -> bool:
