@@ -1,6 +1,6 @@
 """avfs: git-compatible workspaces for AI agents.
 
-`Avfs` opens the vaults of a directory; everything else is reached from it. The public names are those of
+`Home` opens the vaults of a directory; everything else is reached from it. The public names are those of
 `avfs_git.sdk`, plus the values in `avfs_git.model` and the errors in `avfs_git.errors`. They are imported when
 first used, so that the command line starts without what it does not need.
 """
@@ -11,20 +11,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from avfs_git.sdk import Avfs, Session, Vault, Workspace
+    from avfs_git.sdk import Avfs, Home, Session, Vault, Workspace
 
 __version__ = "0.1.0"
 
-__all__ = ["Avfs", "Session", "Vault", "Workspace", "__version__"]
-
-_HOMES = {"Avfs": "avfs_git.sdk", "Session": "avfs_git.sdk", "Vault": "avfs_git.sdk", "Workspace": "avfs_git.sdk"}
+__all__ = ["Avfs", "Home", "Session", "Vault", "Workspace", "__version__"]
 
 
 def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(home), name)
+    value: object = getattr(import_module("avfs_git.sdk"), name)
     globals()[name] = value
     return value
 

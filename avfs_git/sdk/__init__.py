@@ -2,8 +2,8 @@
 
     import avfs_git
 
-    with avfs_git.Avfs(home) as avfs:
-        vault = avfs.create_vault("shop", source=project)
+    with avfs_git.Home(directory) as home:
+        vault = home.create_vault("shop", source=project)
         work = vault.fork("fix-login")
         work.write("src/login.py", data)
         print(work.checkpoint("first try").changed_files)
@@ -13,7 +13,7 @@ the frozen dataclasses of `avfs_git.model`, failures the typed errors of `avfs_g
 may be text, bytes or path objects, from the root of the workspace, with or without a leading slash. Nothing is
 printed and no environment variable is read.
 
-An `Avfs`, a `Vault` and a `Workspace` may be used from several threads, and by several processes at once. What a
+A `Home`, a `Vault` and a `Workspace` may be used from several threads, and by several processes at once. What a
 method acknowledges as saved is on disk; what `write` and its like do is durable at the next checkpoint, and
 survives the death of the process at once.
 
@@ -23,11 +23,11 @@ in the mount see it at once.
 
 from __future__ import annotations
 
-from avfs_git.sdk.home import Avfs
+from avfs_git.sdk.home import Avfs, Home
 from avfs_git.sdk.options import ExecOptions
 from avfs_git.sdk.pathlike import PathLike
 from avfs_git.sdk.session import Session
 from avfs_git.sdk.vault import Vault
 from avfs_git.sdk.workspace import Workspace
 
-__all__ = ["Avfs", "ExecOptions", "PathLike", "Session", "Vault", "Workspace"]
+__all__ = ["Avfs", "ExecOptions", "Home", "PathLike", "Session", "Vault", "Workspace"]

@@ -70,8 +70,8 @@ _OWN_NAMES = frozenset({"vaults", "mounts", "current", "trusted", "seal.key", "h
 """What a home holds; a directory that holds other things has another purpose, too, and stays as open as it is."""
 
 
-class Avfs:
-    """A home: the vaults of one user, and which of them is current."""
+class Home:
+    """A directory with the vaults of one user, and which of them is current."""
 
     def __init__(
         self,
@@ -109,6 +109,9 @@ class Avfs:
         self._clock_ns = clock_ns
         self._lock_timeout_s = lock_timeout_s
         self._opened: list[Vault] = []
+
+    def __repr__(self) -> str:
+        return f"<Home {str(self.home)!r}>"
 
     def __enter__(self) -> Self:
         return self
@@ -516,3 +519,7 @@ class Avfs:
                 return Session(vault, found)
         stop.clear_dead_mount(mounted.directory)
         return None
+
+
+Avfs = Home
+"""The same class by its first name."""

@@ -45,6 +45,9 @@ class Session:
         self.path = found.directory
         self._found = found
 
+    def __repr__(self) -> str:
+        return f"<Session {self.id!r} of {f'{self.vault.name}@{self.fork}'!r} at {str(self.path)!r}>"
+
     def __enter__(self) -> Self:
         return self
 
@@ -62,7 +65,7 @@ class Session:
         record.wait_ended(self._found.place)
 
     def remove(self, *, discard: bool = False, lazy: bool = False, force: bool = False) -> RemoveResult:
-        """End a fork that `Avfs.fork_directory` made: save a last checkpoint, take the mount away, delete what was pushed.
+        """End a fork that `Home.fork_directory` made: save a last checkpoint, take the mount away, delete what was pushed.
 
         What the clone does not have stays in the vault, as a fork that is not mounted. A fork that is deleted comes back with
         `Vault.undo`.

@@ -91,7 +91,7 @@ class Vault:
     """A vault that is open: a bare git repository, its forks and their workspaces.
 
     Attributes:
-        warnings: What making it left out, right after `Avfs.create_vault`.
+        warnings: What making it left out, right after `Home.create_vault`.
     """
 
     def __init__(
@@ -123,6 +123,9 @@ class Vault:
         self._user_policy = user_policy
         self.warnings: tuple[Warning, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<Vault {self.name!r}>"
+
     def __enter__(self) -> Self:
         return self
 
@@ -144,7 +147,7 @@ class Vault:
         return self._core.git_dir
 
     def origin(self) -> Path | None:
-        """Tell of which directory it was made by `Avfs.fork_directory`; None of any other vault."""
+        """Tell of which directory it was made by `Home.fork_directory`; None of any other vault."""
         return self._core.layout.read_origin()
 
     def remote(self) -> str | None:

@@ -104,6 +104,9 @@ class Workspace:
         self._held: workspaces.OpenWorkspace | None = None
         self._held_files: files.Files | None = None
 
+    def __repr__(self) -> str:
+        return f"<Workspace {f'{self.vault.name}@{self.fork}'!r}>"
+
     def __enter__(self) -> Self:
         return self
 

@@ -8,8 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import avfs_git
-from avfs_git import sdk
+from avfs_git import Home, sdk
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "sdk.md"
 
@@ -38,13 +40,27 @@ def test_the_example_of_the_guide_runs(tmp_path: Path) -> None:
 
 def test_the_guide_names_every_method() -> None:
     """The table of the guide holds each public method of the three classes, and no other."""
-    rows = [line for line in GUIDE.read_text("utf-8").splitlines() if re.match(r"\| `(Avfs|Vault|Workspace)", line)]
+    rows = [line for line in GUIDE.read_text("utf-8").splitlines() if re.match(r"\| `(Home|Vault|Workspace)", line)]
     listed = set(re.findall(r"`(\w+)`", "".join(row.split("|")[2] for row in rows)))
     there = {
         name
-        for kind in (sdk.Avfs, sdk.Vault, sdk.Workspace)
+        for kind in (sdk.Home, sdk.Vault, sdk.Workspace)
         for name, value in vars(kind).items()
         if callable(value) and not name.startswith("_") and name != "close"
     }
 
     assert listed == there
+
+
+@pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout")
+def test_objects_show_their_names(tmp_path: Path) -> None:
+    """What a person prints says which home, vault, workspace or session it is."""
+    with Home(tmp_path / "home") as home:
+        vault = home.create_vault("v")
+        with vault.workspace().mount(tmp_path / "m") as session:
+            shown = f"{home} {vault} {vault.workspace()} {session}"
+
+    assert shown == (
+        f"<Home '{tmp_path / 'home'}'> <Vault 'v'> <Workspace 'v@main'>"
+        f" <Session '{session.id}' of 'v@main' at '{tmp_path / 'm'}'>"
+    )
