@@ -136,6 +136,14 @@ class Request:
         first, _, second = bytes(self.view[start : self.end - 1]).partition(b"\0")
         return first, second
 
+    def forgotten(self) -> list[tuple[int, int]]:
+        """Read a FORGET or BATCH_FORGET: nodes, and how often each is forgotten."""
+        if self.operation == p.FORGET:
+            return [(self.ino, *p.FORGET_IN.unpack_from(self.buffer, p.BODY))]
+        count, _ = p.BATCH_FORGET_IN.unpack_from(self.buffer, p.BODY)
+        start = p.BODY + p.BATCH_FORGET_IN.size
+        return list(p.FORGET_ONE.iter_unpack(self.view[start : start + count * p.FORGET_ONE.size]))
+
 
 class Noting(Protocol):
     """Where threads are noted that the kernel may keep waiting; a `fuse.handover.handover.Handover` is one."""

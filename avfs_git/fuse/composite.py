@@ -29,7 +29,8 @@ from avfs_git.fuse.errnos import errno_of
 from avfs_git.fuse.handover.handover import Handover
 from avfs_git.fuse.handover.register import Register, TreeLedger, split
 from avfs_git.fuse.listing import Listings, make_listing
-from avfs_git.fuse.server import Handler, TreeServer
+from avfs_git.fuse.operations import Handler
+from avfs_git.fuse.server import TreeServer
 from avfs_git.vfs.tree.inodes import ROOT_INO
 from avfs_git.vfs.tree.merged import MergedTree
 from avfs_git.vfs.tree.view import Attr, fail
@@ -299,13 +300,7 @@ class CompositeServer:
 
     def _forget_from(self, request: Request, first: int) -> None:
         """Do a FORGET, from one of its entries on."""
-        if request.operation == p.FORGET:
-            pairs = [(request.ino, *p.FORGET_IN.unpack_from(request.buffer, p.BODY))]
-        else:
-            count, _ = p.BATCH_FORGET_IN.unpack_from(request.buffer, p.BODY)
-            start = p.BODY + p.BATCH_FORGET_IN.size
-            pairs = list(p.FORGET_ONE.iter_unpack(request.view[start : start + count * p.FORGET_ONE.size]))
-        for index, (ino, times) in enumerate(pairs[first:], first):
+        for index, (ino, times) in enumerate(request.forgotten()[first:], first):
             known = self._known(ino)
             if known is None:
                 self._register.drop(ino)

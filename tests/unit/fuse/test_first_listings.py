@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from avfs_git.fuse import operations
 from avfs_git.fuse import protocol as p
-from avfs_git.fuse import server as server_module
 from avfs_git.fuse.handover.handover import Handover
 from avfs_git.fuse.listing import Listing, make_listing
 from avfs_git.fuse.server import TreeServer
@@ -158,7 +158,7 @@ def test_what_was_listed_once_is_told_again(ends: Ends, commit: CommitTree, monk
         made.append(make_listing(names))
         return made[-1]
 
-    monkeypatch.setattr(server_module, "make_listing", counting)
+    monkeypatch.setattr(operations, "make_listing", counting)
     handover = Handover.make()
 
     def pins(described: dict[bytes, tuple[bytes, int, int]]) -> list[int]:
