@@ -179,6 +179,8 @@ class ForkInfo:
     created_at_ns: int | None = None
     author: Identity | None = None
     """The author of its commits, where it has one of its own."""
+    problem: str | None = None
+    """What is wrong with its branch, where that is damaged; then its head is not known."""
 
 
 @value_class

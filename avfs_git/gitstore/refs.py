@@ -176,9 +176,9 @@ class RefStore:
 
     def list(self, prefix: str = "refs/") -> dict[str, Oid]:
         """Return all refs whose name starts so, in order of name; damaged ones are left out."""
-        loose, _ = self._walk(prefix)
-        # Loose ones first: one that git packs meanwhile is then found among the packed ones.
-        found = {name: oid for name, oid in self._read_packed().refs.items() if name.startswith(prefix)}
+        loose, damaged = self._walk(prefix)
+        # Loose ones first: one that git packs meanwhile is then found among the packed ones. Of a damaged one, that value is old.
+        found = {name: oid for name, oid in self._read_packed().refs.items() if name.startswith(prefix) and name not in damaged}
         for name, value in loose.items():
             if isinstance(value, bytes):
                 found[name] = value
@@ -188,6 +188,10 @@ class RefStore:
                     if target is not None:
                         found[name] = target
         return dict(sorted(found.items()))
+
+    def list_damaged(self, prefix: str) -> dict[str, str]:
+        """Return the refs whose name starts so and whose files hold no id, each with the reason."""
+        return self._walk(prefix)[1]
 
     def find_damaged(self, exists: Callable[[Oid], bool]) -> tuple[RefDamaged, ...]:
         """Find what does not say what it stands for, and refs to objects that are not here.

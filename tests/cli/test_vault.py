@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -181,3 +182,26 @@ def test_any_bare_repository_is_a_vault(cli: Cli, work: str, hermetic: Path) -> 
     assert cli("--vault", str(path), "cat", "README").text == "hello\n"
     assert cli("--vault", f"{path}@main", "cat", "README").text == "hello\n"
     assert cli("--vault", "/nowhere.git", "status").status in {11, 17}
+
+
+def test_a_fork_with_a_damaged_branch_is_listed_as_damaged(cli: Cli, work: str) -> None:
+    """An empty file, a file over an older packed value, and a missing commit: none is left out or taken for whole."""
+    for name in ("empty", "packed", "missing", "whole"):
+        cli("fork", "create", name).ok()
+    git_dir = Path(cli("vault", "info", "--json").result["path"])
+    subprocess.run(["git", "-C", str(git_dir), "pack-refs", "--all"], check=True)
+    (git_dir / "refs/heads/empty").write_bytes(b"")
+    (git_dir / "refs/heads/packed").write_bytes(b"?")
+    (git_dir / "refs/heads/missing").write_text("1" * 40 + "\n")
+
+    listed = {fork["name"]: fork for fork in cli("fork", "list", "--json").result["forks"]}
+    assert {name: fork["head"] is None for name, fork in listed.items() if fork["problem"]} == dict.fromkeys(
+        ("empty", "missing", "packed"), True
+    )
+    assert sorted(listed) == ["empty", "main", "missing", "packed", "whole"]
+    shown = cli("fork", "list").ok()
+    assert shown.text.count("\tdamaged\t") == 3
+    assert "warning: 'refs/heads/empty' is damaged: its file is empty; `avfs doctor` says what can be done" in shown.stderr
+
+    (git_dir / "refs/heads/main").write_bytes(b"")
+    assert cli("fork", "list", "--fork", "whole").ok().text.count("\tdamaged\t") == 4

@@ -6,10 +6,10 @@ a light command loads nothing that writes. Reads refs and one small file a fork.
 
 from __future__ import annotations
 
-from avfs_git.errors import ForkNotFound, InvalidName
+from avfs_git.errors import ForkNotFound, InvalidName, RefDamaged
 from avfs_git.model import ForkInfo, Identity
 from avfs_git.paths import Oid, check_fork_name
-from avfs_git.workspace.vault.format import WorkspaceState
+from avfs_git.workspace.vault.format import HEADS, WorkspaceState
 from avfs_git.workspace.vault.origin import peek_state, read_own_state, recall_states
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -31,10 +31,11 @@ def fork_info(vault: OpenVault, fork: str) -> ForkInfo:
     return _describe(fork, head, peek_state(vault, fork))
 
 
-def _describe(fork: str, head: Oid | None, state: WorkspaceState | None) -> ForkInfo:
+def _describe(fork: str, head: Oid | None, state: WorkspaceState | None, damage: RefDamaged | None = None) -> ForkInfo:
     at = head.hex() if head is not None else None
+    problem = damage.message if damage is not None else None
     if state is None:
-        return ForkInfo(fork, at, at)
+        return ForkInfo(fork, at, at, problem=problem)
     return ForkInfo(
         name=fork,
         head=at,
@@ -44,15 +45,21 @@ def _describe(fork: str, head: Oid | None, state: WorkspaceState | None) -> Fork
         ephemeral=state.ephemeral,
         author=Identity(*state.author) if state.author is not None else None,
         created_at_ns=state.created_at_ns,
+        problem=problem,
     )
 
 
 def list_forks(vault: OpenVault) -> list[ForkInfo]:
-    """Describe all forks, by name."""
+    """Describe all forks, by name; say of one whose branch is damaged what is wrong."""
     heads: dict[str, Oid | None] = dict(vault.list_heads())
+    problems = {ref.removeprefix(HEADS): RefDamaged(ref, reason) for ref, reason in vault.refs.list_damaged(HEADS).items()}
+    for fork, head in heads.items():
+        if head is not None and not vault.store.exists(head):
+            problems[fork] = RefDamaged(HEADS + fork, f"it names {head.hex()}, which is missing")
+    heads |= dict.fromkeys(problems)
     first = vault.head_fork()
     if first is not None and first not in heads and vault.has_fork(first):  # one that has no commit yet
         heads[first] = None
     states = {fork: read_own_state(vault, fork) for fork in heads}
     states.update(recall_states(vault, {fork for fork, state in states.items() if state is None}))
-    return [_describe(fork, heads[fork], states[fork]) for fork in sorted(heads)]
+    return [_describe(fork, heads[fork], states[fork], problems.get(fork)) for fork in sorted(heads)]

@@ -118,10 +118,21 @@ def fork_list(text: TextOutput, result: ForkList | RemoteBranchList) -> None:
         _branch_list(text, result)
         return
     rows = (
-        (fork.name, text.id(fork.head), fork.parent or "-", "ephemeral" if fork.ephemeral else "", text.time(fork.created_at_ns))
+        (
+            fork.name,
+            text.id(fork.head),
+            fork.parent or "-",
+            "damaged" if fork.problem else "ephemeral" if fork.ephemeral else "",
+            text.time(fork.created_at_ns),
+        )
         for fork in result["forks"]
     )
     text.table(("Fork", "Head", "From", "", "Made"), rows)
+    text.warn(
+        Warning("fork.damaged", f"{fork.problem}; `avfs doctor` says what can be done")
+        for fork in result["forks"]
+        if fork.problem is not None
+    )
 
 
 def _branch_list(text: TextOutput, result: RemoteBranchList) -> None:
