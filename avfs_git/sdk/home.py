@@ -7,6 +7,7 @@ processes. A deletion that a crash interrupts is gone on with by the next one.
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import time
 from collections.abc import Callable, Mapping
@@ -438,7 +439,7 @@ class Home:
         """Fork the present state of a clone, or of any directory, and mount the fork; return when programs can use it.
 
         The first time, a vault is made for the directory; it is only read. Git in the fork's tree knows a clone as the remote
-        `origin`, to which the fork can be pushed. Where such a fork is mounted, its tree becomes one more fork in the same vault.
+        `origin`, to which the fork can be pushed. Where a fork is mounted, its tree becomes one more fork in the same vault.
 
         Args:
             source: A directory; of a working tree of git, any in it.
@@ -451,6 +452,7 @@ class Home:
             ForkExists: If the vault has such a fork.
             InvalidName: If no fork can have the name.
             MountPointUnusable: If nothing can be mounted there, or it is in the directory that is forked.
+            InvalidInput: If the directory is in a read-only mount.
             NotAVault, FormatUnsupported: If the clone cannot be read safely.
             FuseUnavailable, SessionFailed: If it cannot be mounted; the fork is deleted again.
         """
@@ -458,6 +460,9 @@ class Home:
         if not top.is_dir():
             raise HostError(f"read '{top}'", NotADirectoryError(20, os.strerror(20 if top.exists() else 2)))
         place = point.resolve(directory)
+        shown = self._find_shown(top)
+        if shown is not None:
+            top = shown.path
         if place == top or top in place.parents:
             raise MountPointUnusable(os.fspath(place), "it is in the directory that is forked", hint="Name one beside it.")
         try:
@@ -466,8 +471,9 @@ class Home:
             if branch is None:
                 error.hint = "It is that of the directory. Name the fork with `--branch NAME`."
             raise
+        point.check(place, shown.vault.path if shown is not None else self._vaults)  # a refusal leaves nothing in the log
         with nurseries.starting_early():  # what the session needs is loaded while the directory is looked at
-            vault, parent = self._vault_of_shown(top) or (self._vault_of(top, name), None)
+            vault, parent = (shown.vault, shown.fork) if shown is not None else (self._vault_of(top, name), None)
             taken = clones.fork_present(vault._core, name, top, parent=parent, author=author)  # noqa: SLF001 - the two are one interface
             vault.warnings = tuple(taken)
             try:
@@ -477,15 +483,19 @@ class Home:
                     vault._delete_fork(name, lambda locked: locked.opened.is_unused())  # noqa: SLF001 - the two are one interface
                 raise
 
-    def _vault_of_shown(self, top: Path) -> tuple[Vault, str] | None:
-        """Open the vault of a directory where a fork of another one is mounted, and name that fork; None of any other."""
+    def _find_shown(self, top: Path) -> Session | None:
+        """Find the mount that a directory belongs to; None if it is in none, or has a repository of its own there."""
         shown = self.session_at(top)
         if shown is None:
             return None
-        if shown.path == top and not shown.info().readonly and shown.vault.origin() is not None:
-            return shown.vault, shown.fork
-        shown.vault.close()
-        return None
+        if shown.path != top and (top / ".git").exists():
+            shown.vault.close()
+            return None
+        info = shown.info()
+        if info.readonly:
+            make = f"`avfs --vault {shlex.quote(shown.vault.name)} fork create NAME --at {info.at[:12] if info.at else 'STATE'}`"
+            raise InvalidInput(f"the mount '{shown.path}' is read-only", hint=f"Make a fork of what it shows with {make}.")
+        return shown
 
     def _vault_of(self, top: Path, branch: str) -> Vault:
         """Open the vault of a directory; make it if there is none."""

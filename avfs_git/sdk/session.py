@@ -64,6 +64,10 @@ class Session:
         """Wait until it is over: until somebody takes it away, and nobody uses it any more."""
         record.wait_ended(self._found.place)
 
+    def is_of_directory(self) -> bool:
+        """Tell whether `Avfs.fork_directory` made its fork."""
+        return clones.is_of_directory(self.vault._core, self.fork)  # noqa: SLF001 - the two are one interface
+
     def remove(self, *, discard: bool = False, lazy: bool = False, force: bool = False) -> RemoveResult:
         """End a fork that `Home.fork_directory` made: save a last checkpoint, take the mount away, delete what was pushed.
 

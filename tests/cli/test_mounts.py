@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -336,3 +337,53 @@ def test_sessions_fit_on_a_narrow_terminal(cli: Cli, work: str, at: Path) -> Non
     assert re.search(rf"main +work +{re.escape(str(at))} +\d\d:\d\d:\d\d", usual)
     assert "read-write" not in usual
     assert re.search(r"read-write.*\n.*read-only [0-9a-f]{12}", unusual)
+
+
+def test_a_mounted_fork_of_any_vault_is_forked_within_it(
+    cli: Cli, work: str, at: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`avfs fork . DIR` in a mount makes one more fork of the mount's vault, from any directory in it, and `avfs end` ends it."""
+    cli("mount", "main", str(at)).ok()
+    (at / "src/new").write_text("not saved\n")
+    for number, place in enumerate((at, at / "src")):
+        monkeypatch.chdir(place)
+        beside = at.parent / f"x{number}"
+        made = cli("fork", ".", str(beside), "--json").ok().result
+        assert (made["vault"], made["fork"]) == ("work", f"x{number}")
+        assert (beside / "src/new").read_text() == "not saved\n"
+        assert cli("fork", "info", f"x{number}", "--json").result["parent"] == "main"
+        assert cli("end", str(beside), "--json").ok().result["deleted"]
+    assert [vault["name"] for vault in cli("vault", "list", "--json").result["vaults"]] == ["work"]
+
+    nested = at / "src/nested"
+    nested.mkdir()
+    subprocess.run(["git", "init", "-q", str(nested)], check=True)
+    monkeypatch.chdir(nested)
+    assert cli("fork", ".", str(at.parent / "own"), "--json").ok().result["vault"] == "nested"
+    cli("end", str(at.parent / "own")).ok()
+    monkeypatch.chdir("/")
+    refused = cli("end", str(at))
+    assert (refused.status, "`avfs fork SOURCE DIR` did not make" in refused.stderr) == (54, True)
+    cli("stop", str(at)).ok()
+
+    cli("mount", "main", str(at), "--readonly").ok()
+    refused = cli("fork", str(at), str(at.parent / "z"))
+    assert (refused.status, "is read-only" in refused.stderr) == (2, True)
+    made = cli(*shlex.split(re.findall("`avfs ([^`]+)`", refused.stderr)[0].replace("NAME", "z")))
+    assert made.ok().text.startswith("Made fork z")
+    cli("unmount", str(at)).ok()
+
+
+def test_a_refused_fork_of_a_directory_leaves_nothing(cli: Cli, work: str, at: Path, project: Path) -> None:
+    """The mount point is looked at first: neither a vault nor a line in the log tells of the fork that there is not."""
+    full = at.parent / "full"
+    full.mkdir()
+    (full / "file").write_bytes(b"")
+    assert cli("fork", str(project), str(full)).status == 51
+    assert [vault["name"] for vault in cli("vault", "list", "--json").result["vaults"]] == ["work"]
+
+    cli("mount", "main", str(at)).ok()
+    assert cli("fork", str(at), str(full)).status == 51
+    assert cli("fork", str(at), str(at / "in")).status == 51
+    assert [line["kind"] for line in cli("op", "log", "--json").result["operations"]] == ["vault_create"]
+    cli("unmount", str(at)).ok()

@@ -8,6 +8,7 @@ with which they are compared, knows no symbolic links.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import zlib
@@ -80,6 +81,8 @@ def check(directory: Path, git_dir: Path) -> tuple[str, ...]:
                 place = place.parent
         if not stat.S_ISDIR(mode):
             raise MountPointUnusable(shown, "it is not a directory" if not missing else f"'{place}' is not a directory")
+        if missing and not os.access(place, os.W_OK | os.X_OK):
+            raise HostError(f"make '{missing[-1]}'", PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
         if not missing:
             with os.scandir(place) as entries:
                 if next(entries, None) is not None:

@@ -45,6 +45,8 @@ from avfs_git.workspace.vault.origin import facts_of, peek_state
 from avfs_git.workspace.vault.vault import OpenVault
 
 REMOTE = "origin"
+_OF_DIRECTORY = "of_directory"
+"""In the line of the log that makes a fork: it was made of what a directory showed."""
 _UNFINISHED = {
     "rebase-merge": "rebase",
     "rebase-apply": "rebase",
@@ -218,7 +220,8 @@ def _make_fork(
         changes.append(RefChange(HEADS + name, None, head))
         moves: list[RefMoveRecord] = [(HEADS + name, None, head.hex())]
         text = f"fork {name} from {source.name}"
-        record = OpRecord(0, name, FORK_CREATE, text, vault.clock_ns(), moves=moves, more=facts_of(state))
+        more = facts_of(state) | {_OF_DIRECTORY: True}
+        record = OpRecord(0, name, FORK_CREATE, text, vault.clock_ns(), moves=moves, more=more)
         vault.move_refs(changes, record)
     first = vault.head_fork()
     if first is not None and vault.read_head(first) is None:
@@ -229,6 +232,14 @@ def _check_free(vault: OpenVault, name: str) -> None:
     if vault.read_head(name) is not None:
         hint = f"Mount it with `avfs --vault {vault.name} mount {name} DIR`, or name the new one with `--branch NAME`."
         raise ForkExists(name, hint=hint)
+
+
+def is_of_directory(vault: OpenVault, fork: str) -> bool:
+    """Tell whether a fork was made of what a directory showed."""
+    if vault.layout.read_origin() is not None:
+        return True
+    made = next((record for record in vault.oplog.read_fork(fork) if record.kind == FORK_CREATE), None)
+    return made is not None and made.more.get(_OF_DIRECTORY) is True
 
 
 def leave_default(vault: OpenVault, fork: str) -> None:

@@ -27,8 +27,10 @@ def command(state: State, directory: Path, lazy: bool, discard: bool) -> RemoveR
     changed. Otherwise the fork stays in its vault. `avfs undo` brings a deleted fork back.
     """
     session = state.avfs.session_at(directory) if directory.is_dir() else None
-    if session is None or session.path != directory.resolve() or session.vault.origin() is None:
-        raise SessionNotFound(os.fspath(directory), is_other=session is not None and session.path == directory.resolve())
+    if session is None or session.path != directory.resolve():
+        raise SessionNotFound(os.fspath(directory))
+    if not session.is_of_directory():
+        raise SessionNotFound(os.fspath(directory), is_other=True)
     state.output.amend(vault=session.vault.name, fork=session.fork)
     os.chdir("/")  # this process must not be the one that uses it
     return session.remove(discard=discard, lazy=lazy)
