@@ -57,6 +57,21 @@ def parse_tree_path(text: str | bytes | os.PathLike[str]) -> TreePath:
     return TreePath(b"/".join(parts))
 
 
+def oid_of(text: str | bytes) -> Oid:
+    """Read an object id as people and git write it: 40 hexadecimal digits."""
+    return Oid(bytes.fromhex(text if isinstance(text, str) else text.decode("ascii")))
+
+
+def maybe_oid(text: str | None) -> Oid | None:
+    """Read an object id of a record, which may have none."""
+    return Oid(bytes.fromhex(text)) if text is not None else None
+
+
+def maybe_hex(oid: Oid | None) -> str | None:
+    """Write an object id, or that there is none, for a record."""
+    return oid.hex() if oid is not None else None
+
+
 def join(directory: TreePath, name: bytes) -> TreePath:
     """Name an entry of a directory."""
     return TreePath(directory + b"/" + name if directory else name)

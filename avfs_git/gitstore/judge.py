@@ -31,7 +31,7 @@ from avfs_git.gitstore.formats.trees import MODE_FILE, MODE_TREE, parse_tree, se
 from avfs_git.gitstore.gitcommand import find_git, fsck
 from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_COMMIT, KIND_TREE, hash_object
 from avfs_git.gitstore.scratch import put_loose, scratch_repository
-from avfs_git.paths import Oid
+from avfs_git.paths import Oid, oid_of
 
 _Answer = tuple[Oid, bytes, int, bytes]
 """An object, its kind, its length, and its content where that was asked for."""
@@ -64,7 +64,7 @@ def list_loose(objects_dir: Path) -> Iterator[Oid]:
         for directory in sorted(filter(_LOOSE_DIRECTORY.fullmatch, os.listdir(objects_dir))):
             with suppress(NotADirectoryError, FileNotFoundError):
                 for name in filter(_LOOSE_NAME.fullmatch, os.listdir(objects_dir / directory)):
-                    yield Oid(bytes.fromhex(directory + name))
+                    yield oid_of(directory + name)
 
 
 def list_objects(objects_dir: Path) -> Iterator[Oid]:
@@ -146,7 +146,7 @@ def _judge_modules(read: _Read, oids: Collection[Oid]) -> list[tuple[Oid, str]]:
         for line in fsck(git_dir):
             match = _FSCK_BLOB.search(line)
             if match is not None:
-                faults.append((Oid(bytes.fromhex(match[1])), f"git refuses it as a .gitmodules: {match[2]}"))
+                faults.append((oid_of(match[1]), f"git refuses it as a .gitmodules: {match[2]}"))
     return faults
 
 
@@ -219,7 +219,7 @@ def _read(git_dir: Path, places: Mapping[str, str], option: str, names: IO[bytes
                     continue
                 name, _, rest = line.rstrip(b"\n").partition(b" ")
                 kind, _, size = rest.partition(b" ")
-                oid = Oid(bytes.fromhex(name.decode("ascii")))
+                oid = oid_of(name)
                 if not size.isdigit():  # it is missing, or its header is damaged
                     yield oid, _UNREADABLE, 0, b""
                     continue

@@ -45,7 +45,7 @@ from avfs_git.errors import (
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably, sync_file, sync_files, write_all
 from avfs_git.host.files.modes import open_file
-from avfs_git.paths import Oid
+from avfs_git.paths import Oid, maybe_hex, oid_of
 from avfs_git.patterns import compiled
 from avfs_git.values import field, record_class, value_class
 
@@ -226,7 +226,7 @@ class RefStore:
                 held = self._read_loose(name)
             except RefDamaged:
                 return
-            raise RefConflict(name, None, held if isinstance(held, str) else _hex(held))
+            raise RefConflict(name, None, held if isinstance(held, str) else maybe_hex(held))
 
     def head(self) -> str | None:
         """Name the ref that HEAD points to; None if it holds a commit itself, or is damaged."""
@@ -253,7 +253,7 @@ class RefStore:
                 raise
         match = _VALUE.fullmatch(data)
         if match is not None:
-            return Oid(bytes.fromhex(match[1].decode("ascii")))
+            return oid_of(match[1])
         match = _SYMBOLIC.fullmatch(data)
         if match is not None:
             return os.fsdecode(match[1])
@@ -438,10 +438,10 @@ class RefStore:
         name = change.name
         loose = self._read_loose(name)
         if isinstance(loose, str):
-            raise RefConflict(name, _hex(change.old), f"ref: {loose}")
+            raise RefConflict(name, maybe_hex(change.old), f"ref: {loose}")
         actual = packed.refs.get(name) if loose is None else loose
         if actual != change.old:
-            raise RefConflict(name, _hex(change.old), _hex(actual))
+            raise RefConflict(name, maybe_hex(change.old), maybe_hex(actual))
         if change.old is None and change.new is not None:
             parts = name.split("/")
             for end in range(3, len(parts)):
@@ -465,7 +465,7 @@ class RefStore:
                 try:
                     _rename_over(locks[change.name].path, path)
                 except IsADirectoryError:
-                    raise RefConflict(change.name, _hex(change.old), f"'{change.name}/' exists") from None
+                    raise RefConflict(change.name, maybe_hex(change.old), f"'{change.name}/' exists") from None
                 locks[change.name].linked = False
             elif change.old is not None:
                 if change.name in packed:
@@ -524,7 +524,7 @@ class RefStore:
             try:
                 self._take_back_one(change, locks[change.name], has_packed=has_packed)
             except (AvfsError, OSError) as error:
-                left[change.name] = _hex(change.new)
+                left[change.name] = maybe_hex(change.new)
                 failure = cause if isinstance(cause, OSError | HostError) else error
         if left:
             raise LeftInForce(f"update '{changes[0].name}'", failure, left) from cause
@@ -546,7 +546,7 @@ class RefStore:
             if actual == change.old:
                 return  # it was not moved yet
             if actual != change.new:
-                raise RefConflict(change.name, _hex(change.new), actual if isinstance(actual, str) else _hex(actual))
+                raise RefConflict(change.name, maybe_hex(change.new), actual if isinstance(actual, str) else maybe_hex(actual))
             path = self._root + os.fsencode(change.name)
             if change.old is None:
                 if change.name in packed:
@@ -773,10 +773,6 @@ class RefStore:
                     yield os.path.join(directory, name)
 
 
-def _hex(oid: Oid | None) -> str | None:
-    return None if oid is None else oid.hex()
-
-
 def _read_value(path: bytes) -> bytes:
     """Read what a ref holds; of a file that is longer than any of them, the beginning."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -815,7 +811,7 @@ def _parse_packed(path: bytes) -> tuple[dict[str, Oid], tuple[int, int, int] | N
         raise RefDamaged("packed-refs", f"it is larger than {_PACKED_MAX >> 20} MiB")
     with os.fdopen(fd, "rb") as file:
         data = file.read()
-    refs = {os.fsdecode(name): Oid(bytes.fromhex(value.decode("ascii"))) for value, name in _PACKED.findall(data)}
+    refs = {os.fsdecode(name): oid_of(value) for value, name in _PACKED.findall(data)}
     return refs, (status.st_ino, status.st_size, status.st_mtime_ns)
 
 

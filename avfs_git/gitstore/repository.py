@@ -28,7 +28,7 @@ from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file, sync_
 from avfs_git.host.files.modes import make_dir
 from avfs_git.host.files.removal import remove_tree
 from avfs_git.host.processes.processes import is_gone
-from avfs_git.paths import Oid
+from avfs_git.paths import Oid, oid_of
 from avfs_git.patterns import compiled
 
 SEVERITIES: Mapping[str, str] = {"badFilemode": "error", "badTimezone": "ignore", "zeroPaddedFilemode": "ignore"}
@@ -258,7 +258,7 @@ def read_head(git_dir: Path) -> tuple[str | None, Oid | None]:
         except FileNotFoundError:
             raise NotAVault(str(git_dir), "it has no HEAD") from None
     if _HEX.fullmatch(data.strip()):
-        return None, Oid(bytes.fromhex(data.strip().decode("ascii")))
+        return None, oid_of(data.strip())
     match = _SYMBOLIC.fullmatch(data)
     if match is None:
         raise NotAVault(str(git_dir), "its HEAD makes no sense")
@@ -280,7 +280,7 @@ def read_shallow(git_dir: Path) -> frozenset[Oid]:
             data = read_plain_file(git_dir / "shallow")
         except FileNotFoundError:
             return frozenset()
-    return frozenset(Oid(bytes.fromhex(line.decode("ascii"))) for line in data.split() if _HEX.fullmatch(line))
+    return frozenset(oid_of(line) for line in data.split() if _HEX.fullmatch(line))
 
 
 def _alternates(objects_dir: Path) -> list[Path]:

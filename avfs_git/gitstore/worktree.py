@@ -36,7 +36,7 @@ from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file, sync_
 from avfs_git.host.files.modes import make_dir, make_private_dirs, mode_below, open_file
 from avfs_git.host.files.plainfile import open_plain
 from avfs_git.host.files.removal import remove_tree
-from avfs_git.paths import Oid
+from avfs_git.paths import Oid, oid_of
 from avfs_git.patterns import compiled
 
 _MARK = "avfs"
@@ -164,7 +164,7 @@ class Worktree:
         """Tell at which commit the branch was when the tree stepped aside; None if it has not."""
         held = self._read("HEAD").strip()
         is_aside = self._read(_MARK).endswith(_ASIDE) and _OID.fullmatch(held)
-        return Oid(bytes.fromhex(held.decode("ascii"))) if is_aside else None
+        return oid_of(held) if is_aside else None
 
     def _read(self, name: str) -> bytes:
         return _read(self.path / name)
@@ -207,7 +207,7 @@ class Worktree:
             data = self._read(_BASIS).strip()
         if not _OID.fullmatch(data):
             return False, None
-        return True, None if data == _NO_COMMIT else Oid(bytes.fromhex(data.decode("ascii")))
+        return True, None if data == _NO_COMMIT else oid_of(data)
 
     def settle(self) -> None:
         """Note that the index is that of the branch's commit."""
@@ -359,7 +359,7 @@ def read_log(path: Path) -> list[Logged]:
         return []
     found: list[Logged] = []
     for match in _LOGGED.finditer(log):
-        old, new = (Oid(bytes.fromhex(text.decode("ascii"))) for text in match.group(1, 2))
+        old, new = (oid_of(text) for text in match.group(1, 2))
         found.append(Logged(old if any(old) else None, new, int(match[3]), match[4].decode("utf-8", "replace")))
     return found
 

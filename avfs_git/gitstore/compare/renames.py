@@ -26,7 +26,7 @@ from typing import Final
 from avfs_git.gitstore.gitversion import GitVersion, installed_git
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, ChangeKind
-from avfs_git.paths import Oid
+from avfs_git.paths import Oid, oid_of
 
 MAX_FILE_SIZE = 8 << 20
 MAX_TOTAL_SIZE = 64 << 20
@@ -101,7 +101,7 @@ class Candidate:
 
 
 def _candidate(change: ChangedFile, oid: str | None, mode: int | None) -> Candidate:
-    return Candidate.at(change.path, mode or 0, Oid(bytes.fromhex(oid or "")))
+    return Candidate.at(change.path, mode or 0, oid_of(oid or ""))
 
 
 def _rename(origin: Candidate, target: Candidate, size: int | None) -> ChangedFile:

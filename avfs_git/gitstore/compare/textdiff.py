@@ -20,7 +20,7 @@ from avfs_git.gitstore.compare.renames import is_binary
 from avfs_git.gitstore.formats.trees import MODE_GITLINK
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, ChangeKind, DiffLine, FileDiff, Hunk
-from avfs_git.paths import Oid
+from avfs_git.paths import oid_of
 
 MAX_TEXT_SIZE = 16 << 20
 
@@ -88,7 +88,7 @@ class _Side:
             return _Side(path)
         if mode == MODE_GITLINK:
             return _Side(path, mode, oid, _GITLINK % oid.encode("ascii"))
-        blob = Oid(bytes.fromhex(oid))
+        blob = oid_of(oid)
         size = source.blob_size(blob)
         if change.old_oid == change.new_oid and change.kind is not ChangeKind.TYPE:
             # Nothing of it is printed; the start tells whether it is binary.

@@ -12,7 +12,7 @@ import codecs
 from typing import NamedTuple
 
 from avfs_git.errors import InvalidInput, ObjectCorrupt
-from avfs_git.paths import Oid
+from avfs_git.paths import Oid, oid_of
 from avfs_git.patterns import compiled
 from avfs_git.values import value_class
 
@@ -130,7 +130,7 @@ def parse_commit(data: bytes, oid: Oid) -> Commit:
 def _oid(value: bytes, oid: Oid) -> Oid:
     if not _HEX_OID.fullmatch(value):
         raise ObjectCorrupt(oid.hex(), "a header of the commit names no object")
-    return Oid(bytes.fromhex(value.decode("ascii")))
+    return oid_of(value)
 
 
 def _encoding_of(extra: list[tuple[bytes, bytes]] | tuple[tuple[bytes, bytes], ...]) -> str:

@@ -16,7 +16,7 @@ from itertools import accumulate, compress
 from typing import TYPE_CHECKING
 
 from avfs_git.errors import HostileTree, InternalError, InvalidPath, ObjectCorrupt
-from avfs_git.paths import Oid, TreePath, components, join, split
+from avfs_git.paths import Oid, TreePath, components, join, oid_of, split
 from avfs_git.patterns import compiled
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ MODE_SYMLINK = 0o120000
 MODE_TREE = 0o40000
 MODE_GITLINK = 0o160000
 
-EMPTY_TREE = Oid(bytes.fromhex("4b825dc642cb6eb9a060e54bf8d69288fbee4904"))
+EMPTY_TREE = oid_of("4b825dc642cb6eb9a060e54bf8d69288fbee4904")
 
 _NULL_OID = b"\0" * 20
 

@@ -33,7 +33,7 @@ from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_COMMIT, KIND_TREE, O
 from avfs_git.gitstore.rules.attributes import ATTRIBUTES_NAME, TreeAttributes
 from avfs_git.gitstore.scratch import put_loose, scratch_repository
 from avfs_git.model import ConflictKind, MergeStrategy
-from avfs_git.paths import ROOT, Oid, TreePath, split
+from avfs_git.paths import ROOT, Oid, TreePath, oid_of, split
 
 _SINCE = (2, 38)
 _KINDS = {
@@ -319,7 +319,7 @@ def _parse(answer: bytes) -> tuple[Oid, list[TreeConflict]]:
     while at < len(words) and words[at]:
         about, _, path = words[at].partition(b"\t")
         mode, oid, stage = about.split()
-        stages.setdefault(path, [None] * 3)[int(stage) - 1] = Stage(path, int(mode, 8), Oid(bytes.fromhex(oid.decode())))
+        stages.setdefault(path, [None] * 3)[int(stage) - 1] = Stage(path, int(mode, 8), oid_of(oid))
         at += 1
     at += 1
     kinds: dict[bytes, ConflictKind] = {}
@@ -345,7 +345,7 @@ def _parse(answer: bytes) -> tuple[Oid, list[TreeConflict]]:
             elif base is None:
                 kind = ConflictKind.ADD_ADD
         conflicts.append(TreeConflict(kind, path, base, ours, theirs))
-    return Oid(bytes.fromhex(head.decode())), conflicts
+    return oid_of(head), conflicts
 
 
 def _replace(text: bytes, words: Mapping[bytes, bytes]) -> bytes:

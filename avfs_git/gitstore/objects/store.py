@@ -32,7 +32,7 @@ from avfs_git.gitstore.objects.owncommits import OwnCommits
 from avfs_git.gitstore.objects.translate import object_errors
 from avfs_git.gitstore.source import Tree
 from avfs_git.host.files.plainfile import open_plain
-from avfs_git.paths import Oid
+from avfs_git.paths import Oid, oid_of
 from avfs_git.patterns import compiled
 from avfs_git.values import replace
 
@@ -261,7 +261,7 @@ class ObjectStore:
             try:
                 if stamp is not None:
                     lines = read_plain_file(Path(os.fsdecode(self._shallow_path))).split(b"\n")
-                    found = frozenset(Oid(bytes.fromhex(line.decode("ascii"))) for line in lines if _SHALLOW.fullmatch(line))
+                    found = frozenset(oid_of(line) for line in lines if _SHALLOW.fullmatch(line))
             except FileNotFoundError:  # the rest has just arrived
                 stamp = None
             except OSError as error:
@@ -397,7 +397,7 @@ class ObjectStore:
         except OSError:
             names = []
         rest = hex_prefix[2:]
-        found |= {Oid(bytes.fromhex(hex_prefix[:2] + name)) for name in names if len(name) == 38 and name.startswith(rest)}
+        found |= {oid_of(hex_prefix[:2] + name) for name in names if len(name) == 38 and name.startswith(rest)}
         if self._has_alternates():
             found |= self._list_by_libgit2(hex_prefix)
         return sorted(found)

@@ -46,7 +46,7 @@ from avfs_git.gitstore.holding import objects_to_oneself
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.refs import RefStore
 from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably, sync_file
-from avfs_git.paths import Oid
+from avfs_git.paths import Oid, oid_of
 
 _PROMISED = ".promisor"
 _MARKS = (".keep", _PROMISED)
@@ -236,7 +236,7 @@ def _ids_in(paths: Iterable[Path]) -> Iterator[Oid]:
                 end = b""
                 while piece := file.read(_PIECE):
                     for found in _HEX.findall(end + piece):
-                        yield Oid(bytes.fromhex(found.decode("ascii")))
+                        yield oid_of(found)
                     end = piece[-64:]  # an id may lie across two pieces; one that is found twice does no harm
 
 
@@ -258,7 +258,7 @@ def _list_reachable(
     ]
     result = run(store.git_dir, "rev-list", options, given="".join(line + "\n" for line in lines).encode())
     _check(result.status, result.messages, "rev-list")
-    return {Oid(bytes.fromhex(line.decode("ascii"))) for line in result.output.split()}
+    return {oid_of(line) for line in result.output.split()}
 
 
 def _list_partly(store: ObjectStore, tips: set[Oid], kept: list[Pack]) -> set[Oid]:
@@ -317,7 +317,7 @@ def _loose_objects(store: ObjectStore) -> Iterator[tuple[Oid, Path]]:
         if _LOOSE.fullmatch(directory):
             for name in os.listdir(store.objects_dir / directory):
                 if _LOOSE_REST.fullmatch(name):
-                    yield Oid(bytes.fromhex(directory + name)), store.objects_dir / directory / name
+                    yield oid_of(directory + name), store.objects_dir / directory / name
 
 
 # --- packs -----------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from avfs_git.errors import ObjectMissing, RemoteDataRefused, RemoteError
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.source import NotYetHere, Tree
-from avfs_git.paths import Oid
+from avfs_git.paths import Oid, oid_of
 
 Fetch = Callable[[Sequence[Oid]], object]
 """Brings objects into the repository; raises RemoteError where that fails."""
@@ -196,7 +196,7 @@ class LazyObjectStore(ObjectStore):
             try:
                 self._fetch(oids)
             except ObjectMissing as error:
-                oid = Oid(bytes.fromhex(str(error.details["oid"])))
+                oid = oid_of(str(error.details["oid"]))
                 self._lost.add(oid)
                 oids = [other for other in oids if other != oid]
                 if oid == needed or not oids or not tries_left:

@@ -34,7 +34,7 @@ from avfs_git.gitstore.objects.store import KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.model import ChangedFile, CheckpointResult, Status, Warning
-from avfs_git.paths import Oid, TreePath, check_new_label
+from avfs_git.paths import Oid, TreePath, check_new_label, maybe_hex, maybe_oid
 from avfs_git.values import replace, value_class
 from avfs_git.vfs.scan.steady import KnownContent
 from avfs_git.workspace.capture.aftermath import aftermath
@@ -160,7 +160,9 @@ def recorded_sidecar(locked: LockedWorkspace, oid: Oid | None, commit: Commit | 
         sidecar = find_sidecar(locked.vault, locked.fork, oid)
         return locked.vault.store.read_commit(sidecar).tree if sidecar is not None else None
     recorded = opened.cache.commit if opened.cache is not None else None
-    if recorded is None or _leads_to(locked.vault, locked.vault.read_head(locked.fork), recorded, until=_oid(opened.state.base)):
+    if recorded is None or _leads_to(
+        locked.vault, locked.vault.read_head(locked.fork), recorded, until=maybe_oid(opened.state.base)
+    ):
         return opened.synced_trees()[1]
     return opened.lower.root.sidecar
 
@@ -289,7 +291,7 @@ def save_checkpoint(
             _refuse_lost_updates(locked, taken, pack)
         headline = describe_with_git(description or message or kind, moved).partition("\n")[0] if moved else description
         texts = (label, message, kind, headline)
-        facts = {**(more or {}), FROM: _hex(moved[0].old)} if moved else more
+        facts = {**(more or {}), FROM: maybe_hex(moved[0].old)} if moved else more
         result = _record(locked, taken, pack, recorded, *texts, before, parents, more=facts, note=note, with_files=with_files)
     finally:
         pack.discard()
@@ -351,7 +353,7 @@ def complete_moves(locked: LockedWorkspace) -> None:
     """
     vault = locked.vault
     for record in vault.oplog.find_unsettled(locked.fork):
-        changes = [RefChange(ref, _oid(old), _oid(new)) for ref, old, new in record.moves]
+        changes = [RefChange(ref, maybe_oid(old), maybe_oid(new)) for ref, old, new in record.moves]
         held = {change.name: vault.refs.read(change.name) for change in changes}
         left = [change for change in changes if held[change.name] == change.old]
         if 0 < len(left) < len(changes) and all(held[change.name] == change.new for change in changes if change not in left):
@@ -376,7 +378,7 @@ def _refuse_lost_updates(locked: LockedWorkspace, taken: Taken, pack: PackWriter
         before = find_entry(pack, synced, TreePath(change.path)) if synced else None
         if mine != there and mine == before:
             error = RefConflict(
-                HEADS + locked.fork, _hex(locked.opened.cache.commit if locked.opened.cache else None), _hex(taken.head)
+                HEADS + locked.fork, maybe_hex(locked.opened.cache.commit if locked.opened.cache else None), maybe_hex(taken.head)
             )
             error.hint = f"Bring in what was put there with `avfs update {locked.fork}`."
             raise error
@@ -402,7 +404,7 @@ def _came_from(locked: LockedWorkspace) -> list[Oid]:
     if at is not None:
         return [at]
     cache = locked.opened.cache
-    return [oid for oid in (cache.commit if cache is not None else None, _oid(locked.opened.state.base)) if oid is not None]
+    return [oid for oid in (cache.commit if cache is not None else None, maybe_oid(locked.opened.state.base)) if oid is not None]
 
 
 def _has_held(locked: LockedWorkspace, head: Oid | None) -> bool:
@@ -417,14 +419,6 @@ def _has_held(locked: LockedWorkspace, head: Oid | None) -> bool:
             seen.add(here)
             waiting += locked.vault.store.read_commit(here).parents
     return False
-
-
-def _hex(oid: Oid | None) -> str | None:
-    return oid.hex() if oid is not None else None
-
-
-def _oid(text: str | None) -> Oid | None:
-    return Oid(bytes.fromhex(text)) if text is not None else None
 
 
 def _label_head(locked: LockedWorkspace, taken: Taken, label: str | None, description: str | None) -> CheckpointResult:
@@ -496,13 +490,17 @@ def _record(
         kind,
         description or text.splitlines()[0],
         vault.clock_ns(),
-        moves=[(change.name, _hex(change.old), _hex(change.new)) for change in changes if not change.name.startswith(SIDECARS)],
+        moves=[
+            (change.name, maybe_hex(change.old), maybe_hex(change.new))
+            for change in changes
+            if not change.name.startswith(SIDECARS)
+        ],
         before=before,
         after=oid.hex(),
         more={**(more or {}), CAPTURED: captured.began_ns},
     )
     edits, states = _note_edits(locked, taken, pack, recorded, record, with_files=with_files)
-    changes = [*vault.keep(*states, _oid(record.more.get(FROM))), *changes]
+    changes = [*vault.keep(*states, maybe_oid(record.more.get(FROM))), *changes]
     noted = note.write(pack, taken.head, taken.changed_files) if note is not None else None
     with notes.putting(vault, pack, oid, noted) as noting:
         pack.finish(hold=True)

@@ -60,7 +60,7 @@ from avfs_git.model import (
     RemoteInfo,
     Warning,
 )
-from avfs_git.paths import ROOT, Oid, TreePath, check_fork_name
+from avfs_git.paths import ROOT, Oid, TreePath, check_fork_name, maybe_hex
 from avfs_git.workspace.exchange.fetchedsidecars import accept_sidecars, pack_newest
 from avfs_git.workspace.vault.format import HEADS, LABELS, REMOTE_STATE, REMOTES, SIDECARS
 from avfs_git.workspace.vault.origin import peek_state
@@ -315,7 +315,7 @@ def _take_over(
     with host_errors("move the refs of a remote"):
         reach("remotes.pruned")
     came = _move(vault, come)
-    moves = [RefMove(each.name, _hex(each.old), _hex(each.new)) for each in (*went, *came)]
+    moves = [RefMove(each.name, maybe_hex(each.old), maybe_hex(each.new)) for each in (*went, *came)]
     return tuple(sorted(moves, key=lambda move: move.ref)), warnings
 
 
@@ -477,7 +477,9 @@ def push_refs(
             if ref.outcome != "rejected" and before[ref.ref] != new[ref.ref]:
                 changes.append(RefChange(tracking, before[ref.ref], new[ref.ref]))
         _move(vault, changes)
-    refs = tuple(PushedRef(ref.ref, ref.outcome, _hex(before[ref.ref]), _hex(new[ref.ref]), ref.reason or None) for ref in done)
+    refs = tuple(
+        PushedRef(ref.ref, ref.outcome, maybe_hex(before[ref.ref]), maybe_hex(new[ref.ref]), ref.reason or None) for ref in done
+    )
     said = server_words(messages)
     rejected = [ref for ref in refs if ref.outcome == "rejected"]
     if rejected:
@@ -568,7 +570,3 @@ def push_to_origin(vault: OpenVault, forks: Sequence[str]) -> PushResult:
     vault.prepare()
     wanted = _plan_push(vault, remote.name, forks, with_checkpoints=False, pack=None, force=False)
     return push_refs(vault, remote.name, remote.url, wanted, receive_pack=QUIET_RECEIVE_PACK)
-
-
-def _hex(oid: Oid | None) -> str | None:
-    return oid.hex() if oid is not None else None

@@ -17,7 +17,7 @@ from avfs_git.faults import reach
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.model import UndoResult
-from avfs_git.paths import Oid
+from avfs_git.paths import Oid, maybe_oid
 from avfs_git.workspace.capture.checkpoint import check_not_merging
 from avfs_git.workspace.capture.workspace import LockedWorkspace
 from avfs_git.workspace.forks.forks import Opener, end_fork
@@ -163,8 +163,8 @@ def _turn_files(locked: LockedWorkspace, record: OpRecord, direction: str) -> Un
             more={key: value for key, value in facts.items() if value is not None},
         ),
         changes=still,
-        state=_oid(state) if record.before is not None else None,
-        sidecar=_oid(reached),
+        state=maybe_oid(state) if record.before is not None else None,
+        sidecar=maybe_oid(reached),
         is_exact=bool(record.more.get(EXACT)),
     )
     done = replay_operation(locked, replay)
@@ -238,16 +238,12 @@ def _last_end(vault: OpenVault, record: OpRecord) -> OpRecord | None:
 
 def _reverse(move: RefMoveRecord) -> RefChange:
     ref, old, new = move
-    return RefChange(ref, _oid(new), _oid(old))
+    return RefChange(ref, maybe_oid(new), maybe_oid(old))
 
 
 def _forward(move: RefMoveRecord) -> RefChange:
     ref, old, new = move
-    return RefChange(ref, _oid(old), _oid(new))
-
-
-def _oid(text: str | None) -> Oid | None:
-    return Oid(bytes.fromhex(text)) if text is not None else None
+    return RefChange(ref, maybe_oid(old), maybe_oid(new))
 
 
 def _as_move(change: RefChange) -> RefMoveRecord:

@@ -29,7 +29,7 @@ from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import KIND_COMMIT
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import Conflict, ConflictKind, MergeProgress, MergeResult, MergeStrategy, UndoResult, Warning
-from avfs_git.paths import ROOT, Oid, TreePath, split
+from avfs_git.paths import ROOT, Oid, TreePath, oid_of, split
 from avfs_git.workspace.capture.changes import find_sidecar, tell_sidecar
 from avfs_git.workspace.capture.checkpoint import adopt_submodules, merge_in_progress, save_checkpoint
 from avfs_git.workspace.capture.workspace import LockedWorkspace
@@ -93,7 +93,7 @@ def _begin(
         if plan.brought and (captured.tree or EMPTY_TREE) != tree:
             raise NotIgnoredHere(captured.tree)
         signature = locked.signature()
-        head, theirs = _oid(merging.head), _oid(merging.theirs)
+        head, theirs = oid_of(merging.head), oid_of(merging.theirs)
         sidecar = None
         if captured.sidecar is not None:
             held = vault.read_sidecar_ref(locked.fork)
@@ -125,7 +125,7 @@ def _needed(merging: Merging) -> list[Oid]:
     if rewriting is None:
         return []
     # What is rebased leads to the head of the branch, which stays where it is.
-    return [_oid(rewriting.last), *(map(_oid, rewriting.left) if rewriting.kind != REBASE else ())]
+    return [oid_of(rewriting.last), *(map(oid_of, rewriting.left) if rewriting.kind != REBASE else ())]
 
 
 def _record(source: ObjectSource, tree: Oid, conflict: TreeConflict) -> OpenConflict:
@@ -145,11 +145,7 @@ def _side(stage: Stage | None) -> SideRecord | None:
 
 
 def _stage(side: SideRecord | None) -> Stage | None:
-    return Stage(os.fsencode(side[0]), side[1], _oid(side[2])) if side is not None else None
-
-
-def _oid(text: str) -> Oid:
-    return Oid(bytes.fromhex(text))
+    return Stage(os.fsencode(side[0]), side[1], oid_of(side[2])) if side is not None else None
 
 
 def _merging(locked: LockedWorkspace) -> Merging:
@@ -227,7 +223,7 @@ def resolve_path(locked: LockedWorkspace, path: TreePath, take_side: str | None,
         elif side[1] == MODE_GITLINK:
             raise PathUnsuitable(b"/" + path, "is a submodule, whose commit git keeps")
         else:
-            _put(locked, path, side[1], locked.vault.store.read_blob(_oid(side[2])))
+            _put(locked, path, side[1], locked.vault.store.read_blob(oid_of(side[2])))
     found.resolved = True
     locked.write_state()
 
@@ -250,7 +246,7 @@ def _union(locked: LockedWorkspace, found: OpenConflict, path: TreePath) -> tupl
     stages = (found.base, found.ours, found.theirs)
     if found.ours is None or found.theirs is None or any(s is not None and s[1] not in (MODE_FILE, MODE_EXEC) for s in stages):
         raise PathUnsuitable(b"/" + path, "is not a file on both sides")
-    base, ours, theirs = (None if side is None else locked.vault.store.read_blob(_oid(side[2])) for side in stages)
+    base, ours, theirs = (None if side is None else locked.vault.store.read_blob(oid_of(side[2])) for side in stages)
     assert ours is not None  # noqa: S101 - looked at above
     assert theirs is not None  # noqa: S101 - as above
     merged = FileMerger(favor=MergeStrategy.UNION).merge(base, ours, theirs, Labels(b"base", b"ours", b"theirs"))
@@ -320,7 +316,7 @@ def conclude_merge(locked: LockedWorkspace, message: str | None) -> MergeResult:
     head = locked.vault.read_head(locked.fork)
     # Where others had moved the branch, it stands at their commit, and ours is the other parent.
     other = merging.theirs
-    facts = {"merged": merging.theirs, **tell_sidecar(locked.vault, locked.fork, _oid(merging.head))}
+    facts = {"merged": merging.theirs, **tell_sidecar(locked.vault, locked.fork, oid_of(merging.head))}
     if head is not None and head.hex() == merging.theirs:
         other = facts[OURS] = merging.head
     # What would be put back after a crash has to be stored.
@@ -333,7 +329,7 @@ def conclude_merge(locked: LockedWorkspace, message: str | None) -> MergeResult:
             message=message or merging.message,
             description=f"merge {merging.source}",
             before=merging.head,
-            parents=() if merging.squash else (_oid(other),),
+            parents=() if merging.squash else (oid_of(other),),
             more={**facts, **intent.facts},
             concludes_merge=True,
         )
@@ -364,7 +360,7 @@ def abort_merge(locked: LockedWorkspace) -> UndoResult:
     """
     merging = _merging(locked)
     text = f"give up merging {merging.source}" if merging.rewriting is None else f"give up: {merging.rewriting.description}"
-    vault, head = locked.vault, _oid(merging.head)
+    vault, head = locked.vault, oid_of(merging.head)
     more = tell_sidecar(vault, locked.fork, head, SIDECAR)
     record = OpRecord(0, locked.fork, "merge_abort", text, vault.clock_ns(), after=merging.head, more=more)
     done = replay_operation(locked, Replay(record, [], head, find_sidecar(vault, locked.fork, head), ends_merge=True))

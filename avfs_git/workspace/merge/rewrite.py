@@ -29,7 +29,7 @@ from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import KIND_COMMIT
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.model import MergeStrategy, RewriteResult
-from avfs_git.paths import Oid
+from avfs_git.paths import Oid, oid_of
 from avfs_git.workspace.capture.bookkeeping import is_bookkeeping
 from avfs_git.workspace.capture.checkpoint import check_not_merging, merge_in_progress, tidy_packs
 from avfs_git.workspace.capture.workspace import LockedWorkspace
@@ -135,15 +135,15 @@ def continue_rewrite(locked: LockedWorkspace, *, skip: bool = False) -> RewriteR
     rewriting = merging.rewriting
     # What would be put back after a crash, and what becomes a commit, has to be stored.
     saved = save_aside(locked, f"{'skipped' if skip else 'resolved'} {merging.source}")
-    start = Start(_oid(merging.head), saved_trees(locked, saved), saved if skip else None)
-    last = _oid(rewriting.last)
+    start = Start(oid_of(merging.head), saved_trees(locked, saved), saved if skip else None)
+    last = oid_of(rewriting.last)
     read = locked.vault.store.read_commit
-    stand = _Stand(last, read(last).tree, [_oid(text) for text in rewriting.made])
+    stand = _Stand(last, read(last).tree, [oid_of(text) for text in rewriting.made])
     if stand.made and not is_ancestor(locked.vault.store.read_links, last, start.head):  # else it stands where it did
         stand.newest = read(last)
     plan = _Plan(rewriting.kind, rewriting.description, MergeStrategy(rewriting.strategy), in_workspace=True, ends_merge=True)
-    left = [_oid(text) for text in rewriting.left]
-    return _put_on(locked, start, last, left, plan, stand=stand, resolved=None if skip else _oid(merging.theirs))
+    left = [oid_of(text) for text in rewriting.left]
+    return _put_on(locked, start, last, left, plan, stand=stand, resolved=None if skip else oid_of(merging.theirs))
 
 
 def _own_commits(locked: LockedWorkspace, head: Oid, onto: Oid) -> list[Oid]:
@@ -365,10 +365,6 @@ def _line(locked: LockedWorkspace, head: Oid | None, first: Oid, last: Oid) -> t
 
 def _subject(commit: Commit) -> str:
     return commit.message.split("\n", 1)[0]
-
-
-def _oid(text: str) -> Oid:
-    return Oid(bytes.fromhex(text))
 
 
 def _short(oid: Oid) -> str:

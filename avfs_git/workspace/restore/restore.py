@@ -34,7 +34,7 @@ from avfs_git.gitstore.objects.store import KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, RestoreResult, Warning
-from avfs_git.paths import ROOT, Oid, TreePath, show_path, split
+from avfs_git.paths import ROOT, Oid, TreePath, maybe_hex, maybe_oid, show_path, split
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.scan.statcache import RACY_NS
 from avfs_git.vfs.tree.plan import Step, list_contents, plan_steps
@@ -319,7 +319,7 @@ def announced(
     intent = Intent(os.urandom(8).hex(), time.time_ns() - RACY_NS)
     merge = "begins" if begins is not None else "ends" if ends_merge else None
     before = state.merging if begins is not None else None
-    state.pending = Pending(kind, _hex(head), _hex(now[0]), _hex(now[1]), intent.word, merge, before)
+    state.pending = Pending(kind, maybe_hex(head), maybe_hex(now[0]), maybe_hex(now[1]), intent.word, merge, before)
     state.pending.shown = locked.opened.shown_at is not None
     state.merging = begins or state.merging
     try:
@@ -358,7 +358,7 @@ def is_complete(locked: LockedWorkspace, pending: Pending) -> bool:
     """Tell whether an operation whose intent is still there was complete: its refs have moved."""
     if pending.intent is not None:
         return locked.vault.oplog.has_happened(locked.fork, pending.intent)
-    return _hex(locked.vault.read_head(locked.fork)) != pending.head
+    return maybe_hex(locked.vault.read_head(locked.fork)) != pending.head
 
 
 def put_back(locked: LockedWorkspace) -> None:
@@ -373,7 +373,7 @@ def put_back(locked: LockedWorkspace) -> None:
         return
     store = locked.vault.store
     is_done = is_complete(locked, pending)
-    before = LowerTree(store, _oid(pending.tree), _oid(pending.sidecar), default_mtime_ns=0)
+    before = LowerTree(store, maybe_oid(pending.tree), maybe_oid(pending.sidecar), default_mtime_ns=0)
     opened.leave_mounted(keep=True)
     left = recover_taken(locked, before)
     opened.state.recovered = [*opened.state.recovered, *(told.message for told in left.warnings)]
@@ -427,7 +427,7 @@ def _plan_putting_back(
         planned: All that the operation meant to change, as in `Left`, where programs worked meanwhile: what else
             differs is theirs.
     """
-    steps = plan_steps(now, LowerTree(source, _oid(pending.tree), _oid(pending.sidecar), default_mtime_ns=0))
+    steps = plan_steps(now, LowerTree(source, maybe_oid(pending.tree), maybe_oid(pending.sidecar), default_mtime_ns=0))
     if planned is None:
         return steps
     chosen = {step.path for step in steps if step.path in planned or any(planned.get(path) for path in _above(step.path))}
@@ -522,11 +522,3 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
 def _is_other(source: ObjectSource, captured: Captured, wanted: Trees) -> bool:
     """Whether a workspace differs from a state in more than times, because a program wrote meanwhile."""
     return captured.tree != wanted[0] or bool(diff_sidecars(source, wanted[1], captured.sidecar))
-
-
-def _hex(oid: Oid | None) -> str | None:
-    return oid.hex() if oid is not None else None
-
-
-def _oid(text: str | None) -> Oid | None:
-    return Oid(bytes.fromhex(text)) if text is not None else None
