@@ -126,6 +126,8 @@ def check_runs(c: Classifier, call: Call) -> None:
     """A program whose options are not all known, with a command somewhere behind them."""
     for word in call.words[1:]:
         c.expanded(word.value, call.place)  # `let` evaluates
+        if word.exact and " " in word.value:  # such as the value of `compgen -C`
+            c.text(word.value, replace(call.place, is_fed=True, stdin=None))
     starts = [at for at, word in enumerate(call.words) if at and not word.value.startswith("-")]
     for at in starts[:3]:
         c.program(call.words[at:], call.place)

@@ -299,12 +299,14 @@ def _check_awk(c: Classifier, call: Call) -> None:
     arguments = call.arguments
     given = arguments.values("-e", "--source")
     operands = list(arguments.operands)
-    if arguments.has("-f", "--file"):
+    if arguments.has("-f", "--file", "-E", "--exec"):
         c.add("w", "a program of awk stands in a file that is not looked into", call.place)
     elif not given and operands:
         given = [operands.pop(0)]
     for text in given:
         _script(c, "awk", scripts.read_awk, text, call.place)
+        if text is not None and re.search(r"getline|ARGV", text.value):  # it may read files that no operand names
+            foreign.look_at_text(c, text, call.place)
     if "-i" in arguments.unknown or "--include" in arguments.unknown:  # `-i inplace`
         for word in operands:
             c.target(word, call.place, may_be_unknown=True)

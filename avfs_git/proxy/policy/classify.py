@@ -50,6 +50,8 @@ _OUTPUT = re.compile(
     re.DOTALL,
 )
 """Options by whose name a program writes there, with the value where it is attached."""
+_RESERVED = frozenset("! { } [[ ]] (( if then elif else fi for while until do done case esac select function".split())  # noqa: SIM905 - reads best as one text
+"""Words of bash's grammar: where one is taken for a program's name, as behind `time`, what it begins is not seen."""
 _MOVES = ("-C", "--chdir", "--directory", "--work-tree", "--git-dir", "--cwd", "--prefix")
 """Options that make a program work in another directory."""
 
@@ -280,6 +282,9 @@ class Classifier:
             alias = self.aliases.pop(name)  # not again inside of itself
             self.text(f"{alias} {rest}", place)
             self.aliases[name] = alias  # and the program of that name: not every shell expands aliases
+        if name in _RESERVED:
+            self.unseen(f"'{name}' begins a statement, which avfs does not see", place)
+            return
         base = posixpath.basename(name)
         program = programs.find_versioned(base) if "/" not in name or _directory_of(name) in _SYSTEM_PROGRAMS else None
         if program is None:

@@ -21,6 +21,11 @@ _MAX_DOCUMENTS = 50
 _MAX_MARKS = 600
 _QUOTED_END = re.compile(r"<<-?[ \t]*(['\"])\w+\1")
 _QUOTED_DOCUMENT = re.compile(r"<<-?[ \t]*(['\"])(\w+)\1[^\n]*\n(?:.*?\n)??\t*\2(?=\n|$)", re.DOTALL)
+_TIME = re.compile(
+    r"(?:^|(?<=[;&|({\n!])|(?<=\bdo)|(?<=\bthen)|(?<=\belse))[ \t]*time(?:[ \t]+-p)?"
+    r"(?=\s+(?:\(|(?:[{!]|\[\[|if|for|while|until|case|select)[\s(]))"
+)
+"""The word `time` before a statement: the grammar takes it for a program, and the statement's first words for arguments."""
 _ODD = re.compile(r"[^\t\n\x20-\x7e]")
 
 
@@ -48,14 +53,14 @@ def read_tree(text: str) -> Tree | None:
 
     The grammar gets every letter outside of ASCII, and every control character that is no blank to bash, as a full stop: to
     bash they are ordinary letters that no name of a variable holds, but the scanner behind the grammar asks the C library
-    about them, which reads outside of its tables, and takes some of them for blanks. So a byte of what is parsed is a letter of
-    the text.
+    about them, which reads outside of its tables, and takes some of them for blanks. `time` before a statement becomes blanks. So
+    a byte of what is parsed is a letter of the text.
     """
     if _is_costly(text):
         return None
     from tree_sitter import Parser  # noqa: PLC0415 - loaded with the language
 
-    data = _ODD.sub(".", text).encode("ascii")
+    data = _TIME.sub(lambda match: " " * len(match[0]), _ODD.sub(".", text)).encode("ascii")
     end = time.thread_time() + MAX_SECONDS
 
     def is_late(_offset: int, _has_error: bool) -> bool:

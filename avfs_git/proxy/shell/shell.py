@@ -728,6 +728,8 @@ def _cut(value: str, how: str, pattern: str) -> str:
     """Cut an ending, a directory or a name off a value, where that is what is there."""
     if UNKNOWN in value or value.startswith("/"):
         return UNKNOWN
+    if value == ".":  # of `PWD`
+        return ".." if pattern == "/*" else UNKNOWN
     if how == "##" and pattern == "*/":
         return value.rpartition("/")[2] or UNKNOWN
     if how == "%" and pattern == "/*":
