@@ -245,6 +245,7 @@ class State:
                 runs_hooks=not inside,
                 policy=find_user_policy(),
                 on_wait=self._tell_of_waiting,
+                on_warnings=lambda warnings: self.output.warn(warnings),  # noqa: PLW0108 - `use_text` changes it
             )
         return self._avfs
 

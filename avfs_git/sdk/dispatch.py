@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -68,6 +68,7 @@ class Dispatch:
         remote_environment: Mapping[str, str] | None = None,
         runs_hooks: bool = True,
         on_wait: Callable[[str, Holder | None], object] | None = None,
+        on_warnings: Callable[[Sequence[Warning]], object] | None = None,
     ) -> None:
         self.core = core
         self.enabled_hooks = enabled_hooks
@@ -76,6 +77,7 @@ class Dispatch:
         self._remote_environment = remote_environment
         self._runs_hooks = runs_hooks
         self._on_wait = on_wait
+        self._on_warnings = on_warnings
         self._workspaces: dict[str, workspaces.OpenWorkspace] = {}
         self._file_calls: dict[str, list[str]] = {}
         """What file calls did to forks that nothing has recorded since."""
@@ -87,7 +89,7 @@ class Dispatch:
         """Record what file calls did, and close the vault and its workspaces. A second call does nothing."""
         for fork in list(self._file_calls):
             with contextlib.suppress(AvfsError):  # then the next operation on the fork records it
-                self.record_changes(fork)
+                self._tell(self.record_changes(fork))
         with self._lock:
             for opened in self._workspaces.values():
                 opened.close()
@@ -164,7 +166,7 @@ class Dispatch:
             opened = self.open_workspace(fork)
             if opened.refused is None and not opened.is_clean():
                 try:
-                    self.run(opened, operations.record_changes)
+                    self._tell(self.run(opened, operations.record_changes))
                 except WorkspaceBusy:
                     raise
                 except AvfsError:  # then it is a part of this one
@@ -172,8 +174,10 @@ class Dispatch:
             calls = self._file_calls.setdefault(fork, [])
         calls.append(text if len(calls) < _CALLS_NAMED else "")
 
-    def record_changes(self, fork: str) -> None:
+    def record_changes(self, fork: str) -> tuple[Warning, ...]:
         """Record what has changed in a fork since it was last recorded: what file calls did is named, other changes are counted.
+
+        Tells what was left out.
 
         Raises:
             AvfsError: As `operations.record_changes`.
@@ -181,9 +185,14 @@ class Dispatch:
         calls = self._file_calls.pop(fork, [])
         opened = self.open_workspace(fork)
         if opened.refused is not None or opened.is_clean():
-            return
+            return ()
         more = f" and {len(calls) - _CALLS_NAMED} more file calls" if len(calls) > _CALLS_NAMED else ""
-        self.run(opened, operations.record_changes, (", ".join(calls[:_CALLS_NAMED]) + more) or None)
+        return self.run(opened, operations.record_changes, (", ".join(calls[:_CALLS_NAMED]) + more) or None)
+
+    def _tell(self, warnings: Sequence[Warning]) -> None:
+        """Tell what no result carries."""
+        if warnings and self._on_warnings is not None:
+            self._on_warnings(warnings)
 
     def run_hook(self, name: str, fork: str, facts: Mapping[str, object]) -> tuple[Warning, ...]:
         """Run a hook of the owner's, if there is one, unless this is one already."""

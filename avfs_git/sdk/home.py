@@ -10,7 +10,7 @@ import os
 import shlex
 import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -85,6 +85,7 @@ class Home:
         policy: Path | None = None,
         runs_hooks: bool = True,
         on_wait: Callable[[str, Holder | None], object] | None = None,
+        on_warnings: Callable[[Sequence[Warning]], object] | None = None,
     ) -> None:
         """Use a home; it is made when the first vault is.
 
@@ -99,6 +100,7 @@ class Home:
             policy: The user's policy file for commands, which need not exist.
             runs_hooks: Whether hooks of a vault's owner are run.
             on_wait: Called with a fork and with who holds it, if that is known, when a change has to wait for another process.
+            on_warnings: Called with what no result carries, such as files that were left out when file calls were recorded.
         """
         self.home = Path(home).absolute()
         self._seal = Seal(self.home / "seal.key")
@@ -106,6 +108,7 @@ class Home:
         self._policy = None if policy is None else policy.absolute()
         self._runs_hooks = runs_hooks
         self._on_wait = on_wait
+        self._on_warnings = on_warnings
         self._identity = identity
         self._clock_ns = clock_ns
         self._lock_timeout_s = lock_timeout_s
@@ -151,6 +154,7 @@ class Home:
             enabled_hooks=EnabledHooks(self.home, self._seal),
             user_policy=self._policy,
             on_wait=self._on_wait,
+            on_warnings=self._on_warnings,
             runs_hooks=self._runs_hooks,
         )
         self._opened.append(vault)

@@ -107,6 +107,7 @@ class Vault:
         runs_hooks: bool = True,
         user_policy: Path | None = None,
         on_wait: Callable[[str, Holder | None], object] | None = None,
+        on_warnings: Callable[[Sequence[Warning]], object] | None = None,
     ) -> None:
         self._core = core
         self._is_current = is_current
@@ -118,6 +119,7 @@ class Vault:
             remote_environment=remote_environment,
             runs_hooks=runs_hooks,
             on_wait=on_wait,
+            on_warnings=on_warnings,
         )
         self._seal = seal
         self._user_policy = user_policy
@@ -747,8 +749,11 @@ class Vault:
     def _turn(self, fork: str | None, *, back: bool) -> UndoResult:
         with suppress(NoForks):  # the deletion of the last one is taken back
             fork = self.choose_fork(fork)
-        if back and fork is not None and self._core.has_fork(fork):
-            self._dispatch.record_changes(fork)
+        told = self._dispatch.record_changes(fork) if back and fork is not None and self._core.has_fork(fork) else ()
+        done = self._turn_next(fork, back=back)
+        return replace(done, warnings=tuple(dict.fromkeys((*told, *done.warnings)))) if told else done
+
+    def _turn_next(self, fork: str | None, *, back: bool) -> UndoResult:
         for name in undo.forks_with_git_dir(self._core, fork):
             opened = self._dispatch.open_workspace(name)
             if opened.lock.session is not None:

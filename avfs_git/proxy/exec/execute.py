@@ -433,7 +433,7 @@ class Executor:
             status = self._status(held=held)
             if status.changed_files or status.sidecar_changed:
                 run.before = status
-                self._record_changes(None, held=held)  # what the command changes is an operation of its own
+                run.warnings += self._record_changes(None, held=held)  # what the command changes is an operation of its own
         run.head = opened.vault.read_head(opened.fork)
 
     def _save(
@@ -468,14 +468,14 @@ class Executor:
         )
         return result
 
-    def _record_changes(self, description: str | None, *, held: bool, command: CommandStart | None = None) -> None:
+    def _record_changes(self, description: str | None, *, held: bool, command: CommandStart | None = None) -> tuple[Warning, ...]:
         """Record changes to files of which no commit is made, so that undo takes them back."""
         opened = self._place.opened
         if held:
             with opened.locked() as locked:
-                record_changes(locked, description, command=command)
-        else:
-            self._place.do(opened, operations.record_changes, description, command=command)
+                return record_changes(locked, description, command=command)
+        told: tuple[Warning, ...] = self._place.do(opened, operations.record_changes, description, command=command)
+        return told
 
     def _make_note(self, run: _Run, finished: Finished, backend: Backend) -> notes.Note:
         def write(source: ObjectSource, head: Oid | None, changed: Sequence[ChangedFile]) -> str | None:
@@ -604,12 +604,12 @@ class Executor:
             beside = subtract(before.sidecar_changed, after.sidecar_changed)
             moved = self._moved_by_git(run, None)
             if not wants_commit or not (changed or beside):
-                self._record_changes(subject, held=held, command=began)
+                run.warnings += self._record_changes(subject, held=held, command=began)
                 return (moved.hex() if moved is not None else None), self._with_renames(changed, stored=False), beside
         saved = self._save(message, subject, note, held=held, command=began)
         run.warnings += saved.warnings
         if saved.outcome == "unchanged":  # git has committed it
-            self._record_changes(subject, held=held, command=began)
+            run.warnings += self._record_changes(subject, held=held, command=began)
         commit = saved.checkpoint.id if saved.outcome == "created" and saved.checkpoint is not None else None
         if run.before is not None:
             return commit, self._with_renames(changed), beside

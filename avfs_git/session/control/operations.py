@@ -43,6 +43,7 @@ from avfs_git.model import (
     TransferResult,
     TreeNode,
     UndoResult,
+    Warning,
 )
 from avfs_git.paths import Oid, TreePath
 from avfs_git.session.control.wire import Handle
@@ -356,10 +357,10 @@ def save_checkpoint(
 @_operation(repeatable=True, flushes=True)
 def record_changes(
     opened: OpenWorkspace, description: str | None = None, kind: str = FILES, command: CommandStart | None = None
-) -> bool:
-    """Record what changed since the workspace was last recorded as one operation; tell whether anything did."""
+) -> tuple[Warning, ...]:
+    """Record what changed since the workspace was last recorded as one operation; tell what was left out."""
     with opened.locked() as locked:
-        return changes.record_changes(locked, description, kind=kind, command=command) is not None
+        return changes.record_changes(locked, description, kind=kind, command=command)
 
 
 @_operation(flushes=True)

@@ -20,7 +20,7 @@ from avfs_git.gitstore.formats.commits import Commit, serialize_commit
 from avfs_git.gitstore.formats.trees import EMPTY_TREE
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import KIND_COMMIT, KIND_TREE
-from avfs_git.model import ChangedFile
+from avfs_git.model import ChangedFile, Warning
 from avfs_git.paths import Oid, show_path
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.capture.workspace import LockedWorkspace
@@ -38,8 +38,8 @@ Trees = tuple[Oid | None, Oid | None]
 
 def record_changes(
     locked: LockedWorkspace, description: str | None = None, *, kind: str = FILES, command: CommandStart | None = None
-) -> OpRecord | None:
-    """Record what has changed in a workspace since it was last recorded, as one operation; None if nothing has.
+) -> tuple[Warning, ...]:
+    """Record what has changed in a workspace since it was last recorded, as one operation; tell what was left out.
 
     In the middle of a merge nothing is recorded: its end does.
 
@@ -55,7 +55,7 @@ def record_changes(
     """
     opened, vault = locked.opened, locked.vault
     if opened.state.merging is not None or opened.is_clean():
-        return None
+        return ()
     vault.prepare()
     pack = PackWriter(vault.store)
     try:
@@ -64,7 +64,7 @@ def record_changes(
         now = (captured.tree, captured.sidecar)
         changed = list_changed(pack, was, now)
         if not changed:
-            return None
+            return tuple(captured.warnings)
         before, kept = make_recorded_commit(locked, pack, recorded, was)
         after, sidecar = _make_commit(locked, pack, now, before, description or describe_changes(changed))
         pack.finish(hold=True)
@@ -83,10 +83,9 @@ def record_changes(
             more={EXACT: True, CAPTURED: captured.began_ns},
         )
         vault.oplog.append(record)
-        locked.mark_captured(captured, commit=after)
+        return (*captured.warnings, *locked.mark_captured(captured, commit=after))
     finally:
         pack.discard()
-    return record
 
 
 def list_changed(source: PackWriter, was: Trees, now: Trees) -> list[ChangedFile]:

@@ -8,6 +8,7 @@ import pytest
 
 from avfs_git import Avfs
 from avfs_git.errors import NothingToUndo
+from avfs_git.model import Warning
 from avfs_git.sdk import Vault, Workspace
 
 pytestmark = [pytest.mark.needs("whiteout", "user-xattrs"), pytest.mark.usefixtures("person")]
@@ -210,3 +211,34 @@ def test_what_is_undone_and_was_not_saved_is_kept(vault: Vault, work: Workspace)
     record = next(found for found in vault._core.oplog.read_fork("main") if found.kind == "files")
     assert record.after is not None
     assert b"".join(work.open_read("a", at=record.after)) == b"2, not saved"
+
+
+def test_what_a_record_leaves_out_is_told(place: Path) -> None:
+    """By undo in its result; at the end of file calls to the caller of the home."""
+    told: list[Warning] = []
+    with Avfs(place, on_warnings=told.extend) as avfs:
+        vault = avfs.open_vault("v")
+        vault.set_config("sidecar.max_file_bytes", "10")
+        vault.workspace().write("a.o", b"too long to be kept\n")
+        vault.workspace().write("src/a", b"2\n")
+        assert told == []
+    assert [warning.path for warning in told] == [b"a.o"]
+    with Avfs(place) as avfs:
+        work = avfs.open_vault("v").workspace()
+        work.write("b.o", b"too long to be kept, too\n")
+        work.write("src/a", b"3\n")
+        done = work.undo()
+        assert done.operation.kind == "files"
+        assert {warning.path for warning in done.warnings} == {b"b.o"}
+
+
+def test_what_a_restart_put_back_is_told_once_it_is_recorded(place: Path) -> None:
+    """The next capture tells it, also where that only records what a file call did."""
+    told: list[Warning] = []
+    with Avfs(place, on_warnings=told.extend) as avfs:
+        work = avfs.open_vault("v").workspace()
+        with work._opened.locked() as locked:
+            work._opened.state.recovered = ["'src/a' was put back"]
+            locked.write_state()
+        work.write("src/b", b"2\n")
+    assert [warning.message for warning in told] == ["'src/a' was put back"]
