@@ -23,6 +23,8 @@ from avfs_git.errors import AvfsError
 from avfs_git.host.processes.watches import Told, Watches
 from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.vfs.scan import upperwatch
+from avfs_git.vfs.scan.upperwatch import UpperWatch
+from avfs_git.workspace.capture.modes.shown import Shown
 from tests.support.faults import make_source, make_vault
 from tests.support.shown import mounted_layers, opened_of, serving
 
@@ -64,16 +66,22 @@ def tree_of(work: Workspace) -> Path:
     return shown
 
 
+def watch_of(work: Workspace) -> UpperWatch:
+    """Give what the workspace knows of the kernel's changes."""
+    mode = opened_of(work).mode
+    assert isinstance(mode, Shown)
+    assert mode.watch is not None
+    return mode.watch
+
+
 def is_whole(work: Workspace) -> bool:
     """Whether the next capture looks at nothing but what it is told of."""
-    watch = opened_of(work).watch
-    return watch is not None and watch._is_whole
+    return watch_of(work)._is_whole
 
 
 def check_recorded(work: Workspace) -> None:
     """Demand that what was recorded last is all there is, by looking at everything."""
-    watch = opened_of(work).watch
-    assert watch is not None
+    watch = watch_of(work)
     was_whole = watch._is_whole
     watch.distrust()
     status = work.status()

@@ -16,6 +16,7 @@ from avfs_git import faults
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.model import Identity
 from avfs_git.sdk import Avfs
+from avfs_git.workspace.capture.prepare import CaptureRequest, capture_workspace
 from avfs_git.workspace.capture.workspace import LockedWorkspace, OpenWorkspace
 from tests.support.steps import Draft, Step, drafts, make_lower, take_in_tree
 from tests.support.trees import describe_tree
@@ -102,11 +103,11 @@ def test_rounds_find_what_one_capture_finds(before: list[Change], during: list[C
             with PackWriter(locked.vault.store) as sink:
                 faults.arm(programs)
                 try:
-                    found = locked.capture(sink)
+                    found = capture_workspace(locked, sink)
                 finally:
                     faults.arm(None)
                     programs.end()
-                whole = locked.capture(sink, afresh=True)
+                whole = capture_workspace(locked, sink, CaptureRequest(afresh=True))
                 assert (found.tree, found.sidecar) == (whole.tree, whole.sidecar)
                 sink.finish()
             locked.mark_captured(found, commit=None)

@@ -17,7 +17,6 @@ together. On overlayfs nobody keeps programs waiting, and each file is shown as 
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Final, TypeVar
@@ -25,12 +24,19 @@ from typing import Final, TypeVar
 from avfs_git.errors import AvfsError, FileChanging
 from avfs_git.paths import ROOT, TreePath
 from avfs_git.vfs.scan.scan import DirtySet
+from avfs_git.vfs.scan.statcache import Fingerprints, StatCache
+from avfs_git.workspace.capture.capture import Capture, Captured
+from avfs_git.workspace.capture.livecapture import MakeCapture, capture_live
+from avfs_git.workspace.capture.modes.layers import Layers
+from avfs_git.workspace.capture.modes.mode import Flush
+from avfs_git.workspace.capture.modes.plain import Plain
+from avfs_git.workspace.capture.modes.served import Served
+from avfs_git.workspace.capture.standstill import Standstill
 from avfs_git.workspace.capture.workspace import OpenWorkspace
 
 _TRIES: Final = 5
 """So often a look is repeated; then it waits for its turn."""
 _TURN_S: Final = 0.02
-_followers_lock = threading.Lock()
 _T = TypeVar("_T")
 
 
@@ -41,19 +47,17 @@ class Disturbed(Exception):
 class Following:
     """What changes in a served tree while it is looked at; as a context, the guard of that tree."""
 
-    def __init__(self, served: OpenWorkspace, count: int) -> None:
-        """Begin to follow, at a count of `Standstill` at which nobody kept programs waiting."""
+    def __init__(self, served: Served, standstill: Standstill, count: int) -> None:
+        """Begin to follow, at a count of the standstill at which nothing kept programs waiting."""
         self._served = served
+        self._standstill = standstill
         self._count = count
         self._changed: DirtySet | None = DirtySet()
-        with _followers_lock:
-            served.followers = (*served.followers, self.note)
+        served.follow(self.note)
 
     def close(self) -> None:
         """Follow no longer."""
-        with _followers_lock:
-            served = self._served
-            served.followers = tuple(each for each in served.followers if each != self.note)
+        self._served.stop_following(self.note)
 
     def note(self, path: TreePath, deep: bool) -> None:
         """Note that a path changed; called with the guard."""
@@ -72,11 +76,11 @@ class Following:
     def extend_capture(self) -> DirtySet | None:
         """Take the paths that have changed since the last call; None if only a scan tells."""
         changed, self._changed = self._changed, DirtySet()
-        self._served.merged.report_anew()
+        self._served.view.report_anew()
         return changed
 
     def __enter__(self) -> None:
-        guard, standstill = self._served.merged.guard, self._served.standstill
+        guard, standstill = self._served.view.guard, self._standstill
         while not guard.acquire(timeout=_TURN_S):
             if standstill.count != self._count:
                 raise Disturbed
@@ -85,14 +89,34 @@ class Following:
             raise Disturbed
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._served.merged.guard.release()
+        self._served.view.guard.release()
+
+
+class Beside(Plain):
+    """The mode of a workspace that looks at one which another thread serves."""
+
+    def __init__(self, layers: Layers, following: Following) -> None:
+        """Look at layers whose changes are followed."""
+        self._following = following
+        super().__init__(layers)
+
+    def capture(self, make: MakeCapture, cache: StatCache | None, *, lasts: bool, afresh: bool, flush: Flush | None) -> Captured:
+        """Capture one moment of the served tree, which records nothing."""
+        del lasts
+
+        def make_anew(compared: Fingerprints | None, postponed: DirtySet | None) -> Capture:
+            self.view.forget_all()  # it is told no changes
+            return make(compared, postponed)
+
+        compared = None if afresh else cache
+        return capture_live(self._following, self._following, compared, make_anew, lasts=False, flush=flush)
 
 
 def look_beside(
     served: OpenWorkspace,
     action: Callable[[OpenWorkspace], _T],
     *,
-    flush: Callable[[], object] | None = None,
+    flush: Flush | None = None,
     discard: Callable[[_T], object],
 ) -> _T:
     """Do what only looks at a workspace while another thread may be changing it.
@@ -114,9 +138,7 @@ def look_beside(
                 pass
         count, head = standstill.count, vault.read_head(fork)
         try:
-            with _opened(served, count) as looking:
-                if looking.following is not None:
-                    looking.flush_pages = flush
+            with _opened(served, count, flush) as looking:
                 result = action(looking)
         except (Disturbed, FileChanging):
             continue
@@ -131,13 +153,15 @@ def look_beside(
 
 
 @contextlib.contextmanager
-def _opened(served: OpenWorkspace, count: int) -> Iterator[OpenWorkspace]:
+def _opened(served: OpenWorkspace, count: int, flush: Flush | None) -> Iterator[OpenWorkspace]:
     with contextlib.closing(OpenWorkspace(served.vault, served.fork, recover=lambda _: None, looks_on=True)) as looking:
         if served.shown_at is not None:
             looking.show_at(served.shown_at)
-        elif not served.standstill.is_held:
-            following = looking.following = Following(served, count)
+        elif isinstance(served.mode, Served) and not served.standstill.is_held:
+            following = Following(served.mode, served.standstill, count)
             try:
+                looking.enter(Beside(looking.layers, following))
+                looking.flush_pages = flush
                 yield looking
             finally:
                 following.close()

@@ -22,6 +22,7 @@ from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import KIND_COMMIT, KIND_TREE
 from avfs_git.model import ChangedFile, Warning
 from avfs_git.paths import Oid, show_path
+from avfs_git.workspace.capture.prepare import CaptureRequest, capture_workspace
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.capture.workspace import LockedWorkspace
 from avfs_git.workspace.vault.format import HEADS
@@ -60,7 +61,7 @@ def record_changes(
     pack = PackWriter(vault.store)
     try:
         recorded, was = find_recorded(locked)
-        captured = locked.capture(pack, skips_unreadable=True)
+        captured = capture_workspace(locked, pack, CaptureRequest(skips_unreadable=True))
         now = (captured.tree, captured.sidecar)
         changed = list_changed(pack, was, now)
         if not changed:

@@ -47,6 +47,7 @@ from avfs_git.workspace.capture.changes import (
     list_changed,
     make_recorded_commit,
 )
+from avfs_git.workspace.capture.prepare import CHANGED, CaptureRequest, capture_workspace
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.capture.workspace import LockedWorkspace
 from avfs_git.workspace.vault import notes
@@ -77,35 +78,21 @@ class Taken:
 def take(
     locked: LockedWorkspace,
     sink: PackWriter | DryWriter,
+    request: CaptureRequest = CHANGED,
     *,
-    known: dict[TreePath, KnownContent] | None = None,
-    remember_blobs: bool = False,
-    index: Oid | None = None,
-    beside: Oid | None = None,
-    added: AbstractSet[TreePath] = frozenset(),
     captured: Captured | None = None,
     onto: Oid | None = None,
-    skips_unreadable: bool = False,
 ) -> Taken:
     """Capture the workspace, unless it was, and compare it with the head of its fork, or with the commit `onto`."""
     before = locked.opened.synced_trees()[1]
     head, commit = locked.head() if onto is None else (onto, locked.vault.store.read_commit(onto))
     if captured is None:
-        captured = locked.capture(
-            sink,
-            known=known,
-            remember_blobs=remember_blobs,
-            index=index,
-            beside=beside,
-            added=added,
-            skips_unreadable=skips_unreadable,
-        )
-        if index is not None:
-            captured.tree = adopt_submodules(sink, captured.tree, index)
+        captured = capture_workspace(locked, sink, request)
+        if request.index is not None:
+            captured.tree = adopt_submodules(sink, captured.tree, request.index)
         elif _has_other_rules(locked, sink, captured, commit):
-            captured = locked.capture(
-                sink, known=known, remember_blobs=remember_blobs, afresh=True, beside=beside or before, added=added
-            )
+            anew = replace(request, afresh=True, beside=request.beside or before, skips_unreadable=False)
+            captured = capture_workspace(locked, sink, anew)
 
     def size_of(oid: Oid) -> int:
         known_size = captured.sizes.get(oid)
@@ -180,7 +167,7 @@ def _leads_to(vault: OpenVault, head: Oid | None, wanted: Oid, *, until: Oid | N
 
 def read_status(locked: LockedWorkspace) -> Status:
     """Tell what a checkpoint would record now. Writes nothing."""
-    taken = take(locked, DryWriter(locked.vault.store), skips_unreadable=True)
+    taken = take(locked, DryWriter(locked.vault.store), CaptureRequest(skips_unreadable=True))
     return Status(
         fork=locked.fork,
         head=taken.head.hex() if taken.head else None,
@@ -276,12 +263,8 @@ def save_checkpoint(
         taken = take(
             locked,
             pack,
-            known=known,
-            index=tracked,
-            beside=beside,
-            added=added,
+            CaptureRequest(known=known, index=tracked, beside=beside, added=added, skips_unreadable=skips_unreadable),
             captured=captured,
-            skips_unreadable=skips_unreadable,
         )
         is_told = keeps_message and message and taken.commit is not None and taken.commit.message.strip() != message.strip()
         if taken.is_unchanged and not concludes_merge and not is_told:

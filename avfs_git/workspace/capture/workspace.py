@@ -1,27 +1,16 @@
-"""A workspace that is open: its layers, its lock, and what this process knows of its changes.
+"""A workspace that is open: its lock, its layers, and how much of what is in memory may be believed.
 
-Decided here: how a process notices what others did to a workspace, when its own record of changed paths may
-be trusted, and what happens when a workspace is met that a crash left in the middle of something. Whoever
-changes a workspace asks `OpenWorkspace.locked` for a `LockedWorkspace`; the functions that change take one,
-so that forgetting the lock does not type-check.
+Decided here: how a process notices that another one changed the workspace, and what happens to a workspace in which a crash
+left an operation unfinished. A function that changes a workspace takes a `LockedWorkspace`, which only `OpenWorkspace.locked`
+and `acquire` give, so that forgetting the lock does not type-check. How files may change meanwhile is the workspace's mode
+(`capture.modes`): only by this process, by programs that this process serves, by the kernel's overlayfs, or not at all.
 
-The upper layer on disk is the truth. In memory are the merged view and the set of paths changed since the
-last capture; both are dropped when the lock's epoch shows that another process wrote. A process that is
-killed loses nothing: the next capture compares everything with the stat cache.
+The upper layer on disk is the truth. The merged view and the set of changed paths are in memory; both are dropped when the
+lock's epoch shows that another process wrote. A killed process loses nothing: the next capture compares everything with the
+stat cache. While a session serves a workspace, it keeps the lock with a change begun (`serve`); its threads take turns.
 
-A workspace may be *served*: a session keeps the lock with a change begun for as long as it lives (`OpenWorkspace.serve`),
-and programs change files through the merged view at any moment, in other threads. What is in memory is never dropped then,
-because a kernel knows the nodes; a capture is a barrier, made under the view's guard; and what changes after it is found
-by the next one.
-
-Or the kernel's overlayfs shows it (`OpenWorkspace.show_at`): then programs and the kernel change the layers by themselves at any
-moment. Nothing in memory is believed from one operation to the next, each capture looks at the whole layer or at what the kernel
-tells of (`vfs.scan.upperwatch`), and files are changed through the mounted directory only (`OpenWorkspace.changeable`); what is
-read is read in the layers.
-
-Where nothing may be written (a read-only disk, somebody else's vault), a workspace can be read all the same: its lock is held
-together with other readers, what has no upper layer yet shows the lower one, what a crash left is told of and stays. Whoever
-takes the lock without saying that it is only to read is refused there.
+Where nothing may be written (a read-only disk, another user's vault), a workspace can be read: readers share its lock, and what a
+crash left is reported and stays. Taking the lock without `to_read` is refused there.
 """
 
 from __future__ import annotations
@@ -29,31 +18,28 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import stat
 from collections.abc import Callable, Iterator
-from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from avfs_git.errors import AvfsError, ForkNotFound, HostError, NotWritable, WorkspaceBusy, WorkspaceMounted
 from avfs_git.gitstore.formats.commits import Commit, Signature
-from avfs_git.gitstore.formats.trees import EMPTY_TREE
-from avfs_git.gitstore.source import ObjectSink
 from avfs_git.host.files.durable import find_refusal, host_errors
-from avfs_git.host.files.modes import make_dir
-from avfs_git.host.files.xattrs import entry_of
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, REFUSED_WRITING, Holder, LockFile, LookingLock, ReadingLock
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import Identity, Warning
-from avfs_git.paths import ROOT, Oid, TreePath, join
+from avfs_git.paths import Oid
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.vfs.scan.scan import DirtySet
-from avfs_git.vfs.scan.statcache import Fingerprints, StatCache
-from avfs_git.vfs.scan.steady import KnownContent
+from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.vfs.tree.merged import MergedTree
-from avfs_git.vfs.tree.view import OnChange
+from avfs_git.workspace.capture.modes.layers import Layers
+from avfs_git.workspace.capture.modes.mode import Flush, Mode
+from avfs_git.workspace.capture.modes.plain import Plain
+from avfs_git.workspace.capture.modes.readonly import ReadOnly
+from avfs_git.workspace.capture.modes.served import Served, serve, stop_serving
 from avfs_git.workspace.capture.standstill import Standstill
 from avfs_git.workspace.vault.format import WorkspaceLayout
 from avfs_git.workspace.vault.gitmoves import open_worktree
@@ -61,12 +47,8 @@ from avfs_git.workspace.vault.origin import load_state
 from avfs_git.workspace.vault.vault import OpenVault
 
 if TYPE_CHECKING:
-    from avfs_git.gitstore.rules.ignore import Ignorer
-    from avfs_git.vfs.scan.scan import Layer
-    from avfs_git.vfs.scan.upperwatch import UpperWatch
     from avfs_git.vfs.tree.mounted import MountedTree
-    from avfs_git.workspace.capture.beside import Following
-    from avfs_git.workspace.capture.capture import Capture, Captured
+    from avfs_git.workspace.capture.capture import Captured
 
 _LOOK_S = 0.05
 """How long an operation that only looks waits for another one, which is mostly over by then."""
@@ -120,34 +102,21 @@ class OpenWorkspace:
         self.boot = read_boot_id()
         self.epoch = -1
         """The epoch of the lock up to which what is in memory holds; -1 for none of it."""
-        self._dirty: DirtySet | None = None
-        self._in_capture: DirtySet | None = None
-        self.flush_pages: Callable[[], object] | None = None
-        """Writes out the pages of a served tree that programs have mapped and changed; called without the guard of the tree."""
-        self._is_captured = False
-        """Whether the paths of `_in_capture` are in no set of changes until the capture is recorded or given up."""
-        self.is_served = False
+        self.flush_pages: Flush | None = None
+        """Writes out the pages of a served tree that programs have mapped and changed; set for one operation."""
         self.standstill = Standstill()
-        self.followers: tuple[OnChange, ...] = ()
-        """Told, with the guard, each path that changes in a served tree."""
-        self.following: Following | None = None
-        """What tells of changes in the tree that is looked at beside its session's work (`workspace.capture.beside`)."""
-        self._shown_device = 0
         self.is_copied_out = False
         """Whether this process has a command run in a copy of it, which is no crash's (`workspace.restore.plaincopy`)."""
-        self.shown_at: Path | None = None
-        """Where the kernel's overlayfs shows the workspace, and changes its layers by itself; None if it does not."""
-        self._watch: UpperWatch | None = None
-        self.last_captured: Captured | None = None
-        """What the last capture found, until it is recorded."""
         self._is_distrusted = False
         self._cache: StatCache | None = None
         self._cache_known = False
-        self._mounted: MountedTree | None = None
-        """The mounted directory, open for an operation that changes files."""
         try:
             with host_errors(f"open workspace '{fork}'"):
-                self._open_layers()
+                is_writable = self.refused is None
+                self.layers = Layers(vault, self.layout, self.state, is_writable=is_writable)
+                self.mode: Mode = Plain(self.layers) if is_writable else ReadOnly(self.layers)
+                if is_writable and not self.lock.epoch and self.is_unused():
+                    self.layers.adopt_root()
         except BaseException as error:
             is_gone = not self.lock.is_at(self.layout.lock)
             self.lock.close()
@@ -158,25 +127,49 @@ class OpenWorkspace:
         self.is_closed = False
 
     @property
+    def upper(self) -> UpperLayer:
+        """The files that changed since the fork began."""
+        return self.layers.upper
+
+    @property
+    def lower(self) -> LowerTree:
+        """The commit that the fork began with."""
+        return self.layers.lower
+
+    @property
+    def merged(self) -> MergedTree:
+        """The merged view of the layers, for reading."""
+        return self.mode.view
+
+    @property
+    def is_served(self) -> bool:
+        """Whether this process keeps the lock for a session (`serve`)."""
+        return self.mode.is_served
+
+    @property
+    def shown_at(self) -> Path | None:
+        """Where the kernel's overlayfs shows the workspace; None where it does not."""
+        return self.mode.shown_at
+
+    @property
     def dirty(self) -> DirtySet | None:
         """The only paths that can have changed since the last capture; None if that is not known."""
-        return self._dirty
+        return self.mode.dirty
 
     @dirty.setter
     def dirty(self, dirty: DirtySet | None) -> None:
-        self._dirty = dirty if self.shown_at is None else None  # what the kernel changes is reported to `watch`
-        if dirty is None and self._watch is not None:
-            self._watch.distrust()
-        self.merged.report_anew()  # else a file that goes on being written would stand in the old set only
+        self.mode.restart(dirty)
+
+    def enter(self, mode: Mode) -> None:
+        """Go over to another mode, of which this workspace closes what is open."""
+        self.mode.close()
+        self.mode = mode
 
     def close(self) -> None:
-        """Give up what is open. A second call does nothing."""
+        """Close what is open. A second call does nothing."""
         if not self.is_closed:
             self.is_closed = True
-            self.leave_mounted()  # a look takes no lock, whose release leaves it otherwise
-            if self._watch is not None:
-                self._watch.close()
-            self.merged.close()
+            self.mode.close()
             self.lock.close()
 
     def begin_to_move(self) -> None:
@@ -204,8 +197,7 @@ class OpenWorkspace:
 
     def look_anew(self) -> None:
         """Believe nothing of the files: a program has changed them on the disk, under the lock that is held here."""
-        self.merged.forget_all()
-        self.dirty = None
+        self.mode.distrust()
 
     @property
     def changeable(self) -> MergedTree:
@@ -214,26 +206,16 @@ class OpenWorkspace:
         Raises:
             MountError: If the kernel shows the workspace, and not at the place that was told.
         """
-        if self.shown_at is None:
-            return self.merged
-        if self._mounted is None:
-            from avfs_git.vfs.tree.mounted import MountedLayer, MountedTree  # noqa: PLC0415 - of few workspaces
+        return self.mode.mounted() or self.mode.view
 
-            self._mounted = MountedTree(self.vault.store, MountedLayer(self.shown_at, self._shown_device, self.upper))
-        return self._mounted
-
-    def find_mounted(self) -> None:
-        """Make sure, with the lock held, that files can be changed.
+    @property
+    def mounted(self) -> MountedTree | None:
+        """What `changeable` is where the kernel shows the workspace; None where it does not.
 
         Raises:
             MountError: As `changeable`.
         """
-        _ = self.changeable
-
-    @property
-    def mounted(self) -> MountedTree | None:
-        """What `changeable` is where the kernel shows the workspace; None where it does not."""
-        return None if self.shown_at is None else cast("MountedTree", self.changeable)
+        return self.mode.mounted()
 
     def _open_lock(self) -> tuple[LockFile, OSError | None]:
         """Open the lock; where nothing may be written, for reading, with the reason."""
@@ -251,75 +233,9 @@ class OpenWorkspace:
             refused = error
         return ReadingLock(self.layout.lock), refused
 
-    def _open_layers(self) -> None:
-        if self.refused is None:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(self.layout.upper)  # shown as the root of the workspace, so that its mode is that of any new directory
-            with contextlib.suppress(FileExistsError):
-                make_dir(self.layout.work)
-        self.upper = self._open_upper()
-        self.lower = self._open_lower()
-        self.merged = self._make_view()
-        if not self.lock.epoch and self.refused is None and self.is_unused():
-            self._adopt_root()
-
-    def _open_upper(self) -> UpperLayer:
-        if self.refused is not None and not (self.layout.upper.is_dir() and self.layout.work.is_dir()):
-            from avfs_git.vfs.tree.readonly import NoUpper  # noqa: PLC0415 - of few workspaces
-
-            return NoUpper(self.vault.git_dir)
-        return UpperLayer(self.layout.upper, self.layout.work)
-
-    @property
-    def _has_upper(self) -> bool:
-        return self.upper.directory == self.layout.upper
-
-    def _open_lower(self) -> LowerTree:
-        state = self.state
-        self._lower_of = (state.base, state.sidecar)
-        if state.base is None:
-            return LowerTree(self.vault.store, None, None, default_mtime_ns=state.created_at_ns or 0)
-        commit = self.vault.store.read_commit(Oid(bytes.fromhex(state.base)))
-        sidecar = self.vault.store.read_commit(Oid(bytes.fromhex(state.sidecar))).tree if state.sidecar else None
-        return LowerTree(self.vault.store, commit.tree, sidecar, default_mtime_ns=commit.committer.when_s * 1_000_000_000)
-
     def is_unused(self) -> bool:
         """Whether nothing was ever changed in it: its upper layer is empty."""
-        if not self._has_upper:
-            return True
-        with os.scandir(self.layout.upper) as entries:
-            return next(entries, None) is None
-
-    def _adopt_root(self) -> None:
-        """Give the root of an upper layer that nobody has used the attributes of the lower one, which it hides."""
-        entry = self.lower.root
-        with contextlib.suppress(OSError):  # they are a comfort: what counts is captured from what is there
-            os.chmod(self.layout.upper, stat.S_IMODE(entry.mode))
-            os.utime(self.layout.upper, ns=(entry.mtime_ns, entry.mtime_ns))
-            self.upper.write_user_xattrs(entry_of(self.upper.root.fd, b"."), entry.xattrs)
-
-    def _make_view(self) -> MergedTree:
-        if not self._has_upper:
-            from avfs_git.vfs.tree.readonly import CommitTree  # noqa: PLC0415 - of few workspaces
-
-            return CommitTree(self.lower, self.vault.git_dir, cache=self.vault.blob_cache)
-        return MergedTree(self.lower, self.upper, on_change=self._note_change, cache=self.vault.blob_cache)
-
-    def _make_shown_view(self) -> MergedTree:
-        from avfs_git.vfs.tree.mounted import ShownTree  # noqa: PLC0415 - of few workspaces
-
-        return ShownTree(self.lower, self.upper, cache=self.vault.blob_cache)
-
-    def _note_change(self, path: TreePath, deep: bool) -> None:
-        for follower in self.followers:
-            follower(path, deep)
-        dirty = self._dirty
-        if dirty is None:
-            return
-        if deep and path == ROOT:
-            self.dirty = None  # a file changed of which not every name is known: only a scan tells
-        else:
-            dirty.add(path, deep=deep)
+        return self.layers.is_unused()
 
     # --- the lock --------------------------------------------------------------------------------
 
@@ -343,19 +259,12 @@ class OpenWorkspace:
             self.release()
 
     def release(self) -> None:
-        """Give the lock back, and before that, where the kernel shows the workspace, the mounted directory."""
+        """Give the lock back, and before that the mounted directory, if one is open."""
         try:
             if self.lock.depth == 1:
-                self.leave_mounted()
+                self.mode.leave_mounted(keep=False)
         finally:
             self.lock.release()
-
-    def leave_mounted(self, *, keep: bool = False) -> None:
-        """Give the mounted directory back; `keep` leaves what an operation was making there, for who puts it back."""
-        mounted, self._mounted = self._mounted, None
-        if mounted is not None:
-            mounted.upper.keeps = keep
-            mounted.close()
 
     def acquire(self, *, to_read: bool = False, is_patient: bool = True) -> LockedWorkspace:
         """Take the lock, as `locked` does; the caller calls `release`."""
@@ -376,8 +285,8 @@ class OpenWorkspace:
                 except BaseException:
                     self.release()
                     raise
-            elif self.shown_at is not None and lock.depth == 1:
-                self.merged.forget_all()
+            elif lock.depth == 1:
+                self.mode.take_turn()
             return self._locked
         if lock.session is not None and not self.looks_on:
             try:
@@ -449,17 +358,14 @@ class OpenWorkspace:
 
         From then on the kernel changes the layers by itself: nothing in memory is believed from one operation to the next.
         """
-        if directory is not None:
-            with host_errors(f"look at '{directory}'"):
-                self._shown_device = os.stat(directory).st_dev
-        self.shown_at = directory
-        if self._watch is not None:
-            self._watch.close()
-            self._watch = None
-        self.merged.close()
-        self.merged = self._make_view() if directory is None else self._make_shown_view()
-        self.merged.is_shared = self.is_served
-        self.dirty = None
+        if directory is None:
+            self.enter(Served(self.layers) if self.is_served else Plain(self.layers))
+            return
+        from avfs_git.workspace.capture.modes.shown import Shown  # noqa: PLC0415 - of few workspaces
+
+        with host_errors(f"look at '{directory}'"):
+            shown = Shown(self.layers, directory, is_served=self.is_served, looks_on=self.looks_on)
+        self.enter(shown)
 
     def serve(self, session: str) -> LockedWorkspace:
         """Keep the workspace for a session: its lock, with a change begun, until `stop_serving`.
@@ -477,7 +383,7 @@ class OpenWorkspace:
         try:
             locked.begin()
             self.epoch = self.lock.epoch
-            self.is_served = self.merged.is_shared = True
+            self.mode = serve(self.mode)
             self.lock.keep(session)
         finally:
             self.release()
@@ -487,8 +393,7 @@ class OpenWorkspace:
         """End what `serve` began, when nothing shows the workspace any more."""
         locked = self.acquire()
         try:
-            self.is_served = self.merged.is_shared = False
-            self.give_up_capture()
+            self.mode = stop_serving(self.mode)
             unchanged = self.dirty is not None and not self.dirty
             locked.end()
             if unchanged and self.cache is not None:
@@ -504,7 +409,6 @@ class OpenWorkspace:
 
         Called before anything is served. What it had begun is completed or put back; what it knew is found by a scan.
         """
-        self.is_served = self.merged.is_shared = True
         self._is_distrusted = True
         self.upper.clean_work(keep_attic=True)
         self.acquire()
@@ -513,14 +417,10 @@ class OpenWorkspace:
     def _look_again(self) -> None:
         """Believe nothing but the nodes, after a failure while the workspace is served."""
         self._is_distrusted = False
-        self.dirty, self._in_capture, self._is_captured = None, None, False
         self._cache, self._cache_known = None, False
         try:
             self.state = load_state(self.vault, self.layout, has_lock=True)
-            if self.shown_at is None:
-                self.merged.relist()
-            else:
-                self.merged.forget_all()
+            self.mode.distrust()
             if self.state.pending is not None or self.vault.oplog.find_unsettled(self.fork) or self.list_staging():
                 self._recover(self._locked)
         except BaseException:
@@ -532,89 +432,22 @@ class OpenWorkspace:
         """Whether something failed, so that the disk is looked at again when the lock is next taken."""
         return self._is_distrusted
 
-    @property
-    def watch(self) -> UpperWatch | None:
-        """What is known of the changes that the kernel makes; None where it makes none."""
-        if self._watch is None and self.shown_at is not None and not self.looks_on:
-            from avfs_git.vfs.scan.upperwatch import UpperWatch  # noqa: PLC0415 - of few workspaces, and not before the first capture
-
-            self._watch = UpperWatch(self.shown_at)
-        return self._watch
-
-    def read_upper(self) -> Layer:
-        """Make what a capture reads the upper layer by."""
-        if not self._has_upper:
-            from avfs_git.vfs.tree.readonly import NothingChanged  # noqa: PLC0415 - of few workspaces
-
-            return NothingChanged(self.lower)
-        from avfs_git.vfs.layer.layers import UpperReader  # noqa: PLC0415 - a session is ready before it captures anything
-
-        return UpperReader(self.upper, watch=self.watch)
-
-    def begin_capture(self, *, lasts: bool) -> DirtySet | None:
-        """Take the set of changes for a capture, which `lasts` if it is to be recorded; what changes now is in another set."""
-        if self.watch is not None:
-            self.last_captured = None
-            return self.watch.begin(self.cache, lasts=lasts)
-        self.give_up_capture()
-        taken = self.dirty
-        if self.is_served:
-            self._in_capture, self._is_captured = taken, True
-            self.dirty = DirtySet()
-        return taken
-
-    def extend_capture(self) -> DirtySet | None:
-        """Take what has changed since into the capture that was begun, or extended; None if only a scan tells what that is."""
-        moved, self.dirty = self.dirty, DirtySet()
-        if moved is None or self._in_capture is None:
-            self._in_capture = None
-        else:
-            self._in_capture.update(moved)
-        return moved
-
-    def give_up_capture(self) -> None:
-        """Count as changed what was captured and not recorded."""
-        if self._is_captured:
-            taken, self._in_capture, self._is_captured = self._in_capture, None, False
-            if taken is None or self.dirty is None:
-                self.dirty = None
-            else:
-                self.dirty.update(taken)
-
-    def end_capture(self, captured: Captured) -> None:
-        """Count as recorded what was captured."""
-        if self.watch is not None:
-            if captured is self.last_captured:
-                self.watch.end()
-            self.last_captured = None
-        elif self.is_served:
-            self._in_capture, self._is_captured = None, False
-        else:
-            self.dirty = DirtySet()
-
     def read_view(self) -> MergedTree:
-        """Get the merged view for reading, without the lock unless somebody else wrote."""
-        if self.shown_at is not None:
-            if self._is_distrusted:
-                with self.locked(to_read=True, is_patient=False):
-                    pass
-            return self._make_shown_view()  # one for each look: what it remembers is true for a moment only
-        if self.lock.epoch != self.epoch:
+        """Get the merged view for reading, without the lock unless another process wrote."""
+        if self._is_distrusted if self.shown_at is not None else self.lock.epoch != self.epoch:
             with self.locked(to_read=True, is_patient=False):
                 pass
-        return self.merged
+        return self.mode.read_view()
 
     def _catch_up(self) -> None:
         """Bring memory up to date with the disk, after another process or a crash."""
         state = load_state(self.vault, self.layout, has_lock=True)
-        moved = (state.base, state.sidecar) != self._lower_of
         self.state = state
-        if moved or not self._has_upper:
-            self.lower = self._open_lower()
-            self.upper = self._open_upper()
-            self.merged = self._make_view() if self.shown_at is None else self._make_shown_view()
-        else:
+        if self.layers.are_of(state):
             self.merged.forget_all()
+        else:
+            self.layers.open(state)
+            self.mode.renew()
         self._cache, self._cache_known = None, False
         epoch = self.lock.epoch
         died_in_a_change = bool(epoch % 2)
@@ -753,115 +586,6 @@ class LockedWorkspace:
         oid = self.vault.read_head(self.fork)
         return oid, (self.vault.store.read_commit(oid) if oid is not None else None)
 
-    def capture(
-        self,
-        sink: ObjectSink,
-        *,
-        known: dict[TreePath, KnownContent] | None = None,
-        remember_blobs: bool = False,
-        afresh: bool = False,
-        index: Oid | None = None,
-        beside: Oid | None = None,
-        added: AbstractSet[TreePath] = frozenset(),
-        skips_unreadable: bool = False,
-    ) -> Captured:
-        """Turn the workspace into trees. Reads only what changed since the last capture.
-
-        Args:
-            sink: Where objects go.
-            known: What files were made from; those need not be read.
-            remember_blobs: Tell where the content of blobs can be found that were read.
-            afresh: Read all of the upper layer.
-            index: The tree whose paths are tracked, where that is not the one at which the last capture was made.
-            beside: A sidecar whose files are beside history, besides those of the last capture.
-            added: Files that are to be tracked from this on.
-            skips_unreadable: See `Capture`.
-        """
-        # A session is ready before it captures anything.
-        from avfs_git.gitstore.objects.drywriter import DryWriter  # noqa: PLC0415
-        from avfs_git.gitstore.rules.ignore import Ignorer  # noqa: PLC0415
-        from avfs_git.workspace.capture.capture import Capture, SidecarLimits  # noqa: PLC0415
-        from avfs_git.workspace.capture.livecapture import capture_live  # noqa: PLC0415
-        from avfs_git.workspace.capture.placing import Standing  # noqa: PLC0415
-        from avfs_git.workspace.capture.staged import StagedPaths  # noqa: PLC0415
-
-        opened = self.opened
-        if opened.shown_at is not None:
-            opened.merged.forget_all()
-        cache = None if afresh else opened.cache
-        # What is tracked stays so also where the cache, which knows it else, is gone.
-        last = self.head()[1] if cache is None else None
-        head = last if index is None else None
-        settings = self.vault.config.read()
-        exclude = settings["sidecar.exclude"]
-        limits = SidecarLimits(
-            max_file_bytes=int(settings["sidecar.max_file_bytes"]) or None,
-            exclude=Ignorer(lambda _: None, exclude.encode()) if exclude else None,
-        )
-        before = cache.tree if cache is not None else opened.lower.root.tree
-        tracked = (head.tree if head is not None else index) or before or EMPTY_TREE
-        recorded = self.vault.sidecar_tree(last) if last is not None and last.sidecar is not None else opened.synced_trees()[1]
-        standing = Standing(
-            tuple(dict.fromkeys(oid for oid in (recorded, beside) if oid is not None)),
-            added,
-            StagedPaths(self.vault, self.fork).holds,
-        )
-
-        def make(compared: Fingerprints | None, postponed: DirtySet | None = None) -> Capture:
-            if opened.following is not None:
-                opened.merged.forget_all()  # it is read by nobody else, and not told what changes
-            return Capture(
-                opened.read_upper(),
-                sink,
-                self.read_rules(),
-                lower=opened.lower,
-                cache=compared,
-                limits=limits,
-                known=known,
-                index=tracked,
-                standing=standing,
-                remember_blobs=remember_blobs,
-                postponed=postponed,
-                skips_unreadable=skips_unreadable,
-            )
-
-        lasts = not isinstance(sink, DryWriter)
-        if opened.following is not None:
-            captured = capture_live(opened.following, opened.following, cache, make, lasts=False, flush=opened.flush_pages)
-        elif opened.is_served and opened.watch is None and not afresh:
-            captured = capture_live(opened, opened.merged.guard, cache, make, lasts=lasts, flush=opened.flush_pages)
-        else:
-            # The guard makes the capture one moment for programs in a live tree; nothing else waits for it.
-            with opened.merged.guard if opened.is_served else contextlib.nullcontext():
-                dirty = opened.begin_capture(lasts=lasts)
-                captured = make(cache).run(None if afresh else dirty)
-                opened.last_captured = captured if opened.watch is not None else None
-        captured.warnings += [Warning("workspace.recovered", text) for text in opened.state.recovered]
-        if opened.looks_on and (opened.lock.session is None or opened.lock.is_operating):
-            holder = opened.lock.holder()
-            who = holder.describe() if holder is not None else "another process"
-            text = f"fork '{opened.fork}' is in use by {who}; this is what is there now"
-            captured.warnings.append(Warning("workspace.in_use", text))
-        if opened.is_unfinished:
-            text = "an operation was cut short, and cannot be put back here: nothing may be written"
-            captured.warnings.append(Warning("workspace.unfinished", text))
-        return captured
-
-    def read_rules(self) -> Ignorer:
-        """Give the ignore rules of the workspace as it is."""
-        from avfs_git.gitstore.rules.ignore import Ignorer  # noqa: PLC0415 - as above
-
-        return Ignorer(self._read_ignore_file, self.vault.read_exclude())
-
-    def _read_ignore_file(self, directory: TreePath) -> bytes | None:
-        from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ  # noqa: PLC0415 - as above
-
-        with contextlib.suppress(OSError):
-            node = self.merged.resolve(join(directory, b".gitignore"), follow_last=False)
-            if stat.S_ISREG(self.merged.getattr(node).mode):  # git follows no symbolic link here
-                return self.merged.read(node, IGNORE_FILE_READ, 0)
-        return None
-
     def mark_captured(self, captured: Captured, *, commit: Oid | None) -> list[Warning]:
         """Remember a capture whose objects are durable: what it read is not read again. Tell what the disk refused."""
         opened = self.opened
@@ -870,7 +594,7 @@ class LockedWorkspace:
             cache = StatCache(opened.layout.statcache)
         refused = cache.commit_update(captured.update, tree=captured.tree, sidecar=captured.sidecar, commit=commit)
         opened.adopt_cache(cache)
-        opened.end_capture(captured)
+        opened.mode.end_capture(captured)
         opened.epoch = opened.lock.epoch
         if captured.is_partial:
             opened.dirty = None  # what is in the directory that was not read may have changed

@@ -25,6 +25,7 @@ from avfs_git.model import DoctorReport, Problem, Severity
 from avfs_git.paths import Oid, show_path
 from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.workspace.capture.checkpoint import take
+from avfs_git.workspace.capture.prepare import CaptureRequest
 from avfs_git.workspace.forks.forks import Opener
 from avfs_git.workspace.forks.trash import clear_orphan, note_deletion
 from avfs_git.workspace.vault.format import KEPT, LABELS, REMOTE_STATE, REMOTES, SIDECARS
@@ -327,7 +328,7 @@ def _check_workspaces(vault: OpenVault, open_workspace: Opener, *, is_patient: b
             )
         try:
             with open_workspace(fork).locked(to_read=True, is_patient=is_patient) as locked:
-                taken = take(locked, DryWriter(vault.store), skips_unreadable=True)
+                taken = take(locked, DryWriter(vault.store), CaptureRequest(skips_unreadable=True))
         except WorkspaceBusy as error:
             unseen = f"{error.message}, and was not looked at"
             yield _found("workspace.busy", unseen, "Examine it again when it is free.", severity="note")

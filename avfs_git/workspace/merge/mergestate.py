@@ -32,6 +32,7 @@ from avfs_git.model import Conflict, ConflictKind, MergeProgress, MergeResult, M
 from avfs_git.paths import ROOT, Oid, TreePath, oid_of, split
 from avfs_git.workspace.capture.changes import find_sidecar, tell_sidecar
 from avfs_git.workspace.capture.checkpoint import adopt_submodules, merge_in_progress, save_checkpoint
+from avfs_git.workspace.capture.prepare import CaptureRequest, capture_workspace
 from avfs_git.workspace.capture.workspace import LockedWorkspace
 from avfs_git.workspace.merge.conflicts import describe_conflicts
 from avfs_git.workspace.merge.preview import Preview
@@ -88,7 +89,7 @@ def _begin(
         change = Application(locked, plan.now, plan.wanted)
         change.apply(plan.steps)
         reach("merge.applied")
-        captured = locked.capture(pack, known=change.known, index=tree)
+        captured = capture_workspace(locked, pack, CaptureRequest(known=change.known, index=tree))
         captured.tree = adopt_submodules(pack, captured.tree, tree)
         if plan.brought and (captured.tree or EMPTY_TREE) != tree:
             raise NotIgnoredHere(captured.tree)

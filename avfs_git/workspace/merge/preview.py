@@ -15,6 +15,7 @@ from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.store import KIND_BLOB, hash_object
 from avfs_git.paths import Oid, TreePath
 from avfs_git.workspace.capture.checkpoint import Taken, take
+from avfs_git.workspace.capture.prepare import CaptureRequest
 from avfs_git.workspace.capture.workspace import LockedWorkspace
 
 
@@ -26,7 +27,7 @@ class Preview(DryWriter):
         super().__init__(locked.vault.store)
         self._merged = locked.merged
         self._paths: dict[Oid, TreePath] = {}
-        self.taken: Taken = take(locked, self, remember_blobs=True, skips_unreadable=True)
+        self.taken: Taken = take(locked, self, CaptureRequest(remember_blobs=True, skips_unreadable=True))
         self._paths = self.taken.captured.blob_paths
 
     def read(self, oid: Oid) -> tuple[int, bytes]:

@@ -20,6 +20,7 @@ from avfs_git.values import replace
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
 from avfs_git.workspace.capture.checkpoint import save_checkpoint, saving_first
 from avfs_git.workspace.capture.placing import GIT
+from avfs_git.workspace.capture.prepare import read_rules
 from avfs_git.workspace.capture.workspace import LockedWorkspace
 from avfs_git.workspace.restore.restore import is_there, saved_trees
 
@@ -47,7 +48,7 @@ def add_paths(locked: LockedWorkspace, paths: Sequence[TreePath], *, force: bool
         saved = save_checkpoint(locked, message=text, description=text)
     made = saved.checkpoint.id if saved.outcome == "created" and saved.checkpoint is not None else None
     state = LowerTree(locked.vault.store, *saved_trees(locked, made), default_mtime_ns=0)
-    rules = locked.read_rules()
+    rules = read_rules(locked)
     added: set[TreePath] = set()
     for path in paths:
         if state.lookup(path) is None and _is_file(locked, path):

@@ -39,6 +39,7 @@ from avfs_git.workspace.capture.capture import Captured
 from avfs_git.workspace.capture.changes import tell_sidecar
 from avfs_git.workspace.capture.checkpoint import adopt_submodules
 from avfs_git.workspace.capture.confirm import confirm_advanced
+from avfs_git.workspace.capture.prepare import CaptureRequest, capture_workspace
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.capture.workspace import LockedWorkspace
 from avfs_git.workspace.restore.application import KEPT_IN_PLACE, Application
@@ -195,7 +196,7 @@ def _carry_out(
         confirmed = None
         if not change.warnings and before == now:
             confirmed = confirm_advanced(locked, pack, plan.steps, change.known, tree, now)
-        captured = confirmed or locked.capture(pack, known=change.known, index=tree)
+        captured = confirmed or capture_workspace(locked, pack, CaptureRequest(known=change.known, index=tree))
         captured.tree = adopt_submodules(pack, captured.tree, tree)
         is_other = False
         if (captured.tree or EMPTY_TREE) != tree:

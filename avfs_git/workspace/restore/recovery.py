@@ -36,6 +36,7 @@ from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.scan.scan import WHITEOUT
 from avfs_git.vfs.tree.plan import Step, plan_steps
 from avfs_git.workspace.capture.checkpoint import complete_moves
+from avfs_git.workspace.capture.prepare import CaptureRequest, capture_workspace
 from avfs_git.workspace.capture.workspace import LockedWorkspace
 from avfs_git.workspace.restore.application import apply_steps
 from avfs_git.workspace.restore.plaincopy import take_in_left
@@ -126,7 +127,7 @@ def _put_back_lost(locked: LockedWorkspace, record: _Record) -> None:
         return  # nothing was ever written here
     opened.upper.clean_work()
     writer = DryWriter(store)
-    captured = locked.capture(writer, afresh=True)
+    captured = capture_workspace(locked, writer, CaptureRequest(afresh=True))
     now = LowerTree(writer, captured.tree, captured.sidecar, default_mtime_ns=0)
     held = LowerTree(store, record.tree, record.sidecar, default_mtime_ns=0)
     chosen = _choose(locked, plan_steps(now, held), record)

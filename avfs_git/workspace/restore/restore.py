@@ -44,6 +44,7 @@ from avfs_git.workspace.capture.capture import Captured
 from avfs_git.workspace.capture.changes import find_sidecar, tell_sidecar
 from avfs_git.workspace.capture.checkpoint import recorded_sidecar, save_checkpoint, saving_first, take
 from avfs_git.workspace.capture.confirm import confirm_restored
+from avfs_git.workspace.capture.prepare import CaptureRequest, capture_workspace
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.capture.workspace import LockedWorkspace
 from avfs_git.workspace.restore.application import Application
@@ -313,7 +314,7 @@ def announced(
     Raises:
         MountError: If the kernel shows the workspace, and not at the place that was told. Nothing has happened then.
     """
-    locked.opened.find_mounted()
+    locked.opened.mode.mounted()
     state = locked.opened.state
     head = locked.vault.read_head(locked.fork)
     intent = Intent(os.urandom(8).hex(), time.time_ns() - RACY_NS)
@@ -374,30 +375,25 @@ def put_back(locked: LockedWorkspace) -> None:
     store = locked.vault.store
     is_done = is_complete(locked, pending)
     before = LowerTree(store, maybe_oid(pending.tree), maybe_oid(pending.sidecar), default_mtime_ns=0)
-    opened.leave_mounted(keep=True)
+    opened.mode.leave_mounted(keep=True)
     left = recover_taken(locked, before)
     opened.state.recovered = [*opened.state.recovered, *(told.message for told in left.warnings)]
     if pending.merge == ("ends" if is_done else "begins"):
         opened.state.merging = pending.before
     if not is_done:
-        opened.dirty = None
-        # What failed may have changed the disk and not yet what is known of it.
-        if opened.is_served and opened.shown_at is None:
-            opened.merged.relist()
-        else:
-            opened.merged.forget_all()
+        opened.look_anew()  # what failed may have changed the disk and not yet what is known of it
         if not opened.is_served:
             opened.upper.clean_work()
         # A power cut may have taken the staging directory and left what was changed.
         is_planned = pending.shown and (left.names or opened.state.boot == opened.boot)
         planned = left.planned if is_planned else None
         writer = DryWriter(store)
-        captured = locked.capture(writer)
+        captured = capture_workspace(locked, writer)
         now = LowerTree(writer, captured.tree, captured.sidecar, default_mtime_ns=0)
         steps = _plan_putting_back(now, writer, pending, planned)
         if pending.shown and steps:
             # Programs went on to work: what is about to be replaced is saved first, and only that is replaced without a word.
-            opened.give_up_capture()
+            opened.mode.give_up_capture()
             saved = save_aside(locked, "save before putting back")
             now = LowerTree(store, *saved_trees(locked, saved), default_mtime_ns=0)
             steps = _plan_putting_back(now, store, pending, planned)
@@ -505,7 +501,8 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
         change.apply(steps)
         reach("undo.applied")
         writer = DryWriter(vault.store)
-        captured = locked.capture(writer, known=change.known, index=wanted[0] or EMPTY_TREE, beside=wanted[1])
+        request = CaptureRequest(known=change.known, index=wanted[0] or EMPTY_TREE, beside=wanted[1])
+        captured = capture_workspace(locked, writer, request)
         replay.record.more = {**replay.record.more, "saved": saved, **intent.facts, CAPTURED: captured.began_ns}
         vault.move_refs([*kept, *replay.changes], replay.record)
         with aftermath(intent.warnings, "the next checkpoint reads more than it would have to"):

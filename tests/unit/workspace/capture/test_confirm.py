@@ -11,6 +11,7 @@ from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.sdk import Vault, Workspace
 from avfs_git.workspace.capture.capture import Captured
 from avfs_git.workspace.capture.confirm import confirm_advanced
+from avfs_git.workspace.capture.prepare import CaptureRequest, capture_workspace
 from avfs_git.workspace.restore import advance
 
 pytestmark = pytest.mark.needs("git", "whiteout", "user-xattrs")
@@ -36,11 +37,11 @@ def assert_recorded(work: Workspace) -> None:
         cache = locked.opened.cache
         assert cache is not None
         recorded = (cache.tree, cache.sidecar)
-        found = locked.capture(DryWriter(locked.vault.store), afresh=True)
+        found = capture_workspace(locked, DryWriter(locked.vault.store), CaptureRequest(afresh=True))
         assert (found.tree, found.sidecar) == recorded
         # What the stat cache believes of the files is so, too.
         locked.opened.dirty = None
-        again = locked.capture(DryWriter(locked.vault.store))
+        again = capture_workspace(locked, DryWriter(locked.vault.store))
         assert (again.tree, again.sidecar) == recorded
 
 

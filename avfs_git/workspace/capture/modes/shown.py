@@ -1,0 +1,136 @@
+"""A workspace that the kernel's overlayfs shows: programs and the kernel change its layers at any moment.
+
+Nothing in memory is believed from one operation to the next. Each capture reads the whole layer, or what the kernel tells of
+(`vfs.scan.upperwatch`). Files change only through the mounted directory; they are read in the layers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from avfs_git.vfs.scan.scan import DirtySet
+from avfs_git.vfs.scan.statcache import StatCache
+from avfs_git.vfs.tree.merged import MergedTree
+from avfs_git.vfs.tree.mounted import MountedLayer, MountedTree, ShownTree
+from avfs_git.workspace.capture.modes.layers import Layers
+from avfs_git.workspace.capture.modes.mode import Flush
+
+if TYPE_CHECKING:
+    from avfs_git.vfs.scan.scan import Layer
+    from avfs_git.vfs.scan.upperwatch import UpperWatch
+    from avfs_git.workspace.capture.capture import Captured
+    from avfs_git.workspace.capture.livecapture import MakeCapture
+
+
+class Shown:
+    """The kernel's overlayfs shows it; see `Mode`."""
+
+    def __init__(self, layers: Layers, directory: Path, *, is_served: bool, looks_on: bool) -> None:
+        """Look at layers that are mounted; a workspace that only looks on watches nothing.
+
+        Raises:
+            OSError: If the directory cannot be read.
+        """
+        self._device = os.stat(directory).st_dev
+        self._directory = directory
+        self._layers = layers
+        self._looks_on = looks_on
+        self._watch: UpperWatch | None = None
+        self._last: Captured | None = None
+        """The last capture, until it is recorded."""
+        self._mounted: MountedTree | None = None
+        self.view = self.read_view()
+        self.is_served = self.view.is_shared = is_served
+
+    @property
+    def shown_at(self) -> Path | None:
+        """Where it is mounted."""
+        return self._directory
+
+    @property
+    def dirty(self) -> DirtySet | None:
+        """Tell that it is not known here: the watch is told."""
+        return None
+
+    def restart(self, dirty: DirtySet | None) -> None:
+        """Let the next capture scan, if it is not known what changed."""
+        if dirty is None and self._watch is not None:
+            self._watch.distrust()
+
+    def renew(self) -> None:
+        """Make a view of the layers that were opened anew."""
+        self.view = self.read_view()
+
+    def take_turn(self) -> None:
+        """Forget what the view knows."""
+        self.view.forget_all()
+
+    def distrust(self) -> None:
+        """Let the next capture scan."""
+        self.restart(None)
+        self.view.forget_all()
+
+    def read_view(self) -> MergedTree:
+        """Make a view for one read: what it remembers is true for a moment only."""
+        return ShownTree(self._layers.lower, self._layers.upper, cache=self._layers.vault.blob_cache)
+
+    def mounted(self) -> MountedTree:
+        """Open the mounted directory, for one operation."""
+        if self._mounted is None:
+            self._mounted = MountedTree(self._layers.vault.store, MountedLayer(self._directory, self._device, self._layers.upper))
+        return self._mounted
+
+    def leave_mounted(self, *, keep: bool) -> None:
+        """Close the mounted directory."""
+        mounted, self._mounted = self._mounted, None
+        if mounted is not None:
+            mounted.upper.keeps = keep
+            mounted.close()
+
+    def read_upper(self) -> Layer:
+        """Read the upper layer from the disk, and tell the watch what was read."""
+        from avfs_git.vfs.layer.layers import UpperReader  # noqa: PLC0415 - a session is ready before it captures anything
+
+        return UpperReader(self._layers.upper, watch=self.watch)
+
+    def capture(self, make: MakeCapture, cache: StatCache | None, *, lasts: bool, afresh: bool, flush: Flush | None) -> Captured:
+        """Capture each file as it is at one moment: nothing keeps programs waiting."""
+        del flush
+        self.view.forget_all()
+        # The guard of a served view makes reads in other threads wait.
+        with self.view.guard if self.is_served else contextlib.nullcontext():
+            self._last = None
+            watch = self.watch
+            dirty = watch.begin(cache, lasts=lasts) if watch is not None else None
+            captured = make(None if afresh else cache, None).run(None if afresh else dirty)
+            self._last = captured
+            return captured
+
+    def end_capture(self, captured: Captured) -> None:
+        """Let the watch count as recorded what the last capture read."""
+        watch = self.watch
+        if watch is not None and captured is self._last:
+            watch.end()
+        self._last = None
+
+    def give_up_capture(self) -> None:
+        """Do nothing: the watch counts as changed what was not recorded."""
+
+    def close(self) -> None:
+        """Close the view, the watch and the mounted directory."""
+        self.leave_mounted(keep=False)
+        if self._watch is not None:
+            self._watch.close()
+        self.view.close()
+
+    @property
+    def watch(self) -> UpperWatch | None:
+        """What is known of the changes that the kernel makes; None where nothing is going to be recorded."""
+        if self._watch is None and not self._looks_on:
+            from avfs_git.vfs.scan.upperwatch import UpperWatch  # noqa: PLC0415 - not before the first capture
+
+            self._watch = UpperWatch(self._directory)
+        return self._watch
