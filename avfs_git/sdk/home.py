@@ -50,13 +50,14 @@ if TYPE_CHECKING:
     from avfs_git.session.serve import nurseries, point
     from avfs_git.workspace.capture import aftermath
     from avfs_git.workspace.exchange import cloning
-    from avfs_git.workspace.forks import clones, create
+    from avfs_git.workspace.forks import clones, create, making
     from avfs_git.workspace.vault import trusted
 else:
     # A light command must not pay for what it does not use.
     aftermath = LazyModule("avfs_git.workspace.capture.aftermath")
     clones = LazyModule("avfs_git.workspace.forks.clones")
     create = LazyModule("avfs_git.workspace.forks.create")
+    making = LazyModule("avfs_git.workspace.forks.making")
     nurseries = LazyModule("avfs_git.session.serve.nurseries")
     point = LazyModule("avfs_git.session.serve.point")
     record = LazyModule("avfs_git.session.life.record")
@@ -230,12 +231,13 @@ class Home:
         created = create.create_vault(
             path, source=source, branch=branch, identity=self._identity, clock_ns=self._clock_ns, shared=shared
         )
+        warnings = list(created.warnings)
         if shared:
-            self.trust_vault(path)  # what members make in it belongs to them
-            with host_errors(f"let others pass to '{path}'"):
+            with aftermath.aftermath(warnings, f"`avfs vault trust {shlex.quote(os.fspath(path))}`"):
+                self.trust_vault(path)  # what members make in it belongs to them
+            with aftermath.aftermath(warnings, "its members cannot pass to it"), host_errors(f"let others pass to '{path}'"):
                 for place in (self.home, self._vaults):
                     place.chmod(stat.S_IMODE(place.stat().st_mode) | 0o011)
-        warnings = list(created.warnings)
         self._mark(path, warnings)
         vault = self._open(path, name)
         with aftermath.aftermath(warnings, f"choose it with `avfs vault use {name}`"):
@@ -390,7 +392,7 @@ class Home:
         path = self._path_of(name)
         if not path.is_dir():
             raise VaultNotFound(name)
-        create.remove_unfinished(self._vaults)
+        making.remove_unfinished(self._vaults)
         gone = path.with_name(f".deleted-{os.getpid()}-{os.urandom(4).hex()}-{path.name}")
         # Nobody else deletes a vault meanwhile: what is looked at is what goes, and no new one of its name.
         with host_errors(f"delete '{path}'"), directory_held(self._vaults), self.open_vault(name) as vault:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from threading import Event, Thread
 import pytest
 
 from avfs_git import Avfs, Session, Vault, faults
-from avfs_git.errors import AvfsError, ForkNotFound, HostError, VaultNotFound, WorkspaceBusy, WorkspaceMounted
+from avfs_git.errors import AvfsError, ForkNotFound, HostError, LeftInForce, VaultNotFound, WorkspaceBusy, WorkspaceMounted
 from avfs_git.workspace.capture.checkpoint import save_checkpoint
 from avfs_git.workspace.vault import notes
 from tests.support.faults import (
@@ -410,10 +411,63 @@ def test_a_vault_whose_making_fails_is_not_there(number: int, stay: bool, tmp_pa
         try:
             _create(home, source)
         except (AvfsError, OSError):
-            pass
+            assert not list((home / "vaults").glob("*.git"))
         finally:
             faults.arm(None)
         _check_creation(home, source, expected)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda avfs, source: avfs.create_vault("v", source=source),
+        lambda avfs, source: avfs.clone_vault(str(source), "v"),
+        lambda avfs, source: avfs.fork_directory(source, source.parent / "fork"),
+    ],
+    ids=["create", "clone", "fork"],
+)
+def test_a_vault_that_is_not_acknowledged_is_not_there(make: Callable[[Avfs, Path], object], tmp_path: Path) -> None:
+    """Its name is there and cannot be put on disk: the vault goes again. If that fails, too, the error says that it stays."""
+    source, home = tmp_path / "source", tmp_path / "home"
+    subprocess.run(["git", "init", "-q", "-b", "main", str(source)], check=True)
+    (source / "a").write_bytes(b"1\n")
+    subprocess.run(["git", "-C", str(source), "add", "a"], check=True)
+    subprocess.run(
+        ["git", "-C", str(source), "-c", "user.name=A", "-c", "user.email=a@b", "commit", "-q", "-m", "one"], check=True
+    )
+    made: list[Path] = []
+
+    def refuse(point: str) -> None:
+        if point == "vault.filled":
+            made.extend((home / "vaults").glob(".making-*"))
+        if point == "vault.renamed":
+            raise OSError(errno.EIO, "Input/output error")
+
+    def refuse_all(point: str) -> None:
+        if point == "vault.renamed":
+            (made[-1] / "in the way").mkdir(parents=True)
+        refuse(point)
+
+    def failure(handler: Callable[[str], None]) -> AvfsError:
+        faults.arm(handler)
+        try:
+            with Avfs(home) as avfs, pytest.raises(HostError) as caught:
+                make(avfs, source)
+        finally:
+            faults.arm(None)
+        return caught.value
+
+    assert not isinstance(failure(refuse), LeftInForce)
+    assert list((home / "vaults").iterdir()) == []
+
+    left = failure(refuse_all)
+    names = [place.stem for place in (home / "vaults").iterdir() if place.suffix == ".git" and place.name[0] != "."]
+    assert isinstance(left, LeftInForce)
+    assert len(names) == 1
+    assert f"`avfs vault delete {names[0]}`" in str(left.hint)
+    with Avfs(home) as avfs:
+        avfs.delete_vault(names[0])
+        assert avfs.list_vaults() == []
 
 
 def test_a_vault_whose_maker_dies_is_not_there(tmp_path: Path) -> None:

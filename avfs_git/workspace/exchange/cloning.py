@@ -3,8 +3,7 @@
 Decided here: what of a clone that git made becomes the vault: its objects, its tags, its branches as those of the remote
 `origin`, and one of them as the first fork. Nothing of its configuration or hooks does. Called without a lock.
 
-The clone is made under another name, put on disk whole, and renamed into place: a crash leaves none or a whole one, and what
-it leaves under the other name is removed by whoever makes the next vault there.
+A crash leaves no vault or a whole one (`workspace.forks.making`).
 """
 
 from __future__ import annotations
@@ -15,21 +14,20 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from avfs_git.errors import HostError, InvalidName, NoUpstream, ObjectCorrupt, ObjectMissing, RemoteDataRefused, VaultExists
-from avfs_git.faults import reach
+from avfs_git.errors import HostError, InvalidName, NoUpstream, ObjectCorrupt, ObjectMissing, RemoteDataRefused
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.refs import RefStore
 from avfs_git.gitstore.remote import remotes, transport
 from avfs_git.gitstore.remote.runner import NO_ACCESS, Access, Progress
 from avfs_git.gitstore.repository import init_vault_repo, read_head
-from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably, write_file_atomically
+from avfs_git.host.files.durable import host_errors, write_file_atomically
 from avfs_git.host.files.removal import remove_tree
 from avfs_git.model import Warning
 from avfs_git.paths import Oid, check_fork_name
 from avfs_git.values import value_class
 from avfs_git.workspace.exchange.remotes import ORIGIN, TAGS, fetch, find_unusable, server_words, tracking_ref
-from avfs_git.workspace.forks.create import remove_unfinished
+from avfs_git.workspace.forks.making import vault_made
 from avfs_git.workspace.vault.format import HEADS, VaultLayout
 from avfs_git.workspace.vault.vault import Caller, OpenVault
 
@@ -61,8 +59,6 @@ def clone_vault(
 ) -> Cloned:
     """Make a vault from another repository, which it knows as `origin`.
 
-    It appears when it is complete and on disk; a crash leaves nothing, or all of it.
-
     Args:
         git_dir: Where.
         url: The other repository.
@@ -85,13 +81,7 @@ def clone_vault(
     checked = remotes.check_url(url, base=Path.cwd())
     if branch is not None:
         check_fork_name(branch)
-    if git_dir.exists():
-        raise VaultExists(git_dir.name.removesuffix(".git"))
-    parent = git_dir.parent
-    making = parent / f".making-{os.getpid()}-{os.urandom(4).hex()}-{git_dir.name}"
-    make_dirs_durably(parent, private=True)
-    remove_unfinished(parent)
-    try:
+    with vault_made(git_dir) as making:
         messages = transport.clone_into(checked, making, access=access, progress=progress, lazy=lazy)
         cloned = _adopt_clone(making, checked, branch, lazy=lazy)
         if with_checkpoints or with_sidecar or with_git_dirs:
@@ -110,21 +100,6 @@ def clone_vault(
             finally:
                 vault.close()
         transport.sync_clone(making)
-        with host_errors(f"make '{git_dir}'"):
-            reach("remotes.cloned")
-            making.rename(git_dir)
-            try:
-                reach("remotes.in_place")
-                fsync_dir(parent)
-            except BaseException:
-                git_dir.rename(making)  # it was not acknowledged: nothing of it stays
-                raise
-    except BaseException as error:
-        with suppress(OSError, HostError):
-            remove_tree(making)
-        if isinstance(error, HostError) and error.errno in (17, 39):  # somebody else made it meanwhile
-            raise VaultExists(git_dir.name.removesuffix(".git")) from error
-        raise
     fork, head, branches, warnings = cloned
     return Cloned(fork, head, branches, server_words(messages), tuple(warnings))
 

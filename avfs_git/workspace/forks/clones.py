@@ -15,13 +15,11 @@ Callers hold no lock; two calls for one directory at the same time are kept apar
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import shutil
 from pathlib import Path
 
-from avfs_git.errors import ForkExists, HostError, VaultExists
+from avfs_git.errors import ForkExists
 from avfs_git.faults import reach
 from avfs_git.gitstore.config.gitconfig import read_config
 from avfs_git.gitstore.formats.commits import Commit, serialize_commit
@@ -30,14 +28,15 @@ from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.refs import RefChange, RefStore
 from avfs_git.gitstore.repository import common_dir, find_git_dir, import_as_remote, init_vault_repo, read_head
-from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably, write_file_atomically
+from avfs_git.host.files.durable import write_file_atomically
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import Identity, Warning
 from avfs_git.paths import Oid, check_fork_name
 from avfs_git.patterns import compiled
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
-from avfs_git.workspace.forks.create import capture_directory, carry_exclude, remove_unfinished
+from avfs_git.workspace.forks.create import capture_directory, carry_exclude
 from avfs_git.workspace.forks.lookback import Lookback
+from avfs_git.workspace.forks.making import vault_made
 from avfs_git.workspace.forks.trash import clear_orphan
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, VaultLayout, WorkspaceState
 from avfs_git.workspace.vault.oplog import FORK_CREATE, OpRecord, RefMoveRecord
@@ -87,25 +86,11 @@ def make_vault_of(git_dir: Path, source: Path, branch: str) -> None:
         VaultExists: If something is there.
         HostError: If the disk refuses. Nothing is left behind.
     """
-    making = git_dir.with_name(f".making-{os.getpid()}-{os.urandom(4).hex()}-{git_dir.name}")
-    with host_errors(f"make '{git_dir.parent}'"):
-        make_dirs_durably(git_dir.parent, private=True)
-    remove_unfinished(git_dir.parent)
-    try:
+    with vault_made(git_dir) as making:
         init_vault_repo(making, head=HEADS + branch, remote=(REMOTE, source) if find_git_dir(source) is not None else None)
         layout = VaultLayout(making)
         layout.prepare()
         write_file_atomically(layout.origin, os.fsencode(source) + b"\0")
-        reach("clone.made")
-        with host_errors(f"make '{git_dir}'"):
-            os.rename(making, git_dir)
-            fsync_dir(git_dir.parent)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            shutil.rmtree(making)
-        if isinstance(error, HostError) and error.errno in (17, 39):  # somebody else made it meanwhile
-            raise VaultExists(git_dir.name.removesuffix(".git")) from error
-        raise
 
 
 def fork_present(

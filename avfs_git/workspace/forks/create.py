@@ -1,8 +1,7 @@
 """Making a vault: empty, from a directory, or from a git repository with what is not committed there.
 
-Decided here: what of a source becomes a vault's first state. A vault is made under another name and renamed
-into place when it is complete and on disk, so that a crash leaves none or a whole one. The source is only read:
-nothing in it is executed, and no git runs on it.
+Decided here: what of a source becomes a vault's first state. The source is only read: nothing in it is executed, and no git
+runs on it. A crash leaves no vault or a whole one (`workspace.forks.making`).
 """
 
 from __future__ import annotations
@@ -14,8 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from avfs_git.errors import HostError, ObjectCorrupt, ObjectMissing, VaultExists, quote
-from avfs_git.faults import reach
+from avfs_git.errors import HostError, ObjectCorrupt, ObjectMissing, quote
 from avfs_git.gitstore.formats.commits import Commit, serialize_commit
 from avfs_git.gitstore.formats.plainfile import read_plain_file
 from avfs_git.gitstore.formats.trees import EMPTY_TREE
@@ -32,16 +30,15 @@ from avfs_git.gitstore.repository import (
     read_head,
 )
 from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ, Ignorer
-from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably, write_file_atomically
-from avfs_git.host.files.removal import remove_tree
+from avfs_git.host.files.durable import host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.host.processes.boot import read_boot_id
-from avfs_git.host.processes.processes import is_gone
 from avfs_git.model import Warning
 from avfs_git.paths import Oid, TreePath, check_fork_name, join, split
 from avfs_git.vfs.layer.layers import PlainDirectory
 from avfs_git.vfs.scan.scan import Layer
 from avfs_git.workspace.capture.capture import COARSE_NS, Capture, Captured
 from avfs_git.workspace.forks.lookback import Lookback
+from avfs_git.workspace.forks.making import vault_made
 from avfs_git.workspace.forks.present import read_known
 from avfs_git.workspace.forks.submodules import WithModules
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, WorkspaceState
@@ -83,46 +80,14 @@ def create_vault(
         InvalidName: If no fork may have the name of the first one.
         VaultExists: If something is there.
         NotAVault: If the source is a repository that cannot be read safely.
-        HostError: If the source or the disk cannot be used. Nothing is left behind.
+        HostError: If the source or the disk cannot be used. Nothing is left behind, unless the error says so.
     """
     check_fork_name(branch)
-    if git_dir.exists():
-        raise VaultExists(git_dir.name.removesuffix(".git"))
     if source is not None and not source.is_dir():
         raise HostError(f"read '{source}'", NotADirectoryError(20, os.strerror(20 if source.exists() else 2)))
-    making = git_dir.with_name(f".making-{os.getpid()}-{os.urandom(4).hex()}-{git_dir.name}")
-    with host_errors(f"make '{git_dir.parent}'"):
-        make_dirs_durably(git_dir.parent, private=True)
-    remove_unfinished(git_dir.parent)
-    try:
+    with vault_made(git_dir) as making:
         created = _fill(making, git_dir, source, branch, identity, clock_ns, shared=shared)
-        reach("vault.filled")
-        with host_errors(f"make '{git_dir}'"):
-            os.rename(making, git_dir)
-            try:
-                reach("vault.renamed")
-                fsync_dir(git_dir.parent)
-            except BaseException:
-                os.rename(git_dir, making)  # it was not acknowledged: nothing of it stays
-                raise
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            remove_tree(making)
-        if isinstance(error, HostError) and error.errno in (17, 39):  # somebody else made it meanwhile
-            raise VaultExists(git_dir.name.removesuffix(".git")) from error
-        raise
     return Created(git_dir, created.fork, created.commit, created.warnings)
-
-
-def remove_unfinished(directory: Path) -> None:
-    """Remove the vaults in a directory that a process died while making or deleting."""
-    with contextlib.suppress(OSError):
-        for entry in list(directory.iterdir()):
-            word, _, rest = entry.name.partition("-")
-            # What is being deleted may be deleted by several at once.
-            if word == ".deleted" or (word == ".making" and is_gone(rest.partition("-")[0])):
-                with contextlib.suppress(OSError):
-                    remove_tree(entry)
 
 
 def _fill(

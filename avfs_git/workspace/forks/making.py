@@ -1,0 +1,78 @@
+"""Making a vault's directory: whole or not at all.
+
+Decided here: a vault is filled under another name, renamed into place, and its name is on disk before it is acknowledged. A crash
+leaves none or a whole one; the next process that makes a vault there removes what was left under the other name. Called for
+empty, imported and cloned vaults, without a lock: of two processes that make the same vault, the second is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from avfs_git.errors import HostError, LeftInForce, VaultExists
+from avfs_git.faults import reach
+from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably
+from avfs_git.host.files.removal import remove_tree
+from avfs_git.host.processes.processes import is_gone
+
+_TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
+"""What renaming says where another process has made the vault meanwhile."""
+
+
+@contextlib.contextmanager
+def vault_made(git_dir: Path) -> Iterator[Path]:
+    """Give a block the directory to fill, and rename that to `git_dir` at the end of the block. A failure leaves nothing.
+
+    Raises:
+        VaultExists: If something is there.
+        HostError: If the disk refuses.
+        LeftInForce: If it refuses so late that the vault stays.
+    """
+    name = git_dir.name.removesuffix(".git")
+    if git_dir.exists():
+        raise VaultExists(name)
+    making = git_dir.with_name(f".making-{os.getpid()}-{os.urandom(4).hex()}-{git_dir.name}")
+    with host_errors(f"make '{git_dir.parent}'"):
+        make_dirs_durably(git_dir.parent, private=True)
+    remove_unfinished(git_dir.parent)
+    try:
+        yield making
+        reach("vault.filled")
+        with host_errors(f"make '{git_dir}'"):
+            making.rename(git_dir)
+            try:
+                reach("vault.renamed")
+                fsync_dir(git_dir.parent)
+            except BaseException as error:
+                _take_back(git_dir, making, error)
+                raise
+    except BaseException as error:
+        with contextlib.suppress(OSError, HostError):
+            remove_tree(making)
+        if isinstance(error, HostError) and not isinstance(error, LeftInForce) and error.errno in _TAKEN:
+            raise VaultExists(name) from error
+        raise
+
+
+def _take_back(git_dir: Path, making: Path, error: BaseException) -> None:
+    try:
+        git_dir.rename(making)
+    except OSError as again:
+        left = LeftInForce(f"make '{git_dir}'", again, {})
+        left.hint = f"Take it away with `avfs vault delete {git_dir.stem}`, or go on with it."
+        raise left from error
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Remove the vaults in a directory that a process died while making or deleting."""
+    with contextlib.suppress(OSError):
+        for entry in list(directory.iterdir()):
+            word, _, rest = entry.name.partition("-")
+            # What is being deleted may be deleted by several at once.
+            if word == ".deleted" or (word == ".making" and is_gone(rest.partition("-")[0])):
+                with contextlib.suppress(OSError):
+                    remove_tree(entry)
