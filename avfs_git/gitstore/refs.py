@@ -2,13 +2,7 @@
 
 Decided here: how a ref is locked, checked, moved and made durable, beside git and beside other processes
 of ours. Called by everything that names a commit; nothing else touches `refs/`, `packed-refs` or `HEAD`.
-Usable from threads and processes at once.
-
-**The lock** is git's own: whoever creates `REF.lock` may move `REF`. Git leaves that file behind when it is
-killed; ours never needs a hand. The new value is written to a file in `avfs/reftxn`, on which a flock is
-held, and that file is linked to `REF.lock`. So a lock of ours that is found in the way says whether its owner
-lives: if the flock can be had, it does not, and the lock is removed (by whoever has the flock, so that no
-two remove it, and only while the name still means that file).
+Usable from threads and processes at once; `reflocks` has the locks.
 
 **The order** of `update`: write the new values and lock all refs; check all old values; sync the new values; let
 the caller announce the move; then for each change in the order given: rename `REF.lock` to `REF`, or remove `REF`
@@ -21,10 +15,7 @@ taken back, again by compare-and-swap, so that whoever is told of it finds the o
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import re
-import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -40,27 +31,22 @@ from avfs_git.errors import (
     ObjectMissing,
     RefConflict,
     RefDamaged,
-    RefLocked,
 )
+from avfs_git.gitstore.formats.packedrefs import PackedRefs, find_bad_line, format_packed, read_packed, remove_packed
 from avfs_git.gitstore.holding import objects_held
-from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably, sync_file, sync_files, write_all
-from avfs_git.host.files.modes import open_file
+from avfs_git.gitstore.reflocks import Lock, Prepared, RefLocks
+from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file, sync_files, write_all
 from avfs_git.paths import Oid, maybe_hex, oid_of
 from avfs_git.patterns import compiled
-from avfs_git.values import field, record_class, value_class
+from avfs_git.values import value_class
 
 OWN_REFS = "refs/avfs"
 """Below this are the refs that avfs keeps for itself."""
 
-_LOCK_WAIT_S = 5.0
 _MAX_SYMBOLIC = 5
 _VALUE_MAX = 4096
-_PACKED_MAX = 256 << 20
-"""Bytes of `packed-refs` above which it is not read: some three million refs fit."""
 _VALUE = compiled(rb"([0-9a-f]{40})\s*")
 _SYMBOLIC = compiled(rb"ref:[ \t]*(\S+)\s*")
-_PACKED = compiled(rb"^([0-9a-f]{40}) (\S+)$", re.MULTILINE)
-_PACKED_LINE = compiled(rb"(?:#.*|\^[0-9a-f]{40}|[0-9a-f]{40} \S+)\n", re.DOTALL)
 _FORBIDDEN = compiled(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|$)|[/.]$")
 
 
@@ -75,42 +61,6 @@ class RefChange:
     """What it is to hold; None: it is removed."""
     lasting: bool = False
     """Whether it stays when the others are taken back: it harms nothing, and somebody may count on it by then."""
-
-
-@record_class
-class _Prepared:
-    """A file in `avfs/reftxn` with what a ref is to hold, under flock: the proof that its owner lives."""
-
-    path: bytes
-    fd: int
-
-
-@record_class
-class _Lock:
-    """The place of a lock, and whether it is ours."""
-
-    path: bytes
-    linked: bool = False
-
-
-@record_class
-class _PackedRefs:
-    """What `packed-refs` held when it was last read, and what it was then."""
-
-    stamp: tuple[int, int, int] | None = None
-    refs: dict[str, Oid] = field(default_factory=dict)
-    _directories: set[str] | None = None
-
-    def holds_below(self, name: str) -> bool:
-        """Tell whether the name of a packed ref begins with this one and a slash."""
-        if self._directories is None:
-            self._directories = set()
-            for ref in self.refs:
-                directory = ref.rpartition("/")[0]
-                while directory and directory not in self._directories:
-                    self._directories.add(directory)
-                    directory = directory.rpartition("/")[0]
-        return name in self._directories
 
 
 def check_ref_name(name: str) -> str:
@@ -146,10 +96,18 @@ class RefStore:
         self.git_dir = git_dir
         self._find_missing = find_missing
         self._root = os.fsencode(git_dir) + b"/"
-        self._transactions = self._root + b"avfs/reftxn"
-        self._packed = _PackedRefs()
+        self._locks = RefLocks(git_dir)
+        self._packed = PackedRefs()
         if recover:
             self.recover()
+
+    def recover(self) -> int:
+        """Remove the locks that killed processes of ours left, and say how many files went."""
+        return self._locks.recover()
+
+    def list_locks(self) -> tuple[Path, ...]:
+        """List the lock files in the repository, whoever made them."""
+        return tuple(Path(os.fsdecode(path)) for path in self._locks.list_locks())
 
     # --- reading -----------------------------------------------------------------------------------------
 
@@ -201,7 +159,9 @@ class RefStore:
         """
         loose, damaged = self._walk("refs/")
         found = [RefDamaged(name, reason) for name, reason in damaged.items()]
-        found += [RefDamaged("packed-refs", reason) for reason in _check_packed(self._root + b"packed-refs")]
+        with suppress(FileNotFoundError):
+            if (reason := find_bad_line(_read_file(self._root + b"packed-refs"))) is not None:
+                found.append(RefDamaged("packed-refs", reason))
         for name, value in loose.items():
             if isinstance(value, str):
                 try:
@@ -291,21 +251,22 @@ class RefStore:
                         found[full] = value
         return found, damaged
 
-    def _read_packed(self) -> _PackedRefs:
+    def _read_packed(self) -> PackedRefs:
         """Return the packed refs, read again if the file is another one."""
         path = self._root + b"packed-refs"
         known = self._packed
         try:
             status = os.stat(path)
         except FileNotFoundError:
-            return _PackedRefs()
+            return PackedRefs()
         if known.stamp == (status.st_ino, status.st_size, status.st_mtime_ns):
             return known
-        refs, stamp = _parse_packed(path)
+        found = read_packed(path)
         # A file written in the last moments may be replaced by another with the same stamp.
-        recent = stamp is None or time.time_ns() - stamp[2] < 2_000_000_000
-        self._packed = known = _PackedRefs(None if recent else stamp, refs)
-        return known
+        if found.stamp is not None and time.time_ns() - found.stamp[2] < 2_000_000_000:
+            found.stamp = None
+        self._packed = found
+        return found
 
     # --- moving ------------------------------------------------------------------------------------------
 
@@ -336,19 +297,16 @@ class RefStore:
                 missing = self._find_missing([change.new for change in changes if change.new is not None])
                 if missing is not None:
                     raise ObjectMissing(missing.hex())
-            locks: dict[str, _Lock] = {}
-            removal: _Prepared | None = None
-            written: list[_Prepared] = []
+            locks: dict[str, Lock] = {}
+            removal: Prepared | None = None
+            written: list[Prepared] = []
             for change in sorted(changes, key=lambda change: change.name):  # one order for all, against deadlocks
                 if change.new is not None:
-                    prepared = stack.enter_context(self._prepare(change.new.hex().encode("ascii") + b"\n"))
+                    prepared = stack.enter_context(self._locks.prepare(change.new.hex().encode("ascii") + b"\n"))
                 else:
                     # All removals share one file: a fork may have more labels than a process may open files.
-                    removal = prepared = removal or stack.enter_context(self._prepare(b""))
-                lock = _Lock(self._root + os.fsencode(change.name) + b".lock")
-                stack.callback(self._release, lock)
-                self._acquire(prepared, lock, change.name)
-                locks[change.name] = lock
+                    removal = prepared = removal or stack.enter_context(self._locks.prepare(b""))
+                locks[change.name] = self._locks.take(stack, prepared, self._root + os.fsencode(change.name), change.name)
                 if change.new is not None:
                     written.append(prepared)
             removes = any(change.new is None for change in changes)
@@ -388,17 +346,14 @@ class RefStore:
     def _locked(self, name: str, content: bytes) -> Iterator[None]:
         """Lock a ref for a block, then replace what its file holds; on disk at the end."""
         path = self._root + os.fsencode(name)
-        with self._prepare(content) as prepared:
-            lock = _Lock(path + b".lock")
-            try:
-                self._acquire(prepared, lock, name)
-                yield
-                sync_file(prepared.fd)
-                _rename_over(lock.path, path)
-                lock.linked = False
-                self._sync_dir(os.path.dirname(path))
-            finally:
-                self._release(lock)
+        with ExitStack() as stack:
+            prepared = stack.enter_context(self._locks.prepare(content))
+            lock = self._locks.take(stack, prepared, path, name)
+            yield
+            sync_file(prepared.fd)
+            _rename_over(lock.path, path)
+            lock.linked = False
+            self._sync_dir(os.path.dirname(path))
 
     def replace_file(self, name: str, change: Callable[[bytes], bytes]) -> None:
         """Replace a file at the top of the repository under git's lock for it; on disk on return.
@@ -413,10 +368,8 @@ class RefStore:
         """
         path = self._root + os.fsencode(name)
         with ExitStack() as stack, host_errors(f"update '{os.fsdecode(path)}'"):
-            prepared = stack.enter_context(self._prepare(b""))
-            lock = _Lock(path + b".lock")
-            stack.callback(self._release, lock)
-            self._acquire(prepared, lock, name)
+            prepared = stack.enter_context(self._locks.prepare(b""))
+            lock = self._locks.take(stack, prepared, path, name)
             faults.reach("refs.file_locked")
             try:
                 old = _read_file(path)
@@ -433,7 +386,7 @@ class RefStore:
             lock.linked = False
             fsync_dir(self.git_dir)
 
-    def _check(self, change: RefChange, packed: _PackedRefs) -> None:
+    def _check(self, change: RefChange, packed: PackedRefs) -> None:
         """Compare a locked ref with what it is believed to hold, and its name with those of others."""
         name = change.name
         loose = self._read_loose(name)
@@ -452,7 +405,7 @@ class RefStore:
             if packed.holds_below(name) or any(self._walk(below)):
                 raise RefConflict(name, None, f"'{below}' exists")
 
-    def _move_all(self, changes: Sequence[RefChange], locks: dict[str, _Lock], packed: dict[str, Oid]) -> None:
+    def _move_all(self, changes: Sequence[RefChange], locks: dict[str, Lock], packed: dict[str, Oid]) -> None:
         unsynced: bytes | None = None
         for position, change in enumerate(changes):
             path = self._root + os.fsencode(change.name)
@@ -488,7 +441,7 @@ class RefStore:
             self._sync_dir(unsynced)
         for change in changes:
             if change.new is None:
-                self._remove_empty_parents(os.path.dirname(self._root + os.fsencode(change.name)))
+                self._locks.remove_empty_parents(os.path.dirname(self._root + os.fsencode(change.name)))
 
     def _sync_dir(self, directory: bytes) -> None:
         """Put on disk which refs a directory holds.
@@ -504,9 +457,7 @@ class RefStore:
             self._sync_dir(os.path.dirname(directory))
             fsync_dir(self.git_dir)
 
-    def _take_back(
-        self, changes: Sequence[RefChange], locks: dict[str, _Lock], cause: BaseException, *, has_packed: bool
-    ) -> None:
+    def _take_back(self, changes: Sequence[RefChange], locks: dict[str, Lock], cause: BaseException, *, has_packed: bool) -> None:
         """Give refs their old values again, in reverse; what was not moved is left alone.
 
         Args:
@@ -529,15 +480,13 @@ class RefStore:
         if left:
             raise LeftInForce(f"update '{changes[0].name}'", failure, left) from cause
 
-    def _take_back_one(self, change: RefChange, lock: _Lock, *, has_packed: bool) -> None:
+    def _take_back_one(self, change: RefChange, lock: Lock, *, has_packed: bool) -> None:
         if not lock.linked:
             faults.reach("refs.taking_back")
         with ExitStack() as stack:
             if not lock.linked:
-                holder = stack.enter_context(self._prepare(b""))
-                lock = _Lock(lock.path)
-                stack.callback(self._release, lock)
-                self._acquire(holder, lock, change.name)
+                holder = stack.enter_context(self._locks.prepare(b""))
+                self._locks.take(stack, holder, self._root + os.fsencode(change.name), change.name)
             if change.old is None and not has_packed:
                 self._lock_packed(stack)
             loose = self._read_loose(change.name)
@@ -554,7 +503,7 @@ class RefStore:
                 with suppress(FileNotFoundError):
                     os.unlink(path)
             else:
-                value = stack.enter_context(self._prepare(change.old.hex().encode("ascii") + b"\n"))
+                value = stack.enter_context(self._locks.prepare(change.old.hex().encode("ascii") + b"\n"))
                 # A disk that refuses to sync keeps what it has: what matters is what is read from now on.
                 with suppress(OSError):
                     sync_file(value.fd)
@@ -568,12 +517,11 @@ class RefStore:
         Raises:
             RefLocked: If another program keeps `packed-refs` locked.
         """
-        lines = sorted((os.fsencode(name), oid.hex().encode("ascii")) for name, oid in refs.items())
         with host_errors("write 'packed-refs'"), ExitStack() as stack:
             self._lock_packed(stack)
             if os.path.lexists(self._root + b"packed-refs"):
                 return False
-            self._write_packed(b"# pack-refs with: sorted \n" + b"".join(b"%b %b\n" % (oid, name) for name, oid in lines))
+            self._write_packed(format_packed(refs))
             return True
 
     def _lock_packed(self, stack: ExitStack) -> None:
@@ -582,195 +530,20 @@ class RefStore:
         `git pack-refs` reads a ref's file, and writes what it held into `packed-refs` later: a ref whose file is removed in
         between would come back.
         """
-        lock = _Lock(self._root + b"packed-refs.lock")
-        prepared = stack.enter_context(self._prepare(b""))
-        stack.callback(self._release, lock)
-        self._acquire(prepared, lock, "packed-refs")
+        prepared = stack.enter_context(self._locks.prepare(b""))
+        self._locks.take(stack, prepared, self._root + b"packed-refs", "packed-refs")
 
     def _remove_packed(self, gone: set[str]) -> None:
         """Rewrite `packed-refs`, which is locked, without some refs."""
-        lines: list[bytes] = []
-        dropping = False
-        for line in _read_file(self._root + b"packed-refs").splitlines(keepends=True):
-            if not line.startswith(b"^"):  # what an annotated tag points to, on the line after its own
-                dropping = os.fsdecode(line[41:].rstrip(b"\n")) in gone
-            if not dropping:
-                lines.append(line)
-        self._write_packed(b"".join(lines))
+        self._write_packed(remove_packed(_read_file(self._root + b"packed-refs"), gone))
         faults.reach("refs.packed_removed")
 
     def _write_packed(self, data: bytes) -> None:
-        with self._prepare(data) as prepared:
+        with self._locks.prepare(data) as prepared:
             sync_file(prepared.fd)
             faults.reach("refs.packed_written")
             os.rename(prepared.path, self._root + b"packed-refs")
             fsync_dir(self.git_dir)
-
-    # --- locks -------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _prepare(self, content: bytes) -> Iterator[_Prepared]:
-        """Write what a lock file is to hold under a name of its own, with the flock taken; remove it at the end."""
-        prepared = self._create_prepared()
-        try:
-            if content:
-                write_all(prepared.fd, content)
-            yield prepared
-        finally:
-            with suppress(OSError):
-                os.unlink(prepared.path)
-            with suppress(OSError):
-                os.close(prepared.fd)
-
-    def _create_prepared(self) -> _Prepared:
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        while True:
-            path = self._transactions + b"/" + os.urandom(8).hex().encode("ascii")
-            try:
-                fd = open_file(path, flags)
-            except FileNotFoundError:
-                make_dirs_durably(Path(os.fsdecode(self._transactions)))
-                continue
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX)
-                # Until it had the flock it looked like a dead owner's: `recover` may have removed it.
-                if os.fstat(fd).st_nlink:
-                    return _Prepared(path, fd)
-            except BaseException:
-                os.close(fd)
-                raise
-            os.close(fd)
-
-    def _acquire(self, prepared: _Prepared, lock: _Lock, name: str) -> None:
-        """Link a prepared file to its lock's name, waiting for whoever has it."""
-        deadline = time.monotonic() + _LOCK_WAIT_S
-        pause_s = 0.001
-        while True:
-            try:
-                os.link(prepared.path, lock.path)
-            except FileExistsError:
-                if self._remove_dead(lock.path):
-                    continue
-            except FileNotFoundError:
-                # Also when git removes an empty directory between the two.
-                try:
-                    make_dirs_durably(Path(os.fsdecode(os.path.dirname(lock.path))))
-                except HostError as error:
-                    if error.errno in (errno.ENOTDIR, errno.EEXIST):
-                        raise RefConflict(name, None, "a part of its name is a ref") from None
-                    if error.errno != errno.ENOENT:
-                        raise
-                else:
-                    continue
-            except NotADirectoryError:
-                raise RefConflict(name, None, "a part of its name is a ref") from None
-            else:
-                lock.linked = True
-                return
-            if time.monotonic() > deadline:
-                raise RefLocked(name, os.fsdecode(lock.path))
-            time.sleep(pause_s * (0.5 + os.urandom(1)[0] / 256))  # so that waiters do not meet again
-            pause_s = min(pause_s * 2, 0.05)
-
-    def _remove_dead(self, path: bytes) -> bool:
-        """Remove a lock of ours whose owner died; tell whether the lock is gone."""
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except FileNotFoundError:
-            return True
-        except OSError:
-            return False
-        try:
-            found = os.fstat(fd)
-            temporary = self._temporary_of(found)
-            if temporary is None:
-                return False  # git's, or another program's
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                return False  # its owner lives
-            try:
-                now = os.lstat(path)
-            except FileNotFoundError:
-                return True
-            if (now.st_dev, now.st_ino) == (found.st_dev, found.st_ino):
-                os.unlink(path)
-            if os.fstat(fd).st_nlink <= 1:  # else it is a lock elsewhere too, and still has to say whose
-                with suppress(FileNotFoundError):
-                    os.unlink(temporary)
-            return True
-        finally:
-            os.close(fd)
-
-    def _temporary_of(self, found: os.stat_result) -> bytes | None:
-        """Find the name in `avfs/reftxn` of a lock file."""
-        with suppress(OSError), os.scandir(self._transactions) as entries:
-            for entry in entries:
-                status = entry.stat(follow_symlinks=False)
-                if (status.st_dev, status.st_ino) == (found.st_dev, found.st_ino):
-                    return entry.path
-        return None
-
-    def _release(self, lock: _Lock) -> None:
-        """Give a lock up, if it is still held; the file in `avfs/reftxn`, which says whose it is, goes after it."""
-        if lock.linked:
-            with suppress(OSError):
-                os.unlink(lock.path)
-            lock.linked = False
-            self._remove_empty_parents(os.path.dirname(lock.path))
-
-    def _remove_empty_parents(self, directory: bytes) -> None:
-        """Remove directories that hold no ref any more, up to `refs/KIND`."""
-        with suppress(OSError):
-            while directory.startswith(self._root + b"refs/") and directory[len(self._root) :].count(b"/") >= 2:
-                os.rmdir(directory)
-                directory = os.path.dirname(directory)
-
-    def recover(self) -> int:
-        """Remove the locks that killed processes of ours left, and say how many files went.
-
-        Called when the refs are opened; a lock in the way of an update is removed there as well. What
-        cannot be removed (a file system that is read-only) stays.
-        """
-        try:
-            names = os.listdir(self._transactions)
-        except OSError:
-            return 0
-        return sum(self._recover_one(self._transactions + b"/" + name) for name in names) if names else 0
-
-    def _recover_one(self, temporary: bytes) -> int:
-        try:
-            fd = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError:
-            return 0
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            found = os.fstat(fd)
-            if found.st_nlink > 1:
-                # Somewhere its lock may stand. The file in `avfs/reftxn` goes last: it says whose the lock is.
-                for path in self._lock_files():
-                    status = os.lstat(path)
-                    if (status.st_dev, status.st_ino) == (found.st_dev, found.st_ino):
-                        os.unlink(path)
-            os.unlink(temporary)
-        except OSError:
-            return 0  # its owner lives, or another process was faster
-        finally:
-            os.close(fd)
-        return 1
-
-    def list_locks(self) -> tuple[Path, ...]:
-        """List the lock files in the repository, whoever made them."""
-        return tuple(Path(os.fsdecode(path)) for path in self._lock_files())
-
-    def _lock_files(self) -> Iterator[bytes]:
-        for name in (b"packed-refs", b"HEAD", b"config"):
-            if os.path.lexists(path := self._root + name + b".lock"):
-                yield path
-        for directory, _, files in os.walk(self._root + b"refs"):
-            for name in files:
-                if name.endswith(b".lock"):
-                    yield os.path.join(directory, name)
 
 
 def _read_value(path: bytes) -> bytes:
@@ -794,39 +567,6 @@ def _read_file(path: bytes) -> bytes:
         return b"".join(pieces)
     finally:
         os.close(fd)
-
-
-def _parse_packed(path: bytes) -> tuple[dict[str, Oid], tuple[int, int, int] | None]:
-    """Read `packed-refs`; what the file was is told with it."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return {}, None
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(fd)
-        raise RefDamaged("packed-refs", "it is no file")
-    if status.st_size > _PACKED_MAX:
-        os.close(fd)
-        raise RefDamaged("packed-refs", f"it is larger than {_PACKED_MAX >> 20} MiB")
-    with os.fdopen(fd, "rb") as file:
-        data = file.read()
-    refs = {os.fsdecode(name): oid_of(value) for value, name in _PACKED.findall(data)}
-    return refs, (status.st_ino, status.st_size, status.st_mtime_ns)
-
-
-def _check_packed(path: bytes) -> Iterator[str]:
-    """Say what in `packed-refs` cannot be read; git writes a first line also where no ref is left."""
-    try:
-        data = _read_file(path)
-    except FileNotFoundError:
-        return
-    if not data:
-        yield "the file is empty"
-    for number, line in enumerate(data.splitlines(keepends=True), 1):
-        if not _PACKED_LINE.fullmatch(line):
-            yield f"line {number} cannot be read"
-            return
 
 
 def _rename_over(lock: bytes, path: bytes) -> None:

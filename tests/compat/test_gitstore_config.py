@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avfs_git.errors import AvfsError, GitFailed, NotAVault, RefLocked
-from avfs_git.gitstore import refs
+from avfs_git.gitstore import reflocks
 from avfs_git.gitstore.config.gitconfig import edit_config, is_true, parse_plain, read_config
 from avfs_git.gitstore.remote.remotes import add_remote, find_remote, list_remotes, remove_remote, set_url
 
@@ -176,7 +176,7 @@ def test_a_change_keeps_the_mode_and_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_lock_of_a_running_git_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is git's, and is left; the error names it."""
-    monkeypatch.setattr(refs, "_LOCK_WAIT_S", 0.01)
+    monkeypatch.setattr(reflocks, "_LOCK_WAIT_S", 0.01)
     (tmp_path / "config.lock").touch()
     with pytest.raises(RefLocked) as caught:
         edit_config(tmp_path, ("--replace-all", "core.bare", "true"))

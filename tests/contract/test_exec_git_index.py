@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs
-from avfs_git.gitstore import refs
+from avfs_git.gitstore import reflocks
 from avfs_git.paths import Oid
 from avfs_git.sdk import Workspace
 from avfs_git.sdk.commands import Prepared
@@ -167,7 +167,7 @@ def test_the_commit_has_its_note(work: Workspace, prepared: Prepared, monkeypatc
     lock.touch()
     try:
         with monkeypatch.context() as patched:
-            patched.setattr(refs, "_LOCK_WAIT_S", 0.1)
+            patched.setattr(reflocks, "_LOCK_WAIT_S", 0.1)
             result = prepared.exec(shell="echo 2 > file")
     finally:
         lock.unlink()

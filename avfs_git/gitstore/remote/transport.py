@@ -40,6 +40,7 @@ from avfs_git.errors import (
 from avfs_git.faults import reach
 from avfs_git.gitstore.config.gitconfig import quote_value
 from avfs_git.gitstore.config.trust import check_owner, is_private
+from avfs_git.gitstore.formats.packedrefs import format_packed
 from avfs_git.gitstore.formats.packfile import PackSet
 from avfs_git.gitstore.judge import judge_objects, list_loose, list_objects
 from avfs_git.gitstore.objects.packwriter import hold_pack, release_pack
@@ -444,16 +445,16 @@ def open_exchange(
             (place / "refs").mkdir(parents=True)
             (place / "objects" / "pack").mkdir(parents=True)
             (place / "objects" / "info").mkdir()
-            (place / "objects" / "info" / "alternates").write_bytes(_quote_path(git_dir.absolute() / "objects") + b"\n")
+            (place / "objects" / "info" / "alternates").write_bytes(
+                quote_value(os.fsencode(git_dir.absolute() / "objects")) + b"\n"
+            )
             config = _CONFIG + b'[fetch "fsck"]\n' + b"".join(b"\t%b = ignore\n" % name.encode() for name in TOLERATED)
             config += b"[core]\n\tsharedRepository = %b\n" % (b"0600" if is_private(git_dir) else b"group")
             if lazy:
                 config = config.replace(b"fsckObjects = true", b"fsckObjects = false")  # as in `clone_into`
                 config += _LAZY_CONFIG % quote_value(os.fsencode(url))
             (place / "config").write_bytes(config)
-            lines = sorted((os.fsencode(name), oid.hex().encode("ascii")) for name, oid in refs.items())
-            packed = b"# pack-refs with: sorted \n" + b"".join(b"%b %b\n" % (oid, name) for name, oid in lines)
-            (place / "packed-refs").write_bytes(packed)
+            (place / "packed-refs").write_bytes(format_packed(refs))
             with suppress(FileNotFoundError):
                 shutil.copyfile(git_dir / "shallow", place / "shallow")
             (place / "HEAD").write_bytes(b"ref: refs/heads/avfs-has-none\n")
@@ -467,12 +468,6 @@ def open_exchange(
     finally:
         with suppress(OSError, AvfsError):  # what stays is removed by the next one
             remove_tree(place)
-
-
-def _quote_path(path: Path) -> bytes:
-    """Write a path as git reads it where one stands on a line of its own, whatever bytes are in it."""
-    escapes = {ord("\\"): b"\\\\", ord('"'): b'\\"', ord("\n"): b"\\n"}
-    return b'"%b"' % b"".join(escapes.get(byte, bytes((byte,))) for byte in os.fsencode(path))
 
 
 def remove_abandoned(parent: Path) -> None:

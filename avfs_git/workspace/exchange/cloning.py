@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from avfs_git.errors import HostError, InvalidName, NoUpstream, ObjectCorrupt, ObjectMissing, RemoteDataRefused
+from avfs_git.gitstore.formats.packedrefs import format_packed
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.refs import RefStore
@@ -161,9 +162,7 @@ def _choose_refs(
         kept[HEADS + fork] = first
         if _has_content(store, store.read_commit(first).tree) and lazy:
             warnings.append(Warning("clone.not_lazy", "the remote does not leave contents out: all of them were brought"))
-    lines = sorted((os.fsencode(name), oid.hex().encode("ascii")) for name, oid in kept.items())
-    packed = b"# pack-refs with: sorted \n" + b"".join(b"%b %b\n" % (oid, name) for name, oid in lines)
-    write_file_atomically(making / "packed-refs", packed)
+    write_file_atomically(making / "packed-refs", format_packed(kept))
     write_file_atomically(making / "HEAD", b"ref: " + os.fsencode(HEADS + fork) + b"\n")
     return fork, first, len(heads), warnings
 
