@@ -7,16 +7,12 @@ programs. Functions without state.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from avfs_git.proxy.policy.arguments import may_be_option
+from avfs_git.proxy.policy.findings import Call, Findings
 from avfs_git.proxy.shell import variables
 from avfs_git.proxy.shell.words import UNKNOWN, Word
 from avfs_git.values import replace
-
-if TYPE_CHECKING:
-    from avfs_git.proxy.policy.checks import Call
-    from avfs_git.proxy.policy.classify import Classifier
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -25,7 +21,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # --- shells ------------------------------------------------------------------------------------------------
 
 
-def check_shell(c: Classifier, call: Call) -> None:
+def check_shell(c: Findings, call: Call) -> None:
     """Find what a shell runs: a text, a file, or what it reads."""
     rest = list(call.words[1:])
     takes_text = reads = False
@@ -61,7 +57,7 @@ def check_shell(c: Classifier, call: Call) -> None:
         c.add("wi", f"{call.name} waits for commands", call.place)
 
 
-def _run_file(c: Classifier, call: Call, word: Word) -> None:
+def _run_file(c: Findings, call: Call, word: Word) -> None:
     """A file of shell text: one of the workspace is as opaque as any program; what is made on the fly is hidden."""
     if word.value.startswith(("/dev/", "/proc/")) or (word.value.startswith(UNKNOWN) and "/" not in word.value):
         c.unseen(f"what {call.name} runs is not known", call.place)
@@ -70,26 +66,26 @@ def _run_file(c: Classifier, call: Call, word: Word) -> None:
         c.path(word, call.place)
 
 
-def check_source(c: Classifier, call: Call) -> None:
+def check_source(c: Findings, call: Call) -> None:
     """Look at the file that is read into the shell."""
     if len(call.words) > 1:
         _run_file(c, call, call.words[1])
         c.words_as_paths(call.words[2:], call.place)
 
 
-def check_other_shell(c: Classifier, call: Call) -> None:
+def check_other_shell(c: Findings, call: Call) -> None:
     """Say when a shell waits for a person."""
     if len(call.words) == 1 and not call.place.is_fed:
         c.add("i", f"{call.name} waits for commands", call.place)
 
 
-def check_busybox(c: Classifier, call: Call) -> None:
+def check_busybox(c: Findings, call: Call) -> None:
     """Look at the command behind `busybox`."""
     if len(call.words) > 1:
         c.program(call.words[1:], call.place)
 
 
-def check_eval(c: Classifier, call: Call) -> None:
+def check_eval(c: Findings, call: Call) -> None:
     """Read the text that is evaluated."""
     words = tuple(call.arguments.operands) if call.name != "eval" else call.words[1:]
     if not all(word.exact for word in words):
@@ -98,7 +94,7 @@ def check_eval(c: Classifier, call: Call) -> None:
         c.text(" ".join(word.value for word in words), call.place)
 
 
-def check_trap(c: Classifier, call: Call) -> None:
+def check_trap(c: Findings, call: Call) -> None:
     """Read the text that a signal runs."""
     operands = [word for word in call.words[1:] if not (word.exact and word.value in {"--", "-l", "-p"})]
     if not operands:
@@ -109,7 +105,7 @@ def check_trap(c: Classifier, call: Call) -> None:
         c.text(operands[0].value, call.place)
 
 
-def check_alias(c: Classifier, call: Call) -> None:
+def check_alias(c: Findings, call: Call) -> None:
     """Read what an alias stands for, and remember it."""
     for word in call.words[1:]:
         alias, equals, text = word.value.partition("=")
@@ -122,7 +118,7 @@ def check_alias(c: Classifier, call: Call) -> None:
         c.aliases[alias] = text
 
 
-def check_runs(c: Classifier, call: Call) -> None:
+def check_runs(c: Findings, call: Call) -> None:
     """A program whose options are not all known, with a command somewhere behind them."""
     for word in call.words[1:]:
         c.expanded(word.value, call.place)  # `let` evaluates
@@ -136,7 +132,7 @@ def check_runs(c: Classifier, call: Call) -> None:
 # --- builtins of shells that set variables or evaluate what those hold -----------------------------------------
 
 
-def check_any(c: Classifier, call: Call) -> None:
+def check_any(c: Findings, call: Call) -> None:
     """Every word is harmless, whatever it is: a place to go to counts as a path, a text does not."""
     if call.name in {"cd", "pushd"}:
         c.words_as_paths([word for word in call.words[1:] if not re.match(r"[-+]", word.value)], call.place)
@@ -144,13 +140,13 @@ def check_any(c: Classifier, call: Call) -> None:
             c.path(Word("/~", exact=False, text="~"), call.place)
 
 
-def check_bare(c: Classifier, call: Call) -> None:
+def check_bare(c: Findings, call: Call) -> None:
     """Every word is harmless, if it is known."""
     if not all(word.exact for word in call.words):
         c.add("w", f"a word that is not known may be an option of {call.name}", call.place, exact=False)
 
 
-def check_printf(c: Classifier, call: Call) -> None:
+def check_printf(c: Findings, call: Call) -> None:
     """Report `printf -v`, and what may be it."""
     if len(call.words) > 1 and (may_be_option(call.words[1]) or re.match(r"-[^-]", call.words[1].value)):
         c.add("w", "printf may set a variable", call.place)
@@ -158,7 +154,7 @@ def check_printf(c: Classifier, call: Call) -> None:
             c.expanded(word.value, call.place)
 
 
-def check_test(c: Classifier, call: Call) -> None:
+def check_test(c: Findings, call: Call) -> None:
     """`test` as a command: it evaluates the index of an array for `-v`, and a word that is not known may be an operator."""
     words = list(call.words[1:])
     while words and words[0].exact and words[0].value == "!":
@@ -184,7 +180,7 @@ def _is_one(word: Word) -> bool:
     return not word.splits
 
 
-def check_set(c: Classifier, call: Call) -> None:
+def check_set(c: Findings, call: Call) -> None:
     """Report options of the shell that change how it reads commands."""
     for word in call.words[1:]:
         if word.exact and word.value == "--":
@@ -194,7 +190,7 @@ def check_set(c: Classifier, call: Call) -> None:
             c.add("w", "set changes how the shell reads commands", call.place)
 
 
-def check_shopt(c: Classifier, call: Call) -> None:
+def check_shopt(c: Findings, call: Call) -> None:
     """Report further options of the shell that do."""
     for word in call.words[1:]:
         if not (
@@ -203,7 +199,7 @@ def check_shopt(c: Classifier, call: Call) -> None:
             c.add("w", "shopt changes how the shell reads commands", call.place)
 
 
-def check_declare(c: Classifier, call: Call) -> None:
+def check_declare(c: Findings, call: Call) -> None:
     """`export` and its like: assignments are looked at where they stand; the words beside them are here."""
     for word in call.words[1:]:
         if not word.exact:
@@ -217,7 +213,7 @@ def check_declare(c: Classifier, call: Call) -> None:
             c.expanded(word.value, call.place)
 
 
-def check_read(c: Classifier, call: Call) -> None:
+def check_read(c: Findings, call: Call) -> None:
     """Look at the variables that a line, or lines, are read into."""
     for word in call.arguments.operands:
         if word.exact and _NAME.fullmatch(word.value):
@@ -230,6 +226,6 @@ def check_read(c: Classifier, call: Call) -> None:
         c.command_value(call.name, "-C", value, call.place)
 
 
-def _set_variable(c: Classifier, call: Call, name: str) -> None:
+def _set_variable(c: Findings, call: Call, name: str) -> None:
     if variables.names_a_command(name) or variables.changes_programs(name):
         c.add("w", f"{call.name} sets {name}, which makes programs load code or options", call.place)

@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from avfs_git.proxy.policy import builtins, foreign, programs
-from avfs_git.proxy.policy.arguments import Arguments, may_be_option
-from avfs_git.proxy.policy.programs import Program
+from avfs_git.proxy.policy.arguments import may_be_option
+from avfs_git.proxy.policy.findings import Call, Findings, Place
 from avfs_git.proxy.shell import scripts, variables
 from avfs_git.proxy.shell.words import PLAIN, UNKNOWN, Word
-from avfs_git.values import record_class, replace
-
-if TYPE_CHECKING:
-    from avfs_git.proxy.policy.classify import Classifier, Place
-
+from avfs_git.values import replace
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -27,27 +22,16 @@ _REMOTE = re.compile(r"[^/\s]+::?[^:]|rsync://")
 _UNKNOWN_WORD = Word(UNKNOWN, exact=False, text="", splits=True)
 
 
-@record_class
-class Call:
-    """A known program with its words."""
-
-    name: str
-    program: Program
-    words: tuple[Word, ...]
-    arguments: Arguments
-    place: Place
-
-
 # --- what runs other commands ------------------------------------------------------------------------------
 
 
-def _check_command(c: Classifier, call: Call) -> None:
+def _check_command(c: Findings, call: Call) -> None:
     """Only tell what a name means, with `-v` and `-V`; else run it."""
     if not call.arguments.has("-v", "-V"):
         c.inner(call.name, call.arguments.operands, call.place)
 
 
-def _check_env(c: Classifier, call: Call) -> None:
+def _check_env(c: Findings, call: Call) -> None:
     rest = list(call.arguments.operands)
     while rest and (match := _ASSIGNMENT.fullmatch(rest[0].value)):
         word = rest.pop(0)
@@ -61,7 +45,7 @@ def _check_env(c: Classifier, call: Call) -> None:
         c.unseen("what env runs is not known", call.place)
 
 
-def _check_xargs(c: Classifier, call: Call) -> None:
+def _check_xargs(c: Findings, call: Call) -> None:
     inner = call.arguments.operands
     if call.arguments.has("-I", "-i", "--replace"):
         marks = [value.value for value in call.arguments.values("-I", "-i", "--replace") if value is not None]
@@ -79,7 +63,7 @@ def _with_unknown(word: Word, mark: str) -> Word:
     return replace(word, value=word.value.replace(mark, UNKNOWN), exact=False)
 
 
-def _check_flock(c: Classifier, call: Call) -> None:
+def _check_flock(c: Findings, call: Call) -> None:
     inner = call.arguments.operands[1:]
     if inner and inner[0].value in {"-c", "--command"}:
         builtins.check_shell(c, replace(call, words=(_UNKNOWN_WORD, *inner)))
@@ -87,7 +71,7 @@ def _check_flock(c: Classifier, call: Call) -> None:
         c.inner(call.name, inner, call.place)
 
 
-def _check_parallel(c: Classifier, call: Call) -> None:
+def _check_parallel(c: Findings, call: Call) -> None:
     inner = list(call.arguments.operands)
     at = next((number for number, word in enumerate(inner) if word.value.startswith(":::")), len(inner))
     if call.name == "watch":
@@ -116,7 +100,7 @@ _IS_SCRATCH = re.compile(r"/+(?:var/+)?tmp[/.]*")
 _FIND_FILES = frozenset({"-newer", "-anewer", "-cnewer", "-samefile"})
 
 
-def _check_find(c: Classifier, call: Call) -> None:
+def _check_find(c: Findings, call: Call) -> None:
     rest = list(call.words[1:])
     starts: list[Word] = []
     follows = any(word.value in {"-L", "-H", "-follow"} for word in rest)
@@ -151,7 +135,7 @@ def _check_find(c: Classifier, call: Call) -> None:
     c.add("r", "find only reads", replace(call.place, paths=c.all_paths(starts, call.place)))
 
 
-def _find_action(c: Classifier, call: Call, action: str, rest: list[Word], starts: list[Word], *, follows: bool) -> None:
+def _find_action(c: Findings, call: Call, action: str, rest: list[Word], starts: list[Word], *, follows: bool) -> None:
     found = starts or [Word(".", exact=True, text=".")]
     if action in {"-exec", "-execdir", "-ok", "-okdir"}:
         ends = [
@@ -191,7 +175,7 @@ def _with_found(word: Word, below: str | None) -> Word:
     return replace(word, value=word.value.replace("{}", UNKNOWN), exact=False)
 
 
-def _check_grep(c: Classifier, call: Call) -> None:
+def _check_grep(c: Findings, call: Call) -> None:
     """Where the pattern is given by an option, all operands are paths."""
     given = call.arguments.has("-e", "--regexp", "-f", "--file", "--files", "--type-list")
     if given and call.arguments.operands:
@@ -201,13 +185,13 @@ def _check_grep(c: Classifier, call: Call) -> None:
             _open_in_pager(c, call, number)
 
 
-def _open_in_pager(c: Classifier, call: Call, number: int) -> None:
+def _open_in_pager(c: Findings, call: Call, number: int) -> None:
     value = call.arguments.options[number].value
     if value is not None:
         c.command_value(call.name, "-O", value, call.place)
 
 
-def _check_jq(c: Classifier, call: Call) -> None:
+def _check_jq(c: Findings, call: Call) -> None:
     """`--arg NAME VALUE` takes two words; the option is not in the table, so that each of them would be one too many."""
     if call.arguments.has("-f", "--from-file") and call.arguments.operands:
         c.path(call.arguments.operands[0], call.place)
@@ -216,7 +200,7 @@ def _check_jq(c: Classifier, call: Call) -> None:
 # --- languages ---------------------------------------------------------------------------------------------
 
 
-def _check_interpreter(c: Classifier, call: Call) -> None:
+def _check_interpreter(c: Findings, call: Call) -> None:
     if len(call.words) == 1 and not call.place.is_fed:
         c.add("i", f"{call.name} waits for commands", call.place)
     for text in (*call.words[1:], call.place.stdin):
@@ -229,12 +213,12 @@ def _check_interpreter(c: Classifier, call: Call) -> None:
         c.add("n", f"{call.name} fetches what it runs", call.place)
 
 
-def _check_go_run(c: Classifier, call: Call) -> None:
+def _check_go_run(c: Findings, call: Call) -> None:
     if any("@" in word.value for word in call.arguments.operands[:1]):
         c.add("n", "go run fetches a version of a package", call.place)
 
 
-def _check_npm_config(c: Classifier, call: Call) -> None:
+def _check_npm_config(c: Findings, call: Call) -> None:
     if not any(word.exact and word.value in {"get", "list", "ls"} for word in call.arguments.operands[:1]):
         c.add("h", f"{call.name} changes settings outside of the workspace", call.place)
 
@@ -245,7 +229,7 @@ _PYTHON_SERVERS = frozenset(
 )
 
 
-def _check_python(c: Classifier, call: Call) -> None:
+def _check_python(c: Findings, call: Call) -> None:
     rest = list(call.words[1:])
     while rest and rest[0].exact and (match := _PYTHON_OPTION.fullmatch(rest[0].value)):
         word = rest.pop(0)
@@ -262,7 +246,7 @@ def _check_python(c: Classifier, call: Call) -> None:
     _check_interpreter(c, call)
 
 
-def _python_module(c: Classifier, call: Call, words: tuple[Word, ...]) -> None:
+def _python_module(c: Findings, call: Call, words: tuple[Word, ...]) -> None:
     """A module is run as the program of its name is."""
     name = words[0].value if words and words[0].exact else ""
     main = name.partition(".")[0]
@@ -272,7 +256,7 @@ def _python_module(c: Classifier, call: Call, words: tuple[Word, ...]) -> None:
         c.add("n", f"python -m {name} talks to other machines", call.place)
 
 
-def _check_sed(c: Classifier, call: Call) -> None:
+def _check_sed(c: Findings, call: Call) -> None:
     arguments = call.arguments
     given = arguments.values("-e", "--expression")
     files = arguments.values("-f", "--file")
@@ -295,7 +279,7 @@ def _check_sed(c: Classifier, call: Call) -> None:
         c.add("w" if arguments.has("-i", "--in-place") else "r", "sed reads or changes a file", call.place)
 
 
-def _check_awk(c: Classifier, call: Call) -> None:
+def _check_awk(c: Findings, call: Call) -> None:
     arguments = call.arguments
     given = arguments.values("-e", "--source")
     operands = list(arguments.operands)
@@ -316,7 +300,7 @@ def _check_awk(c: Classifier, call: Call) -> None:
         c.add("r", "awk reads a file", call.place)
 
 
-def _script(c: Classifier, name: str, read: Callable[[str], scripts.Script], text: Word | None, place: Place) -> None:
+def _script(c: Findings, name: str, read: Callable[[str], scripts.Script], text: Word | None, place: Place) -> None:
     """Look into a script that stands in the command; one that is not wholly known is a program that is not looked into."""
     if text is None or not text.exact:
         c.add("w", f"not all of a script of {name} is known", place, exact=False)
@@ -359,7 +343,7 @@ def _tar_options(call: Call) -> set[str]:
     return given | {f"-{letter}" for letter in letters}
 
 
-def _check_tar(c: Classifier, call: Call) -> None:
+def _check_tar(c: Findings, call: Call) -> None:
     if _tar_options(call) & {"-c", "-r", "-u", "-A", "--create", "--append", "--update", "--concatenate", "--delete"}:
         for value in call.arguments.values("-f", "--file"):
             if value is not None:
@@ -374,7 +358,7 @@ def _check_tar(c: Classifier, call: Call) -> None:
         c.add("n", "tar reads an archive of another machine", call.place)
 
 
-def _check_remote(c: Classifier, call: Call) -> None:
+def _check_remote(c: Findings, call: Call) -> None:
     if any(_REMOTE.match(word.value) or not word.exact for word in call.arguments.operands):
         c.add("n", f"{call.name} talks to another machine", call.place)
 
@@ -384,7 +368,7 @@ def _lists_signals(call: Call) -> bool:
     return len(call.words) > 1 and call.words[1].value in {"-l", "-L"} and all(word.exact for word in call.words)
 
 
-def _check_kill(c: Classifier, call: Call) -> None:
+def _check_kill(c: Findings, call: Call) -> None:
     words = list(call.words[1:])
     if words and words[0].value in {"-s", "-n"}:
         del words[:2]
@@ -394,17 +378,17 @@ def _check_kill(c: Classifier, call: Call) -> None:
         c.add("h", "kill ends a process that is named by its number", call.place)
 
 
-def _check_hostname(c: Classifier, call: Call) -> None:
+def _check_hostname(c: Findings, call: Call) -> None:
     if call.arguments.operands:
         c.add("h", f"{call.name} names the machine", call.place)
 
 
-def _check_date(c: Classifier, call: Call) -> None:
+def _check_date(c: Findings, call: Call) -> None:
     if any(not word.value.startswith("+") for word in call.arguments.operands):
         c.add("h", "date sets the clock", call.place)
 
 
-def _check_ps(c: Classifier, call: Call) -> None:
+def _check_ps(c: Findings, call: Call) -> None:
     """`ps e` shows the variables of other processes."""
     builtins.check_bare(c, call)
     for before, word in zip(call.words, call.words[1:], strict=False):
@@ -419,7 +403,7 @@ def _shows_alone(call: Call) -> bool:
     return len(call.words) == 1
 
 
-def _check_links(c: Classifier, call: Call) -> None:
+def _check_links(c: Findings, call: Call) -> None:
     """The text of a symbolic link is a path from where the link lies."""
     operands = call.arguments.operands
     for word in operands[1:][-1:]:
@@ -435,7 +419,7 @@ def _check_links(c: Classifier, call: Call) -> None:
     c.path(replace(text, value=f"{lies_in}/{text.value}") if is_relative else text, call.place)
 
 
-def _check_dd(c: Classifier, call: Call) -> None:
+def _check_dd(c: Findings, call: Call) -> None:
     for word in call.words[1:]:
         key, equals, value = word.value.partition("=")
         named = replace(word, value=value)
@@ -462,12 +446,12 @@ def _shows_config(call: Call) -> bool:
     return is_look and options <= _GIT_CONFIG_LOOKS | _GIT_CONFIG_SCOPES and all(word.exact for word in call.words)
 
 
-def _check_git_config(c: Classifier, call: Call) -> None:
+def _check_git_config(c: Findings, call: Call) -> None:
     if call.arguments.has("--global", "--system", "-f", "--file") and not _shows_config(call):
         c.add("h", "git config changes settings outside of the workspace", call.place)
 
 
-def _check_git_list(c: Classifier, call: Call) -> None:
+def _check_git_list(c: Findings, call: Call) -> None:
     """`git branch` and `git tag` list, unless they are given a name without being told to list."""
     listing = ("-l", "--list", "--contains", "--no-contains", "--merged", "--no-merged", "--points-at", "--with", "--without")
     is_contrary = any(given.name.startswith("--no-l") for given in call.arguments.options)
@@ -476,14 +460,14 @@ def _check_git_list(c: Classifier, call: Call) -> None:
     _check_git_format(c, call)
 
 
-def _check_git_format(c: Classifier, call: Call) -> None:
+def _check_git_format(c: Findings, call: Call) -> None:
     """A format may ask for what git asks gpg."""
     for value in call.arguments.values("--format", "--pretty"):
         if value is not None and (not value.exact or re.search(r"%G|signature", value.value)):
             c.add("w", f"{call.name} may run gpg for its format", call.place)
 
 
-def _check_git(c: Classifier, call: Call) -> None:
+def _check_git(c: Findings, call: Call) -> None:
     for option in call.arguments.options:
         if option.is_one_of("-c"):
             _git_setting(c, option.value, call.place)
@@ -494,7 +478,7 @@ def _check_git(c: Classifier, call: Call) -> None:
     c.subcommand(call)
 
 
-def _git_setting(c: Classifier, value: Word | None, place: Place) -> None:
+def _git_setting(c: Findings, value: Word | None, place: Place) -> None:
     """A setting given with `git -c`."""
     if value is None or not value.exact:
         c.unseen("a setting of git is not known", place)
@@ -513,7 +497,7 @@ def _git_setting(c: Classifier, value: Word | None, place: Place) -> None:
         c.unseen(f"git's setting '{key}' may name a command", place)
 
 
-CHECKS: dict[str, Callable[[Classifier, Call], None]] = {
+CHECKS: dict[str, Callable[[Findings, Call], None]] = {
     "shell": builtins.check_shell,
     "source": builtins.check_source,
     "other-shell": builtins.check_other_shell,

@@ -15,41 +15,23 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from avfs_git.proxy.policy import foreign, programs
 from avfs_git.proxy.policy.arguments import Arguments, Given, take_apart
-from avfs_git.proxy.policy.checks import CHECKS, LOOKS, TAKES_ALL_WORDS, Call
+from avfs_git.proxy.policy.checks import CHECKS, LOOKS, TAKES_ALL_WORDS
+from avfs_git.proxy.policy.findings import Call, Findings, Place, show
 from avfs_git.proxy.policy.programs import Option, Program
 from avfs_git.proxy.policy.request import Category, Finding, Request
 from avfs_git.proxy.shell import locations, shell, variables
 from avfs_git.proxy.shell.shell import Redirect, SimpleCommand
-from avfs_git.proxy.shell.words import AMBIENT, GLOB, HOME, TEMPORARY, UNKNOWN, Word, name_part
-from avfs_git.values import record_class, replace
+from avfs_git.proxy.shell.words import AMBIENT, HOME, UNKNOWN, Word
+from avfs_git.values import replace
 
-_LETTERS = {
-    "r": Category.READ_ONLY,
-    "w": Category.MUTATING,
-    "d": Category.DESTRUCTIVE,
-    "n": Category.NETWORKED,
-    "h": Category.HOST_ESCAPE_RISK,
-    "i": Category.INTERACTIVE,
-}
-_WORST = "wdnh"
 _MAX_DEPTH = 24
 """Commands in commands deeper than this are not followed."""
-_MAX_FINDINGS = 2000
-_MAX_SHOWN = 200
-
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,40}://\S*")
 _SYSTEM_PROGRAMS = frozenset({"/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/opt/homebrew/bin"})
 """Where a program with a path is the one of that name."""
-_OUTPUT = re.compile(
-    r"(?:-o|--?(?:[A-Za-z0-9]+[-_])*(?:out|output|outfile|outdir|outDir|dest|destination|destdir|target-dir|export)(?:[-_][A-Za-z0-9]+)*)"
-    r"(?:=(.*)|(?<=-o)(/.*))?",
-    re.DOTALL,
-)
-"""Options by whose name a program writes there, with the value where it is attached."""
 _RESERVED = frozenset("! { } [[ ]] (( if then elif else fi for while until do done case esac select function".split())  # noqa: SIM905 - reads best as one text
 """Words of bash's grammar: where one is taken for a program's name, as behind `time`, what it begins is not seen."""
 _MOVES = ("-C", "--chdir", "--directory", "--work-tree", "--git-dir", "--cwd", "--prefix")
@@ -73,32 +55,13 @@ def categories_of(findings: Iterable[Finding]) -> tuple[Category, ...]:
     return tuple(category for category in Category if category in present)
 
 
-@record_class
-class Place:
-    """Where a simple command stands, and what is true there."""
-
-    text: str
-    start: int | None
-    end: int | None
-    directories: frozenset[str]
-    stdin: Word | None
-    is_fed: bool
-    words: tuple[Word, ...] = ()
-    paths: tuple[str, ...] = ()
-
-
-class Classifier:
+class Classifier(Findings):
     """Classifies one request. Used once, by one thread."""
 
     def __init__(self, request: Request) -> None:
-        self.findings: list[Finding] = []
+        super().__init__(request.mountpoint)
         self._request = request
         self._depth = 0
-        self._seen: set[tuple[object, ...]] = set()
-        self._looked_at: list[str] = []
-        """Paths that the command at hand names."""
-        self.aliases: dict[str, str] = {}
-        self._mountpoint = posixpath.normpath(request.mountpoint) if request.mountpoint else None
 
     def run(self) -> None:
         """Classify the request's environment and its command."""
@@ -114,38 +77,6 @@ class Classifier:
             self.program(words, replace(place, text=request.command()))
         if not self.findings:
             self.add("r", "it does nothing", place)
-
-    # --- findings --------------------------------------------------------------------------------
-
-    def add(
-        self, letters: str, reason: str, place: Place, *, paths: tuple[str, ...] | None = None, exact: bool | None = None
-    ) -> None:
-        """Add one finding for each letter, about the command at a place, or about some paths of it."""
-        words = place.words
-        finding = Finding(
-            category=Category.READ_ONLY,
-            reason=reason,
-            text=_shorten(place.text),
-            start=place.start,
-            end=place.end,
-            command=tuple(_show(word) for word in words[:64]),
-            paths=place.paths if paths is None else paths,
-            exact=all(word.exact for word in words) and len(words) <= 64 if exact is None else exact,
-        )
-        for letter in letters:
-            # Not by comparing findings, which would load `dataclasses`.
-            key = (letter, reason, finding.text, finding.start, finding.paths, finding.command)
-            if key in self._seen or len(self.findings) > _MAX_FINDINGS:
-                continue
-            self._seen.add(key)
-            self.findings.append(replace(finding, category=_LETTERS[letter]))
-            if len(self.findings) == _MAX_FINDINGS:  # what stands behind must not hide there
-                reason = "there is more in the text than is looked at"
-                self.findings += [replace(finding, category=_LETTERS[each], reason=reason, exact=False) for each in _WORST]
-
-    def unseen(self, reason: str, place: Place) -> None:
-        """Add that something may do everything."""
-        self.add(_WORST, f"{reason}, so that it may do anything", place, exact=False)
 
     # --- text ------------------------------------------------------------------------------------
 
@@ -234,14 +165,6 @@ class Classifier:
             self.add("r", f"sets {name}", replace(place, paths=self.all_paths([value], place)))
         if not name.endswith("PATH"):  # a list of directories, some of which are always outside
             self.path(value, place)
-
-    def expanded(self, text: str, place: Place) -> None:
-        """Classify the substitutions in a value that the shell expands once more."""
-        if not re.search(r"\$\(|`", text):
-            return
-        self.add("w", "a value holds a substitution, which the shell may run", place)
-        plain = re.sub(r'["\\]', "", text)  # what they would hide counts
-        self.text(f'echo "{plain}"', place)
 
     def _redirect(self, redirect: Redirect, place: Place) -> None:
         target = redirect.target
@@ -411,21 +334,6 @@ class Classifier:
         elif given.value is not None and option.means == "path":
             self.path(given.value, call.place)
 
-    def command_value(self, name: str, option: str, value: Word | None, place: Place) -> None:
-        """Look at an option whose value is a command."""
-        if value is None or not value.exact:
-            self.unseen(f"{name} {option} runs a command that is not known", place)
-            return
-        text = value.value
-        if option == "--checkpoint-action":
-            if not text.startswith("exec="):
-                self.add("w", f"{name} {option} writes what it is told", place)
-                return
-            text = text.removeprefix("exec=")
-        if text:
-            self.add("r", f"{name} {option} runs a command", place)
-            self.text(text, replace(place, is_fed=True, stdin=None))
-
     def _operands(self, call: Call) -> None:
         program, operands = call.program, call.arguments.operands
         if program.runs is not None or program.other or program.check in TAKES_ALL_WORDS:
@@ -459,7 +367,7 @@ class Classifier:
         if not word.exact:
             self.unseen(f"what {call.name} is to do is not known", place)
             return
-        label = f"{call.name} {_show(word)}"
+        label = f"{call.name} {show(word)}"
         found = programs.find(label) or programs.find(f"{program.name} {word.value}")
         if found is not None:
             self.known_program(label, found, tuple(operands), place)
@@ -471,99 +379,6 @@ class Classifier:
         what = "may talk to other machines" if "n" in program.other else "is not known to only read"
         self.add(program.other, f"{label} {what}", place)
         self.words_as_paths(operands[1:], place)
-
-    def inner(self, name: str, words: Sequence[Word], place: Place) -> None:
-        """Classify a command that another one runs."""
-        if words:
-            self.program(tuple(words), place)
-        else:
-            self.add("r", f"{name} runs nothing", place)
-
-    # --- paths -----------------------------------------------------------------------------------
-
-    def words_as_paths(self, words: Sequence[Word], place: Place) -> None:
-        """Look at every word as `path` does."""
-        for word in words:
-            self.path(word, place)
-
-    def written_options(self, words: Sequence[Word], place: Place) -> None:
-        """Look at the values of options that name what is written, of a program that may write: system directories count."""
-        for number, word in enumerate(words):
-            if match := _OUTPUT.fullmatch(word.value):
-                attached = match[1] or match[2]
-                value = replace(word, value=attached) if attached else next(iter(words[number + 1 : number + 2]), None)
-                if value is not None:
-                    self.target(value, place, may_be_unknown=True)
-
-    def all_paths(self, words: Iterable[Word], place: Place) -> tuple[str, ...]:
-        """Give every path that words may name: whole, behind `=`, `:` and the like, and behind the letter of an option."""
-        paths: list[str] = []
-        for word in words:
-            for piece in _pieces(word.value):
-                paths += self.resolve(replace(word, value=piece), place)
-        return tuple(dict.fromkeys(paths))[:64]
-
-    def resolve(self, word: Word, place: Place) -> tuple[str, ...]:
-        """Give the paths that a word may mean: from the root of the workspace, absolute if outside."""
-        return tuple(locations.shown(each) for each in self._locations(word.value, place))
-
-    def _locations(self, value: str, place: Place) -> list[str]:
-        found = sorted({locations.locate(value, each, self._mountpoint) for each in place.directories})
-        return (
-            found
-            if value.startswith(UNKNOWN) or found != [locations.NOWHERE]
-            else [locations.locate(value, ":", self._mountpoint)]
-        )
-
-    def path(self, word: Word, place: Place) -> None:
-        """Look whether a word names something outside of the workspace, as a whole or behind `=`, `:` or an option's letter."""
-        value = word.value
-        for match in _URL.finditer(value):
-            if match[0].lower().startswith("file://"):
-                self._outside(match[0][7:] or "/", word, place)
-        for piece in sorted(_pieces(value)):
-            self._looked_at += self.resolve(replace(word, value=piece), place)
-            self._outside(piece, word, place)
-
-    def _outside(self, value: str, word: Word, place: Place) -> None:
-        if value.startswith("~") and value != word.value:
-            value = HOME + value[1:]
-        for location in self._locations(value, place):
-            if locations.is_outside(location) and not locations.may_be_read(location):
-                shown = (locations.shown(location),)
-                self.add("h", "names a path outside of the workspace", place, paths=shown, exact=word.exact)
-                return
-
-    def target(self, word: Word, place: Place, *, may_be_unknown: bool = False, removes: bool = False) -> None:
-        """Look at what is destroyed or overwritten: it lies outside until it is proven to lie inside.
-
-        Args:
-            word: The target.
-            place: The command.
-            may_be_unknown: Whether it is no harm where it is not known.
-            removes: Whether it is removed: then something below a directory that may be missing needs a question.
-        """
-        if not word.value:
-            return
-        value = name_part(word.value) if word.is_pattern else word.value
-        self._looked_at += self.resolve(word, place)
-        crosses = GLOB in posixpath.dirname(value)  # directories that nobody named may be links
-        for location in sorted({locations.locate(value, each, self._mountpoint) for each in place.directories}):
-            if locations.is_inside(location) and not crosses:
-                continue
-            is_scratch = locations.may_be_written(location, self._mountpoint, removes=removes) and GLOB not in value
-            if is_scratch and not (removes and location.startswith(f"{TEMPORARY}/")):
-                continue
-            is_known = locations.is_outside(location) and UNKNOWN not in location
-            if not is_known and may_be_unknown and not locations.is_outside(location):
-                continue
-            what = (
-                "writes to a path outside of the workspace"
-                if is_known
-                else "writes to, or removes, what is not known before it runs"
-            )
-            self.add("h", what, place, paths=(locations.shown(location),), exact=word.exact)
-            return
 
 
 def _is_path(given: Given) -> bool:
@@ -580,26 +395,6 @@ def _paths_of(program: Program, arguments: Arguments) -> list[Word]:
     return arguments.operands
 
 
-def _pieces(value: str) -> set[str]:
-    """Give what of a word may be a path."""
-    value = _URL.sub("", value)
-    if not value or value in {"-", "/dev/stdin"}:
-        return set()
-    pieces = {value}
-    if value.startswith("-"):
-        pieces = {value[2:]} if not value.startswith("--") else set()
-    pieces |= set(re.split(r"[=:,@]", value)[1:])
-    return {piece for piece in pieces if piece}
-
-
 def _directory_of(program: str) -> str:
     """Give the directory of a program that is named by its path; two slashes at the start are one here."""
     return re.sub(r"^/+", "/", posixpath.normpath(posixpath.dirname(program)))
-
-
-def _show(word: Word) -> str:
-    return word.value if word.exact else word.text or "…"
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"

@@ -10,14 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
+from avfs_git.proxy.policy.findings import Call, Findings, Place
 from avfs_git.proxy.shell.words import HOME, Word
 from avfs_git.values import replace
-
-if TYPE_CHECKING:
-    from avfs_git.proxy.policy.checks import Call
-    from avfs_git.proxy.policy.classify import Classifier, Place
 
 _LOOPBACK = r"(?:[^/@]*@)?(?:localhost|127\.[\d.]+|\[::1\]|0\.0\.0\.0)(?:[:/?]|$)"
 _ADDRESS = re.compile(rf"(?:https?|wss?|ftps?|sftp|ssh|git|s3|gs)://(?!{_LOOPBACK})[^\s/]", re.IGNORECASE)
@@ -64,7 +60,7 @@ _PREFIX = re.compile(r"(?:--)?(?:DESTDIR|PREFIX|prefix|destdir|root|home|user)=?
 # --- paths and addresses -----------------------------------------------------------------------------------
 
 
-def look_at_text(c: Classifier, word: Word, place: Place) -> None:
+def look_at_text(c: Findings, word: Word, place: Place) -> None:
     """Look at a text in a language that avfs does not read: what it names outside, and what it hands to a shell."""
     text = word.value
     for match in _PLACE.finditer(text):
@@ -76,7 +72,7 @@ def look_at_text(c: Classifier, word: Word, place: Place) -> None:
         c.text(match[1], replace(place, is_fed=True, stdin=None))
 
 
-def look_at_words(c: Classifier, name: str, words: Sequence[Word], place: Place) -> None:
+def look_at_words(c: Findings, name: str, words: Sequence[Word], place: Place) -> None:
     """Look at the words of a program that avfs does not know: an address is there to be talked to, a task to be done."""
     if any(_ADDRESS.match(re.sub(r"^-+[\w-]+=", "", word.value)) for word in words):
         c.add("n", "names the address of another machine", place)
@@ -87,12 +83,12 @@ def look_at_words(c: Classifier, name: str, words: Sequence[Word], place: Place)
 # --- build tools -------------------------------------------------------------------------------------------
 
 
-def check_tasks(c: Classifier, call: Call) -> None:
+def check_tasks(c: Findings, call: Call) -> None:
     """Look at what a build tool is told to do."""
     look_at_tasks(c, call.name, call.words[1:], call.place)
 
 
-def look_at_tasks(c: Classifier, name: str, words: Sequence[Word], place: Place) -> None:
+def look_at_tasks(c: Findings, name: str, words: Sequence[Word], place: Place) -> None:
     """Look for targets that reach outside by their name: what is published, deployed, or installed into the machine."""
     values = [word.value for word in words if word.exact]
     if any(map(_TASK.fullmatch, (name.partition(".")[0], *values))):
@@ -117,7 +113,7 @@ def _prefixes(words: Sequence[Word]) -> Iterable[Word]:
 # --- programs with a shell of their own -----------------------------------------------------------------------
 
 
-def check_own_shell(c: Classifier, call: Call) -> None:
+def check_own_shell(c: Findings, call: Call) -> None:
     """Look at what a program with a shell of its own is told: by options, by words with a plus, by its input."""
     for word in _told(call):
         look_at_text(c, word, call.place)
