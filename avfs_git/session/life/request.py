@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from avfs_git.model import WHOLE_VAULT
 from avfs_git.values import value_class
 
 REFUSED: Final = "refused"
@@ -61,3 +62,8 @@ class Request:
     base_fd: int | None = None
     mounts: str | None = None
     adopted: str | None = None
+
+    @property
+    def is_workspace(self) -> bool:
+        """Whether the session shows the workspace, for reading and writing."""
+        return self.at is None and self.fork != WHOLE_VAULT

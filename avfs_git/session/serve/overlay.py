@@ -1,17 +1,16 @@
-"""A session whose tree the kernel shows by itself, on its overlayfs: files are made and written as fast as in any directory.
+"""A session whose tree the kernel's overlayfs shows: files are made and written as fast as in any directory.
 
-Decided here: what stands in the layers of such a mount, how its end is seen, and how a session goes on with a mount that is
-there. The upper layer is the workspace's own, whose format is overlayfs's; below it lies a directory with nothing but the
-file `.git`, and below that the base commit, a read-only FUSE mount that all who stand on the commit share. Whoever asks for the
-mount finds that one (`Request.base`), and the session counts as its user. The rest is as in `process`, which calls `mount` or
-`adopt`, then `serve` in each server under the supervisor: record, lock, control socket, signals.
+Decided here: which layers such a mount has, how its end is seen, and how a session goes on with a mount that is there. The upper
+layer is the workspace's own, in overlayfs's format. Below it is a directory with nothing but the file `.git`, and below that the
+base commit, a read-only FUSE mount that all forks of the commit share. The starter finds that one (`Request.base`), and the
+session counts as its user. `process` calls `mount` or `adopt`; the supervisor calls `OverlayTree.serve` in each server.
 
-- Nobody asks a server for anything, so that none is in the way. The one that is here answers the control socket, and has
-  the kernel hold back a git that comes while its index is behind (`gitwatch`). It may die at any moment; programs notice nothing.
-- The end is told by the kernel when the last user in any mount namespace is done (`host.mounts.overlayfs.watch_end`). The
-  supervisor has the watch, so that no server can miss it. Only then is the workspace given back.
-- The mount outlives its session. Nobody touches the workspace then (`OpenWorkspace.show_at`, `record.is_unattended`):
-  whoever needs it starts another process, which goes on with the mount. A session that cannot go on leaves it to that one.
+- No program waits for a server. The server answers the control socket, and has the kernel hold back a git whose index is behind
+  (`gitwatch`). It may die at any moment; programs notice nothing.
+- The kernel tells the end when the last user in any mount namespace is done (`host.mounts.overlayfs.watch_end`). The supervisor
+  has the watch, so that no server can miss it. Only then is the workspace given back.
+- The mount outlives its session. No process uses the workspace then (`OpenWorkspace.show_at`, `record.is_unattended`): one that
+  needs it starts another session, which adopts the mount. A session that cannot go on leaves the mount to that one.
 - The mount is not `volatile`: what a program syncs is on the disk.
 
 Nothing else survives a crash, and nothing else has to.
@@ -23,28 +22,26 @@ import errno
 import os
 import select
 import signal
-import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from avfs_git.errors import BaseMoved, FuseUnavailable, HostError, MountError, WorkspaceMounted
 from avfs_git.faults import reach
+from avfs_git.fuse.handover.handover import Handover
 from avfs_git.host.files.durable import host_errors
-from avfs_git.host.mounts.mounts import Mounted, find_mount, list_mounts, unmount
+from avfs_git.host.mounts.mounts import Mounted, find_mount, list_mounts
 from avfs_git.host.mounts.overlayfs import clear_volatile, layer_options, mount_overlay, watch_end
 from avfs_git.host.processes.copies import is_copy, remove_copies
 from avfs_git.lazy import LazyLogger
 from avfs_git.model import SessionState
-from avfs_git.session.life.ending import Ending
-from avfs_git.session.life.record import mount_source, read_record, session_of_source
+from avfs_git.session.life.log import open_log
+from avfs_git.session.life.record import SessionPlace, mount_source, session_of_source, take_over
+from avfs_git.session.life.request import Request
 from avfs_git.session.serve.gitwatch import GitWatch
+from avfs_git.session.serve.session import Session
+from avfs_git.workspace.capture.workspace import OpenWorkspace
 from avfs_git.workspace.gitdir import GitDir
-
-if TYPE_CHECKING:
-    from avfs_git.fuse.handover.handover import Handover
-    from avfs_git.session.serve.process import Session
-    from avfs_git.workspace.capture.workspace import OpenWorkspace
+from avfs_git.workspace.vault.vault import OpenVault
 
 _LOG = LazyLogger(__name__)
 _OPTIONS = ("userxattr", "index=off")
@@ -52,24 +49,21 @@ _WITHOUT_TIMES = frozenset({"tmpfs", "ramfs"})
 _LINK = "gitlink"
 """The directory in a workspace that is the layer with the file `.git`."""
 _GIT = ".git"
-_ABANDON_S = 5.0
-"""How long programs that came into a mount which then could not be served are waited for."""
-_PAUSE_S = 0.02
 
 
 # --- mounting ---------------------------------------------------------------------------------------------------------
 
 
-def mount(session: Session) -> int:
-    """Mount the workspace of a session that serves it; gives the watch for the end.
+def mount(session: Session, opened: OpenWorkspace) -> OverlayTree:
+    """Mount the workspace that a session serves.
 
     Raises:
         BaseMoved: If the base is another one by now, or went.
         MountError: If it cannot be mounted.
         HostError: If the disk refuses.
     """
-    opened, held, directory = session.opened, session.held, session.directory
-    assert opened is not None and held is not None  # noqa: PT018, S101 - it was started
+    directory = session.directory
+    handover = Handover.make()
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGIO])
     *wanted, base = session.request.base
     if wanted != [opened.state.base, opened.state.sidecar] or (base is None) != (opened.state.base is None):
@@ -83,17 +77,16 @@ def mount(session: Session) -> int:
     before = _device_of(lower[-1])
     mount_overlay(
         directory,
-        source=mount_source(held.record.id, session.request.fork, session.git_dir),
+        source=mount_source(session.held.record.id, session.request.fork, session.vault.git_dir),
         options=layer_options(lower, opened.layout.upper, opened.layout.work, _OPTIONS),
     )
-    session.is_mounted = True
     reach("session.mounted")
     # What was there before and after was there in between; without its mount, the directory of a base is an empty one.
     if _device_of(lower[-1]) != before or (base is not None and before == _device_of(lower[-1].parent)):
         raise BaseMoved("the commit that it stands on is not mounted any more")
     opened.show_at(directory)
     session.mounted = find_mount(directory)
-    return watch_end(directory)
+    return OverlayTree(session, opened, watch_end(directory), handover)
 
 
 def _check_kind(upper: Path) -> None:
@@ -109,19 +102,40 @@ def _check_kind(upper: Path) -> None:
             raise FuseUnavailable(f"a live tree on overlayfs is not possible here: {what}", hint="Leave out `--backend`.")
 
 
-def adopt(session: Session, mounted: Mounted) -> int:
-    """Go on with a mount that is there; gives the watch for its end. Called before the workspace is used.
+def adopt(request: Request, vault: OpenVault, left: str) -> OverlayTree:
+    """Be the session of a mount whose process died. A failure leaves the mount as it was found: programs use it.
+
+    Raises:
+        WorkspaceMounted: If only other mount namespaces have the mount, or programs that it was taken from.
+        SessionEnding: If another process adopts it, or it is over.
+        MountError: If it went just now.
+        AvfsError: If the workspace cannot be opened.
+    """
+    mounted = _find_left(left, request)
+    session = Session(request, vault, take_over(SessionPlace(vault.layout.sessions, left), request.fork))
+    open_log(session.held.place.log)
+    session.held.write(SessionState.STARTING)  # however far the one before was: it is mounted, and to be used
+    opened = session.open_workspace()
+    handover = Handover.make()
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGIO])
+    opened.show_at(mounted.directory)
+    session.mounted = mounted
+    watch = _watch_found(mounted)
+    opened.lock.left = left
+    opened.serve(left)
+    prepare_git(opened, mounted.directory)
+    return OverlayTree(session, opened, watch, handover)
+
+
+def _watch_found(mounted: Mounted) -> int:
+    """Give the watch for the end of a mount that was found.
 
     Raises:
         MountError: If it went just now.
     """
-    assert session.opened is not None  # noqa: S101 - it was opened
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGIO])
-    session.opened.show_at(mounted.directory)
-    session.mounted = mounted
     fd = os.open(mounted.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        # Held: what is watched is what was found, also when somebody takes it away right now.
+        # Held: what is watched is what was found, also when another process takes it away right now.
         if os.fstat(fd).st_dev != os.makedev(*mounted.device):
             raise MountError(f"the mount at '{mounted.directory}' is gone")
         return watch_end(Path(f"/proc/self/fd/{fd}"))
@@ -129,7 +143,7 @@ def adopt(session: Session, mounted: Mounted) -> int:
         os.close(fd)
 
 
-def find_left(session_id: str, fork: str, directory: Path) -> Mounted:
+def _find_left(session_id: str, request: Request) -> Mounted:
     """Find the mount of a session whose process died.
 
     Raises:
@@ -138,7 +152,7 @@ def find_left(session_id: str, fork: str, directory: Path) -> Mounted:
     for mounted in list_mounts():
         if mounted.kind == "overlay" and session_of_source(mounted.source) == session_id:
             return mounted
-    raise WorkspaceMounted(fork, os.fspath(directory), session=session_id, is_ending=True)
+    raise WorkspaceMounted(request.fork, request.directory, session=session_id, is_ending=True)
 
 
 def prepare_git(opened: OpenWorkspace, directory: Path) -> Path:
@@ -170,48 +184,63 @@ def _device_of(directory: Path) -> int:
 # --- being there -------------------------------------------------------------------------------------------------------
 
 
-def serve(session: Session, watch: int, handover: Handover) -> None:
-    """Be there until the tree is gone, in a fork of the process that started the session."""
-    from avfs_git.session.serve.start_control import Control  # noqa: PLC0415 - programs in the tree do not wait for it
+class OverlayTree:
+    """What a session shows on overlayfs.
 
-    held, opened = session.held, session.opened
-    assert held is not None and opened is not None  # noqa: PT018, S101 - it was started
-    held.record = read_record(held.place) or held.record  # a server before this one changed it
-    if held.record.state == SessionState.ENDED:
-        return  # it died in its last steps; its workspace may be somebody else's by now
-    mounted = session.mounted
-    ending = Ending(
-        held.record.id,
-        None,
-        is_rooted=held.is_there,
-        begin=session.say_unmounting,
-        leave=_cannot_leave,
-        remove_copies=lambda: remove_copies(lambda found: mounted is not None and is_copy(found, mounted)),
-    )
-    os.umask(0)  # as whoever serves a tree has it: what it makes for programs has the bits that are asked for
-    git = GitWatch(opened, _place_of_git(session))
-    ending.catch_signals()
-    if handover.ending:  # a signal that came before this server could take it
-        ending.ask()
-    if handover.generation:
-        opened.take_over()
-    control = Control(session, None, ending, changed=git.renew)
-    session.be_ready(ending, is_first=not handover.generation)
-    handover.is_serving = True
-    ending.start()  # not before, so that the record goes through its states in their order
-    control.start()
-    git.start()
-    await_end(watch)
-    ending.close()
-    control.close()
-    git.close()
-    opened.show_at(None)
-    session.finish_serving()
+    Attributes:
+        session: The session.
+        handover: What its servers leave to each other.
+    """
+
+    def __init__(self, session: Session, opened: OpenWorkspace, watch: int, handover: Handover) -> None:
+        self.session = session
+        self.handover = handover
+        self._opened = opened
+        self._watch = watch
+        """Can be read when the mount is gone, everywhere."""
+
+    def stays(self) -> bool:
+        """Whether the mount is there, so that another process can go on with it."""
+        return any(session_of_source(mounted.source) == self.session.held.record.id for mounted in list_mounts())
+
+    def go(self, *, keep_log: bool) -> None:
+        """Leave nothing behind."""
+        self.session.go(keep_log=keep_log)
+
+    def serve(self, handover: Handover) -> None:
+        """Be there until the tree is gone, in a fork of the process that started the session."""
+        from avfs_git.session.serve.start_control import Control  # noqa: PLC0415 - programs in the tree do not wait for it
+
+        session, opened, mounted = self.session, self._opened, self.session.mounted
+        ending = session.begin_server(
+            handover,
+            leave=_cannot_leave,
+            remove_copies=lambda: remove_copies(lambda found: mounted is not None and is_copy(found, mounted)),
+        )
+        if ending is None:
+            return
+        os.umask(0)  # as in `live`: what it makes for programs has the bits that they ask for
+        git = GitWatch(opened, _place_of_git(mounted))
+        if handover.generation:
+            opened.take_over()
+        control = Control(session, None, ending, is_first=not handover.generation, changed=git.renew)
+        session.be_ready(ending, is_first=not handover.generation)
+        handover.is_serving = True
+        ending.start()  # not before, so that the record goes through its states in their order
+        control.start()
+        git.start()
+        poll = select.poll()
+        poll.register(self._watch, select.POLLIN)
+        poll.poll()
+        ending.close()
+        control.close()
+        git.close()
+        opened.show_at(None)
+        session.finish_serving()
 
 
-def _place_of_git(session: Session) -> Path | None:
+def _place_of_git(mounted: Mounted | None) -> Path | None:
     """Tell where programs find the file `.git`; None where the tree is out of sight."""
-    mounted = session.mounted
     try:
         if mounted is not None and os.stat(mounted.directory).st_dev == os.makedev(*mounted.device):
             return mounted.directory / _GIT
@@ -220,35 +249,5 @@ def _place_of_git(session: Session) -> Path | None:
     return None
 
 
-def await_end(watch: int, seconds: float | None = None) -> bool:
-    """Wait until the tree is gone, everywhere; False if it is there after so many seconds."""
-    poll = select.poll()
-    poll.register(watch, select.POLLIN)
-    return bool(poll.poll(seconds * 1000 if seconds is not None else None))
-
-
 def _cannot_leave() -> None:
     _LOG.warning("overlayfs cannot be taken from the programs that use it: the session ends with them")
-
-
-# --- the end without one -------------------------------------------------------------------------------------------------
-
-
-def give_up(session: Session, watch: int) -> bool:
-    """Take away a mount that nobody was told of; False if programs came in that do not go."""
-    end = time.monotonic() + _ABANDON_S
-    while (mounted := find_mount(session.directory)) is not None and _is_of(session, mounted):
-        try:
-            unmount(session.directory, lazy=time.monotonic() > end)
-        except MountError:
-            time.sleep(_PAUSE_S)
-    return await_end(watch, _ABANDON_S)
-
-
-def is_there(session: Session) -> bool:
-    """Whether the mount of a session is there, so that another process can go on with it."""
-    return any(_is_of(session, mounted) for mounted in list_mounts())
-
-
-def _is_of(session: Session, mounted: Mounted) -> bool:
-    return session.held is not None and session_of_source(mounted.source) == session.held.record.id

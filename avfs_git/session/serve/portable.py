@@ -1,13 +1,12 @@
-"""A session through libfuse: the same tree where the kernel's own protocol is not to be spoken.
+"""A session through libfuse: the same tree where the kernel's own protocol cannot be spoken.
 
-Decided here: how a session lives that has no process above its server. libfuse mounts by itself, and keeps the descriptor of the
-mount to itself, so that no other server can go on after this one: a process that is killed leaves a dead mount, as the death of
-any session does. The rest is as in `process`, which calls `serve` in place of a supervisor when the workspace is open: record,
-lock, control socket, signals and the end of the mount.
+Decided here: how a session lives without a process above its server. libfuse mounts by itself and keeps the descriptor of the
+mount, so that no other server can go on after this one: a process that is killed leaves a dead mount. `process` calls `serve`
+when the workspace is open, in place of a supervisor. Record, lock, control socket, signals and end are as in `live`.
 
-libfuse has a thread; the control socket and the watch for the end have theirs. The kernel remembers nothing of this
-tree beyond one call (`fuse.portable`), so that nobody has to tell it what to forget. The guard of the tree is the barrier of a
-checkpoint here, too. Nothing survives a crash but what is on disk.
+libfuse has a thread; the control socket and the watch for the end have theirs. The kernel keeps nothing of this tree beyond one
+call (`fuse.portable`), so that nothing has to be told to it. The guard of the tree is the barrier of a checkpoint, as in `live`.
+Nothing survives a crash but what is on disk.
 """
 
 from __future__ import annotations
@@ -15,53 +14,43 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from typing import TYPE_CHECKING
 
 from avfs_git.errors import MountError, SessionFailed
 from avfs_git.fuse import portable
 from avfs_git.host.mounts.mounts import find_mount, unmount
 from avfs_git.host.processes.descriptors import make_room
 from avfs_git.lazy import LazyLogger
-from avfs_git.session.life.ending import ENDING, Ending
+from avfs_git.session.life.ending import ENDING
 from avfs_git.session.life.record import mount_source
+from avfs_git.session.serve.session import Session
 from avfs_git.session.serve.start_control import Control
-
-if TYPE_CHECKING:
-    from avfs_git.session.serve.process import Session
+from avfs_git.vfs.tree.merged import MergedTree
 
 _LOG = LazyLogger(__name__)
 
 
-def serve(session: Session) -> None:
+def serve(session: Session, tree: MergedTree | None) -> None:
     """Mount a session's tree and serve it until it is unmounted. Called by the main thread.
 
     Raises:
         MountError: If it cannot be mounted; the caller gives everything back then. Later failures are told in the log.
     """
-    _Portable(session).serve()
+    if tree is None:
+        raise MountError("a whole vault cannot be shown through libfuse", hint="Leave out `--backend`.")
+    _Portable(session, tree).serve()
 
 
 class _Portable:
     """One tree, served by this process."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, tree: MergedTree) -> None:
         self._session = session
+        self._tree = tree
         self._is_ready = False
         self._failure: Exception | None = None
-        """Why nobody could be told that the tree is ready."""
-        held = session.held
-        assert held is not None  # noqa: S101 - it was started
-        if session.tree is None:
-            raise MountError("a whole vault cannot be shown through libfuse", hint="Leave out `--backend`.")
-        self._held, self._tree = held, session.tree
-        self._ending = Ending(
-            held.record.id,
-            None,
-            is_rooted=held.is_there,
-            begin=session.say_unmounting,
-            leave=self._leave,
-        )
-        self._control = Control(session, None, self._ending)
+        """Why the starter could not be told that the tree is ready."""
+        self._ending = session.watch_end(leave=self._leave)
+        self._control = Control(session, None, self._ending, is_first=True)
 
     def serve(self) -> None:
         """Serve until it is unmounted, and leave nothing behind."""
@@ -76,8 +65,8 @@ class _Portable:
             portable.serve(
                 self._tree,
                 session.directory,
-                source=mount_source(self._held.record.id, session.request.fork, session.git_dir),
-                read_only=not session.is_workspace,
+                source=mount_source(session.held.record.id, session.request.fork, session.vault.git_dir),
+                read_only=not session.request.is_workspace,
                 allow_other=session.request.allow_other,
                 ready=self._begin,
             )
@@ -108,7 +97,6 @@ class _Portable:
     def _begin(self) -> None:
         """Tell the starter that programs can use the tree. Called by a thread of libfuse, with the mount made."""
         session = self._session
-        session.is_mounted = True
         try:
             session.mounted = self._ending.mounted = find_mount(session.directory)
             session.be_ready(self._ending, is_first=True)
