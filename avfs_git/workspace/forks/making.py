@@ -41,8 +41,8 @@ def vault_made(git_dir: Path) -> Iterator[Path]:
     remove_unfinished(git_dir.parent)
     try:
         yield making
-        reach("vault.filled")
         with host_errors(f"make '{git_dir}'"):
+            reach("vault.filled")
             making.rename(git_dir)
             try:
                 reach("vault.renamed")
