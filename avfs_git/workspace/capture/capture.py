@@ -11,11 +11,12 @@ for what it is by that time: a name is looked at again, and a directory that wen
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from avfs_git.errors import FileChanging, HostError
 from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE
@@ -101,6 +102,16 @@ class _GoneError(Exception):
         self.frame = frame
 
 
+@contextlib.contextmanager
+def _host_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        place = error.filename
+        named = isinstance(place, bytes) and place not in (b"", b".")
+        raise HostError(f"read '{show_path(place)}'" if named else "read the workspace", error) from error
+
+
 class Capture:
     """One capture of one layer."""
 
@@ -156,6 +167,8 @@ class Capture:
         self._racy_after_ns = time.time_ns() - racy_ns
         self._looks_left = _LOOKS_MAX
         self._result = Captured(None, None, StatCacheUpdate())
+        self._looked: list[Frame] | None = None
+        """The directories that are to be written later, each after those below it; None to write each at once."""
 
     def run(self, dirty: DirtySet | None = None) -> Captured:
         """Capture the layer.
@@ -168,6 +181,28 @@ class Capture:
             LayerNotUnderstood: If the layer carries a mark that avfs does not know.
             HostError: If the disk fails.
         """
+        with _host_errors():
+            self._walk(self._begin(dirty))
+        return self._conclude()
+
+    def look(self, dirty: DirtySet) -> Callable[[], Captured]:
+        """Read the layer now and write the trees later, by the function that this returns: so programs wait for less.
+
+        Takes the arguments of `run` and raises what that raises. Holds each directory that changed in memory.
+        """
+        looked = self._looked = []
+        with _host_errors():
+            self._walk(self._begin(dirty))
+
+        def write() -> Captured:
+            with _host_errors():
+                for frame in looked:
+                    self._write(frame)
+            return self._conclude()
+
+        return write
+
+    def _begin(self, dirty: DirtySet | None) -> Frame:
         lower_root = self._lower.root if self._lower else None
         if self._cache is not None:
             prev = (self._cache.tree, self._cache.sidecar)
@@ -178,14 +213,10 @@ class Capture:
         root.only = dirty
         if self._cache is not None:
             root.cached = self._cache.directory(ROOT) or {}
-        try:
-            self._walk(root)
-        except OSError as error:
-            place = error.filename
-            named = isinstance(place, bytes) and place not in (b"", b".")
-            raise HostError(f"read '{show_path(place)}'" if named else "read the workspace", error) from error
+        return root
+
+    def _conclude(self) -> Captured:
         self._result.sidecar_touched = self._placing.sidecar_touched
-        self._warn_of_kept(sorted(root.stays))
         return self._result
 
     # --- walking ---------------------------------------------------------------------------------
@@ -211,20 +242,28 @@ class Capture:
                 return
             if self._learn and (frame.fresh_prints or frame.gone_prints):
                 self._result.update.set_directory(frame.path, frame.fresh_prints, frame.gone_prints)
-            tree, sidecar = self._placing.write(frame)
-            if frame.parent is not None and frame.stays:
-                frame.parent.stays |= {frame.path + b"/"} if tree is None else frame.stays
-            if frame.parent is None:
-                self._result.tree, self._result.sidecar = tree, sidecar
+            if frame.parent is not None and frame.own_stat is not None:
+                self._take_meta(frame, frame.parent, frame.own_stat)
+            if self._looked is None:
+                self._write(frame)
             else:
-                self._placing.join(frame.parent, frame, tree, sidecar)
-                if frame.own_stat is not None:
-                    self._take_meta(frame, frame.parent, frame.own_stat)
+                self._looked.append(frame)
             stack.pop()
         except OSError as error:
             if frame.parent is None or error.errno not in _GONE:
                 raise
             raise _GoneError(frame) from error
+
+    def _write(self, frame: Frame) -> None:
+        """Write the tree and sidecar of a directory, of which those below are written, and put it into the one above."""
+        tree, sidecar = self._placing.write(frame)
+        if frame.parent is None:
+            self._result.tree, self._result.sidecar = tree, sidecar
+            self._warn_of_kept(sorted(frame.stays))
+            return
+        if frame.stays:
+            frame.parent.stays |= {frame.path + b"/"} if tree is None else frame.stays
+        self._placing.join(frame.parent, frame, tree, sidecar)
 
     def _take_meta(self, frame: Frame, parent: Frame, status: os.stat_result) -> None:
         try:

@@ -2,8 +2,9 @@
 
 Decided here: how much of a capture is done while programs go on. The first round captures all that has changed since the last
 checkpoint, without the guard of the tree. Each further round captures what changed during the one before, until a round is
-short. The last round holds the guard. So programs wait for as long as it takes to capture what changed during one short round,
-however much has changed since the last checkpoint. A file that a program writes to without a pause is left for the last round.
+short. The last round holds the guard while it reads, and not while it writes trees. So programs wait for as long as it takes to
+read what changed during one short round, however much has changed since the last checkpoint. A file that a program writes to
+without a pause is left for the last round.
 
 Called by `LockedWorkspace.capture`, with the workspace lock held and without the guard. The only link between two rounds is the
 set of changed paths, so it has to name all of them: it does, because each change goes through this process. A round compares
@@ -92,12 +93,14 @@ def capture_live(
             break
     if flush is not None and not is_flushed:
         flush()
+    ahead = _ahead(cache, found)
     with guard:
         if found is not None:
             dirty = _unite(changes.extend_capture(), dirty)
         if found is None or dirty is None or dirty.has_name(IGNORE) or dirty.has_name(GIT):
             return make(cache, None).run(changes.begin_capture(lasts=lasts))
-        return _follow(found, make(_ahead(cache, found), None).run(dirty), dirty)
+        write = make(ahead, None).look(dirty)
+    return _follow(found, write(), dirty)
 
 
 def _ahead(cache: StatCache | None, found: Captured | None) -> Fingerprints | None:
