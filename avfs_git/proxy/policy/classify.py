@@ -24,7 +24,7 @@ from avfs_git.proxy.policy.findings import Call, Findings, Place, show
 from avfs_git.proxy.policy.programs import Option, Program
 from avfs_git.proxy.policy.request import Category, Finding, Request
 from avfs_git.proxy.shell import locations, shell, variables
-from avfs_git.proxy.shell.shell import Redirect, SimpleCommand
+from avfs_git.proxy.shell.expansion import Redirect, SimpleCommand
 from avfs_git.proxy.shell.words import AMBIENT, HOME, UNKNOWN, Word
 from avfs_git.values import replace
 

@@ -1,7 +1,7 @@
 """Shell text taken apart into the simple commands that it may run.
 
-Decided here: which constructs of bash are understood, where each command may run, and what it reads. `grammar` parses the text,
-`words` knows what a word comes to. Only `classify` calls this. What the commands mean is not known here.
+Decided here: which statements of bash are understood, where each command may run, and what it reads. `grammar` parses the text,
+`expansion` reads its words. Only `classify` calls this. What the commands mean is not known here.
 
 The reader would rather give up than guess: text that does not parse, a construct that is not in its table, a substitution that
 the grammar hides in a word, each is a `problem`, and whoever has one must expect anything. Every command that stands anywhere
@@ -17,25 +17,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from avfs_git.proxy.shell import locations
+from avfs_git.proxy.shell.expansion import HIDDEN, NotUnderstood, Redirect, Script, SimpleCommand, WordReader
 from avfs_git.proxy.shell.grammar import read_tree
-from avfs_git.proxy.shell.settings import Settings
-from avfs_git.proxy.shell.words import (
-    AMBIENT,
-    HOME,
-    PLAIN,
-    RESERVED,
-    ROOT,
-    STARTS,
-    TEMPORARY,
-    UNKNOWN,
-    Word,
-    decode_ansi,
-    expand_braces,
-    finish,
-    name_part,
-    quoted,
-)
-from avfs_git.values import field, record_class, value_class
+from avfs_git.proxy.shell.words import HOME, PLAIN, RESERVED, UNKNOWN, Word, expand_braces, finish, name_part
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -45,55 +29,6 @@ MAX_TEXT = 1 << 20
 MAX_DEPTH = 60
 """Text that is nested deeper is not read."""
 _MAX_DIRECTORIES = 16
-
-
-@value_class
-class Redirect:
-    """A redirection to or from a file."""
-
-    operator: str
-    """Such as `>` or `<`, without the descriptor."""
-    target: Word
-
-
-@record_class
-class SimpleCommand:
-    """One command: assignments, words, redirections; also assignments or redirections alone."""
-
-    words: tuple[Word, ...]
-    assignments: tuple[tuple[str, Word], ...] = ()
-    redirects: tuple[Redirect, ...] = ()
-    text: str = ""
-    start: int = 0
-    """Where it begins in the text, in characters."""
-    end: int = 0
-    stdin: Word | None = None
-    """What it reads, where that stands in the text."""
-    is_fed: bool = False
-    """Whether its standard input is a pipe or a file."""
-    directories: frozenset[str] = frozenset({":"})
-    """Where it may run: the locations that `cd` before it may have made the working directory."""
-
-
-@record_class
-class Script:
-    """What was found in a text."""
-
-    commands: list[SimpleCommand] = field(default_factory=list)
-    named: list[Word] = field(default_factory=list)
-    """Words that stand elsewhere than in a command: in tests, in defaults of variables, in lists of loops."""
-    functions: dict[str, int] = field(default_factory=dict)
-    """Those that are surely defined from some character of the text on."""
-    problems: list[str] = field(default_factory=list)
-    """Why the text cannot be seen through; empty if it can."""
-    sets: set[str] = field(default_factory=set)
-    """Variables that are set without an assignment: by loops, defaults and arithmetic."""
-    evaluated: list[tuple[str, int, int]] = field(default_factory=list)
-    """Parts that evaluate, as arithmetic does, what a variable holds: their text, and where it stands."""
-
-
-class _NotUnderstood(Exception):
-    """A construct that is not in the table."""
 
 
 def parse(
@@ -136,46 +71,19 @@ _WORDS = frozenset(
 )
 _REPEATED = frozenset({"for_statement", "c_style_for_statement", "while_statement", "function_definition"})
 _SILENT = frozenset({"comment", "test_operator", "heredoc_start", "heredoc_end", "file_descriptor", "heredoc_content"})
-_HIDDEN = re.compile(r"`|\$\(|<\(|>\(|\$\{")
-_HOST_VARIABLES = re.compile(r"HOME|PWD|OLDPWD|TMP|TEMP|TMPDIR|XDG_\w+|PATH|SHELL|USER|LOGNAME|MAIL|[A-Z]+_HOME")
-"""Variables that hold places of the machine."""
-_NUMBERS = frozenset({"?", "#", "$", "!", "RANDOM", "SECONDS", "LINENO", "UID", "EUID", "PPID"})
-"""Variables that the shell gives numbers."""
 _MAY_CHANGE_DIRECTORY = frozenset({"eval", "source", ".", "trap", "builtin", "command"})
-_ARITHMETIC = re.compile(r"[\d\s+\-*/%()<>=!&|^~?:,]*")
-"""Arithmetic without variables: what those hold would be evaluated, with the substitutions in it."""
-_EXPANSION = re.compile(
-    r"\$\{(?:#?[A-Za-z_]\w*(?:\[(?:@|\*|\d+)\])?|[A-Za-z_]\w*(?:\[[@*]\])?(?::?[-+?=].*|##?.*|%%?.*|//?.*|\^\^?|,,?|:\d+(?::\d+)?)"
-    r"|[\d@*#?$!-](?::?[-+?].*)?|\d+|@:\d+(?::\d+)?|#[@*\d])\}",
-    re.DOTALL,
-)
-"""The forms of `${…}` that do no more than put a value in its place, or change one."""
-_NUMBERS_ONLY = re.compile(
-    r"\$\(\s*(?:seq(?: \d+)+|nproc|date(?: -u)? ['\"]?\+(?:%[YmdHMSFTjsN]|[-_.T])+['\"]?|git rev-parse --short HEAD)\s*\)"
-)
-"""Substitutions that come to numbers, times and the like."""
-_ROOT_OF_REPOSITORY = re.compile(r"\$\(\s*git rev-parse --show-toplevel(?: 2>\s*/dev/null)?\s*\)")
 _AGAIN = "again "
 _MAX_ROUNDS = 16
 _MAX_UNROLLED = 400
 """A loop is read once for each word of its list, unless there are more words, or commands, than this."""
 
 
-class _Reader:
+class _Reader(WordReader):
     """Walks one tree. Used once, by one thread."""
 
     def __init__(self, source: str, script: Script, variables: Mapping[str, str], mountpoint: str | None) -> None:
-        self._source = source
-        self._script = script
-        self._variables = variables
+        super().__init__(source, script, variables)
         self._mountpoint = mountpoint
-        self._bound: dict[str, str] = {}
-        self._resolving: set[str] = set()
-        self._settings = Settings(source)
-        self._directories = frozenset({":"})
-        self._reached: frozenset[str] = frozenset()
-        self._stdin: Word | None = None
-        self._is_fed = False
         self._visits: dict[str, Callable[[Node, int], object]] = {
             "command": self._command,
             "declaration_command": self._declaration,
@@ -195,12 +103,12 @@ class _Reader:
         self._directories = self._reached = directories
         try:
             if root.has_error:
-                raise _NotUnderstood("it does not parse as a shell would need it")
+                raise NotUnderstood("it does not parse as a shell would need it")
             self._settings.note_all(root, MAX_DEPTH * 4)
             self._check_gaps(root)
             self._script.sets, self._script.functions = self._settings.hidden, self._settings.functions
             self._visit(root, 0)
-        except _NotUnderstood as problem:
+        except NotUnderstood as problem:
             self._script.problems.append(str(problem))
         except RecursionError:
             self._script.problems.append("it is nested too deeply")
@@ -218,14 +126,14 @@ class _Reader:
             for child in children:
                 passed.append(self._source[at : child.start_byte])
                 at = child.end_byte
-            if _HIDDEN.search(" ".join([*passed, self._source[at : node.end_byte]])):
-                raise _NotUnderstood("it hides a substitution between its parts")
+            if HIDDEN.search(" ".join([*passed, self._source[at : node.end_byte]])):
+                raise NotUnderstood("it hides a substitution between its parts")
 
     # --- statements ------------------------------------------------------------------------------
 
     def _visit(self, node: Node, depth: int) -> None:
         if depth > MAX_DEPTH * 2:
-            raise _NotUnderstood("it is nested too deeply")
+            raise NotUnderstood("it is nested too deeply")
         kind = node.type
         if (visit := self._visits.get(kind)) is not None:
             visit(node, depth)
@@ -239,7 +147,7 @@ class _Reader:
         elif kind in _WORDS:
             self._script.named.append(self._word(node))
         else:
-            raise _NotUnderstood(f"it holds a construct that avfs does not know ({kind})")
+            raise NotUnderstood(f"it holds a construct that avfs does not know ({kind})")
 
     def _subshell(self, node: Node, depth: int) -> None:
         before = self._directories
@@ -258,7 +166,7 @@ class _Reader:
                 self._visit(child, depth + 1)
                 self._directories |= before  # any of it may not have happened
         if len(self._directories) > _MAX_DIRECTORIES:
-            raise _NotUnderstood("it changes its directory too often")
+            raise NotUnderstood("it changes its directory too often")
 
     def _arithmetic_of(self, node: Node) -> None:
         """Look at the arithmetic that a statement is, or has in its head."""
@@ -271,19 +179,6 @@ class _Reader:
             for name in ("initializer", "condition", "update"):
                 for part in node.children_by_field_name(name):
                     self._arithmetic(part)
-
-    def _arithmetic(self, node: Node) -> None:
-        """Note arithmetic that evaluates what a variable holds."""
-        text = self._text(node)
-        if node.type == "subscript":
-            text = text.partition("[")[2].removesuffix("]")
-            if text in {"@", "*"}:
-                return
-        if not _ARITHMETIC.fullmatch(re.sub(r"^\$(\(\(|\[)|(\)\)|\])$", "", text.strip())):
-            self._evaluates(node)
-
-    def _evaluates(self, node: Node) -> None:
-        self._script.evaluated.append((self._text(node), node.start_byte, node.end_byte))
 
     def _for(self, node: Node, depth: int) -> None:
         """Read a loop once for each word of its list, where these are known, else once."""
@@ -366,7 +261,7 @@ class _Reader:
                 if redirects and redirects[-1].operator == "<":
                     self._stdin, self._is_fed = None, True
             else:
-                raise _NotUnderstood(f"it holds a redirection that avfs does not know ({child.type})")
+                raise NotUnderstood(f"it holds a redirection that avfs does not know ({child.type})")
         first = len(self._script.commands)
         if body is not None:
             self._visit(body, depth + 1)
@@ -392,9 +287,9 @@ class _Reader:
             elif child.type in {"heredoc_start", "heredoc_end", "file_descriptor"} or not child.is_named:
                 pass
             elif child.type == "herestring_redirect":
-                raise _NotUnderstood("it holds two inputs at once")
+                raise NotUnderstood("it holds two inputs at once")
             elif node.field_name_for_child(node.children.index(child)) == "argument":
-                raise _NotUnderstood("a command goes on behind a here-document")
+                raise NotUnderstood("a command goes on behind a here-document")
             else:
                 rest.append(child)
         return text or Word("", exact=True, text="")
@@ -412,7 +307,7 @@ class _Reader:
         for child in body.named_children:  # what the grammar passes over, it has not looked into
             plain += self._source[at : child.start_byte] + (self._text(child) if child.type == "heredoc_content" else " ")
             at = child.end_byte
-        if _HIDDEN.search(re.sub(r"\\.", "", plain + self._source[at : body.end_byte], flags=re.DOTALL)):
+        if HIDDEN.search(re.sub(r"\\.", "", plain + self._source[at : body.end_byte], flags=re.DOTALL)):
             self._read_again(body)
         if "$" in text or "`" in text:
             return Word(UNKNOWN, exact=False, text=text)
@@ -422,7 +317,7 @@ class _Reader:
         """Read a here-document whose first substitution the grammar passes over, with letters in front of it."""
         text = self._text(body)
         if text.startswith(_AGAIN):
-            raise _NotUnderstood("it hides a substitution in a here-document")
+            raise NotUnderstood("it hides a substitution in a here-document")
         end = next(name for name in map("END_{}".format, range(len(text) + 1)) if name not in text)
         inner = parse(
             f": <<{end}\n{_AGAIN}{text}\n{end}\n",
@@ -453,11 +348,11 @@ class _Reader:
             elif child.type == "herestring_redirect":
                 stdin, is_fed = self._word(child.named_children[-1]), True
             elif child.type == "heredoc_redirect":
-                raise _NotUnderstood("a here-document stands where avfs does not know it")
+                raise NotUnderstood("a here-document stands where avfs does not know it")
             elif child.type == "command_name":
                 words += self._words(child.children[0])
             elif child.type == "subshell":
-                raise _NotUnderstood("it holds a bracket that avfs does not know")
+                raise NotUnderstood("it holds a bracket that avfs does not know")
             elif self._text(child) != "$":  # of a translated string
                 words += self._words(child)
         made = self._add(node, words=tuple(words), assignments=tuple(assignments), redirects=tuple(redirects))
@@ -532,207 +427,3 @@ class _Reader:
         )
         self._script.commands.append(made)
         return made
-
-    # --- words -----------------------------------------------------------------------------------
-
-    def _words(self, node: Node) -> list[Word]:
-        """Read a word; braces make several of it."""
-        marked = self._read_word(node)
-        text = self._text(node)
-        return [finish(each, text, splits=self._splits(node)) for each in expand_braces(marked)]
-
-    def _word(self, node: Node) -> Word:
-        """Read a word where braces do not count."""
-        return finish(self._read_word(node), self._text(node), splits=self._splits(node))
-
-    def _splits(self, node: Node) -> bool:
-        """Whether a word holds an expansion that is not quoted, or one that is several words all the same."""
-        if node.type in {"string", "translated_string"}:
-            return re.search(r"\$@|\[@\]|\$\{[@!]", self._text(node)) is not None
-        if node.type == "concatenation":
-            return any(map(self._splits, node.named_children))
-        return node.type not in {"word", "number", "raw_string", "ansi_c_string"}
-
-    def _read_word(self, node: Node) -> str:
-        """Give a word with what is quoted marked as such."""
-        kind = node.type
-        if kind in {"word", "number", "variable_name"} and not node.named_child_count:
-            text = self._text(node)
-            if _HIDDEN.search(re.sub(r"\\.", "", text, flags=re.DOTALL)):
-                raise _NotUnderstood("it hides a substitution in a word")
-            text = re.sub(r"\\(.)", lambda match: quoted(match[1]) if match[1] != "\n" else "", text, flags=re.DOTALL)
-            return HOME + text[1:] if text.startswith("~") else text
-        if kind == "raw_string":
-            return quoted(self._text(node)[1:-1])
-        if kind == "ansi_c_string":
-            return quoted(decode_ansi(self._text(node)[2:-1]))
-        if kind in {"string", "translated_string"}:
-            return self._read_string(node)
-        if kind == "concatenation":
-            return self._join(node)
-        if kind == "simple_expansion":
-            return self._read_variable(self._text(node).strip()[1:], node)
-        if kind == "expansion":
-            return self._read_expansion(node)
-        if kind in {"command_substitution", "process_substitution"}:
-            return self._read_substitution(node)
-        if kind in {"arithmetic_expansion", "array", "subscript", "number", "word"}:
-            if kind in {"arithmetic_expansion", "subscript"}:
-                self._arithmetic(node)
-            elif kind == "array" and any(re.match(r"\[(?!\d+\]=)", self._text(child)) for child in node.named_children):
-                self._evaluates(node)
-            self._children(node, 0)
-            return PLAIN if kind == "arithmetic_expansion" else UNKNOWN
-        if not node.is_named:
-            return "" if self._text(node) == "$" else self._text(node)  # `$` in front of a translated string
-        return self._read_pattern(node)
-
-    def _read_pattern(self, node: Node) -> str:
-        """Read a word that never is more than unknown text."""
-        kind = node.type
-        if kind in {"regex", "extglob_pattern"}:
-            if _HIDDEN.search(self._text(node)):
-                raise _NotUnderstood("it hides a substitution in a pattern")
-            return UNKNOWN
-        if kind == "brace_expression":
-            return PLAIN if re.fullmatch(r"\{\d+\.\.\d+\}", self._text(node)) else UNKNOWN
-        if kind in {"special_variable_name", "test_operator", "string_content"}:
-            return UNKNOWN
-        raise _NotUnderstood(f"it holds a word that avfs does not know ({kind})")
-
-    def _join(self, node: Node) -> str:
-        parts: list[str] = []
-        at = node.start_byte
-        for child in node.children:
-            if child.start_byte != at:
-                raise _NotUnderstood("a word has a gap")
-            part = self._read_word(child)
-            parts.append(part if not parts or not part.startswith(STARTS) else UNKNOWN)
-            at = child.end_byte
-        return "".join(parts)
-
-    def _read_string(self, node: Node) -> str:
-        """Read what stands in double quotes, also what the grammar passes over between its parts."""
-        parts: list[str] = []
-        children = node.children
-        if children and children[0].type == "string":  # of a translated string
-            children = children[0].children
-        start = next((child for child in children if self._text(child) in {'"', '$"'}), None)
-        if start is None:
-            raise _NotUnderstood("a string has no beginning")
-        at = start.end_byte
-        for child in children:
-            if child.start_byte < at:
-                continue
-            parts.append(self._literal(self._source[at : child.start_byte]))
-            at = child.end_byte
-            if child.type == "string_content":
-                parts.append(self._literal(self._text(child)))
-                continue
-            # The grammar counts blanks in front of a part to the part.
-            text = self._text(child)
-            parts.append(text[: len(text) - len(text.lstrip())])
-            if child.is_named:
-                part = self._read_word(child)
-                parts.append(quoted(part) if not any(parts) or not part.startswith(STARTS) else UNKNOWN)
-            elif text.strip() != '"':
-                parts.append(self._literal(text.strip()))
-        return "".join(parts)
-
-    def _literal(self, text: str) -> str:
-        if "`" in re.sub(r"\\.", "", text, flags=re.DOTALL) or "$(" in re.sub(r"\\.", "", text, flags=re.DOTALL):
-            raise _NotUnderstood("it hides a substitution in a string")
-        return quoted(re.sub(r'\\([\\$`"\n])', lambda match: match[1] if match[1] != "\n" else "", text))
-
-    def _read_variable(self, name: str, node: Node) -> str:
-        found = self._settings.values.get(name)
-        if name in _NUMBERS and found is None:
-            return PLAIN
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            return UNKNOWN  # arguments
-        if name in self._bound:
-            return self._bound[name]
-        if name not in self._resolving and name not in self._variables and self._settings.knows(name, node):
-            return self._read_value(name, self._settings.values[name][0])
-        if found is None or _HOST_VARIABLES.fullmatch(name):
-            if name == "PWD" and found is None:
-                return "."
-            if name in self._variables and found is None:
-                value = self._variables[name]
-                return quoted(value) if not re.search(r"[\s*?\[]", value) else UNKNOWN
-            return HOME if name == "HOME" else AMBIENT + name
-        return UNKNOWN
-
-    def _read_value(self, name: str, value: Node | None) -> str:
-        if value is None:
-            return UNKNOWN
-        self._resolving.add(name)
-        try:
-            script = self._script
-            counts = len(script.commands), len(script.named), len(script.evaluated)
-            text = self._read_word(value)
-            has_pwd = "pwd" in self._text(value).lower()
-            # They are listed where they stand.
-            del script.commands[counts[0] :], script.named[counts[1] :], script.evaluated[counts[2] :]
-        finally:
-            self._resolving.discard(name)
-        if has_pwd and self._reached != self._directories:
-            return UNKNOWN
-        return text if not re.search(r"[\s*?\[{]", text) else UNKNOWN
-
-    def _read_expansion(self, node: Node) -> str:
-        """Read `${…}`: only a plain name is known; what stands inside is looked at."""
-        text = self._text(node).strip()
-        if match := re.fullmatch(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", text):
-            return self._read_variable(match[1], node)
-        if not _EXPANSION.fullmatch(text):
-            if re.search(r"@[A-Za-z]\}$", text):
-                raise _NotUnderstood("it expands a variable as a prompt, which may run commands")
-            self._evaluates(node)
-        for child in node.named_children:
-            if child.type not in {"variable_name", "special_variable_name"}:
-                self._script.named.append(self._word(child))
-        if re.fullmatch(r"\$\{#.*\}", text):
-            return PLAIN
-        if cut := re.fullmatch(r"\$\{(\w+)(%|##)(\.\w+|/\*|\*/)\}", text):
-            return _cut(self._read_variable(cut[1], node), cut[2], cut[3])
-        match = re.match(r"\$\{([A-Za-z_][A-Za-z0-9_]*)", text)
-        known = match is None or match[1] in self._settings.values or match[1] in self._variables
-        return UNKNOWN if known or match is None else self._read_variable(match[1], node) + UNKNOWN
-
-    def _read_substitution(self, node: Node) -> str:
-        directories, fed, stdin = self._directories, self._is_fed, self._stdin
-        self._is_fed, self._stdin = False, None
-        self._children(node, 0)
-        self._directories, self._is_fed, self._stdin = directories, fed, stdin
-        if node.type == "process_substitution":
-            return "/dev/fd/63"
-        text = self._text(node)
-        if self._script.functions:
-            return UNKNOWN
-        if _NUMBERS_ONLY.fullmatch(text):
-            return PLAIN
-        if _ROOT_OF_REPOSITORY.fullmatch(text):
-            return ROOT
-        if re.fullmatch(r"\$\(\s*mktemp( -d)?\s*\)", text):
-            return TEMPORARY
-        return "." if re.fullmatch(r"\$\(\s*pwd\s*\)", text) else UNKNOWN
-
-    # --- text ------------------------------------------------------------------------------------
-
-    def _text(self, node: Node) -> str:
-        return self._source[node.start_byte : node.end_byte]
-
-
-def _cut(value: str, how: str, pattern: str) -> str:
-    """Cut an ending, a directory or a name off a value, where that is what is there."""
-    if UNKNOWN in value or value.startswith("/"):
-        return UNKNOWN
-    if value == ".":  # of `PWD`
-        return ".." if pattern == "/*" else UNKNOWN
-    if how == "##" and pattern == "*/":
-        return value.rpartition("/")[2] or UNKNOWN
-    if how == "%" and pattern == "/*":
-        return value.rpartition("/")[0] or UNKNOWN
-    is_ending = how == "%" and "/" not in pattern and value.endswith(pattern)
-    return value.removesuffix(pattern) or UNKNOWN if is_ending else UNKNOWN

@@ -1,8 +1,8 @@
 """Words of a shell text: what of them is known before they run.
 
-Decided here: how a word is written down while it is put together, with what is quoted in it marked, so that patterns and braces
-count only where bash would let them; and what it comes to in the end. Called by `shell` alone, which reads them; what they mean
-to a command, `classify` and its helpers know. Pure functions, safe from any thread.
+Decided here: how a word is written down while it is put together, and what it comes to in the end. What is quoted in it is
+marked, so that patterns and braces count only where bash lets them. `expansion` and `shell` put words together; `classify` and
+its helpers know what they mean to a command. Pure functions, safe from any thread.
 """
 
 from __future__ import annotations
