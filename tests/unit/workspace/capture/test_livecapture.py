@@ -104,7 +104,7 @@ class Program:
 
     def _link(self, path: Path) -> None:
         self._note(path)
-        (self.root / path).symlink_to("nowhere")
+        (self.root / path).symlink_to("nowhere/deep")  # nobody writes through it
 
     def _close(self, path: Path) -> None:
         self._note(path)
