@@ -19,9 +19,11 @@ from pathlib import Path
 
 from avfs_git import faults
 from avfs_git.errors import GitFailed
-from avfs_git.gitstore.formats.packfile import BadPack, Pack, parse_entry_header, read_back
+from avfs_git.gitstore.formats.packfile import BadPack, parse_entry_header
+from avfs_git.gitstore.formats.packindex import read_back
 from avfs_git.gitstore.gitcommand import run
 from avfs_git.gitstore.holding import packs_to_oneself
+from avfs_git.gitstore.objects.packset import Pack
 from avfs_git.gitstore.objects.packwriter import HOLD_MARK, PackWriter
 from avfs_git.gitstore.objects.store import KIND_NAMES, ObjectStore
 from avfs_git.host.files.durable import host_errors

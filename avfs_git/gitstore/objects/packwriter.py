@@ -31,6 +31,7 @@ from avfs_git.gitstore.config.trust import is_private
 from avfs_git.gitstore.formats import packfile
 from avfs_git.gitstore.formats.commits import Commit, Links, parse_commit, parse_links
 from avfs_git.gitstore.formats.deflate import STORED, WORTH_A_THREAD, Deflater, Entry, deflate, deflate_entry, start_stream
+from avfs_git.gitstore.formats.packindex import build_index
 from avfs_git.gitstore.formats.trees import WrittenTree, parse_tree, serialize_sorted, serialize_tree, sort_tree, write_edited
 from avfs_git.gitstore.holding import hold_objects, release_objects
 from avfs_git.gitstore.objects.blobfile import hash_file, read_pieces, read_whole, start_blob_hash
@@ -364,7 +365,7 @@ class PackWriter:
         renamed = False
         index_fd, index_temporary = _open_temporary(directory, _TEMPORARY_INDEX)
         try:
-            write_all(index_fd, packfile.build_index(list(self._offsets), list(self._offsets.values()), self._crcs, checksum))
+            write_all(index_fd, build_index(list(self._offsets), list(self._offsets.values()), self._crcs, checksum))
             if hold:
                 self._hold(pack_path.with_suffix(".keep"))
             faults.reach("pack.written")

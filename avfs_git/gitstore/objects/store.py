@@ -29,6 +29,7 @@ from avfs_git.gitstore.formats.plainfile import read_plain_file
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, parse_tree
 from avfs_git.gitstore.objects.cache import GenerationCache
 from avfs_git.gitstore.objects.owncommits import OwnCommits
+from avfs_git.gitstore.objects.packset import PackSet
 from avfs_git.gitstore.objects.translate import object_errors
 from avfs_git.gitstore.source import Tree
 from avfs_git.host.files.plainfile import open_plain
@@ -88,7 +89,7 @@ class ObjectStore:
         """Open the objects of a repository; reads nothing yet."""
         self.git_dir = git_dir
         self.objects_dir = git_dir / "objects"
-        self.packs = packfile.PackSet(self.objects_dir / "pack")
+        self.packs = PackSet(self.objects_dir / "pack")
         self._loose_prefix = os.fsencode(self.objects_dir) + b"/"
         self._shallow_path = os.fsencode(git_dir / "shallow")
         self._shallow_stamp: tuple[int, int, int] | None = None

@@ -40,9 +40,11 @@ from pathlib import Path
 from avfs_git import faults
 from avfs_git.errors import GitFailed, HostError
 from avfs_git.gitstore.formats.index import BadIndex, GitIndex
-from avfs_git.gitstore.formats.packfile import BadPack, Pack, read_back
+from avfs_git.gitstore.formats.packfile import BadPack
+from avfs_git.gitstore.formats.packindex import read_back
 from avfs_git.gitstore.gitcommand import run
 from avfs_git.gitstore.holding import objects_to_oneself
+from avfs_git.gitstore.objects.packset import Pack
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.refs import RefStore
 from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably, sync_file

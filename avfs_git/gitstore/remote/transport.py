@@ -41,8 +41,8 @@ from avfs_git.faults import reach
 from avfs_git.gitstore.config.gitconfig import quote_value
 from avfs_git.gitstore.config.trust import check_owner, is_private
 from avfs_git.gitstore.formats.packedrefs import format_packed
-from avfs_git.gitstore.formats.packfile import PackSet
 from avfs_git.gitstore.judge import judge_objects, list_loose, list_objects
+from avfs_git.gitstore.objects.packset import PackSet
 from avfs_git.gitstore.objects.packwriter import hold_pack, release_pack
 from avfs_git.gitstore.objects.store import KIND_COMMIT, KIND_TAG, KIND_TREE
 from avfs_git.gitstore.refs import RefStore

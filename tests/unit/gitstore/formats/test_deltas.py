@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from avfs_git.errors import ObjectCorrupt
-from avfs_git.gitstore.formats import packfile
 from avfs_git.gitstore.formats.deltas import apply_delta, read_distance, read_varint
-from avfs_git.gitstore.formats.packfile import build_index, entry_header
+from avfs_git.gitstore.formats.packfile import entry_header
+from avfs_git.gitstore.formats.packindex import build_index
+from avfs_git.gitstore.objects import packset
 from avfs_git.gitstore.objects.store import KIND_BLOB, ObjectStore, hash_object
 from avfs_git.paths import Oid
 
@@ -141,7 +142,7 @@ def test_a_delta_of_itself_is_refused(git_dir: Path) -> None:
 
 def test_a_delta_bomb_is_not_made(git_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A few bytes that stand for more than a delta may make are refused before they take memory."""
-    monkeypatch.setattr(packfile, "_MADE_MAX", 10 << 20)
+    monkeypatch.setattr(packset, "_MADE_MAX", 10 << 20)
     base = hash_object(KIND_BLOB, bytes(1 << 20))
     entries = [(base, entry_header(3, 1 << 20) + zlib.compress(bytes(1 << 20)))]
     copies = b"\xf0\x00\x00\x10" * 40

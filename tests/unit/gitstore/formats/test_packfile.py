@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.gitstore.formats.packfile import INDEX_MAGIC, PackIndex
+from avfs_git.gitstore.formats.packindex import INDEX_MAGIC, PackIndex
 
 
 def write_index(path: Path, oids: list[bytes]) -> None:

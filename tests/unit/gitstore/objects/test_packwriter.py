@@ -18,7 +18,8 @@ import pytest
 from avfs_git import faults
 from avfs_git.errors import HostError, ObjectMissing
 from avfs_git.gitstore.formats import deflate
-from avfs_git.gitstore.formats.packfile import CHUNK, BadPack, PackIndex, build_index
+from avfs_git.gitstore.formats.packfile import CHUNK, BadPack
+from avfs_git.gitstore.formats.packindex import PackIndex, build_index
 from avfs_git.gitstore.formats.trees import MODE_FILE, serialize_tree
 from avfs_git.gitstore.objects import packwriter
 from avfs_git.gitstore.objects.blobfile import SizeChanged, hash_file

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from avfs_git.errors import HostileTree, ObjectCorrupt, ObjectMissing
-from avfs_git.gitstore.formats import packfile
 from avfs_git.gitstore.formats.packfile import CHUNK, entry_header
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_FILE, serialize_tree
+from avfs_git.gitstore.objects import packset
 from avfs_git.gitstore.objects import store as objects
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import (
@@ -225,7 +225,7 @@ def test_what_one_pack_holds_damaged_is_read_from_another_place(
     git_dir: Path, how: str, size: int, other: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whole, in pieces, and its size: an object is lost only when its last copy is."""
-    monkeypatch.setattr(packfile, "_SMALL_PACK", 0 if other == "large pack" else 250)
+    monkeypatch.setattr(packset, "_SMALL_PACK", 0 if other == "large pack" else 250)
     data = os.urandom(size)
     with ObjectStore(git_dir) as writing:
         oid = put_packed(writing, KIND_BLOB, data)
