@@ -8,6 +8,7 @@ is not what its id or its referrer says, and `HostError` where the system refuse
     objects      read, write, join, sweep      config   configuration, author, trust
     compare      trees, renames, text, logs    remote   URLs, clone, fetch, push, partial clones
     merge        bases, libgit2's, git's       refs     read refs, move them by compare-and-swap
-    repository   make and check repositories   judge    refuse objects that could do harm
+    repository   make and check repositories   takeover objects and refs of another repository
+    judge        refuse objects that do harm   worktree what git keeps of a linked working tree
     gitcommand   run git on a repository       scratch  a git directory that lives for one command
 """

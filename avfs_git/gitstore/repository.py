@@ -1,8 +1,7 @@
-"""Repositories as a whole: made, checked, found, and taken over into a vault.
+"""Repositories as a whole: made, checked and found.
 
-Decided here: what a new vault's repository looks like, which repositories can serve as a vault or as the
-source of one, and what is taken over from a source. Called when vaults are created and opened. Nothing of a
-source is executed: no git runs, no hook, and of its configuration only what may forbid the use is read.
+Decided here: what a new vault's repository looks like, and which repositories can serve as a vault or as the source of one.
+Called when vaults are created and opened. Runs nothing; of a configuration only what may forbid the use is read.
 
 A new repository is made whole under the name it is given; whoever wants it to appear at once gives a
 temporary name and renames. On return it is on disk.
@@ -10,24 +9,18 @@ temporary name and renames. On return it is on disk.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
-import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from avfs_git import faults
-from avfs_git.errors import FormatUnsupported, HostError, InternalError, InvalidName, NotAVault, RefDamaged
+from avfs_git.errors import FormatUnsupported, InvalidName, NotAVault, RefDamaged
 from avfs_git.gitstore.config.gitconfig import Config, is_true, parse_plain, quote_value, read_config
 from avfs_git.gitstore.formats.plainfile import read_plain_file
-from avfs_git.gitstore.refs import RefChange, RefStore, check_ref_name
-from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file, sync_file_system, write_file_atomically
+from avfs_git.gitstore.refs import RefStore, check_ref_name
+from avfs_git.host.files.durable import fsync_dir, host_errors, write_file_atomically
 from avfs_git.host.files.modes import make_dir
-from avfs_git.host.files.removal import remove_tree
-from avfs_git.host.processes.processes import is_gone
 from avfs_git.paths import Oid, oid_of
 from avfs_git.patterns import compiled
 
@@ -71,23 +64,14 @@ _OTHER_FORMATS = frozenset({"objectformat", "refstorage", "partialclone", "compa
 _KNOWN_EXTENSIONS = frozenset({"noop", "noop-v1", "preciousobjects", "worktreeconfig", "relativeworktrees"})
 _SYMBOLIC = compiled(rb"ref:[ \t]*(\S+)\s*")
 _HEX = compiled(rb"[0-9a-f]{40}")
-_LOOSE_DIRECTORY = compiled(rb"[0-9a-f]{2}")
-_LOOSE_NAME = compiled(rb"[0-9a-f]{38}")
-_PACK_NAME = compiled(rb"pack-[0-9a-f]+\.(?:pack|idx)")
-"""A `.rev` stays behind: git does without, and nobody checks one, so that a false one would spoil what git sends."""
 _QUOTED = compiled(rb'"(?:[^"\\]|\\(?:[abfnrtv"\\]|[0-3][0-7]{2}))*"')
 _ESCAPED = compiled(rb"\\(?:([0-3][0-7]{2})|(.))")
 _ESCAPES = {
     letter.encode(): code
     for letter, code in zip('abfnrtv"\\', [b"\a", b"\b", b"\f", b"\n", b"\r", b"\t", b"\v", b'"', b"\\"], strict=True)
 }
-_FICLONE = 0x40049409  # linux/fs.h
-_MAX_ALTERNATES = 5  # as deep as git goes
 _MOST_ALTERNATES = 1_000
 _PATH_MAX, _NAME_MAX = 4_095, 255
-_SYNCED_SINGLY = 64
-_STAGING = "avfs-import-"
-"""Begins the name of a directory for objects that are being taken over; git looks at none of that name."""
 
 
 # --- making ------------------------------------------------------------------------------------------------
@@ -174,19 +158,20 @@ def check_repository(git_dir: Path) -> None:
         NotAVault: If it is no bare repository, is incomplete, or points to places outside.
         FormatUnsupported: If it is of a kind that this program does not read.
     """
-    _check_layout(git_dir)
-    values = _check_config(git_dir, lazy=is_lazy(git_dir))
+    check_layout(git_dir)
+    values = check_config(git_dir, lazy=is_lazy(git_dir))
     # `git init` in a working tree of a bare repository says that it is bare no longer; ours is one whatever that says.
     is_ours = (git_dir / "avfs" / "format").exists()
     if "core.worktree" in values or not (is_ours or all(map(is_true, values.get("core.bare", [])))):
         raise NotAVault(str(git_dir), "it belongs to a working tree; create a vault from it instead")
-    for alternate in _alternates(git_dir / "objects"):
+    for alternate in list_alternates(git_dir / "objects"):
         if not alternate.resolve().is_relative_to(git_dir.resolve()):
             raise NotAVault(str(git_dir), f"it borrows objects from '{alternate}'")
     read_head(git_dir)
 
 
-def _check_layout(git_dir: Path) -> None:
+def check_layout(git_dir: Path) -> None:
+    """Refuse a directory that is no repository of its own."""
     with host_errors(f"open '{git_dir}'"):
         if not git_dir.is_dir():
             raise NotAVault(str(git_dir), "it is no directory")
@@ -213,7 +198,7 @@ def is_lazy(git_dir: Path) -> bool:
     return (git_dir / "avfs" / "lazy").exists()
 
 
-def _check_config(git_dir: Path, *, lazy: bool = False) -> Config:
+def check_config(git_dir: Path, *, lazy: bool = False) -> Config:
     """Read the configuration and refuse what cannot be read as it says."""
     values = read_config(git_dir)
     version = values.get("core.repositoryformatversion", ["0"])[-1]
@@ -283,7 +268,7 @@ def read_shallow(git_dir: Path) -> frozenset[Oid]:
     return frozenset(oid_of(line) for line in data.split() if _HEX.fullmatch(line))
 
 
-def _alternates(objects_dir: Path) -> list[Path]:
+def list_alternates(objects_dir: Path) -> list[Path]:
     """List the directories that a repository borrows objects from."""
     with host_errors(f"open '{objects_dir}'"):
         try:
@@ -347,285 +332,3 @@ def common_dir(git_dir: Path) -> Path:
         with host_errors(f"open '{git_dir}'"):
             raise error
     return git_dir / _name_path(data.rstrip(b"\r\n"), git_dir)
-
-
-# --- taking over -------------------------------------------------------------------------------------------
-
-
-def import_objects_and_refs(source_git_dir: Path, git_dir: Path) -> str | None:
-    """Take the whole history of a repository over into a new one: objects, branches, tags, HEAD.
-
-    Objects are hard links where the file system allows it, else clones of their extents, else copies; those that
-    the source borrows come along. A source that git works in at the same time does no harm. On disk on return.
-
-    Returns:
-        The branch that HEAD names, or None if it is detached; `read_head` of the source then says where.
-
-    Raises:
-        NotAVault: If the source is no complete repository.
-        FormatUnsupported: If it is of a kind that this program does not read.
-        ObjectMissing: If a ref of the source names an object that it has not.
-    """
-    common = common_dir(source_git_dir)
-    _check_layout(common)
-    _check_config(common)
-    if (git_dir / "packed-refs").exists():
-        raise InternalError("history is taken over into a repository that has refs")
-    # Refs first: whatever they name is there from then on, wherever git moves it meanwhile.
-    head, commit = read_head(source_git_dir)
-    refs = _refs_to_import(common)
-    shallow = read_shallow(common)
-    with host_errors(f"import '{source_git_dir}'"):
-        _take_objects(common, git_dir / "objects")
-        if shallow:
-            _write_shallow(git_dir, shallow)
-    from avfs_git.gitstore.judge import check_connected  # noqa: PLC0415 - only imports need it, and it takes long
-
-    check_connected(git_dir / "objects", {*refs.values(), *([commit] if commit is not None else [])}, shallow=shallow)
-    if refs:
-        RefStore(git_dir, recover=False).create_packed(refs)
-    if head is not None and head.startswith("refs/heads/"):
-        write_file_atomically(git_dir / "HEAD", b"ref: " + os.fsencode(head) + b"\n")
-        return head
-    return None
-
-
-def import_as_remote(source_git_dir: Path, git_dir: Path, refs: RefStore, remote: str) -> None:
-    """Take what a repository holds at present over into another: objects, branches as those of a remote, tags.
-
-    What is there already costs a look; tags that differ stay as they are. Objects are taken as by `import_objects_and_refs`,
-    whose errors hold here, too. On disk on return.
-    """
-    common = common_dir(source_git_dir)
-    _check_layout(common)
-    _check_config(common)
-    commit = read_head(source_git_dir)[1]
-    found = _refs_to_import(common)
-    shallow = read_shallow(common)
-    with host_errors(f"import '{source_git_dir}'"):
-        _take_objects(common, git_dir / "objects")
-        if shallow:
-            _write_shallow(git_dir, read_shallow(git_dir) | shallow)
-    wanted = {
-        f"refs/remotes/{remote}/{name.removeprefix('refs/heads/')}" if name.startswith("refs/heads/") else name: oid
-        for name, oid in found.items()
-    }
-    held = {**refs.list(f"refs/remotes/{remote}/"), **refs.list("refs/tags/")}
-    from avfs_git.gitstore.judge import check_connected  # noqa: PLC0415 - as above
-
-    come = {*wanted.values(), *([commit] if commit is not None else [])} - set(held.values())
-    check_connected(git_dir / "objects", come, set(held.values()), shallow=read_shallow(git_dir))
-    if not held and wanted and refs.create_packed(wanted):
-        return
-    gone = {name: oid for name, oid in held.items() if name.startswith("refs/remotes/") and name not in wanted}
-    changes = [RefChange(name, oid, None) for name, oid in gone.items()]
-    changes += [
-        RefChange(name, held.get(name), oid)
-        for name, oid in wanted.items()
-        if held.get(name) != oid and (name.startswith("refs/remotes/") or name not in held)
-    ]
-    if changes:
-        refs.update(changes)
-
-
-def link_objects(source_git_dir: Path, objects_dir: Path) -> None:
-    """Have the objects of a repository in a directory of objects, too, as `import_objects_and_refs` does. On disk on return.
-
-    Raises:
-        NotAVault: If the source is no complete repository.
-        FormatUnsupported: If it is of a kind that this program does not read.
-    """
-    _check_layout(source_git_dir)
-    _check_config(source_git_dir)
-    with host_errors(f"import '{source_git_dir}'"):
-        _take_objects(source_git_dir, objects_dir)
-
-
-def _take_objects(common: Path, objects_dir: Path) -> None:
-    """Have the objects of a repository in a directory, too; on disk on return.
-
-    They are taken under another name, synced (the source's own git may never have done that), and renamed into place, so that
-    whatever has its name in the directory is whole: an import that is done again after a crash need not look at it.
-    """
-    _remove_abandoned(objects_dir)
-    staging = objects_dir / f"{_STAGING}{os.getpid()}-{os.urandom(4).hex()}"
-    taken: list[str] = []
-    try:
-        for found in _all_object_dirs(common / "objects"):
-            _import_objects(found, objects_dir, staging, taken)
-        # Of a pack that went away while it was taken the index is not here.
-        taken = [name for name in taken if not name.startswith("pack/") or f"{name.rpartition('.')[0]}.idx" in taken]
-        if not taken:
-            return
-        from avfs_git.gitstore.judge import judge_objects, list_objects  # noqa: PLC0415 - as above
-
-        judge_objects(staging, list_objects(staging), beside=objects_dir)
-        _sync([f"{staging}/{name}" for name in taken])
-        faults.reach("import.synced")
-        for name in sorted(taken, key=lambda name: name.endswith(".idx")):  # with its index a pack is one
-            with suppress(FileExistsError):
-                make_dir((objects_dir / name).parent)
-            os.rename(f"{staging}/{name}", objects_dir / name)
-            faults.reach("import.renamed_one")
-        for directory in {*((objects_dir / name).parent for name in taken), objects_dir}:
-            fsync_dir(directory)
-        faults.reach("import.placed")
-    finally:
-        with suppress(OSError, HostError):  # the next import removes it
-            remove_tree(staging)
-
-
-def _remove_abandoned(objects_dir: Path) -> None:
-    """Remove what imports left that died."""
-    with suppress(OSError, HostError):
-        for path in objects_dir.glob(f"{_STAGING}*"):
-            if is_gone(path.name.removeprefix(_STAGING).partition("-")[0]):
-                remove_tree(path)
-
-
-def _write_shallow(git_dir: Path, commits: Iterable[Oid]) -> None:
-    write_file_atomically(git_dir / "shallow", b"".join(oid.hex().encode("ascii") + b"\n" for oid in sorted(commits)))
-
-
-def _refs_to_import(common: Path) -> dict[str, Oid]:
-    refs = RefStore(common, recover=False)
-    found = {**refs.list("refs/heads/"), **refs.list("refs/tags/")}
-    usable: dict[str, Oid] = {}
-    for name, oid in found.items():
-        with suppress(InvalidName):
-            usable[check_ref_name(name)] = oid
-    return usable
-
-
-def list_borrowed(source_git_dir: Path) -> tuple[list[Path], list[Path]]:
-    """List the directories of objects that a repository borrows from, and those of them that are not there.
-
-    Raises:
-        NotAVault: If they borrow from each other deeper than git goes.
-    """
-    missing: list[Path] = []
-    found = _all_object_dirs(common_dir(source_git_dir) / "objects", missing)
-    return found[1:], missing
-
-
-def _all_object_dirs(objects_dir: Path, missing: list[Path] | None = None) -> list[Path]:
-    """List a directory of objects and all that it borrows from, each once."""
-    found: list[Path] = []
-    seen: set[Path] = set()
-    waiting = [(objects_dir, 0)]
-    while waiting:
-        directory, depth = waiting.pop(0)
-        resolved = directory.resolve()
-        if resolved in seen:
-            continue
-        seen.add(resolved)
-        if not resolved.is_dir():
-            if missing is not None:
-                missing.append(resolved)
-            continue
-        found.append(resolved)
-        borrowed = _alternates(resolved)
-        if borrowed and depth == _MAX_ALTERNATES:
-            raise NotAVault(str(objects_dir.parent), f"it borrows objects more than {_MAX_ALTERNATES} repositories deep")
-        waiting += [(alternate, depth + 1) for alternate in borrowed]
-    return found
-
-
-def _sync(paths: list[str]) -> None:
-    """Put files on disk: a few one by one, many with everything that others have written meanwhile."""
-    if len(paths) > _SYNCED_SINGLY:
-        sync_file_system(Path(paths[0]).parent)
-        return
-    for path in paths:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            sync_file(fd)
-        finally:
-            os.close(fd)
-
-
-def _import_objects(source: Path, target: Path, staging: Path, taken: list[str]) -> None:
-    known = set(taken)
-
-    def take(name: str) -> None:
-        if name not in known:
-            (staging / name).parent.mkdir(parents=True, exist_ok=True)
-            _take_file(f"{source}/{name}", f"{staging}/{name}")
-            known.add(name)
-            taken.append(name)
-
-    # Loose objects first: one that git packs meanwhile is then found in its pack.
-    for directory in map(os.fsdecode, _listed(source, _LOOSE_DIRECTORY)):
-        held = set(_listed(target / directory, _LOOSE_NAME))
-        for file in _listed(source / directory, _LOOSE_NAME):
-            if file not in held:
-                with suppress(FileNotFoundError):
-                    take(f"{directory}/{os.fsdecode(file)}")
-    # A pack that goes away while the packs are taken has become part of another: look again.
-    for _ in range(10):
-        names = _listed(source / "pack", _PACK_NAME)
-        stems = {name[:-4] for name in names if name.endswith(b".idx") and name[:-4] + b".pack" in names}
-        held = set(_listed(target / "pack", _PACK_NAME))
-        try:
-            for stem in sorted(stems):
-                if stem + b".idx" not in held or stem + b".pack" not in held:
-                    for name in (stem + b".pack", stem + b".idx"):
-                        take(f"pack/{os.fsdecode(name)}")
-        except FileNotFoundError:
-            continue
-        return
-    raise OSError(errno.EBUSY, "its packs keep changing")
-
-
-def _listed(directory: Path, pattern: re.Pattern[bytes]) -> list[bytes]:
-    try:
-        return sorted(name for name in os.listdir(os.fsencode(directory)) if pattern.fullmatch(name))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _take_file(source: str, target: str) -> None:
-    """Have a file of objects here too; they never change, so that one file can serve both.
-
-    One that another user owns or may write is copied: it could be changed under the vault.
-    """
-    status = os.lstat(source)
-    if not stat.S_ISREG(status.st_mode):
-        raise NotAVault(source, "it is no file")
-    if status.st_uid == os.geteuid() and not status.st_mode & 0o022:
-        try:
-            os.link(source, target, follow_symlinks=False)
-        except OSError as error:
-            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EACCES, errno.ENOTSUP, errno.ENOSYS):
-                raise
-        else:
-            return
-    fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        _copy(fd, Path(target))
-    finally:
-        os.close(fd)
-
-
-def _copy(fd: int, target: Path) -> None:
-    """Copy an open file, by sharing its extents where the file system can."""
-    out = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o444)
-    try:
-        try:
-            fcntl.ioctl(out, _FICLONE, fd)
-        except OSError:
-            for start in _offsets(fd):
-                _copy_piece(fd, out, start)
-    finally:
-        os.close(out)
-
-
-def _offsets(fd: int) -> Iterator[int]:
-    yield from range(0, os.fstat(fd).st_size, 1 << 20)
-
-
-def _copy_piece(fd: int, out: int, start: int) -> None:
-    data = os.pread(fd, 1 << 20, start)
-    written = 0
-    while written < len(data):
-        written += os.pwrite(out, memoryview(data)[written:], start + written)

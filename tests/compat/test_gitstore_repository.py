@@ -14,14 +14,8 @@ from avfs_git.gitstore.gitcommand import collect_garbage, fsck
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import KIND_BLOB, ObjectStore
 from avfs_git.gitstore.refs import RefStore
-from avfs_git.gitstore.repository import (
-    check_repository,
-    find_git_dir,
-    import_objects_and_refs,
-    init_vault_repo,
-    read_head,
-    read_shallow,
-)
+from avfs_git.gitstore.repository import check_repository, find_git_dir, init_vault_repo, read_head, read_shallow
+from avfs_git.gitstore.takeover import import_objects_and_refs
 from tests.support.gitrepo import GitRepo, init
 
 pytestmark = pytest.mark.needs("git")

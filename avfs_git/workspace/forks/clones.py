@@ -27,7 +27,8 @@ from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.refs import RefChange, RefStore
-from avfs_git.gitstore.repository import common_dir, find_git_dir, import_as_remote, init_vault_repo, read_head
+from avfs_git.gitstore.repository import common_dir, find_git_dir, init_vault_repo, read_head
+from avfs_git.gitstore.takeover import import_as_remote
 from avfs_git.host.files.durable import write_file_atomically
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import Identity, Warning

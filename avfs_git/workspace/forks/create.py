@@ -20,16 +20,9 @@ from avfs_git.gitstore.formats.trees import EMPTY_TREE
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.refs import RefChange
-from avfs_git.gitstore.repository import (
-    common_dir,
-    find_git_dir,
-    import_objects_and_refs,
-    init_vault_repo,
-    is_bare,
-    list_borrowed,
-    read_head,
-)
+from avfs_git.gitstore.repository import common_dir, find_git_dir, init_vault_repo, is_bare, read_head
 from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ, Ignorer
+from avfs_git.gitstore.takeover import import_objects_and_refs, list_borrowed
 from avfs_git.host.files.durable import host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import Warning

@@ -22,7 +22,7 @@ from typing import Self
 
 from avfs_git.errors import FormatUnsupported, NotAVault
 from avfs_git.gitstore.rebuild import rebuild_git_dir
-from avfs_git.gitstore.repository import link_objects
+from avfs_git.gitstore.takeover import link_objects
 from avfs_git.host.files.durable import host_errors, make_dirs_durably
 from avfs_git.host.files.removal import remove_tree
 from avfs_git.host.processes.processes import is_gone

@@ -9,21 +9,13 @@ from pathlib import Path
 import pytest
 
 from avfs_git.errors import AvfsError, FormatUnsupported, HostError, InternalError, InvalidName, NotAVault, ObjectMissing
-from avfs_git.gitstore import repository
+from avfs_git.gitstore import takeover
 from avfs_git.gitstore.config.gitconfig import read_config
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_TREE, ObjectStore
 from avfs_git.gitstore.refs import RefChange, RefStore
-from avfs_git.gitstore.repository import (
-    check_repository,
-    common_dir,
-    find_git_dir,
-    import_as_remote,
-    import_objects_and_refs,
-    init_vault_repo,
-    read_head,
-    read_shallow,
-)
+from avfs_git.gitstore.repository import check_repository, common_dir, find_git_dir, init_vault_repo, read_head, read_shallow
+from avfs_git.gitstore.takeover import import_as_remote, import_objects_and_refs
 from avfs_git.paths import Oid
 from tests.support.faults import die_in
 from tests.support.objects import MemorySource
@@ -271,7 +263,7 @@ def test_what_is_imported_is_synced_before_it_has_its_name(
     """No file of objects is renamed into place whose content a power cut could still take."""
     if copied:
         _refuse_links(source.git_dir, monkeypatch)
-    monkeypatch.setattr(repository, "_SYNCED_SINGLY", singly)
+    monkeypatch.setattr(takeover, "_SYNCED_SINGLY", singly)
     synced: set[int] = set()
     placed: list[str] = []
     fsync, rename = os.fsync, os.rename
@@ -289,7 +281,7 @@ def test_what_is_imported_is_synced_before_it_has_its_name(
             placed.append(os.fsdecode(new))
         rename(old, new)
 
-    monkeypatch.setattr(repository, "sync_file_system", sync_all)
+    monkeypatch.setattr(takeover, "sync_file_system", sync_all)
     monkeypatch.setattr(os, "fsync", sync_one)
     monkeypatch.setattr(os, "rename", place)
     import_objects_and_refs(source.git_dir, git_dir)
