@@ -448,3 +448,9 @@ def _error_classes() -> dict[str, type[AvfsError]]:
         found[kind.__name__] = kind
         pending += kind.__subclasses__()
     return found
+
+
+def pack_error(number: object, error: AvfsError) -> tuple[bytes, list[int]]:
+    """Make the answer to a request that failed; None as the number of one that has none."""
+    head = {"v": VERSION, "id": number if isinstance(number, int | str) else None, "ok": False}
+    return pack_message(head, "error", encode_error(error), Outgoing())
