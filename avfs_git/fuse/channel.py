@@ -1,30 +1,19 @@
 """The conversation with the kernel about one live tree.
 
-Decided here: what is negotiated, how requests are received and answers sent, and how the kernel is told to forget
-what it remembers. `fuse.server` is the one user. A channel may be used by several threads at once: each has a
-`Request` of its own to receive into, and a reply or notification is one system call.
+Decided here: what is negotiated, how requests are received and answers sent, and how the kernel is told to forget what it
+caches. `fuse.server` uses it, and several threads at once: each receives into a `Request` of its own, and a reply or notification
+is one system call.
 
-The point of the negotiation is that a warm tree asks nothing: opening, closing and listing need no request, names
-and attributes are good until they are invalidated, file contents, symbolic links and listings stay in the
-kernel's cache. So whoever changes a tree by another way than through the mount must say so, with `forget_content`
-and `forget_name`, from a thread that serves no request: the kernel takes the locks of the inode meanwhile, which
-a request that is being served may hold.
-
-The kernel's write-back cache is off unless asked for. Measured on 5,000 files: with it, writing in pieces of 4 KiB is
-four times as fast (0.9 of native instead of 0.25). But every close makes the kernel ask for attributes again at the next
-look at the file, because it does not know its blocks any more, and no setting prevents that (a warm `grep -r` 3 times as
-slow, a `find` after it 8 times). Each file written costs one request more, a full disk is told at close instead of at the
-write, and the kernel believes its own sizes and times against whoever else changes a file. A workspace is read far more
-often than written in small pieces.
-
-Direct writes are not asynchronous (`ASYNC_DIO` is not agreed on): the kernel then drops what its cache holds of the written range
-only before the write, so that a reader beside it fills the cache with what is old, and it stays there.
-
-A thread that waits for a request stays awake for a moment while requests follow each other closely. Measured on a
-virtual machine of two cores: a request that has to wake a sleeping server takes 75 µs, one that finds it awake 28 µs,
-and the server's own processor time falls by a quarter. A program that asks once a millisecond is waited for asleep.
-Waking the program is the other half: where idle processors are kept awake meanwhile (`host.processes.idle`), a request takes 16
-µs. That is asked of the whole machine, so it is done only for who wants it (`keep_awake`).
+- **Warm trees ask nothing.** Opening, closing and listing need no request; names and attributes are good until they are
+  invalidated; contents, symbolic links and listings stay in the page cache. So a thread that changes the tree by another way
+  than the mount calls `forget_content` and `forget_name`. It must not serve requests: the kernel takes locks of the inode,
+  which a request that is being served may hold.
+- **The kernel's write-back cache is off** (docs/decisions/writeback-cache.md).
+- **Direct writes are not asynchronous** (no `ASYNC_DIO`): the kernel would drop cached pages of the range only before the write,
+  and a reader beside it would cache old content for good.
+- **A receiving thread stays awake for `_AWAKE_NS`** while requests follow each other closely (docs/decisions/awake-server.md).
+  The setting `mount.keep_awake` keeps idle processors awake, too: a request then takes 16 µs instead of 28. It costs the whole
+  machine, so it is off unless the user turns it on.
 
 Nothing survives a crash but the mount itself.
 """
@@ -53,13 +42,13 @@ BUFFER_SIZE = MAX_IO + 4096
 _PARALLEL = 64
 """How many requests in the background (read-ahead, write-back) may wait at once."""
 _AWAKE_NS = 60_000
-"""For how long a thread that had a request a moment ago looks for the next one before it sleeps."""
+"""How long a thread looks for the next request before it sleeps."""
 _SOON_NS = 200_000
-"""A request that comes within this time of the one before makes it worth while to stay awake for the next."""
+"""When two requests are closer than this, the thread stays awake for the next."""
 _BURST = 64
 """After how many requests in close succession processors are kept awake."""
 _CALM_MS = 3
-"""After how long without a request they are left alone again."""
+"""After how long without a request processors may sleep again."""
 _unpack_head = p.IN_HEAD.unpack_from
 _JOINED = 1 << 16
 """Answers up to this size are joined with their header: copying them is cheaper than a second piece."""
@@ -120,7 +109,7 @@ class Request:
         self.end, self.operation, self.unique, self.ino, self.uid, self.gid = p.IN_HEAD.unpack_from(self.buffer)
 
     def copy(self) -> Request:
-        """Copy a request of a few hundred bytes, for somebody who answers it later."""
+        """Copy a request of a few hundred bytes, for a thread that answers it later."""
         found = Request.__new__(Request)
         found.buffer = found.view = memoryview(bytearray(self.view[: self.end]))
         found.end, found.operation, found.unique = self.end, self.operation, self.unique
@@ -146,7 +135,7 @@ class Request:
 
 
 class Noting(Protocol):
-    """Where threads are noted that the kernel may keep waiting; a `fuse.handover.handover.Handover` is one."""
+    """Where threads are noted that the kernel may keep waiting: a `fuse.handover.handover.Handover`."""
 
     def begin_telling(self) -> int:
         """Note this thread."""
@@ -175,7 +164,7 @@ class Channel:
         self._processors = AwakeProcessors() if keep_awake else None
         self._handover: Noting | None = None
         self.spare: Callable[[], bool] | None = None
-        """What a receiver does, a little at a time, before it waits; False when nothing is left to be done."""
+        """Work that a receiving thread does piece by piece before it waits; False when none is left."""
         self._is_left = False
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
@@ -189,19 +178,19 @@ class Channel:
             os.close(self._bell)
 
     def follow(self, handover: Noting) -> None:
-        """Note in a hand-over, from now on, which threads tell the kernel something."""
+        """Note in a hand-over which threads tell the kernel something."""
         self._handover = handover
 
     def leave(self) -> None:
-        """Let whoever waits for a request stop, as if the tree were unmounted; for good, and in every process that has it."""
-        self._is_left = True  # for who finds a request each time, and never waits
+        """Let `receive` return False, as if the tree were unmounted; for good, and in every process that has the channel."""
+        self._is_left = True  # for a thread that finds a request each time and never waits
         os.eventfd_write(self._bell, 1)
 
     def negotiate(self, *, writeback: bool = False) -> Agreed:
         """Answer the kernel's first request.
 
         Args:
-            writeback: Let the kernel collect small writes, see the head of this module.
+            writeback: Let the kernel collect small writes (docs/decisions/writeback-cache.md).
 
         Raises:
             MountError: If the kernel is too old, or the mount has ended already.
@@ -307,12 +296,12 @@ class Channel:
 
     @staticmethod
     def _check_refused(error: OSError, size: int) -> None:
-        """Raise that the kernel took no reply, unless that is nothing to end the tree for."""
+        """Raise an error of a reply, unless the tree can go on."""
         if error.errno == errno.EINVAL:
-            # The kernel has told the program EIO by now; ending the tree would take it from all others, too.
+            # The kernel has told the program EIO; ending the tree would take it from all programs.
             _LOG.error("the kernel refused a reply of %d bytes", size, exc_info=error)
             return
-        # ENOENT: who asked was killed and waits no more. The others: the tree is unmounted.
+        # ENOENT: the program was killed. The others: the tree is unmounted.
         if error.errno != errno.ENOENT and error.errno not in _GONE:
             raise error
 

@@ -2,11 +2,10 @@
 
     python -I -S avfs_git/session/__main__.py FORK DIRECTORY     (for people who look at the list of processes)
 
-Decided here: how the process comes away from the one that started it. It reads on standard input where Python finds its
-modules (`sys.path` of the starter, so that both run the same code) and what to do (`request.Request`), forks so that it is
-nobody's child, and becomes a session of its own without a terminal. `session.serve.start` runs it, where there is no nursery.
-Or it is a nursery (`session.serve.nursery`), and what goes on from here in each of its forks is a
-session.
+Decided here: how the process comes away from its starter, `session.serve.start`. It reads on standard input where Python finds
+its modules (the starter's `sys.path`, so that both run the same code) and what to do (`request.Request`), forks so that it is
+nobody's child, and becomes a session of its own without a terminal. It is then a session, or a nursery
+(`session.serve.nursery`), in whose forks sessions go on from here.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ def main() -> None:
     """Come away from the starter, then be a session."""
     given = json.load(sys.stdin)
     if os.fork():
-        os._exit(0)  # whom the starter waits for
+        os._exit(0)  # the starter waits for this one
     os.setsid()
     os.chdir("/")
     sys.path[:] = given["path"]
-    gc.disable()  # what is loaded stays; `process` looks after the collector when all is there
+    gc.disable()  # what is loaded stays; `process` turns the collector on when all is loaded
     if "nursery" in given:
         from avfs_git.session.serve.nursery import live  # noqa: PLC0415 - found only now
 
