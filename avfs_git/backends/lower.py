@@ -25,7 +25,8 @@ from avfs_git.gitstore.repository import is_lazy
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.modes import open_file
 from avfs_git.model import BASES, SessionState
-from avfs_git.session.life.record import FoundSession, list_sessions, make_sessions
+from avfs_git.session.life.places import make_sessions
+from avfs_git.session.life.record import FoundSession, list_sessions
 from avfs_git.session.life.users import begin_use
 from avfs_git.session.serve import point
 from avfs_git.session.serve.start import start_session

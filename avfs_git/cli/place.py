@@ -62,7 +62,7 @@ def _find_mount(here: Path) -> Iterator[Place]:
     except OSError:  # its server is gone
         pass
     from avfs_git.model import WHOLE_VAULT  # noqa: PLC0415 - only where something is mounted
-    from avfs_git.session.life.record import fork_of_source, vault_of_source  # noqa: PLC0415 - the same
+    from avfs_git.session.life.mountsource import fork_of_source, vault_of_source  # noqa: PLC0415 - the same
     from avfs_git.session.life.stop import find_mount_around  # noqa: PLC0415 - the same
 
     try:

@@ -46,7 +46,7 @@ from avfs_git.workspace.vault.vault import Caller, OpenVault
 if TYPE_CHECKING:
     from avfs_git.gitstore.remote import runner as remotegit
     from avfs_git.host.files import removal
-    from avfs_git.session.life import record, stop
+    from avfs_git.session.life import mountsource, stop
     from avfs_git.session.serve import nurseries, point
     from avfs_git.workspace.capture import aftermath
     from avfs_git.workspace.exchange import cloning
@@ -60,7 +60,7 @@ else:
     making = LazyModule("avfs_git.workspace.forks.making")
     nurseries = LazyModule("avfs_git.session.serve.nurseries")
     point = LazyModule("avfs_git.session.serve.point")
-    record = LazyModule("avfs_git.session.life.record")
+    mountsource = LazyModule("avfs_git.session.life.mountsource")
     cloning = LazyModule("avfs_git.workspace.exchange.cloning")
     removal = LazyModule("avfs_git.host.files.removal")
     stop = LazyModule("avfs_git.session.life.stop")
@@ -527,8 +527,8 @@ class Home:
         mounted = stop.find_mount_around(point.resolve(directory))
         if mounted is None:
             return None
-        git_dir = record.vault_of_source(mounted.source)
-        session_id = record.session_of_source(mounted.source)
+        git_dir = mountsource.vault_of_source(mounted.source)
+        session_id = mountsource.session_of_source(mounted.source)
         if git_dir is not None and git_dir.is_dir() and session_id is not None:
             vault = self.open_vault(git_dir)
             for found in stop.find_sessions(vault._core.layout.sessions, session_id=session_id):  # noqa: SLF001 - one interface

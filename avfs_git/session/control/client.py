@@ -45,7 +45,8 @@ from avfs_git.session.control import wire
 from avfs_git.session.control.address import socket_address
 from avfs_git.session.control.operations import CONTENT_INLINE, TABLE, Content, save_checkpoint
 from avfs_git.session.control.wire import Handle, Served
-from avfs_git.session.life.record import SessionPlace, is_unattended
+from avfs_git.session.life.places import SessionPlace
+from avfs_git.session.life.record import is_unattended
 from avfs_git.workspace.capture.workspace import TOLD_AFTER_S, OnWait, OpenWorkspace
 from avfs_git.workspace.vault.format import label_ref
 

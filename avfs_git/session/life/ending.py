@@ -33,7 +33,7 @@ from avfs_git.errors import MountError
 from avfs_git.host.mounts.mounts import Mounted, list_mounts, unmount
 from avfs_git.host.processes.copies import find_copy_users
 from avfs_git.lazy import LazyLogger
-from avfs_git.session.life.record import session_of_source
+from avfs_git.session.life.mountsource import session_of_source
 
 _LOG = LazyLogger(__name__)
 ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

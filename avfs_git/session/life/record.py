@@ -1,22 +1,18 @@
-"""What is known on disk of the sessions of a vault: their records, whether they live, and cleaning up after them.
+"""The records of a vault's sessions: writing them, finding which sessions live, and cleaning up after dead ones.
 
-Decided here: `avfs/sessions/ID/` (docs/design/format.md is the normative text), what counts as alive, and what is done about
-a session that died. A session holds a flock on its `lock` from before its first step until after its last; whoever can have
-that lock has met a dead one. So neither a number of a process that was given again nor another boot can deceive.
-The process of a session calls `begin`; everybody else `list_sessions`, which cleans up: it detaches the mount, removes
-the directories that were made for it, and then the record, so that a cleaner that dies is followed by the next.
+Decided here: `avfs/sessions/ID/` (docs/design/format.md is the normative text), when a session is alive, and what is done about
+a dead one. A session holds a flock on its `lock` from before its first step until after its last; a process that can have that
+lock has met a dead one. So neither a process ID that was given again nor another boot can deceive. The process of a session calls
+`begin`; all others call `list_sessions`, which cleans up: it detaches the mount, removes the directories that were made for it,
+and then the record, so that a cleaner that dies is followed by the next.
 
-A mount of overlayfs needs no process: programs go on in one whose session died. It is left as it is, and its session is
-*unattended* until somebody starts another process for it (`take_over`), or its last user is done.
+A mount of overlayfs needs no process: programs go on when its session died. It is left as it is, and its session is *unattended*
+until another process attends to it (`take_over`), or its last user is done.
 
 Making a session and cleaning up are done under the flock on `guard`: else a session that has made its directory and not yet
 taken its lock would look dead.
 
-A vault that may only be read keeps no records: those of its read-only mounts are in a directory of the user's own, and are found
-there by the device and inode of `avfs/`, whatever path leads to it. Nobody else's directory of that name is believed.
-
-Functions without state, from any thread or process. Nothing is forced to disk: no
-session outlives the machine.
+Functions without state, from any thread or process. Nothing is forced to disk: no session outlives the machine.
 """
 
 from __future__ import annotations
@@ -25,37 +21,34 @@ import errno
 import fcntl
 import json
 import os
-import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from avfs_git.errors import HostError, MountError, NotWritable, SessionEnding, SessionFailed
+from avfs_git.errors import MountError, NotWritable, SessionEnding, SessionFailed
 from avfs_git.faults import reach
 from avfs_git.host.files.durable import find_refusal, host_errors, write_file_atomically
-from avfs_git.host.files.modes import make_dir, make_private_dirs, open_file
+from avfs_git.host.files.modes import make_dir, open_file
 from avfs_git.host.files.plainfile import open_plain
 from avfs_git.host.mounts.mounts import Mounted, detach, list_mounts
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.host.processes.processes import start_time
 from avfs_git.model import SessionBackend, SessionInfo, SessionState
 from avfs_git.patterns import compiled
+from avfs_git.session.life.mountsource import session_of_source, vault_of_source
+from avfs_git.session.life.places import SessionPlace, find_elsewhere, is_elsewhere, make_elsewhere, make_sessions, name_elsewhere
 from avfs_git.values import as_dict, replace, value_class
 
-SUBTYPE = "avfs"
-"""What a mount table shows as the kind of our mounts, after `fuse.`."""
-_SOURCE = "avfs:"
-_ELSEWHERE = Path("/tmp")  # noqa: S108 - for a directory that only its owner may open, which is made sure of
 _LOGS_KEPT = 10
 _RECORD_MAX = 1 << 20
 _UPPER = compiled(r"\.\./workspaces/[^/]+/upper")
-"""Where the upper layer of a session of this vault is: none of another vault is asked after."""
+"""Where the upper layer of a session of this vault is; a record cannot name another vault's."""
 _PAUSE_S = 0.02
 _UNATTENDED_S = 0.2
-"""How often it is looked whether a mount that no process attends to is gone."""
+"""How often to check whether a mount that no process attends to is gone."""
 _DIRECTORY_S = 1.0
-"""How long a session is waited for of which only the directory is wanted."""
+"""How long to wait for a session of which only the directory is wanted."""
 
 
 @value_class
@@ -87,20 +80,6 @@ class SessionRecord:
     """The upper layer that the kernel writes to by itself, from the directory of all sessions; None where a process serves it."""
 
 
-class SessionPlace:
-    """Where the files of one session are."""
-
-    def __init__(self, sessions: Path, session_id: str) -> None:
-        self.id = session_id
-        self.root = sessions / session_id
-        self.record = self.root / "record"
-        self.lock = self.root / "lock"
-        self.socket = self.root / "socket"
-        self.log = self.root / "log"
-        self.users = self.root / "users"
-        self.old_logs = sessions / "logs"
-
-
 class FoundSession:
     """A session as others see it: its record, and where its files are."""
 
@@ -128,7 +107,7 @@ class FoundSession:
         return next((mount for mount in list_mounts() if _shows(mount, self.place)), None)
 
     def state(self) -> SessionState:
-        """Tell how far it is; one that somebody has detached, and that programs still use, is unmounting."""
+        """Give its state; one that was detached, and that programs still use, is unmounting."""
         if self.record.upper is not None and is_dead(self.place):  # it was listed because its mount is there
             return SessionState.UNATTENDED if not self.is_visible or self.find_mount() else SessionState.UNMOUNTING
         state = SessionState(self.record.state)
@@ -161,40 +140,6 @@ def _mount_namespace() -> int:
         return 0
 
 
-def is_ours(mounted: Mounted) -> bool:
-    """Whether a mount is one of a session."""
-    return mounted.kind == f"fuse.{SUBTYPE}" or (mounted.kind == "overlay" and session_of_source(mounted.source) is not None)
-
-
-def mount_source(session_id: str, fork: str, git_dir: Path) -> str:
-    """Make the text by which a mount table names a session: with its vault, so that it is found from its directory."""
-    return f"{_SOURCE}{fork}@{session_id}:{os.fspath(git_dir)}"
-
-
-def session_of_source(source: str) -> str | None:
-    """Read the session out of `mount_source`; None if it is none of ours."""
-    if not source.startswith(_SOURCE):
-        return None
-    # Git allows no colon in the name of a branch.
-    fork, _, session_id = source.removeprefix(_SOURCE).partition(":")[0].rpartition("@")
-    return session_id if fork and session_id else None
-
-
-def fork_of_source(source: str) -> str | None:
-    """Read the fork out of `mount_source`; None if it is none of ours."""
-    if not source.startswith(_SOURCE):
-        return None
-    return source.removeprefix(_SOURCE).partition(":")[0].rpartition("@")[0] or None
-
-
-def vault_of_source(source: str) -> Path | None:
-    """Read the vault out of `mount_source`; None if it is none of ours."""
-    if not source.startswith(_SOURCE):
-        return None
-    git_dir = source.removeprefix(_SOURCE).partition(":")[2]
-    return Path(git_dir) if git_dir else None
-
-
 def _shows(mounted: Mounted, place: SessionPlace) -> bool:
     """Whether a mount is that of a session. A stranger's vault may hold a record under the id of another vault's session."""
     if session_of_source(mounted.source) != place.id:
@@ -204,8 +149,8 @@ def _shows(mounted: Mounted, place: SessionPlace) -> bool:
         found = os.stat(vault / "avfs") if vault is not None else None
     except OSError:  # it was moved
         return True
-    if found is None or sessions.parent == _top_elsewhere():
-        return found is None or sessions.name == _name_elsewhere(found)
+    if found is None or is_elsewhere(sessions):
+        return found is None or sessions.name == name_elsewhere(found)
     return os.path.samestat(found, os.stat(sessions.parent))
 
 
@@ -222,7 +167,7 @@ class HeldSession:
         self.lock_fd = lock_fd
 
     def write(self, state: SessionState, *, made: tuple[str, ...] | None = None) -> None:
-        """Write down how far it is."""
+        """Write down its state."""
         self.record = replace(self.record, state=state.value, made=self.record.made if made is None else made)
         _write(self.place, self.record)
 
@@ -233,7 +178,7 @@ class HeldSession:
         _write(self.place, self.record)
 
     def is_there(self) -> bool:
-        """Whether its lock is on disk: not if somebody removed the vault."""
+        """Whether its lock is on disk: not if the vault was removed."""
         return os.fstat(self.lock_fd).st_nlink > 0
 
     def end(self, *, keep_log: bool) -> None:
@@ -243,52 +188,6 @@ class HeldSession:
         with suppress(OSError):
             fcntl.flock(self.lock_fd, fcntl.LOCK_UN)  # for processes that share it: the server
             os.close(self.lock_fd)
-
-
-def _top_elsewhere() -> Path:
-    return _ELSEWHERE / f"avfs-{os.geteuid()}"
-
-
-def _find_elsewhere(sessions: Path) -> Path | None:
-    """Tell where this user's sessions of a vault are that may only be read; None if this user has none of any."""
-    top = _top_elsewhere()
-    try:
-        found, vault = os.lstat(top), os.stat(sessions.parent)
-    except OSError:
-        return None
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-        return None
-    return top / _name_elsewhere(vault)
-
-
-def _name_elsewhere(root: os.stat_result) -> str:
-    return f"{root.st_dev:x}-{root.st_ino:x}"
-
-
-def _make_elsewhere(sessions: Path) -> Path:
-    top = _top_elsewhere()
-    with suppress(FileExistsError):
-        os.mkdir(top, 0o700)
-    place = _find_elsewhere(sessions)
-    if place is None:
-        said = "it belongs to another user, or others may open it"
-        error = HostError(f"use '{top}' for a mount of a vault that may only be read", OSError(errno.EACCES, said))
-        error.hint = f"Remove '{top}', or have root or its owner do so."
-        raise error
-    return place
-
-
-def find_place(sessions: Path, session_id: str) -> SessionPlace:
-    """Tell where the files of a session of a vault are."""
-    place = SessionPlace(sessions, session_id)
-    elsewhere = None if place.root.is_dir() else _find_elsewhere(sessions)
-    return place if elsewhere is None else SessionPlace(elsewhere, session_id)
-
-
-def make_sessions(sessions: Path) -> None:
-    """Make the directory of the sessions of a vault: for whoever may use the vault. Raises OSError."""
-    make_private_dirs(sessions.parent)
-    make_dir(sessions, exist_ok=True)
 
 
 def begin(
@@ -313,7 +212,7 @@ def begin(
         if refused is not None and not readonly:
             raise NotWritable(f"make a session in '{sessions}'", refused)
         if refused is not None:
-            sessions = _make_elsewhere(sessions)
+            sessions = make_elsewhere(sessions)
         make_sessions(sessions)
         with _guarded(sessions):
             while True:
@@ -385,7 +284,7 @@ def take_over(place: SessionPlace, fork: str) -> HeldSession:
 def list_sessions(sessions: Path) -> list[FoundSession]:
     """List the sessions that live, the oldest first, and clean up after those that died."""
     found = _list(sessions)
-    elsewhere = _find_elsewhere(sessions)
+    elsewhere = find_elsewhere(sessions)
     if elsewhere is not None:
         found += _list(elsewhere)
     return sorted(found, key=lambda session: session.record.started_at_ns)
@@ -585,7 +484,7 @@ def _discard(place: SessionPlace, *, keep_log: bool) -> None:
         os.unlink(place.lock)
     with suppress(OSError):
         os.rmdir(place.root)
-        if place.root.parent.parent == _top_elsewhere():
+        if is_elsewhere(place.root.parent):
             os.rmdir(place.root.parent)  # if it was the last one
 
 
@@ -601,7 +500,7 @@ def _keep_log(place: SessionPlace) -> None:
 
 @contextmanager
 def _guarded(sessions: Path) -> Iterator[None]:
-    if sessions.parent == _top_elsewhere():  # where nothing is to stay
+    if is_elsewhere(sessions):  # where nothing is to stay
         fd = os.open(sessions.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     else:
         fd = open_file(sessions / "guard", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW)

@@ -26,7 +26,8 @@ from avfs_git.host.mounts.mounts import Mounted, cut_off, detach, find_mount, ho
 from avfs_git.host.processes.copies import describe_copies, find_copy_users, is_copy, remove_copies
 from avfs_git.host.processes.processes import find_users, send_signal
 from avfs_git.model import UnmountOutcome
-from avfs_git.session.life.record import FoundSession, has_ended, is_dead, is_ours, list_sessions, vault_of_source
+from avfs_git.session.life.mountsource import is_ours, vault_of_source
+from avfs_git.session.life.record import FoundSession, has_ended, is_dead, list_sessions
 
 _PATIENCE_S = 0.3
 """How long a mount in use is tried again: indexers and shells touch every mount, and let go of it."""

@@ -18,7 +18,7 @@ import time
 
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.plainfile import open_plain
-from avfs_git.session.life.record import SessionPlace
+from avfs_git.session.life.places import SessionPlace
 
 _IDLE_MAX = 32
 """How many bytes the file holds at the most."""

@@ -25,7 +25,7 @@ from avfs_git.host.processes.descriptors import make_room
 from avfs_git.lazy import LazyLogger
 from avfs_git.model import WHOLE_VAULT
 from avfs_git.session.life.ending import Ending
-from avfs_git.session.life.record import SUBTYPE, mount_source
+from avfs_git.session.life.mountsource import SUBTYPE, mount_source
 from avfs_git.session.life.users import await_unused
 from avfs_git.session.serve.session import Session
 from avfs_git.vfs.tree.merged import MergedTree

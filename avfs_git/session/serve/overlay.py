@@ -35,7 +35,9 @@ from avfs_git.host.processes.copies import is_copy, remove_copies
 from avfs_git.lazy import LazyLogger
 from avfs_git.model import SessionState
 from avfs_git.session.life.log import open_log
-from avfs_git.session.life.record import SessionPlace, mount_source, session_of_source, take_over
+from avfs_git.session.life.mountsource import mount_source, session_of_source
+from avfs_git.session.life.places import SessionPlace
+from avfs_git.session.life.record import take_over
 from avfs_git.session.life.request import Request
 from avfs_git.session.serve.gitwatch import GitWatch
 from avfs_git.session.serve.session import Session

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from avfs_git.errors import HostError, MountPointUnusable
 from avfs_git.host.mounts.mounts import detach, find_mount, is_dead
-from avfs_git.session.life.record import is_ours
+from avfs_git.session.life.mountsource import is_ours
 
 _CHOOSE = "Name an empty directory, or none at all."
 

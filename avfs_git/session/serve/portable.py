@@ -21,7 +21,7 @@ from avfs_git.host.mounts.mounts import find_mount, unmount
 from avfs_git.host.processes.descriptors import make_room
 from avfs_git.lazy import LazyLogger
 from avfs_git.session.life.ending import ENDING
-from avfs_git.session.life.record import mount_source
+from avfs_git.session.life.mountsource import mount_source
 from avfs_git.session.serve.session import Session
 from avfs_git.session.serve.start_control import Control
 from avfs_git.vfs.tree.merged import MergedTree

@@ -25,14 +25,8 @@ from avfs_git.lazy import LazyLogger
 from avfs_git.model import SessionState
 from avfs_git.session.control.address import listen
 from avfs_git.session.life.ending import Ending
-from avfs_git.session.life.record import (
-    FoundSession,
-    HeldSession,
-    find_workspace_session,
-    read_record,
-    remove_made,
-    session_of_source,
-)
+from avfs_git.session.life.mountsource import session_of_source
+from avfs_git.session.life.record import FoundSession, HeldSession, find_workspace_session, read_record, remove_made
 from avfs_git.session.life.request import Request
 from avfs_git.values import replace
 from avfs_git.workspace.capture.workspace import LockedWorkspace, OpenWorkspace

@@ -20,7 +20,8 @@ from typing import Any
 from avfs_git.errors import FuseUnavailable, InvalidInput, MountError, SessionEnding, SessionFailed
 from avfs_git.host.files.durable import host_errors
 from avfs_git.model import SessionBackend
-from avfs_git.session.life.record import FoundSession, SessionPlace, find_place, read_record
+from avfs_git.session.life.places import SessionPlace, find_place
+from avfs_git.session.life.record import FoundSession, read_record
 from avfs_git.session.life.request import REFUSED, Request
 from avfs_git.session.serve import nurseries
 from avfs_git.session.serve.program import own_program

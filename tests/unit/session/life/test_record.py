@@ -11,8 +11,10 @@ import pytest
 
 from avfs_git.errors import HostError, NotWritable
 from avfs_git.model import SessionState
-from avfs_git.session.life import record
-from avfs_git.session.life.record import HeldSession, SessionPlace, begin, find_workspace_session, has_ended, list_sessions
+from avfs_git.session.life import places, record
+from avfs_git.session.life.mountsource import mount_source, session_of_source, vault_of_source
+from avfs_git.session.life.places import SessionPlace, find_place
+from avfs_git.session.life.record import HeldSession, begin, find_workspace_session, has_ended, list_sessions
 
 NAMES = ["plain", "with space", "line\nbreak", "back\\slash \\040", "not UTF-8 \udcff", "#,@:"]
 
@@ -181,17 +183,17 @@ def test_nothing_is_listed_where_nothing_was(sessions: Path) -> None:
 @pytest.mark.parametrize("git_dir", ["/v.git", "/a:b@c/v.git", "/line\nbreak"])
 def test_mount_table_leads_back_to_session_and_vault(fork: str, git_dir: str) -> None:
     """The text that a mount is known by holds both, whatever they are called."""
-    source = record.mount_source("1a2b3c4d", fork, Path(git_dir))
+    source = mount_source("1a2b3c4d", fork, Path(git_dir))
 
-    assert record.session_of_source(source) == "1a2b3c4d"
-    assert record.vault_of_source(source) == Path(git_dir)
+    assert session_of_source(source) == "1a2b3c4d"
+    assert vault_of_source(source) == Path(git_dir)
 
 
 @pytest.mark.parametrize("source", ["", "avfs:", "avfs:x", "/dev/sda1", "avfs-probe", "tmpfs"])
 def test_other_mounts_are_not_taken_for_ours(source: str) -> None:
     """What does not begin as ours is nobody's session."""
-    assert record.session_of_source(source) is None
-    assert record.vault_of_source(source) is None
+    assert session_of_source(source) is None
+    assert vault_of_source(source) is None
 
 
 def test_place_of_a_session_is_one_directory(sessions: Path) -> None:
@@ -207,7 +209,7 @@ def test_place_of_a_session_is_one_directory(sessions: Path) -> None:
 def elsewhere(sessions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the sessions of a vault that may only be read are, in place of a directory of the machine."""
     sessions.parent.mkdir(parents=True)
-    monkeypatch.setattr(record, "_ELSEWHERE", tmp_path)
+    monkeypatch.setattr(places, "_ELSEWHERE", tmp_path)
     monkeypatch.setattr(record, "find_refusal", lambda _: OSError(30, "Read-only file system"))
     return tmp_path / f"avfs-{os.geteuid()}"
 
@@ -219,7 +221,7 @@ def test_a_vault_that_may_only_be_read_has_its_sessions_elsewhere(sessions: Path
     held = start(sessions, at="0" * 40)
     assert not sessions.exists()
     assert [found.record.id for found in list_sessions(sessions)] == [held.record.id]
-    assert record.find_place(sessions, held.record.id).root == held.place.root
+    assert find_place(sessions, held.record.id).root == held.place.root
     held.end(keep_log=False)
     assert list_sessions(sessions) == []
     assert os.listdir(elsewhere) == []
