@@ -387,3 +387,37 @@ def test_a_refused_fork_of_a_directory_leaves_nothing(cli: Cli, work: str, at: P
     assert cli("fork", str(at), str(at / "in")).status == 51
     assert [line["kind"] for line in cli("op", "log", "--json").result["operations"]] == ["vault_create"]
     cli("unmount", str(at)).ok()
+
+
+@pytest.mark.parametrize("place", ["sub", "sub/in"])
+def test_what_something_is_mounted_in_is_not_removed(
+    cli: Cli, work: str, at: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mount in a mount stays: `rm` and `mv` of its directory are refused, a restore leaves the directory and says so."""
+    cli("fork", "create", "inner").ok()
+    cli("mount", "main", str(at)).ok()
+    (at / "sub/beside").mkdir(parents=True)
+    (at / "sub/beside/file").write_text("1\n")
+    cli("checkpoint", "save", "--vault", "work@main").ok()
+    inner = at / "sub/in"
+    cli("mount", "inner", str(inner)).ok()
+    (inner / "kept").write_text("kept\n")
+    monkeypatch.chdir(at)
+
+    for words in (["rm", "-r", place], ["mv", place, "moved"]):
+        refused = cli(*words)
+        assert (refused.status, "has something mounted in it" in refused.stderr) == (26, True)
+        assert (inner / "kept").read_text() == "kept\n"
+    restored = cli("checkpoint", "restore", "HEAD~1", "--json").ok().document
+    assert [told["message"] for told in restored["warnings"]] == ["'sub/in' has something mounted at it and stays"]
+    assert (sorted(os.listdir(at / "sub")), (inner / "kept").read_text()) == (["in"], "kept\n")
+    assert cli("undo", "--json").ok().document["success"]
+    assert ((at / "sub/beside/file").read_text(), (inner / "kept").read_text()) == ("1\n", "kept\n")
+    assert cli("undo", "--json").ok().document["success"]
+    assert (max(os.listdir(at / "sub")), (inner / "kept").read_text()) == ("in", "kept\n")
+
+    cli("unmount", str(inner)).ok()
+    cli("rm", "-r", "sub").ok()
+    monkeypatch.chdir("/")
+    cli("unmount", str(at)).ok()
+    assert cli("cat", "kept", "--vault", "work@inner").text == "kept\n"

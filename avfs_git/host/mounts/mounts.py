@@ -65,6 +65,13 @@ def _unescape(text: bytes) -> bytes:
     return _OCTAL.sub(lambda match: bytes([int(match[1], 8)]), text)
 
 
+def list_mounts_below(directory: Path) -> list[bytes]:
+    """List the paths from a directory to the mounts below it."""
+    return [
+        os.fsencode(found.directory.relative_to(directory)) for found in list_mounts() if directory in found.directory.parents
+    ]
+
+
 def find_mount(directory: Path) -> Mounted | None:
     """Find what is mounted at a directory, the last that was; None if nothing is. The directory is not looked into."""
     found = [mounted for mounted in list_mounts() if mounted.directory == directory]

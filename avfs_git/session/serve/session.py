@@ -20,9 +20,10 @@ from avfs_git.errors import HostError, MountError, WorkspaceBusy, WorkspaceMount
 from avfs_git.faults import reach
 from avfs_git.fuse.channel import Channel
 from avfs_git.fuse.handover.handover import Handover
-from avfs_git.host.mounts.mounts import Mounted, find_mount, unmount
+from avfs_git.host.mounts.mounts import Mounted, find_mount, list_mounts_below, unmount
 from avfs_git.lazy import LazyLogger
 from avfs_git.model import SessionState
+from avfs_git.paths import TreePath
 from avfs_git.session.control.address import listen
 from avfs_git.session.life.ending import Ending
 from avfs_git.session.life.mountsource import session_of_source
@@ -100,6 +101,7 @@ class Session:
         except WorkspaceBusy:
             refuse_second(self.vault, request, held)  # another session was faster
             raise
+        opened.merged.list_covered = lambda: list(map(TreePath, list_mounts_below(self.directory)))
         return opened
 
     def go(self, *, keep_log: bool, channel: Channel | None = None) -> None:

@@ -458,13 +458,17 @@ class MergedTree(Namespace):
                 there = found
             return there
 
+    def is_covered(self, path: TreePath) -> bool:
+        """Tell whether the kernel shows something else at a path or below it."""
+        return any(place == path or place.startswith(path + b"/") for place in self.list_covered())
+
     def remove(self, path: TreePath, *, recursive: bool = False) -> None:
         """Remove what is at a path; a directory must be empty unless `recursive`. A symbolic link is not followed."""
         with self._lock:
             parent, name, found = self._walk(path, follow_last=False)
             if found is None:
                 raise fail(errno.ENOENT, path)
-            if found is self.root:
+            if found is self.root or (found.is_dir and self.is_covered(path)):
                 raise fail(errno.EBUSY, path)
             if not found.is_dir:
                 self.unlink(parent, name)
@@ -480,7 +484,7 @@ class MergedTree(Namespace):
             if found is None:
                 raise fail(errno.ENOENT, old)
             new_parent, new_name, target = self._walk(new, follow_last=False)
-            if found is self.root or target is self.root:
+            if found is self.root or target is self.root or (found.is_dir and self.is_covered(old)):
                 raise fail(errno.EBUSY, old)
             self.rename(parent, name, new_parent, new_name, flags=flags)
 

@@ -17,7 +17,7 @@ import os
 import stat
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from avfs_git.errors import ObjectCorrupt, ObjectMissing
@@ -110,6 +110,8 @@ class MergedView:
         """The node that was reported last, under all names that it still has."""
         self.on_name: OnName | None = None
         self.on_lost: Callable[[Node], None] | None = None
+        self.list_covered: Callable[[], Collection[TreePath]] = tuple
+        """Lists the paths at which the kernel shows something else: removing one would detach that mount without a word."""
         self.is_shared = False
         """Whether programs use it meanwhile, so that nothing that may take long is waited for with the lock held."""
         self._reserve_git = reserve_git

@@ -18,7 +18,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from avfs_git.faults import reach
@@ -60,6 +60,7 @@ class Application:
     warnings: list[Warning] = field(default_factory=list)
     in_the_way: set[TreePath] = field(default_factory=set)
     """Where something that no checkpoint holds stays in the place of what was wanted."""
+    _covered: Collection[TreePath] = ()
 
     def apply(self, steps: Sequence[Step]) -> None:
         """Carry the steps out; on failure, only whole steps have been."""
@@ -77,6 +78,7 @@ class Application:
                 if step.after is not None and step.after.kind == "file" and self._needs_content(step):
                     staged[step.path] = self._stage_file(step.after)
             reach("restore.staged")
+            self._covered = self._tree.list_covered()
             for step in steps:
                 if step.is_removal:
                     self._remove(step)
@@ -144,6 +146,10 @@ class Application:
         pending: list[tuple[Node, bytes, TreePath, LowerEntry, bool]] = [(parent, name, path, entry, False)]
         while pending:
             above, here, there, known, is_empty = pending.pop()
+            if there in self._covered:
+                kept.add(split(there)[0])
+                self.warnings.append(Warning(KEPT_IN_PLACE, f"'{show_path(there)}' has something mounted at it and stays", there))
+                continue
             if is_empty:
                 if there in kept or not self._remove_dir(above, here, there):
                     kept.add(split(there)[0])
@@ -153,7 +159,7 @@ class Application:
                 continue
             if not node.is_dir:
                 self._remove_file(above, here, there)
-            elif not node.upper:
+            elif not node.upper and not any(place.startswith(there + b"/") for place in self._covered):
                 merged.remove_tree(above, here)
             else:
                 pending.append((above, here, there, known, True))

@@ -55,7 +55,7 @@ _REASONS = {
     errno.EINVAL: "cannot be used so",
     errno.EPERM: "may not be changed",
     errno.EACCES: "may not be used by this user",
-    errno.EBUSY: "is the root of the workspace",
+    errno.EBUSY: "has something mounted in it: take that away first, as with `avfs unmount DIR`",
     errno.ELOOP: "leads through too many symbolic links",
     errno.ENAMETOOLONG: "has a name that is too long",
     errno.ENXIO: "is no file",
@@ -75,6 +75,8 @@ def translate_os_error(error: OSError, path: TreePath, action: str) -> AvfsError
     """Make the error that callers see of one that the filesystem raised."""
     if error.errno == errno.ENOENT:
         return PathNotFound(b"/" + path)
+    if error.errno == errno.EBUSY and path == ROOT:
+        return PathUnsuitable(b"/", "is the root of the workspace")
     if error.errno in _REASONS:
         return PathUnsuitable(b"/" + path, _REASONS[error.errno])
     return HostError(action, error)
