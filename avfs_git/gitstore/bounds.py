@@ -34,12 +34,7 @@ class Bound:
     __slots__ = ("_count", "_pairs", "_source")
 
     def __init__(self, source: ObjectSource, *pairs: Pair) -> None:
-        """Begin a walk.
-
-        Args:
-            source: Where trees are read from.
-            pairs: What is walked through: the differences between two trees each. `(None, tree)` is all of a tree.
-        """
+        """Begin a walk through the differences between pairs of trees; `(None, tree)` is all of a tree."""
         self._source = source
         self._pairs = pairs
         self._count = 0

@@ -98,16 +98,9 @@ def run(
     work_tree: Path | None = None,
     borrowed: Path | None = None,
 ) -> GitResult:
-    """Run one command of git on a repository; how it ended is for the caller to judge.
+    """Run one command of git on a repository; the caller judges how it ended.
 
-    Args:
-        git_dir: The repository.
-        verb: The command.
-        options: Of those that avfs uses.
-        operands: What the command is about.
-        given: What it reads from its standard input.
-        work_tree: The working tree, where it has one.
-        borrowed: A directory of objects that count as the repository's own.
+    `given` is its standard input; the objects of the directory `borrowed` count as the repository's own.
 
     Raises:
         GitFailed: If there is no git, or the repository's configuration is not known to be harmless, or a pipe stands in it.

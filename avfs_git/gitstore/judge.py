@@ -76,12 +76,7 @@ def list_objects(objects_dir: Path) -> Iterator[Oid]:
 
 
 def judge_objects(objects_dir: Path, oids: Iterable[Oid], *, beside: Path | None = None) -> None:
-    """Refuse objects that must not come in.
-
-    Args:
-        objects_dir: Where they are.
-        oids: Which are new.
-        beside: Where more of what they refer to is.
+    """Refuse new objects that must not come in; more of what they refer to may be in the directory `beside`.
 
     Raises:
         HostileObjects: If some are refused; with a list of them.

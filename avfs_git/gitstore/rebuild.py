@@ -43,16 +43,10 @@ _BRANCH = re.compile(r"branch\..+\.remote", re.DOTALL)
 
 
 def rebuild_git_dir(source: Path, target: Path, borrowed: Path) -> None:
-    """Make a git directory that holds what another one does, but for its objects.
-
-    Args:
-        source: The other one.
-        target: Where; nothing is there yet.
-        borrowed: The directory of objects that it is to borrow.
+    """Make a git directory that holds what `source` does, but for its objects, which it borrows from the directory `borrowed`.
 
     Raises:
         NotAVault: If the configuration cannot be read, or a file is of absurd size.
-        OSError, HostError: If something cannot be read or written.
     """
     for name in (".", "info", "objects", "objects/info", "objects/pack", "refs"):
         (target / name).mkdir()

@@ -86,12 +86,9 @@ class RefStore:
     def __init__(
         self, git_dir: Path, *, recover: bool = True, find_missing: Callable[[Sequence[Oid]], Oid | None] | None = None
     ) -> None:
-        """Open the refs of a repository.
+        """Open the refs of a repository; with `recover`, remove what killed processes of ours left locked.
 
-        Args:
-            git_dir: The repository.
-            recover: Remove what killed processes of ours left locked.
-            find_missing: Finds an object that is not here, if there is one: no ref moves to such a one.
+        `find_missing` finds an object that is not here, if there is one: no ref moves to such a one.
         """
         self.git_dir = git_dir
         self._find_missing = find_missing
@@ -152,11 +149,7 @@ class RefStore:
         return self._walk(prefix)[1]
 
     def find_damaged(self, exists: Callable[[Oid], bool]) -> tuple[RefDamaged, ...]:
-        """Find what does not say what it stands for, and refs to objects that are not here.
-
-        Args:
-            exists: Tells whether an object is here.
-        """
+        """Find refs that do not say what they stand for, and refs to objects that do not exist here."""
         loose, damaged = self._walk("refs/")
         found = [RefDamaged(name, reason) for name, reason in damaged.items()]
         with suppress(FileNotFoundError):
@@ -271,19 +264,16 @@ class RefStore:
     # --- moving ------------------------------------------------------------------------------------------
 
     def update(self, changes: Sequence[RefChange], *, announce: Callable[[], object] | None = None) -> None:
-        """Move refs, all or none; on disk on return.
+        """Move refs, in the order given, all or none; on disk on return.
 
-        Args:
-            changes: What moves, in this order.
-            announce: Called once it is certain that they may move, with all of them locked, right before the first
-                does. What it raises stops everything.
+        `announce` is called with all refs locked and checked, right before the first one moves. What it raises stops
+        everything.
 
         Raises:
             RefConflict: If one of them holds something else than expected, or its name is in the way of another.
             RefLocked: If another program keeps one locked.
             ObjectMissing: If one is to move to what is not here.
             LeftInForce: If the disk refuses after some have moved, and moving them back, too.
-            HostError: If the disk refuses; all refs hold what they did.
         """
         if not changes:
             return
@@ -356,15 +346,12 @@ class RefStore:
             self._sync_dir(os.path.dirname(path))
 
     def replace_file(self, name: str, change: Callable[[bytes], bytes]) -> None:
-        """Replace a file at the top of the repository under git's lock for it; on disk on return.
+        """Replace a file at the top of the repository, such as `config`, under git's lock for it; on disk on return.
 
-        Args:
-            name: The file, such as `config`.
-            change: Makes the new content of the old one, which is empty where there is no file. The same content is not written.
+        `change` makes the new content of the old one, which is empty where there is no file. The same content is not written.
 
         Raises:
             RefLocked: If another program keeps it locked.
-            HostError: If the disk refuses; the old content is then as it was.
         """
         path = self._root + os.fsencode(name)
         with ExitStack() as stack, host_errors(f"update '{os.fsdecode(path)}'"):
@@ -458,13 +445,7 @@ class RefStore:
             fsync_dir(self.git_dir)
 
     def _take_back(self, changes: Sequence[RefChange], locks: dict[str, Lock], cause: BaseException, *, has_packed: bool) -> None:
-        """Give refs their old values again, in reverse; what was not moved is left alone.
-
-        Args:
-            changes: What was to move.
-            locks: Their locks.
-            cause: Why they do not.
-            has_packed: Whether `packed-refs` is locked.
+        """Give refs their old values again, in reverse; a ref that was not moved is left alone.
 
         Raises:
             LeftInForce: If one of them keeps its new value.

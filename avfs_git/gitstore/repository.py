@@ -87,14 +87,9 @@ def init_vault_repo(
 ) -> None:
     """Make a bare repository with a configuration of ours; on disk on return.
 
-    Plain git in it is durable too, as far as git goes, and never collects garbage by itself.
-
-    Args:
-        git_dir: Where.
-        head: The branch that HEAD names.
-        remote: The name of a remote and where it is, for git.
-        lazy: Whether git is to fetch from that remote what is missing.
-        shared: Whether the group of this process may work in it; else nobody but its owner may look into it.
+    Plain git in it is durable too, as far as git goes, and never collects garbage by itself. With `lazy` git fetches missing
+    objects from the `remote`, a name and a URL. With `shared` the group of this process may work in it; else only its owner may
+    look into it.
 
     Raises:
         InvalidName: If no branch can have that name.

@@ -30,11 +30,8 @@ _CONFIG = b"""[core]
 def scratch_repository(purpose: str, *, is_bare: bool = True, is_trusting: bool = False, config: bytes = b"") -> Iterator[Path]:
     """Make an empty repository for the time of a block; give its git directory.
 
-    Args:
-        purpose: What an error says was being done.
-        is_bare: Whether it has no working tree.
-        is_trusting: Whether git believes the commit-graph of the repository whose objects are borrowed.
-        config: More of its configuration.
+    An error says that `purpose` failed. With `is_trusting`, git believes the commit-graph of the repository whose objects are
+    borrowed.
     """
     with host_errors(purpose), tempfile.TemporaryDirectory(prefix="avfs-scratch-", ignore_cleanup_errors=True) as place:
         git_dir = Path(place) / "git"

@@ -47,13 +47,11 @@ _STAGING = "avfs-import-"
 
 
 def import_objects_and_refs(source_git_dir: Path, git_dir: Path) -> str | None:
-    """Take the whole history of a repository over into a new one: objects, branches, tags, HEAD.
+    """Take the whole history of a repository over into a new one: objects, branches, tags, HEAD. On disk on return.
 
-    Objects are hard links where the file system allows it, else clones of their extents, else copies; those that
-    the source borrows come along. A source that git works in at the same time does no harm. On disk on return.
-
-    Returns:
-        The branch that HEAD names, or None if it is detached; `read_head` of the source then says where.
+    Objects are hard links where the file system allows it, else clones of their extents, else copies; objects that the source
+    borrows come along. Returns the branch that HEAD names, or None if it is detached; `read_head` of the source then says
+    where.
 
     Raises:
         NotAVault: If the source is no complete repository.

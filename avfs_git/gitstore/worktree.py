@@ -73,12 +73,7 @@ class Worktree:
     """One linked working tree of a repository. Opening it looks at nothing."""
 
     def __init__(self, git_dir: Path, name: str) -> None:
-        """Name a working tree.
-
-        Args:
-            git_dir: The repository.
-            name: The name of the tree's own directory in it.
-        """
+        """Name a working tree by its own directory in a repository."""
         self.git_dir = git_dir
         # Somebody else's working tree may have the name; a `%` that no encoding makes keeps ours apart.
         self.path = git_dir / "worktrees" / name
@@ -93,14 +88,9 @@ class Worktree:
         return (self.path / _MARK).exists()
 
     def prepare(self, ref: str, directory: Path) -> bytes:
-        """Make the git directory of a tree, or bring an older one up to date with where the tree is.
+        """Make the git directory of a tree that begins on a branch, or tell an older one where the tree is shown.
 
-        Args:
-            ref: The branch that it begins on.
-            directory: Where the tree is shown.
-
-        Returns:
-            What the file `.git` in the tree has to hold.
+        Returns what the file `.git` in the tree has to hold.
         """
         with host_errors(f"make '{self.path}'"):
             if self.path.is_dir():
@@ -243,15 +233,11 @@ class Worktree:
                 return None
 
     def replace_index(self, data: bytes, *, instead_of: os.stat_result | None, mtime_ns: int) -> None:
-        """Replace the index as git does, under `index.lock`.
+        """Replace the index as git does, under `index.lock`, if it is still the one that `read_index` gave.
 
-        The lock is a second name of the new file: one that a process of ours left when it was killed is known by that.
-
-        Args:
-            data: The new one.
-            instead_of: What `read_index` said of the old one; None if there was none.
-            mtime_ns: The time of the new one. Git looks at files that were changed at that time or later, so that it must not be
-                later than when what the entries say was true.
+        The lock is a second name of the new file: one that a process of ours left when it was killed is known by that. Git
+        looks at files that were changed at `mtime_ns` or later, so that it must not be later than when what the entries say was
+        true.
 
         Raises:
             IndexBusy: If git keeps it, or has changed it since.

@@ -47,13 +47,9 @@ def detect_renames(
 ) -> list[ChangedFile]:
     """Replace deletions and additions that belong together by renames; return all changes by path.
 
-    Args:
-        source: Where the content of candidates is read from, which is only that of files whose sizes could fit.
-        changes: What differs, as `diff_trees` lists it.
-        threshold: How similar two files must be, in per cent; 100 reads no file.
-        limit: Edited files are not looked for when there are more pairs than this many squared.
-        git_version: The git to agree with; the installed one by default, asked only where it matters. Before
-            2.44, git left the last line out of its count if no newline ends it.
+    `threshold` is the similarity in per cent; at 100 no file is read. With more pairs than `limit` squared, edited files are
+    not compared. `git_version` is the git to agree with, by default the installed one: before 2.44, git left out a last line
+    without newline.
     """
     by_path = attrgetter("path")
     changes = sorted(changes, key=by_path)

@@ -34,16 +34,10 @@ _TAIL_BLOCK: Final = 1024
 
 
 def file_diff(source: ObjectSource, change: ChangedFile, *, context: int = 3, text: bool = True) -> FileDiff:
-    """Compare the two contents of a changed file.
+    """Compare the two contents of a changed file; without `text`, only count lines. Fills in the `size` of the change.
 
-    A change of type shows as the deletion of one file and the creation of another, as in git; its counts
-    compare the two contents all the same, which is what `git diff --numstat` does.
-
-    Args:
-        source: Where the contents are read from; equal ones are not.
-        change: What changed; its `size` is filled in in the result.
-        context: How many unchanged lines to show around a change.
-        text: Whether to make hunks and the patch; the counts are always made.
+    A change of type shows as the deletion of one file and the creation of another, as in git; its counts compare the two
+    contents all the same, as `git diff --numstat` does.
     """
     old = _Side.read(source, change, change.old_mode, change.old_oid, change.old_path or change.path)
     new = _Side.read(source, change, change.new_mode, change.new_oid, change.path)

@@ -40,17 +40,10 @@ def diff_trees(
     paths: Sequence[TreePath] = (),
     size_of: Callable[[Oid], int] | None = None,
 ) -> list[ChangedFile]:
-    """List the files that differ between two trees, by path; None is the empty tree.
+    """List the files that differ between two trees, by path; None is the empty tree. `paths` restricts them.
 
-    A directory in place of a file, or the reverse, comes as one file deleted or added and the files below.
-    A directory that holds no file does not count.
-
-    Args:
-        source: Where the trees are read from; only those on the way to a difference are.
-        old: The tree before.
-        new: The tree after.
-        paths: Files and directories to keep to; all if there are none.
-        size_of: Tells how large a blob is; sizes stay unknown without it.
+    A directory in place of a file, or the reverse, is one file deleted or added and the files below. A directory without files
+    does not count. Sizes stay unknown without `size_of`.
 
     Raises:
         TooManyFiles: If more differ than avfs walks through.

@@ -23,10 +23,7 @@ _OF_A_REPOSITORY = ("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_NAMESPACE
 def find_author(place: Path, environment: Mapping[str, str], *, default_email: str) -> Identity | None:
     """Find the author of a commit that git would make in a directory; None if git is missing or does not know one.
 
-    Args:
-        place: A bare repository, a working tree or any other directory.
-        environment: The variables of the user: those of git say where its configuration is, or name the author.
-        default_email: The address where neither variables nor configuration have one.
+    `default_email` counts where neither the user's variables nor git's configuration name an address.
     """
     name, email = environment.get("GIT_AUTHOR_NAME"), environment.get("GIT_AUTHOR_EMAIL")
     if name and email:  # these come first, so that git need not be asked

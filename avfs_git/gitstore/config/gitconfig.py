@@ -109,12 +109,9 @@ def _ask_git(data: bytes) -> tuple[dict[str, list[str]], str | None]:
 
 
 def edit_config(git_dir: Path, *edits: tuple[str, str] | tuple[str, str, str]) -> None:
-    """Change the configuration of a repository; on disk on return.
+    """Change the configuration of a repository by `git config`; on disk on return.
 
-    Args:
-        git_dir: The repository.
-        edits: What `git config` is to do, each time: an option, a key or section, and a value where the option takes one, as in
-            `("--add", "remote.x.url", url)`, `("--remove-section", "remote.x")`.
+    Each edit is an option, a key or section, and a value where the option takes one: `("--add", "remote.x.url", url)`.
 
     Raises:
         RefLocked: If another program keeps the file locked for 5 s.

@@ -52,12 +52,9 @@ _URL_KEY = compiled(r"remote\..*\.(?:push)?url", re.DOTALL)
 
 
 def check_owner(git_dir: Path) -> None:
-    """Refuse a repository that belongs to somebody else, or a part of which does that git or avfs obeys.
+    """Refuse a repository if it, or a part of it that git or avfs obeys, belongs to another user. Costs a few calls of stat.
 
-    What root owns inside it counts as the owner's own: root can write there anyway. Costs a few calls of stat.
-
-    Args:
-        git_dir: The repository.
+    What root owns inside it counts as the owner's own: root can write there anyway.
 
     Raises:
         VaultUntrusted: If it belongs to another user.

@@ -42,11 +42,7 @@ class _Layer:
     """One file."""
 
     def __init__(self, path: Path, first: int) -> None:
-        """Map a file and check it.
-
-        Args:
-            path: Where it is.
-            first: How many commits are in the layers below: its own are numbered from there.
+        """Map a file and check it. Its commits are numbered from `first` on, behind those of the layers below.
 
         Raises:
             _Unusable: If it is damaged, or of a version that is not known.

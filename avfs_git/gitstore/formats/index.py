@@ -238,14 +238,7 @@ class IndexWriter:
         self.count = 0
 
     def add(self, path: bytes, mode: int, oid: bytes, stat: bytes) -> None:
-        """Take an entry, of which no side is in conflict.
-
-        Args:
-            path: Its path.
-            mode: As in a tree.
-            oid: Its blob, or a submodule's commit.
-            stat: From `make_stat`, or `NO_STAT`.
-        """
+        """Take an entry that is not in conflict; `stat` is from `make_stat`, or `NO_STAT`."""
         length = len(path)
         self._pieces.append(
             b"%b%b%b%b%b%b%b"
@@ -262,11 +255,7 @@ class IndexWriter:
         self.count += 1
 
     def finish(self, tree: CachedTree | None = None) -> bytes:
-        """Return the whole file.
-
-        Args:
-            tree: What the entries make up, where that is known: it spares git the look at directories that are as committed.
-        """
+        """Return the whole file. With the `tree` of the entries, git need not look at directories that are as committed."""
         self._pieces[0] = _HEADER.pack(_SIGNATURE, 2, self.count)
         return _finished(self._pieces, {b"TREE": serialize_cached_tree(tree)} if tree is not None else {})
 
@@ -282,16 +271,10 @@ def _finished(pieces: list[bytes], extensions: Mapping[bytes, bytes]) -> bytes:
 
 
 def move_entries(data: bytes, moves: Iterable[Move]) -> bytes | None:
-    """Bring an index from one commit to another: what was staged as the first has it is then as the second has it.
+    """Bring an index from one commit to another: an entry that is as in the first commit becomes as in the second.
 
-    What somebody staged otherwise stays, and so does what is in conflict. The cost is that of reading and writing the file.
-
-    Args:
-        data: The file.
-        moves: The paths that differ between the commits.
-
-    Returns:
-        The file as it is to be, or None if nothing of it changes.
+    What somebody staged otherwise stays, and so does what is in conflict. Costs reading and writing the file. None if nothing
+    changes.
 
     Raises:
         BadIndex, ForeignIndex: If it cannot be taken apart.

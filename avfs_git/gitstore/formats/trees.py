@@ -239,14 +239,10 @@ def sort_tree(entries: Mapping[bytes, tuple[int, Oid]]) -> dict[bytes, tuple[int
 
 
 def serialize_tree(entries: Mapping[bytes, tuple[int, Oid]], *, in_order: bool = False) -> bytes:
-    """Write a tree object.
-
-    Args:
-        entries: What it holds, in any order.
-        in_order: Whether they come as `sort_tree` puts them.
+    """Write a tree object of entries in any order, or `in_order` as `sort_tree` puts them.
 
     Raises:
-        InvalidPath: If a name is none that git allows in a tree.
+        InvalidPath: If git does not allow a name in a tree.
         InternalError: If a mode is not git's.
     """
     joined = b"\0" + b"\0".join(entries) + b"\0"
@@ -441,11 +437,7 @@ def _write_edited(sink: ObjectSink, tree: Tree, edits: Mapping[bytes, tuple[int,
 
 
 def write_edited(tree: Tree, ids: Mapping[bytes, tuple[int, Oid]]) -> bytes:
-    """Write a tree object in which some entries have other ids.
-
-    Args:
-        tree: What is there, in git's order and with names that git allows.
-        ids: By names that are there, entries of the mode that they have there.
+    """Write a tree object in which entries that are there, with the modes that they have, have other ids.
 
     Raises:
         InternalError: If a mode is not git's.

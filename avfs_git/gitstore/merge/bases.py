@@ -20,13 +20,7 @@ ReadLinks = Callable[[Oid], Links]
 
 
 def find_merge_bases(read_links: ReadLinks, ours: Oid, theirs: Oid) -> list[Oid]:
-    """List the common ancestors of two commits that are no ancestors of another one, newest first.
-
-    Args:
-        read_links: Reads of a commit, by its id, what leads to others.
-        ours: One commit; it is an ancestor of itself.
-        theirs: The other.
-    """
+    """List the common ancestors of two commits that are no ancestors of another one, newest first."""
     if ours == theirs:
         return [ours]
     candidates = _Walk(read_links).common_ancestors(ours, [theirs])

@@ -20,14 +20,10 @@ def make_engine(
     style: ConflictStyle | Callable[[], ConflictStyle] = ConflictStyle.MERGE,
     attributes: bytes = b"",
 ) -> MergeEngine:
-    """Make an engine.
+    """Make an engine that reads from the sink and puts new objects there.
 
-    Args:
-        name: Which.
-        sink: Where objects are read from and new ones go.
-        favor: What becomes of lines that both sides changed.
-        style: How conflicts are shown, or what tells it when that is first asked.
-        attributes: What the repository itself says of files (`info/attributes`), above the `.gitattributes` of our side.
+    `attributes` is the repository's own `info/attributes`, above the `.gitattributes` of our side. `style` may be a function,
+    which is asked when a conflict is first shown.
     """
     if name is EngineName.GIT:
         from avfs_git.gitstore.merge.bygit import GitEngine  # noqa: PLC0415 - what runs processes is wanted by few

@@ -108,14 +108,7 @@ class MergeEngine(Protocol):
     def merge(
         self, ours: Oid, theirs: Oid, *, our_label: bytes, their_label: bytes, bases: Sequence[Oid] | None = None
     ) -> MergedTrees:
-        """Merge two commits.
-
-        Args:
-            ours: The commit that is merged into.
-            theirs: The one that is merged.
-            our_label: What conflict markers and files that are put aside call our side.
-            their_label: What they call the other.
-            bases: Their best common ancestors, newest first, where these are known.
+        """Merge the commit `theirs` into `ours`. `bases` are their merge bases, newest first, where the caller knows them.
 
         Raises:
             GitFailed: If the engine is git, and git cannot merge them.
@@ -123,15 +116,9 @@ class MergeEngine(Protocol):
         ...
 
     def merge_trees(self, base: Oid | None, ours: Oid | None, theirs: Oid | None, *, labels: Labels) -> MergedTrees:
-        """Merge three trees, whatever the history is: what one commit changed, put on another.
-
-        Args:
-            base: The tree that both sides are compared with; None is the empty tree.
-            ours: The tree that is merged into.
-            theirs: The one that is merged.
-            labels: What conflict markers call them.
+        """Merge three trees, whatever the history is: what one commit changed, put on another. A base of None is the empty tree.
 
         Raises:
-            ObjectMissing, GitFailed: As `merge` does.
+            GitFailed: As `merge` does.
         """
         ...

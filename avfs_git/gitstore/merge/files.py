@@ -53,10 +53,7 @@ def how_to_merge(
 ) -> tuple[Driver, int]:
     """Tell how the contents of a file are merged, and how long its markers are.
 
-    Args:
-        attributes: What is said of files.
-        path: The file.
-        drivers: Gets the name of a program that the file is to be merged with: none is ever run.
+    `drivers` gets the name of a merge program that attributes name: none is ever run.
     """
     found = attributes.find(path, _ATTRIBUTES)
     value, size = found[b"merge"], found[b"conflict-marker-size"]
@@ -81,12 +78,7 @@ class FileMerger:
         favor: MergeStrategy = MergeStrategy.NORMAL,
         style: ConflictStyle | Callable[[], ConflictStyle] = ConflictStyle.MERGE,
     ) -> None:
-        """Choose how conflicts are resolved or shown.
-
-        Args:
-            favor: What becomes of lines that both sides changed.
-            style: How conflicts are shown, or what tells it; that is asked when the first file is merged by lines.
-        """
+        """Choose how conflicts are resolved or shown; a function as `style` is asked at the first merge by lines."""
         self.favor = favor
         self._style = style
         self._lines: LineMerger | None = None
@@ -102,16 +94,9 @@ class FileMerger:
         marker_size: int = MARKER_SIZE,
         driver: Driver = Driver.TEXT,
     ) -> MergedContent:
-        """Merge three contents.
+        """Merge three contents; without a base each side made the file.
 
-        Args:
-            base: What both come from; None where each side made the file.
-            ours: One side.
-            theirs: The other side.
-            labels: What markers call them.
-            for_base: The result is the base of another merge: conflicts stay in it, whatever is favored.
-            marker_size: How many characters a marker has.
-            driver: How the file is merged.
+        With `for_base` the result is the base of another merge: conflicts stay in it, whatever is favored.
         """
         base = base or b""
         favor = MergeStrategy.UNION if driver is Driver.UNION else MergeStrategy.NORMAL if for_base else self.favor
@@ -130,13 +115,7 @@ class FileMerger:
 
 
 def find_hunks(base: bytes | None, ours: bytes, theirs: bytes) -> tuple[ConflictHunk, ...]:
-    """List where two versions of a text changed the same lines, each differently; none of what is no text.
-
-    Args:
-        base: What both come from; None where each side made the file.
-        ours: Our version.
-        theirs: The other.
-    """
+    """List where two versions of a text changed the same lines, each differently; none if one is binary."""
     versions = (base or b"", ours, theirs)
     if any(is_binary(content) for content in versions):
         return ()

@@ -62,18 +62,7 @@ class TreeMerge:
         attributes: TreeAttributes,
         depth: int = 0,
     ) -> None:
-        """Prepare a merge.
-
-        Args:
-            sink: Where objects are read from and new ones go.
-            base: The tree both sides come from; None is the empty tree.
-            ours: One side.
-            theirs: The other side.
-            labels: What the sides are called in markers and in the names of files that are put aside.
-            merger: Merges contents.
-            attributes: Tells for which files otherwise.
-            depth: How many merges this one makes a base for; 0 for the merge itself.
-        """
+        """Prepare a merge; a tree of None is the empty one. `depth` is 0, or how many merges this one makes a base for."""
         self._sink = sink
         self._trees = (base, ours, theirs)
         self._labels = labels

@@ -34,15 +34,10 @@ def start_blob_hash(size: int) -> _Hash:
 
 
 def hash_file(fd: int, size: int, *, goes_on: bool = False) -> Oid:
-    """Compute the id that a file of that size, from its start, has as a blob; in bounded memory.
-
-    Args:
-        fd: The file.
-        size: How much of it is the blob.
-        goes_on: Whether there may be more behind that.
+    """Compute the id that the first `size` bytes of a file have as a blob, in bounded memory; with `goes_on`, there may be more.
 
     Raises:
-        SizeChanged: If the file ends earlier, or goes on.
+        SizeChanged: If the file ends earlier, or goes on and may not.
     """
     if size <= CHUNK:
         return hash_object(KIND_BLOB, read_whole(fd, size, goes_on=goes_on))

@@ -179,16 +179,13 @@ class Pack:
         return parse_entry_header(os.pread(held.fd, 32, offset))[:2]
 
     def heads(self, offsets: Sequence[int]) -> list[tuple[int, int]]:
-        """Tell the kinds and sizes of the objects at some offsets, without reading them; of a delta, how large the result is.
+        """Tell the kinds and sizes of the objects at ascending offsets, without reading them; of a delta, the size of its result.
 
         Where they lie close together the pack is read in large pieces: a call for each would take longer.
 
-        Args:
-            offsets: Where they are, in ascending order.
-
         Raises:
             BadPack: If one cannot be taken apart.
-            OSError: If the pack cannot be read; `FileNotFoundError` if it has gone.
+            FileNotFoundError: If the pack has gone.
         """
         held = self.file()
         count = len(offsets)

@@ -316,14 +316,9 @@ class PackWriter:
         return len(self._offsets)
 
     def finish(self, *, hold: bool = False) -> Path | None:
-        """Write the pack, durably, and return its path; None if it would be empty.
+        """Write the pack, durably, and return its path; None if it would be empty. On failure nothing is visible.
 
-        Args:
-            hold: Keep git from collecting it as garbage until `release` or `discard`: for as long as no ref names
-                what it holds.
-
-        Raises:
-            HostError: If the disk does not take it; nothing is visible then.
+        With `hold`, git does not collect it as garbage until `release` or `discard`: for as long as no ref names what it holds.
         """
         if not self._offsets:
             self._give_up()

@@ -92,16 +92,11 @@ class _Unreached:
 def sweep(
     store: ObjectStore, roots: Callable[[], Iterable[Oid]], *, before_s: float, deltas: bool = False, lazy: bool = False
 ) -> Swept:
-    """Pack what is reachable, and drop what is not and was not touched since a time.
+    """Pack what is reachable, and drop what is not and was not touched since `before_s`, in seconds since the epoch.
 
-    The caller has the packs to itself (`holding.packs_to_oneself`).
-
-    Args:
-        store: The objects.
-        roots: Names what is to stay beside what refs, and the indexes and logs of working trees, reach. Called twice.
-        before_s: What nobody reaches and is younger stays, in seconds since the epoch.
-        deltas: Let git look for differences between objects: smaller, and slower to read.
-        lazy: Whether contents of files may be on a server.
+    The caller has the packs to itself (`holding.packs_to_oneself`). `roots` names what stays beside what refs, indexes and logs
+    reach; it is called twice. With `deltas` git looks for differences between objects: smaller, and slower to read. With `lazy`
+    the contents of files may be on a server.
 
     Raises:
         GitFailed: If there is no git, or it finds the repository broken. Nothing is gone.

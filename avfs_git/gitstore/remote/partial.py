@@ -57,12 +57,7 @@ class LazyObjectStore(ObjectStore):
     """The objects of a repository that may lack the contents of files, for reading."""
 
     def __init__(self, git_dir: Path, fetch: Fetch) -> None:
-        """Open the objects of a repository; reads nothing yet.
-
-        Args:
-            git_dir: The repository.
-            fetch: Brings what is missing.
-        """
+        """Open the objects of a repository; reads nothing yet. `fetch` brings missing objects."""
         super().__init__(git_dir)
         self._fetch = fetch
         self._fetching = threading.Lock()
@@ -184,12 +179,7 @@ class LazyObjectStore(ObjectStore):
                 self._bring_now(missing)
 
     def _bring_now(self, oids: Sequence[Oid], needed: Oid | None = None) -> None:
-        """Bring objects that are missing. Called with the lock held.
-
-        Args:
-            oids: Which.
-            needed: The one of them that the others only come along with; without it, all are needed.
-        """
+        """Bring objects that are missing, with the lock held. With `needed`, the others only come along with that one."""
         self._check_failed()
         lost: ObjectMissing | None = None
         for tries_left in reversed(range(_LOST_TRIES)):

@@ -52,14 +52,10 @@ def check_remote_name(name: str) -> str:
 
 
 def check_url(url: str, *, base: Path) -> str:
-    """Return the address that git is given; a path is made absolute.
-
-    Args:
-        url: A path, `scheme://…`, or `[user@]host:path` for ssh.
-        base: What a relative path is relative to.
+    """Return the URL that git is given: `scheme://…`, `[user@]host:path` for ssh, or a path, which is made absolute from `base`.
 
     Raises:
-        InvalidInput: If git, or a program that it starts, could take it for something else than an address.
+        InvalidInput: If git, or a program that it starts, could take it for something else than a URL.
     """
     if not url or not url.isprintable():
         raise _refused(url, "it is empty or holds control characters")

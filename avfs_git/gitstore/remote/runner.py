@@ -129,11 +129,9 @@ class Access:
     __slots__ = ("environment",)
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
-        """Use an environment.
+        """Take from an environment what names credentials, ssh and proxies; nothing else of it is used.
 
-        Args:
-            environment: Where credentials, ssh and proxies are named, as git has them; of the rest nothing is used. Git asks
-                for a user and a password on the terminal only where this holds `GIT_TERMINAL_PROMPT=1`.
+        Git asks for a user and a password on the terminal only where the environment holds `GIT_TERMINAL_PROMPT=1`.
         """
         names = [name for name in environment or () if _FROM_USER.fullmatch(name) or _FOR_CONFIG.fullmatch(name)]
         self.environment: Mapping[str, str] = {name: environment[name] for name in names} if environment is not None else {}
@@ -226,22 +224,11 @@ def run(
 ) -> Ended:
     """Run git, with its environment made anew; operands stand where none can be taken for an option.
 
-    Args:
-        directory: Where.
-        command: The command, and options of those that are run here.
-        operands: What else it is given.
-        access: What of the user's own it gets.
-        environment: What else it gets.
-        overrides: Settings for this run.
-        progress: Told how far it is.
-        own_config: Let it see the system's configuration, too.
-        given: What it reads from its standard input.
-        patience_s: After so many seconds in which neither side did anything it is ended.
-        noted: Note it in the directory, for `end_noted`.
+    The command holds options of those that avfs uses; `overrides` are settings for this run. After `patience_s` seconds in
+    which neither side did anything git is ended. The other arguments are those of `start`.
 
     Raises:
         GitFailed: If there is no git.
-        HostError: If it cannot be started.
         Silent: If nothing was heard or done for too long.
     """
     verb, *options = command
@@ -273,18 +260,11 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Start git, or another program that it would start, with an environment made anew and a bound on its memory.
 
-    Args:
-        directory: Where.
-        words: The program, and what it is given.
-        access: What of the user's own it gets.
-        environment: What else it gets.
-        own_config: Let it see the system's configuration, too.
-        given: What its standard input is; nothing if not given.
-        noted: Note it in the directory, for `end_noted`.
+    `access` and `environment` are all that it gets; with `own_config` it sees the system's configuration, too. `given` is its
+    standard input. With `noted` it is noted in the directory, for `end_noted`.
 
     Raises:
         GitFailed: If there is no git.
-        OSError: If the program cannot be started.
     """
     names = {name: value for name, value in access.environment.items() if _FROM_USER.fullmatch(name)}
     program = shutil.which("git", path=names.get("PATH") or None)

@@ -142,20 +142,12 @@ class PushedRef:
 def clone_into(
     url: str, target: Path, *, access: Access = NO_ACCESS, progress: Progress | None = None, lazy: bool = False
 ) -> tuple[str, ...]:
-    """Have git make a bare clone: objects, branches, tags and HEAD. Its configuration is git's: replace it.
+    """Have git make a bare clone; return what the server said. Its configuration is git's: replace it.
 
-    Args:
-        url: From where, as `check_url` gave it.
-        target: A directory that is not there yet.
-        access: What of the user's own may be used.
-        progress: Told how far it is.
-        lazy: Leave out the contents of files, if the server can.
-
-    Returns:
-        What the server said.
+    The target must not exist. With `lazy` the contents of files are left out, if the server can.
 
     Raises:
-        RemoteError: If that fails; what is there then is to be removed.
+        RemoteError: If that fails; the caller removes what is there then.
     """
     with settings_file(target.parent, url, access) as settings:
         options = ["--bare", "--no-local", "--template=", "--progress" if progress else "--no-progress"]
@@ -220,15 +212,9 @@ class Exchange:
         self.patience_s = _PATIENCE_S
 
     def fetch(self, specs: Sequence[str], *, prune: bool = True, upload_pack: str | None = None) -> tuple[str, ...]:
-        """Have git fetch; its objects are then judged and in the vault, on disk, and the refs in `read_refs`.
+        """Have git fetch; return what the server said. Then objects are judged and on disk in the vault, refs in `read_refs`.
 
-        Args:
-            specs: What git is to fetch, and where to.
-            prune: Whether refs go that are not there any more.
-            upload_pack: What answers on the other side, instead of git's own choice.
-
-        Returns:
-            What the server said.
+        With `prune`, refs that the other side no longer has are removed. `upload_pack` is the program that answers there.
 
         Raises:
             RemoteError: If that fails.
@@ -426,15 +412,9 @@ def open_exchange(
     progress: Progress | None = None,
     lazy: bool = False,
 ) -> Iterator[Exchange]:
-    """Make a git directory for one exchange; it is gone afterwards.
+    """Make a git directory for one exchange between a vault and the repository at a URL; it is gone afterwards.
 
-    Args:
-        git_dir: The vault, whose objects are sent and to which objects are added.
-        url: The other repository, as `check_url` gave it.
-        refs: What git is to know of the vault's refs.
-        access: What of the user's own may be used.
-        progress: Told how far it is.
-        lazy: Whether the vault may lack contents of files, which this repository has.
+    Git knows of the vault's refs only `refs`. With `lazy` the vault may lack contents of files, which that repository has.
     """
     parent = git_dir.absolute() / "avfs" / "exchange"
     make_dirs_durably(parent)

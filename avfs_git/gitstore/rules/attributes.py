@@ -67,13 +67,7 @@ class TreeAttributes:
     """The attributes that files of a tree have."""
 
     def __init__(self, source: ObjectSource, tree: Oid | None, more: bytes = b"") -> None:
-        """Read nothing yet.
-
-        Args:
-            source: Where the tree is.
-            tree: The tree; None if it is empty.
-            more: The content of `info/attributes`, which has the last word.
-        """
+        """Read nothing yet. `more` is the content of `info/attributes`, which has the last word."""
         self._source = source
         self._tree = tree
         self._more = tuple(_parse(more, ROOT, is_top=True))

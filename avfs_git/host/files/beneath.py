@@ -209,14 +209,7 @@ _renameat2 = _load_renameat2()
 
 
 def rename_at(source: int, old: bytes, target: int, new: bytes, flags: int = 0) -> None:
-    """Rename an entry of one directory into another.
-
-    Args:
-        source: Descriptor of the directory that holds it.
-        old: Its name.
-        target: Descriptor of the directory that gets it.
-        new: Its name there.
-        flags: `RENAME_NOREPLACE`, `RENAME_EXCHANGE`, `RENAME_WHITEOUT`.
+    """Rename an entry of one open directory into another; flags as `RENAME_NOREPLACE`, `RENAME_EXCHANGE`, `RENAME_WHITEOUT`.
 
     Raises:
         OSError: EINVAL where the file system does not know a flag, ENOSYS where the system does not.

@@ -42,16 +42,9 @@ def find_refusal(path: Path) -> OSError | None:
 
 
 def write_file_atomically(path: Path, data: bytes, *, mode: int = 0o666, durable: bool = True) -> None:
-    """Replace a file's content: all of it or nothing; on disk on return if durable.
+    """Replace a file's content: all of it or nothing; on disk on return if durable. On failure the old content stays.
 
-    Args:
-        path: The file.
-        data: What it is to hold.
-        mode: Its permissions, of which it gets those that its directory has (`modes`).
-        durable: Force it to disk.
-
-    Raises:
-        HostError: If the system refuses; the old content is then as it was.
+    The file gets those of the permissions `mode` that its directory has (`modes`).
     """
     with host_errors(f"write '{path}'"):
         directory, name = os.path.split(os.fsencode(path))
@@ -88,17 +81,10 @@ def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
 
 
 def sync_file(fd: int, *, data_only: bool = False) -> None:
-    """Force to disk what an open file holds, or which names an open directory holds.
+    """Force to disk what an open file holds, or which names an open directory holds; with `data_only`, without the file's times.
 
     Where XFS has shut down, because its disk fails, `fsync` of a directory succeeds: the changes in memory were dropped, so
     there is nothing to write. `fstat` fails there.
-
-    Args:
-        fd: The file or directory.
-        data_only: Leave out the times of the file.
-
-    Raises:
-        OSError: If the system refuses.
     """
     (os.fdatasync if data_only else os.fsync)(fd)
     os.fstat(fd)
@@ -146,12 +132,7 @@ def _fsync_dir(path: bytes) -> None:
 def make_dirs_durably(path: Path, *, private: bool = False) -> None:
     """Make a directory and those above it that are missing; on disk on return.
 
-    Args:
-        path: The directory.
-        private: Close what is made to other users; else it gets the permissions of the directory that it is made in.
-
-    Raises:
-        HostError: If the system refuses, or something else has that name.
+    With `private` they are closed to other users; else each gets the permissions of the directory that it is made in.
     """
     with host_errors(f"create '{path}'"):
         missing: list[Path] = []

@@ -60,14 +60,7 @@ def read_xattr(target: Target, name: bytes) -> bytes | None:
 
 
 def write_xattr(target: Target, name: bytes, value: bytes, *, flags: int = 0) -> None:
-    """Set an attribute.
-
-    Args:
-        target: What gets it.
-        name: Its full name, with the namespace.
-        value: Its value.
-        flags: `os.XATTR_CREATE` or `os.XATTR_REPLACE`.
-    """
+    """Set an attribute by its full name; flags are `os.XATTR_CREATE` or `os.XATTR_REPLACE`."""
     os.setxattr(target, name, value, flags, follow_symlinks=isinstance(target, int))
 
 

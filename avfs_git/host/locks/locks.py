@@ -91,12 +91,7 @@ class LockFile:
     _kind = fcntl.LOCK_EX
 
     def __init__(self, path: Path, *, owner: str) -> None:
-        """Open the lock, making its file if needed.
-
-        Args:
-            path: The lock file.
-            owner: What `holder` tells other processes while this one holds it, beside the pid.
-        """
+        """Open the lock, making its file if needed. `owner` is what `holder` tells other processes, beside the pid."""
         self._fd = open_file(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             found = os.fstat(self._fd)

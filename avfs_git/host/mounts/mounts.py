@@ -189,15 +189,10 @@ def _mount_by_helper(directory: Path, options: Sequence[str]) -> int:
 
 
 def unmount(directory: Path, *, lazy: bool = False) -> None:
-    """Take a mount away.
-
-    Args:
-        directory: Where it is.
-        lazy: Also when it is in use: it vanishes from the tree now and ends with its last user.
+    """Take a mount away; with `lazy` also one in use, which vanishes from the tree now and ends with its last user.
 
     Raises:
-        MountError: If it is in use (`errno` in the details is then EBUSY), or nothing is mounted there (EINVAL), as where the
-            directory has gone with its mount.
+        MountError: If it is in use (`errno` in the details is then EBUSY), or nothing is mounted there (EINVAL).
     """
     if os.geteuid() == 0:
         import ctypes  # noqa: PLC0415 - only where root unmounts

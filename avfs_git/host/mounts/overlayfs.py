@@ -26,14 +26,7 @@ _ELSEWHERE: Final = "/proc"
 
 
 def layer_options(lower: Sequence[Path], upper: Path, work: Path, options: Sequence[str]) -> str:
-    """Spell the layers of an overlayfs and further options for mount(2).
-
-    Args:
-        lower: The lower layers, the topmost first.
-        upper: The upper one.
-        work: Its work directory.
-        options: Further options.
-    """
+    """Spell the layers of an overlayfs, the topmost lower one first, and further options for mount(2)."""
     layers = ":".join(_escape(path, ",:") for path in lower)
     return ",".join([f"lowerdir={layers}", f"upperdir={_escape(upper, ',')}", f"workdir={_escape(work, ',')}", *options])
 
@@ -46,12 +39,7 @@ def _escape(path: Path, special: str) -> str:
 
 
 def mount_overlay(directory: Path, *, source: str, options: str) -> None:
-    """Mount an overlayfs.
-
-    Args:
-        directory: Where.
-        source: What the mount table shows as the thing that is mounted.
-        options: From `layer_options`.
+    """Mount an overlayfs; `source` is what the mount table shows as the thing that is mounted.
 
     Raises:
         MountError: If it cannot be done; the errno is in its details.
