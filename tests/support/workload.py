@@ -100,6 +100,7 @@ def main(home: str, seed: str, unsynced: str = "") -> None:
     with Avfs(Path(home)) as avfs:
         work = Work(avfs.create_vault("v"), int(seed))
         work._checkpoint(work.vault.workspace())  # an empty first commit, so that there is one to speak of
+        work.undoable["main"] = 0  # and which stays
         while True:
             work.step()
 
