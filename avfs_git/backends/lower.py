@@ -1,10 +1,10 @@
 """Read-only mounts of commits, for overlayfs to stand on: one a commit and user, shared by all that run commands over it.
 
-Decided here: where they are, and that a process which uses one counts as its user (`session.life.users`) as long as its vault
-is open: the mount ends with the last process that does, in whatever way that dies, and whoever came first. So commands in many
-forks of one base read it through one cache. Only mounts that this user has made are used, by the kernel's own word: what another
-user's server shows as a commit is that user's to decide. A mount that somebody takes away while something stands on it is
-served until that is gone; whoever mounts on it makes sure that it was still there (see `host.processes.runner`).
+Decided here: where they are, and how long they last. A process that uses one counts as its user (`session.life.users`) as long
+as its vault is open; the mount ends when its last user has closed its vault or died. So commands in many forks of one base read
+it through one cache. A process uses only mounts that the kernel says its own user has made, because another user's server can
+show anything as a commit. If a user unmounts one below an overlayfs, its server goes on until that overlayfs is gone; the
+process that mounts the overlayfs checks that the mount was still there (see `host.processes.runner`).
 
 A `LowerMounts` belongs to a vault that is open; any thread may call it.
 """

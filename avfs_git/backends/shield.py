@@ -71,10 +71,10 @@ def list_parts(opened: OpenWorkspace) -> frozenset[str]:
 
 
 def clear_planted(opened: OpenWorkspace, before: frozenset[str]) -> list[Warning]:
-    """Remove what a command has left in the vault that git or avfs would obey, and what is neither file nor directory.
+    """Remove files that a command made in the vault and that git or avfs would obey, and everything but files and directories.
 
-    Looked at are the vault's own directory, that of the packs and that of the working tree. If avfs is killed before, it stays:
-    avfs refuses the vault with it, or the next command removes it.
+    Looks into the vault's own directory, the directory of packs and the working tree. After a kill they stay: avfs refuses the
+    vault then, or the next command removes them.
 
     Args:
         opened: The workspace.
@@ -86,7 +86,7 @@ def clear_planted(opened: OpenWorkspace, before: frozenset[str]) -> list[Warning
     vault = opened.vault.git_dir
     found = [vault / name for name in sorted(_OBEYED - before) if os.path.lexists(vault / name)]
     found += [place for place in _list_strange(vault, below=False) if place not in found]
-    if not any((vault / name).is_symlink() for name in ("objects", "objects/pack")):  # what is elsewhere is not ours to remove
+    if not any((vault / name).is_symlink() for name in ("objects", "objects/pack")):  # avfs removes nothing outside of the vault
         found += _list_strange(vault / "objects/pack", below=False)
     tree = open_worktree(opened.vault, opened.fork).path
     found += [*_list_strange(tree, below=True), *(tree / name for name in ("HEAD", "index") if (tree / name).is_dir())]
@@ -105,9 +105,9 @@ def clear_planted(opened: OpenWorkspace, before: frozenset[str]) -> list[Warning
 
 
 def _list_strange(top: Path, *, below: bool) -> list[Path]:
-    """List what is neither file nor directory; of submodules nothing.
+    """List everything but files and directories, of submodules nothing.
 
-    A link is listed only where everything below is looked at: avfs follows none, and it may lead to what the command moved.
+    Symbolic links are listed only with `below`: avfs follows none, and a link may lead to files that the command moved.
     """
     found = []
     waiting = [os.fspath(top)]

@@ -33,7 +33,7 @@ from avfs_git.fuse.operations import Handler
 from avfs_git.fuse.server import TreeServer
 from avfs_git.vfs.tree.inodes import ROOT_INO
 from avfs_git.vfs.tree.merged import MergedTree
-from avfs_git.vfs.tree.view import Attr, fail
+from avfs_git.vfs.tree.values import Attr, fail
 
 NAMES_S = 1
 """How long the kernel may believe a name of a directory that is on no disk, in seconds."""
@@ -338,7 +338,7 @@ class CompositeServer:
             tree = self._trees[root].tree
             node = tree.node_at(ino)
             tree.unpin(node, max(0, node.pins - left))
-            if not tree.is_pinned:
+            if not tree.pins.is_pinned:
                 self._close(root)
             return
         place = self._places[ino]

@@ -28,7 +28,7 @@ from avfs_git.fuse.listing import DOT, DOT_DOT, Answers, Listing, Listings, make
 from avfs_git.gitstore.source import NotYetHere
 from avfs_git.host.files.ranges import fallocate
 from avfs_git.vfs.tree.merged import MergedTree, Node
-from avfs_git.vfs.tree.view import Attr, fail, missing_xattr
+from avfs_git.vfs.tree.values import Attr, fail, missing_xattr
 
 Handler = Callable[[Request], bytes | None]
 """Gives the body of the reply; None if the request is answered already, or gets no answer."""
@@ -100,7 +100,7 @@ class Operations:
         if not has_xattrs:
             for operation in (p.GETXATTR, p.LISTXATTR, p.SETXATTR, p.REMOVEXATTR):
                 del self.handlers[operation]
-        if not tree.may_have_holes:
+        if not tree.may_change:  # its files are stored whole
             del self.handlers[p.LSEEK]
 
     def _list_calls(self) -> dict[int, Handler]:

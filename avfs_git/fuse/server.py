@@ -124,7 +124,7 @@ class TreeServer:
         receive, counts, handlers = self.channel.receive, self.counts, self._handlers
         request = Request() if self._handover is None else self._handover.request()
         buffer = request.buffer
-        leavings = self.tree.leavings = deque()
+        leavings = self.tree.pins.leavings = deque()
         self.channel.spare = self.tree.tidy
         self._defer()
         try:
@@ -145,7 +145,7 @@ class TreeServer:
             for pool in (self._bringer, self._pool):
                 if pool is not None:
                     pool.shutdown()
-            self.channel.spare = self.tree.leavings = None
+            self.channel.spare = self.tree.pins.leavings = None
         self.tree.empty_attic()
 
     def handle(self, request: Request) -> None:

@@ -61,7 +61,7 @@ class MergedTreeMachine(RuleBasedStateMachine):
     def take_one(self, step: Step) -> None:
         """Take one step in both; the answer must be the same, and all changes reported."""
         self.reported.clear()
-        self.tree.report_anew()
+        self.tree.changes.report_anew()
         if step.verb == "write_file":
             self.close_handles()  # a file that is open keeps its old content, unlike the plain one that is written to
         expected = take_in_directory(self.base / "model", step)

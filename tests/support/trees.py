@@ -15,7 +15,7 @@ from pathlib import Path
 from avfs_git.gitstore.bounds import Bound
 from avfs_git.paths import TreePath, components
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
-from avfs_git.vfs.tree.merged import MergedTree, Node
+from avfs_git.vfs.tree.merged import Attr, MergedTree, Node
 from tests.support.objects import MemorySource
 
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "dir", stat.S_IFLNK: "symlink"}
@@ -120,6 +120,13 @@ def describe_dir(directory: Path | bytes, *, times: bool = False) -> dict[bytes,
     return _without_lone_links(found)
 
 
+def list_nodes(tree: MergedTree, node: Node) -> list[tuple[bytes, Node, Attr]]:
+    """List a directory with the node and the attributes of each entry, in one step."""
+    with tree.guard:
+        found = [(name, tree.find(node, name)) for name, _ in tree.readdir(node)]
+        return [(name, child, tree.getattr(child)) for name, child in found if child is not None]
+
+
 def describe_tree(tree: MergedTree, *, times: bool = False) -> dict[bytes, Described]:
     """Describe everything that a merged tree shows, in the terms of `describe_dir`."""
     found: dict[bytes, Described] = {}
@@ -130,7 +137,7 @@ def describe_tree(tree: MergedTree, *, times: bool = False) -> dict[bytes, Descr
         attr = tree.getattr(node)
         content: object = None
         if node.kind == stat.S_IFDIR:
-            below = sorted(tree.readdir_plus(node), key=lambda entry: entry[0], reverse=True)
+            below = sorted(list_nodes(tree, node), key=lambda entry: entry[0], reverse=True)
             assert sorted(name for name, _ in tree.readdir(node)) == sorted(name for name, _, _ in below)
             listed = tree.list_attrs(node)
             # How many directories a directory holds is not known in a list.

@@ -65,5 +65,5 @@ class Forgetting:
             return [
                 (node.parent.ino, node.name)
                 for node in found
-                if node.pins and not node.is_dir and node.parent is not None and node.parent is not tree.attic
+                if node.pins and not node.is_dir and node.parent is not None and node.parent is not tree.nodes.attic
             ]

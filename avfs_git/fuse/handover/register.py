@@ -18,7 +18,7 @@ from collections.abc import Container, Iterator
 
 from avfs_git.fuse.handover.handover import Handover
 from avfs_git.vfs.tree.inodes import ROOT_INO, Node, Noted, Place
-from avfs_git.vfs.tree.view import fail
+from avfs_git.vfs.tree.values import fail
 
 _SEPARATOR = b"\0"
 _DEEPEST = 100_000

@@ -76,7 +76,7 @@ def settle(tree: MergedTree, handover: Handover, request: Request, told: Told, o
         name = request.name_at(p.BODY)
         if tree.shows(node, name):
             return None
-        tree.note_removed(node, name, mark.ino)
+        tree.pins.note_removed(node, name, mark.ino)
         return b""
     return _settle_made(tree, request, node, told, owner)
 
@@ -116,7 +116,7 @@ def _settle_rename(tree: MergedTree, request: Request, mark: Mark) -> bytes | No
     done = tree.stat_upper(parent, name).st_ino != mark.on_disk if exchanged else not tree.shows(parent, name)
     if not done:
         return None
-    note = tree.note_exchanged if exchanged else tree.note_renamed
+    note = tree.pins.note_exchanged if exchanged else tree.pins.note_renamed
     note(parent, name, mark.ino, new_parent, new_name, mark.over)
     return b""
 

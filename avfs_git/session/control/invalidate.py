@@ -47,30 +47,29 @@ class Watch:
         self._names: dict[tuple[int, bytes], None] = {}
         self._paths: dict[TreePath, None] = {}
         self._lost: dict[int, None] = {}
-        self._before = merged.on_change
 
     def __enter__(self) -> Self:
         with self._merged.guard:
-            self._before = self._merged.on_change
-            self._merged.on_change, self._merged.on_name = self._note_change, self._note_name
-            self._merged.on_lost = self._note_lost
+            self._merged.changes.observer = self
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         with self._merged.guard:
-            self._merged.on_change, self._merged.on_name, self._merged.on_lost = self._before, None, None
+            self._merged.changes.observer = None
 
-    def _note_change(self, path: TreePath, deep: bool) -> None:
-        if self._before is not None:
-            self._before(path, deep)
+    def see_path(self, path: TreePath, deep: bool) -> None:
+        """Note a path."""
+        del deep
         if threading.get_ident() == self._thread:
             self._paths[path] = None
 
-    def _note_name(self, parent: Node, name: bytes) -> None:
+    def see_name(self, parent: Node, name: bytes) -> None:
+        """Note a name."""
         if threading.get_ident() == self._thread:
             self._names[parent.ino, name] = None
 
-    def _note_lost(self, node: Node) -> None:
+    def see_lost(self, node: Node) -> None:
+        """Note a node that the kernel knows and that loses a name."""
         if node.pins and threading.get_ident() == self._thread:
             self._lost[node.ino] = None
 

@@ -1,7 +1,7 @@
 """The upper layer on disk: what a workspace changed relative to its base.
 
 Decided here: by which steps its entries, its whiteouts and its opaque directories come and go, and what stands in `work`. How the
-marks of overlayfs are spelled is `vfs.layer.marks`. `vfs.tree.merged` and the capture of a checkpoint ask it.
+marks of overlayfs are spelled is `vfs.layer.marks`. `vfs.tree` and the capture of a checkpoint call it.
 
 Everything is relative to directory descriptors and no symbolic link is followed. Readers need nothing; writers
 hold the workspace lock. Each function leaves the layer either as it was or as promised, at a kill between any two
@@ -459,6 +459,10 @@ class UpperLayer:
             os.unlink(temporary, dir_fd=self.work.fd)
         except OSError:  # a directory, or what only a second attempt can remove
             self.discard(temporary)
+
+    def show_over_whiteout(self, temporary: bytes, directory: int, name: bytes) -> None:
+        """Move what was made in `work` to a name that only a whiteout can have."""
+        self.show_instead(temporary, directory, name)
 
     # --- attributes ----------------------------------------------------------------------------------------
 

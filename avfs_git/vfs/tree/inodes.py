@@ -1,10 +1,9 @@
-"""What a node of the merged view is, and its number.
+"""What a node is, and its number.
 
-Decided here: how an entry is identified while a process looks at a workspace. A node has one number from when it
-is first looked up until it is forgotten, wherever it is renamed to and whether or not it is copied up; hard links
-of the upper layer share one node. The numbers mean nothing to another process and survive nothing, unless a `Ledger`
-remembers them: then a process that goes on for a dead one gives nodes the numbers that they had. `vfs.tree.view` and the
-modules above it call this under their lock; a server looks numbers up with `InodeTable.find`.
+Decided here: how an entry is identified. A node has one number from its first lookup until it is forgotten, wherever it is
+renamed to and whether or not it is copied up; hard links of the upper layer share one node. Numbers end with the process,
+unless a `Ledger` remembers them: then a process that goes on for a dead one gives nodes their old numbers. Called with the
+tree's lock held, but for `InodeTable.find`.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ DiskKey = tuple[int, int]
 
 
 class Node:
-    """One file, directory or other object of the merged view.
+    """One file, directory or other object of a tree.
 
     Attributes:
         ino: Its number.
@@ -33,19 +32,19 @@ class Node:
         parent: The directory of its (first known) name; None for the root, and for what has no name any more.
         name: Its name there.
         aliases: Its other known names, for a file with hard links.
-        lower: A directory: what of the lower layer it merges with. Else: what it shows as long as it is not in
-            the upper layer. None where the lower layer has nothing to do with it.
+        lower: A directory: the lower directory that it merges with. Else: the lower entry that it shows until it is copied
+            up. None if it shows nothing of the lower layer.
         upper: Whether it is in the upper layer. A directory that is has all its parents there.
         children: A directory's known nodes by name.
         listing: A directory's names in the upper layer with their type bits, 0 for a whiteout; None if not read.
         xattr_whiteouts: A directory: whether its whiteouts may be empty files with an attribute.
-        sets_group: A directory: whether what is made in it gets its group; None if not looked at.
+        sets_group: A directory: whether new entries get its group; None if not looked at.
         has_xattrs: A file: whether it may carry extended attributes.
         links: A file of the upper layer: its number of names, known or not.
-        disk_key: Where hard links to it are recognised by, if it has any.
-        descriptor: A descriptor that the pool may take away: of a directory to name its entries, of a file its data.
-        held: A descriptor of what has no name any more but is still in use.
-        pins: How many holders outside (a kernel's references, open files) still know the node by its number.
+        disk_key: By which its hard links are recognised, if it has any.
+        descriptor: A descriptor that the pool may close: of a directory to name its entries, of a file its data.
+        held: A descriptor of a file or directory that has no name any more but is still in use.
+        pins: How many holders outside (a kernel's references, open files) know the node by its number.
     """
 
     __slots__ = (
@@ -132,7 +131,7 @@ class Noted(NamedTuple):
 
 
 class Ledger(Protocol):
-    """Remembers, where the death of this process does not reach, the nodes that somebody knows by their numbers.
+    """Remembers pinned nodes in memory that outlives this process.
 
     Called under the tree's lock. Only nodes with pins are noted, and directories that had some once.
     """
@@ -173,7 +172,7 @@ class Ledger(Protocol):
 
 
 class InodeTable:
-    """All nodes of a merged view by number, and hard links by where they are on disk."""
+    """All nodes of a tree by number, and files with hard links by their place on disk."""
 
     def __init__(self, first: int = ROOT_INO) -> None:
         """Number nodes from a root's number on."""

@@ -1,11 +1,10 @@
-"""Making entries of the merged view: files, directories, links, devices, and files without a name.
+"""Making entries: files, directories, links, devices, and files without a name.
 
-Decided here: by which steps on disk what is new becomes visible at once, whose it is and with which mode, and what the nodes say
-afterwards. It is made in place; over a whiteout, it is made in `work`, and the two change places. A file without a name stands
-in `work` until it gets one.
+Decided here: the steps on disk by which a new entry becomes visible at once, and its owner and mode. It is made in place; over
+a whiteout, it is made in `work` and the two change places. A file without a name stands in `work` until it gets one.
 
-A kill between any two system calls leaves the name free, or what was made whole; a stray whiteout that hides nothing may stay.
-Callers and assumptions are those of `vfs.tree.view`.
+The server calls this by node, `vfs.tree.merged` by path. Public methods take the tree's lock, unless they say otherwise. A kill
+between any two system calls leaves the name free or the entry whole; a stray whiteout that hides nothing may stay.
 """
 
 from __future__ import annotations
@@ -19,15 +18,27 @@ from avfs_git.host.files.beneath import POOL, Descriptor, chmod_at, open_at, rem
 from avfs_git.host.files.xattrs import entry_of
 from avfs_git.paths import NAME_MAX
 from avfs_git.vfs.layer.upper import attic_name, was_made_unnamed
-from avfs_git.vfs.tree.copyup import CopyingView
+from avfs_git.vfs.tree.changes import Changes
 from avfs_git.vfs.tree.inodes import Node
-from avfs_git.vfs.tree.view import Attr, attr_of, fail
+from avfs_git.vfs.tree.nodes import Nodes
+from avfs_git.vfs.tree.pins import Pins
+from avfs_git.vfs.tree.steps import Steps
+from avfs_git.vfs.tree.values import Attr, attr_of, fail
 
 Owner = tuple[int, int]
 
 
-class MakingView(CopyingView):
-    """The merged view with everything that makes entries."""
+class Making:
+    """Makes the entries of a tree."""
+
+    def __init__(self, nodes: Nodes, pins: Pins, changes: Changes, steps: Steps) -> None:
+        self._nodes = nodes
+        self._lock = nodes.lock
+        self._upper = nodes.upper
+        self._dir_fd = nodes.dir_fd
+        self._pins = pins
+        self._changes = changes
+        self._bring_up = steps.bring_up
 
     def create(self, parent: Node, name: bytes, mode: int | None = None, *, owner: Owner | None = None) -> Node:
         """Make an empty file.
@@ -46,7 +57,7 @@ class MakingView(CopyingView):
     def create_described(
         self, parent: Node, name: bytes, mode: int | None = None, *, owner: Owner | None = None
     ) -> tuple[Node, Attr]:
-        """Make an empty file as `create` does, and tell its attributes, which are known by then."""
+        """Make an empty file as `create` does, and give its attributes, too."""
         with self._lock:
             directory = self._prepare_new(parent, name, is_exclusive=True)
             masked = 0o666 if mode is None else mode & 0o777
@@ -54,7 +65,7 @@ class MakingView(CopyingView):
                 data = Descriptor(open_at(directory.fd, name, os.O_CREAT | os.O_EXCL | os.O_RDWR, masked))
             except FileExistsError:
                 self._check_new(parent, name)  # a whiteout gives way, nothing else
-                temporary, fd = self.upper.make_file(masked, os.O_RDWR)
+                temporary, fd = self._upper.make_file(masked, os.O_RDWR)
                 data = Descriptor(fd)
                 self._show_new(parent, directory.fd, name, temporary, mode, owner)
                 made = os.stat(data.fd)
@@ -73,9 +84,9 @@ class MakingView(CopyingView):
             try:
                 os.mkdir(name, masked, dir_fd=directory.fd)
             except FileExistsError:
-                temporary = self.upper.make_dir(masked)
+                temporary = self._upper.make_dir(masked)
                 # It must not show what the lower layer has under the name, which the whiteout hid until now.
-                self.upper.set_opaque(entry_of(self.upper.work.fd, temporary))
+                self._upper.set_opaque(entry_of(self._upper.work.fd, temporary))
                 self._show_new(parent, directory.fd, name, temporary, mode, owner)
             else:
                 self._settle_in_place(parent, directory.fd, name, mode, owner)
@@ -90,8 +101,8 @@ class MakingView(CopyingView):
             try:
                 os.symlink(target, name, dir_fd=directory.fd)
             except FileExistsError:
-                temporary = self.upper.new_name()
-                os.symlink(target, temporary, dir_fd=self.upper.work.fd)
+                temporary = self._upper.new_name()
+                os.symlink(target, temporary, dir_fd=self._upper.work.fd)
                 self._show_new(parent, directory.fd, name, temporary, None, owner)
             else:
                 self._settle_in_place(parent, directory.fd, name, None, owner)
@@ -113,8 +124,8 @@ class MakingView(CopyingView):
             try:
                 os.mknod(name, mode & ~0o7000, rdev, dir_fd=directory.fd)
             except FileExistsError:
-                temporary = self.upper.new_name()
-                os.mknod(temporary, mode & ~0o7000, rdev, dir_fd=self.upper.work.fd)
+                temporary = self._upper.new_name()
+                os.mknod(temporary, mode & ~0o7000, rdev, dir_fd=self._upper.work.fd)
                 self._show_new(parent, directory.fd, name, temporary, mode & 0o7777, owner)
             else:
                 self._settle_in_place(parent, directory.fd, name, mode & 0o7777, owner)
@@ -134,27 +145,27 @@ class MakingView(CopyingView):
         with self._lock:
             if not parent.is_dir:
                 raise fail(errno.ENOTDIR, parent.name)
-            if self._is_gone(parent):
+            if self._nodes.is_gone(parent):
                 raise fail(errno.ENOENT, parent.name)
             self._bring_up(parent)
             masked = 0o666 if mode is None else mode & 0o777
-            node = self.inodes.add(Node(stat.S_IFREG, parent, b"", None, upper=True))
-            node.parent, node.name = self.attic, attic_name(node.ino, unnamed=True)
+            node = self._nodes.inodes.add(Node(stat.S_IFREG, parent, b"", None, upper=True))
+            node.parent, node.name = self._nodes.attic, attic_name(node.ino, unnamed=True)
             node.has_xattrs = False
             node.links = 0
             try:
                 self._make_unnamed(parent, node, mode, masked, owner)
             except BaseException:
-                self._release(node)
+                self._pins.release(node)
                 raise
             return node
 
     def _make_unnamed(self, parent: Node, node: Node, mode: int | None, masked: int, owner: Owner | None) -> None:
         """Make the file of a node that has a name in `work` only."""
-        data = Descriptor(open_at(self.upper.work.fd, node.name, os.O_CREAT | os.O_EXCL | os.O_RDWR, masked))
+        data = Descriptor(open_at(self._upper.work.fd, node.name, os.O_CREAT | os.O_EXCL | os.O_RDWR, masked))
         data.writable = True
         uid, gid = owner or (-1, -1)
-        if self._hands_group_on(parent):
+        if self.hands_group_on(parent):
             directory = self._dir_fd(parent)
             gid = os.stat(directory.fd).st_gid
         if uid >= 0 or gid >= 0:
@@ -174,7 +185,7 @@ class MakingView(CopyingView):
             self._check_new(parent, name)
             if node.is_dir:
                 raise fail(errno.EPERM, name)
-            is_lost = node.parent is self.attic and node.links <= 0 and not was_made_unnamed(node.name)
+            is_lost = node.parent is self._nodes.attic and node.links <= 0 and not was_made_unnamed(node.name)
             if node.parent is None or is_lost:
                 raise fail(errno.ENOENT, name)
             self._bring_up(node)
@@ -182,77 +193,72 @@ class MakingView(CopyingView):
             directory = self._dir_fd(parent)
             source = self._dir_fd(node.parent)
             status = os.stat(node.name, dir_fd=source.fd, follow_symlinks=False)
-            self._begin()
+            self._pins.begin()
             try:
                 os.link(node.name, name, src_dir_fd=source.fd, dst_dir_fd=directory.fd, follow_symlinks=False)
             except FileExistsError:
-                temporary = self.upper.new_name()
-                os.link(node.name, temporary, src_dir_fd=source.fd, dst_dir_fd=self.upper.work.fd, follow_symlinks=False)
+                temporary = self._upper.new_name()
+                os.link(node.name, temporary, src_dir_fd=source.fd, dst_dir_fd=self._upper.work.fd, follow_symlinks=False)
                 faults.reach("namespace.linked")
-                self.upper.show_instead(temporary, directory.fd, name)
-            self.inodes.link_to_disk(node, (status.st_dev, status.st_ino))
-            node.links = status.st_nlink + (node.parent is not self.attic)
-            self._add_name(node, parent, name)
+                self._upper.show_over_whiteout(temporary, directory.fd, name)
+            self._nodes.inodes.link_to_disk(node, (status.st_dev, status.st_ino))
+            node.links = status.st_nlink + (node.parent is not self._nodes.attic)
+            self._nodes.add_name(node, parent, name)
             if parent.listing is not None:
                 parent.listing[name] = node.kind
-            self._report_name(parent, name)
+            self._changes.of_name(parent, name)
             return node
 
     def _prepare_new(self, parent: Node, name: bytes, *, is_exclusive: bool = False) -> Descriptor:
-        """Make sure that a name can be made, and bring the directory up.
-
-        Args:
-            parent: The directory that gets it.
-            name: Its name there.
-            is_exclusive: Whether the caller's system call refuses a name that the upper layer has: the disk is not asked then.
-        """
+        """Make sure that a name can be made, and copy its directory up. Exclusive: the caller's call asks the disk."""
         known = parent.listing
         if (
             is_exclusive
             and name not in parent.children
             and (known is None or name not in known)
-            and (parent.lower is None or self._lower_child(parent, name) is None)
+            and (parent.lower is None or self._nodes.lower_child(parent, name) is None)
         ):
-            self._check_name(parent, name)
+            self.check_name(parent, name)
         else:
             self._check_new(parent, name)
         self._bring_up(parent)
-        self._begin()
+        self._pins.begin()
         return self._dir_fd(parent)
 
     def _check_new(self, parent: Node, name: bytes) -> None:
-        self._check_name(parent, name)
-        if self._child(parent, name) is not None:
+        self.check_name(parent, name)
+        if self._nodes.child(parent, name) is not None:
             raise fail(errno.EEXIST, name)
 
-    def _check_name(self, parent: Node, name: bytes) -> None:
+    def check_name(self, parent: Node, name: bytes) -> None:
+        """Refuse a name that no entry of a directory can have. Called with the lock."""
         if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
             raise fail(errno.EINVAL, name)
         if len(name) > NAME_MAX:
             raise fail(errno.ENAMETOOLONG, name)
         if parent.kind != stat.S_IFDIR:
             raise fail(errno.ENOTDIR, parent.name)
-        if parent.parent is None and parent is not self.root:
+        if parent.parent is None and parent is not self._nodes.root:
             raise fail(errno.ENOENT, name)
-        if self._is_reserved(parent, name):
+        if self._nodes.is_reserved(parent, name):
             raise fail(errno.EPERM, name)
 
     def _show_new(
         self, parent: Node, directory: int, name: bytes, temporary: bytes, mode: int | None, owner: Owner | None
     ) -> None:
-        """Put what was made in `work` in place of the whiteout that has its name."""
+        """Put an entry made in `work` in place of the whiteout that has its name."""
         try:
-            self._settle(parent, self.upper.work.fd, temporary, mode, owner, hidden=True)
+            self.settle_made(parent, self._upper.work.fd, temporary, mode, owner, hidden=True)
             faults.reach("namespace.made")
-            self.upper.show_instead(temporary, directory, name)
+            self._upper.show_over_whiteout(temporary, directory, name)
         except BaseException:
-            self.upper.discard(temporary)
+            self._upper.discard(temporary)
             raise
 
     def _settle_in_place(self, parent: Node, directory: int, name: bytes, mode: int | None, owner: Owner | None) -> None:
-        """Settle what was just made under its own name, or take it back."""
+        """Settle an entry made under its own name, or remove it."""
         try:
-            self._settle(parent, directory, name, mode, owner)
+            self.settle_made(parent, directory, name, mode, owner)
         except BaseException:
             remove_tree(directory, name)
             raise
@@ -260,12 +266,12 @@ class MakingView(CopyingView):
     def _settle_file(
         self, parent: Node, directory: int, name: bytes, fd: int, mode: int | None, owner: Owner | None
     ) -> os.stat_result:
-        """Settle an open file that was just made under its own name, or take it back; tell what it is like."""
+        """Settle an open file made under its own name, or remove it; give its attributes."""
         try:
             made = os.stat(fd)
             uid, gid = owner or (made.st_uid, made.st_gid)
             wanted = stat.S_IMODE(made.st_mode) if mode is None else mode & 0o7777
-            if self._hands_group_on(parent):
+            if self.hands_group_on(parent):
                 above = self._dir_fd(parent)
                 gid = os.stat(above.fd).st_gid
             moved = (uid, gid) != (made.st_uid, made.st_gid)
@@ -279,21 +285,21 @@ class MakingView(CopyingView):
             raise
         return made
 
-    def _settle(
+    def settle_made(
         self, parent: Node, directory: int, name: bytes, mode: int | None, owner: Owner | None, *, hidden: bool = False
     ) -> None:
-        """Give what was just made its owner and its exact mode.
+        """Give a new entry its owner and its exact mode. Called with the lock.
 
-        What was made in its directory has got the group that the directory hands on; what was made hidden, in
-        `work`, gets it here.
+        An entry made in its directory already has the group that the directory hands on; one made hidden, in `work`, gets
+        it here.
         """
-        if mode is None and owner is None and not (hidden and self._hands_group_on(parent)):
+        if mode is None and owner is None and not (hidden and self.hands_group_on(parent)):
             return
         made = os.stat(name, dir_fd=directory, follow_symlinks=False)
         uid, gid = owner or (made.st_uid, made.st_gid)
         is_dir = stat.S_ISDIR(made.st_mode)
         wanted = stat.S_IMODE(made.st_mode) if mode is None else mode & 0o7777
-        if self._hands_group_on(parent):
+        if self.hands_group_on(parent):
             above = self._dir_fd(parent)
             gid = os.stat(above.fd).st_gid
             if is_dir:
@@ -305,12 +311,13 @@ class MakingView(CopyingView):
             chmod_at(directory, name, wanted)
 
     def settle(self, parent: Node, name: bytes, mode: int | None = None, *, owner: Owner | None = None) -> None:
-        """Give something that is there the owner and mode with which it was to be made, see `create`."""
+        """Give an existing entry the owner and mode with which it was to be made, see `create`."""
         with self._lock:
             directory = self._dir_fd(parent)
-            self._settle(parent, directory.fd, name, mode, owner, hidden=True)
+            self.settle_made(parent, directory.fd, name, mode, owner, hidden=True)
 
-    def _hands_group_on(self, parent: Node) -> bool:
+    def hands_group_on(self, parent: Node) -> bool:
+        """Whether a directory gives its group to what is made in it. Called with the lock."""
         found = parent.sets_group
         if found is None:
             directory = self._dir_fd(parent)
@@ -323,8 +330,8 @@ class MakingView(CopyingView):
         node.has_xattrs = False
         if parent.listing is not None:
             parent.listing[name] = kind
-        self._add(node)
-        self._report_name(parent, name)
+        self._nodes.add(node)
+        self._changes.of_name(parent, name)
         if kind == stat.S_IFREG:
-            self._reported = node  # under the one name that it has, so that what is written to it now needs no report
+            self._changes.reported = node  # under the one name that it has, so that what is written to it now needs no report
         return node

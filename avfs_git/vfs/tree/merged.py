@@ -1,50 +1,209 @@
-"""The merged view by path: what the library's file operations call.
+"""A workspace as a filesystem: the one object that the rest of avfs uses, made of the parts in this package.
 
-Decided here: how a path leads to a node (symbolic links are followed inside the workspace and nowhere else), and
-how a file is replaced as a whole. `MergedTree` is the one class that the rest of avfs uses: its nodes and names
-come from `vfs.tree.view`, `vfs.tree.pins`, `vfs.tree.content`, `vfs.tree.copyup`, `vfs.tree.making` and `vfs.tree.namespace`,
-whose assumptions hold here, too.
+Decided here: which parts a tree has, and how a path leads to a node: symbolic links are followed inside the workspace and
+nowhere else.
 
-A file that is written as a whole is made complete in `work` and gets its name in one step, so that nobody reads
-half of it and a kill leaves the old content or the new. Written in place is only a file with several hard links,
-because its other names must see the change, and one whose directory is closed to an ordinary user.
+    Nodes       which entry shows under which name; numbers, descriptors
+    Pins        what stays usable without a name, and after the death of a process
+    Changes     tells observers what changed
+    Steps       what a change does on disk: copy-up, removing, renaming
+    Contents    reading and writing files
+    Attributes  stat, extended attributes, targets of links
+    Making      new entries
+    Namespace   removing and renaming
+    Writing     replacing whole files
+
+The server calls a tree by node, the library's file operations by path. Any number of threads may: one lock, `guard`, guards
+the nodes. A caller that needs several calls to be one step takes it first.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Iterable, Sequence
 
-from avfs_git import faults
 from avfs_git.errors import PathEscapes
-from avfs_git.host.files.durable import write_all
 from avfs_git.paths import TreePath
-from avfs_git.vfs.layer.upper import put_times
-from avfs_git.vfs.tree.copyup import write_pieces
-from avfs_git.vfs.tree.inodes import Node
-from avfs_git.vfs.tree.making import Owner
+from avfs_git.vfs.layer.lower import LowerTree
+from avfs_git.vfs.layer.upper import UpperLayer
+from avfs_git.vfs.tree.attributes import Attributes
+from avfs_git.vfs.tree.blobcache import BlobCache
+from avfs_git.vfs.tree.changes import Changes, OnChange
+from avfs_git.vfs.tree.contents import Contents
+from avfs_git.vfs.tree.inodes import ROOT_INO, Node
+from avfs_git.vfs.tree.making import Making
 from avfs_git.vfs.tree.namespace import Namespace
-from avfs_git.vfs.tree.view import Attr, Listed, OnChange, fail
+from avfs_git.vfs.tree.nodes import Nodes
+from avfs_git.vfs.tree.pins import Pins
+from avfs_git.vfs.tree.steps import Steps, UpperSteps
+from avfs_git.vfs.tree.values import Attr, fail
+from avfs_git.vfs.tree.writing import Data, Writing
 
-__all__ = ["Attr", "Listed", "MergedTree", "Node", "OnChange"]
+__all__ = ["Attr", "MergedTree", "Node", "OnChange"]
 
 MAX_SYMLINKS = 40  # as Linux counts them: path_resolution(7)
-_PATHS_KEPT = 100_000
-_COLLECTED_MAX = 1 << 20
-"""Contents up to this size are collected in memory."""
 
-Data = bytes | bytearray | memoryview
-Xattrs = Sequence[tuple[bytes, bytes]]
 Found = tuple[Node, bytes, Node | None]
-"""The directory, the name in it, and what is there."""
+"""The directory, the name in it, and its node."""
+MakeSteps = Callable[[Nodes, Pins], Steps]
 
 
-class MergedTree(Namespace):
-    """A workspace as a filesystem: its upper layer over its lower one."""
+class MergedTree:
+    """A tree: an upper layer over a lower one.
+
+    Attributes:
+        nodes: The nodes; the methods of the parts are bound below, so that a call by node costs no further frame.
+        pins: The pins of nodes.
+        changes: Tells observers what changed.
+        steps: What changes do on disk.
+        guard: The lock of the tree.
+        is_shared: Whether programs use the tree, so that nothing slow is waited for with the lock held.
+        list_covered: Lists the paths where the kernel shows another mount, which removing the path would detach.
+        may_change: Whether anything in it can change.
+    """
+
+    def __init__(
+        self,
+        lower: LowerTree,
+        upper: UpperLayer,
+        *,
+        reserve_git: bool = True,
+        on_change: OnChange | None = None,
+        cache: BlobCache | None = None,
+        first_ino: int = ROOT_INO,
+        hides: Callable[[bytes], bool] | None = None,
+        steps: MakeSteps = UpperSteps,
+        may_change: bool = True,
+    ) -> None:
+        """Join two layers.
+
+        Args:
+            lower: What the workspace began with.
+            upper: What changed since.
+            reserve_git: Hide `.git` at the root.
+            on_change: Told each path that changes.
+            cache: Where big files of the lower layer are read from in pieces; hidden copies in `upper` if not given.
+            first_ino: The number of the root; other numbers follow.
+            hides: Tells the names at the root that are in no listing.
+            steps: What changes do on disk.
+            may_change: Whether there is an upper layer.
+        """
+        self.is_shared = False
+        self.list_covered: Callable[[], Collection[TreePath]] = tuple
+        self.may_change = may_change
+        self.lower = lower
+        self.upper = upper
+        self.nodes = nodes = Nodes(lower, upper, has_upper=may_change, reserve_git=reserve_git, hides=hides, first_ino=first_ino)
+        self.guard = self._lock = nodes.lock
+        self.owner = nodes.owner
+        self.inodes = nodes.inodes
+        self.lookup = nodes.lookup
+        self.find = nodes.find
+        self.shows = nodes.shows
+        self.stat_upper = nodes.stat_upper
+        self.lower_children = nodes.lower_children
+        self.show_git_file = nodes.show_git_file
+        self.path_of = nodes.path_of
+        self.readdir = nodes.readdir
+        self.readdir_shown = nodes.readdir_shown
+        self.is_empty = nodes.is_empty
+        self.bound_below = nodes.bound_below
+        self._child = nodes.child
+        self._remember_path = nodes.remember_path
+        self._paths = nodes.paths
+
+        self.pins = pins = Pins(nodes)
+        self.pin = pins.pin
+        self.pin_all = pins.pin_all
+        self.show_lower = pins.show_lower
+        self.unpin = pins.unpin
+        self.tidy = pins.tidy
+        self.empty_attic = pins.empty_attic
+        self.node_at = pins.node_at
+        self.follow = pins.follow
+        self.list_known = pins.list_known
+
+        self.changes = changes = Changes(nodes, on_change)
+        self.steps = way = steps(nodes, pins)
+        self.defer_copies = way.defer_copies
+
+        contents = Contents(nodes, changes, way, cache)
+        self.read = contents.read
+        self.read_now = contents.read_now
+        self.read_all = contents.read_all
+        self.stream = contents.stream
+        self.write = contents.write
+        self.append = contents.append
+        self.truncate = contents.truncate
+        self.open_file = contents.open_file
+        self.seek = contents.seek
+        self.mark_changed = contents.mark_changed
+        self.sync = contents.sync
+
+        attributes = Attributes(nodes, pins, changes, way, contents)
+        self.statvfs = attributes.statvfs
+        self.getattr = attributes.getattr
+        self.list_attrs = attributes.list_attrs
+        self.readlink = attributes.readlink
+        self.may_have_xattrs = attributes.may_have_xattrs
+        self.read_xattrs = attributes.read_xattrs
+        self.get_xattr = attributes.get_xattr
+        self.set_xattr = attributes.set_xattr
+        self.remove_xattr = attributes.remove_xattr
+        self.set_attributes = attributes.set_attributes
+        self.chmod = attributes.chmod
+        self.chown = attributes.chown
+        self.utimens = attributes.utimens
+
+        making = Making(nodes, pins, changes, way)
+        self.create = making.create
+        self.create_described = making.create_described
+        self.create_unnamed = making.create_unnamed
+        self.mkdir = making.mkdir
+        self.symlink = making.symlink
+        self.mknod = making.mknod
+        self.link = making.link
+        self.settle = making.settle
+
+        namespace = Namespace(nodes, pins, changes, way, making)
+        self.unlink = namespace.unlink
+        self.rmdir = namespace.rmdir
+        self.remove_tree = namespace.remove_tree
+        self.rename = namespace.rename
+        self.relist = namespace.relist
+
+        self._writing = Writing(nodes, pins, changes, way, contents, attributes, making, namespace)
+        self.install = self._writing.install
+
+    @property
+    def root(self) -> Node:
+        """The root directory."""
+        return self.nodes.root
+
+    @property
+    def git_file(self) -> Node | None:
+        """The `.git` that programs find in the root, see `Nodes.show_git_file`."""
+        return self.nodes.git_file
+
+    def forget_all(self) -> None:
+        """Drop every node and descriptor, because another process may have changed the upper layer.
+
+        A node that a caller still holds is dead afterwards: every use of it raises ENOENT.
+        """
+        with self._lock:
+            self.close()
+            self.upper.reopen()
+            self.nodes.start()
+            self.pins.start()
+            self.changes.report_anew()
+
+    def close(self) -> None:
+        """Drop every node and descriptor for good."""
+        with self._lock:
+            self.pins.close()
+            self.nodes.close()
 
     # --- paths ---------------------------------------------------------------------------------------------
 
@@ -89,7 +248,7 @@ class MergedTree(Namespace):
                     self._remember_path(path, found)
                 return start, last, found
             return self._walk_slowly(path, start, [last], follow_last=follow_last)
-        return self._walk_slowly(path, self.root, path.split(b"/")[::-1], follow_last=follow_last)
+        return self._walk_slowly(path, self.nodes.root, path.split(b"/")[::-1], follow_last=follow_last)
 
     def _walk_slowly(self, path: TreePath, start: Node, pending: list[bytes], *, follow_last: bool) -> Found:
         parent, name, here = start, b"", start
@@ -101,7 +260,7 @@ class MergedTree(Namespace):
             if name in (b"", b"."):
                 continue
             if name == b"..":
-                if here is self.root:
+                if here is self.nodes.root:
                     raise PathEscapes(path)
                 if here.parent is None:
                     raise fail(errno.ENOENT, path)
@@ -138,11 +297,6 @@ class MergedTree(Namespace):
             raise fail(errno.ENOENT, path)
         return target.split(b"/")[::-1]
 
-    def _remember_path(self, path: bytes, node: Node) -> None:
-        if len(self._paths) >= _PATHS_KEPT:
-            self._forget_paths()
-        self._paths[path] = node
-
     # --- reading -------------------------------------------------------------------------------------------
 
     def attr(self, path: TreePath, *, follow_last: bool = False) -> Attr:
@@ -178,242 +332,11 @@ class MergedTree(Namespace):
             IsADirectoryError: If a directory is there.
             OSError: EINVAL if something else is there that is no regular file.
         """
-        if self.is_shared and not isinstance(data, bytes | bytearray | memoryview):
-            with self._collected(data) as pieces:
-                return self._write_file(path, pieces, mode)
-        return self._write_file(path, data, mode)
-
-    def _write_file(self, path: TreePath, data: Data | Iterable[bytes], mode: int | None) -> Node:
+        if self.is_shared and not isinstance(data, Data):
+            with self._writing.collected(data) as pieces, self._lock:
+                return self._writing.write(*self._walk(path, follow_last=True), pieces, mode)
         with self._lock:
-            parent, name, node = self._walk(path, follow_last=True)
-            if node is None:
-                self._check_name(parent, name)
-                return self._write_new(parent, name, data, mode)
-            if node.kind != stat.S_IFREG:
-                raise fail(errno.EISDIR if node.is_dir else errno.EINVAL, path)
-            if not node.upper:
-                return self._write_over_lower(parent, name, node, data, mode)
-            directory = self._dir_fd(parent)
-            status = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
-            if status.st_nlink > 1:
-                return self._write_in_place(node, data, mode)
-            return self._write_over_upper(parent, name, node, status, data, mode)
-
-    @contextlib.contextmanager
-    def _collected(self, pieces: Iterable[bytes]) -> Iterator[Data | Iterable[bytes]]:
-        """Take all pieces of a content, without the lock: whoever gives them may be slow, or wait for this very tree."""
-        first: list[bytes] = []
-        size = 0
-        source = iter(pieces)
-        for piece in source:
-            first.append(piece)
-            size += len(piece)
-            if size > _COLLECTED_MAX:
-                break
-        else:
-            yield b"".join(first)
-            return
-        fd = self.upper.make_hidden_file()
-        try:
-            write_pieces(fd, first)
-            first.clear()
-            write_pieces(fd, source)
-            yield _pieces_of(fd)
-        finally:
-            os.close(fd)
-
-    def _make_content(
-        self,
-        data: Data | Iterable[bytes],
-        mode: int | None,
-        *,
-        owner: Owner | None = None,
-        xattrs: Xattrs = (),
-    ) -> tuple[bytes, int]:
-        """Write a new file in `work`; give its name and the descriptor, which the caller closes."""
-        temporary, fd = self.upper.make_file(flags=os.O_RDWR)
-        try:
-            if isinstance(data, bytes | bytearray | memoryview):
-                if data:
-                    write_all(fd, memoryview(data) if isinstance(data, bytearray) else data)
-            else:
-                write_pieces(fd, data)
-            if xattrs:  # before the mode, which may forbid to set them
-                self.upper.write_user_xattrs(fd, xattrs)
-            if owner is not None and owner != (self._uid, self._gid):
-                try:
-                    os.fchown(fd, *owner)
-                except PermissionError:
-                    pass  # an ordinary user may not give files away; what it writes anew becomes its own
-            if mode is not None:
-                os.fchmod(fd, mode & 0o7777)
-            faults.reach("write.made")
-        except BaseException:
-            os.close(fd)
-            self.upper.discard(temporary)
-            raise
-        return temporary, fd
-
-    def _write_new(self, parent: Node, name: bytes, data: Data | Iterable[bytes], mode: int | None) -> Node:
-        self._bring_up(parent)
-        directory = self._dir_fd(parent)
-        temporary, fd = self._make_content(data, mode)
-        os.close(fd)
-        try:
-            if self._hands_group_on(parent):
-                self._settle(parent, self.upper.work.fd, temporary, mode, None, hidden=True)
-            try:
-                self.upper.show(temporary, directory.fd, name)
-            except FileExistsError:  # a whiteout has the name
-                self.upper.show_instead(temporary, directory.fd, name)
-        except BaseException:
-            self.upper.discard(temporary)
-            raise
-        faults.reach("write.shown")
-        node = Node(stat.S_IFREG, parent, name, None, upper=True)
-        node.has_xattrs = False
-        if parent.listing is not None:
-            parent.listing[name] = stat.S_IFREG
-        self._add(node)
-        path = self._path_in(parent, name)
-        self._remember_path(path, node)
-        if self.on_change is not None:
-            self.on_change(path, False)
-        return node
-
-    def install(self, parent: Node, name: bytes, temporary: bytes) -> Node:
-        """Give a file that was made complete in `work` a name, in place of any file or symbolic link that has it.
-
-        On failure the file stays in `work`.
-
-        Raises:
-            IsADirectoryError: If a directory is there.
-        """
-        with self._lock:
-            self._check_name(parent, name)
-            old = self._child(parent, name)
-            if old is not None and old.is_dir:
-                raise fail(errno.EISDIR, name)
-            self._bring_up(parent)
-            directory = self._dir_fd(parent)
-            try:
-                if old is not None:
-                    self._hold(old)
-                if old is not None and old.upper:
-                    self.upper.show_instead(temporary, directory.fd, name)
-                else:
-                    try:
-                        self.upper.show(temporary, directory.fd, name)
-                    except FileExistsError:  # a whiteout has the name
-                        self.upper.show_instead(temporary, directory.fd, name)
-            except BaseException:
-                self._let_go()
-                raise
-            if old is not None:
-                self._detach(parent, name, old)
-            node = Node(stat.S_IFREG, parent, name, None, upper=True)
-            if parent.listing is not None:
-                parent.listing[name] = stat.S_IFREG
-            self._add(node)
-            self._report(node)
-            return node
-
-    def _write_over_lower(self, parent: Node, name: bytes, node: Node, data: Data | Iterable[bytes], mode: int | None) -> Node:
-        """Replace a file of the lower layer: nothing of its content is copied up."""
-        entry = node.lower
-        if entry is None:
-            raise fail(errno.ENOENT, name)
-        self._bring_up(parent)
-        directory = self._dir_fd(parent)
-        before = os.stat(directory.fd)
-        temporary, fd = self._make_content(data, entry.mode if mode is None else mode, xattrs=entry.xattrs)
-        if not self._show_made(node, temporary, fd, mode, partial(self.upper.show, temporary, directory.fd, name)):
-            return node
-        put_times(directory.fd, before)
-        if parent.listing is not None:
-            parent.listing[name] = stat.S_IFREG
-        if node.pins:
-            node = self._succeed(parent, name, node)
-        else:
-            node.upper = True
-            node.lower = None
-        node.has_xattrs = bool(entry.xattrs)
-        node.descriptor = None
-        self._report(node)
-        return node
-
-    def _write_over_upper(
-        self,
-        parent: Node,
-        name: bytes,
-        node: Node,
-        status: os.stat_result,
-        data: Data | Iterable[bytes],
-        mode: int | None,
-    ) -> Node:
-        directory = self._dir_fd(parent)
-        before = os.stat(directory.fd)
-        xattrs = tuple(self.read_xattrs(node).items()) if node.has_xattrs else ()
-        wanted = status.st_mode if mode is None else mode
-        temporary, fd = self._make_content(data, wanted, owner=(status.st_uid, status.st_gid), xattrs=xattrs)
-        if not self._show_made(node, temporary, fd, mode, partial(self.upper.show_instead, temporary, directory.fd, name)):
-            return node
-        put_times(directory.fd, before)
-        if node.pins:
-            node = self._succeed(parent, name, node)
-        self.inodes.unlink_from_disk(node)
-        node.links = 1
-        node.has_xattrs = bool(xattrs)
-        node.descriptor = None
-        self._report(node)
-        return node
-
-    def _succeed(self, parent: Node, name: bytes, old: Node) -> Node:
-        """Make the node of a file that took another's name, while that one is still in use."""
-        self._detach(parent, name, old)
-        node = Node(stat.S_IFREG, parent, name, None, upper=True)
-        return self._add(node)
-
-    def _show_made(self, node: Node, temporary: bytes, fd: int, mode: int | None, show: Callable[[], None]) -> bool:
-        """Give what was made in `work` the name of a file; closes its descriptor.
-
-        Where the directory is closed to an ordinary user, the content is written into the old file instead, and the answer is
-        no. As for any program there, what counts then is whether the file may be written.
-        """
-        try:
-            self._hold(node)
-            show()
-        except PermissionError:
-            self._let_go()
-            self.upper.discard(temporary)
-            self._write_in_place(node, _pieces_of(fd), mode)
-            return False
-        except BaseException:
-            self._let_go()
-            self.upper.discard(temporary)
-            raise
-        finally:
-            os.close(fd)
-        faults.reach("write.shown")
-        return True
-
-    def _write_in_place(self, node: Node, data: Data | Iterable[bytes], mode: int | None) -> Node:
-        held = self._writable(node)
-        offset = 0
-        try:
-            for piece in (data,) if isinstance(data, bytes | bytearray | memoryview) else data:
-                view = memoryview(piece)
-                while view:
-                    count = os.pwrite(held.fd, view, offset)
-                    offset += count
-                    view = view[count:]
-            # Cut last: cutting to nothing first makes ext4 write all data out at once (`auto_da_alloc`).
-            os.ftruncate(held.fd, offset)
-            if mode is not None:
-                os.fchmod(held.fd, mode & 0o7777)
-        finally:
-            self._report(node)
-        return node
+            return self._writing.write(*self._walk(path, follow_last=True), data, mode)
 
     # --- names by path -------------------------------------------------------------------------------------
 
@@ -468,7 +391,7 @@ class MergedTree(Namespace):
             parent, name, found = self._walk(path, follow_last=False)
             if found is None:
                 raise fail(errno.ENOENT, path)
-            if found is self.root or (found.is_dir and self.is_covered(path)):
+            if found is self.nodes.root or (found.is_dir and self.is_covered(path)):
                 raise fail(errno.EBUSY, path)
             if not found.is_dir:
                 self.unlink(parent, name)
@@ -484,7 +407,7 @@ class MergedTree(Namespace):
             if found is None:
                 raise fail(errno.ENOENT, old)
             new_parent, new_name, target = self._walk(new, follow_last=False)
-            if found is self.root or target is self.root or (found.is_dir and self.is_covered(old)):
+            if found is self.nodes.root or target is self.nodes.root or (found.is_dir and self.is_covered(old)):
                 raise fail(errno.EBUSY, old)
             self.rename(parent, name, new_parent, new_name, flags=flags)
 
@@ -504,10 +427,3 @@ class MergedTree(Namespace):
             if found is not None:
                 raise fail(errno.EEXIST, new)
             return self.link(node, parent, name)
-
-
-def _pieces_of(fd: int) -> Iterator[bytes]:
-    offset = 0
-    while piece := os.pread(fd, 1 << 20, offset):
-        yield piece
-        offset += len(piece)

@@ -29,7 +29,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,14 +53,15 @@ from avfs_git.host.files.xattrs import Target, entry_of, list_xattrs, read_xattr
 from avfs_git.paths import ROOT, TreePath, join, split
 from avfs_git.patterns import compiled
 from avfs_git.vfs.layer.layers import Directories
-from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
+from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.marks import DirMarks
 from avfs_git.vfs.layer.upper import UpperLayer, put_times
 from avfs_git.vfs.scan.scan import STAGING, is_staging
 from avfs_git.vfs.tree.inodes import Node
 from avfs_git.vfs.tree.merged import MergedTree
+from avfs_git.vfs.tree.nodes import Nodes
 from avfs_git.vfs.tree.plan import Step
-from avfs_git.vfs.tree.view import fail
+from avfs_git.vfs.tree.values import fail
 
 _TAKEN, _LOG, _PLAN = b"taken", b"log", b"plan"
 _LINE = compiled(rb"([0-9a-f]+) ([0-9a-f]+) ([^/].*)", re.DOTALL)
@@ -75,14 +76,6 @@ class Taken(NamedTuple):
     """Its name in the directory `taken`."""
     path: TreePath
     """Where it was."""
-
-
-class ShownTree(MergedTree):
-    """The merged tree of the layers themselves, for reading what a mounted workspace shows."""
-
-    def _merged_names(self, node: Node) -> Iterator[tuple[bytes, int, LowerEntry | None]]:
-        found = super()._merged_names(node)
-        return found if node is not self.root else (entry for entry in found if not is_staging(entry[0]))
 
 
 class Staging:
@@ -296,6 +289,12 @@ class MountedLayer(UpperLayer):
             return
         raise fail(errno.EBUSY, name)
 
+    def show_over_whiteout(self, temporary: bytes, directory: int, name: bytes) -> None:
+        """Refuse, unless the caller is taking: no whiteout has the name, but a file that a program has just made."""
+        if self.taking is None:
+            raise fail(errno.EEXIST, name)
+        self.show_instead(temporary, directory, name)
+
     def remove_file(self, directory: int, name: bytes) -> None:
         """Remove a name of anything but a directory, or take it out if the caller is taking.
 
@@ -403,10 +402,13 @@ def remove_staging(root: int, name: bytes) -> None:
     put_times(root, before)
 
 
-class MountedTree(ShownTree):
-    """A workspace as a filesystem, changed through the directory where the kernel shows it."""
+class MountedTree:
+    """A workspace that the kernel shows, changed through the directory where it shows it.
 
-    upper: MountedLayer
+    Attributes:
+        tree: The tree: a merged one over nothing, because the kernel has merged the layers already.
+        upper: The mounted directory.
+    """
 
     def __init__(self, source: ObjectSource, layer: MountedLayer) -> None:
         """Show it.
@@ -415,101 +417,63 @@ class MountedTree(ShownTree):
             source: Any; nothing is read from it.
             layer: The mounted directory; it is closed with the tree.
         """
-        super().__init__(LowerTree(source, None, None, default_mtime_ns=0), layer)
+        self.upper = layer
+        lower = LowerTree(source, None, None, default_mtime_ns=0)
+        self.tree = MergedTree(lower, layer, hides=is_staging, steps=lambda nodes, _: MountedSteps(nodes, layer))
 
     def close(self) -> None:
         """Drop every node and descriptor, and give the mounted directory back."""
-        super().close()
+        self.tree.close()
         self.upper.close()
 
     def give_back(self, path: TreePath, taken: Taken, *, follow: bool) -> None:
-        """Let what was taken out at a path have its name again, unless a program has given that to something else."""
-        with self._lock:
-            self._forget_paths()
-            parent, name, _ = self._walk(path, follow_last=follow)
-            directory = self._dir_fd(parent)
+        """Give a path back what was taken out of it, unless a program has made something else there."""
+        with self.tree.guard:
+            self.tree.nodes.forget_paths()
+            parent, name, _ = self.tree.locate(path, follow_last=follow)
+            directory = self.tree.nodes.dir_fd(parent)
             self.upper.give_back(taken, directory.fd, name)
 
-    def rmdir(self, parent: Node, name: bytes) -> None:
-        """Remove an empty directory."""
-        with self._lock:
-            self._check_name(parent, name)
-            node = self.lookup(parent, name)
-            if not node.is_dir:
-                raise fail(errno.ENOTDIR, name)
-            directory = self._dir_fd(parent)
-            os.rmdir(name, dir_fd=directory.fd)
-            self._gone(parent, name, node)
 
-    def remove_tree(self, parent: Node, name: bytes) -> None:
-        """Remove an entry with everything below it, one after the other, as `rm -r` does."""
-        with self._lock:
-            self._check_name(parent, name)
-            node = self.lookup(parent, name)
-            directory = self._dir_fd(parent)
-            try:
-                remove_tree(directory.fd, name)
-            except OSError as error:
-                if error.errno != errno.EXDEV:
-                    raise
-                _remove_deep(directory.fd, name)
-            self._gone(parent, name, node)
+class MountedSteps:
+    """The steps in a mounted directory, which programs change at the same time."""
 
-    def _gone(self, parent: Node, name: bytes, node: Node) -> None:
-        if parent.listing is not None:
-            parent.listing.pop(name, None)
-        self._detach(parent, name, node)
-        self._forget_paths()
+    is_alone = False
 
-    def _remove_on_disk(self, parent: Node, name: bytes, node: Node, *, hides: bool) -> None:  # noqa: ARG002 - nothing is below
+    def __init__(self, nodes: Nodes, layer: MountedLayer) -> None:
+        self._dir_fd = nodes.dir_fd
+        self._upper = layer
+
+    def defer_copies(self) -> None:
+        """Do nothing: the kernel copies up."""
+
+    def bring_up(self, node: Node, *, with_data: bool = True) -> None:
+        """Do nothing: every node is in the mounted directory."""
+
+    def prepare_to_move(self, node: Node, new_parent: Node) -> None:
+        """Do nothing: the kernel copies up what it must for a rename."""
+
+    def remove(self, parent: Node, name: bytes, node: Node, *, hides: bool, deep: bool) -> None:
+        """Remove a name; a directory with everything below it as `rm -r` does, one entry after the other."""
+        del hides
         directory = self._dir_fd(parent)
-        try:
-            self.upper.remove_file(directory.fd, name)
-        except FileNotFoundError:
-            self._gone(parent, name, node)
-            raise
-
-    def _show_new(
-        self,
-        parent: Node,
-        directory: int,
-        name: bytes,
-        temporary: bytes,
-        mode: int | None,
-        owner: tuple[int, int] | None,
-    ) -> None:
-        """Give up: no whiteout has the name, but something that a program made just now.
-
-        Who is taking goes on: what has the name is taken out.
-        """
-        if self.upper.taking is not None:
-            super()._show_new(parent, directory, name, temporary, mode, owner)
-            return
-        self.upper.discard(temporary)
-        raise fail(errno.EEXIST, name)
-
-    def link(self, node: Node, parent: Node, name: bytes) -> Node:
-        """Give a file one more name."""
-        with self._lock:
-            self._check_new(parent, name)
+        if not deep:
             if node.is_dir:
-                raise fail(errno.EPERM, name)
-            if node.parent is None:
-                raise fail(errno.ENOENT, name)
-            source, directory = self._dir_fd(node.parent), self._dir_fd(parent)
-            os.link(node.name, name, src_dir_fd=source.fd, dst_dir_fd=directory.fd, follow_symlinks=False)
-            node.links += 1
-            self._add_name(node, parent, name)
-            if parent.listing is not None:
-                parent.listing[name] = node.kind
-            return node
+                os.rmdir(name, dir_fd=directory.fd)
+            else:
+                self._upper.remove_file(directory.fd, name)
+            return
+        try:
+            remove_tree(directory.fd, name)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            _remove_deep(directory.fd, name)
 
-    def _prepare_to_move(self, node: Node, new_parent: Node) -> None:
-        """Do nothing: what has to be brought up for a rename is the kernel's business."""
-
-    def _move_on_disk(
+    def move(
         self, parent: Node, name: bytes, node: Node, new_parent: Node, new_name: bytes, target: Node | None, *, hides: bool
-    ) -> None:
+    ) -> bool:
+        """Rename an entry; where overlayfs refuses that for a directory, make it anew with links to its files."""
         del hides
         source, sink = self._dir_fd(parent), self._dir_fd(new_parent)
         try:
@@ -518,26 +482,24 @@ class MountedTree(ShownTree):
             if error.errno != errno.EXDEV or not node.is_dir:
                 raise
             self._move_by_links(source.fd, name, sink.fd, new_name)
-            for child_name, child in list(node.children.items()):  # they are other files now
-                self._detach(node, child_name, child)
-            node.listing = None
-            node.descriptor = None
+            return False
+        return True
 
     def _move_by_links(self, source: int, name: bytes, sink: int, new_name: bytes) -> None:
         """Rename a directory of which overlayfs refuses that: made anew with the same files, shown at once, the old one removed.
 
         What a program adds to the old one meanwhile stays there.
         """
-        temporary = self.upper.new_name()
-        os.mkdir(temporary, 0o700, dir_fd=self.upper.work.fd)
+        temporary = self._upper.new_name()
+        os.mkdir(temporary, 0o700, dir_fd=self._upper.work.fd)
         olds = Directories(open_dir(source, name))
-        made = _copy_by_links(olds, Directories(open_dir(self.upper.work.fd, temporary)))
-        _give_attributes(os.stat(name, dir_fd=source, follow_symlinks=False), self.upper.work.fd, temporary)
+        made = _copy_by_links(olds, Directories(open_dir(self._upper.work.fd, temporary)))
+        _give_attributes(os.stat(name, dir_fd=source, follow_symlinks=False), self._upper.work.fd, temporary)
         faults.reach("mounted.linked")
         try:
-            rename_at(self.upper.work.fd, temporary, sink, new_name, RENAME_NOREPLACE)
+            rename_at(self._upper.work.fd, temporary, sink, new_name, RENAME_NOREPLACE)
         except FileExistsError:
-            rename_at(self.upper.work.fd, temporary, sink, new_name)  # an empty directory gives way
+            rename_at(self._upper.work.fd, temporary, sink, new_name)  # an empty directory gives way
         faults.reach("mounted.moved")
         for path, is_dir in reversed(made):
             above, child = split(path)

@@ -1,15 +1,16 @@
-"""Nodes that somebody outside knows by their numbers: what stays usable without a name, and after a process that died.
+"""Nodes that somebody outside knows by number: what stays usable without a name, and after the death of a process.
 
-Decided here: what a pin keeps, and what of it a process that goes on for a dead one finds again. A pin is a holder outside
-(a kernel's reference, an open file). What loses its last name while its node has pins stays usable. A file of the upper layer
-gets a name in `work` for that, by its number (`attic_name`), and loses it with the last pin; so it is there for a process
-that goes on after this one has died, and goes with all that is in `work` if none does. A directory, and a file that cannot
-get such a name, is held by a descriptor, which ends with this process; a removed directory is empty, so another serves for it.
+Decided here: what a pin preserves. A pin is a holder outside: a kernel's reference, an open file. A node with pins stays
+usable after its last name goes. A file of the upper layer then gets a name in `work` (`attic_name`) and loses it with the
+last pin, so that a process which goes on for a dead one finds it. A directory, and a file that cannot be linked there, is
+held by a descriptor, which ends with this process; a removed directory is empty, so that a new one serves for it.
 
-What a process that goes on needs besides is a ledger that both can reach (`follow`): each node with pins is noted in it
-with its place, after the disk says so and before anybody is told. Nodes are made from it when somebody asks for one, by
-number or by name. What the dead process had begun and not noted is judged by `fuse.handover.resume`, which tells what it found by
-`note_removed`, `note_renamed` and `note_exchanged`. Callers and assumptions are those of `vfs.tree.view`.
+A process that goes on also needs a ledger that both can reach (`follow`). Each pinned node is noted in it with its place,
+after the disk says so and before anybody is told. Nodes are made from the ledger when they are asked for, by number or by
+name. What the dead process had begun and not noted is judged by `fuse.handover.resume`, which calls `note_removed`,
+`note_renamed` and `note_exchanged`.
+
+Methods take the tree's lock, but for `node_at` of a known number, and for those that say "called with the lock".
 """
 
 from __future__ import annotations
@@ -27,51 +28,63 @@ from avfs_git.host.files.beneath import O_PATH, Descriptor, open_judged_at
 from avfs_git.vfs.layer.lower import DIRECTORY_MODE, LowerEntry
 from avfs_git.vfs.layer.upper import attic_name
 from avfs_git.vfs.tree.inodes import Ledger, Node, Noted, Place
-from avfs_git.vfs.tree.view import LOWER_DIR_SIZE, TYPE, MergedView, fail
+from avfs_git.vfs.tree.nodes import Nodes
+from avfs_git.vfs.tree.values import LOWER_DIR_SIZE, TYPE, fail
 
 _DEEPEST = 100_000
-"""More directories above each other than a damaged ledger may make this process look at."""
+"""How many directories above each other are followed: more stand only in a damaged ledger."""
 _LEAVINGS = 64
-"""How many files that nobody needs any more wait to be removed."""
+"""How many unused files wait to be removed."""
 _REMOVED = Struct("=III")
 """Mode, user and group of a directory that was removed while in use."""
 
 
-class PinningView(MergedView):
-    """The merged view, of which nodes are known outside by their numbers."""
+class Pins:
+    """The pins of a tree's nodes.
 
-    ledger: Ledger | None = None
-    """Where nodes with pins are noted for a process that goes on after this one died; see `follow`."""
-    leavings: deque[bytes] | None = None
-    """Names in `work` that nobody needs any more, where somebody sees to it that they go (`tidy`); None: they go at once."""
+    Attributes:
+        ledger: Where pinned nodes are noted for a process that goes on after this one died; see `follow`.
+        leavings: Names in `work` that nobody needs any more, if a server removes them later (`tidy`); None: they go at once.
+        kept: Names in `work` of files that are about to lose their last name, by number; see `hold`.
+        total: How many pins there are.
+    """
 
-    def _start(self) -> None:
-        super()._start()
-        self._pinned = 0
-        self._kept: dict[int, bytes] = {}
-        """Names in `work` of files that are about to lose their last name, by number."""
+    def __init__(self, nodes: Nodes) -> None:
+        self.ledger: Ledger | None = None
+        self.leavings: deque[bytes] | None = None
+        self._nodes = nodes
+        self._inodes = nodes.inodes
+        self._lock = nodes.lock
+        self._upper = nodes.upper
+        self._attic = nodes.attic
+        nodes.on_placed = self.note
+        nodes.recall_links = self._recall_links
+        self.start()
+
+    def start(self) -> None:
+        """Begin with no pins but those in the ledger."""
+        self.total = 0
+        self.kept: dict[int, bytes] = {}
         self._noted_early: list[Node] = []
-        """Nodes of the lower layer that are noted as if they had lost theirs."""
+        """Nodes of the lower layer that are noted as if they had lost their last name."""
         self._noted_below: dict[int, array[int]] = {}
-        """Numbers that are noted, by those of their directories."""
+        """Noted numbers, by those of their directories."""
         self._noted_names: dict[int, dict[bytes, int]] = {}
-        """Numbers that are noted and not given to nodes of this process, by name, of directories that were looked at."""
+        """Noted numbers without a node in this process, by name, of directories that were looked at."""
         self._noted_links: list[int] = []
-        """Numbers that are noted of files that may have several names."""
+        """Noted numbers of files that may have several names."""
         if self.ledger is not None:
             self.follow(self.ledger)
 
     def close(self) -> None:
-        """Drop every node and descriptor for good."""
-        with self._lock:
-            while self.tidy():
-                pass
-            if self.ledger is None:  # else a process that goes on needs them
-                for node in self.inodes:
-                    if node.parent is self.attic:
-                        self._leave_attic(node.name)
-            super().close()
-            self._pinned = 0
+        """Remove the files that have a name only in `work`, unless a process that goes on needs them."""
+        while self.tidy():
+            pass
+        if self.ledger is None:
+            for node in self._inodes:
+                if node.parent is self._attic:
+                    self._nodes.leave_attic(node.name)
+        self.total = 0
 
     # --- pins ------------------------------------------------------------------------------------------------
 
@@ -79,12 +92,12 @@ class PinningView(MergedView):
         """Keep a node usable after its last name goes, as for an open file or a kernel that knows its number."""
         with self._lock:
             node.pins += count
-            self._pinned += count
+            self.total += count
             ledger = self.ledger
             if ledger is None:
                 return
             if node.pins == count:
-                self._note(node)
+                self.note(node)
             else:
                 ledger.count(node)
 
@@ -92,20 +105,20 @@ class PinningView(MergedView):
         """Pin each of some nodes once."""
         with self._lock:
             ledger = self.ledger
-            self._pinned += len(nodes)
+            self.total += len(nodes)
             for node in nodes:
                 node.pins += 1
                 if ledger is None:
                     continue
                 if node.pins == 1:
-                    self._note(node)
+                    self.note(node)
                 else:
                     ledger.count(node)
 
     def show_lower(self, parent: Node, name: bytes, entry: LowerEntry) -> tuple[Node, int]:
-        """Make a node of what nobody has looked at yet, and pin it; gives it and its size.
+        """Make and pin the node of an entry of the lower layer; give it and its size. Called with the lock.
 
-        As `find`, `getattr` and `pin` do one after the other, at half the cost: for listings. Called with the guard.
+        Does what `find`, `getattr` and `pin` do one after the other, at half the cost: for listings.
 
         Args:
             parent: A directory.
@@ -115,46 +128,47 @@ class PinningView(MergedView):
         Raises:
             NotYetHere: If its size is on a server; then there is no node.
         """
-        size = LOWER_DIR_SIZE if entry.is_dir else self.lower.size_of(entry)
-        node = self._add(Node(entry.mode & TYPE, parent, name, entry, upper=False))
+        size = LOWER_DIR_SIZE if entry.is_dir else self._nodes.lower.size_of(entry)
+        node = self._nodes.add(Node(entry.mode & TYPE, parent, name, entry, upper=False))
         if self.ledger is None or node.pins:  # those of a process before this one
             self.pin(node)
         else:
             node.pins = 1
-            self._pinned += 1
+            self.total += 1
             self.ledger.keep(node)
         return node, size
 
     @property
     def is_pinned(self) -> bool:
         """Whether somebody outside still knows a node by its number."""
-        return bool(self._pinned)
+        return bool(self.total)
 
     def unpin(self, node: Node, count: int = 1) -> None:
         """Take back what `pin` did; a node without name and pins is gone."""
         with self._lock:
             count = min(count, node.pins)
             node.pins -= count
-            self._pinned -= count
-            if not node.pins and (node.parent is None or node.parent is self.attic) and node is not self.root:
-                self._release(node)
+            self.total -= count
+            if not node.pins and (node.parent is None or node.parent is self._attic) and node is not self._nodes.root:
+                self.release(node)
             elif self.ledger is not None:
                 if node.pins or node.is_dir:  # a directory stays noted for what is known below it
                     self.ledger.count(node)
                 else:
                     self.ledger.drop(node.ino)
 
-    def _release(self, node: Node) -> None:
+    def release(self, node: Node) -> None:
+        """Forget a node without name and pins, and remove its file from `work`. Called with the lock."""
         node.held = None
         node.descriptor = None
-        self.inodes.drop(node)
+        self._inodes.drop(node)
         if self.ledger is not None:
             self.ledger.drop(node.ino)
-        if node.parent is self.attic:
+        if node.parent is self._attic:
             leavings = self.leavings
             # What has other names shows at them how many there are.
             if leavings is None or node.links > 0 or len(leavings) >= _LEAVINGS:
-                self._leave_attic(node.name)
+                self._nodes.leave_attic(node.name)
             else:
                 leavings.append(node.name)
             node.parent = None
@@ -164,47 +178,74 @@ class PinningView(MergedView):
         with self._lock:
             if not self.leavings:
                 return False
-            self._leave_attic(self.leavings.popleft())
+            self._nodes.leave_attic(self.leavings.popleft())
             return True
 
     def empty_attic(self) -> None:
-        """Remove all files that are kept without a name, because nobody can use them any more."""
+        """Remove all files that have a name only in `work`: no program can use them any more."""
         with self._lock:
-            if self.attic.descriptor is not None:
-                self.upper.clean_attic(lambda _: False)
+            if self._attic.descriptor is not None:
+                self._upper.clean_attic(lambda _: False)
 
-    def _hold(self, node: Node) -> None:
-        """Keep what is about to lose its last name usable, if somebody still knows the node.
+    def hold(self, node: Node) -> None:
+        """Prepare a pinned node to stay usable without the name that it is about to lose. Called with the lock.
 
-        The caller takes the name, or calls `_let_go` if that fails.
+        The caller takes the name, or calls `let_go` if that fails.
         """
-        if not node.pins or node.held is not None or node.parent is None or node.parent is self.attic:
+        if not node.pins or node.held is not None or node.parent is None or node.parent is self._attic:
             return
         if not node.upper:
             if self.ledger is not None and not node.is_dir:  # as long as its path is known
-                self.ledger.keep(node, Place.LOWER, self._path_in(node.parent, node.name))
+                self.ledger.keep(node, Place.LOWER, self._nodes.path_in(node.parent, node.name))
                 self._noted_early.append(node)
             return
         if node.is_dir:
-            node.held = self._dir_fd(node)
+            node.held = self._nodes.dir_fd(node)
             return
-        directory = self._dir_fd(node.parent)
+        directory = self._nodes.dir_fd(node.parent)
         try:
-            self._kept[node.ino] = self.upper.link_to_attic(directory.fd, node.name, node.ino)
+            self.kept[node.ino] = self._upper.link_to_attic(directory.fd, node.name, node.ino)
         except OSError:  # too many links, or a file system without: then it lasts as long as this process
             node.held = Descriptor(open_judged_at(directory.fd, node.name, O_PATH if node.kind != stat.S_IFREG else os.O_RDWR))
 
-    def _let_go(self) -> None:
-        """Take back what `_hold` did for names that are there still."""
-        for name in self._kept.values():
+    def let_go(self) -> None:
+        """Undo `hold` for names that still exist. Called with the lock."""
+        for name in self.kept.values():
             try:
-                os.unlink(name, dir_fd=self.upper.work.fd)
+                os.unlink(name, dir_fd=self._upper.work.fd)
             except OSError:
                 pass
-        self._kept.clear()
+        self.kept.clear()
         for node in self._noted_early:
-            self._note(node)
+            self.note(node)
         self._noted_early.clear()
+
+    def hold_below(self, node: Node) -> None:
+        """Call `hold` for a node and the known nodes below it. Called with the lock."""
+        if not self.total:
+            return
+        pending = [node]
+        while pending:
+            here = pending.pop()
+            self.hold(here)
+            pending.extend(here.children.values())
+
+    def unname(self, node: Node) -> None:
+        """Take the last name from a node; it stands in the attic if `hold` brought it there. Called with the lock."""
+        kept = self.kept.pop(node.ino, None)
+        self._noted_early.clear()
+        node.parent = None
+        if kept is not None:
+            node.parent, node.name = self._attic, kept
+        self.note(node)
+
+    def keep_named(self, node: Node) -> None:
+        """Undo `hold` for a node that has another name. Called with the lock."""
+        kept = self.kept.pop(node.ino, None)
+        if kept is not None:
+            os.unlink(kept, dir_fd=self._upper.work.fd)
+        node.held = None
+        self.note(node)
 
     # --- going on for a process that died --------------------------------------------------------------------
 
@@ -214,26 +255,26 @@ class PinningView(MergedView):
         Raises:
             OSError: ESTALE if there is none.
         """
-        found = self.inodes.find(ino)
+        found = self._inodes.find(ino)
         return self._recall(ino) if found is None else found
 
     def follow(self, ledger: Ledger) -> None:
-        """Note in a ledger what has pins from now on, and give nodes the numbers and pins that are noted there.
+        """Note pinned nodes in a ledger from now on, and give nodes the numbers and pins that are noted there.
 
-        To be called when nobody uses the tree yet. What is noted is looked at when somebody asks for it.
+        Called before the tree is used. A noted node is made when it is asked for.
         """
         with self._lock:
             self.ledger = ledger
             self._noted_below, self._noted_links = ledger.load()
-            if self.attic.descriptor is not None:
-                self.upper.clean_attic(lambda ino: ledger.read(ino) is not None)
+            if self._attic.descriptor is not None:
+                self._upper.clean_attic(lambda ino: ledger.read(ino) is not None)
             self._noted_names = {}
-            self.inodes.recall_with(self._recall_number, ledger)
+            self._inodes.recall_with(self._recall_number, ledger)
 
     def list_known(self) -> list[int]:
-        """List the numbers that whoever pins nodes may know, those that a process before this one has noted included."""
+        """List all pinned numbers, with those that an earlier process noted."""
         with self._lock:
-            known = {node.ino: None for node in self.inodes if node.pins}
+            known = {node.ino: None for node in self._inodes if node.pins}
             for noted in self._noted_below.values():
                 known.update(dict.fromkeys(noted))
             for names in self._noted_names.values():
@@ -247,10 +288,10 @@ class PinningView(MergedView):
             return None
         names = self._names_noted(parent)
         ino = names.pop(node.name, None) if names else None
-        if ino is None or self.inodes.find(ino) is not None:
+        if ino is None or self._inodes.find(ino) is not None:
             return None
         about = self.ledger.read(ino)
-        if about is None or about.place is not Place.NAMED or about.kind != node.kind or self.upper.is_in_attic(ino):
+        if about is None or about.place is not Place.NAMED or about.kind != node.kind or self._upper.is_in_attic(ino):
             return None  # what it stood for is elsewhere by now
         self._take_over(node, about)
         return ino
@@ -268,7 +309,7 @@ class PinningView(MergedView):
         return self._noted_names.get(parent.ino, {})
 
     def note_removed(self, parent: Node, name: bytes, ino: int) -> None:
-        """Note that a process before this one, which died over it, has taken a name away from a node."""
+        """Note that an earlier process took a name from a node and died before it noted that."""
         with self._lock:
             self._names_noted(parent).pop(name, None)
             ledger = self.ledger
@@ -279,20 +320,20 @@ class PinningView(MergedView):
             node.ino, node.pins = ino, about.pins
             if ino in self._noted_links:
                 node.disk_key = (0, 0)
-            below = self._lower_child(parent, name)
-            if self.upper.is_in_attic(ino):
-                node.parent = self.attic
+            below = self._nodes.lower_child(parent, name)
+            if self._upper.is_in_attic(ino):
+                node.parent = self._attic
                 ledger.keep(node, Place.ATTIC, b"")
             elif node.is_dir:
                 mode = below.mode if below is not None else DIRECTORY_MODE
-                ledger.keep(node, Place.REMOVED, _REMOVED.pack(stat.S_IMODE(mode), self._uid, self._gid))
+                ledger.keep(node, Place.REMOVED, _REMOVED.pack(stat.S_IMODE(mode), *self._nodes.owner))
             elif below is not None:
-                ledger.keep(node, Place.LOWER, self._path_in(parent, name))
+                ledger.keep(node, Place.LOWER, self._nodes.path_in(parent, name))
             else:
                 ledger.drop(ino)
 
     def note_renamed(self, parent: Node, name: bytes, ino: int, new_parent: Node, new_name: bytes, over: int) -> None:
-        """Note that a process before this one, which died over it, has renamed a node.
+        """Note that an earlier process renamed a node and died before it noted that.
 
         Args:
             parent: Where it was.
@@ -308,7 +349,7 @@ class PinningView(MergedView):
             self._note_moved(ino, new_parent, new_name)
 
     def note_exchanged(self, parent: Node, name: bytes, ino: int, new_parent: Node, new_name: bytes, over: int) -> None:
-        """Note that a process before this one, which died over it, has exchanged two nodes; see `note_renamed`."""
+        """Note that an earlier process exchanged two nodes and died before it noted that; see `note_renamed`."""
         with self._lock:
             # Before anything is noted: what is read of a directory afterwards would have the one that has left it.
             for above, left in ((parent, name), (new_parent, new_name)):
@@ -330,7 +371,7 @@ class PinningView(MergedView):
 
     def _take_over(self, node: Node, about: Noted) -> None:
         node.pins = about.pins
-        self._pinned += about.pins
+        self.total += about.pins
 
     def _recall(self, ino: int) -> Node:
         """Find what a process before this one knew by a number.
@@ -343,19 +384,19 @@ class PinningView(MergedView):
             raise fail(errno.ESTALE)
         with self._lock:
             missing: list[tuple[int, bytes]] = []
-            while (found := self.inodes.find(ino)) is None:
+            while (found := self._inodes.find(ino)) is None:
                 about = ledger.read(ino)
                 if about is None or len(missing) > _DEEPEST:
                     raise fail(errno.ESTALE)
-                if about.place is not Place.NAMED or self.upper.is_in_attic(ino):
+                if about.place is not Place.NAMED or self._upper.is_in_attic(ino):
                     found = self._recall_nameless(ino, about)
                     break
                 missing.append((ino, about.text))
                 ino = about.parent
             for number, name in reversed(missing):
-                found = self._child(found, name)
+                found = self._nodes.child(found, name)
                 if found is None and number == missing[0][0]:
-                    found = self.git_file if name == b".git" else None
+                    found = self._nodes.git_file if name == b".git" else None
                 if found is None or found.ino != number:
                     raise fail(errno.ESTALE, name)
             return found
@@ -365,31 +406,31 @@ class PinningView(MergedView):
         if about.place is Place.REMOVED:
             mode, uid, gid = _REMOVED.unpack(about.text)
             node = Node(stat.S_IFDIR, None, b"", None, upper=True)
-            node.held = self.upper.make_removed_dir(mode, uid, gid)
+            node.held = self._upper.make_removed_dir(mode, uid, gid)
             node.listing = {}
         elif about.place is Place.LOWER:
-            entry: LowerEntry | None = self.lower.root
+            entry: LowerEntry | None = self._nodes.lower.root
             for part in about.text.split(b"/"):
-                entry = None if entry is None else self.lower.children(entry).get(part)
+                entry = None if entry is None else self._nodes.lower.children(entry).get(part)
             if entry is None:
                 raise fail(errno.ESTALE, about.text)
             node = Node(stat.S_IFMT(entry.mode), None, b"", entry, upper=False)
         else:
-            name = self.upper.is_in_attic(ino) or attic_name(ino)
+            name = self._upper.is_in_attic(ino) or attic_name(ino)
             try:
-                status = os.stat(name, dir_fd=self.upper.work.fd, follow_symlinks=False)
+                status = os.stat(name, dir_fd=self._upper.work.fd, follow_symlinks=False)
             except FileNotFoundError:
                 raise fail(errno.ESTALE, name) from None
-            node = Node(stat.S_IFMT(status.st_mode), self.attic, name, None, upper=True)
+            node = Node(stat.S_IFMT(status.st_mode), self._attic, name, None, upper=True)
             node.links = status.st_nlink - 1
         self._take_over(node, about)
-        self.inodes.put(node, ino)
-        if node.links and node.parent is self.attic:
-            self.inodes.link_to_disk(node, (status.st_dev, status.st_ino))
+        self._inodes.put(node, ino)
+        if node.links and node.parent is self._attic:
+            self._inodes.link_to_disk(node, (status.st_dev, status.st_ino))
         return node
 
     def _recall_links(self) -> bool:
-        """Find all files that may have several names, so that each of them leads to the one node; whether any was noted."""
+        """Make the nodes of all files that may have several names, so that each name leads to one node; tell if any was noted."""
         numbers, self._noted_links = self._noted_links, []
         for ino in numbers:
             try:
@@ -398,12 +439,12 @@ class PinningView(MergedView):
                 continue
         return bool(numbers)
 
-    def _note(self, node: Node) -> None:
-        """Write down where a node stands, so that a process after this one finds it."""
+    def note(self, node: Node) -> None:
+        """Note where a node stands, so that a process after this one finds it. Called with the lock."""
         ledger = self.ledger
         if ledger is None or not (node.pins or (node.is_dir and node.parent is not None)):
             return
-        if node.parent is self.attic:
+        if node.parent is self._attic:
             ledger.keep(node, Place.ATTIC, b"")
         elif node.parent is not None:
             ledger.keep(node)
@@ -411,17 +452,17 @@ class PinningView(MergedView):
             found = os.stat(node.held.fd)
             ledger.keep(node, Place.REMOVED, _REMOVED.pack(stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid))
         elif node.is_dir and node.lower is not None:
-            ledger.keep(node, Place.REMOVED, _REMOVED.pack(stat.S_IMODE(node.lower.mode), self._uid, self._gid))
+            ledger.keep(node, Place.REMOVED, _REMOVED.pack(stat.S_IMODE(node.lower.mode), *self._nodes.owner))
         elif node.upper or (about := ledger.read(node.ino)) is None or about.place is not Place.LOWER:
-            ledger.drop(node.ino)  # it is held by a descriptor, if at all, and ends with this process
+            ledger.drop(node.ino)  # it is held by a descriptor, if at all, which ends with this process
 
-    def _begin(self, node: Node | None = None, over: Node | None = None, *, on_disk: int = 0) -> None:
-        """Note that the disk is about to change, for a process that goes on after this one died meanwhile.
+    def begin(self, node: Node | None = None, over: Node | None = None, *, on_disk: int = 0) -> None:
+        """Note that the disk is about to change, for a process that goes on if this one dies meanwhile. Called with the lock.
 
         Args:
-            node: What loses its name or moves.
-            over: What loses its name to it.
-            on_disk: The inode number on disk of what moves, where the names alone do not tell whether it did.
+            node: The node that loses its name or moves.
+            over: The node that loses its name to it.
+            on_disk: The inode number on disk of the moved file, where names alone do not tell whether it has moved.
         """
         if self.ledger is not None:
             self.ledger.begin(0 if node is None else node.ino, 0 if over is None else over.ino, on_disk)

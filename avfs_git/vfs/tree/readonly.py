@@ -1,10 +1,10 @@
-"""A lower layer as a filesystem that nobody can change: a commit, or a workspace that has no upper layer on a read-only disk.
+"""A commit as a filesystem, or a workspace without an upper layer on a read-only disk: nothing in it can change.
 
-Decided here: what is left of a merged tree when nothing can be brought up. Every change is refused with EROFS, before
-anything is touched, at the one place through which all of them pass. So a `CommitTree` needs no workspace, no lock and no
-room on the disk; any number of processes may show one commit. Callers and assumptions are those of `vfs.tree.view`.
+Decided here: what a tree is without an upper layer. Every change is refused with EROFS before anything is touched, where it
+would be brought up. So showing a commit needs no workspace, no lock and no room on the disk, and any number of processes may
+show one commit.
 
-The owner of everything is whoever runs the process: overlayfs refuses a lower layer whose owners it cannot map.
+Everything belongs to the user who runs the process: overlayfs refuses a lower layer whose owners it cannot map.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from avfs_git.host.files.beneath import OPEN_DIR, Descriptor
 from avfs_git.paths import TreePath
@@ -23,48 +24,67 @@ from avfs_git.vfs.scan.scan import Found
 from avfs_git.vfs.tree.blobcache import BlobCache
 from avfs_git.vfs.tree.inodes import ROOT_INO, Node
 from avfs_git.vfs.tree.merged import MergedTree
-from avfs_git.vfs.tree.view import fail
+from avfs_git.vfs.tree.nodes import Nodes
+from avfs_git.vfs.tree.pins import Pins
+from avfs_git.vfs.tree.values import fail
 
 
 class NoUpper(UpperLayer):
-    """The upper layer of a tree that has none: whatever would use it is a fault."""
+    """Stands for an upper layer that does not exist. It has only `root`, a directory of the disk, for `statvfs`."""
 
     def __init__(self, disk: Path) -> None:
         self.directory = self.work_dir = disk
+        self.root = Descriptor(os.open(disk, OPEN_DIR))
         self._attic = {}
 
     def reopen(self) -> None:
-        """Do nothing: there is nothing that somebody else may have changed."""
+        """Do nothing: no other process can have changed it."""
 
 
-class CommitTree(MergedTree):
-    """A commit, with the interface of a workspace's tree."""
+def open_commit_tree(lower: LowerTree, disk: Path, *, cache: BlobCache, first_ino: int = ROOT_INO) -> MergedTree:
+    """Show a lower layer.
 
-    may_change = False
-    may_have_holes = False
+    Args:
+        lower: What is shown.
+        disk: A directory on the disk of the objects, for `statvfs`.
+        cache: Where big files are read from in pieces.
+        first_ino: The number of the root; other numbers follow.
+    """
+    return MergedTree(lower, NoUpper(disk), cache=cache, first_ino=first_ino, steps=ReadOnly, may_change=False)
 
-    def __init__(self, lower: LowerTree, disk: Path, *, cache: BlobCache, first_ino: int = ROOT_INO) -> None:
-        """Show a lower layer.
 
-        Args:
-            lower: What is shown.
-            disk: A directory on the disk that the objects are on, for `statvfs`.
-            cache: Where big files are read from in pieces.
-            first_ino: The number of the root; those after it follow.
-        """
-        self._disk = Descriptor(os.open(disk, OPEN_DIR))
-        super().__init__(lower, NoUpper(disk), cache=cache, first_ino=first_ino)
+class ReadOnly:
+    """The steps of a tree that cannot change: each is refused."""
 
-    def _make_root(self) -> None:
-        self.root = self.inodes.add(Node(stat.S_IFDIR, None, b"", self.lower.root, upper=False))
-        self._paths = {b"": self.root}
+    is_alone = True
 
-    def statvfs(self) -> os.statvfs_result:
-        """Tell the sizes of the disk that the objects are on."""
-        return os.fstatvfs(self._disk.fd)
+    def __init__(self, nodes: Nodes, pins: Pins) -> None:
+        del nodes, pins
 
-    def _bring_up(self, node: Node, *, with_data: bool = True) -> None:  # noqa: ARG002 - it is refused either way
+    def defer_copies(self) -> None:
+        """Do nothing: nothing is copied up."""
+
+    def bring_up(self, node: Node, *, with_data: bool = True) -> NoReturn:
+        """Refuse a change."""
+        del with_data
         raise fail(errno.EROFS, node.name)
+
+    def remove(self, parent: Node, name: bytes, node: Node, *, hides: bool, deep: bool) -> NoReturn:
+        """Refuse."""
+        del parent, node, hides, deep
+        raise fail(errno.EROFS, name)
+
+    def prepare_to_move(self, node: Node, new_parent: Node) -> NoReturn:
+        """Refuse."""
+        del new_parent
+        raise fail(errno.EROFS, node.name)
+
+    def move(
+        self, parent: Node, name: bytes, node: Node, new_parent: Node, new_name: bytes, target: Node | None, *, hides: bool
+    ) -> NoReturn:
+        """Refuse."""
+        del parent, node, new_parent, new_name, target, hides
+        raise fail(errno.EROFS, name)
 
 
 class NothingChanged:

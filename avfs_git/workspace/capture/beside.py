@@ -76,7 +76,7 @@ class Following:
     def extend_capture(self) -> DirtySet | None:
         """Take the paths that have changed since the last call; None if only a scan tells."""
         changed, self._changed = self._changed, DirtySet()
-        self._served.view.report_anew()
+        self._served.view.changes.report_anew()
         return changed
 
     def __enter__(self) -> None:

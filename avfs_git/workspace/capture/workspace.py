@@ -206,11 +206,12 @@ class OpenWorkspace:
         Raises:
             MountError: If the kernel shows the workspace, and not at the place that was told.
         """
-        return self.mode.mounted() or self.mode.view
+        mounted = self.mode.mounted()
+        return self.mode.view if mounted is None else mounted.tree
 
     @property
     def mounted(self) -> MountedTree | None:
-        """What `changeable` is where the kernel shows the workspace; None where it does not.
+        """The directory where the kernel shows the workspace, open for changes; None where it does not.
 
         Raises:
             MountError: As `changeable`.

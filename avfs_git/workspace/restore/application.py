@@ -188,7 +188,7 @@ class Application:
             return
         mounted.upper.taking = path
         with contextlib.suppress(FileNotFoundError):  # as above
-            mounted.unlink(parent, name)
+            self._tree.unlink(parent, name)
 
     def _remove_dir(self, parent: Node, name: bytes, path: TreePath) -> bool:
         """Remove a directory that is empty now; tell whether it is gone."""

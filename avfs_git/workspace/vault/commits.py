@@ -9,7 +9,8 @@ from __future__ import annotations
 from avfs_git.paths import Oid
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.tree.inodes import ROOT_INO
-from avfs_git.vfs.tree.readonly import CommitTree
+from avfs_git.vfs.tree.merged import MergedTree
+from avfs_git.vfs.tree.readonly import open_commit_tree
 from avfs_git.workspace.vault.vault import OpenVault
 
 
@@ -24,7 +25,7 @@ def lower_of(vault: OpenVault, oid: Oid, *, sidecar: Oid | None = None) -> Lower
     return LowerTree(vault.store, commit.tree, beside, default_mtime_ns=commit.committer.when_s * 1_000_000_000)
 
 
-def open_commit(vault: OpenVault, oid: Oid, *, first_ino: int = ROOT_INO, sidecar: Oid | None = None) -> CommitTree:
+def open_commit(vault: OpenVault, oid: Oid, *, first_ino: int = ROOT_INO, sidecar: Oid | None = None) -> MergedTree:
     """Open a commit as a read-only tree, for `fuse.server.TreeServer` and for whoever reads files by path.
 
     Args:
@@ -36,4 +37,4 @@ def open_commit(vault: OpenVault, oid: Oid, *, first_ino: int = ROOT_INO, sideca
     Raises:
         ObjectMissing: If the commit or its tree is not there.
     """
-    return CommitTree(lower_of(vault, oid, sidecar=sidecar), vault.git_dir, cache=vault.blob_cache, first_ino=first_ino)
+    return open_commit_tree(lower_of(vault, oid, sidecar=sidecar), vault.git_dir, cache=vault.blob_cache, first_ino=first_ino)

@@ -23,7 +23,7 @@ from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.vfs.tree.blobcache import BlobCache
 from avfs_git.vfs.tree.inodes import Place
 from avfs_git.vfs.tree.merged import MergedTree
-from avfs_git.vfs.tree.readonly import CommitTree
+from avfs_git.vfs.tree.readonly import open_commit_tree
 from tests.support.objects import MemorySource
 from tests.unit.fuse.conftest import Ends, Kernel
 
@@ -61,9 +61,9 @@ def lower(source: Elsewhere) -> LowerTree:
 
 
 @pytest.fixture
-def commit(lower: LowerTree, tmp_path: Path) -> Iterator[CommitTree]:
+def commit(lower: LowerTree, tmp_path: Path) -> Iterator[MergedTree]:
     """The tree of a commit, which cannot change."""
-    tree = CommitTree(lower, tmp_path, cache=BlobCache(tmp_path / "cache"))
+    tree = open_commit_tree(lower, tmp_path, cache=BlobCache(tmp_path / "cache"))
     yield tree
     tree.close()
 
@@ -150,7 +150,7 @@ def test_a_first_listing_says_what_looking_up_says(ends: Ends, which: str, reque
             assert noted.pins == 2
 
 
-def test_what_was_listed_once_is_told_again(ends: Ends, commit: CommitTree, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_listed_once_is_told_again(ends: Ends, commit: MergedTree, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who reads a directory of a commit after another gets the same, piece by piece, and each entry counts once more."""
     made: list[Listing] = []
 
@@ -193,7 +193,7 @@ def test_what_was_listed_once_is_told_again(ends: Ends, commit: CommitTree, monk
 def test_many_directories_are_not_kept(ends: Ends, source: Elsewhere, tmp_path: Path) -> None:
     """Who comes back to a directory after hundreds of others is told all of it."""
     oid = source.add_tree({b"%d/f" % number: (MODE_FILE, b"x") for number in range(300)})
-    tree = CommitTree(LowerTree(source, oid, None, default_mtime_ns=1), tmp_path, cache=BlobCache(tmp_path / "cache"))
+    tree = open_commit_tree(LowerTree(source, oid, None, default_mtime_ns=1), tmp_path, cache=BlobCache(tmp_path / "cache"))
     with served(ends, tree) as kernel:
         inos = [int(kernel.look_up(p.ROOT_ID, b"%d" % number)[0]) for number in range(300)]
         first = [list_plus(kernel, ino) for ino in inos]
@@ -218,10 +218,10 @@ def test_a_server_after_another_goes_on_with_its_numbers(ends: Ends, lower: Lowe
     """What one that died has told counts, and is told again under the same numbers."""
     cache = BlobCache(tmp_path / "cache")
     handover = Handover.make()
-    with served(ends, CommitTree(lower, tmp_path, cache=cache), handover) as kernel:
+    with served(ends, open_commit_tree(lower, tmp_path, cache=cache), handover) as kernel:
         above = directory(kernel)
         before = entries(list_plus(kernel, above))
-    after = CommitTree(lower, tmp_path, cache=cache)
+    after = open_commit_tree(lower, tmp_path, cache=cache)
     after.follow(handover)
     found = after.lookup(after.root, b"d")
 
@@ -236,7 +236,7 @@ def test_a_server_after_another_goes_on_with_its_numbers(ends: Ends, lower: Lowe
     after.close()
 
 
-def test_an_entry_without_a_size_is_told_when_that_is_here(ends: Ends, commit: CommitTree, source: Elsewhere) -> None:
+def test_an_entry_without_a_size_is_told_when_that_is_here(ends: Ends, commit: MergedTree, source: Elsewhere) -> None:
     """A listing that had to leave attributes out is not the one that the next one gets."""
     with served(ends, commit) as kernel:
         above = directory(kernel)

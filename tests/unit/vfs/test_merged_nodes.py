@@ -16,7 +16,7 @@ from avfs_git.errors import LayerNotUnderstood
 from avfs_git.host.files.beneath import POOL, RENAME_EXCHANGE, RENAME_NOREPLACE
 from avfs_git.paths import ROOT, TreePath
 from avfs_git.vfs.tree.merged import MergedTree, Node
-from tests.support.trees import describe_tree
+from tests.support.trees import describe_tree, list_nodes
 from tests.unit.vfs.conftest import Layers
 
 pytestmark = pytest.mark.needs("whiteout", "user-xattrs")
@@ -170,7 +170,7 @@ def test_copy_up_changes_nothing_that_shows(layers: Layers, fill: Fill) -> None:
     tree = layers.open()
     before = describe_tree(tree, times=True)
     for path in ("a/b/file", "a/b/link"):
-        tree.copy_up(tree.resolve(_path(path), follow_last=False))
+        tree.steps.bring_up(tree.resolve(_path(path), follow_last=False))
         assert describe_tree(tree, times=True) == before
     assert describe_tree(layers.open(), times=True) == before
     assert (layers.upper / "a/b/file").stat().st_size == 3_000_000
@@ -376,7 +376,7 @@ def test_mutations_are_reported(layers: Layers, fill: Fill) -> None:
     assert sorted(reported()) == [(b"moved/y", False), (b"x", False)]
     tree.chmod(tree.root, 0o755)
     assert reported() == [(ROOT, False)]
-    tree.readdir_plus(tree.root)
+    tree.readdir(tree.root)
     tree.read_file(_path("x"))
     assert reported() == []
 
@@ -401,10 +401,37 @@ def test_many_changes_of_one_file_are_one_report(layers: Layers, fill: Fill) -> 
     assert change() == [b"moved/file"]
     tree.make_link(_path("moved/file"), _path("link"))
     assert sorted(change()) == [b"link", b"moved/file"]
-    tree.report_anew()
+    tree.changes.report_anew()
     assert sorted(change()) == [b"link", b"moved/file"]
-    tree.on_change = tree.on_change
-    assert sorted(change()) == [b"link", b"moved/file"]
+
+
+def test_an_observer_sees_every_change(fill: Fill) -> None:
+    """Also one of a file that was reported last; with the names that mean something else, and the nodes that lose one."""
+    seen: list[tuple[object, ...]] = []
+
+    class Watching:
+        def see_path(self, path: TreePath, deep: bool) -> None:
+            seen.append((path, deep))
+
+        def see_name(self, parent: Node, name: bytes) -> None:
+            seen.append((parent.ino, name))
+
+        def see_lost(self, node: Node) -> None:
+            seen.append((node.ino,))
+
+    tree = fill({"file": b""})
+    file = tree.resolve(_path("file"))
+    tree.write(file, b"1", 0)
+    tree.changes.observer = Watching()
+    tree.write(file, b"1", 0)
+    tree.chmod(file, 0o600)
+    assert seen == [(b"file", False), (b"file", False)]
+    seen.clear()
+    tree.unlink(tree.root, b"file")
+    assert seen == [(file.ino,), (tree.root.ino, b"file"), (b"file", False)]
+    tree.changes.observer = None
+    tree.create(tree.root, b"new")
+    assert len(seen) == 3
 
 
 def test_rename_flags(fill: Fill) -> None:
@@ -442,7 +469,7 @@ def test_threads_share_a_tree(layers: Layers, fill: Fill, monkeypatch: pytest.Mo
                 tree.move(mine, moved)
                 assert tree.read_file(moved)[1:] == b"more"
                 assert tree.read_file(_path(f"{here}/low")) == b"low"
-                tree.readdir_plus(tree.resolve(_path(here)))
+                list_nodes(tree, tree.resolve(_path(here)))
                 tree.remove(moved)
         except BaseException as error:  # noqa: BLE001 - handed to the test
             failures.append(error)

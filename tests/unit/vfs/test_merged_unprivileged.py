@@ -69,7 +69,7 @@ def test_a_read_only_lower_directory_is_brought_up_as_such(tmp_path: Path) -> No
     (layers.lower / "dir" / "sub").chmod(0o555)
     (layers.lower / "dir").chmod(0o755)
     tree = layers.open()
-    tree.copy_up(tree.resolve(_path("dir/sub")))
+    tree.steps.bring_up(tree.resolve(_path("dir/sub")))
     assert stat.S_IMODE(os.stat(layers.upper / "dir" / "sub").st_mode) == 0o555
     with pytest.raises(PermissionError):
         tree.create(tree.resolve(_path("dir/sub")), b"file")
@@ -106,7 +106,7 @@ def test_who_has_a_file_open_goes_on_when_its_mode_closes_it(tmp_path: Path) -> 
     tree = layers.open()
     made = tree.create(tree.resolve(_path("")), b"made", 0o444)
     brought = tree.resolve(_path("file"))
-    tree.copy_up(brought)
+    tree.steps.bring_up(brought)
     tree.chmod(brought, 0)
     for node in (made, brought):
         for step in (

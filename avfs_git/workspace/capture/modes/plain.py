@@ -33,7 +33,7 @@ class Plain:
         self.dirty = dirty
         self.view = self._make_view() if view is None else view
         self.view.is_shared = self.is_served
-        self.view.on_change = self.note
+        self.view.changes.report_to(self.note)
 
     def _make_view(self) -> MergedTree:
         return MergedTree(self.layers.lower, self.layers.upper, cache=self.layers.vault.blob_cache)
@@ -55,12 +55,12 @@ class Plain:
     def restart(self, dirty: DirtySet | None) -> None:
         """Note changes from here on."""
         self.dirty = dirty
-        self.view.report_anew()  # else a file that goes on being written would stand in the old set only
+        self.view.changes.report_anew()  # else a file that goes on being written would stand in the old set only
 
     def renew(self) -> None:
         """Make a view of the layers that were opened anew."""
         self.view = self._make_view()
-        self.view.on_change = self.note
+        self.view.changes.report_to(self.note)
 
     def take_turn(self) -> None:
         """Do nothing: the view saw each change."""

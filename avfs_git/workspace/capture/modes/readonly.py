@@ -20,9 +20,9 @@ class ReadOnly(Plain):
     def _make_view(self) -> MergedTree:
         if self.layers.has_upper:
             return super()._make_view()
-        from avfs_git.vfs.tree.readonly import CommitTree  # noqa: PLC0415 - of few workspaces
+        from avfs_git.vfs.tree.readonly import open_commit_tree  # noqa: PLC0415 - of few workspaces
 
-        return CommitTree(self.layers.lower, self.layers.vault.git_dir, cache=self.layers.vault.blob_cache)
+        return open_commit_tree(self.layers.lower, self.layers.vault.git_dir, cache=self.layers.vault.blob_cache)
 
     def read_upper(self) -> Layer:
         """Read the upper layer, if there is one."""

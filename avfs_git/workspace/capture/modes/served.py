@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from avfs_git.paths import TreePath
 from avfs_git.vfs.scan.scan import DirtySet
 from avfs_git.vfs.scan.statcache import StatCache
+from avfs_git.vfs.tree.changes import OnChange
 from avfs_git.vfs.tree.merged import MergedTree
-from avfs_git.vfs.tree.view import OnChange
 from avfs_git.workspace.capture.modes.layers import Layers
 from avfs_git.workspace.capture.modes.mode import Flush, Mode
 from avfs_git.workspace.capture.modes.plain import Plain

@@ -11,10 +11,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from avfs_git.vfs.scan.scan import DirtySet
+from avfs_git.vfs.scan.scan import DirtySet, is_staging
 from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.vfs.tree.merged import MergedTree
-from avfs_git.vfs.tree.mounted import MountedLayer, MountedTree, ShownTree
+from avfs_git.vfs.tree.mounted import MountedLayer, MountedTree
 from avfs_git.workspace.capture.modes.layers import Layers
 from avfs_git.workspace.capture.modes.mode import Flush
 
@@ -75,7 +75,8 @@ class Shown:
 
     def read_view(self) -> MergedTree:
         """Make a view for one read: what it remembers is true for a moment only."""
-        return ShownTree(self._layers.lower, self._layers.upper, cache=self._layers.vault.blob_cache)
+        layers = self._layers
+        return MergedTree(layers.lower, layers.upper, cache=layers.vault.blob_cache, hides=is_staging)
 
     def mounted(self) -> MountedTree:
         """Open the mounted directory, for one operation."""

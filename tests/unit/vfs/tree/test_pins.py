@@ -54,7 +54,7 @@ def test_numbers_are_found_by_who_goes_on(layers: Layers, fill: Fill, by: str) -
     for node, path in zip(known, (b"moved", b"moved/sub/file", b"other"), strict=True):
         found = after.node_at(node.ino) if by == "number" else after.resolve(TreePath(path))
         assert (found.ino, after.path_of(found), found.pins) == (node.ino, path, 1)
-    assert after.is_pinned
+    assert after.pins.is_pinned
     new = after.create(after.root, b"new")
     assert new.ino not in {node.ino for node in before.inodes}
 
@@ -101,7 +101,7 @@ def test_what_has_no_name_is_kept_for_who_goes_on(layers: Layers, fill: Fill) ->
     for node in found:
         after.unpin(node)
     assert _attic(layers) == []
-    assert not after.is_pinned
+    assert not after.pins.is_pinned
 
 
 def test_hard_links_lead_to_the_one_node_for_who_goes_on(layers: Layers, fill: Fill) -> None:
@@ -132,8 +132,8 @@ def test_what_was_done_and_not_noted_is_told(layers: Layers, fill: Fill) -> None
     os.unlink(layers.upper / "c")
 
     after = _following(layers, ledger)
-    after.note_renamed(after.root, b"a", moved.ino, after.root, b"b", replaced.ino)
-    after.note_removed(after.root, b"c", removed.ino)
+    after.pins.note_renamed(after.root, b"a", moved.ino, after.root, b"b", replaced.ino)
+    after.pins.note_removed(after.root, b"c", removed.ino)
 
     found = after.node_at(moved.ino)
     assert (after.path_of(found), after.read(found, 10, 0)) == (b"b", b"a")
@@ -155,7 +155,7 @@ def test_an_exchange_that_was_not_noted_is_told(layers: Layers, fill: Fill) -> N
         os.rename(layers.upper / old, layers.upper / new)
 
     after = _following(layers, ledger)
-    after.note_exchanged(after.root, b"a", one.ino, after.root, b"b", other.ino)
+    after.pins.note_exchanged(after.root, b"a", one.ino, after.root, b"b", other.ino)
 
     assert [after.path_of(after.node_at(node.ino)) for node in (one, other)] == [b"b", b"a"]
     assert [after.read(after.node_at(node.ino), 10, 0) for node in (one, other)] == [b"a", b"b"]
@@ -165,7 +165,7 @@ def test_what_nobody_needs_waits_only_where_somebody_tidies(layers: Layers, fill
     """With `leavings` a file goes in a call of `tidy`, at the latest in `close`; without them, with its last pin."""
     tree = fill({})
     for waits in (False, True):
-        tree.leavings = deque() if waits else None
+        tree.pins.leavings = deque() if waits else None
         for name in ("a", "b"):
             tree.write_file(TreePath(name.encode()), b"x")
             node = _pin(tree, name)

@@ -15,7 +15,6 @@ from avfs_git.model import Identity
 from avfs_git.paths import Oid, TreePath
 from avfs_git.vfs.layer.lower import LowerEntry
 from avfs_git.vfs.tree.merged import MergedTree, Node
-from avfs_git.vfs.tree.readonly import CommitTree
 from avfs_git.workspace.vault.commits import open_commit
 from avfs_git.workspace.vault.vault import OpenVault
 from tests.support.trees import describe_tree
@@ -47,7 +46,7 @@ def vault(tmp_path: Path) -> Iterator[OpenVault]:
 
 
 @pytest.fixture
-def tree(vault: OpenVault) -> CommitTree:
+def tree(vault: OpenVault) -> MergedTree:
     """The head of the vault's first fork."""
     return open_commit(vault, _head(vault))
 
@@ -60,7 +59,7 @@ def _head(vault: OpenVault) -> Oid:
     return head
 
 
-def test_a_commit_shows_its_tree_and_its_sidecar(tree: CommitTree, tmp_path: Path) -> None:
+def test_a_commit_shows_its_tree_and_its_sidecar(tree: MergedTree, tmp_path: Path) -> None:
     """Everything that was checkpointed is there, ignored files and empty directories too."""
     shown = describe_tree(tree)
 
@@ -74,7 +73,7 @@ def test_a_commit_shows_its_tree_and_its_sidecar(tree: CommitTree, tmp_path: Pat
     assert shown[b"src/tool"][1] == 0o755
 
 
-def test_everything_belongs_to_who_serves_it(tree: CommitTree) -> None:
+def test_everything_belongs_to_who_serves_it(tree: MergedTree) -> None:
     """The owner is the user's own, and the root is a directory like any other."""
     for path in (b"", b"a", b"src", b"link"):
         attr = tree.attr(TreePath(path))
@@ -112,14 +111,14 @@ def _changes(tree: MergedTree) -> dict[str, Callable[[], object]]:
         "chown": lambda: tree.chown(a, 1, 1),
         "utimens": lambda: tree.utimens(a, mtime_ns=1),
         "set_xattr": lambda: tree.set_xattr(a, b"user.x", b"1"),
-        "copy_up": lambda: tree.copy_up(a),
+        "copy_up": lambda: tree.steps.bring_up(a),
         "write_file": lambda: tree.write_file(TreePath(b"a"), b"x"),
         "write new file": lambda: tree.write_file(TreePath(b"new"), b"x"),
         "make_dir": lambda: tree.make_dir(TreePath(b"x/y"), parents=True),
     }
 
 
-def test_every_change_is_refused(tree: CommitTree) -> None:
+def test_every_change_is_refused(tree: MergedTree) -> None:
     """Whatever would change the tree fails with EROFS, and the tree is as before."""
     before = describe_tree(tree)
     for name, change in _changes(tree).items():
@@ -135,7 +134,7 @@ def _pieces(tree: MergedTree, node: Node, size: int, step: int) -> bytes:
     return b"".join(tree.read(node, step, offset) for offset in range(0, size, step))
 
 
-def test_files_are_read_in_pieces(tree: CommitTree, vault: OpenVault) -> None:
+def test_files_are_read_in_pieces(tree: MergedTree, vault: OpenVault) -> None:
     """A big file is read from the vault's cache, one of middle size is not taken apart again for each piece."""
     reads: list[object] = []
     read = tree.lower.read
@@ -160,7 +159,7 @@ def test_files_are_read_in_pieces(tree: CommitTree, vault: OpenVault) -> None:
         os.close(fd)
 
 
-def test_a_big_file_is_read_where_there_is_no_room(tree: CommitTree, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_big_file_is_read_where_there_is_no_room(tree: MergedTree, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk makes reading slow, not wrong."""
 
     def full(*_: object, **__: object) -> int:

@@ -1,0 +1,413 @@
+"""How changes reach the upper layer on disk: copy-up, removing and renaming.
+
+Decided here: the steps on disk by which each change becomes visible at once.
+
+    copy-up   the entry is made complete in `work`, with mode, times and attributes, and shown by one rename; the times of
+              the directory that gains it are put back, because copy-up is no change that a program may see
+    unlink    in place; where the lower layer has the name, a whiteout is renamed over it
+    rmdir     in place; where the lower layer has the name, directory and whiteout change places
+    rename    the parts of the lower layer are copied up first; then one rename, which leaves a whiteout where the lower
+              layer has the old name; a directory becomes opaque before it moves to where it could merge
+
+A kill between any two system calls leaves the old state or the new one; a stray whiteout that hides nothing may stay. The
+kernel's overlayfs can mount the result: `opaque` is the only mark written.
+
+`Steps` is what differs between kinds of trees: `UpperSteps` for a workspace with an upper layer of its own,
+`vfs.tree.mounted.MountedSteps` where the kernel's overlayfs shows it, `vfs.tree.readonly.ReadOnly` for a commit. The other
+modules of this package call it with the tree's lock held. Copy-up happens under that lock, but for large files in threads
+that serve programs (`defer_copies`): they get `NotYetHere`, the copy is made without the lock, and the second try shows it.
+A copy that was not used stays in `work` until the next one is made.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from functools import partial
+from typing import Protocol
+
+from avfs_git import faults
+from avfs_git.gitstore.source import NotYetHere
+from avfs_git.host.files.beneath import RENAME_EXCHANGE, RENAME_WHITEOUT, chmod_at, rename_at
+from avfs_git.host.files.durable import write_all
+from avfs_git.host.files.xattrs import entry_of
+from avfs_git.vfs.layer.lower import LowerEntry
+from avfs_git.vfs.layer.marks import is_whiteout
+from avfs_git.vfs.layer.upper import attic_name, put_times, remove_stray
+from avfs_git.vfs.tree.inodes import Node
+from avfs_git.vfs.tree.nodes import Nodes
+from avfs_git.vfs.tree.pins import Pins
+from avfs_git.vfs.tree.values import SPOOL_ABOVE, fail
+
+
+class Steps(Protocol):
+    """What the changes of a tree do on disk. The nodes are updated by the caller, but for copy-up."""
+
+    is_alone: bool
+    """Whether nobody else changes what is on disk, so that a name without a node that is taken is a whiteout's."""
+
+    def defer_copies(self) -> None:
+        """Have this thread get `NotYetHere` instead of copying a large file up under the lock."""
+
+    def bring_up(self, node: Node, *, with_data: bool = True) -> None:
+        """Make sure that a node can be changed on disk: copy it up, with the directories above it; without data: empty."""
+
+    def remove(self, parent: Node, name: bytes, node: Node, *, hides: bool, deep: bool) -> None:
+        """Remove a name.
+
+        Args:
+            parent: Its directory.
+            name: The name.
+            node: Its node.
+            hides: The lower layer has the name, too.
+            deep: Remove a directory with everything below it.
+
+        Raises:
+            FileNotFoundError: If somebody else has removed it.
+        """
+
+    def prepare_to_move(self, node: Node, new_parent: Node) -> None:
+        """Make sure that a node shows the same after a rename into another directory."""
+
+    def move(
+        self, parent: Node, name: bytes, node: Node, new_parent: Node, new_name: bytes, target: Node | None, *, hides: bool
+    ) -> bool:
+        """Rename an entry, in place of `target` if there is one; False if what is below it are other files now."""
+        ...
+
+
+class UpperSteps:
+    """The steps in an upper layer that belongs to this tree alone."""
+
+    is_alone = True
+
+    def __init__(self, nodes: Nodes, pins: Pins) -> None:
+        self._nodes = nodes
+        self._pins = pins
+        self._lock = nodes.lock
+        self._lower = nodes.lower
+        self._upper = nodes.upper
+        self._dir_fd = nodes.dir_fd
+        self._ahead: tuple[LowerEntry, bytes] | None = None
+        """A lower file that is copied already, and the name of the copy in `work`."""
+        self._deferring = threading.local()
+
+    # --- copy-up ---------------------------------------------------------------------------------------------
+
+    def defer_copies(self) -> None:
+        """Have this thread get `NotYetHere` instead of copying a large file up under the lock."""
+        self._deferring.is_on = True
+
+    def _copy_ahead(self, node: Node, entry: LowerEntry) -> None:
+        """Copy a lower file into `work`, without the lock; one at a time.
+
+        Raises:
+            OSError: If the disk is full or refuses; nothing is left then.
+        """
+        with self._lock:
+            if node.upper or (self._ahead is not None and self._ahead[0] is entry):
+                return
+            unused, self._ahead = self._ahead, None
+        if unused is not None:
+            self._upper.discard(unused[1])
+        temporary, fd = self._upper.make_file(0o600)
+        self._fill_copy(temporary, fd, entry, with_data=True)
+        os.close(fd)
+        with self._lock:
+            self._ahead = entry, temporary
+
+    def _make_copy(self, node: Node, entry: LowerEntry, *, with_data: bool) -> bytes:
+        """Copy a lower file into `work`, or take the copy that is there; give its name.
+
+        Raises:
+            NotYetHere: If that takes long and this thread defers it.
+        """
+        if with_data:
+            if self._ahead is not None and self._ahead[0] is entry:
+                temporary, self._ahead = self._ahead[1], None
+                return temporary
+            if getattr(self._deferring, "is_on", False) and self._lower.size_of(entry) > SPOOL_ABOVE:
+                raise NotYetHere(partial(self._copy_ahead, node, entry))
+        temporary, fd = self._upper.make_file(0o600)
+        self._fill_copy(temporary, fd, entry, with_data=with_data)
+        os.close(fd)
+        return temporary
+
+    def bring_up(self, node: Node, *, with_data: bool = True) -> None:
+        """Copy a node up, with the directories above it; without data: as an empty file."""
+        if node.upper:
+            return
+        if node is self._nodes.git_file:
+            raise fail(errno.EPERM, node.name)
+        missing: list[Node] = []
+        here: Node = node
+        while not here.upper:
+            missing.append(here)
+            if here.parent is None:
+                if here is node and node.lower is not None and not node.is_dir:
+                    self._bring_up_nameless(node, node.lower, with_data=with_data)
+                    return
+                raise fail(errno.ENOENT, here.name)
+            here = here.parent
+        for child in reversed(missing):
+            self._copy_up(child, with_data=with_data or child is not node)
+
+    def _copy_up(self, node: Node, *, with_data: bool = True) -> None:
+        """Copy a node up into a directory that is in the upper layer."""
+        parent, entry = node.parent, node.lower
+        assert parent is not None  # noqa: S101 - the root is always up
+        assert entry is not None  # noqa: S101 - what is not in the upper layer is in the lower one
+        directory = self._dir_fd(parent)
+        before = os.stat(directory.fd)
+        kind = node.kind
+        if kind == stat.S_IFDIR:
+            temporary = self._copy_dir(entry)
+        elif kind == stat.S_IFLNK:
+            temporary = self._copy_symlink(entry)
+        else:
+            temporary = self._make_copy(node, entry, with_data=with_data)
+        faults.reach("copy_up.made")
+        self._show_copy(temporary, directory.fd, node, entry.mode & 0o7777, before.st_mode)
+        faults.reach("copy_up.shown")
+        put_times(directory.fd, before)
+        if parent.listing is not None:
+            parent.listing[node.name] = kind
+        node.upper = True
+        node.descriptor = None
+        if kind == stat.S_IFDIR:
+            node.listing = {}
+        else:
+            node.lower = None
+            node.links = 1
+            node.has_xattrs = bool(entry.xattrs)
+
+    def _bring_up_nameless(self, node: Node, entry: LowerEntry, *, with_data: bool) -> None:
+        """Copy a file up that was unlinked while in use: into `work`."""
+        name = attic_name(node.ino)
+        temporary = self._make_copy(node, entry, with_data=with_data)
+        os.rename(temporary, name, src_dir_fd=self._upper.work.fd, dst_dir_fd=self._upper.work.fd)
+        node.parent, node.name = self._nodes.attic, name
+        node.links = 0
+        node.upper = True
+        node.lower = None
+        node.descriptor = None
+        self._pins.note(node)
+
+    def _fill_copy(self, temporary: bytes, fd: int, entry: LowerEntry, *, with_data: bool) -> None:
+        """Make an open file equal to a lower one; on failure remove it."""
+        try:
+            if with_data:
+                if self._lower.size_of(entry) <= SPOOL_ABOVE:
+                    write_all(fd, self._lower.read(entry))
+                else:
+                    for piece in self._lower.stream(entry):
+                        write_all(fd, piece)
+                faults.reach("copy_up.written")
+            if entry.xattrs:
+                self._upper.write_user_xattrs(fd, entry.xattrs)
+            os.fchmod(fd, entry.mode & 0o7777)
+            if with_data:
+                os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+        except BaseException:
+            os.close(fd)
+            self._upper.discard(temporary)
+            raise
+
+    def _copy_dir(self, entry: LowerEntry) -> bytes:
+        temporary = self._upper.make_dir(0o700)
+        place = entry_of(self._upper.work.fd, temporary)
+        try:
+            if entry.xattrs:
+                self._upper.write_user_xattrs(place, entry.xattrs)
+            chmod_at(self._upper.work.fd, temporary, entry.mode & 0o7777)
+            os.utime(place, ns=(entry.mtime_ns, entry.mtime_ns), follow_symlinks=False)
+        except BaseException:
+            self._upper.discard(temporary)
+            raise
+        return temporary
+
+    def _copy_symlink(self, entry: LowerEntry) -> bytes:
+        target = self._lower.read(entry)
+        work = self._upper.work.fd
+        while True:
+            temporary = self._upper.new_name()
+            try:
+                os.symlink(target, temporary, dir_fd=work)
+            except FileExistsError:
+                continue
+            break
+        os.utime(temporary, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=work, follow_symlinks=False)
+        return temporary
+
+    def _show_copy(self, temporary: bytes, directory: int, node: Node, mode: int, above: int) -> None:
+        """Give a copy in `work` its name.
+
+        Args:
+            temporary: Its name in `work`.
+            directory: The directory that gets it.
+            node: The node that it is a copy of.
+            mode: The mode of the copy.
+            above: The mode of the directory.
+        """
+        try:
+            try:
+                self._upper.show(temporary, directory, node.name)
+            except PermissionError:
+                # No mode forbids a copy-up. A closed directory is opened for a moment: the one that gets the copy, and one
+                # that is moved, whose `..` is written. Only here a kill leaves a mode that was not there before.
+                is_shut = above & 0o300 != 0o300
+                is_fixed = node.is_dir and not mode & 0o200
+                if not is_shut and not is_fixed:
+                    raise
+                if is_shut:
+                    os.chmod(b"/proc/self/fd/%d" % directory, above & 0o7777 | 0o300)
+                try:
+                    if is_fixed:
+                        chmod_at(self._upper.work.fd, temporary, mode | 0o200)
+                    self._upper.show(temporary, directory, node.name)
+                    if is_fixed:
+                        chmod_at(directory, node.name, mode)
+                finally:
+                    if is_shut:
+                        os.chmod(b"/proc/self/fd/%d" % directory, above & 0o7777)
+        except BaseException:
+            self._upper.discard(temporary)
+            raise
+
+    def _make_pure(self, node: Node) -> None:
+        """Copy a directory up with everything below it, and mark it opaque. Every step shows the same as before.
+
+        Raises:
+            TooManyFiles: If it is a tree bomb.
+        """
+        self.bring_up(node)
+        if node.lower is None:
+            return
+        joined: list[Node] = []
+        pending = [node]
+        bound = self._nodes.bound_below(node)
+        bound.ask()
+        while pending:
+            here = pending.pop()
+            joined.append(here)
+            if here.lower is None:
+                continue
+            names = list(self._lower.children(here.lower))
+            bound.meet(len(names))
+            for name in names:
+                child = self._nodes.child(here, name)
+                if child is None:
+                    continue
+                if not child.upper:
+                    self._copy_up(child)
+                if child.is_dir and child.lower is not None:
+                    pending.append(child)
+        faults.reach("copy_up.tree_copied")
+        hidden = [(here, name) for here in joined for name, kind in self._nodes.upper_names(here).items() if not kind]
+        # The kernel lists the whiteouts of an opaque directory, so that they have to go, but not before they hide
+        # nothing any more. After a kill in between, `clean_work` removes them.
+        note = self._upper.note_leftover_whiteouts(self._nodes.path_of(node)) if hidden else None
+        self._set_opaque(node)
+        for here in joined:
+            here.lower = None
+        for here, name in hidden:
+            directory = self._dir_fd(here)
+            before = os.stat(directory.fd)
+            remove_stray(directory.fd, name)
+            put_times(directory.fd, before)
+            self._nodes.upper_names(here).pop(name, None)
+        if note is not None:
+            faults.reach("copy_up.whiteouts_removed")
+            self._upper.discard(note)
+
+    def _set_opaque(self, node: Node) -> None:
+        keep, target = self._nodes.target(node)
+        self._upper.set_opaque(target)
+        del keep
+
+    # --- removing and renaming -------------------------------------------------------------------------------
+
+    def remove(self, parent: Node, name: bytes, node: Node, *, hides: bool, deep: bool) -> None:
+        """Remove a name; a pinned file moves to `work`. An empty directory may hold whiteouts, and goes with them."""
+        del deep
+        is_kept = bool(node.pins) and node.upper and not node.is_dir and not node.aliases and node.held is None
+        if not is_kept and not node.aliases:
+            self._pins.hold_below(node)
+        if not node.upper:
+            self.bring_up(parent)
+            directory = self._dir_fd(parent)
+            self._upper.add_whiteout(directory.fd, name)
+            return
+        directory = self._dir_fd(parent)
+        if is_kept:
+            self._pins.kept[node.ino] = self._upper.move_to_attic(directory.fd, name, node.ino, hide=hides)
+        elif hides:
+            self._upper.replace_by_whiteout(directory.fd, name, is_dir=node.is_dir)
+        elif not node.is_dir:
+            os.unlink(name, dir_fd=directory.fd)
+        else:
+            self._remove_upper_dir(directory.fd, name)
+
+    def _remove_upper_dir(self, directory: int, name: bytes) -> None:
+        try:
+            os.rmdir(name, dir_fd=directory)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            self._upper.remove_dir(directory, name)
+
+    def prepare_to_move(self, node: Node, new_parent: Node) -> None:
+        """Copy up everything that is to be moved, so that it shows the same in any directory."""
+        if not node.is_dir:
+            self.bring_up(node)
+            return
+        self._make_pure(node)
+        if new_parent.lower is not None:
+            self._set_opaque(node)
+
+    def move(
+        self, parent: Node, name: bytes, node: Node, new_parent: Node, new_name: bytes, target: Node | None, *, hides: bool
+    ) -> bool:
+        """Rename an entry that was prepared."""
+        if target is not None and target.is_dir and target.upper and self._nodes.upper_names(target):
+            self._clear_whiteouts(target, new_parent, new_name)
+        source, sink = self._dir_fd(parent), self._dir_fd(new_parent)
+        faults.reach("namespace.rename_prepared")
+        self._pins.begin(node, target)
+        if node.is_dir and target is None and self._has_whiteout(new_parent, new_name):
+            # A directory cannot be renamed over a device: they change places, and the whiteout stays if needed.
+            rename_at(source.fd, name, sink.fd, new_name, RENAME_EXCHANGE)
+            faults.reach("namespace.renamed")
+            if not hides:
+                remove_stray(source.fd, name)
+        else:
+            rename_at(source.fd, name, sink.fd, new_name, RENAME_WHITEOUT if hides else 0)
+            faults.reach("namespace.renamed")
+        return True
+
+    def _has_whiteout(self, parent: Node, name: bytes) -> bool:
+        if parent.listing is not None:
+            return parent.listing.get(name) == 0
+        directory = self._dir_fd(parent)
+        try:
+            found = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return is_whiteout(found) or not stat.S_ISDIR(found.st_mode)
+
+    def _clear_whiteouts(self, node: Node, parent: Node, name: bytes) -> None:
+        """Put a really empty directory in place of one that shows no entry, so that a rename can replace it."""
+        directory = self._dir_fd(parent)
+        before = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+        temporary = self._upper.make_dir(0o700)
+        self._upper.set_opaque(entry_of(self._upper.work.fd, temporary))
+        if (before.st_uid, before.st_gid) != self._nodes.owner:
+            os.chown(temporary, before.st_uid, before.st_gid, dir_fd=self._upper.work.fd, follow_symlinks=False)
+        chmod_at(self._upper.work.fd, temporary, stat.S_IMODE(before.st_mode))
+        faults.reach("namespace.empty_made")
+        self._upper.show_instead(temporary, directory.fd, name)
+        node.descriptor = None
+        node.listing = {}
+        node.lower = None

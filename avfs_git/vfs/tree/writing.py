@@ -1,0 +1,306 @@
+"""Writing files as a whole: what the library's file operations do, not programs.
+
+Decided here: how a file is replaced. It is made complete in `work` and gets its name in one step, so that no reader sees half
+of it, and a kill leaves the old content or the new. Two kinds of files are written in place: one with several hard links,
+because its other names must see the change, and one in a directory that is closed to an ordinary user.
+
+`vfs.tree.merged` calls this with a directory and a name, and with the tree's lock held, unless a docstring says otherwise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+
+from avfs_git import faults
+from avfs_git.host.files.durable import write_all
+from avfs_git.vfs.layer.upper import put_times
+from avfs_git.vfs.tree.attributes import Attributes
+from avfs_git.vfs.tree.changes import Changes
+from avfs_git.vfs.tree.contents import Contents
+from avfs_git.vfs.tree.inodes import Node
+from avfs_git.vfs.tree.making import Making, Owner
+from avfs_git.vfs.tree.namespace import Namespace
+from avfs_git.vfs.tree.nodes import Nodes
+from avfs_git.vfs.tree.pins import Pins
+from avfs_git.vfs.tree.steps import Steps
+from avfs_git.vfs.tree.values import fail
+
+_COLLECTED_MAX = 1 << 20
+"""Contents up to this size are collected in memory."""
+
+Data = bytes | bytearray | memoryview
+Xattrs = Sequence[tuple[bytes, bytes]]
+
+
+class Writing:
+    """Writes the files of a tree as a whole."""
+
+    def __init__(
+        self,
+        nodes: Nodes,
+        pins: Pins,
+        changes: Changes,
+        steps: Steps,
+        contents: Contents,
+        attributes: Attributes,
+        making: Making,
+        namespace: Namespace,
+    ) -> None:
+        self._nodes = nodes
+        self._lock = nodes.lock
+        self._upper = nodes.upper
+        self._dir_fd = nodes.dir_fd
+        self._pins = pins
+        self._changes = changes
+        self._bring_up = steps.bring_up
+        self._writable = contents.writable
+        self._read_xattrs = attributes.read_xattrs
+        self._making = making
+        self._detach = namespace.detach
+
+    def write(self, parent: Node, name: bytes, node: Node | None, data: Data | Iterable[bytes], mode: int | None) -> Node:
+        """Make a name hold a file with this content; `node` is what has the name now."""
+        if node is None:
+            self._making.check_name(parent, name)
+            return self._write_new(parent, name, data, mode)
+        if node.kind != stat.S_IFREG:
+            raise fail(errno.EISDIR if node.is_dir else errno.EINVAL, name)
+        if not node.upper:
+            return self._write_over_lower(parent, name, node, data, mode)
+        directory = self._dir_fd(parent)
+        status = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+        if status.st_nlink > 1:
+            return self._write_in_place(node, data, mode)
+        return self._write_over_upper(parent, name, node, status, data, mode)
+
+    @contextlib.contextmanager
+    def collected(self, pieces: Iterable[bytes]) -> Iterator[Data | Iterable[bytes]]:
+        """Take all pieces of a content. Called without the lock: their source may be slow, or wait for this very tree."""
+        first: list[bytes] = []
+        size = 0
+        source = iter(pieces)
+        for piece in source:
+            first.append(piece)
+            size += len(piece)
+            if size > _COLLECTED_MAX:
+                break
+        else:
+            yield b"".join(first)
+            return
+        fd = self._upper.make_hidden_file()
+        try:
+            _write_pieces(fd, first)
+            first.clear()
+            _write_pieces(fd, source)
+            yield _pieces_of(fd)
+        finally:
+            os.close(fd)
+
+    def _make_content(
+        self,
+        data: Data | Iterable[bytes],
+        mode: int | None,
+        *,
+        owner: Owner | None = None,
+        xattrs: Xattrs = (),
+    ) -> tuple[bytes, int]:
+        """Write a new file in `work`; give its name and the descriptor, which the caller closes."""
+        temporary, fd = self._upper.make_file(flags=os.O_RDWR)
+        try:
+            if isinstance(data, bytes | bytearray | memoryview):
+                if data:
+                    write_all(fd, memoryview(data) if isinstance(data, bytearray) else data)
+            else:
+                _write_pieces(fd, data)
+            if xattrs:  # before the mode, which may forbid to set them
+                self._upper.write_user_xattrs(fd, xattrs)
+            if owner is not None and owner != self._nodes.owner:
+                try:
+                    os.fchown(fd, *owner)
+                except PermissionError:
+                    pass  # an ordinary user may not give files away; what it writes anew becomes its own
+            if mode is not None:
+                os.fchmod(fd, mode & 0o7777)
+            faults.reach("write.made")
+        except BaseException:
+            os.close(fd)
+            self._upper.discard(temporary)
+            raise
+        return temporary, fd
+
+    def _write_new(self, parent: Node, name: bytes, data: Data | Iterable[bytes], mode: int | None) -> Node:
+        self._bring_up(parent)
+        directory = self._dir_fd(parent)
+        temporary, fd = self._make_content(data, mode)
+        os.close(fd)
+        try:
+            if self._making.hands_group_on(parent):
+                self._making.settle_made(parent, self._upper.work.fd, temporary, mode, None, hidden=True)
+            try:
+                self._upper.show(temporary, directory.fd, name)
+            except FileExistsError:  # a whiteout has the name
+                self._upper.show_instead(temporary, directory.fd, name)
+        except BaseException:
+            self._upper.discard(temporary)
+            raise
+        faults.reach("write.shown")
+        node = Node(stat.S_IFREG, parent, name, None, upper=True)
+        node.has_xattrs = False
+        if parent.listing is not None:
+            parent.listing[name] = stat.S_IFREG
+        self._nodes.add(node)
+        path = self._nodes.path_in(parent, name)
+        self._nodes.remember_path(path, node)
+        self._changes.of_path(path)
+        return node
+
+    def install(self, parent: Node, name: bytes, temporary: bytes) -> Node:
+        """Give a file that is complete in `work` a name, in place of a file or symbolic link. Takes the lock.
+
+        On failure the file stays in `work`.
+
+        Raises:
+            IsADirectoryError: If a directory is there.
+        """
+        with self._lock:
+            self._making.check_name(parent, name)
+            old = self._nodes.child(parent, name)
+            if old is not None and old.is_dir:
+                raise fail(errno.EISDIR, name)
+            self._bring_up(parent)
+            directory = self._dir_fd(parent)
+            try:
+                if old is not None:
+                    self._pins.hold(old)
+                if old is not None and old.upper:
+                    self._upper.show_instead(temporary, directory.fd, name)
+                else:
+                    try:
+                        self._upper.show(temporary, directory.fd, name)
+                    except FileExistsError:  # a whiteout has the name
+                        self._upper.show_instead(temporary, directory.fd, name)
+            except BaseException:
+                self._pins.let_go()
+                raise
+            if old is not None:
+                self._detach(parent, name, old)
+            node = Node(stat.S_IFREG, parent, name, None, upper=True)
+            if parent.listing is not None:
+                parent.listing[name] = stat.S_IFREG
+            self._nodes.add(node)
+            self._changes.of_node(node)
+            return node
+
+    def _write_over_lower(self, parent: Node, name: bytes, node: Node, data: Data | Iterable[bytes], mode: int | None) -> Node:
+        """Replace a file of the lower layer: nothing of its content is copied up."""
+        entry = node.lower
+        if entry is None:
+            raise fail(errno.ENOENT, name)
+        self._bring_up(parent)
+        directory = self._dir_fd(parent)
+        before = os.stat(directory.fd)
+        temporary, fd = self._make_content(data, entry.mode if mode is None else mode, xattrs=entry.xattrs)
+        if not self._show_made(node, temporary, fd, mode, partial(self._upper.show, temporary, directory.fd, name)):
+            return node
+        put_times(directory.fd, before)
+        if parent.listing is not None:
+            parent.listing[name] = stat.S_IFREG
+        if node.pins:
+            node = self._succeed(parent, name, node)
+        else:
+            node.upper = True
+            node.lower = None
+        node.has_xattrs = bool(entry.xattrs)
+        node.descriptor = None
+        self._changes.of_node(node)
+        return node
+
+    def _write_over_upper(
+        self,
+        parent: Node,
+        name: bytes,
+        node: Node,
+        status: os.stat_result,
+        data: Data | Iterable[bytes],
+        mode: int | None,
+    ) -> Node:
+        directory = self._dir_fd(parent)
+        before = os.stat(directory.fd)
+        xattrs = tuple(self._read_xattrs(node).items()) if node.has_xattrs else ()
+        wanted = status.st_mode if mode is None else mode
+        temporary, fd = self._make_content(data, wanted, owner=(status.st_uid, status.st_gid), xattrs=xattrs)
+        if not self._show_made(node, temporary, fd, mode, partial(self._upper.show_instead, temporary, directory.fd, name)):
+            return node
+        put_times(directory.fd, before)
+        if node.pins:
+            node = self._succeed(parent, name, node)
+        self._nodes.inodes.unlink_from_disk(node)
+        node.links = 1
+        node.has_xattrs = bool(xattrs)
+        node.descriptor = None
+        self._changes.of_node(node)
+        return node
+
+    def _succeed(self, parent: Node, name: bytes, old: Node) -> Node:
+        """Make the node of a file that took the name of one that is still in use."""
+        self._detach(parent, name, old)
+        node = Node(stat.S_IFREG, parent, name, None, upper=True)
+        return self._nodes.add(node)
+
+    def _show_made(self, node: Node, temporary: bytes, fd: int, mode: int | None, show: Callable[[], None]) -> bool:
+        """Give a file made in `work` the name of an old one; close its descriptor.
+
+        Where the directory is closed to an ordinary user, write the content into the old file instead, and return False: as
+        for any program, the mode of the file decides then.
+        """
+        try:
+            self._pins.hold(node)
+            show()
+        except PermissionError:
+            self._pins.let_go()
+            self._upper.discard(temporary)
+            self._write_in_place(node, _pieces_of(fd), mode)
+            return False
+        except BaseException:
+            self._pins.let_go()
+            self._upper.discard(temporary)
+            raise
+        finally:
+            os.close(fd)
+        faults.reach("write.shown")
+        return True
+
+    def _write_in_place(self, node: Node, data: Data | Iterable[bytes], mode: int | None) -> Node:
+        held = self._writable(node)
+        offset = 0
+        try:
+            for piece in (data,) if isinstance(data, bytes | bytearray | memoryview) else data:
+                view = memoryview(piece)
+                while view:
+                    count = os.pwrite(held.fd, view, offset)
+                    offset += count
+                    view = view[count:]
+            # Cut last: cutting to nothing first makes ext4 write all data out at once (`auto_da_alloc`).
+            os.ftruncate(held.fd, offset)
+            if mode is not None:
+                os.fchmod(held.fd, mode & 0o7777)
+        finally:
+            self._changes.of_node(node)
+        return node
+
+
+def _pieces_of(fd: int) -> Iterator[bytes]:
+    offset = 0
+    while piece := os.pread(fd, 1 << 20, offset):
+        yield piece
+        offset += len(piece)
+
+
+def _write_pieces(fd: int, pieces: Iterable[bytes]) -> None:
+    for piece in pieces:
+        write_all(fd, piece)
