@@ -171,8 +171,8 @@ def test_git_reads(work: Workspace, backend: str) -> None:
 def test_a_scan_is_not_made(work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither before nor after; and the next command need not look at more than before."""
     epoch = work._opened.lock.epoch
-    monkeypatch.setattr("avfs_git.proxy.exec.execute.read_status", None)
-    monkeypatch.setattr("avfs_git.proxy.exec.execute.save_checkpoint", None)
+    monkeypatch.setattr("avfs_git.proxy.exec.commits.read_status", None)
+    monkeypatch.setattr("avfs_git.proxy.exec.commits.save_checkpoint", None)
 
     assert work.exec("cat", "file").stdout == b"content\n"
     assert work._opened.lock.epoch == epoch

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,45 +32,34 @@ from avfs_git.backends.overlay import OverlayBackend, base_of
 from avfs_git.backends.shield import clear_planted, list_parts
 from avfs_git.backends.shown import Backend, BackendName, Served
 from avfs_git.errors import BackendUnavailable, ExecError, FuseUnavailable, InvalidInput, MountError, WorkspaceBusy
-from avfs_git.gitstore.compare.treediff import diff_trees
 from avfs_git.host.files.umask import read_umask
 from avfs_git.host.processes.runners import NamespaceRefused
 from avfs_git.lazy import LazyModule
-from avfs_git.model import ChangedFile, CheckpointResult, Status, Warning
+from avfs_git.model import ChangedFile, Warning
 from avfs_git.paths import Oid
 from avfs_git.proxy.exec.capture import Captured
-from avfs_git.proxy.exec.delta import subtract
+from avfs_git.proxy.exec.commits import Commits, Run, describe
 from avfs_git.proxy.exec.envelope import Command, ExecPlan, ExecResult, View
-from avfs_git.proxy.exec.environment import Inherited, divide
+from avfs_git.proxy.exec.environment import divide
 from avfs_git.proxy.exec.given import make_argv, make_request, open_stdin, read_stdin
 from avfs_git.proxy.exec.run import Finished, Late, Output, Stop, run_command
 from avfs_git.proxy.exec.steps import Step, StepLog
 from avfs_git.proxy.exec.view import WAY_OUT, gets_readonly_view, may_lack_writing, may_search, may_use_git, saves_before
-from avfs_git.proxy.exec.wording import make_message, make_note, make_subject
 from avfs_git.proxy.policy.gate import Gate
-from avfs_git.proxy.policy.redaction import Redactor
-from avfs_git.proxy.policy.request import Action, Decision, Request
-from avfs_git.values import field, record_class, replace, value_class
+from avfs_git.proxy.policy.request import Action
+from avfs_git.values import replace, value_class
 from avfs_git.workspace.capture.aftermath import aftermath
-from avfs_git.workspace.capture.bookkeeping import bookkeeping
-from avfs_git.workspace.capture.changes import record_changes
-from avfs_git.workspace.capture.checkpoint import read_status, save_checkpoint
 from avfs_git.workspace.capture.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.gitdir import GitDir
 from avfs_git.workspace.vault import notes
-from avfs_git.workspace.vault.gitmoves import CommandStart, open_worktree
+from avfs_git.workspace.vault.gitmoves import open_worktree
 
 if TYPE_CHECKING:
     from avfs_git.backends.fuse import Mount
-    from avfs_git.gitstore.compare import renames
-    from avfs_git.gitstore.source import ObjectSource
     from avfs_git.proxy.exec import isolate
-    from avfs_git.session.control import operations
 else:
     # A program that runs one command starts faster without what most commands do not need.
-    renames = LazyModule("avfs_git.gitstore.compare.renames")
     isolate = LazyModule("avfs_git.proxy.exec.isolate")
-    operations = LazyModule("avfs_git.session.control.operations")
 
 
 class _Gone(Exception):
@@ -95,31 +84,6 @@ class Place:
     mount: Mount
 
 
-@record_class
-class _Run:
-    """One command on its way."""
-
-    command: Command
-    root: Path
-    """Where it is to see the workspace: the decision is about paths below that."""
-    request: Request
-    decision: Decision
-    stop: Stop | None
-    began: float
-    readonly: bool
-    """Whether it gets a read-only view."""
-    redactor: Redactor
-    inherited: Inherited
-    reasons: list[str] = field(default_factory=list)
-    warnings: list[Warning] = field(default_factory=list)
-    saved: str | None = None
-    before: Status | None = None
-    """What was uncommitted before; None if nothing was."""
-    head: Oid | None = None
-    changed: tuple[ChangedFile, ...] | None = None
-    """What the command's commit changes, where that is known before it is made."""
-
-
 class Executor:
     """Runs commands in one workspace."""
 
@@ -131,6 +95,7 @@ class Executor:
             keep: Keep the workspace shown from one command to the next.
         """
         self._place = place
+        self._commits = Commits(place.opened, place.do)
         self._keep = keep
         self._kept: OverlayBackend | None = None
         self._epoch = -1
@@ -210,7 +175,7 @@ class Executor:
         secrets = gate.secrets
         redactor = secrets.redactor()
         inherited = divide(redactor, isolate=command.isolate, isolated=secrets.isolated, let_in=command.let_in)
-        run = _Run(command, root, request, decision, stop, began, readonly, redactor, inherited)
+        run = Run(command, root, request, decision, stop, began, readonly, redactor, inherited)
         try:
             return (yield from self._show(run))
         except BackendUnavailable:
@@ -222,7 +187,7 @@ class Executor:
         run.warnings.append(Warning("exec.no_read_only_view", what))
         return (yield from self._show(run))
 
-    def _show(self, run: _Run) -> Generator[Output, None, ExecResult]:
+    def _show(self, run: Run) -> Generator[Output, None, ExecResult]:
         """Run a command on the best backend that can be had.
 
         Raises:
@@ -256,7 +221,7 @@ class Executor:
                 continue
             opened.lock.sign(f"'{run.redactor.headline(run.request)}'")  # for who waits, or looks on
             try:
-                self._note_before(run, held=True)
+                self._commits.note_before(run, held=True)
                 backend = self._reuse(run) or open_held(
                     left,
                     locked,
@@ -278,7 +243,7 @@ class Executor:
             left = left[left.index(BackendName.FUSE) :]
         raise BackendUnavailable(command.backend, run.reasons)
 
-    def _reuse(self, run: _Run) -> Backend | None:
+    def _reuse(self, run: Run) -> Backend | None:
         kept, opened = self._kept, self._place.opened
         if kept is None:
             return None
@@ -292,7 +257,7 @@ class Executor:
         kept.close()
         return None
 
-    def _in(self, backend: Backend, run: _Run, locked: LockedWorkspace | None) -> Generator[Output, None, ExecResult]:
+    def _in(self, backend: Backend, run: Run, locked: LockedWorkspace | None) -> Generator[Output, None, ExecResult]:
         """Run a command where it is shown, and settle. Who holds the workspace itself gives it as `locked`."""
         opened = self._place.opened
         command = run.command
@@ -300,7 +265,7 @@ class Executor:
         if backend.root != run.root:
             raise ExecError(f"the workspace is shown at '{backend.root}' since the command was let in; run it again")
         if not held:
-            self._note_before(run, held=False)
+            self._commits.note_before(run, held=False)
         spills = opened.vault.layout.root / "cache" / "output"
         streams = (
             Captured("stdout", most=command.max_output, most_in_file=command.max_output_file, spills=spills),
@@ -382,7 +347,7 @@ class Executor:
             show=[place for place in show.split(":") if place.startswith("/")],
         )
 
-    def _index_for(self, backend: Backend, run: _Run) -> Late | None:
+    def _index_for(self, backend: Backend, run: Run) -> Late | None:
         """Have git's index brought up when a command's git comes to read it, and where nothing can tell that, now.
 
         A `grep -r` opens every file such that it does not wait, `.git` as well; held back by a lease it would be told EAGAIN.
@@ -414,87 +379,7 @@ class Executor:
             raise BackendUnavailable(command.backend, (f"the workspace is mounted at '{served.root}', and is used there",))
         return root
 
-    def _note_before(self, run: _Run, *, held: bool) -> None:
-        """Save what is uncommitted before the command, or note it."""
-        opened = self._place.opened
-        if run.head is not None:
-            return
-        if run.readonly:
-            pass  # the command changes nothing, so that nothing can be taken for its doing
-        elif held and opened.state.merging is None and opened.is_recorded_by(opened.vault.read_head(opened.fork)):
-            pass  # nothing is uncommitted
-        elif saves_before(run.command, run.decision):
-            text = f"before: {run.redactor.headline(run.request)}"
-            saved = self._save(bookkeeping(text), text, held=held)
-            run.warnings += saved.warnings
-            if saved.outcome == "created" and saved.checkpoint is not None:
-                run.saved = saved.checkpoint.id
-        else:
-            status = self._status(held=held)
-            if status.changed_files or status.sidecar_changed:
-                run.before = status
-                run.warnings += self._record_changes(None, held=held)  # what the command changes is an operation of its own
-        run.head = opened.vault.read_head(opened.fork)
-
-    def _save(
-        self,
-        message: str,
-        description: str,
-        note: notes.Note | None = None,
-        *,
-        held: bool,
-        command: CommandStart | None = None,
-    ) -> CheckpointResult:
-        opened = self._place.opened
-        if held:
-            with opened.locked() as locked:
-                return save_checkpoint(
-                    locked,
-                    message=message,
-                    description=description,
-                    note=note,
-                    with_files=command is not None,
-                    command=command,
-                    skips_unreadable=True,
-                )
-        result: CheckpointResult = self._place.do(
-            opened,
-            operations.save_checkpoint,
-            message=message,
-            description=description,
-            with_files=command is not None,
-            command=command,
-            skips_unreadable=True,
-        )
-        return result
-
-    def _record_changes(self, description: str | None, *, held: bool, command: CommandStart | None = None) -> tuple[Warning, ...]:
-        """Record changes to files of which no commit is made, so that undo takes them back."""
-        opened = self._place.opened
-        if held:
-            with opened.locked() as locked:
-                return record_changes(locked, description, command=command)
-        told: tuple[Warning, ...] = self._place.do(opened, operations.record_changes, description, command=command)
-        return told
-
-    def _make_note(self, run: _Run, finished: Finished, backend: Backend) -> notes.Note:
-        def write(source: ObjectSource, head: Oid | None, changed: Sequence[ChangedFile]) -> str | None:
-            if run.before is not None or head != run.head:
-                return None  # what the command changed is not what this commit does
-            run.changed = self._with_renames(tuple(changed), source)
-            return _note(run, finished, backend, len(run.changed))
-
-        return notes.Note(write)
-
-    def _status(self, *, held: bool) -> Status:
-        opened = self._place.opened
-        if held:
-            with opened.locked() as locked:
-                return read_status(locked)
-        result: Status = self._place.do(opened, operations.read_status)
-        return result
-
-    def _environment(self, run: _Run, root: Path) -> dict[bytes, bytes]:
+    def _environment(self, run: Run, root: Path) -> dict[bytes, bytes]:
         opened = self._place.opened
         own = {"AVFS_VAULT": os.fspath(opened.vault.git_dir), "AVFS_FORK": opened.fork, "AVFS_MOUNTPOINT": os.fspath(root)}
         if opened.state.author is not None:  # the fork's own, for the commits that git makes
@@ -507,7 +392,7 @@ class Executor:
     # --- after --------------------------------------------------------------------------------------------------
 
     def _settle(
-        self, backend: Backend, run: _Run, finished: Finished, streams: tuple[Captured, Captured], *, held: bool
+        self, backend: Backend, run: Run, finished: Finished, streams: tuple[Captured, Captured], *, held: bool
     ) -> ExecResult:
         command, opened = run.command, self._place.opened
         commit: str | None = None
@@ -516,8 +401,8 @@ class Executor:
         note: notes.Note | None = None
         if not run.readonly:
             if opened.vault.config.read()["exec.notes"] != "0":
-                note = self._make_note(run, finished, backend)
-            commit, changed, beside = self._take_delta(run, finished, note, held=held)
+                note = self._commits.make_note(run, finished, backend.name)
+            commit, changed, beside = self._commits.take_delta(run, finished, note, held=held)
         if finished.problem is not None:
             run.warnings.append(Warning("exec.not_started", finished.problem))
         if any(stream.is_lost for stream in streams):
@@ -546,7 +431,7 @@ class Executor:
             )
         if commit is not None and note is not None and not note.is_added:
             with aftermath(run.warnings, "the commit has no note"):
-                notes.add_note(opened.vault, Oid(bytes.fromhex(commit)), _note(run, finished, backend, len(changed)))
+                notes.add_note(opened.vault, Oid(bytes.fromhex(commit)), describe(run, finished, backend.name, len(changed)))
         before = run.saved or (run.head.hex() if run.head is not None else None)
         StepLog(opened.layout.root, opened.fork).add(Step(run.redactor.command(run.request), before))
         out, err = streams
@@ -587,68 +472,7 @@ class Executor:
             warnings=tuple(dict.fromkeys(run.warnings)),
         )
 
-    def _take_delta(
-        self, run: _Run, finished: Finished, note: notes.Note | None, *, held: bool
-    ) -> tuple[str | None, tuple[ChangedFile, ...], tuple[ChangedFile, ...]]:
-        """Commit what the command changed, and tell what that is."""
-        command, opened = run.command, self._place.opened
-        wants_commit = command.commit and (finished.exit_code == 0 or command.commit_failed)
-        headline = run.redactor.headline(run.request)
-        began = CommandStart(run.head)
-        message, subject = (make(command, headline, finished) for make in (make_message, make_subject))
-        if run.before is not None or not wants_commit:
-            nothing = Status(opened.fork, None, None, (), ())
-            before, after = run.before or nothing, self._status(held=held)
-            run.warnings += after.warnings
-            changed = subtract(before.changed_files, after.changed_files)
-            beside = subtract(before.sidecar_changed, after.sidecar_changed)
-            moved = self._moved_by_git(run, None)
-            if not wants_commit or not (changed or beside):
-                run.warnings += self._record_changes(subject, held=held, command=began)
-                return (moved.hex() if moved is not None else None), self._with_renames(changed, stored=False), beside
-        saved = self._save(message, subject, note, held=held, command=began)
-        run.warnings += saved.warnings
-        if saved.outcome == "unchanged":  # git has committed it
-            run.warnings += self._record_changes(subject, held=held, command=began)
-        commit = saved.checkpoint.id if saved.outcome == "created" and saved.checkpoint is not None else None
-        if run.before is not None:
-            return commit, self._with_renames(changed), beside
-        if run.changed is not None:
-            return commit, run.changed, saved.sidecar_changed
-        moved = self._moved_by_git(run, commit)
-        changed = saved.changed_files
-        if moved is not None:
-            # Git has committed in the tree: all from the state before on is the command's.
-            commit = commit or moved.hex()
-            store = opened.vault.store
-            old = store.read_commit(run.head).tree if run.head is not None else None
-            new = store.read_commit(Oid(bytes.fromhex(commit))).tree
-            changed = tuple(diff_trees(store, old, new, size_of=store.blob_size))
-        return commit, self._with_renames(changed), saved.sidecar_changed
-
-    def _moved_by_git(self, run: _Run, commit: str | None) -> Oid | None:
-        """Give the commit that git in the tree has brought the branch to; None if it stayed, or only avfs moved it."""
-        vault = self._place.opened.vault
-        head = vault.read_head(self._place.opened.fork)
-        if head is not None and commit is not None and head.hex() == commit:
-            parents = vault.store.read_commit(head).parents
-            head = parents[0] if parents else run.head
-        return head if head != run.head else None
-
-    def _with_renames(
-        self, changed: tuple[ChangedFile, ...], source: ObjectSource | None = None, *, stored: bool = True
-    ) -> tuple[ChangedFile, ...]:
-        """Pair what was deleted with what was added; where the contents are in no object, only what is equal."""
-        if len(changed) < 2:
-            return changed
-        source = source or self._place.opened.vault.store
-        return tuple(renames.detect_renames(source, changed, threshold=50 if stored else 100))
-
 
 def _explained(finished: Finished, reason: tuple[int, str] | None) -> Finished:
     """Say what bubblewrap said of a command that it could not execute."""
     return finished if reason is None else replace(finished, exit_code=reason[0], problem=reason[1])
-
-
-def _note(run: _Run, finished: Finished, backend: Backend, changed_files: int) -> str:
-    return make_note(run.request, run.redactor, run.decision, finished, backend=backend.name, changed_files=changed_files)
