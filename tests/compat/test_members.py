@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs
+from avfs_git.errors import AvfsError
 from avfs_git.host.locks.locks import LockFile
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.host.processes.processes import start_time
@@ -87,6 +88,36 @@ def test_members_work_in_turn(member: Callable[..., str]) -> None:
 
     forks = member(ALICE, lambda vault: str(sorted(fork.name for fork in vault.list_forks())))
     assert forks == "['f0', 'f1', 'f2', 'main']"
+
+
+def test_a_member_who_may_not_change_anothers_files_is_told_what_to_do(member: Callable[..., str]) -> None:
+    """Whose files they are, and the command that makes a fork of one's own."""
+
+    def fill(vault: Vault) -> str:
+        work = vault.workspace()
+        work.write("a", b"1\n")
+        work.checkpoint("one")
+        return str(work.write("a", b"2\n"))
+
+    def refuse(vault: Vault) -> str:
+        work = vault.workspace()
+        changes: list[Callable[[], object]] = [
+            lambda: work.write("a", b"3\n"),
+            lambda: work.write("new", b"3\n"),
+            lambda: work.remove("a"),
+            lambda: work.chmod("a", 0o600),
+            lambda: work.restore("one"),
+        ]
+        for change in changes:
+            with pytest.raises(AvfsError) as caught:
+                change()
+            told = f"The files of fork 'main' belong to user {ALICE}. Make a fork of your own with `avfs fork create NAME`."
+            assert caught.value.hint == told, caught.value
+        vault.fork("mine").write("a", b"3\n")
+        return "done"
+
+    member(ALICE, fill)
+    assert member(MALLORY, refuse) == "done"
 
 
 def test_a_member_does_not_answer_for_anothers_session(member: Callable[..., str]) -> None:

@@ -62,16 +62,16 @@ def check_owner(git_dir: Path) -> None:
     with host_errors(f"open '{git_dir}'"):
         owner = git_dir.stat().st_uid
         if owner != os.geteuid():
-            error = VaultUntrusted(str(git_dir), f"it belongs to {_name_user(owner)}")
+            error = VaultUntrusted(str(git_dir), f"it belongs to {name_user(owner)}")
             if os.geteuid() == _ROOT:  # what root leaves behind there would keep the owner out
-                error.hint = f"Run avfs as {_name_user(owner)}, without sudo. {error.hint}"
+                error.hint = f"Run avfs as {name_user(owner)}, without sudo. {error.hint}"
             raise error
         accepted = {owner, _ROOT}
         top = os.fspath(git_dir)
         for part in _list_parts(top):
             for status in _look(f"{top}/{part}"):
                 if status.st_uid not in accepted:
-                    raise VaultUntrusted(top, f"its '{part}' belongs to {_name_user(status.st_uid)}")
+                    raise VaultUntrusted(top, f"its '{part}' belongs to {name_user(status.st_uid)}")
 
 
 def check_way(git_dir: Path) -> None:
@@ -84,7 +84,7 @@ def check_way(git_dir: Path) -> None:
         for place in git_dir.resolve().parents:
             status = place.stat()
             if status.st_uid not in (os.geteuid(), _ROOT, _UNMAPPED):
-                raise VaultUntrusted(str(git_dir), f"'{place}', above it, belongs to {_name_user(status.st_uid)}")
+                raise VaultUntrusted(str(git_dir), f"'{place}', above it, belongs to {name_user(status.st_uid)}")
             if status.st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH:
                 raise VaultUntrusted(str(git_dir), f"everybody may write to '{place}', above it")
 
@@ -106,7 +106,8 @@ def _look(path: str) -> Iterator[os.stat_result]:
             yield os.stat(path)
 
 
-def _name_user(uid: int) -> str:
+def name_user(uid: int) -> str:
+    """Name a user, for messages."""
     import pwd  # noqa: PLC0415 - only for the message
 
     try:

@@ -31,6 +31,7 @@ from avfs_git.vfs.tree.inodes import Node
 from avfs_git.vfs.tree.merged import MergedTree
 from avfs_git.vfs.tree.plan import Step
 from avfs_git.workspace.capture.workspace import LockedWorkspace
+from avfs_git.workspace.restore.refusal import refusal_explained
 from avfs_git.workspace.restore.takenout import keep_taken
 
 KEPT_IN_PLACE = "restore.kept"
@@ -64,7 +65,7 @@ class Application:
 
     def apply(self, steps: Sequence[Step]) -> None:
         """Carry the steps out; on failure, only whole steps have been."""
-        with host_errors("write to the workspace"):
+        with refusal_explained(self.locked.opened.layout), host_errors("write to the workspace"):
             self._apply(steps)
 
     def _apply(self, steps: Sequence[Step]) -> None:

@@ -32,6 +32,7 @@ from avfs_git.paths import ROOT, TreePath, join, split
 from avfs_git.vfs.layer.lower import LowerEntry
 from avfs_git.vfs.tree.merged import Attr, MergedTree, Node
 from avfs_git.workspace.capture.workspace import LockedWorkspace, OpenWorkspace
+from avfs_git.workspace.restore.refusal import refusal_explained
 
 if TYPE_CHECKING:
     from avfs_git.workspace.restore import takenout
@@ -101,6 +102,10 @@ class Files:
                     raise translate_os_error(error, path, "read the workspace") from error
 
     def _change(self, path: TreePath, action: Callable[[MergedTree], _T]) -> _T:
+        with refusal_explained(self._opened.layout):
+            return self._change_locked(path, action)
+
+    def _change_locked(self, path: TreePath, action: Callable[[MergedTree], _T]) -> _T:
         opened = self._opened
         locked = opened.acquire()
         try:
