@@ -48,6 +48,7 @@ _OPTIONS: Mapping[str, frozenset[str]] = {
         }
     ),
     "index-pack": frozenset(),
+    "merge-base": frozenset({"--all"}),
     "merge-tree": frozenset({"--write-tree", "-z"}),
     "version": frozenset(),
 }

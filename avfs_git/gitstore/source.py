@@ -72,6 +72,10 @@ class ObjectSink(ObjectSource, Protocol):
         """Read of a commit what a walk through history needs."""
         ...
 
+    def ask_merge_bases(self, ours: Oid, theirs: Oid) -> list[Oid] | None:
+        """Ask git for the merge bases of two commits; None if it cannot tell, as of commits that are not stored yet."""
+        ...
+
     def add(self, kind: int, data: bytes, *, keep: bool = False) -> Oid:
         """Take an object and return its id; with `keep`, it is read again from here even if it is not stored."""
         ...

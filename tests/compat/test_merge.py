@@ -71,7 +71,7 @@ def test_merge_bases_are_those_of_git(histories: Histories, seed: int) -> None:
         one, two = rng.choice(commits), rng.choice(commits)
         argv = ["git", f"--git-dir={histories.git.git_dir}", "merge-base", "--all", one.hex(), two.hex()]
         expected = subprocess.run(argv, check=False, capture_output=True, text=True).stdout.split()
-        found = [oid.hex() for oid in find_merge_bases(histories.store.read_links, one, two)]
+        found = [oid.hex() for oid in find_merge_bases(histories.store, one, two)]
         assert sorted(found) == sorted(expected)
 
 

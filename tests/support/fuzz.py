@@ -20,14 +20,12 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from hashlib import sha1
 from pathlib import Path
 from typing import NamedTuple
 
 from avfs_git.errors import AvfsError
 from avfs_git.gitstore.formats import index as gitindex
 from avfs_git.gitstore.formats import packfile
-from avfs_git.gitstore.formats.commitgraph import CommitGraph
 from avfs_git.gitstore.formats.commits import Commit, Signature, parse_commit, parse_links, serialize_commit
 from avfs_git.gitstore.formats.index import BadIndex, ForeignIndex, GitIndex, IndexWriter, Move, make_stat, move_entries
 from avfs_git.gitstore.formats.trees import parse_tree, serialize_tree
@@ -264,24 +262,6 @@ def _read_attributes(data: bytes) -> None:
     TreeAttributes(source, tree).find(TreePath(b"dir/a.txt"), [b"text", b"merge", b"diff"])
 
 
-def _graph() -> bytes:
-    chunks = {b"OIDF": b"".join((1 if byte >= OID[0] else 0).to_bytes(4, "big") for byte in range(256)), b"OIDL": bytes(OID)}
-    chunks[b"CDAT"] = OID + (0x70000000).to_bytes(4, "big") * 2 + (1).to_bytes(4, "big") * 2
-    at = 8 + 12 * (len(chunks) + 1)
-    table = b""
-    for name, chunk in chunks.items():
-        table += name + at.to_bytes(8, "big")
-        at += len(chunk)
-    return b"CGPH\1\1\3\0" + table + bytes(4) + at.to_bytes(8, "big") + b"".join(chunks.values())
-
-
-def _read_graph(data: bytes) -> None:
-    def read(place: Path) -> None:
-        CommitGraph.open(place).find(OID)
-
-    _read_files({"info/commit-graph": data + sha1(data, usedforsecurity=False).digest()}, read)
-
-
 @contextmanager
 def readers() -> Iterator[dict[str, Reader]]:
     """Make all readers."""
@@ -307,7 +287,6 @@ def readers() -> Iterator[dict[str, Reader]]:
             "pack index": packs.reader(packs.index),
             "loose object": packs.reader(packs.loose),
             "entry header": Reader([packfile.entry_header(3, 10**9)], packfile.parse_entry_header, (packfile.BadPack,)),
-            "commit-graph": Reader([_graph()], _read_graph),
             "operation": Reader([_oplog()], _read_oplog),
             "control message": Reader(
                 [b'{"v": %d, "body": ["a", 1, {"b64": "YQ=="}]}' % wire.VERSION], _read_wire, (wire.NotUnderstood,)

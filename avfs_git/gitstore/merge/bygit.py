@@ -83,7 +83,7 @@ class GitEngine:
                 question.lend_history(oid)
             trees = [self._sink.read_commit(oid).tree for oid in (ours, theirs)]
             # What git compares the sides with may be a merge of several; what it reads is told well enough by the first.
-            found = find_merge_bases(self._sink.read_links, ours, theirs) if bases is None else bases
+            found = find_merge_bases(self._sink, ours, theirs) if bases is None else bases
             before = self._sink.read_commit(found[0]).tree if found else None
             tops = [question.commit(tree, oid) for tree, oid in zip(trees, (ours, theirs), strict=True)]
             return self._ask(question, before, trees[0], trees[1], tops, {tops[0].hex(): our_label, tops[1].hex(): their_label})

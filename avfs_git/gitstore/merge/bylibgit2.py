@@ -63,7 +63,7 @@ class LibGit2Engine:
         depth: int,
         bases: Sequence[Oid] | None = None,
     ) -> MergedTrees:
-        bases = (find_merge_bases(self._read_links, ours, theirs) if bases is None else bases)[::-1]
+        bases = (find_merge_bases(self, ours, theirs) if bases is None else bases)[::-1]
         if not bases:
             base, name = None, b"empty tree"
         elif len(bases) == 1:
@@ -85,9 +85,14 @@ class LibGit2Engine:
             depth=depth,
         ).run()
 
-    def _read_links(self, oid: Oid) -> Links:
+    def read_links(self, oid: Oid) -> Links:
+        """Read of a commit, which may be made up here, what a walk through history needs."""
         made_up = self._virtual.get(oid)
         return self._sink.read_links(oid) if made_up is None else Links(made_up.parents, made_up.committer.when_s)
+
+    def ask_merge_bases(self, ours: Oid, theirs: Oid) -> list[Oid] | None:
+        """Ask git for the merge bases of two commits; it knows none that is made up here."""
+        return None if self._virtual.keys() & {ours, theirs} else self._sink.ask_merge_bases(ours, theirs)
 
     def _read_commit(self, oid: Oid) -> Commit:
         return self._virtual.get(oid) or self._sink.read_commit(oid)

@@ -92,6 +92,10 @@ class DryWriter:
         added = self._added.get(oid)
         return self.store.read_links(oid) if added is None else parse_links(added[1], oid)
 
+    def ask_merge_bases(self, ours: Oid, theirs: Oid) -> list[Oid] | None:
+        """Ask git for the merge bases of two commits that are in the store; None if it cannot tell."""
+        return self.store.ask_merge_bases(ours, theirs)
+
     def blob_size(self, oid: Oid) -> int:
         """Say how long a blob is, without reading it."""
         size = self._sizes.get(oid)

@@ -496,6 +496,10 @@ class PackWriter:
         """Read of a commit what a walk through history needs."""
         return parse_links(self._read_as(KIND_COMMIT, oid), oid) if oid in self._offsets else self.store.read_links(oid)
 
+    def ask_merge_bases(self, ours: Oid, theirs: Oid) -> list[Oid] | None:
+        """Ask git for the merge bases of two commits that are in the store; None if it cannot tell."""
+        return self.store.ask_merge_bases(ours, theirs)
+
     def blob_size(self, oid: Oid) -> int:
         """Say how long a blob is, without reading it."""
         offset = self._offset_of(oid)

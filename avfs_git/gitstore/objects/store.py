@@ -21,9 +21,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from avfs_git.errors import HostError, InternalError, ObjectCorrupt, ObjectMissing
+from avfs_git.errors import GitFailed, HostError, InternalError, ObjectCorrupt, ObjectMissing
 from avfs_git.gitstore.formats import packfile
-from avfs_git.gitstore.formats.commitgraph import CommitGraph
 from avfs_git.gitstore.formats.commits import Commit, Links, parse_commit, parse_links
 from avfs_git.gitstore.formats.plainfile import read_plain_file
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, parse_tree
@@ -52,8 +51,6 @@ _BLOB_BYTES_KEPT = 32 << 20
 _SIZES_KEPT = 64_000
 _COMMIT_BYTES_KEPT = 8 << 20
 _LINK_BYTES_KEPT = 16 << 20
-_NEAR = 256
-"""So many commits are read one by one before git's cache of them is opened, where there is one."""
 _LONG = 8 << 20
 """Bytes of a blob above which a thread inflates while its pieces are hashed and used; what takes a moment needs none."""
 
@@ -101,8 +98,6 @@ class ObjectStore:
         self._commits: GenerationCache[Commit] = GenerationCache(_COMMIT_BYTES_KEPT, _weigh_commit)
         self._sizes: GenerationCache[int] = GenerationCache(_SIZES_KEPT, lambda _: 1)
         self._links: GenerationCache[Links] = GenerationCache(_LINK_BYTES_KEPT, lambda links: 400 + 60 * len(links.parents))
-        self._links_read = 0
-        self._graph: CommitGraph | None = None
         self.own_commits = OwnCommits(git_dir, self.read)
 
     def __enter__(self) -> Self:
@@ -118,8 +113,6 @@ class ObjectStore:
         self._odb = None
         for cache in (self._trees, self._blobs, self._commits, self._sizes, self._links):
             cache.clear()
-        self._graph = None
-        self._links_read = 0
 
     def wait_elsewhere(self) -> None:
         """Have this thread never wait for another machine. Everything is here: there is nothing to do."""
@@ -223,32 +216,28 @@ class ObjectStore:
         return commit
 
     def read_links(self, oid: Oid) -> Links:
-        """Read of a commit what a walk through history needs, as `read_commit` would say it.
-
-        Far walks believe git's own cache of commits (its commit-graph), of which this process has checked that it is whole.
-        """
+        """Read of a commit what a walk through history needs, as `read_commit` would say it."""
         links = self._links.get(oid)
         if links is None:
             commit = self._commits.get(oid)
             if commit is not None:
                 return Links(commit.parents, commit.committer.when_s)
             shallow = self._read_shallow()
-            if not shallow:
-                links = self._find_in_graph(oid)
-            if links is None:
-                links = parse_links(self._read_as(KIND_COMMIT, oid), oid)
+            links = parse_links(self._read_as(KIND_COMMIT, oid), oid)
             if oid in shallow:
                 return links._replace(parents=())  # the rest may be fetched yet
             self._links.put(oid, links)
         return links
 
-    def _find_in_graph(self, oid: Oid) -> Links | None:
-        self._links_read += 1
-        if self._links_read < _NEAR:
+    def ask_merge_bases(self, ours: Oid, theirs: Oid) -> list[Oid] | None:
+        """Ask git for the merge bases of two commits; None if it cannot tell."""
+        from avfs_git.gitstore.gitcommand import run  # noqa: PLC0415 - only far walks ask
+
+        try:
+            result = run(self.git_dir, "merge-base", ["--all"], [ours.hex(), theirs.hex()])
+        except GitFailed:
             return None
-        if self._graph is None:
-            self._graph = CommitGraph.open(self.objects_dir)
-        return self._graph.find(oid)
+        return [oid_of(line) for line in result.output.split()] if result.status in (0, 1) else None  # 1: they have none
 
     def _read_shallow(self) -> frozenset[Oid]:
         """List the commits whose parents are left out of a shallow repository (gitrepository-layout: shallow)."""

@@ -501,7 +501,7 @@ def _remove_commit_graph(store: ObjectStore) -> None:
 
 
 def _write_commit_graph(store: ObjectStore, swept: Swept) -> None:
-    """Have git write its cache of commits, which makes far walks a third as long; without it they read each commit."""
+    """Have git write its cache of commits, with which it finds merge bases that are far away in half the time."""
     result = run(store.git_dir, "commit-graph", ["write", "--reachable", "--no-progress"])
     if result.status:
         swept.reasons.append(f"git wrote no commit-graph: {result.messages.strip() or result.status}")

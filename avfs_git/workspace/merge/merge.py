@@ -96,7 +96,7 @@ def merge_commit(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) ->
     head = locked.vault.read_head(locked.fork)
     if head is not None:
         dry = DryWriter(locked.vault.store)
-        if theirs in find_merge_bases(dry.read_links, head, theirs):  # nothing comes in: what is uncommitted stays so
+        if theirs in find_merge_bases(dry, head, theirs):  # nothing comes in: what is uncommitted stays so
             known = Merged(dry.read_commit(head).tree, theirs, "up_to_date", changes={})
             return describe_merge(dry, locked.fork, head, theirs, known, options)
     return merge_into(locked, save_target(locked, f"save before merge of {options.source}"), theirs, options)
@@ -190,7 +190,7 @@ def merge_in_memory(
     Raises:
         NotFastForward, UnrelatedHistories: As a merge does.
     """
-    bases = find_merge_bases(sink.read_links, ours, theirs)
+    bases = find_merge_bases(sink, ours, theirs)
     if not bases:
         raise UnrelatedHistories(target, options.source)
     if theirs in bases:

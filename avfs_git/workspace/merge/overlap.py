@@ -78,7 +78,7 @@ class Comparison:
         Raises:
             UnrelatedHistories: If they have no commit in common.
         """
-        bases = find_merge_bases(self._writer.read_links, first, second)
+        bases = find_merge_bases(self._writer, first, second)
         if first in bases or second in bases:
             return ForkPair(*names, (), ())
         shared: tuple[TreePath, ...] = ()

@@ -139,7 +139,7 @@ def continue_rewrite(locked: LockedWorkspace, *, skip: bool = False) -> RewriteR
     last = oid_of(rewriting.last)
     read = locked.vault.store.read_commit
     stand = _Stand(last, read(last).tree, [oid_of(text) for text in rewriting.made])
-    if stand.made and not is_ancestor(locked.vault.store.read_links, last, start.head):  # else it stands where it did
+    if stand.made and not is_ancestor(locked.vault.store, last, start.head):  # else it stands where it did
         stand.newest = read(last)
     plan = _Plan(rewriting.kind, rewriting.description, MergeStrategy(rewriting.strategy), in_workspace=True, ends_merge=True)
     left = [oid_of(text) for text in rewriting.left]
@@ -148,8 +148,9 @@ def continue_rewrite(locked: LockedWorkspace, *, skip: bool = False) -> RewriteR
 
 def _own_commits(locked: LockedWorkspace, head: Oid, onto: Oid) -> list[Oid]:
     """List the commits that lead to a head and not to another commit, the oldest first, without merges."""
-    read, links = locked.vault.store.read_commit, locked.vault.store.read_links
-    ends = set(find_merge_bases(links, head, onto))
+    store = locked.vault.store
+    read = store.read_commit
+    ends = set(find_merge_bases(store, head, onto))
     if head in ends:
         return []
     order: list[Oid] = []
@@ -168,7 +169,7 @@ def _own_commits(locked: LockedWorkspace, head: Oid, onto: Oid) -> list[Oid]:
             raise InvalidInput(f"more than {_LONGEST} commits would be put on again")
         stack.append((oid, True))
         stack += [(parent, False) for parent in reversed(read(oid).parents) if parent not in seen]
-    return [oid for oid in order if len(read(oid).parents) <= 1 and not any(is_ancestor(links, oid, end) for end in ends)]
+    return [oid for oid in order if len(read(oid).parents) <= 1 and not any(is_ancestor(store, oid, end) for end in ends)]
 
 
 def _put_on(
