@@ -593,11 +593,11 @@ class ConflictsLeft(MergeError, code="merge.conflicts_left", exit_code=45):
 class CommitConflicts(MergeError, code="merge.commit_conflicts", exit_code=46):
     """A commit that cannot be put on another state without deciding what is in conflict."""
 
-    def __init__(self, commit: str, subject: str, paths: Sequence[bytes]) -> None:
+    def __init__(self, commit: str | None, subject: str, paths: Sequence[bytes]) -> None:
+        what = f"{commit} ({quote(subject)})" if commit is not None else "what is not committed"
         names = [quote(path) for path in paths[:5]]
         self._say(
-            f"{commit} ({quote(subject)}) is in conflict with what is there: {', '.join(names)}"
-            f"{' and more' if len(paths) > 5 else ''}",
+            f"{what} is in conflict with what is there: {', '.join(names)}{' and more' if len(paths) > 5 else ''}",
             "Nothing was changed. Resolve it here with `--on-conflict workspace`, or choose a side with `--strategy`.",
             commit=commit,
             paths=[path.decode("utf-8", "replace") for path in paths],

@@ -642,6 +642,8 @@ class Workspace:
             AvfsError: As `merge`; those that are merged by then stay so.
         """
         in_workspace = _in_workspace(on_conflict)
+        for name in sources:
+            revisions.resolve_source(self._core, name, fork=self.fork)  # refuses, before anything is saved
         if not dry_run:
             text = "save before merges"
             self._run(operations.save_checkpoint, message=bookkeeping(text), description=text)

@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-from avfs_git.errors import CannotUndo, FileChanging, ForkNotFound, InvalidInput, PathUnsuitable
+from avfs_git.errors import CannotUndo, FileChanging, ForkNotFound, InvalidInput
 from avfs_git.lazy import LazyModule
 from avfs_git.model import (
     CheckpointResult,
@@ -47,7 +47,6 @@ from avfs_git.model import (
 )
 from avfs_git.paths import Oid, TreePath
 from avfs_git.session.control.wire import Handle
-from avfs_git.workspace.capture.bookkeeping import bookkeeping
 from avfs_git.workspace.capture.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.restore.files import Files, file_errors
 from avfs_git.workspace.vault.gitmoves import CommandStart
@@ -55,10 +54,10 @@ from avfs_git.workspace.vault.oplog import FILES, OF_FORKS
 
 if TYPE_CHECKING:
     from avfs_git.workspace.capture import changes, checkpoint
-    from avfs_git.workspace.history import compare, history, undo
+    from avfs_git.workspace.history import compare, revert, undo
     from avfs_git.workspace.merge import catchup, merge, mergestate, rewrite
     from avfs_git.workspace.restore import adding, restore, transfer
-    from avfs_git.workspace.vault import gitmoves, revisions
+    from avfs_git.workspace.vault import gitmoves
 else:
     adding = LazyModule("avfs_git.workspace.restore.adding")
     catchup = LazyModule("avfs_git.workspace.merge.catchup")
@@ -66,12 +65,11 @@ else:
     checkpoint = LazyModule("avfs_git.workspace.capture.checkpoint")
     compare = LazyModule("avfs_git.workspace.history.compare")
     gitmoves = LazyModule("avfs_git.workspace.vault.gitmoves")
-    history = LazyModule("avfs_git.workspace.history.history")
     merge = LazyModule("avfs_git.workspace.merge.merge")
     mergestate = LazyModule("avfs_git.workspace.merge.mergestate")
     restore = LazyModule("avfs_git.workspace.restore.restore")
+    revert = LazyModule("avfs_git.workspace.history.revert")
     rewrite = LazyModule("avfs_git.workspace.merge.rewrite")
-    revisions = LazyModule("avfs_git.workspace.vault.revisions")
     transfer = LazyModule("avfs_git.workspace.restore.transfer")
     undo = LazyModule("avfs_git.workspace.history.undo")
 
@@ -80,6 +78,7 @@ CONTENT_INLINE = 1 << 20
 _PIECE = 1 << 20
 _F = TypeVar("_F", bound=Callable[..., Any])
 _T = TypeVar("_T")
+_Told = TypeVar("_Told", bound=RestoreResult | MergeResult | RewriteResult)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +134,15 @@ def _barrier(opened: OpenWorkspace) -> AbstractContextManager[object]:
         opened.flush_pages()
         opened.flush_pages = None  # a program's pages are written by who serves it, which is kept waiting, too
     return opened.standstill.held(opened.merged.guard) if opened.is_served else contextlib.nullcontext()
+
+
+def _replace(opened: OpenWorkspace, action: Callable[[LockedWorkspace], _Told]) -> _Told:
+    """Do what replaces files, and saves before what is uncommitted: in a live tree most of that while programs go on."""
+    with opened.locked() as locked:
+        told = changes.record_changes(locked) if opened.is_served and opened.shown_at is None else ()
+        with _barrier(opened):
+            result = action(locked)
+    return replace(result, warnings=tuple(dict.fromkeys((*told, *result.warnings)))) if told else result
 
 
 def _compare(opened: OpenWorkspace, action: Callable[[LockedWorkspace], _T]) -> _T:
@@ -378,24 +386,13 @@ def restore_state(
     if dry_run:
         with opened.locked(to_read=True, is_patient=False) as locked:
             return restore.restore_state(locked, target, paths=paths, dry_run=True, name=name, kind=kind)
-    with opened.locked() as locked, _barrier(opened):
-        return restore.restore_state(locked, target, paths=paths, name=name, kind=kind)
+    return _replace(opened, lambda locked: restore.restore_state(locked, target, paths=paths, name=name, kind=kind))
 
 
 @_operation(flushes=True)
 def revert_path(opened: OpenWorkspace, path: TreePath) -> RestoreResult:
     """Bring one path to the version before its present one."""
-    with opened.locked() as locked, _barrier(opened):
-        vault, fork = locked.vault, locked.fork
-        if not restore.is_there(locked, path):
-            history.list_path_versions(vault, fork, path, limit=1)  # refuses, before anything is saved
-        with checkpoint.saving_first():
-            checkpoint.save_checkpoint(locked, message=bookkeeping("save before revert"), description="save before revert")
-        versions = history.list_path_versions(vault, fork, path, limit=2)
-        if len(versions) < 2:
-            raise PathUnsuitable(b"/" + path, "has no earlier version")
-        oid = revisions.resolve_revision(vault, versions[1].checkpoint, fork=fork)
-        return restore.restore_state(locked, oid, paths=[path], name=f"version {versions[1].number}", kind="revert")
+    return _replace(opened, lambda locked: revert.revert_path(locked, path))
 
 
 @_operation(repeatable=True, flushes=True, changes=False)
@@ -443,8 +440,7 @@ def adopt_git_moves(opened: OpenWorkspace) -> None:
 @_operation(flushes=True)
 def merge_commit(opened: OpenWorkspace, theirs: Oid, options: MergeOptions) -> MergeResult:
     """Merge a commit."""
-    with opened.locked() as locked, _barrier(opened):
-        return merge.merge_commit(locked, theirs, options)
+    return _replace(opened, lambda locked: merge.merge_commit(locked, theirs, options))
 
 
 @_operation(flushes=True)
@@ -463,15 +459,13 @@ def plan_merge(opened: OpenWorkspace, theirs: Oid, options: MergeOptions) -> Mer
 @_operation(flushes=True)
 def pick_commits(opened: OpenWorkspace, picked: Sequence[Oid], strategy: MergeStrategy, in_workspace: bool) -> RewriteResult:
     """Put what single commits changed onto the fork."""
-    with opened.locked() as locked, _barrier(opened):
-        return rewrite.pick_commits(locked, picked, strategy, in_workspace=in_workspace)
+    return _replace(opened, lambda locked: rewrite.pick_commits(locked, picked, strategy, in_workspace=in_workspace))
 
 
 @_operation(flushes=True)
 def rebase(opened: OpenWorkspace, onto: Oid, name: str, strategy: MergeStrategy, in_workspace: bool) -> RewriteResult:
     """Put the fork's own commits onto another commit."""
-    with opened.locked() as locked, _barrier(opened):
-        return rewrite.rebase(locked, onto, name, strategy, in_workspace=in_workspace)
+    return _replace(opened, lambda locked: rewrite.rebase(locked, onto, name, strategy, in_workspace=in_workspace))
 
 
 @_operation(flushes=True)

@@ -11,8 +11,9 @@ so that no two workspaces are ever locked at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 from avfs_git.errors import InvalidInput, NotFastForward, UnrelatedHistories, quote
@@ -54,6 +55,8 @@ class Start:
     saved: str | None = None
     branch: Oid | None = None
     """Where the branch points, where others have moved it away from the head that the workspace has."""
+    warnings: tuple[Warning, ...] = ()
+    """What saving left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +98,17 @@ def merge_commit(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) ->
     check_not_merging(locked)
     head = locked.vault.read_head(locked.fork)
     if head is not None:
+        # Where it is refused, or nothing comes in, what is uncommitted stays so.
         dry = DryWriter(locked.vault.store)
-        if theirs in find_merge_bases(dry, head, theirs):  # nothing comes in: what is uncommitted stays so
+        bases = find_merge_bases(dry, head, theirs)
+        if not bases:
+            raise UnrelatedHistories(locked.fork, options.source)
+        if theirs in bases:
             known = Merged(dry.read_commit(head).tree, theirs, "up_to_date", changes={})
             return describe_merge(dry, locked.fork, head, theirs, known, options)
+        if options.mode is MergeMode.FF_ONLY and not locked.opened.is_recorded_by(head):
+            preview = Preview(locked)
+            merge_in_memory(preview, preview.add_uncommitted(), theirs, options, target=locked.fork)
     return merge_into(locked, save_target(locked, f"save before merge of {options.source}"), theirs, options)
 
 
@@ -115,9 +125,9 @@ def merge_into(locked: LockedWorkspace, start: Start, theirs: Oid, options: Merg
             merging = Merging(options.source, theirs.hex(), start.head.hex(), text, options.mode is MergeMode.SQUASH)
             other = OtherSide(theirs, merged.base)
             told = begin_merge(locked, pack, merged.tree, merged.conflicts, merging, now=start.now, other=other)
-            return replace(result, in_workspace=True, warnings=(*result.warnings, *told))
+            return replace(result, in_workspace=True, warnings=join_warnings(result.warnings, told, start.warnings))
         if merged.outcome in ("up_to_date", "conflicted"):
-            return result
+            return replace(result, warnings=join_warnings(result.warnings, start.warnings))
         done = _advance(locked, pack, start, theirs, merged, options)
     finally:
         pack.discard()
@@ -125,8 +135,13 @@ def merge_into(locked: LockedWorkspace, start: Start, theirs: Oid, options: Merg
         result,
         commit=done.head.hex(),
         sidecar_changed=done.sidecar_changed,
-        warnings=(*result.warnings, *done.warnings, *tidy_packs(vault)),
+        warnings=join_warnings(result.warnings, done.warnings, start.warnings, tidy_packs(vault)),
     )
+
+
+def join_warnings(*told: Iterable[Warning]) -> tuple[Warning, ...]:
+    """Join what the steps of an operation tell, each thing once."""
+    return tuple(dict.fromkeys(chain.from_iterable(told)))
 
 
 def plan_merge(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) -> MergeResult:
@@ -141,18 +156,10 @@ def plan_merge(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) -> M
         merged = merge_in_memory(dry, head, theirs, options, target=locked.fork)
         return describe_merge(dry, locked.fork, head, theirs, merged, options)
     writer = Preview(locked)
-    taken = writer.taken
-    if taken.is_unchanged and taken.head is not None:
-        ours = taken.head
-    else:
-        signature = locked.signature()
-        tree = taken.captured.tree or writer.add_tree({})
-        parents = (taken.head,) if taken.head is not None else ()
-        made_up = Commit(tree, parents, signature, signature, "not committed yet\n")
-        ours = writer.add(KIND_COMMIT, serialize_commit(made_up), keep=True)
+    ours = writer.add_uncommitted()
     merged = merge_in_memory(writer, ours, theirs, options, target=locked.fork)
     result = describe_merge(writer, locked.fork, ours, theirs, merged, options)
-    return replace(result, warnings=(*result.warnings, *taken.captured.warnings))
+    return replace(result, warnings=(*result.warnings, *writer.taken.captured.warnings))
 
 
 def save_target(locked: LockedWorkspace, description: str) -> Start:
@@ -171,7 +178,7 @@ def save_target(locked: LockedWorkspace, description: str) -> Start:
         result = save_checkpoint(locked, message=bookkeeping(description), description=description)
     assert result.checkpoint is not None  # noqa: S101 - saving makes a first commit where there is none
     saved = result.checkpoint.id if result.outcome == "created" else None
-    return Start(Oid(bytes.fromhex(result.checkpoint.id)), saved_trees(locked, saved), saved)
+    return Start(Oid(bytes.fromhex(result.checkpoint.id)), saved_trees(locked, saved), saved, warnings=result.warnings)
 
 
 def merge_in_memory(

@@ -11,8 +11,9 @@ import stat
 from collections.abc import Iterator
 
 from avfs_git.errors import FileChanging
+from avfs_git.gitstore.formats.commits import Commit, serialize_commit
 from avfs_git.gitstore.objects.drywriter import DryWriter
-from avfs_git.gitstore.objects.store import KIND_BLOB, hash_object
+from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_COMMIT, hash_object
 from avfs_git.paths import Oid, TreePath
 from avfs_git.workspace.capture.checkpoint import Taken, take
 from avfs_git.workspace.capture.prepare import CaptureRequest
@@ -26,9 +27,20 @@ class Preview(DryWriter):
         """Capture the workspace; nothing is written."""
         super().__init__(locked.vault.store)
         self._merged = locked.merged
+        self._signature = locked.signature()
         self._paths: dict[Oid, TreePath] = {}
         self.taken: Taken = take(locked, self, CaptureRequest(remember_blobs=True, skips_unreadable=True))
         self._paths = self.taken.captured.blob_paths
+
+    def add_uncommitted(self) -> Oid:
+        """Make up the commit that would hold the workspace as it is; the head's where nothing is uncommitted."""
+        taken = self.taken
+        if taken.is_unchanged and taken.head is not None:
+            return taken.head
+        tree = taken.captured.tree or self.add_tree({})
+        parents = (taken.head,) if taken.head is not None else ()
+        made_up = Commit(tree, parents, self._signature, self._signature, "not committed yet\n")
+        return self.add(KIND_COMMIT, serialize_commit(made_up), keep=True)
 
     def read(self, oid: Oid) -> tuple[int, bytes]:
         """Read an object."""

@@ -25,8 +25,9 @@ from avfs_git.gitstore.formats.commits import Commit, serialize_commit
 from avfs_git.gitstore.formats.trees import EMPTY_TREE
 from avfs_git.gitstore.merge.bases import find_merge_bases, is_ancestor
 from avfs_git.gitstore.merge.engine import Labels, MergedTrees, MergeEngine
+from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.objects.store import KIND_COMMIT
+from avfs_git.gitstore.objects.store import KIND_COMMIT, ObjectStore
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.model import MergeStrategy, RewriteResult
 from avfs_git.paths import Oid, oid_of
@@ -34,8 +35,9 @@ from avfs_git.workspace.capture.bookkeeping import is_bookkeeping
 from avfs_git.workspace.capture.checkpoint import check_not_merging, merge_in_progress, tidy_packs
 from avfs_git.workspace.capture.workspace import LockedWorkspace
 from avfs_git.workspace.merge.conflicts import describe_conflicts
-from avfs_git.workspace.merge.merge import Start, open_engine, save_target
+from avfs_git.workspace.merge.merge import Start, join_warnings, open_engine, save_target
 from avfs_git.workspace.merge.mergestate import CHERRY_PICK, REBASE, abort_merge, begin_merge, check_resolved
+from avfs_git.workspace.merge.preview import Preview
 from avfs_git.workspace.restore.advance import advance
 from avfs_git.workspace.restore.restore import save_aside, saved_trees
 from avfs_git.workspace.vault.format import HEADS, Merging, Rewriting
@@ -69,6 +71,17 @@ class _Stand:
     """The last of these, if it is not one that stands where it stood before."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Unfit:
+    """A commit that does not fit where it is put."""
+
+    oid: Oid
+    commit: Commit
+    merged: MergedTrees
+    left: Sequence[Oid]
+    """What comes after it."""
+
+
 def pick_commits(
     locked: LockedWorkspace, picked: Sequence[Oid], strategy: MergeStrategy, *, in_workspace: bool = False
 ) -> RewriteResult:
@@ -85,9 +98,13 @@ def pick_commits(
         MergeInProgress: If the workspace is in the middle of a merge.
         HostError: If the disk refuses; the fork is as it was.
     """
-    start = save_target(locked, "save before cherry-pick")
     what = _short(picked[0]) if len(picked) == 1 else f"{len(picked)} commits"
-    return _put_on(locked, start, start.head, picked, _Plan(CHERRY_PICK, f"cherry-pick {what}", strategy, in_workspace))
+    plan = _Plan(CHERRY_PICK, f"cherry-pick {what}", strategy, in_workspace)
+    without_effect = _foresee(locked, None, picked, plan)
+    if without_effect is not None:
+        return without_effect
+    start = save_target(locked, "save before cherry-pick")
+    return _put_on(locked, start, start.head, picked, plan)
 
 
 def rebase(
@@ -107,9 +124,12 @@ def rebase(
         MergeInProgress: If the workspace is in the middle of a merge.
         HostError: If the disk refuses; the fork is as it was.
     """
+    plan = _Plan(REBASE, f"rebase onto {name}", strategy, in_workspace)
+    without_effect = _foresee(locked, onto, None, plan)
+    if without_effect is not None:
+        return without_effect
     start = save_target(locked, f"save before rebase onto {name}")
-    own = _own_commits(locked, start.head, onto)
-    return _put_on(locked, start, onto, own, _Plan(REBASE, f"rebase onto {name}", strategy, in_workspace))
+    return _put_on(locked, start, onto, _own_commits(locked.vault.store, start.head, onto), plan)
 
 
 def continue_rewrite(locked: LockedWorkspace, *, skip: bool = False) -> RewriteResult:
@@ -146,11 +166,36 @@ def continue_rewrite(locked: LockedWorkspace, *, skip: bool = False) -> RewriteR
     return _put_on(locked, start, last, left, plan, stand=stand, resolved=None if skip else oid_of(merging.theirs))
 
 
-def _own_commits(locked: LockedWorkspace, head: Oid, onto: Oid) -> list[Oid]:
+def _foresee(locked: LockedWorkspace, onto: Oid | None, picked: Sequence[Oid] | None, plan: _Plan) -> RewriteResult | None:
+    """Try it with what is uncommitted before that is saved: give the result if nothing would change, and raise what refuses it.
+
+    Args:
+        locked: The workspace.
+        onto: On what commits are put; the state of the workspace if not given.
+        picked: Which; those that only the fork has if not given.
+        plan: How.
+    """
+    check_not_merging(locked)
+    head = locked.vault.read_head(locked.fork)
+    if head is None or locked.opened.is_recorded_by(head):
+        return None
+    sink = Preview(locked)
+    ours = sink.add_uncommitted()
+    if picked is None:
+        picked = _own_commits(sink, ours, onto or ours)
+    stand = _Stand(onto or ours, sink.read_commit(onto or ours).tree, [])
+    stop = _put_all(locked, sink, stand, picked, plan)
+    if stop is not None and not plan.in_workspace:
+        raise _refuse(stop, is_stored=stop.oid != ours or ours == head)
+    if stop is None and stand.last == ours:
+        return RewriteResult("unchanged", locked.fork, head.hex(), head.hex(), ())
+    return None
+
+
+def _own_commits(source: ObjectStore | DryWriter, head: Oid, onto: Oid) -> list[Oid]:
     """List the commits that lead to a head and not to another commit, the oldest first, without merges."""
-    store = locked.vault.store
-    read = store.read_commit
-    ends = set(find_merge_bases(store, head, onto))
+    read = source.read_commit
+    ends = set(find_merge_bases(source, head, onto))
     if head in ends:
         return []
     order: list[Oid] = []
@@ -169,7 +214,7 @@ def _own_commits(locked: LockedWorkspace, head: Oid, onto: Oid) -> list[Oid]:
             raise InvalidInput(f"more than {_LONGEST} commits would be put on again")
         stack.append((oid, True))
         stack += [(parent, False) for parent in reversed(read(oid).parents) if parent not in seen]
-    return [oid for oid in order if len(read(oid).parents) <= 1 and not any(is_ancestor(store, oid, end) for end in ends)]
+    return [oid for oid in order if len(read(oid).parents) <= 1 and not any(is_ancestor(source, oid, end) for end in ends)]
 
 
 def _put_on(
@@ -190,24 +235,17 @@ def _put_on(
     try:
         if resolved is not None:
             _add_commit(locked, pack, stand, read(resolved), start.now[0] or pack.add_tree({}), plan)
-        engine = open_engine(pack, plan.strategy, in_workspace=plan.in_workspace)
-        for position, oid in enumerate(picked):
-            commit = read(oid)
-            if stand.newest is None and commit.parents == (stand.last,):  # it stands where it is to stand already
-                stand.last, stand.tree = oid, commit.tree
-                stand.made.append(oid)
-                continue
-            merged = _pick(pack, engine, stand.tree, oid, commit)
-            if not merged.is_clean:
-                if not plan.in_workspace:
-                    raise CommitConflicts(oid.hex(), _subject(commit), [conflict.path for conflict in merged.conflicts])
-                return _stop(locked, pack, start, stand, oid, commit, merged, picked[position + 1 :], plan)
-            _add_commit(locked, pack, stand, commit, merged.tree or pack.add_tree({}), plan)
+        stop = _put_all(locked, pack, stand, picked, plan)
+        if stop is not None:
+            if not plan.in_workspace:
+                raise _refuse(stop, is_stored=True)
+            return _stop(locked, pack, start, stand, stop, plan)
         changed = tuple(diff_trees(pack, read(start.head).tree, stand.tree, size_of=pack.blob_size))
         if stand.last == start.head:
             if plan.ends_merge:
                 abort_merge(locked)  # nothing is left of it: that is the state before
-            return RewriteResult("unchanged", locked.fork, start.head.hex(), start.head.hex(), (), saved=start.saved)
+            head = start.head.hex()
+            return RewriteResult("unchanged", locked.fork, head, head, (), saved=start.saved, warnings=start.warnings)
         last, newest = stand.last, stand.newest
 
         def make_head(sink: PackWriter, sidecar: Oid | None) -> Oid:
@@ -239,11 +277,37 @@ def _put_on(
         commits,
         changed,
         saved=start.saved,
-        warnings=(*done.warnings, *tidy_packs(vault)),
+        warnings=join_warnings(done.warnings, start.warnings, tidy_packs(vault)),
     )
 
 
-def _add_commit(locked: LockedWorkspace, pack: PackWriter, stand: _Stand, commit: Commit, tree: Oid, plan: _Plan) -> None:
+def _put_all(
+    locked: LockedWorkspace, sink: PackWriter | DryWriter, stand: _Stand, picked: Sequence[Oid], plan: _Plan
+) -> _Unfit | None:
+    """Put commits on another one, in memory; give the first one that does not fit."""
+    engine = open_engine(sink, plan.strategy, in_workspace=plan.in_workspace)
+    for position, oid in enumerate(picked):
+        commit = sink.read_commit(oid)
+        if stand.newest is None and commit.parents == (stand.last,):  # it stands where it is to stand already
+            stand.last, stand.tree = oid, commit.tree
+            stand.made.append(oid)
+            continue
+        merged = _pick(sink, engine, stand.tree, oid, commit)
+        if not merged.is_clean:
+            return _Unfit(oid, commit, merged, picked[position + 1 :])
+        _add_commit(locked, sink, stand, commit, merged.tree or sink.add_tree({}), plan)
+    return None
+
+
+def _refuse(unfit: _Unfit, *, is_stored: bool) -> CommitConflicts:
+    """Make the error that names a commit that does not fit."""
+    paths = [conflict.path for conflict in unfit.merged.conflicts]
+    return CommitConflicts(unfit.oid.hex() if is_stored else None, _subject(unfit.commit), paths)
+
+
+def _add_commit(
+    locked: LockedWorkspace, pack: PackWriter | DryWriter, stand: _Stand, commit: Commit, tree: Oid, plan: _Plan
+) -> None:
     """Make a commit anew with another tree, unless it changes nothing any more."""
     before = pack.read_commit(commit.parents[0]).tree if commit.parents else EMPTY_TREE
     if tree == stand.tree and commit.tree != before:
@@ -256,7 +320,7 @@ def _add_commit(locked: LockedWorkspace, pack: PackWriter, stand: _Stand, commit
     stand.made.append(stand.last)
 
 
-def _pick(pack: PackWriter, engine: MergeEngine, tree: Oid, oid: Oid, commit: Commit) -> MergedTrees:
+def _pick(pack: PackWriter | DryWriter, engine: MergeEngine, tree: Oid, oid: Oid, commit: Commit) -> MergedTrees:
     """Merge what a commit changed into a tree."""
     if len(commit.parents) > 1:
         raise InvalidInput(f"{_short(oid)} is a merge: what it changed is not told by one parent")
@@ -276,15 +340,13 @@ def _stop(
     pack: PackWriter,
     start: Start,
     stand: _Stand,
-    oid: Oid,
-    commit: Commit,
-    merged: MergedTrees,
-    left: Sequence[Oid],
+    unfit: _Unfit,
     plan: _Plan,
 ) -> RewriteResult:
     """Put the conflicts of a commit into the workspace."""
-    made = [one.hex() for one in stand.made]
-    rewriting = Rewriting(plan.kind, plan.description, stand.last.hex(), made, [one.hex() for one in left], plan.strategy.value)
+    oid, commit, merged = unfit.oid, unfit.commit, unfit.merged
+    made, left = [one.hex() for one in stand.made], [one.hex() for one in unfit.left]
+    rewriting = Rewriting(plan.kind, plan.description, stand.last.hex(), made, left, plan.strategy.value)
     merging = Merging(f"{oid.hex()} ({_subject(commit)})", oid.hex(), start.head.hex(), commit.message, rewriting=rewriting)
     tree = merged.tree or pack.add_tree({})
     conflicts = describe_conflicts(pack, merged.conflicts)
@@ -292,7 +354,16 @@ def _stop(
     told = begin_merge(locked, pack, tree, merged.conflicts, merging, now=start.now)
     head = start.head.hex()
     return RewriteResult(
-        "conflicted", locked.fork, head, head, tuple(made), changed, start.saved, oid.hex(), conflicts, warnings=told
+        "conflicted",
+        locked.fork,
+        head,
+        head,
+        tuple(made),
+        changed,
+        start.saved,
+        oid.hex(),
+        conflicts,
+        warnings=join_warnings(told, start.warnings),
     )
 
 

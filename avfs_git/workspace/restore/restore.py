@@ -42,7 +42,7 @@ from avfs_git.workspace.capture.aftermath import aftermath
 from avfs_git.workspace.capture.bookkeeping import bookkeeping
 from avfs_git.workspace.capture.capture import Captured
 from avfs_git.workspace.capture.changes import find_sidecar, tell_sidecar
-from avfs_git.workspace.capture.checkpoint import recorded_sidecar, save_checkpoint, saving_first, take
+from avfs_git.workspace.capture.checkpoint import check_not_merging, recorded_sidecar, save_checkpoint, saving_first, take
 from avfs_git.workspace.capture.confirm import confirm_restored
 from avfs_git.workspace.capture.prepare import CaptureRequest, capture_workspace
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
@@ -107,11 +107,17 @@ def _restore(locked: LockedWorkspace, target: Oid, paths: Sequence[TreePath], sh
     for path in paths:
         if state.lookup(path) is None and not is_there(locked, path):
             raise PathNotFound(path)
-    saved, now = _save(locked, f"save before {kind} of {shown}")
-    wanted = _target_trees(locked, target, commit, now)
-    steps = _plan(vault.store, now, wanted, commit, paths)
-    if not steps and not find_differences(vault.store, now[0], wanted[0], paths=paths):  # submodules are at no file's commit
-        return RestoreResult("unchanged", target.hex(), (), saved=saved)
+    check_not_merging(locked)
+    if not locked.opened.is_recorded_by(vault.read_head(locked.fork)):
+        dry = DryWriter(vault.store)
+        captured = take(locked, dry).captured
+        if _find_steps(locked, dry, target, (captured.tree, captured.sidecar), paths) is None:
+            return RestoreResult("unchanged", target.hex(), (), warnings=tuple(captured.warnings))
+    saved, now, left_out = _save(locked, f"save before {kind} of {shown}")
+    found = _find_steps(locked, vault.store, target, now, paths)
+    if found is None:
+        return RestoreResult("unchanged", target.hex(), (), saved=saved, warnings=left_out)
+    wanted, steps = found
     vault.store.expect(list_contents(steps))
     head = vault.read_head(locked.fork)
     with announced(locked, kind, now) as intent:
@@ -146,8 +152,20 @@ def _restore(locked: LockedWorkspace, target: Oid, paths: Sequence[TreePath], sh
         result.sidecar_changed,
         saved=saved,
         checkpoint=result.checkpoint,
-        warnings=(*result.warnings, *change.warnings, *intent.warnings),
+        warnings=tuple(dict.fromkeys((*left_out, *result.warnings, *change.warnings, *intent.warnings))),
     )
+
+
+def _find_steps(
+    locked: LockedWorkspace, source: ObjectSource, target: Oid, now: Trees, paths: Sequence[TreePath]
+) -> tuple[Trees, list[Step]] | None:
+    """Find the trees of a state, and what leads from the present one to it; None if nothing has to be done."""
+    commit = locked.vault.store.read_commit(target)
+    wanted = _target_trees(locked, target, commit, now)
+    steps = _plan(source, now, wanted, commit, paths)
+    if not steps and not find_differences(source, now[0], wanted[0], paths=paths):  # submodules are at no file's commit
+        return None
+    return wanted, steps
 
 
 def is_there(locked: LockedWorkspace, path: TreePath) -> bool:
@@ -212,16 +230,19 @@ def _preview(
     return tuple(files), tuple(untracked)
 
 
-def _save(locked: LockedWorkspace, description: str) -> tuple[str | None, Trees]:
-    """Save what is uncommitted; where the branch has moved by other hands, beside it. Give the trees of what is saved."""
+def _save(locked: LockedWorkspace, description: str) -> tuple[str | None, Trees, tuple[Warning, ...]]:
+    """Save what is uncommitted; where the branch has moved by other hands, beside it.
+
+    Gives the commit, if one was made, the trees of what is saved, and what was left out.
+    """
     try:
         with saving_first():
             result = save_checkpoint(locked, message=bookkeeping(description), description=description)
     except RefConflict:
         saved = save_aside(locked, description)
-        return saved, saved_trees(locked, saved)
+        return saved, saved_trees(locked, saved), ()
     saved = result.checkpoint.id if result.outcome == "created" and result.checkpoint else None
-    return saved, saved_trees(locked, saved)
+    return saved, saved_trees(locked, saved), result.warnings
 
 
 def saved_trees(locked: LockedWorkspace, saved: str | None) -> Trees:

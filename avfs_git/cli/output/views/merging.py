@@ -49,6 +49,11 @@ def _gave_up(text: TextOutput, result: MergeAborted, what: str) -> None:
         text.line("What was done since it began is in ", text.id(done.saved))
 
 
+def _say_saved(text: TextOutput, result: MergeResult | RewriteResult) -> None:
+    if result.saved:
+        text.line("What was not saved before is in ", text.id(result.saved))
+
+
 def _merge(text: TextOutput, result: MergeResult) -> None:
     source, target = (result.source, "bold"), (result.target, "bold")
     planned = bool(text.request.get("dry_run"))
@@ -64,7 +69,8 @@ def _merge(text: TextOutput, result: MergeResult) -> None:
             text.hint("Resolve them by editing or with `avfs resolve PATH`, then run `avfs merge --continue`.")
         elif not planned:
             name = shlex.quote(result.source)
-            text.hint(f"Nothing was changed. Resolve them here with `avfs merge {name} --on-conflict workspace`.")
+            text.hint(f"No file was changed. Resolve them here with `avfs merge {name} --on-conflict workspace`.")
+        _say_saved(text, result)
         return
     moves_on = result.outcome == "fast_forward"
     if planned:
@@ -78,8 +84,7 @@ def _merge(text: TextOutput, result: MergeResult) -> None:
     list_changes(text, result.changed_files)
     if result.sidecar_changed:
         text.line(f"Beside it: {_count(len(result.sidecar_changed), 'path')} ignored or not known to git")
-    if result.saved:
-        text.line("What was not saved before is in ", text.id(result.saved))
+    _say_saved(text, result)
     if not planned:
         text.hint("Take it back with `avfs undo`.")
 
@@ -118,6 +123,7 @@ def _rewrite(text: TextOutput, result: RewriteResult | MergeAborted, verb: str, 
             f"Resolve them by editing or with `avfs resolve PATH`, then run `avfs {verb} --continue`; "
             "`--skip` leaves the commit out."
         )
+        _say_saved(text, result)
         return
     if result.outcome == "unchanged":
         text.line((result.fork, "bold"), " is as it should be already")
@@ -126,8 +132,7 @@ def _rewrite(text: TextOutput, result: RewriteResult | MergeAborted, verb: str, 
             words, (result.fork, "bold"), f", {_count(len(result.commits), 'commit')}, at ", (text.id(result.head), "yellow")
         )
         list_changes(text, result.changed_files)
-    if result.saved:
-        text.line("What was not saved before is in ", text.id(result.saved))
+    _say_saved(text, result)
     if result.outcome != "unchanged":
         text.hint("Take it back with `avfs undo`.")
 

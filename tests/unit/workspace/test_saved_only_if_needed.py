@@ -1,0 +1,172 @@
+"""What is uncommitted stays so where an operation is refused or has no effect; where it is saved first, the result says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from avfs_git import faults
+from avfs_git.errors import (
+    AvfsError,
+    CheckpointNotFound,
+    CommitConflicts,
+    NotFastForward,
+    PathNotFound,
+    PathUnsuitable,
+    UnrelatedHistories,
+)
+from avfs_git.model import MergeOptions, MergeStrategy, RestoreResult, RewriteResult
+from avfs_git.paths import Oid
+from avfs_git.sdk import Vault, Workspace
+from avfs_git.session.control import operations
+from tests.support.faults import git
+
+pytestmark = pytest.mark.needs("git", "whiteout", "user-xattrs")
+
+
+@pytest.fixture
+def side(vault: Vault, work: Workspace) -> Workspace:
+    """A fork with uncommitted work, of a state whose fork has gone on."""
+    work.write(".gitignore", b"*.log\n")
+    work.write("a", b"1\n")
+    work.write("b", b"1\n")
+    work.checkpoint("start")
+    fork = vault.fork("side")
+    work.write("a", b"of main\n")
+    work.checkpoint("main's")
+    fork.write("b", b"2\n")
+    fork.checkpoint("side's")
+    fork.write("a", b"uncommitted\n")
+    fork.write("new", b"uncommitted, too\n")
+    return fork
+
+
+def unrelated(work: Workspace) -> str:
+    """Make a commit without a past."""
+    tree = git(work.vault.path, "rev-parse", "HEAD^{tree}").strip()
+    return git(work.vault.path, "-c", "user.name=a", "-c", "user.email=b", "commit-tree", "-m", "alone", tree).strip()
+
+
+REFUSED: dict[str, tuple[type[AvfsError], Callable[[Workspace], object]]] = {
+    "revert of nothing": (PathNotFound, lambda side: side.revert_path("nothing")),
+    "revert of what is new": (PathUnsuitable, lambda side: side.revert_path("new")),
+    "revert of what never changed": (PathUnsuitable, lambda side: side.revert_path(".gitignore")),
+    "restore of nothing": (PathNotFound, lambda side: side.restore("main~1", paths=["nothing"])),
+    "cherry-pick of a commit in conflict": (CommitConflicts, lambda side: side.cherry_pick(["main"])),
+    "rebase in conflict": (CommitConflicts, lambda side: side.rebase("main")),
+    "fast-forward": (NotFastForward, lambda side: side.merge("main", mode="ff_only")),
+    "merge of what has no common past": (UnrelatedHistories, lambda side: side.merge(unrelated(side))),
+    "merge of several, one of which is not there": (CheckpointNotFound, lambda side: side.merge_many(["main", "nowhere"])),
+}
+
+
+@pytest.mark.parametrize("refused", REFUSED)
+def test_what_is_refused_saves_nothing(refused: str, vault: Vault, side: Workspace) -> None:
+    """The branch is where it was, and what was uncommitted is so."""
+    error, act = REFUSED[refused]
+    head, before = git(vault.path, "rev-parse", "side"), side.status().changed_files
+    with pytest.raises(error):
+        act(side)
+
+    assert git(vault.path, "rev-parse", "side") == head
+    assert side.status().changed_files == before
+
+
+def test_uncommitted_work_is_named_where_it_is_in_conflict(side: Workspace) -> None:
+    """It has no commit that could be named, because it is not saved."""
+    with pytest.raises(CommitConflicts, match=r"^what is not committed is in conflict with what is there: 'a'") as caught:
+        side.rebase("main")
+    assert caught.value.details["commit"] is None
+
+
+UNCHANGED: dict[str, Callable[[Workspace], RestoreResult | RewriteResult]] = {
+    "restore of a path": lambda side: side.restore("HEAD", paths=["b"]),
+    "cherry-pick of what is there": lambda side: side.cherry_pick(["side"]),
+    "rebase onto its own past": lambda side: side.rebase("main~1"),
+}
+
+
+@pytest.mark.parametrize("act", UNCHANGED)
+def test_what_has_no_effect_saves_nothing(act: str, vault: Vault, side: Workspace) -> None:
+    """It says that nothing changed, and so it is."""
+    head, before = git(vault.path, "rev-parse", "side"), side.status().changed_files
+    done = UNCHANGED[act](side)
+
+    assert (done.outcome, done.saved) == ("unchanged", None)
+    assert git(vault.path, "rev-parse", "side") == head
+    assert side.status().changed_files == before
+
+
+def test_a_restore_to_what_is_there_saves_nothing(vault: Vault, side: Workspace) -> None:
+    """Also where that was made by hand, and is not committed."""
+    side.remove("new")
+    side.write("a", b"1\n")
+    side.write("b", b"1\n")
+    head = git(vault.path, "rev-parse", "side")
+    assert side.restore("main~1").outcome == "unchanged"
+    assert git(vault.path, "rev-parse", "side") == head
+    assert [change.path for change in side.status().changed_files] == [b"b"]
+
+
+CHANGED: dict[str, Callable[[Workspace], RestoreResult | RewriteResult]] = {
+    "revert": lambda side: side.revert_path("b"),
+    "revert of what is uncommitted": lambda side: side.revert_path("a"),
+    "restore": lambda side: side.restore("HEAD"),
+    "restore of a path": lambda side: side.restore("main~1", paths=["b"]),
+    "cherry-pick": lambda side: side.cherry_pick(["main"], strategy="theirs"),
+    "rebase": lambda side: side.rebase("main", strategy="theirs"),
+}
+
+
+@pytest.mark.parametrize("act", CHANGED)
+def test_what_is_saved_is_named(act: str, vault: Vault, side: Workspace) -> None:
+    """In the result; it holds what was uncommitted."""
+    done = CHANGED[act](side)
+
+    assert done.outcome in ("restored", "rewritten")
+    assert done.saved is not None
+    assert git(vault.path, "show", f"{done.saved}:a", f"{done.saved}:new") == "uncommitted\nuncommitted, too\n"
+
+
+def test_revert_goes_back_from_what_is_uncommitted(side: Workspace) -> None:
+    """The version before it is the last that was committed; then come the older ones."""
+    side.write("b", b"3\n")
+    side.revert_path("b")
+    assert side.read("b") == b"2\n"
+    side.restore("main~1", paths=["b"])
+    side.remove("b")
+    side.revert_path("b")
+    assert side.read("b") == b"1\n"
+
+
+@pytest.mark.parametrize("act", ["restore", "merge"])
+def test_what_a_live_tree_has_uncommitted_is_stored_while_programs_go_on(act: str, vault: Vault, side: Workspace) -> None:
+    """What replaces files stores the content of what is uncommitted before it keeps programs waiting."""
+    main = Oid(bytes.fromhex(git(vault.path, "rev-parse", "main").strip()))
+    opened, waited = side._opened, []
+
+    def has_its_turn() -> bool:
+        if is_free := opened.merged.guard.acquire(timeout=0.1):
+            opened.merged.guard.release()
+        return is_free
+
+    def look(point: str) -> None:
+        if point == "pack.written":
+            with ThreadPoolExecutor(1) as program:
+                waited.append(not program.submit(has_its_turn).result())
+
+    side.write("large", b"".join(b"%d\n" % number for number in range(100_000)))
+    opened.serve("session")
+    try:
+        faults.arm(look)
+        if act == "restore":
+            operations.restore_state(opened, main, [], False, "main", "restore")
+        else:
+            operations.merge_commit(opened, main, MergeOptions("main", MergeStrategy.THEIRS))
+    finally:
+        faults.arm(None)
+        opened.stop_serving()
+    assert waited[0] is False
+    assert waited[-1] is True
