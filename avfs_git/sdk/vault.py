@@ -1,8 +1,7 @@
 """A vault that is open: its forks, states, remotes and settings.
 
-Decided here: the names and arguments, and which operations one call stands for; where each is done is up to `sdk.dispatch`.
-Called by users of `avfs_git.sdk`; safe from several threads and processes. Most of its lines are the documentation of the
-public API.
+Decided here: names and arguments of the public API, which most lines document, and which operations one call stands for;
+`sdk.dispatch` decides where each runs. Callers may use several threads and processes.
 """
 
 from __future__ import annotations
@@ -91,7 +90,7 @@ class Vault:
     """A vault that is open: a bare git repository, its forks and their workspaces.
 
     Attributes:
-        warnings: What making it left out, right after `Home.create_vault`.
+        warnings: What `Home.create_vault` left out of the vault.
     """
 
     def __init__(
@@ -135,12 +134,12 @@ class Vault:
         self.close()
 
     def close(self) -> None:
-        """Close it and its workspaces. A second call does nothing."""
+        """Close the vault and its workspaces. A second call does nothing."""
         self._dispatch.close()
 
     @property
     def name(self) -> str:
-        """Its name, or the path that it was opened by."""
+        """The vault's name, or the path that it was opened by."""
         return self._core.name
 
     @property
@@ -149,20 +148,20 @@ class Vault:
         return self._core.git_dir
 
     def origin(self) -> Path | None:
-        """Tell of which directory it was made by `Home.fork_directory`; None of any other vault."""
+        """The directory for which `Home.fork_directory` made this vault; None for any other vault."""
         return self._core.layout.read_origin()
 
     def remote(self) -> str | None:
-        """Name the remote by which git in its forks' trees knows the clone that it was made of; None if there is none."""
+        """The name by which git in a fork's tree knows the clone that the vault was made of; None without a clone."""
         return clones.find_remote(self.path)
 
     @property
     def policy(self) -> policy.VaultPolicy:
-        """What decides about commands: the rules, what waits for a person, the audit log."""
+        """The policy for commands: rules, approvals, audit log."""
         return policy.VaultPolicy(self.path, seal=self._seal, user_policy=self._user_policy)
 
     def info(self, *, sizes: bool = False) -> VaultInfo:
-        """Describe the vault; with `sizes`, count what it takes on disk."""
+        """Describe the vault; `sizes` adds its size on disk, which reads every directory of the vault."""
         path = self.path
         forks_now, first = set(self._core.list_heads()), self._core.head_fork()
         return VaultInfo(
@@ -177,10 +176,10 @@ class Vault:
 
     @contextmanager
     def _idle(self) -> Iterator[None]:
-        """Hold all workspaces of this vault for a block, so that nobody works in one, or mounts one, meanwhile.
+        """Lock all workspaces of this vault for a block: nobody changes or mounts one meanwhile.
 
         Raises:
-            WorkspaceBusy: If another process works in one.
+            WorkspaceBusy: If another process holds one.
         """
         with ExitStack() as stack:
             for fork in sorted(self._core.layout.list_workspaces()):
@@ -191,25 +190,25 @@ class Vault:
     # --- mounts ----------------------------------------------------------------------------------
 
     def sessions(self) -> list[SessionInfo]:
-        """Describe the mounts of this vault, the oldest first; clean up after those whose process died."""
+        """List the mounts of this vault, oldest first; clean up those whose process died."""
         return [found.info(self.name) for found in record.list_sessions(self._core.layout.sessions)]
 
     def mount(
         self, directory: str | os.PathLike[str] | None = None, *, allow_other: bool = False, leash_fd: int | None = None
     ) -> Session:
-        """Show every state of the vault: `forks/NAME`, and for reading `checkpoints/FORK/LABEL` and `commits/ID`.
+        """Mount all states of the vault: `forks/NAME`, and read-only `checkpoints/FORK/LABEL` and `commits/ID`.
 
-        What comes, moves and goes meanwhile shows within a second. A fork is a symbolic link to where it is mounted; whoever
-        follows that of another one has it mounted, at its place in the home, until this mount ends.
+        New, moved and deleted states appear within a second. A fork is a symbolic link to its mount; a program that follows the
+        link of another fork mounts that one, at its place in the home, until this mount ends.
 
         Args:
-            directory: Where, as for `Workspace.mount`; by default `mounts/VAULT@all` in the home.
-            allow_other: Let in other users, as far as permissions go.
-            leash_fd: The reading end of a pipe: when the other end is closed, the mount is taken away.
+            directory: As for `Workspace.mount`; by default `mounts/VAULT@all` in the home.
+            allow_other: Give other users access, as far as permissions allow.
+            leash_fd: The reading end of a pipe: the mount is removed when the other end is closed.
 
         Raises:
-            MountPointUnusable: If nothing can be mounted there.
-            FuseUnavailable: If this machine, or its administrator, does not allow it.
+            MountPointUnusable: If the directory cannot be mounted on.
+            FuseUnavailable: If this machine, or its administrator, does not allow mounts.
         """
         mounts = self._dispatch.mounts
         if directory is None:
@@ -227,15 +226,15 @@ class Vault:
         return Session(self, found)
 
     def find_session(self, fork: str, *, session_id: str | None = None) -> Session | None:
-        """Find the mount of a fork, that of its workspace before others, or the one of an id; None if there is none."""
+        """Find a mount of a fork, preferably that of its workspace, or the mount with an id; None if there is none."""
         found = stop.find_sessions(self._core.layout.sessions, fork=fork, session_id=session_id)
         return Session(self, found[0]) if found else None
 
     def check_unmounted(self, fork: str | None = None) -> None:
-        """Make sure that no fork of this vault is mounted, or not the workspace of one.
+        """Check that no fork of this vault is mounted; or, with `fork`, that its workspace is not.
 
         Raises:
-            WorkspaceMounted: If one is.
+            WorkspaceMounted: If one is mounted.
         """
         sessions = self._core.layout.sessions
         if fork is not None:  # one that is about to end is waited for
@@ -263,20 +262,20 @@ class Vault:
         with_changes: bool = True,
         author: Identity | None = None,
     ) -> Workspace:
-        """Make a fork: a branch with a workspace of its own. Takes as long for any size of tree.
+        """Make a fork: a branch with a workspace of its own. Its cost does not depend on the size of the tree.
 
         Args:
-            name: Its name: what git allows for a branch.
-            source: The fork that it starts from; the vault's default one if not given.
+            name: The fork's name: any name that git allows for a branch.
+            source: The fork to start from; the default fork if not given.
             at: A checkpoint, commit or fork to start from, instead of the present state of the source.
-            ephemeral: Whether it is deleted when its `Workspace` is closed by a `with` block.
-            with_changes: Whether uncommitted work of the source comes along; it is checkpointed there first.
-            author: Who makes its commits; whoever makes those of the vault if not given.
+            ephemeral: Delete the fork at the end of a `with` block of its `Workspace`.
+            with_changes: Include uncommitted changes of the source, which are checkpointed there first.
+            author: Author of the fork's commits; the vault's author if not given.
 
         Raises:
             ForkExists: If the name is taken.
-            ForkNotFound: If the source is not there.
-            CheckpointNotFound: If there is nothing of the name in `at`.
+            ForkNotFound: If there is no such source.
+            CheckpointNotFound: If no state has the name in `at`.
         """
         forks.create_fork(
             self._core,
@@ -294,31 +293,31 @@ class Vault:
         return Workspace(self, name, ephemeral=ephemeral)
 
     def workspace(self, fork: str | None = None) -> Workspace:
-        """Open the workspace of a fork; of the default one if none is named.
+        """Open the workspace of a fork, by default that of the default fork.
 
         Raises:
-            ForkNotFound: If there is none of that name.
-            NoForkChosen: If none is named, and the vault has several and no default.
-            NoForks: If none is named, and the vault has none any more.
+            ForkNotFound: If there is no such fork.
+            NoForkChosen: If no fork is named, and the vault has several and no default.
+            NoForks: If no fork is named, and the vault has none.
         """
         name = self.choose_fork(fork)
         info = forkinfo.fork_info(self._core, name)
         return Workspace(self, name, ephemeral=info.ephemeral)
 
     def choose_fork(self, fork: str | None = None) -> str:
-        """Name the fork that is meant: the one given, else that of the repository's HEAD, else the only one.
+        """Choose a fork: the one given, else that of the repository's HEAD, else the only one.
 
-        In a vault that was made for the forks of a directory, HEAD names the one that was made first: there it says nothing.
+        In a vault that `Home.fork_directory` made, HEAD is only the first fork, and no default.
 
         Raises:
-            NoForkChosen: If none is given, and the vault has several and no default.
-            NoForks: If none is given, and the vault has none any more.
+            NoForkChosen: If no fork is given, and the vault has several and no default.
+            NoForks: If no fork is given, and the vault has none.
         """
         return self._core.choose_fork(fork)
 
     @contextmanager
     def _at_hand(self, fork: str | None) -> Iterator[str | None]:
-        """Give the fork whose labels and head names of states mean; None where no name says which, and none may need it."""
+        """Choose the fork whose labels and head a name of a state means; None if there is no default and no name needs one."""
         fork = fork or self._core.default_fork()
         try:
             yield fork
@@ -327,7 +326,7 @@ class Vault:
             raise
 
     def list_forks(self) -> list[ForkInfo]:
-        """Describe all forks, by name."""
+        """Describe all forks, sorted by name."""
         return forkinfo.list_forks(self._core)
 
     def has_fork(self, name: str) -> bool:
@@ -342,17 +341,17 @@ class Vault:
         return forkinfo.fork_info(self._core, name)
 
     def delete_fork(self, name: str, *, by: str | None = None) -> ForkInfo:
-        """Delete a fork. It can be undone: its commits are kept and its files put aside.
+        """Delete a fork. It can be undone: its commits are kept, and its files are moved to the trash.
 
         Args:
-            name: Which.
-            by: The fork at hand, where `undo` brings it back, as `undo` of the fork itself does; the default one if not given.
+            name: The fork.
+            by: The fork whose `undo` restores it, too; the default fork if not given.
 
         Raises:
-            ForkNotFound: If there is none.
-            InvalidInput: If it is the default fork, save in a vault that was made for the forks of a directory: there another is.
+            ForkNotFound: If there is no such fork.
+            InvalidInput: If it is the default fork, unless `Home.fork_directory` made the vault: there, another one becomes it.
             WorkspaceMounted: If it is mounted.
-            WorkspaceBusy: If another process works in it.
+            WorkspaceBusy: If another process holds it.
         """
         info = self._delete_fork(name, by=by if by != name else None)
         assert info is not None  # noqa: S101 - nothing was asked
@@ -361,7 +360,7 @@ class Vault:
     def _delete_fork(
         self, name: str, only_if: Callable[[LockedWorkspace], bool] | None = None, *, by: str | None = None
     ) -> ForkInfo | None:
-        """Delete a fork, if a question that is asked with its workspace locked says so; None if not."""
+        """Delete a fork if `only_if`, called with its workspace locked, says so; return None if it is not deleted."""
         self.check_unmounted(name)
         if self.origin() is not None:
             clones.leave_default(self._core, name)
@@ -370,14 +369,14 @@ class Vault:
         )
 
     def overlap(self, names: Sequence[str] = ()) -> Overlap:
-        """Compare forks with each other: which changed the same files, and which would conflict. Nothing is written.
+        """Compare forks in pairs: which changed the same files, and which would conflict. Nothing is written.
 
         Args:
-            names: Forks, or other names of states; all forks if there are none. Of forks, what is committed is compared.
+            names: Forks or other states; all forks if none is named. Committed states are compared.
 
         Raises:
-            CheckpointNotFound: If there is nothing of a name.
-            UnrelatedHistories: If two that are named have no commit in common; of all forks, such a pair is left out.
+            CheckpointNotFound: If no state has a name.
+            UnrelatedHistories: If two named states have no commit in common; among all forks, such pairs are skipped.
         """
         heads = self._core.list_heads()
         default = self._core.default_fork()
@@ -385,7 +384,7 @@ class Vault:
         return overlap.compare_forks(self._core, found, named=bool(names))
 
     def _settle(self, name: str, fork: str | None, *, save: bool) -> tuple[Oid, tuple[Warning, ...]]:
-        """Find the commit that a name means; of a fork, after saving what it has not committed, or with a warning of that."""
+        """Find the commit of a name; if it is a fork, save its uncommitted changes first, or warn of them."""
         oid = revisions.resolve_source(self._core, name, fork=fork)
         if name == fork or not self.has_fork(name) or self._core.read_head(name) != oid:
             return oid, ()
@@ -403,29 +402,29 @@ class Vault:
     # --- remotes ---------------------------------------------------------------------------------
 
     def list_remotes(self) -> list[RemoteInfo]:
-        """Describe the remotes, by name."""
+        """Describe the remotes, sorted by name."""
         return remotes.list_remotes(self._core)
 
     def add_remote(self, name: str, url: str) -> RemoteInfo:
-        """Let the vault know another repository by a name; nothing is fetched.
+        """Add a remote: a name for another repository. Nothing is fetched.
 
         Raises:
-            InvalidInput: If the name or the address cannot be used.
+            InvalidInput: If the name or the URL cannot be used.
             RemoteExists: If the name is taken.
         """
         return remotes.add_remote(self._core, name, url)
 
     def set_remote_url(self, name: str, url: str) -> RemoteInfo:
-        """Give a remote another address.
+        """Change the URL of a remote.
 
         Raises:
             RemoteNotFound: If there is no such remote.
-            InvalidInput: If the address cannot be used.
+            InvalidInput: If the URL cannot be used.
         """
         return remotes.set_url(self._core, name, url)
 
     def remove_remote(self, name: str) -> RemoteInfo:
-        """Forget a remote and what is known of its branches. Forks made from them stay.
+        """Remove a remote and its remote branches. Forks made from them stay.
 
         Raises:
             RemoteNotFound: If there is no such remote.
@@ -433,7 +432,7 @@ class Vault:
         return remotes.remove_remote(self._core, name)
 
     def list_remote_branches(self, remote: str | None = None) -> list[RemoteBranch]:
-        """Describe the branches of the remotes as they were when they were last fetched: forks of other vaults, perhaps."""
+        """Describe the remote branches, as of the last fetch."""
         return remotes.list_branches(self._core, remote)
 
     def fetch(
@@ -445,18 +444,18 @@ class Vault:
         with_git_dirs: bool = False,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> FetchResult:
-        """Bring what a remote has; its branches are then `REMOTE/BRANCH`. Forks stay as they are.
+        """Fetch the branches of a remote, as `REMOTE/BRANCH`. Forks do not change.
 
         Args:
-            remote: Which; the only one, or `origin`, if not given.
-            with_checkpoints: Also the labels of checkpoints that were pushed there.
-            with_sidecar: Also the ignored files that were pushed there; the remote is trusted with what they do.
-            with_git_dirs: Of those, also the directories with a `.git`, whose hooks and settings run programs.
-            progress: Told what is done, how far it is, and of how much (0 if that is not known).
+            remote: The remote; the only one, or `origin`, if not given.
+            with_checkpoints: Fetch pushed labels, too.
+            with_sidecar: Fetch pushed ignored files, too; programs may run them, so trust the remote.
+            with_git_dirs: Fetch ignored directories with a `.git`, too, whose hooks and settings run programs.
+            progress: Called with the step, how much of it is done, and its total (0 if unknown).
 
         Raises:
             RemoteNotFound: If there is no such remote.
-            RemoteError: If it cannot be reached or read, or what it sends is refused. Nothing has changed here then.
+            RemoteError: If it cannot be reached or read, or its data is refused; nothing has changed in the vault then.
         """
         return remotes.fetch(
             self._core,
@@ -478,21 +477,21 @@ class Vault:
         force_with_lease: bool = False,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> PushResult:
-        """Hand forks to a remote, as branches: what their checkpoints hold, without what git ignores.
+        """Push forks to a remote, as branches: their checkpoints, without ignored files.
 
         Args:
-            forks: Which; the default one if none is named.
-            remote: Where to; the only one, or `origin`, if not given.
-            with_checkpoints: Also their labels.
-            with_sidecar: Also their ignored files, as the newest checkpoint has them.
-            force_with_lease: Let a branch go back or aside, if it is still where it was when it was last fetched.
-            progress: Told what is done, how far it is, and of how much (0 if that is not known).
+            forks: The forks; the default fork if none is named.
+            remote: The remote; the only one, or `origin`, if not given.
+            with_checkpoints: Push their labels, too.
+            with_sidecar: Push the ignored files of their newest checkpoints, too.
+            force_with_lease: Allow a non-fast-forward push if the remote branch has not moved since the last fetch.
+            progress: Called with the step, how much of it is done, and its total (0 if unknown).
 
         Raises:
             ForkNotFound: If there is no such fork, or it has no checkpoint yet.
             RemoteNotFound: If there is no such remote.
-            PushRejected: If the remote did not take all of it, as where it has commits that are not here.
-            RemoteError: If it cannot be reached.
+            PushRejected: If the remote rejected a ref, for example because it has commits that the vault lacks.
+            RemoteError: If the remote cannot be reached.
         """
         names = self._or_default(forks)
         heard: tuple[Warning, ...] = ()
@@ -512,16 +511,16 @@ class Vault:
         return replace(result, warnings=(*warnings, *result.warnings)) if warnings else result
 
     def push_to_origin(self, forks: Sequence[str] = ()) -> PushResult:
-        """Hand forks to the repository of this machine that the vault was made from, as branches.
+        """Push forks, as branches, to the local repository that the vault was made from.
 
-        Nothing else there changes: index, working tree and checked-out branch stay as they are, and no hook runs.
+        Its index, working tree and checked-out branch do not change, and no hook runs.
 
         Args:
-            forks: Which; the default one if none is named.
+            forks: The forks; the default fork if none is named.
 
         Raises:
-            RemoteNotFound: If the vault was made from none.
-            PushRejected: If a branch is checked out there, or has commits that are not here.
+            RemoteNotFound: If the vault was made from no repository.
+            PushRejected: If a branch is checked out there, or has commits that the vault lacks.
         """
         names = self._or_default(forks)
         warnings = self._uncommitted(names)
@@ -537,18 +536,18 @@ class Vault:
         paths: Sequence[PathLike] = (),
         dry_run: bool = False,
     ) -> ApplyResult:
-        """Write what a fork's checkpoints have changed into a directory, such as a working tree: edits that nobody has staged.
+        """Write the changes of a fork's checkpoints into a directory, such as a working tree, as unstaged changes.
 
         Args:
-            fork: Which.
-            directory: Where; an index, a branch or a hook there is not touched.
-            since: The state that the changes are counted from; what the fork began with if not given.
-            paths: Only these and what is below them.
-            dry_run: Only tell what would be written.
+            fork: The fork.
+            directory: The directory; its index, branches and hooks are not touched.
+            since: Apply changes since this state; by default since the fork was made.
+            paths: Apply only these paths and what is below them.
+            dry_run: Only list what would be written.
 
         Raises:
-            ApplyConflict: If the directory has changes of its own where the fork has some; nothing was written.
-            CheckpointNotFound: If the fork has no checkpoint, or there is no such state.
+            ApplyConflict: If the directory has other changes to the same paths; nothing was written.
+            CheckpointNotFound: If the fork has no checkpoint, or no state has the name.
         """
         warnings = self._uncommitted([fork])
         result = apply.apply_fork(self._core, fork, Path(directory), since=since, paths=parse_tree_paths(paths), dry_run=dry_run)
@@ -564,20 +563,20 @@ class Vault:
         on_conflict: str = "report",
         progress: Callable[[str, int, int], None] | None = None,
     ) -> PullResult:
-        """Fetch, and merge into a fork what the remote has of it, or put the fork's own commits onto that. It can be undone.
+        """Fetch, then merge the remote branch of a fork's name into the fork, or rebase the fork onto it. It can be undone.
 
         Args:
-            fork: Which; the default one if not given.
-            remote: From where; the only one, or `origin`, if not given.
-            ff_only: Refuse where both sides have commits of their own.
+            fork: The fork; the default fork if not given.
+            remote: The remote; the only one, or `origin`, if not given.
+            ff_only: Allow only a fast-forward.
             rebase: Rebase instead of merging.
             on_conflict: As for `Workspace.merge` and `Workspace.rebase`.
-            progress: Told what is done, how far it is, and of how much (0 if that is not known).
+            progress: Called with the step, how much of it is done, and its total (0 if unknown).
 
         Raises:
             NoUpstream: If the remote has no branch of the fork's name.
-            NotFastForward: If only moving on is allowed, and the fork has commits of its own.
-            CommitConflicts: If a commit does not fit what it is rebased onto; nothing but the fetch is done then.
+            NotFastForward: If `ff_only` is set and the fork has commits of its own.
+            CommitConflicts: If a commit conflicts in the rebase; only the fetch is done then.
             RemoteError: If the remote cannot be reached or read.
         """
         if rebase and ff_only:
@@ -593,7 +592,7 @@ class Vault:
         return PullResult(fetched, upstream, merged, None, (*fetched.warnings, *merged.warnings))
 
     def _find_upstreams(self, fork: str, progress: Callable[[str, int, int], None] | None) -> list[str]:
-        """Name what a fork is kept up with: branches of the remote (`list_upstreams`), or the fork that it was made from."""
+        """Name the upstreams of a fork: branches of the remote (`list_upstreams`), or the fork that it was made from."""
         if self.list_remotes():
             found = remotes.list_upstreams(self._core, fork, self.fetch(progress=progress).remote)
             if found:
@@ -602,27 +601,27 @@ class Vault:
         return [parent] if parent is not None and self.has_fork(parent) else []
 
     def prefetch(self, paths: Sequence[PathLike] = (), *, fork: str | None = None, at: str | None = None) -> PrefetchResult:
-        """Bring the contents of files into a vault that was cloned lazily. What is here already costs nothing.
+        """Fetch the contents of files into a partial clone. Contents that are there cost nothing.
 
         Args:
-            paths: Which, with all below them; everything if there are none.
-            fork: The fork whose newest state is meant; the default one if not given.
+            paths: The paths, with everything below them; all files if none is named.
+            fork: The fork whose newest checkpoint is meant; the default fork if not given.
             at: Another state.
 
         Raises:
-            PathNotFound: If there is nothing at a path.
-            RemoteError: If the server cannot be asked.
+            PathNotFound: If a path does not exist.
+            RemoteError: If the server cannot be reached.
         """
         with self._at_hand(fork) as of:
             commit = revisions.resolve_revision(self._core, at or "HEAD", fork=of)
         return remotes.prefetch(self._core, commit, parse_tree_paths(paths))
 
     def list_hooks(self) -> list[HookInfo]:
-        """Describe the programs that this vault runs, or may run, at the ends of operations."""
+        """Describe the hooks of this vault, enabled or not."""
         return userhooks.list_hooks(self._core, self._dispatch.enabled_hooks)
 
     def enable_hook(self, name: str) -> list[HookInfo]:
-        """Let a hook run as it is at this time; whatever changes its program disables it.
+        """Enable a hook with its present program; a change of the program disables it.
 
         Raises:
             InvalidInput: If there is no such hook.
@@ -630,18 +629,18 @@ class Vault:
         return userhooks.enable_hook(self._core, self._dispatch.enabled_hooks, name)
 
     def disable_hook(self, name: str) -> list[HookInfo]:
-        """Let a hook run no more; its program stays.
+        """Disable a hook; its program stays.
 
         Raises:
-            InvalidInput: If there is no hook of that name.
+            InvalidInput: If there is no such hook.
         """
         return userhooks.disable_hook(self._core, self._dispatch.enabled_hooks, name)
 
     def install_hooks(self) -> list[HookInfo]:
-        """Protect avfs's refs from pushes into this vault, and make the directory for hooks of its owner.
+        """Install the hook that protects avfs's refs from pushes into this vault, and make the directory for the owner's hooks.
 
         Raises:
-            InvalidInput: If git has another hook for pushes there, which stays.
+            InvalidInput: If another hook for pushes is installed, which stays.
         """
         return userhooks.install_hooks(self._core, self._dispatch.enabled_hooks)
 
@@ -649,13 +648,13 @@ class Vault:
         return list(names) or [self.choose_fork()]
 
     def _uncommitted(self, names: Sequence[str]) -> tuple[Warning, ...]:
-        """Warn of forks that hold more than their last checkpoint does: that stays here."""
+        """Warn of forks with uncommitted changes: those are not handed over."""
         found = []
         for name in names:
             if self._core.layout.workspace(name).state.exists() and self.has_fork(name):
                 try:
                     status = self.workspace(name).status()
-                except WorkspaceBusy:  # somebody works in it: what is committed can be handed over all the same
+                except WorkspaceBusy:  # its commits can be handed over all the same
                     continue
                 if status.changed_files:
                     text = f"'{name}' has changes that are in no checkpoint; they stay here"
@@ -674,7 +673,7 @@ class Vault:
         self._core.config.set(key, value)
 
     def unset_config(self, key: str) -> None:
-        """Put a setting back to its default."""
+        """Reset a setting to its default."""
         self._core.prepare()
         self._core.config.unset(key)
 
@@ -694,7 +693,7 @@ class Vault:
             )
 
     def show(self, rev: str, *, fork: str | None = None) -> CheckpointDetails:
-        """Describe a checkpoint and what it changed. Counting what it holds costs its whole tree."""
+        """Describe a checkpoint and its changes, with the number and size of its files; reads its whole tree."""
         with self._at_hand(fork) as of:
             return history.describe_checkpoint(self._core, rev, fork=of)
 
@@ -711,12 +710,12 @@ class Vault:
         """Compare two states by name.
 
         Args:
-            old: The state before: a label, fork or commit; None for nothing at all.
-            new: The state after.
-            fork: Whose labels are meant.
-            paths: Only these and what is below them.
-            context: Lines around each hunk.
-            patches: Whether to compare content, beside names.
+            old: A label, fork or commit; None for an empty tree.
+            new: The state to compare with it.
+            fork: The fork whose labels are meant.
+            paths: Compare only these paths and what is below them.
+            context: Unchanged lines around each hunk.
+            patches: Compare contents, too, and not only paths.
         """
         with self._at_hand(fork) as of:
             left = revisions.resolve_revision(self._core, old, fork=of) if old is not None else None
@@ -724,26 +723,26 @@ class Vault:
         return compare.diff_commits(self._core, left, right, paths=parse_tree_paths(paths), context=context, patches=patches)
 
     def operations(self, *, fork: str | None = None, limit: int = 50) -> list[Operation]:
-        """List what was done, newest first."""
+        """List operations, newest first."""
         return self._core.oplog.list_operations(fork, limit)
 
     def undo(self, *, fork: str | None = None) -> UndoResult:
-        """Take back the last operation on a fork, with its files. Can be repeated, and be done again by `redo`.
+        """Undo the last operation on a fork, with its files. Can be repeated; `redo` does the operation again.
 
-        What has changed since the last operation, by whichever surface, is an operation: it is taken back first. So is the making
-        or the deletion of another fork where this one was at hand. Whatever is taken back is saved before.
+        File changes since the last operation are an operation of their own, which is undone first. So is making or deleting
+        another fork with this one at hand. The present state is saved first.
 
         Args:
-            fork: Which; the default one if not given.
+            fork: The fork; the default fork if not given.
 
         Raises:
-            NothingToUndo: If there is none.
+            NothingToUndo: If there is no operation.
             CannotUndo: If a ref has moved since.
         """
         return self._turn(fork, back=True)
 
     def redo(self, *, fork: str | None = None) -> UndoResult:
-        """Do the operation again that was taken back last."""
+        """Redo the operation that was undone last."""
         return self._turn(fork, back=False)
 
     def _turn(self, fork: str | None, *, back: bool) -> UndoResult:
@@ -774,7 +773,7 @@ class Vault:
         return (undo.undo if back else undo.redo)(self._core, fork, self._dispatch.open_workspace)
 
     def doctor(self, *, repair: bool = False) -> DoctorReport:
-        """Examine the vault and its workspaces; with `repair`, mend what can be mended."""
+        """Check the vault and its workspaces for damage; `repair` repairs what it can."""
         return doctor.examine_vault(self._core, self._dispatch.open_workspace, repair=repair)
 
     def gc(
@@ -786,20 +785,20 @@ class Vault:
         compact: bool = False,
         dry_run: bool = False,
     ) -> GarbageResult:
-        """Give back what nobody can need any more: old operations, what only undo kept, and objects that nothing reaches.
+        """Free space used by old operations, states that only undo kept, and unreachable objects.
 
-        Works beside other processes and mounts. What is not given, the vault's settings say (`gc.keep_days` and so on). What
-        a lazy vault has from its server stays.
+        Safe beside other processes and mounts. The vault's settings (`gc.keep_days` and so on) are the defaults. Promisor objects
+        of a partial clone stay.
 
         Args:
-            keep_days: Operations of so many days can be undone afterwards.
-            keep_operations: So many of the last operations can be, however old they are; at least one.
-            grace_days: What nothing reaches stays for so many days.
-            compact: Let git store objects as differences from others: smaller, and slower to read.
-            dry_run: Only tell what would go.
+            keep_days: Keep operations of so many days undoable.
+            keep_operations: Keep so many of the last operations undoable, however old; at least one.
+            grace_days: Keep unreachable objects for so many days.
+            compact: Let git store objects as deltas: smaller, and slower to read.
+            dry_run: Only report what would be removed.
 
         Raises:
-            ObjectMissing, ObjectCorrupt: If the history is damaged. Nothing is gone.
+            ObjectMissing, ObjectCorrupt: If the history is damaged; nothing is removed.
         """
         limits = garbage.read_limits(self._core, keep_days=keep_days, keep_operations=keep_operations, grace_days=grace_days)
         shown = [found.record.at for found in record.list_sessions(self._core.layout.sessions)]

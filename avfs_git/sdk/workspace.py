@@ -1,8 +1,7 @@
 """The workspace of a fork: its files and its checkpoints.
 
-Decided here: the names and arguments; each method is one call of an operation, which is done here or in the session that has the
-workspace mounted (`sdk.dispatch`). Called by users of `avfs_git.sdk`; safe from several threads and processes. Most of its lines
-are the documentation of the public API.
+Decided here: names and arguments of the public API, which most lines document. Each method is one operation; `sdk.dispatch` runs
+it in this process, or in the session that mounts the workspace. Callers may use several threads and processes.
 """
 
 from __future__ import annotations
@@ -80,7 +79,7 @@ _T = TypeVar("_T")
 
 
 def _holding_objects(method: Callable[Concatenate[Workspace, _P], _T]) -> Callable[Concatenate[Workspace, _P], _T]:
-    """Keep `gc` from dropping the state that an operation was given by name, until a ref names it."""
+    """Hold the objects of a state that the caller named from `gc`, until a ref names them."""
 
     @functools.wraps(method)
     def held(self: Workspace, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -93,7 +92,7 @@ def _holding_objects(method: Callable[Concatenate[Workspace, _P], _T]) -> Callab
 
 
 class Workspace:
-    """The workspace of a fork: its files, and what was made of them."""
+    """The workspace of a fork: its files and its checkpoints."""
 
     def __init__(self, vault: Vault, fork: str, *, ephemeral: bool = False) -> None:
         self.vault = vault
@@ -116,7 +115,7 @@ class Workspace:
         self.close()
 
     def close(self) -> None:
-        """Let go of the workspace; its vault closes it. An ephemeral fork stays: a `with` block deletes it."""
+        """Release the workspace; its vault closes it. Only the end of a `with` block deletes an ephemeral fork."""
         self._held = None
         self._held_files = None
 
@@ -145,16 +144,16 @@ class Workspace:
     # --- files --------------------------------------------------------------------------------------
 
     def read(self, path: PathLike) -> bytes:
-        """Read a whole file; a symbolic link is followed inside the workspace only.
+        """Read a whole file into memory. Symbolic links are followed inside the workspace only.
 
         Raises:
-            PathNotFound: If nothing is there.
+            PathNotFound: If nothing is at the path.
             PathUnsuitable: If it is no file.
             PathEscapes: If the path or a link leads out of the workspace.
         """
         tree_path = parse_tree_path(path)
         if self._opened.lock.session is None:
-            with suppress(WorkspaceBusy):  # then it is looked at beside who works in it
+            with suppress(WorkspaceBusy):  # `_run` reads it beside the other process
                 return self._files.read(tree_path)
         return b"".join(self._run(operations.read_content, tree_path).pieces())
 
@@ -162,9 +161,9 @@ class Workspace:
         """Read a file in pieces of at most 1 MiB, in bounded memory.
 
         Args:
-            path: Which.
-            version: An earlier version of it, as `path_versions` numbers them.
-            at: The state to read it from: a checkpoint or fork; the present one if neither is given.
+            path: The file.
+            version: An earlier version of the file, by its number in `path_versions`.
+            at: The checkpoint or fork to read it from. Without `version` and `at`, the present file is read.
         """
         tree_path = parse_tree_path(path)
         if version is not None:
@@ -187,20 +186,19 @@ class Workspace:
         parents: bool = True,
         executable: bool | None = None,
     ) -> FileInfo:
-        """Make a file hold `data`, all of it or, if that fails, nothing.
+        """Write a file: all of `data` or, if that fails, nothing.
 
         Args:
-            path: Where.
-            data: The content.
-            append: Add it at the end instead.
-            expect: The id that the present content must have (`stat(..., with_oid=True).oid`), or `""` if nothing may
-                be there. Otherwise nothing is written.
+            path: The file.
+            data: Its new content.
+            append: Add `data` at the end of the present content.
+            expect: Write only if the present content has this id (`stat(..., with_oid=True).oid`); `""` if no file may exist.
             parents: Make missing directories.
             executable: Set or clear the executable bits; None keeps them.
 
         Raises:
-            ContentChanged: If `expect` does not hold.
-            PathUnsuitable: If something else than a file is there.
+            ContentChanged: If `expect` does not hold; nothing is written.
+            PathUnsuitable: If the path is no file.
         """
         self._note_file_call("write", path)
         tree_path = parse_tree_path(path)
@@ -214,7 +212,7 @@ class Workspace:
             return self._run(operations.write, tree_path, content, append, expect, parents, executable)
 
     def write_from(self, path: PathLike, chunks: Iterable[bytes], *, append: bool = False, expect: str | None = None) -> FileInfo:
-        """Make a file hold what an iterable yields, in bounded memory; otherwise as `write`."""
+        """Write what an iterable yields to a file, in bounded memory; otherwise as `write`."""
         self._note_file_call("write", path)
         if self._opened.lock.session is None:
             return self._files.write(parse_tree_path(path), chunks, append=append, expect=expect)
@@ -222,27 +220,27 @@ class Workspace:
             return self._run(operations.write, parse_tree_path(path), content, append, expect, True, None)
 
     def list_dir(self, path: PathLike = "/") -> list[FileInfo]:
-        """Describe what is in a directory, by name."""
+        """Describe the entries of a directory, sorted by name."""
         return self._run(operations.list_dir, parse_tree_path(path))
 
     def stat(self, path: PathLike, *, with_oid: bool = False, follow: bool = False) -> FileInfo:
-        """Describe what is at a path; with `with_oid`, its content is read if its id is not known."""
+        """Describe an entry; `with_oid` gives its object id too, for which the file may have to be read."""
         return self._run(operations.describe, parse_tree_path(path), with_oid, follow)
 
     def tree(self, path: PathLike = "/", *, depth: int | None = None) -> TreeNode:
-        """Describe all that is below a path, or `depth` levels of it."""
+        """Describe everything below a path, or `depth` levels of it."""
         return self._run(operations.describe_tree, parse_tree_path(path), depth)
 
     def exists(self, path: PathLike) -> bool:
-        """Whether anything is at a path."""
+        """Whether a path exists."""
         return self._run(operations.exists, parse_tree_path(path))
 
     def read_link(self, path: PathLike) -> bytes:
-        """Read where a symbolic link points to."""
+        """Read the target of a symbolic link."""
         return self._run(operations.read_link, parse_tree_path(path))
 
     def make_dir(self, path: PathLike, *, parents: bool = False) -> None:
-        """Make a directory; with `parents`, those above it too, and let it be there already."""
+        """Make a directory; with `parents`, also missing parents, and an existing directory is no error."""
         self._note_file_call("make directory", path)
         self._run(operations.make_dir, parse_tree_path(path), parents)
 
@@ -252,17 +250,17 @@ class Workspace:
         self._run(operations.remove, parse_tree_path(path), recursive, missing_ok, expect)
 
     def copy(self, source: PathLike, destination: PathLike, *, recursive: bool = False) -> FileInfo:
-        """Copy, into the destination if that is a directory. Nothing is overwritten."""
+        """Copy a file or, with `recursive`, a directory; into the destination if that is a directory. Nothing is overwritten."""
         self._note_file_call("copy", source)
         return self._run(operations.copy, parse_tree_path(source), parse_tree_path(destination), recursive)
 
     def move(self, source: PathLike, destination: PathLike) -> FileInfo:
-        """Rename, into the destination if that is a directory. Nothing is overwritten."""
+        """Rename a file or directory; into the destination if that is a directory. Nothing is overwritten."""
         self._note_file_call("move", source)
         return self._run(operations.move, parse_tree_path(source), parse_tree_path(destination))
 
     def touch(self, path: PathLike, *, mtime_ns: int | None = None) -> FileInfo:
-        """Set the time of a file's last change; make it if it is not there."""
+        """Set the modification time of a file, now by default; make a missing file."""
         self._note_file_call("touch", path)
         return self._run(operations.touch, parse_tree_path(path), mtime_ns)
 
@@ -277,7 +275,7 @@ class Workspace:
         self._run(operations.symlink, parse_tree_path(path), target)
 
     def link(self, source: PathLike, destination: PathLike) -> None:
-        """Give a file one more name."""
+        """Make a hard link to a file."""
         self._note_file_call("link", destination)
         self._run(operations.link, parse_tree_path(source), parse_tree_path(destination))
 
@@ -293,28 +291,26 @@ class Workspace:
         leash_fd: int | None = None,
         backend: str = "auto",
     ) -> Session:
-        """Show the workspace as a real directory; return when programs can use it.
+        """Mount the workspace on a directory; return when programs can use it.
 
-        A process of its own serves it, and goes on when this one ends: until `Session.unmount` or `Session.stop`.
+        A process of its own serves the mount, and survives this one: until `Session.unmount` or `Session.stop`.
 
         Args:
-            directory: Where: one that is empty, or not there yet, which then goes with the mount. By default a place
-                in the home: `mounts/VAULT/FORK`.
-            readonly: Show the head instead of the workspace, for reading. Any number of such mounts may stand beside one of
-                the workspace.
-            at: The same with this checkpoint, commit or fork instead of the head.
-            allow_other: Let in other users, as far as permissions go. On overlayfs they may come in without it, too.
-            leash_fd: The reading end of a pipe: when the other end is closed, the mount is taken away.
-            backend: How: `fuse`, `portable` (through libfuse), or `auto` for the best of the two that works here; or
-                `overlay`, on the kernel's overlayfs (root, workspaces only; docs/guides/live-tree.md has what differs).
-                `Session.info` tells.
+            directory: An empty directory, or a missing one, which is removed with the mount. By default `mounts/VAULT/FORK`
+                in the home.
+            readonly: Mount the head instead of the workspace, read-only. Many such mounts may exist beside one of the workspace.
+            at: Mount this checkpoint, commit or fork instead of the head, read-only.
+            allow_other: Give other users access, as far as permissions allow. On overlayfs they have it without this.
+            leash_fd: The reading end of a pipe: the mount is removed when the other end is closed.
+            backend: `fuse`, `portable` (through libfuse), or `auto` for the better of the two that works here; or `overlay`, on
+                the kernel's overlayfs (root, workspaces only; docs/guides/live-tree.md lists differences).
 
         Raises:
             WorkspaceMounted: If the workspace is mounted already.
-            WorkspaceBusy: If another process works in it for too long.
-            MountPointUnusable: If nothing can be mounted there.
-            FuseUnavailable: If this machine, or its administrator, does not allow it.
-            CheckpointNotFound: If there is nothing of the name in `at`.
+            WorkspaceBusy: If another process holds the workspace for too long.
+            MountPointUnusable: If the directory cannot be mounted on.
+            FuseUnavailable: If this machine, or its administrator, does not allow mounts.
+            CheckpointNotFound: If no state has the name in `at`.
         """
         mounts = self._dispatch.mounts
         with nurseries.starting_early():
@@ -350,7 +346,7 @@ class Workspace:
             return commands.finish(commands.run_command(self, commands.make_command(argv, options)))
 
     def _starting_early(self) -> AbstractContextManager[None]:
-        """Begin what the mount of a base needs, for the first command of a process: it loads while this process loads its own."""
+        """Start the process that mounts a base early: it loads while this process loads its own modules."""
         mounts = self._dispatch.mounts
         return nurseries.starting_early(unless_mounted=(mounts, BASES) if mounts is not None else None)
 
@@ -367,12 +363,12 @@ class Workspace:
         return commands.make_executor(self).plan(commands.make_command(argv, options))
 
     def prepare(self, *, idle_s: float | None = None) -> commands.Prepared:
-        """Keep the workspace ready for many commands, which can be rolled back one by one; goes on with such a session.
+        """Keep the workspace ready for many commands, which can be rolled back one by one; or continue such a session.
 
-        What is uncommitted is saved first.
+        Uncommitted changes are saved first.
 
         Args:
-            idle_s: Keep it warm for other processes, too, until no command was run for so many seconds.
+            idle_s: Keep the base mounted for other processes, too, until no command ran for so many seconds.
         """
         return commands.Prepared(self).begin(idle_s)
 
@@ -380,7 +376,7 @@ class Workspace:
         """Get the session that `prepare` began, here or in another process.
 
         Raises:
-            NotPrepared: If there is none.
+            NotPrepared: If there is no such session.
         """
         found = commands.Prepared(self)
         found.steps()
@@ -389,16 +385,16 @@ class Workspace:
     # --- checkpoints ----------------------------------------------------------------------------------
 
     def status(self) -> Status:
-        """Tell what is not committed. Writes nothing."""
+        """List uncommitted changes. Writes nothing; costs what changed."""
         return self._run(operations.read_status)
 
     def checkpoint(self, label: str | None = None, *, description: str | None = None) -> CheckpointResult:
-        """Commit what changed. Durable when it returns; costs what changed.
+        """Commit all changes. Durable when it returns; costs what changed.
 
         Args:
-            label: A name for it.
-            description: The commit's message. Where nothing changed, a commit without changes records it, unless the last
-                one says the same.
+            label: A name for the checkpoint.
+            description: The commit's message. If nothing changed, an empty commit records it, unless the last commit has the
+                same message.
 
         Raises:
             CheckpointExists: If the label is taken.
@@ -413,17 +409,17 @@ class Workspace:
         return replace(result, warnings=(*result.warnings, *heard)) if heard else result
 
     def add(self, *paths: PathLike, force: bool = False) -> CheckpointResult:
-        """Put files into history that were kept beside it, by a checkpoint. What else is uncommitted is saved before it.
+        """Add files of the sidecar to history, by a checkpoint. Other uncommitted changes are saved before it.
 
-        A file that was ignored at a checkpoint stays beside history, also when no rule names it any longer, until it is added.
+        A file that was ignored at a checkpoint stays in the sidecar until it is added, even if no rule ignores it any longer.
 
         Args:
-            paths: Files, and directories for what is below them.
-            force: Also files that the ignore rules name, and repositories below a directory that is named.
+            paths: Files, or directories for all files below them.
+            force: Add ignored files too, and repositories below a named directory.
 
         Raises:
-            PathNotFound: If nothing is at a path.
-            PathUnsuitable: If a path names a file that is ignored, without `force`, or one that git takes into no tree.
+            PathNotFound: If a path does not exist.
+            PathUnsuitable: If a path is ignored, without `force`, or if git can hold it in no tree.
             FileChanging: If a file keeps changing while it is read.
         """
         return self._run(operations.add_paths, [parse_tree_path(path) for path in paths], force)
@@ -433,28 +429,28 @@ class Workspace:
         return history.list_checkpoints(self._core, self.fork, limit=limit)
 
     def checkpoint_details(self, name: str) -> CheckpointDetails:
-        """Describe a checkpoint by label or id, and count what it holds."""
+        """Describe a checkpoint by label or id, with the number and size of its files; reads its whole tree."""
         return history.describe_checkpoint(self._core, name, fork=self.fork)
 
     def delete_checkpoint(self, label: str) -> Checkpoint:
-        """Take a label away. The commit stays in the history; it can be undone."""
+        """Delete a label. Its commit stays in the history; it can be undone."""
         return labels.delete_label(self._core, self.fork, label)
 
     @_holding_objects
     def restore(
         self, target: str, *, paths: Sequence[PathLike] = (), dry_run: bool = False, into: str | None = None
     ) -> RestoreResult:
-        """Bring the files to the state of a checkpoint. What is uncommitted is saved first; it can be undone.
+        """Restore the files of a checkpoint. Uncommitted changes are saved first; it can be undone.
 
         Args:
             target: A label, fork or commit.
-            paths: Only these and what is below them.
-            dry_run: Only tell what would change.
-            into: Make a fork of this name with that state instead; this workspace stays as it is.
+            paths: Restore only these paths and what is below them.
+            dry_run: Only list what would change.
+            into: Make a fork of this name with that state instead; this workspace does not change.
 
         Raises:
-            CheckpointNotFound: If there is nothing of that name.
-            PathNotFound: If a path is neither there nor in the target.
+            CheckpointNotFound: If no state has the name.
+            PathNotFound: If a path is neither in the workspace nor in the target.
         """
         oid = revisions.resolve_revision(self._core, target, fork=self.fork)
         if into is not None:
@@ -473,7 +469,7 @@ class Workspace:
         context: int = 3,
         patches: bool = True,
     ) -> Diff:
-        """Compare two states; the head and the workspace as it is, where they are not named."""
+        """Compare two states; by default the head and the present workspace."""
         if new is not None:
             return self.vault.diff(old or "HEAD", new, fork=self.fork, paths=paths, context=context, patches=patches)
         return self._run(operations.diff_workspace, old, parse_tree_paths(paths), context, patches)
@@ -482,21 +478,21 @@ class Workspace:
         """List the commits of the fork, newest first.
 
         Args:
-            limit: At most so many.
-            with_files: Also what each changed.
-            with_bookkeeping: Also those that avfs made by itself to save files before an operation.
+            limit: List at most so many.
+            with_files: List the files that each commit changed, too.
+            with_bookkeeping: Include commits that avfs made to save files before an operation.
         """
         if self._core.read_head(self.fork) is None:
             return []
         return self.vault.log("HEAD", fork=self.fork, limit=limit, with_files=with_files, with_bookkeeping=with_bookkeeping)
 
     def path_versions(self, path: PathLike, *, limit: int | None = None) -> list[PathVersion]:
-        """List the states that a path had, newest first; the oldest is number 1."""
+        """List the versions of a path, newest first; the oldest is number 1."""
         return history.list_path_versions(self._core, self.fork, parse_tree_path(path), limit=limit)
 
     @_holding_objects
     def checkout_path(self, path: PathLike, *, version: int | None = None, at: str | None = None) -> RestoreResult:
-        """Bring one path to an earlier version of it, or to what it is in a checkpoint."""
+        """Restore one path to an earlier version, or to its state in a checkpoint."""
         tree_path = parse_tree_path(path)
         if (version is None) == (at is None):
             raise InvalidInput("name either a version or a checkpoint")
@@ -506,30 +502,30 @@ class Workspace:
 
     @_holding_objects
     def revert_path(self, path: PathLike) -> RestoreResult:
-        """Bring one path to the version before its present one; what is uncommitted counts as the present one.
+        """Restore one path to the version before its present one; uncommitted changes count as the present version.
 
         Raises:
-            PathUnsuitable: If it has no earlier version.
+            PathUnsuitable: If the path has no earlier version.
         """
         return self._run(operations.revert_path, parse_tree_path(path))
 
     def undo(self) -> UndoResult:
-        """Take back the last operation on this fork."""
+        """Undo the last operation on this fork, as `Vault.undo` does."""
         return self.vault.undo(fork=self.fork)
 
     def redo(self) -> UndoResult:
-        """Do the operation again that was taken back last."""
+        """Redo the operation that was undone last."""
         return self.vault.redo(fork=self.fork)
 
     def operations(self, *, limit: int = 50) -> list[Operation]:
-        """List what was done to this fork, newest first."""
+        """List the operations on this fork, newest first."""
         return self.vault.operations(fork=self.fork, limit=limit)
 
     def fold(self) -> bool:
-        """Make the head the new lower layer and drop what the upper one repeats of it; False if that was so.
+        """Move the base to the head, and drop from the upper layer what equals it; False if the base was the head.
 
         Raises:
-            WorkspaceMounted: If it is mounted.
+            WorkspaceMounted: If the workspace is mounted.
         """
         self.vault.check_unmounted(self.fork)
         with self._opened.locked() as locked:
@@ -550,22 +546,22 @@ class Workspace:
     ) -> MergeResult:
         """Merge another fork, or any state, into this fork. It can be undone.
 
-        What neither of the two has committed is committed first. A merge with conflicts changes nothing here and says so
-        in its outcome. Ignored files of this workspace stay; new ones of the source come along.
+        Uncommitted changes of both forks are committed first. Ignored files of this workspace stay; new ones of the source are
+        added. Costs what the two sides changed.
 
         Args:
             source: A fork, label or commit.
-            strategy: What becomes of lines that both sides changed.
-            mode: What the history shows of it.
-            message: What the merge commit says.
-            dry_run: Only tell what would happen, with what this workspace holds, and of the source what is committed.
-            on_conflict: `report` changes nothing here; `workspace` puts the conflicts into the files, with markers, until
-                `continue_merge` or `abort_merge`.
+            strategy: How lines that both sides changed are merged.
+            mode: Whether to make a merge commit.
+            message: Message of the merge commit.
+            dry_run: Only report the result, for this workspace as it is and the committed state of the source.
+            on_conflict: `report` leaves this fork as it is, and the outcome is `conflicted`; `workspace` writes the conflicts
+                into the files, with markers, until `continue_merge` or `abort_merge`.
 
         Raises:
-            MergeInProgress: If this workspace is in the middle of another merge.
-            CheckpointNotFound: If there is nothing of that name.
-            NotFastForward: If only moving on is allowed, and this fork has commits of its own.
+            MergeInProgress: If another merge is in progress in this workspace.
+            CheckpointNotFound: If no state has the name.
+            NotFastForward: If `mode` allows only a fast-forward, and this fork has commits of its own.
             UnrelatedHistories: If the two have no commit in common.
         """
         options = MergeOptions(source, MergeStrategy(strategy), MergeMode(mode), message, _in_workspace(on_conflict))
@@ -586,19 +582,19 @@ class Workspace:
         on_conflict: str = "report",
         progress: Callable[[str, int, int], None] | None = None,
     ) -> list[MergeResult]:
-        """Bring what is newest of where this fork comes from into it, keeping its own changes. It can be undone.
+        """Update this fork from its upstream, keeping its own changes. It can be undone.
 
-        That is, in this order: what somebody else has put on its branch, as by a push into the vault; and its upstream, which is
-        the branch of its name on the vault's remote, fetched now, then the branch of the clone that it was made from; or else the
-        fork that it was made from.
+        It merges, in this order: commits that others pushed to its branch in the vault; the branch of its name on the vault's
+        remote, which is fetched; the branch of the clone that it was made from. Without any of these, the fork that it was made
+        from.
 
         Args:
             strategy: As for `merge`.
             on_conflict: As for `merge`.
-            progress: Told how far the fetch is, as by `Vault.fetch`.
+            progress: Called with the progress of the fetch, as by `Vault.fetch`.
 
         Returns:
-            The merges that were needed, in order; the last one may have conflicts. Empty if there is no upstream.
+            The merges that were needed, in order; the last one may have conflicts. Empty without an upstream.
 
         Raises:
             RemoteError: If the remote cannot be reached or read.
@@ -625,21 +621,20 @@ class Workspace:
         dry_run: bool = False,
         on_conflict: str = "report",
     ) -> list[MergeResult]:
-        """Merge several forks, in the order that leaves the fewest conflicts; each is an operation of its own.
+        """Merge several forks, in the order that leaves the fewest conflicts; each merge is an operation of its own.
 
-        What would conflict with another one is merged after it, and reported: it changes nothing here.
+        A fork that conflicts with another one is merged after it, and reported.
 
         Args:
             sources: Forks, labels or commits.
             strategy: As for `merge`.
             mode: As for `merge`.
-            message: What each merge commit says.
-            dry_run: Only tell what would happen with what is committed.
-            on_conflict: As for `merge`. With `workspace`, the first merge that conflicts is the last; those that are not in
-                the answer are still to be merged.
+            message: Message of each merge commit.
+            dry_run: Only report the results, for committed states.
+            on_conflict: As for `merge`. With `workspace`, the first conflict ends it; forks without a result are not merged yet.
 
         Raises:
-            AvfsError: As `merge`; those that are merged by then stay so.
+            AvfsError: As `merge`; earlier merges stay.
         """
         in_workspace = _in_workspace(on_conflict)
         for name in sources:
@@ -670,18 +665,18 @@ class Workspace:
     def cherry_pick(
         self, picked: Sequence[str], *, strategy: MergeStrategy | str = MergeStrategy.NORMAL, on_conflict: str = "report"
     ) -> RewriteResult:
-        """Put what single commits changed onto this fork, in that order. It can be undone.
+        """Apply the changes of single commits to this fork, in the given order. It can be undone.
 
         Args:
             picked: Labels or commits of any fork.
-            strategy: What becomes of lines that both sides changed.
-            on_conflict: `report` raises, `workspace` puts the conflicts of a commit that does not fit into the files, with
-                markers, until `continue_rewrite` or `abort_merge`.
+            strategy: How lines that both sides changed are merged.
+            on_conflict: `report` raises; `workspace` writes the conflicts of a commit into the files, with markers, until
+                `continue_rewrite` or `abort_merge`.
 
         Raises:
-            MergeInProgress: If this workspace is in the middle of a merge.
-            CheckpointNotFound: If there is nothing of a name.
-            CommitConflicts: If one does not fit and that is to be reported; nothing is changed then.
+            MergeInProgress: If a merge is in progress in this workspace.
+            CheckpointNotFound: If no state has a name.
+            CommitConflicts: If a commit conflicts, with `report`; nothing is changed then.
         """
         if not picked:
             raise InvalidInput("name a commit")
@@ -692,19 +687,19 @@ class Workspace:
     def rebase(
         self, onto: str, *, strategy: MergeStrategy | str = MergeStrategy.NORMAL, on_conflict: str = "report"
     ) -> RewriteResult:
-        """Put the commits that only this fork has onto another state. It can be undone.
+        """Rebase this fork's own commits onto another state. It can be undone.
 
-        What neither of the two has committed is committed first.
+        Uncommitted changes of both forks are committed first.
 
         Args:
             onto: A fork, label or commit.
-            strategy: What becomes of lines that both sides changed.
+            strategy: How lines that both sides changed are merged.
             on_conflict: As for `cherry_pick`.
 
         Raises:
-            MergeInProgress: If this workspace is in the middle of a merge.
-            CheckpointNotFound: If there is nothing of that name.
-            CommitConflicts: If a commit does not fit and that is to be reported; nothing is changed then.
+            MergeInProgress: If a merge is in progress in this workspace.
+            CheckpointNotFound: If no state has the name.
+            CommitConflicts: If a commit conflicts, with `report`; nothing is changed then.
         """
         in_workspace = _in_workspace(on_conflict)
         oid, warnings = self.vault._settle(onto, self.fork, save=True)  # noqa: SLF001 - the two classes are one interface
@@ -713,31 +708,31 @@ class Workspace:
 
     @_holding_objects
     def squash(self, first: str, last: str = "HEAD", *, message: str | None = None) -> RewriteResult:
-        """Make one commit of those after `first` up to `last`. No file changes; it can be undone.
+        """Squash the commits after `first` up to `last` into one commit. No file changes; it can be undone.
 
         Args:
             first: The commit before them.
-            last: The last of them; those after it stand on the one that is made.
-            message: What it says; the messages of all if not given.
+            last: The last of them; later commits are rebased onto the new one.
+            message: Message of the new commit; by default the messages of all of them.
 
         Raises:
-            CheckpointNotFound: If there is nothing of a name.
-            InvalidInput: If they are no line of commits that leads to the head, or one of them is a merge.
+            CheckpointNotFound: If no state has a name.
+            InvalidInput: If the commits are no line that leads to the head, or one of them is a merge.
         """
         ends = [revisions.resolve_revision(self._core, name, fork=self.fork) for name in (first, last)]
         return self._run(operations.squash_commits, ends[0], ends[1], message)
 
     def resolve(self, path: PathLike, side: str | None = None, *, content: bytes | None = None) -> MergeProgress:
-        """Decide on a path in conflict; tell what is left.
+        """Resolve a path in conflict; return the conflicts that are left.
 
         Args:
-            path: Which.
-            side: `ours`, `theirs`, or `union` for the lines of both; None takes what is there, or `content`.
-            content: What the file is to hold.
+            path: The path in conflict.
+            side: `ours`, `theirs`, or `union` for the lines of both; None for `content`, or the file as it is.
+            content: The new content of the file.
 
         Raises:
-            NoMergeInProgress: If there is no merge.
-            PathUnsuitable: If the path is not in conflict, or not text on both sides where the lines of both are asked for.
+            NoMergeInProgress: If no merge is in progress.
+            PathUnsuitable: If the path is not in conflict; or, for `union`, if one side is no text.
         """
         if side is not None and (content is not None or side not in ("ours", "theirs", "union")):
             raise InvalidInput("a conflict is resolved by one side, by both, or by a content")
@@ -749,34 +744,34 @@ class Workspace:
             return self._run(operations.resolve_path, tree_path, None, spooled)
 
     def continue_merge(self, *, message: str | None = None) -> MergeResult:
-        """Commit the merge that this workspace is in the middle of.
+        """Commit the merge in progress.
 
         Raises:
-            NoMergeInProgress: If there is none.
-            MergeInProgress: If it is part of a rebase or cherry-pick, for which there is `continue_rewrite`.
-            ConflictsLeft: If something is not resolved.
+            NoMergeInProgress: If no merge is in progress.
+            MergeInProgress: If it is part of a rebase or cherry-pick, which `continue_rewrite` continues.
+            ConflictsLeft: If a conflict is not resolved.
         """
         return self._run(operations.conclude_merge, message)
 
     def continue_rewrite(self, *, skip: bool = False) -> RewriteResult:
-        """Go on with the rebase or cherry-pick that this workspace is in the middle of, to its end or the next conflict.
+        """Continue the rebase or cherry-pick in progress, to its end or the next conflict.
 
         Args:
-            skip: Leave the commit that does not fit out, resolved or not. What was done since is kept as a commit beside,
-                which the result names as `saved`.
+            skip: Skip the commit in conflict, resolved or not. Changes since the conflict are saved as a commit outside of the
+                branch, which the result names as `saved`.
 
         Raises:
-            NoMergeInProgress: If there is none.
-            MergeInProgress: If it is a merge, for which there is `continue_merge`.
-            ConflictsLeft: If something is not resolved.
+            NoMergeInProgress: If none is in progress.
+            MergeInProgress: If it is a merge, which `continue_merge` commits.
+            ConflictsLeft: If a conflict is not resolved.
         """
         return self._run(operations.continue_rewrite, skip)
 
     def abort_merge(self) -> UndoResult:
-        """Give the merge, rebase or cherry-pick up: the files are what they were before. What was done since is kept beside.
+        """Abort the merge, rebase or cherry-pick: restore the files from before. Changes since then are saved as a commit.
 
         Raises:
-            NoMergeInProgress: If there is none.
+            NoMergeInProgress: If none is in progress.
         """
         return self._run(operations.abort_merge)
 
@@ -785,7 +780,7 @@ class Workspace:
     def import_path(
         self, source: Path, path: PathLike = "/", *, recursive: bool = True, max_depth: int | None = None
     ) -> TransferResult:
-        """Copy a file or directory of the host into the workspace. Links that lead out of the source are left out."""
+        """Copy a file or directory of the host into the workspace. Symbolic links that lead out of the source are skipped."""
         self._note_file_call("import", source)
         source, tree_path = Path(source), parse_tree_path(path)
         if self._opened.lock.session is None:
