@@ -15,7 +15,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +27,7 @@ from avfs_git.host.files.modes import open_file
 from avfs_git.model import BASES, SessionState
 from avfs_git.session.life.places import make_sessions
 from avfs_git.session.life.record import FoundSession, list_sessions
+from avfs_git.session.life.request import Request
 from avfs_git.session.life.users import begin_use
 from avfs_git.session.serve import point
 from avfs_git.session.serve.start import start_session
@@ -210,32 +211,30 @@ class LowerMounts:
         self._uses[place] = _Use(fd, os.makedev(*mounted.device))
         return True
 
-    def _remote_environment(self) -> Mapping[str, str] | None:
+    def _remote_environment(self) -> dict[str, str] | None:
         """Give what a lazy vault needs to fetch contents: of who mounts it, for all of this user's who use it."""
         if not is_lazy(self._vault.git_dir):
             return None
         from avfs_git.gitstore.remote.runner import Access  # noqa: PLC0415 - few vaults are
 
-        return Access(self._vault.remote_environment).without_prompts()
+        return dict(Access(self._vault.remote_environment).without_prompts())
 
     def _start(self, place: Path, commit: str, sidecar: str | None, idle_s: float) -> None:
         leash, hand = os.pipe()
         try:
-            found = start_session(
-                self._vault.layout.sessions,
-                git_dir=self._vault.git_dir,
+            request = Request(
+                git_dir=os.fspath(self._vault.git_dir),
                 vault=self._vault.name,
                 fork=commit[:12],
-                directory=point.resolve(place),
-                at=commit,
-                allow_other=False,
-                identity=None,
+                directory=os.fspath(point.resolve(place)),
                 lock_timeout_s=self._lock_timeout_s,
-                leash_fd=leash,
+                at=commit,
                 sidecar=sidecar,
+                leash_fd=leash,
                 is_shared=True,
                 remote_environment=self._remote_environment(),
             )
+            found = start_session(self._vault.layout.sessions, request)
             if not self._use(found, place, idle_s):
                 raise MountPointUnusable(os.fspath(place), "it was unmounted at once")
         finally:

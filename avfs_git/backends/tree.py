@@ -15,43 +15,42 @@ from avfs_git.backends.lower import LowerMounts
 from avfs_git.errors import BaseMoved, FuseUnavailable, InvalidInput
 from avfs_git.paths import Oid
 from avfs_git.session.life.record import FoundSession
+from avfs_git.session.life.request import Request
+from avfs_git.values import replace
 from avfs_git.workspace.vault.origin import load_state
 from avfs_git.workspace.vault.vault import OpenVault
 
 _TRIES = 5
 
 
-def on_base(
-    vault: OpenVault, fork: str, lowers: LowerMounts, mount: Callable[..., FoundSession], *, at: str | None
-) -> FoundSession:
+def on_base(vault: OpenVault, lowers: LowerMounts, request: Request, mount: Callable[[Request], FoundSession]) -> FoundSession:
     """Mount a workspace over its base.
 
     Args:
         vault: The vault.
-        fork: Its fork.
         lowers: Where commits are mounted.
-        mount: `session.serve.start.start_session` with all arguments but the base.
-        at: The commit that is to be shown; None for the workspace.
+        request: What to mount, without the base.
+        mount: Mounts it: `session.serve.start.start_session`.
 
     Raises:
         InvalidInput: If a commit is to be shown: overlayfs shows workspaces.
         FuseUnavailable: If this user may not mount overlayfs.
         AvfsError: As `mount`, or if the base cannot be mounted.
     """
-    if at is not None:
+    if request.at is not None:
         raise InvalidInput("a commit cannot be shown through overlayfs", hint="Leave out `--backend`.")
     if os.geteuid():
         raise FuseUnavailable("only root can mount a live tree on overlayfs", hint="Leave out `--backend`.")
     for left in reversed(range(_TRIES)):
-        state = load_state(vault, vault.layout.workspace(fork))
+        state = load_state(vault, vault.layout.workspace(request.fork))
         base = (state.base, state.sidecar, None)
         try:
             if state.base is None:
-                return mount(base=base)
+                return mount(replace(request, base=base))
             own = vault.store.read_commit(Oid(bytes.fromhex(state.base))).sidecar
             beside = state.sidecar if own is None or state.sidecar != own.hex() else None
             with lowers.holding(state.base, beside) as (place, fd):
-                return mount(base=(state.base, state.sidecar, os.fspath(place)), base_fd=fd)
+                return mount(replace(request, base=(state.base, state.sidecar, os.fspath(place)), base_fd=fd))
         except BaseMoved:
             if not left:
                 raise

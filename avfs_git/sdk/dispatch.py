@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from avfs_git.errors import AvfsError, InvalidInput, WorkspaceBusy
 from avfs_git.gitstore.repository import is_lazy
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from avfs_git.gitstore.remote import runner as remotegit
     from avfs_git.session.control import client, operations
     from avfs_git.session.life import record
+    from avfs_git.session.life import request as requests
     from avfs_git.session.serve import point, start
     from avfs_git.workspace.capture import workspace as workspaces
     from avfs_git.workspace.exchange import enabledhooks, userhooks
@@ -38,6 +39,7 @@ else:
     point = LazyModule("avfs_git.session.serve.point")
     recovery = LazyModule("avfs_git.workspace.restore.recovery")
     remotegit = LazyModule("avfs_git.gitstore.remote.runner")
+    requests = LazyModule("avfs_git.session.life.request")
     start = LazyModule("avfs_git.session.serve.start")
     userhooks = LazyModule("avfs_git.workspace.exchange.userhooks")
     workspaces = LazyModule("avfs_git.workspace.capture.workspace")
@@ -233,35 +235,47 @@ class Dispatch:
         mounts: Path | None = None,
     ) -> record.FoundSession:
         """Start a session that shows a fork, or the whole vault; see `Workspace.mount` and `Vault.mount`."""
-        mount = partial(
-            start.start_best,
-            backend,
-            self.core.layout.sessions,
+        request = self._request(
             fork=fork,
-            directory=point.resolve(directory),
+            directory=os.fspath(point.resolve(directory)),
             at=at,
             allow_other=allow_other,
             leash_fd=leash_fd,
-            mounts=mounts,
-            **self._session_facts(),
+            mounts=None if mounts is None else os.fspath(mounts),
         )
+        mount = partial(start.start_best, backend, self.core.layout.sessions)
         if backend != SessionBackend.OVERLAY:
-            return mount()
+            return mount(request)
         from avfs_git.backends.tree import on_base  # noqa: PLC0415 - only for who asks for it
 
-        return on_base(self.core, fork, self.lowers, mount, at=at)
+        return on_base(self.core, self.lowers, request, mount)
 
     def attend(self, session_id: str) -> None:
         """Start another process for a session that died, and whose mount goes on without it."""
-        start.attend(self.core.layout.sessions, session_id, **self._session_facts())
+        start.attend(self.core.layout.sessions, session_id, self._request(fork="", directory=""))
 
-    def _session_facts(self) -> dict[str, Any]:
-        """What each session of this vault is told."""
+    def _request(
+        self,
+        *,
+        fork: str,
+        directory: str,
+        at: str | None = None,
+        allow_other: bool = False,
+        leash_fd: int | None = None,
+        mounts: str | None = None,
+    ) -> requests.Request:
+        """Ask for a session of this vault."""
         who = self.core.caller()
-        return {
-            "git_dir": self.core.git_dir,
-            "vault": self.core.name,
-            "identity": (who.name, who.email) if who is not None else None,
-            "lock_timeout_s": self.lock_timeout_s,
-            "remote_environment": self.access().without_prompts() if is_lazy(self.core.git_dir) else None,
-        }
+        return requests.Request(
+            git_dir=os.fspath(self.core.git_dir),
+            vault=self.core.name,
+            fork=fork,
+            directory=directory,
+            lock_timeout_s=self.lock_timeout_s,
+            at=at,
+            allow_other=allow_other,
+            identity=(who.name, who.email) if who is not None else None,
+            leash_fd=leash_fd,
+            remote_environment=dict(self.access().without_prompts()) if is_lazy(self.core.git_dir) else None,
+            mounts=mounts,
+        )

@@ -20,6 +20,7 @@ from avfs_git.backends.tree import on_base
 from avfs_git.host.mounts.mounts import list_mounts
 from avfs_git.model import FileDiff, SessionBackend
 from avfs_git.sdk import Avfs, Vault
+from avfs_git.session.life.request import Request
 from avfs_git.session.serve.start import start_session
 from avfs_git.workspace.vault.vault import OpenVault
 from tests.support.session_process import Stay
@@ -68,24 +69,21 @@ def start(vault: Vault, mount_dir: Path) -> Iterator[Start]:
         if backend is None:
             faults.arm(Stay(point, flag))
             return flag
-        begin = partial(
-            start_session,
-            vault.path / "avfs" / "sessions",
-            git_dir=vault.path,
+        request = Request(
+            git_dir=os.fspath(vault.path),
             vault="v",
             fork="work",
-            directory=mount_dir / "tree",
-            at=None,
-            allow_other=False,
-            identity=None,
+            directory=os.fspath(mount_dir / "tree"),
             lock_timeout_s=5,
             backend=backend,
-            program=(sys.executable, "-c", _PROGRAM, "wait", point, str(flag)),
+        )
+        begin = partial(
+            start_session, vault.path / "avfs" / "sessions", program=(sys.executable, "-c", _PROGRAM, "wait", point, str(flag))
         )
         if backend is SessionBackend.OVERLAY:
-            on_base(opened, "work", lowers, begin, at=None)
+            on_base(opened, lowers, request, begin)
         else:
-            begin()
+            begin(request)
         return flag
 
     yield mount

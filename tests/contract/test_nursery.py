@@ -22,8 +22,7 @@ from avfs_git import Avfs, Vault
 from avfs_git.errors import AvfsError
 from avfs_git.host.processes.processes import start_time
 from avfs_git.model import Identity
-from avfs_git.session.serve.nurseries import Nursery
-from avfs_git.session.serve.program import own_program
+from avfs_git.session.serve.nurseries import Nursery, own_program
 from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytest.mark.usefixtures("person")]

@@ -20,6 +20,7 @@ from avfs_git.errors import MountPointUnusable, SessionFailed
 from avfs_git.host.mounts.mounts import list_mounts
 from avfs_git.model import SessionInfo
 from avfs_git.sdk import Vault
+from avfs_git.session.life.request import Request
 from avfs_git.session.serve.start import start_session
 from tests.support.capabilities import mount, unmount
 from tests.support.live_tree import FORK, PROJECT, make_vault, mounted
@@ -191,19 +192,17 @@ def test_a_base_that_nobody_came_to_use_ends(vault: Vault, mount_dir: Path) -> N
     leash, hand = os.pipe()
     with vault.workspace("a") as work:
         head = work.status().head
-    found = start_session(
-        vault.path / "avfs" / "sessions",
-        git_dir=vault.path,
+    request = Request(
+        git_dir=os.fspath(vault.path),
         vault="v",
         fork="a",
-        directory=mount_dir / "base",
-        at=head,
-        allow_other=False,
-        identity=None,
+        directory=os.fspath(mount_dir / "base"),
         lock_timeout_s=5,
+        at=head,
         leash_fd=leash,
         is_shared=True,
     )
+    found = start_session(vault.path / "avfs" / "sessions", request)
     os.close(leash)
     time.sleep(0.2)
     assert [info.id for info in bases(vault)] == [found.record.id]

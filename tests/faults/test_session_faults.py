@@ -23,6 +23,7 @@ from avfs_git.errors import AvfsError, HostError, InternalError, MountError, Ses
 from avfs_git.host.mounts.mounts import list_mounts
 from avfs_git.model import SessionBackend, SessionState
 from avfs_git.session.life.record import FoundSession, has_ended
+from avfs_git.session.life.request import Request
 from avfs_git.session.serve.start import start_session
 from avfs_git.workspace.vault.vault import OpenVault
 from tests.support.waiting import wait_for
@@ -61,21 +62,18 @@ def start(vault: Vault, mount_dir: Path) -> Iterator[Start]:
     lowers = LowerMounts(opened, mount_dir / "lower" / ".lower", lock_timeout_s=5)
 
     def start(tree: Path, backend: SessionBackend, kind: str, n: int, flag: Path) -> FoundSession:
-        mount = partial(
-            start_session,
-            vault.path / "avfs" / "sessions",
-            git_dir=vault.path,
+        request = Request(
+            git_dir=os.fspath(vault.path),
             vault="v",
             fork="main",
-            directory=tree,
-            at=None,
-            allow_other=False,
-            identity=None,
+            directory=os.fspath(tree),
             lock_timeout_s=5,
             backend=backend,
-            program=(sys.executable, "-c", _PROGRAM, kind, str(n), str(flag)),
         )
-        return on_base(opened, "main", lowers, mount, at=None) if backend is SessionBackend.OVERLAY else mount()
+        mount = partial(
+            start_session, vault.path / "avfs" / "sessions", program=(sys.executable, "-c", _PROGRAM, kind, str(n), str(flag))
+        )
+        return on_base(opened, lowers, request, mount) if backend is SessionBackend.OVERLAY else mount(request)
 
     yield start
     lowers.close()

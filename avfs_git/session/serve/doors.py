@@ -1,9 +1,9 @@
-"""Forks that somebody walks into through the mount of a whole vault: they are mounted then, for reading and writing.
+"""Forks that a program walks into through the mount of a whole vault: they are mounted then, for reading and writing.
 
-Decided here: that such a fork gets a session of its own, as `avfs mount` makes it, at its place among the mounts of the home, so
-that whoever works in it meets the same locks, control socket and checkpoints however it came to be mounted; and that this
-session ends with the mount of the vault. `catalogue` calls `Doors.enter` on the one thread of `fuse.composite`: other programs in
-the mount of the vault wait until the fork is there. Nothing here touches that mount, which nobody would answer meanwhile.
+Decided here: such a fork gets a session of its own, as `avfs mount` makes it, at its place among the mounts of the home, so that
+programs meet the same locks, control socket and checkpoints however it came to be mounted. That session ends with the mount of
+the vault. `catalogue` calls `Doors.enter` on the one thread of `fuse.composite`: other programs in the mount of the vault wait
+until the fork is there. Nothing here touches that mount, which nobody would answer meanwhile.
 
 The leash of those sessions is a pipe whose other end every process of the vault's session holds, so that the death of one
 server, after which another goes on, ends none of them.
@@ -68,19 +68,18 @@ class Doors:
         # An end of its own: whom the kernel tells is noted with the open file, not with the pipe.
         leash = os.open(f"/proc/self/fd/{self._leash}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            return start_session(
-                self._vault.layout.sessions,
-                git_dir=Path(request.git_dir),
+            wanted = Request(
+                git_dir=request.git_dir,
                 vault=request.vault,
                 fork=fork,
-                directory=point.resolve(self._mounts / fork),
-                at=None,
+                directory=os.fspath(point.resolve(self._mounts / fork)),
+                lock_timeout_s=min(request.lock_timeout_s, _PATIENCE_S),
                 allow_other=request.allow_other,
                 identity=request.identity,
-                lock_timeout_s=min(request.lock_timeout_s, _PATIENCE_S),
                 leash_fd=leash,
                 remote_environment=request.remote_environment,
             )
+            return start_session(self._vault.layout.sessions, wanted)
         except WorkspaceMounted:
             found = find_mounted(self._vault, fork)  # somebody was faster
             if found is None:

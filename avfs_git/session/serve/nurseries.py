@@ -27,10 +27,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import avfs_git
 from avfs_git.errors import SessionFailed
 from avfs_git.host.processes.inherited import read_environment
 from avfs_git.session.life.request import Request
-from avfs_git.session.serve.program import own_program
 from avfs_git.values import as_dict
 
 _DEVICE = "/dev/fuse"
@@ -239,6 +239,23 @@ def give_up(nursery: Nursery) -> None:
     with _own.lock:
         if _own.nursery is nursery:
             _own.let_go()
+
+
+def own_program(fork: str, directory: str) -> tuple[tuple[str, ...], list[str]]:
+    """Tell how a session runs what this process runs: its command line, and where it finds its modules.
+
+    Args:
+        fork: The fork, for people who look at the list of processes.
+        directory: Where it is mounted, for the same.
+
+    Raises:
+        SessionFailed: If this process does not know its interpreter.
+    """
+    package = os.path.dirname(os.path.abspath(avfs_git.__file__))
+    if not sys.executable:
+        raise SessionFailed("there is no Python interpreter to run the session with", "")
+    paths = [os.path.dirname(package), *(path for path in map(os.path.abspath, filter(None, sys.path)))]
+    return (sys.executable, "-I", "-S", f"{package}/session/__main__.py", fork, directory), list(dict.fromkeys(paths))
 
 
 def let_go() -> None:

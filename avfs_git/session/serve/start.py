@@ -1,9 +1,9 @@
-"""Starting a session: what the caller does, until programs can use the tree.
+"""Starting a session: what the caller does until programs can use the tree.
 
-Decided here: that a session is a process of another program, so that neither the threads nor the memory of the caller come along
-and so that it outlives the caller: a fork of the caller's nursery (`nurseries`) or, where there is none to be had, a program of
-its own. And how the caller learns what became of it. Any thread may call. If the caller is interrupted or killed while it waits,
-the session notices at its pipe that nobody asked and goes again.
+Decided here: a session is a process of another program, so that the caller's threads and memory do not come along and it
+outlives the caller. It is a fork of the caller's nursery (`nurseries`) or, where there is none, a program of its own. And how
+the caller learns the outcome. Any thread may call. If the caller is interrupted or killed while it waits, the session notices
+at its pipe that nobody waits and ends.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import os
 import select
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -24,25 +24,25 @@ from avfs_git.session.life.places import SessionPlace, find_place
 from avfs_git.session.life.record import FoundSession, read_record
 from avfs_git.session.life.request import REFUSED, Request
 from avfs_git.session.serve import nurseries
-from avfs_git.session.serve.program import own_program
+from avfs_git.session.serve.nurseries import own_program
 from avfs_git.values import as_dict, replace
 
 _GRACE_S = 30.0
 """How long a session may take to start, beside what it may wait for the workspace."""
 _ANSWER_MAX = 1 << 20
 _ATTEND_TRIES = 5
-"""So many processes in a row may die before they attend to a mount."""
+"""How many processes may die in a row before one attends to a mount."""
 _NURSERIES = 2
-"""So many are asked: the one that is there may be gone, or not be what this process is now."""
+"""How many are asked: the first may be gone, or differ from what this process is now."""
 
 
 AUTO = "auto"
 _NEXT_AFTER = (MountError, FuseUnavailable)
-"""After which errors, exactly, another backend may work: what stands in the way is not the place, the workspace or the disk."""
+"""Exactly these errors say that another backend may work; others are about the directory, the workspace or the disk."""
 
 
-def start_best(wanted: str, sessions: Path, **request: Any) -> FoundSession:
-    """Mount by the backend that is wanted or, for `auto`, by the first one that works here; else as `start_session`.
+def start_best(wanted: str, sessions: Path, request: Request) -> FoundSession:
+    """Mount by the backend that is wanted or, for `auto`, by the first one that works here.
 
     Raises:
         InvalidInput: If there is no backend of that name.
@@ -59,7 +59,7 @@ def start_best(wanted: str, sessions: Path, **request: Any) -> FoundSession:
     for name in names:
         reasons = tuple(f"{passed}: {error.message}" for passed, error in zip(names, errors, strict=False))
         try:
-            return start_session(sessions, backend=name, backend_reasons=reasons, **request)
+            return start_session(sessions, replace(request, backend=name.value, backend_reasons=reasons))
         except MountError as error:
             if type(error) not in _NEXT_AFTER:
                 raise
@@ -67,51 +67,12 @@ def start_best(wanted: str, sessions: Path, **request: Any) -> FoundSession:
     raise errors[0]
 
 
-def start_session(
-    sessions: Path,
-    *,
-    git_dir: Path,
-    vault: str,
-    fork: str,
-    directory: Path,
-    at: str | None,
-    allow_other: bool,
-    identity: tuple[str, str] | None,
-    lock_timeout_s: float,
-    leash_fd: int | None = None,
-    sidecar: str | None = None,
-    is_shared: bool = False,
-    backend: SessionBackend = SessionBackend.FUSE,
-    backend_reasons: tuple[str, ...] = (),
-    remote_environment: Mapping[str, str] | None = None,
-    base: tuple[str | None, str | None, str | None] = (None, None, None),
-    base_fd: int | None = None,
-    mounts: Path | None = None,
-    adopted: str | None = None,
-    program: Sequence[str] = (),
-) -> FoundSession:
+def start_session(sessions: Path, request: Request, *, program: Sequence[str] = ()) -> FoundSession:
     """Mount; return when programs can use the tree.
 
     Args:
         sessions: Where the records of the vault's sessions are.
-        git_dir: The vault.
-        vault: Its name in messages.
-        fork: The fork.
-        directory: Where, as `point.resolve` gives it.
-        at: The commit to show read-only; None for the workspace.
-        allow_other: Let in other users.
-        identity: Name and address of who makes commits, unless the vault's settings say it.
-        lock_timeout_s: How long to wait for other processes.
-        leash_fd: The reading end of a pipe; the session ends when the other end is closed.
-        sidecar: The sidecar commit to show with the commit; None for the commit's own.
-        backend: How to show it.
-        backend_reasons: Why a better one is not used, for whoever asks.
-        is_shared: It ends with its last user (`session.life.users`); the leash is held until the caller is one.
-        remote_environment: What a lazy vault needs to fetch contents.
-        base: What the workspace stands on, for overlayfs: see `Request`.
-        base_fd: What counts the session as a user of where that is mounted; it stays the caller's, too.
-        mounts: Where forks are mounted that somebody walks into through a mount of the whole vault; None if nowhere.
-        adopted: The id of a session whose process died, and whose mount is gone on with.
+        request: What to mount, and where.
         program: A command line to run instead of `__main__`, with the same input: how faults are put into a session.
 
     Raises:
@@ -121,28 +82,6 @@ def start_session(
         FuseUnavailable: If this machine, or its administrator, does not allow it.
         SessionFailed: If the process of the session ended without a word.
     """
-    request = Request(
-        git_dir=os.fspath(git_dir),
-        vault=vault,
-        fork=fork,
-        directory=os.fspath(directory),
-        at=at,
-        allow_other=allow_other,
-        identity=identity,
-        lock_timeout_s=lock_timeout_s,
-        ready_fd=-1,
-        said_fd=-1,
-        leash_fd=leash_fd,
-        sidecar=sidecar,
-        is_shared=is_shared,
-        backend=backend.value,
-        backend_reasons=backend_reasons,
-        remote_environment=dict(remote_environment) if remote_environment is not None else None,
-        base=base,
-        base_fd=base_fd,
-        mounts=os.fspath(mounts) if mounts is not None else None,
-        adopted=adopted,
-    )
     with host_errors("start a session"):
         said = os.memfd_create("avfs-said", os.MFD_CLOEXEC)
     try:
@@ -160,12 +99,17 @@ def start_session(
     # Until the kernel has asked once, it takes the root for a directory that nobody may use; and it drops an answer that a
     # change overtakes (`fuse_change_attributes`), which would refuse the first program of an ordinary user.
     with suppress(OSError):
-        os.stat(directory)
+        os.stat(request.directory)
     return FoundSession(place, record)
 
 
-def attend(sessions: Path, session_id: str, **request: Any) -> None:
+def attend(sessions: Path, session_id: str, request: Request) -> None:
     """Start another process for a session that died and whose mount goes on; return when that answers, or another does.
+
+    Args:
+        sessions: Where the records of the vault's sessions are.
+        session_id: The session.
+        request: What every session of the vault is told; fork, directory and backend are those of the record.
 
     Raises:
         WorkspaceMounted: If the mount cannot be gone on with from here: only other mount namespaces have it, or programs that it
@@ -175,20 +119,18 @@ def attend(sessions: Path, session_id: str, **request: Any) -> None:
     record = read_record(SessionPlace(sessions, session_id))
     if record is None:
         return
+    request = replace(
+        request,
+        fork=record.fork,
+        directory=record.directory,
+        backend=record.backend,
+        backend_reasons=record.backend_reasons,
+        adopted=session_id,
+    )
     for left in reversed(range(_ATTEND_TRIES)):
         try:
-            start_session(
-                sessions,
-                fork=record.fork,
-                directory=Path(record.directory),
-                at=None,
-                allow_other=False,
-                backend=SessionBackend(record.backend),
-                backend_reasons=record.backend_reasons,
-                adopted=session_id,
-                **request,
-            )
-        except SessionEnding:  # somebody was faster
+            start_session(sessions, request)
+        except SessionEnding:  # another process was faster
             return
         except SessionFailed:  # it was killed, too
             if not left:
