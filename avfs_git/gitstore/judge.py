@@ -19,7 +19,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NoReturn
 
@@ -30,7 +30,7 @@ from avfs_git.gitstore.formats.packfile import MAX_STRUCTURE, BadPack
 from avfs_git.gitstore.formats.packindex import PackIndex
 from avfs_git.gitstore.formats.trees import MODE_FILE, MODE_TREE, parse_tree, serialize_tree
 from avfs_git.gitstore.gitcommand import find_git, fsck
-from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_COMMIT, KIND_TREE, hash_object
+from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_COMMIT, KIND_TREE, hash_object, list_loose
 from avfs_git.gitstore.scratch import put_loose, scratch_repository
 from avfs_git.paths import Oid, oid_of
 
@@ -46,8 +46,6 @@ _FSCK_BLOB = re.compile(r"blob ([0-9a-f]{40}): (.*)")
 _GITMODULES = b".gitmodules"
 _GITMODULES_MAX = 1 << 20
 _LISTED = 100
-_LOOSE_DIRECTORY = re.compile(r"[0-9a-f]{2}")
-_LOOSE_NAME = re.compile(r"[0-9a-f]{38}")
 
 
 def list_packed(packs: Iterable[Path]) -> Iterator[Oid]:
@@ -57,15 +55,6 @@ def list_packed(packs: Iterable[Path]) -> Iterator[Oid]:
             yield from PackIndex(pack.with_suffix(".idx")).oids()
         except BadPack as error:
             raise ObjectCorrupt(pack.stem.removeprefix("pack-"), f"the index of its pack is damaged: {error}") from error
-
-
-def list_loose(objects_dir: Path) -> Iterator[Oid]:
-    """List the objects that are files of their own."""
-    with suppress(FileNotFoundError):
-        for directory in sorted(filter(_LOOSE_DIRECTORY.fullmatch, os.listdir(objects_dir))):
-            with suppress(NotADirectoryError, FileNotFoundError):
-                for name in filter(_LOOSE_NAME.fullmatch, os.listdir(objects_dir / directory)):
-                    yield oid_of(directory + name)
 
 
 def list_objects(objects_dir: Path) -> Iterator[Oid]:

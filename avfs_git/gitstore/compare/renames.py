@@ -57,15 +57,15 @@ def detect_renames(
     targets = [_candidate(change, change.new_oid, change.new_mode) for change in changes if change.kind is ChangeKind.ADDED]
     if not sources or not targets:
         return changes
-    pair_equal(sources, targets)
+    _pair_equal(sources, targets)
     minimum = max(1, threshold * MAX_SCORE // 100)
     if minimum < MAX_SCORE:
-        reader = RenameReader(source, git_version)
+        reader = _Reader(source, git_version)
         _pair_same_name(reader, sources, targets, minimum + (MAX_SCORE - minimum) // 2)
         left_sources = [one for one in sources if not one.paired]
         left_targets = [one for one in targets if not one.paired]
         if len(left_sources) * len(left_targets) <= limit * limit:
-            pair_similar(reader, left_sources, left_targets, minimum)
+            _pair_similar(reader, left_sources, left_targets, minimum)
     paired = {candidate.path for candidate in (*sources, *targets) if candidate.paired}
     result = [change for change in changes if change.path not in paired]
     sizes = {change.path: change.size for change in changes}
@@ -74,7 +74,7 @@ def detect_renames(
 
 
 @dataclass(slots=True)
-class Candidate:
+class _Candidate:
     """One side of a possible rename."""
 
     path: bytes
@@ -82,13 +82,13 @@ class Candidate:
     mode: int
     oid: Oid
     paired: bool = False
-    origin: Candidate | None = None
+    origin: _Candidate | None = None
     score: int = 0
 
     @staticmethod
-    def at(path: bytes, mode: int, oid: Oid) -> Candidate:
+    def at(path: bytes, mode: int, oid: Oid) -> _Candidate:
         """Take what is, or was, at a path."""
-        return Candidate(path, path.rpartition(b"/")[2], mode, oid)
+        return _Candidate(path, path.rpartition(b"/")[2], mode, oid)
 
     @property
     def is_file(self) -> bool:
@@ -96,11 +96,11 @@ class Candidate:
         return stat.S_ISREG(self.mode)
 
 
-def _candidate(change: ChangedFile, oid: str | None, mode: int | None) -> Candidate:
-    return Candidate.at(change.path, mode or 0, oid_of(oid or ""))
+def _candidate(change: ChangedFile, oid: str | None, mode: int | None) -> _Candidate:
+    return _Candidate.at(change.path, mode or 0, oid_of(oid or ""))
 
 
-def _rename(origin: Candidate, target: Candidate, size: int | None) -> ChangedFile:
+def _rename(origin: _Candidate, target: _Candidate, size: int | None) -> ChangedFile:
     return ChangedFile(
         target.path,
         ChangeKind.RENAMED,
@@ -114,7 +114,7 @@ def _rename(origin: Candidate, target: Candidate, size: int | None) -> ChangedFi
     )
 
 
-def pair(source: Candidate, target: Candidate, score: int) -> None:
+def _pair(source: _Candidate, target: _Candidate, score: int) -> None:
     """Make two candidates one rename."""
     source.paired = target.paired = True
     target.origin = source
@@ -124,13 +124,13 @@ def pair(source: Candidate, target: Candidate, score: int) -> None:
 # --- equal content ---------------------------------------------------------------------------------------
 
 
-def pair_equal(sources: list[Candidate], targets: list[Candidate]) -> None:
+def _pair_equal(sources: list[_Candidate], targets: list[_Candidate]) -> None:
     """Pair files of equal content, those of equal name first."""
-    by_oid: dict[Oid, list[Candidate]] = {}
+    by_oid: dict[Oid, list[_Candidate]] = {}
     for source in sources:
         by_oid.setdefault(source.oid, []).append(source)
     for target in targets:
-        best: Candidate | None = None
+        best: _Candidate | None = None
         tried = 0
         for source in by_oid.get(target.oid, ()):
             if source.mode != target.mode and not (source.is_file and target.is_file):
@@ -145,15 +145,15 @@ def pair_equal(sources: list[Candidate], targets: list[Candidate]) -> None:
             if tried == _SAME_CONTENT_TRIED:
                 break
         if best is not None:
-            pair(best, target, MAX_SCORE)
+            _pair(best, target, MAX_SCORE)
 
 
 # --- similar content -------------------------------------------------------------------------------------
 
 
-def _pair_same_name(reader: RenameReader, sources: list[Candidate], targets: list[Candidate], minimum: int) -> None:
+def _pair_same_name(reader: _Reader, sources: list[_Candidate], targets: list[_Candidate], minimum: int) -> None:
     """Pair files that are the only ones of their name on both sides."""
-    names: dict[bytes, list[Candidate]] = {}
+    names: dict[bytes, list[_Candidate]] = {}
     for target in targets:
         if not target.paired:
             names.setdefault(target.name, []).append(target)
@@ -163,13 +163,13 @@ def _pair_same_name(reader: RenameReader, sources: list[Candidate], targets: lis
         if not source.paired and counts[source.name] == 1 and len(same) == 1:
             score = reader.similarity(source, same[0], minimum)
             if score >= minimum:
-                pair(source, same[0], score)
+                _pair(source, same[0], score)
 
 
-def pair_similar(reader: RenameReader, sources: list[Candidate], targets: list[Candidate], minimum: int) -> None:
+def _pair_similar(reader: _Reader, sources: list[_Candidate], targets: list[_Candidate], minimum: int) -> None:
     """Pair what is most similar first, among the best few sources of each target."""
     finder = _Finder(reader, sources, minimum)
-    ranking: list[tuple[int, bool, Candidate, Candidate]] = []
+    ranking: list[tuple[int, bool, _Candidate, _Candidate]] = []
     for target in targets:
         scores = finder.scores(target)
         if max(scores.values(), default=0) < minimum:
@@ -190,13 +190,13 @@ def pair_similar(reader: RenameReader, sources: list[Candidate], targets: list[C
     ranking.sort(key=lambda entry: entry[:2], reverse=True)  # stable: equals stay in the order of targets and slots
     for score, _, target, source in ranking:
         if not target.paired and not source.paired:
-            pair(source, target, score)
+            _pair(source, target, score)
 
 
 class _Finder:
     """Scores of one target against all sources at once, through an index of the lines that sources hold."""
 
-    def __init__(self, reader: RenameReader, sources: list[Candidate], minimum: int) -> None:
+    def __init__(self, reader: _Reader, sources: list[_Candidate], minimum: int) -> None:
         self._reader = reader
         self._minimum = minimum
         self._sizes = {number: reader.size(source) for number, source in enumerate(sources) if source.is_file}
@@ -205,7 +205,7 @@ class _Finder:
         self._indexed: set[int] = set()
         self._holders: dict[int, list[tuple[int, int]]] = {}
 
-    def scores(self, target: Candidate) -> dict[int, int]:
+    def scores(self, target: _Candidate) -> dict[int, int]:
         """Return the scores by number of source; 0 where there is none, or the sizes alone rule the pair out."""
         if not target.is_file:
             return {}
@@ -231,7 +231,7 @@ def _fitting_sizes(size: int, minimum: int) -> tuple[int, int]:
     return -(-size * minimum // MAX_SCORE), size * MAX_SCORE // minimum
 
 
-class RenameReader:
+class _Reader:
     """Content of candidates, counted by line, each read once."""
 
     def __init__(self, source: ObjectSource, git_version: GitVersion | None) -> None:
@@ -241,11 +241,11 @@ class RenameReader:
         self._hashes: dict[bytes, int] = {}
         self._left = MAX_TOTAL_SIZE
 
-    def size(self, candidate: Candidate) -> int:
+    def size(self, candidate: _Candidate) -> int:
         """Return the length of a candidate's content."""
         return self._source.blob_size(candidate.oid)
 
-    def similarity(self, source: Candidate, target: Candidate, minimum: int) -> int:
+    def similarity(self, source: _Candidate, target: _Candidate, minimum: int) -> int:
         """Return the score of a pair; 0 if it cannot reach the minimum."""
         if not source.is_file or not target.is_file:
             return 0
@@ -257,7 +257,7 @@ class RenameReader:
         common = sum(min(count, held.get(key, 0)) for key, count in self.spans(target).items())
         return common * MAX_SCORE // max(size, other)
 
-    def spans(self, candidate: Candidate) -> dict[int, int]:
+    def spans(self, candidate: _Candidate) -> dict[int, int]:
         """Count the bytes of a candidate's content by the hash of the line they stand in."""
         spans = self._spans.get(candidate.oid)
         if spans is None:

@@ -49,7 +49,7 @@ class Staged(NamedTuple):
 
     path: bytes
     stat: bytes
-    """40 bytes as they are stored; `read_stat` takes them apart."""
+    """40 bytes as they are stored."""
     mode: int
     oid: Oid
     stage: int
@@ -57,21 +57,6 @@ class Staged(NamedTuple):
     flags: int
     """Of the entry, with the length of its name masked out."""
     extended: int
-
-
-class StatData(NamedTuple):
-    """What git remembers of a file that it has looked at; each number as 32 bits."""
-
-    ctime_s: int
-    ctime_ns: int
-    mtime_s: int
-    mtime_ns: int
-    dev: int
-    ino: int
-    mode: int
-    uid: int
-    gid: int
-    size: int
 
 
 class Move(NamedTuple):
@@ -91,11 +76,6 @@ def make_stat(mode: int, size: int, mtime_ns: int, uid: int = 0, gid: int = 0) -
     seconds, rest = divmod(mtime_ns, 1_000_000_000)
     seconds &= _WORD
     return _STAT.pack(seconds, rest, seconds, rest, 0, 0, mode, uid & _WORD, gid & _WORD, size & _WORD)
-
-
-def read_stat(data: bytes) -> StatData:
-    """Take stat data apart."""
-    return StatData(*_STAT.unpack(data))
 
 
 # --- reading -----------------------------------------------------------------------------------------------

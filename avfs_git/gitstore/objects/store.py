@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 KIND_COMMIT, KIND_TREE, KIND_BLOB, KIND_TAG = 1, 2, 3, 4  # gitformat-pack
 KIND_NAMES: Mapping[int, bytes] = {KIND_COMMIT: b"commit", KIND_TREE: b"tree", KIND_BLOB: b"blob", KIND_TAG: b"tag"}
+_LOOSE_DIRECTORY, _LOOSE_NAME = compiled(r"[0-9a-f]{2}"), compiled(r"[0-9a-f]{38}")
 _SHALLOW = compiled(rb"[0-9a-f]{40}\n?")
 _KINDS = {name: kind for kind, name in KIND_NAMES.items()}
 
@@ -65,6 +66,15 @@ def hash_object(kind: int, data: bytes) -> Oid:
 def wrong_kind(oid: Oid, found: int, expected: int) -> ObjectCorrupt:
     """Make the error about an object that is not of the kind that what refers to it says."""
     return ObjectCorrupt(oid.hex(), f"it is a {KIND_NAMES[found].decode()} where a {KIND_NAMES[expected].decode()} was expected")
+
+
+def list_loose(objects_dir: Path) -> Iterator[Oid]:
+    """List the objects that are files of their own."""
+    with suppress(FileNotFoundError):
+        for directory in sorted(filter(_LOOSE_DIRECTORY.fullmatch, os.listdir(objects_dir))):
+            with suppress(NotADirectoryError, FileNotFoundError):
+                for name in filter(_LOOSE_NAME.fullmatch, os.listdir(objects_dir / directory)):
+                    yield oid_of(directory + name)
 
 
 def _weigh_tree(tree: Tree) -> int:
@@ -318,7 +328,7 @@ class ObjectStore:
             return header
         if oid == EMPTY_TREE:
             return KIND_TREE, 0
-        if not self._libgit2_may_know():
+        if not self._has_alternates():
             raise ObjectMissing(oid.hex())
         with object_errors(oid):
             size_kind = self._libgit2().read_header(_pygit2_oid(oid))
@@ -332,7 +342,7 @@ class ObjectStore:
                 return True
             if self.packs.changed_since(generation) and self.packs.find(oid) is not None:
                 return True
-        return self._libgit2_may_know() and bool(self._libgit2().exists(_pygit2_oid(oid)))
+        return self._has_alternates() and bool(self._libgit2().exists(_pygit2_oid(oid)))
 
     def stream_blob(self, oid: Oid) -> Iterator[bytes]:
         """Read the content of a blob in pieces of at most 1 MiB.
@@ -478,14 +488,8 @@ class ObjectStore:
             return None
 
     def _has_alternates(self) -> bool:
+        """Tell whether objects may be elsewhere. Only then libgit2 is imported: it ends the process over some damaged packs."""
         return (self.objects_dir / "info" / "alternates").exists()
-
-    def _libgit2_may_know(self) -> bool:
-        """Tell whether libgit2 may find what was not found here; spares the import where it cannot.
-
-        It may only where there are other repositories: it ends the process over some packs that are damaged.
-        """
-        return self._has_alternates()
 
     def _libgit2(self, *, anew: bool = False) -> pygit2.Odb:
         with self._odb_lock:
@@ -497,7 +501,7 @@ class ObjectStore:
 
     def _read_by_libgit2(self, oid: Oid) -> tuple[int, bytes]:
         """Read an object by libgit2, which verifies its content."""
-        if not self._libgit2_may_know():
+        if not self._has_alternates():
             raise ObjectMissing(oid.hex())
         for anew in (False, True):
             try:

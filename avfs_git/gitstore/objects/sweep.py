@@ -45,7 +45,7 @@ from avfs_git.gitstore.formats.packindex import read_back
 from avfs_git.gitstore.gitcommand import run
 from avfs_git.gitstore.holding import objects_to_oneself
 from avfs_git.gitstore.objects.packset import Pack
-from avfs_git.gitstore.objects.store import ObjectStore
+from avfs_git.gitstore.objects.store import ObjectStore, list_loose
 from avfs_git.gitstore.refs import RefStore
 from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably, sync_file
 from avfs_git.paths import Oid, oid_of
@@ -57,7 +57,6 @@ _MANY = 10
 """So many packs that came from a server are joined, all but the largest."""
 _HEX = re.compile(rb"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])")
 _LOOSE = re.compile(r"[0-9a-f]{2}")
-_LOOSE_REST = re.compile(r"[0-9a-f]{38}")
 _WORKSHOP = "avfs/sweep"
 _PIECE = 1 << 20
 _WAIT_S = 10.0
@@ -310,11 +309,9 @@ def _find_unreached(store: ObjectStore, packs: list[Pack], reached: set[Oid]) ->
 
 
 def _loose_objects(store: ObjectStore) -> Iterator[tuple[Oid, Path]]:
-    for directory in os.listdir(store.objects_dir):
-        if _LOOSE.fullmatch(directory):
-            for name in os.listdir(store.objects_dir / directory):
-                if _LOOSE_REST.fullmatch(name):
-                    yield oid_of(directory + name), store.objects_dir / directory / name
+    for oid in list_loose(store.objects_dir):
+        name = oid.hex()
+        yield oid, store.objects_dir / name[:2] / name[2:]
 
 
 # --- packs -----------------------------------------------------------------------------------------------------

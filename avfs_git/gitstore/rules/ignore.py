@@ -1,21 +1,14 @@
-r"""Which paths git would ignore: gitignore rules on byte paths, as `git check-ignore --no-index` has them.
+"""Which paths git would ignore: gitignore rules on byte paths, as `git check-ignore --no-index` has them.
 
-Decided here: how a rule is read, what it matches, and which of several rules wins. Scanning a workspace and
-importing a directory ask it; they bring the content of the ignore files, nothing here touches a disk. A
-directory that is ignored hides everything below it from all rules, so nothing below it can be taken back.
-Case counts (`core.ignoreCase` is off in a vault). An `Ignorer` keeps what it read and decided about each
-directory: make a new one when an ignore file changes. It may be used from several threads; at worst two of
-them do the same work.
+Decided here: how a rule is read, what it matches, and which of several rules wins. Scans and imports ask, and bring the
+content of the ignore files; nothing here touches a disk. An ignored directory hides everything below it from all rules, so
+that nothing below it can be taken back. Case counts (`core.ignoreCase` is off in a vault). An `Ignorer` keeps what it read
+and decided about each directory: make a new one when an ignore file changes. Threads may share one; at worst two of them do
+the same work.
 
-Why this is our own: the library for it, pathspec 1.1.1 (`GitIgnoreSpec`), was put to the same differential
-test as this module (`tests/compat/test_ignore.py`), one spec for each ignore file, names and rules as Latin-1
-text. It disagreed with git 2.39 in 71 of 616 generated trees; this module in none. It takes `a/**` for the
-directory `a` as well, so that `!a/keep` after it is lost; strips tabs and other white space that belong to a
-rule; knows no classes such as `[[:alpha:]]`; reads `[\]]`, `[a\-c]`, `***/a` and `a**/b` differently; and raises
-on what git accepts: a lone `!`, a backslash at the end, `[z-a]`, `**\/a`. It knows neither precedence between
-files nor that nothing below an ignored directory can be taken back, and works on text, so a name that is not
-UTF-8 needs a detour. Rules here become patterns of `re` on bytes; each piece between two stars is matched
-atomically at its first fit, which loses no match and keeps hostile rules (`*a*a*a*b`) from running for ever.
+Rules become patterns of `re` on bytes. Each piece between two stars is matched atomically at its first fit, which loses no
+match and keeps hostile rules (`*a*a*a*b`) from running for ever. No library does as git does:
+docs/decisions/own-ignore-rules.md.
 """
 
 from __future__ import annotations
