@@ -85,7 +85,7 @@ class UpperLayer:
         work: Descriptor of the work directory.
     """
 
-    # How marks and attributes are spelled here; a directory that a mount shows spells them otherwise (`vfs.tree.mounted`).
+    # How marks and attributes are spelled here; a directory that a mount shows spells them otherwise (`vfs.layer.mounted`).
     read_dir_marks = staticmethod(read_dir_marks)
     check_file_marks = staticmethod(check_file_marks)
     read_user_xattrs = staticmethod(read_user_xattrs)
@@ -459,6 +459,13 @@ class UpperLayer:
             os.unlink(temporary, dir_fd=self.work.fd)
         except OSError:  # a directory, or what only a second attempt can remove
             self.discard(temporary)
+
+    def put(self, temporary: bytes, directory: int, name: bytes) -> None:
+        """Move what was made in `work` to a name that is free, or that a whiteout has."""
+        try:
+            self.show(temporary, directory, name)
+        except FileExistsError:
+            self.show_instead(temporary, directory, name)
 
     def show_over_whiteout(self, temporary: bytes, directory: int, name: bytes) -> None:
         """Move what was made in `work` to a name that only a whiteout can have."""

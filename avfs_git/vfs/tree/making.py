@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 
 from avfs_git import faults
 from avfs_git.host.files.beneath import POOL, Descriptor, chmod_at, open_at, remove_tree
@@ -78,35 +79,12 @@ class Making:
 
     def mkdir(self, parent: Node, name: bytes, mode: int | None = None, *, owner: Owner | None = None) -> Node:
         """Make a directory; the arguments are those of `create`."""
-        with self._lock:
-            directory = self._prepare_new(parent, name)
-            masked = 0o777 if mode is None else mode & 0o777
-            try:
-                os.mkdir(name, masked, dir_fd=directory.fd)
-            except FileExistsError:
-                temporary = self._upper.make_dir(masked)
-                # It must not show what the lower layer has under the name, which the whiteout hid until now.
-                self._upper.set_opaque(entry_of(self._upper.work.fd, temporary))
-                self._show_new(parent, directory.fd, name, temporary, mode, owner)
-            else:
-                self._settle_in_place(parent, directory.fd, name, mode, owner)
-            node = self._add_new(parent, name, stat.S_IFDIR)
-            node.listing = {}
-            return node
+        masked = 0o777 if mode is None else mode & 0o777
+        return self._make(parent, name, stat.S_IFDIR, lambda at, made: os.mkdir(made, masked, dir_fd=at), mode, owner)
 
     def symlink(self, parent: Node, name: bytes, target: bytes, *, owner: Owner | None = None) -> Node:
         """Make a symbolic link; what it points to is not looked at."""
-        with self._lock:
-            directory = self._prepare_new(parent, name)
-            try:
-                os.symlink(target, name, dir_fd=directory.fd)
-            except FileExistsError:
-                temporary = self._upper.new_name()
-                os.symlink(target, temporary, dir_fd=self._upper.work.fd)
-                self._show_new(parent, directory.fd, name, temporary, None, owner)
-            else:
-                self._settle_in_place(parent, directory.fd, name, None, owner)
-            return self._add_new(parent, name, stat.S_IFLNK)
+        return self._make(parent, name, stat.S_IFLNK, lambda at, made: os.symlink(target, made, dir_fd=at), None, owner)
 
     def mknod(self, parent: Node, name: bytes, mode: int, rdev: int = 0, *, owner: Owner | None = None) -> Node:
         """Make a file, fifo, socket or device.
@@ -119,17 +97,39 @@ class Making:
             return self.create(parent, name, mode & 0o7777, owner=owner)
         if kind == stat.S_IFCHR and rdev == 0:
             raise fail(errno.EPERM, name)
+        masked = mode & ~0o7000
+        return self._make(parent, name, kind, lambda at, made: os.mknod(made, masked, rdev, dir_fd=at), mode & 0o7777, owner)
+
+    def _make(
+        self,
+        parent: Node,
+        name: bytes,
+        kind: int,
+        make: Callable[[int, bytes], None],
+        mode: int | None,
+        owner: Owner | None,
+    ) -> Node:
+        """Make an entry by a call that is given a directory and a name."""
         with self._lock:
             directory = self._prepare_new(parent, name)
             try:
-                os.mknod(name, mode & ~0o7000, rdev, dir_fd=directory.fd)
+                make(directory.fd, name)
             except FileExistsError:
                 temporary = self._upper.new_name()
-                os.mknod(temporary, mode & ~0o7000, rdev, dir_fd=self._upper.work.fd)
-                self._show_new(parent, directory.fd, name, temporary, mode & 0o7777, owner)
+                make(self._upper.work.fd, temporary)
+                if kind == stat.S_IFDIR:  # else it would show the lower directory that the whiteout hid until now
+                    self._upper.set_opaque(entry_of(self._upper.work.fd, temporary))
+                self._show_new(parent, directory.fd, name, temporary, mode, owner)
             else:
-                self._settle_in_place(parent, directory.fd, name, mode & 0o7777, owner)
-            return self._add_new(parent, name, kind)
+                try:
+                    self.settle_made(parent, directory.fd, name, mode, owner)
+                except BaseException:
+                    remove_tree(directory.fd, name)
+                    raise
+            node = self._add_new(parent, name, kind)
+            if kind == stat.S_IFDIR:
+                node.listing = {}
+            return node
 
     def create_unnamed(self, parent: Node, mode: int | None = None, *, owner: Owner | None = None) -> Node:
         """Make an empty file without a name, as O_TMPFILE does; it is there while it is pinned, and `link` can name it.
@@ -255,14 +255,6 @@ class Making:
             self._upper.discard(temporary)
             raise
 
-    def _settle_in_place(self, parent: Node, directory: int, name: bytes, mode: int | None, owner: Owner | None) -> None:
-        """Settle an entry made under its own name, or remove it."""
-        try:
-            self.settle_made(parent, directory, name, mode, owner)
-        except BaseException:
-            remove_tree(directory, name)
-            raise
-
     def _settle_file(
         self, parent: Node, directory: int, name: bytes, fd: int, mode: int | None, owner: Owner | None
     ) -> os.stat_result:
@@ -326,12 +318,8 @@ class Making:
         return found
 
     def _add_new(self, parent: Node, name: bytes, kind: int) -> Node:
-        node = Node(kind, parent, name, None, upper=True)
-        node.has_xattrs = False
-        if parent.listing is not None:
-            parent.listing[name] = kind
-        self._nodes.add(node)
+        node = self._nodes.add_made(parent, name, kind)
         self._changes.of_name(parent, name)
         if kind == stat.S_IFREG:
-            self._changes.reported = node  # under the one name that it has, so that what is written to it now needs no report
+            self._changes.reported = node  # under its only name, so that a write to it now needs no report
         return node

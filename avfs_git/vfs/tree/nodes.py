@@ -196,6 +196,15 @@ class Nodes:
         node.parent.children[node.name] = node
         return self.inodes.add(node)
 
+    def add_made(self, parent: Node, name: bytes, kind: int) -> Node:
+        """Make the node of an entry that was just made in the upper layer."""
+        node = Node(kind, parent, name, None, upper=True)
+        node.has_xattrs = False
+        if parent.listing is not None:
+            parent.listing[name] = kind
+        parent.children[name] = node
+        return self.inodes.add(node)
+
     def add_name(self, node: Node, parent: Node, name: bytes) -> None:
         """Let one more name find a node."""
         above, old = node.parent, node.name

@@ -15,6 +15,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from avfs_git import faults
 from avfs_git.host.files.durable import write_all
@@ -35,6 +36,14 @@ _COLLECTED_MAX = 1 << 20
 
 Data = bytes | bytearray | memoryview
 Xattrs = Sequence[tuple[bytes, bytes]]
+
+
+class _Old(NamedTuple):
+    """What a file keeps when it is replaced."""
+
+    mode: int
+    owner: Owner | None
+    xattrs: Xattrs
 
 
 class Writing:
@@ -71,12 +80,19 @@ class Writing:
         if node.kind != stat.S_IFREG:
             raise fail(errno.EISDIR if node.is_dir else errno.EINVAL, name)
         if not node.upper:
-            return self._write_over_lower(parent, name, node, data, mode)
-        directory = self._dir_fd(parent)
-        status = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
-        if status.st_nlink > 1:
-            return self._write_in_place(node, data, mode)
-        return self._write_over_upper(parent, name, node, status, data, mode)
+            self._bring_up(parent)
+            entry = node.lower
+            if entry is None:
+                raise fail(errno.ENOENT, name)
+            old, show = _Old(entry.mode, None, entry.xattrs), self._upper.show
+        else:
+            directory = self._dir_fd(parent)
+            status = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+            if status.st_nlink > 1:
+                return self._write_in_place(node, data, mode)
+            xattrs = tuple(self._read_xattrs(node).items()) if node.has_xattrs else ()
+            old, show = _Old(status.st_mode, (status.st_uid, status.st_gid), xattrs), self._upper.show_instead
+        return self._replace(parent, name, node, old, data, mode, show)
 
     @contextlib.contextmanager
     def collected(self, pieces: Iterable[bytes]) -> Iterator[Data | Iterable[bytes]]:
@@ -141,19 +157,12 @@ class Writing:
         try:
             if self._making.hands_group_on(parent):
                 self._making.settle_made(parent, self._upper.work.fd, temporary, mode, None, hidden=True)
-            try:
-                self._upper.show(temporary, directory.fd, name)
-            except FileExistsError:  # a whiteout has the name
-                self._upper.show_instead(temporary, directory.fd, name)
+            self._upper.put(temporary, directory.fd, name)
         except BaseException:
             self._upper.discard(temporary)
             raise
         faults.reach("write.shown")
-        node = Node(stat.S_IFREG, parent, name, None, upper=True)
-        node.has_xattrs = False
-        if parent.listing is not None:
-            parent.listing[name] = stat.S_IFREG
-        self._nodes.add(node)
+        node = self._nodes.add_made(parent, name, stat.S_IFREG)
         path = self._nodes.path_in(parent, name)
         self._nodes.remember_path(path, node)
         self._changes.of_path(path)
@@ -177,80 +186,48 @@ class Writing:
             try:
                 if old is not None:
                     self._pins.hold(old)
-                if old is not None and old.upper:
-                    self._upper.show_instead(temporary, directory.fd, name)
-                else:
-                    try:
-                        self._upper.show(temporary, directory.fd, name)
-                    except FileExistsError:  # a whiteout has the name
-                        self._upper.show_instead(temporary, directory.fd, name)
+                is_up = old is not None and old.upper
+                (self._upper.show_instead if is_up else self._upper.put)(temporary, directory.fd, name)
             except BaseException:
                 self._pins.let_go()
                 raise
             if old is not None:
                 self._detach(parent, name, old)
-            node = Node(stat.S_IFREG, parent, name, None, upper=True)
-            if parent.listing is not None:
-                parent.listing[name] = stat.S_IFREG
-            self._nodes.add(node)
+            node = self._nodes.add_made(parent, name, stat.S_IFREG)
+            node.has_xattrs = True
             self._changes.of_node(node)
             return node
 
-    def _write_over_lower(self, parent: Node, name: bytes, node: Node, data: Data | Iterable[bytes], mode: int | None) -> Node:
-        """Replace a file of the lower layer: nothing of its content is copied up."""
-        entry = node.lower
-        if entry is None:
-            raise fail(errno.ENOENT, name)
-        self._bring_up(parent)
-        directory = self._dir_fd(parent)
-        before = os.stat(directory.fd)
-        temporary, fd = self._make_content(data, entry.mode if mode is None else mode, xattrs=entry.xattrs)
-        if not self._show_made(node, temporary, fd, mode, partial(self._upper.show, temporary, directory.fd, name)):
-            return node
-        put_times(directory.fd, before)
-        if parent.listing is not None:
-            parent.listing[name] = stat.S_IFREG
-        if node.pins:
-            node = self._succeed(parent, name, node)
-        else:
-            node.upper = True
-            node.lower = None
-        node.has_xattrs = bool(entry.xattrs)
-        node.descriptor = None
-        self._changes.of_node(node)
-        return node
-
-    def _write_over_upper(
+    def _replace(
         self,
         parent: Node,
         name: bytes,
         node: Node,
-        status: os.stat_result,
+        old: _Old,
         data: Data | Iterable[bytes],
         mode: int | None,
+        show: Callable[[bytes, int, bytes], None],
     ) -> Node:
+        """Put a new file in place of one; nothing of the old content is copied up."""
         directory = self._dir_fd(parent)
         before = os.stat(directory.fd)
-        xattrs = tuple(self._read_xattrs(node).items()) if node.has_xattrs else ()
-        wanted = status.st_mode if mode is None else mode
-        temporary, fd = self._make_content(data, wanted, owner=(status.st_uid, status.st_gid), xattrs=xattrs)
-        if not self._show_made(node, temporary, fd, mode, partial(self._upper.show_instead, temporary, directory.fd, name)):
+        wanted = old.mode if mode is None else mode
+        temporary, fd = self._make_content(data, wanted, owner=old.owner, xattrs=old.xattrs)
+        if not self._show_made(node, temporary, fd, mode, partial(show, temporary, directory.fd, name)):
             return node
         put_times(directory.fd, before)
-        if node.pins:
-            node = self._succeed(parent, name, node)
-        self._nodes.inodes.unlink_from_disk(node)
-        node.links = 1
-        node.has_xattrs = bool(xattrs)
+        if node.pins:  # the old file is still in use
+            self._detach(parent, name, node)
+            node = self._nodes.add_made(parent, name, stat.S_IFREG)
+        else:
+            self._nodes.inodes.unlink_from_disk(node)
+            node.upper, node.lower, node.links = True, None, 1
+            if parent.listing is not None:
+                parent.listing[name] = stat.S_IFREG
+        node.has_xattrs = bool(old.xattrs)
         node.descriptor = None
         self._changes.of_node(node)
         return node
-
-    def _succeed(self, parent: Node, name: bytes, old: Node) -> Node:
-        """Make the node of a file that took the name of one that is still in use."""
-        self._detach(parent, name, old)
-        node = Node(stat.S_IFREG, parent, name, None, upper=True)
-        return self._nodes.add(node)
 
     def _show_made(self, node: Node, temporary: bytes, fd: int, mode: int | None, show: Callable[[], None]) -> bool:
         """Give a file made in `work` the name of an old one; close its descriptor.
