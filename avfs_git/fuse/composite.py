@@ -31,9 +31,10 @@ from avfs_git.fuse.handover.register import Register, TreeLedger, split
 from avfs_git.fuse.listing import Listings, make_listing
 from avfs_git.fuse.operations import Handler
 from avfs_git.fuse.server import TreeServer
+from avfs_git.vfs.errnos import fail
 from avfs_git.vfs.tree.inodes import ROOT_INO
 from avfs_git.vfs.tree.merged import MergedTree
-from avfs_git.vfs.tree.values import Attr, fail
+from avfs_git.vfs.tree.values import Attr
 
 NAMES_S = 1
 """How long the kernel may believe a name of a directory that is on no disk, in seconds."""

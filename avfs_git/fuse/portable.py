@@ -27,8 +27,8 @@ from avfs_git.errors import MountError
 from avfs_git.host.files.beneath import RENAME_NOREPLACE
 from avfs_git.host.files.ranges import fallocate
 from avfs_git.paths import TreePath, split
+from avfs_git.vfs.errnos import fail
 from avfs_git.vfs.tree.merged import Attr, MergedTree, Node
-from avfs_git.vfs.tree.values import fail
 
 _HIDDEN = re.compile(r"\.fuse_hidden[0-9a-f]{16}")
 _KILL_PRIVILEGES = 1 << 20

@@ -17,8 +17,8 @@ from array import array
 from collections.abc import Container, Iterator
 
 from avfs_git.fuse.handover.handover import Handover
+from avfs_git.vfs.errnos import fail
 from avfs_git.vfs.tree.inodes import ROOT_INO, Node, Noted, Place
-from avfs_git.vfs.tree.values import fail
 
 _SEPARATOR = b"\0"
 _DEEPEST = 100_000

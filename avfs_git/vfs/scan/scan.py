@@ -27,7 +27,7 @@ _STAGING_DIGITS = 16
 
 
 def is_staging(name: bytes) -> bool:
-    """Tell whether a name at the root of a workspace is that of a directory of `vfs.tree.mounted`, which no checkpoint holds."""
+    """Tell whether a name at the root of a workspace is that of a directory of `vfs.layer.mounted`, which no checkpoint holds."""
     if not name.startswith(STAGING) or len(name) != len(STAGING) + _STAGING_DIGITS:
         return False
     return not name[len(STAGING) :].strip(b"0123456789abcdef")

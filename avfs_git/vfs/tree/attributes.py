@@ -16,6 +16,7 @@ import stat
 from avfs_git.errors import ObjectCorrupt, ObjectMissing
 from avfs_git.host.files.beneath import Descriptor, chmod_at
 from avfs_git.host.files.xattrs import entry_of, remove_xattr, write_xattr
+from avfs_git.vfs.errnos import fail
 from avfs_git.vfs.layer.lower import LowerEntry
 from avfs_git.vfs.tree.changes import Changes
 from avfs_git.vfs.tree.contents import Contents, open_data
@@ -23,7 +24,7 @@ from avfs_git.vfs.tree.inodes import Node
 from avfs_git.vfs.tree.nodes import Nodes
 from avfs_git.vfs.tree.pins import Pins
 from avfs_git.vfs.tree.steps import Steps
-from avfs_git.vfs.tree.values import ACCESS_LISTS, LOWER_DIR_SIZE, Attr, Listed, attr_of, fail, missing_xattr, new
+from avfs_git.vfs.tree.values import ACCESS_LISTS, LOWER_DIR_SIZE, Attr, Listed, attr_of, missing_xattr, new
 
 
 class Attributes:

@@ -19,13 +19,14 @@ from collections.abc import Iterator
 
 from avfs_git.host.files.beneath import POOL, Descriptor, open_at, open_judged, open_judged_at
 from avfs_git.host.files.durable import write_all
+from avfs_git.vfs.errnos import fail
+from avfs_git.vfs.layer.blobcache import BlobCache
 from avfs_git.vfs.layer.lower import FixedFile, LowerEntry
-from avfs_git.vfs.tree.blobcache import BlobCache
 from avfs_git.vfs.tree.changes import Changes
 from avfs_git.vfs.tree.inodes import Node
 from avfs_git.vfs.tree.nodes import Nodes
 from avfs_git.vfs.tree.steps import Steps
-from avfs_git.vfs.tree.values import SPOOL_ABOVE, fail
+from avfs_git.vfs.tree.values import SPOOL_ABOVE
 
 READ_CHUNK = 65_536
 _RECENT = 8

@@ -18,13 +18,14 @@ from avfs_git import faults
 from avfs_git.host.files.beneath import POOL, Descriptor, chmod_at, open_at, remove_tree
 from avfs_git.host.files.xattrs import entry_of
 from avfs_git.paths import NAME_MAX
+from avfs_git.vfs.errnos import fail
 from avfs_git.vfs.layer.upper import attic_name, was_made_unnamed
 from avfs_git.vfs.tree.changes import Changes
 from avfs_git.vfs.tree.inodes import Node
 from avfs_git.vfs.tree.nodes import Nodes
 from avfs_git.vfs.tree.pins import Pins
 from avfs_git.vfs.tree.steps import Steps
-from avfs_git.vfs.tree.values import Attr, attr_of, fail
+from avfs_git.vfs.tree.values import Attr, attr_of
 
 Owner = tuple[int, int]
 

@@ -26,10 +26,11 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 from avfs_git.errors import PathEscapes
 from avfs_git.paths import TreePath
+from avfs_git.vfs.errnos import fail
+from avfs_git.vfs.layer.blobcache import BlobCache
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.vfs.tree.attributes import Attributes
-from avfs_git.vfs.tree.blobcache import BlobCache
 from avfs_git.vfs.tree.changes import Changes, OnChange
 from avfs_git.vfs.tree.contents import Contents
 from avfs_git.vfs.tree.inodes import ROOT_INO, Node
@@ -38,7 +39,7 @@ from avfs_git.vfs.tree.namespace import Namespace
 from avfs_git.vfs.tree.nodes import Nodes
 from avfs_git.vfs.tree.pins import Pins
 from avfs_git.vfs.tree.steps import Steps, UpperSteps
-from avfs_git.vfs.tree.values import Attr, fail
+from avfs_git.vfs.tree.values import Attr
 from avfs_git.vfs.tree.writing import Data, Writing
 
 __all__ = ["Attr", "MergedTree", "Node", "OnChange"]

@@ -14,13 +14,13 @@ import os
 
 from avfs_git import faults
 from avfs_git.host.files.beneath import RENAME_EXCHANGE, RENAME_NOREPLACE, rename_at
+from avfs_git.vfs.errnos import fail
 from avfs_git.vfs.tree.changes import Changes
 from avfs_git.vfs.tree.inodes import Node
 from avfs_git.vfs.tree.making import Making
 from avfs_git.vfs.tree.nodes import Nodes
 from avfs_git.vfs.tree.pins import Pins
 from avfs_git.vfs.tree.steps import Steps
-from avfs_git.vfs.tree.values import fail
 
 
 class Namespace:

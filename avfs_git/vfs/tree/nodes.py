@@ -21,11 +21,12 @@ from avfs_git.host.files.beneath import POOL, Descriptor, open_at, open_dir, ope
 from avfs_git.host.files.xattrs import Target, entry_of
 from avfs_git.host.locks.locks import REFUSED_WRITING
 from avfs_git.paths import NAME_MAX, ROOT, TreePath, join
+from avfs_git.vfs.errnos import fail
 from avfs_git.vfs.layer.lower import FixedFile, LowerEntry, LowerTree
 from avfs_git.vfs.layer.marks import is_whiteout, is_xattr_whiteout
 from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.vfs.tree.inodes import InodeTable, Node
-from avfs_git.vfs.tree.values import TYPE, fail
+from avfs_git.vfs.tree.values import TYPE
 
 _PATHS_KEPT = 100_000
 _NOTHING: Mapping[bytes, LowerEntry] = {}

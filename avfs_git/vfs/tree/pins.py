@@ -25,11 +25,12 @@ from struct import Struct
 
 from avfs_git import faults
 from avfs_git.host.files.beneath import O_PATH, Descriptor, open_judged_at
+from avfs_git.vfs.errnos import fail
 from avfs_git.vfs.layer.lower import DIRECTORY_MODE, LowerEntry
 from avfs_git.vfs.layer.upper import attic_name
 from avfs_git.vfs.tree.inodes import Ledger, Node, Noted, Place
 from avfs_git.vfs.tree.nodes import Nodes
-from avfs_git.vfs.tree.values import LOWER_DIR_SIZE, TYPE, fail
+from avfs_git.vfs.tree.values import LOWER_DIR_SIZE, TYPE
 
 _DEEPEST = 100_000
 """How many directories above each other are followed: more stand only in a damaged ledger."""

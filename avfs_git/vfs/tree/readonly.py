@@ -18,15 +18,15 @@ from typing import NoReturn
 
 from avfs_git.host.files.beneath import OPEN_DIR, Descriptor
 from avfs_git.paths import TreePath
+from avfs_git.vfs.errnos import fail
+from avfs_git.vfs.layer.blobcache import BlobCache
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.vfs.scan.scan import Found
-from avfs_git.vfs.tree.blobcache import BlobCache
 from avfs_git.vfs.tree.inodes import ROOT_INO, Node
 from avfs_git.vfs.tree.merged import MergedTree
 from avfs_git.vfs.tree.nodes import Nodes
 from avfs_git.vfs.tree.pins import Pins
-from avfs_git.vfs.tree.values import fail
 
 
 class NoUpper(UpperLayer):

@@ -33,13 +33,14 @@ from avfs_git.gitstore.source import NotYetHere
 from avfs_git.host.files.beneath import RENAME_EXCHANGE, RENAME_WHITEOUT, chmod_at, rename_at
 from avfs_git.host.files.durable import write_all
 from avfs_git.host.files.xattrs import entry_of
+from avfs_git.vfs.errnos import fail
 from avfs_git.vfs.layer.lower import LowerEntry
 from avfs_git.vfs.layer.marks import is_whiteout
 from avfs_git.vfs.layer.upper import attic_name, put_times, remove_stray
 from avfs_git.vfs.tree.inodes import Node
 from avfs_git.vfs.tree.nodes import Nodes
 from avfs_git.vfs.tree.pins import Pins
-from avfs_git.vfs.tree.values import SPOOL_ABOVE, fail
+from avfs_git.vfs.tree.values import SPOOL_ABOVE
 
 
 class Steps(Protocol):

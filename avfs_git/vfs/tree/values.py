@@ -1,4 +1,4 @@
-"""What the tree gives to its callers: attributes, listed entries, errors.
+"""What the tree gives to its callers: attributes and listed entries.
 
 Pure values and functions: any thread may use them.
 """
@@ -46,11 +46,6 @@ class Listed(NamedTuple):
     """The entry of the lower layer that it shows, None if it is in the upper layer: its `oid` is known without reading."""
     problem: str | None = None
     """Why its content cannot be read; then its size is not known, and 0."""
-
-
-def fail(number: int, name: bytes = b"") -> OSError:
-    """Make the error that the system would raise; Python picks the subclass by the number."""
-    return OSError(number, os.strerror(number), name)
 
 
 def missing_xattr(name: bytes) -> int:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from avfs_git import faults
 from avfs_git.host.files.durable import write_all
+from avfs_git.vfs.errnos import fail
 from avfs_git.vfs.layer.upper import put_times
 from avfs_git.vfs.tree.attributes import Attributes
 from avfs_git.vfs.tree.changes import Changes
@@ -29,7 +30,6 @@ from avfs_git.vfs.tree.namespace import Namespace
 from avfs_git.vfs.tree.nodes import Nodes
 from avfs_git.vfs.tree.pins import Pins
 from avfs_git.vfs.tree.steps import Steps
-from avfs_git.vfs.tree.values import fail
 
 _COLLECTED_MAX = 1 << 20
 """Contents up to this size are collected in memory."""

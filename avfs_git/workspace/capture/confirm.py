@@ -25,11 +25,11 @@ from avfs_git.gitstore.source import ObjectSink
 from avfs_git.paths import ROOT, Oid, TreePath, join, split
 from avfs_git.vfs.layer.layers import UpperReader
 from avfs_git.vfs.layer.lower import DIRECTORY_MODE
+from avfs_git.vfs.layer.plan import Step
 from avfs_git.vfs.layer.sidecar import SELF, Meta, Record, edit_sidecar, format_record
 from avfs_git.vfs.scan.scan import FILE, WHITEOUT, WHITEOUT_PRINT, DirtySet
 from avfs_git.vfs.scan.statcache import RACY_NS, DirCache, StatCacheUpdate, is_same_entry, take_fingerprint
 from avfs_git.vfs.scan.steady import KnownContent
-from avfs_git.vfs.tree.plan import Step
 from avfs_git.workspace.capture.capture import Captured
 from avfs_git.workspace.capture.workspace import LockedWorkspace
 

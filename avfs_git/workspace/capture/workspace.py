@@ -477,7 +477,7 @@ class OpenWorkspace:
 
     def list_staging(self) -> list[bytes]:
         """List what changes of a mounted tree have left at the root that were cut short."""
-        from avfs_git.vfs.tree.mounted import list_staging  # noqa: PLC0415 - after a crash, and in few workspaces
+        from avfs_git.vfs.layer.mounted import list_staging  # noqa: PLC0415 - after a crash, and in few workspaces
 
         return list_staging(self.upper.root.fd)
 

@@ -32,8 +32,8 @@ from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, Warning
 from avfs_git.paths import ROOT, Oid, TreePath, join, show_path, split
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
+from avfs_git.vfs.layer.plan import Step, list_contents, plan_steps
 from avfs_git.vfs.layer.sidecar import Meta
-from avfs_git.vfs.tree.plan import Step, list_contents, plan_steps
 from avfs_git.workspace.capture.aftermath import aftermath
 from avfs_git.workspace.capture.capture import Captured
 from avfs_git.workspace.capture.changes import tell_sidecar

@@ -26,10 +26,10 @@ from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.model import Warning
 from avfs_git.paths import ROOT, TreePath, join, show_path, split
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
+from avfs_git.vfs.layer.plan import Step
 from avfs_git.vfs.scan.steady import KnownContent
 from avfs_git.vfs.tree.inodes import Node
 from avfs_git.vfs.tree.merged import MergedTree
-from avfs_git.vfs.tree.plan import Step
 from avfs_git.workspace.capture.workspace import LockedWorkspace
 from avfs_git.workspace.restore.refusal import refusal_explained
 from avfs_git.workspace.restore.takenout import keep_taken

@@ -28,7 +28,7 @@ from avfs_git.model import Warning
 from avfs_git.paths import TreePath, join, split
 from avfs_git.vfs.layer.layers import PlainDirectory
 from avfs_git.vfs.layer.lower import LowerTree
-from avfs_git.vfs.tree.plan import plan_steps
+from avfs_git.vfs.layer.plan import plan_steps
 from avfs_git.workspace.capture.capture import Capture
 from avfs_git.workspace.capture.checkpoint import take
 from avfs_git.workspace.capture.placing import Standing

@@ -33,8 +33,8 @@ from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.paths import ROOT, Oid, TreePath, show_path, split
 from avfs_git.vfs.layer.layers import UpperReader
 from avfs_git.vfs.layer.lower import LowerTree
+from avfs_git.vfs.layer.plan import Step, plan_steps
 from avfs_git.vfs.scan.scan import WHITEOUT
-from avfs_git.vfs.tree.plan import Step, plan_steps
 from avfs_git.workspace.capture.checkpoint import complete_moves
 from avfs_git.workspace.capture.prepare import CaptureRequest, capture_workspace
 from avfs_git.workspace.capture.workspace import LockedWorkspace

@@ -36,8 +36,8 @@ from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, RestoreResult, Warning
 from avfs_git.paths import ROOT, Oid, TreePath, maybe_hex, maybe_oid, show_path, split
 from avfs_git.vfs.layer.lower import LowerTree
+from avfs_git.vfs.layer.plan import Step, list_contents, plan_steps
 from avfs_git.vfs.scan.statcache import RACY_NS
-from avfs_git.vfs.tree.plan import Step, list_contents, plan_steps
 from avfs_git.workspace.capture.aftermath import aftermath
 from avfs_git.workspace.capture.bookkeeping import bookkeeping
 from avfs_git.workspace.capture.capture import Captured

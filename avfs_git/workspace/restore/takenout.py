@@ -2,7 +2,7 @@
 
 Decided here: what becomes of the files that a restore replaces or removes under running programs. What is uncommitted is saved
 before; but where the kernel shows the workspace, a program can write between that and the moment at which its file is taken out
-(`vfs.tree.mounted`). So each file that was taken out is compared with what was saved. What differs is kept as a commit that no
+(`vfs.layer.mounted`). So each file that was taken out is compared with what was saved. What differs is kept as a commit that no
 branch holds, on top of the fork's head, in which it has its path; a warning names both. Only then does the operation go on.
 
 The same is done for what a killed operation has left, by whoever recovers the workspace: with the paths that it may have changed,
@@ -32,8 +32,8 @@ from avfs_git.host.files.flush import await_writes
 from avfs_git.model import Warning
 from avfs_git.paths import Oid, TreePath, join, show_path
 from avfs_git.vfs.layer.lower import LowerTree
+from avfs_git.vfs.layer.mounted import Staging, remove_staging
 from avfs_git.vfs.scan.steady import READ_TRIES
-from avfs_git.vfs.tree.mounted import Staging, remove_staging
 from avfs_git.workspace.capture.workspace import LockedWorkspace
 
 _KINDS = {MODE_FILE: "file", MODE_EXEC: "file", MODE_SYMLINK: "symlink"}

@@ -46,7 +46,7 @@ from avfs_git.workspace.vault.format import HEADS, KEPT, LABELS, SIDECARS, Vault
 from avfs_git.workspace.vault.oplog import FORK_DELETE, UNDO, Announced, OpLog, OpRecord
 
 if TYPE_CHECKING:
-    from avfs_git.vfs.tree.blobcache import BlobCache
+    from avfs_git.vfs.layer.blobcache import BlobCache
     from avfs_git.workspace.vault.madeindexes import MadeIndexes
 
 NOBODY = Identity("avfs", "avfs@localhost")
@@ -128,7 +128,7 @@ class OpenVault:
     @property
     def blob_cache(self) -> BlobCache:
         """Where big files are kept in plain, for reading pieces of them; shared by all who serve the vault."""
-        from avfs_git.vfs.tree.blobcache import BlobCache  # noqa: PLC0415 - a light command reads no file
+        from avfs_git.vfs.layer.blobcache import BlobCache  # noqa: PLC0415 - a light command reads no file
 
         return BlobCache(self.layout.blob_cache, limit_bytes=self._read_cache_limit)
 

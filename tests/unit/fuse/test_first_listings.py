@@ -17,10 +17,10 @@ from avfs_git.fuse.server import TreeServer
 from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_SYMLINK
 from avfs_git.gitstore.source import NotYetHere
 from avfs_git.paths import Oid
+from avfs_git.vfs.layer.blobcache import BlobCache
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.sidecar import Meta
 from avfs_git.vfs.layer.upper import UpperLayer
-from avfs_git.vfs.tree.blobcache import BlobCache
 from avfs_git.vfs.tree.inodes import Place
 from avfs_git.vfs.tree.merged import MergedTree
 from avfs_git.vfs.tree.readonly import open_commit_tree

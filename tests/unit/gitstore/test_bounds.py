@@ -12,7 +12,7 @@ from avfs_git.gitstore.formats.trees import serialize_tree
 from avfs_git.gitstore.objects.store import KIND_TREE
 from avfs_git.paths import Oid
 from avfs_git.vfs.layer.lower import LowerTree
-from avfs_git.vfs.tree.plan import plan_steps
+from avfs_git.vfs.layer.plan import plan_steps
 from avfs_git.workspace.history.history import _count_tree
 from tests.support.limited import make_bomb
 from tests.support.objects import MemorySource

@@ -11,10 +11,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from avfs_git.vfs.layer.mounted import MountedLayer
 from avfs_git.vfs.scan.scan import DirtySet, is_staging
 from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.vfs.tree.merged import MergedTree
-from avfs_git.vfs.tree.mounted import MountedLayer, MountedTree
+from avfs_git.vfs.tree.mounted import MountedTree
 from avfs_git.workspace.capture.modes.layers import Layers
 from avfs_git.workspace.capture.modes.mode import Flush
 

@@ -10,7 +10,7 @@ import pytest
 
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.paths import Oid
-from avfs_git.vfs.tree.blobcache import BlobCache
+from avfs_git.vfs.layer.blobcache import BlobCache
 
 
 def _oid(number: int) -> Oid:

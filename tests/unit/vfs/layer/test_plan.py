@@ -11,8 +11,8 @@ from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, 
 from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_TREE
 from avfs_git.paths import ROOT, Oid, TreePath
 from avfs_git.vfs.layer.lower import LowerTree
+from avfs_git.vfs.layer.plan import Step, plan_steps
 from avfs_git.vfs.layer.sidecar import SELF, Meta, SideEntry, compose_sidecar, format_record, serialize_records
-from avfs_git.vfs.tree.plan import Step, plan_steps
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from tests.support.objects import Files, MemorySource
 

@@ -165,7 +165,7 @@ def test_a_big_file_is_read_where_there_is_no_room(tree: MergedTree, monkeypatch
     def full(*_: object, **__: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("avfs_git.vfs.tree.blobcache.write_all", full)
+    monkeypatch.setattr("avfs_git.vfs.layer.blobcache.write_all", full)
     big = tree.resolve(TreePath(b"big"))
 
     assert _pieces(tree, big, len(_BIG), 700_001) == _BIG
