@@ -25,7 +25,7 @@ from avfs_git.proxy.policy.programs import Option, Program
 from avfs_git.proxy.policy.request import Category, Finding, Request
 from avfs_git.proxy.shell import locations, shell, variables
 from avfs_git.proxy.shell.expansion import Redirect, SimpleCommand
-from avfs_git.proxy.shell.words import AMBIENT, HOME, UNKNOWN, Word
+from avfs_git.proxy.shell.words import AMBIENT, HOME, TEMPORARY, UNKNOWN, Word
 from avfs_git.values import replace
 
 _MAX_DEPTH = 24
@@ -352,6 +352,8 @@ class Classifier(Findings):
                 if program.only_reads:
                     self.add("w", f"{call.name} writes what it names", call.place)
                 removes = any("d" in option.does for option in program.options.values()) or "d" in program.does
+                if program.name == "chmod" and not word.value.startswith(TEMPORARY):
+                    removes = True  # a directory that everybody uses keeps its modes
                 removes = removes and not (program.name == "mv" and number == count - 1 > 0)  # to where it moves
                 self.target(word, call.place, removes=removes)
             else:

@@ -29,9 +29,9 @@ _SYSTEM = re.compile(
 """Programs and their data, and what they say of the machine: much the same on every one, and nobody's secret."""
 _TOOLCHAIN = re.compile(
     r"(?:/~[^/]*|/\$HOME|/home/[^/]+|/root|/Users/[^/]+)/"
-    r"(?:\.cargo(?=/)(?!/[^/]*[*?\[])|\.rustup|\.nvm|\.pyenv|\.rbenv|\.asdf|\.volta|\.fnm|\.bun|\.deno|\.goenv|go|\.sdkman|\.jenv|\.nodenv|\.gradle/caches"
+    r"(?:\.cargo(?=/)(?!/[^/]*[*?\[]|/config(?:/|\.|$))|\.rustup|\.nvm|\.pyenv|\.rbenv|\.asdf|\.volta|\.fnm|\.bun|\.deno|\.goenv|go|\.sdkman|\.jenv|\.nodenv|\.gradle/caches"
     r"|\.m2/repository|\.npm|\.local/bin|\.local/lib|\.local/share/(?:mise|uv|pnpm|virtualenvs|pypoetry|fnm)|\.conda|miniconda3|anaconda3"
-    r"|\.cache/(?:pip|uv|pypoetry|go-build|yarn|pre-commit|node|deno|bazel|ccache))(?:/(?!\.?credentials|\.npmrc)[^/]*)*"
+    r"|\.cache/(?:pip|uv|pypoetry|go-build|yarn|pre-commit|node|deno|bazel|ccache))(?:/(?!\.?credentials|\.npmrc|\.condarc)[^/]*)*"
 )
 
 
