@@ -1,12 +1,11 @@
 """How many files a walk through trees may meet.
 
-Decided here: the limit, and how it is found out that a walk will pass it. Ten trees, each naming the next ten times, stand
-for ten thousand million files; no walk through them ends, and what remembers each file fills the memory. A walk makes a
-`Bound` and tells it what it meets. After `ASKED_AFTER` entries the `Bound` counts what the rest will be, once: each pair of
-trees is read once however often it is named, so that costs what is stored and not what it stands for.
+Decided here: the limit, and how a walk learns that it will pass it. Ten trees, each naming the next ten times, stand for ten
+thousand million files: no walk through them ends. A walk makes a `Bound` and tells it what it meets. After `ASKED_AFTER`
+entries the `Bound` counts the rest, once; it reads each pair of trees once however often it is named, so that the count costs
+what is stored.
 
-Every walk below several directories that are named in trees uses this. Pure functions over an `ObjectSource`; a `Bound`
-belongs to one thread.
+Every walk through several levels of trees uses this. Pure functions over an `ObjectSource`; a `Bound` belongs to one thread.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Running git itself, for what is git's job: checking, packing refs, collecting garbage, transport.
+"""Running git on a repository: checking, listing, packing, collecting garbage.
 
-Decided here: which commands of git avfs runs, with which options, and in which surroundings. Called by the
-doctor and by maintenance; blocks until git is done. Usable from threads.
+Decided here: which commands of git avfs runs, with which options and environment. Blocks until git is done. Usable from
+threads.
 
-Git obeys its configuration and environment, and both can make it run programs. So the environment is made
-anew for each run, options come from a list of known ones, names from outside stand after
-`--end-of-options`, and git is not started at all in a repository whose configuration holds a key that is not
-known to be harmless: an override on the command line would have to name every dangerous one.
+Git's configuration and environment can make it run programs. So the environment is made anew for each run, options come from a
+list of known ones, names from outside stand after `--end-of-options`, and git is not started in a repository whose
+configuration holds a key that is not known to be harmless: an override on the command line would have to name every dangerous
+one.
 """
 
 from __future__ import annotations

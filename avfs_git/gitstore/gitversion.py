@@ -1,8 +1,7 @@
 """Which git is installed here, for the few questions that versions of git answer differently.
 
-Decided here: nothing but the number. `ignore` and `renames` ask, and only when what they look at is read
-differently by different versions, for that costs a process (once). Without a git there is nobody to
-agree with, and the newest is assumed. Safe from any thread; touches no repository.
+`ignore` and `renames` ask, and only about what versions read differently: asking costs a process, once. Without a git the
+newest is assumed. Safe from any thread; touches no repository.
 """
 
 from __future__ import annotations

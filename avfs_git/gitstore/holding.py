@@ -1,15 +1,13 @@
-"""Keeping objects from being swept away while somebody is about to refer to them.
+"""Holding objects: keeping the sweep from removing what an operation is about to refer to.
 
-Decided here: how those who write and whoever drops what is unreachable (`gitstore.objects.sweep`) exclude each other. An
-operation that relies on an object being there, and makes a ref name it later, holds the objects from the first look to the last
-ref: `PackWriter` does for as long as it lives, and what moves refs to objects without writing any does by `objects_held`: a
-fetch, a push, an undo, a fork, and whatever is given a state by name. `RefStore.update` looks at each object once more.
-The sweeper has them for itself while it removes files. It waits for whoever is at work, and gives up after a time; those who
-want to write wait for it, for as long as removing files takes.
+Decided here: how writers and the sweep (`gitstore.objects.sweep`) exclude each other. An operation that finds an object there,
+and makes a ref name it later, holds the objects from the first look to the last ref: `PackWriter` for as long as it lives, and
+operations that move refs without writing objects (fetch, push, undo, fork) by `objects_held`. `RefStore.update` checks each
+object once more. The sweep has the objects for itself while it removes files: it waits for holders up to a limit, and new
+holders wait for it.
 
-A flock(2) on `avfs/prune.lock`, shared or exclusive, each on an open file of its own: it ends with its holder. Those who take
-packs away, by merging small ones (`gitstore.objects.packs`) or by sweeping, exclude each other by another one,
-`avfs/consolidate.lock`.
+The lock is flock(2) on `avfs/prune.lock`, shared or exclusive, and ends with its holder. Processes that remove packs, by
+merging small ones (`gitstore.objects.packs`) or by sweeping, exclude each other by `avfs/consolidate.lock`.
 """
 
 from __future__ import annotations

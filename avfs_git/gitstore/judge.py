@@ -1,15 +1,13 @@
 """Judging objects that come from elsewhere, once, before they count as part of a vault.
 
-Decided here and nowhere else: what comes in, by whichever door. The doors are a clone, a fetch, a repository that a vault is made
-of, and a bare repository that is used as a vault; each hands over the objects that are new to it. A tree or a commit that
-avfs would refuse whenever it is read is refused at the door, and so is a `.gitmodules` that `git fsck --strict` refuses; all
-faults are listed. Two faults of old histories are harmless and pass: time zones that do not exist, and modes of directories
-that are padded with a zero.
+Decided here: what comes in, by a clone, a fetch, a repository that a vault is made of, and a bare repository that is used as a
+vault; each hands over its new objects. Refused is a tree or a commit that avfs would refuse at each reading, and a
+`.gitmodules` that `git fsck --strict` refuses; all faults are listed. Two harmless faults of old histories pass: time zones
+that do not exist, and modes of directories that are padded with a zero. Git judges pushes into a vault by the same rules:
+`repository.SEVERITIES` stands in its configuration.
 
-Git judges by the same rules what is pushed into a vault: `repository.SEVERITIES` stands in its configuration.
-
-Only trees, commits and small `.gitmodules` are read, by one git process in a directory of its own that has no configuration but
-ours. Costs the number of new objects; memory is bounded by the largest tree. Nothing is written but temporary files.
+One git process reads trees, commits and small `.gitmodules`, in a directory of its own that has no configuration but ours.
+Costs the number of new objects; memory is bounded by the largest tree. Nothing is written but temporary files.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A git directory made anew from another one: what it holds, and nothing of it that runs.
+"""A git directory made anew from another one, without anything that runs.
 
-Decided here: what of a repository is data. Refs, HEAD, the index, logs (in which stashes are), and what git notes of a merge in
-the middle come along as files; the configuration is written here, from settings that only name and describe: where remotes are,
-what branches follow, how lines end. Hooks, filters, aliases, monitors and whatever else makes git run a program stay behind, and
-so do a rebase in the middle, which may hold commands, and symbolic links. Called by `workspace.forks.submodules`; no state.
+Decided here: what of a repository is data. Refs, HEAD, the index, logs (with stashes), and the notes of a merge in progress are
+copied as files; the configuration is written here, from settings that only name and describe: URLs of remotes, upstream
+branches, line endings. Hooks, filters, aliases, monitors and all else that makes git run a program stay behind, and so do a
+rebase in progress, which may hold commands, and symbolic links. Called by `workspace.forks.submodules`.
 """
 
 from __future__ import annotations

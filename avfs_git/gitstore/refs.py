@@ -1,15 +1,14 @@
 """Reading refs, and moving them by compare-and-swap.
 
-Decided here: how a ref is locked, checked, moved and made durable, beside git and beside other processes
-of ours. Called by everything that names a commit; nothing else touches `refs/`, `packed-refs` or `HEAD`.
-Usable from threads and processes at once; `reflocks` has the locks.
+Decided here: how refs are checked, moved and made durable, beside git and beside other processes of avfs. Nothing else touches
+`refs/`, `packed-refs` or `HEAD`. Usable from threads and processes at once; `reflocks` has the locks.
 
-**The order** of `update`: write the new values and lock all refs; check all old values; sync the new values; let
-the caller announce the move; then for each change in the order given: rename `REF.lock` to `REF`, or remove `REF`
-(from `packed-refs` first, else the old value there would come back); sync its directory. A crash before the first
-rename changes nothing; later it leaves a prefix of the changes, in order. Where a ref goes, `packed-refs` is locked from before
-the check to the end, as git does: else `git pack-refs` could bring it back. A failure after the first rename is
-taken back, again by compare-and-swap, so that whoever is told of it finds the old values.
+**The order** of `update`: write the new values and lock all refs; check all old values; sync the new values; let the caller
+announce the move; then for each change in the order given: rename `REF.lock` to `REF`, or remove `REF` (from `packed-refs`
+first, else the old value there would come back); sync its directory. A crash before the first rename changes nothing; later it
+leaves a prefix of the changes, in order. Where a ref is removed, `packed-refs` is locked from before the check to the end, as
+git does: else `git pack-refs` could bring it back. A failure after the first rename is taken back, again by compare-and-swap,
+so that the caller finds the old values.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Decided here: what a new vault's repository looks like, and which repositories can serve as a vault or as the source of one.
 Called when vaults are created and opened. Runs nothing; of a configuration only what may forbid the use is read.
 
-A new repository is made whole under the name it is given; whoever wants it to appear at once gives a
-temporary name and renames. On return it is on disk.
+A new repository is made whole under the name it is given: a caller that wants it to appear at once gives a temporary name and
+renames. On return it is on disk.
 """
 
 from __future__ import annotations

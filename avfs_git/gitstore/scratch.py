@@ -1,7 +1,6 @@
-"""Repositories that live as long as one question to git: empty, with a configuration of ours, borrowing the objects of another.
+"""Git directories that live for one command of git: empty, with a configuration of ours, borrowing the objects of another.
 
-Decided here: what stands in one. Whoever asks git about objects that are not part of a vault, or that must not become part of it,
-makes one. A crash leaves a directory for temporary files.
+For questions about objects that are not part of a vault, or must not become part of it. A crash leaves a temporary directory.
 """
 
 from __future__ import annotations

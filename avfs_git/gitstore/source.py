@@ -1,8 +1,7 @@
 """What objects are read from and put into.
 
-Decided here: the two interfaces that everything above the objects of a repository relies on, so that a checkpoint
-that is only asked about, a workspace that is not stored yet and the repository itself look the same. Implemented
-by `objects`, `packwriter` and `workspace.history.compare`; says nothing of threads or disks.
+Decided here: the two interfaces that all code above relies on, so that a checkpoint that is only asked about, a workspace that
+is not stored yet and the repository itself look the same. Implemented by `objects` and `workspace.history.compare`.
 """
 
 from __future__ import annotations

@@ -9,13 +9,11 @@ time writes there; git may read and write at any moment.
     locked                 keeps `git worktree prune` and `git gc` away while nothing is mounted
     index                  made when git first asks for it
     avfs                   says that the directory is ours; holds the name of the branch
+    avfs-basis             the commit for which the index was made, while avfs has moved the branch past it
 
-A new one is made elsewhere and renamed: git, and we, find all of these files or none. Where a power cut took some of them, the
-next mount makes them again; the doctor puts the directory into the trash.
-
-    avfs-basis             the commit for which the index was made, while the branch has moved past it by our hands
-
-Nothing but `avfs-basis` is forced to disk: what is lost is made again. What is staged may be lost in a power cut, as with git.
+A new one is made elsewhere and renamed: git and avfs find all of these files or none. Where a power cut took some of them, the
+next mount makes them again; the doctor puts the directory into the trash. Only `avfs-basis` is forced to disk. What is staged
+may be lost in a power cut, as with git.
 """
 
 from __future__ import annotations

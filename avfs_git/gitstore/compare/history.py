@@ -1,11 +1,10 @@
-"""Walking back through commits: logs, and the versions that one path had.
+"""Walks back through commits: logs, and the versions that one path had.
 
-Decided here: the order of a log and when a path counts as changed. Logs, checkpoint lists and path histories
-call it. Pure functions over an `ObjectSource`, safe from any thread; nothing is kept between calls. Time
-follows the commits walked, and for a path the trees on the way to it that differ from one commit to the next.
+Decided here: the order of a log, and when a path counts as changed. Pure functions over an `ObjectSource`, safe from any
+thread. Time follows the commits walked, and for a path the trees on the way to it that differ from one commit to the next.
 
-A commit whose parents were left behind by a shallow clone is named by the caller in `shallow`. Any other
-parent that is not there is an error, so that a damaged history is never shown as a short one.
+The caller names in `shallow` the commits whose parents a shallow clone left behind. Any other missing parent is an error, so
+that a damaged history is never shown as a short one.
 """
 
 from __future__ import annotations

@@ -1,14 +1,12 @@
-"""Which deleted file went where: pairs of a deletion and an addition that are one rename.
+"""Renames: pairs of a deletion and an addition that are one move.
 
-Decided here: what counts as a rename, with git's own answer (`git diff -M`) as the measure, down to the per
-cent and to which of several candidates is taken. Diffs, status and logs call it on what `treediff` lists.
-Pure functions over an `ObjectSource`, safe from any thread.
+Decided here: what counts as a rename, with `git diff -M` as the measure, down to the per cent and to the choice among several
+candidates. Called on what `treediff` lists. Pure functions over an `ObjectSource`, safe from any thread.
 
-As in git: equal content first; then a file that keeps its name, if it is the only one of that name on both
-sides and three quarters of it are left; then the best of all remaining pairs. Similarity is git's: the share
-of bytes in lines (cut at 64 bytes) that both sides have, lines being compared by git's own 17-bit hash, whose
-collisions show in the per cent. Where it stops short of git: files above `MAX_FILE_SIZE`, and what exceeds
-`MAX_TOTAL_SIZE` together, are paired only by equal content; git would read them whatever their size.
+As in git: equal content first; then a file that keeps its name, if it is the only one of that name on both sides and three
+quarters of it are left; then the best of all remaining pairs. Similarity is the share of bytes in lines (cut at 64 bytes) that
+both sides have; lines are compared by git's own 17-bit hash, whose collisions show in the per cent. Unlike git, files above
+`MAX_FILE_SIZE`, and what exceeds `MAX_TOTAL_SIZE` together, are paired only by equal content.
 """
 
 from __future__ import annotations

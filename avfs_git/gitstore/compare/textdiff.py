@@ -1,13 +1,12 @@
 r"""How the content of one file differs, in hunks and as the text that `git diff` prints.
 
-Decided here: the text of a patch, byte for byte that of `git diff --no-color --full-index -M` without
-attributes and textconv; what is binary; how paths are quoted. Diffs and reviews call it with what `treediff` and
-`renames` found. Pure functions over an `ObjectSource`, safe from any thread.
+Decided here: the text of a patch, byte for byte that of `git diff --no-color --full-index -M` without attributes and textconv;
+what is binary; how paths are quoted. Called with what `treediff` and `renames` found. Pure functions over an `ObjectSource`,
+safe from any thread.
 
-Lines are matched by libgit2, whose xdiff is git's, with git's indent heuristic on; headers, headings of hunks
-and quoting are written here, because libgit2 does them slightly otherwise. pygit2 is imported when two
-contents are compared, not before: adding and deleting need no matching. A file above `MAX_TEXT_SIZE` is
-treated as binary, so that one huge log does not take all memory; git does so above 512 MiB.
+libgit2 matches the lines: its xdiff is git's. Headers, headings of hunks and quoting are written here, because libgit2 writes
+them slightly otherwise. A file above `MAX_TEXT_SIZE` counts as binary, so that one huge log does not take all memory; git does
+so above 512 MiB.
 """
 
 from __future__ import annotations

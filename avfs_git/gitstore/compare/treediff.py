@@ -1,9 +1,7 @@
 """Which paths differ between two trees, and what each change is called.
 
-Decided here: that trees of equal id are never read, so that the cost follows what changed; how an entry
-before and after becomes a `ChangedFile`; which letter of git's a change has. Checkpoints, restore, status
-and diffs call it. Pure functions over an `ObjectSource`, safe from any thread. Renames are found by
-`renames`, lines by `textdiff`.
+Decided here: that trees of equal id are never read, so that the cost follows what changed; how an entry before and after
+becomes a `ChangedFile`; which letter of git's a change has. Pure functions over an `ObjectSource`, safe from any thread.
 """
 
 from __future__ import annotations

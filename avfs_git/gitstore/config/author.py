@@ -1,7 +1,7 @@
-"""Asking git who makes commits.
+"""The author of a commit, asked of git.
 
-Decided here: how git is asked, and in which surroundings. Git alone knows the order of its variables and configuration files,
-with includes and conditions. Called once by a process that makes a commit, from any thread; runs no hook and writes nothing.
+Decided here: how git is asked, and with which environment. Git alone knows the order of its variables and configuration files,
+with includes and conditions. Called once by a process that makes a commit; runs no hook and writes nothing.
 """
 
 from __future__ import annotations

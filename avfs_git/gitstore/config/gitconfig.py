@@ -1,12 +1,11 @@
 """The `config` file of a repository: read as git reads it, and changed by git.
 
-Decided here: that nobody but git interprets the file. What `git config` and avfs write has one plain form, a regular subset of
-the syntax in which a line has one meaning; it is read here, because opening a vault must not start a process. Everything else
-is handed to `git config --list`, and refused if git refuses it. Includes are never followed. Called by `repository`, `remotes`,
-`gitcommand` and `worktree`, from any thread.
+Decided here: that only git interprets the file. What `git config` and avfs write has one plain form, a subset of the syntax in
+which a line has one meaning; that is read here, because opening a vault must not start a process. Any other file goes to `git
+config --list`, and is refused if git refuses it. Includes are never followed. Safe from any thread.
 
-A change is made by `git config` in a copy, which replaces the file under git's lock, `config.lock`, taken as `refs` takes its
-own: a lock that a killed process of avfs left is removed by the next one. A crash leaves the old file or the new one.
+`git config` makes a change in a copy, which replaces the file under git's lock, `config.lock` (`reflocks`). A crash leaves the
+old file or the new one.
 """
 
 from __future__ import annotations

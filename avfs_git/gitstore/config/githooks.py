@@ -1,7 +1,7 @@
-"""The hooks of git that are put into a vault.
+"""The hook of git that avfs puts into a vault.
 
-Decided here: what they hold. Git runs them in the vault when somebody pushes into it; avfs never runs one, and never
-overwrites one of somebody else's. Called by `workspace.exchange.userhooks`; a crash leaves the old file or the new one.
+Git runs it when somebody pushes into the vault; avfs never runs one, and never overwrites one of somebody else's. A crash
+leaves the old file or the new one.
 """
 
 from __future__ import annotations

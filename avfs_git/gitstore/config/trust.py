@@ -1,9 +1,8 @@
-"""Whose a repository is, and whether anything in it would make git or avfs run a program.
+"""Who owns a repository, and whether anything in it would make git or avfs run a program.
 
-Decided here: which repositories nobody may work in unasked. Git obeys the configuration and hooks of a repository, and avfs runs
-the hooks of a vault, so that opening one is as much as running what its owner wrote. Called before a vault is opened, and by
-`gitcommand`; only looks, and runs nothing. The rule about owners is that of git's `safe.directory` (git-config(1)), for each
-part that counts and not for the directory alone.
+Decided here: which repositories nobody may work in unasked. Git obeys the configuration and hooks of a repository, and avfs
+runs the hooks of a vault: opening one means running what its owner wrote. Called before a vault is opened, and by `gitcommand`;
+only looks, and runs nothing. The rule about owners is git's `safe.directory` (git-config(1)), applied to each part that counts.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
 """What a git commit says: parsed from bytes and written to bytes.
 
-Decided here: the header `avfs-sidecar` that ties a checkpoint to its sidecar, how tolerant reading of
-other programs' commits is, and that what is written passes `git fsck --strict` whatever the names and
-clocks of its authors. Called by whoever reads history or makes checkpoints; pure functions without
-state, safe from any thread.
+Decided here: the header `avfs-sidecar` that ties a checkpoint to its sidecar, which odd commits of other programs are accepted,
+and that what is written passes `git fsck --strict` whatever the names and clocks of its authors. Pure functions.
 """
 
 from __future__ import annotations

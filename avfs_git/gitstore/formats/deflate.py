@@ -2,14 +2,11 @@
 
 Decided here: how an object becomes an entry of a pack, by which library, and when that is worth another thread.
 
-ISA-L deflates three to five times as fast as zlib's quickest level, and smaller; it needs a processor that it is made for, so
-zlib does the work where it is missing. Both make what any zlib reads.
+ISA-L deflates three to five times as fast as zlib's quickest level, and smaller; zlib does the work on a processor that ISA-L
+does not know. Both release the interpreter's lock, but each hand-over costs tens of microseconds where processors sleep: more
+than a file of a few KiB takes. So the calling thread deflates small objects, and other threads several large ones at once.
 
-Either lets go of the interpreter while it works, but each hand-over of the interpreter costs tens of microseconds where
-processors sleep: more than a file of a few KiB takes to be deflated, which lets two threads of small pieces run slower than
-one. So small objects are deflated by whoever brings them, and only large ones beside it, several at once.
-
-Called by `packwriter` alone, from one thread at a time. Holds a bounded amount of data; nothing of it survives.
+Called by `packwriter` alone, from one thread at a time. Holds a bounded amount of data.
 """
 
 from __future__ import annotations

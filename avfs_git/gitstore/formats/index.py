@@ -1,12 +1,12 @@
-"""The file in which git keeps what is staged: read, written anew, and changed at a few paths.
+"""Git's index: read, written anew, and changed at a few paths (gitformat-index(5)).
 
-Decided here: how much of gitformat-index(5) is understood (versions 2, 3 and 4; written is 2, or 3 where an entry
-needs it), and which extensions survive a change. `workspace.gitdir` keeps the index of a live tree with it. Pure functions
-over bytes, safe from any thread; `gitstore.worktree` sees to `index.lock`.
+Decided here: how much of the format is understood (versions 2, 3 and 4; written is 2, or 3 where an entry needs it), and which
+extensions survive a change. `workspace.gitdir` keeps the index of a live tree with it. Pure functions over bytes; `worktree`
+sees to `index.lock`.
 
-Git trusts the times and the size of an entry more than anything else: an entry whose stat data equal what lstat(2)
-says counts as unchanged, without a look at the file. So whoever writes an entry either knows that the file holds the
-entry's blob, or gives it `NO_STAT`, which makes git look.
+Git trusts the times and the size of an entry more than anything else: an entry whose stat data equal those of lstat(2) counts
+as unchanged, without a look at the file. So a caller that writes an entry either knows that the file holds the entry's blob, or
+gives it `NO_STAT`, which makes git look.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
 """What a git tree says: parsed, checked, written, searched and edited by path.
 
-Decided here: which entries a tree may have (`parse_tree` refuses what must never reach a disk), the
-order of entries, and how an edit of a few paths becomes new trees. Called by everything that reads or
-builds trees; pure functions without state, safe from any thread. Nothing here touches a disk: objects
-come from an `ObjectSource` and go to an `ObjectSink`.
+Decided here: which entries a tree may have (`parse_tree` refuses what must never reach a disk), the order of entries, and how
+an edit of a few paths becomes new trees. Pure functions: objects come from an `ObjectSource` and go to an `ObjectSink`.
 """
 
 from __future__ import annotations

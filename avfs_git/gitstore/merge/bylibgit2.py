@@ -1,7 +1,7 @@
-"""The merge engine that needs no git: trees are decided on here, contents are merged by libgit2.
+"""The merge engine that needs no git: trees are decided on here, libgit2 merges contents.
 
-Decided here: what stands for the base where two commits have several best common ancestors: a merge of those, as git makes one,
-oldest first, with its conflicts left in. Chosen by `choose`; tested beside `bygit` by one contract suite.
+Decided here: what stands for the base of two commits with several merge bases: a merge of those, as git makes one, oldest
+first, with its conflicts left in. One contract suite tests it beside `bygit`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """A file of the host as the content of a blob: read, or only hashed.
 
-Decided here: that a file counts as read when it ends where its caller said, and not otherwise; who says that it may go on gets
-it up to there. Called by the writers of objects and by whoever compares a file with a blob; any thread. One that is written to at
-the same length is not noticed here: that is what `vfs.scan.steady` is for.
+Decided here: that a file counts as read when it ends where its caller said; a caller that expects more behind that gets it up
+to there. Safe from any thread. A file that is written to at the same length is not noticed here: see `vfs.scan.steady`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """A bounded cache whose hits cost one look-up.
 
-Decided here: how what was read before is kept and forgotten. Called by `objects`. Two generations
-instead of a list in order of use: what is used moves to the young one, and when that is full the old one
-is dropped and the young one becomes old. So the least used half goes, a hit moves nothing, and threads
-need no lock: each step is one operation on a dict, and a race costs at most a second reading.
+Decided here: what is kept and what is forgotten. There are two generations instead of a list in order of use: what is used
+moves to the young one; when that is full it becomes the old one, and the old one is dropped. Threads need no lock: each step is
+one operation on a dict, and a race costs at most a second reading.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""The commits whose sidecar counts, each with that sidecar: those that this vault made, and those fetched with theirs on request.
+"""The commits whose sidecar counts: those that this vault made, and those fetched with theirs on request.
 
-Decided here: whether the header `avfs-sidecar` of a commit means anything. The header is only a pointer: every commit that a
-clone, a fetch, a push or an import brings may carry one. So the vault notes each commit that it makes in a file of its own,
-`avfs/commits`, which no git reads or writes, before a ref names the commit. `ObjectStore.read_commit` asks here.
+Decided here: whether the header `avfs-sidecar` of a commit means anything. It is only a pointer: every commit that a clone, a
+fetch, a push or an import brings may carry one. So the vault notes each commit that it makes in `avfs/commits`, which no git
+reads or writes, before a ref names the commit. `ObjectStore.read_commit` asks here.
 
-The file is a table of fixed slots that is found by the commit's id: looking one up is one read, noting one is one write and
-one fdatasync, whatever the number of commits. Usable from threads and processes; readers take no lock. What a crash leaves
-is a commit that is noted and does not exist, or half a slot, which equals no id.
+The file is a table of fixed slots that is found by the commit's id: looking one up is one read, noting one is one write and one
+fdatasync, whatever the number of commits. Usable from threads and processes; readers take no lock. A crash leaves a noted
+commit that does not exist, or half a slot, which equals no id.
 
 A vault that an older avfs made has no such file. What its refs of sidecars lead to counts there, and is noted with the first
-commit that is made.
+new commit.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Merging small packs, so that their number stays small however many checkpoints are made.
 
-Decided here: which packs are merged, and when. Called after checkpoints and by maintenance. One process at a
-time does it; any number of readers and writers, and `git gc`, go on meanwhile.
+Decided here: which packs are merged, and when. Called after checkpoints and by maintenance. One process at a time does it;
+readers, writers and `git gc` go on meanwhile.
 
-Entries are copied as they are, each checked against its checksum. Only packs of whole objects are taken, as
-all of ours are; a delta could refer to something that is not copied. The merged pack is complete and on disk,
-and was read back from there, before the first old one goes; the index of an old one goes before its pack, and whoever
-misses an object looks at the directory again: so at every instant each object is found. A crash leaves both old and new.
+Entries are copied as they are, each checked against its checksum. Only packs of whole objects are taken, as all of ours are; a
+delta could refer to something that is not copied. The merged pack is complete, on disk and read back before the first old one
+goes; the index of an old one goes before its pack, and a reader that misses an object looks at the directory again. So at every
+instant each object is found. A crash leaves both old and new.
 """
 
 from __future__ import annotations

@@ -1,16 +1,12 @@
-"""Writing the objects of one checkpoint as one pack.
+"""Writing the objects of one operation as one pack.
 
-Decided here: how objects are collected, compressed and made durable. Called by whoever makes objects:
-checkpoints, imports, merges. One `PackWriter` is used by one thread; any number of them, in any number of
-processes, work beside each other, beside readers and beside git.
+Decided here: how objects are collected, compressed and made durable. One `PackWriter` belongs to one thread; any number of
+them, in any number of processes, work beside readers and git. From its start until `discard` it holds the objects of the
+repository (`gitstore.holding`): what is not stored again because it is there stays there until refs name it.
 
-From its start until `discard`, no object of the repository is swept away (`gitstore.holding`): what is not stored again because
-it is there stays there until refs name it.
-
-Until `finish` nothing is visible, and a crash leaves at most `.tmp-avfs-*` files, which
-maintenance and the doctor remove. `finish` syncs pack and index, renames the pack, then the index (git takes a pack
-for one only by its index, so none is ever seen without its content), then syncs the directory. What
-`finish` returned from is there after a power cut. Before that it has the vault note the commits as its own (`owncommits`).
+Until `finish` nothing is visible, and a crash leaves at most `.tmp-avfs-*` files, which maintenance and the doctor remove.
+`finish` has the vault note the commits as its own (`owncommits`), syncs pack and index, renames the pack, then the index (git
+takes a pack for one only by its index), then syncs the directory. When `finish` returns, the objects survive a power cut.
 """
 
 from __future__ import annotations

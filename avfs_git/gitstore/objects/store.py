@@ -1,13 +1,11 @@
 """Reading the objects of a repository.
 
-Decided here: where an object is looked for (packs, then loose files, then repositories that this one borrows
-from, by libgit2), that a damaged copy is no reason not to read another one,
-that nothing is returned whose content is not what its id says, and what is kept in memory. Called by
-everything that reads history; nothing else opens a pack or a loose object.
+Decided here: where an object is looked for (packs, then loose files, then repositories that this one borrows from, by libgit2),
+that another copy is read where one is damaged, that nothing is returned whose content is not what its id says, and what is kept
+in memory. Nothing else opens a pack or a loose object.
 
-Usable from threads. Git may repack and prune at any time beside this: a pack that has gone makes the
-directory be read again, once, before an object counts as missing. pygit2 is imported only where there are
-alternates, because that import takes longer than most commands.
+Usable from threads. Git may repack and prune at any time: where a pack has gone, the directory is read again, once, before an
+object counts as missing. pygit2 is imported only where there are alternates: that import takes longer than most commands.
 """
 
 from __future__ import annotations

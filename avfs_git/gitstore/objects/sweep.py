@@ -1,29 +1,30 @@
-"""Packing what is reachable into one pack, and dropping what nobody can reach any more.
+"""Packing what is reachable into one pack, and dropping what is unreachable.
 
-Decided here: what counts as reachable, how long an object that is not stays all the same, and in which order files come and go.
-Called by `workspace.history.garbage`. One process at a time does it; any number of readers and writers, and git, go on meanwhile.
+Decided here: what counts as reachable, how long an unreachable object stays, and in which order files come and go. Called by
+`workspace.history.garbage`. One process at a time does it; readers, writers and git go on meanwhile.
 
-Git finds what is reachable (from the refs as they were at the start, from what the caller names, from the indexes and logs of its
-working trees) and writes it as one pack. What is not reachable stays for a grace time since its pack or file was last
-touched; of packs that go away it is put into a pack of its own, which is as old as they. Then files go:
+Git finds what is reachable (from the refs at the start, from what the caller names, from the indexes and logs of its working
+trees) and writes it as one pack. An unreachable object stays for a grace time since its pack or file was last touched; of packs
+that go away it is put into a pack of its own, which is as old as they. Then files go:
 
-- A pack whose objects are all in the ones that stay can go at any time; whoever misses an object looks at the directory again.
-- Objects are lost only while nobody relies on any (`gitstore.holding`). By then refs may have moved: what they reach
-  now, and the starting points did not, is asked for once more, and a pack that holds any of it stays.
+- A pack whose objects are all in packs that stay can go at any time: a reader that misses an object looks at the directory again.
+- Objects are lost only while nobody holds any (`gitstore.holding`). By then refs may have moved: what they reach now, and the
+  starting points did not, is asked for once more, and a pack that holds any of it stays.
 
-Of a lazy vault (`lazystore`) only what was made here is swept. Packs that came from the server (`.promisor`) stay with all
-they hold, joined when they are many, and so does all that anything in them names: a server that has promised an object may have
-forgotten it. What of the rest is reached is listed, not walked by `pack-objects`, which would leave out what the server is
-said to have. That contents are missing is no fault there; that a commit or a tree is, is one.
+Of a partial clone (`remote.partial`) only what was made here is swept. Packs that came from the server (`.promisor`) stay with
+all they hold, joined when they are many, and so does all that anything in them names: a server that has promised an object may
+have forgotten it. What of the rest is reached is listed, because `pack-objects` would leave out what the server is said to
+have. Missing contents are no fault there; a missing commit or tree is one.
 
-New packs are complete and on the disk before the first old one goes, and the index of an old one goes before its pack. A crash
+New packs are complete and on disk before the first old one goes, and the index of an old one goes before its pack. A crash
 leaves old and new.
 
 **Nothing goes unless what stays was counted and found whole.** One command of git lists what is reached (`rev-list`), another
 packs it (`pack-objects`), and the new pack has to hold all of the list. Each pack that stays is read back from the disk and
-compared with its checksum. A ref whose file holds no id, or that names a missing object, stops it: nobody can tell what it kept.
+compared with its checksum. A ref whose file holds no id, or that names a missing object, stops the sweep: nobody can tell what
+it kept.
 
-At the end git writes its commit-graph: the old one, which may name commits that have gone, went before they did.
+At the end git writes its commit-graph. The old one, which may name commits that have gone, is removed before they are.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Failures of libgit2 as errors of avfs: the one table.
+"""Failures of libgit2 as errors of avfs: which exception of pygit2 means which error.
 
-Decided here: which exception of pygit2 means which error. Called around every use of pygit2 in this
-package; holds no state. Nothing of pygit2 is imported: its own exceptions derive from built-in ones.
+Called around every use of pygit2. Nothing of pygit2 is imported: its own exceptions derive from built-in ones.
 """
 
 from __future__ import annotations

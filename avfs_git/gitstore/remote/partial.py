@@ -1,20 +1,17 @@
-"""Objects of a vault that was cloned without the contents of files: what is missing is fetched when it is first read.
+"""Objects of a partial clone: missing contents are fetched when they are first read.
 
-Decided here: when something is fetched, what comes along, and what happens while the server cannot be reached. The trees and
-commits of such a vault are all here (git's `blob:none` filter). A blob that is read and missing is fetched with all others
-that the same directory lacks, so that a directory costs one request; who knows more beforehand calls `fetch` with all of it.
-Who reads one directory after the other (`grep -r`) gets more and more of what is around with each request, up to a bound in
-number; who reads a few gets no more than those. A size comes with its content: git's protocol tells sizes alone by a request
-that the git command does not make.
+Decided here: when something is fetched, what comes along, and what happens while the server cannot be reached. Trees and
+commits of such a vault are all here (git's `blob:none` filter). A missing blob is fetched with all others that the same
+directory lacks, so that a directory costs one request; a caller that knows more beforehand calls `fetch`. A program that reads
+one directory after the other (`grep -r`) gets more and more of what is around with each request, up to a bound. A size comes
+with its content: git's protocol tells sizes alone by a request that the git command does not make.
 
-A server that lacks a content says so of one at a time; who wanted that is told, and all others go without it. So do they where
-what it sends is not what it should be. Any other failed fetch is an error of whoever wanted the content, never a wrong content;
-for a moment afterwards the same error is given without asking again, so that a program that reads many files ends soon, and then
-the server is asked again.
+A server that lacks contents says so of one at a time: the reader of that one gets the error, and all others are fetched without
+it. The same holds for contents that are not what they should be. Any other failed fetch is an error for the reader, never a
+wrong content; the same error is given again for a moment without asking, so that a program that reads many files ends soon.
 
 Usable from threads, one of which fetches at a time. A thread that serves others calls `wait_elsewhere` and gets `NotYetHere`
-where it would have to wait. What was fetched is on disk and serves all forks; a crash in the middle leaves nothing that is
-believed.
+where it would have to wait. What was fetched is on disk and serves all forks; a crash leaves nothing that is believed.
 """
 
 from __future__ import annotations

@@ -1,10 +1,7 @@
-"""Remotes of a repository: which addresses are let through, and how remotes are kept.
+"""Remotes of a repository: which URLs are accepted, and how remotes are kept.
 
-Decided here: what an address may look like before any git sees it, and that remotes stand in the repository's own
-`config`, as git keeps them, so that plain git knows them, too. Read by `transport` and `workspace.exchange.remotes`. Of what
-else the configuration says about a remote (programs to run, refspecs) nothing is obeyed.
-
-The file is changed by `gitconfig`, which says what a crash leaves.
+Decided here: what a URL may look like before git sees it, and that remotes stand in the repository's own `config`, so that
+plain git knows them, too. Of what else the configuration says about a remote (programs to run, refspecs) nothing is obeyed.
 """
 
 from __future__ import annotations

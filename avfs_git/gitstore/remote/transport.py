@@ -1,16 +1,16 @@
 """Objects and refs to and from other repositories, through git itself.
 
-Decided here: which clone, fetch or push is made, and what is believed of what git says; `remotegit` runs it.
-Called by `workspace.exchange.remotes` without any lock; blocks for as long as the other side takes. Usable from threads.
+Decided here: which clone, fetch or push is made, and what is believed of what git says; `runner` runs git. Called by
+`workspace.exchange` without any lock; blocks for as long as the other side takes. Usable from threads.
 
 **Git never sees the vault's configuration or refs.** Each exchange is made in a git directory of its own, below
-`avfs/exchange/` in the vault: its `config` is written here, its `packed-refs` hold what the other side may learn of, and it
-borrows the objects of the vault. What a fetch brings is received there, and moves to the vault when it is whole and checked; it
-moves refs of that directory only, and the caller reads them there and moves the vault's own, all at once. So an exchange that is
-interrupted, or that fills the disk, leaves a directory that the next one removes, and at most packs that nothing refers to.
+`avfs/exchange/` in the vault: its `config` is written here, its `packed-refs` hold what the other side may learn, and it
+borrows the objects of the vault. A fetch receives into that directory and moves only its refs. Packs move to the vault when
+they are whole and checked; the caller then moves the vault's refs, all at once. An exchange that is interrupted, or that fills
+the disk, leaves a directory that the next one removes, and at most packs that nothing refers to.
 
 **What arrives** is checked by git as it comes (`fsckObjects`: ids, kinds, hostile names in trees and in `.gitmodules`) and on
-disk before the caller is told. Two faults that old histories have and that harm nothing are let through.
+disk before the caller is told. Two harmless faults of old histories are let through.
 """
 
 from __future__ import annotations

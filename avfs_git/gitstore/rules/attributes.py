@@ -1,9 +1,9 @@
 """Attributes of paths, as `.gitattributes` files in a tree give them (gitattributes(5)).
 
-Decided here: how a line is read, which of several wins, and what macros stand for, all as git has it. Files come from one
-tree and, above them all, from the repository's own `info/attributes`; a user's and the system's are not asked. What is read
-is data: an attribute may name a program, but nothing here, and nobody who calls, starts one. Merges ask it (`merge`,
-`workspace.merge.overlap`). A `TreeAttributes` keeps what it read of one tree and is used by one thread.
+Decided here: how a line is read, which of several wins, and what macros stand for, all as git has it. Files come from one tree
+and, above them all, from the repository's own `info/attributes`; a user's and the system's are not asked. An attribute may name
+a program, but neither this module nor its callers start one. A `TreeAttributes` keeps what it read of one tree and belongs to
+one thread.
 """
 
 from __future__ import annotations

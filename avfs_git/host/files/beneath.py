@@ -1,11 +1,11 @@
 """Working beneath a directory by descriptors: no step follows a symbolic link, no path gets too long.
 
-Decided here: how a directory below another is reached (one component at a time, `O_NOFOLLOW`), how many
-descriptors stay open (`DescriptorPool`), and how a rename with flags is spelled (`rename_at`). The upper layer and
-everything that walks a tree which others may change at the same time calls it.
+Decided here: how a directory below another is reached (one component at a time, `O_NOFOLLOW`), how many descriptors stay open
+(`DescriptorPool`), and how a rename with flags is spelled (`rename_at`). Used for every tree that others may change at the same
+time.
 
-Any thread may call; a `Descriptor` is closed when its last holder lets go, so a descriptor in use is never
-closed under its user by the pool. Nothing here is durable: whoever needs that asks `host.files.durable`.
+Any thread may call; a `Descriptor` is closed when its last holder lets go, so that the pool never closes one in use. Nothing
+here is durable: see `host.files.durable`.
 """
 
 from __future__ import annotations

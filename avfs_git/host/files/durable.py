@@ -1,9 +1,8 @@
 """Writing files so that they are there, whole, after a power cut.
 
-Decided here: the order of write, fsync and rename, and that a directory is synced after a name in it
-came or went (the rename is lost without that, though the file's content is on the disk). Called by
-whatever keeps state on disk. Functions without state, safe from any thread; two writers of one file
-each write their own temporary file, and the last rename wins.
+Decided here: the order of write, fsync and rename, and that a directory is synced after a name in it came or went (else the
+rename is lost, though the file's content is on the disk). Functions without state, safe from any thread; two writers of one
+file each write their own temporary file, and the last rename wins.
 
 A crash leaves the old content or the new, and perhaps a `.NAME.XXXXXXXX.tmp` beside it.
 """

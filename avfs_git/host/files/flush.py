@@ -1,11 +1,11 @@
 """Writing out what programs have changed in memory, and waiting for what they write.
 
-Decided here: which system calls do that, and when it is done. Never called by a process that serves the file system in question,
-which would wait for itself. Fails silently: it is asked for to see more, not to save.
+Decided here: which system calls do that, and when it is done. Never called by the process that serves the file system in
+question, which would wait for itself. Fails silently: its callers want to see more, not to save.
 
-Of a FUSE file system, the kernel sends the pages to its server and does not wait until they are written. So the server is asked
-something afterwards: requests wait in one line, and the answer comes when those before it are done. Only so many writes stand
-in that line at once, and the others come as there is room; hence one question for each time that many pages are under way.
+Of a FUSE file system, the kernel sends the pages to the server and does not wait until they are written. So the server is asked
+something afterwards: requests wait in one line, and the answer comes when those before it are done. The line has room for so
+many writes at once; hence one question for each time that many pages are under way.
 """
 
 from __future__ import annotations

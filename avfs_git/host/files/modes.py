@@ -1,8 +1,8 @@
-"""Who may read and write what avfs makes: the permissions of the directory that it is made in.
+"""Permissions of what avfs makes: those of the directory that it is made in.
 
-Decided here: that a file or directory of a vault is for those who may use the directory above it, so that one choice, at the top
-of a vault, holds for everything in it. A directory that a group may write to is shared on purpose: there the umask of a process,
-which is made for its own files, does not count. Functions without state, safe from any thread.
+Decided here: that a file or directory of a vault is open to those who may use the directory above it, so that one choice, at
+the top of a vault, holds for everything in it. A directory that a group may write to is shared on purpose: there the umask of a
+process, which is meant for its own files, does not count. Functions without state, safe from any thread.
 """
 
 from __future__ import annotations

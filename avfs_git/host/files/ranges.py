@@ -1,7 +1,6 @@
-"""Ranges of open files: reserving, punching and collapsing them, copying them, finding holes.
+"""Ranges of open files: reserving, punching, collapsing and copying them, finding holes, by calls that Python lacks.
 
-Decided here: how the calls are spelled that Python has no or only half a name for. Any thread may call; nothing here
-is durable.
+Any thread may call; nothing here is durable.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Removing a directory with all that is below it.
 
-Decided here: that no depth, no length of a path and no mode of the user's own directories is in the way, which
-`shutil.rmtree` does not promise. Symbolic links are removed, never followed. Several processes may remove one
-directory at once; one that is killed leaves less than there was, and the next call goes on.
+Unlike `shutil.rmtree`, no depth, no length of a path and no mode of the user's own directories is in the way. Symbolic links
+are removed, never followed. Several processes may remove one directory at once; a killed one leaves less than there was, and
+the next call goes on.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The umask of a thread, and of a process that others work for.
 
-Decided here: how a thread of a server makes files with the umask of whoever asked for them. On Linux the umask belongs to a
-structure that threads share until one of them asks for its own; other threads, which serve programs with a umask of 0, are
-not disturbed.
+Decided here: how a server's thread makes files with the umask of the process that asked for them. On Linux the umask belongs to
+a structure that threads share until one of them asks for its own; the other threads, which serve with a umask of 0, are not
+disturbed.
 """
 
 from __future__ import annotations

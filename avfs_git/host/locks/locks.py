@@ -1,20 +1,18 @@
 """A lock file that says who holds it and how often what it guards has changed.
 
-Decided here: how processes exclude each other from a workspace, and how one learns cheaply that another
-wrote in the meantime. The lock itself is flock(2): the kernel drops it when its holder dies, so that no lock
-is ever left behind. A record in the file names the holder for messages; only the flock counts.
+Decided here: how processes exclude each other from a workspace, and how one learns cheaply that another wrote in the meantime.
+The lock is flock(2): the kernel drops it when its holder dies. A record in the file names the holder for messages; only the
+flock counts.
 
-It begins with two counters, shared by mmap: `epoch`, which every holder moves on when it changes something, and
-`clean_epoch`, the epoch at which the last capture found everything recorded, with the commit that recorded it.
-The epoch is odd while a change is under way; one that stays odd belongs to a process that died in a change. A
-mark beside them retires the lock, when what it guards is put away. Another names the session that keeps the lock for as
-long as it lives, so that others ask it instead of waiting; like the holder's record it is a message, and may be stale.
+The file begins with two counters, shared by mmap: `epoch`, which every holder moves on when it changes something, and
+`clean_epoch`, the epoch at which the last capture found everything recorded, with the commit that recorded it. The epoch is odd
+while a change is in progress; one that stays odd belongs to a process that died in a change. A mark beside them retires the
+lock, when what it guards is put away. Another names the session that keeps the lock for as long as it lives, so that other
+processes ask it instead of waiting; like the holder's record it is a message, and may be stale.
 
-One `LockFile` serves one process, from any thread; taking it is reentrant within a thread. A process that keeps the
-lock (`keep`) may fork: its child has the same lock and the same counters.
-
-Who may not write to the file has a `ReadingLock`: it keeps those away who do, and writes nothing. Who looks at what is there
-while somebody works on it has a `LookingLock`, which excludes nobody.
+One `LockFile` serves one process, from any thread; taking it is reentrant within a thread. A process that keeps the lock
+(`keep`) may fork: its child has the same lock and the same counters. A process that may not write to the file has a
+`ReadingLock`, which excludes writers and writes nothing. A `LookingLock` excludes nobody.
 """
 
 from __future__ import annotations

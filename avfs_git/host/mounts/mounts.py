@@ -1,9 +1,9 @@
-"""Mounting and unmounting FUSE file systems, and what is mounted where.
+"""Mounting and unmounting FUSE file systems, and the table of mounts.
 
-Decided here: how a live tree gets onto a directory: root asks the kernel, everybody else the set-uid helper
-`fusermount3`. Nothing of the tree is executed as another user or as a device (`nosuid`, `nodev`). Any thread may call.
-A mount outlives the process that made it; whoever finds one whose server is gone (`is_dead`) unmounts it. What only
-one of the ways needs is imported there: a session starts in as many milliseconds as its imports take.
+Decided here: how a live tree gets onto a directory: root asks the kernel, other users the set-uid helper `fusermount3`. Nothing
+of the tree is executed as another user or as a device (`nosuid`, `nodev`). Any thread may call. A mount outlives the process
+that made it; a process that finds one whose server is gone (`is_dead`) unmounts it. What only one of the ways needs is imported
+there: a session starts in as many milliseconds as its imports take.
 """
 
 from __future__ import annotations

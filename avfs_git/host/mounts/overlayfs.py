@@ -1,8 +1,8 @@
-"""The kernel's overlayfs: its options, mounting it where everybody sees it, and what can be learnt of it from outside.
+"""The kernel's overlayfs: its options, mounting it, and what can be learnt of it from outside.
 
-Decided here: how layers are spelled for mount(2), how it is found out whether any overlayfs, wherever it is mounted, writes to a
+Decided here: how layers are spelled for mount(2), how to find out whether any overlayfs, wherever it is mounted, writes to a
 directory, and how its end is seen. A mount outlives the process that made it, also one that was detached and that a program
-still uses: no mount table leads to that, so that the kernel itself is asked. Root only; any thread may call.
+still uses: no mount table lists that, so that the kernel itself is asked. Root only; any thread may call.
 """
 
 from __future__ import annotations
