@@ -362,9 +362,14 @@ _FORKS_SHOWN = 10
 class ForkNotFound(WorkspaceError, code="fork.not_found", exit_code=21):
     """No fork of that name."""
 
-    def __init__(self, name: str, *, vault: str | None = None) -> None:
+    def __init__(self, name: str, *, vault: str | None = None, is_deleted_by_git: bool = False) -> None:
         where = f" in vault {quote(vault)}" if vault is not None else ""
-        self._say(f"there is no fork {quote(name)}{where}", "See them with `avfs fork list`.", fork=name)
+        what, hint = f"there is no fork {quote(name)}{where}", "See them with `avfs fork list`."
+        if is_deleted_by_git:
+            what += " any more: git has deleted its branch"
+            fork = shlex.quote(name)
+            hint = f"Bring it and its files back with `avfs undo --fork {fork}`, if it is mounted after `avfs unmount {fork}`."
+        self._say(what, hint, fork=name)
 
 
 class NoForkChosen(WorkspaceError, code="fork.not_chosen", exit_code=21):

@@ -7,6 +7,7 @@ Decided here: names and arguments of the public API, which most lines document, 
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -748,6 +749,12 @@ class Vault:
     def _turn(self, fork: str | None, *, back: bool) -> UndoResult:
         with suppress(NoForks):  # the deletion of the last one is taken back
             fork = self.choose_fork(fork)
+        if fork is not None and not self._core.has_fork(fork):
+            try:
+                self.check_unmounted(fork)
+            except WorkspaceMounted as err:
+                err.hint = f"It has no branch any more: `avfs unmount {shlex.quote(str(err.details['directory']))}`, then undo."
+                raise
         told = self._dispatch.record_changes(fork) if back and fork is not None and self._core.has_fork(fork) else ()
         done = self._turn_next(fork, back=back)
         return replace(done, warnings=tuple(dict.fromkeys((*told, *done.warnings)))) if told else done

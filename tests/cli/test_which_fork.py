@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -552,3 +553,30 @@ def test_what_changes_is_refused_where_the_vault_is_not_clear(
         typed = arguments.format(dir=tmp_path).split()
         ran = cli(*words.split(), "--json", *typed, env={"AVFS_VAULT": "other"})
         assert (ran.document["error"] or {}).get("code") == "input.place_disputed", (words, ran.document)
+
+
+def test_a_mounted_fork_whose_branch_git_deleted_says_how_it_comes_back(
+    cli: Cli, task: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every command names what happened and what to type, in the mount and outside; doing it brings branch and files back."""
+    (task / "new").write_text("not saved\n")
+    monkeypatch.chdir(task)
+    git_dir = cli("vault", "info", "--json").result["path"]
+    subprocess.run(["git", "-C", git_dir, "update-ref", "-d", "refs/heads/task"], check=True)
+
+    looks = ["status", "ls", "cat README", "log", "diff", "fork info task"]
+    for words in [*looks, "checkpoint save", "write x 1", "exec -- true", "stop"]:
+        ran = cli(*words.split())
+        assert "there is no fork 'task' in vault 'work' any more: git has deleted its branch\n" in ran.stderr, (words, ran)
+        assert "`avfs undo --fork task`" in ran.stderr
+        assert "`avfs unmount task`" in ran.stderr
+    monkeypatch.chdir(task)  # `stop` left it
+    mounted = cli("undo")
+    print(mounted)
+    assert (mounted.status, f"`avfs unmount {task}`" in mounted.stderr) == (29, True)
+
+    monkeypatch.chdir("/")
+    cli("unmount", "task", "--vault", "work").ok()
+    assert "`avfs --vault work undo --fork task`" in cli("status", "--vault", "work@task").stderr
+    cli("undo", "--fork", "task", "--vault", "work").ok()
+    assert cli("cat", "new", "--vault", "work@task").ok().text == "not saved\n"

@@ -20,7 +20,8 @@ from avfs_git.faults import reach
 from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, LockFile
 from avfs_git.host.mounts.overlayfs import find_overlay, is_upper_used
-from avfs_git.paths import Oid, fork_dir_name
+from avfs_git.paths import fork_dir_name
+from avfs_git.workspace.vault.forkinfo import find_deleted
 from avfs_git.workspace.vault.format import HEADS, WorkspaceLayout
 from avfs_git.workspace.vault.gitmoves import bring_git_dir_back, put_git_dir_away
 from avfs_git.workspace.vault.oplog import BY, FORK_DELETE, OpRecord, RefMoveRecord
@@ -89,16 +90,6 @@ def note_deletion(vault: OpenVault, fork: str) -> None:
     vault.oplog.append(OpRecord(0, fork, FORK_DELETE, text, vault.clock_ns(), moves=moves, more=more))
     reach("trash.noted")
     clear_orphan(vault, fork, name)  # if it is not put away, undo finds it in its place
-
-
-def find_deleted(vault: OpenVault, fork: str) -> Oid | None:
-    """Find where a branch was last that is gone, and that avfs has not removed; None of any other, and of a lost commit."""
-    if vault.has_fork(fork):
-        return None
-    moved = (new for record in vault.oplog.read_fork(fork) for ref, _, new in record.moves if ref == HEADS + fork)
-    new = next(moved, None)
-    last = Oid(bytes.fromhex(new)) if new is not None else None
-    return last if last is not None and vault.store.exists(last) else None
 
 
 def _is_written(layout: WorkspaceLayout) -> bool:

@@ -24,13 +24,13 @@ from avfs_git.workspace.forks.forks import Opener, end_fork
 from avfs_git.workspace.forks.trash import (
     bring_into_use,
     clear_orphan,
-    find_deleted,
     move_to_trash,
     name_in_trash,
     note_deletion,
     take_from_trash,
 )
 from avfs_git.workspace.restore.restore import Replay, replay_operation
+from avfs_git.workspace.vault.forkinfo import find_deleted
 from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.gitmoves import adopt_git_moves, open_worktree
 from avfs_git.workspace.vault.oplog import (

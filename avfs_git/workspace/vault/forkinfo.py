@@ -27,8 +27,18 @@ def fork_info(vault: OpenVault, fork: str) -> ForkInfo:
         check_fork_name(fork)  # says so of the fork, not of its ref
         raise
     if head is None and not vault.has_fork(fork):
-        raise ForkNotFound(fork, vault=vault.name)
+        raise ForkNotFound(fork, vault=vault.name, is_deleted_by_git=find_deleted(vault, fork) is not None)
     return _describe(fork, head, peek_state(vault, fork))
+
+
+def find_deleted(vault: OpenVault, fork: str) -> Oid | None:
+    """Find where a branch was last that is gone, and that avfs has not removed; None of any other, and of a lost commit."""
+    if vault.has_fork(fork):
+        return None
+    moved = (new for record in vault.oplog.read_fork(fork) for ref, _, new in record.moves if ref == HEADS + fork)
+    new = next(moved, None)
+    last = Oid(bytes.fromhex(new)) if new is not None else None
+    return last if last is not None and vault.store.exists(last) else None
 
 
 def _describe(fork: str, head: Oid | None, state: WorkspaceState | None, damage: RefDamaged | None = None) -> ForkInfo:
