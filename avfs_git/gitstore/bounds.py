@@ -49,11 +49,7 @@ class Bound:
             self.ask()
 
     def ask(self) -> None:
-        """Find out what the whole walk will meet, before it is begun: for walks that leave something behind.
-
-        Raises:
-            TooManyFiles, ObjectMissing, ObjectCorrupt: As `meet`.
-        """
+        """Find out what the whole walk will meet, before it is begun: for walks that leave something behind."""
         pairs, self._pairs = self._pairs, ()
         if sum(count_differences(self._source, *pair) for pair in pairs) > FILES_MAX:
             raise TooManyFiles(FILES_MAX)

@@ -105,7 +105,6 @@ def run(
 
     Raises:
         GitFailed: If there is no git, or the repository's configuration is not known to be harmless, or a pipe stands in it.
-        InternalError: If the command or an option is not one of those that avfs runs.
     """
     plain = [option for option in options if verb != "pack-objects" or not _KEEP_PACK.fullmatch(option)]
     if verb not in _OPTIONS or not _OPTIONS[verb].issuperset(plain):
@@ -138,11 +137,7 @@ def run(
 
 
 def find_git(verb: str) -> tuple[str, dict[str, str]]:
-    """Find git, and make the environment in which it obeys no configuration but the repository's.
-
-    Raises:
-        GitFailed: If there is none.
-    """
+    """Find git, and make the environment in which it obeys no configuration but the repository's."""
     program = shutil.which("git")
     if program is None:
         raise GitFailed(verb, "git is not installed")
@@ -157,11 +152,7 @@ def _check_config(git_dir: Path, verb: str) -> None:
 
 
 def fsck(git_dir: Path, *, limit: int = 1000) -> list[str]:
-    """Have git check every object and ref; return what it finds fault with, at most `limit` lines.
-
-    Raises:
-        GitFailed: If git cannot be run.
-    """
+    """Have git check every object and ref; return what it finds fault with, at most `limit` lines."""
     result = run(git_dir, "fsck", ["--strict", "--full", "--no-dangling", "--no-progress"])
     lines = [*result.output.decode("utf-8", "replace").splitlines(), *result.messages.splitlines()]
     # Under --strict git's warnings are errors; what it still calls a warning is information, as on a `.gitignore` that is a
@@ -173,11 +164,7 @@ def fsck(git_dir: Path, *, limit: int = 1000) -> list[str]:
 
 
 def collect_garbage(git_dir: Path) -> None:
-    """Have git repack everything into one pack, and prune what was unreachable for two weeks.
-
-    Raises:
-        GitFailed: If git cannot be run, or fails.
-    """
+    """Have git repack everything into one pack, and prune what was unreachable for two weeks."""
     _run_or_fail(git_dir, "gc", ["--quiet", "--prune=2.weeks.ago"])
 
 

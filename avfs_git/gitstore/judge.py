@@ -67,7 +67,6 @@ def judge_objects(objects_dir: Path, oids: Iterable[Oid], *, beside: Path | None
 
     Raises:
         HostileObjects: If some are refused; with a list of them.
-        GitFailed: If there is no git.
     """
     with tempfile.TemporaryFile() as wanted:
         for oid in oids:
@@ -140,7 +139,6 @@ def check_connected(
 
     Raises:
         ObjectMissing: If an object is missing, or is of another kind than what names it says.
-        GitFailed: If there is no git.
     """
     if not tips:
         return

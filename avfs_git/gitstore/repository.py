@@ -218,11 +218,7 @@ def check_config(git_dir: Path, *, lazy: bool = False) -> Config:
 
 
 def is_bare(git_dir: Path) -> bool:
-    """Tell whether a repository says that it belongs to no working tree.
-
-    Raises:
-        NotAVault: If its configuration is a link.
-    """
+    """Tell whether a repository says that it belongs to no working tree."""
     return all(map(is_true, read_config(git_dir).get("core.bare", ["false"])))
 
 

@@ -21,10 +21,8 @@ Tree = Mapping[bytes, tuple[int, Oid]]
 class NotYetHere(Exception):
     """Something takes long, and this thread has others to serve meanwhile; raised only in threads that have said so.
 
-    It is on a server, or a large file has to be copied first.
-
-    Attributes:
-        bring: Brings it; to be called by a thread that may wait, and without any lock. Raises RemoteError or OSError.
+    A content is on a server, or a large file has to be copied first. `bring` brings it: a thread that may wait calls it,
+    without any lock. It raises RemoteError or OSError.
     """
 
     def __init__(self, bring: Callable[[], None]) -> None:

@@ -132,8 +132,8 @@ def link_objects(source_git_dir: Path, objects_dir: Path) -> None:
 def _take_objects(common: Path, objects_dir: Path) -> None:
     """Have the objects of a repository in a directory, too; on disk on return.
 
-    They are taken under another name, synced (the source's own git may never have done that), and renamed into place, so that
-    whatever has its name in the directory is whole: an import that is done again after a crash need not look at it.
+    They are taken under another name, synced (the source's git may never have done that), and renamed into place: what has its
+    name in the directory is whole, and an import that is done again after a crash need not look at it.
     """
     _remove_abandoned(objects_dir)
     staging = objects_dir / f"{_STAGING}{os.getpid()}-{os.urandom(4).hex()}"

@@ -218,11 +218,7 @@ class Worktree:
                 os.close(fd)
 
     def read_index(self) -> tuple[bytes, os.stat_result] | None:
-        """Read the index, and what tells it from another; None if there is none.
-
-        Raises:
-            NotAVault: If it is no file.
-        """
+        """Read the index, and what tells it from another; None if there is none."""
         with host_errors(f"read '{self.index}'"):
             try:
                 with open_plain_file(self.index) as file:

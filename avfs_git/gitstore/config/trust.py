@@ -157,7 +157,6 @@ def check_inert(git_dir: Path) -> None:
 
     Raises:
         VaultUntrusted: If there is such a thing.
-        NotAVault: If the configuration cannot be read.
     """
     reason = find_harmful_setting(git_dir) or _find_link(git_dir) or _find_hook(git_dir) or _find_shown(git_dir)
     if reason is not None:
@@ -165,11 +164,7 @@ def check_inert(git_dir: Path) -> None:
 
 
 def find_harmful_setting(git_dir: Path) -> str | None:
-    """Say which setting of a repository is not known to be harmless; None if all are.
-
-    Raises:
-        NotAVault: If the configuration cannot be read.
-    """
+    """Say which setting of a repository is not known to be harmless; None if all are."""
     places = [git_dir]
     with suppress(FileNotFoundError, NotADirectoryError):
         places += [entry for entry in (git_dir / "worktrees").iterdir() if entry.is_dir()]

@@ -8,12 +8,7 @@ from __future__ import annotations
 
 
 def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """Read a size: its value, and where it ends.
-
-    Raises:
-        IndexError: If it is cut short.
-        ValueError: If it is more than any object has.
-    """
+    """Read a size: its value, and where it ends."""
     value = shift = 0
     while True:
         byte = data[at]
@@ -27,12 +22,7 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def read_distance(data: bytes, at: int) -> tuple[int, int]:
-    """Read how far before a delta the object is that it applies to, and where that ends.
-
-    Raises:
-        IndexError: If it is cut short.
-        ValueError: If it is farther than any pack is long.
-    """
+    """Read how far before a delta the object is that it applies to, and where that ends."""
     byte = data[at]
     value = byte & 0x7F
     while byte & 0x80:

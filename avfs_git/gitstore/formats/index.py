@@ -255,9 +255,6 @@ def move_entries(data: bytes, moves: Iterable[Move]) -> bytes | None:
 
     What somebody staged otherwise stays, and so does what is in conflict. Costs reading and writing the file. None if nothing
     changes.
-
-    Raises:
-        BadIndex, ForeignIndex: If it cannot be taken apart.
     """
     index = GitIndex(data)
     paths = index.paths
@@ -365,11 +362,7 @@ class CachedTree:
 
 
 def parse_cached_tree(data: bytes) -> CachedTree:
-    """Read the extension `TREE`.
-
-    Raises:
-        BadIndex: If it is damaged.
-    """
+    """Read the extension `TREE`."""
     top = CachedTree()
     waiting: list[tuple[CachedTree, int]] = [(top, 1)]
     at = 0

@@ -31,11 +31,7 @@ class PackIndex:
     __slots__ = ("_data", "_oids_end", "count")
 
     def __init__(self, path: Path) -> None:
-        """Open an index.
-
-        Raises:
-            BadPack: If it is no index of version 2, or cut short.
-        """
+        """Open an index."""
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe of that name keeps nobody waiting
         try:
             size = os.fstat(fd).st_size
@@ -175,11 +171,7 @@ def _check_checksum(path: Path) -> bytes:
 
 
 def _renew(data: bytes) -> bytes:
-    """Write an index of version 1 as one of version 2, without checksums of the entries (gitformat-pack).
-
-    Raises:
-        BadPack: If it is no index of version 1.
-    """
+    """Write an index of version 1 as one of version 2, without checksums of the entries (gitformat-pack)."""
     if hashlib.sha1(data[:-20], usedforsecurity=False).digest() != data[-20:] or (len(data) - 1024 - 40) % 24:
         raise BadPack("the index has no known format")
     entries = [data[at : at + 24] for at in range(1024, len(data) - 40, 24)]

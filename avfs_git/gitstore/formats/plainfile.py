@@ -24,11 +24,7 @@ def read_plain_file(path: Path, *, limit: int = 64 << 20) -> bytes:
 
 
 def open_plain_file(path: Path) -> BinaryIO:
-    """Open a file of a repository.
-
-    Raises:
-        NotAVault, OSError: As `read_plain_file`.
-    """
+    """Open a file of a repository."""
     try:
         return os.fdopen(open_plain(path), "rb")
     except NotAFile as error:

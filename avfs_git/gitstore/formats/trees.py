@@ -241,7 +241,6 @@ def serialize_tree(entries: Mapping[bytes, tuple[int, Oid]], *, in_order: bool =
 
     Raises:
         InvalidPath: If git does not allow a name in a tree.
-        InternalError: If a mode is not git's.
     """
     joined = b"\0" + b"\0".join(entries) + b"\0"
     if b"/" in joined or joined.count(b"\0") != len(entries) + 1 or b"\0\0" in joined or _may_hold_forbidden_name(joined):
@@ -261,11 +260,7 @@ def serialize_tree(entries: Mapping[bytes, tuple[int, Oid]], *, in_order: bool =
 
 
 def serialize_sorted(entries: Tree) -> bytes:
-    """Write a tree object of entries that are in git's order, and of whose names each is one that git allows.
-
-    Raises:
-        InternalError: If a mode is not git's.
-    """
+    """Write a tree object of entries that are in git's order, and of whose names each is one that git allows."""
     parts: list[bytes] = []
     try:
         for name, (mode, oid) in entries.items():
@@ -351,13 +346,12 @@ def edit_tree(
 ) -> Oid | None:
     """Apply edits by path to a tree and return the id of the new one; None if nothing is left.
 
-    Only trees on the paths are read and rebuilt, and those that come out as they were are not written
-    again. An edit replaces whatever is at its path, None removes it; edits below it apply to what it put
-    there. A directory that comes to hold nothing vanishes, as git has it.
+    Only trees on the paths are read and rebuilt, and unchanged ones are not written again. An edit replaces what is at its
+    path, None removes it; edits below it apply to what it put there. A directory that comes to hold nothing vanishes, as in
+    git.
 
     Raises:
         InvalidPath: If an edit puts something at a name that git does not allow in a tree.
-        InternalError: If an edit puts something below what another edit made a file, or replaces the root.
     """
     if not edits:
         return tree
@@ -435,11 +429,7 @@ def _write_edited(sink: ObjectSink, tree: Tree, edits: Mapping[bytes, tuple[int,
 
 
 def write_edited(tree: Tree, ids: Mapping[bytes, tuple[int, Oid]]) -> bytes:
-    """Write a tree object in which entries that are there, with the modes that they have, have other ids.
-
-    Raises:
-        InternalError: If a mode is not git's.
-    """
+    """Write a tree object in which entries that are there, with the modes that they have, have other ids."""
     data = tree.data if isinstance(tree, WrittenTree) and len(ids) <= _FEW else None
     for name, (mode, oid) in ids.items():
         if data is None:

@@ -116,9 +116,5 @@ class MergeEngine(Protocol):
         ...
 
     def merge_trees(self, base: Oid | None, ours: Oid | None, theirs: Oid | None, *, labels: Labels) -> MergedTrees:
-        """Merge three trees, whatever the history is: what one commit changed, put on another. A base of None is the empty tree.
-
-        Raises:
-            GitFailed: As `merge` does.
-        """
+        """Merge three trees, whatever the history is: what one commit changed, put on another. A base of None is empty."""
         ...

@@ -89,12 +89,7 @@ class Pack:
         self._file = None
 
     def read(self, offset: int) -> tuple[int, bytes]:
-        """Read the object at an offset: its kind and its content, made by deltas if the pack holds it so.
-
-        Raises:
-            BadPack: If it cannot be taken apart.
-            OSError: If the pack cannot be read; `FileNotFoundError` if it has gone.
-        """
+        """Read the object at an offset: its kind and its content, made by deltas if the pack holds it so."""
         held = self.file()
         data = os.pread(held.fd, FIRST_READ, offset)
         kind, size, start = parse_entry_header(data)
@@ -155,12 +150,7 @@ class Pack:
         return kind, size, start, below
 
     def describe(self, offset: int) -> tuple[int, int]:
-        """Tell the kind and the size of the object at an offset without reading it; of a delta, of what it makes.
-
-        Raises:
-            BadPack: If it cannot be taken apart.
-            OSError: If the pack cannot be read; `FileNotFoundError` if it has gone.
-        """
+        """Tell the kind and the size of the object at an offset without reading it; of a delta, of what it makes."""
         kind, size, _, below = self._entry(offset)
         if below is None:
             return kind, size
@@ -184,7 +174,6 @@ class Pack:
         Where they lie close together the pack is read in large pieces: a call for each would take longer.
 
         Raises:
-            BadPack: If one cannot be taken apart.
             FileNotFoundError: If the pack has gone.
         """
         held = self.file()
@@ -210,11 +199,7 @@ class Pack:
         return found
 
     def stream(self, offset: int) -> Iterator[bytes]:
-        """Read the object at an offset, which is no delta, in pieces of at most 1 MiB.
-
-        Raises:
-            BadPack: If it cannot be taken apart.
-        """
+        """Read the object at an offset, which is no delta, in pieces of at most 1 MiB."""
         held = self.file()
         _, size, start = parse_entry_header(os.pread(held.fd, 32, offset))
         yield from inflate_stream(held.fd, offset + start, size)

@@ -152,11 +152,7 @@ def sweep(
 
 
 def survey(store: ObjectStore, roots: Iterable[Oid], refs: Iterable[Oid], *, before_s: float, lazy: bool = False) -> Swept:
-    """Tell what `sweep` would do, if these were all refs; changes nothing.
-
-    Raises:
-        GitFailed: If there is no git, or it finds the repository broken.
-    """
+    """Tell what `sweep` would do, if these were all refs; changes nothing."""
     old, kept = _list_packs(store)
     tips = {oid for oid in (*roots, *refs, *_read_git_files(store.git_dir)) if store.exists(oid)}
     reached = _list_partly(store, tips, kept) if lazy else _list_reachable(store, tips)
@@ -194,7 +190,6 @@ def check_connected(store: ObjectStore, roots: Iterable[Oid], *, lazy: bool = Fa
 
     Raises:
         RefDamaged: If a ref does not say what it stands for, or that is not here.
-        GitFailed: If there is no git, or something is missing.
     """
     tips = find_tips(store, roots)
     lines = "".join(oid.hex() + "\n" for oid in tips).encode()
@@ -285,11 +280,7 @@ def _check(status: int, messages: str, verb: str) -> None:
 
 
 def _check_whole(path: Path) -> None:
-    """Read a pack that is to stay back from the disk.
-
-    Raises:
-        GitFailed: If it is not whole.
-    """
+    """Read a pack that is to stay back from the disk."""
     with host_errors(f"read '{path}'"):
         try:
             read_back(path)

@@ -69,12 +69,7 @@ class LazyObjectStore(ObjectStore):
         self._thread.is_impatient = True
 
     def read(self, oid: Oid) -> tuple[int, bytes]:
-        """Read an object: its kind and content; fetch it if it is missing.
-
-        Raises:
-            ObjectMissing: If it is not there, and the server has none either.
-            RemoteError: If it is missing and the server cannot be asked.
-        """
+        """Read an object: its kind and content; fetch it if it is missing."""
         try:
             return super().read(oid)
         except ObjectMissing:
@@ -82,12 +77,7 @@ class LazyObjectStore(ObjectStore):
         return super().read(oid)
 
     def header(self, oid: Oid) -> tuple[int, int]:
-        """Say the kind and size of an object; fetch it if it is missing.
-
-        Raises:
-            ObjectMissing: If it is not there, and the server has none either.
-            RemoteError: If it is missing and the server cannot be asked.
-        """
+        """Say the kind and size of an object; fetch it if it is missing."""
         try:
             return super().header(oid)
         except ObjectMissing:
@@ -95,32 +85,19 @@ class LazyObjectStore(ObjectStore):
         return super().header(oid)
 
     def blob_sizes(self, oids: Iterable[Oid]) -> dict[Oid, int]:
-        """Say how long many blobs are; fetch the missing ones in few requests.
-
-        Raises:
-            ObjectMissing, RemoteError: As `header`.
-        """
+        """Say how long many blobs are; fetch the missing ones in few requests."""
         wanted = list(dict.fromkeys(oids))
         self.fetch(wanted)
         return super().blob_sizes(wanted)
 
     def stream_blob(self, oid: Oid) -> Iterator[bytes]:
-        """Read the content of a blob in pieces of at most 1 MiB; fetch it if it is missing.
-
-        Raises:
-            ObjectMissing: If it is not there, and the server has none either.
-            RemoteError: If it is missing and the server cannot be asked.
-        """
+        """Read the content of a blob in pieces of at most 1 MiB; fetch it if it is missing."""
         if not self.exists(oid):
             self._fetch_with_siblings(oid)
         yield from super().stream_blob(oid)
 
     def expect(self, oids: Iterable[Oid]) -> None:
-        """Bring blobs that are read next, in few requests.
-
-        Raises:
-            RemoteError: If the server cannot be asked.
-        """
+        """Bring blobs that are read next, in few requests."""
         self.fetch(oids)
 
     def fetch(self, oids: Iterable[Oid]) -> int:
@@ -128,7 +105,6 @@ class LazyObjectStore(ObjectStore):
 
         Raises:
             ObjectMissing: If the server lacks some; the others have come, unless there are many such.
-            RemoteError: If the server cannot be asked.
         """
         missing = [oid for oid in dict.fromkeys(oids) if not self.exists(oid)]
         for start in range(0, len(missing), _AT_ONCE):

@@ -228,7 +228,6 @@ def run(
     which neither side did anything git is ended. The other arguments are those of `start`.
 
     Raises:
-        GitFailed: If there is no git.
         Silent: If nothing was heard or done for too long.
     """
     verb, *options = command
@@ -262,9 +261,6 @@ def start(
 
     `access` and `environment` are all that it gets; with `own_config` it sees the system's configuration, too. `given` is its
     standard input. With `noted` it is noted in the directory, for `end_noted`.
-
-    Raises:
-        GitFailed: If there is no git.
     """
     names = {name: value for name, value in access.environment.items() if _FROM_USER.fullmatch(name)}
     program = shutil.which("git", path=names.get("PATH") or None)
@@ -292,11 +288,7 @@ def start(
 
 
 def _import_gitpython() -> Any:
-    """Import GitPython, whose import runs `git version` in the environment of this process, but writes no traces.
-
-    Raises:
-        GitFailed: If it cannot run that.
-    """
+    """Import GitPython, whose import runs `git version` in the environment of this process, but writes no traces."""
     with _importing:
         names = [] if "git" in sys.modules else [name for name in os.environ if name.startswith("GIT_TRACE")]  # noqa: TID251 - see above
         traces = {name: os.environ.pop(name) for name in names}  # noqa: TID251 - as above

@@ -215,9 +215,6 @@ class Exchange:
         """Have git fetch; return what the server said. Then objects are judged and on disk in the vault, refs in `read_refs`.
 
         With `prune`, refs that the other side no longer has are removed. `upload_pack` is the program that answers there.
-
-        Raises:
-            RemoteError: If that fails.
         """
         options = ["--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules", "--no-show-forced-updates"]
         options += ["--prune"] if prune else []
@@ -235,7 +232,6 @@ class Exchange:
 
         Raises:
             ObjectMissing: If the server says that it does not have one of them; then none has come.
-            RemoteError: If that fails.
         """
         options = ["--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules", "--filter=blob:none"]
         with tempfile.TemporaryFile() as wanted:
@@ -284,11 +280,7 @@ class Exchange:
         fsync_dir(target)
 
     def push(self, pushes: Sequence[Push], *, receive_pack: str | None = None) -> tuple[list[PushedRef], tuple[str, ...]]:
-        """Have git push; say what became of each ref, and what the server said.
-
-        Raises:
-            RemoteError: If the exchange as a whole fails.
-        """
+        """Have git push; say what became of each ref, and what the server said."""
         self._check_receiver()
         options = ["--porcelain", "--no-verify", "--no-signed", "--no-follow-tags", "--recurse-submodules=no"]
         leases = [(push.ref, push.expected.hex() if push.expected else "") for push in pushes if push.forced]

@@ -41,13 +41,10 @@ ReadIgnoreFile = Callable[[TreePath], bytes | None]
 class Ignorer:
     """The verdict on any path of a workspace.
 
-    Args:
-        read_ignore_file: Reads the `.gitignore` of a directory.
-        exclude: Rules for the whole workspace that every `.gitignore` overrules, as in `info/exclude`.
-        git_version: The git to agree with; the installed one by default, which is asked only if a rule is
-            read differently by different versions. That is one with a slash and with `**` right after
-            literal text: in `a**/b`, git from 2.52 on takes the stars for one, as its manual says; before,
-            it took them for `**/`, so that `a**/b` matched `ab` and `a/x/b` too.
+    `read_ignore_file` reads the `.gitignore` of a directory. `exclude` are rules that every `.gitignore` overrules, as in
+    `info/exclude`. `git_version` is the git to agree with, by default the installed one. It is asked only about a rule with a
+    slash and with `**` right after literal text: git from 2.52 on takes the stars of `a**/b` for one, as its manual says;
+    before, `a**/b` matched `ab` and `a/x/b` too.
     """
 
     def __init__(self, read_ignore_file: ReadIgnoreFile, exclude: bytes = b"", *, git_version: GitVersion | None = None) -> None:
@@ -127,12 +124,9 @@ class IgnoreRules:
         return cls(_Table(content, git_version), base)
 
     def decide(self, path: TreePath, name: bytes, *, is_dir: bool) -> bool | None:
-        """Tell what the last rule that matches a path says: ignored, taken back, or None without any.
+        """Tell what the last rule that matches a path below the base says: ignored, taken back, or None without any.
 
-        Args:
-            path: A path below the base; that no directory above it is ignored is for the caller to see.
-            name: Its last component.
-            is_dir: Whether it is a directory.
+        The caller sees to it that no directory above the path is ignored.
         """
         return self._table.find(path[self._skip :], name, is_dir)
 

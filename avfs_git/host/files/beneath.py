@@ -70,8 +70,8 @@ class Holder(Protocol):
 class DescriptorPool:
     """A bound on how many descriptors a process keeps open at leisure.
 
-    Holders are asked to let go in the order in which they came, except those whose descriptor was used
-    meanwhile: they get a second chance. The pool itself keeps neither a holder nor a descriptor alive.
+    Holders are asked to let go in the order in which they came; one whose descriptor was used meanwhile gets a second chance.
+    The pool itself keeps neither a holder nor a descriptor alive.
     """
 
     def __init__(self, limit: int | None = None) -> None:

@@ -90,11 +90,7 @@ def sync_file(fd: int, *, data_only: bool = False) -> None:
 
 
 def sync_files(*fds: int) -> None:
-    """Force the content of several open files to disk; the writing of all begins before the first is waited for.
-
-    Raises:
-        OSError: If the system refuses one of them; the others are done all the same.
-    """
+    """Force the content of several open files to disk; the writing of all begins before the first is waited for."""
     for fd in fds[1:]:
         _begin_writing(fd)
     refused: list[OSError] = []
@@ -158,9 +154,6 @@ def sync_file_system(path: Path) -> None:
     """Put on disk everything that is not yet, on the file system that a path is on.
 
     For a great many files at once, where one sync each would take longer.
-
-    Raises:
-        HostError: If the system refuses, or writing something back failed.
     """
     import ctypes  # noqa: PLC0415 - only here, and it takes as long as a small command
 

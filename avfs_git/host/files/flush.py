@@ -48,14 +48,14 @@ def flush_file_system(directory: str, device: int) -> bool:
 
 
 def settle_file(fd: int) -> bool:
-    """See to it that every write to a file from now on moves its time of change, also one to memory that a program has mapped.
+    """Make every later write to a file move its time of change, also a write to memory that a program has mapped.
 
-    A page that is changed already may be written again without the system noticing. So where anybody has the file open for
-    writing, or mapped, its changed pages are sent on their way to the disk, and with that the next write is noticed; nobody
-    waits for the disk. Whether anybody has it open is asked by a lease for reading, which is given back at once: who opens
-    the file in between waits for that long, and this process gets SIGIO, which its caller has blocked.
+    A page that is changed already may be written again without the system noticing. So where a process has the file open for
+    writing, or mapped, its changed pages are sent to the disk, without waiting, and with that the next write is noticed. A
+    lease for reading tells whether a process has it open, and is given back at once: a process that opens the file in between
+    waits for that long, and this process gets SIGIO, which its caller has blocked.
 
-    True if nobody has the file open for writing, or mapped for that. Raises OSError if the disk fails.
+    True if no process has the file open for writing, or mapped for that. Raises OSError if the disk fails.
     """
     try:
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
@@ -71,10 +71,10 @@ def settle_file(fd: int) -> bool:
 
 
 def begin_writing(fd: int, offset: int, size: int) -> None:
-    """Send a piece of a file on its way to the disk, and do not wait for it.
+    """Send a piece of a file to the disk, and do not wait for it.
 
-    Else an `fsync` at the end finds all of the file, and whoever makes, removes or renames something in the same file system
-    meanwhile waits for the journal, which waits for that. What the disk refuses, the `fsync` tells.
+    Else an `fsync` at the end finds all of the file, and every process that makes, removes or renames something in the same
+    file system waits for the journal, which waits for that. What the disk refuses, the `fsync` tells.
     """
     with suppress(AttributeError):  # a libc without it
         _libc.sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(size), _WRITE)
@@ -83,8 +83,8 @@ def begin_writing(fd: int, offset: int, size: int) -> None:
 def await_writes(fd: int) -> None:
     """Wait until every write to a file that has begun is done.
 
-    A write moves the times of a file when it begins, and what is read before its end is half of it. Who writes holds the
-    lock of the inode; so does who looks for data (`SEEK_DATA`: ext4, btrfs, f2fs, tmpfs). XFS lets nobody read meanwhile.
+    A write moves the times of a file when it begins, and a read before its end sees half of it. A writer holds the lock of the
+    inode; so does a process that looks for data (`SEEK_DATA`: ext4, btrfs, f2fs, tmpfs). XFS lets no process read meanwhile.
     Moves the place in the file that `read` goes on from.
     """
     with suppress(OSError):  # ENXIO of an empty file; EINVAL where it is not known

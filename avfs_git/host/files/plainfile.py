@@ -41,11 +41,7 @@ def open_plain(path: str | bytes | os.PathLike[str], flags: int = os.O_RDONLY) -
 
 
 def read_plain(path: str | bytes | os.PathLike[str], limit: int = -1) -> bytes:
-    """Read a file whole, or at most `limit` bytes of it.
-
-    Raises:
-        NotAFile, OSError: As `open_plain`.
-    """
+    """Read a file whole, or at most `limit` bytes of it."""
     with os.fdopen(open_plain(path), "rb") as file:
         return file.read(limit)
 

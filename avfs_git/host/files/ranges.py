@@ -14,11 +14,7 @@ PUNCH_HOLE = 2
 
 
 def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
-    """Change the space that a range of a file takes: reserve, punch, zero, collapse or insert it.
-
-    Raises:
-        OSError: As the system gives it; EOPNOTSUPP where it has no such call.
-    """
+    """Change the space that a range of a file takes: reserve, punch, zero, collapse or insert it."""
     libc = ctypes.CDLL(None, use_errno=True)
     call = getattr(libc, "fallocate64", None) or getattr(libc, "fallocate", None)
     if call is None:

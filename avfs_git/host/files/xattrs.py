@@ -64,11 +64,7 @@ def write_xattr(target: Target, name: bytes, value: bytes, *, flags: int = 0) ->
 
 
 def remove_xattr(target: Target, name: bytes) -> None:
-    """Remove an attribute.
-
-    Raises:
-        OSError: ENODATA if there is none of that name.
-    """
+    """Remove an attribute."""
     os.removexattr(target, name, follow_symlinks=isinstance(target, int))
 
 

@@ -180,12 +180,9 @@ class LockFile:
         return self._depth
 
     def keep(self, session: str) -> None:
-        """Keep the lock between other processes from now on, also when every thread has released it.
+        """Keep the lock between other processes from now on, also when every thread has released it. Called with the lock held.
 
-        Called with the lock held.
-
-        Args:
-            session: Who keeps it, for others: an id of at most 24 ASCII letters and digits.
+        `session` tells other processes who keeps it: an id of at most 24 ASCII letters and digits.
         """
         self._kept = True
         self._map[_SESSION] = session.encode("ascii").ljust(_SESSION_MAX, b"\0")
@@ -213,11 +210,9 @@ class LockFile:
         return bool(self._map[_OPERATING])
 
     def mark_operating(self, *, operating: bool, is_moving: bool = False) -> None:
-        """Say whether such an operation is under way, so that whoever takes over from a killed process knows.
+        """Say whether an operation is in progress, and whether it changes something that must not be seen before it is done.
 
-        Args:
-            operating: Whether one is.
-            is_moving: Whether it changes something at this moment that nobody is to see before it is done.
+        The next holder reads it after a kill.
         """
         self._map[_OPERATING] = 2 if is_moving else operating
 
@@ -308,10 +303,10 @@ class LockFile:
 
 
 class ReadingLock(LockFile):
-    """The lock of who may not write to its file: held together with others who read, never with one who writes.
+    """The lock of a process that may not write to its file: held together with other readers, never with a writer.
 
     Writes nothing; what only a holder of the whole lock does (`keep`, `begin_change`, `mark_clean`, `retire`) is not for it.
-    Where there is no file, nobody has changed anything yet; it is looked for again each time, because others may be allowed to.
+    Where there is no file, nothing has changed yet; it is looked for again each time, because others may be allowed to make it.
     """
 
     _kind = fcntl.LOCK_SH

@@ -92,20 +92,12 @@ def mount_fuse(
 ) -> int:
     """Mount a FUSE file system; give the descriptor on which the kernel speaks to its server.
 
-    The kernel checks permissions itself (`default_permissions`), except where nobody but root can come in, who may do
-    everything: it asks for the attributes of a directory again after each change of what is in it, only to check. The
-    server is asked instead what access(2) says.
+    The kernel checks permissions itself (`default_permissions`), except where only root can come in, who may do everything:
+    then it asks the server what access(2) says. Else it would ask for the attributes of a directory again after each change of
+    what is in it, only to check.
 
-    Args:
-        directory: Where.
-        source: What the mount table shows as the thing that is mounted.
-        subtype: What it shows as the kind, after `fuse.`.
-        read_only: Refuse every change, before anybody is asked.
-        allow_other: Let in other users than the one who mounts; for ordinary users only if the machine allows it.
-        max_read: The largest read that the server is asked for.
-
-    Raises:
-        MountError: If it cannot be done.
+    `source` and `subtype` are what the mount table shows, the latter after `fuse.`. With `read_only` the kernel refuses every
+    change. `allow_other` lets in other users than the one who mounts; for ordinary users only if the machine allows it.
     """
     if os.geteuid() == 0:
         return _mount_as_root(directory, source, subtype, read_only=read_only, allow_other=allow_other, max_read=max_read)
@@ -221,11 +213,7 @@ def unmount(directory: Path, *, lazy: bool = False) -> None:
 
 
 def detach(mounted: Mounted) -> None:
-    """Take a mount out of sight at once, whoever uses it; nothing is done where somebody else was faster.
-
-    Raises:
-        MountError: If it stays.
-    """
+    """Take a mount out of sight at once, whoever uses it; nothing is done where somebody else was faster."""
     try:
         unmount(mounted.directory, lazy=True)
     except MountError:
@@ -236,9 +224,8 @@ def detach(mounted: Mounted) -> None:
 def hold_conversation(mounted: Mounted) -> int | None:
     """Open what ends the conversation between a mount and its server (`cut_off`); the caller closes it.
 
-    The kernel gives the number of a mount's device to the next one as soon as the first has ended. What is open belongs to
-    the one that it was opened for. None if that is gone, for who has not mounted it, or if FUSE's control file system is
-    not there.
+    Device numbers are reused as soon as a mount has ended; what is open belongs to the mount that it was opened for. None if
+    that is gone, for a user who has not mounted it, or if FUSE's control file system is not there.
     """
     try:
         fd = os.open(f"/sys/fs/fuse/connections/{mounted.device[1]}/abort", os.O_WRONLY | os.O_CLOEXEC)

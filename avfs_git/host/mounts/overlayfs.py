@@ -39,11 +39,7 @@ def _escape(path: Path, special: str) -> str:
 
 
 def mount_overlay(directory: Path, *, source: str, options: str) -> None:
-    """Mount an overlayfs; `source` is what the mount table shows as the thing that is mounted.
-
-    Raises:
-        MountError: If it cannot be done; the errno is in its details.
-    """
+    """Mount an overlayfs; `source` is what the mount table shows as the thing that is mounted."""
     number = _mount(source, os.fspath(directory), options)
     if number:
         raise MountError(f"cannot mount overlayfs at '{directory}': {os.strerror(number)}", details={"errno": number})
@@ -61,10 +57,10 @@ def clear_volatile(work: Path) -> None:
 
 
 def is_upper_used(upper: Path) -> bool:
-    """Whether an overlayfs, in whichever mount namespace and also if it is detached, has a directory as its upper layer.
+    """Tell whether an overlayfs, in any mount namespace and also if it is detached, has a directory as its upper layer.
 
-    The kernel allows one at a time if it is asked to be strict, and looks at that first; what follows here cannot be mounted, so
-    that nothing ever is. False also where this user may not ask: then none that this user made is there.
+    The kernel allows one at a time if it is asked to be strict, and looks at that first; the mount that is asked for here
+    cannot succeed. False also where this user may not ask: then this user made no such mount.
     """
     options = layer_options([upper], upper, Path(_ELSEWHERE), ("index=on", "userxattr"))
     return _mount("avfs", os.fspath(upper), options) == errno.EBUSY
@@ -92,13 +88,10 @@ def _mount(source: str, target: str, options: str) -> int:
 
 
 def watch_end(directory: Path) -> int:
-    """Watch for the end of the file system at a directory; gives a descriptor that can be read when it is gone.
+    """Watch for the end of the file system at a directory; gives a descriptor that becomes readable when it is gone.
 
     That is when its last user in any mount namespace is done. The watch itself keeps nothing. The descriptor is the caller's;
     nothing is ever to be read from it, so that each process that has a copy sees the same.
-
-    Raises:
-        MountError: If the system refuses.
     """
     import ctypes  # noqa: PLC0415 - as above
 
