@@ -532,7 +532,7 @@ class Capture:
         self._placing.load(frame)
         assert frame.tree is not None  # noqa: S101 - just loaded
         queued = {child.name for child in frame.pending}
-        for name, (mode, oid, untracked) in list(frame.side.items()):
+        for name, (mode, oid, untracked) in frame.side.list_all():
             path = join(frame.path, name)
             leads_to_added = self._placing.leads_to_added(path)
             if not frame.reclassify and not leads_to_added and path not in self._placing.added:

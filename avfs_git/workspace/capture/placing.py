@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_SYMLINK, MODE_TREE, is_forbidden_kind, is_forbidden_name
 from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_TREE
@@ -23,12 +23,11 @@ from avfs_git.gitstore.source import ObjectSink
 from avfs_git.paths import ROOT, Oid, TreePath, split
 from avfs_git.values import value_class
 from avfs_git.vfs.layer.lower import LowerEntry
-from avfs_git.vfs.layer.records import Records
-from avfs_git.vfs.layer.sidecar import Record, SideEntry, compose_sidecar, differ_beyond_times, find_child, parse_sidecar
+from avfs_git.vfs.layer.records import Children, Records
+from avfs_git.vfs.layer.sidecar import META_NAME, Record, SideEntry, differ_beyond_times, find_child
 from avfs_git.vfs.scan.scan import DirtySet
 from avfs_git.vfs.scan.statcache import DirCache
 
-_T = TypeVar("_T")
 GIT = b".git"
 
 
@@ -127,7 +126,7 @@ class Frame:
         self.own_stat: os.stat_result | None = None
         self.pending: list[Frame] = []
         self.tree: dict[bytes, tuple[int, Oid]] | None = None
-        self.side: dict[bytes, SideEntry] = {}
+        self.side = Children()
         self.meta_oid: Oid | None = None
         self.meta = Records()
         self.changed = False
@@ -167,7 +166,9 @@ class Placing:
             return
         frame.tree = dict(self._sink.read_tree(frame.prev_tree)) if frame.prev_tree is not None else {}
         if frame.prev_sidecar is not None:
-            frame.side, frame.meta_oid = parse_sidecar(self._sink.read_tree(frame.prev_sidecar), frame.prev_sidecar)
+            sidecar = self._sink.read_tree(frame.prev_sidecar)
+            frame.side = Children(sidecar, frame.prev_sidecar)
+            frame.meta_oid = sidecar[META_NAME][1] if META_NAME in sidecar else None
         data = self._sink.read_blob(frame.meta_oid) if frame.meta_oid is not None else b""
         frame.meta = Records(data, frame.meta_oid)
 
@@ -194,7 +195,7 @@ class Placing:
         """Take a name out of tree and sidecar."""
         assert frame.tree is not None  # noqa: S101 - loaded by whoever found the change
         frame.tree.pop(name, None)
-        held = frame.side.pop(name, None)
+        held = frame.side.put(name, None)
         record = frame.meta.get(name)
         if record is not None:
             frame.meta.put(name, None)
@@ -232,10 +233,10 @@ class Placing:
             sidecar = self.goes_to_sidecar(frame, name, path, mode)
         if sidecar:
             frame.tree.pop(name, None)
-            frame.side[name] = SideEntry(mode, oid, untracked=True)
+            frame.side.put(name, SideEntry(mode, oid, untracked=True))
             self.sidecar_touched = True
         else:
-            if frame.side and frame.side.pop(name, None) is not None:
+            if frame.side.put(name, None) is not None:
                 self.sidecar_touched = True
             frame.tree[name] = (mode, oid)
         frame.changed = True
@@ -244,7 +245,7 @@ class Placing:
     def move_to_tree(self, frame: Frame, name: bytes, mode: int, oid: Oid) -> None:
         """Put what the sidecar holds at a name into the tree."""
         assert frame.tree is not None  # noqa: S101 - loaded by whoever found the change
-        del frame.side[name]
+        frame.side.put(name, None)
         frame.tree[name] = (mode, oid)
         frame.changed = True
         self.sidecar_touched = True
@@ -300,7 +301,7 @@ class Placing:
         if frame.nested is None:
             for here in _undecided(frame, lambda one: one.nested):
                 self.load(here)
-                here.nested = self._is_nested_with(here, git_present=GIT in here.side)
+                here.nested = self._is_nested_with(here, git_present=here.side.get(GIT) is not None)
         return bool(frame.nested)
 
     def _is_nested_with(self, frame: Frame, *, git_present: bool) -> bool:
@@ -320,7 +321,7 @@ class Placing:
     def note_git(self, frame: Frame, *, present: bool) -> None:
         """Take notice that `.git` came or went, which decides where its neighbours belong."""
         self.load(frame)
-        was = GIT in frame.side
+        was = frame.side.get(GIT) is not None
         if frame.path == ROOT or was == present:
             return
         frame.reclassify = True
@@ -337,7 +338,7 @@ class Placing:
             data = frame.meta.serialize()
             frame.meta_oid = self._sink.add(KIND_BLOB, data, keep=True) if data else None
         tree = self._sink.add_tree(frame.tree) if frame.tree else None
-        entries = compose_sidecar(frame.side, frame.meta_oid)
+        entries = frame.side.compose(frame.meta_oid)
         sidecar = self._sink.add_tree(entries) if entries else None
         return tree, sidecar
 
@@ -363,12 +364,15 @@ class Placing:
             before = frame.side.get(name)
             if (new_side is not None and new_side.untracked) != (before is not None and before.untracked):
                 self.sidecar_touched = True
-            _put(frame.tree, name, new_tree)
-            _put(frame.side, name, new_side)
+            if new_tree is None:
+                frame.tree.pop(name, None)
+            else:
+                frame.tree[name] = new_tree
+            frame.side.put(name, new_side)
 
     def _holds_untracked(self, child: Frame, sidecar: Oid) -> bool:
-        side = child.side if child.tree is not None else parse_sidecar(self._sink.read_tree(sidecar), sidecar)[0]
-        return any(entry.untracked for entry in side.values())
+        side = child.side if child.tree is not None else Children(self._sink.read_tree(sidecar), sidecar)
+        return side.hold_untracked()
 
 
 def _directories_above(paths: AbstractSet[TreePath]) -> set[TreePath]:
@@ -395,10 +399,3 @@ def _undecided(frame: Frame, known: Callable[[Frame], object]) -> list[Frame]:
         found.append(here)
         here = here.parent
     return found[::-1]
-
-
-def _put(entries: dict[bytes, _T], name: bytes, value: _T | None) -> None:
-    if value is None:
-        entries.pop(name, None)
-    else:
-        entries[name] = value
