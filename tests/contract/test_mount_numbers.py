@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from avfs_git import faults
 from avfs_git.errors import MountError
 from avfs_git.host.mounts.mounts import Mounted, detach, find_mount, list_mounts, unmount
 from avfs_git.host.processes.copies import describe_copies, find_copy_users, is_copy, remove_copies
@@ -140,3 +141,31 @@ def test_who_is_slower_finds_nothing_to_take_away(mount_dir: Path) -> None:
         unmount(first.directory)
 
     assert caught.value.details["errno"] == errno.EINVAL
+
+
+def test_only_the_mount_that_was_seen_is_detached(mount_dir: Path) -> None:
+    """Another process has detached it and mounted something else there, before or while this one does: that stays."""
+    place = mount_dir / "one"
+    seen = _mount(place, "avfs-one")
+    unmount(place)
+    place.rmdir()
+    second = _mount(place, "avfs-two")
+    detach(seen)
+    assert find_mount(place) == second
+
+    def be_faster(point: str) -> None:
+        if point == "mounts.detaching":
+            faults.arm(None)
+            unmount(place, lazy=True)
+            assert capabilities.mount("avfs-three", place, "tmpfs")
+
+    faults.arm(be_faster)
+    try:
+        detach(second)
+    finally:
+        faults.arm(None)
+    third = find_mount(place)
+    assert third is not None
+    assert third.source == "avfs-three"
+    detach(third)
+    assert find_mount(place) is None

@@ -8,6 +8,7 @@ there: a session starts in as many milliseconds as its imports take.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from avfs_git.errors import FuseUnavailable, MountError
+from avfs_git.faults import reach
+from avfs_git.host.locks.locks import directory_held
 from avfs_git.patterns import compiled
 
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV = 1, 2, 4  # linux/mount.h
@@ -187,13 +190,7 @@ def unmount(directory: Path, *, lazy: bool = False) -> None:
         MountError: If it is in use (`errno` in the details is then EBUSY), or nothing is mounted there (EINVAL).
     """
     if os.geteuid() == 0:
-        import ctypes  # noqa: PLC0415 - only where root unmounts
-
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.umount2(os.fsencode(directory), (_MNT_DETACH if lazy else 0) | _UMOUNT_NOFOLLOW):
-            number = ctypes.get_errno()
-            details = {"errno": errno.EINVAL if number == errno.ENOENT else number}
-            raise MountError(f"cannot unmount '{directory}': {os.strerror(number)}", details=details)
+        _unmount_as_root(directory, (_MNT_DETACH if lazy else 0) | _UMOUNT_NOFOLLOW)
         return
     import subprocess  # noqa: PLC0415 - only where an ordinary user unmounts
 
@@ -212,13 +209,48 @@ def unmount(directory: Path, *, lazy: bool = False) -> None:
         raise MountError(f"cannot unmount '{directory}': {said}", details={"errno": number})
 
 
+def _unmount_as_root(place: Path, flags: int) -> None:
+    import ctypes  # noqa: PLC0415 - only where root unmounts
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.umount2(os.fsencode(place), flags):
+        number = ctypes.get_errno()
+        details = {"errno": errno.EINVAL if number == errno.ENOENT else number}
+        raise MountError(f"cannot unmount '{place}': {os.strerror(number)}", details=details)
+
+
 def detach(mounted: Mounted) -> None:
-    """Take a mount out of sight at once, whoever uses it; nothing is done where somebody else was faster."""
+    """Take a mount out of sight at once, whoever uses it; nothing is done where another process was faster.
+
+    Another process may have detached it and mounted something there since the caller looked: that stays. Root detaches the mount
+    that it has open. The helper of an ordinary user takes a path: processes of avfs lock the directory above it meanwhile.
+    """
     try:
-        unmount(mounted.directory, lazy=True)
-    except MountError:
+        if os.geteuid() == 0:
+            _detach_opened(mounted)
+            return
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):  # one that this user may not read
+                stack.enter_context(directory_held(mounted.directory.parent))
+            if find_mount(mounted.directory) == mounted:
+                reach("mounts.detaching")
+                unmount(mounted.directory, lazy=True)
+    except (MountError, OSError) as error:
         if mounted in list_mounts():
-            raise
+            if isinstance(error, MountError):
+                raise
+            raise MountError(f"cannot unmount '{mounted.directory}': {error.strerror}", details={"errno": error.errno}) from error
+
+
+def _detach_opened(mounted: Mounted) -> None:
+    fd = os.open(mounted.directory, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)  # while it is open, no other mount gets its number
+    try:
+        shown = Path(f"/proc/self/fdinfo/{fd}").read_text("ascii")
+        if f"mnt_id:\t{mounted.number}\n" in shown and mounted in list_mounts():
+            reach("mounts.detaching")
+            _unmount_as_root(Path(f"/proc/self/fd/{fd}"), _MNT_DETACH)
+    finally:
+        os.close(fd)
 
 
 def hold_conversation(mounted: Mounted) -> int | None:
