@@ -12,16 +12,13 @@ from avfs_git import Avfs
 from avfs_git.errors import NotAVault, RemoteAccessDenied
 from avfs_git.gitstore.rebuild import rebuild_git_dir
 from tests.support.servers import git
-from tests.support.users import MALLORY, give
+from tests.support.users import MALLORY, give, make_traces
 
 
 @pytest.fixture
 def traces(tmp_path: Path) -> Path:
     """Where programs of traps leave their names."""
-    place = tmp_path / "traces"
-    place.mkdir()
-    place.chmod(0o777)
-    return place
+    return make_traces(tmp_path)
 
 
 @pytest.fixture

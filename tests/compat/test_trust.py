@@ -15,7 +15,7 @@ import pytest
 from avfs_git import Avfs
 from avfs_git.errors import VaultUntrusted
 from tests.support.cli import Cli
-from tests.support.users import ALICE, MALLORY, as_user, give, open_way
+from tests.support.users import ALICE, MALLORY, as_user, give, make_traces, open_way
 
 OPENED = "opened"
 
@@ -44,10 +44,7 @@ def vault(tmp_path: Path) -> Path:
 @pytest.fixture
 def traces(tmp_path: Path) -> Path:
     """Where programs of traps leave their names."""
-    place = tmp_path / "traces"
-    place.mkdir()
-    place.chmod(0o777)
-    return place
+    return make_traces(tmp_path)
 
 
 def look(home: Path, path: Path) -> str:

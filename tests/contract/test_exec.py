@@ -34,17 +34,12 @@ from avfs_git.errors import (
 from avfs_git.host.mounts.mounts import list_mounts
 from avfs_git.sdk import Vault, Workspace
 from tests.support.cli import Cli
-from tests.support.commands import ALLOW_ALL
+from tests.support.commands import ALLOW_ALL, BACKENDS, place_policy
 
 pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout"), pytest.mark.slow]
 
 EVERYBODY = pytest.mark.usefixtures("person")
 """Runs as root and as an ordinary user: what the kernel grants the two is not the same."""
-BACKENDS = [
-    pytest.param("overlay", marks=pytest.mark.needs("fuse", "overlayfs")),
-    pytest.param("fuse", marks=pytest.mark.needs("fuse")),
-    "checkout",
-]
 SLEEP = str(100_000 + os.getpid())
 """How long the processes of this test run sleep, by which they are known."""
 DAEMONS = (
@@ -55,11 +50,7 @@ DAEMONS = (
 @pytest.fixture
 def policy(mount_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The user's policy, also for the command line; which has its home here."""
-    monkeypatch.setenv("AVFS_HOME", str(mount_dir / "h"))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(mount_dir / "config"))
-    file = mount_dir / "config" / "avfs" / "policy.toml"
-    file.parent.mkdir(parents=True)
-    return file
+    return place_policy(mount_dir, monkeypatch)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from avfs_git import Avfs
 from avfs_git.errors import ApprovalNeeded, ApprovalRefused, BackendUnavailable, CommandDenied, ExecError, InvalidInput
 from avfs_git.sdk import Vault
 from tests.support.cli import Cli
-from tests.support.commands import ALLOW_ALL
+from tests.support.commands import ALLOW_ALL, place_policy
 
 pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout"), pytest.mark.slow]
 
@@ -24,11 +24,7 @@ SECRET = "hunter2-Zq"
 @pytest.fixture
 def policy(mount_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The user's policy, also for the command line; which has its home here."""
-    monkeypatch.setenv("AVFS_HOME", str(mount_dir / "h"))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(mount_dir / "config"))
-    file = mount_dir / "config" / "avfs" / "policy.toml"
-    file.parent.mkdir(parents=True)
-    return file
+    return place_policy(mount_dir, monkeypatch)
 
 
 @pytest.fixture

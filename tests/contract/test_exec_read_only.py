@@ -22,15 +22,11 @@ from avfs_git.proxy.policy.request import Category
 from avfs_git.sdk import Workspace
 from avfs_git.sdk.commands import Prepared
 from tests.support.cli import Cli
+from tests.support.commands import BACKENDS
 
 pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout"), pytest.mark.slow]
 
 EVERYBODY = pytest.mark.usefixtures("person")
-BACKENDS = [
-    pytest.param("overlay", marks=pytest.mark.needs("fuse", "overlayfs")),
-    pytest.param("fuse", marks=pytest.mark.needs("fuse")),
-    "checkout",
-]
 HARM = """#!/bin/sh
 echo harm > file
 echo harm > new

@@ -9,31 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git import Avfs
 from avfs_git.backends import checkout
 from avfs_git.errors import HostError
-from avfs_git.model import Identity
 from avfs_git.sdk import Workspace
+from tests.support.commands import BACKENDS, fork_with_file
 
 pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout", "userns"), pytest.mark.slow, pytest.mark.usefixtures("person")]
-
-BACKENDS = [
-    pytest.param("overlay", marks=pytest.mark.needs("fuse", "overlayfs")),
-    pytest.param("fuse", marks=pytest.mark.needs("fuse")),
-    "checkout",
-]
 
 
 @pytest.fixture
 def work(mount_dir: Path) -> Iterator[Workspace]:
     """A fork with a file."""
-    with (
-        Avfs(mount_dir / "h", identity=Identity("A", "a@b")) as avfs,
-        avfs.create_vault("v") as vault,
-        vault.fork("work") as made,
-    ):
-        made.write("file", b"content\n")
-        made.checkpoint("start")
+    with fork_with_file(mount_dir / "h") as made:
         yield made
 
 

@@ -13,16 +13,11 @@ import pytest
 from avfs_git import Avfs
 from avfs_git.model import Identity
 from avfs_git.sdk import Vault, Workspace
-from tests.support.commands import ALLOW_ALL
+from tests.support.commands import ALLOW_ALL, BACKENDS
 
 pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout", "userns"), pytest.mark.slow, pytest.mark.usefixtures("person")]
 
 PROJECT = Path(__file__).parents[2]
-BACKENDS = [
-    pytest.param("overlay", marks=pytest.mark.needs("fuse", "overlayfs")),
-    pytest.param("fuse", marks=pytest.mark.needs("fuse")),
-    "checkout",
-]
 ADA = "export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b; V=$AVFS_VAULT; "
 
 

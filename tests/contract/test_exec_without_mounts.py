@@ -17,7 +17,7 @@ import pytest
 from avfs_git import Avfs
 from avfs_git.host.mounts.mounts import list_mounts
 from avfs_git.sdk import Workspace
-from tests.support.commands import ALLOW_ALL
+from tests.support.commands import ALLOW_ALL, place_policy
 
 pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout", "root"), pytest.mark.slow]
 
@@ -34,10 +34,7 @@ HOW = pytest.mark.parametrize("how", list(WRAPPERS))
 @pytest.fixture
 def work(mount_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
     """A workspace with a file, of a vault that the command line finds, too."""
-    monkeypatch.setenv("AVFS_HOME", str(mount_dir / "h"))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(mount_dir / "config"))
-    policy = mount_dir / "config" / "avfs" / "policy.toml"
-    policy.parent.mkdir(parents=True)
+    policy = place_policy(mount_dir, monkeypatch)
     policy.write_text(ALLOW_ALL)
     source = tmp_path / "source"
     source.mkdir()

@@ -6,7 +6,14 @@ import hashlib
 import os
 import stat
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
+
+from avfs_git.model import Identity
+from avfs_git.sdk import Home, Workspace
 
 Files = dict[bytes, tuple[str, bytes]]
 """Each file: its kind as git knows it, and a hash of its content or target."""
@@ -18,6 +25,13 @@ name = "all"
 action = "allow_with_checkpoint"
 """
 """A policy by which every command runs, after a checkpoint."""
+
+BACKENDS = [
+    pytest.param("overlay", marks=pytest.mark.needs("fuse", "overlayfs")),
+    pytest.param("fuse", marks=pytest.mark.needs("fuse")),
+    "checkout",
+]
+"""The ways in which `exec` shows a workspace."""
 
 CORPUS: dict[str, str] = {
     "nothing": "true",
@@ -93,6 +107,24 @@ CORPUS: dict[str, str] = {
     "fails": "echo half > half; exit 3",
     "killed": "echo half > half; kill -9 $$",
 }
+
+
+@contextmanager
+def fork_with_file(home: Path) -> Iterator[Workspace]:
+    """Make a fork 'work' with a file, in a vault of a new home."""
+    with Home(home, identity=Identity("A", "a@b")) as made, made.create_vault("v") as vault, vault.fork("work") as work:
+        work.write("file", b"content\n")
+        work.checkpoint("start")
+        yield work
+
+
+def place_policy(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Name the user's policy, also for the command line, which has its home in the directory."""
+    monkeypatch.setenv("AVFS_HOME", str(directory / "h"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(directory / "config"))
+    file = directory / "config" / "avfs" / "policy.toml"
+    file.parent.mkdir(parents=True)
+    return file
 
 
 def make_project(root: Path) -> Path:
