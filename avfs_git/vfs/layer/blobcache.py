@@ -1,12 +1,12 @@
 """Big blobs as plain files, so that a piece of one is read without inflating all of it.
 
-Decided here: where such files stand (`DIRECTORY/BOOT/OID`), when they may be believed, and which of them go when they
-get too many. All sessions of a vault share one directory; each makes a `BlobCache` of its own over it, from any thread.
-Nothing here is needed: whatever is lost is made again from the object.
+Decided here: where the files stand (`DIRECTORY/BOOT/OID`), when they are trusted, and which ones are removed when they get too
+many. All sessions of a vault share one directory; each has a `BlobCache` over it, for any thread. A lost file is made again from
+the object.
 
-A file gets its name when it is complete, and its content was checked against its id while it was made. It is never
-forced to disk: after a power cut it may be empty or hold garbage, and so files of another boot of the machine are not
-believed but removed. Where the machine does not say which boot it is, files get no name and are not shared.
+A file gets its name when it is complete; its content was checked against its id while it was made. It is never synced: after a
+power cut it may hold garbage, so that files of another boot are removed. On a machine without a boot id, files get no name and
+are not shared.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.paths import Oid
 
 CACHE_BYTES = 1 << 30
-"""How much the files of one cache may take together, where nothing else is said."""
+"""The default limit for the files of one cache together."""
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NOT_OURS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _ELSEWHERE = "/var/tmp"  # noqa: S108 - the file gets no name there
-"""Where files are when the vault may only be read."""
+"""Where files are made if the vault is read-only."""
 _O_TMPFILE = getattr(os, "O_TMPFILE", 0)
 
 
@@ -57,7 +57,7 @@ class BlobCache:
         Args:
             oid: Its id.
             size: Its length in bytes.
-            pieces: Its content, checked by whoever gives it; taken only if it is not there yet.
+            pieces: Its content, checked by the caller; taken only if the file does not exist yet.
             share: Whether it is kept for others; else it vanishes when it is closed.
 
         Raises:
@@ -102,7 +102,7 @@ class BlobCache:
         if self._is_ready:
             return
         make_dir(self._top.parent, exist_ok=True)
-        for directory in (self._top, self._place):  # what is in it is believed: of a shared vault it is its first user's alone
+        for directory in (self._top, self._place):  # its files are trusted: in a shared vault it belongs to its first user alone
             directory.mkdir(mode=0o700, exist_ok=True)
         top = os.open(self._top, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)  # or it would empty another one
         try:
@@ -120,7 +120,7 @@ class BlobCache:
             self._prepare()
             try:
                 return self._open_unnamed()
-            except FileNotFoundError:  # somebody cleared the cache
+            except FileNotFoundError:  # another process cleared the cache
                 self._is_ready = False
                 self._prepare()
                 return self._open_unnamed()

@@ -51,7 +51,7 @@ class Directories:
             names = components(path)[len(components(above)) :]
             far, near = names[:-_KEPT_ON_THE_WAY], names[-_KEPT_ON_THE_WAY:]
             found = open_beneath(base.fd, far) if far else base
-            # Whoever leaves a deep tree asks for the directories above, one by one.
+            # A walk out of a deep tree asks for the directories above, one by one.
             place = TreePath(b"/".join(components(path)[: -len(near)])) if near else ROOT
             for name in near:
                 found = open_dir(found.fd, name)
@@ -68,7 +68,26 @@ class Directories:
             del self._open[known]
 
 
-class UpperReader:
+class _Reader:
+    """What an upper layer and a plain directory answer alike."""
+
+    def __init__(self, root: Descriptor) -> None:
+        self._directories = Directories(root)
+
+    def read_link(self, path: TreePath, name: bytes) -> bytes:
+        """Read a symbolic link."""
+        return os.fsencode(os.readlink(name, dir_fd=self._directories.get(path)))
+
+    def dir_stat(self, path: TreePath) -> os.stat_result:
+        """Stat a directory."""
+        return os.fstat(self._directories.get(path))
+
+    def forget_dir(self, path: TreePath) -> None:
+        """Open a directory and those below it again when they are next read."""
+        self._directories.forget(path)
+
+
+class UpperReader(_Reader):
     """An upper layer, for a capture."""
 
     def __init__(self, upper: UpperLayer, *, watch: UpperWatch | None = None) -> None:
@@ -76,11 +95,10 @@ class UpperReader:
 
         Args:
             upper: Which.
-            watch: Where others than avfs write to it: what is to know the entries that are looked at, of which it was told that
-                a capture begins.
+            watch: Where overlayfs writes to it: the watch, in a capture, which is told each entry that is read.
         """
+        super().__init__(upper.root)
         self._upper = upper
-        self._directories = Directories(upper.root)
         self._watch = watch
 
     def list_dir(self, path: TreePath) -> Sequence[Found]:
@@ -148,7 +166,7 @@ class UpperReader:
         return Found(name, found, WHITEOUT if is_whiteout(found) else kind, opaque=False)
 
     def open_listed(self, path: TreePath, name: bytes) -> int:
-        """Open what was listed as a file, for reading, also one that its mode keeps its owner from."""
+        """Open a listed file for reading, whatever its mode is."""
         if self._watch is None:
             return open_judged_at(self._directories.get(path), name, _OPEN_FILE)
         self._watch.reopen(path, name)
@@ -160,10 +178,6 @@ class UpperReader:
             raise
         return fd
 
-    def read_link(self, path: TreePath, name: bytes) -> bytes:
-        """Read a symbolic link."""
-        return os.fsencode(os.readlink(name, dir_fd=self._directories.get(path)))
-
     def file_xattrs(self, fd: int, path: TreePath) -> Xattrs:
         """Read the user's own attributes of an open file, after a look at its marks."""
         found = read_user_xattrs(fd, path)
@@ -174,16 +188,8 @@ class UpperReader:
         found = read_user_xattrs(entry_of(self._directories.get(path), b"."), path)
         return tuple(sorted((name, value) for name, value in found.items() if name.startswith(b"user."))) if found else ()
 
-    def dir_stat(self, path: TreePath) -> os.stat_result:
-        """Stat a directory."""
-        return os.fstat(self._directories.get(path))
 
-    def forget_dir(self, path: TreePath) -> None:
-        """Look a directory, and what is below it, up anew."""
-        self._directories.forget(path)
-
-
-class PlainDirectory:
+class PlainDirectory(_Reader):
     """A directory of the host, for an import. Mounts below it are read like what they stand on."""
 
     def __init__(self, root: Path, *, is_own: bool = False) -> None:
@@ -191,12 +197,12 @@ class PlainDirectory:
 
         Args:
             root: The directory.
-            is_own: Whether avfs made it: then a file is read that its mode keeps its owner from, by changing that for a moment.
+            is_own: Whether avfs made it: then a closed file is read, too, by changing its mode for a moment.
 
         Raises OSError if it is not there.
         """
+        super().__init__(Descriptor(os.open(root, OPEN_DIR & ~os.O_NOFOLLOW)))
         self._open = open_judged_at if is_own else open_at
-        self._directories = Directories(Descriptor(os.open(root, OPEN_DIR & ~os.O_NOFOLLOW)))
 
     def directory_fd(self, path: TreePath) -> int:
         """Open a directory; the descriptor is good until the next is asked for."""
@@ -236,20 +242,16 @@ class PlainDirectory:
         try:
             return self._open(self._directories.get(path), name, _OPEN_FILE)
         except OSError as error:
-            error.filename = join(path, name)  # to whoever imports a directory, the name alone says little
+            error.filename = join(path, name)  # in an import the name alone says little
             raise
 
     def open_file(self, path: TreePath, name: bytes) -> int:
-        """Open a file for reading; what is something else counts as missing."""
+        """Open a file for reading; another kind of entry counts as missing."""
         fd = self.open_listed(path, name)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             raise FileNotFoundError(2, "no longer a file", name)
         return fd
-
-    def read_link(self, path: TreePath, name: bytes) -> bytes:
-        """Read a symbolic link."""
-        return os.fsencode(os.readlink(name, dir_fd=self._directories.get(path)))
 
     def file_xattrs(self, fd: int, path: TreePath) -> Xattrs:  # noqa: ARG002 - a plain directory has no marks to name
         """Read the user's attributes of an open file."""
@@ -258,14 +260,6 @@ class PlainDirectory:
     def dir_xattrs(self, path: TreePath) -> Xattrs:
         """Read the user's attributes of a directory."""
         return _read_plain_xattrs(entry_of(self._directories.get(path), b"."))
-
-    def dir_stat(self, path: TreePath) -> os.stat_result:
-        """Stat a directory."""
-        return os.fstat(self._directories.get(path))
-
-    def forget_dir(self, path: TreePath) -> None:
-        """Look a directory, and what is below it, up anew."""
-        self._directories.forget(path)
 
 
 def _read_plain_xattrs(target: int | bytes) -> Xattrs:

@@ -57,7 +57,7 @@ class LowerEntry:
     """One entry of the lower layer.
 
     Attributes:
-        kind: `file`, `symlink`, `dir`, or `gitlink` (a submodule's place: a directory to whoever looks).
+        kind: `file`, `symlink`, `dir`, or `gitlink` (a submodule: programs see a directory).
         mode: As `st_mode`, with the type.
         oid: The blob of a file or symlink, the commit of a gitlink, None for a directory.
         tree: The git tree of a directory, if it has one.
@@ -152,7 +152,7 @@ def _read_directory(source: ObjectSource, tree: Oid | None, sidecar: Oid | None)
 
 
 def _select(trees: _Trees, names: set[bytes]) -> Stored:
-    """Take what is stored of some names, without taking the rest apart where these are few."""
+    """Parse the records of some names; where these are few, only them."""
     data, meta = _read_records(trees), trees.meta or _NOTHING
     if len(names) > _FEW:
         return Stored(trees.tree, parse_sidecar(trees.side, trees.side_oid)[0], parse_records(data, meta), meta)
@@ -244,7 +244,7 @@ class LowerTree:
         return found
 
     def read_stored(self, entry: LowerEntry) -> Stored:
-        """Read what is stored of a directory: costs a fraction of `children`, and keeps nothing.
+        """Read the stored form of a directory: costs a fraction of `children`, and caches nothing.
 
         Raises:
             HostileTree: If the tree holds a name that must not reach a disk.

@@ -64,7 +64,7 @@ def read_dir_marks(target: Target, path: bytes) -> DirMarks:
     _check_marks(names, path)
     try:
         value = read_xattr(target, _OPAQUE) if _OPAQUE in names else None
-    except PermissionError:  # of a directory that its owner may not read: nobody looks into it either
+    except PermissionError:  # a directory that its owner may not read: no program lists it
         value = b"y"
     if value not in (None, b"y", b"x"):
         raise LayerNotUnderstood(path, f"{_OPAQUE.decode()}={value!r}")

@@ -55,7 +55,7 @@ from avfs_git.vfs.scan.scan import STAGING, is_staging
 _TAKEN, _LOG, _PLAN = b"taken", b"log", b"plan"
 _LINE = compiled(rb"([0-9a-f]+) ([0-9a-f]+) ([^/].*)", re.DOTALL)
 _TRIES = 100
-"""So often a name may come and go under somebody who wants it."""
+"""How often a name is tried while programs take and free it."""
 
 
 class Taken(NamedTuple):
@@ -172,7 +172,7 @@ class MountedLayer(UpperLayer):
         Args:
             directory: Where the workspace is mounted.
             device: The device number of the mount.
-            below: The upper layer on disk, for files that nobody sees.
+            below: The upper layer on disk, for hidden files.
 
         Raises:
             MountError: If the workspace is not there any more.
@@ -383,6 +383,6 @@ def remove_staging(root: int, name: bytes) -> None:
             os.rmdir(name, dir_fd=root)  # mostly nothing is in it any more
         except OSError:
             remove_tree(root, name)
-    except OSError:  # whoever recovers the workspace tries again
+    except OSError:  # the process that recovers the workspace tries again
         return
     put_times(root, before)

@@ -23,19 +23,19 @@ class Step(NamedTuple):
 
     @property
     def is_removal(self) -> bool:
-        """Whether what is there has to go, because nothing or something of another kind takes its place."""
+        """Whether the old entry must be removed, because nothing or another kind of entry takes its place."""
         return self.before is not None and (self.after is None or self.before.is_dir != self.after.is_dir)
 
 
 def plan_steps(now: LowerTree, target: LowerTree, paths: Sequence[TreePath] = ()) -> list[Step]:
-    """List what differs between two states, directories before what is in them.
+    """List the entries that differ between two states, a directory before its contents.
 
     A directory that is removed or added stands for all that is in it before, and is followed by its children after.
 
     Args:
         now: The state that is there.
         target: The state that is wanted.
-        paths: Only these and what is below them; all if none.
+        paths: Only these and paths below them; all if none.
 
     Raises:
         TooManyFiles: If more differ than avfs walks through.

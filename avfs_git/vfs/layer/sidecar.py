@@ -157,7 +157,7 @@ def _escape(name: bytes) -> bytes:
 
 
 Record = bytes
-"""One record of a `meta` blob without its name, which whoever only compares or copies it need not take apart."""
+"""One record of a `meta` blob without its name, which comparing or copying it need not parse."""
 
 
 def parse_records(data: bytes, oid: Oid) -> dict[bytes, Record]:

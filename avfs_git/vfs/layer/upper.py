@@ -1,12 +1,12 @@
-"""The upper layer on disk: what a workspace changed relative to its base.
+"""The upper layer on disk: the changes of a workspace relative to its base.
 
-Decided here: by which steps its entries, its whiteouts and its opaque directories come and go, and what stands in `work`. How the
-marks of overlayfs are spelled is `vfs.layer.marks`. `vfs.tree` and the capture of a checkpoint call it.
+Decided here: the steps by which entries, whiteouts and opaque directories come and go, and what stands in `work`. The marks of
+overlayfs are spelled in `vfs.layer.marks`. `vfs.tree` and captures call this.
 
-Everything is relative to directory descriptors and no symbolic link is followed. Readers need nothing; writers
-hold the workspace lock. Each function leaves the layer either as it was or as promised, at a kill between any two
-system calls: what is being made stands in `work` until one rename shows it. Leftovers there belong to nobody and
-are removed by `clean_work`. Nothing is forced to disk: a power cut is what checkpoints are for.
+Everything is relative to directory descriptors, and no symbolic link is followed. Readers need no lock; writers hold the
+workspace lock. A kill between any two system calls leaves the layer as it was or as promised: a new entry stands in `work`
+until one rename shows it. `clean_work` removes what a kill leaves there. Nothing is synced: checkpoints protect against a
+power cut.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _LEFTOVER = b"avfs-leftover-"
 _ATTIC = b"avfs-held-"
 _UNNAMED = b"avfs-made-"
 _PROCESS = _TEMPORARY + os.urandom(4).hex().encode() + b"-"
-"""Tells temporary names of this process from those of a dead one that had the same number."""
+"""Distinguishes temporary names of this process from those of a dead process with the same pid."""
 _numbers = itertools.count()
 
 
@@ -71,12 +71,12 @@ def attic_name(ino: int, *, unnamed: bool = False) -> bytes:
 
 
 def was_made_unnamed(name: bytes) -> bool:
-    """Whether a name in `work` is that of a file that may get its first name."""
+    """Whether a name in `work` belongs to a file that was made without a name."""
     return name.startswith(_UNNAMED)
 
 
 class UpperLayer:
-    """The two directories of an upper layer: its entries, and `work` for what is being made.
+    """The two directories of an upper layer: its entries, and `work` for new ones.
 
     Attributes:
         directory: The upper directory.
@@ -85,7 +85,7 @@ class UpperLayer:
         work: Descriptor of the work directory.
     """
 
-    # How marks and attributes are spelled here; a directory that a mount shows spells them otherwise (`vfs.layer.mounted`).
+    # How marks and attributes are spelled; a mounted directory (`vfs.layer.mounted`) has its own spelling.
     read_dir_marks = staticmethod(read_dir_marks)
     check_file_marks = staticmethod(check_file_marks)
     read_user_xattrs = staticmethod(read_user_xattrs)
@@ -99,7 +99,7 @@ class UpperLayer:
         self._attic: dict[int, bytes] = {}
 
     def reopen(self) -> None:
-        """Find both directories anew, as after another process may have put others in their place."""
+        """Open both directories again: another process may have replaced them."""
         self.root = Descriptor(os.open(self.directory, OPEN_DIR))
         self.work = Descriptor(os.open(self.work_dir, OPEN_DIR))
 
@@ -115,15 +115,14 @@ class UpperLayer:
         return open_beneath(self.root.fd, components(path)) if path else self.root
 
     def scan_dir(self, directory: int, path: TreePath) -> list[Found]:
-        """List a directory with what is known of each entry, sorted by name.
+        """List a directory with the stat of each entry, sorted by name.
 
         Args:
             directory: A descriptor of it.
             path: Where it stands, for messages.
 
         Raises:
-            LayerNotUnderstood: If the directory or one in it carries an unknown mark. The marks of files are not
-                looked at here, see `check_file_marks`.
+            LayerNotUnderstood: If the directory or one in it has an unknown mark. Marks of files: see `check_file_marks`.
         """
         xattr_whiteouts = False
         found: list[Found] = []
@@ -191,7 +190,7 @@ class UpperLayer:
     # --- making things in work -----------------------------------------------------------------------------
 
     def new_name(self) -> bytes:
-        """Choose a name in `work` that no other thread or process of now uses."""
+        """Choose a name in `work` that no other living thread or process uses."""
         return b"%s%x-%x" % (_PROCESS, os.getpid(), next(_numbers))
 
     def make_file(self, mode: int = 0o666, flags: int = os.O_WRONLY) -> tuple[bytes, int]:
@@ -219,7 +218,7 @@ class UpperLayer:
         os.unlink(name, dir_fd=self.work.fd)
         return fd
 
-    # --- files that are kept without a name ------------------------------------------------------------------
+    # --- files without a name in the layer -------------------------------------------------------------------
 
     def link_to_attic(self, directory: int, name: bytes, ino: int) -> bytes:
         """Give a file a name in `work`, because it is about to lose its own; gives that name."""
@@ -255,21 +254,17 @@ class UpperLayer:
         return kept
 
     def is_in_attic(self, ino: int) -> bytes | None:
-        """Give the name in `work` under which a file is kept; None if it is not."""
+        """Give the name in `work` of the file of a node; None if it has none."""
         return self._attic.get(ino)
 
     def clean_attic(self, is_known: Callable[[int], bool]) -> None:
-        """Find what another process kept, and remove what nobody knows any more.
-
-        Args:
-            is_known: Told the number of a node; says whether it may still be asked for.
-        """
+        """Find the files without a name that another process left, and remove those whose nodes are not known."""
         self._attic = {}
         for name in self._list_work():
             if not name.startswith((_ATTIC, _UNNAMED)):
                 continue
             ino = int(name.rpartition(b"-")[2], 16)
-            # A whiteout was to change places with a file when its maker died.
+            # A whiteout stands here if its maker died before it was exchanged with the file.
             if is_known(ino) and not is_whiteout(os.stat(name, dir_fd=self.work.fd, follow_symlinks=False)):
                 self._attic[ino] = name
             else:
@@ -283,7 +278,7 @@ class UpperLayer:
             os.close(listing)
 
     def make_removed_dir(self, mode: int, uid: int, gid: int) -> Descriptor:
-        """Open a directory that has no name, as one is that was removed while in use."""
+        """Make and open a directory without a name, in place of one that was removed while in use."""
         name = self.make_dir(0o700)
         try:
             made = open_dir(self.work.fd, name)
@@ -295,22 +290,17 @@ class UpperLayer:
         return made
 
     def discard(self, name: bytes) -> None:
-        """Remove something from `work`, with all below it, if that can be done.
-
-        What cannot be removed is not worth failing for: nobody sees it, and `clean_work` tries again.
-        """
+        """Remove an entry of `work`, with everything below it, if that can be done; `clean_work` tries again."""
         try:
             remove_tree(self.work.fd, name)
         except OSError:
             pass
 
     def clean_work(self, *, keep_attic: bool = False) -> None:
-        """Remove what killed processes left, in `work` and, where they noted it, in the layer.
-
-        The kernel's own directories in `work` are the kernel's.
+        """Remove what killed processes left: in `work`, but for the kernel's own directories, and whiteouts that they noted.
 
         Args:
-            keep_attic: Leave the files alone that programs still use, because this process goes on for a dead one.
+            keep_attic: Leave files without a name, because this process goes on for a dead one and programs use them.
         """
         for name in self._list_work():
             if name.startswith(_LEFTOVER):
@@ -319,7 +309,7 @@ class UpperLayer:
                 remove_tree(self.work.fd, name)
 
     def note_leftover_whiteouts(self, path: TreePath) -> bytes:
-        """Note in `work` that a directory is about to become opaque and holds whiteouts; gives the note's name."""
+        """Write a note to `work` that a directory with whiteouts is about to become opaque; give the note's name."""
         note = _LEFTOVER + self.new_name()
         fd = open_at(self.work.fd, note, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
@@ -329,7 +319,7 @@ class UpperLayer:
         return note
 
     def _remove_leftover_whiteouts(self, note: bytes) -> None:
-        """Finish what a killed process noted: remove the whiteouts below a directory if it is opaque."""
+        """Remove the whiteouts below a directory that a killed process noted, if it is opaque."""
         fd = open_at(self.work.fd, note, os.O_RDONLY)
         try:
             path = TreePath(os.read(fd, os.fstat(fd).st_size))
@@ -355,11 +345,7 @@ class UpperLayer:
     # --- whiteouts, opaque directories ---------------------------------------------------------------------
 
     def _link_whiteout(self, directory: int, name: bytes) -> None:
-        """Make a whiteout under a name that is free.
-
-        All whiteouts of a layer are links to one device, as the kernel's are: no inode each, which matters after
-        `rm -rf node_modules`.
-        """
+        """Make a whiteout under a free name: a link to one device, so that whiteouts need no inode each."""
         work = self.work.fd
         for _ in range(100):
             try:
@@ -388,10 +374,7 @@ class UpperLayer:
         self._link_whiteout(directory, name)
 
     def replace_by_whiteout(self, directory: int, name: bytes, *, is_dir: bool) -> None:
-        """Remove an entry of the upper layer and hide that of the lower layer, in one step.
-
-        A directory goes with all below it, so that whoever must not lose its content looks first.
-        """
+        """Remove an entry of the upper layer, with everything below it, and hide that of the lower layer, in one step."""
         temporary = self.new_name()
         self._link_whiteout(self.work.fd, temporary)
         faults.reach("upper.whiteout_made")
@@ -409,14 +392,14 @@ class UpperLayer:
             self.discard(temporary)
 
     def remove_dir(self, directory: int, name: bytes) -> None:
-        """Remove a directory with all below it in one step, where the lower layer has nothing to hide."""
+        """Remove a directory with everything below it in one step, where the lower layer has nothing to hide."""
         temporary = self.new_name()
         self._move_dir(self.work.fd, temporary, directory, name, RENAME_NOREPLACE)
         faults.reach("upper.dir_taken")
         self.discard(temporary)
 
     def _move_dir(self, work: int, temporary: bytes, directory: int, name: bytes, flags: int) -> None:
-        """Move a directory that is to be removed to `work`, or exchange it with what is there."""
+        """Move a directory that is to be removed to `work`, or exchange it with an entry there."""
         for attempt in range(2):
             try:
                 rename_at(directory, name, work, temporary, flags)
@@ -430,17 +413,17 @@ class UpperLayer:
                 return
 
     def set_opaque(self, target: Target) -> None:
-        """Make a directory hide what the lower layer has in its place."""
+        """Make a directory hide the lower directory of the same name."""
         mark_opaque(target)
 
     def clear_opaque(self, target: Target) -> None:
-        """Let a directory show what the lower layer has in its place."""
+        """Let a directory show the lower directory of the same name."""
         unmark_opaque(target)
 
     # --- showing what was made -----------------------------------------------------------------------------
 
     def show(self, temporary: bytes, directory: int, name: bytes) -> None:
-        """Move what was made in `work` to a name that is free.
+        """Move an entry from `work` to a free name.
 
         Raises:
             FileExistsError: If it is not.
@@ -448,10 +431,10 @@ class UpperLayer:
         rename_at(self.work.fd, temporary, directory, name, RENAME_NOREPLACE)
 
     def show_instead(self, temporary: bytes, directory: int, name: bytes) -> None:
-        """Move what was made in `work` to a name in place of what has it; that is removed with all below it.
+        """Move an entry from `work` to a name, and remove the old entry with everything below it.
 
-        The two change places and the old one is removed afterwards. This is also quicker than a rename over it:
-        ext4 writes a file's data out at once when it replaces another by rename (`auto_da_alloc`).
+        The two are exchanged, then the old one is removed. That is faster than a rename over it: ext4 writes the data of a file
+        out at once when it replaces another by rename (`auto_da_alloc`).
         """
         rename_at(self.work.fd, temporary, directory, name, RENAME_EXCHANGE)
         faults.reach("upper.exchanged")
@@ -461,23 +444,22 @@ class UpperLayer:
             self.discard(temporary)
 
     def put(self, temporary: bytes, directory: int, name: bytes) -> None:
-        """Move what was made in `work` to a name that is free, or that a whiteout has."""
+        """Move an entry from `work` to a name that is free, or that a whiteout has."""
         try:
             self.show(temporary, directory, name)
         except FileExistsError:
             self.show_instead(temporary, directory, name)
 
     def show_over_whiteout(self, temporary: bytes, directory: int, name: bytes) -> None:
-        """Move what was made in `work` to a name that only a whiteout can have."""
+        """Move an entry from `work` to a name that only a whiteout can have."""
         self.show_instead(temporary, directory, name)
 
     # --- attributes ----------------------------------------------------------------------------------------
 
     def write_user_xattrs(self, target: Target, attributes: Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]]) -> None:
-        """Give an entry that is being made the attributes of another one.
+        """Give a new entry the attributes of another one.
 
-        Attributes that this process may not set (`security.`, `trusted.` for ordinary users) or that this file
-        system does not keep are left out, as `cp -a` does.
+        Like `cp -a`, skip attributes that this process may not set, or that this file system does not support.
         """
         pairs = attributes.items() if isinstance(attributes, Mapping) else attributes
         for name, value in pairs:
@@ -489,15 +471,15 @@ class UpperLayer:
 
 
 def put_times(directory: int, before: os.stat_result) -> None:
-    """Put back the times of a directory, as the kernel does after a copy-up: if that can be done."""
+    """Restore the times of a directory, as the kernel does after a copy-up, if that can be done."""
     try:
         os.utime(b".", ns=(before.st_atime_ns, before.st_mtime_ns), dir_fd=directory)
     except OSError:
-        pass  # what the times stand for has been done, and must not be reported as failed
+        pass  # the change itself succeeded
 
 
 def remove_stray(directory: int, name: bytes) -> None:
-    """Remove a whiteout that hides nothing, if that can be done; it does no harm where it stays."""
+    """Remove a whiteout that hides nothing, if that can be done; it is harmless."""
     try:
         os.unlink(name, dir_fd=directory)
     except OSError:
@@ -508,7 +490,7 @@ def probe(directory: Path) -> None:
     """Make sure that a directory can hold an upper layer.
 
     Args:
-        directory: A writable directory; what is tried in it is removed again.
+        directory: A writable directory; the trial files are removed again.
 
     Raises:
         HostUnsupported: If whiteouts, user attributes or renames with flags cannot be made there.

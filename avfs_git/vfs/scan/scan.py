@@ -78,7 +78,7 @@ class Layer(Protocol):
         ...
 
     def forget_dir(self, path: TreePath) -> None:
-        """Look a directory, and what is below it, up anew: something else may be there by now."""
+        """Open a directory and those below it again when they are next read: they may be other ones by now."""
         ...
 
 

@@ -1,17 +1,17 @@
-"""Reading a file whole while others may write to it: what is stored was its content at one moment.
+"""Storing a file while programs may write to it: the blob is the file's content at one moment.
 
-Decided here: when a file counts as unchanged while it was read, and how often it is tried again. Called by captures,
-with the workspace lock held; programs in a live tree hold no lock. Reads one file, writes one object.
+Decided here: when a file counts as unchanged while it was read, and how often a read is tried again. Captures call this with the
+workspace lock held; programs in a live tree hold no lock. Reads one file, writes one object.
 
-That the times of a file stay where they are while it is read says that no write began meanwhile, if two things hold as well:
+If the times of a file stay the same during a read, no write began meanwhile, provided that:
 
-- No write was under way, which moved the times when it began (`host.files.flush.await_writes`).
-- The clock of the file system has moved on since the last one. Where it may not have (kernels before 6.13 count in ticks), the
-  file is read twice, and has to be the same.
+- no write was under way, which moved the times when it began (`host.files.flush.await_writes`);
+- the clock of the file system has moved on since the last write. Where it may not have (kernels before 6.13 count in ticks), the
+  file is read twice, and both reads must be equal.
 
-A file that somebody goes on appending to, as a log, is never unchanged for that long. What is stored of it is what it held when
-it had a certain size: what was read up to there is read once more, and has to be the same. One that somebody goes on writing to
-in place is read again and again, until a reading falls between two writes.
+A log that a program keeps appending to is never unchanged for that long. Its content up to one size is stored: it is read twice
+up to there, and both reads must be equal. A file that a program keeps writing in place is read again until a read falls between
+two writes.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from avfs_git.vfs.scan.statcache import RACY_NS
 WHOLE_READ_MAX = 1 << 20
 """Files up to this size are read in one piece; larger ones stream."""
 READ_TRIES = 5
-"""So often a file is read at once, one time after the other."""
+"""How often a file is read without a pause."""
 PATIENT_TRIES: Final = 200
-"""So often one of up to `_HELD_MAX` is read after that, with pauses in between: a second or two in all."""
+"""How often a file of up to `_HELD_MAX` is read after that, with pauses: up to two seconds in all."""
 _PAUSE_S: Final = 0.005
 _HELD_MAX: Final = 64 << 20
-"""Files up to this size are copied into memory when they changed while they were stored: that takes less time to change in."""
+"""A file up to this size that changed while it was stored is read into memory next: that takes less time."""
 
 
 class KnownContent(NamedTuple):
-    """A blob that a file was made from, good for as long as the file is the same one and was not written to."""
+    """The blob that a file was made from, valid until the file is replaced or written to."""
 
     oid: Oid
     ino: int
@@ -60,7 +60,7 @@ class Reading(NamedTuple):
 
     oid: Oid
     stat: os.stat_result
-    """What it was listed as, where that still holds: the same object then."""
+    """Its stat from the listing, if that still holds: the same object then."""
     xattrs: tuple[tuple[bytes, bytes], ...]
 
 
@@ -82,7 +82,7 @@ def read_steadily(
         name: Its name there.
         before: Its stat when it was listed.
         sink: What takes the blob.
-        known: What it was made from, if that is known; it is not read then.
+        known: The blob that it was made from, if that is known; then it is not read.
         tries: How often it is read at most.
 
     Raises:
@@ -111,7 +111,7 @@ def read_steadily(
                     # As it was listed, if it still is that file: then its caller knows it by its fingerprint.
                     return Reading(oid, now if now.st_ino == after.st_ino else after, layer.file_xattrs(fd, path))
             if not stat.S_ISREG(after.st_mode):
-                break  # something else has its name: what can be read of a device, say, is nobody's content
+                break  # another kind of entry has its name: reading a device gives no content
             now = after
             if turn == READ_TRIES:
                 oid = _store_growing(fd, now, sink)

@@ -1,23 +1,21 @@
-"""Knowing what changed in an upper layer that the kernel's overlayfs writes to, without looking at all of it.
+"""Finding what changed in an upper layer that the kernel's overlayfs writes to, without a scan of all of it.
 
-Decided here: of which entries it is known that they are what they were when they were last recorded, so that a capture need not
-look at them. Everything else counts as changed. An entry is known when this holds, in this order (`UpperWatch.prove`):
+Decided here: which entries are known to equal their record, so that a capture skips them. Every other entry counts as changed.
+An entry is known after these steps, in this order (`UpperWatch.prove`):
 
-1. The kernel tells whoever opens it, writes to it or changes its attributes from now on (`host.processes.watches`).
-2. Nobody has it open for writing, or mapped for that: a lease says so. Whoever comes later opens it, and is told of.
-3. Its stat is looked at, and it is read if that is not the one that was recorded.
+1. A watch: from now on the kernel reports each open, write and change of attributes (`host.processes.watches`).
+2. A lease shows that no process has the file open or mapped for writing. A later writer opens it, which is reported.
+3. A stat equals the recorded one; else the file is read.
 
-So what is written to mapped memory, which is never told, is of a file that was opened since, or that was open in 2. A file with
-several names is never known, and compared each time. Directories are watched before they are listed, so that a name that is not
-in the list is told of.
+The kernel reports no write to mapped memory; but the writer opened the file after step 1, or step 2 found it. A file with several
+names is never known, and compared each time. Directories are watched before they are listed, so that new names are reported.
 
-What a program opens is looked at again, also if it was opened for reading alone. When the kernel has forgotten something, because
-more was opened than it notes, nothing is known, and the next captures compare everything; the more often that happens, the longer
-it is left at that. So it is where the kernel has no room for watches, and where it turns out (`UpperWatch.end`) not to tell what
-is opened through overlayfs.
+A file that a program opened is compared again, even if it was opened for reading only. If the kernel's queue overflows,
+nothing is known, and the next captures compare everything; with each overflow in a row for longer. The same holds where the
+kernel has no room for watches, and where it does not report opens through overlayfs (`UpperWatch.end`).
 
-`workspace.OpenWorkspace` has one while the kernel shows the workspace, and `layers.UpperReader` tells it what a capture looks
-at. One thread at a time, with the workspace lock held. Nothing survives: another process begins with nothing known.
+A workspace that the kernel shows has one, and `layers.UpperReader` tells it what a capture reads. One thread at a time, with the
+workspace lock held. Nothing survives: another process begins with nothing known.
 """
 
 from __future__ import annotations
@@ -35,15 +33,15 @@ from avfs_git.vfs.scan.scan import FILE, SYMLINK, DirtySet, Found, is_staging
 from avfs_git.vfs.scan.statcache import StatCache, is_same_entry, take_fingerprint
 
 _WORTH: Final = 1000
-"""Where the layer holds fewer entries, all of them are looked at."""
+"""A layer with fewer entries is scanned each time."""
 _PROVEN_MOST: Final = 5000
-"""So many files that were recorded before are made known by one capture: that takes three times as long as a look."""
+"""How many recorded files one capture makes known: that takes three times as long as a stat."""
 _MOST: Final = 100_000
-"""Of more entries the kernel would have to keep too many inodes in memory: 1.3 KiB each."""
+"""How many entries are watched: each keeps an inode of 1.3 KiB in the kernel's memory."""
 _SHARE: Final = 4
-"""No more than this part of what the user may watch: programs in the tree watch files, too."""
+"""Use at most a fourth of the user's watches: programs in the tree watch files, too."""
 _REFUSED_MOST: Final = 1000
-"""Where more files than that cannot be known, there is nothing to be gained."""
+"""Stop watching when more files than that cannot be made known."""
 _REST_MOST: Final = 5
 _OPEN: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -51,7 +49,7 @@ _Names = dict[TreePath, set[bytes]]
 
 
 class UpperWatch:
-    """What is known of the entries of one upper layer."""
+    """The known entries of one upper layer."""
 
     def __init__(self, shown_at: Path) -> None:
         """Begin with nothing known.
@@ -65,11 +63,11 @@ class UpperWatch:
         self._is_off = False
         self._room = 0
         self._is_told = False
-        """Whether the kernel was seen to tell what is opened through overlayfs."""
+        """Whether the kernel has reported an open through overlayfs."""
         self._overflows = 0
-        """How often in a row something was forgotten before anything was gained."""
+        """How many overflows came in a row."""
         self._resting = 0
-        """For so many captures nothing is watched."""
+        """How many captures watch nothing."""
         self._cache: StatCache | None = None
         self._start_over()
 
@@ -84,18 +82,18 @@ class UpperWatch:
         """The same by their numbers."""
         self._directories: dict[int, TreePath] = {}
         self._unknown: _Names = {}
-        """Files and links that are there and have to be looked at each time."""
+        """Files and links that each capture compares."""
         self._marked: dict[tuple[TreePath, bytes], bool] = {}
-        """What came, went or changed since the last capture that was recorded; whether with all that is below it."""
+        """Names that came, went or changed since the last recorded capture; whether with everything below."""
         self._is_root_marked = False
         self._proven: set[tuple[TreePath, bytes]] = set()
-        """What this capture has made known, if it is recorded."""
+        """Entries that become known if this capture is recorded."""
         self._refused = 0
         self._left_to_prove = 0
 
     @property
     def is_on(self) -> bool:
-        """Whether captures are to say what they look at."""
+        """Whether captures must report what they read."""
         return self._watches is not None
 
     def close(self) -> None:
@@ -104,19 +102,19 @@ class UpperWatch:
         self._start_over()
 
     def distrust(self) -> None:
-        """Let the next capture compare everything: what was recorded is in doubt."""
+        """Let the next capture compare everything."""
         self._is_whole = False
 
     # --- a capture ---------------------------------------------------------------------------------
 
     def begin(self, cache: StatCache | None, *, lasts: bool) -> DirtySet | None:
-        """Begin a capture; gives the only entries that can differ from the cache, or None if any can.
+        """Begin a capture; give the only entries that can differ from the cache, or None if any can.
 
         Args:
-            cache: What was last recorded.
+            cache: The last recorded capture.
             lasts: Whether the capture is going to be recorded.
         """
-        if self._process != os.getpid():  # made before a fork: what the other process was told, nobody knows here
+        if self._process != os.getpid():  # made before a fork: reports went to the other process
             self._process = os.getpid()
             self._start_over()
         self._cache = cache
@@ -140,7 +138,7 @@ class UpperWatch:
         return self._list_unknown()
 
     def end(self) -> None:
-        """End a capture that is recorded: what it was told is settled, and what it proved is known."""
+        """End a recorded capture: reported changes are settled, and proven entries are known."""
         self._marked.clear()
         self._is_root_marked = False
         for path, name in self._proven:
@@ -179,7 +177,7 @@ class UpperWatch:
         return dirty
 
     def _see_whether_told(self) -> bool:
-        """Open a known file as a program does, and see whether that is told; where it is not, nothing can be known."""
+        """Open a known file as a program does, and check that the kernel reports it; otherwise watch nothing."""
         found = next(((path, name) for path, name in self._proven if name in self._known.get(path, ())), None)
         if found is None:
             return False
@@ -200,10 +198,10 @@ class UpperWatch:
             self.close()
         return self._is_told
 
-    # --- what the capture looks at --------------------------------------------------------------------
+    # --- what the capture reads -----------------------------------------------------------------------
 
     def see_directory(self, path: TreePath, directory: int) -> None:
-        """Take notice of a directory that is about to be listed."""
+        """Watch a directory that is about to be listed."""
         if not self._has_room() or self._watches is None:
             return
         try:
@@ -212,7 +210,7 @@ class UpperWatch:
             self.close()
 
     def see_names(self, path: TreePath, found: Sequence[Found]) -> None:
-        """Take notice of what a directory holds."""
+        """Note the names of a directory."""
         if self._watches is None:
             return
         there = {entry.name for entry in found if entry.kind in (FILE, SYMLINK)}
@@ -223,28 +221,28 @@ class UpperWatch:
             self._unknown[path] = unknown
 
     def see_no_file(self, path: TreePath, name: bytes) -> None:
-        """Take notice of a name that nothing has, or that cannot change without being told of."""
+        """Note a name that is free, or that cannot change without a report."""
         self._forget(path, name)
         self._proven.add((path, name))
 
     def wants(self, path: TreePath, name: bytes) -> bool:
-        """Whether a listed entry is to be made known, if it is what was recorded."""
+        """Whether to make a listed entry known, if it equals its record."""
         return self._left_to_prove > 0 and name in self._unknown.get(path, ())
 
     def is_recorded(self, path: TreePath, found: Found) -> bool:
-        """Whether an entry looks as it did when it was last recorded."""
+        """Whether the stat of an entry equals the recorded one."""
         cached = self._cache.directory(path) if self._cache is not None else None
         before = cached.get(found.name) if cached is not None else None
         return before is not None and is_same_entry(before, take_fingerprint(found.stat))
 
     def reopen(self, path: TreePath, name: bytes) -> None:
-        """Forget what is known of a file that is about to be opened by the capture, which is not to be told of."""
+        """Remove the watch of a file that the capture is about to open, so that this open is not reported."""
         self._proven.discard((path, name))
         self._forget(path, name)
         self._unknown.setdefault(path, set()).add(name)
 
     def prove(self, path: TreePath, name: bytes, fd: int) -> None:
-        """Try to make a file known that is open for reading, after `reopen`. What is read or asked of it later holds then."""
+        """Try to make an open file known, after `reopen`. The capture reads and stats it afterwards."""
         if not self._has_room() or self._watches is None or not _is_single(fd):
             settle_file(fd)
             return
@@ -263,7 +261,7 @@ class UpperWatch:
             self._forget(path, name)
 
     def prove_link(self, path: TreePath, name: bytes, directory: int) -> None:
-        """Make a symbolic link known. What is asked of it later holds then."""
+        """Make a symbolic link known. The capture reads and stats it afterwards."""
         self.reopen(path, name)
         if self._watches is None:
             return
@@ -274,19 +272,19 @@ class UpperWatch:
         self._proven.add((path, name))
 
     def doubt(self, path: TreePath, name: bytes) -> None:
-        """Take back what was proven of an entry in this capture."""
+        """Undo `prove` for an entry."""
         self._proven.discard((path, name))
         self._forget(path, name)
 
     def settle(self, path: TreePath, name: bytes) -> None:
-        """Take notice that what was proven of an entry is what was recorded."""
+        """Note that a proven entry equals its record."""
         if (path, name) in self._proven:
             self._settle(path, name)
 
-    # --- what is known -----------------------------------------------------------------------------
+    # --- known entries -----------------------------------------------------------------------------
 
     def _has_room(self) -> bool:
-        """Whether one more inode may be watched; if not, none is, for good."""
+        """Whether one more inode may be watched; if not, stop watching for good."""
         if len(self._entries) + len(self._directories) >= self._room:
             self.close()
         return self._watches is not None
@@ -310,7 +308,7 @@ class UpperWatch:
                 self._watches.remove(number)
 
     def _take_told(self) -> bool:
-        """Take over what the kernel tells; False if some of that is lost."""
+        """Take over the kernel's reports; False if some were lost."""
         told = self._watches.read() if self._watches is not None else None
         if told is None:
             return False
@@ -346,7 +344,7 @@ class UpperWatch:
             self._marked.setdefault(split(path), False)
 
     def _forget_below(self, moved: set[TreePath]) -> None:
-        """Forget all that directories held which came or went: they are looked at whole."""
+        """Forget everything below directories that came or went: they are scanned whole."""
         for path in [path for path in {*self._known, *self._unknown} if _is_in(path, moved)]:
             for name in list(self._known.get(path, ())):
                 self._forget(path, name)

@@ -34,8 +34,8 @@ class Changes:
     """Reports the changes of a tree.
 
     Attributes:
-        on_change: Told each path that changes, as long as the tree lasts; None for nobody.
-        observer: Told too, for the time of one operation; None for nobody.
+        on_change: Told each path that changes, as long as the tree lasts, if any.
+        observer: Told too, for the time of one operation, if any.
         reported: The node whose change was reported last, under all names that it still has. A file mostly changes many times
             in a row (each WRITE, each SETATTR of `tar`), so `node` is reported again only if there is an observer.
     """
@@ -67,7 +67,7 @@ class Changes:
         nodes = self._nodes
         self.reported = None
         if node.parent is nodes.attic:
-            if node.links > 0:  # under names that nobody has looked up
+            if node.links > 0:  # under names without a lookup so far
                 self.of_path(ROOT, deep=True)
             return
         if node.aliases is None and node.parent is not None:  # as most are
@@ -79,7 +79,7 @@ class Changes:
                 count += 1
                 self.of_path(nodes.path_in(parent, name))
         if node is nodes.root or (count and count < node.links):
-            # It has names that nobody has looked up, so that the change shows at unknown paths.
+            # It has names without a lookup so far: the change shows at unknown paths.
             self.of_path(ROOT, deep=node is not nodes.root)
         self.reported = node
 

@@ -310,7 +310,7 @@ class Making:
             self.settle_made(parent, directory.fd, name, mode, owner, hidden=True)
 
     def hands_group_on(self, parent: Node) -> bool:
-        """Whether a directory gives its group to what is made in it. Called with the lock."""
+        """Whether a directory gives its group to new entries. Called with the lock."""
         found = parent.sets_group
         if found is None:
             directory = self._dir_fd(parent)

@@ -231,7 +231,7 @@ class MergedTree:
         return found
 
     def locate(self, path: TreePath, *, follow_last: bool = True) -> Found:
-        """Find the directory and the name that a path means, and what is there, which may be nothing.
+        """Find the directory and the name that a path means, and the node there, if any.
 
         The arguments and errors are those of `resolve`.
         """
@@ -301,7 +301,7 @@ class MergedTree:
     # --- reading -------------------------------------------------------------------------------------------
 
     def attr(self, path: TreePath, *, follow_last: bool = False) -> Attr:
-        """Tell the attributes of what is at a path."""
+        """Give the attributes of the entry at a path."""
         with self._lock:
             return self.getattr(self.resolve(path, follow_last=follow_last))
 
@@ -325,7 +325,7 @@ class MergedTree:
 
         Args:
             path: Where; a symbolic link there is followed.
-            data: Its new content, whole or in pieces. While pieces are taken nobody else can use the tree, unless it is
+            data: Its new content, whole or in pieces. Taking the pieces blocks all other threads, unless the tree is
                 shared: then they are collected first.
             mode: Exact permission bits to give it; None keeps, or for a new file leaves it to the umask.
 
@@ -383,11 +383,11 @@ class MergedTree:
             return there
 
     def is_covered(self, path: TreePath) -> bool:
-        """Tell whether the kernel shows something else at a path or below it."""
+        """Tell whether another mount covers a path or a path below it."""
         return any(place == path or place.startswith(path + b"/") for place in self.list_covered())
 
     def remove(self, path: TreePath, *, recursive: bool = False) -> None:
-        """Remove what is at a path; a directory must be empty unless `recursive`. A symbolic link is not followed."""
+        """Remove the entry at a path; a directory must be empty unless `recursive`. A symbolic link is not followed."""
         with self._lock:
             parent, name, found = self._walk(path, follow_last=False)
             if found is None:
@@ -402,7 +402,7 @@ class MergedTree:
                 self.rmdir(parent, name)
 
     def move(self, old: TreePath, new: TreePath, *, flags: int = 0) -> None:
-        """Rename what is at a path, see `rename`; symbolic links at the ends are not followed."""
+        """Rename the entry at a path, see `rename`; symbolic links at the ends are not followed."""
         with self._lock:
             parent, name, found = self._walk(old, follow_last=False)
             if found is None:

@@ -119,9 +119,9 @@ class MountedSteps:
         return True
 
     def _move_by_links(self, source: int, name: bytes, sink: int, new_name: bytes) -> None:
-        """Rename a directory of which overlayfs refuses that: made anew with the same files, shown at once, the old one removed.
+        """Rename a directory where overlayfs refuses that: make it anew with the same files, show it, remove the old one.
 
-        What a program adds to the old one meanwhile stays there.
+        Files that a program adds to the old one meanwhile stay there.
         """
         temporary = self._upper.new_name()
         os.mkdir(temporary, 0o700, dir_fd=self._upper.work.fd)
@@ -141,7 +141,7 @@ class MountedSteps:
 
 
 def _remove_deep(directory: int, name: bytes) -> None:
-    """Remove a directory that is too deep for `remove_tree`, which would have to move what is far down."""
+    """Remove a directory that is too deep for `remove_tree`, which would have to move directories."""
     olds = Directories(open_dir(directory, name))
     found: list[tuple[TreePath, bool]] = []
     pending = [ROOT]
@@ -167,7 +167,7 @@ def _list(directory: int) -> list[tuple[bytes, bool]]:
 
 
 def _copy_by_links(olds: Directories, news: Directories) -> list[tuple[TreePath, bool]]:
-    """Fill a directory with links to the files of another; give what it consists of, directories before what is in them."""
+    """Fill a directory with links to the files of another; list its entries, a directory before its contents."""
     made: list[tuple[TreePath, bool]] = []
     pending = [ROOT]
     while pending:

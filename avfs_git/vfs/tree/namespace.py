@@ -128,7 +128,7 @@ class Namespace:
                 self._detach_below(node, child_name, child)
             node.listing = {}
         elif node.links > 0 and node.disk_key is not None:
-            # Names that nobody has looked up yet lead to the same file: they are to find this node.
+            # Names without a lookup so far lead to the same file, and must find this node.
             if not node.pins:
                 self._pins.release(node)
             return

@@ -2,7 +2,7 @@
 
 Decided here: what a name means, and which descriptors of the upper layer are open. The disk is the truth: a node
 remembers which names exist, not their sizes, times and modes. So one tree at a time may be used while the workspace
-lock is held; after somebody else may have changed the layer, `MergedTree.forget_all` starts anew.
+lock is held; after another process may have changed the layer, `MergedTree.forget_all` starts anew.
 
 The other modules of this package call it, with `lock` held unless a docstring says otherwise. No file is read while
 `lock` is held.

@@ -1,4 +1,4 @@
-"""Nodes that somebody outside knows by number: what stays usable without a name, and after the death of a process.
+"""Pinned nodes, which a kernel or a program knows by number: they stay usable without a name, and after a process died.
 
 Decided here: what a pin preserves. A pin is a holder outside: a kernel's reference, an open file. A node with pins stays
 usable after its last name goes. A file of the upper layer then gets a name in `work` (`attic_name`) and loses it with the
@@ -45,7 +45,7 @@ class Pins:
 
     Attributes:
         ledger: Where pinned nodes are noted for a process that goes on after this one died; see `follow`.
-        leavings: Names in `work` that nobody needs any more, if a server removes them later (`tidy`); None: they go at once.
+        leavings: Unused names in `work`, if a server removes them later (`tidy`); None: they go at once.
         kept: Names in `work` of files that are about to lose their last name, by number; see `hold`.
         total: How many pins there are.
     """
@@ -141,7 +141,7 @@ class Pins:
 
     @property
     def is_pinned(self) -> bool:
-        """Whether somebody outside still knows a node by its number."""
+        """Whether any node has a pin."""
         return bool(self.total)
 
     def unpin(self, node: Node, count: int = 1) -> None:
@@ -153,7 +153,7 @@ class Pins:
             if not node.pins and (node.parent is None or node.parent is self._attic) and node is not self._nodes.root:
                 self.release(node)
             elif self.ledger is not None:
-                if node.pins or node.is_dir:  # a directory stays noted for what is known below it
+                if node.pins or node.is_dir:  # a directory stays noted for the known nodes below it
                     self.ledger.count(node)
                 else:
                     self.ledger.drop(node.ino)
@@ -316,7 +316,7 @@ class Pins:
             ledger = self.ledger
             about = None if ledger is None else ledger.read(ino)
             if about is None or ledger is None or about[:2] != (parent.ino, name) or about.place is not Place.NAMED:
-                return  # nobody knew it, or it was noted in time
+                return  # it had no pins, or was noted in time
             node = Node(about.kind, None, b"", None, upper=False)
             node.ino, node.pins = ino, about.pins
             if ino in self._noted_links:
@@ -352,7 +352,7 @@ class Pins:
     def note_exchanged(self, parent: Node, name: bytes, ino: int, new_parent: Node, new_name: bytes, over: int) -> None:
         """Note that an earlier process exchanged two nodes and died before it noted that; see `note_renamed`."""
         with self._lock:
-            # Before anything is noted: what is read of a directory afterwards would have the one that has left it.
+            # Before anything is noted: the names of a directory read afterwards would hold the node that left it.
             for above, left in ((parent, name), (new_parent, new_name)):
                 self._names_noted(above).pop(left, None)
             self._note_moved(over, parent, name)

@@ -45,7 +45,7 @@ def open_commit_tree(lower: LowerTree, disk: Path, *, cache: BlobCache, first_in
     """Show a lower layer.
 
     Args:
-        lower: What is shown.
+        lower: The layer.
         disk: A directory on the disk of the objects, for `statvfs`.
         cache: Where big files are read from in pieces.
         first_ino: The number of the root; other numbers follow.

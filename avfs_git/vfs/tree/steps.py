@@ -66,7 +66,7 @@ class Steps(Protocol):
             deep: Remove a directory with everything below it.
 
         Raises:
-            FileNotFoundError: If somebody else has removed it.
+            FileNotFoundError: If another process has removed it.
         """
 
     def prepare_to_move(self, node: Node, new_parent: Node) -> None:
@@ -75,7 +75,7 @@ class Steps(Protocol):
     def move(
         self, parent: Node, name: bytes, node: Node, new_parent: Node, new_name: bytes, target: Node | None, *, hides: bool
     ) -> bool:
-        """Rename an entry, in place of `target` if there is one; False if what is below it are other files now."""
+        """Rename an entry, in place of `target` if there is one; False if the entries below it are other files now."""
         ...
 
 
@@ -159,7 +159,7 @@ class UpperSteps:
         """Copy a node up into a directory that is in the upper layer."""
         parent, entry = node.parent, node.lower
         assert parent is not None  # noqa: S101 - the root is always up
-        assert entry is not None  # noqa: S101 - what is not in the upper layer is in the lower one
+        assert entry is not None  # noqa: S101 - an entry that is not in the upper layer is in the lower one
         directory = self._dir_fd(parent)
         before = os.stat(directory.fd)
         kind = node.kind
