@@ -8,10 +8,9 @@
         answer = fs.proxy_exec("make", "test")
         print(answer["result"]["exit_code"], answer["result"]["changed_files"])
 
-Decided here: a small interface with values that are ready for a model: text, lists and dictionaries as `--json` gives them. All
-of it is `avfs_git.sdk` underneath, in this process. A command that fails is an answer and not an error; so is one that the policy
-refuses. Errors are those of `avfs_git.errors`. An object may be used from several threads; nothing is printed, and no environment
-variable is read.
+Decided here: a small interface whose values are ready for a model: text, lists and dictionaries as `--json` gives them. It calls
+`avfs_git.sdk` in this process. A command that fails, or that the policy refuses, is an answer and no error. Errors are those of
+`avfs_git.errors`. Callers may use several threads; nothing is printed, and no environment variable is read.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from avfs_git.model import FileInfo, Identity, Kind, TreeNode
 from avfs_git.sdk import Avfs, ExecOptions, PathLike, Vault, Workspace
 
 AVFSError = AvfsError
-"""Every failure; `code` tells which, `hint` what to do."""
+"""The base of all errors; `code` identifies the failure, `hint` says what to do."""
 VaultNotFoundError = VaultNotFound
 
 _SCHEMA_VERSION = 1
@@ -35,7 +34,7 @@ _GREP_MAX_BYTES = 16 << 20
 
 
 class AVFS:
-    """A vault and the fork in it that is worked on."""
+    """A vault, and the fork in it that the agent works on."""
 
     def __init__(
         self,
@@ -46,13 +45,13 @@ class AVFS:
         identity: Identity | None = None,
         policy: Path | None = None,
     ) -> None:
-        """Use a vault; it is opened when it is first needed.
+        """Use a vault; the first use opens it.
 
         Args:
-            vault: Its name, or a path; the current vault of the home by default.
-            fork: The fork; the vault's own by default.
-            home: Where vaults are; `~/.local/share/avfs` by default.
-            identity: Who makes commits.
+            vault: The vault's name, or a path; the current vault of the home by default.
+            fork: The fork; the default fork by default.
+            home: The directory of the vaults; `~/.local/share/avfs` by default.
+            identity: Author of commits.
             policy: The user's policy file for commands.
         """
         self._avfs = Avfs(home or Path("~/.local/share/avfs").expanduser(), identity=identity, policy=policy)
@@ -67,29 +66,29 @@ class AVFS:
         self.close()
 
     def close(self) -> None:
-        """Close what is open. A second call does nothing."""
+        """Close the vault. A second call does nothing."""
         self._vault = None
         self._avfs.close()
 
     @property
     def vault(self) -> Vault:
-        """The vault, with all that the Python API can do."""
+        """The vault, as an object of the Python API."""
         if self._vault is None:
             self._vault = self._avfs.open_vault(self._name)
         return self._vault
 
     @property
     def workspace(self) -> Workspace:
-        """The workspace of the fork that is worked on, with all that the Python API can do."""
+        """The workspace of the fork, as an object of the Python API."""
         return self.vault.workspace(self._fork)
 
     # --- vaults and forks ---------------------------------------------------------------------------------------
 
     def create_vault(self, name: str, *, source: Path | None = None) -> dict[str, Any]:
-        """Make a vault, of a directory if one is given, and work in it.
+        """Make a vault, from a directory if one is given, and work in it.
 
         Raises:
-            VaultExists: If there is one of that name.
+            VaultExists: If the name is taken.
         """
         self._vault, self._name, self._fork = self._avfs.create_vault(name, source=source), name, None
         return _dictionary(self._vault.info())
@@ -98,7 +97,7 @@ class AVFS:
         """Work in another vault, or in another fork.
 
         Raises:
-            VaultNotFound: If there is none.
+            VaultNotFound: If there is no such vault.
         """
         self._vault, self._name, self._fork = self._avfs.open_vault(name), name, fork
         return _dictionary(self._vault.info())
@@ -120,16 +119,16 @@ class AVFS:
     # --- files --------------------------------------------------------------------------------------------------
 
     def mkdir(self, path: PathLike) -> None:
-        """Make a directory, with those above it."""
+        """Make a directory, with missing parents."""
         self.workspace.make_dir(path, parents=True)
 
     def write(self, path: PathLike, content: str | bytes) -> dict[str, Any]:
-        """Make a file hold a content."""
+        """Write a file."""
         data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
         return _dictionary(self.workspace.write(path, data))
 
     def cat(self, path: PathLike) -> str:
-        """Read a file as text; what is not UTF-8 in it stands as surrogates, which `write` takes back."""
+        """Read a file as text; bytes that are not UTF-8 become surrogates, which `write` accepts."""
         return self.read(path).decode("utf-8", "surrogateescape")
 
     def read(self, path: PathLike) -> bytes:
@@ -137,11 +136,11 @@ class AVFS:
         return self.workspace.read(path)
 
     def ls(self, path: PathLike = "/") -> list[dict[str, Any]]:
-        """Describe what is in a directory."""
+        """Describe the entries of a directory."""
         return [_dictionary(info) for info in self.workspace.list_dir(path)]
 
     def rm(self, path: PathLike, *, recursive: bool = False) -> None:
-        """Remove a file, or with `recursive` a directory with all that is in it."""
+        """Remove a file, or with `recursive` a directory and everything in it."""
         self.workspace.remove(path, recursive=recursive)
 
     def cp(self, source: PathLike, destination: PathLike, *, recursive: bool = True) -> dict[str, Any]:
@@ -153,7 +152,7 @@ class AVFS:
         return _dictionary(self.workspace.move(source, destination))
 
     def tree(self, path: PathLike = "/") -> str:
-        """List all that is below a path, one name a line, indented by its depth."""
+        """List everything below a path, one name a line, indented by depth."""
         lines: list[str] = []
         pending: list[tuple[TreeNode, int]] = [(self.workspace.tree(path), 0)]
         while pending:
@@ -167,7 +166,7 @@ class AVFS:
         """Find the lines that match a regular expression in the text files below a path; at most 10,000.
 
         Raises:
-            InvalidInput: If it is no regular expression.
+            InvalidInput: If the pattern is no regular expression.
         """
         try:
             wanted = re.compile(pattern.encode("utf-8", "surrogateescape"))
@@ -176,7 +175,7 @@ class AVFS:
         return self._find(wanted, path)
 
     def search(self, query: str, path: PathLike = "/") -> list[dict[str, Any]]:
-        """Find the lines that hold a text, in any case, as `grep` does."""
+        """Find the lines that contain a text, ignoring case, as `grep` does."""
         return self._find(re.compile(re.escape(query.encode("utf-8", "surrogateescape")), re.IGNORECASE), path)
 
     def _find(self, wanted: re.Pattern[bytes], path: PathLike) -> list[dict[str, Any]]:
@@ -224,37 +223,37 @@ class AVFS:
     # --- checkpoints --------------------------------------------------------------------------------------------
 
     def checkpoint_save(self, name: str | None = None) -> dict[str, Any]:
-        """Save the present state, under a name if one is given."""
+        """Save a checkpoint, with a name if one is given."""
         return _dictionary(self.workspace.checkpoint(name))
 
     def checkpoint_restore(self, name: str) -> dict[str, Any]:
-        """Bring the files to the state of a checkpoint; what is uncommitted is saved first.
+        """Restore the files of a checkpoint; uncommitted changes are saved first.
 
         Raises:
-            CheckpointNotFound: If there is none of that name.
+            CheckpointNotFound: If no checkpoint has the name.
         """
         return _dictionary(self.workspace.restore(name))
 
     def checkpoint_list(self) -> list[dict[str, Any]]:
-        """List the checkpoints, the newest first."""
+        """List the checkpoints, newest first."""
         return [_dictionary(checkpoint) for checkpoint in self.workspace.list_checkpoints()]
 
     def undo(self) -> dict[str, Any]:
-        """Take back the last operation on the fork."""
+        """Undo the last operation on the fork."""
         return _dictionary(self.workspace.undo())
 
     # --- upkeep -------------------------------------------------------------------------------------------------
 
     def stats(self) -> dict[str, Any]:
-        """Describe the vault and count what it takes on disk."""
+        """Describe the vault, with its size on disk."""
         return _dictionary(self.vault.info(sizes=True))
 
     def gc(self) -> dict[str, Any]:
-        """Give back what nobody can need any more."""
+        """Free space used by unreachable data."""
         return _dictionary(self.vault.gc())
 
     def compact(self) -> dict[str, Any]:
-        """Give back what nobody can need any more, and store the rest as small as git can."""
+        """Free space used by unreachable data, and store the rest as deltas."""
         return _dictionary(self.vault.gc(compact=True))
 
 

@@ -1,8 +1,7 @@
 """Running commands in a workspace: what `Workspace.exec` and its like are made of.
 
-Decided here: how a workspace becomes a place for commands, and what a prepared session is: the workspace kept shown, and the
-states before each of its commands. Called by users of `avfs_git.sdk`; one thread at a time a session. Nothing here survives the
-process, and nothing of it stays behind: mounts and processes go with it.
+Decided here: how a workspace becomes a place for commands, and what a prepared session is: a workspace that stays shown, and the
+state before each of its commands. One thread at a time uses a session. Its mounts and processes end with this process.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _PAUSE_S = 0.02
 
 
 def make_executor(workspace: Workspace, *, keep: bool = False) -> Executor:
-    """Make what runs commands in a workspace."""
+    """Make the executor of a workspace's commands."""
     dispatch = workspace._dispatch  # noqa: SLF001 - the modules of this package are one interface
     if dispatch.mounts is None:
         raise InvalidInput("a vault without a home cannot run commands")
@@ -52,7 +51,7 @@ def make_executor(workspace: Workspace, *, keep: bool = False) -> Executor:
                 continue
             if time.monotonic() > end:
                 raise WorkspaceMounted(workspace.fork, found.record.directory, session=found.record.id, pid=found.record.pid)
-            time.sleep(_PAUSE_S)  # it is about to come, or to go
+            time.sleep(_PAUSE_S)  # it is starting or ending
 
     def mount(leash: int) -> tuple[Served, Callable[[], object]]:
         session = workspace.mount(leash_fd=leash)
@@ -85,10 +84,9 @@ def make_command(argv: Sequence[str | bytes], options: ExecOptions) -> Command:
 
 
 class Running:
-    """A command that runs: iterate over it for what it writes, as it comes; then `result` says how it ended.
+    """A running command: iterate over it for its output as it comes; then `result` says how it ended.
 
-    In a `with` block, or at the end of the iteration, it is over; who leaves the block earlier kills it, and what it changed is
-    not committed.
+    A `with` block that is left before the end of the iteration kills the command, and does not commit its changes.
     """
 
     def __init__(self, steps: Generator[Output, None, ExecResult], stop: Stop) -> None:
@@ -113,17 +111,17 @@ class Running:
         self._stop.close()
 
     def stop(self, number: int = 15) -> None:
-        """Send the command a signal, from any thread; it is killed if it is still there after its grace."""
+        """Send the command a signal, from any thread; a command that is still running after its grace is killed."""
         self._stop.stop(number)
 
     @property
     def is_heeding(self) -> bool:
-        """Whether `stop` ends it soon: not while what was uncommitted before it, or what it changed, is being saved."""
+        """Whether `stop` ends the command soon: not while avfs saves changes before or after it."""
         return self._stop.is_heeded
 
     @property
     def result(self) -> ExecResult:
-        """How it ended; waits for that."""
+        """The command's result; waits for its end."""
         for _ in self:
             pass
         if self._result is None:
@@ -132,13 +130,13 @@ class Running:
 
 
 class Prepared:
-    """A workspace that is kept ready for many commands, and what was run in it since `Workspace.prepare`.
+    """A workspace that is kept ready for many commands, and the commands that ran in it since `Workspace.prepare`.
 
-    In this process it stays shown between commands; `close`, or the end of a `with` block, ends that. The session itself lasts
-    until `finish`, also beyond this process: the next `prepare` goes on with it.
+    This process keeps it shown until `close`, or the end of a `with` block. The session lasts until `finish`, also beyond this
+    process: the next `prepare` continues it.
 
     Attributes:
-        workspace: Of which.
+        workspace: The workspace.
     """
 
     def __init__(self, workspace: Workspace) -> None:
@@ -153,19 +151,19 @@ class Prepared:
         self.close()
 
     def close(self) -> None:
-        """Show the workspace no more. A second call does nothing."""
+        """Stop showing the workspace. A second call does nothing."""
         self._executor.close()
 
     def steps(self) -> Steps:
-        """Tell where the session began and which commands were run in it.
+        """List the state that the session began with, and its commands.
 
         Raises:
-            NotPrepared: If it is over.
+            NotPrepared: If the session is over.
         """
         return self._log.read()
 
     def begin(self, idle_s: float | None = None) -> Self:
-        """Begin the session, or go on with it, as `Workspace.prepare` does."""
+        """Begin or continue the session, as `Workspace.prepare` does."""
         saved = self.workspace.checkpoint(description="before a session of commands")
         self._log.begin(saved.checkpoint.id if saved.checkpoint is not None else None)
         if idle_s is not None:
@@ -177,13 +175,13 @@ class Prepared:
         return finish(run_command(self.workspace, make_command(argv, options), executor=self._executor))
 
     def rollback(self, commands: int = 1) -> RestoreResult:
-        """Bring the files to the state before the last command, or before an earlier one. It can be undone.
+        """Restore the files from before the last command, or an earlier one. It can be undone.
 
         Args:
             commands: How many commands to go back.
 
         Raises:
-            NothingToUndo: If there were not so many.
+            NothingToUndo: If the session has fewer commands.
             NotPrepared: If the session is over.
         """
         steps = self.steps().steps
@@ -199,10 +197,10 @@ class Prepared:
         return self.workspace.diff(self.steps().start, patches=patches)
 
     def finish(self, *, discard: bool = False) -> RestoreResult | None:
-        """End the session; with `discard`, bring the files to the state before the first command, which can be undone.
+        """End the session; `discard` restores the files from before the first command, which can be undone.
 
         Raises:
-            NotPrepared: If it is over.
+            NotPrepared: If the session is over.
         """
         start = self.steps().start
         result = self.workspace.restore(start) if discard and start is not None else None
@@ -214,7 +212,7 @@ class Prepared:
 def run_command(
     workspace: Workspace, command: Command, stop: Stop | None = None, *, executor: Executor | None = None
 ) -> Generator[Output, None, ExecResult]:
-    """Run a command, and the owner's hook when it has ended."""
+    """Run a command, then the owner's hook."""
     result = yield from (executor or make_executor(workspace)).run(command, stop)
     facts = {"command": result.command, "exit_code": result.exit_code, "timed_out": result.timed_out, "commit": result.commit}
     heard = workspace._dispatch.run_hook("post-exec", workspace.fork, facts)  # noqa: SLF001 - the modules of this package are one interface
@@ -222,7 +220,7 @@ def run_command(
 
 
 def finish(steps: Generator[Output, None, ExecResult]) -> ExecResult:
-    """Run a command to its end without looking at what it writes."""
+    """Run a command to its end; drop its pieces of output."""
     while True:
         try:
             next(steps)

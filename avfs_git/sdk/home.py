@@ -1,7 +1,7 @@
 """A home: the vaults of one user, by name.
 
-Decided here: where vaults lie, and which of them is current. Called by users of `avfs_git.sdk`; safe from several threads and
-processes. A deletion that a crash interrupts is gone on with by the next one.
+Decided here: where vaults are stored, and which of them is current. Callers may use several threads and processes. The next
+deletion completes one that a crash interrupted.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ else:
 
 _SUFFIX = ".git"
 _OWN_NAMES = frozenset({"vaults", "mounts", "current", "trusted", "seal.key", "hooks.json", "hooks.lock"})
-"""What a home holds; a directory that holds other things has another purpose, too, and stays as open as it is."""
+"""The entries of a home. A directory with other entries has another purpose, too, and keeps its permissions."""
 
 
 class Home:
@@ -88,20 +88,20 @@ class Home:
         on_wait: Callable[[str, Holder | None], object] | None = None,
         on_warnings: Callable[[Sequence[Warning]], object] | None = None,
     ) -> None:
-        """Use a home; it is made when the first vault is.
+        """Use a home; the first vault makes its directory.
 
         Args:
-            home: Its directory. A relative path is resolved now, against the working directory of this process.
-            identity: Who makes commits, unless a vault's settings say it; or a function that finds it for the repository of a
-                vault, called when the first commit is made there, or the first session starts.
-            clock_ns: The time of commits and operations, in nanoseconds since the epoch.
+            home: The directory. A relative path is resolved now.
+            identity: Author of commits, unless a vault's settings name one; or a function that finds it for a vault's repository,
+                called before the first commit or session there.
+            clock_ns: Gives the time of commits and operations, in nanoseconds since the epoch.
             lock_timeout_s: How long to wait for other processes, in seconds.
-            remote_environment: Where remotes find credentials, ssh and proxies, as git names them, such as `os.environ`; of the
-                rest nothing is used. Git asks for a user and a password on the terminal only with `GIT_TERMINAL_PROMPT=1` in it.
+            remote_environment: Variables for git's remotes, such as `os.environ`: only those for credentials, ssh and proxies are
+                used. Git asks for passwords on the terminal only if `GIT_TERMINAL_PROMPT=1` is among them.
             policy: The user's policy file for commands, which need not exist.
-            runs_hooks: Whether hooks of a vault's owner are run.
-            on_wait: Called with a fork and with who holds it, if that is known, when a change has to wait for another process.
-            on_warnings: Called with what no result carries, such as files that were left out when file calls were recorded.
+            runs_hooks: Run the hooks of a vault's owner.
+            on_wait: Called with a fork and the process that holds it, if known, when a change waits for that process.
+            on_warnings: Called with warnings that no result carries, such as files left out when file calls were recorded.
         """
         self.home = Path(home).absolute()
         self._seal = Seal(self.home / "seal.key")
@@ -125,7 +125,7 @@ class Home:
         self.close()
 
     def close(self) -> None:
-        """Close every vault that was opened here. A second call does nothing."""
+        """Close all vaults that this object opened. A second call does nothing."""
         while self._opened:
             self._opened.pop().close()
 
@@ -215,15 +215,15 @@ class Home:
         """Make a vault.
 
         Args:
-            name: Its name.
-            source: A directory to begin with. A git repository brings along its history, its branches, and what is
-                uncommitted, untracked or ignored in it; it is only read.
-            branch: The first fork, where the source does not say it.
-            shared: Let the group of this process work in it (`core.sharedRepository = group`). Its owner trusts it from then on;
-                the other members have to say that they do.
+            name: The vault's name.
+            source: A directory to import; it is only read. Of a git repository, history, branches, and uncommitted, untracked
+                and ignored files are imported.
+            branch: Name of the first fork, if the source has no branch.
+            shared: Share the vault with the group of this process (`core.sharedRepository = group`). Its owner trusts it; other
+                members must call `trust_vault`.
 
         Raises:
-            VaultExists: If there is one of that name.
+            VaultExists: If the name is taken.
             NotAVault: If the source is a repository that cannot be used.
             HostError: If the source or the disk cannot be used; nothing is left behind.
         """
@@ -258,21 +258,21 @@ class Home:
         lazy: bool = False,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> CloneResult:
-        """Make a vault from another repository, which it knows as the remote `origin`.
+        """Clone another repository into a new vault, with the remote `origin`.
 
         Args:
-            url: A path, `scheme://…` of file, git, http, https or ssh, or `[user@]host:path`.
+            url: A path, a URL (file, git, http, https, ssh), or `[user@]host:path`.
             name: The vault's name.
-            branch: The branch that becomes the first fork; the remote's own if not given. The others are remote branches.
-            with_checkpoints: Also the labels of checkpoints that were pushed there.
-            with_sidecar: Also the ignored files that were pushed there; the remote is trusted with what they do.
-            with_git_dirs: Of those, also the directories with a `.git`, whose hooks and settings run programs.
-            lazy: Leave the contents of files there until they are needed, if the server can; all else is here.
-            progress: Told what is done, how far it is, and of how much (0 if that is not known).
+            branch: The branch that becomes the first fork; the remote's default branch if not given.
+            with_checkpoints: Fetch pushed labels, too.
+            with_sidecar: Fetch pushed ignored files, too; programs may run them, so trust the remote.
+            with_git_dirs: Fetch ignored directories with a `.git`, too, whose hooks and settings run programs.
+            lazy: Make a partial clone, if the server supports it: contents of files are fetched when they are needed.
+            progress: Called with the step, how much of it is done, and its total (0 if unknown).
 
         Raises:
-            VaultExists: If there is one of that name.
-            InvalidInput: If the address cannot be used.
+            VaultExists: If the name is taken.
+            InvalidInput: If the URL cannot be used.
             RemoteError: If the remote cannot be reached or read; nothing is left behind.
         """
         path = self._path_of(name)
@@ -312,10 +312,10 @@ class Home:
             name: A vault of this home; a path to any bare repository; or None for the current vault.
 
         Raises:
-            NoVaultChosen: If none is named and none is current.
-            VaultNotFound: If there is none.
-            VaultUntrusted: If it belongs to somebody else, or could run programs and is not in this home.
-            NotAVault: If what is there cannot be used.
+            NoVaultChosen: If no vault is named and none is current.
+            VaultNotFound: If there is no such vault.
+            VaultUntrusted: If the vault belongs to another user, or could run programs and is outside of this home.
+            NotAVault: If the directory is no usable repository.
         """
         if name is None:
             name = self.current_vault()
@@ -334,14 +334,14 @@ class Home:
         return self._open(whole, whole.stem if in_home else str(path))
 
     def has_vault(self, name: str | Path | None) -> bool:
-        """Whether this home has a vault of that name."""
+        """Whether this home has a vault with a name."""
         try:
             return isinstance(name, str) and self._path_of(name).is_dir()
         except InvalidInput:
             return False
 
     def list_vaults(self) -> list[VaultInfo]:
-        """Describe the vaults of this home, by name; of one that cannot be opened, say why."""
+        """Describe the vaults of this home, sorted by name; `problem` says why one cannot be opened."""
         with host_errors(f"read '{self._vaults}'"):
             entries = sorted(entry.name for entry in self._vaults.iterdir()) if self._vaults.is_dir() else []
         names = [entry.removesuffix(_SUFFIX) for entry in entries if entry.endswith(_SUFFIX) and not entry.startswith(".")]
@@ -361,7 +361,7 @@ class Home:
         return info
 
     def current_vault(self) -> str | None:
-        """Name the vault that is used when none is named; None if there is none."""
+        """The name of the vault that `open_vault` opens by default; None if there is none."""
         try:
             return (self.home / "current").read_text("utf-8").strip() or None
         except (FileNotFoundError, NotADirectoryError):
@@ -380,14 +380,14 @@ class Home:
             return vault.info()
 
     def delete_vault(self, name: str) -> VaultInfo:
-        """Delete a vault with all that is in it. This cannot be undone.
+        """Delete a vault with everything in it. This cannot be undone.
 
         Raises:
-            VaultNotFound: If there is none.
+            VaultNotFound: If there is no such vault.
             WorkspaceMounted: If one of its forks is mounted.
-            WorkspaceBusy: If one of its workspaces is in use.
-            LeftInForce: If not all of it could be removed. It is not found any more; the next deletion goes on.
-            HostError: If the disk refuses; the vault is there.
+            WorkspaceBusy: If another process holds one of its workspaces.
+            LeftInForce: If parts of it could not be removed. The vault is gone; the next deletion removes the rest.
+            HostError: If the disk fails; the vault is still there.
         """
         path = self._path_of(name)
         if not path.is_dir():
@@ -420,9 +420,9 @@ class Home:
     # --- mounts ----------------------------------------------------------------------------------
 
     def sessions(self) -> list[SessionInfo]:
-        """Describe all mounts of this home's vaults, the oldest first; clean up after those whose process died.
+        """List all mounts of this home's vaults, oldest first; clean up those whose process died.
 
-        Vaults that cannot be opened have none: `list_vaults` says why.
+        Vaults that cannot be opened are skipped: `list_vaults` says why.
         """
         found: list[SessionInfo] = []
         for info in self.list_vaults():
@@ -444,23 +444,23 @@ class Home:
     ) -> Session:
         """Fork the present state of a clone, or of any directory, and mount the fork; return when programs can use it.
 
-        The first time, a vault is made for the directory; it is only read. Git in the fork's tree knows a clone as the remote
-        `origin`, to which the fork can be pushed. Where a fork is mounted, its tree becomes one more fork in the same vault.
+        The first fork of a directory makes a vault for it. The directory is only read. Git in the fork's tree has a clone as the
+        remote `origin`, to which the fork can be pushed. A fork of a mounted fork is made in the same vault.
 
         Args:
-            source: A directory; of a working tree of git, any in it.
-            directory: Where to mount: one that is empty, or not there yet.
-            branch: The name of the fork; that of the directory if not given.
-            author: Who makes the fork's commits; whoever makes those of the vault if not given.
-            backend: How to mount it, as for `Workspace.mount`.
+            source: The directory, or any directory in a working tree of git.
+            directory: Where to mount the fork: an empty directory, or a missing one.
+            branch: The fork's name; the name of `directory` if not given.
+            author: Author of the fork's commits; the vault's author if not given.
+            backend: As for `Workspace.mount`.
 
         Raises:
-            ForkExists: If the vault has such a fork.
+            ForkExists: If the vault has a fork of that name.
             InvalidName: If no fork can have the name.
-            MountPointUnusable: If nothing can be mounted there, or it is in the directory that is forked.
+            MountPointUnusable: If the directory cannot be mounted on, or lies in the source.
             InvalidInput: If the directory is in a read-only mount.
             NotAVault, FormatUnsupported: If the clone cannot be read safely.
-            FuseUnavailable, SessionFailed: If it cannot be mounted; the fork is deleted again.
+            FuseUnavailable, SessionFailed: If the fork cannot be mounted; it is deleted again.
         """
         top = clones.find_top(Path(source))
         if not top.is_dir():
@@ -504,7 +504,7 @@ class Home:
         return shown
 
     def _vault_of(self, top: Path, branch: str) -> Vault:
-        """Open the vault of a directory; make it if there is none."""
+        """Open the vault of a directory; make a missing one."""
         stem = "".join(letter if (letter.isascii() and letter.isalnum()) or letter in "-_" else "-" for letter in top.name)
         stem = stem.strip("-")[:50] or "root"
         number = 1
@@ -520,10 +520,7 @@ class Home:
             number += 1
 
     def session_at(self, directory: str | Path) -> Session | None:
-        """Find the mount that a directory is in, of whichever vault; None if it is in none that lives.
-
-        One whose process died is detached.
-        """
+        """Find the mount that a directory lies in, of any vault; None if there is none. A dead process's mount is detached."""
         mounted = stop.find_mount_around(point.resolve(directory))
         if mounted is None:
             return None

@@ -30,12 +30,12 @@ else:
 
 
 class VaultPolicy:
-    """What decides about commands in a vault."""
+    """The policy for commands in a vault."""
 
     def __init__(self, git_dir: Path, *, seal: Seal, user_policy: Path | None) -> None:
         self._git_dir = git_dir
         self.gate = gate.Gate(git_dir, seal=seal, user_policy=user_policy)
-        """What `Workspace.exec` asks."""
+        """The gate that `Workspace.exec` asks."""
 
     @property
     def vault_file(self) -> Path:
@@ -43,10 +43,10 @@ class VaultPolicy:
         return self.gate.vault_policy
 
     def show(self) -> Policy:
-        """Read the rules that hold.
+        """Read the rules of the user, avfs and the vault.
 
         Raises:
-            PolicyInvalid: If a file cannot be understood.
+            PolicyInvalid: If a policy file is invalid.
         """
         return self.gate.policy()
 
@@ -63,14 +63,14 @@ class VaultPolicy:
 
         Args:
             argv: The program and its arguments.
-            shell: A text for a shell, instead.
-            fork: The fork that it would run in.
-            cwd: The directory in the workspace.
-            env: What is added to the environment.
+            shell: Text for a shell instead.
+            fork: The fork that the command would run in.
+            cwd: Its directory in the workspace.
+            env: Variables added to its environment.
 
         Raises:
-            InvalidInput: If there is not exactly one of `argv` and `shell`.
-            PolicyInvalid: If a policy file cannot be understood.
+            InvalidInput: Unless exactly one of `argv` and `shell` is given.
+            PolicyInvalid: If a policy file is invalid.
         """
         if (shell is None) == (not argv):
             raise InvalidInput("a command is either a program with arguments or a text for a shell")
@@ -85,58 +85,58 @@ class VaultPolicy:
         return self.gate.look(asked)
 
     def write_template(self) -> Path:
-        """Make the vault's policy file, to start from; it changes nothing yet. Returns its path.
+        """Make a template of the vault's policy file, without rules. Returns its path.
 
         Raises:
-            InvalidInput: If it is there already.
+            InvalidInput: If the file exists.
             HostError: If it cannot be written.
         """
         policy.write_template(self.vault_file)
         return self.vault_file
 
     def approvals(self, *, every: bool = False) -> list[Approval]:
-        """List the requests that wait for a person or were granted, the newest first; with `every`, also those that are over."""
+        """List pending and granted requests, newest first; `every` adds those that are denied, used or expired."""
         return self.gate.approvals.entries(every=every)
 
     def approval(self, id_: str) -> Approval:
-        """Look at a request that waits, or waited.
+        """Describe a request.
 
         Raises:
-            ApprovalNotFound: If there is none of that id.
+            ApprovalNotFound: If no request has the id.
         """
         return self.gate.approvals.get(id_)
 
     def grant(self, id_: str) -> Approval:
-        """Say yes to a request, in the name of a person: its command may run once, within an hour.
+        """Grant a request, in the name of a person: its command may run once, within an hour.
 
         Raises:
-            ApprovalNotFound: If there is none of that id.
-            ApprovalRefused: If it does not wait any more.
+            ApprovalNotFound: If no request has the id.
+            ApprovalRefused: If the request is not pending.
         """
         return self.gate.grant(id_)
 
     def deny(self, id_: str) -> Approval:
-        """Say no to a request, or take back a yes that was not used.
+        """Deny a request, or revoke a grant that was not used.
 
         Raises:
-            ApprovalNotFound: If there is none of that id.
-            ApprovalRefused: If it is over already.
+            ApprovalNotFound: If no request has the id.
+            ApprovalRefused: If the request is denied, used or expired.
         """
         return self.gate.deny(id_)
 
     def audit(self, *, limit: int | None = None, since_ns: int | None = None) -> list[AuditEntry]:
-        """List what happened, the newest first.
+        """List entries of the audit log, newest first.
 
         Args:
-            limit: At most so many.
-            since_ns: Only what happened at this time or later, in nanoseconds since the epoch.
+            limit: List at most so many.
+            since_ns: List only entries of this time or later, in nanoseconds since the epoch.
         """
         return self.gate.audit.read(limit=limit, since_ns=since_ns)
 
     def verify_audit(self) -> int:
-        """Check that no line of the audit log was changed or taken out. Returns how many there are.
+        """Check that no line of the audit log was changed or removed. Returns the number of lines.
 
         Raises:
-            AuditDamaged: If one was.
+            AuditDamaged: If a line was changed or removed.
         """
         return self.gate.audit.verify()

@@ -1,7 +1,7 @@
 """A mount as its user sees it: what it is, and how it ends.
 
-Decided here: that stopping saves first, and unmounts only what is saved. Called by users of `avfs_git.sdk`; what a crash leaves
-of a session is cleaned up by whoever meets it (`avfs_git.session.life.record`).
+Decided here: that `stop` saves first, and unmounts only what is saved. The next process that lists the vault's sessions cleans up
+what a crash leaves of one (`avfs_git.session.life.record`).
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _LAST = "save at the end of a session"
 
 
 class Session:
-    """A mount, from its start to its end. In a `with` block, it is taken away at the end of that.
+    """A mount, from its start to its end. The end of a `with` block unmounts it.
 
     Attributes:
-        vault: The vault of its fork, which has to be open for `stop`.
-        id: Its name among the sessions of the vault.
-        fork: What is mounted.
-        path: Where.
+        vault: The vault of the fork, which must be open for `stop`.
+        id: The session's name in the vault.
+        fork: The mounted fork.
+        path: The directory that it is mounted on.
     """
 
     def __init__(self, vault: Vault, found: record.FoundSession) -> None:
@@ -55,13 +55,13 @@ class Session:
         self.unmount(lazy=True)
 
     def info(self) -> SessionInfo:
-        """Describe it as it is now."""
+        """Describe the present state of the mount."""
         for found in stop.find_sessions(self.vault._core.layout.sessions, session_id=self.id):  # noqa: SLF001 - one interface
             return found.info(self.vault.name)
         return replace(self._found.info(self.vault.name), state=SessionState.ENDED)
 
     def wait(self) -> None:
-        """Wait until it is over: until somebody takes it away, and nobody uses it any more."""
+        """Wait until the mount has ended: it is unmounted, and no program uses it."""
         record.wait_ended(self._found.place)
 
     def is_of_directory(self) -> bool:
@@ -69,10 +69,9 @@ class Session:
         return clones.is_of_directory(self.vault._core, self.fork)  # noqa: SLF001 - the two are one interface
 
     def remove(self, *, discard: bool = False, lazy: bool = False, force: bool = False) -> RemoveResult:
-        """End a fork that `Home.fork_directory` made: save a last checkpoint, take the mount away, delete what was pushed.
+        """End a fork that `Home.fork_directory` made: save a last checkpoint, unmount, and delete the fork if it was pushed.
 
-        What the clone does not have stays in the vault, as a fork that is not mounted. A fork that is deleted comes back with
-        `Vault.undo`.
+        A fork with commits that the clone lacks stays in the vault. `Vault.undo` restores a deleted fork.
 
         Args:
             discard: Delete the fork in any case.
@@ -80,7 +79,7 @@ class Session:
             force: As for `unmount`.
 
         Raises:
-            MountBusy: If programs use it, unless `lazy` or `force`; the checkpoint is made then, the mount stays.
+            MountBusy: If programs use the mount, without `lazy` or `force`; the checkpoint is made, the mount stays.
         """
         core = self.vault._core  # noqa: SLF001 - the two are one interface
         ended = self.stop(lazy=lazy, force=force)
@@ -102,14 +101,14 @@ class Session:
         return RemoveResult(self.vault.name, self.fork, self.path, deleted=deleted, pushed=pushed, in_use=in_use)
 
     def unmount(self, *, lazy: bool = False, force: bool = False) -> UnmountResult:
-        """Take the mount away, without a checkpoint; what programs wrote stays in the workspace. A second call does nothing.
+        """Unmount without a checkpoint; written files stay in the workspace. A second call does nothing.
 
         Args:
-            lazy: Also while programs use it: it is out of sight at once, and the workspace stays in use until they are done.
-            force: Also while programs use it: what they do there from now on fails.
+            lazy: Detach the mount while programs use it; the workspace stays in use until they are done.
+            force: Cut programs off that use the mount: their calls fail from now on.
 
         Raises:
-            MountBusy: If programs use it, unless `lazy` or `force`; it is mounted as before then.
+            MountBusy: If programs use the mount, without `lazy` or `force`; nothing has changed then.
         """
         info = self.info()
         if info.state == SessionState.ENDED:
@@ -119,18 +118,18 @@ class Session:
         return UnmountResult(replace(info, state=state), self.path, outcome, users=tuple(users))
 
     def stop(self, *, checkpoint: bool = True, lazy: bool = False, force: bool = False) -> UnmountResult:
-        """Save a last checkpoint and take the mount away.
+        """Save a last checkpoint and unmount.
 
-        If the checkpoint fails, its error is raised and the mount stays. What programs write between it and the end of the
-        mount is saved in a second one.
+        If the checkpoint fails, its error is raised and the mount stays. A second checkpoint saves what programs write between
+        the first one and the end of the mount.
 
         Args:
-            checkpoint: Whether to save one; there is none of a read-only mount.
-            lazy: As for `unmount`. What programs write after it is not in a checkpoint, but in the workspace.
+            checkpoint: Save checkpoints; a read-only mount has none.
+            lazy: As for `unmount`. Later changes are in the workspace, and in no checkpoint.
             force: As for `unmount`.
 
         Raises:
-            MountBusy: If programs use it, unless `lazy` or `force`; the checkpoint is made then, the mount stays.
+            MountBusy: If programs use the mount, without `lazy` or `force`; the checkpoint is made, the mount stays.
         """
         info = self.info()
         if info.state == SessionState.ENDED or info.readonly or not checkpoint:
