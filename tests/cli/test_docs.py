@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -106,3 +107,18 @@ def test_each_claim_names_a_test_that_exists(name: str) -> None:
     assert named - defined == set()
     assert [path for path in sorted(files) if not (ROOT / "tests" / path).exists()] == []
     assert len(named) + len(files) > 10
+
+
+def test_the_architecture_page_names_each_folder_and_file() -> None:
+    """A table of contents that names what is gone, or leaves a folder out, leads readers astray."""
+    package = ROOT / "avfs_git"
+    text = (ROOT / "docs/design/architecture.md").read_text("utf-8")
+    table = text[text.index("## Folders") : text.index("## Where to change what")]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    folders = {name for row in rows for name in re.findall(r"`([\w/]+)`", row)}
+    files = set(re.findall(r"`(\w+(?:/\w+)+\.\w+)`", text))
+
+    assert [name for name in sorted(folders) if not (package / name).is_dir()] == []
+    assert [name for name in sorted(files) if not (package / name).is_file()] == []
+    below = {path.parent.relative_to(package).as_posix() for path in package.glob("*/*/__init__.py")}
+    assert sorted(name for name in below if name not in folders and not name.startswith("cli/")) == []
