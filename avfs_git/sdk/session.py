@@ -15,13 +15,14 @@ from avfs_git.model import RemoveResult, SessionInfo, SessionState, UnmountResul
 if TYPE_CHECKING:
     from avfs_git.sdk.vault import Vault
     from avfs_git.session.life import record, stop
-    from avfs_git.workspace.capture import checkpoint
+    from avfs_git.workspace.capture import checkpoint, requests
     from avfs_git.workspace.capture.workspace import LockedWorkspace
     from avfs_git.workspace.forks import clones
 else:
     # A light command must not pay for what it does not use.
     checkpoint = LazyModule("avfs_git.workspace.capture.checkpoint")
     clones = LazyModule("avfs_git.workspace.forks.clones")
+    requests = LazyModule("avfs_git.workspace.capture.requests")
     record = LazyModule("avfs_git.session.life.record")
     stop = LazyModule("avfs_git.session.life.stop")
 
@@ -93,7 +94,7 @@ class Session:
                 nonlocal pushed
                 if discard:
                     return True
-                checkpoint.save_checkpoint(locked, description=_LAST)  # of what somebody has done since it ended
+                checkpoint.save_checkpoint(locked, requests.CheckpointRequest(description=_LAST))  # of changes since it ended
                 pushed = clones.is_pushed(core, self.fork)
                 return pushed or clones.is_untouched(core, self.fork)
 

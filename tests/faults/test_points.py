@@ -22,6 +22,7 @@ import pytest
 from avfs_git import Avfs, Session, Vault, faults
 from avfs_git.errors import AvfsError, ForkNotFound, HostError, LeftInForce, VaultNotFound, WorkspaceBusy, WorkspaceMounted
 from avfs_git.workspace.capture.checkpoint import save_checkpoint
+from avfs_git.workspace.capture.requests import CheckpointRequest
 from avfs_git.workspace.vault import notes
 from tests.support.faults import (
     UNCOMMITTED,
@@ -99,7 +100,7 @@ def _make_side_ahead(vault: Vault) -> None:
 def _checkpoint_with_note(vault: Vault) -> None:
     """Commit as a command does, with what `git log --notes=avfs` tells of it."""
     with vault.workspace("work")._opened.locked() as locked:
-        save_checkpoint(locked, message="noted", description="noted", note=notes.Note(lambda *_: "said\n"))
+        save_checkpoint(locked, CheckpointRequest(message="noted", description="noted", note=notes.Note(lambda *_: "said\n")))
 
 
 OPERATIONS = [

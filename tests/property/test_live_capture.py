@@ -16,7 +16,9 @@ from avfs_git import faults
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.model import Identity
 from avfs_git.sdk import Avfs
-from avfs_git.workspace.capture.prepare import CaptureRequest, capture_workspace
+from avfs_git.workspace.capture.mark import mark_captured
+from avfs_git.workspace.capture.prepare import capture_workspace
+from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.capture.workspace import LockedWorkspace, OpenWorkspace
 from tests.support.steps import Draft, Step, drafts, make_lower, take_in_tree
 from tests.support.trees import describe_tree
@@ -110,7 +112,7 @@ def test_rounds_find_what_one_capture_finds(before: list[Change], during: list[C
                 whole = capture_workspace(locked, sink, CaptureRequest(afresh=True))
                 assert (found.tree, found.sidecar) == (whole.tree, whole.sidecar)
                 sink.finish()
-            locked.mark_captured(found, commit=None)
+            mark_captured(locked, found, commit=None)
             there = {(path, name) for path, names, _ in whole.update.changed for name, _ in names}
             assert opened.cache is not None
             assert {(path, name) for path, names in opened.cache.directories.items() for name in names} <= there

@@ -26,6 +26,7 @@ from avfs_git.values import field, record_class
 from avfs_git.workspace.capture.bookkeeping import bookkeeping
 from avfs_git.workspace.capture.changes import record_changes
 from avfs_git.workspace.capture.checkpoint import read_status, save_checkpoint
+from avfs_git.workspace.capture.requests import CheckpointRequest
 from avfs_git.workspace.capture.workspace import OpenWorkspace
 from avfs_git.workspace.vault import notes
 from avfs_git.workspace.vault.gitmoves import CommandStart
@@ -178,7 +179,7 @@ class Commits:
         options |= {"with_files": command is not None, "skips_unreadable": True}
         if held:
             with self._opened.locked() as locked:
-                return save_checkpoint(locked, note=note, **options)
+                return save_checkpoint(locked, CheckpointRequest(note=note, **options))
         result: CheckpointResult = self._do(self._opened, operations.save_checkpoint, **options)
         return result
 

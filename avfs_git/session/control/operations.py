@@ -47,6 +47,7 @@ from avfs_git.model import (
 )
 from avfs_git.paths import Oid, TreePath
 from avfs_git.session.control.wire import Handle
+from avfs_git.workspace.capture.requests import CheckpointRequest
 from avfs_git.workspace.capture.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.restore.files import Files, file_errors
 from avfs_git.workspace.vault.gitmoves import CommandStart
@@ -350,8 +351,7 @@ def save_checkpoint(
 ) -> CheckpointResult:
     """Commit what changed. The capture is one moment; writing it to disk keeps nobody waiting."""
     with opened.locked() as locked:
-        return checkpoint.save_checkpoint(
-            locked,
+        request = CheckpointRequest(
             label=label,
             message=message,
             description=description,
@@ -360,6 +360,7 @@ def save_checkpoint(
             command=command,
             skips_unreadable=skips_unreadable,
         )
+        return checkpoint.save_checkpoint(locked, request)
 
 
 @_operation(repeatable=True, flushes=True)

@@ -22,7 +22,9 @@ from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import KIND_COMMIT, KIND_TREE
 from avfs_git.model import ChangedFile, Warning
 from avfs_git.paths import Oid, show_path
-from avfs_git.workspace.capture.prepare import CaptureRequest, capture_workspace
+from avfs_git.workspace.capture.mark import mark_captured
+from avfs_git.workspace.capture.prepare import capture_workspace
+from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.capture.workspace import LockedWorkspace
 from avfs_git.workspace.vault.format import HEADS
@@ -84,7 +86,7 @@ def record_changes(
             more={EXACT: True, CAPTURED: captured.began_ns},
         )
         vault.oplog.append(record)
-        return (*captured.warnings, *locked.mark_captured(captured, commit=after))
+        return (*captured.warnings, *mark_captured(locked, captured, commit=after))
     finally:
         pack.discard()
 

@@ -19,13 +19,12 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterator, Sequence
 
 from avfs_git.errors import CheckpointExists, HostError, LeftInForce, MergeInProgress, RefConflict, RefLocked
 from avfs_git.faults import reach
 from avfs_git.gitstore.compare.treediff import diff_trees, find_differences
-from avfs_git.gitstore.formats.commits import Commit, serialize_commit
+from avfs_git.gitstore.formats.commits import Commit, Signature, serialize_commit
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK, edit_tree, find_entry
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packs import consolidate_packs, remove_leftovers
@@ -36,8 +35,8 @@ from avfs_git.gitstore.source import ObjectSink
 from avfs_git.model import ChangedFile, CheckpointResult, Status, Warning
 from avfs_git.paths import Oid, TreePath, check_new_label, maybe_hex, maybe_oid
 from avfs_git.values import replace, value_class
-from avfs_git.vfs.scan.steady import KnownContent
 from avfs_git.workspace.capture.aftermath import aftermath
+from avfs_git.workspace.capture.bookkeeping import bookkeeping
 from avfs_git.workspace.capture.capture import IGNORE, Captured
 from avfs_git.workspace.capture.changes import (
     Trees,
@@ -47,12 +46,14 @@ from avfs_git.workspace.capture.changes import (
     list_changed,
     make_recorded_commit,
 )
-from avfs_git.workspace.capture.prepare import CHANGED, CaptureRequest, capture_workspace
+from avfs_git.workspace.capture.mark import mark_captured, mark_recorded
+from avfs_git.workspace.capture.prepare import capture_workspace
+from avfs_git.workspace.capture.requests import CHANGED, NOTHING_APPLIED, Applied, CaptureRequest, CheckpointRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.capture.workspace import LockedWorkspace
 from avfs_git.workspace.vault import notes
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, Merging, label_ref
-from avfs_git.workspace.vault.gitmoves import CommandStart, adopt_git_moves, describe_with_git, is_made_inside
+from avfs_git.workspace.vault.gitmoves import adopt_git_moves, describe_with_git, is_made_inside
 from avfs_git.workspace.vault.oplog import CAPTURED, EXACT, FILES, FROM, OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -187,54 +188,10 @@ def _warn_of_unseen(locked: LockedWorkspace) -> tuple[Warning, ...]:
     return (Warning("fork.moved_outside", f"{moved}; bring it in with `avfs update {locked.fork}`"),)
 
 
-def save_checkpoint(
-    locked: LockedWorkspace,
-    *,
-    label: str | None = None,
-    message: str | None = None,
-    kind: str = "checkpoint",
-    description: str | None = None,
-    known: dict[TreePath, KnownContent] | None = None,
-    before: str | None = None,
-    parents: Sequence[Oid] = (),
-    more: dict[str, object] | None = None,
-    index: Callable[[PackWriter], Oid | None] | None = None,
-    beside: Oid | None = None,
-    added: AbstractSet[TreePath] = frozenset(),
-    captured: Captured | None = None,
-    concludes_merge: bool = False,
-    keeps_message: bool = False,
-    note: notes.Note | None = None,
-    with_files: bool = False,
-    command: CommandStart | None = None,
-    skips_unreadable: bool = False,
-) -> CheckpointResult:
+def save_checkpoint(locked: LockedWorkspace, request: CheckpointRequest, applied: Applied = NOTHING_APPLIED) -> CheckpointResult:
     """Record the workspace as a commit on its fork.
 
     Durable when it returns. Costs what changed since the last capture.
-
-    Args:
-        locked: The workspace.
-        label: A name for the checkpoint.
-        message: The commit's message.
-        kind: The operation in the log.
-        description: Its text in the log.
-        known: What files were made from; those need not be read.
-        before: The commit whose state the workspace had, if files were changed by this operation.
-        parents: Further parents of the commit.
-        more: Facts to keep in the log.
-        index: Makes the tree whose paths are tracked, where that is not the one of the last capture.
-        beside: A sidecar whose files are beside history, besides those of the last capture.
-        added: Files that are to be tracked from this on.
-        captured: What the workspace holds, where that is known and its objects are stored; it is not captured then.
-        concludes_merge: Commit also where nothing changed: the parents are what is recorded.
-        keeps_message: Commit also where nothing changed, if the head has another message: the message is what is recorded.
-        note: What the commit gets as a note, if one is made. Where somebody else holds the notes' ref it gets none.
-        with_files: Whether the operation made the changes that it saves, as a command did: undo takes them back with it.
-            Otherwise they are an operation of their own in the log.
-        command: The command that made the changes: where git moved the branch in it, undo takes that back, too. Where nothing is
-            left to save, `record_changes` is to be told the same.
-        skips_unreadable: See `Capture`; not for what is saved before files are replaced or removed.
 
     Raises:
         MergeInProgress: If the workspace is in the middle of a merge, which this does not conclude.
@@ -244,41 +201,63 @@ def save_checkpoint(
         LeftInForce: If the disk refuses so late that the new state stays.
         HostError: If the disk refuses; the state is the old one.
     """
-    vault = locked.vault
-    if not concludes_merge:
+    vault, label = locked.vault, request.label
+    if not applied.concludes_merge:
         check_not_merging(locked)
     vault.prepare()
     complete_moves(locked)
-    moved = adopt_git_moves(vault, locked.fork, command=command)
-    held_label = None
+    moved = adopt_git_moves(vault, locked.fork, command=request.command)
     if label is not None:
         check_new_label(label)
-        held_label = vault.refs.read(label_ref(locked.fork, label))
-        if held_label is not None:
+        if vault.refs.read(label_ref(locked.fork, label)) is not None:
             raise CheckpointExists(label)
     pack = PackWriter(vault.store)
     try:
         recorded = find_recorded(locked)
-        tracked = (index(pack) or _empty_tree(pack)) if index is not None and captured is None else None
-        taken = take(
-            locked,
-            pack,
-            CaptureRequest(known=known, index=tracked, beside=beside, added=added, skips_unreadable=skips_unreadable),
-            captured=captured,
-        )
-        is_told = keeps_message and message and taken.commit is not None and taken.commit.message.strip() != message.strip()
-        if taken.is_unchanged and not concludes_merge and not is_told:
-            return _label_head(locked, taken, label, description)
+        taken = take(locked, pack, _capture_request(pack, request, applied), captured=applied.captured)
+        if taken.is_unchanged and not applied.concludes_merge and not _has_new_message(request, taken.commit):
+            return _label_head(locked, taken, label, request.description)
         # Of a merge that others began by moving the branch, the branch is one side.
-        if not (concludes_merge and taken.head is not None and taken.head.hex() == merged_into(locked)):
+        if not (applied.concludes_merge and taken.head is not None and taken.head.hex() == merged_into(locked)):
             _refuse_lost_updates(locked, taken, pack)
-        headline = describe_with_git(description or message or kind, moved).partition("\n")[0] if moved else description
-        texts = (label, message, kind, headline)
-        facts = {**(more or {}), FROM: maybe_hex(moved[0].old)} if moved else more
-        result = _record(locked, taken, pack, recorded, *texts, before, parents, more=facts, note=note, with_files=with_files)
+        if moved:
+            headline = describe_with_git(request.description or request.message or request.kind, moved).partition("\n")[0]
+            request = replace(request, description=headline)
+            applied = replace(applied, more={**applied.more, FROM: maybe_hex(moved[0].old)})
+        result = _record(locked, taken, pack, recorded, request, applied)
     finally:
         pack.discard()
     return replace(result, warnings=(*result.warnings, *tidy_packs(vault)))
+
+
+def _capture_request(pack: PackWriter, request: CheckpointRequest, applied: Applied) -> CaptureRequest:
+    index = None
+    if applied.index is not None and applied.captured is None:
+        index = applied.index(pack) or _empty_tree(pack)
+    return CaptureRequest(
+        known=applied.known,
+        index=index,
+        beside=applied.beside,
+        added=request.added,
+        skips_unreadable=request.skips_unreadable,
+    )
+
+
+def _has_new_message(request: CheckpointRequest, head: Commit | None) -> bool:
+    if not request.keeps_message or not request.message or head is None:
+        return False
+    return head.message.strip() != request.message.strip()
+
+
+def save_first(locked: LockedWorkspace, description: str) -> CheckpointResult:
+    """Save what is uncommitted before an operation replaces files.
+
+    Raises:
+        HostError: If the disk refuses; also if the new state stays, because a save changes no file.
+        MergeInProgress, FileChanging, RefConflict: As `save_checkpoint`.
+    """
+    with saving_first():
+        return save_checkpoint(locked, CheckpointRequest(message=bookkeeping(description), description=description))
 
 
 def merged_into(locked: LockedWorkspace) -> str | None:
@@ -415,7 +394,7 @@ def _label_head(locked: LockedWorkspace, taken: Taken, label: str | None, descri
         moves: list[RefMoveRecord] = [(ref, None, head.hex())]
         record = OpRecord(0, locked.fork, "label", description or f"label {label}", vault.clock_ns(), moves=moves)
         vault.move_refs([RefChange(ref, None, head)], record)
-    told = locked.mark_recorded(taken.captured, head, recorded_sidecar(locked, head, taken.commit))
+    told = mark_recorded(locked, taken.captured, head, recorded_sidecar(locked, head, taken.commit))
     return CheckpointResult("unchanged", described, (), (), (*taken.captured.warnings, *told))
 
 
@@ -424,37 +403,20 @@ def _record(
     taken: Taken,
     pack: PackWriter,
     recorded: tuple[Oid | None, Trees],
-    label: str | None,
-    message: str | None,
-    kind: str,
-    description: str | None,
-    before: str | None,
-    parents: Sequence[Oid],
-    *,
-    more: dict[str, object] | None,
-    note: notes.Note | None,
-    with_files: bool,
+    request: CheckpointRequest,
+    applied: Applied,
 ) -> CheckpointResult:
-    vault, fork, captured = locked.vault, locked.fork, taken.captured
+    vault, fork, captured, label, note = locked.vault, locked.fork, taken.captured, request.label, request.note
     signature = locked.signature()
     old_sidecar = vault.read_sidecar_ref(fork)
-    new_sidecar = old_sidecar
-    # What another parent names becomes part of this fork's history, and has to stay reachable with it.
-    beside = [oid for oid in (vault.store.read_commit(parent).sidecar for parent in parents) if oid not in (None, old_sidecar)]
+    new_sidecar = None
     if captured.sidecar is not None:
-        if old_sidecar is None or beside or vault.store.read_commit(old_sidecar).tree != captured.sidecar:
-            started_from = locked.opened.state.sidecar
-            kept = old_sidecar or (Oid(bytes.fromhex(started_from)) if started_from else None)
-            named = tuple(dict.fromkeys(oid for oid in (kept, *beside) if oid is not None))
-            sidecar_commit = Commit(captured.sidecar, named, signature, signature, f"sidecar of {fork}\n")
-            new_sidecar = pack.add(KIND_COMMIT, serialize_commit(sidecar_commit))
-    else:
-        new_sidecar = None
+        new_sidecar = _add_sidecar(locked, pack, signature, old_sidecar, captured.sidecar, applied.parents)
     tree = captured.tree if captured.tree is not None else _empty_tree(pack)
-    text = message or (f"checkpoint {label}" if label else "checkpoint")
+    text = request.message or (f"checkpoint {label}" if label else "checkpoint")
     commit = Commit(
         tree,
-        (*((taken.head,) if taken.head else ()), *parents),
+        (*((taken.head,) if taken.head else ()), *applied.parents),
         signature,
         signature,
         text.rstrip("\n") + "\n",
@@ -470,19 +432,19 @@ def _record(
     record = OpRecord(
         0,
         fork,
-        kind,
-        description or text.splitlines()[0],
+        request.kind,
+        request.description or text.splitlines()[0],
         vault.clock_ns(),
         moves=[
             (change.name, maybe_hex(change.old), maybe_hex(change.new))
             for change in changes
             if not change.name.startswith(SIDECARS)
         ],
-        before=before,
+        before=applied.before,
         after=oid.hex(),
-        more={**(more or {}), CAPTURED: captured.began_ns},
+        more={**applied.more, CAPTURED: captured.began_ns},
     )
-    edits, states = _note_edits(locked, taken, pack, recorded, record, with_files=with_files)
+    edits, states = _note_edits(locked, taken, pack, recorded, record, with_files=request.with_files)
     changes = [*vault.keep(*states, maybe_oid(record.more.get(FROM))), *changes]
     noted = note.write(pack, taken.head, taken.changed_files) if note is not None else None
     with notes.putting(vault, pack, oid, noted) as noting:
@@ -497,8 +459,21 @@ def _record(
             raise
         if note is not None:
             note.is_added = bool(noting)
-    warnings = (*captured.warnings, *locked.mark_captured(captured, commit=oid))
+    warnings = (*captured.warnings, *mark_captured(locked, captured, commit=oid))
     return CheckpointResult("created", described, taken.changed_files, taken.sidecar_changed, warnings)
+
+
+def _add_sidecar(
+    locked: LockedWorkspace, pack: PackWriter, signature: Signature, old: Oid | None, tree: Oid, parents: Sequence[Oid]
+) -> Oid:
+    """Make the sidecar's commit for a tree, unless the old one has that tree."""
+    read = locked.vault.store.read_commit
+    # What another parent names becomes part of this fork's history, and has to stay reachable with it.
+    beside = [oid for oid in (read(parent).sidecar for parent in parents) if oid not in (None, old)]
+    if old is not None and not beside and read(old).tree == tree:
+        return old
+    named = tuple(dict.fromkeys(oid for oid in (old or maybe_oid(locked.opened.state.sidecar), *beside) if oid is not None))
+    return pack.add(KIND_COMMIT, serialize_commit(Commit(tree, named, signature, signature, f"sidecar of {locked.fork}\n")))
 
 
 def _note_edits(

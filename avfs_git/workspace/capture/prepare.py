@@ -8,51 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import stat
-from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
 
 from avfs_git.gitstore.formats.trees import EMPTY_TREE
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ, Ignorer
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.model import Warning
-from avfs_git.paths import Oid, TreePath, join
-from avfs_git.values import value_class
+from avfs_git.paths import TreePath, join
 from avfs_git.vfs.scan.scan import DirtySet
 from avfs_git.vfs.scan.statcache import Fingerprints
-from avfs_git.vfs.scan.steady import KnownContent
 from avfs_git.workspace.capture.capture import Capture, Captured, SidecarLimits
 from avfs_git.workspace.capture.placing import Standing
+from avfs_git.workspace.capture.requests import CHANGED, CaptureRequest
 from avfs_git.workspace.capture.staged import StagedPaths
 from avfs_git.workspace.capture.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.vault.vault import OpenVault
-
-
-@value_class
-class CaptureRequest:
-    """How a capture differs from one of all that changed since the last one.
-
-    Attributes:
-        known: What files were made from; those need not be read.
-        remember_blobs: Tell where the content of blobs can be found that were read.
-        afresh: Read all of the upper layer.
-        index: The tree whose paths are tracked, where that is not the one at which the last capture was made.
-        beside: A sidecar whose files are beside history, besides those of the last capture.
-        added: Files that are tracked from this capture on.
-        skips_unreadable: See `Capture`; not for a capture before files are replaced or removed.
-    """
-
-    known: Mapping[TreePath, KnownContent] | None = None
-    remember_blobs: bool = False
-    afresh: bool = False
-    index: Oid | None = None
-    beside: Oid | None = None
-    added: AbstractSet[TreePath] = frozenset()
-    skips_unreadable: bool = False
-
-
-CHANGED = CaptureRequest()
-"""Capture all that changed since the last capture."""
 
 
 def capture_workspace(locked: LockedWorkspace, sink: ObjectSink, request: CaptureRequest = CHANGED) -> Captured:

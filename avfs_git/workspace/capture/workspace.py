@@ -28,7 +28,7 @@ from avfs_git.gitstore.formats.commits import Commit, Signature
 from avfs_git.host.files.durable import find_refusal, host_errors
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, REFUSED_WRITING, Holder, LockFile, LookingLock, ReadingLock
 from avfs_git.host.processes.boot import read_boot_id
-from avfs_git.model import Identity, Warning
+from avfs_git.model import Identity
 from avfs_git.paths import Oid
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.upper import UpperLayer
@@ -48,7 +48,6 @@ from avfs_git.workspace.vault.vault import OpenVault
 
 if TYPE_CHECKING:
     from avfs_git.vfs.tree.mounted import MountedTree
-    from avfs_git.workspace.capture.capture import Captured
 
 _LOOK_S = 0.05
 """How long an operation that only looks waits for another one, which is mostly over by then."""
@@ -586,50 +585,3 @@ class LockedWorkspace:
         """Read the commit that the fork's branch points to."""
         oid = self.vault.read_head(self.fork)
         return oid, (self.vault.store.read_commit(oid) if oid is not None else None)
-
-    def mark_captured(self, captured: Captured, *, commit: Oid | None) -> list[Warning]:
-        """Remember a capture whose objects are durable: what it read is not read again. Tell what the disk refused."""
-        opened = self.opened
-        cache = opened.cache
-        if cache is None:
-            cache = StatCache(opened.layout.statcache)
-        refused = cache.commit_update(captured.update, tree=captured.tree, sidecar=captured.sidecar, commit=commit)
-        opened.adopt_cache(cache)
-        opened.mode.end_capture(captured)
-        opened.epoch = opened.lock.epoch
-        if captured.is_partial:
-            opened.dirty = None  # what is in the directory that was not read may have changed
-        else:
-            opened.lock.mark_clean(opened.epoch, commit or bytes(20))
-        if opened.state.recovered:
-            opened.state.recovered = []
-            with contextlib.suppress(HostError):  # then it is told once more
-                self.write_state()
-        return _cache_warnings(refused)
-
-    def mark_recorded(self, captured: Captured, commit: Oid, sidecar: Oid | None) -> list[Warning]:
-        """Remember that a commit records what was captured, though its times may be in no object of the vault.
-
-        Tells what the disk refused.
-
-        Needed where the commit was made by a process that died before it marked the capture: what it is compared
-        with from then on is that commit.
-        """
-        opened = self.opened
-        cache = opened.cache
-        if not captured.update.count or captured.sidecar == sidecar:
-            # Not even a time is new. What was too young to be believed is old enough now, or is looked at once more.
-            return self.mark_captured(captured, commit=commit)
-        if cache is None or cache.commit != commit:
-            cache = cache or StatCache(opened.layout.statcache)
-            # What has new times is looked at again, so that they are recorded with the next commit.
-            refused = cache.commit_update(captured.update.unsettled(), tree=captured.tree, sidecar=sidecar, commit=commit)
-            opened.adopt_cache(cache)
-            return _cache_warnings(refused)
-        return []
-
-
-def _cache_warnings(refused: OSError | None) -> list[Warning]:
-    if refused is None:
-        return []
-    return [Warning("cache.not_written", f"the stat cache could not be written ({refused.strerror}): more is read next time")]

@@ -20,8 +20,7 @@ from avfs_git.vfs.layer.layers import Directories
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
 from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.vfs.scan.statcache import StatCache, StatCacheUpdate
-from avfs_git.workspace.capture.bookkeeping import bookkeeping
-from avfs_git.workspace.capture.checkpoint import save_checkpoint, saving_first
+from avfs_git.workspace.capture.checkpoint import save_first
 from avfs_git.workspace.capture.workspace import LockedWorkspace
 from avfs_git.workspace.vault.oplog import OpRecord
 from avfs_git.workspace.vault.origin import facts_of
@@ -35,8 +34,7 @@ def fold_workspace(locked: LockedWorkspace) -> bool:
         HostError: If the disk refuses; the base is the old one. What the workspace shows is the same in any case.
     """
     opened, vault = locked.opened, locked.vault
-    with saving_first():
-        save_checkpoint(locked, message=bookkeeping("save before fold"), description="save before fold")
+    save_first(locked, "save before fold")
     head = vault.read_head(locked.fork)
     if head is None:
         return False

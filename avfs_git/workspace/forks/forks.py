@@ -35,6 +35,7 @@ from avfs_git.paths import Oid, check_fork_name
 from avfs_git.workspace.capture.bookkeeping import bookkeeping
 from avfs_git.workspace.capture.changes import find_sidecar
 from avfs_git.workspace.capture.checkpoint import save_checkpoint, saving_first
+from avfs_git.workspace.capture.requests import CheckpointRequest
 from avfs_git.workspace.capture.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.forks.trash import clear_orphan, move_to_trash, name_in_trash
 from avfs_git.workspace.vault.forkinfo import fork_info
@@ -53,7 +54,7 @@ Saver = Callable[[OpenWorkspace, str | None, str], object]
 def save_here(opened: OpenWorkspace, message: str | None, description: str) -> CheckpointResult:
     """Save what a workspace has not committed, in this process."""
     with opened.locked() as locked:
-        return save_checkpoint(locked, message=message, description=description)
+        return save_checkpoint(locked, CheckpointRequest(message=message, description=description))
 
 
 def create_fork(

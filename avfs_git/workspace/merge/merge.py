@@ -30,8 +30,7 @@ from avfs_git.gitstore.objects.store import KIND_COMMIT
 from avfs_git.gitstore.rules.attributes import read_info_attributes
 from avfs_git.model import MergeMode, MergeOptions, MergeOutcome, MergeResult, MergeStrategy, Warning
 from avfs_git.paths import Oid, TreePath, show_path
-from avfs_git.workspace.capture.bookkeeping import bookkeeping
-from avfs_git.workspace.capture.checkpoint import check_not_merging, save_checkpoint, saving_first, tidy_packs
+from avfs_git.workspace.capture.checkpoint import check_not_merging, save_first, tidy_packs
 from avfs_git.workspace.capture.workspace import LockedWorkspace
 from avfs_git.workspace.merge.conflicts import describe_conflicts
 from avfs_git.workspace.merge.mergestate import begin_merge
@@ -174,8 +173,7 @@ def save_target(locked: LockedWorkspace, description: str) -> Start:
     head = locked.vault.read_head(locked.fork)
     if head is not None and locked.opened.state.merging is None and locked.opened.is_recorded_by(head):
         return Start(head, saved_trees(locked, None))
-    with saving_first():
-        result = save_checkpoint(locked, message=bookkeeping(description), description=description)
+    result = save_first(locked, description)
     assert result.checkpoint is not None  # noqa: S101 - saving makes a first commit where there is none
     saved = result.checkpoint.id if result.outcome == "created" else None
     return Start(Oid(bytes.fromhex(result.checkpoint.id)), saved_trees(locked, saved), saved, warnings=result.warnings)

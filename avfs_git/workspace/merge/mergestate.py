@@ -32,7 +32,9 @@ from avfs_git.model import Conflict, ConflictKind, MergeProgress, MergeResult, M
 from avfs_git.paths import ROOT, Oid, TreePath, oid_of, split
 from avfs_git.workspace.capture.changes import find_sidecar, tell_sidecar
 from avfs_git.workspace.capture.checkpoint import adopt_submodules, merge_in_progress, save_checkpoint
-from avfs_git.workspace.capture.prepare import CaptureRequest, capture_workspace
+from avfs_git.workspace.capture.mark import mark_captured
+from avfs_git.workspace.capture.prepare import capture_workspace
+from avfs_git.workspace.capture.requests import Applied, CaptureRequest, CheckpointRequest
 from avfs_git.workspace.capture.workspace import LockedWorkspace
 from avfs_git.workspace.merge.conflicts import describe_conflicts
 from avfs_git.workspace.merge.preview import Preview
@@ -116,7 +118,7 @@ def _begin(
         vault.move_refs(
             [], OpRecord(0, locked.fork, "merge_begin", text, vault.clock_ns(), after=oid.hex(), more=dict(intent.facts))
         )
-        told = locked.mark_captured(captured, commit=oid)
+        told = mark_captured(locked, captured, commit=oid)
     return (*plan.warnings, *captured.warnings, *change.warnings, *told, *intent.warnings)
 
 
@@ -326,13 +328,13 @@ def conclude_merge(locked: LockedWorkspace, message: str | None) -> MergeResult:
     with announced(locked, "merge", now, ends_merge=True) as intent:
         result = save_checkpoint(
             locked,
-            kind="merge",
-            message=message or merging.message,
-            description=f"merge {merging.source}",
-            before=merging.head,
-            parents=() if merging.squash else (oid_of(other),),
-            more={**facts, **intent.facts},
-            concludes_merge=True,
+            CheckpointRequest(kind="merge", message=message or merging.message, description=f"merge {merging.source}"),
+            Applied(
+                before=merging.head,
+                parents=() if merging.squash else (oid_of(other),),
+                concludes_merge=True,
+                more={**facts, **intent.facts},
+            ),
         )
     made = result.checkpoint
     if made is None:

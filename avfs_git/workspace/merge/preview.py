@@ -16,7 +16,7 @@ from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_COMMIT, hash_object
 from avfs_git.paths import Oid, TreePath
 from avfs_git.workspace.capture.checkpoint import Taken, take
-from avfs_git.workspace.capture.prepare import CaptureRequest
+from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.capture.workspace import LockedWorkspace
 
 

@@ -21,6 +21,7 @@ from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
 from avfs_git.workspace.capture.checkpoint import save_checkpoint, saving_first
 from avfs_git.workspace.capture.placing import GIT
 from avfs_git.workspace.capture.prepare import read_rules
+from avfs_git.workspace.capture.requests import CheckpointRequest
 from avfs_git.workspace.capture.workspace import LockedWorkspace
 from avfs_git.workspace.restore.restore import is_there, saved_trees
 
@@ -45,7 +46,7 @@ def add_paths(locked: LockedWorkspace, paths: Sequence[TreePath], *, force: bool
         if not is_there(locked, path):
             raise PathNotFound(path)
     with saving_first():
-        saved = save_checkpoint(locked, message=text, description=text)
+        saved = save_checkpoint(locked, CheckpointRequest(message=text, description=text))
     made = saved.checkpoint.id if saved.outcome == "created" and saved.checkpoint is not None else None
     state = LowerTree(locked.vault.store, *saved_trees(locked, made), default_mtime_ns=0)
     rules = read_rules(locked)
@@ -56,7 +57,8 @@ def add_paths(locked: LockedWorkspace, paths: Sequence[TreePath], *, force: bool
             raise PathUnsuitable(b"/" + path, what)
         added |= _find_files(state, rules, path, force=force)
     text = f"add {shown}"
-    result = save_checkpoint(locked, kind="add", message=text, description=text, added=added, with_files=True)
+    request = CheckpointRequest(kind="add", message=text, description=text, added=added, with_files=True)
+    result = save_checkpoint(locked, request)
     left = [warning for warning in saved.warnings if not _is_about(warning, paths)]
     return replace(result, warnings=(*left, *result.warnings))
 

@@ -39,7 +39,9 @@ from avfs_git.workspace.capture.capture import Captured
 from avfs_git.workspace.capture.changes import tell_sidecar
 from avfs_git.workspace.capture.checkpoint import adopt_submodules
 from avfs_git.workspace.capture.confirm import confirm_advanced
-from avfs_git.workspace.capture.prepare import CaptureRequest, capture_workspace
+from avfs_git.workspace.capture.mark import mark_captured
+from avfs_git.workspace.capture.prepare import capture_workspace
+from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.capture.workspace import LockedWorkspace
 from avfs_git.workspace.restore.application import KEPT_IN_PLACE, Application
@@ -242,7 +244,7 @@ def _carry_out(
         except LeftInForce:
             locked.opened.forget()  # whoever takes the lock next completes it
             raise
-        told = [] if is_other else locked.mark_captured(captured, commit=new)
+        told = [] if is_other else mark_captured(locked, captured, commit=new)
         if is_other:
             with aftermath(intent.warnings, "the next checkpoint reads more than it would have to"):
                 locked.opened.drop_cache()

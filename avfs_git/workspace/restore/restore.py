@@ -42,9 +42,18 @@ from avfs_git.workspace.capture.aftermath import aftermath
 from avfs_git.workspace.capture.bookkeeping import bookkeeping
 from avfs_git.workspace.capture.capture import Captured
 from avfs_git.workspace.capture.changes import find_sidecar, tell_sidecar
-from avfs_git.workspace.capture.checkpoint import check_not_merging, recorded_sidecar, save_checkpoint, saving_first, take
+from avfs_git.workspace.capture.checkpoint import (
+    check_not_merging,
+    recorded_sidecar,
+    save_checkpoint,
+    save_first,
+    saving_first,
+    take,
+)
 from avfs_git.workspace.capture.confirm import confirm_restored
-from avfs_git.workspace.capture.prepare import CaptureRequest, capture_workspace
+from avfs_git.workspace.capture.mark import mark_captured, mark_recorded
+from avfs_git.workspace.capture.prepare import capture_workspace
+from avfs_git.workspace.capture.requests import Applied, CaptureRequest, CheckpointRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.capture.workspace import LockedWorkspace
 from avfs_git.workspace.restore.application import Application
@@ -129,15 +138,19 @@ def _restore(locked: LockedWorkspace, target: Oid, paths: Sequence[TreePath], sh
         confirmed = confirm_restored(locked, steps, change.known, wanted) if is_whole else None
         result = save_checkpoint(
             locked,
-            kind=kind,
-            message=f"{kind} {shown}",
-            description=f"{kind} {shown}" + (f" ({_count(paths)})" if paths else ""),
-            known=change.known,
-            before=head.hex() if head else None,
-            index=lambda pack: _tracked_after(pack, now[0], wanted[0], paths),
-            beside=wanted[1],
-            more={**intent.facts, **(tell_sidecar(vault, locked.fork, head) if head is not None else {})},
-            captured=confirmed,
+            CheckpointRequest(
+                kind=kind,
+                message=f"{kind} {shown}",
+                description=f"{kind} {shown}" + (f" ({_count(paths)})" if paths else ""),
+            ),
+            Applied(
+                before=head.hex() if head else None,
+                known=change.known,
+                index=lambda pack: _tracked_after(pack, now[0], wanted[0], paths),
+                beside=wanted[1],
+                captured=confirmed,
+                more={**intent.facts, **(tell_sidecar(vault, locked.fork, head) if head is not None else {})},
+            ),
         )
         recorded = result.checkpoint.tree if result.checkpoint is not None else None
         if not paths and not change.warnings and recorded != (wanted[0] or EMPTY_TREE).hex():
@@ -236,8 +249,7 @@ def _save(locked: LockedWorkspace, description: str) -> tuple[str | None, Trees,
     Gives the commit, if one was made, the trees of what is saved, and what was left out.
     """
     try:
-        with saving_first():
-            result = save_checkpoint(locked, message=bookkeeping(description), description=description)
+        result = save_first(locked, description)
     except RefConflict:
         saved = save_aside(locked, description)
         return saved, saved_trees(locked, saved), ()
@@ -275,7 +287,7 @@ def save_aside(locked: LockedWorkspace, description: str, *, onto: Oid | None = 
         taken = take(locked, pack, onto=onto)
         if taken.is_unchanged:
             if taken.head is not None:
-                locked.mark_recorded(taken.captured, taken.head, recorded_sidecar(locked, taken.head, taken.commit))
+                mark_recorded(locked, taken.captured, taken.head, recorded_sidecar(locked, taken.head, taken.commit))
             return None
         captured = taken.captured
         signature = locked.signature()
@@ -293,7 +305,7 @@ def save_aside(locked: LockedWorkspace, description: str, *, onto: Oid | None = 
         )
         pack.finish(hold=True)
         vault.refs.update(vault.keep(sidecar, oid))
-        locked.mark_captured(captured, commit=oid)
+        mark_captured(locked, captured, commit=oid)
     finally:
         pack.discard()
     return oid.hex()
@@ -533,7 +545,7 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
             if change.warnings or is_other:
                 locked.opened.drop_cache()  # something stayed: the workspace is not quite in that state
             else:
-                intent.warnings.extend(locked.mark_captured(captured, commit=replay.state))
+                intent.warnings.extend(mark_captured(locked, captured, commit=replay.state))
     return Replayed(tuple(changed), saved, (*change.warnings, *intent.warnings), tuple(sidecar_changed))
 
 

@@ -12,6 +12,7 @@ from avfs_git.model import ChangeKind, CheckpointResult
 from avfs_git.paths import Oid, TreePath
 from avfs_git.sdk import Avfs, Workspace
 from avfs_git.workspace.capture.checkpoint import save_checkpoint
+from avfs_git.workspace.capture.requests import CheckpointRequest
 
 pytestmark = pytest.mark.needs("whiteout", "user-xattrs")
 
@@ -244,7 +245,7 @@ def test_file_that_goes_on_being_written_is_in_the_next_checkpoint(work: Workspa
         node = merged.resolve(TreePath(b"f"))
         for text in (b"2\n", b"3\n"):
             merged.write(node, text, 0)
-            assert {change.path for change in save_checkpoint(locked).changed_files} == {b"f"}
+            assert {change.path for change in save_checkpoint(locked, CheckpointRequest()).changed_files} == {b"f"}
 
 
 def test_left_out_files_are_named(work: Workspace) -> None:

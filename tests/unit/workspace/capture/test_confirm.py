@@ -11,7 +11,8 @@ from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.sdk import Vault, Workspace
 from avfs_git.workspace.capture.capture import Captured
 from avfs_git.workspace.capture.confirm import confirm_advanced
-from avfs_git.workspace.capture.prepare import CaptureRequest, capture_workspace
+from avfs_git.workspace.capture.prepare import capture_workspace
+from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.restore import advance
 
 pytestmark = pytest.mark.needs("git", "whiteout", "user-xattrs")
