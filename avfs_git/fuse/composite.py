@@ -4,13 +4,13 @@ Decided here: how a request finds its tree, by the number of its node (`fuse.han
 the trees are to the kernel. A tree is opened when its name is looked up and closed when the kernel has forgotten all of it, so
 that memory follows what is looked at.
 
-What the directories hold is asked of `Folder`s, which `session.serve.catalogue` makes. Forks and labels come and go without
-notice: their names are good for `NAMES_S`, and a directory whose content changed gets a new time, by which the kernel
-knows that its own copy of the listing is old. Commits never change; what is below their names is good for ever.
+`session.serve.catalogue` makes the `Folder`s, which know what the directories hold. Forks and labels come and go without notice:
+their names are good for `NAMES_S`, and a directory whose content changed gets a new time, by which the kernel drops its cached
+listing. Commits never change; what is below their names is good for ever.
 
-One thread serves, as in `fuse.server`. When a server dies and another goes on, that one opens each tree again when the kernel
-asks for something in it, by what was noted of its root, so that open files go on; what is noted is complete before the
-kernel is told. A directory above the trees that is gone meanwhile (a fork was deleted) is stale to who holds it.
+One thread serves, as in `fuse.server`. After a server was killed, the next one opens each tree again when the kernel asks for
+something in it, by what was noted of its root, so that open files go on; a note is complete before the kernel is told. A
+directory above the trees that is gone meanwhile (a fork was deleted) is ESTALE for a program that holds it.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class CompositeServer:
         self,
         root: Folder,
         channel: Channel,
-        handover: Handover | None = None,
+        handover: Handover,
         *,
         statvfs: Callable[[], os.statvfs_result],
         reopen: Callable[[bytes], Entrance | None],
@@ -150,11 +150,11 @@ class CompositeServer:
     def serve(self) -> None:
         """Answer requests until it is unmounted."""
         channel, handover = self.channel, self._handover
-        request = Request() if handover is None else handover.request()
+        request = handover.request()
         try:
-            if handover is not None and handover.has_request:
+            if handover.has_request:
                 request.read_header()
-                self._answer_again(handover, request)
+                self._answer_again(request)
                 handover.mark_answered()
             while channel.receive(request):
                 self.counts[request.operation] += 1
@@ -164,11 +164,11 @@ class CompositeServer:
             for root in list(self._trees):
                 self._close(root)
 
-    def _answer_again(self, handover: Handover, request: Request) -> None:
-        is_deadly = handover.is_deadly(request.unique)
+    def _answer_again(self, request: Request) -> None:
+        is_deadly = self._handover.is_deadly(request.unique)
         if request.operation in (p.FORGET, p.BATCH_FORGET):
             if not is_deadly:
-                self._forget_from(request, self._forget_again(handover, request.unique))
+                self._forget_from(request, self._forget_again(request.unique))
         elif is_deadly:
             self.channel.reply_error(request, errno.EIO)
         else:
@@ -307,17 +307,16 @@ class CompositeServer:
                 self._register.drop(ino)
                 continue
             left = max(0, known - times)
-            if self._handover is not None:
-                self._handover.forgetting(request.unique, index, ino, left)
+            self._handover.forgetting(request.unique, index, ino, left)
             self._forget_to(ino, left)
 
-    def _forget_again(self, handover: Handover, unique: int) -> int:
+    def _forget_again(self, unique: int) -> int:
         """Complete the entry of a FORGET in which a server died; gives the index of the next one."""
-        last = handover.forgotten(unique)
+        last = self._handover.forgotten(unique)
         if last is None:
             return 0
         index, ino, left = last
-        if handover.read(ino) is not None:
+        if self._handover.read(ino) is not None:
             if self._known(ino) is None:
                 self._register.drop(ino)
             else:

@@ -1,9 +1,7 @@
-"""What a program in a live tree is told when a call of it fails.
+"""The errno that a program in a live tree gets when a call fails.
 
-Decided here: the errno of a failure. The filesystem raises OSError with the number that the system itself would
-give, which is passed on; so is a full disk on which something for the vault was to be stored. A tree bomb is EFBIG.
-Everything else is a fault of avfs or of the vault, told as EIO and logged with its traceback. `fuse.server` calls this, from
-any thread.
+Decided here: an OSError of the filesystem has the number that the system would give, which is passed on; so is a full disk. A
+tree bomb is EFBIG. Everything else is a fault of avfs or of the vault: EIO, and logged with its traceback. Any thread may call.
 """
 
 from __future__ import annotations

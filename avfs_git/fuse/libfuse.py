@@ -1,11 +1,11 @@
-"""libfuse, as `fuse.portable` needs it: the calls of the C library with everything that they carry.
+"""libfuse: mounting and serving a tree through it, with every argument of its calls.
 
-Decided here: how libfuse is set up, and how a failure is told. The binding (mfusepy) drops some arguments that a
-filesystem cannot do without: the flags of a rename, without which RENAME_NOREPLACE destroys a file; the handle of a
-changed file, which is all that is known of one without a name; and that one of two times is to be kept. `Calls` hands
-them on. Importing this loads the library, and raises OSError where there is none.
+Decided here: how libfuse is set up, and how a failure is told. The binding (mfusepy) drops arguments that a filesystem needs:
+the flags of a rename, without which RENAME_NOREPLACE destroys a file; the handle of a changed file, which is all that is known of
+one without a name; and that one of two times is to be kept. `Calls` hands them on. `session.serve.portable` calls `serve`.
+Importing this module loads the C library, and raises OSError where there is none.
 
-libfuse must not meet an exception: whatever is raised becomes an errno, as in `fuse.errnos`.
+libfuse must not meet an exception: each becomes an errno (`fuse.errnos`).
 """
 
 from __future__ import annotations
@@ -14,32 +14,50 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mfusepy
 
 from avfs_git.errors import MountError
 from avfs_git.fuse.errnos import errno_of
-
-if TYPE_CHECKING:
-    from avfs_git.fuse.portable import PortableOperations
+from avfs_git.fuse.portable import PortableOperations
+from avfs_git.vfs.tree.merged import MergedTree
 
 _UTIME_NOW = (1 << 30) - 1 if os.uname().sysname == "Linux" else -1  # utimensat(2)
 _UTIME_OMIT = (1 << 30) - 2 if os.uname().sysname == "Linux" else -2
 
 
-def caller() -> tuple[int, int]:
+def _caller() -> tuple[int, int]:
     """Tell the user and group that the present call comes from."""
     uid, gid, _ = mfusepy.fuse_get_context()
     return uid, gid
 
 
-def run(operations: PortableOperations, directory: Path, *, source: str, read_only: bool, allow_other: bool) -> None:
-    """Mount and serve until unmounted.
+def serve(
+    tree: MergedTree,
+    directory: Path,
+    *,
+    source: str,
+    read_only: bool = False,
+    allow_other: bool = False,
+    ready: Callable[[], None] | None = None,
+) -> None:
+    """Mount a tree and serve it until it is unmounted.
+
+    libfuse handles SIGHUP, SIGINT and SIGTERM meanwhile: they end the mount.
+
+    Args:
+        tree: What is served.
+        directory: Where it is mounted.
+        source: What the mount table shows as its source.
+        read_only: Refuse every change, before the tree is asked.
+        allow_other: Let in other users than the one who mounts.
+        ready: Called, by a thread of libfuse, when programs can use the tree.
 
     Raises:
         MountError: If it cannot be mounted.
     """
+    operations = PortableOperations(tree, _caller, ready)
     options: dict[str, Any] = {
         # Two names of one file are two files to libfuse and to the kernel behind it: what it remembers of one would be
         # wrong when the other is changed.
@@ -55,6 +73,7 @@ def run(operations: PortableOperations, directory: Path, *, source: str, read_on
         Calls(operations, os.fsencode(directory).decode("utf-8", "surrogateescape"), **options)
     except RuntimeError as error:  # libfuse has said why on stderr
         raise MountError(f"libfuse cannot mount at '{directory}'", details={"status": str(error)}) from error
+    tree.empty_attic()
 
 
 def _escape(text: str) -> str:

@@ -1,12 +1,11 @@
 """Directories as a program reads them, piece by piece, while they change.
 
-Decided here: what the position in a listing is. The kernel opens and closes directories without telling, so there
-is no handle to keep a place in. The position after a name is a number made from the name itself: it stays good when
-other entries come and go (`rm -rf` removes what it has read), and after another server took over. Names are listed in
-the order of these numbers.
+Decided here: what the position in a listing is. The kernel opens and closes directories without telling, so there is no handle to
+keep a place in. The position after a name is a number made from the name itself: it stays good when other entries come and go
+(`rm -rf` removes what it has read), and after another server took over. Names are listed in the order of these numbers.
 
 A `Listings` remembers the directories that are being read; losing one costs reading it again. Of a tree that cannot change, an
-`Answers` remembers what was said of them. `fuse.server` calls both under its lock.
+`Answers` remembers replies. `fuse.operations` calls both under the tree's lock.
 """
 
 from __future__ import annotations

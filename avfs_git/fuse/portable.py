@@ -1,17 +1,16 @@
-"""A live tree through libfuse, for systems whose kernel protocol is not ours, and as a second opinion on those where it is.
+"""A live tree for libfuse, which names files by path: for kernels whose protocol `fuse.channel` does not speak.
 
-Decided here: how the calls of libfuse's high-level interface, which name files by path, become calls of the merged
-tree, which names them by node; what a filesystem is, `vfs` knows. `fuse.libfuse` makes the calls arrive whole. Nothing is
-remembered by the kernel beyond one call, because libfuse shows it hard links as different files: this is right and slow,
-where `fuse.server` is right and fast.
+Decided here: how the calls of libfuse's high-level interface become calls of the merged tree, which names files by node. What a
+filesystem does is decided in `vfs.tree`; `fuse.libfuse` makes the calls arrive whole. The kernel caches nothing beyond one call,
+because libfuse shows hard links as different files: right and slow, where `fuse.server` is right and fast.
 
-A file that is removed while it is open is renamed by libfuse to a name of its own (`.fuse_hidden` and 16 digits), and
-removed when it is closed. Here that rename removes the name, and keeps the node for calls under the hidden one: so the
-file is in no listing, in no checkpoint and not left behind by a crash, and its link count is right. Such names are
-libfuse's own: a program that gives one to an open file removes it.
+libfuse renames a file that is removed while it is open to a name of its own (`.fuse_hidden` and 16 digits), and removes that
+when the file is closed. Here that rename removes the name, and keeps the node for calls under the hidden one: so the file is in
+no listing and no checkpoint, a crash does not leave it behind, and its link count is right. Such names are libfuse's own: a
+program that gives one to an open file removes it.
 
-libfuse calls from one thread, and others use the tree meanwhile: its lock is held where finding a node and using it must be one
-step. What is kept here is what is open, which ends with the process.
+libfuse calls from one thread, and other threads use the tree meanwhile: the tree's lock is held where finding a node and using it
+must be one step. Only what is open is kept here; it ends with the process.
 """
 
 from __future__ import annotations
@@ -21,9 +20,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
-from avfs_git.errors import MountError
 from avfs_git.host.files.beneath import RENAME_NOREPLACE
 from avfs_git.host.files.ranges import fallocate
 from avfs_git.paths import TreePath, split
@@ -318,41 +315,6 @@ class PortableOperations:
                 os.close(fd)
                 self.tree.mark_changed(node)
         return 0
-
-
-def serve(
-    tree: MergedTree,
-    directory: Path,
-    *,
-    source: str,
-    read_only: bool = False,
-    allow_other: bool = False,
-    ready: Callable[[], None] | None = None,
-) -> None:
-    """Mount a tree through libfuse and serve it until it is unmounted.
-
-    libfuse handles SIGHUP, SIGINT and SIGTERM meanwhile: they end the mount.
-
-    Args:
-        tree: What is served.
-        directory: Where it is mounted.
-        source: What the mount table shows as the thing that is mounted.
-        read_only: Refuse every change, before anybody is asked.
-        allow_other: Let in other users than the one who mounts.
-        ready: Called, by a thread of libfuse, when programs can use the tree.
-
-    Raises:
-        MountError: If there is no libfuse that can be used, or it cannot mount there.
-    """
-    try:
-        from avfs_git.fuse import libfuse  # noqa: PLC0415 - it loads a C library that a machine may lack
-    except (OSError, AttributeError) as error:
-        raise MountError(
-            f"libfuse cannot be used here: {error}", hint="Install it, on Debian with `apt install libfuse3-3 fuse3`."
-        ) from error
-    operations = PortableOperations(tree, libfuse.caller, ready)
-    libfuse.run(operations, directory, source=source, read_only=read_only, allow_other=allow_other)
-    tree.empty_attic()
 
 
 def _text(raw: bytes) -> str:

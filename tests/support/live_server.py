@@ -16,10 +16,11 @@ import signal
 import sys
 from pathlib import Path
 
-from avfs_git.fuse import portable, protocol
+from avfs_git.fuse import libfuse, protocol
 from avfs_git.fuse.channel import MAX_IO, Channel
 from avfs_git.fuse.composite import CompositeServer
 from avfs_git.fuse.handover.forgetting import NODES_MAX
+from avfs_git.fuse.handover.handover import Handover
 from avfs_git.fuse.server import TreeServer
 from avfs_git.host.mounts.mounts import mount_fuse
 from avfs_git.paths import Oid
@@ -47,7 +48,7 @@ def main(git_dir: str, fork: str, directory: str, *options: str) -> None:
         opened.acquire().begin()
         tree = opened.merged
     if "portable" in chosen:
-        portable.serve(
+        libfuse.serve(
             tree,
             Path(directory),
             source=f"avfs:{fork}",
@@ -73,6 +74,7 @@ def main(git_dir: str, fork: str, directory: str, *options: str) -> None:
         server = CompositeServer(
             open_catalogue(vault),
             channel,
+            Handover.make(),
             statvfs=lambda: os.statvfs(git_dir),
             reopen=lambda identity: reopen(vault, identity),
         )

@@ -1,14 +1,13 @@
 """Keeping the number of nodes that the kernel knows within a bound.
 
 Decided here: how many nodes a server keeps for the kernel, and which of them the kernel is asked to forget when there are more.
-The kernel tells a server that it has forgotten a node when it needs the memory itself. On a machine with much memory it knows
-tens of millions by then, each of which takes some 600 bytes here. So beyond `NODES_MAX` it is asked to forget the names of the
-files that it has known for longest; it answers with a FORGET for each that nobody has open.
+The kernel forgets a node when it needs the memory; on a machine with much memory it knows tens of millions by then, each of which
+takes some 600 bytes here. Beyond `NODES_MAX` it is asked to forget the names of the files that it has known for longest; it
+answers with a FORGET for each that no program has open. Directories are left alone: one may be a program's working directory, and
+would count as deleted there.
 
-Directories are left alone: one may be where somebody works, and would count as deleted there.
-
-The server's thread calls `look`. The kernel is told by a thread of its own, because it takes the lock of a directory for that,
-which a program may hold that waits for the server. Nothing here survives the server: the next one looks again.
+The serving thread calls `look`. A thread of its own tells the kernel, which takes the lock of a directory for that; a program may
+hold that lock and wait for the server. Nothing here survives the server.
 """
 
 from __future__ import annotations

@@ -11,14 +11,13 @@ One thread calls, that of the server. What is noted survives the server and ends
 from __future__ import annotations
 
 import errno
-import itertools
 import stat
 from array import array
 from collections.abc import Container, Iterator
 
 from avfs_git.fuse.handover.handover import Handover
 from avfs_git.vfs.errnos import fail
-from avfs_git.vfs.tree.inodes import ROOT_INO, Node, Noted, Place
+from avfs_git.vfs.tree.inodes import Node, Noted, Place
 
 _SEPARATOR = b"\0"
 _DEEPEST = 100_000
@@ -28,18 +27,15 @@ _DEEPEST = 100_000
 class Register:
     """All numbers of one mount."""
 
-    def __init__(self, handover: Handover | None) -> None:
+    def __init__(self, handover: Handover) -> None:
         """Go on with the numbers that a server before this one has noted, or begin."""
         self._handover = handover
         self.roots: dict[int, int] = {}
         """The number of the root of the tree that a number belongs to, of what is in a tree."""
-        self.below: dict[int, array[int]] = {}
+        self.below, _ = handover.load()
         """Numbers that were noted by a server before this one, by those of their directories."""
         self._names: dict[int, dict[bytes, int]] = {}
-        self.numbers: Iterator[int] = itertools.count(ROOT_INO + 1)
-        if handover is not None:
-            self.below, _ = handover.load()
-            self.numbers = handover.numbers()
+        self.numbers = handover.numbers()
 
     def take(self) -> int:
         """Take a number that nothing has."""
@@ -47,11 +43,11 @@ class Register:
 
     def is_free(self, ino: int) -> bool:
         """Whether a number can be given to something."""
-        return self._handover is None or self._handover.is_free(ino)
+        return self._handover.is_free(ino)
 
     def read(self, ino: int) -> Noted | None:
         """Read what is noted of a number."""
-        return None if self._handover is None else self._handover.read(ino)
+        return self._handover.read(ino)
 
     def way_to(self, ino: int, known: Container[int]) -> list[tuple[int, Noted]]:
         """List what is noted of a number and of all above it that nobody here knows, the uppermost first.
@@ -87,24 +83,20 @@ class Register:
 
     def note(self, ino: int, kind: int, folder: int, name: bytes, pins: int) -> None:
         """Note an entry of a folder with how often the kernel knows it."""
-        if self._handover is not None:
-            self._handover.keep(_entry(ino, kind, folder, name, pins))
+        self._handover.keep(_entry(ino, kind, folder, name, pins))
 
     def count(self, node: Node) -> None:
         """Note how often the kernel knows something that is noted."""
-        if self._handover is not None:
-            self._handover.count(node)
+        self._handover.count(node)
 
     def keep(self, node: Node, place: Place, text: bytes | None) -> None:
         """Note a node of a tree."""
-        if self._handover is not None:
-            self._handover.keep(node, place, text)
+        self._handover.keep(node, place, text)
 
     def drop(self, ino: int) -> None:
         """Forget a number."""
         self.roots.pop(ino, None)
-        if self._handover is not None:
-            self._handover.drop(ino)
+        self._handover.drop(ino)
 
     def drop_tree(self, root: int, nodes: Iterator[Node] | None) -> None:
         """Forget whose the numbers of a tree are that is closed, and with its nodes all that is noted of it."""

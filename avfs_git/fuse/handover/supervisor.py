@@ -1,19 +1,18 @@
-"""A live tree that survives the death of its server: a process that holds everything and starts servers by fork.
+"""A live tree that survives the death of its server: a process that holds everything and forks servers.
 
-Decided here: when a server is started again, how long after the last one, and when that is given up. A session calls
-`supervise` in a process of one thread in which everything is imported and open: the descriptor of `/dev/fuse`, the
-workspace with its lock, whatever socket it listens on. Each server is a fork of it, so that one is there a few
-milliseconds after the last one died, with all descriptors; the kernel never sees the connection end. What a dead
-server knew is in the `Handover` (see there), which both have mapped.
+Decided here: when a server is started again, how soon, and when that is given up. A session calls `supervise` in a process of one
+thread in which everything is imported and open: `/dev/fuse`, the workspace with its lock, the listening socket. Each server is a
+fork of it, so the next one is there a few milliseconds after a death, with all descriptors; the kernel never sees the connection
+end. What a dead server knew is in the `Handover`, which all have mapped.
 
-A server that is killed while it tells the kernel what to forget may not come to its end: the kernel lets that thread wait for a
-lock, and who has it waits for an answer that only the next server can give. So the next one is started when of the dead one
-nothing is left but such threads, which it has noted in the `Handover`. They end in the kernel, and touch nothing any more.
-The same holds for threads that use a tree themselves, their own or another one: the kernel tells in which of its functions
-they wait. Others, which may be about to change something on disk, are waited for, but not for ever.
+A server that is killed while it tells the kernel what to forget may not come to its end: the kernel makes that thread wait for
+a lock, whose holder waits for an answer that only the next server can give. So the next one is started when nothing is left of
+the dead one but such threads, which it has noted in the `Handover`. They end in the kernel, and touch nothing any more. The same
+holds for threads that use a tree themselves: the kernel tells in which of its functions they wait. Other threads may be about to
+change something on disk, and are waited for up to `_KEPT_S`.
 
-The supervisor itself looks for that while a server lives, and does nothing else. It dies only by hand; then its server is
-ended by the kernel (`PR_SET_PDEATHSIG`), the programs in the tree get ENOTCONN, and whoever meets the mount takes it away.
+The supervisor looks for that while a server lives, and does nothing else. It dies only by hand; then the kernel ends its server
+(`PR_SET_PDEATHSIG`), the programs in the tree get ENOTCONN, and the next process that meets the mount takes it away.
 """
 
 from __future__ import annotations

@@ -1,16 +1,15 @@
-"""Requests that wait for something on another machine, and programs that are killed meanwhile.
+"""Requests that wait for a remote server, and programs that are killed meanwhile.
 
-Decided here: when such a request is given up because nobody is there any more who wants its answer. The kernel lets go of a
-program whose request a server has received only when that is answered, whatever kills the program. It tells (INTERRUPT) that
-the program got a signal, which may as well be one that it handles, and tells that once, for the first of them. So the server
-looks what the program got, and goes on looking: one that is about to end is answered EINTR, which it never comes to see. Any
-other waits on, as on a network file system that is mounted `hard`: no `stat` fails with EINTR, which few programs expect of it.
+Decided here: when such a request is given up because its program is gone. The kernel lets go of a killed program only when its
+request is answered. It tells (INTERRUPT) once that the program got a signal, which may as well be one that it handles. So the
+server looks at the program again and again, and answers EINTR to one that is about to end, which never sees it. Any other waits
+on, as on a network file system that is mounted `hard`: few programs expect EINTR from `stat`.
 
-`fuse.server` adds each request before it waits, and holds it while it answers it, so that nobody answers twice. One thread
-looks, only while there is something to look at. What nobody waits for any more is brought all the same if it is under way,
-because who asked mostly asks again.
+`fuse.server` adds each request before it waits, and holds it while it answers it, so that no request is answered twice. One
+thread looks, only while there is something to look at. What no program waits for any more is still brought if it is under way,
+because the program is mostly run again.
 
-Nothing survives a crash. A server after this one takes all that it finds parked for interrupted: the kernel does not tell again.
+Nothing survives a crash. The next server takes every parked request for interrupted: the kernel does not tell again.
 """
 
 from __future__ import annotations

@@ -1,20 +1,18 @@
-"""The process above a command: it holds the command's namespaces, starts it, and outlives none of what it started.
+"""The process above a command: it holds the command's namespaces, starts it, and kills what it leaves behind.
 
     python -I -S avfs_git/host/processes/runner.py SOCKET
 
 Decided here: how all processes of a command are kept together and ended. Where the system allows it they live in a PID namespace
-whose first process this is: what it kills is everything, however often something has forked and called setsid(2), and when it
-dies itself, the kernel kills the rest. Elsewhere it is their subreaper: whatever loses its parent becomes its child, and it
-kills its descendants until there are none. Mounts that are made for the command are in a mount namespace of its own, so that
-they go with the last process in it, also after a SIGKILL.
+whose first process this is: killing all of it misses nothing, however often a program has forked and called setsid(2), and when
+this process dies, the kernel kills the rest. Elsewhere it is their subreaper: orphans become its children, and it kills its
+descendants until there are none. Mounts for the command are in a mount namespace of its own, and go with its last process.
 
-It can hold back whoever opens a file, by a lease (fcntl(2)), and say so: the kernel lets them wait until its user has done what
-has to be done first, but no longer than `/proc/sys/fs/lease-break-time`.
+It can make the first process that opens a given file wait, by a lease (fcntl(2)), and say so: that process waits until the user
+of the runner answers, at most `/proc/sys/fs/lease-break-time`.
 
-`host.processes.runners.Runner` starts it and speaks to it over a socket of sequenced packets, one `marshal` value each: both ends
-are the same interpreter, and starting in a few milliseconds is what this program is for. Hence also that it imports next to
-nothing, and nothing of avfs. When the socket closes, because its user is done or dead, everything ends; the descriptors that
-came with the first message stay open until then: a lock, say.
+`host.processes.runners.Runner` starts it and speaks to it over a socket of sequenced packets, one `marshal` value each. It has
+to start in a few milliseconds, so it imports next to nothing, and nothing of avfs. When the socket closes, because its user is
+done or dead, everything ends; descriptors that came with the first message, such as a lock, stay open until then.
 
 One thread serves; a second one only starts commands (`_Spawner`). Nothing it does needs to survive a crash.
 """
@@ -38,15 +36,12 @@ if TYPE_CHECKING:
     import socket
     from typing import Any
 else:
-    # What these two add to their cores, `enum` and `selectors` mostly, takes longer than all the rest of the start.
+    # `signal` and `socket` load `enum` and `selectors`, which takes longer than the rest of the start.
     import _signal as signal
     import _socket as socket
 
-MESSAGE_MAX = 1 << 20
-"""The longest message: a command line with its environment is limited by the kernel to less."""
-
+MESSAGE_MAX = 1 << 20  # a command line with its environment is limited by the kernel to less
 _HANDLES_MAX = 8
-"""How many descriptors come with a message at most."""
 _DEFAULT = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals that this process ignores or watches, and a command does not begin with."""
 
@@ -60,7 +55,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _renames() -> Any:
-    """Load what answers for renames, which lies beside this file; the standard library comes first."""
+    """Load the module beside this file that answers renames; the standard library comes first."""
     here = os.path.dirname(os.path.abspath(__file__))
     if here not in sys.path:
         sys.path.append(here)
@@ -98,7 +93,7 @@ def _mount(step: str, source: str, target: str, kind: str, flags: int, options: 
 
 
 def _unshare(setup: dict[str, Any]) -> None:
-    """Come away from the namespaces of who started this."""
+    """Leave the namespaces of the process that started this."""
     flags = (_CLONE_NEWNS if setup["mounts"] else 0) | (_CLONE_NEWPID if setup["pids"] else 0)
     if not flags:
         return
@@ -127,7 +122,7 @@ def _write(path: str, text: str) -> None:
 
 
 def _make_mounts(steps: list[dict[str, Any]]) -> None:
-    """Make the mounts that were asked for, in order."""
+    """Make mounts, in order."""
     for step in steps:
         what, target = step["what"], step["target"]
         if what == "overlay":
@@ -201,11 +196,10 @@ class _Processes:
 
     def __init__(self, *, alone: bool) -> None:
         self._alone = alone
-        """Whether this is the first process of a PID namespace."""
 
     def signal(self, number: int, *, spared: int = 0) -> None:
         """Send a signal to every one, but for one."""
-        if self._alone and not spared:
+        if self._alone and not spared:  # the first process of a PID namespace
             try:
                 os.kill(-1, number)
             except ProcessLookupError:
@@ -229,15 +223,12 @@ class _Processes:
                 return count
             if pid:
                 continue
-            count = max(count, self._count())
+            count = max(count, len(self._descendants()))
             self.signal(signal.SIGKILL)
             try:
                 os.waitpid(-1, 0)
             except ChildProcessError:
                 return count
-
-    def _count(self) -> int:
-        return len(self._descendants())
 
     @staticmethod
     def _descendants() -> list[int]:
@@ -276,11 +267,8 @@ def _find(name: bytes, environment: dict[bytes, bytes]) -> list[bytes]:
 def _spawn(run: dict[str, Any], handles: list[int]) -> tuple[int, str, int]:
     """Start the command from this thread, whose filters it gets.
 
-    By vfork(2), which costs the same however much memory this process has. What posix_spawn(3) has no action for is set here
-    around it: nothing else in this process looks at its directory, or makes files, meanwhile.
-
-    Returns:
-        The command's number; or 0, the step that failed, and the errno.
+    By vfork(2). What posix_spawn(3) has no action for is set here around it: nothing else in this process uses its directory, or
+    makes files, meanwhile. Gives the command's number; or 0, the step that failed, and the errno.
     """
     keep = frozenset(run["keep"])
     environment = {name: value for name, value in os.environb.items() if name in keep}
@@ -328,13 +316,10 @@ def _spawn(run: dict[str, Any], handles: list[int]) -> tuple[int, str, int]:
 
 
 def _spawn_locked(path: bytes, argv: list[bytes], environment: dict[bytes, bytes], handles: list[int]) -> int:
-    """Start a command of root in a user namespace with the same users, whose copy of the mounts cannot be changed from within.
+    """Start a command of root in a user namespace with the same users, in which it cannot change its copy of the mounts.
 
-    Mounts that come from a namespace with more rights are locked there (mount_namespaces(7)). Where the system allows no user
-    namespace the command is started without.
-
-    Raises:
-        OSError: If it cannot be executed.
+    Mounts of a namespace with more rights are locked there (mount_namespaces(7)). Where the system allows no user namespace the
+    command is started without. Raises OSError if it cannot be executed.
     """
     asked, said = os.pipe(), os.pipe()
     pid = os.fork()
@@ -375,7 +360,7 @@ def _spawn_locked(path: bytes, argv: list[bytes], environment: dict[bytes, bytes
 
 
 class _Spawner:
-    """A thread that starts commands, so that what is reported of them is not reported of the thread that answers."""
+    """A thread that starts commands, so that the filter for their renames is not that of the thread that answers."""
 
     def __init__(self) -> None:
         self._asked, self._done = _thread.allocate_lock(), _thread.allocate_lock()
@@ -397,7 +382,6 @@ class _Spawner:
         return self._result
 
     def _serve(self) -> None:
-        # Whatever happens here, the other thread waits for an answer.
         try:
             self.listener = _renames().install()
         except Exception:  # noqa: BLE001 - renames fail then as overlayfs has it
@@ -431,13 +415,13 @@ class _Server:
         self._processes = _Processes(alone=setup["pids"])
         self._pid = 0
         self._is_sandboxed = False
-        """Whether the command is bubblewrap, and the process that matters is below it."""
+        """Whether the command is bubblewrap."""
         self._overlay = _find_overlay(setup["steps"])
         self._spawner: _Spawner | None = None
         self._listener: int | None = None
         self._renames: Any = None
         self._leased: int | None = None
-        """The file whose reader waits until it was asked what to do."""
+        """The file whose first reader waits."""
         wake, self._woken = os.pipe()
         os.set_blocking(wake, False)
         os.set_blocking(self._woken, False)
@@ -467,7 +451,7 @@ class _Server:
                     self._look_at_lease()
                 elif not self._answer():
                     self._processes.end()
-                    os._exit(0)  # at once: who waits for the end has no use for the interpreter's own
+                    os._exit(0)  # at once, without the interpreter's own steps
             self._reap()
 
     def _reap(self) -> None:
@@ -485,17 +469,17 @@ class _Server:
                 self._say({"ended": os.waitstatus_to_exitcode(status), "left": left})
 
     def _hold_back(self, fd: int) -> None:
-        """Have whoever opens a file wait until `_let_go` (fcntl(2), "Leases"). Raises OSError where that cannot be done."""
+        """Make the first process that opens a file wait until `_let_go`. Raises OSError where the kernel cannot."""
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
         self._leased = fd
 
     def _look_at_lease(self) -> None:
-        """Say when somebody waits: the kernel shows then what the lease is to become."""
+        """Say when a process waits: the lease is then about to become another one."""
         if self._leased is not None and fcntl.fcntl(self._leased, fcntl.F_GETLEASE) != fcntl.F_WRLCK:
             self._say({"asked": True})
 
     def _let_go(self) -> None:
-        """Let whoever waits for the file read it."""
+        """Let the process that waits for the file go on."""
         if self._leased is not None:
             os.close(self._leased)
             self._leased = None
@@ -552,13 +536,12 @@ class _Server:
                 self._say({"unleased": error.errno or 0})
                 return
         if self._listener is not None and self._overlay is not None:
-            # Anew for each command: what is mounted there may be another overlayfs by now.
             overlay = self._overlay
             self._renames = _renames().Renames(
                 self._listener, root=overlay["target"], upper=f"/proc/self/fd/{overlay['upper_fd']}", lower=overlay["lower"]
             )
         try:
-            # This process answers renames with its own rights, by paths that a command may change meanwhile: one that has less
+            # Renames are answered with this process's rights, by paths that a command may change meanwhile: a command with fewer
             # rights is started from a thread without the filter, and gets what overlayfs says.
             self._is_sandboxed = run["sandboxed"]
             spawner = None if self._is_sandboxed else self._spawner
@@ -576,7 +559,7 @@ class _Server:
 
 def _be_first(ours: socket.socket, setup: dict[str, Any]) -> None:
     """Make the mounts and serve, in the namespaces."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at a terminal is for who started the command; it says what it means
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at a terminal is for the process that asked for the command
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if setup["pids"]:
@@ -589,19 +572,18 @@ def _be_first(ours: socket.socket, setup: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Read what is wanted, come away, serve."""
+    """Read the setup, leave the namespaces of the starter, serve."""
     ours = socket.socket(fileno=int(sys.argv[1]))
     os.set_inheritable(ours.fileno(), False)
     said, _ = _receive(ours)  # what comes along is never closed
     if not said:
-        return  # who started it thought better of it
+        return  # the starter is gone
     setup = marshal.loads(said)  # noqa: S302 - from the program that started this one
     try:
         _unshare(setup)
         if setup["pids"]:
             child = os.fork()
             if child:
-                # The first process of a namespace is a child of one outside. This one only says when it is over.
                 ours.close()
                 for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
                     signal.signal(number, signal.SIG_IGN)

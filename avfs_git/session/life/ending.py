@@ -1,20 +1,17 @@
 """The end of a mount, seen and carried out by the server of its tree.
 
-Decided here: what a session takes for its end, and in which steps it goes. It ends when a signal comes (SIGTERM, SIGINT,
-SIGHUP), when a client of the control socket asks for it, when the mount is gone from the mount table, whoever did that, and
-soon after somebody removed the vault below it.
+Decided here: when a session ends, and in which steps. It ends when a signal comes (SIGTERM, SIGINT, SIGHUP), when a client of the
+control socket asks for it, when the mount is gone from the mount table, and soon after the vault below it was removed.
 
-1. The mount is taken away. While programs use the tree this is tried for `_PATIENCE_S`, then it is detached: out of sight
-   at once, and served until its last user is done. Only the mount table tells that it is gone, no answer of the kernel does.
-2. The kernel ends the conversation when nobody uses the tree any more, and the server returns. Where other mount namespaces
-   have copies of the mount it does not, although nobody may use them: then the server leaves, or the copies go
-   (`host.processes.copies`).
+1. The mount is taken away. While programs use the tree this is tried for `_PATIENCE_S`, then the mount is detached: out of sight
+   at once, and served until its last user is done. Only the mount table tells that it is gone.
+2. The kernel ends the conversation when no program uses the tree any more, and the server returns. Where other mount namespaces
+   have copies of the mount the kernel does not: then the server leaves, or the copies go (`host.processes.copies`).
 3. A signal that comes more than `_SECOND_S` after the first takes the tree from its users.
 
-`process` makes one `Ending` in each server. One thread does all of it, so that the thread that serves can answer what unmounting
-asks. Signals reach it through a descriptor that the handler of the interpreter writes to: a handler written in Python runs
-only when the serving thread next comes back from the kernel, and one that came right before it began to wait there would
-be forgotten. Nothing survives a crash: the next server sees for itself that the mount is gone.
+Each server makes one `Ending`. One thread does all of it, so that the serving thread can answer what unmounting asks. The
+interpreter writes each signal to a descriptor: a handler in Python would run only when the serving thread comes back from the
+kernel, which may wait there for ever. Nothing survives a crash: the next server sees for itself that the mount is gone.
 """
 
 from __future__ import annotations
@@ -40,16 +37,16 @@ ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _PATIENCE_S = 2.0
 """How long a mount in use is waited for before it is detached."""
 _SECOND_S = 1.0
-"""A signal that follows the first sooner is the same one: a service manager sends it to each process of a group."""
+"""A signal that comes sooner after the first is the same: a service manager sends it to each process of a group."""
 _FIRST_PAUSE_S = 0.01
 _LONGEST_PAUSE_S = 0.2
 _COPIES_AFTER_S = 0.05
 _COPIES_EVERY_S = 10.0
-"""How often copies of the mount are looked for at the least: who kept one may be done with it."""
+"""How often, at least, to look for copies of the mount."""
 _LOOK_EVERY_S = 3.0
-"""How often it is looked whether the vault is there. The system would tell, too, but only so many programs at once."""
+"""How often to check whether the vault is there. The number of watches that would tell is limited."""
 _CALM_S = 0.1
-"""Mounts often change in series; how long to wait for its end."""
+"""How long to wait for the end of a series of changes in the mount table."""
 _ASKED, _OVER = b"\0", b"\xff"  # no signal has these numbers
 _CHANGE = b"change"
 
@@ -143,7 +140,7 @@ class Ending:
                 return
 
     def _is_in_table(self) -> bool:
-        """Whether this mount namespace has the mount; cheaper than to take each line apart, which may be many, and often."""
+        """Whether this mount namespace has the mount: a search in the text, because there may be many mounts."""
         os.lseek(self._table, 0, os.SEEK_SET)
         while piece := os.read(self._table, 1 << 20):  # whole lines
             if self._mark in piece:
@@ -186,7 +183,7 @@ class Ending:
                 self._pause(None)
 
     def _pause(self, seconds: float | None, *, or_change: bool = False) -> bytes:
-        """Wait; less if somebody asks for the end for the first time, or, if wanted, if mounts change. Tells which it was."""
+        """Wait until the end is asked for, the mount table changes (`or_change`), or the time is up; tell which it was."""
         end = None if seconds is None else time.monotonic() + seconds
         poll = select.poll()
         poll.register(self._reading, select.POLLIN)
@@ -203,7 +200,7 @@ class Ending:
                 return _CHANGE
 
     def _take_signals(self) -> bool:
-        """Look at what came; whether it is the first of its kind."""
+        """Read the signals; whether they are the first."""
         came = os.read(self._reading, 4096)
         if _OVER in came:
             raise _OverError
@@ -218,4 +215,4 @@ class Ending:
 
 
 def _note(_number: int, _frame: FrameType | None) -> None:
-    """Do nothing: that there is a handler lets the interpreter write to the descriptor."""
+    """Do nothing: with a handler the interpreter writes to the descriptor."""

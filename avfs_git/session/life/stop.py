@@ -1,13 +1,13 @@
 """Ending a session from outside: unmounting, detaching, cutting off.
 
-Decided here: how hard a mount is taken away, and what is waited for. Whoever may unmount calls it, from any process and
-thread; the process of the session notices and cleans up after itself. On return from a plain end the workspace is free.
+Decided here: how hard a mount is taken away, and what is waited for. Any process and thread of a user who may unmount calls it;
+the process of the session notices and cleans up after itself. When a plain end returns, the workspace is free.
 
-- Plain: only if no program uses the tree, as `umount` does; what does is named. Programs in other mount namespaces, which
-  have the mount under their own, do not count: for them it is the second way.
+- Plain: only if no program uses the tree, as `umount` does; programs that use it are named. Programs in other mount namespaces
+  have the mount under their own and do not count: for them it is the lazy way.
 - Lazy: it is out of sight at once. Programs that use it go on, and the session with them, until they are done.
-- Force: the same, and then it is taken from them: what they do next in the tree fails. What they wrote before is kept,
-  but for what the kernel still had in its memory to write back. A mount of overlayfs is taken from nobody: there it is as plain.
+- Force: the same, and then it is taken from them: what they do next in the tree fails. What they wrote before is kept, except
+  pages that the kernel still had to write back. A mount of overlayfs cannot be taken from programs: there force is as plain.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
-"""Who uses a mount that several processes share: counted by a lock, so that it ends with the last of them.
+"""The users of a mount that several processes share, counted by a lock: the mount ends with the last of them.
 
-Decided here: what a user is, a process that holds the file `users` of the session locked, shared; and when there is none any
-more. A process that dies in any way loses its locks, so that nobody is counted who is not there. The session waits until it can
-have the file for itself. While it does, nobody can become a user: whoever comes then takes another mount. So no mount ends
-under somebody who was told that it is there.
+Decided here: a user is a process that holds a shared lock on the session's file `users`. A process that dies in any way loses
+its locks, so it is not counted. The session waits until it has the file for itself; from then on no process can become a user,
+and one that comes takes another mount. So no mount ends under a process that was told that it is there.
 
-The file holds for how many seconds the mount is to stay without users, and its time of modification says when somebody last
-became one. Users call `begin_use` and close what it gives; any thread may. The server of a session calls `await_unused` in a
-thread of its own; one that is killed is followed by one that waits anew. Nothing survives the session.
+The file holds for how many seconds the mount is to stay without users, and its time of modification says when a process last
+became one. Users call `begin_use` and close what it gives; any thread may. A server of the session calls `await_unused` in a
+thread of its own; after a kill the next server does. Nothing survives the session.
 """
 
 from __future__ import annotations

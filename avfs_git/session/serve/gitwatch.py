@@ -1,14 +1,14 @@
-"""Git inside a tree that the kernel shows by itself: who comes while the index is behind waits until it is brought up.
+"""Git in a tree on overlayfs: a git that comes while the index is behind waits until it is brought up.
 
 Decided here: how a session learns that a git is about to read its index. Each git opens the file `.git` first, and the kernel
-holds back whoever does (`host.files.openings`) until the session has looked whether the index is behind where avfs has moved the
-branch, and has brought it up (`workspace.gitdir`). Where the kernel does not do that (a container whose root may not ask for
-it), the index is brought up whenever it may have come to be behind, whether a git comes or not.
+makes it wait there (`host.files.openings`) until the session has checked whether the index is behind its branch, and has brought
+it up (`workspace.gitdir`). Where the kernel does not (a container whose root may not ask for it), the index is brought up after
+each operation that may have moved the branch. docs/decisions/lazy-index.md says what that costs.
 
-The server of a session makes one `GitWatch` when the tree is there, and `start` begins a thread that does all of it. `renew`
-may be called from any thread. Where the workspace is busy or the disk fails, that is tried again for a while; after it a git
-sees an index that is behind, which the log tells. A program that has replaced `.git` asks nobody. Nothing survives: who waits
-for a server that dies goes on, with the index as it is.
+A server of a session makes one `GitWatch` when the tree is there; `start` begins a thread that does all of it. `renew` may be
+called from any thread. If the workspace is busy or the disk fails, it is tried again for `_TRIED_S`; after that git sees an index
+that is behind, and the log says so. A program that has replaced `.git` is not held. Nothing survives: a process that waits for
+a server that dies goes on, with the index as it is.
 """
 
 from __future__ import annotations

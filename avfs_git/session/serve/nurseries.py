@@ -1,16 +1,14 @@
 """The starter's end of a nursery (see `nursery`, which is that process).
 
-Decided here: when there is one, and where it comes from. A process that mounts something begins one with its first session, which
-comes from there too, so that one start of an interpreter serves both; later sessions cost a fork. A process that never mounts has
-none. `starting_early` begins it while the caller still imports what it needs itself.
-
-A nursery is a program of its own, because nothing is known of the process that it serves, of its threads and what it holds in
-memory.
+Decided here: when there is one. A process that mounts something begins one with its first session, which comes from there too,
+so that one start of an interpreter serves both; later sessions cost a fork. A process that never mounts has none.
+`starting_early` begins it while the caller still imports what it needs itself. A nursery is a program of its own, because
+nothing is known of the threads and the memory of the process that it serves.
 
 A nursery belongs to one process: a fork of that lets go of it. It ends by itself, and may be killed at any time; the next session
-begins another. One that refuses a session is given up for another, too; where that refuses as well, the session is a program of
-its own, as it is where no nursery can be had. Any thread may call; one that sends holds up
-others for a few system calls, and none while a session starts. Nothing of it is on disk.
+begins another. One that refuses a session is given up for another; where that refuses as well, the session is a program of its
+own, as it is where no nursery can be had. Any thread may call; a thread that sends holds up others for a few system calls, and
+none while a session starts. Nothing of it is on disk.
 """
 
 from __future__ import annotations
@@ -37,7 +35,7 @@ _DEVICE = "/dev/fuse"
 _SOCKET = 3
 """The descriptor of the nursery's end, there."""
 _ROOM = " " * 400
-"""In its command line: a session puts its own there, which is known only later."""
+"""Room in its command line, into which a session writes its own."""
 _DEFAULT = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -96,17 +94,17 @@ class Nursery:
             passed = b"".join(fd.to_bytes(4, sys.byteorder) for fd in (memory, *handed.values()))
             control = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, passed)]
             self._socket.sendmsg([b"+"], control, _socket.MSG_NOSIGNAL | _socket.MSG_DONTWAIT)
-        except (ConnectionError, BlockingIOError):  # hundreds wait already: somebody has stopped it
+        except (ConnectionError, BlockingIOError):  # hundreds wait already: it was stopped
             return False
         finally:
             os.close(memory)
         return True
 
     def settle(self) -> None:
-        """Wait for the process that started it, which leaves it alone at once."""
+        """Wait for the process that started it, which ends at once."""
         starter, self._starter = self._starter, None
         if starter is not None:
-            with suppress(ChildProcessError):  # whoever ignores his children has none to wait for
+            with suppress(ChildProcessError):  # a process that ignores SIGCHLD has none to wait for
                 os.waitpid(starter, 0)
 
     def is_gone(self) -> bool:
@@ -227,7 +225,7 @@ def ask(request: Request, handed: Mapping[str, int]) -> Nursery | None:
                 _own.let_go()  # it ended since
             else:
                 return None
-        except OSError:  # no process, memory or descriptor to be had: who starts a program of its own says so
+        except OSError:  # no process, memory or descriptor: starting a program says so
             _own.let_go()
             return None
     nursery.settle()
@@ -268,7 +266,7 @@ def let_go() -> None:
 def starting_early(*, unless_mounted: tuple[Path, str] | None = None) -> Iterator[None]:
     """Begin the nursery now: it comes up while the caller does what else comes before a session.
 
-    Where none can be had, whoever wants a session finds out. One that nobody has used ends with the block.
+    Failures show when a session is started. A nursery that was not used ends with the block.
 
     Args:
         unless_mounted: A directory, and a name: where something is mounted below a directory of that name in there, nothing is
@@ -299,7 +297,7 @@ def _is_mounted(directory: Path, name: str) -> bool:
 
 
 def _forget() -> None:
-    """Have none in a fork of a process that has one: what that is not asked for by this one, and ends with it."""
+    """Have none in a fork of a process that has one: the nursery belongs to that."""
     nursery, _own.lock, _own.nursery = _own.nursery, threading.Lock(), None
     if nursery is not None:
         nursery.forget()

@@ -1,18 +1,17 @@
-"""The process that sessions come from: it has everything imported that they need, and forks one for each request.
+"""The process that sessions come from: it has imported all that they need, and forks one for each request.
 
-Decided here: what a session that comes from it has, which is what it would have if its starter had started it as a program. Its
-environment, umask and descriptors come with the request; all else that is inherited (`host.processes.inherited`), the code on
-disk and where Python looks for it have to be the same as the nursery's own. The nursery looks at both itself, each time: a
-process that gave up rights after it began a nursery must not get at them through it. Where something differs it says so, and
-the starter goes another way.
+Decided here: a session from here is what its starter would have started as a program. Environment, umask and descriptors come
+with the request; all else that is inherited (`host.processes.inherited`), the code on disk and the module path have to be the
+nursery's own. The nursery compares them itself for each request: a process that gave up rights after it began a nursery must
+not get at them through it. Where something differs it refuses, and the starter goes another way.
 
-It is nobody's child, so that its starter has no child that it does not know of; it opens nothing of a vault, has one thread, and
-ends when its starter closes the socket, dies, or asks for nothing for a minute. Sessions are sessions of their own from their
-first moment and outlive it; a fork has nothing of another's request.
+It is nobody's child, so that its starter has no child that it does not know of. It opens nothing of a vault, has one thread, and
+ends when its starter closes the socket, dies, or asks for nothing for a minute. Sessions outlive it; a fork has nothing of
+another's request.
 
-`nurseries` is the starter's end; `__main__` calls `serve`. A request is one packet of one byte, with the numbers of its process
-and user by the kernel's word, and descriptors: memory that holds a `marshal` value (both ends are the same interpreter), and
-those of the session's `Request`. Nothing survives a crash, and nothing needs to: who gets no answer asks elsewhere.
+`nurseries` is the starter's end; `__main__` calls `live`. A request is one packet of one byte, with process ID and user by the
+kernel's word, and descriptors: memory that holds a `marshal` value (both ends are the same interpreter), and those of the
+session's `Request`. Nothing survives a crash: a starter that gets no answer goes another way.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""The directory of a mount: where it is when nobody says, and whether one is fit.
+"""The directory of a mount: the default one, and whether a directory is fit.
 
-Decided here: that nothing is mounted over anything (a directory with entries, another mount, the vault), that a
-directory that is missing is made, and that a dead mount of ours in the way is detached. The starter calls
-`default_directory` and `resolve`; the process of a session calls the rest. Paths are resolved: the kernel's mount table,
-with which they are compared, knows no symbolic links.
+Decided here: nothing is mounted over anything (a directory with entries, another mount, the vault), a missing directory is made,
+and a dead mount of ours in the way is detached. The starter calls `default_directory` and `resolve`; the process of a session
+calls the rest. Paths are resolved: the kernel's mount table, with which they are compared, knows no symbolic links.
 """
 
 from __future__ import annotations

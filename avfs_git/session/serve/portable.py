@@ -16,7 +16,6 @@ import signal
 import threading
 
 from avfs_git.errors import MountError, SessionFailed
-from avfs_git.fuse import portable
 from avfs_git.host.mounts.mounts import find_mount, unmount
 from avfs_git.host.processes.descriptors import make_room
 from avfs_git.lazy import LazyLogger
@@ -55,6 +54,11 @@ class _Portable:
     def serve(self) -> None:
         """Serve until it is unmounted, and leave nothing behind."""
         session = self._session
+        try:
+            from avfs_git.fuse import libfuse  # noqa: PLC0415 - it loads a C library that a machine may lack
+        except (OSError, AttributeError) as error:
+            what = f"libfuse cannot be used here: {error}"
+            raise MountError(what, hint="Install it, on Debian with `apt install libfuse3-3 fuse3`.") from error
         make_room()
         os.umask(0)  # the kernel has applied that of the program
         self._ending.catch_signals()
@@ -62,7 +66,7 @@ class _Portable:
         for number in (signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)
         try:
-            portable.serve(
+            libfuse.serve(
                 self._tree,
                 session.directory,
                 source=mount_source(session.held.record.id, session.request.fork, session.vault.git_dir),
