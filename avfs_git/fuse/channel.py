@@ -87,8 +87,8 @@ class Request:
         operation: What is asked for.
         unique: Its number, which the answer repeats.
         ino: The node that it is about.
-        uid: Who asks.
-        gid: The group of who asks.
+        uid: The user of the program that asks.
+        gid: Its group.
     """
 
     __slots__ = ("buffer", "end", "gid", "ino", "operation", "uid", "unique", "view")

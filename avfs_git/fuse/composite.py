@@ -86,7 +86,7 @@ class _Place:
 
 
 class _OneThread(TreeServer):
-    """Serves one of the trees. What takes long is not left to helpers: nobody would know of it after the server's death."""
+    """Serves one of the trees. Nothing is left to helpers: the next server would not know of it."""
 
     def _pass_on(self, handler: Handler, request: Request) -> None:
         self._answer_with(handler, request)
@@ -263,7 +263,7 @@ class CompositeServer:
             return p.pack_entry(self._enter(place, name, found), NAMES_S)
         below = self._by_name.get((place.ino, name))
         if below is None or (isinstance(found, Link) and found != below.entry):
-            ino, known = self._register.recall(place.ino, name) or (self._register.take(), 0)  # what is new is known to nobody
+            ino, known = self._register.recall(place.ino, name) or (self._register.take(), 0)
             below = self._add_place(ino, place, name, found)
             below.looked_up = known
         below.looked_up += 1
@@ -328,7 +328,7 @@ class CompositeServer:
         try:
             root = self._root_of(ino)
             return self._places[ino].looked_up if root is None else self._trees[root].tree.node_at(ino).pins
-        except Exception:  # noqa: BLE001 - whatever keeps a tree from being opened: nobody waits for an answer
+        except Exception:  # noqa: BLE001 - a FORGET has no answer
             return None
 
     def _forget_to(self, ino: int, left: int) -> None:

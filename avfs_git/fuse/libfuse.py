@@ -51,7 +51,7 @@ def serve(
         directory: Where it is mounted.
         source: What the mount table shows as its source.
         read_only: Refuse every change, before the tree is asked.
-        allow_other: Let in other users than the one who mounts.
+        allow_other: Let in other users than the one that mounts.
         ready: Called, by a thread of libfuse, when programs can use the tree.
 
     Raises:

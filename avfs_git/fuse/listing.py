@@ -31,7 +31,7 @@ _ANSWERS, _ANSWER_MAX = 64, 1 << 16
 
 
 class Listing(NamedTuple):
-    """The names of a directory as they were when somebody began to read it."""
+    """The names of a directory as they were when a program began to read it."""
 
     positions: Sequence[int]
     """The position after each name, ascending."""
@@ -68,9 +68,9 @@ def make_listing(names: Iterable[tuple[bytes, int]]) -> Listing:
 
 
 class Answers:
-    """The last few answers to who reads a directory that cannot change, by node, position and size, with the nodes told in each.
+    """The last few replies about directories that cannot change, by node, position and size, with the nodes told in each.
 
-    The kernel keeps a listing when somebody has read it to the end. Programs that walk through a tree side by side read each
+    The kernel caches a listing when a program has read it to the end. Programs that walk through a tree side by side read each
     directory before that, all of them.
     """
 
@@ -82,7 +82,7 @@ class Answers:
         return self._kept.get((ino, position, size))
 
     def keep(self, ino: int, position: int, size: int, body: bytes, nodes: Sequence[Node]) -> None:
-        """Keep an answer for the next one who asks the same."""
+        """Keep a reply for the next request like it."""
         if len(body) <= _ANSWER_MAX:
             self._kept[ino, position, size] = body, nodes
             if len(self._kept) > _ANSWERS:

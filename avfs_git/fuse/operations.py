@@ -171,7 +171,7 @@ class Operations:
         return p.pack_attr(tree.getattr(tree.node_at(request.ino)))
 
     def _access(self, _request: Request, node: Node, mask: int) -> None:
-        """Answer what the kernel asks for root only, in a mount that nobody else can access (`host.mounts.mounts`)."""
+        """Answer what the kernel asks for root only, in a mount that no other user can access (`host.mounts.mounts`)."""
         if mask & os.X_OK and node.kind == stat.S_IFREG and not self.tree.getattr(node).mode & 0o111:
             raise fail(errno.EACCES)
 

@@ -291,7 +291,7 @@ class PortableOperations:
         return self.tree.read(self.tree.node_at(handle), size, offset)
 
     def write(self, _path: str | None, data: bytes, offset: int, handle: int) -> int:
-        """Write a piece of a file. With the guard: a checkpoint of the tree is one moment for whoever writes."""
+        """Write a piece of a file. With the guard: a checkpoint of the tree is one moment for every writer."""
         with self.tree.guard:
             return self.tree.write(self.tree.node_at(handle), data, offset)
 

@@ -113,7 +113,7 @@ BODY: Final = IN_HEADER.size
 OPERATION_AT: Final = 4
 """Where a request says what it is."""
 PROCESS_AT: Final = 32
-"""Where it says which thread asks, by its number in the namespace of who mounted; 0 if it has none there."""
+"""Where it names the thread that asks, by its number in the mounting process's namespace; 0 if it has none there."""
 
 INIT_IN: Final = Struct("=IIII")
 INIT_OUT: Final = Struct("=IIIIHHIIHHIIH22x")
@@ -162,7 +162,7 @@ _SECOND_NS: Final = 1_000_000_000
 _NO_ATTR: Final = (0,) * 16
 
 NO_ENTRY: Final = ENTRY_OUT.pack(0, 0, FOREVER_S, 0, 0, 0, *_NO_ATTR)
-"""Says for good that there is nothing under a name, so that the next look for it asks nobody."""
+"""Says for good that there is nothing under a name, so that the next look for it needs no request."""
 HIDDEN_ENTRY: Final = ENTRY_OUT.pack(0, 0, 0, 0, 0, 0, *_NO_ATTR)
 """In a listing: an entry without a node."""
 

@@ -22,7 +22,7 @@ from avfs_git.vfs.tree.merged import MergedTree
 NODES_MAX: Final = 1_000_000
 """Nodes that are kept; some 600 MB."""
 _AT_ONCE: Final = 20_000
-"""How many names the kernel is asked to forget before it is looked whether that is enough."""
+"""How many names the kernel is asked to forget at once."""
 
 
 class Forgetting:

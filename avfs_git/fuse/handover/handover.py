@@ -6,7 +6,7 @@ before the first server; every server is a fork of the supervisor and has it map
     nodes       where each node stands that the kernel knows, and how often it was told, in a slot of 64 bytes that its
                 number finds. The next server makes nodes from them when the kernel asks (`vfs.tree.pins` says how).
     a request   the kernel's requests are received into this memory. So the one that was being served when the server
-                died is there, and is served by the next one; those that nobody received wait in the kernel anyway. This
+                died is there, and is served by the next one; those that were not received wait in the kernel anyway. This
                 asks nothing of the kernel. `FUSE_NOTIFY_RESEND` (Linux 6.9) is not used: it sends again what helpers
                 have under way, too, and under other numbers. What was passed to helpers has slots of its own.
     an operation of which the request must not be done twice (MKNOD, RENAME, UNLINK, …): that it begins is noted when all
@@ -59,7 +59,7 @@ _TRIED_AT: Final = 96
 TRIES: Final = 8
 """How many servers may die over one request before the program that asks gets EIO."""
 _TRIED_FOR_NS: Final = 5_000_000_000
-"""And for how long: on a busy machine somebody may kill servers faster than they come to anything."""
+"""And for how long: on a busy machine servers may be killed faster than they come to serve."""
 _MARK: Final = Struct("=QQQQII")
 """Number of the request, what it needs to be judged by (see `begin`), state, length of the answer."""
 _MARK_AT: Final = 128
@@ -160,7 +160,7 @@ class Handover:
 
     @classmethod
     def make(cls) -> Self:
-        """Make it for a mount that nobody has served yet."""
+        """Make it for a mount before its first server."""
         fd = os.memfd_create("avfs-handover", os.MFD_CLOEXEC)
         os.ftruncate(fd, _SIZE)
         made = cls(fd)
@@ -180,7 +180,7 @@ class Handover:
 
     @property
     def ending(self) -> bool:
-        """Whether somebody asked for the end of the session."""
+        """Whether the end of the session was asked for."""
         return bool(self._map[_ENDING])
 
     @ending.setter
@@ -270,7 +270,7 @@ class Handover:
         return _NODES_AT + ino % _CAPACITY * _SLOT_SIZE
 
     def _keep_above(self, node: Node) -> None:
-        """Note directories that nobody was told of, because something in them is known."""
+        """Note directories that the kernel was not told of, because it knows something in them."""
         missing = []
         here: Node | None = node
         while here is not None and here.parent is not None and not self._has(here.ino):
@@ -496,7 +496,7 @@ class Handover:
     def finish(self, answer: bytes) -> None:
         """Note that the operation is done, with its answer."""
         if self._armed:
-            self._map[_ANSWER_AT : _ANSWER_AT + len(answer)] = answer  # nobody reads it before the state says so
+            self._map[_ANSWER_AT : _ANSWER_AT + len(answer)] = answer  # not read before the state says so
             state = DONE | len(answer) << 32
             if self._words[_MARK_AT >> 3] == self._armed:
                 self._words[_STATE_AT >> 3] = state

@@ -50,7 +50,7 @@ class Register:
         return self._handover.read(ino)
 
     def way_to(self, ino: int, known: Container[int]) -> list[tuple[int, Noted]]:
-        """List what is noted of a number and of all above it that nobody here knows, the uppermost first.
+        """List what is noted of a number and of all above it that is not known here, the uppermost first.
 
         Raises:
             OSError: ESTALE if not all of it is noted.

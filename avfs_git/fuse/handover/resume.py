@@ -51,7 +51,7 @@ def settle(tree: MergedTree, handover: Handover, request: Request, told: Told, o
         handover: What the server left.
         request: One of `ONCE`.
         told: Describes a node to the kernel.
-        owner: Whom the request makes things for.
+        owner: User and group of a new file; None for this process's.
 
     Returns:
         The answer, if the operation was done; None if it is to be served like any other.

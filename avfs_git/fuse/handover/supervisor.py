@@ -38,9 +38,9 @@ USELESS: Final = 20
 """After so many servers in a row that answered nothing it is given up, some 15 seconds after the first."""
 _FAILED: Final = 70
 _LOOK_EVERY_S: Final = 1.0
-"""How often it is looked whether a dead server is kept by the kernel, of which the system tells nothing."""
+"""How often to check whether the kernel keeps a dead server, which nothing else tells."""
 _SETTLED_S: Final = 0.05
-"""How long after its start the first server has the processors to itself and who waits for it."""
+"""How long after its start the first server and the programs that wait for it have the processors to themselves."""
 _KEPT_S: Final = 10.0
 """For how long other threads of a dead server are waited for; a disk that takes longer for one call hardly works."""
 

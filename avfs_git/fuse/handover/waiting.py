@@ -23,10 +23,10 @@ from avfs_git.fuse.channel import Request
 from avfs_git.host.processes.processes import is_being_killed
 
 _LOOK_S = 0.2
-"""How often it is looked whether a program that got a signal is about to end."""
+"""How often to check whether a program that got a signal is about to end."""
 
 GiveUp = Callable[[], object]
-"""Answers a request that nobody wants any more; called without any lock."""
+"""Answers a request whose program is gone; called without any lock."""
 
 
 class Waiting:
@@ -36,20 +36,20 @@ class Waiting:
         """Begin without any."""
         self._lock = threading.Lock()
         self._wanted: dict[int, tuple[int, GiveUp]] = {}
-        """Who asks, and what to do when it is about to end."""
+        """The thread that asks, and what to do when it is about to end."""
         self._held: set[int] = set()
         self._interrupted: set[int] = set()
         self._looker: threading.Thread | None = None
 
     def add(self, request: Request, give_up: GiveUp, *, interrupted: bool = False) -> None:
-        """Let a request wait; where it may have been interrupted before, it is looked after at once."""
+        """Let a request wait; where it may have been interrupted before, its program is checked at once."""
         with self._lock:
             self._wanted[request.unique] = _asker(request), give_up
         if interrupted:
             self.interrupt(request.unique)
 
     def hold(self, request: Request) -> bool:
-        """Begin to answer a request; False if it was given up. Nobody else answers it until it is let go."""
+        """Begin to answer a request; False if it was given up. No other thread answers it until it is let go."""
         with self._lock:
             if request.unique not in self._wanted:
                 return False
@@ -62,7 +62,7 @@ class Waiting:
             self._held.discard(request.unique)
 
     def is_wanted(self, request: Request) -> bool:
-        """Tell whether somebody still waits for the answer."""
+        """Tell whether a program still waits for the answer."""
         with self._lock:
             return request.unique in self._wanted
 
@@ -74,7 +74,7 @@ class Waiting:
             return self._wanted.pop(request.unique, None) is not None
 
     def interrupt(self, unique: int) -> None:
-        """Note that who waits for a request got a signal; of a request that does not wait nothing is noted."""
+        """Note that the program of a request got a signal, if the request waits."""
         with self._lock:
             if unique not in self._wanted:
                 return
@@ -97,7 +97,7 @@ class Waiting:
             pause.wait(_LOOK_S)
 
     def _take(self, unique: int) -> bool:
-        """Take a request that nobody is answering, to give it up."""
+        """Take a request that no thread is answering, to give it up."""
         with self._lock:
             if unique in self._held or unique not in self._wanted:
                 return False

@@ -1,14 +1,14 @@
-"""Mounts that other mount namespaces have copies of, and whether anybody uses those.
+"""Mounts that other mount namespaces have copies of, and whether programs use those.
 
 Decided here: when a mount that was taken away lives on only because a namespace was made meanwhile. A new mount namespace
 (a container, a sandbox, `unshare --mount`) begins with copies of all mounts there are, and unmounting one of them leaves the
-others. So the file system, and with it its server, goes on for as long as that namespace, although nobody there may ever
+others. So the file system, and with it its server, goes on for as long as that namespace, although no program there may ever
 have looked at it. `session` asks.
 
-Everything is read from /proc, and no file system is asked: the server of one may be who asks here. Processes that may not be
+Everything is read from /proc, and no file system is asked: the server of one may be the caller. Processes that may not be
 looked at are passed over. Any thread may call.
 
-A mount of overlayfs has no server that could leave: there, the copies that nobody uses are taken away, by a thread that
+A mount of overlayfs has no server that could leave: there, unused copies are taken away, by a thread that
 enters their namespaces (`remove_copies`).
 """
 
@@ -38,10 +38,10 @@ def is_copy(found: Mounted, mounted: Mounted) -> bool:
 
 
 def find_copy_users(mounted: Mounted) -> list[str] | None:
-    """List who uses a mount that is gone from this namespace and has copies in others, as `NAME (pid N)`; None if it has none.
+    """List the users of a mount that is gone here and has copies elsewhere, as `NAME (pid N)`; None if it has no copies.
 
-    Programs that used it before it went are known by its number, which the kernel gives to another mount as soon as nobody has
-    it. Who uses that one is not meant; one that is in no table of mounts cannot be told from it.
+    Programs that used it before it went are known by its number, which the kernel gives to another mount as soon as it is
+    free. Users of that mount are not counted. A detached mount cannot be told apart from it.
     """
     processes = [name for name in os.listdir("/proc") if name.isdigit()]
     seen = _look(mounted, processes)
@@ -112,7 +112,7 @@ def describe_copies(mounted: Mounted) -> list[str]:
 
 
 def remove_copies(is_meant: Callable[[Mounted], bool]) -> None:
-    """Take mounts of other namespaces away that nobody uses; those of other users' namespaces may not be. Root only."""
+    """Take unused mounts of other namespaces away, as far as the system allows. Root only."""
     copies = find_copies(is_meant)
     if copies:
         thread = threading.Thread(target=_remove, args=(copies,), name="avfs-copies", daemon=True)
@@ -125,7 +125,7 @@ def _remove(copies: list[tuple[str, Mounted]]) -> None:
     import ctypes  # noqa: PLC0415 - only where there are copies
 
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(_CLONE_FS):  # who shares its directory with others cannot leave
+    if libc.unshare(_CLONE_FS):  # a process that shares its directory with others cannot leave
         return
     for process, mounted in copies:
         try:

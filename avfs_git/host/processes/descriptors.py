@@ -4,12 +4,12 @@ Decided here: what comes is closed in programs that this one starts. `socket.rec
 pass it on. Called by both ends of the control socket; from any thread. Facts about the messages: unix(7), cmsg(3).
 
 And when the kernel makes the table of a process larger, which it does whenever the number of descriptors passes the next
-power of two. With several threads, who opens one waits then until every processor was idle once: for tens of milliseconds.
+power of two. With several threads, the one that opens it waits until every processor was idle once: for tens of milliseconds.
 """
 
 from __future__ import annotations
 
-import _socket  # what `socket` adds to it is loaded by who needs it: a mount does not wait for that
+import _socket  # what `socket` adds to it is loaded where it is needed: a mount does not wait for that
 import array
 import fcntl
 import os

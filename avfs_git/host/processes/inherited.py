@@ -1,7 +1,7 @@
 """What a process passes on to those that it starts, as values that can be compared.
 
-Decided here: what makes two processes alike for whoever is started by one of them instead of the other: who they are and what
-they may do, the namespaces and the control group they are in, their root, limits and place in the queue for a processor. All of
+Decided here: what makes two processes alike for a process that one of them starts instead of the other: users and groups,
+rights, the namespaces and the control group they are in, their root, limits and place in the queue for a processor. All of
 it belongs to a thread on Linux and may change at any time. The environment and the umask, which are given to a process as easily
 as they are inherited, are not among it. Functions without state, from any thread.
 """
@@ -25,7 +25,7 @@ def read_inherited(pid: int, thread: int) -> tuple[object, int]:
     """Read what a process that this thread starts would inherit, and its umask.
 
     Returns:
-        A value that is equal for those who pass on the same, and the umask.
+        A value that is equal for processes that pass on the same, and the umask.
 
     Raises:
         OSError: If there is no such thread, or this process may not look at it.
@@ -75,11 +75,11 @@ def read_environment() -> dict[bytes, bytes]:
 
 
 def take_environment(environment: Mapping[bytes, bytes]) -> None:
-    """Make an environment that of this process, of which nothing stays where it began: who calls this writes there."""
+    """Make an environment that of this process, of which nothing stays where it began: the caller writes there."""
     for name in [name for name in os.environb if name not in environment]:
         del os.environb[name]
     for name, value in environment.items():
-        if name:  # without a name it is nobody's, and cannot be set
+        if name:  # one without a name cannot be set
             os.environb[name] = value
     time.tzset()
 

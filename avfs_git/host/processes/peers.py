@@ -1,4 +1,4 @@
-"""Who is at the other end of a Unix socket.
+"""The process at the other end of a Unix socket.
 
 Decided here: how a server tells, by the kernel's word alone, that a client is the same user in the same namespaces. A process
 that is kept apart (a container, a command under bubblewrap) may reach a socket through the file system or a descriptor; its user
@@ -31,7 +31,7 @@ class Peer(Enum):
     """What a client is to its server."""
 
     OWN = auto()
-    """The server's own user in its own namespaces; or root, whom a server of another user cannot keep out."""
+    """The server's own user in its own namespaces; or root, which no server can keep out."""
     ANOTHER_USER = auto()
     APART = auto()
     """The same user in another PID or mount namespace, or a process that has ended."""
@@ -51,7 +51,7 @@ def _read_credentials(connection: socket.socket) -> tuple[int, int]:
 
 
 def identify_peer(connection: socket.socket) -> Peer:
-    """Tell who made a connection. Costs some 20 µs.
+    """Tell which kind of peer made a connection. Costs some 20 µs.
 
     Raises:
         OSError: If the kernel does not say.
@@ -65,10 +65,10 @@ def identify_peer(connection: socket.socket) -> Peer:
 
 
 def is_servers_own(connection: socket.socket, path: Path) -> bool:
-    """Tell a client whether this user's own process listens at a socket; for root, also one of whoever the directory belongs to.
+    """Tell a client whether this user's own process listens at a socket; for root, also one of the directory's owner.
 
     Where several users may write in a vault, one of them could listen in the place of another one's session: it would be handed
-    descriptors, and believed. The kernel names who called listen(2).
+    descriptors, and believed. The kernel names the process that called listen(2).
 
     Raises:
         OSError: If the kernel does not say.

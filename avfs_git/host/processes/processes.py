@@ -1,4 +1,4 @@
-"""Other processes: telling one from a later one of the same number, and who uses a mount.
+"""Other processes: telling one from a later one of the same number, and the users of a mount.
 
 Decided here: a process is known by its number and the time at which it started, because numbers come again; and how
 users of a mount are found without touching the mount, whose server may be the one that hangs. Called by `session`,
@@ -29,14 +29,14 @@ def start_time(pid: int) -> int | None:
 
 
 def is_gone(number: str) -> bool:
-    """Tell whether the process that somebody named by its number is there no more; False for what is no number."""
+    """Tell whether the process of a number is gone; False for what is no number."""
     if not (number.isascii() and number.isdigit()):
         return False
     try:
         os.kill(int(number), 0)
     except ProcessLookupError:
         return True
-    except (OSError, OverflowError):  # somebody else's
+    except (OSError, OverflowError):  # another user's
         return False
     return False
 
@@ -110,7 +110,7 @@ _ENDS_BY_DEFAULT = sum(
     if number not in {signal.SIGCHLD, signal.SIGCONT, signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
     and number not in {signal.SIGURG, getattr(signal, "SIGWINCH", 0)}
 )
-"""The signals that end who neither handles nor ignores them, as a mask; signal(7)."""
+"""The signals that end a process that neither handles nor ignores them, as a mask; signal(7)."""
 
 
 def is_being_killed(thread: int) -> bool:

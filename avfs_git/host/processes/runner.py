@@ -487,7 +487,7 @@ class _Server:
     def _say(self, message: dict[str, object]) -> None:
         try:
             self._socket.send(marshal.dumps(message))
-        except OSError:  # nobody is there: the next look at the socket says so, too
+        except OSError:  # the user is gone: the next look at the socket says so, too
             pass
 
     def _answer(self) -> bool:

@@ -24,7 +24,7 @@ from avfs_git.values import value_class
 _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "runner.py")
 """Is never imported here: what it needs, only a process of its own needs."""
 STUCK_S = 10.0
-"""How long a process may take to die of SIGKILL before nobody waits for it any more."""
+"""How long to wait for a process to die of SIGKILL."""
 _MESSAGE_MAX = 1 << 20
 """As in the program."""
 
@@ -65,7 +65,7 @@ class CannotStart(Exception):
 
 
 class LeaseRefused(Exception):
-    """The system cannot hold back who reads a file."""
+    """The system cannot make a process that opens a file wait."""
 
 
 @value_class
@@ -148,7 +148,7 @@ class Ended:
 
 
 _spare: list[tuple[socket.socket, subprocess.Popen[bytes]]] = []
-"""Processes that were started before anybody knew what for."""
+"""Processes that were started early."""
 _left: list[subprocess.Popen[bytes]] = []
 """Those that `close` has left, because what they ran waits in the kernel."""
 
@@ -157,7 +157,7 @@ _left: list[subprocess.Popen[bytes]] = []
 def starting_early() -> Iterator[None]:
     """Start a process for the next `Runner` now: it comes up while the caller does what else a command begins with.
 
-    It does nothing until it is asked. One that nobody has used is ended with the block. Where none can be started, the runner
+    It does nothing until it is asked. One that was not used is ended with the block. Where none can be started, the runner
     says so.
     """
     with suppress(HostError):
@@ -307,12 +307,12 @@ class Runner:
             keep: The variables of this process that it gets.
             is_sandboxed: It is bubblewrap: what runs below it has fewer rights than the process above, which does nothing for it.
             is_locked: It cannot take mounts away, though it is root: it runs in a user namespace where the system allows one.
-            lease: A file that nobody else has open: the first to open it while the command runs waits until `settle`.
+            lease: A file that no other process has open: the first to open it while the command runs waits until `settle`.
                 A message tells of that, see `is_asked`.
 
         Raises:
             CannotStart: If it cannot be started.
-            LeaseRefused: If nobody can be made to wait; nothing was started.
+            LeaseRefused: If no process can be made to wait; nothing was started.
         """
         path = {b"PWD": cwd, **env}
         message: dict[str, object] = {"argv": list(argv), "cwd": cwd, "env": path}
@@ -338,14 +338,14 @@ class Runner:
 
     @staticmethod
     def is_asked(message: Mapping[str, Any] | None) -> bool:
-        """Whether a message says that somebody waits for the file that `start` was given."""
+        """Whether a message says that a process waits for the file that `start` was given."""
         return message is not None and "asked" in message
 
     def settle(self) -> None:
-        """Let who waits for the file read it."""
+        """Let the process that waits for the file go on."""
         try:
             self._tell({"settled": True})
-        except CannotStart:  # it is gone, and so is who waited
+        except CannotStart:  # it is gone, and so is the process that waited
             pass
 
     @staticmethod

@@ -72,7 +72,7 @@ class Connection:
     """One connection to a session."""
 
     def __init__(self, path: Path, wait_s: float) -> None:
-        """Connect and ask who is there. Raises OSError if nobody is."""
+        """Connect, and ask for the session. Raises OSError if none answers."""
         self.pid = os.getpid()
         self.wait_s = wait_s
         self._number = 0
@@ -191,8 +191,8 @@ class Sessions:
         Args:
             directory: Where they have their sockets.
             wait_s: How long to wait for one that does something else, in seconds.
-            attend: Starts another process for the session of that id, which died and whose mount goes on; None for nobody.
-            on_wait: Told when somebody else has to be waited for, whose operation a session carries out.
+            attend: Starts another process for the session of that id, which died and whose mount goes on.
+            on_wait: Called when another client's operation, which the session carries out, has to be waited for.
         """
         self._attend = attend
         self._on_wait = on_wait
@@ -269,7 +269,7 @@ class Sessions:
                 continue
             except BaseException as error:
                 self._keep(session, connection)
-                # A checkpoint that died between two refs is brought to its end by who comes next: the second attempt.
+                # A checkpoint that died between two refs is completed by the next one: the second attempt.
                 found = before.find_made() if deaths and isinstance(error, CheckpointExists) else None
                 if found is None:
                     raise
@@ -278,7 +278,7 @@ class Sessions:
             return answer
 
     def _tell(self, opened: OpenWorkspace, *, looks: bool) -> None:
-        """Say for whom an operation waits, unless the session carries it out by now."""
+        """Say which process an operation waits for, unless the session carries it out by now."""
         holder = opened.lock.holder()
         is_waiting = opened.lock.is_moving if looks else holder is not None and holder.pid != os.getpid()
         if is_waiting and self._on_wait is not None:
@@ -331,7 +331,7 @@ class Sessions:
             return self._take(session)
         except OSError as error:
             if opened.lock.acquire(0):
-                # Nobody keeps the lock: the session died, and so does what it left in the file, unless its mount goes on.
+                # The lock is free: the session died. Its id leaves the lock file, unless its mount goes on.
                 try:
                     is_left = self._attend is not None and is_unattended(SessionPlace(self._directory, session))
                     if not is_left:
@@ -371,7 +371,7 @@ class Sessions:
 
 
 def _flusher_of(served: Served) -> Callable[[], object] | None:
-    """Make what writes out the pages that programs have mapped in a mount; None where the kernel needs nobody for that."""
+    """Make what writes out mapped pages of a mount; None where the kernel does that by itself."""
     return None if served.device is None else partial(flush_file_system, served.directory, served.device)
 
 

@@ -99,7 +99,7 @@ class _Request:
 
     @property
     def holder(self) -> Holder:
-        """Who keeps others waiting while it is carried out."""
+        """The client that others wait for while the request is carried out."""
         return Holder(self.client.pid, self.since_ns, f"'{self.name}'")
 
 
@@ -306,7 +306,7 @@ class ControlServer:
         self._clients.poke()
 
     def _carry_out(self, request: _Request, do: Callable[[_Request], _Done]) -> tuple[_Answer, _After]:
-        """Do what was asked, unless nobody waits for it any more; give the answer, and what is to be done after it."""
+        """Do what was asked, unless the client has gone; give the answer, and what is to be done after it."""
         out = wire.Outgoing()
         try:
             if _has_gone(request.client.socket):
@@ -469,7 +469,7 @@ def _invalidate(merged: MergedTree, kernel: Forgetter, paths: tuple[TreePath, ..
 
 
 def _has_gone(connection: socket.socket) -> bool:
-    """Whether a client has closed its end, so that nobody waits for the answer."""
+    """Whether a client has closed its end."""
     try:
         return connection.fileno() < 0 or not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except BlockingIOError:

@@ -6,7 +6,7 @@ a thread that serves no request and *without* the guard: the kernel takes the lo
 hold that waits for a request that waits for the guard.
 
 A name is forgotten where it means something else than before: a directory that only has another mode or time stays, for
-it may be where somebody works. What the kernel answers meanwhile from what it was told before is its own affair, and sound: it
+it may be a program's working directory. What the kernel answers meanwhile from its cache is sound: it
 holds a directory's lock while it looks a name up, and ignores attributes that are older than the order to forget them.
 """
 
@@ -98,7 +98,7 @@ class Watch:
         for ino, name in names:
             kernel.forget_name(ino, name)
         for ino in self._lost.keys() - contents.keys():
-            kernel.forget_attributes(ino)  # it has a name less; who has it open keeps what is in it
+            kernel.forget_attributes(ino)  # it has a name less; a program that has it open keeps its content
         for ino in contents:
             kernel.forget_content(ino)
 

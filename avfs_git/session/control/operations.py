@@ -6,7 +6,7 @@ function here. `sdk` calls `session.control.client.run` with one of them, the co
 
 Assumed: any number of threads and processes in a workspace that is not served, one at a time in a served one, where
 programs change files meanwhile. What must be one moment for them holds the guard of the merged view (`_barrier`): a comparison
-reads what it has found, and between the saving of what is uncommitted and its replacement nobody may write. Nothing here
+reads what it has found, and between saving uncommitted work and replacing it no program may write. Nothing here
 waits for a program or a client while it holds that.
 
 `repeatable` operations may be asked again when the answer was lost with the process that gave it: doing them twice is as
@@ -133,7 +133,7 @@ def _barrier(opened: OpenWorkspace) -> AbstractContextManager[object]:
     """Keep programs in a live tree waiting for as long as the block runs; what they have mapped is written out before."""
     if opened.flush_pages is not None:
         opened.flush_pages()
-        opened.flush_pages = None  # a program's pages are written by who serves it, which is kept waiting, too
+        opened.flush_pages = None  # the server, which writes a program's pages, waits, too
     return opened.standstill.held(opened.merged.guard) if opened.is_served else contextlib.nullcontext()
 
 
@@ -183,16 +183,16 @@ class Content:
 
 @contextlib.contextmanager
 def _given(opened: OpenWorkspace, handle: Handle) -> Iterator[int]:
-    """Take over a file that somebody else has filled, and close it at the end.
+    """Take over a file that the client has filled, and close it at the end.
 
     Raises:
-        InvalidInput: If reading it could take as long as somebody likes.
+        InvalidInput: If reading it could take as long as the client likes.
     """
     try:
         found = os.fstat(handle.fd)
         if not stat.S_ISREG(found.st_mode) or found.st_dev != os.fstat(opened.upper.root.fd).st_dev:
             raise InvalidInput("what is handed over must be a file beside the workspace")
-        os.lseek(handle.fd, 0, os.SEEK_SET)  # its place is that of whoever wrote it
+        os.lseek(handle.fd, 0, os.SEEK_SET)  # its position is the client's
         yield handle.fd
     finally:
         os.close(handle.fd)
@@ -216,7 +216,7 @@ def read_content(opened: OpenWorkspace, path: TreePath) -> Content:
         if not node.is_dir and merged.getattr(node).size > CONTENT_INLINE:
             fd = merged.open_file(node, os.O_RDONLY)
             try:
-                # Opened anew, because what it shows may be shared with others who read at another place, or write.
+                # Opened anew, because others may share the descriptor, and read at another position or write.
                 return Content(handle=Handle(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY)))
             finally:
                 os.close(fd)
@@ -349,7 +349,7 @@ def save_checkpoint(
     command: CommandStart | None = None,
     skips_unreadable: bool = False,
 ) -> CheckpointResult:
-    """Commit what changed. The capture is one moment; writing it to disk keeps nobody waiting."""
+    """Commit what changed. The capture is one moment; writing it to disk keeps no program waiting."""
     with opened.locked() as locked:
         request = CheckpointRequest(
             label=label,
@@ -542,7 +542,7 @@ def unpack_tar(opened: OpenWorkspace, file: BinaryIO, path: TreePath) -> Transfe
 
 
 def pack_tar(opened: OpenWorkspace, path: TreePath, file: BinaryIO) -> TransferResult:
-    """Write a tar archive while somebody reads it. Only in the caller's own process."""
+    """Write a tar archive while it is read. Only in the caller's own process."""
     return transfer.export_tar(opened, path, file)
 
 

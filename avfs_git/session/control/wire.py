@@ -7,7 +7,7 @@ here is safe from any thread, touches no disk and no lock, and believes nothing 
 `NotUnderstood`.
 
 Bytes are base64. Bytes above a few KiB, and arguments or results that are long as JSON, stand in the *attachment*: a
-memory file that is sealed, so that whoever reads it cannot be made to wait or be cut short. A `Handle` is an
+memory file that is sealed, so that its reader cannot be made to wait or be cut short. A `Handle` is an
 open file that is passed as a descriptor.
 """
 
@@ -54,7 +54,7 @@ class NotUnderstood(ValueError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Handle:
-    """An open file that goes with a message. Whoever receives it closes it."""
+    """An open file that goes with a message. The receiver closes it."""
 
     fd: int
 
@@ -106,7 +106,7 @@ class Outgoing:
 
 
 class Incoming:
-    """What came with a message; it closes what nobody took."""
+    """What came with a message; it closes what was not taken."""
 
     def __init__(self, descriptors: Sequence[int] = ()) -> None:
         self._descriptors = list(descriptors)
@@ -152,7 +152,7 @@ class Incoming:
         return self._descriptors[number]
 
     def close(self) -> None:
-        """Close what nobody took. A second call does nothing."""
+        """Close what was not taken. A second call does nothing."""
         for number, fd in enumerate(self._descriptors):
             if number not in self._taken:
                 os.close(fd)

@@ -80,7 +80,7 @@ class Ending:
             is_rooted: Whether there still is a vault; called every few seconds.
             begin: Called when the end begins, from the thread that watches.
             leave: Lets the server return although the kernel may still ask.
-            remove_copies: Takes away what other mount namespaces have and nobody uses, where the server cannot leave.
+            remove_copies: Takes away unused copies in other mount namespaces, where the server cannot leave.
         """
         self._session = session
         self._mark = f"@{session}:".encode()
@@ -128,7 +128,7 @@ class Ending:
             self._await_users()
         except _OverError:
             pass
-        except Exception:  # noqa: BLE001 - a thread has nobody to tell
+        except Exception:  # noqa: BLE001 - the log is all that a thread can tell
             _LOG.exception("the mount does not end")
 
     def _await_reason(self) -> None:
@@ -178,7 +178,7 @@ class Ending:
             idle += 1
             pause_s = _COPIES_AFTER_S
             if idle > 1:  # twice: a program that was begun while the first look was taken is seen by the second
-                _LOG.info("only other mount namespaces have the mount, and nobody uses it there")
+                _LOG.info("only other mount namespaces have the mount, and no program uses it there")
                 self._leave()
                 self._pause(None)
 

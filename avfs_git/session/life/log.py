@@ -26,7 +26,7 @@ def open_log(path: Path) -> None:
 
 
 def format_log() -> None:
-    """Say with each line of the log when and by whom it was written, and keep the file small."""
+    """Begin each line of the log with time and process, and keep the file small."""
     import logging  # noqa: PLC0415 - see above
 
     class BoundedLog(logging.StreamHandler[TextIO]):

@@ -224,7 +224,7 @@ def begin(
             try:
                 fd = os.open(place.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 reach("session.made")
-                fcntl.flock(fd, fcntl.LOCK_EX)  # waits for nobody but one who looks whether it is taken
+                fcntl.flock(fd, fcntl.LOCK_EX)  # waits only for a process that checks whether it is taken
                 pid = os.getpid()
                 record = SessionRecord(
                     id=place.id,
@@ -256,7 +256,7 @@ def take_over(place: SessionPlace, fork: str) -> HeldSession:
     """Be the process of a session whose process died, and whose mount is there.
 
     Raises:
-        SessionEnding: If somebody else is it by now, or it is over.
+        SessionEnding: If another process took it over, or it is over.
         SessionFailed: If its record cannot be read.
         HostError: If the disk refuses.
     """
@@ -396,13 +396,13 @@ def _look(sessions: Path) -> tuple[list[FoundSession], list[SessionPlace]]:
 
 
 def is_dead(place: SessionPlace) -> bool:
-    """Whether no process is this session: nobody has its lock."""
+    """Whether no process is this session: its lock is free."""
     try:
         fd = os.open(place.lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return True
     except OSError as error:
-        return error.errno == errno.ELOOP  # a link is nobody's lock; else it is another user's, and not ours to judge
+        return error.errno == errno.ELOOP  # a link is no lock; any other is another user's, and not ours to judge
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that look must not see each other
     except OSError:
@@ -451,7 +451,7 @@ def _clean_up(place: SessionPlace) -> None:
             if _shows(mount, place):
                 try:
                     detach(mount)
-                except MountError:  # another user's: who may, does
+                except MountError:  # another user's
                     return
         reach("session.detached")
         remove_made(record.made)
@@ -463,9 +463,9 @@ def remove_made(made: tuple[str, ...]) -> None:
     for directory in reversed(made):
         try:
             os.rmdir(directory)
-        except FileNotFoundError:  # somebody removed it, or it never was made
+        except FileNotFoundError:  # it was removed, or never made
             continue
-        except OSError:  # somebody uses it
+        except OSError:  # it is in use
             return
 
 

@@ -32,10 +32,10 @@ from avfs_git.session.life.record import FoundSession, has_ended, is_dead, list_
 _PATIENCE_S = 0.3
 """How long a mount in use is tried again: indexers and shells touch every mount, and let go of it."""
 _END_S = 15.0
-"""How long a session may take to end once nobody uses it: what it has begun, it finishes."""
+"""How long a session may take to end once it is unused: it finishes what it has begun."""
 _LAZY_S = 0.5
 _COPIES_AFTER_S = 1.0
-"""After how long it is looked who uses the mount in another mount namespace; where nobody does, the session ends sooner."""
+"""When to look for users in other mount namespaces; without any, the session ends sooner."""
 _COPIES_SOON_S = 0.1
 _SIGNALS_APART_S = 1.2
 """More than what a session takes for one signal, see `process`."""
@@ -59,7 +59,7 @@ def end_session(session: FoundSession, *, lazy: bool = False, force: bool = Fals
     """
     mounted = session.find_mount()
     if force and session.record.upper is not None:
-        # The kernel takes this kind of mount from nobody: who asks for that is told who has to end.
+        # The kernel takes this kind of mount from no program: the error names the programs that have to end.
         lazy = force = False
     # Before it goes: afterwards its number may be that of another mount.
     conversation = hold_conversation(mounted) if force and mounted is not None else None
@@ -113,7 +113,7 @@ def _unmount(mounted: Mounted, *, lazy: bool) -> list[str]:
 
 
 def _is_unmounted(directory: Path, *, lazy: bool = False) -> bool:
-    """Try to take a mount away; tell whether it is gone, also where somebody else was faster."""
+    """Try to take a mount away; tell whether it is gone, also where another process was faster."""
     try:
         unmount(directory, lazy=lazy)
     except MountError as error:
@@ -129,7 +129,7 @@ def _signal(session: FoundSession) -> None:
         return
     with suppress(OSError):  # the session has ended
         owner = os.lstat(place.record).st_uid
-        # The record of a user's session leads root to no process of somebody else.
+        # The record of a user's session must not lead root to another user's process.
         if owner in (os.geteuid(), os.stat(f"/proc/{record.pid}").st_uid):
             send_signal(record.pid, record.process_started, signal.SIGTERM)
 
@@ -163,7 +163,7 @@ def _await_end(session: FoundSession, seconds: float, mounted: Mounted | None = 
     if mounted is not None and not _has_ended_within(session, _COPIES_AFTER_S):
         users = find_copy_users(mounted)
         if users == [] and session.record.upper is not None and not _has_ended_within(session, _COPIES_AFTER_S):
-            users = describe_copies(mounted)  # nobody there uses it, and it cannot be taken away there
+            users = describe_copies(mounted)  # unused there, and it cannot be taken away there
         if users:
             return users
     if not _has_ended_within(session, seconds):

@@ -38,7 +38,7 @@ def begin_use(place: SessionPlace, *, idle_s: float = 0.0) -> int | None:
 
     Args:
         place: The session.
-        idle_s: For how many seconds the mount is to stay when nobody uses it any more; the longest that was asked for counts.
+        idle_s: For how many seconds the mount is to stay without users; the longest that was asked for counts.
 
     Raises:
         HostError: If the disk refuses.

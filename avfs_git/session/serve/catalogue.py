@@ -40,7 +40,7 @@ def open_catalogue(vault: OpenVault, enter: Callable[[str], Path] | None = None)
 
     Args:
         vault: The vault.
-        enter: Mounts a fork that somebody walks into, and gives the directory; None where that cannot be done.
+        enter: Mounts a fork that a program walks into, and gives the directory; None where that cannot be done.
     """
     entries: dict[bytes, Entry] = {
         b"forks": _Forks(vault, partial(_show_fork, vault, has_door=enter is not None)),
@@ -75,7 +75,7 @@ class _Fixed:
 
 
 class _Doors:
-    """The way into each fork that is not mounted: whoever looks for its name has it mounted."""
+    """The way into each fork that is not mounted: looking its name up mounts it."""
 
     def __init__(self, vault: OpenVault, enter: Callable[[str], Path]) -> None:
         self._vault = vault

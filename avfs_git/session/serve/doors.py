@@ -3,7 +3,7 @@
 Decided here: such a fork gets a session of its own, as `avfs mount` makes it, at its place among the mounts of the home, so that
 programs meet the same locks, control socket and checkpoints however it came to be mounted. That session ends with the mount of
 the vault. `catalogue` calls `Doors.enter` on the one thread of `fuse.composite`: other programs in the mount of the vault wait
-until the fork is there. Nothing here touches that mount, which nobody would answer meanwhile.
+until the fork is there. Nothing here touches that mount, which no server would answer meanwhile.
 
 The leash of those sessions is a pipe whose other end every process of the vault's session holds, so that the death of one
 server, after which another goes on, ends none of them.
@@ -65,7 +65,7 @@ class Doors:
 
     def _mount(self, fork: str) -> FoundSession:
         request = self._request
-        # An end of its own: whom the kernel tells is noted with the open file, not with the pipe.
+        # An end of its own: the process that the kernel signals is noted with the open file, not with the pipe.
         leash = os.open(f"/proc/self/fd/{self._leash}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             wanted = Request(
@@ -81,7 +81,7 @@ class Doors:
             )
             return start_session(self._vault.layout.sessions, wanted)
         except WorkspaceMounted:
-            found = find_mounted(self._vault, fork)  # somebody was faster
+            found = find_mounted(self._vault, fork)  # another process was faster
             if found is None:
                 raise
             return found

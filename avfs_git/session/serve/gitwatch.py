@@ -33,7 +33,7 @@ class GitWatch:
     """Holds back git in one tree, in one server."""
 
     def __init__(self, opened: OpenWorkspace, link: Path | None) -> None:
-        """Watch from now on: who comes waits until `start` is called.
+        """Watch from now on: a git that comes waits until `start` is called.
 
         Args:
             opened: The workspace.
@@ -59,7 +59,7 @@ class GitWatch:
         self._moved.set()
 
     def close(self) -> None:
-        """Let everybody go on, and end."""
+        """Let each git that waits go on, and end."""
         self._is_closing = True
         self._moved.set()
         if self._openings is not None:
@@ -95,7 +95,7 @@ class GitWatch:
                     _LOG.exception("git goes on with an index that is behind its branch")
                     return
                 time.sleep(_PAUSE_S)
-            except Exception:  # noqa: BLE001 - a thread has nobody to tell, and git must not wait for ever
+            except Exception:  # noqa: BLE001 - git must not wait for ever
                 _LOG.exception("the index cannot be brought up")
                 return
             else:

@@ -209,7 +209,7 @@ def ask(request: Request, handed: Mapping[str, int]) -> Nursery | None:
         handed: As for `Nursery.ask`.
 
     Returns:
-        Who was asked; None where sessions are programs of their own.
+        The nursery; None where sessions are programs of their own.
 
     Raises:
         SessionFailed: If this process does not know its interpreter.

@@ -37,7 +37,7 @@ from avfs_git.gitstore.formats.commits import Commit, Signature
 from avfs_git.host.processes.inherited import close_others, is_proc_ours, read_inherited, take_environment
 from avfs_git.session.life.record import SessionRecord
 from avfs_git.session.life.request import REFUSED, Request
-from avfs_git.session.serve import process  # what a session is: loaded before anybody asks
+from avfs_git.session.serve import process  # what a session is: loaded before the first request
 from avfs_git.workspace.vault.format import WorkspaceState
 
 _QUIET_S: Final = 1.0
@@ -66,9 +66,9 @@ def live(fd: int, path: Sequence[str], idle_s: float) -> NoReturn:
         idle_s: After so long without a request it ends.
     """
     try:
-        for number in _DEFAULT:  # Python's own would show a trace to nobody
+        for number in _DEFAULT:  # Python's own handlers would print a trace
             signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # sessions that end are nobody's to wait for
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no process waits for sessions that end
         close_others(fd)  # what the starter let its programs inherit: a nursery outlives what that was meant for
         request = _Nursery(_socket.socket(fileno=fd), list(path)).serve(idle_s)
         if request is not None:
@@ -76,7 +76,7 @@ def live(fd: int, path: Sequence[str], idle_s: float) -> NoReturn:
     except Exception:  # noqa: BLE001 - what the interpreter says at the end of a program
         sys.excepthook(*sys.exc_info())
     finally:
-        os._exit(0)  # nobody waits for it: who asked has the pipe
+        os._exit(0)  # the starter waits at the pipe, not for this process
 
 
 class _Nursery:
@@ -107,7 +107,7 @@ class _Nursery:
             try:
                 request = self._fork(handles, sender)
             finally:
-                for fd in handles:  # else who waits for the end of a session would wait for that of the nursery
+                for fd in handles:  # else a pipe of a session would stay open as long as the nursery
                     os.close(fd)
             if request is not None:
                 return request
@@ -116,7 +116,7 @@ class _Nursery:
         memory, *rest = handles
         given: dict[str, Any] = {}
         try:
-            given = marshal.loads(os.pread(memory, os.fstat(memory).st_size, 0))  # noqa: S302 - from who started this program
+            given = marshal.loads(os.pread(memory, os.fstat(memory).st_size, 0))  # noqa: S302 - from the starter of this program
             umask = self._check(sender, given)
             if os.fork():
                 return None

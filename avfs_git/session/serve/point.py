@@ -58,7 +58,7 @@ def check(directory: Path, git_dir: Path) -> tuple[str, ...]:
     """
     shown = os.fspath(directory)
     while (mounted := find_mount(directory)) is not None:
-        # Only ours is asked: another kind of file system may keep who asks waiting for ever.
+        # Only ours is asked: another kind of file system may not answer for ever.
         if not is_ours(mounted) or not is_dead(directory):
             hint = f"End that with `avfs unmount {shown}`." if is_ours(mounted) else _CHOOSE
             raise MountPointUnusable(shown, "something is mounted there already", hint=hint)
@@ -102,7 +102,7 @@ def make(missing: tuple[str, ...]) -> None:
     for directory in missing:
         try:
             os.mkdir(directory, 0o700)
-        except FileExistsError:  # somebody else was faster
+        except FileExistsError:  # another process was faster
             continue
         except OSError as error:
             raise HostError(f"make '{directory}'", error) from error

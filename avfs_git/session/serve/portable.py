@@ -84,7 +84,7 @@ class _Portable:
         self._end()
 
     def _end(self) -> None:
-        """Give everything back. Nothing here may stop at a failure: nobody waits for it any more."""
+        """Give everything back. Nothing here may stop at a failure: no caller is there to hear of it."""
         self._ending.close()
         self._control.close()
         self._give_back()
@@ -104,7 +104,7 @@ class _Portable:
         try:
             session.mounted = self._ending.mounted = find_mount(session.directory)
             session.be_ready(self._ending, is_first=True)
-        except Exception as error:  # noqa: BLE001 - libfuse would go on with a tree that nobody knows of
+        except Exception as error:  # noqa: BLE001 - libfuse would go on with a tree that its starter does not know
             self._failure = error
             # Beside this thread, whose request the kernel waits for: then libfuse returns.
             threading.Thread(target=unmount, args=(session.directory,), kwargs={"lazy": True}, daemon=True).start()

@@ -95,7 +95,7 @@ class Session:
         opened = OpenWorkspace(self.vault, request.fork, recover=_recover, lock_timeout_s=request.lock_timeout_s)
         self.workspace = Workspace(opened, listener)
         if request.adopted is not None:
-            return opened  # the one who adopts tells it where it is shown first
+            return opened  # `overlay.adopt` serves it, when it knows where it is shown
         try:
             opened.serve(held.record.id)
         except WorkspaceBusy:

@@ -96,7 +96,7 @@ def start_session(sessions: Path, request: Request, *, program: Sequence[str] = 
     record = read_record(place)
     if record is None:
         raise SessionFailed("the session ended at once", "")
-    # Until the kernel has asked once, it takes the root for a directory that nobody may use; and it drops an answer that a
+    # Until the kernel has asked once, it takes the root for a directory that no user may use; and it drops an answer that a
     # change overtakes (`fuse_change_attributes`), which would refuse the first program of an ordinary user.
     with suppress(OSError):
         os.stat(request.directory)
