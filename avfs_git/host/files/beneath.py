@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import itertools
 import os
 import resource
 import stat
@@ -31,8 +30,6 @@ OPEN_DIR = O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
 """Enough to name entries of a directory; needs no permission to list it."""
 OPEN_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 """Needed to list a directory or to fsync it."""
-
-_trash_numbers = itertools.count()
 
 
 class Descriptor:
@@ -112,8 +109,8 @@ POOL = DescriptorPool()
 """The pool of this process: the limit on open files is the process's, too."""
 
 
-def open_at(directory: int, name: bytes, flags: int, mode: int = 0o666) -> int:
-    """Open an entry of a directory, never a symbolic link's target; makes room when too many files are open."""
+def open_at(directory: int | None, name: bytes, flags: int, mode: int = 0o666) -> int:
+    """Open an entry of a directory (None: the current one), never a link's target; makes room when too many files are open."""
     try:
         return os.open(name, flags | os.O_NOFOLLOW, mode, dir_fd=directory)
     except OSError as error:
@@ -176,7 +173,7 @@ def open_beneath(root: int, names: Iterable[bytes]) -> Descriptor:
     return open_dir(root, b".") if here is None else here
 
 
-def chmod_at(directory: int, name: bytes, mode: int) -> None:
+def chmod_at(directory: int | None, name: bytes, mode: int) -> None:
     """Set the permission bits of an entry of a directory, never those of a symbolic link's target."""
     fd = open_at(directory, name, O_PATH)
     try:
@@ -224,109 +221,3 @@ def rename_at(source: int, old: bytes, target: int, new: bytes, flags: int = 0) 
     if _renameat2(source, old, target, new, flags):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), old, None, new)
-
-
-# --- removing ----------------------------------------------------------------------------------------------
-
-_LEVELS = 64
-"""How deep `remove_tree` goes with one descriptor a level, before it moves what is deeper up."""
-
-
-def remove_tree(directory: int, name: bytes) -> None:
-    """Remove an entry with everything below it, however deep, in bounded stack and descriptors.
-
-    A directory that is too closed to be emptied is opened up first. What is deeper than 64 levels is moved next
-    to the entry before it is removed. Entries that others remove at the same time are not missed.
-
-    Raises:
-        OSError: If something cannot be removed; what was removed until then is gone.
-    """
-    pending = [name]
-    while pending:
-        current = pending.pop()
-        if not _unlink(directory, current):
-            pending += _remove_dir(directory, current)
-
-
-def _unlink(directory: int, name: bytes) -> bool:
-    """Remove anything but a directory; tell whether it is gone."""
-    try:
-        os.unlink(name, dir_fd=directory)
-    except FileNotFoundError:
-        return True
-    except (IsADirectoryError, PermissionError) as error:  # POSIX allows EPERM for a directory
-        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        if not stat.S_ISDIR(found.st_mode):
-            raise error from None
-        return False
-    return True
-
-
-def _remove_dir(directory: int, name: bytes) -> list[bytes]:
-    """Remove a directory; give back the names of what was too deep and stands in `directory` now."""
-    lifted: list[bytes] = []
-    frames: list[tuple[int, bytes, list[tuple[bytes, bool]]]] = []
-    here = directory
-
-    def enter(child: bytes) -> int:
-        inside = _open_to_empty(here, child)
-        frames.append((inside, child, []))
-        with os.scandir(inside) as entries:
-            frames[-1][2].extend((os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries)
-        return inside
-
-    try:
-        here = enter(name)
-        while frames:
-            here, current, left = frames[-1]
-            if left:
-                child, is_dir = left.pop()
-                if not is_dir and _unlink(here, child):
-                    continue
-                if len(frames) < _LEVELS:
-                    try:
-                        enter(child)
-                    except FileNotFoundError:
-                        continue
-                else:
-                    lifted.append(_lift(here, child, directory))
-                continue
-            frames.pop()
-            os.close(here)
-            here = frames[-1][0] if frames else directory
-            try:
-                os.rmdir(current, dir_fd=here)
-            except FileNotFoundError:
-                continue
-    except FileNotFoundError:
-        if frames:
-            raise
-    finally:
-        for inside, _, _ in frames:
-            os.close(inside)
-    return lifted
-
-
-def _open_to_empty(directory: int, name: bytes) -> int:
-    try:
-        inside = open_at(directory, name, OPEN_LIST)
-    except PermissionError:
-        chmod_at(directory, name, 0o700)
-        return open_at(directory, name, OPEN_LIST)
-    if stat.S_IMODE(os.fstat(inside).st_mode) & 0o700 != 0o700:
-        os.fchmod(inside, 0o700)
-    return inside
-
-
-def _lift(inside: int, name: bytes, directory: int) -> bytes:
-    while True:
-        lifted = b"avfs-%x-t%x" % (os.getpid(), next(_trash_numbers))
-        try:
-            rename_at(inside, name, directory, lifted, RENAME_NOREPLACE)
-        except FileExistsError:
-            continue
-        except PermissionError:
-            # Moving a directory writes its `..`, which an ordinary user's closed directory refuses.
-            chmod_at(inside, name, 0o700)
-            rename_at(inside, name, directory, lifted, RENAME_NOREPLACE)
-        return lifted

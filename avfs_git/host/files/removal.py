@@ -9,94 +9,101 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 
-_DEEP = 8
-"""Levels below which directories are moved up before they are emptied: 8 names of 255 bytes still make a path."""
+from avfs_git.host.files.beneath import OPEN_LIST, chmod_at, open_at
+
+_LEVELS = 64
+"""How deep a removal goes with one descriptor a level; what is deeper is moved up into the directory to be removed."""
 _ATTEMPTS = 100
-_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory and everything in it; does nothing if it is not there.
-
-    Raises:
-        OSError: For the first entry that cannot be removed. What went until then stays away.
-    """
-    with suppress(FileNotFoundError):
-        root = _open_dir(os.fsencode(path), None)
-        try:
-            for attempt in range(_ATTEMPTS):
-                _empty(root)
-                try:
-                    os.rmdir(path)
-                except OSError as error:
-                    # Another remover has moved something up since.
-                    if error.errno != errno.ENOTEMPTY or attempt == _ATTEMPTS - 1:
-                        raise
-                else:
-                    return
-        finally:
-            os.close(root)
+    """Remove a directory and everything in it; does nothing if it is not there. What goes before a failure stays away."""
+    _remove_dir(None, os.fsencode(path))
 
 
-def _empty(root: int) -> None:
-    # An explicit stack: directories may be deeper than Python's own.
-    pending: list[tuple[bytes, bool]] = [(b".", False)]
-    while pending:
-        directory, is_empty = pending.pop()
-        with suppress(FileNotFoundError):  # somebody else removes it, too
-            if is_empty:
-                os.rmdir(directory, dir_fd=root)
-                continue
-            fd = _open_dir(directory, root)
-            try:
-                if directory != b".":
-                    pending.append((directory, True))
-                pending += [(below, False) for below in _remove_files(fd, directory, root)]
-            finally:
-                os.close(fd)
+def remove_entry(directory: int, name: bytes) -> None:
+    """Remove an entry of an open directory as `remove_tree` does, be it a directory or not."""
+    if not _unlink(directory, name):
+        _remove_dir(directory, name)
 
 
-def _remove_files(fd: int, directory: bytes, root: int) -> list[bytes]:
-    """Remove what is no directory; name the directories that are left, from the root on."""
-    with os.scandir(fd) as entries:
-        found = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
-    left: list[bytes] = []
-    for name, is_dir in found:
-        with suppress(FileNotFoundError):
-            if not is_dir:
-                os.unlink(name, dir_fd=fd)
-            elif directory.count(b"/") < _DEEP:
-                left.append(directory + b"/" + name)
-            else:
-                left.append(_move_up(fd, name, root))
-    return left
-
-
-def _move_up(fd: int, name: bytes, root: int) -> bytes:
-    above = b".deep-" + os.urandom(8).hex().encode("ascii")
+def _unlink(directory: int, name: bytes) -> bool:
+    """Remove anything but a directory; tell whether it is gone."""
     try:
-        os.rename(name, above, src_dir_fd=fd, dst_dir_fd=root)
-    except PermissionError:  # moving a directory writes to it
-        os.close(_open_dir(name, fd))
-        os.rename(name, above, src_dir_fd=fd, dst_dir_fd=root)
-    return above
+        os.unlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        return True
+    except (IsADirectoryError, PermissionError) as error:  # POSIX allows EPERM for a directory
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        if not stat.S_ISDIR(found.st_mode):
+            raise error from None
+        return False
+    return True
 
 
-def _open_dir(path: bytes, above: int | None) -> int:
+def _remove_dir(directory: int | None, name: bytes) -> None:
+    frames: list[tuple[int, bytes, list[tuple[bytes, bool]]]] = []
+    """Of each directory that is being emptied: its descriptor, its name in the one above, and the entries that are left."""
+
+    def enter(above: int | None, child: bytes) -> None:
+        with suppress(FileNotFoundError):  # another process removes it, too
+            here = _open_to_empty(above, child)
+            frames.append((here, child, []))
+            with os.scandir(here) as entries:
+                frames[-1][2].extend((os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries)
+
+    attempts = _ATTEMPTS
+    try:
+        enter(directory, name)
+        while frames:
+            here, current, left = frames[-1]
+            if left:
+                child, is_dir = left.pop()
+                if not is_dir and _unlink(here, child):
+                    continue
+                if len(frames) < _LEVELS:
+                    enter(here, child)
+                else:
+                    with suppress(FileNotFoundError):
+                        frames[0][2].append((_lift(here, child, frames[0][0]), True))
+                continue
+            frames.pop()
+            os.close(here)
+            try:
+                with suppress(FileNotFoundError):
+                    os.rmdir(current, dir_fd=frames[-1][0] if frames else directory)
+            except OSError as error:
+                attempts -= 1
+                if error.errno != errno.ENOTEMPTY or frames or not attempts:
+                    raise
+                enter(directory, name)  # another process that removes it has moved something up into it
+    finally:
+        for here, _, _ in frames:
+            os.close(here)
+
+
+def _open_to_empty(directory: int | None, name: bytes) -> int:
     """Open a directory so that it can be read and emptied, whatever its mode was."""
     try:
-        fd = os.open(path, _FLAGS, dir_fd=above)
+        inside = open_at(directory, name, OPEN_LIST)
     except PermissionError:
-        unread = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=above)
-        try:
-            os.chmod(f"/proc/self/fd/{unread}", 0o700)  # by its descriptor: the name may have become another's
-        finally:
-            os.close(unread)
-        fd = os.open(path, _FLAGS, dir_fd=above)
-    if os.fstat(fd).st_mode & 0o700 != 0o700:
+        chmod_at(directory, name, 0o700)
+        return open_at(directory, name, OPEN_LIST)
+    if stat.S_IMODE(os.fstat(inside).st_mode) & 0o700 != 0o700:
         with suppress(PermissionError):  # somebody else's: removing what is in it says so
-            os.fchmod(fd, 0o700)
-    return fd
+            os.fchmod(inside, 0o700)
+    return inside
+
+
+def _lift(inside: int, name: bytes, top: int) -> bytes:
+    lifted = b".avfs-deep-" + os.urandom(8).hex().encode("ascii")
+    try:
+        os.rename(name, lifted, src_dir_fd=inside, dst_dir_fd=top)
+    except PermissionError:  # moving a directory writes its `..`, which an ordinary user's closed directory refuses
+        chmod_at(inside, name, 0o700)
+        os.rename(name, lifted, src_dir_fd=inside, dst_dir_fd=top)
+    return lifted

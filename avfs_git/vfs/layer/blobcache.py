@@ -18,9 +18,9 @@ import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from avfs_git.host.files.beneath import remove_tree
 from avfs_git.host.files.durable import write_all
 from avfs_git.host.files.modes import make_dir
+from avfs_git.host.files.removal import remove_entry
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.paths import Oid
 
@@ -109,7 +109,7 @@ class BlobCache:
             for name in os.listdir(top):
                 if name != self._boot:
                     with contextlib.suppress(OSError):  # another process does the same, or it is another user's
-                        remove_tree(top, os.fsencode(name))
+                        remove_entry(top, os.fsencode(name))
         finally:
             os.close(top)
         self._is_ready = True

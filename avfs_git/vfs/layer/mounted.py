@@ -39,10 +39,10 @@ from avfs_git.host.files.beneath import (
     Descriptor,
     open_at,
     open_dir,
-    remove_tree,
     rename_at,
 )
 from avfs_git.host.files.durable import write_all
+from avfs_git.host.files.removal import remove_entry
 from avfs_git.host.files.xattrs import Target, list_xattrs, read_xattr, write_xattr
 from avfs_git.paths import TreePath
 from avfs_git.patterns import compiled
@@ -382,7 +382,7 @@ def remove_staging(root: int, name: bytes) -> None:
         try:
             os.rmdir(name, dir_fd=root)  # mostly nothing is in it any more
         except OSError:
-            remove_tree(root, name)
+            remove_entry(root, name)
     except OSError:  # the process that recovers the workspace tries again
         return
     put_times(root, before)

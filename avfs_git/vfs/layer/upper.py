@@ -32,9 +32,9 @@ from avfs_git.host.files.beneath import (
     open_at,
     open_beneath,
     open_dir,
-    remove_tree,
     rename_at,
 )
+from avfs_git.host.files.removal import remove_entry
 from avfs_git.host.files.xattrs import Target, entry_of, write_xattr
 from avfs_git.paths import TreePath, components
 from avfs_git.vfs.layer.marks import (
@@ -292,7 +292,7 @@ class UpperLayer:
     def discard(self, name: bytes) -> None:
         """Remove an entry of `work`, with everything below it, if that can be done; `clean_work` tries again."""
         try:
-            remove_tree(self.work.fd, name)
+            remove_entry(self.work.fd, name)
         except OSError:
             pass
 
@@ -306,7 +306,7 @@ class UpperLayer:
             if name.startswith(_LEFTOVER):
                 self._remove_leftover_whiteouts(name)
             if name.startswith(_TEMPORARY) and not (keep_attic and name.startswith((_ATTIC, _UNNAMED))):
-                remove_tree(self.work.fd, name)
+                remove_entry(self.work.fd, name)
 
     def note_leftover_whiteouts(self, path: TreePath) -> bytes:
         """Write a note to `work` that a directory with whiteouts is about to become opaque; give the note's name."""
@@ -518,7 +518,7 @@ def probe(directory: Path) -> None:
             raise HostUnsupported(os.fsdecode(directory), lacks) from error
         finally:
             for name in (trial, other):
-                remove_tree(held.fd, name)
+                remove_entry(held.fd, name)
 
     attempt("whiteouts (character devices 0:0)", stat.S_IFCHR, 0)
     attempt("extended attributes of users", 0, 0)

@@ -15,7 +15,8 @@ import stat
 from collections.abc import Callable
 
 from avfs_git import faults
-from avfs_git.host.files.beneath import POOL, Descriptor, chmod_at, open_at, remove_tree
+from avfs_git.host.files.beneath import POOL, Descriptor, chmod_at, open_at
+from avfs_git.host.files.removal import remove_entry
 from avfs_git.host.files.xattrs import entry_of
 from avfs_git.paths import NAME_MAX
 from avfs_git.vfs.errnos import fail
@@ -125,7 +126,7 @@ class Making:
                 try:
                     self.settle_made(parent, directory.fd, name, mode, owner)
                 except BaseException:
-                    remove_tree(directory.fd, name)
+                    remove_entry(directory.fd, name)
                     raise
             node = self._add_new(parent, name, kind)
             if kind == stat.S_IFDIR:
@@ -274,7 +275,7 @@ class Making:
                 os.fchmod(fd, wanted)
                 made = os.stat(fd)
         except BaseException:
-            remove_tree(directory, name)
+            remove_entry(directory, name)
             raise
         return made
 

@@ -21,9 +21,9 @@ from avfs_git.host.files.beneath import (
     chmod_at,
     open_at,
     open_dir,
-    remove_tree,
     rename_at,
 )
+from avfs_git.host.files.removal import remove_entry
 from avfs_git.host.files.xattrs import entry_of, list_xattrs, read_xattr, write_xattr
 from avfs_git.paths import ROOT, TreePath, join, split
 from avfs_git.vfs.layer.layers import Directories
@@ -97,7 +97,7 @@ class MountedSteps:
                 self._upper.remove_file(directory.fd, name)
             return
         try:
-            remove_tree(directory.fd, name)
+            remove_entry(directory.fd, name)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
@@ -141,7 +141,7 @@ class MountedSteps:
 
 
 def _remove_deep(directory: int, name: bytes) -> None:
-    """Remove a directory that is too deep for `remove_tree`, which would have to move directories."""
+    """Remove a directory that is too deep for `remove_entry`, which would have to move directories."""
     olds = Directories(open_dir(directory, name))
     found: list[tuple[TreePath, bool]] = []
     pending = [ROOT]

@@ -19,9 +19,9 @@ from avfs_git.host.files.beneath import (
     open_at,
     open_beneath,
     open_dir,
-    remove_tree,
     rename_at,
 )
+from avfs_git.host.files.removal import remove_entry
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_rename_at_without_the_system_call(root: Descriptor, monkeypatch: pytest
         rename_at(root.fd, b"a", root.fd, b"b", RENAME_EXCHANGE)
 
 
-def test_remove_tree_removes_whatever_is_there(root: Descriptor, tmp_path: Path) -> None:
+def test_remove_entry_removes_whatever_is_there(root: Descriptor, tmp_path: Path) -> None:
     """Files, links (not their targets), closed directories, and what is missing already."""
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -128,15 +128,15 @@ def test_remove_tree_removes_whatever_is_there(root: Descriptor, tmp_path: Path)
     os.mkfifo(tree / "pipe")
     (tree / "closed").chmod(0)
     for name in (b"tree", b"tree", b"missing"):
-        remove_tree(root.fd, name)
+        remove_entry(root.fd, name)
     assert sorted(os.listdir(tmp_path)) == ["outside"]
     assert os.listdir(outside) == ["kept"]
     (tmp_path / "link").symlink_to(outside)
-    remove_tree(root.fd, b"link")
+    remove_entry(root.fd, b"link")
     assert os.listdir(outside) == ["kept"]
 
 
-def test_remove_tree_of_4000_levels(root: Descriptor, tmp_path: Path) -> None:
+def test_remove_entry_of_4000_levels(root: Descriptor, tmp_path: Path) -> None:
     """Depth costs neither recursion nor a descriptor a level."""
     os.mkdir(tmp_path / "deep")
     here = os.open(tmp_path / "deep", os.O_RDONLY)
@@ -148,12 +148,12 @@ def test_remove_tree_of_4000_levels(root: Descriptor, tmp_path: Path) -> None:
         here = below
     os.close(here)
     before = len(os.listdir("/proc/self/fd"))
-    remove_tree(root.fd, b"deep")
+    remove_entry(root.fd, b"deep")
     assert os.listdir(tmp_path) == []
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_remove_tree_says_what_it_cannot_remove(root: Descriptor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remove_entry_says_what_it_cannot_remove(root: Descriptor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of the disk is not taken for a directory, and no descriptor is left open."""
     (tmp_path / "dir").mkdir()
     (tmp_path / "dir" / "file").touch()
@@ -165,5 +165,5 @@ def test_remove_tree_says_what_it_cannot_remove(root: Descriptor, tmp_path: Path
     with monkeypatch.context() as patch:
         patch.setattr(os, "unlink", refuse)
         with pytest.raises(OSError, match="Input/output"):
-            remove_tree(root.fd, b"dir")
+            remove_entry(root.fd, b"dir")
     assert len(os.listdir("/proc/self/fd")) == before
