@@ -49,7 +49,7 @@ from avfs_git.host.files.durable import host_errors, write_file_atomically
 from avfs_git.host.files.plainfile import holds
 from avfs_git.lazy import LazyLogger
 from avfs_git.model import ChangedFile
-from avfs_git.paths import ROOT, Oid, TreePath, join
+from avfs_git.paths import ROOT, Oid, TreePath, join, oid_of
 from avfs_git.vfs.layer.layers import UpperReader
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree, Stored
 from avfs_git.vfs.scan.scan import DIRECTORY, FILE, SYMLINK, Found
@@ -179,8 +179,8 @@ class GitDir:
 
 
 def _as_move(change: ChangedFile) -> Move:
-    old = (change.old_mode, Oid(bytes.fromhex(change.old_oid))) if change.old_oid and change.old_mode else None
-    new = (change.new_mode, Oid(bytes.fromhex(change.new_oid))) if change.new_oid and change.new_mode else None
+    old = (change.old_mode, oid_of(change.old_oid)) if change.old_oid and change.old_mode else None
+    new = (change.new_mode, oid_of(change.new_oid)) if change.new_oid and change.new_mode else None
     return Move(change.path, old, new)
 
 

@@ -1,15 +1,14 @@
 """Saving a checkpoint: workspace to objects, objects to one pack, the branch to the new commit.
 
-Decided here: the order of those steps, what is recorded with them, and when there is nothing to record.
-Callers hold the workspace lock. The order, and what each step guards against:
+Decided here: the order of those steps, what is recorded with them, and when nothing needs recording. Callers hold the workspace
+lock. Each step and what it prevents:
 
-1. The pack is written and forced to disk before any ref moves, else a ref could name an object that a power
-   cut took away.
-2. The sidecar's ref moves before the branch, else a collection of garbage between the two could take the sidecar
-   of an acknowledged checkpoint. Both are compared and swapped under git's own locks.
-3. The log announces the move before the first ref moves, while they are locked: whoever comes after a crash
-   finds in it what the refs say that happened. Nothing is written after the refs that the checkpoint depends on.
-4. The stat cache comes last; without it the next capture only reads more. A failure here is a warning.
+1. The pack is written and synced before any ref moves: no ref names an object that a power cut took away.
+2. The sidecar's ref moves before the branch: a gc between the two cannot remove the sidecar of an acknowledged checkpoint. Both
+   are compared and swapped under git's own locks.
+3. The log announces the move while the refs are locked, before the first one moves: after a crash the next process compares the
+   two. The checkpoint depends on nothing that is written after the refs.
+4. The stat cache is written last; without it the next capture only reads more. A failure here is a warning.
 
 A crash before step 2 leaves unreferenced objects, after it a complete checkpoint. A failure in step 2 is taken back.
 """
@@ -180,7 +179,7 @@ def read_status(locked: LockedWorkspace) -> Status:
 
 
 def _warn_of_unseen(locked: LockedWorkspace) -> tuple[Warning, ...]:
-    """Warn of commits that somebody else has put on the branch, and that the files here do not have."""
+    """Warn of commits that another process put on the branch, and that the files here do not have."""
     unseen = find_unseen_head(locked)
     if unseen is None:
         return ()
@@ -307,8 +306,8 @@ def tidy_packs(vault: OpenVault) -> list[Warning]:
 def complete_moves(locked: LockedWorkspace) -> None:
     """Move the refs that an operation on this fork left when its process died between two of them.
 
-    Called with the workspace lock held: whoever announced such an operation is dead. Which of its refs have moved tells
-    that it was under way; that all of them are to move, the log says.
+    Called with the workspace lock held: the process that announced such an operation is dead. A ref that has moved
+    tells that the operation was under way; the log says that the others move, too.
 
     Raises:
         HostError: If the disk fails. The next one to take the lock tries again.
@@ -319,14 +318,14 @@ def complete_moves(locked: LockedWorkspace) -> None:
         held = {change.name: vault.refs.read(change.name) for change in changes}
         left = [change for change in changes if held[change.name] == change.old]
         if 0 < len(left) < len(changes) and all(held[change.name] == change.new for change in changes if change not in left):
-            with contextlib.suppress(RefConflict):  # somebody else has them now
+            with contextlib.suppress(RefConflict):  # another process has moved them
                 vault.refs.update(left)
 
 
 def _refuse_lost_updates(locked: LockedWorkspace, taken: Taken, pack: PackWriter) -> None:
-    """Refuse to commit over what somebody else put on the branch and this workspace never held.
+    """Refuse to commit over what another process put on the branch and this workspace never held.
 
-    A commit that git made in the live tree passes: whoever works there knows of it.
+    A commit that git made in the live tree passes: its user knows of it.
     """
     synced = locked.opened.synced_trees()[0]
     head_tree = taken.commit.tree if taken.commit else None
@@ -347,7 +346,7 @@ def _refuse_lost_updates(locked: LockedWorkspace, taken: Taken, pack: PackWriter
 
 
 def find_unseen_head(locked: LockedWorkspace) -> tuple[Oid, Oid] | None:
-    """Find the head of a branch that somebody else has moved, and the commit that the workspace came from; None otherwise."""
+    """Find the head of a branch that another process moved, and the commit that the workspace came from; None otherwise."""
     head, commit = locked.head()
     if head is None or commit is None or commit.tree == locked.opened.synced_trees()[0]:
         return None
@@ -455,7 +454,7 @@ def _record(
         try:
             _move(vault, changes, noting, record, edits)
         except LeftInForce:
-            locked.opened.forget()  # whoever takes the lock next completes it
+            locked.opened.forget()  # the next process with the lock completes it
             raise
         if note is not None:
             note.is_added = bool(noting)
@@ -485,7 +484,7 @@ def _note_edits(
     *,
     with_files: bool,
 ) -> tuple[OpRecord | None, tuple[Oid | None, ...]]:
-    """Let the log say what changed in files since the workspace was last recorded; tell which commits are to be kept for that.
+    """Let the log say what changed in files since the workspace was last recorded; give the commits that this needs.
 
     It is a part of the record, or an operation before a checkpoint, which only names what it finds.
     """

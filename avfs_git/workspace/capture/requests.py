@@ -49,7 +49,7 @@ CHANGED = CaptureRequest()
 
 @value_class
 class CheckpointRequest:
-    """What a checkpoint is to be called, and which changes are its operation's.
+    """What a checkpoint is called, and which changes are its operation's.
 
     Attributes:
         label: A name for the checkpoint.
@@ -62,7 +62,7 @@ class CheckpointRequest:
         with_files: Whether the operation made the changes that it saves, as a command did: undo takes them back with it.
             Otherwise they are an operation of their own in the log.
         command: The command that made the changes: where git moved the branch in it, undo takes that back, too. Where nothing is
-            left to save, `record_changes` is to be told the same.
+            left to save, tell `record_changes` the same.
         skips_unreadable: See `CaptureRequest`.
     """
 

@@ -1,8 +1,8 @@
-"""What git was told to add in a fork's live tree, as a capture asks for it.
+"""What git was told to add in a fork's live tree.
 
-Decided here: that a path which git's index holds was added by somebody, staged or committed, and is no longer kept beside
-history. Asked only of files that are beside history and that no rule ignores; the index, whose length is that of the tree, is
-read at the first such question and kept for one capture. Called with the workspace locked; only reads.
+Decided here: a path in git's index was added, staged or committed, and is no longer beside history. A capture asks only about
+files that are beside history and that no rule ignores. The first such question reads the index, whose length is that of the
+tree; it is in memory for one capture. Called with the workspace locked; only reads.
 """
 
 from __future__ import annotations

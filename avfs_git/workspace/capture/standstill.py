@@ -1,9 +1,8 @@
-"""The time in which one operation keeps the programs in a served tree waiting, as those see it who look beside it.
+"""The time in which one operation makes the programs in a served tree wait.
 
-Decided here: what tells them whether files can have changed. `OpenWorkspace` has one; the operation holds it with the guard
-of the tree (`session.control.operations`), `LockedWorkspace` tells it of the first change, `workspace.capture.beside` reads it
-without any
-lock: the count moves before what it tells of begins.
+Decided here: how a reader beside that operation knows whether files can have changed. `OpenWorkspace` has one. The operation
+holds it with the guard of the tree (`session.control.operations`), `LockedWorkspace` reports the first change, and
+`capture.beside` reads it without a lock: the count moves before the change that it stands for.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ _LOOK_S = 0.05
 TOLD_AFTER_S = 0.2
 """After how long of waiting the caller is told for whom."""
 OnWait = Callable[[str, Holder | None], object]
-"""Called with the fork and with who holds it."""
+"""Called with the fork and the holder of its lock."""
 Recovery = Callable[["LockedWorkspace"], None]
 
 
@@ -78,7 +78,7 @@ class OpenWorkspace:
             fork: Its fork.
             recover: Called with the workspace locked when a crash left an operation unfinished, and after another boot.
             lock_timeout_s: How long to wait for other processes.
-            looks_on: Only look at what is there, while another process works on it: nobody is waited for, and nothing written.
+            looks_on: Only read, while another process works on it: wait for no lock, and write nothing.
             on_wait: Told when another process has to be waited for.
 
         Raises:
@@ -172,7 +172,7 @@ class OpenWorkspace:
             self.lock.close()
 
     def begin_to_move(self) -> None:
-        """Let nobody look from now on while programs are kept waiting; called before something changes that belongs together."""
+        """Make readers beside a standstill wait from now on; called before an operation changes files or refs."""
         if self.standstill.move():
             self.lock.mark_operating(operating=True, is_moving=True)
 
@@ -245,11 +245,11 @@ class OpenWorkspace:
 
         Args:
             to_read: Whether nothing is going to be changed or recorded, so that it is allowed where nothing may be written.
-            is_patient: Whether another process is waited for, and not only for a moment: who only looks can do so beside it
+            is_patient: Whether another process is waited for, and not only for a moment: a reader can look on instead
                 (`looks_on`).
 
         Raises:
-            WorkspaceBusy: If somebody else holds it for too long.
+            WorkspaceBusy: If another process holds it for too long.
             NotWritable: If nothing may be written, and it is not to be read only.
         """
         locked = self.acquire(to_read=to_read, is_patient=is_patient)
@@ -307,7 +307,7 @@ class OpenWorkspace:
     def leave_git(self) -> None:
         """Let git outside move the branch again: nothing shows the tree any more.
 
-        Does nothing where somebody else has the workspace, or a session shows it. What the disk refuses, the end of the next
+        Does nothing where another process has the workspace, or a session shows it. What the disk refuses, the end of the next
         mount does.
         """
         if not self.lock.acquire(0):
@@ -320,7 +320,7 @@ class OpenWorkspace:
             self.lock.release()
 
     def _wait_for_lock(self, timeout_s: float) -> bool:
-        """Take the lock within a time; who is waited for is told once, unless it is over in a moment."""
+        """Take the lock within a time; `on_wait` is called once with its holder, unless the wait is short."""
         lock = self.lock
         if self._on_wait is None or timeout_s <= TOLD_AFTER_S:
             return lock.acquire(timeout_s)
@@ -332,7 +332,7 @@ class OpenWorkspace:
         return lock.acquire(timeout_s - TOLD_AFTER_S)
 
     def bury_session(self) -> None:
-        """Remove what a session has left in the lock that died. Called by who has that lock, and nothing else yet.
+        """Remove what a dead session has left in the lock. Called with that lock held, before anything else.
 
         Raises:
             WorkspaceMounted: If the kernel goes on showing the workspace.
@@ -340,10 +340,10 @@ class OpenWorkspace:
         from avfs_git.host.mounts.overlayfs import find_overlay, is_upper_used  # noqa: PLC0415 - only after a crash
 
         if self.shown_at is not None:
-            return  # it stays until another one is there: else nobody would know of the mount if this process died now
+            return  # it stays until another is there: if this process died now, no other would know of the mount
         upper = self.layout.upper
         if is_upper_used(upper):
-            # The kernel goes on showing it, and programs write to it: who is to keep it has to say so (`show_at`).
+            # The kernel goes on showing it, and programs write to it: a session that serves it calls `show_at` first.
             mounted = find_overlay(upper)
             session = self.lock.session or ""
             where = os.fspath(mounted.directory if mounted is not None else upper)
@@ -377,7 +377,7 @@ class OpenWorkspace:
             session: The id of the session, at most 24 ASCII letters and digits.
 
         Raises:
-            WorkspaceBusy: If somebody else holds it for too long.
+            WorkspaceBusy: If another process holds it for too long.
         """
         locked = self.acquire()
         try:
@@ -397,7 +397,7 @@ class OpenWorkspace:
             unchanged = self.dirty is not None and not self.dirty
             locked.end()
             if unchanged and self.cache is not None:
-                # What was recorded last is all there is: who opens the workspace next has nothing to scan.
+                # Nothing changed since it was recorded: the next process has nothing to scan.
                 self.lock.mark_clean(self.epoch, self.lock.clean_commit)
             self.lock.stop_keeping()
         finally:
@@ -471,7 +471,7 @@ class OpenWorkspace:
                 self.lock.begin_change()
                 self.epoch = self.lock.end_change()
         except BaseException:
-            self.forget()  # what is pending stays so: whoever takes the lock next tries again
+            self.forget()  # what is pending stays so: the next process with the lock tries again
             raise
 
     def list_staging(self) -> list[bytes]:

@@ -26,7 +26,7 @@ def lower_of(vault: OpenVault, oid: Oid, *, sidecar: Oid | None = None) -> Lower
 
 
 def open_commit(vault: OpenVault, oid: Oid, *, first_ino: int = ROOT_INO, sidecar: Oid | None = None) -> MergedTree:
-    """Open a commit as a read-only tree, for `fuse.server.TreeServer` and for whoever reads files by path.
+    """Open a commit as a read-only tree, for `fuse.server.TreeServer` and for callers that read files by path.
 
     Args:
         vault: Where it is.

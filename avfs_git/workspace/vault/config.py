@@ -17,7 +17,7 @@ from avfs_git.values import value_class
 
 @value_class
 class Setting:
-    """One setting: what it means, and what it is when nobody set it."""
+    """One setting: what it means, and its default."""
 
     key: str
     default: str
@@ -82,7 +82,7 @@ class Config:
         self._path = path
 
     def read(self) -> dict[str, str]:
-        """Read every setting, with defaults for those that nobody set.
+        """Read every setting, with defaults for the others.
 
         Raises:
             NotAVault: If the file cannot be understood.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from avfs_git.errors import ForkNotFound, InvalidName, RefDamaged
 from avfs_git.model import ForkInfo, Identity
-from avfs_git.paths import Oid, check_fork_name
+from avfs_git.paths import Oid, check_fork_name, maybe_oid
 from avfs_git.workspace.vault.format import HEADS, WorkspaceState
 from avfs_git.workspace.vault.origin import peek_state, read_own_state, recall_states
 from avfs_git.workspace.vault.vault import OpenVault
@@ -18,7 +18,7 @@ def fork_info(vault: OpenVault, fork: str) -> ForkInfo:
     """Describe a fork.
 
     Raises:
-        ForkNotFound: If there is none of that name.
+        ForkNotFound: If no fork has that name.
         InvalidName: If no fork can have it.
     """
     try:
@@ -37,7 +37,7 @@ def find_deleted(vault: OpenVault, fork: str) -> Oid | None:
         return None
     moved = (new for record in vault.oplog.read_fork(fork) for ref, _, new in record.moves if ref == HEADS + fork)
     new = next(moved, None)
-    last = Oid(bytes.fromhex(new)) if new is not None else None
+    last = maybe_oid(new)
     return last if last is not None and vault.store.exists(last) else None
 
 

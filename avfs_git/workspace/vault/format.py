@@ -47,7 +47,7 @@ SideRecord = tuple[str, int, str]
 
 @record_class
 class OpenConflict:
-    """A path in conflict that somebody is to decide on in the workspace."""
+    """A path in conflict that the user decides on in the workspace."""
 
     kind: str
     path: str
@@ -57,7 +57,7 @@ class OpenConflict:
     left: tuple[int, str] | None = None
     """The mode and id of what the merge left at the path."""
     resolved: bool = False
-    """Whether somebody said that it is as it should be."""
+    """Whether the user said that it is resolved."""
 
 
 @record_class
@@ -132,7 +132,7 @@ class WorkspaceState:
     forked_at: str | None = None
     ephemeral: bool = False
     author: list[str] | None = None
-    """Name and address of who makes commits here; None for who makes them in the rest of the vault."""
+    """Name and address of the author of commits here; None for the author of the vault."""
     created_at_ns: int | None = None
     boot: str | None = None
     """The boot of the machine in which the upper layer was last written to; None if the layer was lost, and is a new one."""
@@ -146,7 +146,7 @@ _STATE_FIELDS = tuple(WorkspaceState.__annotations__)
 
 
 class VaultLayout:
-    """Where things are in one vault."""
+    """The paths of a vault."""
 
     def __init__(self, git_dir: Path) -> None:
         self.git_dir = git_dir
@@ -179,7 +179,7 @@ class VaultLayout:
         return Path(os.fsdecode(data.removesuffix(b"\0"))) if data.endswith(b"\0") else None
 
     def list_workspaces(self) -> list[str]:
-        """List the forks that have a workspace on disk; what no fork's workspace can be called is somebody else's."""
+        """List the forks that have a workspace on disk; a name that no fork's workspace can have is not avfs's."""
         if not self.workspaces.is_dir():
             return []
         named = {fork_of_dir_name(entry.name): entry for entry in self.workspaces.iterdir() if entry.is_dir()}
@@ -222,7 +222,7 @@ class VaultLayout:
 
 
 class WorkspaceLayout:
-    """Where things are in one workspace."""
+    """The paths of a workspace."""
 
     def __init__(self, root: Path, fork: str) -> None:
         self.root = root
@@ -235,7 +235,7 @@ class WorkspaceLayout:
         self.copy_note = root / "checkout"
 
     def read_state(self) -> WorkspaceState | None:
-        """Read the state; None if there is none.
+        """Read the state; None if the workspace has no file of it.
 
         Raises:
             WorkspaceDamaged: If it cannot be understood.

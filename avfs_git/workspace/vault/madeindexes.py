@@ -4,7 +4,7 @@ Decided here: where they are kept (`avfs/cache/indexes`), how many, and when one
 fork: it follows from the tree of the head and from what the lower layer shows. `gitdir` asks for one when git comes for the
 first time; many agents that begin on one commit at the same time make one index, not one each.
 
-A file is named by all that it follows from, and ends with git's checksum of itself: one that a power cut has damaged is made
+A file is named by all that it follows from, and ends with git's checksum of itself: a file that a power cut has damaged is made
 again, and nothing is forced to disk. Whoever makes one has a flock on the directory, for which the others wait a while. Nothing
 here is needed: where nothing can be kept, each makes its own. From any thread and process.
 """
@@ -66,7 +66,7 @@ class MadeIndexes:
 
     @contextlib.contextmanager
     def _making(self) -> Iterator[None]:
-        """Be the only one who makes an index, or one of several if it takes another too long, or if nothing can be kept here."""
+        """Make other processes wait while this one makes an index; not for long, and not where nothing can be written."""
         fd = -1
         try:
             for directory in (self._directory.parent, self._directory):
@@ -89,7 +89,7 @@ class MadeIndexes:
     def _keep(self, path: Path, data: bytes) -> None:
         if not _WORTH_BYTES <= len(data) <= self._limit_bytes() // _KEPT:
             return
-        with contextlib.suppress(OSError, HostError):  # then nobody else has it
+        with contextlib.suppress(OSError, HostError):  # then no other process has it
             write_file_atomically(path, data, durable=False)
             with os.scandir(self._directory) as entries:
                 oldest_first = sorted((entry.stat(follow_symlinks=False).st_mtime_ns, entry.path) for entry in entries)

@@ -1,7 +1,7 @@
 """Notes of git on commits (`refs/notes/avfs`): what was run to make them, for `git log --notes=avfs`.
 
-Decided here: how a note is added beside others who add some: one after the other under the flock on `avfs/notes.lock`, and
-again when git itself moved the ref meanwhile. A note is a comfort: whoever adds one treats a failure as a warning. Each is one
+Decided here: how processes add notes at the same time: one after the other under the flock on `avfs/notes.lock`, and
+again when git itself moved the ref meanwhile. A note is a comfort: callers treat a failure as a warning. Each is one
 commit on the ref, on disk on return. Any process may call this for any commit, also with a workspace locked.
 
 `add_note` gives one to a commit that is there, with a pack of its own. A `Note` goes with the commit that it is for: in the same
@@ -75,7 +75,7 @@ def _put(vault: OpenVault, pack: PackWriter, commit: Oid, text: str) -> RefChang
 def putting(vault: OpenVault, pack: PackWriter, commit: Oid, text: str | None) -> Iterator[list[RefChange]]:
     """Write the note of a commit into the commit's own pack, before that is finished; give the moves that go with it.
 
-    The caller moves the ref in the block: until then, nobody else adds a note.
+    The caller moves the ref in the block: until then, no other process adds a note.
     """
     if text is None:
         yield []
@@ -85,10 +85,10 @@ def putting(vault: OpenVault, pack: PackWriter, commit: Oid, text: str | None) -
 
 
 def add_note(vault: OpenVault, commit: Oid, text: str) -> None:
-    """Give a commit a note; one that it has is replaced.
+    """Give a commit a note, in place of the note that it has.
 
     Raises:
-        RefConflict, RefLocked: If somebody else keeps moving the ref.
+        RefConflict, RefLocked: If other processes keep moving the ref.
         HostError: If the disk refuses; nothing has changed then.
     """
     vault.prepare()

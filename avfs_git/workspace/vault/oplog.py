@@ -11,8 +11,8 @@ that dies does not do it: then the refs tell. Where they still hold what they he
 operation's line tells what they held in between. So nothing has to be written after the refs have moved, and a
 death at any instant leaves an operation that is complete and can be undone, or none.
 
-Old operations are forgotten by `expire`, which puts a shorter file in the place of the log; whoever waits for the lock of the old
-one looks again.
+`expire` forgets old operations by putting a shorter file in the place of the log. A process that waits for the lock of the old
+file looks again.
 
 What git does to a branch by itself is not in the log; `undo` refuses where a ref has moved since.
 """
@@ -36,7 +36,7 @@ from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file, write
 from avfs_git.host.files.modes import open_file
 from avfs_git.host.files.plainfile import open_plain, read_plain
 from avfs_git.model import Operation, RefMove
-from avfs_git.paths import Oid
+from avfs_git.paths import Oid, maybe_oid
 from avfs_git.patterns import compiled
 from avfs_git.values import field, record_class, replace
 from avfs_git.workspace.vault.format import HEADS
@@ -58,7 +58,7 @@ FILES = "files"
 SINCE = "since_ns"
 """The name, in `more`, of the time when an operation began to change files, all that was there before being saved."""
 SIDECAR = "sidecar_after"
-"""The name, in `more`, of the sidecar commit of the state after, where that is not the one that the commit names."""
+"""The name, in `more`, of the sidecar commit of the state after, where the commit names another."""
 SIDECAR_BEFORE = "sidecar_before"
 """Likewise of the state before."""
 EXACT = "exact"
@@ -76,7 +76,7 @@ OURS = "ours"
 """The name, in `more`, of the commit that the workspace held where others had moved the branch: undo leaves it there."""
 
 RefMoveRecord = tuple[str, str | None, str | None]
-"""A ref with its old and its new value in hexadecimal; None where there is none."""
+"""A ref with its old and its new value in hexadecimal; None where it does not exist."""
 
 
 @record_class
@@ -166,7 +166,7 @@ class OpLog:
     def announce(self, *records: OpRecord) -> Announced:
         """Add operations that are about to move refs, or happen if those do, durably; their numbers are given here.
 
-        Of one that moves no ref, only whoever closes the result knows that it happened.
+        Of an operation that moves no ref, only the caller that closes the result knows that it happened.
 
         Called with these refs locked. The caller closes what it gets.
 
@@ -289,7 +289,7 @@ class OpLog:
         yield from self._resolve(_parse_backwards(self._read_all().split(b"\n")))
 
     def _read_all(self) -> bytes:
-        """Read the whole log; empty where there is none."""
+        """Read the whole log; empty where it does not exist."""
         with host_errors("read the operation log"):
             try:
                 return read_plain(self._path)
@@ -331,9 +331,9 @@ class OpLog:
         return any(record.more.get(INTENT) == intent for record in self.read_fork(fork))
 
     def find_unsettled(self, fork: str) -> list[OpRecord]:
-        """List the operations of a fork that moved refs, where nobody has said so and none came after on these refs.
+        """List the operations of a fork that announced moves of refs, which no later record confirms or replaces.
 
-        Reads the log as bytes, and parses it from the first line on that is only announced: in most logs there is none.
+        Reads the log as bytes, and parses it from the first line on that is only announced: most logs have no such line.
         """
         data = self._read_all()
         first = _ANNOUNCED_LINE.search(data) if _ANNOUNCED + b"{" in data else None
@@ -390,7 +390,7 @@ class OpLog:
         record, new = next(moves, (None, None))
         if record is not None and record.kind == UNDO:  # of an update: the files have only our side again
             new = record.more.get(OURS, new)
-        return Oid(bytes.fromhex(new)) if new is not None else None
+        return maybe_oid(new)
 
     def list_operations(self, fork: str | None, limit: int) -> list[Operation]:
         """List operations, newest first, with what has been undone marked."""

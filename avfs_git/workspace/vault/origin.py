@@ -2,7 +2,7 @@
 
 Decided here: that the workspace of a fork is made when it is first opened, what is believed where its state file is missing or
 damaged (the log, then its branch), and what is forced to disk. It is made under the lock of the fork's name, which is taken here,
-or by who holds the workspace lock. A crash leaves a workspace that is made again, or a state that is empty.
+or by the holder of the workspace lock. A crash leaves a workspace that is made again, or a state that is empty.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from avfs_git.host.files.durable import host_errors, make_dirs_durably
 from avfs_git.host.files.modes import make_dir
 from avfs_git.host.locks.locks import REFUSED_WRITING
 from avfs_git.host.processes.boot import read_boot_id
-from avfs_git.paths import Oid
+from avfs_git.paths import Oid, oid_of
 from avfs_git.workspace.vault.format import HEADS, WorkspaceLayout, WorkspaceState
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -55,12 +55,12 @@ def _read_state(layout: WorkspaceLayout) -> tuple[WorkspaceState | None, bool]:
     """Read the state, if it can be read; tell whether it is damaged while the upper layer may hold something."""
     try:
         return layout.read_state(), False
-    except WorkspaceDamaged:  # a fresh one that a power cut caught half written holds nothing yet
+    except WorkspaceDamaged:  # a power cut left a fresh workspace half written: it holds nothing yet
         return None, layout.upper.is_dir()
 
 
 def _make_again(vault: OpenVault, layout: WorkspaceLayout) -> WorkspaceState:
-    """Make a workspace, or its state. Looks again at both: somebody else may have made it, or ended the fork, meanwhile."""
+    """Make a workspace, or its state. Looks again at both: another process may have made it, or ended the fork, meanwhile."""
     fork = layout.fork
     state, is_damaged = _read_state(layout)
     if state is not None:
@@ -76,7 +76,7 @@ def _make_again(vault: OpenVault, layout: WorkspaceLayout) -> WorkspaceState:
         if not is_recorded and state.sidecar is not None and vault.read_sidecar_ref(fork) is None:
             # What a commit's header names, git does not keep: the workspace needs it from now on.
             vault.prepare()
-            vault.refs.update(vault.keep(Oid(bytes.fromhex(state.sidecar))))
+            vault.refs.update(vault.keep(oid_of(state.sidecar)))
         create_workspace(vault, layout, state, durable=is_damaged or not is_recorded)
     except HostError as error:
         if error.errno not in REFUSED_WRITING:
@@ -94,13 +94,13 @@ def _state_of(vault: OpenVault, fork: str) -> tuple[WorkspaceState, bool]:
 
 
 def peek_state(vault: OpenVault, fork: str) -> WorkspaceState | None:
-    """Read the state of a workspace, or what the log says of it, and change nothing; None for a branch nobody has opened."""
+    """Read the state of a workspace, or what the log says of it, and change nothing; None for a branch that was never opened."""
     state = read_own_state(vault, fork)
     return state if state is not None else recall_state(vault, fork)
 
 
 def read_own_state(vault: OpenVault, fork: str) -> WorkspaceState | None:
-    """Read the state of a workspace; None if it has none that can be read: whoever opens it makes that again, and tells so."""
+    """Read the state of a workspace; None if it cannot be read: opening the workspace makes it again, and says so."""
     return _read_state(vault.layout.workspace(fork))[0]
 
 

@@ -1,6 +1,6 @@
 """What people may call a state: labels, forks, commit ids, `HEAD`, with `~N` behind.
 
-Decided here: the grammar of revision names and what wins where one could mean two things: a label of the
+Decided here: the grammar of revision names and what wins where a name could mean two states: a label of the
 fork at hand, then a whole commit id, a fork, a branch of a remote, a tag, the start of a commit id; where forks are asked for, a
 fork before a label. Others choose the names of tags, which therefore hide nothing else. Reads refs and objects, changes nothing.
 """
@@ -11,7 +11,7 @@ import re
 
 from avfs_git.errors import AmbiguousName, CheckpointNotFound, InvalidInput, quote
 from avfs_git.gitstore.objects.store import KIND_COMMIT
-from avfs_git.paths import Oid, label_ref_name
+from avfs_git.paths import Oid, label_ref_name, oid_of
 from avfs_git.workspace.vault.format import HEADS, REMOTES, label_ref
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -116,7 +116,7 @@ def peel_to_commit(vault: OpenVault, oid: Oid) -> Oid:
         first = data.split(b"\n", 1)[0]
         if not first.startswith(b"object "):
             break
-        oid = Oid(bytes.fromhex(first[7:47].decode("ascii")))
+        oid = oid_of(first[7:47])
     raise CheckpointNotFound(oid.hex())
 
 
@@ -130,13 +130,13 @@ def _may_be_ref(name: str) -> bool:
 
 
 def _find_by_whole_id(vault: OpenVault, name: str) -> Oid | None:
-    """Find a commit by its whole id: as to git, it is that commit, whatever somebody called a branch or a tag."""
+    """Find a commit by its whole id: as to git, it is that commit, also where a branch or a tag has that name."""
     return _resolve_id(vault, name.lower()) if len(name) == _ID_LENGTH and _HEX.fullmatch(name) else None
 
 
 def _resolve_id(vault: OpenVault, prefix: str) -> Oid | None:
     if len(prefix) == _ID_LENGTH:  # nothing to look for, only to look at
-        oid = Oid(bytes.fromhex(prefix))
+        oid = oid_of(prefix)
         return oid if vault.store.exists(oid) and vault.store.header(oid)[0] == KIND_COMMIT else None
     found = [oid for oid in vault.store.find_by_prefix(prefix) if vault.store.header(oid)[0] == KIND_COMMIT]
     if len(found) > 1:

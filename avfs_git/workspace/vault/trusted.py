@@ -1,6 +1,6 @@
 """Which vaults of others their user trusts, in the file `trusted` of a home: a line each, with the owner's number and the path.
 
-Decided here: the format of the file, that it counts only if it belongs to the user who reads it and nobody else can write to
+Decided here: the format of the file, that it counts only if it belongs to the user who reads it and no other user can write to
 it, and that trust ends where the path comes to belong to another user: who may rename a directory above it could put a vault of
 his own there. Called by the SDK, without a lock: a change holds the directory of the home, so that of two at the same time none
 is lost. A crash leaves the old file or the new.
@@ -59,7 +59,7 @@ def is_trusted(home: Path, git_dir: Path) -> bool:
 
 
 def change_trusted(home: Path, git_dir: Path, *, trusted: bool) -> tuple[Path, ...]:
-    """Add a vault to those that are trusted, or take it away; list those that are then. On disk on return.
+    """Add a vault to the trusted ones, or remove it; give the list that follows. On disk on return.
 
     Raises:
         InvalidInput: If the path holds a line break.
@@ -74,7 +74,7 @@ def change_trusted(home: Path, git_dir: Path, *, trusted: bool) -> tuple[Path, .
     with (
         host_errors(f"change '{home / _NAME}'"),
         directory_held(home),
-    ):  # what somebody else takes away at the same time stays away
+    ):  # what another process removes at the same time stays removed
         known = read_trusted(home)
         wanted = {path: owner for path, owner in known.items() if path != git_dir}
         if trusted:

@@ -76,7 +76,7 @@ class OpenVault:
                 commit is made.
             clock_ns: The time of commits and operations.
             remote_environment: Where remotes find credentials, ssh and proxies.
-            is_trusted: Whether somebody has looked at whose it is already.
+            is_trusted: Whether its owner was checked already.
 
         Raises:
             VaultUntrusted: If it belongs to another user than the one of this process.
@@ -110,7 +110,7 @@ class OpenVault:
         return self._store
 
     def _find_missing(self, oids: Sequence[Oid]) -> Oid | None:
-        self.store.packs.refresh()  # a pack that git has removed can be read by who has it open
+        self.store.packs.refresh()  # a pack that git has removed can be read while it is open
         return next((oid for oid in oids if not self.store.exists(oid)), None)
 
     def _open_store(self) -> ObjectStore:
@@ -127,7 +127,7 @@ class OpenVault:
 
     @property
     def blob_cache(self) -> BlobCache:
-        """Where big files are kept in plain, for reading pieces of them; shared by all who serve the vault."""
+        """Where big files are kept in plain, for reading pieces of them; shared by all servers of the vault."""
         from avfs_git.vfs.layer.blobcache import BlobCache  # noqa: PLC0415 - a light command reads no file
 
         return BlobCache(self.layout.blob_cache, limit_bytes=self._read_cache_limit)
@@ -184,7 +184,7 @@ class OpenVault:
 
     @contextlib.contextmanager
     def fork_locked(self, fork: str) -> Iterator[None]:
-        """Hold a fork's name for a block: nobody else creates, ends or brings back a fork of that name meanwhile.
+        """Hold a fork's name for a block: no other process creates, ends or restores a fork of that name meanwhile.
 
         Taken before the lock of the fork's workspace. A thread may take it again. What was read before has to be read again.
 
@@ -219,7 +219,7 @@ class OpenVault:
     def _is_unborn(self, fork: str) -> bool:
         """Whether a fork without a branch is the first one of a vault: HEAD names it, and it has no commit yet.
 
-        Where the branch was there and is gone, it was deleted, by git perhaps: nobody asked for an empty one in its place.
+        Where the branch was there and is gone, it was deleted, by git perhaps: an empty one in its place would hide that.
         """
         if self.head_fork() != fork:
             return False
@@ -245,7 +245,7 @@ class OpenVault:
     def default_fork(self) -> str | None:
         """Name the fork that is meant where none is named: the one of HEAD, else the only one; None if there is no such fork.
 
-        Of the forks of a directory none is the default, save the only one: HEAD names the one that happened to be made first.
+        A fork of a directory is the default only if it is the only fork: HEAD names the first that was made.
         """
         head = self.head_fork()
         if head is not None and self.has_fork(head) and self.layout.read_origin() is None:
@@ -254,11 +254,11 @@ class OpenVault:
         return next(iter(heads)) if len(heads) == 1 else None
 
     def choose_fork(self, fork: str | None = None) -> str:
-        """Name the fork that is meant: the one that is named, else the default one.
+        """Give the named fork, else the default one.
 
         Raises:
             NoForkChosen: If none is named, and there are several without a default.
-            NoForks: If none is named, and there is none any more.
+            NoForks: If no fork is named, and the vault has none.
         """
         chosen = fork or self.default_fork()
         if chosen is not None:
@@ -269,7 +269,7 @@ class OpenVault:
         raise NoForks(self.name, os.fspath(origin) if origin is not None else None)
 
     def read_sidecar_ref(self, fork: str) -> Oid | None:
-        """Read the newest sidecar commit of a fork; one that this vault has not made does not count."""
+        """Read the newest sidecar commit of a fork that this vault has made."""
         oid = self.refs.read(SIDECARS + fork)
         return oid if oid is not None and self.store.own_commits.has(oid) else None
 
@@ -320,7 +320,7 @@ class OpenVault:
         try:
             if changes:
                 self._update(changes, lambda: announced.append(self.oplog.announce(*records)))
-            else:  # somebody else has done it
+            else:  # another process has done it
                 self.oplog.append(record)
             if then is not None:
                 try:
@@ -368,13 +368,13 @@ class OpenVault:
         return self.store.read_commit(commit.sidecar).tree
 
     def caller(self) -> Identity | None:
-        """Find who makes commits where the settings do not say it; None if nobody was named. The first call may run git."""
+        """Find the author of commits where the settings name none; None if git knows none either. The first call may run git."""
         if callable(self._identity):
             self._identity = self._identity(self.git_dir)
         return self._identity
 
     def identity(self) -> Identity:
-        """Tell who makes commits now."""
+        """Give the author of commits."""
         settings = self.config.read()
         name, email = settings["user.name"], settings["user.email"]
         if name and email:
