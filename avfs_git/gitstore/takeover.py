@@ -13,7 +13,7 @@ import fcntl
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,20 +58,10 @@ def import_objects_and_refs(source_git_dir: Path, git_dir: Path) -> str | None:
         FormatUnsupported: If it is of a kind that this program does not read.
         ObjectMissing: If a ref of the source names an object that it has not.
     """
-    common = common_dir(source_git_dir)
-    check_layout(common)
-    check_config(common)
     if (git_dir / "packed-refs").exists():
         raise InternalError("history is taken over into a repository that has refs")
-    # Refs first: whatever they name is there from then on, wherever git moves it meanwhile.
-    head, commit = read_head(source_git_dir)
-    refs = _refs_to_import(common)
-    shallow = read_shallow(common)
-    with host_errors(f"import '{source_git_dir}'"):
-        _take_objects(common, git_dir / "objects")
-        if shallow:
-            _write_shallow(git_dir, shallow)
-    judge.check_connected(git_dir / "objects", {*refs.values(), *([commit] if commit is not None else [])}, shallow=shallow)
+    head, tips, refs = _take_history(source_git_dir, git_dir)
+    judge.check_connected(git_dir / "objects", tips, shallow=read_shallow(git_dir))
     if refs:
         RefStore(git_dir, recover=False).create_packed(refs)
     if head is not None and head.startswith("refs/heads/"):
@@ -86,23 +76,13 @@ def import_as_remote(source_git_dir: Path, git_dir: Path, refs: RefStore, remote
     What is there already costs a look; tags that differ stay as they are. Objects are taken as by `import_objects_and_refs`,
     whose errors hold here, too. On disk on return.
     """
-    common = common_dir(source_git_dir)
-    check_layout(common)
-    check_config(common)
-    commit = read_head(source_git_dir)[1]
-    found = _refs_to_import(common)
-    shallow = read_shallow(common)
-    with host_errors(f"import '{source_git_dir}'"):
-        _take_objects(common, git_dir / "objects")
-        if shallow:
-            _write_shallow(git_dir, read_shallow(git_dir) | shallow)
+    _, tips, found = _take_history(source_git_dir, git_dir)
     wanted = {
         f"refs/remotes/{remote}/{name.removeprefix('refs/heads/')}" if name.startswith("refs/heads/") else name: oid
         for name, oid in found.items()
     }
     held = {**refs.list(f"refs/remotes/{remote}/"), **refs.list("refs/tags/")}
-    come = {*wanted.values(), *([commit] if commit is not None else [])} - set(held.values())
-    judge.check_connected(git_dir / "objects", come, set(held.values()), shallow=read_shallow(git_dir))
+    judge.check_connected(git_dir / "objects", tips - set(held.values()), set(held.values()), shallow=read_shallow(git_dir))
     if not held and wanted and refs.create_packed(wanted):
         return
     gone = {name: oid for name, oid in held.items() if name.startswith("refs/remotes/") and name not in wanted}
@@ -114,6 +94,23 @@ def import_as_remote(source_git_dir: Path, git_dir: Path, refs: RefStore, remote
     ]
     if changes:
         refs.update(changes)
+
+
+def _take_history(source_git_dir: Path, git_dir: Path) -> tuple[str | None, set[Oid], dict[str, Oid]]:
+    """Have the objects of a repository; give the branch that its HEAD names, the tips of its history, its branches and tags."""
+    common = common_dir(source_git_dir)
+    check_layout(common)
+    check_config(common)
+    # Refs first: whatever they name is there from then on, wherever git moves it meanwhile.
+    head, commit = read_head(source_git_dir)
+    refs = _refs_to_import(common)
+    shallow = read_shallow(common)
+    with host_errors(f"import '{source_git_dir}'"):
+        _take_objects(common, git_dir / "objects")
+        if shallow:
+            lines = [oid.hex().encode("ascii") + b"\n" for oid in sorted(shallow | read_shallow(git_dir))]
+            write_file_atomically(git_dir / "shallow", b"".join(lines))
+    return head, {*refs.values(), *([commit] if commit is not None else [])}, refs
 
 
 def link_objects(source_git_dir: Path, objects_dir: Path) -> None:
@@ -167,10 +164,6 @@ def _remove_abandoned(objects_dir: Path) -> None:
         for path in objects_dir.glob(f"{_STAGING}*"):
             if is_gone(path.name.removeprefix(_STAGING).partition("-")[0]):
                 remove_tree(path)
-
-
-def _write_shallow(git_dir: Path, commits: Iterable[Oid]) -> None:
-    write_file_atomically(git_dir / "shallow", b"".join(oid.hex().encode("ascii") + b"\n" for oid in sorted(commits)))
 
 
 def _refs_to_import(common: Path) -> dict[str, Oid]:
