@@ -43,6 +43,7 @@ _STAGING = "avfs/worktrees"
 _ASIDE = b"\naside\n"
 """Ends the mark while nothing shows the tree and HEAD does not name its branch."""
 _BASIS = "avfs-basis"
+_REBASES = ("rebase-merge", "rebase-apply")
 _NEW_INDEX = "index.avfs"
 _NO_COMMIT = b"0" * 40
 _REASON = b"avfs shows this tree when it is mounted\n"
@@ -168,6 +169,37 @@ class Worktree:
         with host_errors(f"read '{self.path}'"):
             data = self._read("HEAD")
         return os.fsdecode(data[5:].strip()) if data.startswith(b"ref: ") else None
+
+    def find_head(self) -> str | None:
+        """Tell where git has put HEAD in this tree: a ref or the id of a commit; None if it is on the branch of the tree."""
+        held, (ref, _, rest) = self._read("HEAD"), self._read(_MARK).partition(b"\n")
+        if not _is_head(held) or held.strip() == b"ref: " + ref or (rest == _ASIDE[1:] and _OID.fullmatch(held.strip())):
+            return None
+        return os.fsdecode(held.removeprefix(b"ref:").strip())
+
+    @property
+    def is_rebasing(self) -> bool:
+        """Whether git is in the middle of a rebase, which keeps HEAD detached."""
+        return any((self.path / name).exists() for name in _REBASES)
+
+    def bring_head_back(self) -> None:
+        """Put HEAD on the branch of the tree again.
+
+        The index is brought up when git next asks.
+
+        Raises:
+            HostError: If the disk refuses.
+        """
+        with host_errors(f"write '{self.path}'"):
+            at = self.find_head()
+            if at is None:
+                return
+            commit = oid_of(at) if _OID.fullmatch(os.fsencode(at)) else RefStore(self.git_dir, recover=False).read(at)
+            data = commit.hex().encode("ascii") if commit is not None else _NO_COMMIT
+            write_file_atomically(self.path / _BASIS, data, mode=self._mode() & 0o666)
+            faults.reach("worktree.head_back")
+            ref = self._read(_MARK).partition(b"\n")[0]
+            write_file_atomically(self.path / "HEAD", b"ref: " + ref + b"\n", mode=self._mode() & 0o666, durable=False)
 
     def read_heads(self) -> list[Logged]:
         """List what git's log says of its HEAD, the oldest first: each commit that was made or checked out in this tree."""

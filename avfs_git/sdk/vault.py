@@ -724,8 +724,8 @@ class Vault:
         return compare.diff_commits(self._core, left, right, paths=parse_tree_paths(paths), context=context, patches=patches)
 
     def operations(self, *, fork: str | None = None, limit: int = 50) -> list[Operation]:
-        """List operations, newest first."""
-        return self._core.oplog.list_operations(fork, limit)
+        """List operations, newest first, with what git did in live trees."""
+        return undo.list_operations(self._core, fork, limit)
 
     def undo(self, *, fork: str | None = None) -> UndoResult:
         """Undo the last operation on a fork, with its files. Can be repeated; `redo` does the operation again.

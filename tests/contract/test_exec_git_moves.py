@@ -89,3 +89,23 @@ def test_no_commit_leaves_the_branch_to_git(work: Workspace) -> None:
 
     assert head_of(work) == start
     assert {info.path.decode() for info in work.list_dir()} == {"file"}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("commit", [True, False])
+def test_undo_of_a_command_that_checks_out_takes_head_back(work: Workspace, backend: str, commit: bool) -> None:
+    """Files and HEAD in one step; nothing is staged afterwards, and git outside may move the branch."""
+    work.write("file", b"2\n")
+    work.checkpoint("two")
+    head = head_of(work)
+    work.exec("git", "status", backend=backend)
+    work.exec("git", "checkout", "-q", "HEAD~1", backend=backend, commit=commit)
+    assert work.read("file") == b"content\n"
+    assert "git.head_elsewhere" in [warning.code for warning in work.status().warnings]
+    assert work.undo().warnings == ()
+
+    assert (work.read("file"), head_of(work)) == (b"2\n", head)
+    assert work.status().warnings == ()
+    git(work.vault.path, "branch", "-f", "work", head)
+    done = work.exec("git", "status", "--porcelain", "--branch", backend=backend)
+    assert done.stdout == b"## work\n"

@@ -433,6 +433,7 @@ def adopt_git_moves(opened: OpenWorkspace) -> None:
     """Learn what git has done to the branch in the live tree since avfs last looked."""
     with opened.locked():
         gitmoves.adopt_git_moves(opened.vault, opened.fork)
+        gitmoves.record_head_move(opened.vault, opened.fork)
 
 
 # --- merging ----------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.capture.workspace import LockedWorkspace
 from avfs_git.workspace.vault.format import HEADS
-from avfs_git.workspace.vault.gitmoves import CommandStart, adopt_git_moves, describe_with_git
+from avfs_git.workspace.vault.gitmoves import CommandStart, adopt_git_moves, describe_with_git, tell_head_move
 from avfs_git.workspace.vault.oplog import CAPTURED, EXACT, FILES, FORK_CREATE, SIDECAR, SIDECAR_BEFORE, OpRecord
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -72,6 +72,7 @@ def record_changes(
         after, sidecar = _make_commit(locked, pack, now, before, description or describe_changes(changed))
         pack.finish(hold=True)
         moved = adopt_git_moves(vault, locked.fork, command=command) if command is not None else []
+        head_move = tell_head_move(vault, locked.fork)
         began = moved[0].old if moved else None
         vault.refs.update(vault.keep(*dict.fromkeys((*kept, after, sidecar, began))))
         record = OpRecord(
@@ -83,7 +84,7 @@ def record_changes(
             moves=[(HEADS + locked.fork, began.hex() if began is not None else None, moved[-1].new.hex())] if moved else [],
             before=before.hex(),
             after=after.hex(),
-            more={EXACT: True, CAPTURED: captured.began_ns},
+            more={EXACT: True, CAPTURED: captured.began_ns, **head_move},
         )
         vault.oplog.append(record)
         return (*captured.warnings, *mark_captured(locked, captured, commit=after))

@@ -52,7 +52,7 @@ from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.capture.workspace import LockedWorkspace
 from avfs_git.workspace.vault import notes
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, Merging, label_ref
-from avfs_git.workspace.vault.gitmoves import adopt_git_moves, describe_with_git, is_made_inside
+from avfs_git.workspace.vault.gitmoves import adopt_git_moves, describe_with_git, is_made_inside, open_worktree, tell_head_move
 from avfs_git.workspace.vault.oplog import CAPTURED, EXACT, FILES, FROM, OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -174,7 +174,7 @@ def read_status(locked: LockedWorkspace) -> Status:
         base=locked.opened.state.base,
         changed_files=taken.changed_files,
         sidecar_changed=taken.sidecar_changed,
-        warnings=(*_warn_of_unseen(locked), *taken.captured.warnings),
+        warnings=(*_warn_of_unseen(locked), *_warn_of_head(locked), *taken.captured.warnings),
     )
 
 
@@ -185,6 +185,17 @@ def _warn_of_unseen(locked: LockedWorkspace) -> tuple[Warning, ...]:
         return ()
     moved = f"somebody else has moved '{locked.fork}' to {unseen[0].hex()[:12]}, and the files here do not have what that has"
     return (Warning("fork.moved_outside", f"{moved}; bring it in with `avfs update {locked.fork}`"),)
+
+
+def _warn_of_head(locked: LockedWorkspace) -> tuple[Warning, ...]:
+    """Warn of a HEAD that git has put elsewhere in the live tree: it commits to another branch than avfs, or to none."""
+    worktree = open_worktree(locked.vault, locked.fork)
+    at = worktree.find_head() if worktree.is_there else None
+    if at is None:
+        return ()
+    where = f"on branch '{at.removeprefix(HEADS)}'" if at.startswith(HEADS) else f"detached at {at[:12]}"
+    text = f"git's HEAD in this tree is {where}, and a checkpoint goes to '{locked.fork}'"
+    return (Warning("git.head_elsewhere", f"{text}; `git switch {locked.fork}` in the tree brings it back"),)
 
 
 def save_checkpoint(locked: LockedWorkspace, request: CheckpointRequest, applied: Applied = NOTHING_APPLIED) -> CheckpointResult:
@@ -494,11 +505,12 @@ def _note_edits(
     if not changed:
         return None, ()
     commit, kept = make_recorded_commit(locked, pack, *recorded)
+    facts = {EXACT: True, **tell_head_move(locked.vault, locked.fork)}
     if with_files:
         record.before = commit.hex()
-        record.more[EXACT] = True
+        record.more |= facts
         return None, kept
-    text, facts = describe_changes(changed), {EXACT: True}
+    text = describe_changes(changed)
     at_ns = record.created_at_ns
     return OpRecord(0, record.fork, FILES, text, at_ns, before=commit.hex(), after=record.after, more=facts), kept
 

@@ -20,7 +20,7 @@ from avfs_git.faults import reach
 from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, LockFile
 from avfs_git.host.mounts.overlayfs import find_overlay, is_upper_used
-from avfs_git.paths import fork_dir_name
+from avfs_git.paths import fork_dir_name, oid_of
 from avfs_git.workspace.vault.forkinfo import find_deleted
 from avfs_git.workspace.vault.format import HEADS, WorkspaceLayout
 from avfs_git.workspace.vault.gitmoves import bring_git_dir_back, put_git_dir_away
@@ -76,20 +76,26 @@ def note_deletion(vault: OpenVault, fork: str) -> None:
         WorkspaceBusy, WorkspaceMounted: If somebody uses the workspace.
         HostError: If the disk refuses.
     """
+    record = find_deletion(vault, fork)
+    if record is None:
+        return
+    vault.refs.update(vault.keep(*(oid_of(old) for _, old, _ in record.moves if old is not None)))
+    vault.oplog.append(record)
+    reach("trash.noted")
+    clear_orphan(vault, fork, record.more["trash"])  # if it is not put away, undo finds it in its place
+
+
+def find_deletion(vault: OpenVault, fork: str) -> OpRecord | None:
+    """Make the operation that says that somebody has deleted a fork's branch by git; None where nobody has, or the log has it."""
     last = find_deleted(vault, fork)
     if last is None:
-        return
-    name = name_in_trash(vault, fork)
-    text = f"delete fork {fork} with git"
+        return None
     moves: list[RefMoveRecord] = [(HEADS + fork, last.hex(), None)]
-    more: dict[str, object] = {"trash": name}
+    more: dict[str, object] = {"trash": name_in_trash(vault, fork)}
     default = vault.default_fork()
     if default not in (None, fork):
         more[BY] = default
-    vault.refs.update(vault.keep(last))
-    vault.oplog.append(OpRecord(0, fork, FORK_DELETE, text, vault.clock_ns(), moves=moves, more=more))
-    reach("trash.noted")
-    clear_orphan(vault, fork, name)  # if it is not put away, undo finds it in its place
+    return OpRecord(0, fork, FORK_DELETE, f"delete fork {fork} with git", vault.clock_ns(), moves=moves, more=more)
 
 
 def _is_written(layout: WorkspaceLayout) -> bool:

@@ -16,7 +16,7 @@ from avfs_git.errors import AvfsError, CannotUndo, ForkNotFound, LeftInForce, No
 from avfs_git.faults import reach
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.refs import RefChange
-from avfs_git.model import UndoResult
+from avfs_git.model import Operation, UndoResult, Warning
 from avfs_git.paths import Oid, maybe_oid
 from avfs_git.workspace.capture.checkpoint import check_not_merging
 from avfs_git.workspace.capture.workspace import LockedWorkspace
@@ -24,6 +24,7 @@ from avfs_git.workspace.forks.forks import Opener, end_fork
 from avfs_git.workspace.forks.trash import (
     bring_into_use,
     clear_orphan,
+    find_deletion,
     move_to_trash,
     name_in_trash,
     note_deletion,
@@ -32,11 +33,12 @@ from avfs_git.workspace.forks.trash import (
 from avfs_git.workspace.restore.restore import Replay, replay_operation
 from avfs_git.workspace.vault.forkinfo import find_deleted
 from avfs_git.workspace.vault.format import HEADS
-from avfs_git.workspace.vault.gitmoves import adopt_git_moves, open_worktree
+from avfs_git.workspace.vault.gitmoves import adopt_git_moves, list_unrecorded, open_worktree, record_head_move
 from avfs_git.workspace.vault.oplog import (
     BY,
     EXACT,
     FORK_CREATE,
+    GIT_HEAD,
     OF_FORKS,
     OURS,
     REDO,
@@ -68,6 +70,14 @@ def redo(vault: OpenVault, fork: str | None, open_workspace: Opener) -> UndoResu
         CannotUndo: If its refs have moved since, or somebody else does it again.
     """
     return _turn_next(vault, fork, REDO, open_workspace)
+
+
+def list_operations(vault: OpenVault, fork: str | None, limit: int) -> list[Operation]:
+    """List operations, newest first, with what git has done since avfs last looked. Writes nothing."""
+    found = [record for name in forks_with_git_dir(vault, fork) for record in list_unrecorded(vault, name)]
+    gone = (find_deletion(vault, name) for name in vault.layout.list_workspaces() if fork in (None, name))
+    found += [record for record in gone if record is not None]
+    return vault.oplog.list_operations(fork, limit, unrecorded=sorted(found, key=lambda record: record.created_at_ns))
 
 
 def _turn_next(vault: OpenVault, fork: str | None, direction: str, open_workspace: Opener) -> UndoResult:
@@ -111,6 +121,7 @@ def _adopt(vault: OpenVault, fork: str | None, open_workspace: Opener) -> None:
         if opened.lock.session is None:  # else its session has been asked to, by whoever calls this
             with opened.locked():
                 adopt_git_moves(vault, name)
+                record_head_move(vault, name)
 
 
 def forks_with_git_dir(vault: OpenVault, fork: str | None) -> list[str]:
@@ -167,7 +178,13 @@ def _turn_files(locked: LockedWorkspace, record: OpRecord, direction: str) -> Un
         sidecar=maybe_oid(reached),
         is_exact=bool(record.more.get(EXACT)),
     )
+    head_was, head_at = record.more.get(GIT_HEAD, (None, None))
+    if back and head_was is None:
+        replay.head_at = head_at
     done = replay_operation(locked, replay)
+    if not back and head_at is not None:
+        text = "git's HEAD stays on its branch in the tree: redo does not move it"
+        done = replace(done, warnings=(*done.warnings, Warning("git.head_stays", text)))
     return UndoResult(record.to_operation(undone=back), done.changed_files, done.saved, done.warnings, done.sidecar_changed)
 
 

@@ -59,7 +59,8 @@ from avfs_git.workspace.capture.workspace import LockedWorkspace
 from avfs_git.workspace.restore.application import Application
 from avfs_git.workspace.restore.takenout import recover_taken, remove_left
 from avfs_git.workspace.vault.format import HEADS, Merging, Pending
-from avfs_git.workspace.vault.oplog import CAPTURED, INTENT, SINCE, OpRecord
+from avfs_git.workspace.vault.gitmoves import open_worktree
+from avfs_git.workspace.vault.oplog import CAPTURED, GIT_HEAD, INTENT, SINCE, OpRecord
 
 Trees = tuple[Oid | None, Oid | None]
 """The tree and the sidecar tree of a state."""
@@ -482,6 +483,8 @@ class Replay:
     """The sidecar commit of that state, where it is not the one that the commit names."""
     ends_merge: bool = False
     """Whether a merge in the workspace ends with it."""
+    head_at: str | None = None
+    """Where git has put HEAD in the live tree, if it is to go back to the fork's branch from there."""
     is_exact: bool = False
     """Whether the commit tells all of the state: one without a sidecar had nothing beside it."""
 
@@ -507,6 +510,9 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
     vault = locked.vault
     vault.prepare()
     kept = vault.keep(*(change.old for change in replay.changes))
+    worktree = open_worktree(vault, locked.fork)
+    if replay.head_at is not None and worktree.find_head() == replay.head_at and not worktree.is_rebasing:
+        replay.record.more[GIT_HEAD] = [replay.head_at, None]
     moves_branch = any(change.name == HEADS + locked.fork for change in replay.changes)
     with saving_first():
         saved = save_aside(locked, f"save before {replay.record.description}") if moves_branch or replay.state else None
@@ -519,7 +525,7 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
         except LeftInForce:
             locked.opened.forget()  # whoever takes the lock next completes it
             raise
-        return Replayed(saved=saved)
+        return Replayed(saved=saved, warnings=_bring_head_back(locked, replay))
     commit = vault.store.read_commit(replay.state)
     now = saved_trees(locked, saved)
     sidecar = replay.sidecar or commit.sidecar
@@ -546,7 +552,23 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
                 locked.opened.drop_cache()  # something stayed: the workspace is not quite in that state
             else:
                 intent.warnings.extend(mark_captured(locked, captured, commit=replay.state))
-    return Replayed(tuple(changed), saved, (*change.warnings, *intent.warnings), tuple(sidecar_changed))
+    told = (*change.warnings, *intent.warnings, *_bring_head_back(locked, replay))
+    return Replayed(tuple(changed), saved, told, tuple(sidecar_changed))
+
+
+def _bring_head_back(locked: LockedWorkspace, replay: Replay) -> tuple[Warning, ...]:
+    """Put git's HEAD on the fork's branch again, as the log says; tell where it stays elsewhere."""
+    warnings: list[Warning] = []
+    worktree = open_worktree(locked.vault, locked.fork)
+    if GIT_HEAD in replay.record.more:
+        with aftermath(warnings, "git's HEAD stays where it is"):
+            worktree.bring_head_back()
+            if not locked.opened.is_served:
+                locked.opened.leave_git()
+    elif replay.head_at is not None and worktree.find_head() is not None:
+        why = "git is in the middle of a rebase" if worktree.is_rebasing else "git has moved it since"
+        warnings.append(Warning("git.head_stays", f"git's HEAD stays where it is in the tree, because {why}"))
+    return tuple(warnings)
 
 
 def _is_other(source: ObjectSource, captured: Captured, wanted: Trees) -> bool:

@@ -17,7 +17,7 @@ from avfs_git.paths import Oid, fork_dir_name
 from avfs_git.patterns import compiled
 from avfs_git.values import value_class
 from avfs_git.workspace.vault.format import HEADS
-from avfs_git.workspace.vault.oplog import OpRecord, RefMoveRecord
+from avfs_git.workspace.vault.oplog import GIT_HEAD, OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.vault import OpenVault
 
 PUT_AWAY = "git"
@@ -68,6 +68,61 @@ def adopt_git_moves(vault: OpenVault, fork: str, *, command: CommandStart | None
     Raises:
         HostError: If the disk fails.
     """
+    chain = _list_moves(vault, fork)
+    for at, logged in enumerate(chain):
+        if command is not None and logged.old == command.head:
+            return chain[at:]
+        if logged.old != logged.new:
+            vault.oplog.append(_make_record(fork, logged))
+    return []
+
+
+def tell_head_move(vault: OpenVault, fork: str) -> dict[str, object]:
+    """Say for the log where git has put HEAD in a fork's live tree since avfs last recorded that; nothing if it has not."""
+    worktree = open_worktree(vault, fork)
+    if not worktree.is_there:
+        return {}
+    now = worktree.find_head()
+    _, known = vault.oplog.find_last_fact(fork, GIT_HEAD) or (None, None)
+    return {GIT_HEAD: [known, now]} if known != now else {}
+
+
+def list_unrecorded(vault: OpenVault, fork: str) -> list[OpRecord]:
+    """List what git has done to a fork's branch in its live tree and the operation log does not have yet, the oldest first."""
+    found = [_make_record(fork, logged) for logged in _list_moves(vault, fork) if logged.old != logged.new]
+    moved = make_head_record(vault, fork)
+    return found if moved is None else [*found, moved]
+
+
+def record_head_move(vault: OpenVault, fork: str) -> None:
+    """Record in the operation log where git has put HEAD in a fork's live tree, where that came with no changes to files.
+
+    Raises:
+        HostError: If the disk fails.
+    """
+    record = make_head_record(vault, fork)
+    if record is not None:
+        vault.oplog.append(record)
+
+
+def make_head_record(vault: OpenVault, fork: str) -> OpRecord | None:
+    """Make the operation that says that git has put HEAD elsewhere in a fork's live tree; None if it has not."""
+    more = tell_head_move(vault, fork)
+    if not more:
+        return None
+    logged = open_worktree(vault, fork).read_heads()[-1:]
+    when_ns = logged[0].when_s * 1_000_000_000 if logged else vault.clock_ns()
+    return OpRecord(0, fork, "git", f"git {logged[0].message if logged else 'moved HEAD'}"[:_TEXT_MAX], when_ns, more=more)
+
+
+def _make_record(fork: str, logged: Logged) -> OpRecord:
+    old = logged.old.hex() if logged.old is not None else None
+    moves: list[RefMoveRecord] = [(HEADS + fork, old, logged.new.hex())]
+    return OpRecord(0, fork, "git", f"git {logged.message}"[:_TEXT_MAX], logged.when_s * 1_000_000_000, moves=moves)
+
+
+def _list_moves(vault: OpenVault, fork: str) -> list[Logged]:
+    """List the moves of a fork's branch from what avfs last recorded to where it stands, the oldest first."""
     worktree = open_worktree(vault, fork)
     if not worktree.is_there:
         return []
@@ -90,15 +145,7 @@ def adopt_git_moves(vault: OpenVault, fork: str, *, command: CommandStart | None
             break
     if known is not None and (reached is None or reached.hex() != known):
         return []
-    for at, logged in enumerate(reversed(chain)):
-        if command is not None and logged.old == command.head:
-            return chain[::-1][at:]
-        if logged.old != logged.new:
-            old = logged.old.hex() if logged.old is not None else None
-            text = f"git {logged.message}"[:_TEXT_MAX]
-            moves: list[RefMoveRecord] = [(ref, old, logged.new.hex())]
-            vault.oplog.append(OpRecord(0, fork, "git", text, logged.when_s * 1_000_000_000, moves=moves))
-    return []
+    return chain[::-1]
 
 
 def describe_with_git(description: str, moves: Sequence[Logged]) -> str:

@@ -72,6 +72,8 @@ INTENT = "intent"
 
 FROM = "branch_from"
 """The name, in `more`, of where the branch was when a command began in which git moved it: undo takes both moves back."""
+GIT_HEAD = "git_head"
+"""The name, in `more`, of where git's HEAD was in the live tree before and after: a ref or a commit; null on the fork's."""
 OURS = "ours"
 """The name, in `more`, of the commit that the workspace held where others had moved the branch: undo leaves it there."""
 
@@ -370,6 +372,12 @@ class OpLog:
                     return None
         return None
 
+    def find_last_fact(self, fork: str, name: str) -> Any:
+        """Find what the last operation of a fork says that says a fact in `more`; None if there is none."""
+        if f'"{name}"'.encode() not in self._read_all():
+            return None
+        return next((record.more[name] for record in self.read_fork(fork) if name in record.more), None)
+
     def find_last_value(self, ref: str) -> tuple[str | None, int]:
         """Find the newest value of a ref that the log names, and its time in nanoseconds since the epoch.
 
@@ -392,9 +400,18 @@ class OpLog:
             new = record.more.get(OURS, new)
         return maybe_oid(new)
 
-    def list_operations(self, fork: str | None, limit: int) -> list[Operation]:
-        """List operations, newest first, with what has been undone marked."""
-        records = list(self.read_fork(fork))
+    def list_operations(self, fork: str | None, limit: int, *, unrecorded: Sequence[OpRecord] = ()) -> list[Operation]:
+        """List operations, newest first, with what has been undone marked.
+
+        Args:
+            fork: Of which fork; of all if not given.
+            limit: How many.
+            unrecorded: What git has done since, the oldest first; it gets the numbers that come next.
+        """
+        records = list(self.read())
+        for record in unrecorded:
+            records.insert(0, replace(record, id=records[0].id + 1 if records else 1))
+        records = [record for record in records if fork in (None, record.fork)]
         undone = {record.id for record in _replay(records)[1]}
         return [record.to_operation(undone=record.id in undone) for record in records[:limit]]
 
@@ -436,7 +453,7 @@ def _replay(newest_first: list[OpRecord]) -> tuple[list[OpRecord], list[OpRecord
             target = by_id[record.target]
             undone = [other for other in undone if other.id != target.id]
             done.append(target)
-        elif record.kind not in (UNDO, REDO) and (record.moves or record.before is not None):
+        elif record.kind not in (UNDO, REDO) and (record.moves or record.before is not None or GIT_HEAD in record.more):
             done.append(record)
             undone = [other for other in undone if _at_hand(other) != _at_hand(record)]
     return done, undone

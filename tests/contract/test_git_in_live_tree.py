@@ -1,0 +1,117 @@
+"""What git does in a live tree stands in the operation log at once, and undo takes it back."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from avfs_git import Avfs
+from avfs_git.sdk import Workspace
+from tests.support.faults import check_vault, git
+
+pytestmark = [pytest.mark.slow, pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytest.mark.usefixtures("person")]
+
+
+def git_in(tree: Path, *arguments: str) -> str:
+    """Run git in a live tree; it must succeed."""
+    who = ("-c", "user.name=A", "-c", "user.email=a@b")
+    return subprocess.run(["git", *who, *arguments], cwd=tree, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def mounted(mount_dir: Path) -> Iterator[tuple[Workspace, Path]]:
+    """A fork with two checkpoints, and where it is mounted."""
+    with Avfs(mount_dir / "h") as avfs:
+        work = avfs.create_vault("v").workspace()
+        work.write("file", b"1\n")
+        work.checkpoint("one")
+        work.write("file", b"2\n")
+        work.write("more", b"\n")
+        work.checkpoint("two")
+        session = work.mount(mount_dir / "tree")
+        try:
+            yield work, session.path
+        finally:
+            session.unmount()
+
+
+def test_the_log_has_a_commit_of_git_at_once(mounted: tuple[Workspace, Path]) -> None:
+    """It has the number that it keeps."""
+    work, tree = mounted
+    before = work.operations()
+    (tree / "new").write_bytes(b"")
+    git_in(tree, "add", "new")
+    git_in(tree, "commit", "-q", "-m", "by git")
+    listed = work.operations()
+
+    assert [(one.kind, one.description) for one in listed[: -len(before)]] == [("git", "git commit: by git")]
+    assert listed[0].id == before[0].id + 1
+    assert [one.id for one in work.vault.operations(limit=1)] == [listed[0].id]
+    undone = work.undo().operation
+    assert undone.description == "git commit: by git"
+    assert "git commit: by git" in [one.description for one in work.operations() if one.undone]
+
+
+def test_the_log_has_a_branch_that_git_deleted(mounted: tuple[Workspace, Path]) -> None:
+    """Undo brings it back; until then nothing but the list says so."""
+    work, _ = mounted
+    vault = work.vault
+    vault.fork("task").write("x", b"")
+    git(vault.path, "branch", "-D", "task")
+    for _ in range(2):
+        listed = vault.operations()
+        assert [(one.fork, one.description) for one in listed if one.kind == "fork_delete"] == [
+            ("task", "delete fork task with git")
+        ]
+        assert [one.id for one in listed] == list(range(len(listed), 0, -1))
+    assert vault.operations(fork="task", limit=1)[0].kind == "fork_delete"
+    vault.undo(fork="task")
+    assert vault.workspace("task").exists("x")
+    check_vault(vault)
+
+
+@pytest.mark.parametrize("away", ["checkout HEAD~1", "switch -c other HEAD~1"])
+def test_undo_of_a_checkout_takes_head_back(mounted: tuple[Workspace, Path], away: str) -> None:
+    """With the files, in one step; until then status says where HEAD is. Git finds nothing changed or staged afterwards."""
+    work, tree = mounted
+    git_in(tree, "status")
+    git_in(tree, *away.split())
+    assert (tree / "file").read_bytes() == b"1\n"
+    assert [warning.code for warning in work.status().warnings] == ["git.head_elsewhere"]
+    assert "checkout: moving from main to" in work.operations(limit=1)[0].description
+    done = work.undo()
+
+    assert done.warnings == ()
+    assert (tree / "file").read_bytes() == b"2\n"
+    assert git_in(tree, "symbolic-ref", "HEAD") == "refs/heads/main\n"
+    assert git_in(tree, "status", "--porcelain") == ""
+    assert work.status().warnings == ()
+    assert [warning.code for warning in work.redo().warnings] == ["git.head_stays"]
+    work.undo()
+    assert git_in(tree, "status", "--porcelain") == ""
+
+
+def test_undo_of_a_detached_head_alone(mounted: tuple[Workspace, Path]) -> None:
+    """No file changes: it is an operation all the same, and the one before it stays."""
+    work, tree = mounted
+    git_in(tree, "checkout", "-q", "--detach")
+    assert work.undo().operation.kind == "git"
+    assert git_in(tree, "symbolic-ref", "HEAD") == "refs/heads/main\n"
+    assert (tree / "more").exists()
+    assert git_in(tree, "status", "--porcelain") == ""
+
+
+def test_head_stays_in_the_middle_of_a_rebase(mounted: tuple[Workspace, Path]) -> None:
+    """Undo brings the files back and says that HEAD stays; the next one does not do the same again."""
+    work, tree = mounted
+    git_in(tree, "branch", "other", "HEAD~1")
+    with pytest.raises(subprocess.CalledProcessError):
+        git_in(tree, "rebase", "-x", "echo 3 > file; false", "HEAD~1")
+    assert [warning.code for warning in work.undo().warnings] == ["git.head_stays"]
+    assert (tree / "file").read_bytes() == b"2\n"
+    assert [point.labels for point in work.list_checkpoints()] == [("two",), ("one",)]
+    assert work.undo().operation.kind == "checkpoint"
+    git_in(tree, "rebase", "--abort")
