@@ -60,9 +60,7 @@ class Changes:
 
     def of_node(self, node: Node) -> None:
         """Report that a node changed, under each of its names."""
-        if node is self.reported and self.observer is None:
-            return
-        if self.on_change is None and self.observer is None:
+        if self.observer is None and (self.on_change is None or node is self.reported):
             return
         nodes = self._nodes
         self.reported = None
@@ -71,7 +69,11 @@ class Changes:
                 self.of_path(ROOT, deep=True)
             return
         if node.aliases is None and node.parent is not None:  # as most are
-            self.of_path(nodes.path_in(node.parent, node.name))
+            path = nodes.path_in(node.parent, node.name)
+            if self.observer is None and self.on_change is not None:
+                self.on_change(path, False)
+            else:
+                self.of_path(path)
             count = 1
         else:
             count = 0

@@ -45,7 +45,9 @@ class Namespace:
         """
         with self._lock:
             self._check_name(parent, name)
-            node = self._nodes.lookup(parent, name)
+            node = self._nodes.child(parent, name)
+            if node is None:
+                raise fail(errno.ENOENT, name)
             if node.is_dir:
                 raise fail(errno.EISDIR, name)
             self._remove_name(parent, name, node)
