@@ -8,39 +8,50 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
-from avfs_git.errors import AvfsError, InvalidInput, WorkspaceBusy
+from avfs_git.errors import AvfsError, InvalidInput, NoForks, WorkspaceBusy, WorkspaceMounted, quote
 from avfs_git.gitstore.repository import is_lazy
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, Holder
 from avfs_git.lazy import LazyModule
-from avfs_git.model import SessionBackend, Warning
+from avfs_git.model import SessionBackend, SessionState, UndoResult, Warning
+from avfs_git.paths import Oid, check_fork_name
+from avfs_git.values import replace
+from avfs_git.workspace.capture.bookkeeping import bookkeeping
 
 if TYPE_CHECKING:
     from avfs_git.backends import lower
     from avfs_git.gitstore.remote import runner as remotegit
     from avfs_git.session.control import client, operations
-    from avfs_git.session.life import record
+    from avfs_git.session.life import record, stop
     from avfs_git.session.life import request as requests
     from avfs_git.session.serve import point, start
     from avfs_git.workspace.capture import workspace as workspaces
     from avfs_git.workspace.exchange import enabledhooks, userhooks
+    from avfs_git.workspace.history import undo
     from avfs_git.workspace.restore import recovery
+    from avfs_git.workspace.vault import oplog, revisions
     from avfs_git.workspace.vault.vault import OpenVault
 else:
     # A light command must not pay for what it does not use.
     client = LazyModule("avfs_git.session.control.client")
     lower = LazyModule("avfs_git.backends.lower")
     operations = LazyModule("avfs_git.session.control.operations")
+    oplog = LazyModule("avfs_git.workspace.vault.oplog")
     point = LazyModule("avfs_git.session.serve.point")
+    record = LazyModule("avfs_git.session.life.record")
     recovery = LazyModule("avfs_git.workspace.restore.recovery")
     remotegit = LazyModule("avfs_git.gitstore.remote.runner")
     requests = LazyModule("avfs_git.session.life.request")
+    revisions = LazyModule("avfs_git.workspace.vault.revisions")
     start = LazyModule("avfs_git.session.serve.start")
+    stop = LazyModule("avfs_git.session.life.stop")
+    undo = LazyModule("avfs_git.workspace.history.undo")
     userhooks = LazyModule("avfs_git.workspace.exchange.userhooks")
     workspaces = LazyModule("avfs_git.workspace.capture.workspace")
 
@@ -206,6 +217,77 @@ class Dispatch:
         """Tell what of the user's own git may use to reach a server."""
         return remotegit.Access(self._remote_environment)
 
+    def has_fork(self, name: str) -> bool:
+        """Whether the vault has a fork of that name; False for what can be no name of one."""
+        try:
+            return self.core.has_fork(check_fork_name(name))
+        except InvalidInput:
+            return False
+
+    def settle(self, name: str, fork: str | None, *, save: bool) -> tuple[Oid, tuple[Warning, ...]]:
+        """Find the commit of a name; if it is a fork, save its uncommitted changes first, or warn of them."""
+        oid = revisions.resolve_source(self.core, name, fork=fork)
+        if name == fork or not self.has_fork(name) or self.core.read_head(name) != oid:
+            return oid, ()
+        opened = self.open_workspace(name)
+        if opened.lock.session is None and opened.is_recorded_by(oid):
+            return oid, ()
+        if save:
+            text = f"save before {name} is merged"
+            saved = self.run(opened, operations.save_checkpoint, message=bookkeeping(text), description=text)
+            return (Oid(bytes.fromhex(saved.checkpoint.id)) if saved.checkpoint is not None else oid), saved.warnings
+        if self.run(opened, operations.read_status).clean:
+            return oid, ()
+        return oid, (Warning("merge.uncommitted", f"'{name}' has changes that are not committed; they are not looked at"),)
+
+    def warn_uncommitted(self, names: Sequence[str]) -> tuple[Warning, ...]:
+        """Warn of forks with uncommitted changes: those are not handed over."""
+        found = []
+        for name in names:
+            if self.core.layout.workspace(name).state.exists() and self.has_fork(name):
+                try:
+                    status = self.run(self.open_workspace(name), operations.read_status)
+                except WorkspaceBusy:  # its commits can be handed over all the same
+                    continue
+                if status.changed_files:
+                    text = f"'{name}' has changes that are in no checkpoint; they stay here"
+                    found.append(Warning("push.uncommitted", text))
+        return tuple(found)
+
+    def turn(self, fork: str | None, *, back: bool) -> UndoResult:
+        """Undo or redo the last operation on a fork; see `Vault.undo`."""
+        with contextlib.suppress(NoForks):  # the deletion of the last one is taken back
+            fork = self.core.choose_fork(fork)
+        if fork is not None and not self.core.has_fork(fork):
+            try:
+                self.check_unmounted(fork)
+            except WorkspaceMounted as err:
+                err.hint = f"It has no branch any more: `avfs unmount {shlex.quote(str(err.details['directory']))}`, then undo."
+                raise
+        told = self.record_changes(fork) if back and fork is not None and self.core.has_fork(fork) else ()
+        done = self._turn_next(fork, back=back)
+        return replace(done, warnings=tuple(dict.fromkeys((*told, *done.warnings)))) if told else done
+
+    def _turn_next(self, fork: str | None, *, back: bool) -> UndoResult:
+        for name in undo.forks_with_git_dir(self.core, fork):
+            opened = self.open_workspace(name)
+            if opened.lock.session is not None:
+                self.run(opened, operations.adopt_git_moves)
+        log = self.core.oplog
+        record = log.find_undoable(fork) if back else log.find_redoable(fork)
+        if record is not None and self.core.has_fork(record.fork):
+            opened = self.open_workspace(record.fork)
+            if opened.lock.session is not None:
+                if record.kind in oplog.OF_FORKS:
+                    try:
+                        self.check_unmounted(record.fork)
+                    except WorkspaceMounted as err:
+                        err.hint = f"What comes next is {quote(record.description)}, of the fork as a whole. {err.hint}"
+                        raise
+                else:
+                    return self.run(opened, operations.turn, record.id, back)
+        return (undo.undo if back else undo.redo)(self.core, fork, self.open_workspace)
+
     # --- sessions --------------------------------------------------------------------------------
 
     @property
@@ -249,6 +331,26 @@ class Dispatch:
         from avfs_git.backends.tree import on_base  # noqa: PLC0415 - only for who asks for it
 
         return on_base(self.core, self.lowers, request, mount)
+
+    def check_unmounted(self, fork: str | None = None) -> None:
+        """Check that no fork of this vault is mounted; or, with `fork`, that its workspace is not.
+
+        Raises:
+            WorkspaceMounted: If one is mounted.
+        """
+        sessions = self.core.layout.sessions
+        if fork is not None:  # one that is about to end is waited for
+            record.await_ending(sessions, fork=fork, directory=None, timeout_s=self.lock_timeout_s)
+        kept = []
+        for found in record.list_sessions(sessions):
+            of = found.record
+            if fork is None and lower.is_lower(found):
+                kept.append(found)
+                continue
+            if of.state != SessionState.ENDED and (fork is None or (of.fork == fork and found.is_workspace)):
+                raise WorkspaceMounted(of.fork, of.directory, session=of.id, pid=of.pid)
+        for found in kept:  # for speed alone, and when nothing stands on them
+            stop.end_session(found, lazy=True)
 
     def attend(self, session_id: str) -> None:
         """Start another process for a session that died, and whose mount goes on without it."""

@@ -7,14 +7,14 @@ Decided here: names and arguments of the public API, which most lines document, 
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from avfs_git.errors import CheckpointNotFound, InvalidInput, NoForks, WorkspaceBusy, WorkspaceMounted, quote
+from avfs_git.errors import CheckpointNotFound, InvalidInput
+from avfs_git.host.files.usage import disk_usage
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, Holder
 from avfs_git.lazy import LazyModule
 from avfs_git.model import (
@@ -38,17 +38,14 @@ from avfs_git.model import (
     RemoteBranch,
     RemoteInfo,
     SessionInfo,
-    SessionState,
     UndoResult,
     VaultInfo,
     Warning,
 )
-from avfs_git.paths import Oid, check_fork_name
 from avfs_git.sdk.dispatch import Dispatch
 from avfs_git.sdk.pathlike import PathLike, parse_tree_paths
 from avfs_git.sdk.session import Session
 from avfs_git.sdk.workspace import Workspace
-from avfs_git.workspace.capture.bookkeeping import bookkeeping
 
 if TYPE_CHECKING:
     from avfs_git.backends import lower
@@ -172,7 +169,7 @@ class Vault:
             default_fork=self._core.default_fork(),
             forks=len(forks_now if first is None or not self._core.has_fork(first) else forks_now | {first}),
             created_at_ns=self._core.created_at_ns(),
-            size_bytes=_disk_usage(path) if sizes else None,
+            size_bytes=disk_usage(path) if sizes else None,
         )
 
     @contextmanager
@@ -237,19 +234,7 @@ class Vault:
         Raises:
             WorkspaceMounted: If one is mounted.
         """
-        sessions = self._core.layout.sessions
-        if fork is not None:  # one that is about to end is waited for
-            record.await_ending(sessions, fork=fork, directory=None, timeout_s=self._dispatch.lock_timeout_s)
-        kept = []
-        for found in record.list_sessions(sessions):
-            of = found.record
-            if fork is None and lower.is_lower(found):
-                kept.append(found)
-                continue
-            if of.state != SessionState.ENDED and (fork is None or (of.fork == fork and found.is_workspace)):
-                raise WorkspaceMounted(of.fork, of.directory, session=of.id, pid=of.pid)
-        for found in kept:  # for speed alone, and when nothing stands on them
-            stop.end_session(found, lazy=True)
+        self._dispatch.check_unmounted(fork)
 
     # --- forks -----------------------------------------------------------------------------------
 
@@ -332,10 +317,7 @@ class Vault:
 
     def has_fork(self, name: str) -> bool:
         """Whether there is a fork of that name."""
-        try:
-            return self._core.has_fork(check_fork_name(name))
-        except InvalidInput:
-            return False
+        return self._dispatch.has_fork(name)
 
     def fork_info(self, name: str) -> ForkInfo:
         """Describe a fork."""
@@ -383,22 +365,6 @@ class Vault:
         default = self._core.default_fork()
         found = [(name, revisions.resolve_source(self._core, name, fork=default)) for name in names] or sorted(heads.items())
         return overlap.compare_forks(self._core, found, named=bool(names))
-
-    def _settle(self, name: str, fork: str | None, *, save: bool) -> tuple[Oid, tuple[Warning, ...]]:
-        """Find the commit of a name; if it is a fork, save its uncommitted changes first, or warn of them."""
-        oid = revisions.resolve_source(self._core, name, fork=fork)
-        if name == fork or not self.has_fork(name) or self._core.read_head(name) != oid:
-            return oid, ()
-        opened = self._dispatch.open_workspace(name)
-        if opened.lock.session is None and opened.is_recorded_by(oid):
-            return oid, ()
-        if save:
-            text = f"save before {name} is merged"
-            saved = self._dispatch.run(opened, operations.save_checkpoint, message=bookkeeping(text), description=text)
-            return (Oid(bytes.fromhex(saved.checkpoint.id)) if saved.checkpoint is not None else oid), saved.warnings
-        if self._dispatch.run(opened, operations.read_status).clean:
-            return oid, ()
-        return oid, (Warning("merge.uncommitted", f"'{name}' has changes that are not committed; they are not looked at"),)
 
     # --- remotes ---------------------------------------------------------------------------------
 
@@ -498,7 +464,7 @@ class Vault:
         heard: tuple[Warning, ...] = ()
         for name in names:
             heard += self._dispatch.run_hook("pre-push", name, {"remote": remote})
-        warnings = (*dict.fromkeys(heard), *self._uncommitted(names))
+        warnings = (*dict.fromkeys(heard), *self._dispatch.warn_uncommitted(names))
         result = remotes.push(
             self._core,
             names,
@@ -524,7 +490,7 @@ class Vault:
             PushRejected: If a branch is checked out there, or has commits that the vault lacks.
         """
         names = self._or_default(forks)
-        warnings = self._uncommitted(names)
+        warnings = self._dispatch.warn_uncommitted(names)
         result = remotes.push_to_origin(self._core, names)
         return replace(result, warnings=(*warnings, *result.warnings)) if warnings else result
 
@@ -550,7 +516,7 @@ class Vault:
             ApplyConflict: If the directory has other changes to the same paths; nothing was written.
             CheckpointNotFound: If the fork has no checkpoint, or no state has the name.
         """
-        warnings = self._uncommitted([fork])
+        warnings = self._dispatch.warn_uncommitted([fork])
         result = apply.apply_fork(self._core, fork, Path(directory), since=since, paths=parse_tree_paths(paths), dry_run=dry_run)
         return replace(result, warnings=(*warnings, *result.warnings)) if warnings else result
 
@@ -648,20 +614,6 @@ class Vault:
     def _or_default(self, names: Sequence[str]) -> list[str]:
         return list(names) or [self.choose_fork()]
 
-    def _uncommitted(self, names: Sequence[str]) -> tuple[Warning, ...]:
-        """Warn of forks with uncommitted changes: those are not handed over."""
-        found = []
-        for name in names:
-            if self._core.layout.workspace(name).state.exists() and self.has_fork(name):
-                try:
-                    status = self.workspace(name).status()
-                except WorkspaceBusy:  # its commits can be handed over all the same
-                    continue
-                if status.changed_files:
-                    text = f"'{name}' has changes that are in no checkpoint; they stay here"
-                    found.append(Warning("push.uncommitted", text))
-        return tuple(found)
-
     # --- settings, history ----------------------------------------------------------------------------
 
     def get_config(self) -> dict[str, str]:
@@ -740,44 +692,11 @@ class Vault:
             NothingToUndo: If there is no operation.
             CannotUndo: If a ref has moved since.
         """
-        return self._turn(fork, back=True)
+        return self._dispatch.turn(fork, back=True)
 
     def redo(self, *, fork: str | None = None) -> UndoResult:
         """Redo the operation that was undone last."""
-        return self._turn(fork, back=False)
-
-    def _turn(self, fork: str | None, *, back: bool) -> UndoResult:
-        with suppress(NoForks):  # the deletion of the last one is taken back
-            fork = self.choose_fork(fork)
-        if fork is not None and not self._core.has_fork(fork):
-            try:
-                self.check_unmounted(fork)
-            except WorkspaceMounted as err:
-                err.hint = f"It has no branch any more: `avfs unmount {shlex.quote(str(err.details['directory']))}`, then undo."
-                raise
-        told = self._dispatch.record_changes(fork) if back and fork is not None and self._core.has_fork(fork) else ()
-        done = self._turn_next(fork, back=back)
-        return replace(done, warnings=tuple(dict.fromkeys((*told, *done.warnings)))) if told else done
-
-    def _turn_next(self, fork: str | None, *, back: bool) -> UndoResult:
-        for name in undo.forks_with_git_dir(self._core, fork):
-            opened = self._dispatch.open_workspace(name)
-            if opened.lock.session is not None:
-                self._dispatch.run(opened, operations.adopt_git_moves)
-        log = self._core.oplog
-        record = log.find_undoable(fork) if back else log.find_redoable(fork)
-        if record is not None and self._core.has_fork(record.fork):
-            opened = self._dispatch.open_workspace(record.fork)
-            if opened.lock.session is not None:
-                if record.kind in oplog.OF_FORKS:
-                    try:
-                        self.check_unmounted(record.fork)
-                    except WorkspaceMounted as err:
-                        err.hint = f"What comes next is {quote(record.description)}, of the fork as a whole. {err.hint}"
-                        raise
-                else:
-                    return self._dispatch.run(opened, operations.turn, record.id, back)
-        return (undo.undo if back else undo.redo)(self._core, fork, self._dispatch.open_workspace)
+        return self._dispatch.turn(fork, back=False)
 
     def doctor(self, *, repair: bool = False) -> DoctorReport:
         """Check the vault and its workspaces for damage; `repair` repairs what it can."""
@@ -811,19 +730,3 @@ class Vault:
         shown = [found.record.at for found in record.list_sessions(self._core.layout.sessions)]
         in_use = [revisions.resolve_revision(self._core, at, fork=None) for at in shown if at is not None]
         return garbage.collect_garbage(self._core, limits, in_use=in_use, dry_run=dry_run, deltas=compact)
-
-
-def _disk_usage(directory: Path) -> int:
-    total = 0
-    stack = [os.fspath(directory)]
-    while stack:
-        try:
-            with os.scandir(stack.pop()) as entries:
-                for entry in entries:
-                    status = entry.stat(follow_symlinks=False)
-                    total += status.st_blocks * 512
-                    if entry.is_dir(follow_symlinks=False):
-                        stack.append(entry.path)
-        except OSError:  # it went while it was counted, or may not be read: it does not count
-            continue
-    return total

@@ -565,7 +565,7 @@ class Workspace:
             UnrelatedHistories: If the two have no commit in common.
         """
         options = MergeOptions(source, MergeStrategy(strategy), MergeMode(mode), message, _in_workspace(on_conflict))
-        oid, warnings = self.vault._settle(source, self.fork, save=not dry_run)  # noqa: SLF001 - the two classes are one interface
+        oid, warnings = self._dispatch.settle(source, self.fork, save=not dry_run)
         if not dry_run:
             warnings += self._dispatch.run_hook("pre-merge", self.fork, {"source": source, "commit": oid.hex()})
         result = self._run(operations.plan_merge if dry_run else operations.merge_commit, oid, options)
@@ -642,7 +642,7 @@ class Workspace:
         if not dry_run:
             text = "save before merges"
             self._run(operations.save_checkpoint, message=bookkeeping(text), description=text)
-        settled = [self.vault._settle(name, self.fork, save=not dry_run) for name in sources]  # noqa: SLF001 - as in `merge`
+        settled = [self._dispatch.settle(name, self.fork, save=not dry_run) for name in sources]
         head = self._core.read_head(self.fork)
         if head is None:
             raise CheckpointNotFound("HEAD")
@@ -702,7 +702,7 @@ class Workspace:
             CommitConflicts: If a commit conflicts, with `report`; nothing is changed then.
         """
         in_workspace = _in_workspace(on_conflict)
-        oid, warnings = self.vault._settle(onto, self.fork, save=True)  # noqa: SLF001 - the two classes are one interface
+        oid, warnings = self._dispatch.settle(onto, self.fork, save=True)
         result = self._run(operations.rebase, oid, onto, MergeStrategy(strategy), in_workspace)
         return replace(result, warnings=(*warnings, *result.warnings)) if warnings else result
 

@@ -42,6 +42,7 @@ from avfs_git.gitstore.repository import is_lazy, read_shallow
 from avfs_git.host.files.durable import fsync_dir, host_errors
 from avfs_git.host.files.plainfile import read_plain
 from avfs_git.host.files.removal import remove_tree
+from avfs_git.host.files.usage import disk_usage
 from avfs_git.model import GarbageResult, Warning
 from avfs_git.paths import Oid, fork_dir_name
 from avfs_git.vfs.scan.statcache import StatCache
@@ -128,7 +129,7 @@ def collect_garbage(
         _check_workspaces(vault)
         check_connected(vault.store, _roots(vault, in_use), lazy=is_lazy(vault.git_dir))
         reach("gc.checked")
-        before = _disk_usage(vault)
+        before = disk_usage(Path(vault.store.objects_dir), vault.layout.trash)
         plan = _make_plan(vault, limits, in_use)
         warnings: list[Warning] = []
         if not dry_run:
@@ -151,7 +152,7 @@ def collect_garbage(
         waiting=swept.waiting,
         packs_before=swept.packs_before,
         packs_after=swept.packs_after,
-        freed_bytes=None if dry_run else max(0, before - _disk_usage(vault)),
+        freed_bytes=None if dry_run else max(0, before - disk_usage(Path(vault.store.objects_dir), vault.layout.trash)),
         warnings=tuple(warnings),
     )
 
@@ -408,16 +409,3 @@ def _drop_refs(vault: OpenVault, refs: dict[str, Oid], warnings: list[Warning]) 
         except (RefConflict, RefLocked) as error:
             warnings.append(Warning("gc.refs_left", f"some refs stay until the next time: {error.message}"))
         reach("gc.refs_dropped")
-
-
-def _disk_usage(vault: OpenVault) -> int:
-    """Count what may shrink; what lies too deep for a path does not count."""
-    total = 0
-    stack = [os.fspath(vault.store.objects_dir), os.fspath(vault.layout.trash)]
-    while stack:
-        with contextlib.suppress(OSError), os.scandir(stack.pop()) as entries:
-            for entry in entries:
-                total += entry.stat(follow_symlinks=False).st_blocks * 512
-                if entry.is_dir(follow_symlinks=False):
-                    stack.append(entry.path)
-    return total
