@@ -459,8 +459,12 @@ class State:
                     self.output.named = self.output.named._replace(fork=None)
                 raise
             except PathNotFound as err:
-                if self._read_relative and err.hint is None:
-                    err.hint = "Paths are relative to the current directory; from the root of the workspace they begin with `/`."
+                if err.hint is None:
+                    err.hint = "See what is there with `avfs ls /` or `avfs tree /`."
+                    if self._read_relative:
+                        err.hint = (
+                            "Paths are relative to the current directory; from the root of the workspace they begin with `/`."
+                        )
                 raise
 
     def _hint_at_directory(self, named: str | Path | None) -> str | None:

@@ -98,6 +98,41 @@ ALIASES = {"snapshot": "checkpoint", "ps": "sessions"}
 """Names that are accepted and not listed."""
 
 
+_MEANT = {
+    **dict.fromkeys(("commit", "save"), "checkpoint save"),
+    **dict.fromkeys(("branch", "worktree"), "fork"),
+    **dict.fromkeys(("switch", "use"), "--fork NAME COMMAND"),
+    **dict.fromkeys(("restore", "reset", "rollback"), "checkpoint restore"),
+    **dict.fromkeys(("init", "create", "new"), "vault create"),
+    **dict.fromkeys(("list", "vaults"), "vault list"),
+    **dict.fromkeys(("run", "sh", "shell"), "exec"),
+    **dict.fromkeys(("umount", "eject"), "unmount"),
+    **dict.fromkeys(("delete", "remove"), "rm"),
+    "find": "tree",
+    "copy": "cp",
+    "move": "mv",
+    "help": "--help",
+    "fsck": "doctor",
+    "prune": "gc",
+    "reflog": "op log",
+    "forks": "fork list",
+    "checkpoints": "checkpoint list",
+    "blame": "log PATH",
+    "history": "log",
+}
+"""What people type who know other programs."""
+_OF_GROUPS = {
+    "new": "create",
+    "make": "create",
+    "rm": "delete",
+    "remove": "delete",
+    "ls": "list",
+    "show": "info",
+    "add": "create",
+}
+"""The same, behind the name of a group."""
+
+
 class VerbGroup(click.Group):
     """A group of verbs; without one it fails, and it suggests what a mistyped one may have meant."""
 
@@ -129,9 +164,13 @@ class VerbGroup(click.Group):
             from difflib import get_close_matches  # noqa: PLC0415 - only after a mistake
 
             known = [*self.list_commands(ctx), *ALIASES] if ctx.parent is None else self.list_commands(ctx)
-            close = get_close_matches(name, known, n=1)
             place = ctx.command_path
-            hint = f"Did you mean `{place} {close[0]}`?" if close else f"See `{place} --help`."
+            if ctx.parent is None and name in _MEANT:
+                hint = f"Did you mean `{place} {_MEANT[name]}`?"
+            elif close := get_close_matches(_OF_GROUPS.get(name, name), known, n=1, cutoff=0.7):
+                hint = f"Did you mean `{place} {close[0]}`?"
+            else:
+                hint = f"See `{place} --help`."
             raise BadUsage(f"there is no command {quote(name)}", hint=hint)
         return name, command, args[1:]
 

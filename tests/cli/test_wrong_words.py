@@ -89,3 +89,73 @@ def test_no_hint_names_the_fork_that_is_not_there(cli: Cli, work: str, tmp_path:
 
     assert "no checkpoint 'nosuch'" in ran.stderr
     assert "--fork nosuch" not in ran.stderr
+
+
+WAYS_OUT = [
+    ("commit -m x", "`avfs checkpoint save`"),
+    ("branch", "`avfs fork`"),
+    ("switch task", "`avfs --fork NAME COMMAND`"),
+    ("restore x", "`avfs checkpoint restore`"),
+    ("init", "`avfs vault create`"),
+    ("help status", "`avfs --help`"),
+    ("umount x", "`avfs unmount`"),
+    ("create fork x", "`avfs vault create`"),
+    ("statsu", "`avfs status`"),
+    ("fork new x", "`avfs fork create`"),
+    ("fork rm x", "`avfs fork delete`"),
+    ("vault rm x", "`avfs vault delete`"),
+    ("vault show", "`avfs vault info`"),
+    ("checkpoint new x", "`avfs checkpoint --help`"),
+    ("ls nosuch", "`avfs tree /`"),
+    ("cat src/nosuch", "`avfs tree /`"),
+    ("log nosuch", "`avfs tree /`"),
+    ("add nosuch", "`avfs tree /`"),
+    ("stat nosuch", "`avfs tree /`"),
+    ("cp nosuch x", "`avfs tree /`"),
+    ("mv nosuch x", "`avfs tree /`"),
+    ("rm src", "with `-r`"),
+    ("rm empty/../src", "with `-r`"),
+    ("merge", "`avfs fork list`"),
+    ("rebase", "`avfs rebase --onto main`"),
+    ("diff main..task", "`avfs diff main task`"),
+    ("diff ..task", "`avfs diff HEAD task`"),
+    ("diff main...task", "`avfs diff main task`"),
+    ("diff nosuch", "write it behind `--`"),
+    ("push origin", "`--remote origin`"),
+    ("checkout task", "`--fork NAME`"),
+    ("exec ls -l", "stands behind `--`"),
+    ("fork delete main", "or another fork"),
+    ("undo 3", "`avfs undo --help`"),
+]
+
+
+def test_what_people_type_who_know_other_programs_has_a_way_out(cli: Cli, work: str, project: Path) -> None:
+    """Each wrong line is refused with what to type instead, and changes neither history nor files."""
+    cli("fork", "create", "task").ok()
+    cli("remote", "add", "origin", str(project)).ok()
+    before = cli("op", "log", "--json").result, cli("tree", "--json").result
+    for line, way in WAYS_OUT:
+        refused = cli(*line.split())
+        assert refused.status != 0, line
+        assert way in refused.stderr.partition("hint: ")[2], (line, refused.stderr)
+    assert (cli("op", "log", "--json").result, cli("tree", "--json").result) == before
+
+
+@pytest.mark.parametrize("verb", ["cp", "mv"])
+def test_a_destination_that_is_missing_is_named(cli: Cli, work: str, verb: str) -> None:
+    """Where the directory of the destination is not there, the error names that, and not the source, which is."""
+    refused = cli(verb, "README", "nosuch/README")
+    assert (refused.status, "there is nothing at '/nosuch'\n" in refused.stderr) == (25, True)
+    cli("cat", "README").ok()
+
+
+def test_a_damaged_fork_is_not_pushed_without_a_word(cli: Cli, work: str, tmp_path: Path) -> None:
+    """`push --all` says which fork it leaves out."""
+    cli("vault", "create", "there").ok()
+    cli("vault", "use", "work").ok()
+    cli("remote", "add", "r", cli("vault", "info", "there", "--json").result["path"]).ok()
+    cli("fork", "create", "bad").ok()
+    Path(cli("vault", "info", "--json").result["path"], "refs/heads/bad").write_bytes(b"")
+
+    pushed = cli("push", "--all", "--remote", "r")
+    assert "'refs/heads/bad' is damaged: its file is empty: it is not pushed" in pushed.stderr

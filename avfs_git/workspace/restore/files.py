@@ -374,6 +374,11 @@ def _into(merged: MergedTree, source: TreePath, destination: TreePath) -> TreePa
     try:
         node = merged.resolve(destination)
     except FileNotFoundError:
+        above = split(destination)[0]
+        try:
+            merged.resolve(above)
+        except FileNotFoundError:  # else the error would name the source
+            raise PathNotFound(b"/" + above) from None
         return destination
     if not node.is_dir:
         raise PathUnsuitable(b"/" + destination, "is there already")

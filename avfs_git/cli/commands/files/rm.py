@@ -9,7 +9,7 @@ import click
 
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import verb
-from avfs_git.errors import InvalidInput
+from avfs_git.errors import InvalidInput, PathUnsuitable
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import Removed
@@ -41,5 +41,10 @@ def command(state: State, paths: tuple[TreePath, ...], recursive: bool, force: b
     with state.open_workspace() as workspace:
         present = [path for path in paths if workspace.exists(path)]
         for path in paths:
-            workspace.remove(path, recursive=recursive, missing_ok=force)
+            try:
+                workspace.remove(path, recursive=recursive, missing_ok=force)
+            except PathUnsuitable as error:
+                if not recursive and workspace.exists(path) and workspace.stat(path).kind == "directory":
+                    error.hint = "Remove it with everything in it with `-r`."
+                raise
         return {"removed": [{"path": path} for path in present]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -87,5 +88,9 @@ def command(
     try:
         return compare(state, old, new, stat=stat, name_status=name_status, unified=unified, paths=[*paths, *more])
     except CheckpointNotFound as err:
-        err.hint = f"{err.hint} If it is a path, write it behind `--`."
+        first, _, second = str(err.details["checkpoint"]).replace("...", "..").partition("..")
+        if second:
+            err.hint = f"Write the states apart: `avfs diff {shlex.quote(first or 'HEAD')} {shlex.quote(second)}`."
+        else:
+            err.hint = f"{err.hint} If it is a path, write it behind `--`."
         raise

@@ -62,7 +62,7 @@ def command(
         if sources or mode or dry_run or many or (goes_on and gives_up):
             raise BadUsage("--continue and --abort take no source")
     elif not sources or (len(sources) > 1 and not many):
-        raise BadUsage("name one fork to merge, or several with --many")
+        raise BadUsage("name one fork to merge, or several with --many", hint="See them with `avfs fork list`.")
     state.name_fork(into)
     with state.open_workspace() as workspace:
         if gives_up:

@@ -92,7 +92,7 @@ def command(
     """
     continues = check_going_on([onto], goes_on=goes_on, skips=skips, gives_up=gives_up)
     if not continues and onto is None:
-        raise BadUsage("say with --onto where to stand")
+        raise BadUsage("--onto is missing", hint="Name a fork or another state, as in `avfs rebase --onto main`.")
     state.name_fork(name)
     with state.open_workspace() as workspace:
         if continues or onto is None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import click
 
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import verb
-from avfs_git.errors import BadUsage
+from avfs_git.errors import BadUsage, quote
+from avfs_git.model import Warning
 
 if TYPE_CHECKING:
     from avfs_git.model import PushResult
@@ -46,9 +48,14 @@ def command(
             "--origin pushes branches to the directory that the vault was made from, and takes no other option but --all"
         )
     with state.open_vault_and_fork(with_fork=not (forks or every)) as (vault, chosen):
+        for name in forks:
+            if not vault.has_fork(name) and name in {known.name for known in vault.list_remotes()}:
+                raise BadUsage(f"{quote(name)} is a remote, not a fork", hint=f"Push to it with `--remote {shlex.quote(name)}`.")
         names = list(forks) or ([chosen] if chosen else [])
         if every:
-            names = [fork.name for fork in vault.list_forks() if fork.head is not None]
+            listed = vault.list_forks()
+            names = [fork.name for fork in listed if fork.head is not None]
+            state.output.warn(Warning("fork.damaged", f"{fork.problem}: it is not pushed") for fork in listed if fork.problem)
         if origin:
             return vault.push_to_origin(names)
         with state.output.progress("pushing") as progress:
