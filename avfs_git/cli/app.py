@@ -10,11 +10,13 @@ import gc
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from avfs_git.cli.context import State, is_directory_gone, wants_color
+from avfs_git.cli.context import State
+from avfs_git.cli.environment import wants_color
 from avfs_git.cli.output.base import OutputClosed, OutputLost
 from avfs_git.cli.table import MissingVerb, program
 from avfs_git.errors import AvfsError, BadUsage, DirectoryGone, HostError, InternalError, Interrupted, Terminated, quote
@@ -78,7 +80,7 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         return _give_up_stdout()
     except OSError as err:
-        error = DirectoryGone(err) if is_directory_gone() else HostError("finish", err)
+        error = DirectoryGone(err) if _is_directory_gone() else HostError("finish", err)
         trace = _trace_if(state)
     except Exception as err:  # noqa: BLE001 - the one catch-all: whatever it is, the caller gets a document or a message
         error = InternalError(
@@ -93,6 +95,15 @@ def run(arguments: list[str]) -> int:
         state.output.note(error.help_text + "\n")
     state.output.failure(error, trace=trace)
     return _finish(state, error.exit_code)
+
+
+def _is_directory_gone() -> bool:
+    """Tell whether the current directory no longer exists."""
+    try:
+        Path.cwd().stat()
+    except OSError:
+        return True
+    return False
 
 
 def _finish(state: State, status: int) -> int:

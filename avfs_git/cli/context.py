@@ -1,40 +1,39 @@
-"""Where a command works: flags, directory and environment become a home, a vault and a fork.
+"""Where a command works: which home, vault and fork are meant, and how a typed path is read.
 
-Decided here: which environment variables count, what they mean, how a vault or fork is named, and which one is meant. This is
-the only reader of the environment. One `State` serves one run of the program; it opens what is asked for when it is first
-asked for, and `close` closes it. The first of these that says it says which vault and fork are meant:
+One `State` serves one run of the program; it opens what is asked for when it is first asked for, and `close` closes it. The first
+of these that names a vault or a fork decides:
 
     1. the options --vault and --fork, and arguments that name a fork
     2. the current directory: see `cli.place`
-    3. the environment
+    3. the environment: see `cli.environment`
     4. the home's current vault, and the vault's default fork
 
-A command that changes something fails where the second and the third contradict each other.
-
-    AVFS_HOME       where vaults are kept; default ${XDG_DATA_HOME:-~/.local/share}/avfs
-    AVFS_VAULT      the vault to use where `--vault` is not given, also NAME@FORK
-    AVFS_FORK       the fork to use where neither `--fork` nor `--vault` is given
-    AVFS_MOUNTPOINT the root of the tree of the command that avfs runs, to which these two belong: set by `avfs exec`
-    XDG_CONFIG_HOME the user's policy for commands is avfs/policy.toml in it; default ~/.config
-    AVFS_AUTHOR_NAME, AVFS_AUTHOR_EMAIL
-                    the author of commits, unless the vault's settings name one; else the author that git finds
-    NO_COLOR        no colours
-
-What remotes need (credentials, ssh, proxies) is read from it by name in `gitstore.remote.runner`, which gets it from here.
+A command that changes something fails where the second and the third contradict each other; a command that looks warns.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from avfs_git.cli.environment import (
+    find_command,
+    find_home,
+    find_identity,
+    find_user_policy,
+    is_in_hook,
+    list_naming,
+    read_environment,
+    remote_environment,
+    wants_color,
+)
 from avfs_git.cli.output.hints import Named
+from avfs_git.cli.targets import Target, expand, parse_target, read_target
 from avfs_git.errors import (
     AvfsError,
     BadUsage,
@@ -59,18 +58,8 @@ if TYPE_CHECKING:
     from avfs_git.cli.output.base import Output
     from avfs_git.cli.place import Place
     from avfs_git.host.locks.locks import Holder
-    from avfs_git.model import Identity
     from avfs_git.paths import TreePath
     from avfs_git.sdk import Avfs, Vault, Workspace
-
-_BARE_NAME = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*)(?:@(.*))?", re.ASCII | re.DOTALL)
-
-
-class Target(NamedTuple):
-    """Which vault and which fork; None leaves the choice to the home or the vault."""
-
-    vault: str | Path | None
-    fork: str | None
 
 
 class Choice(NamedTuple):
@@ -85,120 +74,10 @@ class Choice(NamedTuple):
     """What the environment names, where that is not what the directory shows."""
 
 
-def parse_target(text: str) -> Target:
-    """Read `NAME[@FORK]` or a path to a bare repository, also with `@FORK`.
-
-    A path is what holds a slash before the first `@`, or is `.`, `..` or starts with `~`. A directory that exists
-    under the whole text wins over the reading with a fork.
-    """
-    if (match := _BARE_NAME.fullmatch(text)) and text not in {".", ".."}:
-        return Target(match[1], match[2] or None)
-    whole = expand(text)
-    if "@" not in text or whole.is_dir():
-        return Target(whole if "/" in text or text in {".", ".."} or text.startswith("~") else text, None)
-    parts = text.split("@")
-    for count in range(len(parts) - 1, 0, -1):
-        directory = expand("@".join(parts[:count]))
-        if parts[0] and directory.is_dir():  # nothing before the `@` is no name of the current directory
-            return Target(directory, "@".join(parts[count:]) or None)
-    return Target(whole if "/" in parts[0] else text, None)
-
-
-def expand(text: str) -> Path:
-    """Read a path in which `~` may stand for a home, as a shell does: of no user, it is a name like any other."""
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        return Path(text)
-
-
-def is_directory_gone() -> bool:
-    """Whether the current directory is none any more."""
-    try:
-        Path.cwd().stat()
-    except OSError:
-        return True
-    return False
-
-
-def looks_like_path(text: str) -> bool:
-    """Whether a name that is no fork's can only mean a directory."""
-    return "/" in text or text in {".", ".."} or text.startswith("~")
-
-
-def find_home() -> Path:
-    """Find the directory that holds the vaults."""
-    if named := os.environ.get("AVFS_HOME"):
-        return Path(named).expanduser().absolute()
-    data = os.environ.get("XDG_DATA_HOME", "")
-    if data.startswith("/"):  # the XDG base directory specification: a relative path is to be ignored
-        return Path(data) / "avfs"
-    return Path("~/.local/share/avfs").expanduser()
-
-
-def find_user_policy() -> Path:
-    """Find the user's policy for commands, which need not exist."""
-    config = os.environ.get("XDG_CONFIG_HOME", "")
-    base = Path(config) if config.startswith("/") else Path("~/.config").expanduser()
-    return base / "avfs" / "policy.toml"
-
-
-def find_identity(git_dir: Path) -> Identity:
-    """Find the author of commits in a vault: AVFS_AUTHOR_*, else as git finds it there, else user and host.
-
-    For a vault with the forks of a directory, git looks in that directory, so that a clone's own `user.email` counts.
-    """
-    from avfs_git.model import Identity  # noqa: PLC0415 - not needed to show help
-
-    name, email = (os.environ.get(f"AVFS_AUTHOR_{what}") for what in ("NAME", "EMAIL"))
-    if name and email:
-        return Identity(name, email)
-    import pwd  # noqa: PLC0415 - only where it is needed
-
-    from avfs_git.gitstore.config.author import find_author  # noqa: PLC0415 - the same
-    from avfs_git.workspace.vault.format import VaultLayout  # noqa: PLC0415 - the same
-
-    try:
-        user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a container may run under an id that has no name
-        user = f"uid{os.getuid()}"
-    default = Identity(user, f"{user}@{os.uname().nodename}")
-    origin = VaultLayout(git_dir).read_origin()
-    place = origin if origin is not None and origin.is_dir() else git_dir
-    found = find_author(place, os.environ, default_email=default.email) or default
-    return Identity(name or found.name, email or found.email)
-
-
-def wants_color() -> bool:
-    """Say whether colours are welcome (no-color.org: any value but the empty one says no)."""
-    return not os.environ.get("NO_COLOR")
-
-
-def _read_target(text: str, source: str) -> Target:
-    """Read what an option or a variable names.
-
-    Raises:
-        BadUsage: If nothing follows the `@`: whatever was to stand there, the default fork is not what was meant.
-    """
-    target = parse_target(text)
-    if text.endswith("@") and target.fork is None and not expand(text).is_dir():
-        raise BadUsage(f"{source} names no fork behind the '@' of {quote(text)}", hint="Write NAME or NAME@FORK.")
-    return target
-
-
-def _read_environment() -> Target:
-    """Say which vault and fork the environment names; a variable that is empty names none."""
-    text = os.environ.get("AVFS_VAULT")
-    vault, fork = _read_target(text, "AVFS_VAULT") if text else Target(None, None)
-    return Target(vault, os.environ.get("AVFS_FORK") or fork)
-
-
 def _find_place(directory: Path | None = None) -> Place | None:
-    from avfs_git.cli.place import Place, find_place  # noqa: PLC0415 - not needed to show help
+    from avfs_git.cli.place import find_place  # noqa: PLC0415 - not needed to show help
 
-    top, vault, fork = (os.environ.get(f"AVFS_{what}") for what in ("MOUNTPOINT", "VAULT", "FORK"))
-    command = Place(Path(vault), fork, Path(top), ROOT, is_mount=True) if top and vault and fork else None
-    return find_place(find_home(), command, directory)
+    return find_place(find_home(), find_command(), directory)
 
 
 def _say_who_names(error: AvfsError, variable: str | None) -> None:
@@ -226,23 +105,17 @@ class State:
         self._read_relative = False
         self._avfs: Avfs | None = None
 
-    def _remote_environment(self) -> Mapping[str, str]:
-        """Let git ask for a password where a person is there to type it, unless the environment says otherwise."""
-        is_asked = not self.json and sys.stdin.isatty() and sys.stderr.isatty()
-        return {"GIT_TERMINAL_PROMPT": "1", **os.environ} if is_asked else os.environ
-
     @property
     def avfs(self) -> Avfs:
         """The home with its vaults."""
         if self._avfs is None:
             from avfs_git.sdk import Avfs  # noqa: PLC0415 - loads libgit2; help does without
 
-            inside = bool(os.environ.get("AVFS_HOOK"))  # a hook that makes a checkpoint must not run itself again
             self._avfs = Avfs(
                 find_home(),
                 identity=find_identity,
-                remote_environment=self._remote_environment(),
-                runs_hooks=not inside,
+                remote_environment=remote_environment(asks=not self.json and sys.stdin.isatty() and sys.stderr.isatty()),
+                runs_hooks=not is_in_hook(),  # a hook that makes a checkpoint must not run itself again
                 policy=find_user_policy(),
                 on_wait=self._tell_of_waiting,
                 on_warnings=lambda warnings: self.output.warn(warnings),  # noqa: PLW0108 - `use_text` changes it
@@ -291,18 +164,18 @@ class State:
             DirectoryGone: If no option names the vault, and the directory was removed.
         """
         if self.vault_flag is not None:
-            vault, fork = _read_target(self.vault_flag, "--vault")
+            vault, fork = read_target(self.vault_flag, "--vault")
             if fork and self.fork_flag and fork != self.fork_flag:
                 raise BadUsage(f"--vault names the fork {quote(fork)}, --fork another one", hint="Name it once.")
             fork = self.fork_flag or fork
             if fork is None and (place := self.place_in_tree()) is not None:
                 fork = place.fork
             return Choice(vault, fork)
-        place, other = self.place(), _read_environment()
+        place, (other, fork_by) = self.place(), read_environment()
         if place is None:
             fork = self.fork_flag or other.fork
-            fork_by = None if self.fork_flag else "AVFS_FORK" if os.environ.get("AVFS_FORK") else "AVFS_VAULT"
-            return Choice(other.vault, fork, "AVFS_VAULT" if other.vault is not None else None, fork_by)
+            by = "AVFS_VAULT" if other.vault is not None else None
+            return Choice(other.vault, fork, by, None if self.fork_flag else fork_by)
         other = self._find_alias(other)
         is_same = other.vault is None or self._is_vault(other.vault, place.vault)
         fork = self.fork_flag or place.fork
@@ -310,7 +183,7 @@ class State:
             return Choice(place.vault, fork, other=Target(other.vault or place.vault, self.fork_flag or other.fork))
         if fork is not None:
             return Choice(place.vault, fork)
-        return Choice(place.vault, other.fork, fork_by="AVFS_FORK" if os.environ.get("AVFS_FORK") else "AVFS_VAULT")
+        return Choice(place.vault, other.fork, fork_by=fork_by)
 
     def _find_alias(self, named: Target) -> Target:
         """Name the vault where the environment names a fork instead, which only one vault has; see `_open`."""
@@ -346,7 +219,7 @@ class State:
         if choice.other is None or place is None:
             return
         here, there = Target(choice.vault, choice.fork), choice.other
-        names = " and ".join(name for name in ("AVFS_VAULT", "AVFS_FORK") if os.environ.get(name))
+        names = " and ".join(list_naming())
         say = "name" if " " in names else "names"
         named = there if self.fork_flag is None else Target(there.vault, None)
         what = f"{self._describe_place(place)}, but {names} {say} {self._describe(named)}"
@@ -459,12 +332,9 @@ class State:
                     self.output.named = self.output.named._replace(fork=None)
                 raise
             except PathNotFound as err:
-                if err.hint is None:
-                    err.hint = "See what is there with `avfs ls /` or `avfs tree /`."
-                    if self._read_relative:
-                        err.hint = (
-                            "Paths are relative to the current directory; from the root of the workspace they begin with `/`."
-                        )
+                if err.hint is None and self._read_relative:
+                    err.hint = "Paths are relative to the current directory; from the root of the workspace they begin with `/`."
+                err.hint = err.hint or "See what is there with `avfs ls /` or `avfs tree /`."
                 raise
 
     def _hint_at_directory(self, named: str | Path | None) -> str | None:

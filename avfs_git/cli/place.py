@@ -1,8 +1,8 @@
-"""What the current directory shows: of which vault, which fork, and where in its tree.
+"""Which vault and fork a directory shows, and where in its tree the directory is.
 
-Decided here: what counts as such a directory. A live tree of a fork, a mount of a whole vault, the tree of a command that
-`avfs exec` runs, and a clone or folder whose forks a vault has; of several around the current directory, the innermost.
-`context.State` calls it, once a run. Reads the table of mounts and one small file a vault, and asks no server.
+Decided here: four kinds of directory show a fork: a mount of a fork, a mount of a whole vault, the tree of a command that
+`avfs exec` runs, and a clone or folder whose forks a vault has. The innermost one around the directory counts. `context.State`
+calls it once a run. It reads the table of mounts and one small file for each vault, and asks no server.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Place(NamedTuple):
     vault: Path
     """The bare repository."""
     fork: str | None
-    """None where it may be any of the vault's: in a clone, and at the top of a mount of a whole vault."""
+    """None if the directory shows no single fork: a clone, or the top of a mount of a whole vault."""
     top: Path
     """The directory that shows the root of the tree."""
     prefix: TreePath
@@ -46,7 +46,7 @@ def find_place(home: Path, command: Place | None, directory: Path | None = None)
         here = Path.cwd() if directory is None else directory.resolve()
     except OSError as err:
         raise DirectoryGone(err) from err
-    # Of one directory the first counts: what is mounted there hides what else it is.
+    # If one directory is both, the mount counts: `max` takes the first, and the mount hides the rest.
     found = [*_find_mount(here), *_find_command(command, here), *_find_origins(home, here)]
     return max(found, key=lambda place: len(place.top.parts), default=None)
 

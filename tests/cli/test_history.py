@@ -121,7 +121,7 @@ def test_log_of_a_fork_is_asked_for_otherwise(cli: Cli, work: str) -> None:
         "hint: The history of that fork is shown by `avfs --vault work log --fork task`."
         in cli(*("--vault", "work", "log", "task")).stderr
     )
-    assert "hint" not in cli("log", "nosuch").stderr
+    assert "of that fork" not in cli("log", "nosuch").stderr
 
 
 def test_undo_without_operations_says_so(cli: Cli) -> None:

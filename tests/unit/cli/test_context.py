@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.cli.context import State, Target, find_home, find_identity, parse_target
+from avfs_git.cli.context import State
+from avfs_git.cli.environment import find_home, find_identity
 from avfs_git.cli.output.envelope import EnvelopeOutput
+from avfs_git.cli.targets import Target, parse_target
 from avfs_git.errors import BadUsage
 from avfs_git.model import Identity
 

@@ -23,9 +23,9 @@ DOCUMENT_MAX = 8 << 20
 @click.option("-v", "--version", type=LIMIT, metavar="N", help="An earlier version, as `avfs log PATH` numbers them.")
 @click.option("--at", metavar="STATE", help="As it is in that state: a checkpoint's label or id, or a fork.")
 def command(state: State, path: TreePath, version: int | None, at: str | None) -> Content | None:
-    """Write out a file
+    """Print a file
 
-    Byte for byte.     With `--json` the document holds `content_b64`, and `content` where the file is UTF-8: files up to 8 MiB.
+    Byte for byte. With `--json`, the document has `content_b64`, and `content` if the file is UTF-8; at most 8 MiB.
     """
     if version is not None and at is not None:
         raise BadUsage("--version and --at exclude each other")

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def command(
     state: State, path: TreePath, destination: Path, recursive: bool, max_depth: int | None, overwrite: bool, tar: bool
 ) -> TransferResult | None:
-    """Copy files of the workspace to the machine
+    """Copy files from the workspace to this machine
 
     A directory's content goes to DESTINATION, with modes, times and symbolic links. A file that is there already is
     not replaced unless `--overwrite` says so.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def command(
     state: State, source: Path, path: TreePath | None, recursive: bool, max_depth: int | None, tar: bool
 ) -> TransferResult:
-    """Copy files of the machine into the workspace
+    """Copy files from this machine into the workspace
 
     A directory's content goes to PATH. Symbolic links come as links; nothing outside SOURCE is read. What is no file,
     directory or link is named in a warning.

@@ -30,7 +30,7 @@ def _read_path(text: str) -> TreePath:
 @verb("rm", view="files")
 @click.argument("paths", nargs=-1, required=True, type=_read_path, metavar="PATH...")
 @click.option("-r", "-R", "--recursive", is_flag=True, help="Also directories with everything below them.")
-@click.option("-f", "--force", is_flag=True, help="A path where nothing is is no failure.")
+@click.option("-f", "--force", is_flag=True, help="Ignore missing paths.")
 def command(state: State, paths: tuple[TreePath, ...], recursive: bool, force: bool) -> Removed:
     """Remove files and directories
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("--oid", "with_oid", is_flag=True, help="Also the id of the content, as `git hash-object` gives it.")
 @click.option("-L", "--dereference", is_flag=True, help="Of a symbolic link: what it points to.")
 def command(state: State, paths: tuple[TreePath, ...], with_oid: bool, dereference: bool) -> Entries:
-    """Show what is known of a path
+    """Show facts about a path
 
     Its kind, mode, size and time, and on request the id of its content.
     """

@@ -17,6 +17,6 @@ if TYPE_CHECKING:
 @verb("touch", view="files")
 @click.argument("paths", nargs=-1, required=True, type=TREE_PATH, metavar="PATH...")
 def command(state: State, paths: tuple[TreePath, ...]) -> Entries:
-    """Make an empty file, or give a path the present time"""
+    """Make an empty file, or set the time of a path to now"""
     with state.open_workspace() as workspace:
         return {"entries": [workspace.touch(path) for path in paths]}

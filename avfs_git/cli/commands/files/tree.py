@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.argument("path", required=False, type=TREE_PATH)
 @click.option("-L", "--level", type=LIMIT, metavar="N", help="Only so many levels deep.")
 def command(state: State, path: TreePath | None, level: int | None) -> Tree:
-    """Show a directory with everything below it"""
+    """Show a directory and everything below it"""
     if path is None:
         path = state.tree_directory()
         state.output.amend(path=path)

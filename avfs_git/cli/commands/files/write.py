@@ -32,8 +32,8 @@ _CHUNK = 1 << 20
 def command(state: State, path: TreePath, content: str | None, append: bool, expect: str | None) -> Written:
     """Write a file
 
-    From CONTENT, or from standard input. The bytes go in as they are: no line feed is added. Directories on the way
-    are made. With `--expect`, a file that somebody else changed in the meantime is left alone, and the command fails.
+    From CONTENT, or from standard input, byte for byte: avfs adds no line feed. It makes missing directories above PATH. With
+    `--expect`, the command fails and writes nothing if another process has changed the file.
     """
     with state.open_workspace() as workspace:
         if content is None or content == "-":

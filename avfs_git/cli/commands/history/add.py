@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @verb("add", view="history")
 @click.argument("paths", nargs=-1, required=True, type=TREE_PATH, metavar="PATH...")
-@click.option("-f", "--force", is_flag=True, help="Also files that are ignored, and repositories below a directory PATH.")
+@click.option("-f", "--force", is_flag=True, help="Also add ignored files, and repositories below a directory PATH.")
 def command(state: State, paths: tuple[TreePath, ...], force: bool) -> CheckpointResult:
-    """Put files into history that were kept beside it
+    """Add files to history that checkpoints left out
 
-    A file that was ignored when a checkpoint was made stays out of history, also when the rule goes, until it is added here or
-    with `git add` in a live tree. This makes a checkpoint with what is at and below each PATH. What is not saved is saved before
-    it, and `avfs undo` takes the addition back. Files that were never ignored need no `add`: each checkpoint takes them.
+    A file that a checkpoint left out because a rule ignored it stays out of history, even if the rule goes. `avfs add`, or
+    `git add` in a mount, adds it. avfs first saves the other changes of the workspace in a checkpoint, then makes a second one
+    with the files at and below each PATH; `avfs undo` removes the second one. Files that were never ignored need no `add`.
     """
     with state.open_workspace() as workspace:
         return workspace.add(*paths, force=force)

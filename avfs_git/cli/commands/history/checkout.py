@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 @click.option("-v", "--version", type=LIMIT, metavar="N", help="The version, as `avfs log PATH` numbers them.")
 @click.option("--at", metavar="STATE", help="The state to take it from: a checkpoint's label or id, or a fork.")
 def command(state: State, path: TreePath, version: int | None, at: str | None) -> RestoreResult:
-    """Bring back an earlier version of a path
+    """Restore an earlier version of a path
 
-    What is not saved is saved first, and `avfs undo` takes it back.
+    avfs saves unsaved changes first; `avfs undo` undoes the restore.
     """
     if (version is None) == (at is None):
         raise BadUsage(

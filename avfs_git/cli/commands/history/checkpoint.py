@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 def save(state: State, label: str | None, description: str | None) -> CheckpointResult:
     """Save the present state of the workspace as a commit
 
-    It holds the files that are not ignored; ignored files, empty directories, times and attributes are kept beside
-    it. When nothing changed since the last one, no commit is made and the result says `unchanged`, unless a description
-    is given: a commit without changes records it.
+    The commit holds the files that no rule ignores. A sidecar beside it keeps ignored files, empty directories, times and
+    attributes. If nothing has changed since the last checkpoint, avfs makes no commit and the result is `unchanged`; with a
+    description, avfs makes a commit without changes.
     """
     with state.open_workspace() as workspace:
         return workspace.checkpoint(label, description=description)
 
 
 @verb("checkpoint list", looks=True, view="history")
-@click.option("-n", "--limit", type=LIMIT, default=100, show_default=True, help="At most so many.")
+@click.option("-n", "--limit", type=LIMIT, default=100, show_default=True, help="Show at most N.")
 def list_(state: State, limit: int) -> CheckpointList:
     """List the checkpoints of a fork, the newest first"""
     with state.open_workspace() as workspace:
@@ -67,7 +67,7 @@ def diff(
 def restore(state: State, name: str, paths: tuple[TreePath, ...], dry_run: bool, into: str | None) -> RestoreResult:
     """Bring the workspace, or single paths of it, back to a checkpoint
 
-    What is not saved is saved first, and `avfs undo` takes the restore back. Only paths that differ are touched.
+    avfs saves unsaved changes first, and writes only paths that differ; `avfs undo` undoes the restore.
     """
     if into is not None and paths:
         raise BadUsage("--into restores the whole state, not single paths")

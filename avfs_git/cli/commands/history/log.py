@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @verb("log", looks=True, view="history")
 @click.argument("path", required=False, type=TREE_PATH)
-@click.option("-n", "--limit", type=LIMIT, default=50, show_default=True, help="At most so many.")
+@click.option("-n", "--limit", type=LIMIT, default=50, show_default=True, help="Show at most N.")
 @click.option("--name-status", is_flag=True, help="Also which paths each commit changed.")
 @click.option("--no-bookkeeping", is_flag=True, help="Leave out commits that avfs made to save files before an operation.")
 def command(state: State, path: TreePath | None, limit: int, name_status: bool, no_bookkeeping: bool) -> History | PathHistory:

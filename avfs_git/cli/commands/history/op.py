@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @verb("op log", looks=True, view="history")
-@click.option("-n", "--limit", type=LIMIT, default=50, show_default=True, help="At most so many.")
+@click.option("-n", "--limit", type=LIMIT, default=50, show_default=True, help="Show at most N.")
 def log(state: State, limit: int) -> OperationList:
     """List what was done in a vault, the newest first
 

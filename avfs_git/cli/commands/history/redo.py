@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @verb("redo", view="history")
 def command(state: State) -> UndoResult:
-    """Do again what was undone last
+    """Redo the operation that was undone last
 
     Works as often as `avfs undo` was used, until something new is done.
     """

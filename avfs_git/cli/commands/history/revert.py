@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 @verb("revert", view="history")
 @click.argument("path", type=TREE_PATH)
 def command(state: State, path: TreePath) -> RestoreResult:
-    """Bring back the version of a path before the present one
+    """Restore the previous version of a path
 
-    What is not saved is saved first, and `avfs undo` takes it back.
+    avfs saves unsaved changes first; `avfs undo` undoes the restore.
     """
     with state.open_workspace() as workspace:
         return workspace.revert_path(path)

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 @verb("undo", view="history")
 def command(state: State) -> UndoResult:
-    """Take back the last operation on a fork
+    """Undo the last operation on a fork
 
-    An operation is a command that changed files, such as `avfs exec` or `avfs rm`, all that programs changed in a live
-    tree between two commands, a checkpoint, a restore, a merge, or the making or deletion of another fork. Its files
-    are taken back with it; of a checkpoint, which changes none, they stay. What is not saved is saved first. It works
-    any number of times, and `avfs redo` takes it back in turn. See the operations with `avfs op log`.
+    An operation is a command that changed files, such as `avfs exec` or `avfs rm`; everything that programs changed in a mount
+    between two commands; a checkpoint, restore or merge; making or deleting another fork. Undo restores the files of before; a
+    checkpoint changes no files, so they stay. avfs saves unsaved changes first. Undo works any number of times, and `avfs redo`
+    reverses it. `avfs op log` lists the operations.
     """
     with state.open_vault_and_fork() as (vault, fork):
         result = vault.undo(fork=fork)

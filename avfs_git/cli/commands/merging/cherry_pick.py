@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def command(
     state: State, checkpoints: tuple[str, ...], strategy: str, on_conflict: str, goes_on: bool, skips: bool, gives_up: bool
 ) -> RewriteResult | MergeAborted:
-    """Put what single checkpoints changed onto a fork
+    """Apply the changes of single checkpoints to a fork
 
     They keep their author and message. Nothing changes if one does not fit; `avfs undo` takes all of them back. With
     `--on-conflict workspace` the conflicts of such a one are put into the files, as by `avfs rebase`.

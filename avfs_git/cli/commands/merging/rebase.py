@@ -84,7 +84,7 @@ def check_going_on(given: Sequence[object], *, goes_on: bool, skips: bool, gives
 def command(
     state: State, name: str | None, onto: str | None, strategy: str, on_conflict: str, goes_on: bool, skips: bool, gives_up: bool
 ) -> RewriteResult | MergeAborted:
-    """Put the commits that only a fork has onto another state
+    """Rebase a fork's own commits onto another state
 
     What is not committed is committed first. Nothing changes if a commit does not fit; `avfs undo` takes a rebase back.
     With `--on-conflict workspace` the conflicts of such a commit are put into the files, to be resolved by editing them or

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--union", "side", flag_value="union", help="Take the lines of both, ours first.")
 @click.option("--from", "source", type=HOST_PATH, metavar="FILE", help="Take the content of a file; `-` reads standard input.")
 def command(state: State, path: TreePath, side: str | None, source: Path | None) -> MergeProgress:
-    """Decide on a path in conflict
+    """Resolve a path in conflict
 
     Without an option, what the workspace holds at the path is right. When nothing is left to decide, `avfs merge
     --continue` commits the merge.

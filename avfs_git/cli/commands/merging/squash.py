@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.argument("span", metavar="FROM..TO")
 @click.option("-m", "--message", metavar="TEXT", help="What the commit says; default: all messages, without bookkeeping.")
 def command(state: State, span: str, message: str | None) -> RewriteResult:
-    """Make one commit of those after FROM up to TO
+    """Squash FROM..TO into one commit
 
     No file changes, and commits after TO stay what they are, on top. TO may be left out: it is the head then.
     """

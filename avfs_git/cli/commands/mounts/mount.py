@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from avfs_git.cli.context import State, looks_like_path, parse_target
+from avfs_git.cli.context import State
+from avfs_git.cli.targets import looks_like_path, parse_target
 from avfs_git.cli.verb import HOST_PATH, verb
 from avfs_git.errors import BadUsage, VaultNotFound
 
@@ -44,7 +45,7 @@ def command(
     backend: str,
     allow_other: bool,
 ) -> SessionInfo:
-    """Show the workspace of a fork as a real directory
+    """Mount the workspace of a fork at a directory
 
     It returns when programs can use the directory; a process of its own serves it until `avfs stop` or `avfs unmount`. What
     programs write there is in the workspace at once. DIR is empty or not there yet; without it, the mount is made at

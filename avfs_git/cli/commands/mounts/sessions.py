@@ -16,10 +16,9 @@ if TYPE_CHECKING:
 
 @verb("sessions", looks=True, view="mounts")
 def list_(state: State) -> SessionList:
-    """List what is mounted
+    """List mounts
 
-    Of all vaults of the home, or of the one that `--vault` names. What a process that died has left behind is cleaned up
-    on the way.
+    Of all vaults of the home, or of the one that `--vault` names. avfs removes the mounts of processes that died.
     """
     if state.vault_flag is None:
         return {"sessions": state.avfs.sessions()}

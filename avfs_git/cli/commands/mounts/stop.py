@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 )
 @click.option("--force", is_flag=True, help="Also while programs use it: what they do there from now on fails.")
 def command(state: State, name: str | None, no_checkpoint: bool, lazy: bool, force: bool) -> UnmountResult:
-    """Save a last checkpoint and take a mount away
+    """Save a last checkpoint, then unmount
 
     If the checkpoint fails, the mount stays. Which mount is meant is told as for `avfs unmount`.
     """

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from avfs_git.cli.context import State, looks_like_path
+from avfs_git.cli.context import State
+from avfs_git.cli.targets import looks_like_path
 from avfs_git.cli.verb import HOST_PATH, verb
 from avfs_git.errors import BadUsage, InvalidInput, NoVaultChosen, SessionNotFound, VaultNotFound, quote
 
@@ -26,11 +27,11 @@ if TYPE_CHECKING:
 )
 @click.option("--force", is_flag=True, help="Also while programs use it: what they do there from now on fails.")
 def command(state: State, name: str | None, lazy: bool, force: bool) -> UnmountResult:
-    """Take a mount away, without a checkpoint
+    """Unmount a fork, without a checkpoint
 
-    What programs wrote stays in the workspace of the fork. A mount that programs use stays too, unless `--lazy` or
-    `--force` is given. Without an argument, the mount that the current directory is in is meant, else the only one of the
-    vault, else that of the default fork. Nothing happens where nothing is mounted.
+    The workspace of the fork keeps what programs wrote. If programs use the mount, it stays, unless `--lazy` or `--force` is
+    given. Without an argument, avfs takes the mount around the current directory, else the only mount of the vault, else that
+    of the default fork. If nothing is mounted, nothing happens.
     """
     check_options(lazy, force)
     with open_session(state, name) as session:

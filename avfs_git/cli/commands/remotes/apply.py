@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 def command(
     state: State, fork_name: str | None, directory: Path, since: str | None, paths: tuple[TreePath, ...], dry_run: bool
 ) -> ApplyResult:
-    """Write what a fork has changed into a directory, as edits that nobody has staged
+    """Write the changes of a fork into a directory, unstaged
 
-    For the working tree that a vault was made from. Only files change there: index, branches and hooks are not touched. Where the
-    directory has changes of its own in the same files, nothing is written.
+    For the working tree that a vault was made from. Only files change there: the index, branches and hooks stay as they are. If
+    the directory has changes of its own in the same files, avfs writes nothing.
     """
     state.name_fork(fork_name)
     with state.open_vault_and_fork() as (vault, fork):

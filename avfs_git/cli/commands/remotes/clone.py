@@ -42,7 +42,7 @@ def command(
     lazy: bool,
     use: bool,
 ) -> CloneResult:
-    """Make a vault from another repository, which it knows as the remote `origin`
+    """Clone a repository into a new vault, with the remote `origin`
 
     URL is a path, `scheme://...` of file, git, http, https or ssh, or `[user@]host:path`. The remote's own branch becomes the
     first fork; the others are remote branches (`avfs fork list --remote`), from which forks are made with `avfs fork create

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("--with-sidecar", is_flag=True, help="Also the ignored files that were pushed there: trusts all who push there.")
 @click.option("--with-git-dirs", is_flag=True, help="Of those, also directories with a .git, whose hooks run programs.")
 def command(state: State, remote: str | None, with_checkpoints: bool, with_sidecar: bool, with_git_dirs: bool) -> FetchResult:
-    """Bring what a remote has; no fork changes
+    """Fetch from a remote; no fork changes
 
     Its branches are then called REMOTE/BRANCH: look at them with `avfs fork list --remote`, make a fork of one with `avfs fork
     create NAME --at REMOTE/BRANCH`, merge one with `avfs pull`. REMOTE is the only one, or `origin`, if not given.

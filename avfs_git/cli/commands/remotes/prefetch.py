@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.argument("paths", type=TREE_PATH, nargs=-1, metavar="[PATH]...")
 @click.option("--at", metavar="STATE", help="The state whose files are meant; default: the newest of the fork.")
 def command(state: State, paths: tuple[TreePath, ...], at: str | None) -> PrefetchResult:
-    """Bring the contents of files into a vault that was cloned with --lazy
+    """Fetch file contents into a vault that was cloned with --lazy
 
     Of the paths and all below them; of everything without one. What is here already costs nothing.
     """

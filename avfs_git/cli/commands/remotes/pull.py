@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("-r", "--rebase", is_flag=True, help="Put the fork's own commits onto what the remote has, instead of merging.")
 @merge_on_conflict
 def command(state: State, fork_name: str | None, remote: str | None, ff_only: bool, rebase: bool, on_conflict: str) -> PullResult:
-    """Fetch, and merge into a fork what the remote has of it
+    """Fetch, then merge the remote's branch into a fork
 
     What the fork has not committed is saved first; `avfs undo` takes the merge back. With conflicts the fork stays as it is, the
     result names them, and the status is 1; with `--on-conflict workspace` they are put into the files, as by `avfs merge`.

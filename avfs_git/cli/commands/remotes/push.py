@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 @click.option("--with-checkpoints", is_flag=True, help="Also the labels of their checkpoints.")
 @click.option("--with-sidecar", is_flag=True, help="Also their ignored files, as the newest checkpoint has them.")
 @click.option(
-    "--force-with-lease", is_flag=True, help="Let a branch go back or aside, if it is where it was when it was last fetched."
+    "--force-with-lease",
+    is_flag=True,
+    help="Allow a non-fast-forward push if the branch has not moved since the last fetch.",
 )
 def command(
     state: State,
@@ -36,10 +38,10 @@ def command(
     with_sidecar: bool,
     force_with_lease: bool,
 ) -> PushResult:
-    """Hand forks to a remote, as branches
+    """Push forks to a remote, as branches
 
-    Plain branches only, with what their checkpoints hold and git does not ignore. What is there is never overwritten: where the
-    remote has commits that are not here, the push is rejected and says what to do.
+    Pushes plain branches, without ignored files. A push never overwrites commits: if the remote has commits that the fork does
+    not have, the remote rejects the push, and avfs says what to do.
     """
     if every and forks:
         raise BadUsage("--all takes no forks")

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 @click.argument("fork_name", metavar="[FORK]", required=False)
 @merge_on_conflict
 def command(state: State, fork_name: str | None, on_conflict: str) -> Merges:
-    """Bring what is newest of where a fork comes from into it, keeping its own changes
+    """Update a fork from its upstream
 
-    That is what somebody else has put on its branch, as by a push into the vault; then the branch of its name on the vault's
-    remote, which is fetched, and the branch of the clone that it was made from; or else the fork that it was made from. Works on
-    a mounted fork, too; `avfs undo` takes it back. With conflicts the status is 1.
+    The fork keeps its own changes. avfs merges, in this order: commits that a push added to the fork's branch; the branch of the
+    same name on the vault's remote, which avfs fetches; the clone's branch that the fork was made from. A fork without any of
+    these is updated from the fork that it was made from. A mounted fork is updated in place. `avfs undo` undoes the update. The
+    exit status is 1 if there are conflicts.
     """
     state.name_fork(fork_name)
     with state.open_workspace() as workspace, state.output.progress("fetching") as progress:

@@ -31,11 +31,11 @@ def read_time(text: str) -> int:
 
 
 @verb("audit", looks=True, view="policy")
-@click.option("-n", "--limit", type=LIMIT, default=50, show_default=True, help="At most so many.")
+@click.option("-n", "--limit", type=LIMIT, default=50, show_default=True, help="Show at most N.")
 @click.option("--since", type=read_time, metavar="TIME", help="Only what happened then or later.")
 @click.option("--verify", is_flag=True, help="Also check that no line was changed or taken out.")
 def command(state: State, limit: int, since: int | None, verify: bool) -> AuditLines:
-    """List the commands that were run, refused and approved, the newest first"""
+    """List the commands that ran, were refused or approved, newest first"""
     with state.open_vault() as vault:
         verified = vault.policy.verify_audit() if verify else None
         return {"entries": vault.policy.audit(limit=limit, since_ns=since), "verified": verified}

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from avfs_git.cli.context import State, find_home
+from avfs_git.cli.context import State
+from avfs_git.cli.environment import find_home
 from avfs_git.cli.output.base import OutputClosed, write_all
 from avfs_git.cli.verb import AFTER_DASHES, HOST_PATH, TREE_PATH, is_dry_run, verb
 from avfs_git.errors import AvfsError, BadUsage, HostError

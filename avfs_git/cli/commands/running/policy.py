@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from avfs_git.cli.commands.running.exec import parse_variable
-from avfs_git.cli.context import State, find_user_policy
+from avfs_git.cli.context import State
+from avfs_git.cli.environment import find_user_policy
 from avfs_git.cli.table import VerbGroup
 from avfs_git.cli.verb import AFTER_DASHES, TREE_PATH, verb
 from avfs_git.errors import BadUsage

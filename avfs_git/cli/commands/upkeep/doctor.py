@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @verb("doctor", looks=lambda given: not given["repair"], view="vaults")
 @click.option("--repair", is_flag=True, help="Mend what can be mended; each repair is checked.")
 def command(state: State, repair: bool) -> DoctorReport:
-    """Check a vault, and mend what can be mended
+    """Check a vault, and repair it
 
     Looks at the repository, the refs, the operation log and every workspace. Problems that are left make the command
     fail; they are listed in any case. A workspace that is in use, such as a mounted one, is noted and not looked at.

@@ -33,7 +33,7 @@ def command(
     grace_days: int | None,
     compact: bool,
 ) -> GarbageResult:
-    """Give back what nobody can need any more
+    """Free space used by unreachable data
 
     Forgets operations that are too old to be undone, removes what only they needed (files of deleted forks, commits that
     no fork has), and puts what is left into one pack. What any fork, checkpoint, mount or working tree can still reach stays, and

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from avfs_git.cli.context import State, looks_like_path
+from avfs_git.cli.context import State
 from avfs_git.cli.table import VerbGroup
+from avfs_git.cli.targets import looks_like_path
 from avfs_git.cli.verb import HOST_PATH, verb
 from avfs_git.errors import BadUsage, quote
 
@@ -75,8 +76,8 @@ def create(
 ) -> ForkResult:
     """Make a fork: a branch with a workspace of its own
 
-    It starts with everything that its source holds, ignored files and what is not yet saved included. It costs the
-    same in a tree of any size.
+    The fork starts with everything that its source has, including ignored files and unsaved changes. The cost does not depend
+    on the size of the tree.
     """
     return make_fork(state, name, source=source, at=at, ephemeral=ephemeral, with_changes=not committed, author=author)
 
@@ -113,9 +114,10 @@ def directory_(
 ) -> DirectoryFork:
     """Fork the present state of a clone or folder, and mount the fork at DIR
 
-    The fork has everything that SOURCE has now: its commit, and what is changed, new or ignored. SOURCE is only read; a vault
-    is made for it the first time. In DIR, git commits to the fork's branch, and `git push origin NAME` hands it to the clone.
-    `avfs end DIR` ends it. `avfs fork SOURCE DIR` is the same where SOURCE is written as a path, as in `avfs fork . ../task`.
+    The fork has everything that SOURCE has now: its commit, and changed, new and ignored files. avfs only reads SOURCE, and makes
+    a vault for it the first time; if SOURCE is in a mount, the fork is one more in the mount's vault. In DIR, git commits to the
+    fork's branch, and `git push origin NAME` pushes it to the clone. `avfs end DIR` ends the fork. `avfs fork SOURCE DIR` is the
+    same if SOURCE is written as a path, as in `avfs fork . ../task`.
     """
     from avfs_git.session.serve.nurseries import starting_early  # noqa: PLC0415 - not for the help
 

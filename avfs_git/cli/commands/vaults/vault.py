@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from avfs_git.cli.commands.vaults.fork import make_fork
-from avfs_git.cli.context import State, parse_target
+from avfs_git.cli.context import State
 from avfs_git.cli.table import VerbGroup
+from avfs_git.cli.targets import parse_target
 from avfs_git.cli.verb import HOST_PATH, verb
 from avfs_git.errors import BadUsage, ConfirmationNeeded, quote
 

@@ -1,0 +1,107 @@
+"""The environment: which variables count, and what each means. No other module of avfs reads it.
+
+    AVFS_HOME       where vaults are kept; default ${XDG_DATA_HOME:-~/.local/share}/avfs
+    AVFS_VAULT      the vault to use where `--vault` is not given, also NAME@FORK
+    AVFS_FORK       the fork to use where neither `--fork` nor `--vault` is given
+    AVFS_MOUNTPOINT the root of the tree of the command that avfs runs, to which these two belong: set by `avfs exec`
+    AVFS_HOOK       set for a hook, whose own commands run no hooks
+    XDG_CONFIG_HOME the user's policy for commands is avfs/policy.toml in it; default ~/.config
+    AVFS_AUTHOR_NAME, AVFS_AUTHOR_EMAIL
+                    the author of commits, unless the vault's settings name one; else the author that git finds
+    NO_COLOR        no colours
+
+What remotes need (credentials, ssh, proxies) is read by name in `gitstore.remote.runner`, which gets the environment from here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from avfs_git.cli.targets import Target, read_target
+from avfs_git.paths import ROOT
+
+if TYPE_CHECKING:
+    from avfs_git.cli.place import Place
+    from avfs_git.model import Identity
+
+
+def find_home() -> Path:
+    """Find the directory that holds the vaults."""
+    if named := os.environ.get("AVFS_HOME"):
+        return Path(named).expanduser().absolute()
+    data = os.environ.get("XDG_DATA_HOME", "")
+    if data.startswith("/"):  # the XDG base directory specification: a relative path is to be ignored
+        return Path(data) / "avfs"
+    return Path("~/.local/share/avfs").expanduser()
+
+
+def find_user_policy() -> Path:
+    """Find the user's policy for commands, which need not exist."""
+    config = os.environ.get("XDG_CONFIG_HOME", "")
+    base = Path(config) if config.startswith("/") else Path("~/.config").expanduser()
+    return base / "avfs" / "policy.toml"
+
+
+def find_identity(git_dir: Path) -> Identity:
+    """Find the author of commits in a vault: AVFS_AUTHOR_*, else as git finds it there, else user and host.
+
+    For a vault with the forks of a directory, git looks in that directory, so that a clone's own `user.email` counts.
+    """
+    from avfs_git.model import Identity  # noqa: PLC0415 - not needed to show help
+
+    name, email = (os.environ.get(f"AVFS_AUTHOR_{what}") for what in ("NAME", "EMAIL"))
+    if name and email:
+        return Identity(name, email)
+    import pwd  # noqa: PLC0415 - only where it is needed
+
+    from avfs_git.gitstore.config.author import find_author  # noqa: PLC0415 - the same
+    from avfs_git.workspace.vault.format import VaultLayout  # noqa: PLC0415 - the same
+
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container may run under an id that has no name
+        user = f"uid{os.getuid()}"
+    default = Identity(user, f"{user}@{os.uname().nodename}")
+    origin = VaultLayout(git_dir).read_origin()
+    place = origin if origin is not None and origin.is_dir() else git_dir
+    found = find_author(place, os.environ, default_email=default.email) or default
+    return Identity(name or found.name, email or found.email)
+
+
+def wants_color() -> bool:
+    """Say whether colours are welcome (no-color.org: any value but the empty one says no)."""
+    return not os.environ.get("NO_COLOR")
+
+
+def read_environment() -> tuple[Target, str]:
+    """Say which vault and fork the environment names, and which variable would name the fork; an empty variable names none."""
+    text = os.environ.get("AVFS_VAULT")
+    vault, fork = read_target(text, "AVFS_VAULT") if text else Target(None, None)
+    named = os.environ.get("AVFS_FORK")
+    return Target(vault, named or fork), "AVFS_FORK" if named else "AVFS_VAULT"
+
+
+def list_naming() -> list[str]:
+    """List the variables that are set to name a vault or a fork."""
+    return [name for name in ("AVFS_VAULT", "AVFS_FORK") if os.environ.get(name)]
+
+
+def find_command() -> Place | None:
+    """Find the tree of the command that this process belongs to, if avfs runs it."""
+    from avfs_git.cli.place import Place  # noqa: PLC0415 - not needed to show help
+
+    top, vault, fork = (os.environ.get(f"AVFS_{what}") for what in ("MOUNTPOINT", "VAULT", "FORK"))
+    return Place(Path(vault), fork, Path(top), ROOT, is_mount=True) if top and vault and fork else None
+
+
+def is_in_hook() -> bool:
+    """Tell whether a hook runs this program: its own commands run no hooks."""
+    return bool(os.environ.get("AVFS_HOOK"))
+
+
+def remote_environment(*, asks: bool) -> Mapping[str, str]:
+    """Give what git gets for remotes; with `asks`, it asks for a password, unless the environment says otherwise."""
+    return {"GIT_TERMINAL_PROMPT": "1", **os.environ} if asks else os.environ
