@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-from avfs_git.errors import CannotUndo, FileChanging, ForkNotFound, InvalidInput
+from avfs_git.errors import CannotUndo, FileChanging, ForkNotFound, InvalidInput, quote
 from avfs_git.lazy import LazyModule
 from avfs_git.model import (
     CheckpointResult,
@@ -489,8 +489,10 @@ def resolve_path(opened: OpenWorkspace, path: TreePath, take_side: str | None, c
     """Decide on a path in conflict, and tell what is left."""
     data = b"".join(content.pieces()) if content is not None else None
     with opened.locked() as locked, _barrier(opened):
+        changes.record_changes(locked)
         with file_errors(path, "write to the workspace"):
             mergestate.resolve_path(locked, path, take_side, data)
+        changes.record_changes(locked, f"resolve {quote(os.fsdecode(path))}")
         progress = mergestate.read_progress(locked)
         assert progress is not None  # noqa: S101 - the merge ends elsewhere
         return progress

@@ -29,7 +29,7 @@ from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.capture.workspace import LockedWorkspace
 from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.gitmoves import CommandStart, adopt_git_moves, describe_with_git, tell_head_move
-from avfs_git.workspace.vault.oplog import CAPTURED, EXACT, FILES, FORK_CREATE, SIDECAR, SIDECAR_BEFORE, OpRecord
+from avfs_git.workspace.vault.oplog import CAPTURED, EXACT, FILES, FORK_CREATE, IN_MERGE, SIDECAR, SIDECAR_BEFORE, OpRecord
 from avfs_git.workspace.vault.vault import OpenVault
 
 _NAMED = 3
@@ -44,7 +44,7 @@ def record_changes(
 ) -> tuple[Warning, ...]:
     """Record what has changed in a workspace since it was last recorded, as one operation; tell what was left out.
 
-    In the middle of a merge nothing is recorded: its end does.
+    In the middle of a merge the operation can be undone until the merge ends.
 
     Args:
         locked: The workspace.
@@ -57,7 +57,7 @@ def record_changes(
         HostError: If the disk refuses. Nothing is recorded then; the files are as they are.
     """
     opened, vault = locked.opened, locked.vault
-    if opened.state.merging is not None or opened.is_clean():
+    if opened.is_clean():
         return ()
     vault.prepare()
     pack = PackWriter(vault.store)
@@ -73,6 +73,7 @@ def record_changes(
         pack.finish(hold=True)
         moved = adopt_git_moves(vault, locked.fork, command=command) if command is not None else []
         head_move = tell_head_move(vault, locked.fork)
+        facts = {IN_MERGE: True} if opened.state.merging is not None else {}
         began = moved[0].old if moved else None
         vault.refs.update(vault.keep(*dict.fromkeys((*kept, after, sidecar, began))))
         record = OpRecord(
@@ -84,7 +85,7 @@ def record_changes(
             moves=[(HEADS + locked.fork, began.hex() if began is not None else None, moved[-1].new.hex())] if moved else [],
             before=before.hex(),
             after=after.hex(),
-            more={EXACT: True, CAPTURED: captured.began_ns, **head_move},
+            more={EXACT: True, CAPTURED: captured.began_ns, **head_move, **facts},
         )
         vault.oplog.append(record)
         return (*captured.warnings, *mark_captured(locked, captured, commit=after))

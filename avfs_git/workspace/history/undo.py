@@ -39,6 +39,7 @@ from avfs_git.workspace.vault.oplog import (
     EXACT,
     FORK_CREATE,
     GIT_HEAD,
+    IN_MERGE,
     OF_FORKS,
     OURS,
     REDO,
@@ -155,7 +156,8 @@ def _turn_files(locked: LockedWorkspace, record: OpRecord, direction: str) -> Un
     """Take an operation on a workspace back, or do it again."""
     vault, back = locked.vault, direction == UNDO
     changes, still = _find_changes(vault, record, direction)
-    check_not_merging(locked)
+    if IN_MERGE not in record.more:
+        check_not_merging(locked)
     state = record.before if back else record.after
     sidecars = (record.more.get(SIDECAR), record.more.get(SIDECAR_BEFORE))
     left, reached = sidecars if back else sidecars[::-1]

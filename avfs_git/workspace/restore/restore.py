@@ -539,6 +539,8 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
         change = Application(locked, LowerTree(vault.store, *now, default_mtime_ns=0), _lower(vault.store, wanted, commit))
         change.apply(steps)
         reach("undo.applied")
+        if not replay.ends_merge:
+            _open_conflicts(locked, changed)
         writer = DryWriter(vault.store)
         request = CaptureRequest(known=change.known, index=wanted[0] or EMPTY_TREE, beside=wanted[1])
         captured = capture_workspace(locked, writer, request)
@@ -554,6 +556,15 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
                 intent.warnings.extend(mark_captured(locked, captured, commit=replay.state))
     told = (*change.warnings, *intent.warnings, *_bring_head_back(locked, replay))
     return Replayed(tuple(changed), saved, told, tuple(sidecar_changed))
+
+
+def _open_conflicts(locked: LockedWorkspace, changed: Sequence[ChangedFile]) -> None:
+    """Let what the files hold decide again on conflicts whose resolution is taken back; the state is written at the end."""
+    merging = locked.opened.state.merging
+    paths = {change.path for change in changed}
+    for conflict in merging.conflicts if merging is not None else ():
+        if os.fsencode(conflict.path) in paths:
+            conflict.resolved = False
 
 
 def _bring_head_back(locked: LockedWorkspace, replay: Replay) -> tuple[Warning, ...]:

@@ -74,6 +74,9 @@ FROM = "branch_from"
 """The name, in `more`, of where the branch was when a command began in which git moved it: undo takes both moves back."""
 GIT_HEAD = "git_head"
 """The name, in `more`, of where git's HEAD was in the live tree before and after: a ref or a commit; null on the fork's."""
+IN_MERGE = "in_merge"
+"""The name, in `more`, of whether files changed while conflicts were in them: that can be undone until the merge ends."""
+_OF_MERGES = ("merge_begin", "merge_abort", "merge", "rebase", "cherry_pick")
 OURS = "ours"
 """The name, in `more`, of the commit that the workspace held where others had moved the branch: undo leaves it there."""
 
@@ -445,6 +448,9 @@ def _replay(newest_first: list[OpRecord]) -> tuple[list[OpRecord], list[OpRecord
     undone: list[OpRecord] = []
     for record in reversed(newest_first):
         by_id[record.id] = record
+        if record.kind in _OF_MERGES:
+            done = [other for other in done if other.fork != record.fork or IN_MERGE not in other.more]
+            undone = [other for other in undone if other.fork != record.fork or IN_MERGE not in other.more]
         if record.kind == UNDO and record.target in by_id:
             target = by_id[record.target]
             done = [other for other in done if other.id != target.id]
