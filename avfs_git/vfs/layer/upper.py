@@ -241,7 +241,7 @@ class UpperLayer:
         """
         kept = attic_name(ino)
         if hide:
-            self._link_whiteout(self.work.fd, kept)
+            self.add_whiteout(self.work.fd, kept)
             faults.reach("upper.whiteout_made")
             try:
                 rename_at(self.work.fd, kept, directory, name, RENAME_EXCHANGE)
@@ -344,7 +344,7 @@ class UpperLayer:
 
     # --- whiteouts, opaque directories ---------------------------------------------------------------------
 
-    def _link_whiteout(self, directory: int, name: bytes) -> None:
+    def add_whiteout(self, directory: int, name: bytes) -> None:
         """Make a whiteout under a free name: a link to one device, so that whiteouts need no inode each."""
         work = self.work.fd
         for _ in range(100):
@@ -369,14 +369,10 @@ class UpperLayer:
         except FileExistsError:
             pass  # another thread made it first
 
-    def add_whiteout(self, directory: int, name: bytes) -> None:
-        """Hide an entry of the lower layer where the upper layer holds nothing under its name."""
-        self._link_whiteout(directory, name)
-
     def replace_by_whiteout(self, directory: int, name: bytes, *, is_dir: bool) -> None:
         """Remove an entry of the upper layer, with everything below it, and hide that of the lower layer, in one step."""
         temporary = self.new_name()
-        self._link_whiteout(self.work.fd, temporary)
+        self.add_whiteout(self.work.fd, temporary)
         faults.reach("upper.whiteout_made")
         try:
             # A device cannot be renamed over a directory, so the two change places.
