@@ -25,7 +25,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import avfs_git
 from avfs_git.errors import SessionFailed
 from avfs_git.host.processes.inherited import read_environment
 from avfs_git.session.life.request import Request
@@ -249,7 +248,7 @@ def own_program(fork: str, directory: str) -> tuple[tuple[str, ...], list[str]]:
     Raises:
         SessionFailed: If this process does not know its interpreter.
     """
-    package = os.path.dirname(os.path.abspath(avfs_git.__file__))
+    package = os.fspath(Path(__file__).absolute().parents[2])
     if not sys.executable:
         raise SessionFailed("there is no Python interpreter to run the session with", "")
     paths = [os.path.dirname(package), *(path for path in map(os.path.abspath, filter(None, sys.path)))]
