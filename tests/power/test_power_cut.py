@@ -43,6 +43,11 @@ def _merge(vault: Vault) -> None:
     vault.workspace("work").merge("main")
 
 
+def _bring_back(vault: Vault) -> None:
+    vault.delete_fork("work")
+    vault.undo()
+
+
 SYNCING: dict[str, tuple[Callable[[Vault], object], Callable[[Vault], object]]] = {
     "checkpoint": (
         lambda vault: vault.workspace("work").checkpoint("three"),
@@ -58,6 +63,8 @@ SYNCING: dict[str, tuple[Callable[[Vault], object], Callable[[Vault], object]]] 
     ),
     "fork": (lambda vault: vault.fork("task", source="work"), lambda vault: vault.fork_info("task").head),
     "merge": (_merge, lambda vault: vault.workspace("work").exists("of main")),
+    "gc": (lambda vault: vault.gc(grace_days=0, keep_days=0, keep_operations=1), lambda vault: vault.has_fork("work")),
+    "undo of fork delete": (_bring_back, lambda vault: vault.has_fork("work")),
     "fork delete": (
         lambda vault: vault.delete_fork("work"),
         lambda vault: "work" not in [info.name for info in vault.list_forks()],
