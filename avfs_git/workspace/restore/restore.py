@@ -535,12 +535,12 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
     vault.store.expect(list_contents(steps))
     changed = diff_trees(vault.store, now[0], wanted[0], size_of=vault.store.blob_size)
     sidecar_changed = diff_sidecars(vault.store, now[1], wanted[1])
+    if not replay.ends_merge:
+        _open_conflicts(locked, changed)
     with announced(locked, replay.record.kind, now, ends_merge=replay.ends_merge) as intent:
         change = Application(locked, LowerTree(vault.store, *now, default_mtime_ns=0), _lower(vault.store, wanted, commit))
         change.apply(steps)
         reach("undo.applied")
-        if not replay.ends_merge:
-            _open_conflicts(locked, changed)
         writer = DryWriter(vault.store)
         request = CaptureRequest(known=change.known, index=wanted[0] or EMPTY_TREE, beside=wanted[1])
         captured = capture_workspace(locked, writer, request)
@@ -559,7 +559,10 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
 
 
 def _open_conflicts(locked: LockedWorkspace, changed: Sequence[ChangedFile]) -> None:
-    """Let what the files hold decide again on conflicts whose resolution is taken back; the state is written at the end."""
+    """Let what the files hold decide again on conflicts whose resolution is taken back.
+
+    Called before the intent is written: after a crash no conflict whose markers are back may count as resolved.
+    """
     merging = locked.opened.state.merging
     paths = {change.path for change in changed}
     for conflict in merging.conflicts if merging is not None else ():
