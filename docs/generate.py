@@ -44,7 +44,7 @@ The environment:
 | `AVFS_FORK` | the fork where neither `--fork` nor `--vault` is given |
 | `AVFS_MOUNTPOINT` | set by `avfs exec` for its command: the root of the tree that `AVFS_VAULT` and `AVFS_FORK` name |
 | `XDG_CONFIG_HOME` | the user's policy for commands is `avfs/policy.toml` in it; default `~/.config` |
-| `AVFS_AUTHOR_NAME`, `AVFS_AUTHOR_EMAIL` | who makes checkpoints |
+| `AVFS_AUTHOR_NAME`, `AVFS_AUTHOR_EMAIL` | the author of checkpoints |
 | `GIT_AUTHOR_NAME`, `GIT_AUTHOR_EMAIL`, git's configuration | the same, where those are not set, as git finds the author |
 | `NO_COLOR` | no colours, whatever its value |
 

@@ -1,10 +1,10 @@
 """Git inside a live tree: what makes a mounted workspace a working tree of its vault.
 
-Decided here: what the index says of each file, when it is made, and what it says after avfs has moved the branch. A
-session calls `GitDir.show` before it serves, and lets the kernel forget what `.git` holds after whatever may have moved the
-branch; the tree calls `bring_up` before it answers who reads `.git`, as every git does first, and `proxy.exec.execute` has the
-kernel hold back who opens it in a command (`bring_up_within`). `OpenVault.move_refs` notes where
-a branch stood before it moves, mounted or not.
+Decided here: what the index says of each file, when it is made, and what it says after avfs has moved the branch. A session
+calls `GitDir.show` before it serves, and lets the kernel forget what `.git` holds after each operation that may have
+moved the branch. The tree calls `bring_up` before it answers a reader of `.git`, which git reads first;
+`proxy.exec.execute` has the kernel hold back a program that opens it in a command (`bring_up_within`).
+`OpenVault.move_refs` notes where a branch stood before it moves, mounted or not.
 
 The index is made when git first asks, not when the tree is mounted or a command begins: it costs what the tree has,
 they must not. From then on it is git's. When avfs moves the branch, the commit that the index was made for is
@@ -89,7 +89,7 @@ class GitDir:
         """Make the tree one in which git works, by a file that is shown as its `.git`.
 
         Args:
-            link: The file; whoever shows it has git wait where it is behind (`is_behind`).
+            link: The file; the server that shows it has git wait where it is behind (`is_behind`).
             directory: Where the tree is shown.
 
         Raises:
@@ -120,7 +120,7 @@ class GitDir:
             self.bring_up_within()
 
     def bring_up_within(self, check: Callable[[], None] = _go_on) -> None:
-        """Do what `bring_up` does, for who holds the workspace and is in the middle of changing it.
+        """Do what `bring_up` does, for a caller that holds the workspace and is in the middle of changing it.
 
         Args:
             check: Called for each directory of an index that is made; what it raises ends that, and the index stays as it was.

@@ -1,6 +1,6 @@
 """Looking at a workspace that its session serves, beside what the session does to it.
 
-Decided here: which state of a workspace is shown to who looks while an operation is under way, and for what a look has to wait.
+Decided here: which state of a workspace is shown to a reader while an operation is under way, and for what a look has to wait.
 Called by `session.control.control` in a thread of each look; the operation is in another thread, and has the workspace lock. A
 look takes no lock but the guard of the tree, for moments, opens the workspace anew from the disk, and writes nothing.
 
@@ -11,7 +11,7 @@ look takes no lock but the guard of the tree, for moments, opens the workspace a
 - Once it has begun to change files, a look waits for its end, as programs do: half of a restore is no state.
 
 In each case the look is repeated where the branch moved meanwhile, or such an operation came in between: files and branch belong
-together. On overlayfs nobody keeps programs waiting, and each file is shown as it was at one moment, as in a checkpoint.
+together. On overlayfs nothing keeps programs waiting, and each file is shown as it was at one moment, as in a checkpoint.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def record_changes(
         head_move = tell_head_move(vault, locked.fork)
         facts = {IN_MERGE: True} if opened.state.merging is not None else {}
         began = moved[0].old if moved else None
-        vault.refs.update(vault.keep(*dict.fromkeys((*kept, after, sidecar, began))))
+        vault.refs.update(vault.hold(*dict.fromkeys((*kept, after, sidecar, began))))
         record = OpRecord(
             0,
             locked.fork,

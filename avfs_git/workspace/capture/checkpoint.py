@@ -455,7 +455,7 @@ def _record(
         more={**applied.more, CAPTURED: captured.began_ns},
     )
     edits, states = _note_edits(locked, taken, pack, recorded, record, with_files=request.with_files)
-    changes = [*vault.keep(*states, maybe_oid(record.more.get(FROM))), *changes]
+    changes = [*vault.hold(*states, maybe_oid(record.more.get(FROM))), *changes]
     noted = note.write(pack, taken.head, taken.changed_files) if note is not None else None
     with notes.putting(vault, pack, oid, noted) as noting:
         pack.finish(hold=True)

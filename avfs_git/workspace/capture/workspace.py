@@ -262,7 +262,7 @@ class OpenWorkspace:
         """Give the lock back, and before that the mounted directory, if one is open."""
         try:
             if self.lock.depth == 1:
-                self.mode.leave_mounted(keep=False)
+                self.mode.leave_mounted(staging_stays=False)
         finally:
             self.lock.release()
 

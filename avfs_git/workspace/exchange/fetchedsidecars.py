@@ -195,7 +195,7 @@ def accept_sidecars(
         pack.finish(hold=True)
         own.add({**{oid: counts[oid] for oid in chain if oid in counts}, **noted})
         above = {parent for oid in made for parent in vault.store.read_commit(oid).parents}
-        vault.refs.update(vault.keep(*(made - above)))
+        vault.refs.update(vault.hold(*(made - above)))
     if cleaner.git_dirs:
         what = f"{_count(cleaner.git_dirs)} of {quote(remote)} left out with the files beside it"
         text = f"{what}: its hooks and settings run programs; `--with-git-dirs` brings it"

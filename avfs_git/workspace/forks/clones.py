@@ -200,9 +200,9 @@ def _make_fork(
         changes: list[RefChange] = []
         if sidecar is not None:
             left_over = vault.refs.read(SIDECARS + name)
-            changes += [*vault.keep(left_over), RefChange(SIDECARS + name, left_over, sidecar)]
+            changes += [*vault.hold(left_over), RefChange(SIDECARS + name, left_over, sidecar)]
         if base != head:
-            changes += vault.keep(base)
+            changes += vault.hold(base)
         changes.append(RefChange(HEADS + name, None, head))
         moves: list[RefMoveRecord] = [(HEADS + name, None, head.hex())]
         text = f"fork {name} from {source.name}"

@@ -184,7 +184,7 @@ def _record_fork(
     if sidecar_left is not None:
         left_over[SIDECARS + name] = sidecar_left
     if left_over:
-        changes += [*vault.keep(*left_over.values()), *(RefChange(ref, oid, None) for ref, oid in left_over.items())]
+        changes += [*vault.hold(*left_over.values()), *(RefChange(ref, oid, None) for ref, oid in left_over.items())]
     changes.append(RefChange(HEADS + name, None, commit))  # last: by it the fork is found
     moves: list[RefMoveRecord] = [(HEADS + name, None, commit.hex())]
     more = facts_of(state) | ({BY: parent} if parent is not None else {})
@@ -273,7 +273,7 @@ def end_fork(
             moves = _list_refs(vault, fork)
             record.moves = [(move.name, move.old.hex() if move.old else None, None) for move in moves]
             record.more = {**record.more, "trash": trashed}
-            vault.move_refs([*vault.keep(*(move.old for move in moves)), *moves], record, then=put_away)
+            vault.move_refs([*vault.hold(*(move.old for move in moves)), *moves], record, then=put_away)
     opened.close()
     return True
 

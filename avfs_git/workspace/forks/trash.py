@@ -79,7 +79,7 @@ def note_deletion(vault: OpenVault, fork: str) -> None:
     record = find_deletion(vault, fork)
     if record is None:
         return
-    vault.refs.update(vault.keep(*(oid_of(old) for _, old, _ in record.moves if old is not None)))
+    vault.refs.update(vault.hold(*(oid_of(old) for _, old, _ in record.moves if old is not None)))
     vault.oplog.append(record)
     reach("trash.noted")
     clear_orphan(vault, fork, record.more["trash"])  # if it is not put away, undo finds it in its place

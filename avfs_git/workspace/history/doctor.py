@@ -247,7 +247,7 @@ def _put_orphan_away(vault: OpenVault, fork: str) -> None:
 def _take_refs_away(vault: OpenVault, fork: str, changes: list[RefChange]) -> None:
     with vault.fork_locked(fork):
         if not vault.has_fork(fork):  # else it was being made when they were found
-            vault.refs.update([*vault.keep(*(each.old for each in changes)), *changes])
+            vault.refs.update([*vault.hold(*(each.old for each in changes)), *changes])
 
 
 def _check_worktrees(vault: OpenVault) -> Iterator[_Finding]:

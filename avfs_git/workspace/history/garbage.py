@@ -13,7 +13,7 @@ The order of steps, each of which is complete before the next one and can be don
 2. Old operations leave the log, in one step. From here on nothing can undo them.
 3. Workspaces of deleted forks leave the trash, as far as no operation that is left names them: each is renamed, then removed.
 4. Refs that only kept something for undo go, as far as nothing that is left names what they keep. Who needs one again meanwhile
-   compares it under its lock (`OpenVault.keep`), and makes it anew.
+   compares it under its lock (`OpenVault.hold`), and makes it anew.
 5. Objects that nothing reaches are dropped (`gitstore.objects.sweep`).
 
 What stays: everything that a ref, an index or a log of git's, an operation that is left, a workspace (also one in the trash), a
@@ -379,7 +379,7 @@ def _made_ns(vault: OpenVault, ref: str) -> int:
 
 def _keep(vault: OpenVault, oids: list[Oid]) -> None:
     for start in range(0, len(oids), _AT_ONCE):
-        vault.refs.update(vault.keep(*oids[start : start + _AT_ONCE]))
+        vault.refs.update(vault.hold(*oids[start : start + _AT_ONCE]))
         reach("gc.kept")
 
 

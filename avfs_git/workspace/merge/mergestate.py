@@ -113,7 +113,7 @@ def _begin(
         )
         oid = pack.add(KIND_COMMIT, serialize_commit(made))
         pack.finish(hold=True)
-        vault.refs.update(vault.keep(sidecar, oid))
+        vault.refs.update(vault.hold(sidecar, oid))
         text = f"begin to merge {merging.source}"
         vault.move_refs(
             [], OpRecord(0, locked.fork, "merge_begin", text, vault.clock_ns(), after=oid.hex(), more=dict(intent.facts))

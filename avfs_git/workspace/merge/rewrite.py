@@ -406,7 +406,7 @@ def squash_commits(locked: LockedWorkspace, first: Oid, last: Oid, message: str 
             vault.clock_ns(),
             moves=[(change.name, head.hex(), made[-1].hex())],  # no state after: the workspace may hold something else
         )
-        vault.move_refs([*vault.keep(head), change], record)
+        vault.move_refs([*vault.hold(head), change], record)
     finally:
         pack.discard()
     commits = tuple(oid.hex() for oid in made)

@@ -222,9 +222,9 @@ def _carry_out(
         if moves_sidecar:
             changes.insert(0, RefChange(SIDECARS + locked.fork, vault.refs.read(SIDECARS + locked.fork), sidecar, lasting=True))
         if ending.keeps_head:
-            changes = [*vault.keep(head), *changes]
+            changes = [*vault.hold(head), *changes]
         if ending.came_from != head:
-            changes = [*vault.keep(ending.came_from), *changes]
+            changes = [*vault.hold(ending.came_from), *changes]
         facts = {**ending.more, **intent.facts, CAPTURED: captured.began_ns}
         if sidecar is not None and commit.sidecar != sidecar:
             facts[SIDECAR] = sidecar.hex()

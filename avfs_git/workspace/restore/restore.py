@@ -305,7 +305,7 @@ def save_aside(locked: LockedWorkspace, description: str, *, onto: Oid | None = 
             KIND_COMMIT, serialize_commit(Commit(tree, parents, signature, signature, bookkeeping(description), sidecar=sidecar))
         )
         pack.finish(hold=True)
-        vault.refs.update(vault.keep(sidecar, oid))
+        vault.refs.update(vault.hold(sidecar, oid))
         mark_captured(locked, captured, commit=oid)
     finally:
         pack.discard()
@@ -409,7 +409,7 @@ def put_back(locked: LockedWorkspace) -> None:
     store = locked.vault.store
     is_done = is_complete(locked, pending)
     before = LowerTree(store, maybe_oid(pending.tree), maybe_oid(pending.sidecar), default_mtime_ns=0)
-    opened.mode.leave_mounted(keep=True)
+    opened.mode.leave_mounted(staging_stays=True)
     left = recover_taken(locked, before)
     opened.state.recovered = [*opened.state.recovered, *(told.message for told in left.warnings)]
     if pending.merge == ("ends" if is_done else "begins"):
@@ -509,7 +509,7 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
     """
     vault = locked.vault
     vault.prepare()
-    kept = vault.keep(*(change.old for change in replay.changes))
+    kept = vault.hold(*(change.old for change in replay.changes))
     worktree = open_worktree(vault, locked.fork)
     if replay.head_at is not None and worktree.find_head() == replay.head_at and not worktree.is_rebasing:
         replay.record.more[GIT_HEAD] = [replay.head_at, None]

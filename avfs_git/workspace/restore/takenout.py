@@ -162,7 +162,7 @@ def _keep(locked: LockedWorkspace, place: Staging, saved: LowerTree | None) -> l
             KIND_COMMIT, serialize_commit(Commit(tree, (head,) if head is not None else (), signature, signature, text))
         )
         pack.finish(hold=True)
-        locked.vault.refs.update(locked.vault.keep(commit))
+        locked.vault.refs.update(locked.vault.hold(commit))
     finally:
         pack.discard()
     return [

@@ -171,7 +171,7 @@ class VaultLayout:
         return WorkspaceLayout(self.workspaces / fork_dir_name(fork), fork)
 
     def read_origin(self) -> Path | None:
-        """Tell of which directory the vault was made; None of one that was made otherwise."""
+        """Tell of which directory the vault was made; None of any other vault."""
         try:
             data = read_plain(self.origin)
         except OSError:

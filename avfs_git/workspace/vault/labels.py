@@ -31,5 +31,5 @@ def delete_label(vault: OpenVault, fork: str, label: str) -> Checkpoint:
     vault.prepare()
     moves: list[RefMoveRecord] = [(ref, oid.hex(), None)]
     record = OpRecord(0, fork, "checkpoint_delete", f"delete checkpoint {label}", vault.clock_ns(), moves=moves)
-    vault.move_refs([*vault.keep(oid), RefChange(ref, oid, None)], record)
+    vault.move_refs([*vault.hold(oid), RefChange(ref, oid, None)], record)
     return described

@@ -376,7 +376,7 @@ class OpLog:
         return None
 
     def find_last_fact(self, fork: str, name: str) -> Any:
-        """Find what the last operation of a fork says that says a fact in `more`; None if there is none."""
+        """Find what the last operation of a fork says that says a fact in `more`; None if no operation does."""
         if f'"{name}"'.encode() not in self._read_all():
             return None
         return next((record.more[name] for record in self.read_fork(fork) if name in record.more), None)
@@ -503,7 +503,7 @@ def _parse_backwards(lines: list[bytes], *, withdrawn: bool = False) -> Iterator
 
 
 def _parse(body: bytes) -> OpRecord | None:
-    """Read what a line says; None for one that this program did not write, whose checksum is right all the same."""
+    """Read what a line says; None for a line that this program did not write, whose checksum is right all the same."""
     try:
         held = json.loads(body)
         names = ("id", "fork", "kind", "text", "at", "moves", "before", "after", "target", "more")

@@ -76,7 +76,7 @@ def _make_again(vault: OpenVault, layout: WorkspaceLayout) -> WorkspaceState:
         if not is_recorded and state.sidecar is not None and vault.read_sidecar_ref(fork) is None:
             # What a commit's header names, git does not keep: the workspace needs it from now on.
             vault.prepare()
-            vault.refs.update(vault.keep(oid_of(state.sidecar)))
+            vault.refs.update(vault.hold(oid_of(state.sidecar)))
         create_workspace(vault, layout, state, durable=is_damaged or not is_recorded)
     except HostError as error:
         if error.errno not in REFUSED_WRITING:

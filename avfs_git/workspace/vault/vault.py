@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 NOBODY = Identity("avfs", "avfs@localhost")
 Caller = Identity | Callable[[Path], Identity]
-"""Who makes commits, or a function that finds it for a vault."""
+"""The author of commits, or a function that finds it for a vault."""
 
 
 class OpenVault:
@@ -72,8 +72,8 @@ class OpenVault:
         Args:
             git_dir: The repository.
             name: What to call it in messages; its path if not given.
-            identity: Who makes commits, unless the vault's settings say it; a function is called with `git_dir` when the first
-                commit is made.
+            identity: The author of commits, unless the vault's settings name one; a function is called with `git_dir` when the
+                first commit is made.
             clock_ns: The time of commits and operations.
             remote_environment: Where remotes find credentials, ssh and proxies.
             is_trusted: Whether its owner was checked already.
@@ -279,11 +279,11 @@ class OpenVault:
         found = {name.removeprefix(prefix): oid for name, oid in self.refs.list(prefix).items()}
         return {label_of_ref_name(label): oid for label, oid in found.items() if "/" not in label}
 
-    def keep(self, *oids: Oid | None) -> list[RefChange]:
-        """Make the ref changes that keep commits reachable when nothing else does.
+    def hold(self, *oids: Oid | None) -> list[RefChange]:
+        """Make the ref changes that hold commits from gc when no other ref does.
 
-        A ref that does so already is moved to where it is: it may be on its way out (`workspace.history.garbage`), and is new
-        then.
+        A ref that holds one already is moved to where it is: gc may be about to drop it (`workspace.history.garbage`), and finds
+        it new then.
         """
         names = {KEPT + oid.hex(): oid for oid in oids if oid is not None}
         return [RefChange(name, self.refs.read(name), oid, lasting=True) for name, oid in names.items()]

@@ -62,8 +62,8 @@ class Mode(Protocol):
             MountError: If it is not the mount that was named.
         """
 
-    def leave_mounted(self, *, keep: bool) -> None:
-        """Close what `mounted` opened; `keep` leaves the staging directory to the caller."""
+    def leave_mounted(self, *, staging_stays: bool) -> None:
+        """Close what `mounted` opened; `staging_stays` leaves the staging directory to the caller."""
 
     def read_upper(self) -> Layer:
         """Make what a capture reads the upper layer by."""

@@ -78,7 +78,7 @@ class Plain:
         """Tell that files change through the view."""
         return None
 
-    def leave_mounted(self, *, keep: bool) -> None:
+    def leave_mounted(self, *, staging_stays: bool) -> None:
         """Do nothing."""
 
     def read_upper(self) -> Layer:

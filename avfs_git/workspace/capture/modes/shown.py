@@ -85,11 +85,11 @@ class Shown:
             self._mounted = MountedTree(self._layers.vault.store, MountedLayer(self._directory, self._device, self._layers.upper))
         return self._mounted
 
-    def leave_mounted(self, *, keep: bool) -> None:
+    def leave_mounted(self, *, staging_stays: bool) -> None:
         """Close the mounted directory."""
         mounted, self._mounted = self._mounted, None
         if mounted is not None:
-            mounted.upper.keeps = keep
+            mounted.upper.keeps = staging_stays
             mounted.close()
 
     def read_upper(self) -> Layer:
@@ -123,7 +123,7 @@ class Shown:
 
     def close(self) -> None:
         """Close the view, the watch and the mounted directory."""
-        self.leave_mounted(keep=False)
+        self.leave_mounted(staging_stays=False)
         if self._watch is not None:
             self._watch.close()
         self.view.close()
