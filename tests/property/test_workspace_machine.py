@@ -493,7 +493,10 @@ class WorkspaceMachine(RuleBasedStateMachine):
         if self.head() != self.branch.head:
             found = self.note_head(files=True).tree
             assert found == tree
-        self.expect_clean()
+        if result.outcome == "unchanged":  # nothing was done, and so nothing was saved before
+            assert (result.saved, self.view(times=True)) == (None, before)
+        else:
+            self.expect_clean()
 
     @rule()
     def restore_what_never_was(self) -> None:
