@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import faults
-from avfs_git.errors import RefConflict, WorkspaceBusy, WorkspaceMounted
+from avfs_git.errors import RefConflict, WorkspaceMounted
 from avfs_git.sdk import Avfs, Vault, Workspace
 from tests.support.faults import check_vault, die_in
 from tests.support.servers import git, make_bare
