@@ -156,8 +156,7 @@ class Dispatch:
                 if opened.lock.session is None:
                     if not operations.TABLE[operation.__name__].only_looks(args, kwargs):
                         raise
-                    with contextlib.closing(self._look_at(opened.fork)) as looking:
-                        return operation(looking, *args, **kwargs)
+                    return self.look_at(opened.fork, lambda looking: operation(looking, *args, **kwargs))
         with self._lock:
             if self._mounted is None:
                 self._mounted = client.Sessions(
@@ -165,9 +164,11 @@ class Dispatch:
                 )
         return self._mounted.run(opened, operation, *args, **kwargs)
 
-    def _look_at(self, fork: str) -> workspaces.OpenWorkspace:
-        """Open a workspace that somebody works in, to look at it."""
-        return workspaces.OpenWorkspace(self.core, fork, recover=lambda _: None, looks_on=True)
+    def look_at(self, fork: str, action: Callable[[workspaces.OpenWorkspace], _T]) -> _T:
+        """Look at a workspace in which another process works, without waiting for it."""
+        looking = workspaces.OpenWorkspace(self.core, fork, recover=lambda _: None, looks_on=True)
+        with contextlib.closing(looking):
+            return action(looking)
 
     def note_file_call(self, fork: str, text: str) -> None:
         """Note that a file call is about to change a fork: all of them are one operation, which `record_changes` ends.

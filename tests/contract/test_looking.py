@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import subprocess
 import sys
+import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -138,6 +140,14 @@ def test_looking_goes_on_beside_a_checkpoint(
         assert work.stat("file", with_oid=True).oid is not None
         assert [info.name for info in other.list_forks()]
         assert "workspace.busy" in {problem.code for problem in other.doctor().problems}
+        if backend is None:
+            work.export_path("file", mount_dir / "exported")
+            assert (mount_dir / "exported").read_bytes() == b"changed\n"
+            archive = io.BytesIO()
+            told = work.export_tar("/", archive)
+            with tarfile.open(fileobj=io.BytesIO(archive.getvalue())) as packed:
+                assert packed.getmember("file").size == 8
+            assert "workspace.in_use" in {warning.code for warning in told.warnings}
         log = [each.checkpoint for each in work.log()]
         for arguments in (["status"], ["diff"], ["ls"], ["cat", "file"], ["log"], ["fork", "info"]):
             assert avfs(*arguments)

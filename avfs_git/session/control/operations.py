@@ -54,7 +54,7 @@ from avfs_git.workspace.vault.gitmoves import CommandStart
 from avfs_git.workspace.vault.oplog import FILES, OF_FORKS
 
 if TYPE_CHECKING:
-    from avfs_git.workspace.capture import changes, checkpoint
+    from avfs_git.workspace.capture import changes, checkpoint, prepare
     from avfs_git.workspace.history import compare, revert, undo
     from avfs_git.workspace.merge import catchup, merge, mergestate, rewrite
     from avfs_git.workspace.restore import adding, restore, transfer
@@ -64,6 +64,7 @@ else:
     catchup = LazyModule("avfs_git.workspace.merge.catchup")
     changes = LazyModule("avfs_git.workspace.capture.changes")
     checkpoint = LazyModule("avfs_git.workspace.capture.checkpoint")
+    prepare = LazyModule("avfs_git.workspace.capture.prepare")
     compare = LazyModule("avfs_git.workspace.history.compare")
     gitmoves = LazyModule("avfs_git.workspace.vault.gitmoves")
     merge = LazyModule("avfs_git.workspace.merge.merge")
@@ -546,14 +547,23 @@ def unpack_tar(opened: OpenWorkspace, file: BinaryIO, path: TreePath) -> Transfe
 
 def pack_tar(opened: OpenWorkspace, path: TreePath, file: BinaryIO) -> TransferResult:
     """Write a tar archive while it is read. Only in the caller's own process."""
-    return transfer.export_tar(opened, path, file)
+    return _tell(opened, transfer.export_tar(opened, path, file, is_patient=False))
 
 
 def export_path(
     opened: OpenWorkspace, path: TreePath, destination: Path, recursive: bool, max_depth: int | None, overwrite: bool
 ) -> TransferResult:
     """Copy a file or directory of the workspace to the host. Only in the caller's own process."""
-    return transfer.export_path(opened, path, destination, recursive=recursive, max_depth=max_depth, overwrite=overwrite)
+    return _tell(
+        opened,
+        transfer.export_path(
+            opened, path, destination, recursive=recursive, max_depth=max_depth, overwrite=overwrite, is_patient=False
+        ),
+    )
+
+
+def _tell(opened: OpenWorkspace, result: TransferResult) -> TransferResult:
+    return replace(result, warnings=(*result.warnings, *prepare.warn_of_state(opened)))
 
 
 @_operation(changes=False)

@@ -60,7 +60,7 @@ def capture_workspace(locked: LockedWorkspace, sink: ObjectSink, request: Captur
 
     lasts = not isinstance(sink, DryWriter)
     captured = opened.mode.capture(make, opened.cache, lasts=lasts, afresh=request.afresh, flush=opened.flush_pages)
-    captured.warnings += _warn_of_state(opened)
+    captured.warnings += warn_of_state(opened)
     return captured
 
 
@@ -73,7 +73,8 @@ def _read_limits(vault: OpenVault) -> SidecarLimits:
     )
 
 
-def _warn_of_state(opened: OpenWorkspace) -> list[Warning]:
+def warn_of_state(opened: OpenWorkspace) -> list[Warning]:
+    """Say what is special about the state that is read."""
     warnings = [Warning("workspace.recovered", text) for text in opened.state.recovered]
     if opened.looks_on and (opened.lock.session is None or opened.lock.is_operating):
         holder = opened.lock.holder()

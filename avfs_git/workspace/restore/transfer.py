@@ -298,6 +298,7 @@ def export_path(
     overwrite: bool,
     shown: str | None = None,
     every_link: bool = False,
+    is_patient: bool = True,
 ) -> TransferResult:
     """Copy a file or directory of a workspace to the host.
 
@@ -306,7 +307,7 @@ def export_path(
     tally = _Tally()
     given = destination
     named = Path(shown) if shown is not None else destination
-    with opened.locked(to_read=True) as locked:
+    with opened.locked(to_read=True, is_patient=is_patient) as locked:
         merged = locked.merged
         try:
             node = merged.resolve(path)
@@ -426,10 +427,10 @@ def _export_xattrs(merged: MergedTree, node: Node, fd: int) -> None:
                 os.setxattr(fd, key, value)
 
 
-def export_tar(opened: OpenWorkspace, path: TreePath, file: BinaryIO) -> TransferResult:
+def export_tar(opened: OpenWorkspace, path: TreePath, file: BinaryIO, *, is_patient: bool = True) -> TransferResult:
     """Write a tar archive of a file or directory of a workspace, sorted by path."""
     tally = _Tally()
-    with opened.locked(to_read=True) as locked:
+    with opened.locked(to_read=True, is_patient=is_patient) as locked:
         merged = locked.merged
         try:
             node = merged.resolve(path)
