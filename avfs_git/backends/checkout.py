@@ -19,7 +19,7 @@ from avfs_git.host.files.durable import host_errors
 from avfs_git.host.processes.runners import NamespaceRefused
 from avfs_git.model import Warning
 from avfs_git.paths import ROOT
-from avfs_git.workspace.capture.workspace import LockedWorkspace
+from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.plaincopy import note_copy, remove_copy, take_in, take_in_left
 from avfs_git.workspace.restore.transfer import export_path
 

@@ -14,7 +14,7 @@ from avfs_git.backends.lower import LowerMounts
 from avfs_git.backends.overlay import OverlayBackend
 from avfs_git.backends.shown import Backend, BackendName, Passed, Served
 from avfs_git.errors import BackendUnavailable
-from avfs_git.workspace.capture.workspace import LockedWorkspace, OpenWorkspace
+from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 
 if TYPE_CHECKING:
     from avfs_git.backends.fuse import Mount

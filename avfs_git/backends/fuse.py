@@ -14,7 +14,7 @@ from avfs_git.backends.shown import Passed, Served, start_runner
 from avfs_git.errors import FuseUnavailable, MountError
 from avfs_git.host.processes.runners import NamespaceRefused
 from avfs_git.model import Warning
-from avfs_git.workspace.capture.workspace import LockedWorkspace, OpenWorkspace
+from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 
 Mount = Callable[[int], tuple[Served, Callable[[], object]]]
 """Mounts the workspace on a leash; gives what shows it, and what takes the mount away."""

@@ -25,7 +25,7 @@ from avfs_git.host.mounts.overlayfs import clear_volatile
 from avfs_git.host.processes.runners import NamespaceRefused, file_mount, overlay_mount, unmounting
 from avfs_git.model import Warning
 from avfs_git.paths import Oid
-from avfs_git.workspace.capture.workspace import LockedWorkspace, OpenWorkspace
+from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 
 _OPTIONS = ("userxattr", "index=off", "volatile")
 _ATTEMPTS = 50

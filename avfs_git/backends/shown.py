@@ -20,7 +20,7 @@ from avfs_git.host.files.modes import make_private_dirs
 from avfs_git.host.files.plainfile import holds
 from avfs_git.host.processes.runners import Isolation, NamespaceRefused, Runner
 from avfs_git.model import Warning
-from avfs_git.workspace.capture.workspace import LockedWorkspace, OpenWorkspace
+from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.gitmoves import PUT_AWAY, open_worktree
 

@@ -22,7 +22,7 @@ from avfs_git.lazy import LazyModule
 from avfs_git.model import SessionBackend, SessionState, UndoResult, Warning
 from avfs_git.paths import Oid, check_fork_name
 from avfs_git.values import replace
-from avfs_git.workspace.capture.bookkeeping import bookkeeping
+from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
 
 if TYPE_CHECKING:
     from avfs_git.backends import lower
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from avfs_git.session.life import record, stop
     from avfs_git.session.life import request as requests
     from avfs_git.session.serve import point, start
-    from avfs_git.workspace.capture import workspace as workspaces
     from avfs_git.workspace.exchange import enabledhooks, userhooks
     from avfs_git.workspace.history import undo
+    from avfs_git.workspace.opened import workspace as workspaces
     from avfs_git.workspace.restore import recovery
     from avfs_git.workspace.vault import oplog, revisions
     from avfs_git.workspace.vault.vault import OpenVault
@@ -53,7 +53,7 @@ else:
     stop = LazyModule("avfs_git.session.life.stop")
     undo = LazyModule("avfs_git.workspace.history.undo")
     userhooks = LazyModule("avfs_git.workspace.exchange.userhooks")
-    workspaces = LazyModule("avfs_git.workspace.capture.workspace")
+    workspaces = LazyModule("avfs_git.workspace.opened.workspace")
 
 _CALLS_NAMED = 3
 """File calls that the log names; the others are counted."""

@@ -48,13 +48,13 @@ if TYPE_CHECKING:
     from avfs_git.host.files import removal
     from avfs_git.session.life import mountsource, stop
     from avfs_git.session.serve import nurseries, point
-    from avfs_git.workspace.capture import aftermath
+    from avfs_git.workspace.checkpoint import aftermath
     from avfs_git.workspace.exchange import cloning
     from avfs_git.workspace.forks import clones, create, making
     from avfs_git.workspace.vault import trusted
 else:
     # A light command must not pay for what it does not use.
-    aftermath = LazyModule("avfs_git.workspace.capture.aftermath")
+    aftermath = LazyModule("avfs_git.workspace.checkpoint.aftermath")
     clones = LazyModule("avfs_git.workspace.forks.clones")
     create = LazyModule("avfs_git.workspace.forks.create")
     making = LazyModule("avfs_git.workspace.forks.making")

@@ -15,12 +15,13 @@ from avfs_git.model import RemoveResult, SessionInfo, SessionState, UnmountResul
 if TYPE_CHECKING:
     from avfs_git.sdk.vault import Vault
     from avfs_git.session.life import record, stop
-    from avfs_git.workspace.capture import checkpoint, requests
-    from avfs_git.workspace.capture.workspace import LockedWorkspace
+    from avfs_git.workspace.capture import requests
+    from avfs_git.workspace.checkpoint import checkpoint
     from avfs_git.workspace.forks import clones
+    from avfs_git.workspace.opened.workspace import LockedWorkspace
 else:
     # A light command must not pay for what it does not use.
-    checkpoint = LazyModule("avfs_git.workspace.capture.checkpoint")
+    checkpoint = LazyModule("avfs_git.workspace.checkpoint.checkpoint")
     clones = LazyModule("avfs_git.workspace.forks.clones")
     requests = LazyModule("avfs_git.workspace.capture.requests")
     record = LazyModule("avfs_git.session.life.record")

@@ -53,12 +53,12 @@ if TYPE_CHECKING:
     from avfs_git.sdk import policy
     from avfs_git.session.control import operations
     from avfs_git.session.life import record, stop
-    from avfs_git.workspace.capture.workspace import LockedWorkspace
     from avfs_git.workspace.exchange import apply, remotes, userhooks
     from avfs_git.workspace.exchange.enabledhooks import EnabledHooks
     from avfs_git.workspace.forks import clones, forks
     from avfs_git.workspace.history import compare, doctor, garbage, history, undo
     from avfs_git.workspace.merge import overlap
+    from avfs_git.workspace.opened.workspace import LockedWorkspace
     from avfs_git.workspace.vault import forkinfo, oplog, revisions
     from avfs_git.workspace.vault.vault import OpenVault
 else:

@@ -42,7 +42,7 @@ from avfs_git.model import (
 from avfs_git.paths import parse_tree_path
 from avfs_git.sdk.pathlike import PathLike, parse_tree_paths
 from avfs_git.sdk.session import Session
-from avfs_git.workspace.capture.bookkeeping import bookkeeping
+from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
 
 if TYPE_CHECKING:
     from avfs_git.gitstore import holding
@@ -52,10 +52,10 @@ if TYPE_CHECKING:
     from avfs_git.sdk.vault import Vault
     from avfs_git.session.control import client, operations
     from avfs_git.session.serve import nurseries, point
-    from avfs_git.workspace.capture import workspace as workspaces
     from avfs_git.workspace.forks import fold
     from avfs_git.workspace.history import history
     from avfs_git.workspace.merge import overlap
+    from avfs_git.workspace.opened import workspace as workspaces
     from avfs_git.workspace.restore import files
     from avfs_git.workspace.vault import labels, revisions
 else:
@@ -72,7 +72,7 @@ else:
     overlap = LazyModule("avfs_git.workspace.merge.overlap")
     point = LazyModule("avfs_git.session.serve.point")
     revisions = LazyModule("avfs_git.workspace.vault.revisions")
-    workspaces = LazyModule("avfs_git.workspace.capture.workspace")
+    workspaces = LazyModule("avfs_git.workspace.opened.workspace")
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

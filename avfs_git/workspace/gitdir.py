@@ -54,7 +54,7 @@ from avfs_git.vfs.layer.layers import UpperReader
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree, Stored
 from avfs_git.vfs.scan.scan import DIRECTORY, FILE, SYMLINK, Found
 from avfs_git.vfs.scan.statcache import StatCache, is_same_entry, take_fingerprint
-from avfs_git.workspace.capture.workspace import OpenWorkspace
+from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.gitmoves import PUT_AWAY, open_worktree
 

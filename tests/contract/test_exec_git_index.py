@@ -15,8 +15,8 @@ from avfs_git.paths import Oid
 from avfs_git.sdk import Workspace
 from avfs_git.sdk.commands import Prepared
 from avfs_git.workspace import gitdir
-from avfs_git.workspace.capture.workspace import OpenWorkspace
 from avfs_git.workspace.gitdir import make_index
+from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.vault import madeindexes
 from avfs_git.workspace.vault.gitmoves import open_worktree
 from tests.support.commands import ALLOW_ALL

@@ -24,7 +24,7 @@ from avfs_git.host.processes.watches import Told, Watches
 from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.vfs.scan import upperwatch
 from avfs_git.vfs.scan.upperwatch import UpperWatch
-from avfs_git.workspace.capture.modes.shown import Shown
+from avfs_git.workspace.opened.shown import Shown
 from tests.support.faults import make_source, make_vault
 from tests.support.shown import mounted_layers, opened_of, serving
 

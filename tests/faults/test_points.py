@@ -21,8 +21,8 @@ import pytest
 
 from avfs_git import Avfs, Session, Vault, faults
 from avfs_git.errors import AvfsError, ForkNotFound, HostError, LeftInForce, VaultNotFound, WorkspaceBusy, WorkspaceMounted
-from avfs_git.workspace.capture.checkpoint import save_checkpoint
 from avfs_git.workspace.capture.requests import CheckpointRequest
+from avfs_git.workspace.checkpoint.checkpoint import save_checkpoint
 from avfs_git.workspace.vault import notes
 from tests.support.faults import (
     UNCOMMITTED,

@@ -16,10 +16,10 @@ from avfs_git import faults
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.model import Identity
 from avfs_git.sdk import Avfs
-from avfs_git.workspace.capture.mark import mark_captured
-from avfs_git.workspace.capture.prepare import capture_workspace
 from avfs_git.workspace.capture.requests import CaptureRequest
-from avfs_git.workspace.capture.workspace import LockedWorkspace, OpenWorkspace
+from avfs_git.workspace.checkpoint.mark import mark_captured
+from avfs_git.workspace.checkpoint.prepare import capture_workspace
+from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 from tests.support.steps import Draft, Step, drafts, make_lower, take_in_tree
 from tests.support.trees import describe_tree
 

@@ -445,7 +445,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
                 elif was is None or was[2] != entry[2]:
                     assert isinstance(entry[5], int)
                     assert entry[5] >= started_ns, path
-        # What is recorded may have the target's times (`workspace.capture.confirm`), where the files that came back have new
+        # What is recorded may have the target's times (`workspace.checkpoint.confirm`), where the files that came back have new
         # ones.
         self.restored |= {path for path in after if after[path][5] != saved.view[path][5]}
         if self.head() != self.branch.head:

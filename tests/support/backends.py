@@ -24,7 +24,7 @@ import pytest
 from avfs_git.paths import Oid
 from avfs_git.sdk import Avfs, Session
 from avfs_git.vfs.tree.merged import MergedTree
-from avfs_git.workspace.capture.workspace import OpenWorkspace
+from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.vault.commits import open_commit
 from avfs_git.workspace.vault.vault import OpenVault
 from tests.support.live_tree import ADA, FORK, ShownTree, make_vault, mounted

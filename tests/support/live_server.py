@@ -26,7 +26,7 @@ from avfs_git.host.mounts.mounts import mount_fuse
 from avfs_git.paths import Oid
 from avfs_git.session.serve.catalogue import open_catalogue, reopen
 from avfs_git.vfs.tree.merged import MergedTree
-from avfs_git.workspace.capture.workspace import OpenWorkspace
+from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.vault.commits import open_commit
 from avfs_git.workspace.vault.vault import OpenVault
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from avfs_git import Avfs, Vault, Workspace
-from avfs_git.workspace.capture.workspace import OpenWorkspace
+from avfs_git.workspace.opened.workspace import OpenWorkspace
 from tests.support.capabilities import mount
 from tests.support.faults import Files
 from tests.support.overlay import mounted

@@ -28,7 +28,7 @@ from avfs_git.fuse.handover.handover import Handover
 from avfs_git.fuse.server import TreeServer
 from avfs_git.host.mounts.mounts import mount_fuse
 from avfs_git.vfs.tree.inodes import ROOT_INO
-from avfs_git.workspace.capture.workspace import OpenWorkspace
+from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.vault.vault import OpenVault
 
 

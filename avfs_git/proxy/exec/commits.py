@@ -23,11 +23,11 @@ from avfs_git.proxy.exec.view import saves_before
 from avfs_git.proxy.policy.redaction import Redactor
 from avfs_git.proxy.policy.request import Decision, Request
 from avfs_git.values import field, record_class
-from avfs_git.workspace.capture.bookkeeping import bookkeeping
-from avfs_git.workspace.capture.changes import record_changes
-from avfs_git.workspace.capture.checkpoint import read_status, save_checkpoint
 from avfs_git.workspace.capture.requests import CheckpointRequest
-from avfs_git.workspace.capture.workspace import OpenWorkspace
+from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
+from avfs_git.workspace.checkpoint.changes import record_changes
+from avfs_git.workspace.checkpoint.checkpoint import read_status, save_checkpoint
+from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.vault import notes
 from avfs_git.workspace.vault.gitmoves import CommandStart
 

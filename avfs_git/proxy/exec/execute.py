@@ -48,9 +48,9 @@ from avfs_git.proxy.exec.view import WAY_OUT, gets_readonly_view, may_lack_writi
 from avfs_git.proxy.policy.gate import Gate
 from avfs_git.proxy.policy.request import Action
 from avfs_git.values import replace, value_class
-from avfs_git.workspace.capture.aftermath import aftermath
-from avfs_git.workspace.capture.workspace import LockedWorkspace, OpenWorkspace
+from avfs_git.workspace.checkpoint.aftermath import aftermath
 from avfs_git.workspace.gitdir import GitDir
+from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.vault import notes
 from avfs_git.workspace.vault.gitmoves import open_worktree
 

@@ -47,7 +47,7 @@ from avfs_git.session.control.operations import CONTENT_INLINE, TABLE, Content, 
 from avfs_git.session.control.wire import Handle, Served
 from avfs_git.session.life.places import SessionPlace
 from avfs_git.session.life.record import is_unattended
-from avfs_git.workspace.capture.workspace import TOLD_AFTER_S, OnWait, OpenWorkspace
+from avfs_git.workspace.opened.workspace import TOLD_AFTER_S, OnWait, OpenWorkspace
 from avfs_git.workspace.vault.format import label_ref
 
 _P = ParamSpec("_P")

@@ -12,7 +12,7 @@ lock file says so (`is_operating`), and for which client: the next server, after
 a process that waits for the workspace can name the client.
 
 An operation that only looks waits `_LOOK_S` for its turn; then it is done beside the one that runs, in a thread of its own
-(`workspace.capture.beside`), with the workspace opened anew. Locks:
+(`workspace.opened.beside`), with the workspace opened anew. Locks:
 
 - the workspace lock is held by the thread of operations, from `_change` on; a look never takes it;
 - the guard of the tree keeps one moment together, for programs, operations and looks; what is reported of changes, and which
@@ -60,8 +60,8 @@ from avfs_git.session.control.invalidate import Forgetter, Watch, tell_everythin
 from avfs_git.session.control.operations import TABLE, Operation, save_checkpoint
 from avfs_git.session.control.wire import Handle, Served
 from avfs_git.vfs.tree.merged import MergedTree
-from avfs_git.workspace.capture.beside import Disturbed, look_beside
-from avfs_git.workspace.capture.workspace import OpenWorkspace
+from avfs_git.workspace.opened.beside import Disturbed, look_beside
+from avfs_git.workspace.opened.workspace import OpenWorkspace
 
 _LOG = logging.getLogger(__name__)
 

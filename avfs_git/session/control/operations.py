@@ -48,13 +48,13 @@ from avfs_git.model import (
 from avfs_git.paths import Oid, TreePath
 from avfs_git.session.control.wire import Handle
 from avfs_git.workspace.capture.requests import CheckpointRequest
-from avfs_git.workspace.capture.workspace import LockedWorkspace, OpenWorkspace
+from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.restore.files import Files, file_errors
 from avfs_git.workspace.vault.gitmoves import CommandStart
 from avfs_git.workspace.vault.oplog import FILES, OF_FORKS
 
 if TYPE_CHECKING:
-    from avfs_git.workspace.capture import changes, checkpoint, prepare
+    from avfs_git.workspace.checkpoint import changes, checkpoint, prepare
     from avfs_git.workspace.history import compare, revert, undo
     from avfs_git.workspace.merge import catchup, merge, mergestate, rewrite
     from avfs_git.workspace.restore import adding, restore, transfer
@@ -62,9 +62,9 @@ if TYPE_CHECKING:
 else:
     adding = LazyModule("avfs_git.workspace.restore.adding")
     catchup = LazyModule("avfs_git.workspace.merge.catchup")
-    changes = LazyModule("avfs_git.workspace.capture.changes")
-    checkpoint = LazyModule("avfs_git.workspace.capture.checkpoint")
-    prepare = LazyModule("avfs_git.workspace.capture.prepare")
+    changes = LazyModule("avfs_git.workspace.checkpoint.changes")
+    checkpoint = LazyModule("avfs_git.workspace.checkpoint.checkpoint")
+    prepare = LazyModule("avfs_git.workspace.checkpoint.prepare")
     compare = LazyModule("avfs_git.workspace.history.compare")
     gitmoves = LazyModule("avfs_git.workspace.vault.gitmoves")
     merge = LazyModule("avfs_git.workspace.merge.merge")

@@ -21,8 +21,8 @@ from typing import Final
 from avfs_git.errors import AvfsError
 from avfs_git.host.files.openings import Openings
 from avfs_git.lazy import LazyLogger
-from avfs_git.workspace.capture.workspace import OpenWorkspace
 from avfs_git.workspace.gitdir import GitDir
+from avfs_git.workspace.opened.workspace import OpenWorkspace
 
 _LOG = LazyLogger(__name__)
 _TRIED_S: Final = 30.0

@@ -41,8 +41,8 @@ from avfs_git.session.life.record import take_over
 from avfs_git.session.life.request import Request
 from avfs_git.session.serve.gitwatch import GitWatch
 from avfs_git.session.serve.session import Session
-from avfs_git.workspace.capture.workspace import OpenWorkspace
 from avfs_git.workspace.gitdir import GitDir
+from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.vault.vault import OpenVault
 
 _LOG = LazyLogger(__name__)

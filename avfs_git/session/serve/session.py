@@ -30,7 +30,7 @@ from avfs_git.session.life.mountsource import session_of_source
 from avfs_git.session.life.record import FoundSession, HeldSession, find_workspace_session, read_record, remove_made
 from avfs_git.session.life.request import Request
 from avfs_git.values import replace
-from avfs_git.workspace.capture.workspace import LockedWorkspace, OpenWorkspace
+from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.vault.vault import OpenVault
 
 if TYPE_CHECKING:

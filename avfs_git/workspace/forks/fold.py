@@ -20,8 +20,8 @@ from avfs_git.vfs.layer.layers import Directories
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
 from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.vfs.scan.statcache import StatCache, StatCacheUpdate
-from avfs_git.workspace.capture.checkpoint import save_first
-from avfs_git.workspace.capture.workspace import LockedWorkspace
+from avfs_git.workspace.checkpoint.checkpoint import save_first
+from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.vault.oplog import OpRecord
 from avfs_git.workspace.vault.origin import facts_of
 

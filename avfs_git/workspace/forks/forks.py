@@ -32,12 +32,12 @@ from avfs_git.gitstore.refs import RefChange
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import CheckpointResult, ForkInfo, Identity
 from avfs_git.paths import Oid, check_fork_name
-from avfs_git.workspace.capture.bookkeeping import bookkeeping
-from avfs_git.workspace.capture.changes import find_sidecar
-from avfs_git.workspace.capture.checkpoint import save_checkpoint, saving_first
 from avfs_git.workspace.capture.requests import CheckpointRequest
-from avfs_git.workspace.capture.workspace import LockedWorkspace, OpenWorkspace
+from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
+from avfs_git.workspace.checkpoint.changes import find_sidecar
+from avfs_git.workspace.checkpoint.checkpoint import save_checkpoint, saving_first
 from avfs_git.workspace.forks.trash import clear_orphan, move_to_trash, name_in_trash
+from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.vault.forkinfo import fork_info
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, WorkspaceState, label_ref
 from avfs_git.workspace.vault.oplog import BY, FORK_CREATE, FORK_DELETE, OpRecord, RefMoveRecord

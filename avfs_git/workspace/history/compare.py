@@ -15,10 +15,10 @@ from avfs_git.gitstore.formats.trees import MODE_GITLINK
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, Diff, FileDiff
 from avfs_git.paths import Oid, TreePath
-from avfs_git.workspace.capture.checkpoint import recorded_sidecar
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
-from avfs_git.workspace.capture.workspace import LockedWorkspace
+from avfs_git.workspace.checkpoint.checkpoint import recorded_sidecar
 from avfs_git.workspace.merge.preview import Preview
+from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.vault.revisions import resolve_revision
 from avfs_git.workspace.vault.vault import OpenVault
 

@@ -24,8 +24,8 @@ from avfs_git.gitstore.worktree import list_half_made, read_log
 from avfs_git.model import DoctorReport, Problem, Severity
 from avfs_git.paths import Oid, show_path
 from avfs_git.vfs.scan.statcache import StatCache
-from avfs_git.workspace.capture.checkpoint import take
 from avfs_git.workspace.capture.requests import CaptureRequest
+from avfs_git.workspace.checkpoint.checkpoint import take
 from avfs_git.workspace.forks.forks import Opener
 from avfs_git.workspace.forks.trash import clear_orphan, note_deletion
 from avfs_git.workspace.vault.format import KEPT, LABELS, REMOTE_STATE, REMOTES, SIDECARS

@@ -21,7 +21,7 @@ from avfs_git.model import ChangedFile, Checkpoint, CheckpointDetails, Identity,
 from avfs_git.paths import Oid, TreePath
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.sidecar import SideEntry, parse_sidecar
-from avfs_git.workspace.capture.bookkeeping import is_bookkeeping
+from avfs_git.workspace.checkpoint.bookkeeping import is_bookkeeping
 from avfs_git.workspace.vault.gitmoves import list_made_inside
 from avfs_git.workspace.vault.revisions import resolve_revision
 from avfs_git.workspace.vault.vault import OpenVault

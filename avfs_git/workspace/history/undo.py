@@ -18,8 +18,7 @@ from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.model import Operation, UndoResult, Warning
 from avfs_git.paths import Oid, maybe_oid
-from avfs_git.workspace.capture.checkpoint import check_not_merging
-from avfs_git.workspace.capture.workspace import LockedWorkspace
+from avfs_git.workspace.checkpoint.checkpoint import check_not_merging
 from avfs_git.workspace.forks.forks import Opener, end_fork
 from avfs_git.workspace.forks.trash import (
     bring_into_use,
@@ -30,6 +29,7 @@ from avfs_git.workspace.forks.trash import (
     note_deletion,
     take_from_trash,
 )
+from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.restore import Replay, replay_operation
 from avfs_git.workspace.vault.forkinfo import find_deleted
 from avfs_git.workspace.vault.format import HEADS

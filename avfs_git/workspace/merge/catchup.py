@@ -20,9 +20,9 @@ from avfs_git.gitstore.formats.trees import EMPTY_TREE
 from avfs_git.host.files.durable import host_errors
 from avfs_git.model import MergeOptions, MergeResult
 from avfs_git.paths import Oid
-from avfs_git.workspace.capture.checkpoint import check_not_merging, find_unseen_head, recorded_sidecar, saving_first
-from avfs_git.workspace.capture.workspace import LockedWorkspace
+from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, find_unseen_head, recorded_sidecar, saving_first
 from avfs_git.workspace.merge.merge import Start, merge_into
+from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.restore import save_aside
 
 _TRIES = 5

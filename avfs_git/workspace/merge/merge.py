@@ -30,11 +30,11 @@ from avfs_git.gitstore.objects.store import KIND_COMMIT
 from avfs_git.gitstore.rules.attributes import read_info_attributes
 from avfs_git.model import MergeMode, MergeOptions, MergeOutcome, MergeResult, MergeStrategy, Warning
 from avfs_git.paths import Oid, TreePath, show_path
-from avfs_git.workspace.capture.checkpoint import check_not_merging, save_first, tidy_packs
-from avfs_git.workspace.capture.workspace import LockedWorkspace
+from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, save_first, tidy_packs
 from avfs_git.workspace.merge.conflicts import describe_conflicts
 from avfs_git.workspace.merge.mergestate import begin_merge
 from avfs_git.workspace.merge.preview import Preview
+from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.advance import Advanced, OtherSide, advance
 from avfs_git.workspace.restore.restore import Trees, saved_trees
 from avfs_git.workspace.vault.config import Config

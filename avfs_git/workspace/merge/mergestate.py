@@ -30,14 +30,14 @@ from avfs_git.gitstore.objects.store import KIND_COMMIT
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import Conflict, ConflictKind, MergeProgress, MergeResult, MergeStrategy, UndoResult, Warning
 from avfs_git.paths import ROOT, Oid, TreePath, oid_of, split
-from avfs_git.workspace.capture.changes import find_sidecar, tell_sidecar
-from avfs_git.workspace.capture.checkpoint import adopt_submodules, merge_in_progress, save_checkpoint
-from avfs_git.workspace.capture.mark import mark_captured
-from avfs_git.workspace.capture.prepare import capture_workspace
 from avfs_git.workspace.capture.requests import Applied, CaptureRequest, CheckpointRequest
-from avfs_git.workspace.capture.workspace import LockedWorkspace
+from avfs_git.workspace.checkpoint.changes import find_sidecar, tell_sidecar
+from avfs_git.workspace.checkpoint.checkpoint import adopt_submodules, merge_in_progress, save_checkpoint
+from avfs_git.workspace.checkpoint.mark import mark_captured
+from avfs_git.workspace.checkpoint.prepare import capture_workspace
 from avfs_git.workspace.merge.conflicts import describe_conflicts
 from avfs_git.workspace.merge.preview import Preview
+from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.advance import AdvancePlan, NotIgnoredHere, OtherSide, plan_advance
 from avfs_git.workspace.restore.application import Application
 from avfs_git.workspace.restore.restore import Replay, Trees, announced, put_back, replay_operation, save_aside, saved_trees

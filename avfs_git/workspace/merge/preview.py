@@ -15,9 +15,9 @@ from avfs_git.gitstore.formats.commits import Commit, serialize_commit
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_COMMIT, hash_object
 from avfs_git.paths import Oid, TreePath
-from avfs_git.workspace.capture.checkpoint import Taken, take
 from avfs_git.workspace.capture.requests import CaptureRequest
-from avfs_git.workspace.capture.workspace import LockedWorkspace
+from avfs_git.workspace.checkpoint.checkpoint import Taken, take
+from avfs_git.workspace.opened.workspace import LockedWorkspace
 
 
 class Preview(DryWriter):

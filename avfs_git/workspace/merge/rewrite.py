@@ -31,13 +31,13 @@ from avfs_git.gitstore.objects.store import KIND_COMMIT, ObjectStore
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.model import MergeStrategy, RewriteResult
 from avfs_git.paths import Oid, oid_of
-from avfs_git.workspace.capture.bookkeeping import is_bookkeeping
-from avfs_git.workspace.capture.checkpoint import check_not_merging, merge_in_progress, tidy_packs
-from avfs_git.workspace.capture.workspace import LockedWorkspace
+from avfs_git.workspace.checkpoint.bookkeeping import is_bookkeeping
+from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, merge_in_progress, tidy_packs
 from avfs_git.workspace.merge.conflicts import describe_conflicts
 from avfs_git.workspace.merge.merge import Start, join_warnings, open_engine, save_target
 from avfs_git.workspace.merge.mergestate import CHERRY_PICK, REBASE, abort_merge, begin_merge, check_resolved
 from avfs_git.workspace.merge.preview import Preview
+from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.advance import advance
 from avfs_git.workspace.restore.restore import save_aside, saved_trees
 from avfs_git.workspace.vault.format import HEADS, Merging, Rewriting

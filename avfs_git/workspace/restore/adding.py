@@ -18,11 +18,11 @@ from avfs_git.model import CheckpointResult, Warning
 from avfs_git.paths import ROOT, TreePath, components, join, show_path
 from avfs_git.values import replace
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
-from avfs_git.workspace.capture.checkpoint import save_checkpoint, saving_first
 from avfs_git.workspace.capture.placing import GIT
-from avfs_git.workspace.capture.prepare import read_rules
 from avfs_git.workspace.capture.requests import CheckpointRequest
-from avfs_git.workspace.capture.workspace import LockedWorkspace
+from avfs_git.workspace.checkpoint.checkpoint import save_checkpoint, saving_first
+from avfs_git.workspace.checkpoint.prepare import read_rules
+from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.restore import is_there, saved_trees
 
 

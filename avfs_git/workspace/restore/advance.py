@@ -34,16 +34,16 @@ from avfs_git.paths import ROOT, Oid, TreePath, join, show_path, split
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
 from avfs_git.vfs.layer.plan import Step, list_contents, plan_steps
 from avfs_git.vfs.layer.sidecar import Meta
-from avfs_git.workspace.capture.aftermath import aftermath
 from avfs_git.workspace.capture.capture import Captured
-from avfs_git.workspace.capture.changes import tell_sidecar
-from avfs_git.workspace.capture.checkpoint import adopt_submodules
-from avfs_git.workspace.capture.confirm import confirm_advanced
-from avfs_git.workspace.capture.mark import mark_captured
-from avfs_git.workspace.capture.prepare import capture_workspace
 from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
-from avfs_git.workspace.capture.workspace import LockedWorkspace
+from avfs_git.workspace.checkpoint.aftermath import aftermath
+from avfs_git.workspace.checkpoint.changes import tell_sidecar
+from avfs_git.workspace.checkpoint.checkpoint import adopt_submodules
+from avfs_git.workspace.checkpoint.confirm import confirm_advanced
+from avfs_git.workspace.checkpoint.mark import mark_captured
+from avfs_git.workspace.checkpoint.prepare import capture_workspace
+from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.application import KEPT_IN_PLACE, Application
 from avfs_git.workspace.restore.restore import Trees, announced, put_back
 from avfs_git.workspace.vault.format import HEADS, SIDECARS

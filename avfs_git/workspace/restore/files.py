@@ -31,7 +31,7 @@ from avfs_git.model import FileInfo, Kind, TreeNode
 from avfs_git.paths import ROOT, TreePath, join, split
 from avfs_git.vfs.layer.lower import LowerEntry
 from avfs_git.vfs.tree.merged import Attr, MergedTree, Node
-from avfs_git.workspace.capture.workspace import LockedWorkspace, OpenWorkspace
+from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.restore.refusal import refusal_explained
 
 if TYPE_CHECKING:

@@ -30,9 +30,9 @@ from avfs_git.vfs.layer.layers import PlainDirectory
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.plan import plan_steps
 from avfs_git.workspace.capture.capture import Capture
-from avfs_git.workspace.capture.checkpoint import take
 from avfs_git.workspace.capture.placing import Standing
-from avfs_git.workspace.capture.workspace import LockedWorkspace
+from avfs_git.workspace.checkpoint.checkpoint import take
+from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.application import Application
 from avfs_git.workspace.vault.format import WorkspaceLayout
 

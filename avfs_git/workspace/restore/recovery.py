@@ -35,10 +35,10 @@ from avfs_git.vfs.layer.layers import UpperReader
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.plan import Step, plan_steps
 from avfs_git.vfs.scan.scan import WHITEOUT
-from avfs_git.workspace.capture.checkpoint import complete_moves
-from avfs_git.workspace.capture.prepare import capture_workspace
 from avfs_git.workspace.capture.requests import CaptureRequest
-from avfs_git.workspace.capture.workspace import LockedWorkspace
+from avfs_git.workspace.checkpoint.checkpoint import complete_moves
+from avfs_git.workspace.checkpoint.prepare import capture_workspace
+from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.application import apply_steps
 from avfs_git.workspace.restore.plaincopy import take_in_left
 from avfs_git.workspace.restore.restore import is_complete, put_back, save_aside

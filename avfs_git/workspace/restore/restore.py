@@ -38,11 +38,13 @@ from avfs_git.paths import ROOT, Oid, TreePath, maybe_hex, maybe_oid, show_path,
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.plan import Step, list_contents, plan_steps
 from avfs_git.vfs.scan.statcache import RACY_NS
-from avfs_git.workspace.capture.aftermath import aftermath
-from avfs_git.workspace.capture.bookkeeping import bookkeeping
 from avfs_git.workspace.capture.capture import Captured
-from avfs_git.workspace.capture.changes import find_sidecar, tell_sidecar
-from avfs_git.workspace.capture.checkpoint import (
+from avfs_git.workspace.capture.requests import Applied, CaptureRequest, CheckpointRequest
+from avfs_git.workspace.capture.sidecardiff import diff_sidecars
+from avfs_git.workspace.checkpoint.aftermath import aftermath
+from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
+from avfs_git.workspace.checkpoint.changes import find_sidecar, tell_sidecar
+from avfs_git.workspace.checkpoint.checkpoint import (
     check_not_merging,
     recorded_sidecar,
     save_checkpoint,
@@ -50,12 +52,10 @@ from avfs_git.workspace.capture.checkpoint import (
     saving_first,
     take,
 )
-from avfs_git.workspace.capture.confirm import confirm_restored
-from avfs_git.workspace.capture.mark import mark_captured, mark_recorded
-from avfs_git.workspace.capture.prepare import capture_workspace
-from avfs_git.workspace.capture.requests import Applied, CaptureRequest, CheckpointRequest
-from avfs_git.workspace.capture.sidecardiff import diff_sidecars
-from avfs_git.workspace.capture.workspace import LockedWorkspace
+from avfs_git.workspace.checkpoint.confirm import confirm_restored
+from avfs_git.workspace.checkpoint.mark import mark_captured, mark_recorded
+from avfs_git.workspace.checkpoint.prepare import capture_workspace
+from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.application import Application
 from avfs_git.workspace.restore.takenout import recover_taken, remove_left
 from avfs_git.workspace.vault.format import HEADS, Merging, Pending

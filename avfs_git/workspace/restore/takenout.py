@@ -34,7 +34,7 @@ from avfs_git.paths import Oid, TreePath, join, show_path
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.mounted import Staging, remove_staging
 from avfs_git.vfs.scan.steady import READ_TRIES
-from avfs_git.workspace.capture.workspace import LockedWorkspace
+from avfs_git.workspace.opened.workspace import LockedWorkspace
 
 _KINDS = {MODE_FILE: "file", MODE_EXEC: "file", MODE_SYMLINK: "symlink"}
 

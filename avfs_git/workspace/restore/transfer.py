@@ -26,7 +26,7 @@ from avfs_git.paths import ROOT, TreePath, components, join, parse_tree_path, sh
 from avfs_git.vfs.layer.layers import Directories, PlainDirectory
 from avfs_git.vfs.scan.scan import DIRECTORY, FILE, SYMLINK, Found
 from avfs_git.vfs.tree.merged import MergedTree, Node
-from avfs_git.workspace.capture.workspace import OpenWorkspace
+from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.restore.files import translate_os_error
 
 _PIECE = 1 << 20

@@ -54,7 +54,7 @@ _MARK_AT = 8
 _ANNOUNCED_LINE = compiled(rb"^[0-9a-f]{8}\?\{", re.MULTILINE)
 
 FILES = "files"
-"""The operation that changed files and no branch: see `workspace.capture.changes`."""
+"""The operation that changed files and no branch: see `workspace.checkpoint.changes`."""
 SINCE = "since_ns"
 """The name, in `more`, of the time when an operation began to change files, all that was there before being saved."""
 SIDECAR = "sidecar_after"

@@ -32,7 +32,7 @@ from avfs_git.session.control.client import Connection, Lost, Sessions, opened_s
 from avfs_git.session.control.clients import CLIENTS_MAX
 from avfs_git.session.control.control import ControlServer
 from avfs_git.session.control.operations import TABLE, Content
-from avfs_git.workspace.capture.workspace import OpenWorkspace
+from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.restore.recovery import recover
 from tests.support.capabilities import NOBODY
 

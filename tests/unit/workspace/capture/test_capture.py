@@ -11,8 +11,8 @@ from avfs_git.gitstore.formats.trees import MODE_TREE
 from avfs_git.model import ChangeKind, CheckpointResult
 from avfs_git.paths import Oid, TreePath
 from avfs_git.sdk import Avfs, Workspace
-from avfs_git.workspace.capture.checkpoint import save_checkpoint
 from avfs_git.workspace.capture.requests import CheckpointRequest
+from avfs_git.workspace.checkpoint.checkpoint import save_checkpoint
 
 pytestmark = pytest.mark.needs("whiteout", "user-xattrs")
 

@@ -13,7 +13,7 @@ from avfs_git.model import Warning
 from avfs_git.paths import Oid
 from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.workspace.capture.capture import Captured
-from avfs_git.workspace.capture.workspace import LockedWorkspace
+from avfs_git.workspace.opened.workspace import LockedWorkspace
 
 
 def mark_captured(locked: LockedWorkspace, captured: Captured, *, commit: Oid | None) -> list[Warning]:

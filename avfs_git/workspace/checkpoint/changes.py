@@ -22,11 +22,11 @@ from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import KIND_COMMIT, KIND_TREE
 from avfs_git.model import ChangedFile, Warning
 from avfs_git.paths import Oid, show_path
-from avfs_git.workspace.capture.mark import mark_captured
-from avfs_git.workspace.capture.prepare import capture_workspace
 from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
-from avfs_git.workspace.capture.workspace import LockedWorkspace
+from avfs_git.workspace.checkpoint.mark import mark_captured
+from avfs_git.workspace.checkpoint.prepare import capture_workspace
+from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.gitmoves import CommandStart, adopt_git_moves, describe_with_git, tell_head_move
 from avfs_git.workspace.vault.oplog import CAPTURED, EXACT, FILES, FORK_CREATE, IN_MERGE, SIDECAR, SIDECAR_BEFORE, OpRecord

@@ -34,10 +34,12 @@ from avfs_git.gitstore.source import ObjectSink
 from avfs_git.model import ChangedFile, CheckpointResult, Status, Warning
 from avfs_git.paths import Oid, TreePath, check_new_label, maybe_hex, maybe_oid
 from avfs_git.values import replace, value_class
-from avfs_git.workspace.capture.aftermath import aftermath
-from avfs_git.workspace.capture.bookkeeping import bookkeeping
 from avfs_git.workspace.capture.capture import IGNORE, Captured
-from avfs_git.workspace.capture.changes import (
+from avfs_git.workspace.capture.requests import CHANGED, NOTHING_APPLIED, Applied, CaptureRequest, CheckpointRequest
+from avfs_git.workspace.capture.sidecardiff import diff_sidecars
+from avfs_git.workspace.checkpoint.aftermath import aftermath
+from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
+from avfs_git.workspace.checkpoint.changes import (
     Trees,
     describe_changes,
     find_recorded,
@@ -45,11 +47,9 @@ from avfs_git.workspace.capture.changes import (
     list_changed,
     make_recorded_commit,
 )
-from avfs_git.workspace.capture.mark import mark_captured, mark_recorded
-from avfs_git.workspace.capture.prepare import capture_workspace
-from avfs_git.workspace.capture.requests import CHANGED, NOTHING_APPLIED, Applied, CaptureRequest, CheckpointRequest
-from avfs_git.workspace.capture.sidecardiff import diff_sidecars
-from avfs_git.workspace.capture.workspace import LockedWorkspace
+from avfs_git.workspace.checkpoint.mark import mark_captured, mark_recorded
+from avfs_git.workspace.checkpoint.prepare import capture_workspace
+from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.vault import notes
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, Merging, label_ref
 from avfs_git.workspace.vault.gitmoves import adopt_git_moves, describe_with_git, is_made_inside, open_worktree, tell_head_move

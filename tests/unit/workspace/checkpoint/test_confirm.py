@@ -10,9 +10,9 @@ import pytest
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.sdk import Vault, Workspace
 from avfs_git.workspace.capture.capture import Captured
-from avfs_git.workspace.capture.confirm import confirm_advanced
-from avfs_git.workspace.capture.prepare import capture_workspace
 from avfs_git.workspace.capture.requests import CaptureRequest
+from avfs_git.workspace.checkpoint.confirm import confirm_advanced
+from avfs_git.workspace.checkpoint.prepare import capture_workspace
 from avfs_git.workspace.restore import advance
 
 pytestmark = pytest.mark.needs("git", "whiteout", "user-xattrs")

@@ -1,7 +1,7 @@
 """What a capture of a workspace starts from: its limits and rules, which paths are tracked, and what is beside history.
 
 Called by each operation that captures, with the workspace locked. How the changed paths are found and how many rounds are made is
-for the workspace's mode (`capture.modes`).
+for the workspace's mode (`opened.mode`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from avfs_git.vfs.scan.statcache import Fingerprints
 from avfs_git.workspace.capture.capture import Capture, Captured, SidecarLimits
 from avfs_git.workspace.capture.placing import Standing
 from avfs_git.workspace.capture.requests import CHANGED, CaptureRequest
-from avfs_git.workspace.capture.staged import StagedPaths
-from avfs_git.workspace.capture.workspace import LockedWorkspace, OpenWorkspace
+from avfs_git.workspace.checkpoint.staged import StagedPaths
+from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.vault.vault import OpenVault
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from avfs_git.vfs.tree.merged import MergedTree
-from avfs_git.workspace.capture.modes.plain import Plain
+from avfs_git.workspace.opened.plain import Plain
 
 if TYPE_CHECKING:
     from avfs_git.vfs.scan.scan import Layer

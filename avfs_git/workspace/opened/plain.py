@@ -12,8 +12,8 @@ from avfs_git.paths import ROOT, TreePath
 from avfs_git.vfs.scan.scan import DirtySet
 from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.vfs.tree.merged import MergedTree
-from avfs_git.workspace.capture.modes.layers import Layers
-from avfs_git.workspace.capture.modes.mode import Flush
+from avfs_git.workspace.opened.layers import Layers
+from avfs_git.workspace.opened.mode import Flush
 
 if TYPE_CHECKING:
     from avfs_git.vfs.scan.scan import Layer

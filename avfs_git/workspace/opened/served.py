@@ -14,9 +14,9 @@ from avfs_git.vfs.scan.scan import DirtySet
 from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.vfs.tree.changes import OnChange
 from avfs_git.vfs.tree.merged import MergedTree
-from avfs_git.workspace.capture.modes.layers import Layers
-from avfs_git.workspace.capture.modes.mode import Flush, Mode
-from avfs_git.workspace.capture.modes.plain import Plain
+from avfs_git.workspace.opened.layers import Layers
+from avfs_git.workspace.opened.mode import Flush, Mode
+from avfs_git.workspace.opened.plain import Plain
 
 if TYPE_CHECKING:
     from avfs_git.workspace.capture.capture import Captured

@@ -27,12 +27,12 @@ from avfs_git.vfs.scan.scan import DirtySet
 from avfs_git.vfs.scan.statcache import Fingerprints, StatCache
 from avfs_git.workspace.capture.capture import Capture, Captured
 from avfs_git.workspace.capture.livecapture import MakeCapture, capture_live
-from avfs_git.workspace.capture.modes.layers import Layers
-from avfs_git.workspace.capture.modes.mode import Flush
-from avfs_git.workspace.capture.modes.plain import Plain
-from avfs_git.workspace.capture.modes.served import Served
-from avfs_git.workspace.capture.standstill import Standstill
-from avfs_git.workspace.capture.workspace import OpenWorkspace
+from avfs_git.workspace.opened.layers import Layers
+from avfs_git.workspace.opened.mode import Flush
+from avfs_git.workspace.opened.plain import Plain
+from avfs_git.workspace.opened.served import Served
+from avfs_git.workspace.opened.standstill import Standstill
+from avfs_git.workspace.opened.workspace import OpenWorkspace
 
 _TRIES: Final = 5
 """So often a look is repeated; then it waits for its turn."""

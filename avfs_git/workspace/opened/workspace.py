@@ -3,7 +3,7 @@
 Decided here: how a process notices that another one changed the workspace, and what happens to a workspace in which a crash
 left an operation unfinished. A function that changes a workspace takes a `LockedWorkspace`, which only `OpenWorkspace.locked`
 and `acquire` give, so that forgetting the lock does not type-check. How files may change meanwhile is the workspace's mode
-(`capture.modes`): only by this process, by programs that this process serves, by the kernel's overlayfs, or not at all.
+(`opened.mode`): only by this process, by programs that this process serves, by the kernel's overlayfs, or not at all.
 
 The upper layer on disk is the truth. The merged view and the set of changed paths are in memory; both are dropped when the
 lock's epoch shows that another process wrote. A killed process loses nothing: the next capture compares everything with the
@@ -35,12 +35,12 @@ from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.vfs.scan.scan import DirtySet
 from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.vfs.tree.merged import MergedTree
-from avfs_git.workspace.capture.modes.layers import Layers
-from avfs_git.workspace.capture.modes.mode import Flush, Mode
-from avfs_git.workspace.capture.modes.plain import Plain
-from avfs_git.workspace.capture.modes.readonly import ReadOnly
-from avfs_git.workspace.capture.modes.served import Served, serve, stop_serving
-from avfs_git.workspace.capture.standstill import Standstill
+from avfs_git.workspace.opened.layers import Layers
+from avfs_git.workspace.opened.mode import Flush, Mode
+from avfs_git.workspace.opened.plain import Plain
+from avfs_git.workspace.opened.readonly import ReadOnly
+from avfs_git.workspace.opened.served import Served, serve, stop_serving
+from avfs_git.workspace.opened.standstill import Standstill
 from avfs_git.workspace.vault.format import WorkspaceLayout
 from avfs_git.workspace.vault.gitmoves import open_worktree
 from avfs_git.workspace.vault.origin import load_state
@@ -361,7 +361,7 @@ class OpenWorkspace:
         if directory is None:
             self.enter(Served(self.layers) if self.is_served else Plain(self.layers))
             return
-        from avfs_git.workspace.capture.modes.shown import Shown  # noqa: PLC0415 - of few workspaces
+        from avfs_git.workspace.opened.shown import Shown  # noqa: PLC0415 - of few workspaces
 
         with host_errors(f"look at '{directory}'"):
             shown = Shown(self.layers, directory, is_served=self.is_served, looks_on=self.looks_on)

@@ -31,7 +31,7 @@ from avfs_git.vfs.scan.scan import FILE, WHITEOUT, WHITEOUT_PRINT, DirtySet
 from avfs_git.vfs.scan.statcache import RACY_NS, DirCache, StatCacheUpdate, is_same_entry, take_fingerprint
 from avfs_git.vfs.scan.steady import KnownContent
 from avfs_git.workspace.capture.capture import Captured
-from avfs_git.workspace.capture.workspace import LockedWorkspace
+from avfs_git.workspace.opened.workspace import LockedWorkspace
 
 _DECIDING = (b".git", b".gitignore")
 """Names that decide where their neighbours belong."""
