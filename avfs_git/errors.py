@@ -131,7 +131,7 @@ class NotWritable(HostError, code="host.not_writable"):
 
 
 class DirectoryGone(HostError, code="host.directory_gone"):
-    """The current directory is none any more: it was removed, or the mount that it was in has ended."""
+    """The current directory no longer exists: it was removed, or its mount has ended."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__("find the current directory", error)
@@ -625,7 +625,7 @@ class FuseUnavailable(MountError, code="mount.unavailable", exit_code=52):
 
 
 class BaseMoved(MountError, code="mount.base_moved"):
-    """What a workspace stands on changed while it was being mounted; another try finds it."""
+    """The base changed during the mount; try again."""
 
     def __init__(self, reason: str) -> None:
         self._say(f"the workspace cannot be mounted just now: {reason}", "Try again.", reason=reason)

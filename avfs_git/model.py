@@ -535,7 +535,7 @@ class SessionState(StrEnum):
 
 
 class SessionBackend(StrEnum):
-    """Ways to mount a workspace, the best first, and then what nobody gets who does not ask for it."""
+    """Ways to mount, the best first; `overlay` only on request."""
 
     FUSE = "fuse"
     """On the kernel's own protocol."""

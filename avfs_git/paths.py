@@ -152,7 +152,7 @@ def check_label(name: str) -> str:
 
 
 def check_new_label(name: str) -> str:
-    """Return the name if a checkpoint may be given it: a label counts before all else that a name means, also before `HEAD~1`.
+    """Return the name if a new checkpoint may have it; not `HEAD~1` and the like, which the label would hide.
 
     Raises:
         InvalidName: Otherwise.

@@ -1,11 +1,10 @@
-"""Dataclasses whose methods are made when they are first needed.
+"""Dataclasses whose methods are compiled at the first use of the class.
 
-Decided here: `@value_class` gives a class what `@dataclass(frozen=True, slots=True)` does and `@record_class` what
-`@dataclass(slots=True)` does, `dataclasses.fields`, `replace` and `asdict` included, but both compile its methods at the
-first use of the class. A command of the command line imports dozens of these classes and uses a few; compiling all of
-them takes it as long as its own work. `dataclasses` itself, which takes a tenth of the start of a session's process, is
-loaded when more is asked of an object than to be made and to tell its fields. Usable from several threads: whoever comes
-second makes the same methods once more.
+Decided here: `@value_class` stands for `@dataclass(frozen=True, slots=True)` and `@record_class` for
+`@dataclass(slots=True)`; `dataclasses.fields`, `replace` and `asdict` work on both. A command imports dozens of these
+classes and uses a few; compiling all of them would take as long as the command's own work. The module `dataclasses` takes
+a tenth of the start of a session's process, so it is loaded only when an object needs more than creation and its fields.
+Any thread may use them: two threads at the first use compile the same methods twice.
 """
 
 from __future__ import annotations

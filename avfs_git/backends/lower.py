@@ -170,7 +170,7 @@ class LowerMounts:
 
     @contextmanager
     def _starting(self, end: float) -> Iterator[None]:
-        """Be the only process that mounts a base of this vault, or one of several if it takes the others too long.
+        """Hold the lock for mounting bases; after the time limit, go on without it.
 
         Two that do not know of each other would mount one over the other: neither finds anything at the place when it looks.
         """

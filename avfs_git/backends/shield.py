@@ -105,7 +105,7 @@ def clear_planted(opened: OpenWorkspace, before: frozenset[str]) -> list[Warning
 
 
 def _list_strange(top: Path, *, below: bool) -> list[Path]:
-    """List everything but files and directories, of submodules nothing.
+    """List special files below `top`; skip `modules`.
 
     Symbolic links are listed only with `below`: avfs follows none, and a link may lead to files that the command moved.
     """
@@ -126,9 +126,7 @@ def _list_strange(top: Path, *, below: bool) -> list[Path]:
 
 
 def make_readonly(opened: OpenWorkspace, root: Path) -> Mounts:
-    """Describe the mounts that make a workspace read-only for a command, and the vault that it belongs to.
-
-    A git command that a read-only workspace does not stop would change refs in the vault.
+    """Describe the mounts that make workspace and vault read-only; the vault too, because git could still move refs.
 
     Args:
         opened: The workspace.

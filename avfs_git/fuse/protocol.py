@@ -203,7 +203,7 @@ def pack_attr(attr: Attr, good_s: int = FOREVER_S) -> bytes:
 
 
 def pack_listed(ino: int, mode: int, owner: tuple[int, int], size: int, mtime_ns: int, position: int, name: bytes) -> bytes:
-    """Lay out an entry of a listing that one of the lower layer is all there is of, as `pack_entry` and `pack_dirent` would.
+    """Lay out the listing entry of a file that only the lower layer has, in the format of `pack_entry` and `pack_dirent`.
 
     Args:
         ino: Its number.

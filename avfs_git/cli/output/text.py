@@ -86,7 +86,7 @@ class TextOutput:
         self.warn(getattr(value, "warnings", ()))
 
     def _name_place(self, *, passes_on: bool) -> None:
-        """Say which vault and fork the result is of; beside bytes of a file or a command only on a terminal."""
+        """Name the vault and fork of the result; next to the bytes of a file or command, only on a terminal."""
         words = ("vault",) if self._kind.startswith("fork_") else ("vault", "fork")
         names = [f"{word} {name}" for word in words if (name := self._meant.get(word)) is not None]
         if names and (not passes_on or _is_terminal(sys.stderr)):

@@ -86,7 +86,7 @@ class Register:
         self._handover.keep(_entry(ino, kind, folder, name, pins))
 
     def count(self, node: Node) -> None:
-        """Note how often the kernel knows something that is noted."""
+        """Record the kernel's lookup count of a recorded node."""
         self._handover.count(node)
 
     def keep(self, node: Node, place: Place, text: bytes | None) -> None:

@@ -439,7 +439,7 @@ def _find_spared(store: ObjectStore, unreached: _Unreached, tips: set[Oid], befo
 
 
 def _carry(store: ObjectStore, unreached: _Unreached, spared: set[Oid], before_s: float) -> set[Oid]:
-    """Put what nobody reaches, and is not to go yet, into a pack of its own, out of packs that hold other things as well."""
+    """Move unreachable objects that are still within the grace time from mixed packs into a pack of their own."""
     taken: dict[Pack, set[Oid]] = {}
     mtime_s = before_s
     for pack, lost in unreached.packs.items():

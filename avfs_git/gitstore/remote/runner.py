@@ -310,7 +310,7 @@ def _most_memory() -> int:
 
 
 def _describe_start(directory: Path, pid: int) -> bytes:
-    """Say when a process started and in which directory, of which a copy speaks of programs that are not its own."""
+    """Return start time and the directory's inode number, so that a note in a copied directory does not match."""
     return b"%d %d" % (start_time(pid) or 0, directory.stat().st_ino)
 
 

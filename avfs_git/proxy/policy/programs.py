@@ -52,7 +52,7 @@ class Program:
 
     @property
     def runs(self) -> int | None:
-        """Behind so many operands stands another command."""
+        """Number of operands before a nested command; None without one."""
         return int(self.operands[1]) if self.operands[:1] == ("command",) else None
 
 

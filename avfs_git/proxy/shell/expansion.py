@@ -145,7 +145,7 @@ class WordReader(ABC):
         return finish(self._read_word(node), self._text(node), splits=self._splits(node))
 
     def _splits(self, node: Node) -> bool:
-        """Whether a word holds an expansion that is not quoted, or one that is several words all the same."""
+        """Whether a word can become several: an unquoted expansion, or one like `"$@"`."""
         if node.type in {"string", "translated_string"}:
             return re.search(r"\$@|\[@\]|\$\{[@!]", self._text(node)) is not None
         if node.type == "concatenation":

@@ -106,7 +106,7 @@ class Watch:
 def tell_everything(merged: MergedTree, kernel: Forgetter) -> None:
     """Let the kernel forget all that it may believe of a view, where it is not known what has changed.
 
-    Costs what the kernel knows, and what is listed in the directories that it knows.
+    Cost: the entries that the kernel knows plus all entries of those directories.
     """
     names: dict[tuple[int, bytes], None] = {}
     with merged.guard:

@@ -75,7 +75,7 @@ class Nursery:
         Args:
             request: The fields of its `Request`.
             program: The command line that the list of processes is to show.
-            handed: Those descriptors, by the names of their fields.
+            handed: The descriptors in `request`, by field name.
 
         Raises:
             OSError: If there is not enough memory.

@@ -181,7 +181,7 @@ def _show(session: Session) -> Shown | None:
 
 
 def _open_tree(session: Session) -> MergedTree | None:
-    """Open what is shown; None for a whole vault, of which the server opens what programs look at."""
+    """Open the tree to show; None for a whole vault, whose server opens its trees on demand."""
     request = session.request
     if request.fork == WHOLE_VAULT:
         return None

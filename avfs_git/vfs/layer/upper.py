@@ -221,7 +221,7 @@ class UpperLayer:
     # --- files without a name in the layer -------------------------------------------------------------------
 
     def link_to_attic(self, directory: int, name: bytes, ino: int) -> bytes:
-        """Give a file a name in `work`, because it is about to lose its own; gives that name."""
+        """Link a file into `work` before its last name goes; return the new name."""
         kept = attic_name(ino)
         try:
             os.link(name, kept, src_dir_fd=directory, dst_dir_fd=self.work.fd, follow_symlinks=False)

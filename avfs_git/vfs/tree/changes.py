@@ -52,7 +52,7 @@ class Changes:
         self.reported = None
 
     def report_anew(self) -> None:
-        """Report the next change of a node even if that node was reported last.
+        """Forget which node was reported last, so that its next change is reported.
 
         The gatherer of reports calls this, with the lock held, when it begins a new set.
         """

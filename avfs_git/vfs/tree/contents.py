@@ -173,7 +173,13 @@ class Contents:
             os.close(fd)
 
     def stream(self, node: Node, chunk: int = 1 << 20, *, judged: bool = False) -> Iterator[bytes]:
-        """Read a file in pieces: the one that has the name now, even if it is replaced meanwhile. Judged: see `open_file`."""
+        """Read a file in pieces; a file that replaces it meanwhile is not read.
+
+        Args:
+            node: The file.
+            chunk: The size of a piece in bytes.
+            judged: Skip the mode check, for a program that has the file open (`open_file`).
+        """
         with self._lock:
             if node.kind != stat.S_IFREG:
                 raise fail(errno.EISDIR if node.is_dir else errno.EINVAL, node.name)

@@ -255,7 +255,7 @@ class Capture:
             raise _GoneError(frame) from error
 
     def _write(self, frame: Frame) -> None:
-        """Write the tree and sidecar of a directory, of which those below are written, and put it into the one above."""
+        """Write a directory's tree and sidecar (its subdirectories are written) and add them to its parent."""
         tree, sidecar = self._placing.write(frame)
         if frame.parent is None:
             self._result.tree, self._result.sidecar = tree, sidecar

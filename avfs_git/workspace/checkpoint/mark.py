@@ -38,10 +38,10 @@ def mark_captured(locked: LockedWorkspace, captured: Captured, *, commit: Oid | 
 
 
 def mark_recorded(locked: LockedWorkspace, captured: Captured, commit: Oid, sidecar: Oid | None) -> list[Warning]:
-    """Remember that an older commit records what was captured, whose times may be in no object of the vault.
+    """Mark a capture as recorded by an older commit; the captured times may be in no object of the vault.
 
-    Needed where the commit was made by a process that died before it marked the capture: the next capture compares with that
-    commit. Returns what the disk refused.
+    Needed after a process made the commit and died before marking the capture: the next capture compares with that commit.
+    Returns a warning if the stat cache could not be written.
     """
     opened = locked.opened
     cache = opened.cache

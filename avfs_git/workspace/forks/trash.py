@@ -69,7 +69,7 @@ def clear_orphan(vault: OpenVault, fork: str, name: str | None = None) -> None:
 def note_deletion(vault: OpenVault, fork: str) -> None:
     """Record that somebody has deleted a fork's branch by git, and put its workspace away, so that undo brings both back.
 
-    Undo of the fork does, and undo where the default fork is at hand: git does not say where it was called.
+    Both `undo` on this fork and `undo` on the default fork take it back, because git does not record where it ran.
     Does nothing where the branch is there, or where the log says why it is not. Called with the fork's name locked.
 
     Raises:
