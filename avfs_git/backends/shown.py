@@ -18,7 +18,7 @@ from avfs_git.gitstore.worktree import ensure_config
 from avfs_git.host.files.durable import host_errors, write_file_atomically
 from avfs_git.host.files.modes import make_private_dirs
 from avfs_git.host.files.plainfile import holds
-from avfs_git.host.processes.runners import Isolation, NamespaceRefused, Runner
+from avfs_git.host.processes.runner_handle import Isolation, NamespaceRefused, Runner
 from avfs_git.model import Warning
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.vault.format import HEADS

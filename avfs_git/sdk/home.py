@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from avfs_git.gitstore.remote import runner as remotegit
     from avfs_git.host.files import removal
     from avfs_git.session.life import mountsource, stop
-    from avfs_git.session.serve import nurseries, point
+    from avfs_git.session.serve import nursery_client, point
     from avfs_git.workspace.checkpoint import aftermath
     from avfs_git.workspace.exchange import cloning
     from avfs_git.workspace.forks import clones, create, making
@@ -58,7 +58,7 @@ else:
     clones = LazyModule("avfs_git.workspace.forks.clones")
     create = LazyModule("avfs_git.workspace.forks.create")
     making = LazyModule("avfs_git.workspace.forks.making")
-    nurseries = LazyModule("avfs_git.session.serve.nurseries")
+    nursery_client = LazyModule("avfs_git.session.serve.nursery_client")
     point = LazyModule("avfs_git.session.serve.point")
     mountsource = LazyModule("avfs_git.session.life.mountsource")
     cloning = LazyModule("avfs_git.workspace.exchange.cloning")
@@ -478,7 +478,7 @@ class Home:
                 error.hint = "It is that of the directory. Name the fork with `--branch NAME`."
             raise
         point.check(place, shown.vault.path if shown is not None else self._vaults)  # a refusal leaves nothing in the log
-        with nurseries.starting_early():  # what the session needs is loaded while the directory is looked at
+        with nursery_client.starting_early():  # what the session needs is loaded while the directory is looked at
             vault, parent = (shown.vault, shown.fork) if shown is not None else (self._vault_of(top, name), None)
             taken = clones.fork_present(vault._core, name, top, parent=parent, author=author)  # noqa: SLF001 - the two are one interface
             vault.warnings = tuple(taken)

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from avfs_git.sdk.options import ExecOptions
     from avfs_git.sdk.vault import Vault
     from avfs_git.session.control import client, operations
-    from avfs_git.session.serve import nurseries, point
+    from avfs_git.session.serve import nursery_client, point
     from avfs_git.workspace.forks import fold
     from avfs_git.workspace.history import history
     from avfs_git.workspace.merge import overlap
@@ -67,7 +67,7 @@ else:
     holding = LazyModule("avfs_git.gitstore.holding")
     history = LazyModule("avfs_git.workspace.history.history")
     labels = LazyModule("avfs_git.workspace.vault.labels")
-    nurseries = LazyModule("avfs_git.session.serve.nurseries")
+    nursery_client = LazyModule("avfs_git.session.serve.nursery_client")
     operations = LazyModule("avfs_git.session.control.operations")
     overlap = LazyModule("avfs_git.workspace.merge.overlap")
     point = LazyModule("avfs_git.session.serve.point")
@@ -320,7 +320,7 @@ class Workspace:
             CheckpointNotFound: If no state has the name in `at`.
         """
         mounts = self._dispatch.mounts
-        with nurseries.starting_early():
+        with nursery_client.starting_early():
             commit = revisions.resolve_revision(self._core, at or "HEAD", fork=self.fork).hex() if at or readonly else None
             if directory is None:
                 if mounts is None:
@@ -355,7 +355,7 @@ class Workspace:
     def _starting_early(self) -> AbstractContextManager[None]:
         """Start the process that mounts a base early: it loads while this process loads its own modules."""
         mounts = self._dispatch.mounts
-        return nurseries.starting_early(unless_mounted=(mounts, BASES) if mounts is not None else None)
+        return nursery_client.starting_early(unless_mounted=(mounts, BASES) if mounts is not None else None)
 
     async def exec_async(self, *argv: str | bytes, **options: Unpack[ExecOptions]) -> ExecResult:
         """Run a command as `exec` does, in a thread. Cancelling ends the command; its changes are committed then, too."""

@@ -16,7 +16,7 @@ from avfs_git.fuse.channel import MAX_IO, Channel, Request
 from avfs_git.gitstore.formats.trees import serialize_tree
 from avfs_git.gitstore.objects.store import KIND_TREE
 from avfs_git.host.mounts.mounts import mount_fuse, unmount
-from avfs_git.host.processes import runners
+from avfs_git.host.processes import runner_handle
 from avfs_git.paths import Oid
 from avfs_git.proxy.exec import run
 from avfs_git.workspace import gitdir
@@ -175,7 +175,7 @@ def test_the_time_limit_counts_while_an_index_is_made(bombed: Path, monkeypatch:
 def test_a_command_that_cannot_be_killed_is_left(mount_dir: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
     """One that waits for a server that never answers dies of no signal: avfs says so, and goes on."""
     monkeypatch.setattr(run, "STUCK_S", 0.5)
-    monkeypatch.setattr(runners, "STUCK_S", 0.5)
+    monkeypatch.setattr(runner_handle, "STUCK_S", 0.5)
     stuck = mount_dir / "stuck"
     stuck.mkdir()
     policy = mount_dir / "policy.toml"
@@ -201,6 +201,6 @@ def test_a_command_that_cannot_be_killed_is_left(mount_dir: Path, monkeypatch: p
         finally:
             os.close(fd)
             unmount(stuck)
-            for process in runners._left:
+            for process in runner_handle._left:
                 process.wait(20)
-            runners._left.clear()
+            runner_handle._left.clear()

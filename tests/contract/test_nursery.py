@@ -22,7 +22,7 @@ from avfs_git import Avfs, Vault
 from avfs_git.errors import AvfsError
 from avfs_git.host.processes.processes import start_time
 from avfs_git.model import Identity
-from avfs_git.session.serve.nurseries import Nursery, own_program
+from avfs_git.session.serve.nursery_client import Nursery, own_program
 from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytest.mark.usefixtures("person")]
@@ -35,7 +35,7 @@ import ctypes, json, logging, os, resource, signal, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from avfs_git import Avfs
-from avfs_git.session.serve import nurseries
+from avfs_git.session.serve import nursery_client
 
 avfs = Avfs(sys.argv[1], lock_timeout_s=5)
 trees = Path(sys.argv[2])
@@ -50,11 +50,11 @@ def mount_in_thread(fork):
         return pool.submit(mount, fork).result()
 
 def early(work, **options):
-    with nurseries.starting_early(**options):
+    with nursery_client.starting_early(**options):
         return work()
 
 def has_nursery():
-    return nurseries._own.nursery is not None
+    return nursery_client._own.nursery is not None
 
 def in_fork(work):
     reading, writing = os.pipe()
@@ -289,7 +289,7 @@ def test_nursery_that_was_begun_for_nothing_ends(starter: Starter) -> None:
 def test_nursery_is_not_begun_early_where_it_will_not_be_needed(starter: Starter, trees: Path) -> None:
     """What is mounted tells."""
     starter.do("mount('one')")
-    starter.do("nurseries.let_go()")
+    starter.do("nursery_client.let_go()")
 
     assert starter.do("early(has_nursery, unless_mounted=(trees.parent, 'trees'))") is False
     assert starter.do("early(has_nursery, unless_mounted=(trees, 'elsewhere'))") is True

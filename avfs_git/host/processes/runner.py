@@ -10,7 +10,7 @@ descendants until there are none. Mounts for the command are in a mount namespac
 It can make the first process that opens a given file wait, by a lease (fcntl(2)), and say so: that process waits until the user
 of the runner answers, at most `/proc/sys/fs/lease-break-time`.
 
-`host.processes.runners.Runner` starts it and speaks to it over a socket of sequenced packets, one `marshal` value each. It has
+`runner_handle.Runner` starts it and talks to it over a socket of sequenced packets, one `marshal` value each. It has
 to start in a few milliseconds, so it imports next to nothing, and nothing of avfs. When the socket closes, because its user is
 done or dead, everything ends; descriptors that came with the first message, such as a lock, stay open until then.
 

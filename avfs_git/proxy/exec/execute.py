@@ -33,7 +33,7 @@ from avfs_git.backends.shield import clear_planted, list_parts
 from avfs_git.backends.shown import Backend, BackendName, Served
 from avfs_git.errors import BackendUnavailable, ExecError, FuseUnavailable, InvalidInput, MountError, WorkspaceBusy
 from avfs_git.host.files.umask import read_umask
-from avfs_git.host.processes.runners import NamespaceRefused
+from avfs_git.host.processes.runner_handle import NamespaceRefused
 from avfs_git.lazy import LazyModule
 from avfs_git.model import ChangedFile, Warning
 from avfs_git.paths import Oid

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
-from avfs_git.host.processes.runners import STUCK_S, CannotStart, Ended, LeaseRefused, Runner
+from avfs_git.host.processes.runner_handle import STUCK_S, CannotStart, Ended, LeaseRefused, Runner
 from avfs_git.proxy.exec.capture import Captured
 from avfs_git.values import value_class
 

@@ -1,7 +1,7 @@
 """The control socket of a session: operations on a mounted workspace, carried out where the workspace is.
 
-Decided here: in which order and in which thread requests are carried out, while programs use the workspace. `clients` decides who
-may ask, `operations` what there is to ask for; docs/reference/control.md is the normative protocol. The process that serves a
+Decided here: in which order and in which thread requests are carried out, while programs use the workspace. `connections` decides
+who may ask, `operations` what there is to ask for; docs/reference/control.md is the normative protocol. The process that serves a
 tree makes a `ControlServer` when it holds the workspace (`OpenWorkspace.serve`, or `take_over` after a server was killed) and
 calls `start`; it calls `close` when the tree is unmounted, before it gives the workspace back. The listening socket belongs to
 the process above and outlives the server: clients of a server that was killed find the next one.
@@ -55,7 +55,7 @@ from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, Holder
 from avfs_git.model import CheckpointResult
 from avfs_git.paths import TreePath
 from avfs_git.session.control import wire
-from avfs_git.session.control.clients import Client, Clients, close_all
+from avfs_git.session.control.connections import Client, Clients, close_all
 from avfs_git.session.control.invalidate import Forgetter, Watch, tell_everything
 from avfs_git.session.control.operations import TABLE, Operation, save_checkpoint
 from avfs_git.session.control.wire import Handle, Served

@@ -12,7 +12,7 @@ from avfs_git.model import WHOLE_VAULT
 from avfs_git.values import value_class
 
 REFUSED: Final = "refused"
-"""In the answer on the pipe of the starter: a nursery has not made the session (`nurseries`), and why."""
+"""In the answer on the pipe of the starter: a nursery has not made the session (`nursery_client`), and why."""
 
 
 @value_class

@@ -9,8 +9,8 @@ It is nobody's child, so that its starter has no child that it does not know of.
 ends when its starter closes the socket, dies, or asks for nothing for a minute. Sessions outlive it; a fork has nothing of
 another's request.
 
-`nurseries` is the starter's end; `__main__` calls `live`. A request is one packet of one byte, with process ID and user by the
-kernel's word, and descriptors: memory that holds a `marshal` value (both ends are the same interpreter), and those of the
+`nursery_client` is the starter's end; `__main__` calls `live`. A request is one packet of one byte, with process ID and user by
+the kernel's word, and descriptors: memory that holds a `marshal` value (both ends are the same interpreter), and those of the
 session's `Request`. Nothing survives a crash: a starter that gets no answer goes another way.
 """
 

@@ -1,8 +1,8 @@
 """Starting a session: what the caller does until programs can use the tree.
 
 Decided here: a session is a process of another program, so that the caller's threads and memory do not come along and it
-outlives the caller. It is a fork of the caller's nursery (`nurseries`) or, where there is none, a program of its own. And how
-the caller learns the outcome. Any thread may call. If the caller is interrupted or killed while it waits, the session notices
+outlives the caller. It is a fork of the caller's nursery (`nursery_client`) or, where there is none, a program of its own. And
+how the caller learns the outcome. Any thread may call. If the caller is interrupted or killed while it waits, the session notices
 at its pipe that nobody waits and ends.
 """
 
@@ -23,8 +23,8 @@ from avfs_git.model import SessionBackend
 from avfs_git.session.life.places import SessionPlace, find_place
 from avfs_git.session.life.record import FoundSession, read_record
 from avfs_git.session.life.request import REFUSED, Request
-from avfs_git.session.serve import nurseries
-from avfs_git.session.serve.nurseries import own_program
+from avfs_git.session.serve import nursery_client
+from avfs_git.session.serve.nursery_client import own_program
 from avfs_git.values import as_dict, replace
 
 _GRACE_S = 30.0
@@ -148,7 +148,7 @@ def _ask_nursery(request: Request, said: int) -> dict[str, Any] | None:
     for _ in range(_NURSERIES):
         with _answering() as (ready, theirs):
             handed = _descriptors(replace(request, ready_fd=theirs.fileno(), said_fd=said))
-            nursery = nurseries.ask(request, handed)
+            nursery = nursery_client.ask(request, handed)
             theirs.close()
             if nursery is None:
                 return None
@@ -157,7 +157,7 @@ def _ask_nursery(request: Request, said: int) -> dict[str, Any] | None:
             nursery.has_served = True
             return answer
         is_gone = nursery.is_gone()
-        nurseries.give_up(nursery)
+        nursery_client.give_up(nursery)
         if answer is None and not is_gone:  # it has made the session, which is over, or hangs
             raise SessionFailed("the session ended before it was ready", _read_said(said))
     return None

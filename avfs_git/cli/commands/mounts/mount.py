@@ -59,7 +59,7 @@ def command(
     if everything and backend not in ("auto", "fuse"):
         how = "through libfuse" if backend == "portable" else "on overlayfs"
         raise BadUsage(f"all of a vault cannot be shown {how}", hint="Leave out `--backend`.")
-    from avfs_git.session.serve.nurseries import starting_early  # noqa: PLC0415 - not for the help
+    from avfs_git.session.serve.nursery_client import starting_early  # noqa: PLC0415 - not for the help
 
     with starting_early():  # it comes up while this process imports what it needs itself
         name, directory = _sort_out_vault(state, name, directory) if everything else _sort_out(state, name, directory)
@@ -129,7 +129,7 @@ def _finish(state: State, session: Session, *, foreground: bool) -> SessionInfo:
 
 def _stay(state: State, session: Session, info: SessionInfo) -> NoReturn:
     """Wait for the end of the mount. If this process is killed, the session ends by its leash."""
-    from avfs_git.session.serve.nurseries import let_go  # noqa: PLC0415 - see above
+    from avfs_git.session.serve.nursery_client import let_go  # noqa: PLC0415 - see above
 
     let_go()  # there will be no other session
     try:

@@ -215,11 +215,11 @@ def command(
 def _starting_early() -> Iterator[None]:
     """Begin what needs longest to come up, the longest first: all else is imported meanwhile."""
     from avfs_git.model import BASES  # noqa: PLC0415 - not for the help
-    from avfs_git.session.serve import nurseries  # noqa: PLC0415 - the same
+    from avfs_git.session.serve import nursery_client  # noqa: PLC0415 - the same
 
     # Where the base of any fork is mounted, that of this one is, mostly.
-    with nurseries.starting_early(unless_mounted=(find_home() / "mounts", BASES)):
-        from avfs_git.host.processes.runners import starting_early  # noqa: PLC0415 - takes as long to load as the other to start
+    with nursery_client.starting_early(unless_mounted=(find_home() / "mounts", BASES)):
+        from avfs_git.host.processes.runner_handle import starting_early  # noqa: PLC0415 - takes as long to load as the other to start
 
         with starting_early():
             yield

@@ -119,7 +119,7 @@ def directory_(
     fork's branch, and `git push origin NAME` pushes it to the clone. `avfs end DIR` ends the fork. `avfs fork SOURCE DIR` is the
     same if SOURCE is written as a path, as in `avfs fork . ../task`.
     """
-    from avfs_git.session.serve.nurseries import starting_early  # noqa: PLC0415 - not for the help
+    from avfs_git.session.serve.nursery_client import starting_early  # noqa: PLC0415 - not for the help
 
     # What the session needs comes up while the present state is captured.
     with _collector_at_rest(), starting_early():

@@ -29,7 +29,7 @@ from avfs_git.sdk import Avfs
 from avfs_git.session.control import control, operations, wire
 from avfs_git.session.control.address import listen, socket_address
 from avfs_git.session.control.client import Connection, Lost, Sessions, opened_source
-from avfs_git.session.control.clients import CLIENTS_MAX
+from avfs_git.session.control.connections import CLIENTS_MAX
 from avfs_git.session.control.control import ControlServer
 from avfs_git.session.control.operations import TABLE, Content
 from avfs_git.workspace.opened.workspace import OpenWorkspace
