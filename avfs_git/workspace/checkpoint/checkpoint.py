@@ -1,16 +1,8 @@
 """Saving a checkpoint: workspace to objects, objects to one pack, the branch to the new commit.
 
-Decided here: the order of those steps, what is recorded with them, and when nothing needs recording. Callers hold the workspace
-lock. Each step and what it prevents:
-
-1. The pack is written and synced before any ref moves: no ref names an object that a power cut took away.
-2. The sidecar's ref moves before the branch: a gc between the two cannot remove the sidecar of an acknowledged checkpoint. Both
-   are compared and swapped under git's own locks.
-3. The log announces the move while the refs are locked, before the first one moves: after a crash the next process compares the
-   two. The checkpoint depends on nothing that is written after the refs.
-4. The stat cache is written last; without it the next capture only reads more. A failure here is a warning.
-
-A crash before step 2 leaves unreferenced objects, after it a complete checkpoint. A failure in step 2 is taken back.
+Decided here: the order of those steps, what is recorded with them, and when nothing needs recording. The section "Checkpoint" of
+`docs/design/durability.md` lists the steps, the reason for each place, and what a crash after each leaves. Callers hold the
+workspace lock.
 """
 
 from __future__ import annotations
