@@ -21,7 +21,7 @@ import click
 from avfs_git import errors, model
 from avfs_git.cli import results, table
 from avfs_git.cli.verb import Verb
-from avfs_git.proxy.exec import envelope, steps
+from avfs_git.proxy.exec import envelope, steplog
 from avfs_git.proxy.policy import approvals, audit, request
 
 DOCS = Path(__file__).resolve().parent
@@ -269,7 +269,7 @@ def render_json() -> str:
     """Render docs/reference/json.md."""
     composed = read_records(Path(results.__file__))
     values = read_records(Path(model.__file__))
-    for module in (envelope, request, steps, approvals, audit):
+    for module in (envelope, request, steplog, approvals, audit):
         values |= read_records(Path(str(module.__file__)))
     records = {**values, **composed}
     lines = [JSON_INTRO, "## Results", "", "| Command | Kind | Result |", "|---|---|---|"]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         UndoResult,
         VaultInfo,
     )
-    from avfs_git.proxy.exec.steps import Step
+    from avfs_git.proxy.exec.steplog import Step
     from avfs_git.proxy.policy.approvals import Approval
     from avfs_git.proxy.policy.audit import AuditEntry
     from avfs_git.proxy.policy.request import Action, Category, Decision

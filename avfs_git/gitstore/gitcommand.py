@@ -23,7 +23,7 @@ from pathlib import Path
 from avfs_git.errors import GitFailed, InternalError
 from avfs_git.gitstore.config.gitconfig import quote_value
 from avfs_git.gitstore.config.trust import find_harmful_setting, is_private
-from avfs_git.gitstore.formats.plainfile import find_no_file
+from avfs_git.gitstore.repofile import find_no_file
 from avfs_git.host.files.durable import host_errors
 
 _OPTIONS: Mapping[str, frozenset[str]] = {

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from avfs_git.errors import FormatUnsupported, InvalidName, NotAVault, RefDamaged
 from avfs_git.gitstore.config.gitconfig import Config, is_true, parse_plain, quote_value, read_config
-from avfs_git.gitstore.formats.plainfile import read_plain_file
 from avfs_git.gitstore.refs import RefStore, check_ref_name
+from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.host.files.durable import fsync_dir, host_errors, write_file_atomically
 from avfs_git.host.files.modes import make_dir
 from avfs_git.paths import Oid, oid_of

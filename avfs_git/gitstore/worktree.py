@@ -28,8 +28,8 @@ from typing import NamedTuple
 from avfs_git import faults
 from avfs_git.errors import NotAVault
 from avfs_git.gitstore.config.gitconfig import edit_config, is_true, read_config
-from avfs_git.gitstore.formats.plainfile import open_plain_file, read_plain_file
 from avfs_git.gitstore.refs import OWN_REFS, RefStore
+from avfs_git.gitstore.repofile import open_plain_file, read_plain_file
 from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file, sync_files, write_all, write_file_atomically
 from avfs_git.host.files.modes import make_dir, make_private_dirs, mode_below, open_file
 from avfs_git.host.files.plainfile import open_plain

@@ -18,7 +18,7 @@ from avfs_git.paths import parse_tree_path
 from avfs_git.proxy.exec.envelope import Command, ExecResult
 from avfs_git.proxy.exec.execute import Executor, Place
 from avfs_git.proxy.exec.run import Output, Stop
-from avfs_git.proxy.exec.steps import StepLog, Steps
+from avfs_git.proxy.exec.steplog import StepLog, Steps
 from avfs_git.session.life.record import find_workspace_session
 from avfs_git.session.serve import point
 from avfs_git.values import replace

@@ -50,8 +50,8 @@ from avfs_git.host.files.plainfile import holds
 from avfs_git.lazy import LazyLogger
 from avfs_git.model import ChangedFile
 from avfs_git.paths import ROOT, Oid, TreePath, join, oid_of
-from avfs_git.vfs.layer.layers import UpperReader
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree, Stored
+from avfs_git.vfs.layer.readers import UpperReader
 from avfs_git.vfs.scan.scan import DIRECTORY, FILE, SYMLINK, Found
 from avfs_git.vfs.scan.statcache import StatCache, is_same_entry, take_fingerprint
 from avfs_git.workspace.opened.workspace import OpenWorkspace

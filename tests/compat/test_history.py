@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from avfs_git.gitstore.compare.history import log, path_versions
+from avfs_git.gitstore.compare.walk import log, path_versions
 from avfs_git.paths import Oid, TreePath
 from tests.support.objects import MemorySource
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avfs_git.errors import GitFailed, NotAVault
-from avfs_git.gitstore.formats.plainfile import read_plain_file
 from avfs_git.gitstore.refs import RefStore
+from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.host.files.durable import host_errors
 from avfs_git.lazy import LazyModule
 from avfs_git.patterns import compiled

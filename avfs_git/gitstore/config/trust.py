@@ -17,7 +17,7 @@ from pathlib import Path
 from avfs_git.errors import VaultUntrusted
 from avfs_git.gitstore.config.gitconfig import read_config
 from avfs_git.gitstore.config.githooks import UPDATE
-from avfs_git.gitstore.formats.plainfile import read_plain_file
+from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.modes import is_open, make_private, mode_below
 from avfs_git.patterns import compiled

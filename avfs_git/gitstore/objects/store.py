@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Self
 from avfs_git.errors import GitFailed, HostError, InternalError, ObjectCorrupt, ObjectMissing
 from avfs_git.gitstore.formats import packfile
 from avfs_git.gitstore.formats.commits import Commit, Links, parse_commit, parse_links
-from avfs_git.gitstore.formats.plainfile import read_plain_file
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, parse_tree
 from avfs_git.gitstore.objects.cache import GenerationCache
 from avfs_git.gitstore.objects.owncommits import OwnCommits
 from avfs_git.gitstore.objects.packset import PackSet
 from avfs_git.gitstore.objects.translate import object_errors
+from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.gitstore.source import Tree
 from avfs_git.host.files.plainfile import open_plain
 from avfs_git.paths import Oid, oid_of

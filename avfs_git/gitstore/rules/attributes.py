@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from avfs_git.errors import NotAVault
-from avfs_git.gitstore.formats.plainfile import read_plain_file
 from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, find_entry
+from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.gitstore.rules.ignore import IgnoreRules
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.paths import ROOT, Oid, TreePath, join, split

@@ -37,13 +37,13 @@ from avfs_git.host.processes.runner_handle import NamespaceRefused
 from avfs_git.lazy import LazyModule
 from avfs_git.model import ChangedFile, Warning
 from avfs_git.paths import Oid
-from avfs_git.proxy.exec.capture import Captured
 from avfs_git.proxy.exec.commits import Commits, Run, describe
 from avfs_git.proxy.exec.envelope import Command, ExecPlan, ExecResult, View
 from avfs_git.proxy.exec.environment import divide
 from avfs_git.proxy.exec.given import make_argv, make_request, open_stdin, read_stdin
+from avfs_git.proxy.exec.output import Captured
 from avfs_git.proxy.exec.run import Finished, Late, Output, Stop, run_command
-from avfs_git.proxy.exec.steps import Step, StepLog
+from avfs_git.proxy.exec.steplog import Step, StepLog
 from avfs_git.proxy.exec.view import WAY_OUT, gets_readonly_view, may_lack_writing, may_search, may_use_git, saves_before
 from avfs_git.proxy.policy.gate import Gate
 from avfs_git.proxy.policy.request import Action

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from avfs_git.host.processes.runner_handle import STUCK_S, CannotStart, Ended, LeaseRefused, Runner
-from avfs_git.proxy.exec.capture import Captured
+from avfs_git.proxy.exec.output import Captured
 from avfs_git.values import value_class
 
 GRACE_MS = 2000

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from avfs_git.gitstore.repository import is_lazy
 from avfs_git.patterns import compiled
-from avfs_git.proxy.exec.capture import Captured
 from avfs_git.proxy.exec.envelope import Command
+from avfs_git.proxy.exec.output import Captured
 from avfs_git.proxy.exec.run import Finished
 from avfs_git.proxy.policy.request import Action, Category, Decision, Request
 

@@ -26,9 +26,9 @@ from avfs_git.host.files.beneath import (
 from avfs_git.host.files.removal import remove_entry
 from avfs_git.host.files.xattrs import entry_of, list_xattrs, read_xattr, write_xattr
 from avfs_git.paths import ROOT, TreePath, join, split
-from avfs_git.vfs.layer.layers import Directories
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.mounted import MountedLayer, Taken
+from avfs_git.vfs.layer.readers import Directories
 from avfs_git.vfs.scan.scan import is_staging
 from avfs_git.vfs.tree.inodes import Node
 from avfs_git.vfs.tree.merged import MergedTree

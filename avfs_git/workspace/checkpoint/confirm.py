@@ -23,9 +23,9 @@ from typing import NamedTuple
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_TREE, find_entry
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.paths import ROOT, Oid, TreePath, join, split
-from avfs_git.vfs.layer.layers import UpperReader
 from avfs_git.vfs.layer.lower import DIRECTORY_MODE
 from avfs_git.vfs.layer.plan import Step
+from avfs_git.vfs.layer.readers import UpperReader
 from avfs_git.vfs.layer.sidecar import SELF, Meta, Record, edit_sidecar, format_record
 from avfs_git.vfs.scan.scan import FILE, WHITEOUT, WHITEOUT_PRINT, DirtySet
 from avfs_git.vfs.scan.statcache import RACY_NS, DirCache, StatCacheUpdate, is_same_entry, take_fingerprint

@@ -30,8 +30,8 @@ from avfs_git.host.files.beneath import OPEN_LIST, RENAME_EXCHANGE, RENAME_NOREP
 from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.model import ApplyResult, ChangedFile, ChangeKind, Warning
 from avfs_git.paths import ROOT, Oid, TreePath, components, join, show_path, split
-from avfs_git.vfs.layer.layers import Directories
 from avfs_git.vfs.layer.lower import read_target
+from avfs_git.vfs.layer.readers import Directories
 from avfs_git.workspace.vault.oplog import FORK_CREATE
 from avfs_git.workspace.vault.revisions import resolve_revision
 from avfs_git.workspace.vault.vault import OpenVault

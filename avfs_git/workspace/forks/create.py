@@ -15,11 +15,11 @@ from pathlib import Path
 
 from avfs_git.errors import HostError, ObjectCorrupt, ObjectMissing, quote
 from avfs_git.gitstore.formats.commits import Commit, serialize_commit
-from avfs_git.gitstore.formats.plainfile import read_plain_file
 from avfs_git.gitstore.formats.trees import EMPTY_TREE
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.gitstore.repository import common_dir, find_git_dir, init_vault_repo, is_bare, read_head
 from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ, Ignorer
 from avfs_git.gitstore.takeover import import_objects_and_refs, list_borrowed
@@ -27,7 +27,7 @@ from avfs_git.host.files.durable import host_errors, make_dirs_durably, write_fi
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import Warning
 from avfs_git.paths import Oid, TreePath, check_fork_name, join, split
-from avfs_git.vfs.layer.layers import PlainDirectory
+from avfs_git.vfs.layer.readers import PlainDirectory
 from avfs_git.vfs.scan.scan import Layer
 from avfs_git.workspace.capture.capture import COARSE_NS, Capture, Captured
 from avfs_git.workspace.forks.lookback import Lookback

@@ -16,8 +16,8 @@ from avfs_git.errors import AvfsError, LeftInForce
 from avfs_git.faults import reach
 from avfs_git.host.files.xattrs import entry_of
 from avfs_git.paths import ROOT, Oid, TreePath, join, split
-from avfs_git.vfs.layer.layers import Directories
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
+from avfs_git.vfs.layer.readers import Directories
 from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.vfs.scan.statcache import StatCache, StatCacheUpdate
 from avfs_git.workspace.checkpoint.checkpoint import save_first

@@ -21,11 +21,11 @@ from pathlib import Path
 
 from avfs_git.errors import AvfsError, NotAVault
 from avfs_git.gitstore.formats.commits import Commit, serialize_commit
-from avfs_git.gitstore.formats.plainfile import open_plain_file
 from avfs_git.gitstore.formats.trees import MODE_TREE
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import KIND_COMMIT
 from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.repofile import open_plain_file
 from avfs_git.host.files.modes import make_dir
 from avfs_git.paths import Oid, TreePath
 from avfs_git.vfs.scan.statcache import DirCache, StatCache

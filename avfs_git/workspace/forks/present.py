@@ -25,17 +25,17 @@ from pathlib import Path
 
 from avfs_git.errors import NotAVault, ObjectCorrupt, ObjectMissing
 from avfs_git.gitstore.formats.index import BadIndex, CachedTree, GitIndex, empty_cached_tree, parse_cached_tree
-from avfs_git.gitstore.formats.plainfile import open_plain_file
 from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, is_forbidden_name
 from avfs_git.gitstore.objects.store import KIND_BLOB, ObjectStore
+from avfs_git.gitstore.repofile import open_plain_file
 from avfs_git.gitstore.rules.attributes import FILE_MAX_BYTES, TreeAttributes, read_info_attributes
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.host.files.beneath import OPEN_LIST, open_at
 from avfs_git.host.files.umask import have_own_umask
 from avfs_git.host.files.xattrs import entry_of, has_user_xattrs
 from avfs_git.paths import ROOT, Oid, TreePath, join, split
-from avfs_git.vfs.layer.layers import PlainDirectory, Xattrs
 from avfs_git.vfs.layer.lower import DIRECTORY_MODE
+from avfs_git.vfs.layer.readers import PlainDirectory, Xattrs
 from avfs_git.vfs.layer.sidecar import Meta, Record, SideEntry, compose_sidecar, format_record, plain_record, serialize_records
 from avfs_git.vfs.scan.scan import DIRECTORY, Found, kind_of_mode
 from avfs_git.vfs.scan.statcache import DirCache, StatCache, take_fingerprint

@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import islice
 
 from avfs_git.errors import CheckpointNotFound, PathNotFound, PathUnsuitable
-from avfs_git.gitstore.compare import history as commits
+from avfs_git.gitstore.compare import walk as commits
 from avfs_git.gitstore.compare.treediff import diff_trees
 from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK, MODE_TREE

@@ -83,7 +83,7 @@ class Plain:
 
     def read_upper(self) -> Layer:
         """Read the upper layer from the disk."""
-        from avfs_git.vfs.layer.layers import UpperReader  # noqa: PLC0415 - a session is ready before it captures anything
+        from avfs_git.vfs.layer.readers import UpperReader  # noqa: PLC0415 - a session is ready before it captures anything
 
         return UpperReader(self.layers.upper)
 

@@ -94,7 +94,7 @@ class Shown:
 
     def read_upper(self) -> Layer:
         """Read the upper layer from the disk, and tell the watch what was read."""
-        from avfs_git.vfs.layer.layers import UpperReader  # noqa: PLC0415 - a session is ready before it captures anything
+        from avfs_git.vfs.layer.readers import UpperReader  # noqa: PLC0415 - a session is ready before it captures anything
 
         return UpperReader(self._layers.upper, watch=self.watch)
 

@@ -26,9 +26,9 @@ from avfs_git.host.files.removal import remove_tree
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import Warning
 from avfs_git.paths import TreePath, join, split
-from avfs_git.vfs.layer.layers import PlainDirectory
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.plan import plan_steps
+from avfs_git.vfs.layer.readers import PlainDirectory
 from avfs_git.workspace.capture.capture import Capture
 from avfs_git.workspace.capture.placing import Standing
 from avfs_git.workspace.checkpoint.checkpoint import take

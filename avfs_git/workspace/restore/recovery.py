@@ -31,9 +31,9 @@ from avfs_git.faults import reach
 from avfs_git.gitstore.formats.trees import EMPTY_TREE
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.paths import ROOT, Oid, TreePath, show_path, split
-from avfs_git.vfs.layer.layers import UpperReader
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.plan import Step, plan_steps
+from avfs_git.vfs.layer.readers import UpperReader
 from avfs_git.vfs.scan.scan import WHITEOUT
 from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.checkpoint.checkpoint import complete_moves

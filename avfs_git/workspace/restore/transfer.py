@@ -23,7 +23,7 @@ from avfs_git.host.files.beneath import Descriptor, open_at
 from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.model import TransferResult, Warning
 from avfs_git.paths import ROOT, TreePath, components, join, parse_tree_path, show_path, split
-from avfs_git.vfs.layer.layers import Directories, PlainDirectory
+from avfs_git.vfs.layer.readers import Directories, PlainDirectory
 from avfs_git.vfs.scan.scan import DIRECTORY, FILE, SYMLINK, Found
 from avfs_git.vfs.tree.merged import MergedTree, Node
 from avfs_git.workspace.opened.workspace import OpenWorkspace

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from avfs_git.errors import NotAVault
-from avfs_git.gitstore.formats.plainfile import read_plain_file
+from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.host.files.durable import host_errors, write_file_atomically
 from avfs_git.host.processes.seal import Seal
 from avfs_git.workspace.vault.format import VaultLayout

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git.paths import Oid, TreePath
-from avfs_git.vfs.layer.layers import PlainDirectory
+from avfs_git.vfs.layer.readers import PlainDirectory
 from avfs_git.vfs.scan.scan import DirtySet, scan_directory
 from avfs_git.vfs.scan.statcache import StatCache, StatCacheUpdate, is_same_entry, take_fingerprint
 

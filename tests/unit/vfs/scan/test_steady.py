@@ -16,7 +16,7 @@ import pytest
 from avfs_git.errors import FileChanging
 from avfs_git.gitstore.objects.store import KIND_BLOB
 from avfs_git.paths import ROOT, Oid
-from avfs_git.vfs.layer.layers import PlainDirectory
+from avfs_git.vfs.layer.readers import PlainDirectory
 from avfs_git.vfs.scan import steady
 from avfs_git.vfs.scan.steady import Reading, read_steadily
 from tests.support.objects import MemorySource

@@ -16,7 +16,7 @@ from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.rules.ignore import Ignorer
 from avfs_git.paths import Oid, TreePath
 from avfs_git.sdk import Avfs
-from avfs_git.vfs.layer.layers import PlainDirectory
+from avfs_git.vfs.layer.readers import PlainDirectory
 from avfs_git.vfs.scan.scan import DirtySet
 from avfs_git.vfs.scan.statcache import Fingerprints, StatCacheAhead
 from avfs_git.workspace.capture.capture import Capture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from avfs_git.errors import ObjectCorrupt, ObjectMissing
-from avfs_git.gitstore.compare.history import log, path_versions
+from avfs_git.gitstore.compare.walk import log, path_versions
 from avfs_git.gitstore.objects.store import KIND_TREE
 from avfs_git.model import ChangeKind
 from avfs_git.paths import Oid, TreePath
