@@ -22,7 +22,7 @@ from avfs_git import errors, model
 from avfs_git.cli import results, table
 from avfs_git.cli.verb import Verb
 from avfs_git.proxy.exec import envelope, steplog
-from avfs_git.proxy.policy import approvals, audit, request
+from avfs_git.proxy.policy import approvals, audit, decision
 
 DOCS = Path(__file__).resolve().parent
 WIDTH = 96
@@ -165,7 +165,7 @@ _ENUMERATIONS: dict[str, type[StrEnum]] = {
     kind.__name__: kind
     for kind in (
         *(model.Kind, model.ChangeKind, model.SessionState, model.HookState),
-        *(request.Category, request.Action, envelope.View, approvals.ApprovalState),
+        *(decision.Category, decision.Action, envelope.View, approvals.ApprovalState),
     )
 }
 
@@ -173,7 +173,7 @@ _ENUMERATIONS: dict[str, type[StrEnum]] = {
 _LITERALS = {
     "MergeOutcome": model.MergeOutcome,
     "PushOutcome": model.PushOutcome,
-    "Scope": request.Scope,
+    "Scope": decision.Scope,
     "Severity": model.Severity,
     "UnmountOutcome": model.UnmountOutcome,
 }
@@ -269,7 +269,7 @@ def render_json() -> str:
     """Render docs/reference/json.md."""
     composed = read_records(Path(results.__file__))
     values = read_records(Path(model.__file__))
-    for module in (envelope, request, steplog, approvals, audit):
+    for module in (envelope, decision, steplog, approvals, audit):
         values |= read_records(Path(str(module.__file__)))
     records = {**values, **composed}
     lines = [JSON_INTRO, "## Results", "", "| Command | Kind | Result |", "|---|---|---|"]

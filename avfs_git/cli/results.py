@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from avfs_git.proxy.exec.steplog import Step
     from avfs_git.proxy.policy.approvals import Approval
     from avfs_git.proxy.policy.audit import AuditEntry
-    from avfs_git.proxy.policy.request import Action, Category, Decision
+    from avfs_git.proxy.policy.decision import Action, Category, Decision
 
 
 class VersionResult(TypedDict):

@@ -17,16 +17,16 @@ from avfs_git.sdk.pathlike import PathLike
 
 if TYPE_CHECKING:
     from avfs_git.host.processes.seal import Seal
-    from avfs_git.proxy.policy import gate, policy, request
+    from avfs_git.proxy.policy import decision, gate, policy
     from avfs_git.proxy.policy.approvals import Approval
     from avfs_git.proxy.policy.audit import AuditEntry
+    from avfs_git.proxy.policy.decision import Decision
     from avfs_git.proxy.policy.policy import Policy
-    from avfs_git.proxy.policy.request import Decision
 else:
     # A light command must not pay for what it does not use.
     gate = LazyModule("avfs_git.proxy.policy.gate")
     policy = LazyModule("avfs_git.proxy.policy.policy")
-    request = LazyModule("avfs_git.proxy.policy.request")
+    decision = LazyModule("avfs_git.proxy.policy.decision")
 
 
 class VaultPolicy:
@@ -74,7 +74,7 @@ class VaultPolicy:
         """
         if (shell is None) == (not argv):
             raise InvalidInput("a command is either a program with arguments or a text for a shell")
-        asked = request.Request(
+        asked = decision.Request(
             vault=str(self._git_dir),
             fork=fork,
             argv=tuple(map(os.fsdecode, argv)) if argv else None,

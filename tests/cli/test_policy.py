@@ -15,8 +15,8 @@ import pytest
 
 from avfs_git import Avfs
 from avfs_git.errors import ApprovalNeeded
+from avfs_git.proxy.policy.decision import Request
 from avfs_git.proxy.policy.gate import Gate
-from avfs_git.proxy.policy.request import Request
 from tests.support.cli import Cli, Transcript
 
 Snapshot = Callable[[str, str], None]

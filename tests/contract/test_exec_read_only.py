@@ -18,7 +18,7 @@ from avfs_git.errors import BackendUnavailable
 from avfs_git.host.mounts.mounts import list_mounts
 from avfs_git.host.processes.runner_handle import readonly_mount
 from avfs_git.proxy.exec.envelope import View
-from avfs_git.proxy.policy.request import Category
+from avfs_git.proxy.policy.decision import Category
 from avfs_git.sdk import Workspace
 from avfs_git.sdk.commands import Prepared
 from tests.support.cli import Cli

@@ -31,7 +31,7 @@ from pathlib import Path
 
 from avfs_git.proxy.policy import programs
 from avfs_git.proxy.policy.classify import categories_of, classify
-from avfs_git.proxy.policy.request import Category, Request
+from avfs_git.proxy.policy.decision import Category, Request
 
 CORPUS = Path(__file__).parents[1] / "unit" / "proxy" / "policy" / "corpus"
 PORT = 4711

@@ -20,8 +20,8 @@ from avfs_git.proxy.exec.envelope import Command
 from avfs_git.proxy.exec.environment import Inherited
 from avfs_git.proxy.exec.run import Finished, Stop
 from avfs_git.proxy.exec.view import saves_before
+from avfs_git.proxy.policy.decision import Decision, Request
 from avfs_git.proxy.policy.redaction import Redactor
-from avfs_git.proxy.policy.request import Decision, Request
 from avfs_git.values import field, record_class
 from avfs_git.workspace.capture.requests import CheckpointRequest
 from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from avfs_git.model import ChangedFile, Warning
-from avfs_git.proxy.policy.request import Decision
+from avfs_git.proxy.policy.decision import Decision
 from avfs_git.values import value_class
 
 

@@ -45,8 +45,8 @@ from avfs_git.proxy.exec.output import Captured
 from avfs_git.proxy.exec.run import Finished, Late, Output, Stop, run_command
 from avfs_git.proxy.exec.steplog import Step, StepLog
 from avfs_git.proxy.exec.view import WAY_OUT, gets_readonly_view, may_lack_writing, may_search, may_use_git, saves_before
+from avfs_git.proxy.policy.decision import Action
 from avfs_git.proxy.policy.gate import Gate
-from avfs_git.proxy.policy.request import Action
 from avfs_git.values import replace, value_class
 from avfs_git.workspace.checkpoint.aftermath import aftermath
 from avfs_git.workspace.gitdir import GitDir

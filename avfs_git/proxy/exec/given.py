@@ -15,7 +15,7 @@ from avfs_git.errors import InvalidInput
 from avfs_git.host.files.durable import host_errors
 from avfs_git.paths import show_path
 from avfs_git.proxy.exec.envelope import Command
-from avfs_git.proxy.policy.request import Request
+from avfs_git.proxy.policy.decision import Request
 
 _DEFAULTS = Command()
 _ITSELF = ("argv", "shell", "cwd", "env", "let_in", "stdin", "approve")

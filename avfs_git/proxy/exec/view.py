@@ -15,7 +15,7 @@ from avfs_git.patterns import compiled
 from avfs_git.proxy.exec.envelope import Command
 from avfs_git.proxy.exec.output import Captured
 from avfs_git.proxy.exec.run import Finished
-from avfs_git.proxy.policy.request import Action, Category, Decision, Request
+from avfs_git.proxy.policy.decision import Action, Category, Decision, Request
 
 WAY_OUT = (
     "the command ran on a read-only view, because the policy took it for one that only reads; "

@@ -36,8 +36,8 @@ from avfs_git.host.files.durable import host_errors, write_file_atomically
 from avfs_git.host.files.modes import make_dir, make_private_dirs, open_file
 from avfs_git.host.files.plainfile import read_plain
 from avfs_git.host.processes.seal import Seal
+from avfs_git.proxy.policy.decision import Category, Decision, Request
 from avfs_git.proxy.policy.redaction import HIDDEN
-from avfs_git.proxy.policy.request import Category, Decision, Request
 from avfs_git.values import replace, value_class
 
 WAITS_NS = 24 * 3600 * 10**9

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from avfs_git.proxy.policy import builtins, foreign, programs
+from avfs_git.proxy.policy import foreign, programs, shellbuiltins
 from avfs_git.proxy.policy.arguments import may_be_option
 from avfs_git.proxy.policy.findings import Call, Findings, Place
 from avfs_git.proxy.shell import scripts, variables
@@ -66,7 +66,7 @@ def _with_unknown(word: Word, mark: str) -> Word:
 def _check_flock(c: Findings, call: Call) -> None:
     inner = call.arguments.operands[1:]
     if inner and inner[0].value in {"-c", "--command"}:
-        builtins.check_shell(c, replace(call, words=(_UNKNOWN_WORD, *inner)))
+        shellbuiltins.check_shell(c, replace(call, words=(_UNKNOWN_WORD, *inner)))
     else:
         c.inner(call.name, inner, call.place)
 
@@ -390,7 +390,7 @@ def _check_date(c: Findings, call: Call) -> None:
 
 def _check_ps(c: Findings, call: Call) -> None:
     """`ps e` shows the variables of other processes."""
-    builtins.check_bare(c, call)
+    shellbuiltins.check_bare(c, call)
     for before, word in zip(call.words, call.words[1:], strict=False):
         is_letters = not before.value.startswith("-") and re.fullmatch(r"[A-Za-z]*e[A-Za-z]*", word.value)
         if is_letters or "environ" in word.value:
@@ -498,22 +498,22 @@ def _git_setting(c: Findings, value: Word | None, place: Place) -> None:
 
 
 CHECKS: dict[str, Callable[[Findings, Call], None]] = {
-    "shell": builtins.check_shell,
-    "source": builtins.check_source,
-    "other-shell": builtins.check_other_shell,
-    "busybox": builtins.check_busybox,
-    "eval": builtins.check_eval,
-    "trap": builtins.check_trap,
-    "alias": builtins.check_alias,
-    "runs": builtins.check_runs,
-    "any": builtins.check_any,
-    "bare": builtins.check_bare,
-    "printf": builtins.check_printf,
-    "test": builtins.check_test,
-    "set": builtins.check_set,
-    "shopt": builtins.check_shopt,
-    "declare": builtins.check_declare,
-    "read": builtins.check_read,
+    "shell": shellbuiltins.check_shell,
+    "source": shellbuiltins.check_source,
+    "other-shell": shellbuiltins.check_other_shell,
+    "busybox": shellbuiltins.check_busybox,
+    "eval": shellbuiltins.check_eval,
+    "trap": shellbuiltins.check_trap,
+    "alias": shellbuiltins.check_alias,
+    "runs": shellbuiltins.check_runs,
+    "any": shellbuiltins.check_any,
+    "bare": shellbuiltins.check_bare,
+    "printf": shellbuiltins.check_printf,
+    "test": shellbuiltins.check_test,
+    "set": shellbuiltins.check_set,
+    "shopt": shellbuiltins.check_shopt,
+    "declare": shellbuiltins.check_declare,
+    "read": shellbuiltins.check_read,
     "command": _check_command,
     "env": _check_env,
     "xargs": _check_xargs,

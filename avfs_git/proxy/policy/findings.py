@@ -1,8 +1,8 @@
 """What was found in a command so far, and what each look at a part of it adds.
 
 Decided here: how a finding is made, and which paths and targets count as outside of the workspace. `Classifier` walks the command
-and is the only subclass; `checks`, `builtins` and `foreign` get it as a `Findings`, so that none of them imports it. One object
-for one request, used by one thread.
+and is the only subclass; `checks`, `shellbuiltins` and `foreign` get it as a `Findings`, so that none of them imports it. One
+object for one request, used by one thread.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
 from avfs_git.proxy.policy.arguments import Arguments
+from avfs_git.proxy.policy.decision import Category, Finding
 from avfs_git.proxy.policy.programs import Program
-from avfs_git.proxy.policy.request import Category, Finding
 from avfs_git.proxy.shell import locations
 from avfs_git.proxy.shell.words import GLOB, HOME, TEMPORARY, UNKNOWN, Word, name_part
 from avfs_git.values import record_class, replace

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from avfs_git.errors import ApprovalNeeded, ApprovalRefused, CommandDenied, PolicyError
 from avfs_git.proxy.policy import policy as policies
 from avfs_git.proxy.policy.audit import AuditLog
-from avfs_git.proxy.policy.request import Action, Decision, Request
+from avfs_git.proxy.policy.decision import Action, Decision, Request
 from avfs_git.values import replace
 
 if TYPE_CHECKING:

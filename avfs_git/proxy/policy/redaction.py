@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from avfs_git.patterns import compiled
-from avfs_git.proxy.policy.request import Request
+from avfs_git.proxy.policy.decision import Request
 
 SECRET_NAMES = (
     *("*TOKEN", "*TOKENS", "*TOKEN_*", "*SECRET*", "*PASSWORD*", "*PASSWD*", "*PASSPHRASE*", "*_PWD", "*_PASS", "*_PAT"),

@@ -16,8 +16,8 @@ from avfs_git.errors import ApprovalNotFound, ApprovalRefused, HostError
 from avfs_git.host.processes.seal import Seal
 from avfs_git.proxy.policy import approvals as module
 from avfs_git.proxy.policy.approvals import Approvals, ApprovalState
+from avfs_git.proxy.policy.decision import Request
 from avfs_git.proxy.policy.policy import Policy, decide
-from avfs_git.proxy.policy.request import Request
 from avfs_git.values import replace
 
 REQUEST = Request("/v", "f", argv=("curl", "x"), cwd="/src", env=(("A", "secret-value"),), options=(("readonly", "no"),))
@@ -253,7 +253,7 @@ from pathlib import Path
 from avfs_git.errors import ApprovalRefused
 from avfs_git.host.processes.seal import Seal
 from avfs_git.proxy.policy.approvals import Approvals
-from avfs_git.proxy.policy.request import Request
+from avfs_git.proxy.policy.decision import Request
 from avfs_git.values import replace
 sys.stdin.readline()
 try:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from avfs_git.proxy.policy import programs
 from avfs_git.proxy.policy.checks import CHECKS
 from avfs_git.proxy.policy.classify import categories_of, classify
-from avfs_git.proxy.policy.request import Category, Request
+from avfs_git.proxy.policy.decision import Category, Request
 
 _LETTERS = {
     "r": Category.READ_ONLY,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from avfs_git.proxy.policy.decision import Action, Category, Decision, Request
 from avfs_git.proxy.policy.policy import Policy, decide
-from avfs_git.proxy.policy.request import Action, Category, Decision, Request
 
 
 def _read(name: str, mark: str) -> list[tuple[str, bool]]:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from avfs_git.errors import InvalidInput, PolicyInvalid
+from avfs_git.proxy.policy.decision import Action, Category, Request
 from avfs_git.proxy.policy.policy import BUILT_IN_RULES, Policy, decide, load, parse, write_template
-from avfs_git.proxy.policy.request import Action, Category, Request
 
 
 def make(tmp_path: Path, *, user: str | None = None, vault: str | None = None) -> Policy:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from avfs_git.proxy.exec.environment import divide
+from avfs_git.proxy.policy.decision import Request
 from avfs_git.proxy.policy.redaction import Redactor
-from avfs_git.proxy.policy.request import Request
 
 SECRET = "hunter2-Zq"
 LONG = "Zq1234567890abcdefXY"
