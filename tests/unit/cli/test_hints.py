@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterator
+
+import click
 import pytest
 
+from avfs_git.cli import table
 from avfs_git.cli.output.hints import Named, complete
 
 
@@ -33,3 +38,34 @@ from avfs_git.cli.output.hints import Named, complete
 def test_what_was_named_is_named_in_hints(named: Named, hint: str, expected: str) -> None:
     """Where a command needs it; a hint that names its vault, or needs none, stays as it is."""
     assert complete(hint, named) == expected
+
+
+def commands_of(command: click.Command, above: click.Context) -> Iterator[click.Command]:
+    """Yield a command, or the commands of a group."""
+    if not isinstance(command, click.Group):
+        yield command
+        return
+    ctx = click.Context(command, parent=above)
+    for name in command.list_commands(ctx):
+        below = command.get_command(ctx, name)
+        assert below is not None
+        yield from commands_of(below, ctx)
+
+
+@pytest.mark.parametrize("verb", [*table.VERBS, *table.ALIASES])
+def test_a_hint_names_the_fork_for_each_verb_that_opens_one(verb: str) -> None:
+    """A verb whose module opens a fork needs it named, unless an optional argument names it; no other verb does."""
+    ctx = click.Context(table.program)
+    command = table.program.get_command(ctx, verb)
+    assert command is not None
+    opens = takes = False
+    for each in commands_of(command, ctx):
+        code = inspect.getsource(inspect.getmodule(inspect.unwrap(each.callback)))  # type: ignore[arg-type]  # all have one
+        opens = opens or "open_workspace(" in code or "open_vault_and_fork(" in code
+        takes = takes or any(
+            isinstance(param, click.Argument) and (param.metavar or "").startswith("[FORK") for param in each.params
+        )
+
+    named = complete(f"See `avfs {verb}`.", Named(None, "f"))
+
+    assert (named == f"See `avfs --fork f {verb}`.") == (opens and not takes and verb != "fork")
