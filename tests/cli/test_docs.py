@@ -93,6 +93,38 @@ def test_documents_link_to_files_that_exist() -> None:
     assert missing == []
 
 
+def test_each_code_in_the_documents_exists() -> None:
+    """A name in backquotes whose first word is a family of error codes is a code of an error or warning, or a setting.
+
+    Design pages also name modules and what is in them.
+    """
+    package = ROOT / "avfs_git"
+    code = "".join(path.read_text(encoding="utf-8") for path in package.rglob("*.py"))
+    literals = set(re.findall(r'"([a-z_]+(?:\.[a-z_]+)+)"', code))
+    modules = {".".join(path.relative_to(package).with_suffix("").parts) for path in package.rglob("*.py")}
+    families = {kind.code.partition(".")[0] for kind in all_errors() if "." in kind.code}
+
+    def is_module(name: str) -> bool:
+        """Tell whether a name is a module or a function of one, with or without the folders above it."""
+        module, _, function = name.rpartition(".")
+        endings = tuple(f".{each}" for each in (name, module))
+        if any(f".{each}".endswith(endings[0]) for each in modules):
+            return True
+        return f"def {function}(" in code and any(f".{each}".endswith(endings[1]) for each in modules)
+
+    seen, unknown = set(), []
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for name in re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)`", page.read_text(encoding="utf-8")):
+            if name.partition(".")[0] not in families or re.search(r"\.(?:py|md|json|toml|ndjson|txt)$", name):
+                continue
+            seen.add(name)
+            if name not in literals and not (page.parent.name == "design" and is_module(name)):
+                unknown.append((page.name, name))
+
+    assert unknown == []
+    assert len(seen) > 50
+
+
 @pytest.mark.parametrize("name", ["design/security.md", "reference/limits.md"])
 def test_each_claim_names_a_test_that_exists(name: str) -> None:
     """A test that is renamed or removed takes its claim along."""
