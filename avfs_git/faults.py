@@ -1,7 +1,7 @@
 """Named points in production code at which tests make an operation fail, or the process die.
 
 Decided here: which kinds of fault exist and how a point is armed. Production code calls
-`reach("checkpoint.ref_moved")` at each step whose interruption matters; tests arm. Unarmed, a point
+`reach("checkpoint.packed")` at each step whose interruption matters; tests arm. Unarmed, a point
 costs one comparison. A process-wide setting, meant for one thread at a time.
 """
 

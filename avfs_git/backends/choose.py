@@ -1,7 +1,7 @@
 """Choosing a backend: the best that this machine allows, and why the better ones were passed over.
 
-Decided here: the order of preference. A workspace that a session has mounted is used where it is mounted. Called by
-`proxy.exec.execute` with the workspace locked, unless it is mounted.
+Decided here: which backends are tried for a workspace, in the order of `shown.BackendName`. A mounted workspace is used where it
+is mounted. Called by `proxy.exec.execute` with the workspace locked, unless it is mounted.
 """
 
 from __future__ import annotations
