@@ -76,6 +76,7 @@ else:
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+_Choice = TypeVar("_Choice", MergeStrategy, MergeMode)
 
 
 def _holding_objects(method: Callable[Concatenate[Workspace, _P], _T]) -> Callable[Concatenate[Workspace, _P], _T]:
@@ -571,7 +572,9 @@ class Workspace:
             NotFastForward: If `mode` allows only a fast-forward, and this fork has commits of its own.
             UnrelatedHistories: If the two have no commit in common.
         """
-        options = MergeOptions(source, MergeStrategy(strategy), MergeMode(mode), message, _in_workspace(on_conflict))
+        options = MergeOptions(
+            source, _choose(MergeStrategy, strategy), _choose(MergeMode, mode), message, _in_workspace(on_conflict)
+        )
         oid, warnings = self._dispatch.settle(source, self.fork, save=not dry_run)
         if not dry_run:
             warnings += self._dispatch.run_hook("pre-merge", self.fork, {"source": source, "commit": oid.hex()})
@@ -607,7 +610,7 @@ class Workspace:
             RemoteError: If the remote cannot be reached or read.
             AvfsError: As `merge`.
         """
-        options = MergeOptions("", MergeStrategy(strategy), in_workspace=_in_workspace(on_conflict))
+        options = MergeOptions("", _choose(MergeStrategy, strategy), in_workspace=_in_workspace(on_conflict))
         found = self._run(operations.catch_up, options)
         merges = [] if found is None else [found]
         if found is None or found.outcome != "conflicted":
@@ -644,6 +647,7 @@ class Workspace:
             AvfsError: As `merge`; earlier merges stay.
         """
         in_workspace = _in_workspace(on_conflict)
+        strategy, mode = _choose(MergeStrategy, strategy), _choose(MergeMode, mode)
         for name in sources:
             revisions.resolve_source(self._core, name, fork=self.fork)  # refuses, before anything is saved
         if not dry_run:
@@ -654,10 +658,10 @@ class Workspace:
         if head is None:
             raise CheckpointNotFound("HEAD")
         found = [(name, oid) for name, (oid, _) in zip(sources, settled, strict=True)]
-        order = overlap.order_merges(self._core, head, found, MergeStrategy(strategy))
+        order = overlap.order_merges(self._core, head, found, strategy)
         if dry_run:
             planned = [found[number] for number in order]
-            results = overlap.plan_many(self._core, self.fork, head, planned, MergeStrategy(strategy), MergeMode(mode))
+            results = overlap.plan_many(self._core, self.fork, head, planned, strategy, mode)
             pairs = zip(order, results, strict=True)
             return [replace(result, warnings=(*settled[number][1], *result.warnings)) for number, result in pairs]
         results = []
@@ -688,7 +692,7 @@ class Workspace:
         if not picked:
             raise InvalidInput("name a commit")
         oids = [revisions.resolve_revision(self._core, name, fork=self.fork) for name in picked]
-        return self._run(operations.pick_commits, oids, MergeStrategy(strategy), _in_workspace(on_conflict))
+        return self._run(operations.pick_commits, oids, _choose(MergeStrategy, strategy), _in_workspace(on_conflict))
 
     @_holding_objects
     def rebase(
@@ -708,9 +712,9 @@ class Workspace:
             CheckpointNotFound: If no state has the name.
             CommitConflicts: If a commit conflicts, with `report`; nothing is changed then.
         """
-        in_workspace = _in_workspace(on_conflict)
+        chosen, in_workspace = _choose(MergeStrategy, strategy), _in_workspace(on_conflict)
         oid, warnings = self._dispatch.settle(onto, self.fork, save=True)
-        result = self._run(operations.rebase, oid, onto, MergeStrategy(strategy), in_workspace)
+        result = self._run(operations.rebase, oid, onto, chosen, in_workspace)
         return replace(result, warnings=(*warnings, *result.warnings)) if warnings else result
 
     @_holding_objects
@@ -826,7 +830,15 @@ class Workspace:
         return result
 
 
+def _choose(choices: type[_Choice], name: str) -> _Choice:
+    try:
+        return choices(name)
+    except ValueError:
+        what, known = choices.__name__.removeprefix("Merge").lower(), ", ".join(choices)
+        raise InvalidInput(f"there is no merge {what} {quote(str(name))}", hint=f"Choose one of {known}.") from None
+
+
 def _in_workspace(on_conflict: str) -> bool:
     if on_conflict not in ("report", "workspace"):
-        raise InvalidInput("conflicts are reported or put into the workspace")
+        raise InvalidInput(f"`on_conflict` cannot be {quote(str(on_conflict))}", hint="Choose 'report' or 'workspace'.")
     return on_conflict == "workspace"
