@@ -36,7 +36,7 @@ from avfs_git.workspace.merge.mergestate import begin_merge
 from avfs_git.workspace.merge.preview import Preview
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.advance import Advanced, OtherSide, advance
-from avfs_git.workspace.restore.restore import Trees, saved_trees
+from avfs_git.workspace.restore.aside import Trees, saved_trees
 from avfs_git.workspace.vault.config import Config
 from avfs_git.workspace.vault.format import Merging, VaultLayout
 

@@ -40,7 +40,8 @@ from avfs_git.workspace.merge.preview import Preview
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.advance import AdvancePlan, NotIgnoredHere, OtherSide, plan_advance
 from avfs_git.workspace.restore.application import Application
-from avfs_git.workspace.restore.restore import Replay, Trees, announced, put_back, replay_operation, save_aside, saved_trees
+from avfs_git.workspace.restore.aside import Trees, save_aside, saved_trees
+from avfs_git.workspace.restore.restore import Replay, announced, put_back, replay_operation
 from avfs_git.workspace.vault.format import Merging, OpenConflict, SideRecord
 from avfs_git.workspace.vault.oplog import OURS, SIDECAR, OpRecord
 
@@ -323,7 +324,7 @@ def conclude_merge(locked: LockedWorkspace, message: str | None) -> MergeResult:
     if head is not None and head.hex() == merging.theirs:
         other = facts[OURS] = merging.head
     # What would be put back after a crash has to be stored.
-    saved = save_aside(locked, f"resolved merge of {merging.source}")
+    saved, left_out = save_aside(locked, f"resolved merge of {merging.source}")
     now = saved_trees(locked, saved)
     with announced(locked, "merge", now, ends_merge=True) as intent:
         result = save_checkpoint(
@@ -350,7 +351,7 @@ def conclude_merge(locked: LockedWorkspace, message: str | None) -> MergeResult:
         parents=made.parents,
         changed_files=result.changed_files,
         sidecar_changed=result.sidecar_changed,
-        warnings=(*result.warnings, *intent.warnings),
+        warnings=tuple(dict.fromkeys((*left_out, *result.warnings, *intent.warnings))),
     )
 
 

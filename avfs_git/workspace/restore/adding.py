@@ -23,7 +23,8 @@ from avfs_git.workspace.capture.requests import CheckpointRequest
 from avfs_git.workspace.checkpoint.checkpoint import save_checkpoint, saving_first
 from avfs_git.workspace.checkpoint.prepare import read_rules
 from avfs_git.workspace.opened.workspace import LockedWorkspace
-from avfs_git.workspace.restore.restore import is_there, saved_trees
+from avfs_git.workspace.restore.aside import saved_trees
+from avfs_git.workspace.restore.restore import is_there
 
 
 def add_paths(locked: LockedWorkspace, paths: Sequence[TreePath], *, force: bool = False) -> CheckpointResult:

@@ -45,7 +45,8 @@ from avfs_git.workspace.checkpoint.mark import mark_captured
 from avfs_git.workspace.checkpoint.prepare import capture_workspace
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.application import KEPT_IN_PLACE, Application
-from avfs_git.workspace.restore.restore import Trees, announced, put_back
+from avfs_git.workspace.restore.aside import Trees
+from avfs_git.workspace.restore.restore import announced, put_back
 from avfs_git.workspace.vault.format import HEADS, SIDECARS
 from avfs_git.workspace.vault.oplog import CAPTURED, OURS, SIDECAR, OpRecord
 

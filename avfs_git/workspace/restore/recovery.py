@@ -40,8 +40,9 @@ from avfs_git.workspace.checkpoint.checkpoint import complete_moves
 from avfs_git.workspace.checkpoint.prepare import capture_workspace
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.application import apply_steps
+from avfs_git.workspace.restore.aside import save_aside
 from avfs_git.workspace.restore.plaincopy import take_in_left
-from avfs_git.workspace.restore.restore import is_complete, put_back, save_aside
+from avfs_git.workspace.restore.restore import is_complete, put_back
 from avfs_git.workspace.restore.takenout import recover_taken, remove_left
 from avfs_git.workspace.vault.oplog import CAPTURED, SIDECAR, SINCE
 
@@ -140,8 +141,10 @@ def _put_back_lost(locked: LockedWorkspace, record: _Record) -> None:
     opened.lock.begin_change()
     try:
         if chosen.overwrites:
-            kept = save_aside(locked, "save before recovery")
-            warnings += [f"what stood in place of the files that were put back is kept in {kept}"] if kept else []
+            aside = save_aside(locked, "save before recovery")
+            opened.state.recovered = aside.add_to(opened.state.recovered)
+            if aside.commit is not None:
+                warnings.append(f"what stood in place of the files that were put back is kept in {aside.commit}")
         if steps:
             opened.drop_cache()
             reach("recovery.chosen")

@@ -25,12 +25,11 @@ from dataclasses import dataclass, field
 from avfs_git.errors import AvfsError, InternalError, LeftInForce, ObjectMissing, PathNotFound, RefConflict
 from avfs_git.faults import reach
 from avfs_git.gitstore.compare.treediff import diff_trees, find_differences
-from avfs_git.gitstore.formats.commits import Commit, serialize_commit
+from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, edit_tree, find_entry
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.objects.store import KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, RestoreResult, Warning
@@ -42,28 +41,24 @@ from avfs_git.workspace.capture.capture import Captured
 from avfs_git.workspace.capture.requests import Applied, CaptureRequest, CheckpointRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.checkpoint.aftermath import aftermath
-from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
 from avfs_git.workspace.checkpoint.changes import find_sidecar, tell_sidecar
 from avfs_git.workspace.checkpoint.checkpoint import (
     check_not_merging,
-    recorded_sidecar,
     save_checkpoint,
     save_first,
     saving_first,
     take,
 )
 from avfs_git.workspace.checkpoint.confirm import confirm_restored
-from avfs_git.workspace.checkpoint.mark import mark_captured, mark_recorded
+from avfs_git.workspace.checkpoint.mark import mark_captured
 from avfs_git.workspace.checkpoint.prepare import capture_workspace
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.application import Application
+from avfs_git.workspace.restore.aside import Aside, Trees, save_aside, saved_trees
 from avfs_git.workspace.restore.takenout import recover_taken, remove_left
 from avfs_git.workspace.vault.format import HEADS, Merging, Pending
 from avfs_git.workspace.vault.gitmoves import open_worktree
 from avfs_git.workspace.vault.oplog import CAPTURED, GIT_HEAD, INTENT, SINCE, OpRecord
-
-Trees = tuple[Oid | None, Oid | None]
-"""The tree and the sidecar tree of a state."""
 
 
 def restore_state(
@@ -252,64 +247,10 @@ def _save(locked: LockedWorkspace, description: str) -> tuple[str | None, Trees,
     try:
         result = save_first(locked, description)
     except RefConflict:
-        saved = save_aside(locked, description)
-        return saved, saved_trees(locked, saved), ()
+        aside = save_aside(locked, description)
+        return aside.commit, saved_trees(locked, aside.commit), aside.warnings
     saved = result.checkpoint.id if result.outcome == "created" and result.checkpoint else None
     return saved, saved_trees(locked, saved), result.warnings
-
-
-def saved_trees(locked: LockedWorkspace, saved: str | None) -> Trees:
-    """Find the trees of a workspace that was saved just now; None says that its head holds everything already.
-
-    Either may be a commit of which the stat cache does not know, as after a crash, or on a disk that failed then.
-    """
-    if saved is not None:
-        made = locked.vault.store.read_commit(Oid(bytes.fromhex(saved)))
-        return None if made.tree == EMPTY_TREE else made.tree, locked.vault.sidecar_tree(made)
-    head, commit = locked.head()
-    if commit is None:
-        return locked.opened.synced_trees()
-    return None if commit.tree == EMPTY_TREE else commit.tree, recorded_sidecar(locked, head, commit)
-
-
-def save_aside(locked: LockedWorkspace, description: str, *, onto: Oid | None = None) -> str | None:
-    """Save what is uncommitted as a commit that no branch holds, kept reachable; None if there is nothing.
-
-    The workspace counts as captured at that commit afterwards.
-
-    Args:
-        locked: The workspace.
-        description: The commit's message.
-        onto: The commit that it follows and is compared with; the head of the fork if not given.
-    """
-    vault = locked.vault
-    pack = PackWriter(vault.store)
-    try:
-        taken = take(locked, pack, onto=onto)
-        if taken.is_unchanged:
-            if taken.head is not None:
-                mark_recorded(locked, taken.captured, taken.head, recorded_sidecar(locked, taken.head, taken.commit))
-            return None
-        captured = taken.captured
-        signature = locked.signature()
-        sidecar = None
-        if captured.sidecar is not None:
-            held = vault.read_sidecar_ref(locked.fork)
-            text = f"sidecar of {locked.fork}\n"
-            sidecar = pack.add(
-                KIND_COMMIT, serialize_commit(Commit(captured.sidecar, (held,) if held else (), signature, signature, text))
-            )
-        tree = captured.tree if captured.tree is not None else pack.add(KIND_TREE, b"")
-        parents = (taken.head,) if taken.head else ()
-        oid = pack.add(
-            KIND_COMMIT, serialize_commit(Commit(tree, parents, signature, signature, bookkeeping(description), sidecar=sidecar))
-        )
-        pack.finish(hold=True)
-        vault.refs.update(vault.hold(sidecar, oid))
-        mark_captured(locked, captured, commit=oid)
-    finally:
-        pack.discard()
-    return oid.hex()
 
 
 # --- the intent, and putting back ---------------------------------------------------------------------------
@@ -428,8 +369,9 @@ def put_back(locked: LockedWorkspace) -> None:
         if pending.shown and steps:
             # Programs went on to work: what is about to be replaced is saved first, and only that is replaced without a word.
             opened.mode.give_up_capture()
-            saved = save_aside(locked, "save before putting back")
-            now = LowerTree(store, *saved_trees(locked, saved), default_mtime_ns=0)
+            aside = save_aside(locked, "save before putting back")
+            opened.state.recovered = aside.add_to(opened.state.recovered)
+            now = LowerTree(store, *saved_trees(locked, aside.commit), default_mtime_ns=0)
             steps = _plan_putting_back(now, store, pending, planned)
         change = Application(locked, now, before)
         locked.begin()
@@ -514,8 +456,11 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
     if replay.head_at is not None and worktree.find_head() == replay.head_at and not worktree.is_rebasing:
         replay.record.more[GIT_HEAD] = [replay.head_at, None]
     moves_branch = any(change.name == HEADS + locked.fork for change in replay.changes)
-    with saving_first():
-        saved = save_aside(locked, f"save before {replay.record.description}") if moves_branch or replay.state else None
+    aside = Aside(None, ())
+    if moves_branch or replay.state:
+        with saving_first():
+            aside = save_aside(locked, f"save before {replay.record.description}")
+    saved, left_out = aside
     if replay.state is None:
         if saved is not None:
             replay.record.after = saved  # what the files hold, for `recovery`
@@ -525,7 +470,7 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
         except LeftInForce:
             locked.opened.forget()  # whoever takes the lock next completes it
             raise
-        return Replayed(saved=saved, warnings=_bring_head_back(locked, replay))
+        return Replayed(saved=saved, warnings=(*left_out, *_bring_head_back(locked, replay)))
     commit = vault.store.read_commit(replay.state)
     now = saved_trees(locked, saved)
     sidecar = replay.sidecar or commit.sidecar
@@ -554,8 +499,8 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
                 locked.opened.drop_cache()  # something stayed: the workspace is not quite in that state
             else:
                 intent.warnings.extend(mark_captured(locked, captured, commit=replay.state))
-    told = (*change.warnings, *intent.warnings, *_bring_head_back(locked, replay))
-    return Replayed(tuple(changed), saved, told, tuple(sidecar_changed))
+    told = dict.fromkeys((*left_out, *change.warnings, *intent.warnings, *_bring_head_back(locked, replay)))
+    return Replayed(tuple(changed), saved, tuple(told), tuple(sidecar_changed))
 
 
 def _open_conflicts(locked: LockedWorkspace, changed: Sequence[ChangedFile]) -> None:
