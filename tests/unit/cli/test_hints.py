@@ -52,20 +52,22 @@ def commands_of(command: click.Command, above: click.Context) -> Iterator[click.
         yield from commands_of(below, ctx)
 
 
+FORK_IS_AN_ARGUMENT = {"fork", "mount", "unmount", "pull", "push", "update", "apply"}
+"""Verbs of which hints give the fork behind the verb, where they mean one."""
+
+
 @pytest.mark.parametrize("verb", [*table.VERBS, *table.ALIASES])
 def test_a_hint_names_the_fork_for_each_verb_that_opens_one(verb: str) -> None:
-    """A verb whose module opens a fork needs it named, unless an optional argument names it; no other verb does."""
+    """A verb whose module opens a fork needs it named, unless hints give it as an argument; no other verb does."""
     ctx = click.Context(table.program)
     command = table.program.get_command(ctx, verb)
     assert command is not None
-    opens = takes = False
-    for each in commands_of(command, ctx):
-        code = inspect.getsource(inspect.getmodule(inspect.unwrap(each.callback)))  # type: ignore[arg-type]  # all have one
-        opens = opens or "open_workspace(" in code or "open_vault_and_fork(" in code
-        takes = takes or any(
-            isinstance(param, click.Argument) and (param.metavar or "").startswith("[FORK") for param in each.params
-        )
+    code = "".join(
+        inspect.getsource(inspect.getmodule(inspect.unwrap(each.callback)))  # type: ignore[arg-type]  # all have one
+        for each in commands_of(command, ctx)
+    )
+    opens = "open_workspace(" in code or "open_vault_and_fork(" in code
 
     named = complete(f"See `avfs {verb}`.", Named(None, "f"))
 
-    assert (named == f"See `avfs --fork f {verb}`.") == (opens and not takes and verb != "fork")
+    assert (named == f"See `avfs --fork f {verb}`.") == (opens and verb not in FORK_IS_AN_ARGUMENT)
