@@ -56,9 +56,10 @@ if TYPE_CHECKING:
     from avfs_git.workspace.exchange import apply, remotes, userhooks
     from avfs_git.workspace.exchange.enabledhooks import EnabledHooks
     from avfs_git.workspace.forks import clones, forks
-    from avfs_git.workspace.history import compare, doctor, garbage, history, undo
+    from avfs_git.workspace.history import compare, history, undo
     from avfs_git.workspace.merge import overlap
     from avfs_git.workspace.opened.workspace import LockedWorkspace
+    from avfs_git.workspace.upkeep import doctor, garbage
     from avfs_git.workspace.vault import forkinfo, oplog, revisions
     from avfs_git.workspace.vault.vault import OpenVault
 else:
@@ -66,10 +67,10 @@ else:
     apply = LazyModule("avfs_git.workspace.exchange.apply")
     clones = LazyModule("avfs_git.workspace.forks.clones")
     compare = LazyModule("avfs_git.workspace.history.compare")
-    doctor = LazyModule("avfs_git.workspace.history.doctor")
+    doctor = LazyModule("avfs_git.workspace.upkeep.doctor")
     forkinfo = LazyModule("avfs_git.workspace.vault.forkinfo")
     forks = LazyModule("avfs_git.workspace.forks.forks")
-    garbage = LazyModule("avfs_git.workspace.history.garbage")
+    garbage = LazyModule("avfs_git.workspace.upkeep.garbage")
     policy = LazyModule("avfs_git.sdk.policy")
     history = LazyModule("avfs_git.workspace.history.history")
     lower = LazyModule("avfs_git.backends.lower")

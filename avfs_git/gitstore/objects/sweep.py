@@ -1,7 +1,7 @@
 """Packing what is reachable into one pack, and dropping what is unreachable.
 
 Decided here: what counts as reachable, how long an unreachable object stays, and in which order files come and go. Called by
-`workspace.history.garbage`. One process at a time does it; readers, writers and git go on meanwhile.
+`workspace.upkeep.garbage`. One process at a time does it; readers, writers and git go on meanwhile.
 
 Git finds what is reachable (from the refs at the start, from what the caller names, from the indexes and logs of its working
 trees) and writes it as one pack. An unreachable object stays for a grace time since its pack or file was last touched; of packs

@@ -1,4 +1,4 @@
-"""Looking back and taking back: logs, comparisons, undo; and looking after: doctor, gc.
+"""Looking back and taking back: logs, comparisons, undo and revert.
 
 Called by the SDK. Looking changes nothing. Each undo is itself an operation.
 """

@@ -282,7 +282,7 @@ class OpenVault:
     def hold(self, *oids: Oid | None) -> list[RefChange]:
         """Make the ref changes that hold commits from gc when no other ref does.
 
-        A ref that holds one already is moved to where it is: gc may be about to drop it (`workspace.history.garbage`), and finds
+        A ref that holds one already is moved to where it is: gc may be about to drop it (`workspace.upkeep.garbage`), and finds
         it new then.
         """
         names = {KEPT + oid.hex(): oid for oid in oids if oid is not None}
