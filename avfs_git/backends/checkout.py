@@ -19,9 +19,9 @@ from avfs_git.host.files.durable import host_errors
 from avfs_git.host.processes.runner_handle import NamespaceRefused
 from avfs_git.model import Warning
 from avfs_git.paths import ROOT
+from avfs_git.workspace.files.transfer import export_path
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.plaincopy import note_copy, remove_copy, take_in, take_in_left
-from avfs_git.workspace.restore.transfer import export_path
 
 
 class CheckoutBackend:

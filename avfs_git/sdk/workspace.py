@@ -52,17 +52,17 @@ if TYPE_CHECKING:
     from avfs_git.sdk.vault import Vault
     from avfs_git.session.control import client, operations
     from avfs_git.session.serve import nursery_client, point
+    from avfs_git.workspace.files import files
     from avfs_git.workspace.forks import fold
     from avfs_git.workspace.history import history
     from avfs_git.workspace.merge import overlap
     from avfs_git.workspace.opened import workspace as workspaces
-    from avfs_git.workspace.restore import files
     from avfs_git.workspace.vault import labels, revisions
 else:
     # A light command must not pay for what it does not use.
     client = LazyModule("avfs_git.session.control.client")
     commands = LazyModule("avfs_git.sdk.commands")
-    files = LazyModule("avfs_git.workspace.restore.files")
+    files = LazyModule("avfs_git.workspace.files.files")
     fold = LazyModule("avfs_git.workspace.forks.fold")
     holding = LazyModule("avfs_git.gitstore.holding")
     history = LazyModule("avfs_git.workspace.history.history")

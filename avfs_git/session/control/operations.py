@@ -48,19 +48,20 @@ from avfs_git.model import (
 from avfs_git.paths import Oid, TreePath
 from avfs_git.session.control.wire import Handle
 from avfs_git.workspace.capture.requests import CheckpointRequest
+from avfs_git.workspace.files.files import Files, file_errors
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
-from avfs_git.workspace.restore.files import Files, file_errors
 from avfs_git.workspace.vault.gitmoves import CommandStart
 from avfs_git.workspace.vault.oplog import FILES, OF_FORKS
 
 if TYPE_CHECKING:
     from avfs_git.workspace.checkpoint import changes, checkpoint, prepare
+    from avfs_git.workspace.files import adding, transfer
     from avfs_git.workspace.history import compare, revert, undo
     from avfs_git.workspace.merge import catchup, merge, mergestate, rewrite
-    from avfs_git.workspace.restore import adding, restore, transfer
+    from avfs_git.workspace.restore import restore
     from avfs_git.workspace.vault import gitmoves
 else:
-    adding = LazyModule("avfs_git.workspace.restore.adding")
+    adding = LazyModule("avfs_git.workspace.files.adding")
     catchup = LazyModule("avfs_git.workspace.merge.catchup")
     changes = LazyModule("avfs_git.workspace.checkpoint.changes")
     checkpoint = LazyModule("avfs_git.workspace.checkpoint.checkpoint")
@@ -72,7 +73,7 @@ else:
     restore = LazyModule("avfs_git.workspace.restore.restore")
     revert = LazyModule("avfs_git.workspace.history.revert")
     rewrite = LazyModule("avfs_git.workspace.merge.rewrite")
-    transfer = LazyModule("avfs_git.workspace.restore.transfer")
+    transfer = LazyModule("avfs_git.workspace.files.transfer")
     undo = LazyModule("avfs_git.workspace.history.undo")
 
 CONTENT_INLINE = 1 << 20

@@ -14,7 +14,7 @@ import pytest
 
 from avfs_git.errors import AvfsError, HostError, InvalidInput, PathUnsuitable
 from avfs_git.sdk import Vault, Workspace
-from avfs_git.workspace.restore import transfer
+from avfs_git.workspace.files import transfer
 from tests.support.steps import make_lower
 from tests.support.trees import Described, describe_dir, describe_tree
 

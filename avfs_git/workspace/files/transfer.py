@@ -26,8 +26,8 @@ from avfs_git.paths import ROOT, TreePath, components, join, parse_tree_path, sh
 from avfs_git.vfs.layer.readers import Directories, PlainDirectory
 from avfs_git.vfs.scan.scan import DIRECTORY, FILE, SYMLINK, Found
 from avfs_git.vfs.tree.merged import MergedTree, Node
+from avfs_git.workspace.files.files import translate_os_error
 from avfs_git.workspace.opened.workspace import OpenWorkspace
-from avfs_git.workspace.restore.files import translate_os_error
 
 _PIECE = 1 << 20
 
