@@ -2,7 +2,8 @@
 
 `python docs/generate.py` writes them, `--check` fails where they are stale; a test calls `render`. What is
 written comes from the code alone: the help of each command, the classes in `errors`, the fields of the values in
-`model`, `proxy` and `cli.results` and the texts beside them.
+`model`, `proxy` and `cli.results` and the texts beside them. Only the lines about codes of warnings and of the doctor's
+problems stand here; they are compared with the codes that the code uses.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -19,12 +20,14 @@ from typing import get_args
 import click
 
 from avfs_git import errors, model
+from avfs_git.cli import records as mapping
 from avfs_git.cli import results, table
 from avfs_git.cli.verb import Verb
 from avfs_git.proxy.exec import envelope, steplog
 from avfs_git.proxy.policy import approvals, audit, decision
 
 DOCS = Path(__file__).resolve().parent
+PACKAGE = Path(errors.__file__).parent
 WIDTH = 96
 
 CLI_INTRO = """# The command line
@@ -95,7 +98,7 @@ to standard error. `--help` wins over `--json`.
 | `success` | whether the exit status is 0 |
 | `request` | the arguments with defaults, and the vault and fork meant; `arguments` as given where they are not understood |
 | `result` | the record of the verb's result; null on failure |
-| `warnings` | what the caller should know: objects with `code`, `message` and, where one is meant, `path` |
+| `warnings` | what the caller should know: objects with a [`code`](#codes-of-warnings), `message` and, if one is meant, `path` |
 | `error` | null, or an object with `code`, `message`, `hint`, `exit_code`, `details`; `traceback` of a bug under `--verbose` |
 
 The promise: within a schema number fields are added, never renamed or removed, and codes are added, never changed. A
@@ -109,6 +112,86 @@ How values are spelled:
   holds the bytes exactly, in base64.
 - Modes of files are four octal digits, modes in git's trees six.
 """
+
+WARNINGS = {
+    "aftermath.failed": "The operation is done and on the disk; a step after it failed. The message says which.",
+    "apply.submodule": "A submodule changed; `apply` left it as it is in the directory.",
+    "cache.not_written": "The stat cache could not be written; the next checkpoint reads more files.",
+    "capture.kept_beside": "A path stays out of history, as before, though no rule ignores it.",
+    "capture.left_out": "A device, socket or pipe is not in the checkpoint.",
+    "capture.unreadable": "A directory could not be read; the checkpoint has it as the last one did.",
+    "clone.not_lazy": "The remote does not support partial clones; all contents were fetched.",
+    "exec.isolated_git": "git in an isolated command could not write to the vault.",
+    "exec.no_read_only_view": "No read-only view can be mounted here; the command ran on a writable one.",
+    "exec.not_started": "The command could not be started. The message says why.",
+    "exec.output_cut": "The output file holds only the first part of the output: `--max-output-file`.",
+    "exec.output_lost": "The whole output could not be written to a file.",
+    "exec.planted": "The command left a file in the vault that git would obey or wait for; avfs removed it.",
+    "exec.read_only_view": "The command may have failed because its view was read-only.",
+    "exec.stuck": "A process of the command waits in the kernel and cannot be killed; it may still change files.",
+    "fetch.attributes_left_out": "Set-id bits or system attributes in a fetched sidecar were left out.",
+    "fetch.git_dirs_left_out": "Git directories in a fetched sidecar were left out: `--with-git-dirs`.",
+    "fetch.name_unusable": "A ref of the remote was left out; no ref here can have its name.",
+    "fetch.no_commit": "A ref of the remote was left out; it does not name a commit.",
+    "fetch.shallow": "A ref did not move, because the remote is shallow and its history begins after the commits here.",
+    "fetch.sidecar_refused": "A sidecar of the remote is refused. The message says why.",
+    "fork.damaged": "A fork's branch or head cannot be read.",
+    "fork.foreign_repository": "A nested repository belongs to another user; its hooks and settings were left out.",
+    "fork.moved_outside": "Another process moved the fork's branch; the workspace lacks the new commits: `avfs update`.",
+    "fork.submodule": "A nested repository could not be copied; git does not work in it.",
+    "fork.unfinished": "The source is in the middle of a merge, rebase or the like; the fork has only the source's files.",
+    "gc.busy": "Another process collects garbage or merges packs; nothing was done.",
+    "gc.not_swept": "Some unreachable data was not removed. The message says why.",
+    "gc.refs_left": "Some refs could not be removed; the next `avfs gc` tries again.",
+    "git.head_elsewhere": "git's HEAD in the live tree is not on the fork's branch.",
+    "git.head_stays": "`undo` or `redo` did not move git's HEAD in the live tree.",
+    "hook.changed": "A hook did not run, because its program changed or was removed since it was enabled.",
+    "hook.failed": "A hook that runs after an operation failed.",
+    "hook.not_enabled": "A hook did not run, because it is not enabled.",
+    "import.borrowed": "The source borrows objects from another repository; avfs copied them into the vault.",
+    "import.borrowed_missing": "The source borrows objects from a place that does not exist.",
+    "import.history_only": "The source has a working tree; its uncommitted changes are not imported.",
+    "merge.driver_not_run": "A path has a merge driver that avfs does not run; it was merged by lines.",
+    "merge.left_out": "An untracked path of the source, not ignored here, was left out.",
+    "merge.replaced_ignored": "An ignored path was replaced by a tracked one; the checkpoint before has it.",
+    "merge.uncommitted": "A fork has uncommitted changes; they were not compared.",
+    "overlap.left_out": "Two forks could not be compared. The message says why.",
+    "path.on_machine": "A path exists on this machine too; the command took the one in the vault.",
+    "place.disputed": "The current directory and the environment name different forks; the directory's is shown.",
+    "push.uncommitted": "A fork has changes that are in no checkpoint; they were not pushed.",
+    "restore.changed_meanwhile": "Programs changed files during the restore; the checkpoint has their changes.",
+    "restore.kept": "A path was not removed: it is in no checkpoint, or something is mounted at it.",
+    "restore.written_meanwhile": "A program wrote to a file during its replacement; the message names the commit with it.",
+    "sidecar.left_out": "An ignored path is excluded from checkpoints, or is too large for them.",
+    "transfer.left_out": "A path was not imported or exported. The message says why.",
+    "workspace.in_use": "Another process uses the fork; the result shows its current state.",
+    "workspace.recovered": "avfs repaired the workspace after a crash. The message says what it did.",
+    "workspace.unfinished": "An interrupted operation cannot be reversed here; nothing may be written.",
+}
+"""Each code of a warning, with what it says; `render_codes` compares them with those in the code."""
+PROBLEMS = {
+    "fork.damaged": "The head of a fork cannot be read.",
+    "fork.left_refs": "Labels or sidecars of a fork without a branch. Repair: remove them.",
+    "git.failed": "`git fsck` could not run.",
+    "lock.left": "A lock file of git stays. Repair, after an hour: remove it.",
+    "objects.fsck": "`git fsck` reports a damaged or missing object.",
+    "objects.leftover": "A temporary file of a dead process. Repair: remove it.",
+    "objects.pack_without_index": "A pack has no index, so its objects are not found.",
+    "objects.unreadable": "The directory of packs cannot be read.",
+    "ref.damaged": "A ref cannot be read, or names a missing object. Repair, if the log has one: its last value.",
+    "sidecar.damaged": "The sidecar of a fork cannot be read.",
+    "statcache.unreadable": "The stat cache of a fork cannot be read. Repair: remove it.",
+    "vault.settings_lacking": "The vault's git configuration lacks settings. Repair: add them.",
+    "workspace.busy": "A workspace is in use and was not checked; no fault.",
+    "workspace.orphan": "A workspace has no branch. Repair: move it to the vault's trash.",
+    "worktree.half_made": "The git directory of a mount is incomplete. Repair: move it to the vault's trash.",
+}
+"""The same for the problems that the doctor finds."""
+DOCTOR_INTRO = """Of `problems` in [DoctorReport](#doctorreport). A workspace that cannot be captured has
+the code of the error, a file that a checkpoint would leave out the code of the warning."""
+
+_MODULES = (envelope, decision, steplog, approvals, audit)
+_COMPUTED = {kind.__name__: names for kind, names in mapping.COMPUTED.items()}
 
 
 @dataclass
@@ -142,7 +225,7 @@ def read_records(path: Path) -> dict[str, Record]:
                 if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
                     text = str(following.value.value)
                 record.fields.append(Field(item.target.id, ast.unparse(item.annotation), text))
-            elif isinstance(item, ast.FunctionDef) and any(ast.unparse(mark) == "property" for mark in item.decorator_list):
+            elif isinstance(item, ast.FunctionDef) and item.name in _COMPUTED.get(node.name, ()):
                 record.fields.append(
                     Field(item.name, ast.unparse(item.returns) if item.returns else "", ast.get_docstring(item) or "")
                 )
@@ -162,11 +245,10 @@ _PLAIN = {
 
 
 _ENUMERATIONS: dict[str, type[StrEnum]] = {
-    kind.__name__: kind
-    for kind in (
-        *(model.Kind, model.ChangeKind, model.SessionState, model.HookState),
-        *(decision.Category, decision.Action, envelope.View, approvals.ApprovalState),
-    )
+    name: kind
+    for module in (model, *_MODULES)
+    for name, kind in vars(module).items()
+    if isinstance(kind, type) and issubclass(kind, StrEnum) and kind is not StrEnum
 }
 
 
@@ -180,7 +262,11 @@ _LITERALS = {
 
 
 def spell_type(annotation: str, name: str, records: dict[str, Record]) -> str:
-    """Say in words what a field holds."""
+    """Say in words what a field holds.
+
+    Raises:
+        TypeError: If the type is neither a record nor one with words of its own.
+    """
     parts = [part.strip() for part in annotation.split(" | ")]
     if len(parts) > 1:
         return " or ".join("null" if part == "None" else spell_type(part, name, records) for part in parts)
@@ -205,7 +291,7 @@ def spell_type(annotation: str, name: str, records: dict[str, Record]) -> str:
         return _PLAIN[annotation]
     if annotation in records:
         return f"[{annotation}](#{annotation.lower()})"
-    return annotation
+    raise TypeError(f"{name}: no words for {annotation}")
 
 
 def one_line(text: str) -> str:
@@ -269,7 +355,7 @@ def render_json() -> str:
     """Render docs/reference/json.md."""
     composed = read_records(Path(results.__file__))
     values = read_records(Path(model.__file__))
-    for module in (envelope, decision, steplog, approvals, audit):
+    for module in _MODULES:
         values |= read_records(Path(str(module.__file__)))
     records = {**values, **composed}
     lines = [JSON_INTRO, "## Results", "", "| Command | Kind | Result |", "|---|---|---|"]
@@ -311,7 +397,44 @@ def render_json() -> str:
     ]
     for kind in all_errors():
         lines.append(f"| {kind.exit_code} | `{kind.code}` | {one_line((kind.__doc__ or '').split(chr(10) * 2)[0])} |")
+    lines += ["", "## Codes of warnings", "", "| Code | Means |", "|---|---|"]
+    lines += render_codes(WARNINGS, find_codes("Warning", "_warn"))
+    lines += ["", "## Codes of the doctor's problems", "", DOCTOR_INTRO, "", "| Code | Means |", "|---|---|"]
+    lines += render_codes(PROBLEMS, find_codes("_found", "_fixable"))
     return "\n".join(lines) + "\n"
+
+
+def find_codes(*makers: str) -> set[str]:
+    """Find the codes that calls of these functions give as their first argument: as text, or by a constant of the module.
+
+    Not in the views: they show only messages, of facts that are fields in JSON.
+    """
+    found = set()
+    for path in set(PACKAGE.rglob("*.py")) - set((PACKAGE / "cli/output/views").iterdir()):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        constants = {
+            ast.unparse(node.targets[0]): node.value
+            for node in tree.body
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and node.args and ast.unparse(node.func).rpartition(".")[2] in makers:
+                code = constants.get(ast.unparse(node.args[0]), node.args[0])
+                if isinstance(code, ast.Constant) and isinstance(code.value, str):
+                    found.add(code.value)
+    return found
+
+
+def render_codes(explained: Mapping[str, str], used: set[str]) -> Iterator[str]:
+    """Render the rows of a table of codes.
+
+    Raises:
+        ValueError: If a code is explained that the code does not use, or the other way round.
+    """
+    if differing := used ^ explained.keys():
+        raise ValueError(f"codes that are only used, or only explained in docs/generate.py: {', '.join(sorted(differing))}")
+    for code in sorted(explained):
+        yield f"| `{code}` | {explained[code]} |"
 
 
 def render() -> dict[str, str]:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 _PATH_FIELDS = frozenset({"path", "old_path", "paths", "source", "destination"})
 _MODE_FIELDS = frozenset({"old_mode", "new_mode"})
-_COMPUTED: dict[type, tuple[str, ...]] = {Status: ("clean",), DoctorReport: ("healthy",)}
+COMPUTED: dict[type, tuple[str, ...]] = {Status: ("clean",), DoctorReport: ("healthy",)}
+"""The properties that are part of a record."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -51,7 +52,7 @@ def to_record(value: object) -> object:
         record = _record_of((name, getattr(value, name)) for name in names if name != "warnings")
         if isinstance(value, FileInfo):
             record["mode"] = f"{stat.S_IMODE(value.mode):04o}"
-        for name in _COMPUTED.get(type(value), ()):
+        for name in COMPUTED.get(type(value), ()):
             record[name] = getattr(value, name)
         return record
     if isinstance(value, Iterable):

@@ -6,10 +6,15 @@ import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
+from typing import Any, cast
 
 import pytest
 
-from avfs_git import errors
+from avfs_git import errors, model
+from avfs_git.cli import results
+from avfs_git.cli.records import to_record
+from avfs_git.proxy.exec import envelope, steplog
+from avfs_git.proxy.policy import approvals, audit, decision
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,6 +52,55 @@ def load_generator() -> ModuleType:
 def test_generated_documents_are_fresh(name: str) -> None:
     """What stands in docs is what the code says now; `make docs` writes it."""
     assert (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8") == load_generator().render()[name]
+
+
+def documented_fields() -> dict[str, set[str]]:
+    """Read the fields of each record from the page."""
+    page = (ROOT / "docs/reference/json.md").read_text(encoding="utf-8").partition("## Records")[2].partition("\n## ")[0]
+    sections = page.split("\n### ")[1:]
+    return {text.partition("\n")[0]: set(re.findall(r"^\| `(\w+)`", text, re.MULTILINE)) for text in sections}
+
+
+def make_emitted(kind: Any) -> object:
+    """Make a record of a type: empty lists, zeros, and null for the rest."""
+    hints = kind.__annotations__
+    given = {name: () if "tuple[" in str(hint) else 0 if hint == "int" else None for name, hint in hints.items()}
+    return to_record(kind(**given))
+
+
+def test_each_documented_field_is_emitted_and_no_other() -> None:
+    """A reader finds in a record what the page promises, and the page leaves nothing out."""
+    documented = documented_fields()
+    kinds = {
+        name: kind for module in (model, envelope, decision, steplog, approvals, audit) for name, kind in vars(module).items()
+    }
+    kinds |= vars(results)
+    emitted = {name: set(cast("dict[str, object]", make_emitted(kinds[name]))) for name in documented}
+
+    assert len(documented) > 60
+    assert documented == emitted
+
+
+def test_a_type_without_words_is_refused() -> None:
+    """An enumeration that the generator does not know would leave an empty table."""
+    generator = load_generator()
+
+    assert generator.spell_type("SessionBackend", "backend", {}) == "`fuse` · `portable` · `overlay`"
+    with pytest.raises(TypeError, match="backend: no words for Unheard"):
+        generator.spell_type("Unheard", "backend", {})
+
+
+def test_a_code_that_is_not_explained_is_refused() -> None:
+    """A new warning needs a line in the table, a code that is gone loses its line."""
+    generator = load_generator()
+    used = generator.find_codes("Warning", "_warn")
+
+    assert {"gc.busy", "capture.left_out", "restore.kept"} <= used
+    assert "path.unreadable" not in used
+    with pytest.raises(ValueError, match=r"docs/generate.py: new\.one$"):
+        list(generator.render_codes(generator.WARNINGS, {*used, "new.one"}))
+    with pytest.raises(ValueError, match=r"docs/generate.py: gc\.busy$"):
+        list(generator.render_codes(generator.WARNINGS, used - {"gc.busy"}))
 
 
 def all_errors() -> list[type[errors.AvfsError]]:
