@@ -3,7 +3,7 @@
 Decided here: what of a repository is data. Refs, HEAD, the index, logs (with stashes), and the notes of a merge in progress are
 copied as files; the configuration is written here, from settings that only name and describe: URLs of remotes, upstream
 branches, line endings. Hooks, filters, aliases, monitors and all else that makes git run a program stay behind, and so do a
-rebase in progress, which may hold commands, and symbolic links. Called by `workspace.forks.submodules`.
+rebase in progress, which may hold commands, and symbolic links. Called by `workspace.creation.submodules`.
 """
 
 from __future__ import annotations

@@ -49,15 +49,16 @@ if TYPE_CHECKING:
     from avfs_git.session.life import mountsource, stop
     from avfs_git.session.serve import nursery_client, point
     from avfs_git.workspace.checkpoint import aftermath
+    from avfs_git.workspace.creation import atomic, create
     from avfs_git.workspace.exchange import cloning
-    from avfs_git.workspace.forks import clones, create, making
+    from avfs_git.workspace.forks import clones
     from avfs_git.workspace.vault import trusted
 else:
     # A light command must not pay for what it does not use.
     aftermath = LazyModule("avfs_git.workspace.checkpoint.aftermath")
     clones = LazyModule("avfs_git.workspace.forks.clones")
-    create = LazyModule("avfs_git.workspace.forks.create")
-    making = LazyModule("avfs_git.workspace.forks.making")
+    create = LazyModule("avfs_git.workspace.creation.create")
+    atomic = LazyModule("avfs_git.workspace.creation.atomic")
     nursery_client = LazyModule("avfs_git.session.serve.nursery_client")
     point = LazyModule("avfs_git.session.serve.point")
     mountsource = LazyModule("avfs_git.session.life.mountsource")
@@ -392,7 +393,7 @@ class Home:
         path = self._path_of(name)
         if not path.is_dir():
             raise VaultNotFound(name)
-        making.remove_unfinished(self._vaults)
+        atomic.remove_unfinished(self._vaults)
         gone = path.with_name(f".deleted-{os.getpid()}-{os.urandom(4).hex()}-{path.name}")
         # Nobody else deletes a vault meanwhile: what is looked at is what goes, and no new one of its name.
         with host_errors(f"delete '{path}'"), directory_held(self._vaults), self.open_vault(name) as vault:

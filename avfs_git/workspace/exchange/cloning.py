@@ -3,7 +3,7 @@
 Decided here: what of a clone that git made becomes the vault: its objects, its tags, its branches as those of the remote
 `origin`, and one of them as the first fork. Nothing of its configuration or hooks does. Called without a lock.
 
-A crash leaves no vault or a whole one (`workspace.forks.making`).
+A crash leaves no vault or a whole one (`workspace.creation.atomic`).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from avfs_git.host.files.removal import remove_tree
 from avfs_git.model import Warning
 from avfs_git.paths import Oid, check_fork_name
 from avfs_git.values import value_class
+from avfs_git.workspace.creation.atomic import vault_made
 from avfs_git.workspace.exchange.remotes import ORIGIN, TAGS, fetch, find_unusable, server_words, tracking_ref
-from avfs_git.workspace.forks.making import vault_made
 from avfs_git.workspace.vault.format import HEADS, VaultLayout
 from avfs_git.workspace.vault.vault import Caller, OpenVault
 

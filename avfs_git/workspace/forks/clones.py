@@ -35,9 +35,9 @@ from avfs_git.model import Identity, Warning
 from avfs_git.paths import Oid, check_fork_name
 from avfs_git.patterns import compiled
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
-from avfs_git.workspace.forks.create import capture_directory, carry_exclude
-from avfs_git.workspace.forks.lookback import Lookback
-from avfs_git.workspace.forks.making import vault_made
+from avfs_git.workspace.creation.atomic import vault_made
+from avfs_git.workspace.creation.create import capture_directory, carry_exclude
+from avfs_git.workspace.creation.lookback import Lookback
 from avfs_git.workspace.forks.trash import clear_orphan
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, VaultLayout, WorkspaceState
 from avfs_git.workspace.vault.oplog import FORK_CREATE, OpRecord, RefMoveRecord

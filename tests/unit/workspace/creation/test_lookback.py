@@ -15,7 +15,8 @@ from avfs_git.gitstore.objects.store import KIND_BLOB, hash_object
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.paths import Oid
 from avfs_git.sdk import Avfs
-from avfs_git.workspace.forks import clones, create
+from avfs_git.workspace.creation import create
+from avfs_git.workspace.forks import clones
 from avfs_git.workspace.vault.format import SEEN
 from avfs_git.workspace.vault.origin import peek_state
 from avfs_git.workspace.vault.vault import OpenVault

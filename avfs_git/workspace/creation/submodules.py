@@ -8,7 +8,7 @@ a program (`gitstore.rebuild`) and without its objects: these are linked into `a
 such repositories borrow, so that they stay whatever becomes of the clone's. What is committed there is in the workspace, kept by
 checkpoints as any nested repository.
 
-`WithModules` reads a directory as `vfs.layer.readers` does and shows it like that; `workspace.forks.create` captures it. The
+`WithModules` reads a directory as `vfs.layer.readers` does and shows it like that; `workspace.creation.create` captures it. The
 copies are made in the vault, and go when it is closed; those of a process that died go with the next one's. One thread uses it.
 """
 

@@ -1,7 +1,7 @@
 """The present state of a clone, read without its files: most of them are what its index says.
 
 Decided here: when a file of a working tree is believed to hold the blob that the clone's index names for it. Importing a
-clone (`workspace.forks.create`) begins with that; what is left (changed, new and ignored files) is captured as of any
+clone (`workspace.creation.create`) begins with that; what is left (changed, new and ignored files) is captured as of any
 directory. The clone is only read, and no git runs on it. Nothing is written but objects, to the sink that is given.
 
 A file is believed in when the index remembers its times, size, inode number and mode exactly as they are, when it was changed

@@ -1,7 +1,7 @@
 """What a directory looked like when it was last forked, so that its next fork reads only what has changed since.
 
 Decided here: when that is believed. `workspace.forks.clones` asks before it captures a directory and says afterwards what was
-found; `workspace.forks.create` captures with it. The caller holds the objects of the vault (`gitstore.holding`) all the while.
+found; `workspace.creation.create` captures with it. The caller holds the objects of the vault (`gitstore.holding`) all the while.
 
 What a capture found is kept by a commit that the ref `refs/avfs/seen` names, with the state's tree and its sidecar in it, so that
 whoever collects garbage, git included, leaves them there. Which entries had which times then stands in `avfs/cache/seen`, a stat

@@ -1,7 +1,7 @@
 """Making a vault: empty, from a directory, or from a git repository with what is not committed there.
 
 Decided here: what of a source becomes a vault's first state. The source is only read: nothing in it is executed, and no git
-runs on it. A crash leaves no vault or a whole one (`workspace.forks.making`).
+runs on it. A crash leaves no vault or a whole one (`workspace.creation.atomic`).
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from avfs_git.paths import Oid, TreePath, check_fork_name, join, split
 from avfs_git.vfs.layer.readers import PlainDirectory
 from avfs_git.vfs.scan.scan import Layer
 from avfs_git.workspace.capture.capture import COARSE_NS, Capture, Captured
-from avfs_git.workspace.forks.lookback import Lookback
-from avfs_git.workspace.forks.making import vault_made
-from avfs_git.workspace.forks.present import read_known
-from avfs_git.workspace.forks.submodules import WithModules
+from avfs_git.workspace.creation.atomic import vault_made
+from avfs_git.workspace.creation.lookback import Lookback
+from avfs_git.workspace.creation.present import read_known
+from avfs_git.workspace.creation.submodules import WithModules
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, WorkspaceState
 from avfs_git.workspace.vault.oplog import OpRecord
 from avfs_git.workspace.vault.origin import create_workspace, facts_of
@@ -236,7 +236,7 @@ def capture_directory(
 ) -> Captured:
     """Turn what a directory holds into a tree and a sidecar; of a clone, what its index knows is not read.
 
-    Its submodules are given repositories of their own, see `workspace.forks.submodules`.
+    Its submodules are given repositories of their own, see `workspace.creation.submodules`.
 
     Args:
         vault: Where its history has been taken over to.
