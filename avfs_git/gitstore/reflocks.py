@@ -40,6 +40,13 @@ class Lock:
     linked: bool = False
 
 
+_LOCKED = (
+    *(b"packed-refs", b"HEAD", b"config", b"shallow", b"gc.pid"),
+    *(b"objects/info/commit-graph", b"objects/info/commit-graphs/commit-graph-chain"),
+)
+"""Files that git locks, beside refs and reflogs."""
+
+
 class RefLocks:
     """The locks of one repository."""
 
@@ -212,10 +219,11 @@ class RefLocks:
 
     def list_locks(self) -> Iterator[bytes]:
         """List the lock files in the repository, whoever made them."""
-        for name in (b"packed-refs", b"HEAD", b"config"):
+        for name in _LOCKED:
             if os.path.lexists(path := self._root + name + b".lock"):
                 yield path
-        for directory, _, files in os.walk(self._root + b"refs"):
-            for name in files:
-                if name.endswith(b".lock"):
-                    yield os.path.join(directory, name)
+        for top in (b"refs", b"logs"):
+            for directory, _, files in os.walk(self._root + top):
+                for name in files:
+                    if name.endswith(b".lock"):
+                        yield os.path.join(directory, name)

@@ -11,6 +11,7 @@ import random
 import shutil
 import socket
 import stat
+import subprocess
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -614,6 +615,52 @@ def test_a_lock_that_stays_is_reported_and_mended_when_it_is_old(home: Path) -> 
     assert str(young) in locks[1].remedy
     assert young.exists()
     assert not old.exists()
+
+
+_LOCKS_OF_GIT = [
+    "objects/info/commit-graph.lock",
+    "objects/info/commit-graphs/commit-graph-chain.lock",
+    *("logs/HEAD.lock", "logs/refs/heads/main.lock", "shallow.lock", "gc.pid.lock"),
+]
+
+
+@pytest.mark.parametrize("name", _LOCKS_OF_GIT)
+def test_every_lock_that_a_killed_git_leaves_is_reported(home: Path, name: str) -> None:
+    """With what to do; it goes when it is old."""
+    lock = _git_dir(home) / name
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.touch()
+    with Avfs(home) as avfs, avfs.open_vault("v") as vault:
+        (young,) = (problem for problem in vault.doctor(repair=True).problems if problem.code == "lock.left")
+        assert name in young.description
+        assert str(lock) in young.remedy
+        assert lock.exists()
+        os.utime(lock, (0, 0))
+        (old,) = (problem for problem in vault.doctor(repair=True).problems if problem.code == "lock.left")
+        assert old.fixed
+        assert not lock.exists()
+
+
+@pytest.mark.parametrize("name", ["gc.pid", "gc.pid.lock"])
+def test_the_note_of_a_dead_git_gc_is_removed(home: Path, name: str) -> None:
+    """At once, as its owner is known to have ended; that of a live git, or of another host, stays."""
+    note = _git_dir(home) / name
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+
+    def examine(text: str) -> list[tuple[bool, bool]]:
+        note.write_text(text)
+        with Avfs(home) as avfs, avfs.open_vault("v") as vault:
+            problems = vault.doctor(repair=True).problems
+        return [(problem.fixable, problem.fixed) for problem in problems if problem.code == "lock.left"]
+
+    own = socket.gethostname()
+    assert examine(f"{os.getpid()} {own}") == ([] if name == "gc.pid" else [(False, False)])
+    assert note.exists()
+    assert examine(f"{ended.pid} elsewhere.example.org") == [(False, False)]
+    assert note.exists()
+    assert examine(f"{ended.pid} {own}") == [(True, True)]
+    assert not note.exists()
 
 
 def test_a_missing_object_hides_one_entry_of_a_list(home: Path) -> None:

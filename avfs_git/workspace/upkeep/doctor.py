@@ -7,13 +7,15 @@ the trash. Works beside other processes: a workspace that is in use is noted as 
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from avfs_git.errors import AvfsError, GitFailed, RefDamaged, WorkspaceBusy
+from avfs_git.errors import AvfsError, GitFailed, RefDamaged, WorkspaceBusy, quote
 from avfs_git.gitstore.config.gitconfig import edit_config
 from avfs_git.gitstore.gitcommand import fsck
 from avfs_git.gitstore.objects.drywriter import DryWriter
@@ -21,6 +23,7 @@ from avfs_git.gitstore.objects.packs import is_left_hold, is_without_index
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.repository import list_lacking_settings
 from avfs_git.gitstore.worktree import list_half_made, read_log
+from avfs_git.host.processes.processes import is_gone
 from avfs_git.model import DoctorReport, Problem, Severity
 from avfs_git.paths import Oid, show_path
 from avfs_git.vfs.scan.statcache import StatCache
@@ -36,6 +39,8 @@ STALE_AFTER_S = 3600
 """Temporary files of packs, and locks, may belong to a process that is alive; older ones do not."""
 LOCK_HELD_S = 2.0
 """git holds a lock for a moment; one that is there for so long is reported."""
+_OWNER_BYTES = 512
+"""More than a pid and the name of a host take."""
 
 
 @dataclass(slots=True)
@@ -170,7 +175,8 @@ def _give_back(vault: OpenVault, name: str, last: Oid) -> None:
 
 
 def _check_locks(vault: OpenVault) -> Iterator[_Finding]:
-    """Find lock files that stay: those of a git that was killed; avfs removes its own when it opens the refs."""
+    """Find lock files that a killed git left; avfs removes its own when it opens the refs."""
+    yield from _check_gc(vault.git_dir / "gc.pid")
     until = time.monotonic() + LOCK_HELD_S
     while (held := {path: _age_of(path) for path in vault.refs.list_locks()}) and time.monotonic() < until:
         time.sleep(0.05)
@@ -178,7 +184,8 @@ def _check_locks(vault: OpenVault) -> Iterator[_Finding]:
         description = f"'{path.relative_to(vault.git_dir)}' is locked, perhaps by a git that was killed"
         if age_s is None:
             continue
-        if age_s < STALE_AFTER_S:
+        owner = _owner_of(path) if path.name == "gc.pid.lock" else None
+        if age_s < STALE_AFTER_S and (owner is None or not owner.is_gone):
             yield _found("lock.left", description, f"If no git is at work in the vault, remove '{path}'.", severity="warning")
         else:
             yield _fixable(
@@ -188,6 +195,53 @@ def _check_locks(vault: OpenVault) -> Iterator[_Finding]:
                 lambda path=path: path.unlink(missing_ok=True),  # type: ignore[misc]  # a default binds the loop's value
                 lambda path=path: not path.exists(),  # type: ignore[misc]  # as above
             )
+
+
+class _Owner(NamedTuple):
+    """The process that collects garbage, as git notes it."""
+
+    pid: str
+    host: str
+
+    @property
+    def is_here(self) -> bool:
+        return self.host == socket.gethostname()
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the process has certainly ended: on another host nothing is certain."""
+        return self.is_here and is_gone(self.pid)
+
+
+def _owner_of(path: Path) -> _Owner | None:
+    """Read who made `gc.pid` or its lock; None if the file is gone or does not say so."""
+    try:
+        fields = path.read_bytes()[:_OWNER_BYTES].decode(errors="replace").split()
+    except OSError:
+        return None
+    return _Owner(*fields) if len(fields) == 2 else None
+
+
+def _check_gc(path: Path) -> Iterator[_Finding]:
+    """Find the note of a `git gc` that was killed, because of which another host's git collects no garbage for 12 hours."""
+    owner = _owner_of(path)
+    if owner is None:
+        return
+    if owner.is_gone:
+        yield _fixable(
+            "lock.left",
+            f"'{path.name}' was left by a git that died while it collected garbage (pid {owner.pid})",
+            "Remove it.",
+            lambda: path.unlink(missing_ok=True) if _owner_of(path) == owner else None,
+            lambda: _owner_of(path) != owner,
+        )
+    elif not owner.is_here:
+        yield _found(
+            "lock.left",
+            f"'{path.name}' says that git collects garbage on host {quote(owner.host)} (pid {owner.pid})",
+            f"If that git is not at work, remove '{path}'.",
+            severity="warning",
+        )
 
 
 def _age_of(path: Path) -> float | None:
