@@ -206,15 +206,15 @@ class State:
                 return place
         return None
 
-    def check_settled(self, *, with_fork: bool = True) -> None:
+    def check_undisputed(self, *, with_fork: bool = True) -> None:
         """Make sure that directory and environment do not contradict each other, where no option decides.
 
         Raises:
             PlaceDisputed: If they do, and the command changes something; one that only looks warns.
         """
-        self._settle(self.choose(with_fork=with_fork))
+        self._refuse_dispute(self.choose(with_fork=with_fork))
 
-    def _settle(self, choice: Choice) -> None:
+    def _refuse_dispute(self, choice: Choice) -> None:
         place = self._place
         if choice.other is None or place is None:
             return
@@ -301,7 +301,7 @@ class State:
     @contextmanager
     def _open(self, *, with_fork: bool = True) -> Iterator[tuple[Vault, str | None]]:
         choice = self.choose(with_fork=with_fork)
-        self._settle(choice)
+        self._refuse_dispute(choice)
         fork = choice.fork
         try:
             vault = self.avfs.open_vault(choice.vault)

@@ -41,7 +41,7 @@ from avfs_git.fuse.channel import Channel, Request
 from avfs_git.fuse.errnos import errno_of
 from avfs_git.fuse.handover.forgetting import NODES_MAX, Forgetting
 from avfs_git.fuse.handover.handover import TRIES, Handover
-from avfs_git.fuse.handover.resume import ONCE, forget_again, settle
+from avfs_git.fuse.handover.resume import ONCE, find_answer, forget_again
 from avfs_git.fuse.handover.waiting import Waiting
 from avfs_git.fuse.operations import Handler, Operations
 from avfs_git.gitstore.source import NotYetHere
@@ -207,7 +207,7 @@ class TreeServer:
                 self._helpers.submit(self._answer_parked, handover, slot, self._operations.read, parked)
             elif parked.operation in _SLOW:
                 self._helpers.submit(self._answer_parked, handover, slot, handler, parked)
-            elif not self._settle(handover, parked):
+            elif not self._answer_if_done(handover, parked):
                 self._bring_for(handler, parked, slot, interrupted=True)
             else:
                 handover.unpark(slot)
@@ -232,16 +232,16 @@ class TreeServer:
             with self._guard:
                 self._forget(request, forget_again(tree, handover, request))
             return
-        if not self._settle(handover, request):
+        if not self._answer_if_done(handover, request):
             self._answer(request)
 
-    def _settle(self, handover: Handover, request: Request) -> bool:
+    def _answer_if_done(self, handover: Handover, request: Request) -> bool:
         """Answer what must not be done twice, if the server before this one did it."""
         if request.operation not in ONCE:
             return False
         try:
             with self._guard:
-                answer = settle(self.tree, handover, request, self._operations.told, self._operations.owner(request))
+                answer = find_answer(self.tree, handover, request, self._operations.told, self._operations.owner(request))
         except OSError:  # its node is gone: serving it says so
             return False
         if answer is not None:

@@ -236,7 +236,7 @@ def _read_oplog(body: bytes) -> None:
     def read(place: Path) -> None:
         log = OpLog(place / "oplog", lambda _: None)
         list(log.read())
-        log.find_unsettled("main")
+        log.find_unconfirmed("main")
         log.find_last_value("refs/heads/main")
         log.list_operations("main", 10)
         log.find_undoable("main")

@@ -41,7 +41,7 @@ Told = Callable[[Node], bytes]
 Owner = tuple[int, int] | None
 
 
-def settle(tree: MergedTree, handover: Handover, request: Request, told: Told, owner: Owner) -> bytes | None:
+def find_answer(tree: MergedTree, handover: Handover, request: Request, told: Told, owner: Owner) -> bytes | None:
     """Judge a request that a dead server had received.
 
     Called with the tree's lock held.
@@ -63,7 +63,7 @@ def settle(tree: MergedTree, handover: Handover, request: Request, told: Told, o
         return None
     operation = request.operation
     if operation in (p.RENAME, p.RENAME2):
-        return _settle_rename(tree, request, mark)
+        return _find_rename_answer(tree, request, mark)
     if operation == p.SETXATTR:
         # It may be there: set again, without asking whether it is.
         size, _ = p.SETXATTR_IN.unpack_from(request.buffer, p.BODY)
@@ -78,10 +78,10 @@ def settle(tree: MergedTree, handover: Handover, request: Request, told: Told, o
             return None
         tree.pins.note_removed(node, name, mark.ino)
         return b""
-    return _settle_made(tree, request, node, told, owner)
+    return _find_made_answer(tree, request, node, told, owner)
 
 
-def _settle_made(tree: MergedTree, request: Request, parent: Node, told: Told, owner: Owner) -> bytes | None:
+def _find_made_answer(tree: MergedTree, request: Request, parent: Node, told: Told, owner: Owner) -> bytes | None:
     mode: int | None = None
     if request.operation == p.MKNOD:
         mode, _, _, _ = p.MKNOD_IN.unpack_from(request.buffer, p.BODY)
@@ -102,7 +102,7 @@ def _settle_made(tree: MergedTree, request: Request, parent: Node, told: Told, o
     return told(tree.lookup(parent, name))
 
 
-def _settle_rename(tree: MergedTree, request: Request, mark: Mark) -> bytes | None:
+def _find_rename_answer(tree: MergedTree, request: Request, mark: Mark) -> bytes | None:
     flags = 0
     if request.operation == p.RENAME:
         (new_ino,) = p.RENAME_IN.unpack_from(request.buffer, p.BODY)

@@ -324,7 +324,7 @@ class Executor:
                 backend.runner.leave()  # namespaces take a while to go; what follows needs the files only
             with opened.locked() as now:
                 run.warnings += backend.collect(now)
-        result = self._settle(backend, run, finished, streams, held=held)
+        result = self._compose_result(backend, run, finished, streams, held=held)
         if held and self._keep and isinstance(backend, OverlayBackend):
             self._kept = backend
             self._epoch = opened.lock.epoch
@@ -391,7 +391,7 @@ class Executor:
 
     # --- after --------------------------------------------------------------------------------------------------
 
-    def _settle(
+    def _compose_result(
         self, backend: Backend, run: Run, finished: Finished, streams: tuple[Captured, Captured], *, held: bool
     ) -> ExecResult:
         command, opened = run.command, self._place.opened

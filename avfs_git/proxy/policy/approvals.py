@@ -181,7 +181,7 @@ class Approvals:
             ApprovalRefused: If it does not wait any more.
             HostError: If the system refuses.
         """
-        return self._settle(id_, ApprovalState.GRANTED, {ApprovalState.PENDING})
+        return self._decide(id_, ApprovalState.GRANTED, {ApprovalState.PENDING})
 
     def deny(self, id_: str) -> Approval:
         """Say no to a request that waits, or take back a yes that was not used.
@@ -191,7 +191,7 @@ class Approvals:
             ApprovalRefused: If it is used, expired or denied already.
             HostError: If the system refuses.
         """
-        return self._settle(id_, ApprovalState.DENIED, {ApprovalState.PENDING, ApprovalState.GRANTED})
+        return self._decide(id_, ApprovalState.DENIED, {ApprovalState.PENDING, ApprovalState.GRANTED})
 
     def get(self, id_: str) -> Approval:
         """Look at one.
@@ -218,16 +218,16 @@ class Approvals:
             reverse=True,
         )
 
-    def _settle(self, id_: str, state: ApprovalState, allowed: set[ApprovalState]) -> Approval:
+    def _decide(self, id_: str, state: ApprovalState, allowed: set[ApprovalState]) -> Approval:
         with self._locked():
             approval, hashed = self._read(id_)
             if approval.state not in allowed:
                 raise ApprovalRefused(id_, _WHY_NOT[approval.state])
             now = self._clock()
             ends = now + COUNTS_NS if state is ApprovalState.GRANTED else approval.expires_at_ns
-            settled = replace(approval, state=state, decided_at_ns=now, expires_at_ns=ends)
-            self._write(settled, hashed)
-            return settled
+            decided = replace(approval, state=state, decided_at_ns=now, expires_at_ns=ends)
+            self._write(decided, hashed)
+            return decided
 
     def _make_room(self, fingerprint: str, now: int) -> None:
         pending = []

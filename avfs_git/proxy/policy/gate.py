@@ -159,11 +159,11 @@ class Gate:
 
     def grant(self, approval: str) -> Approval:
         """Say yes to a request that waits, as `Approvals.grant`, and record it."""
-        return self._settle("approval_granted", self.approvals.grant, approval)
+        return self._decide("approval_granted", self.approvals.grant, approval)
 
     def deny(self, approval: str) -> Approval:
         """Say no to a request that waits, as `Approvals.deny`, and record it."""
-        return self._settle("approval_denied", self.approvals.deny, approval)
+        return self._decide("approval_denied", self.approvals.deny, approval)
 
     def _check_length(self, request: Request, decision: Decision) -> None:
         from avfs_git.proxy.policy.approvals import MAX_TEXT  # noqa: PLC0415 - few commands need any
@@ -187,11 +187,11 @@ class Gate:
                     raise ApprovalRefused(used.id, "the audit log says that it was used already")
         raise ApprovalRefused(used.id, "the audit log has no grant of it")
 
-    def _settle(self, event: str, settle: Callable[[str], Approval], id_: str) -> Approval:
+    def _decide(self, event: str, decide: Callable[[str], Approval], id_: str) -> Approval:
         import shlex  # noqa: PLC0415 - few commands need it
 
-        redactor = self.secrets.redactor()  # first: without a policy nothing is settled
-        approval = settle(id_)
+        redactor = self.secrets.redactor()  # first: without a policy nothing is decided
+        approval = decide(id_)
         is_text = approval.command_mode == "shell"
         text = redactor.text(approval.command) if is_text else redactor.argv(shlex.split(approval.command))
         facts = {"approval": approval.id, "command": text, "fingerprint": approval.fingerprint}

@@ -151,7 +151,7 @@ class Clients:
         except OSError:
             self._drop(client)
             return
-        self._settle(client)
+        self._await_next(client)
 
     # --- coming and going ------------------------------------------------------------------------------------
 
@@ -246,10 +246,10 @@ class Clients:
 
     def _send_rest(self, client: Client) -> None:
         self._send_more(client)
-        self._settle(client)
+        self._await_next(client)
         self._read_lines(client)
 
-    def _settle(self, client: Client) -> None:
+    def _await_next(self, client: Client) -> None:
         """Wait for what a client does next: take the rest of an answer, or ask."""
         if not client.sending and client.closing:
             self._drop(client)

@@ -147,7 +147,7 @@ class UpperReader(_Reader):
             watch.doubt(path, name)
             return self._find(path, name)
         if watch.is_recorded(path, now):
-            watch.settle(path, name)
+            watch.note_equal(path, name)
         return now
 
     def _find(self, path: TreePath, name: bytes) -> Found | None:

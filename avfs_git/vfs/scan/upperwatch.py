@@ -138,11 +138,11 @@ class UpperWatch:
         return self._list_unknown()
 
     def end(self) -> None:
-        """End a recorded capture: reported changes are settled, and proven entries are known."""
+        """End a recorded capture: reported changes are recorded, and proven entries are known."""
         self._marked.clear()
         self._is_root_marked = False
         for path, name in self._proven:
-            self._settle(path, name)
+            self._drop_unknown(path, name)
         entries = sum(map(len, self._known.values())) + sum(map(len, self._unknown.values()))
         if self._refused > _REFUSED_MOST or entries > self._room:
             self.close()
@@ -276,10 +276,10 @@ class UpperWatch:
         self._proven.discard((path, name))
         self._forget(path, name)
 
-    def settle(self, path: TreePath, name: bytes) -> None:
+    def note_equal(self, path: TreePath, name: bytes) -> None:
         """Note that a proven entry equals its record."""
         if (path, name) in self._proven:
-            self._settle(path, name)
+            self._drop_unknown(path, name)
 
     # --- known entries -----------------------------------------------------------------------------
 
@@ -289,7 +289,7 @@ class UpperWatch:
             self.close()
         return self._watches is not None
 
-    def _settle(self, path: TreePath, name: bytes) -> None:
+    def _drop_unknown(self, path: TreePath, name: bytes) -> None:
         names = self._unknown.get(path)
         if names is not None:
             names.discard(name)

@@ -229,7 +229,7 @@ def save_checkpoint(locked: LockedWorkspace, request: CheckpointRequest, applied
         result = _record(locked, taken, pack, recorded, request, applied)
     finally:
         pack.discard()
-    return replace(result, warnings=(*result.warnings, *tidy_packs(vault)))
+    return replace(result, warnings=(*result.warnings, *merge_small_packs(vault)))
 
 
 def _capture_request(pack: PackWriter, request: CheckpointRequest, applied: Applied) -> CaptureRequest:
@@ -297,7 +297,7 @@ def saving_first() -> Iterator[None]:
         raise HostError("save what is uncommitted", OSError(error.errno, os.strerror(error.errno))) from error
 
 
-def tidy_packs(vault: OpenVault) -> list[Warning]:
+def merge_small_packs(vault: OpenVault) -> list[Warning]:
     """Merge small packs. What was acknowledged does not depend on it: a full disk is no reason to fail."""
     warnings: list[Warning] = []
     with aftermath(warnings, "small packs are merged another time"):
@@ -316,7 +316,7 @@ def complete_moves(locked: LockedWorkspace) -> None:
         HostError: If the disk fails. The next one to take the lock tries again.
     """
     vault = locked.vault
-    for record in vault.oplog.find_unsettled(locked.fork):
+    for record in vault.oplog.find_unconfirmed(locked.fork):
         changes = [RefChange(ref, maybe_oid(old), maybe_oid(new)) for ref, old, new in record.moves]
         held = {change.name: vault.refs.read(change.name) for change in changes}
         left = [change for change in changes if held[change.name] == change.old]

@@ -239,10 +239,10 @@ class _Reading:
                 if again is not None:
                     found.append(again)
             if place.status is not None:
-                self._settle(path, place, found)
+                self._note_left(path, place, found)
 
-    def _settle(self, path: TreePath, place: _Tracked, found: list[Found]) -> None:
-        """Say what is left of a directory, those below it being settled: of them, the ones in which something is left."""
+    def _note_left(self, path: TreePath, place: _Tracked, found: list[Found]) -> None:
+        """Note what is left of a directory; of those below it, which are done, the ones in which something is left."""
         below = place.below
         left = [one for one in found if one.kind != DIRECTORY or one.name not in below or not below[one.name].is_known]
         place.is_known = not left and all(one.is_known for one in below.values()) and not place.unknown(self._data)

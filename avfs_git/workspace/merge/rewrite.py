@@ -32,7 +32,7 @@ from avfs_git.gitstore.refs import RefChange
 from avfs_git.model import MergeStrategy, RewriteResult
 from avfs_git.paths import Oid, oid_of
 from avfs_git.workspace.checkpoint.bookkeeping import is_bookkeeping
-from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, merge_in_progress, tidy_packs
+from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, merge_in_progress, merge_small_packs
 from avfs_git.workspace.merge.conflicts import describe_conflicts
 from avfs_git.workspace.merge.merge import Start, join_warnings, open_engine, save_target
 from avfs_git.workspace.merge.mergestate import CHERRY_PICK, REBASE, abort_merge, begin_merge, check_resolved
@@ -277,7 +277,7 @@ def _put_on(
         commits,
         changed,
         saved=start.saved,
-        warnings=join_warnings(done.warnings, start.warnings, tidy_packs(vault)),
+        warnings=join_warnings(done.warnings, start.warnings, merge_small_packs(vault)),
     )
 
 
@@ -410,7 +410,7 @@ def squash_commits(locked: LockedWorkspace, first: Oid, last: Oid, message: str 
     finally:
         pack.discard()
     commits = tuple(oid.hex() for oid in made)
-    return RewriteResult("rewritten", locked.fork, head.hex(), made[-1].hex(), commits, warnings=tuple(tidy_packs(vault)))
+    return RewriteResult("rewritten", locked.fork, head.hex(), made[-1].hex(), commits, warnings=tuple(merge_small_packs(vault)))
 
 
 def _line(locked: LockedWorkspace, head: Oid | None, first: Oid, last: Oid) -> tuple[list[Oid], list[Oid]]:

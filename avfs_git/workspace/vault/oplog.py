@@ -100,7 +100,7 @@ class OpRecord:
     target: int | None = None
     """For undo and redo: the operation that they speak of."""
     more: dict[str, Any] = field(default_factory=dict)
-    is_settled: bool = True
+    is_confirmed: bool = True
     """Whether its line says that it happened; otherwise the refs were asked."""
 
     def without_moves(self) -> OpRecord:
@@ -307,7 +307,7 @@ class OpLog:
         """What refs held before the operations that were passed already."""
         for record, mark in found:
             if mark == _ANNOUNCED:
-                record.is_settled = False
+                record.is_confirmed = False
                 if not self._has_happened(record, later):
                     continue
             later.update({ref: old for ref, old, _ in record.moves})
@@ -335,7 +335,7 @@ class OpLog:
         """Tell whether the operation on a fork that was announced by an intent has happened."""
         return any(record.more.get(INTENT) == intent for record in self.read_fork(fork))
 
-    def find_unsettled(self, fork: str) -> list[OpRecord]:
+    def find_unconfirmed(self, fork: str) -> list[OpRecord]:
         """List the operations of a fork that announced moves of refs, which no later record confirms or replaces.
 
         Reads the log as bytes, and parses it from the first line on that is only announced: most logs have no such line.
@@ -348,7 +348,7 @@ class OpLog:
         touched: set[str] = set()
         for record in self._resolve(_parse_backwards(data[first.start() :].split(b"\n"))):
             refs = {ref for ref, _, _ in record.moves}
-            if record.fork == fork and not record.is_settled and not refs & touched:
+            if record.fork == fork and not record.is_confirmed and not refs & touched:
                 found.append(record)
             touched |= refs
         return found

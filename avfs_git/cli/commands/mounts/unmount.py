@@ -94,7 +94,7 @@ def _find_named(state: State, stack: ExitStack, name: str) -> Session | None:
 
 def _find(state: State, stack: ExitStack) -> Session | None:
     if state.vault_flag is None and state.fork_flag is None and (place := state.place()) is not None and place.is_mount:
-        state.check_settled()
+        state.check_undisputed()
         if (here := state.avfs.session_at(Path.cwd())) is not None:
             return here
     vault, fork = stack.enter_context(state.open_vault_and_fork(whole=True))

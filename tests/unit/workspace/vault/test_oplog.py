@@ -70,7 +70,7 @@ def test_what_was_said_counts(refs: Refs) -> None:
 
     assert refs.happened() == ["first", "second"]
     assert [record.id for record in refs.log.read()] == [3, 1]
-    assert all(record.is_settled for record in refs.log.read())
+    assert all(record.is_confirmed for record in refs.log.read())
 
 
 def test_the_last_line_is_judged_by_the_refs(refs: Refs) -> None:
@@ -110,8 +110,8 @@ def test_the_branch_decides(refs: Refs) -> None:
     refs.held = {MAIN: B}
 
     assert refs.happened() == ["labelled"]
-    assert [record.description for record in refs.log.find_unsettled("main")] == ["labelled"]
-    assert refs.log.find_unsettled("x") == []
+    assert [record.description for record in refs.log.find_unconfirmed("main")] == ["labelled"]
+    assert refs.log.find_unconfirmed("x") == []
 
 
 def test_what_came_later_settles_what_was_before(refs: Refs) -> None:
@@ -120,7 +120,7 @@ def test_what_came_later_settles_what_was_before(refs: Refs) -> None:
     refs.announce("label gone", (LABEL, B, None), happened=True)
     refs.held = {MAIN: B}
 
-    assert refs.log.find_unsettled("main") == []
+    assert refs.log.find_unconfirmed("main") == []
 
 
 def test_a_damaged_mark_is_damage(refs: Refs) -> None:
