@@ -142,6 +142,17 @@ def find_sidecar(vault: OpenVault, fork: str, oid: Oid) -> Oid | None:
     return named
 
 
+def list_told_sidecars(vault: OpenVault, fork: str) -> dict[str, Oid]:
+    """Map each commit of a fork to what `find_sidecar` gives for it, where the log says that: one pass for many commits."""
+    told: dict[str, object] = {}
+    for record in vault.oplog.read_fork(fork):
+        if record.after is not None:
+            told.setdefault(record.after, record.more.get(SIDECAR))
+        if record.kind == FORK_CREATE:
+            break
+    return {commit: Oid(bytes.fromhex(sidecar)) for commit, sidecar in told.items() if isinstance(sidecar, str)}
+
+
 def tell_sidecar(vault: OpenVault, fork: str, oid: Oid, fact: str = SIDECAR_BEFORE) -> dict[str, object]:
     """Say for the log what a fork had beside a commit, where that is not what the commit names."""
     sidecar = find_sidecar(vault, fork, oid)

@@ -16,7 +16,7 @@ workspace lock held.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from avfs_git.errors import CommitConflicts, InvalidInput, NoMergeInProgress, quote
@@ -29,9 +29,11 @@ from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import KIND_COMMIT, ObjectStore
 from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import MergeStrategy, RewriteResult
 from avfs_git.paths import Oid, oid_of
 from avfs_git.workspace.checkpoint.bookkeeping import is_bookkeeping
+from avfs_git.workspace.checkpoint.changes import list_told_sidecars
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, merge_in_progress, merge_small_packs
 from avfs_git.workspace.merge.conflicts import describe_conflicts
 from avfs_git.workspace.merge.merge import Start, join_warnings, open_engine, save_target
@@ -184,7 +186,7 @@ def _foresee(locked: LockedWorkspace, onto: Oid | None, picked: Sequence[Oid] | 
     if picked is None:
         picked = _own_commits(sink, ours, onto or ours)
     stand = _Stand(onto or ours, sink.read_commit(onto or ours).tree, [])
-    stop = _put_all(locked, sink, stand, picked, plan)
+    stop = _put_all(locked, sink, stand, picked, plan, {})
     if stop is not None and not plan.in_workspace:
         raise _refuse(stop, is_stored=stop.oid != ours or ours == head)
     if stop is None and stand.last == ours:
@@ -231,11 +233,12 @@ def _put_on(
     vault = locked.vault
     read = vault.store.read_commit
     stand = stand or _Stand(onto, read(onto).tree, [])
+    own = list_told_sidecars(vault, locked.fork)
     pack = PackWriter(vault.store)
     try:
         if resolved is not None:
-            _add_commit(locked, pack, stand, read(resolved), start.now[0] or pack.add_tree({}), plan)
-        stop = _put_all(locked, pack, stand, picked, plan)
+            _add_commit(locked, pack, stand, _read_own(pack, resolved, own), start.now[0] or pack.add_tree({}), plan)
+        stop = _put_all(locked, pack, stand, picked, plan, own)
         if stop is not None:
             if not plan.in_workspace:
                 raise _refuse(stop, is_stored=True)
@@ -282,12 +285,17 @@ def _put_on(
 
 
 def _put_all(
-    locked: LockedWorkspace, sink: PackWriter | DryWriter, stand: _Stand, picked: Sequence[Oid], plan: _Plan
+    locked: LockedWorkspace,
+    sink: PackWriter | DryWriter,
+    stand: _Stand,
+    picked: Sequence[Oid],
+    plan: _Plan,
+    own: Mapping[str, Oid],
 ) -> _Unfit | None:
     """Put commits on another one, in memory; give the first one that does not fit."""
     engine = open_engine(sink, plan.strategy, in_workspace=plan.in_workspace)
     for position, oid in enumerate(picked):
-        commit = sink.read_commit(oid)
+        commit = _read_own(sink, oid, own)
         if stand.newest is None and commit.parents == (stand.last,):  # it stands where it is to stand already
             stand.last, stand.tree = oid, commit.tree
             stand.made.append(oid)
@@ -367,6 +375,12 @@ def _stop(
     )
 
 
+def _read_own(store: ObjectSource, oid: Oid, own: Mapping[str, Oid]) -> Commit:
+    """Read a commit with the sidecar that the fork had beside it: after a fast-forward it names that of the source."""
+    commit = store.read_commit(oid)
+    return replace(commit, sidecar=own.get(oid.hex(), commit.sidecar)) if commit.sidecar is not None else commit
+
+
 def squash_commits(locked: LockedWorkspace, first: Oid, last: Oid, message: str | None) -> RewriteResult:
     """Make one commit of those after `first` up to `last`; those after them stand on it with the trees that they had.
 
@@ -383,7 +397,8 @@ def squash_commits(locked: LockedWorkspace, first: Oid, last: Oid, message: str 
     head = vault.read_head(locked.fork)
     above, squashed = _line(locked, head, first, last)
     signature = locked.signature()
-    newest = vault.store.read_commit(squashed[0])
+    own = list_told_sidecars(vault, locked.fork)
+    newest = _read_own(vault.store, squashed[0], own)
     messages = [vault.store.read_commit(oid).message.strip() for oid in reversed(squashed)]
     told = [text for text in messages if not is_bookkeeping(text)]
     text = message or "\n\n".join(told or messages)
@@ -392,7 +407,7 @@ def squash_commits(locked: LockedWorkspace, first: Oid, last: Oid, message: str 
         one = replace(newest, parents=(first,), committer=signature, message=text.rstrip("\n") + "\n", extra=())
         made = [pack.add(KIND_COMMIT, serialize_commit(one))]
         for oid in reversed(above):
-            commit = vault.store.read_commit(oid)
+            commit = _read_own(vault.store, oid, own)
             parents = (made[-1], *commit.parents[1:])
             made.append(pack.add(KIND_COMMIT, serialize_commit(replace(commit, parents=parents, committer=signature, extra=()))))
         pack.finish(hold=True)

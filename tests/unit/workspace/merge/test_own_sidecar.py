@@ -108,9 +108,37 @@ def redo_a_merge(work: Workspace, target: Workspace) -> None:
     target.undo()
 
 
-@pytest.mark.parametrize(
-    "act", [merge, rebase, cherry_pick, give_up, resolve, restore, undo_and_redo, redo_a_merge], ids=lambda act: act.__name__
-)
+def squash(work: Workspace, target: Workspace) -> None:
+    """Make one commit of those that it has moved on to."""
+    target.squash("HEAD~2")
+
+
+def squash_below(work: Workspace, target: Workspace) -> None:
+    """Make one commit of some below, and go back to it."""
+    target.write("later", b"")
+    target.checkpoint()
+    target.squash("HEAD~3", "HEAD~1")
+    target.restore("HEAD~1")
+
+
+def rebase_below(work: Workspace, target: Workspace) -> None:
+    """Put the commit that it has moved on to, and one more, on another state, and go back to it."""
+    other = work.vault.fork("other", at="HEAD~2")
+    other.write("of the other", b"")
+    other.checkpoint()
+    target.write("later", b"")
+    target.checkpoint()
+    target.rebase("other")
+    target.restore("HEAD~1")
+
+
+_ACTS = [
+    *(merge, rebase, cherry_pick, give_up, resolve, restore, undo_and_redo, redo_a_merge),
+    *(squash, squash_below, rebase_below),
+]
+
+
+@pytest.mark.parametrize("act", _ACTS, ids=lambda act: act.__name__)
 @pytest.mark.parametrize("known", [True, False], ids=["", "without a stat cache"])
 def test_the_own_ignored_files_stay(
     act: Callable[[Workspace, Workspace], None], known: bool, vault: Vault, work: Workspace, target: Workspace
