@@ -214,7 +214,7 @@ class _Owner(NamedTuple):
 
 
 def _owner_of(path: Path) -> _Owner | None:
-    """Read who made `gc.pid` or its lock; None if the file is gone or does not say so."""
+    """Read which process made `gc.pid` or its lock; None if the file is gone or does not say so."""
     try:
         fields = path.read_bytes()[:_OWNER_BYTES].decode(errors="replace").split()
     except OSError:
