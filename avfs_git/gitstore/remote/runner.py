@@ -46,7 +46,7 @@ from avfs_git.errors import (
 )
 from avfs_git.gitstore.config.gitconfig import format_config
 from avfs_git.gitstore.remote.remotes import PROTOCOLS, hide_secret, local_path
-from avfs_git.host.files.durable import host_errors
+from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.host.processes.processes import list_family, measure_work, send_signal, start_time
 from avfs_git.values import value_class
 
@@ -449,6 +449,8 @@ _UNREACHABLE = re.compile(
     r"|transport .* not allowed|remote error|RPC failed|invalid server response|unexpected disconnect",
     re.IGNORECASE,
 )
+_UNWRITTEN = re.compile(r"couldn't write '(/.+\.lock)'")
+_BLOCK = 4096
 
 
 def check_received(ended: Ended, url: str) -> None:
@@ -463,7 +465,24 @@ def check_received(ended: Ended, url: str) -> None:
         for number in (errno.ENOSPC, errno.EDQUOT):
             if os.strerror(number) in here:  # git speaks as the C library does, and as Python
                 raise HostError("store what was fetched", OSError(number, os.strerror(number)))
+        if (unwritten := _UNWRITTEN.search(here)) is not None:
+            _check_room(os.path.dirname(unwritten[1]))
     check_ended(ended, url)
+
+
+def _check_room(directory: str) -> None:
+    """Try to write a block where git could not write the file of a ref: git does not say why.
+
+    Raises:
+        HostError: If the disk takes no more.
+    """
+    try:
+        with open(os.open(directory, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600), "wb", buffering=0) as file:
+            write_all(file.fileno(), bytes(_BLOCK))
+            os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise HostError("store what was fetched", error) from error
 
 
 def check_ended(ended: Ended, url: str) -> None:
