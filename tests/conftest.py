@@ -108,11 +108,16 @@ def collector() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def working_directory() -> Iterator[None]:
-    """Each test begins in the same directory; a command that runs in this process may leave it (`avfs unmount`)."""
+def inherited() -> Iterator[None]:
+    """Each test begins in the same directory and with the same umask.
+
+    A command that runs in this process may leave its directory (`avfs unmount`), and a server takes a umask of 0.
+    """
     before = Path.cwd()
+    umask = os.umask(0o022)
     yield
     os.chdir(before)
+    os.umask(umask)
 
 
 @pytest.fixture(autouse=True)
