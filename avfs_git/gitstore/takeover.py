@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avfs_git import faults
-from avfs_git.errors import HostError, InternalError, InvalidName, NotAVault
+from avfs_git.errors import HostError, InternalError, InvalidName, NotAVault, RefConflict
 from avfs_git.gitstore.refs import RefChange, RefStore, check_ref_name
 from avfs_git.gitstore.repository import check_config, check_layout, common_dir, list_alternates, read_head, read_shallow
 from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file, sync_file_system, write_file_atomically
@@ -42,6 +42,7 @@ _PACK_NAME = compiled(rb"pack-[0-9a-f]+\.(?:pack|idx)")
 _FICLONE = 0x40049409  # linux/fs.h
 _MAX_ALTERNATES = 5  # as deep as git goes
 _SYNCED_SINGLY = 64
+_IMPORT_TRIES = 5
 _STAGING = "avfs-import-"
 """Begins the name of a directory for objects that are being taken over; git looks at none of that name."""
 
@@ -74,8 +75,20 @@ def import_as_remote(source_git_dir: Path, git_dir: Path, refs: RefStore, remote
     """Take what a repository holds at present over into another: objects, branches as those of a remote, tags.
 
     What is there already costs a look; tags that differ stay as they are. Objects are taken as by `import_objects_and_refs`,
-    whose errors hold here, too. On disk on return.
+    whose errors hold here, too. Imports of one source may run at once. On disk on return.
+
+    Raises:
+        RefConflict: If others keep moving the remote's branches.
     """
+    # Only the source says where its branches are: after another import has moved one, both are read again.
+    for _ in range(_IMPORT_TRIES - 1):
+        with suppress(RefConflict):
+            _import_once(source_git_dir, git_dir, refs, remote)
+            return
+    _import_once(source_git_dir, git_dir, refs, remote)
+
+
+def _import_once(source_git_dir: Path, git_dir: Path, refs: RefStore, remote: str) -> None:
     _, tips, found = _take_history(source_git_dir, git_dir)
     wanted = {
         f"refs/remotes/{remote}/{name.removeprefix('refs/heads/')}" if name.startswith("refs/heads/") else name: oid

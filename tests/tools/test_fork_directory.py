@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -183,6 +184,31 @@ def test_the_next_fork_has_the_state_of_then(avfs: Avfs, clone: Path, mount_dir:
             _end(second)
     finally:
         _end(first)
+
+
+def test_first_forks_at_once(avfs: Avfs, clone: Path, mount_dir: Path) -> None:
+    """Each of several processes has its fork, whoever comes first; of two that want the same, one hears that it is there."""
+    code = """if True:
+        import sys
+        from avfs_git.errors import AvfsError
+        from avfs_git.sdk import Avfs
+        try:
+            Avfs(sys.argv[1]).fork_directory(*sys.argv[2:])
+        except AvfsError as error:
+            print(error.code)
+    """
+    names = ["a", "b", "c", "twice", "twice"]
+    running = [
+        subprocess.Popen([sys.executable, "-c", code, mount_dir / "home", clone, mount_dir / name], stdout=-1, text=True)
+        for name in names
+    ]
+    said = [process.communicate()[0].strip() for process in running]
+    assert (*said[:3], *sorted(said[3:])) == ("", "", "", "", "fork.exists")
+    for name in set(names):
+        session = avfs.session_at(mount_dir / name)
+        assert session is not None
+        assert (session.path / "changed").read_text() == "changed now\n"
+        _end(session)
 
 
 def test_a_further_fork_outlives_the_one_before(avfs: Avfs, clone: Path, mount_dir: Path) -> None:

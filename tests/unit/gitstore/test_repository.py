@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 
 import pytest
 
-from avfs_git.errors import AvfsError, FormatUnsupported, HostError, InternalError, InvalidName, NotAVault, ObjectMissing
+from avfs_git.errors import (
+    AvfsError,
+    FormatUnsupported,
+    HostError,
+    InternalError,
+    InvalidName,
+    NotAVault,
+    ObjectMissing,
+    RefConflict,
+)
 from avfs_git.gitstore import takeover
 from avfs_git.gitstore.config.gitconfig import read_config
 from avfs_git.gitstore.objects.packwriter import PackWriter
@@ -205,6 +217,16 @@ class Source:
         refs.update([RefChange(name, None, oid) for name, oid in self.refs.items()])
         refs.update([RefChange("refs/remotes/origin/main", None, self.commit)])
 
+    def move(self) -> None:
+        """Have a new commit on the branch."""
+        refs = RefStore(self.git_dir)
+        old = refs.read("refs/heads/main")
+        assert old is not None
+        memory = MemorySource()
+        new = memory.add_commit(memory.add_tree({b"c": (0o100644, old.hex().encode())}))
+        memory.write_to(self.git_dir)
+        refs.update([RefChange("refs/heads/main", old, new)])
+
 
 @pytest.fixture
 def source(tmp_path: Path) -> Source:
@@ -312,6 +334,72 @@ def test_an_import_that_dies_is_done_again(source: Source, tmp_path: Path, monke
         assert not list((git_dir / "objects").glob("avfs-import-*"))
         if not died:
             break
+
+
+class RacedRefs(RefStore):
+    """Refs that another process imports the same source into right before this one writes them, the given number of times.
+
+    With `moves` the source has a new commit before that, and one more after it.
+    """
+
+    def __init__(self, source: Source, git_dir: Path, times: int, *, moves: bool) -> None:
+        super().__init__(git_dir)
+        self.moves = moves
+        self.left = times
+        self.source = source
+
+    def create_packed(self, refs: Mapping[str, Oid]) -> bool:
+        """Come second."""
+        self._come_second()
+        return super().create_packed(refs)
+
+    def update(self, changes: Sequence[RefChange], *, announce: Callable[[], object] | None = None) -> None:
+        """Come second."""
+        self._come_second()
+        super().update(changes, announce=announce)
+
+    def _come_second(self) -> None:
+        if not self.left:
+            return
+        self.left -= 1
+        if self.moves:
+            self.source.move()
+        code = """if True:
+            import pathlib, sys
+            from avfs_git.gitstore.refs import RefStore
+            from avfs_git.gitstore.takeover import import_as_remote
+            source, git_dir = map(pathlib.Path, sys.argv[1:])
+            import_as_remote(source, git_dir, RefStore(git_dir), "there")
+        """
+        subprocess.run([sys.executable, "-c", code, self.source.git_dir, self.git_dir], check=True)
+        if self.moves:
+            self.source.move()
+
+
+@pytest.mark.parametrize("moves", [False, True])
+@pytest.mark.parametrize("held", [False, True])
+def test_imports_at_once_do_not_disturb_each_other(source: Source, git_dir: Path, moves: bool, held: bool) -> None:
+    """Who comes second finds what it wanted to write, or what the source has had since then: both are no conflict."""
+    if held:
+        import_as_remote(source.git_dir, git_dir, RefStore(git_dir), "there")
+        source.move()
+    refs = RacedRefs(source, git_dir, 2, moves=moves)
+    import_as_remote(source.git_dir, git_dir, refs, "there")
+
+    if moves:
+        assert not refs.left
+    assert RefStore(git_dir).list() == {
+        name.replace("refs/heads/", "refs/remotes/there/"): oid
+        for name, oid in RefStore(source.git_dir).list().items()
+        if not name.startswith("refs/remotes/")
+    }
+    check_repository(git_dir)
+
+
+def test_an_import_does_not_try_for_ever(source: Source, git_dir: Path) -> None:
+    """Where the source moves each time, and another import is always first, it is a conflict at last."""
+    with pytest.raises(RefConflict):
+        import_as_remote(source.git_dir, git_dir, RacedRefs(source, git_dir, 100, moves=True), "there")
 
 
 def test_borrowed_objects_come_along(source: Source, git_dir: Path, tmp_path: Path) -> None:
