@@ -5,7 +5,7 @@ Decided here: how each kind of field is spelled. A record has the fields of its 
 - a time (`…_ns`) becomes RFC 3339 in UTC under the name without `_ns`;
 - bytes and host paths become text; where they are not UTF-8, the text is approximate and `NAME_b64` holds them exactly;
 - a mode becomes an octal text, the root of a workspace becomes `/`;
-- `warnings` are not part of a record: the envelope has its own.
+- `warnings` are not part of a record: the envelope has those of the result and of all results in it.
 
 Fields are added, never renamed. Pure functions; `output.envelope` and the doctor's verb call them.
 """

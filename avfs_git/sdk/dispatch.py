@@ -102,7 +102,7 @@ class Dispatch:
         """Record what file calls did, and close the vault and its workspaces. A second call does nothing."""
         for fork in list(self._file_calls):
             with contextlib.suppress(AvfsError):  # then the next operation on the fork records it
-                self._tell(self.record_changes(fork))
+                self.tell(self.record_changes(fork))
         with self._lock:
             for opened in self._workspaces.values():
                 opened.close()
@@ -180,7 +180,7 @@ class Dispatch:
             opened = self.open_workspace(fork)
             if opened.refused is None and not opened.is_clean():
                 try:
-                    self._tell(self.run(opened, operations.record_changes))
+                    self.tell(self.run(opened, operations.record_changes))
                 except WorkspaceBusy:
                     raise
                 except AvfsError:  # then it is a part of this one
@@ -203,7 +203,7 @@ class Dispatch:
         more = f" and {len(calls) - _CALLS_NAMED} more file calls" if len(calls) > _CALLS_NAMED else ""
         return self.run(opened, operations.record_changes, (", ".join(calls[:_CALLS_NAMED]) + more) or None)
 
-    def _tell(self, warnings: Sequence[Warning]) -> None:
+    def tell(self, warnings: Sequence[Warning]) -> None:
         """Tell what no result carries."""
         if warnings and self._on_warnings is not None:
             self._on_warnings(warnings)

@@ -562,7 +562,9 @@ class Vault:
     def _find_upstreams(self, fork: str, progress: Callable[[str, int, int], None] | None) -> list[str]:
         """Name the upstreams of a fork: branches of the remote (`list_upstreams`), or the fork that it was made from."""
         if self.list_remotes():
-            found = remotes.list_upstreams(self._core, fork, self.fetch(progress=progress).remote)
+            fetched = self.fetch(progress=progress)
+            self._dispatch.tell(fetched.warnings)
+            found = remotes.list_upstreams(self._core, fork, fetched.remote)
             if found:
                 return found
         parent = self.fork_info(fork).parent

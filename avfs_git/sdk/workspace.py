@@ -38,6 +38,7 @@ from avfs_git.model import (
     TransferResult,
     TreeNode,
     UndoResult,
+    Warning,
 )
 from avfs_git.paths import parse_tree_path
 from avfs_git.sdk.pathlike import PathLike, parse_tree_paths
@@ -650,9 +651,10 @@ class Workspace:
         strategy, mode = _choose(MergeStrategy, strategy), _choose(MergeMode, mode)
         for name in sources:
             revisions.resolve_source(self._core, name, fork=self.fork)  # refuses, before anything is saved
+        told: tuple[Warning, ...] = ()
         if not dry_run:
             text = "save before merges"
-            self._run(operations.save_checkpoint, message=bookkeeping(text), description=text)
+            told = self._run(operations.save_checkpoint, message=bookkeeping(text), description=text).warnings
         settled = [self._dispatch.settle(name, self.fork, save=not dry_run) for name in sources]
         head = self._core.read_head(self.fork)
         if head is None:
@@ -667,7 +669,9 @@ class Workspace:
         results = []
         for number in order:
             done = self.merge(sources[number], strategy=strategy, mode=mode, message=message, on_conflict=on_conflict)
-            results.append(done)
+            told = (*told, *settled[number][1], *done.warnings)
+            results.append(replace(done, warnings=tuple(dict.fromkeys(told))))
+            told = ()
             if in_workspace and done.outcome == "conflicted":
                 break
         return results

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -147,3 +148,19 @@ def test_a_conflict_is_resolved_from_standard_input(avfs: Transcript, work: str)
     avfs("merge --continue")
 
     assert avfs("cat src/main.py").stdout == b"print('both')\n"
+
+
+@pytest.mark.parametrize("command", ["merge --many tracks", "update"])
+def test_a_replaced_ignored_file_is_told_of(avfs: Transcript, work: str, command: str) -> None:
+    """Text and JSON have the warnings of each merge of a list."""
+    avfs("fork create tracks")
+    avfs("fork create task --from tracks")
+    avfs("--fork tracks write build.log theirs")
+    avfs("--fork tracks add --force build.log")
+    avfs("--fork tracks checkpoint save")
+    avfs("--fork task write build.log mine")
+    ran = avfs(f"--fork task {command}")
+    assert "warning: 'build.log' was ignored here" in ran.stderr
+    avfs("--fork task undo")
+    document = json.loads(avfs(f"--fork task {command} --json").text)
+    assert [(told["code"], told["path"]) for told in document["warnings"]] == [("merge.replaced_ignored", "build.log")]

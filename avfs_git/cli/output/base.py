@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
 from avfs_git.errors import AvfsError, HostError
+from avfs_git.values import as_dict
 
 if TYPE_CHECKING:
     from avfs_git.cli.output.hints import Named
@@ -32,6 +33,27 @@ class OutputLost(HostError):
 
     def __init__(self, error: OSError) -> None:
         super().__init__("write the result", error)
+
+
+def find_warnings(result: object) -> tuple[Warning, ...]:
+    """List each warning of a result once, including those of the results in it.
+
+    Only mappings, lists, tuples and values with `warnings` can hold such a result, so long lists of files cost little.
+    """
+    found: dict[Warning, None] = {}
+    pending = [result]
+    while pending:
+        value = pending.pop()
+        inner: Iterable[object] = ()
+        if isinstance(value, Mapping):
+            inner = value.values()
+        elif isinstance(value, list | tuple):
+            inner = value
+        elif hasattr(value, "warnings"):
+            found.update(dict.fromkeys(value.warnings))
+            inner = [item for name, item in as_dict(value).items() if name != "warnings"]
+        pending += reversed(list(inner))
+    return tuple(found)
 
 
 class Output(Protocol):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from avfs_git.cli.output.base import write_all
+from avfs_git.cli.output.base import find_warnings, write_all
 from avfs_git.cli.output.hints import Named, complete
 from avfs_git.errors import AvfsError, InternalError, hide_users
 
@@ -48,7 +48,7 @@ class EnvelopeOutput:
         """Keep the result and its warnings."""
         from avfs_git.cli.records import to_record  # noqa: PLC0415 - not needed for usage errors
 
-        self.warn(getattr(value, "warnings", ()))
+        self.warn(find_warnings(value))
         # A command that failed is a result like any other, and no success.
         self._finish(success=bool(getattr(value, "success", True)), result=to_record(value), error=None)
 

@@ -15,7 +15,7 @@ from keyword import iskeyword
 from time import time_ns
 from typing import TYPE_CHECKING, Literal
 
-from avfs_git.cli.output.base import OutputClosed, OutputLost, Progress, write_all
+from avfs_git.cli.output.base import OutputClosed, OutputLost, Progress, find_warnings, write_all
 from avfs_git.cli.output.hints import Named, complete
 from avfs_git.cli.output.quoting import defuse, quote_path
 from avfs_git.errors import AvfsError, InternalError
@@ -83,7 +83,7 @@ class TextOutput:
         show(self, value)
         self.flush()
         self._name_place(passes_on=self._kind in _PASSED_ON)
-        self.warn(getattr(value, "warnings", ()))
+        self.warn(find_warnings(value))
 
     def _name_place(self, *, passes_on: bool) -> None:
         """Name the vault and fork of the result; next to the bytes of a file or command, only on a terminal."""
