@@ -58,13 +58,14 @@ if TYPE_CHECKING:
     from avfs_git.workspace.history import history
     from avfs_git.workspace.merge import overlap
     from avfs_git.workspace.opened import workspace as workspaces
-    from avfs_git.workspace.vault import labels, revisions
+    from avfs_git.workspace.vault import gitmoves, labels, revisions
 else:
     # A light command must not pay for what it does not use.
     client = LazyModule("avfs_git.session.control.client")
     commands = LazyModule("avfs_git.sdk.commands")
     files = LazyModule("avfs_git.workspace.files.files")
     fold = LazyModule("avfs_git.workspace.forks.fold")
+    gitmoves = LazyModule("avfs_git.workspace.vault.gitmoves")
     holding = LazyModule("avfs_git.gitstore.holding")
     history = LazyModule("avfs_git.workspace.history.history")
     labels = LazyModule("avfs_git.workspace.vault.labels")
@@ -572,6 +573,7 @@ class Workspace:
             CheckpointNotFound: If no state has the name.
             NotFastForward: If `mode` allows only a fast-forward, and this fork has commits of its own.
             UnrelatedHistories: If the two have no commit in common.
+            HeadElsewhere: If git's HEAD in the live tree is not on this fork's branch.
         """
         options = MergeOptions(
             source, _choose(MergeStrategy, strategy), _choose(MergeMode, mode), message, _in_workspace(on_conflict)
@@ -651,6 +653,7 @@ class Workspace:
         strategy, mode = _choose(MergeStrategy, strategy), _choose(MergeMode, mode)
         for name in sources:
             revisions.resolve_source(self._core, name, fork=self.fork)  # refuses, before anything is saved
+        gitmoves.check_head(self._core, self.fork)
         told: tuple[Warning, ...] = ()
         if not dry_run:
             text = "save before merges"
@@ -692,6 +695,7 @@ class Workspace:
             MergeInProgress: If a merge is in progress in this workspace.
             CheckpointNotFound: If no state has a name.
             CommitConflicts: If a commit conflicts, with `report`; nothing is changed then.
+            HeadElsewhere: As `merge`.
         """
         if not picked:
             raise InvalidInput("name a commit")
@@ -715,6 +719,7 @@ class Workspace:
             MergeInProgress: If a merge is in progress in this workspace.
             CheckpointNotFound: If no state has the name.
             CommitConflicts: If a commit conflicts, with `report`; nothing is changed then.
+            HeadElsewhere: As `merge`.
         """
         chosen, in_workspace = _choose(MergeStrategy, strategy), _in_workspace(on_conflict)
         oid, warnings = self._dispatch.settle(onto, self.fork, save=True)

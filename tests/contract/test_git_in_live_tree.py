@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from avfs_git import Avfs
+from avfs_git.errors import HeadElsewhere
 from avfs_git.sdk import Workspace
 from tests.support.faults import check_vault, git
 
@@ -115,3 +116,47 @@ def test_head_stays_in_the_middle_of_a_rebase(mounted: tuple[Workspace, Path]) -
     assert [point.labels for point in work.list_checkpoints()] == [("two",), ("one",)]
     assert work.undo().operation.kind == "checkpoint"
     git_in(tree, "rebase", "--abort")
+
+
+@pytest.mark.parametrize("away", ["switch other", "checkout --detach"])
+def test_nothing_is_merged_while_head_is_elsewhere(mounted: tuple[Workspace, Path], away: str) -> None:
+    """The tree holds the files of another branch: saved first, they would take the place of the fork's own."""
+    work, tree = mounted
+    git_in(tree, "branch", "other", "HEAD~1")
+    git_in(tree, *away.split())
+    (tree / "more").write_bytes(b"uncommitted\n")
+    head = git(work.vault.path, "rev-parse", "main")
+    refused: list[Callable[[], object]] = [
+        lambda: work.merge("other"),
+        lambda: work.merge("other", dry_run=True),
+        lambda: work.merge_many(["other"]),
+        work.update,
+        lambda: work.rebase("other"),
+        lambda: work.cherry_pick(["other"]),
+    ]
+    for operation in refused:
+        with pytest.raises(HeadElsewhere) as told:
+            operation()
+        assert "git switch main" in str(told.value.hint)
+        assert git(work.vault.path, "rev-parse", "main") == head
+
+    git_in(tree, "checkout", "-f", "main")
+    assert work.merge("other").outcome == "up_to_date"
+
+
+def test_what_is_saved_while_head_is_elsewhere_carries_a_warning(mounted: tuple[Workspace, Path]) -> None:
+    """A checkpoint, also one of a fork that is merged into another, and what a restore saves first."""
+    work, tree = mounted
+    work.vault.fork("task")
+    git_in(tree, "switch", "-c", "other", "HEAD~1")
+    told = []
+    for outcome in ("created", "unchanged"):
+        saved = work.checkpoint(f"is {outcome}")
+        assert saved.outcome == outcome
+        told.append(saved.warnings)
+    (tree / "file").write_bytes(b"more\n")
+    told.append(work.vault.workspace("task").merge("main").warnings)
+    (tree / "file").write_bytes(b"still more\n")
+    told.append(work.restore("two").warnings)
+
+    assert [[warning.code for warning in warnings] for warnings in told] == [["git.head_elsewhere"]] * 4

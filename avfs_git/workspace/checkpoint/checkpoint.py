@@ -44,7 +44,13 @@ from avfs_git.workspace.checkpoint.prepare import capture_workspace
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.vault import notes
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, Merging, label_ref
-from avfs_git.workspace.vault.gitmoves import adopt_git_moves, describe_with_git, is_made_inside, open_worktree, tell_head_move
+from avfs_git.workspace.vault.gitmoves import (
+    adopt_git_moves,
+    describe_with_git,
+    find_head_elsewhere,
+    is_made_inside,
+    tell_head_move,
+)
 from avfs_git.workspace.vault.oplog import CAPTURED, EXACT, FILES, FROM, OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -181,11 +187,9 @@ def _warn_of_unseen(locked: LockedWorkspace) -> tuple[Warning, ...]:
 
 def _warn_of_head(locked: LockedWorkspace) -> tuple[Warning, ...]:
     """Warn of a HEAD that git has put elsewhere in the live tree: it commits to another branch than avfs, or to none."""
-    worktree = open_worktree(locked.vault, locked.fork)
-    at = worktree.find_head() if worktree.is_there else None
-    if at is None:
+    where = find_head_elsewhere(locked.vault, locked.fork)
+    if where is None:
         return ()
-    where = f"on branch '{at.removeprefix(HEADS)}'" if at.startswith(HEADS) else f"detached at {at[:12]}"
     text = f"git's HEAD in this tree is {where}, and a checkpoint goes to '{locked.fork}'"
     return (Warning("git.head_elsewhere", f"{text}; `git switch {locked.fork}` in the tree brings it back"),)
 
@@ -218,7 +222,8 @@ def save_checkpoint(locked: LockedWorkspace, request: CheckpointRequest, applied
         recorded = find_recorded(locked)
         taken = take(locked, pack, _capture_request(pack, request, applied), captured=applied.captured)
         if taken.is_unchanged and not applied.concludes_merge and not _has_new_message(request, taken.commit):
-            return _label_head(locked, taken, label, request.description)
+            unchanged = _label_head(locked, taken, label, request.description)
+            return replace(unchanged, warnings=(*_warn_of_head(locked), *unchanged.warnings))
         # Of a merge that others began by moving the branch, the branch is one side.
         if not (applied.concludes_merge and taken.head is not None and taken.head.hex() == merged_into(locked)):
             _refuse_lost_updates(locked, taken, pack)
@@ -229,7 +234,7 @@ def save_checkpoint(locked: LockedWorkspace, request: CheckpointRequest, applied
         result = _record(locked, taken, pack, recorded, request, applied)
     finally:
         pack.discard()
-    return replace(result, warnings=(*result.warnings, *merge_small_packs(vault)))
+    return replace(result, warnings=(*_warn_of_head(locked), *result.warnings, *merge_small_packs(vault)))
 
 
 def _capture_request(pack: PackWriter, request: CheckpointRequest, applied: Applied) -> CaptureRequest:

@@ -24,6 +24,7 @@ from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, find_uns
 from avfs_git.workspace.merge.merge import Start, join_warnings, merge_into
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.aside import save_aside
+from avfs_git.workspace.vault.gitmoves import check_head
 
 _TRIES = 5
 
@@ -36,11 +37,13 @@ def catch_up(locked: LockedWorkspace, options: MergeOptions) -> MergeResult | No
         options: How to merge; the source is told by its commit.
 
     Raises:
+        HeadElsewhere: If git's HEAD in the live tree is not on the fork's branch.
         MergeInProgress: If the workspace is in the middle of a merge.
         UnrelatedHistories: If the branch has no commit in common with what the workspace came from.
         RefConflict: If others move the branch again and again.
         HostError: If the disk refuses; the state is the old one.
     """
+    check_head(locked.vault, locked.fork)
     tries = _TRIES
     told: tuple[Warning, ...] = ()
     while True:

@@ -39,6 +39,7 @@ from avfs_git.workspace.restore.advance import Advanced, OtherSide, advance
 from avfs_git.workspace.restore.aside import Trees, saved_trees
 from avfs_git.workspace.vault.config import Config
 from avfs_git.workspace.vault.format import Merging, VaultLayout
+from avfs_git.workspace.vault.gitmoves import check_head
 
 MERGED = "merged"
 """The name, in the log's `more`, of the commit that was merged."""
@@ -88,6 +89,7 @@ def merge_commit(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) ->
     """Merge a commit into a fork.
 
     Raises:
+        HeadElsewhere: If git's HEAD in the live tree is not on the fork's branch.
         NotFastForward: If only moving on is allowed, and the target has commits of its own.
         UnrelatedHistories: If the two have no commit in common.
         MergeInProgress: If the workspace is in the middle of another merge.
@@ -95,6 +97,7 @@ def merge_commit(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) ->
         HostError: If the disk refuses; the target is as it was.
     """
     check_not_merging(locked)
+    check_head(locked.vault, locked.fork)
     head = locked.vault.read_head(locked.fork)
     if head is not None:
         # Where it is refused, or nothing comes in, what is uncommitted stays so.
@@ -147,8 +150,9 @@ def plan_merge(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) -> M
     """Tell what a merge would do. Writes nothing.
 
     Raises:
-        NotFastForward, UnrelatedHistories: As a merge does.
+        HeadElsewhere, NotFastForward, UnrelatedHistories: As a merge does.
     """
+    check_head(locked.vault, locked.fork)
     head = locked.vault.read_head(locked.fork)
     if head is not None and locked.opened.is_recorded_by(head):
         dry = DryWriter(locked.vault.store)

@@ -43,6 +43,7 @@ from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.advance import advance
 from avfs_git.workspace.restore.aside import save_aside, saved_trees
 from avfs_git.workspace.vault.format import HEADS, Merging, Rewriting
+from avfs_git.workspace.vault.gitmoves import check_head
 from avfs_git.workspace.vault.oplog import OpRecord
 
 _LONGEST = 10_000
@@ -97,6 +98,7 @@ def pick_commits(
 
     Raises:
         CommitConflicts: If one does not fit; nothing is changed then.
+        HeadElsewhere: If git's HEAD in the live tree is not on the fork's branch.
         MergeInProgress: If the workspace is in the middle of a merge.
         HostError: If the disk refuses; the fork is as it was.
     """
@@ -123,6 +125,7 @@ def rebase(
 
     Raises:
         CommitConflicts: If one does not fit; nothing is changed then.
+        HeadElsewhere: If git's HEAD in the live tree is not on the fork's branch.
         MergeInProgress: If the workspace is in the middle of a merge.
         HostError: If the disk refuses; the fork is as it was.
     """
@@ -178,6 +181,7 @@ def _foresee(locked: LockedWorkspace, onto: Oid | None, picked: Sequence[Oid] | 
         plan: How.
     """
     check_not_merging(locked)
+    check_head(locked.vault, locked.fork)
     head = locked.vault.read_head(locked.fork)
     if head is None or locked.opened.is_recorded_by(head):
         return None

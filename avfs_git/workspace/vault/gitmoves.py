@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
-from avfs_git.errors import HostError
+from avfs_git.errors import HeadElsewhere, HostError
 from avfs_git.gitstore.worktree import Logged, Worktree
 from avfs_git.paths import Oid, fork_dir_name
 from avfs_git.patterns import compiled
@@ -37,6 +37,26 @@ class CommandStart:
 def open_worktree(vault: OpenVault, fork: str) -> Worktree:
     """Name the git directory of a fork's live tree."""
     return Worktree(vault.git_dir, fork_dir_name(fork))
+
+
+def find_head_elsewhere(vault: OpenVault, fork: str) -> str | None:
+    """Say where git's HEAD is in a fork's live tree, as `on branch 'o'`; None if it is on the fork's branch."""
+    worktree = open_worktree(vault, fork)
+    at = worktree.find_head() if worktree.is_there else None
+    if at is None:
+        return None
+    return f"on branch '{at.removeprefix(HEADS)}'" if at.startswith(HEADS) else f"detached at {at[:12]}"
+
+
+def check_head(vault: OpenVault, fork: str) -> None:
+    """Refuse an operation that takes the files of the live tree for those of the fork's branch.
+
+    Raises:
+        HeadElsewhere: If git's HEAD in the tree is on another branch or detached.
+    """
+    where = find_head_elsewhere(vault, fork)
+    if where is not None:
+        raise HeadElsewhere(fork, where)
 
 
 def is_made_inside(vault: OpenVault, fork: str, commit: Oid) -> bool:
