@@ -99,7 +99,7 @@ _VAULT_NAME = compiled(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _LABEL_MAX = 240
 _LABEL_ESCAPED = compiled(r"[^A-Za-z0-9_+=,.-]|^[-.]|(?<=\.)\.|\.$")
 """Of a label, what is escaped in its ref (git-check-ref-format(1)), and all that is not ASCII."""
-_OF_HEAD = compiled(r"(?:HEAD|@)(?:[~^]\d*)*")
+_STEPS = compiled(r".+[~^]\d*")
 _REF_FORBIDDEN = compiled(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//")
 
 
@@ -152,13 +152,15 @@ def check_label(name: str) -> str:
 
 
 def check_new_label(name: str) -> str:
-    """Return the name if a new checkpoint may have it; not `HEAD~1` and the like, which the label would hide.
+    """Return the name if a new checkpoint may have it; not `HEAD`, `two~1` and the like, which the label would hide.
 
     Raises:
         InvalidName: Otherwise.
     """
-    if _OF_HEAD.fullmatch(check_label(name)):
-        raise InvalidName("checkpoint", name, "it means the newest state, or one before it")
+    if check_label(name) in ("HEAD", "@"):
+        raise InvalidName("checkpoint", name, "it means the newest state")
+    if _STEPS.fullmatch(name):
+        raise InvalidName("checkpoint", name, "what ends so means a state before another")
     return name
 
 
