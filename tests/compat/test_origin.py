@@ -103,8 +103,10 @@ def test_only_a_vault_made_from_a_repository_has_an_origin(tmp_path: Path) -> No
         with pytest.raises(RemoteNotFound):
             vault.push_to_origin()
         vault.add_remote("origin", "https://example.org/x")
-        with pytest.raises(InvalidInput):
-            vault.push_to_origin()
+        vault.fork("f").close()
+        with pytest.raises(InvalidInput) as refused:
+            vault.push_to_origin(["f"])
+        assert refused.value.hint == "Push to it with `avfs push --remote origin f`."
 
 
 def test_changes_are_laid_on_the_working_tree(project: Path, vault: Vault) -> None:

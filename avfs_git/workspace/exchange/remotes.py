@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import heapq
 import re
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -565,7 +566,8 @@ def push_to_origin(vault: OpenVault, forks: Sequence[str]) -> PushResult:
     remote = remotes.find_remote(vault.git_dir, ORIGIN)
     if remotes.local_path(remote.url) is None:
         raise InvalidInput(
-            f"the remote {quote(ORIGIN)} is no directory of this machine", hint=f"Push to it with `avfs push --remote {ORIGIN}`."
+            f"the remote {quote(ORIGIN)} is no directory of this machine",
+            hint=f"Push to it with `avfs push --remote {ORIGIN} {shlex.join(forks)}`.",
         )
     vault.prepare()
     wanted = _plan_push(vault, remote.name, forks, with_checkpoints=False, pack=None, force=False)
