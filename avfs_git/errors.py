@@ -33,8 +33,13 @@ from typing import ClassVar
 def quote(name: str | bytes) -> str:
     """Show a name from outside in a message: printable, in single quotes, on one line."""
     text = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    shown = "".join(c if c.isprintable() else _escape(c) for c in text)
     return f"'{shown[:300]}{'…' if len(shown) > 300 else ''}'"
+
+
+def _escape(char: str) -> str:
+    """Write a letter that cannot be shown; a byte that is not UTF-8 as git does."""
+    return f"\\{ord(char) - 0xDC00:03o}" if 0xDC80 <= ord(char) <= 0xDCFF else ascii(char)[1:-1]
 
 
 def hide_user(text: str) -> str:

@@ -125,6 +125,7 @@ def test_names_that_are_not_utf8_survive(cli: Cli, work: str) -> None:
     assert cli("cat", name).text == "1"
     cli("rm", name).ok()
     assert cli("ls", "odd").stdout == b""
+    assert "remove 'odd/\\377\\n\\x1b'" in cli("undo").text
 
 
 def test_names_that_are_not_utf8_survive_the_process(work: str) -> None:
