@@ -95,6 +95,24 @@ def test_undo_of_a_checkout_takes_head_back(mounted: tuple[Workspace, Path], awa
     assert git_in(tree, "status", "--porcelain") == ""
 
 
+def test_undo_of_a_reset_moves_the_branch_only(mounted: tuple[Workspace, Path]) -> None:
+    """The files of the commit come back with a restore; what was not saved is in a commit then."""
+    work, tree = mounted
+    head = work.vault.fork_info("main").head
+    git_in(tree, "reset", "-q", "--hard", "HEAD~1")
+    (tree / "new").write_bytes(b"new")
+    done = work.undo()
+
+    assert done.operation.description == "git reset: moving to HEAD~1"
+    assert work.vault.fork_info("main").head == head
+    assert (tree / "file").read_bytes() == b"1\n"
+    assert done.saved is not None
+    work.restore("HEAD")
+    assert (tree / "file").read_bytes() == b"2\n"
+    assert (tree / "more").exists()
+    assert b"".join(work.open_read("new", at=done.saved)) == b"new"
+
+
 def test_undo_of_a_detached_head_alone(mounted: tuple[Workspace, Path]) -> None:
     """No file changes: it is an operation all the same, and the one before it stays."""
     work, tree = mounted
