@@ -274,8 +274,7 @@ class Dispatch:
             opened = self.open_workspace(name)
             if opened.lock.session is not None:
                 self.run(opened, operations.adopt_git_moves)
-        log = self.core.oplog
-        record = log.find_undoable(fork) if back else log.find_redoable(fork)
+        record = undo.find_next(self.core, fork, oplog.UNDO if back else oplog.REDO)
         if record is not None and self.core.has_fork(record.fork):
             opened = self.open_workspace(record.fork)
             if opened.lock.session is not None:

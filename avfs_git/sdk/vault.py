@@ -685,8 +685,9 @@ class Vault:
     def undo(self, *, fork: str | None = None) -> UndoResult:
         """Undo the last operation on a fork, with its files. Can be repeated; `redo` does the operation again.
 
-        File changes since the last operation are an operation of their own, which is undone first. So is making or deleting
-        another fork with this one at hand. The present state is saved first.
+        File changes since the last operation are an operation of their own, which is undone first. So is deleting another
+        fork with this one at hand, or making one in which nothing was done since and that is not mounted. The present state is
+        saved first.
 
         Args:
             fork: The fork; the default fork if not given.

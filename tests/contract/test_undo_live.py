@@ -49,6 +49,23 @@ def test_edits_of_programs_are_one_operation(mounted: tuple[Workspace, Path]) ->
     assert not (tree / "src").exists()
 
 
+def test_another_fork_that_is_mounted_neither_blocks_undo_nor_goes(mounted: tuple[Workspace, Path]) -> None:
+    """Undo takes back the fork's own operation while the other is mounted, and after programs changed files there."""
+    work, tree = mounted
+    main = work.vault.fork("away", source="main")
+    assert main.vault.undo(fork="main").operation.fork == "away"  # nobody has used it
+    other = work.vault.fork("other", source="main")
+    session = other.mount(tree.parent / "other")
+    try:
+        assert work.undo().operation.fork == "main"
+        work.redo()
+        (session.path / "work").write_bytes(b"hours\n")
+    finally:
+        session.unmount()
+    assert work.undo().operation.fork == "main"
+    assert other.read("work") == b"hours\n"
+
+
 def test_edits_before_a_checkpoint_are_taken_back_after_it(mounted: tuple[Workspace, Path]) -> None:
     """First the checkpoint goes, then what it saved; file calls of a client are taken back like edits."""
     work, tree = mounted

@@ -51,7 +51,7 @@ from avfs_git.workspace.capture.requests import CheckpointRequest
 from avfs_git.workspace.files.files import Files, file_errors
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.vault.gitmoves import CommandStart
-from avfs_git.workspace.vault.oplog import FILES, OF_FORKS
+from avfs_git.workspace.vault.oplog import FILES, OF_FORKS, REDO, UNDO
 
 if TYPE_CHECKING:
     from avfs_git.workspace.checkpoint import changes, checkpoint, prepare
@@ -423,8 +423,7 @@ def turn(opened: OpenWorkspace, record: int, back: bool) -> UndoResult:
         return opened
 
     with opened.locked(), _barrier(opened):
-        log = opened.vault.oplog
-        found = log.find_undoable(opened.fork) if back else log.find_redoable(opened.fork)
+        found = undo.find_next(opened.vault, opened.fork, UNDO if back else REDO)
         if found is None or found.id != record or found.kind in OF_FORKS:
             raise CannotUndo(found.description if found else "it", "something else was done meanwhile")
         return (undo.undo if back else undo.redo)(opened.vault, opened.fork, only_this)

@@ -1,21 +1,24 @@
 """Taking operations back, and doing them again.
 
 Decided here: what undoing each kind of operation means. Nothing is destroyed by it: what was uncommitted is
-saved first, commits that leave a branch stay reachable, deleted workspaces lie in the trash. An operation on a
-ref that has moved since by other hands is refused. The operation is looked up once more when what it changes is locked: of two
+saved first, commits that leave a branch stay reachable, deleted workspaces lie in the trash. Another fork is not taken
+away once somebody works in it: the fork's own last operation comes next. An operation on a ref that has moved since by other
+hands is refused. The operation is looked up once more when what it changes is locked: of two
 who undo at once, the second one is refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 
-from avfs_git.errors import AvfsError, CannotUndo, ForkNotFound, LeftInForce, NothingToUndo
+from avfs_git.errors import AvfsError, CannotUndo, ForkNotFound, LeftInForce, NothingToUndo, quote
 from avfs_git.faults import reach
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.refs import RefChange
+from avfs_git.host.locks.locks import LookingLock
 from avfs_git.model import Operation, UndoResult, Warning
 from avfs_git.paths import Oid, maybe_oid
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging
@@ -73,6 +76,35 @@ def redo(vault: OpenVault, fork: str | None, open_workspace: Opener) -> UndoResu
     return _turn_next(vault, fork, REDO, open_workspace)
 
 
+def find_next(vault: OpenVault, fork: str | None, direction: str) -> OpRecord | None:
+    """Find the operation that undo takes back, or redo does again, next; None if there is none."""
+    if direction == UNDO:
+        return vault.oplog.find_undoable(fork, partial(_is_as_made, vault))
+    return vault.oplog.find_redoable(fork)
+
+
+def _is_as_made(vault: OpenVault, made: OpRecord) -> bool:
+    """Whether a fork is as it was made: its branch is where it was, no file has changed, and it is not mounted.
+
+    Only looks: it holds no lock, so whoever takes the fork away asks again with the workspace locked.
+    """
+    fork = made.fork
+    head = vault.read_head(fork)
+    if head is None:  # somebody has removed the branch already
+        return True
+    if not any(ref == HEADS + fork and new == head.hex() for ref, _, new in made.moves):
+        return False
+    layout = vault.layout.workspace(fork)
+    try:
+        with closing(LookingLock(layout.lock)) as lock:
+            is_mounted = lock.session is not None
+        return not is_mounted and not any(layout.upper.iterdir())
+    except FileNotFoundError:  # nobody has opened it yet
+        return True
+    except OSError:  # nobody can tell, so the fork stays
+        return False
+
+
 def list_operations(vault: OpenVault, fork: str | None, limit: int) -> list[Operation]:
     """List operations, newest first, with what git has done since avfs last looked. Writes nothing."""
     found = [record for name in forks_with_git_dir(vault, fork) for record in list_unrecorded(vault, name)]
@@ -82,23 +114,22 @@ def list_operations(vault: OpenVault, fork: str | None, limit: int) -> list[Oper
 
 
 def _turn_next(vault: OpenVault, fork: str | None, direction: str, open_workspace: Opener) -> UndoResult:
-    find = vault.oplog.find_undoable if direction == UNDO else vault.oplog.find_redoable
     with objects_held(vault.git_dir):  # what the log names may be on its way out
         _adopt(vault, fork, open_workspace)
         for name in vault.layout.list_workspaces() if fork in (None, vault.default_fork()) else (fork,):
             if find_deleted(vault, name) is not None:
                 with vault.fork_locked(name):
                     note_deletion(vault, name)
-        record = find(fork)
+        record = find_next(vault, fork, direction)
         if record is None:
             raise NothingToUndo(direction)
         reach("undo.found")
         with _locked(vault, record, open_workspace) as locked:
-            found = find(fork)
+            found = find_next(vault, fork, direction)
             if found is None or found.id != record.id:
                 raise CannotUndo(record.description, "something else was done meanwhile")
             if locked is None:
-                return _turn_fork(vault, record, direction, open_workspace)
+                return _turn_fork(vault, record, direction, open_workspace, is_at_hand=record.fork == fork)
             return _turn_files(locked, record, direction)
 
 
@@ -190,7 +221,7 @@ def _turn_files(locked: LockedWorkspace, record: OpRecord, direction: str) -> Un
     return UndoResult(record.to_operation(undone=back), done.changed_files, done.saved, done.warnings, done.sidecar_changed)
 
 
-def _turn_fork(vault: OpenVault, record: OpRecord, direction: str, open_workspace: Opener) -> UndoResult:
+def _turn_fork(vault: OpenVault, record: OpRecord, direction: str, open_workspace: Opener, *, is_at_hand: bool) -> UndoResult:
     """Take a fork away or bring it back. Called with the fork's name locked."""
     back = direction == UNDO
     changes, _ = _find_changes(vault, record, direction)
@@ -200,7 +231,9 @@ def _turn_fork(vault: OpenVault, record: OpRecord, direction: str, open_workspac
     if (record.kind == FORK_CREATE) != back:
         _bring_back(vault, record, changes, new)
     elif vault.read_head(record.fork) is not None:
-        end_fork(vault, record.fork, open_workspace, new)
+        asks = back and not is_at_hand
+        if not end_fork(vault, record.fork, open_workspace, new, only_if=lambda _: not asks or _is_as_made(vault, record)):
+            raise CannotUndo(record.description, f"somebody works in {quote(record.fork)} since")
     else:  # somebody has removed the branch already
         new.moves = [_as_move(change) for change in changes]
         new.more["trash"] = name_in_trash(vault, record.fork)

@@ -418,10 +418,14 @@ class OpLog:
         undone = {record.id for record in _replay(records)[1]}
         return [record.to_operation(undone=record.id in undone) for record in records[:limit]]
 
-    def find_undoable(self, fork: str | None) -> OpRecord | None:
+    def find_undoable(self, fork: str | None, is_as_made: Callable[[OpRecord], bool] = lambda _: True) -> OpRecord | None:
         """Find the operation that `undo` takes back next: on a fork, or where it was at hand when another was made or deleted.
 
         The making of another fork counts until something is done there.
+
+        Args:
+            fork: Which fork; all if not given.
+            is_as_made: Tells of a line that made another fork whether nothing was done there that the log does not say.
         """
         records = self._list_turns(fork)
         done, _ = _replay(records)
@@ -429,7 +433,8 @@ class OpLog:
             {record.fork for record in self.read() if record.kind not in (*OF_FORKS, UNDO, REDO)} if fork is not None else set()
         )
         mine = (record for record in reversed(done) if fork in (None, record.fork) or record.kind != FORK_CREATE)
-        others = (record for record in reversed(done) if record.kind == FORK_CREATE and record.fork not in used)
+        made = (record for record in reversed(done) if record.kind == FORK_CREATE and record.fork not in used)
+        others = (record for record in made if record.fork == fork or is_as_made(record))
         return max(next(mine, None), next(others, None), key=lambda record: done.index(record) if record is not None else -1)
 
     def find_redoable(self, fork: str | None) -> OpRecord | None:

@@ -7,7 +7,7 @@ import pytest
 from avfs_git.errors import CannotUndo, NothingToUndo
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.paths import Oid
-from avfs_git.sdk import Vault, Workspace
+from avfs_git.sdk import Avfs, Vault, Workspace
 from tests.support.trees import describe_tree
 
 pytestmark = pytest.mark.needs("whiteout", "user-xattrs")
@@ -142,6 +142,44 @@ def test_deleted_fork_comes_back_with_everything(vault: Vault, work: Workspace) 
     assert [fork.name for fork in vault.list_forks()] == ["main"]
     vault.undo()
     assert vault.workspace("other").read("new") == b"uncommitted"
+
+
+def test_another_fork_with_unsaved_work_is_not_undone(home: Avfs, vault: Vault, work: Workspace) -> None:
+    """What somebody writes to a fork keeps undo elsewhere from it before anything is recorded: its own operation comes next."""
+    work.write("a", b"1")
+    work.checkpoint("c1")
+    other = vault.fork("other")
+    other.write("kept", b"acknowledged")
+    with Avfs(home.home) as elsewhere:
+        done = elsewhere.open_vault("v").undo(fork="main")
+    assert (done.operation.fork, done.operation.kind) == ("main", "checkpoint")
+    other.write("later", b"goes on")
+    assert (other.read("kept"), other.read("later")) == (b"acknowledged", b"goes on")
+
+
+def test_another_fork_that_git_moved_does_not_block_undo(vault: Vault, work: Workspace) -> None:
+    """A push to another fork's branch is in no log: undo takes back the fork's own operation, and leaves the other."""
+    work.write("a", b"1")
+    work.checkpoint("c1")
+    head = vault._core.read_head("main")
+    work.write("a", b"2")
+    work.checkpoint("c2")
+    vault.fork("other")
+    vault._core.refs.update([RefChange("refs/heads/other", vault._core.read_head("other"), head)])
+    done = vault.undo(fork="main")
+    assert (done.operation.fork, done.operation.kind) == ("main", "checkpoint")
+    assert vault._core.read_head("other") == head
+
+
+def test_another_fork_that_nobody_used_is_undone(vault: Vault, work: Workspace) -> None:
+    """Looking at a fork is no use of it: its making is taken back, and done again."""
+    work.write("a", b"1")
+    work.checkpoint("c1")
+    assert vault.fork("other").read("a") == b"1"
+    assert vault.undo(fork="main").operation.fork == "other"
+    assert not vault.has_fork("other")
+    vault.redo(fork="main")
+    assert vault.workspace("other").read("a") == b"1"
 
 
 def test_deleted_label_comes_back(work: Workspace) -> None:
