@@ -203,7 +203,10 @@ def test_first_forks_at_once(avfs: Avfs, clone: Path, mount_dir: Path) -> None:
         for name in names
     ]
     said = [process.communicate()[0].strip() for process in running]
-    assert (*said[:3], *sorted(said[3:])) == ("", "", "", "", "fork.exists")
+    assert said[:3] == ["", "", ""]
+    first, second = sorted(said[3:])
+    assert first == ""
+    assert second in ("fork.exists", "mount.point_unusable")  # the latter if the first is mounted by then
     for name in set(names):
         session = avfs.session_at(mount_dir / name)
         assert session is not None
