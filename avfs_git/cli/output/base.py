@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
 from avfs_git.errors import AvfsError, HostError
-from avfs_git.values import as_dict
 
 if TYPE_CHECKING:
     from avfs_git.cli.output.hints import Named
@@ -40,6 +39,8 @@ def find_warnings(result: object) -> tuple[Warning, ...]:
 
     Only mappings, lists, tuples and values with `warnings` can hold such a result, so long lists of files cost little.
     """
+    from avfs_git.values import as_dict  # noqa: PLC0415 - `--help` has no result
+
     found: dict[Warning, None] = {}
     pending = [result]
     while pending:
