@@ -148,7 +148,7 @@ class Capture:
             remember_blobs: Fill `Captured.blob_paths`.
             learn: Fill `Captured.update`, which takes memory for each entry that was looked at.
             racy_ns: How long before this an entry must have been left alone to be known by its times.
-            postponed: Gets the paths of files that somebody is writing to; those are left as they were. None to wait for each.
+            postponed: Gets the paths of files that a program is writing to; those are left as they were. None to wait for each.
             skips_unreadable: Leave a directory as it was at the previous state if its mode keeps its owner out, and warn of
                 it. For captures that only record: whoever replaces or removes files has to know all of them.
         """
@@ -168,7 +168,7 @@ class Capture:
         self._looks_left = _LOOKS_MAX
         self._result = Captured(None, None, StatCacheUpdate())
         self._looked: list[Frame] | None = None
-        """The directories that are to be written later, each after those below it; None to write each at once."""
+        """The directories to write later, each after those below it; None to write each at once."""
 
     def run(self, dirty: DirtySet | None = None) -> Captured:
         """Capture the layer.
@@ -469,7 +469,7 @@ class Capture:
             child.has_layer = False
             child.reclassify = True
             if lower.kind == "gitlink" and lower.oid is not None:
-                assert frame.tree is not None  # noqa: S101 - loaded by whoever found the change
+                assert frame.tree is not None  # noqa: S101 - the caller that found the change has loaded it
                 frame.tree[name] = (MODE_GITLINK, lower.oid)
             record = format_record(Meta(lower.mtime_ns, None if mode == DIRECTORY_MODE else mode, lower.xattrs))
             self._placing.set_meta(frame, name, record)

@@ -61,7 +61,7 @@ def capture_live(
         guard: Held, no program changes the tree.
         cache: What the last capture found; None if that is not known.
         make: Makes the capture of a round.
-        lasts: Whether it is to be recorded.
+        lasts: Whether to record it.
         flush: Has pages written out that programs have mapped and changed; called once, right before the guard is taken for the
             last round. What they change in mapped memory after that is in the next checkpoint.
 

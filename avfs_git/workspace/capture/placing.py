@@ -46,7 +46,7 @@ class Standing:
     beside: tuple[Oid, ...] = ()
     """Sidecar trees: the files that one of them holds are beside history."""
     added: AbstractSet[TreePath] = frozenset()
-    """Files that somebody has just added, ignored or not."""
+    """Files that a user has just added, ignored or not."""
     is_staged: Callable[[TreePath], bool] | None = None
     """Tells whether git, in the live tree, was told to add a file; None where there is no such git."""
 
@@ -67,7 +67,7 @@ class Frame:
         has_layer: Whether the layer holds it.
         reclassify: Whether the rules that put its entries into tree or sidecar have changed.
         own_stat: What it is like itself, if that changed.
-        pending: Directories below that are to be captured.
+        pending: Directories below to capture.
         tree: What its tree is to hold; None before the first change. With it, `side` and `meta`.
         changed: Whether any of the three was changed.
         fresh_prints: What its entries look like now; `gone_prints` are the names that are no more.
@@ -141,7 +141,7 @@ class Placing:
 
     Attributes:
         sidecar_touched: Whether the sidecar may differ from the previous one in more than times.
-        added: The files that somebody has just added.
+        added: The files that a user has just added.
     """
 
     def __init__(self, sink: ObjectSink, ignore: IgnoreRules, standing: Standing) -> None:
@@ -193,7 +193,7 @@ class Placing:
 
     def set_absent(self, frame: Frame, name: bytes) -> None:
         """Take a name out of tree and sidecar."""
-        assert frame.tree is not None  # noqa: S101 - loaded by whoever found the change
+        assert frame.tree is not None  # noqa: S101 - the caller that found the change has loaded it
         frame.tree.pop(name, None)
         held = frame.side.put(name, None)
         record = frame.meta.get(name)
@@ -228,7 +228,7 @@ class Placing:
             record: What git's terms leave out.
             sidecar: Where it belongs, if `goes_to_sidecar` was asked already.
         """
-        assert frame.tree is not None  # noqa: S101 - loaded by whoever found the change
+        assert frame.tree is not None  # noqa: S101 - the caller that found the change has loaded it
         if sidecar is None:
             sidecar = self.goes_to_sidecar(frame, name, path, mode)
         if sidecar:
@@ -244,7 +244,7 @@ class Placing:
 
     def move_to_tree(self, frame: Frame, name: bytes, mode: int, oid: Oid) -> None:
         """Put what the sidecar holds at a name into the tree."""
-        assert frame.tree is not None  # noqa: S101 - loaded by whoever found the change
+        assert frame.tree is not None  # noqa: S101 - the caller that found the change has loaded it
         frame.side.put(name, None)
         frame.tree[name] = (mode, oid)
         frame.changed = True
@@ -376,7 +376,7 @@ class Placing:
 
 
 def _directories_above(paths: AbstractSet[TreePath]) -> set[TreePath]:
-    """List the directories that hold some paths, and those that lead to these."""
+    """List the directories that hold some paths, and their parents."""
     found: set[TreePath] = set()
     for path in paths:
         here = path

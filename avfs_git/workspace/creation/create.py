@@ -65,7 +65,7 @@ def create_vault(
         git_dir: Where.
         source: A directory to begin with; a git repository brings its history and branches along, a bare one nothing else.
         branch: The first fork, where the source does not say it.
-        identity: Who makes the first commit.
+        identity: The author of the first commit.
         clock_ns: The time of it.
         shared: Let the group of this process work in it.
 
