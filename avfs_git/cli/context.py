@@ -1,7 +1,7 @@
 """Where a command works: which home, vault and fork are meant, and how a typed path is read.
 
-One `State` serves one run of the program; it opens what is asked for when it is first asked for, and `close` closes it. The first
-of these that names a vault or a fork decides:
+One `State` serves one run of the program. It opens home, vault and workspace when a command first asks for them, and `close`
+closes them. The first of these that names a vault or a fork decides:
 
     1. the options --vault and --fork, and arguments that name a fork
     2. the current directory: see `cli.place`

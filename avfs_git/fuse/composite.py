@@ -6,7 +6,7 @@ that memory follows what is looked at.
 
 `session.serve.catalogue` makes the `Folder`s, which know what the directories hold. Forks and labels come and go without notice:
 their names are good for `NAMES_S`, and a directory whose content changed gets a new time, by which the kernel drops its cached
-listing. Commits never change; what is below their names is good for ever.
+listing. Commits never change, so the kernel may cache everything below their names without a limit.
 
 One thread serves, as in `fuse.server`. After a server was killed, the next one opens each tree again when the kernel asks for
 something in it, by what was noted of its root, so that open files go on; a note is complete before the kernel is told. A

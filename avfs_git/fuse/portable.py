@@ -9,8 +9,8 @@ when the file is closed. Here that rename removes the name, and keeps the node f
 no listing and no checkpoint, a crash does not leave it behind, and its link count is right. Such names are libfuse's own: a
 program that gives one to an open file removes it.
 
-libfuse calls from one thread, and other threads use the tree meanwhile: the tree's lock is held where finding a node and using it
-must be one step. Only what is open is kept here; it ends with the process.
+libfuse calls from one thread, and other threads use the tree meanwhile: this adapter holds the tree's lock where finding a node
+and using it must be one step. It keeps only open files; they end with the process.
 """
 
 from __future__ import annotations

@@ -50,10 +50,10 @@ class Register:
         return self._handover.read(ino)
 
     def way_to(self, ino: int, known: Container[int]) -> list[tuple[int, Noted]]:
-        """List what is noted of a number and of all above it that is not known here, the uppermost first.
+        """List the records of a node and of its parents that are not in `known`, the uppermost first.
 
         Raises:
-            OSError: ESTALE if not all of it is noted.
+            OSError: ESTALE if one of them has no record.
         """
         way: list[tuple[int, Noted]] = []
         while ino not in self.roots and ino not in known:

@@ -1,7 +1,7 @@
 """A bounded cache whose hits cost one look-up.
 
-Decided here: what is kept and what is forgotten. There are two generations instead of a list in order of use: what is used
-moves to the young one; when that is full it becomes the old one, and the old one is dropped. Threads need no lock: each step is
+Decided here: which entries the cache keeps. It has two generations instead of a list in order of use: a hit moves its entry
+to the young one; when that is full it becomes the old one, and the cache drops the old one. Threads need no lock: each step is
 one operation on a dict, and a race costs at most a second reading.
 """
 

@@ -2,7 +2,7 @@
 
 Decided here: how objects are collected, compressed and made durable. One `PackWriter` belongs to one thread; any number of
 them, in any number of processes, work beside readers and git. From its start until `discard` it holds the objects of the
-repository (`gitstore.holding`): what is not stored again because it is there stays there until refs name it.
+repository (`gitstore.holding`): an object that it need not store again stays there until refs name it.
 
 Until `finish` nothing is visible, and a crash leaves at most `.tmp-avfs-*` files, which maintenance and the doctor remove.
 `finish` has the vault note the commits as its own (`owncommits`), syncs pack and index, renames the pack, then the index (git

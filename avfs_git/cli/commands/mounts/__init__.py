@@ -1,1 +1,1 @@
-"""Mounts: a workspace as a directory, who uses it, and taking it away."""
+"""Commands that mount a workspace as a directory, list the mounts, and end them."""
