@@ -661,6 +661,20 @@ class MountBusy(MountError, code="mount.busy", exit_code=53):
         )
 
 
+class MountCovered(MountError, code="mount.covered", exit_code=59):
+    """Another mount stands over a live tree; unmounting would take that one away."""
+
+    def __init__(self, path: str, cover: str, *, kind: str, source: str) -> None:
+        self._say(
+            f"{quote(path)} is covered by another mount at {quote(cover)} (type {quote(kind)}, source {quote(source)})",
+            f"Unmount that one first with `umount {shlex.quote(cover)}`, then try again.",
+            path=path,
+            cover=cover,
+            kind=kind,
+            source=source,
+        )
+
+
 class SessionNotFound(MountError, code="mount.not_found", exit_code=54):
     """Nothing is mounted that is called so."""
 

@@ -15,11 +15,12 @@ from avfs_git.errors import TooManyFiles
 from avfs_git.fuse.channel import MAX_IO, Channel, Request
 from avfs_git.gitstore.formats.trees import serialize_tree
 from avfs_git.gitstore.objects.store import KIND_TREE
-from avfs_git.host.mounts.mounts import mount_fuse, unmount
+from avfs_git.host.mounts.mounts import mount_fuse
 from avfs_git.host.processes import runner_handle
 from avfs_git.paths import Oid
 from avfs_git.proxy.exec import run
 from avfs_git.workspace import gitdir
+from tests.support.capabilities import unmount
 from tests.support.commands import ALLOW_ALL
 from tests.support.limited import make_bomb, run_limited
 from tests.support.live_tree import live_tree
@@ -200,7 +201,7 @@ def test_a_command_that_cannot_be_killed_is_left(mount_dir: Path, monkeypatch: p
             work.write("after", b"")
         finally:
             os.close(fd)
-            unmount(stuck)
+            assert unmount(stuck)
             for process in runner_handle._left:
                 process.wait(20)
             runner_handle._left.clear()

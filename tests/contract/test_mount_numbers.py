@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from avfs_git import faults
-from avfs_git.errors import MountError
-from avfs_git.host.mounts.mounts import Mounted, detach, find_mount, list_mounts, unmount
+from avfs_git.errors import MountCovered, MountError
+from avfs_git.host.mounts.mounts import Mounted, detach, find_cover, find_mount, list_mounts, unmount
 from avfs_git.host.processes.copies import describe_copies, find_copy_users, is_copy, remove_copies
 from tests.support import capabilities
 
@@ -51,7 +51,7 @@ def test_who_uses_a_copy_is_found(mount_dir: Path) -> None:
     one = _mount(mount_dir / "one", "avfs-one")
     before = os.open(one.directory, os.O_RDONLY)
     with _another_namespace() as pid:
-        unmount(one.directory, lazy=True)
+        unmount(one, lazy=True)
 
         assert [f"(pid {os.getpid()})" in user for user in find_copy_users(one) or []] == [True]
         os.close(before)
@@ -65,7 +65,7 @@ def test_who_uses_another_mount_with_its_number_is_not_meant(mount_dir: Path) ->
     """The kernel gives the number of a mount to the next one as soon as nobody has it."""
     one = _mount(mount_dir / "one", "avfs-one")
     with _another_namespace():
-        unmount(one.directory)
+        unmount(one)
         two = _mount(mount_dir / "two", "avfs-two")
         with open(two.directory / "file", "wb"):
             assert find_copy_users(one._replace(number=two.number)) == []
@@ -75,7 +75,7 @@ def test_copies_of_another_mount_with_its_device_are_not_meant(mount_dir: Path) 
     """The kernel gives the number of a device to the next file system as soon as the first has ended."""
     one, two = _mount(mount_dir / "one", "avfs-one"), _mount(mount_dir / "two", "avfs-two")
     ended = one._replace(device=two.device)
-    unmount(one.directory)
+    unmount(one)
     with _another_namespace() as pid:
         assert find_copy_users(ended) is None
         assert describe_copies(ended) == []
@@ -109,13 +109,13 @@ while True:
     server, one = show('avfs:one')
     held = hold_conversation(one)
     os.close(server)
-    unmount(directory)
+    unmount(one)
     assert hold_conversation(one) is None
     server, two = show('avfs:two')
     if two.device == one.device:
         break
     os.close(server)  # somebody else was faster
-    unmount(directory)
+    unmount(two)
 assert hold_conversation(one) is None
 assert cut_off(held) and is_served(server)
 assert cut_off(hold_conversation(two)) and not is_served(server)
@@ -138,7 +138,7 @@ def test_who_is_slower_finds_nothing_to_take_away(mount_dir: Path) -> None:
     first.directory.rmdir()
     detach(first)
     with pytest.raises(MountError) as caught:
-        unmount(first.directory)
+        unmount(first)
 
     assert caught.value.details["errno"] == errno.EINVAL
 
@@ -147,7 +147,7 @@ def test_only_the_mount_that_was_seen_is_detached(mount_dir: Path) -> None:
     """Another process has detached it and mounted something else there, before or while this one does: that stays."""
     place = mount_dir / "one"
     seen = _mount(place, "avfs-one")
-    unmount(place)
+    unmount(seen)
     place.rmdir()
     second = _mount(place, "avfs-two")
     detach(seen)
@@ -156,7 +156,7 @@ def test_only_the_mount_that_was_seen_is_detached(mount_dir: Path) -> None:
     def be_faster(point: str) -> None:
         if point == "mounts.detaching":
             faults.arm(None)
-            unmount(place, lazy=True)
+            unmount(second, lazy=True)
             assert capabilities.mount("avfs-three", place, "tmpfs")
 
     faults.arm(be_faster)
@@ -168,4 +168,27 @@ def test_only_the_mount_that_was_seen_is_detached(mount_dir: Path) -> None:
     assert third is not None
     assert third.source == "avfs-three"
     detach(third)
+    assert find_mount(place) is None
+
+
+def test_covered_mount_is_not_unmounted(mount_dir: Path) -> None:
+    """Neither is the mount that covers it, wherever that stands; a mount below or beside it covers nothing."""
+    place = mount_dir / "above" / "one"
+    place.parent.mkdir()
+    one = _mount(place, "avfs-one")
+    _mount(place / "below", "avfs-below")
+    _mount(mount_dir / "above" / "one-beside", "avfs-beside")
+    assert find_cover(one) is None
+    for where in (place, place.parent):
+        assert capabilities.mount("over", where, "tmpfs")
+        before = list_mounts()
+        for lazy in (False, True):
+            with pytest.raises(MountCovered, match=f"at '{where}' .*'over'"):
+                unmount(one, lazy=lazy)
+            assert list_mounts() == before
+        with pytest.raises(MountCovered):
+            detach(one)
+        assert list_mounts() == before
+        assert capabilities.unmount(where)
+    unmount(one, lazy=True)
     assert find_mount(place) is None

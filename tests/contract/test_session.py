@@ -26,11 +26,13 @@ from avfs_git.errors import (
     AvfsError,
     LayerNotUnderstood,
     MountBusy,
+    MountCovered,
+    MountError,
     MountPointUnusable,
     WorkspaceBusy,
     WorkspaceMounted,
 )
-from avfs_git.host.mounts.mounts import list_mounts, unmount
+from avfs_git.host.mounts.mounts import find_mount, list_mounts, mount_fuse
 from avfs_git.host.processes.processes import start_time
 from avfs_git.model import Identity, SessionState
 from avfs_git.session.life.record import has_ended
@@ -236,7 +238,7 @@ def test_second_end_does_nothing_and_says_so(vault: Vault, work: Workspace, tree
 def test_end_by_umount_is_an_end(vault: Vault, work: Workspace, tree: Path) -> None:
     """Whoever takes the mount away ends the session."""
     session = work.mount(tree)
-    unmount(tree)
+    assert unmount_file_system(tree)
 
     session.wait()
 
@@ -405,6 +407,100 @@ def test_mount_in_use_stays_and_names_who_uses_it(vault: Vault, work: Workspace,
         assert session.info().state == SessionState.MOUNTED
 
     assert session.unmount().outcome == "unmounted"
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("way", ["plain", "lazy", "force", "signal"])
+def test_mount_that_stands_over_it_stays(vault: Vault, work: Workspace, tree: Path, way: str) -> None:
+    """The end of a session takes no other mount away: it is refused, or waits, until that one is gone."""
+    session = work.mount(tree)
+    assert mount_file_system("another's", tree, "tmpfs")
+    try:
+        if way == "signal":
+            os.kill(session.info().pid, signal.SIGTERM)
+            time.sleep(3)  # it detaches a tree in use after 2 s
+        else:
+            with pytest.raises(MountCovered) as caught:
+                session.unmount(lazy=way == "lazy", force=way == "force")
+            assert caught.value.details["kind"] == "tmpfs"
+            assert "another's" in caught.value.message
+            assert f"umount {tree}" in (caught.value.hint or "")
+        found = find_mount(tree)
+        assert found is not None
+        assert found.source == "another's"
+        work.write("b", b"two\n")
+    finally:
+        assert unmount_file_system(tree)
+    if way != "signal":
+        assert (tree / "b").read_bytes() == b"two\n"
+        assert session.unmount().outcome == "unmounted"
+    session.wait()
+
+    nothing_is_left(vault, tree)
+    assert work.read("b") == b"two\n"
+
+
+def test_mount_above_it_stays(vault: Vault, work: Workspace, tree: Path) -> None:
+    """A mount over the directory above hides the tree, whose path then leads to another file system."""
+    session = work.mount(tree / "m")
+    os.close(mount_fuse(tree, source="above", subtype="other", max_read=1 << 17))  # without a server: nothing waits for it
+    try:
+        for lazy, force in ((False, False), (True, False), (False, True)):
+            with pytest.raises(MountCovered, match=r"'above'"):
+                session.unmount(lazy=lazy, force=force)
+    finally:
+        assert unmount_file_system(tree)
+    (tree / "m" / "b").write_bytes(b"two\n")
+    assert session.unmount().outcome == "unmounted"
+
+    nothing_is_left(vault, tree / "m")
+    assert work.read("b") == b"two\n"
+
+
+@pytest.mark.needs("root")
+def test_mount_over_a_dead_session_stays(vault: Vault, work: Workspace, tree: Path) -> None:
+    """The mount of a killed session goes when it is in sight again; its workspace can be used before."""
+    session = work.mount(tree)
+    (tree / "b").write_bytes(b"two\n")
+    assert mount_file_system("another's", tree, "tmpfs")
+    try:
+        kill_session(session)
+        assert vault.sessions() == []
+        assert work.read("b") == b"two\n"
+        found = find_mount(tree)
+        assert found is not None
+        assert found.source == "another's"
+    finally:
+        assert unmount_file_system(tree)
+    assert is_mounted(tree)
+    assert vault.sessions() == []
+
+    nothing_is_left(vault, tree)
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("force", [False, True])
+def test_second_place_of_a_tree_is_named(vault: Vault, work: Workspace, tree: Path, force: bool) -> None:
+    """A tree that is bound to another directory goes on there, and the error says so; by force it ends there, too."""
+    session = work.mount(tree)
+    other = tree.with_name("other")
+    other.mkdir()
+    subprocess.run(["mount", "--bind", tree, other], check=True)
+    try:
+        if force:
+            assert session.unmount(force=True).outcome == "cut_off"
+            with pytest.raises(OSError, match=r"not connected|No such file"):
+                (other / "a").read_bytes()
+        else:
+            with pytest.raises(MountError, match="also mounted at") as caught:
+                session.unmount()
+            assert f"umount {other}" in (caught.value.hint or "")
+            assert (other / "a").read_bytes() == b"one\n"
+    finally:
+        unmount_file_system(other)
+    session.wait()
+
+    nothing_is_left(vault, tree)
 
 
 def test_detached_mount_ends_with_its_last_user(vault: Vault, work: Workspace, tree: Path) -> None:

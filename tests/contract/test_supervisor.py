@@ -19,9 +19,10 @@ import pytest
 from avfs_git.fuse.channel import MAX_IO, Channel, Request
 from avfs_git.fuse.handover.handover import Handover
 from avfs_git.fuse.handover.supervisor import supervise
-from avfs_git.host.mounts.mounts import mount_fuse, unmount
+from avfs_git.host.mounts.mounts import mount_fuse
 from avfs_git.host.processes.processes import find_survivors, waits_for_fuse
 from avfs_git.sdk import Avfs
+from tests.support.capabilities import unmount
 from tests.support.faults import read_files
 from tests.support.killing import PROGRAMS, Killer, prepare, run_programs, server_of
 from tests.support.live_tree import ADA, FORK, LiveTree, describe, live_tree, mode_and_content
@@ -327,5 +328,5 @@ def test_who_waits_for_a_tree_is_told_from_who_may_write(mount_dir: Path) -> Non
             wait_for(lambda: waits_for_fuse(user.pid, thread))  # it runs for a moment after the signal
             assert not waits_for_fuse(os.getpid(), os.getpid())
         finally:
-            unmount(directory, lazy=True)
+            assert unmount(directory)
             channel.close()

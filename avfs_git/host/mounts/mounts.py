@@ -2,8 +2,9 @@
 
 Decided here: how a live tree gets onto a directory: root asks the kernel, other users the set-uid helper `fusermount3`. Nothing
 of the tree is executed as another user or as a device (`nosuid`, `nodev`). Any thread may call. A mount outlives the process
-that made it; a process that finds one whose server is gone (`is_dead`) unmounts it. What only one of the ways needs is imported
-there: a session starts in as many milliseconds as its imports take.
+that made it; a process that finds one whose server is gone (`is_dead`) unmounts it. A mount that stands over the one that the
+caller means stays (`MountCovered`). What only one of the ways needs is imported there: a session starts in as many milliseconds
+as its imports take.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from avfs_git.errors import FuseUnavailable, MountError
+from avfs_git.errors import FuseUnavailable, MountCovered, MountError
 from avfs_git.faults import reach
 from avfs_git.host.locks.locks import directory_held
 from avfs_git.patterns import compiled
@@ -40,6 +41,8 @@ class Mounted(NamedTuple):
     device: tuple[int, int]
     number: int
     """Tells it from all others, also from those of the same file system; `/proc/PID/fdinfo` names it."""
+    parent: int
+    """The number of the mount that it stands on."""
     options: str
     """Those of its file system, as that spells them."""
 
@@ -58,6 +61,7 @@ def list_mounts(process: int | str = "self") -> list[Mounted]:
                 os.fsdecode(_unescape(kind_and_source[1])),
                 (int(major), int(minor)),
                 int(fields[0]),
+                int(fields[1]),
                 os.fsdecode(_unescape(kind_and_source[2])) if len(kind_and_source) > 2 else "",
             )
         )
@@ -79,6 +83,25 @@ def find_mount(directory: Path) -> Mounted | None:
     """Find what is mounted at a directory, the last that was; None if nothing is. The directory is not looked into."""
     found = [mounted for mounted in list_mounts() if mounted.directory == directory]
     return found[-1] if found else None
+
+
+def find_cover(mounted: Mounted) -> Mounted | None:
+    """Find the mount that hides another one: at its directory, or at a directory above.
+
+    None if the path of the mount leads to it, or if it is gone.
+    """
+    all_mounts = list_mounts()
+    by_number = {found.number: found for found in all_mounts}
+    below = mounted if mounted in all_mounts else None
+    hidden_at, passed = mounted.directory, None
+    while below is not None:
+        for found in all_mounts:
+            is_other = found.parent == below.number and found.number not in (below.number, passed)
+            if is_other and (found.directory == hidden_at or found.directory in hidden_at.parents):
+                return found
+        hidden_at, passed = below.directory, below.number
+        below = by_number.get(below.parent) if below.parent != below.number else None
+    return None
 
 
 def is_dead(directory: Path) -> bool:
@@ -183,12 +206,33 @@ def _mount_by_helper(directory: Path, options: Sequence[str]) -> int:
     raise MountError(f"cannot mount at '{directory}': the helper gave no descriptor")
 
 
-def unmount(directory: Path, *, lazy: bool = False) -> None:
+def unmount(mounted: Mounted, *, lazy: bool = False) -> None:
     """Take a mount away; with `lazy` also one in use, which vanishes from the tree now and ends with its last user.
 
+    The kernel unmounts what a path leads to. The check that nothing covers the mount comes directly before; a mount that another
+    process places there in between is not noticed.
+
     Raises:
-        MountError: If it is in use (`errno` in the details is then EBUSY), or nothing is mounted there (EINVAL).
+        MountCovered: If another mount stands over it; both stay.
+        MountError: If it is in use (`errno` in the details is then EBUSY), or not mounted any more (EINVAL).
     """
+    place = os.fspath(mounted.directory)
+    if mounted not in list_mounts():
+        raise MountError(f"cannot unmount '{place}': {os.strerror(errno.EINVAL)}", details={"errno": errno.EINVAL})
+    if lazy:
+        detach(mounted)
+        return
+    _refuse_covered(mounted)
+    _unmount_path(mounted.directory, lazy=False)
+
+
+def _refuse_covered(mounted: Mounted) -> None:
+    cover = find_cover(mounted)
+    if cover is not None:
+        raise MountCovered(os.fspath(mounted.directory), os.fspath(cover.directory), kind=cover.kind, source=cover.source)
+
+
+def _unmount_path(directory: Path, *, lazy: bool) -> None:
     if os.geteuid() == 0:
         _unmount_as_root(directory, (_MNT_DETACH if lazy else 0) | _UMOUNT_NOFOLLOW)
         return
@@ -220,21 +264,28 @@ def _unmount_as_root(place: Path, flags: int) -> None:
 
 
 def detach(mounted: Mounted) -> None:
-    """Take a mount out of sight at once, whoever uses it; nothing is done where another process was faster.
+    """Take a mount out of sight at once, also while programs use it; nothing is done where another process was faster.
 
     Another process may have detached it and mounted something there since the caller looked: that stays. Root detaches the mount
-    that it has open. The helper of an ordinary user takes a path: processes of avfs lock the directory above it meanwhile.
+    that it has open, so that a mount in its place is safe. The helper of an ordinary user takes a path: processes of avfs lock
+    the directory above it meanwhile. A mount that is placed over it after the check is not noticed, as in `unmount`.
+
+    Raises:
+        MountCovered: If another mount stands over it; both stay.
+        MountError: If this user may not.
     """
+    _refuse_covered(mounted)
     try:
         if os.geteuid() == 0:
             _detach_opened(mounted)
-            return
-        with contextlib.ExitStack() as stack:
-            with contextlib.suppress(OSError):  # one that this user may not read
-                stack.enter_context(directory_held(mounted.directory.parent))
-            if find_mount(mounted.directory) == mounted:
-                reach("mounts.detaching")
-                unmount(mounted.directory, lazy=True)
+        else:
+            with contextlib.ExitStack() as stack:
+                with contextlib.suppress(OSError):  # one that this user may not read
+                    stack.enter_context(directory_held(mounted.directory.parent))
+                if mounted in list_mounts():
+                    _refuse_covered(mounted)
+                    reach("mounts.detaching")
+                    _unmount_path(mounted.directory, lazy=True)
     except (MountError, OSError) as error:
         if mounted in list_mounts():
             if isinstance(error, MountError):

@@ -4,7 +4,8 @@ Decided here: when a session ends, and in which steps. It ends when a signal com
 control socket asks for it, when the mount is gone from the mount table, and soon after the vault below it was removed.
 
 1. The mount is taken away. While programs use the tree this is tried for `_PATIENCE_S`, then the mount is detached: out of sight
-   at once, and served until its last user is done. Only the mount table tells that it is gone.
+   at once, and served until its last user is done. Only the mount table tells that it is gone. While another mount stands over
+   it, it is served.
 2. The kernel ends the conversation when no program uses the tree any more, and the server returns. Where other mount namespaces
    have copies of the mount the kernel does not: then the server leaves, or the copies go (`host.processes.copies`).
 3. A signal that comes more than `_SECOND_S` after the first takes the tree from its users.
@@ -153,7 +154,7 @@ class Ending:
         while (mounted := self._find()) is not None:
             patient = time.monotonic() < end
             try:
-                unmount(mounted.directory, lazy=not patient)
+                unmount(mounted, lazy=not patient)
             except MountError:
                 if not patient and not is_told:
                     _LOG.exception("cannot unmount, and go on trying")

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import signal
 import time
 from contextlib import suppress
 from pathlib import Path
 
-from avfs_git.errors import MountBusy, MountError, SessionFailed
+from avfs_git.errors import MountBusy, MountError, SessionFailed, quote
 from avfs_git.host.files.plainfile import read_plain
 from avfs_git.host.mounts import mounts
 from avfs_git.host.mounts.mounts import Mounted, cut_off, detach, find_mount, hold_conversation, list_mounts, unmount
@@ -54,7 +55,8 @@ def end_session(session: FoundSession, *, lazy: bool = False, force: bool = Fals
 
     Raises:
         MountBusy: If programs use it; it stays as it is.
-        MountError: If this user may not.
+        MountCovered: If another mount stands over it; both stay.
+        MountError: If this user may not, or the tree is also mounted at another directory.
         SessionFailed: If the process of the session does not end.
     """
     mounted = session.find_mount()
@@ -76,6 +78,16 @@ def _end(
     users: list[str] = []
     if mounted is not None:
         users = _unmount(mounted, lazy=lazy or force)
+        if (other := session.find_mount()) is not None:
+            if force:
+                _cut_off(session, conversation)
+                return "cut_off", users
+            place = os.fspath(other.directory)
+            raise MountError(
+                f"the tree is also mounted at {quote(place)}, and its session goes on",
+                hint=f"Unmount that, too, with `umount {shlex.quote(place)}`.",
+                details={"path": place},
+            )
     elif not session.is_visible:
         _signal(session)
     if not users and mounted is not None:
@@ -99,7 +111,7 @@ def _end(
 
 def _unmount(mounted: Mounted, *, lazy: bool) -> list[str]:
     end = time.monotonic() + (0 if lazy else _PATIENCE_S)
-    while not _is_unmounted(mounted.directory):
+    while not _is_unmounted(mounted):
         if time.monotonic() >= end:
             break
         time.sleep(0.02)
@@ -108,14 +120,14 @@ def _unmount(mounted: Mounted, *, lazy: bool) -> list[str]:
     users = find_users(mounted.directory, mounted.device)
     if not lazy:
         raise MountBusy(os.fspath(mounted.directory), users)
-    _is_unmounted(mounted.directory, lazy=True)
+    _is_unmounted(mounted, lazy=True)
     return users or ["a program of another user"]
 
 
-def _is_unmounted(directory: Path, *, lazy: bool = False) -> bool:
+def _is_unmounted(mounted: Mounted, *, lazy: bool = False) -> bool:
     """Try to take a mount away; tell whether it is gone, also where another process was faster."""
     try:
-        unmount(directory, lazy=lazy)
+        unmount(mounted, lazy=lazy)
     except MountError as error:
         if error.details.get("errno") not in (errno.EINVAL, errno.EBUSY):
             raise

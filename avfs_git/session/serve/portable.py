@@ -107,7 +107,8 @@ class _Portable:
         except Exception as error:  # noqa: BLE001 - libfuse would go on with a tree that its starter does not know
             self._failure = error
             # Beside this thread, whose request the kernel waits for: then libfuse returns.
-            threading.Thread(target=unmount, args=(session.directory,), kwargs={"lazy": True}, daemon=True).start()
+            if session.mounted is not None:
+                threading.Thread(target=unmount, args=(session.mounted,), kwargs={"lazy": True}, daemon=True).start()
             return
         self._is_ready = True
         self._ending.start()

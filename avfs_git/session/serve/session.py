@@ -110,7 +110,7 @@ class Session:
         mounted = find_mount(self.directory)
         if mounted is not None and session_of_source(mounted.source) == self.held.record.id:
             try:
-                unmount(self.directory, lazy=True)
+                unmount(mounted, lazy=True)
             except MountError:
                 _LOG.exception("the mount stays")
         if channel is not None:
