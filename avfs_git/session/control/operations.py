@@ -81,7 +81,7 @@ CONTENT_INLINE = 1 << 20
 _PIECE = 1 << 20
 _F = TypeVar("_F", bound=Callable[..., Any])
 _T = TypeVar("_T")
-_Told = TypeVar("_Told", bound=RestoreResult | MergeResult | RewriteResult)
+_Told = TypeVar("_Told", bound=RestoreResult | MergeResult | RewriteResult | CheckpointResult | UndoResult)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +139,27 @@ def _barrier(opened: OpenWorkspace) -> AbstractContextManager[object]:
     return opened.standstill.held(opened.merged.guard) if opened.is_served else contextlib.nullcontext()
 
 
-def _replace(opened: OpenWorkspace, action: Callable[[LockedWorkspace], _Told]) -> _Told:
-    """Do what replaces files, and saves before what is uncommitted: in a live tree most of that while programs go on."""
+def _stops_programs(opened: OpenWorkspace) -> bool:
+    """Whether `_barrier` keeps programs waiting: overlayfs lets them go on."""
+    return opened.is_served and opened.shown_at is None
+
+
+@contextlib.contextmanager
+def _standstill(opened: OpenWorkspace) -> Iterator[tuple[LockedWorkspace, tuple[Warning, ...]]]:
+    """Keep programs in a live tree waiting while the block runs; give what was left out of what was recorded before.
+
+    What is uncommitted is recorded while programs go on. While they wait, the block reads only what they changed since then.
+    """
     with opened.locked() as locked:
-        told = changes.record_changes(locked) if opened.is_served and opened.shown_at is None else ()
+        told = changes.record_changes(locked) if _stops_programs(opened) else ()
         with _barrier(opened):
-            result = action(locked)
+            yield locked, told
+
+
+def _replace(opened: OpenWorkspace, action: Callable[[LockedWorkspace], _Told]) -> _Told:
+    """Run an action that saves what is uncommitted, and changes files or the branch, at a standstill."""
+    with _standstill(opened) as (locked, told):
+        result = action(locked)
     return replace(result, warnings=tuple(dict.fromkeys((*told, *result.warnings)))) if told else result
 
 
@@ -377,8 +392,7 @@ def record_changes(
 @_operation(flushes=True)
 def add_paths(opened: OpenWorkspace, paths: Sequence[TreePath], force: bool) -> CheckpointResult:
     """Make a checkpoint that holds what was kept beside history at some paths."""
-    with opened.locked(is_patient=True) as locked, _barrier(opened):
-        return adding.add_paths(locked, paths, force=force)
+    return _replace(opened, lambda locked: adding.add_paths(locked, paths, force=force))
 
 
 @_operation(flushes=True)
@@ -422,11 +436,15 @@ def turn(opened: OpenWorkspace, record: int, back: bool) -> UndoResult:
             raise ForkNotFound(fork)
         return opened
 
-    with opened.locked(), _barrier(opened):
+    with opened.locked() as locked:
         found = undo.find_next(opened.vault, opened.fork, UNDO if back else REDO)
         if found is None or found.id != record or found.kind in OF_FORKS:
             raise CannotUndo(found.description if found else "it", "something else was done meanwhile")
-        return (undo.undo if back else undo.redo)(opened.vault, opened.fork, only_this)
+        if not back and _stops_programs(opened):
+            # In the log it would be newer than what was undone, so that nothing could be done again. Before an undo it is there.
+            undo.save_before_turn(locked, found, REDO)
+        with _barrier(opened):
+            return (undo.undo if back else undo.redo)(opened.vault, opened.fork, only_this)
 
 
 @_repeatable
@@ -449,8 +467,9 @@ def merge_commit(opened: OpenWorkspace, theirs: Oid, options: MergeOptions) -> M
 @_operation(flushes=True)
 def catch_up(opened: OpenWorkspace, options: MergeOptions) -> MergeResult | None:
     """Merge what others have put on the fork's branch."""
-    with opened.locked() as locked, _barrier(opened):
-        return catchup.catch_up(locked, options)
+    with _standstill(opened) as (locked, told):
+        result = catchup.catch_up(locked, options)
+    return replace(result, warnings=merge.join_warnings(told, result.warnings)) if result is not None and told else result
 
 
 @_operation(repeatable=True, flushes=True, changes=False)
@@ -474,8 +493,7 @@ def rebase(opened: OpenWorkspace, onto: Oid, name: str, strategy: MergeStrategy,
 @_operation(flushes=True)
 def continue_rewrite(opened: OpenWorkspace, skip: bool) -> RewriteResult:
     """Go on with a rebase or cherry-pick, the conflicts of one commit being resolved, or the commit being left out."""
-    with opened.locked() as locked, _barrier(opened):
-        return rewrite.continue_rewrite(locked, skip=skip)
+    return _replace(opened, lambda locked: rewrite.continue_rewrite(locked, skip=skip))
 
 
 @_once
@@ -489,7 +507,7 @@ def squash_commits(opened: OpenWorkspace, first: Oid, last: Oid, message: str | 
 def resolve_path(opened: OpenWorkspace, path: TreePath, take_side: str | None, content: Content | None) -> MergeProgress:
     """Decide on a path in conflict, and tell what is left."""
     data = b"".join(content.pieces()) if content is not None else None
-    with opened.locked() as locked, _barrier(opened):
+    with _standstill(opened) as (locked, _):
         changes.record_changes(locked)
         with file_errors(path, "write to the workspace"):
             mergestate.resolve_path(locked, path, take_side, data)
@@ -502,15 +520,13 @@ def resolve_path(opened: OpenWorkspace, path: TreePath, take_side: str | None, c
 @_operation(flushes=True)
 def conclude_merge(opened: OpenWorkspace, message: str | None) -> MergeResult:
     """Commit a merge whose conflicts are resolved."""
-    with opened.locked() as locked, _barrier(opened):
-        return mergestate.conclude_merge(locked, message)
+    return _replace(opened, lambda locked: mergestate.conclude_merge(locked, message))
 
 
 @_operation(flushes=True)
 def abort_merge(opened: OpenWorkspace) -> UndoResult:
     """Give a merge, rebase or cherry-pick up."""
-    with opened.locked() as locked, _barrier(opened):
-        return mergestate.abort_merge(locked)
+    return _replace(opened, mergestate.abort_merge)
 
 
 # --- in and out -------------------------------------------------------------------------------------------------------

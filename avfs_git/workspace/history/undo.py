@@ -21,7 +21,7 @@ from avfs_git.gitstore.refs import RefChange
 from avfs_git.host.locks.locks import LookingLock
 from avfs_git.model import Operation, UndoResult, Warning
 from avfs_git.paths import Oid, maybe_oid
-from avfs_git.workspace.checkpoint.checkpoint import check_not_merging
+from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, saving_first
 from avfs_git.workspace.forks.forks import Opener, end_fork
 from avfs_git.workspace.forks.trash import (
     bring_into_use,
@@ -33,6 +33,7 @@ from avfs_git.workspace.forks.trash import (
     take_from_trash,
 )
 from avfs_git.workspace.opened.workspace import LockedWorkspace
+from avfs_git.workspace.restore.aside import save_aside
 from avfs_git.workspace.restore.restore import Replay, replay_operation
 from avfs_git.workspace.vault.forkinfo import find_deleted
 from avfs_git.workspace.vault.format import HEADS
@@ -183,12 +184,31 @@ def _find_changes(vault: OpenVault, record: OpRecord, direction: str) -> tuple[l
     return changes, still
 
 
+def save_before_turn(locked: LockedWorkspace, record: OpRecord, direction: str) -> None:
+    """Save what is uncommitted beside the branch, ahead of an undo or redo that saves again what changes until then.
+
+    Raises:
+        CannotUndo: If the undo or redo would be refused. Nothing is saved then.
+        MergeInProgress: As `CannotUndo`.
+        HostError: If the disk refuses.
+    """
+    _check_turn(locked, record, direction)
+    with saving_first():
+        save_aside(locked, f"save before {direction} {record.description}")
+
+
+def _check_turn(locked: LockedWorkspace, record: OpRecord, direction: str) -> tuple[list[RefChange], list[RefChange]]:
+    """List the changes of refs as `_find_changes` does; refuse an operation that the merge in the workspace forbids."""
+    found = _find_changes(locked.vault, record, direction)
+    if IN_MERGE not in record.more:
+        check_not_merging(locked)
+    return found
+
+
 def _turn_files(locked: LockedWorkspace, record: OpRecord, direction: str) -> UndoResult:
     """Take an operation on a workspace back, or do it again."""
     vault, back = locked.vault, direction == UNDO
-    changes, still = _find_changes(vault, record, direction)
-    if IN_MERGE not in record.more:
-        check_not_merging(locked)
+    changes, still = _check_turn(locked, record, direction)
     state = record.before if back else record.after
     sidecars = (record.more.get(SIDECAR), record.more.get(SIDECAR_BEFORE))
     left, reached = sidecars if back else sidecars[::-1]
