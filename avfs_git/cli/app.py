@@ -47,11 +47,7 @@ def _make_output(arguments: list[str], *, document: bool) -> Output:
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command line and return its exit status; nothing escapes but `SystemExit` of a second Ctrl-C.
-
-    Args:
-        arguments: The command line.
-    """
+    """Run one command line and return its exit status; nothing escapes but `SystemExit` of a second Ctrl-C."""
     state = State(_make_output(arguments, document=wants_document(arguments)))
     error: AvfsError | None = None
     trace: str | None = None

@@ -156,9 +156,6 @@ class State:
     def choose(self, *, with_fork: bool = True) -> Choice:
         """Say which vault and fork are meant, by the first that says it: an option, the directory, the environment, the home.
 
-        Args:
-            with_fork: Whether it matters which fork is meant.
-
         Raises:
             BadUsage: If two options name different forks.
             DirectoryGone: If no option names the vault, and the directory was removed.
@@ -277,12 +274,7 @@ class State:
 
     @contextmanager
     def open_vault_and_fork(self, *, with_fork: bool = True, whole: bool = False) -> Iterator[tuple[Vault, str | None]]:
-        """Open the vault that is meant; also say which of its forks, None where it has no default one.
-
-        Args:
-            with_fork: Whether it matters which fork is meant.
-            whole: Where none is named, mean all of them.
-        """
+        """Open the vault that is meant; also say which of its forks, None where it has no default one."""
         with self._open(with_fork=with_fork) as (vault, chosen):
             fork = chosen
             if chosen is None and not whole:

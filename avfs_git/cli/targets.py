@@ -56,8 +56,7 @@ def looks_like_path(text: str) -> bool:
 def read_target(text: str, source: str) -> Target:
     """Read what an option or a variable names.
 
-    Raises:
-        BadUsage: If nothing follows the `@`: whatever was to stand there, the default fork is not what was meant.
+    Nothing behind the `@` is a `BadUsage`: the default fork is not what was meant.
     """
     target = parse_target(text)
     if text.endswith("@") and target.fork is None and not expand(text).is_dir():

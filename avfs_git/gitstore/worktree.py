@@ -186,9 +186,6 @@ class Worktree:
         """Put HEAD on the branch of the tree again.
 
         The index is brought up when git next asks.
-
-        Raises:
-            HostError: If the disk refuses.
         """
         with host_errors(f"write '{self.path}'"):
             at = self.find_head()

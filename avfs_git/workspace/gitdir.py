@@ -74,26 +74,14 @@ class GitDir:
         self.worktree = open_worktree(opened.vault, opened.fork)
 
     def show(self, directory: Path) -> None:
-        """Make the tree one in which git works: it shows a file `.git`. Called before anything is served.
-
-        Args:
-            directory: Where the tree is mounted.
-
-        Raises:
-            HostError: If the disk refuses.
-        """
+        """Make the tree one in which git works: it shows a file `.git`. Called before anything is served."""
         opened = self.opened
         opened.merged.show_git_file(self._prepare(directory), opened.vault.clock_ns(), self.bring_up)
 
     def link(self, link: Path, directory: Path) -> None:
         """Make the tree one in which git works, by a file that is shown as its `.git`.
 
-        Args:
-            link: The file; the server that shows it has git wait where it is behind (`is_behind`).
-            directory: Where the tree is shown.
-
-        Raises:
-            HostError: If the disk refuses.
+        The server of `link` has git wait where the index is behind (`is_behind`).
         """
         content = self._prepare(directory)
         with host_errors(f"make '{link}'"):
@@ -122,11 +110,7 @@ class GitDir:
     def bring_up_within(self, check: Callable[[], None] = _go_on) -> None:
         """Do what `bring_up` does, for a caller that holds the workspace and is in the middle of changing it.
 
-        Args:
-            check: Called for each directory of an index that is made; what it raises ends that, and the index stays as it was.
-
-        Raises:
-            AvfsError: As `bring_up`.
+        `check` is called for each directory of an index that is made; what it raises ends that, and the index stays as it was.
         """
         for _ in range(_TRIES):
             with contextlib.suppress(IndexBusy):
@@ -191,11 +175,7 @@ _MADE = b"1"
 
 
 def find_index(opened: OpenWorkspace, tree: Oid, check: Callable[[], None] = _go_on) -> bytes:
-    """Give the index that `make_index` makes. Of a workspace in which nothing was changed it may have been made for another one.
-
-    Raises:
-        AvfsError: As `make_index`.
-    """
+    """Give the index of `make_index`; where nothing was changed in the workspace, it may have been made for another one."""
     lower = opened.lower
     with host_errors(f"look at the files of '{opened.fork}'"):
         is_changed = bool(UpperReader(opened.upper).list_dir(ROOT))
@@ -212,8 +192,6 @@ def make_index(opened: OpenWorkspace, tree: Oid, check: Callable[[], None] = _go
 
     Raises:
         TooManyFiles: If it stands for more files than avfs walks through.
-        AvfsError: If an object cannot be read.
-        HostError: If the upper layer cannot.
     """
     cache = opened.cache
     bound = Bound(opened.vault.store, (None, tree))

@@ -124,7 +124,6 @@ class _Wanted:
 
     @staticmethod
     def of(paths: Iterable[TreePath]) -> _Wanted | None:
-        """Arrange paths by directory."""
         top = _Wanted()
         for path in paths:
             parts = components(path)

@@ -154,9 +154,6 @@ def check_inert(git_dir: Path) -> None:
 
     That is a hook of git's, a setting that is not known to be harmless, or a link. Hooks of avfs's are none: each runs only as
     its owner enabled it. Costs a look at each entry that is no object and no file of a workspace.
-
-    Raises:
-        VaultUntrusted: If there is such a thing.
     """
     reason = find_harmful_setting(git_dir) or _find_link(git_dir) or _find_hook(git_dir) or _find_shown(git_dir)
     if reason is not None:

@@ -31,7 +31,6 @@ class PackIndex:
     __slots__ = ("_data", "_oids_end", "count")
 
     def __init__(self, path: Path) -> None:
-        """Open an index."""
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe of that name keeps nobody waiting
         try:
             size = os.fstat(fd).st_size

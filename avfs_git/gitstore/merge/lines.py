@@ -56,7 +56,6 @@ class LineMerger:
     """Merges texts, one after the other."""
 
     def __init__(self) -> None:
-        """Make a repository that is nowhere."""
         self._memory = _Memory()
         database = pygit2.Odb()
         database.add_backend(self._memory, 1)

@@ -47,11 +47,7 @@ def hash_file(fd: int, size: int, *, goes_on: bool = False) -> Oid:
 
 
 def read_whole(fd: int, size: int, *, goes_on: bool) -> bytes:
-    """Read a file of that size, which is small, from its start.
-
-    Raises:
-        SizeChanged: If the file ends earlier, or goes on and may not.
-    """
+    """Read a file of that size, which is small, from its start."""
     data = os.pread(fd, size if goes_on else size + 1, 0)
     if len(data) != size:
         raise SizeChanged(f"a file has {len(data)} bytes where {size} were expected")

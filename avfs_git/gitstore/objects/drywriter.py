@@ -23,7 +23,6 @@ class DryWriter:
     """
 
     def __init__(self, store: ObjectStore) -> None:
-        """Start with nothing added."""
         self.store = store
         self._added: dict[Oid, tuple[int, bytes]] = {}
         self._trees: dict[Oid, Tree] = {}
@@ -54,11 +53,7 @@ class DryWriter:
         return self.add(KIND_TREE, write_edited(tree, ids))
 
     def add_file(self, fd: int, size: int, *, goes_on: bool = False) -> Oid:
-        """Compute the id that a file of that size has as a blob.
-
-        Raises:
-            SizeChanged: If the file ends earlier, or goes on and may not.
-        """
+        """Compute the id that a file of that size has as a blob."""
         oid = hash_file(fd, size, goes_on=goes_on)
         self._sizes[oid] = size
         return oid

@@ -54,7 +54,6 @@ class OwnCommits:
     """The commits of one vault whose sidecar counts."""
 
     def __init__(self, git_dir: Path, read: Read) -> None:
-        """Name the vault, and what reads its objects; reads nothing yet."""
         self._git_dir = git_dir
         self._path = os.fsencode(git_dir / NAME)
         self._read = read
@@ -71,11 +70,7 @@ class OwnCommits:
             self._fd, self._inode, self._recalled = None, 0, None
 
     def find(self, commit: Oid) -> Oid | None:
-        """Find the sidecar of a commit; None if it has none that counts.
-
-        Raises:
-            FormatUnsupported: If it is of another version.
-        """
+        """Find the sidecar of a commit; None if it has none that counts."""
         found = self._look(commit)
         return None if found == _NONE else found
 

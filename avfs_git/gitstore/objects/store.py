@@ -91,7 +91,6 @@ class ObjectStore:
     """The objects of one repository, for reading."""
 
     def __init__(self, git_dir: Path) -> None:
-        """Open the objects of a repository; reads nothing yet."""
         self.git_dir = git_dir
         self.objects_dir = git_dir / "objects"
         self.packs = PackSet(self.objects_dir / "pack")

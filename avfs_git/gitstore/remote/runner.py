@@ -370,11 +370,7 @@ class _Patience:
         self._since = time.monotonic()
 
     def wait(self, fd: int) -> None:
-        """Wait until something can be read.
-
-        Raises:
-            Silent: If that takes too long.
-        """
+        """Wait until something can be read."""
         ready = select.poll()  # not select(2), which knows no descriptor above 1,023
         ready.register(fd, select.POLLIN)
         while not ready.poll(min(_LOOK_S, self._limit_s / 4) * 1000):
@@ -471,11 +467,7 @@ def check_received(ended: Ended, url: str) -> None:
 
 
 def _check_room(directory: str) -> None:
-    """Try to write a block where git could not write the file of a ref: git does not say why.
-
-    Raises:
-        HostError: If the disk takes no more.
-    """
+    """Try to write a block where git could not write the file of a ref: git does not say why."""
     try:
         with open(os.open(directory, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600), "wb", buffering=0) as file:
             write_all(file.fileno(), bytes(_BLOCK))

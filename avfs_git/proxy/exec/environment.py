@@ -31,11 +31,7 @@ class Inherited(NamedTuple):
 def divide(redactor: Redactor, *, isolate: bool, isolated: Sequence[str] = (), let_in: Sequence[str] = ()) -> Inherited:
     """Decide about each variable of this process.
 
-    Args:
-        redactor: Knows what looks like a secret.
-        isolate: Whether the command is isolated.
-        isolated: Patterns of further variables that it gets then.
-        let_in: Names that it gets in any case.
+    An isolated command also gets the variables that match `isolated`; any command gets those in `let_in`.
     """
     patterns = (*ISOLATED, *isolated)
     kept, left_out = [], []

@@ -88,12 +88,7 @@ class Executor:
     """Runs commands in one workspace."""
 
     def __init__(self, place: Place, *, keep: bool = False) -> None:
-        """Prepare.
-
-        Args:
-            place: Where.
-            keep: Keep the workspace shown from one command to the next.
-        """
+        """Prepare. `keep` shows the workspace from one command to the next."""
         self._place = place
         self._commits = Commits(place.opened, place.do)
         self._keep = keep
@@ -150,9 +145,7 @@ class Executor:
     def run(self, command: Command, stop: Stop | None = None) -> Generator[Output, None, ExecResult]:
         """Run a command; yields what it writes as it comes, and returns how it ended and what it changed.
 
-        Args:
-            command: What to run, and how.
-            stop: Ends it before its time.
+        `stop` ends it before its time.
 
         Raises:
             CommandDenied: If the policy forbids it.

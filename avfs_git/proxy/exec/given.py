@@ -28,12 +28,6 @@ _STDIN_MAX = 16 << 20
 def make_request(command: Command, *, vault: Path, fork: str, root: Path) -> Request:
     """Spell what the policy decides about.
 
-    Args:
-        command: The command.
-        vault: The repository of its vault.
-        fork: Its fork.
-        root: Where it sees the workspace.
-
     Raises:
         InvalidInput: If it is no command that can be run.
     """

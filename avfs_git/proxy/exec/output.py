@@ -22,14 +22,6 @@ class Captured:
     """One stream of a command."""
 
     def __init__(self, name: str, *, most: int, most_in_file: int, spills: Path) -> None:
-        """Begin.
-
-        Args:
-            name: `stdout` or `stderr`, for the name of the file.
-            most: How many bytes to keep in memory.
-            most_in_file: How many bytes a spill file holds: the first ones.
-            spills: The directory for spill files.
-        """
         self.size = 0
         self.spill: Path | None = None
         self._name = name

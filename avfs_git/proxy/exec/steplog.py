@@ -44,11 +44,7 @@ class StepLog:
         self._fork = fork
 
     def begin(self, start: str | None) -> Steps:
-        """Begin one, or go on with the one that there is.
-
-        Raises:
-            HostError: If the disk refuses.
-        """
+        """Begin one, or go on with the one that there is."""
         try:
             return self.read()
         except NotPrepared:
@@ -68,11 +64,7 @@ class StepLog:
         return Steps(start, tuple(step for line in lines if (step := _parse(line)) is not None))
 
     def add(self, step: Step) -> None:
-        """Note a command, if there is a session.
-
-        Raises:
-            HostError: If the disk refuses.
-        """
+        """Note a command, if there is a session."""
         try:
             fd = open_plain(self._path, os.O_RDWR | os.O_APPEND)
         except FileNotFoundError:

@@ -110,15 +110,8 @@ class Approvals:
     def ask(self, request: Request, decision: Decision, *, is_secret: Callable[[str], bool]) -> tuple[Approval, str]:
         """Record that a request waits for a person. Gives the record and the token, which is kept nowhere.
 
-        An earlier one for the same request that still waits is replaced.
-
-        Args:
-            request: What is asked for.
-            decision: What the policy says to it.
-            is_secret: Tells of which variables the value is not kept.
-
-        Raises:
-            HostError: If the system refuses.
+        An earlier one for the same request that still waits is replaced. The values of variables for which `is_secret` is true
+        are not kept.
         """
         secret = os.urandom(16).hex()
         now = self._clock()
@@ -149,7 +142,6 @@ class Approvals:
 
         Raises:
             ApprovalRefused: If it does not let this request in.
-            HostError: If the system refuses; then it is not used.
         """
         id_, _, secret = token.partition(".")
         if not _ID.fullmatch(id_):
@@ -179,7 +171,6 @@ class Approvals:
         Raises:
             ApprovalNotFound: If there is none of that id.
             ApprovalRefused: If it does not wait any more.
-            HostError: If the system refuses.
         """
         return self._decide(id_, ApprovalState.GRANTED, {ApprovalState.PENDING})
 
@@ -189,7 +180,6 @@ class Approvals:
         Raises:
             ApprovalNotFound: If there is none of that id.
             ApprovalRefused: If it is used, expired or denied already.
-            HostError: If the system refuses.
         """
         return self._decide(id_, ApprovalState.DENIED, {ApprovalState.PENDING, ApprovalState.GRANTED})
 
@@ -198,17 +188,12 @@ class Approvals:
 
         Raises:
             ApprovalNotFound: If there is none of that id.
-            HostError: If the system refuses.
         """
         with host_errors(f"read '{self._root}'"):
             return self._read(id_)[0]
 
     def entries(self, *, every: bool = False) -> list[Approval]:
-        """List those that wait or are granted, the newest first.
-
-        Args:
-            every: Also those that are over.
-        """
+        """List those that wait or are granted, the newest first."""
         with host_errors(f"read '{self._root}'"):
             found = [approval for approval, _ in self._read_all()]
         live = (ApprovalState.PENDING, ApprovalState.GRANTED)

@@ -51,13 +51,7 @@ class Arguments:
 
 
 def take_apart(words: Sequence[Word], program: Program, *, stops: bool) -> Arguments:
-    """Tell options from operands, as getopt does.
-
-    Args:
-        words: Behind the name.
-        program: What is known of its options.
-        stops: Whether everything behind the first operand is left as it is.
-    """
+    """Tell options from operands, as getopt does. With `stops`, everything behind the first operand is left as it is."""
     rest = list(words)
     made = Arguments()
     while rest:

@@ -56,7 +56,6 @@ class AuditLog:
     """The audit log of one vault."""
 
     def __init__(self, root: Path, *, max_file_bytes: int = MAX_FILE_BYTES) -> None:
-        """Use the log in a vault's `avfs` directory, which `append` makes if needed."""
         self._path = root / "audit.ndjson"
         self._max_file_bytes = max_file_bytes
 
@@ -92,15 +91,7 @@ class AuditLog:
                     os.close(fd)
 
     def read(self, *, limit: int | None = None, since_ns: int | None = None) -> list[AuditEntry]:
-        """List events, the newest first.
-
-        Args:
-            limit: At most so many.
-            since_ns: Only those of this time or later.
-
-        Raises:
-            HostError: If the system refuses.
-        """
+        """List events, the newest first."""
         found: list[AuditEntry] = []
         for path in self._files():
             for line in reversed(_read_lines(path)):
@@ -117,7 +108,6 @@ class AuditLog:
 
         Raises:
             AuditDamaged: If a line was changed, added or taken out.
-            HostError: If the system refuses.
         """
         count = 0
         before: tuple[int, str] | None = None

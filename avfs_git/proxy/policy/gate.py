@@ -29,13 +29,6 @@ class Gate:
     """What stands between a request and its run, for one vault."""
 
     def __init__(self, git_dir: Path, *, seal: Seal, user_policy: Path | None) -> None:
-        """Guard a vault.
-
-        Args:
-            git_dir: The vault's repository.
-            seal: Seals approvals.
-            user_policy: The user's policy file, which need not exist.
-        """
         self._git_dir = git_dir
         self._seal = seal
         self._user_policy = user_policy
@@ -52,33 +45,21 @@ class Gate:
         return Approvals(self._git_dir / "avfs", self._seal)
 
     def policy(self) -> policies.Policy:
-        """Read the rules that hold now.
-
-        Raises:
-            PolicyInvalid: If a policy file cannot be understood.
-        """
+        """Read the rules that hold now."""
         found = policies.load(user=self._user_policy, vault=self.vault_policy, vault_root=self._git_dir)
         self._secrets = found.secrets
         return found
 
     @property
     def secrets(self) -> policies.Secrets:
-        """What the policy that was read last says about secrets; reads it if none was.
-
-        Raises:
-            PolicyInvalid: If a policy file cannot be understood.
-        """
+        """What the policy that was read last says about secrets; reads it if none was."""
         if self._secrets is None:
             self.policy()
         assert self._secrets is not None  # noqa: S101 - `policy` sets it
         return self._secrets
 
     def look(self, request: Request) -> Decision:
-        """Decide without doing anything about it: nothing is recorded, and no approval is asked for or used.
-
-        Raises:
-            PolicyInvalid: If a policy file cannot be understood.
-        """
+        """Decide without doing anything about it: nothing is recorded, and no approval is asked for or used."""
         return policies.decide(request, self.policy())
 
     def admit(self, request: Request, *, token: str | None = None) -> Decision:
@@ -134,20 +115,7 @@ class Gate:
         timed_out: bool,
         more: Mapping[str, object] | None = None,
     ) -> None:
-        """Record how a run ended.
-
-        Args:
-            request: What was let in.
-            decision: What `admit` returned.
-            exit_code: The status, 128 + N for signal N.
-            duration_ms: Of the command alone.
-            changed_files: How many paths it changed.
-            timed_out: Whether it was ended for lasting too long.
-            more: Further facts, such as the commit.
-
-        Raises:
-            HostError: If the log cannot be written.
-        """
+        """Record how a run ended."""
         facts = {
             "exit_code": exit_code,
             "duration_ms": duration_ms,

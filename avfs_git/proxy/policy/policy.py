@@ -125,12 +125,7 @@ BUILT_IN_RULES = (
 
 
 def load(*, user: Path | None, vault: Path | None, vault_root: Path) -> Policy:
-    """Read the policy of a vault.
-
-    Args:
-        user: The user's file, which need not exist; None for no such scope.
-        vault: The vault's own file, which need not exist.
-        vault_root: The vault's repository, to see whether the user's file trusts it.
+    """Read the policy of a vault. `vault_root` tells whether the user's file trusts the vault's; none of the files need exist.
 
     Raises:
         PolicyInvalid: If a file cannot be read or understood: then no command runs.

@@ -36,13 +36,7 @@ _TOOLCHAIN = re.compile(
 
 
 def locate(value: str, directory: str, mountpoint: str | None) -> str:
-    """Tell where a path lies.
-
-    Args:
-        value: As a program gets it.
-        directory: The location that it is relative to.
-        mountpoint: The absolute path at which the command sees the workspace, where that is known.
-    """
+    """Tell where a path lies."""
     if value.startswith(UNKNOWN):
         return NOWHERE
     if value.startswith(ROOT):
@@ -108,10 +102,7 @@ def may_be_read(location: str) -> bool:
 def may_be_written(location: str, mountpoint: str | None, *, removes: bool = False) -> bool:
     """Whether writing it, though it lies outside, needs no question: what is in a scratch directory, and devices.
 
-    Args:
-        location: The location.
-        mountpoint: Where the command sees the workspace.
-        removes: Whether it is removed, or moved: then the directory itself does not count.
+    With `removes`, the scratch directory itself does not count.
     """
     if DEVICES.fullmatch(location):
         return True

@@ -38,14 +38,7 @@ def parse(
     variables: Mapping[str, str] | None = None,
     mountpoint: str | None = None,
 ) -> Script:
-    """Take a text apart.
-
-    Args:
-        text: What a shell is given.
-        directories: The locations where it may begin.
-        variables: Those whose values are known.
-        mountpoint: The absolute path at which the command sees the workspace, where that is known.
-    """
+    """Take a text apart."""
     script = Script()
     if len(text) > MAX_TEXT or "\0" in text or RESERVED.search(text):
         script.problems.append("it is too long" if len(text) > MAX_TEXT else "it holds characters that no command needs")

@@ -217,17 +217,7 @@ class Placing:
     def place(
         self, frame: Frame, name: bytes, path: TreePath, mode: int, oid: Oid, record: Record, *, sidecar: bool | None = None
     ) -> None:
-        """Put a file or symbolic link where it belongs.
-
-        Args:
-            frame: Its directory.
-            name: Its name there.
-            path: Its path.
-            mode: Its mode in git's terms.
-            oid: Its content.
-            record: What git's terms leave out.
-            sidecar: Where it belongs, if `goes_to_sidecar` was asked already.
-        """
+        """Put a file or symbolic link where it belongs."""
         assert frame.tree is not None  # noqa: S101 - the caller that found the change has loaded it
         if sidecar is None:
             sidecar = self.goes_to_sidecar(frame, name, path, mode)

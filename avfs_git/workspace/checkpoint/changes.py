@@ -44,17 +44,11 @@ def record_changes(
 ) -> tuple[Warning, ...]:
     """Record what has changed in a workspace since it was last recorded, as one operation; tell what was left out.
 
-    In the middle of a merge the operation can be undone until the merge ends.
-
-    Args:
-        locked: The workspace.
-        description: What the log says; the paths if not given.
-        kind: The operation in the log.
-        command: The command that made the changes: where git moved the branch in it, that is part of the operation.
+    In the middle of a merge the operation can be undone until the merge ends. `description` is what the log says, by default the
+    paths. Where git moved the branch in `command`, that is part of the operation.
 
     Raises:
         FileChanging: If a file cannot be read whole.
-        HostError: If the disk refuses. Nothing is recorded then; the files are as they are.
     """
     opened, vault = locked.opened, locked.vault
     if opened.is_clean():

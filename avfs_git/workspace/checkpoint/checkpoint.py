@@ -274,11 +274,7 @@ def merged_into(locked: LockedWorkspace) -> str | None:
 
 
 def check_not_merging(locked: LockedWorkspace) -> None:
-    """Make sure that no conflicts are waiting in the workspace: they must not become a commit, nor be written over.
-
-    Raises:
-        MergeInProgress: If they are.
-    """
+    """Make sure that no conflicts are waiting in the workspace: they must not become a commit, nor be written over."""
     merging = locked.opened.state.merging
     if merging is not None:
         raise merge_in_progress(locked.fork, merging)

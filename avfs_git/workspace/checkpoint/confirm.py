@@ -59,11 +59,7 @@ def confirm_restored(
 ) -> Captured | None:
     """Give what a capture would find after the steps of a restore; None if that has to be found out by capturing.
 
-    Args:
-        locked: The workspace, in the captured state but for the steps.
-        steps: All that was done to it: they lead to the state of the trees.
-        known: The files that were made, by path.
-        trees: The tree and the sidecar tree of that state.
+    `steps` are all that was done since the last capture; `known` are the files that were made.
     """
     look = _look(locked, UpperReader(locked.opened.upper), steps, known)
     if look is None:
@@ -81,13 +77,7 @@ def confirm_advanced(
 ) -> Captured | None:
     """Give what a capture would find after moving on to a tree; None if that has to be found out by capturing.
 
-    Args:
-        locked: The workspace, in the captured state but for the steps.
-        sink: Where objects are read from, and those of the sidecar go.
-        steps: All that was done to it.
-        known: The files that were made, by path.
-        tree: The tree to which the steps lead.
-        now: The tree and the sidecar tree of the state before.
+    `steps` lead to `tree`; `now` is the tree and the sidecar tree before them.
     """
     if tree == EMPTY_TREE or any(split(step.path)[1] in _DECIDING for step in steps) or not all(map(_keeps_sidecar, steps)):
         return None

@@ -18,17 +18,12 @@ class StagedPaths:
     """The paths in the index of one fork."""
 
     def __init__(self, vault: OpenVault, fork: str) -> None:
-        """Take the fork; nothing is read before the first question."""
         self._vault = vault
         self._fork = fork
         self._paths: frozenset[bytes] | None = None
 
     def holds(self, path: TreePath) -> bool:
-        """Whether git was told to add a path.
-
-        Raises:
-            HostError: If the index cannot be read.
-        """
+        """Whether git was told to add a path."""
         if self._paths is None:
             self._paths = self._read()
         if path not in self._paths:

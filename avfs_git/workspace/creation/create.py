@@ -61,13 +61,8 @@ def create_vault(
 ) -> Created:
     """Make a vault.
 
-    Args:
-        git_dir: Where.
-        source: A directory to begin with; a git repository brings its history and branches along, a bare one nothing else.
-        branch: The first fork, where the source does not say it.
-        identity: The author of the first commit.
-        clock_ns: The time of it.
-        shared: Let the group of this process work in it.
+    A git repository as `source` brings its history and branches, a bare one nothing else; `branch` is the first fork where the
+    source names none. `shared` lets the group of this process work in the vault.
 
     Raises:
         InvalidName: If no fork may have the name of the first one.
@@ -169,7 +164,6 @@ def carry_exclude(source_git: Path, git_dir: Path) -> None:
 
     Raises:
         NotAVault: If they are a link, which may lead anywhere, or no file.
-        HostError: If the disk refuses.
     """
     try:
         rules = read_plain_file(common_dir(source_git) / "info" / "exclude", limit=IGNORE_FILE_READ)
@@ -247,7 +241,6 @@ def capture_directory(
         place: Where the vault will be, if it is being made.
 
     Raises:
-        HostError: If the directory cannot be read.
         FileChanging: If a file cannot be read without it changing.
     """
     git_dir = find_git_dir(source)

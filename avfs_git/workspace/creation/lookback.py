@@ -46,13 +46,6 @@ class Lookback:
     """
 
     def __init__(self, vault: OpenVault, git_dir: Path | None, tracked: Oid | None) -> None:
-        """Find out what is known.
-
-        Args:
-            vault: The vault of the directory.
-            git_dir: What holds its index; None where it is no clone.
-            tracked: The tree of its commit.
-        """
         self._vault = vault
         self._kept: Oid | None = None
         with contextlib.suppress(AvfsError):  # one that is damaged counts for nothing, and cannot be moved

@@ -113,13 +113,7 @@ class KnownClone(PlainDirectory):
 
 
 def read_known(source: Path, git_dir: Path, sink: ObjectSink, store: ObjectStore) -> KnownClone | None:
-    """Find out what is known of a clone's files.
-
-    Args:
-        source: Its working tree.
-        git_dir: The directory that holds its index.
-        sink: What takes the trees and attributes of what is known.
-        store: Where the clone's objects have been taken over to.
+    """Find out what is known of a clone's files. Trees and attributes go to `sink`; `store` holds the clone's objects already.
 
     Returns:
         The rest, or None if nothing is known, as where there is no index, or one that is not understood.

@@ -55,13 +55,7 @@ def apply_fork(
 ) -> ApplyResult:
     """Write what a fork's checkpoints have changed into a directory.
 
-    Args:
-        vault: Where the fork is.
-        fork: Which.
-        directory: A directory of the machine, such as the working tree that the vault was made from.
-        since: The state that the changes are counted from; what the fork began with if not given.
-        paths: Only these and what is below them.
-        dry_run: Only tell what would be written.
+    Changes are counted from `since`, by default from what the fork began with.
 
     Raises:
         CheckpointNotFound: If the fork has no checkpoint, or there is no such state.

@@ -26,7 +26,6 @@ class EnabledHooks:
     """The enabled hooks of all vaults that one home is used with."""
 
     def __init__(self, home: Path, seal: Seal) -> None:
-        """Use those of a home; nothing is read before it is asked for."""
         self._path = home / _NAME
         self._seal = seal
 
@@ -38,18 +37,11 @@ class EnabledHooks:
         """Give the enabled hooks of a vault: the SHA-256 of each by its name.
 
         None is enabled where the list was changed by something else than avfs.
-
-        Raises:
-            HostError: If the file cannot be read.
         """
         return self._read_all().get(os.path.realpath(git_dir), {})
 
     def change(self, git_dir: Path, name: str, digest: str | None) -> None:
-        """Enable a hook with a content, or disable it. On disk on return.
-
-        Raises:
-            HostError: If the disk refuses.
-        """
+        """Enable a hook with a content, or disable it. On disk on return."""
         place = os.path.realpath(git_dir)
         with self._locked():
             vaults = {known: dict(hooks) for known, hooks in self._read_all().items()}

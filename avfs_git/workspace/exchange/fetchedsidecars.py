@@ -162,12 +162,8 @@ def accept_sidecars(
 ) -> list[Warning]:
     """Have the sidecars that a fetch has brought count for the commits of the same remote that name them.
 
-    Args:
-        vault: Where they are.
-        remote: The remote, for messages.
-        tips: Where its branches and labels are.
-        sidecars: Where its sidecars are.
-        with_git_dirs: Whether directories with a `.git` come along, also such as an earlier fetch has left out.
+    `tips` and `sidecars` are the remote's. `with_git_dirs` also takes directories with a `.git`, and those that an earlier fetch
+    left out.
 
     Raises:
         HostError: If the disk refuses; nothing counts then that did not before.

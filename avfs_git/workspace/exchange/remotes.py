@@ -188,15 +188,6 @@ def fetch(
 ) -> FetchResult:
     """Bring what a remote has, and remember where its branches are. Forks stay as they are.
 
-    Args:
-        vault: Where to.
-        name: The remote; the only one, or `origin`, if not given.
-        with_checkpoints: Also the labels that were pushed there.
-        with_sidecar: Also the ignored files that were pushed there; the remote is trusted with what they do.
-        with_git_dirs: Of those, also the directories with a `.git`.
-        access: What of the user's own may be used.
-        progress: Told how far it is.
-
     Raises:
         InvalidInput: If `.git` directories are asked for without the ignored files.
         RemoteNotFound: If there is no such remote.
@@ -253,11 +244,6 @@ def _fetch(exchange: Exchange, specs: Sequence[str], state: str, *, with_state: 
 
 def prefetch(vault: OpenVault, commit: Oid, paths: Sequence[TreePath]) -> PrefetchResult:
     """Bring the contents of a commit's files that a lazy vault lacks.
-
-    Args:
-        vault: Where.
-        commit: Whose files.
-        paths: Which of them, with all below; all if there are none.
 
     Raises:
         PathNotFound: If the commit has nothing at a path.
@@ -420,16 +406,6 @@ def push(
 ) -> PushResult:
     """Hand forks to a remote, as branches. What only the remote has is never overwritten, unless it was seen before.
 
-    Args:
-        vault: Where from.
-        forks: Which.
-        name: The remote; the only one, or `origin`, if not given.
-        with_checkpoints: Also their labels.
-        with_sidecar: Also their ignored files, as the newest checkpoint has them.
-        force_with_lease: Let a branch move back or aside, if it is still where it was when it was last fetched.
-        access: What of the user's own may be used.
-        progress: Told how far it is.
-
     Raises:
         ForkNotFound: If there is no such fork, or it has no commit yet.
         RemoteNotFound: If there is no such remote.
@@ -461,7 +437,6 @@ def push_refs(
 
     Raises:
         PushRejected: If not all of them did.
-        RemoteError: If the exchange fails.
     """
     with objects_held(vault.git_dir):  # what is sent, until what is remembered of the other side names it
         before = {push.ref: vault.refs.read(tracking_ref(remote, push.ref)) for push in wanted}

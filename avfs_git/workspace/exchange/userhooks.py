@@ -36,11 +36,7 @@ _HEARD = 4000
 
 
 def list_hooks(vault: OpenVault, enabled: EnabledHooks) -> list[HookInfo]:
-    """Describe the hooks that a vault may have, those of git for pushes included.
-
-    Raises:
-        HostError: If the disk refuses.
-    """
+    """Describe the hooks that a vault may have, those of git for pushes included."""
     update = vault.git_dir / "hooks" / "update"
     is_there = os.access(update, os.X_OK)
     found = [HookInfo("update", update, is_there, HookState.ENABLED if is_there else HookState.MISSING)]
@@ -56,7 +52,6 @@ def enable_hook(vault: OpenVault, enabled: EnabledHooks, name: str) -> list[Hook
 
     Raises:
         InvalidInput: If there is no such hook, or it cannot be executed.
-        HostError: If the disk refuses.
     """
     place = _find(vault, name)
     digest = _digest(place)
@@ -71,7 +66,6 @@ def disable_hook(vault: OpenVault, enabled: EnabledHooks, name: str) -> list[Hoo
 
     Raises:
         InvalidInput: If there is no hook of that name.
-        HostError: If the disk refuses.
     """
     _find(vault, name)
     enabled.change(vault.git_dir, name, None)
@@ -108,7 +102,6 @@ def install_hooks(vault: OpenVault, enabled: EnabledHooks) -> list[HookInfo]:
 
     Raises:
         InvalidInput: If git has another hook of that name already, which stays.
-        HostError: If the disk refuses.
     """
     vault.prepare()
     make_dirs_durably(vault.layout.hooks)
@@ -117,14 +110,7 @@ def install_hooks(vault: OpenVault, enabled: EnabledHooks) -> list[HookInfo]:
 
 
 def run_hook(vault: OpenVault, enabled: EnabledHooks, name: str, fork: str, facts: Mapping[str, object]) -> tuple[Warning, ...]:
-    """Run a hook, if there is one and it is enabled.
-
-    Args:
-        vault: Where.
-        enabled: Which hooks are.
-        name: Which, of `NAMES`.
-        fork: The fork that the operation is on.
-        facts: What the hook is told beside vault and fork; JSON-safe.
+    """Run a hook, if there is one and it is enabled. The hook is told `facts` beside vault and fork.
 
     Returns:
         A warning if a hook that runs after an operation failed, or if one that is there is not enabled.

@@ -30,10 +30,7 @@ from avfs_git.workspace.restore.restore import is_there
 def add_paths(locked: LockedWorkspace, paths: Sequence[TreePath], *, force: bool = False) -> CheckpointResult:
     """Make a checkpoint that holds what is at and below some paths. Costs what is beside history there.
 
-    Args:
-        locked: The workspace.
-        paths: Files and directories.
-        force: Also files that the ignore rules name, and repositories below a directory that is named.
+    `force` adds ignored files, and repositories below a named directory.
 
     Raises:
         PathNotFound: If nothing is at a path.

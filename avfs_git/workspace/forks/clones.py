@@ -76,16 +76,10 @@ def find_remote(git_dir: Path) -> str | None:
 
 
 def make_vault_of(git_dir: Path, source: Path, branch: str) -> None:
-    """Make an empty vault for the forks of a directory.
-
-    Args:
-        git_dir: Where.
-        source: The directory, absolute.
-        branch: The first fork, which is the default one.
+    """Make an empty vault for the forks of a directory. Its default fork is `branch`.
 
     Raises:
         VaultExists: If something is there.
-        HostError: If the disk refuses. Nothing is left behind.
     """
     with vault_made(git_dir) as making:
         init_vault_repo(making, head=HEADS + branch, remote=(REMOTE, source) if find_git_dir(source) is not None else None)
@@ -99,12 +93,7 @@ def fork_present(
 ) -> list[Warning]:
     """Make a fork of what a directory holds at present: its commit, and all that is not committed, ignored files included.
 
-    Args:
-        vault: The directory's vault.
-        name: The fork.
-        source: The directory.
-        parent: The fork of the vault that is mounted there; None where it is the directory that the vault was made for.
-        author: Who makes the fork's commits; whoever makes those of the vault if not given.
+    `parent` is the vault's fork that is mounted there, if the directory is such a mount.
 
     Returns:
         What could not be taken along.
@@ -112,7 +101,6 @@ def fork_present(
     Raises:
         ForkExists: If the name is taken.
         NotAVault, FormatUnsupported: If the directory is a repository that cannot be read safely.
-        HostError: If the directory or the disk cannot be used.
     """
     check_fork_name(name)
     vault.prepare()

@@ -240,12 +240,7 @@ def end_fork(
 ) -> bool:
     """Take a fork away: its refs, kept reachable under others, and its workspace, kept in the trash; tell whether that was done.
 
-    Args:
-        vault: Where.
-        fork: Which.
-        open_workspace: Opens its workspace.
-        record: What the log is to say; the refs that move and the name in the trash are put in here.
-        only_if: Asked, with the workspace locked, whether the fork is still to go.
+    The refs that move and the name in the trash are put into `record`. `only_if` is asked with the workspace locked.
 
     Raises:
         ForkNotFound: If somebody else has ended it.
@@ -295,12 +290,8 @@ def delete_fork(
 ) -> ForkInfo | None:
     """Delete a fork. Its commits stay reachable and its files stay in the trash, so that it can be undone.
 
-    Args:
-        vault: Where.
-        fork: Which.
-        open_workspace: Opens its workspace.
-        by: The fork at hand, where `undo` is to bring it back.
-        only_if: Asked, with the workspace locked, whether the fork is still to go; where it is not, None is returned.
+    `by` is the fork at hand, where `undo` brings this one back. Returns None if `only_if`, asked with the workspace locked, says
+    that the fork stays.
 
     Raises:
         ForkNotFound: If there is none of that name.

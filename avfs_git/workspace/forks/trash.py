@@ -47,15 +47,11 @@ def name_in_trash(vault: OpenVault, fork: str) -> str:
 def clear_orphan(vault: OpenVault, fork: str, name: str | None = None) -> None:
     """Put away a workspace whose branch is gone, so that a new fork of that name does not find it.
 
-    Args:
-        vault: Where.
-        fork: Whose workspace.
-        name: What `name_in_trash` gave, where that is written down.
+    `name` is what `name_in_trash` gave, where that is written down.
 
     Raises:
         ForkExists: If the workspace belongs to a fork: one without a commit yet, in which somebody has written.
         WorkspaceBusy, WorkspaceMounted: If somebody uses it.
-        HostError: If the disk refuses.
     """
     layout = vault.layout.workspace(fork)
     if not layout.root.exists():
@@ -74,7 +70,6 @@ def note_deletion(vault: OpenVault, fork: str) -> None:
 
     Raises:
         WorkspaceBusy, WorkspaceMounted: If somebody uses the workspace.
-        HostError: If the disk refuses.
     """
     record = find_deletion(vault, fork)
     if record is None:
@@ -133,12 +128,7 @@ def _retired(layout: WorkspaceLayout) -> Iterator[None]:
 def move_to_trash(vault: OpenVault, fork: str, name: str | None = None) -> None:
     """Move the workspace of a fork out of the way, whole; does nothing if there is none.
 
-    The caller has retired it, under its lock.
-
-    Args:
-        vault: Where.
-        fork: Whose workspace.
-        name: What `name_in_trash` gave, where that was written down before.
+    The caller has retired it, under its lock. `name` is what `name_in_trash` gave, where that was written down before.
 
     Raises:
         HostError: If the disk refuses; the workspace is where it was.
@@ -172,12 +162,7 @@ def move_to_trash(vault: OpenVault, fork: str, name: str | None = None) -> None:
 def take_from_trash(vault: OpenVault, fork: str, name: str) -> str:
     """Move a workspace back to its place, and tell the name that it had in the trash; "" if it is not there any more.
 
-    It stays retired until `bring_into_use`, after its branch is there.
-
-    Args:
-        vault: Where.
-        fork: Whose workspace.
-        name: What it was called in the trash; "" if that is not known, and then none is looked for.
+    It stays retired until `bring_into_use`, after its branch is there. Without a `name`, none is looked for.
 
     Raises:
         WorkspaceBusy, WorkspaceMounted, ForkExists: As `clear_orphan`, where another one is in its place.

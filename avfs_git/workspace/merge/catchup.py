@@ -32,16 +32,11 @@ _TRIES = 5
 def catch_up(locked: LockedWorkspace, options: MergeOptions) -> MergeResult | None:
     """Merge what others have put on a fork's branch with what its workspace holds; None if there is nothing of the kind.
 
-    Args:
-        locked: The workspace.
-        options: How to merge; the source is told by its commit.
-
     Raises:
         HeadElsewhere: If git's HEAD in the live tree is not on the fork's branch.
         MergeInProgress: If the workspace is in the middle of a merge.
         UnrelatedHistories: If the branch has no commit in common with what the workspace came from.
         RefConflict: If others move the branch again and again.
-        HostError: If the disk refuses; the state is the old one.
     """
     check_head(locked.vault, locked.fork)
     tries = _TRIES

@@ -94,7 +94,6 @@ def merge_commit(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) ->
         UnrelatedHistories: If the two have no commit in common.
         MergeInProgress: If the workspace is in the middle of another merge.
         RefConflict: If the target's branch holds changes that its workspace has not seen.
-        HostError: If the disk refuses; the target is as it was.
     """
     check_not_merging(locked)
     check_head(locked.vault, locked.fork)
@@ -147,11 +146,7 @@ def join_warnings(*told: Iterable[Warning]) -> tuple[Warning, ...]:
 
 
 def plan_merge(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) -> MergeResult:
-    """Tell what a merge would do. Writes nothing.
-
-    Raises:
-        HeadElsewhere, NotFastForward, UnrelatedHistories: As a merge does.
-    """
+    """Tell what a merge would do. Writes nothing."""
     check_head(locked.vault, locked.fork)
     head = locked.vault.read_head(locked.fork)
     if head is not None and locked.opened.is_recorded_by(head):
@@ -171,7 +166,6 @@ def save_target(locked: LockedWorkspace, description: str) -> Start:
     Raises:
         MergeInProgress: If the workspace is in the middle of a merge.
         RefConflict: If its branch holds changes that it has not seen.
-        HostError: If the disk refuses.
     """
     locked.vault.prepare()
     head = locked.vault.read_head(locked.fork)
@@ -186,19 +180,7 @@ def save_target(locked: LockedWorkspace, description: str) -> Start:
 def merge_in_memory(
     sink: PackWriter | DryWriter, ours: Oid, theirs: Oid, options: MergeOptions, *, target: str, in_workspace: bool = False
 ) -> Merged:
-    """Merge two commits; new blobs and trees go to the sink.
-
-    Args:
-        sink: Where objects are read from and go to.
-        ours: The commit that is merged into.
-        theirs: The one that is merged.
-        options: How.
-        target: What people call ours.
-        in_workspace: The conflicts are for somebody to resolve in the files.
-
-    Raises:
-        NotFastForward, UnrelatedHistories: As a merge does.
-    """
+    """Merge two commits; new blobs and trees go to the sink. With `in_workspace`, the conflicts will be resolved in the files."""
     bases = find_merge_bases(sink, ours, theirs)
     if not bases:
         raise UnrelatedHistories(target, options.source)

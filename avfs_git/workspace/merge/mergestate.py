@@ -62,17 +62,8 @@ def begin_merge(
 ) -> tuple[Warning, ...]:
     """Put a merge with conflicts into the workspace.
 
-    Args:
-        locked: The workspace, with nothing uncommitted.
-        pack: Where the objects of the merged tree are; its end is written here.
-        tree: The merged files, with markers.
-        conflicts: What is to be decided.
-        merging: What is merged; its conflicts are filled in here.
-        now: The trees of the workspace.
-        other: Whose new untracked files come along.
-
-    Raises:
-        HostError: If the disk refuses; the workspace is as it was.
+    The pack holds the objects of `tree`, the merged files with markers; it is finished here. The new untracked files of `other`
+    come along.
     """
     merging.conflicts = [_record(pack, tree, conflict) for conflict in conflicts]
     plan = plan_advance(pack, now, tree, other)
@@ -202,11 +193,7 @@ def _is_resolved(source: ObjectSource, tree: Oid | None, conflict: OpenConflict)
 def resolve_path(locked: LockedWorkspace, path: TreePath, take_side: str | None, content: bytes | None) -> None:
     """Decide on one path in conflict.
 
-    Args:
-        locked: The workspace.
-        path: Which.
-        take_side: `ours`, `theirs` or `union`; None says that what is there, or `content`, is right.
-        content: What the file is to hold.
+    `take_side` is `ours`, `theirs` or `union`; without it, what is there, or `content`, is right.
 
     Raises:
         NoMergeInProgress: If there is no merge.
@@ -292,11 +279,7 @@ def _put(locked: LockedWorkspace, path: TreePath, mode: int, content: bytes) -> 
 
 
 def check_resolved(locked: LockedWorkspace) -> None:
-    """Make sure that nothing is left to decide.
-
-    Raises:
-        ConflictsLeft: If something is.
-    """
+    """Make sure that nothing is left to decide."""
     preview = Preview(locked)
     left = list_unresolved(locked, preview, preview.taken.captured.tree)
     if left:
@@ -311,7 +294,6 @@ def conclude_merge(locked: LockedWorkspace, message: str | None) -> MergeResult:
         MergeInProgress: If it is part of a rebase or cherry-pick.
         ConflictsLeft: If something is not resolved.
         RefConflict: If the branch holds changes that the workspace has not seen.
-        HostError: If the disk refuses; the merge goes on.
     """
     merging = _merging(locked)
     if merging.rewriting is not None:
@@ -360,7 +342,6 @@ def abort_merge(locked: LockedWorkspace) -> UndoResult:
 
     Raises:
         NoMergeInProgress: If there is none.
-        HostError: If the disk refuses; the merge goes on.
     """
     merging = _merging(locked)
     text = f"give up merging {merging.source}" if merging.rewriting is None else f"give up: {merging.rewriting.description}"

@@ -57,12 +57,6 @@ class Comparison:
     """Compares commits of one vault, two at a time."""
 
     def __init__(self, vault: OpenVault, strategy: MergeStrategy = MergeStrategy.NORMAL) -> None:
-        """Prepare comparisons.
-
-        Args:
-            vault: Where the commits are.
-            strategy: What becomes of lines that both sides changed.
-        """
         self._writer = DryWriter(vault.store)
         self._by_git = choose_engine(vault.git_dir) is EngineName.GIT
         self._strategy = strategy
@@ -159,12 +153,7 @@ def _above(path: bytes) -> list[bytes]:
 
 
 def compare_forks(vault: OpenVault, forks: Sequence[tuple[str, Oid]], *, named: bool) -> Overlap:
-    """Compare forks with each other.
-
-    Args:
-        vault: Where they are.
-        forks: Their names and heads.
-        named: Whether the caller named them; else two that cannot be compared are left out with a warning.
+    """Compare forks with each other. Two forks that cannot be compared are an error if the caller `named` them, else a warning.
 
     Raises:
         UnrelatedHistories, ObjectMissing, ObjectCorrupt: If two that were named cannot be compared.
@@ -198,12 +187,6 @@ def order_merges(vault: OpenVault, target: Oid, sources: Sequence[tuple[str, Oid
     Those that conflict with the fewest others come first, those that conflict with one before them last; equals stay in
     the order that was given.
 
-    Args:
-        vault: Where they are.
-        target: What they are merged into.
-        sources: Their names and commits.
-        strategy: What becomes of lines that both sides changed.
-
     Returns:
         Positions in `sources`.
 
@@ -231,11 +214,7 @@ def order_merges(vault: OpenVault, target: Oid, sources: Sequence[tuple[str, Oid
 def plan_many(
     vault: OpenVault, fork: str, target: Oid, sources: Sequence[tuple[str, Oid]], strategy: MergeStrategy, mode: MergeMode
 ) -> list[MergeResult]:
-    """Tell what merging several sources, one after the other, would do. Nothing is written.
-
-    Raises:
-        NotFastForward, UnrelatedHistories: As a merge does.
-    """
+    """Tell what merging several sources, one after the other, would do. Nothing is written."""
     writer = DryWriter(vault.store)
     found: list[MergeResult] = []
     for name, oid in sources:

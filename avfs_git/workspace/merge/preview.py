@@ -24,7 +24,6 @@ class Preview(DryWriter):
     """Computes what would be stored, over the vault and the files of one workspace."""
 
     def __init__(self, locked: LockedWorkspace) -> None:
-        """Capture the workspace; nothing is written."""
         super().__init__(locked.vault.store)
         self._merged = locked.merged
         self._signature = locked.signature()

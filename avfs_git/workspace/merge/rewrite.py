@@ -90,17 +90,10 @@ def pick_commits(
 ) -> RewriteResult:
     """Put what single commits changed onto a fork, in the order in which they are given.
 
-    Args:
-        locked: The workspace.
-        picked: The commits.
-        strategy: What becomes of lines that both sides changed.
-        in_workspace: Put the conflicts of one that does not fit into the workspace.
-
     Raises:
         CommitConflicts: If one does not fit; nothing is changed then.
         HeadElsewhere: If git's HEAD in the live tree is not on the fork's branch.
         MergeInProgress: If the workspace is in the middle of a merge.
-        HostError: If the disk refuses; the fork is as it was.
     """
     what = _short(picked[0]) if len(picked) == 1 else f"{len(picked)} commits"
     plan = _Plan(CHERRY_PICK, f"cherry-pick {what}", strategy, in_workspace)
@@ -116,18 +109,10 @@ def rebase(
 ) -> RewriteResult:
     """Put the commits that only a fork has onto another commit.
 
-    Args:
-        locked: The workspace.
-        onto: The other commit.
-        name: What people call it.
-        strategy: What becomes of lines that both sides changed.
-        in_workspace: Put the conflicts of a commit that does not fit into the workspace.
-
     Raises:
         CommitConflicts: If one does not fit; nothing is changed then.
         HeadElsewhere: If git's HEAD in the live tree is not on the fork's branch.
         MergeInProgress: If the workspace is in the middle of a merge.
-        HostError: If the disk refuses; the fork is as it was.
     """
     plan = _Plan(REBASE, f"rebase onto {name}", strategy, in_workspace)
     without_effect = _foresee(locked, onto, None, plan)
@@ -140,15 +125,12 @@ def rebase(
 def continue_rewrite(locked: LockedWorkspace, *, skip: bool = False) -> RewriteResult:
     """Go on with a rebase or cherry-pick, once conflicts are resolved: to its end, or to the next commit that does not fit.
 
-    Args:
-        locked: The workspace.
-        skip: Leave the commit that does not fit out, whatever is resolved of it. What was done since is kept beside.
+    `skip` leaves out the commit that does not fit; what was resolved of it is kept beside.
 
     Raises:
         NoMergeInProgress: If there is none.
         MergeInProgress: If what the workspace is in the middle of is a merge.
         ConflictsLeft: If something is not resolved.
-        HostError: If the disk refuses; the workspace holds what it did.
     """
     merging = locked.opened.state.merging
     if merging is None:
@@ -172,14 +154,7 @@ def continue_rewrite(locked: LockedWorkspace, *, skip: bool = False) -> RewriteR
 
 
 def _foresee(locked: LockedWorkspace, onto: Oid | None, picked: Sequence[Oid] | None, plan: _Plan) -> RewriteResult | None:
-    """Try it with what is uncommitted before that is saved: give the result if nothing would change, and raise what refuses it.
-
-    Args:
-        locked: The workspace.
-        onto: On what commits are put; the state of the workspace if not given.
-        picked: Which; those that only the fork has if not given.
-        plan: How.
-    """
+    """Try it with what is uncommitted before that is saved: give the result if nothing would change; raise what refuses it."""
     check_not_merging(locked)
     check_head(locked.vault, locked.fork)
     head = locked.vault.read_head(locked.fork)

@@ -96,7 +96,6 @@ class Beside(Plain):
     """The mode of a workspace that looks at one which another thread serves."""
 
     def __init__(self, layers: Layers, following: Following) -> None:
-        """Look at layers whose changes are followed."""
         self._following = following
         super().__init__(layers)
 
@@ -121,15 +120,10 @@ def look_beside(
 ) -> _T:
     """Do what only looks at a workspace while another thread may be changing it.
 
-    Args:
-        served: The workspace, as the session has it.
-        action: What is done, with the workspace as it is opened for that.
-        flush: Has pages written out that programs have mapped and changed.
-        discard: Closes what is open in a result that is not to be used.
+    `flush` writes out pages that programs have mapped and changed; `discard` closes what is open in a result that is not used.
 
     Raises:
         Disturbed: If each of some tries was.
-        AvfsError: What the action raises.
     """
     vault, fork, standstill = served.vault, served.fork, served.standstill
     for _ in range(_TRIES):

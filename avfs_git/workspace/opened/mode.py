@@ -69,15 +69,7 @@ class Mode(Protocol):
         """Make what a capture reads the upper layer by."""
 
     def capture(self, make: MakeCapture, cache: StatCache | None, *, lasts: bool, afresh: bool, flush: Flush | None) -> Captured:
-        """Capture what changed.
-
-        Args:
-            make: Makes the capture of a round.
-            cache: What the last capture found.
-            lasts: Whether the capture is going to be recorded.
-            afresh: Read all of the upper layer.
-            flush: Called before the last round, if given.
-        """
+        """Capture what changed. `afresh` reads all of the upper layer; `flush` is called before the last round."""
 
     def end_capture(self, captured: Captured) -> None:
         """Count as recorded what was captured."""

@@ -28,7 +28,6 @@ class Plain:
     is_served = False
 
     def __init__(self, layers: Layers, view: MergedTree | None = None, dirty: DirtySet | None = None) -> None:
-        """Show layers, or go on with a view of them and the paths that changed in it."""
         self.layers = layers
         self.dirty = dirty
         self.view = self._make_view() if view is None else view

@@ -29,7 +29,6 @@ class Served(Plain):
     is_served = True
 
     def __init__(self, layers: Layers, view: MergedTree | None = None, dirty: DirtySet | None = None) -> None:
-        """Serve a view of layers."""
         self._in_capture: DirtySet | None = None
         self._is_captured = False
         """Whether the paths of `_in_capture` are in no other set, until the capture is recorded or given up."""

@@ -210,11 +210,7 @@ class OpenWorkspace:
 
     @property
     def mounted(self) -> MountedTree | None:
-        """The directory where the kernel shows the workspace, open for changes; None where it does not.
-
-        Raises:
-            MountError: As `changeable`.
-        """
+        """The directory where the kernel shows the workspace, open for changes; None where it does not."""
         return self.mode.mounted()
 
     def _open_lock(self) -> tuple[LockFile, OSError | None]:
@@ -372,9 +368,6 @@ class OpenWorkspace:
 
         The threads of this process go on to take the lock by turns; other processes find the session's id in it. Its
         socket must be there already. The process may fork afterwards; a child that takes over from another calls `take_over`.
-
-        Args:
-            session: The id of the session, at most 24 ASCII letters and digits.
 
         Raises:
             WorkspaceBusy: If another process holds it for too long.

@@ -162,7 +162,6 @@ def advance(
     Raises:
         RefConflict: If the branch has moved meanwhile.
         LeftInForce: If the disk refuses so late that the new state stays.
-        HostError: If the disk refuses; the state is the old one.
     """
     plan = plan_advance(pack, now, tree, other)
     locked.vault.store.expect(oid for oid in list_contents(plan.steps) if not pack.exists(oid))

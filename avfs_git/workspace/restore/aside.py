@@ -40,12 +40,8 @@ class Aside(NamedTuple):
 def save_aside(locked: LockedWorkspace, description: str, *, onto: Oid | None = None) -> Aside:
     """Save what is uncommitted as a commit that no branch holds, kept reachable.
 
-    The workspace counts as captured at that commit afterwards.
-
-    Args:
-        locked: The workspace.
-        description: The commit's message.
-        onto: The commit that it follows and is compared with; the head of the fork if not given.
+    The workspace counts as captured at that commit afterwards. The commit follows `onto`, by default the head of the fork, and is
+    compared with it.
     """
     vault = locked.vault
     pack = PackWriter(vault.store)

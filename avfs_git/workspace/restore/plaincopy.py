@@ -41,11 +41,7 @@ _COPYING, _COPIED = b"-", b"+"
 
 
 def note_copy(layout: WorkspaceLayout, place: Path, *, is_complete: bool) -> None:
-    """Note where a copy is.
-
-    Raises:
-        HostError: If the disk refuses.
-    """
+    """Note where a copy is."""
     with host_errors(f"write '{layout.copy_note}'"):
         word = _COPIED if is_complete else _COPYING
         write_file_atomically(layout.copy_note, word + _say_whose(layout) + os.fsencode(place), durable=False)
@@ -56,26 +52,14 @@ def _say_whose(layout: WorkspaceLayout) -> bytes:
 
 
 def remove_copy(layout: WorkspaceLayout, place: Path) -> None:
-    """Remove a copy and its note.
-
-    Raises:
-        HostError: If the disk refuses.
-    """
+    """Remove a copy and its note."""
     with host_errors(f"clear '{place}'"):
         remove_tree(place)
         layout.copy_note.unlink(missing_ok=True)
 
 
 def take_in(locked: LockedWorkspace, place: Path) -> tuple[list[Warning], bool]:
-    """Apply what differs between a copy and its workspace; tell whether anything does.
-
-    Args:
-        locked: The workspace.
-        place: The copy.
-
-    Raises:
-        AvfsError: If the directory, the vault or the disk fails.
-    """
+    """Apply what differs between a copy and its workspace; tell whether anything does."""
     vault = locked.vault
     pack = PackWriter(vault.store)
     try:

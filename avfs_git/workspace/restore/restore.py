@@ -72,14 +72,6 @@ def restore_state(
 ) -> RestoreResult:
     """Bring the workspace, or some paths of it, to the state of a commit.
 
-    Args:
-        locked: The workspace.
-        target: The commit.
-        paths: Only these and what is below them; all if none.
-        dry_run: Only tell what would change.
-        name: What the caller called the target, for messages.
-        kind: The operation in the log.
-
     Raises:
         PathNotFound: If a path is neither in the workspace nor in the target.
         HostError: If the disk is full or fails; the state is the old one.
@@ -279,13 +271,6 @@ def announced(
 ) -> Iterator[Intent]:
     """Write down that files are about to change from the captured state; put them back if that fails.
 
-    Args:
-        locked: The workspace.
-        kind: The operation.
-        now: The trees that are captured, and stored.
-        begins: The merge in which the workspace is afterwards.
-        ends_merge: Whether it is in no merge afterwards.
-
     Raises:
         MountError: If the kernel shows the workspace, and not at the place that was told. Nothing has happened then.
     """
@@ -447,7 +432,6 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
 
     Raises:
         LeftInForce: If the disk refuses so late that the new state stays.
-        HostError: If the disk refuses; the state is the old one.
     """
     vault = locked.vault
     vault.prepare()

@@ -53,10 +53,6 @@ class Left:
 def keep_taken(locked: LockedWorkspace, saved: LowerTree) -> list[Warning]:
     """Keep what an operation that is under way has taken out and what is not as it was saved.
 
-    Args:
-        locked: The workspace, which the kernel shows.
-        saved: The state that was saved before.
-
     Raises:
         FileChanging: If a program goes on writing to such a file.
         HostError: If the disk refuses; what was taken out stays where it is.
@@ -73,11 +69,7 @@ def keep_taken(locked: LockedWorkspace, saved: LowerTree) -> list[Warning]:
 def check_taken(locked: LockedWorkspace, path: TreePath, expect: str, *, follow: bool) -> None:
     """Make sure that what a change of one file took out is what the caller had seen; else it gets its place back.
 
-    Args:
-        locked: The workspace.
-        path: The file.
-        expect: The id of its content as a blob; empty for nothing.
-        follow: Whether a symbolic link there was followed.
+    `expect` is the id of its content as a blob, empty for no file.
 
     Raises:
         ContentChanged: If a program wrote to it just before.
@@ -100,10 +92,6 @@ def check_taken(locked: LockedWorkspace, path: TreePath, expect: str, *, follow:
 
 def recover_taken(locked: LockedWorkspace, saved: LowerTree | None) -> Left:
     """Keep what killed operations have left in staging directories and nobody has saved; `remove_left` removes these.
-
-    Args:
-        locked: The workspace, shown by the kernel or not.
-        saved: The state that was saved before the operation, if that is known.
 
     Raises:
         FileChanging: If a program goes on writing to such a file.

@@ -104,14 +104,7 @@ def read_limits(
 def collect_garbage(
     vault: OpenVault, limits: Limits, *, in_use: Collection[Oid] = (), dry_run: bool = False, deltas: bool = False
 ) -> GarbageResult:
-    """Give back what nobody can need any more.
-
-    Args:
-        vault: Where.
-        limits: What is old.
-        in_use: Further commits that stay: those that sessions show.
-        dry_run: Only tell what would go. Changes nothing.
-        deltas: Let git store objects as differences from others: smaller, and slower to read.
+    """Give back what nobody can need any more. Commits `in_use`, such as those that sessions show, stay.
 
     Raises:
         RefDamaged, WorkspaceDamaged: If one of them does not say what it stands for, or that is not here. Nothing is gone.

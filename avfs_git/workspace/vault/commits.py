@@ -15,11 +15,7 @@ from avfs_git.workspace.vault.vault import OpenVault
 
 
 def lower_of(vault: OpenVault, oid: Oid, *, sidecar: Oid | None = None) -> LowerTree:
-    """Join the tree of a commit with its sidecar, or with that of another sidecar commit.
-
-    Raises:
-        ObjectMissing: If one of them is not there.
-    """
+    """Join the tree of a commit with its sidecar, or with that of another sidecar commit."""
     commit = vault.store.read_commit(oid)
     beside = vault.sidecar_tree(commit) if sidecar is None else vault.store.read_commit(sidecar).tree
     return LowerTree(vault.store, commit.tree, beside, default_mtime_ns=commit.committer.when_s * 1_000_000_000)
@@ -28,13 +24,6 @@ def lower_of(vault: OpenVault, oid: Oid, *, sidecar: Oid | None = None) -> Lower
 def open_commit(vault: OpenVault, oid: Oid, *, first_ino: int = ROOT_INO, sidecar: Oid | None = None) -> MergedTree:
     """Open a commit as a read-only tree, for `fuse.server.TreeServer` and for callers that read files by path.
 
-    Args:
-        vault: Where it is.
-        oid: The commit, as `revisions.resolve_revision` finds it.
-        first_ino: The number of its root.
-        sidecar: The sidecar commit to show with it; None for its own.
-
-    Raises:
-        ObjectMissing: If the commit or its tree is not there.
+    Its root has the number `first_ino`.
     """
     return open_commit_tree(lower_of(vault, oid, sidecar=sidecar), vault.git_dir, cache=vault.blob_cache, first_ino=first_ino)

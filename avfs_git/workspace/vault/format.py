@@ -251,12 +251,7 @@ class WorkspaceLayout:
         return parse_state(data, self.fork) if data.strip(b"\0") else None
 
     def write_state(self, state: WorkspaceState, *, durable: bool = True) -> None:
-        """Replace the state.
-
-        Args:
-            state: What to write.
-            durable: Force it to disk. A fresh workspace's can be told from its branch, so that it need not be.
-        """
+        """Replace the state. A fresh workspace's need not be `durable`: its branch tells it."""
         with host_errors(f"write '{self.state}'"):
             write_file_atomically(self.state, serialize_state(state), durable=durable)
 

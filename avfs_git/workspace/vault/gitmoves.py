@@ -49,11 +49,7 @@ def find_head_elsewhere(vault: OpenVault, fork: str) -> str | None:
 
 
 def check_head(vault: OpenVault, fork: str) -> None:
-    """Refuse an operation that takes the files of the live tree for those of the fork's branch.
-
-    Raises:
-        HeadElsewhere: If git's HEAD in the tree is on another branch or detached.
-    """
+    """Refuse an operation that takes the files of the live tree for those of the fork's branch."""
     where = find_head_elsewhere(vault, fork)
     if where is not None:
         raise HeadElsewhere(fork, where)
@@ -76,17 +72,9 @@ def list_made_inside(vault: OpenVault, fork: str) -> frozenset[Oid]:
 def adopt_git_moves(vault: OpenVault, fork: str, *, command: CommandStart | None = None) -> list[Logged]:
     """Record in the operation log what git has done to a fork's branch in its live tree, so that it can be undone.
 
-    Undoing such an operation moves the branch and leaves files as they are. A branch that was moved by others, so that git's
-    own log does not lead from what avfs last recorded to where it stands, is left alone.
-
-    Args:
-        vault: Where.
-        fork: Which.
-        command: Where a command began. What git has done since belongs to the operation of that command: it is given back, the
-            oldest first, and not recorded.
-
-    Raises:
-        HostError: If the disk fails.
+    Undoing such an operation moves the branch and leaves files as they are. A branch that was moved by others, so that git's own
+    log does not lead from what avfs last recorded to where it stands, is left alone. What git has done since `command` began
+    belongs to that command: it is returned, the oldest first, and not recorded.
     """
     chain = _list_moves(vault, fork)
     for at, logged in enumerate(chain):
@@ -115,11 +103,7 @@ def list_unrecorded(vault: OpenVault, fork: str) -> list[OpRecord]:
 
 
 def record_head_move(vault: OpenVault, fork: str) -> None:
-    """Record in the operation log where git has put HEAD in a fork's live tree, where that came with no changes to files.
-
-    Raises:
-        HostError: If the disk fails.
-    """
+    """Record in the operation log where git has put HEAD in a fork's live tree, where that came with no changes to files."""
     record = make_head_record(vault, fork)
     if record is not None:
         vault.oplog.append(record)
@@ -179,8 +163,7 @@ def describe_with_git(description: str, moves: Sequence[Logged]) -> str:
 def put_git_dir_away(vault: OpenVault, fork: str) -> None:
     """Move the git directory of a fork that ends into its workspace, before that goes to the trash.
 
-    Raises:
-        HostError: If the disk refuses; it is where it was.
+    Where the disk refuses, it is where it was.
     """
     open_worktree(vault, fork).put_away(vault.layout.workspace(fork).root / PUT_AWAY)
 

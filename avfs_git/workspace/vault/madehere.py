@@ -23,11 +23,7 @@ from avfs_git.workspace.vault.format import VaultLayout
 
 
 def mark_made(git_dir: Path, seal: Seal) -> None:
-    """Mark a vault as made by the owner of a home.
-
-    Raises:
-        HostError: If the disk refuses.
-    """
+    """Mark a vault as made by the owner of a home."""
     layout = VaultLayout(git_dir)
     with host_errors(f"mark '{git_dir}'"):
         write_file_atomically(layout.made, seal.sign(_identify(layout)).encode("ascii"), durable=False)

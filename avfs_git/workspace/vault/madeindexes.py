@@ -38,22 +38,11 @@ class MadeIndexes:
     """The indexes that are kept in one vault."""
 
     def __init__(self, directory: Path, *, limit_bytes: Callable[[], int]) -> None:
-        """Know where they are.
-
-        Args:
-            directory: Where; nothing else is in it. It is made if needed.
-            limit_bytes: Tells how much they may take together, when one is to be kept.
-        """
         self._directory = directory
         self._limit_bytes = limit_bytes
 
     def find_or_make(self, follows_from: bytes, make: Callable[[], bytes]) -> bytes:
-        """Give the index that follows from something.
-
-        Args:
-            follows_from: All that says what is in it.
-            make: Makes it, if it is not kept; what it raises is passed on.
-        """
+        """Give the index that follows from something."""
         path = self._directory / hashlib.sha1(follows_from, usedforsecurity=False).hexdigest()
         found = _read(path)
         if found is None:

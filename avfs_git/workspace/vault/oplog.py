@@ -235,8 +235,7 @@ class OpLog:
     def expire(self, choose: Callable[[list[OpRecord]], Chosen]) -> int:
         """Forget old operations, durably: they can no longer be undone.
 
-        Args:
-            choose: Gets all operations that happened, the newest first, and says which are to stay.
+        `choose` gets all operations that happened, the newest first, and says which stay.
 
         Returns:
             How many operations can no longer be undone.
@@ -406,10 +405,7 @@ class OpLog:
     def list_operations(self, fork: str | None, limit: int, *, unrecorded: Sequence[OpRecord] = ()) -> list[Operation]:
         """List operations, newest first, with what has been undone marked.
 
-        Args:
-            fork: Of which fork; of all if not given.
-            limit: How many.
-            unrecorded: What git has done since, the oldest first; it gets the numbers that come next.
+        The operations `unrecorded`, which git has done since, get the numbers that come next.
         """
         records = list(self.read())
         for record in unrecorded:
@@ -421,11 +417,8 @@ class OpLog:
     def find_undoable(self, fork: str | None, is_as_made: Callable[[OpRecord], bool] = lambda _: True) -> OpRecord | None:
         """Find the operation that `undo` takes back next: on a fork, or where it was at hand when another was made or deleted.
 
-        The making of another fork counts until something is done there.
-
-        Args:
-            fork: Which fork; all if not given.
-            is_as_made: Tells of a line that made another fork whether nothing was done there that the log does not say.
+        The making of another fork counts until something is done there. `is_as_made` tells of a line that made another fork
+        whether nothing was done there that the log does not say.
         """
         records = self._list_turns(fork)
         done, _ = _replay(records)

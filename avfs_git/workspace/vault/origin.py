@@ -26,10 +26,7 @@ UNKNOWN_BOOT = ""
 def load_state(vault: OpenVault, layout: WorkspaceLayout, *, has_lock: bool = False) -> WorkspaceState:
     """Read a workspace's state, or make the workspace of a fork that has none yet; only its state if nothing may be written.
 
-    Args:
-        vault: Where.
-        layout: The workspace.
-        has_lock: Whether the caller holds the workspace's lock, so that no fork of that name ends meanwhile.
+    With `has_lock`, no fork of that name ends meanwhile.
 
     Raises:
         ForkNotFound: If there is no such fork.

@@ -23,14 +23,7 @@ _LINE = re.compile(rb"(?:(\d{1,10}) )?(/.*)")
 
 
 def read_trusted(home: Path) -> dict[Path, int | None]:
-    """List the vaults that are trusted, in the order in which they were added, with their owners.
-
-    Args:
-        home: The directory of the home.
-
-    Raises:
-        HostError: If the file cannot be read.
-    """
+    """List the vaults that are trusted, in the order in which they were added, with their owners."""
     place = home / _NAME
     with host_errors(f"read '{place}'"):
         try:
@@ -45,11 +38,7 @@ def read_trusted(home: Path) -> dict[Path, int | None]:
 
 
 def is_trusted(home: Path, git_dir: Path) -> bool:
-    """Whether a vault is trusted: by its path without links, if it belongs to whom it belonged to then.
-
-    Raises:
-        HostError: If the file or the vault cannot be read.
-    """
+    """Whether a vault is trusted: by its path without links, if it belongs to whom it belonged to then."""
     whole = git_dir.resolve()
     known = read_trusted(home)
     if whole not in known:
@@ -63,7 +52,6 @@ def change_trusted(home: Path, git_dir: Path, *, trusted: bool) -> tuple[Path, .
 
     Raises:
         InvalidInput: If the path holds a line break.
-        HostError: If the disk refuses.
     """
     if "\n" in os.fspath(git_dir) or "\r" in os.fspath(git_dir):
         raise InvalidInput(f"{quote(os.fspath(git_dir))} cannot be trusted: its path holds a line break")

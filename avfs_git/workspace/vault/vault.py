@@ -191,7 +191,6 @@ class OpenVault:
         Raises:
             WorkspaceBusy: If another thread or process holds the name for 10 s.
             NotWritable: If nothing may be written here.
-            HostError: If the disk refuses.
         """
         self.prepare()
         with contextlib.ExitStack() as stack:
@@ -298,11 +297,7 @@ class OpenVault:
     ) -> None:
         """Move refs as an operation that can be undone; on disk, with its line in the log, on return.
 
-        Args:
-            changes: What moves, in this order.
-            record: What the log is to say of it.
-            after: An operation that the log is to say before it, if it happens.
-            then: What belongs to the operation and comes after the refs; if it fails they are moved back.
+        The log says `after` before `record`, if that happens. `then` comes after the refs; if it fails they are moved back.
 
         Raises:
             RefConflict, RefLocked: If the refs cannot be moved.
